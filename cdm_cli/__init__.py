@@ -1,0 +1,1 @@
+"""Cascaded diffusion models on the command line."""

@@ -1,0 +1,95 @@
+"""Every error a user can cause, and the exit code it ends with.
+
+    CdmError            1   (base class; never raised itself)
+    ├── UsageError      2   a flag or argument that cannot mean anything
+    ├── BadInputError  65   a file is damaged, or breaks the rules of its format
+    │   └── UnsafeInputError  a file that would make us read or write elsewhere, or too much
+    ├── MissingError   66   an input does not exist
+    ├── MemoryFloorError 69 not enough memory even for the smallest unit of work
+    ├── WouldOverwriteError 73  an output exists and was made by another command
+    ├── DiskError      74   the disk is full or failed
+    ├── StoppedError   75   stopped or locked; the same command continues
+    ├── DivergedError  76   training ran into non-finite numbers
+    └── MismatchError  78   two files do not fit each other
+
+An error is one line: what is wrong and where, what was expected, what became of the
+data, and what to type next.
+"""
+
+
+class CdmError(Exception):
+    """What a user can cause: one line, one exit code.
+
+    what: the fault, naming the file or flag. kept: what is untouched, or saved.
+    next: the command or change to try.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, kept: str = "", next: str = "") -> None:
+        super().__init__(what)
+        self.what, self.kept, self.next = what, kept, next
+
+    def __str__(self) -> str:
+        """Return the line that a user reads, control characters escaped."""
+        parts = [self.what, self.kept, f"Next: {self.next}" if self.next else ""]
+        line = " — ".join(part for part in parts if part)
+        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
+
+
+class UsageError(CdmError):
+    """A flag or argument that cannot mean anything."""
+
+    exit_code = 2
+
+
+class BadInputError(CdmError):
+    """A file is damaged, or breaks the rules of its format."""
+
+    exit_code = 65
+
+
+class UnsafeInputError(BadInputError):
+    """A file that would make us read or write elsewhere, or too much."""
+
+
+class MissingError(CdmError):
+    """An input does not exist."""
+
+    exit_code = 66
+
+
+class MemoryFloorError(CdmError):
+    """Not enough memory even for the smallest unit of work."""
+
+    exit_code = 69
+
+
+class WouldOverwriteError(CdmError):
+    """An output exists and was made by another command."""
+
+    exit_code = 73
+
+
+class DiskError(CdmError):
+    """The disk is full or failed."""
+
+    exit_code = 74
+
+
+class StoppedError(CdmError):
+    """Stopped or locked; the same command continues."""
+
+    exit_code = 75
+
+
+class DivergedError(CdmError):
+    """Training ran into non-finite numbers."""
+
+    exit_code = 76
+
+
+class MismatchError(CdmError):
+    """Two files do not fit each other."""
+
+    exit_code = 78

@@ -1,0 +1,19 @@
+"""Shared fixtures. One thread: small tensors on busy cores are many times slower with more."""
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def randn_like(generator):
+    def draw(x):
+        return torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+    return draw
