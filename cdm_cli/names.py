@@ -1,0 +1,20 @@
+"""The words that flags and files may say; imported by `--help`, so nothing heavy stands here."""
+
+from typing import Literal
+
+Variance = Literal["learned", "small", "large"]
+Sampler = Literal["ancestral", "ddim", "dpm-solver++"]
+Augment = Literal["truncated", "non-truncated"]
+Crop = Literal["biggan", "adm"]
+TimeInput = Literal["t", "sqrt_alpha_bar", "alpha_bar", "log_snr"]
+Loss = Literal["simple", "hybrid", "vlb"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
+InceptionMode = Literal["clean", "legacy-tensorflow", "legacy-pytorch"]
+
+RUNS = "runs"
+DATA = "data.h5"
+LOWRES = "lowres.h5"
+SAMPLES = "samples.h5"
+SWEEP = "sweep"
+SCHEDULE = "schedule.json"

@@ -1,0 +1,155 @@
+"""Appendix B of the paper as data, and smaller models of the same kind.
+
+A preset is a starting point: `num_classes`, `channels` and (for the classifier) the
+resolution are taken from the data that it is trained on.
+"""
+
+from cdm_cli.config import (
+    ClassifierConfig,
+    ConditioningConfig,
+    ModelConfig,
+    Plan,
+    SamplingDefaults,
+    ScheduleConfig,
+    StageConfig,
+    TrainingConfig,
+)
+from cdm_cli.errors import UsageError
+
+COSINE = ScheduleConfig(kind="cosine", T=4000)
+LINEAR = ScheduleConfig(kind="linear", T=2000)
+IMAGENET = 1000
+
+
+def _unet(resolution: int, base: int, mult: tuple[int, ...], blocks: int, heads: int = 4,
+          attention: tuple[int, ...] = (8, 16), dropout: float = 0.1,
+          num_classes: int = IMAGENET) -> ModelConfig:  # fmt: skip
+    return ModelConfig(
+        resolution=resolution,
+        base_channels=base,
+        channel_mult=mult,
+        num_res_blocks=blocks,
+        attention_resolutions=attention,
+        num_heads=heads,
+        dropout=dropout,
+        num_classes=num_classes,
+    )
+
+
+def _base(model: ModelConfig, steps: int | None = None) -> StageConfig:
+    return StageConfig(
+        kind="base", model=model, schedule=COSINE, sampling=SamplingDefaults(steps=steps)
+    )
+
+
+def _sr(model: ModelConfig, low: int, steps: int | None = None) -> StageConfig:
+    """Gaussian conditioning augmentation, amortised over s (Section 3.2)."""
+    return StageConfig(
+        kind="sr",
+        model=model,
+        schedule=COSINE,
+        conditioning=ConditioningConfig(resolution=low, z_schedule=COSINE),
+        sampling=SamplingDefaults(steps=steps),
+    )
+
+
+def _large_sr(model: ModelConfig, low: int) -> StageConfig:
+    """Blur augmentation and continuous noise conditioning (Section 4.4, Appendix B).
+
+    The paper is silent on the fixed variance and on alpha_bar or its root as the input;
+    "small" and the root, embedded at 1000 times its size, are our choice.
+    """
+    return StageConfig(
+        kind="sr",
+        model=model,
+        schedule=LINEAR,
+        variance="small",
+        loss="simple",
+        time_input="sqrt_alpha_bar",
+        conditioning=ConditioningConfig(
+            resolution=low, z_schedule=COSINE, gaussian=False, blur=True
+        ),
+        sampling=SamplingDefaults(steps=100),
+    )
+
+
+def _imagenet(steps: int, batch_size: int = 2048, lr: float = 1e-4) -> TrainingConfig:
+    return TrainingConfig(steps=steps, batch_size=batch_size, lr=lr, ema_decay=0.9999)
+
+
+def _cifar(steps: int) -> TrainingConfig:
+    return TrainingConfig(steps=steps, batch_size=512, lr=3e-4, warmup=200, ema_decay=0.9995)
+
+
+def _tiny(steps: int) -> TrainingConfig:
+    return TrainingConfig(
+        steps=steps, batch_size=64, lr=1e-3, warmup=50, ema_decay=0.995, save_every=500
+    )
+
+
+def _cifar_unet(resolution: int, dropout: float = 0.1) -> ModelConfig:
+    mult = (1, 2, 2) if resolution > 8 else (1, 2)
+    return _unet(resolution, 128, mult, 3, 4, (8, 16), dropout, num_classes=10)
+
+
+def _tiny_unet(resolution: int) -> ModelConfig:
+    mult = (1, 2, 2) if resolution > 16 else (1, 2)
+    return _unet(resolution, 32, mult, 1, 2, (8,), 0.0, num_classes=10)
+
+
+PAPER, SECTION_4 = "paper, Appendix B", "paper, Section 4"
+
+PRESETS: dict[str, Plan] = {
+    plan.preset: plan
+    for plan in (
+        Plan(preset="imagenet-base32", source=PAPER,
+             stage=_base(_unet(32, 256, (1, 2, 3, 4), 6)), training=_imagenet(700_000)),
+        Plan(preset="imagenet-sr32-64", source=PAPER,
+             stage=_sr(_unet(64, 256, (1, 2, 3, 4), 5), 32), training=_imagenet(400_000)),
+        Plan(preset="imagenet-sr64-128", source=PAPER,
+             stage=_large_sr(_unet(128, 128, (1, 2, 4, 8, 8), 3, 1, (16,), 0.0), 64),
+             training=_imagenet(500_000, 1024)),
+        Plan(preset="imagenet-sr64-256", source=PAPER,
+             stage=_large_sr(_unet(256, 128, (1, 2, 4, 4, 8, 8), 3, 1, (16,), 0.0), 64),
+             training=_imagenet(500_000, 1024)),
+        Plan(preset="imagenet-base16", source=f"{SECTION_4}, network after Appendix B",
+             stage=_base(_unet(16, 256, (1, 2, 3), 6)), training=_imagenet(500_000)),
+        Plan(preset="imagenet-sr16-64", source=f"{SECTION_4}, network of Improved DDPM",
+             stage=_sr(_unet(64, 192, (1, 2, 3, 4), 3), 16),
+             training=_imagenet(500_000, lr=3e-4)),
+        Plan(preset="imagenet-base64", source=f"{SECTION_4}, network of Improved DDPM",
+             stage=_base(_unet(64, 192, (1, 2, 3, 4), 3)), training=_imagenet(500_000, lr=3e-4)),
+        Plan(preset="cifar-base8", source="small, for one GPU",
+             stage=_base(_cifar_unet(8), 100), training=_cifar(10_000)),
+        Plan(preset="cifar-base16", source="small, for one GPU",
+             stage=_base(_cifar_unet(16), 100), training=_cifar(15_000)),
+        Plan(preset="cifar-base32", source="small, for one GPU",
+             stage=_base(_cifar_unet(32), 100), training=_cifar(30_000)),
+        Plan(preset="cifar-sr8-32", source="small, for one GPU",
+             stage=_sr(_cifar_unet(32), 8, 100), training=_cifar(15_000)),
+        Plan(preset="cifar-sr16-32", source="small, for one GPU",
+             stage=_sr(_cifar_unet(32), 16, 100), training=_cifar(15_000)),
+        Plan(preset="tiny-base8", source="for a CPU, the demo and tests",
+             stage=_base(_tiny_unet(8), 50), training=_tiny(2000)),
+        Plan(preset="tiny-base16", source="for a CPU, the demo and tests",
+             stage=_base(_tiny_unet(16), 50), training=_tiny(2000)),
+        Plan(preset="tiny-sr8-16", source="for a CPU, the demo and tests",
+             stage=_sr(_tiny_unet(16), 8, 50), training=_tiny(2000)),
+        Plan(preset="tiny-sr16-32", source="for a CPU, the demo and tests",
+             stage=_sr(_tiny_unet(32), 16, 50), training=_tiny(2000)),
+        Plan(preset="classifier", source="features and class probabilities for cdm eval",
+             stage=ClassifierConfig(),
+             training=TrainingConfig(steps=5000, batch_size=256, lr=1e-3, weight_decay=1e-4,
+                                     warmup=100, ema_decay=0.999, crop_pad=2, grid_every=0)),
+    )
+}  # fmt: skip
+
+
+def preset(name: str) -> Plan:
+    """Return the plan of that name; raise UsageError naming the nearest for an unknown one."""
+    if name in PRESETS:
+        return PRESETS[name]
+    raise UsageError(
+        f"--preset {name}: unknown; there are {', '.join(PRESETS)}",
+        next="cdm train --list-presets",
+    )
