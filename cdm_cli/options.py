@@ -10,6 +10,8 @@ from pydantic import Field
 from cdm_cli.config import Settings
 from cdm_cli.names import (
     DATA,
+    DEMO,
+    GRID,
     LOWRES,
     RUNS,
     SAMPLES,
@@ -172,3 +174,29 @@ class TuneOptions(Settings):
     out: Path = Path(SCHEDULE)
     sampling: Sampling = Sampling()
     judge: FeatureOptions = FeatureOptions()
+
+
+class DemoOptions(Settings):
+    """`cdm demo`. A directory of its own, so that nothing of the user's is in the way."""
+
+    directory: Path = Path(DEMO)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class InspectOptions(Settings):
+    """`cdm inspect`: a store, a stage directory or a checkpoint."""
+
+    path: Path
+
+
+class GridOptions(Settings):
+    """`cdm grid`. num images in all, or per_class of each, `columns` in a row."""
+
+    store: Path = Path(SAMPLES)
+    out: Path = Path(GRID)
+    split: str | None = None
+    resolution: int | None = Field(default=None, ge=1)
+    num: int | None = Field(default=None, ge=1)
+    per_class: int | None = Field(default=None, ge=1)
+    columns: int | None = Field(default=None, ge=1)
+    scale: int | None = Field(default=None, ge=1, le=64)
