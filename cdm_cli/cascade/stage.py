@@ -1,0 +1,246 @@
+"""One diffusion model of a cascade: network, schedule and z_schedule (Sections 2 and 3).
+
+`Stage` is the only place that knows what number the network is fed for a time t, or for an
+augmentation level s, and which loss it was trained with.
+
+Shapes: x_0, x_t are [B, C, H, W] and z_0, z_s are [B, C, h, w] with h <= H, in [-1, 1] when
+clean; t = 1..T of `schedule` and s = 0..T of `z_schedule` are int64 [B]; y is int64 [B].
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from cdm_cli.cascade.batch import Batch, Draws
+from cdm_cli.config import ClassifierConfig, StageConfig
+from cdm_cli.data.images import from_uint8
+from cdm_cli.diffusion import augment, losses
+from cdm_cli.diffusion.process import gather, q_sample_at
+from cdm_cli.diffusion.reverse import split_v
+from cdm_cli.diffusion.schedules import Schedule, from_config
+from cdm_cli.names import Precision
+from cdm_cli.nets.classifier import Classifier
+from cdm_cli.nets.unet import UNet
+
+EpsTheta = Callable[[Tensor, Tensor], Tensor]
+LOG_SNR_LIMIT = 20.0
+
+
+def build_net(config: StageConfig) -> UNet:
+    """Build the U-Net of a stage; 2 C output channels where the variance is learned."""
+    channels = config.model.channels
+    conditioning = config.conditioning
+    return UNet(
+        config.model,
+        out_channels=2 * channels if config.variance == "learned" else channels,
+        conditioned=conditioning is not None,
+        embeds_s=conditioning is not None and conditioning.gaussian,
+    )
+
+
+def uses_bf16(precision: Precision, device: torch.device) -> bool:
+    """Say whether the network runs under bfloat16 autocast: by default on CUDA only."""
+    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
+
+
+class Stage:
+    """p_theta(x_0) or p_theta(x_0 | z_s) of one resolution.
+
+    name and digest identify the stage in noise and provenance: the directory it was loaded
+    from, and a hash over configuration and weights ("" for a stage that is being trained).
+    """
+
+    def __init__(
+        self,
+        config: StageConfig,
+        classes: Sequence[str],
+        net: nn.Module,
+        *,
+        name: str = "",
+        digest: str = "",
+        precision: Precision = "auto",
+    ) -> None:
+        self.config, self.classes, self.net = config, tuple(classes), net
+        self.name, self.digest, self.precision = name, digest, precision
+        self.schedule = from_config(config.schedule)
+        self.z_schedule = (
+            from_config(config.conditioning.z_schedule) if config.conditioning else None
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.net.parameters()).device
+
+    @property
+    def embeds_s(self) -> bool:
+        """Whether the network has an input for s (Gaussian conditioning augmentation)."""
+        return self.config.conditioning is not None and self.config.conditioning.gaussian
+
+    @property
+    def continuous(self) -> bool:
+        """Whether training draws alpha_bar from a continuum (Section 4.4, Appendix B).
+
+        A learned variance is tied to the steps of a schedule, so it is trained at those.
+        """
+        return self.config.time_input != "t" and self.config.loss == "simple"
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the weights, on CUDA in channels-last order; the stage itself is returned."""
+        place = torch.device(device)
+        self.net.to(place)
+        if place.type == "cuda":
+            self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        return self
+
+    def time_input(self, alpha_bar: Tensor, times: Tensor) -> Tensor:
+        """Return what the network is fed at these noise levels, float32.
+
+        alpha_bar: float64; times: the stage's own t, of the same shape. Levels near 0 or 1
+        would have an infinite log SNR, which is limited to +-20.
+        """
+        match self.config.time_input:
+            case "t":
+                factor = 1000 / self.config.schedule.T if self.config.rescale_time else 1.0
+                return (times.double() * factor).float()
+            case "sqrt_alpha_bar":
+                return (1000 * alpha_bar.sqrt()).float()
+            case "alpha_bar":
+                return (1000 * alpha_bar).float()
+            case "log_snr":
+                return alpha_bar.logit().clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT).float()
+
+    def s_input(self, s: Tensor | None) -> Tensor | None:
+        """Return what the network is fed for s, float32 [B], or None where it has no such input."""
+        if s is None or self.z_schedule is None or not self.embeds_s:
+            return None
+        return (s.double() * (1000 / self.z_schedule.T if self.config.rescale_time else 1)).float()
+
+    def eps_theta(
+        self,
+        schedule: Schedule,
+        y: Tensor | None,
+        z_s: Tensor | None = None,
+        s: Tensor | None = None,
+    ) -> EpsTheta:
+        """Return (x_t, t) -> raw network output [B, C or 2 C, H, W] in float32.
+
+        schedule: the stage's own, a respaced one, or (with continuous noise conditioning)
+        any other; t = 1..T counts in this schedule.
+        """
+        table = self.time_input(schedule.alpha_bar, schedule.times).to(self.device)
+        level = self.s_input(s)
+
+        def call(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.network(x_t, table[t], z_s, level, y)
+
+        return call
+
+    def network(
+        self, x_t: Tensor, t: Tensor, z_s: Tensor | None, s: Tensor | None, y: Tensor | None
+    ) -> Tensor:
+        """Run the network on inputs already in its own scale; float32 [B, C or 2 C, H, W]."""
+        if x_t.device.type == "cuda":
+            x_t = x_t.contiguous(memory_format=torch.channels_last)
+        bf16 = uses_bf16(self.precision, x_t.device)
+        with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=bf16):
+            output = self.net(x_t, t, z_s, s, y)
+        return output.float()
+
+    def draw(self, batch: Batch, generator: torch.Generator, *, flip: bool) -> Draws:
+        """Draw t, eps and the augmentations of one batch from the generator, on its device."""
+        device, num = generator.device, len(batch.y)
+        t = torch.randint(1, self.schedule.T + 1, (num,), generator=generator, device=device)
+        u = torch.rand(num, generator=generator, device=device, dtype=torch.float64)
+        eps = torch.randn(batch.x_0.shape, generator=generator, device=device)
+        coin = torch.rand(num, generator=generator, device=device) < 0.5
+        s = eps_z = sigma = blurred = None
+        conditioning = self.config.conditioning
+        if conditioning and self.z_schedule and batch.z_0 is not None:
+            if conditioning.gaussian:
+                s = augment.draw_s(conditioning, self.z_schedule.T, num, generator, device)
+                eps_z = torch.randn(batch.z_0.shape, generator=generator, device=device)
+            if conditioning.blur:
+                sigma, blurred = augment.draw_blur(conditioning, num, generator, device)
+        return Draws(t, u, eps, coin if flip else torch.zeros_like(coin), s, eps_z, sigma, blurred)
+
+    def loss(self, batch: Batch, generator: torch.Generator, *, flip: bool = False) -> Tensor:
+        """Return the training loss of each example, [B]."""
+        return self.loss_of(batch, self.draw(batch, generator, flip=flip))
+
+    def loss_of(self, batch: Batch, draws: Draws) -> Tensor:
+        """Return the loss of each example, [B], given all that is random in it (Algorithm 1)."""
+        x_0, z_s = self._augmented(batch, draws)
+        alpha_bar_t = (
+            augment.continuous_alpha_bar(self.schedule, draws.t, draws.u)
+            if self.continuous
+            else gather(self.schedule.alpha_bar, draws.t)
+        )
+        x_t = q_sample_at(alpha_bar_t, x_0, draws.eps)
+        time = self.time_input(alpha_bar_t, draws.t)
+        y = batch.y if self.config.model.num_classes else None
+        output = self.network(x_t, time, z_s, self.s_input(draws.s), y)
+        return self._penalty(x_0, x_t, draws, output)
+
+    def _augmented(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor | None]:
+        """Flip both images alike, then blur and noise z_0 at LOW resolution (Section 3.1)."""
+        x_0 = from_uint8(batch.x_0)
+        if batch.z_0 is None or self.z_schedule is None:
+            (x_0,) = augment.flip(draws.flip, x_0)
+            return x_0, None
+        x_0, z = augment.flip(draws.flip, x_0, from_uint8(batch.z_0))
+        if draws.sigma is not None and draws.blurred is not None:
+            z = augment.blur(z, draws.sigma, draws.blurred)
+        if draws.s is not None and draws.eps_z is not None:
+            z = augment.gaussian(self.z_schedule, z, draws.s, draws.eps_z)
+        return x_0, z
+
+    def _penalty(self, x_0: Tensor, x_t: Tensor, draws: Draws, output: Tensor) -> Tensor:
+        config, t = self.config, draws.t
+        variance, fraction = config.variance, config.variance_fraction
+        match config.loss:
+            case "simple":
+                return losses.simple(draws.eps, split_v(output, x_0.shape[1])[0])
+            case "hybrid":
+                return losses.hybrid(
+                    self.schedule, x_0, x_t, t, draws.eps, output,
+                    variance=variance, fraction=fraction, vlb_weight=config.vlb_weight,
+                )  # fmt: skip
+            case "vlb":
+                bits = losses.vlb(
+                    self.schedule, x_0, x_t, t, output, variance=variance, fraction=fraction
+                )
+                return self.schedule.T * bits
+
+
+class ClassifierStage(nn.Module):
+    """A trained classifier: images [B, C, H, W] in [-1, 1] -> (features [B, D], logits [B, K])."""
+
+    def __init__(
+        self,
+        config: ClassifierConfig,
+        classes: Sequence[str],
+        net: Classifier,
+        *,
+        name: str = "",
+        digest: str = "",
+    ) -> None:
+        super().__init__()
+        self.config, self.classes, self.net = config, tuple(classes), net
+        self.name, self.digest = name, digest
+
+    @property
+    def resolution(self) -> int:
+        """The side of the images it was trained on."""
+        return self.config.resolution
+
+    @property
+    def feature_dim(self) -> int:
+        """D."""
+        return self.net.feature_dim
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features [B, D] and logits [B, K]."""
+        return self.net(x)

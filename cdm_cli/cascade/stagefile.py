@@ -1,0 +1,65 @@
+"""`stage.json`, and where a stage is looked for."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from cdm_cli.cascade.files import read_bytes
+from cdm_cli.config import Settings, StageFile
+from cdm_cli.data import durable
+from cdm_cli.errors import BadInputError, MissingError
+
+STAGE_FILE = "stage.json"
+STAGE_LIMIT = 64 * 2**20
+M = TypeVar("M", bound=Settings)
+
+
+def write_stage_file(directory: Path, stage: StageFile) -> None:
+    """Write `stage.json`, atomically."""
+    text = stage.model_dump_json(indent=2) + "\n"
+    durable.write_file_atomically(directory / STAGE_FILE, text.encode())
+
+
+def read_stage_file(directory: Path) -> StageFile:
+    """Read `stage.json`; raise MissingError, or BadInputError naming the first wrong field."""
+    path = directory / STAGE_FILE
+    return read_settings(StageFile, path, STAGE_LIMIT)
+
+
+def read_settings(model: type[M], path: Path, limit: int) -> M:
+    """Read one JSON file of at most limit bytes as a Settings model."""
+    try:
+        return model.model_validate_json(read_bytes(path, limit))
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInputError(
+            f"{path}: {where}: {first['msg']}" if where else f"{path}: {first['msg']}",
+            kept="nothing was taken from it",
+            next="restore the file",
+        ) from None
+
+
+def find_stage(name_or_path: str | Path, runs: Path) -> Path:
+    """Return the stage directory of a name in `runs`, or of a path.
+
+    Raises MissingError naming the stages that there are.
+    """
+    for directory in (runs / name_or_path, Path(name_or_path)):
+        if (directory / STAGE_FILE).is_file():
+            return directory
+    names = list_stages(runs)
+    there = f"{runs}/ has {', '.join(names)}" if names else f"{runs}/ has no stage"
+    raise MissingError(
+        f"stage {name_or_path}: neither {runs / name_or_path}/{STAGE_FILE} nor "
+        f"{Path(name_or_path)}/{STAGE_FILE} exists; {there}",
+        next=f"name one of them, or cdm train {Path(name_or_path).name} --preset P",
+    )
+
+
+def list_stages(runs: Path) -> list[str]:
+    """Return the names of all stages in a directory, sorted."""
+    if not runs.is_dir():
+        return []
+    return sorted(path.name for path in runs.iterdir() if (path / STAGE_FILE).is_file())

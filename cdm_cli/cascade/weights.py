@@ -1,0 +1,180 @@
+"""Tensors in files: safetensors that carry the SHA-256 of their own contents.
+
+The format alone notices 9 of 500 flipped bytes, so `pack` puts a digest over names, shapes
+and bytes into its metadata, and `read_weights` accepts nothing without it. A file is checked
+against what the model expects, and against its own size, before memory is set aside for it.
+Nothing is ever mapped: a file that is cut short later cannot hurt a running program.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from cdm_cli.cascade.files import open_regular
+from cdm_cli.errors import BadInputError, MismatchError
+
+DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "U8": torch.uint8}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+HEADER_LIMIT = 16 * 2**20
+NOT_READ = "nothing was read from it"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file of tensors holds. digest: over names, dtypes, shapes and bytes."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    digest: str
+
+
+def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return the bytes of a safetensors file, its digest among the metadata."""
+    entries: dict[str, Any] = {}
+    chunks: list[bytes] = []
+    end = 0
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        chunks.append(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        start, end = end, end + len(chunks[-1])
+        entries[name] = {
+            "dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end],
+        }  # fmt: skip
+    notes = {**(metadata or {}), "sha256": _digest(entries, *chunks)}
+    header = json.dumps({"__metadata__": notes, **entries}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join([len(header).to_bytes(8, "little"), header, *chunks])
+
+
+def _digest(entries: Mapping[str, Any], *chunks: bytes | bytearray) -> str:
+    digest = hashlib.sha256(json.dumps(entries, sort_keys=True).encode())
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_weights(
+    path: Path, expected: Mapping[str, Tensor], *, sha256: str | None = None
+) -> Weights:
+    """Read a file of exactly the expected names, dtypes and shapes (tensors may be meta).
+
+    sha256: of the whole file, where a manifest promises one. Raises MissingError,
+    BadInputError for a damaged file and MismatchError where the tensors are not those of
+    the model.
+    """
+    with open_regular(path) as file:
+        head = _exactly(file, 8, path)
+        size = int.from_bytes(head, "little")
+        if not 2 <= size <= HEADER_LIMIT:
+            raise _damaged(path, f"its header claims {size} bytes")
+        head += _exactly(file, size, path)
+        entries, metadata = _parsed(head[8:], path)
+        check_names(path, entries, expected)
+        total = _check_entries(path, entries, expected)
+        data = _exactly(file, total, path)
+        if file.read(1):
+            raise _damaged(path, "it goes on behind its last tensor")
+    digest = _digest(entries, data)
+    if digest != metadata.get("sha256"):
+        raise _damaged(path, "its SHA-256 does not fit its contents")
+    if sha256 is not None and hashlib.sha256(head + data).hexdigest() != sha256:
+        raise _damaged(path, "its SHA-256 is not that of the manifest")
+    tensors = {name: _tensor(data, entry) for name, entry in entries.items()}
+    _check_finite(path, tensors)
+    return Weights(tensors, metadata, digest)
+
+
+def _damaged(path: Path, what: str) -> BadInputError:
+    return BadInputError(f"{path} is damaged: {what}", kept=NOT_READ, next="restore the file")
+
+
+def _exactly(file: BinaryIO, size: int, path: Path) -> bytearray:
+    """Read size bytes; the file is asked for its size first, so a claim allocates nothing."""
+    left = file.seek(0, 1), file.seek(0, 2)
+    file.seek(left[0])
+    if left[1] - left[0] < size:
+        raise _damaged(path, f"{left[1]} bytes long, at least {left[0] + size} expected")
+    data = bytearray(size)
+    filled = file.readinto(data)  # pyright: ignore[reportAttributeAccessIssue]
+    if filled != size:
+        raise _damaged(path, "it became shorter while it was read")
+    return data
+
+
+def _parsed(header: bytearray, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    try:
+        values = json.loads(header)
+    except (ValueError, RecursionError):
+        raise _damaged(path, "its header is not JSON") from None
+    if not isinstance(values, dict):
+        raise _damaged(path, "its header is not a table of tensors")
+    metadata = values.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _damaged(path, "its metadata are not strings")
+    return values, metadata
+
+
+def check_names(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise MismatchError naming the first tensors that are missing or too many."""
+    missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing or extra:
+        told = [f"lacks {len(missing)} ({', '.join(missing[:3])})"] if missing else []
+        told += [f"has {len(extra)} too many ({', '.join(extra[:3])})"] if extra else []
+        raise MismatchError(
+            f"{path} is not of this model: of its {len(expected)} tensors it {' and '.join(told)}",
+            kept=NOT_READ,
+            next="compare stage.json with the weights",
+        )
+
+
+def _check_entries(path: Path, entries: Mapping[str, Any], expected: Mapping[str, Tensor]) -> int:
+    """Check dtype, shape and place of every tensor; return the number of bytes of all."""
+    spans: list[tuple[int, int]] = []
+    for name, entry in entries.items():
+        wanted = {"dtype": CODES[expected[name].dtype], "shape": list(expected[name].shape)}
+        found = {key: entry.get(key) for key in wanted} if isinstance(entry, dict) else entry
+        if found != wanted:
+            raise MismatchError(
+                f"{path}: tensor {name} is {found}, the model has {wanted}",
+                kept=NOT_READ,
+                next="compare stage.json with the weights",
+            )
+        size = math.prod(wanted["shape"]) * expected[name].element_size()
+        span = entry.get("data_offsets")
+        whole = isinstance(span, list) and [type(end) for end in span] == [int, int]
+        if not whole or span[1] != span[0] + size:
+            raise _damaged(path, f"tensor {name} does not fill its place")
+        spans.append((span[0], span[1]))
+    spans.sort()
+    ends = [0, *(end for _, end in spans)]
+    if [start for start, _ in spans] != ends[:-1]:
+        raise _damaged(path, "its tensors overlap or leave gaps")
+    return ends[-1]
+
+
+def _tensor(data: bytearray, entry: Mapping[str, Any]) -> Tensor:
+    start, end = entry["data_offsets"]
+    dtype = DTYPES[entry["dtype"]]
+    if start == end:
+        return torch.empty(entry["shape"], dtype=dtype)
+    if start % dtype.itemsize:  # a view must be aligned
+        return torch.frombuffer(bytearray(data[start:end]), dtype=dtype).reshape(entry["shape"])
+    count = (end - start) // dtype.itemsize
+    return torch.frombuffer(data, dtype=dtype, count=count, offset=start).reshape(entry["shape"])
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise BadInputError(
+                f"{path}: tensor {name} has entries that are not finite",
+                kept=NOT_READ,
+                next="restore the file, or take an earlier checkpoint",
+            )
