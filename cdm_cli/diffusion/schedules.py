@@ -11,6 +11,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from cdm_cli.config import ScheduleConfig
+from cdm_cli.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -28,6 +31,12 @@ class Schedule:
     def T(self) -> int:  # noqa: N802
         """Number of steps; x_T is nearly standard normal."""
         return len(self.alpha_bar) - 1
+
+    def to(self, device: torch.device | str) -> "Schedule":
+        """Return the same tables on a device, where a loop then gathers without a copy."""
+        if self.alpha_bar.device == torch.device(device):
+            return self
+        return Schedule(self.alpha_bar.to(device), self.times.to(device))
 
     @cached_property
     def beta(self) -> Tensor:
@@ -94,6 +103,20 @@ def linear(T: int, beta_1: float | None = None, beta_T: float | None = None) -> 
     if not (0 < first < 1 and 0 < last < 1):
         raise ValueError(f"beta from {first:g} to {last:g} leaves (0, 1) at T = {T}")
     return from_beta(torch.linspace(first, last, T, dtype=torch.float64))
+
+
+def from_config(config: ScheduleConfig) -> Schedule:
+    """Build the schedule that a stage names; raises UsageError where it is none."""
+    try:
+        if config.alpha_bar is not None:
+            return from_alpha_bar(torch.tensor(config.alpha_bar, dtype=torch.float64))
+        if config.kind == "linear":
+            return linear(config.T, config.beta_1, config.beta_T)
+        return cosine(config.T)
+    except ValueError as error:
+        raise UsageError(
+            f"schedule: {error}", next="--set schedule.T=2000, or other values"
+        ) from None
 
 
 def respaced(schedule: Schedule, times: Tensor) -> Schedule:

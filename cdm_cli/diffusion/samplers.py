@@ -1,0 +1,162 @@
+"""Ways down from x_T to x_0, each one published algorithm (paper, Section 2.1; 4.2; 4.4).
+
+A sampler is a generator of (t, x_t) for t = T - 1, ..., 0. Stopping at s gives the truncated
+z_s of Section 3.2. The schedule may be a respaced one or any other; `eps_theta(x_t, t)` gets
+an index t within 1..T of that schedule, int64 [B], and returns the network's raw output
+[B, C or 2C, H, W]. It is the caller who maps t to what the network was trained on
+(`schedule.times`, or alpha_bar itself). `randn_like(x)` is the only source of noise.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from cdm_cli.diffusion.process import predict_eps, renoise
+from cdm_cli.diffusion.reverse import Fraction, p_mean_log_var, predicted_x_0, split_v
+from cdm_cli.diffusion.schedules import Schedule, respaced, spaced_times
+from cdm_cli.names import Sampler, Variance
+
+EpsTheta = Callable[[Tensor, Tensor], Tensor]
+RandnLike = Callable[[Tensor], Tensor]
+Steps = Iterator[tuple[int, Tensor]]
+Sample = Callable[[EpsTheta, Schedule, Tensor], Steps]
+
+
+def ancestral(
+    eps_theta: EpsTheta,
+    schedule: Schedule,
+    x_T: Tensor,
+    *,
+    randn_like: RandnLike,
+    variance: Variance = "small",
+    fraction: Fraction = "centred",
+    clip: bool = True,
+) -> Steps:
+    """Draw x_{t-1} ~ p_theta(x_{t-1} | x_t) (Ho et al. 2020, Algorithm 2); x_0 is the mean."""
+    schedule, x_t = schedule.to(x_T.device), x_T
+    for t in range(schedule.T, 0, -1):
+        time = _everywhere(t, x_t)
+        mean, log_var = p_mean_log_var(
+            schedule, x_t, time, eps_theta(x_t, time),
+            variance=variance, fraction=fraction, clip=clip,
+        )  # fmt: skip
+        x_t = mean + (0.5 * log_var).exp() * randn_like(x_t) if t > 1 else mean
+        yield t - 1, x_t
+
+
+def ddim(
+    eps_theta: EpsTheta,
+    schedule: Schedule,
+    x_T: Tensor,
+    *,
+    randn_like: RandnLike,
+    eta: float = 0.0,
+    clip: bool = True,
+) -> Steps:
+    """DDIM (Song et al. 2021a, Eqs. 12 and 16); eta = 0 draws no noise, eta = 1 is `ancestral`.
+
+    Where x_0 was clipped, eps is solved again, so that the pair still explains x_t.
+    """
+    schedule, x_t = schedule.to(x_T.device), x_T
+    for t in range(schedule.T, 0, -1):
+        time = _everywhere(t, x_t)
+        x_0 = _x_0(eps_theta, schedule, x_t, time, clip)
+        eps = predict_eps(schedule, x_t, time, x_0)
+        alpha_bar_prev = schedule.alpha_bar[t - 1]
+        var = eta**2 * schedule.beta_tilde[t]
+        x_t = alpha_bar_prev.sqrt().to(x_t) * x_0 + (1 - alpha_bar_prev - var).sqrt().to(x_t) * eps
+        if eta > 0 and t > 1:
+            x_t = x_t + var.sqrt().to(x_t) * randn_like(x_t)
+        yield t - 1, x_t
+
+
+def dpm_solver_pp(
+    eps_theta: EpsTheta, schedule: Schedule, x_T: Tensor, *, clip: bool = True
+) -> Steps:
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Algorithm 2), deterministic.
+
+    lambda_t = log(alpha_t / sigma_t) is infinite at t = 0: there the exponential vanishes,
+    the last step is of first order, and x_0 is the network's own prediction.
+    """
+    schedule, x_t = schedule.to(x_T.device), x_T
+    alpha, sigma = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
+    lambda_ = alpha.log() - sigma.log()
+    x_0_before: Tensor | None = None
+    for t in range(schedule.T, 0, -1):
+        x_0 = _x_0(eps_theta, schedule, x_t, _everywhere(t, x_t), clip)
+        h, extrapolated = lambda_[t - 1] - lambda_[t], x_0
+        if x_0_before is not None and t > 1:
+            r = (lambda_[t] - lambda_[t + 1]) / h
+            extrapolated = x_0 + (0.5 / r).to(x_0) * (x_0 - x_0_before)
+        weight = -alpha[t - 1] * torch.expm1(-h)
+        x_t = (sigma[t - 1] / sigma[t]).to(x_t) * x_t + weight.to(x_t) * extrapolated
+        x_0_before = x_0
+        yield t - 1, x_t
+
+
+def bind(
+    sampler: Sampler,
+    *,
+    randn_like: RandnLike,
+    variance: Variance = "small",
+    fraction: Fraction = "centred",
+    clip: bool = True,
+) -> Sample:
+    """Return the sampler of that name as a function of (eps_theta, schedule, x_T) alone."""
+    if sampler == "ddim":
+        return partial(ddim, randn_like=randn_like, clip=clip)
+    if sampler == "dpm-solver++":
+        return partial(dpm_solver_pp, clip=clip)
+    return partial(
+        ancestral, randn_like=randn_like, variance=variance, fraction=fraction, clip=clip
+    )
+
+
+def restart(
+    sample: Sample,
+    eps_theta: EpsTheta,
+    schedule: Schedule,
+    x_0: Tensor,
+    r: int,
+    *,
+    randn_like: RandnLike,
+) -> Steps:
+    """Noise x_0 to time r of this schedule and sample again from there (Section 4.2).
+
+    Yields (t, x_t) for t = r - 1, ..., 0. Raises ValueError unless 1 <= r <= T.
+    """
+    if not 1 <= r <= schedule.T:
+        raise ValueError(f"restart from {r} is outside 1..{schedule.T}")
+    zero = _everywhere(0, x_0)
+    x_r = renoise(schedule, x_0, zero, zero + r, randn_like(x_0))
+    yield from sample(
+        eps_theta, Schedule(schedule.alpha_bar[: r + 1], schedule.times[: r + 1]), x_r
+    )
+
+
+def schedule_with(schedule: Schedule, steps: int | None, keep: Sequence[int] = ()) -> Schedule:
+    """Respace a schedule to evenly spread steps, so that every time in keep is visited too.
+
+    steps None, 0, or T and more: all of them. keep: times within 0..T, such as an s whose z_s is
+    wanted; the result then has more than `steps` steps. `index_of` finds them in it.
+    """
+    if not steps or steps >= schedule.T:
+        return schedule
+    wanted = {*spaced_times(schedule.T, steps).tolist(), *keep} - {0}
+    return respaced(schedule, torch.tensor(sorted(wanted)))
+
+
+def index_of(schedule: Schedule, time: int) -> int:
+    """Return the t of this schedule whose original time it is; ValueError if not retained."""
+    return schedule.times.tolist().index(time)
+
+
+def _x_0(eps_theta: EpsTheta, schedule: Schedule, x_t: Tensor, time: Tensor, clip: bool) -> Tensor:
+    eps, _ = split_v(eps_theta(x_t, time).to(x_t.dtype), x_t.shape[1])
+    return predicted_x_0(schedule, x_t, time, eps, clip)
+
+
+def _everywhere(t: int, x: Tensor) -> Tensor:
+    return torch.full((len(x),), t, device=x.device)
