@@ -50,6 +50,7 @@ class ModelConfig(Settings):
     attention_resolutions: tuple[int, ...] = ()
     num_heads: int = Field(default=1, ge=1, le=64)
     head_channels: int | None = Field(default=None, ge=1, le=1024)
+    norm_groups: int = Field(default=32, ge=1, le=1024)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     scale_shift: bool = True
     resblock_updown: bool = False

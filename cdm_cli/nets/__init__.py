@@ -1,0 +1,1 @@
+"""The networks: modules and functions on tensors that know no schedule and no file."""

@@ -1,0 +1,198 @@
+"""The parts of the U-Net (Ho et al. 2020; Dhariwal & Nichol 2021, Section 3).
+
+Shapes: x is [B, C, H, W], in either memory order; emb is [B, E], already through its SiLU.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 1e-5
+Resample = Literal["up", "down"]
+
+
+def zeroed(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+    """Set weights and bias to zero: the block that ends with it starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def group_norm(x: Tensor, groups: int, gain: Tensor, offset: Tensor) -> Tensor:
+    """Normalise each group of channels, then multiply by gain and add offset; [B, C, H, W].
+
+    gain and offset are float32 [C] or [B, C]. Statistics and arithmetic are float32 whatever
+    x is. Two passes over x, statistics and one multiply-add, written out because PyTorch's
+    own kernel on CUDA leaves the channels-last order; on CPU its kernel is the fast one.
+    """
+    if x.device.type == "cpu":
+        if gain.dim() == 1:
+            return F.group_norm(x, groups, gain.float(), offset.float(), EPSILON)
+        normed = F.group_norm(x, groups, eps=EPSILON)
+        return torch.addcmul(_plane(offset, x), normed, _plane(gain, x))
+    return group_norm_in_two_passes(x, groups, gain, offset)
+
+
+def group_norm_in_two_passes(x: Tensor, groups: int, gain: Tensor, offset: Tensor) -> Tensor:
+    """The arithmetic of `group_norm` as the compiler likes it: x * A + B with A, B [B, C]."""
+    grouped = x.float().unflatten(1, (groups, -1))
+    var, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)
+    each = x.shape[1] // groups
+    rstd = (var + EPSILON).rsqrt().repeat_interleave(each, dim=1)
+    a = rstd * gain
+    b = offset - mean.repeat_interleave(each, dim=1) * a
+    return (x.float() * a[:, :, None, None] + b[:, :, None, None]).to(x.dtype)
+
+
+def _plane(coef: Tensor, x: Tensor) -> Tensor:
+    return coef.to(x.dtype)[:, :, None, None]
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation, SiLU-free, whose gain and offset an embedding may modulate.
+
+    AdaGN: GroupNorm(x) (1 + scale) + shift (Dhariwal & Nichol 2021, Eq. 3), with the affine
+    map and the modulation combined into one multiply-add.
+    """
+
+    def __init__(self, channels: int, groups: int = 32) -> None:
+        super().__init__()
+        self.groups = math.gcd(groups, channels)
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(
+        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+    ) -> Tensor:
+        """Return [B, C, H, W] in the precision of x; scale and shift are [B, C]."""
+        gain, offset = self.weight, self.bias
+        if scale is not None and shift is not None:
+            factor = 1 + scale.float()
+            gain, offset = gain * factor, offset * factor + shift.float()
+        return group_norm(x, self.groups, gain, offset)
+
+
+class Upsample(nn.Module):
+    """Nearest neighbour times two, then a convolution; emb is not used."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Return [B, C, 2 H, 2 W]."""
+        return self.conv(resampled(x, "up"))
+
+
+class Downsample(nn.Module):
+    """A convolution of stride two; emb is not used."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Return [B, C, H / 2, W / 2]."""
+        return self.conv(x)
+
+
+def resampled(x: Tensor, resample: Resample | None) -> Tensor:
+    """Double by repetition, halve by the mean of 2 x 2, or leave as it is."""
+    match resample:
+        case "up":
+            return F.interpolate(x, scale_factor=2.0, mode="nearest")
+        case "down":
+            return F.avg_pool2d(x, 2)
+        case None:
+            return x
+
+
+class ResBlock(nn.Module):
+    """Two convolutions around an embedding; the second starts at zero.
+
+    scale_shift: the embedding modulates the second norm (AdaGN) instead of being added.
+    resample: both branches change resolution (BigGAN's block). rescale: the sum of the two
+    branches is divided by sqrt(2) (Saharia et al. 2021, after Song et al. 2021).
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels: int,
+        emb_dim: int,
+        *,
+        groups: int = 32,
+        dropout: float = 0.0,
+        scale_shift: bool = True,
+        resample: Resample | None = None,
+        rescale: bool = False,
+    ) -> None:
+        super().__init__()
+        self.resample: Resample | None = resample
+        self.scale_shift, self.dropout = scale_shift, dropout
+        self.factor = math.sqrt(0.5) if rescale else None
+        self.norm_1 = GroupNorm(channels_in, groups)
+        self.conv_1 = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.modulation = nn.Linear(emb_dim, 2 * channels if scale_shift else channels)
+        self.norm_2 = GroupNorm(channels, groups)
+        self.conv_2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
+        self.skip = (
+            nn.Identity() if channels_in == channels else nn.Conv2d(channels_in, channels, 1)
+        )
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Return [B, channels, H', W'] for x [B, channels_in, H, W] and emb [B, E]."""
+        h = self.conv_1(resampled(F.silu(self.norm_1(x)), self.resample))
+        emb = self.modulation(emb.to(self.modulation.weight.dtype))
+        if self.scale_shift:
+            scale, shift = emb.chunk(2, dim=1)
+            h = self.norm_2(h, scale, shift)
+        else:
+            h = self.norm_2(h + emb.to(h.dtype)[:, :, None, None])
+        h = self.conv_2(F.dropout(F.silu(h), self.dropout, self.training))
+        h = self.skip(resampled(x, self.resample)) + h
+        return h if self.factor is None else h * self.factor
+
+
+class Attention(nn.Module):
+    """Self-attention over positions, scaled by 1 / sqrt(head dimension); starts as the identity.
+
+    qkv_order "legacy" splits the projection into heads first and then into q, k, v; "new" the
+    other way round: the same function of differently ordered weights.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        *,
+        groups: int = 32,
+        new_order: bool = False,
+        rescale: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.new_order = num_heads, new_order
+        self.factor = math.sqrt(0.5) if rescale else None
+        self.norm = GroupNorm(channels, groups)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = zeroed(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, C, H, W]; tokens are a view of x in channels-last order."""
+        B, C, H, W = x.shape
+        q, k, v = self._split(self.qkv(self.norm(x).flatten(2).transpose(1, 2)))
+        h = F.scaled_dot_product_attention(q, k, v)  # softmax in float32
+        h = self.out(h.transpose(1, 2).reshape(B, H * W, C))
+        h = x + h.transpose(1, 2).reshape(B, C, H, W)
+        return h if self.factor is None else h * self.factor
+
+    def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, L, 3 C] -> three of [B, heads, L, C / heads]."""
+        if self.new_order:
+            q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).unbind(2)
+        else:
+            q, k, v = qkv.unflatten(2, (self.num_heads, 3, -1)).unbind(3)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)

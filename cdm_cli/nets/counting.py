@@ -1,0 +1,55 @@
+"""Parameters and operations of a network, counted without running it."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from cdm_cli.nets.classifier import Classifier
+from cdm_cli.nets.unet import UNet
+
+
+class HasResolution(Protocol):
+    """What the inputs of a network depend on."""
+
+    @property
+    def resolution(self) -> int:
+        """Height and width."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """1..4."""
+        ...
+
+
+def num_parameters(net: nn.Module) -> int:
+    """Return the number of trainable numbers."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def flops_per_image(net: UNet | Classifier) -> int:
+    """Return the FLOPs of one forward pass of one image: 2 per multiply-add.
+
+    Matrix products, convolutions and attention are counted, as is usual; the pass runs on the meta
+    device, whose tensors have no storage, wherever the network itself is.
+    """
+    tensors = {name: p.detach().to("meta") for name, p in net.named_parameters()}
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        functional_call(net, tensors, meta_inputs(net))
+    return counter.get_total_flops()
+
+
+def meta_inputs(net: UNet | Classifier) -> tuple[Tensor | None, ...]:
+    """Return arguments of `net.forward` for one image, on the meta device."""
+    config: HasResolution = net.config
+    x = torch.empty(1, config.channels, config.resolution, config.resolution, device="meta")
+    if isinstance(net, Classifier):
+        return (x,)
+    number = torch.empty(1, device="meta")
+    z_s = x if net.conditioned else None
+    s = number if net.embed_s is not None else None
+    y = number.long() if net.embed_y is not None else None
+    return x, number, z_s, s, y

@@ -1,0 +1,171 @@
+"""The U-Net of every stage (paper, Section 2.3; the layout of Dhariwal & Nichol 2021).
+
+Shapes: x_t is [B, C, H, W]; z_s is [B, C, h, w], upsampled here (bilinear,
+align_corners=False) and concatenated; t and s are float [B] in the scale that is embedded,
+since the network knows no schedule; y is int64 [B].
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cdm_cli.config import ModelConfig
+from cdm_cli.nets.blocks import Attention, Downsample, GroupNorm, ResBlock, Upsample, zeroed
+from cdm_cli.nets.embeddings import NumberEmbedding
+from cdm_cli.nets.layout import CellPlan, down_plan, middle_channels, num_heads, up_plan
+
+
+class Condition(NamedTuple):
+    """What stays the same over the reverse steps of a sample."""
+
+    emb: Tensor | None  # [B, E]: class and s
+    z_up: Tensor | None  # [B, C, H, W]: z_s at the stage's resolution
+
+
+class Cell(nn.Module):
+    """A residual block, attention and a change of resolution, each where the plan has it."""
+
+    def __init__(self, config: ModelConfig, plan: CellPlan) -> None:
+        super().__init__()
+        self.block = self.attention = self.resize = None
+        if plan.has_block:
+            self.block = res_block(config, plan.channels_in, plan.channels)
+        if plan.has_attention:
+            self.attention = attention(config, plan.channels)
+        if plan.resize and config.resblock_updown:
+            self.resize = res_block(config, plan.channels, plan.channels, plan)
+        elif plan.resize:
+            self.resize = (Upsample if plan.resize == "up" else Downsample)(plan.channels)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Return [B, C', H', W']."""
+        if self.block is not None:
+            x = self.block(x, emb)
+        if self.attention is not None:
+            x = self.attention(x)
+        return x if self.resize is None else self.resize(x, emb)
+
+
+def res_block(
+    config: ModelConfig, channels_in: int, channels: int, plan: CellPlan | None = None
+) -> ResBlock:
+    """Build a residual block; with a plan, the one that changes the resolution."""
+    return ResBlock(
+        channels_in,
+        channels,
+        4 * config.base_channels,
+        groups=config.norm_groups,
+        dropout=config.dropout,
+        scale_shift=config.scale_shift,
+        resample=plan.resize if plan else None,
+        rescale=config.skip_rescale,
+    )
+
+
+def attention(config: ModelConfig, channels: int) -> Attention:
+    """Build self-attention with heads as a count, or of a given width."""
+    return Attention(
+        channels,
+        num_heads(config, channels),
+        groups=config.norm_groups,
+        new_order=config.qkv_order == "new",
+        rescale=config.skip_rescale,
+    )
+
+
+class Middle(nn.Module):
+    """Residual block, attention, residual block at the lowest resolution."""
+
+    def __init__(self, config: ModelConfig, channels: int) -> None:
+        super().__init__()
+        self.block_1 = res_block(config, channels, channels)
+        self.attention = attention(config, channels)
+        self.block_2 = res_block(config, channels, channels)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Return [B, C, H, W]."""
+        return self.block_2(self.attention(self.block_1(x, emb)), emb)
+
+
+class UNet(nn.Module):
+    """eps_theta(x_t, t, z_s, s, y), and v where out_channels = 2 C.
+
+    conditioned: z_s is concatenated with x_t. embeds_s: s has an embedding of its own, added to
+    that of t (Section 3.2). gradient_checkpointing: recompute each cell in the backward pass.
+    """
+
+    def __init__(
+        self, config: ModelConfig, *, out_channels: int, conditioned: bool, embeds_s: bool
+    ) -> None:
+        super().__init__()
+        self.config, self.conditioned = config, conditioned
+        self.gradient_checkpointing = False
+        base, emb_dim = config.base_channels, 4 * config.base_channels
+        down, up = down_plan(config), up_plan(config)
+        self.embed_t = NumberEmbedding(base, emb_dim)
+        self.embed_s = NumberEmbedding(base, emb_dim) if embeds_s else None
+        self.embed_y = nn.Embedding(config.num_classes, emb_dim) if config.num_classes else None
+        channels_in = config.channels * (2 if conditioned else 1)
+        self.conv_in = nn.Conv2d(channels_in, down[0].channels_in, 3, padding=1)
+        self.down = nn.ModuleList(Cell(config, plan) for plan in down)
+        self.middle = Middle(config, middle_channels(config))
+        self.up = nn.ModuleList(Cell(config, plan) for plan in up)
+        self.norm_out = GroupNorm(up[-1].channels, config.norm_groups)
+        self.conv_out = zeroed(nn.Conv2d(up[-1].channels, out_channels, 3, padding=1))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the trunk's weights."""
+        return self.conv_in.weight.dtype
+
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        z_s: Tensor | None = None,
+        s: Tensor | None = None,
+        y: Tensor | None = None,
+    ) -> Tensor:
+        """Return the raw output [B, out_channels, H, W]; float32 without autocast."""
+        return self.denoise(x_t, t, self.prepare(z_s, s, y))
+
+    def prepare(
+        self, z_s: Tensor | None = None, s: Tensor | None = None, y: Tensor | None = None
+    ) -> Condition:
+        """Compute once what every reverse step shares."""
+        assert (z_s is not None) == self.conditioned, "z_s belongs to a conditioned U-Net"
+        assert (s is not None) == (self.embed_s is not None), "s does not fit this U-Net"
+        assert (y is not None) == (self.embed_y is not None), "y does not fit this U-Net"
+        emb = None
+        if self.embed_y is not None and y is not None:
+            emb = self.embed_y(y)
+        if self.embed_s is not None and s is not None:
+            emb_s = self.embed_s(s)
+            emb = emb_s if emb is None else emb + emb_s
+        if z_s is None:
+            return Condition(emb, None)
+        size = (self.config.resolution, self.config.resolution)
+        return Condition(emb, F.interpolate(z_s, size, mode="bilinear", align_corners=False))
+
+    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Run one reverse step on what `prepare` returned; [B, out_channels, H, W]."""
+        emb = self.embed_t(t)
+        emb = F.silu(emb if condition.emb is None else emb + condition.emb)
+        x = x_t if condition.z_up is None else torch.cat([x_t, condition.z_up], dim=1)
+        h = self.conv_in(x.to(self.dtype))
+        skips = [h]
+        for cell in self.down:
+            h = self._run(cell, h, emb)
+            skips.append(h)
+        h = self._run(self.middle, h, emb)
+        for cell in self.up:
+            h = self._run(cell, torch.cat([h, skips.pop()], dim=1), emb)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+    def _run(self, module: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(module, h, emb, use_reentrant=False)  # pyright: ignore[reportReturnType]
+        return module(h, emb)

@@ -1,0 +1,108 @@
+"""Mirrors cdm_cli/nets/blocks.py."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cdm_cli.nets.blocks import (
+    Attention,
+    GroupNorm,
+    ResBlock,
+    group_norm,
+    group_norm_in_two_passes,
+)
+from tests.nets.drawing import randomised
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_both_forms_of_group_norm_agree_with_pytorch(generator, per_image, dtype):
+    x = 3 + 2 * torch.randn(4, 24, 5, 6, generator=generator)
+    shape = (4, 24) if per_image else (24,)
+    gain, offset = torch.randn(2, *shape, generator=generator)
+    plane = (gain.view(-1, 24, 1, 1), offset.view(-1, 24, 1, 1))
+    wanted = F.group_norm(x.to(dtype), 8) * plane[0] + plane[1]
+    assert torch.allclose(group_norm(x, 8, gain, offset), wanted.float(), atol=1e-5)
+    assert torch.allclose(group_norm_in_two_passes(x, 8, gain, offset), wanted.float(), atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [group_norm, group_norm_in_two_passes])
+def test_statistics_of_half_precision_input_are_float32(norm, generator):
+    """A mean of 100 has a spacing of 0.5 in bfloat16: statistics in bfloat16 would be off."""
+    x = (100 + 4 * torch.randn(2, 8, 16, 16, generator=generator)).to(torch.bfloat16)
+    normed = norm(x, 2, torch.ones(8), torch.zeros(8))
+    assert normed.dtype == torch.bfloat16
+    exact = F.group_norm(x.double(), 2)
+    assert (normed.double() - exact).abs().max() < 0.02
+    assert normed.double().mean().abs() < 1e-3
+
+
+@pytest.mark.parametrize("norm", [group_norm, group_norm_in_two_passes])
+def test_group_norm_keeps_the_memory_order(norm):
+    x = torch.randn(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
+    normed = norm(x, 4, torch.ones(2, 8), torch.zeros(2, 8))
+    assert normed.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_groups_divide_any_number_of_channels():
+    assert GroupNorm(48).groups == 16
+    assert GroupNorm(64).groups == 32
+    assert GroupNorm(9).groups == 1
+
+
+def test_adagn_is_norm_times_one_plus_scale_plus_shift(generator):
+    norm = randomised(GroupNorm(8, 4))
+    x = torch.randn(3, 8, 4, 4, generator=generator)
+    scale, shift = torch.randn(2, 3, 8, generator=generator)
+    wanted = norm(x) * (1 + scale)[:, :, None, None] + shift[:, :, None, None]
+    assert torch.allclose(norm(x, scale, shift), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+def test_a_fresh_block_passes_its_input_through(rescale, generator):
+    x, emb = torch.randn(2, 8, 4, 4, generator=generator), torch.randn(2, 16, generator=generator)
+    factor = math.sqrt(0.5) if rescale else 1.0
+    assert torch.equal(ResBlock(8, 8, 16, rescale=rescale)(x, emb), x * factor)
+    assert torch.equal(Attention(8, 2, rescale=rescale)(x), x * factor)
+
+
+@pytest.mark.parametrize(("resample", "side"), [("up", 8), ("down", 2), (None, 4)])
+def test_a_block_changes_the_resolution_of_both_branches(resample, side):
+    block = randomised(ResBlock(8, 16, 12, resample=resample))
+    assert block(torch.randn(2, 8, 4, 4), torch.randn(2, 12)).shape == (2, 16, side, side)
+
+
+def test_dropout_only_trains(generator):
+    block = randomised(ResBlock(8, 8, 4, dropout=0.5))
+    x, emb = torch.randn(2, 8, 4, 4, generator=generator), torch.randn(2, 4, generator=generator)
+    assert not torch.equal(block(x, emb), block(x, emb))
+    block.eval()
+    assert torch.equal(block(x, emb), block(x, emb))
+
+
+def by_formula(attention: Attention, x: torch.Tensor, heads: list[list[int]]) -> torch.Tensor:
+    """softmax(q k / sqrt(d)) v for the rows of the projection that belong to each head."""
+    B, C, H, W = x.shape
+    tokens = attention.norm(x).flatten(2).double()
+    projected = attention.qkv.weight.double() @ tokens + attention.qkv.bias.double()[:, None]
+    mixed = []
+    for rows in heads:
+        q, k, v = projected[:, rows].chunk(3, dim=1)
+        weights = (q.transpose(1, 2) @ k / math.sqrt(q.shape[1])).softmax(-1)
+        mixed.append(v @ weights.transpose(1, 2))
+    out = attention.out.weight.double() @ torch.cat(mixed, 1) + attention.out.bias.double()[:, None]
+    return x + out.view(B, C, H, W)
+
+
+def test_attention_in_both_orders_is_the_formula(generator):
+    x = torch.randn(2, 8, 3, 4, generator=generator)
+    legacy = [list(range(0, 12)), list(range(12, 24))]
+    new = [
+        [*range(0, 4), *range(8, 12), *range(16, 20)],
+        [*range(4, 8), *range(12, 16), *range(20, 24)],
+    ]
+    for order, heads in ((False, legacy), (True, new)):
+        attention = randomised(Attention(8, 2, new_order=order), std=0.5)
+        assert torch.allclose(attention(x).double(), by_formula(attention, x, heads), atol=1e-5)

@@ -1,0 +1,125 @@
+"""Mirrors cdm_cli/nets/unet.py and layout.py."""
+
+import pytest
+import torch
+
+from cdm_cli.config import ModelConfig
+from cdm_cli.nets.counting import num_parameters
+from cdm_cli.nets.layout import down_plan, up_plan
+from cdm_cli.nets.unet import UNet
+from cdm_cli.presets import PRESETS
+from tests.nets.drawing import inputs, randomised, tiny
+
+MILLIONS = {
+    "imagenet-base32": 792,
+    "imagenet-sr32-64": 718,  # 717 without the embedding of s
+    "imagenet-sr64-128": 536,
+    "imagenet-sr64-256": 589,
+}
+
+
+def of_preset(name: str) -> UNet:
+    stage = PRESETS[name].stage
+    conditioning = stage.conditioning
+    with torch.device("meta"):
+        return UNet(
+            stage.model,
+            out_channels=6 if stage.variance == "learned" else 3,
+            conditioned=conditioning is not None,
+            embeds_s=conditioning is not None and conditioning.gaussian,
+        )
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_the_presets_of_appendix_b_have_the_published_size(name):
+    assert round(num_parameters(of_preset(name)) / 1e6) == MILLIONS[name]
+
+
+def test_the_embedding_of_s_is_all_that_a_plain_sr_stage_lacks():
+    net = of_preset("imagenet-sr32-64")
+    assert net.embed_s is not None
+    assert round((num_parameters(net) - num_parameters(net.embed_s)) / 1e6) == 717
+
+
+@pytest.mark.parametrize("updown", [False, True])
+@pytest.mark.parametrize("scale_shift", [False, True])
+@pytest.mark.parametrize("order", ["legacy", "new"])
+@pytest.mark.parametrize("rescale", [False, True])
+def test_every_variant_runs_forward_and_backward(updown, scale_shift, order, rescale):
+    net = tiny(
+        resblock_updown=updown, scale_shift=scale_shift, qkv_order=order, skip_rescale=rescale
+    )
+    output = net(*inputs(net))
+    assert output.shape == (2, 6, 16, 16)
+    assert output.isfinite().all()
+    output.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_a_fresh_network_returns_zero():
+    """Zero-initialised output: eps_theta = 0 and v = 0 before training."""
+    config = ModelConfig(resolution=8, base_channels=16, channel_mult=(1, 2), num_res_blocks=1)
+    net = UNet(config, out_channels=3, conditioned=False, embeds_s=False)
+    assert torch.equal(net(torch.randn(1, 3, 8, 8), torch.ones(1)), torch.zeros(1, 3, 8, 8))
+
+
+def test_forward_is_prepare_then_denoise():
+    net = tiny()
+    x_t, t, z_s, s, y = inputs(net)
+    condition = net.prepare(z_s, s, y)
+    assert torch.equal(net.denoise(x_t, t, condition), net(x_t, t, z_s, s, y))
+
+
+@pytest.mark.parametrize("changed", range(5))
+def test_every_input_matters(changed):
+    net = tiny().eval()
+    before = inputs(net)
+    after = list(before)
+    after[changed] = before[changed].flip(0)
+    with torch.no_grad():
+        assert not torch.allclose(net(*before), net(*after), atol=1e-4)
+
+
+def test_examples_of_a_batch_do_not_touch_each_other():
+    net = tiny().eval()
+    everything = inputs(net, num=3)
+    with torch.no_grad():
+        whole = net(*everything)
+        alone = net(*(value[1:2] for value in everything))
+    assert torch.allclose(whole[1:2], alone, atol=1e-5)
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory():
+    net, gradients = tiny(), []
+    for checkpointed in (False, True):
+        net.gradient_checkpointing = checkpointed
+        net.zero_grad()
+        net(*inputs(net)).square().mean().backward()
+        gradients.append([p.grad.clone() for p in net.parameters()])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
+
+
+def test_channels_last_is_the_same_network():
+    net = tiny().eval()
+    x_t, *rest = inputs(net)
+    with torch.no_grad():
+        plain = net(x_t, *rest)
+        net.to(memory_format=torch.channels_last)
+        last = net(x_t.contiguous(memory_format=torch.channels_last), *rest)
+    assert torch.allclose(plain, last, atol=1e-5)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_heads_as_a_count_or_as_a_width():
+    count, width = tiny(num_heads=2), tiny(head_channels=16)
+    assert [m.num_heads for m in count.modules() if hasattr(m, "num_heads")] == [2] * 4
+    assert {m.num_heads for m in width.modules() if hasattr(m, "num_heads")} == {4}
+    assert isinstance(randomised(width), UNet)
+
+
+def test_the_plan_of_cells():
+    config = tiny().config
+    assert [plan.resize for plan in down_plan(config)] == [None, "down", None]
+    assert [plan.resize for plan in up_plan(config)] == [None, "up", None, None]
+    assert [plan.has_attention for plan in up_plan(config)] == [True, True, False, False]
+    assert [plan.channels_in for plan in up_plan(config)] == [128, 96, 96, 64]
