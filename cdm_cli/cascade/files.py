@@ -6,13 +6,13 @@ make us read elsewhere, or wait for ever.
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from cdm_cli.errors import BadInputError, MissingError, UnsafeInputError
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, not following a link.
 
     Raises MissingError, or UnsafeInputError for a link, a pipe, a directory or a device.

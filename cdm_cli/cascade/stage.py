@@ -11,17 +11,16 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cdm_cli.cascade.batch import Batch, Draws
-from cdm_cli.config import ClassifierConfig, StageConfig
+from cdm_cli.config import StageConfig
 from cdm_cli.data.images import from_uint8
 from cdm_cli.diffusion import augment, losses
 from cdm_cli.diffusion.process import gather, q_sample_at
 from cdm_cli.diffusion.reverse import split_v
 from cdm_cli.diffusion.schedules import Schedule, from_config
 from cdm_cli.names import Precision
-from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.unet import UNet
 
 EpsTheta = Callable[[Tensor, Tensor], Tensor]
@@ -40,9 +39,21 @@ def build_net(config: StageConfig) -> UNet:
     )
 
 
+def moved(schedule: Schedule, device: torch.device) -> Schedule:
+    """Return the schedule with its tables on a device, so that no step copies them there."""
+    return Schedule(schedule.alpha_bar.to(device), schedule.times.to(device))
+
+
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
     """Say whether the network runs under bfloat16 autocast: by default on CUDA only."""
     return precision == "bf16" or (precision == "auto" and device.type == "cuda")
+
+
+def _ordered(x_t: Tensor) -> Tensor:
+    """Return an image as the weights lie: channels-last on CUDA."""
+    if x_t.device.type == "cuda":
+        return x_t.contiguous(memory_format=torch.channels_last)
+    return x_t
 
 
 class Stage:
@@ -56,18 +67,20 @@ class Stage:
         self,
         config: StageConfig,
         classes: Sequence[str],
-        net: nn.Module,
+        net: UNet,
         *,
         name: str = "",
         digest: str = "",
         precision: Precision = "auto",
     ) -> None:
         self.config, self.classes, self.net = config, tuple(classes), net
-        self.name, self.digest, self.precision = name, digest, precision
+        self.name, self.digest = name, digest
+        self.precision: Precision = precision
         self.schedule = from_config(config.schedule)
         self.z_schedule = (
             from_config(config.conditioning.z_schedule) if config.conditioning else None
         )
+        self._near = self.schedule, self.z_schedule
 
     @property
     def device(self) -> torch.device:
@@ -91,6 +104,7 @@ class Stage:
         """Move the weights, on CUDA in channels-last order; the stage itself is returned."""
         place = torch.device(device)
         self.net.to(place)
+        self._near = moved(self.schedule, place), self.z_schedule and moved(self.z_schedule, place)
         if place.type == "cuda":
             self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return self
@@ -132,22 +146,25 @@ class Stage:
         """
         table = self.time_input(schedule.alpha_bar, schedule.times).to(self.device)
         level = self.s_input(s)
+        condition = None
 
-        def call(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.network(x_t, table[t], z_s, level, y)
+        def once(x_t: Tensor, t: Tensor) -> Tensor:
+            nonlocal condition
+            with self._autocast(x_t.device):
+                if condition is None:
+                    condition = self.net.prepare(z_s, level, y)
+                return self.net.denoise(_ordered(x_t), table[t], condition).float()
 
-        return call
+        def whole(x_t: Tensor, t: Tensor) -> Tensor:
+            with self._autocast(x_t.device):
+                return self.net(_ordered(x_t), table[t], z_s, level, y).float()
 
-    def network(
-        self, x_t: Tensor, t: Tensor, z_s: Tensor | None, s: Tensor | None, y: Tensor | None
-    ) -> Tensor:
-        """Run the network on inputs already in its own scale; float32 [B, C or 2 C, H, W]."""
-        if x_t.device.type == "cuda":
-            x_t = x_t.contiguous(memory_format=torch.channels_last)
-        bf16 = uses_bf16(self.precision, x_t.device)
-        with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=bf16):
-            output = self.net(x_t, t, z_s, s, y)
-        return output.float()
+        compiled = vars(self.net).get("_compiled_call_impl") is not None
+        return whole if compiled else once  # nn.Module.compile compiles the whole call only
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        bf16 = uses_bf16(self.precision, device)
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
     def draw(self, batch: Batch, generator: torch.Generator, *, flip: bool) -> Draws:
         """Draw t, eps and the augmentations of one batch from the generator, on its device."""
@@ -174,27 +191,28 @@ class Stage:
         """Return the loss of each example, [B], given all that is random in it (Algorithm 1)."""
         x_0, z_s = self._augmented(batch, draws)
         alpha_bar_t = (
-            augment.continuous_alpha_bar(self.schedule, draws.t, draws.u)
+            augment.continuous_alpha_bar(self._near[0], draws.t, draws.u)
             if self.continuous
-            else gather(self.schedule.alpha_bar, draws.t)
+            else gather(self._near[0].alpha_bar, draws.t)
         )
         x_t = q_sample_at(alpha_bar_t, x_0, draws.eps)
         time = self.time_input(alpha_bar_t, draws.t)
         y = batch.y if self.config.model.num_classes else None
-        output = self.network(x_t, time, z_s, self.s_input(draws.s), y)
+        with self._autocast(x_t.device):
+            output = self.net(_ordered(x_t), time, z_s, self.s_input(draws.s), y).float()
         return self._penalty(x_0, x_t, draws, output)
 
     def _augmented(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor | None]:
         """Flip both images alike, then blur and noise z_0 at LOW resolution (Section 3.1)."""
         x_0 = from_uint8(batch.x_0)
-        if batch.z_0 is None or self.z_schedule is None:
+        if batch.z_0 is None or self._near[1] is None:
             (x_0,) = augment.flip(draws.flip, x_0)
             return x_0, None
         x_0, z = augment.flip(draws.flip, x_0, from_uint8(batch.z_0))
         if draws.sigma is not None and draws.blurred is not None:
             z = augment.blur(z, draws.sigma, draws.blurred)
         if draws.s is not None and draws.eps_z is not None:
-            z = augment.gaussian(self.z_schedule, z, draws.s, draws.eps_z)
+            z = augment.gaussian(self._near[1], z, draws.s, draws.eps_z)
         return x_0, z
 
     def _penalty(self, x_0: Tensor, x_t: Tensor, draws: Draws, output: Tensor) -> Tensor:
@@ -205,42 +223,11 @@ class Stage:
                 return losses.simple(draws.eps, split_v(output, x_0.shape[1])[0])
             case "hybrid":
                 return losses.hybrid(
-                    self.schedule, x_0, x_t, t, draws.eps, output,
+                    self._near[0], x_0, x_t, t, draws.eps, output,
                     variance=variance, fraction=fraction, vlb_weight=config.vlb_weight,
                 )  # fmt: skip
             case "vlb":
                 bits = losses.vlb(
-                    self.schedule, x_0, x_t, t, output, variance=variance, fraction=fraction
+                    self._near[0], x_0, x_t, t, output, variance=variance, fraction=fraction
                 )
                 return self.schedule.T * bits
-
-
-class ClassifierStage(nn.Module):
-    """A trained classifier: images [B, C, H, W] in [-1, 1] -> (features [B, D], logits [B, K])."""
-
-    def __init__(
-        self,
-        config: ClassifierConfig,
-        classes: Sequence[str],
-        net: Classifier,
-        *,
-        name: str = "",
-        digest: str = "",
-    ) -> None:
-        super().__init__()
-        self.config, self.classes, self.net = config, tuple(classes), net
-        self.name, self.digest = name, digest
-
-    @property
-    def resolution(self) -> int:
-        """The side of the images it was trained on."""
-        return self.config.resolution
-
-    @property
-    def feature_dim(self) -> int:
-        """D."""
-        return self.net.feature_dim
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features [B, D] and logits [B, K]."""
-        return self.net(x)

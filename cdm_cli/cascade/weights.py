@@ -8,11 +8,12 @@ Nothing is ever mapped: a file that is cut short later cannot hurt a running pro
 
 import hashlib
 import json
-import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,15 +96,13 @@ def _damaged(path: Path, what: str) -> BadInputError:
     return BadInputError(f"{path} is damaged: {what}", kept=NOT_READ, next="restore the file")
 
 
-def _exactly(file: BinaryIO, size: int, path: Path) -> bytearray:
+def _exactly(file: BufferedReader, size: int, path: Path) -> bytearray:
     """Read size bytes; the file is asked for its size first, so a claim allocates nothing."""
-    left = file.seek(0, 1), file.seek(0, 2)
-    file.seek(left[0])
-    if left[1] - left[0] < size:
-        raise _damaged(path, f"{left[1]} bytes long, at least {left[0] + size} expected")
+    here, length = file.tell(), os.fstat(file.fileno()).st_size
+    if length - here < size:
+        raise _damaged(path, f"{length} bytes long, at least {here + size} expected")
     data = bytearray(size)
-    filled = file.readinto(data)  # pyright: ignore[reportAttributeAccessIssue]
-    if filled != size:
+    if file.readinto(data) != size:
         raise _damaged(path, "it became shorter while it was read")
     return data
 
@@ -137,26 +136,28 @@ def check_names(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any
 def _check_entries(path: Path, entries: Mapping[str, Any], expected: Mapping[str, Tensor]) -> int:
     """Check dtype, shape and place of every tensor; return the number of bytes of all."""
     spans: list[tuple[int, int]] = []
-    for name, entry in entries.items():
-        wanted = {"dtype": CODES[expected[name].dtype], "shape": list(expected[name].shape)}
-        found = {key: entry.get(key) for key in wanted} if isinstance(entry, dict) else entry
+    for name, tensor in expected.items():
+        entry = entries[name] if isinstance(entries[name], dict) else {}
+        wanted = (CODES[tensor.dtype], list(tensor.shape))
+        found = (entry.get("dtype"), entry.get("shape"))
         if found != wanted:
             raise MismatchError(
-                f"{path}: tensor {name} is {found}, the model has {wanted}",
+                f"{path}: tensor {name} is {found[0]} {found[1]}, the model has "
+                f"{wanted[0]} {wanted[1]}",
                 kept=NOT_READ,
                 next="compare stage.json with the weights",
             )
-        size = math.prod(wanted["shape"]) * expected[name].element_size()
-        span = entry.get("data_offsets")
-        whole = isinstance(span, list) and [type(end) for end in span] == [int, int]
-        if not whole or span[1] != span[0] + size:
+        span: Any = entry.get("data_offsets")
+        ends = span if isinstance(span, list) else []
+        size = tensor.numel() * tensor.element_size()
+        if [type(end) for end in ends] != [int, int] or ends[1] != ends[0] + size:
             raise _damaged(path, f"tensor {name} does not fill its place")
-        spans.append((span[0], span[1]))
+        spans.append((ends[0], ends[1]))
     spans.sort()
-    ends = [0, *(end for _, end in spans)]
-    if [start for start, _ in spans] != ends[:-1]:
+    bounds = [0, *(end for _, end in spans)]
+    if [start for start, _ in spans] != bounds[:-1]:
         raise _damaged(path, "its tensors overlap or leave gaps")
-    return ends[-1]
+    return bounds[-1]
 
 
 def _tensor(data: bytearray, entry: Mapping[str, Any]) -> Tensor:
