@@ -1,0 +1,137 @@
+"""The Fréchet distance between two Gaussians (Dowson & Landau 1982), and their moments.
+
+d² = |mu - mu_ref|² + Tr(Sigma + Sigma_ref - 2 (Sigma Sigma_ref)^½). With Sigma = F Fᵀ and
+Sigma_ref = G Gᵀ the eigenvalues of Sigma Sigma_ref are the squared singular values of Gᵀ F,
+so a symmetric eigenvalue problem gives the last trace: no matrix square root, no imaginary
+parts, no offset on the diagonal. Everything is float64; mu is [D], Sigma is [D, D].
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import get_lapack_funcs
+from torch import Tensor
+
+Matrix = NDArray[np.float64]
+
+# Below this fraction of the largest diagonal entry a pivot is rounding noise: keeping such
+# columns would add the root of the noise, 1e-8, for every dimension that is really empty.
+_RANK_TOLERANCE = 16 * float(np.finfo(np.float64).eps)
+
+
+def factor(sigma: Matrix) -> Matrix:
+    """Return F [D, rank] with F Fᵀ = sigma, by Cholesky decomposition with pivoting.
+
+    Works for any positive semi-definite matrix; fewer samples than dimensions, constant
+    features and an all-zero matrix only make F narrower.
+    """
+    tolerance = _RANK_TOLERANCE * float(np.max(np.diag(sigma), initial=0.0))
+    (pstrf,) = get_lapack_funcs(("pstrf",), (sigma,))
+    packed, pivots, rank, _ = pstrf(sigma, lower=1, tol=tolerance)
+    F = np.zeros((len(sigma), rank))
+    F[pivots - 1] = np.tril(packed)[:, :rank]
+    return F
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """mu [D] and sigma [D, D] in float64, with the factor of sigma computed once."""
+
+    mu: Matrix
+    sigma: Matrix
+
+    @classmethod
+    def of(cls, mu: ArrayLike, sigma: ArrayLike) -> "Gaussian":
+        """Check shapes and finiteness; sigma is made exactly symmetric."""
+        mean, covariance = np.asarray(mu, np.float64), np.asarray(sigma, np.float64)
+        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+            raise ValueError(f"mu {mean.shape} and sigma {covariance.shape}: expected [D], [D, D]")
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise ValueError("mu or sigma is not finite")
+        return cls(mean, (covariance + covariance.T) / 2)
+
+    @cached_property
+    def factor(self) -> Matrix:
+        """F [D, rank] with F Fᵀ = sigma."""
+        return factor(self.sigma)
+
+    def distance(self, other: "Gaussian") -> float:
+        """Return the squared Fréchet distance to other, the number known as FID."""
+        if self.mu.shape != other.mu.shape:
+            raise ValueError(f"{len(self.mu)} dimensions against {len(other.mu)}")
+        product = other.factor.T @ self.factor
+        if product.shape[0] < product.shape[1]:
+            product = product.T
+        squares = np.linalg.eigvalsh(product.T @ product)
+        root_trace = float(np.sqrt(np.clip(squares, 0, None)).sum())
+        gap = self.mu - other.mu
+        traces = float(np.trace(self.sigma) + np.trace(other.sigma))
+        return max(float(gap @ gap) + traces - 2 * root_trace, 0.0)
+
+
+def frechet_distance(
+    mu: ArrayLike, sigma: ArrayLike, mu_ref: ArrayLike, sigma_ref: ArrayLike
+) -> float:
+    """Return |mu - mu_ref|² + Tr(sigma + sigma_ref - 2 (sigma sigma_ref)^½), never negative.
+
+    mu, mu_ref: [D]; sigma, sigma_ref: [D, D], symmetric positive semi-definite, of any rank.
+    Raises ValueError for shapes that do not fit or values that are not finite.
+    """
+    return Gaussian.of(mu, sigma).distance(Gaussian.of(mu_ref, sigma_ref))
+
+
+@dataclass
+class Moments:
+    """Streaming mean and covariance: sums in float64 on the device of the features.
+
+    Flat in memory, [D] and [D, D], however many features are added.
+    """
+
+    num: int = 0
+    total: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+    outer: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
+
+    def add(self, features: Tensor) -> None:
+        """Add features [B, D]. Raises ValueError if one is not finite."""
+        x = features.double()
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError("features are not finite")
+        self._accumulate(len(x), x.sum(0), x.T @ x)
+
+    def merge(self, other: "Moments") -> None:
+        """Add everything that other has seen."""
+        if other.num:
+            self._accumulate(other.num, other.total, other.outer)
+
+    def without(self, other: "Moments") -> "Moments":
+        """Return the moments of what self has seen and other, a part of it, has not."""
+        return Moments(self.num - other.num, self.total - other.total, self.outer - other.outer)
+
+    def _accumulate(self, num: int, total: Tensor, outer: Tensor) -> None:
+        if self.num == 0:
+            self.total, self.outer = total.clone(), outer.clone()
+        else:
+            self.total += total.to(self.total.device)
+            self.outer += outer.to(self.outer.device)
+        self.num += num
+
+    @property
+    def mu(self) -> Matrix:
+        """The mean [D]."""
+        return (self.total / max(self.num, 1)).cpu().numpy()
+
+    @property
+    def sigma(self) -> Matrix:
+        """The covariance [D, D], divided by N - 1."""
+        if self.num < 2:
+            raise ValueError(f"a covariance needs two samples, {self.num} were added")
+        mean = self.total / self.num
+        centred = self.outer - self.num * torch.outer(mean, mean)
+        return (centred / (self.num - 1)).cpu().numpy()
+
+    def gaussian(self) -> Gaussian:
+        """The Gaussian with these moments."""
+        return Gaussian.of(self.mu, self.sigma)

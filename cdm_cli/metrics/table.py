@@ -1,0 +1,146 @@
+"""Numbers with everything they depend on: one row each, as text, JSON or CSV.
+
+A number without its convention cannot be compared. Each row carries its own, and a table
+says so in plain words when its rows do not share one.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from cdm_cli.errors import MismatchError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """How images became a number. Digests are hexadecimal; empty: does not apply."""
+
+    num: int
+    balance: str
+    extractor: str
+    extractor_digest: str
+    resize: str
+    resolution: int
+    quantisation: str = "uint8"
+    precision: str = "float32"
+    seed: int = 0
+
+    def differences(self, other: "Convention") -> list[str]:
+        """Return the names of the fields in which two conventions differ."""
+        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRow:
+    """One number: what it measures, against what, how sure it is, and its convention.
+
+    uncertainty is one standard deviation or error; uncertainty_of says which, and over what.
+    settings are those of the metric itself ("k": 3); extra labels a series ("s": 501).
+    """
+
+    metric: str
+    value: float
+    convention: Convention
+    uncertainty: float | None = None
+    uncertainty_of: str = ""
+    reference: str = ""
+    reference_num: int | None = None
+    reference_digest: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return nested plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class MetricTable:
+    """Rows of one convention, unless the maker says that they are mixed."""
+
+    rows: list[MetricRow] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    mixed: bool = False
+
+    def add(self, row: MetricRow) -> None:
+        """Append a row. Raises MismatchError for another convention unless the table is mixed."""
+        if self.rows and not self.mixed:
+            differing = self.rows[0].convention.differences(row.convention)
+            if differing:
+                raise MismatchError(
+                    f"{row.metric} and {self.rows[0].metric} differ in {', '.join(differing)}: "
+                    "numbers of different conventions do not belong in one table",
+                    next="make one table for each, or ask for a mixed one",
+                )
+        self.rows.append(row)
+
+    def extend(self, rows: Iterable[MetricRow]) -> None:
+        """Append several rows."""
+        for row in rows:
+            self.add(row)
+
+    def note(self, line: str) -> None:
+        """Add a warning or remark that belongs to the table, once."""
+        if line not in self.notes:
+            self.notes.append(line)
+
+    def value(self, metric: str, reference: str | None = None) -> float:
+        """Return the first value of a metric (against a reference). Raises KeyError if none."""
+        for row in self.rows:
+            if row.metric == metric and reference in (None, row.reference):
+                return row.value
+        raise KeyError(metric)
+
+    @property
+    def conventions(self) -> list[Convention]:
+        """The distinct conventions, in order of appearance."""
+        return list(dict.fromkeys(row.convention for row in self.rows))
+
+    def all_notes(self) -> list[str]:
+        """Return the notes, and what differs between the conventions of a mixed table."""
+        kinds = self.conventions
+        names = sorted({name for kind in kinds for name in kinds[0].differences(kind)})
+        mixed = f"rows of different conventions ({', '.join(names)}): not comparable as they stand"
+        return [*self.notes, *([mixed] if names else [])]
+
+    def header(self) -> list[str]:
+        """Return the column titles of `lines`."""
+        convention = ["convention"] if len(self.conventions) > 1 else []
+        return [*self._labels(), "metric", "value", "±", "against", "num", *convention]
+
+    def lines(self) -> list[list[str]]:
+        """Return one list of cells for each row, for a terminal."""
+        kinds = self.conventions
+        return [self._cells(row, kinds) for row in self.rows]
+
+    def _labels(self) -> list[str]:
+        return list(dict.fromkeys(label for row in self.rows for label in row.extra))
+
+    def _cells(self, row: MetricRow, kinds: list[Convention]) -> list[str]:
+        against = row.reference and f"{row.reference} ({row.reference_num})"
+        spread = "" if row.uncertainty is None else f"{row.uncertainty:.2g}"
+        cells = [str(row.extra.get(label, "")) for label in self._labels()]
+        cells += [row.metric, f"{row.value:.5g}", spread, against, str(row.convention.num)]
+        return [*cells, chr(ord("A") + kinds.index(row.convention))] if len(kinds) > 1 else cells
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rows with their conventions, and the notes, as plain values."""
+        return {"rows": [row.as_dict() for row in self.rows], "notes": self.all_notes()}
+
+    def to_csv(self) -> str:
+        """Return one line for each row: every field of the row and of its convention."""
+        records = [_flat(row) for row in self.rows]
+        columns = list(dict.fromkeys(column for record in records for column in record))
+        out = io.StringIO()
+        writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        return out.getvalue()
+
+
+def _flat(row: MetricRow) -> dict[str, Any]:
+    values = row.as_dict()
+    nested = {name: values.pop(name) for name in ("extra", "convention", "settings")}
+    return nested["extra"] | values | nested["convention"] | nested["settings"]
