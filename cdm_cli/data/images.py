@@ -1,0 +1,210 @@
+"""Pixels: the only uint8 <-> [-1, 1] conversion, and image files by documented rules.
+
+Images in files are uint8, 0..255; in a network float in [-1, 1]: x / 127.5 - 1, and back
+by rounding. B, C, H, W are shapes; C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
+
+What a file becomes:
+- PNG, JPEG and WebP are read, whatever the name says; anything else is bad.
+- More than 2^26 pixels, or an animation, is bad; the header tells before any pixel is read.
+- An EXIF orientation is applied. Palettes are resolved.
+- 16 bits become 8 by dropping the lower byte. CMYK becomes RGB, colour becomes gray
+  (ITU-R 601), as Pillow does it.
+- Where alpha is not asked for, the image is composed on white.
+
+Torch is imported for types only: the processes that decode start without it.
+"""
+
+import io
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+U8 = NDArray[np.uint8]
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_PIXELS = 2**26
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BadImageError(Exception):
+    """One image that cannot be used; the text is the reason, without the name."""
+
+
+class Header(NamedTuple):
+    """What is known before a pixel is decoded. kinds: the conversions that it will need."""
+
+    width: int
+    height: int
+    gray: bool
+    kinds: tuple[str, ...]
+
+
+def to_uint8(x: "Tensor") -> "Tensor":
+    """Round float images in [-1, 1] to uint8 0..255; what lies outside is clamped."""
+    return x.float().add(1).mul(127.5).round().clamp(0, 255).byte()
+
+
+def from_uint8(x: "Tensor") -> "Tensor":
+    """Map uint8 images 0..255 to float32 in [-1, 1]."""
+    return x.float().div(127.5).sub(1)
+
+
+def channels_first(x: "Tensor") -> "Tensor":
+    """[..., H, W, C] -> [..., C, H, W], contiguous."""
+    return x.movedim(-1, -3).contiguous()
+
+
+def channels_last(x: "Tensor") -> "Tensor":
+    """[..., C, H, W] -> [..., H, W, C], contiguous."""
+    return x.movedim(-3, -1).contiguous()
+
+
+def probe(data: bytes) -> Header:
+    """Read the header of an image file. Raises BadImageError."""
+    with _strictly():
+        image = _open(data)
+        sixteen = image.mode.startswith("I;16") or (image.format == "PNG" and data[24] == 16)
+        kinds = {
+            "16-bit": sixteen,
+            "CMYK": image.mode == "CMYK",
+            "alpha": image.has_transparency_data,
+            "palette": image.mode == "P",
+            "turned by EXIF": _orientation(image) in _TURNS,
+        }
+        gray = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+        return Header(*image.size, gray, tuple(kind for kind, found in kinds.items() if found))
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decode an image file to mode L, LA, RGB or RGBA, upright. Raises BadImageError."""
+    with _strictly():
+        image = _open(data)
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        image = _plain(image)
+        return image if turn is None else image.transpose(turn)
+
+
+def with_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Convert L, LA, RGB or RGBA to the mode of 1..4 channels; dropped alpha means white."""
+    mode = MODES[channels]
+    if "A" in image.mode and "A" not in mode:
+        image = _on_white(image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def from_array(pixels: U8) -> Image.Image:
+    """Wrap pixels [H, W, C] as an image of 1..4 channels."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def to_array(image: Image.Image) -> U8:
+    """Return the pixels [H, W, C] of an image of mode L, LA, RGB or RGBA."""
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def has_colour(image: Image.Image) -> bool:
+    """Tell whether any pixel (over white, if it has alpha) is not gray."""
+    if image.mode in ("L", "LA"):
+        return False
+    pixels = to_array(with_channels(image, 3))
+    return bool((pixels[..., :2] != pixels[..., 1:]).any())
+
+
+def _open(data: bytes) -> Image.Image:
+    _check_webp_canvas(data)
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    _check_pixels(*image.size)
+    # A phone's JPEG may carry a second picture (format MPO); the first one is the photo.
+    if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
+        raise BadImageError("animated")
+    return image
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadImageError(f"{width}×{height} is more than 2^26 pixels")
+
+
+def _check_webp_canvas(data: bytes) -> None:
+    """Pillow allocates an extended WebP's whole canvas on opening: look first."""
+    if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X":
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        _check_pixels(width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation 1..8; an EXIF block that cannot be read says nothing."""
+    if not {"exif", "xmp", "Raw profile type exif"} & image.info.keys():
+        return 1
+    try:
+        orientation: Any = image.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Bring any mode that the three formats have to L, LA, RGB or RGBA."""
+    if image.mode.startswith("I;16"):
+        return _from_16_bits(image)
+    if image.mode in ("1", "L", "RGB", "P", "LA", "RGBA", "CMYK"):
+        if image.has_transparency_data:
+            return image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
+        return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    raise BadImageError(f"pixels of mode {image.mode}")
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    gray = (values >> 8).astype(np.uint8)
+    hidden = image.info.get("transparency")
+    if hidden is None:
+        return Image.fromarray(gray)
+    alpha = np.where(values == hidden, 0, 255).astype(np.uint8)
+    return Image.fromarray(np.stack([gray, alpha], axis=-1))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Compose on white, rounding once: (c·a + 255·(255 - a)) / 255."""
+    pixels = to_array(image).astype(np.uint32)
+    colour, alpha = pixels[..., :-1], pixels[..., -1:]
+    composed = (colour * alpha + 255 * (255 - alpha) + 127) // 255
+    return from_array(composed.astype(np.uint8))
+
+
+@contextmanager
+def _strictly() -> Generator[None]:
+    """Turn whatever a decoder raises on damaged bytes into one short reason; mute its warnings."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except BadImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise BadImageError("not a PNG, JPEG or WebP image inside") from error
+    except Image.DecompressionBombError as error:
+        raise BadImageError("more than 2^26 pixels") from error
+    except Exception as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadImageError(f"cannot be decoded ({text})") from error
