@@ -1,0 +1,214 @@
+"""Running one stage's reverse process on a batch of samples (Sections 2.1, 2.4, 3.2, 4.2).
+
+A `Chain` is one way down from x_T to x_0, fixed from the stage's configuration alone, before
+any weights are loaded. Times that a user gives or reads (keep, restart_from, s) are those of
+the process that the stage was trained on, however few of them a respaced chain visits.
+
+Shapes: x_0 [B, C, H, W] and z_s [B, C, h, w] are float32; ids, y and s are int64 [B].
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.config import StageConfig
+from cdm_cli.diffusion.noise import Noise
+from cdm_cli.diffusion.reverse import Fraction
+from cdm_cli.diffusion.samplers import RandnLike, Sample, bind, index_of, restart, schedule_with
+from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config
+from cdm_cli.errors import UsageError
+from cdm_cli.names import Sampler, Variance
+from cdm_cli.options import Sampling
+
+Steps = Iterator[tuple[int, Tensor]]
+Watch = Callable[[Steps], Iterable[tuple[int, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A schedule and the sampler that walks it; restart_from is a time of training, 1..T."""
+
+    schedule: Schedule
+    sampler: Sampler
+    variance: Variance
+    fraction: Fraction
+    clip: bool
+    restart_from: int | None = None
+
+    @property
+    def evaluations(self) -> int:
+        """How often the network is evaluated for one sample."""
+        again = index_of(self.schedule, self.restart_from) if self.restart_from else 0
+        return self.schedule.T + again
+
+    def sample(self, randn_like: RandnLike) -> Sample:
+        """Return the sampler with its settings and its source of noise."""
+        return bind(
+            self.sampler,
+            randn_like=randn_like,
+            variance=self.variance,
+            fraction=self.fraction,
+            clip=self.clip,
+        )
+
+
+class Samples(NamedTuple):
+    """The inputs of one batch. z_s and s belong to super-resolution, y to class conditioning."""
+
+    ids: Tensor
+    y: Tensor | None = None
+    z_s: Tensor | None = None
+    s: Tensor | None = None
+
+    def rows(self, rows: slice | Tensor) -> "Samples":
+        """Return some of the samples."""
+        return self._each(lambda part: part[rows])
+
+    def to(self, device: torch.device) -> "Samples":
+        """Return the samples on a device."""
+        return self._each(lambda part: part.to(device))
+
+    def padded(self, batch_size: int) -> "Samples":
+        """Repeat the last sample up to batch_size, so that all batches have one shape."""
+        rows = torch.arange(batch_size, device=self.ids.device)
+        return self.rows(rows.clamp(max=len(self.ids) - 1))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
+        others = (None if part is None else change(part) for part in self[1:])
+        return Samples(change(self.ids), *others)
+
+
+class Generated(NamedTuple):
+    """x_0, clean but neither rounded nor clipped, and z_s of the same reverse pass for each s."""
+
+    x_0: Tensor
+    z: dict[int, Tensor]
+
+
+def chain_of(
+    config: StageConfig,
+    sampling: Sampling,
+    *,
+    keep: Sequence[int] = (),
+    alpha_bar: Sequence[float] | None = None,
+) -> Chain:
+    """Fix how a stage is sampled: what `sampling` leaves open is the stage's own default.
+
+    keep: times whose states are wanted. alpha_bar: a searched schedule (Section 4.4), for a
+    stage that is fed the noise level itself. Raises UsageError for what cannot be.
+    """
+    sampler = sampling.sampler or config.sampling.sampler
+    restart_from = sampling.restart_from
+    T = config.schedule.T
+    _within("--keep-s", keep, 1, T)
+    _within("--restart-from", [restart_from] if restart_from else [], 1, T)
+    if alpha_bar is None:
+        steps = config.sampling.steps if sampling.steps is None else sampling.steps
+        _within("--steps", [steps] if steps else [], 1, T)
+        visited = [*keep, *([restart_from] if restart_from else [])]
+        schedule = schedule_with(from_config(config.schedule), steps, visited)
+    else:
+        schedule = _searched(config, alpha_bar, restart_from)
+    return Chain(
+        schedule=schedule,
+        sampler=sampler,
+        variance=_variance(config, sampling.variance, sampler),
+        fraction=config.variance_fraction,
+        clip=sampling.clip,
+        restart_from=restart_from,
+    )
+
+
+def _within(flag: str, values: Sequence[int], low: int, high: int) -> None:
+    for value in values:
+        if not low <= value <= high:
+            raise UsageError(
+                f"{flag} {value}: the stage has times {low}..{high}", next="choose one of these"
+            )
+
+
+def _searched(
+    config: StageConfig, alpha_bar: Sequence[float], restart_from: int | None
+) -> Schedule:
+    if config.time_input == "t":
+        raise UsageError(
+            "--schedule: the stage is fed t, not the noise level, and knows its own schedule only",
+            next="--steps N respaces it",
+        )
+    if restart_from:
+        raise UsageError(
+            "--restart-from names a time of training, which a searched schedule does not visit",
+            next="leave out one of --schedule and --restart-from",
+        )
+    return from_alpha_bar(torch.tensor(list(alpha_bar), dtype=torch.float64))
+
+
+def _variance(config: StageConfig, asked: Variance | None, sampler: Sampler) -> Variance:
+    if asked and sampler != "ancestral":
+        raise UsageError(
+            f"--variance {asked}: {sampler} draws no variance", next="--sampler ancestral"
+        )
+    if asked == "learned" and config.variance != "learned":
+        raise UsageError(
+            "--variance learned: the stage did not learn one", next="--variance small or large"
+        )
+    return asked or config.sampling.variance or config.variance
+
+
+def noise_name(config: StageConfig) -> str:
+    """Name the stage as its noise knows it ("base32", "sr32-64"), wherever it is stored."""
+    low = f"{config.conditioning.resolution}-" if config.conditioning else ""
+    return f"{config.kind}{low}{config.model.resolution}"
+
+
+def walk(stage: Stage, chain: Chain, samples: Samples, seed: int) -> Steps:
+    """Yield (time, x_time) from x_T down to x_0, on the stage's device.
+
+    After a restart the times start again at restart_from - 1 or below (Section 4.2).
+    """
+    model = stage.config.model
+    ids = samples.ids.to(stage.device)
+    noise = Noise(seed, noise_name(stage.config), ids)
+    shape = (len(ids), model.channels, model.resolution, model.resolution)
+    x_T = noise(torch.empty(shape, device=stage.device))
+    y = samples.y if model.num_classes else None
+    eps_theta = stage.eps_theta(chain.schedule, y, samples.z_s, samples.s)
+    sample, times = chain.sample(noise), chain.schedule.times.tolist()
+    x_t = x_T
+    yield times[-1], x_T
+    for t, x_t in sample(eps_theta, chain.schedule, x_T):
+        yield times[t], x_t
+    if chain.restart_from:
+        r = index_of(chain.schedule, chain.restart_from)
+        again = restart(sample, eps_theta, chain.schedule, x_t, r, randn_like=noise)
+        yield from ((times[t], x_t) for t, x_t in again)
+
+
+@torch.inference_mode()
+def generate(
+    stage: Stage,
+    chain: Chain,
+    samples: Samples,
+    *,
+    seed: int,
+    keep: Sequence[int] = (),
+    batch_size: int | None = None,
+    watch: Watch = iter,
+) -> Generated:
+    """Sample a batch, padded to batch_size, and keep its states at the times of `keep`.
+
+    A time that the pass visits twice (a restart) keeps its last state, which led to x_0.
+    `watch` wraps the steps, to show progress or to stop between them.
+    """
+    num = len(samples.ids)
+    samples = samples.to(stage.device).padded(batch_size or num)
+    z: dict[int, Tensor] = {}
+    x_time = torch.empty(0)
+    for time, x_time in watch(walk(stage, chain, samples, seed)):
+        if time in keep:
+            z[time] = x_time[:num]
+    return Generated(x_time[:num], z)

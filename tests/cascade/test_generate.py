@@ -1,0 +1,149 @@
+"""Mirrors cdm_cli/cascade/generate.py: what is visited, kept, padded, and never changes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cdm_cli.cascade.generate import Samples, chain_of, generate, noise_name, walk
+from cdm_cli.config import SamplingDefaults
+from cdm_cli.diffusion.noise import Noise
+from cdm_cli.diffusion.samplers import ancestral, restart
+from cdm_cli.diffusion.schedules import linear
+from cdm_cli.errors import UsageError
+from cdm_cli.options import Sampling
+from tests.tiny import base_config, continuous_config, sr_config, stage_of
+
+
+@pytest.fixture(scope="module")
+def stage():
+    return stage_of(base_config())
+
+
+def samples(ids=range(5)):
+    ids = torch.tensor(list(ids))
+    return Samples(ids, ids % 3)
+
+
+def test_the_stage_has_defaults_and_flags_come_first():
+    config = base_config().model_copy(
+        update={"sampling": SamplingDefaults(sampler="ddim", steps=7, variance=None)}
+    )
+    chain = chain_of(config, Sampling())
+    assert (chain.sampler, chain.schedule.T, chain.variance) == ("ddim", 7, "learned")
+    chain = chain_of(config, Sampling(sampler="ancestral", steps=0, variance="large"))
+    assert (chain.sampler, chain.schedule.T, chain.variance) == ("ancestral", 20, "large")
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm-solver++"])
+def test_every_kept_time_is_visited_whatever_the_steps(stage, sampler):
+    chain = chain_of(stage.config, Sampling(sampler=sampler, steps=3), keep=(7, 13, 20))
+    assert chain.schedule.times.tolist() == [0, 1, 7, 10, 13, 20]
+    assert chain.evaluations == 5
+    visited = [time for time, _ in walk(stage, chain, samples(), 0)]
+    assert visited == [20, 13, 10, 7, 1, 0]
+
+
+def test_kept_states_are_those_of_the_pass_that_made_x_0(stage):
+    chain = chain_of(stage.config, Sampling(steps=4), keep=(9,))
+    got = generate(stage, chain, samples(), seed=3, keep=(9, 20))
+    states = dict(walk(stage, chain, samples(), 3))
+    assert torch.equal(got.z[9], states[9])
+    assert torch.equal(got.x_0, states[0])
+    x_T = Noise(3, "base8", torch.arange(5))(torch.empty(5, 3, 8, 8))
+    assert torch.equal(got.z[20], x_T)
+
+
+def test_equals_the_plain_sampler_with_the_noise_of_the_ids(stage):
+    chain = chain_of(stage.config, Sampling(steps=0))
+    noise = Noise(11, noise_name(stage.config), torch.arange(5))
+    x_T = noise(torch.empty(5, 3, 8, 8))
+    eps_theta = stage.eps_theta(stage.schedule, samples().y)
+    *_, (t, x_0) = ancestral(eps_theta, stage.schedule, x_T, randn_like=noise, variance="learned")
+    assert t == 0
+    assert torch.equal(generate(stage, chain, samples(), seed=11).x_0, x_0)
+
+
+def test_a_padded_batch_is_bit_identical_in_any_company_and_order(stage):
+    chain = chain_of(stage.config, Sampling(steps=3))
+    whole = generate(stage, chain, samples(range(8)), seed=0, batch_size=4 * 2).x_0
+    alone = generate(stage, chain, samples([6]), seed=0, batch_size=8).x_0
+    mixed = generate(stage, chain, samples([3, 6, 0]), seed=0, batch_size=8).x_0
+    assert alone.shape[0] == 1
+    assert torch.equal(alone[0], whole[6])
+    assert torch.equal(mixed, whole[[3, 6, 0]])
+
+
+def test_another_seed_id_or_stage_is_another_image(stage):
+    chain = chain_of(stage.config, Sampling(steps=3))
+    a = generate(stage, chain, samples([1]), seed=0).x_0
+    assert not torch.equal(a, generate(stage, chain, samples([1]), seed=1).x_0)
+    assert not torch.equal(a, generate(stage, chain, samples([4]), seed=0).x_0)
+    assert noise_name(stage.config) == "base8"
+    assert noise_name(sr_config()) == "sr8-16"
+
+
+def test_restart_noises_x_0_and_walks_again(stage):
+    chain = chain_of(stage.config, Sampling(steps=4, restart_from=12), keep=(5,))
+    assert chain.schedule.times.tolist() == [0, 1, 5, 7, 12, 14, 20]
+    assert chain.evaluations == 6 + 4
+    visited = list(walk(stage, chain, samples(), 0))
+    assert [time for time, _ in visited] == [20, 14, 12, 7, 5, 1, 0, 7, 5, 1, 0]
+    first = dict(visited[:7])
+    noise = Noise(0, "base8", torch.arange(5))
+    noise.skip_to(6)  # x_T and the noise of five of six steps
+    eps_theta = stage.eps_theta(chain.schedule, samples().y)
+    again = list(
+        restart(chain.sample(noise), eps_theta, chain.schedule, first[0], 4, randn_like=noise)
+    )
+    got = generate(stage, chain, samples(), seed=0, keep=(5, 14))
+    assert torch.equal(got.x_0, again[-1][1])
+    assert torch.equal(got.z[5], dict(again)[2])
+    assert torch.equal(got.z[14], first[14])
+
+
+def test_a_searched_schedule_is_walked_by_a_stage_that_is_fed_the_noise_level():
+    stage = stage_of(continuous_config())
+    alpha_bar = linear(4, 0.1, 0.9).alpha_bar[1:].tolist()
+    chain = chain_of(stage.config, Sampling(), alpha_bar=alpha_bar)
+    assert chain.evaluations == 4
+    seen = []
+    stage.net.embed_t.register_forward_pre_hook(lambda _, args: seen.append(args[0][0].item()))
+    part = Samples(torch.arange(2), torch.zeros(2).long(), torch.zeros(2, 3, 8, 8))
+    generate(stage, chain, part, seed=0)
+    assert seen == pytest.approx([1000 * a**0.5 for a in reversed(alpha_bar)], rel=1e-6)
+
+
+def test_watch_sees_every_step(stage):
+    count = []
+
+    def watch(steps):
+        for step in steps:
+            count.append(step[0])
+            yield step
+
+    chain = chain_of(stage.config, Sampling(steps=3))
+    generate(stage, chain, samples(), seed=0, watch=watch)
+    assert count == [20, 10, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("config", "sampling", "more", "says"),
+    [
+        (base_config(), {"steps": 21}, {}, "--steps 21: the stage has times 1..20"),
+        (base_config(), {"restart_from": 21}, {}, "--restart-from 21"),
+        (base_config(), {}, {"keep": (21,)}, "--keep-s 21: the stage has times 1..20"),
+        (base_config(), {"sampler": "ddim", "variance": "small"}, {}, "ddim draws no variance"),
+        (continuous_config(), {"variance": "learned"}, {}, "did not learn"),
+        (base_config(), {}, {"alpha_bar": (0.5, 0.1)}, "fed t, not the noise level"),
+        (continuous_config(), {"restart_from": 3}, {"alpha_bar": (0.5, 0.1)}, "--restart-from"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_weights_exist(config, sampling, more, says):
+    with pytest.raises(UsageError, match=says):
+        chain_of(config, Sampling(**sampling), **more)
+
+
+def test_a_chain_is_a_value(stage):
+    chain = chain_of(stage.config, Sampling(steps=3))
+    assert replace(chain, clip=False).schedule is chain.schedule
