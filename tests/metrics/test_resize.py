@@ -20,14 +20,20 @@ def by_cleanfid(images, mode):
     return torch.from_numpy(np.ascontiguousarray(resized)).permute(2, 0, 1)[None]
 
 
-@pytest.mark.parametrize("size", [(1, 1), (8, 8), (32, 32), (33, 64), (299, 299), (512, 301)])
+@pytest.mark.parametrize("size", [1, 8, 32, 64, 256, 299, 400])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_clean_is_pillow_to_the_last_digit(size):
-    """The order of a float64 sum may round one value in ten thousand to its neighbour."""
+def test_clean_is_pillow_to_the_bit(size):
+    images = drawn(size, size)
+    assert torch.equal(clean(images), by_cleanfid(images, "clean"))
+
+
+@pytest.mark.parametrize("size", [(64, 48), (301, 512), (512, 301)])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_oblong_images_may_round_differently(size):
+    """Pillow 13 takes the columns first in tall images: the last digit of float32 changes."""
     images = drawn(*size)
-    ours, pillow = clean(images), by_cleanfid(images, "clean")
-    assert (ours == pillow).double().mean() > 0.9999
-    assert (ours - pillow).abs().max() <= 255 * torch.finfo(torch.float32).eps
+    difference = (clean(images) - by_cleanfid(images, "clean")).abs().max()
+    assert difference <= 4 * 255 * torch.finfo(torch.float32).eps
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 64), (400, 310)])
