@@ -38,12 +38,16 @@ class ScheduleConfig(Settings):
 
 
 class ModelConfig(Settings):
-    """The U-Net (Appendix B; Dhariwal & Nichol 2021 for the layout)."""
+    """The U-Net (Appendix B; Dhariwal & Nichol 2021 for the layout).
+
+    num_heads is a count; head_channels, where given, is the width of each head instead.
+    skip_rescale: residual sums are divided by sqrt(2), as in SR3.
+    """
 
     resolution: int = Field(ge=4, le=1024)
     channels: int = Field(default=3, ge=1, le=4)
     base_channels: int = Field(default=128, ge=8, le=2048)
-    channel_mult: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+    channel_mult: tuple[Annotated[int | float, Field(gt=0, le=64)], ...] = Field(
         default=(1, 2, 2), min_length=1
     )
     num_res_blocks: int = Field(default=2, ge=1, le=32)
@@ -64,6 +68,25 @@ class ModelConfig(Settings):
         if self.resolution % factor:
             raise ValueError(f"resolution {self.resolution} cannot be halved to {factor} parts")
         return self
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        last = len(self.channel_mult) - 1
+        for level, width in enumerate(self.widths):
+            attends = self.resolution >> level in self.attention_resolutions or level == last
+            if width < 1 or (attends and width % (self.head_channels or self.num_heads)):
+                heads = (
+                    f"heads of {self.head_channels} channels"
+                    if self.head_channels
+                    else f"{self.num_heads} heads"
+                )
+                raise ValueError(f"{width} channels do not divide into {heads}")
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level, from the full resolution to the lowest."""
+        return tuple(int(mult * self.base_channels) for mult in self.channel_mult)
 
 
 class ConditioningConfig(Settings):
@@ -110,7 +133,8 @@ class StageConfig(Settings):
 
     variance_fraction: log Sigma = f log beta + (1 - f) log beta_tilde with f = (v + 1) / 2
     ("centred", as guided-diffusion) or f = v ("plain", as the paper writes it, Section 2.1).
-    rescale_time: the network is fed t * 1000 / T instead of t.
+    rescale_time: the network is fed t * 1000 / T instead of t. time_offset is added to t before
+    that: -1 for imported networks, which were trained with times counted from 0.
     """
 
     kind: Literal["base", "sr"]
@@ -122,6 +146,7 @@ class StageConfig(Settings):
     vlb_weight: float = Field(default=0.001, gt=0)
     time_input: TimeInput = "t"
     rescale_time: bool = False
+    time_offset: int = Field(default=0, ge=-1, le=0)
     conditioning: ConditioningConfig | None = None
     sampling: SamplingDefaults = SamplingDefaults()
 

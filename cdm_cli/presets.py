@@ -57,11 +57,12 @@ def _large_sr(model: ModelConfig, low: int) -> StageConfig:
     """Blur augmentation and continuous noise conditioning (Section 4.4, Appendix B).
 
     The paper is silent on the fixed variance and on alpha_bar or its root as the input;
-    "small" and the root, embedded at 1000 times its size, are our choice.
+    "small" and the root, embedded at 1000 times its size, are our choice. So is what "similar
+    to SR3" means for the network: residual sums divided by sqrt(2), which has no parameters.
     """
     return StageConfig(
         kind="sr",
-        model=model,
+        model=model.model_copy(update={"skip_rescale": True}),
         schedule=LINEAR,
         variance="small",
         loss="simple",

@@ -118,7 +118,7 @@ class Stage:
         match self.config.time_input:
             case "t":
                 factor = 1000 / self.config.schedule.T if self.config.rescale_time else 1.0
-                return (times.double() * factor).float()
+                return ((times.double() + self.config.time_offset) * factor).float()
             case "sqrt_alpha_bar":
                 return (1000 * alpha_bar.sqrt()).float()
             case "alpha_bar":

@@ -20,11 +20,6 @@ class CellPlan(NamedTuple):
     resize: Literal["up", "down"] | None
 
 
-def widths(config: ModelConfig) -> list[int]:
-    """Return the channels of each level, from the full resolution to the lowest."""
-    return [int(mult * config.base_channels) for mult in config.channel_mult]
-
-
 def num_heads(config: ModelConfig, channels: int) -> int:
     """Return the number of attention heads at a width."""
     return channels // config.head_channels if config.head_channels else config.num_heads
@@ -32,14 +27,14 @@ def num_heads(config: ModelConfig, channels: int) -> int:
 
 def middle_channels(config: ModelConfig) -> int:
     """Return the width at the lowest resolution."""
-    return widths(config)[-1]
+    return config.widths[-1]
 
 
 def down_plan(config: ModelConfig) -> list[CellPlan]:
     """Return the cells of the way down; a change of resolution is a cell of its own."""
     plans: list[CellPlan] = []
-    channels = widths(config)[0]
-    for level, width in enumerate(widths(config)):
+    channels = config.widths[0]
+    for level, width in enumerate(config.widths):
         attends = config.resolution >> level in config.attention_resolutions
         for _ in range(config.num_res_blocks):
             plans.append(CellPlan(channels, width, True, attends, None))
@@ -51,10 +46,10 @@ def down_plan(config: ModelConfig) -> list[CellPlan]:
 
 def up_plan(config: ModelConfig) -> list[CellPlan]:
     """Return the cells of the way up; channels_in counts the concatenated skip."""
-    skips = [widths(config)[0], *(plan.channels for plan in down_plan(config))]
+    skips = [config.widths[0], *(plan.channels for plan in down_plan(config))]
     plans: list[CellPlan] = []
     channels = middle_channels(config)
-    for level, width in reversed(list(enumerate(widths(config)))):
+    for level, width in reversed(list(enumerate(config.widths))):
         attends = config.resolution >> level in config.attention_resolutions
         for i in range(config.num_res_blocks + 1):
             grows = level > 0 and i == config.num_res_blocks

@@ -129,7 +129,11 @@ class UNet(nn.Module):
         s: Tensor | None = None,
         y: Tensor | None = None,
     ) -> Tensor:
-        """Return the raw output [B, out_channels, H, W]; float32 without autocast."""
+        """Return the raw output [B, out_channels, H, W], in the precision of the last layer.
+
+        The trunk runs in the precision of its weights, or under autocast in that of autocast;
+        norms, softmax and sinusoids compute in float32 in either case.
+        """
         return self.denoise(x_t, t, self.prepare(z_s, s, y))
 
     def prepare(
@@ -163,7 +167,7 @@ class UNet(nn.Module):
         h = self._run(self.middle, h, emb)
         for cell in self.up:
             h = self._run(cell, torch.cat([h, skips.pop()], dim=1), emb)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return self.conv_out(F.silu(self.norm_out(h.to(self.conv_out.weight.dtype))))
 
     def _run(self, module: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from cdm_cli.config import ModelConfig
 from cdm_cli.nets.counting import num_parameters
@@ -123,3 +124,48 @@ def test_the_plan_of_cells():
     assert [plan.resize for plan in up_plan(config)] == [None, "up", None, None]
     assert [plan.has_attention for plan in up_plan(config)] == [True, True, False, False]
     assert [plan.channels_in for plan in up_plan(config)] == [128, 96, 96, 64]
+
+
+def test_a_trunk_of_half_precision_is_close_to_float32():
+    """Weights of convolutions and projections rounded once; embeddings and output float32."""
+    net = tiny().eval()
+    x_t, t, z_s, s, y = inputs(net)
+    with torch.no_grad():
+        exact = net(x_t, t, z_s, s, y)
+        for name, module in net.named_modules():
+            if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)) and not name.startswith(
+                ("embed_", "conv_out")
+            ):
+                module.to(torch.bfloat16)
+        rounded = net(x_t, t, z_s, s, y)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).norm() / exact.norm() < 0.02
+
+
+def test_autocast_is_close_to_float32():
+    net = tiny().eval()
+    with torch.no_grad():
+        exact = net(*inputs(net))
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = net(*inputs(net)).float()
+    assert 0 < (rounded - exact).norm() / exact.norm() < 0.02
+
+
+def test_a_level_narrower_than_the_base():
+    """channel_mult may be a fraction: 0.5, 1, 1, 2, 2, 4, 4 at 512 (Dhariwal & Nichol 2021)."""
+    net = tiny(channel_mult=(0.5, 1), norm_groups=8)
+    assert net.conv_in.out_channels == 16
+    assert net(*inputs(net)).shape == (2, 6, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        {"num_heads": 3},
+        {"head_channels": 48},
+        {"base_channels": 9, "attention_resolutions": (16,)},
+    ],
+)
+def test_heads_that_do_not_divide_the_channels(heads):
+    with pytest.raises(ValidationError, match="do not divide"):
+        tiny(**{"num_heads": 2, **heads})
