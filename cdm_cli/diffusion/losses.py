@@ -81,8 +81,18 @@ def vlb(
     """
     p = p_mean_log_var(schedule, x_t, t, output, variance=variance, fraction=fraction, clip=clip)
     divergence = mean_over_image(kl(q_posterior(schedule, x_0, x_t, t), p))
-    decoder = -mean_over_image(discretised_log_likelihood(x_0, p))
-    return torch.where(t == 1, decoder, divergence) / LN_2
+    return torch.where(t == 1, _decoder(x_0, p, t), divergence) / LN_2
+
+
+def _decoder(x_0: Tensor, p: Gaussian, t: Tensor) -> Tensor:
+    """Return -log p_theta(x_0 | x_1) in nats where t = 1, anything elsewhere; [B].
+
+    A CPU computes the rows with t = 1 alone, a tenth of the whole loss's time (64 x 3 x 32 x 32);
+    a GPU computes all, since asking it for those rows would wait for the network.
+    """
+    rows = torch.arange(len(t), device=t.device) if t.is_cuda else (t == 1).nonzero().flatten()
+    log_p = discretised_log_likelihood(x_0[rows], Gaussian(p.mean[rows], p.log_var[rows]))
+    return x_0.new_zeros(len(t)).index_copy(0, rows, -mean_over_image(log_p))
 
 
 def hybrid(

@@ -4,7 +4,16 @@ import mpmath
 import pytest
 import torch
 
-from cdm_cli.diffusion.schedules import cosine, from_alpha_bar, linear, respaced, spaced_times
+from cdm_cli.config import ScheduleConfig
+from cdm_cli.diffusion.schedules import (
+    cosine,
+    from_alpha_bar,
+    from_config,
+    linear,
+    respaced,
+    spaced_times,
+)
+from cdm_cli.errors import UsageError
 
 mpmath.mp.dps = 50
 
@@ -25,10 +34,50 @@ def exact_cosine(T):
     return table
 
 
+def exact_linear(T):
+    first, last = mpmath.mpf("0.1") / T, mpmath.mpf(20) / T
+    table = [mpmath.mpf(1)]
+    for i in range(T):
+        table.append(table[-1] * (1 - first - (last - first) * i / (T - 1)))
+    return table
+
+
+def as_float64(table):
+    return torch.tensor([float(entry) for entry in table], dtype=torch.float64)
+
+
+TABLES = {
+    "cosine-4000": (cosine(4000), exact_cosine(4000)),
+    "cosine-10": (cosine(10), exact_cosine(10)),
+    "linear-2000": (linear(2000), exact_linear(2000)),
+    "respaced": (
+        respaced(cosine(4000), torch.tensor([1, 16, 2000, 4000])),
+        [exact_cosine(4000)[t] for t in (0, 1, 16, 2000, 4000)],
+    ),
+}
+
+
+@pytest.mark.parametrize(("schedule", "alpha_bar"), TABLES.values(), ids=TABLES)
+def test_every_table_matches_high_precision(schedule, alpha_bar):
+    """Section 2.1 as printed, from alpha_bar at 50 digits, for t = 1..T."""
+    steps = list(zip(alpha_bar[1:], alpha_bar[:-1], strict=True))
+    beta = [1 - now / prev for now, prev in steps]
+    tilde = [
+        (1 - prev) / (1 - now) * beta_t for (now, prev), beta_t in zip(steps, beta, strict=True)
+    ]
+    log_tilde = [mpmath.log(entry) for entry in [tilde[1], *tilde[1:]]]
+    for got, exact in (
+        (schedule.alpha_bar, alpha_bar[1:]),
+        (schedule.beta, beta),
+        (schedule.beta_tilde, tilde),
+        (schedule.log_beta_tilde, log_tilde),
+    ):
+        torch.testing.assert_close(got[1:], as_float64(exact), rtol=2e-9, atol=0)
+
+
 @pytest.mark.parametrize("T", [10, 1000, 4000])
 def test_cosine_matches_high_precision(T):
-    exact = torch.tensor([float(a) for a in exact_cosine(T)], dtype=torch.float64)
-    torch.testing.assert_close(cosine(T).alpha_bar, exact, rtol=1e-10, atol=0)
+    torch.testing.assert_close(cosine(T).alpha_bar, as_float64(exact_cosine(T)), rtol=1e-10, atol=0)
 
 
 def test_cosine_clips_beta_T_alone():
@@ -79,3 +128,39 @@ def test_spaced_times_cover_both_ends(T, steps):
 def test_from_alpha_bar_refuses_what_is_no_schedule(table):
     with pytest.raises(ValueError, match="decrease"):
         from_alpha_bar(torch.tensor(table, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("config", "schedule"),
+    [
+        (ScheduleConfig(T=30), cosine(30)),
+        (ScheduleConfig(kind="linear", T=50), linear(50)),
+        (ScheduleConfig(kind="linear", T=5, beta_1=0.1, beta_T=0.3), linear(5, 0.1, 0.3)),
+        (
+            ScheduleConfig(kind="list", T=2, alpha_bar=(0.5, 0.1)),
+            from_alpha_bar(torch.tensor([0.5, 0.1], dtype=torch.float64)),
+        ),
+    ],
+)
+def test_from_config_builds_what_is_named(config, schedule):
+    assert torch.equal(from_config(config).alpha_bar, schedule.alpha_bar)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ScheduleConfig(kind="linear", T=10),
+        ScheduleConfig(kind="list", T=2, alpha_bar=(0.1, 0.5)),
+    ],
+)
+def test_from_config_tells_the_user_what_is_no_schedule(config):
+    with pytest.raises(UsageError, match="schedule: "):
+        from_config(config)
+
+
+def test_to_keeps_the_tables():
+    schedule = cosine(10)
+    assert schedule.to("cpu") is schedule
+    moved = schedule.to("meta")
+    assert moved.alpha_bar.device.type == moved.times.device.type == "meta"
+    assert moved.beta.device.type == "meta"

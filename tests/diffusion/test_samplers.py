@@ -1,0 +1,291 @@
+"""Mirrors cdm_cli/diffusion/samplers.py: order of calls, exact marginals, then distributions."""
+
+import math
+from functools import partial
+from itertools import islice
+
+import pytest
+import torch
+
+from cdm_cli.diffusion.process import q_sample
+from cdm_cli.diffusion.reverse import predicted_x_0
+from cdm_cli.diffusion.samplers import (
+    ancestral,
+    bind,
+    ddim,
+    dpm_solver_pp,
+    index_of,
+    restart,
+    schedule_with,
+)
+from cdm_cli.diffusion.schedules import cosine, from_alpha_bar, linear
+from tests.oracles import GaussianData, Impulses, MixtureData
+
+DATA = GaussianData(mean=0.3, std=0.5)
+NAMES = ["ancestral", "ddim", "dpm-solver++"]
+
+
+class Recorder:
+    """A network and a source of noise that write down when they are called."""
+
+    def __init__(self):
+        self.calls = []
+
+    def eps_theta(self, x_t, t):
+        self.calls.append(f"eps {t.unique().item()}")
+        return torch.zeros_like(x_t)
+
+    def randn_like(self, x_t):
+        self.calls.append("noise")
+        return torch.zeros_like(x_t)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "calls"),
+    [
+        (ancestral, ["eps 3", "noise", "eps 2", "noise", "eps 1"]),
+        (partial(ddim, eta=1.0), ["eps 3", "noise", "eps 2", "noise", "eps 1"]),
+        (ddim, ["eps 3", "eps 2", "eps 1"]),
+    ],
+)
+def test_order_of_calls_and_no_noise_at_the_end(sampler, calls):
+    recorder = Recorder()
+    steps = sampler(
+        recorder.eps_theta, cosine(3), torch.zeros(2, 3, 4, 4), randn_like=recorder.randn_like
+    )
+    assert [t for t, _ in steps] == [2, 1, 0]
+    assert recorder.calls == calls
+
+
+def test_dpm_solver_evaluates_the_network_once_per_step():
+    recorder = Recorder()
+    steps = dpm_solver_pp(recorder.eps_theta, cosine(3), torch.zeros(2, 3, 4, 4))
+    assert [t for t, _ in steps] == [2, 1, 0]
+    assert recorder.calls == ["eps 3", "eps 2", "eps 1"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stopping_at_s_asks_nothing_of_later_times(name):
+    recorder = Recorder()
+    sample = bind(name, randn_like=recorder.randn_like)
+    steps = sample(recorder.eps_theta, cosine(5), torch.zeros(1, 1, 2, 2))
+    assert next(t for t, _ in steps if t == 3) == 3
+    assert [call for call in recorder.calls if call != "noise"] == ["eps 5", "eps 4"]
+
+
+def test_restart_noises_first_and_runs_r_steps():
+    recorder = Recorder()
+    sample = bind("ancestral", randn_like=recorder.randn_like)
+    steps = restart(
+        sample, recorder.eps_theta, cosine(9), torch.zeros(1, 1, 2, 2), 2,
+        randn_like=recorder.randn_like,
+    )  # fmt: skip
+    assert [t for t, _ in steps] == [1, 0]
+    assert recorder.calls == ["noise", "eps 2", "noise", "eps 1"]
+
+
+@pytest.mark.parametrize("r", [0, 10])
+def test_restart_refuses_times_outside_the_schedule(r, randn_like):
+    sample = bind("ddim", randn_like=randn_like)
+    steps = restart(
+        sample, DATA.eps_theta(cosine(9)), cosine(9), torch.zeros(1, 1, 2, 2), r,
+        randn_like=randn_like,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"1\.\.9"):
+        next(steps)
+
+
+# Exact marginals: the ideal network of Gaussian data is affine, see Impulses.
+
+SCHEDULES = {
+    "cosine": cosine(60),
+    "linear": linear(60),
+    "respaced": schedule_with(cosine(4000), 25, keep=(501, 2000)),
+}
+
+
+def ideal_states(schedule):
+    """All (t, mean, variance) of ancestral sampling with the true mean and variance."""
+    impulses = Impulses(schedule.T)
+    mean, var = DATA.moments(schedule, schedule.T)
+    steps = ancestral(
+        DATA.with_v(schedule), schedule, impulses.source(mean, var**0.5),
+        randn_like=impulses.randn_like, variance="learned", clip=False,
+    )  # fmt: skip
+    return {t: impulses.moments(x_t) for t, x_t in steps}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_truncated_state_has_exactly_the_marginal_of_the_non_truncated(schedule):
+    """Section 3.3: z_s and z'_s share their marginal when the base model is perfect."""
+    states = ideal_states(schedule)
+    for s in range(1, schedule.T):
+        assert states[s] == pytest.approx(DATA.moments(schedule, s), rel=1e-8)
+
+
+def test_x_0_is_the_mean_given_x_1():
+    schedule = cosine(60)
+    alpha_bar = schedule.alpha_bar[1].item()
+    unexplained = DATA.std**2 * (1 - alpha_bar) / (alpha_bar * DATA.std**2 + 1 - alpha_bar)
+    assert ideal_states(schedule)[0] == pytest.approx((0.3, 0.25 - unexplained), rel=1e-8)
+
+
+def test_restart_keeps_the_marginal_exactly():
+    """Section 4.2 is harmless for a perfect model: noise to r, then come back."""
+    schedule, r, impulses = cosine(60), 30, Impulses(31)
+    sample = bind("ancestral", randn_like=impulses.randn_like, variance="learned", clip=False)
+    steps = restart(
+        sample, DATA.with_v(schedule), schedule, impulses.source(DATA.mean, DATA.std), r,
+        randn_like=impulses.randn_like,
+    )  # fmt: skip
+    for t, x_t in islice(steps, r - 1):
+        assert impulses.moments(x_t) == pytest.approx(DATA.moments(schedule, t), rel=1e-8)
+
+
+def error_at_s(sampler, steps):
+    """Error of the variance at log-SNR 3 after steps that are uniform in log-SNR from -8."""
+    log_snr = torch.cat(
+        [torch.linspace(6, 3, 2, dtype=torch.float64)[:1],
+         torch.linspace(3, -8, steps + 1, dtype=torch.float64)]
+    )  # fmt: skip
+    schedule = from_alpha_bar(log_snr.sigmoid())
+    mean, var = DATA.moments(schedule, schedule.T)
+    impulses = Impulses(1)
+    x_T = impulses.source(mean, var**0.5)
+    steps = sampler(DATA.eps_theta(schedule), schedule, x_T)
+    x_s = next(x_t for t, x_t in steps if t == 2)
+    return abs(impulses.moments(x_s)[1] - DATA.moments(schedule, 2)[1])
+
+
+def no_noise(x):
+    raise AssertionError("a deterministic sampler drew noise")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"),
+    [
+        (partial(ddim, randn_like=no_noise, clip=False), 1),
+        (partial(dpm_solver_pp, clip=False), 2),
+    ],
+)
+def test_order_of_convergence_at_s(sampler, order):
+    """Halving the step divides the error of the truncated state by 2 ** order."""
+    ratio = error_at_s(sampler, 320) / error_at_s(sampler, 640)
+    assert math.log2(ratio) == pytest.approx(order, abs=0.2)
+
+
+# Identities between samplers, for a network that is anything but ideal.
+
+
+@pytest.fixture
+def odd_network(generator):
+    weight = torch.randn(6, 3, 1, 1, generator=generator, dtype=torch.float64)
+
+    def eps_theta(x_t, t):
+        return torch.nn.functional.conv2d(x_t, weight).tanh() + t.view(-1, 1, 1, 1) / 10
+
+    return eps_theta
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_ddim_with_eta_1_is_ancestral_with_small_variance(clip, odd_network, randn_like):
+    x_T = randn_like(torch.empty(2, 3, 4, 4, dtype=torch.float64))
+    noise = [randn_like(x_T) for _ in range(9)]
+
+    def run(sampler):
+        draws = iter(noise)
+        return sampler(odd_network, cosine(10), x_T, randn_like=lambda _: next(draws), clip=clip)
+
+    for (_, one), (_, other) in zip(run(ancestral), run(partial(ddim, eta=1.0)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_last_step_returns_the_predicted_x_0(name, odd_network, randn_like):
+    schedule, x_T = cosine(6), randn_like(torch.empty(2, 3, 4, 4, dtype=torch.float64))
+    states = dict(bind(name, randn_like=randn_like)(odd_network, schedule, x_T))
+    t = torch.tensor([1, 1])
+    expected = predicted_x_0(schedule, states[1], t, odd_network(states[1], t)[:, :3])
+    torch.testing.assert_close(states[0], expected, rtol=1e-12, atol=1e-12)
+    assert states[0].abs().max() <= 1
+
+
+def test_one_step_is_a_prediction(odd_network, randn_like):
+    schedule, x_T = schedule_with(cosine(50), 1), randn_like(torch.empty(1, 3, 4, 4)).double()
+    one = [list(bind(name, randn_like=no_noise)(odd_network, schedule, x_T)) for name in NAMES]
+    assert [[t for t, _ in steps] for steps in one] == [[0], [0], [0]]
+    torch.testing.assert_close(one[0][0][1], one[1][0][1])
+    torch.testing.assert_close(one[0][0][1], one[2][0][1])
+
+
+def test_dpm_solver_second_step_is_the_published_formula(odd_network, randn_like):
+    """Lu et al. 2022, Algorithm 2, written with lambda, r and D as printed."""
+    schedule, x_T = cosine(3), randn_like(torch.empty(2, 3, 4, 4)).double()
+    states = dict(dpm_solver_pp(odd_network, schedule, x_T, clip=False))
+    alpha = [a**0.5 for a in schedule.alpha_bar.tolist()]
+    sigma = [(1 - a) ** 0.5 for a in schedule.alpha_bar.tolist()]
+    lam = [math.inf, *(math.log(a / s) for a, s in zip(alpha[1:], sigma[1:], strict=True))]
+
+    def x_theta(x, t):
+        return (x - sigma[t] * odd_network(x, torch.tensor([t, t]))[:, :3]) / alpha[t]
+
+    first = x_theta(x_T, 3)
+    h_1, h_2 = lam[2] - lam[3], lam[1] - lam[2]
+    x_2 = sigma[2] / sigma[3] * x_T - alpha[2] * (math.exp(-h_1) - 1) * first
+    r = h_1 / h_2
+    D = (1 + 1 / (2 * r)) * x_theta(x_2, 2) - 1 / (2 * r) * first
+    x_1 = sigma[1] / sigma[2] * x_2 - alpha[1] * (math.exp(-h_2) - 1) * D
+    torch.testing.assert_close(states[2], x_2)
+    torch.testing.assert_close(states[1], x_1)
+
+
+def test_generators_and_images_of_float32_stay_float32(odd_network, randn_like):
+    x_T = torch.zeros(1, 3, 4, 4)
+    for name in NAMES:
+        steps = bind(name, randn_like=randn_like)(
+            lambda x_t, t: odd_network(x_t.double(), t), cosine(4), x_T
+        )
+        assert {x_t.dtype for _, x_t in steps} == {torch.float32}
+
+
+# Respacing.
+
+
+def test_schedule_with_visits_what_is_kept():
+    schedule = schedule_with(cosine(4000), 10, keep=(0, 101, 501, 4000))
+    assert {1, 101, 501, 4000} <= set(schedule.times.tolist())
+    assert schedule.T == 12
+    assert schedule.alpha_bar[index_of(schedule, 501)] == cosine(4000).alpha_bar[501]
+    assert index_of(schedule, 0) == 0
+
+
+@pytest.mark.parametrize("steps", [None, 0, 20, 30])
+def test_schedule_with_all_steps_changes_nothing(steps):
+    schedule = cosine(20)
+    assert schedule_with(schedule, steps, keep=(3,)) is schedule
+
+
+def test_times_beyond_the_schedule_and_unvisited_ones_are_refused():
+    with pytest.raises(ValueError, match=r"1\.\.20"):
+        schedule_with(cosine(20), 5, keep=(21,))
+    with pytest.raises(ValueError, match="17"):
+        index_of(schedule_with(cosine(20), 2), 17)
+
+
+# Distributions: what neither the calls nor affine networks would notice.
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("s", [0, 15])
+def test_two_modes_come_out_alike_truncated_or_not(name, s, randn_like, generator):
+    schedule, data = cosine(60), MixtureData(low=-0.6, high=0.4, std=0.15)
+    z_T = randn_like(torch.empty(20_000, 1, 1, 1))
+    steps = bind(name, randn_like=randn_like, clip=False)(data.eps_theta(schedule), schedule, z_T)
+    z_s = next(z_t for t, z_t in steps if t == s)
+    z_0 = data.sample(randn_like(z_T), torch.rand(z_T.shape, generator=generator))
+    z_s_prime = q_sample(schedule, z_0, torch.full((20_000,), s), randn_like(z_0))
+    quantiles = torch.tensor([0.1, 0.25, 0.4, 0.6, 0.75, 0.9])
+    torch.testing.assert_close(
+        z_s.flatten().quantile(quantiles), z_s_prime.flatten().quantile(quantiles),
+        rtol=0, atol=0.03,
+    )  # fmt: skip
