@@ -1,0 +1,60 @@
+"""Mirrors cdm_cli/metrics/kernel.py."""
+
+import numpy as np
+import pytest
+import torch
+
+from cdm_cli.metrics.kernel import kernel_distance, squared_mmd
+
+
+def by_hand(x, y):
+    """The sums of the definition, one pair at a time."""
+    D = len(x[0])
+
+    def k(a, b):
+        return (float(np.dot(a, b)) / D + 1) ** 3
+
+    def inside(z):
+        pairs = [k(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j]
+        return sum(pairs) / len(pairs)
+
+    return inside(x) + inside(y) - 2 * sum(k(a, b) for a in x for b in y) / (len(x) * len(y))
+
+
+def test_the_definition(generator):
+    x = torch.randn(7, 4, generator=generator)
+    y = torch.randn(5, 4, generator=generator) + 1
+    expected = by_hand(x.double().numpy(), y.double().numpy())
+    assert squared_mmd(x, y) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_cleanfid_agrees_where_nothing_is_drawn_at_random(generator):
+    from cleanfid.fid import kernel_distance as by_cleanfid
+
+    x = torch.rand(60, 32, generator=generator, dtype=torch.float64)
+    y = torch.rand(60, 32, generator=generator, dtype=torch.float64) + 0.1
+    expected = by_cleanfid(x.numpy(), y.numpy(), num_subsets=3)
+    assert kernel_distance(x, y) == pytest.approx((expected, 0), rel=1e-10)
+
+
+def test_equal_distributions_are_at_zero_within_the_spread(generator):
+    x, y = torch.randn(2, 600, 16, generator=generator)
+    kid = kernel_distance(x, y, subset_size=100, num_subsets=50)
+    assert abs(kid.mean) < 4 * kid.std / 5
+    assert kernel_distance(x, y + 1, subset_size=100, num_subsets=50).mean > 10 * kid.std
+
+
+def test_order_of_the_file_changes_nothing(generator):
+    x, y = torch.randn(2, 50, 8, generator=generator)
+    ids = np.arange(50)
+    other = np.random.default_rng(0).permutation(50)
+    first = kernel_distance(x, y, ids=ids, subset_size=20, num_subsets=5)
+    again = kernel_distance(x[other], y, ids=ids[other], subset_size=20, num_subsets=5)
+    assert first == pytest.approx(again, rel=1e-12)
+    assert kernel_distance(x, y, subset_size=20, num_subsets=5, seed=1) != first
+
+
+def test_one_sample_is_refused():
+    with pytest.raises(ValueError, match="two samples"):
+        kernel_distance(torch.zeros(1, 2), torch.zeros(9, 2))
