@@ -142,6 +142,10 @@ PRESETS: dict[str, Plan] = {
              stage=ClassifierConfig(),
              training=TrainingConfig(steps=5000, batch_size=256, lr=1e-3, weight_decay=1e-4,
                                      warmup=100, ema_decay=0.999, crop_pad=2, grid_every=0)),
+        Plan(preset="tiny-classifier", source="for a CPU, the demo and tests",
+             stage=ClassifierConfig(base_channels=24, channel_mult=(1, 2), num_res_blocks=1),
+             training=TrainingConfig(steps=400, batch_size=64, lr=2e-3, weight_decay=1e-4,
+                                     warmup=50, ema_decay=0.99, crop_pad=1, grid_every=0)),
     )
 }  # fmt: skip
 
@@ -154,3 +158,23 @@ def preset(name: str) -> Plan:
         f"--preset {name}: unknown; there are {', '.join(PRESETS)}",
         next="cdm train --list-presets",
     )
+
+
+def preset_rows() -> list[dict[str, str | int]]:
+    """Return one row for each preset, as `cdm train --list-presets` shows them."""
+    return [_row(plan) for plan in PRESETS.values()]
+
+
+def _row(plan: Plan) -> dict[str, str | int]:
+    stage = plan.stage
+    sides = "of the data" if isinstance(stage, ClassifierConfig) else str(stage.model.resolution)
+    if isinstance(stage, StageConfig) and stage.conditioning:
+        sides = f"{stage.conditioning.resolution} -> {sides}"
+    return {
+        "preset": plan.preset,
+        "kind": stage.kind,
+        "resolution": sides,
+        "steps": plan.training.steps,
+        "batch_size": plan.training.batch_size,
+        "source": plan.source,
+    }
