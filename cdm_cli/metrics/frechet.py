@@ -6,7 +6,7 @@ so a symmetric eigenvalue problem gives the last trace: no matrix square root, n
 parts, no offset on the diagonal. Everything is float64; mu is [D], Sigma is [D, D].
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -87,51 +87,55 @@ def frechet_distance(
 class Moments:
     """Streaming mean and covariance: sums in float64 on the device of the features.
 
-    Flat in memory, [D] and [D, D], however many features are added.
+    Flat in memory, [D] and [D, D], however many features are added. Every field is a sum.
     """
 
-    num: int = 0
-    total: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
-    outer: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
+    count: Tensor
+    total: Tensor
+    outer: Tensor
+
+    @classmethod
+    def zeros(cls, feature_dim: int, device: torch.device | str = "cpu") -> "Moments":
+        """Start with nothing seen."""
+        shapes = ((1,), (feature_dim,), (feature_dim, feature_dim))
+        return cls(*(torch.zeros(s, dtype=torch.float64, device=device) for s in shapes))
+
+    @property
+    def num(self) -> int:
+        """How many features were added."""
+        return int(self.count)
 
     def add(self, features: Tensor) -> None:
-        """Add features [B, D]. Raises ValueError if one is not finite."""
+        """Add features [B, D]. Infinities and NaN show in `gaussian`."""
         x = features.double()
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError("features are not finite")
-        self._accumulate(len(x), x.sum(0), x.T @ x)
+        self.count += len(x)
+        self.total += x.sum(0)
+        self.outer.addmm_(x.T, x)
 
     def merge(self, other: "Moments") -> None:
         """Add everything that other has seen."""
-        if other.num:
-            self._accumulate(other.num, other.total, other.outer)
+        self.count += other.count.to(self.count.device)
+        self.total += other.total.to(self.total.device)
+        self.outer += other.outer.to(self.outer.device)
 
     def without(self, other: "Moments") -> "Moments":
         """Return the moments of what self has seen and other, a part of it, has not."""
-        return Moments(self.num - other.num, self.total - other.total, self.outer - other.outer)
-
-    def _accumulate(self, num: int, total: Tensor, outer: Tensor) -> None:
-        if self.num == 0:
-            self.total, self.outer = total.clone(), outer.clone()
-        else:
-            self.total += total.to(self.total.device)
-            self.outer += outer.to(self.outer.device)
-        self.num += num
+        return Moments(self.count - other.count, self.total - other.total, self.outer - other.outer)
 
     @property
     def mu(self) -> Matrix:
         """The mean [D]."""
-        return (self.total / max(self.num, 1)).cpu().numpy()
+        return (self.total / self.count.clamp(min=1)).cpu().numpy()
 
     @property
     def sigma(self) -> Matrix:
-        """The covariance [D, D], divided by N - 1."""
+        """The covariance [D, D], divided by N - 1. Raises ValueError for fewer than two."""
         if self.num < 2:
             raise ValueError(f"a covariance needs two samples, {self.num} were added")
-        mean = self.total / self.num
-        centred = self.outer - self.num * torch.outer(mean, mean)
-        return (centred / (self.num - 1)).cpu().numpy()
+        mean = self.total / self.count
+        centred = self.outer - self.count * torch.outer(mean, mean)
+        return (centred / (self.count - 1)).cpu().numpy()
 
     def gaussian(self) -> Gaussian:
-        """The Gaussian with these moments."""
+        """Return the Gaussian with these moments. Raises ValueError if they are not finite."""
         return Gaussian.of(self.mu, self.sigma)

@@ -99,7 +99,7 @@ def test_bad_shapes_and_values_are_refused(rng):
 
 def test_streaming_moments_equal_numpy_in_one_piece(rng):
     x = rng.normal(2.0, 0.5, size=(1000, 16)).astype(np.float32)
-    moments, rest = Moments(), Moments()
+    moments, rest = Moments.zeros(16), Moments.zeros(16)
     for start in (0, 300, 301):
         moments.add(torch.from_numpy(x[start : {0: 300, 300: 301, 301: 700}[start]]))
     rest.add(torch.from_numpy(x[700:]))
@@ -113,9 +113,10 @@ def test_streaming_moments_equal_numpy_in_one_piece(rng):
 
 
 def test_moments_refuse_what_has_no_covariance():
-    moments = Moments()
+    moments = Moments.zeros(3)
     moments.add(torch.ones(1, 3))
     with pytest.raises(ValueError, match="two samples"):
         _ = moments.sigma
+    moments.add(torch.full((1, 3), torch.nan))
     with pytest.raises(ValueError, match="not finite"):
-        moments.add(torch.full((1, 3), torch.nan))
+        moments.gaussian()

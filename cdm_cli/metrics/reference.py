@@ -1,0 +1,89 @@
+"""What samples are compared with: the statistics of real images, and their file.
+
+A file of statistics is safetensors: `mu` [D] and `sigma` [D, D] in float64, `features`
+[M, D] in float32 and `ids` [M] of a class-balanced choice of the images, and JSON metadata.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from cdm_cli.errors import BadInputError
+from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.frechet import Gaussian
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Statistics of real images.
+
+    name: "train", "val" or a file name. num: how many images, None where the file does not
+    say. features [M, D] and ids [M]: what kernel and neighbour metrics compare with, or None.
+    digest: of the images, or of the file that brought the statistics.
+    """
+
+    name: str
+    num: int | None
+    mu: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    digest: str
+    features: NDArray[np.float32] | None = None
+    ids: NDArray[np.int64] | None = None
+
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """The Gaussian, whose factor is computed once."""
+        return Gaussian.of(self.mu, self.sigma)
+
+    @classmethod
+    def of(cls, name: str, collector: Collector, digest: str) -> "Reference":
+        """Take the statistics that a pass over real images left."""
+        whole = collector.whole
+        return cls(
+            name=name,
+            num=whole.num,
+            mu=whole.mu,
+            sigma=whole.sigma,
+            digest=digest,
+            features=collector.kept.cpu().numpy(),
+            ids=collector.ids[collector.kept_places],
+        )
+
+    def to_bytes(self, key: dict[str, Any]) -> bytes:
+        """Return the contents of a file of statistics; key says what they are of."""
+        tensors = {"mu": self.mu, "sigma": self.sigma}
+        if self.features is not None and self.ids is not None:
+            tensors |= {"features": self.features, "ids": self.ids}
+        about = {"name": self.name, "num": self.num, "digest": self.digest, "key": key}
+        return save(tensors, {"cdm": json.dumps(about)})
+
+    @classmethod
+    def from_bytes(cls, content: bytes, feature_dim: int, key: dict[str, Any]) -> "Reference":
+        """Read what `to_bytes` wrote. Raises BadInputError unless it is of the same key."""
+        try:
+            about = json.loads(json.loads(_header(content))["__metadata__"]["cdm"])
+            tensors = load(content)
+            found = cls(
+                name=str(about["name"]), num=about["num"], digest=str(about["digest"]), **tensors
+            )
+            fits = about["key"] == key and found._fits(feature_dim)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise BadInputError(f"damaged statistics: {error}") from None
+        if not fits:
+            raise BadInputError("the statistics are of something else")
+        return found
+
+    def _fits(self, D: int) -> bool:
+        features, ids = self.features, self.ids
+        kept = features is None or ids is None or features.shape == (len(ids), D)
+        return kept and self.mu.shape == (D,) and self.sigma.shape == (D, D)
+
+
+def _header(content: bytes) -> bytes:
+    return content[8 : 8 + int.from_bytes(content[:8], "little")]

@@ -1,0 +1,81 @@
+"""Mirrors cdm_cli/metrics/collector.py."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.frechet import Gaussian, frechet_distance
+from cdm_cli.metrics.inception_score import inception_score
+
+
+def collected(x, p=None, labels=None, ids=None, chunks=(0, 7, 50, 1000), keep=20):
+    N = len(x)
+    labels = np.zeros(N, dtype=np.int64) if labels is None else labels
+    ids = np.arange(N) if ids is None else ids
+    collector = Collector.empty(ids, labels, x.shape[1], keep=keep)
+    for start, end in itertools.pairwise(chunks):
+        places = np.arange(start, min(end, N))
+        if len(places):
+            collector.add(places, x[places], None if p is None else p[places])
+    return collector
+
+
+def test_one_pass_gives_every_statistic(generator):
+    x = torch.randn(200, 6, generator=generator)
+    p = torch.softmax(torch.randn(200, 4, generator=generator) * 3, 1)
+    labels = p.argmax(1).numpy().copy()
+    labels[:50] = (labels[:50] + 1) % 4
+    collector = collected(x, p, labels)
+    np.testing.assert_allclose(collector.whole.sigma, np.cov(x.double().numpy(), rowvar=False))
+    assert collector.scores.score() == pytest.approx(inception_score(p), rel=1e-12)
+    assert collector.accuracy() == pytest.approx((0.75, (0.75 * 0.25 / 200) ** 0.5))
+    assert torch.equal(collector.kept, x[collector.kept_places])
+    reference = Gaussian.of(np.zeros(6), np.eye(6))
+    estimate = collector.frechet(reference)
+    expected = frechet_distance(
+        x.double().mean(0), np.cov(x.double(), rowvar=False), np.zeros(6), np.eye(6)
+    )
+    assert estimate.value == pytest.approx(expected, rel=1e-9)
+
+
+def test_jackknife_error_is_the_spread_over_fresh_samples(generator):
+    """The standard error claimed from one set against the deviation over 100 sets."""
+    reference = Gaussian.of(np.full(4, 0.5), np.diag([1.0, 2.0, 0.5, 1.0]))
+    sets = torch.randn(100, 300, 4, generator=generator)
+    estimates = [collected(x).frechet(reference) for x in sets]
+    spread = np.std([estimate.value for estimate in estimates])
+    claimed = np.mean([estimate.error for estimate in estimates])
+    assert claimed == pytest.approx(spread, rel=0.2)
+
+
+def test_order_and_processes_change_nothing(generator):
+    x = torch.randn(60, 3, generator=generator)
+    p = torch.softmax(torch.randn(60, 5, generator=generator), 1)
+    ids, labels = np.arange(60), np.arange(60) % 5
+    whole = collected(x, p, labels, ids)
+    other = np.random.default_rng(0).permutation(60)
+    again = collected(x[other], p[other], labels[other], ids[other])
+    assert set(whole.ids[whole.kept_places]) == set(again.ids[again.kept_places])
+    first, second = (Collector.empty(ids, labels, 3, keep=20) for _ in range(2))
+    for start in range(0, 60, 10):
+        places = np.arange(start, start + 10)
+        (first if start % 20 else second).add(places, x[places], p[places])
+    for mine, theirs in zip(first.tensors(), second.tensors(), strict=True):
+        mine += theirs
+    reference = Gaussian.of(np.zeros(3), np.eye(3))
+    for collector in (again, first):
+        assert collector.frechet(reference).value == pytest.approx(
+            whole.frechet(reference).value, rel=1e-10
+        )
+        assert collector.scores.score() == pytest.approx(whole.scores.score(), rel=1e-12)
+    assert torch.equal(first.kept, whole.kept)
+
+
+def test_too_few_for_an_error():
+    x = torch.tensor([[0.0], [1.0]])
+    estimate = collected(x).frechet(Gaussian.of(np.zeros(1), np.eye(1)))
+    assert estimate.error is None
+    assert collected(x).accuracy() is None
