@@ -1,7 +1,7 @@
 """Tensors in files: safetensors that carry the SHA-256 of their own contents.
 
-The format alone notices 9 of 500 flipped bytes, so `pack` puts a digest over names, shapes
-and bytes into its metadata, and `read_weights` accepts nothing without it. A file is checked
+The format alone notices 9 of 500 flipped bytes, so `pack` puts a digest over all
+the rest into its metadata, and `read_weights` accepts nothing without it. A file is checked
 against what the model expects, and against its own size, before memory is set aside for it.
 Nothing is ever mapped: a file that is cut short later cannot hurt a running program.
 """
@@ -19,17 +19,18 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.files import open_regular
-from cdm_cli.errors import BadInputError, MismatchError
+from cdm_cli.errors import BadInputError, MismatchError, UnsafeInputError
 
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "U8": torch.uint8}
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 HEADER_LIMIT = 16 * 2**20
+PICKLES = (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")  # what torch.save writes
 NOT_READ = "nothing was read from it"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file of tensors holds. digest: over names, dtypes, shapes and bytes."""
+    """What a file of tensors holds. digest: over names, dtypes, shapes, bytes and metadata."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
@@ -48,14 +49,18 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = Non
         entries[name] = {
             "dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end],
         }  # fmt: skip
-    notes = {**(metadata or {}), "sha256": _digest(entries, *chunks)}
+    notes = dict(metadata or {})
+    notes["sha256"] = _digest(entries, notes, *chunks)
     header = json.dumps({"__metadata__": notes, **entries}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return b"".join([len(header).to_bytes(8, "little"), header, *chunks])
 
 
-def _digest(entries: Mapping[str, Any], *chunks: bytes | bytearray) -> str:
-    digest = hashlib.sha256(json.dumps(entries, sort_keys=True).encode())
+def _digest(
+    entries: Mapping[str, Any], metadata: Mapping[str, str], *chunks: bytes | bytearray
+) -> str:
+    notes = {key: value for key, value in metadata.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps([entries, notes], sort_keys=True).encode())
     for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()
@@ -71,18 +76,14 @@ def read_weights(
     the model.
     """
     with open_regular(path) as file:
-        head = _exactly(file, 8, path)
-        size = int.from_bytes(head, "little")
-        if not 2 <= size <= HEADER_LIMIT:
-            raise _damaged(path, f"its header claims {size} bytes")
-        head += _exactly(file, size, path)
+        head = _head(file, path)
         entries, metadata = _parsed(head[8:], path)
         check_names(path, entries, expected)
         total = _check_entries(path, entries, expected)
         data = _exactly(file, total, path)
         if file.read(1):
             raise _damaged(path, "it goes on behind its last tensor")
-    digest = _digest(entries, data)
+    digest = _digest(entries, metadata, data)
     if digest != metadata.get("sha256"):
         raise _damaged(path, "its SHA-256 does not fit its contents")
     if sha256 is not None and hashlib.sha256(head + data).hexdigest() != sha256:
@@ -90,6 +91,27 @@ def read_weights(
     tensors = {name: _tensor(data, entry) for name, entry in entries.items()}
     _check_finite(path, tensors)
     return Weights(tensors, metadata, digest)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a file, which say its step or score; the tensors stay unread."""
+    with open_regular(path) as file:
+        return _parsed(_head(file, path)[8:], path)[1]
+
+
+def _head(file: BufferedReader, path: Path) -> bytearray:
+    """Read the length of the header and the header."""
+    head = _exactly(file, 8, path)
+    size = int.from_bytes(head, "little")
+    if size > HEADER_LIMIT and bytes(head[:2]) in PICKLES:
+        raise UnsafeInputError(
+            f"{path} looks like a pickle, which could run code; only safetensors are read",
+            kept=NOT_READ,
+            next=f"cdm import {path} --from-pickle",
+        )
+    if not 2 <= size <= HEADER_LIMIT:
+        raise _damaged(path, f"its header claims {size} bytes")
+    return head + _exactly(file, size, path)
 
 
 def _damaged(path: Path, what: str) -> BadInputError:
