@@ -21,6 +21,7 @@ from cdm_cli.names import (
     Crop,
     Device,
     InceptionMode,
+    Origin,
     Precision,
     Sampler,
     Variance,
@@ -181,6 +182,22 @@ class DemoOptions(Settings):
 
     directory: Path = Path(DEMO)
     seed: int = Field(default=0, ge=0, lt=2**63)
+    quiet: bool = False
+
+
+class ImportCheckpointOptions(Settings):
+    """`cdm import`: a checkpoint of openai/guided-diffusion or openai/improved-diffusion.
+
+    flags: what their scripts were given, pasted. classes: a store, or a text file with one
+    name per line; by default the classes are called "0", "1", ….
+    """
+
+    checkpoint: Path
+    out: Path
+    flags: tuple[str, ...] = ()
+    origin: Origin | None = None
+    from_pickle: bool = False
+    classes: Path | None = None
 
 
 class InspectOptions(Settings):

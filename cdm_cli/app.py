@@ -1,0 +1,152 @@
+"""`cdm`: assembles the commands, and turns every error into one line and an exit code."""
+
+import errno
+import os
+import sys
+import traceback
+import warnings
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.commands.completions import completions
+from cdm_cli.commands.demo import demo
+from cdm_cli.commands.evaluate import evaluate
+from cdm_cli.commands.grid import grid
+from cdm_cli.commands.inspect import inspect
+from cdm_cli.commands.prepare import prepare
+from cdm_cli.commands.sample import sample
+from cdm_cli.commands.sweep_s import sweep_s
+from cdm_cli.commands.train import train
+from cdm_cli.commands.tune_schedule import tune_schedule
+from cdm_cli.commands.upsample import upsample
+from cdm_cli.errors import CdmError, DiskError, MemoryFloorError, MissingError
+
+COMMANDS = {
+    "prepare": prepare,
+    "train": train,
+    "sample": sample,
+    "upsample": upsample,
+    "sweep-s": sweep_s,
+    "tune-schedule": tune_schedule,
+    "eval": evaluate,
+    "demo": demo,
+    "inspect": inspect,
+    "grid": grid,
+    "completions": completions,
+}
+EVERYWHERE = {"-q", "--quiet", "-v", "--verbose", "--debug"}
+MARKUP: Any = None
+
+
+class Commands(TyperGroup):
+    """The group of all commands: flags that stand anywhere, and errors in one line."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run one command line (by default the program's own) and leave with its exit code."""
+        words = args[0] if args else extra.pop("args", None)
+        words = list(sys.argv[1:] if words is None else words) or ["--help"]
+        extra.update(args=_everywhere_first(words), prog_name="cdm", standalone_mode=False)
+        try:
+            code = super().main(**extra)
+        except TyperException as error:
+            _say(f"{error.format_message()} — Next: {_help_of(error)}")
+            code = error.exit_code
+        sys.exit(code)
+
+    def invoke(self, ctx: Any) -> int:
+        """Run the command; 0, or the exit code of what went wrong."""
+        try:
+            super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            _say("interrupted; the same command typed again continues or starts over")
+            return 130
+        except (TyperException, typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            known = as_cdm_error(error)
+            _say(str(known))
+            return known.exit_code
+        return 0
+
+
+def _everywhere_first(words: list[str]) -> list[str]:
+    """Move -q, -v and --debug, which may stand behind the command, to where they are read."""
+    end = words.index("--") if "--" in words else len(words)
+    moved = [word for word in words[:end] if word in EVERYWHERE]
+    return [*moved, *(word for word in words[:end] if word not in EVERYWHERE), *words[end:]]
+
+
+def _help_of(error: TyperException) -> str:
+    ctx = getattr(error, "ctx", None)
+    return f"{ctx.command_path if ctx else 'cdm'} --help"
+
+
+def _say(line: str) -> None:
+    typer.echo(f"cdm: error: {' '.join(line.split())}", err=True)
+
+
+def as_cdm_error(error: Exception) -> CdmError:
+    """Return what the person can do about an exception that no job has translated."""
+    if isinstance(error, CdmError):
+        return error
+    words = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return MemoryFloorError(f"not enough memory: {words}", next="a smaller --batch-size")
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return MissingError(f"{error.filename} does not exist", next="check the path")
+    if isinstance(error, OSError) and error.filename is not None:
+        return DiskError(f"{error.filename}: {error.strerror}", next="check the file and the disk")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return DiskError(f"{error.strerror}", next="free space and run the same command again")
+    return CdmError(f"this is a bug: {type(error).__name__}: {words}", next="rerun with --debug")
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    rich_markup_mode=MARKUP,  # plain help needs no rich, which alone takes 60 ms to import
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+EPILOG = "Everywhere: -q says less, -v shows warnings, --debug shows where an error arose."
+for _name, _command in COMMANDS.items():
+    app.command(_name, epilog=EPILOG)(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cdm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show warnings.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error arose.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    """Train, sample and judge cascaded diffusion models.
+
+    Example: cdm demo
+    """
+
+
+def main() -> NoReturn:
+    """Run `cdm` on the words of the command line."""
+    if not {"-v", "--verbose", "--debug"} & set(sys.argv):
+        warnings.simplefilter("ignore")
+    app()
+    raise AssertionError("Commands.main leaves the program")

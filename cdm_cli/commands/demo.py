@@ -1,0 +1,25 @@
+"""`cdm demo`: the whole cascade on images that it draws itself."""
+
+from pathlib import Path
+
+import typer
+
+from cdm_cli.commands import _options as flag
+from cdm_cli.names import DEMO
+
+
+def demo(
+    ctx: typer.Context,
+    directory: flag.Directory = Path(DEMO),
+    seed: flag.Seed = 0,
+    json: flag.Json = False,
+) -> None:
+    """Run the whole cascade on images drawn on the spot.
+
+    Example: cdm demo
+    """
+    from cdm_cli.commands._render import answer
+    from cdm_cli.jobs.demo import run
+    from cdm_cli.options import DemoOptions
+
+    answer(ctx, DemoOptions, run)

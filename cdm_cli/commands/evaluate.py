@@ -1,0 +1,38 @@
+"""`cdm eval`: how good are the samples, against real images."""
+
+from pathlib import Path
+
+import typer
+
+from cdm_cli.commands import _options as flag
+from cdm_cli.names import DATA, SAMPLES
+
+
+def evaluate(
+    ctx: typer.Context,
+    metrics: flag.Metrics,
+    store: flag.Samples = Path(SAMPLES),
+    split: flag.Split = None,
+    resolution: flag.Resolution = None,
+    num: flag.Num = None,
+    out: flag.Table = None,
+    features: flag.Features = "inception",
+    mode: flag.Mode = "clean",
+    ref: flag.Ref = Path(DATA),
+    seed: flag.Seed = 0,
+    device: flag.DeviceKind = "auto",
+    batch_size: flag.BatchSize = None,
+    precision: flag.PrecisionKind = "auto",
+    compile: flag.Compile = None,
+    gpus: flag.Gpus = None,
+    json: flag.Json = False,
+) -> None:
+    """Judge samples against real images.
+
+    Example: cdm eval fid samples.h5 --ref data.h5 --features features --json
+    """
+    from cdm_cli.commands._render import answer
+    from cdm_cli.jobs.evaluate import run
+    from cdm_cli.options import EvalOptions
+
+    answer(ctx, EvalOptions, run)

@@ -1,0 +1,31 @@
+"""`cdm grid`: images of a store as one picture."""
+
+from pathlib import Path
+
+import typer
+
+from cdm_cli.commands import _options as flag
+from cdm_cli.names import GRID, SAMPLES
+
+
+def grid(
+    ctx: typer.Context,
+    store: flag.GridStore = Path(SAMPLES),
+    out: flag.Out = Path(GRID),
+    split: flag.Split = None,
+    resolution: flag.Resolution = None,
+    num: flag.Num = None,
+    per_class: flag.PerClass = None,
+    columns: flag.Columns = None,
+    scale: flag.Scale = None,
+    json: flag.Json = False,
+) -> None:
+    """Lay the images of a store out as one PNG.
+
+    Example: cdm grid samples.h5 -o grid.png --per-class 8
+    """
+    from cdm_cli.commands._render import answer
+    from cdm_cli.jobs.grid import run
+    from cdm_cli.options import GridOptions
+
+    answer(ctx, GridOptions, run)

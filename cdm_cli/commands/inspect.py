@@ -1,0 +1,21 @@
+"""`cdm inspect`: what a file holds and where it came from."""
+
+import typer
+
+from cdm_cli.commands import _options as flag
+
+
+def inspect(
+    ctx: typer.Context,
+    path: flag.AnyFile,
+    json: flag.Json = False,
+) -> None:
+    """Show what a file holds and where it came from.
+
+    Example: cdm inspect samples.h5
+    """
+    from cdm_cli.commands._render import answer
+    from cdm_cli.jobs.inspect import run
+    from cdm_cli.options import InspectOptions
+
+    answer(ctx, InspectOptions, run)

@@ -1,0 +1,33 @@
+"""`cdm prepare`: images of any common layout become one store, every resolution at once."""
+
+from pathlib import Path
+
+import typer
+
+from cdm_cli.commands import _options as flag
+from cdm_cli.names import DATA
+
+
+def prepare(
+    ctx: typer.Context,
+    src: flag.Src,
+    val: flag.Val = None,
+    labels: flag.Labels = None,
+    val_labels: flag.ValLabels = None,
+    out: flag.Out = Path(DATA),
+    resolutions: flag.Resolutions = None,
+    crop: flag.CropKind = "biggan",
+    channels: flag.Channels = None,
+    strict: flag.Strict = False,
+    workers: flag.Workers = None,
+    json: flag.Json = False,
+) -> None:
+    """Turn images into a store for training and judging.
+
+    Example: cdm prepare train.zip --val test.zip --resolution 16 --resolution 32
+    """
+    from cdm_cli.commands._render import answer
+    from cdm_cli.jobs.prepare import run
+    from cdm_cli.options import PrepareOptions
+
+    answer(ctx, PrepareOptions, run)

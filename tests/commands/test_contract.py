@@ -1,0 +1,119 @@
+"""What every command promises: help with an example, light imports, flags that are fields."""
+
+import re
+import subprocess
+import sys
+from inspect import signature
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import cdm_cli
+from cdm_cli import options
+from cdm_cli.app import COMMANDS, app
+from cdm_cli.config import Settings
+
+ROOT = Path(cdm_cli.__file__).parent.parent
+GROUP = typer.main.get_command(app)
+NAMES = list(COMMANDS)
+HEAVY = {"torch", "pydantic", "numpy", "rich", "h5py", "scipy", "PIL", "cleanfid", "matplotlib"}
+MODELS = {
+    "prepare": options.PrepareOptions,
+    "train": options.TrainOptions,
+    "sample": options.SampleOptions,
+    "upsample": options.UpsampleOptions,
+    "sweep-s": options.SweepOptions,
+    "tune-schedule": options.TuneOptions,
+    "eval": options.EvalOptions,
+    "demo": options.DemoOptions,
+    "inspect": options.InspectOptions,
+    "grid": options.GridOptions,
+}
+SHOWN_ONLY = {"ctx", "json", "dry_run", "list_presets"}  # what the command itself does
+# Fields that no flag of the command sets: the workspace fixes runs/, the search makes its own.
+UNFLAGGED = {"train": {"runs"}, "tune-schedule": {"schedule"}, "demo": {"quiet"}}
+
+
+def defaults(model):
+    """Name and default of every field; an outer field hides an inner one of its name."""
+    outer = set(model.model_fields)
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            yield from (item for item in defaults(kind) if item[0] not in outer)
+        else:
+            yield name, field.default
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_has_an_example_of_the_command(name):
+    result = CliRunner().invoke(app, [name, "--help"])
+    assert result.exit_code == 0
+    example = re.search(r"Example: cdm (\S+)", result.output)
+    assert example is not None
+    assert example[1] == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_flag_and_argument_has_help(name):
+    for param in GROUP.commands[name].params:
+        assert param.help, f"{name}: {param.name}"
+        assert param.help.endswith((".", "]"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_parses(name):
+    """Every flag of the example is a flag of the command."""
+    command = GROUP.commands[name]
+    example = re.search(r"Example: cdm (.*)", command.help)[1]
+    known = {opt for param in command.params for opt in param.opts}
+    given = {word for word in example.split() if word.startswith("-")}
+    assert given <= known
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_flags_are_the_fields_of_the_options(name):
+    flags = set(get_type_hints(COMMANDS[name])) - SHOWN_ONLY - {"return"}
+    fields = {field for field, _ in defaults(MODELS[name])}
+    assert flags - fields == set(), "flags that no field takes"
+    assert fields - flags == UNFLAGGED.get(name, set()), "fields that no flag sets"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_flags_default_to_what_the_options_default_to(name):
+    """None leaves the default to the options; anything else must repeat it."""
+    fields = dict(defaults(MODELS[name]))
+    for flag in signature(COMMANDS[name]).parameters.values():
+        if flag.name in fields and flag.default not in (None, flag.empty):
+            said = fields[flag.name]
+            spelled = ",".join(map(str, said)) if isinstance(said, tuple) else said
+            assert flag.default == spelled, flag.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_readme_has_a_row(name):
+    assert f"| `cdm {name}" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_command_files_are_thin(name):
+    path = Path(COMMANDS[name].__code__.co_filename)
+    assert len(path.read_text().splitlines()) <= 60
+    assert path.parent == ROOT / "cdm_cli" / "commands"
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [(["--help"], set()), (["--version"], set()), (["train", "--help"], {"pydantic"})],
+)
+def test_help_imports_nothing_heavy(words, allowed):
+    code = "import sys; sys.argv[0] = 'cdm'; from cdm_cli.app import main\ntry: main()\n"
+    code += "except SystemExit as end: assert not end.code\n"
+    code += "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    assert HEAVY & set(done.stderr.split()) <= allowed

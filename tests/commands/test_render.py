@@ -1,0 +1,94 @@
+"""Mirrors cdm_cli/commands/_render.py: results as JSON and as text."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdm_cli.commands._render import plain, show, table, text
+from cdm_cli.config import ScheduleConfig
+
+
+@dataclass(frozen=True)
+class Row:
+    s: int
+    fid: float
+
+
+@dataclass(frozen=True)
+class Result:
+    out: Path
+    best_s: int
+    rows: tuple[Row, ...]
+
+
+RESULT = Result(Path("sweep"), 251, (Row(0, 31.25), Row(251, 8.0)))
+
+
+def test_plain_knows_dataclasses_models_paths_and_what_json_cannot_say():
+    assert plain(RESULT) == {
+        "out": "sweep", "best_s": 251, "rows": [{"s": 0, "fid": 31.25}, {"s": 251, "fid": 8.0}],
+    }  # fmt: skip
+    assert plain({"a": math.nan, 3: math.inf, "b": True}) == {"a": None, "3": None, "b": True}
+    assert plain(ScheduleConfig())["kind"] == "cosine"
+
+
+def test_json_is_one_line_of_one_object(capsys):
+    show(RESULT, as_json=True)
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out.count("\n") == 1
+    assert json.loads(shown.out) == plain(RESULT)
+
+
+def test_text_has_aligned_scalars_and_then_tables(capsys):
+    show(RESULT, as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "out     sweep",
+        "best s  251",
+        "",
+        "rows:",
+        "  s    fid",
+        "  0  31.25",
+        "251      8",
+    ]
+
+
+def test_a_table_alone_starts_without_an_empty_line():
+    assert text({"rows": [{"a": 1}]}) == ["rows:", "a", "1"]
+
+
+def test_words_stand_left_and_gaps_stay_empty():
+    rows = [{"name": "truncated", "fid": None}, {"name": "x", "num": 3}]
+    assert table(rows) == ["name       fid  num", "truncated", "x                 3"]
+
+
+class Metrics:
+    """Has the methods of cdm_cli.metrics.table.MetricTable that the commands use."""
+
+    def header(self):
+        return ["metric", "value", "against"]
+
+    def lines(self):
+        return [["fid", "8.25", "train (400)"], ["is", "10.5", ""]]
+
+    def to_json(self):
+        return {"rows": [{"metric": "fid", "value": 8.25}], "notes": ["few samples"]}
+
+    def all_notes(self):
+        return ["few samples"]
+
+
+def test_a_table_of_metrics_shows_its_own_cells_and_notes():
+    shown = ["metric  value  against", "fid      8.25  train (400)", "is       10.5", "few samples"]
+    assert text(Metrics()) == shown
+    assert text({"best_s": 5, "table": Metrics()}) == ["best s  5", "", "table:", *shown]
+    assert plain({"table": Metrics()}) == {"table": Metrics().to_json()}
+
+
+def test_nested_values_are_flattened_and_long_lists_shortened():
+    nested = {"plan": {"seed": 0, "lr": {"max": 1e-4}}}
+    assert text(nested) == ["plan seed    0", "plan lr max  0.0001"]
+    first = ", ".join(map(str, range(12)))
+    assert text({"ids": list(range(14))}) == [f"ids  {first}, … (14 in all)"]
+    assert plain({"ids": list(range(14))})["ids"][-1] == 13
