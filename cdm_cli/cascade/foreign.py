@@ -1,0 +1,130 @@
+"""Tensors in the files of other programs: safetensors, and pickled ones where allowed.
+
+Nothing of a pickle is ever executed: `torch.load` runs with `weights_only=True`, on bytes
+whose zip directory was checked first, and only when the user asked for it.
+"""
+
+import io
+import os
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from cdm_cli.cascade.files import open_regular
+from cdm_cli.errors import BadInputError, MemoryFloorError, UnsafeInputError
+
+NOT_TAKEN = "nothing was taken from it"
+ZIP, LEGACY_PICKLE = b"PK\x03\x04", b"\x80"
+
+
+def read_tensors(data: bytes, source: Path, *, from_pickle: bool) -> dict[str, Tensor]:
+    """Return the tensors of a file's bytes, by name, as they are.
+
+    Raises UnsafeInputError for a pickle unless from_pickle, and for anything in it but
+    tensors; BadInputError for a damaged file.
+    """
+    if not data.startswith((ZIP, LEGACY_PICKLE)):
+        try:
+            return load(data)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise BadInputError(
+                f"{source} is neither safetensors nor a file of torch.save: {_first_line(error)}",
+                kept=NOT_TAKEN,
+                next="download it again",
+            ) from None
+    if not from_pickle:
+        raise UnsafeInputError(
+            f"{source} is a pickle, a format that can hold code",
+            kept="it was not unpickled",
+            next=f"cdm import {source} --from-pickle reads its tensors and refuses all else",
+        )
+    return _unpickled(data, source)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a checkpoint; raise MemoryFloorError where there is no room."""
+    with open_regular(path.resolve()) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            return file.read(size)
+        except MemoryError:
+            raise MemoryFloorError(
+                f"{path} has {size / 2**30:.1f} GiB, more than there is memory", kept=NOT_TAKEN
+            ) from None
+
+
+def _unpickled(data: bytes, source: Path) -> dict[str, Tensor]:
+    if data.startswith(ZIP):
+        _check_zip(data, source)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            values = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UnsafeInputError(
+            f"{source} is more than a table of tensors, or damaged: {_reason(error)}",
+            kept="nothing in it was executed",
+            next="ask its author for a safetensors file",
+        ) from None
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise BadInputError(
+            f"{source} is damaged: {_first_line(error)}", kept=NOT_TAKEN, next="download it again"
+        ) from None
+    if not isinstance(values, dict):
+        raise BadInputError(
+            f"{source} holds a {type(values).__name__}, expected a table of tensors",
+            kept=NOT_TAKEN,
+        )
+    for name, tensor in values.items():
+        _check_tensor(name, tensor, source)
+    return {str(name): tensor for name, tensor in values.items()}
+
+
+def _check_zip(data: bytes, source: Path) -> None:
+    """Refuse compressed or overlapping members (bombs) and TorchScript (programs)."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise BadInputError(
+            f"{source} is damaged: {_first_line(error)}", kept=NOT_TAKEN, next="download it again"
+        ) from None
+    if any(m.filename.endswith("constants.pkl") or "/code/" in m.filename for m in members):
+        raise UnsafeInputError(
+            f"{source} is a TorchScript program, expected tensors", kept="it was not loaded"
+        )
+    stored = all(m.compress_type == zipfile.ZIP_STORED for m in members)
+    if not stored or sum(m.file_size for m in members) > len(data):
+        raise UnsafeInputError(
+            f"{source}: its members are compressed or overlap, which torch.save never does",
+            kept="it was not unpickled",
+        )
+
+
+def _check_tensor(name: object, tensor: object, source: Path) -> None:
+    if not isinstance(name, str) or not isinstance(tensor, Tensor):
+        raise BadInputError(
+            f"{source}: {str(name)[:80]!r} is a {type(tensor).__name__}, expected a tensor",
+            kept=NOT_TAKEN,
+            next="import the file of the weights (model… or ema_…), not of the optimizer",
+        )
+    dense = tensor.layout == torch.strided and not tensor.is_quantized
+    size = tensor.numel() * tensor.element_size()
+    if not dense or tensor.untyped_storage().nbytes() < size:
+        raise UnsafeInputError(f"{source}: tensor {name} does not fill its place", kept=NOT_TAKEN)
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    """Return what the restricted unpickler met, without its advice to switch it off."""
+    names = re.search(r"GLOBAL (\S+)", str(error))
+    return f"it asks for {names[1][:100]}" if names else "its pickle says other things"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
