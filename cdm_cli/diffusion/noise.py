@@ -54,15 +54,28 @@ def box_muller(radius: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     return theta.cos().mul_(r), theta.sin().mul_(r)
 
 
-def normals(key: int, ids: Tensor, step: int, num: int) -> Tensor:
-    """Return num standard normals for each id at one step, float32 [B, num].
+def words(key: int, ids: Tensor, step: int, num: int) -> Words:
+    """Return num times four random words for each id at one step, int64 [B, num] each.
 
     ids: int64 [B], any 64-bit values; step within 0..2^32 - 1.
     """
-    block = torch.arange((num + 3) // 4, device=ids.device)[None]
+    block = torch.arange(num, device=ids.device)[None]
     id_low, id_high = (ids & MASK)[:, None], (ids >> 32 & MASK)[:, None]
-    w0, w1, w2, w3 = uniform_u32(key, (block, torch.full_like(block, step), id_low, id_high))
+    return uniform_u32(key, (block, torch.full_like(block, step), id_low, id_high))
+
+
+def normals(key: int, ids: Tensor, step: int, num: int) -> Tensor:
+    """Return num standard normals for each id at one step, float32 [B, num]."""
+    w0, w1, w2, w3 = words(key, ids, step, (num + 3) // 4)
     return torch.cat([*box_muller(w0, w1), *box_muller(w2, w3)], 1)[:, :num]
+
+
+def integers(key: int, ids: Tensor, sizes: Tensor) -> Tensor:
+    """Draw one integer within 0..size - 1 for each id and each of sizes [K]; int64 [B, K].
+
+    sizes are at most 2^31, and far fewer than 2^32 if no value may be noticeably favoured.
+    """
+    return words(key, ids, 0, len(sizes))[0] * sizes.to(ids.device) >> 32
 
 
 class Noise:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cdm_cli.diffusion.noise import Noise, box_muller, key, normals, uniform_u32
+from cdm_cli.diffusion.noise import Noise, box_muller, integers, key, normals, uniform_u32
 
 FULL = 0xFFFFFFFF
 KNOWN = [  # counter, key, answer: kat_vectors of Random123 for philox4x32-10
@@ -135,6 +135,17 @@ def test_keys_depend_on_both_and_do_not_run_together():
 def test_a_batch_of_another_size_is_refused():
     with pytest.raises(ValueError, match="3 images, but noise for 2"):
         Noise(0, "base", torch.arange(2))(torch.empty(3, 1, 2, 2))
+
+
+def test_integers_are_uniform_within_their_sizes():
+    ids, sizes = torch.arange(20_000), torch.tensor([1, 2, 10, 4000])
+    draws = integers(key(0, "t"), ids, sizes)
+    assert draws.shape == (20_000, 4)
+    assert torch.equal(draws.max(0).values + 1, sizes)
+    assert torch.equal(draws.min(0).values, torch.zeros(4, dtype=torch.int64))
+    tenths = torch.bincount(draws[:, 2]) / 20_000
+    torch.testing.assert_close(tenths, torch.full((10,), 0.1), rtol=0, atol=0.01)
+    assert torch.equal(integers(key(0, "t"), ids[7:9], sizes), draws[7:9])
 
 
 @needs_cuda
