@@ -98,7 +98,8 @@ def load_stage(
     classes = file.data.classes if file.data else ()
     if isinstance(config, ClassifierConfig):
         assert isinstance(net, Classifier)
-        return ClassifierStage(config, classes, net, name=name, digest=digest).to(device)
+        judge = ClassifierStage(config, classes, net, name=name, digest=digest)
+        return judge.eval().to(device)
     assert isinstance(net, UNet)
     stage = Stage(config, classes, net, name=name, digest=digest, precision=precision)
     return stage.to(device)

@@ -129,6 +129,11 @@ def read_manifest(checkpoint: Path) -> Manifest:
     """Read the manifest of a checkpoint and compare the sizes of its files."""
     path = checkpoint / MANIFEST
     manifest = read_settings(Manifest, path, SMALL_LIMIT)
+    if checkpoint.name != step_name(manifest.step):
+        raise BadInputError(
+            f"{path} is of step {manifest.step}, its directory says otherwise",
+            next="take an earlier checkpoint",
+        )
     for name in (*PARTS.values(), STATE):
         if name not in manifest.files:
             raise BadInputError(f"{path} does not list {name}", next="take an earlier checkpoint")

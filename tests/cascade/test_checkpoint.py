@@ -1,0 +1,244 @@
+"""Mirrors cdm_cli/cascade/{checkpoint,snapshot,stagefile,files}.py: stage directories on disk."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from cdm_cli.cascade.checkpoint import (
+    Snapshot,
+    checkpoints,
+    find_stage,
+    latest_checkpoint,
+    list_stages,
+    load_checkpoint,
+    load_diffusion_stage,
+    load_stage,
+    read_stage_file,
+    save_best,
+    save_checkpoint,
+    save_ema,
+    step_name,
+    write_stage_file,
+)
+from cdm_cli.cascade.classifier import ClassifierStage
+from cdm_cli.cascade.snapshot import MANIFEST
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.config import ClassifierConfig, Plan, StageFile, TrainingConfig
+from cdm_cli.data import durable
+from cdm_cli.errors import (
+    BadInputError,
+    CdmError,
+    MismatchError,
+    MissingError,
+    UnsafeInputError,
+    UsageError,
+)
+from cdm_cli.nets.classifier import Classifier
+from tests.tiny import CLASSES, base_config, net_of, sr_config, write_stage
+
+
+def snapshot(step, value=1.0, state=None):
+    tensors = {"w": torch.full((3, 2), value), "b": torch.tensor([value])}
+    return Snapshot(step, tensors, tensors, {"exp_avg.w": tensors["w"]}, state or {"k": step})
+
+
+class Killed(BaseException):
+    """What a killed process does next: nothing."""
+
+
+@pytest.fixture
+def base(tmp_path):
+    return write_stage(tmp_path / "runs" / "base", base_config())
+
+
+def test_a_checkpoint_comes_back(tmp_path):
+    path = save_checkpoint(tmp_path, snapshot(1000, 0.1), keep=2)
+    assert path == tmp_path / "checkpoints" / "step-00001000" == latest_checkpoint(tmp_path)
+    loaded = load_checkpoint(path, snapshot(0))
+    assert (loaded.step, loaded.state) == (1000, {"k": 1000})
+    assert torch.equal(loaded.model["w"], torch.full((3, 2), 0.1))
+    assert loaded.optimizer.keys() == {"exp_avg.w"}
+
+
+def test_the_newest_are_kept_and_one_of_the_same_step_is_replaced(tmp_path):
+    for step in (1, 2, 10, 2):
+        save_checkpoint(tmp_path, snapshot(step, float(step)), keep=2)
+    assert [path.name for path in checkpoints(tmp_path)] == [step_name(2), step_name(10)]
+    assert latest_checkpoint(tmp_path / "none") is None
+
+
+def test_killed_at_any_operation_an_older_checkpoint_stays_whole(tmp_path):
+    """Every operation of the second save is the last one in turn."""
+    save_checkpoint(tmp_path, snapshot(1), keep=1)
+    names = []
+    with durable.observed(lambda name, path: names.append((name, path))):
+        save_checkpoint(tmp_path, snapshot(2), keep=1)
+    assert len(names) > 20
+    for last in range(len(names)):
+        home = tmp_path / str(last)
+        save_checkpoint(home, snapshot(1), keep=1)
+        left = iter(range(last))
+
+        def observer(name, path, left=left):
+            if next(left, None) is None:
+                raise Killed
+
+        with pytest.raises(Killed), durable.observed(observer):
+            save_checkpoint(home, snapshot(2), keep=1)
+        found = latest_checkpoint(home)
+        assert found is not None
+        assert load_checkpoint(found, snapshot(0)).state == {"k": int(found.name[5:])}
+        save_checkpoint(home, snapshot(2), keep=1)
+        assert sorted(path.name for path in (home / "checkpoints").iterdir()) == [step_name(2)]
+
+
+def test_a_directory_without_its_manifest_does_not_count(tmp_path):
+    save_checkpoint(tmp_path, snapshot(1), keep=3)
+    newer = save_checkpoint(tmp_path, snapshot(2), keep=3)
+    (newer / MANIFEST).unlink()
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.name == step_name(1)
+
+
+@pytest.mark.parametrize("name", ["model", "ema", "optimizer", "state", "manifest"])
+def test_every_damaged_file_of_a_checkpoint_is_noticed(tmp_path, name):
+    path = save_checkpoint(tmp_path, snapshot(1), keep=1)
+    (file,) = path.glob(f"{name}.*")
+    data = file.read_bytes()
+    for place in range(0, len(data), 3):
+        damaged = bytearray(data)
+        damaged[place] ^= 0x10
+        file.write_bytes(damaged)
+        with pytest.raises(CdmError):
+            load_checkpoint(path, snapshot(0))
+    file.unlink()
+    with pytest.raises(MissingError):
+        load_checkpoint(path, snapshot(0))
+
+
+def test_checkpoint_of_another_model(tmp_path):
+    path = save_checkpoint(tmp_path, snapshot(1), keep=1)
+    other = Snapshot(0, {"w": torch.zeros(2, 2), "b": torch.zeros(1)}, {}, {})
+    with pytest.raises(
+        MismatchError, match=r"tensor w is F32 \[3, 2\], the model has F32 \[2, 2\]"
+    ):
+        load_checkpoint(path, other)
+
+
+def test_stage_file_comes_back(base):
+    file = read_stage_file(base)
+    assert file.plan.stage == base_config()
+    assert file.data is not None
+    assert file.data.classes == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "stage.json: Invalid JSON"),
+        ("[" * 200_000, "stage.json: Invalid JSON"),
+        ("{}", "cdm_version: Field required"),
+        ('{"schema_version": 2}', "schema_version: Input should be 1"),
+        ("\x00\xff", "stage.json"),
+    ],
+)
+def test_bad_stage_files(base, text, words):
+    (base / "stage.json").write_text(text)
+    with pytest.raises(BadInputError, match=words):
+        read_stage_file(base)
+
+
+def test_stage_file_with_an_unknown_field_names_it(base):
+    values = json.loads((base / "stage.json").read_text())
+    values["plan"]["stage"]["model"]["resolutoin"] = 8
+    (base / "stage.json").write_text(json.dumps(values))
+    with pytest.raises(BadInputError, match=r"model\.resolutoin: Extra inputs"):
+        read_stage_file(base)
+
+
+def test_a_linked_stage_file_is_not_followed(base):
+    (base / "stage.json").rename(base / "elsewhere")
+    os.symlink(base / "elsewhere", base / "stage.json")
+    with pytest.raises(UnsafeInputError):
+        read_stage_file(base)
+
+
+def test_find_stage_by_name_and_by_path(base, tmp_path):
+    runs = tmp_path / "runs"
+    assert find_stage("base", runs) == base
+    assert find_stage(base, tmp_path / "elsewhere") == base
+    write_stage(runs / "sr", sr_config())
+    assert list_stages(runs) == ["base", "sr"]
+    with pytest.raises(MissingError, match="has base, sr"):
+        find_stage("bsae", runs)
+    with pytest.raises(MissingError, match="has no stage"):
+        find_stage("base", tmp_path / "elsewhere")
+
+
+def test_load_stage(base, tmp_path):
+    stage = load_stage("base", tmp_path / "runs")
+    assert isinstance(stage, Stage)
+    assert (stage.name, stage.classes, stage.config) == ("base", CLASSES, base_config())
+    expected = net_of(base_config()).state_dict()
+    for name, tensor in stage.net.state_dict().items():
+        assert torch.equal(tensor, expected[name])
+    assert not stage.net.training
+    assert not any(p.requires_grad or p.is_meta for p in stage.net.parameters())
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([3, 4])
+    assert stage.eps_theta(stage.schedule, torch.tensor([0, 1]))(x, t).shape == (2, 6, 8, 8)
+
+
+def test_digest_tells_weights_and_configuration_apart(tmp_path):
+    runs = tmp_path / "runs"
+    write_stage(runs / "a", base_config())
+    write_stage(runs / "same", base_config())
+    write_stage(runs / "weights", base_config(), seed=1)
+    write_stage(runs / "config", base_config(steps=5))
+    digests = [load_stage(name, runs).digest for name in ("a", "same", "weights", "config")]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_which_weights(base, tmp_path):
+    runs = tmp_path / "runs"
+    first = net_of(base_config(), seed=1).state_dict()
+    second = net_of(base_config(), seed=2).state_dict()
+    save_best(base, first, 500, "fid 12.5")
+    save_checkpoint(base, Snapshot(7, second, second, {}), keep=1)
+    for weights, expected in (("best", first), ("step-00000007", second)):
+        stage = load_diffusion_stage("base", runs, weights)
+        assert all(torch.equal(stage.net.state_dict()[k], v) for k, v in expected.items())
+    with pytest.raises(MissingError, match="step-00000007"):
+        load_stage("base", runs, "step-00000008")
+    with pytest.raises(UsageError, match="latest"):
+        load_stage("base", runs, "latest")
+
+
+def test_weights_of_another_architecture(base, tmp_path):
+    save_ema(base, net_of(sr_config()).state_dict(), 1)
+    with pytest.raises(MismatchError, match="not of this model"):
+        load_stage("base", tmp_path / "runs")
+
+
+def test_classifier_is_a_module_of_features_and_logits(tmp_path):
+    config = ClassifierConfig(
+        resolution=8, base_channels=8, channel_mult=(1, 2), num_res_blocks=1, num_classes=3
+    )
+    directory = tmp_path / "runs" / "features"
+    directory.mkdir(parents=True)
+    plan = Plan(preset="classifier", source="tests", stage=config, training=TrainingConfig())
+    write_stage_file(directory, StageFile(cdm_version="0", plan=plan, data=None))
+    net = Classifier(config)
+    save_ema(directory, net.state_dict(), 1)
+    loaded = load_stage("features", tmp_path / "runs")
+    assert isinstance(loaded, ClassifierStage)
+    assert isinstance(loaded, torch.nn.Module)
+    assert (loaded.resolution, loaded.feature_dim, loaded.training) == (8, 16, False)
+    x = torch.randn(2, 3, 8, 8)
+    for part, expected in zip(loaded(x), net(x), strict=True):
+        assert torch.equal(part, expected)
+    with pytest.raises(MismatchError, match="is a classifier"):
+        load_diffusion_stage("features", tmp_path / "runs")
