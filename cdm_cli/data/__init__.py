@@ -1,0 +1,1 @@
+"""Pixels and files: images, sources of images, and the store that holds them."""

@@ -1,0 +1,146 @@
+"""Endless shuffled training batches out of a store, decided by the step alone.
+
+Shapes: x_0 uint8 [B, C, H, W], z_0 uint8 [B, C, h, w], y and ids int64 [B]. Step k = 1, 2, …
+holds places (k - 1) B to k B - 1 of an endless row of epochs, each a permutation of all
+samples that depends on the seed and the epoch. So training resumes by its step, and any number
+of processes share the same global batch.
+"""
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cdm_cli.data.part import Part
+from cdm_cli.errors import MismatchError
+
+AHEAD = 3
+
+
+class TrainBatch(NamedTuple):
+    """One batch, or this process's share of it."""
+
+    x_0: Tensor  # uint8 [B, C, H, W]
+    z_0: Tensor | None  # uint8 [B, C, h, w]
+    y: Tensor  # int64 [B]
+    ids: Tensor  # int64 [B]
+
+
+def mixed(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble each number (splitmix64, Steele et al. 2014); overflow is meant."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+def permutation(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order of an epoch [num]; the same on every machine and version of NumPy."""
+    key = mixed(mixed(np.array([seed], np.uint64)) ^ np.uint64(epoch))
+    return np.argsort(mixed(key ^ mixed(np.arange(num, dtype=np.uint64))), kind="stable")
+
+
+class TrainBatches:
+    """The batches of one process of `world`. batch_size is global, a multiple of world."""
+
+    def __init__(
+        self,
+        part: Part,
+        resolution: int,
+        low_resolution: int | None,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        for res in (resolution, low_resolution):
+            if res is not None and res not in part.resolutions:
+                raise MismatchError(
+                    f"the data hold resolutions {part.resolutions}, not {res}",
+                    next=f"cdm prepare … --resolution {res}",
+                )
+        if batch_size % world:
+            raise ValueError(f"batch_size {batch_size} is no multiple of {world} processes")
+        self._part, self._num = part, part.num
+        self._names = [f"images/{res}" for res in (resolution, low_resolution) if res is not None]
+        self._batch_size, self._seed, self._rank, self._world = batch_size, seed, rank, world
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """Return the rows of this process's share of a step (1, 2, …), [B / world]."""
+        share = self._batch_size // self._world
+        first = (step - 1) * self._batch_size + self._rank * share
+        places = np.arange(first, first + share)
+        epochs = places // self._num
+        rows = np.empty(share, np.int64)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            rows[chosen] = self._order(int(epoch))[places[chosen] % self._num]
+        return rows
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if epoch not in self._orders:
+            self._orders = {e: o for e, o in self._orders.items() if e >= epoch - 1}
+            self._orders[epoch] = permutation(self._num, self._seed, epoch)
+        return self._orders[epoch]
+
+    def batch(self, step: int, *, pin: bool = False) -> TrainBatch:
+        """Return this process's share of a step (1, 2, …), on the CPU."""
+        rows = self.rows(step)
+        images = [self._gather(name, rows, pin) for name in self._names]
+        y, ids = (torch.from_numpy(array[rows]) for array in (self._part.labels, self._part.ids))
+        return TrainBatch(images[0], images[1] if len(images) > 1 else None, y, ids)
+
+    def _gather(self, name: str, rows: NDArray[np.int64], pin: bool) -> Tensor:
+        mapped = self._part.images(int(name.rpartition("/")[2]))
+        out = torch.empty((len(rows), *mapped.shape[1:]), dtype=torch.uint8, pin_memory=pin)
+        np.take(mapped, rows, axis=0, out=out.numpy(), mode="clip")
+        return out.permute(0, 3, 1, 2)
+
+    def iterate(self, start_step: int, device: torch.device | str = "cpu") -> Iterator[TrainBatch]:
+        """Yield the batches of start_step, start_step + 1, … on a device, read ahead.
+
+        An error of the reading thread is raised here; closing the iterator ends the thread.
+        """
+        device = torch.device(device)
+        pin = device.type == "cuda"
+        ready: queue.Queue[TrainBatch | BaseException] = queue.Queue(AHEAD)
+        stop = threading.Event()
+
+        def read() -> None:
+            step = start_step
+            while not stop.is_set():
+                try:
+                    item = self.batch(step, pin=pin)
+                except BaseException as error:  # handed to the consumer, whatever it is
+                    item = error
+                while not stop.is_set():
+                    try:
+                        ready.put(item, timeout=0.1)
+                        break
+                    except queue.Full:
+                        continue
+                if isinstance(item, BaseException):
+                    return
+                step += 1
+
+        thread = threading.Thread(target=read, name="batches", daemon=True)
+        thread.start()
+        try:
+            while True:
+                item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield TrainBatch(*(_moved(tensor, device) for tensor in item))  # pyright: ignore[reportArgumentType]
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _moved(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device, non_blocking=True)

@@ -1,0 +1,268 @@
+"""The one layer through which every file is written.
+
+Whatever is written here survives a kill and a power cut at any moment: a file appears under
+its name complete and synced, or not at all; bytes written in place are synced before anything
+that says they are there. A full or failing disk raises DiskError, and leaves no litter.
+
+Every system call that changes a disk is announced to a hook first. It does nothing, except in
+tests, where it kills, tears or fails each of them in turn.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cdm_cli.errors import CdmError, DiskError, MissingError
+
+PARTIAL = ".partial"
+RENAME_NOREPLACE, AT_FDCWD = 1, -100
+NO_SUCH_CALL = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+Bytes = bytes | memoryview
+
+
+class Io(NamedTuple):
+    """One system call that is about to change a disk."""
+
+    kind: str
+    path: Path
+    fd: int = -1
+    offset: int = 0
+    data: Bytes = b""
+    target: Path | None = None
+
+
+class ExistsError(Exception):
+    """The new name of a file is taken."""
+
+
+Hook = Callable[[Io], None]
+
+
+def _silent(io: Io) -> None:
+    del io
+
+
+_hooks: list[Hook] = [_silent]
+
+
+def tick(kind: str, path: Path, **details: Any) -> None:
+    """Announce a system call to the hook in force."""
+    _hooks[-1](Io(kind, path, **details))
+
+
+@contextlib.contextmanager
+def hooked(hook: Hook) -> Generator[None, None, None]:
+    """Announce every system call to hook, for the duration of a test."""
+    _hooks.append(hook)
+    try:
+        yield
+    finally:
+        _hooks.remove(hook)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Generator[None, None, None]:
+    """Turn an OSError into DiskError, or MissingError where the directory does not exist."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        missing = path if path.parent.exists() else path.parent
+        raise MissingError(f"{missing} does not exist", next=f"mkdir -p {missing}") from error
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def disk_error(path: Path, error: OSError) -> CdmError:
+    """Return the DiskError that tells of a failed system call."""
+    return DiskError(
+        f"{path} cannot be written: {error.strerror or error}",
+        kept="what was finished before is safe",
+        next="free space, then rerun" if error.errno in FULL else "see to the disk, then rerun",
+    )
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory and its parents, durably; an existing one is left alone."""
+    with disk_errors(path):
+        if path.is_dir():
+            return
+        if path.parent != path:
+            make_directory(path.parent)
+        tick("mkdir", path)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    with disk_errors(path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            tick("sync_directory", path, fd=fd)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def pwrite_all(fd: int, path: Path, data: Bytes, offset: int) -> None:
+    """Write all of data at an offset of an open file."""
+    view = memoryview(data).cast("B")
+    with disk_errors(path):
+        while len(view):
+            tick("write", path, fd=fd, offset=offset, data=view)
+            count = os.pwrite(fd, view[: 2**30], offset)
+            view, offset = view[count:], offset + count
+
+
+def sync(fd: int, path: Path) -> None:
+    """Return once the contents of an open file are on the disk."""
+    with disk_errors(path):
+        tick("sync", path, fd=fd)
+        os.fsync(fd)
+
+
+def reserve(fd: int, path: Path, size: int) -> None:
+    """Give an open file its final size, and the disk blocks for it."""
+    with disk_errors(path):
+        space = os.fstatvfs(fd)
+        free = space.f_bavail * space.f_frsize
+        if size > free:
+            raise DiskError(
+                f"{path} needs {size / 1e6:.1f} MB, {free / 1e6:.1f} MB are free",
+                kept="nothing was written",
+                next="free space, or name another disk",
+            )
+        tick("reserve", path, fd=fd, offset=size)
+        os.posix_fallocate(fd, 0, size)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename, replacing a file of that name, and make it durable."""
+    with disk_errors(target):
+        tick("rename", source, target=target)
+        source.replace(target)
+        sync_directory(target.parent)
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Rename, durably, or raise ExistsError if there is a file of that name.
+
+    Where the file system cannot do so in one step: a second name, then remove the first.
+    """
+    with disk_errors(target):
+        tick("rename", source, target=target)
+        try:
+            if not _renameat2(source, target):
+                os.link(source, target, follow_symlinks=False)
+                source.unlink()
+        except FileExistsError:
+            raise ExistsError(target) from None
+        sync_directory(target.parent)
+
+
+def _renameat2(source: Path, target: Path) -> bool:
+    """Rename without replacing; False where the kernel or file system does not know how."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    names = os.fsencode(source), os.fsencode(target)
+    if call(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_NOREPLACE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in NO_SUCH_CALL:
+        return False
+    raise OSError(code, os.strerror(code), str(target))
+
+
+def unlink(path: Path) -> None:
+    """Remove a file if it is there."""
+    with disk_errors(path):
+        tick("unlink", path)
+        path.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path, first: str | None = None) -> None:
+    """Remove a directory and all in it, the file `first` durably before anything else.
+
+    Links are removed, never followed. Nothing happens if it does not exist.
+    """
+    with disk_errors(path):
+        if not path.is_dir() or path.is_symlink():
+            return
+        if first:
+            unlink(path / first)
+            sync_directory(path)
+        for entry in sorted(path.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                remove_tree(entry)
+            else:
+                unlink(entry)
+        tick("rmdir", path)
+        path.rmdir()
+        sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def partial(path: Path) -> Generator[tuple[int, Path], None, None]:
+    """Open a new file beside path, locked by this process: (descriptor, its name).
+
+    The body fills it and gives it its name by `rename` or `rename_new`; if it fails the file
+    is removed. Those of processes that were killed are removed first.
+    """
+    with disk_errors(path):
+        _sweep(path)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+        tick("create", temporary)
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield fd, temporary
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _sweep(path: Path) -> None:
+    """Remove partial files of path whose writer is gone: their lock went with it."""
+    for name in os.listdir(path.parent):
+        if not (name.startswith(f".{path.name}.") and name.endswith(PARTIAL)):
+            continue
+        found = path.with_name(name)
+        with contextlib.suppress(OSError):
+            fd = os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                unlink(found)
+            finally:
+                os.close(fd)
+
+
+def write_file_atomically(path: Path, data: Bytes) -> None:
+    """Replace the contents of a file; readers see all of the old or all of the new."""
+    with partial(path) as (fd, temporary):
+        pwrite_all(fd, temporary, data, 0)
+        sync(fd, temporary)
+        rename(temporary, path)
+
+
+def append(path: Path, data: Bytes) -> None:
+    """Append to a file, creating it; a kill may leave the last piece half written."""
+    with disk_errors(path):
+        tick("create", path)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            pwrite_all(fd, path, data, os.fstat(fd).st_size)
+        finally:
+            os.close(fd)

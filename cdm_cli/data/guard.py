@@ -1,0 +1,185 @@
+"""The one function that opens a store, which may come from strangers.
+
+A store is what `create` would have made: its root attributes say what it holds, and from them
+its whole structure is laid out again and compared with the file, byte for byte. Nothing in the
+file is followed or believed: no address, size or type is taken from it that was not computed
+here as well. A link, a filter, a chunk table, external or virtual storage cannot pass, nor can
+a flipped bit; none of it is even parsed.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from cdm_cli.data import schema
+from cdm_cli.data.hdf5 import ATTRIBUTES_LIMIT, SIGNATURE, Layout, read_attributes
+from cdm_cli.data.schema import Contents, Kind
+from cdm_cli.errors import BadInputError, CdmError, MismatchError, MissingError, UnsafeInputError
+
+SCHEMA_PREFIX = b"cdm-store/"
+START = 2**16
+LOOKS = {
+    b"version https://git-lfs": "a Git LFS pointer", b"<!DOCTYPE": "a web page",
+    b"<html": "a web page", b"PK\x03\x04": "a zip archive", b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image", b"\x93NUMPY": "a NumPy array", b"\x80": "a pickle",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A vetted store: an open file, and what is where in it."""
+
+    fd: int
+    path: Path
+    kind: Kind
+    contents: Contents
+    classes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    layout: Layout
+
+
+def open_vetted(path: Path, *, writable: bool = False) -> Opened:
+    """Open a store and compare its structure with what cdm would have written.
+
+    Raises MissingError; UnsafeInputError for what is no regular file, or has another structure
+    than a store; BadInputError for a damaged store; MismatchError for one of another version.
+    """
+    return vetted(open_regular(path, writable=writable), path)
+
+
+def vetted(fd: int, path: Path) -> Opened:
+    """Do what `open_vetted` does to a regular file that is open already; close it on errors."""
+    try:
+        return _vetted(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def open_regular(path: Path, *, writable: bool = False) -> int:
+    """Open a regular file without waiting for a pipe or touching a device."""
+    flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise _irregular(path)
+        fd = os.open(path, flags)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingError(f"{path} does not exist", next="check the path") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _irregular(path) from None
+        raise BadInputError(
+            f"{path} cannot be opened: {error.strerror}", next="see to it"
+        ) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _irregular(path)
+    return fd
+
+
+def _irregular(path: Path) -> CdmError:
+    return UnsafeInputError(
+        f"{path} is not a regular file", kept="it was not opened", next="give the path of a store"
+    )
+
+
+def _vetted(fd: int, path: Path) -> Opened:
+    attributes = _attributes(fd, path)
+    kind, contents, provenance = _meaning(path, attributes)
+    try:
+        layout = schema.store_layout(attributes, contents)
+    except ValueError as error:
+        raise _unsafe(path, str(error)) from None
+    size = os.fstat(fd).st_size
+    if size != layout.size:
+        raise BadInputError(
+            f"{path} has {size} bytes, a store of its contents has {layout.size}",
+            kept="it was left as it is",
+            next="copy or make it again",
+        )
+    if os.pread(fd, len(layout.header), 0) != layout.header:
+        raise _unsafe(path, "its structure is not the one that its contents have in a store")
+    return Opened(
+        fd, path, kind, contents, _classes(fd, path, contents, layout), provenance, layout
+    )
+
+
+def _attributes(fd: int, path: Path) -> dict[str, bytes]:
+    """Read the root attributes, a small piece of the file first."""
+    start = os.pread(fd, START, 0)
+    if not start.startswith(SIGNATURE):
+        raise BadInputError(
+            f"{path} is not a store: it is {_look(start)}",
+            kept="it was left as it is",
+            next="cdm prepare or cdm sample make stores",
+        )
+    try:
+        size = int.from_bytes(start[54:58], "little")
+        if START < size + 58 <= ATTRIBUTES_LIMIT:
+            start = os.pread(fd, size + 58, 0)
+        return read_attributes(start)
+    except ValueError as error:
+        raise _unsafe(path, str(error)) from None
+
+
+def _look(start: bytes) -> str:
+    if not start.strip(b"\0"):
+        return "all zeros" if start else "empty"
+    found = (what for sign, what in LOOKS.items() if start.lstrip().startswith(sign))
+    return next(found, f"no HDF5 file, it begins with {start[:8]!r}")
+
+
+def _unsafe(path: Path, why: str) -> CdmError:
+    return UnsafeInputError(
+        f"{path} is HDF5, but not a store as cdm writes it: {why}",
+        kept="nothing in it was read or followed",
+        next="take the store that cdm wrote, or cdm import the images",
+    )
+
+
+def _meaning(path: Path, attributes: Mapping[str, bytes]) -> tuple[Kind, Contents, dict[str, Any]]:
+    found = attributes.get("schema", b"")
+    if not found.startswith(SCHEMA_PREFIX):
+        raise _unsafe(path, "it does not say schema = cdm-store")
+    if found != schema.SCHEMA.encode():
+        raise MismatchError(
+            f"{path} is {found[:40].decode('latin-1')}, this cdm reads {schema.SCHEMA}",
+            kept="it was left as it is",
+            next="use the version of cdm that wrote it",
+        )
+    try:
+        kind = cast(Kind, attributes["kind"].decode())
+        contents = TypeAdapter(Contents).validate_json(attributes["contents"])
+        provenance = json.loads(schema.joined_provenance(attributes))
+    except (KeyError, ValueError, ValidationError, RecursionError) as error:
+        raise _damaged(path, f"its attributes cannot be read ({type(error).__name__})") from None
+    if kind not in get_args(Kind) or not isinstance(provenance, dict):
+        raise _damaged(path, "its attributes are not those of a store")
+    return kind, contents, cast(dict[str, Any], provenance)
+
+
+def _damaged(path: Path, why: str) -> CdmError:
+    return BadInputError(
+        f"{path} is damaged: {why}", kept="it was left as it is", next="copy or make it again"
+    )
+
+
+def _classes(fd: int, path: Path, contents: Contents, layout: Layout) -> tuple[str, ...]:
+    if not contents.classes:
+        return ()
+    size = contents.classes * contents.class_bytes
+    packed = os.pread(fd, size, layout.offsets["classes"])
+    if hashlib.sha256(packed).hexdigest() != contents.class_sha256:
+        raise _damaged(path, "the class names do not match their digest")
+    try:
+        return schema.unpacked_classes(packed, contents.class_bytes)
+    except UnicodeDecodeError:
+        raise _damaged(path, "the class names are not UTF-8") from None

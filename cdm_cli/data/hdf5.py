@@ -1,0 +1,233 @@
+"""The few pages of HDF5 that a store is made of, as a function from its contents to bytes.
+
+What comes out is an ordinary HDF5 file (superblock 2, object headers 2) of groups with hard
+links, contiguous datasets of fixed size, and fixed-length attributes of the root group. Every
+program reads it through libhdf5; `cdm` itself never calls libhdf5, whose authors state that it
+is not designed for malicious files, and which ends the process when a disk is full.
+
+The bytes depend on the arguments alone. So a reader needs no parser: it takes the attributes
+(`read_attributes`), lays the file out again, and compares. Whatever is not byte for byte the
+same, links, filters, chunks, external storage and all that may yet be invented, is refused.
+
+Source: HDF5 File Format Specification, version 3.0.
+"""
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SUPERBLOCK, ALIGNMENT = 48, 4096
+UNDEFINED = 2**64 - 1
+ATTRIBUTES_LIMIT = 2**23
+ATTRIBUTE_LIMIT = 60_000  # the size of one header message is 16 bits
+DATASPACE, LINK_INFO, DATATYPE, FILL, LINK, LAYOUT, GROUP_INFO, ATTRIBUTE = (
+    0x01, 0x02, 0x03, 0x05, 0x06, 0x08, 0x0A, 0x0C,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """dtype: "u1", "i8", "f2", or "S5" for UTF-8 strings of 5 bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return int(self.dtype[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole dataset."""
+        return math.prod(self.shape) * self.itemsize
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one entry along the first axis."""
+        return math.prod(self.shape[1:]) * self.itemsize
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The structural bytes of a file, where each dataset starts, and where the file ends."""
+
+    header: bytes
+    offsets: Mapping[str, int]
+    size: int
+
+
+def lay_out(attributes: Mapping[str, bytes], datasets: Mapping[str, Dataset]) -> Layout:
+    """Lay out a file. datasets: "path/of/name" to Dataset, stored in this order, page-aligned."""
+    paths = _with_groups(datasets)
+    zeros = dict.fromkeys(paths, 0)
+    objects = _objects(paths, attributes, datasets, zeros, zeros)
+    addresses: dict[str, int] = {}
+    end = SUPERBLOCK
+    for path, header in objects.items():
+        addresses[path] = end
+        end += len(header)
+    offsets: dict[str, int] = {}
+    for path, dataset in datasets.items():
+        offsets[path] = -(-end // ALIGNMENT) * ALIGNMENT
+        end = offsets[path] + dataset.nbytes
+    objects = _objects(paths, attributes, datasets, addresses, offsets)
+    return Layout(_superblock(end) + b"".join(objects.values()), offsets, end)
+
+
+def _with_groups(datasets: Mapping[str, Dataset]) -> list[str]:
+    """Return the root "", every group, and every dataset; parents before children."""
+    paths = {"": None}
+    for path in datasets:
+        parts = path.split("/")
+        paths.update(dict.fromkeys("/".join(parts[: i + 1]) for i in range(len(parts))))
+    return list(paths)
+
+
+def _objects(
+    paths: list[str],
+    attributes: Mapping[str, bytes],
+    datasets: Mapping[str, Dataset],
+    addresses: Mapping[str, int],
+    offsets: Mapping[str, int],
+) -> dict[str, bytes]:
+    """Return the object header of each path."""
+    objects: dict[str, bytes] = {}
+    for path in paths:
+        if path in datasets:
+            objects[path] = _dataset_header(datasets[path], offsets[path])
+        else:
+            inside = {name: addresses[name] for name in paths if name and _parent(name) == path}
+            objects[path] = _group_header({} if path else attributes, inside)
+    return objects
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _superblock(end: int) -> bytes:
+    """Format version 2, addresses and lengths of 8 bytes, the root group right behind."""
+    fields = struct.pack("<4B4Q", 2, 8, 8, 0, 0, UNDEFINED, end, SUPERBLOCK)
+    return _checked(SIGNATURE + fields)
+
+
+def _object_header(messages: bytes) -> bytes:
+    return _checked(b"OHDR" + struct.pack("<BBI", 2, 2, len(messages)) + messages)
+
+
+def _checked(block: bytes) -> bytes:
+    return block + struct.pack("<I", lookup3(block))
+
+
+def _message(kind: int, body: bytes) -> bytes:
+    return struct.pack("<BHB", kind, len(body), 0) + body
+
+
+def _group_header(attributes: Mapping[str, bytes], children: Mapping[str, int]) -> bytes:
+    """Attributes first, so that they are found without knowing anything else."""
+    messages = [_message(ATTRIBUTE, _attribute(*item)) for item in attributes.items()]
+    messages.append(_message(LINK_INFO, struct.pack("<2B2Q", 0, 0, UNDEFINED, UNDEFINED)))
+    messages.append(_message(GROUP_INFO, bytes(2)))
+    for path, address in children.items():
+        name = path.rpartition("/")[2].encode()
+        body = struct.pack("<3B", 1, 0, len(name)) + name + struct.pack("<Q", address)
+        messages.append(_message(LINK, body))
+    return _object_header(b"".join(messages))
+
+
+def _attribute(name: str, value: bytes) -> bytes:
+    dtype, space = _datatype(f"S{len(value)}"), _dataspace(())
+    key = name.encode() + b"\0"
+    sizes = struct.pack("<2B3HB", 3, 0, len(key), len(dtype), len(space), 0)
+    return sizes + key + dtype + space + value
+
+
+def _dataset_header(dataset: Dataset, offset: int) -> bytes:
+    """Contiguous, allocated early, never filled."""
+    messages = (
+        _message(DATASPACE, _dataspace(dataset.shape)),
+        _message(DATATYPE, _datatype(dataset.dtype)),
+        _message(FILL, bytes((3, 0b101))),
+        _message(LAYOUT, struct.pack("<2B2Q", 3, 1, offset, dataset.nbytes)),
+    )
+    return _object_header(b"".join(messages))
+
+
+def _dataspace(shape: tuple[int, ...]) -> bytes:
+    return struct.pack(f"<4B{len(shape)}Q", 2, len(shape), 0, 1 if shape else 0, *shape)
+
+
+def _datatype(dtype: str) -> bytes:
+    """Little-endian integers and half floats, null-padded UTF-8 strings."""
+    kind, size = dtype[0], int(dtype[1:])
+    if kind == "S":
+        return struct.pack("<4BI", 0x13, 0x11, 0, 0, size)
+    if kind == "f":  # sign at bit 15, exponent of 5 bits at 10, mantissa of 10 bits, bias 15
+        return struct.pack("<4BI2H4BI", 0x11, 0x20, 15, 0, 2, 0, 16, 10, 5, 0, 10, 15)
+    signed = 8 if kind == "i" else 0
+    return struct.pack("<4BI2H", 0x10, signed, 0, 0, size, 0, 8 * size)
+
+
+def read_attributes(start: bytes) -> dict[str, bytes]:
+    """Return the root attributes of a file that `lay_out` made, from its first bytes.
+
+    Raises ValueError for anything else. They mean nothing until the layout was compared.
+    """
+    head = len(SIGNATURE)
+    if start[:head] != SIGNATURE or len(start) < SUPERBLOCK + 10:
+        raise ValueError("no HDF5 signature")
+    if start[head : head + 4] != bytes((2, 8, 8, 0)) or start[36:44] != struct.pack(
+        "<Q", SUPERBLOCK
+    ):
+        raise ValueError("another form of HDF5")
+    kind, version, flags, size = struct.unpack_from("<4sBBI", start, SUPERBLOCK)
+    if (kind, version, flags) != (b"OHDR", 2, 2) or size > ATTRIBUTES_LIMIT:
+        raise ValueError("another form of HDF5")
+    return _messages(start[SUPERBLOCK + 10 : SUPERBLOCK + 10 + size])
+
+
+def _messages(block: bytes) -> dict[str, bytes]:
+    attributes: dict[str, bytes] = {}
+    place = 0
+    while place + 4 <= len(block) and block[place] == ATTRIBUTE:
+        (length,) = struct.unpack_from("<H", block, place + 1)
+        body = block[place + 4 : place + 4 + length]
+        if len(body) != length or length < 9:
+            raise ValueError("an attribute is cut short")
+        sizes = struct.unpack_from("<3H", body, 2)
+        name = body[9 : 9 + sizes[0]].rstrip(b"\0")
+        attributes[name.decode("ascii")] = body[9 + sum(sizes) :]
+        place += 4 + length
+    return attributes
+
+
+def lookup3(data: bytes) -> int:
+    """Return Bob Jenkins's hash, with which HDF5 seals its metadata."""
+    mask = 0xFFFFFFFF
+    a = b = c = (0xDEADBEEF + len(data)) & mask
+    if not data:
+        return c
+    last = (len(data) - 1) // 12 * 12
+    for x, y, z in struct.iter_unpack("<3I", data[:last]):
+        a, b, c = (a + x) & mask, (b + y) & mask, (c + z) & mask
+        for shifts in ((4, 6, 8), (16, 19, 4)):
+            a = ((a - c) ^ _rotated(c, shifts[0])) & mask
+            c = (c + b) & mask
+            b = ((b - a) ^ _rotated(a, shifts[1])) & mask
+            a = (a + c) & mask
+            c = ((c - b) ^ _rotated(b, shifts[2])) & mask
+            b = (b + a) & mask
+    x, y, z = struct.unpack("<3I", data[last:].ljust(12, b"\0"))
+    a, b, c = (a + x) & mask, (b + y) & mask, (c + z) & mask
+    for shift_1, shift_2, shift_3 in ((14, 11, 25), (16, 4, 14)):
+        c = ((c ^ b) - _rotated(b, shift_1)) & mask
+        a = ((a ^ c) - _rotated(c, shift_2)) & mask
+        b = ((b ^ a) - _rotated(a, shift_3)) & mask
+    return ((c ^ b) - _rotated(b, 24)) & mask
+
+
+def _rotated(value: int, count: int) -> int:
+    return ((value << count) | (value >> (32 - count))) & 0xFFFFFFFF

@@ -1,0 +1,67 @@
+"""One job writes a store at a time; its processes share it.
+
+The lock is flock(2) on the store itself: it ends with its owner, however that ends, and goes
+with the file when that is renamed. A job takes it exclusively, which proves that no other job
+has it, then keeps it shared, so that its other processes can join. Who holds it stands in the
+member `writer` of the store.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+from cdm_cli.data.schema import WRITER_SIZE
+from cdm_cli.errors import CdmError, DiskError, StoppedError
+
+UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
+
+
+def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
+    """Lock an open store for writing, as a job of its own or as one more process of a job.
+
+    Where the file system has no locks there is none; two writers of one store would write the
+    same bytes. Raises StoppedError naming the holder.
+    """
+    try:
+        if not join:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _held(path, os.pread(fd, WRITER_SIZE, writer_at)) from None
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise DiskError(
+                f"{path} cannot be locked: {error.strerror}", next="see to it"
+            ) from None
+
+
+def _held(path: Path, record: bytes) -> CdmError:
+    return StoppedError(
+        f"{path} is being written by {_holder(record)}",
+        kept="that one goes on undisturbed",
+        next="wait for it, or stop it and rerun",
+    )
+
+
+def _holder(record: bytes) -> str:
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        told = json.loads(record.rstrip(b"\0"))
+        return f"process {told['pid']} on {told['host']} ({told['command']})"
+    return "another process"
+
+
+def record() -> bytes:
+    """Return who this process is, as the member `writer` tells it."""
+    command = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    encoded = b""
+    for length in (300, 80, 0):  # other alphabets take up to twelve bytes a letter
+        told = {"pid": os.getpid(), "host": socket.gethostname()[:64], "command": command[:length]}
+        encoded = json.dumps(told).encode()
+        if len(encoded) <= WRITER_SIZE:
+            break
+    return encoded[:WRITER_SIZE].ljust(WRITER_SIZE, b"\0")

@@ -1,0 +1,186 @@
+"""What is in a store, under which names, and where: one format for prepared data and samples.
+
+    /                         attributes: schema, kind, contents, provenance (JSON)
+    ├── classes               names, UTF-8 [K]
+    ├── writer                who is writing at the moment, JSON
+    ├── images/<res>          uint8 [N, res, res, C]
+    ├── labels, ids           int64 [N]
+    ├── z/<s>                 float16 [N, h, w, C]
+    ├── done                  uint8 [blocks], 1 once a block is complete
+    └── digest                uint8 [blocks, 32], SHA-256 of the bytes of a block
+
+Prepared data has everything below `writer` twice, under `train/` and under `val/`. The
+attribute `contents` says all of it once more, and with it alone the whole structure of the
+file can be laid out again: that is how a file is vetted (guard.py).
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from cdm_cli.data.hdf5 import ATTRIBUTE_LIMIT, Dataset, Layout, lay_out
+
+SCHEMA = "cdm-store/1"
+BLOCK_LIMIT = 2**30
+WRITER_SIZE = 512
+DIGEST_SIZE = 32
+CLASS_NAME_LIMIT = 4096
+
+Resolution = Annotated[int, Field(ge=1, le=4096)]
+Channels = Annotated[int, Field(ge=1, le=4)]
+Kind = Literal["prepared", "samples"]
+PartName = Literal["", "train", "val"]
+STRICT: Any = {"extra": "forbid", "strict": False}
+
+
+@dataclass(frozen=True, config=STRICT)
+class PartSpec:
+    """num samples; resolutions: {res: channels}; z: {s: (h, w, channels)}."""
+
+    num: Annotated[int, Field(ge=1, le=2**40)]
+    resolutions: dict[Resolution, Channels]
+    z: dict[Annotated[int, Field(ge=0, le=10**6)], tuple[Resolution, Resolution, Channels]] = Field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """Everything that is fixed when a store is created.
+
+    parts: {"": …} or {"train": …, "val": …}. provenance: what JSON can hold; its "identity"
+    is what must be equal for another run to continue this store, all of it where it has none.
+    """
+
+    kind: Kind
+    parts: dict[PartName, PartSpec]
+    classes: Sequence[str]
+    provenance: dict[str, Any]
+    block_size: Annotated[int, Field(ge=1, le=2**20)] = 1024
+
+
+@dataclass(frozen=True, config=STRICT)
+class Contents:
+    """The attribute `contents`: all that the layout of a store depends on."""
+
+    block_size: Annotated[int, Field(ge=1, le=2**20)]
+    classes: Annotated[int, Field(ge=0, le=2**20)]
+    class_bytes: Annotated[int, Field(ge=1, le=CLASS_NAME_LIMIT)]
+    class_sha256: str
+    parts: dict[PartName, PartSpec]
+
+    def encoded(self) -> bytes:
+        """Return the one way to write this."""
+        values = TypeAdapter(Contents).dump_python(self, mode="json")
+        return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+
+
+def num_blocks(num: int, block_size: int) -> int:
+    """Return the number of blocks; the last may be short."""
+    return -(-num // block_size)
+
+
+def block_members(spec: PartSpec) -> dict[str, Dataset]:
+    """Return what the blocks of a part are made of, in the order in which they are hashed."""
+    num = spec.num
+    members = {"ids": Dataset("i8", (num,))}
+    for res, channels in sorted(spec.resolutions.items()):
+        members[f"images/{res}"] = Dataset("u1", (num, res, res, channels))
+    members["labels"] = Dataset("i8", (num,))
+    for s, shape in sorted(spec.z.items()):
+        members[f"z/{s}"] = Dataset("f2", (num, *shape))
+    return members
+
+
+def block_bytes(spec: PartSpec, block_size: int) -> int:
+    """Return the bytes of one full block."""
+    rows = min(block_size, spec.num)
+    return rows * sum(member.row_bytes for member in block_members(spec).values())
+
+
+def fitting_block_size(parts: Mapping[Any, PartSpec], limit: int = 2**28) -> int:
+    """Return the largest power of two, up to 1024, whose blocks stay below limit bytes."""
+    largest = max(block_bytes(spec, 1) for spec in parts.values())
+    return 2 ** max(0, min(10, int(math.log2(max(1, limit // largest)))))
+
+
+def at(part: str, name: str) -> str:
+    """Return the path of a member of a part."""
+    return f"{part}/{name}" if part else name
+
+
+def store_layout(attributes: Mapping[str, bytes], contents: Contents) -> Layout:
+    """Lay out a store. Raises ValueError where its blocks are larger than any reader allows."""
+    datasets = {"writer": Dataset(f"S{WRITER_SIZE}", ())}
+    if contents.classes:
+        datasets["classes"] = Dataset(f"S{contents.class_bytes}", (contents.classes,))
+    for part, spec in sorted(contents.parts.items()):
+        if block_bytes(spec, contents.block_size) > BLOCK_LIMIT:
+            raise ValueError(
+                f"a block of {contents.block_size} samples exceeds {BLOCK_LIMIT} bytes"
+            )
+        blocks = num_blocks(spec.num, contents.block_size)
+        datasets[at(part, "done")] = Dataset("u1", (blocks,))
+        datasets[at(part, "digest")] = Dataset("u1", (blocks, DIGEST_SIZE))
+        members = block_members(spec)
+        datasets.update({at(part, name): member for name, member in members.items()})
+    return lay_out(attributes, datasets)
+
+
+def packed_classes(names: Sequence[str]) -> tuple[bytes, int]:
+    """Return the names as equally long UTF-8 strings, and that length.
+
+    Raises ValueError for a name that cannot be stored so.
+    """
+    encoded = [name.encode() for name in names]
+    width = max((len(name) for name in encoded), default=1) or 1
+    if width > CLASS_NAME_LIMIT or any(name.endswith(b"\0") for name in encoded):
+        raise ValueError(f"a class name is longer than {CLASS_NAME_LIMIT} bytes or ends in NUL")
+    return b"".join(name.ljust(width, b"\0") for name in encoded), width
+
+
+def unpacked_classes(packed: bytes, width: int) -> tuple[str, ...]:
+    """Return the names again."""
+    places = range(0, len(packed), width)
+    return tuple(packed[place : place + width].rstrip(b"\0").decode() for place in places)
+
+
+def contents_of(spec: StoreSpec) -> Contents:
+    """Return the attribute `contents` of a store to be made."""
+    packed, width = packed_classes(spec.classes)
+    return Contents(
+        block_size=spec.block_size,
+        classes=len(spec.classes),
+        class_bytes=width,
+        class_sha256=hashlib.sha256(packed).hexdigest(),
+        parts=spec.parts,
+    )
+
+
+def attributes_of(spec: StoreSpec) -> dict[str, bytes]:
+    """Return the root attributes of a store to be made.
+
+    Provenance longer than one attribute can be goes on in provenance_2, and so on.
+    """
+    provenance = json.dumps(
+        spec.provenance, sort_keys=True, allow_nan=False, separators=(",", ":")
+    ).encode()
+    attributes = {
+        "schema": SCHEMA.encode(),
+        "kind": spec.kind.encode(),
+        "contents": contents_of(spec).encoded(),
+    }
+    for number, start in enumerate(range(0, len(provenance), ATTRIBUTE_LIMIT), 1):
+        name = "provenance" if number == 1 else f"provenance_{number}"
+        attributes[name] = provenance[start : start + ATTRIBUTE_LIMIT]
+    return attributes
+
+
+def joined_provenance(attributes: Mapping[str, bytes]) -> bytes:
+    """Return the provenance of read attributes, as JSON."""
+    return b"".join(value for name, value in attributes.items() if name.startswith("provenance"))

@@ -1,0 +1,208 @@
+"""A store: one ordinary HDF5 file, of its final size from the first moment, filled by blocks.
+
+It is created under another name, its space reserved, and renamed; from then on nothing
+structural changes. A kill, a full disk or a power cut costs at most the block in hand, and the
+same command continues.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cdm_cli.data import durable, lock, schema
+from cdm_cli.data.guard import Opened, open_vetted, vetted
+from cdm_cli.data.part import Part
+from cdm_cli.data.schema import PartSpec, StoreSpec
+from cdm_cli.errors import CdmError, MissingError, WouldOverwriteError
+
+__all__ = ["Part", "PartSpec", "Store", "StoreSpec", "create", "open_store", "resume_or_create"]
+
+
+class Store:
+    """An open store. Close it, or use it as a context manager."""
+
+    def __init__(self, opened: Opened, *, owner: bool = False) -> None:
+        self._opened: Opened = opened
+        self._owner = owner
+        self._closed = False
+        self.path = opened.path
+        self.kind = opened.kind
+        self.contents = opened.contents
+        self.classes = list(opened.classes)
+        self.provenance: Mapping[str, Any] = opened.provenance
+        self.parts: dict[str, Part] = {
+            name: Part(opened, name) for name in sorted(opened.contents.parts)
+        }
+
+    @property
+    def finished(self) -> bool:
+        """Whether every block of every part was written."""
+        return all(part.finished for part in self.parts.values())
+
+    def require_finished(self) -> None:
+        """Raise MissingError, saying how much is missing, unless the store is finished."""
+        for part in self.parts.values():
+            pending = part.pending()
+            if pending:
+                raise MissingError(
+                    f"{self.path} is unfinished: {len(pending)} of {part.num_blocks} blocks "
+                    f"are still to be made",
+                    kept="the others are safe",
+                    next=str(self.provenance.get("command") or "rerun what made it"),
+                )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over what is in the store, by the digests of its blocks; not its provenance."""
+        hashed = hashlib.sha256(self.contents.encoded())
+        for part in self.parts.values():
+            hashed.update(part.digests())
+        return hashed.hexdigest()
+
+    def close(self) -> None:
+        """Close the file, and with it end the lock."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._owner:
+                self._sign(bytes(schema.WRITER_SIZE))
+        finally:
+            os.close(self._opened.fd)
+
+    def own(self) -> None:
+        """Write who holds the lock into the store, for as long as there is something to write."""
+        self._owner = True
+        self._sign(bytes(schema.WRITER_SIZE) if self.finished else lock.record())
+
+    def _sign(self, record: bytes) -> None:
+        fd, place = self._opened.fd, self._opened.layout.offsets["writer"]
+        if os.pread(fd, schema.WRITER_SIZE, place) != record:
+            durable.pwrite_all(fd, self.path, record, place)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with contextlib.suppress(*((CdmError,) if error else ())):
+            self.close()
+
+
+def create(path: Path | str, spec: StoreSpec) -> Store:
+    """Create a store, all of its space reserved, and open it for writing.
+
+    Raises WouldOverwriteError if the path exists, DiskError if the disk is too small.
+    """
+    path = Path(path)
+    attributes = schema.attributes_of(spec)
+    layout = schema.store_layout(attributes, schema.contents_of(spec))
+    if os.path.lexists(path):
+        raise _taken(path)
+    with durable.partial(path) as (fd, temporary):
+        durable.reserve(fd, temporary, layout.size)
+        durable.pwrite_all(fd, temporary, layout.header, 0)
+        if spec.classes:
+            packed, _ = schema.packed_classes(spec.classes)
+            durable.pwrite_all(fd, temporary, packed, layout.offsets["classes"])
+        durable.sync(fd, temporary)
+        try:
+            durable.rename_new(temporary, path)
+        except durable.ExistsError:
+            raise _taken(path) from None
+        return _writable(vetted(os.dup(fd), path), join=False)
+
+
+def _taken(path: Path) -> CdmError:
+    return WouldOverwriteError(
+        f"{path} exists", kept="it was left as it is", next="choose another name with -o"
+    )
+
+
+def open_store(path: Path | str, writable: bool = False, *, shared: bool = False) -> Store:
+    """Open a store for reading, or for writing.
+
+    shared: join the job that writes it already, as one more of its processes. Raises what
+    `open_vetted` raises, and StoppedError if another job writes it.
+    """
+    opened = open_vetted(Path(path), writable=writable)
+    return _writable(opened, join=shared) if writable else Store(opened)
+
+
+def _writable(opened: Opened, *, join: bool) -> Store:
+    try:
+        lock.take(opened.fd, opened.path, opened.layout.offsets["writer"], join=join)
+        store = Store(opened)
+        if not join:
+            store.own()
+    except BaseException:
+        os.close(opened.fd)
+        raise
+    return store
+
+
+def resume_or_create(path: Path | str, spec: StoreSpec) -> Store:
+    """Open the store that this same job began, or create it.
+
+    Raises WouldOverwriteError naming the first difference if another job made it, StoppedError
+    if a job is writing it.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        with contextlib.suppress(WouldOverwriteError):
+            return create(path, spec)
+    store = open_store(path, writable=True)
+    difference = first_difference(store, spec)
+    if difference:
+        store.close()
+        raise WouldOverwriteError(
+            f"{path} was made by another command: {difference}",
+            kept="it was left as it is",
+            next="choose another name with -o",
+        )
+    return store
+
+
+def first_difference(store: Store, spec: StoreSpec) -> str:
+    """Return where a store differs from the one that is asked for, "" if nowhere."""
+    asked = schema.contents_of(spec)
+    return (
+        _difference(identity(store.provenance), identity(spec.provenance), "")
+        or _difference(store.kind, spec.kind, "kind")
+        or _difference(_plain(store.contents), _plain(asked), "")
+    )
+
+
+def identity(provenance: Mapping[str, Any]) -> Any:
+    """Return what of a provenance must be equal for one run to continue another, as JSON."""
+    return json.loads(json.dumps(provenance.get("identity", dict(provenance))))
+
+
+def _plain(contents: schema.Contents) -> Any:
+    return json.loads(contents.encoded())
+
+
+def _difference(there: Any, here: Any, where: str) -> str:
+    """Return the first difference of two JSON values: "seed is 0 there, 1 here"."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in sorted({*there, *here}):
+            inside = f"{where}.{key}" if where else str(key)
+            found = _difference(there.get(key), here.get(key), inside)
+            if found:
+                return found
+        return ""
+    return "" if there == here else f"{where} is {_short(there)} there, {_short(here)} here"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
