@@ -16,6 +16,7 @@ from cdm_cli.commands.completions import completions
 from cdm_cli.commands.demo import demo
 from cdm_cli.commands.evaluate import evaluate
 from cdm_cli.commands.grid import grid
+from cdm_cli.commands.import_ import import_
 from cdm_cli.commands.inspect import inspect
 from cdm_cli.commands.prepare import prepare
 from cdm_cli.commands.sample import sample
@@ -36,6 +37,7 @@ COMMANDS = {
     "demo": demo,
     "inspect": inspect,
     "grid": grid,
+    "import": import_,
     "completions": completions,
 }
 EVERYWHERE = {"-q", "--quiet", "-v", "--verbose", "--debug"}

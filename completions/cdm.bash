@@ -24,7 +24,7 @@ _cdm() {
     before=$word
   done
   if [[ -z $command ]]; then
-    _cdm_words 'prepare train sample upsample sweep-s tune-schedule eval demo inspect grid completions --quiet --verbose --debug --version --help'
+    _cdm_words 'prepare train sample upsample sweep-s tune-schedule eval demo inspect grid import completions --quiet --verbose --debug --version --help'
     return
   fi
   if [[ $valued == *" $prev "* ]]; then
@@ -49,6 +49,7 @@ _cdm_flags() {
     demo) flags='--seed --json --quiet -q --verbose -v --debug --help -h' ;;
     inspect) flags='--json --quiet -q --verbose -v --debug --help -h' ;;
     grid) flags='--out -o --split --resolution --num --per-class --columns --scale --json --quiet -q --verbose -v --debug --help -h' ;;
+    import) flags='--out -o --flags --origin --from-pickle --classes --json --quiet -q --verbose -v --debug --help -h' ;;
     completions) flags='--quiet -q --verbose -v --debug --help -h' ;;
   esac
 }
@@ -65,6 +66,7 @@ _cdm_valued() {
     demo) valued=' --seed ' ;;
     inspect) valued='  ' ;;
     grid) valued=' --out -o --split --resolution --num --per-class --columns --scale ' ;;
+    import) valued=' --out -o --flags --origin --classes ' ;;
     completions) valued='  ' ;;
   esac
 }
@@ -195,6 +197,11 @@ _cdm_value() {
     'grid --columns') : ;;
     'grid --scale') : ;;
     'grid 0') _cdm_files ;;
+    'import --out'|'import -o') _cdm_files ;;
+    'import --flags') : ;;
+    'import --origin') _cdm_words 'guided-diffusion improved-diffusion' ;;
+    'import --classes') _cdm_files ;;
+    'import 0') _cdm_files ;;
     'completions 0') _cdm_words 'bash zsh fish' ;;
   esac
 }

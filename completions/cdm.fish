@@ -208,6 +208,18 @@ complete -c cdm -n '__fish_seen_subcommand_from grid' -l verbose -s v -d 'Show w
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l debug -d 'Show where an error arose'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l help -s h -d 'Show every flag.'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -F
+complete -c cdm -n __fish_use_subcommand -a import -d 'Make a stage of an openai diffusion checkpoint'
+complete -c cdm -n '__fish_seen_subcommand_from import' -l out -s o -r -F -d 'What to write'
+complete -c cdm -n '__fish_seen_subcommand_from import' -l flags -r -f -d 'The flags that it was trained with, pasted'
+complete -c cdm -n '__fish_seen_subcommand_from import' -l origin -r -f -a 'guided-diffusion improved-diffusion' -d 'Package that trained it'
+complete -c cdm -n '__fish_seen_subcommand_from import' -l from-pickle -d 'Read a .pt file, of tensors alone; runs no code'
+complete -c cdm -n '__fish_seen_subcommand_from import' -l classes -r -F -d 'Names: a store, or text with one a line'
+complete -c cdm -n '__fish_seen_subcommand_from import' -l json -d 'Print one JSON object and nothing else'
+complete -c cdm -n '__fish_seen_subcommand_from import' -l quiet -s q -d 'Say nothing but errors'
+complete -c cdm -n '__fish_seen_subcommand_from import' -l verbose -s v -d 'Show warnings'
+complete -c cdm -n '__fish_seen_subcommand_from import' -l debug -d 'Show where an error arose'
+complete -c cdm -n '__fish_seen_subcommand_from import' -l help -s h -d 'Show every flag.'
+complete -c cdm -n '__fish_seen_subcommand_from import' -F
 complete -c cdm -n __fish_use_subcommand -a completions -d 'Print the completion script of a shell'
 complete -c cdm -n '__fish_seen_subcommand_from completions' -l quiet -s q -d 'Say nothing but errors'
 complete -c cdm -n '__fish_seen_subcommand_from completions' -l verbose -s v -d 'Show warnings'

@@ -20,6 +20,7 @@ _cdm() {
     'demo:Run the whole cascade on images drawn on the spot'
     'inspect:Show what a file holds and where it came from'
     'grid:Lay the images of a store out as one PNG'
+    'import:Make a stage of an openai diffusion checkpoint'
     'completions:Print the completion script of a shell'
   )
   _arguments -C \
@@ -273,6 +274,22 @@ _cdm() {
           '*--per-class[Images of each class]:value: ' \
           '*--columns[Images in a row]:value: ' \
           '*--scale[Pixels for one pixel]:value: ' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show warnings]' \
+          '*-v[Show warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '1:argument:_files' ;;
+        import) _arguments -s \
+          '*--out[What to write]:value:_files' \
+          '*-o[What to write]:value:_files' \
+          '*--flags[The flags that it was trained with, pasted]:value: ' \
+          '*--origin[Package that trained it]:value:(guided-diffusion improved-diffusion)' \
+          '*--from-pickle[Read a .pt file, of tensors alone; runs no code]' \
+          '*--classes[Names\: a store, or text with one a line]:value:_files' \
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \

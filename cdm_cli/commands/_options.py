@@ -1,11 +1,18 @@
-"""The flags of all commands, each said once: the field of `cdm_cli.options` with dashes."""
+"""The flags that commands share, each said once: a field of `cdm_cli.options` with dashes."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from cdm_cli.names import Augment, Crop, Device, InceptionMode, Precision, Sampler, Variance
+from cdm_cli.names import (
+    Augment,
+    Device,
+    InceptionMode,
+    Precision,
+    Sampler,
+    Variance,
+)
 
 # Input and output
 LowRes = Annotated[Path, typer.Argument(metavar="LOWRES", help="Store of low-resolution images.")]
@@ -111,143 +118,4 @@ Mode = Annotated[
 ]
 Ref = Annotated[
     Path, typer.Option("--ref", metavar="PATH", help="Prepared store with the real images.")
-]
-
-# prepare
-Src = Annotated[
-    Path,
-    typer.Argument(help="Image folder, .zip, .tar or .npz; a class is a first-level folder."),
-]
-Val = Annotated[
-    Path | None, typer.Option("--val", metavar="SRC", help="Images of the validation part.")
-]
-Labels = Annotated[
-    Path | None,
-    typer.Option("--labels", metavar="FILE", help="Classes of SRC as .csv or dataset.json."),
-]
-ValLabels = Annotated[
-    Path | None, typer.Option("--val-labels", metavar="FILE", help="The same for --val.")
-]
-Resolutions = Annotated[
-    list[int] | None,
-    typer.Option("--resolution", metavar="N", help="Resolution to store; repeatable."),
-]
-CropKind = Annotated[
-    Crop, typer.Option("--crop", help="Centre square, resized as BigGAN or as ADM does.")
-]
-Channels = Annotated[
-    int | None,
-    typer.Option("--channels", metavar="1-4", help="Channels to store [default: as found]."),
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Stop at the first image that cannot be read.")
-]
-Workers = Annotated[
-    int | None, typer.Option("--workers", metavar="N", help="Processes [default: all cores].")
-]
-
-# train
-Name = Annotated[
-    str | None,
-    typer.Argument(metavar="NAME", show_default=False, help="The stage, kept in runs/NAME/."),
-]
-Preset = Annotated[
-    str | None,
-    typer.Option("--preset", metavar="P", help="Where to start from; see --list-presets."),
-]
-ListPresets = Annotated[bool, typer.Option("--list-presets", help="Print every preset, and stop.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="FIELD=VALUE", help="Change a setting, as model.dropout=0.1; repeatable."
-    ),
-]
-TrainSteps = Annotated[
-    int | None, typer.Option("--steps", metavar="N", help="Steps in all [default: the preset's].")
-]
-TrainBatch = Annotated[
-    int | None,
-    typer.Option("--batch-size", metavar="N", help="Images of a step [default: the preset's]."),
-]
-TrainSeed = Annotated[
-    int | None, typer.Option("--seed", metavar="N", help="Seed of weights, data order and noise.")
-]
-Select = Annotated[
-    str | None,
-    typer.Option("--select", metavar="fid", help="Keep the weights with the best score."),
-]
-TrainFeatures = Annotated[
-    str | None,
-    typer.Option("--features", metavar="NAME", help="Who judges --select [default: inception]."),
-]
-SelectNum = Annotated[
-    int, typer.Option("--select-num", metavar="N", help="Samples that --select judges.")
-]
-SelectEvery = Annotated[
-    int, typer.Option("--select-every", metavar="N", help="Steps from one judgement to the next.")
-]
-
-# sample
-StageName = Annotated[
-    str, typer.Argument(metavar="NAME", help="Base stage: a name in runs/ or a directory.")
-]
-Classes = Annotated[
-    str | None,
-    typer.Option(
-        "--classes", metavar="LIST", help="Ids, ranges, names: 0-9,17,tench [default: all]."
-    ),
-]
-PerClass = Annotated[
-    int | None, typer.Option("--per-class", metavar="N", help="Images of each class.")
-]
-KeepS = Annotated[
-    str | None,
-    typer.Option("--keep-s", metavar="LIST", help="Also store z_s at these times: 251,501."),
-]
-
-# eval, sweep-s, tune-schedule
-Metrics = Annotated[
-    str, typer.Argument(metavar="METRIC", help="fid, is, kid, prdc, nn, cas or all; or a list.")
-]
-Samples = Annotated[Path, typer.Argument(metavar="STORE", help="Store to judge.")]
-Table = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", metavar="PATH", help="Also write the table as .json or .csv."),
-]
-SweepS = Annotated[
-    str | None,
-    typer.Option("--s", metavar="LIST", help="Times to compare [default: 0 and six up to T]."),
-]
-Augments = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--augment",
-        metavar="KIND",
-        help="truncated or non-truncated; repeatable [default: all the store gives].",
-    ),
-]
-GroundTruth = Annotated[
-    bool, typer.Option("--ground-truth", help="Also upsample the real images of --ref.")
-]
-StepCounts = Annotated[
-    str, typer.Option("--steps", metavar="LIST", help="Step counts to search a schedule for.")
-]
-TuneNum = Annotated[int, typer.Option("--num", metavar="N", help="Images that judge a trial.")]
-Trials = Annotated[int, typer.Option("--trials", metavar="N", help="Schedules to try per count.")]
-
-# inspect, grid, demo
-AnyFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A store, a stage directory or a checkpoint.")
-]
-GridStore = Annotated[Path, typer.Argument(metavar="STORE", help="Store to show.")]
-Columns = Annotated[
-    int | None, typer.Option("--columns", metavar="N", help="Images in a row [default: square].")
-]
-Scale = Annotated[
-    int | None,
-    typer.Option("--scale", metavar="N", help="Pixels for one pixel [default: readable]."),
-]
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Where the demo works.")]
-ShellName = Annotated[
-    Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="bash, zsh or fish.")
 ]

@@ -2,10 +2,10 @@
 
 import typer
 
-from cdm_cli.commands import _options as flag
+from cdm_cli.commands import _own as own
 
 
-def completions(ctx: typer.Context, shell: flag.ShellName) -> None:
+def completions(ctx: typer.Context, shell: own.ShellName) -> None:
     """Print the completion script of a shell.
 
     Example: cdm completions bash > ~/.local/share/bash-completion/completions/cdm

@@ -5,12 +5,13 @@ from pathlib import Path
 import typer
 
 from cdm_cli.commands import _options as flag
+from cdm_cli.commands import _own as own
 from cdm_cli.names import DEMO
 
 
 def demo(
     ctx: typer.Context,
-    directory: flag.Directory = Path(DEMO),
+    directory: own.Directory = Path(DEMO),
     seed: flag.Seed = 0,
     json: flag.Json = False,
 ) -> None:

@@ -5,17 +5,18 @@ from pathlib import Path
 import typer
 
 from cdm_cli.commands import _options as flag
+from cdm_cli.commands import _own as own
 from cdm_cli.names import DATA, SAMPLES
 
 
 def evaluate(
     ctx: typer.Context,
-    metrics: flag.Metrics,
-    store: flag.Samples = Path(SAMPLES),
+    metrics: own.Metrics,
+    store: own.Samples = Path(SAMPLES),
     split: flag.Split = None,
     resolution: flag.Resolution = None,
     num: flag.Num = None,
-    out: flag.Table = None,
+    out: own.Table = None,
     features: flag.Features = "inception",
     mode: flag.Mode = "clean",
     ref: flag.Ref = Path(DATA),

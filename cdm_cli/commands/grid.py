@@ -5,19 +5,20 @@ from pathlib import Path
 import typer
 
 from cdm_cli.commands import _options as flag
+from cdm_cli.commands import _own as own
 from cdm_cli.names import GRID, SAMPLES
 
 
 def grid(
     ctx: typer.Context,
-    store: flag.GridStore = Path(SAMPLES),
+    store: own.GridStore = Path(SAMPLES),
     out: flag.Out = Path(GRID),
     split: flag.Split = None,
     resolution: flag.Resolution = None,
     num: flag.Num = None,
-    per_class: flag.PerClass = None,
-    columns: flag.Columns = None,
-    scale: flag.Scale = None,
+    per_class: own.PerClass = None,
+    columns: own.Columns = None,
+    scale: own.Scale = None,
     json: flag.Json = False,
 ) -> None:
     """Lay the images of a store out as one PNG.

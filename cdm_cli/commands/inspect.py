@@ -3,11 +3,12 @@
 import typer
 
 from cdm_cli.commands import _options as flag
+from cdm_cli.commands import _own as own
 
 
 def inspect(
     ctx: typer.Context,
-    path: flag.AnyFile,
+    path: own.AnyFile,
     json: flag.Json = False,
 ) -> None:
     """Show what a file holds and where it came from.

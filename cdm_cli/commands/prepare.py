@@ -5,21 +5,22 @@ from pathlib import Path
 import typer
 
 from cdm_cli.commands import _options as flag
+from cdm_cli.commands import _own as own
 from cdm_cli.names import DATA
 
 
 def prepare(
     ctx: typer.Context,
-    src: flag.Src,
-    val: flag.Val = None,
-    labels: flag.Labels = None,
-    val_labels: flag.ValLabels = None,
+    src: own.Src,
+    val: own.Val = None,
+    labels: own.Labels = None,
+    val_labels: own.ValLabels = None,
     out: flag.Out = Path(DATA),
-    resolutions: flag.Resolutions = None,
-    crop: flag.CropKind = "biggan",
-    channels: flag.Channels = None,
-    strict: flag.Strict = False,
-    workers: flag.Workers = None,
+    resolutions: own.Resolutions = None,
+    crop: own.CropKind = "biggan",
+    channels: own.Channels = None,
+    strict: own.Strict = False,
+    workers: own.Workers = None,
     json: flag.Json = False,
 ) -> None:
     """Turn images into a store for training and judging.

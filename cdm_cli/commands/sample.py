@@ -5,16 +5,17 @@ from pathlib import Path
 import typer
 
 from cdm_cli.commands import _options as flag
+from cdm_cli.commands import _own as own
 from cdm_cli.names import LOWRES
 
 
 def sample(
     ctx: typer.Context,
-    stage: flag.StageName = "base",
-    classes: flag.Classes = None,
+    stage: own.StageName = "base",
+    classes: own.Classes = None,
     num: flag.Num = None,
-    per_class: flag.PerClass = None,
-    keep_s: flag.KeepS = None,
+    per_class: own.PerClass = None,
+    keep_s: own.KeepS = None,
     out: flag.Out = Path(LOWRES),
     sampler: flag.SamplerKind = None,
     steps: flag.Steps = None,

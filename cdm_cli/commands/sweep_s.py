@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from cdm_cli.commands import _options as flag
+from cdm_cli.commands import _own as own
 from cdm_cli.names import DATA, LOWRES, SWEEP
 
 
@@ -12,9 +13,9 @@ def sweep_s(
     ctx: typer.Context,
     lowres: flag.LowRes = Path(LOWRES),
     model: flag.Model = None,
-    s: flag.SweepS = None,
-    augments: flag.Augments = None,
-    ground_truth: flag.GroundTruth = False,
+    s: own.SweepS = None,
+    augments: own.Augments = None,
+    ground_truth: own.GroundTruth = False,
     num: flag.Num = None,
     out: flag.Out = Path(SWEEP),
     features: flag.Features = "inception",

@@ -5,23 +5,24 @@ from pathlib import Path
 import typer
 
 from cdm_cli.commands import _options as flag
+from cdm_cli.commands import _own as own
 from cdm_cli.names import DATA
 
 
 def train(
     ctx: typer.Context,
-    name: flag.Name = None,
-    preset: flag.Preset = None,
-    list_presets: flag.ListPresets = False,
+    name: own.Name = None,
+    preset: own.Preset = None,
+    list_presets: own.ListPresets = False,
     data: flag.Data = Path(DATA),
-    overrides: flag.Set = None,
-    steps: flag.TrainSteps = None,
-    batch_size: flag.TrainBatch = None,
-    seed: flag.TrainSeed = None,
-    select: flag.Select = None,
-    select_num: flag.SelectNum = 10_000,
-    select_every: flag.SelectEvery = 5000,
-    features: flag.TrainFeatures = None,
+    overrides: own.Set = None,
+    steps: own.TrainSteps = None,
+    batch_size: own.TrainBatch = None,
+    seed: own.TrainSeed = None,
+    select: own.Select = None,
+    select_num: own.SelectNum = 10_000,
+    select_every: own.SelectEvery = 5000,
+    features: own.TrainFeatures = None,
     device: flag.DeviceKind = "auto",
     precision: flag.PrecisionKind = "auto",
     compile: flag.Compile = None,

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from cdm_cli.commands import _options as flag
+from cdm_cli.commands import _own as own
 from cdm_cli.names import DATA, LOWRES, SCHEDULE
 
 
@@ -12,10 +13,10 @@ def tune_schedule(
     ctx: typer.Context,
     lowres: flag.LowRes = Path(LOWRES),
     model: flag.Model = None,
-    steps: flag.StepCounts = "4,16,64",
+    steps: own.StepCounts = "4,16,64",
     s: flag.S_ = None,
-    num: flag.TuneNum = 1000,
-    trials: flag.Trials = 16,
+    num: own.TuneNum = 1000,
+    trials: own.Trials = 16,
     out: flag.Out = Path(SCHEDULE),
     features: flag.Features = "inception",
     mode: flag.Mode = "clean",

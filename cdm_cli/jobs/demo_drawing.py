@@ -34,7 +34,7 @@ def _square(x: Plane, y: Plane, size: float) -> Plane:
 
 
 def _frame(x: Plane, y: Plane, size: float) -> Plane:
-    return np.abs(_square(x, y, 0.85 * size)) - 0.2 * size
+    return np.abs(_square(x, y, 0.8 * size)) - 0.2 * size
 
 
 def _triangle(x: Plane, y: Plane, size: float) -> Plane:

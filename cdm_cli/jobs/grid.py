@@ -2,14 +2,15 @@
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cdm_cli.data.store import Part, Store, open_store
 from PIL import Image, ImageDraw, ImageFont
 
 from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MissingError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.source import part_of
 from cdm_cli.options import GridOptions, Report
@@ -42,15 +43,16 @@ def run(options: GridOptions, report: Report) -> GridResult:
     with open_store(options.store) as store:
         _, part = part_of(store, options.split)
         resolution = _resolution(part, options, store)
-        ids, labels = _finished(part, store)
+        places = _finished(part, store)
         if options.per_class:
-            rows = _rows_by_class(ids, labels, options.per_class, store.classes)
+            labels = np.asarray(part.labels[places])
+            rows = _rows_by_class(places, labels, options.per_class, store.classes)
         else:
-            rows = _rows(ids, options, spread=store.kind == "prepared")
+            rows = _rows(places, options, spread=store.kind == "prepared")
         columns = max(len(row) for _, row in rows)
         scale = options.scale or max(1, READABLE // resolution)
         _check_size(len(rows), columns, resolution * scale)
-        picture = draw_grid(part.images(resolution), rows, scale)
+        picture = draw_grid(_tiles(part, resolution, rows), rows, scale)
     write_png(options.out, picture)
     return GridResult(options.out, resolution, len(rows), columns)
 
@@ -63,16 +65,15 @@ def _resolution(part: Part, options: GridOptions, store: Store) -> int:
     return resolution
 
 
-def _finished(part: Part, store: Store) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of the images that are there, and their labels."""
+def _finished(part: Part, store: Store) -> np.ndarray:
+    """Return the places of the images that are there."""
     blocks = (part.block_range(b) for b in range(part.num_blocks) if part.done(b))
     done = [np.arange(block.start, block.stop) for block in blocks]
     if not done:
         raise MissingError(
             f"{store.path} has no finished image yet", next="run the command that makes it again"
         )
-    places = np.concatenate(done)
-    return places, np.asarray(part.labels)[places]
+    return np.concatenate(done)
 
 
 Rows = list[tuple[str, np.ndarray]]  # what stands left of a row, and the places of its images
@@ -92,7 +93,24 @@ def _rows(places: np.ndarray, options: GridOptions, *, spread: bool) -> Rows:
 def _rows_by_class(
     places: np.ndarray, labels: np.ndarray, per_class: int, classes: list[str]
 ) -> Rows:
-    return [(classes[label], places[labels == label][:per_class]) for label in np.unique(labels)]
+    names = dict(enumerate(classes))
+    return [
+        (names.get(label, str(label)), places[labels == label][:per_class])
+        for label in np.unique(labels).tolist()
+    ]
+
+
+def _tiles(part: Part, resolution: int, rows: Rows) -> dict[int, np.ndarray]:
+    """Read the images of all rows, their blocks checked: place -> uint8 [H, W, C]."""
+    wanted: dict[int, list[int]] = {}
+    for place in np.concatenate([places for _, places in rows]).tolist():
+        wanted.setdefault(place // part.block_size, []).append(place)
+    tiles: dict[int, np.ndarray] = {}
+    for block, places in wanted.items():
+        images = part.read_checked(block)[f"images/{resolution}"]
+        start = part.block_range(block).start
+        tiles |= {place: images[place - start].copy() for place in places}
+    return tiles
 
 
 def _check_size(rows: int, columns: int, side: int) -> None:
@@ -105,9 +123,9 @@ def _check_size(rows: int, columns: int, side: int) -> None:
         )
 
 
-def draw_grid(images: np.ndarray, rows: Rows, scale: int) -> Image.Image:
-    """Draw the images [N, H, W, C] at the places of each row, each pixel scale wide."""
-    _, height, width, channels = images.shape
+def draw_grid(tiles: Mapping[int, np.ndarray], rows: Rows, scale: int) -> Image.Image:
+    """Draw the images uint8 [H, W, C] at the places of each row, each pixel scale wide."""
+    height, width, channels = next(iter(tiles.values())).shape
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
     margin, font = _margin([name for name, _ in rows])
     step = GAP + height * scale, GAP + width * scale
@@ -118,8 +136,8 @@ def draw_grid(images: np.ndarray, rows: Rows, scale: int) -> Image.Image:
     for row, (name, places) in enumerate(rows):
         middle = row * step[0] + height * scale // 2
         draw.text((GAP, middle), name, fill=_ink(channels), font=font, anchor="lm")
-        for column, place in enumerate(places):
-            tile = images[place].repeat(scale, 0).repeat(scale, 1)
+        for column, place in enumerate(places.tolist()):
+            tile = tiles[place].repeat(scale, 0).repeat(scale, 1)
             picture.paste(
                 Image.fromarray(tile[..., 0] if channels == 1 else tile, mode),
                 (margin + column * step[1], row * step[0]),

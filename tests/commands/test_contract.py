@@ -31,6 +31,7 @@ MODELS = {
     "demo": options.DemoOptions,
     "inspect": options.InspectOptions,
     "grid": options.GridOptions,
+    "import": options.ImportCheckpointOptions,
 }
 SHOWN_ONLY = {"ctx", "json", "dry_run", "list_presets"}  # what the command itself does
 # Fields that no flag of the command sets: the workspace fixes runs/, the search makes its own.

@@ -66,9 +66,9 @@ def test_the_archive_has_class_folders_and_the_same_bytes_again(tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes() != paths[2].read_bytes()
     with zipfile.ZipFile(paths[0]) as archive:
         names = archive.namelist()
-        image = Image.open(archive.open(names[0]))
+        with archive.open(names[0]) as file, Image.open(file) as image:
+            assert (image.size, image.mode) == ((16, 16), "RGB")
     assert {name.partition("/")[0] for name in names} == set(FIGURES)
-    assert (image.size, image.mode) == ((16, 16), "RGB")
 
 
 @pytest.mark.parametrize("line", demo.TRANSCRIPT.strip().splitlines())
@@ -100,7 +100,7 @@ def test_the_demo_runs_each_line_in_its_directory(tmp_path, monkeypatch):
 
 def test_a_command_that_fails_ends_the_demo_with_its_code(tmp_path):
     with pytest.raises(CdmError, match="cdm inspect ended with exit code 66") as caught:
-        demo._run(["-q", "inspect", "nothing.h5"], tmp_path, quiet=True)
+        demo._run(["inspect", "nothing.h5"], tmp_path, quiet=True)
     assert caught.value.exit_code == 66
 
 
