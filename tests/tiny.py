@@ -1,7 +1,9 @@
 """Stages so small that a test samples them in milliseconds; weights random, output not zero."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
@@ -17,6 +19,8 @@ from cdm_cli.config import (
     StageFile,
     TrainingConfig,
 )
+from cdm_cli.data.schema import PartSpec, StoreSpec
+from cdm_cli.data.store import create, open_store
 
 CLASSES = ("disk", "ring", "tench, Tinca tinca")
 COSINE = ScheduleConfig(kind="cosine", T=20)
@@ -78,3 +82,90 @@ def write_stage(directory: Path, config, seed=0, classes=CLASSES, data_digest="d
     write_stage_file(directory, StageFile(cdm_version="0", plan=plan, data=data))
     save_ema(directory, net_of(config, seed).state_dict(), step=1)
     return directory
+
+
+class Told:
+    """A report that remembers what it was told; `advance` may be replaced to interfere."""
+
+    def __init__(self, interfere=lambda done: None):
+        self.lines, self.done, self.total, self._interfere = [], 0, 0, interfere
+
+    def say(self, line):
+        self.lines.append(line)
+
+    @contextmanager
+    def track(self, what, total, unit):
+        self.total += total
+
+        def advance(count, note):
+            self.done += count
+            self._interfere(self.done)
+
+        yield advance
+
+
+def pictures(num, resolution, seed=0):
+    """Smooth uint8 images [num, H, W, 3] whose mean colour follows the seed and place."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (num, 2, 2, 3))
+    return small.repeat(resolution // 2, 1).repeat(resolution // 2, 2).astype(np.uint8)
+
+
+def write_store(path, kind, parts, *, classes=CLASSES, provenance=None, block_size=64, blocks=None):
+    """Write a store; parts: name to arrays by dataset name. blocks: write only so many."""
+    specs = {name: part_spec(arrays) for name, arrays in parts.items()}
+    spec = StoreSpec(
+        kind=kind, parts=specs, classes=list(classes), provenance=provenance or {},
+        block_size=block_size,
+    )  # fmt: skip
+    with create(path, spec) as store:
+        for name, arrays in parts.items():
+            part = store.parts[name]
+            for block in part.pending()[:blocks]:
+                rows = part.block_range(block)
+                part.write_block(
+                    block, {key: array[rows.start : rows.stop] for key, array in arrays.items()}
+                )
+    return path
+
+
+def part_spec(arrays):
+    resolutions, z = {}, {}
+    for key, array in arrays.items():
+        room, _, number = key.partition("/")
+        if room == "images":
+            resolutions[int(number)] = array.shape[-1]
+        elif room == "z":
+            z[int(number)] = array.shape[1:]
+    return PartSpec(num=len(arrays["ids"]), resolutions=resolutions, z=z)
+
+
+def arrays_of(num, resolutions, *, seed=0, z=()):
+    """Draw the contents of a part; each resolution is the block mean of the highest."""
+    side = max(resolutions)
+    full = pictures(num, side, seed)
+    arrays = {"ids": np.arange(num), "labels": np.arange(num) % len(CLASSES)}
+    for resolution in resolutions:
+        factor = side // resolution
+        arrays[f"images/{resolution}"] = full[:, ::factor, ::factor]
+    low = min(resolutions)
+    for s in z:
+        rng = np.random.default_rng(s)
+        arrays[f"z/{s}"] = rng.normal(size=(num, low, low, 3)).astype(np.float16)
+    return arrays
+
+
+def contents(path):
+    """Return every array of a store, for comparison byte by byte."""
+    with open_store(path) as store:
+        found = {"digest": store.digest}
+        for name, part in store.parts.items():
+            found[f"{name}/ids"], found[f"{name}/labels"] = (
+                part.ids.tobytes(),
+                part.labels.tobytes(),
+            )
+            for resolution in part.resolutions:
+                found[f"{name}/images/{resolution}"] = part.images(resolution).tobytes()
+            for s in part.z_times:
+                found[f"{name}/z/{s}"] = part.z(s).tobytes()
+        return found

@@ -30,7 +30,10 @@ Watch = Callable[[Steps], Iterable[tuple[int, Tensor]]]
 
 @dataclass(frozen=True)
 class Chain:
-    """A schedule and the sampler that walks it; restart_from is a time of training, 1..T."""
+    """A schedule and the sampler that walks it; restart_from is a time of training, 1..T.
+
+    searched: the schedule is none of training's, and its times mean nothing (Section 4.4).
+    """
 
     schedule: Schedule
     sampler: Sampler
@@ -38,6 +41,7 @@ class Chain:
     fraction: Fraction
     clip: bool
     restart_from: int | None = None
+    searched: bool = False
 
     @property
     def evaluations(self) -> int:
@@ -112,7 +116,7 @@ def chain_of(
         visited = [*keep, *([restart_from] if restart_from else [])]
         schedule = schedule_with(from_config(config.schedule), steps, visited)
     else:
-        schedule = _searched(config, alpha_bar, restart_from)
+        schedule = _searched(config, alpha_bar, visits=bool(keep or restart_from))
     return Chain(
         schedule=schedule,
         sampler=sampler,
@@ -120,6 +124,7 @@ def chain_of(
         fraction=config.variance_fraction,
         clip=sampling.clip,
         restart_from=restart_from,
+        searched=alpha_bar is not None,
     )
 
 
@@ -131,18 +136,17 @@ def _within(flag: str, values: Sequence[int], low: int, high: int) -> None:
             )
 
 
-def _searched(
-    config: StageConfig, alpha_bar: Sequence[float], restart_from: int | None
-) -> Schedule:
+def _searched(config: StageConfig, alpha_bar: Sequence[float], *, visits: bool) -> Schedule:
     if config.time_input == "t":
         raise UsageError(
             "--schedule: the stage is fed t, not the noise level, and knows its own schedule only",
             next="--steps N respaces it",
         )
-    if restart_from:
+    if visits:
         raise UsageError(
-            "--restart-from names a time of training, which a searched schedule does not visit",
-            next="leave out one of --schedule and --restart-from",
+            "--restart-from and --keep-s name times of training, which a searched schedule "
+            "does not visit",
+            next="leave out --schedule, or the other flag",
         )
     return from_alpha_bar(torch.tensor(list(alpha_bar), dtype=torch.float64))
 

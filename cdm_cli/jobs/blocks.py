@@ -1,0 +1,89 @@
+"""Blocks of samples: the unit of work and of resume, and what several processes share.
+
+Which rows a block holds depends on the number of samples alone, so that neither the number of
+processes nor an interruption changes a byte of the store.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from cdm_cli.data.store import Part
+
+from cdm_cli.errors import UsageError
+
+SMALLEST, LARGEST = 64, 1024
+BLOCKS = 16  # at least so many, where there are samples enough
+
+
+def block_size(num: int) -> int:
+    """Return how many samples a block holds: a power of two in 64..1024.
+
+    Small stores have small blocks, so that several processes have work and little is lost.
+    """
+    return min(LARGEST, max(SMALLEST, 2 ** round(math.log2(max(1, num / BLOCKS)))))
+
+
+def rows_of_part(num: int, part: str | None) -> range:
+    """Return the samples of `--part I/N`: whole blocks, as evenly as that allows.
+
+    Raises UsageError for another form, or where there are fewer blocks than parts.
+    """
+    if part is None:
+        return range(num)
+    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--part {part}: expected I/N with I in 1..N", next="--part 1/4")
+    index, count = int(match[1]), int(match[2])
+    size = block_size(num)
+    blocks = -(-num // size)
+    if count > blocks:
+        raise UsageError(
+            f"--part {part}: {num} samples are only {blocks} blocks of {size}",
+            next=f"--part {min(index, blocks)}/{blocks}",
+        )
+    first, last = (size * (blocks * i // count) for i in (index - 1, index))
+    return range(first, min(last, num))
+
+
+class BlockWriter:
+    """Writes a block in a thread of its own while the next one is being sampled.
+
+    One block waits at a time, so memory stays flat. A failed write is raised at the next
+    `put` or at the end.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+        self._thread = ThreadPoolExecutor(1, "cdm-write")
+        self._writing: Future[None] | None = None
+
+    def put(self, block: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Hand over a block; waits for the one before."""
+        self.wait()
+        self._writing = self._thread.submit(self._part.write_block, block, dict(arrays))
+
+    def wait(self) -> None:
+        """Wait until everything handed over is on the disk."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self._thread.shutdown(wait=True)

@@ -1,0 +1,128 @@
+"""Filling a store, block by block, with the samples of one stage.
+
+Sampling and writing overlap: a block is hashed and written while the next one is sampled.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from cdm_cli.data.store import Part
+from torch import Tensor
+
+from cdm_cli.cascade.generate import Chain, Samples, Steps, generate
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.data.images import channels_last, to_uint8
+from cdm_cli.errors import MemoryFloorError, StoppedError
+from cdm_cli.jobs.blocks import BlockWriter
+from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.training_stop import Stop
+from cdm_cli.options import Report
+
+Arrays = dict[str, np.ndarray]
+Inputs = Callable[[range], Samples]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A stage on its device, and how it is run; compute batches have batch_size rows."""
+
+    stage: Stage
+    chain: Chain
+    seed: int
+    batch_size: int
+    keep: tuple[int, ...] = ()
+
+    def block(self, samples: Samples, meter: "Meter") -> Arrays:
+        """Sample one block; returns what its datasets hold, by name."""
+        num, size = len(samples.ids), self.batch_size
+        batches = [
+            self._batch(samples.rows(slice(at, at + size)), meter) for at in range(0, num, size)
+        ]
+        arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        assert samples.y is not None
+        return {**arrays, "ids": samples.ids.numpy(), "labels": samples.y.numpy()}
+
+    def _batch(self, samples: Samples, meter: "Meter") -> Arrays:
+        made = generate(
+            self.stage,
+            self.chain,
+            samples,
+            seed=self.seed,
+            keep=self.keep,
+            batch_size=self.batch_size,
+            watch=meter.watch(len(samples.ids)),
+        )
+        images = f"images/{self.stage.config.model.resolution}"
+        kept = {f"z/{s}": _rows(made.z[s].half()) for s in self.keep}
+        return {images: _rows(to_uint8(made.x_0)), **kept}
+
+
+def _rows(x: Tensor) -> np.ndarray:
+    return channels_last(x).cpu().numpy()
+
+
+class Meter:
+    """Shows progress at every network evaluation, and stops there when that is asked for."""
+
+    def __init__(
+        self, advance: Callable[[int, str], None], stop: Stop, num: int, stopped: Callable[[], str]
+    ) -> None:
+        self._advance, self._stop, self._num, self._stopped = advance, stop, num, stopped
+        self._made = 0
+
+    def watch(self, num: int) -> Callable[[Steps], Iterable[tuple[int, Tensor]]]:
+        """Return what wraps the steps of a batch of num samples."""
+
+        def wrapped(steps: Steps) -> Iterator[tuple[int, Tensor]]:
+            yield next(steps)  # x_T, which costs no evaluation
+            for step in steps:
+                self._advance(num, f"{self._made} of {self._num} images")
+                if self._stop.asked:
+                    raise StoppedError(
+                        f"stopped by {self._stop.asked}",
+                        kept=self._stopped(),
+                        next="the same command continues",
+                    )
+                yield step
+            self._made += num
+
+        return wrapped
+
+
+def fill(
+    part: Part, engine: Engine, inputs: Inputs, world: World, report: Report, *, what: str
+) -> int:
+    """Make the blocks that are missing and are this process's; return how many samples.
+
+    Raises StoppedError when asked to stop, MemoryFloorError where a batch does not fit into
+    the device, and DiskError.
+    """
+    mine = [block for block in part.pending() if block % world.size == world.rank]
+    num = sum(len(part.block_range(block)) for block in mine)
+    total = num * engine.chain.evaluations
+
+    def stopped() -> str:
+        done = part.num_blocks - len(part.pending())
+        return f"{done} of {part.num_blocks} blocks are complete"
+
+    with Stop() as stop, report.track(what, total, "evaluations") as advance:
+        meter = Meter(advance, stop, num, stopped)
+        with BlockWriter(part) as writer:
+            for block in mine:
+                writer.put(block, _made(engine, inputs(part.block_range(block)), meter))
+    return num
+
+
+def _made(engine: Engine, samples: Samples, meter: Meter) -> Arrays:
+    try:
+        return engine.block(samples, meter)
+    except torch.OutOfMemoryError:
+        smaller = engine.batch_size // 2
+        raise MemoryFloorError(
+            f"{engine.batch_size} samples at a time do not fit into the memory of "
+            f"{engine.stage.device}",
+            kept="finished blocks are complete",
+            next=f"--batch-size {smaller} with another -o" if smaller else "a larger device",
+        ) from None

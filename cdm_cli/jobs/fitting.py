@@ -1,0 +1,111 @@
+"""Which stage fits which store, found out from headers: no weight is read for it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdm_cli.data.store import Part, Store
+
+from cdm_cli.cascade.checkpoint import find_stage, list_stages, read_stage_file
+from cdm_cli.config import ConditioningConfig, StageConfig
+from cdm_cli.errors import MismatchError, MissingError, UsageError
+
+
+@dataclass(frozen=True)
+class Header:
+    """What `stage.json` says of a diffusion stage."""
+
+    directory: Path
+    config: StageConfig
+    classes: tuple[str, ...]
+
+    @property
+    def conditioning(self) -> ConditioningConfig:
+        """How a super-resolution stage is conditioned."""
+        assert self.config.conditioning is not None
+        return self.config.conditioning
+
+
+def read_header(directory: Path) -> Header:
+    """Read `stage.json`; raise MismatchError where the stage is a classifier."""
+    file = read_stage_file(directory)
+    config = file.plan.stage
+    if not isinstance(config, StageConfig):
+        raise MismatchError(
+            f"{directory} is a classifier, expected a diffusion stage", next="name another stage"
+        )
+    return Header(directory, config, file.data.classes if file.data else ())
+
+
+def base_stage(name_or_path: str, runs: Path) -> Header:
+    """Return the base stage of that name; raise MissingError, or MismatchError for an SR stage."""
+    header = read_header(find_stage(name_or_path, runs))
+    if header.config.kind != "base":
+        raise MismatchError(
+            f"{header.directory} is a super-resolution stage: it needs images to start from",
+            next="cdm upsample, or name a base stage",
+        )
+    return header
+
+
+def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> Header:
+    """Return the named super-resolution stage, or the only one in runs that fits the store.
+
+    Raises MismatchError saying why a named one does not fit; without a name, UsageError where
+    several fit and MissingError where none does.
+    """
+    if model is not None:
+        header = read_header(find_stage(model, runs))
+        reason = misfit(header, store, part)
+        if reason:
+            raise MismatchError(
+                f"{header.directory} and {store.path} do not fit: {reason}",
+                kept="no output was made",
+                next="name another --model or another store",
+            )
+        return header
+    found = {name: _reason(runs / name, store, part) for name in list_stages(runs)}
+    fits = [name for name, reason in found.items() if not reason]
+    if len(fits) == 1:
+        return read_header(runs / fits[0])
+    if fits:
+        raise UsageError(
+            f"--model is missing: {', '.join(fits)} in {runs}/ all fit {store.path}",
+            next=f"--model {fits[0]}",
+        )
+    said = "; ".join(f"{name}: {reason}" for name, reason in found.items()) or "there is no stage"
+    raise MissingError(
+        f"no super-resolution stage in {runs}/ fits {store.path} ({said})",
+        next="cdm train sr --preset …, or --model with a path",
+    )
+
+
+def _reason(directory: Path, store: Store, part: Part) -> str:
+    try:
+        return misfit(read_header(directory), store, part)
+    except MismatchError:
+        return "is a classifier"
+
+
+def misfit(header: Header, store: Store, part: Part) -> str:
+    """Return why the stage cannot start from this store, or "" if it can."""
+    config, low = header.config, header.config.conditioning
+    if low is None:
+        return "it is a base stage"
+    if low.resolution not in part.resolutions:
+        there = ", ".join(map(str, part.resolutions))
+        return f"the stage starts from {low.resolution}×{low.resolution}, the store has {there}"
+    channels = part.channels(low.resolution)
+    if channels != config.model.channels:
+        return f"the stage has {config.model.channels} channels, the store {channels}"
+    return different_classes(header, store.classes) if config.model.num_classes else ""
+
+
+def different_classes(header: Header, classes: list[str]) -> str:
+    """Return how the class names of stage and store differ, or "" if they do not."""
+    ours, theirs = list(header.classes), list(classes)
+    if ours == theirs:
+        return ""
+    if len(ours) != len(theirs):
+        return f"the stage has {len(ours)} classes, the store {len(theirs)}"
+    first = next(i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+    return f"class {first} is {ours[first]!r} for the stage, {theirs[first]!r} in the store"

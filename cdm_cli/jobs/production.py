@@ -1,0 +1,192 @@
+"""From a plan that headers decide to a finished store: what `sample` and `upsample` share."""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from cdm_cli.cascade.generate import Chain
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.data.schema import PartSpec, StoreSpec
+from cdm_cli.data.store import Store, open_store, resume_or_create
+from cdm_cli.errors import CdmError, StoppedError
+from cdm_cli.jobs import distributed
+from cdm_cli.jobs.blocks import block_size
+from cdm_cli.jobs.device import describe, make_deterministic, pick_device
+from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.engine import Engine, Inputs, fill
+from cdm_cli.jobs.fitting import Header
+from cdm_cli.jobs.provenance import chain_fields, parent, provenance
+from cdm_cli.jobs.stages import Numerics, check_same_numerics, numerics, ready_stage
+from cdm_cli.options import Compute, Report, Sampling
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A store to be made. rows: which of all num samples it holds (`--part`).
+
+    inputs: gives the samples of a range of places within the store. fields: what decides
+    them besides stage, chain and seed. typed: the command line.
+    """
+
+    command: str
+    typed: str
+    header: Header
+    chain: Chain
+    num: int
+    rows: range
+    inputs: Inputs
+    classes: tuple[str, ...]
+    fields: Mapping[str, Any]
+    parents: tuple[dict[str, str], ...] = ()
+    keep: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written. made: samples of this run; the others were there before."""
+
+    out: Path
+    samples: int
+    made: int
+    resolution: int
+    kept_s: tuple[int, ...]
+    network_evaluations: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A stage on the device, and the numerics that it was made ready for."""
+
+    stage: Stage
+    numerics: Numerics
+
+
+@contextmanager
+def joined(compute: Compute) -> Generator[tuple[World, torch.device]]:
+    """Join the other processes of this job, if there are any, for as long as entered."""
+    alone = distributed.from_environment()
+    device = pick_device(compute.device, alone.local_rank)
+    make_deterministic(device)
+    world = distributed.connect(alone, device)
+    try:
+        yield world, device
+    finally:
+        distributed.leave(world)
+
+
+def made_ready(
+    work: Work, out: Path, sampling: Sampling, compute: Compute, device: torch.device,
+    report: Report,
+) -> Ready:  # fmt: skip
+    """Load the stage as this run, or the one that it continues, computes with it."""
+    before = numerics_of(out)
+    evaluations = len(work.rows) * work.chain.evaluations
+    chosen = numerics(work.header.config, compute, device, evaluations, before)
+    if before:
+        check_same_numerics(before, chosen, out)
+        if before.get("device") != chosen.device:
+            report.say(
+                f"{out} was begun on {before.get('device')}, this is {chosen.device}: samples "
+                "made from here on differ in their last bits"
+            )
+    return Ready(ready_stage(work.header, sampling, chosen, device, report), chosen)
+
+
+def numerics_of(out: Path) -> Mapping[str, Any] | None:
+    """Return the numerics of a store that exists and is to be continued."""
+    if not out.exists():
+        return None
+    with open_store(out) as store:
+        found = store.provenance.get("numerics")
+        return found if isinstance(found, dict) else None
+
+
+def spec_of(work: Work, ready: Ready, seed: int) -> StoreSpec:
+    """Return the store's contents and provenance."""
+    config, stage = work.header.config, ready.stage
+    model = config.model
+    side = model.resolution
+    identity = {
+        "command": work.command,
+        "stage": stage.digest,
+        **chain_fields(config, work.chain, seed),
+        **work.fields,
+        "num": work.num,
+        "first": work.rows.start,
+        "keep_s": list(work.keep),
+    }
+    parents = [parent("stage", stage.name, stage.digest), *work.parents]
+    part = PartSpec(
+        num=len(work.rows),
+        resolutions={side: model.channels},
+        z={s: (side, side, model.channels) for s in work.keep},
+    )
+    return StoreSpec(
+        kind="samples",
+        parts={"": part},
+        classes=list(work.classes),
+        provenance=provenance(work.typed, identity, parents, ready.numerics.as_dict()),
+        block_size=block_size(work.num),
+    )
+
+
+def produce(work: Work, ready: Ready, out: Path, seed: int, world: World, report: Report) -> Made:
+    """Make the store, or what is missing of it, together with the other processes.
+
+    Raises WouldOverwriteError where out was made by another command, StoppedError, DiskError.
+    """
+    engine = Engine(ready.stage, work.chain, seed, ready.numerics.batch_size, work.keep)
+    spec = spec_of(work, ready, seed)
+    with shared_store(out, spec, world) as store:
+        part = store.parts[""]
+        there = part.num_blocks - len(part.pending())
+        if there and world.leads:
+            report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
+        world.barrier()
+        made = fill(part, engine, work.inputs, world, report, what=work.command)
+        world.barrier()
+    return Made(
+        out=out,
+        samples=len(work.rows),
+        made=made,
+        resolution=work.header.config.model.resolution,
+        kept_s=work.keep,
+        network_evaluations=made * work.chain.evaluations,
+        device=describe(ready.stage.device),
+    )
+
+
+@contextmanager
+def shared_store(out: Path, spec: StoreSpec, world: World) -> Generator[Store]:
+    """Open the store for every process: the first creates or locks it, the others follow."""
+    store = led(world, lambda: resume_or_create(out, spec))
+    if store is None:
+        store = open_store(out, writable=True, shared=True)
+    with store:
+        yield store
+
+
+def led(world: World, action: Callable[[], T]) -> T | None:
+    """Run an action in the first process only; where it fails, every process stops.
+
+    Returns its result there and None in the others.
+    """
+    result, error = None, None
+    if world.leads:
+        try:
+            result = action()
+        except CdmError as raised:
+            error = raised
+    good = world.agree(error is None)
+    if error is not None:
+        raise error
+    if not good:
+        raise StoppedError("the first process could not go on", next="see its message")
+    return result

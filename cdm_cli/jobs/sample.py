@@ -1,0 +1,81 @@
+"""`cdm sample`: low-resolution images from a base stage, and their z_s where they are wanted.
+
+The same command typed again continues, and ends in the same bytes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cdm_cli.cascade.generate import Samples
+from cdm_cli.errors import UsageError
+from cdm_cli.jobs.blocks import rows_of_part
+from cdm_cli.jobs.classes import labels_of, parse_classes, sample_count
+from cdm_cli.jobs.fitting import base_stage
+from cdm_cli.jobs.production import Made, Work, joined, made_ready, produce
+from cdm_cli.jobs.provenance import typed
+from cdm_cli.jobs.sampling_cost import cost
+from cdm_cli.jobs.schedule_file import chain_for
+from cdm_cli.names import RUNS
+from cdm_cli.options import Report, SampleOptions
+
+UNLABELLED = "unlabelled"  # the only class of an unconditional stage
+
+
+def run(options: SampleOptions, report: Report) -> Made:
+    """Sample into options.out.
+
+    Raises UsageError for classes or times that do not exist, MissingError without the stage,
+    WouldOverwriteError where out was made by another command, StoppedError, DiskError.
+    """
+    work = planned(options)
+    with joined(options.compute) as (world, device):
+        ready = made_ready(work, options.out, options.sampling, options.compute, device, report)
+        return produce(work, ready, options.out, options.sampling.seed, world, report)
+
+
+def plan(options: SampleOptions, report: Report) -> dict[str, object]:
+    """Return what `run` would do and what it would cost; nothing is loaded or written."""
+    work = planned(options)
+    return {
+        "stage": str(work.header.directory),
+        "out": str(options.out),
+        "classes": len(work.fields["classes"]),
+        **cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
+    }
+
+
+def planned(options: SampleOptions) -> Work:
+    """Decide all that headers and flags decide."""
+    header = base_stage(options.stage, Path(RUNS))
+    conditional = header.config.model.num_classes > 0
+    if options.classes is not None and not conditional:
+        raise UsageError(
+            f"--classes {options.classes}: {header.directory} was trained without classes",
+            next="leave out --classes",
+        )
+    names = header.classes if conditional else (UNLABELLED,)
+    classes = parse_classes(options.classes, names)
+    num = sample_count(options.num, options.per_class, len(classes))
+    keep = tuple(sorted(set(options.keep_s) - {0}))  # z_0 is the image itself
+    rows = rows_of_part(num, options.part)
+    return Work(
+        command="sample",
+        typed=typed("sample", options.stage, options),
+        header=header,
+        chain=chain_for(header, options.sampling, keep),
+        num=num,
+        rows=rows,
+        inputs=lambda places: samples(rows[places.start : places.stop], classes),
+        classes=names,
+        fields={"classes": list(classes)},
+        keep=keep,
+    )
+
+
+def samples(ids: range, classes: Sequence[int]) -> Samples:
+    """Return the ids and labels of a base stage's samples."""
+    numbers = np.arange(ids.start, ids.stop)
+    return Samples(torch.from_numpy(numbers), torch.from_numpy(labels_of(numbers, classes)))

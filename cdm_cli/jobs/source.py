@@ -1,0 +1,96 @@
+"""Reading the images that a super-resolution stage starts from, checked as they are read."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cdm_cli.data.store import Part, Store
+from cdm_cli.errors import BadInputError, MismatchError, UsageError
+
+Rows = np.ndarray  # int64 [n], places within a part
+
+
+def part_of(store: Store, split: str | None) -> tuple[str, Part]:
+    """Return the part of a store and its name: of prepared data the split, by default val.
+
+    Raises UsageError for a split that the store does not have.
+    """
+    name = split if split is not None else ("" if "" in store.parts else "val")
+    if name in store.parts:
+        return name, store.parts[name]
+    if split is None and len(store.parts) == 1:
+        return next(iter(store.parts.items()))
+    there = " and ".join(filter(None, store.parts)) or "none, it holds samples"
+    raise UsageError(
+        f"--split {name}: {store.path} has the splits {there}", next="choose one, or leave it out"
+    )
+
+
+def chosen_rows(store: Store, part: Part, num: int | None) -> Rows:
+    """Return which images are taken: the first num samples, or num spread over real images.
+
+    Samples are interleaved by class, so that a prefix is balanced; real images may be sorted.
+    Raises UsageError where there are fewer.
+    """
+    if num is None:
+        return np.arange(part.num)
+    if num > part.num:
+        raise UsageError(
+            f"--num {num}: {store.path} has {part.num} images", next=f"--num {part.num}"
+        )
+    rows = np.arange(num)
+    return rows if store.kind == "samples" else rows * part.num // num
+
+
+class Source:
+    """Images, labels, ids and z_s of chosen rows; every block is checked before its first use."""
+
+    def __init__(self, path: Path, part: Part, resolution: int, rows: Rows) -> None:
+        self.path, self.part, self.resolution, self.rows = path, part, resolution, rows
+        self._checked: set[int] = set()
+
+    def ids(self, places: range) -> np.ndarray:
+        """Return int64 ids of places within the chosen rows."""
+        return np.asarray(self.part.ids[self._at(places)])
+
+    def labels(self, places: range) -> np.ndarray:
+        """Return int64 labels."""
+        return np.asarray(self.part.labels[self._at(places)])
+
+    def z_0(self, places: range) -> Tensor:
+        """Return uint8 [n, C, h, w]."""
+        images = self.part.images(self.resolution)[self._at(places)]
+        return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous()
+
+    def z_s(self, places: range, s: int) -> Tensor:
+        """Return the kept states, float16 [n, h, w, C]."""
+        return torch.from_numpy(np.ascontiguousarray(self.part.z(s)[self._at(places)]))
+
+    def _at(self, places: range) -> Rows:
+        rows = self.rows[places.start : places.stop]
+        for block in sorted({int(row) // self.part.block_size for row in rows} - self._checked):
+            self._check(block)
+        return rows
+
+    def _check(self, block: int) -> None:
+        if not self.part.check_block(block):
+            raise BadInputError(
+                f"{self.path}: block {block} does not have the digest it was stored with",
+                kept="nothing was made from it",
+                next=f"cdm verify {self.path}",
+            )
+        self._checked.add(block)
+
+
+def check_states(part: Part, s: int, path: Path) -> None:
+    """Raise MismatchError naming the times that were kept unless z_s is in the store."""
+    if s == 0 or s in part.z_times:
+        return
+    there = ", ".join(map(str, part.z_times))
+    raise MismatchError(
+        f"{path} has no z_s for s = {s}, " + (f"only for {there}" if there else "nor any other"),
+        kept="no output was made",
+        next=f"cdm sample … --keep-s {s}, or --augment non-truncated",
+    )

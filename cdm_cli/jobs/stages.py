@@ -1,0 +1,115 @@
+"""A stage made ready to sample: loaded, in its precision, with a batch that fits the device.
+
+The batch, the precision and whether the network is compiled decide the last bit of a sample.
+They follow from the flags and the class of the device alone, so that every process and every
+resumed run chooses alike, and a store carries them in its provenance.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdm_cli.cascade.checkpoint import load_diffusion_stage
+from cdm_cli.cascade.fast import for_sampling
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.config import ModelConfig, StageConfig
+from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.jobs.device import chosen_precision, device_class
+from cdm_cli.jobs.fitting import Header
+from cdm_cli.names import RUNS, Precision
+from cdm_cli.nets.layout import down_plan, up_plan
+from cdm_cli.options import Compute, Report, Sampling
+
+MOST_PIXELS = {"cpu": 2**16, "cuda": 2**20}  # of a compute batch; more run no faster
+MOST = {"cpu": 64, "cuda": 1024}
+FLOAT32 = 4
+WORTH_COMPILING = 400  # evaluations of a batch; fewer take less time than the compiler
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What decides the last bit of a sample, besides stage, chain and seed."""
+
+    batch_size: int
+    precision: Precision
+    compiled: bool
+    device: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for provenance."""
+        return asdict(self)
+
+
+def numerics(
+    config: StageConfig,
+    compute: Compute,
+    device: torch.device,
+    evaluations: int,
+    before: Mapping[str, Any] | None = None,
+) -> Numerics:
+    """Fix batch, precision and compilation of a run of so many evaluations in all.
+
+    before: those of the run that is being continued, which hold unless a flag says otherwise.
+    """
+    held = before or {}
+    batch_size = compute.batch_size or held.get("batch_size") or default_batch(config, device)
+    precision = chosen_precision(compute.precision, device)
+    if compute.precision == "auto":
+        precision = held.get("precision", precision)
+    worth = device.type == "cuda" and evaluations >= WORTH_COMPILING * batch_size
+    compiled = held.get("compiled", worth) if compute.compile is None else compute.compile
+    return Numerics(batch_size, precision, compiled, device_class(device))
+
+
+def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: object) -> None:
+    """Raise WouldOverwriteError where a flag contradicts the run that is being continued."""
+    for name in ("batch_size", "precision", "compiled"):
+        old, new = before.get(name), getattr(now, name)
+        if old is not None and old != new:
+            raise WouldOverwriteError(
+                f"{path} was begun with {name} = {old}, now it is {new}: its samples would differ "
+                "in their last bits",
+                kept="it is untouched",
+                next="leave the flag away, or choose another -o",
+            )
+
+
+def default_batch(config: StageConfig, device: torch.device) -> int:
+    """Return the power of two at which the device is busy and half of its memory is enough."""
+    pixels = config.model.resolution**2
+    batch = max(1, min(MOST[device.type], MOST_PIXELS[device.type] // pixels))
+    if device.type == "cuda":
+        room = torch.cuda.get_device_properties(device).total_memory // 2
+        batch = min(batch, max(1, room // bytes_per_image(config.model)))
+    return 2 ** (batch.bit_length() - 1)
+
+
+def bytes_per_image(model: ModelConfig) -> int:
+    """Return about the memory of one image in a network evaluation, in float32.
+
+    The way down is kept for the way up; the widest cell holds a handful of copies of itself.
+    """
+    kept = widest = model.base_channels * model.resolution**2
+    side = model.resolution
+    for plan in down_plan(model):
+        side = side // 2 if plan.resize else side
+        kept += plan.channels * side**2
+    for plan in up_plan(model):
+        widest = max(widest, plan.channels_in * side**2)
+        side = side * 2 if plan.resize else side
+    return FLOAT32 * (kept + 6 * widest)
+
+
+def ready_stage(
+    header: Header, sampling: Sampling, numerics: Numerics, device: torch.device, report: Report
+) -> Stage:
+    """Load the stage onto the device. Raises what `load_diffusion_stage` does."""
+    stage = load_diffusion_stage(
+        header.directory, Path(RUNS), sampling.weights, device, precision=numerics.precision
+    )
+    if numerics.compiled:
+        report.say("compiling the network at its first use, which takes a minute or two")
+    return for_sampling(stage, compiled=numerics.compiled)

@@ -1,0 +1,116 @@
+"""`cdm upsample`: a store to the next resolution, with a super-resolution stage.
+
+Labels and ids are carried on, so that several stages chain. The same command typed again
+continues, and ends in the same bytes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdm_cli.cascade.conditioning import check_s, check_same_process, non_truncated, truncated
+from cdm_cli.cascade.generate import Samples
+from cdm_cli.config import ScheduleConfig
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.diffusion.schedules import from_config
+from cdm_cli.errors import UsageError
+from cdm_cli.jobs.blocks import rows_of_part
+from cdm_cli.jobs.fitting import Header, fitting_stage
+from cdm_cli.jobs.production import Made, Work, joined, made_ready, produce
+from cdm_cli.jobs.provenance import store_parent, typed
+from cdm_cli.jobs.sampling_cost import cost
+from cdm_cli.jobs.schedule_file import chain_for
+from cdm_cli.jobs.source import Source, check_states, chosen_rows, part_of
+from cdm_cli.names import RUNS, Augment
+from cdm_cli.options import Report, UpsampleOptions
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a super-resolution stage sees of a store: z_s, and where it comes from."""
+
+    header: Header
+    source: Source
+    s: int
+    augment: Augment
+    seed: int
+
+    def samples(self, places: range) -> Samples:
+        """Return the inputs of places within the chosen rows."""
+        ids = torch.from_numpy(self.source.ids(places))
+        y = torch.from_numpy(self.source.labels(places))
+        if self.augment == "truncated" and self.s > 0:
+            z_s = truncated(self.source.z_s(places, self.s))
+        else:
+            z_0 = self.source.z_0(places)
+            z_s = non_truncated(self.header.config, z_0, self.s, ids=ids, seed=self.seed)
+        return Samples(ids, y, z_s, torch.full_like(ids, self.s))
+
+
+def run(options: UpsampleOptions, report: Report) -> Made:
+    """Upsample options.lowres into options.out.
+
+    Raises MismatchError where stage and store do not fit, UsageError for an s that the stage
+    does not know, WouldOverwriteError, StoppedError, DiskError; all that headers show is
+    found before weights are loaded.
+    """
+    if options.out.resolve() == options.lowres.resolve():
+        raise UsageError(f"-o {options.out}: is the input", next="-o samples.h5")
+    with open_store(options.lowres) as store:
+        work = planned(options, store)
+        with joined(options.compute) as (world, device):
+            ready = made_ready(work, options.out, options.sampling, options.compute, device, report)
+            if world.leads and options.model is None:
+                report.say(f"upsample: with {work.header.directory}")
+            return produce(work, ready, options.out, options.sampling.seed, world, report)
+
+
+def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
+    """Return what `run` would do and what it would cost; nothing is loaded or written."""
+    with open_store(options.lowres) as store:
+        work = planned(options, store)
+    return {
+        "stage": str(work.header.directory),
+        "out": str(options.out),
+        **{name: work.fields[name] for name in ("s", "augment")},
+        **cost(work.header.config, work.chain, len(work.rows), options.compute),
+    }
+
+
+def planned(options: UpsampleOptions, store: Store) -> Work:
+    """Decide all that headers and flags decide. The store stays open while the work is done."""
+    split, part = part_of(store, options.split)
+    header = fitting_stage(options.model, Path(RUNS), store, part)
+    s = check_s(header.config, options.s, options.augment)
+    augment: Augment = options.augment or "non-truncated"
+    chain = chain_for(header, options.sampling)
+    if augment == "truncated":
+        check_states(part, s, store.path)
+        check_same_process(header.conditioning, process_of(store), [s], store.path)
+    store.require_finished()
+    rows = chosen_rows(store, part, options.num)
+    mine = rows_of_part(len(rows), options.part)
+    source = Source(store.path, part, header.conditioning.resolution, rows[mine.start : mine.stop])
+    condition = Condition(header, source, s, augment, options.sampling.seed)
+    return Work(
+        command="upsample",
+        typed=typed("upsample", options.lowres, options),
+        header=header,
+        chain=chain,
+        num=len(rows),
+        rows=mine,
+        inputs=condition.samples,
+        classes=tuple(store.classes),
+        fields={"lowres": store.digest, "split": split, "s": s, "augment": augment},
+        parents=(store_parent(store),),
+    )
+
+
+def process_of(store: Store) -> list[float]:
+    """Return alpha_bar of the process that made a store of samples; [] for other stores."""
+    identity: dict[str, Any] = store.provenance.get("identity", {})
+    if "process" not in identity:
+        return []
+    return from_config(ScheduleConfig.model_validate(identity["process"])).alpha_bar.tolist()
