@@ -84,7 +84,9 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, *, keep: int) -> Path:
     home = directory / CHECKPOINTS
     final = home / step_name(snapshot.step)
     partial = home / f".{final.name}.partial"
-    durable.remove_tree(partial)
+    durable.make_directory(home)
+    for leftover in set(home.iterdir()) - set(checkpoints(directory)):
+        durable.remove_tree(leftover)  # begun or half removed by a process that was killed
     durable.make_directory(partial)
     entries: dict[str, FileEntry] = {}
     for part, name in PARTS.items():

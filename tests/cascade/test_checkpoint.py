@@ -73,7 +73,7 @@ def test_killed_at_any_operation_an_older_checkpoint_stays_whole(tmp_path):
     """Every operation of the second save is the last one in turn."""
     save_checkpoint(tmp_path, snapshot(1), keep=1)
     names = []
-    with durable.observed(lambda name, path: names.append((name, path))):
+    with durable.hooked(names.append):
         save_checkpoint(tmp_path, snapshot(2), keep=1)
     assert len(names) > 20
     for last in range(len(names)):
@@ -81,11 +81,11 @@ def test_killed_at_any_operation_an_older_checkpoint_stays_whole(tmp_path):
         save_checkpoint(home, snapshot(1), keep=1)
         left = iter(range(last))
 
-        def observer(name, path, left=left):
+        def kill(io, left=left):
             if next(left, None) is None:
                 raise Killed
 
-        with pytest.raises(Killed), durable.observed(observer):
+        with pytest.raises(Killed), durable.hooked(kill):
             save_checkpoint(home, snapshot(2), keep=1)
         found = latest_checkpoint(home)
         assert found is not None

@@ -1,0 +1,93 @@
+"""Where a job computes: the device, its precision, and how both are named to the user."""
+
+import os
+import time
+
+import torch
+
+from cdm_cli.errors import UsageError
+from cdm_cli.names import Device, Precision
+
+GiB = 2**30
+
+
+def pick_device(choice: Device, local_rank: int = 0) -> torch.device:
+    """Return the device of a process: a CUDA device if there is one, unless told otherwise.
+
+    Raises UsageError where CUDA is asked for and torch finds none.
+    """
+    there = torch.cuda.is_available()
+    if choice == "cuda" and not there:
+        built = torch.version.cuda or "without CUDA"
+        raise UsageError(
+            f"--device cuda: torch {torch.__version__} (CUDA {built}) finds no CUDA device",
+            next="--device cpu, or check nvidia-smi",
+        )
+    if choice == "cpu" or not there:
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise UsageError(
+            f"process {local_rank} of this host has no CUDA device of its own: there are "
+            f"{torch.cuda.device_count()}",
+            next=f"--gpus {torch.cuda.device_count()}",
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def describe(device: torch.device) -> str:
+    """Return one phrase that names the device, for reports and provenance."""
+    if device.type == "cuda":
+        about = torch.cuda.get_device_properties(device)
+        return f"{about.name}, {about.total_memory / GiB:.0f} GiB, torch {torch.__version__}"
+    return f"CPU, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def device_class(device: torch.device) -> str:
+    """Return the kind of device within which results are bit-identical."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def chosen_precision(choice: Precision, device: torch.device) -> Precision:
+    """Return what "auto" means on this device: bf16 autocast on CUDA, fp32 elsewhere."""
+    if choice != "auto":
+        return choice
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Choose kernels that give the same bits in every run, the rest of float32 work in TF32.
+
+    Timed choice of convolution kernels (cudnn.benchmark) would choose anew in every process,
+    and a resumed run would leave the path of the undisturbed one.
+    """
+    if device.type != "cuda":
+        return
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.set_float32_matmul_precision("high")
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the free bytes of a CUDA device, None elsewhere."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def measured_flops(device: torch.device, precision: Precision, seconds: float = 0.2) -> float:
+    """Return the floating-point operations per second of a matrix product on this device."""
+    size = 4096 if device.type == "cuda" else 512
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.ones(size, size, device=device, dtype=dtype)
+    torch.mm(a, a)
+    _wait(device)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        torch.mm(a, a)
+        _wait(device)
+        count += 1
+    return count * 2 * size**3 / (time.perf_counter() - start)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

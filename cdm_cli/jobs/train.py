@@ -1,0 +1,190 @@
+"""`cdm train`: one stage of a cascade, or a classifier, from a prepared store.
+
+The same command typed again continues where it stopped and ends in the same bytes.
+"""
+
+import contextlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.cascade.checkpoint import write_stage_file
+from cdm_cli.cascade.fast import for_training
+from cdm_cli.config import ClassifierConfig, Plan, StageFile
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.jobs import distributed
+from cdm_cli.jobs.device import chosen_precision, describe, make_deterministic, pick_device
+from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.launch import launch
+from cdm_cli.jobs.training_cost import cost
+from cdm_cli.jobs.training_data import batches_of
+from cdm_cli.jobs.training_files import resume
+from cdm_cli.jobs.training_lock import held
+from cdm_cli.jobs.training_loop import Loop
+from cdm_cli.jobs.training_objective import ClassifierObjective, StageObjective, build_objective
+from cdm_cli.jobs.training_plan import asked_plan, check_same, data_info, fitted, stage_directory
+from cdm_cli.jobs.training_step import Trainer
+from cdm_cli.jobs.training_stop import Stop
+from cdm_cli.options import Report, TrainOptions
+
+WORTH_COMPILING = 1000  # steps; compilation takes a minute or two
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run came to; None where no step was taken, or for another kind of stage.
+
+    loss: mean over the last steps that were logged. accuracy: of a classifier, on val.
+    """
+
+    stage: Path
+    steps: int
+    loss: float | None = None
+    accuracy: float | None = None
+    skipped_steps: int = 0
+    images_per_second: float | None = None
+
+
+def plan(options: TrainOptions, report: Report) -> dict[str, object]:
+    """Return what `run` would do and cost, without writing anything.
+
+    Without the data, classes and channels are those of the preset.
+    """
+    directory = stage_directory(options)
+    made = asked_plan(options)
+    if options.data.exists():
+        with open_store(options.data) as store:
+            made = fitted(made, store, options)
+            check_same(directory, made, data_info(store))
+    else:
+        report.say(f"{options.data} does not exist: counting with the preset's own classes")
+    config = made.model_dump(mode="json")
+    device = pick_device(options.compute.device)
+    return {
+        "stage": directory,
+        "preset": made.preset,
+        "kind": made.stage.kind,
+        **cost(made, device),
+        "stage_config": config["stage"],
+        "training_config": config["training"],
+    }
+
+
+def run(options: TrainOptions, report: Report) -> TrainResult:
+    """Train the stage, or continue it; returns at once where it is done already.
+
+    Raises MismatchError where the data do not fit, WouldOverwriteError where the name belongs
+    to another configuration, StoppedError after a signal (all is saved), DivergedError,
+    DiskError, and MemoryFloorError.
+    """
+    world = distributed.from_environment()
+    gpus = options.compute.gpus or 1
+    if world.size == 1 and gpus > 1:
+        return launch(run_in, options, gpus, report)
+    return run_in(options, report, world)
+
+
+def run_in(options: TrainOptions, report: Report, world: World) -> TrainResult:
+    """Train as one process of a world."""
+    device = pick_device(options.compute.device, world.local_rank)
+    make_deterministic(device)
+    world = distributed.connect(world, device)
+    cuda = [device] if device.type == "cuda" else []
+    try:
+        with Stop() as stop, torch.random.fork_rng(cuda):
+            return _run(options, report if world.leads else Silent(), device, world, stop)
+    finally:
+        distributed.leave(world)
+
+
+class Silent:
+    """The report of a process that another one speaks for."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+    @contextlib.contextmanager
+    def track(self, what: str, total: int, unit: str) -> Generator[Callable[[int, str], None]]:
+        """Count nothing."""
+        yield lambda count, note: None
+
+
+def _run(
+    options: TrainOptions, report: Report, device: torch.device, world: World, stop: Stop
+) -> TrainResult:
+    directory = stage_directory(options)
+    asked = asked_plan(options)
+    with open_store(options.data) as store:
+        store.require_finished()
+        made = fitted(asked, store, options)
+        check_same(directory, made, data_info(store))
+        with held(directory) if world.leads else contextlib.nullcontext():
+            if world.leads:
+                file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
+                write_stage_file(directory, file)
+            return _train(options, made, store, report, device, world, stop)
+
+
+def _train(
+    options: TrainOptions,
+    made: Plan,
+    store: Store,
+    report: Report,
+    device: torch.device,
+    world: World,
+    stop: Stop,
+) -> TrainResult:
+    directory, training = stage_directory(options), made.training
+    precision = chosen_precision(training.precision, device)
+    objective = build_objective(made.stage, store.classes, training, device, precision)
+    cosine = isinstance(made.stage, ClassifierConfig)
+    trainer = Trainer(objective, training, device, world, cosine=cosine)
+    done = resume(directory, trainer, report.say)
+    report.say(_opening(directory, done, training.steps, precision, device, world))
+    if done < training.steps:
+        _compile(objective, options, training.steps, device)
+    loop = Loop(
+        directory=directory,
+        trainer=trainer,
+        batches=batches_of(made, store, world),
+        stop=stop,
+        report=report,
+    )
+    if done < training.steps:
+        loop.run(done)
+    return TrainResult(
+        stage=directory,
+        steps=max(done, training.steps),
+        loss=loop.last.loss if loop.last else None,
+        skipped_steps=loop.skipped,
+        images_per_second=loop.images_per_second,
+    )
+
+
+def _opening(
+    directory: Path, done: int, steps: int, precision: str, device: torch.device, world: World
+) -> str:
+    where = f"{describe(device)}, {precision}" + (
+        f", {world.size} processes" if world.size > 1 else ""
+    )
+    if done >= steps:
+        return f"{directory} is trained to step {done} already"
+    return f"{directory}: {'from step ' + str(done) if done else 'new'}, on {where}"
+
+
+def _compile(
+    objective: StageObjective | ClassifierObjective,
+    options: TrainOptions,
+    steps: int,
+    device: torch.device,
+) -> None:
+    """Compile the network where that pays; the choice depends on nothing a resume changes."""
+    wanted = options.compute.compile
+    compiled = device.type == "cuda" and steps >= WORTH_COMPILING if wanted is None else wanted
+    if isinstance(objective, StageObjective):
+        for_training(objective.stage, compiled=compiled)
+    elif compiled:
+        objective.net.compile(dynamic=False)

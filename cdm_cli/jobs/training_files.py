@@ -1,0 +1,164 @@
+"""What a training run leaves in its directory: checkpoints, `metrics.jsonl`, TensorBoard events."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cdm_cli.cascade.checkpoint import (
+    EMA,
+    Snapshot,
+    checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    save_ema,
+)
+from cdm_cli.cascade.files import read_bytes
+from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.data import durable
+from cdm_cli.errors import BadInputError, CdmError, MissingError
+from cdm_cli.jobs.training_step import Trainer
+
+METRICS = "metrics.jsonl"
+METRICS_LIMIT = 2**30
+
+
+class Saver:
+    """Writes checkpoints; on a CUDA device in the background, while training goes on."""
+
+    def __init__(self, directory: Path, trainer: Trainer, keep: int) -> None:
+        self._directory, self._trainer, self._keep = directory, trainer, keep
+        self._background = trainer.device.type == "cuda"
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(self, step: int) -> None:
+        """Save step `step`; errors of the save before this one arise here."""
+        self.wait()
+        snapshot = snapshot_of(self._trainer, step)
+        if not self._background:
+            self._write(snapshot)
+            return
+        self._thread = threading.Thread(target=self._guarded, args=(snapshot,), daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the save that is under way, and raise its error."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _guarded(self, snapshot: Snapshot) -> None:
+        try:
+            self._write(snapshot)
+        except BaseException as error:
+            self._error = error
+
+    def _write(self, snapshot: Snapshot) -> None:
+        save_checkpoint(self._directory, snapshot, keep=self._keep)
+        save_ema(self._directory, snapshot.ema, snapshot.step)
+
+
+def snapshot_of(trainer: Trainer, step: int) -> Snapshot:
+    """Copy a trainer's state to the processor's memory."""
+
+    def here(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.detach().to("cpu") for name, tensor in tensors.items()}
+
+    return Snapshot(
+        step=step,
+        model=here(trainer.objective.net.state_dict()),
+        ema=here(trainer.ema.state_dict()),
+        optimizer=here(trainer.optimizer_tensors()),
+        state=trainer.state(),
+    )
+
+
+def resume(directory: Path, trainer: Trainer, say: Callable[[str], None]) -> int:
+    """Bring the trainer to the newest whole checkpoint; return its step, 0 without one.
+
+    A damaged checkpoint is told and passed over for the one before it; where none is left,
+    its error is raised. `ema.safetensors` is made to follow the checkpoint.
+    """
+    found = checkpoints(directory)
+    like = Snapshot(
+        step=0,
+        model=trainer.objective.net.state_dict(),
+        ema=trainer.ema.state_dict(),
+        optimizer=trainer.optimizer_tensors(),
+    )
+    for path in reversed(found):
+        try:
+            loaded = load_checkpoint(path, like)
+        except (BadInputError, MissingError) as error:
+            if path == found[0]:
+                raise
+            say(f"{error.what}; continuing from the checkpoint before it")
+            continue
+        trainer.restore(loaded.model, loaded.ema, loaded.optimizer, loaded.state)
+        if ema_step(directory) != loaded.step:
+            save_ema(directory, loaded.ema, loaded.step)
+        return loaded.step
+    return 0
+
+
+def ema_step(directory: Path) -> int | None:
+    """Return the step of `ema.safetensors`, None where it is missing or damaged."""
+    try:
+        return int(read_metadata(directory / EMA).get("step", ""))
+    except (CdmError, ValueError):
+        return None
+
+
+class Metrics:
+    """`metrics.jsonl`, one row of numbers per line, and TensorBoard events if it is installed."""
+
+    def __init__(self, directory: Path, step: int) -> None:
+        self._path = directory / METRICS
+        self._truncate(step)
+        self._board = tensorboard(directory / "tensorboard", step)
+
+    def _truncate(self, step: int) -> None:
+        """Drop the rows after a step: they will be written again."""
+        if not self._path.exists():
+            return
+        lines = read_bytes(self._path, METRICS_LIMIT).splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith(b"\n") and _step_of(line) <= step]
+        if kept != lines:
+            durable.write_file_atomically(self._path, b"".join(kept))
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a row, which has "step"."""
+        durable.append(self._path, (json.dumps(dict(row)) + "\n").encode())
+        if self._board is None:
+            return
+        for name, value in row.items():
+            if name != "step":
+                self._board.add_scalar(name, value, int(row["step"]))
+
+    def close(self) -> None:
+        """Finish the events."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _step_of(line: bytes) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def tensorboard(directory: Path, step: int) -> Any:
+    """Return a SummaryWriter that forgets what came after a step, or None without TensorBoard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(directory), purge_step=step + 1)

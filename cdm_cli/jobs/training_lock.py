@@ -1,0 +1,58 @@
+"""One job trains a stage at a time: flock(2) on a file in its directory.
+
+The lock ends with its owner, however that ends. Who holds it stands in the file.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+from cdm_cli.data import durable, lock
+from cdm_cli.errors import DiskError, StoppedError
+
+NAME = ".lock"
+RECORD_LIMIT = 4096
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Generator[None]:
+    """Hold the lock of a stage directory, which is made if need be.
+
+    Raises StoppedError naming another holder. Where the file system has no locks, there is none.
+    """
+    durable.make_directory(directory)
+    path = directory / NAME
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        _take(fd, path, directory)
+        record = lock.record().ljust(RECORD_LIMIT, b"\0")
+        durable.pwrite_all(fd, path, record, 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _take(fd: int, path: Path, directory: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoppedError(
+            f"{directory} is being trained by {_holder(os.pread(fd, RECORD_LIMIT, 0))}",
+            kept="that one goes on undisturbed",
+            next="wait for it, or stop it and rerun",
+        ) from None
+    except OSError as error:
+        if error.errno not in lock.UNSUPPORTED:
+            raise DiskError(
+                f"{path} cannot be locked: {error.strerror}", next="see to it"
+            ) from None
+
+
+def _holder(record: bytes) -> str:
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        told = json.loads(record.rstrip(b"\0"))
+        return f"process {told['pid']} on {told['host']} ({told['command']})"
+    return "another process"

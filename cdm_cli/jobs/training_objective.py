@@ -1,0 +1,138 @@
+"""What is minimised: the loss of a diffusion stage, or the cross-entropy of a classifier.
+
+An objective draws everything random of a batch at once and then takes any part of it, so
+that a batch gives the same gradient, to rounding, however it is cut into micro-batches.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cdm_cli.cascade.batch import Batch, Draws
+from cdm_cli.cascade.stage import Stage, uses_bf16
+from cdm_cli.config import ClassifierConfig, StageConfig, TrainingConfig
+from cdm_cli.data.images import from_uint8
+from cdm_cli.diffusion.augment import flip
+from cdm_cli.names import Precision
+from cdm_cli.nets.classifier import Classifier
+
+
+class Images(NamedTuple):
+    """A batch on the device of the network; uint8 images, as the store has them."""
+
+    x_0: Tensor
+    z_0: Tensor | None
+    y: Tensor
+
+    def part(self, rows: slice) -> "Images":
+        """Return some rows of the batch."""
+        z_0 = None if self.z_0 is None else self.z_0[rows]
+        return Images(self.x_0[rows], z_0, self.y[rows])
+
+
+def images_of(batch: Batch) -> Images:
+    """Return a batch in plain memory order, whatever order its reader chose."""
+    z_0 = None if batch.z_0 is None else batch.z_0.contiguous()
+    return Images(batch.x_0.contiguous(), z_0, batch.y)
+
+
+class Objective(Protocol):
+    """A network and the loss of a batch, all that is random in it drawn beforehand."""
+
+    @property
+    def net(self) -> nn.Module:
+        """What is trained."""
+        ...
+
+    def losses(self, batch: Images, generator: torch.Generator) -> "PartLosses":
+        """Draw for a whole batch; the result gives the loss of each example of a part, [b]."""
+        ...
+
+
+class PartLosses(Protocol):
+    """The loss of each example, [b], of some rows of a batch."""
+
+    def __call__(self, rows: slice) -> Tensor:
+        """Return [b]."""
+        ...
+
+
+class StageObjective:
+    """The loss of a diffusion stage (Sections 2.1 and 3)."""
+
+    def __init__(self, stage: Stage, *, flip: bool) -> None:
+        self.stage, self._flip = stage, flip
+
+    @property
+    def net(self) -> nn.Module:
+        """The U-Net."""
+        return self.stage.net
+
+    def losses(self, batch: Images, generator: torch.Generator) -> PartLosses:
+        """Draw t, eps, flips and conditioning augmentation for a whole batch."""
+        draws: Draws = self.stage.draw(batch, generator, flip=self._flip)
+        return lambda rows: self.stage.loss_of(batch.part(rows), draws.part(rows))
+
+
+class ClassifierObjective:
+    """Cross-entropy on randomly shifted and mirrored images."""
+
+    def __init__(self, net: Classifier, training: TrainingConfig, precision: Precision) -> None:
+        self.net, self._training = net, training
+        self._precision: Precision = precision
+
+    def losses(self, batch: Images, generator: torch.Generator) -> PartLosses:
+        """Draw shifts and flips for a whole batch."""
+        num, pad, at = len(batch.y), self._training.crop_pad, generator.device
+        shift = torch.randint(0, 2 * pad + 1, (2, num), generator=generator, device=at)
+        coin = torch.rand(num, generator=generator, device=at) < 0.5 * self._training.flip
+
+        def loss(rows: slice) -> Tensor:
+            x = shifted(from_uint8(batch.x_0[rows]), shift[:, rows], pad)
+            (x,) = flip(coin[rows], x)
+            return F.cross_entropy(self.logits(x), batch.y[rows], reduction="none")
+
+        return loss
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return float32 [B, K]."""
+        bf16 = uses_bf16(self._precision, x.device)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=bf16):
+            return self.net(x)[1].float()
+
+
+def shifted(x: Tensor, shift: Tensor, pad: int) -> Tensor:
+    """Pad x [B, C, H, W] by reflection and cut out windows at shift [2, B], each in 0..2 pad."""
+    if pad == 0:
+        return x
+    B, C, H, W = x.shape
+    padded = F.pad(x, (pad, pad, pad, pad), mode="reflect")
+    rows = shift[0].view(B, 1, 1, 1) + torch.arange(H, device=x.device).view(1, 1, H, 1)
+    columns = shift[1].view(B, 1, 1, 1) + torch.arange(W, device=x.device).view(1, 1, 1, W)
+    padded = padded.gather(2, rows.expand(B, C, H, W + 2 * pad))
+    return padded.gather(3, columns.expand(B, C, H, W))
+
+
+def build_objective(
+    config: StageConfig | ClassifierConfig,
+    classes: Sequence[str],
+    training: TrainingConfig,
+    device: torch.device,
+    precision: Precision,
+) -> StageObjective | ClassifierObjective:
+    """Build the network with the weights that the seed gives, and its loss, on a device."""
+    from cdm_cli.cascade.stage import build_net
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        net = Classifier(config) if isinstance(config, ClassifierConfig) else build_net(config)
+    if isinstance(net, Classifier):
+        assert isinstance(config, ClassifierConfig)
+        return ClassifierObjective(net.to(device), training, precision)
+    assert isinstance(config, StageConfig)
+    net.gradient_checkpointing = training.gradient_checkpointing
+    stage = Stage(config, classes, net, precision=precision).to(device)
+    return StageObjective(stage, flip=training.flip)

@@ -1,0 +1,211 @@
+"""One optimisation step: everything in it is a function of (seed, step, rank) and the weights.
+
+A step that would bring a number that is not finite into the network is skipped on the
+device, without waiting for it: the optimizer's own `found_inf` keeps weights and moments as
+they were.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cdm_cli.config import TrainingConfig
+from cdm_cli.errors import MemoryFloorError, UsageError
+from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.training_objective import Images, Objective
+from cdm_cli.nets.ema import Ema
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+CPU_MICRO_BATCH = 256
+
+
+def seed_of(*parts: object) -> int:
+    """Return a seed in 0..2^63 - 1 that no other parts share (SHA-256)."""
+    text = "/".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
+
+
+def learning_rate(training: TrainingConfig, step: int, *, cosine: bool) -> float:
+    """Return the rate of a step, 1..steps: linear warm-up, then constant or a cosine to 0."""
+    rate = training.lr * min(1.0, step / max(training.warmup, 1))
+    if not cosine:
+        return rate
+    done = min(1.0, (step - 1) / training.steps)
+    return rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Progress(NamedTuple):
+    """What happened since the last `read`, over all ranks."""
+
+    loss: float
+    grad_norm: float
+    skipped: int
+    in_a_row: int
+
+
+class Trainer:
+    """A network, its optimizer and its average, taking one step at a time."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        training: TrainingConfig,
+        device: torch.device,
+        world: World,
+        *,
+        cosine: bool,
+    ) -> None:
+        if training.batch_size % world.size:
+            raise UsageError(
+                f"batch_size {training.batch_size} cannot be shared by {world.size} processes",
+                next=f"--batch-size {math.ceil(training.batch_size / world.size) * world.size}",
+            )
+        self.objective, self.training, self.device, self.world = objective, training, device, world
+        self.cosine = cosine
+        self.local_batch = training.batch_size // world.size
+        self.micro_batch = min(self.local_batch, training.micro_batch or self._first_micro_batch())
+        self.halved = False
+        self.names = [name for name, _ in objective.net.named_parameters()]
+        self.parameters = list(objective.net.parameters())
+        self.ema = Ema(objective.net, training.ema_decay)
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=training.lr, fused=True)
+        self._generator = torch.Generator(device)
+        self._sums = torch.zeros(4, device=device, dtype=torch.float64)
+        self._row = torch.zeros(2, device=device)
+
+    def _first_micro_batch(self) -> int:
+        return self.local_batch if self.device.type == "cuda" else CPU_MICRO_BATCH
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Decay matrices only: gains and biases have no scale to lose."""
+        decay = self.training.weight_decay
+        wide = [p for p in self.parameters if p.ndim > 1]
+        narrow = [p for p in self.parameters if p.ndim <= 1]
+        return [
+            {"params": wide, "weight_decay": decay},
+            {"params": narrow, "weight_decay": 0.0},
+        ]
+
+    def step(self, step: int, batch: Images) -> None:
+        """Take step number `step` on this rank's share of the global batch.
+
+        Where a device runs out of memory, all ranks halve the micro-batch and start the step
+        again. Raises MemoryFloorError where one image does not fit.
+        """
+        self.objective.net.train()
+        while True:
+            loss, fits = self._try(step, batch)
+            if self.world.agree(fits):
+                break
+            self._halve()
+        self._update(step, loss)
+
+    def _try(self, step: int, batch: Images) -> tuple[Tensor, bool]:
+        try:
+            return self._accumulate(step, batch), True
+        except torch.OutOfMemoryError:
+            pass  # outside the handler, the traceback no longer holds the tensors of the step
+        return torch.zeros((), device=self.device), False
+
+    def _accumulate(self, step: int, batch: Images) -> Tensor:
+        """Add up the gradients of the mean loss over the global batch; return that loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        key = (self.training.seed, step, self.world.rank)
+        self._generator.manual_seed(seed_of(*key))
+        losses = self.objective.losses(batch, self._generator)
+        total = torch.zeros((), device=self.device)
+        for start in range(0, self.local_batch, self.micro_batch):
+            torch.manual_seed(seed_of(*key, "dropout", start))
+            rows = slice(start, min(start + self.micro_batch, self.local_batch))
+            loss = losses(rows).sum() / self.training.batch_size
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _halve(self) -> None:
+        if self.micro_batch == 1:
+            raise MemoryFloorError(
+                f"one image at a time does not fit into the memory of {self.device}",
+                kept="the last checkpoint is complete",
+                next="--set training.gradient_checkpointing=true, or a smaller model",
+            )
+        self.micro_batch, self.halved = math.ceil(self.micro_batch / 2), True
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def _update(self, step: int, loss: Tensor) -> None:
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        self.world.sum_(grads, loss)
+        norm = torch.nn.utils.get_total_norm(grads)
+        bad = ~(norm.isfinite() & loss.isfinite())
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.training, step, cosine=self.cosine)
+        self.optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
+        self.optimizer.step()
+        self.ema.update()
+        self._note(loss, norm, bad)
+
+    def _note(self, loss: Tensor, norm: Tensor, bad: Tensor) -> None:
+        """Count on the device; `read` is where the processor waits for it."""
+        seen = torch.stack([loss, norm, torch.ones_like(loss), torch.zeros_like(loss)]).double()
+        lost = torch.zeros_like(seen)
+        lost[3] = 1
+        self._sums += torch.where(bad, lost, seen)
+        row = torch.where(bad, self._row[0] + 1, 0.0)
+        self._row = torch.stack([row, torch.maximum(self._row[1], row)])
+
+    def read(self) -> Progress:
+        """Return means since the last call, and start them again. in_a_row: the longest so far."""
+        loss, norm, count, skipped = self._sums.tolist()
+        worst = int(self._row[1].item())
+        self._sums.zero_()
+        self._row[1] = self._row[0]
+        count = count or math.nan
+        return Progress(loss / count, norm / count, int(skipped), worst)
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        """Return the state of the optimizer, flat: "exp_avg.NAME", and the steps taken, "step"."""
+        flat: dict[str, Tensor] = {"step": torch.zeros(())}
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            state = self.optimizer.state.get(parameter, {})
+            for moment in MOMENTS:
+                flat[f"{moment}.{name}"] = state.get(moment, torch.zeros_like(parameter))
+            flat["step"] = state.get("step", flat["step"])
+        return flat
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps besides tensors."""
+        return {
+            "micro_batch": self.micro_batch,
+            "processes": self.world.size,
+            "ema_updates": self.ema.num_updates,
+            "sums": self._sums.tolist(),
+            "row": self._row.tolist(),
+        }
+
+    def restore(
+        self,
+        model: Mapping[str, Tensor],
+        ema: Mapping[str, Tensor],
+        optimizer: Mapping[str, Tensor],
+        state: Mapping[str, Any],
+    ) -> None:
+        """Continue from a checkpoint; its tensors are copied."""
+        self.objective.net.load_state_dict(dict(model))
+        self.ema.load_state_dict(ema, int(state["ema_updates"]))
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            moments = {
+                m: torch.empty_like(parameter).copy_(optimizer[f"{m}.{name}"]) for m in MOMENTS
+            }
+            taken = optimizer["step"].clone().to(self.device)
+            self.optimizer.state[parameter] = {"step": taken, **moments}
+        if state["processes"] == self.world.size:
+            self.micro_batch = min(self.local_batch, int(state["micro_batch"]))
+        self._sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
+        self._row.copy_(torch.tensor(state["row"]))
