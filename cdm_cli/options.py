@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from pydantic import Field
 
@@ -217,3 +217,20 @@ class GridOptions(Settings):
     per_class: int | None = Field(default=None, ge=1)
     columns: int | None = Field(default=None, ge=1)
     scale: int | None = Field(default=None, ge=1, le=64)
+
+
+class ElboOptions(Settings):
+    """`cdm eval elbo`. stages: one, or a cascade from its base up (Eq. 3).
+
+    s: one for each super-resolution stage, in order. terms: how many t estimate the sum over
+    t of each image, 0 for all. sampling.steps None: all T, as the stage was trained.
+    """
+
+    stages: tuple[str, ...] = Field(default=("base",), min_length=1)
+    ref: Path = Path(DATA)
+    split: str | None = None
+    s: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    num: int | None = Field(default=None, ge=2)
+    terms: int = Field(default=64, ge=0)
+    sampling: Sampling = Sampling()
+    compute: Compute = Compute()
