@@ -148,19 +148,14 @@ class Stage:
         level = self.s_input(s)
         condition = None
 
-        def once(x_t: Tensor, t: Tensor) -> Tensor:
+        def call(x_t: Tensor, t: Tensor) -> Tensor:
             nonlocal condition
             with self._autocast(x_t.device):
                 if condition is None:
                     condition = self.net.prepare(z_s, level, y)
                 return self.net.denoise(_ordered(x_t), table[t], condition).float()
 
-        def whole(x_t: Tensor, t: Tensor) -> Tensor:
-            with self._autocast(x_t.device):
-                return self.net(_ordered(x_t), table[t], z_s, level, y).float()
-
-        compiled = vars(self.net).get("_compiled_call_impl") is not None
-        return whole if compiled else once  # nn.Module.compile compiles the whole call only
+        return call
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         bf16 = uses_bf16(self.precision, device)

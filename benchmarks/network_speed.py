@@ -1,0 +1,234 @@
+"""Network evaluations and training steps per second at the Appendix B presets, beside the peer.
+
+    python benchmarks/network_speed.py --guided PATH/guided-diffusion [--preset imagenet-base32]
+
+The peer is openai/guided-diffusion, from a clone, as shipped (fp16 trunk for sampling and for
+training). Both sides run the same shapes in one process; the rate of a bf16 matrix product is
+measured in the same run and is the limit that both are compared with.
+"""
+
+import argparse
+import sys
+import types
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cdm_cli.cascade.fast import for_sampling, for_training
+from cdm_cli.cascade.stage import Stage, build_net
+from cdm_cli.config import StageConfig
+from cdm_cli.nets.counting import flops_per_image
+from cdm_cli.presets import preset
+
+SAMPLING_BATCH = {32: 256, 64: 128, 128: 32, 256: 16}
+TRAINING_BATCH = {32: 128, 64: 64, 128: 16, 256: 8}
+
+
+def seconds_per_call(call: Callable[[], object], repeats: int = 10) -> float:
+    """Return the median time of one call, by device events, after two warm calls."""
+    for _ in range(2):
+        call()
+    times: list[float] = []
+    for _ in range(repeats):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end) / 1000)
+    return sorted(times)[len(times) // 2]
+
+
+def matrix_rate(size: int = 8192) -> float:
+    """Return FLOP/s of a bf16 matrix product of random operands."""
+    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    return 2 * size**3 / seconds_per_call(lambda: a @ b, 20)
+
+
+def inputs(config: StageConfig, batch: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+    """Draw x_t, t, z_s, s and y."""
+    model = config.model
+    x_t = torch.randn(batch, model.channels, model.resolution, model.resolution, device="cuda")
+    t = torch.randint(1, config.schedule.T + 1, (batch,), device="cuda").float()
+    z_s = None
+    if config.conditioning:
+        low = config.conditioning.resolution
+        z_s = torch.randn(batch, model.channels, low, low, device="cuda")
+    s = torch.randint(0, 1000, (batch,), device="cuda").float()
+    return x_t, t, z_s, s, torch.randint(0, model.num_classes, (batch,), device="cuda")
+
+
+def randomised(net: nn.Module) -> nn.Module:
+    """Fill every zero-initialised weight, so that nothing is timed on zeros."""
+    for parameter in net.parameters():
+        if not bool(parameter.any()):
+            nn.init.normal_(parameter, std=0.01)
+    return net
+
+
+def ours(config: StageConfig) -> Stage:
+    """Build a stage of random weights on the GPU."""
+    with torch.device("cuda"):
+        net = randomised(build_net(config))
+    return Stage(config, (), net.eval())
+
+
+def sampling_call(config: StageConfig, batch: int, *, compiled: bool) -> Callable[[], Tensor]:
+    """One network evaluation exactly as `cdm sample` runs it."""
+    stage = for_sampling(ours(config), compiled=compiled)
+    x_t, _, z_s, s, y = inputs(config, batch)
+    eps_theta = stage.eps_theta(stage.schedule, y, z_s, s.long() if stage.embeds_s else None)
+    t = torch.full((batch,), 500, device="cuda")
+
+    def call() -> Tensor:
+        with torch.inference_mode():
+            return eps_theta(x_t, t)
+
+    return call
+
+
+def training_call(config: StageConfig, batch: int, *, compiled: bool) -> Callable[[], None]:
+    """Forward, backward and Adam, under bf16 autocast with float32 weights."""
+    stage = for_training(ours(config), compiled=compiled)
+    stage.net.train()
+    adam = torch.optim.Adam(stage.net.parameters(), 1e-4, fused=True)
+    x_t, t, z_s, s, y = inputs(config, batch)
+    level = s if stage.embeds_s else None
+
+    def call() -> None:
+        loss = stage.network(x_t, t, z_s, level, y).square().mean()
+        loss.backward()
+        adam.step()
+        adam.zero_grad(set_to_none=True)
+
+    return call
+
+
+def peer_net(config: StageConfig, path: str) -> nn.Module:
+    """Build the peer's network of the same shape, its trunk in fp16."""
+    sys.path.insert(0, path)
+    sys.modules.setdefault("blobfile", types.ModuleType("blobfile"))
+    from guided_diffusion.unet import UNetModel  # pyright: ignore[reportMissingImports]
+
+    model = config.model
+    with torch.device("cuda"):
+        net = UNetModel(
+            image_size=model.resolution,
+            in_channels=model.channels * (2 if config.conditioning else 1),
+            model_channels=model.base_channels,
+            out_channels=model.channels * (2 if config.variance == "learned" else 1),
+            num_res_blocks=model.num_res_blocks,
+            attention_resolutions=[model.resolution // r for r in model.attention_resolutions],
+            dropout=model.dropout,
+            channel_mult=model.channel_mult,
+            num_classes=model.num_classes,
+            use_fp16=True,
+            num_heads=model.num_heads,
+            use_scale_shift_norm=model.scale_shift,
+            resblock_updown=model.resblock_updown,
+        )
+    net = randomised(net)
+    net.convert_to_fp16()
+    return net
+
+
+def peer_call(config: StageConfig, batch: int, path: str, *, train: bool) -> Callable[[], object]:
+    """The peer's evaluation or training step (fp16 trunk, float32 master weights, AdamW)."""
+    net = peer_net(config, path)
+    x_t, t, z_s, _, y = inputs(config, batch)
+    if z_s is not None:
+        x_t = torch.cat([x_t, F.interpolate(z_s, x_t.shape[-2:], mode="bilinear")], dim=1)
+    if not train:
+        net.eval()
+        return lambda: torch.no_grad()(net)(x_t, t, y)
+    net.train()
+    weights = list(net.parameters())
+    master = [p.detach().float().clone().requires_grad_() for p in weights]
+    adam = torch.optim.AdamW(master, 1e-4, weight_decay=0.0, fused=True)
+
+    def call() -> None:
+        (net(x_t, t, y).float().square().mean() * 1024).backward()
+        for p, m in zip(weights, master, strict=True):
+            m.grad = None if p.grad is None else p.grad.float() / 1024
+            p.grad = None
+        adam.step()
+        with torch.no_grad():
+            for p, m in zip(weights, master, strict=True):
+                p.copy_(m)
+
+    return call
+
+
+def row(name: str, flops: int, batch: int, call: Callable[[], object], limit: float) -> float:
+    """Time one call and print its row; return images per second."""
+    rate = batch / seconds_per_call(call)
+    achieved = rate * flops
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    print(f"{name:46s} {rate:9.1f} {achieved / 1e12:9.1f} {achieved / limit:8.1%} {peak:7.1f}",
+          flush=True)  # fmt: skip
+    return rate
+
+
+def print_profile(call: Callable[[], object], lines: int = 30) -> None:
+    """Print where the time of one call goes, kernel by kernel."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        call()
+        torch.cuda.synchronize()
+    print(profile.key_averages().table(sort_by="cuda_time_total", row_limit=lines,
+                                       max_name_column_width=90))  # fmt: skip
+
+
+def compare(name: str, guided: str | None, modes: list[str], limit: float, profiled: bool) -> None:
+    """Print every row of one preset, and the ratio of ours to the peer's."""
+    config = preset(name).stage
+    assert isinstance(config, StageConfig)
+    with torch.device("meta"):
+        forward = flops_per_image(build_net(config))
+    print(f"\n{name}: {forward / 1e9:.0f} GFLOPs forward per image")
+    print(f"{'':46s} {'images/s':>9s} {'TFLOP/s':>9s} {'of limit':>8s} {'GiB':>7s}")
+    for mode in modes:
+        train = mode == "train"
+        flops = forward * 3 if train else forward
+        batch = (TRAINING_BATCH if train else SAMPLING_BATCH)[config.model.resolution]
+        build = training_call if train else sampling_call
+        makers: dict[str, Callable[[], Callable[[], object]]] = {
+            "cdm, plain": partial(build, config, batch, compiled=False),
+            "cdm, compiled": partial(build, config, batch, compiled=True),
+        }
+        if guided:
+            makers["peer as shipped"] = partial(peer_call, config, batch, guided, train=train)
+        rates: dict[str, float] = {}
+        for side, make in makers.items():
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            call = make()
+            rates[side] = row(f"{mode}, batch {batch}: {side}", flops, batch, call, limit)
+            if profiled and side == "cdm, compiled":
+                print_profile(call)
+            del call
+        if guided:
+            print(f"ratio to the peer: {rates['cdm, compiled'] / rates['peer as shipped']:.2f}")
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--guided", help="clone of openai/guided-diffusion")
+    parser.add_argument("--preset", action="append", default=[])
+    parser.add_argument("--mode", action="append", choices=["sample", "train"], default=[])
+    parser.add_argument("--profile", action="store_true", help="kernels of the compiled side")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    limit = matrix_rate()
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, "
+          f"CUDA {torch.version.cuda}; bf16 matrix product {limit / 1e12:.0f} TFLOP/s")  # fmt: skip
+    for name in arguments.preset or ["imagenet-base32"]:
+        compare(name, arguments.guided, arguments.mode or ["sample", "train"], limit,
+                arguments.profile)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

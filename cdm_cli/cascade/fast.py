@@ -1,0 +1,43 @@
+"""One network, two speeds: the same stage in the precision and form that a device runs best.
+
+Equivalence is checked, not assumed: the fast path equals the plain float32 path within
+bfloat16 rounding (tests/cascade/test_fast.py, benchmarks/network_speed.py).
+"""
+
+import torch
+from torch import nn
+
+from cdm_cli.cascade.stage import Stage, uses_bf16
+
+_TRUNK = (nn.Conv2d, nn.Linear)
+
+
+def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
+    """Prepare a stage for network evaluations, in place.
+
+    With bf16, the weights of convolutions and projections are rounded once (the embeddings
+    and norms stay float32). compiled: one program for the one shape of all batches, made at
+    the first call.
+    """
+    stage.net.eval().requires_grad_(False)
+    if uses_bf16(stage.precision, stage.device):
+        for name, module in stage.net.named_modules():
+            if isinstance(module, _TRUNK) and not name.startswith("embed_"):
+                module.to(torch.bfloat16)
+    _ordered(stage)
+    if compiled:
+        stage.net.denoise = torch.compile(stage.net.denoise, dynamic=False)
+    return stage
+
+
+def for_training(stage: Stage, *, compiled: bool) -> Stage:
+    """Prepare a stage for training steps, in place: float32 weights, bf16 by autocast."""
+    _ordered(stage)
+    if compiled:
+        stage.net.compile(dynamic=False)
+    return stage
+
+
+def _ordered(stage: Stage) -> None:
+    if stage.device.type == "cuda":
+        stage.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

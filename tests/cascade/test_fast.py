@@ -1,0 +1,52 @@
+"""Mirrors cdm_cli/cascade/fast.py: the fast form computes the same function."""
+
+import torch
+
+from cdm_cli.cascade.fast import for_sampling, for_training
+from cdm_cli.cascade.stage import Stage, build_net
+from cdm_cli.presets import preset
+
+
+def stage(precision):
+    torch.manual_seed(0)
+    config = preset("tiny-sr8-16").stage
+    net = build_net(config)
+    for parameter in net.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return Stage(config, (), net, precision=precision)
+
+
+def evaluated(stage, generator):
+    x_t = torch.randn(4, 3, 16, 16, generator=generator)
+    z_s = torch.randn(4, 3, 8, 8, generator=generator)
+    y, s = torch.arange(4), torch.tensor([0, 10, 500, 4000])
+    with torch.inference_mode():
+        return stage.eps_theta(stage.schedule, y, z_s, s)(x_t, torch.tensor([1, 7, 900, 4000]))
+
+
+def test_fp32_is_untouched(generator):
+    plain = evaluated(stage("fp32"), generator)
+    fast = evaluated(for_sampling(stage("fp32"), compiled=False), generator.manual_seed(0))
+    torch.testing.assert_close(fast, plain, rtol=0, atol=0)
+
+
+def test_bf16_differs_by_rounding_alone(generator):
+    plain = evaluated(stage("fp32"), generator)
+    fast = evaluated(for_sampling(stage("bf16"), compiled=False), generator.manual_seed(0))
+    relative = ((fast - plain).norm() / plain.norm()).item()
+    assert 0 < relative < 0.02
+
+
+def test_embeddings_and_norms_keep_float32():
+    net = for_sampling(stage("bf16"), compiled=False).net
+    kept = {name.split(".")[0] for name, p in net.named_parameters() if "embed_" in name}
+    assert kept == {"embed_t", "embed_s", "embed_y"}
+    for name, parameter in net.named_parameters():
+        fp32 = "embed_" in name or "norm" in name
+        assert parameter.dtype == (torch.float32 if fp32 else torch.bfloat16), name
+
+
+def test_training_keeps_float32_weights():
+    net = for_training(stage("bf16"), compiled=False).net
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
