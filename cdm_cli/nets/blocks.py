@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EPSILON = 1e-5
+from cdm_cli.nets.normalise import group_norm
+
 Resample = Literal["up", "down"]
 
 
@@ -19,36 +20,6 @@ def zeroed(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
-
-
-def group_norm(x: Tensor, groups: int, gain: Tensor, offset: Tensor) -> Tensor:
-    """Normalise each group of channels, then multiply by gain and add offset; [B, C, H, W].
-
-    gain and offset are float32 [C] or [B, C]. Statistics and arithmetic are float32 whatever
-    x is. Two passes over x, statistics and one multiply-add, written out because PyTorch's
-    own kernel on CUDA leaves the channels-last order; on CPU its kernel is the fast one.
-    """
-    if x.device.type == "cpu":
-        if gain.dim() == 1:
-            return F.group_norm(x, groups, gain.float(), offset.float(), EPSILON)
-        normed = F.group_norm(x, groups, eps=EPSILON)
-        return torch.addcmul(_plane(offset, x), normed, _plane(gain, x))
-    return group_norm_in_two_passes(x, groups, gain, offset)
-
-
-def group_norm_in_two_passes(x: Tensor, groups: int, gain: Tensor, offset: Tensor) -> Tensor:
-    """The arithmetic of `group_norm` as the compiler likes it: x * A + B with A, B [B, C]."""
-    grouped = x.float().unflatten(1, (groups, -1))
-    var, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)
-    each = x.shape[1] // groups
-    rstd = (var + EPSILON).rsqrt().repeat_interleave(each, dim=1)
-    a = rstd * gain
-    b = offset - mean.repeat_interleave(each, dim=1) * a
-    return (x.float() * a[:, :, None, None] + b[:, :, None, None]).to(x.dtype)
-
-
-def _plane(coef: Tensor, x: Tensor) -> Tensor:
-    return coef.to(x.dtype)[:, :, None, None]
 
 
 class GroupNorm(nn.Module):
@@ -65,14 +36,22 @@ class GroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(
-        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+        self,
+        x: Tensor,
+        scale: Tensor | None = None,
+        shift: Tensor | None = None,
+        *,
+        added: Tensor | None = None,
     ) -> Tensor:
-        """Return [B, C, H, W] in the precision of x; scale and shift are [B, C]."""
+        """Return the norm of x + added, [B, C, H, W] in the precision of x.
+
+        scale and shift are [B, C]; added, a constant over the pixels, is [C] or [B, C].
+        """
         gain, offset = self.weight, self.bias
         if scale is not None and shift is not None:
             factor = 1 + scale.float()
             gain, offset = gain * factor, offset * factor + shift.float()
-        return group_norm(x, self.groups, gain, offset)
+        return group_norm(x, self.groups, gain, offset, added)
 
 
 class Upsample(nn.Module):
@@ -145,13 +124,14 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Return [B, channels, H', W'] for x [B, channels_in, H, W] and emb [B, E]."""
-        h = self.conv_1(resampled(F.silu(self.norm_1(x)), self.resample))
+        h = resampled(F.silu(self.norm_1(x)), self.resample)
+        h = F.conv2d(h, self.conv_1.weight, None, padding=1)  # its bias is added by norm_2
         emb = self.modulation(emb.to(self.modulation.weight.dtype))
         if self.scale_shift:
             scale, shift = emb.chunk(2, dim=1)
-            h = self.norm_2(h, scale, shift)
+            h = self.norm_2(h, scale, shift, added=self.conv_1.bias)
         else:
-            h = self.norm_2(h + emb.to(h.dtype)[:, :, None, None])
+            h = self.norm_2(h, added=self.conv_1.bias + emb)
         h = self.conv_2(F.dropout(F.silu(h), self.dropout, self.training))
         h = self.skip(resampled(x, self.resample)) + h
         return h if self.factor is None else h * self.factor

@@ -1,0 +1,85 @@
+"""Group normalisation as a multiply-add that the compiler fuses with its neighbours.
+
+Shapes: x is [B, C, H, W]; gain, offset and added are [C] or [B, C]. Statistics and
+coefficients are float32 (or better) whatever x is.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cdm_cli.nets.moments import HALF, channel_moments
+
+EPSILON = 1e-5
+
+
+def group_norm(
+    x: Tensor, groups: int, gain: Tensor, offset: Tensor, added: Tensor | None = None
+) -> Tensor:
+    """Normalise each group of channels of x + added, then multiply by gain and add offset.
+
+    On CPU by PyTorch's kernel, which is the fast one there. On CUDA that kernel leaves the
+    channels-last order, so statistics and multiply-add are written out.
+    """
+    if x.device.type == "cpu":
+        return group_norm_on_cpu(x, groups, gain, offset, added)
+    if x.dtype in HALF:
+        return group_norm_by_moments(x, groups, gain, offset, added)
+    return group_norm_in_two_passes(x, groups, gain, offset, added)
+
+
+def group_norm_on_cpu(
+    x: Tensor, groups: int, gain: Tensor, offset: Tensor, added: Tensor | None = None
+) -> Tensor:
+    """`group_norm` by PyTorch's kernel."""
+    if added is not None:
+        x = x + _plane(added, x)
+    if gain.dim() == 1:
+        return F.group_norm(x, groups, gain.float(), offset.float(), EPSILON)
+    normed = F.group_norm(x, groups, eps=EPSILON)
+    return torch.addcmul(_plane(offset, x), normed, _plane(gain, x))
+
+
+def group_norm_in_two_passes(
+    x: Tensor, groups: int, gain: Tensor, offset: Tensor, added: Tensor | None = None
+) -> Tensor:
+    """`group_norm` for float32 on CUDA: the variance is taken about the mean."""
+    if added is not None:
+        x = x + _plane(added, x)
+    var, mean = torch.var_mean(x.float().unflatten(1, (groups, -1)), dim=(2, 3, 4), correction=0)
+    return _multiply_add(x, mean, var, gain, offset, None)
+
+
+def group_norm_by_moments(
+    x: Tensor, groups: int, gain: Tensor, offset: Tensor, added: Tensor | None = None
+) -> Tensor:
+    """`group_norm` for half precision on CUDA: x is read once for its sums, once for the rest.
+
+    `added` (the bias of the convolution that made x) joins the coefficients, so that x is
+    never rewritten for it. float32 sums of squares are exact enough for half-precision x.
+    """
+    total, squares = channel_moments(x)
+    pixels = x.shape[2] * x.shape[3]
+    if added is not None:
+        constant = added.float()
+        squares = squares + 2 * constant * total + pixels * constant.square()
+        total = total + pixels * constant
+    mean = total.unflatten(1, (groups, -1)).mean(2) / pixels
+    mean_square = squares.unflatten(1, (groups, -1)).mean(2) / pixels
+    var = (mean_square - mean.square()).clamp(min=0)
+    return _multiply_add(x, mean, var, gain, offset, added)
+
+
+def _multiply_add(
+    x: Tensor, mean: Tensor, var: Tensor, gain: Tensor, offset: Tensor, added: Tensor | None
+) -> Tensor:
+    """Return x * a + b with a, b float32 [B, C]; mean and var are [B, groups]."""
+    each = x.shape[1] // mean.shape[1]
+    a = (var + EPSILON).rsqrt().repeat_interleave(each, dim=1) * gain
+    centre = mean.repeat_interleave(each, dim=1)
+    b = offset - (centre if added is None else centre - added.float()) * a
+    return (x.float() * a[:, :, None, None] + b[:, :, None, None]).to(x.dtype)
+
+
+def _plane(coef: Tensor, x: Tensor) -> Tensor:
+    return (coef if coef.dim() == 2 else coef[None]).to(x.dtype)[:, :, None, None]
