@@ -12,6 +12,7 @@ import sys
 import types
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,26 @@ def inputs(config: StageConfig, batch: int) -> tuple[Tensor, Tensor, Tensor | No
     return x_t, t, z_s, s, torch.randint(0, model.num_classes, (batch,), device="cuda")
 
 
+class Images(NamedTuple):
+    """A training batch."""
+
+    x_0: Tensor
+    z_0: Tensor | None
+    y: Tensor
+
+
+def uint8_batch(config: StageConfig, batch: int) -> Images:
+    """Draw a training batch on the GPU."""
+    model, conditioning = config.model, config.conditioning
+    sides = [model.resolution, conditioning.resolution if conditioning else 0]
+    x_0, z_0 = (
+        torch.randint(0, 256, (batch, model.channels, side, side), device="cuda").byte()
+        for side in sides
+    )
+    y = torch.randint(0, model.num_classes, (batch,), device="cuda")
+    return Images(x_0, z_0 if conditioning else None, y)
+
+
 def randomised(net: nn.Module) -> nn.Module:
     """Fill every zero-initialised weight, so that nothing is timed on zeros."""
     for parameter in net.parameters():
@@ -91,15 +112,15 @@ def sampling_call(config: StageConfig, batch: int, *, compiled: bool) -> Callabl
 
 
 def training_call(config: StageConfig, batch: int, *, compiled: bool) -> Callable[[], None]:
-    """Forward, backward and Adam, under bf16 autocast with float32 weights."""
+    """Loss, backward and Adam as `cdm train` has them: bf16 autocast, float32 weights."""
     stage = for_training(ours(config), compiled=compiled)
     stage.net.train()
     adam = torch.optim.Adam(stage.net.parameters(), 1e-4, fused=True)
-    x_t, t, z_s, s, y = inputs(config, batch)
-    level = s if stage.embeds_s else None
+    images = uint8_batch(config, batch)
+    generator = torch.Generator("cuda").manual_seed(0)
 
     def call() -> None:
-        loss = stage.network(x_t, t, z_s, level, y).square().mean()
+        loss = stage.loss(images, generator, flip=True).mean()
         loss.backward()
         adam.step()
         adam.zero_grad(set_to_none=True)

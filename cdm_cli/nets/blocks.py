@@ -131,7 +131,7 @@ class ResBlock(nn.Module):
             scale, shift = emb.chunk(2, dim=1)
             h = self.norm_2(h, scale, shift, added=self.conv_1.bias)
         else:
-            h = self.norm_2(h, added=self.conv_1.bias + emb)
+            h = self.norm_2(h + emb.to(h.dtype)[:, :, None, None], added=self.conv_1.bias)
         h = self.conv_2(F.dropout(F.silu(h), self.dropout, self.training))
         h = self.skip(resampled(x, self.resample)) + h
         return h if self.factor is None else h * self.factor

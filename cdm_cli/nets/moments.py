@@ -6,6 +6,8 @@ reduction over the groups of a channels-last tensor ran at a fraction of the ban
 kept float32 copies of every concatenated skip (docs/performance.md).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,8 +31,7 @@ def moments_in_torch(x: Tensor) -> Tensor:
     return torch.stack([pixels.sum(1), pixels.square().sum(1)], dim=1)
 
 
-@torch.library.triton_op("cdm::moments", mutates_args=())
-def _moments(x: Tensor) -> Tensor:
+def _launch(x: Tensor) -> Tensor:
     """[B, P, C] in half precision -> float32 [B, 2, C]; the order of summation is fixed."""
     from cdm_cli.nets.moments_kernel import launch_grid, moments_kernel
 
@@ -52,9 +53,6 @@ def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
     return (grad[:, :1] + 2 * grad[:, 1:] * x.float()).to(x.dtype)
 
 
+_moments: Any = torch.library.triton_op("cdm::moments", _launch, mutates_args=())
 _moments.register_autograd(_backward, setup_context=_save)
-
-
-@_moments.register_kernel("cpu")
-def _(x: Tensor) -> Tensor:
-    return moments_in_torch(x)
+_moments.register_kernel("cpu")(moments_in_torch)
