@@ -7,22 +7,21 @@ here as well. A link, a filter, a chunk table, external or virtual storage canno
 a flipped bit; none of it is even parsed.
 """
 
-import errno
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from cdm_cli.data import schema
 from cdm_cli.data.hdf5 import ATTRIBUTES_LIMIT, SIGNATURE, Layout, read_attributes
-from cdm_cli.data.schema import Contents, Kind
-from cdm_cli.errors import BadInputError, CdmError, MismatchError, MissingError, UnsafeInputError
+from cdm_cli.data.reading import open_regular, read_at
+from cdm_cli.data.schema import CONTENTS, Contents, Kind
+from cdm_cli.errors import BadInputError, CdmError, MismatchError, UnsafeInputError
 
 SCHEMA_PREFIX = b"cdm-store/"
 START = 2**16
@@ -64,33 +63,6 @@ def vetted(fd: int, path: Path) -> Opened:
         raise
 
 
-def open_regular(path: Path, *, writable: bool = False) -> int:
-    """Open a regular file without waiting for a pipe or touching a device."""
-    flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise _irregular(path)
-        fd = os.open(path, flags)
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingError(f"{path} does not exist", next="check the path") from None
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise _irregular(path) from None
-        raise BadInputError(
-            f"{path} cannot be opened: {error.strerror}", next="see to it"
-        ) from None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise _irregular(path)
-    return fd
-
-
-def _irregular(path: Path) -> CdmError:
-    return UnsafeInputError(
-        f"{path} is not a regular file", kept="it was not opened", next="give the path of a store"
-    )
-
-
 def _vetted(fd: int, path: Path) -> Opened:
     attributes = _attributes(fd, path)
     kind, contents, provenance = _meaning(path, attributes)
@@ -105,7 +77,7 @@ def _vetted(fd: int, path: Path) -> Opened:
             kept="it was left as it is",
             next="copy or make it again",
         )
-    if os.pread(fd, len(layout.header), 0) != layout.header:
+    if read_at(fd, path, len(layout.header), 0) != layout.header:
         raise _unsafe(path, "its structure is not the one that its contents have in a store")
     return Opened(
         fd, path, kind, contents, _classes(fd, path, contents, layout), provenance, layout
@@ -114,7 +86,7 @@ def _vetted(fd: int, path: Path) -> Opened:
 
 def _attributes(fd: int, path: Path) -> dict[str, bytes]:
     """Read the root attributes, a small piece of the file first."""
-    start = os.pread(fd, START, 0)
+    start = read_at(fd, path, START, 0)
     if not start.startswith(SIGNATURE):
         raise BadInputError(
             f"{path} is not a store: it is {_look(start)}",
@@ -124,7 +96,7 @@ def _attributes(fd: int, path: Path) -> dict[str, bytes]:
     try:
         size = int.from_bytes(start[54:58], "little")
         if START < size + 58 <= ATTRIBUTES_LIMIT:
-            start = os.pread(fd, size + 58, 0)
+            start = read_at(fd, path, size + 58, 0)
         return read_attributes(start)
     except ValueError as error:
         raise _unsafe(path, str(error)) from None
@@ -157,7 +129,7 @@ def _meaning(path: Path, attributes: Mapping[str, bytes]) -> tuple[Kind, Content
         )
     try:
         kind = cast(Kind, attributes["kind"].decode())
-        contents = TypeAdapter(Contents).validate_json(attributes["contents"])
+        contents = CONTENTS.validate_json(attributes["contents"])
         provenance = json.loads(schema.joined_provenance(attributes))
     except (KeyError, ValueError, ValidationError, RecursionError) as error:
         raise _damaged(path, f"its attributes cannot be read ({type(error).__name__})") from None
@@ -176,7 +148,7 @@ def _classes(fd: int, path: Path, contents: Contents, layout: Layout) -> tuple[s
     if not contents.classes:
         return ()
     size = contents.classes * contents.class_bytes
-    packed = os.pread(fd, size, layout.offsets["classes"])
+    packed = read_at(fd, path, size, layout.offsets["classes"])
     if hashlib.sha256(packed).hexdigest() != contents.class_sha256:
         raise _damaged(path, "the class names do not match their digest")
     try:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SUPERBLOCK, ALIGNMENT = 48, 4096
-UNDEFINED = 2**64 - 1
-ATTRIBUTES_LIMIT = 2**23
+HEADER_FRAME = 14  # signature, version, flags, size; checksum
+UNDEFINED, SIZE_LIMIT = 2**64 - 1, 2**62
+ATTRIBUTES_LIMIT = 2**22
 ATTRIBUTE_LIMIT = 60_000  # the size of one header message is 16 bits
 DATASPACE, LINK_INFO, DATATYPE, FILL, LINK, LAYOUT, GROUP_INFO, ATTRIBUTE = (
     0x01, 0x02, 0x03, 0x05, 0x06, 0x08, 0x0A, 0x0C,
@@ -60,52 +61,58 @@ class Layout:
 
 
 def lay_out(attributes: Mapping[str, bytes], datasets: Mapping[str, Dataset]) -> Layout:
-    """Lay out a file. datasets: "path/of/name" to Dataset, stored in this order, page-aligned."""
-    paths = _with_groups(datasets)
-    zeros = dict.fromkeys(paths, 0)
-    objects = _objects(paths, attributes, datasets, zeros, zeros)
-    addresses: dict[str, int] = {}
+    """Lay out a file. datasets: "path/of/name" to Dataset, stored in this order, page-aligned.
+
+    Raises ValueError for an attribute, or a file, that is larger than the format allows.
+    """
+    tree = _tree(datasets)
+    unknown = dict.fromkeys((*tree, *datasets), 0)
     end = SUPERBLOCK
-    for path, header in objects.items():
+    addresses: dict[str, int] = {}
+    for path, messages in _objects(attributes, datasets, tree, unknown, unknown).items():
         addresses[path] = end
-        end += len(header)
+        end += len(messages) + HEADER_FRAME
     offsets: dict[str, int] = {}
     for path, dataset in datasets.items():
         offsets[path] = -(-end // ALIGNMENT) * ALIGNMENT
         end = offsets[path] + dataset.nbytes
-    objects = _objects(paths, attributes, datasets, addresses, offsets)
-    return Layout(_superblock(end) + b"".join(objects.values()), offsets, end)
+        if end > SIZE_LIMIT:
+            raise ValueError(f"a file of more than {SIZE_LIMIT} bytes")
+    objects = _objects(attributes, datasets, tree, addresses, offsets)
+    header = _superblock(end) + b"".join(map(_object_header, objects.values()))
+    return Layout(header, offsets, end)
 
 
-def _with_groups(datasets: Mapping[str, Dataset]) -> list[str]:
-    """Return the root "", every group, and every dataset; parents before children."""
-    paths = {"": None}
+def _tree(datasets: Mapping[str, Dataset]) -> dict[str, list[str]]:
+    """Return the children of every group, the root "" first, groups before what is in them."""
+    tree: dict[str, list[str]] = {"": []}
     for path in datasets:
         parts = path.split("/")
-        paths.update(dict.fromkeys("/".join(parts[: i + 1]) for i in range(len(parts))))
-    return list(paths)
+        for depth in range(1, len(parts) + 1):
+            child, parent = "/".join(parts[:depth]), "/".join(parts[: depth - 1])
+            if depth < len(parts) and child in tree:
+                continue
+            tree[parent].append(child)
+            if depth < len(parts):
+                tree[child] = []
+    return tree
 
 
 def _objects(
-    paths: list[str],
     attributes: Mapping[str, bytes],
     datasets: Mapping[str, Dataset],
+    tree: Mapping[str, list[str]],
     addresses: Mapping[str, int],
     offsets: Mapping[str, int],
 ) -> dict[str, bytes]:
-    """Return the object header of each path."""
+    """Return the messages in the object header of each group, then of each dataset."""
     objects: dict[str, bytes] = {}
-    for path in paths:
-        if path in datasets:
-            objects[path] = _dataset_header(datasets[path], offsets[path])
-        else:
-            inside = {name: addresses[name] for name in paths if name and _parent(name) == path}
-            objects[path] = _group_header({} if path else attributes, inside)
+    for path, children in tree.items():
+        inside = {child: addresses[child] for child in children}
+        objects[path] = _group_messages({} if path else attributes, inside)
+    for path, dataset in datasets.items():
+        objects[path] = _dataset_messages(dataset, offsets[path])
     return objects
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def _superblock(end: int) -> bytes:
@@ -123,10 +130,12 @@ def _checked(block: bytes) -> bytes:
 
 
 def _message(kind: int, body: bytes) -> bytes:
+    if len(body) >= 2**16:
+        raise ValueError("a header message of more than 65535 bytes")
     return struct.pack("<BHB", kind, len(body), 0) + body
 
 
-def _group_header(attributes: Mapping[str, bytes], children: Mapping[str, int]) -> bytes:
+def _group_messages(attributes: Mapping[str, bytes], children: Mapping[str, int]) -> bytes:
     """Attributes first, so that they are found without knowing anything else."""
     messages = [_message(ATTRIBUTE, _attribute(*item)) for item in attributes.items()]
     messages.append(_message(LINK_INFO, struct.pack("<2B2Q", 0, 0, UNDEFINED, UNDEFINED)))
@@ -135,7 +144,7 @@ def _group_header(attributes: Mapping[str, bytes], children: Mapping[str, int]) 
         name = path.rpartition("/")[2].encode()
         body = struct.pack("<3B", 1, 0, len(name)) + name + struct.pack("<Q", address)
         messages.append(_message(LINK, body))
-    return _object_header(b"".join(messages))
+    return b"".join(messages)
 
 
 def _attribute(name: str, value: bytes) -> bytes:
@@ -145,7 +154,7 @@ def _attribute(name: str, value: bytes) -> bytes:
     return sizes + key + dtype + space + value
 
 
-def _dataset_header(dataset: Dataset, offset: int) -> bytes:
+def _dataset_messages(dataset: Dataset, offset: int) -> bytes:
     """Contiguous, allocated early, never filled."""
     messages = (
         _message(DATASPACE, _dataspace(dataset.shape)),
@@ -153,7 +162,7 @@ def _dataset_header(dataset: Dataset, offset: int) -> bytes:
         _message(FILL, bytes((3, 0b101))),
         _message(LAYOUT, struct.pack("<2B2Q", 3, 1, offset, dataset.nbytes)),
     )
-    return _object_header(b"".join(messages))
+    return b"".join(messages)
 
 
 def _dataspace(shape: tuple[int, ...]) -> bytes:

@@ -15,6 +15,7 @@ import socket
 import sys
 from pathlib import Path
 
+from cdm_cli.data.reading import read_at
 from cdm_cli.data.schema import WRITER_SIZE
 from cdm_cli.errors import CdmError, DiskError, StoppedError
 
@@ -32,7 +33,7 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _held(path, os.pread(fd, WRITER_SIZE, writer_at)) from None
+        raise _held(path, read_at(fd, path, WRITER_SIZE, writer_at)) from None
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise DiskError(

@@ -27,6 +27,8 @@ from cdm_cli.data.hdf5 import ATTRIBUTE_LIMIT, Dataset, Layout, lay_out
 
 SCHEMA = "cdm-store/1"
 BLOCK_LIMIT = 2**30
+BLOCKS_LIMIT = 2**20
+CLASSES_LIMIT = 2**25
 WRITER_SIZE = 512
 DIGEST_SIZE = 32
 CLASS_NAME_LIMIT = 4096
@@ -35,14 +37,14 @@ Resolution = Annotated[int, Field(ge=1, le=4096)]
 Channels = Annotated[int, Field(ge=1, le=4)]
 Kind = Literal["prepared", "samples"]
 PartName = Literal["", "train", "val"]
-STRICT: Any = {"extra": "forbid", "strict": False}
+STRICT: Any = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, config=STRICT)
 class PartSpec:
     """num samples; resolutions: {res: channels}; z: {s: (h, w, channels)}."""
 
-    num: Annotated[int, Field(ge=1, le=2**40)]
+    num: Annotated[int, Field(ge=1, le=2**36)]
     resolutions: dict[Resolution, Channels]
     z: dict[Annotated[int, Field(ge=0, le=10**6)], tuple[Resolution, Resolution, Channels]] = Field(
         default_factory=dict
@@ -76,8 +78,11 @@ class Contents:
 
     def encoded(self) -> bytes:
         """Return the one way to write this."""
-        values = TypeAdapter(Contents).dump_python(self, mode="json")
+        values = CONTENTS.dump_python(self, mode="json")
         return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+
+
+CONTENTS = TypeAdapter(Contents)
 
 
 def num_blocks(num: int, block_size: int) -> int:
@@ -95,6 +100,11 @@ def block_members(spec: PartSpec) -> dict[str, Dataset]:
     for s, shape in sorted(spec.z.items()):
         members[f"z/{s}"] = Dataset("f2", (num, *shape))
     return members
+
+
+def block_tables(blocks: int) -> dict[str, Dataset]:
+    """Return what is kept about the blocks of a part."""
+    return {"done": Dataset("u1", (blocks,)), "digest": Dataset("u1", (blocks, DIGEST_SIZE))}
 
 
 def block_bytes(spec: PartSpec, block_size: int) -> int:
@@ -115,21 +125,30 @@ def at(part: str, name: str) -> str:
 
 
 def store_layout(attributes: Mapping[str, bytes], contents: Contents) -> Layout:
-    """Lay out a store. Raises ValueError where its blocks are larger than any reader allows."""
+    """Lay out a store. Raises ValueError for one that is larger than any reader allows."""
+    check_size(contents)
     datasets = {"writer": Dataset(f"S{WRITER_SIZE}", ())}
     if contents.classes:
         datasets["classes"] = Dataset(f"S{contents.class_bytes}", (contents.classes,))
     for part, spec in sorted(contents.parts.items()):
-        if block_bytes(spec, contents.block_size) > BLOCK_LIMIT:
-            raise ValueError(
-                f"a block of {contents.block_size} samples exceeds {BLOCK_LIMIT} bytes"
-            )
-        blocks = num_blocks(spec.num, contents.block_size)
-        datasets[at(part, "done")] = Dataset("u1", (blocks,))
-        datasets[at(part, "digest")] = Dataset("u1", (blocks, DIGEST_SIZE))
-        members = block_members(spec)
+        members = block_tables(num_blocks(spec.num, contents.block_size)) | block_members(spec)
         datasets.update({at(part, name): member for name, member in members.items()})
     return lay_out(attributes, datasets)
+
+
+def check_size(contents: Contents) -> None:
+    """Raise ValueError unless the parts fit together and every reader can hold a block."""
+    if set(contents.parts) not in ({""}, {"train"}, {"train", "val"}):
+        raise ValueError(f"parts {sorted(contents.parts)}")
+    if contents.classes * contents.class_bytes > CLASSES_LIMIT:
+        raise ValueError(f"the class names are longer than {CLASSES_LIMIT} bytes")
+    for spec in contents.parts.values():
+        if not spec.resolutions:
+            raise ValueError("a part without images")
+        if block_bytes(spec, contents.block_size) > BLOCK_LIMIT:
+            raise ValueError(f"a block has more than {BLOCK_LIMIT} bytes")
+        if num_blocks(spec.num, contents.block_size) > BLOCKS_LIMIT:
+            raise ValueError(f"there are more than {BLOCKS_LIMIT} blocks")
 
 
 def packed_classes(names: Sequence[str]) -> tuple[bytes, int]:

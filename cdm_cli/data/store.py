@@ -17,8 +17,9 @@ from typing import Any, Self
 from cdm_cli.data import durable, lock, schema
 from cdm_cli.data.guard import Opened, open_vetted, vetted
 from cdm_cli.data.part import Part
+from cdm_cli.data.reading import read_at
 from cdm_cli.data.schema import PartSpec, StoreSpec
-from cdm_cli.errors import CdmError, MissingError, WouldOverwriteError
+from cdm_cli.errors import CdmError, WouldOverwriteError
 
 __all__ = ["Part", "PartSpec", "Store", "StoreSpec", "create", "open_store", "resume_or_create"]
 
@@ -47,14 +48,7 @@ class Store:
     def require_finished(self) -> None:
         """Raise MissingError, saying how much is missing, unless the store is finished."""
         for part in self.parts.values():
-            pending = part.pending()
-            if pending:
-                raise MissingError(
-                    f"{self.path} is unfinished: {len(pending)} of {part.num_blocks} blocks "
-                    f"are still to be made",
-                    kept="the others are safe",
-                    next=str(self.provenance.get("command") or "rerun what made it"),
-                )
+            part.require_finished()
 
     @property
     def digest(self) -> str:
@@ -82,7 +76,7 @@ class Store:
 
     def _sign(self, record: bytes) -> None:
         fd, place = self._opened.fd, self._opened.layout.offsets["writer"]
-        if os.pread(fd, schema.WRITER_SIZE, place) != record:
+        if read_at(fd, self.path, schema.WRITER_SIZE, place) != record:
             durable.pwrite_all(fd, self.path, record, place)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,190 @@
+"""Images inside .zip and .tar files, read in place: nothing is ever extracted.
+
+An archive is refused as a whole when it could make us read or write elsewhere, or too
+much: paths that leave it, a name twice, links and devices, members that overlap or lie
+outside the file, encryption, methods other than stored and deflate, or more than a
+thousandfold compression. A member whose bytes are merely damaged is one bad image.
+"""
+
+import os
+import re
+import zlib
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdm_cli.data.images import BadImageError
+from cdm_cli.data.listing import (
+    DATASET_JSON,
+    MAX_FILE_BYTES,
+    MAX_TABLE_BYTES,
+    disk_error,
+    is_image_name,
+    is_junk,
+    listing_digest,
+)
+from cdm_cli.data.skips import Skips, printable
+from cdm_cli.errors import BadInputError, UnsafeInputError
+
+MAX_RATIO = 1000  # deflate itself ends at 1032
+KEPT = "nothing of it was used"
+LOCAL_HEADER = 30  # bytes of a zip's local header before name and extra field
+
+PLAIN, STORED, DEFLATED = range(3)
+
+
+class Span(NamedTuple):
+    """Where a member lies: bytes [start, end) hold it and, in a zip, its local header."""
+
+    start: int
+    end: int
+    stored: int
+    size: int
+    crc: int
+    how: int
+
+
+class Member(NamedTuple):
+    """One file of an archive."""
+
+    name: str
+    span: Span
+
+
+class ArchiveSource:
+    """The images of an archive whose members are known by their place in the file."""
+
+    labels: NDArray[np.int64] | None = None
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        names: list[str],
+        spans: NDArray[np.int64],
+        dataset_json: bytes | None = None,
+    ) -> None:
+        self.name, self.path, self.names, self.spans = name, path, names, spans
+        self.dataset_json = dataset_json
+
+    def take(self, rows: Sequence[int]) -> "ArchiveSource":
+        """Return a source of these images, in this order."""
+        names = [self.names[i] for i in rows]
+        return ArchiveSource(self.name, self.path, names, self.spans[list(rows)])
+
+    def read(self, i: int) -> bytes:
+        """Return the bytes of image i. Raises BadImageError, UnsafeInputError, DiskError."""
+        member = Member(self.names[i], Span(*self.spans[i].tolist()))
+        return read_member(self.path, member)
+
+    def digest(self) -> str:
+        """Return the sha256 over names, sizes and, in a zip, checksums."""
+        return listing_digest(self.names, self.spans[:, 3], self.spans[:, 4])
+
+
+def archive_source(name: str, path: Path, members: Iterable[Member], skips: Skips) -> ArchiveSource:
+    """Choose the images among the members, sorted by name."""
+    dataset_json = None
+    chosen: list[Member] = []
+    for member in sorted(members):
+        if any(is_junk(part) for part in member.name.split("/")):
+            continue
+        if member.name == DATASET_JSON:
+            dataset_json = read_member(path, member, MAX_TABLE_BYTES)
+        elif is_image_name(member.name, skips):
+            chosen.append(member)
+    spans = np.array([member.span for member in chosen], np.int64).reshape(-1, len(Span._fields))
+    return ArchiveSource(name, path, [member.name for member in chosen], spans, dataset_json)
+
+
+def read_member(path: Path, member: Member, limit: int = MAX_FILE_BYTES) -> bytes:
+    """Read one member. Raises BadImageError where its bytes are not what the list says."""
+    span = member.span
+    if span.size > limit:
+        raise BadImageError(f"a file of more than {limit >> 20} MiB")
+    with opened(path) as file:
+        if span.how == PLAIN:
+            return pread(path, file, span.start, span.stored)
+        data = pread(path, file, data_offset(path, file, member), span.stored)
+    if span.how == DEFLATED:
+        data = _inflate(data, span.size)
+    if len(data) != span.size or zlib.crc32(data) != span.crc:
+        raise BadImageError("its checksum in the zip is wrong")
+    return data
+
+
+def data_offset(path: Path, file: int, member: Member) -> int:
+    """Return where a zip member's data begin, which its local header must agree on."""
+    span = member.span
+    head = pread(path, file, span.start, LOCAL_HEADER)
+    flags, method, name_length, extra_length = (
+        int.from_bytes(head[at : at + 2], "little") for at in (6, 8, 26, 28)
+    )
+    if head[:4] != b"PK\x03\x04" or method != (8 if span.how == DEFLATED else 0):
+        raise BadImageError("its two headers in the zip differ")
+    offset = span.start + LOCAL_HEADER + name_length + extra_length
+    if flags & 0x41 or offset + span.stored > span.end:
+        raise unsafe(path, member.name, "overlaps another member or is encrypted")
+    return offset
+
+
+def _inflate(data: bytes, size: int) -> bytes:
+    inflater = zlib.decompressobj(-15)
+    try:
+        plain = inflater.decompress(data, size + 1)
+    except zlib.error as error:
+        raise BadImageError("its deflated bytes are damaged") from error
+    return plain if inflater.eof else b""
+
+
+@contextmanager
+def opened(path: Path) -> Generator[int]:
+    """Open a regular file for pread, and close it. Raises DiskError."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            yield file
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def pread(path: Path, file: int, offset: int, length: int) -> bytes:
+    """Read exactly so many bytes. Raises BadInputError where the file ends before."""
+    data = os.pread(file, length, offset)
+    while len(data) < length:
+        part = os.pread(file, length - len(data), offset + len(data))
+        if not part:
+            raise BadInputError(f"{path} is cut: it ends inside a member", kept=KEPT)
+        data += part
+    return data
+
+
+def safe_name(path: Path, name: str) -> str:
+    """Return a member's name without "." parts. Raises UnsafeInputError if it leaves."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or "\0" in name or re.match("[A-Za-z]:", name):
+        raise unsafe(path, name, "points outside the archive")
+    return "/".join(parts)
+
+
+def add_once(path: Path, members: dict[str, Member], member: Member) -> None:
+    """Add a member whose name must be new."""
+    if member.name in members:
+        raise unsafe(path, member.name, "appears twice")
+    members[member.name] = member
+
+
+def ratio_limit(stored: int) -> int:
+    """Return the most bytes that so many stored ones may become."""
+    return MAX_RATIO * stored + 4096
+
+
+def unsafe(path: Path, name: str, fault: str) -> UnsafeInputError:
+    """Refuse the archive, naming the member."""
+    return UnsafeInputError(f"{path} is refused: its member '{printable(name)}' {fault}", kept=KEPT)

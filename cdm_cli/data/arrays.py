@@ -1,0 +1,174 @@
+"""Images in an ADM .npz: arr_0 uint8 [N, H, W, C] or [N, H, W], and arr_1 labels [N] if any.
+
+The arrays are read in place, row by row; a compressed arr_0 is unpacked next to the
+output first. No pickle is ever read: only the two dtypes that count are accepted.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from cdm_cli.data.archives import (
+    DEFLATED,
+    KEPT,
+    Member,
+    data_offset,
+    opened,
+    pread,
+    read_member,
+)
+from cdm_cli.data.images import MAX_PIXELS, U8, BadImageError
+from cdm_cli.data.listing import listing_digest
+from cdm_cli.data.spool import spooled
+from cdm_cli.errors import BadInputError
+
+IMAGES, LABELS = "arr_0.npy", "arr_1.npy"
+MAX_LABEL_BYTES = 2**27
+_HEAD = 2**14
+_STEP = 2**20
+
+
+class ArraySource:
+    """The rows of one array of uint8 images, at their place in a file."""
+
+    dataset_json: bytes | None = None
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        offset: int,
+        shape: tuple[int, int, int],
+        rows: NDArray[np.int64],
+        labels: NDArray[np.int64] | None,
+        crc: int,
+    ) -> None:
+        self.name, self.path, self.offset, self.shape = name, path, offset, shape
+        self.rows, self.labels, self.crc = rows, labels, crc
+        self.names = [f"arr_0[{row}]" for row in rows.tolist()]
+
+    def take(self, rows: Sequence[int]) -> "ArraySource":
+        """Return a source of these images, in this order."""
+        keep = np.asarray(rows, np.int64)
+        labels = None if self.labels is None else self.labels[keep]
+        place = (self.name, self.path, self.offset, self.shape)
+        return ArraySource(*place, self.rows[keep], labels, self.crc)
+
+    def read(self, i: int) -> U8:
+        """Return the pixels [H, W, C] of image i. Raises BadInputError, DiskError."""
+        size = int(np.prod(self.shape))
+        with opened(self.path) as file:
+            data = pread(self.path, file, self.offset + int(self.rows[i]) * size, size)
+        return np.frombuffer(data, np.uint8).reshape(self.shape)
+
+    def digest(self) -> str:
+        """Return the sha256 over shape, rows, labels and the array's checksum."""
+        labels = self.rows * 0 if self.labels is None else self.labels
+        return listing_digest([], np.array([*self.shape, self.crc]), self.rows, labels)
+
+
+def npz_source(name: str, path: Path, members: Sequence[Member], spool: Path) -> ArraySource:
+    """Open the arrays of an .npz. Raises BadInputError, UnsafeInputError, DiskError."""
+    table = {member.name: member for member in members}
+    if IMAGES not in table:
+        found = ", ".join(sorted(table)[:5]).replace(".npy", "") or "nothing"
+        raise BadInputError(f"{path} holds {found}; images are expected in arr_0", kept=KEPT)
+    member = table[IMAGES]
+    try:
+        where, offset = _in_place(path, member, spool)
+        with opened(where) as file:
+            head = os.pread(file, min(_HEAD, member.span.size), offset)
+        shape, dtype, length = _npy_header(head)
+        if dtype != np.uint8:
+            raise BadImageError(f"arr_0 is {dtype}, not uint8")
+        N, *one = _image_shape(shape, member.span.size - length)
+        labels = _labels(path, table[LABELS], N) if LABELS in table else None
+    except BadImageError as error:
+        raise BadInputError(f"{path} cannot be used: {error}", kept=KEPT) from error
+    H, W, C = one
+    rows = np.arange(N)
+    return ArraySource(name, where, offset + length, (H, W, C), rows, labels, member.span.crc)
+
+
+def _in_place(path: Path, member: Member, spool: Path) -> tuple[Path, int]:
+    """Return a file and offset where a member lies uncompressed, its checksum compared."""
+    span = member.span
+    with opened(path) as file:
+        where, offset = path, data_offset(path, file, member)
+        if span.how == DEFLATED:
+            where, offset = spooled(_inflated(path, file, offset, span.stored), spool), 0
+    with opened(where) as file:
+        long_enough = os.fstat(file).st_size >= offset + span.size
+        if not long_enough or _crc(_parts(where, file, offset, span.size)) != span.crc:
+            raise BadImageError("the checksum of arr_0 is wrong")
+    return where, offset
+
+
+def _parts(path: Path, file: int, offset: int, length: int) -> Iterator[bytes]:
+    for at in range(0, length, _STEP):
+        yield pread(path, file, offset + at, min(_STEP, length - at))
+
+
+def _inflated(path: Path, file: int, offset: int, stored: int) -> Iterator[bytes]:
+    """Yield what a deflated member holds: at most 1032 times its bytes, so never without end."""
+    inflater = zlib.decompressobj(-15)
+    try:
+        for part in _parts(path, file, offset, stored):
+            while part:
+                yield inflater.decompress(part, _STEP)
+                part = inflater.unconsumed_tail
+        yield inflater.flush()
+    except zlib.error as error:
+        raise BadImageError("the deflated bytes of arr_0 are damaged") from error
+
+
+def _crc(parts: Iterator[bytes]) -> int:
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return crc
+
+
+def _npy_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Return shape, dtype and the header's own length. Raises BadImageError."""
+    stream = BytesIO(data)
+    try:
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[
+            npy.read_magic(stream)
+        ]
+        shape, turned, dtype = read(stream)
+    except Exception as error:  # the parser meets any bytes: Value, Key, Syntax, Unicode, ...
+        raise BadImageError("an array without a readable header") from error
+    if turned:
+        raise BadImageError("an array in Fortran order")
+    return shape, dtype, stream.tell()
+
+
+def _image_shape(shape: tuple[int, ...], size: int) -> tuple[int, int, int, int]:
+    """Return N, H, W, C of arr_0. Raises BadImageError."""
+    N, H, W, C = shape if len(shape) == 4 else (*shape, 1) if len(shape) == 3 else (0, 0, 0, 0)
+    if not (1 <= C <= 4 and H >= 1 and W >= 1 and H * W <= MAX_PIXELS):
+        raise BadImageError(f"arr_0 has the shape {shape}, not [N, H, W, C] with C from 1 to 4")
+    if N * H * W * C != size:
+        raise BadImageError(f"arr_0 holds {size} bytes, not the {N * H * W * C} of {shape}")
+    return N, H, W, C
+
+
+def _labels(path: Path, member: Member, N: int) -> NDArray[np.int64]:
+    """Read arr_1. Raises BadImageError naming the first label that cannot be one."""
+    data = read_member(path, member, MAX_LABEL_BYTES)
+    shape, dtype, length = _npy_header(data)
+    if dtype.kind not in "iu" or shape != (N,) or len(data) != length + N * dtype.itemsize:
+        raise BadImageError(f"arr_1 is {dtype} {list(shape)}, not {N} whole numbers")
+    y = np.frombuffer(data, dtype, offset=length).astype(np.int64)
+    if (y < 0).any():
+        i = int(np.argmax(y < 0))
+        raise BadImageError(f"arr_1[{i}] is {y[i]}, not a class from 0 up")
+    return y

@@ -1,0 +1,132 @@
+"""The blocks of one part of a store, as bytes: where they are, their digests, what is done.
+
+Block b holds the rows b * block_size up to (b + 1) * block_size of every member.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdm_cli.data import durable, schema
+from cdm_cli.data.guard import Opened
+from cdm_cli.data.hdf5 import Dataset
+from cdm_cli.data.reading import read_into
+
+PIECE = 2**22
+Array = NDArray[Any]
+Block = dict[str, Array]  # keys "images/32", "labels", "ids", "z/501"
+
+
+class Blocks:
+    """Reads and writes blocks of the part "", "train" or "val"; believes none of them."""
+
+    def __init__(self, opened: Opened, name: schema.PartName) -> None:
+        self._opened = opened
+        self.name = name
+        self.spec = opened.contents.parts[name]
+        self.members: dict[str, Dataset] = schema.block_members(self.spec)
+        self.num = self.spec.num
+        self.block_size = opened.contents.block_size
+        self.num_blocks = schema.num_blocks(self.num, self.block_size)
+        self._tables = schema.block_tables(self.num_blocks)
+
+    def block_range(self, b: int) -> range:
+        """Return the rows of block b; the last block may be short."""
+        if not 0 <= b < self.num_blocks:
+            raise IndexError(f"block {b} of {self.num_blocks}")
+        return range(b * self.block_size, min(self.num, (b + 1) * self.block_size))
+
+    def done(self, b: int) -> bool:
+        """Tell whether block b was written completely."""
+        return self._read("done", range(b, b + 1)) == b"\1"
+
+    def pending(self) -> list[int]:
+        """Return the blocks that are still to be written."""
+        flags = self._read("done", range(self.num_blocks))
+        return [b for b, flag in enumerate(flags) if flag != 1]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every block was written."""
+        return not self.pending()
+
+    def digests(self) -> bytes:
+        """Return the stored digests of all blocks."""
+        return self._read("digest", range(self.num_blocks))
+
+    def check_block(self, b: int) -> bool:
+        """Tell whether the bytes of block b have the digest that was stored with them."""
+        hashed, rows = self._hash(b), self.block_range(b)
+        piece = memoryview(bytearray(PIECE))
+        for name in self.members:
+            stop = self._place(name, rows.stop)
+            for place in range(self._place(name, rows.start), stop, PIECE):
+                view = piece[: stop - place]
+                read_into(self._opened.fd, self._opened.path, view, place)
+                hashed.update(view)
+        return hashed.digest() == self.block_digest(b)
+
+    def block_digest(self, b: int) -> bytes:
+        """Return the stored SHA-256 of block b."""
+        return self._read("digest", range(b, b + 1))
+
+    def digest_of(self, b: int, block: Mapping[str, Array]) -> bytes:
+        """Return the SHA-256 that block b has if it holds these arrays."""
+        hashed = self._hash(b)
+        for name in self.members:
+            hashed.update(_bytes(block[name]))
+        return hashed.digest()
+
+    def read_block(self, b: int) -> Block:
+        """Read block b, unchecked."""
+        rows, block = self.block_range(b), Block()
+        for name, member in self.members.items():
+            array = np.empty((len(rows), *member.shape[1:]), f"<{member.dtype}")
+            place = self._place(name, rows.start)
+            read_into(self._opened.fd, self._opened.path, _bytes(array), place)
+            block[name] = array
+        return block
+
+    def put_block(self, b: int, block: Mapping[str, Array]) -> None:
+        """Write block b: its bytes and their digest, synced, then its done flag, synced."""
+        rows = self.block_range(b)
+        for name, member in self.members.items():
+            array = np.ascontiguousarray(block[name], f"<{member.dtype}")
+            self._write(name, rows.start, _bytes(array))
+        self._write("digest", b, self.digest_of(b, block))
+        self._sync()
+        self._write("done", b, b"\1")
+        self._sync()
+
+    def forget_block(self, b: int) -> None:
+        """Clear the done flag of block b, so that it is written again."""
+        self._write("done", b, b"\0")
+        self._sync()
+
+    def _hash(self, b: int) -> "hashlib._Hash":  # pyright: ignore[reportPrivateUsage]
+        """Begin a digest; equal bytes at different places have different ones."""
+        return hashlib.sha256(f"{self.name}/{b}/{len(self.block_range(b))}\n".encode())
+
+    def _place(self, name: str, row: int) -> int:
+        dataset = self._tables.get(name) or self.members[name]
+        start = self._opened.layout.offsets[schema.at(self.name, name)]
+        return start + row * dataset.row_bytes
+
+    def _read(self, name: str, rows: range) -> bytes:
+        place = self._place(name, rows.start)
+        data = bytearray(self._place(name, rows.stop) - place)
+        read_into(self._opened.fd, self._opened.path, memoryview(data), place)
+        return bytes(data)
+
+    def _write(self, name: str, row: int, data: durable.Bytes) -> None:
+        durable.pwrite_all(self._opened.fd, self._opened.path, data, self._place(name, row))
+
+    def _sync(self) -> None:
+        durable.sync(self._opened.fd, self._opened.path)
+
+
+def _bytes(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

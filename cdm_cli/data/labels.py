@@ -1,0 +1,153 @@
+"""Which class an image has: its first folder, a table (csv or dataset.json), or an array.
+
+- Folders: class = first folder level. A single folder that holds no images of its own
+  is a wrapper and is looked through. Images without any folder are one class, "all".
+- csv: `file,label` or `file,class`, or all three; with or without a header line. Whole
+  numbers are class ids, anything else is a class name.
+- dataset.json as NVlabs writes it: {"labels": [["path", k], ...]} or {"labels": {path: k}}.
+  It is used without being asked for if it lies at the source's root.
+
+Class ids follow the sorted names; names that are all whole numbers are sorted as numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdm_cli.data.listing import DATASET_JSON
+from cdm_cli.data.skips import Skips, printable
+from cdm_cli.data.sources import Source
+from cdm_cli.data.tables import MAX_CLASSES, Table, read_json, read_table
+from cdm_cli.errors import BadInputError, MismatchError
+
+NO_FOLDER = "beside the class folders"
+NO_LABEL = "not in the label table"
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A source of labelled images. classes None: the labels are bare numbers.
+
+    how: where the labels came from, for the reader of a summary.
+    """
+
+    source: Source
+    y: NDArray[np.int64]
+    classes: tuple[str, ...] | None
+    how: str
+
+
+def labelled(source: Source, table: Path | None, skips: Skips) -> Labelled:
+    """Find the class of every image; those without one go to skips.
+
+    Raises BadInputError (a broken table, no images), MismatchError (a table of other files).
+    """
+    if table is not None:
+        return _by_table(source, read_table(table), table.name, skips)
+    if source.labels is not None:
+        return Labelled(source, source.labels, None, "arr_1")
+    if source.dataset_json is not None:
+        found = read_json(source.dataset_json, f"{DATASET_JSON} in {source.name}")
+        if found is not None:
+            return _by_table(source, found, DATASET_JSON, skips)
+    return _by_folder(source, skips)
+
+
+def class_names(train: Labelled) -> tuple[str, ...]:
+    """Return the names of all classes: those of train, or its numbers written out."""
+    if train.classes is not None:
+        return train.classes
+    return tuple(str(k) for k in range(int(train.y.max(initial=-1)) + 1))
+
+
+def labels_among(classes: Sequence[str], val: Labelled) -> NDArray[np.int64]:
+    """Return val's labels as ids of train's classes. Raises MismatchError."""
+    numbered = all(name.isascii() and name.isdigit() for name in classes)
+    if val.classes is None and not numbered:
+        top = int(val.y.max(initial=0))
+        if top >= len(classes):
+            raise _foreign(val, f"label {top}", len(classes))
+        return val.y
+    ids = {name: k for k, name in enumerate(classes)}
+    names = class_names(val)  # bare numbers are names, where train's names are numbers
+    used = [names[k] for k in np.unique(val.y).tolist()]
+    unknown = [repr(name) for name in used if name not in ids]
+    if unknown:
+        raise _foreign(val, "class " + ", ".join(unknown[:3]), len(classes))
+    return np.array([ids.get(name, -1) for name in names], np.int64)[val.y]
+
+
+def _foreign(val: Labelled, what: str, num_classes: int) -> MismatchError:
+    return MismatchError(
+        f"{val.source.name} has {what}, which is not among the {num_classes} classes of train",
+        kept="nothing was written",
+        next="give both the same class folders, or tables with --labels and --val-labels",
+    )
+
+
+def _by_table(source: Source, table: Table, name: str, skips: Skips) -> Labelled:
+    keep: list[int] = []
+    for i, file in enumerate(source.names):
+        if file in table.values:
+            keep.append(i)
+        else:
+            skips.add(NO_LABEL, file)
+    if not keep:
+        told = printable(next(iter(table.values)))
+        has = printable(source.names[0]) if source.names else "no image"
+        raise MismatchError(
+            f"{name} labels {told!r} and others, {source.name} holds {has!r}: none fits"
+        )
+    taken = source.take(keep)
+    values = [table.values[file] for file in taken.names]
+    missing = len(table.values) - len(keep)
+    how = f"{name}, {missing} of its files not found" if missing else name
+    if isinstance(values[0], str):
+        return _named(taken, [str(value) for value in values], how)
+    return Labelled(taken, np.array(values, np.int64), table.names, how)
+
+
+def _by_folder(source: Source, skips: Skips) -> Labelled:
+    folders = [tuple(name.split("/")[:-1]) for name in source.names]
+    depth = 0
+    while _is_wrapper(folders, depth):
+        depth += 1
+    if not any(folders):
+        return _named(source, [ALL] * len(folders), "no folders: one class")
+    keep: list[int] = []
+    for i, parts in enumerate(folders):
+        if len(parts) > depth:
+            keep.append(i)
+        else:
+            skips.add(NO_FOLDER, source.names[i])
+    inside = "/".join(folders[keep[0]][:depth])
+    how = f"class folders inside {printable(inside)!r}" if inside else "class folders"
+    return _named(source.take(keep), [folders[i][depth] for i in keep], how)
+
+
+def _is_wrapper(folders: Sequence[tuple[str, ...]], depth: int) -> bool:
+    """Tell whether all images lie deeper than one single folder of this depth."""
+    if not folders or min(map(len, folders)) < depth + 2:
+        return False
+    return len({parts[depth] for parts in folders}) == 1
+
+
+def _named(source: Source, names: Sequence[str], how: str) -> Labelled:
+    written = {name: _text(name) for name in set(names)}
+    classes = sorted(set(written.values()))
+    if len(classes) > MAX_CLASSES:
+        raise BadInputError(f"{source.name} has {len(classes)} classes; {MAX_CLASSES} are possible")
+    if all(name.isascii() and name.isdigit() for name in classes):
+        classes.sort(key=lambda name: (int(name), name))
+    ids: Mapping[str, int] = {name: k for k, name in enumerate(classes)}
+    y = np.array([ids[written[name]] for name in names], np.int64)
+    return Labelled(source, y, tuple(classes), how)
+
+
+def _text(name: str) -> str:
+    """Write a name in plain Unicode; bytes that were not UTF-8 become escapes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,70 @@
+"""Reading bytes of files that may come from strangers, or fail."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from cdm_cli.errors import BadInputError, CdmError, DiskError, MissingError, UnsafeInputError
+
+
+def open_regular(path: Path, *, writable: bool = False) -> int:
+    """Open a regular file, without waiting for a pipe or touching a device.
+
+    A link that leads to a regular file is followed: whoever typed the path may have made it.
+    Raises MissingError, UnsafeInputError for what is no regular file, DiskError or
+    BadInputError where the system refuses to open it.
+    """
+    flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _irregular(path)
+        fd = os.open(path, flags)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingError(f"{path} does not exist", next="check the path") from None
+    except ValueError:
+        raise MissingError(f"{path} cannot be the name of a file", next="check it") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _irregular(path) from None
+        kind = DiskError if writable or error.errno == errno.EIO else BadInputError
+        raise kind(f"{path} cannot be opened: {error.strerror}", next="see to it") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _irregular(path)
+    return fd
+
+
+def _irregular(path: Path) -> CdmError:
+    return UnsafeInputError(
+        f"{path} is not a regular file", kept="it was not opened", next="give the path of a file"
+    )
+
+
+def read_at(fd: int, path: Path, size: int, offset: int) -> bytes:
+    """Read up to size bytes, fewer only at the end of the file. Raises DiskError."""
+    try:
+        return os.pread(fd, size, offset)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_into(fd: int, path: Path, view: memoryview, offset: int) -> None:
+    """Fill view. Raises DiskError, or BadInputError where the file ends before."""
+    while len(view):
+        try:
+            count = os.preadv(fd, [view[: 2**30]], offset)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if count == 0:
+            raise shortened(path)
+        view, offset = view[count:], offset + count
+
+
+def _unreadable(path: Path, error: OSError) -> CdmError:
+    return DiskError(f"{path} cannot be read: {error.strerror}", next="see to the disk, then rerun")
+
+
+def shortened(path: Path) -> CdmError:
+    """Return the error for a file that was cut while it was read."""
+    return BadInputError(f"{path} became shorter while it was read", next="restore it, then rerun")

@@ -1,0 +1,40 @@
+"""What was left out and why: a count and the first names for every reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+EXAMPLES = 5
+
+
+@dataclass
+class Skips:
+    """Grows while a source is listed and read; strict readers raise instead of adding."""
+
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    examples: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+    def add(self, reason: str, name: str) -> None:
+        """Count one thing left out."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        first = self.examples.setdefault(reason, [])
+        if len(first) < EXAMPLES:
+            first.append(printable(name))
+
+    @property
+    def total(self) -> int:
+        """How many things were left out."""
+        return sum(self.counts.values())
+
+    def as_json(self) -> Mapping[str, object]:
+        """Reason -> {"count", "first"}, the most frequent reason first."""
+        ordered = sorted(self.counts, key=lambda reason: (-self.counts[reason], reason))
+        return {
+            reason: {"count": self.counts[reason], "first": self.examples[reason]}
+            for reason in ordered
+        }
+
+
+def printable(name: str) -> str:
+    """Escape what is not text: control characters, and bytes that were not UTF-8."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -1,0 +1,115 @@
+"""Where images come from: a folder, a .zip, a .tar(.gz) or an ADM .npz, behind one protocol.
+
+A source lists names first and reads each image when asked, in any process. What a source
+is, its first bytes say, not its name. Nothing outside a source is ever read.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdm_cli.data.archives import archive_source
+from cdm_cli.data.arrays import IMAGES, npz_source
+from cdm_cli.data.folders import open_folder
+from cdm_cli.data.images import U8, BadImageError
+from cdm_cli.data.listing import DATASET_JSON
+from cdm_cli.data.skips import Skips
+from cdm_cli.data.spool import spooled
+from cdm_cli.data.tars import gunzipped, tar_members
+from cdm_cli.data.zips import zip_members
+from cdm_cli.errors import BadInputError, MissingError
+
+
+class Source(Protocol):
+    """Images by position; safe to send to another process.
+
+    name: of the source itself, without its folder. names: of the images, "/" between
+    folders. labels: numbers that came with the images. dataset_json: NVlabs's label
+    table, if the source holds one at its root.
+    """
+
+    name: str
+    names: list[str]
+    labels: NDArray[np.int64] | None
+    dataset_json: bytes | None
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """Return a source of these images, in this order."""
+        ...
+
+    def read(self, i: int) -> bytes | U8:
+        """Return the file of image i, or its pixels [H, W, C].
+
+        Raises BadImageError where this one image cannot be used.
+        """
+        ...
+
+    def digest(self) -> str:
+        """Return the sha256 of the listing: names, sizes, and checksums where known."""
+        ...
+
+
+def open_source(path: Path, skips: Skips, spool: Path) -> Source:
+    """List a source. What is passed over goes to skips; spool takes what must be unpacked.
+
+    Raises MissingError, BadInputError, UnsafeInputError, DiskError.
+    """
+    try:
+        return _open(path, skips, spool)
+    except BadImageError as error:  # only the label table is read while listing
+        raise BadInputError(f"{DATASET_JSON} in {path} cannot be used: {error}") from error
+
+
+def _open(path: Path, skips: Skips, spool: Path) -> Source:
+    kind, name = _kind_of(path), path.absolute().name
+    if kind == "folder":
+        return open_folder(path, skips)
+    if kind == "gzip":
+        return archive_source(
+            name, where := spooled(gunzipped(path), spool), tar_members(where), skips
+        )
+    if kind == "tar":
+        return archive_source(name, path, tar_members(path), skips)
+    members = zip_members(path)
+    if any(member.name == IMAGES for member in members) or path.suffix == ".npz":
+        return npz_source(name, path, members, spool)
+    return archive_source(name, path, members, skips)
+
+
+def _kind_of(path: Path) -> str:
+    """Return "folder", "zip", "gzip" or "tar". Raises MissingError, BadInputError."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise MissingError(f"{path} does not exist", next="check the path of SRC") from None
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        return "folder"
+    if not stat.S_ISREG(mode):
+        raise BadInputError(f"{path} is neither a folder nor a regular file")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
+    return _kind_of_bytes(path, head)
+
+
+def _kind_of_bytes(path: Path, head: bytes) -> str:
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if head[257:262] == b"ustar":
+        return "tar"
+    looks = f"begins with {head[:12]!r}" if head else "is empty"
+    raise BadInputError(
+        f"{path} is no image folder, .zip, .tar, .tar.gz or .npz: it {looks}",
+        next="cdm prepare FOLDER, or one of these archives",
+    )

@@ -1,0 +1,23 @@
+"""Unpacking to a file next to the output, where images must be readable in any order."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from cdm_cli.errors import DiskError
+
+
+def spooled(parts: Iterable[bytes], spool: Path) -> Path:
+    """Write parts to a file of this command's own, and return it. Raises DiskError.
+
+    Nothing is synced: a command that was interrupted unpacks again.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(spool, flags, 0o600), "wb") as file:
+            for part in parts:
+                file.write(part)
+    except OSError as error:
+        text = f"{spool} cannot be written: {error.strerror}"
+        raise DiskError(text, next="free space, or unpack the source yourself") from error
+    return spool
