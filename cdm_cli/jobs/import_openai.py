@@ -1,0 +1,140 @@
+"""`cdm import`: weights that others trained become a stage of ours.
+
+The flags of the models that openai published are known by the name of their file; any other
+checkpoint comes with the flags it was trained with. What no tensor shows and no flag says is
+taken from the defaults of the two packages, and told.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
+from cdm_cli.cascade.files import read_bytes
+from cdm_cli.cascade.foreign import read_file, read_tensors
+from cdm_cli.cascade.openai import stage_config
+from cdm_cli.cascade.openai_flags import PUBLISHED, Flags, origin_of, parse_flags
+from cdm_cli.cascade.openai_names import converted
+from cdm_cli.config import DataInfo, Plan, StageConfig, StageFile, TrainingConfig
+from cdm_cli.data import durable
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import BadInputError, MismatchError, WouldOverwriteError
+from cdm_cli.names import Origin
+from cdm_cli.options import ImportCheckpointOptions, Report
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+NAMES_LIMIT = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import made."""
+
+    stage: Path
+    kind: str
+    resolution: int
+    low_resolution: int | None
+    num_classes: int
+    parameters: int
+    sha256: str
+
+
+def run(options: ImportCheckpointOptions, report: Report) -> Imported:
+    """Convert a checkpoint into a stage directory that `sample` and `upsample` use."""
+    source, out = options.checkpoint, options.out
+    if out.exists():
+        raise WouldOverwriteError(
+            f"{out} exists", kept="it is untouched", next="choose another -o runs/NAME"
+        )
+    flags, origin = _flags(options, report)
+    data = read_file(source)
+    tensors = read_tensors(data, source, from_pickle=options.from_pickle)
+    config = stage_config(tensors, flags, origin, str(source))
+    for line in _assumed(flags, config):
+        report.say(f"{source.name}: {line}")
+    weights = converted(tensors, config, str(source))
+    sha256 = hashlib.sha256(data).hexdigest()
+    stage = StageFile(
+        cdm_version=__version__,
+        plan=Plan(
+            preset="imported",
+            source=f"{origin or 'openai'} checkpoint {source.name}, SHA-256 {sha256}",
+            stage=config,
+            training=TrainingConfig(),
+        ),
+        data=DataInfo(
+            name=source.name,
+            digest="",
+            classes=_classes(options.classes, config.model.num_classes),
+            num_train=0,
+            num_val=0,
+        ),
+    )
+    partial = out.with_name(f".{out.name}.partial")
+    durable.remove_tree(partial)
+    durable.make_directory(partial)
+    save_ema(partial, weights, step=0)
+    write_stage_file(partial, stage)
+    durable.rename(partial, out)
+    return Imported(
+        stage=out,
+        kind=config.kind,
+        resolution=config.model.resolution,
+        low_resolution=config.conditioning.resolution if config.conditioning else None,
+        num_classes=config.model.num_classes,
+        parameters=sum(tensor.numel() for tensor in weights.values()),
+        sha256=sha256,
+    )
+
+
+def _flags(options: ImportCheckpointOptions, report: Report) -> tuple[Flags, Origin | None]:
+    """Return the flags given, or those published for a file of this name."""
+    name = options.checkpoint.name
+    if options.flags or name not in PUBLISHED:
+        flags, said = parse_flags(options.flags)
+        return flags, origin_of(said, options.origin)
+    origin, text = PUBLISHED[name]
+    report.say(f"{name}: taken for the model that {origin} published: {text}")
+    return parse_flags([text])[0], options.origin or origin
+
+
+def _assumed(flags: Flags, config: StageConfig) -> list[str]:
+    """Tell what neither a flag nor a tensor says."""
+    values = {
+        "num_heads": config.model.num_heads if config.model.head_channels is None else None,
+        "diffusion_steps": config.schedule.T,
+        "noise_schedule": config.schedule.kind,
+        "rescale_timesteps": config.rescale_time if config.schedule.T != 1000 else None,
+    }
+    silent = [
+        f"{k} = {v}" for k, v in values.items() if v is not None and getattr(flags, k) is None
+    ]
+    return [f"by default of its package, {', '.join(silent)}"] if silent else []
+
+
+def _classes(path: Path | None, num: int) -> tuple[str, ...]:
+    """Return the class names: given ones, else "0", "1", …; one for an unconditional model."""
+    if path is None or num == 0:
+        return tuple(str(k) for k in range(num)) or ("all",)
+    names = _read_names(path)
+    if len(names) != num:
+        raise MismatchError(
+            f"--classes {path} has {len(names)} names, the checkpoint has {num} classes",
+            kept="nothing was written",
+            next="one name per line, in the order of training",
+        )
+    return names
+
+
+def _read_names(path: Path) -> tuple[str, ...]:
+    with path.open("rb") as file:
+        is_store = file.read(len(HDF5)) == HDF5
+    if is_store:
+        with open_store(path) as store:
+            return tuple(store.classes)
+    try:
+        lines = read_bytes(path, NAMES_LIMIT).decode().splitlines()
+    except UnicodeDecodeError:
+        raise BadInputError(f"--classes {path} is neither a store nor UTF-8 text") from None
+    return tuple(line.strip() for line in lines if line.strip())
