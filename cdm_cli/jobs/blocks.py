@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from cdm_cli.data.store import Part
 
+from cdm_cli.data.store import Part
 from cdm_cli.errors import UsageError
 
 SMALLEST, LARGEST = 64, 1024

@@ -3,20 +3,22 @@
 Sampling and writing overlap: a block is hashed and written while the next one is sampled.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from cdm_cli.data.store import Part
 from torch import Tensor
 
 from cdm_cli.cascade.generate import Chain, Samples, Steps, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import channels_last, to_uint8
+from cdm_cli.data.store import Part
 from cdm_cli.errors import MemoryFloorError, StoppedError
 from cdm_cli.jobs.blocks import BlockWriter
 from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.together import wait_for_others
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report
 
@@ -108,10 +110,13 @@ def fill(
         return f"{done} of {part.num_blocks} blocks are complete"
 
     with Stop() as stop, report.track(what, total, "evaluations") as advance:
-        meter = Meter(advance, stop, num, stopped)
+        meter, longest = Meter(advance, stop, num, stopped), 0.0
         with BlockWriter(part) as writer:
             for block in mine:
+                start = time.monotonic()
                 writer.put(block, _made(engine, inputs(part.block_range(block)), meter))
+                longest = max(longest, time.monotonic() - start)
+        wait_for_others(part, world, longest, lambda: stop.asked)
     return num
 
 

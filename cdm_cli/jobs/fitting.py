@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdm_cli.data.store import Part, Store
-
 from cdm_cli.cascade.checkpoint import find_stage, list_stages, read_stage_file
 from cdm_cli.config import ConditioningConfig, StageConfig
+from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, MissingError, UsageError
 
 

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.data.store import Part, open_store
-
 from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.snapshot import MANIFEST, checkpoints, read_manifest
 from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
 from cdm_cli.cascade.weights import read_metadata
 from cdm_cli.config import StageConfig
+from cdm_cli.data.store import Part, open_store
 from cdm_cli.errors import BadInputError, MissingError
 from cdm_cli.jobs.training_cost import with_classes
 from cdm_cli.names import RUNS

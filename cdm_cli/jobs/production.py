@@ -1,29 +1,27 @@
 """From a plan that headers decide to a finished store: what `sample` and `upsample` share."""
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.schema import PartSpec, StoreSpec
-from cdm_cli.data.store import Store, open_store, resume_or_create
-from cdm_cli.errors import CdmError, StoppedError
-from cdm_cli.jobs import distributed
+from cdm_cli.data.store import open_store
 from cdm_cli.jobs.blocks import block_size
-from cdm_cli.jobs.device import describe, make_deterministic, pick_device
+from cdm_cli.jobs.device import describe
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.engine import Engine, Inputs, fill
 from cdm_cli.jobs.fitting import Header
 from cdm_cli.jobs.provenance import chain_fields, parent, provenance
 from cdm_cli.jobs.stages import Numerics, check_same_numerics, numerics, ready_stage
+from cdm_cli.jobs.together import joined, shared_store
 from cdm_cli.options import Compute, Report, Sampling
 
-T = TypeVar("T")
+__all__ = ["Made", "Ready", "Work", "joined", "made_ready", "produce"]
 
 
 @dataclass(frozen=True)
@@ -66,19 +64,6 @@ class Ready:
 
     stage: Stage
     numerics: Numerics
-
-
-@contextmanager
-def joined(compute: Compute) -> Generator[tuple[World, torch.device]]:
-    """Join the other processes of this job, if there are any, for as long as entered."""
-    alone = distributed.from_environment()
-    device = pick_device(compute.device, alone.local_rank)
-    make_deterministic(device)
-    world = distributed.connect(alone, device)
-    try:
-        yield world, device
-    finally:
-        distributed.leave(world)
 
 
 def made_ready(
@@ -147,9 +132,8 @@ def produce(work: Work, ready: Ready, out: Path, seed: int, world: World, report
     with shared_store(out, spec, world) as store:
         part = store.parts[""]
         there = part.num_blocks - len(part.pending())
-        if there and world.leads:
+        if there:
             report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
-        world.barrier()
         made = fill(part, engine, work.inputs, world, report, what=work.command)
         world.barrier()
     return Made(
@@ -161,32 +145,3 @@ def produce(work: Work, ready: Ready, out: Path, seed: int, world: World, report
         network_evaluations=made * work.chain.evaluations,
         device=describe(ready.stage.device),
     )
-
-
-@contextmanager
-def shared_store(out: Path, spec: StoreSpec, world: World) -> Generator[Store]:
-    """Open the store for every process: the first creates or locks it, the others follow."""
-    store = led(world, lambda: resume_or_create(out, spec))
-    if store is None:
-        store = open_store(out, writable=True, shared=True)
-    with store:
-        yield store
-
-
-def led(world: World, action: Callable[[], T]) -> T | None:
-    """Run an action in the first process only; where it fails, every process stops.
-
-    Returns its result there and None in the others.
-    """
-    result, error = None, None
-    if world.leads:
-        try:
-            result = action()
-        except CdmError as raised:
-            error = raised
-    good = world.agree(error is None)
-    if error is not None:
-        raise error
-    if not good:
-        raise StoppedError("the first process could not go on", next="see its message")
-    return result

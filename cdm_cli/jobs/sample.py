@@ -13,11 +13,13 @@ from cdm_cli.cascade.generate import Samples
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.blocks import rows_of_part
 from cdm_cli.jobs.classes import labels_of, parse_classes, sample_count
+from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.fitting import base_stage
-from cdm_cli.jobs.production import Made, Work, joined, made_ready, produce
+from cdm_cli.jobs.production import Made, Work, made_ready, produce
 from cdm_cli.jobs.provenance import typed
 from cdm_cli.jobs.sampling_cost import cost
 from cdm_cli.jobs.schedule_file import chain_for
+from cdm_cli.jobs.together import joined, started
 from cdm_cli.names import RUNS
 from cdm_cli.options import Report, SampleOptions
 
@@ -30,8 +32,13 @@ def run(options: SampleOptions, report: Report) -> Made:
     Raises UsageError for classes or times that do not exist, MissingError without the stage,
     WouldOverwriteError where out was made by another command, StoppedError, DiskError.
     """
+    return started(run_in, options, options.compute, report)
+
+
+def run_in(options: SampleOptions, report: Report, world: World) -> Made:
+    """Sample as one process of a world."""
     work = planned(options)
-    with joined(options.compute) as (world, device):
+    with joined(options.compute, world) as (world, device):
         ready = made_ready(work, options.out, options.sampling, options.compute, device, report)
         return produce(work, ready, options.out, options.sampling.seed, world, report)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
+from cdm_cli.metrics.order import balanced_choice
 
 Rows = np.ndarray  # int64 [n], places within a part
 
@@ -29,10 +30,10 @@ def part_of(store: Store, split: str | None) -> tuple[str, Part]:
 
 
 def chosen_rows(store: Store, part: Part, num: int | None) -> Rows:
-    """Return which images are taken: the first num samples, or num spread over real images.
+    """Return which images are taken: the first num samples, or num real images of all classes.
 
-    Samples are interleaved by class, so that a prefix is balanced; real images may be sorted.
-    Raises UsageError where there are fewer.
+    Samples are interleaved by class, so that a prefix is balanced; real images may be sorted,
+    and are chosen by a hash of their ids. Raises UsageError where there are fewer.
     """
     if num is None:
         return np.arange(part.num)
@@ -40,8 +41,9 @@ def chosen_rows(store: Store, part: Part, num: int | None) -> Rows:
         raise UsageError(
             f"--num {num}: {store.path} has {part.num} images", next=f"--num {part.num}"
         )
-    rows = np.arange(num)
-    return rows if store.kind == "samples" else rows * part.num // num
+    if store.kind == "samples":
+        return np.arange(num)
+    return balanced_choice(np.asarray(part.ids), np.asarray(part.labels), num)
 
 
 class Source:

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.data.store import Part, Store
-
 from cdm_cli.cascade.checkpoint import read_stage_file
 from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import (
@@ -17,6 +15,7 @@ from cdm_cli.config import (
     validated,
     with_overrides,
 )
+from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.options import TrainOptions
 from cdm_cli.presets import preset

@@ -17,12 +17,14 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.blocks import rows_of_part
+from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.fitting import Header, fitting_stage
-from cdm_cli.jobs.production import Made, Work, joined, made_ready, produce
+from cdm_cli.jobs.production import Made, Work, made_ready, produce
 from cdm_cli.jobs.provenance import store_parent, typed
 from cdm_cli.jobs.sampling_cost import cost
 from cdm_cli.jobs.schedule_file import chain_for
 from cdm_cli.jobs.source import Source, check_states, chosen_rows, part_of
+from cdm_cli.jobs.together import joined, started
 from cdm_cli.names import RUNS, Augment
 from cdm_cli.options import Report, UpsampleOptions
 
@@ -58,11 +60,16 @@ def run(options: UpsampleOptions, report: Report) -> Made:
     """
     if options.out.resolve() == options.lowres.resolve():
         raise UsageError(f"-o {options.out}: is the input", next="-o samples.h5")
+    return started(run_in, options, options.compute, report)
+
+
+def run_in(options: UpsampleOptions, report: Report, world: World) -> Made:
+    """Upsample as one process of a world."""
     with open_store(options.lowres) as store:
         work = planned(options, store)
-        with joined(options.compute) as (world, device):
+        with joined(options.compute, world) as (world, device):
             ready = made_ready(work, options.out, options.sampling, options.compute, device, report)
-            if world.leads and options.model is None:
+            if options.model is None:
                 report.say(f"upsample: with {work.header.directory}")
             return produce(work, ready, options.out, options.sampling.seed, world, report)
 

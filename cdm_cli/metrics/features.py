@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cdm_cli.metrics.arithmetic import full_float32
 from cdm_cli.metrics.inception import InceptionExtractor
 from cdm_cli.metrics.resize import with_channels
 
@@ -63,7 +64,7 @@ class ClassifierExtractor:
         if x.shape[2:] != (self.resolution, self.resolution):
             size = (self.resolution, self.resolution)
             x = functional.interpolate(x, size=size, mode="bilinear", antialias=True)
-        with torch.no_grad():
+        with full_float32():
             features, logits = self.net(x / 127.5 - 1)
         return features.float(), torch.softmax(logits.float(), dim=1)
 

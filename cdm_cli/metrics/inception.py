@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.metrics.arithmetic import full_float32
 from cdm_cli.metrics.resize import clean, legacy_pytorch, with_channels
 from cdm_cli.names import InceptionMode
 
@@ -160,7 +161,7 @@ class InceptionExtractor:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, 2048] and probabilities [B, K] of images uint8 [B, C, H, W]."""
         x = with_channels(images.to(self.device), 3)
-        with torch.no_grad():
+        with full_float32():
             features = self._features(x).reshape(len(x), -1).float()
             return features, torch.softmax(features @ self._head.T, dim=1)
 

@@ -15,7 +15,10 @@ from cdm_cli.errors import MismatchError
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """How images became a number. Digests are hexadecimal; empty: does not apply."""
+    """How images became a number. Digests are hexadecimal SHA-256.
+
+    samples_digest says which images, and is the one field in which comparable numbers differ.
+    """
 
     num: int
     balance: str
@@ -26,10 +29,16 @@ class Convention:
     quantisation: str = "uint8"
     precision: str = "float32"
     seed: int = 0
+    samples_digest: str = field(default="", compare=False)
 
     def differences(self, other: "Convention") -> list[str]:
         """Return the names of the fields in which two conventions differ."""
-        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
+        names = [f.name for f in fields(self) if f.compare]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)

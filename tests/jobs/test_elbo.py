@@ -173,6 +173,6 @@ def test_a_cascade_is_split_only_where_both_processes_agree(workspace):
 
 
 def test_an_unfinished_store_is_refused(workspace):
-    write_store("half.h5", "prepared", {"val": VAL}, block_size=16, blocks=1)
+    write_store("half.h5", "prepared", {"train": VAL, "val": VAL}, block_size=16, blocks=1)
     with pytest.raises(MissingError, match="unfinished"):
         run(options(ref=workspace / "half.h5"), Told())

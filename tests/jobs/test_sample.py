@@ -115,6 +115,13 @@ def test_the_compute_batch_changes_no_sample_beyond_rounding(workspace):
         assert np.abs(first - second).max() <= 1
 
 
+def test_two_processes_make_the_same_bytes_as_one(workspace):
+    run(options("one.h5"), Told())
+    made = run(options("two.h5", compute=Compute(device="cpu", gpus=2)), Told())
+    assert made.samples == 150
+    assert contents("two.h5") == contents("one.h5")
+
+
 def test_parts_hold_the_same_samples(workspace):
     run(options("whole.h5"), Told())
     for index in (1, 2):

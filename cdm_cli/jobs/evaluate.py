@@ -1,0 +1,211 @@
+"""`cdm eval`: how good are samples, measured against real images, with everything said.
+
+`measure` judges any images with judges and references opened once; `run` is the command.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import UsageError, WouldOverwriteError
+from cdm_cli.jobs import evaluate_nearest as nearest
+from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.evaluate_images import ImageSet, Place, collect, from_store
+from cdm_cli.jobs.evaluate_judge import Judge, open_judge
+from cdm_cli.jobs.evaluate_references import references, training_images
+from cdm_cli.jobs.evaluate_result import EvalResult
+from cdm_cli.jobs.evaluate_rows import Rows, notes
+from cdm_cli.jobs.grid import write_png
+from cdm_cli.jobs.together import joined, started
+from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.reference import Reference
+from cdm_cli.metrics.table import Convention, MetricTable
+from cdm_cli.options import EvalOptions, FeatureOptions, Report
+
+METRICS = ("fid", "is", "kid", "prdc", "accuracy", "nn")
+NEAREST_PICTURE = Path("nearest.png")
+MARK = "cdm_eval"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A judge with what it compares: opened once, used for any number of image sets."""
+
+    judge: Judge
+    references: list[Reference]
+    place: Place
+
+
+def open_panel(
+    options: FeatureOptions,
+    resolution: int,
+    place: Place,
+    report: Report,
+    *,
+    features: bool = True,
+) -> Panel:
+    """Load the judge, and compute or find the statistics of the real images.
+
+    features: whether metrics beyond FID and IS will be asked for. Raises what `open_judge`
+    and `references` raise.
+    """
+    judge = open_judge(options, place.device)
+    found = references(options.ref, resolution, judge.extractor, place, report, features=features)
+    return Panel(judge, found, place)
+
+
+def convention_of(images: ImageSet, judge: Judge, seed: int) -> Convention:
+    """Return how these images become numbers."""
+    extractor = judge.extractor
+    return Convention(
+        num=images.num,
+        balance=images.balance(),
+        extractor=extractor.name,
+        extractor_digest=extractor.digest,
+        resize=extractor.resize,
+        resolution=images.resolution,
+        samples_digest=images.digest,
+        seed=seed,
+    )
+
+
+def measure(
+    panel: Panel,
+    images: ImageSet,
+    metrics: tuple[str, ...],
+    report: Report,
+    *,
+    seed: int = 0,
+    uncertain: bool = True,
+) -> MetricTable:
+    """Judge images in one pass and return the metrics: fid, is, kid, prdc, accuracy.
+
+    uncertain: whether FID gets its jackknife error, which costs ten more distances.
+    """
+    collector = collect(images, panel.judge.extractor, panel.place, report, seed=seed)
+    return _rows_of(panel, images, collector, metrics, seed, uncertain=uncertain)
+
+
+def _rows_of(
+    panel: Panel,
+    images: ImageSet,
+    collector: Collector,
+    metrics: tuple[str, ...],
+    seed: int,
+    *,
+    uncertain: bool = True,
+    lenient: bool = False,
+) -> MetricTable:
+    convention = convention_of(images, panel.judge, seed)
+    knows = bool(panel.judge.classes) and panel.judge.classes == images.classes
+    rows = Rows(
+        collector, panel.references, convention, judge_knows_labels=knows, uncertain=uncertain
+    )
+    table = rows.table(metrics, lenient=lenient)
+    for line in notes(metrics, convention, panel.judge.extractor, panel.references):
+        table.note(line)
+    return table
+
+
+def parsed(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Return the metrics that a list names; all: each of them, accuracy where it applies.
+
+    Raises UsageError with the nearest name for an unknown one.
+    """
+    found: list[str] = []
+    for metric in metrics:
+        if metric != "all" and metric not in METRICS:
+            near = difflib.get_close_matches(metric, METRICS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(METRICS)}, all"
+            raise UsageError(f"unknown metric {metric!r}: {hint}", next="cdm eval all")
+        found += METRICS if metric == "all" else [metric]
+    return tuple(dict.fromkeys(found))
+
+
+def run(options: EvalOptions, report: Report) -> EvalResult:
+    """Judge a store and write the table and the picture of nearest images where asked.
+
+    Raises UsageError, MissingError, MismatchError, BadInputError, and WouldOverwriteError for
+    an `out` that is not a table of ours.
+    """
+    parsed(options.metrics)
+    _check_out(options.out)
+    return started(run_in, options, options.judge.compute, report)
+
+
+def run_in(options: EvalOptions, report: Report, world: World) -> EvalResult:
+    """Judge a store as one process of a world."""
+    compute = options.judge.compute
+    with joined(compute, world) as (world, device):
+        return judged(options, report, Place.on(device, compute.batch_size, world))
+
+
+def judged(options: EvalOptions, report: Report, place: Place) -> EvalResult:
+    """Judge a store at a place; the first process writes."""
+    metrics, lenient = parsed(options.metrics), "all" in options.metrics
+    with open_store(options.store) as store:
+        images = from_store(store, options.split, options.resolution, options.num, options.seed)
+        rich = bool({"kid", "prdc", "nn"} & set(metrics))
+        panel = open_panel(options.judge, images.resolution, place, report, features=rich)
+        collector = collect(images, panel.judge.extractor, place, report, seed=options.seed)
+        table = _rows_of(panel, images, collector, metrics, options.seed, lenient=lenient)
+        lines: list[dict[str, Any]] = []
+        written: list[Path] = []
+        if "nn" in metrics:
+            lines, written = _look_nearby(options, panel, images, collector, table, report)
+        if options.out is not None:
+            written.append(options.out)
+            if place.world.leads:
+                write_file_atomically(options.out, _encoded(table, options.out))
+    return EvalResult(options.store, table, lines, written)
+
+
+def _look_nearby(
+    options: EvalOptions,
+    panel: Panel,
+    images: ImageSet,
+    collector: Collector,
+    table: MetricTable,
+    report: Report,
+) -> tuple[list[dict[str, Any]], list[Path]]:
+    with ExitStack() as stack:
+        training = training_images(options.judge.ref, images.resolution, stack)
+        val = next((found for found in panel.references if found.name == "val"), None)
+        found = nearest.find(collector, training, val, panel.judge.extractor, panel.place, report)
+        table.extend(
+            nearest.rows(found, convention_of(images, panel.judge, options.seed), training)
+        )
+        path = options.out.with_suffix(".png") if options.out else NEAREST_PICTURE
+        if panel.place.world.leads:
+            write_png(path, nearest.picture(found, images, training))
+        return nearest.details(found, images, training), [path]
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse, before any work, an --out that is of another kind or not ours to replace."""
+    if out is None:
+        return
+    if out.suffix not in (".json", ".csv"):
+        raise UsageError(f"--out {out}: a table is .json or .csv", next=f"-o {out}.json")
+    if out.exists() and not (out.is_file() and _is_ours(out)):
+        raise WouldOverwriteError(
+            f"{out} exists and is no table of cdm eval", kept="it is untouched", next="another -o"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(200)
+    return MARK.encode() in head or head.startswith(b"metric,value,")
+
+
+def _encoded(table: MetricTable, out: Path) -> bytes:
+    if out.suffix == ".csv":
+        return table.to_csv().encode()
+    return json.dumps({MARK: 1, **table.to_json()}, indent=1, allow_nan=False).encode()

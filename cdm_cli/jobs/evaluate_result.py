@@ -1,0 +1,48 @@
+"""What `cdm eval` hands back to whoever shows it."""
+
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.metrics.table import MetricTable
+
+
+class EvalResult:
+    """What `cdm eval` found. table: every number with its whole convention."""
+
+    def __init__(
+        self,
+        store: Path,
+        table: MetricTable,
+        neighbours: list[dict[str, Any]],
+        written: list[Path],
+    ) -> None:
+        self.store, self.table = store, table
+        self.neighbours, self.written = neighbours, written
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return what a command shows: numbers, their uncertainty, and one convention."""
+        rows = self.table.rows
+        shown: dict[str, Any] = {
+            "store": str(self.store),
+            "metrics": [
+                {
+                    "metric": row.metric,
+                    "value": row.value,
+                    "uncertainty": row.uncertainty,
+                    "reference": row.reference,
+                    "real_images": row.reference_num,
+                }
+                for row in rows
+            ],
+            "uncertainty": {row.metric: row.uncertainty_of for row in rows if row.uncertainty_of},
+            "convention": self.table.conventions[0].as_dict() if rows else {},
+            "references": {
+                row.reference: row.reference_digest for row in rows if row.reference_num
+            },
+            "settings": {row.metric: row.settings for row in rows if row.settings},
+        }
+        if self.neighbours:
+            shown["nearest"] = self.neighbours
+        if self.written:
+            shown["written"] = [str(path) for path in self.written]
+        return shown | {"notes": self.table.all_notes()}

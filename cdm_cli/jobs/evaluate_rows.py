@@ -1,0 +1,202 @@
+"""From statistics to rows: every metric, its uncertainty, and what a reader must be told."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.features import FeatureExtractor
+from cdm_cli.metrics.inception_score import NUM_SPLITS
+from cdm_cli.metrics.kernel import NUM_SUBSETS, SUBSET_SIZE, kernel_distance
+from cdm_cli.metrics.neighbours import prdc
+from cdm_cli.metrics.reference import Reference
+from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
+
+FULL, SELECTION = 50_000, 10_000  # samples by convention: to publish, to choose a model
+PRDC_K, PRDC_K_DENSITY = 3, 5
+
+
+class Rows:
+    """Everything that rows are made of: one set of samples, one judge, some references."""
+
+    def __init__(
+        self,
+        collector: Collector,
+        references: list[Reference],
+        convention: Convention,
+        *,
+        judge_knows_labels: bool,
+        uncertain: bool,
+    ) -> None:
+        self.collector, self.references, self.convention = collector, references, convention
+        self.judge_knows_labels, self.uncertain = judge_knows_labels, uncertain
+
+    def table(self, metrics: tuple[str, ...], *, lenient: bool = False) -> MetricTable:
+        """Return the rows of the metrics asked for.
+
+        Raises UsageError for too few samples and MismatchError for a reference without images;
+        lenient: leaves the metric out and says why.
+        """
+        makers: dict[str, Callable[[], Iterator[MetricRow]]] = {
+            "fid": self.fid,
+            "is": self.inception_score,
+            "kid": self.kid,
+            "prdc": self.prdc,
+            "accuracy": self.accuracy,
+        }
+        table = MetricTable()
+        for metric in metrics:
+            try:
+                table.extend(makers[metric]() if metric in makers else ())
+            except (UsageError, MismatchError) as error:
+                if not lenient:
+                    raise
+                table.note(f"left out: {error.what}")
+        return table
+
+    def fid(self) -> Iterator[MetricRow]:
+        """Yield FID against every reference, and the gap of val and train."""
+        values: dict[str, float] = {}
+        for reference in self.references:
+            estimate = self.collector.frechet(reference.gaussian, uncertain=self.uncertain)
+            values[reference.name] = estimate.value
+            error = f"jackknife standard error over {NUM_SPLITS} splits"
+            yield self._row("fid", estimate.value, estimate.error, error, reference)
+        if {"train", "val"} <= set(values):
+            yield MetricRow(
+                metric="fid_gap",
+                value=values["val"] - values["train"],
+                convention=self.convention,
+                reference="val - train",
+            )
+
+    def inception_score(self) -> Iterator[MetricRow]:
+        """Yield the Inception Score, of whatever network judges."""
+        if self.collector.scores is None:
+            raise MismatchError(
+                f"is: {self.convention.extractor} gives no class probabilities",
+                next="--features inception, or a classifier",
+            )
+        if self.convention.num < 2 * NUM_SPLITS:
+            raise UsageError(
+                f"is: {self.convention.num} samples are too few for {NUM_SPLITS} splits",
+                next=f"judge at least {2 * NUM_SPLITS}",
+            )
+        score = self.collector.scores.score()
+        kind = f"standard deviation over {NUM_SPLITS} splits shuffled by id"
+        yield self._row("is", score.mean, score.std, kind)
+
+    def kid(self) -> Iterator[MetricRow]:
+        """Yield the kernel distance to every reference that has features."""
+        ids = self.collector.ids[self.collector.kept_places]
+        for reference in self._with_features("kid"):
+            real = self._real(reference)
+            size = min(len(ids), len(real), SUBSET_SIZE)
+            score = kernel_distance(self.collector.kept, real, ids=ids, ids_ref=reference.ids)
+            kind = f"standard deviation over {NUM_SUBSETS} subsets of {size}"
+            one = size == len(ids) == len(real)
+            settings = {"subsets": 1 if one else NUM_SUBSETS, "subset_size": size, "degree": 3}
+            yield self._row(
+                "kid", score.mean, None if one else score.std, kind, reference, settings
+            )
+
+    def prdc(self) -> Iterator[MetricRow]:
+        """Yield precision, recall, density and coverage against every reference."""
+        for reference in self._with_features("prdc"):
+            real = self._real(reference)
+            least = min(len(real), len(self.collector.kept))
+            if least <= PRDC_K_DENSITY:
+                raise UsageError(
+                    f"prdc: {least} images are too few for {PRDC_K_DENSITY} neighbours",
+                    next="judge more samples",
+                )
+            scores = prdc(self.collector.kept, real, k=PRDC_K, k_density=PRDC_K_DENSITY)
+            for name, score in scores._asdict().items():
+                k = PRDC_K if name in ("precision", "recall") else PRDC_K_DENSITY
+                settings = {"k": k, "samples": len(self.collector.kept), "real": len(real)}
+                kind = "standard error over images, neighbourhoods held"
+                yield self._row(name, score.mean, score.std, kind, reference, settings)
+
+    def accuracy(self) -> Iterator[MetricRow]:
+        """Yield the share of samples that the judge calls by their label (top 1)."""
+        score = self.collector.accuracy()
+        if score is not None and self.judge_knows_labels:
+            yield self._row("accuracy", score.mean, score.std, "binomial standard error")
+
+    def _with_features(self, metric: str) -> list[Reference]:
+        found = [reference for reference in self.references if reference.features is not None]
+        if not found:
+            names = ", ".join(reference.name for reference in self.references)
+            raise MismatchError(
+                f"{metric} needs real images, {names} brings their mean and covariance alone",
+                next="--ref data.h5, or ask for fid",
+            )
+        return found
+
+    def _real(self, reference: Reference) -> torch.Tensor:
+        assert reference.features is not None
+        return torch.from_numpy(np.ascontiguousarray(reference.features)).to(
+            self.collector.kept.device
+        )
+
+    def _row(
+        self,
+        metric: str,
+        value: float,
+        uncertainty: float | None,
+        kind: str,
+        reference: Reference | None = None,
+        settings: dict[str, int] | None = None,
+    ) -> MetricRow:
+        return MetricRow(
+            metric=metric,
+            value=value,
+            convention=self.convention,
+            uncertainty=uncertainty,
+            uncertainty_of=kind if uncertainty is not None else "",
+            reference=reference.name if reference else "",
+            reference_num=reference.num if reference else None,
+            reference_digest=reference.digest if reference else "",
+            settings=dict(settings or {}),
+        )
+
+
+def notes(
+    metrics: tuple[str, ...],
+    convention: Convention,
+    extractor: FeatureExtractor,
+    references: list[Reference],
+) -> Iterator[str]:
+    """Yield what a reader of the numbers must know before comparing them with others."""
+    num, D = convention.num, extractor.feature_dim
+    judged = [metric for metric in metrics if metric in ("fid", "is")]
+    if judged and num < FULL:
+        which = "the number for model selection" if num >= SELECTION else f"{num}"
+        yield (
+            f"{' and '.join(judged)} from {num} samples ({which}; {FULL} is the convention): "
+            "the fewer samples, the higher FID and the lower IS"
+        )
+    if "fid" in metrics and num <= D:
+        yield f"{num} samples in {D} dimensions: their covariance is singular, FID is far too high"
+    yield from _about_extractor(judged, convention)
+    for reference in references:
+        if reference.num is None and "fid" in metrics:
+            yield (
+                f"{reference.name} does not say of how many images, which network and which "
+                "resize its statistics are; they were taken as they are"
+            )
+
+
+def _about_extractor(judged: list[str], convention: Convention) -> Iterator[str]:
+    if not judged:
+        return
+    name = convention.extractor
+    if not name.startswith("inception-"):
+        yield f"judged by {name}: comparable with numbers of this judge alone, not with Inception's"
+    elif name != "inception-legacy-tensorflow":
+        yield (
+            f"{name}: the numbers of the literature, the paper's among them, are of "
+            "--mode legacy-tensorflow"
+        )

@@ -1,0 +1,111 @@
+"""A job in one process or several: who starts them, who acts for all, how they wait."""
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from cdm_cli.config import Settings
+from cdm_cli.data.schema import StoreSpec
+from cdm_cli.data.store import Part, Store, open_store, resume_or_create
+from cdm_cli.errors import CdmError, StoppedError
+from cdm_cli.jobs import distributed
+from cdm_cli.jobs.device import make_deterministic, pick_device
+from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.launch import launch
+from cdm_cli.options import Compute, Report
+
+T = TypeVar("T")
+Job = Callable[[Any, Report, World], Any]
+
+PATIENCE = (
+    600.0  # seconds without a new block, besides three times the longest seen, that end a wait
+)
+GLANCE = 0.5
+
+
+class Silent:
+    """The report of a process that another one speaks for."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+    @contextmanager
+    def track(self, what: str, total: int, unit: str) -> Generator[Callable[[int, str], None]]:
+        """Count nothing."""
+        yield lambda count, note: None
+
+
+def started(job: Job, options: Settings, compute: Compute, report: Report) -> Any:
+    """Run job(options, report, world), in `--gpus N` processes of our own where that is asked."""
+    world = distributed.from_environment()
+    if world.size == 1 and (compute.gpus or 1) > 1:
+        return launch(job, options, compute.gpus or 1, report)
+    return job(options, report if world.leads else Silent(), world)
+
+
+@contextmanager
+def joined(compute: Compute, world: World | None = None) -> Generator[tuple[World, torch.device]]:
+    """Join the other processes of this job, if there are any, for as long as entered."""
+    alone = distributed.from_environment() if world is None else world
+    device = pick_device(compute.device, alone.local_rank)
+    make_deterministic(device)
+    world = distributed.connect(alone, device)
+    try:
+        yield world, device
+    finally:
+        distributed.leave(world)
+
+
+def led(world: World, action: Callable[[], T]) -> T | None:
+    """Run an action in the first process only; where it fails, every process stops.
+
+    Returns its result there and None in the others.
+    """
+    result, error = None, None
+    if world.leads:
+        try:
+            result = action()
+        except CdmError as raised:
+            error = raised
+    good = world.agree(error is None)
+    if error is not None:
+        raise error
+    if not good:
+        raise StoppedError("the first process could not go on", next="see its message")
+    return result
+
+
+@contextmanager
+def shared_store(out: Path, spec: StoreSpec, world: World) -> Generator[Store]:
+    """Open the store for every process: the first creates and locks it, the others follow."""
+    store = led(world, lambda: resume_or_create(out, spec))
+    if store is None:
+        store = open_store(out, writable=True, shared=True)
+    with store:
+        world.barrier()
+        yield store
+
+
+def wait_for_others(part: Part, world: World, longest: float, asked: Callable[[], str]) -> None:
+    """Wait until the other processes have written their blocks, for as long as they progress.
+
+    longest: seconds that a block took here. Raises StoppedError when asked to stop, or where
+    no block appears for long.
+    """
+    left, since = len(part.pending()), time.monotonic()
+    while world.size > 1 and left:
+        time.sleep(GLANCE)
+        now = len(part.pending())
+        if now < left:
+            left, since = now, time.monotonic()
+        if asked() or time.monotonic() - since > PATIENCE + 3 * longest:
+            why = asked() or f"another process has made no block for {PATIENCE:.0f} s and more"
+            raise StoppedError(
+                f"stopped waiting: {why}",
+                kept=f"{part.num_blocks - left} of {part.num_blocks} blocks are complete",
+                next="the same command continues",
+            )
