@@ -153,7 +153,14 @@ def rename(source: Path, target: Path) -> None:
 
 
 def rename_new(source: Path, target: Path) -> None:
-    """Rename, durably, or raise ExistsError if there is a file of that name.
+    """Rename, durably, or raise ExistsError if there is a file of that name."""
+    with disk_errors(target):
+        name_new(source, target)
+        sync_directory(target.parent)
+
+
+def name_new(source: Path, target: Path) -> None:
+    """Rename, or raise ExistsError; durable only once the directory was synced.
 
     Where the file system cannot do so in one step: a second name, then remove the first.
     """
@@ -165,7 +172,6 @@ def rename_new(source: Path, target: Path) -> None:
                 source.unlink()
         except FileExistsError:
             raise ExistsError(target) from None
-        sync_directory(target.parent)
 
 
 def _renameat2(source: Path, target: Path) -> bool:
@@ -211,20 +217,18 @@ def remove_tree(path: Path, first: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def partial(path: Path) -> Generator[tuple[int, Path], None, None]:
+def partial(path: Path, *, swept: bool = False) -> Generator[tuple[int, Path], None, None]:
     """Open a new file beside path, locked by this process: (descriptor, its name).
 
     The body fills it and gives it its name by `rename` or `rename_new`; if it fails the file
-    is removed. Those of processes that were killed are removed first.
+    is removed. Those of processes that were killed are removed first, unless the caller did
+    so for the whole directory (`sweep`).
     """
     with disk_errors(path):
-        _sweep(path)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
-        tick("create", temporary)
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if not swept:
+            sweep(path.parent, f".{path.name}.")
+        fd, temporary = _locked_new(path)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield fd, temporary
     except BaseException:
         with contextlib.suppress(OSError):
@@ -234,12 +238,25 @@ def partial(path: Path) -> Generator[tuple[int, Path], None, None]:
         os.close(fd)
 
 
-def _sweep(path: Path) -> None:
-    """Remove partial files of path whose writer is gone: their lock went with it."""
-    for name in os.listdir(path.parent):
-        if not (name.startswith(f".{path.name}.") and name.endswith(PARTIAL)):
+def _locked_new(path: Path) -> tuple[int, Path]:
+    """Create a file beside path and lock it; again, where another process swept it meanwhile."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+        tick("create", temporary)
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return fd, temporary
+        os.close(fd)
+
+
+def sweep(directory: Path, prefix: str = ".") -> None:
+    """Remove partial files of a directory whose writer is gone: their lock went with it."""
+    for name in os.listdir(directory):
+        if not (name.startswith(prefix) and name.endswith(PARTIAL)):
             continue
-        found = path.with_name(name)
+        found = directory / name
         with contextlib.suppress(OSError):
             fd = os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -257,12 +274,27 @@ def write_file_atomically(path: Path, data: Bytes) -> None:
         rename(temporary, path)
 
 
+def write_new(path: Path, data: Bytes) -> None:
+    """Write one of many files: complete and synced, or not at all; raises ExistsError.
+
+    The caller sweeps and syncs its directory, once for all of them.
+    """
+    with partial(path, swept=True) as (fd, temporary):
+        pwrite_all(fd, temporary, data, 0)
+        sync(fd, temporary)
+        name_new(temporary, path)
+
+
 def append(path: Path, data: Bytes) -> None:
-    """Append to a file, creating it; a kill may leave the last piece half written."""
+    """Append to a file, creating it, durably; a kill may leave the last piece half written."""
     with disk_errors(path):
+        new = not path.exists()
         tick("create", path)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             pwrite_all(fd, path, data, os.fstat(fd).st_size)
+            sync(fd, path)
         finally:
             os.close(fd)
+        if new:
+            sync_directory(path.parent)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cdm_cli.data.store import PartSpec, StoreSpec
+from cdm_cli.data.store import PartSpec, StoreSpec, create
 
 CLASSES = ("disk", "naïve ring", "tench, Tinca tinca", "鯉")
 
@@ -50,3 +50,17 @@ def fill(store, seed=0):
         for b in part.pending():
             part.write_block(b, arrays_of(part, b, seed))
     return store
+
+
+def flip(path, place, mask=0x41):
+    """Change one byte of a file."""
+    data = bytearray(path.read_bytes())
+    data[place] ^= mask
+    path.write_bytes(data)
+
+
+def filled(path, spec):
+    """Write a whole store, and return its path."""
+    with create(path, spec) as store:
+        fill(store)
+    return path

@@ -1,0 +1,199 @@
+"""Mirrors cdm_cli/data/durable.py: what a kill, a full disk and another process leave behind."""
+
+import errno
+import os
+import re
+
+import pytest
+
+from cdm_cli.data import durable
+from cdm_cli.errors import DiskError, MissingError
+
+
+class Killed(BaseException):
+    """What a killed process does next: nothing."""
+
+
+def announced(action):
+    """Return the kinds of the system calls of an action, in order."""
+    seen = []
+    with durable.hooked(seen.append):
+        action()
+    return [io.kind for io in seen]
+
+
+def at_call(number, act):
+    """A hook that acts at one call."""
+    left = iter(range(number))
+
+    def hook(io):
+        if next(left, None) is None:
+            act(io)
+
+    return hook
+
+
+def fail(code):
+    def act(io):
+        raise OSError(code, os.strerror(code))
+
+    return act
+
+
+def kill(io):
+    raise Killed
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_file_is_synced_before_it_has_its_name(tmp_path):
+    kinds = announced(lambda: durable.write_file_atomically(tmp_path / "a", b"new"))
+    assert kinds == ["create", "write", "sync", "rename", "sync_directory"]
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("act", [kill, fail(errno.ENOSPC), fail(errno.EIO)])
+def test_readers_see_all_of_the_old_or_all_of_the_new(tmp_path, number, act):
+    path = tmp_path / "a"
+    path.write_bytes(b"old and long")
+    with pytest.raises((Killed, DiskError)), durable.hooked(at_call(number, act)):
+        durable.write_file_atomically(path, b"new")
+    assert path.read_bytes() == (b"new" if number > 3 else b"old and long")
+    assert names(tmp_path) == ["a"], "no litter"
+
+
+@pytest.mark.parametrize(
+    ("code", "then"),
+    [(errno.ENOSPC, "free space"), (errno.EDQUOT, "free space"), (errno.EIO, "see to the disk")],
+)
+def test_a_failing_disk_is_named_with_what_to_do(tmp_path, code, then):
+    with (
+        pytest.raises(DiskError, match=re.escape(os.strerror(code))) as caught,
+        durable.hooked(at_call(1, fail(code))),
+    ):
+        durable.write_file_atomically(tmp_path / "a", b"new")
+    assert then in caught.value.next
+
+
+def test_a_missing_directory_is_not_a_broken_disk(tmp_path):
+    with pytest.raises(MissingError, match=r"nowhere does not exist"):
+        durable.write_file_atomically(tmp_path / "nowhere/a", b"")
+
+
+def test_short_writes_go_on(tmp_path, monkeypatch):
+    whole, really = bytes(range(100)), os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: really(fd, data[:7], at))
+    durable.write_file_atomically(tmp_path / "a", whole)
+    assert (tmp_path / "a").read_bytes() == whole
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    """A child dies with its file open: its lock goes, its litter is the next one's."""
+    path = tmp_path / "a"
+    pid = os.fork()
+    if pid == 0:
+        with durable.partial(path):
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert len(names(tmp_path)) == 1
+    (tmp_path / ".b.1.partial").touch()
+    durable.write_file_atomically(path, b"new")
+    assert names(tmp_path) == [".b.1.partial", "a"]
+
+
+def test_what_another_process_is_writing_is_not_swept(tmp_path):
+    with durable.partial(tmp_path / "a") as (fd, temporary):
+        durable.write_file_atomically(tmp_path / "a", b"theirs")
+        durable.pwrite_all(fd, temporary, b"ours", 0)
+        durable.rename(temporary, tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"ours"
+
+
+def test_a_file_swept_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    """Between its creation and its lock a file looks like litter to another process."""
+    really, swept = durable.fcntl.flock, []
+
+    def flock(fd, operation):
+        if not swept:
+            swept.extend(tmp_path.iterdir())
+            swept[0].unlink()
+        really(fd, operation)
+
+    monkeypatch.setattr(durable.fcntl, "flock", flock)
+    durable.write_file_atomically(tmp_path / "a", b"new")
+    assert names(tmp_path) == ["a"]
+    assert swept
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_new_name_is_never_taken_twice(tmp_path, monkeypatch, kernel):
+    if not kernel:
+        monkeypatch.setattr(durable, "_renameat2", lambda source, target: False)
+    for name in ("x", "y"):
+        (tmp_path / name).write_text(name)
+    durable.rename_new(tmp_path / "x", tmp_path / "a")
+    assert names(tmp_path) == ["a", "y"]
+    with pytest.raises(durable.ExistsError):
+        durable.rename_new(tmp_path / "y", tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "x"
+    assert (tmp_path / "y").read_text() == "y"
+
+
+def test_more_than_the_disk_has_is_refused_beforehand(tmp_path):
+    with durable.partial(tmp_path / "a") as (fd, temporary):
+        with pytest.raises(DiskError, match=r"needs 4611686018427\.4 MB, .* are free"):
+            durable.reserve(fd, temporary, 2**62)
+        assert os.fstat(fd).st_size == 0
+        durable.reserve(fd, temporary, 10**5)
+        assert os.fstat(fd).st_blocks * 512 >= 10**5, "reserved, not merely promised"
+
+
+def test_directories_are_made_durably_one_by_one(tmp_path):
+    kinds = announced(lambda: durable.make_directory(tmp_path / "a/b"))
+    assert kinds == ["mkdir", "sync_directory"] * 2
+    assert announced(lambda: durable.make_directory(tmp_path / "a/b")) == []
+
+
+def test_removing_a_tree_follows_no_link(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").touch()
+    (tmp_path / "gone/deep").mkdir(parents=True)
+    (tmp_path / "gone/link").symlink_to(tmp_path / "kept")
+    (tmp_path / "gone/deep/link").symlink_to(tmp_path / "kept/file")
+    durable.remove_tree(tmp_path / "gone")
+    assert names(tmp_path) == ["kept"]
+    (tmp_path / "alias").symlink_to(tmp_path / "kept")
+    durable.remove_tree(tmp_path / "alias")
+    assert names(tmp_path / "kept") == ["file"]
+
+
+def test_the_first_file_of_a_tree_goes_durably_before_the_rest(tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("a", "manifest", "z"):
+        (tree / name).touch()
+    seen = []
+    with durable.hooked(seen.append):
+        durable.remove_tree(tree, first="manifest")
+    assert [(io.kind, io.path.name) for io in seen[:3]] == [
+        ("unlink", "manifest"),
+        ("sync_directory", "tree"),
+        ("unlink", "a"),
+    ]
+    assert not tree.exists()
+
+
+def test_appending_is_synced_and_follows_no_link(tmp_path):
+    path = tmp_path / "a"
+    kinds = announced(lambda: durable.append(path, b"1\n"))
+    assert kinds == ["create", "write", "sync", "sync_directory"]
+    assert announced(lambda: durable.append(path, b"2\n")) == ["create", "write", "sync"]
+    assert path.read_bytes() == b"1\n2\n"
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DiskError, match="link"):
+        durable.append(tmp_path / "link", b"x")
+    assert names(tmp_path) == ["a", "link"]
