@@ -19,6 +19,7 @@ from cdm_cli.commands._report import report_of
 
 if TYPE_CHECKING:
     from cdm_cli.config import Settings
+    from cdm_cli.errors import CdmError
     from cdm_cli.options import Report
 
     O = TypeVar("O", bound=Settings)  # noqa: E741
@@ -46,6 +47,15 @@ class Table(Protocol):
         ...
 
 
+@runtime_checkable
+class Judged(Protocol):
+    """A result that is shown whole, and may still be the end of the command with an error."""
+
+    def failure(self) -> "CdmError | None":
+        """Return the error to end with."""
+        ...
+
+
 def answer(ctx: typer.Context, model: "type[O]", run: "Callable[[O, Report], object]") -> None:
     """Run the job on the flags of this command and show what it returns."""
     options = filled(model, ctx)
@@ -53,7 +63,11 @@ def answer(ctx: typer.Context, model: "type[O]", run: "Callable[[O, Report], obj
     defaults = _defaults(ctx)
     if defaults:
         report.say(f"{ctx.info_name}: by default {', '.join(defaults)}")
-    show(run(options, report), as_json=bool(ctx.params.get("json")))
+    result = run(options, report)
+    show(result, as_json=bool(ctx.params.get("json")))
+    failure = result.failure() if isinstance(result, Judged) else None
+    if failure is not None:
+        raise failure
 
 
 def _defaults(ctx: typer.Context) -> list[str]:
@@ -166,5 +180,5 @@ def word(value: object) -> str:
         return ", ".join(f"{key} {word(item)}" for key, item in value.items())
     if isinstance(value, list):
         more = [f"… ({len(value)} in all)"] if len(value) > SHOWN else []
-        return ", ".join([*map(word, value[:SHOWN]), *more])
+        return ", ".join([*map(word, value[:SHOWN]), *more]) or "none"
     return "" if value is None else str(value)

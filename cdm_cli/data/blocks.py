@@ -25,7 +25,7 @@ class Blocks:
 
     def __init__(self, opened: Opened, name: schema.PartName) -> None:
         self._opened = opened
-        self.name = name
+        self.name: schema.PartName = name
         self.spec = opened.contents.parts[name]
         self.members: dict[str, Dataset] = schema.block_members(self.spec)
         self.num = self.spec.num

@@ -82,26 +82,36 @@ def probe(data: bytes) -> Header:
     """Read the header of an image file. Raises BadImageError."""
     with _strictly():
         image = _open(data)
-        sixteen = image.mode.startswith("I;16") or (image.format == "PNG" and data[24] == 16)
-        kinds = {
-            "16-bit": sixteen,
-            "CMYK": image.mode == "CMYK",
-            "alpha": image.has_transparency_data,
-            "palette": image.mode == "P",
-            "turned by EXIF": _orientation(image) in _TURNS,
-        }
         gray = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
-        return Header(*image.size, gray, tuple(kind for kind, found in kinds.items() if found))
+        return Header(*image.size, gray, _kinds(image, data))
 
 
 def decode(data: bytes) -> Image.Image:
     """Decode an image file to mode L, LA, RGB or RGBA, upright. Raises BadImageError."""
+    return decode_with_kinds(data)[0]
+
+
+def decode_with_kinds(data: bytes) -> tuple[Image.Image, tuple[str, ...]]:
+    """Decode, and return the conversions that it took as well. Raises BadImageError."""
     with _strictly():
         image = _open(data)
+        kinds = _kinds(image, data)
         image.load()
         turn = _TURNS.get(_orientation(image))
         image = _plain(image)
-        return image if turn is None else image.transpose(turn)
+        return (image if turn is None else image.transpose(turn)), kinds
+
+
+def _kinds(image: Image.Image, data: bytes) -> tuple[str, ...]:
+    sixteen = image.mode.startswith("I;16") or (image.format == "PNG" and data[24] == 16)
+    kinds = {
+        "16-bit": sixteen,
+        "CMYK": image.mode == "CMYK",
+        "alpha": image.has_transparency_data,
+        "palette": image.mode == "P",
+        "turned by EXIF": _orientation(image) in _TURNS,
+    }
+    return tuple(kind for kind, found in kinds.items() if found)
 
 
 def with_channels(image: Image.Image, channels: int) -> Image.Image:

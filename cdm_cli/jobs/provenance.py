@@ -3,13 +3,17 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.cascade.generate import Chain
 from cdm_cli.config import Settings, StageConfig
 from cdm_cli.data.store import Store
 
+if TYPE_CHECKING:  # prepare needs no torch
+    from cdm_cli.cascade.generate import Chain
+
+ARGUMENTS = ("stage", "lowres", "src")  # fields that are typed without a flag
+REPEATED = {"resolutions": "--resolution"}  # a flag for each of several values
 CONVENTIONS = {
     "pixels": "x / 127.5 - 1, back by rounding",
     "noise": "philox4x32-10 of (seed, stage, id, step), box-muller",
@@ -40,20 +44,24 @@ def provenance(
     }
 
 
-def chain_fields(config: StageConfig, chain: Chain, seed: int) -> dict[str, Any]:
+def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, Any]:
     """Return what decides the samples of a stage, given its weights and inputs.
 
-    `process` is the noise schedule that z/<s> of the store belong to; `alpha_bar` is there
-    where the chain follows a searched one.
+    `process` is the noise schedule that z/<s> of the store belong to. `times`: those of them
+    that the chain visits, where it leaves some out; `alpha_bar`: the schedule that was searched,
+    where the chain follows one.
     """
+    schedule = chain.schedule
+    respaced = not chain.searched and schedule.T < config.schedule.T
     return {
         "resolution": config.model.resolution,
         "channels": config.model.channels,
         "process": config.schedule.model_dump(mode="json", exclude_none=True),
         "seed": seed,
         "sampler": chain.sampler,
-        "steps": chain.schedule.T,
-        "alpha_bar": chain.schedule.alpha_bar.tolist()[1:] if chain.searched else None,
+        "steps": schedule.T,
+        "times": schedule.times.tolist()[1:] if respaced else None,
+        "alpha_bar": schedule.alpha_bar.tolist()[1:] if chain.searched else None,
         "variance": chain.variance,
         "variance_fraction": chain.fraction,
         "clip": chain.clip,
@@ -76,7 +84,9 @@ def typed(command: str, argument: object, options: Settings) -> str:
     words = ["cdm", command, str(argument)]
     for name, value in _flags(options):
         flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
+        if name in REPEATED:
+            words += [word for item in value for word in (REPEATED[name], str(item))]
+        elif isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-"))
         elif isinstance(value, tuple):
             words += [flag, ",".join(map(str, value))]
@@ -91,5 +101,5 @@ def _flags(options: Settings) -> Iterator[tuple[str, Any]]:
         value = getattr(options, name)
         if isinstance(value, Settings):
             yield from _flags(value)
-        elif name == "out" or (value != field.default and name not in ("stage", "lowres")):
+        elif name == "out" or (value != field.default and name not in ARGUMENTS):
             yield name, value if not isinstance(value, Path) else value.as_posix()

@@ -1,0 +1,97 @@
+"""From the file of an image to its pixels at every resolution: one decode, and a reason if not.
+
+Nothing here needs torch, so that the processes that decode start quickly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cdm_cli.data.images import (
+    U8,
+    BadImageError,
+    decode_with_kinds,
+    from_array,
+    has_colour,
+    probe,
+    with_channels,
+)
+from cdm_cli.data.resize import resize
+from cdm_cli.data.sources import Source
+from cdm_cli.errors import MismatchError
+from cdm_cli.names import Crop
+
+LOOKED_AT = 1024  # images, spread over the source, that decide what all of them are
+ENLARGED = "enlarged (smaller than the resolution)"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every image is treated. found: channels were found by looking, not asked for."""
+
+    resolutions: tuple[int, ...]
+    channels: int
+    crop: Crop
+    found: bool
+
+
+@dataclass(frozen=True)
+class Look:
+    """What images spread over a source are like. size: (width, height), if all have the same."""
+
+    colour: bool
+    alpha: bool
+    size: tuple[int, int] | None
+
+    @property
+    def channels(self) -> int:
+        """1 or 3, and one more where every image has alpha."""
+        return (3 if self.colour else 1) + self.alpha
+
+
+def look(source: Source, num: int = LOOKED_AT) -> Look:
+    """Look at up to num images of a source; those that cannot be read have no say.
+
+    An image is gray if no pixel of it has a colour, however it is stored.
+    """
+    colour, alpha = False, True
+    sizes: set[tuple[int, int]] = set()
+    places = np.unique(np.linspace(0, len(source.names) - 1, num).round().astype(int))
+    for i in places.tolist():
+        try:
+            data = source.read(i)
+            if isinstance(data, bytes):
+                header = probe(data)
+                sizes.add((header.width, header.height))
+                alpha &= "alpha" in header.kinds
+                colour = colour or (not header.gray and has_colour(decode_with_kinds(data)[0]))
+            else:
+                sizes.add((data.shape[1], data.shape[0]))
+                alpha &= data.shape[2] in (2, 4)
+                colour = colour or data.shape[2] > 2
+        except BadImageError:
+            continue
+    return Look(colour, alpha and bool(sizes), sizes.pop() if len(sizes) == 1 else None)
+
+
+def prepared(data: bytes | U8, recipe: Recipe, name: str) -> tuple[list[U8], Sequence[str]]:
+    """Return the pixels [R, R, C] at every resolution, and the conversions that it took.
+
+    Raises BadImageError; MismatchError for a coloured image where all were found to be gray.
+    """
+    image, kinds = (
+        decode_with_kinds(data)
+        if isinstance(data, bytes)
+        else (from_array(data), tuple[str, ...]())
+    )
+    if recipe.found and recipe.channels < 3 and has_colour(image):
+        raise MismatchError(
+            f"{name} has colour, but the {LOOKED_AT} images looked at first are gray",
+            kept="no store was made",
+            next="--channels 3, or --channels 1 to make all of them gray",
+        )
+    image = with_channels(image, recipe.channels)
+    if min(image.size) < max(recipe.resolutions):
+        kinds = (*kinds, ENLARGED)
+    return [resize(image, resolution, recipe.crop) for resolution in recipe.resolutions], kinds
