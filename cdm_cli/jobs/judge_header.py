@@ -1,0 +1,107 @@
+"""Who judges against what, as far as headers tell: before any weights are loaded."""
+
+import hashlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from cdm_cli.cascade.checkpoint import find_stage, read_stage_file, weights_file
+from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.config import ClassifierConfig
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import MismatchError, MissingError
+from cdm_cli.jobs.evaluate_judge import ENTRY_POINTS
+from cdm_cli.jobs.evaluate_npz import open_npz
+from cdm_cli.jobs.fitting import Header, different_classes
+from cdm_cli.jobs.provenance import parent
+from cdm_cli.metrics.inception import FILES
+from cdm_cli.names import RUNS
+from cdm_cli.options import FeatureOptions
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """What `--ref` names. store: the prepared store, None for a file of statistics."""
+
+    path: Path
+    digest: str
+    store: Store | None
+
+    @property
+    def parent(self) -> dict[str, str]:
+        """Its entry among the parents of what is judged against it."""
+        return parent("ref", self.path.name, self.digest)
+
+
+def open_reference(path: Path, header: Header, stack: ExitStack) -> RealImages:
+    """Open the real images that samples of a stage will be compared with.
+
+    Raises MissingError, and MismatchError where resolution, channels or classes differ.
+    """
+    if not path.exists():
+        raise MissingError(
+            f"--ref {path} does not exist",
+            next="cdm prepare makes data.h5 from real images; or --ref FILE",
+        )
+    if path.suffix == ".npz":
+        with open_npz(path) as npz:
+            return RealImages(path, npz.digest, None)
+    store = stack.enter_context(open_store(path))
+    store.require_finished()
+    reason = _misfit(store, header)
+    if reason:
+        raise MismatchError(
+            f"--ref {path} does not fit {header.directory}: {reason}",
+            kept="no output was made",
+            next="another --ref, or cdm prepare with the stage's resolution",
+        )
+    return RealImages(path, store.digest, store)
+
+
+def _misfit(store: Store, header: Header) -> str:
+    model = header.config.model
+    for part in store.parts.values():
+        if model.resolution not in part.resolutions:
+            there = ", ".join(map(str, part.resolutions))
+            return f"it has images of {there} pixels, the stage makes {model.resolution}"
+        channels = part.channels(model.resolution)
+        if channels != model.channels:
+            return f"it has {channels} channels, the stage {model.channels}"
+    return different_classes(header, store.classes) if model.num_classes else ""
+
+
+def weights_digest(directory: Path, weights: str = "ema") -> str:
+    """Return the SHA-256 that a file of weights claims; it is checked when they are loaded.
+
+    Raises MissingError where there are no such weights.
+    """
+    return read_metadata(weights_file(directory, weights)).get("sha256", "")
+
+
+def judge_fields(options: FeatureOptions) -> dict[str, str]:
+    """Return what tells judges apart.
+
+    Raises MissingError where there is no judge of that name, MismatchError for a stage that
+    draws images.
+    """
+    name = options.features
+    if name == "inception" or Path(name).name == FILES[options.mode].name:
+        return {"judge": f"inception, {options.mode}"}
+    try:
+        directory = find_stage(name, Path(RUNS))
+    except MissingError:
+        if not entry_points(group=ENTRY_POINTS, name=name):
+            raise
+        return {"judge": name}
+    config = read_stage_file(directory).plan.stage
+    if not isinstance(config, ClassifierConfig):
+        raise MismatchError(
+            f"--features {name}: this stage draws images, a judge must be a classifier",
+            next="cdm train features --preset classifier, then --features features",
+        )
+    return {
+        "judge": "classifier",
+        "judge_config": hashlib.sha256(config.model_dump_json().encode()).hexdigest(),
+        "judge_weights": weights_digest(directory),
+    }

@@ -1,0 +1,50 @@
+"""A workspace for sweeps and searches: a base store with kept z_s, real images, stages, a judge."""
+
+from pathlib import Path
+
+import torch
+
+from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
+from cdm_cli.config import ClassifierConfig, DataInfo, Plan, StageFile, TrainingConfig
+from cdm_cli.jobs import sample
+from cdm_cli.nets.classifier import Classifier
+from cdm_cli.options import Compute, FeatureOptions, SampleOptions
+from tests.tiny import CLASSES, Told, arrays_of, base_config, write_stage, write_store
+
+CPU = Compute(device="cpu", batch_size=32)
+JUDGE = FeatureOptions(features="judge", compute=CPU)
+NUM, NUM_VAL = 70, 40
+
+
+def write_judge(directory: Path, *, seed=0, classes=CLASSES) -> Path:
+    """Write a classifier of random weights."""
+    config = ClassifierConfig(
+        resolution=16, base_channels=8, channel_mult=(1,), num_res_blocks=1,
+        num_classes=len(classes),
+    )  # fmt: skip
+    directory.mkdir(parents=True)
+    plan = Plan(preset="tiny", source="tests", stage=config, training=TrainingConfig(steps=1))
+    data = DataInfo(name="data.h5", digest="d" * 64, classes=classes, num_train=60, num_val=NUM_VAL)
+    write_stage_file(directory, StageFile(cdm_version="0", plan=plan, data=data))
+    generator = torch.Generator().manual_seed(seed)
+    state = {
+        name: 0.3 * torch.randn(value.shape, generator=generator)
+        for name, value in Classifier(config).state_dict().items()
+    }
+    save_ema(directory, state, step=1)
+    return directory
+
+
+def write_workspace(directory: Path, sr, *, name="sr") -> Path:
+    """Write lowres.h5 with z/5 (by the real job), data.h5, a super-resolution stage, a judge."""
+    write_stage(directory / "runs/base", base_config())
+    sample.run(
+        SampleOptions(num=NUM, keep_s=(5,), compute=CPU, out=directory / "lowres.h5"), Told()
+    )
+    write_store(
+        directory / "data.h5", "prepared",
+        {"train": arrays_of(60, [8, 16]), "val": arrays_of(NUM_VAL, [8, 16], seed=1)},
+    )  # fmt: skip
+    write_stage(directory / f"runs/{name}", sr)
+    write_judge(directory / "runs/judge")
+    return directory
