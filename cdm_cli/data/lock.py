@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 from cdm_cli.data.reading import read_at
@@ -20,6 +21,7 @@ from cdm_cli.data.schema import WRITER_SIZE
 from cdm_cli.errors import CdmError, DiskError, StoppedError
 
 UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
+GLANCES, GLANCE = 20, 0.05  # seconds between looks for the name of a holder
 
 
 def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
@@ -33,12 +35,22 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _held(path, read_at(fd, path, WRITER_SIZE, writer_at)) from None
+        raise _held(path, _told(fd, path, writer_at)) from None
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise DiskError(
                 f"{path} cannot be locked: {error.strerror}", next="see to it"
             ) from None
+
+
+def _told(fd: int, path: Path, writer_at: int) -> bytes:
+    """Return who the holder says it is, giving one that has only just begun time to say it."""
+    for _ in range(GLANCES):
+        told = read_at(fd, path, WRITER_SIZE, writer_at)
+        if told.strip(b"\0"):
+            return told
+        time.sleep(GLANCE)
+    return b""
 
 
 def _held(path: Path, record: bytes) -> CdmError:

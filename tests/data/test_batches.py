@@ -1,0 +1,132 @@
+"""Mirrors cdm_cli/data/batches.py."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cdm_cli.data.batches import TrainBatches, mixed, permutation
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import MismatchError
+from tests.data.stores import filled, prepared_spec
+
+
+@pytest.fixture(scope="module")
+def part(tmp_path_factory):
+    path = filled(tmp_path_factory.mktemp("batches") / "a.h5", prepared_spec())
+    with open_store(path) as store:
+        yield store.parts["train"]
+
+
+def batches(part, batch_size=6, seed=0, rank=0, world=1, low=4, **more):
+    return TrainBatches(part, 8, low, batch_size, seed, rank, world, **more)
+
+
+def test_splitmix64_against_its_published_sequence():
+    """The first outputs of Vigna's splitmix64.c from seed 1234567."""
+    gamma = 0x9E3779B97F4A7C15
+    states = np.array([(1234567 + i * gamma) % 2**64 for i in range(3)], np.uint64)
+    assert mixed(states).tolist() == [
+        6457827717110365317, 3203168211198807973, 9817491932198370423,
+    ]  # fmt: skip
+
+
+@given(st.integers(1, 400), st.integers(0, 2**63 - 1), st.integers(0, 10**6))
+@settings(max_examples=50, deadline=None)
+def test_an_epoch_is_a_permutation(num, seed, epoch):
+    assert sorted(permutation(num, seed, epoch).tolist()) == list(range(num))
+
+
+def test_orders_are_fixed_for_ever_and_differ():
+    """A literal, so that a run begun with one version goes on with another."""
+    assert permutation(8, 0, 0).tolist() == [2, 6, 5, 3, 0, 4, 7, 1]
+    orders = {tuple(permutation(50, seed, epoch)) for seed in range(5) for epoch in range(5)}
+    assert len(orders) == 25
+
+
+def test_every_place_is_as_likely_for_every_sample():
+    """chi^2 of where each of 8 samples stands in 4000 epochs; 49 degrees of freedom, p = 1e-6."""
+    orders = np.stack([permutation(8, 7, epoch) for epoch in range(4000)])
+    counts = np.stack([(orders == sample).sum(0) for sample in range(8)])
+    assert ((counts - 500) ** 2 / 500).sum() < 110
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 6, 20, 30, 64])
+def test_epochs_cover_everything_once_whatever_the_batch(part, batch_size):
+    found = np.concatenate([batches(part, batch_size).rows(step) for step in range(1, 61)])
+    for epoch in range(len(found) // part.num):
+        rows = found[epoch * part.num : (epoch + 1) * part.num]
+        np.testing.assert_array_equal(rows, permutation(part.num, 0, epoch))
+
+
+@pytest.mark.parametrize("world", [2, 3, 6])
+def test_processes_share_the_batch_of_one(part, world):
+    for step in (1, 4, 9):
+        shares = [batches(part, rank=rank, world=world).rows(step) for rank in range(world)]
+        np.testing.assert_array_equal(np.concatenate(shares), batches(part).rows(step))
+
+
+def test_a_step_depends_on_nothing_before_it(part):
+    straight = batches(part)
+    rows = [straight.rows(step).tolist() for step in range(1, 30)]
+    for step in (29, 3, 17):
+        assert batches(part).rows(step).tolist() == rows[step - 1]
+    assert batches(part, seed=1).rows(1).tolist() != rows[0]
+
+
+def test_only_chosen_rows_take_part(part):
+    chosen = np.array([3, 5, 7, 11, 13])
+    found = np.concatenate(
+        [batches(part, 5, chosen=chosen).rows(step) for step in range(1, 4)]
+    ).reshape(3, 5)
+    assert [sorted(rows) for rows in found.tolist()] == [chosen.tolist()] * 3
+
+
+def test_what_a_batch_holds(part):
+    batch, rows = batches(part).batch(3), batches(part).rows(3)
+    assert batch.x_0.shape == (6, 3, 8, 8)
+    assert batch.z_0.shape == (6, 3, 4, 4)
+    assert batch.x_0.dtype == batch.z_0.dtype == torch.uint8
+    np.testing.assert_array_equal(batch.x_0.permute(0, 2, 3, 1).numpy(), part.images(8)[rows])
+    np.testing.assert_array_equal(batch.z_0.permute(0, 2, 3, 1).numpy(), part.images(4)[rows])
+    assert batch.y.tolist() == part.labels[rows].tolist()
+    assert batch.ids.tolist() == rows.tolist()
+    assert batches(part, low=None).batch(3).z_0 is None
+
+
+@pytest.mark.parametrize("start", [1, 4])
+def test_iterating_resumes_at_any_step(part, start):
+    found = batches(part).iterate(start)
+    for step in range(start, start + 5):
+        expected = batches(part).batch(step)
+        for ours, theirs in zip(next(found), expected, strict=True):
+            assert torch.equal(ours, theirs)
+    found.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_an_error_of_the_reading_thread_is_the_caller_s(part, monkeypatch):
+    def failing(self, step, *, pin=False):
+        if step == 3:
+            raise OSError("gone")
+        return real(self, step, pin=pin)
+
+    real = TrainBatches.batch
+    monkeypatch.setattr(TrainBatches, "batch", failing)
+    found = batches(part).iterate(1)
+    next(found), next(found)
+    with pytest.raises(OSError, match="gone"):
+        next(found)
+    assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_what_does_not_fit(part):
+    with pytest.raises(MismatchError, match=r"resolutions \[4, 8\], not 16"):
+        TrainBatches(part, 16, None, 4, 0)
+    with pytest.raises(MismatchError, match="not 2"):
+        TrainBatches(part, 8, 2, 4, 0)
+    with pytest.raises(ValueError, match="no multiple"):
+        batches(part, 7, world=2)

@@ -1,0 +1,210 @@
+"""Mirrors cdm_cli/data/guard.py: what is vetted, and what a person is told of anything else.
+
+Files made to harm are in tests/hostile.
+"""
+
+import json
+import os
+
+import h5py
+import pytest
+
+from cdm_cli.data import schema
+from cdm_cli.data.guard import open_vetted
+from cdm_cli.data.hdf5 import lay_out, read_attributes
+from cdm_cli.errors import BadInputError, CdmError, MismatchError, MissingError, UnsafeInputError
+from tests.data.stores import CLASSES, filled, flip, prepared_spec, samples_spec
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return filled(tmp_path_factory.mktemp("guard") / "a.h5", samples_spec()).read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path, whole):
+    (tmp_path / "a.h5").write_bytes(whole)
+    return tmp_path / "a.h5"
+
+
+def vet(path):
+    opened = open_vetted(path)
+    os.close(opened.fd)
+    return opened
+
+
+def relaid(path, **changes):
+    """The same file with other root attributes, sealed as an attacker would."""
+    attributes = schema.attributes_of(samples_spec()) | changes
+    layout = schema.store_layout(attributes, schema.contents_of(samples_spec()))
+    data = bytearray(layout.size)
+    data[: len(layout.header)] = layout.header
+    packed = schema.packed_classes(CLASSES)[0]
+    data[layout.offsets["classes"] : layout.offsets["classes"] + len(packed)] = packed
+    path.write_bytes(data)
+    return path
+
+
+def test_a_store_says_what_it_holds(path):
+    opened = vet(path)
+    assert (opened.kind, opened.classes) == ("samples", CLASSES)
+    assert opened.contents == schema.contents_of(samples_spec())
+    assert opened.provenance == samples_spec().provenance
+
+
+def test_the_helper_of_these_tests_makes_stores(path):
+    assert vet(relaid(path)).provenance == samples_spec().provenance
+
+
+def test_a_changed_bit_anywhere_in_the_structure_is_noticed(path, whole):
+    layout = vet(path).layout
+    start = layout.offsets["classes"]
+    places = [*range(len(layout.header)), *range(start, start + 4 * len("tench, Tinca tinca"))]
+    for place in places[::2]:
+        flip(path, place, 1 << place // 2 % 8)
+        with pytest.raises((BadInputError, MismatchError)):
+            open_vetted(path)
+        flip(path, place, 1 << place // 2 % 8)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("change", [-1, -5000, 1, 4096])
+def test_a_file_of_another_size_is_damaged(path, change):
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + change)
+    with pytest.raises(BadInputError, match=r"has \d+ bytes, a store of its contents has \d+"):
+        open_vetted(path)
+
+
+@pytest.mark.parametrize("fraction", [0, 0.01, 0.3, 0.99])
+def test_a_cut_file_is_refused(path, whole, fraction):
+    path.write_bytes(whole[: int(fraction * len(whole))])
+    with pytest.raises(BadInputError):
+        open_vetted(path)
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"", "it is empty"),
+        (bytes(1000), "it is all zeros"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"\n  <!DOCTYPE html><html>404", "a web page"),
+        (b"PK\x03\x04...", "a zip archive"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+        (b"\x80\x04\x95", "a pickle"),
+        (b"hello world", "it begins with b'hello wo'"),
+    ],
+)
+def test_it_says_what_a_file_is_instead(path, start, what):
+    path.write_bytes(start)
+    with pytest.raises(BadInputError, match=what) as caught:
+        open_vetted(path)
+    assert not isinstance(caught.value, UnsafeInputError)
+
+
+def test_hdf5_of_others_is_unsafe_and_unread(path):
+    with h5py.File(path, "w") as file:
+        file["images"] = [1, 2, 3]
+    with pytest.raises(UnsafeInputError, match="HDF5, but not a store as cdm writes it"):
+        open_vetted(path)
+
+
+def test_our_own_writer_with_another_schema_is_no_store(path):
+    layout = lay_out({"schema": b"other/1"}, {"x": schema.Dataset("u1", (4,))})
+    path.write_bytes(layout.header.ljust(layout.size, b"\0"))
+    with pytest.raises(UnsafeInputError, match="schema = cdm-store"):
+        open_vetted(path)
+
+
+@pytest.mark.parametrize("found", [b"cdm-store/2", b"cdm-store/1.1", b"cdm-store/\xff\n"])
+def test_another_version_says_which(path, found):
+    with pytest.raises(MismatchError, match="this cdm reads cdm-store/1") as caught:
+        open_vetted(relaid(path, schema=found))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": b"other"},
+        {"kind": b"\xff"},
+        {"provenance": b"[]"},
+        {"provenance": b"{"},
+        {"provenance": b"[" * 50_000},
+        {"provenance": b'{"a": \xff}'},
+        {"contents": b"{}"},
+        {"contents": b"[" * 50_000},
+        {"contents": schema.contents_of(samples_spec()).encoded()[:-1]},
+    ],
+)
+def test_attributes_that_mean_nothing_are_damage(path, changes):
+    with pytest.raises(BadInputError):
+        open_vetted(relaid(path, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num": 21}, {"num": 0}, {"num": -1}, {"num": 1.5}, {"num": "x"}, {"num": 2**40},
+        {"num": True}, {"resolutions": {"8": 4}}, {"resolutions": {"9": 3}}, {"z": {}},
+        {"resolutions": {}}, {"extra": 1},
+    ],
+)  # fmt: skip
+def test_contents_that_do_not_fit_the_file(path, changes):
+    contents = json.loads(schema.contents_of(samples_spec()).encoded())
+    contents["parts"][""].update(changes)
+    with pytest.raises(BadInputError):
+        open_vetted(relaid(path, contents=json.dumps(contents).encode()))
+
+
+def test_contents_written_in_another_way_are_still_one_store(path):
+    """Spaces in the JSON lead to another header, which is compared as it stands."""
+    contents = json.loads(schema.contents_of(samples_spec()).encoded())
+    assert vet(relaid(path, contents=json.dumps(contents, indent=1).encode()))
+
+
+def test_more_attributes_than_a_store_has(path):
+    """They are laid out again with the rest, so they can hide nothing and cost nothing."""
+    assert vet(relaid(path, more=b"x")).provenance == samples_spec().provenance
+
+
+def test_class_names_that_are_no_text(path):
+    spec = samples_spec()
+    packed = b"\xff" * len(schema.packed_classes(CLASSES)[0])
+    contents = json.loads(schema.contents_of(spec).encoded())
+    contents["class_sha256"] = schema.hashlib.sha256(packed).hexdigest()
+    relaid(path, contents=json.dumps(contents).encode())
+    start = lay_out_of(path).offsets["classes"]
+    data = bytearray(path.read_bytes())
+    data[start : start + len(packed)] = packed
+    path.write_bytes(data)
+    with pytest.raises(BadInputError, match="not UTF-8"):
+        open_vetted(path)
+
+
+def lay_out_of(path):
+    """The layout that the file's own attributes have."""
+    attributes = read_attributes(path.read_bytes())
+    return schema.store_layout(attributes, schema.CONTENTS.validate_json(attributes["contents"]))
+
+
+def test_large_provenance_is_read_in_one_more_piece(tmp_path):
+    spec = prepared_spec(provenance={"identity": {}, "long": "x" * 100_000})
+    assert vet(filled(tmp_path / "b.h5", spec)).provenance == spec.provenance
+
+
+def test_missing_and_unreadable(tmp_path):
+    with pytest.raises(MissingError):
+        open_vetted(tmp_path / "none.h5")
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(UnsafeInputError, match="not a regular file"):
+        open_vetted(tmp_path / "pipe.h5")
+
+
+def test_a_refused_file_is_closed(path):
+    flip(path, 100)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(CdmError):
+        open_vetted(path)
+    assert len(os.listdir("/proc/self/fd")) == before

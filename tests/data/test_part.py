@@ -1,0 +1,139 @@
+"""Mirrors cdm_cli/data/part.py."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from cdm_cli.data.store import create, open_store
+from cdm_cli.errors import BadInputError, MissingError
+from tests.data.stores import CLASSES, arrays_of, filled, flip, prepared_spec, samples_spec
+
+
+@pytest.fixture
+def path(tmp_path):
+    return filled(tmp_path / "a.h5", samples_spec())
+
+
+@pytest.fixture
+def part(path):
+    with open_store(path) as store:
+        yield store.parts[""]
+
+
+def offset(part, name, row):
+    return part._opened.layout.offsets[name] + row * part.members[name].row_bytes
+
+
+def test_what_there_is(part):
+    assert (part.resolutions, part.channels(8), part.z_times) == ([8], 3, [3, 12])
+    assert part.labels.tolist() == [row % len(CLASSES) for rows in (8, 8, 4) for row in range(rows)]
+    assert part.ids.tolist() == list(range(20))
+    assert (part.images(8).shape, part.z(12).shape) == ((20, 8, 8, 3), (20, 4, 4, 3))
+
+
+def test_maps_show_the_bytes_and_cannot_change_them(part):
+    for b in range(3):
+        rows = part.block_range(b)
+        for name, array in arrays_of(part, b).items():
+            np.testing.assert_array_equal(part.mapped(name)[rows.start : rows.stop], array)
+    with pytest.raises(ValueError, match="read-only"):
+        part.images(8)[0] = 0
+
+
+def test_checked_reads_find_a_changed_byte(path, part):
+    flip(path, offset(part, "images/8", 9))
+    assert part.read_checked(0)["ids"].tolist() == list(range(8))
+    with pytest.raises(BadInputError, match=r"a\.h5: samples 8\.\.15 do not have the digest"):
+        part.read_checked(1)
+
+
+def test_the_error_names_the_part(tmp_path):
+    path = filled(tmp_path / "b.h5", prepared_spec())
+    with open_store(path) as store:
+        val = store.parts["val"]
+        flip(path, val._opened.layout.offsets["val/labels"])
+        with pytest.raises(BadInputError, match=r"samples 0\.\.5 of val do not"):
+            val.read_checked(0)
+
+
+def test_unfinished_blocks_are_not_handed_out(tmp_path):
+    with create(tmp_path / "b.h5", samples_spec()) as store:
+        part = store.parts[""]
+        part.write_block(0, arrays_of(part, 0))
+        part.read_checked(0)
+        part.require_finished(range(1))
+        for attempt in (lambda: part.read_checked(1), part.require_finished):
+            with pytest.raises(MissingError, match=r"2 of 3 blocks") as caught:
+                attempt()
+            assert caught.value.next == "cdm sample base", "the command of its provenance"
+
+
+def test_checked_blocks_come_in_order_and_end_with_the_first_bad_one(path, part):
+    found = list(part.checked_blocks())
+    assert [rows for rows, _ in found] == [range(8), range(8, 16), range(16, 20)]
+    for b, (_, block) in enumerate(found):
+        np.testing.assert_array_equal(block["z/3"], arrays_of(part, b)["z/3"])
+    flip(path, offset(part, "labels", 17))
+    blocks = part.checked_blocks()
+    assert len(next(blocks)[0]) == len(next(blocks)[0]) == 8
+    with pytest.raises(BadInputError, match=r"16\.\.19"):
+        next(blocks)
+
+
+def test_reading_ahead_ends_with_its_user(part):
+    blocks = part.checked_blocks()
+    next(blocks)
+    blocks.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("blocks") and t.is_alive()]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "says"),
+    [
+        ("labels", np.array([0, 1, 2, 3, 4, 0, 0, 0]), "labels outside 0..3, the first is 4"),
+        ("labels", np.array([0, 1, 2, 3, -1, 0, 0, 0]), "the first is -1"),
+        ("z/3", np.full((8, 4, 4, 3), np.nan, np.float16), "z/3 that are not finite"),
+        ("z/12", np.full((8, 4, 4, 3), np.inf, np.float16), "z/12 that are not finite"),
+    ],
+)
+def test_what_means_nothing_is_neither_written_nor_read(tmp_path, name, wrong, says):
+    with create(tmp_path / "b.h5", samples_spec()) as store:
+        part = store.parts[""]
+        block = {**arrays_of(part, 0), name: wrong}
+        with pytest.raises(ValueError, match=says):
+            part.write_block(0, block)
+        assert part.pending() == [0, 1, 2]
+        part.put_block(0, block)  # as a stranger would, digest and all
+        with pytest.raises(BadInputError, match=says):
+            part.read_checked(0)
+
+
+def test_labels_mean_themselves_where_there_are_no_classes(tmp_path):
+    with create(tmp_path / "b.h5", samples_spec(classes=())) as store:
+        part = store.parts[""]
+        part.write_block(0, {**arrays_of(part, 0), "labels": np.arange(8) + 1000})
+        assert part.read_checked(0)["labels"][0] == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("ids", None),
+        ("more", np.zeros(8)),
+        ("ids", np.zeros(8, np.int32)),
+        ("ids", np.zeros(7, np.int64)),
+        ("images/8", np.zeros((8, 3, 8, 8), np.uint8)),
+        ("images/8", np.zeros((8, 8, 8, 3), np.float32)),
+        ("z/3", np.zeros((8, 4, 4, 3), np.float32)),
+    ],
+)
+def test_arrays_of_another_form_are_refused(tmp_path, name, wrong):
+    with create(tmp_path / "b.h5", samples_spec()) as store:
+        part = store.parts[""]
+        block = {**arrays_of(part, 0), name: wrong}
+        if wrong is None:
+            del block[name]
+        with pytest.raises(ValueError, match="expected"):
+            part.write_block(0, block)
+        assert part.pending() == [0, 1, 2]
