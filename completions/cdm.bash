@@ -20,11 +20,12 @@ _cdm() {
       [[ $word != -* ]] && command=$word && _cdm_valued
     elif [[ $word != -* && $valued != *" $before "* ]]; then
       count=$((count + 1))
+      ((count == 1)) && _cdm_pair "$command $word"
     fi
     before=$word
   done
   if [[ -z $command ]]; then
-    _cdm_words 'prepare train sample upsample sweep-s tune-schedule eval demo inspect grid import completions --quiet --verbose --debug --version --help'
+    _cdm_words 'prepare train sample upsample sweep-s tune-schedule eval demo inspect grid verify merge export import completions --quiet --verbose --debug --version --help'
     return
   fi
   if [[ $valued == *" $prev "* ]]; then
@@ -37,37 +38,55 @@ _cdm() {
   fi
 }
 
+_cdm_pair() {
+  case $1 in
+    'eval cas'|'eval elbo'|'eval checkpoints') command=$1 count=0; _cdm_valued ;;
+  esac
+}
+
 _cdm_flags() {
   case $command in
-    prepare) flags='--val --labels --val-labels --out -o --resolution --crop --channels --strict --workers --json --quiet -q --verbose -v --debug --help -h' ;;
-    train) flags='--preset --list-presets --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    sample) flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    upsample) flags='--model --s --augment --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    sweep-s) flags='--model --s --augment --ground-truth --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    tune-schedule) flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    eval) flags='--split --resolution --num --out -o --features --mode --ref --seed --device --batch-size --precision --compile --no-compile --gpus --json --quiet -q --verbose -v --debug --help -h' ;;
-    demo) flags='--seed --json --quiet -q --verbose -v --debug --help -h' ;;
-    inspect) flags='--json --quiet -q --verbose -v --debug --help -h' ;;
-    grid) flags='--out -o --split --resolution --num --per-class --columns --scale --json --quiet -q --verbose -v --debug --help -h' ;;
-    import) flags='--out -o --flags --origin --from-pickle --classes --json --quiet -q --verbose -v --debug --help -h' ;;
-    completions) flags='--quiet -q --verbose -v --debug --help -h' ;;
+    'prepare') flags='--val --labels --val-labels --out -o --resolution --crop --channels --strict --workers --json --quiet -q --verbose -v --debug --help -h' ;;
+    'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'upsample') flags='--model --s --augment --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'sweep-s') flags='--model --s --augment --ground-truth --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'tune-schedule') flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'eval') flags='--split --resolution --num --out -o --features --mode --ref --seed --device --batch-size --gpus --json --quiet -q --verbose -v --debug --help -h' ;;
+    'eval cas') flags='--ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'eval elbo') flags='--ref --split --s --num --terms --steps --variance --schedule --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'eval checkpoints') flags='--weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'demo') flags='--seed --json --quiet -q --verbose -v --debug --help -h' ;;
+    'inspect') flags='--json --quiet -q --verbose -v --debug --help -h' ;;
+    'grid') flags='--out -o --split --resolution --num --per-class --columns --scale --json --quiet -q --verbose -v --debug --help -h' ;;
+    'verify') flags='--replay --model --lowres --seed --device --json --quiet -q --verbose -v --debug --help -h' ;;
+    'merge') flags='--out -o --json --quiet -q --verbose -v --debug --help -h' ;;
+    'export') flags='--out -o --format --split --resolution --num --json --quiet -q --verbose -v --debug --help -h' ;;
+    'import') flags='--out -o --flags --origin --from-pickle --classes --labels --json --quiet -q --verbose -v --debug --help -h' ;;
+    'completions') flags='--quiet -q --verbose -v --debug --help -h' ;;
   esac
 }
 
 _cdm_valued() {
   case $command in
-    prepare) valued=' --val --labels --val-labels --out -o --resolution --crop --channels --workers ' ;;
-    train) valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --gpus ' ;;
-    sample) valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus --part ' ;;
-    upsample) valued=' --model --s --augment --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus --part ' ;;
-    sweep-s) valued=' --model --s --augment --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus ' ;;
-    tune-schedule) valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --device --batch-size --precision --gpus ' ;;
-    eval) valued=' --split --resolution --num --out -o --features --mode --ref --seed --device --batch-size --precision --gpus ' ;;
-    demo) valued=' --seed ' ;;
-    inspect) valued='  ' ;;
-    grid) valued=' --out -o --split --resolution --num --per-class --columns --scale ' ;;
-    import) valued=' --out -o --flags --origin --classes ' ;;
-    completions) valued='  ' ;;
+    'prepare') valued=' --val --labels --val-labels --out -o --resolution --crop --channels --workers ' ;;
+    'train') valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --gpus ' ;;
+    'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus --part ' ;;
+    'upsample') valued=' --model --s --augment --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus --part ' ;;
+    'sweep-s') valued=' --model --s --augment --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus ' ;;
+    'tune-schedule') valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --device --batch-size --precision --gpus ' ;;
+    'eval') valued=' --split --resolution --num --out -o --features --mode --ref --seed --device --batch-size --gpus ' ;;
+    'eval cas') valued=' --ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus ' ;;
+    'eval elbo') valued=' --ref --split --s --num --terms --steps --variance --schedule --weights --seed --device --batch-size --precision --gpus ' ;;
+    'eval checkpoints') valued=' --weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --device --batch-size --precision --gpus ' ;;
+    'demo') valued=' --seed ' ;;
+    'inspect') valued='  ' ;;
+    'grid') valued=' --out -o --split --resolution --num --per-class --columns --scale ' ;;
+    'verify') valued=' --replay --model --lowres --seed --device ' ;;
+    'merge') valued=' --out -o ' ;;
+    'export') valued=' --out -o --format --split --resolution --num ' ;;
+    'import') valued=' --out -o --flags --origin --classes --labels ' ;;
+    'completions') valued='  ' ;;
   esac
 }
 
@@ -81,7 +100,7 @@ _cdm_value() {
     'prepare --crop') _cdm_words 'biggan adm' ;;
     'prepare --channels') : ;;
     'prepare --workers') : ;;
-    'prepare 0') _cdm_files ;;
+    'prepare '0) _cdm_files ;;
     'train --preset') _cdm_words 'imagenet-base32 imagenet-sr32-64 imagenet-sr64-128 imagenet-sr64-256 imagenet-base16 imagenet-sr16-64 imagenet-base64 cifar-base8 cifar-base16 cifar-base32 cifar-sr8-32 cifar-sr16-32 tiny-base8 tiny-base16 tiny-sr8-16 tiny-sr16-32 classifier tiny-classifier' ;;
     'train --data') _cdm_files ;;
     'train --set') : ;;
@@ -95,7 +114,7 @@ _cdm_value() {
     'train --device') _cdm_words 'auto cpu cuda' ;;
     'train --precision') _cdm_words 'auto fp32 bf16' ;;
     'train --gpus') : ;;
-    'train 0') _cdm_stages '' ;;
+    'train '0) _cdm_stages '' ;;
     'sample --classes') : ;;
     'sample --num') : ;;
     'sample --per-class') : ;;
@@ -113,7 +132,7 @@ _cdm_value() {
     'sample --precision') _cdm_words 'auto fp32 bf16' ;;
     'sample --gpus') : ;;
     'sample --part') : ;;
-    'sample 0') _cdm_stages '' ;;
+    'sample '0) _cdm_stages '' ;;
     'upsample --model') _cdm_stages '' ;;
     'upsample --s') : ;;
     'upsample --augment') _cdm_words 'truncated non-truncated' ;;
@@ -132,7 +151,7 @@ _cdm_value() {
     'upsample --precision') _cdm_words 'auto fp32 bf16' ;;
     'upsample --gpus') : ;;
     'upsample --part') : ;;
-    'upsample 0') _cdm_files ;;
+    'upsample '0) _cdm_files ;;
     'sweep-s --model') _cdm_stages '' ;;
     'sweep-s --s') : ;;
     'sweep-s --augment') _cdm_words 'truncated non-truncated' ;;
@@ -152,7 +171,7 @@ _cdm_value() {
     'sweep-s --batch-size') : ;;
     'sweep-s --precision') _cdm_words 'auto fp32 bf16' ;;
     'sweep-s --gpus') : ;;
-    'sweep-s 0') _cdm_files ;;
+    'sweep-s '0) _cdm_files ;;
     'tune-schedule --model') _cdm_stages '' ;;
     'tune-schedule --steps') : ;;
     'tune-schedule --s') : ;;
@@ -171,7 +190,7 @@ _cdm_value() {
     'tune-schedule --batch-size') : ;;
     'tune-schedule --precision') _cdm_words 'auto fp32 bf16' ;;
     'tune-schedule --gpus') : ;;
-    'tune-schedule 0') _cdm_files ;;
+    'tune-schedule '0) _cdm_files ;;
     'eval --split') _cdm_words 'train val' ;;
     'eval --resolution') : ;;
     'eval --num') : ;;
@@ -182,13 +201,61 @@ _cdm_value() {
     'eval --seed') : ;;
     'eval --device') _cdm_words 'auto cpu cuda' ;;
     'eval --batch-size') : ;;
-    'eval --precision') _cdm_words 'auto fp32 bf16' ;;
     'eval --gpus') : ;;
-    'eval 0') _cdm_words 'fid is kid prdc nn cas all' ;;
-    'eval 1') _cdm_files ;;
+    'eval '0) _cdm_words 'fid is kid prdc nn cas all elbo checkpoints' ;;
+    'eval '1) _cdm_files ;;
+    'eval cas --ref') _cdm_files ;;
+    'eval cas --split') _cdm_words 'train val' ;;
+    'eval cas --resolution') : ;;
+    'eval cas --num') : ;;
+    'eval cas --net') _cdm_words 'resnet50 resnet18 small' ;;
+    'eval cas --epochs') : ;;
+    'eval cas --steps') : ;;
+    'eval cas --batch-size') : ;;
+    'eval cas --lr') : ;;
+    'eval cas --label-smoothing') : ;;
+    'eval cas --seed') : ;;
+    'eval cas --out'|'eval cas -o') _cdm_files ;;
+    'eval cas --device') _cdm_words 'auto cpu cuda' ;;
+    'eval cas --precision') _cdm_words 'auto fp32 bf16' ;;
+    'eval cas --gpus') : ;;
+    'eval cas '0) _cdm_files ;;
+    'eval elbo --ref') _cdm_files ;;
+    'eval elbo --split') _cdm_words 'train val' ;;
+    'eval elbo --s') : ;;
+    'eval elbo --num') : ;;
+    'eval elbo --terms') : ;;
+    'eval elbo --steps') : ;;
+    'eval elbo --variance') _cdm_words 'learned small large' ;;
+    'eval elbo --schedule') _cdm_files ;;
+    'eval elbo --weights') _cdm_words 'ema best' ;;
+    'eval elbo --seed') : ;;
+    'eval elbo --device') _cdm_words 'auto cpu cuda' ;;
+    'eval elbo --batch-size') : ;;
+    'eval elbo --precision') _cdm_words 'auto fp32 bf16' ;;
+    'eval elbo --gpus') : ;;
+    'eval elbo '*) _cdm_stages '' ;;
+    'eval checkpoints --weights') _cdm_words 'ema best' ;;
+    'eval checkpoints --s') : ;;
+    'eval checkpoints --num') : ;;
+    'eval checkpoints --out'|'eval checkpoints -o') _cdm_files ;;
+    'eval checkpoints --features') _cdm_stages 'inception' ;;
+    'eval checkpoints --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;
+    'eval checkpoints --ref') _cdm_files ;;
+    'eval checkpoints --sampler') _cdm_words 'ancestral ddim dpm-solver++' ;;
+    'eval checkpoints --steps') : ;;
+    'eval checkpoints --variance') _cdm_words 'learned small large' ;;
+    'eval checkpoints --schedule') _cdm_files ;;
+    'eval checkpoints --restart-from') : ;;
+    'eval checkpoints --seed') : ;;
+    'eval checkpoints --device') _cdm_words 'auto cpu cuda' ;;
+    'eval checkpoints --batch-size') : ;;
+    'eval checkpoints --precision') _cdm_words 'auto fp32 bf16' ;;
+    'eval checkpoints --gpus') : ;;
+    'eval checkpoints '0) _cdm_stages '' ;;
     'demo --seed') : ;;
-    'demo 0') _cdm_files ;;
-    'inspect 0') _cdm_files ;;
+    'demo '0) _cdm_files ;;
+    'inspect '0) _cdm_files ;;
     'grid --out'|'grid -o') _cdm_files ;;
     'grid --split') _cdm_words 'train val' ;;
     'grid --resolution') : ;;
@@ -196,13 +263,28 @@ _cdm_value() {
     'grid --per-class') : ;;
     'grid --columns') : ;;
     'grid --scale') : ;;
-    'grid 0') _cdm_files ;;
+    'grid '0) _cdm_files ;;
+    'verify --replay') : ;;
+    'verify --model') _cdm_stages '' ;;
+    'verify --lowres') _cdm_files ;;
+    'verify --seed') : ;;
+    'verify --device') _cdm_words 'auto cpu cuda' ;;
+    'verify '0) _cdm_files ;;
+    'merge --out'|'merge -o') _cdm_files ;;
+    'merge '*) : ;;
+    'export --out'|'export -o') _cdm_files ;;
+    'export --format') _cdm_words 'png jpeg npz' ;;
+    'export --split') _cdm_words 'train val' ;;
+    'export --resolution') : ;;
+    'export --num') : ;;
+    'export '0) _cdm_files ;;
     'import --out'|'import -o') _cdm_files ;;
     'import --flags') : ;;
     'import --origin') _cdm_words 'guided-diffusion improved-diffusion' ;;
     'import --classes') _cdm_files ;;
-    'import 0') _cdm_files ;;
-    'completions 0') _cdm_words 'bash zsh fish' ;;
+    'import --labels') _cdm_files ;;
+    'import '0) _cdm_files ;;
+    'completions '0) _cdm_words 'bash zsh fish' ;;
   esac
 }
 

@@ -20,7 +20,10 @@ _cdm() {
     'demo:Run the whole cascade on images drawn on the spot'
     'inspect:Show what a file holds and where it came from'
     'grid:Lay the images of a store out as one PNG'
-    'import:Make a stage of an openai diffusion checkpoint'
+    'verify:Check every byte of a store or a stage'
+    'merge:Join stores that were made with --part'
+    'export:Write the images of a store as files, or as one .npz'
+    'import:Make a stage of an openai checkpoint, or a store of images'
     'completions:Print the completion script of a shell'
   )
   _arguments -C \
@@ -33,8 +36,104 @@ _cdm() {
   case $state in
     command) _describe command commands ;;
     arguments)
+      if (( CURRENT > 2 )); then
+        case "$words[1] $words[2]" in
+          'eval cas'|'eval elbo'|'eval checkpoints') words=("$words[1] $words[2]" "${words[@]:2}"); (( CURRENT-- )) ;;
+        esac
+      fi
       case $words[1] in
-        prepare) _arguments -s \
+        'eval cas') _arguments -s \
+          '*--ref[Prepared store with the real images]:value:_files' \
+          '*--split[Part of a prepared STORE]:value:(train val)' \
+          '*--resolution[Resolution to take]:value: ' \
+          '*--num[How many images]:value: ' \
+          '*--net[Classifier to train; small is for a CPU]:value:(resnet50 resnet18 small)' \
+          '*--epochs[How often to see every sample]:value: ' \
+          '*--steps[Steps, instead of epochs]:value: ' \
+          '*--batch-size[Images of a step, over all GPUs]:value: ' \
+          '*--lr[Highest rate]:value: ' \
+          '*--label-smoothing[Share of the label given to all]:value: ' \
+          '*--seed[Seed of weights, data order and crops]:value: ' \
+          '*--out[What to write]:value:_files' \
+          '*-o[What to write]:value:_files' \
+          '*--device[Where the network runs]:value:(auto cpu cuda)' \
+          '*--precision[Arithmetic of the network; auto\: bf16 on CUDA]:value:(auto fp32 bf16)' \
+          '*--compile[Compile the network]' \
+          '*--no-compile[Compile the network]' \
+          '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--dry-run[Print the plan and its cost; compute and write nothing]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show warnings]' \
+          '*-v[Show warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '1:argument:_files' ;;
+        'eval elbo') _arguments -s \
+          '*--ref[Prepared store with the real images]:value:_files' \
+          '*--split[Part of a prepared store]:value:(train val)' \
+          '*--s[One s for each super-resolution stage]:value: ' \
+          '*--num[How many images]:value: ' \
+          '*--terms[Times t that stand for all, 0\: all of them]:value: ' \
+          '*--steps[Steps of the bounded chain]:value: ' \
+          '*--variance[Variance of a reverse step]:value:(learned small large)' \
+          '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
+          '*--clip[Clip the predicted x_0 to]' \
+          '*--no-clip[Clip the predicted x_0 to]' \
+          '*--weights[ema, best, or a checkpoint\: step-00001000]:value:(ema best)' \
+          '*--seed[Seed of all noise]:value: ' \
+          '*--device[Where the network runs]:value:(auto cpu cuda)' \
+          '*--batch-size[Images at a time]:value: ' \
+          '*--precision[Arithmetic of the network; auto\: bf16 on CUDA]:value:(auto fp32 bf16)' \
+          '*--compile[Compile the network]' \
+          '*--no-compile[Compile the network]' \
+          '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--dry-run[Print the plan and its cost; compute and write nothing]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show warnings]' \
+          '*-v[Show warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '*:argument: _cdm_stages' ;;
+        'eval checkpoints') _arguments -s \
+          '*--weights[all, or some of step-00001000,ema,best]:value:(ema best)' \
+          '*--s[Time at which z_0 is noised, 0 for not at all]:value: ' \
+          '*--num[Samples that judge each checkpoint]:value: ' \
+          '*--out[What to write]:value:_files' \
+          '*-o[What to write]:value:_files' \
+          '*--features[inception, or a classifier stage in runs/]:value: _cdm_stages inception' \
+          '*--mode[Resizing and weights of the Inception network]:value:(clean legacy-tensorflow legacy-pytorch)' \
+          '*--ref[Prepared store with the real images]:value:_files' \
+          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++)' \
+          '*--steps[Steps of the sampler, 0 for all T]:value: ' \
+          '*--variance[Variance of a reverse step]:value:(learned small large)' \
+          '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
+          '*--restart-from[Noise the result to this time and sample again]:value: ' \
+          '*--clip[Clip the predicted x_0 to]' \
+          '*--no-clip[Clip the predicted x_0 to]' \
+          '*--seed[Seed of all noise]:value: ' \
+          '*--device[Where the network runs]:value:(auto cpu cuda)' \
+          '*--batch-size[Images at a time]:value: ' \
+          '*--precision[Arithmetic of the network; auto\: bf16 on CUDA]:value:(auto fp32 bf16)' \
+          '*--compile[Compile the network]' \
+          '*--no-compile[Compile the network]' \
+          '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--dry-run[Print the plan and its cost; compute and write nothing]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show warnings]' \
+          '*-v[Show warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '1:argument: _cdm_stages' ;;
+        'prepare') _arguments -s \
           '*--val[Images of the validation part]:value:_files' \
           '*--labels[Classes of SRC as .csv or dataset.json]:value:_files' \
           '*--val-labels[The same for --val]:value:_files' \
@@ -54,7 +153,7 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument:_files' ;;
-        train) _arguments -s \
+        'train') _arguments -s \
           '*--preset[Where to start from; see --list-presets]:value:(imagenet-base32 imagenet-sr32-64 imagenet-sr64-128 imagenet-sr64-256 imagenet-base16 imagenet-sr16-64 imagenet-base64 cifar-base8 cifar-base16 cifar-base32 cifar-sr8-32 cifar-sr16-32 tiny-base8 tiny-base16 tiny-sr8-16 tiny-sr16-32 classifier tiny-classifier)' \
           '*--list-presets[Print every preset, and stop]' \
           '*--data[Prepared store]:value:_files' \
@@ -81,7 +180,7 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument: _cdm_stages' ;;
-        sample) _arguments -s \
+        'sample') _arguments -s \
           '*--classes[Ids, ranges, names\: 0-9,17,tench]:value: ' \
           '*--num[How many images]:value: ' \
           '*--per-class[Images of each class]:value: ' \
@@ -114,7 +213,7 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument: _cdm_stages' ;;
-        upsample) _arguments -s \
+        'upsample') _arguments -s \
           '*--model[Super-resolution stage\: a name in runs/ or a directory]:value: _cdm_stages' \
           '*--s[Time at which z_0 is noised, 0 for not at all]:value: ' \
           '*--augment[Origin of z_s\: the store'\''s own, or z_0 noised afresh]:value:(truncated non-truncated)' \
@@ -148,7 +247,7 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument:_files' ;;
-        sweep-s) _arguments -s \
+        'sweep-s') _arguments -s \
           '*--model[Super-resolution stage\: a name in runs/ or a directory]:value: _cdm_stages' \
           '*--s[Times to compare]:value: ' \
           '*--augment[truncated or non-truncated; repeatable]:value:(truncated non-truncated)' \
@@ -184,7 +283,7 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument:_files' ;;
-        tune-schedule) _arguments -s \
+        'tune-schedule') _arguments -s \
           '*--model[Super-resolution stage\: a name in runs/ or a directory]:value: _cdm_stages' \
           '*--steps[Step counts to search a schedule for]:value: ' \
           '*--s[Time at which z_0 is noised, 0 for not at all]:value: ' \
@@ -218,7 +317,7 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument:_files' ;;
-        eval) _arguments -s \
+        'eval') _arguments -s \
           '*--split[Part of a prepared store]:value:(train val)' \
           '*--resolution[Resolution to take]:value: ' \
           '*--num[How many images]:value: ' \
@@ -230,9 +329,6 @@ _cdm() {
           '*--seed[Seed of all noise]:value: ' \
           '*--device[Where the network runs]:value:(auto cpu cuda)' \
           '*--batch-size[Images at a time]:value: ' \
-          '*--precision[Arithmetic of the network; auto\: bf16 on CUDA]:value:(auto fp32 bf16)' \
-          '*--compile[Compile the network]' \
-          '*--no-compile[Compile the network]' \
           '*--gpus[Run on N GPUs of this machine]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
@@ -242,9 +338,9 @@ _cdm() {
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
-          '1:argument:(fid is kid prdc nn cas all)' \
+          '1:argument:(fid is kid prdc nn cas all elbo checkpoints)' \
           '2:argument:_files' ;;
-        demo) _arguments -s \
+        'demo') _arguments -s \
           '*--seed[Seed of all noise]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
@@ -255,7 +351,7 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument:_files' ;;
-        inspect) _arguments -s \
+        'inspect') _arguments -s \
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
@@ -265,7 +361,7 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument:_files' ;;
-        grid) _arguments -s \
+        'grid') _arguments -s \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
           '*--split[Part of a prepared store]:value:(train val)' \
@@ -283,13 +379,12 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument:_files' ;;
-        import) _arguments -s \
-          '*--out[What to write]:value:_files' \
-          '*-o[What to write]:value:_files' \
-          '*--flags[The flags that it was trained with, pasted]:value: ' \
-          '*--origin[Package that trained it]:value:(guided-diffusion improved-diffusion)' \
-          '*--from-pickle[Read a .pt file, of tensors alone; runs no code]' \
-          '*--classes[Names\: a store, or text with one a line]:value:_files' \
+        'verify') _arguments -s \
+          '*--replay[Make K samples of a store again and compare]:value: ' \
+          '*--model[Stage to replay with]:value: _cdm_stages' \
+          '*--lowres[Store that was upsampled]:value:_files' \
+          '*--seed[Decides which samples are replayed]:value: ' \
+          '*--device[Where the network runs]:value:(auto cpu cuda)' \
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
@@ -299,7 +394,52 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument:_files' ;;
-        completions) _arguments -s \
+        'merge') _arguments -s \
+          '*--out[What to write]:value:_files' \
+          '*-o[What to write]:value:_files' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show warnings]' \
+          '*-v[Show warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '*:argument: ' ;;
+        'export') _arguments -s \
+          '*--out[What to write]:value:_files' \
+          '*-o[What to write]:value:_files' \
+          '*--format[png, jpeg or npz]:value:(png jpeg npz)' \
+          '*--split[Part of a prepared store]:value:(train val)' \
+          '*--resolution[Resolution to take]:value: ' \
+          '*--num[How many images]:value: ' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show warnings]' \
+          '*-v[Show warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '1:argument:_files' ;;
+        'import') _arguments -s \
+          '*--out[runs/NAME for a stage, NAME.h5 for images]:value:_files' \
+          '*-o[runs/NAME for a stage, NAME.h5 for images]:value:_files' \
+          '*--flags[The flags that it was trained with, pasted]:value: ' \
+          '*--origin[Package that trained it]:value:(guided-diffusion improved-diffusion)' \
+          '*--from-pickle[Read a .pt file, of tensors alone; runs no code]' \
+          '*--classes[Names\: a store, or text with one a line]:value:_files' \
+          '*--labels[Classes of images as .csv or dataset.json]:value:_files' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show warnings]' \
+          '*-v[Show warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '1:argument:_files' ;;
+        'completions') _arguments -s \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
           '*--verbose[Show warnings]' \

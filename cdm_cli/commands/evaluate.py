@@ -23,8 +23,6 @@ def evaluate(
     seed: flag.Seed = 0,
     device: flag.DeviceKind = "auto",
     batch_size: flag.BatchSize = None,
-    precision: flag.PrecisionKind = "auto",
-    compile: flag.Compile = None,
     gpus: flag.Gpus = None,
     json: flag.Json = False,
 ) -> None:

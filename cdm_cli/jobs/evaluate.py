@@ -4,12 +4,16 @@
 """
 
 import difflib
+import io
 import json
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.data.store import open_store
@@ -21,7 +25,6 @@ from cdm_cli.jobs.evaluate_judge import Judge, open_judge
 from cdm_cli.jobs.evaluate_references import references, training_images
 from cdm_cli.jobs.evaluate_result import EvalResult
 from cdm_cli.jobs.evaluate_rows import Rows, notes
-from cdm_cli.jobs.grid import write_png
 from cdm_cli.jobs.together import joined, started
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.reference import Reference
@@ -134,8 +137,9 @@ def run(options: EvalOptions, report: Report) -> EvalResult:
     Raises UsageError, MissingError, MismatchError, BadInputError, and WouldOverwriteError for
     an `out` that is not a table of ours.
     """
-    parsed(options.metrics)
     _check_out(options.out)
+    if "nn" in parsed(options.metrics):
+        _check_picture(_picture_path(options.out))
     return started(run_in, options, options.judge.compute, report)
 
 
@@ -181,10 +185,14 @@ def _look_nearby(
         table.extend(
             nearest.rows(found, convention_of(images, panel.judge, options.seed), training)
         )
-        path = options.out.with_suffix(".png") if options.out else NEAREST_PICTURE
+        path = _picture_path(options.out)
         if panel.place.world.leads:
-            write_png(path, nearest.picture(found, images, training))
+            write_file_atomically(path, _png(nearest.picture(found, images, training)))
         return nearest.details(found, images, training), [path]
+
+
+def _picture_path(out: Path | None) -> Path:
+    return out.with_suffix(".png") if out else NEAREST_PICTURE
 
 
 def _check_out(out: Path | None) -> None:
@@ -199,10 +207,31 @@ def _check_out(out: Path | None) -> None:
         )
 
 
-def _is_ours(path: Path) -> bool:
+def _check_picture(path: Path) -> None:
+    """Refuse, before any work, to replace a picture that is not of nearest images."""
+    if path.exists() and not (path.is_file() and _holds(path, MARK.encode())):
+        raise WouldOverwriteError(
+            f"{path} exists and is no picture of cdm eval nn",
+            kept="it is untouched",
+            next="another -o: the picture is named after the table",
+        )
+
+
+def _holds(path: Path, mark: bytes) -> bool:
     with path.open("rb") as file:
-        head = file.read(200)
-    return MARK.encode() in head or head.startswith(b"metric,value,")
+        return mark in file.read(200)
+
+
+def _png(picture: Image.Image) -> bytes:
+    """Return a PNG that says, in its first bytes, that it is ours to replace."""
+    note, held = PngInfo(), io.BytesIO()
+    note.add_text(MARK, "nearest training images")
+    picture.save(held, "PNG", pnginfo=note)
+    return held.getvalue()
+
+
+def _is_ours(path: Path) -> bool:
+    return _holds(path, MARK.encode() if path.suffix == ".json" else b"metric,value,uncertainty")
 
 
 def _encoded(table: MetricTable, out: Path) -> bytes:

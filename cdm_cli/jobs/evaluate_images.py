@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +52,7 @@ class ImageSet:
         self.check(rows)
         whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1
         images = self.images[rows[0] : rows[-1] + 1] if whole else self.images[rows]
-        return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+        return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # read here, not later
 
     def balance(self) -> str:
         """Return how many images each class has, in words."""
@@ -177,17 +176,18 @@ def collect(
     *,
     keep: int = KEEP,
     seed: int = 0,
-    watch: Callable[[np.ndarray, Tensor], Any] | None = None,
 ) -> Collector:
-    """Judge every image once. watch is shown (places [B], features [B, D]) of this process.
+    """Judge every image once.
 
-    Raises MismatchError for fewer images than processes, BadInputError for features that are
-    not finite.
+    Raises MismatchError for one image, or fewer than processes, and BadInputError for features
+    that are not finite.
     """
-    if images.num < place.world.size:
+    least = max(2, place.world.size)
+    if images.num < least:
         raise MismatchError(
-            f"{images.name}: {images.num} images for {place.world.size} processes",
-            next="fewer processes",
+            f"{images.name} has {images.num} of at least {least} images: two make a covariance, "
+            "and each process judges one",
+            next="more images, or fewer processes",
         )
     collector = Collector.empty(
         images.ids, images.labels, extractor.feature_dim, device=place.device, keep=keep, seed=seed
@@ -196,8 +196,6 @@ def collect(
         for places, batch in batches(images, place.batch_size, place.device, place.world):
             features, probabilities = extractor(batch)
             collector.add(places, features, probabilities)
-            if watch is not None:
-                watch(places, features)
             advance(len(places) * place.world.size, "")
     first, *rest = collector.tensors()
     place.world.sum_(rest, first)

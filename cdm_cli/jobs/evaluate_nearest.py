@@ -66,11 +66,12 @@ def find(
 def _joined(nearest: Nearest, world: World) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest over all processes: distances [Q, k] and places [Q, k]."""
     Q, k = len(nearest.queries), nearest.k
-    found = torch.full((2, Q, world.size * k), torch.inf, dtype=torch.float64)
-    mine = slice(world.rank * k, world.rank * k + nearest.ids.shape[1])
-    if world.size > 1:
-        found.zero_()
-    found[0, :, mine], found[1, :, mine] = nearest.distances.cpu(), nearest.ids.double().cpu()
+    found = torch.zeros(2, Q, world.size, k, dtype=torch.float64)
+    found[0, :, world.rank] = torch.inf  # a process may have seen fewer images than k
+    num = nearest.ids.shape[1]
+    found[0, :, world.rank, :num] = nearest.distances.cpu()
+    found[1, :, world.rank, :num] = nearest.ids.double().cpu()
+    found = found.flatten(2)
     on_device = found.to(nearest.queries.device)
     world.sum_([on_device], torch.zeros(1, dtype=torch.float64, device=on_device.device))
     distances, order = on_device[0].topk(k, largest=False)
@@ -82,23 +83,40 @@ def rows(found: Found, convention: Convention, training: ImageSet) -> list[Metri
     """Return the median distance of samples, and how many lie closer than unseen images do."""
     nearest = found.distances[:, 0]
 
-    def row(metric: str, value: float, **settings: Any) -> MetricRow:
+    def row(metric: str, value: float, error: float, kind: str, **settings: Any) -> MetricRow:
         return MetricRow(
             metric=metric,
             value=float(value),
             convention=convention,
+            uncertainty=error,
+            uncertainty_of=kind,
             reference="train",
             reference_num=training.num,
             reference_digest=training.digest,
             settings={"samples": len(nearest), **settings},
         )
 
-    made = [row("nn_distance", np.median(nearest))]
+    kind = "standard error of the median, by its order statistics"
+    made = [row("nn_distance", np.median(nearest), median_error(nearest), kind)]
     if len(found.val):
-        near = np.quantile(found.val, QUANTILE)
-        made.append(row("nn_distance_val", np.median(found.val), real=len(found.val)))
-        made.append(row("nn_close", (nearest < near).mean(), quantile_of_val=QUANTILE))
+        error, val = median_error(found.val), len(found.val)
+        made.append(row("nn_distance_val", np.median(found.val), error, kind, real=val))
+        close = float((nearest < np.quantile(found.val, QUANTILE)).mean())
+        error = (close * (1 - close) / len(nearest)) ** 0.5
+        kind = "binomial standard error"
+        made.append(row("nn_close", close, error, kind, quantile_of_val=QUANTILE))
     return made
+
+
+def median_error(x: np.ndarray) -> float:
+    """Return the standard error of the median of x [N], whatever the distribution.
+
+    The rank of the true median is binomial, with a standard deviation of sqrt(N) / 2 (David &
+    Nagaraja 2003, 7.1): half of the distance between the values so far below and above.
+    """
+    step = 0.5 / max(len(x), 1) ** 0.5
+    low, high = np.quantile(x, [max(0.5 - step, 0), min(0.5 + step, 1)])
+    return float(high - low) / 2
 
 
 def details(found: Found, images: ImageSet, training: ImageSet) -> list[dict[str, Any]]:

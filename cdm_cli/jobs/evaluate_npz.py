@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from cdm_cli.data.archives import Member, read_member
 from cdm_cli.data.arrays import npz_source
 from cdm_cli.data.zips import zip_members
-from cdm_cli.errors import BadInputError, MismatchError
+from cdm_cli.errors import BadInputError, CdmError, MismatchError
 from cdm_cli.jobs.evaluate_images import ImageSet
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.reference import Reference
 
 LIMIT = 8 * 4096**2 + 4096  # bytes of the covariance of 4096 dimensions
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+MOMENTS = {"mu.npy", "sigma.npy"}
 CLEANFID_MODES = ("clean", "legacy_tensorflow", "legacy_pytorch")
 
 
@@ -45,7 +46,7 @@ class Npz:
 
         Raises MismatchError for statistics of other dimensions or another mode of Inception.
         """
-        if not {"mu.npy", "sigma.npy"} <= set(self.members):
+        if not set(self.members) >= MOMENTS:
             return None
         mu, sigma = self._read("mu"), self._read("sigma")
         D = extractor.feature_dim
@@ -74,16 +75,18 @@ class Npz:
             )
 
     def _read(self, name: str) -> NDArray[np.float64]:
-        content = io.BytesIO(read_member(self.path, self.members[f"{name}.npy"], LIMIT))
         try:
+            content = io.BytesIO(read_member(self.path, self.members[f"{name}.npy"], LIMIT))
             read = HEADERS[npy.read_magic(content)]
             shape, turned, dtype = read(content)
             values = np.frombuffer(content.read(), dtype)
             array = values.reshape(shape, order="F" if turned else "C")
+        except CdmError:
+            raise
         except Exception as error:  # the parser meets any bytes: Value, Key, Syntax, Unicode, ...
             raise BadInputError(f"{self.path}: {name} is damaged ({error})") from None
-        if dtype.kind != "f":
-            raise BadInputError(f"{self.path}: {name} is {dtype}, expected floating point")
+        if dtype.kind != "f" or not np.isfinite(array).all():
+            raise BadInputError(f"{self.path}: {name} is {dtype}, expected finite floating point")
         return array.astype(np.float64)
 
 
@@ -94,14 +97,14 @@ def open_npz(path: Path) -> Generator[Npz]:
     Raises BadInputError or UnsafeInputError.
     """
     members = {member.name: member for member in zip_members(path)}
-    if "mu.npy" not in members and "arr_0.npy" not in members:
+    if not MOMENTS <= set(members) and "arr_0.npy" not in members:
         raise BadInputError(
             f"{path} has neither mu and sigma nor arr_0", next="another --ref, or cdm prepare"
         )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    with tempfile.TemporaryDirectory() as spool:
-        yield Npz(path, digest, members, _images(path, digest, members, Path(spool)))
+    with tempfile.TemporaryDirectory() as folder:
+        yield Npz(path, digest, members, _images(path, digest, members, Path(folder) / "arr_0"))
 
 
 def _images(path: Path, digest: str, members: dict[str, Member], spool: Path) -> ImageSet | None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.collector import Collector, Estimate
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.inception_score import NUM_SPLITS
 from cdm_cli.metrics.kernel import NUM_SUBSETS, SUBSET_SIZE, kernel_distance
@@ -58,17 +58,20 @@ class Rows:
 
     def fid(self) -> Iterator[MetricRow]:
         """Yield FID against every reference, and the gap of val and train."""
-        values: dict[str, float] = {}
+        found: dict[str, Estimate] = {}
+        kind = f"jackknife standard error over {NUM_SPLITS} splits"
         for reference in self.references:
             estimate = self.collector.frechet(reference.gaussian, uncertain=self.uncertain)
-            values[reference.name] = estimate.value
-            error = f"jackknife standard error over {NUM_SPLITS} splits"
-            yield self._row("fid", estimate.value, estimate.error, error, reference)
-        if {"train", "val"} <= set(values):
+            found[reference.name] = estimate
+            yield self._row("fid", estimate.value, estimate.error, kind, reference)
+        if {"train", "val"} <= set(found):
+            gap = found["val"].minus(found["train"])
             yield MetricRow(
                 metric="fid_gap",
-                value=values["val"] - values["train"],
+                value=gap.value,
                 convention=self.convention,
+                uncertainty=gap.error,
+                uncertainty_of=kind if gap.error is not None else "",
                 reference="val - train",
             )
 
@@ -122,8 +125,12 @@ class Rows:
     def accuracy(self) -> Iterator[MetricRow]:
         """Yield the share of samples that the judge calls by their label (top 1)."""
         score = self.collector.accuracy()
-        if score is not None and self.judge_knows_labels:
-            yield self._row("accuracy", score.mean, score.std, "binomial standard error")
+        if score is None or not self.judge_knows_labels:
+            raise MismatchError(
+                f"accuracy: {self.convention.extractor} does not know the classes of the samples",
+                next="--features with a classifier that was trained on them",
+            )
+        yield self._row("accuracy", score.mean, score.std, "binomial standard error")
 
     def _with_features(self, metric: str) -> list[Reference]:
         found = [reference for reference in self.references if reference.features is not None]

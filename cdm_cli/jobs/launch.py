@@ -67,8 +67,7 @@ def launch(job: Job, options: Settings, processes: int, report: Report) -> Any:
     CdmError that a process raised, or StoppedError naming the process that died.
     """
     there = torch.cuda.device_count()
-    on_cpu = getattr(getattr(options, "compute", None), "device", "auto") == "cpu"
-    if not on_cpu and there < processes:
+    if _device_of(options) != "cpu" and there < processes:
         raise UsageError(
             f"--gpus {processes}: torch finds {there} CUDA devices",
             next=f"--gpus {there}" if there else "leave --gpus away",
@@ -91,6 +90,12 @@ def launch(job: Job, options: Settings, processes: int, report: Report) -> Any:
             process.kill()
             process.join()
             pipe.close()
+
+
+def _device_of(options: Settings) -> str:
+    """Return the --device of a job: of its network, or of its judge where only that computes."""
+    compute = getattr(getattr(options, "judge", options), "compute", None)
+    return getattr(compute, "device", "auto")
 
 
 def _free_port() -> int:

@@ -115,19 +115,29 @@ class Collector:
         """
         whole = self.whole
         value = whole.gaussian().distance(reference)
-        G = len(self.moments)
         if not uncertain or whole.num - max(part.num for part in self.moments) < 2:
-            return Estimate(value, None)
-        without = [whole.without(part).gaussian().distance(reference) for part in self.moments]
-        return Estimate(value, float(np.sqrt((G - 1) * np.var(without))))
+            return Estimate(value)
+        parts = (whole.without(part) for part in self.moments)
+        return Estimate(value, tuple(part.gaussian().distance(reference) for part in parts))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its standard error, where there is one."""
+    """A number, and what it would be without each of the splits; empty where that is not known."""
 
     value: float
-    error: float | None
+    without: tuple[float, ...] = ()
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the jackknife, where there is one."""
+        G = len(self.without)
+        return float(np.sqrt((G - 1) * np.var(self.without))) if G else None
+
+    def minus(self, other: "Estimate") -> "Estimate":
+        """Return the difference of two numbers of the same samples: what they share cancels."""
+        pairs = zip(self.without, other.without, strict=True)
+        return Estimate(self.value - other.value, tuple(mine - theirs for mine, theirs in pairs))
 
 
 def _rows(mask: NDArray[np.bool_], device: torch.device) -> Tensor:

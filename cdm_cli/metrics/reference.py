@@ -1,10 +1,13 @@
 """What samples are compared with: the statistics of real images, and their file.
 
 A file of statistics is safetensors: `mu` [D] and `sigma` [D, D] in float64, `features`
-[M, D] in float32 and `ids` [M] of a class-balanced choice of the images, and JSON metadata.
+[M, D] in float32 and `ids` [M] of a class-balanced choice of the images, and JSON metadata
+with the SHA-256 of it all: the format alone would take most flipped bits for numbers.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,14 +64,18 @@ class Reference:
         if self.features is not None and self.ids is not None:
             tensors |= {"features": self.features, "ids": self.ids}
         about = {"name": self.name, "num": self.num, "digest": self.digest, "key": key}
-        return save(tensors, {"cdm": json.dumps(about)})
+        text = json.dumps(about)
+        return save(tensors, {"cdm": text, "sha256": _sha256(text, tensors)})
 
     @classmethod
     def from_bytes(cls, content: bytes, feature_dim: int, key: dict[str, Any]) -> "Reference":
         """Read what `to_bytes` wrote. Raises BadInputError unless it is of the same key."""
         try:
-            about = json.loads(json.loads(_header(content))["__metadata__"]["cdm"])
+            metadata = json.loads(_header(content))["__metadata__"]
             tensors = load(content)
+            if metadata["sha256"] != _sha256(metadata["cdm"], tensors):
+                raise ValueError("their SHA-256 is another")
+            about = json.loads(metadata["cdm"])
             found = cls(
                 name=str(about["name"]), num=about["num"], digest=str(about["digest"]), **tensors
             )
@@ -83,6 +90,15 @@ class Reference:
         features, ids = self.features, self.ids
         kept = features is None or ids is None or features.shape == (len(ids), D)
         return kept and self.mu.shape == (D,) and self.sigma.shape == (D, D)
+
+
+def _sha256(text: str, tensors: Mapping[str, NDArray[Any]]) -> str:
+    hashed = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        hashed.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        hashed.update(np.ascontiguousarray(array).data)
+    return hashed.hexdigest()
 
 
 def _header(content: bytes) -> bytes:

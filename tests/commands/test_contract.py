@@ -31,11 +31,20 @@ MODELS = {
     "demo": options.DemoOptions,
     "inspect": options.InspectOptions,
     "grid": options.GridOptions,
-    "import": options.ImportCheckpointOptions,
+    "verify": options.VerifyOptions,
+    "merge": options.MergeOptions,
+    "export": options.ExportOptions,
+    "import": options.ImportOptions,
 }
 SHOWN_ONLY = {"ctx", "json", "dry_run", "list_presets"}  # what the command itself does
-# Fields that no flag of the command sets: the workspace fixes runs/, the search makes its own.
-UNFLAGGED = {"train": {"runs"}, "tune-schedule": {"schedule"}, "demo": {"quiet"}}
+# Fields that no flag of the command sets: the workspace fixes runs/, the search makes its own,
+# and judging is always in float32 by the network as it is.
+UNFLAGGED = {
+    "train": {"runs"},
+    "tune-schedule": {"schedule"},
+    "eval": {"precision", "compile"},
+    "demo": {"quiet"},
+}
 
 
 def defaults(model):
