@@ -39,6 +39,14 @@ def build_net(config: StageConfig) -> UNet:
     )
 
 
+def trains_continuously(config: StageConfig) -> bool:
+    """Say whether training draws alpha_bar from a continuum (Section 4.4, Appendix B).
+
+    A learned variance is tied to the steps of a schedule, so it is trained at those.
+    """
+    return config.time_input != "t" and config.loss == "simple"
+
+
 def moved(schedule: Schedule, device: torch.device) -> Schedule:
     """Return the schedule with its tables on a device, so that no step copies them there."""
     return Schedule(schedule.alpha_bar.to(device), schedule.times.to(device))
@@ -94,11 +102,8 @@ class Stage:
 
     @property
     def continuous(self) -> bool:
-        """Whether training draws alpha_bar from a continuum (Section 4.4, Appendix B).
-
-        A learned variance is tied to the steps of a schedule, so it is trained at those.
-        """
-        return self.config.time_input != "t" and self.config.loss == "simple"
+        """Whether training draws alpha_bar from a continuum, as `trains_continuously` says."""
+        return trains_continuously(self.config)
 
     def to(self, device: torch.device | str) -> Self:
         """Move the weights, on CUDA in channels-last order; the stage itself is returned."""

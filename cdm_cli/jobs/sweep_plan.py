@@ -82,18 +82,16 @@ def planned(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     judge = judge_fields(options.judge)
     num = _enough(options, part)
     times = options.s or default_times(header)
-    works: list[tuple[Kind, int, Work]] = [
-        (augment, s, _work(options, header, store, augment, s, num))
+    points = [
+        _point(options, header, store, augment, s, num)
         for s, augment in _generated(options, store, part, header, times, report)
     ]
     if options.ground_truth:
         real = _real(reference.store, options)
         num_real = min(num, real.parts["val"].num)
-        works += [
-            ("ground-truth", s, _work(options, header, real, "ground-truth", s, num_real))
-            for s in sorted(set(times))
+        points += [
+            _point(options, header, real, "ground-truth", s, num_real) for s in sorted(set(times))
         ]
-    points = tuple(Point(kind, s, work, options.out) for kind, s, work in works)
     first = points[0].work
     identity = {
         "lowres": store.digest,
@@ -107,7 +105,7 @@ def planned(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     parents = [parent for point in points for parent in point.work.parents]
     parents.append(reference.parent)
     distinct = {json.dumps(parent): parent for parent in parents}
-    return Sweep(options.out, header, points, identity, tuple(distinct.values()))
+    return Sweep(options.out, header, tuple(points), identity, tuple(distinct.values()))
 
 
 def default_times(header: Header) -> list[int]:
@@ -194,21 +192,18 @@ def _real(reference: Store | None, options: SweepOptions) -> Store:
     return reference
 
 
-def _work(
+def _point(
     options: SweepOptions, header: Header, store: Store, augment: Kind, s: int, num: int
-) -> Work:
+) -> Point:
     """Plan one point as `cdm upsample` plans it: same checks, same samples, same provenance."""
-    truth = augment == "ground-truth"
-    return upsample.planned(
-        UpsampleOptions(
-            lowres=store.path,
-            model=str(header.directory),
-            s=s,
-            augment="truncated" if augment == "truncated" else "non-truncated",
-            split="val" if truth else None,
-            num=num,
-            sampling=options.sampling,
-            compute=options.judge.compute,
-        ),
-        store,
+    asked = UpsampleOptions(
+        lowres=store.path,
+        model=str(header.directory),
+        s=s,
+        augment="truncated" if augment == "truncated" else "non-truncated",
+        split="val" if augment == "ground-truth" else None,
+        num=num,
+        sampling=options.sampling,
+        compute=options.judge.compute,
     )
+    return Point(augment, s, upsample.planned(asked, store), options.out)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from cdm_cli.data.durable import make_directory
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate import Panel, measure, open_panel
@@ -125,9 +124,7 @@ def _fill(
     resolution = sweep.header.config.model.resolution
     panel = open_panel(options.judge, resolution, place, report, features=False)
     ready = _ready(options, sweep, place, report)
-    led(place.world, lambda: make_directory(sweep.out))
-    if not (sweep.out / "sweep.json").exists():
-        led(place.world, lambda: write_start(sweep, command))
+    led(place.world, lambda: write_start(sweep, command))
     seed = options.sampling.seed
     for number, point in enumerate(missing, 1):
         report.say(f"sweep-s: {number} of {len(missing)}: {point.augment}, s = {point.s}")

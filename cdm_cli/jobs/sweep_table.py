@@ -9,7 +9,7 @@ from typing import Any, Literal
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
-from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.data.durable import make_directory, write_file_atomically
 from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.sweep_plan import KINDS, Kind, Point, Sweep
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
@@ -211,9 +211,10 @@ def best_of_each(points: Sequence[Judged]) -> tuple[Chosen, ...]:
 
 def write_start(sweep: Sweep, command: str) -> None:
     """Write `sweep.json` without numbers: from now on the directory is of this sweep."""
-    _write(
-        sweep.out / FILE, SweepFile(command=command, identity=sweep.identity, parents=sweep.parents)
-    )
+    make_directory(sweep.out)
+    if not (sweep.out / FILE).exists():
+        file = SweepFile(command=command, identity=sweep.identity, parents=sweep.parents)
+        _write(sweep.out / FILE, file)
 
 
 def write_all(sweep: Sweep, command: str, points: Sequence[Judged], table: MetricTable) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from cdm_cli.jobs import evaluate, sweep_s, upsample
 from cdm_cli.jobs.sweep_s import run
-from cdm_cli.options import EvalOptions, Sampling, SweepOptions, UpsampleOptions
+from cdm_cli.options import EvalOptions, SweepOptions, UpsampleOptions
 from tests.jobs.sweeping import CPU, JUDGE, NUM, NUM_VAL, write_workspace
 from tests.tiny import Told, contents, sr_config
 
