@@ -15,15 +15,18 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.commands.completions import completions
 from cdm_cli.commands.demo import demo
 from cdm_cli.commands.evaluate import evaluate
+from cdm_cli.commands.export import export
 from cdm_cli.commands.grid import grid
 from cdm_cli.commands.import_ import import_
 from cdm_cli.commands.inspect import inspect
+from cdm_cli.commands.merge import merge
 from cdm_cli.commands.prepare import prepare
 from cdm_cli.commands.sample import sample
 from cdm_cli.commands.sweep_s import sweep_s
 from cdm_cli.commands.train import train
 from cdm_cli.commands.tune_schedule import tune_schedule
 from cdm_cli.commands.upsample import upsample
+from cdm_cli.commands.verify import verify
 from cdm_cli.errors import CdmError, DiskError, MemoryFloorError, MissingError
 
 COMMANDS = {
@@ -37,6 +40,9 @@ COMMANDS = {
     "demo": demo,
     "inspect": inspect,
     "grid": grid,
+    "verify": verify,
+    "merge": merge,
+    "export": export,
     "import": import_,
     "completions": completions,
 }

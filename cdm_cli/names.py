@@ -11,6 +11,7 @@ Loss = Literal["simple", "hybrid", "vlb"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 InceptionMode = Literal["clean", "legacy-tensorflow", "legacy-pytorch"]
+ExportFormat = Literal["png", "jpeg", "npz"]
 Origin = Literal["guided-diffusion", "improved-diffusion"]
 
 RUNS = "runs"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cdm_cli.names import Crop, Origin
+from cdm_cli.names import Crop, ExportFormat, Origin
 
 # prepare
 Src = Annotated[
@@ -146,9 +146,48 @@ ShellName = Annotated[
     Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="bash, zsh or fish.")
 ]
 
+# verify, merge, export
+Verified = Annotated[
+    Path, typer.Argument(metavar="STORE|RUN", help="A store, or a stage: its name or directory.")
+]
+Replay = Annotated[
+    int | None,
+    typer.Option("--replay", metavar="K", help="Make K samples of a store again and compare."),
+]
+ReplayModel = Annotated[
+    str | None,
+    typer.Option("--model", metavar="STAGE", help="Stage to replay with [default: found in runs/]."),
+]
+ReplayLowRes = Annotated[
+    Path | None,
+    typer.Option("--lowres", metavar="STORE", help="Store that was upsampled [default: found]."),
+]
+ReplaySeed = Annotated[
+    int, typer.Option("--seed", metavar="N", help="Decides which samples are replayed.")
+]
+Parts = Annotated[
+    list[Path], typer.Argument(metavar="PART...", help="Stores of the same command, in any order.")
+]
+ExportStore = Annotated[Path, typer.Argument(metavar="STORE", help="Store to export.")]
+Format = Annotated[
+    ExportFormat | None,
+    typer.Option("--format", help="png, jpeg or npz [default: as --out ends, else png]."),
+]
+
 # import
-Checkpoint = Annotated[
-    Path, typer.Argument(help="Checkpoint of guided-diffusion or improved-diffusion.")
+Imported = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SRC", help="Checkpoint of openai's packages; or image folder, .zip, .tar, .npz."
+    ),
+]
+ImportOut = Annotated[
+    Path,
+    typer.Option("--out", "-o", metavar="PATH", help="runs/NAME for a stage, NAME.h5 for images."),
+]
+ImportLabels = Annotated[
+    Path | None,
+    typer.Option("--labels", metavar="FILE", help="Classes of images as .csv or dataset.json."),
 ]
 Flags = Annotated[
     list[str] | None,

@@ -1,4 +1,4 @@
-"""`cdm import`: weights that others trained become a stage."""
+"""`cdm import`: weights that others trained become a stage, images of others a store."""
 
 import typer
 
@@ -8,20 +8,22 @@ from cdm_cli.commands import _own as own
 
 def import_(
     ctx: typer.Context,
-    checkpoint: own.Checkpoint,
-    out: flag.Out,
+    src: own.Imported,
+    out: own.ImportOut,
     flags: own.Flags = None,
     origin: own.OriginName = None,
     from_pickle: own.FromPickle = False,
     classes: own.ClassNames = None,
+    labels: own.ImportLabels = None,
     json: flag.Json = False,
 ) -> None:
-    """Make a stage of an openai diffusion checkpoint.
+    """Make a stage of an openai checkpoint, or a store of images.
 
     Example: cdm import 64x64_diffusion.pt --from-pickle -o runs/base
+    Example: cdm import samples.npz -o samples.h5
     """
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.import_openai import run
-    from cdm_cli.options import ImportCheckpointOptions
+    from cdm_cli.jobs.import_any import run
+    from cdm_cli.options import ImportOptions
 
-    answer(ctx, ImportCheckpointOptions, run)
+    answer(ctx, ImportOptions, run)

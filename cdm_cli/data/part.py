@@ -69,7 +69,7 @@ class Part(Blocks):
         block = self.read_block(b)
         if self.digest_of(b, block) != self.block_digest(b):
             raise self.bad_block(b, "do not have the digest they were stored with")
-        wrong = self._meaningless(block)
+        wrong = self.meaningless(block)
         if wrong:
             raise self.bad_block(b, wrong)
         return block
@@ -101,7 +101,7 @@ class Part(Blocks):
                 raise ValueError(
                     f"{name} is {array.dtype} {array.shape}, expected {member.dtype} {shape}"
                 )
-        wrong = self._meaningless(arrays)
+        wrong = self.meaningless(arrays)
         if wrong:
             raise ValueError(f"samples of block {b} {wrong}")
         self.put_block(b, arrays)
@@ -117,8 +117,11 @@ class Part(Blocks):
                 next=str(self._opened.provenance.get("command") or "rerun what made it"),
             )
 
-    def _meaningless(self, block: Mapping[str, Array]) -> str:
-        """Return what no job would write, as the end of a sentence, "" if there is nothing."""
+    def meaningless(self, block: Mapping[str, Array]) -> str:
+        """Return what no job would write, as the end of a sentence, "" if there is nothing.
+
+        Looks at the labels and z/<s> of a block, as `read_block` gives it.
+        """
         labels, num_classes = block["labels"], len(self._opened.classes)
         outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
         if num_classes and len(outside):

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,9 +53,13 @@ def read_table(path: Path) -> Table:
 
 
 def read_json(data: bytes, where: str) -> Table | None:
-    """Read dataset.json; None where it says that there are no labels. Raises BadInputError."""
+    """Read dataset.json; None where it says that there are no labels. Raises BadInputError.
+
+    Besides what NVlabs writes, `cdm export` gives the names of the ids: {"classes": [...]}.
+    """
     try:
-        labels: Any = json.loads(data)["labels"]
+        told: Any = json.loads(data)
+        labels: Any = told["labels"]
         pairs: list[Any] = list(labels.items() if isinstance(labels, dict) else labels or ())
         rows = [
             _Row(f"{where}, entry {i}", str(file), value) for i, (file, value) in enumerate(pairs)
@@ -63,7 +67,22 @@ def read_json(data: bytes, where: str) -> Table | None:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         text = f"{where} is no label table ({type(error).__name__})"
         raise BadInputError(text, next=JSON_FORM) from error
-    return Table(_values(rows, JSON_FORM)) if rows else None
+    if not rows:
+        return None
+    values = _values(rows, JSON_FORM)
+    return Table(values, _names(told.get("classes"), values, where))
+
+
+def _names(names: Any, values: Mapping[str, int | str], where: str) -> tuple[str, ...] | None:
+    """Check the names of the ids, if there are any. Raises BadInputError."""
+    if names is None or any(isinstance(value, str) for value in values.values()):
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadInputError(f"{where}: classes is no list of names", next='"classes": ["cat", …]')
+    top = max(int(value) for value in values.values())
+    if top >= len(names):
+        raise BadInputError(f"{where}: class {top} has no name, there are {len(names)}")
+    return tuple(names)
 
 
 def _read_csv(data: bytes, where: str) -> Table:

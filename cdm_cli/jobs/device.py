@@ -48,6 +48,14 @@ def device_class(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
+def build(device: torch.device) -> str:
+    """Return the libraries that compute on a device: within one build, bits are the same."""
+    if device.type == "cuda":
+        cudnn = torch.backends.cudnn.version()
+        return f"torch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
+    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def chosen_precision(choice: Precision, device: torch.device) -> Precision:
     """Return what "auto" means on this device: bf16 autocast on CUDA, fp32 elsewhere."""
     if choice != "auto":

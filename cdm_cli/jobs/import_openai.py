@@ -117,7 +117,7 @@ def _classes(path: Path | None, num: int) -> tuple[str, ...]:
     """Return the class names: given ones, else "0", "1", …; one for an unconditional model."""
     if path is None or num == 0:
         return tuple(str(k) for k in range(num)) or ("all",)
-    names = _read_names(path)
+    names = read_names(path)
     if len(names) != num:
         raise MismatchError(
             f"--classes {path} has {len(names)} names, the checkpoint has {num} classes",
@@ -127,7 +127,8 @@ def _classes(path: Path | None, num: int) -> tuple[str, ...]:
     return names
 
 
-def _read_names(path: Path) -> tuple[str, ...]:
+def read_names(path: Path) -> tuple[str, ...]:
+    """Return the class names of a store, or of a text file with one name a line."""
     with path.open("rb") as file:
         is_store = file.read(len(HDF5)) == HDF5
     if is_store:

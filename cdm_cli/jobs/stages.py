@@ -17,7 +17,7 @@ from cdm_cli.cascade.fast import for_sampling
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import ModelConfig, StageConfig
 from cdm_cli.errors import WouldOverwriteError
-from cdm_cli.jobs.device import chosen_precision, device_class
+from cdm_cli.jobs.device import build, chosen_precision, device_class
 from cdm_cli.jobs.fitting import Header
 from cdm_cli.names import RUNS, Precision
 from cdm_cli.nets.layout import down_plan, up_plan
@@ -31,12 +31,16 @@ WORTH_COMPILING = 400  # evaluations of a batch; fewer take less time than the c
 
 @dataclass(frozen=True)
 class Numerics:
-    """What decides the last bit of a sample, besides stage, chain and seed."""
+    """What decides the last bit of a sample, besides stage, chain and seed.
+
+    build: the libraries that compute; another one may round otherwise.
+    """
 
     batch_size: int
     precision: Precision
     compiled: bool
     device: str
+    build: str
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for provenance."""
@@ -61,7 +65,7 @@ def numerics(
         precision = held.get("precision", precision)
     worth = device.type == "cuda" and evaluations >= WORTH_COMPILING * batch_size
     compiled = held.get("compiled", worth) if compute.compile is None else compute.compile
-    return Numerics(batch_size, precision, compiled, device_class(device))
+    return Numerics(batch_size, precision, compiled, device_class(device), build(device))
 
 
 def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: object) -> None:
