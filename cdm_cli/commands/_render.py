@@ -27,6 +27,15 @@ SHOWN = 12  # of a list in text; --json has it whole
 
 
 @runtime_checkable
+class Dumped(Protocol):
+    """A result that says itself what is shown of it."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return what is shown, in order."""
+        ...
+
+
+@runtime_checkable
 class Table(Protocol):
     """What a table of metrics offers: cells for people, plain values for machines."""
 
@@ -104,13 +113,15 @@ def plain(value: object) -> Any:
 
 
 def _members(value: object) -> dict[str, Any] | None:
-    """Return the fields of a mapping, dataclass or settings model, or None for others."""
+    """Return the fields of a mapping, dataclass, settings model or Dumped, or None for others."""
     if isinstance(value, Mapping):
         return {str(name): item for name, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     names = getattr(type(value), "model_fields", None)
-    return {name: getattr(value, name) for name in names} if names is not None else None
+    if names is not None:
+        return {name: getattr(value, name) for name in names}
+    return value.model_dump() if isinstance(value, Dumped) else None
 
 
 def text(result: object) -> list[str]:

@@ -92,3 +92,14 @@ def test_nested_values_are_flattened_and_long_lists_shortened():
     first = ", ".join(map(str, range(12)))
     assert text({"ids": list(range(14))}) == [f"ids  {first}, … (14 in all)"]
     assert plain({"ids": list(range(14))})["ids"][-1] == 13
+
+
+def test_a_result_may_say_itself_what_is_shown():
+    class Judged:
+        def model_dump(self):
+            return {"store": Path("samples.h5"), "metrics": [{"metric": "fid", "value": 2.5}]}
+
+    assert plain(Judged()) == {
+        "store": "samples.h5", "metrics": [{"metric": "fid", "value": 2.5}],
+    }  # fmt: skip
+    assert text(Judged()) == ["store  samples.h5", "", "metrics:", "metric  value", "fid       2.5"]
