@@ -20,6 +20,8 @@ from cdm_cli.cascade.snapshot import (
     latest_checkpoint,
     load_checkpoint,
     read_manifest,
+    remove_leftovers,
+    remove_older,
     save_best,
     save_checkpoint,
     save_ema,
@@ -43,8 +45,8 @@ from cdm_cli.nets.unet import UNet
 __all__ = [
     "STAGE_FILE", "Snapshot", "checkpoints", "empty_net", "find_stage", "latest_checkpoint",
     "list_stages", "load_checkpoint", "load_diffusion_stage", "load_stage", "read_manifest",
-    "read_stage_file", "save_best", "save_checkpoint", "save_ema", "step_name", "weights_file",
-    "write_stage_file",
+    "read_stage_file", "remove_leftovers", "remove_older", "save_best", "save_checkpoint",
+    "save_ema", "step_name", "weights_file", "write_stage_file",
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ A checkpoint is written under another name, its manifest last, and renamed: a di
 the right name is complete, whenever the writer was killed. No file here can hold code.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -26,13 +27,14 @@ from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.cascade.weights import pack, read_weights
 from cdm_cli.config import Settings
 from cdm_cli.data import durable
-from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.errors import BadInputError, CdmError, MissingError
 
 MANIFEST, STATE = "manifest.json", "state.json"
 EMA, BEST, CHECKPOINTS = "ema.safetensors", "best.safetensors", "checkpoints"
 PARTS = {"model": "model.safetensors", "ema": EMA, "optimizer": "optimizer.safetensors"}
 SMALL_LIMIT = 2**20
 STEP_NAME = re.compile(r"step-(\d{8,12})")
+LEFTOVER = re.compile(rf"{STEP_NAME.pattern}|\.{STEP_NAME.pattern}{re.escape(durable.PARTIAL)}")
 
 
 class FileEntry(Settings):
@@ -83,10 +85,23 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, *, keep: int) -> Path:
     """Write a checkpoint of the stage directory, then remove all but the newest `keep`."""
     home = directory / CHECKPOINTS
     final = home / step_name(snapshot.step)
-    partial = home / f".{final.name}.partial"
+    partial = home / f".{final.name}{durable.PARTIAL}"
     durable.make_directory(home)
-    for leftover in set(home.iterdir()) - set(checkpoints(directory)):
-        durable.remove_tree(leftover)  # begun or half removed by a process that was killed
+    remove_leftovers(directory)
+    try:
+        _fill(partial, snapshot)
+        remove_checkpoint(final)
+        durable.rename(partial, final)
+    except CdmError:
+        with contextlib.suppress(CdmError):
+            durable.remove_tree(partial)
+        raise
+    remove_older(directory, snapshot.step, keep)
+    return final
+
+
+def _fill(partial: Path, snapshot: Snapshot) -> None:
+    """Write the files of a checkpoint, the manifest last."""
     durable.make_directory(partial)
     entries: dict[str, FileEntry] = {}
     for part, name in PARTS.items():
@@ -95,11 +110,24 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, *, keep: int) -> Path:
     entries[STATE] = _written(partial / STATE, json.dumps(dict(snapshot.state)).encode())
     manifest = Manifest(step=snapshot.step, files=entries)
     durable.write_file_atomically(partial / MANIFEST, manifest.model_dump_json(indent=2).encode())
-    remove_checkpoint(final)
-    durable.rename(partial, final)
-    for old in checkpoints(directory)[:-keep]:
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what a process that was killed began or half removed; nothing of another name."""
+    home = directory / CHECKPOINTS
+    for path in set(home.iterdir()) - set(checkpoints(directory)) if home.is_dir() else ():
+        if LEFTOVER.fullmatch(path.name):
+            durable.remove_tree(path)
+
+
+def remove_older(directory: Path, step: int, keep: int) -> None:
+    """Of the checkpoints up to a step that is known to be good, leave the newest `keep`.
+
+    Later ones are there only where one was damaged: they do not count as kept.
+    """
+    found = [path for path in checkpoints(directory) if path.name <= step_name(step)]
+    for old in found[:-keep]:
         remove_checkpoint(old)
-    return final
 
 
 def _written(path: Path, data: bytes) -> FileEntry:

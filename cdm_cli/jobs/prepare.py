@@ -18,7 +18,7 @@ from cdm_cli.data.images import BadImageError
 from cdm_cli.data.prepared import prepared
 from cdm_cli.data.schema import PartName, StoreSpec
 from cdm_cli.data.store import Store, create, first_difference, identity, open_store
-from cdm_cli.errors import BadInputError, WouldOverwriteError
+from cdm_cli.errors import BadInputError, CdmError, WouldOverwriteError
 from cdm_cli.jobs.prepare_decode import LEFT_OUT, fill
 from cdm_cli.jobs.prepare_plan import CHANNELS, Found, listed, spec_of
 from cdm_cli.jobs.prepare_without import without_left_out
@@ -62,6 +62,7 @@ def _run(options: PrepareOptions, spools: Mapping[str, Path], report: Report) ->
     spec = spec_of(options, found, classes)
     if os.path.lexists(options.out):
         _check_same(options.out, spec)
+        _tidy(_beside(options.out, PREPARING), spec)
         _explain_again(options.out, found)
         report.say(f"{options.out} is there already")
         conversions = Counter[str]()
@@ -87,6 +88,20 @@ def _check_same(out: Path, spec: StoreSpec) -> None:
         kept="it was left as it is",
         next="choose another name with -o",
     )
+
+
+def _tidy(path: Path, spec: StoreSpec) -> None:
+    """Remove the work of this command that it was killed too early to remove itself."""
+    if not os.path.lexists(path):
+        return
+    try:
+        store = open_store(path, writable=True)
+    except CdmError:  # another job's, or no store at all
+        return
+    with store:
+        ours = not first_difference(store, spec)
+    if ours:
+        durable.unlink(path)
 
 
 def _filled(

@@ -1,5 +1,6 @@
 """Mirrors cdm_cli/cascade/{checkpoint,snapshot,stagefile,files}.py: stage directories on disk."""
 
+import errno
 import json
 import os
 
@@ -30,6 +31,7 @@ from cdm_cli.data import durable
 from cdm_cli.errors import (
     BadInputError,
     CdmError,
+    DiskError,
     MismatchError,
     MissingError,
     UnsafeInputError,
@@ -92,6 +94,40 @@ def test_killed_at_any_operation_an_older_checkpoint_stays_whole(tmp_path):
         assert load_checkpoint(found, snapshot(0)).state == {"k": int(found.name[5:])}
         save_checkpoint(home, snapshot(2), keep=1)
         assert sorted(path.name for path in (home / "checkpoints").iterdir()) == [step_name(2)]
+
+
+def test_nothing_of_another_name_is_ever_removed(tmp_path):
+    """A copy that somebody keeps there, or all that a linked directory holds, is not litter."""
+    home, elsewhere = tmp_path / "checkpoints", tmp_path / "elsewhere"
+    save_checkpoint(tmp_path, snapshot(1), keep=1)
+    (home / "step-00000001").rename(home / "my copy")
+    (home / "step-00000007").mkdir()
+    (home / ".step-00000008.partial").mkdir()
+    (home / ".hidden.partial").mkdir()
+    home.rename(elsewhere)
+    home.symlink_to(elsewhere)
+    save_checkpoint(tmp_path, snapshot(2), keep=1)
+    found = {path.name for path in elsewhere.iterdir()}
+    assert found == {"my copy", ".hidden.partial", "step-00000002"}
+
+
+def test_a_damaged_later_checkpoint_is_not_among_those_kept(tmp_path):
+    """Else the good one would go as soon as training that passed over the damaged one saves."""
+    save_checkpoint(tmp_path, snapshot(9), keep=1)
+    for step in (5, 6):
+        save_checkpoint(tmp_path, snapshot(step), keep=1)
+    assert [path.name for path in checkpoints(tmp_path)] == [step_name(6), step_name(9)]
+
+
+def test_a_full_disk_leaves_no_piece_of_a_checkpoint(tmp_path):
+    def full(io):
+        if io.kind == "write" and io.path.name.startswith(".optimizer"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    save_checkpoint(tmp_path, snapshot(1), keep=1)
+    with pytest.raises(DiskError, match="No space"), durable.hooked(full):
+        save_checkpoint(tmp_path, snapshot(2), keep=1)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [step_name(1)]
 
 
 def test_a_directory_without_its_manifest_does_not_count(tmp_path):
