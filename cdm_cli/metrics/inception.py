@@ -102,8 +102,8 @@ def _torchscript(content: bytes, device: torch.device) -> nn.Module:
         return torch.jit.load(io.BytesIO(content), map_location=device).eval()
 
 
-def _fid_inception(content: bytes, device: torch.device) -> nn.Module:
-    """Build the network of pytorch-fid around its state dict; its output is the features."""
+def empty_network() -> nn.Module:
+    """Build the network of pytorch-fid, without weights: images in [-1, 1] to logits [B, 1008]."""
     import torchvision
     from cleanfid import inception_pytorch as fid
 
@@ -117,8 +117,13 @@ def _fid_inception(content: bytes, device: torch.device) -> nn.Module:
         setattr(net, f"Mixed_{name}", fid.FIDInceptionC(768, channels_7x7=width))
     net.Mixed_7b = fid.FIDInceptionE_1(1280)
     net.Mixed_7c = fid.FIDInceptionE_2(2048)
+    return net.eval()
+
+
+def _fid_inception(content: bytes, device: torch.device) -> nn.Module:
+    net = empty_network()
     net.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-    return net.eval().to(device)
+    return net.to(device)
 
 
 class InceptionExtractor:
@@ -169,5 +174,9 @@ class InceptionExtractor:
         if self.mode == "legacy-tensorflow":
             return self._net(x.float(), return_features=True)
         if self.mode == "clean":
-            return self._net.layers((clean(x) - 128) / 128)
-        return self._net(2 * (legacy_pytorch(x) / 255) - 1)
+            return self._net.layers(self._laid_out((clean(x) - 128) / 128))
+        return self._net(self._laid_out(2 * (legacy_pytorch(x) / 255) - 1))
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """Put channels last on a CPU, whose convolutions are 1.6 times as fast then."""
+        return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x

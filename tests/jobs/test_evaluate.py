@@ -142,7 +142,7 @@ def test_the_order_of_the_store_does_not_matter(by):
         assert other.uncertainty == pytest.approx(one.uncertainty, rel=1e-4), one.metric
 
 
-def test_several_processes_find_what_one_finds():
+def test_several_processes_find_what_one_finds(workspace):
     one = run(options("all"), Told())
     again = options("all", compute=Compute(device="cpu", batch_size=16, gpus=2), out="two.json")
     two = run(again, Told())
@@ -151,7 +151,7 @@ def test_several_processes_find_what_one_finds():
         assert theirs.uncertainty == pytest.approx(mine.uncertainty, rel=1e-4), mine.metric
     for mine, theirs in zip(one.neighbours, two.neighbours, strict=True):
         assert theirs == mine | {"distance": pytest.approx(mine["distance"], rel=1e-4)}
-    assert json.loads(open("two.json").read())["rows"]
+    assert json.loads((workspace / "two.json").read_text())["rows"]
 
 
 def test_too_few_samples_for_the_conventions_are_said():
@@ -283,6 +283,7 @@ def test_accuracy_needs_a_judge_of_the_same_classes(workspace):
         run(options("accuracy", features="other"), Told())
     table = run(options("all", features="other"), Told()).table
     assert any("left out: accuracy" in line for line in table.notes)
+    assert any("cas is not in all" in line for line in table.notes)
 
 
 def test_without_inception_the_line_says_where_it_belongs_and_what_else_to_do(monkeypatch):
