@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # prepare needs no torch
     from cdm_cli.cascade.generate import Chain
 
 ARGUMENTS = ("stage", "lowres", "src")  # fields that are typed without a flag
-REPEATED = {"resolutions": "--resolution"}  # a flag for each of several values
+REPEATED = {"resolutions": "--resolution", "augments": "--augment"}  # a flag for each value
 CONVENTIONS = {
     "pixels": "x / 127.5 - 1, back by rounding",
     "noise": "philox4x32-10 of (seed, stage, id, step), box-muller",

@@ -26,7 +26,7 @@ def write_plot(path: Path, points: Sequence[Judged], chosen: Chosen) -> None:
         for name in ("fid", "is")
         if any(row.metric == name for point in points for row in point.rows)
     ]
-    figure = Figure(figsize=(5.5 * len(metrics), 4.2), layout="constrained")
+    figure = Figure(figsize=(6 * len(metrics), 4.5))
     FigureCanvasAgg(figure)
     for place, metric in enumerate(metrics, 1):
         axes = figure.add_subplot(1, len(metrics), place)
@@ -35,6 +35,7 @@ def write_plot(path: Path, points: Sequence[Judged], chosen: Chosen) -> None:
         axes.set_xlabel("s")
         axes.set_ylabel({"fid": "FID", "is": "Inception Score"}[metric])
         axes.legend(fontsize="small")
+    figure.subplots_adjust(0.15 / len(metrics), 0.12, 1 - 0.04 / len(metrics), 0.92, wspace=0.2)
     figure.suptitle(f"best: {chosen.augment}, s = {chosen.s} (FID vs {chosen.reference})")
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=120, metadata={"Software": None})

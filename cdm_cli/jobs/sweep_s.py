@@ -5,7 +5,6 @@ keeps its samples as an ordinary store and its numbers in a small file beside it
 command continues where it stopped; other values of s under the same -o join those there.
 """
 
-import shlex
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +61,7 @@ def run_in(options: SweepOptions, report: Report, world: World) -> SweepResult:
     with ExitStack() as stack:
         sweep = planned(options, stack, report)
         check_same(sweep)
-        command = typed_sweep(options)
+        command = typed("sweep-s", options.lowres, options)
         with joined(options.judge.compute, world) as (world, device):
             missing = [point for point in sweep.points if not point.judged.exists()]
             world.barrier()
@@ -103,13 +102,6 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
             for point in sweep.points
         ],
     }
-
-
-def typed_sweep(options: SweepOptions) -> str:
-    """Return the command line that means these options."""
-    kinds = [word for kind in options.augments for word in ("--augment", kind)]
-    command = typed("sweep-s", options.lowres, options.model_copy(update={"augments": ()}))
-    return " ".join(filter(None, [command, shlex.join(kinds)]))
 
 
 def _fill(

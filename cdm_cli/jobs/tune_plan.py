@@ -23,8 +23,6 @@ from cdm_cli.jobs.tune_search import Candidate, Space
 from cdm_cli.names import RUNS, Variance
 from cdm_cli.options import Sampling, TuneOptions, UpsampleOptions
 
-FIXED: tuple[Variance, ...] = ("small", "large")
-
 
 @dataclass(frozen=True)
 class Search:
@@ -53,11 +51,11 @@ class Search:
         return Space(steps, alpha_bar_T, self._variances())
 
     def _variances(self) -> tuple[Variance, ...]:
-        """Return the variances to choose from: both fixed ones unless one is asked for."""
+        """Return the stage's own variance, and the other fixed one unless one is asked for."""
         chain = self.work.chain
         if chain.sampler != "ancestral" or self.sampling.variance:
             return (chain.variance,)
-        return FIXED
+        return ("large", "small") if chain.variance == "large" else ("small", "large")
 
     def baseline(self, steps: int) -> Chain:
         """Return the stage's own schedule, respaced to so many steps."""

@@ -10,8 +10,9 @@ schedules that end far from noise, and the same box serves 4 steps and 100. The 
 - above in alpha_bar_N by 0.3, as sampling starts from noise without any signal.
 
 The first half of the trials spreads over the box by a Halton sequence, the second half is drawn
-from ever smaller boxes around the best so far; the first of these is the best itself with the
-other fixed variance. Each place follows from the seed, its number and the scores before it.
+from ever smaller boxes around the best so far. The first and the last of these are the best
+itself with the other fixed variance: as all trials share their noise, that pair differs in
+nothing else. Each place follows from the seed, its number and the scores before it.
 """
 
 import math
@@ -51,16 +52,22 @@ class Candidate:
 class Space:
     """The linear schedules of so many steps.
 
-    alpha_bar_T: where training ends. variances: the fixed ones to choose from, at least one.
+    alpha_bar_T: where training ends. variances: the one to begin with, and another if there is
+    a choice.
     """
 
     steps: int
     alpha_bar_T: float  # noqa: N815
     variances: tuple[Variance, ...]
 
+    @property
+    def chooses(self) -> bool:
+        """Whether the variance is a choice; a single step draws no noise."""
+        return len(self.variances) > 1 and self.steps > 1
+
     def candidate(self, place: Place, origin: Origin) -> Candidate:
         """Return the schedule at a place."""
-        u_1, u_T, which = place[0], place[1], place[2] % len(self.variances)
+        u_1, u_T, which = place
         low, high = math.log(self.alpha_bar_T), math.log(max(MOST_SIGNAL, self.alpha_bar_T))
         log_alpha_bar = low + u_T * (high - low)
         constant = -math.expm1(log_alpha_bar / self.steps)
@@ -70,8 +77,8 @@ class Space:
             beta_1 = constant
         beta_T = last_beta(self.steps, beta_1, log_alpha_bar)
         alpha_bar = linear(self.steps, beta_1, beta_T).alpha_bar[1:]
-        found = (u_1, u_T, which), beta_1, beta_T, self.variances[which]
-        return Candidate(origin, *found, tuple(alpha_bar.tolist()))
+        variance = self.variances[which]
+        return Candidate(origin, place, beta_1, beta_T, variance, tuple(alpha_bar.tolist()))
 
 
 def last_beta(steps: int, beta_1: float, log_alpha_bar: float) -> float:
@@ -103,11 +110,12 @@ def proposed(
     spread = -(-trials // 2)
     h_1, h_T = halton(number, seed)
     if number <= spread:
-        return space.candidate((h_1, h_T, number), "spread")
+        return space.candidate((h_1, h_T, 0), "spread")
     best, _ = min(scored, key=lambda pair: pair[1])
     done, ahead = number - spread - 1, trials - spread
-    if done == 0 and len(space.variances) > 1 and space.steps > 1:
-        return space.candidate((best[0], best[1], best[2] + 1), "refined")
+    other = best[0], best[1], 1 - best[2]
+    if done in (0, ahead - 1) and space.chooses and all(place != other for place, _ in scored):
+        return space.candidate(other, "refined")
     half = WIDEST * (NARROWEST / WIDEST) ** (done / max(1, ahead - 1))
     near = [_within(u + half * (2 * h - 1)) for u, h in ((best[0], h_1), (best[1], h_T))]
     return space.candidate((near[0], near[1], best[2]), "refined")

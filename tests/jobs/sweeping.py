@@ -1,4 +1,4 @@
-"""A workspace for sweeps and searches: a base store with kept z_s, real images, stages, a judge."""
+"""A workspace for sweeps and searches, 4 to 8 pixels: a base store with z_s, data, a judge."""
 
 from pathlib import Path
 
@@ -7,24 +7,25 @@ import torch
 from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
 from cdm_cli.config import ClassifierConfig, DataInfo, Plan, StageFile, TrainingConfig
 from cdm_cli.jobs import sample
+from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.options import Compute, FeatureOptions, SampleOptions
 from tests.tiny import CLASSES, Told, arrays_of, base_config, write_stage, write_store
 
 CPU = Compute(device="cpu", batch_size=32)
 JUDGE = FeatureOptions(features="judge", compute=CPU)
-NUM, NUM_VAL = 70, 40
+NUM, NUM_VAL = 66, 24  # the base store has two blocks
 
 
 def write_judge(directory: Path, *, seed=0, classes=CLASSES) -> Path:
     """Write a classifier of random weights."""
     config = ClassifierConfig(
-        resolution=16, base_channels=8, channel_mult=(1,), num_res_blocks=1,
+        resolution=8, base_channels=8, channel_mult=(1,), num_res_blocks=1,
         num_classes=len(classes),
     )  # fmt: skip
     directory.mkdir(parents=True)
     plan = Plan(preset="tiny", source="tests", stage=config, training=TrainingConfig(steps=1))
-    data = DataInfo(name="data.h5", digest="d" * 64, classes=classes, num_train=60, num_val=NUM_VAL)
+    data = DataInfo(name="data.h5", digest="d" * 64, classes=classes, num_train=30, num_val=NUM_VAL)
     write_stage_file(directory, StageFile(cdm_version="0", plan=plan, data=data))
     generator = torch.Generator().manual_seed(seed)
     state = {
@@ -35,16 +36,33 @@ def write_judge(directory: Path, *, seed=0, classes=CLASSES) -> Path:
     return directory
 
 
-def write_workspace(directory: Path, sr, *, name="sr") -> Path:
-    """Write lowres.h5 with z/5 (by the real job), data.h5, a super-resolution stage, a judge."""
-    write_stage(directory / "runs/base", base_config())
+def write_workspace(directory: Path, sr) -> Path:
+    """Write lowres.h5 with z/5 (by the real job), data.h5, runs/sr and runs/judge."""
+    write_stage(directory / "runs/base", base_config(4))
     sample.run(
         SampleOptions(num=NUM, keep_s=(5,), compute=CPU, out=directory / "lowres.h5"), Told()
     )
     write_store(
         directory / "data.h5", "prepared",
-        {"train": arrays_of(60, [8, 16]), "val": arrays_of(NUM_VAL, [8, 16], seed=1)},
+        {"train": arrays_of(30, [4, 8]), "val": arrays_of(NUM_VAL, [4, 8], seed=1)},
     )  # fmt: skip
-    write_stage(directory / f"runs/{name}", sr)
+    write_stage(directory / "runs/sr", sr)
     write_judge(directory / "runs/judge")
     return directory
+
+
+def judged_images(monkeypatch):
+    """Count the images that the classifier is shown; returns a list of batch sizes."""
+    seen, judge = [], ClassifierExtractor.__call__
+
+    def call(self, images):
+        seen.append(len(images))
+        return judge(self, images)
+
+    monkeypatch.setattr(ClassifierExtractor, "__call__", call)
+    return seen
+
+
+def files(folder: Path):
+    """Return the bytes of every file of a folder, by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
