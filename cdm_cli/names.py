@@ -13,12 +13,14 @@ Precision = Literal["auto", "fp32", "bf16"]
 InceptionMode = Literal["clean", "legacy-tensorflow", "legacy-pytorch"]
 ExportFormat = Literal["png", "jpeg", "npz"]
 Origin = Literal["guided-diffusion", "improved-diffusion"]
+CasNet = Literal["resnet50", "resnet18", "small"]
 
 RUNS = "runs"
 DATA = "data.h5"
 LOWRES = "lowres.h5"
 SAMPLES = "samples.h5"
 SWEEP = "sweep"
+CAS = "cas"
 SCHEDULE = "schedule.json"
 GRID = "grid.png"
 DEMO = "cdm-demo"

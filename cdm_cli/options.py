@@ -9,6 +9,7 @@ from pydantic import Field
 
 from cdm_cli.config import Settings
 from cdm_cli.names import (
+    CAS,
     DATA,
     DEMO,
     GRID,
@@ -18,6 +19,7 @@ from cdm_cli.names import (
     SCHEDULE,
     SWEEP,
     Augment,
+    CasNet,
     Crop,
     Device,
     ExportFormat,
@@ -271,6 +273,28 @@ class GridOptions(Settings):
     per_class: int | None = Field(default=None, ge=1)
     columns: int | None = Field(default=None, ge=1)
     scale: int | None = Field(default=None, ge=1, le=64)
+
+
+class CasOptions(Settings):
+    """`cdm eval cas`. steps: instead of epochs, of the samples. lr None: 0.1 for 256 images.
+
+    batch_size: the images of a step, of all processes together.
+    """
+
+    store: Path = Path(SAMPLES)
+    ref: Path = Path(DATA)
+    split: str | None = None
+    resolution: int | None = Field(default=None, ge=1)
+    num: int | None = Field(default=None, ge=2)
+    net: CasNet = "resnet50"
+    epochs: float = Field(default=90, gt=0)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=256, ge=2)
+    lr: float | None = Field(default=None, gt=0)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    out: Path = Path(CAS)
+    compute: Compute = Compute()
 
 
 class ElboOptions(Settings):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cdm_cli.names import Crop, ExportFormat, Origin
+from cdm_cli.names import CasNet, Crop, ExportFormat, Origin
 
 # prepare
 Src = Annotated[
@@ -101,12 +101,36 @@ KeepS = Annotated[
 
 # eval, sweep-s, tune-schedule
 Metrics = Annotated[
-    str, typer.Argument(metavar="METRIC", help="fid, is, kid, prdc, nn, cas or all; or a list.")
+    str, typer.Argument(metavar="METRIC", help="fid, is, kid, prdc, accuracy, nn, all; or a list.")
 ]
 Samples = Annotated[Path, typer.Argument(metavar="STORE", help="Store to judge.")]
 Table = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="PATH", help="Also write the table as .json or .csv."),
+]
+CasSplit = Annotated[
+    str | None,
+    typer.Option("--split", metavar="train", help="Part of a prepared STORE [default: train]."),
+]
+Net = Annotated[CasNet, typer.Option("--net", help="Classifier to train; small is for a CPU.")]
+Epochs = Annotated[
+    float, typer.Option("--epochs", metavar="N", help="How often to see every sample.")
+]
+CasSteps = Annotated[
+    int | None, typer.Option("--steps", metavar="N", help="Steps, instead of epochs.")
+]
+CasBatch = Annotated[
+    int, typer.Option("--batch-size", metavar="N", help="Images of a step, over all GPUs.")
+]
+Rate = Annotated[
+    float | None,
+    typer.Option("--lr", metavar="X", help="Highest rate [default: 0.1 for each 256 images]."),
+]
+Smoothing = Annotated[
+    float, typer.Option("--label-smoothing", metavar="X", help="Share of the label given to all.")
+]
+CasSeed = Annotated[
+    int, typer.Option("--seed", metavar="N", help="Seed of weights, data order and crops.")
 ]
 SweepS = Annotated[
     str | None,

@@ -46,7 +46,10 @@ def permutation(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 class TrainBatches:
-    """The batches of one process of `world`. batch_size is global, a multiple of world."""
+    """The batches of one process of `world`. batch_size is global, a multiple of world.
+
+    chosen: the rows [M] that take part; None: all of them.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class TrainBatches:
         seed: int,
         rank: int = 0,
         world: int = 1,
+        chosen: NDArray[np.int64] | None = None,
     ) -> None:
         for res in (resolution, low_resolution):
             if res is not None and res not in part.resolutions:
@@ -66,7 +70,8 @@ class TrainBatches:
                 )
         if batch_size % world:
             raise ValueError(f"batch_size {batch_size} is no multiple of {world} processes")
-        self._part, self._num = part, part.num
+        self._part, self._chosen = part, chosen
+        self._num = part.num if chosen is None else len(chosen)
         self._names = [f"images/{res}" for res in (resolution, low_resolution) if res is not None]
         self._batch_size, self._seed, self._rank, self._world = batch_size, seed, rank, world
         self._orders: dict[int, NDArray[np.int64]] = {}
@@ -81,7 +86,7 @@ class TrainBatches:
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
             rows[chosen] = self._order(int(epoch))[places[chosen] % self._num]
-        return rows
+        return rows if self._chosen is None else self._chosen[rows]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:

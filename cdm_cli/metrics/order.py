@@ -48,11 +48,24 @@ def balanced_choice(
     classes: each class gives num / K, and a class that has fewer leaves its share to others.
     """
     order = shuffled(ids, seed)
+    place = np.empty(len(ids), dtype=np.int64)
+    place[order] = np.arange(len(ids))
+    return np.sort(np.lexsort((place, _ranks(order, labels)))[:num]).astype(np.int64)
+
+
+def choice_by_class(
+    ids: NDArray[np.int64], labels: NDArray[np.int64], counts: NDArray[np.int64], seed: int = 0
+) -> NDArray[np.int64]:
+    """Choose counts [K] of each label, all where there are fewer, of N positions, ascending."""
+    rank = _ranks(shuffled(ids, seed), labels)
+    return np.flatnonzero(rank < counts[labels]).astype(np.int64)
+
+
+def _ranks(order: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return at which place of its own class each position [N] comes in an order of all."""
     by_class = order[np.argsort(labels[order], kind="stable")]
     sorted_labels = labels[by_class]
     first = np.searchsorted(sorted_labels, sorted_labels, side="left")
-    rank = np.empty(len(ids), dtype=np.int64)
-    rank[by_class] = np.arange(len(ids)) - first
-    place = np.empty(len(ids), dtype=np.int64)
-    place[order] = np.arange(len(ids))
-    return np.sort(np.lexsort((place, rank))[:num]).astype(np.int64)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[by_class] = np.arange(len(order)) - first
+    return rank

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cdm_cli.metrics.order import balanced_choice, hashed, shuffled, split_of
+from cdm_cli.metrics.order import balanced_choice, choice_by_class, hashed, shuffled, split_of
 
 
 def test_hash_is_fixed_for_ever():
@@ -48,3 +48,14 @@ def test_balanced_choice_ignores_the_order_of_the_file():
     other = rng.permutation(300)
     first = set(ids[balanced_choice(ids, labels, 50)])
     assert first == set(ids[other][balanced_choice(ids[other], labels[other], 50)])
+
+
+def test_choice_by_class_takes_the_counts_asked_for_or_all_there_are():
+    ids, labels = np.arange(100, 140), np.arange(40) % 4
+    rows = choice_by_class(ids, labels, np.array([3, 0, 99, 1]), seed=1)
+    assert np.bincount(labels[rows], minlength=4).tolist() == [3, 0, 10, 1]
+    assert (np.diff(rows) > 0).all()
+    fewer = choice_by_class(ids, labels, np.array([2, 0, 5, 1]), seed=1)
+    assert set(fewer) < set(rows)
+    other = choice_by_class(ids, labels, np.array([3, 0, 99, 1]), seed=2)
+    assert set(other) != set(rows)

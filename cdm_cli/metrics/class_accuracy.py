@@ -1,0 +1,88 @@
+"""How many images of each class a classifier calls right: arrays in, numbers out.
+
+K >= 2 classes; `tested` and `right` are int64 [K]. An accuracy is a share of images, and its
+uncertainty the standard error of that share, sqrt(p (1 - p) / N).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Counts = NDArray[np.int64]
+TOP = 5
+
+
+class Share(NamedTuple):
+    """An accuracy and its binomial standard error."""
+
+    mean: float
+    error: float
+
+
+def tops(num_classes: int) -> tuple[int, int]:
+    """Return the two k of top-1 and top-5: of fewer than five classes, all of them."""
+    return 1, min(TOP, num_classes)
+
+
+@dataclass
+class ClassAccuracy:
+    """Counts of tested images [K], and for each k of those whose class is among the first k."""
+
+    num_classes: int
+    tested: Counts = field(init=False)
+    right: dict[int, Counts] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tested = np.zeros(self.num_classes, np.int64)
+        self.right = {k: np.zeros(self.num_classes, np.int64) for k in tops(self.num_classes)}
+
+    @classmethod
+    def of(cls, tested: Sequence[int], right: Sequence[Sequence[int]]) -> "ClassAccuracy":
+        """Take counts that were made before; right: [2][K], for the two k."""
+        made = cls(len(tested))
+        made.tested = np.asarray(tested, np.int64)
+        rows = zip(tops(len(tested)), right, strict=True)
+        made.right = {k: np.asarray(row, np.int64) for k, row in rows}
+        return made
+
+    def add(self, logits: Tensor, y: Tensor) -> None:
+        """Count logits [B, K] of images of classes y [B]."""
+        first = logits.topk(max(self.right), dim=1).indices == y[:, None]
+        labels = y.cpu().numpy()
+        np.add.at(self.tested, labels, 1)
+        for k, right in self.right.items():
+            hit = first[:, :k].any(dim=1).cpu().numpy()
+            np.add.at(right, labels[hit], 1)
+
+    def tensor(self) -> Tensor:
+        """Return all counts, float64 [3, K], to be added up over processes."""
+        rows = [self.tested, *(self.right[k] for k in tops(self.num_classes))]
+        return torch.from_numpy(np.stack(rows).astype(np.float64))
+
+    def share(self, k: int) -> Share:
+        """Return the accuracy over all tested images."""
+        num = int(self.tested.sum())
+        mean = int(self.right[k].sum()) / max(num, 1)
+        return Share(mean, (mean * (1 - mean) / max(num, 1)) ** 0.5)
+
+    def by_class(self, k: int) -> NDArray[np.float64]:
+        """Return the accuracy of each class [K], NaN where no image of it was tested."""
+        with np.errstate(invalid="ignore"):
+            return self.right[k] / self.tested
+
+
+def gains(samples: ClassAccuracy, real: ClassAccuracy) -> NDArray[np.float64]:
+    """Return what each class [K] gains in top-1 by training on samples instead of real images."""
+    return samples.by_class(1) - real.by_class(1)
+
+
+def gain_errors(samples: ClassAccuracy, real: ClassAccuracy) -> NDArray[np.float64]:
+    """Return the binomial standard error of each gain [K], the two classifiers taken apart."""
+    p, q = samples.by_class(1), real.by_class(1)
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(p * (1 - p) / samples.tested + q * (1 - q) / real.tested)
