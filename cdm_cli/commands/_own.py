@@ -134,7 +134,7 @@ CasSeed = Annotated[
 ]
 SweepS = Annotated[
     str | None,
-    typer.Option("--s", metavar="LIST", help="Times to compare [default: 0 and six up to T]."),
+    typer.Option("--s", metavar="LIST", help="Times to compare [default: 0 and six to 3/8 of T]."),
 ]
 Augments = Annotated[
     list[str] | None,
