@@ -14,6 +14,9 @@ from typer.exceptions import TyperException
 from cdm_cli.__version__ import __version__
 from cdm_cli.commands.completions import completions
 from cdm_cli.commands.demo import demo
+from cdm_cli.commands.eval_cas import eval_cas
+from cdm_cli.commands.eval_checkpoints import eval_checkpoints
+from cdm_cli.commands.eval_elbo import eval_elbo
 from cdm_cli.commands.evaluate import evaluate
 from cdm_cli.commands.export import export
 from cdm_cli.commands.grid import grid
@@ -37,6 +40,9 @@ COMMANDS = {
     "sweep-s": sweep_s,
     "tune-schedule": tune_schedule,
     "eval": evaluate,
+    "eval cas": eval_cas,
+    "eval elbo": eval_elbo,
+    "eval checkpoints": eval_checkpoints,
     "demo": demo,
     "inspect": inspect,
     "grid": grid,
@@ -64,6 +70,12 @@ class Commands(TyperGroup):
             _say(f"{error.format_message()} — Next: {_help_of(error)}")
             code = error.exit_code
         sys.exit(code)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command by its first two words where it has two: `eval elbo`."""
+        if " ".join(args[:2]) in self.commands:
+            args = [" ".join(args[:2]), *args[2:]]
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> int:
         """Run the command; 0, or the exit code of what went wrong."""

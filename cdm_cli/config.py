@@ -177,7 +177,11 @@ class ClassifierConfig(Settings):
 
 
 class TrainingConfig(Settings):
-    """Optimisation (Appendix B). batch_size is global; None leaves a choice to the machine."""
+    """Optimisation (Appendix B). batch_size is global; None leaves a choice to the machine.
+
+    sample_s: at which s a super-resolution stage draws its grids and the samples of --select;
+    None: a quarter of the way from s_min to s_max.
+    """
 
     steps: int = Field(default=100_000, ge=1)
     batch_size: int = Field(default=256, ge=1)
@@ -194,6 +198,7 @@ class TrainingConfig(Settings):
     log_every: int = Field(default=50, ge=1)
     save_every: int = Field(default=1000, ge=1)
     grid_every: int = Field(default=5000, ge=0)
+    sample_s: int | None = Field(default=None, ge=0)
     keep: int = Field(default=2, ge=1)
 
 

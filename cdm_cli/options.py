@@ -10,6 +10,7 @@ from pydantic import Field
 from cdm_cli.config import Settings
 from cdm_cli.names import (
     CAS,
+    CURVE,
     DATA,
     DEMO,
     GRID,
@@ -273,6 +274,18 @@ class GridOptions(Settings):
     per_class: int | None = Field(default=None, ge=1)
     columns: int | None = Field(default=None, ge=1)
     scale: int | None = Field(default=None, ge=1, le=64)
+
+
+class CurveOptions(Settings):
+    """`cdm eval checkpoints`. weights: "all" checkpoints, or names of some, "ema" and "best"."""
+
+    stage: str = "base"
+    weights: tuple[str, ...] = Field(default=("all",), min_length=1)
+    s: int | None = Field(default=None, ge=0)
+    num: int = Field(default=10_000, ge=2)
+    out: Path = Path(CURVE)
+    sampling: Sampling = Sampling()
+    judge: FeatureOptions = FeatureOptions()
 
 
 class CasOptions(Settings):

@@ -84,7 +84,13 @@ def _cifar(steps: int) -> TrainingConfig:
 
 def _tiny(steps: int) -> TrainingConfig:
     return TrainingConfig(
-        steps=steps, batch_size=64, lr=1e-3, warmup=50, ema_decay=0.995, save_every=500
+        steps=steps,
+        batch_size=64,
+        lr=1e-3,
+        warmup=50,
+        ema_decay=0.995,
+        save_every=500,
+        grid_every=500,
     )
 
 

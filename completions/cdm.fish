@@ -191,7 +191,6 @@ complete -c cdm -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand
 complete -c cdm -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from cas' -l out -s o -r -F -d 'What to write'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from cas' -l device -r -f -a 'auto cpu cuda' -d 'Where the network runs'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from cas' -l precision -r -f -a 'auto fp32 bf16' -d 'Arithmetic of the network; auto: bf16 on CUDA'
-complete -c cdm -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from cas' -l compile -l no-compile -d 'Compile the network'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from cas' -l gpus -r -f -d 'Run on N GPUs of this machine'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from cas' -l json -d 'Print one JSON object and nothing else'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from cas' -l dry-run -d 'Print the plan and its cost; compute and write nothing'

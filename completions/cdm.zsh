@@ -58,8 +58,6 @@ _cdm() {
           '*-o[What to write]:value:_files' \
           '*--device[Where the network runs]:value:(auto cpu cuda)' \
           '*--precision[Arithmetic of the network; auto\: bf16 on CUDA]:value:(auto fp32 bf16)' \
-          '*--compile[Compile the network]' \
-          '*--no-compile[Compile the network]' \
           '*--gpus[Run on N GPUs of this machine]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \

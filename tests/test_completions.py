@@ -28,6 +28,12 @@ CASES = [
     ("cdm upsample low.h5 --num ", set()),
     ("cdm eval f", {"fid"}),
     ("cdm eval fid --features inc", {"inception"}),
+    ("cdm eval el", {"elbo"}),
+    ("cdm eval elbo b", {"base"}),
+    ("cdm eval elbo base s", {"sr", "sr2"}),
+    ("cdm eval elbo base --ter", {"--terms"}),
+    ("cdm eval --num 5 --ter", set()),
+    ("cdm eval checkpoints b", {"base"}),
     ("cdm completions z", {"zsh"}),
 ]
 

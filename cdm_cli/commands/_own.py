@@ -108,6 +108,36 @@ Table = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="PATH", help="Also write the table as .json or .csv."),
 ]
+Stages = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="STAGE",
+        show_default=False,
+        help="One stage, or those of a cascade from its base up [default: base].",
+    ),
+]
+ElboS = Annotated[
+    str | None,
+    typer.Option("--s", metavar="LIST", help="One s for each super-resolution stage."),
+]
+ElboNum = Annotated[
+    int | None, typer.Option("--num", metavar="N", help="How many images [default: 1000].")
+]
+Terms = Annotated[
+    int, typer.Option("--terms", metavar="N", help="Times t that stand for all, 0: all of them.")
+]
+ElboSteps = Annotated[
+    int | None,
+    typer.Option("--steps", metavar="N", help="Steps of the bounded chain [default: all T]."),
+]
+Judged = Annotated[str, typer.Argument(metavar="NAME", help="A stage in runs/ or a directory.")]
+Checkpoints = Annotated[
+    str,
+    typer.Option("--weights", metavar="LIST", help="all, or some of step-00001000,ema,best."),
+]
+JudgedNum = Annotated[
+    int, typer.Option("--num", metavar="N", help="Samples that judge each checkpoint.")
+]
 CasSplit = Annotated[
     str | None,
     typer.Option("--split", metavar="train", help="Part of a prepared STORE [default: train]."),
@@ -180,7 +210,7 @@ Replay = Annotated[
 ]
 ReplayModel = Annotated[
     str | None,
-    typer.Option("--model", metavar="STAGE", help="Stage to replay with [default: found in runs/]."),
+    typer.Option("--model", metavar="STAGE", help="Stage to replay with [default: found]."),
 ]
 ReplayLowRes = Annotated[
     Path | None,

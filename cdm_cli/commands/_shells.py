@@ -22,6 +22,7 @@ _cdm() {{
       [[ $word != -* ]] && command=$word && _cdm_valued
     elif [[ $word != -* && $valued != *" $before "* ]]; then
       count=$((count + 1))
+      ((count == 1)) && _cdm_pair "$command $word"
     fi
     before=$word
   done
@@ -37,6 +38,12 @@ _cdm() {{
   else
     _cdm_value "$command $count"
   fi
+}}
+
+_cdm_pair() {{
+  case $1 in
+    {pairs}) command=$1 count=0; _cdm_valued ;;
+  esac
 }}
 
 _cdm_flags() {{
@@ -84,6 +91,11 @@ _cdm() {{
   case $state in
     command) _describe command commands ;;
     arguments)
+      if (( CURRENT > 2 )); then
+        case "$words[1] $words[2]" in
+          {pairs}) words=("$words[1] $words[2]" "${{words[@]:2}}"); (( CURRENT-- )) ;;
+        esac
+      fi
       case $words[1] in
 {cases}
       esac ;;

@@ -18,11 +18,12 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError, StoppedError
-from cdm_cli.jobs import production
 from cdm_cli.jobs.device import describe
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.elbo_plan import Term, Work, planned
 from cdm_cli.jobs.stages import Numerics, numerics, ready_stage
+from cdm_cli.jobs.together import joined as joined_world
+from cdm_cli.jobs.together import started
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import ElboOptions, Report
 
@@ -129,9 +130,14 @@ def run(options: ElboOptions, report: Report) -> Result:
     Raises UsageError for an s that a stage does not know, MismatchError where stages and data
     do not fit each other, MissingError, StoppedError and MemoryFloorError.
     """
+    return started(run_in, options, options.compute, report)
+
+
+def run_in(options: ElboOptions, report: Report, world: World) -> Result:
+    """Bound as one process of a world."""
     with open_store(options.ref) as store:
         work = planned(options, store)
-        with production.joined(options.compute) as (world, device):
+        with joined_world(options.compute, world) as (world, device):
             done = [_one(term, work, options, world, device, report) for term in work.terms]
         return Result(
             rows=tuple(_rows(work.terms, [each.bound for each in done])),

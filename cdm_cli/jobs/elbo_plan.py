@@ -107,7 +107,7 @@ def _check_images(header: Header, store: Store, part: Part) -> None:
             raise MismatchError(
                 f"{store.path} has {part.channels(resolution)} channels, {header.directory} "
                 f"has {model.channels}",
-                next="another --ref, or another --stage",
+                next="another --ref, or another stage",
             )
     reason = different_classes(header, store.classes) if model.num_classes else ""
     if reason:
@@ -124,7 +124,7 @@ def _check_pair(low: Header, high: Header) -> None:
         raise MismatchError(
             f"{low.directory} makes {made}×{made}, {high.directory} "
             f"{f'starts {starts}' if starts else 'is a base stage'}",
-            next="--stage for each stage of one cascade, from its base up",
+            next="cdm eval elbo base sr: the stages of one cascade, from its base up",
         )
 
 
@@ -160,7 +160,7 @@ def _whole(header: Header, sampling: Sampling) -> Sampling:
     if sampling.sampler not in (None, "ancestral") or sampling.restart_from:
         raise UsageError(
             "eval elbo: only ancestral sampling from x_T to x_0 has a likelihood to bound",
-            next="leave out --sampler and --restart-from",
+            next="leave out sampler and restart_from",
         )
     variance = sampling.variance or (header.config.variance if not sampling.schedule else None)
     steps = 0 if sampling.steps is None and not sampling.schedule else sampling.steps

@@ -36,14 +36,23 @@ def open_judge(options: FeatureOptions, device: torch.device, runs: Path = Path(
         return Judge(InceptionExtractor(options.mode, device))
     if Path(name).name == FILES[options.mode].name:
         return Judge(InceptionExtractor(options.mode, device, weights=Path(name)))
-    installed = entry_points(group=ENTRY_POINTS, name=name)
+    if is_stage(options, runs):
+        return _classifier(name, runs, device)
+    return Judge(_installed(name, device))
+
+
+def is_stage(options: FeatureOptions, runs: Path = Path(RUNS)) -> bool:
+    """Say whether `--features` names a stage; raise MissingError where it names nothing."""
+    name = options.features
+    if name == "inception" or Path(name).name == FILES[options.mode].name:
+        return False
     try:
         find_stage(name, runs)
     except MissingError:
-        if not installed:
+        if not entry_points(group=ENTRY_POINTS, name=name):
             raise
-        return Judge(_installed(name, device))
-    return _classifier(name, runs, device)
+        return False
+    return True
 
 
 def _classifier(name: str, runs: Path, device: torch.device) -> Judge:

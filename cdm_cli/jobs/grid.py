@@ -156,15 +156,21 @@ def _margin(names: list[str]) -> tuple[int, ImageFont.FreeTypeFont | ImageFont.I
     return (math.ceil(width) + 3 * GAP if width else 0), font
 
 
+def png_bytes(picture: Image.Image) -> bytes:
+    """Encode a picture."""
+    held = io.BytesIO()
+    picture.save(held, "PNG")
+    return held.getvalue()
+
+
 def write_png(path: Path, picture: Image.Image) -> None:
     """Write a picture; one that is there already with the same bytes is left as it is."""
     if path.suffix.lower() != ".png":
         raise UsageError(f"--out {path}: a grid is a PNG", next=f"-o {path.with_suffix('.png')}")
-    held = io.BytesIO()
-    picture.save(held, "PNG")
+    encoded = png_bytes(picture)
     if not path.exists():
-        write_file_atomically(path, held.getvalue())
-    elif not path.is_file() or path.read_bytes() != held.getvalue():
+        write_file_atomically(path, encoded)
+    elif not path.is_file() or path.read_bytes() != encoded:
         raise WouldOverwriteError(
             f"{path} exists and shows something else", kept="it is untouched", next="another -o"
         )

@@ -4,7 +4,6 @@ The same command typed again continues where it stopped and ends in the same byt
 """
 
 import contextlib
-from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +17,18 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.jobs import distributed
 from cdm_cli.jobs.device import chosen_precision, describe, make_deterministic, pick_device
 from cdm_cli.jobs.distributed import World
-from cdm_cli.jobs.launch import launch
+from cdm_cli.jobs.evaluate_judge import Judge
+from cdm_cli.jobs.together import Silent, started
+from cdm_cli.jobs.training_accuracy import ACCURACY
 from cdm_cli.jobs.training_cost import cost
 from cdm_cli.jobs.training_data import batches_of
-from cdm_cli.jobs.training_files import resume
+from cdm_cli.jobs.training_extras import Turns, extras_of, planned_turns, select_cost
+from cdm_cli.jobs.training_files import logged, resume
 from cdm_cli.jobs.training_lock import held
 from cdm_cli.jobs.training_loop import Loop
 from cdm_cli.jobs.training_objective import ClassifierObjective, StageObjective, build_objective
 from cdm_cli.jobs.training_plan import asked_plan, check_same, data_info, fitted, stage_directory
+from cdm_cli.jobs.training_select import read_best, selection_judge
 from cdm_cli.jobs.training_step import Trainer
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report, TrainOptions
@@ -37,13 +40,16 @@ WORTH_COMPILING = 1000  # steps; compilation takes a minute or two
 class TrainResult:
     """What a training run came to; None where no step was taken, or for another kind of stage.
 
-    loss: mean over the last steps that were logged. accuracy: of a classifier, on val.
+    loss: mean over the last steps that were logged. accuracy: of a classifier, on val. best_…:
+    what --select kept in best.safetensors.
     """
 
     stage: Path
     steps: int
     loss: float | None = None
     accuracy: float | None = None
+    best_step: int | None = None
+    best_fid: float | None = None
     skipped_steps: int = 0
     images_per_second: float | None = None
 
@@ -54,11 +60,12 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
     Without the data, classes and channels are those of the preset.
     """
     directory = stage_directory(options)
-    made = asked_plan(options)
+    made, turns = asked_plan(options), Turns()
     if options.data.exists():
         with open_store(options.data) as store:
             made = fitted(made, store, options)
             check_same(directory, made, data_info(store))
+            turns = planned_turns(options, made, store, directory)
     else:
         report.say(f"{options.data} does not exist: counting with the preset's own classes")
     config = made.model_dump(mode="json")
@@ -68,6 +75,7 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
         "preset": made.preset,
         "kind": made.stage.kind,
         **cost(made, device),
+        **select_cost(turns, options, made.training.steps),
         "stage_config": config["stage"],
         "training_config": config["training"],
     }
@@ -80,11 +88,7 @@ def run(options: TrainOptions, report: Report) -> TrainResult:
     to another configuration, StoppedError after a signal (all is saved), DivergedError,
     DiskError, and MemoryFloorError.
     """
-    world = distributed.from_environment()
-    gpus = options.compute.gpus or 1
-    if world.size == 1 and gpus > 1:
-        return launch(run_in, options, gpus, report)
-    return run_in(options, report, world)
+    return started(run_in, options, options.compute, report)
 
 
 def run_in(options: TrainOptions, report: Report, world: World) -> TrainResult:
@@ -100,18 +104,6 @@ def run_in(options: TrainOptions, report: Report, world: World) -> TrainResult:
         distributed.leave(world)
 
 
-class Silent:
-    """The report of a process that another one speaks for."""
-
-    def say(self, line: str) -> None:
-        """Say nothing."""
-
-    @contextlib.contextmanager
-    def track(self, what: str, total: int, unit: str) -> Generator[Callable[[int, str], None]]:
-        """Count nothing."""
-        yield lambda count, note: None
-
-
 def _run(
     options: TrainOptions, report: Report, device: torch.device, world: World, stop: Stop
 ) -> TrainResult:
@@ -121,17 +113,21 @@ def _run(
         store.require_finished()
         made = fitted(asked, store, options)
         check_same(directory, made, data_info(store))
+        turns = planned_turns(options, made, store, directory)
+        judge = selection_judge(options, device)
         with held(directory) if world.leads else contextlib.nullcontext():
             if world.leads:
                 file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
                 write_stage_file(directory, file)
-            return _train(options, made, store, report, device, world, stop)
+            return _train(options, made, store, turns, judge, report, device, world, stop)
 
 
 def _train(
     options: TrainOptions,
     made: Plan,
     store: Store,
+    turns: Turns,
+    judge: Judge | None,
     report: Report,
     device: torch.device,
     world: World,
@@ -144,6 +140,7 @@ def _train(
     trainer = Trainer(objective, training, device, world, cosine=cosine)
     done = resume(directory, trainer, report.say)
     report.say(_opening(directory, done, training.steps, precision, device, world))
+    extras = extras_of(turns, options, made, directory, trainer, judge, lambda: stop.asked, report)
     if done < training.steps:
         _compile(objective, options, training.steps, device)
     loop = Loop(
@@ -152,13 +149,17 @@ def _train(
         batches=batches_of(made, store, world),
         stop=stop,
         report=report,
+        extras=extras,
     )
-    if done < training.steps:
-        loop.run(done)
+    loop.run(done)
+    best = read_best(directory) if options.select else None
     return TrainResult(
         stage=directory,
         steps=max(done, training.steps),
         loss=loop.last.loss if loop.last else None,
+        accuracy=logged(directory, ACCURACY).get(max(done, training.steps)),
+        best_step=best.step if best else None,
+        best_fid=best.value if best else None,
         skipped_steps=loop.skipped,
         images_per_second=loop.images_per_second,
     )

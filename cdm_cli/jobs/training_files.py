@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from cdm_cli.cascade.checkpoint import (
@@ -13,6 +14,8 @@ from cdm_cli.cascade.checkpoint import (
     Snapshot,
     checkpoints,
     load_checkpoint,
+    remove_leftovers,
+    remove_older,
     save_checkpoint,
     save_ema,
 )
@@ -102,10 +105,18 @@ def resume(directory: Path, trainer: Trainer, say: Callable[[str], None]) -> int
             say(f"{error.what}; continuing from the checkpoint before it")
             continue
         trainer.restore(loaded.model, loaded.ema, loaded.optimizer, loaded.state)
-        if ema_step(directory) != loaded.step:
-            save_ema(directory, loaded.ema, loaded.step)
+        if trainer.world.leads:
+            _tidy(directory, loaded, trainer.training.keep)
         return loaded.step
     return 0
+
+
+def _tidy(directory: Path, loaded: Snapshot, keep: int) -> None:
+    """Do what the process that saved this checkpoint would have done next."""
+    if ema_step(directory) != loaded.step:
+        save_ema(directory, loaded.ema, loaded.step)
+    remove_leftovers(directory)
+    remove_older(directory, loaded.step, keep)
 
 
 def ema_step(directory: Path) -> int | None:
@@ -142,6 +153,11 @@ class Metrics:
             if name != "step":
                 self._board.add_scalar(name, value, int(row["step"]))
 
+    def show(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Add a picture uint8 [H, W, 3] to the events; `metrics.jsonl` holds numbers alone."""
+        if self._board is not None:
+            self._board.add_image(name, picture, step, dataformats="HWC")
+
     def close(self) -> None:
         """Finish the events."""
         if self._board is not None:
@@ -149,10 +165,24 @@ class Metrics:
 
 
 def _step_of(line: bytes) -> float:
+    return float(_row(line).get("step", "inf"))
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """Return a row, or an empty one for what is none: half a line, another program's."""
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else {}
+
+
+def logged(directory: Path, name: str) -> dict[int, float]:
+    """Return what `metrics.jsonl` has under a name, by step."""
+    path = directory / METRICS
+    lines = read_bytes(path, METRICS_LIMIT).splitlines() if path.exists() else []
+    rows = [row for row in map(_row, lines) if row.get(name) is not None]
+    return {int(row["step"]): float(row[name]) for row in rows}
 
 
 def tensorboard(directory: Path, step: int) -> Any:

@@ -1,7 +1,8 @@
 """The loop of `cdm train`: steps, and what is said, logged and saved between them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,7 @@ import torch
 from cdm_cli.cascade.batch import Batch
 from cdm_cli.cascade.checkpoint import latest_checkpoint
 from cdm_cli.errors import DivergedError, StoppedError
+from cdm_cli.jobs.training_extra import Extra, Noted, due
 from cdm_cli.jobs.training_files import Metrics, Saver
 from cdm_cli.jobs.training_objective import images_of
 from cdm_cli.jobs.training_step import Progress, Trainer, learning_rate
@@ -18,6 +20,9 @@ from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report
 
 DIVERGED_AFTER = 10  # skipped steps in a row
+
+
+Advance = Callable[[int, str], None]
 
 
 class Batches(Protocol):
@@ -28,14 +33,11 @@ class Batches(Protocol):
         ...
 
 
-Extra = Callable[[int], None]
-
-
 @dataclass
 class Loop:
     """A training run between its first and its last step.
 
-    extras: what else happens after some steps, as (every, call with the step).
+    extras: what else happens after some steps, once they are saved if they are to be.
     """
 
     directory: Path
@@ -43,7 +45,7 @@ class Loop:
     batches: Batches
     stop: Stop
     report: Report
-    extras: tuple[tuple[int, Extra], ...] = ()
+    extras: tuple[Extra, ...] = ()
     skipped: int = 0
     last: Progress | None = None
     images_per_second: float | None = None
@@ -54,42 +56,77 @@ class Loop:
         self._note = ""
 
     def run(self, done: int) -> None:
-        """Take the steps after `done`; save at the end.
+        """Take the turns of extras that `done` still owes, then the steps after it; save the last.
 
         Raises StoppedError once a signal has come and the step is saved, DivergedError, and
         DiskError where a checkpoint cannot be written.
         """
-        training = self.trainer.training
-        self._saved, self._since = done, (done, time.perf_counter())
+        left, late = self.trainer.training.steps - done, self._late(done)
+        if left <= 0 and not late:
+            return
+        self._saved = done
+        what = f"train {self.directory.name}"
+        with self._metrics(done) as metrics, self.report.track(what, left, "steps") as advance:
+            self._take(late, done, metrics, advance)
+            if left > 0:
+                self._steps(done, metrics, advance)
+
+    @contextmanager
+    def _metrics(self, done: int) -> Generator[Metrics | None]:
+        """Open `metrics.jsonl` in the first process."""
         metrics = Metrics(self.directory, done) if self.trainer.world.leads else None
-        batches = self.batches.iterate(done + 1, self.trainer.device)
         try:
-            with self.report.track(
-                f"train {self.directory.name}", training.steps - done, "steps"
-            ) as advance:
-                for step in range(done + 1, training.steps + 1):
-                    self._step(step, next(batches), metrics)
-                    advance(1, self._note)
-            self._save(training.steps)
-            self.saver.wait()
+            yield metrics
         finally:
-            del batches  # ends the thread that reads ahead
             if metrics is not None:
                 metrics.close()
 
-    def _step(self, step: int, batch: Batch, metrics: Metrics | None) -> None:
+    def _late(self, done: int) -> list[Extra]:
+        """Return the extras that a run which ended at `done` was stopped before, or in."""
+        last, world = self.trainer.training.steps, self.trainer.world
+        return [
+            extra
+            for extra in self.extras
+            if due(extra, done, last) and world.any(world.leads and extra.missing(done))
+        ]
+
+    def _steps(self, done: int, metrics: Metrics | None, advance: Advance) -> None:
+        training = self.trainer.training
+        self._since = done, time.perf_counter()
+        batches = self.batches.iterate(done + 1, self.trainer.device)
+        try:
+            for step in range(done + 1, training.steps + 1):
+                self._step(step, next(batches), metrics, advance)
+                advance(1, self._note)
+            self.saver.wait()
+        finally:
+            del batches  # ends the thread that reads ahead
+
+    def _take(
+        self, extras: Sequence[Extra], step: int, metrics: Metrics | None, advance: Advance
+    ) -> None:
+        """Take the turns of extras; stop behind them where that is asked, in every process."""
+        report = Noted(self.report, lambda note: advance(0, note))
+        for extra in extras:
+            extra(step, report, metrics)
+        if extras and self.trainer.device.type == "cuda":
+            torch.cuda.empty_cache()  # of another shape than what the next step needs
+        if self.trainer.world.any(bool(self.stop.asked)):
+            self._stopped(step)
+
+    def _step(self, step: int, batch: Batch, metrics: Metrics | None, advance: Advance) -> None:
         trainer, training = self.trainer, self.trainer.training
         trainer.step(step, images_of(batch))
         self._tell_halving()
         if step % training.log_every == 0 or step == training.steps:
             self._log(step, metrics)
-        if step % training.save_every == 0:
+        if step % training.save_every == 0 or step == training.steps:
             self._save(step)
-        for every, extra in self.extras:
-            if every and step % every == 0:
-                extra(step)
-        if trainer.world.any(bool(self.stop.asked)):
-            self._stopped(step)
+        start = time.perf_counter()
+        turns = [extra for extra in self.extras if due(extra, step, training.steps)]
+        self._take(turns, step, metrics, advance)
+        (before, then), spent = self._since, time.perf_counter() - start
+        self._since = before, then + spent  # images_per_second is of training alone
 
     def _tell_halving(self) -> None:
         if self.trainer.halved:

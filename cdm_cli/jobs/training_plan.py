@@ -21,7 +21,7 @@ from cdm_cli.options import TrainOptions
 from cdm_cli.presets import preset
 
 # What may change between two runs of one command: none of it changes a weight.
-FREE = {"steps", "log_every", "save_every", "grid_every", "keep", "micro_batch",
+FREE = {"steps", "log_every", "save_every", "grid_every", "sample_s", "keep", "micro_batch",
         "gradient_checkpointing"}  # fmt: skip
 
 

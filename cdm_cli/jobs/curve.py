@@ -1,0 +1,235 @@
+"""`cdm eval checkpoints`: the FID of every saved state of a stage, on the same samples' noise.
+
+`cdm train --select` keeps the best weights while it goes on; this judges afterwards what is
+still there (`training.keep` says how many checkpoints are). What has been judged is kept, so
+the same command continues, and joins checkpoints that were saved since.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdm_cli.cascade.checkpoint import checkpoints, empty_net, find_stage, weights_file
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.cascade.weights import read_metadata, read_weights
+from cdm_cli.data.durable import make_directory
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import BadInputError, MismatchError, MissingError, StoppedError, UsageError
+from cdm_cli.jobs.curve_table import (
+    PLOT,
+    CurvePoint,
+    Saved,
+    best_of,
+    joined,
+    point_of,
+    read_curve,
+    table_of,
+    write_points,
+    write_shown,
+)
+from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.evaluate import Panel, open_panel
+from cdm_cli.jobs.evaluate_images import Place
+from cdm_cli.jobs.fitting import Header, misfit, read_header
+from cdm_cli.jobs.probe import Probe, drawn, probe_of
+from cdm_cli.jobs.probe_score import judged, judged_by, with_steps
+from cdm_cli.jobs.sampling_cost import cost
+from cdm_cli.jobs.schedule_file import config_digest
+from cdm_cli.jobs.source import part_of
+from cdm_cli.jobs.stages import Numerics, numerics, ready_stage
+from cdm_cli.jobs.together import joined as joined_world
+from cdm_cli.jobs.together import led, started
+from cdm_cli.jobs.training_stop import Stop
+from cdm_cli.metrics.table import MetricTable
+from cdm_cli.names import RUNS
+from cdm_cli.options import CurveOptions, Report
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage, the samples it is judged by, and its saved states in the order of steps."""
+
+    header: Header
+    probe: Probe
+    states: tuple[Saved, ...]
+
+
+@dataclass(frozen=True)
+class CurveResult:
+    """What was found. table: every point of the directory, those of earlier runs among them.
+
+    samples: how those of each point were made.
+    """
+
+    out: Path
+    plot: Path
+    best: str
+    best_step: int
+    best_fid: float
+    samples: dict[str, Any]
+    table: MetricTable
+
+
+def run(options: CurveOptions, report: Report) -> CurveResult:
+    """Judge every state that is not judged yet.
+
+    Raises UsageError, MissingError and MismatchError for what headers show; WouldOverwriteError
+    where options.out is of another curve; StoppedError, MemoryFloorError, DiskError.
+    """
+    return started(run_in, options, options.judge.compute, report)
+
+
+def run_in(options: CurveOptions, report: Report, world: World) -> CurveResult:
+    """Judge as one process of a world."""
+    compute = options.judge.compute
+    with ExitStack() as stack:
+        work = planned(options, stack)
+        world, device = stack.enter_context(joined_world(compute, world))
+        place = Place.on(device, compute.batch_size, world)
+        resolution = work.probe.config.model.resolution
+        panel = open_panel(options.judge, resolution, place, report, features=False)
+        identity = {"stage": config_digest(work.header.config), **judged_by(work.probe, panel)}
+        points = read_curve(options.out, identity)
+        world.barrier()
+        there = {point.saved.weights: point.saved for point in points}
+        missing = [state for state in work.states if there.get(state.weights) != state]
+        if missing:
+            points = _filled(options, work, missing, points, identity, panel, report)
+        led(world, lambda: write_shown(options.out, points))
+    best = best_of(points)
+    return CurveResult(
+        out=options.out,
+        plot=options.out / PLOT,
+        best=best.saved.weights,
+        best_step=best.saved.step,
+        best_fid=best.value,
+        samples=work.probe.settings(),
+        table=table_of(points),
+    )
+
+
+def plan(options: CurveOptions, report: Report) -> dict[str, object]:
+    """Return what would be judged and what that would cost; nothing is loaded or written."""
+    with ExitStack() as stack:
+        work = planned(options, stack)
+    num = len(work.states) * work.probe.num
+    return {
+        "stage": str(work.header.directory),
+        "out": str(options.out),
+        "checkpoints": [state.weights for state in work.states],
+        **work.probe.settings(),
+        **cost(work.header.config, work.probe.chain, num, options.judge.compute),
+    }
+
+
+def planned(options: CurveOptions, stack: ExitStack) -> Work:
+    """Decide all that headers and flags decide. The stack keeps the real images open."""
+    header = read_header(find_stage(options.stage, Path(RUNS)))
+    states = saved_states(header.directory, options.weights)
+    store = _store(options, header, stack)
+    sampling = with_steps(header.config, options.sampling)
+    probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"))
+    return Work(header, probe, states)
+
+
+def saved_states(directory: Path, weights: Sequence[str]) -> tuple[Saved, ...]:
+    """Return the states that names mean, "all" being every checkpoint, in the order of steps.
+
+    Raises MissingError where there is none, or not that one; UsageError for no name at all.
+    """
+    there = [path.name for path in checkpoints(directory)]
+    names = [name for word in weights for name in (there if word == "all" else [word])]
+    if not names:
+        raise MissingError(
+            f"{directory} has no checkpoint", next="cdm train, or --weights ema for what it has"
+        )
+    states = [_saved(name, weights_file(directory, name)) for name in dict.fromkeys(names)]
+    return tuple(sorted(states, key=lambda state: (state.step, state.weights)))
+
+
+def _saved(name: str, path: Path) -> Saved:
+    metadata = read_metadata(path)
+    try:
+        return Saved(weights=name, step=int(metadata["step"]), sha256=metadata["sha256"])
+    except (KeyError, ValueError):
+        raise BadInputError(
+            f"{path} does not say of which step it is", next="leave it out of --weights"
+        ) from None
+
+
+def _store(options: CurveOptions, header: Header, stack: ExitStack) -> Store | None:
+    """Open the real images that a super-resolution stage enlarges; a base stage needs none."""
+    if header.config.kind == "base":
+        return None
+    ref = options.judge.ref
+    if ref.suffix == ".npz":
+        raise UsageError(
+            f"--ref {ref}: a super-resolution stage enlarges real images of a store",
+            next="--ref data.h5",
+        )
+    store = stack.enter_context(open_store(ref))
+    store.require_finished()
+    reason = misfit(header, store, part_of(store, None)[1])
+    if reason:
+        raise MismatchError(
+            f"{header.directory} and {ref} do not fit: {reason}", next="another --ref"
+        )
+    return store
+
+
+def _filled(
+    options: CurveOptions, work: Work, missing: Sequence[Saved], points: list[CurvePoint],
+    identity: dict[str, Any], panel: Panel, report: Report,
+) -> list[CurvePoint]:  # fmt: skip
+    """Judge what is missing, and write after each state."""
+    world, probe = panel.place.world, work.probe
+    led(world, lambda: make_directory(options.out))
+    evaluations = len(missing) * probe.evaluations
+    chosen = numerics(work.header.config, options.judge.compute, panel.place.device, evaluations)
+    sampling = options.sampling.model_copy(update={"weights": missing[0].weights})
+    stage = ready_stage(work.header, sampling, chosen, panel.place.device, report)
+    with Stop() as stop:
+        for number, state in enumerate(missing, 1):
+            report.say(f"eval checkpoints: {number} of {len(missing)}: {state.weights}")
+            take_weights(stage, work.header.directory, state)
+            table = _judge(work, state, stage, chosen, panel, stop, report)
+            points = joined(points, point_of(state, table))
+            _write(options.out, identity, points, world)
+            report.say(f"eval checkpoints: {state.weights}: FID {table.rows[0].value:.4g}")
+    return points
+
+
+def _write(out: Path, identity: dict[str, Any], points: Sequence[CurvePoint], world: World) -> None:
+    led(world, lambda: write_points(out, identity, points))
+
+
+@torch.no_grad()
+def take_weights(stage: Stage, directory: Path, state: Saved) -> None:
+    """Give a stage the weights of a state, checked, rounded as those it has; nothing recompiles."""
+    expected = empty_net(stage.config).state_dict()
+    found = read_weights(weights_file(directory, state.weights), expected).tensors
+    for name, parameter in stage.net.named_parameters():
+        parameter.copy_(found[name])
+
+
+def _judge(
+    work: Work, state: Saved, stage: Stage, numerics: Numerics, panel: Panel, stop: Stop,
+    report: Report,
+) -> MetricTable:  # fmt: skip
+    probe = work.probe
+    with report.track(f"draw {state.weights}", probe.evaluations, "evaluations") as advance:
+        images = drawn(
+            probe, stage, numerics.batch_size, panel.place.world,
+            advance=lambda num: advance(num, ""), asked=lambda: stop.asked,
+        )  # fmt: skip
+    if images is None:
+        raise StoppedError(
+            f"stopped by {stop.asked or 'another process'} at {state.weights}",
+            kept="the checkpoints judged before are kept",
+            next="the same command continues",
+        )
+    return judged(panel, probe, images, state.weights, report, uncertain=True)

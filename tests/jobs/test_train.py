@@ -1,0 +1,361 @@
+"""Mirrors cdm_cli/jobs/train.py: whatever happens on the way, a run ends in the same bytes."""
+
+import json
+import shutil
+import signal
+
+import pytest
+import torch
+
+from cdm_cli.cascade.checkpoint import checkpoints, load_stage
+from cdm_cli.cascade.stage import build_net
+from cdm_cli.config import StageConfig
+from cdm_cli.errors import (
+    BadInputError,
+    DivergedError,
+    MemoryFloorError,
+    MismatchError,
+    MissingError,
+    StoppedError,
+    UsageError,
+    WouldOverwriteError,
+)
+from cdm_cli.jobs import training_loop
+from cdm_cli.jobs.train import plan
+from cdm_cli.jobs.training_objective import StageObjective
+from tests.jobs.judging import write_judge
+from tests.tiny import Told, write_store
+from tests.tiny import arrays_of as arrays
+from tests.trained import CLASSIFIER, SR, left, options, rows, train, write_data
+
+DROPOUT = "model.dropout=0.2"
+KEEP_ALL = "training.keep=9"
+LOSSES = [1.123236895, 4.872620106, 4.700387955, 2.372894287, 0.967271805]
+# of steps 1 to 5 on a CPU; a refactor leaves them as they are
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A run of five steps with dropout that nothing disturbs, and all its checkpoints."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    write_data(home / "data.h5")
+    result = train(home, DROPOUT, KEEP_ALL)
+    return home, result
+
+
+@pytest.fixture
+def home(undisturbed, tmp_path):
+    """A workspace with the same data."""
+    (tmp_path / "data.h5").hardlink_to(undisturbed[0] / "data.h5")
+    return tmp_path
+
+
+def base(home):
+    return home / "runs/base"
+
+
+def tensors(checkpoint, part):
+    """Read one file of a checkpoint as safetensors does."""
+    from safetensors.torch import load
+
+    return load((checkpoint / f"{part}.safetensors").read_bytes())
+
+
+def equal(one, other):
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def same_as_undisturbed(home, undisturbed):
+    ours, theirs = left(base(home)), left(base(undisturbed[0]))
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def test_what_a_run_leaves_and_returns(undisturbed):
+    home, result = undisturbed
+    assert (result.stage, result.steps, result.skipped_steps) == (base(home), 5, 0)
+    assert [path.name[-1] for path in checkpoints(base(home))] == ["2", "4", "5"]
+    logged = rows(base(home))
+    assert [row["step"] for row in logged] == [1, 2, 3, 4, 5]
+    assert logged[-1]["loss"] == result.loss
+    assert [row["lr"] for row in logged] == [5e-4, 1e-3, 1e-3, 1e-3, 1e-3]
+    stage = load_stage("base", home / "runs")
+    assert stage.config.model.num_classes == len(stage.classes) == 3
+    assert result.images_per_second == pytest.approx(logged[-1]["images_per_second"], abs=0.1)
+
+
+def test_the_loss_of_a_seed_does_not_change(undisturbed):
+    losses = [row["loss"] for row in rows(base(undisturbed[0]))]
+    assert losses == pytest.approx(LOSSES, rel=1e-5)
+
+
+def test_the_average_follows_its_closed_form(undisturbed):
+    """The n-th update has decay (1 + n) / (10 + n), whatever came before."""
+    home = undisturbed[0]
+    train(home, DROPOUT, KEEP_ALL, "training.save_every=1", name="each")
+    saved = checkpoints(home / "runs/each")
+    first, second = (tensors(path, "ema") for path in saved[:2])
+    model = tensors(saved[1], "model")
+    stage = load_stage("each", home / "runs")
+    assert isinstance(stage.config, StageConfig)
+    for name, value in second.items():
+        expected = 3 / 12 * first[name].double() + 9 / 12 * model[name].double()
+        torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-6)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        start = dict(build_net(stage.config).named_parameters())
+    one = tensors(saved[0], "model")
+    for name, value in first.items():
+        expected = 2 / 11 * start[name].double() + 9 / 11 * one[name].double()
+        torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_stopped_and_resumed_ends_in_the_same_bytes(step, home, undisturbed):
+    """The signal comes while a step is shown, so the step after it is the one that is saved."""
+    told = Told(lambda done: signal.raise_signal(signal.SIGTERM) if done == step else None)
+    with pytest.raises(StoppedError, match=rf"SIGTERM after step {step + 1} of 5") as stopped:
+        train(home, DROPOUT, KEEP_ALL, told=told)
+    assert stopped.value.exit_code == 75
+    stopped_at = base(home) / f"checkpoints/step-0000000{step + 1}"
+    assert stopped_at.is_dir()
+    train(home, DROPOUT, KEEP_ALL)
+    if step == 2:  # a checkpoint that an undisturbed run does not make
+        shutil.rmtree(stopped_at)
+    same_as_undisturbed(home, undisturbed)
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing is saved on the way out."""
+
+
+def killing_at(step):
+    def interfere(done):
+        if done == step:
+            raise KilledError
+
+    return interfere
+
+
+def test_killed_and_resumed_ends_in_the_same_bytes(home, undisturbed):
+    with pytest.raises(KilledError):
+        train(home, DROPOUT, KEEP_ALL, told=Told(killing_at(3)))
+    assert [row["step"] for row in rows(base(home))] == [1, 2, 3]
+    told = Told()
+    train(home, DROPOUT, KEEP_ALL, told=told)
+    assert told.done == told.total == 3  # from step 2 on
+    same_as_undisturbed(home, undisturbed)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(home, undisturbed):
+    train(home, DROPOUT, KEEP_ALL, steps=4)
+    damaged = base(home) / "checkpoints/step-00000004/model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    told = Told()
+    train(home, DROPOUT, KEEP_ALL, told=told)
+    assert any("continuing from the checkpoint before it" in line for line in told.lines)
+    same_as_undisturbed(home, undisturbed)
+
+
+def test_grids_and_selection_change_no_byte(home, undisturbed):
+    write_judge(home / "runs/judge")
+    train(
+        home, DROPOUT, KEEP_ALL, "training.grid_every=2",
+        select="fid", select_num=6, select_every=2, features="judge",
+    )  # fmt: skip
+    made = sorted(path.name for path in (base(home) / "samples").iterdir())
+    assert made == [f"step-0000000{step}.png" for step in (2, 4, 5)]
+    assert (base(home) / "best.safetensors").is_file()
+    ours, theirs = left(base(home)), left(base(undisturbed[0]))
+    losses = [row for row in ours.pop("metrics") if "loss" in row]
+    assert losses == theirs.pop("metrics")
+    assert ours == theirs
+
+
+def test_a_finished_run_returns_at_once(undisturbed):
+    home, _ = undisturbed
+    before, told = left(base(home)), Told()
+    result = train(home, DROPOUT, KEEP_ALL, told=told)
+    assert (result.steps, result.loss, told.total) == (5, None, 0)
+    assert any("trained to step 5 already" in line for line in told.lines)
+    assert left(base(home)) == before
+
+
+def test_more_steps_continue_a_run_which_needs_no_preset(home, undisturbed):
+    train(home, DROPOUT, KEEP_ALL, steps=2)
+    train(home, preset=None, small=())
+    same_as_undisturbed(home, undisturbed)
+
+
+def test_another_configuration_or_other_data_under_the_same_name_are_refused(home):
+    train(home, DROPOUT, steps=1)
+    before = left(base(home))
+    with pytest.raises(WouldOverwriteError, match=r"model\.dropout was 0\.2, now 0"):
+        train(home, "model.dropout=0.0", steps=1)
+    write_data(home / "other.h5", seed=7)
+    with pytest.raises(WouldOverwriteError, match="data was"):
+        train(home, DROPOUT, steps=2, data=home / "other.h5")
+    assert left(base(home)) == before
+
+
+def test_data_that_do_not_fit_are_refused_before_anything_is_written(tmp_path):
+    write_store(tmp_path / "data.h5", "prepared", {"train": arrays(8, (16, 32))})
+    with pytest.raises(MismatchError, match=r"has images of 16, 32, the stage needs 8"):
+        train(tmp_path)
+    with pytest.raises(MissingError, match="nowhere"):
+        train(tmp_path, data=tmp_path / "nowhere.h5")
+    (tmp_path / "text.h5").write_text("no store")
+    with pytest.raises(BadInputError, match=r"text\.h5"):
+        train(tmp_path, data=tmp_path / "text.h5")
+    write_store(tmp_path / "half.h5", "prepared", {"train": arrays(90, (8,))}, blocks=1)
+    with pytest.raises(MissingError, match="unfinished"):
+        train(tmp_path, data=tmp_path / "half.h5")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_name_must_be_one_word(tmp_path):
+    for name in ("a/b", "..", "-x", ""):
+        with pytest.raises(UsageError, match="NAME"):
+            train(tmp_path, name=name)
+
+
+def spoilt(monkeypatch, spoil):
+    """Let spoil(call, losses) change the losses of each call, 1, 2, …, of the objective."""
+    calls, real = [], StageObjective.losses
+
+    def losses(self, batch, generator):
+        calls.append(None)
+        call, found = len(calls), real(self, batch, generator)
+        return lambda part: spoil(call, found(part))
+
+    monkeypatch.setattr(StageObjective, "losses", losses)
+
+
+def test_a_step_that_is_not_finite_is_skipped(home, monkeypatch):
+    """One example of the batch is enough; the weights and moments stay as they were."""
+
+    def spoil(call, losses):
+        spoilt_one = torch.ones_like(losses)
+        spoilt_one[0] = float("inf") if call == 2 else 1
+        return losses * spoilt_one
+
+    spoilt(monkeypatch, spoil)
+    result = train(home, KEEP_ALL, "training.save_every=1", steps=3)
+    assert result.skipped_steps == 1
+    one, two, three = checkpoints(base(home))
+    for part in ("model", "optimizer"):
+        assert equal(tensors(one, part), tensors(two, part))
+    assert not equal(tensors(two, "model"), tensors(three, "model"))
+    logged = rows(base(home))
+    assert [row["skipped"] for row in logged] == [0, 1, 0]
+    assert logged[1]["loss"] is None
+
+
+def test_training_that_diverges_ends_and_names_the_last_good_checkpoint(home, monkeypatch):
+    monkeypatch.setattr(training_loop, "DIVERGED_AFTER", 3)
+    spoilt(monkeypatch, lambda call, losses: losses * (float("nan") if call > 2 else 1))
+    with pytest.raises(DivergedError, match="3 steps in a row up to step 5") as diverged:
+        train(home, steps=9)
+    assert diverged.value.exit_code == 76
+    named = diverged.value.kept.split()[-1]
+    good = checkpoints(base(home))[-1]
+    assert named == str(good)
+    assert equal(tensors(good, "model"), tensors(checkpoints(base(home))[0], "model"))
+    assert "training.lr (now 0.001)" in diverged.value.next
+
+
+def test_bad_steps_apart_from_each_other_do_not_end_the_run(home, monkeypatch):
+    monkeypatch.setattr(training_loop, "DIVERGED_AFTER", 2)
+    spoilt(monkeypatch, lambda call, losses: losses * (float("nan") if call % 2 else 1))
+    assert train(home, steps=5).skipped_steps == 3
+
+
+def out_of_memory(monkeypatch, most):
+    """Let the device have memory for so many images."""
+    real = StageObjective.losses
+
+    def losses(self, batch, generator):
+        found = real(self, batch, generator)
+
+        def part(rows):
+            if rows.stop - rows.start > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return found(rows)
+
+        return part
+
+    monkeypatch.setattr(StageObjective, "losses", losses)
+
+
+def test_too_large_a_batch_is_taken_in_parts_and_gives_the_same(home, monkeypatch):
+    whole = train(home, name="whole", steps=2)
+    train(home, "training.micro_batch=2", name="asked", steps=2)
+    out_of_memory(monkeypatch, 3)
+    told = Told()
+    parts = train(home, told=told, steps=2)
+    said = [line for line in told.lines if "out of device memory" in line]
+    assert len(said) == 1
+    assert "the batch of 8 is now taken 2 images at a time" in said[0]
+    assert left(home / "runs/asked") == left(base(home))
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-4)
+    last = checkpoints(home / "runs/whole")[-1], checkpoints(base(home))[-1]
+    ours, theirs = (tensors(path, "ema") for path in last)
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-2, atol=2e-3)
+
+
+def test_the_batch_that_fitted_is_remembered(home, monkeypatch):
+    with monkeypatch.context() as patch:
+        out_of_memory(patch, 4)
+        train(home, KEEP_ALL, steps=2)
+    train(home, KEEP_ALL, steps=3)
+    state = json.loads((checkpoints(base(home))[-1] / "state.json").read_text())
+    assert state["micro_batch"] == 4
+
+
+def test_one_image_that_does_not_fit_is_the_end(home, monkeypatch):
+    out_of_memory(monkeypatch, 0)
+    with pytest.raises(MemoryFloorError, match="one image at a time") as floor:
+        train(home)
+    assert floor.value.exit_code == 69
+
+
+@pytest.mark.parametrize(
+    ("preset", "small"),
+    [("tiny-sr8-16", SR), ("tiny-classifier", CLASSIFIER)],
+)
+def test_other_kinds_of_stages_resume_as_well(preset, small, home):
+    settings = {"preset": preset, "small": small, "steps": 3}
+    train(home, name="whole", **settings)
+    with pytest.raises(KilledError):
+        train(home, name="parts", told=Told(killing_at(2)), **settings)
+    train(home, name="parts", **settings)
+    assert left(home / "runs/whole") == left(home / "runs/parts")
+
+
+def test_accuracy_of_a_classifier_is_logged_and_returned(home):
+    settings = {"preset": "tiny-classifier", "small": CLASSIFIER, "name": "judge"}
+    told = Told()
+    result = train(home, steps=3, told=told, **settings)
+    logged = {
+        row["step"]: row["accuracy"] for row in rows(home / "runs/judge") if "accuracy" in row
+    }
+    assert list(logged) == [2, 3]
+    assert result.accuracy == logged[3]
+    assert f"step 3: {result.accuracy:.1%} of 12 val images are right" in told.lines
+    again = train(home, steps=3, **settings)
+    assert (again.accuracy, again.loss) == (result.accuracy, None)
+
+
+def test_a_classifier_without_val_has_no_accuracy(tmp_path):
+    write_store(tmp_path / "data.h5", "prepared", {"train": arrays(12, (8,))})
+    result = train(tmp_path, preset="tiny-classifier", small=CLASSIFIER, steps=1)
+    assert result.accuracy is None
+
+
+def test_a_plan_writes_nothing_and_knows_the_cost(home):
+    found = plan(options(home, select="fid", select_num=6, select_every=2), Told())
+    assert found["network_evaluations"] == 5 * 8
+    assert (found["judgements"], found["judging_evaluations"]) == (3, 3 * 6 * 3)
+    assert not (home / "runs").exists()
