@@ -211,6 +211,15 @@ def test_what_is_there_is_not_written_again(arrays):
     assert len(now) == 150
 
 
+def test_what_killed_writers_left_is_removed(arrays):
+    stored(arrays)
+    exported()
+    left = Path(f"out/disk/.00000003.png.0123abcd{durable.PARTIAL}")
+    left.write_bytes(b"half")
+    assert exported().made == 0
+    assert not left.exists()
+
+
 class AskedAfter:
     """Asks to stop once something was done."""
 

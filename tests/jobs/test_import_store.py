@@ -224,7 +224,7 @@ def test_a_stopped_import_continues(monkeypatch):
             pass
 
     def interfere(done):
-        Asked.asked = "SIGTERM" if done > 150 else ""  # after the headers and one block
+        Asked.asked = "SIGTERM" if done > 150 else ""  # 150 headers, then one block
 
     stored()
     exported("out")
