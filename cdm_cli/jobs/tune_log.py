@@ -16,7 +16,7 @@ from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import Settings
 from cdm_cli.data import durable
 from cdm_cli.data.reading import open_regular
-from cdm_cli.errors import BadInputError, StoppedError, WouldOverwriteError
+from cdm_cli.errors import BadInputError, MissingError, StoppedError, WouldOverwriteError
 from cdm_cli.jobs.tune_search import Origin, Place
 from cdm_cli.names import Variance
 
@@ -85,7 +85,12 @@ def _parsed(model: type[M], line: bytes, path: Path, number: int) -> M:
 
 
 def check_same(out: Path, identity: dict[str, Any]) -> None:
-    """Raise WouldOverwriteError naming the first difference if out is of another search."""
+    """Raise WouldOverwriteError naming the first difference if out is of another search.
+
+    Raises MissingError where the directory of out does not exist.
+    """
+    if not out.parent.is_dir():
+        raise MissingError(f"{out.parent} does not exist", next=f"mkdir -p {out.parent}")
     log = read_log(log_path(out))
     if log is None:
         if out.exists():

@@ -226,6 +226,14 @@ def test_a_run_that_is_killed_continues_and_ends_in_the_same_bytes(
         assert again.total < 3 * (4 * NUM + 2 * NUM_VAL)  # a finished block is not made again
 
 
+def test_a_point_that_was_begun_with_another_batch_is_not_gone_on_with(workspace):
+    run(options(s=(0,)), Told())
+    asked = UpsampleOptions(s=5, compute=Compute(device="cpu", batch_size=16))
+    upsample.run(asked.model_copy(update={"out": SWEEP / "non-truncated-s0005.h5"}), Told())
+    with pytest.raises(WouldOverwriteError, match=r"s0005\.h5 was begun with batch_size = 16"):
+        run(options(), Told())
+
+
 def test_other_s_join_those_that_are_there(swept, monkeypatch):
     seen = judged_images(monkeypatch)
     result = run(options(s=(6,), augments=("non-truncated",)), Told())

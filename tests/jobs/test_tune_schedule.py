@@ -279,6 +279,7 @@ def test_a_second_process_is_told_to_wait(workspace, scored):
         ({"sampling": Sampling(restart_from=3)}, UsageError, "--restart-from"),
         ({"judge": JUDGE.model_copy(update={"ref": Path("low.h5")})}, MismatchError, "4 pixels"),
         ({"judge": JUDGE.model_copy(update={"features": "nobody"})}, MissingError, "nobody"),
+        ({"out": Path("new/schedule.json")}, MissingError, "new does not exist"),
     ],
 )
 def test_misfits_are_caught_from_headers(workspace, monkeypatch, changes, error, says):
