@@ -1,0 +1,48 @@
+"""The tree in README.md, drawn from the first line of each module's docstring.
+
+`python -m tests.readme_tree` writes it anew.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import cdm_cli
+
+PACKAGE = Path(cdm_cli.__file__).parent
+README = PACKAGE.parent / "README.md"
+ROOMS = ("commands", "jobs", "cascade", "diffusion", "nets", "data", "metrics")
+FENCE = re.compile(r"(## The tree\n.*?```text\n).*?(\n```)", re.DOTALL)
+WIDTH = 78
+
+
+def remark(path: Path) -> str:
+    """Return what a module says of itself, up to its first full stop."""
+    said = ast.get_docstring(ast.parse(path.read_text())) or ""
+    line = " ".join(said.split("\n\n")[0].split()).rstrip(".")
+    line = line.partition(". ")[0]
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 2].rsplit(' ', 1)[0]} …"
+
+
+def lines(directory: Path) -> list[str]:
+    files = [path for path in sorted(directory.glob("*.py")) if path.name != "__init__.py"]
+    width = max(len(path.name) for path in files)
+    return [f"{path.name:{width}}  {remark(path)}" for path in files]
+
+
+def tree() -> str:
+    """Return the tree: files of the package, then those of each room, top floor first."""
+    drawn = ["cdm_cli/", *(f"  {line}" for line in lines(PACKAGE))]
+    for room in ROOMS:
+        drawn.append(f"  {room}/  {remark(PACKAGE / room / '__init__.py')}".rstrip())
+        drawn += [f"    {line}" for line in lines(PACKAGE / room)]
+    return "\n".join(drawn)
+
+
+def current(readme: str) -> str:
+    """Return the text of README.md with the tree as it is now."""
+    return FENCE.sub(lambda match: match[1] + tree() + match[2], readme)
+
+
+if __name__ == "__main__":
+    README.write_text(current(README.read_text()))
