@@ -13,7 +13,7 @@ PACKAGE = Path(cdm_cli.__file__).parent
 README = PACKAGE.parent / "README.md"
 ROOMS = ("commands", "jobs", "cascade", "diffusion", "nets", "data", "metrics")
 FENCE = re.compile(r"(## The tree\n.*?```text\n).*?(\n```)", re.DOTALL)
-WIDTH = 78
+WIDTH = 110
 
 
 def remark(path: Path) -> str:

@@ -17,7 +17,7 @@ PAGES = [README, *sorted((README.parent / "docs").glob("*.md"))]
 
 def commands(page: Path) -> list[str]:
     """Return the command lines of a page: those that are set as code on lines of their own."""
-    found = re.findall(r"^(?:    |\$ )(cdm [^#\n…]*)", page.read_text(), re.MULTILINE)
+    found = re.findall(r"^(?:    |\$ )(cdm (?:[^#\n… ]| (?! ))*)", page.read_text(), re.MULTILINE)
     return [line.strip() for line in found]
 
 
