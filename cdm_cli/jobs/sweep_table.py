@@ -22,7 +22,7 @@ NAME = re.compile(rf"(?:{'|'.join(KINDS)})-s\d+\.json")
 PREFERRED = "train"  # the reference by whose FID the paper chooses
 CHOICE = (
     "s is chosen by FID against {reference}, on the images that are reported here: to publish a "
-    "number, judge fresh ones (cdm upsample --s {s} with another --seed)"
+    "number, judge fresh ones (cdm sample, then cdm upsample --s {s}, with another --seed)"
 )
 
 
