@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def filled(model: "type[S]", ctx: typer.Context) -> "S":
-    """Build the options of a job from parsed flags; None leaves a field at its default.
+    """Build the options of a job from parsed flags; None, or no word of a list, is the default.
 
     Nested groups (sampling, compute, judge) take the flags of their own fields that no
     outer field has. Text for a field of several values is split at commas. Raises
@@ -59,7 +59,7 @@ def _values(model: "type[Settings]", params: Mapping[str, Any]) -> dict[str, Any
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Settings):
             values[name] = _values(kind, inner)
-        elif params.get(name) is not None:
+        elif params.get(name) not in (None, [], ()):
             values[name] = _listed(params[name]) if get_origin(kind) is tuple else params[name]
     return values
 
