@@ -1,0 +1,28 @@
+"""The power fails at any moment: whatever was not synced may be lost, cut or out of order."""
+
+import pytest
+
+from cdm_cli.data import durable
+from tests.faults.power import every_failure
+
+RERUNS = {"create": 100, "prepare": 100, "prepare, some bad": 12, "sample": 1, "train": 1}
+
+
+@pytest.mark.parametrize("job", RERUNS)
+def test_nothing_that_was_done_is_lost_and_nothing_half_written_counts(tmp_path, told, job):
+    tally = every_failure(job, tmp_path / "home", most=24, reruns=RERUNS[job])
+    told(tally)
+    assert tally.failed == []
+
+
+def test_without_syncs_the_simulated_disk_loses_data(tmp_path, monkeypatch):
+    """The proof that the test above can fail."""
+    monkeypatch.setattr(durable, "sync", lambda fd, path: None)
+    tally = every_failure("create", tmp_path / "home", most=100, reruns=0)
+    assert any("is called done, its bytes are others" in fault for fault in tally.failed)
+
+
+def test_without_syncs_of_directories_it_loses_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "sync_directory", lambda path: None)
+    tally = every_failure("train", tmp_path / "home", most=40, reruns=0)
+    assert tally.failed
