@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cdm_cli.data.reading import read_at
 from cdm_cli.data.schema import WRITER_SIZE
-from cdm_cli.errors import CdmError, DiskError, StoppedError
+from cdm_cli.errors import DiskError, StoppedError
 
 UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
 GLANCES, GLANCE = 20, 0.05  # seconds between looks for the name of a holder
@@ -35,7 +35,11 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _held(path, _told(fd, path, writer_at)) from None
+        raise StoppedError(
+            f"{path} is being written by {holder(fd, path, writer_at)}",
+            kept="that one goes on undisturbed",
+            next="wait for it, or stop it and rerun",
+        ) from None
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise DiskError(
@@ -43,27 +47,22 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
             ) from None
 
 
-def _told(fd: int, path: Path, writer_at: int) -> bytes:
-    """Return who the holder says it is, giving one that has only just begun time to say it."""
+def holder(fd: int, path: Path, place: int) -> str:
+    """Return who the record at a place of a locked file names.
+
+    A holder that has only just begun is given time to write it.
+    """
     for _ in range(GLANCES):
-        told = read_at(fd, path, WRITER_SIZE, writer_at)
-        if told.strip(b"\0"):
-            return told
+        told = read_at(fd, path, WRITER_SIZE, place).rstrip(b"\0")
+        if told:
+            return _named(told)
         time.sleep(GLANCE)
-    return b""
+    return _named(b"")
 
 
-def _held(path: Path, record: bytes) -> CdmError:
-    return StoppedError(
-        f"{path} is being written by {_holder(record)}",
-        kept="that one goes on undisturbed",
-        next="wait for it, or stop it and rerun",
-    )
-
-
-def _holder(record: bytes) -> str:
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        told = json.loads(record.rstrip(b"\0"))
+def _named(record: bytes) -> str:
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+        told = json.loads(record)
         return f"process {told['pid']} on {told['host']} ({told['command']})"
     return "another process"
 

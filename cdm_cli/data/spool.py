@@ -1,10 +1,25 @@
 """Unpacking to a file next to the output, where images must be readable in any order."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 
+from cdm_cli.data import durable
 from cdm_cli.errors import DiskError
+
+
+@contextmanager
+def spool_beside(out: Path) -> Generator[Path]:
+    """Give an empty file beside out, of this process alone, and remove it at the end.
+
+    Those of processes that were killed are removed first.
+    """
+    with durable.partial(out.with_name(f"{out.name}.unpacked")) as (_, spool):
+        try:
+            yield spool
+        finally:
+            durable.unlink(spool)
 
 
 def spooled(parts: Iterable[bytes], spool: Path) -> Path:

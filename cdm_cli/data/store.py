@@ -105,6 +105,7 @@ def create(path: Path | str, spec: StoreSpec) -> Store:
     with durable.partial(path) as (fd, temporary):
         durable.reserve(fd, temporary, layout.size)
         durable.pwrite_all(fd, temporary, layout.header, 0)
+        durable.pwrite_all(fd, temporary, lock.record(), layout.offsets["writer"])
         if spec.classes:
             packed, _ = schema.packed_classes(spec.classes)
             durable.pwrite_all(fd, temporary, packed, layout.offsets["classes"])

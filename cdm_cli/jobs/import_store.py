@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cdm_cli.data import durable
 from cdm_cli.data.images import U8, BadImageError, decode, from_array, to_array, with_channels
 from cdm_cli.data.labels import labelled
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
+from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Part, resume_or_create
 from cdm_cli.errors import BadInputError, StoppedError
 from cdm_cli.jobs.blocks import BlockWriter
@@ -22,8 +22,6 @@ from cdm_cli.jobs.export_folder import CLASSES_JSON, EXPORT_JSON
 from cdm_cli.jobs.import_plan import Plan, classes_of, each, planned, spec_of, unusable
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import ImportStoreOptions, Report
-
-SPOOL = ".unpacked"
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,8 @@ def run(options: ImportStoreOptions, report: Report) -> ImportedStore:
     Raises MismatchError where images differ in size, BadInputError naming an image that cannot
     be used, and what `open_source` and `resume_or_create` raise.
     """
-    spool = options.out.with_name(f"{options.out.name}{SPOOL}")
-    try:
+    with spool_beside(options.out) as spool:
         return _run(options, spool, report)
-    finally:
-        durable.unlink(spool)
 
 
 def _run(options: ImportStoreOptions, spool: Path, report: Report) -> ImportedStore:

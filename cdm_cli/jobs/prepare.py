@@ -17,14 +17,15 @@ from cdm_cli.data import durable
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.prepared import prepared
 from cdm_cli.data.schema import PartName, StoreSpec
+from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Store, create, first_difference, identity, open_store
 from cdm_cli.errors import BadInputError, CdmError, WouldOverwriteError
 from cdm_cli.jobs.prepare_decode import LEFT_OUT, fill
 from cdm_cli.jobs.prepare_plan import CHANNELS, Found, listed, spec_of
-from cdm_cli.jobs.prepare_without import without_left_out
+from cdm_cli.jobs.prepare_without import WITHOUT, without_left_out
 from cdm_cli.options import PrepareOptions, Report
 
-PREPARING, SPOOL = ".preparing", ".unpacked"
+PREPARING = ".preparing"
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,9 @@ def run(options: PrepareOptions, report: Report) -> Prepared:
     val has other classes, WouldOverwriteError for an `out` of another command, StoppedError,
     DiskError.
     """
-    spools = {name: _beside(options.out, f".{name}{SPOOL}") for name in ("train", "val")}
-    try:
-        return _run(options, spools, report)
-    finally:
-        for spool in spools.values():
-            durable.unlink(spool)
+    out = options.out
+    with spool_beside(_beside(out, ".train")) as train, spool_beside(_beside(out, ".val")) as val:
+        return _run(options, {"train": train, "val": val}, report)
 
 
 def _run(options: PrepareOptions, spools: Mapping[str, Path], report: Report) -> Prepared:
@@ -62,7 +60,8 @@ def _run(options: PrepareOptions, spools: Mapping[str, Path], report: Report) ->
     spec = spec_of(options, found, classes)
     if os.path.lexists(options.out):
         _check_same(options.out, spec)
-        _tidy(_beside(options.out, PREPARING), spec)
+        for tail in (PREPARING, WITHOUT):
+            _tidy(_beside(options.out, tail), spec)
         _explain_again(options.out, found)
         report.say(f"{options.out} is there already")
         conversions = Counter[str]()
@@ -99,7 +98,7 @@ def _tidy(path: Path, spec: StoreSpec) -> None:
     except CdmError:  # another job's, or no store at all
         return
     with store:
-        ours = not first_difference(store, spec)
+        ours = identity(store.provenance) == identity(spec.provenance)
     if ours:
         durable.unlink(path)
 

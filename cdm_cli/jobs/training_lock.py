@@ -5,7 +5,6 @@ The lock ends with its owner, however that ends. Who holds it stands in the file
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -14,7 +13,6 @@ from cdm_cli.data import durable, lock
 from cdm_cli.errors import DiskError, StoppedError
 
 NAME = ".lock"
-RECORD_LIMIT = 4096
 
 
 @contextlib.contextmanager
@@ -28,8 +26,7 @@ def held(directory: Path) -> Generator[None]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         _take(fd, path, directory)
-        record = lock.record().ljust(RECORD_LIMIT, b"\0")
-        durable.pwrite_all(fd, path, record, 0)
+        durable.pwrite_all(fd, path, lock.record(), 0)
         yield
     finally:
         os.close(fd)
@@ -40,7 +37,7 @@ def _take(fd: int, path: Path, directory: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise StoppedError(
-            f"{directory} is being trained by {_holder(os.pread(fd, RECORD_LIMIT, 0))}",
+            f"{directory} is being trained by {lock.holder(fd, path, 0)}",
             kept="that one goes on undisturbed",
             next="wait for it, or stop it and rerun",
         ) from None
@@ -49,10 +46,3 @@ def _take(fd: int, path: Path, directory: Path) -> None:
             raise DiskError(
                 f"{path} cannot be locked: {error.strerror}", next="see to it"
             ) from None
-
-
-def _holder(record: bytes) -> str:
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        told = json.loads(record.rstrip(b"\0"))
-        return f"process {told['pid']} on {told['host']} ({told['command']})"
-    return "another process"

@@ -6,8 +6,10 @@ torch is imported by the jobs that need it: a process without it forks ten times
 """
 
 import contextlib
+import io
 import json
 import os
+import tarfile
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -52,9 +54,10 @@ class Call:
     flag: bool  # one byte 1 written: a block is done
 
     @classmethod
-    def of(cls, io: durable.Io) -> "Call":
+    def of(cls, seen: durable.Io) -> "Call":
         """Remember a call."""
-        return cls(io.kind, io.path, io.target, io.kind == "write" and bytes(io.data) == b"\1")
+        flag = seen.kind == "write" and bytes(seen.data) == b"\1"
+        return cls(seen.kind, seen.path, seen.target, flag)
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def _train() -> int:
 def _prepare() -> int:
     from cdm_cli.jobs import prepare
 
-    source = Path("images.zip")
+    (source,) = Path().glob("images.*")
     return _work(prepare.run, PrepareOptions(src=source, resolutions=(4, 8), workers=1))
 
 
@@ -219,6 +222,14 @@ def _images(home: Path) -> None:
     write_zip(home / "images.zip", class_images(per_class=2, height=8, width=8))
 
 
+def _packed_images(home: Path) -> None:
+    with tarfile.open(home / "images.tar.gz", "w:gz") as archive:
+        for name, data in class_images(per_class=2, height=8, width=8).items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
 def _bad_images(home: Path) -> None:
     """Two of six are cut short, so that they are left out of the store."""
     files = class_images(per_class=2, height=8, width=8)
@@ -231,6 +242,7 @@ JOBS = {
     for job in (
         Job("create", lambda home: None, _create, unit=1),
         Job("prepare", _images, _prepare, ("cdm_cli.jobs.prepare",), unit=2),
+        Job("prepare, packed", _packed_images, _prepare, ("cdm_cli.jobs.prepare",), unit=2),
         Job("prepare, some bad", _bad_images, _prepare, ("cdm_cli.jobs.prepare",), unit=2),
         Job("sample", _stage, _sample, ("cdm_cli.jobs.sample",), unit=2 * 3),
         Job("upsample", _stage_and_store, _upsample, ("cdm_cli.jobs.upsample",), unit=2 * 2),
