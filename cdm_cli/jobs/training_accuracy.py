@@ -52,7 +52,7 @@ class Accuracy:
             metrics.write({"step": step, ACCURACY: self._there[step]})
         report.say(f"step {step}: {self._there[step]:.1%} of {num} val images are right")
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _right(self, report: Report) -> Tensor:
         """Return how many images of this process's share are right; float32, without shape."""
         trainer, device = self._trainer, self._trainer.device

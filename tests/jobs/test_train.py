@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from cdm_cli.cascade.checkpoint import checkpoints, load_stage
+from cdm_cli.cascade.classifier import ClassifierStage
 from cdm_cli.cascade.stage import build_net
 from cdm_cli.config import StageConfig
+from cdm_cli.data.images import from_uint8
+from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,
     DivergedError,
@@ -21,8 +24,9 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs import training_loop
+from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.train import plan
-from cdm_cli.jobs.training_objective import StageObjective
+from cdm_cli.jobs.training_objective import ClassifierObjective, StageObjective
 from tests.jobs.judging import write_judge
 from tests.tiny import Told, write_store
 from tests.tiny import arrays_of as arrays
@@ -346,6 +350,28 @@ def test_accuracy_of_a_classifier_is_logged_and_returned(home):
     assert f"step 3: {result.accuracy:.1%} of 12 val images are right" in told.lines
     again = train(home, steps=3, **settings)
     assert (again.accuracy, again.loss) == (result.accuracy, None)
+
+
+def test_accuracy_is_that_of_the_averaged_weights_on_plain_images(home, monkeypatch):
+    seen, real = [], ClassifierObjective.logits
+
+    def logits(self, x):
+        found = real(self, x)
+        if not torch.is_grad_enabled():
+            seen.append((x, found))
+        return found
+
+    monkeypatch.setattr(ClassifierObjective, "logits", logits)
+    # Several processes add up their counts in place.
+    monkeypatch.setattr(World, "sum_", lambda self, tensors, scalar: scalar.add_(0))
+    train(home, preset="tiny-classifier", small=CLASSIFIER, name="judge", steps=2)
+    ((x, found),) = seen
+    with open_store(home / "data.h5") as store:
+        val = torch.from_numpy(store.parts["val"].images(16).copy()).permute(0, 3, 1, 2)
+    torch.testing.assert_close(x, from_uint8(val))
+    judge = load_stage("judge", home / "runs")
+    assert isinstance(judge, ClassifierStage)
+    torch.testing.assert_close(judge(x)[1], found)
 
 
 def test_a_classifier_without_val_has_no_accuracy(tmp_path):
