@@ -72,7 +72,6 @@ class Fit:
         A step whose loss or gradient is not finite leaves the weights alone. Raises
         MemoryFloorError in every process where the images do not fit in one.
         """
-        self.net.train()
         loss, fits = self._try(step, batch)
         if not self.world.agree(fits):
             raise MemoryFloorError(

@@ -56,7 +56,7 @@ def outcome_of(
     """
     fit = Fit(work.recipe, place.device, place.world)
     train(fit, training, directory, stop, report)
-    accuracy = tested(fit, work, place, report, training.name)
+    accuracy = examined(fit, work, place, report, training.name)
     right = tuple(tuple(row.tolist()) for row in accuracy.right.values())
     outcome = Outcome(
         key=key_of(work, training), loss=fit.loss, skipped=fit.skipped,
@@ -145,7 +145,7 @@ def _stopped(stop: Stop, step: int, steps: int, directory: Path) -> StoppedError
     )
 
 
-def tested(fit: Fit, work: Work, place: Place, report: Report, name: str) -> ClassAccuracy:
+def examined(fit: Fit, work: Work, place: Place, report: Report, name: str) -> ClassAccuracy:
     """Show every validation image to the classifier, in float32, each process its share."""
     fit.share_statistics()
     fit.net.eval()

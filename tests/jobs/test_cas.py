@@ -323,6 +323,7 @@ def test_damaged_samples_are_refused_before_training(folder, tmp_path):
     path.write_bytes(bytes(data))
     with pytest.raises(BadInputError, match="digest"):
         run(options(folder, store=path, out=tmp_path / "cas"), Told())
+    assert not (tmp_path / "cas/samples/outcome.json").exists()
 
 
 def test_the_train_split_of_real_images_can_be_the_samples(folder):

@@ -63,8 +63,14 @@ def test_the_test_sees_the_centre(generator):
 
 @pytest.mark.parametrize("resolution", [16, 64])
 def test_half_of_the_images_are_mirrored(generator, resolution):
-    made = recipe(resolution, batch_size=400)
-    assert draw(made, 1).coins.float().mean().item() == pytest.approx(0.5, abs=0.1)
+    draws = draw(recipe(resolution, batch_size=400), 1)
+    assert draws.coins.float().mean().item() == pytest.approx(0.5, abs=0.1)
+    made, x_0 = recipe(resolution), images(12, resolution, generator)
+    draws = draw(made, 1)
+    seen, coins = augmented(x_0, draws, made), draws.coins
+    plain = augmented(x_0, draws._replace(coins=torch.zeros_like(coins)), made)
+    assert torch.equal(seen[coins], plain[coins].flip(-1))
+    assert torch.equal(seen[~coins], plain[~coins])
 
 
 def test_small_images_are_windows_of_the_padded_image(generator):

@@ -5,12 +5,18 @@ import torch
 from torch import nn
 
 from cdm_cli.data.batches import TrainBatch
+from cdm_cli.data.store import open_store
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs import cas_step
+from cdm_cli.jobs.cas_plan import planned
 from cdm_cli.jobs.cas_recipe import recipe_of
 from cdm_cli.jobs.cas_step import Fit, pieces
+from cdm_cli.jobs.cas_training import examined
 from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.evaluate_images import Place
 from cdm_cli.options import CasOptions
+from tests.jobs.scoring import options, write_data, write_samples
+from tests.tiny import Told
 
 CPU = torch.device("cpu")
 
@@ -83,6 +89,17 @@ def test_a_step_is_sgd_with_momentum_and_decays_matrices_alone(generator):
         torch.testing.assert_close(p.detach(), w - rate * (0.9 * m + g + decay * w))
 
 
+def test_the_loss_is_cross_entropy_with_smoothed_labels(generator):
+    fit, batch = Fit(recipe(label_smoothing=0.3), CPU, World()), batch_of(8, generator)
+    head, bias = fit.net.classifier.head, torch.tensor([0.5, -1.0, 2.0])
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(bias)
+    surprise = -bias.log_softmax(0)
+    expected = 0.7 * surprise[batch.y].mean() + 0.3 * surprise.mean()
+    torch.testing.assert_close(fit.accumulate(1, batch), expected.detach())
+
+
 def test_a_step_that_is_not_finite_touches_nothing(generator):
     fit, batch = Fit(recipe(), CPU, World()), batch_of(8, generator)
     head = fit.net.classifier.head
@@ -115,6 +132,44 @@ def test_a_restored_fit_goes_on_to_the_same_bits(generator):
     for mine, theirs in zip(second.net.state_dict().values(), whole.net.state_dict().values(),
                             strict=True):  # fmt: skip
         assert torch.equal(mine, theirs)
+
+
+class Second(World):
+    """The second of two processes; a sum over both adds what the first has."""
+
+    def sum_(self, tensors, scalar):
+        for mine, theirs in zip(tensors, self.control, strict=True):
+            mine.add_(theirs)
+
+
+@pytest.mark.usefixtures("normed")
+def test_every_process_tests_with_the_statistics_of_the_first(generator):
+    first = Fit(recipe(), CPU, World(0, 2))
+    first.net.train()(torch.randn(4, 3, 8, 8, generator=generator))
+    theirs = [buffer for buffer in first.net.buffers() if buffer.is_floating_point()]
+    second = Fit(recipe(), CPU, Second(1, 2, control=theirs))
+    second.net.train()(torch.randn(4, 3, 8, 8, generator=generator))
+    second.share_statistics()
+    mine = [buffer for buffer in second.net.buffers() if buffer.is_floating_point()]
+    assert len(mine) == 2
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+@pytest.mark.usefixtures("normed")
+def test_the_test_takes_running_statistics_whatever_its_batch(tmp_path):
+    fit = Fit(recipe(), CPU, World())
+    data, samples = write_data(tmp_path / "data.h5"), write_samples(tmp_path / "samples.h5")
+    counts = []
+    with open_store(data) as ref, open_store(samples) as store:
+        work = planned(options(tmp_path), store, ref, CPU)
+        batches = work.samples.batches(fit.recipe, World())
+        for step in range(1, 9):
+            fit.step(step, batches.batch(step))
+        for batch_size in (1, 60):
+            accuracy = examined(fit, work, Place.on(CPU, batch_size), Told(), "samples")
+            counts.append(accuracy.tensor())
+    assert torch.equal(*counts)
+    assert counts[0][1].sum() > 30
 
 
 @pytest.mark.parametrize(("batch_size", "processes"), [(7, 2), (2, 2), (6, 2)])
