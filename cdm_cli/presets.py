@@ -86,11 +86,11 @@ def _tiny(steps: int) -> TrainingConfig:
     return TrainingConfig(
         steps=steps,
         batch_size=64,
-        lr=1e-3,
+        lr=2e-3,
         warmup=50,
         ema_decay=0.995,
         save_every=500,
-        grid_every=500,
+        grid_every=steps,
     )
 
 
@@ -99,9 +99,9 @@ def _cifar_unet(resolution: int, dropout: float = 0.1) -> ModelConfig:
     return _unet(resolution, 128, mult, 3, 4, (8, 16), dropout, num_classes=10)
 
 
-def _tiny_unet(resolution: int) -> ModelConfig:
+def _tiny_unet(resolution: int, base: int) -> ModelConfig:
     mult = (1, 2, 2) if resolution > 16 else (1, 2)
-    return _unet(resolution, 32, mult, 1, 2, (8,), 0.0, num_classes=10)
+    return _unet(resolution, base, mult, 1, 2, (8,), 0.0, num_classes=10)
 
 
 PAPER, SECTION_4 = "paper, Appendix B", "paper, Section 4"
@@ -137,20 +137,20 @@ PRESETS: dict[str, Plan] = {
         Plan(preset="cifar-sr16-32", source="small, for one GPU",
              stage=_sr(_cifar_unet(32), 16, 100), training=_cifar(15_000)),
         Plan(preset="tiny-base8", source="for a CPU, the demo and tests",
-             stage=_base(_tiny_unet(8), 50), training=_tiny(2000)),
+             stage=_base(_tiny_unet(8, 24), 25), training=_tiny(900)),
         Plan(preset="tiny-base16", source="for a CPU, the demo and tests",
-             stage=_base(_tiny_unet(16), 50), training=_tiny(2000)),
+             stage=_base(_tiny_unet(16, 32), 50), training=_tiny(2000)),
         Plan(preset="tiny-sr8-16", source="for a CPU, the demo and tests",
-             stage=_sr(_tiny_unet(16), 8, 50), training=_tiny(2000)),
+             stage=_sr(_tiny_unet(16, 16), 8, 20), training=_tiny(700)),
         Plan(preset="tiny-sr16-32", source="for a CPU, the demo and tests",
-             stage=_sr(_tiny_unet(32), 16, 50), training=_tiny(2000)),
+             stage=_sr(_tiny_unet(32, 16), 16, 25), training=_tiny(1000)),
         Plan(preset="classifier", source="features and class probabilities for cdm eval",
              stage=ClassifierConfig(),
              training=TrainingConfig(steps=5000, batch_size=256, lr=1e-3, weight_decay=1e-4,
                                      warmup=100, ema_decay=0.999, crop_pad=2, grid_every=0)),
         Plan(preset="tiny-classifier", source="for a CPU, the demo and tests",
              stage=ClassifierConfig(base_channels=24, channel_mult=(1, 2), num_res_blocks=1),
-             training=TrainingConfig(steps=400, batch_size=64, lr=2e-3, weight_decay=1e-4,
+             training=TrainingConfig(steps=250, batch_size=64, lr=2e-3, weight_decay=1e-4,
                                      warmup=50, ema_decay=0.99, crop_pad=1, grid_every=0)),
     )
 }  # fmt: skip

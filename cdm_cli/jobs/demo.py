@@ -22,11 +22,11 @@ prepare train.zip --val val.zip -o data.h5 --resolution 8 --resolution 16
 train base --preset tiny-base8 --seed {seed}
 train sr --preset tiny-sr8-16 --seed {seed}
 train features --preset tiny-classifier --seed {seed}
-sample base --num 500 --keep-s 251,501 --seed {seed} -o lowres.h5
+sample base --num 400 --keep-s 251,501 --seed {seed} -o lowres.h5
 upsample --s 251 --seed {seed} -o samples.h5
 grid lowres.h5 -o lowres.png --per-class 10
 grid samples.h5 -o samples.png --per-class 10
-sweep-s --s 0,251,501,1001 --num 500 --features features --seed {seed} -o sweep
+sweep-s --s 0,251,501,1001 --num 200 --features features --seed {seed} -o sweep
 eval fid --features features
 """
 
