@@ -43,7 +43,7 @@ WHY = {
     "a": "fewer images than 2048 features: both covariances are singular. The peer takes a square "
     "root of their product in finite precision (with 1e-6 added to the diagonal where that "
     "fails); cdm takes singular values, see the row `exact` and the full-rank rows",
-    "b": "torchmetrics >= 1.8 enlarges with antialiasing by default, which no published number "
+    "b": "torchmetrics enlarges with antialiasing by default, which no published number "
     "does; antialias=False is the row that compares",
 }
 
