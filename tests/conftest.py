@@ -1,9 +1,15 @@
-"""Shared fixtures. One thread: small tensors on busy cores are many times slower with more."""
+"""Shared fixtures. One thread: small tensors on busy cores are many times slower with more.
+
+The processes that tests start have one as well: the number of threads decides the last bits.
+"""
+
+import os
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture

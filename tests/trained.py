@@ -9,7 +9,7 @@ from tests.tiny import Told, arrays_of, write_store
 SMALL = (
     "model.base_channels=8", "model.channel_mult=[1]", "model.norm_groups=4",
     "model.attention_resolutions=[]", "schedule.T=20", "sampling.steps=3", "training.warmup=2",
-    "training.log_every=1", "training.save_every=2", "training.grid_every=0",
+    "training.lr=0.001", "training.log_every=1", "training.save_every=2", "training.grid_every=0",
 )  # fmt: skip
 SR = (*SMALL, "conditioning.z_schedule.T=20")
 CLASSIFIER = (

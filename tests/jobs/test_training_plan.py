@@ -108,7 +108,7 @@ def test_what_changes_no_weight_may_change(tmp_path, store):
 
 
 def test_all_else_must_stay_and_the_first_four_differences_are_told(tmp_path, store):
-    asked = options(tmp_path)
+    asked = options(tmp_path, overrides=("training.lr=0.001",))
     made = written(asked, store)
     changes = {"lr": 9.0, "warmup": 9, "ema_decay": 0.5, "flip": False, "seed": 9}
     other = made.model_copy(update={"training": made.training.model_copy(update=changes)})
