@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -30,7 +31,7 @@ from cdm_cli.commands.train import train
 from cdm_cli.commands.tune_schedule import tune_schedule
 from cdm_cli.commands.upsample import upsample
 from cdm_cli.commands.verify import verify
-from cdm_cli.errors import CdmError, DiskError, MemoryFloorError, MissingError
+from cdm_cli.errors import CdmError, DiskError, MemoryFloorError, MissingError, StoppedError
 
 COMMANDS = {
     "prepare": prepare,
@@ -53,7 +54,12 @@ COMMANDS = {
     "completions": completions,
 }
 EVERYWHERE = {"-q", "--quiet", "-v", "--verbose", "--debug"}
+NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 MARKUP: Any = None
+
+
+class Terminated(BaseException):
+    """SIGTERM outside the part of a job that stops by itself once its work in hand is safe."""
 
 
 class Commands(TyperGroup):
@@ -87,6 +93,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             _say("interrupted; the same command typed again continues or starts over")
             return 130
+        except Terminated:
+            _say("stopped by SIGTERM; the same command typed again continues or starts over")
+            return StoppedError.exit_code
         except (TyperException, typer.Exit, typer.Abort):
             raise
         except Exception as error:
@@ -121,7 +130,7 @@ def as_cdm_error(error: Exception) -> CdmError:
     words = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return MemoryFloorError(f"not enough memory: {words}", next="a smaller --batch-size")
-    if isinstance(error, FileNotFoundError) and error.filename:
+    if isinstance(error, OSError) and error.errno in NOT_THERE and error.filename:
         return MissingError(f"{error.filename} does not exist", next="check the path")
     if isinstance(error, OSError) and error.filename is not None:
         return DiskError(f"{error.filename}: {error.strerror}", next="check the file and the disk")
@@ -164,8 +173,13 @@ def everywhere(
     """
 
 
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise Terminated
+
+
 def main() -> NoReturn:
     """Run `cdm` on the words of the command line."""
+    signal.signal(signal.SIGTERM, _terminated)
     if not {"-v", "--verbose", "--debug"} & set(sys.argv):
         warnings.simplefilter("ignore")
     app()

@@ -48,7 +48,7 @@ class ModelConfig(Settings):
     channels: int = Field(default=3, ge=1, le=4)
     base_channels: int = Field(default=128, ge=8, le=2048)
     channel_mult: tuple[Annotated[int | float, Field(gt=0, le=64)], ...] = Field(
-        default=(1, 2, 2), min_length=1
+        default=(1, 2, 2), min_length=1, max_length=16
     )
     num_res_blocks: int = Field(default=2, ge=1, le=32)
     attention_resolutions: tuple[int, ...] = ()
@@ -171,7 +171,7 @@ class ClassifierConfig(Settings):
     resolution: int = Field(default=32, ge=4, le=1024)
     channels: int = Field(default=3, ge=1, le=4)
     base_channels: int = Field(default=64, ge=8, le=1024)
-    channel_mult: tuple[int, ...] = Field(default=(1, 2, 4), min_length=1)
+    channel_mult: tuple[int, ...] = Field(default=(1, 2, 4), min_length=1, max_length=16)
     num_res_blocks: int = Field(default=2, ge=1, le=16)
     num_classes: int = Field(default=0, ge=0, le=1_000_000)
 

@@ -16,6 +16,8 @@ An error is one line: what is wrong and where, what was expected, what became of
 data, and what to type next.
 """
 
+LONGEST = 3000  # characters of a part of the line: damaged files can hold names of megabytes
+
 
 class CdmError(Exception):
     """What a user can cause: one line, one exit code.
@@ -33,8 +35,17 @@ class CdmError(Exception):
     def __str__(self) -> str:
         """Return the line that a user reads, control characters escaped."""
         parts = [self.what, self.kept, f"Next: {self.next}" if self.next else ""]
-        line = " — ".join(part for part in parts if part)
-        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
+        line = " — ".join(_cut(part) for part in parts if part)
+        return printable(line)
+
+
+def printable(text: str) -> str:
+    """Return text as one line that cannot steer a terminal, control characters escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _cut(part: str) -> str:
+    return part if len(part) <= LONGEST else f"{part[: LONGEST // 2]} … {part[-LONGEST // 2 :]}"
 
 
 class UsageError(CdmError):

@@ -8,17 +8,23 @@ from pydantic import ValidationError
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import Settings, StageFile
 from cdm_cli.data import durable
-from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.errors import BadInputError, MismatchError, MissingError
 
 STAGE_FILE = "stage.json"
-STAGE_LIMIT = 64 * 2**20
+STAGE_LIMIT = 4 * 2**20  # JSON in memory is up to thirty times as large
 M = TypeVar("M", bound=Settings)
 
 
 def write_stage_file(directory: Path, stage: StageFile) -> None:
-    """Write `stage.json`, atomically."""
-    text = stage.model_dump_json(indent=2) + "\n"
-    durable.write_file_atomically(directory / STAGE_FILE, text.encode())
+    """Write `stage.json`, atomically. Raises MismatchError for one too long to be read again."""
+    data = (stage.model_dump_json(indent=2) + "\n").encode()
+    if len(data) > STAGE_LIMIT:
+        raise MismatchError(
+            f"{directory / STAGE_FILE} would have {len(data)} bytes, {STAGE_LIMIT} are the most",
+            kept="nothing was written",
+            next="fewer or shorter class names in the data",
+        )
+    durable.write_file_atomically(directory / STAGE_FILE, data)
 
 
 def read_stage_file(directory: Path) -> StageFile:

@@ -23,7 +23,7 @@ from cdm_cli.errors import BadInputError, MismatchError, UnsafeInputError
 
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "U8": torch.uint8}
 CODES = {dtype: code for code, dtype in DTYPES.items()}
-HEADER_LIMIT = 16 * 2**20
+HEADER_LIMIT = 4 * 2**20  # JSON in memory is up to thirty times as large
 PICKLES = (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")  # what torch.save writes
 NOT_READ = "nothing was read from it"
 

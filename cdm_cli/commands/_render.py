@@ -16,6 +16,7 @@ import typer
 
 from cdm_cli.commands._fields import filled
 from cdm_cli.commands._report import report_of
+from cdm_cli.errors import printable
 
 if TYPE_CHECKING:
     from cdm_cli.config import Settings
@@ -96,7 +97,7 @@ def show(result: object, *, as_json: bool) -> None:
         typer.echo(json.dumps(plain(result), allow_nan=False))
         return
     for line in text(result):
-        typer.echo(line)
+        typer.echo(printable(line))
 
 
 def plain(value: object) -> Any:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from cdm_cli.errors import printable
+
 if TYPE_CHECKING:
     from cdm_cli.options import Report
 
@@ -53,7 +55,7 @@ class Lines:
 
     def say(self, line: str) -> None:
         """Write one line at once."""
-        self._stream.write(line + "\n")
+        self._stream.write(printable(line) + "\n")
         self._stream.flush()
 
     @contextmanager
@@ -105,7 +107,7 @@ class Bars:
 
     def say(self, line: str) -> None:
         """Write one line above the bar."""
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, what: str, total: int, unit: str) -> Generator[Advance]:

@@ -2,15 +2,18 @@
 
 The parent computes nothing. It starts one process per GPU, shows what the first one reports,
 passes on signals, and ends with that one's result or error. Where a process dies or hangs, the
-others are ended and the error names it. torchrun would end with code 1 whatever happened, and
-kill a saving process after 30 seconds.
+others are ended and the error names it; where the parent dies, they end too. torchrun would
+end with code 1 whatever happened, and kill a saving process after 30 seconds.
 """
 
 import contextlib
+import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Generator
+from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -49,6 +52,7 @@ class Told:
 
 def _child(job: Job, options: Settings, world: World, pipe: Any) -> None:
     """Run the job as one of several processes, and send how it ended."""
+    _end_with_parent()
     torch.set_num_threads(max(1, torch.get_num_threads() // world.size))
     try:
         result = job(options, Told(pipe), world)
@@ -58,6 +62,18 @@ def _child(job: Job, options: Settings, world: World, pipe: Any) -> None:
         pipe.send(("interrupted", None))
     else:
         pipe.send(("result", result))
+
+
+def _end_with_parent() -> None:
+    """End as soon as the parent is gone, however that ended: else the job's lock would stay."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(StoppedError.exit_code)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def launch(job: Job, options: Settings, processes: int, report: Report) -> Any:
@@ -137,7 +153,7 @@ class _Ends:
 
     def hear(self, rank: int, kind: str, content: Any) -> None:
         """Take one message of a process."""
-        if kind in ("result", "error", "interrupted", "died"):
+        if kind in ("result", "error", "interrupted", "died", "ended"):
             self.ends.setdefault(rank, (kind, content))
         elif rank:
             return
@@ -162,7 +178,7 @@ class _Ends:
 
 def _watch(family: list[tuple[BaseProcess, Any]], report: Report) -> Any:
     """Pass on messages until every process has ended, or some while after one has failed."""
-    state, deadline = _Ends(report), float("inf")
+    state, deadline, asked = _Ends(report), float("inf"), set[int]()
     pipes: dict[Any, int] = {pipe: rank for rank, (_, pipe) in enumerate(family)}
     try:
         while pipes and time.monotonic() < deadline:
@@ -174,13 +190,24 @@ def _watch(family: list[tuple[BaseProcess, Any]], report: Report) -> Any:
                 except (EOFError, ConnectionResetError):
                     del pipes[pipe]
                     family[rank][0].join()
-                    kind, content = "died", family[rank][0].exitcode
+                    code = family[rank][0].exitcode
+                    by_us = rank in asked and code == -signal.SIGTERM
+                    kind, content = "ended" if by_us else "died", code
                 state.hear(rank, kind, content)
             if state.failed and deadline == float("inf"):
                 deadline = time.monotonic() + GRACE
+                asked = _asked_to_end([process for process, _ in family])
     finally:
         state.close()
     return _outcome(state.ends, len(family))
+
+
+def _asked_to_end(processes: list[BaseProcess]) -> set[int]:
+    """Ask the processes that still run to stop and save; return their ranks."""
+    running = {rank: process for rank, process in enumerate(processes) if process.is_alive()}
+    for process in running.values():
+        process.terminate()
+    return set(running)
 
 
 def _outcome(ends: dict[int, Message], size: int) -> Any:

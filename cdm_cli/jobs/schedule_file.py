@@ -15,7 +15,7 @@ from cdm_cli.jobs.fitting import Header
 from cdm_cli.names import Sampler, Variance
 from cdm_cli.options import Sampling
 
-LIMIT = 2**24
+LIMIT = 2**22
 
 
 class Searched(Settings):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 from torch import Tensor
 
 from cdm_cli.cascade.checkpoint import (
@@ -23,7 +24,7 @@ from cdm_cli.cascade.files import read_bytes
 from cdm_cli.cascade.weights import read_metadata
 from cdm_cli.data import durable
 from cdm_cli.errors import BadInputError, CdmError, MissingError
-from cdm_cli.jobs.training_step import Trainer
+from cdm_cli.jobs.training_step import State, Trainer
 
 METRICS = "metrics.jsonl"
 METRICS_LIMIT = 2**30
@@ -79,7 +80,7 @@ def snapshot_of(trainer: Trainer, step: int) -> Snapshot:
         model=here(trainer.objective.net.state_dict()),
         ema=here(trainer.ema.state_dict()),
         optimizer=here(trainer.optimizer_tensors()),
-        state=trainer.state(),
+        state=trainer.state().model_dump(mode="json"),
     )
 
 
@@ -99,16 +100,30 @@ def resume(directory: Path, trainer: Trainer, say: Callable[[str], None]) -> int
     for path in reversed(found):
         try:
             loaded = load_checkpoint(path, like)
+            state = _state_of(path, loaded)
         except (BadInputError, MissingError) as error:
             if path == found[0]:
                 raise
             say(f"{error.what}; continuing from the checkpoint before it")
             continue
-        trainer.restore(loaded.model, loaded.ema, loaded.optimizer, loaded.state)
+        trainer.restore(loaded.model, loaded.ema, loaded.optimizer, state)
         if trainer.world.leads:
             _tidy(directory, loaded, trainer.training.keep)
         return loaded.step
     return 0
+
+
+def _state_of(path: Path, loaded: Snapshot) -> State:
+    try:
+        return State.model_validate(dict(loaded.state))
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadInputError(
+            f"{path}/state.json: {where}: {first['msg']}",
+            kept="nothing was taken from it",
+            next="take an earlier checkpoint",
+        ) from None
 
 
 def _tidy(directory: Path, loaded: Snapshot, keep: int) -> None:

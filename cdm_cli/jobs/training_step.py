@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
-from cdm_cli.config import TrainingConfig
+from cdm_cli.config import Settings, TrainingConfig
 from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.training_objective import Images, Objective
@@ -45,6 +46,18 @@ class Progress(NamedTuple):
     grad_norm: float
     skipped: int
     in_a_row: int
+
+
+class State(Settings):
+    """What a checkpoint keeps besides tensors; `sums` and `row` are what `read` tells next."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+
+    micro_batch: int = Field(ge=1)
+    processes: int = Field(ge=1)
+    ema_updates: int = Field(ge=0)
+    sums: tuple[float, float, float, float]
+    row: tuple[float, float]
 
 
 class Trainer:
@@ -179,33 +192,34 @@ class Trainer:
             flat["step"] = state.get("step", flat["step"])
         return flat
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return what a checkpoint keeps besides tensors."""
-        return {
+        state = {
             "micro_batch": self.micro_batch,
             "processes": self.world.size,
             "ema_updates": self.ema.num_updates,
             "sums": self._sums.tolist(),
             "row": self._row.tolist(),
         }
+        return State.model_validate(state)
 
     def restore(
         self,
         model: Mapping[str, Tensor],
         ema: Mapping[str, Tensor],
         optimizer: Mapping[str, Tensor],
-        state: Mapping[str, Any],
+        state: State,
     ) -> None:
         """Continue from a checkpoint; its tensors are copied."""
         self.objective.net.load_state_dict(dict(model))
-        self.ema.load_state_dict(ema, int(state["ema_updates"]))
+        self.ema.load_state_dict(ema, state.ema_updates)
         for name, parameter in zip(self.names, self.parameters, strict=True):
             moments = {
                 m: torch.empty_like(parameter).copy_(optimizer[f"{m}.{name}"]) for m in MOMENTS
             }
             taken = optimizer["step"].clone().to(self.device)
             self.optimizer.state[parameter] = {"step": taken, **moments}
-        if state["processes"] == self.world.size:
-            self.micro_batch = min(self.local_batch, int(state["micro_batch"]))
-        self._sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
-        self._row.copy_(torch.tensor(state["row"]))
+        if state.processes == self.world.size:
+            self.micro_batch = min(self.local_batch, state.micro_batch)
+        self._sums.copy_(torch.tensor(state.sums, dtype=torch.float64))
+        self._row.copy_(torch.tensor(state.row))

@@ -187,6 +187,16 @@ def test_bad_stage_files(base, text, words):
         read_stage_file(base)
 
 
+def test_a_stage_file_that_could_not_be_read_again_is_not_written(base):
+    file = read_stage_file(base)
+    assert file.data is not None
+    names = tuple("n" * 50 + str(number) for number in range(100_000))
+    long = file.model_copy(update={"data": file.data.model_copy(update={"classes": names})})
+    with pytest.raises(MismatchError, match="4194304 are the most"):
+        write_stage_file(base, long)
+    assert read_stage_file(base) == file
+
+
 def test_stage_file_with_an_unknown_field_names_it(base):
     values = json.loads((base / "stage.json").read_text())
     values["plan"]["stage"]["model"]["resolutoin"] = 8

@@ -77,6 +77,12 @@ with report.track("sample {x}", 4, "images") as advance:
 """
 
 
+def test_what_is_said_cannot_steer_the_terminal():
+    stream = io.StringIO()
+    Lines(stream).say("read a\x1b[2J\nb.png")
+    assert stream.getvalue() == "read a\\x1b[2J\\nb.png\n"
+
+
 def on_a_terminal(code, **variables):
     """Run code with a terminal as its stderr; return what the terminal got."""
     host, guest = pty.openpty()

@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.children import killed
 
-TALLIES = pytest.StashKey[list]()
+TALLY = "faults"
 
 
 @pytest.fixture(scope="session")
@@ -18,11 +18,14 @@ def killer():
 
 
 @pytest.fixture
-def told(pytestconfig):
-    """Keep a tally for the summary."""
-    return pytestconfig.stash.setdefault(TALLIES, []).append
+def told(record_property):
+    """Keep a tally for the summary, also of a process that pytest runs tests in."""
+    return lambda tally: record_property(TALLY, str(tally))
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    for tally in config.stash.get(TALLIES, []):
-        terminalreporter.write_line(f"faults: {tally}")
+def pytest_terminal_summary(terminalreporter):
+    for reports in terminalreporter.stats.values():
+        for report in (found for found in reports if getattr(found, "when", "") == "call"):
+            for name, text in getattr(report, "user_properties", []):
+                if name == TALLY:
+                    terminalreporter.write_line(f"faults: {text}")

@@ -1,0 +1,217 @@
+"""Real processes, real signals: code 75, what to type next, and the same bytes in the end."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from cdm_cli.app import app
+from cdm_cli.app import main as cdm_main
+from cdm_cli.data.store import open_store
+from cdm_cli.jobs import launch as launching
+from cdm_cli.options import SampleOptions
+from tests.faults.jobs import Counted, state
+from tests.tiny import arrays_of, base_config, contents, write_stage, write_store
+
+PATIENCE = 240  # seconds, on a very busy machine
+SAMPLE = ("sample", "--num", "640", "--device", "cpu")
+TRAIN = (
+    "train", "base", "--preset", "tiny-base8", "--device", "cpu", "--steps", "40",
+    "--batch-size", "8", "--set", "model.base_channels=8", "--set", "model.num_heads=1",
+    "--set", "schedule.T=20", "--set", "training.grid_every=0", "--set", "training.save_every=5",
+)  # fmt: skip
+
+
+def cdm(*words):
+    """Run a command in this process: its exit code, and what it says."""
+    result = CliRunner().invoke(app, list(words))
+    return result.exit_code, " ".join(result.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Directories in which sampling and training were never disturbed."""
+    home = tmp_path_factory.mktemp("whole")
+    for name, words in (("sample", SAMPLE), ("train", TRAIN)):
+        where = home / name
+        lay_out(where, name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(where)
+            assert cdm(*words)[0] == 0
+    return home
+
+
+def lay_out(where, name):
+    where.mkdir()
+    if name == "sample":
+        config = base_config(steps=10, channel_mult=(1,))
+        write_stage(where / "runs/base", config)
+    else:
+        write_store(where / "data.h5", "prepared", {"train": arrays_of(64, [8])})
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch, request):
+    where = tmp_path / "here"
+    lay_out(where, request.param)
+    monkeypatch.chdir(where)
+    return where
+
+
+def until(condition, what):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"still waiting for {what}"
+        time.sleep(0.02)
+
+
+def blocks_done(path):
+    if not path.exists():
+        return 0
+    with open_store(path) as store:
+        part = store.parts[""]
+        return part.num_blocks - len(part.pending())
+
+
+def begun(*words):
+    """Start a real `cdm` in the current directory."""
+    command = [sys.executable, "-m", "cdm_cli", *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def stopped(process, number):
+    process.send_signal(number)
+    said = process.communicate(timeout=PATIENCE)[1]
+    return process.returncode, said.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("workspace", ["sample"], indirect=True)
+def test_sampling_is_stopped_by_sigterm_and_alone_on_its_store(workspace, whole):
+    process = begun(*SAMPLE)
+    until(lambda: blocks_done(workspace / "lowres.h5"), "a block")
+    code, said = cdm(*SAMPLE)
+    assert code == 75, said
+    assert f"lowres.h5 is being written by process {process.pid} on {socket.gethostname()}" in said
+    code, said = stopped(process, signal.SIGTERM)
+    done = blocks_done(workspace / "lowres.h5")
+    assert code == 75, said
+    assert "stopped by SIGTERM" in said
+    assert f"{done} of 10 blocks are complete — Next: the same command continues" in said
+    assert 0 < done < 10
+    code, said = cdm(*SAMPLE)
+    assert code == 0
+    assert f"{done} of 10 blocks are there, continuing" in said
+    assert state(workspace) == state(whole / "sample")
+
+
+@pytest.mark.parametrize("workspace", ["train"], indirect=True)
+def test_training_is_stopped_by_ctrl_c_once_the_step_is_saved(workspace, whole):
+    process = begun(*TRAIN)
+    saved = workspace / "runs/base/checkpoints/step-00000005/manifest.json"
+    until(saved.exists, "a checkpoint")
+    code, said = cdm(*TRAIN)
+    assert code == 75, said
+    assert f"runs/base is being trained by process {process.pid} on {socket.gethostname()}" in said
+    code, said = stopped(process, signal.SIGINT)
+    assert code == 75, said
+    assert "stopped by Ctrl-C after step" in said
+    assert "Next: run the same command again, it continues there" in said
+    assert cdm(*TRAIN)[0] == 0
+    assert state(workspace) == state(whole / "train")
+
+
+@pytest.mark.parametrize("workspace", ["sample"], indirect=True)
+def test_a_process_of_several_that_is_killed_is_named(workspace, whole):
+    """--gpus 2 on a CPU; one process then ends what two began."""
+    words = (*SAMPLE, "--gpus", "2")
+    parent = forked(lambda: run_main(words, workspace / "said"))
+    until(lambda: blocks_done(workspace / "lowres.h5"), "a block")
+    ranks = sorted(children_of(parent))[-2:]
+    os.kill(ranks[1], signal.SIGKILL)
+    killed = time.monotonic()
+    assert ended(parent) == 75
+    assert time.monotonic() - killed < launching.GRACE, "the other one is asked to stop"
+    said = (workspace / "said").read_text()
+    assert "process 1 of 2 died: killed by SIGKILL" in said
+    assert "Next: run the same command again" in said
+    assert cdm(*SAMPLE)[0] == 0
+    whole_store = whole / "sample/lowres.h5"  # its provenance tells of another command
+    assert contents(workspace / "lowres.h5") == contents(whole_store)
+
+
+def run_main(words, said):
+    """Be a `cdm` whose messages go to a file."""
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+    sys.stderr = open(2, "w")
+    sys.argv = ["cdm", *words]
+    cdm_main()
+
+
+def holds_a_lock(options, report, world):
+    """A job that never ends; its process is known by a file."""
+    with open(options.out, "w") as file:
+        file.write(str(os.getpid()))
+        file.flush()
+        time.sleep(PATIENCE)
+
+
+def test_processes_end_with_their_parent(tmp_path):
+    """Else the lock of a job whose parent was killed would stay, and name a dead process."""
+    out = tmp_path / "pid"
+    options = SampleOptions(out=out, compute={"device": "cpu"})
+    parent = forked(lambda: launching.launch(holds_a_lock, options, 1, Counted()))
+    until(lambda: out.exists() and out.read_text(), "the process")
+    child = int(out.read_text())
+    os.kill(parent, signal.SIGKILL)
+    assert ended(parent) == -signal.SIGKILL
+    until(lambda: not running(child), "its end")
+
+
+def forked(action):
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            action()
+        except SystemExit as leaving:
+            code = leaving.code
+        finally:
+            os._exit(code)
+    return pid
+
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def running(pid):
+    """Whether a process runs still; one that only waits for its parent does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize("workspace", ["sample"], indirect=True)
+def test_sigterm_before_the_work_begins_is_a_stop_too(workspace, monkeypatch):
+    """While torch is being imported, or weights are being read, there is nothing to save yet."""
+    waiting = workspace / "waiting"
+    monkeypatch.setattr(
+        "cdm_cli.jobs.sample.planned", lambda options: (waiting.touch(), signal.pause())
+    )
+    pid = forked(lambda: run_main(SAMPLE, workspace / "said"))
+    until(waiting.exists, "it to wait")
+    os.kill(pid, signal.SIGTERM)
+    assert ended(pid) == 75
+    assert "stopped by SIGTERM; the same command" in (workspace / "said").read_text()
