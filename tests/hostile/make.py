@@ -216,7 +216,7 @@ def sealed(changes, size=None):
         with path.open("wb") as file:
             file.write(layout.header)
             file.truncate(min(layout.size, 2**43) if size is None else size)
-            if layout.offsets["classes"] < 2**30:
+            if layout.offsets.get("classes", 2**30) < 2**30:
                 file.seek(layout.offsets["classes"])
                 file.write(schema.packed_classes(CLASSES)[0])
 

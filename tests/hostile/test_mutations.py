@@ -26,7 +26,7 @@ from tests.hostile.make import good_stage, good_store, sealed
 from tests.tiny import Told
 
 REFUSED = {2, 65, 66, 78}
-FEW = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 NUMBERS = st.integers() | st.integers(-(2**70), 2**70) | st.floats()
 KNOWN = st.sampled_from([0, 1, -1, 2, 8, 2**31, 2**63, 1e308, "base", "list"])
 TEXT = st.text(max_size=8)
@@ -74,7 +74,7 @@ def changes(draw, data):
     return bytes(changed[:place] + changed[place + 1 :] if kind == "remove" else changed)
 
 
-@settings(FEW, max_examples=250)
+@settings(FEW, max_examples=120)
 @given(data=st.data())
 def test_a_store_of_changed_bytes_is_refused_or_gives_what_was_written(home, data):
     path = home / "changed.h5"
@@ -141,7 +141,7 @@ def test_stores_that_say_other_things_under_the_right_seals(home, data):
     refused(inspect.run, InspectOptions(path=path), Told())
 
 
-@settings(FEW, max_examples=200)
+@settings(FEW, max_examples=80)
 @given(data=st.data())
 def test_a_stage_file_that_says_other_things(home, data):
     """Whatever can still be read as a stage, fits its weights or is refused for it."""
@@ -158,7 +158,7 @@ def test_a_stage_file_that_says_other_things(home, data):
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.arange(3)}
 
 
-@settings(FEW, max_examples=200)
+@settings(FEW, max_examples=80)
 @given(data=st.data())
 def test_headers_of_weights_that_say_other_things(home, data):
     """The digest covers the header, so any change that remains a header is refused as well."""
@@ -174,7 +174,7 @@ def test_headers_of_weights_that_say_other_things(home, data):
     refused(read_metadata, path)
 
 
-@settings(FEW, max_examples=150)
+@settings(FEW, max_examples=80)
 @given(data=st.data())
 def test_weights_of_changed_bytes(home, data):
     path, packed = home / "w.safetensors", pack(TENSORS, {"step": "7"})

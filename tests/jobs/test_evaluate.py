@@ -284,7 +284,6 @@ def test_accuracy_needs_a_judge_of_the_same_classes(workspace):
     table = run(options("all", features="other"), Told()).table
     assert any("left out: accuracy" in line for line in table.notes)
     assert any("cas is not in all" in line for line in table.notes)
-    assert any("cas is not in all" in line for line in table.notes)
 
 
 def test_without_inception_the_line_says_where_it_belongs_and_what_else_to_do(monkeypatch):
