@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -169,21 +170,25 @@ WAYS = (nothing, everything, newest, *(some(seed) for seed in range(3)))
 
 
 def every_failure(name: str, home: Path, most: int, reruns: int) -> Tally:
-    """Fail the power at about `most` moments, in every way; run the job again after `reruns`."""
+    """Fail the power at about `most` moments, in every way; run the job again after `reruns`.
+
+    After one way of each of those moments, the ways taking turns.
+    """
     start, bench = time.monotonic(), Bench(name, home)
-    tally = Tally(f"{name}, power", calls=len(bench.calls))
+    tally, turns = Tally(f"{name}, power", calls=len(bench.calls)), count()
     moments = chosen(bench.calls, most)
-    rerun = set(chosen(bench.calls, reruns)) if reruns else set()
+    rerun = {*chosen(bench.calls, reruns), len(bench.log)} if reruns else set()
     disk, done = Disk(bench.inputs, bench.home / "1"), 0
     for moment in [*moments, len(bench.log)]:
         for io in bench.log[done:moment]:
             disk.do(io)
         done = moment
+        tried = WAYS[next(turns) % len(WAYS)]  # the way after which the job runs again
         for way in WAYS:
             where = bench.home / "after"
             disk.fail(where, way)
             faults = broken_promises(where, bench.calls[:moment], bench.inputs)
-            if moment in rerun or moment == len(bench.log):
+            if moment in rerun and way is tried:
                 faults += bench.again(where, bench.calls[:moment])
             tally.count("power", faults, f"call {moment}")
             shutil.rmtree(where)

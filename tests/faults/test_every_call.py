@@ -6,14 +6,14 @@ from cdm_cli.data.blocks import Blocks
 from tests.faults.children import KILLED, Ended
 from tests.faults.harness import MODES, every_fault
 
-CHEAP, MOST = ("create", "prepare", "prepare, some bad"), {"sample": 16, "train": 12}
+CHEAP, MOST = ("create", "prepare", "prepare, some bad"), {"sample": 8}
 
 
 @pytest.mark.parametrize("job", CHEAP)
 def test_killed_torn_full_or_broken_the_same_command_ends_in_the_same_bytes(
     tmp_path, killer, told, job
 ):
-    tally = every_fault(job, tmp_path / "home", killer, 12)
+    tally = every_fault(job, tmp_path / "home", killer, 8)
     told(tally)
     assert tally.failed == []
     assert tally.tried.keys() == set(MODES)

@@ -6,7 +6,7 @@ from cdm_cli.data import durable
 from tests.faults import power
 from tests.faults.power import every_failure
 
-RERUNS = {"create": 100, "prepare": 100, "prepare, some bad": 12, "sample": 1, "train": 1}
+RERUNS = {"create": 100, "prepare": 100, "prepare, some bad": 40, "sample": 12, "train": 12}
 MOST = {"train": 8}  # moments of each kind of call; `tests/faults/longer.py` takes more
 
 

@@ -19,9 +19,9 @@ from tests.faults.jobs import Counted, state
 from tests.tiny import arrays_of, base_config, contents, write_stage, write_store
 
 PATIENCE = 240  # seconds, on a very busy machine
-SAMPLE = ("sample", "--num", "640", "--device", "cpu")
+SAMPLE = ("sample", "--num", "320", "--device", "cpu")
 TRAIN = (
-    "train", "base", "--preset", "tiny-base8", "--device", "cpu", "--steps", "40",
+    "train", "base", "--preset", "tiny-base8", "--device", "cpu", "--steps", "30",
     "--batch-size", "8", "--set", "model.base_channels=8", "--set", "model.num_heads=1",
     "--set", "schedule.T=20", "--set", "training.grid_every=0", "--set", "training.save_every=5",
 )  # fmt: skip
@@ -101,11 +101,11 @@ def test_sampling_is_stopped_by_sigterm_and_alone_on_its_store(workspace, whole)
     done = blocks_done(workspace / "lowres.h5")
     assert code == 75, said
     assert "stopped by SIGTERM" in said
-    assert f"{done} of 10 blocks are complete — Next: the same command continues" in said
-    assert 0 < done < 10
+    assert f"{done} of 5 blocks are complete — Next: the same command continues" in said
+    assert 0 < done < 5
     code, said = cdm(*SAMPLE)
     assert code == 0
-    assert f"{done} of 10 blocks are there, continuing" in said
+    assert f"{done} of 5 blocks are there, continuing" in said
     assert state(workspace) == state(whole / "sample")
 
 
