@@ -8,6 +8,7 @@ import pytest
 
 from cdm_cli.data import durable
 from cdm_cli.errors import DiskError, MissingError
+from tests.forking import fork
 
 
 class Killed(BaseException):
@@ -94,7 +95,7 @@ def test_short_writes_go_on(tmp_path, monkeypatch):
 def test_what_a_killed_process_left_is_swept(tmp_path):
     """A child dies with its file open: its lock goes, its litter is the next one's."""
     path = tmp_path / "a"
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         with durable.partial(path):
             os._exit(0)

@@ -15,11 +15,12 @@ from cdm_cli.data.schema import WRITER_SIZE
 from cdm_cli.data.store import create, open_store, resume_or_create
 from cdm_cli.errors import DiskError, StoppedError
 from tests.data.stores import fill, filled, samples_spec
+from tests.forking import fork
 
 
 def forked(action):
     """Run an action in a child process; return its number."""
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         code = 1
         try:

@@ -16,6 +16,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs import launch as launching
 from cdm_cli.options import SampleOptions
 from tests.faults.jobs import Counted, state
+from tests.forking import fork
 from tests.tiny import arrays_of, base_config, contents, write_stage, write_store
 
 PATIENCE = 240  # seconds, on a very busy machine
@@ -173,7 +174,7 @@ def test_processes_end_with_their_parent(tmp_path):
 
 
 def forked(action):
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         code = 70
         try:

@@ -10,12 +10,12 @@ import resource
 import signal
 import sys
 import time
-import warnings
 from dataclasses import dataclass
+
+from tests.forking import fork
 
 HANGS, BUG = 20, 70  # seconds of a busy machine; exit code
 MEGABYTE = 2**20
-OUTSIDE = ("/dev/", "/proc/", "/etc/")
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,7 @@ def watched(action) -> Seen:
     """Return how a child behaved that did action()."""
     ours, theirs = os.pipe()
     start = time.monotonic()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
+    pid = fork()
     if pid == 0:
         os.close(ours)
         _child(action, theirs)
