@@ -11,7 +11,7 @@ from torch import Tensor
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.distributed import World
-from cdm_cli.jobs.source import part_of
+from cdm_cli.jobs.source import checker, part_of
 from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.order import balanced_choice
@@ -89,7 +89,7 @@ def from_part(
         ids=ids[rows],
         labels=labels[rows],
         classes=tuple(store.classes),
-        check=_checker(store, part),
+        check=checker(store.path, part),
     )
 
 
@@ -108,23 +108,6 @@ def from_arrays(
     """Take images uint8 [N, H, W, C] in memory, with their labels [N]; ids are 0..N-1."""
     ids = np.arange(len(images))
     return ImageSet(name, digest, images, ids, ids, labels.astype(np.int64), classes)
-
-
-def _checker(store: Store, part: Part) -> Callable[[np.ndarray], None]:
-    """Return what compares each block with its digest before its first use."""
-    checked: set[int] = set()
-
-    def check(rows: np.ndarray) -> None:
-        for block in set((rows // part.block_size).tolist()) - checked:
-            if not part.check_block(block):
-                raise BadInputError(
-                    f"{store.path}: block {block} does not have the digest it was stored with",
-                    kept="the file was left as it is",
-                    next=f"cdm verify {store.path}",
-                )
-            checked.add(block)
-
-    return check
 
 
 def batches(

@@ -22,7 +22,7 @@ from cdm_cli.data.store import Store, create, first_difference, identity, open_s
 from cdm_cli.errors import BadInputError, CdmError, WouldOverwriteError
 from cdm_cli.jobs.prepare_decode import LEFT_OUT, fill
 from cdm_cli.jobs.prepare_plan import CHANNELS, Found, listed, spec_of
-from cdm_cli.jobs.prepare_without import WITHOUT, without_left_out
+from cdm_cli.jobs.prepare_without import WITHOUT, named, without_left_out
 from cdm_cli.options import PrepareOptions, Report
 
 PREPARING = ".preparing"
@@ -124,7 +124,7 @@ def _filled(
             without_left_out(store, options.out, spec, left_out, skipped, report)
             durable.unlink(path)
         else:
-            _renamed(path, options.out)
+            named(path, options.out)
     return conversions
 
 
@@ -142,15 +142,6 @@ def _begun(path: Path, spec: StoreSpec) -> Store:
             next=f"repeat that command, or rm {path}",
         )
     return store
-
-
-def _renamed(path: Path, out: Path) -> None:
-    try:
-        durable.rename_new(path, out)
-    except durable.ExistsError:
-        raise WouldOverwriteError(
-            f"{out} appeared meanwhile", kept=f"the new store is {path}", next="another -o"
-        ) from None
 
 
 def _left_out(store: Store, name: PartName, part: Found) -> np.ndarray:

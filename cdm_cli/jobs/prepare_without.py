@@ -36,12 +36,17 @@ def without_left_out(
             name = part.name
             good = np.setdiff1d(np.arange(store.parts[name].num), left_out[name])
             _copy(store.parts[name], part, good, report)
-        try:
-            durable.rename_new(path, out)
-        except durable.ExistsError:
-            raise WouldOverwriteError(
-                f"{out} appeared meanwhile", kept=f"the new store is {path}", next="another -o"
-            ) from None
+        named(path, out)
+
+
+def named(path: Path, out: Path) -> None:
+    """Give a store that is complete its name. Raises WouldOverwriteError if that is taken."""
+    try:
+        durable.rename_new(path, out)
+    except durable.ExistsError:
+        raise WouldOverwriteError(
+            f"{out} appeared meanwhile", kept=f"the new store is {path}", next="another -o"
+        ) from None
 
 
 def _spec(

@@ -1,5 +1,6 @@
 """Reading the images that a super-resolution stage starts from, checked as they are read."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ class Source:
 
     def __init__(self, path: Path, part: Part, resolution: int, rows: Rows) -> None:
         self.path, self.part, self.resolution, self.rows = path, part, resolution, rows
-        self._checked: set[int] = set()
+        self._check = checker(path, part)
 
     def ids(self, places: range) -> np.ndarray:
         """Return int64 ids of places within the chosen rows."""
@@ -72,18 +73,28 @@ class Source:
 
     def _at(self, places: range) -> Rows:
         rows = self.rows[places.start : places.stop]
-        for block in sorted({int(row) // self.part.block_size for row in rows} - self._checked):
-            self._check(block)
+        self._check(rows)
         return rows
 
-    def _check(self, block: int) -> None:
-        if not self.part.check_block(block):
-            raise BadInputError(
-                f"{self.path}: block {block} does not have the digest it was stored with",
-                kept="nothing was made from it",
-                next=f"cdm verify {self.path}",
-            )
-        self._checked.add(block)
+
+def checker(path: Path, part: Part) -> Callable[[Rows], None]:
+    """Return what compares each block of a part with its digest before its first use.
+
+    It is called with the rows about to be read, and raises BadInputError.
+    """
+    checked: set[int] = set()
+
+    def check(rows: Rows) -> None:
+        for block in sorted(set((rows // part.block_size).tolist()) - checked):
+            if not part.check_block(block):
+                raise BadInputError(
+                    f"{path}: block {block} does not have the digest it was stored with",
+                    kept="the file was left as it is",
+                    next=f"cdm verify {path}",
+                )
+            checked.add(block)
+
+    return check
 
 
 def check_states(part: Part, s: int, path: Path) -> None:
