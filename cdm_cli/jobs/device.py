@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import torch
 
@@ -71,9 +73,31 @@ def make_deterministic(device: torch.device) -> None:
     """
     if device.type != "cuda":
         return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.set_float32_matmul_precision("high")
+
+
+@contextmanager
+def reproducible_gradients(device: torch.device) -> Generator[None]:
+    """Add up gradients in one order, as long as entered, so that they have the same bits again.
+
+    Otherwise the backward pass of flash attention over more than about 128 positions, and that
+    of an embedding in a compiled network, add in the order in which a CUDA device gets there.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    before = torch.get_deterministic_debug_mode()
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and decides nothing
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def free_memory(device: torch.device) -> int | None:

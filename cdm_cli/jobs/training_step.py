@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cdm_cli.config import Settings, TrainingConfig
 from cdm_cli.errors import MemoryFloorError, UsageError
+from cdm_cli.jobs.device import reproducible_gradients
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.training_objective import Images, Objective
 from cdm_cli.nets.ema import Ema
@@ -119,7 +120,8 @@ class Trainer:
 
     def _try(self, step: int, batch: Images) -> tuple[Tensor, bool]:
         try:
-            return self._accumulate(step, batch), True
+            with reproducible_gradients(self.device):
+                return self._accumulate(step, batch), True
         except torch.OutOfMemoryError:
             pass  # outside the handler, the traceback no longer holds the tensors of the step
         return torch.zeros((), device=self.device), False
