@@ -7,7 +7,7 @@ that a processor never waits for its device to take part in one.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,13 +23,17 @@ BUCKET = 16 * 2**20  # numbers that travel together
 
 @dataclass(frozen=True)
 class World:
-    """This process among all of a job; the default is a job of one process."""
+    """This process among all of a job; the default is a job of one process.
+
+    lost: what was said when another one could not be reached any more.
+    """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     control: Any = None  # a gloo group, where size > 1 and connected
     address: str = ""  # where the first process listens, if the environment does not say
+    lost: list[str] = field(default_factory=list[str], compare=False)
 
     @property
     def leads(self) -> bool:
@@ -75,6 +79,7 @@ class World:
             call()
         except RuntimeError as error:
             words = str(error).splitlines()[0]
+            self.lost.append(words)
             raise StoppedError(
                 f"process {self.rank} of {self.size} lost touch with another one: {words}",
                 kept="what was saved so far is complete",
@@ -117,8 +122,8 @@ def connect(world: World, device: torch.device) -> World:
 
 
 def leave(world: World) -> None:
-    """Part from the other processes."""
-    if world.size > 1 and dist.is_initialized():
+    """Part from the other processes, unless one is lost: NCCL would wait for what it owes."""
+    if world.size > 1 and dist.is_initialized() and not world.lost:
         dist.destroy_process_group()
 
 
