@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -89,15 +90,15 @@ def reproducible_gradients(device: torch.device) -> Generator[None]:
     if device.type != "cuda":
         yield
         return
-    filled = torch.utils.deterministic.fill_uninitialized_memory
-    before = torch.get_deterministic_debug_mode()
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and decides nothing
+    settings: Any = torch.utils.deterministic
+    filled, before = settings.fill_uninitialized_memory, torch.get_deterministic_debug_mode()
+    settings.fill_uninitialized_memory = False  # costs time, and decides nothing
     torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode(before)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        settings.fill_uninitialized_memory = filled
 
 
 def free_memory(device: torch.device) -> int | None:
