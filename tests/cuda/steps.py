@@ -1,0 +1,54 @@
+"""The commands that are run on one GPU and on two, and must not differ."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.config import Settings
+from cdm_cli.jobs import evaluate, sample, sweep_s, upsample
+from cdm_cli.options import (
+    EvalOptions,
+    FeatureOptions,
+    SampleOptions,
+    SweepOptions,
+    UpsampleOptions,
+)
+from tests.cuda.rig import Run, address
+
+NUM, S = 640, 251  # ten blocks
+JUDGE = FeatureOptions(features="features")
+
+
+def drawing(out: str, **changes: Any) -> SampleOptions:
+    """Return how samples are drawn."""
+    return SampleOptions(num=NUM, keep_s=(S,), out=Path(out), **changes)
+
+
+def drawing_words(out: str) -> tuple[str, ...]:
+    """Return the same as a user types it."""
+    return ("sample", "--num", str(NUM), "--keep-s", str(S), "-o", out, "--gpus", "2")
+
+
+def options_of(tag: str) -> list[tuple[Any, Settings]]:
+    """Return the commands of a cascade, whose files begin with a tag: modules and options."""
+    lowres, samples = Path(f"{tag}-lowres.h5"), Path(f"{tag}-samples.h5")
+    enlarging = UpsampleOptions(lowres=lowres, model="sr", s=S, augment="truncated", out=samples)
+    sweep = Path(f"{tag}-sweep")
+    sweeping = SweepOptions(lowres=lowres, model="sr", s=(0, S), num=128, out=sweep, judge=JUDGE)
+    judging = EvalOptions(metrics=("fid",), store=samples, judge=JUDGE, out=Path(f"{tag}.json"))
+    return [
+        (sample, drawing(str(lowres))),
+        (upsample, enlarging),
+        (sweep_s, sweeping),
+        (evaluate, judging),
+    ]
+
+
+def cascade(tag: str) -> list[tuple[Callable[..., Any], Settings]]:
+    """Return the commands for one process."""
+    return [(module.run, options) for module, options in options_of(tag)]
+
+
+def cascade_together(tag: str) -> list[tuple[Run, Settings, str]]:
+    """Return the commands for several processes, each with a place to meet."""
+    return [(module.run_in, options, address()) for module, options in options_of(tag)]
