@@ -67,6 +67,7 @@ class PrepareOptions(Settings):
     resolutions: tuple[int, ...] = ()
     crop: Crop = "biggan"
     channels: int | None = Field(default=None, ge=1, le=4)
+    draft: bool = False
     strict: bool = False
     workers: int | None = Field(default=None, ge=1)
 

@@ -14,6 +14,7 @@ complete -c cdm -n '__fish_seen_subcommand_from prepare' -l out -s o -r -F -d 'W
 complete -c cdm -n '__fish_seen_subcommand_from prepare' -l resolution -r -f -d 'Resolution to store; repeatable'
 complete -c cdm -n '__fish_seen_subcommand_from prepare' -l crop -r -f -a 'biggan adm' -d 'Centre square, resized as BigGAN or as ADM does'
 complete -c cdm -n '__fish_seen_subcommand_from prepare' -l channels -r -f -d 'Channels to store'
+complete -c cdm -n '__fish_seen_subcommand_from prepare' -l draft -d 'Decode JPEGs smaller where 8 pixels are left for one: faster, about 0.5 of 255 off'
 complete -c cdm -n '__fish_seen_subcommand_from prepare' -l strict -d 'Stop at the first image that cannot be read'
 complete -c cdm -n '__fish_seen_subcommand_from prepare' -l workers -r -f -d 'Processes'
 complete -c cdm -n '__fish_seen_subcommand_from prepare' -l json -d 'Print one JSON object and nothing else'

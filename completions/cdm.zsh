@@ -140,6 +140,7 @@ _cdm() {
           '*--resolution[Resolution to store; repeatable]:value: ' \
           '*--crop[Centre square, resized as BigGAN or as ADM does]:value:(biggan adm)' \
           '*--channels[Channels to store]:value: ' \
+          '*--draft[Decode JPEGs smaller where 8 pixels are left for one\: faster, about 0.5 of 255 off]' \
           '*--strict[Stop at the first image that cannot be read]' \
           '*--workers[Processes]:value: ' \
           '*--json[Print one JSON object and nothing else]' \

@@ -19,6 +19,7 @@ def prepare(
     resolutions: own.Resolutions = None,
     crop: own.CropKind = "biggan",
     channels: own.Channels = None,
+    draft: own.Draft = False,
     strict: own.Strict = False,
     workers: own.Workers = None,
     json: flag.Json = False,

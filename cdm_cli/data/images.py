@@ -10,6 +10,7 @@ What a file becomes:
 - 16 bits become 8 by dropping the lower byte. CMYK becomes RGB, colour becomes gray
   (ITU-R 601), as Pillow does it.
 - Where alpha is not asked for, the image is composed on white.
+- On demand, a JPEG much larger than what is made of it is decoded smaller (`data/draft.py`).
 
 Torch is imported for types only: the processes that decode start without it.
 """
@@ -23,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
+from cdm_cli.data.draft import Draft, drafted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +61,14 @@ class Header(NamedTuple):
     kinds: tuple[str, ...]
 
 
+class Decoded(NamedTuple):
+    """An image of mode L, LA, RGB or RGBA, upright, and the conversions that it took."""
+
+    image: Image.Image
+    kinds: tuple[str, ...]
+    draft: Draft | None = None
+
+
 def to_uint8(x: "Tensor") -> "Tensor":
     """Round float images in [-1, 1] to uint8 0..255; what lies outside is clamped."""
     return x.float().add(1).mul(127.5).round().clamp(0, 255).byte()
@@ -88,18 +99,28 @@ def probe(data: bytes) -> Header:
 
 def decode(data: bytes) -> Image.Image:
     """Decode an image file to mode L, LA, RGB or RGBA, upright. Raises BadImageError."""
-    return decode_with_kinds(data)[0]
+    return decoded(data).image
 
 
-def decode_with_kinds(data: bytes) -> tuple[Image.Image, tuple[str, ...]]:
-    """Decode, and return the conversions that it took as well. Raises BadImageError."""
+def decoded(data: bytes, least: int | None = None) -> Decoded:
+    """Decode, and say what it took.
+
+    least: a JPEG may be decoded smaller, its short side at least this many times scale.
+
+    Raises BadImageError.
+    """
     with _strictly():
         image = _open(data)
-        kinds = _kinds(image, data)
+        kinds, orientation = _kinds(image, data), _orientation(image)
+        draft = None if least is None else drafted(image, least)
         image.load()
-        turn = _TURNS.get(_orientation(image))
-        image = _plain(image)
-        return (image if turn is None else image.transpose(turn)), kinds
+        upright = _plain(image)
+        if orientation in _TURNS:
+            upright = upright.transpose(_TURNS[orientation])
+        if draft is None:
+            return Decoded(upright, kinds)
+        kinds = (*kinds, f"decoded at 1/{draft.scale}")
+        return Decoded(upright, kinds, draft.turned(orientation))
 
 
 def _kinds(image: Image.Image, data: bytes) -> tuple[str, ...]:
@@ -181,7 +202,8 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode in ("1", "L", "RGB", "P", "LA", "RGBA", "CMYK"):
         if image.has_transparency_data:
             return image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
-        return image.convert("L" if image.mode in ("1", "L") else "RGB")
+        mode = "L" if image.mode in ("1", "L") else "RGB"
+        return image if image.mode == mode else image.convert(mode)  # to convert is to copy
     raise BadImageError(f"pixels of mode {image.mode}")
 
 

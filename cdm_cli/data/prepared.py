@@ -11,29 +11,41 @@ import numpy as np
 from cdm_cli.data.images import (
     U8,
     BadImageError,
-    decode_with_kinds,
+    Decoded,
+    decode,
+    decoded,
     from_array,
     has_colour,
     probe,
     with_channels,
 )
-from cdm_cli.data.resize import resize
+from cdm_cli.data.resize import resized
 from cdm_cli.data.sources import Source
 from cdm_cli.errors import MismatchError
 from cdm_cli.names import Crop
 
 LOOKED_AT = 1024  # images, spread over the source, that decide what all of them are
+DRAFT = 8  # pixels of a draft, at least, for a pixel that is stored, each way
 ENLARGED = "enlarged (smaller than the resolution)"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every image is treated. found: channels were found by looking, not asked for."""
+    """How every image is treated.
+
+    found: channels were found by looking, not asked for. draft: large JPEGs are decoded smaller.
+    """
 
     resolutions: tuple[int, ...]
     channels: int
     crop: Crop
     found: bool
+    draft: bool = False
+
+    @property
+    def least(self) -> int | None:
+        """The short side that a draft must have, if drafts are allowed."""
+        return DRAFT * max(self.resolutions) if self.draft else None
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ def look(source: Source, num: int = LOOKED_AT) -> Look:
                 header = probe(data)
                 sizes.add((header.width, header.height))
                 alpha &= "alpha" in header.kinds
-                colour = colour or (not header.gray and has_colour(decode_with_kinds(data)[0]))
+                colour = colour or (not header.gray and has_colour(decode(data)))
             else:
                 sizes.add((data.shape[1], data.shape[0]))
                 alpha &= data.shape[2] in (2, 4)
@@ -80,10 +92,8 @@ def prepared(data: bytes | U8, recipe: Recipe, name: str) -> tuple[list[U8], Seq
 
     Raises BadImageError; MismatchError for a coloured image where all were found to be gray.
     """
-    image, kinds = (
-        decode_with_kinds(data)
-        if isinstance(data, bytes)
-        else (from_array(data), tuple[str, ...]())
+    image, kinds, draft = (
+        decoded(data, recipe.least) if isinstance(data, bytes) else Decoded(from_array(data), ())
     )
     if recipe.found and recipe.channels < 3 and has_colour(image):
         raise MismatchError(
@@ -94,4 +104,4 @@ def prepared(data: bytes | U8, recipe: Recipe, name: str) -> tuple[list[U8], Seq
     image = with_channels(image, recipe.channels)
     if min(image.size) < max(recipe.resolutions):
         kinds = (*kinds, ENLARGED)
-    return [resize(image, resolution, recipe.crop) for resolution in recipe.resolutions], kinds
+    return resized(image, recipe.resolutions, recipe.crop, draft), kinds

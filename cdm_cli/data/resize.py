@@ -4,7 +4,8 @@
 torchvision's CenterCrop places it), then the exact area mean. A target pixel is the mean
 of the source area it covers, cut pixels counting by their share, computed in integers and
 rounded once, halves up: for integer factors that is the block mean, and the bits are the
-same on every machine. Colour is weighted with alpha, where there is alpha.
+same on every machine. Colour is weighted with alpha, where there is alpha. Of a draft
+(`data/draft.py`) the same square is taken, its pixels cut where the full image ends.
 
 "adm": as center_crop_arr of openai/guided-diffusion: halve with BOX while the short side
 is at least twice the target, then BICUBIC to the target, then cut the centre square.
@@ -12,10 +13,16 @@ is at least twice the target, then BICUBIC to the target, then cut the centre sq
 An image smaller than the target is enlarged with Pillow's BICUBIC under both.
 """
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
-from PIL import Image
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.sparse import csr_array
+
+from cdm_cli.data.draft import Draft
 from cdm_cli.data.images import U8, to_array
 from cdm_cli.names import Crop
 
@@ -26,14 +33,31 @@ CONVENTIONS: dict[Crop, str] = {
 }
 
 
+class Span(NamedTuple):
+    """A stretch of one axis, in units of which a source pixel holds scale."""
+
+    start: int
+    length: int
+    scale: int = 1
+
+
 def resize(image: Image.Image, resolution: int, crop: Crop = "biggan") -> U8:
     """Return the pixels [resolution, resolution, C] of an image of 1..4 channels."""
+    return resized(image, [resolution], crop)[0]
+
+
+def resized(
+    image: Image.Image, resolutions: Sequence[int], crop: Crop, draft: Draft | None = None
+) -> list[U8]:
+    """Return the pixels [R, R, C] at every resolution R. draft: what image is one of."""
     if crop == "adm":
-        return _adm(image, resolution)
+        return [_adm(image, resolution) for resolution in resolutions]
+    if draft is not None:
+        pixels, spans = to_array(image), _spans(draft)
+        return [area(pixels, resolution, *spans) for resolution in resolutions]
     square = centre_square(image)
-    if square.width < resolution:
-        return to_array(square.resize((resolution, resolution), Image.Resampling.BICUBIC))
-    return _shrink(square, resolution)
+    pixels = to_array(square)
+    return [_fitted(square, pixels, resolution) for resolution in resolutions]
 
 
 def centre_square(image: Image.Image) -> Image.Image:
@@ -41,75 +65,101 @@ def centre_square(image: Image.Image) -> Image.Image:
     side = min(image.size)
     if image.width == image.height:
         return image
-    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
+    left, top = (_margin(length, side) for length in image.size)
     return image.crop((left, top, left + side, top + side))
 
 
-def area(pixels: U8, resolution: int) -> U8:
-    """Shrink [H, W, C] to [resolution, resolution, C] by the area mean, rounded half up."""
+def _margin(length: int, side: int) -> int:
+    return round((length - side) / 2)
+
+
+def _spans(draft: Draft) -> tuple[Span, Span]:
+    """Return the centre square of the full image, across and down."""
+    side = min(draft.size)
+    across, down = (
+        Span(before + _margin(length, side), side, draft.scale)
+        for length, before in zip(draft.size, draft.before, strict=True)
+    )
+    return across, down
+
+
+def area(pixels: U8, R: int, across: Span | None = None, down: Span | None = None) -> U8:
+    """Shrink [H, W, C], or the spans of it, to [R, R, C] by the area mean, rounded half up."""
     if pixels.shape[-1] in (2, 4):
-        return _area_with_alpha(pixels, resolution)
-    sums, weight = box_sums(pixels, resolution)
-    return _rounded(sums / weight)
+        return _area_with_alpha(pixels, R, across, down)
+    sums, weight = box_sums(pixels, R, across, down)
+    sums += weight // 2
+    sums //= weight
+    return _transposed(sums.astype(np.uint8))
 
 
-def box_sums(pixels: NDArray[np.integer], resolution: int) -> tuple[NDArray[np.integer], int]:
-    """Sum [H, W, C] over the boxes of each target pixel -> [resolution, resolution, C].
+def box_sums(
+    pixels: NDArray[np.integer], R: int, across: Span | None = None, down: Span | None = None
+) -> tuple[NDArray[np.integer], int]:
+    """Sum [H, W, C] over the boxes of each target pixel -> [R, R, C], x before y.
 
     Exact: shares of cut pixels are whole numbers, and every sum fits its integer. Returns
-    the sums and their weight, so that the mean is sums / weight. H, W >= resolution.
+    the sums and their weight, so that the mean is sums / weight. H, W >= R.
     """
     H, W, C = pixels.shape
-    top = np.iinfo(pixels.dtype).max if pixels.dtype == np.uint8 else 255 * 255
-    narrow, wide = (np.int32 if 2 * top * n < 2**31 else np.int64 for n in (H, H * W))
-    rows, per_row = _sum_rows(pixels.reshape(H, W * C), resolution, narrow)
-    turned = np.ascontiguousarray(rows.reshape(resolution, W, C).swapaxes(0, 1))
-    columns, per_column = _sum_rows(turned.reshape(W, resolution * C), resolution, wide)
-    return columns.reshape(resolution, resolution, C).swapaxes(0, 1), per_row * per_column
+    across, down = across or Span(0, W), down or Span(0, H)
+    top = 256 if pixels.dtype == np.uint8 else 256 * 256  # one more than is summed, to round
+    weight = down.length * across.length
+    narrow, wide = (np.int32 if top * n < 2**31 else np.int64 for n in (down.length, weight))
+    rows = _summed(pixels.reshape(H, W * C).astype(narrow), down, R)
+    turned = _transposed(rows.reshape(R, W, C)).reshape(W, R * C)
+    return _summed(turned.astype(wide, copy=False), across, R).reshape(R, R, C), weight
 
 
-def _sum_rows(x: NDArray[np.integer], R: int, dtype: DTypeLike) -> tuple[NDArray[np.integer], int]:
-    """Sum the rows of x [S, M] into R boxes, and return the weight of a box.
+def _summed(x: NDArray[np.integer], span: Span, R: int) -> NDArray[np.integer]:
+    """Sum the rows of x [S, M] into R boxes [R, M]."""
+    return cast(NDArray[np.integer], _boxes(x.shape[0], span, R, x.dtype) @ x)
 
-    Box i covers i·S/R to (i + 1)·S/R. In units of 1/R every row weighs R, and of the row
-    in which box i begins, the share (i·S mod R) belongs to the box before.
+
+@lru_cache(maxsize=256)
+def _boxes(S: int, span: Span, R: int, dtype: np.dtype[Any]) -> csr_array:
+    """Return the shares [R, S] of S rows in R boxes, each of which weighs span.length.
+
+    In units of 1/R, row k covers k·scale·R to (k + 1)·scale·R, and box i covers
+    start·R + i·length to start·R + (i + 1)·length.
     """
-    first, share = np.divmod(np.arange(R + 1) * x.shape[0], R)
-    sums = np.empty((R, x.shape[1]), dtype)
-    bounds = first.tolist()
-    for i in range(R):
-        np.add.reduce(x[bounds[i] : bounds[i + 1]], axis=0, dtype=dtype, out=sums[i])
-    if not share.any():
-        return sums, x.shape[0] // R
-    before = share[:-1, None].astype(dtype) * x[first[:-1]]
-    sums *= R
-    sums -= before
-    sums[:-1] += before[1:]
-    return sums, x.shape[0]
+    row, boxes = span.scale * R, span.start * R + np.arange(R + 1) * span.length
+    cuts = np.union1d(boxes, np.arange(boxes[0] // row + 1, -(-boxes[-1] // row)) * row)
+    pieces = np.searchsorted(cuts, boxes)
+    return csr_array((np.diff(cuts).astype(dtype), cuts[:-1] // row, pieces), shape=(R, S))
 
 
-def _area_with_alpha(pixels: U8, resolution: int) -> U8:
+def _transposed(x: NDArray[Any]) -> NDArray[Any]:
+    """[A, B, C] -> [B, A, C], contiguous: a pixel moves as one piece, twice as fast."""
+    A, B, C = x.shape
+    whole = np.ascontiguousarray(x).view(f"V{C * x.itemsize}").reshape(A, B)
+    return np.ascontiguousarray(whole.T).view(x.dtype).reshape(B, A, C)
+
+
+def _area_with_alpha(pixels: U8, R: int, across: Span | None, down: Span | None) -> U8:
     """Average colour weighted by alpha: what is transparent has no say."""
     weighted = pixels.astype(np.int32)
     weighted[..., :-1] *= weighted[..., -1:]
-    sums, weight = box_sums(weighted, resolution)
+    sums, weight = box_sums(weighted, R, across, down)
     alpha = sums[..., -1:]
     colour = sums[..., :-1] / np.maximum(alpha, 1)
-    return _rounded(np.concatenate([colour, alpha / weight], axis=-1))
+    means = np.concatenate([colour, alpha / weight], axis=-1)
+    return _transposed((means + 0.5).astype(np.uint8))
 
 
-def _rounded(x: NDArray[np.floating]) -> U8:
-    return np.ascontiguousarray((x + 0.5).astype(np.uint8))
+def _fitted(square: Image.Image, pixels: U8, resolution: int) -> U8:
+    """Enlarge, leave or shrink a square image; pixels are its own.
 
-
-def _shrink(square: Image.Image, resolution: int) -> U8:
-    """Take Pillow's reduce where it is the same exact mean: opaque, factor a power of 2."""
+    Takes Pillow's reduce where it is the same exact mean: opaque, factor a power of 2.
+    """
     factor, rest = divmod(square.width, resolution)
+    if factor == 0:
+        return to_array(square.resize((resolution, resolution), Image.Resampling.BICUBIC))
     if factor == 1 and not rest:
-        return to_array(square)
+        return pixels
     if not rest and factor.bit_count() == 1 and square.mode in ("L", "RGB"):
         return to_array(square.reduce(factor))
-    return area(to_array(square), resolution)
+    return area(pixels, resolution)
 
 
 def _adm(image: Image.Image, resolution: int) -> U8:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.data.labels import Labelled, class_names, labelled, labels_among
-from cdm_cli.data.prepared import Recipe, look
+from cdm_cli.data.prepared import DRAFT, Recipe, look
 from cdm_cli.data.resize import CONVENTIONS
 from cdm_cli.data.schema import PartName, PartSpec, StoreSpec, fitting_block_size
 from cdm_cli.data.skips import Skips
@@ -22,6 +22,7 @@ from cdm_cli.options import PrepareOptions, Report
 
 BLOCK_BYTES = 2**26  # of one block, which every process holds in memory
 MOST_RESOLUTION = 1024
+DRAFTED = f", JPEGs decoded at 1/2, 1/4 or 1/8 where {DRAFT} pixels are left for one that is stored"
 CHANNELS = {1: "gray", 2: "gray and alpha", 3: "colour", 4: "colour and alpha"}
 
 
@@ -75,8 +76,10 @@ def _recipe(options: PrepareOptions, train: Labelled) -> Recipe:
             raise UsageError(
                 f"--resolution {resolution}: expected 1..{MOST_RESOLUTION}", next="--resolution 64"
             )
+    if options.draft and options.crop != "biggan":
+        raise UsageError(f"--draft with --crop {options.crop}", next="leave one of them away")
     if resolutions and options.channels:
-        return Recipe(resolutions, options.channels, options.crop, found=False)
+        return Recipe(resolutions, options.channels, options.crop, found=False, draft=options.draft)
     seen = look(train.source)
     if not resolutions:
         if seen.size is None or seen.size[0] != seen.size[1]:
@@ -86,7 +89,8 @@ def _recipe(options: PrepareOptions, train: Labelled) -> Recipe:
             )
         resolutions = (seen.size[0],)
     channels = options.channels or seen.channels
-    return Recipe(resolutions, channels, options.crop, found=options.channels is None)
+    found = options.channels is None
+    return Recipe(resolutions, channels, options.crop, found, options.draft)
 
 
 def spec_of(
@@ -112,6 +116,8 @@ def _provenance(
     options: PrepareOptions, found: Mapping[PartName, Found], recipe: Recipe
 ) -> dict[str, Any]:
     said = {"crop": recipe.crop, "channels": recipe.channels, "strict": options.strict}
+    if recipe.draft:
+        said["draft"] = DRAFT
     sources = {name: part.images.source for name, part in found.items()}
     return {
         "cdm": __version__,
@@ -128,7 +134,7 @@ def _provenance(
             for name, source in sources.items()
         ],
         "conventions": {
-            "crop": CONVENTIONS[recipe.crop],
+            "crop": CONVENTIONS[recipe.crop] + (DRAFTED if recipe.draft else ""),
             "channels": CHANNELS[recipe.channels],
             "labels": found["train"].how,
         },

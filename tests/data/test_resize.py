@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cdm_cli.data.images import from_array
-from cdm_cli.data.resize import area, box_sums, centre_square, resize
+from cdm_cli.data.resize import Span, area, box_sums, centre_square, resize, resized
 from tests.drawings import pixels
 
 
@@ -114,3 +114,19 @@ def test_small_images_are_enlarged(crop, channels):
     found = resize(from_array(x), 8, crop)
     assert found.shape == (8, 8, channels)
     assert (found == 200).all()
+
+
+def test_spans_are_averaged_as_if_their_pixels_were_repeated():
+    """What a draft needs: pixels of 4, of which a stretch that cuts some is averaged."""
+    x = np.random.default_rng(3).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    large = x.repeat(4, axis=0).repeat(4, axis=1)
+    across, down = Span(5, 22, 4), Span(1, 22, 4)
+    assert np.array_equal(area(x, 5, across, down), exact_area(large[1:23, 5:27], 5))
+
+
+def test_all_resolutions_at_once_are_those_of_each_alone():
+    image = from_array(pixels(height=40, width=33))
+    for crop in ("biggan", "adm"):
+        together = resized(image, [8, 16, 33, 64], crop)
+        for resolution, found in zip([8, 16, 33, 64], together, strict=True):
+            assert np.array_equal(found, resize(image, resolution, crop))

@@ -186,6 +186,28 @@ def test_conversions_are_counted(workspace):
     }  # fmt: skip
 
 
+def test_drafts_are_asked_for_counted_and_part_of_the_identity(workspace):
+    jpegs = class_images(per_class=3, height=150, width=170, kind="JPEG")
+    source = write_folder(workspace / "images", damaged(jpegs, "bird/001.jpeg"))
+    made(source, out="full.h5")
+    result = made(source, draft=True)
+    assert result.conversions == {"decoded at 1/2": 8}
+    assert [row["first"] for row in result.skipped] == [["bird/001.jpeg"]]
+    for name in ("images/4", "images/8"):
+        difference = contents()[name].astype(int) - contents("full.h5")[name]
+        assert 0 < np.abs(difference).max() <= 8
+    with open_store("data.h5") as store:
+        assert store.provenance["identity"]["draft"] == 8
+        assert "--draft" in store.provenance["command"]
+        assert "1/2, 1/4 or 1/8" in store.provenance["conventions"]["crop"]
+    with open_store("full.h5") as store:
+        assert "draft" not in store.provenance["identity"]
+    with pytest.raises(WouldOverwriteError, match="draft"):
+        made(source, out="full.h5", draft=True)
+    with pytest.raises(UsageError, match="--draft with --crop adm"):
+        made(source, out="adm.h5", draft=True, crop="adm")
+
+
 def test_the_same_command_again_does_nothing_another_is_refused(workspace):
     source = write_zip(workspace / "a.zip", class_images(per_class=2))
     first = made(source)
