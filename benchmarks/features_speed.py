@@ -231,7 +231,7 @@ def machine(device: torch.device) -> str:
         f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
     )  # fmt: skip
     there = [name for name, (module, _) in PEERS.items() if importlib.util.find_spec(module)]
-    packages = ", ".join(f"{name} {version(name)}" for name in ("cdm-cli", *there))
+    packages = ", ".join(f"{name} {version(name)}" for name in there)
     return f"{where} of {os.cpu_count()} cores; torch {torch.__version__}; {packages}"
 
 

@@ -11,6 +11,7 @@ above 1e-4 is explained below the table.
 
 import argparse
 import importlib
+import inspect
 import os
 import platform
 import sys
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from inception_stand_in import Files, weights
 from PIL import Image
+from scipy import linalg
 from torch import Tensor, nn
 
 from cdm_cli.metrics.features import Features, InceptionExtractor, extract
@@ -96,6 +98,13 @@ def ours(mode: InceptionMode, files: Files, sets: Sets) -> tuple[Features, Featu
     judge = InceptionExtractor(mode, sets.device, weights=path, file=files.pinned(path))
     samples, real = (extract(judge, images.split(sets.batch_size)) for images in sets.images)
     return samples, real
+
+
+def accept_disp() -> None:
+    """Let peers call sqrtm(..., disp=False), which newer SciPy no longer has."""
+    if "disp" not in inspect.signature(linalg.sqrtm).parameters:
+        sqrtm = linalg.sqrtm
+        linalg.sqrtm = lambda A, disp=True: sqrtm(A) if disp else (sqrtm(A), 0.0)
 
 
 def gaussian(features: Tensor) -> Gaussian:
@@ -346,8 +355,8 @@ def machine(device: torch.device) -> str:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else (
         f"CPU {platform.machine()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
     )  # fmt: skip
-    packages = ", ".join(f"{name} {version(name)}" for name in ("cdm-cli", *PACKAGES))
-    return f"{where}; torch {torch.__version__}; {packages}"
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return f"{where}; torch {torch.__version__}, scipy {version('scipy')}; {packages}"
 
 
 def main() -> None:
@@ -360,6 +369,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="directory with both published files")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    accept_disp()
     for name in ("cleanfid", "torch_fidelity", "pytorch_fid", "torchmetrics"):
         try:
             importlib.import_module(name)

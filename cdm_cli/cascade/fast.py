@@ -4,6 +4,9 @@ Equivalence is checked, not assumed: the fast path equals the plain float32 path
 bfloat16 rounding (tests/cascade/test_fast.py, benchmarks/network_speed.py).
 """
 
+import os
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -26,6 +29,7 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
                 module.to(torch.bfloat16)
     _ordered(stage)
     if compiled:
+        keep_programs()
         stage.net.denoise = torch.compile(stage.net.denoise, dynamic=False)
     return stage
 
@@ -34,8 +38,29 @@ def for_training(stage: Stage, *, compiled: bool) -> Stage:
     """Prepare a stage for training steps, in place: float32 weights, bf16 by autocast."""
     _ordered(stage)
     if compiled:
-        stage.net.compile(dynamic=False)
+        compile_net(stage.net)
     return stage
+
+
+def compile_net(net: nn.Module) -> None:
+    """Make one program of the network for each shape it meets, at its first use."""
+    keep_programs()
+    net.compile(dynamic=False)
+
+
+def keep_programs() -> None:
+    """Let compiled programs outlast the process, in the user's cache directory.
+
+    torch's own default is the directory of temporary files, which a restart empties. A place
+    that the environment names already (TORCHINDUCTOR_CACHE_DIR) stays.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    place = Path(home) / "cdm" / "compiled"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return  # a home that cannot be written: torch's default does
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))
 
 
 def _ordered(stage: Stage) -> None:

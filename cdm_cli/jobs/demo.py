@@ -57,7 +57,8 @@ def run(options: DemoOptions, report: Report) -> DemoResult:
         )
         report.say(f"demo: drew {count} images into {directory / name}.zip")
     for line in TRANSCRIPT.format(seed=options.seed).strip().splitlines():
-        report.say(f"\n$ cdm {line}")
+        report.say("")
+        report.say(f"$ cdm {line}")
         _run(shlex.split(line), directory, quiet=options.quiet)
     return DemoResult(
         directory=directory,

@@ -11,7 +11,7 @@ import torch
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.checkpoint import write_stage_file
-from cdm_cli.cascade.fast import for_training
+from cdm_cli.cascade.fast import compile_net, for_training
 from cdm_cli.config import ClassifierConfig, Plan, StageFile
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.jobs import distributed
@@ -188,4 +188,4 @@ def _compile(
     if isinstance(objective, StageObjective):
         for_training(objective.stage, compiled=compiled)
     elif compiled:
-        objective.net.compile(dynamic=False)
+        compile_net(objective.net)

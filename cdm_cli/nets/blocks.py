@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdm_cli.nets.normalise import group_norm
+from cdm_cli.nets.normalise import group_norm, is_fused
 
 Resample = Literal["up", "down"]
 
@@ -23,7 +23,7 @@ def zeroed(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation, SiLU-free, whose gain and offset an embedding may modulate.
+    """Group normalisation whose gain and offset an embedding may modulate.
 
     AdaGN: GroupNorm(x) (1 + scale) + shift (Dhariwal & Nichol 2021, Eq. 3), with the affine
     map and the modulation combined into one multiply-add.
@@ -42,16 +42,19 @@ class GroupNorm(nn.Module):
         shift: Tensor | None = None,
         *,
         added: Tensor | None = None,
+        other: Tensor | None = None,
+        silu: bool = False,
     ) -> Tensor:
-        """Return the norm of x + added, [B, C, H, W] in the precision of x.
+        """Return the norm of x + added, [B, C, H, W] in the precision of x, and SiLU of it.
 
-        scale and shift are [B, C]; added, a constant over the pixels, is [C] or [B, C].
+        scale and shift are [B, C]; added, a constant over the pixels, is [C] or [B, C]; other
+        holds the last channels where x holds the first ones alone.
         """
         gain, offset = self.weight, self.bias
         if scale is not None and shift is not None:
             factor = 1 + scale.float()
             gain, offset = gain * factor, offset * factor + shift.float()
-        return group_norm(x, self.groups, gain, offset, added)
+        return group_norm(x, self.groups, gain, offset, added=added, other=other, silu=silu)
 
 
 class Upsample(nn.Module):
@@ -122,19 +125,36 @@ class ResBlock(nn.Module):
             nn.Identity() if channels_in == channels else nn.Conv2d(channels_in, channels, 1)
         )
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """Return [B, channels, H', W'] for x [B, channels_in, H, W] and emb [B, E]."""
-        h = resampled(F.silu(self.norm_1(x)), self.resample)
+    def forward(self, x: Tensor, emb: Tensor, other: Tensor | None = None) -> Tensor:
+        """Return [B, channels, H', W'] for x [B, channels_in, H, W] and emb [B, E].
+
+        other: the last of the channels_in channels, where x holds the first ones alone.
+        """
+        if other is not None and not is_fused(x):
+            x, other = torch.cat([x, other], dim=1), None
+        h = resampled(self.norm_1(x, other=other, silu=True), self.resample)
         h = F.conv2d(h, self.conv_1.weight, None, padding=1)  # its bias is added by norm_2
         emb = self.modulation(emb.to(self.modulation.weight.dtype))
         if self.scale_shift:
             scale, shift = emb.chunk(2, dim=1)
-            h = self.norm_2(h, scale, shift, added=self.conv_1.bias)
+            h = self.norm_2(h, scale, shift, added=self.conv_1.bias, silu=True)
         else:
-            h = self.norm_2(h + emb.to(h.dtype)[:, :, None, None], added=self.conv_1.bias)
-        h = self.conv_2(F.dropout(F.silu(h), self.dropout, self.training))
-        h = self.skip(resampled(x, self.resample)) + h
+            h = h + emb.to(h.dtype)[:, :, None, None]
+            h = self.norm_2(h, added=self.conv_1.bias, silu=True)
+        h = self.conv_2(F.dropout(h, self.dropout, self.training))
+        h = self._shortcut(x, other) + h
         return h if self.factor is None else h * self.factor
+
+    def _shortcut(self, x: Tensor, other: Tensor | None) -> Tensor:
+        """Return what the block adds to; the concatenation of x and other is not written."""
+        if other is None:
+            return self.skip(resampled(x, self.resample))
+        if isinstance(self.skip, nn.Identity):
+            return resampled(torch.cat([x, other], dim=1), self.resample)
+        of_x, of_other = self.skip.weight.flatten(1).split([x.shape[1], other.shape[1]], dim=1)
+        h = F.linear(x.permute(0, 2, 3, 1), of_x, self.skip.bias)
+        h = h + F.linear(other.permute(0, 2, 3, 1), of_other)
+        return resampled(h.permute(0, 3, 1, 2), self.resample)
 
 
 class Attention(nn.Module):

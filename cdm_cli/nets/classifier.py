@@ -24,10 +24,10 @@ class PreActivationBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, channels, H / stride, W / stride]."""
-        h = F.silu(self.norm_1(x))
+        h = self.norm_1(x, silu=True)
         if self.skip is not None:
             x = self.skip(h if self.stride == 1 else F.avg_pool2d(h, self.stride, ceil_mode=True))
-        return x + self.conv_2(F.silu(self.norm_2(self.conv_1(h))))
+        return x + self.conv_2(self.norm_2(self.conv_1(h), silu=True))
 
 
 class Classifier(nn.Module):
@@ -57,5 +57,5 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, D] and logits [B, K]."""
         h = self.blocks(self.conv_in(x.to(self.conv_in.weight.dtype)))
-        features = F.silu(self.norm_out(h)).mean(dim=(2, 3))
+        features = self.norm_out(h, silu=True).mean(dim=(2, 3))
         return features, self.head(features)

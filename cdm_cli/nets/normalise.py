@@ -1,4 +1,4 @@
-"""Group normalisation as a multiply-add that the compiler fuses with its neighbours.
+"""Group normalisation with what surrounds it, in the form that each device runs best.
 
 Shapes: x is [B, C, H, W]; gain, offset and added are [C] or [B, C]. Statistics and
 coefficients are float32 (or better) whatever x is.
@@ -8,24 +8,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cdm_cli.nets.fused_norm import EPSILON, MOST_PIXELS, normalised
 from cdm_cli.nets.moments import HALF, channel_moments
-
-EPSILON = 1e-5
 
 
 def group_norm(
-    x: Tensor, groups: int, gain: Tensor, offset: Tensor, added: Tensor | None = None
+    x: Tensor,
+    groups: int,
+    gain: Tensor,
+    offset: Tensor,
+    *,
+    added: Tensor | None = None,
+    other: Tensor | None = None,
+    silu: bool = False,
 ) -> Tensor:
     """Normalise each group of channels of x + added, then multiply by gain and add offset.
 
-    On CPU by PyTorch's kernel, which is the fast one there. On CUDA that kernel leaves the
-    channels-last order, so statistics and multiply-add are written out.
+    other: [B, C', H, W], concatenated with x before all else, where `is_fused`. On CPU by
+    PyTorch's kernel, which is the fast one there. On CUDA that kernel leaves the channels-last
+    order: half precision has a kernel of our own, else statistics and multiply-add are
+    written out.
     """
+    if is_fused(x):
+        return normalised(x, groups, gain, offset, added=added, other=other, silu=silu)
+    if other is not None:
+        x = torch.cat([x, other], dim=1)
     if x.device.type == "cpu":
-        return group_norm_on_cpu(x, groups, gain, offset, added)
-    if x.dtype in HALF:
-        return group_norm_by_moments(x, groups, gain, offset, added)
-    return group_norm_in_two_passes(x, groups, gain, offset, added)
+        x = group_norm_on_cpu(x, groups, gain, offset, added)
+    elif x.dtype in HALF:
+        x = group_norm_by_moments(x, groups, gain, offset, added)
+    else:
+        x = group_norm_in_two_passes(x, groups, gain, offset, added)
+    return F.silu(x) if silu else x
+
+
+def is_fused(x: Tensor) -> bool:
+    """Return whether one kernel normalises x with all that surrounds it."""
+    return x.is_cuda and x.dtype in HALF and x.shape[2] * x.shape[3] <= MOST_PIXELS
 
 
 def group_norm_on_cpu(
@@ -53,7 +72,7 @@ def group_norm_in_two_passes(
 def group_norm_by_moments(
     x: Tensor, groups: int, gain: Tensor, offset: Tensor, added: Tensor | None = None
 ) -> Tensor:
-    """`group_norm` for half precision on CUDA: x is read once for its sums, once for the rest.
+    """`group_norm` for large images in half precision: read once for the sums, once for the rest.
 
     `added` (the bias of the convolution that made x) joins the coefficients, so that x is
     never rewritten for it. float32 sums of squares are exact enough for half-precision x.

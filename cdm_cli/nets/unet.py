@@ -40,10 +40,10 @@ class Cell(nn.Module):
         elif plan.resize:
             self.resize = (Upsample if plan.resize == "up" else Downsample)(plan.channels)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """Return [B, C', H', W']."""
+    def forward(self, x: Tensor, emb: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Return [B, C', H', W']; skip is what the way down left for a cell of the way up."""
         if self.block is not None:
-            x = self.block(x, emb)
+            x = self.block(x, emb, skip)
         if self.attention is not None:
             x = self.attention(x)
         return x if self.resize is None else self.resize(x, emb)
@@ -166,10 +166,10 @@ class UNet(nn.Module):
             skips.append(h)
         h = self._run(self.middle, h, emb)
         for cell in self.up:
-            h = self._run(cell, torch.cat([h, skips.pop()], dim=1), emb)
-        return self.conv_out(F.silu(self.norm_out(h.to(self.conv_out.weight.dtype))))
+            h = self._run(cell, h, emb, skips.pop())
+        return self.conv_out(self.norm_out(h.to(self.conv_out.weight.dtype), silu=True))
 
-    def _run(self, module: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
+    def _run(self, module: nn.Module, *inputs: Tensor) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(module, h, emb, use_reentrant=False)  # pyright: ignore[reportReturnType]
-        return module(h, emb)
+            return checkpoint(module, *inputs, use_reentrant=False)  # pyright: ignore[reportReturnType]
+        return module(*inputs)

@@ -1,8 +1,11 @@
 """Mirrors cdm_cli/cascade/fast.py: the fast form computes the same function."""
 
+import os
+
+import pytest
 import torch
 
-from cdm_cli.cascade.fast import for_sampling, for_training
+from cdm_cli.cascade.fast import for_sampling, for_training, keep_programs
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.presets import preset
 
@@ -50,3 +53,22 @@ def test_embeddings_and_norms_keep_float32():
 def test_training_keeps_float32_weights():
     net = for_training(stage("bf16"), compiled=False).net
     assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("named", [None, "elsewhere"])
+def test_compiled_programs_are_kept_for_the_user_unless_told_where(named, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    if named:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", named)
+    keep_programs()
+    wanted = named or str(tmp_path / "cdm" / "compiled")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == wanted
+
+
+def test_a_home_that_cannot_be_written_keeps_the_default(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    keep_programs()
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ

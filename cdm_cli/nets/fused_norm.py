@@ -1,0 +1,198 @@
+"""Group normalisation, modulation, SiLU and concatenation as one operator, forward and backward.
+
+For half precision on CUDA, where a network spends half of its time on such traffic
+(docs/performance.md): each activation is read once and written once, and the concatenation of
+a skip is never written. Elsewhere `cdm_cli.nets.normalise` has the same function in plain terms.
+
+Shapes: x is [B, P, C_x] and other [B, P, C_other], P pixels; C = C_x + C_other, where C_other
+may be 0. gain and offset are float32 [B, C] or [1, C], added is [B, C], [1, C] or [0, C]
+(nothing is added). The result has the dtype of x.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPSILON = 1e-5
+MOST_PIXELS = 64 * 64  # of an image whose second reading still comes from the cache
+FORWARD_TILE, BACKWARD_TILE = 16384, 16384  # numbers that a program holds in registers
+FAST = True  # False where Triton interprets
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+class Launch(NamedTuple):
+    """How an image is divided among programs; it depends on the shape of an image alone."""
+
+    each: int  # channels of a group
+    pad: int  # the same, up to a power of two
+    groups: int  # of a program
+    block_p: int  # pixels of a tile
+    resident: bool
+    warps: int
+
+
+def launch(P: int, C: int, groups: int, tile: int) -> Launch:
+    """Return tiles of whole 32-byte sectors where groups allow, no larger than `tile`."""
+    each = C // groups
+    pad = _power_of_two(each)
+    some = math.gcd(groups, max(1, 16 // each)) if pad == each else 1
+    width = some * pad
+    block_p = min(_power_of_two(P), max(16, tile // width))
+    warps = max(1, min(8, width * block_p // 1024))  # 32 numbers a thread, in large tiles 64
+    return Launch(each, pad, some, block_p, block_p >= P, 2 ** (warps.bit_length() - 1))
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+def in_torch(
+    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor, groups: int, silu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the kernel does: (y, mean, rstd), the statistics float32 [B, C]."""
+    u = torch.cat([x, other], dim=2).float()
+    if len(added):
+        u = u + added.float()[:, None]
+    each = u.shape[2] // groups
+    grouped = u.unflatten(2, (groups, each))
+    variance, mean = torch.var_mean(grouped, dim=(1, 3), correction=0)
+    mean, rstd = (m.repeat_interleave(each, 1) for m in (mean, (variance + EPSILON).rsqrt()))
+    v = (u - mean[:, None]) * (rstd * gain)[:, None] + offset[:, None]
+    return (F.silu(v) if silu else v).to(x.dtype), mean, rstd
+
+
+def launch_forward(
+    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor, groups: int, silu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`in_torch` by the kernel."""
+    from cdm_cli.nets.norm_kernel import forward_kernel
+
+    B, P, C_x = x.shape
+    C = C_x + other.shape[2]
+    plan = launch(P, C, groups, FORWARD_TILE)
+    y = torch.empty(B, P, C, device=x.device, dtype=x.dtype)
+    mean, rstd = (torch.empty(B, C, device=x.device, dtype=torch.float32) for _ in range(2))
+    torch.library.wrap_triton(forward_kernel)[_grid(B, C, plan)](
+        x, other, gain, offset, added, y, mean, rstd,
+        P, C_x, C - C_x, _step(gain), _step(added),
+        **_constants(plan, C > C_x, len(added) > 0, silu), EPSILON=EPSILON,
+    )  # fmt: skip
+    return y, mean, rstd
+
+
+def launch_backward(
+    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
+    mean: Tensor, rstd: Tensor, dy: Tensor, groups: int, silu: bool,
+) -> Gradients:  # fmt: skip
+    """Return the gradients of x and other, and of gain, offset and added for each image."""
+    from cdm_cli.nets.norm_kernel import backward_kernel
+
+    B, P, C_x = x.shape
+    C = C_x + other.shape[2]
+    plan = launch(P, C, groups, BACKWARD_TILE)
+    dx, dother = torch.empty_like(x), torch.empty_like(other)
+    dgain, doffset, dadded = (torch.empty_like(mean) for _ in range(3))
+    torch.library.wrap_triton(backward_kernel)[_grid(B, C, plan)](
+        x, other, gain, offset, added, mean, rstd, dy, dx, dother, dgain, doffset, dadded,
+        P, C_x, C - C_x, _step(gain), _step(added),
+        **_constants(plan, C > C_x, len(added) > 0, silu),
+    )  # fmt: skip
+    return dx, dother, dgain, doffset, dadded
+
+
+def _grid(B: int, C: int, plan: Launch) -> tuple[int]:
+    return (B * (C // (plan.groups * plan.each)),)
+
+
+def _step(coefficients: Tensor) -> int:
+    return coefficients.shape[1] if len(coefficients) > 1 else 0
+
+
+def _constants(plan: Launch, joined: bool, added: bool, silu: bool) -> dict[str, Any]:
+    return {
+        "EACH": plan.each, "PAD": plan.pad, "GROUPS": plan.groups, "BLOCK_P": plan.block_p,
+        "RESIDENT": plan.resident, "JOINED": joined, "ADDED": added, "SILU": silu,
+        "FAST": FAST, "num_warps": plan.warps,
+    }  # fmt: skip
+
+
+def gradients_in_torch(
+    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
+    mean: Tensor, rstd: Tensor, dy: Tensor, groups: int, silu: bool,
+) -> Gradients:  # fmt: skip
+    """Return what `launch_backward` does, from the formulas."""
+    shift = (added.float() if len(added) else 0) - mean
+    n = (torch.cat([x, other], dim=2).float() + shift[:, None]) * rstd[:, None]
+    v, dv = n * gain[:, None] + offset[:, None], dy.float()
+    if silu:
+        sigmoid = v.sigmoid()
+        dv = dv * sigmoid * (1 + v * (1 - sigmoid))
+    doffset, dgain = dv.sum(1), (dv * n).sum(1)
+    mean_dn, mean_dn_n = (
+        (gain * d).unflatten(1, (groups, -1)).mean(2).repeat_interleave(gain.shape[1] // groups, 1)
+        / x.shape[1]
+        for d in (doffset, dgain)
+    )
+    du = (dv * gain[:, None] - mean_dn[:, None] - n * mean_dn_n[:, None]) * rstd[:, None]
+    dx, dother = du.to(x.dtype).split([x.shape[2], other.shape[2]], dim=2)
+    return dx.clone(), dother.clone(), dgain, doffset, du.sum(1)
+
+
+_forward: Any = torch.library.triton_op("cdm::normalised", launch_forward, mutates_args=())
+_backward: Any = torch.library.triton_op("cdm::normalised_grad", launch_backward, mutates_args=())
+_forward.register_kernel("cpu")(in_torch)
+_backward.register_kernel("cpu")(gradients_in_torch)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, ctx.groups, ctx.silu = inputs
+    ctx.save_for_backward(*tensors, *output[1:])
+
+
+def _differentiate(ctx: Any, dy: Tensor, _mean: Tensor, _rstd: Tensor) -> tuple[Any, ...]:
+    x, other, gain, offset, added, mean, rstd = ctx.saved_tensors
+    dx, dother, *each = _backward(
+        x, other, gain, offset, added, mean, rstd, dy.contiguous(), ctx.groups, ctx.silu
+    )
+    coefficients = (
+        d if len(c) > 1 else d.sum(0, keepdim=True)[: len(c)]
+        for d, c in zip(each, (gain, offset, added), strict=True)
+    )
+    dgain, doffset, dadded = coefficients
+    return dx, dother, dgain, doffset, dadded.to(added.dtype), None, None
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
+
+
+def normalised(
+    x: Tensor,
+    groups: int,
+    gain: Tensor,
+    offset: Tensor,
+    *,
+    added: Tensor | None = None,
+    other: Tensor | None = None,
+    silu: bool = False,
+) -> Tensor:
+    """Normalise the channels of x [B, C_x, H, W] and other [B, C_other, H, W] as one tensor.
+
+    gain, offset and added are [C] or [B, C]; the result is [B, C, H, W] in channels-last order.
+    """
+    H, W = x.shape[2:]
+    x = _tokens(x)
+    other = x[:, :, :0] if other is None else _tokens(other)
+    gain, offset = (c.float() if c.dim() == 2 else c.float()[None] for c in (gain, offset))
+    if added is None:
+        added = gain[:0]
+    elif added.dim() == 1:
+        added = added[None]
+    y, _, _ = _forward(x, other, gain, offset, added, groups, silu)
+    return y.unflatten(1, (H, W)).permute(0, 3, 1, 2)
+
+
+def _tokens(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).flatten(1, 2).contiguous()

@@ -1,0 +1,162 @@
+"""Mirrors cdm_cli/nets/fused_norm.py and norm_kernel.py: the operator, and both kernels."""
+
+import os
+import subprocess
+import sys
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cdm_cli.config import ModelConfig
+from cdm_cli.nets import blocks, fused_norm, normalise
+from cdm_cli.nets.unet import UNet
+
+CASES = list(product((1, 2), (0, 1, 2), (False, True)))  # rows of gain, rows of added, SiLU
+
+
+def drawn(B, P, C_x, C_other, rows, added, generator):
+    """The operator's tensors, in its order; rows and added are 0, 1, or 2 for one an image."""
+    C = C_x + C_other
+    rows, added = (B if n == 2 else n for n in (rows, added))
+    shapes = [(B, P, C_x), (B, P, C_other), (rows, C), (rows, C), (added, C)]
+    return [1 + torch.randn(shape, generator=generator) for shape in shapes]
+
+
+@pytest.mark.parametrize(("rows", "added", "silu"), CASES)
+def test_the_operator_and_its_gradient(rows, added, silu, generator):
+    """Beside PyTorch's group norm in float64, which knows nothing of our formulas."""
+    inputs = drawn(2, 12, 10, 6, rows, added, generator)
+    tensors = [tensor.requires_grad_() for tensor in inputs if tensor.numel()]
+    x, other, gain, offset, constant = inputs
+    u = torch.cat([x, other], 2).double()
+    u = u + constant.double()[:, None] if added else u
+    normed = F.group_norm(u.transpose(1, 2), 4, eps=fused_norm.EPSILON).transpose(1, 2)
+    wanted = normed * gain.double()[:, None] + offset.double()[:, None]
+    wanted = F.silu(wanted) if silu else wanted
+    y, _, _ = fused_norm._forward(*inputs, 4, silu)
+    torch.testing.assert_close(y.double(), wanted, atol=1e-5, rtol=1e-5)
+    dy = torch.randn(y.shape, generator=generator)
+    ours = torch.autograd.grad(y, tensors, dy)
+    theirs = torch.autograd.grad(wanted, tensors, dy.double())
+    for mine, exact in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, exact, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [16, 40])
+def test_a_whole_network_is_the_same(channels, monkeypatch, generator):
+    config = ModelConfig(
+        resolution=8, base_channels=channels, channel_mult=(1, 2), num_res_blocks=1, num_classes=3
+    )
+    torch.manual_seed(0)
+    net = UNet(config, out_channels=6, conditioned=False, embeds_s=False)
+    for parameter in net.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    x, t = torch.randn(2, 3, 8, 8, generator=generator), torch.tensor([3.0, 70.0])
+
+    def outcome():
+        net.zero_grad()
+        y = net(x, t, y=torch.tensor([0, 2]))
+        y.square().sum().backward()
+        return [y.detach(), *(p.grad.clone() for p in net.parameters())]
+
+    plain = outcome()
+    for module in (blocks, normalise):
+        monkeypatch.setattr(module, "is_fused", lambda x: True)
+    fused = outcome()
+    assert not all(torch.equal(a, b) for a, b in zip(plain, fused, strict=True)), "another path"
+    largest = max(float(a.abs().max()) for a in plain)
+    for a, b in zip(plain, fused, strict=True):
+        torch.testing.assert_close(b, a, atol=1e-5 * largest, rtol=1e-3)
+
+
+@pytest.mark.parametrize("P", [16, 256, 1024, 4096])
+@pytest.mark.parametrize("C", [32, 256, 768, 1280, 1792])
+def test_programs_cover_every_channel_and_no_batch_decides(P, C):
+    plan = fused_norm.launch(P, C, 32, fused_norm.FORWARD_TILE)
+    assert C % (plan.groups * plan.each) == 0
+    assert plan.pad >= plan.each
+    assert plan.groups * plan.pad * plan.block_p <= fused_norm.FORWARD_TILE
+    assert plan.resident == (plan.block_p >= P)
+    assert plan.pad == plan.each or plan.groups == 1, "the kernel finds channels by adding"
+
+
+INTERPRETED = """
+import torch
+from itertools import product
+from cdm_cli.nets import fused_norm as f
+
+torch.library.wrap_triton = lambda kernel: kernel
+f.FAST = False
+generator = torch.Generator().manual_seed(0)
+for tile, (B, P, C_x, C_other, groups), (rows, added, silu) in product(
+    (16384, 256), [(2, 30, 24, 16, 5), (2, 20, 24, 0, 8), (1, 40, 48, 0, 2)],
+    [(1, 0, True), (2, 1, False), (2, 2, True)],
+):
+    f.FORWARD_TILE = f.BACKWARD_TILE = tile
+    C = C_x + C_other
+    x, other = (1 + torch.randn(B, P, c, generator=generator) for c in (C_x, C_other))
+    gain, offset = torch.randn(2, min(rows, B), C, generator=generator)
+    constant = torch.randn(min(added, B), C, generator=generator)
+    dy = torch.randn(B, P, C, generator=generator)
+    inputs = (x, other, gain, offset, constant)
+    y, mean, rstd = f.in_torch(*inputs, groups, silu)
+    for ours, plain in zip(f.launch_forward(*inputs, groups, silu), (y, mean, rstd)):
+        torch.testing.assert_close(ours, plain, atol=3e-5, rtol=1e-4)
+    inputs = (*inputs, mean, rstd, dy, groups, silu)
+    for ours, plain in zip(f.launch_backward(*inputs), f.gradients_in_torch(*inputs)):
+        torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
+print("the same")
+"""
+
+
+def test_both_kernels_as_triton_interprets_them():
+    pytest.importorskip("triton")
+    answer = subprocess.run(
+        [sys.executable, "-c", INTERPRETED],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.stdout.strip() == "the same", answer.stderr
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on CUDA")
+@pytest.mark.parametrize("shape", [(3, 1024, 256, 0), (2, 256, 512, 512), (2, 64, 1024, 768),
+                                   (2, 4096, 256, 256), (5, 49, 48, 0)])  # fmt: skip
+@pytest.mark.parametrize(("rows", "added", "silu"), CASES)
+def test_both_kernels_on_cuda(shape, rows, added, silu, generator):
+    """bfloat16 in and out; the formulas run in float32 on the same bfloat16 numbers."""
+    groups = 16
+    inputs = [c.cuda() for c in drawn(*shape, rows, added, generator)]
+    inputs[:2] = (x.bfloat16() for x in inputs[:2])
+    plain = [x.float() for x in inputs[:2]] + inputs[2:]
+    y, mean, rstd = fused_norm.in_torch(*plain, groups, silu)
+    ours = fused_norm._forward(*inputs, groups, silu)
+    for one, exact in zip(ours, (y, mean, rstd), strict=True):
+        torch.testing.assert_close(one.float(), exact, atol=1e-2, rtol=1e-2)
+    dy = torch.randn(y.shape, generator=generator).cuda().bfloat16()
+    wanted = fused_norm.gradients_in_torch(*plain, mean, rstd, dy.float(), groups, silu)
+    for one, exact in zip(
+        fused_norm._backward(*inputs, mean, rstd, dy, groups, silu), wanted, strict=True
+    ):
+        spread = max(1.0, float(exact.abs().max()) if exact.numel() else 1.0)
+        torch.testing.assert_close(one.float(), exact, atol=1e-2 * spread, rtol=1e-2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compiled programs run on CUDA")
+def test_a_compiled_network_calls_the_same_kernels(generator):
+    """An argument that the compiler takes for float64 would make all arithmetic float64."""
+    x = torch.randn(2, 64, 16, 16, generator=generator).cuda().bfloat16().requires_grad_()
+    gain, offset = torch.randn(2, 2, 64, generator=generator).cuda()
+
+    def normed(x):
+        return fused_norm.normalised(x, 8, gain, offset, silu=True)
+
+    plain, compiled = normed(x), torch.compile(normed, dynamic=False)(x)
+    torch.testing.assert_close(compiled, plain, rtol=0, atol=0)
+    (wanted,) = torch.autograd.grad(plain.float().square().sum(), x)
+    (found,) = torch.autograd.grad(compiled.float().square().sum(), x)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
