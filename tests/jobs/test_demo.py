@@ -93,7 +93,8 @@ def test_the_demo_runs_each_line_in_its_directory(tmp_path, monkeypatch):
     lines = demo.TRANSCRIPT.format(seed=3).strip().splitlines()
     assert [shlex.join(words) for words, _ in ran] == lines
     assert {place for _, place in ran} == {directory}
-    assert [line for line in said if "$" in line] == [f"\n$ cdm {line}" for line in lines]
+    assert [line for line in said if "$" in line] == [f"$ cdm {line}" for line in lines]
+    assert not any("\n" in line for line in said), "a report shows it as a backslash and an n"
     assert (directory / "train.zip").is_file()
     assert result.sweep_plot == directory / "sweep" / "sweep.png"
 
