@@ -110,7 +110,8 @@ class Trainer:
         Where a device runs out of memory, all ranks halve the micro-batch and start the step
         again. Raises MemoryFloorError where one image does not fit.
         """
-        self.objective.net.train()
+        if not self.objective.net.training:
+            self.objective.net.train()
         while True:
             loss, fits = self._try(step, batch)
             if self.world.agree(fits):

@@ -15,6 +15,7 @@ class Ema:
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.net, self.decay, self.num_updates = net, decay, 0
+        self._parameters = list(net.parameters())
         self._shadow = {
             name: parameter.detach().float().clone() for name, parameter in net.named_parameters()
         }
@@ -29,7 +30,7 @@ class Ema:
         """Move the shadow towards the network, in one fused call per device."""
         weight = 1 - self.current_decay()
         shadow = list(self._shadow.values())
-        parameters = [parameter.detach().float() for parameter in self.net.parameters()]
+        parameters = [parameter.float() for parameter in self._parameters]
         torch._foreach_lerp_(shadow, parameters, weight)  # pyright: ignore
         self.num_updates += 1
 
