@@ -10,7 +10,8 @@ measured in the same run and is the limit that both are compared with.
 import argparse
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from cdm_cli.cascade.fast import for_sampling, for_training
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig
+from cdm_cli.jobs.device import make_deterministic, reproducible_gradients
 from cdm_cli.nets.counting import flops_per_image
 from cdm_cli.presets import preset
 
@@ -97,6 +99,19 @@ def ours(config: StageConfig) -> Stage:
     return Stage(config, (), net.eval())
 
 
+@contextmanager
+def as_cdm_runs() -> Generator[None]:
+    """Choose kernels as every command does, and give the peer its own choice back."""
+    cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    before = cudnn.deterministic
+    make_deterministic(torch.device("cuda"))
+    try:
+        yield
+    finally:
+        cudnn.deterministic = before
+        torch.set_float32_matmul_precision(precision)
+
+
 def sampling_call(config: StageConfig, batch: int, *, compiled: bool) -> Callable[[], Tensor]:
     """One network evaluation exactly as `cdm sample` runs it."""
     stage = for_sampling(ours(config), compiled=compiled)
@@ -105,7 +120,7 @@ def sampling_call(config: StageConfig, batch: int, *, compiled: bool) -> Callabl
     t = torch.full((batch,), 500, device="cuda")
 
     def call() -> Tensor:
-        with torch.inference_mode():
+        with as_cdm_runs(), torch.inference_mode():
             return eps_theta(x_t, t)
 
     return call
@@ -120,8 +135,9 @@ def training_call(config: StageConfig, batch: int, *, compiled: bool) -> Callabl
     generator = torch.Generator("cuda").manual_seed(0)
 
     def call() -> None:
-        loss = stage.loss(images, generator, flip=True).mean()
-        loss.backward()
+        with as_cdm_runs(), reproducible_gradients(torch.device("cuda")):
+            loss = stage.loss(images, generator, flip=True).mean()
+            loss.backward()
         adam.step()
         adam.zero_grad(set_to_none=True)
 
