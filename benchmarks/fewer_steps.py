@@ -23,14 +23,8 @@ from typing import Any
 import torch
 
 from cdm_cli.jobs import evaluate, sample, upsample
-from cdm_cli.options import (
-    Compute,
-    EvalOptions,
-    FeatureOptions,
-    SampleOptions,
-    Sampling,
-    UpsampleOptions,
-)
+from cdm_cli.options import Compute, FeatureOptions, SampleOptions, Sampling, UpsampleOptions
+from cdm_cli.options_eval import EvalOptions
 
 POINTS = (
     "ancestral:1000,ancestral:500,ancestral:250,ancestral:100,ancestral:50,ancestral:25,ddim:250,"

@@ -1,31 +1,25 @@
-"""What each command was asked to do: one frozen model per job, and how a job reports back."""
+"""What commands were asked to do: one frozen model per job, and how a job reports back."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Protocol
 
 from pydantic import Field
 
 from cdm_cli.config import Settings
 from cdm_cli.names import (
-    CAS,
-    CURVE,
     DATA,
     DEMO,
-    GRID,
     LOWRES,
     RUNS,
     SAMPLES,
     SCHEDULE,
     SWEEP,
     Augment,
-    CasNet,
     Crop,
     Device,
-    ExportFormat,
     InceptionMode,
-    Origin,
     Precision,
     Sampler,
     Variance,
@@ -141,19 +135,6 @@ class FeatureOptions(Settings):
     compute: Compute = Compute()
 
 
-class EvalOptions(Settings):
-    """`cdm eval`. metrics: fid, is, kid, prdc, nn, cas, all."""
-
-    metrics: tuple[str, ...]
-    store: Path = Path(SAMPLES)
-    split: str | None = None
-    resolution: int | None = Field(default=None, ge=1)
-    num: int | None = Field(default=None, ge=2)
-    judge: FeatureOptions = FeatureOptions()
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    out: Path | None = None
-
-
 class SweepOptions(Settings):
     """`cdm sweep-s`. augments empty: every kind that the store can give."""
 
@@ -188,141 +169,3 @@ class DemoOptions(Settings):
     directory: Path = Path(DEMO)
     seed: int = Field(default=0, ge=0, lt=2**63)
     quiet: bool = False
-
-
-class ImportCheckpointOptions(Settings):
-    """`cdm import`: a checkpoint of openai/guided-diffusion or openai/improved-diffusion.
-
-    flags: what their scripts were given, pasted. classes: a store, or a text file with one
-    name per line; by default the classes are called "0", "1", ….
-    """
-
-    checkpoint: Path
-    out: Path
-    flags: tuple[str, ...] = ()
-    origin: Origin | None = None
-    from_pickle: bool = False
-    classes: Path | None = None
-
-
-class ImportOptions(Settings):
-    """`cdm import`: a checkpoint becomes a stage, images become a store (out ends in .h5).
-
-    flags, origin and from_pickle belong to checkpoints, labels to images.
-    """
-
-    src: Path
-    out: Path
-    flags: tuple[str, ...] = ()
-    origin: Origin | None = None
-    from_pickle: bool = False
-    classes: Path | None = None
-    labels: Path | None = None
-
-
-class ImportStoreOptions(Settings):
-    """Images into a store of samples. classes: their names, for labels that are numbers."""
-
-    src: Path
-    out: Path
-    labels: Path | None = None
-    classes: Path | None = None
-
-
-class ExportOptions(Settings):
-    """`cdm export`. format None: npz where out ends in .npz, else png."""
-
-    store: Path = Path(SAMPLES)
-    out: Path
-    format: ExportFormat | None = None
-    split: str | None = None
-    resolution: int | None = Field(default=None, ge=1)
-    num: int | None = Field(default=None, ge=1)
-
-
-class MergeOptions(Settings):
-    """`cdm merge`: stores that were made with --part."""
-
-    parts: tuple[Path, ...] = Field(min_length=1)
-    out: Path
-
-
-class VerifyOptions(Settings):
-    """`cdm verify`. replay: how many samples to make again, with `model` and `lowres`."""
-
-    path: Path
-    replay: int | None = Field(default=None, ge=1)
-    model: str | None = None
-    lowres: Path | None = None
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    device: Device = "auto"
-
-
-class InspectOptions(Settings):
-    """`cdm inspect`: a store, a stage directory or a checkpoint."""
-
-    path: Path
-
-
-class GridOptions(Settings):
-    """`cdm grid`. num images in all, or per_class of each, `columns` in a row."""
-
-    store: Path = Path(SAMPLES)
-    out: Path = Path(GRID)
-    split: str | None = None
-    resolution: int | None = Field(default=None, ge=1)
-    num: int | None = Field(default=None, ge=1)
-    per_class: int | None = Field(default=None, ge=1)
-    columns: int | None = Field(default=None, ge=1)
-    scale: int | None = Field(default=None, ge=1, le=64)
-
-
-class CurveOptions(Settings):
-    """`cdm eval checkpoints`. weights: "all" checkpoints, or names of some, "ema" and "best"."""
-
-    stage: str = "base"
-    weights: tuple[str, ...] = Field(default=("all",), min_length=1)
-    s: int | None = Field(default=None, ge=0)
-    num: int = Field(default=10_000, ge=2)
-    out: Path = Path(CURVE)
-    sampling: Sampling = Sampling()
-    judge: FeatureOptions = FeatureOptions()
-
-
-class CasOptions(Settings):
-    """`cdm eval cas`. steps: instead of epochs, of the samples. lr None: 0.1 for 256 images.
-
-    batch_size: the images of a step, of all processes together.
-    """
-
-    store: Path = Path(SAMPLES)
-    ref: Path = Path(DATA)
-    split: str | None = None
-    resolution: int | None = Field(default=None, ge=1)
-    num: int | None = Field(default=None, ge=2)
-    net: CasNet = "resnet50"
-    epochs: float = Field(default=90, gt=0)
-    steps: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=256, ge=2)
-    lr: float | None = Field(default=None, gt=0)
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    out: Path = Path(CAS)
-    compute: Compute = Compute()
-
-
-class ElboOptions(Settings):
-    """`cdm eval elbo`. stages: one, or a cascade from its base up (Eq. 3).
-
-    s: one for each super-resolution stage, in order. terms: how many t estimate the sum over
-    t of each image, 0 for all. sampling.steps None: all T, as the stage was trained.
-    """
-
-    stages: tuple[str, ...] = Field(default=("base",), min_length=1)
-    ref: Path = Path(DATA)
-    split: str | None = None
-    s: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    num: int | None = Field(default=None, ge=2)
-    terms: int = Field(default=64, ge=0)
-    sampling: Sampling = Sampling()
-    compute: Compute = Compute()

@@ -11,8 +11,8 @@ PACKAGE = Path(cdm_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"errors", "__version__", "names", "__init__"}, {"config"}, {"options", "presets"},
-    {"diffusion", "nets", "data", "metrics"}, {"cascade"}, {"jobs"}, {"commands"}, {"app"},
-    {"__main__"},
+    {"options_eval", "options_files"}, {"diffusion", "nets", "data", "metrics"}, {"cascade"},
+    {"jobs"}, {"commands"}, {"app"}, {"__main__"},
 ]  # fmt: skip
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 

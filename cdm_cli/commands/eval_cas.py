@@ -36,6 +36,6 @@ def eval_cas(
     """
     from cdm_cli.commands._render import answer
     from cdm_cli.jobs.cas import plan, run
-    from cdm_cli.options import CasOptions
+    from cdm_cli.options_eval import CasOptions
 
     answer(ctx, CasOptions, plan if dry_run else run)

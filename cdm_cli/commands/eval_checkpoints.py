@@ -40,6 +40,6 @@ def eval_checkpoints(
     """
     from cdm_cli.commands._render import answer
     from cdm_cli.jobs.curve import plan, run
-    from cdm_cli.options import CurveOptions
+    from cdm_cli.options_eval import CurveOptions
 
     answer(ctx, CurveOptions, plan if dry_run else run)

@@ -37,6 +37,6 @@ def eval_elbo(
     """
     from cdm_cli.commands._render import answer
     from cdm_cli.jobs.elbo import plan, run
-    from cdm_cli.options import ElboOptions
+    from cdm_cli.options_eval import ElboOptions
 
     answer(ctx, ElboOptions, plan if dry_run else run)

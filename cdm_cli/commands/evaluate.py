@@ -32,6 +32,6 @@ def evaluate(
     """
     from cdm_cli.commands._render import answer
     from cdm_cli.jobs.evaluate import run
-    from cdm_cli.options import EvalOptions
+    from cdm_cli.options_eval import EvalOptions
 
     answer(ctx, EvalOptions, run)

@@ -25,6 +25,6 @@ def export(
     """
     from cdm_cli.commands._render import answer
     from cdm_cli.jobs.export import run
-    from cdm_cli.options import ExportOptions
+    from cdm_cli.options_files import ExportOptions
 
     answer(ctx, ExportOptions, run)

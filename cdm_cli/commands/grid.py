@@ -27,6 +27,6 @@ def grid(
     """
     from cdm_cli.commands._render import answer
     from cdm_cli.jobs.grid import run
-    from cdm_cli.options import GridOptions
+    from cdm_cli.options_files import GridOptions
 
     answer(ctx, GridOptions, run)

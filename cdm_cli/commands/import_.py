@@ -24,6 +24,6 @@ def import_(
     """
     from cdm_cli.commands._render import answer
     from cdm_cli.jobs.import_any import run
-    from cdm_cli.options import ImportOptions
+    from cdm_cli.options_files import ImportOptions
 
     answer(ctx, ImportOptions, run)

@@ -17,6 +17,6 @@ def inspect(
     """
     from cdm_cli.commands._render import answer
     from cdm_cli.jobs.inspect import run
-    from cdm_cli.options import InspectOptions
+    from cdm_cli.options_files import InspectOptions
 
     answer(ctx, InspectOptions, run)

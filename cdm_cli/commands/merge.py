@@ -18,6 +18,6 @@ def merge(
     """
     from cdm_cli.commands._render import answer
     from cdm_cli.jobs.merge import run
-    from cdm_cli.options import MergeOptions
+    from cdm_cli.options_files import MergeOptions
 
     answer(ctx, MergeOptions, run)

@@ -22,6 +22,6 @@ def verify(
     """
     from cdm_cli.commands._render import answer
     from cdm_cli.jobs.verify import run
-    from cdm_cli.options import VerifyOptions
+    from cdm_cli.options_files import VerifyOptions
 
     answer(ctx, VerifyOptions, run)

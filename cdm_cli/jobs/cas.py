@@ -21,7 +21,8 @@ from cdm_cli.jobs.evaluate_images import Place
 from cdm_cli.jobs.together import joined, led, started
 from cdm_cli.jobs.training_lock import held
 from cdm_cli.jobs.training_stop import Stop
-from cdm_cli.options import CasOptions, Report
+from cdm_cli.options import Report
+from cdm_cli.options_eval import CasOptions
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from cdm_cli.jobs.device import chosen_precision
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate_images import ImageSet, from_part
 from cdm_cli.metrics.order import choice_by_class
-from cdm_cli.options import CasOptions
+from cdm_cli.options_eval import CasOptions
 
 UNTOUCHED = "nothing was written"
 

@@ -46,7 +46,8 @@ from cdm_cli.jobs.together import led, started
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import RUNS
-from cdm_cli.options import CurveOptions, Report
+from cdm_cli.options import Report
+from cdm_cli.options_eval import CurveOptions
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from cdm_cli.jobs.stages import Numerics, numerics, ready_stage
 from cdm_cli.jobs.together import joined as joined_world
 from cdm_cli.jobs.together import started
 from cdm_cli.jobs.training_stop import Stop
-from cdm_cli.options import ElboOptions, Report
+from cdm_cli.options import Report
+from cdm_cli.options_eval import ElboOptions
 
 
 @dataclass(frozen=True)

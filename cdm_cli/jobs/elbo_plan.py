@@ -16,7 +16,8 @@ from cdm_cli.jobs.fitting import Header, different_classes, read_header
 from cdm_cli.jobs.schedule_file import chain_for
 from cdm_cli.jobs.source import Source, chosen_rows, part_of
 from cdm_cli.names import RUNS
-from cdm_cli.options import ElboOptions, Sampling
+from cdm_cli.options import Sampling
+from cdm_cli.options_eval import ElboOptions
 
 ENOUGH = 1000  # images, where nothing is said
 

@@ -29,7 +29,8 @@ from cdm_cli.jobs.together import joined, started
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricTable
-from cdm_cli.options import EvalOptions, FeatureOptions, Report
+from cdm_cli.options import FeatureOptions, Report
+from cdm_cli.options_eval import EvalOptions
 
 METRICS = ("fid", "is", "kid", "prdc", "accuracy", "nn")
 COMMANDS = ("cas", "elbo", "checkpoints")  # what `cdm eval` does besides, each alone

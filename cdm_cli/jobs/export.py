@@ -10,7 +10,8 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs.export_folder import write_folder
 from cdm_cli.jobs.export_npz import write_npz
 from cdm_cli.jobs.export_plan import selected
-from cdm_cli.options import ExportOptions, Report
+from cdm_cli.options import Report
+from cdm_cli.options_files import ExportOptions
 
 
 @dataclass(frozen=True)

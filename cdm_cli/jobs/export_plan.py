@@ -11,7 +11,7 @@ from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.source import chosen_rows, part_of
 from cdm_cli.names import ExportFormat
-from cdm_cli.options import ExportOptions
+from cdm_cli.options_files import ExportOptions
 
 SCHEMA = "cdm-export/1"
 

@@ -4,7 +4,8 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs import import_openai, import_store
 from cdm_cli.jobs.import_openai import Imported
 from cdm_cli.jobs.import_store import ImportedStore
-from cdm_cli.options import ImportCheckpointOptions, ImportOptions, ImportStoreOptions, Report
+from cdm_cli.options import Report
+from cdm_cli.options_files import ImportCheckpointOptions, ImportOptions, ImportStoreOptions
 
 STORE = ".h5"
 CHECKPOINTS = {".pt", ".pth", ".ckpt", ".safetensors"}

@@ -21,7 +21,8 @@ from cdm_cli.data import durable
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MismatchError, WouldOverwriteError
 from cdm_cli.names import Origin
-from cdm_cli.options import ImportCheckpointOptions, Report
+from cdm_cli.options import Report
+from cdm_cli.options_files import ImportCheckpointOptions
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 NAMES_LIMIT = 16 * 2**20

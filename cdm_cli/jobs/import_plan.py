@@ -23,7 +23,8 @@ from cdm_cli.errors import BadInputError, CdmError, MismatchError
 from cdm_cli.jobs.blocks import block_size
 from cdm_cli.jobs.import_openai import read_names
 from cdm_cli.jobs.provenance import typed
-from cdm_cli.options import ImportStoreOptions, Report
+from cdm_cli.options import Report
+from cdm_cli.options_files import ImportStoreOptions
 
 T = TypeVar("T")
 BLOCK_BYTES = 2**26

@@ -21,7 +21,8 @@ from cdm_cli.jobs.blocks import BlockWriter
 from cdm_cli.jobs.export_folder import CLASSES_JSON, EXPORT_JSON
 from cdm_cli.jobs.import_plan import Plan, classes_of, each, planned, spec_of, unusable
 from cdm_cli.jobs.training_stop import Stop
-from cdm_cli.options import ImportStoreOptions, Report
+from cdm_cli.options import Report
+from cdm_cli.options_files import ImportStoreOptions
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from cdm_cli.data.store import Part, Store, first_difference, identity, open_sto
 from cdm_cli.errors import MismatchError, StoppedError, UsageError
 from cdm_cli.jobs.blocks import BlockWriter
 from cdm_cli.jobs.training_stop import Stop
-from cdm_cli.options import MergeOptions, Report
+from cdm_cli.options import Report
+from cdm_cli.options_files import MergeOptions
 
 NOTHING = "nothing was written"
 

@@ -31,7 +31,8 @@ from cdm_cli.jobs.replay_plan import (
 )
 from cdm_cli.jobs.stages import Numerics, ready_stage
 from cdm_cli.jobs.training_stop import Stop
-from cdm_cli.options import Report, Sampling, VerifyOptions
+from cdm_cli.options import Report, Sampling
+from cdm_cli.options_files import VerifyOptions
 
 TOLERANCE = {"fp32": 8, "bf16": 64}  # of 255, of any pixel, where device or build are others
 SHOWN = 20

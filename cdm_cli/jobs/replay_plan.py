@@ -30,7 +30,7 @@ from cdm_cli.jobs.sample import samples
 from cdm_cli.jobs.source import Source, chosen_rows, part_of
 from cdm_cli.jobs.upsample import Condition
 from cdm_cli.names import RUNS, Augment, Precision, Sampler, Variance
-from cdm_cli.options import VerifyOptions
+from cdm_cli.options_files import VerifyOptions
 
 Count = Annotated[int, Field(ge=0)]
 

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 import cdm_cli
-from cdm_cli import options
+from cdm_cli import options, options_eval, options_files
 from cdm_cli.app import COMMANDS, app
 from cdm_cli.config import Settings
 
@@ -27,17 +27,17 @@ MODELS = {
     "upsample": options.UpsampleOptions,
     "sweep-s": options.SweepOptions,
     "tune-schedule": options.TuneOptions,
-    "eval": options.EvalOptions,
-    "eval cas": options.CasOptions,
-    "eval elbo": options.ElboOptions,
-    "eval checkpoints": options.CurveOptions,
+    "eval": options_eval.EvalOptions,
+    "eval cas": options_eval.CasOptions,
+    "eval elbo": options_eval.ElboOptions,
+    "eval checkpoints": options_eval.CurveOptions,
     "demo": options.DemoOptions,
-    "inspect": options.InspectOptions,
-    "grid": options.GridOptions,
-    "verify": options.VerifyOptions,
-    "merge": options.MergeOptions,
-    "export": options.ExportOptions,
-    "import": options.ImportOptions,
+    "inspect": options_files.InspectOptions,
+    "grid": options_files.GridOptions,
+    "verify": options_files.VerifyOptions,
+    "merge": options_files.MergeOptions,
+    "export": options_files.ExportOptions,
+    "import": options_files.ImportOptions,
 }
 SHOWN_ONLY = {"ctx", "json", "dry_run", "list_presets"}  # what the command itself does
 # Fields that no flag of the command sets: the workspace fixes runs/, the search makes its own,

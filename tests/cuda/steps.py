@@ -6,13 +6,8 @@ from typing import Any
 
 from cdm_cli.config import Settings
 from cdm_cli.jobs import evaluate, sample, sweep_s, upsample
-from cdm_cli.options import (
-    EvalOptions,
-    FeatureOptions,
-    SampleOptions,
-    SweepOptions,
-    UpsampleOptions,
-)
+from cdm_cli.options import FeatureOptions, SampleOptions, SweepOptions, UpsampleOptions
+from cdm_cli.options_eval import EvalOptions
 from tests.cuda.rig import Run, address
 
 NUM, S = 640, 251  # ten blocks

@@ -15,7 +15,8 @@ from cdm_cli.errors import StoppedError
 from cdm_cli.jobs import launch as launching
 from cdm_cli.jobs import sample, tune_schedule, upsample, verify
 from cdm_cli.jobs.launch import launch
-from cdm_cli.options import Sampling, TuneOptions, UpsampleOptions, VerifyOptions
+from cdm_cli.options import Sampling, TuneOptions, UpsampleOptions
+from cdm_cli.options_files import VerifyOptions
 from tests.cuda.rig import GiB, in_turn, kill_parent, limited, needs, once, signal_rank, unlimited
 from tests.cuda.steps import JUDGE, S, cascade_together, drawing, drawing_words
 from tests.faults.test_signals import begun, blocks_done, until

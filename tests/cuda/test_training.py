@@ -13,7 +13,8 @@ from cdm_cli.jobs import launch as launching
 from cdm_cli.jobs import train, verify
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.launch import launch
-from cdm_cli.options import TrainOptions, VerifyOptions
+from cdm_cli.options import TrainOptions
+from cdm_cli.options_files import VerifyOptions
 from tests.cuda.rig import (
     GPUS,
     HANG,

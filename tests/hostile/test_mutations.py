@@ -20,7 +20,7 @@ from cdm_cli.data import schema
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs import inspect
-from cdm_cli.options import InspectOptions
+from cdm_cli.options_files import InspectOptions
 from tests.data.stores import arrays_of, samples_spec
 from tests.hostile.make import good_stage, good_store, sealed
 from tests.tiny import Told

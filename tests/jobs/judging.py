@@ -10,7 +10,8 @@ from cdm_cli.config import ClassifierConfig, DataInfo, Plan, StageFile, Training
 from cdm_cli.jobs.evaluate_images import Place
 from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.nets.classifier import Classifier
-from cdm_cli.options import Compute, EvalOptions, FeatureOptions
+from cdm_cli.options import Compute, FeatureOptions
+from cdm_cli.options_eval import EvalOptions
 from tests.tiny import CLASSES, arrays_of, write_store
 
 CONFIG = ClassifierConfig(

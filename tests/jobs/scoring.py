@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cdm_cli.options import CasOptions
+from cdm_cli.options_eval import CasOptions
 from tests.tiny import write_store
 
 COLOURS = {"apple": (200, 40, 30), "bird": (40, 90, 200), "cat": (60, 160, 70)}

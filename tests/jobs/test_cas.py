@@ -29,7 +29,7 @@ from cdm_cli.jobs.cas_step import Fit
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate import parsed
 from cdm_cli.jobs.training_stop import Stop
-from cdm_cli.options import CasOptions
+from cdm_cli.options_eval import CasOptions
 from tests.jobs.scoring import (
     COLOURS,
     balanced,

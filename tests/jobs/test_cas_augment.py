@@ -6,7 +6,7 @@ import torch
 from cdm_cli.data.images import from_uint8
 from cdm_cli.jobs.cas_augment import augmented, boxes, centred, draw, resized_crop
 from cdm_cli.jobs.cas_recipe import recipe_of
-from cdm_cli.options import CasOptions
+from cdm_cli.options_eval import CasOptions
 
 
 def recipe(resolution, **changes):

@@ -14,7 +14,7 @@ from cdm_cli.jobs.cas_step import Fit, pieces
 from cdm_cli.jobs.cas_training import examined
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate_images import Place
-from cdm_cli.options import CasOptions
+from cdm_cli.options_eval import CasOptions
 from tests.jobs.scoring import options, write_data, write_samples
 from tests.tiny import Told
 

@@ -16,7 +16,8 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs.curve import plan, run, saved_states
-from cdm_cli.options import Compute, CurveOptions, FeatureOptions, Sampling
+from cdm_cli.options import Compute, FeatureOptions, Sampling
+from cdm_cli.options_eval import CurveOptions
 from tests.jobs.judging import counted, write_judge
 from tests.tiny import Told, arrays_of, write_store
 from tests.trained import SR, rows, train, write_data

@@ -12,7 +12,8 @@ from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.images import from_uint8
 from cdm_cli.errors import MismatchError, MissingError, StoppedError, UsageError
 from cdm_cli.jobs.elbo import plan, run
-from cdm_cli.options import Compute, ElboOptions, Sampling
+from cdm_cli.options import Compute, Sampling
+from cdm_cli.options_eval import ElboOptions
 from tests.tiny import (
     Told,
     arrays_of,

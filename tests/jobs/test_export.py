@@ -19,7 +19,7 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs import export_folder, export_npz
 from cdm_cli.jobs.export import run
-from cdm_cli.options import ExportOptions
+from cdm_cli.options_files import ExportOptions
 from tests.tiny import CLASSES, Told, arrays_of, write_store
 
 NAMES = ("disk", "../..", "tench, Tinca tinca")

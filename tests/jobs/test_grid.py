@@ -7,7 +7,7 @@ from PIL import Image
 from cdm_cli.data.store import PartSpec, StoreSpec, create
 from cdm_cli.errors import BadInputError, MissingError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.grid import draw_grid, run
-from cdm_cli.options import GridOptions
+from cdm_cli.options_files import GridOptions
 
 CLASSES = ["cat", "dog", "emu"]
 REPORT = None  # a grid has nothing to tell while it works

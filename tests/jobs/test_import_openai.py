@@ -8,7 +8,7 @@ from cdm_cli.cascade.checkpoint import load_diffusion_stage, read_stage_file
 from cdm_cli.cascade.openai_names import converted
 from cdm_cli.errors import BadInputError, MismatchError, UnsafeInputError, WouldOverwriteError
 from cdm_cli.jobs.import_openai import run
-from cdm_cli.options import ImportCheckpointOptions
+from cdm_cli.options_files import ImportCheckpointOptions
 from tests.cascade.openai_like import checkpoint, model, sr_stage, stage
 
 FLAGS = ("--image_size 16 --diffusion_steps 1000", "rescale_learned_sigmas=True")

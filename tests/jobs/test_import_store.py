@@ -20,7 +20,7 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs import export, import_store
 from cdm_cli.jobs.import_any import run
-from cdm_cli.options import ExportOptions, ImportOptions
+from cdm_cli.options_files import ExportOptions, ImportOptions
 from tests.drawings import class_images, encoded, pixels, write_folder
 from tests.tiny import CLASSES, Told, arrays_of, contents, write_store
 

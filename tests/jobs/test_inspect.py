@@ -14,7 +14,7 @@ from cdm_cli.data.store import PartSpec, StoreSpec, create
 from cdm_cli.errors import BadInputError, MissingError
 from cdm_cli.jobs.inspect import run
 from cdm_cli.nets.counting import num_parameters
-from cdm_cli.options import InspectOptions
+from cdm_cli.options_files import InspectOptions
 from tests.tiny import CLASSES, base_config, net_of, sr_config, write_stage
 
 

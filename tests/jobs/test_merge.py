@@ -15,7 +15,8 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs import merge, sample, upsample
 from cdm_cli.jobs.merge import run
-from cdm_cli.options import Compute, MergeOptions, SampleOptions, Sampling, UpsampleOptions
+from cdm_cli.options import Compute, SampleOptions, Sampling, UpsampleOptions
+from cdm_cli.options_files import MergeOptions
 from tests.tiny import (
     Told,
     arrays_of,

@@ -11,7 +11,8 @@ from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageErro
 from cdm_cli.jobs import merge, replay
 from cdm_cli.jobs.schedule_file import ScheduleFile, Searched, config_digest
 from cdm_cli.jobs.verify import run
-from cdm_cli.options import Compute, MergeOptions, Sampling, VerifyOptions
+from cdm_cli.options import Compute, Sampling
+from cdm_cli.options_files import MergeOptions, VerifyOptions
 from tests.jobs.verifying import copied, make, sampled, upsampled, verified
 from tests.tiny import (
     Told,

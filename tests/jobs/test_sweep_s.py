@@ -18,7 +18,8 @@ from cdm_cli.jobs.sweep_plan import default_times
 from cdm_cli.jobs.sweep_s import plan, run
 from cdm_cli.jobs.sweep_table import Judged, best_of_each, choose
 from cdm_cli.metrics.table import Convention, MetricRow
-from cdm_cli.options import Compute, EvalOptions, Sampling, SweepOptions, UpsampleOptions
+from cdm_cli.options import Compute, Sampling, SweepOptions, UpsampleOptions
+from cdm_cli.options_eval import EvalOptions
 from tests.jobs.sweeping import (
     CPU,
     JUDGE,

@@ -21,7 +21,8 @@ from cdm_cli.jobs import evaluate, upsample
 from cdm_cli.jobs.tune_judge import Scorer
 from cdm_cli.jobs.tune_log import locked
 from cdm_cli.jobs.tune_schedule import plan, run
-from cdm_cli.options import Compute, EvalOptions, Sampling, TuneOptions, UpsampleOptions
+from cdm_cli.options import Compute, Sampling, TuneOptions, UpsampleOptions
+from cdm_cli.options_eval import EvalOptions
 from tests.jobs.sweeping import CPU, JUDGE, judged_images, write_judge, write_workspace
 from tests.tiny import (
     COSINE,

@@ -7,7 +7,8 @@ import pytest
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs import sample, upsample
 from cdm_cli.jobs.verify import run
-from cdm_cli.options import Compute, SampleOptions, UpsampleOptions, VerifyOptions
+from cdm_cli.options import Compute, SampleOptions, UpsampleOptions
+from cdm_cli.options_files import VerifyOptions
 from tests.tiny import Told, base_config, sr_config, write_stage
 
 CPU = Compute(device="cpu", batch_size=24)  # blocks of 64 are batches of 24, 24 and 16

@@ -1,0 +1,101 @@
+"""What the commands that only read or rewrite files were asked to do: one frozen model per job."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from cdm_cli.config import Settings
+from cdm_cli.names import (
+    GRID,
+    SAMPLES,
+    Device,
+    ExportFormat,
+    Origin,
+)
+
+
+class ImportCheckpointOptions(Settings):
+    """`cdm import`: a checkpoint of openai/guided-diffusion or openai/improved-diffusion.
+
+    flags: what their scripts were given, pasted. classes: a store, or a text file with one
+    name per line; by default the classes are called "0", "1", ….
+    """
+
+    checkpoint: Path
+    out: Path
+    flags: tuple[str, ...] = ()
+    origin: Origin | None = None
+    from_pickle: bool = False
+    classes: Path | None = None
+
+
+class ImportOptions(Settings):
+    """`cdm import`: a checkpoint becomes a stage, images become a store (out ends in .h5).
+
+    flags, origin and from_pickle belong to checkpoints, labels to images.
+    """
+
+    src: Path
+    out: Path
+    flags: tuple[str, ...] = ()
+    origin: Origin | None = None
+    from_pickle: bool = False
+    classes: Path | None = None
+    labels: Path | None = None
+
+
+class ImportStoreOptions(Settings):
+    """Images into a store of samples. classes: their names, for labels that are numbers."""
+
+    src: Path
+    out: Path
+    labels: Path | None = None
+    classes: Path | None = None
+
+
+class ExportOptions(Settings):
+    """`cdm export`. format None: npz where out ends in .npz, else png."""
+
+    store: Path = Path(SAMPLES)
+    out: Path
+    format: ExportFormat | None = None
+    split: str | None = None
+    resolution: int | None = Field(default=None, ge=1)
+    num: int | None = Field(default=None, ge=1)
+
+
+class MergeOptions(Settings):
+    """`cdm merge`: stores that were made with --part."""
+
+    parts: tuple[Path, ...] = Field(min_length=1)
+    out: Path
+
+
+class VerifyOptions(Settings):
+    """`cdm verify`. replay: how many samples to make again, with `model` and `lowres`."""
+
+    path: Path
+    replay: int | None = Field(default=None, ge=1)
+    model: str | None = None
+    lowres: Path | None = None
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    device: Device = "auto"
+
+
+class InspectOptions(Settings):
+    """`cdm inspect`: a store, a stage directory or a checkpoint."""
+
+    path: Path
+
+
+class GridOptions(Settings):
+    """`cdm grid`. num images in all, or per_class of each, `columns` in a row."""
+
+    store: Path = Path(SAMPLES)
+    out: Path = Path(GRID)
+    split: str | None = None
+    resolution: int | None = Field(default=None, ge=1)
+    num: int | None = Field(default=None, ge=1)
+    per_class: int | None = Field(default=None, ge=1)
+    columns: int | None = Field(default=None, ge=1)
+    scale: int | None = Field(default=None, ge=1, le=64)
