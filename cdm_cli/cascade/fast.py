@@ -5,6 +5,7 @@ bfloat16 rounding (tests/cascade/test_fast.py, benchmarks/network_speed.py).
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -56,11 +57,9 @@ def keep_programs() -> None:
     """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     place = Path(home) / "cdm" / "compiled"
-    try:
+    with suppress(OSError):  # a home that cannot be written: torch's default does
         place.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return  # a home that cannot be written: torch's default does
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))
 
 
 def _ordered(stage: Stage) -> None:
