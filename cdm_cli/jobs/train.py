@@ -14,11 +14,10 @@ from cdm_cli.cascade.checkpoint import write_stage_file
 from cdm_cli.cascade.fast import compile_net, for_training
 from cdm_cli.config import ClassifierConfig, Plan, StageFile
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.jobs import distributed
-from cdm_cli.jobs.device import chosen_precision, describe, make_deterministic, pick_device
+from cdm_cli.jobs.device import chosen_precision, describe, pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate_judge import Judge
-from cdm_cli.jobs.together import Silent, started
+from cdm_cli.jobs.together import Silent, joined, started
 from cdm_cli.jobs.training_accuracy import ACCURACY
 from cdm_cli.jobs.training_cost import cost
 from cdm_cli.jobs.training_data import batches_of
@@ -93,15 +92,9 @@ def run(options: TrainOptions, report: Report) -> TrainResult:
 
 def run_in(options: TrainOptions, report: Report, world: World) -> TrainResult:
     """Train as one process of a world."""
-    device = pick_device(options.compute.device, world.local_rank)
-    make_deterministic(device)
-    world = distributed.connect(world, device)
-    cuda = [device] if device.type == "cuda" else []
-    try:
-        with Stop() as stop, torch.random.fork_rng(cuda):
+    with joined(options.compute, world) as (world, device), Stop() as stop:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             return _run(options, report if world.leads else Silent(), device, world, stop)
-    finally:
-        distributed.leave(world)
 
 
 def _run(

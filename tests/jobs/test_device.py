@@ -1,6 +1,9 @@
 """Mirrors cdm_cli/jobs/device.py: what makes a device compute the same bits again."""
 
 import contextlib
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -36,3 +39,28 @@ def test_every_step_of_training_computes_its_gradients_so(tmp_path, monkeypatch)
     write_data(tmp_path / "data.h5")
     train(tmp_path, steps=3)
     assert seen == ["cpu"] * 3
+
+
+FAULTS = """
+import resource, sys, torch
+from cdm_cli.jobs.device import keep_freed_memory
+
+if sys.argv[1] == "kept":
+    keep_freed_memory(torch.device("cpu"))
+for turn in range(6):
+    if turn == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    layers = [torch.empty(2**20).fill_(1) for _ in range(32)]
+    del layers
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is of glibc")
+def test_memory_that_tensors_free_serves_the_next_ones():
+    """128 MiB a turn are 2^15 pages of 4 KiB, each of which faults where it was given back."""
+    faults = {
+        how: int(subprocess.check_output([sys.executable, "-c", FAULTS, how]))
+        for how in ("kept", "given back")
+    }
+    assert faults["kept"] < 2**15 < faults["given back"]
