@@ -10,7 +10,6 @@ that is not installed is left out. On a CPU that others use too, compare seconds
 """
 
 import argparse
-import contextlib
 import importlib.util
 import os
 import platform
@@ -31,22 +30,12 @@ from peer_metrics import Shown, drawn, written
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import create, open_store
 from cdm_cli.jobs.evaluate_images import BATCH, Place, collect, from_store
+from cdm_cli.jobs.together import Silent
 from cdm_cli.metrics.features import InceptionExtractor
 from cdm_cli.metrics.resize import clean
 
 CHILDREN = resource.RUSAGE_CHILDREN
 Call = Callable[[int | None], Any]  # over so many images, None: all
-
-
-class Quiet:
-    """A report that says nothing."""
-
-    def say(self, line: str) -> None:
-        """Say nothing."""
-
-    def track(self, what: str, total: int, unit: str) -> Any:
-        """Count nothing."""
-        return contextlib.nullcontext(lambda count, note: None)
 
 
 class Inputs(NamedTuple):
@@ -85,7 +74,7 @@ def by_cdm(inputs: Inputs) -> dict[str, Call]:
 
     def call(num: int | None) -> Any:
         with open_store(inputs.store) as store:
-            collector = collect(from_store(store, None, None, num, 0), judge, place, Quiet())
+            collector = collect(from_store(store, None, None, num, 0), judge, place, Silent())
         return collector.whole.gaussian()
 
     return {"cdm": call}

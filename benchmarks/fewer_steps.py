@@ -11,7 +11,6 @@ the longest ancestral point there is.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import subprocess
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 
 from cdm_cli.jobs import evaluate, sample, upsample
+from cdm_cli.jobs.together import Silent
 from cdm_cli.options import Compute, FeatureOptions, SampleOptions, Sampling, UpsampleOptions
 from cdm_cli.options_eval import EvalOptions
 
@@ -31,17 +31,6 @@ POINTS = (
     "ddim:100,ddim:50,ddim:25,ddim:10,dpm-solver++:100,dpm-solver++:50,dpm-solver++:25,"
     "dpm-solver++:20,dpm-solver++:15,dpm-solver++:10"
 )
-
-
-class Quiet:
-    """A report that says nothing."""
-
-    def say(self, line: str) -> None:
-        """Say nothing."""
-
-    def track(self, what: str, total: int, unit: str) -> Any:
-        """Count nothing."""
-        return contextlib.nullcontext(lambda count, note: None)
 
 
 def steps_of(point: str) -> int:
@@ -59,13 +48,13 @@ def measured(arguments: argparse.Namespace, point: str) -> dict[str, Any]:
     common = {"num": arguments.num, "out": out, "sampling": sampling, "compute": compute}
     if arguments.lowres:
         sr = {"lowres": Path(arguments.lowres), "model": arguments.stage, "s": arguments.s}
-        upsample.run(UpsampleOptions(**sr, **common), Quiet())
+        upsample.run(UpsampleOptions(**sr, **common), Silent())
     else:
-        sample.run(SampleOptions(stage=arguments.stage, **common), Quiet())
+        sample.run(SampleOptions(stage=arguments.stage, **common), Silent())
     seconds = time.perf_counter() - start
     judge = FeatureOptions(features=arguments.features)
     found = evaluate.run(
-        EvalOptions(metrics=("fid", "accuracy"), store=out, judge=judge), Quiet()
+        EvalOptions(metrics=("fid", "accuracy"), store=out, judge=judge), Silent()
     ).table
     row = next(row for row in found.rows if row.metric == "fid" and row.reference == "train")
     return {

@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--tiles", default="", help="also other tiles, by numbers held")
     arguments = parser.parse_args()
     print(torch.cuda.get_device_name(), "torch", torch.__version__)
-    tiles = fused_norm.FORWARD_TILE, fused_norm.BACKWARD_TILE
+    default = fused_norm.TILE
     for side, first, second in SHAPES:
         x, other = tensors(side, first), tensors(side, second) if second else None
         moved = 4 * BATCH * (first + second) * side**2
@@ -95,10 +95,10 @@ def main() -> None:
         for name, call in calls.items():
             show(name, call, moved)
         for tile in (int(word) for word in arguments.tiles.split(",") if word):
-            fused_norm.FORWARD_TILE = fused_norm.BACKWARD_TILE = tile
+            fused_norm.TILE = tile
             for name in ("fused", "fused, backward"):
                 show(f"{name}, tile {tile}", calls[name], moved)
-        fused_norm.FORWARD_TILE, fused_norm.BACKWARD_TILE = tiles
+        fused_norm.TILE = default
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import zipfile
 import numpy as np
 from PIL import Image
 
+from cdm_cli.data.resize import resized
+
 COLOURS = {"apple": (200, 40, 30), "bird": (40, 90, 200), "cat": (60, 160, 70)}
 
 
@@ -14,6 +16,11 @@ def pixels(colour=(200, 40, 30), number=0, height=16, width=16):
     rng = np.random.default_rng([*colour, number])
     noise = rng.integers(-30, 31, (height, width, 3))
     return np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+
+
+def resize(image, resolution, crop="biggan"):
+    """The pixels [resolution, resolution, C] of an image, as they are stored."""
+    return resized(image, [resolution], crop)[0]
 
 
 def encoded(image, kind="PNG", **options):

@@ -37,10 +37,7 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 2**26
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
-BLOCKS_KEPT = 8  # of at most 16 MiB, by Pillow
-if "PILLOW_BLOCKS_MAX" not in os.environ:
-    # Memory given back after each image costs a page fault for every 4 KiB of the next one.
-    Image.core.set_blocks_max(BLOCKS_KEPT)
+BLOCKS_KEPT = 8  # of at most 16 MiB
 
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -93,6 +90,15 @@ def channels_first(x: "Tensor") -> "Tensor":
 def channels_last(x: "Tensor") -> "Tensor":
     """[..., C, H, W] -> [..., H, W, C], contiguous."""
     return x.movedim(-3, -1).contiguous()
+
+
+def keep_memory() -> None:
+    """Let Pillow keep the memory of an image for the next one, unless the environment decides.
+
+    Given back, each 4 KiB of it costs a page fault when it is wanted again.
+    """
+    if "PILLOW_BLOCKS_MAX" not in os.environ:
+        Image.core.set_blocks_max(BLOCKS_KEPT)
 
 
 def probe(data: bytes) -> Header:

@@ -41,11 +41,6 @@ class Span(NamedTuple):
     scale: int = 1
 
 
-def resize(image: Image.Image, resolution: int, crop: Crop = "biggan") -> U8:
-    """Return the pixels [resolution, resolution, C] of an image of 1..4 channels."""
-    return resized(image, [resolution], crop)[0]
-
-
 def resized(
     image: Image.Image, resolutions: Sequence[int], crop: Crop, draft: Draft | None = None
 ) -> list[U8]:

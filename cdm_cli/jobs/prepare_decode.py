@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm_cli.data.images import BadImageError
+from cdm_cli.data.images import BadImageError, keep_memory
 from cdm_cli.data.part import Part
 from cdm_cli.data.prepared import Recipe, prepared
 from cdm_cli.data.schema import PartName
@@ -112,6 +112,7 @@ def fill(part: Part, path: Path, images: Images, workers: int, report: Report) -
 def _alone(
     part: Part, images: Images, pending: Sequence[int], stop: Stop
 ) -> Iterator[tuple[int, Counter[str]]]:
+    keep_memory()
     for b in pending:
         if stop.asked:
             return
@@ -156,6 +157,7 @@ def _join(path: Path, name: str, images: Images) -> None:
     parent = mp.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    keep_memory()
     store = open_store(path, writable=True, shared=True)
     _joined.update(store=store, part=store.parts[cast(PartName, name)], images=images)
 

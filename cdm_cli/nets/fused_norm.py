@@ -18,7 +18,7 @@ from torch import Tensor
 
 EPSILON = 1e-5
 MOST_PIXELS = 64 * 64  # of an image whose second reading still comes from the cache
-FORWARD_TILE, BACKWARD_TILE = 16384, 16384  # numbers that a program holds in registers
+TILE = 16384  # numbers that a program holds in registers
 FAST = True  # False where Triton interprets
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -34,13 +34,13 @@ class Launch(NamedTuple):
     warps: int
 
 
-def launch(P: int, C: int, groups: int, tile: int) -> Launch:
-    """Return tiles of whole 32-byte sectors where groups allow, no larger than `tile`."""
+def launch(P: int, C: int, groups: int) -> Launch:
+    """Return tiles of whole 32-byte sectors where groups allow, no larger than TILE."""
     each = C // groups
     pad = _power_of_two(each)
     some = math.gcd(groups, max(1, 16 // each)) if pad == each else 1
     width = some * pad
-    block_p = min(_power_of_two(P), max(16, tile // width))
+    block_p = min(_power_of_two(P), max(16, TILE // width))
     warps = max(1, min(8, width * block_p // 1024))  # 32 numbers a thread, in large tiles 64
     return Launch(each, pad, some, block_p, block_p >= P, 2 ** (warps.bit_length() - 1))
 
@@ -72,7 +72,7 @@ def launch_forward(
 
     B, P, C_x = x.shape
     C = C_x + other.shape[2]
-    plan = launch(P, C, groups, FORWARD_TILE)
+    plan = launch(P, C, groups)
     y = torch.empty(B, P, C, device=x.device, dtype=x.dtype)
     mean, rstd = (torch.empty(B, C, device=x.device, dtype=torch.float32) for _ in range(2))
     torch.library.wrap_triton(forward_kernel)[_grid(B, C, plan)](
@@ -92,7 +92,7 @@ def launch_backward(
 
     B, P, C_x = x.shape
     C = C_x + other.shape[2]
-    plan = launch(P, C, groups, BACKWARD_TILE)
+    plan = launch(P, C, groups)
     dx, dother = torch.empty_like(x), torch.empty_like(other)
     dgain, doffset, dadded = (torch.empty_like(mean) for _ in range(3))
     torch.library.wrap_triton(backward_kernel)[_grid(B, C, plan)](

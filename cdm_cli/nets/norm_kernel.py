@@ -15,6 +15,15 @@ import triton.language as tl
 
 
 @triton.jit
+def _share(C, EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr):
+    """Return the image and the channels of this program, and which of these there are."""
+    blocks = C // (GROUPS * EACH)
+    place = tl.arange(0, GROUPS * PAD)
+    channel = tl.program_id(0) % blocks * (GROUPS * EACH) + place
+    return tl.program_id(0) // blocks, channel, place < GROUPS * EACH
+
+
+@triton.jit
 def _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED: tl.constexpr):
     """Load pixels x channels of the concatenation of x and other, as float32; zero outside."""
     if JOINED:
@@ -94,11 +103,7 @@ def forward_kernel(
 ):  # fmt: skip
     """Normalise, multiply by gain, add offset, and apply SiLU."""
     C = C_X + C_OTHER
-    blocks = C // (GROUPS * EACH)
-    image, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    place = tl.arange(0, GROUPS * PAD)
-    inside = place < GROUPS * EACH
-    channel = block * (GROUPS * EACH) + place
+    image, channel, inside = _share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
     if RESIDENT:
         pixel = tl.arange(0, BLOCK_P)[:, None]
@@ -152,11 +157,7 @@ def backward_kernel(
 ):  # fmt: skip
     """The gradients of `forward_kernel`; those of the coefficients for each image."""
     C = C_X + C_OTHER
-    blocks = C // (GROUPS * EACH)
-    image, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    place = tl.arange(0, GROUPS * PAD)
-    inside = place < GROUPS * EACH
-    channel = block * (GROUPS * EACH) + place
+    image, channel, inside = _share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
     gain = tl.load(gain_ptr + image * gain_step + channel, mask=inside, other=0.0)
     offset = tl.load(offset_ptr + image * gain_step + channel, mask=inside, other=0.0)

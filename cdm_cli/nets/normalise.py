@@ -24,15 +24,14 @@ def group_norm(
 ) -> Tensor:
     """Normalise each group of channels of x + added, then multiply by gain and add offset.
 
-    other: [B, C', H, W], concatenated with x before all else, where `is_fused`. On CPU by
-    PyTorch's kernel, which is the fast one there. On CUDA that kernel leaves the channels-last
-    order: half precision has a kernel of our own, else statistics and multiply-add are
-    written out.
+    other: the last channels [B, C', H, W], where `is_fused` and x holds the first ones alone.
+    On CPU by PyTorch's kernel, which is the fast one there. On CUDA that kernel leaves the
+    channels-last order: half precision has a kernel of our own, else statistics and
+    multiply-add are written out.
     """
     if is_fused(x):
         return normalised(x, groups, gain, offset, added=added, other=other, silu=silu)
-    if other is not None:
-        x = torch.cat([x, other], dim=1)
+    assert other is None, "only the fused kernel joins"
     if x.device.type == "cpu":
         x = group_norm_on_cpu(x, groups, gain, offset, added)
     elif x.dtype in HALF:

@@ -52,6 +52,7 @@ def test_channels_move_and_return():
 
 
 def test_the_memory_of_an_image_serves_the_next_one():
+    images.keep_memory()
     data = encoded(pixels())
     decode(data)
     before = Image.core.get_stats()["reused_blocks"]

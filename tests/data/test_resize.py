@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cdm_cli.data.images import from_array
-from cdm_cli.data.resize import Span, area, box_sums, centre_square, resize, resized
-from tests.drawings import pixels
+from cdm_cli.data.resize import Span, area, box_sums, centre_square, resized
+from tests.drawings import pixels, resize
 
 
 def weights(S, R):

@@ -9,7 +9,6 @@ from PIL import Image
 
 from cdm_cli.data import durable
 from cdm_cli.data.images import decode, to_array
-from cdm_cli.data.resize import resize
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,
@@ -22,7 +21,7 @@ from cdm_cli.errors import (
 from cdm_cli.jobs import prepare, prepare_decode
 from cdm_cli.jobs.prepare import run
 from cdm_cli.options import PrepareOptions
-from tests.drawings import COLOURS, class_images, encoded, pixels, write_folder, write_zip
+from tests.drawings import COLOURS, class_images, encoded, pixels, resize, write_folder, write_zip
 from tests.tiny import Told
 
 

@@ -75,10 +75,10 @@ def test_a_whole_network_is_the_same(channels, monkeypatch, generator):
 @pytest.mark.parametrize("P", [16, 256, 1024, 4096])
 @pytest.mark.parametrize("C", [32, 256, 768, 1280, 1792])
 def test_programs_cover_every_channel_and_no_batch_decides(P, C):
-    plan = fused_norm.launch(P, C, 32, fused_norm.FORWARD_TILE)
+    plan = fused_norm.launch(P, C, 32)
     assert C % (plan.groups * plan.each) == 0
     assert plan.pad >= plan.each
-    assert plan.groups * plan.pad * plan.block_p <= fused_norm.FORWARD_TILE
+    assert plan.groups * plan.pad * plan.block_p <= fused_norm.TILE
     assert plan.resident == (plan.block_p >= P)
     assert plan.pad == plan.each or plan.groups == 1, "the kernel finds channels by adding"
 
@@ -95,7 +95,7 @@ for tile, (B, P, C_x, C_other, groups), (rows, added, silu) in product(
     (16384, 256), [(2, 30, 24, 16, 5), (2, 20, 24, 0, 8), (1, 40, 48, 0, 2)],
     [(1, 0, True), (2, 1, False), (2, 2, True)],
 ):
-    f.FORWARD_TILE = f.BACKWARD_TILE = tile
+    f.TILE = tile
     C = C_x + C_other
     x, other = (1 + torch.randn(B, P, c, generator=generator) for c in (C_x, C_other))
     gain, offset = torch.randn(2, min(rows, B), C, generator=generator)
