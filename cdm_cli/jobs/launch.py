@@ -24,6 +24,7 @@ import torch.multiprocessing as mp
 from cdm_cli.config import Settings
 from cdm_cli.errors import CdmError, StoppedError, UsageError
 from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.training_stop import taken
 from cdm_cli.options import Report
 
 Message = tuple[str, Any]
@@ -122,19 +123,19 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def _passing_on_signals(processes: list[BaseProcess]) -> Generator[None]:
-    """Give SIGTERM to every process. Ctrl-C reaches them by itself; here it only must not kill."""
+    """Let every process stop. Ctrl-C reaches them by itself; here it only must not kill."""
     pressed: list[int] = []
 
     def take(number: int, frame: object) -> None:
         if number == signal.SIGINT and pressed:
             raise KeyboardInterrupt
         pressed.append(number)
-        if number == signal.SIGTERM:
+        if number != signal.SIGINT:
             for process in processes:
                 if process.is_alive():
                     process.terminate()
 
-    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = taken(take)
     try:
         yield
     finally:

@@ -1,11 +1,22 @@
-"""Stopping between two steps: SIGTERM from a scheduler, Ctrl-C from a person."""
+"""Stopping between two steps: SIGTERM from a scheduler, Ctrl-C, a terminal that is gone."""
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Handler = Callable[[int, FrameType | None], object]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def taken(take: Handler) -> dict[int, Any]:
+    """Let take have the signals, and return who had them before.
+
+    One that is ignored stays so: nohup lets a job outlive its terminal.
+    """
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, take) for number in heard}
 
 
 class Stop:
@@ -21,7 +32,7 @@ class Stop:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
+            self._before = taken(self._take)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,6 +14,7 @@ from cdm_cli.app import app
 from cdm_cli.app import main as cdm_main
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs import launch as launching
+from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import SampleOptions
 from tests.faults.jobs import Counted, state
 from tests.forking import fork
@@ -111,19 +112,28 @@ def test_sampling_is_stopped_by_sigterm_and_alone_on_its_store(workspace, whole)
 
 
 @pytest.mark.parametrize("workspace", ["train"], indirect=True)
-def test_training_is_stopped_by_ctrl_c_once_the_step_is_saved(workspace, whole):
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGHUP, "SIGHUP")])
+def test_training_is_stopped_once_the_step_is_saved(number, name, workspace, whole):
     process = begun(*TRAIN)
     saved = workspace / "runs/base/checkpoints/step-00000005/manifest.json"
     until(saved.exists, "a checkpoint")
     code, said = cdm(*TRAIN)
     assert code == 75, said
     assert f"runs/base is being trained by process {process.pid} on {socket.gethostname()}" in said
-    code, said = stopped(process, signal.SIGINT)
+    code, said = stopped(process, number)
     assert code == 75, said
-    assert "stopped by Ctrl-C after step" in said
+    assert f"stopped by {name} after step" in said
     assert "Next: run the same command again, it continues there" in said
     assert cdm(*TRAIN)[0] == 0
     assert state(workspace) == state(whole / "train")
+
+
+def test_a_terminal_that_is_gone_does_not_stop_what_nohup_began():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Stop() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.asked
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("workspace", ["sample"], indirect=True)
