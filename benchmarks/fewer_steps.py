@@ -43,7 +43,8 @@ def measured(arguments: argparse.Namespace, point: str) -> dict[str, Any]:
     name, steps, *precision = point.split(":")
     out = Path(arguments.out) / f"{point.replace(':', '-')}.h5"
     sampling = Sampling.model_validate({"sampler": name, "steps": int(steps)})
-    compute = Compute.model_validate({"precision": precision[0]} if precision else {})
+    asked = {"precision": precision[0]} if precision else {}
+    compute = Compute.model_validate({"compile": False, **asked})
     start = time.perf_counter()
     common = {"num": arguments.num, "out": out, "sampling": sampling, "compute": compute}
     if arguments.lowres:

@@ -4,25 +4,32 @@
 
 The peer is openai/guided-diffusion, from a clone, as shipped (fp16 trunk for sampling and for
 training). Both sides run the same shapes in one process; the rate of a bf16 matrix product is
-measured in the same run and is the limit that both are compared with.
+measured in the same run and is the limit that both are compared with. A training step is the
+whole of it: loss, gradients and their norm, Adam and the average. "launched": kernels are
+started one by one instead of being replayed as one CUDA graph.
 """
 
 import argparse
+import gc
+import itertools
 import sys
 import types
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdm_cli.cascade.fast import for_sampling, for_training
+from cdm_cli.cascade.fast import compile_net, for_sampling
 from cdm_cli.cascade.stage import Stage, build_net
-from cdm_cli.config import StageConfig
-from cdm_cli.jobs.device import make_deterministic, reproducible_gradients
+from cdm_cli.config import StageConfig, TrainingConfig
+from cdm_cli.jobs.device import make_deterministic
+from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.training_objective import Images, StageObjective
+from cdm_cli.jobs.training_step import Trainer
 from cdm_cli.nets.counting import flops_per_image
 from cdm_cli.presets import preset
 
@@ -64,14 +71,6 @@ def inputs(config: StageConfig, batch: int) -> tuple[Tensor, Tensor, Tensor | No
     return x_t, t, z_s, s, torch.randint(0, model.num_classes, (batch,), device="cuda")
 
 
-class Images(NamedTuple):
-    """A training batch."""
-
-    x_0: Tensor
-    z_0: Tensor | None
-    y: Tensor
-
-
 def uint8_batch(config: StageConfig, batch: int) -> Images:
     """Draw a training batch on the GPU."""
     model, conditioning = config.model, config.conditioning
@@ -96,7 +95,7 @@ def ours(config: StageConfig) -> Stage:
     """Build a stage of random weights on the GPU."""
     with torch.device("cuda"):
         net = randomised(build_net(config))
-    return Stage(config, (), net.eval())
+    return Stage(config, (), net.eval()).to("cuda")
 
 
 @contextmanager
@@ -112,10 +111,21 @@ def as_cdm_runs() -> Generator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-def sampling_call(config: StageConfig, batch: int, *, compiled: bool) -> Callable[[], Tensor]:
+def launched(where: str, recorded: bool) -> AbstractContextManager[object]:
+    """Let a module launch kernels one by one, unless they are to be recorded."""
+    if recorded:
+        return nullcontext()
+    return patch(f"cdm_cli.{where}.Recorded", lambda function: function)
+
+
+def sampling_call(
+    config: StageConfig, batch: int, *, compiled: bool, recorded: bool = True
+) -> Callable[[], Tensor]:
     """One network evaluation exactly as `cdm sample` runs it."""
-    stage = for_sampling(ours(config), compiled=compiled)
-    x_t, _, z_s, s, y = inputs(config, batch)
+    with launched("cascade.fast", recorded):
+        stage = for_sampling(ours(config), compiled=compiled)
+    with torch.inference_mode():
+        x_t, _, z_s, s, y = inputs(config, batch)
     eps_theta = stage.eps_theta(stage.schedule, y, z_s, s.long() if stage.embeds_s else None)
     t = torch.full((batch,), 500, device="cuda")
 
@@ -126,20 +136,22 @@ def sampling_call(config: StageConfig, batch: int, *, compiled: bool) -> Callabl
     return call
 
 
-def training_call(config: StageConfig, batch: int, *, compiled: bool) -> Callable[[], None]:
-    """Loss, backward and Adam as `cdm train` has them: bf16 autocast, float32 weights."""
-    stage = for_training(ours(config), compiled=compiled)
-    stage.net.train()
-    adam = torch.optim.Adam(stage.net.parameters(), 1e-4, fused=True)
-    images = uint8_batch(config, batch)
-    generator = torch.Generator("cuda").manual_seed(0)
+def training_call(
+    config: StageConfig, batch: int, *, compiled: bool, recorded: bool = True
+) -> Callable[[], None]:
+    """One step exactly as `cdm train` takes it: bf16 autocast, float32 weights."""
+    stage = ours(config)
+    if compiled:
+        compile_net(stage.net)
+    training = TrainingConfig(batch_size=batch, lr=1e-4)
+    device, objective = torch.device("cuda"), StageObjective(stage, flip=True)
+    with launched("jobs.training_step", recorded):
+        trainer = Trainer(objective, training, device, World(), cosine=False)
+    images, steps = uint8_batch(config, batch), itertools.count(1)
 
     def call() -> None:
-        with as_cdm_runs(), reproducible_gradients(torch.device("cuda")):
-            loss = stage.loss(images, generator, flip=True).mean()
-            loss.backward()
-        adam.step()
-        adam.zero_grad(set_to_none=True)
+        with as_cdm_runs():
+            trainer.step(next(steps), images)
 
     return call
 
@@ -173,7 +185,10 @@ def peer_net(config: StageConfig, path: str) -> nn.Module:
 
 
 def peer_call(config: StageConfig, batch: int, path: str, *, train: bool) -> Callable[[], object]:
-    """The peer's evaluation or training step (fp16 trunk, float32 master weights, AdamW)."""
+    """The peer's evaluation or training step (fp16 trunk, float32 master weights, AdamW, average).
+
+    Its many small operations on weights are joined here, in its favour.
+    """
     net = peer_net(config, path)
     x_t, t, z_s, _, y = inputs(config, batch)
     if z_s is not None:
@@ -184,6 +199,7 @@ def peer_call(config: StageConfig, batch: int, path: str, *, train: bool) -> Cal
     net.train()
     weights = list(net.parameters())
     master = [p.detach().float().clone().requires_grad_() for p in weights]
+    average = [m.detach().clone() for m in master]
     adam = torch.optim.AdamW(master, 1e-4, weight_decay=0.0, fused=True)
 
     def call() -> None:
@@ -191,10 +207,11 @@ def peer_call(config: StageConfig, batch: int, path: str, *, train: bool) -> Cal
         for p, m in zip(weights, master, strict=True):
             m.grad = None if p.grad is None else p.grad.float() / 1024
             p.grad = None
+        torch.nn.utils.get_total_norm([m.grad for m in master if m.grad is not None])
         adam.step()
         with torch.no_grad():
-            for p, m in zip(weights, master, strict=True):
-                p.copy_(m)
+            torch._foreach_lerp_(average, master, 1e-4)
+            torch._foreach_copy_(weights, master)
 
     return call
 
@@ -218,20 +235,23 @@ def print_profile(call: Callable[[], object], lines: int = 30) -> None:
                                        max_name_column_width=90))  # fmt: skip
 
 
-def compare(name: str, guided: str | None, modes: list[str], limit: float, profiled: bool) -> None:
+def compare(name: str, limit: float, arguments: argparse.Namespace) -> None:
     """Print every row of one preset, and the ratio of ours to the peer's."""
+    guided = arguments.guided
     config = preset(name).stage
     assert isinstance(config, StageConfig)
     with torch.device("meta"):
         forward = flops_per_image(build_net(config))
     print(f"\n{name}: {forward / 1e9:.0f} GFLOPs forward per image")
     print(f"{'':46s} {'images/s':>9s} {'TFLOP/s':>9s} {'of limit':>8s} {'GiB':>7s}")
-    for mode in modes:
+    for mode in arguments.mode or ["sample", "train"]:
         train = mode == "train"
         flops = forward * 3 if train else forward
-        batch = (TRAINING_BATCH if train else SAMPLING_BATCH)[config.model.resolution]
+        usual = TRAINING_BATCH if train else SAMPLING_BATCH
+        batch = arguments.batch or usual[config.model.resolution]
         build = training_call if train else sampling_call
         makers: dict[str, Callable[[], Callable[[], object]]] = {
+            "cdm, plain, launched": partial(build, config, batch, compiled=False, recorded=False),
             "cdm, plain": partial(build, config, batch, compiled=False),
             "cdm, compiled": partial(build, config, batch, compiled=True),
         }
@@ -239,11 +259,12 @@ def compare(name: str, guided: str | None, modes: list[str], limit: float, profi
             makers["peer as shipped"] = partial(peer_call, config, batch, guided, train=train)
         rates: dict[str, float] = {}
         for side, make in makers.items():
+            gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             call = make()
             rates[side] = row(f"{mode}, batch {batch}: {side}", flops, batch, call, limit)
-            if profiled and side == "cdm, compiled":
+            if arguments.profile and side == "cdm, compiled":
                 print_profile(call)
             del call
         if guided:
@@ -256,6 +277,7 @@ def main() -> None:
     parser.add_argument("--guided", help="clone of openai/guided-diffusion")
     parser.add_argument("--preset", action="append", default=[])
     parser.add_argument("--mode", action="append", choices=["sample", "train"], default=[])
+    parser.add_argument("--batch", type=int, help="instead of one that suits an Appendix B preset")
     parser.add_argument("--profile", action="store_true", help="kernels of the compiled side")
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -263,8 +285,7 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, "
           f"CUDA {torch.version.cuda}; bf16 matrix product {limit / 1e12:.0f} TFLOP/s")  # fmt: skip
     for name in arguments.preset or ["imagenet-base32"]:
-        compare(name, arguments.guided, arguments.mode or ["sample", "train"], limit,
-                arguments.profile)  # fmt: skip
+        compare(name, limit, arguments)
 
 
 if __name__ == "__main__":

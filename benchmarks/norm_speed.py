@@ -1,30 +1,34 @@
-"""The fused normalisation beside two kernels of the compiler's kind and beside PyTorch's own.
+"""The fused normalisation by one kernel and by many programs an image, beside PyTorch's own.
 
     python benchmarks/norm_speed.py [--tiles 4096,8192,32768]
 
-Shapes are those of imagenet-base32, batch 256, forward and (the fused kernel) backward. Calls are
+Shapes are those of imagenet-base32, batch 256, and imagenet-sr64-256, batch 16. Calls are
 replayed from a CUDA graph, so that no launch is timed. GB/s counts every number that has to be
 read or written once, whatever a side really moves; a copy is measured in the same run.
 """
 
 import argparse
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from network_speed import seconds_per_call
 from torch import Tensor
 
-from cdm_cli.nets import fused_norm
-from cdm_cli.nets.normalise import group_norm_by_moments
+from cdm_cli.nets import fused_norm, split_norm
 
-SHAPES = [(32, 256, 0), (32, 512, 256), (16, 512, 0), (16, 512, 512), (8, 768, 768), (4, 1024, 0)]
-BATCH, GROUPS, CALLS = 256, 32, 20
+SHAPES = [
+    (256, 32, 256, 0), (256, 32, 512, 256), (256, 16, 512, 0), (256, 16, 512, 512),
+    (256, 8, 768, 768), (256, 4, 1024, 0), (16, 64, 256, 256), (16, 128, 256, 128),
+    (16, 256, 128, 0), (16, 256, 128, 128),
+]  # fmt: skip
+GROUPS, CALLS = 32, 20
 
 
-def tensors(side: int, channels: int) -> Tensor:
+def tensors(batch: int, side: int, channels: int) -> Tensor:
     """Draw activations in channels-last order."""
-    x = torch.randn(BATCH, channels, side, side, device="cuda", dtype=torch.bfloat16)
+    x = torch.randn(batch, channels, side, side, device="cuda", dtype=torch.bfloat16)
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -43,26 +47,32 @@ def replayed(call: Callable[[], object]) -> float:
 def sides(x: Tensor, other: Tensor | None) -> dict[str, Callable[[], object]]:
     """Every way from x and other to SiLU of the norm of both, and the fused way back."""
     both = x if other is None else torch.cat([x, other], 1)
-    gain, offset = torch.randn(2, BATCH, both.shape[1], device="cuda")
+    gain, offset = torch.randn(2, *both.shape[:2], device="cuda")
     tokens = [_tokens(x), _tokens(x)[..., :0] if other is None else _tokens(other)]
     inputs = (*tokens, gain, offset, gain[:0])
 
     def joined() -> Tensor:
         return x if other is None else torch.cat([x, other], 1)
 
-    @torch.compile(dynamic=False)
-    def two_kernels() -> Tensor:
-        return F.silu(group_norm_by_moments(joined(), GROUPS, gain, offset))
-
     def pytorch() -> Tensor:
         normed = F.group_norm(joined(), GROUPS)
         return F.silu(normed * gain[:, :, None, None] + offset[:, :, None, None])
 
     y, mean, rstd = fused_norm.launch_forward(*inputs, GROUPS, True)
+    back = (*inputs, mean, rstd, y, GROUPS, True)
+
+    def one_kernel(call: Callable[..., object], *what: object) -> Callable[[], object]:
+        def run() -> object:
+            with patch.object(fused_norm, "MOST_PIXELS", 2**30):
+                return call(*what)
+
+        return run
+
     return {
-        "fused": lambda: fused_norm.launch_forward(*inputs, GROUPS, True),
-        "fused, backward": lambda: fused_norm.launch_backward(*inputs, mean, rstd, y, GROUPS, True),
-        "two kernels": two_kernels,
+        "one kernel": one_kernel(fused_norm.launch_forward, *inputs, GROUPS, True),
+        "many programs": lambda: split_norm.forward(*inputs, GROUPS, True),
+        "one kernel, backward": one_kernel(fused_norm.launch_backward, *back),
+        "many programs, backward": lambda: split_norm.backward(*back),
         "PyTorch": pytorch,
         "a copy": both.clone,
     }
@@ -86,17 +96,19 @@ def main() -> None:
     arguments = parser.parse_args()
     print(torch.cuda.get_device_name(), "torch", torch.__version__)
     default = fused_norm.TILE
-    for side, first, second in SHAPES:
-        x, other = tensors(side, first), tensors(side, second) if second else None
-        moved = 4 * BATCH * (first + second) * side**2
-        print(f"\n{side}x{side}, {first} + {second} channels, {moved / 2e6:.0f} MB each way")
-        torch.compiler.reset()
+    for batch, side, first, second in SHAPES:
+        x = tensors(batch, side, first)
+        other = tensors(batch, side, second) if second else None
+        moved = 4 * batch * (first + second) * side**2
+        print(
+            f"\n{batch} x {side}x{side}, {first} + {second} channels, {moved / 2e6:.0f} MB each way"
+        )
         calls = sides(x, other)
         for name, call in calls.items():
             show(name, call, moved)
         for tile in (int(word) for word in arguments.tiles.split(",") if word):
             fused_norm.TILE = tile
-            for name in ("fused", "fused, backward"):
+            for name in ("one kernel", "one kernel, backward"):
                 show(f"{name}, tile {tile}", calls[name], moved)
         fused_norm.TILE = default
 

@@ -25,7 +25,7 @@ class Batch(Protocol):
 
 
 class Draws(NamedTuple):
-    """Everything random in the loss of one batch, so that its parts add up to the whole."""
+    """Everything random in the loss of one batch, so that its rows add up to the whole."""
 
     t: Tensor  # int64 [B], 1..T
     u: Tensor  # float64 [B], place within the segment of t (continuous noise only)
@@ -35,7 +35,3 @@ class Draws(NamedTuple):
     eps_z: Tensor | None  # [B, C, h, w]
     sigma: Tensor | None  # [B], width of the blur
     blurred: Tensor | None  # bool [B]
-
-    def part(self, rows: slice) -> "Draws":
-        """Return the draws of some rows of the batch."""
-        return Draws(*(None if draw is None else draw[rows] for draw in self))  # pyright: ignore[reportArgumentType]

@@ -5,14 +5,21 @@ bfloat16 rounding (tests/cascade/test_fast.py, benchmarks/network_speed.py).
 """
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.stage import Stage, uses_bf16
+from cdm_cli.config import AnyStageConfig
+from cdm_cli.nets.counting import flops_per_image
+from cdm_cli.nets.recorded import Recorded
+from cdm_cli.nets.unet import Condition
 
+WORTH_COMPILING = 2.4e17  # FLOPs: a GPU takes ten minutes, the compiler one or two
 _TRUNK = (nn.Conv2d, nn.Linear)
 
 
@@ -21,26 +28,42 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
 
     With bf16, the weights of convolutions and projections are rounded once (the embeddings
     and norms stay float32). compiled: one program for the one shape of all batches, made at
-    the first call.
+    the first call. On CUDA, the kernels of a shape that comes again are recorded.
     """
     stage.net.eval().requires_grad_(False)
     if uses_bf16(stage.precision, stage.device):
         for name, module in stage.net.named_modules():
             if isinstance(module, _TRUNK) and not name.startswith("embed_"):
                 module.to(torch.bfloat16)
-    _ordered(stage)
+    if stage.device.type == "cuda":
+        stage.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if compiled:
         keep_programs()
-        stage.net.denoise = torch.compile(stage.net.denoise, dynamic=False)
+        stage.denoise = torch.compile(stage.denoise, dynamic=False)
+    if stage.device.type == "cuda":
+        stage.denoise = _recorded(stage.denoise)
     return stage
 
 
-def for_training(stage: Stage, *, compiled: bool) -> Stage:
-    """Prepare a stage for training steps, in place: float32 weights, bf16 by autocast."""
-    _ordered(stage)
-    if compiled:
-        compile_net(stage.net)
-    return stage
+def _recorded(denoise: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def evaluated(x_t: Tensor, t: Tensor, *condition: Tensor | None) -> tuple[Tensor]:
+        return (denoise(x_t, t, Condition(*condition)),)
+
+    recorded = Recorded(evaluated)
+
+    def call(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        (output,) = recorded(x_t, t, *condition)
+        assert output is not None
+        return output.clone()
+
+    return call
+
+
+def worth_compiling(config: AnyStageConfig, device: torch.device, evaluations: int) -> bool:
+    """Say whether a run of so many evaluations of images is shorter with the compiler's time."""
+    if device.type != "cuda":
+        return False
+    return evaluations * flops_per_image(empty_net(config)) >= WORTH_COMPILING
 
 
 def compile_net(net: nn.Module) -> None:
@@ -60,8 +83,3 @@ def keep_programs() -> None:
     with suppress(OSError):  # a home that cannot be written: torch's default does
         place.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))
-
-
-def _ordered(stage: Stage) -> None:
-    if stage.device.type == "cuda":
-        stage.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -102,7 +102,7 @@ PrecisionKind = Annotated[
 ]
 Compile = Annotated[
     bool | None,
-    typer.Option("--compile/--no-compile", help="Compile the network [default: on CUDA]."),
+    typer.Option("--compile/--no-compile", help="Compile the network [default: if long, on CUDA]."),
 ]
 Gpus = Annotated[
     int | None, typer.Option("--gpus", metavar="N", help="Run on N GPUs of this machine.")

@@ -5,10 +5,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cdm_cli.jobs.cas_plan import Work
 from cdm_cli.jobs.device import describe, measured_flops
-from cdm_cli.nets.counting import num_parameters
+from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, num_parameters
 from cdm_cli.nets.resnet import cas_network
 
-FORWARD_AND_BACKWARD = 3  # the backward pass takes twice the operations of the forward pass
 # Share of the speed of one large matrix product that a whole training step reaches.
 EFFICIENCY = {"cuda": 0.07, "cpu": 0.25}
 

@@ -72,8 +72,9 @@ def made_ready(
 ) -> Ready:  # fmt: skip
     """Load the stage as this run, or the one that it continues, computes with it."""
     before = numerics_of(out)
-    evaluations = len(work.rows) * work.chain.evaluations
-    chosen = numerics(work.header.config, compute, device, evaluations, before)
+    evaluations = work.num * work.chain.evaluations  # of all parts, which choose alike
+    most = block_size(work.num)
+    chosen = numerics(work.header.config, compute, device, evaluations, before, most)
     if before:
         check_same_numerics(before, chosen, out)
         if before.get("device") != chosen.device:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.config import StageConfig
+from cdm_cli.jobs.blocks import block_size
 from cdm_cli.jobs.device import chosen_precision, describe, measured_flops, pick_device
 from cdm_cli.jobs.stages import default_batch
 from cdm_cli.nets.counting import flops_per_image, num_parameters
@@ -42,7 +43,7 @@ def cost(
         "flops_per_image": flops,
         "flops": flops * evaluations,
         "bytes": num * bytes_per_sample(config, keep),
-        "batch_size": compute.batch_size or default_batch(config, device),
+        "batch_size": compute.batch_size or default_batch(config, device, block_size(num)),
         "device": describe(device),
         "precision": precision,
         "estimated_seconds": round(flops * evaluations / (speed * processes), 1),

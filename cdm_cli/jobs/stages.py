@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from cdm_cli.cascade.checkpoint import load_diffusion_stage
-from cdm_cli.cascade.fast import for_sampling
+from cdm_cli.cascade.fast import for_sampling, worth_compiling
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import ModelConfig, StageConfig
 from cdm_cli.errors import WouldOverwriteError
@@ -26,7 +26,6 @@ from cdm_cli.options import Compute, Report, Sampling
 MOST_PIXELS = {"cpu": 2**16, "cuda": 2**20}  # of a compute batch; more run no faster
 MOST = {"cpu": 64, "cuda": 1024}
 FLOAT32 = 4
-WORTH_COMPILING = 400  # evaluations of a batch; fewer take less time than the compiler
 
 
 @dataclass(frozen=True)
@@ -53,18 +52,23 @@ def numerics(
     device: torch.device,
     evaluations: int,
     before: Mapping[str, Any] | None = None,
+    most: int | None = None,
 ) -> Numerics:
     """Fix batch, precision and compilation of a run of so many evaluations in all.
 
     before: those of the run that is being continued, which hold unless a flag says otherwise.
+    most: samples that are made at a time; a larger batch would be filled up in vain.
     """
     held = before or {}
-    batch_size = compute.batch_size or held.get("batch_size") or default_batch(config, device)
+    batch_size = compute.batch_size or held.get("batch_size")
+    if batch_size is None:
+        batch_size = default_batch(config, device, most)
     precision = chosen_precision(compute.precision, device)
     if compute.precision == "auto":
         precision = held.get("precision", precision)
-    worth = device.type == "cuda" and evaluations >= WORTH_COMPILING * batch_size
-    compiled = held.get("compiled", worth) if compute.compile is None else compute.compile
+    compiled = held.get("compiled") if compute.compile is None else compute.compile
+    if compiled is None:
+        compiled = worth_compiling(config, device, evaluations)
     return Numerics(batch_size, precision, compiled, device_class(device), build(device))
 
 
@@ -81,13 +85,17 @@ def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: object) 
             )
 
 
-def default_batch(config: StageConfig, device: torch.device) -> int:
-    """Return the power of two at which the device is busy and half of its memory is enough."""
+def default_batch(config: StageConfig, device: torch.device, most: int | None = None) -> int:
+    """Return the power of two at which the device is busy and half of its memory is enough.
+
+    most: how many there are to fill it.
+    """
     pixels = config.model.resolution**2
     batch = max(1, min(MOST[device.type], MOST_PIXELS[device.type] // pixels))
     if device.type == "cuda":
         room = torch.cuda.get_device_properties(device).total_memory // 2
         batch = min(batch, max(1, room // bytes_per_image(config.model)))
+    batch = min(batch, most or batch)
     return 2 ** (batch.bit_length() - 1)
 
 

@@ -4,6 +4,7 @@ The same command typed again continues where it stopped and ends in the same byt
 """
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.checkpoint import write_stage_file
-from cdm_cli.cascade.fast import compile_net, for_training
+from cdm_cli.cascade.fast import compile_net, worth_compiling
 from cdm_cli.config import ClassifierConfig, Plan, StageFile
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.jobs.device import chosen_precision, describe, pick_device
@@ -30,9 +31,8 @@ from cdm_cli.jobs.training_plan import asked_plan, check_same, data_info, fitted
 from cdm_cli.jobs.training_select import read_best, selection_judge
 from cdm_cli.jobs.training_step import Trainer
 from cdm_cli.jobs.training_stop import Stop
+from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
 from cdm_cli.options import Report, TrainOptions
-
-WORTH_COMPILING = 1000  # steps; compilation takes a minute or two
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,6 @@ def _train(
     done = resume(directory, trainer, report.say)
     report.say(_opening(directory, done, training.steps, precision, device, world))
     extras = extras_of(turns, options, made, directory, trainer, judge, lambda: stop.asked, report)
-    if done < training.steps:
-        _compile(objective, options, training.steps, device)
     loop = Loop(
         directory=directory,
         trainer=trainer,
@@ -143,6 +141,7 @@ def _train(
         stop=stop,
         report=report,
         extras=extras,
+        compiler=_compiler(objective, made, options, device),
     )
     loop.run(done)
     best = read_best(directory) if options.select else None
@@ -169,16 +168,15 @@ def _opening(
     return f"{directory}: {'from step ' + str(done) if done else 'new'}, on {where}"
 
 
-def _compile(
+def _compiler(
     objective: StageObjective | ClassifierObjective,
+    made: Plan,
     options: TrainOptions,
-    steps: int,
     device: torch.device,
-) -> None:
-    """Compile the network where that pays; the choice depends on nothing a resume changes."""
-    wanted = options.compute.compile
-    compiled = device.type == "cuda" and steps >= WORTH_COMPILING if wanted is None else wanted
-    if isinstance(objective, StageObjective):
-        for_training(objective.stage, compiled=compiled)
-    elif compiled:
-        compile_net(objective.net)
+) -> Callable[[], object] | None:
+    """Return what compiles the network where that pays; nothing that a resume changes decides."""
+    wanted, training = options.compute.compile, made.training
+    evaluations = FORWARD_AND_BACKWARD * training.batch_size * training.steps
+    if not (worth_compiling(made.stage, device, evaluations) if wanted is None else wanted):
+        return None
+    return lambda: compile_net(objective.net)

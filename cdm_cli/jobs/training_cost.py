@@ -7,10 +7,9 @@ from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.config import AnyStageConfig, Plan
 from cdm_cli.jobs.device import chosen_precision, describe, measured_flops
 from cdm_cli.jobs.training_step import CPU_MICRO_BATCH
-from cdm_cli.nets.counting import flops_per_image, meta_inputs, num_parameters
+from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, flops_per_image, meta_inputs, num_parameters
 
 BYTES_PER_PARAMETER = 20  # float32 weight, gradient, average and Adam's two moments
-FORWARD_AND_BACKWARD = 3  # the backward pass takes twice the operations of the forward pass
 # Share of the speed of one large matrix product that a whole training step reaches.
 EFFICIENCY = {"cuda": 0.35, "cpu": 0.25}
 

@@ -38,6 +38,7 @@ class Loop:
     """A training run between its first and its last step.
 
     extras: what else happens after some steps, once they are saved if they are to be.
+    compiler: what compiles the network, once it is known how many images fit at a time.
     """
 
     directory: Path
@@ -46,6 +47,7 @@ class Loop:
     stop: Stop
     report: Report
     extras: tuple[Extra, ...] = ()
+    compiler: Callable[[], object] | None = None
     skipped: int = 0
     last: Progress | None = None
     images_per_second: float | None = None
@@ -107,6 +109,8 @@ class Loop:
     ) -> None:
         """Take the turns of extras; stop behind them where that is asked, in every process."""
         report = Noted(self.report, lambda note: advance(0, note))
+        if extras:
+            self.trainer.release()
         for extra in extras:
             extra(step, report, metrics)
         if extras and self.trainer.device.type == "cuda":
@@ -116,7 +120,13 @@ class Loop:
 
     def _step(self, step: int, batch: Batch, metrics: Metrics | None, advance: Advance) -> None:
         trainer, training = self.trainer, self.trainer.training
-        trainer.step(step, images_of(batch))
+        images = images_of(batch)
+        if self.compiler is not None:
+            trainer.settle(step, images)  # the compiler would take minutes for each size
+            trainer.release()
+            self.compiler()
+            self.compiler = None
+        trainer.step(step, images)
         self._tell_halving()
         if step % training.log_every == 0 or step == training.steps:
             self._log(step, metrics)

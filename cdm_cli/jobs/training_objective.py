@@ -1,10 +1,10 @@
 """What is minimised: the loss of a diffusion stage, or the cross-entropy of a classifier.
 
-An objective draws everything random of a batch at once and then takes any part of it, so
+An objective draws everything random of a batch at once and then takes any rows of it, so
 that a batch gives the same gradient, to rounding, however it is cut into micro-batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -19,6 +19,8 @@ from cdm_cli.diffusion.augment import flip
 from cdm_cli.names import Precision
 from cdm_cli.nets.classifier import Classifier
 
+Inputs = tuple[Tensor | None, ...]
+
 
 class Images(NamedTuple):
     """A batch on the device of the network; uint8 images, as the store has them."""
@@ -26,11 +28,6 @@ class Images(NamedTuple):
     x_0: Tensor
     z_0: Tensor | None
     y: Tensor
-
-    def part(self, rows: slice) -> "Images":
-        """Return some rows of the batch."""
-        z_0 = None if self.z_0 is None else self.z_0[rows]
-        return Images(self.x_0[rows], z_0, self.y[rows])
 
 
 def images_of(batch: Batch) -> Images:
@@ -47,16 +44,13 @@ class Objective(Protocol):
         """What is trained."""
         ...
 
-    def losses(self, batch: Images, generator: torch.Generator) -> "PartLosses":
-        """Draw for a whole batch; the result gives the loss of each example of a part, [b]."""
+    def draw(self, batch: Images, generator: torch.Generator) -> Inputs:
+        """Return all that the loss is computed from, drawn for a whole batch; each [B, ...]."""
         ...
 
-
-class PartLosses(Protocol):
-    """The loss of each example, [b], of some rows of a batch."""
-
-    def __call__(self, rows: slice) -> Tensor:
-        """Return [b]."""
+    @property
+    def losses(self) -> Callable[..., Tensor]:
+        """Return the loss of each example, [b], from some rows of each thing drawn."""
         ...
 
 
@@ -71,10 +65,13 @@ class StageObjective:
         """The U-Net."""
         return self.stage.net
 
-    def losses(self, batch: Images, generator: torch.Generator) -> PartLosses:
-        """Draw t, eps, flips and conditioning augmentation for a whole batch."""
-        draws: Draws = self.stage.draw(batch, generator, flip=self._flip)
-        return lambda rows: self.stage.loss_of(batch.part(rows), draws.part(rows))
+    def draw(self, batch: Images, generator: torch.Generator) -> Inputs:
+        """Draw t, eps, flips and conditioning augmentation."""
+        return (*batch, *self.stage.draw(batch, generator, flip=self._flip))
+
+    def losses(self, x_0: Tensor, z_0: Tensor | None, y: Tensor, *draws: Tensor) -> Tensor:
+        """Return [b]."""
+        return self.stage.loss_of(Images(x_0, z_0, y), Draws(*draws))
 
 
 class ClassifierObjective:
@@ -84,18 +81,18 @@ class ClassifierObjective:
         self.net, self._training = net, training
         self._precision: Precision = precision
 
-    def losses(self, batch: Images, generator: torch.Generator) -> PartLosses:
-        """Draw shifts and flips for a whole batch."""
+    def draw(self, batch: Images, generator: torch.Generator) -> Inputs:
+        """Draw shifts and flips."""
         num, pad, at = len(batch.y), self._training.crop_pad, generator.device
         shift = torch.randint(0, 2 * pad + 1, (2, num), generator=generator, device=at)
         coin = torch.rand(num, generator=generator, device=at) < 0.5 * self._training.flip
+        return batch.x_0, batch.y, shift.T, coin
 
-        def loss(rows: slice) -> Tensor:
-            x = shifted(from_uint8(batch.x_0[rows]), shift[:, rows], pad)
-            (x,) = flip(coin[rows], x)
-            return F.cross_entropy(self.logits(x), batch.y[rows], reduction="none")
-
-        return loss
+    def losses(self, x_0: Tensor, y: Tensor, shift: Tensor, coin: Tensor) -> Tensor:
+        """Return [b]."""
+        x = shifted(from_uint8(x_0), shift.T, self._training.crop_pad)
+        (x,) = flip(coin, x)
+        return F.cross_entropy(self.logits(x), y, reduction="none")
 
     def logits(self, x: Tensor) -> Tensor:
         """Return float32 [B, K]."""

@@ -7,7 +7,7 @@ they were.
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from cdm_cli.jobs.device import reproducible_gradients
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.training_objective import Images, Objective
 from cdm_cli.nets.ema import Ema
+from cdm_cli.nets.recorded import Outputs, Recorded
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 CPU_MICRO_BATCH = 256
@@ -38,6 +39,15 @@ def learning_rate(training: TrainingConfig, step: int, *, cosine: bool) -> float
         return rate
     done = min(1.0, (step - 1) / training.steps)
     return rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _added(sums: Outputs, part: Outputs) -> Outputs:
+    """Add what a part of a batch gave to the sums so far, which are tensors of their own."""
+    if not sums:
+        return tuple(None if x is None else x.clone() for x in part)
+    own, new = ([x for x in tensors if x is not None] for tensors in (sums, part))
+    torch._foreach_add_(own, new)  # pyright: ignore
+    return sums
 
 
 class Progress(NamedTuple):
@@ -87,6 +97,7 @@ class Trainer:
         self.parameters = list(objective.net.parameters())
         self.ema = Ema(objective.net, training.ema_decay)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=training.lr, fused=True)
+        self._recorded = Recorded(self._gradients)
         self._generator = torch.Generator(device)
         self._sums = torch.zeros(4, device=device, dtype=torch.float64)
         self._row = torch.zeros(2, device=device)
@@ -107,17 +118,22 @@ class Trainer:
     def step(self, step: int, batch: Images) -> None:
         """Take step number `step` on this rank's share of the global batch.
 
-        Where a device runs out of memory, all ranks halve the micro-batch and start the step
-        again. Raises MemoryFloorError where one image does not fit.
+        Raises MemoryFloorError where one image does not fit.
+        """
+        self._update(step, self.settle(step, batch))
+
+    def settle(self, step: int, batch: Images) -> Tensor:
+        """Return the loss of a step whose gradients were computed, and change nothing else.
+
+        Where a device runs out of memory, all ranks halve the micro-batch and start again.
         """
         if not self.objective.net.training:
             self.objective.net.train()
         while True:
             loss, fits = self._try(step, batch)
             if self.world.agree(fits):
-                break
+                return loss
             self._halve()
-        self._update(step, loss)
 
     def _try(self, step: int, batch: Images) -> tuple[Tensor, bool]:
         try:
@@ -128,19 +144,41 @@ class Trainer:
         return torch.zeros((), device=self.device), False
 
     def _accumulate(self, step: int, batch: Images) -> Tensor:
-        """Add up the gradients of the mean loss over the global batch; return that loss."""
-        self.optimizer.zero_grad(set_to_none=True)
+        """Set the gradients of the mean loss over the global batch; return that loss."""
         key = (self.training.seed, step, self.world.rank)
         self._generator.manual_seed(seed_of(*key))
-        losses = self.objective.losses(batch, self._generator)
-        total = torch.zeros((), device=self.device)
+        inputs = self.objective.draw(batch, self._generator)
+        sums = tuple[Tensor | None, ...]()
+        whole = self.micro_batch == self.local_batch
         for start in range(0, self.local_batch, self.micro_batch):
             torch.manual_seed(seed_of(*key, "dropout", start))
-            rows = slice(start, min(start + self.micro_batch, self.local_batch))
-            loss = losses(rows).sum() / self.training.batch_size
-            loss.backward()
-            total += loss.detach()
+            rows = slice(start, start + self.micro_batch)
+            part = self._evaluated()(*(None if x is None else x[rows] for x in inputs))
+            sums = part if whole else _added(sums, part)
+        total, *grads = sums
+        for parameter, grad in zip(self.parameters, grads, strict=True):
+            parameter.grad = grad
+        assert total is not None
         return total
+
+    def _evaluated(self) -> Callable[..., Outputs]:
+        """Return what computes gradients: recorded where all parts have one size."""
+        equal = self.local_batch % self.micro_batch == 0
+        return self._recorded if equal and self.device.type == "cuda" else self._gradients
+
+    def _gradients(self, *inputs: Tensor | None) -> Outputs:
+        """Return the loss of some rows, and its gradient for each parameter."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.objective.losses(*inputs).sum() / self.training.batch_size
+        loss.backward()
+        return loss.detach(), *(parameter.grad for parameter in self.parameters)
+
+    def release(self) -> None:
+        """Give back the device memory that a step holds until the next one."""
+        self._recorded = Recorded(self._gradients)
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _halve(self) -> None:
         if self.micro_batch == 1:
@@ -150,9 +188,7 @@ class Trainer:
                 next="--set training.gradient_checkpointing=true, or a smaller model",
             )
         self.micro_batch, self.halved = math.ceil(self.micro_batch / 2), True
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self.release()
 
     @torch.no_grad()
     def _update(self, step: int, loss: Tensor) -> None:

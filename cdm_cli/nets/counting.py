@@ -10,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.unet import UNet
 
+FORWARD_AND_BACKWARD = 3  # the backward pass takes twice the operations of the forward pass
+
 
 class HasResolution(Protocol):
     """What the inputs of a network depend on."""

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EPSILON = 1e-5
+from cdm_cli.nets import split_norm
+from cdm_cli.nets.split_norm import EPSILON, Gradients
+
 MOST_PIXELS = 64 * 64  # of an image whose second reading still comes from the cache
 TILE = 16384  # numbers that a program holds in registers
-FAST = True  # False where Triton interprets
-Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class Launch(NamedTuple):
@@ -68,6 +68,8 @@ def launch_forward(
     x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor, groups: int, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`in_torch` by the kernel."""
+    if x.shape[1] > MOST_PIXELS:
+        return split_norm.forward(x, other, gain, offset, added, groups, silu)
     from cdm_cli.nets.norm_kernel import forward_kernel
 
     B, P, C_x = x.shape
@@ -88,6 +90,8 @@ def launch_backward(
     mean: Tensor, rstd: Tensor, dy: Tensor, groups: int, silu: bool,
 ) -> Gradients:  # fmt: skip
     """Return the gradients of x and other, and of gain, offset and added for each image."""
+    if x.shape[1] > MOST_PIXELS:
+        return split_norm.backward(x, other, gain, offset, added, mean, rstd, dy, groups, silu)
     from cdm_cli.nets.norm_kernel import backward_kernel
 
     B, P, C_x = x.shape
@@ -115,7 +119,7 @@ def _constants(plan: Launch, joined: bool, added: bool, silu: bool) -> dict[str,
     return {
         "EACH": plan.each, "PAD": plan.pad, "GROUPS": plan.groups, "BLOCK_P": plan.block_p,
         "RESIDENT": plan.resident, "JOINED": joined, "ADDED": added, "SILU": silu,
-        "FAST": FAST, "num_warps": plan.warps,
+        "FAST": split_norm.FAST, "num_warps": plan.warps,
     }  # fmt: skip
 
 

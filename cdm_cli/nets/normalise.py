@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdm_cli.nets.fused_norm import EPSILON, MOST_PIXELS, normalised
-from cdm_cli.nets.moments import HALF, channel_moments
+from cdm_cli.nets.fused_norm import normalised
+from cdm_cli.nets.split_norm import EPSILON
+
+HALF = (torch.bfloat16, torch.float16)
 
 
 def group_norm(
@@ -26,7 +28,7 @@ def group_norm(
 
     other: the last channels [B, C', H, W], where `is_fused` and x holds the first ones alone.
     On CPU by PyTorch's kernel, which is the fast one there. On CUDA that kernel leaves the
-    channels-last order: half precision has a kernel of our own, else statistics and
+    channels-last order: half precision has kernels of our own, else statistics and
     multiply-add are written out.
     """
     if is_fused(x):
@@ -34,16 +36,14 @@ def group_norm(
     assert other is None, "only the fused kernel joins"
     if x.device.type == "cpu":
         x = group_norm_on_cpu(x, groups, gain, offset, added)
-    elif x.dtype in HALF:
-        x = group_norm_by_moments(x, groups, gain, offset, added)
     else:
         x = group_norm_in_two_passes(x, groups, gain, offset, added)
     return F.silu(x) if silu else x
 
 
 def is_fused(x: Tensor) -> bool:
-    """Return whether one kernel normalises x with all that surrounds it."""
-    return x.is_cuda and x.dtype in HALF and x.shape[2] * x.shape[3] <= MOST_PIXELS
+    """Return whether a kernel of our own normalises x with all that surrounds it."""
+    return x.is_cuda and x.dtype in HALF
 
 
 def group_norm_on_cpu(
@@ -65,37 +65,9 @@ def group_norm_in_two_passes(
     if added is not None:
         x = x + _plane(added, x)
     var, mean = torch.var_mean(x.float().unflatten(1, (groups, -1)), dim=(2, 3, 4), correction=0)
-    return _multiply_add(x, mean, var, gain, offset, None)
-
-
-def group_norm_by_moments(
-    x: Tensor, groups: int, gain: Tensor, offset: Tensor, added: Tensor | None = None
-) -> Tensor:
-    """`group_norm` for large images in half precision: read once for the sums, once for the rest.
-
-    `added` (the bias of the convolution that made x) joins the coefficients, so that x is
-    never rewritten for it. float32 sums of squares are exact enough for half-precision x.
-    """
-    total, squares = channel_moments(x)
-    pixels = x.shape[2] * x.shape[3]
-    if added is not None:
-        constant = added.float()
-        squares = squares + 2 * constant * total + pixels * constant.square()
-        total = total + pixels * constant
-    mean = total.unflatten(1, (groups, -1)).mean(2) / pixels
-    mean_square = squares.unflatten(1, (groups, -1)).mean(2) / pixels
-    var = (mean_square - mean.square()).clamp(min=0)
-    return _multiply_add(x, mean, var, gain, offset, added)
-
-
-def _multiply_add(
-    x: Tensor, mean: Tensor, var: Tensor, gain: Tensor, offset: Tensor, added: Tensor | None
-) -> Tensor:
-    """Return x * a + b with a, b float32 [B, C]; mean and var are [B, groups]."""
-    each = x.shape[1] // mean.shape[1]
+    each = x.shape[1] // groups
     a = (var + EPSILON).rsqrt().repeat_interleave(each, dim=1) * gain
-    centre = mean.repeat_interleave(each, dim=1)
-    b = offset - (centre if added is None else centre - added.float()) * a
+    b = offset - mean.repeat_interleave(each, dim=1) * a
     return (x.float() * a[:, :, None, None] + b[:, :, None, None]).to(x.dtype)
 
 

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from cdm_cli.cascade.fast import for_sampling, for_training, keep_programs
+from cdm_cli.cascade.fast import for_sampling, keep_programs, worth_compiling
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.presets import preset
 
@@ -50,9 +50,11 @@ def test_embeddings_and_norms_keep_float32():
         assert parameter.dtype == (torch.float32 if fp32 else torch.bfloat16), name
 
 
-def test_training_keeps_float32_weights():
-    net = for_training(stage("bf16"), compiled=False).net
-    assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
+def test_a_long_run_on_a_gpu_is_worth_compiling():
+    config, cuda = preset("cifar-base16").stage, torch.device("cuda")
+    assert worth_compiling(config, cuda, 60_000_000)  # 4.47 GFLOPs each
+    assert not worth_compiling(config, cuda, 50_000_000)
+    assert not worth_compiling(config, torch.device("cpu"), 60_000_000)
 
 
 @pytest.mark.parametrize("named", [None, "elsewhere"])

@@ -24,16 +24,23 @@ def drawing_words(out: str) -> tuple[str, ...]:
     return ("sample", "--num", str(NUM), "--keep-s", str(S), "-o", out, "--gpus", "2")
 
 
+def enlarging(tag: str) -> UpsampleOptions:
+    """Return how the samples of a tag are enlarged."""
+    return UpsampleOptions(
+        lowres=Path(f"{tag}-lowres.h5"), model="sr", s=S, augment="truncated",
+        out=Path(f"{tag}-samples.h5"),
+    )  # fmt: skip
+
+
 def options_of(tag: str) -> list[tuple[Any, Settings]]:
     """Return the commands of a cascade, whose files begin with a tag: modules and options."""
     lowres, samples = Path(f"{tag}-lowres.h5"), Path(f"{tag}-samples.h5")
-    enlarging = UpsampleOptions(lowres=lowres, model="sr", s=S, augment="truncated", out=samples)
     sweep = Path(f"{tag}-sweep")
     sweeping = SweepOptions(lowres=lowres, model="sr", s=(0, S), num=128, out=sweep, judge=JUDGE)
     judging = EvalOptions(metrics=("fid",), store=samples, judge=JUDGE, out=Path(f"{tag}.json"))
     return [
         (sample, drawing(str(lowres))),
-        (upsample, enlarging),
+        (upsample, enlarging(tag)),
         (sweep_s, sweeping),
         (evaluate, judging),
     ]

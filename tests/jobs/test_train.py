@@ -27,6 +27,7 @@ from cdm_cli.jobs import training_loop
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.train import plan
 from cdm_cli.jobs.training_objective import ClassifierObjective, StageObjective
+from cdm_cli.options import Compute
 from tests.jobs.judging import write_judge
 from tests.tiny import Told, write_store
 from tests.tiny import arrays_of as arrays
@@ -228,10 +229,9 @@ def spoilt(monkeypatch, spoil):
     """Let spoil(call, losses) change the losses of each call, 1, 2, …, of the objective."""
     calls, real = [], StageObjective.losses
 
-    def losses(self, batch, generator):
+    def losses(self, *inputs):
         calls.append(None)
-        call, found = len(calls), real(self, batch, generator)
-        return lambda part: spoil(call, found(part))
+        return spoil(len(calls), real(self, *inputs))
 
     monkeypatch.setattr(StageObjective, "losses", losses)
 
@@ -279,15 +279,10 @@ def out_of_memory(monkeypatch, most):
     """Let the device have memory for so many images."""
     real = StageObjective.losses
 
-    def losses(self, batch, generator):
-        found = real(self, batch, generator)
-
-        def part(rows):
-            if rows.stop - rows.start > most:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return found(rows)
-
-        return part
+    def losses(self, *inputs):
+        if len(inputs[0]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, *inputs)
 
     monkeypatch.setattr(StageObjective, "losses", losses)
 
@@ -307,6 +302,20 @@ def test_too_large_a_batch_is_taken_in_parts_and_gives_the_same(home, monkeypatc
     ours, theirs = (tensors(path, "ema") for path in last)
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name], rtol=1e-2, atol=2e-3)
+
+
+def test_the_network_is_compiled_once_it_is_known_what_fits(home, monkeypatch):
+    train(home, "training.micro_batch=2", name="asked", steps=2)
+    sizes = []
+    out_of_memory(monkeypatch, 3)
+    short = StageObjective.losses
+    monkeypatch.setattr(
+        StageObjective, "losses", lambda self, *x: sizes.append(len(x[0])) or short(self, *x)
+    )
+    monkeypatch.setattr("cdm_cli.jobs.train.compile_net", lambda net: sizes.append("compiled"))
+    train(home, steps=2, compute=Compute(compile=True))
+    assert sizes == [8, 4, 2, 2, 2, 2, "compiled", *8 * [2]]
+    assert left(home / "runs/asked") == left(base(home))
 
 
 def test_the_batch_that_fitted_is_remembered(home, monkeypatch):

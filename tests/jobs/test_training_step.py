@@ -25,14 +25,12 @@ class Line:
         nn.init.zeros_(self.net.bias)
         self.dropout, self.drawn = dropout, []
 
-    def losses(self, batch, generator):
+    def draw(self, batch, generator):
         self.drawn.append(torch.rand(1, generator=generator).item())
-        x = batch.x_0.flatten(1)
+        return (batch.x_0.flatten(1),)
 
-        def part(rows):
-            return nn.functional.dropout(self.net(x[rows]), self.dropout).squeeze(1)
-
-        return part
+    def losses(self, x):
+        return nn.functional.dropout(self.net(x), self.dropout).squeeze(1)
 
 
 def batch(values=VALUES):
@@ -85,6 +83,16 @@ def test_parts_of_a_batch_add_up_to_it(micro_batch):
         parts.step(step, batch())
     for name, tensor in state(whole).items():
         torch.testing.assert_close(tensor, state(parts)[name], rtol=1e-5, atol=1e-7)
+
+
+def test_released_memory_changes_no_step():
+    one, other = trainer(), trainer()
+    for step in (1, 2, 3):
+        one.step(step, batch())
+        other.step(step, batch())
+        other.release()
+        assert other.objective.net.weight.grad is None
+    assert all(torch.equal(tensor, state(other)[name]) for name, tensor in state(one).items())
 
 
 def test_weight_decay_pulls_matrices_only():

@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/nets/fused_norm.py and norm_kernel.py: the operator, and both kernels."""
+"""Mirrors cdm_cli/nets/fused_norm.py, split_norm.py and their kernels."""
 
 import os
 import subprocess
@@ -10,9 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from cdm_cli.config import ModelConfig
-from cdm_cli.nets import blocks, fused_norm, normalise
+from cdm_cli.nets import blocks, fused_norm, normalise, split_norm
 from cdm_cli.nets.unet import UNet
 
+SHAPES = [
+    (3, 1024, 256, 0), (2, 256, 512, 512), (2, 64, 1024, 768), (2, 4096, 256, 256), (5, 49, 48, 0),
+    (2, 65536, 128, 0), (1, 16384, 256, 128), (3, 5000, 48, 0),
+]  # fmt: skip
 CASES = list(product((1, 2), (0, 1, 2), (False, True)))  # rows of gain, rows of added, SiLU
 
 
@@ -32,7 +36,7 @@ def test_the_operator_and_its_gradient(rows, added, silu, generator):
     x, other, gain, offset, constant = inputs
     u = torch.cat([x, other], 2).double()
     u = u + constant.double()[:, None] if added else u
-    normed = F.group_norm(u.transpose(1, 2), 4, eps=fused_norm.EPSILON).transpose(1, 2)
+    normed = F.group_norm(u.transpose(1, 2), 4, eps=split_norm.EPSILON).transpose(1, 2)
     wanted = normed * gain.double()[:, None] + offset.double()[:, None]
     wanted = F.silu(wanted) if silu else wanted
     y, _, _ = fused_norm._forward(*inputs, 4, silu)
@@ -86,16 +90,17 @@ def test_programs_cover_every_channel_and_no_batch_decides(P, C):
 INTERPRETED = """
 import torch
 from itertools import product
-from cdm_cli.nets import fused_norm as f
+from cdm_cli.nets import fused_norm as f, split_norm
 
 torch.library.wrap_triton = lambda kernel: kernel
-f.FAST = False
+split_norm.FAST, split_norm.SLICE, split_norm.TILE, split_norm.SMALL_TILE = False, 16, 128, 256
 generator = torch.Generator().manual_seed(0)
-for tile, (B, P, C_x, C_other, groups), (rows, added, silu) in product(
-    (16384, 256), [(2, 30, 24, 16, 5), (2, 20, 24, 0, 8), (1, 40, 48, 0, 2)],
+for (tile, most), (B, P, C_x, C_other, groups), (rows, added, silu) in product(
+    [(16384, 64), (256, 64), (16384, 8)],
+    [(2, 30, 24, 16, 5), (2, 20, 24, 0, 8), (1, 40, 48, 0, 2)],
     [(1, 0, True), (2, 1, False), (2, 2, True)],
 ):
-    f.TILE = tile
+    f.TILE, f.MOST_PIXELS = tile, most  # all of an image at once, in tiles, by many programs
     C = C_x + C_other
     x, other = (1 + torch.randn(B, P, c, generator=generator) for c in (C_x, C_other))
     gain, offset = torch.randn(2, min(rows, B), C, generator=generator)
@@ -108,11 +113,23 @@ for tile, (B, P, C_x, C_other, groups), (rows, added, silu) in product(
     inputs = (*inputs, mean, rstd, dy, groups, silu)
     for ours, plain in zip(f.launch_backward(*inputs), f.gradients_in_torch(*inputs)):
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
+
+f._forward.register_kernel("cpu")(f.launch_forward)
+f._backward.register_kernel("cpu")(f.launch_backward)
+for f.MOST_PIXELS in (64, 8):  # an operator may not return views
+    x = torch.randn(2, 8, 5, 6, generator=generator, requires_grad=True)
+    gain, offset = torch.randn(2, 8, generator=generator)
+    y = f.normalised(x, 4, gain, offset)
+    plain = torch.nn.functional.group_norm(x, 4, gain, offset)
+    dy = torch.randn(y.shape, generator=generator)
+    torch.testing.assert_close(y, plain, atol=1e-5, rtol=1e-4)
+    (ours,), (theirs,) = (torch.autograd.grad(z, x, dy) for z in (y, plain))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 print("the same")
 """
 
 
-def test_both_kernels_as_triton_interprets_them():
+def test_the_kernels_as_triton_interprets_them():
     pytest.importorskip("triton")
     answer = subprocess.run(
         [sys.executable, "-c", INTERPRETED],
@@ -124,10 +141,9 @@ def test_both_kernels_as_triton_interprets_them():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on CUDA")
-@pytest.mark.parametrize("shape", [(3, 1024, 256, 0), (2, 256, 512, 512), (2, 64, 1024, 768),
-                                   (2, 4096, 256, 256), (5, 49, 48, 0)])  # fmt: skip
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("rows", "added", "silu"), CASES)
-def test_both_kernels_on_cuda(shape, rows, added, silu, generator):
+def test_the_kernels_on_cuda(shape, rows, added, silu, generator):
     """bfloat16 in and out; the formulas run in float32 on the same bfloat16 numbers."""
     groups = 16
     inputs = [c.cuda() for c in drawn(*shape, rows, added, generator)]
@@ -147,6 +163,7 @@ def test_both_kernels_on_cuda(shape, rows, added, silu, generator):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="compiled programs run on CUDA")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_network_calls_the_same_kernels(generator):
     """An argument that the compiler takes for float64 would make all arithmetic float64."""
     x = torch.randn(2, 64, 16, 16, generator=generator).cuda().bfloat16().requires_grad_()

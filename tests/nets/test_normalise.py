@@ -4,13 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cdm_cli.nets.normalise import (
-    group_norm_by_moments,
-    group_norm_in_two_passes,
-    group_norm_on_cpu,
-)
+from cdm_cli.nets.normalise import group_norm_in_two_passes, group_norm_on_cpu
 
-FORMS = [group_norm_on_cpu, group_norm_in_two_passes, group_norm_by_moments]
+FORMS = [group_norm_on_cpu, group_norm_in_two_passes]
 
 
 @pytest.mark.parametrize("norm", FORMS)

@@ -1,0 +1,107 @@
+"""Images per second of training and of sampling on several GPUs, beside one.
+
+    python benchmarks/scaling.py train --preset imagenet-base32
+    python benchmarks/scaling.py sample --preset cifar-base16 --num 8192
+
+Training: the preset's own global batch on drawn images; the rate is the median of what is logged
+after the first steps, and then the run is killed: its checkpoint is not what is measured.
+Sampling: two sizes, so that what every process does before its first batch drops out of the
+difference. Each run is the command that a user types.
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from cdm_cli.jobs.demo_drawing import write_images
+from cdm_cli.presets import preset
+
+
+def cdm(*words: str) -> float:
+    """Run a command; return its seconds."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "cdm_cli", *words], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def prepare(name: str) -> None:
+    """Draw images of the resolutions that a preset needs."""
+    stage = preset(name).stage
+    write_images(Path("train.zip"), per_class=64, resolution=stage.model.resolution, seed=0)
+    sides = [stage.model.resolution]
+    if stage.conditioning:
+        sides.append(stage.conditioning.resolution)
+    flags = [word for side in sides for word in ("--resolution", str(side))]
+    cdm("prepare", "train.zip", "-o", "data.h5", *flags)
+
+
+def training_rate(name: str, steps: int, gpus: int) -> float:
+    """Return the images per second of training, between the first steps and the last ones."""
+    settings = {"log_every": max(1, steps // 4), "save_every": 10**6, "grid_every": 0}
+    flags = [w for key, value in settings.items() for w in ("--set", f"training.{key}={value}")]
+    words = ["train", f"on{gpus}", "--preset", name, "--steps", str(10**6), "--no-compile"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "cdm_cli", *words, "--gpus", str(gpus), *flags],
+        start_new_session=True,
+    ) as process:
+        log = Path(f"runs/on{gpus}/metrics.jsonl")
+        while not log.exists() or log.read_text().count("\n") < 5:
+            if process.poll() is not None:
+                sys.exit("the training run ended by itself")
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGKILL)
+    rates = [json.loads(line)["images_per_second"] for line in log.read_text().splitlines()[1:5]]
+    return statistics.median(rates)
+
+
+def sampling_rate(num: int, steps: int, gpus: int) -> float:
+    """Return the images per second by which a larger store takes longer than a smaller one."""
+    seconds: list[float] = []
+    for size in (num, 3 * num):
+        out = f"{gpus}-{size}.h5"
+        flags = ["--num", str(size), "--steps", str(steps), "--gpus", str(gpus), "-o", out]
+        seconds.append(cdm("sample", "stage", *flags, "--no-compile"))
+        print(f"{gpus} GPUs: {size} samples in {seconds[-1]:.1f} s", flush=True)
+    return 2 * num / (seconds[1] - seconds[0])
+
+
+def main() -> None:
+    """Measure with one GPU, then with several, and print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("mode", choices=["train", "sample"])
+    parser.add_argument("--preset", default="imagenet-base32")
+    parser.add_argument(
+        "--steps", type=int, help="of training that are timed (8), or of a sample (100)"
+    )
+    parser.add_argument("--num", type=int, default=8192, help="samples of the smaller store")
+    parser.add_argument("--gpus", type=int, default=2)
+    arguments = parser.parse_args()
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.preset}")
+    rates: dict[int, float] = {}
+    with tempfile.TemporaryDirectory() as place:
+        os.chdir(place)
+        prepare(arguments.preset)
+        if arguments.mode == "sample":
+            cdm("train", "stage", "--preset", arguments.preset, "--steps", "1", "--no-compile")
+        for gpus in (1, arguments.gpus):
+            rates[gpus] = (
+                training_rate(arguments.preset, arguments.steps or 8, gpus)
+                if arguments.mode == "train"
+                else sampling_rate(arguments.num, arguments.steps or 100, gpus)
+            )
+            print(f"{arguments.mode}, {gpus} GPUs: {rates[gpus]:.1f} images/s", flush=True)
+        os.chdir("/")
+    print(f"ratio: {rates[arguments.gpus] / rates[1]:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""A function of tensors as one CUDA graph: a GPU starts all of its kernels by itself.
+
+Between two kernels of a small network a GPU would wait for Python, most of the time
+(docs/performance.md). The kernels are the same ones, and so are the bits.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Outputs = tuple[Tensor | None, ...]
+Function = Callable[..., Outputs]
+
+
+class Recorded:
+    """Call a function of tensors; where shapes come again, replay the kernels of that call.
+
+    function: it does the same work for all tensors of the same shapes, waits for nothing on the
+    device, and draws from torch's default generator alone. What is returned holds until the
+    next call.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        self._met: object = None
+        self._recording: Recording | None = None
+
+    def __call__(self, *inputs: Tensor | None) -> Outputs:
+        """Return what the function returns."""
+        kinds = tuple(map(_kind, inputs))
+        if kinds != self._met:  # a first call compiles, chooses and allocates
+            self._met, self._recording = kinds, None
+            return self._function(*inputs)
+        if self._recording is None:
+            self._recording = Recording(self._function, inputs)
+        return self._recording(*inputs)
+
+
+def _kind(x: Tensor | None) -> object:
+    return None if x is None else (x.shape, x.stride(), x.dtype, x.is_inference())
+
+
+def _same_kind(x: Tensor | None) -> Tensor | None:
+    with torch.inference_mode(x is not None and x.is_inference()):
+        return None if x is None else x.clone()
+
+
+class Recording:
+    """The kernels of one call, and the memory that they read and write."""
+
+    def __init__(self, function: Function, inputs: tuple[Tensor | None, ...]) -> None:
+        self._inputs = [_same_kind(x) for x in inputs]  # another kind would be compiled anew
+        self._graph: Any = torch.cuda.CUDAGraph()
+        # Other threads read images and watch NCCL meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._outputs = function(*self._inputs)
+
+    def __call__(self, *inputs: Tensor | None) -> Outputs:
+        """Replay them for other inputs of the same shapes."""
+        with torch.inference_mode():
+            for held, given in zip(self._inputs, inputs, strict=True):
+                if held is not None and given is not None:
+                    held.copy_(given)
+        self._graph.replay()
+        return self._outputs

@@ -1,0 +1,111 @@
+"""The operator of `fused_norm` for large images: sums of many programs, then one pass over all.
+
+An image that no cache holds is read twice in any case, so its pixels are shared by as many
+programs as a device has room for. Tensors and their shapes are those of `fused_norm`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-5
+FAST = True  # False where Triton interprets
+SLICE = 1024  # pixels that a program sums, whatever the batch is
+WIDEST = 128  # channels of a program: 256 bytes in a row
+TILE, SMALL_TILE = 8192, 4096  # numbers that a program holds of each tensor
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def forward(
+    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor, groups: int, silu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (y, mean, rstd), the statistics float32 [B, C]."""
+    from cdm_cli.nets.split_kernel import apply_kernel
+
+    pixels = x.shape[1]
+    total, squares = _sums(x, other)
+    constant = added.float() if len(added) else torch.zeros_like(gain)
+    squares = squares + 2 * constant * total + pixels * constant.square()
+    mean, mean_square = (
+        _group_mean(s, groups) / pixels for s in (total + pixels * constant, squares)
+    )
+    rstd = ((mean_square - mean.square()).clamp(min=0) + EPSILON).rsqrt()
+    factor = rstd * gain
+    coefficients = torch.stack([factor, offset + (constant - mean) * factor])
+    y = torch.empty(*x.shape[:2], mean.shape[1], device=x.device, dtype=x.dtype)
+    tile = _tile(x, other, TILE)
+    torch.library.wrap_triton(apply_kernel)[_grid(x, other, tile["BLOCK_P"], tile)](
+        x, other, coefficients, y, *_sizes(x, other), **tile, SILU=silu, FAST=FAST
+    )
+    return y, mean, rstd
+
+
+def backward(
+    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
+    mean: Tensor, rstd: Tensor, dy: Tensor, groups: int, silu: bool,
+) -> Gradients:  # fmt: skip
+    """Return the gradients of x and other, and of gain, offset and added for each image."""
+    from cdm_cli.nets.split_kernel import gradient_kernel, gradient_sums_kernel
+
+    pixels, sizes = x.shape[1], _sizes(x, other)
+    shift = ((added.float() if len(added) else 0) - mean) * rstd
+    known = [rstd, shift, gain.expand_as(rstd), offset.expand_as(rstd)]
+    tile, switches = _tile(x, other, SMALL_TILE), {"SILU": silu, "FAST": FAST}
+    sums = _room_for_sums(3, x, other)
+    torch.library.wrap_triton(gradient_sums_kernel)[_grid(x, other, SLICE, tile)](
+        x, other, dy, torch.stack(known), sums, *sizes, **tile, **switches, SLICE=SLICE
+    )
+    total, doffset, dgain = (part.sum(1) for part in sums)  # views may not be returned
+    slope, constant = (-rstd * _group_mean(gain * d, groups) / pixels for d in (dgain, doffset))
+    factor = rstd * gain
+    dx, dother = torch.empty_like(x), torch.empty_like(other)
+    torch.library.wrap_triton(gradient_kernel)[_grid(x, other, tile["BLOCK_P"], tile)](
+        x, other, dy, torch.stack([*known, factor, slope, constant]), dx, dother,
+        *sizes, **tile, **switches,
+    )  # fmt: skip
+    dadded = factor * doffset + slope * total + pixels * constant
+    return dx, dother, dgain, doffset, dadded
+
+
+def _sums(x: Tensor, other: Tensor) -> Tensor:
+    """Return the sums of x and of x squared over pixels, float32 [2, B, C], in a fixed order."""
+    from cdm_cli.nets.split_kernel import sums_kernel
+
+    tile, sums = _tile(x, other, SMALL_TILE), _room_for_sums(2, x, other)
+    torch.library.wrap_triton(sums_kernel)[_grid(x, other, SLICE, tile)](
+        x, other, sums, *_sizes(x, other), **tile, SLICE=SLICE
+    )
+    return sums.sum(2)
+
+
+def _room_for_sums(count: int, x: Tensor, other: Tensor) -> Tensor:
+    B, P, C_x = x.shape
+    shape = (count, B, -(-P // SLICE), C_x + other.shape[2])
+    return torch.empty(shape, device=x.device, dtype=torch.float32)
+
+
+def _group_mean(sums: Tensor, groups: int) -> Tensor:
+    """Return the mean over the channels of each group, at each of them; [B, C]."""
+    each = sums.shape[1] // groups
+    return sums.unflatten(1, (groups, each)).mean(2).repeat_interleave(each, dim=1)
+
+
+def _sizes(x: Tensor, other: Tensor) -> tuple[int, int, int]:
+    return x.shape[1], x.shape[2], other.shape[2]
+
+
+def _tile(x: Tensor, other: Tensor, numbers: int) -> dict[str, Any]:
+    """Return tiles of a width that divides the channels, where a power of two does."""
+    C = x.shape[2] + other.shape[2]
+    width = min(WIDEST, max(16, C & -C))
+    return {
+        "BLOCK_P": numbers // width, "BLOCK_C": width, "JOINED": other.shape[2] > 0,
+        "num_warps": 8,
+    }  # fmt: skip
+
+
+def _grid(x: Tensor, other: Tensor, pixels: int, tile: dict[str, Any]) -> tuple[int, int, int]:
+    B, P, C_x = x.shape
+    return -(-P // pixels), -(-(C_x + other.shape[2]) // tile["BLOCK_C"]), B

@@ -1,0 +1,88 @@
+"""Mirrors cdm_cli/nets/recorded.py; what needs a GPU is skipped without one."""
+
+import pytest
+import torch
+
+from cdm_cli.nets import recorded
+from cdm_cli.nets.recorded import Recorded
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs")
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Count recordings, which are the function itself."""
+    made = []
+
+    def record(function, inputs):
+        made.append([None if x is None else tuple(x.shape) for x in inputs])
+        return function
+
+    monkeypatch.setattr(recorded, "Recording", record)
+    return made
+
+
+def twice(x, other=None):
+    return (2 * x if other is None else 2 * x + other,)
+
+
+def test_a_shape_is_recorded_when_it_comes_again(made):
+    call, x, other = Recorded(twice), torch.ones(3), torch.ones(4)
+    for inputs in ((x, None), (other, None), (other, None), (other, None), (x, x), (x, x)):
+        assert torch.equal(*call(*inputs), *twice(*inputs))
+    assert made == [[(4,), None], [(3,), (3,)]]
+
+
+@pytest.mark.parametrize("other", [torch.ones(2, 2).T, torch.ones(2, 2, dtype=torch.float64)])
+def test_another_order_or_precision_is_another_shape(other, made):
+    call = Recorded(twice)
+    for x in (torch.ones(2, 2), other, torch.ones(2, 2), other):
+        call(x)
+    assert not made
+
+
+@CUDA
+def test_a_recording_follows_what_its_tensors_hold():
+    calls = []
+
+    def function(x, other):
+        calls.append(None)
+        return x.cos() + other, None
+
+    call = Recorded(function)
+    for inputs in torch.randn(5, 2, 100, device="cuda"):
+        found, nothing = call(*inputs)
+        assert nothing is None
+        assert torch.equal(found, inputs[0].cos() + inputs[1])
+    assert len(calls) == 2
+
+
+@CUDA
+def test_dropout_of_a_recording_follows_the_seed():
+    call = Recorded(lambda x: (torch.dropout(x, 0.5, True),))
+    x = torch.ones(1000, device="cuda")
+    masks = []
+    for seed in (1, 2, 3, 1, 2, 3):
+        torch.manual_seed(seed)
+        masks.append(call(x)[0].clone())
+    assert all(map(torch.equal, masks[:3], masks[3:]))
+    assert not torch.equal(masks[1], masks[2])
+    torch.manual_seed(3)
+    assert torch.equal(torch.dropout(x, 0.5, True), masks[2])
+
+
+@CUDA
+def test_tensors_of_inference_stay_such_and_others_do():
+    seen = []
+
+    def function(x):
+        seen.append(x.is_inference())
+        return (2 * x,)
+
+    call, x = Recorded(function), torch.ones(3, device="cuda")
+    with torch.inference_mode():
+        y = x.clone()
+        call(y), call(y)
+    assert torch.equal(call(3 * y)[0], 6 * x)
+    assert seen == [True, True, False]
+    assert torch.equal(call(y)[0], 2 * x)
