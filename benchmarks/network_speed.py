@@ -111,26 +111,25 @@ def as_cdm_runs() -> Generator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-def launched(where: str, recorded: bool) -> AbstractContextManager[object]:
-    """Let a module launch kernels one by one, unless they are to be recorded."""
+def launched(recorded: bool) -> AbstractContextManager[object]:
+    """Launch kernels one by one, unless they are to be recorded."""
     if recorded:
         return nullcontext()
-    return patch(f"cdm_cli.{where}.Recorded", lambda function: function)
+    return patch("cdm_cli.nets.recorded.recorded_if_it_fits", lambda function, inputs: function)
 
 
 def sampling_call(
     config: StageConfig, batch: int, *, compiled: bool, recorded: bool = True
 ) -> Callable[[], Tensor]:
     """One network evaluation exactly as `cdm sample` runs it."""
-    with launched("cascade.fast", recorded):
-        stage = for_sampling(ours(config), compiled=compiled)
+    stage = for_sampling(ours(config), compiled=compiled)
     with torch.inference_mode():
         x_t, _, z_s, s, y = inputs(config, batch)
     eps_theta = stage.eps_theta(stage.schedule, y, z_s, s.long() if stage.embeds_s else None)
     t = torch.full((batch,), 500, device="cuda")
 
     def call() -> Tensor:
-        with as_cdm_runs(), torch.inference_mode():
+        with as_cdm_runs(), launched(recorded), torch.inference_mode():
             return eps_theta(x_t, t)
 
     return call
@@ -145,12 +144,11 @@ def training_call(
         compile_net(stage.net)
     training = TrainingConfig(batch_size=batch, lr=1e-4)
     device, objective = torch.device("cuda"), StageObjective(stage, flip=True)
-    with launched("jobs.training_step", recorded):
-        trainer = Trainer(objective, training, device, World(), cosine=False)
+    trainer = Trainer(objective, training, device, World(), cosine=False)
     images, steps = uint8_batch(config, batch), itertools.count(1)
 
     def call() -> None:
-        with as_cdm_runs():
+        with as_cdm_runs(), launched(recorded):
             trainer.step(next(steps), images)
 
     return call

@@ -5,7 +5,6 @@ bfloat16 rounding (tests/cascade/test_fast.py, benchmarks/network_speed.py).
 """
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,11 +40,13 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
         keep_programs()
         stage.denoise = torch.compile(stage.denoise, dynamic=False)
     if stage.device.type == "cuda":
-        stage.denoise = _recorded(stage.denoise)
+        _record(stage)
     return stage
 
 
-def _recorded(denoise: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _record(stage: Stage) -> None:
+    denoise = stage.denoise
+
     def evaluated(x_t: Tensor, t: Tensor, *condition: Tensor | None) -> tuple[Tensor]:
         return (denoise(x_t, t, Condition(*condition)),)
 
@@ -56,7 +57,7 @@ def _recorded(denoise: Callable[..., Tensor]) -> Callable[..., Tensor]:
         assert output is not None
         return output.clone()
 
-    return call
+    stage.denoise, stage.release = call, recorded.forget
 
 
 def worth_compiling(config: AnyStageConfig, device: torch.device, evaluations: int) -> bool:

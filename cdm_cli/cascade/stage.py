@@ -57,6 +57,10 @@ def uses_bf16(precision: Precision, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and device.type == "cuda")
 
 
+def _holds_nothing() -> None:
+    pass
+
+
 def _ordered(x_t: Tensor) -> Tensor:
     """Return an image as the weights lie: channels-last on CUDA."""
     if x_t.device.type == "cuda":
@@ -70,6 +74,7 @@ class Stage:
     name and digest identify the stage in noise and provenance: the directory it was loaded
     from, and a hash over configuration and weights ("" for a stage that is being trained).
     denoise: what evaluates the network, which `for_sampling` replaces by a faster form.
+    release: gives back the device memory that this form holds between batches.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class Stage:
         self.name, self.digest = name, digest
         self.precision: Precision = precision
         self.denoise: Callable[..., Tensor] = net.denoise
+        self.release: Callable[[], None] = _holds_nothing
         self.schedule = from_config(config.schedule)
         self.z_schedule = (
             from_config(config.conditioning.z_schedule) if config.conditioning else None

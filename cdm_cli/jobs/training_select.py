@@ -150,12 +150,13 @@ class Selection:
 
     def __call__(self, step: int, report: Report, metrics: Metrics | None) -> None:
         """Draw, judge, and keep the weights where they are the best so far."""
-        probe, world = self._probe, self._trainer.world
+        probe, world, stage = self._probe, self._trainer.world, self._averaged()
         with report.track("draw", probe.evaluations, "evaluations") as advance:
             images = drawn(
-                probe, self._averaged(), self._numerics.batch_size, world,
+                probe, stage, self._numerics.batch_size, world,
                 advance=lambda num: advance(num, ""), asked=self._asked,
             )  # fmt: skip
+        stage.release()  # training needs the room
         if images is None:
             return
         table = judged(self._panel, probe, images, f"step {step}", report, uncertain=False)

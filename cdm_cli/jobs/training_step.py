@@ -20,7 +20,7 @@ from cdm_cli.jobs.device import reproducible_gradients
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.training_objective import Images, Objective
 from cdm_cli.nets.ema import Ema
-from cdm_cli.nets.recorded import Outputs, Recorded
+from cdm_cli.nets.recorded import Recorded, Tensors
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 CPU_MICRO_BATCH = 256
@@ -41,7 +41,7 @@ def learning_rate(training: TrainingConfig, step: int, *, cosine: bool) -> float
     return rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _added(sums: Outputs, part: Outputs) -> Outputs:
+def _added(sums: Tensors, part: Tensors) -> Tensors:
     """Add what a part of a batch gave to the sums so far, which are tensors of their own."""
     if not sums:
         return tuple(None if x is None else x.clone() for x in part)
@@ -161,12 +161,12 @@ class Trainer:
         assert total is not None
         return total
 
-    def _evaluated(self) -> Callable[..., Outputs]:
+    def _evaluated(self) -> Callable[..., Tensors]:
         """Return what computes gradients: recorded where all parts have one size."""
         equal = self.local_batch % self.micro_batch == 0
         return self._recorded if equal and self.device.type == "cuda" else self._gradients
 
-    def _gradients(self, *inputs: Tensor | None) -> Outputs:
+    def _gradients(self, *inputs: Tensor | None) -> Tensors:
         """Return the loss of some rows, and its gradient for each parameter."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.objective.losses(*inputs).sum() / self.training.batch_size
@@ -175,7 +175,7 @@ class Trainer:
 
     def release(self) -> None:
         """Give back the device memory that a step holds until the next one."""
-        self._recorded = Recorded(self._gradients)
+        self._recorded.forget()
         self.optimizer.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

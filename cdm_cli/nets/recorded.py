@@ -10,32 +10,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Outputs = tuple[Tensor | None, ...]
-Function = Callable[..., Outputs]
+Tensors = tuple[Tensor | None, ...]
+Function = Callable[..., Tensors]
 
 
 class Recorded:
     """Call a function of tensors; where shapes come again, replay the kernels of that call.
 
     function: it does the same work for all tensors of the same shapes, waits for nothing on the
-    device, and draws from torch's default generator alone. What is returned holds until the
-    next call.
+    device, draws from torch's default generator alone, and finds its weights where they were.
+    What is returned holds until the next call.
     """
 
     def __init__(self, function: Function) -> None:
         self._function = function
-        self._met: object = None
-        self._recording: Recording | None = None
+        self.forget()
 
-    def __call__(self, *inputs: Tensor | None) -> Outputs:
+    def forget(self) -> None:
+        """Give back the device memory that a recording holds."""
+        self._met: object = None
+        self._recording: Function | None = None
+
+    def __call__(self, *inputs: Tensor | None) -> Tensors:
         """Return what the function returns."""
         kinds = tuple(map(_kind, inputs))
         if kinds != self._met:  # a first call compiles, chooses and allocates
             self._met, self._recording = kinds, None
             return self._function(*inputs)
         if self._recording is None:
-            self._recording = Recording(self._function, inputs)
+            self._recording = recorded_if_it_fits(self._function, inputs)
         return self._recording(*inputs)
+
+
+def recorded_if_it_fits(function: Function, inputs: Tensors) -> Function:
+    """Return a recording, or the function where memory suffices for that alone."""
+    try:
+        return Recording(function, inputs)
+    except torch.OutOfMemoryError:
+        pass  # outside the handler, the traceback no longer holds what was computed
+    torch.cuda.empty_cache()
+    return function
 
 
 def _kind(x: Tensor | None) -> object:
@@ -50,14 +64,14 @@ def _same_kind(x: Tensor | None) -> Tensor | None:
 class Recording:
     """The kernels of one call, and the memory that they read and write."""
 
-    def __init__(self, function: Function, inputs: tuple[Tensor | None, ...]) -> None:
+    def __init__(self, function: Function, inputs: Tensors) -> None:
         self._inputs = [_same_kind(x) for x in inputs]  # another kind would be compiled anew
         self._graph: Any = torch.cuda.CUDAGraph()
         # Other threads read images and watch NCCL meanwhile.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs = function(*self._inputs)
 
-    def __call__(self, *inputs: Tensor | None) -> Outputs:
+    def __call__(self, *inputs: Tensor | None) -> Tensors:
         """Replay them for other inputs of the same shapes."""
         with torch.inference_mode():
             for held, given in zip(self._inputs, inputs, strict=True):

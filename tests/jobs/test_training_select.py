@@ -88,6 +88,19 @@ def test_the_weights_of_the_lowest_fid_are_kept(home, monkeypatch):
     assert load_stage("base", home / "runs", "best").name == "base"
 
 
+def test_one_stage_draws_every_time_and_gives_its_memory_back(home, monkeypatch):
+    stages, released, real = [], [], training_select.averaged
+
+    def averaged(*args, **how):
+        stages.append(real(*args, **how))
+        stages[-1].release = lambda: released.append(len(stages))
+        return stages[-1]
+
+    monkeypatch.setattr(training_select, "averaged", averaged)
+    train(home, steps=4, **SELECT)
+    assert released == [1, 1]
+
+
 def test_of_equals_the_first_is_kept_and_nan_never(home, monkeypatch):
     scripted(monkeypatch, 3.0, 3.0, float("nan"))
     assert train(home, KEEP_ALL, **SELECT).best_step == 2

@@ -41,6 +41,27 @@ def test_another_order_or_precision_is_another_shape(other, made):
     assert not made
 
 
+def test_a_recording_is_forgotten(made):
+    call = Recorded(twice)
+    for _ in range(2):
+        call(torch.ones(3)), call(torch.ones(3)), call(torch.ones(3))
+        call.forget()
+    assert len(made) == 2
+
+
+def test_what_cannot_be_recorded_for_lack_of_memory_is_called(monkeypatch):
+    tries = []
+
+    def record(function, inputs):
+        tries.append(inputs)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(recorded, "Recording", record)
+    call, x = Recorded(twice), torch.ones(3)
+    assert all(torch.equal(call(x)[0], 2 * x) for _ in range(4))
+    assert len(tries) == 1
+
+
 @CUDA
 def test_a_recording_follows_what_its_tensors_hold():
     calls = []
