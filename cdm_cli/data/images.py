@@ -16,7 +16,6 @@ Torch is imported for types only: the processes that decode start without it.
 """
 
 import io
-import os
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -36,8 +35,6 @@ U8 = NDArray[np.uint8]
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 2**26
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-
-BLOCKS_KEPT = 8  # of at most 16 MiB
 
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -90,15 +87,6 @@ def channels_first(x: "Tensor") -> "Tensor":
 def channels_last(x: "Tensor") -> "Tensor":
     """[..., C, H, W] -> [..., H, W, C], contiguous."""
     return x.movedim(-3, -1).contiguous()
-
-
-def keep_memory() -> None:
-    """Let Pillow keep the memory of an image for the next one, unless the environment decides.
-
-    Given back, each 4 KiB of it costs a page fault when it is wanted again.
-    """
-    if "PILLOW_BLOCKS_MAX" not in os.environ:
-        Image.core.set_blocks_max(BLOCKS_KEPT)
 
 
 def probe(data: bytes) -> Header:

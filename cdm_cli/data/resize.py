@@ -48,11 +48,13 @@ def resized(
     if crop == "adm":
         return [_adm(image, resolution) for resolution in resolutions]
     if draft is not None:
-        pixels, spans = to_array(image), _spans(draft)
-        return [area(pixels, resolution, *spans) for resolution in resolutions]
+        return areas(to_array(image), resolutions, *_spans(draft))
     square = centre_square(image)
     pixels = to_array(square)
-    return [_fitted(square, pixels, resolution) for resolution in resolutions]
+    found = {R: _fitted(square, pixels, R) for R in resolutions}
+    left = [R for R in resolutions if found[R] is None]
+    found.update(zip(left, areas(pixels, left), strict=True))
+    return [cast(U8, found[R]) for R in resolutions]
 
 
 def centre_square(image: Image.Image) -> Image.Image:
@@ -78,14 +80,44 @@ def _spans(draft: Draft) -> tuple[Span, Span]:
     return across, down
 
 
-def area(pixels: U8, R: int, across: Span | None = None, down: Span | None = None) -> U8:
-    """Shrink [H, W, C], or the spans of it, to [R, R, C] by the area mean, rounded half up."""
-    if pixels.shape[-1] in (2, 4):
-        return _area_with_alpha(pixels, R, across, down)
-    sums, weight = box_sums(pixels, R, across, down)
-    sums += weight // 2
+def areas(
+    pixels: U8, resolutions: Sequence[int], across: Span | None = None, down: Span | None = None
+) -> list[U8]:
+    """Shrink [H, W, C], or the spans of it, to every [R, R, C] by the area mean, rounded half up.
+
+    The sums of a resolution that divides a larger one are added up from those.
+    """
+    alpha = pixels.shape[-1] in (2, 4)
+    source = _weighted(pixels) if alpha else pixels
+    sums: dict[int, tuple[NDArray[np.integer], int]] = {}
+    for R in sorted(set(resolutions), reverse=True):
+        multiple = min((larger for larger in sums if larger % R == 0), default=None)
+        if multiple is None:
+            sums[R] = box_sums(source, R, across, down)
+        else:
+            sums[R] = joined_sums(*sums[multiple], multiple // R, _top(source))
+    mean = _mean_with_alpha if alpha else _mean
+    return [_transposed(mean(*sums[R])) for R in resolutions]
+
+
+def _mean(sums: NDArray[np.integer], weight: int) -> U8:
+    sums = sums + weight // 2
     sums //= weight
-    return _transposed(sums.astype(np.uint8))
+    return sums.astype(np.uint8)
+
+
+def _weighted(pixels: U8) -> NDArray[np.int32]:
+    """Weight colour with alpha: what is transparent has no say."""
+    weighted = pixels.astype(np.int32)
+    weighted[..., :-1] *= weighted[..., -1:]
+    return weighted
+
+
+def _mean_with_alpha(sums: NDArray[np.integer], weight: int) -> U8:
+    alpha = sums[..., -1:]
+    colour = sums[..., :-1] / np.maximum(alpha, 1)
+    means = np.concatenate([colour, alpha / weight], axis=-1)
+    return (means + 0.5).astype(np.uint8)
 
 
 def box_sums(
@@ -98,12 +130,39 @@ def box_sums(
     """
     H, W, C = pixels.shape
     across, down = across or Span(0, W), down or Span(0, H)
-    top = 256 if pixels.dtype == np.uint8 else 256 * 256  # one more than is summed, to round
-    weight = down.length * across.length
-    narrow, wide = (np.int32 if top * n < 2**31 else np.int64 for n in (down.length, weight))
+    weight, top = down.length * across.length, _top(pixels)
+    narrow, wide = _integer(top * down.length), _integer(top * weight)
     rows = _summed(pixels.reshape(H, W * C).astype(narrow), down, R)
     turned = _transposed(rows.reshape(R, W, C)).reshape(W, R * C)
     return _summed(turned.astype(wide, copy=False), across, R).reshape(R, R, C), weight
+
+
+def joined_sums(
+    sums: NDArray[np.integer], weight: int, factor: int, top: int
+) -> tuple[NDArray[np.integer], int]:
+    """Add up the sums [R, R, C] of factor x factor boxes each; the same as of R / factor."""
+    R, _, C = sums.shape
+    size, weight = R // factor, weight * factor**2
+    sums = sums.astype(_integer(top * weight), copy=False)
+    rows = _added(np.moveaxis(sums.reshape(size, factor, R, C), 1, 0))
+    return _added(np.moveaxis(rows.reshape(size, size, factor, C), 2, 0)), weight
+
+
+def _added(parts: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Sum over the first axis; whole parts at a time are faster than NumPy's own order."""
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+def _top(pixels: NDArray[np.integer]) -> int:
+    """Return one more than a pixel holds, so that a sum may be rounded within its integer."""
+    return 256 if pixels.dtype == np.uint8 else 256 * 256
+
+
+def _integer(bound: int) -> type[np.integer]:
+    return np.int32 if bound < 2**31 else np.int64
 
 
 def _summed(x: NDArray[np.integer], span: Span, R: int) -> NDArray[np.integer]:
@@ -131,21 +190,10 @@ def _transposed(x: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(whole.T).view(x.dtype).reshape(B, A, C)
 
 
-def _area_with_alpha(pixels: U8, R: int, across: Span | None, down: Span | None) -> U8:
-    """Average colour weighted by alpha: what is transparent has no say."""
-    weighted = pixels.astype(np.int32)
-    weighted[..., :-1] *= weighted[..., -1:]
-    sums, weight = box_sums(weighted, R, across, down)
-    alpha = sums[..., -1:]
-    colour = sums[..., :-1] / np.maximum(alpha, 1)
-    means = np.concatenate([colour, alpha / weight], axis=-1)
-    return _transposed((means + 0.5).astype(np.uint8))
+def _fitted(square: Image.Image, pixels: U8, resolution: int) -> U8 | None:
+    """Enlarge, leave or shrink a square image without sums of boxes; None where it takes those.
 
-
-def _fitted(square: Image.Image, pixels: U8, resolution: int) -> U8:
-    """Enlarge, leave or shrink a square image; pixels are its own.
-
-    Takes Pillow's reduce where it is the same exact mean: opaque, factor a power of 2.
+    pixels are its own. Pillow's reduce is the same exact mean: opaque, factor a power of 2.
     """
     factor, rest = divmod(square.width, resolution)
     if factor == 0:
@@ -154,7 +202,7 @@ def _fitted(square: Image.Image, pixels: U8, resolution: int) -> U8:
         return pixels
     if not rest and factor.bit_count() == 1 and square.mode in ("L", "RGB"):
         return to_array(square.reduce(factor))
-    return area(pixels, resolution)
+    return None
 
 
 def _adm(image: Image.Image, resolution: int) -> U8:

@@ -1,8 +1,6 @@
 """Where a job computes: the device, its precision, and how both are named to the user."""
 
-import ctypes
 import os
-import platform
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,7 +12,6 @@ from cdm_cli.errors import UsageError
 from cdm_cli.names import Device, Precision
 
 GiB = 2**30
-MMAP_THRESHOLD, TRIM_THRESHOLD = (-3, 2**25), (-1, 2**28)  # of glibc's mallopt, and their values
 
 
 def pick_device(choice: Device, local_rank: int = 0) -> torch.device:
@@ -81,18 +78,6 @@ def make_deterministic(device: torch.device) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.set_float32_matmul_precision("high")
-
-
-def keep_freed_memory(device: torch.device) -> None:
-    """Let the C library keep what tensors on a CPU free, for the next ones (glibc).
-
-    Given back, each 4 KiB of it costs a page fault when it is wanted again: a tenth of the time
-    of training small networks.
-    """
-    if device.type == "cpu" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for option, value in (MMAP_THRESHOLD, TRIM_THRESHOLD):
-            libc.mallopt(option, value)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm_cli.data.images import BadImageError, keep_memory
+from cdm_cli.data.images import BadImageError
+from cdm_cli.data.memory import keep_memory_of_images
 from cdm_cli.data.part import Part
 from cdm_cli.data.prepared import Recipe, prepared
 from cdm_cli.data.schema import PartName
@@ -112,7 +113,7 @@ def fill(part: Part, path: Path, images: Images, workers: int, report: Report) -
 def _alone(
     part: Part, images: Images, pending: Sequence[int], stop: Stop
 ) -> Iterator[tuple[int, Counter[str]]]:
-    keep_memory()
+    keep_memory_of_images()
     for b in pending:
         if stop.asked:
             return
@@ -157,7 +158,7 @@ def _join(path: Path, name: str, images: Images) -> None:
     parent = mp.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-    keep_memory()
+    keep_memory_of_images()
     store = open_store(path, writable=True, shared=True)
     _joined.update(store=store, part=store.parts[cast(PartName, name)], images=images)
 

@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 import torch
 
 from cdm_cli.config import Settings
+from cdm_cli.data.memory import keep_freed_memory
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Part, Store, open_store, resume_or_create
 from cdm_cli.errors import CdmError, StoppedError
 from cdm_cli.jobs import distributed
-from cdm_cli.jobs.device import keep_freed_memory, make_deterministic, pick_device
+from cdm_cli.jobs.device import make_deterministic, pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.launch import launch
 from cdm_cli.options import Compute, Report
@@ -53,7 +54,8 @@ def joined(compute: Compute, world: World | None = None) -> Generator[tuple[Worl
     alone = distributed.from_environment() if world is None else world
     device = pick_device(compute.device, alone.local_rank)
     make_deterministic(device)
-    keep_freed_memory(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     world = distributed.connect(alone, device)
     try:
         yield world, device

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cdm_cli.data.images import from_array
-from cdm_cli.data.resize import Span, area, box_sums, centre_square, resized
+from cdm_cli.data.resize import Span, areas, box_sums, centre_square, joined_sums, resized
 from tests.drawings import pixels, resize
 
 
@@ -18,6 +18,10 @@ def weights(S, R):
         [max(Fraction(0), min(k + 1, (i + 1) * factor) - max(k, i * factor)) for k in range(S)]
         for i in range(R)
     ]
+
+
+def area(x, R, *spans):
+    return areas(x, [R], *spans)[0]
 
 
 def exact_area(x, R):
@@ -65,6 +69,24 @@ def test_sums_of_a_large_white_image_do_not_overflow():
     sums, weight = box_sums(x, 2)
     assert weight == 3001**2
     assert (sums == 255 * weight).all()
+
+
+def test_joined_sums_of_a_large_white_image_do_not_overflow():
+    x = np.full((1500, 1500, 1), 255, np.uint8)
+    sums, weight = box_sums(x, 8)
+    assert sums.dtype == np.int32
+    sums, weight = joined_sums(sums, weight, 4, 256)
+    assert weight == 16 * 1500**2
+    assert (sums == 255 * weight).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("spans", [(), (Span(5, 190, 4), Span(1, 190, 4))])
+def test_resolutions_that_divide_each_other_are_those_of_each_alone(channels, spans):
+    x = np.random.default_rng(channels).integers(0, 256, (61, 61, channels), dtype=np.uint8)
+    together = [4, 48, 12, 8, 24, 12]
+    for R, found in zip(together, areas(x, together, *spans), strict=True):
+        assert np.array_equal(found, area(x, R, *spans)), R
 
 
 def test_what_is_transparent_has_no_say():
