@@ -9,6 +9,7 @@ read or written once, whatever a side really moves; a copy is measured in the sa
 
 import argparse
 from collections.abc import Callable
+from itertools import product
 from unittest.mock import patch
 
 import torch
@@ -86,7 +87,12 @@ def show(name: str, call: Callable[[], object], moved: int) -> None:
     """Time a call and print its row; the way back reads twice and writes once."""
     moved = moved * 3 // 2 if "backward" in name else moved
     seconds = replayed(call)
-    print(f"{name:32s} {seconds * 1e6:8.0f} us {moved / seconds / 1e9:8.0f} GB/s", flush=True)
+    print(f"{name:44s} {seconds * 1e6:8.0f} us {moved / seconds / 1e9:8.0f} GB/s", flush=True)
+
+
+def numbers(words: str) -> list[int]:
+    """Read numbers between commas."""
+    return [int(word) for word in words.split(",") if word]
 
 
 def main() -> None:
@@ -95,7 +101,6 @@ def main() -> None:
     parser.add_argument("--tiles", default="", help="also other tiles, by numbers held")
     arguments = parser.parse_args()
     print(torch.cuda.get_device_name(), "torch", torch.__version__)
-    default = fused_norm.TILE
     for batch, side, first, second in SHAPES:
         x = tensors(batch, side, first)
         other = tensors(batch, side, second) if second else None
@@ -106,11 +111,10 @@ def main() -> None:
         calls = sides(x, other)
         for name, call in calls.items():
             show(name, call, moved)
-        for tile in (int(word) for word in arguments.tiles.split(",") if word):
-            fused_norm.TILE = tile
-            for name in ("one kernel", "one kernel, backward"):
-                show(f"{name}, tile {tile}", calls[name], moved)
-        fused_norm.TILE = default
+        for tile, warps in product(numbers(arguments.tiles), numbers(arguments.warps)):
+            with patch.multiple(fused_norm, TILE=tile, MOST_WARPS=warps):
+                for name in ("one kernel", "one kernel, backward"):
+                    show(f"{name}, tile {tile}, {warps} warps", calls[name], moved)
 
 
 if __name__ == "__main__":
