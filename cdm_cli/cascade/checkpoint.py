@@ -6,8 +6,10 @@ offered here too, so that jobs need one name.
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from cdm_cli.cascade.classifier import ClassifierStage
 from cdm_cli.cascade.snapshot import (
@@ -50,9 +52,23 @@ __all__ = [
 ]  # fmt: skip
 
 
+class _Unset(TorchFunctionMode):
+    """Leaves weights as they are where modules would draw their first ones.
+
+    On the meta device there is nothing to draw, and torch would load its compiler for that.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs or {})
+
+
 def empty_net(config: AnyStageConfig) -> UNet | Classifier:
     """Build the network of a stage without memory for its weights (on the meta device)."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unset():
         return Classifier(config) if isinstance(config, ClassifierConfig) else build_net(config)
 
 

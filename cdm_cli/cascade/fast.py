@@ -37,7 +37,7 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
     if stage.device.type == "cuda":
         stage.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if compiled:
-        keep_programs()
+        _before_compiling()
         stage.denoise = torch.compile(stage.denoise, dynamic=False)
     if stage.device.type == "cuda":
         _record(stage)
@@ -69,8 +69,15 @@ def worth_compiling(config: AnyStageConfig, device: torch.device, evaluations: i
 
 def compile_net(net: nn.Module) -> None:
     """Make one program of the network for each shape it meets, at its first use."""
-    keep_programs()
+    _before_compiling()
     net.compile(dynamic=False)
+
+
+def _before_compiling() -> None:
+    """Register the operators that the compiler is to find, and keep what it makes."""
+    import cdm_cli.nets.fused_norm  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+    keep_programs()
 
 
 def keep_programs() -> None:

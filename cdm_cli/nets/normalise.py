@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdm_cli.nets.fused_norm import normalised
 from cdm_cli.nets.split_norm import EPSILON
 
 HALF = (torch.bfloat16, torch.float16)
@@ -32,6 +31,8 @@ def group_norm(
     multiply-add are written out.
     """
     if is_fused(x):
+        from cdm_cli.nets.fused_norm import normalised  # brings the compiler, a second's load
+
         return normalised(x, groups, gain, offset, added=added, other=other, silu=silu)
     assert other is None, "only the fused kernel joins"
     if x.device.type == "cpu":

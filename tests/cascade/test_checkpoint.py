@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -288,3 +290,20 @@ def test_classifier_is_a_module_of_features_and_logits(tmp_path):
         assert torch.equal(part, expected)
     with pytest.raises(MismatchError, match="is a classifier"):
         load_diffusion_stage("features", tmp_path / "runs")
+
+
+LIGHT = """
+import sys
+from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.presets import preset
+for name in ("tiny-sr8-16", "tiny-base8"):
+    net = empty_net(preset(name).stage)
+    assert {p.device.type for p in net.parameters()} == {"meta"}
+print([name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules])
+"""
+
+
+def test_an_empty_network_does_not_bring_the_compiler():
+    """It takes a second to load, which every command would wait for."""
+    found = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
+    assert found.stdout.strip() == "[]", found.stderr
