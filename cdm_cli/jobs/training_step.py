@@ -116,16 +116,14 @@ class Trainer:
         ]
 
     def step(self, step: int, batch: Images) -> None:
-        """Take step number `step` on this rank's share of the global batch.
-
-        Raises MemoryFloorError where one image does not fit.
-        """
+        """Take step number `step` on this rank's share of the global batch, as `settle` does."""
         self._update(step, self.settle(step, batch))
 
     def settle(self, step: int, batch: Images) -> Tensor:
-        """Return the loss of a step whose gradients were computed, and change nothing else.
+        """Compute the gradients of a step, whose loss is returned; the weights are left alone.
 
-        Where a device runs out of memory, all ranks halve the micro-batch and start again.
+        Where a device runs out of memory, all ranks halve the micro-batch and start the step
+        again. Raises MemoryFloorError where one image does not fit.
         """
         if not self.objective.net.training:
             self.objective.net.train()

@@ -13,9 +13,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def taken(take: Handler) -> dict[int, Any]:
     """Let take have the signals, and return who had them before.
 
-    One that is ignored stays so: nohup lets a job outlive its terminal.
+    SIGHUP stays ignored where it is: nohup lets a job outlive its terminal.
     """
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    heard = [number for number in SIGNALS if number != signal.SIGHUP or not deaf]
     return {number: signal.signal(number, take) for number in heard}
 
 

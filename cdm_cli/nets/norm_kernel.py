@@ -24,6 +24,13 @@ def _share(C, EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr):
 
 
 @triton.jit
+def _rows(first, start, P, inside, BLOCK_P: tl.constexpr):
+    """Return the rows of BLOCK_P pixels from the first on, and what of their tile there is."""
+    pixel = first + tl.arange(0, BLOCK_P)[:, None]
+    return start + pixel, (pixel < P) & inside[None, :]
+
+
+@triton.jit
 def _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED: tl.constexpr):
     """Load pixels x channels of the concatenation of x and other, as float32; zero outside."""
     if JOINED:
@@ -78,19 +85,22 @@ def _activated(x, factor, constant, SILU: tl.constexpr, FAST: tl.constexpr):
 
 
 @triton.jit
-def _normed_and_gradient(
-    x, dy_ptr, row, channel, mask, C, rstd, shift, gain, offset,
-    SILU: tl.constexpr, FAST: tl.constexpr,
+def _gradient_tile(
+    x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
+    JOINED: tl.constexpr, SILU: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """Return the normalised tile, and the gradient before the activation."""
+    """Return a tile of x, the same normalised, and the gradient before the activation."""
+    x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
     n = x * rstd[None, :] + shift[None, :]
-    dv = tl.load(dy_ptr + row * C + channel[None, :], mask=mask, other=0.0).to(tl.float32)
+    dv = tl.load(dy_ptr + row * (C_X + C_OTHER) + channel[None, :], mask=mask, other=0.0).to(
+        tl.float32
+    )
     if SILU:
         v = n * gain[None, :] + offset[None, :]
         sigmoid = _sigmoid(v, FAST)
         y = v * sigmoid
         dv = dv * (sigmoid + y - y * sigmoid)
-    return n, dv
+    return x, n, dv
 
 
 @triton.jit
@@ -106,17 +116,15 @@ def forward_kernel(
     image, channel, inside = _share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
     if RESIDENT:
-        pixel = tl.arange(0, BLOCK_P)[:, None]
-        mask = (pixel < P) & inside[None, :]
-        x = _tile(x_ptr, other_ptr, start + pixel, channel, mask, C_X, C_OTHER, JOINED)
+        row, mask = _rows(0, start, P, inside, BLOCK_P)
+        x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
         total, squares = tl.sum(x, 0), tl.sum(x * x, 0)
     else:
         total = tl.zeros([GROUPS * PAD], tl.float32)
         squares = tl.zeros([GROUPS * PAD], tl.float32)
         for first in range(0, P, BLOCK_P):
-            pixel = first + tl.arange(0, BLOCK_P)[:, None]
-            mask = (pixel < P) & inside[None, :]
-            x = _tile(x_ptr, other_ptr, start + pixel, channel, mask, C_X, C_OTHER, JOINED)
+            row, mask = _rows(first, start, P, inside, BLOCK_P)
+            x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
             total += tl.sum(x, 0)
             squares += tl.sum(x * x, 0)
     added = tl.zeros([GROUPS * PAD], tl.float32)
@@ -136,14 +144,13 @@ def forward_kernel(
     constant = offset + (added - mean) * factor
     if RESIDENT:
         y = _activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
-        tl.store(y_ptr + (start + pixel) * C + channel[None, :], y, mask=mask)
+        tl.store(y_ptr + row * C + channel[None, :], y, mask=mask)
     else:
         for first in range(0, P, BLOCK_P):
-            pixel = first + tl.arange(0, BLOCK_P)[:, None]
-            mask = (pixel < P) & inside[None, :]
-            x = _tile(x_ptr, other_ptr, start + pixel, channel, mask, C_X, C_OTHER, JOINED)
+            row, mask = _rows(first, start, P, inside, BLOCK_P)
+            x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
             y = _activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
-            tl.store(y_ptr + (start + pixel) * C + channel[None, :], y, mask=mask)
+            tl.store(y_ptr + row * C + channel[None, :], y, mask=mask)
 
 
 @triton.jit
@@ -168,24 +175,22 @@ def backward_kernel(
         shift += added.to(tl.float32)
     shift *= rstd
     if RESIDENT:
-        pixel = tl.arange(0, BLOCK_P)[:, None]
-        mask = (pixel < P) & inside[None, :]
-        x = _tile(x_ptr, other_ptr, start + pixel, channel, mask, C_X, C_OTHER, JOINED)
-        n, dv = _normed_and_gradient(
-            x, dy_ptr, start + pixel, channel, mask, C, rstd, shift, gain, offset, SILU, FAST
-        )
+        row, mask = _rows(0, start, P, inside, BLOCK_P)
+        x, n, dv = _gradient_tile(
+            x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
+            JOINED, SILU, FAST,
+        )  # fmt: skip
         total, doffset, dgain = tl.sum(x, 0), tl.sum(dv, 0), tl.sum(dv * n, 0)
     else:
         total = tl.zeros([GROUPS * PAD], tl.float32)
         doffset = tl.zeros([GROUPS * PAD], tl.float32)
         dgain = tl.zeros([GROUPS * PAD], tl.float32)
         for first in range(0, P, BLOCK_P):
-            pixel = first + tl.arange(0, BLOCK_P)[:, None]
-            mask = (pixel < P) & inside[None, :]
-            x = _tile(x_ptr, other_ptr, start + pixel, channel, mask, C_X, C_OTHER, JOINED)
-            n, dv = _normed_and_gradient(
-                x, dy_ptr, start + pixel, channel, mask, C, rstd, shift, gain, offset, SILU, FAST
-            )
+            row, mask = _rows(first, start, P, inside, BLOCK_P)
+            x, n, dv = _gradient_tile(
+                x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain,
+                offset, JOINED, SILU, FAST,
+            )  # fmt: skip
             total += tl.sum(x, 0)
             doffset += tl.sum(dv, 0)
             dgain += tl.sum(dv * n, 0)
@@ -198,14 +203,13 @@ def backward_kernel(
     tl.store(dadded_ptr + image * C + channel, dadded, mask=inside)
     if RESIDENT:
         dx = dv * factor[None, :] + (n * slope[None, :] + constant[None, :])
-        _store(dx_ptr, dother_ptr, start + pixel, channel, mask, C_X, C_OTHER, dx, JOINED)
+        _store(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)
     else:
         for first in range(0, P, BLOCK_P):
-            pixel = first + tl.arange(0, BLOCK_P)[:, None]
-            mask = (pixel < P) & inside[None, :]
-            x = _tile(x_ptr, other_ptr, start + pixel, channel, mask, C_X, C_OTHER, JOINED)
-            n, dv = _normed_and_gradient(
-                x, dy_ptr, start + pixel, channel, mask, C, rstd, shift, gain, offset, SILU, FAST
-            )
+            row, mask = _rows(first, start, P, inside, BLOCK_P)
+            _, n, dv = _gradient_tile(
+                x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain,
+                offset, JOINED, SILU, FAST,
+            )  # fmt: skip
             dx = dv * factor[None, :] + (n * slope[None, :] + constant[None, :])
-            _store(dx_ptr, dother_ptr, start + pixel, channel, mask, C_X, C_OTHER, dx, JOINED)
+            _store(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)

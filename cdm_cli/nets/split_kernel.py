@@ -8,7 +8,7 @@ channels, image). Coefficients and sums are float32 [K, B, C], K of them for eac
 import triton
 import triton.language as tl
 
-from cdm_cli.nets.norm_kernel import _activated, _normed_and_gradient, _store, _tile
+from cdm_cli.nets.norm_kernel import _activated, _gradient_tile, _rows, _store, _tile
 
 
 @triton.jit
@@ -22,6 +22,16 @@ def _channels(C, BLOCK_C: tl.constexpr):
 def _coefficient(ptr, k, C, channel, inside):
     place = (k * tl.num_programs(2) + tl.program_id(2)) * C + channel
     return tl.load(ptr + place, mask=inside, other=0.0)
+
+
+@triton.jit
+def _known(ptr, C, channel, inside):
+    """Return rstd, shift, gain and offset, the first coefficients of a way back."""
+    rstd = _coefficient(ptr, 0, C, channel, inside)
+    shift = _coefficient(ptr, 1, C, channel, inside)
+    gain = _coefficient(ptr, 2, C, channel, inside)
+    offset = _coefficient(ptr, 3, C, channel, inside)
+    return rstd, shift, gain, offset
 
 
 @triton.jit
@@ -43,9 +53,8 @@ def sums_kernel(
     total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     squares = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     for first in range(0, SLICE, BLOCK_P):
-        pixel = tl.program_id(0) * SLICE + first + tl.arange(0, BLOCK_P)[:, None]
-        mask = (pixel < P) & inside[None, :]
-        x = _tile(x_ptr, other_ptr, start + pixel, channel, mask, C_X, C_OTHER, JOINED)
+        row, mask = _rows(tl.program_id(0) * SLICE + first, start, P, inside, BLOCK_P)
+        x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
         total += x
         squares += x * x
     _keep_sum(sums_ptr, 0, C_X + C_OTHER, channel, inside, total)
@@ -63,9 +72,8 @@ def apply_kernel(
     channel, inside = _channels(C, BLOCK_C)
     factor = _coefficient(coefficients_ptr, 0, C, channel, inside)
     constant = _coefficient(coefficients_ptr, 1, C, channel, inside)
-    pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)[:, None]
-    mask = (pixel < P) & inside[None, :]
-    row = tl.program_id(2).to(tl.int64) * P + pixel
+    start = tl.program_id(2).to(tl.int64) * P
+    row, mask = _rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
     x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
     y = _activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
     tl.store(y_ptr + row * C + channel[None, :], y, mask=mask)
@@ -80,21 +88,17 @@ def gradient_sums_kernel(
     """Sum n, dv and dv n over SLICE pixels: the normalised tile and the gradient before SiLU."""
     C = C_X + C_OTHER
     channel, inside = _channels(C, BLOCK_C)
-    rstd = _coefficient(coefficients_ptr, 0, C, channel, inside)
-    shift = _coefficient(coefficients_ptr, 1, C, channel, inside)
-    gain = _coefficient(coefficients_ptr, 2, C, channel, inside)
-    offset = _coefficient(coefficients_ptr, 3, C, channel, inside)
+    rstd, shift, gain, offset = _known(coefficients_ptr, C, channel, inside)
     start = tl.program_id(2).to(tl.int64) * P
     total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     doffset = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     dgain = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     for first in range(0, SLICE, BLOCK_P):
-        pixel = tl.program_id(0) * SLICE + first + tl.arange(0, BLOCK_P)[:, None]
-        mask = (pixel < P) & inside[None, :]
-        x = _tile(x_ptr, other_ptr, start + pixel, channel, mask, C_X, C_OTHER, JOINED)
-        n, dv = _normed_and_gradient(
-            x, dy_ptr, start + pixel, channel, mask, C, rstd, shift, gain, offset, SILU, FAST
-        )
+        row, mask = _rows(tl.program_id(0) * SLICE + first, start, P, inside, BLOCK_P)
+        _, n, dv = _gradient_tile(
+            x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
+            JOINED, SILU, FAST,
+        )  # fmt: skip
         total += tl.where(mask, n, 0.0)
         doffset += dv
         dgain += dv * n
@@ -112,19 +116,15 @@ def gradient_kernel(
     """dx = dv * factor + n * slope + constant."""
     C = C_X + C_OTHER
     channel, inside = _channels(C, BLOCK_C)
-    rstd = _coefficient(coefficients_ptr, 0, C, channel, inside)
-    shift = _coefficient(coefficients_ptr, 1, C, channel, inside)
-    gain = _coefficient(coefficients_ptr, 2, C, channel, inside)
-    offset = _coefficient(coefficients_ptr, 3, C, channel, inside)
+    rstd, shift, gain, offset = _known(coefficients_ptr, C, channel, inside)
     factor = _coefficient(coefficients_ptr, 4, C, channel, inside)
     slope = _coefficient(coefficients_ptr, 5, C, channel, inside)
     constant = _coefficient(coefficients_ptr, 6, C, channel, inside)
-    pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)[:, None]
-    mask = (pixel < P) & inside[None, :]
-    row = tl.program_id(2).to(tl.int64) * P + pixel
-    x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
-    n, dv = _normed_and_gradient(
-        x, dy_ptr, row, channel, mask, C, rstd, shift, gain, offset, SILU, FAST
-    )
+    start = tl.program_id(2).to(tl.int64) * P
+    row, mask = _rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
+    _, n, dv = _gradient_tile(
+        x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
+        JOINED, SILU, FAST,
+    )  # fmt: skip
     dx = dv * factor[None, :] + (n * slope[None, :] + constant[None, :])
     _store(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)
