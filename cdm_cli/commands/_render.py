@@ -67,14 +67,17 @@ class Judged(Protocol):
 
 
 def answer(ctx: typer.Context, model: "type[O]", run: "Callable[[O, Report], object]") -> None:
-    """Run the job on the flags of this command and show what it returns."""
+    """Run the job on the flags of this command and show what it returns, once for all processes."""
+    from cdm_cli.jobs.ranks import ranks
+
     options = filled(model, ctx)
     report = report_of(ctx)
     defaults = _defaults(ctx)
     if defaults:
         report.say(f"{ctx.info_name}: by default {', '.join(defaults)}")
     result = run(options, report)
-    show(result, as_json=bool(ctx.params.get("json")))
+    if ranks().rank == 0:
+        show(result, as_json=bool(ctx.params.get("json")))
     failure = result.failure() if isinstance(result, Judged) else None
     if failure is not None:
         raise failure

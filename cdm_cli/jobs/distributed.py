@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cdm_cli.errors import StoppedError, UsageError
+from cdm_cli.jobs.ranks import ranks
 
 HANG_TIMEOUT = timedelta(seconds=300)
 BUCKET = 16 * 2**20  # numbers that travel together
@@ -88,21 +89,8 @@ class World:
 
 
 def from_environment() -> World:
-    """Return who torchrun or srun says we are, without connecting; a world of one otherwise.
-
-    SLURM counts only within a job step of several tasks: a plain `cdm` in a batch script is
-    one process.
-    """
-    seen = os.environ.get
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return World(int(seen("RANK", 0)), int(seen("WORLD_SIZE", 1)), int(seen("LOCAL_RANK", 0)))
-    if int(seen("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
-        return World(
-            int(seen("SLURM_PROCID", 0)),
-            int(seen("SLURM_STEP_NUM_TASKS", 1)),
-            int(seen("SLURM_LOCALID", 0)),
-        )
-    return World()
+    """Return who torchrun or srun says we are, without connecting; a world of one otherwise."""
+    return World(*ranks())
 
 
 def connect(world: World, device: torch.device) -> World:

@@ -5,8 +5,13 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from cdm_cli.app import app
 from cdm_cli.commands._render import plain, show, table, text
 from cdm_cli.config import ScheduleConfig
+from tests.tiny import arrays_of, write_store
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,15 @@ def test_text_has_aligned_scalars_and_then_tables(capsys):
         "  0  31.25",
         "251      8",
     ]
+
+
+@pytest.mark.parametrize(("rank", "shown"), [("0", True), ("1", False)])
+def test_of_several_processes_the_first_one_shows_what_came_out(rank, shown, tmp_path):
+    write_store(tmp_path / "data.h5", "prepared", {"train": arrays_of(4, (8,))})
+    words = ["inspect", str(tmp_path / "data.h5"), "--json"]
+    result = CliRunner().invoke(app, words, env={"RANK": rank, "WORLD_SIZE": "2"})
+    assert result.exit_code == 0
+    assert bool(result.stdout) == shown
 
 
 def test_a_table_alone_starts_without_an_empty_line():
