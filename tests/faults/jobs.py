@@ -28,8 +28,10 @@ from cdm_cli.options import (
     SampleOptions,
     SweepOptions,
     TrainOptions,
+    TuneOptions,
     UpsampleOptions,
 )
+from cdm_cli.options_eval import EvalOptions
 from tests.data.stores import fill, samples_spec
 from tests.drawings import class_images, write_zip
 
@@ -62,7 +64,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Job:
-    """unit: the work of one block, None where work is counted in steps of training."""
+    """unit: the work of one block, None where work is counted in steps of training.
+
+    0: no blocks are made. That no trial of a search is repeated is in tests/jobs/.
+    """
 
     name: str
     lay_out: Callable[[Path], object]
@@ -189,27 +194,50 @@ def _sweep() -> int:
     return _work(sweep_s.run, SweepOptions(s=(0, 5), judge=judge))
 
 
+def _tune() -> int:
+    from cdm_cli.jobs import tune_schedule
+
+    judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
+    options = {"steps": (2,), "num": 24, "trials": 2, "judge": judge}
+    return _work(tune_schedule.run, TuneOptions.model_validate(options))
+
+
+def _eval() -> int:
+    from cdm_cli.jobs import evaluate
+
+    judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
+    options = EvalOptions(
+        metrics=("fid", "is"), store=Path("lowres.h5"), judge=judge, out=Path("table.json")
+    )
+    return _work(evaluate.run, options)
+
+
 def _stage(home: Path) -> None:
     from tests.tiny import base_config, write_stage
 
     write_stage(home / "runs/base", base_config(steps=2, **SMALL))
 
 
-def _stage_and_store(home: Path, num: int = 6) -> None:
-    from tests.tiny import arrays_of, model, sr_config, write_stage, write_store
+def _stage_and_store(home: Path, num: int = 6, *, continuous: bool = False) -> None:
+    from tests.tiny import arrays_of, continuous_config, model, sr_config, write_stage, write_store
 
     write_store(home / "lowres.h5", "samples", {"": arrays_of(num, [8], z=(5,))}, block_size=8)
-    write_stage(home / "runs/sr", sr_config(steps=2, model=model(16, **SMALL)))
+    config = continuous_config(steps=2) if continuous else sr_config(steps=2)
+    write_stage(home / "runs/sr", config.model_copy(update={"model": model(16, **SMALL)}))
 
 
-def _judge_and_store(home: Path) -> None:
+def _judge_and_store(home: Path, *, continuous: bool = False) -> None:
     from tests.jobs.sweeping import write_judge
     from tests.tiny import arrays_of, write_store
 
-    _stage_and_store(home, num=24)
+    _stage_and_store(home, num=24, continuous=continuous)
     write_judge(home / "runs/judge")
     real = {"train": arrays_of(24, [8, 16]), "val": arrays_of(20, [8, 16], seed=1)}
     write_store(home / "data.h5", "prepared", real)
+
+
+def _judge_and_continuous(home: Path) -> None:
+    _judge_and_store(home, continuous=True)
 
 
 def _data(home: Path) -> None:
@@ -248,5 +276,7 @@ JOBS = {
         Job("upsample", _stage_and_store, _upsample, ("cdm_cli.jobs.upsample",), unit=2 * 2),
         Job("train", _data, _train, ("cdm_cli.jobs.train",)),
         Job("sweep", _judge_and_store, _sweep, ("cdm_cli.jobs.sweep_s",), unit=8 * 2),
+        Job("tune", _judge_and_continuous, _tune, ("cdm_cli.jobs.tune_schedule",), unit=0),
+        Job("eval", _judge_and_store, _eval, ("cdm_cli.jobs.evaluate",), unit=0),
     )
 }

@@ -19,7 +19,7 @@ def test_killed_torn_full_or_broken_the_same_command_ends_in_the_same_bytes(
     assert tally.tried.keys() == set(MODES)
 
 
-@pytest.mark.parametrize("job", ["sample", "upsample", "train", "sweep"])
+@pytest.mark.parametrize("job", ["sample", "upsample", "train", "sweep", "tune", "eval"])
 def test_jobs_that_run_networks_too(tmp_path, killer, told, job):
     tally = every_fault(job, tmp_path / "home", killer, MOST.get(job, 1), in_turn=True)
     told(tally)
