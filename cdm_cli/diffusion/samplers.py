@@ -78,7 +78,9 @@ def dpm_solver_pp(
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Algorithm 2), deterministic.
 
     lambda_t = log(alpha_t / sigma_t) is infinite at t = 0: there the exponential vanishes,
-    the last step is of first order, and x_0 is the network's own prediction.
+    the last step is of first order, and x_0 is the network's own prediction. So is the step
+    before it: evenly spread times make it several times as long in lambda as the one before,
+    and what is extrapolated that far adds noise (the authors' "lower order final").
     """
     schedule, x_t = schedule.to(x_T.device), x_T
     alpha, sigma = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
@@ -87,7 +89,7 @@ def dpm_solver_pp(
     for t in range(schedule.T, 0, -1):
         x_0 = _x_0(eps_theta, schedule, x_t, _everywhere(t, x_t), clip)
         h, extrapolated = lambda_[t - 1] - lambda_[t], x_0
-        if x_0_before is not None and t > 1:
+        if x_0_before is not None and t > 2:
             r = (lambda_[t] - lambda_[t + 1]) / h
             extrapolated = x_0 + (0.5 / r).to(x_0) * (x_0 - x_0_before)
         weight = -alpha[t - 1] * torch.expm1(-h)
