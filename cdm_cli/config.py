@@ -41,7 +41,8 @@ class ModelConfig(Settings):
     """The U-Net (Appendix B; Dhariwal & Nichol 2021 for the layout).
 
     num_heads is a count; head_channels, where given, is the width of each head instead.
-    skip_rescale: residual sums are divided by sqrt(2), as in SR3.
+    skip_rescale: residual sums are divided by sqrt(2), as in SR3. norm_groups: or the greatest
+    divisor they share with the channels; in a group of one channel its mean is lost.
     """
 
     resolution: int = Field(ge=4, le=1024)

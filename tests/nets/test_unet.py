@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from cdm_cli.config import ModelConfig
+from cdm_cli.config import ModelConfig, StageConfig
 from cdm_cli.nets.counting import num_parameters
 from cdm_cli.nets.layout import down_plan, up_plan
 from cdm_cli.nets.unet import UNet
@@ -29,6 +29,14 @@ def of_preset(name: str) -> UNet:
             conditioned=conditioning is not None,
             embeds_s=conditioning is not None and conditioning.gaussian,
         )
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in PRESETS if isinstance(PRESETS[name].stage, StageConfig)]
+)
+def test_no_preset_hides_the_mean_colour_in_groups_of_one_channel(name):
+    last = of_preset(name).norm_out
+    assert last.groups < len(last.weight)
 
 
 @pytest.mark.parametrize("name", MILLIONS)
