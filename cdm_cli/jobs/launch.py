@@ -54,7 +54,6 @@ class Told:
 def _child(job: Job, options: Settings, world: World, pipe: Any) -> None:
     """Run the job as one of several processes, and send how it ended."""
     _end_with_parent()
-    torch.set_num_threads(max(1, torch.get_num_threads() // world.size))
     try:
         result = job(options, Told(pipe), world)
     except CdmError as error:
@@ -89,6 +88,9 @@ def launch(job: Job, options: Settings, processes: int, report: Report) -> Any:
             f"--gpus {processes}: torch finds {there} CUDA devices",
             next=f"--gpus {there}" if there else "leave --gpus away",
         )
+    # numpy's BLAS reads this when it is loaded. Processes with a thread for every core each wait
+    # for one another: FID of a small store took 35 times as long.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
     context = mp.get_context("spawn")
     address = f"tcp://127.0.0.1:{_free_port()}"
     family: list[tuple[BaseProcess, Any]] = []

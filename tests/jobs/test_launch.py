@@ -3,12 +3,16 @@
 Real processes, killed, are in tests/faults/test_signals.py.
 """
 
+import os
 import signal
 
 import pytest
+import torch
 
 from cdm_cli.errors import BadInputError, CdmError, DiskError, StoppedError
 from cdm_cli.jobs import launch
+from cdm_cli.jobs.together import Silent
+from cdm_cli.options import Compute, SampleOptions
 
 
 def error(kind, what):
@@ -48,3 +52,20 @@ def test_the_result_is_that_of_the_first():
 def test_ctrl_c_in_a_process_is_ctrl_c():
     with pytest.raises(KeyboardInterrupt):
         launch._outcome({0: ("interrupted", None), 1: BY_US}, 2)
+
+
+def threads(options, report, world):
+    return os.environ["OMP_NUM_THREADS"], torch.get_num_threads()
+
+
+@pytest.mark.parametrize(("said", "expected"), [(None, "1"), ("2", "2")])
+def test_processes_share_the_cores_unless_the_user_has_said(said, expected, monkeypatch):
+    """numpy's BLAS too, which knows the variable alone."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    options = SampleOptions(stage="base", compute=Compute(device="cpu"))
+    variable, number = launch.launch(threads, options, 2, Silent())
+    assert variable == expected
+    assert number <= int(expected)
