@@ -17,7 +17,7 @@ import diffusers  # pyright: ignore[reportMissingImports]
 import torch
 from torch import Tensor
 
-from cdm_cli.diffusion.samplers import ancestral, ddim, dpm_solver_pp
+from cdm_cli.diffusion.samplers import ancestral, ddim, dpm_solver_pp, schedule_with
 from cdm_cli.diffusion.schedules import Schedule, cosine, linear, respaced, spaced_times
 
 T = 1000
@@ -110,7 +110,7 @@ def compare_ddim(name: str, exact: bool, eta: float, steps: int) -> float:
 def compare_dpm_solver(name: str, exact: bool, steps: int) -> float:
     """DPM-Solver++(2M) beside DPMSolverMultistepScheduler (order 2, midpoint), not clipped."""
     schedule = SCHEDULES[name]
-    short, net = respaced(schedule, spaced_times(T, steps)), network(schedule)
+    short, net = schedule_with(schedule, steps, sampler="dpm-solver++"), network(schedule)
     peer = made("DPMSolverMultistepScheduler", schedule, exact, final_sigmas_type="zero")
     peer.set_timesteps(timesteps=[t - 1 for t in reversed(short.times[1:].tolist())])
     x_T = torch.randn(2, 3, 8, 8, dtype=torch.float64)

@@ -114,7 +114,7 @@ def chain_of(
         steps = config.sampling.steps if sampling.steps is None else sampling.steps
         _within("--steps", [steps] if steps else [], 1, T)
         visited = [*keep, *([restart_from] if restart_from else [])]
-        schedule = schedule_with(from_config(config.schedule), steps, visited)
+        schedule = schedule_with(from_config(config.schedule), steps, visited, sampler)
     else:
         schedule = _searched(config, alpha_bar, visits=bool(keep or restart_from))
     return Chain(

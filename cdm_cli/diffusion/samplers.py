@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cdm_cli.diffusion.process import predict_eps, renoise
 from cdm_cli.diffusion.reverse import Fraction, p_mean_log_var, predicted_x_0, split_v
-from cdm_cli.diffusion.schedules import Schedule, respaced, spaced_times
+from cdm_cli.diffusion.schedules import Schedule, respaced, spaced_times, trailing_times
 from cdm_cli.names import Sampler, Variance
 
 EpsTheta = Callable[[Tensor, Tensor], Tensor]
@@ -78,9 +78,8 @@ def dpm_solver_pp(
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Algorithm 2), deterministic.
 
     lambda_t = log(alpha_t / sigma_t) is infinite at t = 0: there the exponential vanishes,
-    the last step is of first order, and x_0 is the network's own prediction. So is the step
-    before it: evenly spread times make it several times as long in lambda as the one before,
-    and what is extrapolated that far adds noise (the authors' "lower order final").
+    the last step is of first order, and x_0 is the network's own prediction. A step several
+    times as long in lambda as the one before extrapolates too far: see `schedule_with`.
     """
     schedule, x_t = schedule.to(x_T.device), x_T
     alpha, sigma = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
@@ -89,7 +88,7 @@ def dpm_solver_pp(
     for t in range(schedule.T, 0, -1):
         x_0 = _x_0(eps_theta, schedule, x_t, _everywhere(t, x_t), clip)
         h, extrapolated = lambda_[t - 1] - lambda_[t], x_0
-        if x_0_before is not None and t > 2:
+        if x_0_before is not None and t > 1:
             r = (lambda_[t] - lambda_[t + 1]) / h
             extrapolated = x_0 + (0.5 / r).to(x_0) * (x_0 - x_0_before)
         weight = -alpha[t - 1] * torch.expm1(-h)
@@ -138,15 +137,22 @@ def restart(
     )
 
 
-def schedule_with(schedule: Schedule, steps: int | None, keep: Sequence[int] = ()) -> Schedule:
+def schedule_with(
+    schedule: Schedule,
+    steps: int | None,
+    keep: Sequence[int] = (),
+    sampler: Sampler = "ancestral",
+) -> Schedule:
     """Respace a schedule to evenly spread steps, so that every time in keep is visited too.
 
+    DPM-Solver++ does not visit t = 1: the step from T / steps to there is by far its longest.
     steps None, 0, or T and more: all of them. keep: times within 0..T, such as an s whose z_s is
     wanted; the result then has more than `steps` steps. `index_of` finds them in it.
     """
     if not steps or steps >= schedule.T:
         return schedule
-    wanted = {*spaced_times(schedule.T, steps).tolist(), *keep} - {0}
+    spread = trailing_times if sampler == "dpm-solver++" else spaced_times
+    wanted = {*spread(schedule.T, steps).tolist(), *keep} - {0}
     return respaced(schedule, torch.tensor(sorted(wanted)))
 
 

@@ -140,3 +140,13 @@ def spaced_times(T: int, steps: int) -> Tensor:
     if steps == 1:
         return torch.tensor([T])
     return torch.linspace(1, T, steps, dtype=torch.float64).round().long()
+
+
+def trailing_times(T: int, steps: int) -> Tensor:
+    """Return T / steps, 2 T / steps, ..., T, rounded ("trailing": Lin et al. 2024, Table 2).
+
+    int64 [steps]. Raises ValueError unless 1 <= steps <= T.
+    """
+    if not 1 <= steps <= T:
+        raise ValueError(f"{steps} steps do not fit into 1..{T}")
+    return (torch.arange(1, steps + 1, dtype=torch.float64) * T / steps).round().long()

@@ -12,6 +12,7 @@ from cdm_cli.diffusion.schedules import (
     linear,
     respaced,
     spaced_times,
+    trailing_times,
 )
 from cdm_cli.errors import UsageError
 
@@ -122,6 +123,20 @@ def test_spaced_times_cover_both_ends(T, steps):
     assert len(times.unique()) == steps
     assert times[-1] == T
     assert steps == 1 or times[0] == 1
+
+
+@pytest.mark.parametrize(("T", "steps"), [(4000, 25), (10, 3), (10, 10), (10, 1)])
+def test_trailing_times_are_as_far_apart_as_the_first_is_from_0(T, steps):
+    gaps = trailing_times(T, steps).diff(prepend=torch.tensor([0]))
+    assert (int(gaps.sum()), len(gaps)) == (T, steps)
+    assert int(gaps.max() - gaps.min()) <= 1
+
+
+@pytest.mark.parametrize("steps", [0, 11])
+@pytest.mark.parametrize("times", [spaced_times, trailing_times])
+def test_more_steps_than_times_or_none_are_refused(times, steps):
+    with pytest.raises(ValueError, match="do not fit"):
+        times(10, steps)
 
 
 @pytest.mark.parametrize("table", [[], [1.0], [0.5, 0.5], [0.5, 0.6], [0.5, 0.0]])
