@@ -1,6 +1,6 @@
 """The fused normalisation by one kernel and by many programs an image, beside PyTorch's own.
 
-    python benchmarks/norm_speed.py [--tiles 4096,8192,32768]
+    python benchmarks/norm_speed.py [--tiles 4096,8192,32768 --warps 4,8]
 
 Shapes are those of imagenet-base32, batch 256, and imagenet-sr64-256, batch 16. Calls are
 replayed from a CUDA graph, so that no launch is timed. GB/s counts every number that has to be
@@ -99,6 +99,7 @@ def main() -> None:
     """Print microseconds and GB/s of every side, and of the fused kernels by their tile."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", default="", help="also other tiles, by numbers held")
+    parser.add_argument("--warps", default="4,8", help="the most warps of each other tile")
     arguments = parser.parse_args()
     print(torch.cuda.get_device_name(), "torch", torch.__version__)
     for batch, side, first, second in SHAPES:

@@ -78,8 +78,7 @@ def dpm_solver_pp(
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Algorithm 2), deterministic.
 
     lambda_t = log(alpha_t / sigma_t) is infinite at t = 0: there the exponential vanishes,
-    the last step is of first order, and x_0 is the network's own prediction. A step several
-    times as long in lambda as the one before extrapolates too far: see `schedule_with`.
+    the last step is of first order, and x_0 is the network's own prediction.
     """
     schedule, x_t = schedule.to(x_T.device), x_T
     alpha, sigma = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
@@ -145,7 +144,8 @@ def schedule_with(
 ) -> Schedule:
     """Respace a schedule to evenly spread steps, so that every time in keep is visited too.
 
-    DPM-Solver++ does not visit t = 1: the step from T / steps to there is by far its longest.
+    DPM-Solver++ does not visit t = 1: in lambda, the step from T / steps to there is several
+    times as long as the one before, and would extrapolate that far.
     steps None, 0, or T and more: all of them. keep: times within 0..T, such as an s whose z_s is
     wanted; the result then has more than `steps` steps. `index_of` finds them in it.
     """

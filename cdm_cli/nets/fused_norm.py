@@ -21,7 +21,7 @@ from cdm_cli.nets.split_norm import EPSILON, Gradients
 
 MOST_PIXELS = 64 * 64  # of an image whose second reading still comes from the cache
 TILE = 16384  # numbers that a program holds in registers
-MOST_WARPS = 8
+MOST_WARPS = 8  # of 32 threads with 32 numbers each, in large tiles 64
 
 
 class Launch(NamedTuple):
@@ -42,9 +42,7 @@ def launch(P: int, C: int, groups: int) -> Launch:
     some = math.gcd(groups, max(1, 16 // each)) if pad == each else 1
     width = some * pad
     block_p = min(_power_of_two(P), max(16, TILE // width))
-    warps = max(
-        1, min(MOST_WARPS, width * block_p // 1024)
-    )  # 32 numbers a thread, in large tiles 64
+    warps = max(1, min(MOST_WARPS, width * block_p // 1024))
     return Launch(each, pad, some, block_p, block_p >= P, 2 ** (warps.bit_length() - 1))
 
 
