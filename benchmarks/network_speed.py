@@ -34,28 +34,30 @@ from cdm_cli.nets.counting import flops_per_image
 from cdm_cli.presets import preset
 
 SAMPLING_BATCH = {32: 256, 64: 128, 128: 32, 256: 16}
+CALLS = 4
 TRAINING_BATCH = {32: 128, 64: 64, 128: 16, 256: 8}
 
 
-def seconds_per_call(call: Callable[[], object], repeats: int = 10) -> float:
-    """Return the median time of one call, by device events, after two warm calls."""
+def seconds_per_call(call: Callable[[], object], repeats: int = 5) -> float:
+    """Return the median time of a call among CALLS that follow each other, as steps do."""
     for _ in range(2):
         call()
     times: list[float] = []
     for _ in range(repeats):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        call()
+        for _ in range(CALLS):
+            call()
         end.record()
         torch.cuda.synchronize()
-        times.append(start.elapsed_time(end) / 1000)
+        times.append(start.elapsed_time(end) / 1000 / CALLS)
     return sorted(times)[len(times) // 2]
 
 
 def matrix_rate(size: int = 8192) -> float:
     """Return FLOP/s of a bf16 matrix product of random operands."""
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    return 2 * size**3 / seconds_per_call(lambda: a @ b, 20)
+    return 2 * size**3 / seconds_per_call(lambda: a @ b, 10)
 
 
 def inputs(config: StageConfig, batch: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:

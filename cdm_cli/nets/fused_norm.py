@@ -20,8 +20,9 @@ from cdm_cli.nets import split_norm
 from cdm_cli.nets.split_norm import EPSILON, Gradients
 
 MOST_PIXELS = 64 * 64  # of an image whose second reading still comes from the cache
-TILE = 16384  # numbers that a program holds in registers
-MOST_WARPS = 8  # of 32 threads with 32 numbers each, in large tiles 64
+RESIDENT, TILE = 16384, 8192  # numbers that a program holds: all of its own, or a part at a time
+RESIDENT_WIDTH, WIDTH = 16, 64  # channels of a program at least: whole sectors, or long rows
+TILE_WARPS = 16  # of 32 threads
 
 
 class Launch(NamedTuple):
@@ -36,14 +37,26 @@ class Launch(NamedTuple):
 
 
 def launch(P: int, C: int, groups: int) -> Launch:
-    """Return tiles of whole 32-byte sectors where groups allow, no larger than TILE."""
+    """Return a tile of all pixels where registers can hold it, else tiles of TILE numbers.
+
+    The sizes are the fastest of those that `benchmarks/norm_speed.py` tried.
+    """
+    pixels = _power_of_two(P)
+    some, pad = _whole_groups(C, groups, RESIDENT_WIDTH)
+    numbers = pixels * some * pad
+    if numbers <= RESIDENT:
+        warps = max(1, min(4, numbers // 1024), numbers // 2048)
+        return Launch(C // groups, pad, some, pixels, True, warps)
+    some, pad = _whole_groups(C, groups, WIDTH)
+    block_p = min(pixels, max(16, TILE // (some * pad)))
+    return Launch(C // groups, pad, some, block_p, block_p >= P, TILE_WARPS)
+
+
+def _whole_groups(C: int, groups: int, width: int) -> tuple[int, int]:
+    """Return how many groups a program takes and the room for each, a power of two."""
     each = C // groups
     pad = _power_of_two(each)
-    some = math.gcd(groups, max(1, 16 // each)) if pad == each else 1
-    width = some * pad
-    block_p = min(_power_of_two(P), max(16, TILE // width))
-    warps = max(1, min(MOST_WARPS, width * block_p // 1024))
-    return Launch(each, pad, some, block_p, block_p >= P, 2 ** (warps.bit_length() - 1))
+    return (math.gcd(groups, max(1, width // each)) if pad == each else 1), pad
 
 
 def _power_of_two(n: int) -> int:
@@ -90,7 +103,10 @@ def launch_backward(
     x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
     mean: Tensor, rstd: Tensor, dy: Tensor, groups: int, silu: bool,
 ) -> Gradients:  # fmt: skip
-    """Return the gradients of x and other, and of gain, offset and added for each image."""
+    """Return the gradients of x and other, and of gain, offset and added for each image.
+
+    That of added is [0, C] where added is.
+    """
     if x.shape[1] > MOST_PIXELS:
         return split_norm.backward(x, other, gain, offset, added, mean, rstd, dy, groups, silu)
     from cdm_cli.nets.norm_kernel import backward_kernel
@@ -99,7 +115,8 @@ def launch_backward(
     C = C_x + other.shape[2]
     plan = launch(P, C, groups)
     dx, dother = torch.empty_like(x), torch.empty_like(other)
-    dgain, doffset, dadded = (torch.empty_like(mean) for _ in range(3))
+    dgain, doffset = torch.empty_like(mean), torch.empty_like(mean)
+    dadded = torch.empty(B if len(added) else 0, C, device=x.device, dtype=torch.float32)
     torch.library.wrap_triton(backward_kernel)[_grid(B, C, plan)](
         x, other, gain, offset, added, mean, rstd, dy, dx, dother, dgain, doffset, dadded,
         P, C_x, C - C_x, _step(gain), _step(added),
@@ -143,7 +160,8 @@ def gradients_in_torch(
     )
     du = (dv * gain[:, None] - mean_dn[:, None] - n * mean_dn_n[:, None]) * rstd[:, None]
     dx, dother = du.to(x.dtype).split([x.shape[2], other.shape[2]], dim=2)
-    return dx.clone(), dother.clone(), dgain, doffset, du.sum(1)
+    dadded = du.sum(1) if len(added) else du.new_empty(0, du.shape[2])
+    return dx.clone(), dother.clone(), dgain, doffset, dadded
 
 
 _forward: Any = torch.library.triton_op("cdm::normalised", launch_forward, mutates_args=())
@@ -163,7 +181,7 @@ def _differentiate(ctx: Any, dy: Tensor, _mean: Tensor, _rstd: Tensor) -> tuple[
         x, other, gain, offset, added, mean, rstd, dy.contiguous(), ctx.groups, ctx.silu
     )
     coefficients = (
-        d if len(c) > 1 else d.sum(0, keepdim=True)[: len(c)]
+        d.sum(0, keepdim=True) if len(c) == 1 else d
         for d, c in zip(each, (gain, offset, added), strict=True)
     )
     dgain, doffset, dadded = coefficients

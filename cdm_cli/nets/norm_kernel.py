@@ -58,10 +58,21 @@ def _store(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, value, JOINED: tl
 
 
 @triton.jit
-def _group_means(c, count, GROUPS: tl.constexpr, PAD: tl.constexpr):
-    """Sum over the channels of each group, by count; the mean stands at each of its channels."""
-    means = tl.sum(tl.reshape(c, (GROUPS, PAD)), 1) / count
-    return tl.reshape(tl.broadcast_to(tl.expand_dims(means, 1), (GROUPS, PAD)), (GROUPS * PAD,))
+def _by_group(c, GROUPS: tl.constexpr, PAD: tl.constexpr):
+    """Sum a number for each channel over the channels of each group."""
+    return tl.sum(tl.reshape(c, (GROUPS, PAD)), 1)
+
+
+@triton.jit
+def _tile_by_group(tile, BLOCK_P: tl.constexpr, GROUPS: tl.constexpr, PAD: tl.constexpr):
+    """The same for each pixel: mostly within a thread, so that few numbers cross threads."""
+    return tl.sum(tl.reshape(tile, (BLOCK_P, GROUPS, PAD)), 2)
+
+
+@triton.jit
+def _at_channels(c, GROUPS: tl.constexpr, PAD: tl.constexpr):
+    """Put what a group has at each of its channels."""
+    return tl.reshape(tl.broadcast_to(tl.expand_dims(c, 1), (GROUPS, PAD)), (GROUPS * PAD,))
 
 
 @triton.jit
@@ -104,6 +115,13 @@ def _gradient_tile(
 
 
 @triton.jit
+def _sums(x, added, BLOCK_P: tl.constexpr, GROUPS: tl.constexpr, PAD: tl.constexpr):
+    """Sum x and x (x + 2 added) over the channels of each group, for each pixel."""
+    squares = x * (x + 2 * added[None, :])  # without added squared, which no mask would leave out
+    return _tile_by_group(x, BLOCK_P, GROUPS, PAD), _tile_by_group(squares, BLOCK_P, GROUPS, PAD)
+
+
+@triton.jit
 def forward_kernel(
     x_ptr, other_ptr, gain_ptr, offset_ptr, added_ptr, y_ptr, mean_ptr, rstd_ptr,
     P, C_X, C_OTHER, gain_step, added_step,
@@ -115,27 +133,29 @@ def forward_kernel(
     C = C_X + C_OTHER
     image, channel, inside = _share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
+    added = tl.zeros([GROUPS * PAD], tl.float32)
+    if ADDED:
+        added = tl.load(added_ptr + image * added_step + channel, mask=inside, other=0.0)
+        added = added.to(tl.float32)
     if RESIDENT:
         row, mask = _rows(0, start, P, inside, BLOCK_P)
         x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
-        total, squares = tl.sum(x, 0), tl.sum(x * x, 0)
+        totals, squares = _sums(x, added, BLOCK_P, GROUPS, PAD)
     else:
-        total = tl.zeros([GROUPS * PAD], tl.float32)
-        squares = tl.zeros([GROUPS * PAD], tl.float32)
+        totals = tl.zeros([BLOCK_P, GROUPS], tl.float32)
+        squares = tl.zeros([BLOCK_P, GROUPS], tl.float32)
         for first in range(0, P, BLOCK_P):
             row, mask = _rows(first, start, P, inside, BLOCK_P)
             x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
-            total += tl.sum(x, 0)
-            squares += tl.sum(x * x, 0)
-    added = tl.zeros([GROUPS * PAD], tl.float32)
-    if ADDED:  # the sums of x + added, from those of x
-        added = tl.load(added_ptr + image * added_step + channel, mask=inside, other=0.0)
-        added = added.to(tl.float32)
-        squares += 2 * added * total + P * added * added
-        total += P * added
-    mean = _group_means(total, P * EACH, GROUPS, PAD)
-    variance = _group_means(squares, P * EACH, GROUPS, PAD) - mean * mean
-    rstd = tl.rsqrt(tl.maximum(variance, 0.0) + EPSILON)
+            of_totals, of_squares = _sums(x, added, BLOCK_P, GROUPS, PAD)
+            totals += of_totals
+            squares += of_squares
+    total = tl.sum(totals, 0) + P * _by_group(added, GROUPS, PAD)
+    square = tl.sum(squares, 0) + P * _by_group(added * added, GROUPS, PAD)
+    mean = total / (P * EACH)
+    variance = square / (P * EACH) - mean * mean
+    rstd = _at_channels(tl.rsqrt(tl.maximum(variance, 0.0) + EPSILON), GROUPS, PAD)
+    mean = _at_channels(mean, GROUPS, PAD)
     tl.store(mean_ptr + image * C + channel, mean, mask=inside)
     tl.store(rstd_ptr + image * C + channel, rstd, mask=inside)
     gain = tl.load(gain_ptr + image * gain_step + channel, mask=inside, other=0.0)
@@ -174,33 +194,40 @@ def backward_kernel(
         added = tl.load(added_ptr + image * added_step + channel, mask=inside, other=0.0)
         shift += added.to(tl.float32)
     shift *= rstd
+    total = tl.zeros([GROUPS * PAD], tl.float32)
     if RESIDENT:
         row, mask = _rows(0, start, P, inside, BLOCK_P)
         x, n, dv = _gradient_tile(
             x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
             JOINED, SILU, FAST,
         )  # fmt: skip
-        total, doffset, dgain = tl.sum(x, 0), tl.sum(dv, 0), tl.sum(dv * n, 0)
+        doffset, dgain = tl.sum(dv, 0), tl.sum(dv * n, 0)
+        if ADDED:
+            total = tl.sum(x, 0)
     else:
-        total = tl.zeros([GROUPS * PAD], tl.float32)
-        doffset = tl.zeros([GROUPS * PAD], tl.float32)
-        dgain = tl.zeros([GROUPS * PAD], tl.float32)
+        totals = tl.zeros([BLOCK_P, GROUPS * PAD], tl.float32)
+        doffsets = tl.zeros([BLOCK_P, GROUPS * PAD], tl.float32)
+        dgains = tl.zeros([BLOCK_P, GROUPS * PAD], tl.float32)
         for first in range(0, P, BLOCK_P):
             row, mask = _rows(first, start, P, inside, BLOCK_P)
             x, n, dv = _gradient_tile(
                 x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain,
                 offset, JOINED, SILU, FAST,
             )  # fmt: skip
-            total += tl.sum(x, 0)
-            doffset += tl.sum(dv, 0)
-            dgain += tl.sum(dv * n, 0)
+            if ADDED:
+                totals += x
+            doffsets += dv
+            dgains += dv * n
+        total, doffset, dgain = tl.sum(totals, 0), tl.sum(doffsets, 0), tl.sum(dgains, 0)
     tl.store(dgain_ptr + image * C + channel, dgain, mask=inside)
     tl.store(doffset_ptr + image * C + channel, doffset, mask=inside)
     factor = rstd * gain  # dx = dv * factor + n * slope + constant
-    slope = -rstd * _group_means(dgain * gain, P * EACH, GROUPS, PAD)
-    constant = -rstd * _group_means(doffset * gain, P * EACH, GROUPS, PAD)
-    dadded = factor * doffset + slope * (rstd * total + P * shift) + P * constant
-    tl.store(dadded_ptr + image * C + channel, dadded, mask=inside)
+    slope = _at_channels(_by_group(dgain * gain, GROUPS, PAD) / (P * EACH), GROUPS, PAD) * -rstd
+    constant = _at_channels(_by_group(doffset * gain, GROUPS, PAD) / (P * EACH), GROUPS, PAD)
+    constant *= -rstd
+    if ADDED:
+        dadded = factor * doffset + slope * (rstd * total + P * shift) + P * constant
+        tl.store(dadded_ptr + image * C + channel, dadded, mask=inside)
     if RESIDENT:
         dx = dv * factor[None, :] + (n * slope[None, :] + constant[None, :])
         _store(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 EPSILON = 1e-5
 FAST = True  # False where Triton interprets
-SLICE = 1024  # pixels that a program sums, whatever the batch is
+SLICE, GRADIENT_SLICE = 4096, 1024  # pixels that a program sums, whatever the batch is
 WIDEST = 128  # channels of a program: 256 bytes in a row
-TILE, SMALL_TILE = 8192, 4096  # numbers that a program holds of each tensor
+TILE, GRADIENT_TILE = 8192, 4096  # numbers that a program holds of each tensor, 32 a thread
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -52,10 +52,10 @@ def backward(
     pixels, sizes = x.shape[1], _sizes(x, other)
     shift = ((added.float() if len(added) else 0) - mean) * rstd
     known = [rstd, shift, gain.expand_as(rstd), offset.expand_as(rstd)]
-    tile, switches = _tile(x, other, SMALL_TILE), {"SILU": silu, "FAST": FAST}
-    sums = _room_for_sums(3, x, other)
-    torch.library.wrap_triton(gradient_sums_kernel)[_grid(x, other, SLICE, tile)](
-        x, other, dy, torch.stack(known), sums, *sizes, **tile, **switches, SLICE=SLICE
+    tile, switches = _tile(x, other, GRADIENT_TILE), {"SILU": silu, "FAST": FAST}
+    sums = _room_for_sums(3, x, other, GRADIENT_SLICE)
+    torch.library.wrap_triton(gradient_sums_kernel)[_grid(x, other, GRADIENT_SLICE, tile)](
+        x, other, dy, torch.stack(known), sums, *sizes, **tile, **switches, SLICE=GRADIENT_SLICE
     )
     total, doffset, dgain = (part.sum(1) for part in sums)  # views may not be returned
     slope, constant = (-rstd * _group_mean(gain * d, groups) / pixels for d in (dgain, doffset))
@@ -66,6 +66,7 @@ def backward(
         *sizes, **tile, **switches,
     )  # fmt: skip
     dadded = factor * doffset + slope * total + pixels * constant
+    dadded = dadded if len(added) else torch.empty_like(dadded[:0])
     return dx, dother, dgain, doffset, dadded
 
 
@@ -73,16 +74,16 @@ def _sums(x: Tensor, other: Tensor) -> Tensor:
     """Return the sums of x and of x squared over pixels, float32 [2, B, C], in a fixed order."""
     from cdm_cli.nets.split_kernel import sums_kernel
 
-    tile, sums = _tile(x, other, SMALL_TILE), _room_for_sums(2, x, other)
+    tile, sums = _tile(x, other, TILE), _room_for_sums(2, x, other, SLICE)
     torch.library.wrap_triton(sums_kernel)[_grid(x, other, SLICE, tile)](
         x, other, sums, *_sizes(x, other), **tile, SLICE=SLICE
     )
     return sums.sum(2)
 
 
-def _room_for_sums(count: int, x: Tensor, other: Tensor) -> Tensor:
+def _room_for_sums(count: int, x: Tensor, other: Tensor, pixels: int) -> Tensor:
     B, P, C_x = x.shape
-    shape = (count, B, -(-P // SLICE), C_x + other.shape[2])
+    shape = (count, B, -(-P // pixels), C_x + other.shape[2])
     return torch.empty(shape, device=x.device, dtype=torch.float32)
 
 
@@ -102,7 +103,7 @@ def _tile(x: Tensor, other: Tensor, numbers: int) -> dict[str, Any]:
     width = min(WIDEST, max(16, C & -C))
     return {
         "BLOCK_P": numbers // width, "BLOCK_C": width, "JOINED": other.shape[2] > 0,
-        "num_warps": 8,
+        "num_warps": max(1, numbers // 1024),
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from cdm_cli.nets.blocks import (
     Attention,
     GroupNorm,
     ResBlock,
+    doubled,
 )
 from tests.nets.drawing import randomised
 
@@ -39,6 +40,18 @@ def test_a_fresh_block_passes_its_input_through(rescale, generator):
 def test_a_block_changes_the_resolution_of_both_branches(resample, side):
     block = randomised(ResBlock(8, 16, 12, resample=resample))
     assert block(torch.randn(2, 8, 4, 4), torch.randn(2, 12)).shape == (2, 16, side, side)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_doubling_is_nearest_neighbour_and_so_is_its_gradient(order, generator):
+    x = torch.randn(2, 3, 4, 5, generator=generator).contiguous(memory_format=order)
+    dy = torch.randn(2, 3, 8, 10, generator=generator)
+    x.requires_grad_()
+    wanted = torch.nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+    assert torch.equal(doubled(x), wanted)
+    assert doubled(x).is_contiguous(memory_format=torch.channels_last)
+    (ours,), (theirs,) = (torch.autograd.grad(y, x, dy) for y in (doubled(x), wanted))
+    assert torch.allclose(ours, theirs, atol=1e-6)
 
 
 def test_dropout_only_trains(generator):

@@ -82,7 +82,9 @@ def test_programs_cover_every_channel_and_no_batch_decides(P, C):
     plan = fused_norm.launch(P, C, 32)
     assert C % (plan.groups * plan.each) == 0
     assert plan.pad >= plan.each
-    assert plan.groups * plan.pad * plan.block_p <= fused_norm.TILE
+    numbers = plan.groups * plan.pad * plan.block_p
+    assert numbers <= (fused_norm.RESIDENT if plan.resident else fused_norm.TILE)
+    assert plan.warps & (plan.warps - 1) == 0
     assert plan.resident == (plan.block_p >= P)
     assert plan.pad == plan.each or plan.groups == 1, "the kernel finds channels by adding"
 
@@ -93,14 +95,16 @@ from itertools import product
 from cdm_cli.nets import fused_norm as f, split_norm
 
 torch.library.wrap_triton = lambda kernel: kernel
-split_norm.FAST, split_norm.SLICE, split_norm.TILE, split_norm.SMALL_TILE = False, 16, 128, 256
+split_norm.FAST, split_norm.SLICE, split_norm.TILE = False, 32, 256
+split_norm.GRADIENT_SLICE, split_norm.GRADIENT_TILE = 16, 128
+f.TILE = 64
 generator = torch.Generator().manual_seed(0)
-for (tile, most), (B, P, C_x, C_other, groups), (rows, added, silu) in product(
-    [(16384, 64), (256, 64), (16384, 8)],
+for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu) in product(
+    [(16384, 64), (64, 64), (16384, 8)],
     [(2, 30, 24, 16, 5), (2, 20, 24, 0, 8), (1, 40, 48, 0, 2)],
     [(1, 0, True), (2, 1, False), (2, 2, True)],
 ):
-    f.TILE, f.MOST_PIXELS = tile, most  # all of an image at once, in tiles, by many programs
+    f.RESIDENT, f.MOST_PIXELS = resident, most  # all at once, in tiles, by many programs
     C = C_x + C_other
     x, other = (1 + torch.randn(B, P, c, generator=generator) for c in (C_x, C_other))
     gain, offset = torch.randn(2, min(rows, B), C, generator=generator)
