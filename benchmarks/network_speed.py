@@ -33,9 +33,8 @@ from cdm_cli.jobs.training_step import Trainer
 from cdm_cli.nets.counting import flops_per_image
 from cdm_cli.presets import preset
 
-SAMPLING_BATCH = {32: 256, 64: 128, 128: 32, 256: 16}
+BATCH = {32: 256, 64: 128, 128: 32, 256: 16}
 CALLS = 4
-TRAINING_BATCH = {32: 128, 64: 64, 128: 16, 256: 8}
 
 
 def seconds_per_call(call: Callable[[], object], repeats: int = 5) -> float:
@@ -247,8 +246,7 @@ def compare(name: str, limit: float, arguments: argparse.Namespace) -> None:
     for mode in arguments.mode or ["sample", "train"]:
         train = mode == "train"
         flops = forward * 3 if train else forward
-        usual = TRAINING_BATCH if train else SAMPLING_BATCH
-        batch = arguments.batch or usual[config.model.resolution]
+        batch = arguments.batch or BATCH[config.model.resolution]
         build = training_call if train else sampling_call
         makers: dict[str, Callable[[], Callable[[], object]]] = {
             "cdm, plain, launched": partial(build, config, batch, compiled=False, recorded=False),

@@ -48,16 +48,16 @@ def replayed(call: Callable[[], object]) -> float:
 def sides(x: Tensor, other: Tensor | None) -> dict[str, Callable[[], object]]:
     """Every way from x and other to SiLU of the norm of both, and the fused way back."""
     both = x if other is None else torch.cat([x, other], 1)
-    gain, offset = torch.randn(2, *both.shape[:2], device="cuda")
+    gain, offset = torch.randn(2, both.shape[1], both.shape[0], device="cuda")
     tokens = [_tokens(x), _tokens(x)[..., :0] if other is None else _tokens(other)]
-    inputs = (*tokens, gain, offset, gain[:0])
+    inputs = (*tokens, gain, offset, gain[:, :0])
 
     def joined() -> Tensor:
         return x if other is None else torch.cat([x, other], 1)
 
     def pytorch() -> Tensor:
         normed = F.group_norm(joined(), GROUPS)
-        return F.silu(normed * gain[:, :, None, None] + offset[:, :, None, None])
+        return F.silu(normed * gain.t()[:, :, None, None] + offset.t()[:, :, None, None])
 
     y, mean, rstd = fused_norm.launch_forward(*inputs, GROUPS, True)
     back = (*inputs, mean, rstd, y, GROUPS, True)

@@ -1,6 +1,6 @@
 """The parts of the U-Net (Ho et al. 2020; Dhariwal & Nichol 2021, Section 3).
 
-Shapes: x is [B, C, H, W], in either memory order; emb is [B, E], already through its SiLU.
+Shapes: x is [B, C, H, W], in either memory order.
 """
 
 import math
@@ -9,10 +9,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cdm_cli.nets.normalise import group_norm, is_fused
+from cdm_cli.nets.normalise import NO_MODULATION, Modulation, group_norm, is_fused
 
 Resample = Literal["up", "down"]
+WIDEST_FLASH_HEAD = 256  # flash attention has no kernel beyond
 
 
 def zeroed(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
@@ -23,10 +25,10 @@ def zeroed(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation whose gain and offset an embedding may modulate.
+    """Group normalisation with a gain and an offset for each channel.
 
-    AdaGN: GroupNorm(x) (1 + scale) + shift (Dhariwal & Nichol 2021, Eq. 3), with the affine
-    map and the modulation combined into one multiply-add.
+    modulation: what an embedding makes of both (`nets.modulation`) takes their place, or is added
+    before.
     """
 
     def __init__(self, channels: int, groups: int = 32) -> None:
@@ -38,8 +40,7 @@ class GroupNorm(nn.Module):
     def forward(
         self,
         x: Tensor,
-        scale: Tensor | None = None,
-        shift: Tensor | None = None,
+        modulation: Modulation = NO_MODULATION,
         *,
         added: Tensor | None = None,
         other: Tensor | None = None,
@@ -47,36 +48,41 @@ class GroupNorm(nn.Module):
     ) -> Tensor:
         """Return the norm of x + added, [B, C, H, W] in the precision of x, and SiLU of it.
 
-        scale and shift are [B, C]; added, a constant over the pixels, is [C] or [B, C]; other
-        holds the last channels where x holds the first ones alone.
+        added [C] is a constant over the pixels, which a modulation's includes; other holds the
+        last channels where x holds the first ones alone.
         """
-        gain, offset = self.weight, self.bias
-        if scale is not None and shift is not None:
-            factor = 1 + scale.float()
-            gain, offset = gain * factor, offset * factor + shift.float()
-        return group_norm(x, self.groups, gain, offset, added=added, other=other, silu=silu)
+        gain, offset, of_modulation = modulation
+        return group_norm(
+            x,
+            self.groups,
+            self.weight if gain is None else gain,
+            self.bias if offset is None else offset,
+            added=added if of_modulation is None else of_modulation,
+            other=other,
+            silu=silu,
+        )
 
 
 class Upsample(nn.Module):
-    """Nearest neighbour times two, then a convolution; emb is not used."""
+    """Nearest neighbour times two, then a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return [B, C, 2 H, 2 W]."""
         return self.conv(resampled(x, "up"))
 
 
 class Downsample(nn.Module):
-    """A convolution of stride two; emb is not used."""
+    """A convolution of stride two."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return [B, C, H / 2, W / 2]."""
         return self.conv(x)
 
@@ -106,7 +112,7 @@ def doubled(x: Tensor) -> Tensor:
 class ResBlock(nn.Module):
     """Two convolutions around an embedding; the second starts at zero.
 
-    scale_shift: the embedding modulates the second norm (AdaGN) instead of being added.
+    scale_shift: the embedding modulates the second norm (AdaGN) instead of being added before.
     resample: both branches change resolution (BigGAN's block). rescale: the sum of the two
     branches is divided by sqrt(2) (Saharia et al. 2021, after Song et al. 2021).
     """
@@ -136,22 +142,17 @@ class ResBlock(nn.Module):
             nn.Identity() if channels_in == channels else nn.Conv2d(channels_in, channels, 1)
         )
 
-    def forward(self, x: Tensor, emb: Tensor, other: Tensor | None = None) -> Tensor:
-        """Return [B, channels, H', W'] for x [B, channels_in, H, W] and emb [B, E].
+    def forward(self, x: Tensor, modulation: Modulation, other: Tensor | None = None) -> Tensor:
+        """Return [B, channels, H', W'] for x [B, channels_in, H, W].
 
-        other: the last of the channels_in channels, where x holds the first ones alone.
+        modulation: of `nets.modulation`. other: the last of the channels_in channels, where x
+        holds the first ones alone.
         """
         if other is not None and not is_fused(x):
             x, other = torch.cat([x, other], dim=1), None
         h = resampled(self.norm_1(x, other=other, silu=True), self.resample)
         h = F.conv2d(h, self.conv_1.weight, None, padding=1)  # its bias is added by norm_2
-        emb = self.modulation(emb.to(self.modulation.weight.dtype))
-        if self.scale_shift:
-            scale, shift = emb.chunk(2, dim=1)
-            h = self.norm_2(h, scale, shift, added=self.conv_1.bias, silu=True)
-        else:
-            h = h + emb.to(h.dtype)[:, :, None, None]
-            h = self.norm_2(h, added=self.conv_1.bias, silu=True)
+        h = self.norm_2(h, modulation, added=self.conv_1.bias, silu=True)
         h = self.conv_2(F.dropout(h, self.dropout, self.training))
         h = self._shortcut(x, other) + h
         return h if self.factor is None else h * self.factor
@@ -165,6 +166,19 @@ class ResBlock(nn.Module):
         h = F.linear(x.permute(0, 2, 3, 1), of_x, self.skip.bias)
         h = h + F.linear(other.permute(0, 2, 3, 1), of_other)
         return resampled(h.permute(0, 3, 1, 2), self.resample)
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k / sqrt(d)) v of [B, heads, L, d], the softmax in float32.
+
+    Few positions with wide heads, as the 256x256 stages have them, are three plain matrix
+    products: PyTorch's kernel for such heads takes 5 % of a training step on the way back.
+    """
+    L, d = q.shape[-2:]
+    if q.is_cuda and d > WIDEST_FLASH_HEAD and L <= d:
+        with sdpa_kernel(SDPBackend.MATH):
+            return F.scaled_dot_product_attention(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class Attention(nn.Module):
@@ -194,7 +208,7 @@ class Attention(nn.Module):
         """Return [B, C, H, W]; tokens are a view of x in channels-last order."""
         B, C, H, W = x.shape
         q, k, v = self._split(self.qkv(self.norm(x).flatten(2).transpose(1, 2)))
-        h = F.scaled_dot_product_attention(q, k, v)  # softmax in float32
+        h = attended(q, k, v)
         h = self.out(h.transpose(1, 2).reshape(B, H * W, C))
         h = x + h.transpose(1, 2).reshape(B, C, H, W)
         return h if self.factor is None else h * self.factor

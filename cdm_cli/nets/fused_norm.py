@@ -5,7 +5,7 @@ For half precision on CUDA, where a network spends half of its time on such traf
 a skip is never written. Elsewhere `cdm_cli.nets.normalise` has the same function in plain terms.
 
 Shapes: x is [B, P, C_x] and other [B, P, C_other], P pixels; C = C_x + C_other, where C_other
-may be 0. gain and offset are float32 [B, C] or [1, C], added is [B, C], [1, C] or [0, C]
+may be 0. gain and offset are float32 [C, B] or [C, 1], added is [C, B], [C, 1] or [C, 0]
 (nothing is added). The result has the dtype of x.
 """
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.nets import split_norm
-from cdm_cli.nets.split_norm import EPSILON, Gradients
+from cdm_cli.nets.split_norm import EPSILON, Gradients, by_channel
 
 MOST_PIXELS = 64 * 64  # of an image whose second reading still comes from the cache
 RESIDENT, TILE = 16384, 8192  # numbers that a program holds: all of its own, or a part at a time
@@ -67,6 +67,7 @@ def in_torch(
     x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor, groups: int, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return what the kernel does: (y, mean, rstd), the statistics float32 [B, C]."""
+    gain, offset, added = (c.t() for c in (gain, offset, added))
     u = torch.cat([x, other], dim=2).float()
     if len(added):
         u = u + added.float()[:, None]
@@ -93,8 +94,8 @@ def launch_forward(
     mean, rstd = (torch.empty(B, C, device=x.device, dtype=torch.float32) for _ in range(2))
     torch.library.wrap_triton(forward_kernel)[_grid(B, C, plan)](
         x, other, gain, offset, added, y, mean, rstd,
-        P, C_x, C - C_x, _step(gain), _step(added),
-        **_constants(plan, C > C_x, len(added) > 0, silu), EPSILON=EPSILON,
+        P, C_x, C - C_x, gain.shape[1], added.shape[1],
+        **_constants(plan, C > C_x, added.shape[1] > 0, silu), EPSILON=EPSILON,
     )  # fmt: skip
     return y, mean, rstd
 
@@ -103,9 +104,9 @@ def launch_backward(
     x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
     mean: Tensor, rstd: Tensor, dy: Tensor, groups: int, silu: bool,
 ) -> Gradients:  # fmt: skip
-    """Return the gradients of x and other, and of gain, offset and added for each image.
+    """Return the gradients of x and other, and of gain, offset and added for each image, [C, B].
 
-    That of added is [0, C] where added is.
+    That of added is [C, 0] where added is.
     """
     if x.shape[1] > MOST_PIXELS:
         return split_norm.backward(x, other, gain, offset, added, mean, rstd, dy, groups, silu)
@@ -115,22 +116,20 @@ def launch_backward(
     C = C_x + other.shape[2]
     plan = launch(P, C, groups)
     dx, dother = torch.empty_like(x), torch.empty_like(other)
-    dgain, doffset = torch.empty_like(mean), torch.empty_like(mean)
-    dadded = torch.empty(B if len(added) else 0, C, device=x.device, dtype=torch.float32)
+    dgain, doffset, dadded = (
+        torch.empty(C, images, device=x.device, dtype=torch.float32)
+        for images in (B, B, B if added.shape[1] else 0)
+    )
     torch.library.wrap_triton(backward_kernel)[_grid(B, C, plan)](
         x, other, gain, offset, added, mean, rstd, dy, dx, dother, dgain, doffset, dadded,
-        P, C_x, C - C_x, _step(gain), _step(added),
-        **_constants(plan, C > C_x, len(added) > 0, silu),
+        P, C_x, C - C_x, gain.shape[1], added.shape[1],
+        **_constants(plan, C > C_x, added.shape[1] > 0, silu),
     )  # fmt: skip
     return dx, dother, dgain, doffset, dadded
 
 
 def _grid(B: int, C: int, plan: Launch) -> tuple[int]:
     return (B * (C // (plan.groups * plan.each)),)
-
-
-def _step(coefficients: Tensor) -> int:
-    return coefficients.shape[1] if len(coefficients) > 1 else 0
 
 
 def _constants(plan: Launch, joined: bool, added: bool, silu: bool) -> dict[str, Any]:
@@ -146,6 +145,7 @@ def gradients_in_torch(
     mean: Tensor, rstd: Tensor, dy: Tensor, groups: int, silu: bool,
 ) -> Gradients:  # fmt: skip
     """Return what `launch_backward` does, from the formulas."""
+    gain, offset, added = (c.t() for c in (gain, offset, added))
     shift = (added.float() if len(added) else 0) - mean
     n = (torch.cat([x, other], dim=2).float() + shift[:, None]) * rstd[:, None]
     v, dv = n * gain[:, None] + offset[:, None], dy.float()
@@ -161,7 +161,7 @@ def gradients_in_torch(
     du = (dv * gain[:, None] - mean_dn[:, None] - n * mean_dn_n[:, None]) * rstd[:, None]
     dx, dother = du.to(x.dtype).split([x.shape[2], other.shape[2]], dim=2)
     dadded = du.sum(1) if len(added) else du.new_empty(0, du.shape[2])
-    return dx.clone(), dother.clone(), dgain, doffset, dadded
+    return dx.clone(), dother.clone(), by_channel(dgain), by_channel(doffset), by_channel(dadded)
 
 
 _forward: Any = torch.library.triton_op("cdm::normalised", launch_forward, mutates_args=())
@@ -181,7 +181,7 @@ def _differentiate(ctx: Any, dy: Tensor, _mean: Tensor, _rstd: Tensor) -> tuple[
         x, other, gain, offset, added, mean, rstd, dy.contiguous(), ctx.groups, ctx.silu
     )
     coefficients = (
-        d.sum(0, keepdim=True) if len(c) == 1 else d
+        d.sum(1, keepdim=True) if c.shape[1] == 1 else d
         for d, c in zip(each, (gain, offset, added), strict=True)
     )
     dgain, doffset, dadded = coefficients
@@ -203,18 +203,19 @@ def normalised(
 ) -> Tensor:
     """Normalise the channels of x [B, C_x, H, W] and other [B, C_other, H, W] as one tensor.
 
-    gain, offset and added are [C] or [B, C]; the result is [B, C, H, W] in channels-last order.
+    gain, offset and added are [C] or [C, B]; the result is [B, C, H, W] in channels-last order.
     """
     H, W = x.shape[2:]
     x = _tokens(x)
     other = x[:, :, :0] if other is None else _tokens(other)
-    gain, offset = (c.float() if c.dim() == 2 else c.float()[None] for c in (gain, offset))
-    if added is None:
-        added = gain[:0]
-    elif added.dim() == 1:
-        added = added[None]
+    gain, offset = _columns(gain).float(), _columns(offset).float()
+    added = gain[:, :0] if added is None else _columns(added)
     y, _, _ = _forward(x, other, gain, offset, added, groups, silu)
     return y.unflatten(1, (H, W)).permute(0, 3, 1, 2)
+
+
+def _columns(coefficients: Tensor) -> Tensor:
+    return coefficients if coefficients.dim() == 2 else coefficients[:, None]
 
 
 def _tokens(x: Tensor) -> Tensor:

@@ -31,6 +31,13 @@ def _rows(first, start, P, inside, BLOCK_P: tl.constexpr):
 
 
 @triton.jit
+def _coefficient(ptr, channel, image, images, inside):
+    """Load a number for each channel: of this image, or of all where there is one for all."""
+    place = channel * images + tl.where(images > 1, image, 0)
+    return tl.load(ptr + place, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED: tl.constexpr):
     """Load pixels x channels of the concatenation of x and other, as float32; zero outside."""
     if JOINED:
@@ -124,7 +131,7 @@ def _sums(x, added, BLOCK_P: tl.constexpr, GROUPS: tl.constexpr, PAD: tl.constex
 @triton.jit
 def forward_kernel(
     x_ptr, other_ptr, gain_ptr, offset_ptr, added_ptr, y_ptr, mean_ptr, rstd_ptr,
-    P, C_X, C_OTHER, gain_step, added_step,
+    P, C_X, C_OTHER, gain_images, added_images,
     EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr, BLOCK_P: tl.constexpr,
     RESIDENT: tl.constexpr, JOINED: tl.constexpr, ADDED: tl.constexpr, SILU: tl.constexpr,
     FAST: tl.constexpr, EPSILON: tl.constexpr,
@@ -135,8 +142,7 @@ def forward_kernel(
     start = image.to(tl.int64) * P
     added = tl.zeros([GROUPS * PAD], tl.float32)
     if ADDED:
-        added = tl.load(added_ptr + image * added_step + channel, mask=inside, other=0.0)
-        added = added.to(tl.float32)
+        added = _coefficient(added_ptr, channel, image, added_images, inside)
     if RESIDENT:
         row, mask = _rows(0, start, P, inside, BLOCK_P)
         x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
@@ -158,8 +164,8 @@ def forward_kernel(
     mean = _at_channels(mean, GROUPS, PAD)
     tl.store(mean_ptr + image * C + channel, mean, mask=inside)
     tl.store(rstd_ptr + image * C + channel, rstd, mask=inside)
-    gain = tl.load(gain_ptr + image * gain_step + channel, mask=inside, other=0.0)
-    offset = tl.load(offset_ptr + image * gain_step + channel, mask=inside, other=0.0)
+    gain = _coefficient(gain_ptr, channel, image, gain_images, inside)
+    offset = _coefficient(offset_ptr, channel, image, gain_images, inside)
     factor = rstd * gain
     constant = offset + (added - mean) * factor
     if RESIDENT:
@@ -177,7 +183,7 @@ def forward_kernel(
 def backward_kernel(
     x_ptr, other_ptr, gain_ptr, offset_ptr, added_ptr, mean_ptr, rstd_ptr, dy_ptr,
     dx_ptr, dother_ptr, dgain_ptr, doffset_ptr, dadded_ptr,
-    P, C_X, C_OTHER, gain_step, added_step,
+    P, C_X, C_OTHER, gain_images, added_images,
     EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr, BLOCK_P: tl.constexpr,
     RESIDENT: tl.constexpr, JOINED: tl.constexpr, ADDED: tl.constexpr, SILU: tl.constexpr,
     FAST: tl.constexpr,
@@ -186,13 +192,12 @@ def backward_kernel(
     C = C_X + C_OTHER
     image, channel, inside = _share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
-    gain = tl.load(gain_ptr + image * gain_step + channel, mask=inside, other=0.0)
-    offset = tl.load(offset_ptr + image * gain_step + channel, mask=inside, other=0.0)
+    gain = _coefficient(gain_ptr, channel, image, gain_images, inside)
+    offset = _coefficient(offset_ptr, channel, image, gain_images, inside)
     rstd = tl.load(rstd_ptr + image * C + channel, mask=inside, other=0.0)
     shift = -tl.load(mean_ptr + image * C + channel, mask=inside, other=0.0)
     if ADDED:
-        added = tl.load(added_ptr + image * added_step + channel, mask=inside, other=0.0)
-        shift += added.to(tl.float32)
+        shift += _coefficient(added_ptr, channel, image, added_images, inside)
     shift *= rstd
     total = tl.zeros([GROUPS * PAD], tl.float32)
     if RESIDENT:
@@ -219,15 +224,16 @@ def backward_kernel(
             doffsets += dv
             dgains += dv * n
         total, doffset, dgain = tl.sum(totals, 0), tl.sum(doffsets, 0), tl.sum(dgains, 0)
-    tl.store(dgain_ptr + image * C + channel, dgain, mask=inside)
-    tl.store(doffset_ptr + image * C + channel, doffset, mask=inside)
+    place = channel * (tl.num_programs(0) // (C // (GROUPS * EACH))) + image  # [C, B]
+    tl.store(dgain_ptr + place, dgain, mask=inside)
+    tl.store(doffset_ptr + place, doffset, mask=inside)
     factor = rstd * gain  # dx = dv * factor + n * slope + constant
     slope = _at_channels(_by_group(dgain * gain, GROUPS, PAD) / (P * EACH), GROUPS, PAD) * -rstd
     constant = _at_channels(_by_group(doffset * gain, GROUPS, PAD) / (P * EACH), GROUPS, PAD)
     constant *= -rstd
     if ADDED:
         dadded = factor * doffset + slope * (rstd * total + P * shift) + P * constant
-        tl.store(dadded_ptr + image * C + channel, dadded, mask=inside)
+        tl.store(dadded_ptr + place, dadded, mask=inside)
     if RESIDENT:
         dx = dv * factor[None, :] + (n * slope[None, :] + constant[None, :])
         _store(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)

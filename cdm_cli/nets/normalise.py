@@ -1,8 +1,11 @@
 """Group normalisation with what surrounds it, in the form that each device runs best.
 
-Shapes: x is [B, C, H, W]; gain, offset and added are [C] or [B, C]. Statistics and
-coefficients are float32 (or better) whatever x is.
+Shapes: x is [B, C, H, W]; gain, offset and added are [C] or [C, B], the order in which one matrix
+product makes them for many norms (`nets.modulation`). Statistics and coefficients are float32 (or
+better) whatever x is.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +14,17 @@ from torch import Tensor
 from cdm_cli.nets.split_norm import EPSILON
 
 HALF = (torch.bfloat16, torch.float16)
+
+
+class Modulation(NamedTuple):
+    """What an embedding makes of a norm: gain and offset, or what is added before; [C, B]."""
+
+    gain: Tensor | None = None
+    offset: Tensor | None = None
+    added: Tensor | None = None
+
+
+NO_MODULATION = Modulation()
 
 
 def group_norm(
@@ -67,10 +81,10 @@ def group_norm_in_two_passes(
         x = x + _plane(added, x)
     var, mean = torch.var_mean(x.float().unflatten(1, (groups, -1)), dim=(2, 3, 4), correction=0)
     each = x.shape[1] // groups
-    a = (var + EPSILON).rsqrt().repeat_interleave(each, dim=1) * gain
-    b = offset - mean.repeat_interleave(each, dim=1) * a
+    a = (var + EPSILON).rsqrt().repeat_interleave(each, dim=1) * gain.t()
+    b = offset.t() - mean.repeat_interleave(each, dim=1) * a
     return (x.float() * a[:, :, None, None] + b[:, :, None, None]).to(x.dtype)
 
 
 def _plane(coef: Tensor, x: Tensor) -> Tensor:
-    return (coef if coef.dim() == 2 else coef[None]).to(x.dtype)[:, :, None, None]
+    return (coef.t() if coef.dim() == 2 else coef[None]).to(x.dtype)[:, :, None, None]

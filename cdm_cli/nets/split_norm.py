@@ -26,6 +26,7 @@ def forward(
 
     pixels = x.shape[1]
     total, squares = _sums(x, other)
+    gain, offset, added = (c.t() for c in (gain, offset, added))
     constant = added.float() if len(added) else torch.zeros_like(gain)
     squares = squares + 2 * constant * total + pixels * constant.square()
     mean, mean_square = (
@@ -50,6 +51,7 @@ def backward(
     from cdm_cli.nets.split_kernel import gradient_kernel, gradient_sums_kernel
 
     pixels, sizes = x.shape[1], _sizes(x, other)
+    gain, offset, added = (c.t() for c in (gain, offset, added))
     shift = ((added.float() if len(added) else 0) - mean) * rstd
     known = [rstd, shift, gain.expand_as(rstd), offset.expand_as(rstd)]
     tile, switches = _tile(x, other, GRADIENT_TILE), {"SILU": silu, "FAST": FAST}
@@ -66,8 +68,13 @@ def backward(
         *sizes, **tile, **switches,
     )  # fmt: skip
     dadded = factor * doffset + slope * total + pixels * constant
-    dadded = dadded if len(added) else torch.empty_like(dadded[:0])
-    return dx, dother, dgain, doffset, dadded
+    dadded = dadded if len(added) else dadded[:0]
+    return dx, dother, by_channel(dgain), by_channel(doffset), by_channel(dadded)
+
+
+def by_channel(coefficients: Tensor) -> Tensor:
+    """[B, C] -> [C, B], which is the order of the operator's coefficients."""
+    return coefficients.t().contiguous()
 
 
 def _sums(x: Tensor, other: Tensor) -> Tensor:

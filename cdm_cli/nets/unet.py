@@ -16,6 +16,8 @@ from cdm_cli.config import ModelConfig
 from cdm_cli.nets.blocks import Attention, Downsample, GroupNorm, ResBlock, Upsample, zeroed
 from cdm_cli.nets.embeddings import NumberEmbedding
 from cdm_cli.nets.layout import CellPlan, down_plan, middle_channels, num_heads, up_plan
+from cdm_cli.nets.modulation import modulations
+from cdm_cli.nets.normalise import Modulation
 
 
 class Condition(NamedTuple):
@@ -23,6 +25,9 @@ class Condition(NamedTuple):
 
     emb: Tensor | None  # [B, E]: class and s
     z_up: Tensor | None  # [B, C, H, W]: z_s at the stage's resolution
+
+
+Modulated = dict[ResBlock, Modulation]
 
 
 class Cell(nn.Module):
@@ -40,13 +45,15 @@ class Cell(nn.Module):
         elif plan.resize:
             self.resize = (Upsample if plan.resize == "up" else Downsample)(plan.channels)
 
-    def forward(self, x: Tensor, emb: Tensor, skip: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, modulated: Modulated, skip: Tensor | None = None) -> Tensor:
         """Return [B, C', H', W']; skip is what the way down left for a cell of the way up."""
         if self.block is not None:
-            x = self.block(x, emb, skip)
+            x = self.block(x, modulated[self.block], skip)
         if self.attention is not None:
             x = self.attention(x)
-        return x if self.resize is None else self.resize(x, emb)
+        if isinstance(self.resize, ResBlock):
+            return self.resize(x, modulated[self.resize])
+        return x if self.resize is None else self.resize(x)
 
 
 def res_block(
@@ -85,9 +92,10 @@ class Middle(nn.Module):
         self.attention = attention(config, channels)
         self.block_2 = res_block(config, channels, channels)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, x: Tensor, modulated: Modulated) -> Tensor:
         """Return [B, C, H, W]."""
-        return self.block_2(self.attention(self.block_1(x, emb)), emb)
+        x = self.attention(self.block_1(x, modulated[self.block_1]))
+        return self.block_2(x, modulated[self.block_2])
 
 
 class UNet(nn.Module):
@@ -115,6 +123,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(Cell(config, plan) for plan in up)
         self.norm_out = GroupNorm(up[-1].channels, config.norm_groups)
         self.conv_out = zeroed(nn.Conv2d(up[-1].channels, out_channels, 3, padding=1))
+        self._blocks = [module for module in self.modules() if isinstance(module, ResBlock)]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -158,18 +167,19 @@ class UNet(nn.Module):
         """Run one reverse step on what `prepare` returned; [B, out_channels, H, W]."""
         emb = self.embed_t(t)
         emb = F.silu(emb if condition.emb is None else emb + condition.emb)
+        modulated = dict(zip(self._blocks, modulations(self._blocks, emb), strict=True))
         x = x_t if condition.z_up is None else torch.cat([x_t, condition.z_up], dim=1)
         h = self.conv_in(x.to(self.dtype))
         skips = [h]
         for cell in self.down:
-            h = self._run(cell, h, emb)
+            h = self._run(cell, h, modulated)
             skips.append(h)
-        h = self._run(self.middle, h, emb)
+        h = self._run(self.middle, h, modulated)
         for cell in self.up:
-            h = self._run(cell, h, emb, skips.pop())
+            h = self._run(cell, h, modulated, skips.pop())
         return self.conv_out(self.norm_out(h.to(self.conv_out.weight.dtype), silu=True))
 
-    def _run(self, module: nn.Module, *inputs: Tensor) -> Tensor:
+    def _run(self, module: nn.Module, *inputs: object) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(module, *inputs, use_reentrant=False)  # pyright: ignore[reportReturnType]
         return module(*inputs)

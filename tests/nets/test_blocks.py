@@ -9,8 +9,10 @@ from cdm_cli.nets.blocks import (
     Attention,
     GroupNorm,
     ResBlock,
+    attended,
     doubled,
 )
+from cdm_cli.nets.modulation import modulations
 from tests.nets.drawing import randomised
 
 
@@ -20,26 +22,20 @@ def test_groups_divide_any_number_of_channels():
     assert GroupNorm(9).groups == 1
 
 
-def test_adagn_is_norm_times_one_plus_scale_plus_shift(generator):
-    norm = randomised(GroupNorm(8, 4))
-    x = torch.randn(3, 8, 4, 4, generator=generator)
-    scale, shift = torch.randn(2, 3, 8, generator=generator)
-    wanted = norm(x) * (1 + scale)[:, :, None, None] + shift[:, :, None, None]
-    assert torch.allclose(norm(x, scale, shift), wanted, atol=1e-5)
-
-
 @pytest.mark.parametrize("rescale", [False, True])
 def test_a_fresh_block_passes_its_input_through(rescale, generator):
-    x, emb = torch.randn(2, 8, 4, 4, generator=generator), torch.randn(2, 16, generator=generator)
+    x, block = torch.randn(2, 8, 4, 4, generator=generator), ResBlock(8, 8, 16, rescale=rescale)
+    (modulation,) = modulations([block], torch.randn(2, 16, generator=generator))
     factor = math.sqrt(0.5) if rescale else 1.0
-    assert torch.equal(ResBlock(8, 8, 16, rescale=rescale)(x, emb), x * factor)
+    assert torch.equal(block(x, modulation), x * factor)
     assert torch.equal(Attention(8, 2, rescale=rescale)(x), x * factor)
 
 
 @pytest.mark.parametrize(("resample", "side"), [("up", 8), ("down", 2), (None, 4)])
 def test_a_block_changes_the_resolution_of_both_branches(resample, side):
     block = randomised(ResBlock(8, 16, 12, resample=resample))
-    assert block(torch.randn(2, 8, 4, 4), torch.randn(2, 12)).shape == (2, 16, side, side)
+    (modulation,) = modulations([block], torch.randn(2, 12))
+    assert block(torch.randn(2, 8, 4, 4), modulation).shape == (2, 16, side, side)
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
@@ -56,10 +52,11 @@ def test_doubling_is_nearest_neighbour_and_so_is_its_gradient(order, generator):
 
 def test_dropout_only_trains(generator):
     block = randomised(ResBlock(8, 8, 4, dropout=0.5))
-    x, emb = torch.randn(2, 8, 4, 4, generator=generator), torch.randn(2, 4, generator=generator)
-    assert not torch.equal(block(x, emb), block(x, emb))
+    x = torch.randn(2, 8, 4, 4, generator=generator)
+    (modulation,) = modulations([block], torch.randn(2, 4, generator=generator))
+    assert not torch.equal(block(x, modulation), block(x, modulation))
     block.eval()
-    assert torch.equal(block(x, emb), block(x, emb))
+    assert torch.equal(block(x, modulation), block(x, modulation))
 
 
 def by_formula(attention: Attention, x: torch.Tensor, heads: list[list[int]]) -> torch.Tensor:
@@ -86,3 +83,14 @@ def test_attention_in_both_orders_is_the_formula(generator):
     for order, heads in ((False, legacy), (True, new)):
         attention = randomised(Attention(8, 2, new_order=order), std=0.5)
         assert torch.allclose(attention(x).double(), by_formula(attention, x, heads), atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="other kernels run on a CPU")
+def test_wide_heads_on_cuda(generator):
+    """Their own path on CUDA, under autocast too, beside float64."""
+    q, k, v = torch.randn(3, 2, 1, 256, 512, generator=generator).cuda().bfloat16()
+    weights = (q.double() @ k.double().transpose(2, 3) / math.sqrt(512)).softmax(-1)
+    with torch.autocast("cuda", torch.bfloat16):
+        found = attended(q, k, v)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), weights @ v.double(), atol=1e-2, rtol=1e-2)

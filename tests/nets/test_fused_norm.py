@@ -21,10 +21,10 @@ CASES = list(product((1, 2), (0, 1, 2), (False, True)))  # rows of gain, rows of
 
 
 def drawn(B, P, C_x, C_other, rows, added, generator):
-    """The operator's tensors, in its order; rows and added are 0, 1, or 2 for one an image."""
+    """The operator's tensors, in its order; rows and added: 0, 1, or 2 for B of them."""
     C = C_x + C_other
     rows, added = (B if n == 2 else n for n in (rows, added))
-    shapes = [(B, P, C_x), (B, P, C_other), (rows, C), (rows, C), (added, C)]
+    shapes = [(B, P, C_x), (B, P, C_other), (C, rows), (C, rows), (C, added)]
     return [1 + torch.randn(shape, generator=generator) for shape in shapes]
 
 
@@ -35,9 +35,9 @@ def test_the_operator_and_its_gradient(rows, added, silu, generator):
     tensors = [tensor.requires_grad_() for tensor in inputs if tensor.numel()]
     x, other, gain, offset, constant = inputs
     u = torch.cat([x, other], 2).double()
-    u = u + constant.double()[:, None] if added else u
+    u = u + constant.t().double()[:, None] if added else u
     normed = F.group_norm(u.transpose(1, 2), 4, eps=split_norm.EPSILON).transpose(1, 2)
-    wanted = normed * gain.double()[:, None] + offset.double()[:, None]
+    wanted = normed * gain.t().double()[:, None] + offset.t().double()[:, None]
     wanted = F.silu(wanted) if silu else wanted
     y, _, _ = fused_norm._forward(*inputs, 4, silu)
     torch.testing.assert_close(y.double(), wanted, atol=1e-5, rtol=1e-5)
@@ -107,8 +107,8 @@ for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu) in produ
     f.RESIDENT, f.MOST_PIXELS = resident, most  # all at once, in tiles, by many programs
     C = C_x + C_other
     x, other = (1 + torch.randn(B, P, c, generator=generator) for c in (C_x, C_other))
-    gain, offset = torch.randn(2, min(rows, B), C, generator=generator)
-    constant = torch.randn(min(added, B), C, generator=generator)
+    gain, offset = torch.randn(2, C, min(rows, B), generator=generator)
+    constant = torch.randn(C, min(added, B), generator=generator)
     dy = torch.randn(B, P, C, generator=generator)
     inputs = (x, other, gain, offset, constant)
     y, mean, rstd = f.in_torch(*inputs, groups, silu)
@@ -171,7 +171,7 @@ def test_the_kernels_on_cuda(shape, rows, added, silu, generator):
 def test_a_compiled_network_calls_the_same_kernels(generator):
     """An argument that the compiler takes for float64 would make all arithmetic float64."""
     x = torch.randn(2, 64, 16, 16, generator=generator).cuda().bfloat16().requires_grad_()
-    gain, offset = torch.randn(2, 2, 64, generator=generator).cuda()
+    gain, offset = torch.randn(2, 64, 2, generator=generator).cuda()
 
     def normed(x):
         return fused_norm.normalised(x, 8, gain, offset, silu=True)

@@ -11,15 +11,16 @@ FORMS = [group_norm_on_cpu, group_norm_in_two_passes]
 
 @pytest.mark.parametrize("norm", FORMS)
 @pytest.mark.parametrize("per_image", [False, True])
-@pytest.mark.parametrize("added", [None, (24,), (4, 24)])
+@pytest.mark.parametrize("added", [None, (24,), (24, 4)])
 def test_every_form_agrees_with_pytorch(norm, per_image, added, generator):
     x = 3 + 2 * torch.randn(4, 24, 5, 6, generator=generator)
-    shape = (4, 24) if per_image else (24,)
+    shape = (24, 4) if per_image else (24,)
     gain, offset = torch.randn(2, *shape, generator=generator)
     constant = None if added is None else torch.randn(added, generator=generator)
-    moved = x if constant is None else x + constant.view(-1, 24, 1, 1)
+    moved = x if constant is None else x + constant.view(24, -1).t()[:, :, None, None]
     wanted = F.group_norm(moved.double(), 8)
-    wanted = wanted * gain.view(-1, 24, 1, 1) + offset.view(-1, 24, 1, 1)
+    gain_of, offset_of = (c.view(24, -1).t()[:, :, None, None] for c in (gain, offset))
+    wanted = wanted * gain_of + offset_of
     assert torch.allclose(norm(x, 8, gain, offset, constant), wanted.float(), atol=2e-5)
 
 
@@ -37,7 +38,7 @@ def test_statistics_of_half_precision_input_are_float32(norm, generator):
 @pytest.mark.parametrize("norm", FORMS)
 def test_the_memory_order_is_kept(norm):
     x = torch.randn(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
-    normed = norm(x, 4, torch.ones(2, 8), torch.zeros(2, 8))
+    normed = norm(x, 4, torch.ones(8, 2), torch.zeros(8, 2))
     assert normed.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -1,0 +1,45 @@
+"""What the embedding of t, s and y makes of every residual block, by one matrix product for all.
+
+AdaGN: GroupNorm(x) (1 + scale) + shift, where a linear layer of the block makes scale and shift of
+the embedding (Dhariwal & Nichol 2021, Eq. 3). The affine map of the norm and the modulation are
+combined into one gain and one offset. Without AdaGN the layer's result is added before the norm.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cdm_cli.nets.blocks import ResBlock
+from cdm_cli.nets.normalise import Modulation
+
+
+def modulations(blocks: Sequence[ResBlock], emb: Tensor) -> list[Modulation]:
+    """Return each block's modulation, float32 [C, B], for emb [B, E] after its SiLU.
+
+    All blocks are of one kind, scale_shift or not. Rows of the product are channels, so that those
+    of a block lie together in memory.
+    """
+    channels = [len(block.norm_2.weight) for block in blocks]
+    if not blocks[0].scale_shift:
+        added = _product(blocks, emb, 1) + _joined([block.conv_1.bias for block in blocks])
+        return [Modulation(added=part) for part in added.split(channels)]
+    scale, shift = _product(blocks, emb, 2).chunk(2)
+    factor = 1 + scale
+    gain = _joined([block.norm_2.weight for block in blocks]) * factor
+    offset = _joined([block.norm_2.bias for block in blocks]) * factor + shift
+    parts = zip(gain.split(channels), offset.split(channels), strict=True)
+    return [Modulation(*part) for part in parts]
+
+
+def _product(blocks: Sequence[ResBlock], emb: Tensor, parts: int) -> Tensor:
+    """Return the layers' results: the first part of all blocks, then the second; [.., B]."""
+    layers = [block.modulation for block in blocks]
+    of_layers = [(layer.weight.chunk(parts), layer.bias.chunk(parts)) for layer in layers]
+    weight = torch.cat([weights[part] for part in range(parts) for weights, _ in of_layers])
+    bias = torch.cat([biases[part] for part in range(parts) for _, biases in of_layers])
+    return torch.addmm(bias[:, None], weight, emb.to(weight.dtype).t()).float()
+
+
+def _joined(parameters: Sequence[Tensor | None]) -> Tensor:
+    return torch.cat([p for p in parameters if p is not None]).float()[:, None]
