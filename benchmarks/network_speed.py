@@ -5,8 +5,8 @@
 The peer is openai/guided-diffusion, from a clone, as shipped (fp16 trunk for sampling and for
 training). Both sides run the same shapes in one process; the rate of a bf16 matrix product is
 measured in the same run and is the limit that both are compared with. A training step is the
-whole of it: loss, gradients and their norm, Adam and the average. "launched": kernels are
-started one by one instead of being replayed as one CUDA graph.
+whole of it: loss, gradients and their norm, Adam and the average. Sides: kernels launched one by
+one, replayed as one CUDA graph, also compiled; the peer.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from cdm_cli.presets import preset
 
 BATCH = {32: 256, 64: 128, 128: 32, 256: 16}
 CALLS = 4
+SIDES = ["launched", "replayed", "compiled", "peer"]
 
 
 def seconds_per_call(call: Callable[[], object], repeats: int = 5) -> float:
@@ -249,24 +250,24 @@ def compare(name: str, limit: float, arguments: argparse.Namespace) -> None:
         batch = arguments.batch or BATCH[config.model.resolution]
         build = training_call if train else sampling_call
         makers: dict[str, Callable[[], Callable[[], object]]] = {
-            "cdm, plain, launched": partial(build, config, batch, compiled=False, recorded=False),
-            "cdm, plain": partial(build, config, batch, compiled=False),
-            "cdm, compiled": partial(build, config, batch, compiled=True),
+            "launched": partial(build, config, batch, compiled=False, recorded=False),
+            "replayed": partial(build, config, batch, compiled=False),
+            "compiled": partial(build, config, batch, compiled=True),
         }
         if guided:
-            makers["peer as shipped"] = partial(peer_call, config, batch, guided, train=train)
+            makers["peer"] = partial(peer_call, config, batch, guided, train=train)
         rates: dict[str, float] = {}
-        for side, make in makers.items():
+        for side in arguments.side or makers:
             gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-            call = make()
+            call = makers[side]()
             rates[side] = row(f"{mode}, batch {batch}: {side}", flops, batch, call, limit)
-            if arguments.profile and side == "cdm, compiled":
+            if arguments.profile and side == "compiled":
                 print_profile(call)
             del call
-        if guided:
-            print(f"ratio to the peer: {rates['cdm, compiled'] / rates['peer as shipped']:.2f}")
+        if {"compiled", "peer"} <= set(rates):
+            print(f"ratio to the peer: {rates['compiled'] / rates['peer']:.2f}")
 
 
 def main() -> None:
@@ -275,9 +276,12 @@ def main() -> None:
     parser.add_argument("--guided", help="clone of openai/guided-diffusion")
     parser.add_argument("--preset", action="append", default=[])
     parser.add_argument("--mode", action="append", choices=["sample", "train"], default=[])
+    parser.add_argument("--side", action="append", choices=SIDES, help="of the four, these alone")
     parser.add_argument("--batch", type=int, help="instead of one that suits an Appendix B preset")
     parser.add_argument("--profile", action="store_true", help="kernels of the compiled side")
     arguments = parser.parse_args()
+    if "peer" in (arguments.side or []) and not arguments.guided:
+        parser.error("the peer is run from its clone: --guided PATH")
     torch.manual_seed(0)
     limit = matrix_rate()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, "

@@ -9,12 +9,10 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cdm_cli.nets.normalise import NO_MODULATION, Modulation, group_norm, is_fused
 
 Resample = Literal["up", "down"]
-WIDEST_FLASH_HEAD = 256  # flash attention has no kernel beyond
 
 
 def zeroed(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
@@ -168,19 +166,6 @@ class ResBlock(nn.Module):
         return resampled(h.permute(0, 3, 1, 2), self.resample)
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k / sqrt(d)) v of [B, heads, L, d], the softmax in float32.
-
-    Few positions with wide heads, as the 256x256 stages have them, are three plain matrix
-    products: PyTorch's kernel for such heads takes 5 % of a training step on the way back.
-    """
-    L, d = q.shape[-2:]
-    if q.is_cuda and d > WIDEST_FLASH_HEAD and L <= d:
-        with sdpa_kernel(SDPBackend.MATH):
-            return F.scaled_dot_product_attention(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v)
-
-
 class Attention(nn.Module):
     """Self-attention over positions, scaled by 1 / sqrt(head dimension); starts as the identity.
 
@@ -208,7 +193,7 @@ class Attention(nn.Module):
         """Return [B, C, H, W]; tokens are a view of x in channels-last order."""
         B, C, H, W = x.shape
         q, k, v = self._split(self.qkv(self.norm(x).flatten(2).transpose(1, 2)))
-        h = attended(q, k, v)
+        h = F.scaled_dot_product_attention(q, k, v)  # softmax in float32
         h = self.out(h.transpose(1, 2).reshape(B, H * W, C))
         h = x + h.transpose(1, 2).reshape(B, C, H, W)
         return h if self.factor is None else h * self.factor

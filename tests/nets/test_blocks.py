@@ -9,7 +9,6 @@ from cdm_cli.nets.blocks import (
     Attention,
     GroupNorm,
     ResBlock,
-    attended,
     doubled,
 )
 from cdm_cli.nets.modulation import modulations
@@ -83,14 +82,3 @@ def test_attention_in_both_orders_is_the_formula(generator):
     for order, heads in ((False, legacy), (True, new)):
         attention = randomised(Attention(8, 2, new_order=order), std=0.5)
         assert torch.allclose(attention(x).double(), by_formula(attention, x, heads), atol=1e-5)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="other kernels run on a CPU")
-def test_wide_heads_on_cuda(generator):
-    """Their own path on CUDA, under autocast too, beside float64."""
-    q, k, v = torch.randn(3, 2, 1, 256, 512, generator=generator).cuda().bfloat16()
-    weights = (q.double() @ k.double().transpose(2, 3) / math.sqrt(512)).softmax(-1)
-    with torch.autocast("cuda", torch.bfloat16):
-        found = attended(q, k, v)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.double(), weights @ v.double(), atol=1e-2, rtol=1e-2)
