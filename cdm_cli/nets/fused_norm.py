@@ -39,7 +39,8 @@ class Launch(NamedTuple):
 def launch(P: int, C: int, groups: int) -> Launch:
     """Return a tile of all pixels where registers can hold it, else tiles of TILE numbers.
 
-    The sizes are the fastest of those that `benchmarks/norm_speed.py` tried.
+    The sizes are the fastest of about twenty that were tried for each shape of
+    `benchmarks/norm_speed.py`.
     """
     pixels = _power_of_two(P)
     some, pad = _whole_groups(C, groups, RESIDENT_WIDTH)
