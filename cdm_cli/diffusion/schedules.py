@@ -135,8 +135,7 @@ def spaced_times(T: int, steps: int) -> Tensor:
 
     One step is T alone. Raises ValueError unless 1 <= steps <= T.
     """
-    if not 1 <= steps <= T:
-        raise ValueError(f"{steps} steps do not fit into 1..{T}")
+    _check_steps(T, steps)
     if steps == 1:
         return torch.tensor([T])
     return torch.linspace(1, T, steps, dtype=torch.float64).round().long()
@@ -147,6 +146,10 @@ def trailing_times(T: int, steps: int) -> Tensor:
 
     int64 [steps]. Raises ValueError unless 1 <= steps <= T.
     """
+    _check_steps(T, steps)
+    return (torch.arange(1, steps + 1, dtype=torch.float64) * T / steps).round().long()
+
+
+def _check_steps(T: int, steps: int) -> None:
     if not 1 <= steps <= T:
         raise ValueError(f"{steps} steps do not fit into 1..{T}")
-    return (torch.arange(1, steps + 1, dtype=torch.float64) * T / steps).round().long()

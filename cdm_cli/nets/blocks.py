@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdm_cli.nets.normalise import NO_MODULATION, Modulation, group_norm, is_fused
+from cdm_cli.nets.normalise import Modulation, group_norm, is_fused
 
 Resample = Literal["up", "down"]
 
@@ -25,8 +25,7 @@ def zeroed(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
 class GroupNorm(nn.Module):
     """Group normalisation with a gain and an offset for each channel.
 
-    modulation: what an embedding makes of both (`nets.modulation`) takes their place, or is added
-    before.
+    The modulation that an embedding makes of both (`nets.modulation`) takes their place.
     """
 
     def __init__(self, channels: int, groups: int = 32) -> None:
@@ -38,27 +37,17 @@ class GroupNorm(nn.Module):
     def forward(
         self,
         x: Tensor,
-        modulation: Modulation = NO_MODULATION,
+        modulation: Modulation | None = None,
         *,
-        added: Tensor | None = None,
         other: Tensor | None = None,
         silu: bool = False,
     ) -> Tensor:
-        """Return the norm of x + added, [B, C, H, W] in the precision of x, and SiLU of it.
+        """Return the norm of x, [B, C, H, W] in the precision of x, and SiLU of it.
 
-        added [C] is a constant over the pixels, which a modulation's includes; other holds the
-        last channels where x holds the first ones alone.
+        other holds the last channels where x holds the first ones alone.
         """
-        gain, offset, of_modulation = modulation
-        return group_norm(
-            x,
-            self.groups,
-            self.weight if gain is None else gain,
-            self.bias if offset is None else offset,
-            added=added if of_modulation is None else of_modulation,
-            other=other,
-            silu=silu,
-        )
+        gain, offset, added = modulation or Modulation(self.weight, self.bias)
+        return group_norm(x, self.groups, gain, offset, added=added, other=other, silu=silu)
 
 
 class Upsample(nn.Module):
@@ -149,8 +138,8 @@ class ResBlock(nn.Module):
         if other is not None and not is_fused(x):
             x, other = torch.cat([x, other], dim=1), None
         h = resampled(self.norm_1(x, other=other, silu=True), self.resample)
-        h = F.conv2d(h, self.conv_1.weight, None, padding=1)  # its bias is added by norm_2
-        h = self.norm_2(h, modulation, added=self.conv_1.bias, silu=True)
+        h = F.conv2d(h, self.conv_1.weight, None, padding=1)  # its bias is of the modulation
+        h = self.norm_2(h, modulation, silu=True)
         h = self.conv_2(F.dropout(h, self.dropout, self.training))
         h = self._shortcut(x, other) + h
         return h if self.factor is None else h * self.factor

@@ -39,8 +39,8 @@ class Launch(NamedTuple):
 def launch(P: int, C: int, groups: int) -> Launch:
     """Return a tile of all pixels where registers can hold it, else tiles of TILE numbers.
 
-    The sizes are the fastest of about twenty that were tried for each shape of
-    `benchmarks/norm_speed.py`.
+    Of about twenty ways that were tried, each shape has its own fastest; this rule loses least
+    over all of them (docs/performance.md).
     """
     pixels = _power_of_two(P)
     some, pad = _whole_groups(C, groups, RESIDENT_WIDTH)

@@ -6,6 +6,7 @@ combined into one gain and one offset. Without AdaGN the layer's result is added
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,20 +16,22 @@ from cdm_cli.nets.normalise import Modulation
 
 
 def modulations(blocks: Sequence[ResBlock], emb: Tensor) -> list[Modulation]:
-    """Return each block's modulation, float32 [C, B], for emb [B, E] after its SiLU.
+    """Return the modulation of each block's second norm, float32, for emb [B, E] after its SiLU.
 
     All blocks are of one kind, scale_shift or not. Rows of the product are channels, so that those
-    of a block lie together in memory.
+    of a block lie together in memory. What is added includes the bias of the first convolution.
     """
-    channels = [len(block.norm_2.weight) for block in blocks]
+    norms = [block.norm_2 for block in blocks]
+    channels = [len(norm.weight) for norm in norms]
+    biases = [cast(Tensor, block.conv_1.bias) for block in blocks]
     if not blocks[0].scale_shift:
-        added = _product(blocks, emb, 1) + _joined([block.conv_1.bias for block in blocks])
-        return [Modulation(added=part) for part in added.split(channels)]
+        added = (_product(blocks, emb, 1) + _joined(biases)).split(channels)
+        return [Modulation(n.weight, n.bias, a) for n, a in zip(norms, added, strict=True)]
     scale, shift = _product(blocks, emb, 2).chunk(2)
     factor = 1 + scale
-    gain = _joined([block.norm_2.weight for block in blocks]) * factor
-    offset = _joined([block.norm_2.bias for block in blocks]) * factor + shift
-    parts = zip(gain.split(channels), offset.split(channels), strict=True)
+    gain = _joined([norm.weight for norm in norms]) * factor
+    offset = _joined([norm.bias for norm in norms]) * factor + shift
+    parts = zip(gain.split(channels), offset.split(channels), biases, strict=True)
     return [Modulation(*part) for part in parts]
 
 
@@ -41,5 +44,5 @@ def _product(blocks: Sequence[ResBlock], emb: Tensor, parts: int) -> Tensor:
     return torch.addmm(bias[:, None], weight, emb.to(weight.dtype).t()).float()
 
 
-def _joined(parameters: Sequence[Tensor | None]) -> Tensor:
-    return torch.cat([p for p in parameters if p is not None]).float()[:, None]
+def _joined(parameters: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parameters)).float()[:, None]

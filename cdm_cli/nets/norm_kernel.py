@@ -3,15 +3,20 @@
 A program takes some groups of channels of one image. Where their pixels fit into registers
 (RESIDENT), memory is read once; otherwise twice, the second time mostly from the cache. The
 order of every sum depends on the shape of an image alone, so no batch size changes a bit.
-
-At the speed of memory there is time for about 15 instructions a number: coefficients are folded
-for each channel, masked numbers are zeros that need no selection, and FAST takes the sigmoid
-from two instructions of the hardware (relative error 2^-21), which Triton's interpreter lacks.
 """
 # pyright: basic
 
 import triton
 import triton.language as tl
+
+from cdm_cli.nets.norm_tiles import (
+    activated,
+    gradient,
+    gradient_tile,
+    load_tile,
+    pixel_rows,
+    store_tile,
+)
 
 
 @triton.jit
@@ -24,44 +29,10 @@ def _share(C, EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr):
 
 
 @triton.jit
-def _rows(first, start, P, inside, BLOCK_P: tl.constexpr):
-    """Return the rows of BLOCK_P pixels from the first on, and what of their tile there is."""
-    pixel = first + tl.arange(0, BLOCK_P)[:, None]
-    return start + pixel, (pixel < P) & inside[None, :]
-
-
-@triton.jit
 def _coefficient(ptr, channel, image, images, inside):
     """Load a number for each channel: of this image, or of all where there is one for all."""
     place = channel * images + tl.where(images > 1, image, 0)
     return tl.load(ptr + place, mask=inside, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED: tl.constexpr):
-    """Load pixels x channels of the concatenation of x and other, as float32; zero outside."""
-    if JOINED:
-        of_x = mask & (channel < C_X)[None, :]
-        of_other = mask & (channel >= C_X)[None, :]
-        x = tl.load(x_ptr + row * C_X + channel[None, :], mask=of_x, other=0.0)
-        place = other_ptr + row * C_OTHER + (channel - C_X)[None, :]
-        x += tl.load(place, mask=of_other, other=0.0)
-    else:
-        x = tl.load(x_ptr + row * C_X + channel[None, :], mask=mask, other=0.0)
-    return x.to(tl.float32)
-
-
-@triton.jit
-def _store(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, value, JOINED: tl.constexpr):
-    """Store what `_tile` loads."""
-    value = value.to(x_ptr.dtype.element_ty)
-    if JOINED:
-        of_x = mask & (channel < C_X)[None, :]
-        of_other = mask & (channel >= C_X)[None, :]
-        tl.store(x_ptr + row * C_X + channel[None, :], value, mask=of_x)
-        tl.store(other_ptr + row * C_OTHER + (channel - C_X)[None, :], value, mask=of_other)
-    else:
-        tl.store(x_ptr + row * C_X + channel[None, :], value, mask=mask)
 
 
 @triton.jit
@@ -80,45 +51,6 @@ def _tile_by_group(tile, BLOCK_P: tl.constexpr, GROUPS: tl.constexpr, PAD: tl.co
 def _at_channels(c, GROUPS: tl.constexpr, PAD: tl.constexpr):
     """Put what a group has at each of its channels."""
     return tl.reshape(tl.broadcast_to(tl.expand_dims(c, 1), (GROUPS, PAD)), (GROUPS * PAD,))
-
-
-@triton.jit
-def _sigmoid(v, FAST: tl.constexpr):
-    if FAST:
-        power = tl.inline_asm_elementwise(
-            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [v * -1.4426950408889634],
-            dtype=tl.float32, is_pure=True, pack=1,
-        )  # fmt: skip
-        return tl.inline_asm_elementwise(
-            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [power + 1.0],
-            dtype=tl.float32, is_pure=True, pack=1,
-        )  # fmt: skip
-    return 1.0 / (1.0 + tl.exp(-v))
-
-
-@triton.jit
-def _activated(x, factor, constant, SILU: tl.constexpr, FAST: tl.constexpr):
-    v = x * factor[None, :] + constant[None, :]
-    return v * _sigmoid(v, FAST) if SILU else v
-
-
-@triton.jit
-def _gradient_tile(
-    x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
-    JOINED: tl.constexpr, SILU: tl.constexpr, FAST: tl.constexpr,
-):  # fmt: skip
-    """Return a tile of x, the same normalised, and the gradient before the activation."""
-    x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
-    n = x * rstd[None, :] + shift[None, :]
-    dv = tl.load(dy_ptr + row * (C_X + C_OTHER) + channel[None, :], mask=mask, other=0.0).to(
-        tl.float32
-    )
-    if SILU:
-        v = n * gain[None, :] + offset[None, :]
-        sigmoid = _sigmoid(v, FAST)
-        y = v * sigmoid
-        dv = dv * (sigmoid + y - y * sigmoid)
-    return x, n, dv
 
 
 @triton.jit
@@ -144,15 +76,15 @@ def forward_kernel(
     if ADDED:
         added = _coefficient(added_ptr, channel, image, added_images, inside)
     if RESIDENT:
-        row, mask = _rows(0, start, P, inside, BLOCK_P)
-        x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
+        row, mask = pixel_rows(0, start, P, inside, BLOCK_P)
+        x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
         totals, squares = _sums(x, added, BLOCK_P, GROUPS, PAD)
     else:
         totals = tl.zeros([BLOCK_P, GROUPS], tl.float32)
         squares = tl.zeros([BLOCK_P, GROUPS], tl.float32)
         for first in range(0, P, BLOCK_P):
-            row, mask = _rows(first, start, P, inside, BLOCK_P)
-            x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
+            row, mask = pixel_rows(first, start, P, inside, BLOCK_P)
+            x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
             of_totals, of_squares = _sums(x, added, BLOCK_P, GROUPS, PAD)
             totals += of_totals
             squares += of_squares
@@ -169,14 +101,38 @@ def forward_kernel(
     factor = rstd * gain
     constant = offset + (added - mean) * factor
     if RESIDENT:
-        y = _activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
+        y = activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
         tl.store(y_ptr + row * C + channel[None, :], y, mask=mask)
     else:
         for first in range(0, P, BLOCK_P):
-            row, mask = _rows(first, start, P, inside, BLOCK_P)
-            x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
-            y = _activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
+            row, mask = pixel_rows(first, start, P, inside, BLOCK_P)
+            x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
+            y = activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
             tl.store(y_ptr + row * C + channel[None, :], y, mask=mask)
+
+
+@triton.jit
+def _normalising(
+    gain_ptr, offset_ptr, added_ptr, mean_ptr, rstd_ptr, channel, image, inside, C,
+    gain_images, added_images, ADDED: tl.constexpr,
+):  # fmt: skip
+    """Return gain, offset, rstd and shift: a normalised number is x rstd + shift."""
+    gain = _coefficient(gain_ptr, channel, image, gain_images, inside)
+    offset = _coefficient(offset_ptr, channel, image, gain_images, inside)
+    rstd = tl.load(rstd_ptr + image * C + channel, mask=inside, other=0.0)
+    shift = -tl.load(mean_ptr + image * C + channel, mask=inside, other=0.0)
+    if ADDED:
+        shift += _coefficient(added_ptr, channel, image, added_images, inside)
+    return gain, offset, rstd, shift * rstd
+
+
+@triton.jit
+def _way_back(dgain, doffset, gain, rstd, count, GROUPS: tl.constexpr, PAD: tl.constexpr):
+    """Return factor, slope and constant of `gradient`; count: the numbers of a group."""
+    factor = rstd * gain
+    slope = _at_channels(_by_group(dgain * gain, GROUPS, PAD) / count, GROUPS, PAD) * -rstd
+    constant = _at_channels(_by_group(doffset * gain, GROUPS, PAD) / count, GROUPS, PAD) * -rstd
+    return factor, slope, constant
 
 
 @triton.jit
@@ -192,17 +148,14 @@ def backward_kernel(
     C = C_X + C_OTHER
     image, channel, inside = _share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
-    gain = _coefficient(gain_ptr, channel, image, gain_images, inside)
-    offset = _coefficient(offset_ptr, channel, image, gain_images, inside)
-    rstd = tl.load(rstd_ptr + image * C + channel, mask=inside, other=0.0)
-    shift = -tl.load(mean_ptr + image * C + channel, mask=inside, other=0.0)
-    if ADDED:
-        shift += _coefficient(added_ptr, channel, image, added_images, inside)
-    shift *= rstd
+    gain, offset, rstd, shift = _normalising(
+        gain_ptr, offset_ptr, added_ptr, mean_ptr, rstd_ptr, channel, image, inside, C,
+        gain_images, added_images, ADDED,
+    )  # fmt: skip
     total = tl.zeros([GROUPS * PAD], tl.float32)
     if RESIDENT:
-        row, mask = _rows(0, start, P, inside, BLOCK_P)
-        x, n, dv = _gradient_tile(
+        row, mask = pixel_rows(0, start, P, inside, BLOCK_P)
+        x, n, dv = gradient_tile(
             x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
             JOINED, SILU, FAST,
         )  # fmt: skip
@@ -214,8 +167,8 @@ def backward_kernel(
         doffsets = tl.zeros([BLOCK_P, GROUPS * PAD], tl.float32)
         dgains = tl.zeros([BLOCK_P, GROUPS * PAD], tl.float32)
         for first in range(0, P, BLOCK_P):
-            row, mask = _rows(first, start, P, inside, BLOCK_P)
-            x, n, dv = _gradient_tile(
+            row, mask = pixel_rows(first, start, P, inside, BLOCK_P)
+            x, n, dv = gradient_tile(
                 x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain,
                 offset, JOINED, SILU, FAST,
             )  # fmt: skip
@@ -227,22 +180,19 @@ def backward_kernel(
     place = channel * (tl.num_programs(0) // (C // (GROUPS * EACH))) + image  # [C, B]
     tl.store(dgain_ptr + place, dgain, mask=inside)
     tl.store(doffset_ptr + place, doffset, mask=inside)
-    factor = rstd * gain  # dx = dv * factor + n * slope + constant
-    slope = _at_channels(_by_group(dgain * gain, GROUPS, PAD) / (P * EACH), GROUPS, PAD) * -rstd
-    constant = _at_channels(_by_group(doffset * gain, GROUPS, PAD) / (P * EACH), GROUPS, PAD)
-    constant *= -rstd
+    factor, slope, constant = _way_back(dgain, doffset, gain, rstd, P * EACH, GROUPS, PAD)
     if ADDED:
         dadded = factor * doffset + slope * (rstd * total + P * shift) + P * constant
         tl.store(dadded_ptr + place, dadded, mask=inside)
     if RESIDENT:
-        dx = dv * factor[None, :] + (n * slope[None, :] + constant[None, :])
-        _store(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)
+        dx = gradient(n, dv, factor, slope, constant)
+        store_tile(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)
     else:
         for first in range(0, P, BLOCK_P):
-            row, mask = _rows(first, start, P, inside, BLOCK_P)
-            _, n, dv = _gradient_tile(
+            row, mask = pixel_rows(first, start, P, inside, BLOCK_P)
+            _, n, dv = gradient_tile(
                 x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain,
                 offset, JOINED, SILU, FAST,
             )  # fmt: skip
-            dx = dv * factor[None, :] + (n * slope[None, :] + constant[None, :])
-            _store(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)
+            dx = gradient(n, dv, factor, slope, constant)
+            store_tile(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)

@@ -17,14 +17,11 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 class Modulation(NamedTuple):
-    """What an embedding makes of a norm: gain and offset, or what is added before; [C, B]."""
+    """What a norm multiplies by, adds after and adds before: [C], or [C, B] of an embedding."""
 
-    gain: Tensor | None = None
-    offset: Tensor | None = None
+    gain: Tensor
+    offset: Tensor
     added: Tensor | None = None
-
-
-NO_MODULATION = Modulation()
 
 
 def group_norm(

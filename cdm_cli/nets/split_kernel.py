@@ -8,7 +8,14 @@ channels, image). Coefficients and sums are float32 [K, B, C], K of them for eac
 import triton
 import triton.language as tl
 
-from cdm_cli.nets.norm_kernel import _activated, _gradient_tile, _rows, _store, _tile
+from cdm_cli.nets.norm_tiles import (
+    activated,
+    gradient,
+    gradient_tile,
+    load_tile,
+    pixel_rows,
+    store_tile,
+)
 
 
 @triton.jit
@@ -53,8 +60,8 @@ def sums_kernel(
     total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     squares = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     for first in range(0, SLICE, BLOCK_P):
-        row, mask = _rows(tl.program_id(0) * SLICE + first, start, P, inside, BLOCK_P)
-        x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
+        row, mask = pixel_rows(tl.program_id(0) * SLICE + first, start, P, inside, BLOCK_P)
+        x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
         total += x
         squares += x * x
     _keep_sum(sums_ptr, 0, C_X + C_OTHER, channel, inside, total)
@@ -73,9 +80,9 @@ def apply_kernel(
     factor = _coefficient(coefficients_ptr, 0, C, channel, inside)
     constant = _coefficient(coefficients_ptr, 1, C, channel, inside)
     start = tl.program_id(2).to(tl.int64) * P
-    row, mask = _rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
-    x = _tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
-    y = _activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
+    row, mask = pixel_rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
+    x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
+    y = activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
     tl.store(y_ptr + row * C + channel[None, :], y, mask=mask)
 
 
@@ -94,8 +101,8 @@ def gradient_sums_kernel(
     doffset = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     dgain = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     for first in range(0, SLICE, BLOCK_P):
-        row, mask = _rows(tl.program_id(0) * SLICE + first, start, P, inside, BLOCK_P)
-        _, n, dv = _gradient_tile(
+        row, mask = pixel_rows(tl.program_id(0) * SLICE + first, start, P, inside, BLOCK_P)
+        _, n, dv = gradient_tile(
             x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
             JOINED, SILU, FAST,
         )  # fmt: skip
@@ -113,7 +120,7 @@ def gradient_kernel(
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, JOINED: tl.constexpr,
     SILU: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """dx = dv * factor + n * slope + constant."""
+    """Store the gradients of x and other."""
     C = C_X + C_OTHER
     channel, inside = _channels(C, BLOCK_C)
     rstd, shift, gain, offset = _known(coefficients_ptr, C, channel, inside)
@@ -121,10 +128,10 @@ def gradient_kernel(
     slope = _coefficient(coefficients_ptr, 5, C, channel, inside)
     constant = _coefficient(coefficients_ptr, 6, C, channel, inside)
     start = tl.program_id(2).to(tl.int64) * P
-    row, mask = _rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
-    _, n, dv = _gradient_tile(
+    row, mask = pixel_rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
+    _, n, dv = gradient_tile(
         x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
         JOINED, SILU, FAST,
     )  # fmt: skip
-    dx = dv * factor[None, :] + (n * slope[None, :] + constant[None, :])
-    _store(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)
+    dx = gradient(n, dv, factor, slope, constant)
+    store_tile(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)
