@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from network_speed import seconds_per_call
 from torch import Tensor
 
-from cdm_cli.nets import fused_norm, split_norm
+from cdm_cli.nets import fused_norm, fused_sum, split_norm
 
 SHAPES = [
     (256, 32, 256, 0), (256, 32, 512, 256), (256, 16, 512, 0), (256, 16, 512, 512),
@@ -51,6 +51,9 @@ def sides(x: Tensor, other: Tensor | None) -> dict[str, Callable[[], object]]:
     gain, offset = torch.randn(2, both.shape[1], both.shape[0], device="cuda")
     tokens = [_tokens(x), _tokens(x)[..., :0] if other is None else _tokens(other)]
     inputs = (*tokens, gain, offset, gain[:, :0])
+    unknown = (gain[:0], gain[:0])
+    branch, bias = torch.randn_like(tokens[0]), torch.randn(x.shape[1], device="cuda")
+    known = [fused_sum.launch(z, z, z[..., :0], bias, 1.0)[1] for z in tokens]
 
     def joined() -> Tensor:
         return x if other is None else torch.cat([x, other], 1)
@@ -59,7 +62,7 @@ def sides(x: Tensor, other: Tensor | None) -> dict[str, Callable[[], object]]:
         normed = F.group_norm(joined(), GROUPS)
         return F.silu(normed * gain.t()[:, :, None, None] + offset.t()[:, :, None, None])
 
-    y, mean, rstd = fused_norm.launch_forward(*inputs, GROUPS, True)
+    y, mean, rstd = fused_norm.launch_forward(*inputs, *unknown, GROUPS, True)
     back = (*inputs, mean, rstd, y, GROUPS, True)
 
     def one_kernel(call: Callable[..., object], *what: object) -> Callable[[], object]:
@@ -70,12 +73,17 @@ def sides(x: Tensor, other: Tensor | None) -> dict[str, Callable[[], object]]:
         return run
 
     return {
-        "one kernel": one_kernel(fused_norm.launch_forward, *inputs, GROUPS, True),
-        "many programs": lambda: split_norm.forward(*inputs, GROUPS, True),
+        "one kernel": one_kernel(fused_norm.launch_forward, *inputs, *unknown, GROUPS, True),
+        "many programs": lambda: split_norm.forward(*inputs, *unknown, GROUPS, True),
+        "sums known": lambda: split_norm.forward(*inputs, *known, GROUPS, True),
         "one kernel, backward": one_kernel(fused_norm.launch_backward, *back),
         "many programs, backward": lambda: split_norm.backward(*back),
         "PyTorch": pytorch,
         "a copy": both.clone,
+        "sum of two, with sums": lambda: fused_sum.launch(
+            tokens[0], branch, branch[..., :0], bias, 1.0
+        ),
+        "sum of two": lambda: tokens[0] + branch,
     }
 
 

@@ -4,13 +4,13 @@ Shapes: x is [B, C, H, W], in either memory order.
 """
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdm_cli.nets.normalise import Modulation, group_norm, is_fused
+from cdm_cli.nets.normalise import NO_SUMS, Modulation, Sums, group_norm, is_fused
 
 Resample = Literal["up", "down"]
 
@@ -20,6 +20,25 @@ def zeroed(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
+
+
+class Activation(NamedTuple):
+    """What a block returns: x [B, C, H, W], and sums of it where they came for nothing."""
+
+    x: Tensor
+    sums: Tensor | None = None
+
+
+def summed(parts: list[Tensor], bias: Tensor, factor: float | None) -> Activation:
+    """Return the sum that ends a block, (parts + bias) factor, where `is_fused`."""
+    from cdm_cli.nets import fused_sum  # brings the compiler, a second's load
+
+    return Activation(*fused_sum.summed(parts, bias, factor))
+
+
+def ended(x: Tensor, y: Tensor, factor: float | None) -> Activation:
+    """Return the sum of both that ends a block, where no kernel of our own takes it."""
+    return Activation(x + y if factor is None else (x + y) * factor)
 
 
 class GroupNorm(nn.Module):
@@ -40,6 +59,7 @@ class GroupNorm(nn.Module):
         modulation: Modulation | None = None,
         *,
         other: Tensor | None = None,
+        sums: Sums = NO_SUMS,
         silu: bool = False,
     ) -> Tensor:
         """Return the norm of x, [B, C, H, W] in the precision of x, and SiLU of it.
@@ -47,7 +67,9 @@ class GroupNorm(nn.Module):
         other holds the last channels where x holds the first ones alone.
         """
         gain, offset, added = modulation or Modulation(self.weight, self.bias)
-        return group_norm(x, self.groups, gain, offset, added=added, other=other, silu=silu)
+        return group_norm(
+            x, self.groups, gain, offset, added=added, other=other, sums=sums, silu=silu
+        )
 
 
 class Upsample(nn.Module):
@@ -57,9 +79,9 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, h: Activation) -> Activation:
         """Return [B, C, 2 H, 2 W]."""
-        return self.conv(resampled(x, "up"))
+        return Activation(self.conv(resampled(h.x, "up")))
 
 
 class Downsample(nn.Module):
@@ -69,9 +91,9 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, h: Activation) -> Activation:
         """Return [B, C, H / 2, W / 2]."""
-        return self.conv(x)
+        return Activation(self.conv(h.x))
 
 
 def resampled(x: Tensor, resample: Resample | None) -> Tensor:
@@ -129,30 +151,45 @@ class ResBlock(nn.Module):
             nn.Identity() if channels_in == channels else nn.Conv2d(channels_in, channels, 1)
         )
 
-    def forward(self, x: Tensor, modulation: Modulation, other: Tensor | None = None) -> Tensor:
-        """Return [B, channels, H', W'] for x [B, channels_in, H, W].
+    def forward(
+        self, h: Activation, modulation: Modulation, skip: Activation | None = None
+    ) -> Activation:
+        """Return [B, channels, H', W'] for h [B, channels_in, H, W].
 
-        modulation: of `nets.modulation`. other: the last of the channels_in channels, where x
-        holds the first ones alone.
+        modulation: of `nets.modulation`. skip: the last of the channels_in channels, where h holds
+        the first ones alone.
         """
+        x, other = h.x, None if skip is None else skip.x
+        sums = h.sums, None if skip is None else skip.sums
         if other is not None and not is_fused(x):
             x, other = torch.cat([x, other], dim=1), None
-        h = resampled(self.norm_1(x, other=other, silu=True), self.resample)
-        h = F.conv2d(h, self.conv_1.weight, None, padding=1)  # its bias is of the modulation
-        h = self.norm_2(h, modulation, silu=True)
-        h = self.conv_2(F.dropout(h, self.dropout, self.training))
-        h = self._shortcut(x, other) + h
-        return h if self.factor is None else h * self.factor
+        y = resampled(self.norm_1(x, other=other, sums=sums, silu=True), self.resample)
+        y = F.conv2d(y, self.conv_1.weight, None, padding=1)  # its bias is of the modulation
+        y = self.norm_2(y, modulation, silu=True)
+        y = F.dropout(y, self.dropout, self.training)
+        if not is_fused(x):
+            return ended(self.skip(resampled(x, self.resample)), self.conv_2(y), self.factor)
+        y = F.conv2d(y, self.conv_2.weight, None, padding=1)
+        shortcuts, bias = self._shortcuts(x, other)
+        return summed([*shortcuts, y], bias, self.factor)
 
-    def _shortcut(self, x: Tensor, other: Tensor | None) -> Tensor:
-        """Return what the block adds to; the concatenation of x and other is not written."""
-        if other is None:
-            return self.skip(resampled(x, self.resample))
-        assert isinstance(self.skip, nn.Conv2d), "more channels come in than go out"
-        of_x, of_other = self.skip.weight.flatten(1).split([x.shape[1], other.shape[1]], dim=1)
-        h = F.linear(x.permute(0, 2, 3, 1), of_x, self.skip.bias)
-        h = h + F.linear(other.permute(0, 2, 3, 1), of_other)
-        return resampled(h.permute(0, 3, 1, 2), self.resample)
+    def _shortcuts(self, x: Tensor, other: Tensor | None) -> tuple[list[Tensor], Tensor]:
+        """Return what is added to the branch, and all that is constant over the pixels.
+
+        The concatenation of x and other is not written.
+        """
+        bias = self.conv_2.bias
+        assert bias is not None, "every convolution of a block has one"
+        if not isinstance(self.skip, nn.Conv2d):
+            return [resampled(x, self.resample)], bias
+        assert self.skip.bias is not None, "every convolution of a block has one"
+        parts = [x] if other is None else [x, other]
+        weights = self.skip.weight.flatten(1).split([part.shape[1] for part in parts], dim=1)
+        made = [
+            F.linear(part.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
+            for part, weight in zip(parts, weights, strict=True)
+        ]
+        return [resampled(part, self.resample) for part in made], bias + self.skip.bias
 
 
 class Attention(nn.Module):
@@ -178,14 +215,18 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zeroed(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, h: Activation) -> Activation:
         """Return [B, C, H, W]; tokens are a view of x in channels-last order."""
-        B, C, H, W = x.shape
-        q, k, v = self._split(self.qkv(self.norm(x).flatten(2).transpose(1, 2)))
-        h = F.scaled_dot_product_attention(q, k, v)  # softmax in float32
-        h = self.out(h.transpose(1, 2).reshape(B, H * W, C))
-        h = x + h.transpose(1, 2).reshape(B, C, H, W)
-        return h if self.factor is None else h * self.factor
+        B, C, H, W = h.x.shape
+        normed = self.norm(h.x, sums=(h.sums, None))
+        q, k, v = self._split(self.qkv(normed.flatten(2).transpose(1, 2)))
+        y = F.scaled_dot_product_attention(q, k, v)  # softmax in float32
+        y = y.transpose(1, 2).reshape(B, H * W, C)
+        if not is_fused(h.x):
+            return ended(h.x, self.out(y).transpose(1, 2).reshape(B, C, H, W), self.factor)
+        y = F.linear(y, self.out.weight).transpose(1, 2).reshape(B, C, H, W)
+        assert self.out.bias is not None
+        return summed([h.x, y], self.out.bias, self.factor)
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, L, 3 C] -> three of [B, heads, L, C / heads]."""

@@ -6,10 +6,10 @@ a skip is never written. Elsewhere `cdm_cli.nets.normalise` has the same functio
 
 Shapes: x is [B, P, C_x] and other [B, P, C_other], P pixels; C = C_x + C_other, where C_other
 may be 0. gain and offset are float32 [C, B] or [C, 1], added is [C, B], [C, 1] or [C, 0]
-(nothing is added). The result has the dtype of x.
+(nothing is added). sums and other_sums are what `nets.fused_sum` returns with x and other, or
+empty where they are not known. The result has the dtype of x.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.nets import split_norm
-from cdm_cli.nets.split_norm import EPSILON, Gradients, by_channel
+from cdm_cli.nets.split_norm import EPSILON, Gradients, by_channel, power_of_two, whole_groups
 
 MOST_PIXELS = 64 * 64  # of an image whose second reading still comes from the cache
+FEWEST_PIXELS = 8 * 8  # of an image whose known sums save more than a second kernel costs
 RESIDENT, TILE = 16384, 8192  # numbers that a program holds: all of its own, or a part at a time
 RESIDENT_WIDTH, WIDTH = 16, 64  # channels of a program at least: whole sectors, or long rows
 TILE_WARPS = 16  # of 32 threads
@@ -42,31 +43,21 @@ def launch(P: int, C: int, groups: int) -> Launch:
     Of about twenty ways that were tried, each shape has its own fastest; this rule loses least
     over all of them (docs/performance.md).
     """
-    pixels = _power_of_two(P)
-    some, pad = _whole_groups(C, groups, RESIDENT_WIDTH)
+    pixels = power_of_two(P)
+    some, pad = whole_groups(C, groups, RESIDENT_WIDTH)
     numbers = pixels * some * pad
     if numbers <= RESIDENT:
         warps = max(1, min(4, numbers // 1024), numbers // 2048)
         return Launch(C // groups, pad, some, pixels, True, warps)
-    some, pad = _whole_groups(C, groups, WIDTH)
+    some, pad = whole_groups(C, groups, WIDTH)
     block_p = min(pixels, max(16, TILE // (some * pad)))
     return Launch(C // groups, pad, some, block_p, block_p >= P, TILE_WARPS)
 
 
-def _whole_groups(C: int, groups: int, width: int) -> tuple[int, int]:
-    """Return how many groups a program takes and the room for each, a power of two."""
-    each = C // groups
-    pad = _power_of_two(each)
-    return (math.gcd(groups, max(1, width // each)) if pad == each else 1), pad
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << (n - 1).bit_length()
-
-
 def in_torch(
-    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor, groups: int, silu: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
+    sums: Tensor, other_sums: Tensor, groups: int, silu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return what the kernel does: (y, mean, rstd), the statistics float32 [B, C]."""
     gain, offset, added = (c.t() for c in (gain, offset, added))
     u = torch.cat([x, other], dim=2).float()
@@ -81,14 +72,15 @@ def in_torch(
 
 
 def launch_forward(
-    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor, groups: int, silu: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`in_torch` by the kernel."""
-    if x.shape[1] > MOST_PIXELS:
-        return split_norm.forward(x, other, gain, offset, added, groups, silu)
+    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
+    sums: Tensor, other_sums: Tensor, groups: int, silu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """`in_torch` by the kernels; no image is read twice whose sums are known."""
+    B, P, C_x = x.shape
+    if P > MOST_PIXELS or (P >= FEWEST_PIXELS and len(sums)):
+        return split_norm.forward(x, other, gain, offset, added, sums, other_sums, groups, silu)
     from cdm_cli.nets.norm_kernel import forward_kernel
 
-    B, P, C_x = x.shape
     C = C_x + other.shape[2]
     plan = launch(P, C, groups)
     y = torch.empty(B, P, C, device=x.device, dtype=x.dtype)
@@ -172,7 +164,7 @@ _backward.register_kernel("cpu")(gradients_in_torch)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, ctx.groups, ctx.silu = inputs
+    *tensors, _sums, _other_sums, ctx.groups, ctx.silu = inputs
     ctx.save_for_backward(*tensors, *output[1:])
 
 
@@ -186,7 +178,7 @@ def _differentiate(ctx: Any, dy: Tensor, _mean: Tensor, _rstd: Tensor) -> tuple[
         for d, c in zip(each, (gain, offset, added), strict=True)
     )
     dgain, doffset, dadded = coefficients
-    return dx, dother, dgain, doffset, dadded.to(added.dtype), None, None
+    return dx, dother, dgain, doffset, dadded.to(added.dtype), None, None, None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)
@@ -200,6 +192,7 @@ def normalised(
     *,
     added: Tensor | None = None,
     other: Tensor | None = None,
+    sums: tuple[Tensor | None, Tensor | None] = (None, None),
     silu: bool = False,
 ) -> Tensor:
     """Normalise the channels of x [B, C_x, H, W] and other [B, C_other, H, W] as one tensor.
@@ -211,7 +204,11 @@ def normalised(
     other = x[:, :, :0] if other is None else _tokens(other)
     gain, offset = _columns(gain).float(), _columns(offset).float()
     added = gain[:, :0] if added is None else _columns(added)
-    y, _, _ = _forward(x, other, gain, offset, added, groups, silu)
+    nothing = gain[:0]
+    of_x, of_other = (nothing if part is None else part for part in sums)
+    if of_x is nothing or (other.shape[2] and of_other is nothing):
+        of_x = of_other = nothing
+    y, _, _ = _forward(x, other, gain, offset, added, of_x, of_other, groups, silu)
     return y.unflatten(1, (H, W)).permute(0, 3, 1, 2)
 
 

@@ -11,46 +11,23 @@ import triton.language as tl
 
 from cdm_cli.nets.norm_tiles import (
     activated,
+    at_channels,
+    by_group,
+    coefficient,
     gradient,
     gradient_tile,
     load_tile,
+    mean_and_rstd,
     pixel_rows,
+    share,
     store_tile,
 )
-
-
-@triton.jit
-def _share(C, EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr):
-    """Return the image and the channels of this program, and which of these there are."""
-    blocks = C // (GROUPS * EACH)
-    place = tl.arange(0, GROUPS * PAD)
-    channel = tl.program_id(0) % blocks * (GROUPS * EACH) + place
-    return tl.program_id(0) // blocks, channel, place < GROUPS * EACH
-
-
-@triton.jit
-def _coefficient(ptr, channel, image, images, inside):
-    """Load a number for each channel: of this image, or of all where there is one for all."""
-    place = channel * images + tl.where(images > 1, image, 0)
-    return tl.load(ptr + place, mask=inside, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _by_group(c, GROUPS: tl.constexpr, PAD: tl.constexpr):
-    """Sum a number for each channel over the channels of each group."""
-    return tl.sum(tl.reshape(c, (GROUPS, PAD)), 1)
 
 
 @triton.jit
 def _tile_by_group(tile, BLOCK_P: tl.constexpr, GROUPS: tl.constexpr, PAD: tl.constexpr):
     """The same for each pixel: mostly within a thread, so that few numbers cross threads."""
     return tl.sum(tl.reshape(tile, (BLOCK_P, GROUPS, PAD)), 2)
-
-
-@triton.jit
-def _at_channels(c, GROUPS: tl.constexpr, PAD: tl.constexpr):
-    """Put what a group has at each of its channels."""
-    return tl.reshape(tl.broadcast_to(tl.expand_dims(c, 1), (GROUPS, PAD)), (GROUPS * PAD,))
 
 
 @triton.jit
@@ -70,11 +47,11 @@ def forward_kernel(
 ):  # fmt: skip
     """Normalise, multiply by gain, add offset, and apply SiLU."""
     C = C_X + C_OTHER
-    image, channel, inside = _share(C, EACH, PAD, GROUPS)
+    image, channel, inside = share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
     added = tl.zeros([GROUPS * PAD], tl.float32)
     if ADDED:
-        added = _coefficient(added_ptr, channel, image, added_images, inside)
+        added = coefficient(added_ptr, channel, image, added_images, inside)
     if RESIDENT:
         row, mask = pixel_rows(0, start, P, inside, BLOCK_P)
         x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
@@ -88,16 +65,13 @@ def forward_kernel(
             of_totals, of_squares = _sums(x, added, BLOCK_P, GROUPS, PAD)
             totals += of_totals
             squares += of_squares
-    total = tl.sum(totals, 0) + P * _by_group(added, GROUPS, PAD)
-    square = tl.sum(squares, 0) + P * _by_group(added * added, GROUPS, PAD)
-    mean = total / (P * EACH)
-    variance = square / (P * EACH) - mean * mean
-    rstd = _at_channels(tl.rsqrt(tl.maximum(variance, 0.0) + EPSILON), GROUPS, PAD)
-    mean = _at_channels(mean, GROUPS, PAD)
+    mean, rstd = mean_and_rstd(
+        tl.sum(totals, 0), tl.sum(squares, 0), added, P, EACH, PAD, GROUPS, EPSILON
+    )
     tl.store(mean_ptr + image * C + channel, mean, mask=inside)
     tl.store(rstd_ptr + image * C + channel, rstd, mask=inside)
-    gain = _coefficient(gain_ptr, channel, image, gain_images, inside)
-    offset = _coefficient(offset_ptr, channel, image, gain_images, inside)
+    gain = coefficient(gain_ptr, channel, image, gain_images, inside)
+    offset = coefficient(offset_ptr, channel, image, gain_images, inside)
     factor = rstd * gain
     constant = offset + (added - mean) * factor
     if RESIDENT:
@@ -117,12 +91,12 @@ def _normalising(
     gain_images, added_images, ADDED: tl.constexpr,
 ):  # fmt: skip
     """Return gain, offset, rstd and shift: a normalised number is x rstd + shift."""
-    gain = _coefficient(gain_ptr, channel, image, gain_images, inside)
-    offset = _coefficient(offset_ptr, channel, image, gain_images, inside)
+    gain = coefficient(gain_ptr, channel, image, gain_images, inside)
+    offset = coefficient(offset_ptr, channel, image, gain_images, inside)
     rstd = tl.load(rstd_ptr + image * C + channel, mask=inside, other=0.0)
     shift = -tl.load(mean_ptr + image * C + channel, mask=inside, other=0.0)
     if ADDED:
-        shift += _coefficient(added_ptr, channel, image, added_images, inside)
+        shift += coefficient(added_ptr, channel, image, added_images, inside)
     return gain, offset, rstd, shift * rstd
 
 
@@ -130,8 +104,8 @@ def _normalising(
 def _way_back(dgain, doffset, gain, rstd, count, GROUPS: tl.constexpr, PAD: tl.constexpr):
     """Return factor, slope and constant of `gradient`; count: the numbers of a group."""
     factor = rstd * gain
-    slope = _at_channels(_by_group(dgain * gain, GROUPS, PAD) / count, GROUPS, PAD) * -rstd
-    constant = _at_channels(_by_group(doffset * gain, GROUPS, PAD) / count, GROUPS, PAD) * -rstd
+    slope = at_channels(by_group(dgain * gain, GROUPS, PAD) / count, GROUPS, PAD) * -rstd
+    constant = at_channels(by_group(doffset * gain, GROUPS, PAD) / count, GROUPS, PAD) * -rstd
     return factor, slope, constant
 
 
@@ -146,7 +120,7 @@ def backward_kernel(
 ):  # fmt: skip
     """The gradients of `forward_kernel`; those of the coefficients for each image."""
     C = C_X + C_OTHER
-    image, channel, inside = _share(C, EACH, PAD, GROUPS)
+    image, channel, inside = share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
     gain, offset, rstd, shift = _normalising(
         gain_ptr, offset_ptr, added_ptr, mean_ptr, rstd_ptr, channel, image, inside, C,

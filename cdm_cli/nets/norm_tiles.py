@@ -11,6 +11,48 @@ import triton.language as tl
 
 
 @triton.jit
+def share(C, EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr):
+    """Return the image and the channels of this program, and which of these there are."""
+    blocks = C // (GROUPS * EACH)
+    place = tl.arange(0, GROUPS * PAD)
+    channel = tl.program_id(0) % blocks * (GROUPS * EACH) + place
+    return tl.program_id(0) // blocks, channel, place < GROUPS * EACH
+
+
+@triton.jit
+def coefficient(ptr, channel, image, images, inside):
+    """Load a number for each channel: of this image, or of all where there is one for all."""
+    place = channel * images + tl.where(images > 1, image, 0)
+    return tl.load(ptr + place, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def by_group(c, GROUPS: tl.constexpr, PAD: tl.constexpr):
+    """Sum a number for each channel over the channels of each group."""
+    return tl.sum(tl.reshape(c, (GROUPS, PAD)), 1)
+
+
+@triton.jit
+def at_channels(c, GROUPS: tl.constexpr, PAD: tl.constexpr):
+    """Put what a group has at each of its channels."""
+    return tl.reshape(tl.broadcast_to(tl.expand_dims(c, 1), (GROUPS, PAD)), (GROUPS * PAD,))
+
+
+@triton.jit
+def mean_and_rstd(
+    total, square, added, P, EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr,
+    EPSILON: tl.constexpr,
+):  # fmt: skip
+    """Return both at each channel, from the sums of `_sums` over the pixels of an image."""
+    total += P * by_group(added, GROUPS, PAD)
+    square += P * by_group(added * added, GROUPS, PAD)
+    mean = total / (P * EACH)
+    variance = square / (P * EACH) - mean * mean
+    rstd = tl.rsqrt(tl.maximum(variance, 0.0) + EPSILON)
+    return at_channels(mean, GROUPS, PAD), at_channels(rstd, GROUPS, PAD)
+
+
+@triton.jit
 def pixel_rows(first, start, P, inside, BLOCK_P: tl.constexpr):
     """Return the rows of BLOCK_P pixels from the first on, and what of their tile there is."""
     pixel = first + tl.arange(0, BLOCK_P)[:, None]

@@ -24,6 +24,10 @@ class Modulation(NamedTuple):
     added: Tensor | None = None
 
 
+Sums = tuple[Tensor | None, Tensor | None]  # of x and of other (`nets.fused_sum`)
+NO_SUMS: Sums = (None, None)
+
+
 def group_norm(
     x: Tensor,
     groups: int,
@@ -32,11 +36,13 @@ def group_norm(
     *,
     added: Tensor | None = None,
     other: Tensor | None = None,
+    sums: Sums = NO_SUMS,
     silu: bool = False,
 ) -> Tensor:
     """Normalise each group of channels of x + added, then multiply by gain and add offset.
 
     other: the last channels [B, C', H, W], where `is_fused` and x holds the first ones alone.
+    sums: of x and other, where they came with these.
     On CPU by PyTorch's kernel, which is the fast one there. On CUDA that kernel leaves the
     channels-last order: half precision has kernels of our own, else statistics and
     multiply-add are written out.
@@ -44,7 +50,7 @@ def group_norm(
     if is_fused(x):
         from cdm_cli.nets.fused_norm import normalised  # brings the compiler, a second's load
 
-        return normalised(x, groups, gain, offset, added=added, other=other, silu=silu)
+        return normalised(x, groups, gain, offset, added=added, other=other, sums=sums, silu=silu)
     assert other is None, "only the fused kernel joins"
     if x.device.type == "cpu":
         x = group_norm_on_cpu(x, groups, gain, offset, added)

@@ -10,10 +10,14 @@ import triton.language as tl
 
 from cdm_cli.nets.norm_tiles import (
     activated,
+    by_group,
+    coefficient,
     gradient,
     gradient_tile,
     load_tile,
+    mean_and_rstd,
     pixel_rows,
+    share,
     store_tile,
 )
 
@@ -26,7 +30,7 @@ def _channels(C, BLOCK_C: tl.constexpr):
 
 
 @triton.jit
-def _coefficient(ptr, k, C, channel, inside):
+def _kth(ptr, k, C, channel, inside):
     place = (k * tl.num_programs(2) + tl.program_id(2)) * C + channel
     return tl.load(ptr + place, mask=inside, other=0.0)
 
@@ -34,10 +38,10 @@ def _coefficient(ptr, k, C, channel, inside):
 @triton.jit
 def _known(ptr, C, channel, inside):
     """Return rstd, shift, gain and offset, the first coefficients of a way back."""
-    rstd = _coefficient(ptr, 0, C, channel, inside)
-    shift = _coefficient(ptr, 1, C, channel, inside)
-    gain = _coefficient(ptr, 2, C, channel, inside)
-    offset = _coefficient(ptr, 3, C, channel, inside)
+    rstd = _kth(ptr, 0, C, channel, inside)
+    shift = _kth(ptr, 1, C, channel, inside)
+    gain = _kth(ptr, 2, C, channel, inside)
+    offset = _kth(ptr, 3, C, channel, inside)
     return rstd, shift, gain, offset
 
 
@@ -69,6 +73,44 @@ def sums_kernel(
 
 
 @triton.jit
+def statistics_kernel(
+    sums_ptr, other_sums_ptr, gain_ptr, offset_ptr, added_ptr, coefficients_ptr, mean_ptr, rstd_ptr,
+    P, C_X, C_OTHER, slices, gain_images, added_images,
+    EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr, BLOCK_S: tl.constexpr,
+    JOINED: tl.constexpr, ADDED: tl.constexpr, EPSILON: tl.constexpr,
+):  # fmt: skip
+    """Add up the sums of some groups of an image; a program_id is that of `forward_kernel`."""
+    C = C_X + C_OTHER
+    image, channel, inside = share(C, EACH, PAD, GROUPS)
+    images = tl.num_programs(0) // (C // (GROUPS * EACH))
+    total = tl.zeros([BLOCK_S, GROUPS * PAD], tl.float32)
+    square = tl.zeros([BLOCK_S, GROUPS * PAD], tl.float32)
+    for first in range(0, slices, BLOCK_S):
+        row, mask = pixel_rows(first, image * slices, slices, inside, BLOCK_S)
+        total += load_tile(sums_ptr, other_sums_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
+        row += images * slices
+        square += load_tile(sums_ptr, other_sums_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
+    totals, squares = tl.sum(total, 0), tl.sum(square, 0)
+    added = tl.zeros([GROUPS * PAD], tl.float32)
+    if ADDED:
+        added = coefficient(added_ptr, channel, image, added_images, inside)
+    mean, rstd = mean_and_rstd(
+        by_group(totals, GROUPS, PAD),
+        by_group(squares + 2 * added * totals, GROUPS, PAD),
+        added, P, EACH, PAD, GROUPS, EPSILON,
+    )  # fmt: skip
+    place = image * C + channel
+    tl.store(mean_ptr + place, mean, mask=inside)
+    tl.store(rstd_ptr + place, rstd, mask=inside)
+    gain = coefficient(gain_ptr, channel, image, gain_images, inside)
+    offset = coefficient(offset_ptr, channel, image, gain_images, inside)
+    factor = rstd * gain
+    tl.store(coefficients_ptr + place, factor, mask=inside)
+    constant = offset + (added - mean) * factor
+    tl.store(coefficients_ptr + images * C + place, constant, mask=inside)
+
+
+@triton.jit
 def apply_kernel(
     x_ptr, other_ptr, coefficients_ptr, y_ptr, P, C_X, C_OTHER,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, JOINED: tl.constexpr,
@@ -77,8 +119,8 @@ def apply_kernel(
     """Multiply by a factor, add a constant, and apply SiLU."""
     C = C_X + C_OTHER
     channel, inside = _channels(C, BLOCK_C)
-    factor = _coefficient(coefficients_ptr, 0, C, channel, inside)
-    constant = _coefficient(coefficients_ptr, 1, C, channel, inside)
+    factor = _kth(coefficients_ptr, 0, C, channel, inside)
+    constant = _kth(coefficients_ptr, 1, C, channel, inside)
     start = tl.program_id(2).to(tl.int64) * P
     row, mask = pixel_rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
     x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
@@ -124,9 +166,9 @@ def gradient_kernel(
     C = C_X + C_OTHER
     channel, inside = _channels(C, BLOCK_C)
     rstd, shift, gain, offset = _known(coefficients_ptr, C, channel, inside)
-    factor = _coefficient(coefficients_ptr, 4, C, channel, inside)
-    slope = _coefficient(coefficients_ptr, 5, C, channel, inside)
-    constant = _coefficient(coefficients_ptr, 6, C, channel, inside)
+    factor = _kth(coefficients_ptr, 4, C, channel, inside)
+    slope = _kth(coefficients_ptr, 5, C, channel, inside)
+    constant = _kth(coefficients_ptr, 6, C, channel, inside)
     start = tl.program_id(2).to(tl.int64) * P
     row, mask = pixel_rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
     _, n, dv = gradient_tile(
@@ -135,3 +177,31 @@ def gradient_kernel(
     )  # fmt: skip
     dx = gradient(n, dv, factor, slope, constant)
     store_tile(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)
+
+
+@triton.jit
+def sum_kernel(
+    a_ptr, b_ptr, c_ptr, bias_ptr, y_ptr, sums_ptr, P, C,
+    FACTOR: tl.constexpr, THREE: tl.constexpr,
+    SLICE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Store (a + b + c + bias) FACTOR, and the sums of that and of its square over SLICE pixels."""
+    channel, inside = _channels(C, BLOCK_C)
+    start = tl.program_id(2).to(tl.int64) * P
+    bias = tl.load(bias_ptr + channel, mask=inside, other=0.0).to(tl.float32)
+    total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+    squares = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+    for first in range(0, SLICE, BLOCK_P):
+        row, mask = pixel_rows(tl.program_id(0) * SLICE + first, start, P, inside, BLOCK_P)
+        place = row * C + channel[None, :]
+        y = tl.load(a_ptr + place, mask=mask, other=0.0).to(tl.float32)
+        y += tl.load(b_ptr + place, mask=mask, other=0.0)
+        if THREE:
+            y += tl.load(c_ptr + place, mask=mask, other=0.0)
+        y = ((y + bias[None, :]) * FACTOR).to(y_ptr.dtype.element_ty)
+        tl.store(y_ptr + place, y, mask=mask)
+        y = tl.where(mask, y.to(tl.float32), 0.0)  # as it is stored, without the bias outside
+        total += y
+        squares += y * y
+    _keep_sum(sums_ptr, 0, C, channel, inside, total)
+    _keep_sum(sums_ptr, 1, C, channel, inside, squares)

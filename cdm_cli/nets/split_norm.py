@@ -4,6 +4,7 @@ An image that no cache holds is read twice in any case, so its pixels are shared
 programs as a device has room for. Tensors and their shapes are those of `fused_norm`.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -14,33 +15,53 @@ FAST = True  # False where Triton interprets
 SLICE, GRADIENT_SLICE = 4096, 1024  # pixels that a program sums, whatever the batch is
 WIDEST = 128  # channels of a program: 256 bytes in a row
 TILE, GRADIENT_TILE = 8192, 4096  # numbers that a program holds of each tensor, 32 a thread
+STATISTICS_WIDTH = 32  # channels of a program that adds up sums, at least
+FEW_SLICES, MANY_SLICES = 4, 64  # that it adds at a time
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def forward(
-    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor, groups: int, silu: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (y, mean, rstd), the statistics float32 [B, C]."""
+    x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
+    sums: Tensor, other_sums: Tensor, groups: int, silu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return (y, mean, rstd), the statistics float32 [B, C]; sums are taken here if none came."""
     from cdm_cli.nets.split_kernel import apply_kernel
 
-    pixels = x.shape[1]
-    total, squares = _sums(x, other)
-    gain, offset, added = (c.t() for c in (gain, offset, added))
-    constant = added.float() if len(added) else torch.zeros_like(gain)
-    squares = squares + 2 * constant * total + pixels * constant.square()
-    mean, mean_square = (
-        _group_mean(s, groups) / pixels for s in (total + pixels * constant, squares)
+    if not len(sums):
+        sums, other_sums = _sums(x, other), sums
+    coefficients, mean, rstd = _statistics(
+        sums, other_sums, gain, offset, added, x.shape[1], groups
     )
-    rstd = ((mean_square - mean.square()).clamp(min=0) + EPSILON).rsqrt()
-    factor = rstd * gain
-    coefficients = torch.stack([factor, offset + (constant - mean) * factor])
     y = torch.empty(*x.shape[:2], mean.shape[1], device=x.device, dtype=x.dtype)
     tile = _tile(x, other, TILE)
     torch.library.wrap_triton(apply_kernel)[_grid(x, other, tile["BLOCK_P"], tile)](
         x, other, coefficients, y, *_sizes(x, other), **tile, SILU=silu, FAST=FAST
     )
     return y, mean, rstd
+
+
+def _statistics(
+    sums: Tensor, other_sums: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
+    P: int, groups: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return factor and constant of every channel, float32 [2, B, C], and mean and rstd [B, C]."""
+    from cdm_cli.nets.split_kernel import statistics_kernel
+
+    _, B, slices, C_x = sums.shape
+    C = len(gain)
+    each = C // groups
+    some, pad = whole_groups(C, groups, STATISTICS_WIDTH)
+    block = MANY_SLICES if slices >= MANY_SLICES else min(FEW_SLICES, power_of_two(slices))
+    coefficients = torch.empty(2, B, C, device=sums.device, dtype=torch.float32)
+    mean, rstd = torch.empty_like(coefficients[0]), torch.empty_like(coefficients[0])
+    torch.library.wrap_triton(statistics_kernel)[(B * (C // (some * each)),)](
+        sums, other_sums, gain, offset, added, coefficients, mean, rstd,
+        P, C_x, C - C_x, slices, gain.shape[1], added.shape[1],
+        EACH=each, PAD=pad, GROUPS=some, BLOCK_S=block, JOINED=C > C_x,
+        ADDED=added.shape[1] > 0, EPSILON=EPSILON, num_warps=1,
+    )  # fmt: skip
+    return coefficients, mean, rstd
 
 
 def backward(
@@ -78,14 +99,14 @@ def by_channel(coefficients: Tensor) -> Tensor:
 
 
 def _sums(x: Tensor, other: Tensor) -> Tensor:
-    """Return the sums of x and of x squared over pixels, float32 [2, B, C], in a fixed order."""
+    """Return the sums of x and of x squared over slices, float32 [2, B, slices, C]."""
     from cdm_cli.nets.split_kernel import sums_kernel
 
     tile, sums = _tile(x, other, TILE), _room_for_sums(2, x, other, SLICE)
     torch.library.wrap_triton(sums_kernel)[_grid(x, other, SLICE, tile)](
         x, other, sums, *_sizes(x, other), **tile, SLICE=SLICE
     )
-    return sums.sum(2)
+    return sums
 
 
 def _room_for_sums(count: int, x: Tensor, other: Tensor, pixels: int) -> Tensor:
@@ -117,3 +138,15 @@ def _tile(x: Tensor, other: Tensor, numbers: int) -> dict[str, Any]:
 def _grid(x: Tensor, other: Tensor, pixels: int, tile: dict[str, Any]) -> tuple[int, int, int]:
     B, P, C_x = x.shape
     return -(-P // pixels), -(-(C_x + other.shape[2]) // tile["BLOCK_C"]), B
+
+
+def power_of_two(n: int) -> int:
+    """Return the least one that is not below n."""
+    return 1 << (n - 1).bit_length()
+
+
+def whole_groups(C: int, groups: int, width: int) -> tuple[int, int]:
+    """Return how many groups make a program of that many channels, and the room for each."""
+    each = C // groups
+    pad = power_of_two(each)
+    return (math.gcd(groups, max(1, width // each)) if pad == each else 1), pad

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cdm_cli.config import ModelConfig
-from cdm_cli.nets.blocks import Attention, Downsample, GroupNorm, ResBlock, Upsample, zeroed
+from cdm_cli.nets.blocks import (
+    Activation,
+    Attention,
+    Downsample,
+    GroupNorm,
+    ResBlock,
+    Upsample,
+    zeroed,
+)
 from cdm_cli.nets.embeddings import NumberEmbedding
 from cdm_cli.nets.layout import CellPlan, down_plan, middle_channels, num_heads, up_plan
 from cdm_cli.nets.modulation import modulations
@@ -45,15 +53,17 @@ class Cell(nn.Module):
         elif plan.resize:
             self.resize = (Upsample if plan.resize == "up" else Downsample)(plan.channels)
 
-    def forward(self, x: Tensor, modulated: Modulated, skip: Tensor | None = None) -> Tensor:
+    def forward(
+        self, h: Activation, modulated: Modulated, skip: Activation | None = None
+    ) -> Activation:
         """Return [B, C', H', W']; skip is what the way down left for a cell of the way up."""
         if self.block is not None:
-            x = self.block(x, modulated[self.block], skip)
+            h = self.block(h, modulated[self.block], skip)
         if self.attention is not None:
-            x = self.attention(x)
+            h = self.attention(h)
         if isinstance(self.resize, ResBlock):
-            return self.resize(x, modulated[self.resize])
-        return x if self.resize is None else self.resize(x)
+            return self.resize(h, modulated[self.resize])
+        return h if self.resize is None else self.resize(h)
 
 
 def res_block(
@@ -92,10 +102,10 @@ class Middle(nn.Module):
         self.attention = attention(config, channels)
         self.block_2 = res_block(config, channels, channels)
 
-    def forward(self, x: Tensor, modulated: Modulated) -> Tensor:
+    def forward(self, h: Activation, modulated: Modulated) -> Activation:
         """Return [B, C, H, W]."""
-        x = self.attention(self.block_1(x, modulated[self.block_1]))
-        return self.block_2(x, modulated[self.block_2])
+        h = self.attention(self.block_1(h, modulated[self.block_1]))
+        return self.block_2(h, modulated[self.block_2])
 
 
 class UNet(nn.Module):
@@ -169,7 +179,7 @@ class UNet(nn.Module):
         emb = F.silu(emb if condition.emb is None else emb + condition.emb)
         modulated = dict(zip(self._blocks, modulations(self._blocks, emb), strict=True))
         x = x_t if condition.z_up is None else torch.cat([x_t, condition.z_up], dim=1)
-        h = self.conv_in(x.to(self.dtype))
+        h = Activation(self.conv_in(x.to(self.dtype)))
         skips = [h]
         for cell in self.down:
             h = self._run(cell, h, modulated)
@@ -177,9 +187,10 @@ class UNet(nn.Module):
         h = self._run(self.middle, h, modulated)
         for cell in self.up:
             h = self._run(cell, h, modulated, skips.pop())
-        return self.conv_out(self.norm_out(h.to(self.conv_out.weight.dtype), silu=True))
+        x = h.x.to(self.conv_out.weight.dtype)
+        return self.conv_out(self.norm_out(x, sums=(h.sums, None), silu=True))
 
-    def _run(self, module: nn.Module, *inputs: object) -> Tensor:
+    def _run(self, module: nn.Module, *inputs: object) -> Activation:
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(module, *inputs, use_reentrant=False)  # pyright: ignore[reportReturnType]
         return module(*inputs)

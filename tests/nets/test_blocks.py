@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cdm_cli.nets.blocks import (
+    Activation,
     Attention,
     GroupNorm,
     ResBlock,
@@ -26,15 +27,15 @@ def test_a_fresh_block_passes_its_input_through(rescale, generator):
     x, block = torch.randn(2, 8, 4, 4, generator=generator), ResBlock(8, 8, 16, rescale=rescale)
     (modulation,) = modulations([block], torch.randn(2, 16, generator=generator))
     factor = math.sqrt(0.5) if rescale else 1.0
-    assert torch.equal(block(x, modulation), x * factor)
-    assert torch.equal(Attention(8, 2, rescale=rescale)(x), x * factor)
+    assert torch.equal(block(Activation(x), modulation).x, x * factor)
+    assert torch.equal(Attention(8, 2, rescale=rescale)(Activation(x)).x, x * factor)
 
 
 @pytest.mark.parametrize(("resample", "side"), [("up", 8), ("down", 2), (None, 4)])
 def test_a_block_changes_the_resolution_of_both_branches(resample, side):
     block = randomised(ResBlock(8, 16, 12, resample=resample))
     (modulation,) = modulations([block], torch.randn(2, 12))
-    assert block(torch.randn(2, 8, 4, 4), modulation).shape == (2, 16, side, side)
+    assert block(Activation(torch.randn(2, 8, 4, 4)), modulation).x.shape == (2, 16, side, side)
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
@@ -51,11 +52,11 @@ def test_doubling_is_nearest_neighbour_and_so_is_its_gradient(order, generator):
 
 def test_dropout_only_trains(generator):
     block = randomised(ResBlock(8, 8, 4, dropout=0.5))
-    x = torch.randn(2, 8, 4, 4, generator=generator)
+    h = Activation(torch.randn(2, 8, 4, 4, generator=generator))
     (modulation,) = modulations([block], torch.randn(2, 4, generator=generator))
-    assert not torch.equal(block(x, modulation), block(x, modulation))
+    assert not torch.equal(block(h, modulation).x, block(h, modulation).x)
     block.eval()
-    assert torch.equal(block(x, modulation), block(x, modulation))
+    assert torch.equal(block(h, modulation).x, block(h, modulation).x)
 
 
 def by_formula(attention: Attention, x: torch.Tensor, heads: list[list[int]]) -> torch.Tensor:
@@ -81,4 +82,6 @@ def test_attention_in_both_orders_is_the_formula(generator):
     ]
     for order, heads in ((False, legacy), (True, new)):
         attention = randomised(Attention(8, 2, new_order=order), std=0.5)
-        assert torch.allclose(attention(x).double(), by_formula(attention, x, heads), atol=1e-5)
+        assert torch.allclose(
+            attention(Activation(x)).x.double(), by_formula(attention, x, heads), atol=1e-5
+        )

@@ -1,5 +1,7 @@
 """Mirrors cdm_cli/nets/fused_norm.py, split_norm.py and their kernels."""
 
+import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from cdm_cli.config import ModelConfig
-from cdm_cli.nets import blocks, fused_norm, normalise, split_norm
+from cdm_cli.nets import blocks, fused_norm, fused_sum, normalise, split_norm
 from cdm_cli.nets.unet import UNet
 
 SHAPES = [
@@ -34,12 +36,13 @@ def test_the_operator_and_its_gradient(rows, added, silu, generator):
     inputs = drawn(2, 12, 10, 6, rows, added, generator)
     tensors = [tensor.requires_grad_() for tensor in inputs if tensor.numel()]
     x, other, gain, offset, constant = inputs
+    unknown = [torch.empty(0)] * 2
     u = torch.cat([x, other], 2).double()
     u = u + constant.t().double()[:, None] if added else u
     normed = F.group_norm(u.transpose(1, 2), 4, eps=split_norm.EPSILON).transpose(1, 2)
     wanted = normed * gain.t().double()[:, None] + offset.t().double()[:, None]
     wanted = F.silu(wanted) if silu else wanted
-    y, _, _ = fused_norm._forward(*inputs, 4, silu)
+    y, _, _ = fused_norm._forward(*inputs, *unknown, 4, silu)
     torch.testing.assert_close(y.double(), wanted, atol=1e-5, rtol=1e-5)
     dy = torch.randn(y.shape, generator=generator)
     ours = torch.autograd.grad(y, tensors, dy)
@@ -92,12 +95,14 @@ def test_programs_cover_every_channel_and_no_batch_decides(P, C):
 INTERPRETED = """
 import torch
 from itertools import product
-from cdm_cli.nets import fused_norm as f, split_norm
+from cdm_cli.nets import fused_norm as f, fused_sum, split_norm
 
 torch.library.wrap_triton = lambda kernel: kernel
 split_norm.FAST, split_norm.SLICE, split_norm.TILE = False, 32, 256
 split_norm.GRADIENT_SLICE, split_norm.GRADIENT_TILE = 16, 128
-f.TILE = 64
+split_norm.FEW_SLICES = 2
+fused_sum.SLICE, fused_sum.TILE = 16, 128
+f.TILE, f.FEWEST_PIXELS = 64, 1
 generator = torch.Generator().manual_seed(0)
 for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu) in product(
     [(16384, 64), (64, 64), (16384, 8)],
@@ -111,12 +116,21 @@ for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu) in produ
     constant = torch.randn(C, min(added, B), generator=generator)
     dy = torch.randn(B, P, C, generator=generator)
     inputs = (x, other, gain, offset, constant)
-    y, mean, rstd = f.in_torch(*inputs, groups, silu)
-    for ours, plain in zip(f.launch_forward(*inputs, groups, silu), (y, mean, rstd)):
-        torch.testing.assert_close(ours, plain, atol=3e-5, rtol=1e-4)
+    unknown = (gain[:0], gain[:0])
+    known = [fused_sum.in_torch(z, 0 * z, z[..., :0], 0 * z[0, 0], 1.0)[1] for z in (x, other)]
+    y, mean, rstd = f.in_torch(*inputs, *unknown, groups, silu)
+    for sums in (unknown, known):
+        for ours, plain in zip(f.launch_forward(*inputs, *sums, groups, silu), (y, mean, rstd)):
+            torch.testing.assert_close(ours, plain, atol=3e-5, rtol=1e-4)
     inputs = (*inputs, mean, rstd, dy, groups, silu)
     for ours, plain in zip(f.launch_backward(*inputs), f.gradients_in_torch(*inputs)):
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
+
+for (B, P, C), three, factor in product([(2, 30, 24), (1, 40, 48), (2, 9, 16)], (0, 1), (1.0, 0.5)):
+    a, b, c = torch.randn(3, B, P, C, generator=generator)
+    inputs = (a, b, c if three else c[..., :0], torch.randn(C, generator=generator), factor)
+    for ours, plain in zip(fused_sum.launch(*inputs), fused_sum.in_torch(*inputs)):
+        torch.testing.assert_close(ours, plain, atol=3e-5, rtol=1e-4)
 
 f._forward.register_kernel("cpu")(f.launch_forward)
 f._backward.register_kernel("cpu")(f.launch_backward)
@@ -131,6 +145,27 @@ for f.MOST_PIXELS in (64, 8):  # an operator may not return views
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 print("the same")
 """
+
+
+def functions_of(kernel):
+    """Return what a kernel calls of ours, itself among it, as the compiler copies it."""
+    found = [kernel]
+    for function in found:
+        names = inspect.getclosurevars(function.fn).globals.values()
+        found += [f for f in names if isinstance(f, type(kernel)) and f not in found]
+    return found
+
+
+@pytest.mark.parametrize("module", ["norm_kernel", "split_kernel"])
+def test_the_compiler_can_copy_the_kernels(module):
+    """It copies functions by their names, so a module's attribute would not be found."""
+    pytest.importorskip("triton")
+    module = importlib.import_module(f"cdm_cli.nets.{module}")
+    kernels = [value for name, value in vars(module).items() if name.endswith("_kernel")]
+    assert len(kernels) >= 2
+    for function in {f for kernel in kernels for f in functions_of(kernel)}:
+        modules = filter(inspect.ismodule, inspect.getclosurevars(function.fn).globals.values())
+        assert {m.__name__ for m in modules} <= {"triton", "triton.language"}
 
 
 def test_the_kernels_as_triton_interprets_them():
@@ -153,10 +188,15 @@ def test_the_kernels_on_cuda(shape, rows, added, silu, generator):
     inputs = [c.cuda() for c in drawn(*shape, rows, added, generator)]
     inputs[:2] = (x.bfloat16() for x in inputs[:2])
     plain = [x.float() for x in inputs[:2]] + inputs[2:]
-    y, mean, rstd = fused_norm.in_torch(*plain, groups, silu)
-    ours = fused_norm._forward(*inputs, groups, silu)
-    for one, exact in zip(ours, (y, mean, rstd), strict=True):
-        torch.testing.assert_close(one.float(), exact, atol=1e-2, rtol=1e-2)
+    unknown = [plain[2][:0]] * 2
+    y, mean, rstd = fused_norm.in_torch(*plain, *unknown, groups, silu)
+    known = [
+        fused_sum.in_torch(z, 0 * z, z[..., :0], 0 * z[0, 0], 1.0)[1].cuda() for z in plain[:2]
+    ]
+    for sums in (unknown, known):
+        ours = fused_norm._forward(*inputs, *sums, groups, silu)
+        for one, exact in zip(ours, (y, mean, rstd), strict=True):
+            torch.testing.assert_close(one.float(), exact, atol=1e-2, rtol=1e-2)
     dy = torch.randn(y.shape, generator=generator).cuda().bfloat16()
     wanted = fused_norm.gradients_in_torch(*plain, mean, rstd, dy.float(), groups, silu)
     for one, exact in zip(
@@ -174,7 +214,9 @@ def test_a_compiled_network_calls_the_same_kernels(generator):
     gain, offset = torch.randn(2, 64, 2, generator=generator).cuda()
 
     def normed(x):
-        return fused_norm.normalised(x, 8, gain, offset, silu=True)
+        y = fused_norm.normalised(x, 8, gain, offset, silu=True)
+        y, sums = fused_sum.summed([x, y], gain[:, 0])
+        return fused_norm.normalised(y, 8, gain, offset, sums=(sums, None), silu=True)
 
     plain, compiled = normed(x), torch.compile(normed, dynamic=False)(x)
     torch.testing.assert_close(compiled, plain, rtol=0, atol=0)

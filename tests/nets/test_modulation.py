@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from cdm_cli.nets.blocks import ResBlock
+from cdm_cli.nets.blocks import Activation, ResBlock
 from cdm_cli.nets.modulation import modulations
 from tests.nets.drawing import randomised
 
@@ -32,7 +32,7 @@ def checked(scale_shift, generator):
     for block, modulation in zip(several, modulations(several, emb), strict=True):
         assert all(part is None or part.is_contiguous() for part in modulation)
         x = torch.randn(3, block.norm_1.weight.numel(), 4, 4, generator=generator)
-        ours = block(x, modulation).double()
+        ours = block(Activation(x), modulation).x.double()
         assert torch.allclose(ours, by_formula(block, x.double(), emb.double()), atol=1e-5)
 
 

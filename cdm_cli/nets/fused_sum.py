@@ -1,0 +1,79 @@
+"""The sum that ends a block as one operator, which also sums what the norm after it needs.
+
+For half precision on CUDA: every summand is read once, and the norm then reads the result once
+instead of twice. Elsewhere `cdm_cli.nets.blocks` adds in plain terms.
+
+Shapes: a and b are [B, P, C], P pixels; c is the same, or [B, P, 0] where there are two summands;
+bias is [C]. The result is y [B, P, C] in the dtype of a, and float32 sums [2, B, slices, C] of y
+and y squared, over slices of `slice_pixels` pixels.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cdm_cli.nets.split_norm import power_of_two
+
+SLICE, MOST_SLICES = 64, 256  # pixels that a program sums, and slices of an image
+WIDEST = 128  # channels of a program
+TILE = 1024  # numbers that it holds of each summand: those of one warp, so sums cross none
+
+
+def slice_pixels(P: int) -> int:
+    """Return the pixels of a slice, which depend on the image alone."""
+    return max(SLICE, power_of_two(-(-P // MOST_SLICES)))
+
+
+def in_torch(a: Tensor, b: Tensor, c: Tensor, bias: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """Return what the kernel does."""
+    total = a.float() + b.float() + (c.float() if c.shape[2] else 0) + bias.float()
+    y = (total * factor).to(a.dtype)
+    pixels = slice_pixels(a.shape[1])
+    slices = F.pad(y.float(), (0, 0, 0, -a.shape[1] % pixels)).unflatten(1, (-1, pixels))
+    return y, torch.stack([slices.sum(2), slices.square().sum(2)])
+
+
+def launch(a: Tensor, b: Tensor, c: Tensor, bias: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """`in_torch` by the kernel."""
+    from cdm_cli.nets.split_kernel import sum_kernel
+
+    B, P, C = a.shape
+    width = min(WIDEST, max(16, C & -C))
+    block_p = min(TILE // width, power_of_two(P))
+    pixels = slice_pixels(P)
+    slices = -(-P // pixels)
+    y = torch.empty_like(a)
+    sums = torch.empty(2, B, slices, C, device=a.device, dtype=torch.float32)
+    torch.library.wrap_triton(sum_kernel)[(slices, -(-C // width), B)](
+        a, b, c, bias, y, sums, P, C, FACTOR=factor, THREE=c.shape[2] > 0,
+        SLICE=min(pixels, block_p * -(-P // block_p)), BLOCK_P=block_p, BLOCK_C=width, num_warps=1,
+    )  # fmt: skip
+    return y, sums
+
+
+_summed: Any = torch.library.triton_op("cdm::summed", launch, mutates_args=())
+_summed.register_kernel("cpu")(in_torch)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
+    _, _, c, bias, ctx.factor = inputs
+    ctx.three, ctx.dtype = c.shape[2] > 0, bias.dtype
+
+
+def _differentiate(ctx: Any, dy: Tensor, _sums: Tensor) -> tuple[Any, ...]:
+    d = dy if ctx.factor == 1 else dy * ctx.factor
+    dbias = d.sum((0, 1), dtype=torch.float32).to(ctx.dtype)
+    return d, d, d if ctx.three else d[:, :, :0], dbias, None
+
+
+_summed.register_autograd(_differentiate, setup_context=_save)
+
+
+def summed(parts: list[Tensor], bias: Tensor, factor: float | None = None) -> tuple[Tensor, Tensor]:
+    """Return (a + b + c + bias) factor of two or three [B, C, H, W], and sums of it."""
+    H, W = parts[0].shape[2:]
+    a, b, *c = (part.permute(0, 2, 3, 1).flatten(1, 2).contiguous() for part in parts)
+    y, sums = _summed(a, b, c[0] if c else a[:, :, :0], bias, factor or 1.0)
+    return y.unflatten(1, (H, W)).permute(0, 3, 1, 2), sums
