@@ -41,6 +41,25 @@ def ended(x: Tensor, y: Tensor, factor: float | None) -> Activation:
     return Activation(x + y if factor is None else (x + y) * factor)
 
 
+class FirstConv(nn.Conv2d):
+    """The convolution that takes images in."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return [B, out_channels, H, W]."""
+        if not input.is_cuda:
+            return super().forward(input)
+        return conv_in_eights(input, self.weight, self.bias)
+
+
+def conv_in_eights(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the convolution, with channels of zeros up to a multiple of eight.
+
+    Other numbers keep cuDNN from its fast kernels: 6 channels at 256x256 take 0.9 ms instead.
+    """
+    zeros = (0, 0, 0, 0, 0, -x.shape[1] % 8)
+    return F.conv2d(F.pad(x, zeros), F.pad(weight, zeros), bias, padding=1)
+
+
 class GroupNorm(nn.Module):
     """Group normalisation with a gain and an offset for each channel.
 

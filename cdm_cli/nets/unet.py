@@ -17,6 +17,7 @@ from cdm_cli.nets.blocks import (
     Activation,
     Attention,
     Downsample,
+    FirstConv,
     GroupNorm,
     ResBlock,
     Upsample,
@@ -127,7 +128,7 @@ class UNet(nn.Module):
         self.embed_s = NumberEmbedding(base, emb_dim) if embeds_s else None
         self.embed_y = nn.Embedding(config.num_classes, emb_dim) if config.num_classes else None
         channels_in = config.channels * (2 if conditioned else 1)
-        self.conv_in = nn.Conv2d(channels_in, down[0].channels_in, 3, padding=1)
+        self.conv_in = FirstConv(channels_in, down[0].channels_in, 3, padding=1)
         self.down = nn.ModuleList(Cell(config, plan) for plan in down)
         self.middle = Middle(config, middle_channels(config))
         self.up = nn.ModuleList(Cell(config, plan) for plan in up)

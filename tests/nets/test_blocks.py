@@ -10,10 +10,18 @@ from cdm_cli.nets.blocks import (
     Attention,
     GroupNorm,
     ResBlock,
+    conv_in_eights,
     doubled,
 )
 from cdm_cli.nets.modulation import modulations
 from tests.nets.drawing import randomised
+
+
+@pytest.mark.parametrize("channels", [3, 6, 8, 9])
+def test_channels_of_zeros_change_no_convolution(channels, generator):
+    conv = torch.nn.Conv2d(channels, 5, 3, padding=1)
+    x = torch.randn(2, channels, 6, 7, generator=generator)
+    torch.testing.assert_close(conv_in_eights(x, conv.weight, conv.bias), conv(x))
 
 
 def test_groups_divide_any_number_of_channels():
