@@ -17,7 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.nets import split_norm
-from cdm_cli.nets.split_norm import EPSILON, Gradients, by_channel, power_of_two, whole_groups
+from cdm_cli.nets.split_norm import (
+    EPSILON,
+    Gradients,
+    by_channel,
+    none_of,
+    power_of_two,
+    whole_groups,
+)
 
 MOST_PIXELS = 64 * 64  # of an image whose second reading still comes from the cache
 FEWEST_PIXELS = 8 * 8  # of an image whose known sums save more than a second kernel costs
@@ -77,7 +84,7 @@ def launch_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """`in_torch` by the kernels; no image is read twice whose sums are known."""
     B, P, C_x = x.shape
-    if P > MOST_PIXELS or (P >= FEWEST_PIXELS and len(sums)):
+    if P > MOST_PIXELS or (P >= FEWEST_PIXELS and sums.numel()):
         return split_norm.forward(x, other, gain, offset, added, sums, other_sums, groups, silu)
     from cdm_cli.nets.norm_kernel import forward_kernel
 
@@ -201,10 +208,10 @@ def normalised(
     """
     H, W = x.shape[2:]
     x = _tokens(x)
-    other = x[:, :, :0] if other is None else _tokens(other)
+    other = none_of(x) if other is None else _tokens(other)
     gain, offset = _columns(gain).float(), _columns(offset).float()
-    added = gain[:, :0] if added is None else _columns(added)
-    nothing = gain[:0]
+    added = none_of(gain) if added is None else _columns(added)
+    nothing = none_of(gain)
     of_x, of_other = (nothing if part is None else part for part in sums)
     if of_x is nothing or (other.shape[2] and of_other is nothing):
         of_x = of_other = nothing

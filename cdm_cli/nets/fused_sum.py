@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdm_cli.nets.split_norm import power_of_two
+from cdm_cli.nets.split_norm import none_of, power_of_two
 
 SLICE, MOST_SLICES = 64, 256  # pixels that a program sums, and slices of an image
 WIDEST = 128  # channels of a program
@@ -75,5 +75,5 @@ def summed(parts: list[Tensor], bias: Tensor, factor: float | None = None) -> tu
     """Return (a + b + c + bias) factor of two or three [B, C, H, W], and sums of it."""
     H, W = parts[0].shape[2:]
     a, b, *c = (part.permute(0, 2, 3, 1).flatten(1, 2).contiguous() for part in parts)
-    y, sums = _summed(a, b, c[0] if c else a[:, :, :0], bias, factor or 1.0)
+    y, sums = _summed(a, b, c[0] if c else none_of(a), bias, factor or 1.0)
     return y.unflatten(1, (H, W)).permute(0, 3, 1, 2), sums

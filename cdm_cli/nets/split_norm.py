@@ -28,7 +28,7 @@ def forward(
     """Return (y, mean, rstd), the statistics float32 [B, C]; sums are taken here if none came."""
     from cdm_cli.nets.split_kernel import apply_kernel
 
-    if not len(sums):
+    if not sums.numel():
         sums, other_sums = _sums(x, other), sums
     coefficients, mean, rstd = _statistics(
         sums, other_sums, gain, offset, added, x.shape[1], groups
@@ -138,6 +138,14 @@ def _tile(x: Tensor, other: Tensor, numbers: int) -> dict[str, Any]:
 def _grid(x: Tensor, other: Tensor, pixels: int, tile: dict[str, Any]) -> tuple[int, int, int]:
     B, P, C_x = x.shape
     return -(-P // pixels), -(-(C_x + other.shape[2]) // tile["BLOCK_C"]), B
+
+
+def none_of(x: Tensor) -> Tensor:
+    """Return no entries of the last dimension, for an argument that there is none of.
+
+    Detached: the gradient of a slice is as large as x, zeros that are written and then added.
+    """
+    return x.detach()[..., :0]
 
 
 def power_of_two(n: int) -> int:
