@@ -172,10 +172,11 @@ _backward.register_kernel("cpu")(gradients_in_torch)
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     *tensors, _sums, _other_sums, ctx.groups, ctx.silu = inputs
+    ctx.set_materialize_grads(False)  # nothing is differentiated through the statistics
     ctx.save_for_backward(*tensors, *output[1:])
 
 
-def _differentiate(ctx: Any, dy: Tensor, _mean: Tensor, _rstd: Tensor) -> tuple[Any, ...]:
+def _differentiate(ctx: Any, dy: Tensor, _mean: None, _rstd: None) -> tuple[Any, ...]:
     x, other, gain, offset, added, mean, rstd = ctx.saved_tensors
     dx, dother, *each = _backward(
         x, other, gain, offset, added, mean, rstd, dy.contiguous(), ctx.groups, ctx.silu

@@ -59,10 +59,11 @@ _summed.register_kernel("cpu")(in_torch)
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
     _, _, c, bias, ctx.factor = inputs
+    ctx.set_materialize_grads(False)  # nothing is differentiated through the sums
     ctx.three, ctx.dtype = c.shape[2] > 0, bias.dtype
 
 
-def _differentiate(ctx: Any, dy: Tensor, _sums: Tensor) -> tuple[Any, ...]:
+def _differentiate(ctx: Any, dy: Tensor, _sums: None) -> tuple[Any, ...]:
     d = dy if ctx.factor == 1 else dy * ctx.factor
     dbias = d.sum((0, 1), dtype=torch.float32).to(ctx.dtype)
     return d, d, d if ctx.three else d[:, :, :0], dbias, None
