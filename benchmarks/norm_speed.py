@@ -53,7 +53,7 @@ def sides(x: Tensor, other: Tensor | None) -> dict[str, Callable[[], object]]:
     inputs = (*tokens, gain, offset, gain[:, :0])
     unknown = (gain[:0], gain[:0])
     branch, bias = torch.randn_like(tokens[0]), torch.randn(x.shape[1], device="cuda")
-    known = [fused_sum.launch(z, z, z[..., :0], bias, 1.0)[1] for z in tokens]
+    known = [fused_sum.launch(z, z, z[..., :0], bias[: z.shape[2]], 1.0)[1] for z in tokens]
 
     def joined() -> Tensor:
         return x if other is None else torch.cat([x, other], 1)
@@ -91,9 +91,13 @@ def _tokens(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def show(name: str, call: Callable[[], object], moved: int) -> None:
-    """Time a call and print its row; the way back reads twice and writes once."""
-    moved = moved * 3 // 2 if "backward" in name else moved
+def show(name: str, call: Callable[[], object], x: Tensor, other: Tensor | None) -> None:
+    """Time a call and print its row: the way back and a sum read twice what they write."""
+    moved = x.nbytes * 2
+    if "sum of" not in name and other is not None:
+        moved += other.nbytes * 2
+    if "sum of" in name or "backward" in name:
+        moved = moved * 3 // 2
     seconds = replayed(call)
     print(f"{name:44s} {seconds * 1e6:8.0f} us {moved / seconds / 1e9:8.0f} GB/s", flush=True)
 
@@ -114,18 +118,18 @@ def main() -> None:
     for batch, side, first, second in SHAPES:
         x = tensors(batch, side, first)
         other = tensors(batch, side, second) if second else None
-        moved = 4 * batch * (first + second) * side**2
+        megabytes = 2 * batch * (first + second) * side**2 / 1e6
         print(
-            f"\n{batch} x {side}x{side}, {first} + {second} channels, {moved / 2e6:.0f} MB each way"
+            f"\n{batch} x {side}x{side}, {first} + {second} channels, {megabytes:.0f} MB each way"
         )
         calls = sides(x, other)
         for name, call in calls.items():
-            show(name, call, moved)
+            show(name, call, x, other)
         ways = (arguments.tiles, arguments.warps, arguments.widths)
         for tile, warps, width in product(*map(numbers, ways)):
             with patch.multiple(fused_norm, RESIDENT=0, TILE=tile, TILE_WARPS=warps, WIDTH=width):
                 for name in ("one kernel", "one kernel, backward"):
-                    show(f"{name}, {tile} by {width}, {warps} warps", calls[name], moved)
+                    show(f"{name}, {tile} by {width}, {warps} warps", calls[name], x, other)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def launch_forward(
     x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
     sums: Tensor, other_sums: Tensor, groups: int, silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """`in_torch` by the kernels; no image is read twice whose sums are known."""
+    """`in_torch` by the kernels; sums that are known spare the first of two readings."""
     B, P, C_x = x.shape
     if P > MOST_PIXELS or (P >= FEWEST_PIXELS and sums.numel()):
         return split_norm.forward(x, other, gain, offset, added, sums, other_sums, groups, silu)
@@ -172,11 +172,12 @@ _backward.register_kernel("cpu")(gradients_in_torch)
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     *tensors, _sums, _other_sums, ctx.groups, ctx.silu = inputs
-    ctx.set_materialize_grads(False)  # nothing is differentiated through the statistics
+    ctx.set_materialize_grads(False)  # of mean and rstd there are none
     ctx.save_for_backward(*tensors, *output[1:])
 
 
-def _differentiate(ctx: Any, dy: Tensor, _mean: None, _rstd: None) -> tuple[Any, ...]:
+def _differentiate(ctx: Any, dy: Tensor, of_mean: None, of_rstd: None) -> tuple[Any, ...]:
+    assert of_mean is of_rstd is None, "nothing is differentiated through the statistics"
     x, other, gain, offset, added, mean, rstd = ctx.saved_tensors
     dx, dother, *each = _backward(
         x, other, gain, offset, added, mean, rstd, dy.contiguous(), ctx.groups, ctx.silu
@@ -221,7 +222,7 @@ def normalised(
 
 
 def _columns(coefficients: Tensor) -> Tensor:
-    return coefficients if coefficients.dim() == 2 else coefficients[:, None]
+    return (coefficients if coefficients.dim() == 2 else coefficients[:, None]).contiguous()
 
 
 def _tokens(x: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def in_torch(a: Tensor, b: Tensor, c: Tensor, bias: Tensor, factor: float) -> tu
 
 def launch(a: Tensor, b: Tensor, c: Tensor, bias: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """`in_torch` by the kernel."""
-    from cdm_cli.nets.split_kernel import sum_kernel
+    from cdm_cli.nets.split_kernel import addition_kernel
 
     B, P, C = a.shape
     width = min(WIDEST, max(16, C & -C))
@@ -46,7 +46,7 @@ def launch(a: Tensor, b: Tensor, c: Tensor, bias: Tensor, factor: float) -> tupl
     slices = -(-P // pixels)
     y = torch.empty_like(a)
     sums = torch.empty(2, B, slices, C, device=a.device, dtype=torch.float32)
-    torch.library.wrap_triton(sum_kernel)[(slices, -(-C // width), B)](
+    torch.library.wrap_triton(addition_kernel)[(slices, -(-C // width), B)](
         a, b, c, bias, y, sums, P, C, FACTOR=factor, THREE=c.shape[2] > 0,
         SLICE=min(pixels, block_p * -(-P // block_p)), BLOCK_P=block_p, BLOCK_C=width, num_warps=1,
     )  # fmt: skip
@@ -59,22 +59,23 @@ _summed.register_kernel("cpu")(in_torch)
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
     _, _, c, bias, ctx.factor = inputs
-    ctx.set_materialize_grads(False)  # nothing is differentiated through the sums
+    ctx.set_materialize_grads(False)  # of sums there are none
     ctx.three, ctx.dtype = c.shape[2] > 0, bias.dtype
 
 
-def _differentiate(ctx: Any, dy: Tensor, _sums: None) -> tuple[Any, ...]:
+def _differentiate(ctx: Any, dy: Tensor, of_sums: None) -> tuple[Any, ...]:
+    assert of_sums is None, "nothing is differentiated through the sums"
     d = dy if ctx.factor == 1 else dy * ctx.factor
     dbias = d.sum((0, 1), dtype=torch.float32).to(ctx.dtype)
-    return d, d, d if ctx.three else d[:, :, :0], dbias, None
+    return d, d, d if ctx.three else None, dbias, None
 
 
 _summed.register_autograd(_differentiate, setup_context=_save)
 
 
-def summed(parts: list[Tensor], bias: Tensor, factor: float | None = None) -> tuple[Tensor, Tensor]:
+def summed(parts: list[Tensor], bias: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """Return (a + b + c + bias) factor of two or three [B, C, H, W], and sums of it."""
     H, W = parts[0].shape[2:]
     a, b, *c = (part.permute(0, 2, 3, 1).flatten(1, 2).contiguous() for part in parts)
-    y, sums = _summed(a, b, c[0] if c else none_of(a), bias, factor or 1.0)
+    y, sums = _summed(a, b, c[0] if c else none_of(a), bias.contiguous(), factor)
     return y.unflatten(1, (H, W)).permute(0, 3, 1, 2), sums

@@ -43,7 +43,7 @@ def mean_and_rstd(
     total, square, added, P, EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr,
     EPSILON: tl.constexpr,
 ):  # fmt: skip
-    """Return both at each channel, from the sums of `_sums` over the pixels of an image."""
+    """Return both at each channel, from the sums of x and x (x + 2 added) over an image."""
     total += P * by_group(added, GROUPS, PAD)
     square += P * by_group(added * added, GROUPS, PAD)
     mean = total / (P * EACH)

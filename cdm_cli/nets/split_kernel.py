@@ -1,7 +1,8 @@
-"""The Triton kernels behind `split_norm`; imported on CUDA only.
+"""The Triton kernels behind `split_norm` and `fused_sum`; imported on CUDA only.
 
 A program takes a tile of pixels and channels of one image: program_id is (tile of pixels, tile of
-channels, image). Coefficients and sums are float32 [K, B, C], K of them for each channel.
+channels, image). Coefficients are float32 [K, B, C], K of them for each channel, and sums are
+[K, B, slices of the pixels, C].
 """
 # pyright: basic
 
@@ -79,7 +80,7 @@ def statistics_kernel(
     EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr, BLOCK_S: tl.constexpr,
     JOINED: tl.constexpr, ADDED: tl.constexpr, EPSILON: tl.constexpr,
 ):  # fmt: skip
-    """Add up the sums of some groups of an image; a program_id is that of `forward_kernel`."""
+    """Make of sums what normalises some groups of an image; program_id as in `forward_kernel`."""
     C = C_X + C_OTHER
     image, channel, inside = share(C, EACH, PAD, GROUPS)
     images = tl.num_programs(0) // (C // (GROUPS * EACH))
@@ -180,7 +181,7 @@ def gradient_kernel(
 
 
 @triton.jit
-def sum_kernel(
+def addition_kernel(
     a_ptr, b_ptr, c_ptr, bias_ptr, y_ptr, sums_ptr, P, C,
     FACTOR: tl.constexpr, THREE: tl.constexpr,
     SLICE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,

@@ -1,7 +1,7 @@
-"""The operator of `fused_norm` for large images: sums of many programs, then one pass over all.
+"""The operator of `fused_norm` by many programs an image: sums first, then one pass over all.
 
-An image that no cache holds is read twice in any case, so its pixels are shared by as many
-programs as a device has room for. Tensors and their shapes are those of `fused_norm`.
+For an image that no cache holds, which is read twice in any case, and for one whose sums came with
+it, which is read once. Tensors and their shapes are those of `fused_norm`.
 """
 
 import math
@@ -15,7 +15,7 @@ FAST = True  # False where Triton interprets
 SLICE, GRADIENT_SLICE = 4096, 1024  # pixels that a program sums, whatever the batch is
 WIDEST = 128  # channels of a program: 256 bytes in a row
 TILE, GRADIENT_TILE = 8192, 4096  # numbers that a program holds of each tensor, 32 a thread
-STATISTICS_WIDTH = 32  # channels of a program that adds up sums, at least
+STATISTICS_WIDTH = 32  # channels of a program that adds up sums: so many, or one group
 FEW_SLICES, MANY_SLICES = 4, 64  # that it adds at a time
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -30,6 +30,7 @@ def forward(
 
     if not sums.numel():
         sums, other_sums = _sums(x, other), sums
+    assert sums.shape[1] == len(x), "sums of another batch"
     coefficients, mean, rstd = _statistics(
         sums, other_sums, gain, offset, added, x.shape[1], groups
     )

@@ -80,10 +80,23 @@ def test_a_whole_network_is_the_same(channels, monkeypatch, generator):
         y.square().sum().backward()
         return [y.detach(), *(p.grad.clone() for p in net.parameters())]
 
-    plain = outcome()
+    plain, forward, known = outcome(), fused_norm._forward, []
+
+    def checked(x, other, gain, offset, added, sums, other_sums, *more):
+        known.append(sums.numel() > 0)
+        assert (other_sums.numel() > 0) == (known[-1] and other.numel() > 0), "of both or of none"
+        for part, of_part in ((x, sums), (other, other_sums)):
+            if of_part.numel():
+                exact = torch.stack([part.sum(1), part.square().sum(1)])
+                torch.testing.assert_close(of_part.sum(2), exact, atol=1e-3, rtol=1e-3)
+        return forward(x, other, gain, offset, added, sums, other_sums, *more)
+
+    monkeypatch.setattr(fused_norm, "_forward", checked)
     for module in (blocks, normalise):
         monkeypatch.setattr(module, "is_fused", lambda x: True)
     fused = outcome()
+    assert any(known), "sums of blocks reach norms"
+    assert not all(known)
     assert not all(torch.equal(a, b) for a, b in zip(plain, fused, strict=True)), "another path"
     largest = max(float(a.abs().max()) for a in plain)
     for a, b in zip(plain, fused, strict=True):
@@ -136,6 +149,9 @@ for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu) in produ
     for sums in (unknown, known):
         for ours, plain in zip(f.launch_forward(*inputs, *sums, groups, silu), (y, mean, rstd)):
             torch.testing.assert_close(ours, plain, atol=3e-5, rtol=1e-4)
+    _, twice, _ = f.launch_forward(*inputs, *(2 * s for s in known), groups, silu)
+    if not added:
+        torch.testing.assert_close(twice, 2 * mean)  # they are not taken a second time
     inputs = (*inputs, mean, rstd, dy, groups, silu)
     for ours, plain in zip(f.launch_backward(*inputs), f.gradients_in_torch(*inputs)):
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
@@ -146,11 +162,16 @@ for (B, P, C), three, factor in product([(2, 30, 24), (1, 40, 48), (2, 9, 16)], 
     for ours, plain in zip(fused_sum.launch(*inputs), fused_sum.in_torch(*inputs)):
         torch.testing.assert_close(ours, plain, atol=3e-5, rtol=1e-4)
 
+fused_sum._summed.register_kernel("cpu")(fused_sum.launch)
+x, bias = torch.randn(2, 2, 8, 5, 6, generator=generator), torch.randn(8, 2, generator=generator)
+y, _ = fused_sum.summed(list(x), bias[:, 0], 1.0)
+torch.testing.assert_close(y, x.sum(0) + bias[:, :1, None])
+
 f._forward.register_kernel("cpu")(f.launch_forward)
 f._backward.register_kernel("cpu")(f.launch_backward)
 for f.MOST_PIXELS in (64, 8):  # an operator may not return views
     x = torch.randn(2, 8, 5, 6, generator=generator, requires_grad=True)
-    gain, offset = torch.randn(2, 8, generator=generator)
+    gain, offset = torch.randn(8, 2, generator=generator).t()
     y = f.normalised(x, 4, gain, offset)
     plain = torch.nn.functional.group_norm(x, 4, gain, offset)
     dy = torch.randn(y.shape, generator=generator)
@@ -229,7 +250,7 @@ def test_a_compiled_network_calls_the_same_kernels(generator):
 
     def normed(x):
         y = fused_norm.normalised(x, 8, gain, offset, silu=True)
-        y, sums = fused_sum.summed([x, y], gain[:, 0])
+        y, sums = fused_sum.summed([x, y], gain[:, 0], 1.0)
         return fused_norm.normalised(y, 8, gain, offset, sums=(sums, None), silu=True)
 
     plain, compiled = normed(x), torch.compile(normed, dynamic=False)(x)

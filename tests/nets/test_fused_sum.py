@@ -49,7 +49,6 @@ def test_the_kernel_on_cuda(shape, num, generator):
     bias = torch.randn(shape[2], generator=generator).cuda()
     inputs = (a, b, c if num == 3 else c[..., :0], bias, 0.5**0.5)
     y, sums = fused_sum._summed(*inputs)
-    wanted, exact = fused_sum.in_torch(*inputs)
-    torch.testing.assert_close(y, wanted, atol=1e-2, rtol=1e-2)
-    assert sums.shape == exact.shape
-    torch.testing.assert_close(sums, exact, atol=0.5, rtol=1e-2)
+    torch.testing.assert_close(y, fused_sum.in_torch(*inputs)[0], atol=1e-2, rtol=1e-2)
+    _, of_y = fused_sum.in_torch(y, 0 * y, y[..., :0], 0 * bias, 1.0)
+    torch.testing.assert_close(sums, of_y, atol=1e-3, rtol=1e-4)
