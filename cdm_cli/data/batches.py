@@ -95,10 +95,16 @@ class TrainBatches:
         return self._orders[epoch]
 
     def batch(self, step: int, *, pin: bool = False) -> TrainBatch:
-        """Return this process's share of a step (1, 2, …), on the CPU."""
+        """Return this process's share of a step (1, 2, …), on the CPU.
+
+        pin: in memory that a GPU reads by itself; a copy from other memory may wait for the step
+        before.
+        """
         rows = self.rows(step)
         images = [self._gather(name, rows, pin) for name in self._names]
         y, ids = (torch.from_numpy(array[rows]) for array in (self._part.labels, self._part.ids))
+        if pin:
+            y, ids = y.pin_memory(), ids.pin_memory()
         return TrainBatch(images[0], images[1] if len(images) > 1 else None, y, ids)
 
     def _gather(self, name: str, rows: NDArray[np.int64], pin: bool) -> Tensor:

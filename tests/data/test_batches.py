@@ -97,6 +97,23 @@ def test_what_a_batch_holds(part):
     assert batches(part, low=None).batch(3).z_0 is None
 
 
+def test_all_of_a_batch_is_pinned_for_a_gpu(part, monkeypatch):
+    """A copy from other memory may wait for all that the GPU was given before."""
+    pinned, empty = set(), torch.empty
+
+    def noted(tensor):
+        pinned.add(tensor.data_ptr())
+        return tensor
+
+    def empty_on_any_machine(*shape, pin_memory=False, **more):
+        return noted(empty(*shape, **more)) if pin_memory else empty(*shape, **more)
+
+    monkeypatch.setattr(torch, "empty", empty_on_any_machine)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: noted(tensor.clone()))
+    assert {tensor.data_ptr() for tensor in batches(part).batch(1, pin=True)} == pinned
+    assert len(pinned) == 4
+
+
 @pytest.mark.parametrize("start", [1, 4])
 def test_iterating_resumes_at_any_step(part, start):
     found = batches(part).iterate(start)
