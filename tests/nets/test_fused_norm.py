@@ -125,12 +125,24 @@ from itertools import product
 from cdm_cli.nets import fused_norm as f, fused_sum, split_norm
 
 torch.library.wrap_triton = lambda kernel: kernel
+generator = torch.Generator().manual_seed(0)
+for P in (70, 16):  # in the tiles of a GPU
+    a, b, c = torch.randn(3, 2, P, 256, generator=generator)
+    inputs = (a, b, c, torch.randn(256, generator=generator), 1.0)
+    y, sums = fused_sum.launch(*inputs)
+    torch.testing.assert_close((y, sums), fused_sum.in_torch(*inputs), atol=3e-5, rtol=1e-4)
+    gain = torch.randn(256, 2, generator=generator)
+    inputs = (y, y[..., :0], gain, gain, gain[:, :0])
+    split_norm.FAST = False
+    ours = split_norm.forward(*inputs, sums, sums[..., :0], 32, True)
+    plain = f.in_torch(*inputs, gain[:0], gain[:0], 32, True)
+    torch.testing.assert_close(ours, plain, atol=3e-5, rtol=1e-4)
+
 split_norm.FAST, split_norm.SLICE, split_norm.TILE = False, 32, 256
 split_norm.GRADIENT_SLICE, split_norm.GRADIENT_TILE = 16, 128
 split_norm.FEW_SLICES = 2
 fused_sum.SLICE, fused_sum.TILE = 16, 128
 f.TILE, f.FEWEST_PIXELS = 64, 1
-generator = torch.Generator().manual_seed(0)
 for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu) in product(
     [(16384, 64), (64, 64), (16384, 8)],
     [(2, 30, 24, 16, 5), (2, 20, 24, 0, 8), (1, 40, 48, 0, 2)],
@@ -146,12 +158,12 @@ for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu) in produ
     unknown = (gain[:0], gain[:0])
     known = [fused_sum.in_torch(z, 0 * z, z[..., :0], 0 * z[0, 0], 1.0)[1] for z in (x, other)]
     y, mean, rstd = f.in_torch(*inputs, *unknown, groups, silu)
-    for sums in (unknown, known):
+    for sums in (unknown, known) if most == 8 else (unknown,):
         for ours, plain in zip(f.launch_forward(*inputs, *sums, groups, silu), (y, mean, rstd)):
             torch.testing.assert_close(ours, plain, atol=3e-5, rtol=1e-4)
-    _, twice, _ = f.launch_forward(*inputs, *(2 * s for s in known), groups, silu)
-    if not added:
-        torch.testing.assert_close(twice, 2 * mean)  # they are not taken a second time
+    if most == 8 and not added:  # they are not taken a second time
+        _, twice, _ = f.launch_forward(*inputs, *(2 * s for s in known), groups, silu)
+        torch.testing.assert_close(twice, 2 * mean)
     inputs = (*inputs, mean, rstd, dy, groups, silu)
     for ours, plain in zip(f.launch_backward(*inputs), f.gradients_in_torch(*inputs)):
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
