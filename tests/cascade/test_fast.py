@@ -1,6 +1,8 @@
 """Mirrors cdm_cli/cascade/fast.py: the fast form computes the same function."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -74,3 +76,43 @@ def test_a_home_that_cannot_be_written_keeps_the_default(tmp_path, monkeypatch):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     keep_programs()
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
+TRACED = """
+import torch
+torch.library.triton_op = torch.library.custom_op  # to the compiler, operators without insides
+from cdm_cli.nets import blocks, fused_norm, fused_sum, normalise
+from tests.nets.drawing import inputs, tiny
+
+def copies(plain):
+    return lambda *a: tuple(tensor.clone() for tensor in plain(*a))
+
+for operator, plain in [
+    (fused_norm._forward, fused_norm.in_torch),
+    (fused_norm._backward, fused_norm.gradients_in_torch),
+    (fused_sum._summed, fused_sum.in_torch),
+]:
+    operator.register_kernel("cpu")(copies(plain))
+    operator.register_fake(plain)
+blocks.is_fused = normalise.is_fused = lambda x: True
+net = tiny()
+everything = inputs(net)
+
+def gradients(f):
+    net.zero_grad()
+    f(*everything).square().mean().backward()
+    return [p.grad.clone() for p in net.parameters()]
+
+plain = gradients(net)
+for net.gradient_checkpointing in (False, True):
+    torch._dynamo.reset()
+    traced = gradients(torch.compile(net, backend="aot_eager", fullgraph=True, dynamic=False))
+    torch.testing.assert_close(traced, plain, atol=1e-6, rtol=1e-5)
+print("the same")
+"""
+
+
+def test_the_compiler_traces_what_runs_on_a_gpu_and_its_gradients():
+    """In a process of its own: the operators are made when their modules are imported."""
+    answer = subprocess.run([sys.executable, "-c", TRACED], capture_output=True, text=True)
+    assert answer.stdout.strip() == "the same", answer.stderr
