@@ -59,9 +59,10 @@ def seconds_per_call(call: Callable[[], object], repeats: int = 5) -> float:
 
 
 def matrix_rate(before: float, size: int = 8192) -> float:
-    """Return FLOP/s of a bf16 matrix product of random operands, after seconds of the same.
+    """Return FLOP/s of a bf16 matrix product of random operands.
 
-    A GPU that is cold and idle runs at a clock that its power does not allow for long.
+    before: seconds of the same products that come first. A GPU that was idle runs at a clock that
+    its power does not allow for long.
     """
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     until = time.perf_counter() + before

@@ -18,7 +18,7 @@ from cdm_cli.nets.counting import flops_per_image
 from cdm_cli.nets.recorded import Recorded
 from cdm_cli.nets.unet import Condition
 
-WORTH_COMPILING = 4e18  # FLOPs: two hours of a GPU, of which a compiled network spares 1 or 2 %
+WORTH_COMPILING = 4e18  # FLOPs: two hours of a GPU; the compiler's minutes are a few percent
 _TRUNK = (nn.Conv2d, nn.Linear)
 
 

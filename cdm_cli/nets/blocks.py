@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdm_cli.nets.normalise import NO_SUMS, Modulation, Sums, group_norm, is_fused
+from cdm_cli.nets.normalise import Modulation, group_norm, is_fused
+from cdm_cli.nets.split_norm import NO_SUMS, Sums
 
 Resample = Literal["up", "down"]
 

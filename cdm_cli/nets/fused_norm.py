@@ -19,7 +19,9 @@ from torch import Tensor
 from cdm_cli.nets import split_norm
 from cdm_cli.nets.split_norm import (
     EPSILON,
+    NO_SUMS,
     Gradients,
+    Sums,
     by_channel,
     none_of,
     power_of_two,
@@ -201,12 +203,13 @@ def normalised(
     *,
     added: Tensor | None = None,
     other: Tensor | None = None,
-    sums: tuple[Tensor | None, Tensor | None] = (None, None),
+    sums: Sums = NO_SUMS,
     silu: bool = False,
 ) -> Tensor:
     """Normalise the channels of x [B, C_x, H, W] and other [B, C_other, H, W] as one tensor.
 
-    gain, offset and added are [C] or [C, B]; the result is [B, C, H, W] in channels-last order.
+    gain, offset and added are [C] or [C, B]; sums that are not known of both are taken of both. The
+    result is [B, C, H, W] in channels-last order.
     """
     H, W = x.shape[2:]
     x = _tokens(x)

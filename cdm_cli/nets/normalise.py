@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdm_cli.nets.split_norm import EPSILON
+from cdm_cli.nets.split_norm import EPSILON, NO_SUMS, Sums
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -22,10 +22,6 @@ class Modulation(NamedTuple):
     gain: Tensor
     offset: Tensor
     added: Tensor | None = None
-
-
-Sums = tuple[Tensor | None, Tensor | None]  # of x and of other (`nets.fused_sum`)
-NO_SUMS: Sums = (None, None)
 
 
 def group_norm(

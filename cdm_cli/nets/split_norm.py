@@ -19,6 +19,8 @@ STATISTICS_WIDTH = 32  # channels of a program that adds up sums: so many, or on
 FEW_SLICES, MANY_SLICES = 4, 64  # that it adds at a time
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Sums = tuple[Tensor | None, Tensor | None]  # of x and of other, where `nets.fused_sum` took them
+NO_SUMS: Sums = (None, None)
 
 
 def forward(
