@@ -18,6 +18,7 @@ from network_speed import seconds_per_call
 from torch import Tensor
 
 from cdm_cli.nets import fused_norm, fused_sum, split_norm
+from cdm_cli.nets.dropout import new_seed
 
 SHAPES = [
     (256, 32, 256, 0), (256, 32, 512, 256), (256, 16, 512, 0), (256, 16, 512, 512),
@@ -62,8 +63,10 @@ def sides(x: Tensor, other: Tensor | None) -> dict[str, Callable[[], object]]:
         normed = F.group_norm(joined(), GROUPS)
         return F.silu(normed * gain.t()[:, :, None, None] + offset.t()[:, :, None, None])
 
-    y, mean, rstd = fused_norm.launch_forward(*inputs, *unknown, GROUPS, True)
-    back = (*inputs, mean, rstd, y, GROUPS, True)
+    seed = new_seed(x.device)
+    more, dropping = (seed, GROUPS, True, 0.0), (seed, GROUPS, True, 0.1)
+    y, mean, rstd = fused_norm.launch_forward(*inputs, *unknown, *more)
+    back = (*inputs, mean, rstd, y)
 
     def one_kernel(call: Callable[..., object], *what: object) -> Callable[[], object]:
         def run() -> object:
@@ -73,12 +76,15 @@ def sides(x: Tensor, other: Tensor | None) -> dict[str, Callable[[], object]]:
         return run
 
     return {
-        "one kernel": one_kernel(fused_norm.launch_forward, *inputs, *unknown, GROUPS, True),
-        "many programs": lambda: split_norm.forward(*inputs, *unknown, GROUPS, True),
-        "sums known": lambda: split_norm.forward(*inputs, *known, GROUPS, True),
-        "one kernel, backward": one_kernel(fused_norm.launch_backward, *back),
-        "many programs, backward": lambda: split_norm.backward(*back),
+        "one kernel": one_kernel(fused_norm.launch_forward, *inputs, *unknown, *more),
+        "many programs": lambda: split_norm.forward(*inputs, *unknown, *more),
+        "sums known": lambda: split_norm.forward(*inputs, *known, *more),
+        "one kernel, backward": one_kernel(fused_norm.launch_backward, *back, *more),
+        "many programs, backward": lambda: split_norm.backward(*back, *more),
+        "with dropout": lambda: fused_norm.launch_forward(*inputs, *unknown, *dropping),
+        "with dropout, backward": lambda: fused_norm.launch_backward(*back, *dropping),
         "PyTorch": pytorch,
+        "dropout": lambda: torch.dropout(both, 0.1, True),
         "a copy": both.clone,
         "sum of two, with sums": lambda: fused_sum.launch(
             tokens[0], branch, branch[..., :0], bias, 1.0

@@ -202,12 +202,14 @@ class Trainer:
         self._note(loss, norm, bad)
 
     def _note(self, loss: Tensor, norm: Tensor, bad: Tensor) -> None:
-        """Count on the device; `read` is where the processor waits for it."""
-        seen = torch.stack([loss, norm, torch.ones_like(loss), torch.zeros_like(loss)]).double()
-        lost = torch.zeros_like(seen)
-        lost[3] = 1
-        self._sums += torch.where(bad, lost, seen)
-        row = torch.where(bad, self._row[0] + 1, 0.0)
+        """Count on the device; `read` is where the processor waits for it.
+
+        A number that is assigned to an entry of a tensor would be copied there, and waited for.
+        """
+        one, good = torch.ones_like(loss), ~bad
+        seen = torch.stack([loss, norm, one, one])
+        self._sums += seen.masked_fill(torch.stack([bad, bad, bad, good]), 0).double()
+        row = (self._row[0] + 1).masked_fill(good, 0)
         self._row = torch.stack([row, torch.maximum(self._row[1], row)])
 
     def read(self) -> Progress:

@@ -80,15 +80,17 @@ class GroupNorm(nn.Module):
         other: Tensor | None = None,
         sums: Sums = NO_SUMS,
         silu: bool = False,
+        dropout: float = 0.0,
     ) -> Tensor:
-        """Return the norm of x, [B, C, H, W] in the precision of x, and SiLU of it.
+        """Return the norm of x, [B, C, H, W] in the precision of x, SiLU and dropout of it.
 
         other holds the last channels where x holds the first ones alone.
         """
         gain, offset, added = modulation or Modulation(self.weight, self.bias)
         return group_norm(
-            x, self.groups, gain, offset, added=added, other=other, sums=sums, silu=silu
-        )
+            x, self.groups, gain, offset,
+            added=added, other=other, sums=sums, silu=silu, dropout=dropout,
+        )  # fmt: skip
 
 
 class Upsample(nn.Module):
@@ -184,8 +186,7 @@ class ResBlock(nn.Module):
             x, other = torch.cat([x, other], dim=1), None
         y = resampled(self.norm_1(x, other=other, sums=sums, silu=True), self.resample)
         y = F.conv2d(y, self.conv_1.weight, None, padding=1)  # its bias is of the modulation
-        y = self.norm_2(y, modulation, silu=True)
-        y = F.dropout(y, self.dropout, self.training)
+        y = self.norm_2(y, modulation, silu=True, dropout=self.dropout if self.training else 0.0)
         if not is_fused(x):
             return ended(self.skip(resampled(x, self.resample)), self.conv_2(y), self.factor)
         y = F.conv2d(y, self.conv_2.weight, None, padding=1)

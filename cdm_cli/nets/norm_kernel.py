@@ -10,7 +10,6 @@ import triton
 import triton.language as tl
 
 from cdm_cli.nets.norm_tiles import (
-    activated,
     at_channels,
     by_group,
     coefficient,
@@ -20,6 +19,7 @@ from cdm_cli.nets.norm_tiles import (
     mean_and_rstd,
     pixel_rows,
     share,
+    store_activated,
     store_tile,
 )
 
@@ -39,13 +39,13 @@ def _sums(x, added, BLOCK_P: tl.constexpr, GROUPS: tl.constexpr, PAD: tl.constex
 
 @triton.jit
 def forward_kernel(
-    x_ptr, other_ptr, gain_ptr, offset_ptr, added_ptr, y_ptr, mean_ptr, rstd_ptr,
+    x_ptr, other_ptr, gain_ptr, offset_ptr, added_ptr, seed_ptr, y_ptr, mean_ptr, rstd_ptr,
     P, C_X, C_OTHER, gain_images, added_images,
     EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr, BLOCK_P: tl.constexpr,
     RESIDENT: tl.constexpr, JOINED: tl.constexpr, ADDED: tl.constexpr, SILU: tl.constexpr,
-    FAST: tl.constexpr, EPSILON: tl.constexpr,
+    FAST: tl.constexpr, DROPPED: tl.constexpr, EPSILON: tl.constexpr,
 ):  # fmt: skip
-    """Normalise, multiply by gain, add offset, and apply SiLU."""
+    """Normalise, multiply by gain, add offset, and apply SiLU and dropout."""
     C = C_X + C_OTHER
     image, channel, inside = share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
@@ -75,14 +75,16 @@ def forward_kernel(
     factor = rstd * gain
     constant = offset + (added - mean) * factor
     if RESIDENT:
-        y = activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
-        tl.store(y_ptr + row * C + channel[None, :], y, mask=mask)
+        store_activated(
+            y_ptr, seed_ptr, row, channel, mask, C, x, factor, constant, SILU, FAST, DROPPED
+        )
     else:
         for first in range(0, P, BLOCK_P):
             row, mask = pixel_rows(first, start, P, inside, BLOCK_P)
             x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
-            y = activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
-            tl.store(y_ptr + row * C + channel[None, :], y, mask=mask)
+            store_activated(
+                y_ptr, seed_ptr, row, channel, mask, C, x, factor, constant, SILU, FAST, DROPPED
+            )
 
 
 @triton.jit
@@ -111,12 +113,12 @@ def _way_back(dgain, doffset, gain, rstd, count, GROUPS: tl.constexpr, PAD: tl.c
 
 @triton.jit
 def backward_kernel(
-    x_ptr, other_ptr, gain_ptr, offset_ptr, added_ptr, mean_ptr, rstd_ptr, dy_ptr,
+    x_ptr, other_ptr, gain_ptr, offset_ptr, added_ptr, mean_ptr, rstd_ptr, dy_ptr, seed_ptr,
     dx_ptr, dother_ptr, dgain_ptr, doffset_ptr, dadded_ptr,
     P, C_X, C_OTHER, gain_images, added_images,
     EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr, BLOCK_P: tl.constexpr,
     RESIDENT: tl.constexpr, JOINED: tl.constexpr, ADDED: tl.constexpr, SILU: tl.constexpr,
-    FAST: tl.constexpr,
+    FAST: tl.constexpr, DROPPED: tl.constexpr,
 ):  # fmt: skip
     """The gradients of `forward_kernel`; those of the coefficients for each image."""
     C = C_X + C_OTHER
@@ -130,8 +132,8 @@ def backward_kernel(
     if RESIDENT:
         row, mask = pixel_rows(0, start, P, inside, BLOCK_P)
         x, n, dv = gradient_tile(
-            x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
-            JOINED, SILU, FAST,
+            x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER,
+            rstd, shift, gain, offset, JOINED, SILU, FAST, DROPPED,
         )  # fmt: skip
         doffset, dgain = tl.sum(dv, 0), tl.sum(dv * n, 0)
         if ADDED:
@@ -143,8 +145,8 @@ def backward_kernel(
         for first in range(0, P, BLOCK_P):
             row, mask = pixel_rows(first, start, P, inside, BLOCK_P)
             x, n, dv = gradient_tile(
-                x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain,
-                offset, JOINED, SILU, FAST,
+                x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER,
+                rstd, shift, gain, offset, JOINED, SILU, FAST, DROPPED,
             )  # fmt: skip
             if ADDED:
                 totals += x
@@ -165,8 +167,8 @@ def backward_kernel(
         for first in range(0, P, BLOCK_P):
             row, mask = pixel_rows(first, start, P, inside, BLOCK_P)
             _, n, dv = gradient_tile(
-                x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain,
-                offset, JOINED, SILU, FAST,
+                x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER,
+                rstd, shift, gain, offset, JOINED, SILU, FAST, DROPPED,
             )  # fmt: skip
             dx = gradient(n, dv, factor, slope, constant)
             store_tile(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)

@@ -101,23 +101,42 @@ def _sigmoid(v, FAST: tl.constexpr):
 
 
 @triton.jit
-def activated(x, factor, constant, SILU: tl.constexpr, FAST: tl.constexpr):
-    """Multiply by factor, add constant, and apply SiLU."""
+def kept(place, seed_ptr, DROPPED: tl.constexpr):
+    """`nets.dropout.kept` at places; DROPPED of 2^32 hashes are dropped."""
+    seed = tl.load(seed_ptr)
+    bits = place.to(tl.uint32) ^ seed.to(tl.uint32)
+    bits = (bits ^ (bits >> 16)) * 0x21F0AAAD
+    bits ^= (seed >> 32).to(tl.uint32)
+    bits = (bits ^ (bits >> 15)) * 0xD35A2D97
+    return tl.where(bits >= DROPPED, 1.0 / (1.0 - DROPPED / 4294967296.0), 0.0)
+
+
+@triton.jit
+def store_activated(
+    y_ptr, seed_ptr, row, channel, mask, C, x, factor, constant,
+    SILU: tl.constexpr, FAST: tl.constexpr, DROPPED: tl.constexpr,
+):  # fmt: skip
+    """Multiply by factor, add constant, apply SiLU and dropout, and store."""
     v = x * factor[None, :] + constant[None, :]
-    return v * _sigmoid(v, FAST) if SILU else v
+    y = v * _sigmoid(v, FAST) if SILU else v
+    place = row * C + channel[None, :]
+    if DROPPED:
+        y *= kept(place, seed_ptr, DROPPED)
+    tl.store(y_ptr + place, y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 def gradient_tile(
-    x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
-    JOINED: tl.constexpr, SILU: tl.constexpr, FAST: tl.constexpr,
+    x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
+    JOINED: tl.constexpr, SILU: tl.constexpr, FAST: tl.constexpr, DROPPED: tl.constexpr,
 ):  # fmt: skip
     """Return a tile of x, the same normalised, and the gradient before the activation."""
     x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
     n = x * rstd[None, :] + shift[None, :]
-    dv = tl.load(dy_ptr + row * (C_X + C_OTHER) + channel[None, :], mask=mask, other=0.0).to(
-        tl.float32
-    )
+    place = row * (C_X + C_OTHER) + channel[None, :]
+    dv = tl.load(dy_ptr + place, mask=mask, other=0.0).to(tl.float32)
+    if DROPPED:
+        dv *= kept(place, seed_ptr, DROPPED)
     if SILU:
         v = n * gain[None, :] + offset[None, :]
         sigmoid = _sigmoid(v, FAST)

@@ -34,6 +34,7 @@ def group_norm(
     other: Tensor | None = None,
     sums: Sums = NO_SUMS,
     silu: bool = False,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Normalise each group of channels of x + added, then multiply by gain and add offset.
 
@@ -46,13 +47,15 @@ def group_norm(
     if is_fused(x):
         from cdm_cli.nets.fused_norm import normalised  # brings the compiler, a second's load
 
-        return normalised(x, groups, gain, offset, added=added, other=other, sums=sums, silu=silu)
+        return normalised(
+            x, groups, gain, offset, added=added, other=other, sums=sums, silu=silu, dropout=dropout
+        )
     assert other is None, "only the fused kernel joins"
     if x.device.type == "cpu":
         x = group_norm_on_cpu(x, groups, gain, offset, added)
     else:
         x = group_norm_in_two_passes(x, groups, gain, offset, added)
-    return F.silu(x) if silu else x
+    return F.dropout(F.silu(x) if silu else x, dropout)
 
 
 def is_fused(x: Tensor) -> bool:

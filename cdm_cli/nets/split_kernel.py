@@ -10,7 +10,6 @@ import triton
 import triton.language as tl
 
 from cdm_cli.nets.norm_tiles import (
-    activated,
     by_group,
     coefficient,
     gradient,
@@ -19,6 +18,7 @@ from cdm_cli.nets.norm_tiles import (
     mean_and_rstd,
     pixel_rows,
     share,
+    store_activated,
     store_tile,
 )
 
@@ -113,11 +113,11 @@ def statistics_kernel(
 
 @triton.jit
 def apply_kernel(
-    x_ptr, other_ptr, coefficients_ptr, y_ptr, P, C_X, C_OTHER,
+    x_ptr, other_ptr, coefficients_ptr, seed_ptr, y_ptr, P, C_X, C_OTHER,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, JOINED: tl.constexpr,
-    SILU: tl.constexpr, FAST: tl.constexpr,
+    SILU: tl.constexpr, FAST: tl.constexpr, DROPPED: tl.constexpr,
 ):  # fmt: skip
-    """Multiply by a factor, add a constant, and apply SiLU."""
+    """Multiply by a factor, add a constant, and apply SiLU and dropout."""
     C = C_X + C_OTHER
     channel, inside = _channels(C, BLOCK_C)
     factor = _kth(coefficients_ptr, 0, C, channel, inside)
@@ -125,15 +125,16 @@ def apply_kernel(
     start = tl.program_id(2).to(tl.int64) * P
     row, mask = pixel_rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
     x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
-    y = activated(x, factor, constant, SILU, FAST).to(y_ptr.dtype.element_ty)
-    tl.store(y_ptr + row * C + channel[None, :], y, mask=mask)
+    store_activated(
+        y_ptr, seed_ptr, row, channel, mask, C, x, factor, constant, SILU, FAST, DROPPED
+    )
 
 
 @triton.jit
 def gradient_sums_kernel(
-    x_ptr, other_ptr, dy_ptr, coefficients_ptr, sums_ptr, P, C_X, C_OTHER,
+    x_ptr, other_ptr, dy_ptr, seed_ptr, coefficients_ptr, sums_ptr, P, C_X, C_OTHER,
     SLICE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, JOINED: tl.constexpr,
-    SILU: tl.constexpr, FAST: tl.constexpr,
+    SILU: tl.constexpr, FAST: tl.constexpr, DROPPED: tl.constexpr,
 ):  # fmt: skip
     """Sum n, dv and dv n over SLICE pixels: the normalised tile and the gradient before SiLU."""
     C = C_X + C_OTHER
@@ -146,8 +147,8 @@ def gradient_sums_kernel(
     for first in range(0, SLICE, BLOCK_P):
         row, mask = pixel_rows(tl.program_id(0) * SLICE + first, start, P, inside, BLOCK_P)
         _, n, dv = gradient_tile(
-            x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
-            JOINED, SILU, FAST,
+            x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER,
+            rstd, shift, gain, offset, JOINED, SILU, FAST, DROPPED,
         )  # fmt: skip
         total += tl.where(mask, n, 0.0)
         doffset += dv
@@ -159,9 +160,9 @@ def gradient_sums_kernel(
 
 @triton.jit
 def gradient_kernel(
-    x_ptr, other_ptr, dy_ptr, coefficients_ptr, dx_ptr, dother_ptr, P, C_X, C_OTHER,
+    x_ptr, other_ptr, dy_ptr, seed_ptr, coefficients_ptr, dx_ptr, dother_ptr, P, C_X, C_OTHER,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, JOINED: tl.constexpr,
-    SILU: tl.constexpr, FAST: tl.constexpr,
+    SILU: tl.constexpr, FAST: tl.constexpr, DROPPED: tl.constexpr,
 ):  # fmt: skip
     """Store the gradients of x and other."""
     C = C_X + C_OTHER
@@ -173,8 +174,8 @@ def gradient_kernel(
     start = tl.program_id(2).to(tl.int64) * P
     row, mask = pixel_rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
     _, n, dv = gradient_tile(
-        x_ptr, other_ptr, dy_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
-        JOINED, SILU, FAST,
+        x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER,
+        rstd, shift, gain, offset, JOINED, SILU, FAST, DROPPED,
     )  # fmt: skip
     dx = gradient(n, dv, factor, slope, constant)
     store_tile(dx_ptr, dother_ptr, row, channel, mask, C_X, C_OTHER, dx, JOINED)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cdm_cli.nets.dropout import dropped
+
 EPSILON = 1e-5
 FAST = True  # False where Triton interprets
 SLICE, GRADIENT_SLICE = 4096, 1024  # pixels that a program sums, whatever the batch is
@@ -25,7 +27,7 @@ NO_SUMS: Sums = (None, None)
 
 def forward(
     x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
-    sums: Tensor, other_sums: Tensor, groups: int, silu: bool,
+    sums: Tensor, other_sums: Tensor, seed: Tensor, groups: int, silu: bool, dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return (y, mean, rstd), the statistics float32 [B, C]; sums are taken here if none came."""
     from cdm_cli.nets.split_kernel import apply_kernel
@@ -39,7 +41,7 @@ def forward(
     y = torch.empty(*x.shape[:2], mean.shape[1], device=x.device, dtype=x.dtype)
     tile = _tile(x, other, TILE)
     torch.library.wrap_triton(apply_kernel)[_grid(x, other, tile["BLOCK_P"], tile)](
-        x, other, coefficients, y, *_sizes(x, other), **tile, SILU=silu, FAST=FAST
+        x, other, coefficients, seed, y, *_sizes(x, other), **tile, **activation(silu, dropout)
     )
     return y, mean, rstd
 
@@ -69,7 +71,7 @@ def _statistics(
 
 def backward(
     x: Tensor, other: Tensor, gain: Tensor, offset: Tensor, added: Tensor,
-    mean: Tensor, rstd: Tensor, dy: Tensor, groups: int, silu: bool,
+    mean: Tensor, rstd: Tensor, dy: Tensor, seed: Tensor, groups: int, silu: bool, dropout: float,
 ) -> Gradients:  # fmt: skip
     """Return the gradients of x and other, and of gain, offset and added for each image."""
     from cdm_cli.nets.split_kernel import gradient_kernel, gradient_sums_kernel
@@ -78,22 +80,28 @@ def backward(
     gain, offset, added = (c.t() for c in (gain, offset, added))
     shift = ((added.float() if len(added) else 0) - mean) * rstd
     known = [rstd, shift, gain.expand_as(rstd), offset.expand_as(rstd)]
-    tile, switches = _tile(x, other, GRADIENT_TILE), {"SILU": silu, "FAST": FAST}
+    tile, switches = _tile(x, other, GRADIENT_TILE), activation(silu, dropout)
     sums = _room_for_sums(3, x, other, GRADIENT_SLICE)
     torch.library.wrap_triton(gradient_sums_kernel)[_grid(x, other, GRADIENT_SLICE, tile)](
-        x, other, dy, torch.stack(known), sums, *sizes, **tile, **switches, SLICE=GRADIENT_SLICE
-    )
+        x, other, dy, seed, torch.stack(known), sums,
+        *sizes, **tile, **switches, SLICE=GRADIENT_SLICE,
+    )  # fmt: skip
     total, doffset, dgain = (part.sum(1) for part in sums)  # views may not be returned
     slope, constant = (-rstd * _group_mean(gain * d, groups) / pixels for d in (dgain, doffset))
     factor = rstd * gain
     dx, dother = torch.empty_like(x), torch.empty_like(other)
     torch.library.wrap_triton(gradient_kernel)[_grid(x, other, tile["BLOCK_P"], tile)](
-        x, other, dy, torch.stack([*known, factor, slope, constant]), dx, dother,
+        x, other, dy, seed, torch.stack([*known, factor, slope, constant]), dx, dother,
         *sizes, **tile, **switches,
     )  # fmt: skip
     dadded = factor * doffset + slope * total + pixels * constant
     dadded = dadded if len(added) else dadded[:0]
     return dx, dother, by_channel(dgain), by_channel(doffset), by_channel(dadded)
+
+
+def activation(silu: bool, dropout: float) -> dict[str, Any]:
+    """Return what the kernels apply after the norm."""
+    return {"SILU": silu, "FAST": FAST, "DROPPED": dropped(dropout)}
 
 
 def by_channel(coefficients: Tensor) -> Tensor:

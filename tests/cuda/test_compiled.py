@@ -21,7 +21,12 @@ from tests.trained import left
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler's own
 COMPILED = Compute(compile=True)
-SET = ("training.save_every=8", "training.log_every=4", "training.grid_every=0")
+SET = (
+    "training.save_every=8",
+    "training.log_every=4",
+    "training.grid_every=0",
+    "model.dropout=0.1",
+)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What is replayed as one CUDA graph has the bits of kernels that are launched one by one."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tests.tiny import Told, contents
 from tests.trained import left
 
 SET = ("training.save_every=6", "training.log_every=3", "training.grid_every=4")
+
+PARTS, DROPOUT = ("training.micro_batch=16",), ("model.dropout=0.2",)
 
 
 @pytest.fixture
@@ -36,10 +39,18 @@ def test_sampling(one, launched):
 
 
 @needs(1)
-@pytest.mark.parametrize("more", [(), ("training.micro_batch=16",)])
-@pytest.mark.parametrize("preset", ["tiny-base8", "tiny-sr8-16", "tiny-classifier"])
+@pytest.mark.parametrize(
+    ("preset", "more"),
+    [
+        *product(("tiny-base8", "tiny-sr8-16", "tiny-classifier"), [(), PARTS]),
+        ("tiny-base8", DROPOUT),
+        ("tiny-base8", (*PARTS, *DROPOUT)),
+        ("tiny-base8", (*DROPOUT, "training.gradient_checkpointing=true")),
+    ],
+)
 def test_training(preset, more, launched):
-    names = f"replayed-{preset}-{len(more)}", f"launched-{preset}-{len(more)}"
+    tag = f"{preset}-{'-'.join(word.partition('.')[2] for word in more)}".replace("=", "-")
+    names = f"replayed-{tag}", f"launched-{tag}"
     for name in names:
         asked = {"preset": preset, "overrides": (*SET, *more), "steps": 14, "batch_size": 64}
         train.run(TrainOptions(name=name, **asked), Told())

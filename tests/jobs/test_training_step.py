@@ -5,6 +5,9 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from cdm_cli.config import TrainingConfig
 from cdm_cli.errors import UsageError
@@ -62,6 +65,26 @@ def test_learning_rate_warms_up_then_stays_or_falls_to_nothing():
     falling = [learning_rate(training, step, cosine=True) for step in (51, 100)]
     assert falling == pytest.approx([1.0, 2 * 0.5 * (1 + math.cos(0.99 * math.pi))])
     assert learning_rate(TrainingConfig(lr=2.0), 1, cosine=False) == 2.0
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuse what takes tensors of two devices: a copy from the CPU waits for the other one."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        assert len({x.device.type for x in tensors}) <= 1, func
+        return func(*args, **(kwargs or {}))
+
+
+def test_counting_waits_for_no_device():
+    one = trainer()
+    with FakeTensorMode(allow_non_fake_inputs=True), OneDevice():  # of CUDA, without one
+        one._sums = torch.zeros(4, device="cuda", dtype=torch.float64)
+        one._row, loss = torch.zeros(2, device="cuda"), torch.zeros((), device="cuda")
+        one._note(loss, loss, loss > 0)
+        assert one._sums.device.type == "cuda"
+        with pytest.raises(AssertionError, match="copy_"):
+            one._row[0] = 1
 
 
 def test_the_gradient_is_that_of_the_mean_over_the_batch():

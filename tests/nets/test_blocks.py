@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from cdm_cli.nets import blocks, normalise
 from cdm_cli.nets.blocks import (
     Activation,
     Attention,
@@ -60,6 +61,13 @@ def test_doubling_is_nearest_neighbour_and_so_is_its_gradient(order, generator):
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.fixture
+def fused(monkeypatch):
+    """The path of a GPU, by the formulas of its operators."""
+    for module in (blocks, normalise):
+        monkeypatch.setattr(module, "is_fused", lambda x: True)
+
+
 def test_dropout_only_trains(generator):
     block = randomised(ResBlock(8, 8, 4, dropout=0.5))
     h = Activation(torch.randn(2, 8, 4, 4, generator=generator))
@@ -67,6 +75,24 @@ def test_dropout_only_trains(generator):
     assert not torch.equal(block(h, modulation).x, block(h, modulation).x)
     block.eval()
     assert torch.equal(block(h, modulation).x, block(h, modulation).x)
+
+
+@pytest.mark.usefixtures("fused")
+def test_dropout_of_the_fused_path_only_trains(generator):
+    test_dropout_only_trains(generator)
+
+
+@pytest.mark.usefixtures("fused")
+def test_dropout_of_the_fused_path(generator):
+    norm = GroupNorm(64, 8)
+    x = torch.randn(8, 64, 16, 16, generator=generator)
+    whole = norm(x, silu=True)
+    dropped = [norm(x, silu=True, dropout=0.25) for _ in range(2)]
+    masks = [y != 0 for y in dropped]
+    for y, mask in zip(dropped, masks, strict=True):
+        assert abs(float(mask.double().mean()) - 0.75) < 0.005
+        torch.testing.assert_close(y[mask], whole[mask] / 0.75)
+    assert abs(float((masks[0] == masks[1]).double().mean()) - (0.75**2 + 0.25**2)) < 0.005
 
 
 def by_formula(attention: Attention, x: torch.Tensor, heads: list[list[int]]) -> torch.Tensor:

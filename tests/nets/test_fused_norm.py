@@ -13,13 +13,16 @@ import torch.nn.functional as F
 
 from cdm_cli.config import ModelConfig
 from cdm_cli.nets import blocks, fused_norm, fused_sum, normalise, split_norm
+from cdm_cli.nets.dropout import kept
 from cdm_cli.nets.unet import UNet
 
 SHAPES = [
     (3, 1024, 256, 0), (2, 256, 512, 512), (2, 64, 1024, 768), (2, 4096, 256, 256), (5, 49, 48, 0),
     (2, 65536, 128, 0), (1, 16384, 256, 128), (3, 5000, 48, 0),
 ]  # fmt: skip
-CASES = list(product((1, 2), (0, 1, 2), (False, True)))  # rows of gain, rows of added, SiLU
+# rows of gain, rows of added, SiLU, dropout
+CASES = list(product((1, 2), (0, 1, 2), (False, True), (0.0, 0.3)))
+SEED = 0x1234_5678_9ABC_DEF0
 
 
 def drawn(B, P, C_x, C_other, rows, added, generator):
@@ -30,8 +33,8 @@ def drawn(B, P, C_x, C_other, rows, added, generator):
     return [1 + torch.randn(shape, generator=generator) for shape in shapes]
 
 
-@pytest.mark.parametrize(("rows", "added", "silu"), CASES)
-def test_the_operator_and_its_gradient(rows, added, silu, generator):
+@pytest.mark.parametrize(("rows", "added", "silu", "dropout"), CASES)
+def test_the_operator_and_its_gradient(rows, added, silu, dropout, generator):
     """Beside PyTorch's group norm in float64, which knows nothing of our formulas."""
     inputs = drawn(2, 12, 10, 6, rows, added, generator)
     tensors = [tensor.requires_grad_() for tensor in inputs if tensor.numel()]
@@ -42,7 +45,9 @@ def test_the_operator_and_its_gradient(rows, added, silu, generator):
     normed = F.group_norm(u.transpose(1, 2), 4, eps=split_norm.EPSILON).transpose(1, 2)
     wanted = normed * gain.t().double()[:, None] + offset.t().double()[:, None]
     wanted = F.silu(wanted) if silu else wanted
-    y, _, _ = fused_norm._forward(*inputs, *unknown, 4, silu)
+    seed = torch.tensor([SEED])
+    wanted = wanted * kept(seed, wanted.shape, dropout)
+    y, _, _ = fused_norm._forward(*inputs, *unknown, seed, 4, silu, dropout)
     torch.testing.assert_close(y.double(), wanted, atol=1e-5, rtol=1e-5)
     dy = torch.randn(y.shape, generator=generator)
     ours = torch.autograd.grad(y, tensors, dy)
@@ -108,13 +113,15 @@ def test_a_whole_network_is_the_same(channels, monkeypatch, generator):
 
 @pytest.mark.parametrize("P", [16, 256, 1024, 4096])
 @pytest.mark.parametrize("C", [32, 256, 768, 1280, 1792])
-def test_programs_cover_every_channel_and_no_batch_decides(P, C):
-    plan = fused_norm.launch(P, C, 32)
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_programs_cover_every_channel_and_no_batch_decides(P, C, dropout):
+    plan = fused_norm.launch(P, C, 32, dropout)
     assert C % (plan.groups * plan.each) == 0
     assert plan.pad >= plan.each
     numbers = plan.groups * plan.pad * plan.block_p
     assert numbers <= (fused_norm.RESIDENT if plan.resident else fused_norm.TILE)
     assert plan.warps & (plan.warps - 1) == 0
+    assert plan.warps <= 32
     assert plan.resident == (plan.block_p >= P)
     assert plan.pad == plan.each or plan.groups == 1, "the kernel finds channels by adding"
 
@@ -126,6 +133,7 @@ from cdm_cli.nets import fused_norm as f, fused_sum, split_norm
 
 torch.library.wrap_triton = lambda kernel: kernel
 generator = torch.Generator().manual_seed(0)
+seed = torch.tensor([0x1234_5678_9ABC_DEF0])
 for P in (70, 16):  # in the tiles of a GPU
     a, b, c = torch.randn(3, 2, P, 256, generator=generator)
     inputs = (a, b, c, torch.randn(256, generator=generator), 1.0)
@@ -134,8 +142,8 @@ for P in (70, 16):  # in the tiles of a GPU
     gain = torch.randn(256, 2, generator=generator)
     inputs = (y, y[..., :0], gain, gain, gain[:, :0])
     split_norm.FAST = False
-    ours = split_norm.forward(*inputs, sums, sums[..., :0], 32, True)
-    plain = f.in_torch(*inputs, gain[:0], gain[:0], 32, True)
+    ours = split_norm.forward(*inputs, sums, sums[..., :0], seed, 32, True, 0.2)
+    plain = f.in_torch(*inputs, gain[:0], gain[:0], seed, 32, True, 0.2)
     torch.testing.assert_close(ours, plain, atol=3e-5, rtol=1e-4)
 
 split_norm.FAST, split_norm.SLICE, split_norm.TILE = False, 32, 256
@@ -143,10 +151,10 @@ split_norm.GRADIENT_SLICE, split_norm.GRADIENT_TILE = 16, 128
 split_norm.FEW_SLICES = 2
 fused_sum.SLICE, fused_sum.TILE = 16, 128
 f.TILE, f.FEWEST_PIXELS = 64, 1
-for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu) in product(
+for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu, dropout) in product(
     [(16384, 64), (64, 64), (16384, 8)],
     [(2, 30, 24, 16, 5), (2, 20, 24, 0, 8), (1, 40, 48, 0, 2)],
-    [(1, 0, True), (2, 1, False), (2, 2, True)],
+    [(1, 0, True, 0.0), (2, 1, False, 0.7), (2, 2, True, 0.1)],
 ):
     f.RESIDENT, f.MOST_PIXELS = resident, most  # all at once, in tiles, by many programs
     C = C_x + C_other
@@ -157,14 +165,15 @@ for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu) in produ
     inputs = (x, other, gain, offset, constant)
     unknown = (gain[:0], gain[:0])
     known = [fused_sum.in_torch(z, 0 * z, z[..., :0], 0 * z[0, 0], 1.0)[1] for z in (x, other)]
-    y, mean, rstd = f.in_torch(*inputs, *unknown, groups, silu)
+    more = seed, groups, silu, dropout
+    y, mean, rstd = f.in_torch(*inputs, *unknown, *more)
     for sums in (unknown, known) if most == 8 else (unknown,):
-        for ours, plain in zip(f.launch_forward(*inputs, *sums, groups, silu), (y, mean, rstd)):
+        for ours, plain in zip(f.launch_forward(*inputs, *sums, *more), (y, mean, rstd)):
             torch.testing.assert_close(ours, plain, atol=3e-5, rtol=1e-4)
     if most == 8 and not added:  # they are not taken a second time
-        _, twice, _ = f.launch_forward(*inputs, *(2 * s for s in known), groups, silu)
+        _, twice, _ = f.launch_forward(*inputs, *(2 * s for s in known), *more)
         torch.testing.assert_close(twice, 2 * mean)
-    inputs = (*inputs, mean, rstd, dy, groups, silu)
+    inputs = (*inputs, mean, rstd, dy, *more)
     for ours, plain in zip(f.launch_backward(*inputs), f.gradients_in_torch(*inputs)):
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
 
@@ -228,27 +237,27 @@ def test_the_kernels_as_triton_interprets_them():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on CUDA")
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("rows", "added", "silu"), CASES)
-def test_the_kernels_on_cuda(shape, rows, added, silu, generator):
+@pytest.mark.parametrize(("rows", "added", "silu", "dropout"), CASES)
+def test_the_kernels_on_cuda(shape, rows, added, silu, dropout, generator):
     """bfloat16 in and out; the formulas run in float32 on the same bfloat16 numbers."""
-    groups = 16
+    groups, seed = 16, torch.tensor([SEED]).cuda()
     inputs = [c.cuda() for c in drawn(*shape, rows, added, generator)]
     inputs[:2] = (x.bfloat16() for x in inputs[:2])
     plain = [x.float() for x in inputs[:2]] + inputs[2:]
     unknown = [plain[2][:0]] * 2
-    y, mean, rstd = fused_norm.in_torch(*plain, *unknown, groups, silu)
+    y, mean, rstd = fused_norm.in_torch(*plain, *unknown, seed, groups, silu, dropout)
     known = [
         fused_sum.in_torch(z, 0 * z, z[..., :0], 0 * z[0, 0], 1.0)[1].cuda() for z in plain[:2]
     ]
     for sums in (unknown, known):
-        ours = fused_norm._forward(*inputs, *sums, groups, silu)
+        ours = fused_norm._forward(*inputs, *sums, seed, groups, silu, dropout)
         for one, exact in zip(ours, (y, mean, rstd), strict=True):
             torch.testing.assert_close(one.float(), exact, atol=1e-2, rtol=1e-2)
     dy = torch.randn(y.shape, generator=generator).cuda().bfloat16()
-    wanted = fused_norm.gradients_in_torch(*plain, mean, rstd, dy.float(), groups, silu)
-    for one, exact in zip(
-        fused_norm._backward(*inputs, mean, rstd, dy, groups, silu), wanted, strict=True
-    ):
+    more = seed, groups, silu, dropout
+    wanted = fused_norm.gradients_in_torch(*plain, mean, rstd, dy.float(), *more)
+    ours = fused_norm._backward(*inputs, mean, rstd, dy, *more)
+    for one, exact in zip(ours, wanted, strict=True):
         spread = max(1.0, float(exact.abs().max()) if exact.numel() else 1.0)
         torch.testing.assert_close(one.float(), exact, atol=1e-2 * spread, rtol=1e-2)
 
@@ -270,3 +279,29 @@ def test_a_compiled_network_calls_the_same_kernels(generator):
     (wanted,) = torch.autograd.grad(plain.float().square().sum(), x)
     (found,) = torch.autograd.grad(compiled.float().square().sum(), x)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compiled programs run on CUDA")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("side", [16, 128])
+def test_the_way_back_drops_what_was_dropped_on_cuda(compiled, side, generator):
+    x = torch.randn(2, 64, side, side, generator=generator).cuda().bfloat16().requires_grad_()
+    gain, offset = torch.randn(2, 64, 2, generator=generator).cuda()
+    dy = torch.randn(x.shape, generator=generator).cuda().bfloat16()
+
+    def normed(x, dropout):
+        return fused_norm.normalised(x, 8, gain, offset, silu=True, dropout=dropout)
+
+    whole = normed(x, 0.0)
+    call = torch.compile(normed, dynamic=False) if compiled else normed
+    masks = []
+    for _ in range(2):
+        y = call(x, 0.25)
+        mask = (y != 0).float() / 0.75
+        torch.testing.assert_close(y.float(), whole.float() * mask, rtol=2e-2, atol=1e-2)
+        (found,) = torch.autograd.grad(y, x, dy)
+        (wanted,) = torch.autograd.grad(whole, x, (dy * mask).bfloat16(), retain_graph=True)
+        torch.testing.assert_close(found.float(), wanted.float(), rtol=2e-2, atol=2e-2)
+        masks.append(mask)
+    assert not torch.equal(*masks)

@@ -1,0 +1,127 @@
+"""How long a GPU waits in `cdm train`: the bare step, fed by the loader, and the command itself.
+
+    python benchmarks/training_idle.py --preset cifar-base16 --steps 500
+
+The bare step takes one batch, which lies on the GPU, again and again. Fed, it takes batches that
+are read ahead from a store. The rate of the command is what it logs after its first tenth. A GPU
+at work holds a lower clock than at first, so all sides take the same number of steps, and the
+first two take turns.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import islice, repeat
+from pathlib import Path
+
+import torch
+
+from cdm_cli.cascade.batch import Batch
+from cdm_cli.cascade.stage import Stage, build_net
+from cdm_cli.config import Plan, StageConfig
+from cdm_cli.data.store import open_store
+from cdm_cli.jobs.demo_drawing import write_images
+from cdm_cli.jobs.device import make_deterministic
+from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.training_data import batches_of
+from cdm_cli.jobs.training_objective import StageObjective, images_of
+from cdm_cli.jobs.training_step import Trainer
+from cdm_cli.presets import preset
+
+TURNS = 3
+FIRST = 5  # steps in which kernels are chosen and recorded
+
+
+def cdm(*words: str) -> None:
+    """Run a command."""
+    subprocess.run([sys.executable, "-m", "cdm_cli", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def prepare(stage: StageConfig) -> None:
+    """Draw images of the resolutions that a preset needs."""
+    sides = [stage.model.resolution]
+    if stage.conditioning:
+        sides.append(stage.conditioning.resolution)
+    write_images(Path("train.zip"), per_class=2000, resolution=sides[0], seed=0)
+    flags = [word for side in sides for word in ("--resolution", str(side))]
+    cdm("prepare", "train.zip", "-o", "data.h5", *flags)
+
+
+def trainer_of(plan: Plan) -> Trainer:
+    """Build what takes the steps."""
+    device, stage = torch.device("cuda"), plan.stage
+    assert isinstance(stage, StageConfig)
+    make_deterministic(device)
+    objective = StageObjective(Stage(stage, (), build_net(stage)).to("cuda"), flip=True)
+    return Trainer(objective, plan.training, device, World(), cosine=False)
+
+
+def rate(trainer: Trainer, batches: Iterator[Batch]) -> float:
+    """Return images per second of a step for each batch."""
+    start, steps = time.perf_counter(), 0
+    for steps, batch in enumerate(batches, 1):
+        trainer.step(steps, images_of(batch))
+    torch.cuda.synchronize()
+    return steps * trainer.local_batch / (time.perf_counter() - start)
+
+
+def bare_and_fed(plan: Plan, steps: int) -> dict[str, list[float]]:
+    """Return the rates of both, in turns."""
+    trainer, rates = trainer_of(plan), {"bare": list[float](), "fed": list[float]()}
+    with open_store("data.h5") as store:
+        batches = batches_of(plan, store, World())
+        held = next(batches.iterate(1, trainer.device))
+        rate(trainer, repeat(held, FIRST))
+        for _ in range(TURNS):
+            rates["bare"].append(rate(trainer, repeat(held, steps)))
+            fed = batches.iterate(1, trainer.device)
+            rate(trainer, islice(fed, FIRST))
+            rates["fed"].append(rate(trainer, islice(fed, steps)))
+    return rates
+
+
+def command_rates(plan: Plan, steps: int) -> list[float]:
+    """Return what `cdm train` logs, but for its first tenth."""
+    settings = {"log_every": max(1, steps // 10), "save_every": 10**6, "grid_every": 0}
+    flags = [w for key, value in settings.items() for w in ("--set", f"training.{key}={value}")]
+    words = ["--steps", str(steps), "--batch-size", str(plan.training.batch_size)]
+    cdm("train", "stage", "--preset", plan.preset, "--no-compile", *words, *flags)
+    lines = Path("runs/stage/metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["images_per_second"] for line in lines[1:]]
+
+
+def main() -> None:
+    """Measure and print all three, as images per second and beside the bare step."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="cifar-base16")
+    parser.add_argument("--steps", type=int, default=500, help="of every side at a time")
+    parser.add_argument("--batch-size", type=int, help="instead of the preset's own")
+    arguments = parser.parse_args()
+    plan = preset(arguments.preset)
+    if arguments.batch_size:
+        training = plan.training.model_copy(update={"batch_size": arguments.batch_size})
+        plan = plan.model_copy(update={"training": training})
+    assert isinstance(plan.stage, StageConfig), "a classifier has a step of its own"
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.preset}")
+    with tempfile.TemporaryDirectory() as place:
+        os.chdir(place)
+        prepare(plan.stage)
+        rates = bare_and_fed(plan, arguments.steps)
+        torch.cuda.empty_cache()
+        rates["cdm train"] = command_rates(plan, arguments.steps)
+        os.chdir("/")
+    bare = statistics.median(rates["bare"])
+    for side, all_rates in rates.items():
+        median = statistics.median(all_rates)
+        listed = " ".join(f"{r:.0f}" for r in all_rates)
+        print(f"{side:10s} {median:9.1f} images/s, {median / bare:.1%} of bare ({listed})")
+
+
+if __name__ == "__main__":
+    main()
