@@ -1,12 +1,12 @@
 """Images per second of training and of sampling on several GPUs, beside one.
 
     python benchmarks/scaling.py train --preset imagenet-base32
-    python benchmarks/scaling.py sample --preset cifar-base16 --num 8192
+    python benchmarks/scaling.py sample --preset cifar-base16 --num 16384
 
 Training: the preset's own global batch on drawn images; the rate is the median of what is logged
 after the first steps, and then the run is killed: its checkpoint is not what is measured.
 Sampling: two sizes, so that what every process does before its first batch drops out of the
-difference. Each run is the command that a user types.
+difference; the GPUs share both in whole blocks evenly. Each run is the command that a user types.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from cdm_cli.jobs.blocks import block_size
 from cdm_cli.jobs.demo_drawing import write_images
 from cdm_cli.presets import preset
 
@@ -63,10 +64,15 @@ def training_rate(name: str, steps: int, gpus: int) -> float:
     return statistics.median(rates)
 
 
+def sizes(num: int) -> tuple[int, int]:
+    """Return how many samples the two stores have."""
+    return num, 3 * num
+
+
 def sampling_rate(num: int, steps: int, gpus: int) -> float:
     """Return the images per second by which a larger store takes longer than a smaller one."""
     seconds: list[float] = []
-    for size in (num, 3 * num):
+    for size in sizes(num):
         out = f"{gpus}-{size}.h5"
         flags = ["--num", str(size), "--steps", str(steps), "--gpus", str(gpus), "-o", out]
         seconds.append(cdm("sample", "stage", *flags, "--no-compile"))
@@ -82,9 +88,11 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, help="of training that are timed (8), or of a sample (100)"
     )
-    parser.add_argument("--num", type=int, default=8192, help="samples of the smaller store")
+    parser.add_argument("--num", type=int, default=16384, help="samples of the smaller store")
     parser.add_argument("--gpus", type=int, default=2)
     arguments = parser.parse_args()
+    if any(size % (block_size(size) * arguments.gpus) for size in sizes(arguments.num)):
+        parser.error(f"--num {arguments.num}: the GPUs would not share its blocks evenly")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.preset}")
     rates: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as place:
