@@ -18,14 +18,16 @@ from cdm_cli.errors import UsageError
 
 SMALLEST, LARGEST = 64, 1024
 BLOCKS = 16  # at least so many, where there are samples enough
+SHARES = 8  # their number is a multiple of that or just below: 2, 4 or 8 processes have as many
 
 
 def block_size(num: int) -> int:
-    """Return how many samples a block holds: a power of two in 64..1024.
+    """Return how many samples a block holds: a multiple of 8 in 64..1024.
 
     Small stores have small blocks, so that several processes have work and little is lost.
     """
-    return min(LARGEST, max(SMALLEST, 2 ** round(math.log2(max(1, num / BLOCKS)))))
+    blocks = max(BLOCKS, SHARES * math.ceil(num / (SHARES * LARGEST)))
+    return max(SMALLEST, 8 * math.ceil(num / blocks / 8))
 
 
 def rows_of_part(num: int, part: str | None) -> range:

@@ -5,6 +5,7 @@ They follow from the flags and the class of the device alone, so that every proc
 resumed run chooses alike, and a store carries them in its provenance.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,17 +87,18 @@ def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: object) 
 
 
 def default_batch(config: StageConfig, device: torch.device, most: int | None = None) -> int:
-    """Return the power of two at which the device is busy and half of its memory is enough.
+    """Return a batch at which the device is busy and half of its memory is enough.
 
-    most: how many there are to fill it.
+    most: how many there are to fill it, which are divided evenly. Without it, a power of two.
     """
     pixels = config.model.resolution**2
     batch = max(1, min(MOST[device.type], MOST_PIXELS[device.type] // pixels))
     if device.type == "cuda":
         room = torch.cuda.get_device_properties(device).total_memory // 2
         batch = min(batch, max(1, room // bytes_per_image(config.model)))
-    batch = min(batch, most or batch)
-    return 2 ** (batch.bit_length() - 1)
+    if most is None:
+        return 2 ** (batch.bit_length() - 1)
+    return math.ceil(most / math.ceil(most / batch))
 
 
 def bytes_per_image(model: ModelConfig) -> int:

@@ -10,10 +10,19 @@ from cdm_cli.jobs.blocks import BlockWriter, block_size, rows_of_part
 
 
 @pytest.mark.parametrize(
-    ("num", "size"), [(1, 64), (1000, 64), (2000, 128), (10_000, 512), (50_000, 1024)]
+    ("num", "size"), [(1, 64), (1000, 64), (2000, 128), (10_000, 632), (50_000, 896)]
 )
 def test_block_size_depends_on_the_number_alone(num, size):
     assert block_size(num) == size
+
+
+@pytest.mark.parametrize("num", [2000, 5000, 10_000, 20_000, 50_000, 123_457, 1_281_167])
+@pytest.mark.parametrize("processes", [1, 2, 4, 8])
+def test_processes_have_as_many_blocks_each(num, processes):
+    size = block_size(num)
+    most = -(-num // (size * processes)) * size  # samples of a process, the last block filled up
+    assert size <= 1024
+    assert most * processes <= 1.03 * num
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,18 @@ def test_a_batch_is_never_filled_up_to_more_than_a_block(num):
     """Half of the work would be in vain, or more, and a block is what processes share."""
     batch = numerics(BASE, Compute(), CUDA, num, most=block_size(num)).batch_size
     assert batch <= block_size(num)
-    assert block_size(num) % batch == 0
-    assert batch == min(1024, block_size(num))
+    assert batch == block_size(num)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("num", [3, 64, 2000, 10_000, 50_000])
+def test_batches_that_memory_limits_are_equal_parts_of_a_block(num):
+    size, limit = block_size(num), default_batch(LARGE, CUDA)
+    batch = default_batch(LARGE, CUDA, size)
+    assert limit // 2 < batch
+    assert batch * stages.bytes_per_image(LARGE.model) <= 2**33
+    parts = -(-size // batch)
+    assert parts * batch - size < parts, "less than one image a batch is filled up"
 
 
 @pytest.mark.usefixtures("gpu")
