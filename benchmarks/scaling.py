@@ -91,7 +91,8 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=16384, help="samples of the smaller store")
     parser.add_argument("--gpus", type=int, default=2)
     arguments = parser.parse_args()
-    if any(size % (block_size(size) * arguments.gpus) for size in sizes(arguments.num)):
+    uneven = any(n % (block_size(n) * arguments.gpus) for n in sizes(arguments.num))
+    if arguments.mode == "sample" and uneven:
         parser.error(f"--num {arguments.num}: the GPUs would not share its blocks evenly")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.preset}")
     rates: dict[int, float] = {}

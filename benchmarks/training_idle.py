@@ -3,9 +3,9 @@
     python benchmarks/training_idle.py --preset cifar-base16 --steps 500
 
 The bare step takes one batch, which lies on the GPU, again and again. Fed, it takes batches that
-are read ahead from a store. The rate of the command is what it logs after its first tenth. A GPU
-at work holds a lower clock than at first, so all sides take the same number of steps, and the
-first two take turns.
+are read ahead from a store. The rate of the command is of what it logs after its first tenth. A
+GPU at work holds a lower clock than at first, so all sides take the same number of steps, and
+the first two take turns, now one first and now the other.
 """
 
 import argparse
@@ -16,25 +16,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import closing
 from itertools import islice, repeat
 from pathlib import Path
 
 import torch
 
 from cdm_cli.cascade.batch import Batch
-from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import Plan, StageConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.demo_drawing import write_images
 from cdm_cli.jobs.device import make_deterministic
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.training_data import batches_of
-from cdm_cli.jobs.training_objective import StageObjective, images_of
+from cdm_cli.jobs.training_objective import build_objective, images_of
 from cdm_cli.jobs.training_step import Trainer
 from cdm_cli.presets import preset
 
-TURNS = 3
+TURNS = 2
 FIRST = 5  # steps in which kernels are chosen and recorded
 
 
@@ -55,14 +55,13 @@ def prepare(stage: StageConfig) -> None:
 
 def trainer_of(plan: Plan) -> Trainer:
     """Build what takes the steps."""
-    device, stage = torch.device("cuda"), plan.stage
-    assert isinstance(stage, StageConfig)
+    device = torch.device("cuda")
     make_deterministic(device)
-    objective = StageObjective(Stage(stage, (), build_net(stage)).to("cuda"), flip=True)
+    objective = build_objective(plan.stage, (), plan.training, device, "auto")
     return Trainer(objective, plan.training, device, World(), cosine=False)
 
 
-def rate(trainer: Trainer, batches: Iterator[Batch]) -> float:
+def rate(trainer: Trainer, batches: Iterable[Batch]) -> float:
     """Return images per second of a step for each batch."""
     start, steps = time.perf_counter(), 0
     for steps, batch in enumerate(batches, 1):
@@ -76,13 +75,16 @@ def bare_and_fed(plan: Plan, steps: int) -> dict[str, list[float]]:
     trainer, rates = trainer_of(plan), {"bare": list[float](), "fed": list[float]()}
     with open_store("data.h5") as store:
         batches = batches_of(plan, store, World())
-        held = next(batches.iterate(1, trainer.device))
+        with closing(batches.iterate(1, trainer.device)) as fed:
+            held = next(fed)
         rate(trainer, repeat(held, FIRST))
-        for _ in range(TURNS):
-            rates["bare"].append(rate(trainer, repeat(held, steps)))
-            fed = batches.iterate(1, trainer.device)
-            rate(trainer, islice(fed, FIRST))
-            rates["fed"].append(rate(trainer, islice(fed, steps)))
+        for side in ["bare", "fed", "fed", "bare"] * TURNS:
+            if side == "bare":
+                rates[side].append(rate(trainer, repeat(held, steps)))
+                continue
+            with closing(batches.iterate(1, trainer.device)) as fed:
+                rate(trainer, islice(fed, FIRST))
+                rates[side].append(rate(trainer, islice(fed, steps)))
     return rates
 
 
@@ -116,11 +118,11 @@ def main() -> None:
         torch.cuda.empty_cache()
         rates["cdm train"] = command_rates(plan, arguments.steps)
         os.chdir("/")
-    bare = statistics.median(rates["bare"])
+    bare = statistics.harmonic_mean(rates["bare"])
     for side, all_rates in rates.items():
-        median = statistics.median(all_rates)
+        mean = statistics.harmonic_mean(all_rates)  # images over time, pauses among it
         listed = " ".join(f"{r:.0f}" for r in all_rates)
-        print(f"{side:10s} {median:9.1f} images/s, {median / bare:.1%} of bare ({listed})")
+        print(f"{side:10s} {mean:9.1f} images/s, {mean / bare:.1%} of bare ({listed})")
 
 
 if __name__ == "__main__":

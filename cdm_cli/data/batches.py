@@ -8,7 +8,7 @@ of processes share the same global batch.
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 import numpy as np
@@ -113,7 +113,7 @@ class TrainBatches:
         np.take(mapped, rows, axis=0, out=out.numpy(), mode="clip")
         return out.permute(0, 3, 1, 2)
 
-    def iterate(self, start_step: int, device: torch.device | str = "cpu") -> Iterator[TrainBatch]:
+    def iterate(self, start_step: int, device: torch.device | str = "cpu") -> Generator[TrainBatch]:
         """Yield the batches of start_step, start_step + 1, … on a device, read ahead.
 
         An error of the reading thread is raised here; closing the iterator ends the thread.

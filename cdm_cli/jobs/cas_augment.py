@@ -33,9 +33,8 @@ class Draws(NamedTuple):
         return Draws(self.boxes[rows], self.shifts[:, rows], self.coins[rows])
 
     def to(self, device: torch.device) -> "Draws":
-        """Return them on a device; a GPU copies what is pinned without waiting for its work."""
-        held = (tensor.pin_memory() if device.type == "cuda" else tensor for tensor in self)
-        return Draws(*(tensor.to(device, non_blocking=True) for tensor in held))
+        """Return them on a device."""
+        return Draws(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 def draw(recipe: Recipe, step: int) -> Draws:

@@ -206,10 +206,10 @@ class Trainer:
 
         A number that is assigned to an entry of a tensor would be copied there, and waited for.
         """
-        one, good = torch.ones_like(loss), ~bad
-        seen = torch.stack([loss, norm, one, one])
-        self._sums += seen.masked_fill(torch.stack([bad, bad, bad, good]), 0).double()
-        row = (self._row[0] + 1).masked_fill(good, 0)
+        zero, one = torch.zeros_like(loss), torch.ones_like(loss)
+        seen, lost = torch.stack([loss, norm, one, zero]), torch.stack([zero, zero, zero, one])
+        self._sums += torch.where(bad, lost, seen).double()
+        row = torch.where(bad, self._row[0] + 1, zero)
         self._row = torch.stack([row, torch.maximum(self._row[1], row)])
 
     def read(self) -> Progress:

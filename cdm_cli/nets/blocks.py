@@ -84,7 +84,8 @@ class GroupNorm(nn.Module):
     ) -> Tensor:
         """Return the norm of x, [B, C, H, W] in the precision of x, SiLU and dropout of it.
 
-        other holds the last channels where x holds the first ones alone.
+        other holds the last channels where x holds the first ones alone. dropout: the caller says
+        0 in evaluation.
         """
         gain, offset, added = modulation or Modulation(self.weight, self.bias)
         return group_norm(

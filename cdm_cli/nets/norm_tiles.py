@@ -102,12 +102,11 @@ def _sigmoid(v, FAST: tl.constexpr):
 
 @triton.jit
 def kept(place, seed_ptr, DROPPED: tl.constexpr):
-    """`nets.dropout.kept` at places; DROPPED of 2^32 hashes are dropped."""
-    seed = tl.load(seed_ptr)
-    bits = place.to(tl.uint32) ^ seed.to(tl.uint32)
-    bits = (bits ^ (bits >> 16)) * 0x21F0AAAD
-    bits ^= (seed >> 32).to(tl.uint32)
-    bits = (bits ^ (bits >> 15)) * 0xD35A2D97
+    """`nets.dropout.kept` at places; hashes below DROPPED, of 2^32, are dropped."""
+    bits = place.to(tl.uint32)
+    bits = ((bits ^ (bits >> 17)) * 0xED5AD4BB) ^ tl.load(seed_ptr).to(tl.uint32)
+    bits = (bits ^ (bits >> 11)) * 0xAC4C1B51
+    bits = (bits ^ (bits >> 15)) * 0x31848BAB
     return tl.where(bits >= DROPPED, 1.0 / (1.0 - DROPPED / 4294967296.0), 0.0)
 
 

@@ -39,7 +39,7 @@ def group_norm(
     """Normalise each group of channels of x + added, then multiply by gain and add offset.
 
     other: the last channels [B, C', H, W], where `is_fused` and x holds the first ones alone.
-    sums: of x and other, where they came with these.
+    sums: of x and other, where they came with these. dropout: in evaluation, too.
     On CPU by PyTorch's kernel, which is the fast one there. On CUDA that kernel leaves the
     channels-last order: half precision has kernels of our own, else statistics and
     multiply-add are written out.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cdm_cli.nets.dropout import dropped
+from cdm_cli.nets.dropout import threshold
 
 EPSILON = 1e-5
 FAST = True  # False where Triton interprets
@@ -101,7 +101,7 @@ def backward(
 
 def activation(silu: bool, dropout: float) -> dict[str, Any]:
     """Return what the kernels apply after the norm."""
-    return {"SILU": silu, "FAST": FAST, "DROPPED": dropped(dropout)}
+    return {"SILU": silu, "FAST": FAST, "DROPPED": threshold(dropout)}
 
 
 def by_channel(coefficients: Tensor) -> Tensor:

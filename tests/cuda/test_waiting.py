@@ -1,4 +1,4 @@
-"""Between the steps of training and of sampling, the processor runs ahead of the device."""
+"""Nothing in a step of training or of a sampler makes the processor wait for the device."""
 
 import warnings
 from contextlib import contextmanager
@@ -75,7 +75,8 @@ def test_training_for_cas():
 
 @needs(1)
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm-solver++"])
-def test_sampling(sampler):
+def test_a_sampler(sampler):
+    """Its arithmetic and noise; the network is another test's."""
     noise = Noise(0, "base8", torch.arange(B, device="cuda"))
     schedule = schedule_with(from_config(COSINE), 6, sampler=sampler).to("cuda")
     steps = bind(sampler, randn_like=noise)(

@@ -71,9 +71,10 @@ class OneDevice(TorchDispatchMode):
     """Refuse what takes tensors of two devices: a copy from the CPU waits for the other one."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        made = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, made)) if isinstance(x, torch.Tensor)]
         assert len({x.device.type for x in tensors}) <= 1, func
-        return func(*args, **(kwargs or {}))
+        return made
 
 
 def test_counting_waits_for_no_device():
