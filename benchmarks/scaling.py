@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from cdm_cli.config import StageConfig
 from cdm_cli.jobs.blocks import block_size
 from cdm_cli.jobs.demo_drawing import write_images
 from cdm_cli.presets import preset
@@ -34,24 +35,30 @@ def cdm(*words: str) -> float:
     return time.perf_counter() - start
 
 
-def prepare(name: str) -> None:
+def prepare(name: str, per_class: int = 64) -> None:
     """Draw images of the resolutions that a preset needs."""
     stage = preset(name).stage
-    write_images(Path("train.zip"), per_class=64, resolution=stage.model.resolution, seed=0)
-    sides = [stage.model.resolution]
+    assert isinstance(stage, StageConfig), "a classifier has a step of its own"
+    resolution = stage.model.resolution
+    write_images(Path("train.zip"), per_class=per_class, resolution=resolution, seed=0)
+    sides = [resolution]
     if stage.conditioning:
         sides.append(stage.conditioning.resolution)
     flags = [word for side in sides for word in ("--resolution", str(side))]
     cdm("prepare", "train.zip", "-o", "data.h5", *flags)
 
 
+def logging_every(steps: int) -> list[str]:
+    """Return the flags of a training run that logs, and does nothing else beside its steps."""
+    settings = {"log_every": max(1, steps), "save_every": 10**6, "grid_every": 0}
+    return [w for key, value in settings.items() for w in ("--set", f"training.{key}={value}")]
+
+
 def training_rate(name: str, steps: int, gpus: int) -> float:
     """Return the images per second of training, between the first steps and the last ones."""
-    settings = {"log_every": max(1, steps // 4), "save_every": 10**6, "grid_every": 0}
-    flags = [w for key, value in settings.items() for w in ("--set", f"training.{key}={value}")]
     words = ["train", f"on{gpus}", "--preset", name, "--steps", str(10**6), "--no-compile"]
     with subprocess.Popen(
-        [sys.executable, "-m", "cdm_cli", *words, "--gpus", str(gpus), *flags],
+        [sys.executable, "-m", "cdm_cli", *words, "--gpus", str(gpus), *logging_every(steps // 4)],
         start_new_session=True,
     ) as process:
         log = Path(f"runs/on{gpus}/metrics.jsonl")

@@ -12,8 +12,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -22,11 +20,11 @@ from itertools import islice, repeat
 from pathlib import Path
 
 import torch
+from scaling import cdm, logging_every, prepare
 
 from cdm_cli.cascade.batch import Batch
-from cdm_cli.config import Plan, StageConfig
+from cdm_cli.config import Plan
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs.demo_drawing import write_images
 from cdm_cli.jobs.device import make_deterministic
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.training_data import batches_of
@@ -36,21 +34,6 @@ from cdm_cli.presets import preset
 
 TURNS = 2
 FIRST = 5  # steps in which kernels are chosen and recorded
-
-
-def cdm(*words: str) -> None:
-    """Run a command."""
-    subprocess.run([sys.executable, "-m", "cdm_cli", *words], check=True, stdout=subprocess.DEVNULL)
-
-
-def prepare(stage: StageConfig) -> None:
-    """Draw images of the resolutions that a preset needs."""
-    sides = [stage.model.resolution]
-    if stage.conditioning:
-        sides.append(stage.conditioning.resolution)
-    write_images(Path("train.zip"), per_class=2000, resolution=sides[0], seed=0)
-    flags = [word for side in sides for word in ("--resolution", str(side))]
-    cdm("prepare", "train.zip", "-o", "data.h5", *flags)
 
 
 def trainer_of(plan: Plan) -> Trainer:
@@ -90,10 +73,9 @@ def bare_and_fed(plan: Plan, steps: int) -> dict[str, list[float]]:
 
 def command_rates(plan: Plan, steps: int) -> list[float]:
     """Return what `cdm train` logs, but for its first tenth."""
-    settings = {"log_every": max(1, steps // 10), "save_every": 10**6, "grid_every": 0}
-    flags = [w for key, value in settings.items() for w in ("--set", f"training.{key}={value}")]
     words = ["--steps", str(steps), "--batch-size", str(plan.training.batch_size)]
-    cdm("train", "stage", "--preset", plan.preset, "--no-compile", *words, *flags)
+    words += ["--preset", plan.preset, "--no-compile", *logging_every(steps // 10)]
+    cdm("train", "stage", *words)
     lines = Path("runs/stage/metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["images_per_second"] for line in lines[1:]]
 
@@ -109,11 +91,10 @@ def main() -> None:
     if arguments.batch_size:
         training = plan.training.model_copy(update={"batch_size": arguments.batch_size})
         plan = plan.model_copy(update={"training": training})
-    assert isinstance(plan.stage, StageConfig), "a classifier has a step of its own"
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.preset}")
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
-        prepare(plan.stage)
+        prepare(arguments.preset, per_class=2000)
         rates = bare_and_fed(plan, arguments.steps)
         torch.cuda.empty_cache()
         rates["cdm train"] = command_rates(plan, arguments.steps)
