@@ -12,6 +12,7 @@ of the second kind is above its bound.
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import diffusers  # pyright: ignore[reportMissingImports]
 import torch
@@ -107,15 +108,24 @@ def compare_ddim(name: str, exact: bool, eta: float, steps: int) -> float:
     return difference(ours, peer_states(peer, net, x_T, 3, **step))
 
 
-def compare_dpm_solver(name: str, exact: bool, steps: int) -> float:
-    """DPM-Solver++(2M) beside DPMSolverMultistepScheduler (order 2, midpoint), not clipped."""
+def compare_dpm_solver(name: str, exact: bool, kind: str, steps: int) -> float:
+    """(SDE-)DPM-Solver++(2M) beside DPMSolverMultistepScheduler (order 2, midpoint), not clipped.
+
+    The peer draws noise in float32.
+    """
     schedule = SCHEDULES[name]
     short, net = schedule_with(schedule, steps, sampler="dpm-solver++"), network(schedule)
-    peer = made("DPMSolverMultistepScheduler", schedule, exact, final_sigmas_type="zero")
+    theirs = {"algorithm_type": kind, "final_sigmas_type": "zero"}
+    peer = made("DPMSolverMultistepScheduler", schedule, exact, **theirs)
     peer.set_timesteps(timesteps=[t - 1 for t in reversed(short.times[1:].tolist())])
-    x_T = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    ours = dpm_solver_pp(on(short, net, 3), short, x_T, clip=False)
-    return difference(ours, peer_states(peer, net, x_T, 3))
+    x_T, draws = torch.randn(2, 3, 8, 8, dtype=torch.float64), noise(1)
+
+    def randn_like(x: torch.Tensor) -> torch.Tensor:
+        return torch.randn(x.shape, generator=draws).to(x)
+
+    source = randn_like if kind.startswith("sde") else None
+    ours = dpm_solver_pp(on(short, net, 3), short, x_T, randn_like=source, clip=False)
+    return difference(ours, peer_states(peer, net, x_T, 3, generator=noise(1)))
 
 
 def rows() -> Iterator[tuple[str, Callable[[bool], float], float]]:
@@ -133,10 +143,10 @@ def rows() -> Iterator[tuple[str, Callable[[bool], float], float]]:
                 lambda exact, n=name, e=eta: compare_ddim(n, exact, e, 50),
                 FLOAT64,
             )
-        for steps in (10, 25, 100):
+        for kind, steps in product(("dpmsolver++", "sde-dpmsolver++"), (10, 25, 100)):
             yield (
-                f"{name}, DPM-Solver++(2M), {steps} steps",
-                lambda exact, n=name, k=steps: compare_dpm_solver(n, exact, k),
+                f"{name}, {kind} (2M), {steps} steps",
+                lambda exact, n=name, a=kind, k=steps: compare_dpm_solver(n, exact, a, k),
                 FLOAT32,
             )
 

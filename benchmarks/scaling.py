@@ -1,12 +1,13 @@
 """Images per second of training and of sampling on several GPUs, beside one.
 
     python benchmarks/scaling.py train --preset imagenet-base32
-    python benchmarks/scaling.py sample --preset cifar-base16 --num 16384
+    python benchmarks/scaling.py sample --preset cifar-base16
 
 Training: the preset's own global batch on drawn images; the rate is the median of what is logged
 after the first steps, and then the run is killed: its checkpoint is not what is measured.
-Sampling: two sizes, so that what every process does before its first batch drops out of the
-difference; the GPUs share both in whole blocks evenly. Each run is the command that a user types.
+Sampling: the store is watched, from its first blocks, one of each process, to its last, so that
+starting does not count, which takes longer or shorter by seconds. Each run is the command that a
+user types.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 import torch
 
 from cdm_cli.config import StageConfig
+from cdm_cli.data.store import open_store
 from cdm_cli.jobs.blocks import block_size
 from cdm_cli.jobs.demo_drawing import write_images
 from cdm_cli.presets import preset
@@ -71,20 +73,33 @@ def training_rate(name: str, steps: int, gpus: int) -> float:
     return statistics.median(rates)
 
 
-def sizes(num: int) -> tuple[int, int]:
-    """Return how many samples the two stores have."""
-    return num, 3 * num
-
-
 def sampling_rate(num: int, steps: int, gpus: int) -> float:
-    """Return the images per second by which a larger store takes longer than a smaller one."""
-    seconds: list[float] = []
-    for size in sizes(num):
-        out = f"{gpus}-{size}.h5"
-        flags = ["--num", str(size), "--steps", str(steps), "--gpus", str(gpus), "-o", out]
-        seconds.append(cdm("sample", "stage", *flags, "--no-compile"))
-        print(f"{gpus} GPUs: {size} samples in {seconds[-1]:.1f} s", flush=True)
-    return 2 * num / (seconds[1] - seconds[0])
+    """Return the images per second from when each process has a block to the last block."""
+    out = Path(f"{gpus}.h5")
+    flags = ["--num", str(num), "--steps", str(steps), "--gpus", str(gpus), "-o", str(out)]
+    words = [sys.executable, "-m", "cdm_cli", "sample", "stage", *flags, "--no-compile"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+        begun = moment(process, out, gpus)
+        ended = moment(process, out, num // block_size(num))
+    return (num - gpus * block_size(num)) / (ended - begun)
+
+
+def moment(process: subprocess.Popen[bytes], out: Path, blocks: int) -> float:
+    """Wait until a store that is being made has so many blocks; return the time."""
+    while done(out) < blocks:
+        if process.poll():
+            sys.exit("the command failed")
+        time.sleep(0.02)
+    return time.monotonic()
+
+
+def done(out: Path) -> int:
+    """Return how many blocks are there."""
+    if not out.exists():
+        return 0
+    with open_store(out) as store:
+        part = store.parts[""]
+        return part.num_blocks - len(part.pending())
 
 
 def main() -> None:
@@ -95,20 +110,21 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, help="of training that are timed (8), or of a sample (100)"
     )
-    parser.add_argument("--num", type=int, default=16384, help="samples of the smaller store")
+    parser.add_argument("--num", type=int, default=24576, help="samples")
     parser.add_argument("--gpus", type=int, default=2)
     arguments = parser.parse_args()
-    uneven = any(n % (block_size(n) * arguments.gpus) for n in sizes(arguments.num))
+    uneven = arguments.num % (block_size(arguments.num) * arguments.gpus)
     if arguments.mode == "sample" and uneven:
         parser.error(f"--num {arguments.num}: the GPUs would not share its blocks evenly")
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.preset}")
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print(f"{where}, torch {torch.__version__}, {arguments.preset}")
     rates: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
         prepare(arguments.preset)
         if arguments.mode == "sample":
             cdm("train", "stage", "--preset", arguments.preset, "--steps", "1", "--no-compile")
-        for gpus in (1, arguments.gpus):
+        for gpus in sorted({1, arguments.gpus}):
             rates[gpus] = (
                 training_rate(arguments.preset, arguments.steps or 8, gpus)
                 if arguments.mode == "train"

@@ -3,7 +3,7 @@
 from typing import Literal
 
 Variance = Literal["learned", "small", "large"]
-Sampler = Literal["ancestral", "ddim", "dpm-solver++"]
+Sampler = Literal["ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"]
 Augment = Literal["truncated", "non-truncated"]
 Crop = Literal["biggan", "adm"]
 TimeInput = Literal["t", "sqrt_alpha_bar", "alpha_bar", "log_snr"]

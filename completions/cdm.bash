@@ -120,7 +120,7 @@ _cdm_value() {
     'sample --per-class') : ;;
     'sample --keep-s') : ;;
     'sample --out'|'sample -o') _cdm_files ;;
-    'sample --sampler') _cdm_words 'ancestral ddim dpm-solver++' ;;
+    'sample --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;
     'sample --steps') : ;;
     'sample --variance') _cdm_words 'learned small large' ;;
     'sample --schedule') _cdm_files ;;
@@ -139,7 +139,7 @@ _cdm_value() {
     'upsample --split') _cdm_words 'train val' ;;
     'upsample --num') : ;;
     'upsample --out'|'upsample -o') _cdm_files ;;
-    'upsample --sampler') _cdm_words 'ancestral ddim dpm-solver++' ;;
+    'upsample --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;
     'upsample --steps') : ;;
     'upsample --variance') _cdm_words 'learned small large' ;;
     'upsample --schedule') _cdm_files ;;
@@ -160,7 +160,7 @@ _cdm_value() {
     'sweep-s --features') _cdm_stages 'inception' ;;
     'sweep-s --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;
     'sweep-s --ref') _cdm_files ;;
-    'sweep-s --sampler') _cdm_words 'ancestral ddim dpm-solver++' ;;
+    'sweep-s --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;
     'sweep-s --steps') : ;;
     'sweep-s --variance') _cdm_words 'learned small large' ;;
     'sweep-s --schedule') _cdm_files ;;
@@ -181,7 +181,7 @@ _cdm_value() {
     'tune-schedule --features') _cdm_stages 'inception' ;;
     'tune-schedule --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;
     'tune-schedule --ref') _cdm_files ;;
-    'tune-schedule --sampler') _cdm_words 'ancestral ddim dpm-solver++' ;;
+    'tune-schedule --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;
     'tune-schedule --variance') _cdm_words 'learned small large' ;;
     'tune-schedule --restart-from') : ;;
     'tune-schedule --weights') _cdm_words 'ema best' ;;
@@ -242,7 +242,7 @@ _cdm_value() {
     'eval checkpoints --features') _cdm_stages 'inception' ;;
     'eval checkpoints --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;
     'eval checkpoints --ref') _cdm_files ;;
-    'eval checkpoints --sampler') _cdm_words 'ancestral ddim dpm-solver++' ;;
+    'eval checkpoints --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;
     'eval checkpoints --steps') : ;;
     'eval checkpoints --variance') _cdm_words 'learned small large' ;;
     'eval checkpoints --schedule') _cdm_files ;;

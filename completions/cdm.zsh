@@ -107,7 +107,7 @@ _cdm() {
           '*--features[inception, or a classifier stage in runs/]:value: _cdm_stages inception' \
           '*--mode[Resizing and weights of the Inception network]:value:(clean legacy-tensorflow legacy-pytorch)' \
           '*--ref[Prepared store with the real images]:value:_files' \
-          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++)' \
+          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
           '*--steps[Steps of the sampler, 0 for all T]:value: ' \
           '*--variance[Variance of a reverse step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
@@ -186,7 +186,7 @@ _cdm() {
           '*--keep-s[Also store z_s at these times\: 251,501]:value: ' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
-          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++)' \
+          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
           '*--steps[Steps of the sampler, 0 for all T]:value: ' \
           '*--variance[Variance of a reverse step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
@@ -220,7 +220,7 @@ _cdm() {
           '*--num[How many images]:value: ' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
-          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++)' \
+          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
           '*--steps[Steps of the sampler, 0 for all T]:value: ' \
           '*--variance[Variance of a reverse step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
@@ -257,7 +257,7 @@ _cdm() {
           '*--features[inception, or a classifier stage in runs/]:value: _cdm_stages inception' \
           '*--mode[Resizing and weights of the Inception network]:value:(clean legacy-tensorflow legacy-pytorch)' \
           '*--ref[Prepared store with the real images]:value:_files' \
-          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++)' \
+          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
           '*--steps[Steps of the sampler, 0 for all T]:value: ' \
           '*--variance[Variance of a reverse step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
@@ -293,7 +293,7 @@ _cdm() {
           '*--features[inception, or a classifier stage in runs/]:value: _cdm_stages inception' \
           '*--mode[Resizing and weights of the Inception network]:value:(clean legacy-tensorflow legacy-pytorch)' \
           '*--ref[Prepared store with the real images]:value:_files' \
-          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++)' \
+          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
           '*--variance[Variance of a reverse step]:value:(learned small large)' \
           '*--restart-from[Noise the result to this time and sample again]:value: ' \
           '*--clip[Clip the predicted x_0 to]' \

@@ -19,7 +19,7 @@ SHELLS = list(SCRIPTS)
 CASES = [
     ("cdm sam", {"sample"}),
     ("cdm -q sam", {"sample"}),
-    ("cdm sample --sampler ", {"ancestral", "ddim", "dpm-solver++"}),
+    ("cdm sample --sampler ", {"ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"}),
     ("cdm sample --sampler d", {"ddim", "dpm-solver++"}),
     ("cdm sample --keep", {"--keep-s"}),
     ("cdm train x --preset tiny-b", {name for name in PRESETS if name.startswith("tiny-b")}),

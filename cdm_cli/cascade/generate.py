@@ -154,7 +154,8 @@ def _searched(config: StageConfig, alpha_bar: Sequence[float], *, visits: bool) 
 def _variance(config: StageConfig, asked: Variance | None, sampler: Sampler) -> Variance:
     if asked and sampler != "ancestral":
         raise UsageError(
-            f"--variance {asked}: {sampler} draws no variance", next="--sampler ancestral"
+            f"--variance {asked}: {sampler} leaves no choice of variance",
+            next="--sampler ancestral",
         )
     if asked == "learned" and config.variance != "learned":
         raise UsageError(

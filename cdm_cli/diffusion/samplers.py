@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.diffusion.process import predict_eps, renoise
@@ -73,27 +74,48 @@ def ddim(
 
 
 def dpm_solver_pp(
-    eps_theta: EpsTheta, schedule: Schedule, x_T: Tensor, *, clip: bool = True
+    eps_theta: EpsTheta,
+    schedule: Schedule,
+    x_T: Tensor,
+    *,
+    randn_like: RandnLike | None = None,
+    clip: bool = True,
 ) -> Steps:
-    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Algorithm 2), deterministic.
+    """DPM-Solver++(2M), or, where noise is given, SDE-DPM-Solver++(2M) (Lu et al. 2022).
 
-    lambda_t = log(alpha_t / sigma_t) is infinite at t = 0: there the exponential vanishes,
-    the last step is of first order, and x_0 is the network's own prediction.
+    arXiv 2211.01095, Algorithm 2 and its variant for diffusion SDEs, whose steps of first order
+    are those of `ancestral` with the small variance.
     """
     schedule, x_t = schedule.to(x_T.device), x_T
-    alpha, sigma = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
-    lambda_ = alpha.log() - sigma.log()
-    x_0_before: Tensor | None = None
+    kept, weight, noise, ahead = _solver_tables(schedule, stochastic=randn_like is not None)
+    x_0_before = x_T
     for t in range(schedule.T, 0, -1):
         x_0 = _x_0(eps_theta, schedule, x_t, _everywhere(t, x_t), clip)
-        h, extrapolated = lambda_[t - 1] - lambda_[t], x_0
-        if x_0_before is not None and t > 1:
-            r = (lambda_[t] - lambda_[t + 1]) / h
-            extrapolated = x_0 + (0.5 / r).to(x_0) * (x_0 - x_0_before)
-        weight = -alpha[t - 1] * torch.expm1(-h)
-        x_t = (sigma[t - 1] / sigma[t]).to(x_t) * x_t + weight.to(x_t) * extrapolated
+        second = 1 < t < schedule.T
+        extrapolated = x_0 + ahead[t].to(x_0) * (x_0 - x_0_before) if second else x_0
+        x_t = kept[t].to(x_t) * x_t + weight[t].to(x_t) * extrapolated
+        if randn_like is not None and t > 1:
+            x_t = x_t + noise[t].to(x_t) * randn_like(x_t)
         x_0_before = x_0
         yield t - 1, x_t
+
+
+def _solver_tables(schedule: Schedule, *, stochastic: bool) -> tuple[Tensor, ...]:
+    """Return the factors of x_t, x_0 and noise, and how far x_0 is extrapolated; each [T + 1].
+
+    lambda_t = log(alpha_t / sigma_t) is infinite at t = 0: there the exponential vanishes, the
+    last step is of first order, and x_0 is the network's own prediction. Steps reach more than
+    twice as far as the ones before only from a time that is kept, and then count as twice: x_0
+    would be extrapolated from two evaluations side by side.
+    """
+    alpha, sigma = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
+    lambda_ = alpha.log() - sigma.log()
+    h, order = lambda_[:-1] - lambda_[1:], 2 if stochastic else 1
+    kept = sigma[:-1] / sigma[1:] * ((-h).exp() if stochastic else 1)
+    weight = -alpha[:-1] * torch.expm1(-order * h)
+    noise = sigma[:-1] * (-torch.expm1(-2 * h)).sqrt()
+    ahead = 0.5 * (h / h.roll(-1)).clamp(max=2)
+    return tuple(F.pad(table, (1, 0)) for table in (kept, weight, noise, ahead))
 
 
 def bind(
@@ -109,6 +131,8 @@ def bind(
         return partial(ddim, randn_like=randn_like, clip=clip)
     if sampler == "dpm-solver++":
         return partial(dpm_solver_pp, clip=clip)
+    if sampler == "sde-dpm-solver++":
+        return partial(dpm_solver_pp, randn_like=randn_like, clip=clip)
     return partial(
         ancestral, randn_like=randn_like, variance=variance, fraction=fraction, clip=clip
     )
@@ -144,14 +168,14 @@ def schedule_with(
 ) -> Schedule:
     """Respace a schedule to evenly spread steps, so that every time in keep is visited too.
 
-    DPM-Solver++ does not visit t = 1: in lambda, the step from T / steps to there is several
+    The DPM-Solvers do not visit t = 1: in lambda, the step from T / steps to there is several
     times as long as the one before, and would extrapolate that far.
     steps None, 0, or T and more: all of them. keep: times within 0..T, such as an s whose z_s is
     wanted; the result then has more than `steps` steps. `index_of` finds them in it.
     """
     if not steps or steps >= schedule.T:
         return schedule
-    spread = trailing_times if sampler == "dpm-solver++" else spaced_times
+    spread = spaced_times if sampler in ("ancestral", "ddim") else trailing_times
     wanted = {*spread(schedule.T, steps).tolist(), *keep} - {0}
     return respaced(schedule, torch.tensor(sorted(wanted)))
 

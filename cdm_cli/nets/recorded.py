@@ -4,7 +4,9 @@ Between two kernels of a small network a GPU would wait for Python, most of the 
 (docs/performance.md). The kernels are the same ones, and so are the bits.
 """
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -61,6 +63,19 @@ def _same_kind(x: Tensor | None) -> Tensor | None:
         return None if x is None else x.clone()
 
 
+@contextmanager
+def uncollected() -> Generator[None]:
+    """Collect garbage beforehand and none meanwhile: a recording freed then spoils the new one."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class Recording:
     """The kernels of one call, and the memory that they read and write."""
 
@@ -68,7 +83,7 @@ class Recording:
         self._inputs = [_same_kind(x) for x in inputs]  # another kind would be compiled anew
         self._graph: Any = torch.cuda.CUDAGraph()
         # Other threads read images and watch NCCL meanwhile.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with uncollected(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs = function(*self._inputs)
 
     def __call__(self, *inputs: Tensor | None) -> Tensors:

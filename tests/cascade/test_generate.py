@@ -41,6 +41,7 @@ def test_the_stage_has_defaults_and_flags_come_first():
         ("ancestral", [0, 1, 8, 10, 14, 20]),
         ("ddim", [0, 1, 8, 10, 14, 20]),
         ("dpm-solver++", [0, 7, 8, 13, 14, 20]),
+        ("sde-dpm-solver++", [0, 7, 8, 13, 14, 20]),
     ],
 )
 def test_every_kept_time_is_visited_whatever_the_steps(stage, sampler, times):
@@ -140,7 +141,7 @@ def test_watch_sees_every_step(stage):
         (base_config(), {"steps": 21}, {}, "--steps 21: the stage has times 1..20"),
         (base_config(), {"restart_from": 21}, {}, "--restart-from 21"),
         (base_config(), {}, {"keep": (21,)}, "--keep-s 21: the stage has times 1..20"),
-        (base_config(), {"sampler": "ddim", "variance": "small"}, {}, "ddim draws no variance"),
+        (base_config(), {"sampler": "ddim", "variance": "small"}, {}, "ddim leaves no choice"),
         (continuous_config(), {"variance": "learned"}, {}, "did not learn"),
         (base_config(), {}, {"alpha_bar": (0.5, 0.1)}, "fed t, not the noise level"),
         (continuous_config(), {"restart_from": 3}, {"alpha_bar": (0.5, 0.1)}, "--restart-from"),

@@ -74,7 +74,7 @@ def test_training_for_cas():
 
 
 @needs(1)
-@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm-solver++"])
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"])
 def test_a_sampler(sampler):
     """Its arithmetic and noise; the network is another test's."""
     noise = Noise(0, "base8", torch.arange(B, device="cuda"))

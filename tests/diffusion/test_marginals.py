@@ -78,9 +78,9 @@ def error_at_s(sampler, steps):
     )  # fmt: skip
     schedule = from_alpha_bar(log_snr.sigmoid())
     mean, var = DATA.moments(schedule, schedule.T)
-    impulses = Impulses(1)
+    impulses = Impulses(schedule.T)
     x_T = impulses.source(mean, var**0.5)
-    steps = sampler(DATA.eps_theta(schedule), schedule, x_T)
+    steps = sampler(impulses.randn_like)(DATA.eps_theta(schedule), schedule, x_T)
     x_s = next(x_t for t, x_t in steps if t == 2)
     return abs(impulses.moments(x_s)[1] - DATA.moments(schedule, 2)[1])
 
@@ -92,8 +92,10 @@ def no_noise(x):
 @pytest.mark.parametrize(
     ("sampler", "order"),
     [
-        (partial(ddim, randn_like=no_noise, clip=False), 1),
-        (partial(dpm_solver_pp, clip=False), 2),
+        (lambda _: partial(ddim, randn_like=no_noise, clip=False), 1),
+        (lambda _: partial(dpm_solver_pp, clip=False), 2),
+        (lambda noise: partial(ancestral, randn_like=noise, clip=False), 1),
+        (lambda noise: partial(dpm_solver_pp, randn_like=noise, clip=False), 2),
     ],
 )
 def test_order_of_convergence_at_s(sampler, order):
@@ -102,7 +104,7 @@ def test_order_of_convergence_at_s(sampler, order):
     assert math.log2(ratio) == pytest.approx(order, abs=0.2)
 
 
-@pytest.mark.parametrize("name", ["ancestral", "ddim", "dpm-solver++"])
+@pytest.mark.parametrize("name", ["ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"])
 @pytest.mark.parametrize("s", [0, 15])
 def test_two_modes_come_out_alike_truncated_or_not(name, s, randn_like, generator):
     schedule, data = cosine(60), MixtureData(low=-0.6, high=0.4, std=0.15)

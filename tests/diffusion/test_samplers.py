@@ -17,10 +17,10 @@ from cdm_cli.diffusion.samplers import (
     schedule_with,
 )
 from cdm_cli.diffusion.schedules import cosine, linear
-from tests.oracles import GaussianData
+from tests.oracles import GaussianData, Impulses
 
 DATA = GaussianData(mean=0.3, std=0.5)
-NAMES = ["ancestral", "ddim", "dpm-solver++"]
+NAMES = ["ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"]
 
 
 class Recorder:
@@ -48,6 +48,7 @@ def no_noise(x):
         (ancestral, ["eps 3", "noise", "eps 2", "noise", "eps 1"]),
         (partial(ddim, eta=1.0), ["eps 3", "noise", "eps 2", "noise", "eps 1"]),
         (ddim, ["eps 3", "eps 2", "eps 1"]),
+        (dpm_solver_pp, ["eps 3", "noise", "eps 2", "noise", "eps 1"]),
     ],
 )
 def test_order_of_calls_and_no_noise_at_the_end(sampler, calls):
@@ -136,15 +137,19 @@ def test_the_last_step_returns_the_predicted_x_0(name, odd_network, randn_like):
 def test_one_step_is_a_prediction(odd_network, randn_like):
     schedule, x_T = schedule_with(cosine(50), 1), randn_like(torch.empty(1, 3, 4, 4)).double()
     one = [list(bind(name, randn_like=no_noise)(odd_network, schedule, x_T)) for name in NAMES]
-    assert [[t for t, _ in steps] for steps in one] == [[0], [0], [0]]
-    torch.testing.assert_close(one[0][0][1], one[1][0][1])
-    torch.testing.assert_close(one[0][0][1], one[2][0][1])
+    assert [[t for t, _ in steps] for steps in one] == [[0]] * 4
+    for [(_, x_0)] in one[1:]:
+        torch.testing.assert_close(one[0][0][1], x_0)
 
 
-def test_dpm_solver_second_step_is_the_published_formula(odd_network, randn_like):
-    """Lu et al. 2022, Algorithm 2, written with lambda, r and D as printed."""
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_dpm_solver_second_step_is_the_published_formula(stochastic, odd_network, randn_like):
+    """Lu et al. 2022, Algorithm 2 and that for SDEs, with lambda, r and D as printed."""
     schedule, x_T = cosine(3), randn_like(torch.empty(2, 3, 4, 4)).double()
-    states = dict(dpm_solver_pp(odd_network, schedule, x_T, clip=False))
+    noise = [randn_like(x_T) for _ in range(2)] if stochastic else [torch.zeros_like(x_T)] * 2
+    draws = iter(noise)
+    source = {"randn_like": lambda _: next(draws)} if stochastic else {}
+    states = dict(dpm_solver_pp(odd_network, schedule, x_T, clip=False, **source))
     alpha = [a**0.5 for a in schedule.alpha_bar.tolist()]
     sigma = [(1 - a) ** 0.5 for a in schedule.alpha_bar.tolist()]
     lam = [math.inf, *(math.log(a / s) for a, s in zip(alpha[1:], sigma[1:], strict=True))]
@@ -152,12 +157,19 @@ def test_dpm_solver_second_step_is_the_published_formula(odd_network, randn_like
     def x_theta(x, t):
         return (x - sigma[t] * odd_network(x, torch.tensor([t, t]))[:, :3]) / alpha[t]
 
+    def step(x, t, h, D):
+        if not stochastic:
+            return sigma[t] / sigma[t + 1] * x - alpha[t] * (math.exp(-h) - 1) * D
+        variance = sigma[t] ** 2 * (1 - math.exp(-2 * h))
+        mean = sigma[t] / sigma[t + 1] * math.exp(-h) * x + alpha[t] * (1 - math.exp(-2 * h)) * D
+        return mean + math.sqrt(variance) * noise[2 - t]
+
     first = x_theta(x_T, 3)
     h_1, h_2 = lam[2] - lam[3], lam[1] - lam[2]
-    x_2 = sigma[2] / sigma[3] * x_T - alpha[2] * (math.exp(-h_1) - 1) * first
+    x_2 = step(x_T, 2, h_1, first)
     r = h_1 / h_2
     D = (1 + 1 / (2 * r)) * x_theta(x_2, 2) - 1 / (2 * r) * first
-    x_1 = sigma[1] / sigma[2] * x_2 - alpha[1] * (math.exp(-h_2) - 1) * D
+    x_1 = step(x_2, 1, h_2, D)
     torch.testing.assert_close(states[2], x_2)
     torch.testing.assert_close(states[1], x_1)
 
@@ -182,6 +194,42 @@ def test_dpm_solver_is_nearer_than_ddim_where_the_answer_is_known(
         return list(sample(exact_eps, few, x_T))[-1][1].item() / scale
 
     assert ratio("ddim") < ratio("dpm-solver++") < 1.01
+
+
+def test_sde_dpm_solver_of_first_order_is_ancestral(odd_network, randn_like):
+    """Two steps: the first has none before it, the last has lambda = infinity ahead."""
+    x_T = randn_like(torch.empty(2, 3, 4, 4, dtype=torch.float64))
+    noise = randn_like(x_T)
+    one, other = (
+        dict(sampler(odd_network, cosine(2), x_T, randn_like=lambda _: noise))
+        for sampler in (ancestral, dpm_solver_pp)
+    )
+    for t in (1, 0):
+        torch.testing.assert_close(one[t], other[t], rtol=1e-9, atol=1e-9)
+
+
+def std_of(name, steps, scale, keep=()):
+    """Return how wide pixels of N(0, scale^2) come out, of scale; exact, not drawn."""
+    few = schedule_with(cosine(4000), steps, keep, sampler=name)
+    impulses = Impulses(few.T)
+    sample = bind(name, randn_like=impulses.randn_like, clip=False)
+    network = GaussianData(mean=0.0, std=scale).eps_theta(few)
+    x_0 = list(sample(network, few, impulses.source()))[-1][1]
+    return math.sqrt(impulses.moments(x_0)[1]) / scale
+
+
+@pytest.mark.parametrize("steps", [10, 25, 50, 100])
+@pytest.mark.parametrize("scale", [0.3, 0.5, 1.0])
+def test_sde_dpm_solver_is_nearer_than_ancestral_where_the_answer_is_known(steps, scale):
+    one, other = (abs(std_of(name, steps, scale) - 1) for name in ("sde-dpm-solver++", "ancestral"))
+    assert one < 0.55 * other
+
+
+@pytest.mark.parametrize("name", ["sde-dpm-solver++", "dpm-solver++"])
+def test_a_time_that_is_kept_beside_another_does_no_harm(name):
+    """The two predictions there differ by noise, and a step that reaches far would magnify it."""
+    plain, kept = (std_of(name, 20, 0.5, keep) for keep in ((), (1999, 1201)))
+    assert kept == pytest.approx(plain, abs=0.02)
 
 
 def test_generators_and_images_of_float32_stay_float32(odd_network, randn_like):

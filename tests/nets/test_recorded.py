@@ -1,10 +1,13 @@
 """Mirrors cdm_cli/nets/recorded.py; what needs a GPU is skipped without one."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
 from cdm_cli.nets import recorded
-from cdm_cli.nets.recorded import Recorded
+from cdm_cli.nets.recorded import Recorded, Recording, uncollected
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs")
 
@@ -60,6 +63,54 @@ def test_what_cannot_be_recorded_for_lack_of_memory_is_called(monkeypatch):
     call, x = Recorded(twice), torch.ones(3)
     assert all(torch.equal(call(x)[0], 2 * x) for _ in range(4))
     assert len(tries) == 1
+
+
+class Ring:
+    """Refers to itself, so that only a collection frees what it holds."""
+
+    def __init__(self, held=None):
+        self.ring, self.held = self, held
+
+
+@pytest.fixture
+def eager():
+    """Collect garbage at every allocation."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.set_threshold(1, 1, 1)
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_before_and_not_meanwhile(enabled, eager):
+    if not enabled:
+        gc.disable()
+    try:
+        gone = weakref.ref(Ring())
+        with uncollected():
+            assert gone() is None
+            left = weakref.ref(Ring())
+            rings = [Ring() for _ in range(10)]
+            assert left() is not None
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+    assert len(rings) == 10
+
+
+@CUDA
+def test_a_recording_that_is_garbage_does_not_spoil_another(eager):
+    x = torch.ones(3, device="cuda")
+    gc.disable()
+    Ring(Recording(twice, (x,)))
+    gc.enable()
+
+    def function(x):
+        assert [Ring() for _ in range(10)]
+        return (3 * x,)
+
+    assert torch.equal(Recording(function, (x,))(x)[0], 3 * x)
 
 
 @CUDA
