@@ -29,7 +29,8 @@ from cdm_cli.options_eval import EvalOptions
 POINTS = (
     "ancestral:1000,ancestral:500,ancestral:250,ancestral:100,ancestral:50,ancestral:25,ddim:250,"
     "ddim:100,ddim:50,ddim:25,ddim:10,dpm-solver++:100,dpm-solver++:50,dpm-solver++:25,"
-    "dpm-solver++:20,dpm-solver++:15,dpm-solver++:10"
+    "dpm-solver++:20,dpm-solver++:15,dpm-solver++:10,sde-dpm-solver++:100,sde-dpm-solver++:50,"
+    "sde-dpm-solver++:25,sde-dpm-solver++:15,sde-dpm-solver++:10"
 )
 
 

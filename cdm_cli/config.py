@@ -128,6 +128,12 @@ class SamplingDefaults(Settings):
     steps: int | None = Field(default=None, ge=1)
     variance: Variance | None = None
 
+    @model_validator(mode="after")
+    def _has_a_choice(self) -> Self:
+        if self.variance and self.sampler != "ancestral":
+            raise ValueError("variance belongs to sampler = ancestral, and only there")
+        return self
+
 
 class StageConfig(Settings):
     """One diffusion model of a cascade: network, schedule and parameterisation.

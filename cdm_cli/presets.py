@@ -36,24 +36,23 @@ def _unet(resolution: int, base: int, mult: tuple[int, ...], blocks: int, heads:
     )
 
 
-def _base(model: ModelConfig, steps: int = 250) -> StageConfig:
-    """250 of T steps: the fewest with the FID of all T on cifar-base8 (docs/performance.md)."""
-    return StageConfig(
-        kind="base", model=model, schedule=COSINE, sampling=SamplingDefaults(steps=steps)
-    )
+def _few(steps: int) -> SamplingDefaults:
+    """Steps that have the FID of all T on small trained stages (docs/performance.md)."""
+    return SamplingDefaults(sampler="sde-dpm-solver++", steps=steps)
 
 
-def _sr(model: ModelConfig, low: int, steps: int = 50) -> StageConfig:
-    """Gaussian conditioning augmentation, amortised over s (Section 3.2).
+def _base(model: ModelConfig, steps: int = 50) -> StageConfig:
+    return StageConfig(kind="base", model=model, schedule=COSINE, sampling=_few(steps))
 
-    50 of T steps: the fewest with the FID of all T on cifar-sr16-32 (docs/performance.md).
-    """
+
+def _sr(model: ModelConfig, low: int, steps: int = 25) -> StageConfig:
+    """Gaussian conditioning augmentation, amortised over s (Section 3.2)."""
     return StageConfig(
         kind="sr",
         model=model,
         schedule=COSINE,
         conditioning=ConditioningConfig(resolution=low, z_schedule=COSINE),
-        sampling=SamplingDefaults(steps=steps),
+        sampling=_few(steps),
     )
 
 

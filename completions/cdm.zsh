@@ -76,7 +76,7 @@ _cdm() {
           '*--num[How many images]:value: ' \
           '*--terms[Times t that stand for all, 0\: all of them]:value: ' \
           '*--steps[Steps of the bounded chain]:value: ' \
-          '*--variance[Variance of a reverse step]:value:(learned small large)' \
+          '*--variance[Variance of an ancestral step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
           '*--clip[Clip the predicted x_0 to]' \
           '*--no-clip[Clip the predicted x_0 to]' \
@@ -109,7 +109,7 @@ _cdm() {
           '*--ref[Prepared store with the real images]:value:_files' \
           '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
           '*--steps[Steps of the sampler, 0 for all T]:value: ' \
-          '*--variance[Variance of a reverse step]:value:(learned small large)' \
+          '*--variance[Variance of an ancestral step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
           '*--restart-from[Noise the result to this time and sample again]:value: ' \
           '*--clip[Clip the predicted x_0 to]' \
@@ -188,7 +188,7 @@ _cdm() {
           '*-o[What to write]:value:_files' \
           '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
           '*--steps[Steps of the sampler, 0 for all T]:value: ' \
-          '*--variance[Variance of a reverse step]:value:(learned small large)' \
+          '*--variance[Variance of an ancestral step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
           '*--restart-from[Noise the result to this time and sample again]:value: ' \
           '*--clip[Clip the predicted x_0 to]' \
@@ -222,7 +222,7 @@ _cdm() {
           '*-o[What to write]:value:_files' \
           '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
           '*--steps[Steps of the sampler, 0 for all T]:value: ' \
-          '*--variance[Variance of a reverse step]:value:(learned small large)' \
+          '*--variance[Variance of an ancestral step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
           '*--restart-from[Noise the result to this time and sample again]:value: ' \
           '*--clip[Clip the predicted x_0 to]' \
@@ -259,7 +259,7 @@ _cdm() {
           '*--ref[Prepared store with the real images]:value:_files' \
           '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
           '*--steps[Steps of the sampler, 0 for all T]:value: ' \
-          '*--variance[Variance of a reverse step]:value:(learned small large)' \
+          '*--variance[Variance of an ancestral step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
           '*--restart-from[Noise the result to this time and sample again]:value: ' \
           '*--clip[Clip the predicted x_0 to]' \
@@ -294,7 +294,7 @@ _cdm() {
           '*--mode[Resizing and weights of the Inception network]:value:(clean legacy-tensorflow legacy-pytorch)' \
           '*--ref[Prepared store with the real images]:value:_files' \
           '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
-          '*--variance[Variance of a reverse step]:value:(learned small large)' \
+          '*--variance[Variance of an ancestral step]:value:(learned small large)' \
           '*--restart-from[Noise the result to this time and sample again]:value: ' \
           '*--clip[Clip the predicted x_0 to]' \
           '*--no-clip[Clip the predicted x_0 to]' \

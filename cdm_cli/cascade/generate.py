@@ -27,6 +27,9 @@ from cdm_cli.options import Sampling
 Steps = Iterator[tuple[int, Tensor]]
 Watch = Callable[[Steps], Iterable[tuple[int, Tensor]]]
 
+ENOUGH_STEPS = 250
+"""For any sampler, where a stage does not say how many it takes (docs/performance.md)."""
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -111,7 +114,7 @@ def chain_of(
     _within("--keep-s", keep, 1, T)
     _within("--restart-from", [restart_from] if restart_from else [], 1, T)
     if alpha_bar is None:
-        steps = config.sampling.steps if sampling.steps is None else sampling.steps
+        steps = _default_steps(config, sampler) if sampling.steps is None else sampling.steps
         _within("--steps", [steps] if steps else [], 1, T)
         visited = [*keep, *([restart_from] if restart_from else [])]
         schedule = schedule_with(from_config(config.schedule), steps, visited, sampler)
@@ -126,6 +129,14 @@ def chain_of(
         restart_from=restart_from,
         searched=alpha_bar is not None,
     )
+
+
+def _default_steps(config: StageConfig, sampler: Sampler) -> int | None:
+    """Return the stage's own steps, which are enough for its own sampler."""
+    own = config.sampling
+    if own.steps is None or sampler == own.sampler:
+        return own.steps
+    return min(config.schedule.T, max(own.steps, ENOUGH_STEPS))
 
 
 def _within(flag: str, values: Sequence[int], low: int, high: int) -> None:
@@ -157,6 +168,8 @@ def _variance(config: StageConfig, asked: Variance | None, sampler: Sampler) -> 
             f"--variance {asked}: {sampler} leaves no choice of variance",
             next="--sampler ancestral",
         )
+    if sampler != "ancestral":
+        return "small"
     if asked == "learned" and config.variance != "learned":
         raise UsageError(
             "--variance learned: the stage did not learn one", next="--variance small or large"

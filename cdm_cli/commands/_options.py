@@ -74,7 +74,7 @@ Steps = Annotated[
 ]
 VarianceKind = Annotated[
     Variance | None,
-    typer.Option("--variance", help="Variance of a reverse step [default: the stage's own]."),
+    typer.Option("--variance", help="Variance of an ancestral step [default: the stage's own]."),
 ]
 ScheduleFile = Annotated[
     Path | None,

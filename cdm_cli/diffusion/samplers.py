@@ -87,35 +87,48 @@ def dpm_solver_pp(
     are those of `ancestral` with the small variance.
     """
     schedule, x_t = schedule.to(x_T.device), x_T
-    kept, weight, noise, ahead = _solver_tables(schedule, stochastic=randn_like is not None)
-    x_0_before = x_T
+    kept, weight, noise, ahead, further = _solver_tables(schedule, randn_like is not None)
+    x_0_before, x_0_earlier = x_T, x_T
     for t in range(schedule.T, 0, -1):
         x_0 = _x_0(eps_theta, schedule, x_t, _everywhere(t, x_t), clip)
-        second = 1 < t < schedule.T
-        extrapolated = x_0 + ahead[t].to(x_0) * (x_0 - x_0_before) if second else x_0
+        extrapolated = x_0
+        if t < schedule.T:
+            extrapolated = x_0 + ahead[t].to(x_0) * (x_0 - x_0_before)
+            extrapolated = extrapolated + further[t].to(x_0) * (x_0 - x_0_earlier)
         x_t = kept[t].to(x_t) * x_t + weight[t].to(x_t) * extrapolated
         if randn_like is not None and t > 1:
             x_t = x_t + noise[t].to(x_t) * randn_like(x_t)
-        x_0_before = x_0
+        x_0_before, x_0_earlier = x_0, x_0_before
         yield t - 1, x_t
 
 
-def _solver_tables(schedule: Schedule, *, stochastic: bool) -> tuple[Tensor, ...]:
-    """Return the factors of x_t, x_0 and noise, and how far x_0 is extrapolated; each [T + 1].
+def _solver_tables(schedule: Schedule, stochastic: bool) -> tuple[Tensor, ...]:
+    """Return what x_t, x_0, noise, and differences of x_0 are multiplied by; each [T + 1].
 
     lambda_t = log(alpha_t / sigma_t) is infinite at t = 0: there the exponential vanishes, the
-    last step is of first order, and x_0 is the network's own prediction. Steps reach more than
-    twice as far as the ones before only from a time that is kept, and then count as twice: x_0
-    would be extrapolated from two evaluations side by side.
+    last step is of first order, and x_0 is the network's own prediction.
     """
     alpha, sigma = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
     lambda_ = alpha.log() - sigma.log()
-    h, order = lambda_[:-1] - lambda_[1:], 2 if stochastic else 1
+    h = lambda_[:-1] - lambda_[1:]
     kept = sigma[:-1] / sigma[1:] * ((-h).exp() if stochastic else 1)
-    weight = -alpha[:-1] * torch.expm1(-order * h)
+    weight = -alpha[:-1] * torch.expm1(-(2 if stochastic else 1) * h)
     noise = sigma[:-1] * (-torch.expm1(-2 * h)).sqrt()
-    ahead = 0.5 * (h / h.roll(-1)).clamp(max=2)
-    return tuple(F.pad(table, (1, 0)) for table in (kept, weight, noise, ahead))
+    return tuple(F.pad(table, (1, 0)) for table in (kept, weight, noise, *_extrapolation(h)))
+
+
+def _extrapolation(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Return h / 2 over the distance to the evaluation before, and to the one before that.
+
+    h: [T], how far in lambda each step reaches. Kept times lie anywhere between the others: where
+    the step before was too short to extrapolate from, two are taken together; a step that is too
+    long for that is of first order. Between times of `schedule_with`, none reaches 1.7 times as
+    far as the one before (cosine and linear).
+    """
+    one, two = F.pad(h[1:], (0, 1)), F.pad(h[2:], (0, 2))[: len(h)]  # 0: no evaluation
+    enough = 1.75 * one >= h
+    together = ~enough & (one < two) & (1.75 * (one + two) >= h)
+    return torch.where(enough, 0.5 * h / one, 0), torch.where(together, 0.5 * h / (one + two), 0)
 
 
 def bind(

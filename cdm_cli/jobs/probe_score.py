@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from cdm_cli.cascade.generate import ENOUGH_STEPS
 from cdm_cli.config import StageConfig
 from cdm_cli.jobs.evaluate import Panel, measure
 from cdm_cli.jobs.evaluate_images import from_arrays
@@ -11,12 +12,12 @@ from cdm_cli.jobs.probe import Probe
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.options import Report, Sampling
 
-ENOUGH_STEPS = 250
-"""For a stage that has no default of its own: all T = 4000 would cost more than training."""
-
 
 def with_steps(config: StageConfig, sampling: Sampling) -> Sampling:
-    """Fill in the steps of samples that are judged: the stage's own default, else at most 250."""
+    """Fill in the steps of samples that are judged: the stage's own default, else at most 250.
+
+    All T = 4000 would cost more than training.
+    """
     if sampling.steps is not None or sampling.schedule or config.sampling.steps:
         return sampling
     return sampling.model_copy(update={"steps": min(config.schedule.T, ENOUGH_STEPS)})

@@ -30,7 +30,8 @@ def test_the_stage_has_defaults_and_flags_come_first():
         update={"sampling": SamplingDefaults(sampler="ddim", steps=7, variance=None)}
     )
     chain = chain_of(config, Sampling())
-    assert (chain.sampler, chain.schedule.T, chain.variance) == ("ddim", 7, "learned")
+    assert (chain.sampler, chain.schedule.T, chain.variance) == ("ddim", 7, "small")
+    assert chain_of(config, Sampling(sampler="dpm-solver++")).schedule.T == 20  # 7 are of ddim
     chain = chain_of(config, Sampling(sampler="ancestral", steps=0, variance="large"))
     assert (chain.sampler, chain.schedule.T, chain.variance) == ("ancestral", 20, "large")
 

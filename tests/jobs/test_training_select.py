@@ -115,7 +115,7 @@ def test_the_score_says_by_which_rules_it_was_judged(home):
     assert score["value"] == rows(base(home))[-1]["fid_train"]
     rules = score["judged_by"]
     assert rules["num"] == 6
-    assert (rules["sampler"], rules["steps"], rules["seed"]) == ("ancestral", 3, 4)
+    assert (rules["sampler"], rules["steps"], rules["seed"]) == ("sde-dpm-solver++", 3, 4)
     assert (rules["against"], rules["extractor"]) == ("train", "classifier-judge")
     assert set(rules) > {"reference_digest", "extractor_digest", "resize", "variance", "clip"}
 
