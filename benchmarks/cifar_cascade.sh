@@ -24,6 +24,7 @@ on() { # a device of its own for each of three trainings, as far as there are de
     if [ "$count" = 1 ]; then timed "$@"; else CUDA_VISIBLE_DEVICES=$device timed "$@"; fi
 }
 
+(cd "$here" && python3 -c 'from machine import machine; print(machine())')
 timed cdm prepare "$train" --val "$test" -o data.h5 --resolution 16 --resolution 32
 on 0 cdm train base --preset cifar-base16 --steps "$base" &
 [ "$count" = 1 ] && wait

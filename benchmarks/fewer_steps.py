@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import machine
 
 from cdm_cli.jobs import evaluate, sample, upsample
 from cdm_cli.jobs.together import Silent
@@ -52,7 +53,8 @@ def measured(arguments: argparse.Namespace, point: str) -> dict[str, Any]:
         sr = {"lowres": Path(arguments.lowres), "model": arguments.stage, "s": arguments.s}
         upsample.run(UpsampleOptions(**sr, **common), Silent())
     else:
-        sample.run(SampleOptions(stage=arguments.stage, **common), Silent())
+        keep_s = tuple(int(s) for s in arguments.keep_s.split(",") if s)
+        sample.run(SampleOptions(stage=arguments.stage, keep_s=keep_s, **common), Silent())
     seconds = time.perf_counter() - start
     judge = FeatureOptions(features=arguments.features)
     found = evaluate.run(
@@ -83,9 +85,7 @@ def shown(arguments: argparse.Namespace) -> None:
     base = max(
         (row for row in rows if "ancestral" in row["point"]), key=lambda r: steps_of(r["point"])
     )
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    print(f"{where}, torch {torch.__version__}; {arguments.num} samples, "
-          f"judged by {arguments.features}")  # fmt: skip
+    print(f"{machine()}; {arguments.num} samples, judged by {arguments.features}")
     print("| sampler:steps | FID train | ± | FID val | accuracy | FID / longest ancestral | s |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("stage")
     parser.add_argument("--lowres", help="a store: then the stage is a super-resolution stage")
     parser.add_argument("--s", type=int)
+    parser.add_argument("--keep-s", default="", help="times of a base stage that are kept")
     parser.add_argument("--num", type=int, default=5000)
     parser.add_argument("--points", default=POINTS)
     parser.add_argument("--features", default="features")

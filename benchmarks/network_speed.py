@@ -23,6 +23,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from machine import machine
 from torch import Tensor, nn
 
 from cdm_cli.cascade.fast import compile_net, for_sampling
@@ -295,10 +296,8 @@ def main() -> None:
         parser.error("the peer is run from its clone: --guided PATH")
     torch.manual_seed(0)
     limits = matrix_rate(0), matrix_rate(HELD)
-    print(
-        f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CUDA {torch.version.cuda}; "
-        "bf16 matrix product {:.0f} TFLOP/s, held {:.0f}".format(*(r / 1e12 for r in limits))
-    )
+    fast, held = (rate / 1e12 for rate in limits)
+    print(f"{machine()}; bf16 matrix product {fast:.0f} TFLOP/s, held {held:.0f}")
     for name in arguments.preset or ["imagenet-base32"]:
         compare(name, limits, arguments)
 

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from machine import machine
 from network_speed import seconds_per_call
 from torch import Tensor
 
@@ -97,7 +98,7 @@ def _tokens(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def show(name: str, call: Callable[[], object], x: Tensor, other: Tensor | None) -> None:
+def show(name: str, call: Callable[[], object], x: Tensor, other: Tensor | None) -> float:
     """Time a call and print its row: the way back and a sum read twice what they write."""
     moved = x.nbytes * 2
     if "sum of" not in name and other is not None:
@@ -106,6 +107,7 @@ def show(name: str, call: Callable[[], object], x: Tensor, other: Tensor | None)
         moved = moved * 3 // 2
     seconds = replayed(call)
     print(f"{name:44s} {seconds * 1e6:8.0f} us {moved / seconds / 1e9:8.0f} GB/s", flush=True)
+    return seconds
 
 
 def numbers(words: str) -> list[int]:
@@ -120,7 +122,7 @@ def main() -> None:
     parser.add_argument("--warps", default="8,16", help="warps of each other tile")
     parser.add_argument("--widths", default="32,64", help="channels of each other tile at least")
     arguments = parser.parse_args()
-    print(torch.cuda.get_device_name(), "torch", torch.__version__)
+    print(machine())
     for batch, side, first, second in SHAPES:
         x = tensors(batch, side, first)
         other = tensors(batch, side, second) if second else None
@@ -129,8 +131,9 @@ def main() -> None:
             f"\n{batch} x {side}x{side}, {first} + {second} channels, {megabytes:.0f} MB each way"
         )
         calls = sides(x, other)
-        for name, call in calls.items():
-            show(name, call, x, other)
+        seconds = {name: show(name, call, x, other) for name, call in calls.items()}
+        one, many = (seconds["PyTorch"] / seconds[name] for name in ("one kernel", "many programs"))
+        print(f"ratio to PyTorch: one kernel {one:.1f}, many programs {many:.1f}")
         ways = (arguments.tiles, arguments.warps, arguments.widths)
         for tile, warps, width in product(*map(numbers, ways)):
             with patch.multiple(fused_norm, RESIDENT=0, TILE=tile, TILE_WARPS=warps, WIDTH=width):

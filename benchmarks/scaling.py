@@ -5,9 +5,9 @@
 
 Training: the preset's own global batch on drawn images; the rate is the median of what is logged
 after the first steps, and then the run is killed: its checkpoint is not what is measured.
-Sampling: the store is watched, from its first blocks, one of each process, to its last, so that
-starting does not count, which takes longer or shorter by seconds. Each run is the command that a
-user types.
+Sampling: the store is watched, from when it has as many blocks as there are processes to its last
+block, so that starting does not count, which takes longer or shorter by seconds. Each run is the
+command that a user types.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
+from machine import machine
 
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import open_store
@@ -74,7 +74,7 @@ def training_rate(name: str, steps: int, gpus: int) -> float:
 
 
 def sampling_rate(num: int, steps: int, gpus: int) -> float:
-    """Return the images per second from when each process has a block to the last block."""
+    """Return the images per second from the first blocks, one a process, to the last block."""
     out = Path(f"{gpus}.h5")
     flags = ["--num", str(num), "--steps", str(steps), "--gpus", str(gpus), "-o", str(out)]
     words = [sys.executable, "-m", "cdm_cli", "sample", "stage", *flags, "--no-compile"]
@@ -113,11 +113,10 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=24576, help="samples")
     parser.add_argument("--gpus", type=int, default=2)
     arguments = parser.parse_args()
-    uneven = arguments.num % (block_size(arguments.num) * arguments.gpus)
-    if arguments.mode == "sample" and uneven:
-        parser.error(f"--num {arguments.num}: the GPUs would not share its blocks evenly")
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    print(f"{where}, torch {torch.__version__}, {arguments.preset}")
+    rounds, left = divmod(arguments.num, block_size(arguments.num) * arguments.gpus)
+    if arguments.mode == "sample" and (left or rounds < 2):
+        parser.error(f"--num {arguments.num}: no two or more blocks for each GPU, evenly")
+    print(f"{machine()}, {arguments.preset}")
     rates: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)

@@ -20,6 +20,7 @@ from itertools import islice, repeat
 from pathlib import Path
 
 import torch
+from machine import machine
 from scaling import cdm, logging_every, prepare
 
 from cdm_cli.cascade.batch import Batch
@@ -91,7 +92,7 @@ def main() -> None:
     if arguments.batch_size:
         training = plan.training.model_copy(update={"batch_size": arguments.batch_size})
         plan = plan.model_copy(update={"training": training})
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {arguments.preset}")
+    print(f"{machine()}, {arguments.preset}")
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
         prepare(arguments.preset, per_class=2000)
