@@ -1,16 +1,19 @@
 """From a plan that headers decide to a finished store: what `sample` and `upsample` share."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cdm_cli.cascade.generate import Chain
+from cdm_cli.cascade.generate import Chain, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import open_store
+from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.blocks import block_size
 from cdm_cli.jobs.device import describe
 from cdm_cli.jobs.distributed import World
@@ -68,9 +71,13 @@ class Ready:
 
 def made_ready(
     work: Work, out: Path, sampling: Sampling, compute: Compute, device: torch.device,
-    report: Report,
+    world: World, report: Report,
 ) -> Ready:  # fmt: skip
-    """Load the stage as this run, or the one that it continues, computes with it."""
+    """Load the stage as this run, or the one that it continues, computes with it.
+
+    A batch that nobody asked for is tried on a GPU, which others may use too. Raises
+    MemoryFloorError where one image does not fit.
+    """
     before = numerics_of(out)
     evaluations = work.num * work.chain.evaluations  # of all parts, which choose alike
     most = block_size(work.num)
@@ -82,7 +89,41 @@ def made_ready(
                 f"{out} was begun on {before.get('device')}, this is {chosen.device}: samples "
                 "made from here on differ in their last bits"
             )
-    return Ready(ready_stage(work.header, sampling, chosen, device, report), chosen)
+    ready = Ready(ready_stage(work.header, sampling, chosen, device, report), chosen)
+    if before or compute.batch_size or device.type != "cuda":
+        return ready
+    return that_fits(ready, work, world, report)
+
+
+def that_fits(ready: Ready, work: Work, world: World, report: Report) -> Ready:
+    """Halve the batch until every process can evaluate the network on as many images."""
+    size = ready.numerics.batch_size
+    while not world.agree(_fits(ready.stage, work, size)):
+        if size == 1:
+            raise MemoryFloorError(
+                f"one image at a time does not fit into the memory of {ready.stage.device}",
+                kept="nothing was written",
+                next="free the device of other programs, or take a larger one",
+            )
+        size = math.ceil(size / 2)
+        report.say(f"out of device memory: now {size} images at a time")
+    return replace(ready, numerics=replace(ready.numerics, batch_size=size))
+
+
+def _fits(stage: Stage, work: Work, size: int) -> bool:
+    """Take the first step of sampling with the first image, padded to a batch."""
+    first = work.inputs(range(1))
+    try:
+        generate(
+            stage, work.chain, first, seed=0, batch_size=size, watch=lambda steps: islice(steps, 2)
+        )
+    except torch.OutOfMemoryError:
+        pass  # outside the handler, the traceback no longer holds what was computed
+    else:
+        return True
+    stage.release()
+    torch.cuda.empty_cache()
+    return False
 
 
 def numerics_of(out: Path) -> Mapping[str, Any] | None:

@@ -39,7 +39,9 @@ def run_in(options: SampleOptions, report: Report, world: World) -> Made:
     """Sample as one process of a world."""
     work = planned(options)
     with joined(options.compute, world) as (world, device):
-        ready = made_ready(work, options.out, options.sampling, options.compute, device, report)
+        ready = made_ready(
+            work, options.out, options.sampling, options.compute, device, world, report
+        )
         return produce(work, ready, options.out, options.sampling.seed, world, report)
 
 

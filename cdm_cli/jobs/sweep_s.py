@@ -130,7 +130,9 @@ def _ready(options: SweepOptions, sweep: Sweep, place: Place, report: Report) ->
     begun = [point for point in sweep.points if point.samples.exists()]
     first = (begun or list(sweep.points))[0]
     compute = options.judge.compute
-    ready = made_ready(first.work, first.samples, options.sampling, compute, place.device, report)
+    ready = made_ready(
+        first.work, first.samples, options.sampling, compute, place.device, place.world, report
+    )
     for point in begun:
         check_same_numerics(numerics_of(point.samples) or {}, ready.numerics, point.samples)
     return ready

@@ -68,7 +68,9 @@ def run_in(options: UpsampleOptions, report: Report, world: World) -> Made:
     with open_store(options.lowres) as store:
         work = planned(options, store)
         with joined(options.compute, world) as (world, device):
-            ready = made_ready(work, options.out, options.sampling, options.compute, device, report)
+            ready = made_ready(
+                work, options.out, options.sampling, options.compute, device, world, report
+            )
             if options.model is None:
                 report.say(f"upsample: with {work.header.directory}")
             return produce(work, ready, options.out, options.sampling.seed, world, report)

@@ -15,7 +15,7 @@ from cdm_cli.errors import StoppedError
 from cdm_cli.jobs import launch as launching
 from cdm_cli.jobs import sample, tune_schedule, upsample, verify
 from cdm_cli.jobs.launch import launch
-from cdm_cli.options import Sampling, TuneOptions, UpsampleOptions
+from cdm_cli.options import SampleOptions, Sampling, TuneOptions, UpsampleOptions
 from cdm_cli.options_files import VerifyOptions
 from tests.cuda.rig import GiB, in_turn, kill_parent, limited, needs, once, signal_rank, unlimited
 from tests.cuda.steps import JUDGE, S, cascade_together, drawing, drawing_words
@@ -115,6 +115,19 @@ def test_samples_that_do_not_fit_are_said_in_one_line_with_the_next_command(home
     assert f"Next: --batch-size {2**19} with another -o" in said[0]
     unlimited()
     assert CliRunner().invoke(app, [*words, "64", "-o", "small.h5"]).exit_code == 0
+
+
+@needs(1)
+@pytest.mark.usefixtures("memory")
+def test_a_batch_that_nobody_asked_for_is_one_that_fits(home, monkeypatch):
+    monkeypatch.setattr("cdm_cli.jobs.stages.default_batch", lambda *_: 2**20)
+    told = Told()
+    sample.run(SampleOptions(num=64, out=Path("halved.h5")), told)
+    with open_store("halved.h5") as made:
+        size = made.provenance["numerics"]["batch_size"]
+        assert made.finished
+    assert 64 <= size < 2**20
+    assert f"out of device memory: now {size} images at a time" in told.lines
 
 
 @needs(1)
