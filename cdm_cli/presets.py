@@ -37,11 +37,11 @@ def _unet(resolution: int, base: int, mult: tuple[int, ...], blocks: int, heads:
 
 
 def _few(steps: int) -> SamplingDefaults:
-    """Steps that have the FID of all T on small trained stages (docs/performance.md)."""
+    """Steps that have the FID of all T on small trained stages, about (docs/performance.md)."""
     return SamplingDefaults(sampler="sde-dpm-solver++", steps=steps)
 
 
-def _base(model: ModelConfig, steps: int = 50) -> StageConfig:
+def _base(model: ModelConfig, steps: int = 100) -> StageConfig:
     return StageConfig(kind="base", model=model, schedule=COSINE, sampling=_few(steps))
 
 
