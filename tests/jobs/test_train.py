@@ -1,5 +1,6 @@
 """Mirrors cdm_cli/jobs/train.py: whatever happens on the way, a run ends in the same bytes."""
 
+import gc
 import json
 import shutil
 import signal
@@ -151,6 +152,17 @@ def test_killed_and_resumed_ends_in_the_same_bytes(home, undisturbed):
     train(home, DROPOUT, KEEP_ALL, told=told)
     assert told.done == told.total == 3  # from step 2 on
     same_as_undisturbed(home, undisturbed)
+
+
+def test_garbage_is_looked_for_among_new_objects_alone(home):
+    """Through all that torch loads it would take as long as several steps, again and again."""
+    frozen = {}
+    told = Told(lambda done: frozen.update({done: gc.get_freeze_count()}))
+    train(home, told=told)
+    assert all(count > 10_000 for done, count in frozen.items() if done)
+    with pytest.raises(KilledError):
+        train(home, name="killed", told=Told(killing_at(2)))
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(home, undisturbed):
