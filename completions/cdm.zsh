@@ -108,7 +108,7 @@ _cdm() {
           '*--mode[Resizing and weights of the Inception network]:value:(clean legacy-tensorflow legacy-pytorch)' \
           '*--ref[Prepared store with the real images]:value:_files' \
           '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
-          '*--steps[Steps of the sampler, 0 for all T]:value: ' \
+          '*--steps[Steps, 0 for all T]:value: ' \
           '*--variance[Variance of an ancestral step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
           '*--restart-from[Noise the result to this time and sample again]:value: ' \
@@ -187,7 +187,7 @@ _cdm() {
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
           '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
-          '*--steps[Steps of the sampler, 0 for all T]:value: ' \
+          '*--steps[Steps, 0 for all T]:value: ' \
           '*--variance[Variance of an ancestral step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
           '*--restart-from[Noise the result to this time and sample again]:value: ' \
@@ -221,7 +221,7 @@ _cdm() {
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
           '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
-          '*--steps[Steps of the sampler, 0 for all T]:value: ' \
+          '*--steps[Steps, 0 for all T]:value: ' \
           '*--variance[Variance of an ancestral step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
           '*--restart-from[Noise the result to this time and sample again]:value: ' \
@@ -258,7 +258,7 @@ _cdm() {
           '*--mode[Resizing and weights of the Inception network]:value:(clean legacy-tensorflow legacy-pytorch)' \
           '*--ref[Prepared store with the real images]:value:_files' \
           '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
-          '*--steps[Steps of the sampler, 0 for all T]:value: ' \
+          '*--steps[Steps, 0 for all T]:value: ' \
           '*--variance[Variance of an ancestral step]:value:(learned small large)' \
           '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
           '*--restart-from[Noise the result to this time and sample again]:value: ' \

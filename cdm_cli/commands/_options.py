@@ -69,7 +69,9 @@ SamplerKind = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        "--steps", metavar="N", help="Steps of the sampler, 0 for all T [default: the stage's own]."
+        "--steps",
+        metavar="N",
+        help="Steps, 0 for all T [default: the stage's own, at least 250 with another --sampler].",
     ),
 ]
 VarianceKind = Annotated[
