@@ -87,8 +87,8 @@ def sampling_rate(num: int, steps: int, gpus: int) -> float:
 def moment(process: subprocess.Popen[bytes], out: Path, blocks: int) -> float:
     """Wait until a store that is being made has so many blocks; return the time."""
     while done(out) < blocks:
-        if process.poll():
-            sys.exit("the command failed")
+        if process.poll() is not None and done(out) < blocks:
+            sys.exit("the command ended too early")
         time.sleep(0.02)
     return time.monotonic()
 

@@ -131,7 +131,7 @@ class SamplingDefaults(Settings):
     @model_validator(mode="after")
     def _has_a_choice(self) -> Self:
         if self.variance and self.sampler != "ancestral":
-            raise ValueError("variance belongs to sampler = ancestral, and only there")
+            raise ValueError("variance needs sampler = ancestral")
         return self
 
 

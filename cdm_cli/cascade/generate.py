@@ -28,7 +28,7 @@ Steps = Iterator[tuple[int, Tensor]]
 Watch = Callable[[Steps], Iterable[tuple[int, Tensor]]]
 
 ENOUGH_STEPS = 250
-"""For any sampler, where a stage does not say how many it takes (docs/performance.md)."""
+"""For any sampler, where the steps of a stage are those of another one (docs/performance.md)."""
 
 
 @dataclass(frozen=True)

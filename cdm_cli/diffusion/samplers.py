@@ -122,8 +122,8 @@ def _extrapolation(h: Tensor) -> tuple[Tensor, Tensor]:
 
     h: [T], how far in lambda each step reaches. Kept times lie anywhere between the others: where
     the step before was too short to extrapolate from, two are taken together; a step that is too
-    long for that is of first order. Between times of `schedule_with`, none reaches 1.7 times as
-    far as the one before (cosine and linear).
+    long for that is of first order. Of times that `schedule_with` spreads evenly, none is too
+    short (T / steps a whole number; cosine and linear).
     """
     one, two = F.pad(h[1:], (0, 1)), F.pad(h[2:], (0, 2))[: len(h)]  # 0: no evaluation
     enough = 1.75 * one >= h

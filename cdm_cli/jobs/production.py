@@ -79,7 +79,7 @@ def made_ready(
     MemoryFloorError where one image does not fit.
     """
     before = numerics_of(out)
-    evaluations = work.num * work.chain.evaluations  # of all parts, which choose alike
+    evaluations = work.num * work.chain.evaluations  # of all parts
     most = block_size(work.num)
     chosen = numerics(work.header.config, compute, device, evaluations, before, most)
     if before:
@@ -102,16 +102,22 @@ def that_fits(ready: Ready, work: Work, world: World, report: Report) -> Ready:
         if size == 1:
             raise MemoryFloorError(
                 f"one image at a time does not fit into the memory of {ready.stage.device}",
-                kept="nothing was written",
+                kept="what is there is untouched",
                 next="free the device of other programs, or take a larger one",
             )
         size = math.ceil(size / 2)
-        report.say(f"out of device memory: now {size} images at a time")
+        parts = f"; for the same bits, other parts need --batch-size {size}"
+        among = parts if len(work.rows) < work.num else ""
+        report.say(f"out of device memory: now {size} images at a time{among}")
     return replace(ready, numerics=replace(ready.numerics, batch_size=size))
 
 
 def _fits(stage: Stage, work: Work, size: int) -> bool:
-    """Take the first step of sampling with the first image, padded to a batch."""
+    """Take the first step of sampling with the first image, padded to a batch.
+
+    The plain network is tried: the compiler would take minutes for each size.
+    """
+    fast, stage.denoise = stage.denoise, stage.net.denoise
     first = work.inputs(range(1))
     try:
         generate(
@@ -121,7 +127,8 @@ def _fits(stage: Stage, work: Work, size: int) -> bool:
         pass  # outside the handler, the traceback no longer holds what was computed
     else:
         return True
-    stage.release()
+    finally:
+        stage.denoise = fast
     torch.cuda.empty_cache()
     return False
 

@@ -1,8 +1,8 @@
 """A stage made ready to sample: loaded, in its precision, with a batch that fits the device.
 
 The batch, the precision and whether the network is compiled decide the last bit of a sample.
-They follow from the flags and the class of the device, so that every process chooses alike, and a
-store carries them in its provenance, so that a resumed run does.
+They follow from the flags and the class of the device, unless its memory is taken
+(`production.that_fits`), and a store carries them in its provenance, for the run that continues.
 """
 
 import math

@@ -144,8 +144,9 @@ def check_same(directory: Path, plan: Plan, data: DataInfo) -> None:
 
 
 def _fixed(plan: Plan) -> dict[str, Any]:
-    """Return what must not change under one name."""
+    """Return what must not change under one name: all that has a part in the weights."""
     values = plan.model_dump(mode="json", exclude={"source"})
+    values["stage"].pop("sampling", None)
     values["training"] = {k: v for k, v in values["training"].items() if k not in FREE}
     return values
 

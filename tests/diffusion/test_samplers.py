@@ -229,7 +229,7 @@ def test_sde_dpm_solver_is_nearer_than_ancestral_where_the_answer_is_known(steps
 @pytest.mark.parametrize("name", ["sde-dpm-solver++", "dpm-solver++"])
 @pytest.mark.parametrize(
     ("steps", "keep"),
-    [(25, (20,)), *product([25, 50], [(1,), (251, 501), (501, 1001), (1999, 1201)])],
+    [(25, (20,)), *product([25, 50], [(1,), (251, 501), (501, 1001)])],
 )
 def test_a_time_that_is_kept_beside_another_does_no_harm(name, steps, keep):
     """Predictions side by side differ by noise, which a step that reaches far would magnify."""

@@ -83,11 +83,24 @@ def test_one_image_that_does_not_fit_is_told(ready, limited):
         that_fits(ready, planned(OPTIONS), World(), Told())
 
 
-def test_one_evaluation_of_the_network_is_tried(ready):
-    seen, real = [], ready.stage.denoise
-    ready.stage.denoise = lambda x_t, *more: seen.append(len(x_t)) or real(x_t, *more)
+def test_one_evaluation_of_the_plain_network_is_tried(ready, limited, monkeypatch):
+    """Compiled, each size would take minutes."""
+    net, seen = ready.stage.net, []
+    ready.stage.denoise = fast = lambda *_: pytest.fail("the compiled network was tried")
+    real = net.denoise
+    monkeypatch.setattr(net, "denoise", lambda x, *more: seen.append(len(x)) or real(x, *more))
+    limited(30)
     that_fits(ready, planned(OPTIONS), World(), Told())
-    assert seen == [50]
+    assert seen == [50, 25]
+    assert ready.stage.denoise is fast
+
+
+def test_another_part_is_told_what_it_needs_for_the_same_bits(ready, limited):
+    limited(30)
+    told = Told()
+    part = OPTIONS.model_copy(update={"part": "2/2"})
+    that_fits(ready, planned(part), World(), told)
+    assert "for the same bits, other parts need --batch-size 25" in told.lines[0]
 
 
 @pytest.mark.parametrize(

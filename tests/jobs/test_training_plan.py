@@ -4,7 +4,7 @@ import pytest
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.checkpoint import write_stage_file
-from cdm_cli.config import StageFile
+from cdm_cli.config import SamplingDefaults, StageConfig, StageFile
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.training_plan import (
@@ -105,6 +105,9 @@ def test_what_changes_no_weight_may_change(tmp_path, store):
     check_same(
         stage_directory(asked), made.model_copy(update={"training": training}), data_info(store)
     )
+    assert isinstance(made.stage, StageConfig)
+    stage = made.stage.model_copy(update={"sampling": SamplingDefaults(sampler="ddim", steps=3)})
+    check_same(stage_directory(asked), made.model_copy(update={"stage": stage}), data_info(store))
 
 
 def test_all_else_must_stay_and_the_first_four_differences_are_told(tmp_path, store):

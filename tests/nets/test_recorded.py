@@ -100,14 +100,17 @@ def test_garbage_is_collected_before_and_not_meanwhile(enabled, eager):
 
 
 @CUDA
-def test_a_recording_that_is_garbage_does_not_spoil_another(eager):
+def test_a_recording_that_is_garbage_is_gone_before_another_is_made(eager):
     x = torch.ones(3, device="cuda")
-    gc.disable()
-    Ring(Recording(twice, (x,)))
-    gc.enable()
+    gc.set_threshold(10**9)
+    old = weakref.ref(Ring(Recording(twice, (x,))))
 
     def function(x):
+        assert old() is None
+        gc.set_threshold(1, 1, 1)
+        new = weakref.ref(Ring())
         assert [Ring() for _ in range(10)]
+        assert new() is not None
         return (3 * x,)
 
     assert torch.equal(Recording(function, (x,))(x)[0], 3 * x)
