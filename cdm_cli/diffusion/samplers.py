@@ -24,6 +24,8 @@ RandnLike = Callable[[Tensor], Tensor]
 Steps = Iterator[tuple[int, Tensor]]
 Sample = Callable[[EpsTheta, Schedule, Tensor], Steps]
 
+FARTHEST = 1.75  # times the distance to an evaluation behind: how far x_0 is extrapolated from it
+
 
 def ancestral(
     eps_theta: EpsTheta,
@@ -87,7 +89,7 @@ def dpm_solver_pp(
     are those of `ancestral` with the small variance.
     """
     schedule, x_t = schedule.to(x_T.device), x_T
-    kept, weight, noise, ahead, further = _solver_tables(schedule, randn_like is not None)
+    of_x_t, of_x_0, of_noise, ahead, further = _solver_tables(schedule, randn_like is not None)
     x_0_before, x_0_earlier = x_T, x_T
     for t in range(schedule.T, 0, -1):
         x_0 = _x_0(eps_theta, schedule, x_t, _everywhere(t, x_t), clip)
@@ -95,9 +97,9 @@ def dpm_solver_pp(
         if t < schedule.T:
             extrapolated = x_0 + ahead[t].to(x_0) * (x_0 - x_0_before)
             extrapolated = extrapolated + further[t].to(x_0) * (x_0 - x_0_earlier)
-        x_t = kept[t].to(x_t) * x_t + weight[t].to(x_t) * extrapolated
+        x_t = of_x_t[t].to(x_t) * x_t + of_x_0[t].to(x_t) * extrapolated
         if randn_like is not None and t > 1:
-            x_t = x_t + noise[t].to(x_t) * randn_like(x_t)
+            x_t = x_t + of_noise[t].to(x_t) * randn_like(x_t)
         x_0_before, x_0_earlier = x_0, x_0_before
         yield t - 1, x_t
 
@@ -111,10 +113,11 @@ def _solver_tables(schedule: Schedule, stochastic: bool) -> tuple[Tensor, ...]:
     alpha, sigma = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
     lambda_ = alpha.log() - sigma.log()
     h = lambda_[:-1] - lambda_[1:]
-    kept = sigma[:-1] / sigma[1:] * ((-h).exp() if stochastic else 1)
-    weight = -alpha[:-1] * torch.expm1(-(2 if stochastic else 1) * h)
-    noise = sigma[:-1] * (-torch.expm1(-2 * h)).sqrt()
-    return tuple(F.pad(table, (1, 0)) for table in (kept, weight, noise, *_extrapolation(h)))
+    of_x_t = sigma[:-1] / sigma[1:] * ((-h).exp() if stochastic else 1)
+    of_x_0 = -alpha[:-1] * torch.expm1(-(2 if stochastic else 1) * h)
+    of_noise = sigma[:-1] * (-torch.expm1(-2 * h)).sqrt()
+    tables = of_x_t, of_x_0, of_noise, *_extrapolation(h)
+    return tuple(F.pad(table, (1, 0)) for table in tables)
 
 
 def _extrapolation(h: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,8 +129,8 @@ def _extrapolation(h: Tensor) -> tuple[Tensor, Tensor]:
     short (T / steps a whole number; cosine and linear).
     """
     one, two = F.pad(h[1:], (0, 1)), F.pad(h[2:], (0, 2))[: len(h)]  # 0: no evaluation
-    enough = 1.75 * one >= h
-    together = ~enough & (one < two) & (1.75 * (one + two) >= h)
+    enough = FARTHEST * one >= h
+    together = ~enough & (one < two) & (FARTHEST * (one + two) >= h)
     return torch.where(enough, 0.5 * h / one, 0), torch.where(together, 0.5 * h / (one + two), 0)
 
 
