@@ -7,7 +7,7 @@ Runs in a workspace, on every CUDA device there is, through the jobs of `cdm sam
 upsample` and `cdm eval fid`. All points share their seed, so that samples differ by the sampler
 alone. A point that exists is not sampled again: the same command continues. SAMPLER:STEPS:fp32
 is the plain float32 path. ancestral:0 is all T steps; the last column compares with it, or with
-the longest ancestral point there is.
+the longest ancestral point there is, or else with the longest point.
 """
 
 import argparse
@@ -82,9 +82,8 @@ def shown(arguments: argparse.Namespace) -> None:
     """Print the table."""
     rows = [json.loads(path.read_text()) for path in Path(arguments.out).glob("*.json")]
     rows.sort(key=lambda row: (row["point"].split(":")[0], -steps_of(row["point"])))
-    base = max(
-        (row for row in rows if "ancestral" in row["point"]), key=lambda r: steps_of(r["point"])
-    )
+    ancestral = [row for row in rows if "ancestral" in row["point"]]
+    base = max(ancestral or rows, key=lambda row: steps_of(row["point"]))
     print(f"{machine()}; {arguments.num} samples, judged by {arguments.features}")
     print("| sampler:steps | FID train | ± | FID val | accuracy | FID / longest ancestral | s |")
     print("|---|---|---|---|---|---|---|")
@@ -109,13 +108,14 @@ def main() -> None:
     Path(arguments.out).mkdir(exist_ok=True)
     if arguments.only:
         return work(arguments)
-    devices = max(1, torch.cuda.device_count())
+    every = ",".join(map(str, range(torch.cuda.device_count())))
+    devices = (os.environ.get("CUDA_VISIBLE_DEVICES") or every).split(",")
     processes = [
         subprocess.Popen(
-            [sys.executable, *sys.argv, "--only", f"{i}/{devices}"],
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": str(i)},
+            [sys.executable, *sys.argv, "--only", f"{i}/{len(devices)}"],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": device},
         )
-        for i in range(devices)
+        for i, device in enumerate(devices)
     ]
     codes = [process.wait() for process in processes]
     shown(arguments)

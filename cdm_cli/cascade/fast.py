@@ -40,11 +40,12 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
         _before_compiling()
         stage.denoise = torch.compile(stage.denoise, dynamic=False)
     if stage.device.type == "cuda":
-        _record(stage)
+        record(stage)
     return stage
 
 
-def _record(stage: Stage) -> None:
+def record(stage: Stage) -> None:
+    """Replay the kernels of every shape that comes again, until `stage.release`."""
     denoise = stage.denoise
 
     def evaluated(x_t: Tensor, t: Tensor, *condition: Tensor | None) -> tuple[Tensor]:
@@ -75,7 +76,7 @@ def compile_net(net: nn.Module) -> None:
 
 def _before_compiling() -> None:
     """Register the operators that the compiler is to find, and keep what it makes."""
-    from cdm_cli.nets import fused_norm, fused_sum  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    from cdm_cli.nets import enlarged, fused_norm, fused_sum  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     keep_programs()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cdm_cli.cascade.fast import record
 from cdm_cli.cascade.generate import Chain, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.schema import PartSpec, StoreSpec
@@ -25,6 +26,8 @@ from cdm_cli.jobs.together import joined, shared_store
 from cdm_cli.options import Compute, Report, Sampling
 
 __all__ = ["Made", "Ready", "Work", "joined", "made_ready", "produce"]
+
+TRIED = 3  # evaluations: launched, recorded, replayed
 
 
 @dataclass(frozen=True)
@@ -113,24 +116,29 @@ def that_fits(ready: Ready, work: Work, world: World, report: Report) -> Ready:
 
 
 def _fits(stage: Stage, work: Work, size: int) -> bool:
-    """Take the first step of sampling with the first image, padded to a batch.
+    """Take the first steps of sampling with the first image, padded to a batch.
 
-    The plain network is tried: the compiler would take minutes for each size.
+    The plain network is tried: the compiler would take minutes for each size. It runs, is recorded
+    and replayed, since a recording keeps the memory of a network from what surrounds it.
     """
-    fast, stage.denoise = stage.denoise, stage.net.denoise
+    fast = stage.denoise, stage.release
+    stage.denoise = stage.net.denoise
+    if stage.device.type == "cuda":
+        record(stage)
     first = work.inputs(range(1))
     try:
         generate(
-            stage, work.chain, first, seed=0, batch_size=size, watch=lambda steps: islice(steps, 2)
-        )
+            stage, work.chain, first, seed=0, batch_size=size,
+            watch=lambda steps: islice(steps, 1 + TRIED),
+        )  # fmt: skip
     except torch.OutOfMemoryError:
-        pass  # outside the handler, the traceback no longer holds what was computed
+        return False
     else:
         return True
-    finally:
-        stage.denoise = fast
-    torch.cuda.empty_cache()
-    return False
+    finally:  # after the handler, whose traceback holds what was computed
+        stage.release()
+        stage.denoise, stage.release = fast
+        torch.cuda.empty_cache()
 
 
 def numerics_of(out: Path) -> Mapping[str, Any] | None:

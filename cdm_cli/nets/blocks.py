@@ -4,16 +4,15 @@ Shapes: x is [B, C, H, W], in either memory order.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cdm_cli.nets.convolution import Resample, convolved, enlarged, resampled
 from cdm_cli.nets.normalise import Modulation, group_norm, is_fused
 from cdm_cli.nets.split_norm import NO_SUMS, Sums
-
-Resample = Literal["up", "down"]
 
 
 def zeroed(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
@@ -40,24 +39,6 @@ def ended_fused(parts: list[Tensor], bias: Tensor, factor: float | None) -> Acti
 def ended(x: Tensor, y: Tensor, factor: float | None) -> Activation:
     """Return the sum that ends a block elsewhere; y has its bias."""
     return Activation(x + y if factor is None else (x + y) * factor)
-
-
-class FirstConv(nn.Conv2d):
-    """The convolution that takes images in, on CUDA with channels of zeros up to eight.
-
-    Six channels would keep cuDNN from its fast kernels; three take as long either way.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Return [B, out_channels, H, W]."""
-        if not input.is_cuda:
-            return super().forward(input)
-        return self._conv_forward(in_eights(input), in_eights(self.weight), self.bias)
-
-
-def in_eights(x: Tensor) -> Tensor:
-    """Add channels of zeros to [B, C, H, W], up to a multiple of eight."""
-    return F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % 8))
 
 
 class GroupNorm(nn.Module):
@@ -103,7 +84,7 @@ class Upsample(nn.Module):
 
     def forward(self, h: Activation) -> Activation:
         """Return [B, C, 2 H, 2 W]."""
-        return Activation(self.conv(resampled(h.x, "up")))
+        return Activation(*enlarged(h.x, self.conv.weight, self.conv.bias))
 
 
 class Downsample(nn.Module):
@@ -116,28 +97,6 @@ class Downsample(nn.Module):
     def forward(self, h: Activation) -> Activation:
         """Return [B, C, H / 2, W / 2]."""
         return Activation(self.conv(h.x))
-
-
-def resampled(x: Tensor, resample: Resample | None) -> Tensor:
-    """Double by repetition, halve by the mean of 2 x 2, or leave as it is."""
-    match resample:
-        case "up":
-            return doubled(x) if x.is_cuda else F.interpolate(x, scale_factor=2.0, mode="nearest")
-        case "down":
-            return F.avg_pool2d(x, 2)
-        case None:
-            return x
-
-
-def doubled(x: Tensor) -> Tensor:
-    """Repeat every pixel twice in both directions; channels-last.
-
-    A compiled `interpolate` adds up gradients one index after another: 11 to 15 % of a
-    training step of the ImageNet presets.
-    """
-    B, C, H, W = x.shape
-    rows = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(B, H, 2, W, 2, C)
-    return rows.reshape(B, 2 * H, 2 * W, C).permute(0, 3, 1, 2)
 
 
 class ResBlock(nn.Module):
@@ -185,14 +144,20 @@ class ResBlock(nn.Module):
         sums = h.sums, None if skip is None else skip.sums
         if other is not None and not is_fused(x):
             x, other = torch.cat([x, other], dim=1), None
-        y = resampled(self.norm_1(x, other=other, sums=sums, silu=True), self.resample)
-        y = F.conv2d(y, self.conv_1.weight, None, padding=1)  # its bias is of the modulation
-        y = self.norm_2(y, modulation, silu=True, dropout=self.dropout if self.training else 0.0)
+        y, of_y = self._first_conv(self.norm_1(x, other=other, sums=sums, silu=True))
+        dropout = self.dropout if self.training else 0.0
+        y = self.norm_2(y, modulation, sums=(of_y, None), silu=True, dropout=dropout)
         if not is_fused(x):
             return ended(self.skip(resampled(x, self.resample)), self.conv_2(y), self.factor)
         y = F.conv2d(y, self.conv_2.weight, None, padding=1)
         shortcuts, bias = self._shortcuts(x, other)
         return ended_fused([*shortcuts, y], bias, self.factor)
+
+    def _first_conv(self, y: Tensor) -> Activation:
+        """Its bias is of the modulation."""
+        if self.resample == "up":
+            return Activation(*enlarged(y, self.conv_1.weight, None))
+        return Activation(convolved(resampled(y, self.resample), self.conv_1.weight))
 
     def _shortcuts(self, x: Tensor, other: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """Return what is added to the branch, and all that is constant over the pixels.

@@ -26,30 +26,45 @@ def slice_pixels(P: int) -> int:
     return max(SLICE, power_of_two(-(-P // MOST_SLICES)))
 
 
+def sums_of_slices(y: Tensor) -> Tensor:
+    """Return the sums of y and of y squared over every slice of its pixels."""
+    pixels = slice_pixels(y.shape[1])
+    slices = F.pad(y.float(), (0, 0, 0, -y.shape[1] % pixels)).unflatten(1, (-1, pixels))
+    return torch.stack([slices.sum(2), slices.square().sum(2)])
+
+
+def sliced(y: Tensor) -> tuple[Tensor, tuple[int, int, int], dict[str, int]]:
+    """Return room for the sums of y, the grid of a kernel that takes them, and its tile."""
+    B, P, C = y.shape
+    width = min(WIDEST, max(16, C & -C))
+    block_p = min(TILE // width, power_of_two(P))
+    pixels = slice_pixels(P)
+    slices = -(-P // pixels)
+    sums = torch.empty(2, B, slices, C, device=y.device, dtype=torch.float32)
+    tile = {"BLOCK_P": block_p, "BLOCK_C": width, "num_warps": 1}
+    return (
+        sums,
+        (slices, -(-C // width), B),
+        tile | {"SLICE": min(pixels, block_p * -(-P // block_p))},
+    )
+
+
 def in_torch(a: Tensor, b: Tensor, c: Tensor, bias: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """Return what the kernel does."""
     total = a.float() + b.float() + (c.float() if c.shape[2] else 0) + bias.float()
     y = (total * factor).to(a.dtype)
-    pixels = slice_pixels(a.shape[1])
-    slices = F.pad(y.float(), (0, 0, 0, -a.shape[1] % pixels)).unflatten(1, (-1, pixels))
-    return y, torch.stack([slices.sum(2), slices.square().sum(2)])
+    return y, sums_of_slices(y)
 
 
 def launch(a: Tensor, b: Tensor, c: Tensor, bias: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """`in_torch` by the kernel."""
     from cdm_cli.nets.split_kernel import addition_kernel
 
-    B, P, C = a.shape
-    width = min(WIDEST, max(16, C & -C))
-    block_p = min(TILE // width, power_of_two(P))
-    pixels = slice_pixels(P)
-    slices = -(-P // pixels)
     y = torch.empty_like(a)
-    sums = torch.empty(2, B, slices, C, device=a.device, dtype=torch.float32)
-    torch.library.wrap_triton(addition_kernel)[(slices, -(-C // width), B)](
-        a, b, c, bias, y, sums, P, C, FACTOR=factor, THREE=c.shape[2] > 0,
-        SLICE=min(pixels, block_p * -(-P // block_p)), BLOCK_P=block_p, BLOCK_C=width, num_warps=1,
-    )  # fmt: skip
+    sums, grid, tile = sliced(y)
+    torch.library.wrap_triton(addition_kernel)[grid](
+        a, b, c, bias, y, sums, *y.shape[1:], FACTOR=factor, THREE=c.shape[2] > 0, **tile
+    )
     return y, sums
 
 

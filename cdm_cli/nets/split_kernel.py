@@ -24,7 +24,7 @@ from cdm_cli.nets.norm_tiles import (
 
 
 @triton.jit
-def _channels(C, BLOCK_C: tl.constexpr):
+def channels(C, BLOCK_C: tl.constexpr):
     """Return the channels of this program, and which of them there are."""
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     return channel, channel < C
@@ -47,7 +47,7 @@ def _known(ptr, C, channel, inside):
 
 
 @triton.jit
-def _keep_sum(ptr, k, C, channel, inside, tile):
+def keep_sum(ptr, k, C, channel, inside, tile):
     """Store the sum over the pixels of a tile at [k, image, tile of pixels, channel]."""
     image = k * tl.num_programs(2) + tl.program_id(2)
     place = (image * tl.num_programs(0) + tl.program_id(0)) * C + channel
@@ -60,7 +60,7 @@ def sums_kernel(
     SLICE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, JOINED: tl.constexpr,
 ):  # fmt: skip
     """Sum x and x squared over SLICE pixels."""
-    channel, inside = _channels(C_X + C_OTHER, BLOCK_C)
+    channel, inside = channels(C_X + C_OTHER, BLOCK_C)
     start = tl.program_id(2).to(tl.int64) * P
     total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     squares = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
@@ -69,8 +69,8 @@ def sums_kernel(
         x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
         total += x
         squares += x * x
-    _keep_sum(sums_ptr, 0, C_X + C_OTHER, channel, inside, total)
-    _keep_sum(sums_ptr, 1, C_X + C_OTHER, channel, inside, squares)
+    keep_sum(sums_ptr, 0, C_X + C_OTHER, channel, inside, total)
+    keep_sum(sums_ptr, 1, C_X + C_OTHER, channel, inside, squares)
 
 
 @triton.jit
@@ -119,7 +119,7 @@ def apply_kernel(
 ):  # fmt: skip
     """Multiply by a factor, add a constant, and apply SiLU and dropout."""
     C = C_X + C_OTHER
-    channel, inside = _channels(C, BLOCK_C)
+    channel, inside = channels(C, BLOCK_C)
     factor = _kth(coefficients_ptr, 0, C, channel, inside)
     constant = _kth(coefficients_ptr, 1, C, channel, inside)
     start = tl.program_id(2).to(tl.int64) * P
@@ -138,7 +138,7 @@ def gradient_sums_kernel(
 ):  # fmt: skip
     """Sum n, dv and dv n over SLICE pixels: the normalised tile and the gradient before SiLU."""
     C = C_X + C_OTHER
-    channel, inside = _channels(C, BLOCK_C)
+    channel, inside = channels(C, BLOCK_C)
     rstd, shift, gain, offset = _known(coefficients_ptr, C, channel, inside)
     start = tl.program_id(2).to(tl.int64) * P
     total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
@@ -153,9 +153,9 @@ def gradient_sums_kernel(
         total += tl.where(mask, n, 0.0)
         doffset += dv
         dgain += dv * n
-    _keep_sum(sums_ptr, 0, C, channel, inside, total)
-    _keep_sum(sums_ptr, 1, C, channel, inside, doffset)
-    _keep_sum(sums_ptr, 2, C, channel, inside, dgain)
+    keep_sum(sums_ptr, 0, C, channel, inside, total)
+    keep_sum(sums_ptr, 1, C, channel, inside, doffset)
+    keep_sum(sums_ptr, 2, C, channel, inside, dgain)
 
 
 @triton.jit
@@ -166,7 +166,7 @@ def gradient_kernel(
 ):  # fmt: skip
     """Store the gradients of x and other."""
     C = C_X + C_OTHER
-    channel, inside = _channels(C, BLOCK_C)
+    channel, inside = channels(C, BLOCK_C)
     rstd, shift, gain, offset = _known(coefficients_ptr, C, channel, inside)
     factor = _kth(coefficients_ptr, 4, C, channel, inside)
     slope = _kth(coefficients_ptr, 5, C, channel, inside)
@@ -188,7 +188,7 @@ def addition_kernel(
     SLICE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Store (a + b + c + bias) FACTOR, and the sums of that and of its square over SLICE pixels."""
-    channel, inside = _channels(C, BLOCK_C)
+    channel, inside = channels(C, BLOCK_C)
     start = tl.program_id(2).to(tl.int64) * P
     bias = tl.load(bias_ptr + channel, mask=inside, other=0.0).to(tl.float32)
     total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
@@ -205,5 +205,5 @@ def addition_kernel(
         y = tl.where(mask, y.to(tl.float32), 0.0)  # as it is stored, without the bias outside
         total += y
         squares += y * y
-    _keep_sum(sums_ptr, 0, C, channel, inside, total)
-    _keep_sum(sums_ptr, 1, C, channel, inside, squares)
+    keep_sum(sums_ptr, 0, C, channel, inside, total)
+    keep_sum(sums_ptr, 1, C, channel, inside, squares)

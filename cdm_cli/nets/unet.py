@@ -17,12 +17,12 @@ from cdm_cli.nets.blocks import (
     Activation,
     Attention,
     Downsample,
-    FirstConv,
     GroupNorm,
     ResBlock,
     Upsample,
     zeroed,
 )
+from cdm_cli.nets.convolution import FirstConv
 from cdm_cli.nets.embeddings import NumberEmbedding
 from cdm_cli.nets.layout import CellPlan, down_plan, middle_channels, num_heads, up_plan
 from cdm_cli.nets.modulation import modulations

@@ -5,26 +5,15 @@ import math
 import pytest
 import torch
 
-from cdm_cli.nets import blocks, normalise
+from cdm_cli.nets import blocks, convolution, normalise
 from cdm_cli.nets.blocks import (
     Activation,
     Attention,
     GroupNorm,
     ResBlock,
-    doubled,
-    in_eights,
 )
 from cdm_cli.nets.modulation import modulations
 from tests.nets.drawing import randomised
-
-
-@pytest.mark.parametrize("channels", [3, 6, 8, 9])
-def test_channels_of_zeros_change_no_convolution(channels, generator):
-    conv = torch.nn.Conv2d(channels, 5, 3, padding=1)
-    x = torch.randn(2, channels, 6, 7, generator=generator)
-    assert in_eights(x).shape[1] % 8 == 0
-    y = torch.nn.functional.conv2d(in_eights(x), in_eights(conv.weight), conv.bias, padding=1)
-    torch.testing.assert_close(y, conv(x))
 
 
 def test_groups_divide_any_number_of_channels():
@@ -49,23 +38,23 @@ def test_a_block_changes_the_resolution_of_both_branches(resample, side):
     assert block(Activation(torch.randn(2, 8, 4, 4)), modulation).x.shape == (2, 16, side, side)
 
 
-@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-def test_doubling_is_nearest_neighbour_and_so_is_its_gradient(order, generator):
-    x = torch.randn(2, 3, 4, 5, generator=generator).contiguous(memory_format=order)
-    dy = torch.randn(2, 3, 8, 10, generator=generator)
-    x.requires_grad_()
-    wanted = torch.nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
-    assert torch.equal(doubled(x), wanted)
-    assert doubled(x).is_contiguous(memory_format=torch.channels_last)
-    (ours,), (theirs,) = (torch.autograd.grad(y, x, dy) for y in (doubled(x), wanted))
-    assert torch.allclose(ours, theirs, atol=1e-6)
-
-
 @pytest.fixture
 def fused(monkeypatch):
     """The path of a GPU, by the formulas of its operators."""
-    for module in (blocks, normalise):
+    for module in (blocks, convolution, normalise):
         monkeypatch.setattr(module, "is_fused", lambda x: True)
+
+
+@pytest.mark.usefixtures("fused")
+@pytest.mark.parametrize("resample", ["up", "down", None])
+def test_the_fused_block_is_the_plain_one(resample, generator, monkeypatch):
+    block = randomised(ResBlock(24, 16, 12, groups=8, resample=resample), std=0.2)
+    h = Activation(torch.randn(2, 24, 4, 6, generator=generator))
+    (modulation,) = modulations([block], torch.randn(2, 12, generator=generator))
+    y = block(h, modulation).x
+    for module in (blocks, convolution, normalise):
+        monkeypatch.setattr(module, "is_fused", lambda x: False)
+    torch.testing.assert_close(y, block(h, modulation).x, atol=1e-4, rtol=1e-4)
 
 
 def test_dropout_only_trains(generator):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from cdm_cli.config import ModelConfig
-from cdm_cli.nets import blocks, fused_norm, fused_sum, normalise, split_norm
+from cdm_cli.nets import blocks, convolution, fused_norm, fused_sum, normalise, split_norm
 from cdm_cli.nets.dropout import kept
 from cdm_cli.nets.unet import UNet
 
@@ -97,7 +97,7 @@ def test_a_whole_network_is_the_same(channels, monkeypatch, generator):
         return forward(x, other, gain, offset, added, sums, other_sums, *more)
 
     monkeypatch.setattr(fused_norm, "_forward", checked)
-    for module in (blocks, normalise):
+    for module in (blocks, convolution, normalise):
         monkeypatch.setattr(module, "is_fused", lambda x: True)
     fused = outcome()
     assert any(known), "sums of blocks reach norms"
@@ -212,7 +212,7 @@ def functions_of(kernel):
     return found
 
 
-@pytest.mark.parametrize("module", ["norm_kernel", "split_kernel"])
+@pytest.mark.parametrize("module", ["norm_kernel", "split_kernel", "enlarged_kernel"])
 def test_the_compiler_can_copy_the_kernels(module):
     """It copies functions by their names, so a module's attribute would not be found."""
     pytest.importorskip("triton")
