@@ -85,7 +85,7 @@ def shown(arguments: argparse.Namespace) -> None:
     ancestral = [row for row in rows if "ancestral" in row["point"]]
     base = max(ancestral or rows, key=lambda row: steps_of(row["point"]))
     print(f"{machine()}; {arguments.num} samples, judged by {arguments.features}")
-    print("| sampler:steps | FID train | ± | FID val | accuracy | FID / longest ancestral | s |")
+    print("| sampler:steps | FID train | ± | FID val | accuracy | FID / longest | s |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
         print("| {point} | {fid:.4f} | {error:.3f} | {val:.4f} | {accuracy:.3f} ".format(**row)
@@ -109,7 +109,7 @@ def main() -> None:
     if arguments.only:
         return work(arguments)
     every = ",".join(map(str, range(torch.cuda.device_count())))
-    devices = (os.environ.get("CUDA_VISIBLE_DEVICES") or every).split(",")
+    devices = (os.environ.get("CUDA_VISIBLE_DEVICES") or every).strip(",").split(",")
     processes = [
         subprocess.Popen(
             [sys.executable, *sys.argv, "--only", f"{i}/{len(devices)}"],
@@ -119,7 +119,7 @@ def main() -> None:
     ]
     codes = [process.wait() for process in processes]
     shown(arguments)
-    sys.exit(max(codes))
+    sys.exit(any(codes))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.stage import Stage, uses_bf16
 from cdm_cli.config import AnyStageConfig
+from cdm_cli.nets.convolution import EnlargingConv
 from cdm_cli.nets.counting import flops_per_image
 from cdm_cli.nets.recorded import Recorded
 from cdm_cli.nets.unet import Condition
@@ -26,13 +27,15 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
     """Prepare a stage for network evaluations, in place.
 
     With bf16, the weights of convolutions and projections are rounded once (the embeddings
-    and norms stay float32). compiled: one program for the one shape of all batches, made at
-    the first call. On CUDA, the kernels of a shape that comes again are recorded.
+    and norms stay float32, and so do weights of which sums are rounded). compiled: one program
+    for the one shape of all batches, made at the first call. On CUDA, the kernels of a shape
+    that comes again are recorded.
     """
     stage.net.eval().requires_grad_(False)
     if uses_bf16(stage.precision, stage.device):
         for name, module in stage.net.named_modules():
-            if isinstance(module, _TRUNK) and not name.startswith("embed_"):
+            kept = name.startswith("embed_") or isinstance(module, EnlargingConv)
+            if isinstance(module, _TRUNK) and not kept:
                 module.to(torch.bfloat16)
     if stage.device.type == "cuda":
         stage.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -118,14 +118,15 @@ def that_fits(ready: Ready, work: Work, world: World, report: Report) -> Ready:
 def _fits(stage: Stage, work: Work, size: int) -> bool:
     """Take the first steps of sampling with the first image, padded to a batch.
 
-    The plain network is tried: the compiler would take minutes for each size. It runs, is recorded
-    and replayed, since a recording keeps the memory of a network from what surrounds it.
+    The plain network is tried: the compiler would take minutes for each size. It is launched,
+    recorded and replayed, since a recording keeps the memory of a network from what surrounds it
+    (where memory suffices for no recording, it is launched again, as it will be).
     """
+    first = work.inputs(range(1))
     fast = stage.denoise, stage.release
     stage.denoise = stage.net.denoise
     if stage.device.type == "cuda":
         record(stage)
-    first = work.inputs(range(1))
     try:
         generate(
             stage, work.chain, first, seed=0, batch_size=size,

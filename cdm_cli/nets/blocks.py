@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdm_cli.nets.convolution import Resample, convolved, enlarged, resampled
+from cdm_cli.nets.convolution import EnlargingConv, Resample, convolved, enlarged, resampled
 from cdm_cli.nets.normalise import Modulation, group_norm, is_fused
 from cdm_cli.nets.split_norm import NO_SUMS, Sums
 
@@ -80,7 +80,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = EnlargingConv(channels, channels)
 
     def forward(self, h: Activation) -> Activation:
         """Return [B, C, 2 H, 2 W]."""
@@ -124,7 +124,11 @@ class ResBlock(nn.Module):
         self.scale_shift, self.dropout = scale_shift, dropout
         self.factor = math.sqrt(0.5) if rescale else None
         self.norm_1 = GroupNorm(channels_in, groups)
-        self.conv_1 = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.conv_1 = (
+            EnlargingConv(channels_in, channels)
+            if resample == "up"
+            else nn.Conv2d(channels_in, channels, 3, padding=1)
+        )
         self.modulation = nn.Linear(emb_dim, 2 * channels if scale_shift else channels)
         self.norm_2 = GroupNorm(channels, groups)
         self.conv_2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))

@@ -14,7 +14,8 @@ from cdm_cli.nets.normalise import is_fused
 Resample = Literal["up", "down"]
 
 FEW_CHANNELS = 12  # for each pixel: with more, cuDNN's kernels for 2x2 are no faster than for 3x3
-PART, NARROW = 256, 128  # channels of a part; what cuDNN's gradient of weights is slow beside
+PART, NARROW = 256, 128  # channels of a part; so many more make cuDNN's gradient of weights slow
+LARGE = 128**2  # pixels of an image from which on that was measured
 
 
 class FirstConv(nn.Conv2d):
@@ -57,6 +58,16 @@ def doubled(x: Tensor) -> Tensor:
     return rows.reshape(B, 2 * H, 2 * W, C).permute(0, 3, 1, 2)
 
 
+class EnlargingConv(nn.Conv2d):
+    """The 3x3 convolution of a doubled image (`enlarged`).
+
+    Sampling keeps its weights in float32: sums of them are rounded, and once is enough.
+    """
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__(channels_in, channels, 3, padding=1)
+
+
 def enlarged(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Return the 3x3 convolution of x, doubled, and sums of it where they came for nothing."""
     _, C, H, W = x.shape
@@ -69,8 +80,9 @@ def enlarged(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Te
 
 def convolved(x: Tensor, weight: Tensor) -> Tensor:
     """Return the 3x3 convolution of x."""
-    C = x.shape[1]
-    if is_fused(x) and weight.requires_grad and C > PART and C % PART == NARROW:
+    _, C, H, W = x.shape
+    slow = C > PART and C % PART == NARROW and H * W >= LARGE
+    if is_fused(x) and weight.requires_grad and slow:
         return _InParts.apply(x, weight.to(x.dtype))  # pyright: ignore[reportReturnType]
     return F.conv2d(x, weight, padding=1)
 

@@ -94,10 +94,13 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: object) -> None:
     ctx.size, ctx.dtype = (v.shape[1] - 1, v.shape[2] - 1), bias.dtype
 
 
-def _differentiate(ctx: Any, dy: Tensor, of_sums: None) -> tuple[Tensor, Tensor]:
+def _differentiate(ctx: Any, dy: Tensor, of_sums: None) -> tuple[Tensor, Tensor | None]:
     assert of_sums is None, "nothing is differentiated through the sums"
     dy = dy.contiguous()
-    return _phases(dy, *ctx.size), dy.sum((0, 1), dtype=torch.float32).to(ctx.dtype)
+    dbias = None
+    if ctx.needs_input_grad[1]:
+        dbias = dy.sum((0, 1), dtype=torch.float32).to(ctx.dtype)
+    return _phases(dy, *ctx.size), dbias
 
 
 _interleaved.register_autograd(_differentiate, setup_context=_save)

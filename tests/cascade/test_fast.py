@@ -9,6 +9,7 @@ import torch
 
 from cdm_cli.cascade.fast import for_sampling, keep_programs, worth_compiling
 from cdm_cli.cascade.stage import Stage, build_net
+from cdm_cli.nets.convolution import EnlargingConv
 from cdm_cli.presets import preset
 
 
@@ -43,12 +44,14 @@ def test_bf16_differs_by_rounding_alone(generator):
     assert 0 < relative < 0.02
 
 
-def test_embeddings_and_norms_keep_float32():
+def test_embeddings_norms_and_weights_that_are_added_keep_float32():
     net = for_sampling(stage("bf16"), compiled=False).net
+    added = [name for name, m in net.named_modules() if isinstance(m, EnlargingConv)]
+    assert added
     kept = {name.split(".")[0] for name, p in net.named_parameters() if "embed_" in name}
     assert kept == {"embed_t", "embed_s", "embed_y"}
     for name, parameter in net.named_parameters():
-        fp32 = "embed_" in name or "norm" in name
+        fp32 = "embed_" in name or "norm" in name or name.rpartition(".")[0] in added
         assert parameter.dtype == (torch.float32 if fp32 else torch.bfloat16), name
 
 

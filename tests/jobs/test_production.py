@@ -1,5 +1,6 @@
 """Mirrors cdm_cli/jobs/production.py: a batch that nobody asked for is one that fits."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -93,6 +94,29 @@ def test_three_evaluations_of_the_plain_network_are_tried(ready, limited, monkey
     that_fits(ready, planned(OPTIONS), World(), Told())
     assert seen == [50] * 3 + [25] * 3
     assert ready.stage.denoise is fast
+
+
+@pytest.mark.parametrize("fails", [None, torch.OutOfMemoryError, ZeroDivisionError])
+def test_on_cuda_it_is_recorded_and_the_stage_given_back(fails, ready, monkeypatch):
+    stage, told = ready.stage, []
+
+    def record(stage):
+        told.append(stage.denoise)
+        stage.denoise, stage.release = "recorded", lambda: told.append("released")
+
+    def generate(stage, *_, **__):
+        told.append(stage.denoise)
+        if fails:
+            raise fails
+
+    monkeypatch.setattr(type(stage), "device", torch.device("cuda"))
+    monkeypatch.setattr(production, "record", record)
+    monkeypatch.setattr(production, "generate", generate)
+    before = stage.denoise, stage.release
+    with pytest.raises(ZeroDivisionError) if fails is ZeroDivisionError else nullcontext():
+        assert production._fits(stage, planned(OPTIONS), 50) is (fails is None)
+    assert told == [stage.net.denoise, "recorded", "released"]
+    assert (stage.denoise, stage.release) == before
 
 
 def test_another_part_is_told_what_it_needs_for_the_same_bits(ready, limited):

@@ -51,6 +51,7 @@ def test_doubled_and_convolved_by_phases_or_not(biased, fits, generator, monkeyp
 def test_weights_have_the_same_gradient_in_parts(parts, generator, monkeypatch):
     monkeypatch.setattr(convolution, "PART", 4)
     monkeypatch.setattr(convolution, "NARROW", 2)
+    monkeypatch.setattr(convolution, "LARGE", 35)
     taken, split = [], convolution._gradients
     monkeypatch.setattr(
         convolution, "_gradients", lambda *a: taken.append(a[1].shape[1]) or split(*a)
@@ -68,11 +69,20 @@ def test_weights_have_the_same_gradient_in_parts(parts, generator, monkeypatch):
     assert taken == ([sum(parts), *parts] if parts[-1] == 2 else []), "where cuDNN is slow, alone"
 
 
+@pytest.mark.parametrize(("side", "trained"), [(128, True), (127, True), (128, False)])
+@pytest.mark.usefixtures("fused")
+def test_only_gradients_of_large_images_are_in_parts(side, trained):
+    weight = torch.randn(1, 384, 3, 3, requires_grad=trained)
+    x = torch.randn(1, 384, side, side, requires_grad=True)
+    found = convolved(x, weight).grad_fn
+    assert (found.name() == "_InPartsBackward") is (trained and side == 128)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="half precision on CUDA")
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.parametrize("compiled", [False, True])
 def test_in_parts_on_cuda_it_is_the_gradient_within_rounding(compiled, generator):
-    x = torch.randn(4, 384, 32, 32, generator=generator).cuda().bfloat16()
+    x = torch.randn(1, 384, 128, 128, generator=generator).cuda().bfloat16()
     weight = torch.randn(128, 384, 3, 3, generator=generator).cuda()
     inputs = [
         tensor.contiguous(memory_format=torch.channels_last).requires_grad_()

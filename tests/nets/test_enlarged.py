@@ -36,7 +36,7 @@ def test_phases_are_the_convolution_of_the_doubled_image(shape, generator):
 
 def test_weights_are_added_before_they_are_rounded():
     weight = torch.zeros(1, 1, 3, 3)
-    weight[0, 0, 1:, 1:] = torch.tensor([[2**-9, 1.0], [0.0, -1.0]])
+    weight[0, 0, 1:, 1:] = torch.tensor([[2**-9, 0.0], [1.0, -1.0]])
     added = enlarged.phase_weights(weight, torch.bfloat16)
     assert added.dtype == torch.bfloat16
     assert added[0, 0, 1, 1] == 2**-9, "in bfloat16, 1 + 1/512 would be 1"

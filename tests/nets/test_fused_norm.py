@@ -67,11 +67,13 @@ def names_of_operators(y):
     return {node.name() for node in found}
 
 
-@pytest.mark.parametrize("channels", [16, 40])
-def test_a_whole_network_is_the_same(channels, monkeypatch, generator):
+@pytest.mark.parametrize(("channels", "resample"), [(16, False), (40, False), (16, True)])
+def test_a_whole_network_is_the_same(channels, resample, monkeypatch, generator):
+    """resample: residual blocks change the resolution."""
     config = ModelConfig(
-        resolution=8, base_channels=channels, channel_mult=(1, 2), num_res_blocks=1, num_classes=3
-    )
+        resolution=8, base_channels=channels, channel_mult=(1, 2), num_res_blocks=1, num_classes=3,
+        resblock_updown=resample,
+    )  # fmt: skip
     torch.manual_seed(0)
     net = UNet(config, out_channels=6, conditioned=False, embeds_s=False)
     for parameter in net.parameters():
