@@ -31,7 +31,14 @@ from cdm_cli.commands.train import train
 from cdm_cli.commands.tune_schedule import tune_schedule
 from cdm_cli.commands.upsample import upsample
 from cdm_cli.commands.verify import verify
-from cdm_cli.errors import CdmError, DiskError, MemoryFloorError, MissingError, StoppedError
+from cdm_cli.errors import (
+    CdmError,
+    DiskError,
+    MemoryFloorError,
+    MissingError,
+    StoppedError,
+    is_out_of_memory,
+)
 
 COMMANDS = {
     "prepare": prepare,
@@ -128,7 +135,7 @@ def as_cdm_error(error: Exception) -> CdmError:
     if isinstance(error, CdmError):
         return error
     words = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return MemoryFloorError(f"not enough memory: {words}", next="a smaller --batch-size")
     if isinstance(error, OSError) and error.errno in NOT_THERE and error.filename:
         return MissingError(f"{error.filename} does not exist", next="check the path")

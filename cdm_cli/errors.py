@@ -16,6 +16,7 @@ An error is one line: what is wrong and where, what was expected, what became of
 data, and what to type next.
 """
 
+MEMORY_WORDS = ("out of memory", "ALLOC_FAILED")  # of CUDA, and of cuBLAS and cuDNN
 LONGEST = 3000  # characters of a part of the line: damaged files can hold names of megabytes
 
 
@@ -46,6 +47,13 @@ def printable(text: str) -> str:
 
 def _cut(part: str) -> str:
     return part if len(part) <= LONGEST else f"{part[: LONGEST // 2]} … {part[-LONGEST // 2 :]}"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an exception, of whatever library, says that memory does not suffice."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in MEMORY_WORDS)
 
 
 class UsageError(CdmError):

@@ -24,6 +24,7 @@ from cdm_cli.diffusion.losses import prior_bits, vlb
 from cdm_cli.diffusion.noise import Noise, integers, key
 from cdm_cli.diffusion.process import q_sample
 from cdm_cli.diffusion.samplers import index_of
+from cdm_cli.nets.memory import memory_errors
 
 
 class Bound(NamedTuple):
@@ -58,6 +59,7 @@ def strata(T: int, num: int, s: int = 0) -> Tensor:
     return (whole - place).cummax(0).values + place
 
 
+@memory_errors()
 @torch.inference_mode()
 def bound(
     stage: Stage,

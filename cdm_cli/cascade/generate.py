@@ -22,6 +22,7 @@ from cdm_cli.diffusion.samplers import RandnLike, Sample, bind, index_of, restar
 from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config
 from cdm_cli.errors import UsageError
 from cdm_cli.names import Sampler, Variance
+from cdm_cli.nets.memory import memory_errors
 from cdm_cli.options import Sampling
 
 Steps = Iterator[tuple[int, Tensor]]
@@ -206,6 +207,7 @@ def walk(stage: Stage, chain: Chain, samples: Samples, seed: int) -> Steps:
         yield from ((times[t], x_t) for t, x_t in again)
 
 
+@memory_errors()
 @torch.inference_mode()
 def generate(
     stage: Stage,

@@ -21,6 +21,7 @@ from cdm_cli.jobs.cas_augment import augmented, draw
 from cdm_cli.jobs.cas_recipe import Recipe
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.training_step import learning_rate
+from cdm_cli.nets.memory import memory_errors
 from cdm_cli.nets.resnet import cas_network
 
 
@@ -84,7 +85,8 @@ class Fit:
 
     def _try(self, step: int, batch: TrainBatch) -> tuple[Tensor, bool]:
         try:
-            return self.accumulate(step, batch), True
+            with memory_errors():
+                return self.accumulate(step, batch), True
         except torch.OutOfMemoryError:
             return torch.zeros((), device=self.device), False
 

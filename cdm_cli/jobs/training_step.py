@@ -20,6 +20,7 @@ from cdm_cli.jobs.device import reproducible_gradients
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.training_objective import Images, Objective
 from cdm_cli.nets.ema import Ema
+from cdm_cli.nets.memory import memory_errors
 from cdm_cli.nets.recorded import Recorded, Tensors
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -135,7 +136,7 @@ class Trainer:
 
     def _try(self, step: int, batch: Images) -> tuple[Tensor, bool]:
         try:
-            with reproducible_gradients(self.device):
+            with memory_errors(), reproducible_gradients(self.device):
                 return self._accumulate(step, batch), True
         except torch.OutOfMemoryError:
             pass  # outside the handler, the traceback no longer holds the tensors of the step

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cdm_cli.nets.memory import memory_errors
+
 Tensors = tuple[Tensor | None, ...]
 Function = Callable[..., Tensors]
 
@@ -47,7 +49,8 @@ class Recorded:
 def recorded_if_it_fits(function: Function, inputs: Tensors) -> Function:
     """Return a recording, or the function where memory suffices for that alone."""
     try:
-        return Recording(function, inputs)
+        with memory_errors():
+            return Recording(function, inputs)
     except torch.OutOfMemoryError:
         pass  # outside the handler, the traceback no longer holds what was computed
     torch.cuda.empty_cache()

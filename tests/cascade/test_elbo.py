@@ -168,6 +168,15 @@ def test_joined_weighs_by_dimensions():
     assert joined([Part(4.0), Part(1.0)], [16, 64]).item() == pytest.approx(2.0)
 
 
+def test_memory_that_a_library_lacks_is_memory(pair, monkeypatch):
+    def lacking(*_, **__):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+
+    monkeypatch.setattr(IdealBase, "eps_theta", lacking)
+    with pytest.raises(torch.OutOfMemoryError, match="ALLOC_FAILED"):
+        base_bound(pair[0])
+
+
 def test_an_image_has_its_own_noise_in_any_batch(pair):
     z_0, _ = pair
     told = []

@@ -50,6 +50,7 @@ CODES = {
     FileNotFoundError(errno.ENOENT, "No such file", "data.h5"): 66,
     MemoryError(): 69,
     torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"): 69,
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"): 69,
     RuntimeError("shapes differ"): 1,
     ZeroDivisionError(): 1,
 }

@@ -6,7 +6,7 @@ from torch import nn
 
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import UsageError
+from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs import cas_step
 from cdm_cli.jobs.cas_plan import planned
 from cdm_cli.jobs.cas_recipe import recipe_of
@@ -53,6 +53,16 @@ def part(batch, rows):
 
 def grads(fit):
     return [p.grad.clone() for p in fit.parameters]
+
+
+@pytest.mark.usefixtures("normed")
+def test_a_step_that_does_not_fit_is_told(generator, monkeypatch):
+    def lacking(*_):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+
+    monkeypatch.setattr(Fit, "accumulate", lacking)
+    with pytest.raises(MemoryFloorError, match="4 images at a time do not fit"):
+        Fit(recipe(), CPU, World()).step(1, batch_of(8, generator))
 
 
 @pytest.mark.usefixtures("normed")

@@ -293,7 +293,7 @@ def out_of_memory(monkeypatch, most):
 
     def losses(self, *inputs):
         if len(inputs[0]) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
         return real(self, *inputs)
 
     monkeypatch.setattr(StageObjective, "losses", losses)

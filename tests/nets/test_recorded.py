@@ -52,12 +52,14 @@ def test_a_recording_is_forgotten(made):
     assert len(made) == 2
 
 
-def test_what_cannot_be_recorded_for_lack_of_memory_is_called(monkeypatch):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, torch.AcceleratorError])
+def test_what_cannot_be_recorded_for_lack_of_memory_is_called(error, monkeypatch):
+    """An instance of a graph takes memory that PyTorch does not manage."""
     tries = []
 
     def record(function, inputs):
         tries.append(inputs)
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error("CUDA error: out of memory")
 
     monkeypatch.setattr(recorded, "Recording", record)
     call, x = Recorded(twice), torch.ones(3)
