@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from cdm_cli.__version__ import __version__
 from cdm_cli.errors import UsageError
 from cdm_cli.names import Device, Precision
 
@@ -52,11 +53,14 @@ def device_class(device: torch.device) -> str:
 
 
 def build(device: torch.device) -> str:
-    """Return the libraries that compute on a device: within one build, bits are the same."""
+    """Return what computes on a device: within one build, bits are the same.
+
+    cdm is of it, since another version may have other kernels.
+    """
+    known = f"cdm {__version__}, torch {torch.__version__}"
     if device.type == "cuda":
-        cudnn = torch.backends.cudnn.version()
-        return f"torch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
-    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
+        return f"{known}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    return f"{known}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def chosen_precision(choice: Precision, device: torch.device) -> Precision:

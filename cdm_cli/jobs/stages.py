@@ -33,7 +33,7 @@ FLOAT32 = 4
 class Numerics:
     """What decides the last bit of a sample, besides stage, chain and seed.
 
-    build: the libraries that compute; another one may round otherwise.
+    build: cdm and the libraries that compute; another one may round otherwise.
     """
 
     batch_size: int

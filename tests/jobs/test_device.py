@@ -7,8 +7,16 @@ import torch
 
 from cdm_cli.jobs import device as devices
 from cdm_cli.jobs import training_step
-from cdm_cli.jobs.device import reproducible_gradients
+from cdm_cli.jobs.device import build, reproducible_gradients
 from tests.trained import train, write_data
+
+
+def test_another_version_of_cdm_is_another_build(monkeypatch):
+    """Its kernels may round otherwise, and `cdm verify --replay` would blame the store."""
+    here = build(torch.device("cpu"))
+    assert torch.__version__ in here
+    monkeypatch.setattr(devices, "__version__", "99.0.0")
+    assert build(torch.device("cpu")) != here
 
 
 def modes():
