@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdm_cli.nets.fused_sum import sliced, sums_of_slices
-from cdm_cli.nets.split_norm import power_of_two
+from cdm_cli.nets.fused_sum import sliced, sums_of_slices, tile_of
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -63,13 +62,11 @@ def launch_backward(dy: Tensor, H: int, W: int) -> Tensor:
     from cdm_cli.nets.enlarged_kernel import phases_kernel
 
     B, _, C = dy.shape
+    P = (H + 1) * (W + 1)
     dv = torch.empty(B, H + 1, W + 1, 4 * C, device=dy.device, dtype=dy.dtype)
-    _, _, tile = sliced(dy)
-    width, pixels = tile["BLOCK_C"], min(tile["BLOCK_P"], power_of_two((H + 1) * (W + 1)))
-    grid = (-(-(H + 1) * (W + 1) // pixels), 4 * -(-C // width), B)
-    torch.library.wrap_triton(phases_kernel)[grid](
-        dy, dv, C, HEIGHT=H, WIDTH=W, BLOCK_P=pixels, BLOCK_C=width, num_warps=1
-    )
+    tile = tile_of(P, C)
+    grid = (-(-P // tile["BLOCK_P"]), 4 * -(-C // tile["BLOCK_C"]), B)
+    torch.library.wrap_triton(phases_kernel)[grid](dy, dv, C, HEIGHT=H, WIDTH=W, **tile)
     return dv
 
 

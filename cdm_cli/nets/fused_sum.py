@@ -33,20 +33,21 @@ def sums_of_slices(y: Tensor) -> Tensor:
     return torch.stack([slices.sum(2), slices.square().sum(2)])
 
 
+def tile_of(P: int, C: int) -> dict[str, int]:
+    """Return the tile of a kernel that one warp holds, of P pixels and C channels."""
+    width = min(WIDEST, max(16, C & -C))
+    return {"BLOCK_P": min(TILE // width, power_of_two(P)), "BLOCK_C": width, "num_warps": 1}
+
+
 def sliced(y: Tensor) -> tuple[Tensor, tuple[int, int, int], dict[str, int]]:
     """Return room for the sums of y, the grid of a kernel that takes them, and its tile."""
     B, P, C = y.shape
-    width = min(WIDEST, max(16, C & -C))
-    block_p = min(TILE // width, power_of_two(P))
-    pixels = slice_pixels(P)
+    tile, pixels = tile_of(P, C), slice_pixels(P)
     slices = -(-P // pixels)
     sums = torch.empty(2, B, slices, C, device=y.device, dtype=torch.float32)
-    tile = {"BLOCK_P": block_p, "BLOCK_C": width, "num_warps": 1}
-    return (
-        sums,
-        (slices, -(-C // width), B),
-        tile | {"SLICE": min(pixels, block_p * -(-P // block_p))},
-    )
+    whole = tile["BLOCK_P"] * -(-P // tile["BLOCK_P"])
+    grid = (slices, -(-C // tile["BLOCK_C"]), B)
+    return sums, grid, tile | {"SLICE": min(pixels, whole)}
 
 
 def in_torch(a: Tensor, b: Tensor, c: Tensor, bias: Tensor, factor: float) -> tuple[Tensor, Tensor]:
