@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cdm_cli.jobs.device import make_deterministic
 from cdm_cli.nets.convolution import convolved, doubled
-from cdm_cli.nets.enlarged import enlarged_fused
+from cdm_cli.nets.phases import enlarged_by_phases
 
 DOUBLED = [
     (256, 512, 32),
@@ -57,7 +57,7 @@ def of_doubled(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def by_phases(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Ours of the small image."""
-    return enlarged_fused(x, weight, bias)[0]
+    return enlarged_by_phases(x, weight, bias)[0]
 
 
 def in_parts(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

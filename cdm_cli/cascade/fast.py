@@ -79,7 +79,7 @@ def compile_net(net: nn.Module) -> None:
 
 def _before_compiling() -> None:
     """Register the operators that the compiler is to find, and keep what it makes."""
-    from cdm_cli.nets import enlarged, fused_norm, fused_sum  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    from cdm_cli.nets import fused_norm, fused_sum, phases  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     keep_programs()
 

@@ -158,7 +158,7 @@ class ResBlock(nn.Module):
         return ended_fused([*shortcuts, y], bias, self.factor)
 
     def _first_conv(self, y: Tensor) -> Activation:
-        """Its bias is of the modulation."""
+        """Change the resolution and convolve, without the bias, which is of the modulation."""
         if self.resample == "up":
             return Activation(*enlarged(y, self.conv_1.weight, None))
         return Activation(convolved(resampled(y, self.resample), self.conv_1.weight))

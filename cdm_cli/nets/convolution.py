@@ -59,7 +59,7 @@ def doubled(x: Tensor) -> Tensor:
 
 
 class EnlargingConv(nn.Conv2d):
-    """The 3x3 convolution of a doubled image (`enlarged`).
+    """What `enlarged` convolves a doubled image with; it is not called by itself.
 
     Sampling keeps its weights in float32: sums of them are rounded, and once is enough.
     """
@@ -73,9 +73,9 @@ def enlarged(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Te
     _, C, H, W = x.shape
     if not (is_fused(x) and C <= FEW_CHANNELS * H * W):
         return F.conv2d(resampled(x, "up"), weight, bias, padding=1), None
-    from cdm_cli.nets.enlarged import enlarged_fused  # brings the compiler, a second's load
+    from cdm_cli.nets.phases import enlarged_by_phases  # brings the compiler, a second's load
 
-    return enlarged_fused(x, weight, weight.new_zeros(len(weight)) if bias is None else bias)
+    return enlarged_by_phases(x, weight, weight.new_zeros(len(weight)) if bias is None else bias)
 
 
 def convolved(x: Tensor, weight: Tensor) -> Tensor:

@@ -214,7 +214,7 @@ def functions_of(kernel):
     return found
 
 
-@pytest.mark.parametrize("module", ["norm_kernel", "split_kernel", "enlarged_kernel"])
+@pytest.mark.parametrize("module", ["norm_kernel", "split_kernel", "phases_kernel"])
 def test_the_compiler_can_copy_the_kernels(module):
     """It copies functions by their names, so a module's attribute would not be found."""
     pytest.importorskip("triton")

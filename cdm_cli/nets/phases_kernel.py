@@ -1,4 +1,4 @@
-"""The Triton kernels behind `enlarged`; imported on CUDA only. Programs: see `split_kernel`."""
+"""The Triton kernels behind `phases`; imported on CUDA only. Programs: see `split_kernel`."""
 # pyright: basic
 
 import triton
@@ -39,7 +39,7 @@ def interleaved_kernel(
 
 
 @triton.jit
-def phases_kernel(
+def interleaved_grad_kernel(
     dy_ptr, dv_ptr, C, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip

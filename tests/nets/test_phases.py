@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/nets/enlarged.py: the convolution of a doubled image, whatever computes it."""
+"""Mirrors cdm_cli/nets/phases.py: the convolution of a doubled image, whatever computes it."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cdm_cli.nets import enlarged, fused_sum
+from cdm_cli.nets import fused_sum, phases
 
 SHAPES = [(2, 3, 4, 6, 5), (1, 24, 8, 3, 7), (3, 16, 16, 1, 1)]  # B, C, C', H, W
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on CUDA")
@@ -28,16 +28,16 @@ def plain(x, weight, bias):
 def test_phases_are_the_convolution_of_the_doubled_image(shape, generator):
     x, weight, bias = drawn(*shape, generator, torch.float64)
     H, W = x.shape[2:]
-    phases = F.conv2d(x, enlarged.phase_weights(weight, torch.float64), padding=1)
+    convolved = F.conv2d(x, phases.phase_weights(weight, torch.float64), padding=1)
     wanted = plain(x, weight, 0 * bias)
-    for (a, d), phase in zip(enlarged.PHASES, phases.chunk(4, dim=1), strict=True):
+    for (a, d), phase in zip(phases.PHASES, convolved.chunk(4, dim=1), strict=True):
         torch.testing.assert_close(phase[:, :, a : a + H, d : d + W], wanted[:, :, a::2, d::2])
 
 
 def test_weights_are_added_before_they_are_rounded():
     weight = torch.zeros(1, 1, 3, 3)
     weight[0, 0, 1:, 1:] = torch.tensor([[2**-9, 0.0], [1.0, -1.0]])
-    added = enlarged.phase_weights(weight, torch.bfloat16)
+    added = phases.phase_weights(weight, torch.bfloat16)
     assert added.dtype == torch.bfloat16
     assert added[0, 0, 1, 1] == 2**-9, "in bfloat16, 1 + 1/512 would be 1"
 
@@ -46,7 +46,7 @@ def test_weights_are_added_before_they_are_rounded():
 def test_the_result_and_its_sums(shape, generator, monkeypatch):
     monkeypatch.setattr(fused_sum, "SLICE", 8)
     x, weight, bias = drawn(*shape, generator)
-    y, sums = enlarged.enlarged_fused(x, weight, bias)
+    y, sums = phases.enlarged_by_phases(x, weight, bias)
     wanted = plain(x, weight, bias)
     torch.testing.assert_close(y, wanted, atol=1e-5, rtol=1e-5)
     for of_slices, exact in zip(sums, (wanted, wanted.square()), strict=True):
@@ -56,7 +56,7 @@ def test_the_result_and_its_sums(shape, generator, monkeypatch):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_its_gradients(shape, generator):
     inputs = [tensor.requires_grad_() for tensor in drawn(*shape, generator)]
-    y, wanted = enlarged.enlarged_fused(*inputs)[0], plain(*inputs)
+    y, wanted = phases.enlarged_by_phases(*inputs)[0], plain(*inputs)
     dy = torch.randn(y.shape, generator=generator)
     for ours, theirs in zip(
         torch.autograd.grad(y, inputs, dy), torch.autograd.grad(wanted, inputs, dy), strict=True
@@ -67,16 +67,16 @@ def test_its_gradients(shape, generator):
 INTERPRETED = """
 import torch
 torch.library.wrap_triton = lambda kernel: kernel
-from cdm_cli.nets import enlarged, fused_sum
+from cdm_cli.nets import fused_sum, phases
 fused_sum.SLICE, fused_sum.TILE = 16, 128
 generator = torch.Generator().manual_seed(0)
 for B, H, W, C in ((2, 3, 5, 24), (1, 4, 2, 48), (2, 1, 1, 16)):
     v = torch.randn(B, H + 1, W + 1, 4 * C, generator=generator)
     bias = torch.randn(C, generator=generator)
     dy = torch.randn(B, 4 * H * W, C, generator=generator)
-    for ours, plain in zip(enlarged.launch(v, bias), enlarged.in_torch(v, bias)):
+    for ours, plain in zip(phases.launch(v, bias), phases.in_torch(v, bias)):
         torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
-    ours, plain = (f(dy, H, W) for f in (enlarged.launch_backward, enlarged.gradient_in_torch))
+    ours, plain = (f(dy, H, W) for f in (phases.launch_backward, phases.gradient_in_torch))
     assert torch.equal(ours, plain)
 print("the same")
 """
@@ -96,11 +96,11 @@ def test_the_kernels_on_cuda(B, H, W, C, generator):
     """bfloat16 in and out; the sums are of what is stored."""
     v = torch.randn(B, H + 1, W + 1, 4 * C, generator=generator).cuda().bfloat16()
     bias = torch.randn(C, generator=generator).cuda()
-    y, sums = enlarged._interleaved(v, bias)
-    assert torch.equal(y, enlarged.in_torch(v, bias)[0])
+    y, sums = phases._interleaved(v, bias)
+    assert torch.equal(y, phases.in_torch(v, bias)[0])
     torch.testing.assert_close(sums, fused_sum.sums_of_slices(y), atol=1e-3, rtol=1e-4)
     dy = torch.randn(y.shape, generator=generator).cuda().bfloat16()
-    assert torch.equal(enlarged._phases(dy, H, W), enlarged.gradient_in_torch(dy, H, W))
+    assert torch.equal(phases._interleaved_grad(dy, H, W), phases.gradient_in_torch(dy, H, W))
 
 
 @CUDA
@@ -115,7 +115,7 @@ def test_in_half_precision_it_is_the_convolution_within_rounding(compiled, dtype
     inputs = [tensor.requires_grad_() for tensor in (x, weight.to(dtype), bias.to(dtype))]
 
     def call(*inputs):
-        return enlarged.enlarged_fused(*inputs)[0]  # a compiler would ask for a gradient of sums
+        return phases.enlarged_by_phases(*inputs)[0]  # a compiler would ask for a gradient of sums
 
     y = (torch.compile(call, dynamic=False) if compiled else call)(*inputs)
     exact = plain(*(tensor.double() for tensor in inputs))

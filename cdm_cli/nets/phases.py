@@ -46,7 +46,7 @@ def in_torch(v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 def launch(v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """`in_torch` by the kernel."""
-    from cdm_cli.nets.enlarged_kernel import interleaved_kernel
+    from cdm_cli.nets.phases_kernel import interleaved_kernel
 
     B, H, W, C = v.shape[0], v.shape[1] - 1, v.shape[2] - 1, len(bias)
     y = torch.empty(B, 4 * H * W, C, device=v.device, dtype=v.dtype)
@@ -59,14 +59,14 @@ def launch(v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 def launch_backward(dy: Tensor, H: int, W: int) -> Tensor:
     """Return the gradient of v for that of y, by the kernel."""
-    from cdm_cli.nets.enlarged_kernel import phases_kernel
+    from cdm_cli.nets.phases_kernel import interleaved_grad_kernel
 
     B, _, C = dy.shape
     P = (H + 1) * (W + 1)
     dv = torch.empty(B, H + 1, W + 1, 4 * C, device=dy.device, dtype=dy.dtype)
     tile = tile_of(P, C)
     grid = (-(-P // tile["BLOCK_P"]), 4 * -(-C // tile["BLOCK_C"]), B)
-    torch.library.wrap_triton(phases_kernel)[grid](dy, dv, C, HEIGHT=H, WIDTH=W, **tile)
+    torch.library.wrap_triton(interleaved_grad_kernel)[grid](dy, dv, C, HEIGHT=H, WIDTH=W, **tile)
     return dv
 
 
@@ -80,9 +80,11 @@ def gradient_in_torch(dy: Tensor, H: int, W: int) -> Tensor:
 
 
 _interleaved: Any = torch.library.triton_op("cdm::interleaved", launch, mutates_args=())
-_phases: Any = torch.library.triton_op("cdm::interleaved_grad", launch_backward, mutates_args=())
+_interleaved_grad: Any = torch.library.triton_op(
+    "cdm::interleaved_grad", launch_backward, mutates_args=()
+)
 _interleaved.register_kernel("cpu")(in_torch)
-_phases.register_kernel("cpu")(gradient_in_torch)
+_interleaved_grad.register_kernel("cpu")(gradient_in_torch)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: object) -> None:
@@ -97,13 +99,13 @@ def _differentiate(ctx: Any, dy: Tensor, of_sums: None) -> tuple[Tensor, Tensor 
     dbias = None
     if ctx.needs_input_grad[1]:
         dbias = dy.sum((0, 1), dtype=torch.float32).to(ctx.dtype)
-    return _phases(dy, *ctx.size), dbias
+    return _interleaved_grad(dy, *ctx.size), dbias
 
 
 _interleaved.register_autograd(_differentiate, setup_context=_save)
 
 
-def enlarged_fused(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def enlarged_by_phases(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Return the 3x3 convolution of x [B, C, H, W], doubled, [B, C', 2 H, 2 W], and sums of it."""
     H, W = x.shape[2:]
     v = F.conv2d(x, phase_weights(weight, x.dtype), padding=1)
