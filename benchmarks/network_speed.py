@@ -36,7 +36,7 @@ from cdm_cli.jobs.training_step import Trainer
 from cdm_cli.nets.counting import flops_per_image
 from cdm_cli.presets import preset
 
-BATCH = {32: 256, 64: 128, 128: 32, 256: 16}
+BATCH = {8: 512, 16: 512, 32: 256, 64: 128, 128: 32, 256: 16}
 CALLS = 4
 HELD = 3.0  # seconds of matrix products after which their rate no longer falls
 Limits = tuple[float, float]  # FLOP/s of matrix products: at once, and held

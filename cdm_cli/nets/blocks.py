@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cdm_cli.nets.attention import attended
 from cdm_cli.nets.convolution import EnlargingConv, Resample, convolved, enlarged, resampled
 from cdm_cli.nets.normalise import Modulation, group_norm, is_fused
 from cdm_cli.nets.split_norm import NO_SUMS, Sums
@@ -210,7 +211,7 @@ class Attention(nn.Module):
         B, C, H, W = h.x.shape
         normed = self.norm(h.x, sums=(h.sums, None))
         q, k, v = self._split(self.qkv(normed.flatten(2).transpose(1, 2)))
-        y = F.scaled_dot_product_attention(q, k, v)  # softmax in float32
+        y = attended(q, k, v)
         y = y.transpose(1, 2).reshape(B, H * W, C)
         if not is_fused(h.x):
             return ended(h.x, self.out(y).transpose(1, 2).reshape(B, C, H, W), self.factor)
