@@ -7,6 +7,7 @@ timed with the way there, replayed as one CUDA graph. Errors: of the gradients b
 relative, of PyTorch's and of ours.
 """
 
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -73,6 +74,7 @@ def compare(name: str, shape: tuple[int, int, int, int]) -> None:
 
 def main() -> None:
     """Print milliseconds there and back of PyTorch's attention and of ours, and both errors."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.manual_seed(0)
     make_deterministic(torch.device("cuda"))
     print(machine())

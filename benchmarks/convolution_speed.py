@@ -8,6 +8,7 @@ of the ImageNet presets. A way back is timed with the way there. Error: of the o
 float32, relative.
 """
 
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -90,6 +91,7 @@ def compare(name: str, ours: Convolution, theirs: Convolution, inputs: tuple[Ten
 
 def main() -> None:
     """Print milliseconds of PyTorch's form and of ours, and their ratio, there and both ways."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.manual_seed(0)
     make_deterministic(torch.device("cuda"))
     print(machine())

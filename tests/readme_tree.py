@@ -20,7 +20,7 @@ def remark(path: Path) -> str:
     """Return what a module says of itself, up to its first full stop."""
     said = ast.get_docstring(ast.parse(path.read_text())) or ""
     line = " ".join(said.split("\n\n")[0].split()).rstrip(".")
-    line = line.partition(". ")[0]
+    line = re.split(r"(?<!et al)\. ", line)[0]
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 2].rsplit(' ', 1)[0]} …"
 
 
