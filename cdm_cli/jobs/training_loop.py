@@ -15,7 +15,7 @@ from cdm_cli.cascade.checkpoint import latest_checkpoint
 from cdm_cli.errors import DivergedError, StoppedError
 from cdm_cli.jobs.training_extra import Extra, Noted, due
 from cdm_cli.jobs.training_files import Metrics, Saver
-from cdm_cli.jobs.training_objective import images_of
+from cdm_cli.jobs.training_objective import Images, images_of
 from cdm_cli.jobs.training_step import Progress, Trainer, learning_rate
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report
@@ -127,10 +127,7 @@ class Loop:
         trainer, training = self.trainer, self.trainer.training
         images = images_of(batch)
         if self.compiler is not None:
-            trainer.settle(step, images)  # the compiler would take minutes for each size
-            trainer.release()
-            self.compiler()
-            self.compiler = None
+            self._compile(self.compiler, step, images)
         trainer.step(step, images)
         self._tell_halving()
         if step % training.log_every == 0 or step == training.steps:
@@ -142,6 +139,14 @@ class Loop:
         self._take(turns, step, metrics, advance)
         (before, then), spent = self._since, time.perf_counter() - start
         self._since = before, then + spent  # images_per_second is of training alone
+
+    def _compile(self, compiler: Callable[[], object], step: int, images: Images) -> None:
+        self.trainer.settle(step, images)  # the compiler would take minutes for each size
+        self._tell_halving()
+        self.trainer.release()
+        self.report.say("compiling the network at its first step, which takes some minutes")
+        compiler()
+        self.compiler = None
 
     def _tell_halving(self) -> None:
         if self.trainer.halved:

@@ -325,8 +325,11 @@ def test_the_network_is_compiled_once_it_is_known_what_fits(home, monkeypatch):
         StageObjective, "losses", lambda self, *x: sizes.append(len(x[0])) or short(self, *x)
     )
     monkeypatch.setattr("cdm_cli.jobs.train.compile_net", lambda net: sizes.append("compiled"))
-    train(home, steps=2, compute=Compute(compile=True))
+    told = Told()
+    train(home, told=told, steps=2, compute=Compute(compile=True))
     assert sizes == [8, 4, 2, 2, 2, 2, "compiled", *8 * [2]]
+    said = [line.split()[0] for line in told.lines if line.startswith(("out of", "compiling"))]
+    assert said == ["out", "compiling"]
     assert left(home / "runs/asked") == left(base(home))
 
 
