@@ -124,6 +124,11 @@ def ready_stage(
     stage = load_diffusion_stage(
         header.directory, Path(RUNS), sampling.weights, device, precision=numerics.precision
     )
+    tell_compiling(numerics, report)
+    return for_sampling(stage, compiled=numerics.compiled)
+
+
+def tell_compiling(numerics: Numerics, report: Report) -> None:
+    """Say why nothing will be seen for a while."""
     if numerics.compiled:
         report.say("compiling the network at its first use, which takes a minute or two")
-    return for_sampling(stage, compiled=numerics.compiled)

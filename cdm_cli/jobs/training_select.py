@@ -28,7 +28,7 @@ from cdm_cli.jobs.evaluate_references import references
 from cdm_cli.jobs.fitting import Header
 from cdm_cli.jobs.probe import Probe, averaged, drawn, probe_of
 from cdm_cli.jobs.probe_score import judged, judged_by, with_steps
-from cdm_cli.jobs.stages import Numerics
+from cdm_cli.jobs.stages import Numerics, tell_compiling
 from cdm_cli.jobs.training_files import Metrics, logged
 from cdm_cli.jobs.training_objective import StageObjective
 from cdm_cli.jobs.training_step import Trainer
@@ -150,7 +150,7 @@ class Selection:
 
     def __call__(self, step: int, report: Report, metrics: Metrics | None) -> None:
         """Draw, judge, and keep the weights where they are the best so far."""
-        probe, world, stage = self._probe, self._trainer.world, self._averaged()
+        probe, world, stage = self._probe, self._trainer.world, self._averaged(report)
         with report.track("draw", probe.evaluations, "evaluations") as advance:
             images = drawn(
                 probe, stage, self._numerics.batch_size, world,
@@ -167,11 +167,12 @@ class Selection:
         if metrics is not None:
             metrics.write({"step": step, **scores})
 
-    def _averaged(self) -> Stage:
+    def _averaged(self, report: Report) -> Stage:
         """Return the stage with the weights of now; it is built, and compiled, once."""
         objective, ema = self._trainer.objective, self._trainer.ema
         assert isinstance(objective, StageObjective)
         if self._stage is None:
+            tell_compiling(self._numerics, report)
             self._stage = averaged(objective.stage, ema, compiled=self._numerics.compiled)
         ema.copy_to(self._stage.net)
         return self._stage

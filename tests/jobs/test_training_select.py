@@ -18,6 +18,7 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs import training_select
 from cdm_cli.jobs.training_select import read_best
+from cdm_cli.options import Compute
 from tests.jobs.judging import write_judge
 from tests.jobs.stopping import StopsAtNote
 from tests.tiny import Told, base_config, write_stage
@@ -99,6 +100,21 @@ def test_one_stage_draws_every_time_and_gives_its_memory_back(home, monkeypatch)
     monkeypatch.setattr(training_select, "averaged", averaged)
     train(home, steps=4, **SELECT)
     assert released == [1, 1]
+
+
+def test_that_it_compiles_is_told_once(home, monkeypatch):
+    asked, real = [], training_select.averaged
+
+    def averaged(stage, ema, *, compiled):
+        asked.append(compiled)
+        return real(stage, ema)
+
+    monkeypatch.setattr(training_select, "averaged", averaged)
+    monkeypatch.setattr("cdm_cli.jobs.train.compile_net", lambda net: None)
+    told = Told()
+    train(home, told=told, steps=4, compute=Compute(compile=True), **SELECT)
+    assert asked == [True]
+    assert sum("compiling the network at its first use" in line for line in told.lines) == 1
 
 
 def test_of_equals_the_first_is_kept_and_nan_never(home, monkeypatch):
