@@ -1,0 +1,104 @@
+"""What an earlier version left behind goes on under the same command; nothing is done twice.
+
+tests/fixtures/e2ad55b holds it, with the commands that it was made with.
+"""
+
+import shlex
+import zipfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cdm_cli.app import app
+from cdm_cli.cascade import generate
+from cdm_cli.jobs import cas_training, export_folder
+from cdm_cli.metrics.features import ClassifierExtractor
+
+HOME = Path(__file__).parent / "fixtures/e2ad55b/home.zip"
+CURVE = "--num 20 --features features --device cpu --batch-size 8"
+TRAIN = (
+    "train base --preset tiny-base8 --set model.resolution=4 --batch-size 8 "
+    "--set model.base_channels=8 --set model.channel_mult=[1] --set model.norm_groups=4 "
+    "--set model.attention_resolutions=[] --set schedule.T=20 --set sampling.steps=3 "
+    "--set training.warmup=2 --set training.lr=0.001 --set training.log_every=1 "
+    "--set training.save_every=2 --set training.grid_every=0 --device cpu "
+    "--select fid --select-num 20 --select-every 2 --features features"
+)
+PLAIN = f"eval checkpoints base --weights step-00000002 -o curve {CURVE}"
+UPSAMPLED = f"eval checkpoints sr --s 5 --weights ema -o curve-sr {CURVE}"
+SEARCH = f"tune-schedule --steps 2 --s 5 --trials 2 -o schedule.json {CURVE}"
+SWEEP = f"sweep-s --s 5 --augment truncated -o sweep {CURVE}"
+ON_SCHEDULE = (
+    f"sweep-s --s 5 --augment truncated --schedule schedule.json -o sweep-schedule {CURVE}"
+)
+SCORE = "eval cas samples.h5 --net small --steps 4 --batch-size 8 -o cas --device cpu"
+HALF = "sample base --num 130 --seed 1 -o half.h5 --device cpu --batch-size 8"
+BASE = "sample base --num 66 --keep-s 5 -o lowres.h5 --device cpu --batch-size 8"
+ABOVE = "upsample --s 5 --num 24 -o samples.h5 --device cpu --batch-size 8"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    with zipfile.ZipFile(HOME) as file:
+        file.extractall(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """What is computed: samples drawn, images judged, classifiers trained, files encoded."""
+    seen = {"drawn": 0, "judged": 0, "trained": 0, "encoded": 0}
+
+    def counting(owner, name, key, number):
+        real = getattr(owner, name)
+
+        def call(*args, **how):
+            seen[key] += number(args)
+            return real(*args, **how)
+
+        monkeypatch.setattr(owner, name, call)
+
+    counting(generate, "walk", "drawn", lambda args: len(args[2].ids))
+    counting(ClassifierExtractor, "__call__", "judged", lambda args: len(args[1]))
+    counting(cas_training, "train", "trained", lambda args: 1)
+    counting(export_folder, "from_array", "encoded", lambda args: 1)
+    return seen
+
+
+def cdm(line):
+    result = CliRunner().invoke(app, ["-q", *shlex.split(line)])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize(
+    "line",
+    [BASE, ABOVE, PLAIN, UPSAMPLED, SEARCH, SWEEP, ON_SCHEDULE, SCORE,
+     f"{TRAIN} --steps 4", "export samples.h5 -o exported"],
+)  # fmt: skip
+def test_what_is_complete_is_recognised(line, work):
+    cdm(line)
+    assert not any(work.values()), work
+
+
+@pytest.mark.parametrize(
+    ("line", "drawn", "judged"),
+    [
+        (HALF, 8, 0),
+        (PLAIN.replace("step-00000002", "all"), 24, 20),
+        (SEARCH.replace("--steps 2", "--steps 2,3"), 3 * 24, 3 * 20),
+        (SWEEP.replace("--s 5", "--s 5,7").replace("truncated", "non-truncated"), 2 * 24, 2 * 21),
+        (f"{TRAIN} --steps 6", 20, 20),
+    ],
+)
+def test_what_is_missing_joins_it(line, drawn, judged, work):
+    """Batches are padded to 8; a sweep shows its judge one black image for each point."""
+    cdm(line)
+    assert (work["drawn"], work["judged"]) == (drawn, judged)
+
+
+def test_old_parts_are_merged(work):
+    cdm("merge part1.h5 part2.h5 -o merged.h5")
+    assert work["drawn"] == 0
