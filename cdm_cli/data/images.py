@@ -6,7 +6,9 @@ by rounding. B, C, H, W are shapes; C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4
 What a file becomes:
 - PNG, JPEG and WebP are read, whatever the name says; anything else is bad.
 - More than 2^26 pixels, or an animation, is bad; the header tells before any pixel is read.
-- An EXIF orientation is applied. Palettes are resolved.
+- An EXIF orientation is applied, unless it stands behind the pixels of a PNG, where viewers do not
+  look either. Palettes are resolved, and so is the colour key of a PNG (`data/colour_key.py`).
+- Colour profiles and gamma are not: numbers are taken as they are.
 - 16 bits become 8 by dropping the lower byte. CMYK becomes RGB, colour becomes gray
   (ITU-R 601), as Pillow does it.
 - Where alpha is not asked for, the image is composed on white.
@@ -23,8 +25,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from cdm_cli.data.colour_key import alpha_of, has_key, raw_mode
 from cdm_cli.data.draft import Draft, drafted
 
 if TYPE_CHECKING:
@@ -34,6 +37,10 @@ U8 = NDArray[np.uint8]
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 2**26
+PROFILE, GAMMA, LATE_EXIF = (
+    "colour profile ignored", "gamma ignored", "EXIF behind the pixels ignored",
+)  # fmt: skip
+USUAL_GAMMA = (0.44, 0.47)  # 1 / 2.2, as sRGB files say it
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 _ORIENTATION = 0x0112
@@ -94,7 +101,7 @@ def probe(data: bytes) -> Header:
     with _strictly():
         image = _open(data)
         gray = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
-        return Header(*image.size, gray, _kinds(image, data))
+        return Header(*image.size, gray, _kinds(image))
 
 
 def decode(data: bytes) -> Image.Image:
@@ -111,28 +118,41 @@ def decoded(data: bytes, least: int | None = None) -> Decoded:
     """
     with _strictly():
         image = _open(data)
-        kinds, orientation = _kinds(image, data), _orientation(image)
+        kinds, orientation, raw = _kinds(image), _orientation(image), raw_mode(image)
         draft = None if least is None else drafted(image, least)
         image.load()
-        upright = _plain(image)
+        if "alpha" not in kinds:
+            image.info.pop("transparency", None)  # it stands behind the pixels, where none looks
+        upright = _plain(image, raw, data)
         if orientation in _TURNS:
             upright = upright.transpose(_TURNS[orientation])
+        elif _orientation(image) in _TURNS:
+            kinds = (*kinds, LATE_EXIF)
         if draft is None:
             return Decoded(upright, kinds)
         kinds = (*kinds, f"decoded at 1/{draft.scale}")
         return Decoded(upright, kinds, draft.turned(orientation))
 
 
-def _kinds(image: Image.Image, data: bytes) -> tuple[str, ...]:
-    sixteen = image.mode.startswith("I;16") or (image.format == "PNG" and data[24] == 16)
+def _kinds(image: ImageFile.ImageFile) -> tuple[str, ...]:
     kinds = {
-        "16-bit": sixteen,
+        "16-bit": raw_mode(image).endswith(";16B"),
         "CMYK": image.mode == "CMYK",
         "alpha": image.has_transparency_data,
         "palette": image.mode == "P",
         "turned by EXIF": _orientation(image) in _TURNS,
+        PROFILE: "icc_profile" in image.info,
+        GAMMA: _has_other_gamma(image),
     }
     return tuple(kind for kind, found in kinds.items() if found)
+
+
+def _has_other_gamma(image: Image.Image) -> bool:
+    """Tell whether a PNG says that its numbers are not the usual ones, and nothing better."""
+    gamma = image.info.get("gamma")
+    low, high = USUAL_GAMMA
+    stronger = {"srgb", "icc_profile"} & image.info.keys()
+    return gamma is not None and not stronger and not low <= gamma <= high
 
 
 def with_channels(image: Image.Image, channels: int) -> Image.Image:
@@ -162,7 +182,7 @@ def has_colour(image: Image.Image) -> bool:
     return bool((pixels[..., :2] != pixels[..., 1:]).any())
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes) -> ImageFile.ImageFile:
     _check_webp_canvas(data)
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     _check_pixels(*image.size)
@@ -195,26 +215,28 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def _plain(image: Image.Image, raw: str, data: bytes) -> Image.Image:
     """Bring any mode that the three formats have to L, LA, RGB or RGBA."""
-    if image.mode.startswith("I;16"):
-        return _from_16_bits(image)
-    if image.mode in ("1", "L", "RGB", "P", "LA", "RGBA", "CMYK"):
-        if image.has_transparency_data:
-            return image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
-        mode = "L" if image.mode in ("1", "L") else "RGB"
-        return image if image.mode == mode else image.convert(mode)  # to convert is to copy
-    raise BadImageError(f"pixels of mode {image.mode}")
+    if image.mode not in ("1", "L", "I;16", "RGB", "P", "LA", "RGBA", "CMYK"):
+        raise BadImageError(f"pixels of mode {image.mode}")
+    if has_key(image):
+        alpha = alpha_of(image, raw, data)
+        plain = _opaque(image)
+        plain.putalpha(alpha)
+        return plain
+    if image.has_transparency_data:
+        return image.convert("LA" if image.mode == "LA" else "RGBA")
+    return _opaque(image)
 
 
-def _from_16_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    gray = (values >> 8).astype(np.uint8)
-    hidden = image.info.get("transparency")
-    if hidden is None:
-        return Image.fromarray(gray)
-    alpha = np.where(values == hidden, 0, 255).astype(np.uint8)
-    return Image.fromarray(np.stack([gray, alpha], axis=-1))
+def _opaque(image: Image.Image) -> Image.Image:
+    """Bring an image to L or RGB; what else says that a value is transparent is forgotten."""
+    if image.mode == "I;16":
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    plain = image if image.mode == mode else image.convert(mode)  # to convert is to copy
+    plain.info.pop("transparency", None)
+    return plain
 
 
 def _on_white(image: Image.Image) -> Image.Image:

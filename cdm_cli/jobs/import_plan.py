@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cdm_cli.__version__ import __version__
 from cdm_cli.data.arrays import ArraySource
 from cdm_cli.data.class_folders import numbers
-from cdm_cli.data.images import BadImageError, Header, probe
+from cdm_cli.data.images import GAMMA, PROFILE, BadImageError, Header, probe
 from cdm_cli.data.labels import Labelled, class_names
 from cdm_cli.data.schema import PartSpec, StoreSpec, fitting_block_size
 from cdm_cli.data.sources import Source
@@ -30,7 +30,13 @@ T = TypeVar("T")
 BLOCK_BYTES = 2**26
 THREADS = 8
 LARGEST = 4096
-LOSSY = ("16-bit", "CMYK")
+TOO_MUCH = "which 8 bits of gray or RGB cannot keep"
+LOSSY = {
+    "16-bit": f"are 16-bit, {TOO_MUCH}",
+    "CMYK": f"are CMYK, {TOO_MUCH}",
+    PROFILE: "have a colour profile, which is ignored",
+    GAMMA: "have a gamma of their own, which is ignored",
+}
 CONVENTIONS = {
     "pixels": "as in the files: EXIF orientation applied, palettes resolved, 16 bits cut to 8",
     "order": "by the numbers in file names or the rows of the array; else interleaved by class",
@@ -74,7 +80,7 @@ def planned(found: Labelled, src: Path, report: Report) -> Plan:
     """Look at every header, and put the images in order."""
     resolution, channels, conversions = looked_at(found.source, src, report)
     for kind, count in conversions.items():
-        report.say(f"{src}: {count} images are {kind}, which 8 bits of gray or RGB cannot keep")
+        report.say(f"{src}: {count} images {LOSSY[kind]}")
     order, ids, how = ordered(found)
     source = found.source.take(order.tolist())
     return Plan(source, found.y[order], ids, how, resolution, channels, conversions)
@@ -116,7 +122,7 @@ def looked_at(source: Source, src: Path, report: Report) -> tuple[int, int, dict
             if size != first or size[0] != size[1] or size[0] > LARGEST:
                 raise _unlike(src, source, i, size, first)
             colour, alpha = colour or not header.gray, alpha or "alpha" in header.kinds
-            for kind in set(header.kinds) & set(LOSSY):
+            for kind in LOSSY.keys() & header.kinds:
                 conversions[kind] = conversions.get(kind, 0) + 1
             advance(1, "")
     assert first is not None

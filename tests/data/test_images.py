@@ -16,7 +16,7 @@ from cdm_cli.data.images import BadImageError, decode, probe, to_array, with_cha
 from tests.drawings import encoded, pixels
 
 
-def png(width, height, depth, colour_type, rows, chunks=()):
+def png(width, height, depth, colour_type, rows, chunks=(), late=()):
     """A PNG with exactly these samples, for the kinds that Pillow cannot write."""
 
     def chunk(kind, body):
@@ -26,7 +26,7 @@ def png(width, height, depth, colour_type, rows, chunks=()):
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     body = zlib.compress(b"".join(b"\0" + row for row in rows))
-    parts = [(b"IHDR", header), *chunks, (b"IDAT", body), (b"IEND", b"")]
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", body), *late, (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
@@ -104,6 +104,69 @@ def test_kinds_of_png(data, mode, expected, kinds):
     assert np.asarray(image).ravel().tolist() == expected
     assert probe(data).kinds == kinds
     assert probe(data).gray == (mode in ("L", "LA"))
+
+
+def packed(samples, depth):
+    """Rows of samples [H, W] or [H, W, 3] as a PNG of that depth holds them."""
+    flat = samples.reshape(len(samples), -1)
+    bits = (flat[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    return [row.tobytes() for row in np.packbits(bits.reshape(len(flat), -1), axis=1)]
+
+
+@pytest.mark.parametrize(
+    ("depth", "channels"), [(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (8, 3), (16, 3)]
+)
+def test_a_colour_key_is_met_by_the_samples_as_they_are(depth, channels):
+    """Every second pixel is near the key, one step in one channel; equal ones are transparent."""
+    rng = np.random.default_rng(depth)
+    samples = rng.integers(0, 2**depth, (5, 6, channels))
+    highest = np.full(channels, 2**depth - 1)
+    for key in (samples[2, 3], rng.integers(0, 2**depth, channels), highest):
+        samples[::2, ::2], samples[4, 4] = key, key
+        samples[4, 4, -1] ^= 1
+        told = b"".join(int(part).to_bytes(2, "big") for part in key)
+        data = png(6, 5, depth, channels - 1, packed(samples, depth), [(b"tRNS", told)])
+        found = to_array(decode(data))
+        assert np.array_equal(found[..., -1] == 0, (samples == key).all(-1))
+        assert found[4, 4, -1] == 255
+        eight = samples >> 8 if depth == 16 else samples * (255 // (2**depth - 1))
+        assert np.array_equal(found[..., :-1], eight)
+
+
+def test_of_a_key_wider_than_the_samples_the_lowest_bits_count():
+    for depth, row in ((2, b"\x1b"), (4, b"\x01\x23"), (8, b"\0\1\2\3")):
+        data = png(4, 1, depth, 0, [row], [(b"tRNS", b"\x70\x02")])
+        assert to_array(decode(data))[0, :, 1].tolist() == [255, 255, 0, 255]
+
+
+EXIF_6 = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+
+
+def test_what_stands_behind_the_pixels_of_a_png_is_told_not_used():
+    rows = [b"\0\1\2", b"\3\4\5"]
+    before = images.decoded(png(3, 2, 8, 0, rows, [(b"eXIf", EXIF_6)]))
+    assert (before.image.size, before.kinds) == ((2, 3), ("turned by EXIF",))
+    late = images.decoded(png(3, 2, 8, 0, rows, late=[(b"eXIf", EXIF_6), (b"tRNS", b"\0\1")]))
+    assert (late.image.size, late.image.mode, late.kinds) == ((3, 2), "L", (images.LATE_EXIF,))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_profiles_and_gamma_are_told_not_used(kind):
+    x = pixels(number=2)
+    plain, profiled = (encoded(x, kind, lossless=True, icc_profile=p) for p in (None, b"x" * 200))
+    assert np.array_equal(to_array(decode(plain)), to_array(decode(profiled)))
+    assert (probe(plain).kinds, probe(profiled).kinds) == ((), (images.PROFILE,))
+
+
+@pytest.mark.parametrize(
+    ("gamma", "others", "kinds"),
+    [(45455, (), ()), (100_000, (), (images.GAMMA,)), (100_000, [(b"sRGB", b"\0")], ())],
+)
+def test_a_gamma_that_is_not_the_usual_one_is_told(gamma, others, kinds):
+    chunks = [(b"gAMA", struct.pack(">I", gamma)), *others]
+    data = png(2, 1, 8, 0, [b"\x10\x20"], chunks)
+    assert to_array(decode(data)).ravel().tolist() == [0x10, 0x20]
+    assert probe(data).kinds == kinds
 
 
 def test_cmyk_is_converted_and_named():
