@@ -4,12 +4,19 @@ The processes that tests start have one as well: the number of threads decides t
 """
 
 import os
+import sys
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name a failed test at once, so that a run that is cut short has told what failed."""
+    if report.failed:
+        print(f"\n{report.when} failed: {report.nodeid}", file=sys.__stderr__, flush=True)
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 import importlib
 import inspect
-import os
-import subprocess
-import sys
 from itertools import product
 
 import pytest
@@ -15,6 +12,7 @@ from cdm_cli.config import ModelConfig
 from cdm_cli.nets import blocks, convolution, fused_norm, fused_sum, normalise, split_norm
 from cdm_cli.nets.dropout import kept
 from cdm_cli.nets.unet import UNet
+from tests.nets.interpreting import interpreted
 
 SHAPES = [
     (3, 1024, 256, 0), (2, 256, 512, 512), (2, 64, 1024, 768), (2, 4096, 256, 256), (5, 49, 48, 0),
@@ -227,14 +225,7 @@ def test_the_compiler_can_copy_the_kernels(module):
 
 
 def test_the_kernels_as_triton_interprets_them():
-    pytest.importorskip("triton")
-    answer = subprocess.run(
-        [sys.executable, "-c", INTERPRETED],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert answer.stdout.strip() == "the same", answer.stderr
+    assert interpreted(INTERPRETED) == "the same"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on CUDA")

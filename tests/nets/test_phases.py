@@ -1,14 +1,11 @@
 """Mirrors cdm_cli/nets/phases.py: the convolution of a doubled image, whatever computes it."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from cdm_cli.nets import fused_sum, phases
+from tests.nets.interpreting import interpreted
 
 SHAPES = [(2, 3, 4, 6, 5), (1, 24, 8, 3, 7), (3, 16, 16, 1, 1)]  # B, C, C', H, W
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on CUDA")
@@ -83,11 +80,7 @@ print("the same")
 
 
 def test_the_kernels_as_triton_interprets_them():
-    pytest.importorskip("triton")
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-c", INTERPRETED]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert answer.stdout.strip() == "the same", answer.stderr
+    assert interpreted(INTERPRETED) == "the same"
 
 
 @CUDA
