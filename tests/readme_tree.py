@@ -24,19 +24,24 @@ def remark(path: Path) -> str:
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 2].rsplit(' ', 1)[0]} …"
 
 
-def lines(directory: Path) -> list[str]:
+def lines(directory: Path, depth: int) -> list[str]:
+    """Return the modules of a directory, then each room in it with its own, top floor first."""
+    indent = "  " * depth
     files = [path for path in sorted(directory.glob("*.py")) if path.name != "__init__.py"]
-    width = max(len(path.name) for path in files)
-    return [f"{path.name:{width}}  {remark(path)}" for path in files]
+    width = max((len(path.name) for path in files), default=0)
+    drawn = [f"{indent}{path.name:{width}}  {remark(path)}" for path in files]
+    rooms = sorted(directory.glob("*/__init__.py"))
+    if depth == 1:
+        rooms = [directory / room / "__init__.py" for room in ROOMS]
+    for room in rooms:
+        drawn.append(f"{indent}{room.parent.name}/  {remark(room)}".rstrip())
+        drawn += lines(room.parent, depth + 1)
+    return drawn
 
 
 def tree() -> str:
     """Return the tree: files of the package, then those of each room, top floor first."""
-    drawn = ["cdm_cli/", *(f"  {line}" for line in lines(PACKAGE))]
-    for room in ROOMS:
-        drawn.append(f"  {room}/  {remark(PACKAGE / room / '__init__.py')}".rstrip())
-        drawn += [f"    {line}" for line in lines(PACKAGE / room)]
-    return "\n".join(drawn)
+    return "\n".join(["cdm_cli/", *lines(PACKAGE, 1)])
 
 
 def current(readme: str) -> str:
