@@ -4,7 +4,8 @@ A store is what `create` would have made: its root attributes say what it holds,
 its whole structure is laid out again and compared with the file, byte for byte. Nothing in the
 file is followed or believed: no address, size or type is taken from it that was not computed
 here as well. A link, a filter, a chunk table, external or virtual storage cannot pass, nor can
-a flipped bit; none of it is even parsed.
+a flipped bit; none of it is even parsed. One difference means nothing: the mark of libhdf5 that
+a file is open for writing, which stays where its program was killed.
 """
 
 import hashlib
@@ -17,11 +18,24 @@ from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
-from cdm_cli.data import schema
-from cdm_cli.data.hdf5 import ATTRIBUTES_LIMIT, SIGNATURE, Layout, read_attributes
+from cdm_cli.data import lock, schema
+from cdm_cli.data.hdf5 import (
+    ATTRIBUTES_LIMIT,
+    SIGNATURE,
+    Layout,
+    left_open,
+    read_attributes,
+    unmarked,
+)
 from cdm_cli.data.reading import open_regular, read_at
 from cdm_cli.data.schema import CONTENTS, Contents, Kind
-from cdm_cli.errors import BadInputError, CdmError, MismatchError, UnsafeInputError
+from cdm_cli.errors import (
+    BadInputError,
+    CdmError,
+    MismatchError,
+    StoppedError,
+    UnsafeInputError,
+)
 
 SCHEMA_PREFIX = b"cdm-store/"
 START = 2**16
@@ -49,7 +63,8 @@ def open_vetted(path: Path, *, writable: bool = False) -> Opened:
     """Open a store and compare its structure with what cdm would have written.
 
     Raises MissingError; UnsafeInputError for what is no regular file, or has another structure
-    than a store; BadInputError for a damaged store; MismatchError for one of another version.
+    than a store; BadInputError for a damaged store; MismatchError for one of another version;
+    StoppedError for one that another program has open for writing.
     """
     return vetted(open_regular(path, writable=writable), path)
 
@@ -77,16 +92,33 @@ def _vetted(fd: int, path: Path) -> Opened:
             kept="it was left as it is",
             next="copy or make it again",
         )
-    if read_at(fd, path, len(layout.header), 0) != layout.header:
+    if _header(fd, path, len(layout.header)) != layout.header:
         raise _unsafe(path, "its structure is not the one that its contents have in a store")
     return Opened(
         fd, path, kind, contents, _classes(fd, path, contents, layout), provenance, layout
     )
 
 
+def _header(fd: int, path: Path, size: int) -> bytes:
+    """Read the first bytes of a file, the mark of one that was left open taken out.
+
+    Raises StoppedError where the program that set it still has the file open.
+    """
+    header = read_at(fd, path, size, 0)
+    if not left_open(header):
+        return header
+    if lock.held(fd):
+        raise StoppedError(
+            f"{path} is open for writing in another program",
+            kept="it was left as it is",
+            next="close it there, then rerun",
+        )
+    return unmarked(header)
+
+
 def _attributes(fd: int, path: Path) -> dict[str, bytes]:
     """Read the root attributes, a small piece of the file first."""
-    start = read_at(fd, path, START, 0)
+    start = _header(fd, path, START)
     if not start.startswith(SIGNATURE):
         raise BadInputError(
             f"{path} is not a store: it is {_look(start)}",
@@ -96,7 +128,7 @@ def _attributes(fd: int, path: Path) -> dict[str, bytes]:
     try:
         size = int.from_bytes(start[54:58], "little")
         if START < size + 58 <= ATTRIBUTES_LIMIT:
-            start = read_at(fd, path, size + 58, 0)
+            start = _header(fd, path, size + 58)
         return read_attributes(start)
     except ValueError as error:
         raise _unsafe(path, str(error)) from None

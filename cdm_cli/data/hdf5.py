@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SUPERBLOCK, ALIGNMENT = 48, 4096
+FLAGS, SEAL = 11, SUPERBLOCK - 4  # places of the consistency flags and the checksum
+OPEN_FLAGS = (0b001, 0b100, 0b101)  # of a file open for writing, or with readers meanwhile
 HEADER_FRAME = 14  # signature, version, flags, size; checksum
 UNDEFINED, SIZE_LIMIT = 2**64 - 1, 2**62
 ATTRIBUTES_LIMIT = 2**22
@@ -178,6 +180,21 @@ def _datatype(dtype: str) -> bytes:
         return struct.pack("<4BI2H4BI", 0x11, 0x20, 15, 0, 2, 0, 16, 10, 5, 0, 10, 15)
     signed = 8 if kind == "i" else 0
     return struct.pack("<4BI2H", 0x10, signed, 0, 0, size, 0, 8 * size)
+
+
+def left_open(header: bytes) -> bool:
+    """Tell whether libhdf5 marked a file as open for writing, and sealed that mark.
+
+    A program that is killed leaves it there; nothing else of the file tells of it.
+    """
+    block = header[:SEAL]
+    return len(block) == SEAL and block[FLAGS] in OPEN_FLAGS and header.startswith(_checked(block))
+
+
+def unmarked(header: bytes) -> bytes:
+    """Return the header of a file that was left open as it was before."""
+    block = header[:FLAGS] + b"\0" + header[FLAGS + 1 : SEAL]
+    return _checked(block) + header[SUPERBLOCK:]
 
 
 def read_attributes(start: bytes) -> dict[str, bytes]:

@@ -47,6 +47,16 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
             ) from None
 
 
+def held(fd: int) -> bool:
+    """Tell whether another program has an open file for itself alone, as libhdf5's writers do."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
 def holder(fd: int, path: Path, place: int) -> str:
     """Return who the record at a place of a locked file names.
 

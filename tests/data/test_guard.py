@@ -11,8 +11,16 @@ import pytest
 
 from cdm_cli.data import schema
 from cdm_cli.data.guard import open_vetted
-from cdm_cli.data.hdf5 import lay_out, read_attributes
-from cdm_cli.errors import BadInputError, CdmError, MismatchError, MissingError, UnsafeInputError
+from cdm_cli.data.hdf5 import lay_out, lookup3, read_attributes
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import (
+    BadInputError,
+    CdmError,
+    MismatchError,
+    MissingError,
+    StoppedError,
+    UnsafeInputError,
+)
 from tests.data.stores import CLASSES, filled, flip, prepared_spec, samples_spec
 
 
@@ -66,6 +74,49 @@ def test_a_changed_bit_anywhere_in_the_structure_is_noticed(path, whole):
             open_vetted(path)
         flip(path, place, 1 << place // 2 % 8)
     assert path.read_bytes() == whole
+
+
+def left_open(path, whole):
+    """Bring the file to what it is while libhdf5 has it open for writing."""
+    with h5py.File(path, "r+") as file:
+        file.flush()
+        marked = path.read_bytes()
+    assert path.read_bytes() == whole != marked
+    path.write_bytes(marked)
+    return marked
+
+
+def test_a_file_that_a_killed_program_had_open_is_read(path, whole):
+    before, marked = vet(path), left_open(path, whole)
+    after = vet(path)
+    assert (after.contents, after.layout) == (before.contents, before.layout)
+    with open_store(path, writable=True) as store:
+        assert all(part.check_block(b) for part in store.parts.values() for b in range(3))
+    assert path.read_bytes() == marked
+
+
+def test_only_the_sealed_mark_of_libhdf5_may_differ(path, whole):
+    marked = left_open(path, whole)
+    for place in (*range(48), 60, 200):
+        flip(path, place)
+        with pytest.raises(CdmError):
+            open_vetted(path)
+        flip(path, place)
+    assert path.read_bytes() == marked
+    for flags in (2, 8, 255):
+        block = whole[:11] + bytes([flags]) + whole[12:44]
+        path.write_bytes(block + lookup3(block).to_bytes(4, "little") + whole[48:])
+        with pytest.raises(UnsafeInputError):
+            open_vetted(path)
+
+
+def test_a_program_that_has_the_store_open_for_writing_is_told_of(path):
+    with h5py.File(path, "r+") as file:
+        file.flush()
+        for writable in (False, True):
+            with pytest.raises(StoppedError, match="open for writing in another program"):
+                open_vetted(path, writable=writable)
+    vet(path)
 
 
 @pytest.mark.parametrize("change", [-1, -5000, 1, 4096])
