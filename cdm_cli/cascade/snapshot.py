@@ -45,10 +45,14 @@ class FileEntry(Settings):
 
 
 class Manifest(Settings):
-    """The contents of `manifest.json`."""
+    """The contents of `manifest.json`. stopped: saved where a run was stopped, between two others.
+
+    A run that is not stopped has no such checkpoint, and does not write the field.
+    """
 
     step: int
     files: dict[str, FileEntry]
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,15 +85,17 @@ def save_best(directory: Path, ema: Mapping[str, Tensor], step: int, score: str)
     durable.write_file_atomically(directory / BEST, data)
 
 
-def save_checkpoint(directory: Path, snapshot: Snapshot, *, keep: int) -> Path:
-    """Write a checkpoint of the stage directory, then remove all but the newest `keep`."""
+def save_checkpoint(
+    directory: Path, snapshot: Snapshot, *, keep: int, stopped: bool = False
+) -> Path:
+    """Write a checkpoint of the stage directory, then remove what `remove_older` removes."""
     home = directory / CHECKPOINTS
     final = home / step_name(snapshot.step)
     partial = home / f".{final.name}{durable.PARTIAL}"
     durable.make_directory(home)
     remove_leftovers(directory)
     try:
-        _fill(partial, snapshot)
+        _fill(partial, snapshot, stopped)
         remove_checkpoint(final)
         durable.rename(partial, final)
     except CdmError:
@@ -100,7 +106,7 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, *, keep: int) -> Path:
     return final
 
 
-def _fill(partial: Path, snapshot: Snapshot) -> None:
+def _fill(partial: Path, snapshot: Snapshot, stopped: bool) -> None:
     """Write the files of a checkpoint, the manifest last."""
     durable.make_directory(partial)
     entries: dict[str, FileEntry] = {}
@@ -108,8 +114,9 @@ def _fill(partial: Path, snapshot: Snapshot) -> None:
         data = pack(getattr(snapshot, part), {"step": str(snapshot.step)})
         entries[name] = _written(partial / name, data)
     entries[STATE] = _written(partial / STATE, json.dumps(dict(snapshot.state)).encode())
-    manifest = Manifest(step=snapshot.step, files=entries)
-    durable.write_file_atomically(partial / MANIFEST, manifest.model_dump_json(indent=2).encode())
+    manifest = Manifest(step=snapshot.step, files=entries, stopped=stopped)
+    text = manifest.model_dump_json(indent=2, exclude_defaults=True)
+    durable.write_file_atomically(partial / MANIFEST, text.encode())
 
 
 def remove_leftovers(directory: Path) -> None:
@@ -121,13 +128,24 @@ def remove_leftovers(directory: Path) -> None:
 
 
 def remove_older(directory: Path, step: int, keep: int) -> None:
-    """Of the checkpoints up to a step that is known to be good, leave the newest `keep`.
+    """Of the checkpoints up to a step that is known to be good, leave it and the newest `keep`.
 
-    Later ones are there only where one was damaged: they do not count as kept.
+    One that was saved where a run was stopped goes with the next, and does not count as kept: it
+    pushes no other out. Later ones than step are there only where one was damaged: they do
+    not count either.
     """
     found = [path for path in checkpoints(directory) if path.name <= step_name(step)]
-    for old in found[:-keep]:
+    regular = [path for path in found if not _stopped(path)]
+    for old in sorted({*found[:-1]} - {*regular[-keep:]}):
         remove_checkpoint(old)
+
+
+def _stopped(checkpoint: Path) -> bool:
+    """Say whether a checkpoint was saved where a run was stopped; a damaged one was not."""
+    try:
+        return read_settings(Manifest, checkpoint / MANIFEST, SMALL_LIMIT).stopped
+    except CdmError:
+        return False
 
 
 def _written(path: Path, data: bytes) -> FileEntry:

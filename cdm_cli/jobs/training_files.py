@@ -19,6 +19,7 @@ from cdm_cli.cascade.checkpoint import (
     remove_older,
     save_checkpoint,
     save_ema,
+    step_name,
 )
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.cascade.weights import read_metadata
@@ -39,14 +40,17 @@ class Saver:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def save(self, step: int) -> None:
-        """Save step `step`; errors of the save before this one arise here."""
+    def save(self, step: int, *, stopped: bool = False) -> None:
+        """Save step `step`; errors of the save before this one arise here.
+
+        stopped: it is saved because the run is stopped there, and counts in no `keep`.
+        """
         self.wait()
         snapshot = snapshot_of(self._trainer, step)
         if not self._background:
-            self._write(snapshot)
+            self._write(snapshot, stopped)
             return
-        self._thread = threading.Thread(target=self._guarded, args=(snapshot,), daemon=True)
+        self._thread = threading.Thread(target=self._guarded, args=(snapshot, stopped), daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
@@ -58,14 +62,14 @@ class Saver:
             error, self._error = self._error, None
             raise error
 
-    def _guarded(self, snapshot: Snapshot) -> None:
+    def _guarded(self, snapshot: Snapshot, stopped: bool) -> None:
         try:
-            self._write(snapshot)
+            self._write(snapshot, stopped)
         except BaseException as error:
             self._error = error
 
-    def _write(self, snapshot: Snapshot) -> None:
-        save_checkpoint(self._directory, snapshot, keep=self._keep)
+    def _write(self, snapshot: Snapshot, stopped: bool) -> None:
+        save_checkpoint(self._directory, snapshot, keep=self._keep, stopped=stopped)
         save_ema(self._directory, snapshot.ema, snapshot.step)
 
 
@@ -134,8 +138,23 @@ def _tidy(directory: Path, loaded: Snapshot, keep: int) -> None:
     remove_older(directory, loaded.step, keep)
 
 
+def fall_back(directory: Path, step: int, *, writes: bool) -> Path | None:
+    """Return the newest checkpoint before a step, and let `ema.safetensors` be that one's.
+
+    Without one, `ema.safetensors` is removed. writes: whether this process changes files.
+    """
+    good = [path for path in checkpoints(directory) if path.name < step_name(step)]
+    last, ema = (good[-1] if good else None), directory / EMA
+    if writes and last is None:
+        durable.unlink(ema)
+    elif writes and last is not None and ema_step(directory) != ema_step(last):
+        size = (last / EMA).stat().st_size
+        durable.write_file_atomically(ema, read_bytes(last / EMA, size))
+    return last
+
+
 def ema_step(directory: Path) -> int | None:
-    """Return the step of `ema.safetensors`, None where it is missing or damaged."""
+    """Return the step of `ema.safetensors` of a stage or checkpoint, None without a whole one."""
     try:
         return int(read_metadata(directory / EMA).get("step", ""))
     except (CdmError, ValueError):
@@ -165,7 +184,7 @@ class Metrics:
         if self._board is None:
             return
         for name, value in row.items():
-            if name != "step":
+            if name != "step" and value is not None:
                 self._board.add_scalar(name, value, int(row["step"]))
 
     def show(self, name: str, picture: np.ndarray, step: int) -> None:

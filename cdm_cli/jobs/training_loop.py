@@ -11,10 +11,10 @@ from typing import Protocol
 import torch
 
 from cdm_cli.cascade.batch import Batch
-from cdm_cli.cascade.checkpoint import latest_checkpoint
+from cdm_cli.cascade.checkpoint import CHECKPOINTS, latest_checkpoint, step_name
 from cdm_cli.errors import DivergedError, StoppedError
 from cdm_cli.jobs.training_extra import Extra, Noted, due
-from cdm_cli.jobs.training_files import Metrics, Saver
+from cdm_cli.jobs.training_files import Metrics, Saver, fall_back
 from cdm_cli.jobs.training_objective import Images, images_of
 from cdm_cli.jobs.training_step import Progress, Trainer, learning_rate
 from cdm_cli.jobs.training_stop import Stop
@@ -56,6 +56,7 @@ class Loop:
     def __post_init__(self) -> None:
         self.saver = Saver(self.directory, self.trainer, self.trainer.training.keep)
         self._saved = 0
+        self._owed = False
         self._note = ""
 
     def run(self, done: int) -> None:
@@ -105,6 +106,8 @@ class Loop:
                     gc.freeze()
                 advance(1, self._note)
             self.saver.wait()
+            if self._owed:
+                self._diverged(training.steps, self.trainer.streak())
         finally:
             gc.unfreeze()
             del batches  # ends the thread that reads ahead
@@ -132,8 +135,9 @@ class Loop:
         self._tell_halving()
         if step % training.log_every == 0 or step == training.steps:
             self._log(step, metrics)
-        if step % training.save_every == 0 or step == training.steps:
-            self._save(step)
+        self._owed |= step % training.save_every == 0 or step == training.steps
+        if self._owed:
+            self._owed = not self._save(step)
         start = time.perf_counter()
         turns = [extra for extra in self.extras if due(extra, step, training.steps)]
         self._take(turns, step, metrics, advance)
@@ -179,31 +183,58 @@ class Loop:
         if progress.in_a_row >= DIVERGED_AFTER:
             self._diverged(step, progress.in_a_row)
 
-    def _save(self, step: int) -> None:
-        if step != self._saved and self.trainer.world.leads:
-            self.saver.save(step)
+    def _save(self, step: int, *, stopped: bool = False) -> bool:
+        """Save a step and return True; within a streak of steps that were not finite, do neither.
+
+        The weights that such a streak began with may be ruined: they must push no good
+        checkpoint out. The first step after the streak is saved instead.
+        """
+        if step == self._saved:
+            return True
+        if self.trainer.streak():
+            return False
+        if self.trainer.world.leads:
+            self.saver.save(step, stopped=stopped)
         self._saved = step
+        return True
 
     def _stopped(self, step: int) -> None:
-        self._save(step)
+        saved = self._save(step, stopped=True)
         self.saver.wait()
         self.trainer.world.barrier()
+        lost = f"the last {self.trainer.streak()} steps were not finite, none was saved; "
         raise StoppedError(
             f"stopped by {self.stop.asked or 'another process'} after step {step} of "
             f"{self.trainer.training.steps}",
-            kept=f"{self.directory}/checkpoints holds that step",
+            kept=f"{self.directory}/checkpoints holds that step"
+            if saved
+            else lost + _named(latest_checkpoint(self.directory)),
             next="run the same command again, it continues there",
         )
 
     def _diverged(self, step: int, in_a_row: int) -> None:
+        """End the run; the checkpoint that a streak began with is not good: it gave the streak."""
         self.saver.wait()
-        good = latest_checkpoint(self.directory)
+        begun = step - self.trainer.streak()
+        good = fall_back(self.directory, begun, writes=self.trainer.world.leads)
+        self.trainer.world.barrier()
+        ruined = self.directory / CHECKPOINTS / step_name(begun)
+        told = f"; {ruined.name} holds the weights that gave them" if ruined.is_dir() else ""
+        more = step == self.trainer.training.steps and in_a_row < DIVERGED_AFTER
+        lower = f"a lower --set training.lr (now {self.trainer.training.lr:g}) under another NAME"
+        steps = f"{in_a_row} steps in a row, up to" if in_a_row > 1 else "the last step,"
         raise DivergedError(
-            f"{in_a_row} steps in a row up to step {step} had a loss or gradient that is not "
+            f"{steps} step {step}, had a loss or gradient that is not "
             "finite; none of them touched the weights",
-            kept=f"the last good checkpoint is {good}" if good else "no checkpoint was made yet",
-            next=f"a lower --set training.lr (now {self.trainer.training.lr:g}) under another NAME",
+            kept=_named(good) + told,
+            next=f"more --steps, which may pass them, or {lower}" if more else lower,
         )
+
+
+def _named(checkpoint: Path | None) -> str:
+    return (
+        f"the last good checkpoint is {checkpoint}" if checkpoint else "no good checkpoint was made"
+    )
 
 
 def _number(value: float) -> float | None:

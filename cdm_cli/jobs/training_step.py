@@ -213,6 +213,10 @@ class Trainer:
         row = torch.where(bad, self._row[0] + 1, zero)
         self._row = torch.stack([row, torch.maximum(self._row[1], row)])
 
+    def streak(self) -> int:
+        """Return how many steps in a row, up to the last one, were not finite; waits for it."""
+        return int(self._row[0].item())
+
     def read(self) -> Progress:
         """Return means since the last call, and start them again. in_a_row: the longest so far."""
         loss, norm, count, skipped = self._sums.tolist()

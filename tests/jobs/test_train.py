@@ -2,7 +2,6 @@
 
 import gc
 import json
-import shutil
 import signal
 
 import pytest
@@ -127,9 +126,25 @@ def test_stopped_and_resumed_ends_in_the_same_bytes(step, home, undisturbed):
     stopped_at = base(home) / f"checkpoints/step-0000000{step + 1}"
     assert stopped_at.is_dir()
     train(home, DROPOUT, KEEP_ALL)
-    if step == 2:  # a checkpoint that an undisturbed run does not make
-        shutil.rmtree(stopped_at)
-    same_as_undisturbed(home, undisturbed)
+    same_as_undisturbed(home, undisturbed)  # which makes no checkpoint of step 3
+
+
+def test_a_checkpoint_of_a_stop_pushes_no_other_out(home):
+    """And goes with the next one, so that a run stopped every day has those of no other."""
+    keep = "training.save_every=2", "training.keep=2"
+    for step in (4, 6):
+        done = len(rows(base(home))) if base(home).exists() else 0
+
+        def interfere(shown, target=step - done):
+            if shown == target:
+                signal.raise_signal(signal.SIGTERM)
+
+        with pytest.raises(StoppedError):
+            train(home, *keep, steps=9, told=Told(interfere))
+        found = [int(path.name[5:]) for path in checkpoints(base(home))]
+        assert found == [2, 4, 5] if step == 4 else [4, 6, 7]
+    train(home, *keep, steps=9)
+    assert [path.name[-1] for path in checkpoints(base(home))] == ["8", "9"]
 
 
 class KilledError(Exception):
@@ -259,32 +274,82 @@ def test_a_step_that_is_not_finite_is_skipped(home, monkeypatch):
     spoilt(monkeypatch, spoil)
     result = train(home, KEEP_ALL, "training.save_every=1", steps=3)
     assert result.skipped_steps == 1
-    one, two, three = checkpoints(base(home))
-    for part in ("model", "optimizer"):
-        assert equal(tensors(one, part), tensors(two, part))
-    assert not equal(tensors(two, "model"), tensors(three, "model"))
+    one, three = checkpoints(base(home))
+    moments = [tensors(path, "optimizer") for path in (one, three)]
+    assert [float(found["step"]) for found in moments] == [1, 2]
+    assert not equal(tensors(one, "model"), tensors(three, "model"))
     logged = rows(base(home))
     assert [row["skipped"] for row in logged] == [0, 1, 0]
     assert logged[1]["loss"] is None
 
 
-def test_training_that_diverges_ends_and_names_the_last_good_checkpoint(home, monkeypatch):
+def nan_from(monkeypatch, first, last=99):
+    """Let the losses of these steps be no numbers, as those of ruined weights."""
     monkeypatch.setattr(training_loop, "DIVERGED_AFTER", 3)
-    spoilt(monkeypatch, lambda call, losses: losses * (float("nan") if call > 2 else 1))
-    with pytest.raises(DivergedError, match="3 steps in a row up to step 5") as diverged:
-        train(home, steps=9)
+    spoilt(monkeypatch, lambda call, x: x * (float("nan") if first <= call <= last else 1))
+
+
+def test_training_that_diverges_ends_and_names_the_last_good_checkpoint(home, monkeypatch):
+    nan_from(monkeypatch, 4)
+    with pytest.raises(DivergedError, match="3 steps in a row, up to step 6, had") as diverged:
+        train(home, KEEP_ALL, "training.save_every=1", steps=9)
     assert diverged.value.exit_code == 76
-    named = diverged.value.kept.split()[-1]
-    good = checkpoints(base(home))[-1]
-    assert named == str(good)
-    assert equal(tensors(good, "model"), tensors(checkpoints(base(home))[0], "model"))
+    _, two, three = checkpoints(base(home))  # and none of the streak
+    assert diverged.value.kept == (
+        f"the last good checkpoint is {two}; {three.name} holds the weights that gave them"
+    )
+    ema = (base(home) / "ema.safetensors").read_bytes()
+    assert ema == (two / "ema.safetensors").read_bytes(), "what cdm sample takes"
     assert "training.lr (now 0.001)" in diverged.value.next
+
+
+def test_a_streak_pushes_no_checkpoint_out(home, monkeypatch):
+    nan_from(monkeypatch, 6)
+    with pytest.raises(DivergedError, match="up to step 8"):
+        train(home, "training.save_every=2", "training.keep=1", steps=9)
+    assert [path.name[-1] for path in checkpoints(base(home))] == ["4"]
+
+
+def test_weights_that_never_were_good_are_not_left_for_sampling(home, monkeypatch):
+    nan_from(monkeypatch, 2)
+    with pytest.raises(DivergedError) as diverged:
+        train(home, "training.save_every=1", steps=9)
+    assert diverged.value.kept == (
+        "no good checkpoint was made; step-00000001 holds the weights that gave them"
+    )
+    assert not (base(home) / "ema.safetensors").exists()
+
+
+def test_what_is_due_within_a_streak_is_saved_behind_it(home, monkeypatch):
+    nan_from(monkeypatch, 4, 4)
+    train(home, KEEP_ALL, "training.save_every=2", steps=6)
+    assert [path.name[-1] for path in checkpoints(base(home))] == ["2", "5", "6"]
+
+
+def test_a_stop_within_a_streak_saves_nothing(home, monkeypatch):
+    nan_from(monkeypatch, 3, 4)
+    told = Told(lambda done: signal.raise_signal(signal.SIGTERM) if done == 3 else None)
+    with pytest.raises(StoppedError, match="after step 4") as stopped:
+        train(home, KEEP_ALL, told=told)
+    (good,) = checkpoints(base(home))
+    assert stopped.value.kept == (
+        f"the last 2 steps were not finite, none was saved; the last good checkpoint is {good}"
+    )
+
+
+def test_a_run_that_ends_within_a_streak_says_so(home, monkeypatch):
+    nan_from(monkeypatch, 5)
+    with pytest.raises(DivergedError, match="the last step, step 5, had") as diverged:
+        train(home)
+    assert "more --steps" in diverged.value.next
+    monkeypatch.undo()
+    assert train(home, steps=6).skipped_steps == 0
 
 
 def test_bad_steps_apart_from_each_other_do_not_end_the_run(home, monkeypatch):
     monkeypatch.setattr(training_loop, "DIVERGED_AFTER", 2)
-    spoilt(monkeypatch, lambda call, losses: losses * (float("nan") if call % 2 else 1))
-    assert train(home, steps=5).skipped_steps == 3
+    spoilt(monkeypatch, lambda call, losses: losses * (1 if call % 2 else float("nan")))
+    assert train(home, steps=5).skipped_steps == 2
 
 
 def out_of_memory(monkeypatch, most):
