@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -12,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from cdm_cli import signals
 from cdm_cli.__version__ import __version__
 from cdm_cli.commands.completions import completions
 from cdm_cli.commands.demo import demo
@@ -36,7 +36,6 @@ from cdm_cli.errors import (
     DiskError,
     MemoryFloorError,
     MissingError,
-    StoppedError,
     is_out_of_memory,
 )
 
@@ -63,10 +62,6 @@ COMMANDS = {
 EVERYWHERE = {"-q", "--quiet", "-v", "--verbose", "--debug"}
 NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 MARKUP: Any = None
-
-
-class Terminated(BaseException):
-    """SIGTERM outside the part of a job that stops by itself once its work in hand is safe."""
 
 
 class Commands(TyperGroup):
@@ -98,11 +93,8 @@ class Commands(TyperGroup):
         except BrokenPipeError:  # whoever read our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
-            _say("interrupted; the same command typed again continues or starts over")
-            return 130
-        except Terminated:
-            _say("stopped by SIGTERM; the same command typed again continues or starts over")
-            return StoppedError.exit_code
+            _say(f"interrupted; {signals.AGAIN}")
+            return signals.INTERRUPTED
         except (TyperException, typer.Exit, typer.Abort):
             raise
         except Exception as error:
@@ -180,13 +172,9 @@ def everywhere(
     """
 
 
-def _terminated(number: int, frame: object) -> NoReturn:
-    raise Terminated
-
-
 def main() -> NoReturn:
-    """Run `cdm` on the words of the command line."""
-    signal.signal(signal.SIGTERM, _terminated)
+    """Run `cdm` on the words of the command line; `__main__.main` hears signals before this."""
+    signals.interruptible()
     if not {"-v", "--verbose", "--debug"} & set(sys.argv):
         warnings.simplefilter("ignore")
     app()

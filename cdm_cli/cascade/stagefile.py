@@ -68,4 +68,5 @@ def list_stages(runs: Path) -> list[str]:
     """Return the names of all stages in a directory, sorted."""
     if not runs.is_dir():
         return []
-    return sorted(path.name for path in runs.iterdir() if (path / STAGE_FILE).is_file())
+    names = (path.name for path in runs.iterdir() if (path / STAGE_FILE).is_file())
+    return sorted(name for name in names if not durable.unfinished(name))

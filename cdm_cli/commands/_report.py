@@ -3,6 +3,7 @@
 Everything here goes to stderr, so that stdout holds results alone.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from cdm_cli.errors import printable
+from cdm_cli.signals import STDERR, undone_if_left
 
 if TYPE_CHECKING:
     from cdm_cli.options import Report
 
 SECONDS_BETWEEN_LINES = 5.0
+SHOW_CURSOR = b"\x1b[?25h\n"  # which a bar hides
 Advance = Callable[[int, str], None]
 
 
@@ -129,7 +132,7 @@ class Bars:
             console=self._console,
         )
         start = time.monotonic()
-        with progress:
+        with progress, undone_if_left(_show_cursor):
             task = progress.add_task(what, total=total, note=unit)
 
             def advance(count: int, note: str) -> None:
@@ -138,3 +141,7 @@ class Bars:
                 progress.update(task, advance=count, note=f"{unit} {rate:.3g}/s {note}")
 
             yield advance
+
+
+def _show_cursor() -> None:
+    os.write(STDERR, SHOW_CURSOR)

@@ -15,10 +15,12 @@ import fcntl
 import os
 import secrets
 from collections.abc import Callable, Generator
+from functools import partial as bound
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cdm_cli.errors import CdmError, DiskError, MissingError
+from cdm_cli.signals import undone_if_left
 
 PARTIAL = ".partial"
 RENAME_NOREPLACE, AT_FDCWD = 1, -100
@@ -168,10 +170,19 @@ def name_new(source: Path, target: Path) -> None:
         tick("rename", source, target=target)
         try:
             if not _renameat2(source, target):
-                os.link(source, target, follow_symlinks=False)
-                source.unlink()
+                _rename_in_steps(source, target)
         except FileExistsError:
             raise ExistsError(target) from None
+
+
+def _rename_in_steps(source: Path, target: Path) -> None:
+    if source.is_dir():  # has no second name
+        if os.path.lexists(target):
+            raise FileExistsError(target)
+        source.rename(target)
+    else:
+        os.link(source, target, follow_symlinks=False)
+        source.unlink()
 
 
 def _renameat2(source: Path, target: Path) -> bool:
@@ -198,7 +209,8 @@ def unlink(path: Path) -> None:
 def remove_tree(path: Path, first: str | None = None) -> None:
     """Remove a directory and all in it, the file `first` durably before anything else.
 
-    Links are removed, never followed. Nothing happens if it does not exist.
+    Links are removed, never followed. Nothing happens if it does not exist, or is gone
+    meanwhile because another process does the same.
     """
     with disk_errors(path):
         if not path.is_dir() or path.is_symlink():
@@ -206,62 +218,89 @@ def remove_tree(path: Path, first: str | None = None) -> None:
         if first:
             unlink(path / first)
             sync_directory(path)
-        for entry in sorted(path.iterdir()):
+        for entry in sorted(_entries(path)):
             if entry.is_dir() and not entry.is_symlink():
                 remove_tree(entry)
             else:
                 unlink(entry)
         tick("rmdir", path)
-        path.rmdir()
-        sync_directory(path.parent)
+        with contextlib.suppress(FileNotFoundError, MissingError):
+            path.rmdir()
+            sync_directory(path.parent)
+
+
+def _entries(path: Path) -> list[Path]:
+    with contextlib.suppress(FileNotFoundError):
+        return list(path.iterdir())
+    return []
 
 
 @contextlib.contextmanager
-def partial(path: Path, *, swept: bool = False) -> Generator[tuple[int, Path], None, None]:
-    """Open a new file beside path, locked by this process: (descriptor, its name).
+def partial(
+    path: Path, *, swept: bool = False, directory: bool = False
+) -> Generator[tuple[int, Path], None, None]:
+    """Open a new file, or directory, beside path, locked by this process: (descriptor, its name).
 
-    The body fills it and gives it its name by `rename` or `rename_new`; if it fails the file
-    is removed. Those of processes that were killed are removed first, unless the caller did
-    so for the whole directory (`sweep`).
+    The body fills it and gives it its name by `rename` or `rename_new`; if it fails, or a signal
+    ends the program, it is removed. Those of processes that were killed are removed first, unless
+    the caller did so for all that are in the same place (`sweep`).
     """
     with disk_errors(path):
         if not swept:
             sweep(path.parent, f".{path.name}.")
-        fd, temporary = _locked_new(path)
+        fd, temporary = _locked_new(path, directory=directory)
     try:
-        yield fd, temporary
+        with undone_if_left(bound(_discard, temporary)):
+            yield fd, temporary
     except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise
     finally:
         os.close(fd)
 
 
-def _locked_new(path: Path) -> tuple[int, Path]:
-    """Create a file beside path and lock it; again, where another process swept it meanwhile."""
+def _discard(temporary: Path) -> None:
+    """Remove what will not be finished, as far as that can be done."""
+    with contextlib.suppress(OSError, CdmError):
+        if temporary.is_dir():
+            remove_tree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _locked_new(path: Path, *, directory: bool) -> tuple[int, Path]:
+    """Make something beside path and lock it; again, where another process swept it meanwhile."""
     while True:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
-        tick("create", temporary)
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.fstat(fd).st_nlink:
-            return fd, temporary
-        os.close(fd)
+        tick("mkdir" if directory else "create", temporary)
+        if directory:
+            temporary.mkdir()
+        how = os.O_DIRECTORY if directory else os.O_RDWR | os.O_CREAT | os.O_EXCL
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(temporary, how | os.O_CLOEXEC, 0o666)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.path.lexists(temporary):
+                return fd, temporary
+            os.close(fd)
+
+
+def unfinished(name: str) -> bool:
+    """Whether a file or directory of this name is one that `partial` made."""
+    return name.startswith(".") and name.endswith(PARTIAL)
 
 
 def sweep(directory: Path, prefix: str = ".") -> None:
-    """Remove partial files of a directory whose writer is gone: their lock went with it."""
+    """Remove what `partial` made in a directory and whose writer is gone: its lock went with it."""
     for name in os.listdir(directory):
-        if not (name.startswith(prefix) and name.endswith(PARTIAL)):
+        if not (name.startswith(prefix) and unfinished(name)):
             continue
         found = directory / name
         with contextlib.suppress(OSError):
             fd = os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                unlink(found)
+                (remove_tree if found.is_dir() else unlink)(found)
             finally:
                 os.close(fd)
 

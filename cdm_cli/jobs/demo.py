@@ -4,19 +4,25 @@ Nothing here knows how a command works: each is run as its own program, with the
 a user would type, so what the demo shows is what the README's transcript does.
 """
 
+import ctypes
+import os
 import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cdm_cli.data.durable import make_directory
-from cdm_cli.errors import CdmError
+from cdm_cli.errors import CdmError, StoppedError
 from cdm_cli.jobs.demo_drawing import write_images
+from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import DemoOptions, Report
 
 TRAIN_PER_CLASS, VAL_PER_CLASS, DRAWN_RESOLUTION = 400, 100, 32
 STDERR = 2
+PR_SET_PDEATHSIG = 1
 TRANSCRIPT = """
 prepare train.zip --val val.zip -o data.h5 --resolution 8 --resolution 16
 train base --preset tiny-base8 --seed {seed}
@@ -69,18 +75,46 @@ def run(options: DemoOptions, report: Report) -> DemoResult:
 
 
 def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
-    """Run one command in directory; its results go to stderr, ours alone to stdout."""
+    """Run one command in directory; its results go to stderr, ours alone to stdout.
+
+    A signal stops it, too. Raises CdmError with its exit code, StoppedError where it ended well
+    but the demo was asked to stop.
+    """
     command = [sys.executable, "-m", "cdm_cli", *(["-q"] if quiet else []), *words]
-    process = subprocess.Popen(command, cwd=directory, stdout=STDERR)
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:  # the command got the same Ctrl-C, and stops in good order
-        code = process.wait()
+    started: list[subprocess.Popen[bytes]] = []
+    with Stop(then=lambda: [process.terminate() for process in started]) as stop:
+        process = subprocess.Popen(command, cwd=directory, stdout=STDERR, preexec_fn=_with_parent())
+        started.append(process)
+        if stop.asked:
+            process.terminate()
+        code = _waited(process)
+    kept = f"what was finished is in {directory}"
     if code:
-        error = CdmError(
-            f"cdm {words[0]} ended with exit code {code}",
-            kept=f"what was finished is in {directory}",
-            next="read its line above; the same demo typed again continues",
-        )
+        then = "read its line above; the same demo typed again continues"
+        error = CdmError(f"cdm {words[0]} ended with exit code {code}", kept=kept, next=then)
         error.exit_code = code if code > 0 else 128 - code
         raise error
+    if stop.asked:
+        told = f"stopped by {stop.asked} after cdm {words[0]}"
+        raise StoppedError(told, kept=kept, next="the same demo typed again continues")
+
+
+def _waited(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the second Ctrl-C, which the command got as well
+        return process.wait()
+
+
+def _with_parent() -> Callable[[], None] | None:
+    """Return what a child does first, so that it is killed where its parent is (Linux alone)."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        assert prctl is not None
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before that
+            os._exit(StoppedError.exit_code)
+
+    return die_with_parent if prctl else None

@@ -6,25 +6,38 @@ taken from the defaults of the two packages, and told.
 """
 
 import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from cdm_cli.__version__ import __version__
-from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
+from cdm_cli.cascade.checkpoint import (
+    read_stage_file,
+    save_ema,
+    weights_file,
+    write_stage_file,
+)
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.cascade.foreign import read_file, read_tensors
 from cdm_cli.cascade.openai import stage_config
 from cdm_cli.cascade.openai_flags import PUBLISHED, Flags, origin_of, parse_flags
 from cdm_cli.cascade.openai_names import converted
+from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import DataInfo, Plan, StageConfig, StageFile, TrainingConfig
 from cdm_cli.data import durable
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import BadInputError, MismatchError, WouldOverwriteError
+from cdm_cli.errors import BadInputError, CdmError, MismatchError, WouldOverwriteError
 from cdm_cli.names import Origin
 from cdm_cli.options import Report
 from cdm_cli.options_files import ImportCheckpointOptions
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
+PRESET = "imported"
 NAMES_LIMIT = 16 * 2**20
 
 
@@ -42,12 +55,12 @@ class Imported:
 
 
 def run(options: ImportCheckpointOptions, report: Report) -> Imported:
-    """Convert a checkpoint into a stage directory that `sample` and `upsample` use."""
+    """Convert a checkpoint into a stage directory that `sample` and `upsample` use.
+
+    Where it is there already, nothing is written. Raises WouldOverwriteError for anything else.
+    """
     source, out = options.checkpoint, options.out
-    if out.exists():
-        raise WouldOverwriteError(
-            f"{out} exists", kept="it is untouched", next="choose another -o runs/NAME"
-        )
+    before = imported_before(out)
     flags, origin = _flags(options, report)
     data = read_file(source)
     tensors = read_tensors(data, source, from_pickle=options.from_pickle)
@@ -59,7 +72,7 @@ def run(options: ImportCheckpointOptions, report: Report) -> Imported:
     stage = StageFile(
         cdm_version=__version__,
         plan=Plan(
-            preset="imported",
+            preset=PRESET,
             source=f"{origin or 'openai'} checkpoint {source.name}, SHA-256 {sha256}",
             stage=config,
             training=TrainingConfig(),
@@ -72,12 +85,12 @@ def run(options: ImportCheckpointOptions, report: Report) -> Imported:
             num_val=0,
         ),
     )
-    partial = out.with_name(f".{out.name}.partial")
-    durable.remove_tree(partial)
-    durable.make_directory(partial)
-    save_ema(partial, weights, step=0)
-    write_stage_file(partial, stage)
-    durable.rename(partial, out)
+    if before is None:
+        write_stage(out, stage, weights)
+    elif is_same(out, before, stage, weights):
+        report.say(f"{out} is there already")
+    else:
+        raise _taken(f"{out} exists, and is not this import")
     return Imported(
         stage=out,
         kind=config.kind,
@@ -87,6 +100,47 @@ def run(options: ImportCheckpointOptions, report: Report) -> Imported:
         parameters=sum(tensor.numel() for tensor in weights.values()),
         sha256=sha256,
     )
+
+
+def imported_before(out: Path) -> StageFile | None:
+    """Return the `stage.json` of an import, None where there is nothing of that name.
+
+    Raises WouldOverwriteError for anything else.
+    """
+    if not os.path.lexists(out):
+        return None
+    with suppress(CdmError):
+        found = read_stage_file(out)
+        if found.plan.preset == PRESET:
+            return found
+    raise _taken(f"{out} exists")
+
+
+def is_same(out: Path, there: StageFile, stage: StageFile, weights: Mapping[str, Tensor]) -> bool:
+    """Return whether a stage directory holds what an import would write."""
+    if (there.plan, there.data) != (stage.plan, stage.data):
+        return False
+    found = read_weights(weights_file(out), weights).tensors
+    return all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+
+
+def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> None:
+    """Make a stage directory, which appears whole or not at all.
+
+    Raises WouldOverwriteError where another process was faster.
+    """
+    durable.make_directory(out.parent)
+    with durable.partial(out, directory=True) as (_, partial):
+        save_ema(partial, weights, step=0)
+        write_stage_file(partial, stage)
+        try:
+            durable.rename_new(partial, out)
+        except durable.ExistsError:
+            raise _taken(f"{out} appeared meanwhile") from None
+
+
+def _taken(what: str) -> WouldOverwriteError:
+    return WouldOverwriteError(what, kept="it is untouched", next="choose another -o runs/NAME")
 
 
 def _flags(options: ImportCheckpointOptions, report: Report) -> tuple[Flags, Origin | None]:

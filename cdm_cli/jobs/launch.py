@@ -24,7 +24,7 @@ import torch.multiprocessing as mp
 from cdm_cli.config import Settings
 from cdm_cli.errors import CdmError, StoppedError, UsageError
 from cdm_cli.jobs.distributed import World
-from cdm_cli.jobs.training_stop import taken
+from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report
 
 Message = tuple[str, Any]
@@ -102,7 +102,7 @@ def launch(job: Job, options: Settings, processes: int, report: Report) -> Any:
         theirs.close()
         family.append((process, ours))
     try:
-        with _passing_on_signals([process for process, _ in family]):
+        with Stop(then=lambda: _asked_to_end([process for process, _ in family])):
             return _watch(family, report)
     finally:
         for process, pipe in family:
@@ -121,28 +121,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _passing_on_signals(processes: list[BaseProcess]) -> Generator[None]:
-    """Let every process stop. Ctrl-C reaches them by itself; here it only must not kill."""
-    pressed: list[int] = []
-
-    def take(number: int, frame: object) -> None:
-        if number == signal.SIGINT and pressed:
-            raise KeyboardInterrupt
-        pressed.append(number)
-        if number != signal.SIGINT:
-            for process in processes:
-                if process.is_alive():
-                    process.terminate()
-
-    before = taken(take)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Ends:

@@ -29,6 +29,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MemoryFloorError, StoppedError
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report
+from cdm_cli.signals import SIGNALS
 
 AHEAD = 2  # blocks that wait for each process
 LEFT_OUT = -1  # id of row i where its image cannot be used: LEFT_OUT - i
@@ -140,6 +141,8 @@ def _with_processes(
             if stop.asked:
                 running = {future: b for future, b in running.items() if not future.cancel()}
     except BrokenProcessPool:
+        if stop.asked:  # by a signal that reached those, too, before they could ignore it
+            return
         raise MemoryFloorError(
             "a process that decodes images was killed (out of memory?)",
             kept="finished blocks are kept",
@@ -154,7 +157,8 @@ _joined: dict[str, Any] = {}
 
 def _join(path: Path, name: str, images: Images) -> None:
     """Open the store in a process of its own, which ends when its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
+    for number in SIGNALS:  # of a terminal or a scheduler reach the parent, which decides
+        signal.signal(number, signal.SIG_IGN)
     parent = mp.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

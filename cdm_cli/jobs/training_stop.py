@@ -6,29 +6,20 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-Handler = Callable[[int, FrameType | None], object]
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def taken(take: Handler) -> dict[int, Any]:
-    """Let take have the signals, and return who had them before.
-
-    SIGHUP stays ignored where it is: nohup lets a job outlive its terminal.
-    """
-    deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    heard = [number for number in SIGNALS if number != signal.SIGHUP or not deaf]
-    return {number: signal.signal(number, take) for number in heard}
+from cdm_cli.signals import given_back, name_of, taken
 
 
 class Stop:
     """While entered, the first signal only asks to stop; `asked` tells its name.
 
     A second Ctrl-C raises KeyboardInterrupt at once. Outside the main thread, where Python
-    takes no signal, nothing is ever asked.
+    takes no signal, nothing is ever asked. then: called at any other signal, which unlike Ctrl-C
+    reaches this process alone and not those that it started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
         self.asked = ""
+        self._then = then
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -37,10 +28,11 @@ class Stop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        given_back(self._before)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self.asked = name_of(number)
+        if number != signal.SIGINT:
+            self._then()

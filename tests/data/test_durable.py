@@ -3,9 +3,11 @@
 import errno
 import os
 import re
+import signal
 
 import pytest
 
+from cdm_cli import signals
 from cdm_cli.data import durable
 from cdm_cli.errors import DiskError, MissingError
 from tests.forking import fork
@@ -198,3 +200,56 @@ def test_appending_is_synced_and_follows_no_link(tmp_path):
     with pytest.raises(DiskError, match="link"):
         durable.append(tmp_path / "link", b"x")
     assert names(tmp_path) == ["a", "link"]
+
+
+def test_a_directory_appears_whole_or_not_at_all(tmp_path):
+    with durable.partial(tmp_path / "a", directory=True) as (_, partial):
+        (partial / "inside").write_bytes(b"1")
+        durable.rename_new(partial, tmp_path / "a")
+    assert names(tmp_path) == ["a"]
+    with (
+        pytest.raises(durable.ExistsError),
+        durable.partial(tmp_path / "a", directory=True) as (_, partial),
+    ):
+        durable.rename_new(partial, tmp_path / "a")
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["inside"]
+
+
+def test_directories_that_a_killed_process_left_are_swept_others_are_not(tmp_path):
+    with durable.partial(tmp_path / "a", directory=True) as (_, partial):
+        old = tmp_path / ".a.0123.partial"
+        old.mkdir()
+        (old / "inside").write_bytes(b"half")
+        durable.sweep(tmp_path)
+        assert names(tmp_path) == [partial.name]
+
+
+def test_a_signal_that_ends_the_program_leaves_nothing_half_written(tmp_path):
+    pid = fork()
+    if pid == 0:
+        signals.leave_when_asked()
+        with (
+            durable.partial(tmp_path / "a"),
+            durable.partial(tmp_path / "b", directory=True),
+        ):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 75
+    assert names(tmp_path) == []
+
+
+def test_a_tree_that_another_process_removes_at_the_same_time(tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / "file").write_bytes(b"1")
+    inside = []
+
+    def other(io):
+        if io.kind == "unlink" and not inside:
+            inside.append(io)
+            durable.remove_tree(tree)
+
+    with durable.hooked(other):
+        durable.remove_tree(tree)
+    assert names(tmp_path) == []

@@ -37,6 +37,7 @@ from tests.drawings import class_images, write_zip
 
 CPU = Compute(device="cpu", batch_size=2)
 STORES = (".h5", ".preparing", ".without")
+BOARD = "tensorboard"  # its events tell the time, in their names, too
 CLOCKS = {"images_per_second"}  # of metrics.jsonl
 SMALL = {"channel_mult": (1,)}
 TRAINING = (
@@ -96,7 +97,11 @@ def newest_step(calls: Sequence[Call]) -> int:
 def state(home: Path) -> dict[str, bytes]:
     """Return the contents of every file, but for who wrote it and when, and what is a cache."""
     files = (path for path in sorted(home.rglob("*")) if path.is_file())
-    lasting = (path for path in files if path.name != ".lock" and path.parent.suffix != ".stats")
+    lasting = (
+        path
+        for path in files
+        if path.name != ".lock" and path.parent.suffix != ".stats" and path.parent.name != BOARD
+    )
     return {str(path.relative_to(home)): _lasting(path) for path in lasting}
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-from cdm_cli.app import main as cdm_main
+from cdm_cli.__main__ import main as cdm_main
 from tests.drawings import class_images, write_zip
 from tests.faults.children import killed
 from tests.faults.harness import every_fault

@@ -10,8 +10,8 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from cdm_cli.__main__ import main as cdm_main
 from cdm_cli.app import app
-from cdm_cli.app import main as cdm_main
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs import launch as launching
 from cdm_cli.jobs.training_stop import Stop
@@ -226,3 +226,43 @@ def test_sigterm_before_the_work_begins_is_a_stop_too(workspace, monkeypatch):
     os.kill(pid, signal.SIGTERM)
     assert ended(pid) == 75
     assert "stopped by SIGTERM; the same command" in (workspace / "said").read_text()
+
+
+EARLY = (0.0, 0.05, 0.15, 0.3)  # seconds of computing since signals are heard
+
+
+@pytest.mark.parametrize("words", [SAMPLE, ("grid", "s.h5"), ("export", "s.h5", "-o", "e")])
+@pytest.mark.parametrize("workspace", ["sample"], indirect=True)
+def test_a_signal_while_modules_are_imported_is_one_line_and_75(workspace, words):
+    """Several processes at a time, each stopped a moment later, by SIGTERM and SIGHUP in turn."""
+    write_store(workspace / "s.h5", "samples", {"": arrays_of(64, [8])})
+    processes = [begun(*words) for _ in EARLY]
+    for place, (delay, process) in enumerate(zip(EARLY, processes, strict=True)):
+        until_it_computed(process, delay)
+        process.send_signal((signal.SIGTERM, signal.SIGHUP)[place % 2])
+    for place, process in enumerate(processes):
+        said = process.communicate(timeout=PATIENCE)[1].strip().splitlines()
+        name = ("SIGTERM", "SIGHUP")[place % 2]
+        assert process.returncode == 75, said
+        assert said[-1].startswith(f"cdm: error: stopped by {name}")
+        assert len(said) <= 2, said  # the file names by default may stand before it
+
+
+def until_it_computed(process, seconds):
+    until(lambda: hears(process, signal.SIGTERM), "the first instruction of main")
+    begin = computed(process)
+    until(lambda: computed(process) >= begin + seconds, "a process to go on")
+
+
+def hears(process, number):
+    """Whether a process has a handler of its own for a signal."""
+    with open(f"/proc/{process.pid}/status") as file:
+        (mask,) = [line.split()[1] for line in file if line.startswith("SigCgt")]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def computed(process):
+    """Return the seconds that a process has computed for."""
+    with open(f"/proc/{process.pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,7 +1,10 @@
 """Mirrors cdm_cli/jobs/demo.py and demo_drawing.py: the figures, and a transcript that parses."""
 
+import os
 import shlex
+import signal
 import sys
+import time
 import zipfile
 
 import numpy as np
@@ -10,11 +13,12 @@ import typer
 from PIL import Image
 
 from cdm_cli.app import app
-from cdm_cli.errors import CdmError
+from cdm_cli.errors import CdmError, StoppedError
 from cdm_cli.jobs import demo
 from cdm_cli.jobs.demo_drawing import FIGURES, draw, write_images
 from cdm_cli.options import DemoOptions
 from cdm_cli.presets import PRESETS
+from tests.forking import fork
 
 GROUP = typer.main.get_command(app)
 
@@ -113,3 +117,71 @@ def test_a_command_that_is_killed_ends_the_demo_as_a_shell_says_it(tmp_path, mon
     with pytest.raises(CdmError) as caught:
         demo._run(["train"], tmp_path, quiet=True)
     assert caught.value.exit_code == 137
+
+
+WAITING = """#!{python} -u
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+with open("new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename("new", "pid")
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (9, -9)])
+def test_no_command_outlives_the_demo(tmp_path, monkeypatch, number, code):
+    script = tmp_path / "python"
+    script.write_text(WAITING.format(python=sys.executable))
+    script.chmod(0o755)
+    monkeypatch.setattr(demo.sys, "executable", str(script))
+    demo_of = forked(lambda: demo._run(["train"], tmp_path, quiet=True))
+    command = int(eventually(lambda: (tmp_path / "pid").read_text()))
+    os.kill(demo_of, number)
+    assert os.waitstatus_to_exitcode(os.waitpid(demo_of, 0)[1]) == code
+    assert eventually(lambda: gone(command))
+
+
+def test_no_command_is_begun_after_a_signal(tmp_path, monkeypatch):
+    """The one that runs ends well, in spite of it."""
+    script = tmp_path / "python"
+    deaf = "import os, signal\nsignal.signal(15, signal.SIG_IGN)\nos.kill(os.getppid(), 15)\n"
+    script.write_text(f"#!{sys.executable}\n{deaf}")
+    script.chmod(0o755)
+    monkeypatch.setattr(demo.sys, "executable", str(script))
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+        demo._run(["train"], tmp_path, quiet=True)
+
+
+def forked(action):
+    pid = fork()
+    if pid == 0:
+        code = 70
+        try:
+            action()
+        except CdmError as error:
+            code = error.exit_code
+        finally:
+            os._exit(code)
+    return pid
+
+
+def eventually(look):
+    """Return the first true value that look finds."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if found := look():
+                return found
+        except FileNotFoundError:
+            pass
+        time.sleep(0.02)
+    raise AssertionError("nothing in a minute")
+
+
+def gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -1,12 +1,21 @@
 """Mirrors cdm_cli/jobs/import_openai.py: from a checkpoint of the peers to a stage that samples."""
 
+import errno
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from cdm_cli.cascade.checkpoint import load_diffusion_stage, read_stage_file
+from cdm_cli.cascade.checkpoint import load_diffusion_stage, read_stage_file, save_ema
 from cdm_cli.cascade.openai_names import converted
-from cdm_cli.errors import BadInputError, MismatchError, UnsafeInputError, WouldOverwriteError
+from cdm_cli.data import durable
+from cdm_cli.errors import (
+    BadInputError,
+    DiskError,
+    MismatchError,
+    UnsafeInputError,
+    WouldOverwriteError,
+)
 from cdm_cli.jobs.import_openai import run
 from cdm_cli.options_files import ImportCheckpointOptions
 from tests.cascade.openai_like import checkpoint, model, sr_stage, stage
@@ -134,3 +143,58 @@ def test_an_import_that_was_killed_is_repeated(tmp_path, listener):
     (tmp_path / ".a.partial" / "ema.safetensors").write_bytes(b"half")
     run(options(path, tmp_path / "a"), listener)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "m.safetensors"]
+
+
+def test_an_import_that_is_there_is_found(tmp_path, listener):
+    """So that the same command ends the same, also where it was killed at its last call."""
+    path = saved(tmp_path / "m.safetensors", stage())
+    first = run(options(path, tmp_path / "a"), listener)
+    with durable.hooked(lambda io: pytest.fail(f"{io.kind} {io.path}")):
+        assert run(options(path, tmp_path / "a"), listener) == first
+    assert listener.lines[-1] == f"{tmp_path / 'a'} is there already"
+    other = {name: t + 1 for name, t in checkpoint(stage()).items()}
+    save_file(other, path)
+    with pytest.raises(WouldOverwriteError, match="a exists, and is not this import"):
+        run(options(path, tmp_path / "a"), listener)
+
+
+def test_a_stage_that_was_trained_on_is_no_import(tmp_path, listener):
+    path = saved(tmp_path / "m.safetensors", stage())
+    run(options(path, tmp_path / "a"), listener)
+    changed = {name: t + 1 for name, t in converted(checkpoint(stage()), stage(), "m").items()}
+    save_ema(tmp_path / "a", changed, step=5)
+    with pytest.raises(WouldOverwriteError, match="a exists, and is not this import"):
+        run(options(path, tmp_path / "a"), listener)
+
+
+@pytest.mark.parametrize("kind", ["mkdir", "write", "rename"])
+def test_a_full_disk_leaves_nothing(tmp_path, listener, kind):
+    path = saved(tmp_path / "m.safetensors", stage())
+
+    def full(io):
+        if io.kind == kind:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskError, match="No space"), durable.hooked(full):
+        run(options(path, tmp_path / "a"), listener)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors"]
+
+
+def test_two_imports_at_once_leave_each_other_alone(tmp_path, listener):
+    """The second runs, whole, while the first has half of its files."""
+    path = saved(tmp_path / "m.safetensors", stage())
+    inside, found = [], []
+
+    def at_stage_json(io):
+        if io.path.name.startswith(".stage.json") and not inside:
+            inside.append(io)
+            found.append(run(options(path, tmp_path / "a"), listener))
+
+    with (
+        pytest.raises(WouldOverwriteError, match="a appeared meanwhile"),
+        durable.hooked(at_stage_json),
+    ):
+        run(options(path, tmp_path / "a"), listener)
+    assert found[0].stage == tmp_path / "a"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "m.safetensors"]
+    assert run(options(path, tmp_path / "a"), listener) == found[0]

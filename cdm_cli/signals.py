@@ -1,0 +1,87 @@
+"""Signals that ask to stop: the program ends with one line, unless a job asks to save first.
+
+Nothing is raised: at any instruction, within an import or a callback of a library, an exception
+could become another one, or be lost.
+"""
+
+import atexit
+import os
+import signal
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from cdm_cli.errors import StoppedError
+
+Handler = Callable[[int, FrameType | None], object]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = 130
+AGAIN = "the same command typed again continues or starts over"
+STDERR = 2
+
+_undo: list[Callable[[], object]] = []
+
+
+def name_of(number: int) -> str:
+    """Return what a user calls a signal."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def taken(take: Handler) -> dict[int, Any]:
+    """Let take have the signals, and return who had them before.
+
+    SIGHUP stays ignored where it is: nohup lets a job outlive its terminal.
+    """
+    deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    heard = [number for number in SIGNALS if number != signal.SIGHUP or not deaf]
+    return {number: signal.signal(number, take) for number in heard}
+
+
+def given_back(before: dict[int, Any]) -> None:
+    """Let those have the signals who had them before `taken`."""
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def leave_when_asked() -> None:
+    """End the program at the first signal from now on, whatever it is doing: 75, Ctrl-C 130.
+
+    A signal that is ignored stays so. While Python itself ends, all are: what is done is done.
+    """
+    atexit.register(_ignore_all)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)
+
+
+def interruptible() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again, once there is someone to catch it."""
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def undone_if_left(undo: Callable[[], object]) -> Generator[None]:
+    """Call undo if a signal ends the program while entered."""
+    _undo.append(undo)
+    try:
+        yield
+    finally:
+        _undo.remove(undo)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    for undo in reversed(_undo.copy()):
+        with suppress(Exception):
+            undo()
+    stopped = number != signal.SIGINT
+    what = f"stopped by {name_of(number)}" if stopped else "interrupted"
+    with suppress(OSError):  # the terminal may be gone
+        os.write(STDERR, f"cdm: error: {what}; {AGAIN}\n".encode())
+    os._exit(StoppedError.exit_code if stopped else INTERRUPTED)
+
+
+def _ignore_all() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
