@@ -164,7 +164,15 @@ def checkpoints(directory: Path) -> list[Path]:
     if not home.is_dir():
         return []
     found = (path for path in home.iterdir() if STEP_NAME.fullmatch(path.name))
-    return sorted(path for path in found if (path / MANIFEST).is_file())
+    return sorted(path for path in found if is_complete(path))
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint is there: its manifest is written last, and removed first.
+
+    What a training that goes on has removed since it was listed is not damaged.
+    """
+    return (checkpoint / MANIFEST).is_file()
 
 
 def latest_checkpoint(directory: Path) -> Path | None:

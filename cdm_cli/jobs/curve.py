@@ -6,7 +6,7 @@ the same command continues, and joins checkpoints that were saved since.
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from cdm_cli.cascade.checkpoint import checkpoints, empty_net, find_stage, weights_file
+from cdm_cli.cascade.snapshot import CHECKPOINTS, is_complete
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.cascade.weights import read_metadata, read_weights
 from cdm_cli.data.durable import make_directory
@@ -142,17 +143,28 @@ def saved_states(directory: Path, weights: Sequence[str]) -> tuple[Saved, ...]:
 
     Raises MissingError where there is none, or not that one; UsageError for no name at all.
     """
-    there = [path.name for path in checkpoints(directory)]
-    names = [name for word in weights for name in (there if word == "all" else [word])]
-    if not names:
+    there = [path.name for path in checkpoints(directory)] if "all" in weights else []
+    names = dict.fromkeys(name for word in weights for name in (there if word == "all" else [word]))
+    found = [_saved(directory, name, listed=name not in weights) for name in names]
+    states = [state for state in found if state is not None]
+    if not states:
         raise MissingError(
             f"{directory} has no checkpoint", next="cdm train, or --weights ema for what it has"
         )
-    states = [_saved(name, weights_file(directory, name)) for name in dict.fromkeys(names)]
     return tuple(sorted(states, key=lambda state: (state.step, state.weights)))
 
 
-def _saved(name: str, path: Path) -> Saved:
+def _saved(directory: Path, name: str, *, listed: bool) -> Saved | None:
+    """Return a state, None for one that was listed and that a training removed since."""
+    try:
+        return _state(name, weights_file(directory, name))
+    except MissingError:
+        if not listed or is_complete(directory / CHECKPOINTS / name):
+            raise
+        return None
+
+
+def _state(name: str, path: Path) -> Saved:
     metadata = read_metadata(path)
     try:
         return Saved(weights=name, step=int(metadata["step"]), sha256=metadata["sha256"])
@@ -191,17 +203,40 @@ def _filled(
     led(world, lambda: make_directory(options.out))
     evaluations = len(missing) * probe.evaluations
     chosen = numerics(work.header.config, options.judge.compute, panel.place.device, evaluations)
-    sampling = options.sampling.model_copy(update={"weights": missing[0].weights})
-    stage = ready_stage(work.header, sampling, chosen, panel.place.device, report)
+    stage = _ready(options, work, missing, chosen, panel, report)
     with Stop() as stop:
         for number, state in enumerate(missing, 1):
             report.say(f"eval checkpoints: {number} of {len(missing)}: {state.weights}")
-            take_weights(stage, work.header.directory, state)
+            if not world.agree(take_weights(stage, work.header.directory, state)):
+                report.say(f"{state.weights} was removed or replaced meanwhile: passed over")
+                continue
             table = _judge(work, state, stage, chosen, panel, stop, report)
             points = joined(points, point_of(state, table))
             _write(options.out, identity, points, world)
             report.say(f"eval checkpoints: {state.weights}: FID {table.rows[0].value:.4g}")
+    if not points:
+        raise _overtaken(work)
     return points
+
+
+def _ready(
+    options: CurveOptions, work: Work, missing: Sequence[Saved], chosen: Numerics, panel: Panel,
+    report: Report,
+) -> Stage:  # fmt: skip
+    """Load a stage with weights of the first state that is still there."""
+    for state in missing:
+        sampling = options.sampling.model_copy(update={"weights": state.weights})
+        with suppress(MissingError):
+            return ready_stage(work.header, sampling, chosen, panel.place.device, report)
+    raise _overtaken(work)
+
+
+def _overtaken(work: Work) -> StoppedError:
+    return StoppedError(
+        f"{work.header.directory}: every state was removed or replaced before it was judged: "
+        "its training goes on",
+        next="the same command takes those that are there now",
+    )
 
 
 def _write(out: Path, identity: dict[str, Any], points: Sequence[CurvePoint], world: World) -> None:
@@ -209,12 +244,19 @@ def _write(out: Path, identity: dict[str, Any], points: Sequence[CurvePoint], wo
 
 
 @torch.no_grad()
-def take_weights(stage: Stage, directory: Path, state: Saved) -> None:
-    """Give a stage the weights of a state, checked, rounded as those it has; nothing recompiles."""
+def take_weights(stage: Stage, directory: Path, state: Saved) -> bool:
+    """Give a stage the weights of a state, checked, rounded as those it has; nothing recompiles.
+
+    Return False where they are gone, or others by now: a training goes on.
+    """
     expected = empty_net(stage.config).state_dict()
-    found = read_weights(weights_file(directory, state.weights), expected).tensors
+    try:
+        found = read_weights(weights_file(directory, state.weights), expected)
+    except MissingError:
+        return False
     for name, parameter in stage.net.named_parameters():
-        parameter.copy_(found[name])
+        parameter.copy_(found.tensors[name])
+    return found.digest == state.sha256
 
 
 def _judge(

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cdm_cli.cascade.checkpoint import empty_net
@@ -14,6 +15,7 @@ from cdm_cli.cascade.snapshot import (
     MANIFEST,
     STEP_NAME,
     checkpoints,
+    is_complete,
     read_manifest,
 )
 from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
@@ -23,14 +25,18 @@ from cdm_cli.errors import BadInputError, CdmError, MissingError
 from cdm_cli.jobs.training_cost import with_classes
 from cdm_cli.options import Report
 
-GOOD, ABSENT = "good", "not there yet"
+GOOD, ABSENT, REMOVED = "good", "not there yet", "removed meanwhile"
+HARMLESS = {GOOD, ABSENT, REMOVED}
 PIECE = 2**22
 Check = tuple[str, Callable[[], str]]  # name of a file; the check returns GOOD, or raises CdmError
 
 
 @dataclass(frozen=True)
 class VerifiedStage:
-    """What was found. state: "good", "damaged" or "unfinished"; files: one row for each."""
+    """What was found. state: "good", "damaged", "unfinished" or "removed"; files: one row for each.
+
+    Beside a training that goes on, older checkpoints are removed while they are read.
+    """
 
     path: Path
     kind: str
@@ -41,7 +47,7 @@ class VerifiedStage:
 
     def failure(self) -> CdmError | None:
         """Return BadInputError for damage, MissingError for a stage without weights."""
-        bad = [row["file"] for row in self.files if row["state"] not in (GOOD, ABSENT)]
+        bad = [row["file"] for row in self.files if row["state"] not in HARMLESS]
         if bad:
             return BadInputError(
                 f"{self.path}: {len(bad)} of {len(self.files)} files are damaged: {', '.join(bad)}",
@@ -52,6 +58,11 @@ class VerifiedStage:
             return MissingError(
                 f"{self.path} has no {EMA} yet",
                 next=f"cdm train {self.path.resolve().name}, which continues",
+            )
+        if self.state == "removed":
+            return MissingError(
+                f"{self.path} was removed while it was read: the training goes on",
+                next=f"cdm verify {self.path.parent.parent}",
             )
         return None
 
@@ -85,8 +96,10 @@ def _verdict(
             rows.append({"file": name, "state": _state(check)})
             advance(1, name)
     found = {row["state"] for row in rows}
-    damaged = bool(found - {GOOD, ABSENT})
-    state = "damaged" if damaged else "unfinished" if ABSENT in found else "good"
+    state = "damaged" if found - HARMLESS else "unfinished" if ABSENT in found else "good"
+    if state == "good" and kind == "checkpoint" and REMOVED in found:
+        state = "removed"
+    steps -= len({Path(row["file"]).parent for row in rows if row["state"] == REMOVED})
     return VerifiedStage(directory, kind, state, steps, _incomplete(directory), rows)
 
 
@@ -121,12 +134,21 @@ def _checkpoint(directory: Path, prefix: str) -> Iterator[Check]:
     try:
         manifest = read_manifest(directory)
     except CdmError as error:
-        yield f"{prefix}{MANIFEST}", lambda error=error: error.what
+        what = error.what if is_complete(directory) else REMOVED
+        yield f"{prefix}{MANIFEST}", lambda: what
         return
     yield f"{prefix}{MANIFEST}", lambda: GOOD
     for name, entry in manifest.files.items():
-        path, sha256 = directory / name, entry.sha256
-        yield f"{prefix}{name}", lambda path=path, sha256=sha256: _same_sha256(path, sha256)
+        yield f"{prefix}{name}", partial(_unless_removed, directory, name, entry.sha256)
+
+
+def _unless_removed(directory: Path, name: str, sha256: str) -> str:
+    try:
+        return _same_sha256(directory / name, sha256)
+    except CdmError:
+        if is_complete(directory):
+            raise
+        return REMOVED
 
 
 def _same_sha256(path: Path, sha256: str) -> str:

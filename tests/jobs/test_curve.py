@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from cdm_cli.cascade.snapshot import remove_checkpoint
 from cdm_cli.errors import (
     MismatchError,
     MissingError,
@@ -15,6 +17,7 @@ from cdm_cli.errors import (
     UsageError,
     WouldOverwriteError,
 )
+from cdm_cli.jobs import curve
 from cdm_cli.jobs.curve import plan, run, saved_states
 from cdm_cli.options import Compute, FeatureOptions, Sampling
 from cdm_cli.options_eval import CurveOptions
@@ -167,6 +170,77 @@ def test_a_stop_keeps_what_was_judged():
     assert [point["saved"]["step"] for point in points()] == [2]
     run(options(), Told())
     assert [point["saved"]["step"] for point in points()] == [2, 4, 5]
+
+
+@pytest.fixture
+def grown(home, trained):
+    """A stage of its own that a training still changes: steps 2, 4 and 5."""
+    (home / "runs").unlink()
+    shutil.copytree(trained / "runs", home / "runs")
+    return home / "runs/base"
+
+
+@pytest.mark.parametrize("done", [1, 6 * 3 + 6 + 1], ids=["the first", "a later one"])
+def test_a_checkpoint_that_training_removes_meanwhile_is_passed_over(grown, done):
+    """At the first advance of one state the next is removed, as `keep` does it."""
+    gone = grown / "checkpoints" / ("step-00000004" if done == 1 else "step-00000005")
+    told = Told(lambda now: remove_checkpoint(gone) if now >= done and gone.exists() else None)
+    result = run(options(), told)
+    assert f"{gone.name} was removed or replaced meanwhile: passed over" in told.lines
+    assert gone.name not in [point["saved"]["weights"] for point in points()]
+    assert len(points()) == 2
+    assert result.best != gone.name
+
+
+def test_checkpoints_that_vanish_between_listing_and_reading_are_not_missed(grown, monkeypatch):
+    real = curve.weights_file
+
+    def rotated(directory, name):
+        if name == "step-00000002":
+            remove_checkpoint(directory / "checkpoints" / name)
+        return real(directory, name)
+
+    monkeypatch.setattr(curve, "weights_file", rotated)
+    assert [state.step for state in saved_states(grown, ("all",))] == [4, 5]
+    with pytest.raises(MissingError, match="step-00000002"):
+        saved_states(grown, ("step-00000002",))
+
+
+def test_the_first_state_may_be_gone_before_it_is_loaded(grown, monkeypatch):
+    real = curve.read_curve
+
+    def rotated(*args):
+        remove_checkpoint(grown / "checkpoints/step-00000002")
+        return real(*args)
+
+    monkeypatch.setattr(curve, "read_curve", rotated)
+    run(options(), Told())
+    assert [point["saved"]["step"] for point in points()] == [4, 5]
+
+
+def test_where_nothing_is_left_the_same_command_looks_again(grown, monkeypatch):
+    real = curve.read_curve
+
+    def rotated(*args):
+        remove_checkpoint(grown / "checkpoints/step-00000002")
+        return real(*args)
+
+    monkeypatch.setattr(curve, "read_curve", rotated)
+    with pytest.raises(StoppedError, match="removed or replaced before it was judged"):
+        run(options(weights=("step-00000002",)), Told())
+
+
+def test_weights_that_are_replaced_meanwhile_are_not_judged_under_the_old_step(grown, monkeypatch):
+    real = curve.read_curve
+
+    def replaced(*args):
+        newer = grown / "checkpoints/step-00000002/ema.safetensors"
+        (grown / "ema.safetensors").write_bytes(newer.read_bytes())
+        return real(*args)
+
+    monkeypatch.setattr(curve, "read_curve", replaced)
+    with pytest.raises(StoppedError, match="removed or replaced"):
+        run(options(weights=("ema",)), Told())
 
 
 def test_a_plan_loads_and_writes_nothing(home):

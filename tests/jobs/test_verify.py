@@ -11,10 +11,14 @@ from typer.testing import CliRunner
 
 from cdm_cli.app import app
 from cdm_cli.cascade.checkpoint import Snapshot, save_best, save_checkpoint
+from cdm_cli.cascade.snapshot import remove_checkpoint
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MissingError, UsageError
+from cdm_cli.jobs import verify_stage
+from cdm_cli.jobs.verify import run
+from cdm_cli.options_files import VerifyOptions
 from tests.jobs.verifying import copied, flip, make, place_of, verified
-from tests.tiny import arrays_of, base_config, net_of, write_store
+from tests.tiny import Told, arrays_of, base_config, net_of, write_store
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +169,38 @@ def test_what_a_kill_leaves_is_no_damage(stage):
     found = verified(stage)
     assert found.state == "unfinished"
     assert isinstance(found.failure(), MissingError)
+
+
+@pytest.mark.parametrize("done", [1, 3, 5, 6])
+def test_a_checkpoint_that_training_removes_meanwhile_is_no_damage(stage, done):
+    """Before its first file is read, and between two of them."""
+    gone = stage / "checkpoints/step-00000001"
+    told = Told(lambda now: remove_checkpoint(gone) if now == done else None)
+    found = run(VerifyOptions(path=stage, device="cpu"), told)
+    assert (found.state, found.failure(), found.checkpoints) == ("good", None, 1)
+    removed = {row["file"] for row in found.files if row["state"] == "removed meanwhile"}
+    assert removed
+    assert all(name.startswith("checkpoints/step-00000001/") for name in removed)
+
+
+def test_a_checkpoint_that_vanishes_as_it_is_listed_is_no_damage(stage, monkeypatch):
+    real = verify_stage.read_manifest
+
+    def rotated(path):
+        if path.name == "step-00000001":
+            remove_checkpoint(path)
+        return real(path)
+
+    monkeypatch.setattr(verify_stage, "read_manifest", rotated)
+    assert verified(stage).failure() is None
+
+
+def test_a_single_checkpoint_that_is_removed_meanwhile_is_missing_not_damaged(stage):
+    step = stage / "checkpoints/step-00000001"
+    told = Told(lambda now: remove_checkpoint(step) if now == 2 else None)
+    error = run(VerifyOptions(path=step, device="cpu"), told).failure()
+    assert isinstance(error, MissingError)
+    assert "removed while it was read" in error.what
 
 
 def test_one_checkpoint(stage):
