@@ -112,12 +112,16 @@ class SampleOptions(Settings):
 
 
 class UpsampleOptions(Settings):
-    """`cdm upsample`. augment None: non-truncated. model None: the only stage that fits."""
+    """`cdm upsample`. augment None: non-truncated. model None: the only stage that fits.
+
+    keep_s: times of its own images, for a stage that starts from these.
+    """
 
     lowres: Path = Path(LOWRES)
     model: str | None = None
     s: int | None = Field(default=None, ge=0)
     augment: Augment | None = None
+    keep_s: tuple[int, ...] = ()
     split: str | None = None
     num: int | None = Field(default=None, ge=1)
     out: Path = Path(SAMPLES)

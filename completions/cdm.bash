@@ -49,7 +49,7 @@ _cdm_flags() {
     'prepare') flags='--val --labels --val-labels --out -o --resolution --crop --channels --draft --strict --workers --json --quiet -q --verbose -v --debug --help -h' ;;
     'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'upsample') flags='--model --s --augment --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sweep-s') flags='--model --s --augment --ground-truth --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'tune-schedule') flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval') flags='--split --resolution --num --out -o --features --mode --ref --seed --device --batch-size --gpus --json --quiet -q --verbose -v --debug --help -h' ;;
@@ -72,7 +72,7 @@ _cdm_valued() {
     'prepare') valued=' --val --labels --val-labels --out -o --resolution --crop --channels --workers ' ;;
     'train') valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --gpus ' ;;
     'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus --part ' ;;
-    'upsample') valued=' --model --s --augment --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus --part ' ;;
+    'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus --part ' ;;
     'sweep-s') valued=' --model --s --augment --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus ' ;;
     'tune-schedule') valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --device --batch-size --precision --gpus ' ;;
     'eval') valued=' --split --resolution --num --out -o --features --mode --ref --seed --device --batch-size --gpus ' ;;
@@ -136,6 +136,7 @@ _cdm_value() {
     'upsample --model') _cdm_stages '' ;;
     'upsample --s') : ;;
     'upsample --augment') _cdm_words 'truncated non-truncated' ;;
+    'upsample --keep-s') : ;;
     'upsample --split') _cdm_words 'train val' ;;
     'upsample --num') : ;;
     'upsample --out'|'upsample -o') _cdm_files ;;

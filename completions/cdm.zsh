@@ -183,7 +183,7 @@ _cdm() {
           '*--classes[Ids, ranges, names\: 0-9,17,tench]:value: ' \
           '*--num[How many images]:value: ' \
           '*--per-class[Images of each class]:value: ' \
-          '*--keep-s[Also store z_s at these times\: 251,501]:value: ' \
+          '*--keep-s[Also store z_s at these times, 251,501, for --augment truncated; changes no image]:value: ' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
           '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
@@ -216,6 +216,7 @@ _cdm() {
           '*--model[Super-resolution stage\: a name in runs/ or a directory]:value: _cdm_stages' \
           '*--s[Time at which z_0 is noised, 0 for not at all]:value: ' \
           '*--augment[Origin of z_s\: the store'\''s own, or z_0 noised afresh]:value:(truncated non-truncated)' \
+          '*--keep-s[Also store z_s at these times, 251,501, for --augment truncated; changes no image]:value: ' \
           '*--split[Part of a prepared store]:value:(train val)' \
           '*--num[How many images]:value: ' \
           '*--out[What to write]:value:_files' \

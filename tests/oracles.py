@@ -35,6 +35,12 @@ class GaussianData:
         alpha_bar = schedule.alpha_bar[t].item()
         return alpha_bar**0.5 * self.mean, alpha_bar * self.std**2 + 1 - alpha_bar
 
+    def covariance(self, schedule: Schedule, s: int, t: int) -> float:
+        """Covariance of q(x_s, x_t): what x_t adds to x_s, s <= t, is noise of its own."""
+        low, high = sorted((s, t))
+        ratio = (schedule.alpha_bar[high] / schedule.alpha_bar[low]).item()
+        return ratio**0.5 * self.moments(schedule, low)[1]
+
     def log_density(self, x: Tensor) -> Tensor:
         square = ((x - self.mean) / self.std) ** 2
         return -0.5 * square - math.log(self.std) - 0.5 * math.log(2 * math.pi)
@@ -111,5 +117,8 @@ class Impulses:
         return self.source().to(x)
 
     def moments(self, x: Tensor) -> tuple[float, float]:
-        x = x.flatten()
-        return x[0].item(), (x[1:] - x[0]).square().sum().item()
+        return x.flatten()[0].item(), self.covariance(x, x)
+
+    def covariance(self, x: Tensor, y: Tensor) -> float:
+        x, y = x.flatten(), y.flatten()
+        return ((x[1:] - x[0]) * (y[1:] - y[0])).sum().item()

@@ -14,8 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cdm_cli.cascade.kept import Kept, filled_by
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
+from cdm_cli.diffusion.between import rule_of
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.diffusion.samplers import RandnLike, Sample, bind, index_of, restart, schedule_with
@@ -102,12 +104,14 @@ def chain_of(
     sampling: Sampling,
     *,
     keep: Sequence[int] = (),
+    visit: Sequence[int] = (),
     alpha_bar: Sequence[float] | None = None,
 ) -> Chain:
     """Fix how a stage is sampled: what `sampling` leaves open is the stage's own default.
 
-    keep: times whose states are wanted. alpha_bar: a searched schedule (Section 4.4), for a
-    stage that is fed the noise level itself. Raises UsageError for what cannot be.
+    keep: times whose states are wanted, which change nothing but must exist. visit: times that
+    the chain steps on besides its own. alpha_bar: a searched schedule (Section 4.4), for a stage
+    that is fed the noise level itself. Raises UsageError for what cannot be.
     """
     sampler = sampling.sampler or config.sampling.sampler
     restart_from = sampling.restart_from
@@ -117,10 +121,10 @@ def chain_of(
     if alpha_bar is None:
         steps = _default_steps(config, sampler) if sampling.steps is None else sampling.steps
         _within("--steps", [steps] if steps else [], 1, T)
-        visited = [*keep, *([restart_from] if restart_from else [])]
+        visited = [*visit, *([restart_from] if restart_from else [])]
         schedule = schedule_with(from_config(config.schedule), steps, visited, sampler)
     else:
-        schedule = _searched(config, alpha_bar, visits=bool(keep or restart_from))
+        schedule = _searched(config, alpha_bar, named=bool(keep or visit or restart_from))
     return Chain(
         schedule=schedule,
         sampler=sampler,
@@ -148,16 +152,16 @@ def _within(flag: str, values: Sequence[int], low: int, high: int) -> None:
             )
 
 
-def _searched(config: StageConfig, alpha_bar: Sequence[float], *, visits: bool) -> Schedule:
+def _searched(config: StageConfig, alpha_bar: Sequence[float], *, named: bool) -> Schedule:
     if config.time_input == "t":
         raise UsageError(
             "--schedule: the stage is fed t, not the noise level, and knows its own schedule only",
             next="--steps N respaces it",
         )
-    if visits:
+    if named:
         raise UsageError(
-            "--restart-from and --keep-s name times of training, which a searched schedule "
-            "does not visit",
+            "--restart-from and --keep-s name times of training, and a searched schedule has "
+            "none of them",
             next="leave out --schedule, or the other flag",
         )
     return from_alpha_bar(torch.tensor(list(alpha_bar), dtype=torch.float64))
@@ -187,7 +191,7 @@ def noise_name(config: StageConfig) -> str:
 def walk(stage: Stage, chain: Chain, samples: Samples, seed: int) -> Steps:
     """Yield (time, x_time) from x_T down to x_0, on the stage's device.
 
-    After a restart the times start again at restart_from - 1 or below (Section 4.2).
+    After a restart the times start again at restart_from (Section 4.2).
     """
     model = stage.config.model
     ids = samples.ids.to(stage.device)
@@ -221,14 +225,15 @@ def generate(
 ) -> Generated:
     """Sample a batch, padded to batch_size, and keep its states at the times of `keep`.
 
-    A time that the pass visits twice (a restart) keeps its last state, which led to x_0.
-    `watch` wraps the steps, to show progress or to stop between them.
+    x_0 does not depend on what is kept, and no evaluation is added. `watch` wraps the steps, x_T
+    and one for each evaluation, to show progress or to stop between them.
     """
     num = len(samples.ids)
+    noise = Noise(seed, f"{noise_name(stage.config)}/between", samples.ids.to(stage.device))
+    fill = filled_by(rule_of(chain.sampler), stage.schedule, noise)
+    kept = Kept(keep, chain.restart_from, num, fill)
     samples = samples.to(stage.device).padded(batch_size or num)
-    z: dict[int, Tensor] = {}
     x_time = torch.empty(0)
-    for time, x_time in watch(walk(stage, chain, samples, seed)):
-        if time in keep:
-            z[time] = x_time[:num]
-    return Generated(x_time[:num], z)
+    for _, x_time in watch(kept.of(walk(stage, chain, samples, seed))):  # noqa: B007
+        pass
+    return Generated(x_time[:num], kept.z)

@@ -61,6 +61,14 @@ AugmentKind = Annotated[
     Augment | None,
     typer.Option("--augment", help="Origin of z_s: the store's own, or z_0 noised afresh."),
 ]
+KeepS = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-s",
+        metavar="LIST",
+        help="Also store z_s at these times, 251,501, for --augment truncated; changes no image.",
+    ),
+]
 
 # The reverse process
 SamplerKind = Annotated[

@@ -101,10 +101,6 @@ Classes = Annotated[
 PerClass = Annotated[
     int | None, typer.Option("--per-class", metavar="N", help="Images of each class.")
 ]
-KeepS = Annotated[
-    str | None,
-    typer.Option("--keep-s", metavar="LIST", help="Also store z_s at these times: 251,501."),
-]
 
 # eval, sweep-s, tune-schedule
 Metrics = Annotated[

@@ -15,7 +15,7 @@ def sample(
     classes: own.Classes = None,
     num: flag.Num = None,
     per_class: own.PerClass = None,
-    keep_s: own.KeepS = None,
+    keep_s: flag.KeepS = None,
     out: flag.Out = Path(LOWRES),
     sampler: flag.SamplerKind = None,
     steps: flag.Steps = None,

@@ -14,6 +14,7 @@ def upsample(
     model: flag.Model = None,
     s: flag.S_ = None,
     augment: flag.AugmentKind = None,
+    keep_s: flag.KeepS = None,
     split: flag.Split = None,
     num: flag.Num = None,
     out: flag.Out = Path(SAMPLES),

@@ -1,10 +1,11 @@
 """Ways down from x_T to x_0, each one published algorithm (paper, Section 2.1; 4.2; 4.4).
 
-A sampler is a generator of (t, x_t) for t = T - 1, ..., 0. Stopping at s gives the truncated
-z_s of Section 3.2. The schedule may be a respaced one or any other; `eps_theta(x_t, t)` gets
-an index t within 1..T of that schedule, int64 [B], and returns the network's raw output
-[B, C or 2C, H, W]. It is the caller who maps t to what the network was trained on
-(`schedule.times`, or alpha_bar itself). `randn_like(x)` is the only source of noise.
+A sampler is a generator of (t, x_t) for t = T - 1, ..., 0. Its state at s is the truncated z_s
+of Section 3.2; `between` has those of the times that it steps over. The schedule may be a
+respaced one or any other; `eps_theta(x_t, t)` gets an index t within 1..T of that schedule,
+int64 [B], and returns the network's raw output [B, C or 2C, H, W]. It is the caller who maps t to
+what the network was trained on (`schedule.times`, or alpha_bar itself). `randn_like(x)` is the
+only source of noise.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -123,10 +124,10 @@ def _solver_tables(schedule: Schedule, stochastic: bool) -> tuple[Tensor, ...]:
 def _extrapolation(h: Tensor) -> tuple[Tensor, Tensor]:
     """Return h / 2 over the distance to the evaluation before, and to the one before that.
 
-    h: [T], how far in lambda each step reaches. Kept times lie anywhere between the others: where
-    the step before was too short to extrapolate from, two are taken together; a step that is too
-    long for that is of first order. Of times that `schedule_with` spreads evenly, none is too
-    short (T / steps a whole number; cosine and linear).
+    h: [T], how far in lambda each step reaches. The time of a restart lies anywhere between the
+    others: where the step before was too short to extrapolate from, two are taken together; a
+    step that is too long for that is of first order. Of times that `schedule_with` spreads
+    evenly, none is too short (T / steps a whole number; cosine and linear).
     """
     one, two = F.pad(h[1:], (0, 1)), F.pad(h[2:], (0, 2))[: len(h)]  # 0: no evaluation
     enough = FARTHEST * one >= h
@@ -165,12 +166,14 @@ def restart(
 ) -> Steps:
     """Noise x_0 to time r of this schedule and sample again from there (Section 4.2).
 
-    Yields (t, x_t) for t = r - 1, ..., 0. Raises ValueError unless 1 <= r <= T.
+    Yields (r, x_r), which costs no evaluation, then (t, x_t) for t = r - 1, ..., 0. Raises
+    ValueError unless 1 <= r <= T.
     """
     if not 1 <= r <= schedule.T:
         raise ValueError(f"restart from {r} is outside 1..{schedule.T}")
     zero = _everywhere(0, x_0)
     x_r = renoise(schedule, x_0, zero, zero + r, randn_like(x_0))
+    yield r, x_r
     yield from sample(
         eps_theta, Schedule(schedule.alpha_bar[: r + 1], schedule.times[: r + 1]), x_r
     )
@@ -179,20 +182,20 @@ def restart(
 def schedule_with(
     schedule: Schedule,
     steps: int | None,
-    keep: Sequence[int] = (),
+    visit: Sequence[int] = (),
     sampler: Sampler = "ancestral",
 ) -> Schedule:
-    """Respace a schedule to evenly spread steps, so that every time in keep is visited too.
+    """Respace a schedule to evenly spread steps, so that every time in `visit` is one of them.
 
     The DPM-Solvers do not visit t = 1: in lambda, the step from T / steps to there is several
     times as long as the one before, and would extrapolate that far.
-    steps None, 0, or T and more: all of them. keep: times within 0..T, such as an s whose z_s is
-    wanted; the result then has more than `steps` steps. `index_of` finds them in it.
+    steps None, 0, or T and more: all of them. visit: times within 0..T, such as that of a restart;
+    the result then has more than `steps` steps. `index_of` finds them in it.
     """
     if not steps or steps >= schedule.T:
         return schedule
     spread = spaced_times if sampler in ("ancestral", "ddim") else trailing_times
-    wanted = {*spread(schedule.T, steps).tolist(), *keep} - {0}
+    wanted = {*spread(schedule.T, steps).tolist(), *visit} - {0}
     return respaced(schedule, torch.tensor(sorted(wanted)))
 
 

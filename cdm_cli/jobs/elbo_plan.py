@@ -77,7 +77,7 @@ def planned(options: ElboOptions, store: Store) -> Work:
     for (low, high), s in zip(pairwise(headers), above, strict=False):
         _check_process(low, high, s)
     terms = [
-        Term(header, chain_for(header, _whole(header, options.sampling), [t] if t else []), s, t)
+        _term(header, options.sampling, s, t)
         for header, s, t in zip(headers, given, above, strict=True)
     ]
     store.require_finished()
@@ -86,6 +86,12 @@ def planned(options: ElboOptions, store: Store) -> Work:
     sides = {side for header in headers for side in _sides(header)}
     sources = {side: Source(store.path, part, side, rows) for side in sides}
     return Work(tuple(terms), split, num, sources)
+
+
+def _term(header: Header, sampling: Sampling, s: int | None, above: int) -> Term:
+    """Return a stage's share of the bound; its chain steps on the time where the next begins."""
+    chain = chain_for(header, _whole(header, sampling), visit=(above,) if above else ())
+    return Term(header, chain, s, above)
 
 
 def _sides(header: Header) -> list[int]:

@@ -1,7 +1,7 @@
 """From a plan that headers decide to a finished store: what `sample` and `upsample` share."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -20,9 +20,10 @@ from cdm_cli.jobs.device import describe
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.engine import Engine, Inputs, fill
 from cdm_cli.jobs.fitting import Header
+from cdm_cli.jobs.kept_states import check_same_states, states_fields
 from cdm_cli.jobs.provenance import chain_fields, parent, provenance
 from cdm_cli.jobs.stages import Numerics, check_same_numerics, numerics, ready_stage
-from cdm_cli.jobs.together import joined, shared_store
+from cdm_cli.jobs.together import joined, led, shared_store
 from cdm_cli.options import Compute, Report, Sampling
 
 __all__ = ["Made", "Ready", "Work", "joined", "made_ready", "produce"]
@@ -164,6 +165,7 @@ def spec_of(work: Work, ready: Ready, seed: int) -> StoreSpec:
         "num": work.num,
         "first": work.rows.start,
         "keep_s": list(work.keep),
+        **states_fields(work.chain, work.keep),
     }
     parents = [parent("stage", stage.name, stage.digest), *work.parents]
     part = PartSpec(
@@ -180,6 +182,11 @@ def spec_of(work: Work, ready: Ready, seed: int) -> StoreSpec:
     )
 
 
+def kept_times(asked: Sequence[int]) -> tuple[int, ...]:
+    """Return the times whose z_s are kept, ascending; z_0 is the image itself."""
+    return tuple(sorted(set(asked) - {0}))
+
+
 def produce(work: Work, ready: Ready, out: Path, seed: int, world: World, report: Report) -> Made:
     """Make the store, or what is missing of it, together with the other processes.
 
@@ -187,6 +194,7 @@ def produce(work: Work, ready: Ready, out: Path, seed: int, world: World, report
     """
     engine = Engine(ready.stage, work.chain, seed, ready.numerics.batch_size, work.keep)
     spec = spec_of(work, ready, seed)
+    led(world, lambda: check_same_states(spec, out))
     with shared_store(out, spec, world) as store:
         part = store.parts[""]
         there = part.num_blocks - len(part.pending())

@@ -13,6 +13,7 @@ from cdm_cli.cascade.generate import Chain
 from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import Store, identity, open_store
+from cdm_cli.diffusion.between import Rule
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, respaced
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
@@ -68,6 +69,7 @@ class HowMade(Told):
     num: int = Field(ge=1)
     first: Count
     keep_s: tuple[int, ...]
+    between: Rule | None = None
     classes: tuple[Count, ...] = ()
     lowres: str = ""
     split: str = ""

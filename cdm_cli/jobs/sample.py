@@ -15,7 +15,7 @@ from cdm_cli.jobs.blocks import rows_of_part
 from cdm_cli.jobs.classes import labels_of, parse_classes, sample_count
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.fitting import base_stage
-from cdm_cli.jobs.production import Made, Work, made_ready, produce
+from cdm_cli.jobs.production import Made, Work, kept_times, made_ready, produce
 from cdm_cli.jobs.provenance import typed
 from cdm_cli.jobs.sampling_cost import cost
 from cdm_cli.jobs.schedule_file import chain_for
@@ -68,7 +68,7 @@ def planned(options: SampleOptions) -> Work:
     names = header.classes if conditional else (UNLABELLED,)
     classes = parse_classes(options.classes, names)
     num = sample_count(options.num, options.per_class, len(classes))
-    keep = tuple(sorted(set(options.keep_s) - {0}))  # z_0 is the image itself
+    keep = kept_times(options.keep_s)
     rows = rows_of_part(num, options.part)
     return Work(
         command="sample",

@@ -59,14 +59,16 @@ def config_digest(config: StageConfig) -> str:
     return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
 
 
-def chain_for(header: Header, sampling: Sampling, keep: Sequence[int] = ()) -> Chain:
+def chain_for(
+    header: Header, sampling: Sampling, keep: Sequence[int] = (), visit: Sequence[int] = ()
+) -> Chain:
     """Fix the chain of a stage, on the schedule of `--schedule` if that is given.
 
     Raises UsageError, MismatchError where the schedule was searched for another stage, and
     what reading the file raises.
     """
     if sampling.schedule is None:
-        return chain_of(header.config, sampling, keep=keep)
+        return chain_of(header.config, sampling, keep=keep, visit=visit)
     file = read_settings(ScheduleFile, sampling.schedule, LIMIT)
     if file.config_digest != config_digest(header.config):
         raise MismatchError(
@@ -79,7 +81,7 @@ def chain_for(header: Header, sampling: Sampling, keep: Sequence[int] = ()) -> C
     sampler = sampling.sampler or found.sampler
     variance = sampling.variance or (found.variance if sampler == "ancestral" else None)
     asked = sampling.model_copy(update={"steps": None, "sampler": sampler, "variance": variance})
-    return chain_of(header.config, asked, keep=keep, alpha_bar=found.alpha_bar)
+    return chain_of(header.config, asked, keep=keep, visit=visit, alpha_bar=found.alpha_bar)
 
 
 def chosen(file: ScheduleFile, steps: int | None, path: Path) -> Searched:

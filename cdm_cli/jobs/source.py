@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cdm_cli.data.store import Part, Store
+from cdm_cli.data.store import Part, Store, identity
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.metrics.order import balanced_choice
 
@@ -97,13 +98,23 @@ def checker(path: Path, part: Part) -> Callable[[Rows], None]:
     return check
 
 
-def check_states(part: Part, s: int, path: Path) -> None:
+def check_states(store: Store, part: Part, s: int) -> None:
     """Raise MismatchError naming the times that were kept unless z_s is in the store."""
     if s == 0 or s in part.z_times:
         return
     there = ", ".join(map(str, part.z_times))
+    maker = maker_of(store)
+    again = f"cdm {maker} … --keep-s {s} with another -o, or " if maker else ""
     raise MismatchError(
-        f"{path} has no z_s for s = {s}, " + (f"only for {there}" if there else "nor any other"),
+        f"{store.path} has no z_s for s = {s}, "
+        + (f"only for {there}" if there else "nor any other"),
         kept="no output was made",
-        next=f"cdm sample … --keep-s {s}, or --augment non-truncated",
+        next=f"{again}--augment non-truncated",
     )
+
+
+def maker_of(store: Store) -> str:
+    """Return the command that made a store by a reverse process, "" where none did."""
+    said: Any = identity(store.provenance)
+    command = said.get("command") if isinstance(said, dict) else None
+    return command if command in ("sample", "upsample") else ""

@@ -1,7 +1,7 @@
 """`cdm upsample`: a store to the next resolution, with a super-resolution stage.
 
-Labels and ids are carried on, so that several stages chain. The same command typed again
-continues, and ends in the same bytes.
+Labels and ids are carried on, so that several stages chain; z_s that are kept are what the next
+stage may be conditioned on. The same command typed again continues, and ends in the same bytes.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs.blocks import rows_of_part
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.fitting import Header, fitting_stage
-from cdm_cli.jobs.production import Made, Work, made_ready, produce
+from cdm_cli.jobs.production import Made, Work, kept_times, made_ready, produce
 from cdm_cli.jobs.provenance import store_parent, typed
 from cdm_cli.jobs.sampling_cost import cost
 from cdm_cli.jobs.schedule_file import chain_for
@@ -84,7 +84,7 @@ def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
         "stage": str(work.header.directory),
         "out": str(options.out),
         **{name: work.fields[name] for name in ("s", "augment")},
-        **cost(work.header.config, work.chain, len(work.rows), options.compute),
+        **cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
     }
 
 
@@ -94,9 +94,10 @@ def planned(options: UpsampleOptions, store: Store) -> Work:
     header = fitting_stage(options.model, Path(RUNS), store, part)
     s = check_s(header.config, options.s, options.augment)
     augment: Augment = options.augment or "non-truncated"
-    chain = chain_for(header, options.sampling)
+    keep = kept_times(options.keep_s)
+    chain = chain_for(header, options.sampling, keep)
     if augment == "truncated":
-        check_states(part, s, store.path)
+        check_states(store, part, s)
         check_same_process(header.conditioning, process_of(store), [s], store.path)
     store.require_finished()
     rows = chosen_rows(store, part, options.num)
@@ -114,6 +115,7 @@ def planned(options: UpsampleOptions, store: Store) -> Work:
         classes=tuple(store.classes),
         fields={"lowres": store.digest, "split": split, "s": s, "augment": augment},
         parents=(store_parent(store),),
+        keep=keep,
     )
 
 

@@ -74,8 +74,7 @@ def in_bits(log_density):
 
 
 def base_bound(z_0, **kwargs):
-    chain = chain_of(BASE, ALL_T, keep=kwargs.get("keep", ()))
-    kwargs.pop("keep", None)
+    chain = chain_of(BASE, ALL_T, visit=kwargs.pop("visit", ()))
     return bound(IdealBase(), chain, from_uint8(z_0), Samples(IDS[: len(z_0)]), seed=0, **kwargs)
 
 
@@ -134,7 +133,7 @@ def closed_form(z_0, x_0, s):
 @pytest.mark.parametrize("s", [5, 20, 40])
 def test_eq_3_matches_its_closed_form(s, pair):
     z_0, x_0 = pair
-    low = base_bound(z_0, s=s, keep=(s,))
+    low = base_bound(z_0, s=s, visit=(s,))
     assert low.decoder.abs().max() == 0
     together = joined([low, sr_bound(x_0, z_0, s)], [64, 64])
     mean, error = mean_and_error(together - closed_form(z_0, x_0, s))

@@ -7,6 +7,7 @@ import torch
 
 from cdm_cli.cascade.generate import Samples, chain_of, generate, noise_name, walk
 from cdm_cli.config import SamplingDefaults
+from cdm_cli.diffusion.between import drawn
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import ancestral, restart
 from cdm_cli.diffusion.schedules import linear
@@ -39,28 +40,64 @@ def test_the_stage_has_defaults_and_flags_come_first():
 @pytest.mark.parametrize(
     ("sampler", "times"),
     [
-        ("ancestral", [0, 1, 8, 10, 14, 20]),
-        ("ddim", [0, 1, 8, 10, 14, 20]),
-        ("dpm-solver++", [0, 7, 8, 13, 14, 20]),
-        ("sde-dpm-solver++", [0, 7, 8, 13, 14, 20]),
+        ("ancestral", [0, 1, 10, 20]),
+        ("ddim", [0, 1, 10, 20]),
+        ("dpm-solver++", [0, 7, 13, 20]),
+        ("sde-dpm-solver++", [0, 7, 13, 20]),
     ],
 )
-def test_every_kept_time_is_visited_whatever_the_steps(stage, sampler, times):
-    chain = chain_of(stage.config, Sampling(sampler=sampler, steps=3), keep=(8, 14, 20))
-    assert chain.schedule.times.tolist() == times
-    assert chain.evaluations == 5
-    visited = [time for time, _ in walk(stage, chain, samples(), 0)]
-    assert visited == times[::-1]
+@pytest.mark.parametrize("restart_from", [None, 11])
+def test_what_is_kept_changes_neither_x_0_nor_the_steps(stage, sampler, times, restart_from):
+    plain = chain_of(stage.config, Sampling(sampler=sampler, steps=3, restart_from=restart_from))
+    keep = range(1, 21)
+    chain = chain_of(
+        stage.config, Sampling(sampler=sampler, steps=3, restart_from=restart_from), keep=keep
+    )
+    assert chain.schedule.times.tolist() == sorted({*times, restart_from or 0})
+    assert chain.evaluations == plain.evaluations
+    counted = []
+    watch = lambda steps: (counted.append(step[0]) or step for step in steps)  # noqa: E731
+    bare = generate(stage, plain, samples(), seed=3)
+    got = generate(stage, chain, samples(), seed=3, keep=keep, watch=watch)
+    assert torch.equal(got.x_0, bare.x_0)
+    assert len(counted) == 1 + chain.evaluations
+    assert sorted(got.z) == list(keep)
+    for some in [(5,), (12, 6, 8), (20,)]:
+        alone = generate(stage, chain, samples(), seed=3, keep=some)
+        assert torch.equal(alone.x_0, bare.x_0)
+        assert sorted(alone.z) == sorted(some)
+        assert all(torch.equal(z_s, got.z[s]) for s, z_s in alone.z.items())
 
 
 def test_kept_states_are_those_of_the_pass_that_made_x_0(stage):
-    chain = chain_of(stage.config, Sampling(steps=4), keep=(9,))
+    chain = chain_of(stage.config, Sampling(steps=0), keep=(9,))
     got = generate(stage, chain, samples(), seed=3, keep=(9, 20))
     states = dict(walk(stage, chain, samples(), 3))
     assert torch.equal(got.z[9], states[9])
     assert torch.equal(got.x_0, states[0])
     x_T = Noise(3, "base8", torch.arange(5))(torch.empty(5, 3, 8, 8))
     assert torch.equal(got.z[20], x_T)
+
+
+def test_a_state_between_two_steps_is_of_the_ids_alone(stage):
+    """Padding and company change nothing; the noise is that of its own time."""
+    chain = chain_of(stage.config, Sampling(steps=3))
+    whole = generate(stage, chain, samples(range(8)), seed=0, keep=(6,), batch_size=8).z[6]
+    mixed = generate(stage, chain, samples([3, 6]), seed=0, keep=(6,), batch_size=8).z[6]
+    assert torch.equal(mixed, whole[[3, 6]])
+    states = dict(walk(stage, chain, samples(range(8)), 0))
+    below, above = (1, states[1]), (10, states[10])
+    assert torch.equal(whole, drawn(stage.schedule, (6,), below, above, noise_at(8))[6])
+
+
+def noise_at(num):
+    noise = Noise(0, "base8/between", torch.arange(num))
+
+    def at(s, x):
+        noise.skip_to(s)
+        return noise(x)
+
+    return at
 
 
 def test_equals_the_plain_sampler_with_the_noise_of_the_ids(stage):
@@ -93,22 +130,28 @@ def test_another_seed_id_or_stage_is_another_image(stage):
 
 
 def test_restart_noises_x_0_and_walks_again(stage):
+    """Below its time states are kept of the second pass, from there on of the first."""
     chain = chain_of(stage.config, Sampling(steps=4, restart_from=12), keep=(5,))
-    assert chain.schedule.times.tolist() == [0, 1, 5, 7, 12, 14, 20]
-    assert chain.evaluations == 6 + 4
+    assert chain.schedule.times.tolist() == [0, 1, 7, 12, 14, 20]
+    assert chain.evaluations == 5 + 3
     visited = list(walk(stage, chain, samples(), 0))
-    assert [time for time, _ in visited] == [20, 14, 12, 7, 5, 1, 0, 7, 5, 1, 0]
-    first = dict(visited[:7])
+    assert [time for time, _ in visited] == [20, 14, 12, 7, 1, 0, 12, 7, 1, 0]
+    first = dict(visited[:6])
     noise = Noise(0, "base8", torch.arange(5))
-    noise.skip_to(6)  # x_T and the noise of five of six steps
+    noise.skip_to(5)  # x_T and the noise of four of five steps
     eps_theta = stage.eps_theta(chain.schedule, samples().y)
     again = list(
-        restart(chain.sample(noise), eps_theta, chain.schedule, first[0], 4, randn_like=noise)
+        restart(chain.sample(noise), eps_theta, chain.schedule, first[0], 3, randn_like=noise)
     )
-    got = generate(stage, chain, samples(), seed=0, keep=(5, 14))
-    assert torch.equal(got.x_0, again[-1][1])
-    assert torch.equal(got.z[5], dict(again)[2])
+    got = generate(stage, chain, samples(), seed=0, keep=(5, 7, 9, 12, 14))
+    second = dict(again)
+    assert torch.equal(got.x_0, second[0])
+    assert torch.equal(got.z[7], second[2])
+    assert torch.equal(got.z[12], first[12])
     assert torch.equal(got.z[14], first[14])
+    gaps = {5: ((1, second[1]), (7, second[2])), 9: ((7, second[2]), (12, second[3]))}
+    for s, (below, above) in gaps.items():
+        assert torch.equal(got.z[s], drawn(stage.schedule, (s,), below, above, noise_at(5))[s])
 
 
 def test_a_searched_schedule_is_walked_by_a_stage_that_is_fed_the_noise_level():

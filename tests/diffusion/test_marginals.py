@@ -28,7 +28,7 @@ DATA = GaussianData(mean=0.3, std=0.5)
 SCHEDULES = {
     "cosine": cosine(60),
     "linear": linear(60),
-    "respaced": schedule_with(cosine(4000), 25, keep=(501, 2000)),
+    "respaced": schedule_with(cosine(4000), 25, visit=(501, 2000)),
 }
 
 

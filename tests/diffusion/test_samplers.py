@@ -84,7 +84,7 @@ def test_restart_noises_first_and_runs_r_steps():
         sample, recorder.eps_theta, cosine(9), torch.zeros(1, 1, 2, 2), 2,
         randn_like=recorder.randn_like,
     )  # fmt: skip
-    assert [t for t, _ in steps] == [1, 0]
+    assert [t for t, _ in steps] == [2, 1, 0]
     assert recorder.calls == ["noise", "eps 2", "noise", "eps 1"]
 
 
@@ -209,9 +209,9 @@ def test_sde_dpm_solver_of_first_order_is_ancestral(odd_network, randn_like):
         torch.testing.assert_close(one[t], other[t], rtol=1e-9, atol=1e-9)
 
 
-def std_of(name, steps, scale, keep=()):
+def std_of(name, steps, scale, visit=()):
     """Return how wide pixels of N(0, scale^2) come out, of scale; exact, not drawn."""
-    few = schedule_with(cosine(4000), steps, keep, sampler=name)
+    few = schedule_with(cosine(4000), steps, visit, sampler=name)
     impulses = Impulses(few.T)
     sample = bind(name, randn_like=impulses.randn_like, clip=False)
     network = GaussianData(mean=0.0, std=scale).eps_theta(few)
@@ -228,13 +228,13 @@ def test_sde_dpm_solver_is_nearer_than_ancestral_where_the_answer_is_known(steps
 
 @pytest.mark.parametrize("name", ["sde-dpm-solver++", "dpm-solver++"])
 @pytest.mark.parametrize(
-    ("steps", "keep"),
+    ("steps", "visit"),
     [(25, (20,)), *product([25, 50], [(1,), (251, 501), (501, 1001)])],
 )
-def test_a_time_that_is_kept_beside_another_does_no_harm(name, steps, keep):
+def test_a_time_that_is_visited_beside_another_does_no_harm(name, steps, visit):
     """Predictions side by side differ by noise, which a step that reaches far would magnify."""
-    plain, kept = std_of(name, steps, 0.3), std_of(name, steps, 0.3, keep)
-    assert kept == pytest.approx(plain, abs=0.025)
+    plain, beside = std_of(name, steps, 0.3), std_of(name, steps, 0.3, visit)
+    assert beside == pytest.approx(plain, abs=0.025)
 
 
 def test_generators_and_images_of_float32_stay_float32(odd_network, randn_like):
@@ -249,8 +249,8 @@ def test_generators_and_images_of_float32_stay_float32(odd_network, randn_like):
 # Respacing.
 
 
-def test_schedule_with_visits_what_is_kept():
-    schedule = schedule_with(cosine(4000), 10, keep=(0, 101, 501, 4000))
+def test_schedule_with_visits_what_is_asked():
+    schedule = schedule_with(cosine(4000), 10, visit=(0, 101, 501, 4000))
     assert {1, 101, 501, 4000} <= set(schedule.times.tolist())
     assert schedule.T == 12
     assert schedule.alpha_bar[index_of(schedule, 501)] == cosine(4000).alpha_bar[501]
@@ -260,11 +260,11 @@ def test_schedule_with_visits_what_is_kept():
 @pytest.mark.parametrize("steps", [None, 0, 20, 30])
 def test_schedule_with_all_steps_changes_nothing(steps):
     schedule = cosine(20)
-    assert schedule_with(schedule, steps, keep=(3,)) is schedule
+    assert schedule_with(schedule, steps, visit=(3,)) is schedule
 
 
 def test_times_beyond_the_schedule_and_unvisited_ones_are_refused():
     with pytest.raises(ValueError, match=r"1\.\.20"):
-        schedule_with(cosine(20), 5, keep=(21,))
+        schedule_with(cosine(20), 5, visit=(21,))
     with pytest.raises(ValueError, match="17"):
         index_of(schedule_with(cosine(20), 2), 17)

@@ -99,7 +99,7 @@ def test_a_cascade_is_eq_3():
 
 def test_the_error_of_a_cascade_knows_that_its_parts_share_images():
     result = run(options("base", "sr", s=(7,), terms=4), Told())
-    chain = chain_of(BASE, Sampling(steps=0), keep=(7,))
+    chain = chain_of(BASE, Sampling(steps=0), visit=(7,))
     low = bound(stage_of(BASE), chain, from_uint8(images(8)), Samples(IDS, Y), seed=0, terms=4, s=7)
     z_s = non_truncated(SR, images(8), 7, ids=IDS, seed=0)
     high = bound(

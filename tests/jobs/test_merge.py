@@ -43,7 +43,10 @@ def made(tmp_path_factory):
             sampled(out, part=part)
         for out, part in (("up.h5", None), ("up1.h5", "1/2"), ("up2.h5", "2/2")):
             upsample.run(
-                UpsampleOptions(lowres="whole.h5", s=5, out=out, part=part, compute=CPU), Told()
+                UpsampleOptions(
+                    lowres="whole.h5", s=5, keep_s=(7,), out=out, part=part, compute=CPU
+                ),
+                Told(),
             )
     return home
 

@@ -8,7 +8,8 @@ import torch
 
 from cdm_cli.cascade.generate import Samples, chain_of, generate
 from cdm_cli.data.images import to_uint8
-from cdm_cli.data.store import open_store
+from cdm_cli.data.schema import StoreSpec
+from cdm_cli.data.store import create, open_store
 from cdm_cli.errors import (
     MismatchError,
     MissingError,
@@ -39,7 +40,7 @@ def options(out="lowres.h5", **changes):
 def test_a_store_of_images_labels_ids_and_states(workspace):
     made = run(options(classes="ring,0", keep_s=(11, 0, 5)), Told())
     assert (made.samples, made.made, made.kept_s) == (150, 150, (5, 11))
-    assert made.network_evaluations == 150 * 6
+    assert made.network_evaluations == 150 * 4
     with open_store(workspace / "lowres.h5") as store:
         part = store.parts[""]
         assert store.finished
@@ -74,7 +75,7 @@ def test_a_stopped_run_continues_and_ends_in_the_same_bytes(workspace, monkeypat
     run(options("whole.h5"), Told())
     monkeypatch.setattr(engine, "Stop", AskedAfter)
     told = Told(AskedAfter.count_up)
-    AskedAfter.steps, AskedAfter.limit = 0, 8  # in the second of three blocks
+    AskedAfter.steps, AskedAfter.limit = 0, 6  # in the second of three blocks
     with pytest.raises(StoppedError, match="1 of 3 blocks are complete"):
         run(options(), told)
     AskedAfter.limit = 10**9
@@ -152,6 +153,61 @@ def test_another_command_under_the_same_name_is_refused(workspace, changes):
     assert contents("lowres.h5") == before
 
 
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"])
+def test_no_image_changes_with_what_is_kept_nor_a_state_with_the_others(workspace, sampler):
+    """At four steps of 20 neither time is visited."""
+    sampling = Sampling(sampler=sampler, steps=4)
+    for out, keep in (("none.h5", ()), ("one.h5", (11,)), ("both.h5", (6, 11))):
+        made = run(options(out, keep_s=keep, sampling=sampling), Told())
+        assert made.network_evaluations == 150 * 4
+    with ExitStack() as stack:
+        none, one, both = (
+            stack.enter_context(open_store(name)).parts[""]
+            for name in ("none.h5", "one.h5", "both.h5")
+        )
+        assert one.images(8).tobytes() == both.images(8).tobytes() == none.images(8).tobytes()
+        assert one.z(11).tobytes() == both.z(11).tobytes()
+
+
+def as_of_old(path, keep):
+    """Write the store that a version began whose chain stepped on what it kept."""
+    with open_store("lowres.h5") as store:
+        identity = {k: v for k, v in store.provenance["identity"].items() if k != "between"}
+        times = sorted({*identity["times"], *keep})
+        spec = StoreSpec(
+            kind="samples",
+            parts=store.contents.parts,
+            classes=store.classes,
+            provenance={
+                **store.provenance,
+                "identity": {**identity, "times": times, "steps": len(times)},
+            },
+            block_size=store.contents.block_size,
+        )
+    create(path, spec).close()
+
+
+def test_what_an_older_version_began_is_not_continued_by_another_rule(workspace):
+    run(options(), Told())
+    as_of_old("old.h5", (5, 11))
+    before = contents("old.h5")
+    with pytest.raises(WouldOverwriteError, match=r"old\.h5 was made by an older cdm.*--keep-s"):
+        run(options("old.h5"), Told())
+    with pytest.raises(WouldOverwriteError, match="made by another command"):
+        run(options("old.h5", num=151), Told())
+    assert contents("old.h5") == before
+
+
+def test_states_that_are_visited_are_told_as_ever(workspace):
+    """So a store of all T steps, or without states, that an older version began is continued."""
+    kept = {"keep_s": (5, 11), "sampling": Sampling(steps=0)}
+    for out, changes in (("none.h5", {"keep_s": ()}), ("all.h5", kept), ("some.h5", {})):
+        run(options(out, num=3, **changes), Told())
+        with open_store(out) as store:
+            between = store.provenance["identity"].get("between")
+        assert between == ("bridge" if out == "some.h5" else None)
+
+
 def test_another_batch_by_flag_is_refused_and_without_the_flag_kept(workspace):
     run(options(compute=Compute(device="cpu", batch_size=16)), Told())
     with pytest.raises(WouldOverwriteError, match="batch_size = 16, now it is 8"):
@@ -191,8 +247,8 @@ def test_an_unconditional_stage_labels_nothing(workspace):
 def test_dry_run_tells_the_cost_and_writes_nothing(workspace):
     told = plan(options(), Told())
     assert told["samples"] == 150
-    assert told["network_evaluations"] == 150 * 6
-    assert told["flops"] == told["flops_per_image"] * 900
+    assert told["network_evaluations"] == 150 * 4
+    assert told["flops"] == told["flops_per_image"] * 600
     assert told["bytes"] == 150 * (8 * 8 * 3 * 5 + 16)
     assert told["parameters"] > 0
     assert told["estimated_seconds"] >= 0

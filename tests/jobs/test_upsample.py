@@ -135,6 +135,39 @@ def test_stages_chain(workspace):
         assert store.parts[""].labels.tolist() == low.parts[""].labels[:5].tolist()
 
 
+def test_three_stages_are_conditioned_on_the_states_of_the_pass_before(workspace):
+    """Section 3.2 all the way up: each stage keeps what the next one starts from."""
+    write_stage(workspace / "runs/sr2", sr_config(16, 32))
+    made = run(options(augment="truncated", keep_s=(7, 0), num=5), Told())
+    assert made.kept_s == (7,)
+    run(options(augment="truncated", num=5, out="plain.h5"), Told())
+    np.testing.assert_array_equal(images(), images("plain.h5"))
+    run(options(lowres="samples.h5", augment="truncated", s=7, out="big.h5"), Told())
+    with open_store("samples.h5") as store, open_store("big.h5") as big:
+        part = store.parts[""]
+        assert part.z(7).shape == (5, 16, 16, 3)
+        z_s, ids, y = (torch.from_numpy(np.array(it)) for it in (part.z(7), part.ids, part.labels))
+        got = np.array(big.parts[""].images(32))
+    config = sr_config(16, 32)
+    np.testing.assert_array_equal(got, expected(truncated(z_s), ids, y, 7, config))
+
+
+@pytest.mark.parametrize(
+    ("lowres", "advice"),
+    [
+        ("lowres.h5", r"Next: cdm sample … --keep-s 6 with another -o, or --augment non-trunc"),
+        ("samples.h5", r"Next: cdm upsample … --keep-s 6 with another -o, or --augment non-trunc"),
+        ("data.h5", r"Next: --augment non-truncated"),
+    ],
+)
+def test_who_lacks_a_state_is_told_which_command_keeps_it(workspace, lowres, advice):
+    write_stage(workspace / "runs/sr2", sr_config(16, 32))
+    run(options(num=2), Told())
+    model = "sr2" if lowres == "samples.h5" else "sr"
+    with pytest.raises(MismatchError, match=advice):
+        run(options(lowres=lowres, model=model, s=6, augment="truncated", out="x.h5"), Told())
+
+
 def test_a_stage_of_the_blur_kind_is_given_z_0(workspace):
     config = continuous_config()
     write_stage(workspace / "runs/blur", config)
@@ -148,7 +181,7 @@ def test_continues_and_refuses_to_mix(workspace):
     run(options(), Told())
     before = contents("samples.h5")
     assert run(options(), Told()).made == 0
-    for changes in ({"s": 6}, {"augment": "truncated"}, {"num": 69}):
+    for changes in ({"s": 6}, {"augment": "truncated"}, {"num": 69}, {"keep_s": (5,)}):
         with pytest.raises(WouldOverwriteError, match=r"samples\.h5"):
             run(options(**changes), Told())
     assert contents("samples.h5") == before
@@ -164,6 +197,7 @@ def test_continues_and_refuses_to_mix(workspace):
         ({"lowres": "none.h5"}, MissingError, r"none\.h5"),
         ({"split": "val"}, UsageError, "--split val"),
         ({"num": 71}, UsageError, "has 70 images"),
+        ({"keep_s": (21,)}, UsageError, "--keep-s 21: the stage has times 1..20"),
         ({"model": "base"}, MismatchError, "it is a base stage"),
         ({"model": "sr16"}, MismatchError, "starts from 16×16, the store has 8"),
         ({"model": "gray"}, MismatchError, "has 1 channels, the store 3"),
@@ -224,7 +258,8 @@ def test_unfinished_and_damaged_input_is_refused(workspace):
 
 
 def test_dry_run_tells_the_cost_and_writes_nothing(workspace):
-    told = plan(options(num=10), Told())
+    told = plan(options(num=10, keep_s=(5,)), Told())
+    assert told["bytes"] == 10 * (16 * 16 * 3 * 3 + 16)
     assert (told["samples"], told["s"], told["augment"]) == (10, 5, "non-truncated")
     assert told["network_evaluations"] == 30
     assert not (workspace / "samples.h5").exists()

@@ -1,0 +1,103 @@
+"""States at times that a sampler steps over, from the two states around them; no evaluation.
+
+A sampler that draws noise walks a chain whose neighbours x_a and x_b, a < b, are related as the
+forward process relates them, which is Markov: with u_t = (1 - alpha_bar_t) / alpha_bar_t,
+x_t / sqrt(alpha_bar_t) is x_0 plus a Brownian motion at u_t. So q(x_s | x_a, x_b) is Gaussian, and
+x_0 has no part in it. Below the last step (a = 0) it is q(x_s | x_b, x_0) at the predicted x_0,
+which is what an ancestral step draws from.
+
+The neighbours of DDIM and of DPM-Solver++ share their noise: both are sqrt(alpha_bar) x_0 +
+sqrt(1 - alpha_bar) eps with the x_0 and eps of the step, and so is what lies between them.
+
+Times are those of `schedule`, 0 <= a < s < b <= T; states are [B, C, H, W].
+"""
+
+import math
+from collections.abc import Callable, Collection
+from typing import Literal
+
+from torch import Tensor
+
+from cdm_cli.diffusion.schedules import Schedule
+from cdm_cli.names import Sampler
+
+NoiseAt = Callable[[int, Tensor], Tensor]
+"""(s, x) -> standard normals like x, which belong to the time s."""
+
+State = tuple[int, Tensor]
+Rule = Literal["bridge", "shared-noise"]
+
+
+def rule_of(sampler: Sampler) -> Rule:
+    """Return how the states between two of this sampler's are related to them."""
+    return "shared-noise" if sampler in ("ddim", "dpm-solver++") else "bridge"
+
+
+def states_between(
+    rule: Rule, schedule: Schedule, times: Collection[int], below: State, above: State,
+    noise_at: NoiseAt,
+) -> dict[int, Tensor]:  # fmt: skip
+    """Return x_s for every s of times that lies between below, (a, x_a), and above, (b, x_b)."""
+    if rule == "bridge":
+        return drawn(schedule, times, below, above, noise_at)
+    return with_their_noise(schedule, times, below, above)
+
+
+def bridge(schedule: Schedule, s: int, below: State, above: State) -> tuple[Tensor, float]:
+    """Return mean and standard deviation of q(x_s | x_a, x_b)."""
+    (a, x_a), (b, x_b) = below, above
+    alpha_bar_a, alpha_bar_s, alpha_bar_b = _alpha_bar(schedule, a, s, b)
+    u_a, u_s, u_b = ((1 - it) / it for it in (alpha_bar_a, alpha_bar_s, alpha_bar_b))
+    weight = (u_s - u_a) / (u_b - u_a)
+    mean = (1 - weight) * math.sqrt(alpha_bar_s / alpha_bar_a) * x_a
+    mean = mean + weight * math.sqrt(alpha_bar_s / alpha_bar_b) * x_b
+    return mean, math.sqrt(alpha_bar_s * weight * (u_b - u_s))
+
+
+def drawn(
+    schedule: Schedule, times: Collection[int], below: State, above: State, noise_at: NoiseAt
+) -> dict[int, Tensor]:
+    """Draw x_s for every s of times that lies between, jointly from q(. | x_a, x_b).
+
+    The time in the middle is drawn given both ends, then each half given its own (Lévy's
+    construction). The way to s and the noise on it depend on a, b and s alone, so that no state
+    changes with which others are asked for.
+    """
+    (a, _), (b, x_b) = below, above
+    inside = [s for s in times if a < s < b]
+    if not inside:
+        return {}
+    middle = (a + b) // 2
+    mean, std = bridge(schedule, middle, below, above)
+    x_s = mean + std * noise_at(middle, x_b)
+    return {
+        **drawn(schedule, inside, below, (middle, x_s), noise_at),
+        **({middle: x_s} if middle in inside else {}),
+        **drawn(schedule, inside, (middle, x_s), above, noise_at),
+    }
+
+
+def with_their_noise(
+    schedule: Schedule, times: Collection[int], below: State, above: State
+) -> dict[int, Tensor]:
+    """Return x_s = sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s) eps for every s between.
+
+    x_0 and eps are those of which both ends are made. They are not solved for, which would divide
+    by how far the ends are apart: x_s is the mixture of x_a and x_b that has its parts of both.
+    """
+    a, b = below[0], above[0]
+    return {s: _mixture(schedule, s, below, above) for s in times if a < s < b}
+
+
+def _mixture(schedule: Schedule, s: int, below: State, above: State) -> Tensor:
+    (a, x_a), (b, x_b) = below, above
+    angle_a, angle_s, angle_b = (
+        math.atan2(math.sqrt(1 - it), math.sqrt(it)) for it in _alpha_bar(schedule, a, s, b)
+    )
+    whole = math.sin(angle_b - angle_a)
+    of_x_a, of_x_b = math.sin(angle_b - angle_s) / whole, math.sin(angle_s - angle_a) / whole
+    return of_x_a * x_a + of_x_b * x_b
+
+
+def _alpha_bar(schedule: Schedule, *times: int) -> list[float]:
+    return schedule.alpha_bar[list(times)].tolist()
