@@ -15,6 +15,9 @@ ExportFormat = Literal["png", "jpeg", "npz"]
 Origin = Literal["guided-diffusion", "improved-diffusion"]
 CasNet = Literal["resnet50", "resnet18", "small"]
 
+METRICS = ("fid", "is", "kid", "prdc", "accuracy", "nn")
+BESIDES = ("cas", "elbo", "checkpoints")  # what `cdm eval` does besides, each alone
+
 RUNS = "runs"
 DATA = "data.h5"
 LOWRES = "lowres.h5"

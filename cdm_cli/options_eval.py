@@ -17,7 +17,7 @@ from cdm_cli.options import Compute, FeatureOptions, Sampling
 
 
 class EvalOptions(Settings):
-    """`cdm eval`. metrics: fid, is, kid, prdc, nn, cas, all."""
+    """`cdm eval`. metrics: those of `names.METRICS`, or all."""
 
     metrics: tuple[str, ...]
     store: Path = Path(SAMPLES)

@@ -203,7 +203,7 @@ _cdm_value() {
     'eval --device') _cdm_words 'auto cpu cuda' ;;
     'eval --batch-size') : ;;
     'eval --gpus') : ;;
-    'eval '0) _cdm_words 'fid is kid prdc nn cas all elbo checkpoints' ;;
+    'eval '0) _cdm_words 'fid is kid prdc accuracy nn all cas elbo checkpoints' ;;
     'eval '1) _cdm_files ;;
     'eval cas --ref') _cdm_files ;;
     'eval cas --split') _cdm_words 'train val' ;;

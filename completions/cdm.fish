@@ -177,7 +177,7 @@ complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcom
 complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -l verbose -s v -d 'Show warnings'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -l debug -d 'Show where an error arose'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -l help -s h -d 'Show every flag.'
-complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -f -a 'fid is kid prdc nn cas all elbo checkpoints'
+complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -f -a 'fid is kid prdc accuracy nn all cas elbo checkpoints'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -F
 complete -c cdm -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from cas' -l ref -r -F -d 'Prepared store with the real images'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and __fish_seen_subcommand_from cas' -l split -r -f -a 'train val' -d 'Part of a prepared STORE'

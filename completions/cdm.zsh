@@ -338,7 +338,7 @@ _cdm() {
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
-          '1:argument:(fid is kid prdc nn cas all elbo checkpoints)' \
+          '1:argument:(fid is kid prdc accuracy nn all cas elbo checkpoints)' \
           '2:argument:_files' ;;
         'demo') _arguments -s \
           '*--seed[Seed of all noise]:value: ' \

@@ -17,11 +17,15 @@ WIDTH = 110
 
 
 def remark(path: Path) -> str:
-    """Return what a module says of itself, up to its first full stop."""
+    """Return the first sentence of what a module says of itself."""
     said = ast.get_docstring(ast.parse(path.read_text())) or ""
-    line = " ".join(said.split("\n\n")[0].split()).rstrip(".")
-    line = re.split(r"(?<!et al)\. ", line)[0]
+    line = first_sentence(" ".join(said.split("\n\n")[0].split()))
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 2].rsplit(' ', 1)[0]} …"
+
+
+def first_sentence(text: str) -> str:
+    """Return text up to a full stop before a capital or code; Eq. 3 and et al. 2020 end nothing."""
+    return re.split(r"\. (?=[A-Z`])", text)[0].rstrip(".")
 
 
 def lines(directory: Path, depth: int) -> list[str]:

@@ -27,6 +27,7 @@ CASES = [
     ("cdm upsample --model s", {"sr", "sr2"}),
     ("cdm upsample low.h5 --num ", set()),
     ("cdm eval f", {"fid"}),
+    ("cdm eval ac", {"accuracy"}),
     ("cdm eval fid --features inc", {"inception"}),
     ("cdm eval el", {"elbo"}),
     ("cdm eval elbo b", {"base"}),

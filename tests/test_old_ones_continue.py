@@ -7,11 +7,13 @@ import shlex
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.app import app
 from cdm_cli.cascade import generate
+from cdm_cli.data.store import open_store
 from cdm_cli.jobs import cas_training, export_folder
 from cdm_cli.metrics.features import ClassifierExtractor
 
@@ -97,6 +99,22 @@ def test_what_is_missing_joins_it(line, drawn, judged, work):
     """Batches are padded to 8; a sweep shows its judge one black image for each point."""
     cdm(line)
     assert (work["drawn"], work["judged"]) == (drawn, judged)
+
+
+def test_a_chain_that_stepped_on_what_it_kept_is_finished_so(work):
+    """The states that a chain steps over are drawn between its own today; z_0 was another."""
+    with open_store("lowres.h5", writable=True) as store:
+        there, block = store.provenance, store.parts[""].read_block(1)
+        store.parts[""].forget_block(1)
+    assert (there["identity"]["keep_s"], there["identity"]["steps"]) == ([5], 4)
+    assert '"steps": 4' in cdm(f"{BASE} --dry-run --json")
+    cdm(BASE)
+    assert work["drawn"] == 8
+    with open_store("lowres.h5") as store:
+        made = store.parts[""].read_checked(1)
+        assert store.provenance == there
+    for name, array in block.items():
+        np.testing.assert_allclose(made[name].astype(float), array.astype(float), atol=1)
 
 
 def test_old_parts_are_merged(work):

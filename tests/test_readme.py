@@ -9,7 +9,7 @@ import typer
 
 from cdm_cli.app import app
 from cdm_cli.presets import PRESETS
-from tests.readme_tree import README, current
+from tests.readme_tree import README, current, first_sentence
 
 GROUP = typer.main.get_command(app)
 PAGES = [README, *sorted((README.parent / "docs").glob("*.md"))]
@@ -24,6 +24,29 @@ def commands(page: Path) -> list[str]:
 def test_the_tree_is_current():
     text = README.read_text()
     assert text == current(text), "python -m tests.readme_tree draws it anew"
+
+
+def test_no_remark_of_the_tree_breaks_off():
+    tree = README.read_text().split("```text")[1].split("```")[0]
+    for line in tree.splitlines():
+        if not line.endswith("…"):
+            assert line.count("(") == line.count(")"), line
+            assert not line.endswith((" Eq", " al", ":")), line
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        (
+            "A bound: Eq. 1 for a stage, Eq. 3 for a cascade.",
+            "A bound: Eq. 1 for a stage, Eq. 3 for a cascade",
+        ),
+        ("The score (Salimans et al. 2016). Over splits.", "The score (Salimans et al. 2016)"),
+        ("One thing. `cdm` does another.", "One thing"),
+    ],
+)
+def test_a_remark_is_a_whole_sentence(text, first):
+    assert first_sentence(text) == first
 
 
 @pytest.mark.parametrize(

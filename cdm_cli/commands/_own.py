@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cdm_cli.names import CasNet, Crop, ExportFormat, Origin
+from cdm_cli.names import METRICS, CasNet, Crop, ExportFormat, Origin
 
 # prepare
 Src = Annotated[
@@ -104,7 +104,7 @@ PerClass = Annotated[
 
 # eval, sweep-s, tune-schedule
 Metrics = Annotated[
-    str, typer.Argument(metavar="METRIC", help="fid, is, kid, prdc, accuracy, nn, all; or a list.")
+    str, typer.Argument(metavar="METRIC", help=f"{', '.join(METRICS)}, all; or a list.")
 ]
 Samples = Annotated[Path, typer.Argument(metavar="STORE", help="Store to judge.")]
 Table = Annotated[

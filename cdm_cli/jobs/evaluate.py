@@ -29,11 +29,10 @@ from cdm_cli.jobs.together import joined, started
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricTable
+from cdm_cli.names import BESIDES, METRICS
 from cdm_cli.options import FeatureOptions, Report
 from cdm_cli.options_eval import EvalOptions
 
-METRICS = ("fid", "is", "kid", "prdc", "accuracy", "nn")
-COMMANDS = ("cas", "elbo", "checkpoints")  # what `cdm eval` does besides, each alone
 LEFT_OUT = "cas is not in all: it trains two classifiers, for hours; cdm eval cas does"
 NEAREST_PICTURE = Path("nearest.png")
 MARK = "cdm_eval"
@@ -126,7 +125,7 @@ def parsed(metrics: Iterable[str]) -> tuple[str, ...]:
     """
     found: list[str] = []
     for metric in metrics:
-        if metric in COMMANDS:
+        if metric in BESIDES:
             raise UsageError(
                 f"{metric} stands alone, not in a list of metrics", next=f"cdm eval {metric} …"
             )

@@ -14,16 +14,16 @@ from cdm_cli.cascade.generate import Chain, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import open_store
+from cdm_cli.diffusion.between import rule_of
 from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.blocks import block_size
 from cdm_cli.jobs.device import describe
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.engine import Engine, Inputs, fill
 from cdm_cli.jobs.fitting import Header
-from cdm_cli.jobs.kept_states import check_same_states, states_fields
 from cdm_cli.jobs.provenance import chain_fields, parent, provenance
 from cdm_cli.jobs.stages import Numerics, check_same_numerics, numerics, ready_stage
-from cdm_cli.jobs.together import joined, led, shared_store
+from cdm_cli.jobs.together import joined, shared_store
 from cdm_cli.options import Compute, Report, Sampling
 
 __all__ = ["Made", "Ready", "Work", "joined", "made_ready", "produce"]
@@ -165,7 +165,7 @@ def spec_of(work: Work, ready: Ready, seed: int) -> StoreSpec:
         "num": work.num,
         "first": work.rows.start,
         "keep_s": list(work.keep),
-        **states_fields(work.chain, work.keep),
+        **_states_fields(work.chain, work.keep),
     }
     parents = [parent("stage", stage.name, stage.digest), *work.parents]
     part = PartSpec(
@@ -182,6 +182,12 @@ def spec_of(work: Work, ready: Ready, seed: int) -> StoreSpec:
     )
 
 
+def _states_fields(chain: Chain, keep: Sequence[int]) -> dict[str, str]:
+    """Return by which rule states were made that the chain steps over, if any of them are kept."""
+    stepped_over = set(keep) - set(chain.schedule.times.tolist())
+    return {"between": rule_of(chain.sampler)} if stepped_over else {}
+
+
 def kept_times(asked: Sequence[int]) -> tuple[int, ...]:
     """Return the times whose z_s are kept, ascending; z_0 is the image itself."""
     return tuple(sorted(set(asked) - {0}))
@@ -194,7 +200,6 @@ def produce(work: Work, ready: Ready, out: Path, seed: int, world: World, report
     """
     engine = Engine(ready.stage, work.chain, seed, ready.numerics.batch_size, work.keep)
     spec = spec_of(work, ready, seed)
-    led(world, lambda: check_same_states(spec, out))
     with shared_store(out, spec, world) as store:
         part = store.parts[""]
         there = part.num_blocks - len(part.pending())

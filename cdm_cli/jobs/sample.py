@@ -11,6 +11,7 @@ import torch
 
 from cdm_cli.cascade.generate import Samples
 from cdm_cli.errors import UsageError
+from cdm_cli.jobs.begun_before import as_begun
 from cdm_cli.jobs.blocks import rows_of_part
 from cdm_cli.jobs.classes import labels_of, parse_classes, sample_count
 from cdm_cli.jobs.distributed import World
@@ -37,7 +38,7 @@ def run(options: SampleOptions, report: Report) -> Made:
 
 def run_in(options: SampleOptions, report: Report, world: World) -> Made:
     """Sample as one process of a world."""
-    work = planned(options)
+    work = as_begun(planned(options), options.out, report)
     with joined(options.compute, world) as (world, device):
         ready = made_ready(
             work, options.out, options.sampling, options.compute, device, world, report
@@ -47,7 +48,7 @@ def run_in(options: SampleOptions, report: Report, world: World) -> Made:
 
 def plan(options: SampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and what it would cost; nothing is loaded or written."""
-    work = planned(options)
+    work = as_begun(planned(options), options.out, report)
     return {
         "stage": str(work.header.directory),
         "out": str(options.out),

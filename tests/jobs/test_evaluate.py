@@ -17,7 +17,7 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs import evaluate, evaluate_rows
-from cdm_cli.jobs.evaluate import METRICS, measure, open_panel, parsed, run
+from cdm_cli.jobs.evaluate import measure, open_panel, parsed, run
 from cdm_cli.jobs.evaluate_images import from_arrays, from_store
 from cdm_cli.jobs.evaluate_judge import open_judge
 from cdm_cli.metrics import inception
@@ -26,6 +26,7 @@ from cdm_cli.metrics.frechet import frechet_distance
 from cdm_cli.metrics.inception_score import inception_score
 from cdm_cli.metrics.kernel import squared_mmd
 from cdm_cli.metrics.neighbours import prdc
+from cdm_cli.names import METRICS
 from cdm_cli.options import Compute
 from tests.jobs.judging import (
     CPU,

@@ -8,8 +8,7 @@ import torch
 
 from cdm_cli.cascade.generate import Samples, chain_of, generate
 from cdm_cli.data.images import to_uint8
-from cdm_cli.data.schema import StoreSpec
-from cdm_cli.data.store import create, open_store
+from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     MismatchError,
     MissingError,
@@ -167,35 +166,6 @@ def test_no_image_changes_with_what_is_kept_nor_a_state_with_the_others(workspac
         )
         assert one.images(8).tobytes() == both.images(8).tobytes() == none.images(8).tobytes()
         assert one.z(11).tobytes() == both.z(11).tobytes()
-
-
-def as_of_old(path, keep):
-    """Write the store that a version began whose chain stepped on what it kept."""
-    with open_store("lowres.h5") as store:
-        identity = {k: v for k, v in store.provenance["identity"].items() if k != "between"}
-        times = sorted({*identity["times"], *keep})
-        spec = StoreSpec(
-            kind="samples",
-            parts=store.contents.parts,
-            classes=store.classes,
-            provenance={
-                **store.provenance,
-                "identity": {**identity, "times": times, "steps": len(times)},
-            },
-            block_size=store.contents.block_size,
-        )
-    create(path, spec).close()
-
-
-def test_what_an_older_version_began_is_not_continued_by_another_rule(workspace):
-    run(options(), Told())
-    as_of_old("old.h5", (5, 11))
-    before = contents("old.h5")
-    with pytest.raises(WouldOverwriteError, match=r"old\.h5 was made by an older cdm.*--keep-s"):
-        run(options("old.h5"), Told())
-    with pytest.raises(WouldOverwriteError, match="made by another command"):
-        run(options("old.h5", num=151), Told())
-    assert contents("old.h5") == before
 
 
 def test_states_that_are_visited_are_told_as_ever(workspace):
