@@ -51,12 +51,13 @@ class Compute(Settings):
 
 
 class PrepareOptions(Settings):
-    """`cdm prepare`."""
+    """`cdm prepare`. labels, val_labels: a table, or one of `data.labels.RULES`."""
 
     src: Path
     val: Path | None = None
     labels: Path | None = None
     val_labels: Path | None = None
+    follow_links: bool = False
     out: Path = Path(DATA)
     resolutions: tuple[int, ...] = ()
     crop: Crop = "biggan"

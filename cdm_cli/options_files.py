@@ -32,7 +32,7 @@ class ImportCheckpointOptions(Settings):
 class ImportOptions(Settings):
     """`cdm import`: a checkpoint becomes a stage, images become a store (out ends in .h5).
 
-    flags, origin and from_pickle belong to checkpoints, labels to images.
+    flags, origin and from_pickle belong to checkpoints, labels and follow_links to images.
     """
 
     src: Path
@@ -42,15 +42,17 @@ class ImportOptions(Settings):
     from_pickle: bool = False
     classes: Path | None = None
     labels: Path | None = None
+    follow_links: bool = False
 
 
 class ImportStoreOptions(Settings):
-    """Images into a store of samples. classes: their names, for labels that are numbers."""
+    """Images into a store of samples. classes: all that there are, of which theirs are some."""
 
     src: Path
     out: Path
     labels: Path | None = None
     classes: Path | None = None
+    follow_links: bool = False
 
 
 class ExportOptions(Settings):

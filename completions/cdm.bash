@@ -46,7 +46,7 @@ _cdm_pair() {
 
 _cdm_flags() {
   case $command in
-    'prepare') flags='--val --labels --val-labels --out -o --resolution --crop --channels --draft --strict --workers --json --quiet -q --verbose -v --debug --help -h' ;;
+    'prepare') flags='--val --labels --val-labels --follow-links --out -o --resolution --crop --channels --draft --strict --workers --json --quiet -q --verbose -v --debug --help -h' ;;
     'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
@@ -62,7 +62,7 @@ _cdm_flags() {
     'verify') flags='--replay --model --lowres --seed --device --json --quiet -q --verbose -v --debug --help -h' ;;
     'merge') flags='--out -o --json --quiet -q --verbose -v --debug --help -h' ;;
     'export') flags='--out -o --format --split --resolution --num --json --quiet -q --verbose -v --debug --help -h' ;;
-    'import') flags='--out -o --flags --origin --from-pickle --classes --labels --json --quiet -q --verbose -v --debug --help -h' ;;
+    'import') flags='--out -o --flags --origin --from-pickle --classes --labels --follow-links --json --quiet -q --verbose -v --debug --help -h' ;;
     'completions') flags='--quiet -q --verbose -v --debug --help -h' ;;
   esac
 }

@@ -133,8 +133,9 @@ _cdm() {
           '1:argument: _cdm_stages' ;;
         'prepare') _arguments -s \
           '*--val[Images of the validation part]:value:_files' \
-          '*--labels[Classes of SRC as .csv or dataset.json]:value:_files' \
+          '*--labels[Classes\: a .csv or dataset.json; or prefix, of names up to the first _; or folders]:value:_files' \
           '*--val-labels[The same for --val]:value:_files' \
+          '*--follow-links[Follow symbolic links in a folder, also out of it]' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
           '*--resolution[Resolution to store; repeatable]:value: ' \
@@ -429,7 +430,8 @@ _cdm() {
           '*--origin[Package that trained it]:value:(guided-diffusion improved-diffusion)' \
           '*--from-pickle[Read a .pt file, of tensors alone; runs no code]' \
           '*--classes[Names\: a store, or text with one a line]:value:_files' \
-          '*--labels[Classes of images as .csv or dataset.json]:value:_files' \
+          '*--labels[Classes of images, as for `cdm prepare`]:value:_files' \
+          '*--follow-links[Follow symbolic links in a folder, also out of it]' \
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \

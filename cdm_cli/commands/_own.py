@@ -17,10 +17,18 @@ Val = Annotated[
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option("--labels", metavar="FILE", help="Classes of SRC as .csv or dataset.json."),
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Classes: a .csv or dataset.json; or prefix, of names up to the first _; or folders.",
+    ),
 ]
 ValLabels = Annotated[
     Path | None, typer.Option("--val-labels", metavar="FILE", help="The same for --val.")
+]
+FollowLinks = Annotated[
+    bool,
+    typer.Option("--follow-links", help="Follow symbolic links in a folder, also out of it."),
 ]
 Resolutions = Annotated[
     list[int] | None,
@@ -244,7 +252,7 @@ ImportOut = Annotated[
 ]
 ImportLabels = Annotated[
     Path | None,
-    typer.Option("--labels", metavar="FILE", help="Classes of images as .csv or dataset.json."),
+    typer.Option("--labels", metavar="FILE", help="Classes of images, as for `cdm prepare`."),
 ]
 Flags = Annotated[
     list[str] | None,

@@ -15,6 +15,7 @@ def import_(
     from_pickle: own.FromPickle = False,
     classes: own.ClassNames = None,
     labels: own.ImportLabels = None,
+    follow_links: own.FollowLinks = False,
     json: flag.Json = False,
 ) -> None:
     """Make a stage of an openai checkpoint, or a store of images.

@@ -15,6 +15,7 @@ def prepare(
     val: own.Val = None,
     labels: own.Labels = None,
     val_labels: own.ValLabels = None,
+    follow_links: own.FollowLinks = False,
     out: flag.Out = Path(DATA),
     resolutions: own.Resolutions = None,
     crop: own.CropKind = "biggan",

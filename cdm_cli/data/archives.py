@@ -9,7 +9,7 @@ thousandfold compression. A member whose bytes are merely damaged is one bad ima
 import os
 import re
 import zlib
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -20,9 +20,12 @@ from numpy.typing import NDArray
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.listing import (
     DATASET_JSON,
+    MAX_BESIDE_BYTES,
     MAX_FILE_BYTES,
     MAX_TABLE_BYTES,
+    beside_images,
     disk_error,
+    is_beside,
     is_image_name,
     is_junk,
     listing_digest,
@@ -67,9 +70,10 @@ class ArchiveSource:
         names: list[str],
         spans: NDArray[np.int64],
         dataset_json: bytes | None = None,
+        beside: Mapping[str, Member] | None = None,
     ) -> None:
         self.name, self.path, self.names, self.spans = name, path, names, spans
-        self.dataset_json = dataset_json
+        self.dataset_json, self.beside = dataset_json, beside or {}
 
     def take(self, rows: Sequence[int]) -> "ArchiveSource":
         """Return a source of these images, in this order."""
@@ -81,6 +85,10 @@ class ArchiveSource:
         member = Member(self.names[i], Span(*self.spans[i].tolist()))
         return read_member(self.path, member)
 
+    def read_beside(self, name: str) -> bytes:
+        """Return the bytes of a file beside an image. Raises what `read` raises."""
+        return read_member(self.path, self.beside[name], MAX_BESIDE_BYTES)
+
     def digest(self) -> str:
         """Return the sha256 over names, sizes and, in a zip, checksums."""
         return listing_digest(self.names, self.spans[:, 3], self.spans[:, 4])
@@ -90,15 +98,20 @@ def archive_source(name: str, path: Path, members: Iterable[Member], skips: Skip
     """Choose the images among the members, sorted by name."""
     dataset_json = None
     chosen: list[Member] = []
+    beside: dict[str, Member] = {}
     for member in sorted(members):
         if any(is_junk(part) for part in member.name.split("/")):
             continue
         if member.name == DATASET_JSON:
             dataset_json = read_member(path, member, MAX_TABLE_BYTES)
+        elif is_beside(member.name):
+            beside[member.name] = member
         elif is_image_name(member.name, skips):
             chosen.append(member)
     spans = np.array([member.span for member in chosen], np.int64).reshape(-1, len(Span._fields))
-    return ArchiveSource(name, path, [member.name for member in chosen], spans, dataset_json)
+    names = [member.name for member in chosen]
+    labels = {side: beside[side] for side in beside_images(beside, names, skips)}
+    return ArchiveSource(name, path, names, spans, dataset_json, labels)
 
 
 def read_member(path: Path, member: Member, limit: int = MAX_FILE_BYTES) -> bytes:

@@ -6,7 +6,7 @@ output first. No pickle is ever read: only the two dtypes that count are accepte
 
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class ArraySource:
     """The rows of one array of uint8 images, at their place in a file."""
 
     dataset_json: bytes | None = None
+    beside: Collection[str] = ()
 
     def __init__(
         self,
@@ -67,6 +68,10 @@ class ArraySource:
         with opened(self.path) as file:
             data = pread(self.path, file, self.offset + int(self.rows[i]) * size, size)
         return np.frombuffer(data, np.uint8).reshape(self.shape)
+
+    def read_beside(self, name: str) -> bytes:
+        """Raise KeyError: there is nothing beside an array."""
+        raise KeyError(name)
 
     def digest(self) -> str:
         """Return the sha256 over shape, rows, labels and the array's checksum."""

@@ -1,11 +1,13 @@
 """A folder of images, of any depth.
 
-Symbolic links are not followed, and what is not a regular file is not opened: a walk
-neither leaves the folder nor waits for a device.
+Symbolic links are followed where that is asked for, each folder once; what is not a regular
+file is not opened. So a walk neither leaves the folder unasked, nor waits for a device, nor
+goes round.
 """
 
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,20 @@ from numpy.typing import NDArray
 
 from cdm_cli.data.listing import (
     DATASET_JSON,
+    MAX_BESIDE_BYTES,
     MAX_TABLE_BYTES,
+    beside_images,
     disk_error,
+    is_beside,
     is_image_name,
     is_junk,
     listing_digest,
     read_regular,
 )
-from cdm_cli.data.skips import Skips
-from cdm_cli.errors import BadInputError
+from cdm_cli.data.skips import Skips, printable
+from cdm_cli.errors import BadInputError, UnsafeInputError
+
+LINK = "symbolic link, not followed without --follow-links"
 
 
 class FolderSource:
@@ -35,54 +42,113 @@ class FolderSource:
         names: list[str],
         sizes: NDArray[np.int64],
         dataset_json: bytes | None = None,
+        beside: Sequence[str] = (),
+        *,
+        follow: bool = False,
     ) -> None:
         self.name = root.absolute().name
         self.root, self.names, self.sizes = root, names, sizes
-        self.dataset_json = dataset_json
+        self.dataset_json, self.beside, self.follow = dataset_json, frozenset(beside), follow
 
     def take(self, rows: Sequence[int]) -> "FolderSource":
         """Return a source of these images, in this order."""
-        return FolderSource(self.root, [self.names[i] for i in rows], self.sizes[list(rows)])
+        names = [self.names[i] for i in rows]
+        return FolderSource(self.root, names, self.sizes[list(rows)], follow=self.follow)
 
     def read(self, i: int) -> bytes:
         """Return the bytes of image i."""
-        return read_regular(self.root / self.names[i])
+        return read_regular(self.root / self.names[i], follow=self.follow)
+
+    def read_beside(self, name: str) -> bytes:
+        """Return the bytes of a file beside an image."""
+        return read_regular(self.root / name, MAX_BESIDE_BYTES, follow=self.follow)
 
     def digest(self) -> str:
         """Return the sha256 over names and sizes."""
         return listing_digest(self.names, self.sizes)
 
 
-def open_folder(root: Path, skips: Skips) -> FolderSource:
-    """List a folder, sorted by name; what is left out goes to skips."""
+def open_folder(root: Path, skips: Skips, *, follow: bool = False) -> FolderSource:
+    """List a folder, sorted by name; what is left out goes to skips.
+
+    follow: take what symbolic links lead to, too. Raises UnsafeInputError where one leads to a
+    folder that is listed already.
+    """
     sizes: dict[str, int] = {}
+    beside: list[str] = []
     dataset_json = None
-    folders = [""]
+    for name, size in _files(root, skips, follow):
+        if name == DATASET_JSON:
+            dataset_json = read_regular(root / name, MAX_TABLE_BYTES, follow=follow)
+        elif is_beside(name):
+            beside.append(name)
+        elif is_image_name(name, skips):
+            sizes[name] = size
+    names = sorted(sizes)
+    ordered = np.array([sizes[name] for name in names], np.int64)
+    labels = beside_images(sorted(beside), names, skips)
+    return FolderSource(root, names, ordered, dataset_json, labels, follow=follow)
+
+
+def _files(root: Path, skips: Skips, follow: bool) -> Iterator[tuple[str, int]]:
+    """Yield name and size of every regular file of any depth."""
+    folders, known = [""], {_identity(os.stat(root)): ""}
     while folders:
         inside = folders.pop()
         for entry in _entries(root, inside, skips):
             name = inside + entry.name
-            if is_junk(entry.name):
+            status = None if is_junk(entry.name) else _status(root, name, entry, skips, follow)
+            if status is None:
                 continue
-            if entry.is_symlink():
-                skips.add("symbolic link, not followed", name)
-            elif entry.is_dir(follow_symlinks=False):
+            if stat.S_ISDIR(status.st_mode):
+                if follow:
+                    _check_new(root, name, known, _identity(status))
                 folders.append(name + "/")
-            elif not entry.is_file(follow_symlinks=False):
+            elif stat.S_ISREG(status.st_mode):
+                yield name, status.st_size
+            else:
                 skips.add("not a regular file", name)
-            elif name == DATASET_JSON:
-                dataset_json = read_regular(root / name, MAX_TABLE_BYTES)
-            elif is_image_name(name, skips):
-                sizes[name] = entry.stat(follow_symlinks=False).st_size
-    names = sorted(sizes)
-    ordered = np.array([sizes[name] for name in names], np.int64)
-    return FolderSource(root, names, ordered, dataset_json)
+
+
+def _status(
+    root: Path, name: str, entry: os.DirEntry[str], skips: Skips, follow: bool
+) -> os.stat_result | None:
+    """Return what an entry is, None for a link that is not followed or leads nowhere."""
+    is_link = entry.is_symlink()
+    if is_link and not follow:
+        skips.add(LINK, name)
+        return None
+    try:
+        return entry.stat(follow_symlinks=follow)
+    except OSError as error:
+        if not is_link:
+            raise disk_error(root / name, error) from error
+        skips.add("symbolic link that leads nowhere", name)
+        return None
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _check_new(
+    root: Path, name: str, known: dict[tuple[int, int], str], identity: tuple[int, int]
+) -> None:
+    """Refuse a folder that is listed already: links may make loops, or a tree without end."""
+    before = known.setdefault(identity, name)
+    if before != name:
+        both = f"'{printable(name)}' and " + (f"'{printable(before)}'" if before else "it")
+        raise UnsafeInputError(
+            f"{root} is refused: {both} are one folder, by a symbolic link",
+            kept="nothing of it was used",
+            next="remove that link",
+        )
 
 
 def _entries(root: Path, inside: str, skips: Skips) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(root / inside) as entries:
-            return list(entries)
+            return sorted(entries, key=lambda entry: entry.name)
     except PermissionError:
         if not inside:
             raise BadInputError(f"{root} cannot be read: permission denied") from None

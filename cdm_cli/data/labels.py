@@ -1,23 +1,30 @@
-"""Which class an image has: its first folder, a table (csv or dataset.json), or an array.
+"""Which class an image has: its first folder, a table, what lies beside it, its name, or an array.
 
 - Folders: class = first folder level. A single folder that holds no images of its own
   is a wrapper and is looked through. Images without any folder are one class, "all".
 - csv: `file,label` or `file,class`, or all three; with or without a header line. Whole
   numbers are class ids, anything else is a class name.
 - dataset.json as NVlabs writes it: {"labels": [["path", k], ...]} or {"labels": {path: k}}.
-  It is used without being asked for if it lies at the source's root.
+  It is used without being asked for if it lies at the source's root; where it says that
+  there are no labels, all images are one class: its folders are shards.
+- `.cls` or `.json` files beside the images (`data/beside.py`), likewise.
+- "prefix" instead of a table: class = what stands before the first "_" in the name of a file.
+  "folders" instead of a table: by folders, whatever else there is.
 
 Class ids follow the sorted names; names that are all whole numbers are sorted as numbers.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm_cli.data.listing import DATASET_JSON
+from cdm_cli.data.beside import labels_beside
+from cdm_cli.data.folders import LINK
+from cdm_cli.data.listing import DATASET_JSON, NOT_BY_NAME
 from cdm_cli.data.skips import Skips, printable
 from cdm_cli.data.sources import Source
 from cdm_cli.data.tables import MAX_CLASSES, Table, read_json, read_table
@@ -25,36 +32,75 @@ from cdm_cli.errors import BadInputError, MismatchError
 
 NO_FOLDER = "beside the class folders"
 NO_LABEL = "not in the label table"
+NO_LABEL_BESIDE = "no label beside it"
+NO_PREFIX = "no _ in the name"
+PREFIX, FOLDERS = "prefix", "folders"
+RULES = (PREFIX, FOLDERS)  # what may stand in place of a table
 ALL = "all"
+HINTED = 3  # prefixes that are told as examples
 
 
 @dataclass(frozen=True)
 class Labelled:
     """A source of labelled images. classes None: the labels are bare numbers.
 
-    how: where the labels came from, for the reader of a summary.
+    how: where the labels came from, for the reader of a summary. beside: the suffix of the files
+    that told them, or a tuple of none.
     """
 
     source: Source
     y: NDArray[np.int64]
     classes: tuple[str, ...] | None
     how: str
+    beside: str | tuple[()] = ()
 
 
 def labelled(source: Source, table: Path | None, skips: Skips) -> Labelled:
     """Find the class of every image; those without one go to skips.
 
-    Raises BadInputError (a broken table, no images), MismatchError (a table of other files).
+    table: a file, or one of RULES. Raises BadInputError (a broken table, no images),
+    MismatchError (a table of other files).
     """
+    found = _labelled(source, table, skips)
+    for name in sorted(source.beside):
+        if not name.endswith(found.beside):
+            skips.add(NOT_BY_NAME, name)
+    return found
+
+
+def _labelled(source: Source, table: Path | None, skips: Skips) -> Labelled:
+    rule = str(table)
+    if rule in RULES:
+        return _by_prefix(source, skips) if rule == PREFIX else _by_folder(source, skips)
     if table is not None:
         return _by_table(source, read_table(table), table.name, skips)
     if source.labels is not None:
         return Labelled(source, source.labels, None, "arr_1")
     if source.dataset_json is not None:
         found = read_json(source.dataset_json, f"{DATASET_JSON} in {source.name}")
-        if found is not None:
-            return _by_table(source, found, DATASET_JSON, skips)
+        if found is None:
+            how = f"{DATASET_JSON} has no labels: one class; --labels {FOLDERS} takes its folders"
+            return _named(source, [ALL] * len(source.names), how)
+        return _by_table(source, found, DATASET_JSON, skips)
+    beside = labels_beside(source)
+    if beside is not None:
+        read, suffix = beside
+        how = f"{suffix} files beside the images"
+        return replace(_by_table(source, read, how, skips, NO_LABEL_BESIDE), beside=suffix)
     return _by_folder(source, skips)
+
+
+def require_images(found: Labelled, path: Path, skips: Skips) -> None:
+    """Raise BadInputError, saying what was passed over, unless there is an image."""
+    if found.source.names:
+        return
+    told = "; ".join(f"{count} {reason}" for reason, count in skips.counts.items())
+    raise BadInputError(
+        f"{path} holds no image that can be used{': ' + told if told else ''}",
+        next="--follow-links"
+        if LINK in skips.counts
+        else "a folder, .zip, .tar or .npz of .png, .jpg or .webp images",
+    )
 
 
 def class_names(train: Labelled) -> tuple[str, ...]:
@@ -89,13 +135,15 @@ def _foreign(val: Labelled, what: str, num_classes: int) -> MismatchError:
     )
 
 
-def _by_table(source: Source, table: Table, name: str, skips: Skips) -> Labelled:
+def _by_table(
+    source: Source, table: Table, name: str, skips: Skips, without: str = NO_LABEL
+) -> Labelled:
     keep: list[int] = []
     for i, file in enumerate(source.names):
         if file in table.values:
             keep.append(i)
         else:
-            skips.add(NO_LABEL, file)
+            skips.add(without, file)
     if not keep:
         told = printable(next(iter(table.values)))
         has = printable(source.names[0]) if source.names else "no image"
@@ -117,7 +165,7 @@ def _by_folder(source: Source, skips: Skips) -> Labelled:
     while _is_wrapper(folders, depth):
         depth += 1
     if not any(folders):
-        return _named(source, [ALL] * len(folders), "no folders: one class")
+        return _named(source, [ALL] * len(folders), f"no folders: one class{_hint(source.names)}")
     keep: list[int] = []
     for i, parts in enumerate(folders):
         if len(parts) > depth:
@@ -127,6 +175,25 @@ def _by_folder(source: Source, skips: Skips) -> Labelled:
     inside = "/".join(folders[keep[0]][:depth])
     how = f"class folders inside {printable(inside)!r}" if inside else "class folders"
     return _named(source.take(keep), [folders[i][depth] for i in keep], how)
+
+
+def _by_prefix(source: Source, skips: Skips) -> Labelled:
+    """Take what stands before the first "_" in the name of a file, as guided-diffusion does."""
+    files = [name.rpartition("/")[2] for name in source.names]
+    keep = [i for i, file in enumerate(files) if "_" in file]
+    for i in np.setdiff1d(np.arange(len(files)), keep).tolist():
+        skips.add(NO_PREFIX, source.names[i])
+    prefixes = [files[i].partition("_")[0] for i in keep]
+    return _named(source.take(keep), prefixes, "names of files, up to the first _")
+
+
+def _hint(names: Sequence[str]) -> str:
+    """Say that names look as if they began with classes, if they do."""
+    found = Counter(name.partition("_")[0] for name in names if "_" in name)
+    if found.total() < len(names) or not 2 <= len(found) <= len(names) // 2:
+        return ""
+    told = ", ".join(f"{printable(prefix)}_" for prefix in sorted(found)[:HINTED])
+    return f"; names begin with {told}{' …' * (len(found) > HINTED)}: --labels {PREFIX}"
 
 
 def _is_wrapper(folders: Sequence[tuple[str, ...]], depth: int) -> bool:

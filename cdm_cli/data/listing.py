@@ -1,14 +1,15 @@
 """What every source shares: which names count, how files are read, what a listing digests to.
 
 Hidden files and folders (.DS_Store, ._x.jpg, .git) and __MACOSX are passed over; files
-whose names are no image's are counted and never opened.
+whose names are no image's are counted and never opened, unless they may be labels.
 """
 
 import errno
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from cdm_cli.errors import DiskError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_FILE_BYTES = 2**27  # of one encoded image
 MAX_TABLE_BYTES = 2**28  # of dataset.json or a label table
+MAX_BESIDE_BYTES = 2**20  # of one label beside an image
 DATASET_JSON = "dataset.json"
+BESIDE = (".cls", ".json")  # what holds the label of the image of that name
 
 NOT_BY_NAME = "not .png, .jpg, .jpeg or .webp"
 
@@ -39,24 +42,58 @@ def is_image_name(name: str, skips: Skips) -> bool:
     return False
 
 
-def read_regular(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """Read a regular file whole, never following a link or waiting for a device.
+def keys(image: str) -> tuple[str, str]:
+    """Return what a file beside an image may be called: without its suffix, or all its dots."""
+    folder, slash, name = image.rpartition("/")
+    return folder + slash + name.rpartition(".")[0], folder + slash + name.partition(".")[0]
+
+
+def is_beside(name: str) -> bool:
+    """Tell by the suffix what may be the label of an image."""
+    return name.endswith(BESIDE)
+
+
+def beside_images(names: Iterable[str], images: Iterable[str], skips: Skips) -> list[str]:
+    """Return those files that lie beside one of the images; the others are counted."""
+    known = {key for image in images for key in keys(image)}
+    found: list[str] = []
+    for name in names:
+        if name.rpartition(".")[0] in known:
+            found.append(name)
+        else:
+            skips.add(NOT_BY_NAME, name)
+    return found
+
+
+def read_regular(path: Path, limit: int = MAX_FILE_BYTES, *, follow: bool = False) -> bytes:
+    """Read a regular file whole, never waiting for a device, nor following a link unasked.
 
     Raises BadImageError (no permission, no regular file, too large), DiskError.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
         with open(os.open(path, flags), "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BadImageError("not a regular file")
-            if status.st_size > limit:
-                raise BadImageError(f"a file of more than {limit >> 20} MiB")
-            return file.read()
+            return _whole(file, status.st_size, limit)
     except PermissionError as error:
         raise BadImageError("no permission to read") from error
     except OSError as error:
         raise disk_error(path, error) from error
+
+
+def _whole(file: FileIO, size: int, limit: int) -> bytes:
+    """Read a file of that size to its end, which some of /proc do not have where they say."""
+    parts: list[bytes] = []
+    total = 0
+    while size <= limit and (part := file.read(max(size + 1 - total, 2**16))):
+        parts.append(part)
+        total += len(part)
+        size = max(size, total)
+    if size > limit:
+        raise BadImageError(f"a file of more than {limit >> 20} MiB")
+    return b"".join(parts)
 
 
 def disk_error(path: Path, error: OSError) -> DiskError:

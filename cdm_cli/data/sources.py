@@ -1,12 +1,13 @@
 """Where images come from: a folder, a .zip, a .tar(.gz) or an ADM .npz, behind one protocol.
 
 A source lists names first and reads each image when asked, in any process. What a source
-is, its first bytes say, not its name. Nothing outside a source is ever read.
+is, its first bytes say, not its name. Nothing outside a source is ever read, unless
+links of a folder are to be followed.
 """
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -30,13 +31,18 @@ class Source(Protocol):
 
     name: of the source itself, without its folder. names: of the images, "/" between
     folders. labels: numbers that came with the images. dataset_json: NVlabs's label
-    table, if the source holds one at its root.
+    table, if the source holds one at its root. beside: files that may be labels of images.
     """
 
     name: str
     names: list[str]
     labels: NDArray[np.int64] | None
     dataset_json: bytes | None
+
+    @property
+    def beside(self) -> Collection[str]:
+        """Names of files beside images, for `read_beside`; a part of a source has none."""
+        ...
 
     def take(self, rows: Sequence[int]) -> Self:
         """Return a source of these images, in this order."""
@@ -49,26 +55,32 @@ class Source(Protocol):
         """
         ...
 
+    def read_beside(self, name: str) -> bytes:
+        """Return the bytes of a file beside an image. Raises BadImageError."""
+        ...
+
     def digest(self) -> str:
         """Return the sha256 of the listing: names, sizes, and checksums where known."""
         ...
 
 
-def open_source(path: Path, skips: Skips, spool: Path) -> Source:
+def open_source(path: Path, skips: Skips, spool: Path, *, follow: bool = False) -> Source:
     """List a source. What is passed over goes to skips; spool takes what must be unpacked.
+
+    follow: whether symbolic links of a folder are followed; those of an archive never are.
 
     Raises MissingError, BadInputError, UnsafeInputError, DiskError.
     """
     try:
-        return _open(path, skips, spool)
+        return _open(path, skips, spool, follow)
     except BadImageError as error:  # only the label table is read while listing
         raise BadInputError(f"{DATASET_JSON} in {path} cannot be used: {error}") from error
 
 
-def _open(path: Path, skips: Skips, spool: Path) -> Source:
+def _open(path: Path, skips: Skips, spool: Path, follow: bool) -> Source:
     kind, name = _kind_of(path), path.absolute().name
     if kind == "folder":
-        return open_folder(path, skips)
+        return open_folder(path, skips, follow=follow)
     if kind == "gzip":
         return archive_source(
             name, where := spooled(gunzipped(path), spool), tar_members(where), skips

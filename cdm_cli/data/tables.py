@@ -1,15 +1,20 @@
-"""Label tables: csv and NVlabs's dataset.json -> file: class id or class name."""
+"""Label tables: csv and NVlabs's dataset.json -> file: class id or class name.
+
+A column of whole numbers (3, or 3.0) holds ids, any other holds names. What is almost one of
+ids, or says with a word that there is no label, is an error that names the cell.
+"""
 
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cdm_cli.data.images import BadImageError
-from cdm_cli.data.listing import MAX_TABLE_BYTES, read_regular
+from cdm_cli.data.listing import MAX_TABLE_BYTES, SUFFIXES, read_regular
 from cdm_cli.data.skips import printable
 from cdm_cli.errors import BadInputError, MissingError
 
@@ -17,9 +22,17 @@ MAX_CLASSES = 1_000_000
 JSON_FORM = 'expected {"labels": [["path", k], ...]} or {"labels": {"path": k}}'
 CSV_FORM = "expected lines of file,label or file,class"
 
-_FILE = ("file", "filename", "file_name", "path", "image")
-_LABEL = ("label", "class_id", "y")
-_CLASS = ("class", "class_name", "name")
+FILE = ("file", "filename", "file_name", "path", "image")
+LABEL = ("label", "class_id", "y")
+NAME = ("class_name", "name")  # whose cells are names, however much they look like ids
+CLASS = ("class", *NAME)
+WHOLE = re.compile(r"([0-9]{1,18})(?:\.0*)?")
+NUMBER = re.compile(r"[-+]?[0-9.]+(?:e[-+]?[0-9]+)?", re.IGNORECASE)
+HEADERS = (
+    f"the first line names a column of files ({', '.join(FILE)}) and one of labels "
+    f"({', '.join(LABEL)}) or classes ({', '.join(CLASS)})"
+)
+NO_LABEL = {"-1", "-1.0", "nan", "null", "<na>"}
 
 
 @dataclass(frozen=True)
@@ -30,10 +43,12 @@ class Table:
     names: tuple[str, ...] | None = None
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """One label. where: the file and the line or entry that tells it."""
+
     where: str
     file: str
-    value: int | str
+    value: Any
 
 
 def read_table(path: Path) -> Table:
@@ -41,7 +56,7 @@ def read_table(path: Path) -> Table:
     if not path.exists():
         raise MissingError(f"{path} does not exist", next="check the path of --labels")
     try:
-        data = read_regular(path, MAX_TABLE_BYTES)
+        data = read_regular(path, MAX_TABLE_BYTES, follow=True)
     except BadImageError as error:
         raise BadInputError(f"{path} cannot be used: {error}") from error
     if path.suffix.lower() != ".json":
@@ -62,14 +77,15 @@ def read_json(data: bytes, where: str) -> Table | None:
         labels: Any = told["labels"]
         pairs: list[Any] = list(labels.items() if isinstance(labels, dict) else labels or ())
         rows = [
-            _Row(f"{where}, entry {i}", str(file), value) for i, (file, value) in enumerate(pairs)
+            Row(f"{where}, entry {i}", str(file), value) for i, (file, value) in enumerate(pairs)
         ]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         text = f"{where} is no label table ({type(error).__name__})"
         raise BadInputError(text, next=JSON_FORM) from error
     if not rows:
         return None
-    values = _values(rows, JSON_FORM)
+    check_names(rows, said=True)
+    values = values_of(rows, JSON_FORM)
     return Table(values, _names(told.get("classes"), values, where))
 
 
@@ -85,47 +101,105 @@ def _names(names: Any, values: Mapping[str, int | str], where: str) -> tuple[str
     return tuple(names)
 
 
+class _Columns(NamedTuple):
+    """Where a csv has what: places within a line. headed: the name of the class column is told."""
+
+    file: int
+    label: int | None
+    name: int | None
+    headed: bool
+
+
 def _read_csv(data: bytes, where: str) -> Table:
     text = io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline="")
     try:
-        lines = [line for line in csv.reader(text, strict=True) if line]
+        reader = csv.reader(text, strict=True)
+        lines = [(f"{where}, line {reader.line_num}", line) for line in reader if line]
     except csv.Error as error:
         raise BadInputError(f"{where} is no csv ({error})", next=CSV_FORM) from error
-    head = [cell.strip().lower() for cell in lines[0]] if lines else []
-    is_header = any(cell in _FILE for cell in head)
-    columns = head if is_header else ["file", "label", "class"][: len(head)]
-    file, label, name = (_find(columns, words) for words in (_FILE, _LABEL, _CLASS))
-    body = lines[is_header:]
-    if file is None or (label is None and name is None) or not body:
+    if not lines:
         raise BadInputError(f"{where} has no labels", next=CSV_FORM)
-    places = [f"{where}, line {i}" for i in range(1 + is_header, len(lines) + 1)]
+    columns, has_header = _columns(*lines[0])
+    body = lines[has_header:]
+    if not body:
+        raise BadInputError(f"{where} has no labels", next=CSV_FORM)
 
-    def rows(column: int) -> list[_Row]:
-        cells = [_cells(line, at, file, column) for line, at in zip(body, places, strict=True)]
-        numbers = all(value.isascii() and value.isdigit() for _, value in cells)
-        return [
-            _Row(at, path, int(value) if numbers else value)
-            for at, (path, value) in zip(places, cells, strict=True)
-        ]
+    def rows(column: int) -> list[Row]:
+        return [Row(at, *_cells(at, line, columns.file, column)) for at, line in body]
 
-    if label is not None and name is not None:
-        return _both(rows(label), rows(name), where)
-    return Table(_values(rows(label if label is not None else name or 0), CSV_FORM))
+    if columns.label is not None and columns.name is not None:
+        return _both(with_ids(rows(columns.label)), rows(columns.name), where)
+    only = columns.name if columns.label is None else columns.label
+    assert only is not None
+    return Table(values_of(with_ids(rows(only), names=columns.headed), CSV_FORM))
+
+
+def _columns(at: str, first: list[str]) -> tuple[_Columns, bool]:
+    """Return where the columns are, and whether the first line tells it. Raises BadInputError."""
+    head = [cell.strip().lower() for cell in first]
+    has_header = any(cell in FILE for cell in head)
+    if not has_header and not is_picture(head[0]):
+        told = ", ".join(repr(printable(cell)) for cell in first[:4])
+        raise BadInputError(f"{at}: {told} is neither an image nor a known header", next=HEADERS)
+    columns = head if has_header else ["file", "label", "class"][: len(head)]
+    file, label, name = (_find(columns, words) for words in (FILE, LABEL, CLASS))
+    if file is None or (label is None and name is None):
+        raise BadInputError(f"{at}: there is no column of labels", next=HEADERS)
+    return _Columns(file, label, name, label is None and columns[name or 0] in NAME), has_header
+
+
+def is_picture(name: str) -> bool:
+    """Tell by the name whether something is an image of a source."""
+    return name.lower().endswith(SUFFIXES) or name.startswith("arr_0[")
 
 
 def _find(columns: list[str], words: tuple[str, ...]) -> int | None:
     return next((i for i, cell in enumerate(columns) if cell in words), None)
 
 
-def _cells(line: list[str], where: str, file: int, column: int) -> tuple[str, str]:
+def _cells(at: str, line: list[str], file: int, column: int) -> tuple[str, str]:
     if len(line) <= max(file, column) or not line[column].strip():
-        raise BadInputError(f"{where} has no label", next=CSV_FORM)
+        raise BadInputError(f"{at} has no label", next=CSV_FORM)
     return line[file].strip(), line[column].strip()
 
 
-def _both(labels: list[_Row], names: list[_Row], where: str) -> Table:
+def with_ids(rows: list[Row], *, names: bool = False) -> list[Row]:
+    """Return rows of text with ids in place of whole numbers, where all of them are such.
+
+    names: the text is known to be names otherwise. Raises BadInputError naming an odd one.
+    """
+    found = [WHOLE.fullmatch(row.value) for row in rows]
+    if all(found):
+        ids = [int(match[1]) for match in found if match]
+        return [row._replace(value=value) for row, value in zip(rows, ids, strict=True)]
+    if not names:
+        check_names(rows)
+    return rows
+
+
+def check_names(rows: list[Row], *, said: bool = False) -> None:
+    """Raise BadInputError where text that was to be names is ids but for a few, or no label.
+
+    said: that the text is no number can be told from how it is written, as in JSON; so only what
+    looks like a number is odd.
+    """
+    texts = [row for row in rows if isinstance(row.value, str)]
+    odd = [row for row in texts if not WHOLE.fullmatch(row.value)]
+    whole = len(texts) - len(odd)
+    no_label = next((row for row in odd if row.value.lower() in NO_LABEL), None)
+    numbers = all(NUMBER.fullmatch(row.value) for row in odd)
+    if odd and (no_label or (whole and (numbers or (whole >= len(odd) and not said)))):
+        row = no_label or odd[0]
+        raise BadInputError(
+            f"{row.where}: {printable(row.value)!r} is no class id, {whole} of {len(texts)} "
+            "labels are",
+            next="leave such images out of the table; or, if all are names, head them class_name",
+        )
+
+
+def _both(labels: list[Row], names: list[Row], where: str) -> Table:
     """Join columns of ids and names: one name for each id, and one id for each name."""
-    values = _values(labels, CSV_FORM)
+    values = values_of(labels, CSV_FORM)
     told: dict[int | str, str] = {}
     for (at, _, label), (_, _, name) in zip(labels, names, strict=True):
         if told.setdefault(label, str(name)) != str(name):
@@ -136,15 +210,17 @@ def _both(labels: list[_Row], names: list[_Row], where: str) -> Table:
     return Table(values, tuple(told.get(k, str(k)) for k in range(top + 1)))
 
 
-def _values(rows: Iterable[_Row], form: str) -> Any:
+def values_of(rows: Iterable[Row], form: str) -> Any:
     """Check every row, and that a file has one label. Raises BadInputError naming the row."""
     values: dict[str, int | str] = {}
     kinds: set[type] = set()
-    for where, path, value in rows:
+    for where, path, told in rows:
+        value: Any = int(told) if isinstance(told, float) and told.is_integer() else told
         file = path.replace("\\", "/").removeprefix("./")
         kinds.add(type(value))
         if kinds not in ({int}, {str}) or value == "":
-            raise BadInputError(f"{where}: {value!r} is no class id or name", next=form)
+            text = printable(repr(value)[:60])
+            raise BadInputError(f"{where}: {text} is no class id or name", next=form)
         if isinstance(value, int) and not 0 <= value < MAX_CLASSES:
             text = f"{where}: class {value} is outside 0..{MAX_CLASSES - 1}"
             raise BadInputError(text, next=form)

@@ -10,6 +10,7 @@ from cdm_cli.options_files import ImportCheckpointOptions, ImportOptions, Import
 STORE = ".h5"
 CHECKPOINTS = {".pt", ".pth", ".ckpt", ".safetensors"}
 IMAGES = {".npz", ".zip", ".tar", ".tgz", ".gz"}
+FOR_IMAGES = {"labels": "--labels", "follow_links": "--follow-links"}
 FOR_CHECKPOINTS = {"flags": "--flags", "origin": "--origin", "from_pickle": "--from-pickle"}
 
 
@@ -33,7 +34,7 @@ def run(options: ImportOptions, report: Report) -> Imported | ImportedStore:
             f"-o {options.out}: {options.src} holds images, which become a store",
             next="-o samples.h5",
         )
-    _without(options, {"labels": "--labels"}, "a checkpoint")
+    _without(options, FOR_IMAGES, "a checkpoint")
     return import_openai.run(
         ImportCheckpointOptions(
             checkpoint=options.src,

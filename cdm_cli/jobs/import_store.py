@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from cdm_cli.data.images import U8, BadImageError, decode, from_array, to_array, with_channels
-from cdm_cli.data.labels import labelled
+from cdm_cli.data.labels import labelled, require_images
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
 from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Part, resume_or_create
-from cdm_cli.errors import BadInputError, StoppedError
+from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.blocks import BlockWriter
 from cdm_cli.jobs.export_folder import CLASSES_JSON, EXPORT_JSON
 from cdm_cli.jobs.import_plan import Plan, classes_of, each, planned, spec_of, unusable
@@ -56,9 +56,9 @@ def run(options: ImportStoreOptions, report: Report) -> ImportedStore:
 
 def _run(options: ImportStoreOptions, spool: Path, report: Report) -> ImportedStore:
     skips = Skips()
-    found = labelled(open_source(options.src, skips, spool), options.labels, skips)
-    if not found.source.names:
-        raise BadInputError(f"{options.src} holds no image", next="cdm inspect, or another SRC")
+    source = open_source(options.src, skips, spool, follow=options.follow_links)
+    found = labelled(source, options.labels, skips)
+    require_images(found, options.src, skips)
     classes = classes_of(found, options)
     plan = planned(found, options.src, report)
     skipped = _skipped(skips)

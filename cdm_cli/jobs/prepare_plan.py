@@ -8,13 +8,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.data.labels import Labelled, class_names, labelled, labels_among
+from cdm_cli.data.labels import (
+    RULES,
+    Labelled,
+    class_names,
+    labelled,
+    labels_among,
+    require_images,
+)
 from cdm_cli.data.prepared import DRAFT, Recipe, look
 from cdm_cli.data.resize import CONVENTIONS
 from cdm_cli.data.schema import PartName, PartSpec, StoreSpec, fitting_block_size
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
-from cdm_cli.errors import BadInputError, UsageError
+from cdm_cli.errors import UsageError
 from cdm_cli.jobs.blocks import block_size
 from cdm_cli.jobs.prepare_decode import Images
 from cdm_cli.jobs.provenance import typed
@@ -38,12 +45,14 @@ def listed(
     options: PrepareOptions, spools: Mapping[str, Path], report: Report
 ) -> tuple[dict[PartName, Found], tuple[str, ...]]:
     """List both sources, and decide what all images become."""
-    train, train_skips = _labelled(options.src, options.labels, spools["train"])
+    follow = options.follow_links
+    train, train_skips = _labelled(options.src, options.labels, spools["train"], follow)
     classes = class_names(train)
     sources: dict[PartName, tuple[Labelled, Skips]] = {"train": (train, train_skips)}
     labels = {"train": train.y}
     if options.val is not None:
-        val, skips = _labelled(options.val, options.val_labels, spools["val"])
+        rule = options.labels if str(options.labels) in RULES else None
+        val, skips = _labelled(options.val, options.val_labels or rule, spools["val"], follow)
         sources["val"], labels["val"] = (val, skips), labels_among(classes, val)
     elif options.val_labels is not None:
         raise UsageError("--val-labels without --val", next="--val SRC")
@@ -56,15 +65,10 @@ def listed(
     return found, classes
 
 
-def _labelled(path: Path, table: Path | None, spool: Path) -> tuple[Labelled, Skips]:
+def _labelled(path: Path, table: Path | None, spool: Path, follow: bool) -> tuple[Labelled, Skips]:
     skips = Skips()
-    found = labelled(open_source(path, skips, spool), table, skips)
-    if not found.source.names:
-        told = "; ".join(f"{count} {reason}" for reason, count in skips.counts.items())
-        raise BadInputError(
-            f"{path} holds no image that can be used{': ' + told if told else ''}",
-            next="a folder, .zip, .tar or .npz of .png, .jpg or .webp images",
-        )
+    found = labelled(open_source(path, skips, spool, follow=follow), table, skips)
+    require_images(found, path, skips)
     return found, skips
 
 

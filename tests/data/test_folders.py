@@ -4,11 +4,11 @@ import os
 
 import pytest
 
-from cdm_cli.data.folders import open_folder
+from cdm_cli.data.folders import LINK, open_folder
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.listing import read_regular
 from cdm_cli.data.skips import Skips
-from cdm_cli.errors import DiskError
+from cdm_cli.errors import DiskError, UnsafeInputError
 from tests.drawings import write_folder
 
 
@@ -21,7 +21,52 @@ def test_links_devices_and_loops_are_passed_over(tmp_path):
     os.mkfifo(root / "a/fifo.png")
     skips = Skips()
     assert open_folder(root, skips).names == ["a/1.png"]
-    assert skips.counts == {"symbolic link, not followed": 3, "not a regular file": 1}
+    assert skips.counts == {LINK: 3, "not a regular file": 1}
+
+
+def test_links_are_followed_on_demand(tmp_path):
+    root = write_folder(tmp_path / "set", {"a/1.png": b"1"})
+    far = write_folder(tmp_path / "far", {"n1/x.png": b"x", "n1/deep/y.png": b"y", "one.png": b"z"})
+    (root / "b").symlink_to(far / "n1")
+    (root / "a/2.png").symlink_to(far / "one.png")
+    (root / "a/3.png").symlink_to("2.png")
+    (root / "a/gone.png").symlink_to("nowhere")
+    (root / "a/self.png").symlink_to("self.png")
+    (root / "a/zero.png").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "fifo")
+    (root / "a/fifo.png").symlink_to(tmp_path / "fifo")
+    (root / "a/endless.png").symlink_to("/proc/self/pagemap")
+    skips = Skips()
+    source = open_folder(root, skips, follow=True)
+    data = {name: source.read(i) for i, name in enumerate(source.names) if "endless" not in name}
+    assert data == {"a/1.png": b"1", "a/2.png": b"z", "a/3.png": b"z", "b/deep/y.png": b"y",
+                    "b/x.png": b"x"}  # fmt: skip
+    assert skips.counts == {"symbolic link that leads nowhere": 2, "not a regular file": 2}
+    place = source.names.index("a/endless.png")
+    with pytest.raises(BadImageError, match="more than 128 MiB"):
+        source.take([place]).read(0)
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "other"),
+    [("b/loop", "..", "'b/loop' and it"), ("b/loop", ".", "'b'"), ("c", "b", "'c' and 'b'")],
+)
+def test_a_folder_is_listed_once_whatever_leads_to_it(tmp_path, link, target, other):
+    root = write_folder(tmp_path / "set", {"a/1.png": b"1", "b/1.png": b"1"})
+    (root / link).symlink_to(target)
+    with pytest.raises(UnsafeInputError, match=other):
+        open_folder(root, Skips(), follow=True)
+    assert open_folder(root, Skips()).names == ["a/1.png", "b/1.png"]
+
+
+def test_folders_that_double_at_each_level_end_at_once(tmp_path):
+    """2^40 paths lead to the last of 40 folders."""
+    for level in range(40):
+        (tmp_path / f"{level}").mkdir()
+        for name in "ab":
+            (tmp_path / f"{level}" / name).symlink_to(tmp_path / f"{level + 1}")
+    with pytest.raises(UnsafeInputError, match="are one folder"):
+        open_folder(tmp_path / "0", Skips(), follow=True)
 
 
 def test_the_root_itself_may_be_a_link(tmp_path):

@@ -307,3 +307,36 @@ def test_dataset_json_at_the_root_is_used(workspace):
     table = {"labels": [[name, 2 - i] for i, name in enumerate(files)]}
     made(write_zip(workspace / "a.zip", files | {"dataset.json": json.dumps(table).encode()}))
     assert contents()["labels"].tolist() == [2, 1, 0]
+
+
+def test_links_are_followed_on_demand_and_told_of_otherwise(workspace):
+    far = write_folder(workspace / "far", class_images(per_class=2))
+    near = workspace / "near"
+    near.mkdir()
+    for name in ("apple", "cat"):
+        (near / name).symlink_to(far / name)
+    with pytest.raises(BadInputError, match="2 symbolic link, not followed") as caught:
+        made(near)
+    assert caught.value.next == "--follow-links"
+    (near / "bird").mkdir()
+    (near / "bird/0.png").write_bytes((far / "bird/000.png").read_bytes())
+    result = made(near, out="one.h5")
+    assert (result.train, result.classes) == (1, 1)
+    assert [row["reason"] for row in result.skipped] == [
+        "symbolic link, not followed without --follow-links"
+    ]
+    result = made(near, follow_links=True)
+    assert (result.train, result.classes, result.skipped) == (5, 3, [])
+    made(far, out="far.h5")
+    np.testing.assert_array_equal(
+        contents()["images/8"], contents("far.h5")["images/8"][[0, 1, 2, 4, 5]]
+    )
+
+
+def test_a_rule_for_classes_holds_for_val_too(workspace):
+    files = {name.replace("/", "_"): data for name, data in class_images(per_class=4).items()}
+    train = write_folder(workspace / "train", files)
+    val = write_zip(workspace / "val.zip", dict(list(files.items())[:5]))
+    result = made(train, val=val, labels="prefix")
+    assert (result.classes, result.labels) == (3, "names of files, up to the first _")
+    assert contents(name="val")["labels"].tolist() == [0, 0, 0, 0, 1]
