@@ -7,7 +7,6 @@ same command continues.
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from cdm_cli.data.reading import read_at
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.errors import CdmError, WouldOverwriteError
 
-__all__ = ["Part", "PartSpec", "Store", "StoreSpec", "create", "open_store", "resume_or_create"]
+__all__ = ["Part", "PartSpec", "Store", "StoreSpec", "create", "open_store"]
 
 
 class Store:
@@ -143,61 +142,3 @@ def _writable(opened: Opened, *, join: bool) -> Store:
         os.close(opened.fd)
         raise
     return store
-
-
-def resume_or_create(path: Path | str, spec: StoreSpec) -> Store:
-    """Open the store that this same job began, or create it.
-
-    Raises WouldOverwriteError naming the first difference if another job made it, StoppedError
-    if a job is writing it.
-    """
-    path = Path(path)
-    if not os.path.lexists(path):
-        with contextlib.suppress(WouldOverwriteError):
-            return create(path, spec)
-    store = open_store(path, writable=True)
-    difference = first_difference(store, spec)
-    if difference:
-        store.close()
-        raise WouldOverwriteError(
-            f"{path} was made by another command: {difference}",
-            kept="it was left as it is",
-            next="choose another name with -o",
-        )
-    return store
-
-
-def first_difference(store: Store, spec: StoreSpec) -> str:
-    """Return where a store differs from the one that is asked for, "" if nowhere."""
-    asked = schema.contents_of(spec)
-    return (
-        _difference(identity(store.provenance), identity(spec.provenance), "")
-        or _difference(store.kind, spec.kind, "kind")
-        or _difference(_plain(store.contents), _plain(asked), "")
-    )
-
-
-def identity(provenance: Mapping[str, Any]) -> Any:
-    """Return what of a provenance must be equal for one run to continue another, as JSON."""
-    return json.loads(json.dumps(provenance.get("identity", dict(provenance))))
-
-
-def _plain(contents: schema.Contents) -> Any:
-    return json.loads(contents.encoded())
-
-
-def _difference(there: Any, here: Any, where: str) -> str:
-    """Return the first difference of two JSON values: "seed is 0 there, 1 here"."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in sorted({*there, *here}):
-            inside = f"{where}.{key}" if where else str(key)
-            found = _difference(there.get(key), here.get(key), inside)
-            if found:
-                return found
-        return ""
-    return "" if there == here else f"{where} is {_short(there)} there, {_short(here)} here"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

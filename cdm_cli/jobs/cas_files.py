@@ -13,7 +13,6 @@ all that decides it: the next store of as many images of each class does not tra
 """
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +20,10 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.data import durable
-from cdm_cli.errors import CdmError, WouldOverwriteError
+from cdm_cli.errors import CdmError
 from cdm_cli.jobs.cas_plan import Work, key_of
 from cdm_cli.jobs.cas_recipe import Recipe
+from cdm_cli.jobs.identity import check_same, refused
 
 CAS_FILE = "cas.json"
 LIMIT = 2**20
@@ -80,26 +80,9 @@ def check_free(out: Path, work: Work) -> None:
     path = out / CAS_FILE
     if path.exists():
         there = read_settings(CasFile, path, LIMIT).deciding()
-        told = _differences(there, cas_file(work).deciding())
-        if told:
-            raise _taken(f"{out} holds another score: {told}")
+        check_same(out, "score", there, cas_file(work).deciding())
     elif os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
-        raise _taken(f"{out} exists and is no directory of cdm eval cas")
-
-
-def _taken(what: str) -> WouldOverwriteError:
-    return WouldOverwriteError(what, kept="it is untouched", next="another -o, or the same flags")
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    names = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
-    told = (f"{name} was {_short(there.get(name))}, now {_short(here.get(name))}" for name in names)
-    return "; ".join(told)
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) < 64 else f"{text[:12]}…"
+        raise refused(f"{out} exists and is no directory of cdm eval cas")
 
 
 def reference_directory(data: Path, work: Work) -> Path:

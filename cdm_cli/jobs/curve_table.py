@@ -13,11 +13,15 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.jobs.identity import begun, check_same, completed, lacks_sampling
 from cdm_cli.metrics.table import MetricRow, MetricTable
 
 FILE, CSV, PLOT = "curve.json", "curve.csv", "curve.png"
 LIMIT = 2**26
+GUESSED = (
+    "some points were judged by a version that did not record --restart-from and --schedule: they "
+    "are taken to be sampled without; another -o judges them anew"
+)
 
 
 class Saved(Settings):
@@ -52,23 +56,16 @@ class CurveFile(Settings):
 
 def read_curve(out: Path, identity: Mapping[str, Any]) -> list[CurvePoint]:
     """Return the points of a directory. Raises WouldOverwriteError where it is of another curve."""
-    if out.exists() and not out.is_dir():
-        raise _refused(f"-o {out} is a file, a curve needs a directory")
-    if not (out / FILE).exists():
-        for name in (CSV, PLOT):
-            if (out / name).exists():
-                raise _refused(f"{out / name} exists and belongs to no curve")
+    if not begun(out, FILE, (CSV, PLOT), "curve"):
         return []
     file = read_settings(CurveFile, out / FILE, LIMIT)
-    for name in sorted({*file.identity, *identity}):
-        before, now = file.identity.get(name), identity.get(name)
-        if before != now:
-            raise _refused(f"{out} is another curve: {name} was {before}, is {now}")
-    return list(file.points)
+    check_same(out, "curve", completed(file.identity, identity), identity)
+    guessed = lacks_sampling(file.identity)
+    return [_noted(point) if guessed else point for point in file.points]
 
 
-def _refused(what: str) -> WouldOverwriteError:
-    return WouldOverwriteError(what, kept="it is untouched", next="choose another -o")
+def _noted(point: CurvePoint) -> CurvePoint:
+    return point.model_copy(update={"notes": (*point.notes, GUESSED)})
 
 
 def point_of(saved: Saved, table: MetricTable) -> CurvePoint:

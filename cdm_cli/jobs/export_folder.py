@@ -26,8 +26,9 @@ from cdm_cli.data import durable
 from cdm_cli.data.class_folders import file_stems, folder_names
 from cdm_cli.data.images import BadImageError, decode, from_array, to_array
 from cdm_cli.data.listing import DATASET_JSON, read_regular
-from cdm_cli.errors import BadInputError, CdmError, StoppedError, WouldOverwriteError
+from cdm_cli.errors import BadInputError, CdmError, StoppedError
 from cdm_cli.jobs.export_plan import Batch, Selection
+from cdm_cli.jobs.identity import check_same, refused
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report
 
@@ -118,9 +119,8 @@ def begin(selection: Selection, out: Path) -> None:
         raise _taken(out, "it is no folder")
     there = _manifest(out)
     if there is not None:
-        difference = _difference(there, selection.identity)
-        if difference:
-            raise _taken(out, difference)
+        here = selection.identity
+        check_same(out, "export", {k: there[k] for k in here if k in there}, here)
         return
     if out.is_dir() and any(_visible(out)):
         raise _taken(out, f"it is not empty and has no {EXPORT_JSON}")
@@ -134,11 +134,7 @@ def _visible(out: Path) -> Iterator[str]:
 
 
 def _taken(path: Path, why: str) -> CdmError:
-    return WouldOverwriteError(
-        f"{path} is not this export: {why}",
-        kept="it was left as it is",
-        next="choose another name with -o",
-    )
+    return refused(f"{path} is not this export: {why}")
 
 
 def _manifest(out: Path) -> dict[str, Any] | None:
@@ -150,13 +146,6 @@ def _manifest(out: Path) -> dict[str, Any] | None:
     except (ValueError, BadImageError, RecursionError):
         found = {}
     return found if isinstance(found, dict) else {}
-
-
-def _difference(there: dict[str, Any], identity: dict[str, Any]) -> str:
-    for key, value in identity.items():
-        if there.get(key) != value:
-            return f"{key} is {there.get(key)!r} there, {value!r} here"
-    return ""
 
 
 def _write_manifest(selection: Selection, out: Path, *, finished: bool) -> None:

@@ -15,10 +15,11 @@ from cdm_cli.data.labels import labelled, require_images
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
 from cdm_cli.data.spool import spool_beside
-from cdm_cli.data.store import Part, resume_or_create
+from cdm_cli.data.store import Part
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.blocks import BlockWriter
 from cdm_cli.jobs.export_folder import CLASSES_JSON, EXPORT_JSON
+from cdm_cli.jobs.identity import resume_or_create
 from cdm_cli.jobs.import_plan import Plan, classes_of, each, planned, spec_of, unusable
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report

@@ -13,9 +13,10 @@ from typing import Any
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.data.schema import StoreSpec
-from cdm_cli.data.store import Part, Store, first_difference, identity, open_store, resume_or_create
+from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, StoppedError, UsageError
 from cdm_cli.jobs.blocks import BlockWriter
+from cdm_cli.jobs.identity import recorded, resume_or_create, store_difference
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report
 from cdm_cli.options_files import MergeOptions
@@ -98,14 +99,14 @@ def ordered(stores: Sequence[Store]) -> list[Piece]:
         if piece.first > end:
             raise _absent(end, piece.first)
         end, before = piece.stop, piece.store
-    num = identity(head.provenance)["num"]
+    num = recorded(head.provenance)["num"]
     if end != num:
         raise _absent(end, num)
     return pieces
 
 
 def _first(store: Store) -> int:
-    found: Any = identity(store.provenance)
+    found: Any = recorded(store.provenance)
     first: Any = found.get("first") if isinstance(found, dict) else None
     num: Any = found.get("num") if isinstance(found, dict) else None
     is_part = isinstance(first, int) and first >= 0 and isinstance(num, int)
@@ -120,7 +121,7 @@ def _first(store: Store) -> int:
 def _check_same(piece: Piece, head: Store) -> None:
     """Raise MismatchError unless the piece is of the same command as the first."""
     store, part = piece.store, piece.part
-    said = {**head.provenance, "identity": {**identity(head.provenance), "first": piece.first}}
+    said = {**head.provenance, "identity": {**recorded(head.provenance), "first": piece.first}}
     spec = StoreSpec(
         kind="samples",
         parts={"": _spec_with(head, part.num)},
@@ -128,7 +129,8 @@ def _check_same(piece: Piece, head: Store) -> None:
         provenance=said,
         block_size=head.contents.block_size,
     )
-    difference = first_difference(store, spec) or _other_terms(store, head)
+    found = store_difference(store, spec)
+    difference = found.side_by_side() if found else _other_terms(store, head)
     if difference:
         raise _unfit(
             f"{store.path} and {head.path} do not belong together: {difference}",
@@ -189,7 +191,7 @@ def spec_of(pieces: Sequence[Piece], command: str) -> StoreSpec:
     said |= {
         "cdm": __version__,
         "command": command,
-        "identity": {**identity(head.provenance), "first": 0},
+        "identity": {**recorded(head.provenance), "first": 0},
         "merged": [_told(piece) for piece in pieces],
     }
     return StoreSpec(

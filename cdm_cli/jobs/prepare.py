@@ -18,8 +18,9 @@ from cdm_cli.data.images import BadImageError
 from cdm_cli.data.prepared import prepared
 from cdm_cli.data.schema import PartName, StoreSpec
 from cdm_cli.data.spool import spool_beside
-from cdm_cli.data.store import Store, create, first_difference, identity, open_store
-from cdm_cli.errors import BadInputError, CdmError, WouldOverwriteError
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import BadInputError, CdmError
+from cdm_cli.jobs.identity import check_same_store, recorded, resume_or_create
 from cdm_cli.jobs.prepare_decode import LEFT_OUT, fill
 from cdm_cli.jobs.prepare_plan import CHANNELS, Found, listed, spec_of
 from cdm_cli.jobs.prepare_without import WITHOUT, named, without_left_out
@@ -78,15 +79,10 @@ def _check_same(out: Path, spec: StoreSpec) -> None:
     """Raise WouldOverwriteError unless out is what this command makes, images left out aside."""
     with open_store(out) as store:
         store.require_finished()
-        same = identity(store.provenance) == identity(spec.provenance)
+        same = recorded(store.provenance) == recorded(spec.provenance)
         if same and store.kind == spec.kind and store.classes == list(spec.classes):
             return
-        difference = first_difference(store, spec)
-    raise WouldOverwriteError(
-        f"{out} was made by another command: {difference}",
-        kept="it was left as it is",
-        next="choose another name with -o",
-    )
+        check_same_store(store, spec)
 
 
 def _tidy(path: Path, spec: StoreSpec) -> None:
@@ -98,7 +94,7 @@ def _tidy(path: Path, spec: StoreSpec) -> None:
     except CdmError:  # another job's, or no store at all
         return
     with store:
-        ours = identity(store.provenance) == identity(spec.provenance)
+        ours = recorded(store.provenance) == recorded(spec.provenance)
     if ours:
         durable.unlink(path)
 
@@ -130,18 +126,7 @@ def _filled(
 
 def _begun(path: Path, spec: StoreSpec) -> Store:
     """Open what an interrupted run of this command left, or create it."""
-    if not os.path.lexists(path):
-        return create(path, spec)
-    store = open_store(path, writable=True)
-    difference = first_difference(store, spec)
-    if difference:
-        store.close()
-        raise WouldOverwriteError(
-            f"{path} is the unfinished work of another command: {difference}",
-            kept="it was left as it is",
-            next=f"repeat that command, or rm {path}",
-        )
-    return store
+    return resume_or_create(path, spec, next=f"repeat that command, or rm {path}")
 
 
 def _left_out(store: Store, name: PartName, part: Found) -> np.ndarray:

@@ -11,8 +11,9 @@ from cdm_cli.data import durable
 from cdm_cli.data.blocks import Block
 from cdm_cli.data.part import Part
 from cdm_cli.data.schema import PartName, PartSpec, StoreSpec
-from cdm_cli.data.store import Store, resume_or_create
+from cdm_cli.data.store import Store
 from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.jobs.identity import resume_or_create
 from cdm_cli.options import Report
 
 WITHOUT = ".without"

@@ -24,6 +24,7 @@ from cdm_cli.jobs.classes import labels_of
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.engine import Inputs
 from cdm_cli.jobs.fitting import Header
+from cdm_cli.jobs.identity import chain_fields
 from cdm_cli.jobs.sample import UNLABELLED, samples
 from cdm_cli.jobs.schedule_file import chain_for
 from cdm_cli.jobs.source import Source, chosen_rows, part_of
@@ -56,19 +57,31 @@ class Probe:
         """Network evaluations of all samples together."""
         return self.num * self.chain.evaluations
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for two scores to compare, besides the judge's convention."""
+        fields = chain_fields(self.config, self.chain, self.seed)
+        return {**fields, "num": self.num, **self._above()}
+
     def settings(self) -> dict[str, Any]:
-        """Return what must be equal for two scores to compare, besides the judge's convention."""
+        """Return how the samples are made, as it is shown."""
         chain = self.chain
-        above = {} if self.s is None else {"s": self.s, "lowres": self.lowres}
+        searched = {"schedule": "searched"} if chain.searched else {}
+        restarted = {"restart_from": chain.restart_from} if chain.restart_from else {}
         return {
             "num": self.num,
             "sampler": chain.sampler,
             "steps": chain.schedule.T,
+            **searched,
+            **restarted,
             "variance": chain.variance if chain.sampler == "ancestral" else "",
             "clip": chain.clip,
             "seed": self.seed,
-            **above,
+            **self._above(),
         }
+
+    def _above(self) -> dict[str, Any]:
+        return {} if self.s is None else {"s": self.s, "lowres": self.lowres}
 
 
 def probed_s(config: StageConfig, s: int | None, flag: str) -> int | None:

@@ -35,7 +35,7 @@ def judged_by(probe: Probe, panel: Panel) -> dict[str, Any]:
     """Return all that a score depends on besides the weights."""
     extractor, reference = panel.judge.extractor, panel.references[0]
     return {
-        **probe.settings(),
+        **probe.identity,
         "against": reference.name,
         "reference_digest": reference.digest,
         "extractor": extractor.name,

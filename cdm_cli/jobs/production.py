@@ -21,7 +21,8 @@ from cdm_cli.jobs.device import describe
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.engine import Engine, Inputs, fill
 from cdm_cli.jobs.fitting import Header
-from cdm_cli.jobs.provenance import chain_fields, parent, provenance
+from cdm_cli.jobs.identity import chain_fields
+from cdm_cli.jobs.provenance import parent, provenance
 from cdm_cli.jobs.stages import Numerics, check_same_numerics, numerics, ready_stage
 from cdm_cli.jobs.together import joined, shared_store
 from cdm_cli.options import Compute, Report, Sampling

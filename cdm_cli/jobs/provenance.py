@@ -3,14 +3,11 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.config import Settings, StageConfig
+from cdm_cli.config import Settings
 from cdm_cli.data.store import Store
-
-if TYPE_CHECKING:  # prepare needs no torch
-    from cdm_cli.cascade.generate import Chain
 
 ARGUMENTS = ("stage", "lowres", "src")  # fields that are typed without a flag
 REPEATED = {"resolutions": "--resolution", "augments": "--augment"}  # a flag for each value
@@ -41,31 +38,6 @@ def provenance(
         "parents": [dict(parent) for parent in parents],
         "numerics": dict(numerics),
         "conventions": CONVENTIONS,
-    }
-
-
-def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, Any]:
-    """Return what decides the samples of a stage, given its weights and inputs.
-
-    `process` is the noise schedule that z/<s> of the store belong to. `times`: those of them
-    that the chain visits, where it leaves some out; `alpha_bar`: the schedule that was searched,
-    where the chain follows one.
-    """
-    schedule = chain.schedule
-    respaced = not chain.searched and schedule.T < config.schedule.T
-    return {
-        "resolution": config.model.resolution,
-        "channels": config.model.channels,
-        "process": config.schedule.model_dump(mode="json", exclude_none=True),
-        "seed": seed,
-        "sampler": chain.sampler,
-        "steps": schedule.T,
-        "times": schedule.times.tolist()[1:] if respaced else None,
-        "alpha_bar": schedule.alpha_bar.tolist()[1:] if chain.searched else None,
-        "variance": chain.variance,
-        "variance_fraction": chain.fraction,
-        "clip": chain.clip,
-        "restart_from": chain.restart_from,
     }
 
 

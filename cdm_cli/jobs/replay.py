@@ -16,11 +16,12 @@ import torch
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.blocks import Block
-from cdm_cli.data.store import Part, Store, identity
+from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import BadInputError, CdmError, MemoryFloorError, UsageError
 from cdm_cli.jobs.device import build, device_class, make_deterministic, pick_device
 from cdm_cli.jobs.engine import Engine, Inputs, Meter
 from cdm_cli.jobs.fitting import Header, read_header
+from cdm_cli.jobs.identity import recorded
 from cdm_cli.jobs.replay_plan import (
     HowComputed,
     Origin,
@@ -88,7 +89,7 @@ def replay(store: Store, options: VerifyOptions, report: Report) -> Replayed:
     chosen = choice(part.num, options.replay or 1, options.seed, store.path)
     found = stage_for(store, origin.made, options.model)
     header = read_header(found.directory)
-    chain = check_chain(header.config, origin.made, identity(store.provenance), store.path)
+    chain = check_chain(header.config, origin.made, recorded(store.provenance), store.path)
     device = pick_device(options.device)
     make_deterministic(device)
     with ExitStack() as opened:

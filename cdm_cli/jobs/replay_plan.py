@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.config import StageConfig
-from cdm_cli.data.store import Store, identity, open_store
+from cdm_cli.data.store import Store, open_store
 from cdm_cli.diffusion.between import Rule
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, respaced
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.engine import Inputs
 from cdm_cli.jobs.fitting import Header
+from cdm_cli.jobs.identity import chain_fields, first_difference, recorded
 from cdm_cli.jobs.parents import (
     StageFound,
     find_stage_of,
@@ -106,7 +107,7 @@ def origin_of(store: Store) -> Origin:
 
     Raises UsageError where no stage made it, BadInputError where something is not told.
     """
-    said: Any = identity(store.provenance)
+    said: Any = recorded(store.provenance)
     command = said.get("command") if isinstance(said, dict) else None
     if command not in ("sample", "upsample"):
         raise UsageError(
@@ -222,8 +223,10 @@ def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], pat
     """Return the chain. Raises BadInputError for one that cannot be of this stage."""
     try:
         chain = chain_from(config, made)
-        if chain.schedule.T != made.steps or told.get("process") != _process(config):
-            raise ValueError("another schedule")
+        mine = chain_fields(config, chain, made.seed)
+        found = first_difference({name: told[name] for name in mine if name in told}, mine)
+        if found:
+            raise ValueError(str(found))
         assert chain.evaluations
     except (ValueError, IndexError) as error:
         raise BadInputError(
@@ -231,7 +234,3 @@ def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], pat
             next="leave --replay away",
         ) from None
     return chain
-
-
-def _process(config: StageConfig) -> Any:
-    return config.schedule.model_dump(mode="json", exclude_none=True)

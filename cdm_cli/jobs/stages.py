@@ -17,9 +17,9 @@ from cdm_cli.cascade.checkpoint import load_diffusion_stage
 from cdm_cli.cascade.fast import for_sampling, worth_compiling
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import ModelConfig, StageConfig
-from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.device import build, chosen_precision, device_class
 from cdm_cli.jobs.fitting import Header
+from cdm_cli.jobs.identity import check_same
 from cdm_cli.names import RUNS, Precision
 from cdm_cli.nets.layout import down_plan, up_plan
 from cdm_cli.options import Compute, Report, Sampling
@@ -73,17 +73,16 @@ def numerics(
     return Numerics(batch_size, precision, compiled, device_class(device), build(device))
 
 
-def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: object) -> None:
+def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: Path) -> None:
     """Raise WouldOverwriteError where a flag contradicts the run that is being continued."""
-    for name in ("batch_size", "precision", "compiled"):
-        old, new = before.get(name), getattr(now, name)
-        if old is not None and old != new:
-            raise WouldOverwriteError(
-                f"{path} was begun with {name} = {old}, now it is {new}: its samples would differ "
-                "in their last bits",
-                kept="it is untouched",
-                next="leave the flag away, or choose another -o",
-            )
+    names = [
+        name for name in ("batch_size", "precision", "compiled") if before.get(name) is not None
+    ]
+    check_same(
+        path, "computation, samples would differ in their last bits",
+        {name: before[name] for name in names}, {name: getattr(now, name) for name in names},
+        next="leave the flag away, or choose another -o",
+    )  # fmt: skip
 
 
 def default_batch(config: StageConfig, device: torch.device, most: int | None = None) -> int:

@@ -10,7 +10,8 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.data.durable import make_directory, write_file_atomically
-from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.jobs import identity
+from cdm_cli.jobs.identity import begun, refused
 from cdm_cli.jobs.sweep_plan import KINDS, Kind, Point, Sweep
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 
@@ -72,28 +73,9 @@ class SweepFile(Settings):
 
 def check_same(sweep: Sweep) -> None:
     """Raise WouldOverwriteError naming the first difference if the directory is of another job."""
-    out = sweep.out
-    if out.exists() and not out.is_dir():
-        raise _refused(f"-o {out} is a file, a sweep needs a directory")
-    if not (out / FILE).exists():
-        for name in OURS:
-            if (out / name).exists():
-                raise _refused(f"{out / name} exists and belongs to no sweep")
-        return
-    there = read_settings(SweepFile, out / FILE, LIMIT).identity
-    for name in sorted({*there, *sweep.identity}):
-        before, now = there.get(name), sweep.identity.get(name)
-        if before != now:
-            raise _refused(f"{out} is another sweep: {name} was {_short(before)}, is {_short(now)}")
-
-
-def _refused(what: str) -> WouldOverwriteError:
-    return WouldOverwriteError(what, kept="it is untouched", next="choose another -o")
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:40]}…"
+    if begun(sweep.out, FILE, OURS, "sweep"):
+        there = read_settings(SweepFile, sweep.out / FILE, LIMIT).identity
+        identity.check_same(sweep.out, "sweep", there, sweep.identity)
 
 
 def keep(
@@ -119,7 +101,7 @@ def all_judged(sweep: Sweep) -> list[Judged]:
     found = [read_settings(Judged, path, LIMIT) for path in names]
     for path, judged in zip(names, found, strict=True):
         if judged.sweep != sweep.mark:
-            raise _refused(f"{path} is of another sweep")
+            raise refused(f"{path} is of another sweep")
     return sorted(found, key=lambda judged: (KINDS.index(judged.augment), judged.s))
 
 

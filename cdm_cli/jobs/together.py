@@ -11,11 +11,12 @@ import torch
 from cdm_cli.config import Settings
 from cdm_cli.data.memory import keep_freed_memory
 from cdm_cli.data.schema import StoreSpec
-from cdm_cli.data.store import Part, Store, open_store, resume_or_create
+from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import CdmError, StoppedError
 from cdm_cli.jobs import distributed
 from cdm_cli.jobs.device import make_deterministic, pick_device
 from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.identity import resume_or_create
 from cdm_cli.jobs.launch import launch
 from cdm_cli.options import Compute, Report
 

@@ -16,7 +16,8 @@ from cdm_cli.config import (
     with_overrides,
 )
 from cdm_cli.data.store import Part, Store
-from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
+from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.jobs import identity
 from cdm_cli.options import TrainOptions
 from cdm_cli.presets import preset
 
@@ -129,18 +130,11 @@ def check_same(directory: Path, plan: Plan, data: DataInfo) -> None:
     if not (directory / STAGE_FILE).is_file():
         return
     old = read_stage_file(directory)
-    before = {**_flat(_fixed(old.plan)), "data": old.data.digest if old.data else ""}
-    after = {**_flat(_fixed(plan)), "data": data.digest}
-    changed = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
-    if not changed:
-        return
-    told = "; ".join(f"{key} was {before.get(key)}, now {after.get(key)}" for key in changed[:4])
-    more = f"; and {len(changed) - 4} more" if len(changed) > 4 else ""
-    raise WouldOverwriteError(
-        f"{directory} was trained with another configuration: {told}{more}",
-        kept="it is untouched",
+    before = {**_fixed(old.plan), "data": old.data.digest if old.data else ""}
+    identity.check_same(
+        directory, "training", before, {**_fixed(plan), "data": data.digest},
         next="choose another NAME, or repeat the flags that it was made with",
-    )
+    )  # fmt: skip
 
 
 def _fixed(plan: Plan) -> dict[str, Any]:
@@ -149,15 +143,6 @@ def _fixed(plan: Plan) -> dict[str, Any]:
     values["stage"].pop("sampling", None)
     values["training"] = {k: v for k, v in values["training"].items() if k not in FREE}
     return values
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def resolution_of(stage: AnyStageConfig) -> int:

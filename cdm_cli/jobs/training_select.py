@@ -20,12 +20,13 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.cascade.weights import read_metadata
 from cdm_cli.config import ClassifierConfig, StageConfig, TrainingConfig
 from cdm_cli.data.store import Store
-from cdm_cli.errors import BadInputError, MismatchError, UsageError, WouldOverwriteError
+from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.evaluate import Panel
 from cdm_cli.jobs.evaluate_images import Place
 from cdm_cli.jobs.evaluate_judge import Judge, is_stage, open_judge
 from cdm_cli.jobs.evaluate_references import references
 from cdm_cli.jobs.fitting import Header
+from cdm_cli.jobs.identity import check_same, completed
 from cdm_cli.jobs.probe import Probe, averaged, drawn, probe_of
 from cdm_cli.jobs.probe_score import judged, judged_by, with_steps
 from cdm_cli.jobs.stages import Numerics, tell_compiling
@@ -191,13 +192,8 @@ class Selection:
 
 def check_same_judgement(best: Best | None, now: Mapping[str, Any], directory: Path) -> None:
     """Raise WouldOverwriteError where the score that is there was judged by other rules."""
-    before = {} if best is None else best.judged_by
-    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    if best is None or not changed:
-        return
-    told = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in changed[:3])
-    raise WouldOverwriteError(
-        f"{directory / BEST} was chosen by other rules, its score does not compare: {told}",
-        kept="it is untouched",
-        next="repeat the flags that it was chosen with, or move it away",
-    )
+    if best is not None:
+        check_same(
+            directory / BEST, "selection", completed(best.judged_by, now), now,
+            next="repeat the flags that it was chosen with, or move it away",
+        )  # fmt: skip

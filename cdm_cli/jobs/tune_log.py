@@ -16,7 +16,9 @@ from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import Settings
 from cdm_cli.data import durable
 from cdm_cli.data.reading import open_regular
-from cdm_cli.errors import BadInputError, MissingError, StoppedError, WouldOverwriteError
+from cdm_cli.errors import BadInputError, MissingError, StoppedError
+from cdm_cli.jobs import identity as same_job
+from cdm_cli.jobs.identity import completed, refused
 from cdm_cli.jobs.tune_search import Origin, Place
 from cdm_cli.names import Variance
 
@@ -94,17 +96,9 @@ def check_same(out: Path, identity: dict[str, Any]) -> None:
     log = read_log(log_path(out))
     if log is None:
         if out.exists():
-            raise _refused(f"{out} exists, and the log of its search, {log_path(out)}, does not")
+            raise refused(f"{out} exists, and the log of its search, {log_path(out)}, does not")
         return
-    there = log[0].identity
-    for name in sorted({*there, *identity}):
-        before, now = there.get(name), identity.get(name)
-        if before != now:
-            raise _refused(f"{out} is of another search: {name} was {before}, is {now}")
-
-
-def _refused(what: str) -> WouldOverwriteError:
-    return WouldOverwriteError(what, kept="it is untouched", next="choose another -o")
+    same_job.check_same(out, "search", completed(log[0].identity, identity), identity)
 
 
 def begin(path: Path, head: Head) -> None:

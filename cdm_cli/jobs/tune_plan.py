@@ -14,6 +14,7 @@ from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs import upsample
 from cdm_cli.jobs.fitting import Header, fitting_stage
+from cdm_cli.jobs.identity import chain_fields
 from cdm_cli.jobs.judge_header import judge_fields, open_reference, weights_digest
 from cdm_cli.jobs.production import Work
 from cdm_cli.jobs.schedule_file import config_digest
@@ -74,11 +75,7 @@ def planned(options: TuneOptions, stack: ExitStack) -> Search:
 
     Raises UsageError, MissingError and MismatchError for everything that does not fit.
     """
-    if options.sampling.restart_from:
-        raise UsageError(
-            "--restart-from names a time of training, which a searched schedule does not visit",
-            next="leave it out",
-        )
+    _check_searchable(options)
     if options.num < LEAST:
         raise UsageError(f"--num {options.num}: too few to judge", next=f"--num {LEAST} or more")
     store = stack.enter_context(open_store(options.lowres))
@@ -103,12 +100,9 @@ def planned(options: TuneOptions, stack: ExitStack) -> Search:
     first = next(iter(works.values()))
     identity = {
         **first.fields,
+        **_sampled(header, first.chain, options.sampling),
         "stage": config_digest(header.config),
         "weights": weights_digest(header.directory, options.sampling.weights),
-        "sampler": first.chain.sampler,
-        "variance": options.sampling.variance,
-        "clip": options.sampling.clip,
-        "seed": options.sampling.seed,
         "num": options.num,
         "trials": options.trials,
         **judge_fields(options.judge),
@@ -117,6 +111,30 @@ def planned(options: TuneOptions, stack: ExitStack) -> Search:
     rows = chosen_rows(store, part, options.num)
     ids, labels = np.asarray(part.ids[rows]), np.asarray(part.labels[rows])
     return Search(header, works, ids, labels, store.path.name, options.sampling, identity)
+
+
+def _check_searchable(options: TuneOptions) -> None:
+    """Raise UsageError for what a search can have no use for."""
+    if options.sampling.restart_from:
+        raise UsageError(
+            "--restart-from names a time of training, which a searched schedule does not visit",
+            next="leave it out",
+        )
+    if options.sampling.schedule:
+        raise UsageError(
+            f"--schedule {options.sampling.schedule}: a search makes schedules, it takes none",
+            next="leave it out",
+        )
+
+
+def _sampled(header: Header, chain: Chain, sampling: Sampling) -> dict[str, Any]:
+    """Return what the images of all trials share: not the times, which are searched.
+
+    variance: as asked for; None tries both fixed ones.
+    """
+    fields = chain_fields(header.config, chain, sampling.seed)
+    shared = {name: fields[name] for name in fields if name not in ("steps", "times")}
+    return {**shared, "variance": sampling.variance}
 
 
 def _counted(steps: int, header: Header) -> int:

@@ -4,8 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from cdm_cli.data.store import create, open_store, resume_or_create
+from cdm_cli.data.store import create, open_store
 from cdm_cli.errors import MissingError, StoppedError, WouldOverwriteError
+from cdm_cli.jobs.identity import resume_or_create
 from tests.data.stores import CLASSES, arrays_of, fill, prepared_spec, samples_spec
 
 
@@ -44,9 +45,9 @@ def test_another_job_is_not_continued(tmp_path):
     path = tmp_path / "a.h5"
     create(path, samples_spec()).close()
     other = {"command": "cdm sample base", "identity": {"seed": 1, "steps": 4}}
-    with pytest.raises(WouldOverwriteError, match="seed is 0 there, 1 here"):
+    with pytest.raises(WouldOverwriteError, match="seed was 0, is 1"):
         resume_or_create(path, samples_spec(provenance=other))
-    with pytest.raises(WouldOverwriteError, match="num is 20 there, 21 here"):
+    with pytest.raises(WouldOverwriteError, match="num was 20, is 21"):
         resume_or_create(path, samples_spec(num=21))
     with pytest.raises(WouldOverwriteError, match="exists"):
         create(path, samples_spec())

@@ -19,8 +19,8 @@ from typing import Any
 from cdm_cli.data import durable
 from cdm_cli.data.guard import open_vetted
 from cdm_cli.data.schema import WRITER_SIZE
-from cdm_cli.data.store import resume_or_create
 from cdm_cli.errors import CdmError
+from cdm_cli.jobs.identity import resume_or_create
 from cdm_cli.options import (
     Compute,
     FeatureOptions,

@@ -241,7 +241,7 @@ def test_another_source_under_the_same_name_is_refused():
     exported("out")
     exported("some", num=60)
     imported("out")
-    with pytest.raises(WouldOverwriteError, match=r"in\.h5 was made by another command"):
+    with pytest.raises(WouldOverwriteError, match=r"in\.h5 is of another command"):
         imported("some")
     assert imported("out").made == 0
 

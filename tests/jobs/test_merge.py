@@ -224,6 +224,6 @@ def test_nothing_is_overwritten(workspace):
     with pytest.raises(UsageError, match="is one of the parts"):
         merged("p1.h5", "p2.h5", "p3.h5", out="p1.h5")
     before = contents("up.h5")
-    with pytest.raises(WouldOverwriteError, match=r"up\.h5 was made by another command"):
+    with pytest.raises(WouldOverwriteError, match=r"up\.h5 is of another command"):
         merged("p1.h5", "p2.h5", "p3.h5", out="up.h5")
     assert contents("up.h5") == before

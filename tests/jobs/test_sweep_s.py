@@ -231,7 +231,7 @@ def test_a_point_that_was_begun_with_another_batch_is_not_gone_on_with(workspace
     run(options(s=(0,)), Told())
     asked = UpsampleOptions(s=5, compute=Compute(device="cpu", batch_size=16))
     upsample.run(asked.model_copy(update={"out": SWEEP / "non-truncated-s0005.h5"}), Told())
-    with pytest.raises(WouldOverwriteError, match=r"s0005\.h5 was begun with batch_size = 16"):
+    with pytest.raises(WouldOverwriteError, match=r"s0005\.h5 is of another comp.*size was 16"):
         run(options(), Told())
 
 
@@ -260,7 +260,7 @@ def test_another_sweep_under_the_same_name_is_refused(swept, monkeypatch, change
     write_store(swept / "other.h5", "prepared", {"train": arrays_of(30, [4, 8], seed=2)})
     monkeypatch.setattr("cdm_cli.jobs.production.ready_stage", loaded)
     before = files(SWEEP)
-    with pytest.raises(WouldOverwriteError, match=rf"sweep is another sweep: {says}"):
+    with pytest.raises(WouldOverwriteError, match=rf"sweep is of another sweep: {says}"):
         run(options(**changes), Told())
     with pytest.raises(WouldOverwriteError, match=says):
         plan(options(**changes), Told())

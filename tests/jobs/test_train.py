@@ -223,7 +223,7 @@ def test_more_steps_continue_a_run_which_needs_no_preset(home, undisturbed):
 def test_another_configuration_or_other_data_under_the_same_name_are_refused(home):
     train(home, DROPOUT, steps=1)
     before = left(base(home))
-    with pytest.raises(WouldOverwriteError, match=r"model\.dropout was 0\.2, now 0"):
+    with pytest.raises(WouldOverwriteError, match=r"model\.dropout was 0\.2, is 0"):
         train(home, "model.dropout=0.0", steps=1)
     write_data(home / "other.h5", seed=7)
     with pytest.raises(WouldOverwriteError, match="data was"):

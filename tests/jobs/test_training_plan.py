@@ -118,7 +118,7 @@ def test_all_else_must_stay_and_the_first_four_differences_are_told(tmp_path, st
     with pytest.raises(WouldOverwriteError) as refused:
         check_same(stage_directory(asked), other, data_info(store))
     told = str(refused.value)
-    assert "training.lr was 0.001, now 9.0" in told
+    assert "training.lr was 0.001, is 9.0" in told
     assert "and 1 more" in told
     data = data_info(store).model_copy(update={"digest": "0" * 64})
     with pytest.raises(WouldOverwriteError, match="data was"):

@@ -164,7 +164,7 @@ def test_a_run_that_is_finished_is_judged_once(home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "rule"), [({"select_num": 7}, "num was 6, now 7"), ({}, "extractor_digest was")]
+    ("changes", "rule"), [({"select_num": 7}, "num was 6, is 7"), ({}, "extractor_digest was")]
 )
 def test_scores_of_other_rules_are_not_compared(changes, rule, home, monkeypatch):
     scripted(monkeypatch, 3.0)

@@ -1,0 +1,228 @@
+"""What identifies samples, and whether what is already there is of the same job.
+
+A job that is typed again continues what it finds. Before that it compares the identity that is
+recorded there with its own, field by field, and refuses at the first difference: numbers of two
+makings must not stand in one store, table, curve or log. Every job compares and refuses here.
+"""
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cdm_cli.config import StageConfig
+from cdm_cli.data import schema
+from cdm_cli.data.schema import StoreSpec
+from cdm_cli.data.store import Store, create, open_store
+from cdm_cli.errors import WouldOverwriteError
+
+if TYPE_CHECKING:  # prepare needs no torch
+    from cdm_cli.cascade.generate import Chain
+
+Fields = Mapping[str, Any]
+
+HARMLESS = {
+    "weights": "the digest of the weights identifies them, whatever they are called",
+}
+"""Options of `Sampling` that `chain_fields` leaves out, each with the reason why it may."""
+
+SHOWN = 4  # differences that a refusal names
+LONGEST = 80  # characters of a value that is shown
+DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, Any]:
+    """Return what decides the samples of a stage, given its weights and inputs.
+
+    `process` is the noise schedule that z/<s> of a store belong to. `times`: those of them that
+    the chain visits, where it leaves some out; `alpha_bar`: the schedule that was searched,
+    where the chain follows one.
+    """
+    schedule = chain.schedule
+    respaced = not chain.searched and schedule.T < config.schedule.T
+    return {
+        "resolution": config.model.resolution,
+        "channels": config.model.channels,
+        "process": config.schedule.model_dump(mode="json", exclude_none=True),
+        "seed": seed,
+        "sampler": chain.sampler,
+        "steps": schedule.T,
+        "times": schedule.times.tolist()[1:] if respaced else None,
+        "alpha_bar": schedule.alpha_bar.tolist()[1:] if chain.searched else None,
+        "variance": chain.variance,
+        "variance_fraction": chain.fraction,
+        "clip": chain.clip,
+        "restart_from": chain.restart_from,
+    }
+
+
+OF_THE_STAGE = ("resolution", "channels", "process", "variance_fraction", "times")
+UNRECORDED = ("restart_from", "alpha_bar")  # of --restart-from and --schedule
+
+
+def completed(there: Fields, here: Fields) -> dict[str, Any]:
+    """Add to a recorded identity the fields of `chain_fields` that earlier versions left out.
+
+    Curves, searches and selections used to record sampler, steps, clip, seed and variance ("" for
+    a sampler that leaves no choice). What follows from these and from the stage's configuration,
+    which is compared too, is taken from `here`: `times`, too, as long as nothing else had to be
+    visited. `restart_from` and `alpha_bar` are taken to be None, as they are without their
+    flags. That is certain for jobs that had no such flags; a curve had, and says that it guesses.
+    """
+    if not lacks_sampling(there):
+        return dict(there)
+    implied = {name: here[name] for name in OF_THE_STAGE if name in here}
+    found = {**implied, **dict.fromkeys(UNRECORDED), **there}
+    if found.get("variance") == "":
+        found["variance"] = here.get("variance")
+    return found
+
+
+def lacks_sampling(there: Fields) -> bool:
+    """Whether an identity was recorded by a version that left out some of `chain_fields`."""
+    return not set(UNRECORDED) <= set(there)
+
+
+class Difference(NamedTuple):
+    """One field in which two identities differ, as "training.lr", and its two values."""
+
+    where: str
+    there: Any
+    here: Any
+
+    def __str__(self) -> str:
+        """Return "training.lr was 0.1, is 0.2"."""
+        return f"{self.where} was {shown(self.there)}, is {shown(self.here)}"
+
+    def side_by_side(self) -> str:
+        """Return "seed is 1 there, 0 here", of two things of one age."""
+        return f"{self.where} is {shown(self.there)} there, {shown(self.here)} here"
+
+
+class Absent:
+    """The value of a field that one of two identities does not have; None is a value."""
+
+
+ABSENT = Absent()
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error shows it: as JSON, a digest or what is long cut short."""
+    if value is ABSENT or value is None:
+        return "absent" if value is ABSENT else "none"
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    if DIGEST.fullmatch(text):
+        return f"{text[:12]}…"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def differences(there: Any, here: Any, where: str = "") -> Iterator[Difference]:
+    """Yield the fields in which two JSON values differ, by name; of a list the first place."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in sorted({*there, *here}):
+            inside = f"{where}.{key}" if where else str(key)
+            yield from differences(there.get(key, ABSENT), here.get(key, ABSENT), inside)
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        pairs = enumerate(zip(there, here, strict=True))
+        found = (differences(*pair, f"{where}[{place}]") for place, pair in pairs)
+        yield from itertools.islice(itertools.chain.from_iterable(found), 1)
+    elif there != here:
+        yield Difference(where, there, here)
+
+
+def first_difference(there: Fields, here: Fields) -> Difference | None:
+    """Return the first field in which two identities differ, None where they are the same."""
+    return next(differences(plain(there), plain(here)), None)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON gives it back: tuples are lists, keys are strings."""
+    return json.loads(json.dumps(value))
+
+
+def check_same(
+    path: Path, kind: str, there: Fields, here: Fields, *, next: str = "choose another -o"
+) -> None:
+    """Raise WouldOverwriteError naming what differs where `path` holds another job's work.
+
+    kind: what it holds ("sweep"). there, here: the identity recorded, and the one asked for.
+    """
+    found = list(differences(plain(there), plain(here)))
+    if found:
+        raise refused(f"{path} is of another {kind}: {told(found)}", next=next)
+
+
+def told(found: Sequence[object]) -> str:
+    """Return the first differences in words, and how many there are besides."""
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return "; ".join(map(str, found[:SHOWN])) + more
+
+
+def refused(what: str, *, next: str = "choose another -o") -> WouldOverwriteError:
+    """Return the error of a path that another job made, or nobody knows who."""
+    return WouldOverwriteError(what, kept="it is untouched", next=next)
+
+
+def begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
+    """Return whether a directory holds `file`, which records the identity of its job.
+
+    Raises WouldOverwriteError where `out` is a file, or where one of `others`, which the job
+    would write, is there without it.
+    """
+    if out.exists() and not out.is_dir():
+        raise refused(f"-o {out} is a file, a {kind} needs a directory")
+    if (out / file).exists():
+        return True
+    for name in others:
+        if os.path.lexists(out / name):
+            raise refused(f"{out / name} exists and belongs to no {kind}")
+    return False
+
+
+def recorded(provenance: Fields) -> Any:
+    """Return what of a provenance must be equal for one run to continue another, as JSON."""
+    return plain(provenance.get("identity", dict(provenance)))
+
+
+def store_difference(store: Store, spec: StoreSpec) -> Difference | None:
+    """Return where a store differs from the one that is asked for, None if nowhere."""
+    contents = schema.contents_of(spec)
+    pairs = (
+        (recorded(store.provenance), recorded(spec.provenance)),
+        ({"kind": store.kind}, {"kind": spec.kind}),
+        (json.loads(store.contents.encoded()), json.loads(contents.encoded())),
+    )
+    return next(filter(None, (first_difference(*pair) for pair in pairs)), None)
+
+
+def resume_or_create(
+    path: Path | str, spec: StoreSpec, *, next: str = "choose another -o"
+) -> Store:
+    """Open the store that this same job began, or create it.
+
+    Raises WouldOverwriteError naming the first difference if another job made it, StoppedError
+    if a job is writing it.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        try:
+            return create(path, spec)
+        except WouldOverwriteError:  # another process was quicker
+            pass
+    store = open_store(path, writable=True)
+    try:
+        check_same_store(store, spec, next=next)
+    except WouldOverwriteError:
+        store.close()
+        raise
+    return store
+
+
+def check_same_store(store: Store, spec: StoreSpec, *, next: str = "choose another -o") -> None:
+    """Raise WouldOverwriteError naming the first difference of a store from what is asked for."""
+    found = store_difference(store, spec)
+    if found:
+        raise refused(f"{store.path} is of another command: {found}", next=next)
