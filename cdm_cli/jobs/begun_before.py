@@ -9,8 +9,9 @@ import torch
 
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.config import StageConfig
-from cdm_cli.data.store import identity, open_store
+from cdm_cli.data.store import open_store
 from cdm_cli.diffusion.schedules import from_config, respaced
+from cdm_cli.jobs.identity import recorded
 from cdm_cli.jobs.production import Work
 from cdm_cli.options import Report
 
@@ -24,7 +25,7 @@ def as_begun(work: Work, out: Path, report: Report) -> Work:
     if older is None or not out.exists():
         return work
     with open_store(out) as store:
-        there: Any = identity(store.provenance)
+        there: Any = recorded(store.provenance)
     kept = list(work.keep), older.schedule.times.tolist()[1:], None
     if not isinstance(there, dict) or _kept_in(there) != kept:
         return work

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdm_cli.data.store import Part, Store, identity
+from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
+from cdm_cli.jobs.identity import recorded
 from cdm_cli.metrics.order import balanced_choice
 
 Rows = np.ndarray  # int64 [n], places within a part
@@ -115,6 +116,6 @@ def check_states(store: Store, part: Part, s: int) -> None:
 
 def maker_of(store: Store) -> str:
     """Return the command that made a store by a reverse process, "" where none did."""
-    said: Any = identity(store.provenance)
+    said: Any = recorded(store.provenance)
     command = said.get("command") if isinstance(said, dict) else None
     return command if command in ("sample", "upsample") else ""
