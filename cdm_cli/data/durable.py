@@ -290,6 +290,11 @@ def unfinished(name: str) -> bool:
     return name.startswith(".") and name.endswith(PARTIAL)
 
 
+def finished_names(directory: Path) -> list[str]:
+    """Return the names in a directory but those that `partial` made: a kill leaves them."""
+    return [name for name in os.listdir(directory) if not unfinished(name)]
+
+
 def sweep(directory: Path, prefix: str = ".") -> None:
     """Remove what `partial` made in a directory and whose writer is gone: its lock went with it."""
     for name in os.listdir(directory):

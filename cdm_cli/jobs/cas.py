@@ -14,7 +14,13 @@ from cdm_cli.jobs.cas_cost import cost
 from cdm_cli.jobs.cas_files import check_free, claim, reference_directory, writable
 from cdm_cli.jobs.cas_plan import TrainingSet, Work, key_of, planned
 from cdm_cli.jobs.cas_report import CasResult, reported
-from cdm_cli.jobs.cas_training import OUTCOME, Outcome, kept_outcome, outcome_of
+from cdm_cli.jobs.cas_training import (
+    OUTCOME,
+    Outcome,
+    kept_outcome,
+    outcome_of,
+    remove_checkpoints,
+)
 from cdm_cli.jobs.device import pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate_images import Place
@@ -82,6 +88,7 @@ def _outcome(
     key = key_of(work, training)
     found = kept_outcome(directory, key, report)
     if place.world.agree(found is not None) and found is not None:
+        led(place.world, lambda: remove_checkpoints(directory))
         return found
     with held(directory) if place.world.leads else nullcontext():
         return outcome_of(work, training, directory, place, stop, report)

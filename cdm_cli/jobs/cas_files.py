@@ -81,7 +81,7 @@ def check_free(out: Path, work: Work) -> None:
     if path.exists():
         there = read_settings(CasFile, path, LIMIT).deciding()
         check_same(out, "score", there, cas_file(work).deciding())
-    elif os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
+    elif os.path.lexists(out) and not (out.is_dir() and not durable.finished_names(out)):
         raise refused(f"{out} exists and is no directory of cdm eval cas")
 
 

@@ -5,6 +5,7 @@ tested; whoever finds that file has nothing left to do.
 """
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,7 +14,14 @@ from cdm_cli.cascade.checkpoint import CHECKPOINTS, checkpoints, load_checkpoint
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.data import durable
-from cdm_cli.errors import BadInputError, DivergedError, MismatchError, MissingError, StoppedError
+from cdm_cli.errors import (
+    BadInputError,
+    CdmError,
+    DivergedError,
+    MismatchError,
+    MissingError,
+    StoppedError,
+)
 from cdm_cli.jobs.cas_augment import centred
 from cdm_cli.jobs.cas_plan import TrainingSet, Work, key_of
 from cdm_cli.jobs.cas_step import Fit
@@ -81,7 +89,16 @@ def kept_outcome(directory: Path, key: str, report: Report) -> Outcome | None:
 def _keep(directory: Path, outcome: Outcome) -> None:
     text = outcome.model_dump_json(indent=1) + "\n"
     durable.write_file_atomically(directory / OUTCOME, text.encode())
-    durable.remove_tree(directory / CHECKPOINTS)
+    remove_checkpoints(directory)
+
+
+def remove_checkpoints(directory: Path) -> None:
+    """Remove what an outcome makes superfluous, also after a kill while that was done.
+
+    Where they cannot be removed they stay: the outcome counts.
+    """
+    with suppress(CdmError):
+        durable.remove_tree(directory / CHECKPOINTS)
 
 
 def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, report: Report) -> None:

@@ -13,7 +13,6 @@ cdm prepare and cdm import read.
 import io
 import json
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -122,15 +121,11 @@ def begin(selection: Selection, out: Path) -> None:
         here = selection.identity
         check_same(out, "export", {k: there[k] for k in here if k in there}, here)
         return
-    if out.is_dir() and any(_visible(out)):
+    if out.is_dir() and durable.finished_names(out):
         raise _taken(out, f"it is not empty and has no {EXPORT_JSON}")
     durable.make_directory(out)
     durable.sweep(out)
     _write_manifest(selection, out, finished=False)
-
-
-def _visible(out: Path) -> Iterator[str]:
-    return (name for name in os.listdir(out) if not name.endswith(durable.PARTIAL))
 
 
 def _taken(path: Path, why: str) -> CdmError:

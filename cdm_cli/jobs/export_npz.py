@@ -71,7 +71,9 @@ def write_npz(selection: Selection, out: Path, report: Report) -> int:
         try:
             durable.rename_new(temporary, out)
         except durable.ExistsError:
-            raise _taken(out) from None
+            if _comment(out) != comment:
+                raise _taken(out) from None
+            durable.unlink(temporary)  # another process made the same
     return len(selection.rows)
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from cdm_cli.data import durable
 from cdm_cli.errors import CdmError
-from tests.faults.jobs import JOBS, settled
+from tests.faults.jobs import JOBS
+from tests.faults.runs import settled
 
 BUG, KILLED = 70, 137
 Hook = Callable[[durable.Io], None]
@@ -55,7 +56,7 @@ def _inside(where: Path) -> Generator[None]:
 def killed(name: str, where: Path, number: int, *, torn: bool) -> Ended:
     """Run a job in a forked child that dies before call `number`, or half way through it."""
     for module in JOBS[name].needs:
-        importlib.import_module(module)
+        importlib.import_module(f"cdm_cli.jobs.{module}")
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:

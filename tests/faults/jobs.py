@@ -6,45 +6,22 @@ torch is imported by the jobs that need it: a process without it forks ten times
 """
 
 import contextlib
-import io
 import json
 import os
-import tarfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from cdm_cli.data import durable
 from cdm_cli.data.guard import open_vetted
 from cdm_cli.data.schema import WRITER_SIZE
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.identity import resume_or_create
-from cdm_cli.options import (
-    Compute,
-    FeatureOptions,
-    PrepareOptions,
-    SampleOptions,
-    SweepOptions,
-    TrainOptions,
-    TuneOptions,
-    UpsampleOptions,
-)
-from cdm_cli.options_eval import EvalOptions
-from tests.data.stores import fill, samples_spec
-from tests.drawings import class_images, write_zip
+from tests.faults import inputs, runs
 
-CPU = Compute(device="cpu", batch_size=2)
 STORES = (".h5", ".preparing", ".without")
 BOARD = "tensorboard"  # its events tell the time, in their names, too
 CLOCKS = {"images_per_second"}  # of metrics.jsonl
-SMALL = {"channel_mult": (1,)}
-TRAINING = (
-    "model.base_channels=8", "model.channel_mult=[1]", "model.num_heads=1",
-    "model.attention_resolutions=[]", "schedule.T=20", "sampling.steps=4", "training.keep=1",
-    "training.save_every=2", "training.log_every=1", "training.grid_every=0",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,12 +42,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Job:
-    """unit: the work of one block, None where work is counted in steps of training.
+    """command: of the table of commands, "" for a part of several. needs: modules of jobs.
 
-    0: no blocks are made. That no trial of a search is repeated is in tests/jobs/.
+    unit: the work of one block, None where work is counted in steps of training; 0: no blocks
+    are made. That no trial of a search is repeated is in tests/jobs/.
     """
 
     name: str
+    command: str
     lay_out: Callable[[Path], object]
     run: Callable[[], int]
     needs: tuple[str, ...] = ()
@@ -78,7 +57,9 @@ class Job:
 
     def safe(self, calls: Sequence[Call]) -> int:
         """Return how much work a run that made these calls must never do again."""
-        return newest_step(calls) if self.unit is None else self.unit * done_blocks(calls)
+        if self.unit is None:
+            return sum(newest_steps(calls).values())
+        return self.unit * done_blocks(calls)
 
 
 def done_blocks(calls: Sequence[Call]) -> int:
@@ -87,11 +68,13 @@ def done_blocks(calls: Sequence[Call]) -> int:
     return sum(a.flag and b.kind == "sync" and a.path == b.path for a, b in pairs)
 
 
-def newest_step(calls: Sequence[Call]) -> int:
-    """Return the step of the newest checkpoint that has its name, durably."""
-    pairs = pairwise(calls)
-    named = [a.target.name for a, b in pairs if b.kind == "sync_directory" and a.target]
-    return max((int(name[5:]) for name in named if name.startswith("step-")), default=0)
+def newest_steps(calls: Sequence[Call]) -> dict[Path, int]:
+    """Return the step of the newest checkpoint of each directory that has its name, durably."""
+    pairs, newest = pairwise(calls), dict[Path, int]()
+    for target in [a.target for a, b in pairs if b.kind == "sync_directory" and a.target]:
+        if target.name.startswith("step-") and not target.suffix:
+            newest[target.parent] = max(newest.get(target.parent, 0), int(target.name[5:]))
+    return newest
 
 
 def state(home: Path) -> dict[str, bytes]:
@@ -120,168 +103,34 @@ def _lasting(path: Path) -> bytes:
     return bytes(data)
 
 
-@contextlib.contextmanager
-def settled() -> Generator[None]:
-    """Make blocks of two samples, so that small jobs have several."""
-    from cdm_cli.jobs import blocks
-
-    before, blocks.SMALLEST = blocks.SMALLEST, 2
-    try:
-        yield
-    finally:
-        blocks.SMALLEST = before
-
-
-class Counted:
-    """A report that only adds up how much there is to do."""
-
-    def __init__(self) -> None:
-        self.total = 0
-
-    def say(self, line: str) -> None:
-        """Hear nothing."""
-
-    @contextlib.contextmanager
-    def track(self, what: str, total: int, unit: str) -> Generator[Callable[[int, str], None]]:
-        """Count what is announced."""
-        self.total += total
-        yield lambda count, note: None
-
-
-def _work(run: Callable[..., Any], options: Any) -> int:
-    counted = Counted()
-    run(options, counted)
-    return counted.total
-
-
-def _create() -> int:
-    with resume_or_create("store.h5", samples_spec(num=12, block_size=4)) as store:
-        pending = store.parts[""].pending()
-        fill(store)
-    return len(pending)
-
-
-def _sample() -> int:
-    from cdm_cli.jobs import sample
-
-    return _work(sample.run, SampleOptions(num=6, keep_s=(5,), compute=CPU))
-
-
-def _upsample() -> int:
-    from cdm_cli.jobs import upsample
-
-    return _work(upsample.run, UpsampleOptions(s=5, compute=CPU))
-
-
-def _train() -> int:
-    from cdm_cli.jobs import train
-
-    options = TrainOptions(
-        name="base", preset="tiny-base8", steps=5, batch_size=4, overrides=TRAINING,
-        compute=Compute(device="cpu"),
-    )  # fmt: skip
-    return _work(train.run, options)
-
-
-def _prepare() -> int:
-    from cdm_cli.jobs import prepare
-
-    (source,) = Path().glob("images.*")
-    return _work(prepare.run, PrepareOptions(src=source, resolutions=(4, 8), workers=1))
-
-
-def _sweep() -> int:
-    from cdm_cli.jobs import blocks, sweep_s
-
-    blocks.SMALLEST = 8  # three blocks a point
-    compute = Compute(device="cpu", batch_size=8)
-    judge = FeatureOptions(features="judge", compute=compute)
-    return _work(sweep_s.run, SweepOptions(s=(0, 5), judge=judge))
-
-
-def _tune() -> int:
-    from cdm_cli.jobs import tune_schedule
-
-    judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
-    options = {"steps": (2,), "num": 24, "trials": 2, "judge": judge}
-    return _work(tune_schedule.run, TuneOptions.model_validate(options))
-
-
-def _eval() -> int:
-    from cdm_cli.jobs import evaluate
-
-    judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
-    options = EvalOptions(
-        metrics=("fid", "is"), store=Path("lowres.h5"), judge=judge, out=Path("table.json")
-    )
-    return _work(evaluate.run, options)
-
-
-def _stage(home: Path) -> None:
-    from tests.tiny import base_config, write_stage
-
-    write_stage(home / "runs/base", base_config(steps=2, **SMALL))
-
-
-def _stage_and_store(home: Path, num: int = 6, *, continuous: bool = False) -> None:
-    from tests.tiny import arrays_of, continuous_config, model, sr_config, write_stage, write_store
-
-    write_store(home / "lowres.h5", "samples", {"": arrays_of(num, [8], z=(5,))}, block_size=8)
-    config = continuous_config(steps=2) if continuous else sr_config(steps=2)
-    write_stage(home / "runs/sr", config.model_copy(update={"model": model(16, **SMALL)}))
-
-
-def _judge_and_store(home: Path, *, continuous: bool = False) -> None:
-    from tests.jobs.sweeping import write_judge
-    from tests.tiny import arrays_of, write_store
-
-    _stage_and_store(home, num=24, continuous=continuous)
-    write_judge(home / "runs/judge")
-    real = {"train": arrays_of(24, [8, 16]), "val": arrays_of(20, [8, 16], seed=1)}
-    write_store(home / "data.h5", "prepared", real)
-
-
-def _judge_and_continuous(home: Path) -> None:
-    _judge_and_store(home, continuous=True)
-
-
-def _data(home: Path) -> None:
-    from tests.tiny import arrays_of, write_store
-
-    write_store(home / "data.h5", "prepared", {"train": arrays_of(12, [8])})
-
-
-def _images(home: Path) -> None:
-    write_zip(home / "images.zip", class_images(per_class=2, height=8, width=8))
-
-
-def _packed_images(home: Path) -> None:
-    with tarfile.open(home / "images.tar.gz", "w:gz") as archive:
-        for name, data in class_images(per_class=2, height=8, width=8).items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-
-
-def _bad_images(home: Path) -> None:
-    """Two of six are cut short, so that they are left out of the store."""
-    files = class_images(per_class=2, height=8, width=8)
-    cut = {name: files[name][:60] for name in sorted(files)[1:5:3]}
-    write_zip(home / "images.zip", files | cut)
-
-
 JOBS = {
     job.name: job
     for job in (
-        Job("create", lambda home: None, _create, unit=1),
-        Job("prepare", _images, _prepare, ("cdm_cli.jobs.prepare",), unit=2),
-        Job("prepare, packed", _packed_images, _prepare, ("cdm_cli.jobs.prepare",), unit=2),
-        Job("prepare, some bad", _bad_images, _prepare, ("cdm_cli.jobs.prepare",), unit=2),
-        Job("sample", _stage, _sample, ("cdm_cli.jobs.sample",), unit=2 * 3),
-        Job("upsample", _stage_and_store, _upsample, ("cdm_cli.jobs.upsample",), unit=2 * 2),
-        Job("train", _data, _train, ("cdm_cli.jobs.train",)),
-        Job("sweep", _judge_and_store, _sweep, ("cdm_cli.jobs.sweep_s",), unit=8 * 2),
-        Job("tune", _judge_and_continuous, _tune, ("cdm_cli.jobs.tune_schedule",), unit=0),
-        Job("eval", _judge_and_store, _eval, ("cdm_cli.jobs.evaluate",), unit=0),
+        Job("create", "", lambda home: None, runs.create, unit=1),
+        Job("prepare", "prepare", inputs.images, runs.prepare, ("prepare",), unit=2),
+        Job("prepare, packed", "prepare", inputs.packed_images, runs.prepare, ("prepare",), unit=2),
+        Job("prepare, some bad", "prepare", inputs.bad_images, runs.prepare, ("prepare",), unit=2),
+        Job("sample", "sample", inputs.stage, runs.sample, ("sample",), unit=2 * 3),
+        Job("upsample", "upsample", inputs.stage_and_store, runs.upsample, ("upsample",), 2 * 2),
+        Job("train", "train", inputs.data, runs.train, ("train",)),
+        Job("train, select", "train", inputs.judge_and_data, runs.select, ("train",)),
+        Job("sweep", "sweep-s", inputs.judge_and_store, runs.sweep, ("sweep_s",), unit=8 * 2),
+        Job("tune", "tune-schedule", inputs.judge_and_continuous, runs.tune, ("tune_schedule",), 0),
+        Job("eval", "eval", inputs.judge_and_store, runs.eval, ("evaluate",), unit=0),
+        Job("cas", "eval cas", inputs.coloured, runs.cas, ("cas",)),
+        Job("curve", "eval checkpoints", inputs.trained, runs.curve, ("curve",), unit=0),
+        Job("merge", "merge", inputs.parts, runs.merge, ("merge",), unit=1),
+        Job("grid", "grid", inputs.store, runs.grid, ("grid",), unit=0),
+        Job("export", "export", inputs.store, runs.export, ("export",), unit=0),
+        Job("export, npz", "export", inputs.store, runs.export_npz, ("export",), unit=0),
+        Job("import", "import", inputs.checkpoint, runs.import_checkpoint, ("import_any",), unit=0),
+        Job("import, images", "import", inputs.images, runs.import_images, ("import_any",), unit=2),
+        Job("demo", "demo", lambda home: None, runs.demo, ("demo",), unit=0),
     )
+}
+WRITES_NOTHING = {
+    "eval elbo": "prints bounds",
+    "inspect": "prints what headers say",
+    "verify": "prints what it found",
+    "completions": "prints a script",
 }

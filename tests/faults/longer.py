@@ -1,11 +1,12 @@
 """Real `cdm` processes, killed at random moments until they have finished: for as long as asked.
 
-    python -m tests.faults.longer --minutes 10 [--seed 0] [--every-call]
+    python -m tests.faults.longer --minutes 10 [--seed 0] [--every-call [JOB …]]
 
 Each round takes one command in a fresh directory, kills it with SIGKILL after a random while
 (at times all of its processes, at times the first alone), types it again, and compares the
 end with a run that nobody disturbed. In between, what must hold at any moment is checked.
-With --every-call, first of all every system call of every small job is broken in every mode.
+With --every-call, first of all every system call of every small job, or of those named, is
+broken in every mode; the power fails there, and a second process begins there.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -27,7 +29,9 @@ from tests.drawings import class_images, write_zip
 from tests.faults.children import killed
 from tests.faults.harness import every_fault
 from tests.faults.jobs import JOBS, state
+from tests.faults.power import every_failure
 from tests.faults.promises import broken_promises
+from tests.faults.two_jobs import at_every_call
 from tests.tiny import arrays_of, base_config, model, sr_config, write_stage, write_store
 
 SMALL = (
@@ -41,6 +45,7 @@ COMMANDS = {
     "train": [*"train base --preset tiny-base8 --device cpu --steps 30".split(), *SMALL],
     "prepare": "prepare images.zip --resolution 8 --resolution 32 --workers 2".split(),
 }
+ALL = 10**6  # calls: as many as there are
 MOST = 8  # kills of one command; then it may finish
 
 
@@ -170,21 +175,39 @@ def _group_runs(group: int) -> bool:
     return False
 
 
-def every_call(home: Path) -> int:
-    """Break every call of every job in every mode; return how many cases failed."""
+def every_call(home: Path, names: Sequence[str]) -> int:
+    """Break every call of jobs in every mode, let the power fail and a second process begin there.
+
+    Return how many cases failed.
+    """
     failed = 0
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        for name in JOBS:
 
-            def kill(*args, **how):
-                return pool.submit(killed, *args, **how).result()
+        def kill(*args, **how):
+            return pool.submit(killed, *args, **how).result()
 
-            tally = every_fault(name, home / name, kill)
-            say(str(tally))
-            for fault in tally.failed:
-                say(f"  {fault}")
-            failed += len(tally.failed)
+        for name in names:
+            for tally in (
+                every_fault(name, home / f"{name}, broken", kill),
+                every_failure(name, home / f"{name}, power", most=ALL, reruns=ALL),
+                at_every_call(name, home / f"{name}, twice", ALL),
+            ):
+                say(str(tally))
+                for fault in tally.failed:
+                    say(f"  {fault}")
+                failed += len(tally.failed)
     return failed
+
+
+def kills(home: Path, minutes: float, rng: random.Random, counts: dict[str, Counted]) -> None:
+    """Kill one command after the other at random moments, for so long."""
+    whole = {name: undisturbed(name, home) for name in COMMANDS}
+    deadline = time.monotonic() + 60 * minutes
+    turn = 0
+    while time.monotonic() < deadline:
+        name = list(COMMANDS)[turn % len(COMMANDS)]
+        round_of(name, home / str(turn), whole[name], rng, counts[name])
+        turn += 1
 
 
 def say(line: str) -> None:
@@ -197,7 +220,7 @@ def warm() -> None:
     """Import what the commands import, before any of them is forked."""
     for job in JOBS.values():
         for module in job.needs:
-            importlib.import_module(module)
+            importlib.import_module(f"cdm_cli.jobs.{module}")
 
 
 def main() -> int:
@@ -206,19 +229,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every-call", action="store_true", help="first break every single call")
+    parser.add_argument(
+        "--every-call", nargs="*", choices=JOBS, metavar="JOB", help="first break every single call"
+    )
     asked = parser.parse_args()
     rng, counts = random.Random(asked.seed), {name: Counted() for name in COMMANDS}
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
-        failed = every_call(home) if asked.every_call else 0
-        whole = {name: undisturbed(name, home) for name in COMMANDS}
-        deadline = time.monotonic() + 60 * asked.minutes
-        turn = 0
-        while time.monotonic() < deadline:
-            name = list(COMMANDS)[turn % len(COMMANDS)]
-            round_of(name, home / str(turn), whole[name], rng, counts[name])
-            turn += 1
+        names = None if asked.every_call is None else asked.every_call or list(JOBS)
+        failed = every_call(home, names) if names else 0
+        if asked.minutes:
+            kills(home, asked.minutes, rng, counts)
     for name, counted in counts.items():
         say(f"{name}: {counted.rounds} rounds, {counted.kills} kills, {len(counted.failed)} failed")
         for fault in counted.failed:

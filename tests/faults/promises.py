@@ -12,7 +12,8 @@ from pathlib import Path
 from cdm_cli.data import durable
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
-from tests.faults.jobs import STORES, Call, done_blocks, newest_step
+from cdm_cli.jobs.cas_training import OUTCOME
+from tests.faults.jobs import STORES, Call, done_blocks, newest_steps
 
 
 def named(where: Path) -> Iterator[Path]:
@@ -70,15 +71,21 @@ def _file(path: Path) -> list[str]:
 
 
 def _checkpoints(where: Path, calls: Sequence[Call]) -> list[str]:
-    """Return what is wrong with the checkpoints that count, and whether the newest is gone."""
-    faults, steps = [], [0]
-    for manifest in where.glob("runs/*/checkpoints/step-*/manifest.json"):
-        steps.append(int(manifest.parent.name[5:]))
+    """Return what is wrong with the checkpoints that count, and where the newest is gone.
+
+    A classifier that was tested needs its checkpoints no more.
+    """
+    faults, newest = [], dict[Path, int]()
+    for manifest in where.rglob("checkpoints/step-*/manifest.json"):
+        home, step = manifest.parent.parent, int(manifest.parent.name[5:])
+        newest[home] = max(newest.get(home, 0), step)
         for name, entry in json.loads(manifest.read_bytes())["files"].items():
             path = manifest.parent / name
             found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
             if found != entry["sha256"]:
                 faults.append(f"{manifest.parent.name}/{name} is {found}")
-    if max(steps) < newest_step(calls):
-        faults.append(f"step {newest_step(calls)} was saved, {max(steps)} is the newest now")
+    for path, step in newest_steps(calls).items():
+        home = where / path
+        if newest.get(home, 0) < step and not (home.parent / OUTCOME).exists():
+            faults.append(f"{path}: step {step} was saved, {newest.get(home, 0)} is the newest now")
     return faults

@@ -1,12 +1,29 @@
-"""Every system call of every kind of job is broken in turn: the same command ends the same."""
+"""Every system call of every kind of job is broken in turn: the same command ends the same.
+
+Here some calls of each; `python -m tests.faults.longer --every-call` breaks them all.
+"""
 
 import pytest
+from typer.testing import CliRunner
 
+from cdm_cli.app import COMMANDS, app
+from cdm_cli.data import durable
 from cdm_cli.data.blocks import Blocks
+from tests.faults import inputs
 from tests.faults.children import KILLED, Ended
 from tests.faults.harness import MODES, every_fault
+from tests.faults.jobs import JOBS, WRITES_NOTHING, state
+from tests.faults.two_jobs import once
 
 CHEAP, MOST = ("create", "prepare", "prepare, some bad"), {"sample": 8}
+NETWORKS = ("sample", "upsample", "train", "sweep", "tune", "eval")
+OTHERS = [name for name in JOBS if name not in (*CHEAP, *NETWORKS)]
+PRINTING = {
+    "eval elbo": "eval elbo base --ref samples.h5 --steps 2 --device cpu",
+    "inspect": "inspect samples.h5",
+    "verify": "verify samples.h5",
+    "completions": "completions bash",
+}
 
 
 @pytest.mark.parametrize("job", CHEAP)
@@ -19,12 +36,36 @@ def test_killed_torn_full_or_broken_the_same_command_ends_in_the_same_bytes(
     assert tally.tried.keys() == set(MODES)
 
 
-@pytest.mark.parametrize("job", ["sample", "upsample", "train", "sweep", "tune", "eval"])
+@pytest.mark.parametrize("job", NETWORKS)
 def test_jobs_that_run_networks_too(tmp_path, killer, told, job):
     tally = every_fault(job, tmp_path / "home", killer, MOST.get(job, 1), in_turn=True)
     told(tally)
     assert tally.failed == []
     assert tally.tried.keys() >= {"kill", "torn"}
+
+
+@pytest.mark.parametrize("job", OTHERS)
+def test_every_other_command_is_killed_once_and_typed_twice(tmp_path, killer, told, job):
+    tally = once(job, tmp_path / "home", killer)
+    told(tally)
+    assert tally.failed == []
+
+
+def test_no_command_is_forgotten():
+    assert {job.command for job in JOBS.values()} - {""} == COMMANDS.keys() - WRITES_NOTHING.keys()
+
+
+@pytest.mark.parametrize("command", WRITES_NOTHING)
+def test_what_writes_nothing_has_no_call_to_break(tmp_path, monkeypatch, command):
+    inputs.stage(tmp_path)
+    inputs.store(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before, calls = state(tmp_path), []
+    with durable.hooked(calls.append):
+        done = CliRunner().invoke(app, PRINTING[command].split())
+    assert done.exit_code == 0, done.stderr
+    assert calls == []
+    assert state(tmp_path) == before
 
 
 def test_a_store_that_says_done_too_early_is_caught(tmp_path, monkeypatch):

@@ -16,7 +16,8 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs import launch as launching
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import SampleOptions
-from tests.faults.jobs import Counted, state
+from tests.faults.jobs import state
+from tests.faults.runs import Counted
 from tests.forking import fork
 from tests.tiny import arrays_of, base_config, contents, write_stage, write_store
 

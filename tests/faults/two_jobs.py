@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cdm_cli.data import durable
 from tests.faults.children import Ended, here
-from tests.faults.harness import Bench, Tally, chosen
+from tests.faults.harness import Bench, Killer, Tally, broken, chosen
 
 TAKEN, STOPPED = 73, 75
 WHO = f"process {os.getpid()} on {socket.gethostname()}"
@@ -26,6 +26,17 @@ def at_every_call(name: str, home: Path, most: int) -> Tally:
         faults = _twice(bench, where, number)
         tally.count("twice", faults, f"call {number}, {bench.calls[number].kind}")
         shutil.rmtree(where)
+    tally.seconds = time.monotonic() - start
+    return tally
+
+
+def once(name: str, home: Path, killed: Killer) -> Tally:
+    """Kill a job at the middle of its calls, and type it again there; return what came of it."""
+    start, bench = time.monotonic(), Bench(name, home)
+    tally, number = Tally(f"{name}, once", calls=len(bench.calls)), len(bench.calls) // 2
+    where = f"call {number}, {bench.calls[number].kind} {bench.calls[number].path.name}"
+    tally.count("kill", broken(bench, bench.case(), "kill", number, killed), where)
+    tally.count("twice", _twice(bench, bench.case(), number), where)
     tally.seconds = time.monotonic() - start
     return tally
 

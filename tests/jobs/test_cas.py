@@ -227,6 +227,35 @@ def test_a_kill_costs_the_steps_since_the_last_checkpoint(folder, tmp_path, monk
     assert mine.read_bytes() == theirs.read_bytes()
 
 
+def test_a_kill_while_the_directory_is_claimed_is_no_other_score(folder, tmp_path):
+    """The name of the file that says whose the directory is was not there yet."""
+    out = tmp_path / "cas"
+    out.mkdir()
+    (out / ".cas.json.01234567.partial").write_bytes(b'{"half')
+    assert plan(options(folder, out=out), Told())["samples"] == 48
+    run(options(folder, out=out), Told())
+    assert not list(out.glob(".*.partial"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / ".hidden").touch()
+    with pytest.raises(WouldOverwriteError, match="no directory of cdm eval cas"):
+        run(options(folder, out=other), Told())
+
+
+def test_a_kill_while_checkpoints_are_removed_leaves_none_for_good(folder, trainings):
+    run(options(folder), Told())
+    (real,) = (folder / "data.h5.stats").glob("cas-*")
+    for directory in (folder / "cas/samples", real):
+        left = directory / "checkpoints/step-00000012"
+        left.mkdir(parents=True)
+        (left / "model.safetensors").write_bytes(b"half")
+    trainings.clear()
+    run(options(folder), Told())
+    assert trainings == []
+    for directory in (folder / "cas/samples", real):
+        assert not (directory / "checkpoints").exists()
+
+
 def test_a_damaged_checkpoint_is_passed_over(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(cas_training, "SAVE_SECONDS", 0.0)
 

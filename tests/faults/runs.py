@@ -1,0 +1,210 @@
+"""The jobs themselves, run in the current directory; each returns how much work it found to do."""
+
+import contextlib
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.jobs.identity import resume_or_create
+from cdm_cli.options import (
+    Compute,
+    DemoOptions,
+    FeatureOptions,
+    PrepareOptions,
+    SampleOptions,
+    SweepOptions,
+    TrainOptions,
+    TuneOptions,
+    UpsampleOptions,
+)
+from cdm_cli.options_eval import CasOptions, CurveOptions, EvalOptions
+from cdm_cli.options_files import ExportOptions, GridOptions, ImportOptions, MergeOptions
+from tests.data.stores import fill, samples_spec
+
+CPU = Compute(device="cpu", batch_size=2)
+TRAINING = (
+    "model.base_channels=8", "model.channel_mult=[1]", "model.num_heads=1",
+    "model.attention_resolutions=[]", "schedule.T=20", "sampling.steps=4", "training.keep=1",
+    "training.save_every=2", "training.log_every=1", "training.grid_every=0",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def settled() -> Generator[None]:
+    """Make blocks of two samples, so that small jobs have several."""
+    from cdm_cli.jobs import blocks
+
+    with changed(blocks, SMALLEST=2):
+        yield
+
+
+@contextlib.contextmanager
+def changed(module: Any, **values: Any) -> Generator[None]:
+    """Give names of a module other values for a while."""
+    before = {name: getattr(module, name) for name in values}
+    vars(module).update(values)
+    try:
+        yield
+    finally:
+        vars(module).update(before)
+
+
+class Counted:
+    """A report that only adds up how much there is to do."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def say(self, line: str) -> None:
+        """Hear nothing."""
+
+    @contextlib.contextmanager
+    def track(self, what: str, total: int, unit: str) -> Generator[Callable[[int, str], None]]:
+        """Count what is announced."""
+        self.total += total
+        yield lambda count, note: None
+
+
+def _work(run: Callable[..., Any], options: Any) -> int:
+    counted = Counted()
+    run(options, counted)
+    return counted.total
+
+
+def create() -> int:
+    with resume_or_create("store.h5", samples_spec(num=12, block_size=4)) as store:
+        pending = store.parts[""].pending()
+        fill(store)
+    return len(pending)
+
+
+def sample() -> int:
+    from cdm_cli.jobs import sample as job
+
+    return _work(job.run, SampleOptions(num=6, keep_s=(5,), compute=CPU))
+
+
+def upsample() -> int:
+    from cdm_cli.jobs import upsample as job
+
+    return _work(job.run, UpsampleOptions(s=5, compute=CPU))
+
+
+def train() -> int:
+    from cdm_cli.jobs import train
+
+    options = TrainOptions(
+        name="base", preset="tiny-base8", steps=5, batch_size=4, overrides=TRAINING,
+        compute=Compute(device="cpu"),
+    )  # fmt: skip
+    return _work(train.run, options)
+
+
+def prepare() -> int:
+    from cdm_cli.jobs import prepare
+
+    (source,) = Path().glob("images.*")
+    return _work(prepare.run, PrepareOptions(src=source, resolutions=(4, 8), workers=1))
+
+
+def sweep() -> int:
+    from cdm_cli.jobs import blocks, sweep_s
+
+    blocks.SMALLEST = 8  # three blocks a point
+    compute = Compute(device="cpu", batch_size=8)
+    judge = FeatureOptions(features="judge", compute=compute)
+    return _work(sweep_s.run, SweepOptions(s=(0, 5), judge=judge))
+
+
+def tune() -> int:
+    from cdm_cli.jobs import tune_schedule
+
+    judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
+    options = {"steps": (2,), "num": 24, "trials": 2, "judge": judge}
+    return _work(tune_schedule.run, TuneOptions.model_validate(options))
+
+
+def eval() -> int:
+    from cdm_cli.jobs import evaluate
+
+    judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
+    options = EvalOptions(
+        metrics=("fid", "is"), store=Path("lowres.h5"), judge=judge, out=Path("table.json")
+    )
+    return _work(evaluate.run, options)
+
+
+def merge() -> int:
+    from cdm_cli.jobs import merge as job
+
+    return _work(job.run, MergeOptions(parts=(Path("p1.h5"), Path("p2.h5")), out=Path("all.h5")))
+
+
+def grid() -> int:
+    from cdm_cli.jobs import grid as job
+
+    return _work(job.run, GridOptions(num=4))
+
+
+def export() -> int:
+    from cdm_cli.jobs import export as job
+
+    return _work(job.run, ExportOptions(out=Path("images")))
+
+
+def export_npz() -> int:
+    from cdm_cli.jobs import export as job
+
+    return _work(job.run, ExportOptions(out=Path("images.npz")))
+
+
+def import_checkpoint() -> int:
+    from cdm_cli.jobs import import_any
+
+    flags = "--image_size 16 --diffusion_steps 1000", "rescale_learned_sigmas=True"
+    options = {"src": Path("theirs.safetensors"), "out": Path("runs/theirs"), "flags": flags}
+    return _work(import_any.run, ImportOptions.model_validate(options))
+
+
+def import_images() -> int:
+    from cdm_cli.jobs import import_any
+
+    return _work(import_any.run, ImportOptions(src=Path("images.zip"), out=Path("theirs.h5")))
+
+
+def cas() -> int:
+    from cdm_cli.jobs import cas, cas_report, cas_training
+
+    options = CasOptions(net="small", steps=2, batch_size=6, lr=0.1, compute=CPU)
+    with (
+        changed(cas_training, SAVE_SECONDS=0.0),  # after every step
+        changed(cas_report, plot=lambda *args: b"a plot"),  # takes longer than all the rest
+    ):
+        return _work(cas.run, options)
+
+
+def select() -> int:
+    from cdm_cli.jobs import train
+
+    options = TrainOptions(
+        name="base", preset="tiny-base8", steps=4, batch_size=4, select="fid", select_num=6,
+        select_every=2, features="judge", overrides=(*TRAINING[:-1], "training.grid_every=2"),
+        compute=Compute(device="cpu"),
+    )  # fmt: skip
+    return _work(train.run, options)
+
+
+def curve() -> int:
+    from cdm_cli.jobs import curve
+
+    judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
+    return _work(curve.run, CurveOptions(num=6, judge=judge))
+
+
+def demo() -> int:
+    """Draw the images; what it then runs are jobs of their own."""
+    from cdm_cli.jobs import demo
+
+    drawn = {"TRAIN_PER_CLASS": 1, "VAL_PER_CLASS": 1, "_run": lambda *args, **how: None}
+    with changed(demo, **drawn):
+        return _work(demo.run, DemoOptions())
