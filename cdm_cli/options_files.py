@@ -17,8 +17,8 @@ from cdm_cli.names import (
 class ImportCheckpointOptions(Settings):
     """`cdm import`: a checkpoint of openai/guided-diffusion or openai/improved-diffusion.
 
-    flags: what their scripts were given, pasted. classes: a store, or a text file with one
-    name per line; by default the classes are called "0", "1", ….
+    flags: what their scripts were given, pasted. classes: a store, a stage, or a text file with
+    one name per line; by default the classes are called "0", "1", ….
     """
 
     checkpoint: Path

@@ -317,7 +317,7 @@ complete -c cdm -n '__fish_seen_subcommand_from import' -l out -s o -r -F -d 'ru
 complete -c cdm -n '__fish_seen_subcommand_from import' -l flags -r -f -d 'The flags that it was trained with, pasted'
 complete -c cdm -n '__fish_seen_subcommand_from import' -l origin -r -f -a 'guided-diffusion improved-diffusion' -d 'Package that trained it'
 complete -c cdm -n '__fish_seen_subcommand_from import' -l from-pickle -d 'Read a .pt file, of tensors alone; runs no code'
-complete -c cdm -n '__fish_seen_subcommand_from import' -l classes -r -F -d 'Names: a store, or text with one a line'
+complete -c cdm -n '__fish_seen_subcommand_from import' -l classes -r -F -d 'Names: a store, a stage, or a text of lines'
 complete -c cdm -n '__fish_seen_subcommand_from import' -l labels -r -F -d 'Classes of images, as for `cdm prepare`'
 complete -c cdm -n '__fish_seen_subcommand_from import' -l follow-links -d 'Follow symbolic links in a folder, also out of it'
 complete -c cdm -n '__fish_seen_subcommand_from import' -l json -d 'Print one JSON object and nothing else'

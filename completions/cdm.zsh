@@ -429,7 +429,7 @@ _cdm() {
           '*--flags[The flags that it was trained with, pasted]:value: ' \
           '*--origin[Package that trained it]:value:(guided-diffusion improved-diffusion)' \
           '*--from-pickle[Read a .pt file, of tensors alone; runs no code]' \
-          '*--classes[Names\: a store, or text with one a line]:value:_files' \
+          '*--classes[Names\: a store, a stage, or a text of lines]:value:_files' \
           '*--labels[Classes of images, as for `cdm prepare`]:value:_files' \
           '*--follow-links[Follow symbolic links in a folder, also out of it]' \
           '*--json[Print one JSON object and nothing else]' \

@@ -270,5 +270,5 @@ FromPickle = Annotated[
 ]
 ClassNames = Annotated[
     Path | None,
-    typer.Option("--classes", metavar="FILE", help="Names: a store, or text with one a line."),
+    typer.Option("--classes", metavar="FILE", help="Names: a store, a stage, or a text of lines."),
 ]

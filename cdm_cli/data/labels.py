@@ -14,6 +14,7 @@
 Class ids follow the sorted names; names that are all whole numbers are sorted as numbers.
 """
 
+import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -110,29 +111,46 @@ def class_names(train: Labelled) -> tuple[str, ...]:
     return tuple(str(k) for k in range(int(train.y.max(initial=-1)) + 1))
 
 
-def labels_among(classes: Sequence[str], val: Labelled) -> NDArray[np.int64]:
-    """Return val's labels as ids of train's classes. Raises MismatchError."""
+def labels_among(
+    classes: Sequence[str],
+    found: Labelled,
+    whose: str = "train",
+    next: str = "give both the same class folders, or tables with --labels and --val-labels",
+) -> NDArray[np.int64]:
+    """Return the labels found as ids of other classes, looked up by name.
+
+    Bare numbers are ids of these, unless all names are numbers. whose: classes these are.
+    Raises MismatchError naming what is unknown, and the nearest names.
+    """
+    if found.classes == tuple(classes):
+        return found.y
     numbered = all(name.isascii() and name.isdigit() for name in classes)
-    if val.classes is None and not numbered:
-        top = int(val.y.max(initial=0))
-        if top >= len(classes):
-            raise _foreign(val, f"label {top}", len(classes))
-        return val.y
-    ids = {name: k for k, name in enumerate(classes)}
-    names = class_names(val)  # bare numbers are names, where train's names are numbers
-    used = [names[k] for k in np.unique(val.y).tolist()]
-    unknown = [repr(name) for name in used if name not in ids]
+    if found.classes is None and not numbered:
+        top = int(found.y.max(initial=0))
+        unknown = f"label {top}" if top >= len(classes) else ""
+        y = found.y
+    else:
+        times = Counter(classes)
+        ids = {name: k for k, name in enumerate(classes) if times[name] == 1}
+        names = class_names(found)
+        used = [names[k] for k in np.unique(found.y).tolist()]
+        unknown = _unknown([name for name in used if name not in ids], classes)
+        y = np.array([ids.get(name, -1) for name in names], np.int64)[found.y]
     if unknown:
-        raise _foreign(val, "class " + ", ".join(unknown[:3]), len(classes))
-    return np.array([ids.get(name, -1) for name in names], np.int64)[val.y]
+        raise MismatchError(
+            f"{found.source.name} has {unknown}, not among the {len(classes)} classes of {whose}",
+            kept="nothing was written",
+            next=next,
+        )
+    return y
 
 
-def _foreign(val: Labelled, what: str, num_classes: int) -> MismatchError:
-    return MismatchError(
-        f"{val.source.name} has {what}, which is not among the {num_classes} classes of train",
-        kept="nothing was written",
-        next="give both the same class folders, or tables with --labels and --val-labels",
-    )
+def _unknown(names: Sequence[str], classes: Sequence[str]) -> str:
+    if not names:
+        return ""
+    near = difflib.get_close_matches(names[0], classes, n=3, cutoff=0.4)
+    hint = f" (near {', '.join(map(repr, near))})" if near else ""
+    return f"class {', '.join(map(repr, names[:3]))}{hint}"
 
 
 def _by_table(

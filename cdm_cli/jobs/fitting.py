@@ -59,11 +59,15 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
             raise MismatchError(
                 f"{header.directory} and {store.path} do not fit: {reason}",
                 kept="no output was made",
-                next="name another --model or another store",
+                next=_anew(header, store, part) or "name another --model or another store",
             )
         return header
-    found = {name: _reason(runs / name, store, part) for name in list_stages(runs)}
-    fits = [name for name, reason in found.items() if not reason]
+    headers = {name: _diffusion(runs / name) for name in list_stages(runs)}
+    reasons = {
+        name: misfit(header, store, part) if header else "is a classifier"
+        for name, header in headers.items()
+    }
+    fits = [name for name, reason in reasons.items() if not reason]
     if len(fits) == 1:
         return read_header(runs / fits[0])
     if fits:
@@ -71,18 +75,28 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
             f"--model is missing: {', '.join(fits)} in {runs}/ all fit {store.path}",
             next=f"--model {fits[0]}",
         )
-    said = "; ".join(f"{name}: {reason}" for name, reason in found.items()) or "there is no stage"
+    said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    ways = [_anew(header, store, part) for header in headers.values() if header]
     raise MissingError(
-        f"no super-resolution stage in {runs}/ fits {store.path} ({said})",
-        next="cdm train sr --preset …, or --model with a path",
+        f"no super-resolution stage in {runs}/ fits {store.path} ({said or 'there is no stage'})",
+        next=next(filter(None, ways), "cdm train sr --preset …, or --model with a path"),
     )
 
 
-def _reason(directory: Path, store: Store, part: Part) -> str:
+def _anew(header: Header, store: Store, part: Part) -> str:
+    """Return how to make the store anew if it lacks nothing but classes of the stage, else ""."""
+    reason = misfit(header, store, part)
+    some = set(store.classes) <= set(header.classes)
+    if not some or reason != different_classes(header, store.classes):
+        return ""
+    return f"cdm import IMAGES -o NAME.h5 --classes {header.directory}: a store of all its classes"
+
+
+def _diffusion(directory: Path) -> Header | None:
     try:
-        return misfit(read_header(directory), store, part)
+        return read_header(directory)
     except MismatchError:
-        return "is a classifier"
+        return None
 
 
 def misfit(header: Header, store: Store, part: Part) -> str:

@@ -183,7 +183,10 @@ def _classes(path: Path | None, num: int) -> tuple[str, ...]:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Return the class names of a store, or of a text file with one name a line."""
+    """Return the class names of a store or a stage, or of a text file with one name a line."""
+    if path.is_dir():
+        data = read_stage_file(path).data
+        return data.classes if data else ()
     with path.open("rb") as file:
         is_store = file.read(len(HDF5)) == HDF5
     if is_store:

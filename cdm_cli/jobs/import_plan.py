@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,7 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.data.arrays import ArraySource
 from cdm_cli.data.class_folders import numbers
 from cdm_cli.data.images import GAMMA, PROFILE, BadImageError, Header, probe
-from cdm_cli.data.labels import Labelled, class_names
+from cdm_cli.data.labels import Labelled, class_names, labels_among
 from cdm_cli.data.schema import PartSpec, StoreSpec, fitting_block_size
 from cdm_cli.data.sources import Source
 from cdm_cli.errors import BadInputError, CdmError, MismatchError
@@ -56,24 +56,17 @@ class Plan:
     conversions: dict[str, int]
 
 
-def classes_of(found: Labelled, options: ImportStoreOptions) -> tuple[str, ...]:
-    """Return the class names: those of --classes, which must be enough, else as found."""
-    own = class_names(found)
+def among(found: Labelled, options: ImportStoreOptions) -> tuple[Labelled, tuple[str, ...]]:
+    """Return the labels and all class names: those of --classes, of which some suffice, if given.
+
+    Raises MismatchError for a class that is not among them.
+    """
     if options.classes is None:
-        return own
-    names = read_names(options.classes)
-    if found.classes is not None and found.classes != names:
-        raise MismatchError(
-            f"--classes {options.classes}: {options.src} names its classes itself ({found.how})",
-            next="leave --classes away",
-        )
-    if len(names) < len(own):
-        raise MismatchError(
-            f"--classes {options.classes} has {len(names)} names, the labels go up to "
-            f"{len(own) - 1}",
-            next="one name per line, in the order of the labels",
-        )
-    return names
+        return found, class_names(found)
+    names, told = read_names(options.classes), f"--classes {options.classes}"
+    advice = "name the folders as the classes are called, or --labels FILE"
+    y = labels_among(names, found, told, advice)
+    return replace(found, y=y, classes=names), names
 
 
 def planned(found: Labelled, src: Path, report: Report) -> Plan:

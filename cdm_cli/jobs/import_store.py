@@ -20,7 +20,7 @@ from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.blocks import BlockWriter
 from cdm_cli.jobs.export_folder import CLASSES_JSON, EXPORT_JSON
 from cdm_cli.jobs.identity import resume_or_create
-from cdm_cli.jobs.import_plan import Plan, classes_of, each, planned, spec_of, unusable
+from cdm_cli.jobs.import_plan import Plan, among, each, planned, spec_of, unusable
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report
 from cdm_cli.options_files import ImportStoreOptions
@@ -60,7 +60,7 @@ def _run(options: ImportStoreOptions, spool: Path, report: Report) -> ImportedSt
     source = open_source(options.src, skips, spool, follow=options.follow_links)
     found = labelled(source, options.labels, skips)
     require_images(found, options.src, skips)
-    classes = classes_of(found, options)
+    found, classes = among(found, options)
     plan = planned(found, options.src, report)
     skipped = _skipped(skips)
     for reason, count in skipped.items():

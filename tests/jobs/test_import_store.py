@@ -1,6 +1,7 @@
 """Mirrors cdm_cli/jobs/{import_any,import_store}.py: images of others as stores of samples."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -15,14 +16,22 @@ from cdm_cli.errors import (
     MismatchError,
     MissingError,
     StoppedError,
-    UsageError,
     WouldOverwriteError,
 )
 from cdm_cli.jobs import export, import_store
+from cdm_cli.jobs.fitting import fitting_stage
 from cdm_cli.jobs.import_any import run
 from cdm_cli.options_files import ExportOptions, ImportOptions
-from tests.drawings import class_images, encoded, pixels, write_folder
-from tests.tiny import CLASSES, Told, arrays_of, contents, write_store
+from tests.drawings import COLOURS, class_images, encoded, pixels, write_folder
+from tests.tiny import (
+    CLASSES,
+    Told,
+    arrays_of,
+    contents,
+    sr_config,
+    write_stage,
+    write_store,
+)
 
 HOSTILE = ("..", "a/b\n", "x" * 3000, "")
 
@@ -251,30 +260,69 @@ def test_class_names_must_fit():
     exported("out.npz")
     exported("out")
     Path("names.txt").write_text("a\nb\n")
-    with pytest.raises(MismatchError, match="has 2 names, the labels go up to 2"):
+    with pytest.raises(MismatchError, match="label 2, not among the 2 classes of --classes names"):
         imported("out.npz", classes="names.txt")
-    with pytest.raises(MismatchError, match="names its classes itself"):
+    with pytest.raises(MismatchError, match=r"class 'disk', 'ring', .*, not among the 2 classes"):
         imported("out", classes="names.txt")
     imported("out.npz", classes="samples.h5")
     assert opened()[3] == list(CLASSES)
 
 
+def own(*names, per_class=2):
+    """Images of one's own, in folders of these names."""
+    classes = {name: COLOURS["cat"] for name in names}
+    files = class_images(per_class, 8, 8, classes=classes)
+    return str(write_folder(Path("own"), files))
+
+
 @pytest.mark.parametrize(
-    ("changes", "error", "says"),
+    ("names", "chosen"),
     [
-        ({"src": "x.pt", "out": "a.h5"}, UsageError, "is a checkpoint, which becomes a stage"),
-        ({"src": "out.npz", "out": "runs/a"}, UsageError, "holds images, which become a store"),
-        ({"src": "out", "out": "runs/a"}, UsageError, "holds images"),
-        ({"src": "out", "out": "a.h5", "flags": ("x",)}, UsageError, "--flags: does not go"),
-        ({"src": "x.pt", "out": "runs/a", "labels": "l"}, UsageError, "--labels: does not go"),
-        ({"src": "none", "out": "a.h5"}, MissingError, "none does not exist"),
-        ({"src": "none.pt", "out": "runs/a"}, MissingError, "none.pt"),
+        ([str(k) for k in range(13)], ["2", "3", "10"]),
+        (["n01", "n02", "tench, Tinca tinca", "n04"], ["n04", "n02"]),
+        (["10", "9", "8", "zebra"], ["8", "10"]),
     ],
 )
-def test_source_and_output_go_together(changes, error, says):
-    Path("out").mkdir()
-    with pytest.raises(error, match=says):
-        run(ImportOptions(**changes), Told())
+def test_images_of_some_classes_take_all_of_a_store_by_name(names, chosen):
+    stored(names)
+    found = imported(own(*chosen), classes="samples.h5")
+    _, labels, _, classes = opened()
+    assert (found.classes, classes) == (len(names), names)
+    assert sorted(names[k] for k in labels) == sorted(2 * chosen)
+
+
+def test_a_class_that_the_names_lack_is_an_error_with_the_nearest():
+    stored(["zebra", "horse", "horse"])
+    for name, near in (("zebras", r"\(near 'zebra'\)"), ("horse", "'horse', 'horse'")):
+        with pytest.raises(MismatchError, match=f"own has class '{name}' .*{near}"):
+            imported(own(name), classes="samples.h5")
+        shutil.rmtree("own")
+    assert not Path("in.h5").exists()
+
+
+def test_numbers_of_a_table_are_names_where_all_names_are_numbers():
+    stored(["2", "3", "10"])
+    own("x", per_class=3)
+    Path("own.csv").write_text("x/000.png,10\nx/001.png,2\nx/002.png,3\n")
+    imported("own", classes="samples.h5", labels="own.csv")
+    assert sorted(opened()[1]) == [0, 1, 2]
+    stored_labels = dict(zip(opened()[2], opened()[1], strict=True))
+    assert stored_labels == {0: 2, 1: 0, 2: 1}
+
+
+def test_a_stage_names_classes_and_upsample_says_how():
+    stage = write_stage(Path("runs/sr"), sr_config(8, 16), classes=("ant", "bee", "cat"))
+    source = own("cat", "ant")
+    imported(source)
+    for model, error in ((None, MissingError), ("sr", MismatchError)):
+        with open_store("in.h5") as store, pytest.raises(error) as caught:
+            fitting_stage(model, Path("runs"), store, store.parts[""])
+        assert f"--classes {stage}" in caught.value.next
+    Path("in.h5").unlink()
+    imported(source, classes=stage)
+    with open_store("in.h5") as store:
+        assert fitting_stage(None, Path("runs"), store, store.parts[""]).directory == stage
+    assert set(opened()[1]) == {0, 2}
 
 
 @pytest.mark.parametrize(
