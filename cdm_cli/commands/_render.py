@@ -160,9 +160,17 @@ def _is_table(value: object) -> bool:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return rows as aligned columns under their names."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    """Return rows as aligned columns under their names; what holds lists is left to --json."""
+    names = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if not any(_holds_lists(row.get(name)) for row in rows)
+    ]
     return aligned(names, [[word(row.get(name)) for name in names] for row in rows])
+
+
+def _holds_lists(value: object) -> bool:
+    return isinstance(value, dict) and any(isinstance(item, list) for item in value.values())
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -91,9 +91,11 @@ def measure(
 ) -> MetricTable:
     """Judge images in one pass and return the metrics: fid, is, kid, prdc, accuracy.
 
-    uncertain: whether FID gets its jackknife error, which costs ten more distances.
+    uncertain: whether FID gets its jackknife error, which costs twenty more distances.
     """
-    collector = collect(images, panel.judge.extractor, panel.place, report, seed=seed)
+    collector = collect(
+        images, panel.judge.extractor, panel.place, report, seed=seed, uncertain=uncertain
+    )
     return _rows_of(panel, images, collector, metrics, seed, uncertain=uncertain)
 
 

@@ -14,6 +14,7 @@ from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.source import checker, part_of
 from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
+from cdm_cli.metrics.jackknife import NUM_GROUPS
 from cdm_cli.metrics.order import balanced_choice
 from cdm_cli.options import Report
 
@@ -159,8 +160,9 @@ def collect(
     *,
     keep: int = KEEP,
     seed: int = 0,
+    uncertain: bool = True,
 ) -> Collector:
-    """Judge every image once.
+    """Judge every image once. uncertain: whether numbers get errors, for twice the memory.
 
     Raises MismatchError for one image, or fewer than processes, and BadInputError for features
     that are not finite.
@@ -173,8 +175,9 @@ def collect(
             next="more images, or fewer processes",
         )
     collector = Collector.empty(
-        images.ids, images.labels, extractor.feature_dim, device=place.device, keep=keep, seed=seed
-    )
+        images.ids, images.labels, extractor.feature_dim, device=place.device, keep=keep, seed=seed,
+        num_groups=NUM_GROUPS if uncertain else 1,
+    )  # fmt: skip
     with report.track(f"judge {images.name}", images.num, "images") as advance:
         for places, batch in batches(images, place.batch_size, place.device, place.world):
             features, probabilities = extractor(batch)

@@ -107,7 +107,7 @@ def statistics(
     found = _kept(kept, extractor.feature_dim, key, report)
     if place.world.agree(found is not None) and found is not None:
         return found
-    collector = collect(images, extractor, place, report)
+    collector = collect(images, extractor, place, report, uncertain=False)
     reference = Reference.of(part or "ref", collector, images.digest)
     if place.world.leads:
         _keep(kept, reference.to_bytes(key), report)

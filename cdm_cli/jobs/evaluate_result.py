@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.metrics.table import MetricTable
+from cdm_cli.metrics.table import MetricRow, MetricTable
 
 
 class EvalResult:
@@ -29,8 +29,10 @@ class EvalResult:
                     "metric": row.metric,
                     "value": row.value,
                     "uncertainty": row.uncertainty,
+                    "corrected": row.corrected,
                     "reference": row.reference,
                     "real_images": row.reference_num,
+                    **({"jackknife": _jackknife(row)} if row.without else {}),
                 }
                 for row in rows
             ],
@@ -46,3 +48,7 @@ class EvalResult:
         if self.written:
             shown["written"] = [str(path) for path in self.written]
         return shown | {"notes": self.table.all_notes()}
+
+
+def _jackknife(row: MetricRow) -> dict[str, Any]:
+    return {"groups": row.groups, "without": row.without, "without_two": row.without_two}

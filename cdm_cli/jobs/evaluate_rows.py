@@ -1,15 +1,17 @@
 """From statistics to rows: every metric, its uncertainty, and what a reader must be told."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.metrics.collector import Collector, Estimate
+from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.inception_score import NUM_SPLITS
-from cdm_cli.metrics.kernel import NUM_SUBSETS, SUBSET_SIZE, kernel_distance
+from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.metrics.kernel import NUM_SUBSETS, SUBSET_SIZE, kernel_estimate
 from cdm_cli.metrics.neighbours import prdc
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
@@ -59,21 +61,16 @@ class Rows:
     def fid(self) -> Iterator[MetricRow]:
         """Yield FID against every reference, and the gap of val and train."""
         found: dict[str, Estimate] = {}
-        kind = f"jackknife standard error over {NUM_SPLITS} splits"
         for reference in self.references:
             estimate = self.collector.frechet(reference.gaussian, uncertain=self.uncertain)
             found[reference.name] = estimate
-            yield self._row("fid", estimate.value, estimate.error, kind, reference)
+            row = self._row("fid", estimate.value, estimate.error, self._jackknife, reference)
+            yield self._known(row, estimate, corrected=estimate.corrected)
         if {"train", "val"} <= set(found):
             gap = found["val"].minus(found["train"])
-            yield MetricRow(
-                metric="fid_gap",
-                value=gap.value,
-                convention=self.convention,
-                uncertainty=gap.error,
-                uncertainty_of=kind if gap.error is not None else "",
-                reference="val - train",
-            )
+            row = self._row("fid_gap", gap.value, gap.error, self._jackknife)
+            row = replace(row, reference="val - train")
+            yield self._known(row, gap, corrected=gap.corrected)
 
     def inception_score(self) -> Iterator[MetricRow]:
         """Yield the Inception Score, of whatever network judges."""
@@ -89,21 +86,25 @@ class Rows:
             )
         score = self.collector.scores.score()
         kind = f"standard deviation over {NUM_SPLITS} splits shuffled by id"
-        yield self._row("is", score.mean, score.std, kind)
+        row = self._row("is", score.mean, score.std, kind)
+        yield self._known(row, self.collector.score_estimate())
 
     def kid(self) -> Iterator[MetricRow]:
         """Yield the kernel distance to every reference that has features."""
         ids = self.collector.ids[self.collector.kept_places]
+        groups = self.collector.groups[self.collector.kept_places]
         for reference in self._with_features("kid"):
             real = self._real(reference)
             size = min(len(ids), len(real), SUBSET_SIZE)
-            score = kernel_distance(self.collector.kept, real, ids=ids, ids_ref=reference.ids)
+            score, estimate = kernel_estimate(
+                self.collector.kept, real, ids=ids, ids_ref=reference.ids, groups=groups
+            )
             kind = f"standard deviation over {NUM_SUBSETS} subsets of {size}"
             one = size == len(ids) == len(real)
             settings = {"subsets": 1 if one else NUM_SUBSETS, "subset_size": size, "degree": 3}
-            yield self._row(
-                "kid", score.mean, None if one else score.std, kind, reference, settings
-            )
+            std = None if one else score.std
+            row = self._row("kid", score.mean, std, kind, reference, settings)
+            yield self._known(row, estimate)
 
     def prdc(self) -> Iterator[MetricRow]:
         """Yield precision, recall, density and coverage against every reference."""
@@ -130,7 +131,8 @@ class Rows:
                 f"accuracy: {self.convention.extractor} does not know the classes of the samples",
                 next="--features with a classifier that was trained on them",
             )
-        yield self._row("accuracy", score.mean, score.std, "binomial standard error")
+        row = self._row("accuracy", score.mean, score.std, "binomial standard error")
+        yield self._known(row, self.collector.accuracy_estimate())
 
     def _with_features(self, metric: str) -> list[Reference]:
         found = [reference for reference in self.references if reference.features is not None]
@@ -146,6 +148,23 @@ class Rows:
         assert reference.features is not None
         return torch.from_numpy(np.ascontiguousarray(reference.features)).to(
             self.collector.kept.device
+        )
+
+    @property
+    def _jackknife(self) -> str:
+        G = len(self.collector.parts)
+        return f"jackknife standard error over {G} groups, given how many images a class has"
+
+    def _known(
+        self, row: MetricRow, estimate: Estimate, *, corrected: float | None = None
+    ) -> MetricRow:
+        """Add to a row what it would be without some of its samples."""
+        return replace(
+            row,
+            corrected=corrected,
+            without=estimate.without,
+            without_two=estimate.without_two,
+            groups=self.collector.mark if estimate.without else "",
         )
 
     def _row(

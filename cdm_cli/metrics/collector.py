@@ -1,11 +1,13 @@
 """Everything that one pass over images leaves behind, in flat memory.
 
-Moments and class sums are kept for each of ten splits, so that the whole, and the whole
-without one split (the jackknife), are sums of what is there. Features themselves are kept
-for a fixed, class-balanced choice of samples only. Every field is a sum over samples, so
-processes that saw different samples join by adding (`tensors`).
+Sums are kept for each of ten groups of samples, dealt by class, so that a number without one or
+two of them (the jackknife) comes from sums. What papers print is computed from ten shuffled
+splits. Features themselves are kept for a fixed, class-balanced choice of samples only. Every
+field is a sum over samples, so processes that saw different samples join by adding (`tensors`).
 """
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,23 +17,30 @@ from torch import Tensor
 
 from cdm_cli.metrics.frechet import Gaussian, Moments
 from cdm_cli.metrics.inception_score import NUM_SPLITS, Score, SplitScores
-from cdm_cli.metrics.order import balanced_choice, split_of
+from cdm_cli.metrics.jackknife import LEAST, NUM_GROUPS, Estimate, estimate
+from cdm_cli.metrics.order import balanced_choice, groups_of, split_of
 
 KEEP = 10_000
 
 
 @dataclass
 class Collector:
-    """Statistics of N images with the given ids and labels, [N] each, seen in any order."""
+    """Statistics of N images with the given ids and labels, [N] each, seen in any order.
+
+    moments are those of the splits, parts those of the groups.
+    """
 
     ids: NDArray[np.int64]
     labels: NDArray[np.int64]
     splits: NDArray[np.int64]
+    groups: NDArray[np.int64]
     slots: NDArray[np.int64]
     moments: list[Moments]
+    parts: list[Moments]
     kept: Tensor
     kept_places: NDArray[np.int64]
     scores: SplitScores | None = None
+    cells: SplitScores | None = None
     called: Tensor | None = None
 
     @classmethod
@@ -44,18 +53,25 @@ class Collector:
         device: torch.device | str = "cpu",
         keep: int = KEEP,
         num_splits: int = NUM_SPLITS,
+        num_groups: int = NUM_GROUPS,
         seed: int = 0,
     ) -> "Collector":
-        """Prepare for N images; features of at most `keep` of them are kept."""
+        """Prepare for N images; features of at most `keep` of them are kept.
+
+        num_groups: 1 for numbers without errors, which takes half the memory.
+        """
         places = balanced_choice(ids, labels, keep, seed)
         slots = np.full(len(ids), -1)
         slots[places] = np.arange(len(places))
+        G = min(num_groups, len(ids))
         return cls(
             ids=ids,
             labels=labels,
             splits=split_of(ids, num_splits, seed),
+            groups=groups_of(ids, labels, G, seed),
             slots=slots,
             moments=[Moments.zeros(feature_dim, device) for _ in range(num_splits)],
+            parts=[Moments.zeros(feature_dim, device) for _ in range(G if G > 1 else 0)],
             kept=torch.zeros(len(places), feature_dim, device=device),
             kept_places=places,
         )
@@ -65,40 +81,51 @@ class Collector:
     ) -> None:
         """Take features [B, D] and probabilities [B, K] of the images at places [B]."""
         device = features.device
-        splits, slots = self.splits[places], self.slots[places]
-        for split in np.unique(splits).tolist():
-            self.moments[split].add(features[_rows(splits == split, device)])
+        for kind, sums in ((self.splits[places], self.moments), (self.groups[places], self.parts)):
+            for part in np.unique(kind).tolist() if sums else ():
+                sums[part].add(features[_rows(kind == part, device)])
+        slots = self.slots[places]
         self.kept[torch.from_numpy(slots[slots >= 0]).to(device)] = features[
             _rows(slots >= 0, device)
         ]
         if probabilities is not None:
-            self._judge(places, torch.from_numpy(splits).to(device), probabilities)
+            self._judge(places, probabilities)
 
-    def _judge(self, places: NDArray[np.int64], splits: Tensor, probabilities: Tensor) -> None:
+    def _judge(self, places: NDArray[np.int64], probabilities: Tensor) -> None:
         K, device = probabilities.shape[1], probabilities.device
+        S, G = len(self.moments), max(len(self.parts), 1)
         if self.scores is None:
-            self.scores = SplitScores.empty(len(self.moments), K, device)
-            self.called = torch.zeros(len(self.moments), dtype=torch.float64, device=device)
+            self.scores = SplitScores.empty(S, K, device)
+            self.cells = SplitScores.empty(S * G, K, device)
+            self.called = torch.zeros(G, dtype=torch.float64, device=device)
+        assert self.cells is not None
         assert self.called is not None
-        self.scores.add(probabilities, splits)
+        splits, groups = self.splits[places], self.groups[places]
+        self.scores.add(probabilities, torch.from_numpy(splits))
+        self.cells.add(probabilities, torch.from_numpy(splits * G + groups))
         y = torch.from_numpy(self.labels[places]).to(device)
-        self.called.index_add_(0, splits, (probabilities.argmax(1) == y).double())
+        hits = (probabilities.argmax(1) == y).double()
+        self.called.index_add_(0, torch.from_numpy(groups).to(device), hits)
 
     def tensors(self) -> list[Tensor]:
         """Return every sum, to be added up over processes in place."""
-        sums = [tensor for m in self.moments for tensor in (m.count, m.total, m.outer)]
-        if self.scores is not None and self.called is not None:
-            s = self.scores
-            sums += [s.counts, s.marginal, s.negentropy, self.called]
-        return [*sums, self.kept]
+        moments = [*self.moments, *self.parts]
+        sums = [tensor for m in moments for tensor in (m.count, m.total, m.outer)]
+        for s in (self.scores, self.cells):
+            sums += [s.counts, s.marginal, s.negentropy] if s is not None else []
+        return [*sums, *([self.called] if self.called is not None else []), self.kept]
 
     @property
     def whole(self) -> Moments:
         """The moments of all splits together."""
-        whole = Moments.zeros(len(self.moments[0].total), self.moments[0].total.device)
-        for part in self.moments:
-            whole.merge(part)
-        return whole
+        return _sum(self.moments)
+
+    @property
+    def mark(self) -> str:
+        """What says that two numbers are of the same groups of the same ids, in 16 digits."""
+        order = np.argsort(self.ids, kind="stable")
+        dealt = np.stack([self.ids[order], self.groups[order]])
+        return hashlib.sha256(dealt.astype("<i8").tobytes()).hexdigest()[:16]
 
     def accuracy(self) -> Score | None:
         """Return how many images were called by their label, with its standard error."""
@@ -107,37 +134,53 @@ class Collector:
         share = float(self.called.sum()) / len(self.ids)
         return Score(share, (share * (1 - share) / len(self.ids)) ** 0.5)
 
-    def frechet(self, reference: Gaussian, *, uncertain: bool = True) -> "Estimate":
-        """Return the Fréchet distance to a reference, with its jackknife standard error.
+    def accuracy_estimate(self) -> Estimate:
+        """Return the same share, and what it is without some groups. Needs probabilities."""
+        assert self.called is not None
+        hits, counts = self.called.cpu().numpy(), np.bincount(self.groups)
+        share = float(hits.sum()) / len(self.ids)
+        return self._estimate(share, lambda out: float(_left(hits, out) / _left(counts, out)))
 
-        The jackknife leaves out one split at a time (Tukey 1958): no sample counts twice, so
-        unlike a bootstrap it needs no features, and memory stays flat in N.
-        """
+    def score_estimate(self) -> Estimate:
+        """Return the Inception Score, and what it is without some groups. Needs probabilities."""
+        assert self.scores is not None
+        assert self.cells is not None
+        cells, S = self.cells, len(self.moments)
+        return self._estimate(
+            self.scores.score().mean, lambda out: cells.without(out, S).score().mean
+        )
+
+    def frechet(self, reference: Gaussian, *, uncertain: bool = True) -> Estimate:
+        """Return the Fréchet distance to a reference, and what it is without some groups."""
         whole = self.whole
         value = whole.gaussian().distance(reference)
-        if not uncertain or whole.num - max(part.num for part in self.moments) < 2:
+        if not uncertain:
             return Estimate(value)
-        parts = (whole.without(part) for part in self.moments)
-        return Estimate(value, tuple(part.gaussian().distance(reference) for part in parts))
+
+        def without(out: tuple[int, ...]) -> float:
+            left = whole.without(_sum([self.parts[g] for g in out]))
+            return left.gaussian().distance(reference)
+
+        return self._estimate(value, without)
+
+    def _estimate(self, value: float, without: Callable[[tuple[int, ...]], float]) -> Estimate:
+        """Leave groups out, where two samples at least remain."""
+        G = len(self.parts)
+        taken = -(-len(self.ids) // G) * (2 if G >= LEAST else 1) if G else 0
+        if not G or len(self.ids) - taken < 2:
+            return Estimate(value)
+        return estimate(value, without, G)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number, and what it would be without each of the splits; empty where that is not known."""
+def _sum(parts: list[Moments]) -> Moments:
+    whole = Moments.zeros(len(parts[0].total), parts[0].total.device)
+    for part in parts:
+        whole.merge(part)
+    return whole
 
-    value: float
-    without: tuple[float, ...] = ()
 
-    @property
-    def error(self) -> float | None:
-        """The standard error of the jackknife, where there is one."""
-        G = len(self.without)
-        return float(np.sqrt((G - 1) * np.var(self.without))) if G else None
-
-    def minus(self, other: "Estimate") -> "Estimate":
-        """Return the difference of two numbers of the same samples: what they share cancels."""
-        pairs = zip(self.without, other.without, strict=True)
-        return Estimate(self.value - other.value, tuple(mine - theirs for mine, theirs in pairs))
+def _left(sums: NDArray[np.float64] | NDArray[np.int64], out: tuple[int, ...]) -> float:
+    return float(np.delete(sums, out).sum())
 
 
 def _rows(mask: NDArray[np.bool_], device: torch.device) -> Tensor:

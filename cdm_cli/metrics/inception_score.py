@@ -48,6 +48,13 @@ class SplitScores:
         self.marginal.index_add_(0, splits, p)
         self.negentropy.index_add_(0, splits, torch.special.xlogy(p, p).sum(1))
 
+    def without(self, groups: tuple[int, ...], num_splits: int) -> "SplitScores":
+        """Add up S = num_splits * G sums, split by split, over all of G groups but these."""
+        G = len(self.counts) // num_splits
+        left = [group for group in range(G) if group not in groups]
+        sums = (self.counts, self.marginal, self.negentropy)
+        return SplitScores(*(t.unflatten(0, (num_splits, G))[:, left].sum(1) for t in sums))
+
     def score(self) -> Score:
         """Return mean and (population) standard deviation over the splits that hold samples."""
         counts = self.counts.clamp(min=1)

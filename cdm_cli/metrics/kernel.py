@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cdm_cli.metrics.inception_score import Score
+from cdm_cli.metrics.jackknife import LEAST, Estimate, estimate
 from cdm_cli.metrics.order import shuffled
 
 NUM_SUBSETS = 100
@@ -22,13 +23,40 @@ def polynomial(x: Tensor, y: Tensor) -> Tensor:
     return base * base * base
 
 
+class Discrepancy:
+    """The squared discrepancy of x [N, D] and y [M, D], and what it is without parts of x."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.within_x, self.across = polynomial(x, x), polynomial(x, y)
+        within_y, M = polynomial(y, y), len(y)
+        self.inside_y = (within_y.sum() - within_y.trace()) / (M * (M - 1))
+
+    def value(self) -> float:
+        """Return the unbiased squared discrepancy."""
+        N = len(self.within_x)
+        inside = (self.within_x.sum() - self.within_x.trace()) / (N * (N - 1))
+        inside += self.inside_y
+        return float(inside - 2 * self.across.mean())
+
+    def estimate(self, groups: Tensor, G: int) -> Estimate:
+        """Return it with what it is without some of G groups, of which each x has one, [N]."""
+        Z = torch.nn.functional.one_hot(groups, G).double()
+        n, own = Z.sum(0), Z.T @ self.within_x.diagonal()
+        inside, across = Z.T @ self.within_x @ Z, Z.T @ self.across.mean(1)
+
+        def without(out: tuple[int, ...]) -> float:
+            left = torch.ones_like(n)
+            left[list(out)] = 0
+            N = left @ n
+            inside_x = (left @ inside @ left - left @ own) / (N * (N - 1))
+            return float(inside_x + self.inside_y - 2 * (left @ across) / N)
+
+        return estimate(self.value(), without, G)
+
+
 def squared_mmd(x: Tensor, y: Tensor) -> float:
     """Return the unbiased squared discrepancy of x [N, D] and y [M, D]."""
-    N, M = len(x), len(y)
-    within_x, within_y = polynomial(x, x), polynomial(y, y)
-    inside = (within_x.sum() - within_x.trace()) / (N * (N - 1))
-    inside += (within_y.sum() - within_y.trace()) / (M * (M - 1))
-    return float(inside - 2 * polynomial(x, y).mean())
+    return Discrepancy(x, y).value()
 
 
 def kernel_distance(
@@ -47,6 +75,25 @@ def kernel_distance(
     the seed, not on the order of the file. With N = M = the size of a subset there is only
     one, and the standard deviation is 0. Raises ValueError for fewer than two samples.
     """
+    score, _ = kernel_estimate(
+        features, features_ref, ids=ids, ids_ref=ids_ref,
+        num_subsets=num_subsets, subset_size=subset_size, seed=seed,
+    )  # fmt: skip
+    return score
+
+
+def kernel_estimate(
+    features: Tensor,
+    features_ref: Tensor,
+    *,
+    ids: NDArray[np.int64] | None = None,
+    ids_ref: NDArray[np.int64] | None = None,
+    groups: NDArray[np.int64] | None = None,
+    num_subsets: int = NUM_SUBSETS,
+    subset_size: int = SUBSET_SIZE,
+    seed: int = 0,
+) -> tuple[Score, Estimate]:
+    """Return the same, and what the mean is without each of the groups [N] of the samples."""
     size = min(len(features), len(features_ref), subset_size)
     if size < 2:
         raise ValueError("a kernel distance needs two samples of each kind")
@@ -54,14 +101,34 @@ def kernel_distance(
     order, order_ref = _order(ids, len(features), seed), _order(ids_ref, len(features_ref), seed)
     if size == len(features) == len(features_ref):
         num_subsets = 1
-    values = [
-        squared_mmd(
-            features[_subset(rng, order, size, features.device)],
-            features_ref[_subset(rng, order_ref, size, features_ref.device)],
-        )
-        for _ in range(num_subsets)
-    ]
-    return Score(float(np.mean(values)), float(np.std(values)))
+    found: list[Estimate] = []
+    for _ in range(num_subsets):
+        mine = _subset(rng, order, size, features.device)
+        theirs = _subset(rng, order_ref, size, features_ref.device)
+        found.append(_estimate(Discrepancy(features[mine], features_ref[theirs]), mine, groups))
+    values = [one.value for one in found]
+    return Score(float(np.mean(values)), float(np.std(values))), _mean(found)
+
+
+def _estimate(found: Discrepancy, subset: Tensor, groups: NDArray[np.int64] | None) -> Estimate:
+    """Leave groups out, where each two of them leave two samples at least."""
+    if groups is None:
+        return Estimate(found.value())
+    G, mine = int(groups.max()) + 1, torch.from_numpy(groups).to(subset.device)[subset]
+    sizes = torch.bincount(mine, minlength=G)
+    taken = int(sizes.max()) * (2 if G >= LEAST else 1)
+    if G < 2 or len(mine) - taken < 2:
+        return Estimate(found.value())
+    return found.estimate(mine, G)
+
+
+def _mean(found: list[Estimate]) -> Estimate:
+    value = float(np.mean([one.value for one in found]))
+    if not all(one.without for one in found):
+        return Estimate(value)
+    without = np.mean([one.without for one in found], axis=0)
+    two = np.mean([one.without_two for one in found], axis=0)
+    return Estimate(value, tuple(without.tolist()), tuple(two.tolist()))
 
 
 def _order(ids: NDArray[np.int64] | None, num: int, seed: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""A shuffle that depends on (seed, id) alone: which sample falls into which split.
+"""A shuffle that depends on (seed, id) alone: which sample falls into which split or group.
 
 Stores are written in class order, or interleaved, or merged from parts; a metric that
 cuts contiguous pieces out of such a file measures the order of the file (an Inception
@@ -37,6 +37,20 @@ def split_of(ids: NDArray[np.int64], num_splits: int, seed: int = 0) -> NDArray[
     splits = np.empty(len(ids), dtype=np.int64)
     splits[shuffled(ids, seed)] = np.arange(len(ids)) * num_splits // max(len(ids), 1)
     return splits
+
+
+def groups_of(
+    ids: NDArray[np.int64], labels: NDArray[np.int64], num_groups: int, seed: int = 0
+) -> NDArray[np.int64]:
+    """Deal N samples into groups 0..num_groups-1, each with the same share of every label.
+
+    ids, labels: [N]. Sizes, and the numbers of any label, differ by one at most. Which group a
+    sample is in depends on (seed, ids, labels), not on the order of the file.
+    """
+    order = np.lexsort((ids, hashed(ids, seed), labels, hashed(labels, seed)))
+    groups = np.empty(len(ids), dtype=np.int64)
+    groups[order] = np.arange(len(ids)) % num_groups
+    return groups
 
 
 def balanced_choice(

@@ -46,7 +46,10 @@ class MetricRow:
     """One number: what it measures, against what, how sure it is, and its convention.
 
     uncertainty is one standard deviation or error; uncertainty_of says which, and over what.
-    settings are those of the metric itself ("k": 3); extra labels a series ("s": 501).
+    corrected is the value less its bias (jackknife.py). without and without_two are what it would
+    be without each group of samples, and each two; groups says of which: rows that share it are
+    compared pair by pair. settings are those of the metric itself ("k": 3); extra labels a series
+    ("s": 501).
     """
 
     metric: str
@@ -54,6 +57,10 @@ class MetricRow:
     convention: Convention
     uncertainty: float | None = None
     uncertainty_of: str = ""
+    corrected: float | None = None
+    without: tuple[float, ...] = ()
+    without_two: tuple[float, ...] = ()
+    groups: str = ""
     reference: str = ""
     reference_num: int | None = None
     reference_digest: str = ""
@@ -117,12 +124,17 @@ class MetricTable:
     def header(self) -> list[str]:
         """Return the column titles of `lines`."""
         convention = ["convention"] if len(self.conventions) > 1 else []
-        return [*self._labels(), "metric", "value", "±", "against", "num", *convention]
+        corrected = ["corrected"] if self._corrected else []
+        return [*self._labels(), "metric", "value", "±", *corrected, "against", "num", *convention]
 
     def lines(self) -> list[list[str]]:
         """Return one list of cells for each row, for a terminal."""
         kinds = self.conventions
         return [self._cells(row, kinds) for row in self.rows]
+
+    @property
+    def _corrected(self) -> bool:
+        return any(row.corrected is not None for row in self.rows)
 
     def _labels(self) -> list[str]:
         return list(dict.fromkeys(label for row in self.rows for label in row.extra))
@@ -131,7 +143,10 @@ class MetricTable:
         against = row.reference and f"{row.reference} ({row.reference_num})"
         spread = "" if row.uncertainty is None else f"{row.uncertainty:.2g}"
         cells = [str(row.extra.get(label, "")) for label in self._labels()]
-        cells += [row.metric, f"{row.value:.5g}", spread, against, str(row.convention.num)]
+        cells += [row.metric, f"{row.value:.5g}", spread]
+        if self._corrected:
+            cells.append("" if row.corrected is None else f"{row.corrected:.5g}")
+        cells += [against, str(row.convention.num)]
         return [*cells, chr(ord("A") + kinds.index(row.convention))] if len(kinds) > 1 else cells
 
     def to_json(self) -> dict[str, Any]:
@@ -152,4 +167,6 @@ class MetricTable:
 def _flat(row: MetricRow) -> dict[str, Any]:
     values = row.as_dict()
     nested = {name: values.pop(name) for name in ("extra", "convention", "settings")}
+    for name in ("without", "without_two"):
+        values[name] = " ".join(map(repr, values[name]))
     return nested["extra"] | values | nested["convention"] | nested["settings"]

@@ -81,6 +81,9 @@ def test_table_and_picture_are_files():
     assert [(r["step"], r["reference"]) for r in records[:2]] == [("2", "train"), ("2", "val")]
     assert float(records[0]["value"]) == result.table.rows[0].value
     assert all(row.uncertainty is not None for row in result.table.rows)
+    kept = [row for point in points() for row in point["rows"]]
+    assert {len(row["without"]) for row in kept} == {10}
+    assert len({row["groups"] for row in kept}) == 1
     with Image.open("curve/curve.png") as picture:
         assert picture.size == (780, 504)
     header = result.table.header()

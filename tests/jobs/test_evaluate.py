@@ -84,6 +84,7 @@ def test_fid_is_always_against_train_and_val_and_their_gap_is_told():
     rows = shown(run(options("fid"), Told()).table)
     train, val, gap = (rows["fid", "train"], rows["fid", "val"], rows["fid_gap", "val - train"])
     assert gap.value == pytest.approx(val.value - train.value, rel=1e-12)
+    assert gap.corrected == pytest.approx(val.corrected - train.corrected, rel=1e-9)
     assert gap.uncertainty < train.uncertainty + val.uncertainty
     assert (train.reference_num, val.reference_num) == (90, 60)
 
@@ -111,7 +112,16 @@ def test_beside_each_number_its_uncertainty_and_convention():
         assert convention.samples_digest == digest
         if row.reference in ("train", "val"):
             assert row.reference_digest == real
+        known = row.metric in ("fid", "fid_gap", "is", "kid", "accuracy")
+        assert [len(row.without), len(row.without_two), bool(row.groups)] == [10 * known] * 2 + [known]
+        assert (row.corrected is not None) == row.metric.startswith("fid")
     told = json.loads(json.dumps(result.model_dump()))
+    fid = shown(result.table)["fid", "val"]
+    assert told["metrics"][1]["corrected"] == fid.corrected < fid.value
+    assert told["metrics"][1]["jackknife"] == {
+        "groups": fid.groups, "without": list(fid.without), "without_two": list(fid.without_two)
+    }  # fmt: skip
+    assert len({row.groups for row in result.table.rows if row.groups}) == 1
     assert told["convention"]["extractor_digest"] == judge.digest
     assert told["references"] == {"train": real, "val": real}
     assert set(told["uncertainty"]) == names

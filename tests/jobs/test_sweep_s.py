@@ -168,6 +168,17 @@ def test_the_file_says_what_it_is_of(swept):
     assert any("different conventions (balance, num)" in note for note in file["notes"])
 
 
+def test_points_keep_what_their_numbers_are_without_some_images(swept):
+    """Those of the same ids say so: their differences are paired."""
+    kept = {path.stem: json.loads(path.read_text())["rows"] for path in SWEEP.glob("*-s*.json")}
+    marks = {name: {row["groups"] for row in rows} for name, rows in kept.items()}
+    assert marks["none-s0000"] == marks["truncated-s0005"] != marks["ground-truth-s0005"]
+    assert {len(found) for found in marks.values()} == {1}
+    for row in [row for rows in kept.values() for row in rows]:
+        assert len(row["without"]) == len(row["without_two"]) == 10
+    assert {row["groups"] for row in told()["rows"]} == set.union(*marks.values())
+
+
 def test_table_and_plot(swept):
     with (SWEEP / "sweep.csv").open() as stream:
         rows = list(csv.DictReader(stream))

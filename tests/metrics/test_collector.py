@@ -74,6 +74,73 @@ def test_order_and_processes_change_nothing(generator):
     assert torch.equal(first.kept, whole.kept)
 
 
+def test_errors_are_of_samples_whose_classes_are_as_many_each_time(generator):
+    """Two far classes, 100 of each in every set: shuffled splits would claim twice the spread."""
+    labels = np.arange(200) % 2
+    sets = torch.randn(100, 200, 4, generator=generator) + 2.0 * torch.from_numpy(labels)[:, None]
+    reference = Gaussian.of(np.ones(4), 2 * np.eye(4))
+    estimates = [collected(x, labels=labels).frechet(reference) for x in sets]
+    spread = np.std([estimate.value for estimate in estimates])
+    claimed = np.mean([estimate.error for estimate in estimates])
+    assert claimed == pytest.approx(spread, rel=0.2)
+
+
+def test_what_numbers_are_without_some_samples_is_what_the_others_give(generator):
+    x = torch.randn(120, 3, generator=generator)
+    p = torch.softmax(torch.randn(120, 5, generator=generator), 1)
+    labels = np.arange(120) % 5
+    collector = collected(x, p, labels)
+    reference = Gaussian.of(np.full(3, 0.5), np.eye(3))
+    found = [
+        collector.frechet(reference), collector.score_estimate(), collector.accuracy_estimate()
+    ]  # fmt: skip
+    pairs = [(g, (g + 1) % 10) for g in range(10)]
+    for place, out in enumerate([(g,) for g in range(10)] + pairs):
+        left = np.flatnonzero(~np.isin(collector.groups, out))
+        fid = frechet_distance(
+            x[left].double().mean(0), np.cov(x[left].double(), rowvar=False), np.full(3, 0.5),
+            np.eye(3),
+        )  # fmt: skip
+        hits = (p[left].argmax(1).numpy() == labels[left]).mean()
+        expected = [fid, score_by_hand(p[left], collector.splits[left]), hits]
+        for one, number in zip(found, expected, strict=True):
+            assert (one.without + one.without_two)[place] == pytest.approx(number, rel=1e-9)
+
+
+def score_by_hand(p, splits):
+    """The mean over the splits of exp KL(p(y|x), p(y))."""
+    parts = [p[splits == split].double().numpy() for split in range(10)]
+    return np.mean([np.exp((q * np.log(q / q.mean(0))).sum(1).mean()) for q in parts])
+
+
+def test_conventional_numbers_owe_nothing_to_the_groups(generator):
+    """To the bit: whoever goes on with numbers of an earlier version compares with them."""
+    x = torch.randn(90, 6, generator=generator)
+    p = torch.softmax(torch.randn(90, 4, generator=generator), 1)
+    ids, labels = np.arange(90), np.arange(90) % 3
+    reference = Gaussian.of(np.zeros(6), np.eye(6))
+    numbers = set()
+    for G in (1, 7, 10):
+        collector = Collector.empty(ids, labels, 6, num_groups=G)
+        collector.add(ids, x, p)
+        numbers.add((
+            collector.frechet(reference).value, *collector.scores.score(), collector.accuracy()
+        ))  # fmt: skip
+    assert len(numbers) == 1
+    one = Collector.empty(ids, labels, 6, num_groups=1)
+    one.add(ids, x, p)
+    assert (one.frechet(reference).without, one.score_estimate().without) == ((), ())
+
+
+def test_the_mark_names_the_groups_not_the_order_of_the_file():
+    ids, labels = np.arange(60), np.arange(60) % 3
+    other = np.random.default_rng(0).permutation(60)
+    mark = Collector.empty(ids, labels, 2).mark
+    assert Collector.empty(ids[other], labels[other], 2).mark == mark
+    assert len({mark, Collector.empty(ids + 1, labels, 2).mark,
+                Collector.empty(ids, labels, 2, seed=1).mark}) == 3  # fmt: skip
+
+
 def test_too_few_for_an_error():
     x = torch.tensor([[0.0], [1.0]])
     estimate = collected(x).frechet(Gaussian.of(np.zeros(1), np.eye(1)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdm_cli.metrics.kernel import kernel_distance, squared_mmd
+from cdm_cli.metrics.kernel import kernel_distance, kernel_estimate, squared_mmd
 
 
 def by_hand(x, y):
@@ -58,3 +58,20 @@ def test_order_of_the_file_changes_nothing(generator):
 def test_one_sample_is_refused():
     with pytest.raises(ValueError, match="two samples"):
         kernel_distance(torch.zeros(1, 2), torch.zeros(9, 2))
+
+
+@pytest.mark.parametrize("num", [40, 60])
+def test_without_some_groups_it_is_the_distance_of_the_others(generator, num):
+    """Of the same subsets; one subset, of all, where there are as many samples as real images."""
+    x, y = torch.randn(num, 3, generator=generator), torch.randn(40, 3, generator=generator)
+    groups = np.arange(num) % 5
+    score, found = kernel_estimate(x, y, groups=groups, subset_size=40, num_subsets=3)
+    assert score == kernel_distance(x, y, subset_size=40, num_subsets=3)
+    assert (found.value, len(found.without), len(found.without_two)) == (score.mean, 5, 5)
+    if num == 40:
+        for g in range(5):
+            one, two = groups != g, ~np.isin(groups, (g, (g + 1) % 5))
+            assert found.without[g] == pytest.approx(squared_mmd(x[one], y), rel=1e-9)
+            assert found.without_two[g] == pytest.approx(squared_mmd(x[two], y), rel=1e-9)
+    few, none = kernel_estimate(x[:2], y, groups=groups[:2], num_subsets=2)
+    assert (none.value, none.without) == (few.mean, ())

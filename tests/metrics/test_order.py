@@ -1,8 +1,16 @@
 """Mirrors cdm_cli/metrics/order.py."""
 
 import numpy as np
+import pytest
 
-from cdm_cli.metrics.order import balanced_choice, choice_by_class, hashed, shuffled, split_of
+from cdm_cli.metrics.order import (
+    balanced_choice,
+    choice_by_class,
+    groups_of,
+    hashed,
+    shuffled,
+    split_of,
+)
 
 
 def test_hash_is_fixed_for_ever():
@@ -24,6 +32,32 @@ def test_splits_are_equal_and_hold_every_class():
     assert (np.bincount(splits) == 100).all()
     assert np.histogram2d(labels, splits, bins=10)[0].min() >= 1
     assert np.ptp(np.bincount(split_of(np.arange(1003), 10))) <= 1
+
+
+@pytest.mark.parametrize(
+    "sizes", [[100] * 10, [1000, 7, 93, 1], [3] * 50, [5], [10, 10], [1] * 25, [0, 12, 0, 30]]
+)
+def test_groups_have_the_same_share_of_every_label(sizes):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    groups = groups_of(np.arange(len(labels)), labels, 10)
+    counts = np.histogram2d(labels, groups, bins=(np.arange(len(sizes) + 1), np.arange(11)))[0]
+    assert np.ptp(counts, axis=1).max() <= 1
+    assert np.ptp(counts.sum(0)) <= 1
+
+
+def test_groups_depend_on_seed_ids_and_labels_alone():
+    rng = np.random.default_rng(2)
+    ids, labels = rng.permutation(500)[:300], rng.integers(0, 7, 300)
+    groups, other = groups_of(ids, labels, 10, seed=4), rng.permutation(300)
+    assert (groups_of(ids[other], labels[other], 10, seed=4) == groups[other]).all()
+    assert (groups_of(ids, labels, 10, seed=5) != groups).any()
+    assert (groups_of(ids + 1, labels, 10, seed=4) != groups).any()
+
+
+def test_which_group_an_image_is_in_is_fixed_for_ever():
+    """Files keep what numbers are without each group; new points are compared with them."""
+    groups = groups_of(np.arange(12), np.arange(12) % 3, 4)
+    assert groups.tolist() == [0, 2, 0, 1, 1, 2, 2, 3, 3, 3, 0, 1]
 
 
 def test_balanced_choice_takes_equally_from_each_class():

@@ -39,6 +39,14 @@ def test_a_table_of_one_convention():
         table.value("fid", "val")
 
 
+def test_a_number_less_its_bias_stands_beside_it():
+    table = MetricTable([row(corrected=1.1234567, without=(1.5, 0.25), groups="ab"), row("is")])
+    assert table.header() == ["metric", "value", "±", "corrected", "against", "num"]
+    assert [line[3] for line in table.lines()] == ["1.1235", ""]
+    record = next(csv.DictReader(io.StringIO(table.to_csv())))
+    assert (record["without"], record["without_two"], record["groups"]) == ("1.5 0.25", "", "ab")
+
+
 def test_another_convention_is_refused_or_told():
     other = MetricRow(metric="fid", value=2.0, convention=convention(num=50))
     table = MetricTable([row()])

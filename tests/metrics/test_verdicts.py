@@ -1,0 +1,110 @@
+"""Mirrors cdm_cli/metrics/verdicts.py: how often any of many equal points is called worse."""
+
+import numpy as np
+import pytest
+
+from cdm_cli.metrics.jackknife import Estimate, pseudo_values
+from cdm_cli.metrics.verdicts import against_lowest, signs, verdicts, verdicts_on
+
+P, G = 13, 10
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(11)
+
+
+def measured(y):
+    """Return values [P] and leave-one-out values [P, G] whose pseudo-values are y [P, G]."""
+    values = y.mean(1)
+    return values, (G * values[:, None] - y) / (G - 1)
+
+
+def correlated(rng, near, num=P):
+    """Noise [P, G] of points of which neighbours are correlated by `near`, as in a sweep."""
+    C = near ** np.abs(np.subtract.outer(np.arange(num), np.arange(num)))
+    return np.linalg.cholesky(C) @ rng.normal(size=(num, G))
+
+
+@pytest.mark.parametrize("near", [0.0, 0.8, 0.99])
+def test_equal_points_are_called_worse_in_one_family_of_twenty(rng, near):
+    """Seven of 150 families are expected; more than 16 come with one seed in a thousand."""
+    families = (verdicts(*measured(5 + correlated(rng, near))) for _ in range(150))
+    wrong = sum(any(one.standing == "worse" for one in family) for family in families)
+    assert 1 <= wrong <= 16
+
+
+def test_points_tied_for_the_best_stay_beside_points_that_are_worse(rng):
+    """A point far off takes no part of the error away from those that are equal."""
+    theta = np.array([0] * 7 + [50] * 6)
+    wrong = 0
+    for _ in range(80):
+        family = verdicts(*measured(theta[:, None] + correlated(rng, 0.5)))
+        assert all(one.standing == "worse" for one in family[7:])
+        wrong += any(one.standing == "worse" for one in family[:7])
+    assert 1 <= wrong <= 11
+
+
+def test_what_differs_by_many_errors_is_told(rng):
+    y = 1 + 0.01 * rng.normal(size=(3, G)) + np.array([0.0, 0.5, 0.1])[:, None]
+    best, far, near = verdicts(*measured(y))
+    assert (best.standing, far.standing, near.standing) == ("best", "worse", "worse")
+    assert far.difference == pytest.approx(0.5, abs=0.02)
+    assert far.error == pytest.approx((y[1] - y[0]).std(ddof=1) / G**0.5)
+    assert str(far) == f"worse by {far.difference:.2g} ± {far.error:.2g}"
+    assert (best.p, best.difference, best.error) == (1, 0, 0)
+    turned = verdicts(*measured(-y), highest=True)
+    assert [str(one) for one in turned] == [str(one) for one in (best, far, near)]
+    assert turned[1].difference == pytest.approx(-far.difference)
+
+
+def test_shared_noise_tells_apart_what_errors_of_each_do_not(rng):
+    shared = rng.normal(size=G)
+    y = np.stack([shared, shared + 0.1 + 0.01 * rng.normal(size=G)])
+    assert [one.standing for one in verdicts(*measured(y))] == ["best", "worse"]
+    y[1] = rng.permutation(y[1])
+    assert {one.standing for one in verdicts(*measured(y))} == {"as good as the best"}
+
+
+def test_the_same_numbers_up_to_rounding_are_as_good(rng):
+    y = np.tile(3 + rng.normal(size=G), (2, 1))
+    y[1] += 1e-13
+    assert {str(one) for one in verdicts(*measured(y))} == {"as good as the best"}
+
+
+def test_too_few_groups_tell_nothing(rng):
+    values = np.array([0.0, 100.0])
+    without = np.array([[0.0, 0.1, -0.1], [100.0, 100.1, 99.8]])
+    assert {one.standing for one in verdicts(values, without)} == {"as good as the best"}
+    assert verdicts([1.0], without[:1])[0].standing == "best"
+
+
+def test_a_stricter_level_calls_less(rng):
+    y = np.stack([rng.normal(size=G), rng.normal(size=G) + 1.5])
+    p = verdicts(*measured(y))[1].p
+    for level, standing in ((p, "worse"), (p * 0.99, "as good as the best")):
+        assert verdicts(*measured(y), level=level)[1].standing == standing
+
+
+def test_every_pattern_of_signs_once():
+    assert len(np.unique(signs(4), axis=0)) == 16
+    assert (signs(4)[0] == 1).all()
+    assert signs(20).shape == (4096, 20)
+    assert (signs(20) == signs(20)).all()
+
+
+def test_against_the_lowest_is_students_t(rng):
+    y = rng.normal(size=(3, G))
+    lowest = y.mean(1).argmin()
+    gap = y - y[lowest]
+    expected = np.where(np.arange(3) == lowest, 0, gap.mean(1) / (gap.std(1, ddof=1) + 1e-300))
+    np.testing.assert_allclose(against_lowest(y), expected * G**0.5, atol=1e-12)
+
+
+def test_estimates_and_shapes(rng):
+    values, without = measured(rng.normal(size=(3, G)))
+    found = [Estimate(v, tuple(w), tuple(w)) for v, w in zip(values, without, strict=True)]
+    assert [one.p for one in verdicts_on(found)] == [one.p for one in verdicts(values, without)]
+    np.testing.assert_allclose(pseudo_values(values, without).mean(1), values)
+    with pytest.raises(ValueError, match="expected"):
+        verdicts(values[:2], without)
