@@ -38,8 +38,11 @@ def test_every_key_is_one_that_the_command_prints(line, keys):
     assert set(keys.split(", ")) <= set(printed)
     if words[0] == "eval":
         row = printed["metrics"][0]
-        assert list(row) == ["metric", "value", "uncertainty", "reference", "real_images"]
-        assert f"{{{', '.join(row)}}}" in (README.parent / "docs/formats.md").read_text()
+        names = ["metric", "value", "uncertainty", "corrected", "reference", "real_images"]
+        assert list(row) == [*names, "jackknife"]
+        described = (README.parent / "docs/formats.md").read_text()
+        assert f"{{{', '.join(row)}}}" in described
+        assert f"{{{', '.join(row['jackknife'])}}}" in described
 
 
 def test_there_are_examples():

@@ -117,3 +117,9 @@ def test_a_result_may_say_itself_what_is_shown():
         "store": "samples.h5", "metrics": [{"metric": "fid", "value": 2.5}],
     }  # fmt: skip
     assert text(Judged()) == ["store  samples.h5", "", "metrics:", "metric  value", "fid       2.5"]
+
+
+def test_what_holds_lists_in_a_row_is_left_to_json():
+    rows = {"rows": [{"name": "fid", "value": 1.5, "parts": {"without": [1.0, 2.0]}}]}
+    assert text(rows) == ["rows:", "name  value", "fid     1.5"]
+    assert plain(rows) == rows
