@@ -98,11 +98,13 @@ class TrainBatches:
         """Return this process's share of a step (1, 2, …), on the CPU.
 
         pin: in memory that a GPU reads by itself; a copy from other memory may wait for the step
-        before.
+        before. Each block is compared with its digest before its first use. Raises BadInputError.
         """
         rows = self.rows(step)
+        self._part.check(rows)
         images = [self._gather(name, rows, pin) for name in self._names]
-        y, ids = (torch.from_numpy(array[rows]) for array in (self._part.labels, self._part.ids))
+        y = torch.from_numpy(self._part.labels_of(rows))
+        ids = torch.from_numpy(self._part.ids[rows])
         if pin:
             y, ids = y.pin_memory(), ids.pin_memory()
         return TrainBatch(images[0], images[1] if len(images) > 1 else None, y, ids)

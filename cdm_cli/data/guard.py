@@ -27,7 +27,7 @@ from cdm_cli.data.hdf5 import (
     read_attributes,
     unmarked,
 )
-from cdm_cli.data.reading import open_regular, read_at
+from cdm_cli.data.reading import Stamp, open_regular, read_at, stamp
 from cdm_cli.data.schema import CONTENTS, Contents, Kind
 from cdm_cli.errors import (
     BadInputError,
@@ -48,7 +48,7 @@ LOOKS = {
 
 @dataclass(frozen=True)
 class Opened:
-    """A vetted store: an open file, and what is where in it."""
+    """A vetted store: an open file, and what is where in it. stamp: from before it was read."""
 
     fd: int
     path: Path
@@ -57,6 +57,7 @@ class Opened:
     classes: tuple[str, ...]
     provenance: Mapping[str, Any]
     layout: Layout
+    stamp: Stamp
 
 
 def open_vetted(path: Path, *, writable: bool = False) -> Opened:
@@ -79,23 +80,23 @@ def vetted(fd: int, path: Path) -> Opened:
 
 
 def _vetted(fd: int, path: Path) -> Opened:
+    before = stamp(fd)
     attributes = _attributes(fd, path)
     kind, contents, provenance = _meaning(path, attributes)
     try:
         layout = schema.store_layout(attributes, contents)
     except ValueError as error:
         raise _unsafe(path, str(error)) from None
-    size = os.fstat(fd).st_size
-    if size != layout.size:
+    if before.size != layout.size:
         raise BadInputError(
-            f"{path} has {size} bytes, a store of its contents has {layout.size}",
+            f"{path} has {before.size} bytes, a store of its contents has {layout.size}",
             kept="it was left as it is",
             next="copy or make it again",
         )
     if _header(fd, path, len(layout.header)) != layout.header:
         raise _unsafe(path, "its structure is not the one that its contents have in a store")
     return Opened(
-        fd, path, kind, contents, _classes(fd, path, contents, layout), provenance, layout
+        fd, path, kind, contents, _classes(fd, path, contents, layout), provenance, layout, before
     )
 
 

@@ -13,13 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm_cli.data.blocks import Array, Block, Blocks
+from cdm_cli.data.guard import Opened
+from cdm_cli.data.reading import shortened, stamp
+from cdm_cli.data.schema import DIGEST_SIZE, PartName
 from cdm_cli.errors import BadInputError, CdmError, MissingError
 
 AHEAD = 2
+CHECKED_AT_ONCE = 8
 
 
 class Part(Blocks):
     """The samples under "", "train" or "val" of an open store."""
+
+    def __init__(self, opened: Opened, name: PartName) -> None:
+        super().__init__(opened, name)
+        self._stamp, self._table, self._good = opened.stamp, b"", set[int]()
 
     @property
     def resolutions(self) -> list[int]:
@@ -45,8 +53,16 @@ class Part(Blocks):
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Labels [N], mapped."""
-        return self.mapped("labels")
+        """Labels [N], mapped. Raises BadInputError where one is no class."""
+        return self.labels_of(slice(None))
+
+    def labels_of(self, rows: NDArray[np.int64] | slice) -> NDArray[np.int64]:
+        """Return the labels [n] of rows. Raises BadInputError where one is no class."""
+        labels = self.mapped("labels")[rows]
+        wrong = self.outside(labels)
+        if wrong:
+            raise self._bad(f"{f'{self.name}: ' if self.name else ''}samples {wrong}")
+        return labels
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -54,7 +70,8 @@ class Part(Blocks):
         return self.mapped("ids")
 
     def mapped(self, name: str) -> "np.memmap[Any, Any]":
-        """Map one member for reading, unchecked."""
+        """Map one member for reading, unchecked. Raises BadInputError for a file cut short."""
+        self._require_whole()
         member, place = self.members[name], self._place(name, 0)
         with os.fdopen(os.dup(self._opened.fd), "rb") as file:
             return np.memmap(file, f"<{member.dtype}", "r", offset=place, shape=member.shape)
@@ -73,6 +90,59 @@ class Part(Blocks):
         if wrong:
             raise self.bad_block(b, wrong)
         return block
+
+    def check(self, rows: NDArray[np.int64]) -> None:
+        """Compare each block that holds one of these rows with its digest, before its first use.
+
+        For who reads mapped members of a finished part, immediately before reading them. Raises
+        BadInputError for other bytes than were written, and for a file that became shorter:
+        reading its map would end the process (SIGBUS).
+        """
+        self._require_whole()
+        new = sorted(set((rows // self.block_size).tolist()) - self._good)
+        if not new:
+            return
+        if not self._table:
+            self._table = self.digests()
+        with ThreadPoolExecutor(min(len(new), _cores()), "check") as pool:
+            try:
+                for b, fault in zip(new, pool.map(self._fault, new), strict=True):
+                    if fault:
+                        raise self.bad_block(b, fault)
+                    self._good.add(b)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def recheck(self) -> None:
+        """Check once more all that was checked, where the file was touched meanwhile.
+
+        Raises BadInputError where anything in it has changed since it was first read.
+        """
+        now = stamp(self._opened.fd)
+        if now == self._stamp:
+            return
+        self._require_whole()
+        good, self._good = self._good, set()
+        if self._table and self._table != self.digests():
+            raise self._bad("was changed while it was read: its blocks have other digests now")
+        self.check(np.array(sorted(good), np.int64) * self.block_size)
+        self._stamp = now
+
+    def _require_whole(self) -> None:
+        if stamp(self._opened.fd).size < self._opened.layout.size:
+            raise shortened(self._opened.path)
+
+    def _fault(self, b: int) -> str:
+        """Return what is wrong with the samples of a block, "" for nothing."""
+        if not self.check_block(b) or self.block_digest(b) != self._digest(b):
+            return "do not have the digest they were stored with"
+        rows = self.block_range(b)
+        small = ("labels", *(f"z/{s}" for s in self.spec.z))
+        return self.meaningless({name: self.mapped(name)[rows.start : rows.stop] for name in small})
+
+    def _digest(self, b: int) -> bytes:
+        """Return the digest that block b had when the first block was checked."""
+        return self._table[b * DIGEST_SIZE : (b + 1) * DIGEST_SIZE]
 
     def checked_blocks(self) -> Iterator[tuple[range, Block]]:
         """Read all blocks in order, ahead of their user, as `read_checked` does."""
@@ -122,21 +192,35 @@ class Part(Blocks):
 
         Looks at the labels and z/<s> of a block, as `read_block` gives it.
         """
-        labels, num_classes = block["labels"], len(self._opened.classes)
-        outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
-        if num_classes and len(outside):
-            return f"have labels outside 0..{num_classes - 1}, the first is {labels[outside[0]]}"
+        wrong = self.outside(block["labels"])
+        if wrong:
+            return wrong
         for s in self.spec.z:
             if not np.isfinite(block[f"z/{s}"]).all():
                 return f"have values in z/{s} that are not finite"
         return ""
 
+    def outside(self, labels: NDArray[np.int64]) -> str:
+        """Return that some labels are no classes, as the end of a sentence, "" if all are."""
+        num_classes = len(self._opened.classes)
+        outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
+        if num_classes and len(outside):
+            return f"have labels outside 0..{num_classes - 1}, the first is {labels[outside[0]]}"
+        return ""
+
     def bad_block(self, b: int, what: str) -> CdmError:
         """Return the error for a block that cannot be used."""
         rows = self.block_range(b)
+        of = f" of {self.name}" if self.name else ""
+        return self._bad(f"samples {rows.start}..{rows.stop - 1}{of} {what}")
+
+    def _bad(self, what: str) -> CdmError:
         return BadInputError(
-            f"{self._opened.path}: samples {rows.start}..{rows.stop - 1}"
-            f"{' of ' + self.name if self.name else ''} {what}",
+            f"{self._opened.path}: {what}",
             kept="the file was left as it is",
             next=f"cdm verify {self._opened.path}",
         )
+
+
+def _cores() -> int:
+    return min(CHECKED_AT_ONCE, len(os.sched_getaffinity(0)))

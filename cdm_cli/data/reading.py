@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from cdm_cli.errors import BadInputError, CdmError, DiskError, MissingError, UnsafeInputError
 
@@ -68,3 +69,19 @@ def _unreadable(path: Path, error: OSError) -> CdmError:
 def shortened(path: Path) -> CdmError:
     """Return the error for a file that was cut while it was read."""
     return BadInputError(f"{path} became shorter while it was read", next="restore it, then rerun")
+
+
+class Stamp(NamedTuple):
+    """What the file system changes where a file is written to, cut or touched in place."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+def stamp(file: int | Path) -> Stamp:
+    """Return the stamp of an open file, or of what lies at a path now. Raises OSError."""
+    found = os.stat(file)
+    return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

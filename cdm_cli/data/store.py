@@ -30,7 +30,7 @@ class Store:
         self._opened: Opened = opened
         self._owner = owner
         self._closed = False
-        self.path = opened.path
+        self.path, self.stamp = opened.path, opened.stamp
         self.kind = opened.kind
         self.contents = opened.contents
         self.classes = list(opened.classes)

@@ -104,8 +104,6 @@ def remove_checkpoints(directory: Path) -> None:
 def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, report: Report) -> None:
     """Take the steps that are left, saving every few minutes and at the end."""
     done, steps = resumed(fit, directory, report), fit.recipe.steps
-    if not done:
-        led(fit.world, lambda: training.images.check(training.rows))
     batch = training.batches(fit.recipe, fit.world).iterate(done + 1, fit.device)
     saved = time.monotonic()
     try:
@@ -117,6 +115,7 @@ def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, report: 
                 advance(1, "" if fit.loss is None else f"loss {fit.loss:.4f}")
                 asked = fit.world.any(bool(stop.asked))
                 if asked or step == steps or time.monotonic() - saved > SAVE_SECONDS:
+                    training.part.recheck()
                     _save(fit, directory, step)
                     saved = time.monotonic()
                 if asked:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.distributed import World
-from cdm_cli.jobs.source import checker, part_of
+from cdm_cli.jobs.source import part_of
 from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.jackknife import NUM_GROUPS
@@ -77,10 +77,6 @@ def from_part(
     if num is not None and num > part.num:
         raise UsageError(f"--num {num}: {store.path} has {part.num}", next=f"--num {part.num}")
     ids, labels = np.asarray(part.ids), np.asarray(part.labels)
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(store.classes):
-        raise BadInputError(
-            f"{store.path} has labels beyond its {len(store.classes)} classes", next="cdm verify"
-        )
     rows = np.arange(part.num) if num is None else balanced_choice(ids, labels, num, seed)
     return ImageSet(
         name=f"{store.path}:{name}" if name else str(store.path),
@@ -90,7 +86,7 @@ def from_part(
         ids=ids[rows],
         labels=labels[rows],
         classes=tuple(store.classes),
-        check=checker(store.path, part),
+        check=part.check,
     )
 
 

@@ -11,7 +11,8 @@ import io
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from cdm_cli.data.archives import Member, read_member
 from cdm_cli.data.arrays import npz_source
+from cdm_cli.data.reading import Stamp, stamp
 from cdm_cli.data.zips import zip_members
 from cdm_cli.errors import BadInputError, CdmError, MismatchError
 from cdm_cli.jobs.evaluate_images import ImageSet
@@ -101,10 +103,20 @@ def open_npz(path: Path) -> Generator[Npz]:
         raise BadInputError(
             f"{path} has neither mu and sigma nor arr_0", next="another --ref, or cdm prepare"
         )
+    before = stamp(path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     with tempfile.TemporaryDirectory() as folder:
-        yield Npz(path, digest, members, _images(path, digest, members, Path(folder) / "arr_0"))
+        images = _images(path, digest, members, Path(folder) / "arr_0")
+        if images is not None:
+            images = replace(images, check=partial(_check_untouched, path, before))
+        yield Npz(path, digest, members, images)
+
+
+def _check_untouched(path: Path, before: Stamp, rows: NDArray[np.int64]) -> None:
+    """Raise BadInputError where a file, whose images are mapped, was touched since its digest."""
+    if stamp(path) != before:
+        raise BadInputError(f"{path} was changed while it was read", next="the same command again")
 
 
 def _images(path: Path, digest: str, members: dict[str, Member], spool: Path) -> ImageSet | None:

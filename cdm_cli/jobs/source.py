@@ -1,6 +1,5 @@
 """Reading the images that a super-resolution stage starts from, checked as they are read."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.data.store import Part, Store
-from cdm_cli.errors import BadInputError, MismatchError, UsageError
+from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.identity import recorded
 from cdm_cli.metrics.order import balanced_choice
 
@@ -54,7 +53,6 @@ class Source:
 
     def __init__(self, path: Path, part: Part, resolution: int, rows: Rows) -> None:
         self.path, self.part, self.resolution, self.rows = path, part, resolution, rows
-        self._check = checker(path, part)
 
     def ids(self, places: range) -> np.ndarray:
         """Return int64 ids of places within the chosen rows."""
@@ -62,7 +60,7 @@ class Source:
 
     def labels(self, places: range) -> np.ndarray:
         """Return int64 labels."""
-        return np.asarray(self.part.labels[self._at(places)])
+        return np.asarray(self.part.labels_of(self._at(places)))
 
     def z_0(self, places: range) -> Tensor:
         """Return uint8 [n, C, h, w]."""
@@ -75,28 +73,8 @@ class Source:
 
     def _at(self, places: range) -> Rows:
         rows = self.rows[places.start : places.stop]
-        self._check(rows)
+        self.part.check(rows)
         return rows
-
-
-def checker(path: Path, part: Part) -> Callable[[Rows], None]:
-    """Return what compares each block of a part with its digest before its first use.
-
-    It is called with the rows about to be read, and raises BadInputError.
-    """
-    checked: set[int] = set()
-
-    def check(rows: Rows) -> None:
-        for block in sorted(set((rows // part.block_size).tolist()) - checked):
-            if not part.check_block(block):
-                raise BadInputError(
-                    f"{path}: block {block} does not have the digest it was stored with",
-                    kept="the file was left as it is",
-                    next=f"cdm verify {path}",
-                )
-            checked.add(block)
-
-    return check
 
 
 def check_states(store: Store, part: Part, s: int) -> None:

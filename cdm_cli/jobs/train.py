@@ -21,7 +21,7 @@ from cdm_cli.jobs.evaluate_judge import Judge
 from cdm_cli.jobs.together import Silent, joined, started
 from cdm_cli.jobs.training_accuracy import ACCURACY
 from cdm_cli.jobs.training_cost import cost
-from cdm_cli.jobs.training_data import batches_of
+from cdm_cli.jobs.training_data import Unchanged, batches_of
 from cdm_cli.jobs.training_extras import Turns, extras_of, planned_turns, select_cost
 from cdm_cli.jobs.training_files import logged, resume
 from cdm_cli.jobs.training_lock import held
@@ -85,7 +85,7 @@ def run(options: TrainOptions, report: Report) -> TrainResult:
 
     Raises MismatchError where the data do not fit, WouldOverwriteError where the name belongs
     to another configuration, StoppedError after a signal (all is saved), DivergedError,
-    DiskError, and MemoryFloorError.
+    DiskError, MemoryFloorError, and BadInputError for damaged data.
     """
     return started(run_in, options, options.compute, report)
 
@@ -142,6 +142,7 @@ def _train(
         report=report,
         extras=extras,
         compiler=_compiler(objective, made, options, device),
+        unchanged=Unchanged(store, report),
     )
     loop.run(done)
     best = read_best(directory) if options.select else None

@@ -12,7 +12,7 @@ import torch
 
 from cdm_cli.cascade.batch import Batch
 from cdm_cli.cascade.checkpoint import CHECKPOINTS, latest_checkpoint, step_name
-from cdm_cli.errors import DivergedError, StoppedError
+from cdm_cli.errors import BadInputError, CdmError, DivergedError, StoppedError
 from cdm_cli.jobs.training_extra import Extra, Noted, due
 from cdm_cli.jobs.training_files import Metrics, Saver, fall_back
 from cdm_cli.jobs.training_objective import Images, images_of
@@ -40,6 +40,8 @@ class Loop:
 
     extras: what else happens after some steps, once they are saved if they are to be.
     compiler: what compiles the network, once it is known how many images fit at a time.
+    unchanged: raises BadInputError where the data read so far are not what they were; asked in
+    every process before a step is saved.
     """
 
     directory: Path
@@ -49,6 +51,7 @@ class Loop:
     report: Report
     extras: tuple[Extra, ...] = ()
     compiler: Callable[[], object] | None = None
+    unchanged: Callable[[], object] = lambda: None
     skipped: int = 0
     last: Progress | None = None
     images_per_second: float | None = None
@@ -62,8 +65,8 @@ class Loop:
     def run(self, done: int) -> None:
         """Take the turns of extras that `done` still owes, then the steps after it; save the last.
 
-        Raises StoppedError once a signal has come and the step is saved, DivergedError, and
-        DiskError where a checkpoint cannot be written.
+        Raises StoppedError once a signal has come and the step is saved, DivergedError, DiskError
+        where a checkpoint cannot be written, and BadInputError for damaged data.
         """
         left, late = self.trainer.training.steps - done, self._late(done)
         if left <= 0 and not late:
@@ -71,9 +74,14 @@ class Loop:
         self._saved = done
         what = f"train {self.directory.name}"
         with self._metrics(done) as metrics, self.report.track(what, left, "steps") as advance:
-            self._take(late, done, metrics, advance)
-            if left > 0:
-                self._steps(done, metrics, advance)
+            try:
+                self._take(late, done, metrics, advance)
+                if left > 0:
+                    self._steps(done, metrics, advance)
+            except BadInputError as error:
+                self.saver.wait()
+                kept = _named(latest_checkpoint(self.directory))
+                raise type(error)(error.what, kept=kept, next=error.next) from None
 
     @contextmanager
     def _metrics(self, done: int) -> Generator[Metrics | None]:
@@ -193,10 +201,28 @@ class Loop:
             return True
         if self.trainer.streak():
             return False
+        self._require_unchanged()
         if self.trainer.world.leads:
             self.saver.save(step, stopped=stopped)
         self._saved = step
         return True
+
+    def _require_unchanged(self) -> None:
+        """Raise where the data changed: in every process, if they did in one."""
+        error: CdmError | None = None
+        try:
+            self.unchanged()
+        except CdmError as found:
+            error = found
+        good = self.trainer.world.agree(error is None)
+        if error is not None:
+            raise error
+        if not good:
+            raise StoppedError(
+                "the data of another process have changed",
+                kept=_named(latest_checkpoint(self.directory)),
+                next="see its message",
+            )
 
     def _stopped(self, step: int) -> None:
         saved = self._save(step, stopped=True)

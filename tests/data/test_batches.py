@@ -1,5 +1,6 @@
 """Mirrors cdm_cli/data/batches.py."""
 
+import os
 import threading
 
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from cdm_cli.data.batches import TrainBatches, mixed, permutation
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import MismatchError
-from tests.data.stores import filled, prepared_spec
+from cdm_cli.errors import BadInputError, MismatchError
+from tests.data.stores import filled, flip, prepared_spec
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,42 @@ def test_an_error_of_the_reading_thread_is_the_caller_s(part, monkeypatch):
     with pytest.raises(OSError, match="gone"):
         next(found)
     assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_damaged_blocks_are_found_before_their_first_use(tmp_path):
+    """In the reading thread; other blocks are read."""
+    path = filled(tmp_path / "a.h5", prepared_spec())
+    with open_store(path) as store:
+        part = store.parts["train"]
+        flip(path, part._opened.layout.offsets["train/images/8"] + 9 * 8 * 8 * 3)
+        good = batches(part, chosen=np.arange(8)).iterate(1)
+        for _ in range(5):
+            next(good)
+        good.close()
+        with pytest.raises(BadInputError, match=r"samples 8\.\.15 of train do not have the digest"):
+            next(batches(part).iterate(1))
+
+
+def test_labels_that_change_while_they_are_read_are_no_index(tmp_path):
+    path = filled(tmp_path / "a.h5", prepared_spec())
+    with open_store(path) as store:
+        part = store.parts["train"]
+        batches(part, 20).batch(1)
+        with path.open("r+b") as file:
+            file.seek(part._opened.layout.offsets["train/labels"])
+            file.write(np.full(20, 4, "<i8").tobytes())
+        with pytest.raises(BadInputError, match=r"labels outside 0\.\.3, the first is 4"):
+            batches(part, 20).batch(2)
+
+
+def test_data_cut_short_under_the_reader_end_it_with_an_error(tmp_path):
+    path = filled(tmp_path / "a.h5", prepared_spec(num=400))
+    with open_store(path) as store:
+        found = batches(store.parts["train"], 200).iterate(1)
+        next(found)
+        os.truncate(path, 4096)
+        with pytest.raises(BadInputError, match=r"a\.h5 became shorter"):
+            sum(1 for _ in found)
 
 
 def test_what_does_not_fit(part):

@@ -1,13 +1,15 @@
 """Mirrors cdm_cli/data/part.py."""
 
+import os
 import threading
 
 import numpy as np
 import pytest
 
+from cdm_cli.data.part import Part
 from cdm_cli.data.store import create, open_store
 from cdm_cli.errors import BadInputError, MissingError
-from tests.data.stores import CLASSES, arrays_of, filled, flip, prepared_spec, samples_spec
+from tests.data.stores import CLASSES, arrays_of, fill, filled, flip, prepared_spec, samples_spec
 
 
 @pytest.fixture
@@ -55,6 +57,83 @@ def test_the_error_names_the_part(tmp_path):
         flip(path, val._opened.layout.offsets["val/labels"])
         with pytest.raises(BadInputError, match=r"samples 0\.\.5 of val do not"):
             val.read_checked(0)
+
+
+def overwrite(path, place, data):
+    """Change bytes of a file in place, at another time than all that came before."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(data)
+    later = path.stat().st_mtime_ns + 10**9
+    os.utime(path, ns=(later, later))
+
+
+def test_who_reads_a_map_checks_each_block_once_before(path, part, monkeypatch):
+    rows, checked, real = np.array([17, 0, 5, 16]), [], Part.check_block
+    noted = lambda self, b: bool(checked.append(b)) or real(self, b)  # noqa: E731
+    monkeypatch.setattr(Part, "check_block", noted)
+    part.check(rows)
+    part.check(rows)
+    assert sorted(checked) == [0, 2]
+    flip(path, offset(part, "images/8", 9))
+    part.check(rows)
+    for _ in range(2):
+        with pytest.raises(BadInputError, match=r"samples 8\.\.15 do not have the digest"):
+            part.check(np.array([1, 9]))
+    assert sorted(checked) == [0, 1, 1, 2]
+
+
+def test_a_block_that_means_nothing_is_not_read_through_a_map_either(tmp_path):
+    with create(tmp_path / "b.h5", samples_spec(num=8)) as store:
+        part = store.parts[""]
+        wrong = {**arrays_of(part, 0), "labels": np.arange(8)}
+        part.put_block(0, wrong)
+        with pytest.raises(BadInputError, match=r"samples 0\.\.7 have labels outside 0\.\.3"):
+            part.check(np.array([0]))
+        with pytest.raises(BadInputError, match=r"samples have labels outside 0\.\.3"):
+            part.labels  # noqa: B018
+        with pytest.raises(BadInputError, match="the first is 7"):
+            part.labels_of(np.array([1, 7, 2]))
+        assert part.labels_of(np.array([1, 2])).tolist() == [1, 2]
+
+
+def test_what_was_read_is_checked_again_where_the_file_was_touched(path, part, monkeypatch):
+    checked, real = [], Part.check_block
+    noted = lambda self, b: bool(checked.append(b)) or real(self, b)  # noqa: E731
+    monkeypatch.setattr(Part, "check_block", noted)
+    part.check(np.array([0, 16]))
+    part.recheck()
+    assert sorted(checked) == [0, 2], "nothing is read while nobody touched the file"
+    overwrite(path, 0, b"\x89")
+    part.recheck()
+    part.recheck()
+    assert sorted(checked) == [0, 0, 2, 2]
+    overwrite(path, offset(part, "images/8", 3), b"new bytes")
+    with pytest.raises(BadInputError, match=r"samples 0\.\.7 do not have the digest"):
+        part.recheck()
+
+
+def test_another_store_written_over_the_one_that_is_read_is_noticed(tmp_path, path, part):
+    """All of its digests are right, but they are others."""
+    with create(tmp_path / "other.h5", samples_spec()) as other:
+        fill(other, seed=1)
+    part.check(np.array([0]))
+    overwrite(path, 0, (tmp_path / "other.h5").read_bytes())
+    with pytest.raises(BadInputError, match="changed while it was read"):
+        part.recheck()
+    with pytest.raises(BadInputError, match=r"samples 8\.\.15 do not have the digest"):
+        part.check(np.array([8]))
+
+
+def test_a_file_cut_short_is_an_error_and_not_the_end_of_the_process(path, part):
+    """A page of a map that lies behind the end of its file kills whoever touches it: SIGBUS."""
+    os.truncate(path, path.stat().st_size // 2)
+    for read in (
+        lambda: part.check(np.array([0])), part.recheck, lambda: part.images(8),
+        lambda: part.labels, lambda: part.ids,
+    ):  # fmt: skip
+        with pytest.raises(BadInputError, match=r"a\.h5 became shorter"):
+            read()
 
 
 def test_unfinished_blocks_are_not_handed_out(tmp_path):

@@ -355,6 +355,43 @@ def test_damaged_samples_are_refused_before_training(folder, tmp_path):
     assert not (tmp_path / "cas/samples/outcome.json").exists()
 
 
+def test_samples_damaged_after_the_first_checkpoint_are_refused(folder, tmp_path, monkeypatch):
+    """A training that is continued reads its samples as carefully as one that begins."""
+    monkeypatch.setattr(cas_training, "SAVE_SECONDS", 0.0)
+    path = write_samples(tmp_path / "samples.h5")
+    asked = options(folder, store=path, out=tmp_path / "cas")
+
+    def kill(done):
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(asked, Told(kill))
+    with open_store(path) as store:
+        offset = store.parts[""]._place("images/8", 3)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(99))
+    with pytest.raises(BadInputError, match="do not have the digest"):
+        run(asked, Told())
+
+
+def test_samples_rewritten_while_they_are_trained_on_are_noticed(folder, tmp_path):
+    path = write_samples(tmp_path / "samples.h5")
+    with open_store(path) as store:
+        offset = store.parts[""]._place("images/8", 3)
+
+    def rewrite(done):
+        if done == 7:
+            with path.open("r+b") as file:
+                file.seek(offset)
+                file.write(bytes(99))
+
+    with pytest.raises(BadInputError, match="do not have the digest"):
+        run(options(folder, store=path, out=tmp_path / "cas"), Told(rewrite))
+    assert not (tmp_path / "cas/samples/checkpoints/step-00000012").exists()
+
+
 def test_the_train_split_of_real_images_can_be_the_samples(folder):
     with open_store(folder / "data.h5") as store, open_store(folder / "data.h5") as ref:
         work = planned(options(folder, "data.h5"), store, ref, CPU)

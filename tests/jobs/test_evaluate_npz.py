@@ -1,5 +1,7 @@
 """Mirrors cdm_cli/jobs/evaluate_npz.py: references that others publish, whole and damaged."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -70,6 +72,16 @@ def test_images_alone():
     assert table.value("fid") == pytest.approx(same.value("fid", "train"), rel=1e-9)
     assert table.value("recall") == same.value("recall", "train")
     assert table.rows[0].reference_num == 90
+
+
+def test_images_that_change_after_their_digest_was_taken_are_not_read():
+    np.savez("images.npz", PIXELS)
+    with open_npz(Path("images.npz")) as npz:
+        assert npz.images is not None
+        npz.images.read(np.arange(3))
+        os.truncate("images.npz", 100)
+        with pytest.raises(BadInputError, match=r"images\.npz was changed while it was read"):
+            npz.images.read(np.arange(3))
 
 
 def test_statistics_alone_have_no_images():
