@@ -34,9 +34,13 @@ class Report(Protocol):
         ...
 
     def track(
-        self, what: str, total: int, unit: str
+        self, what: str, total: int, unit: str, done: int = 0
     ) -> AbstractContextManager[Callable[[int, str], None]]:
-        """Open a progress bar; call the result with (count done since last call, note)."""
+        """Open a progress bar; call the result with (count done since last call, note).
+
+        total counts the whole, and done what of it an earlier run has done. A bar that is opened
+        while another one is shown is part of what that one counts.
+        """
         ...
 
 

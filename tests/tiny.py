@@ -85,23 +85,35 @@ def write_stage(directory: Path, config, seed=0, classes=CLASSES, data_digest="d
 
 
 class Told:
-    """A report that remembers what it was told; `advance` may be replaced to interfere."""
+    """A report that remembers what it was told; `interfere` hears what is done, at each advance.
+
+    done, total: of all bars but those within another one. before: what earlier runs had done.
+    """
 
     def __init__(self, interfere=lambda done: None):
-        self.lines, self.done, self.total, self._interfere = [], 0, 0, interfere
+        self.lines, self.done, self.total, self.before = [], 0, 0, 0
+        self._interfere, self._depth = interfere, 0
 
     def say(self, line):
         self.lines.append(line)
 
     @contextmanager
-    def track(self, what, total, unit):
-        self.total += total
+    def track(self, what, total, unit, done=0):
+        counts = self._depth == 0
+        if counts:
+            self.total, self.done, self.before = (
+                self.total + total, self.done + done, self.before + done
+            )  # fmt: skip
 
         def advance(count, note):
-            self.done += count
+            self.done += count * counts
             self._interfere(self.done)
 
-        yield advance
+        self._depth += 1
+        try:
+            yield advance
+        finally:
+            self._depth -= 1
 
 
 def pictures(num, resolution, seed=0):

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from cdm_cli.commands._progress import Pace
 from cdm_cli.errors import printable
 from cdm_cli.signals import STDERR, undone_if_left
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from cdm_cli.options import Report
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -36,7 +39,9 @@ class Quiet:
     def say(self, line: str) -> None:
         """Drop the line."""
 
-    def track(self, what: str, total: int, unit: str) -> AbstractContextManager[Advance]:
+    def track(
+        self, what: str, total: int, unit: str, done: int = 0
+    ) -> AbstractContextManager[Advance]:
         """Return a tracker that shows nothing."""
         return nullcontext(_nothing)
 
@@ -55,6 +60,7 @@ class Lines:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream, self._seconds, self._clock = stream, seconds, clock
+        self._depth, self._last = 0, clock()
 
     def say(self, line: str) -> None:
         """Write one line at once."""
@@ -62,85 +68,77 @@ class Lines:
         self._stream.flush()
 
     @contextmanager
-    def track(self, what: str, total: int, unit: str) -> Generator[Advance]:
-        """Count; write a line every few seconds and one at the end."""
-        start = last = self._clock()
-        done = since = 0
-        said = ""
+    def track(self, what: str, total: int, unit: str, done: int = 0) -> Generator[Advance]:
+        """Count; write a line every few seconds and one at the end.
+
+        A count within another one that is done before its first line is not told.
+        """
+        pace, said = Pace(what, total, unit, done, self._clock), (done, "")
+        inner, told = self._depth > 0, False
+        self._depth += 1
+        self._last = self._last if inner else self._clock()
 
         def advance(count: int, note: str) -> None:
-            nonlocal done, since, last, said
-            done, since, said = done + count, since + count, note
-            if self._clock() - last >= self._seconds:
-                last, since = self._clock(), 0
-                self.say(progress_line(what, done, total, unit, last - start, note))
+            nonlocal told
+            pace.advance(count, note)
+            if self._clock() - self._last >= self._seconds:
+                tell()
+                told = True
 
-        yield advance
-        if since:
-            self.say(progress_line(what, done, total, unit, self._clock() - start, said))
+        def tell() -> None:
+            nonlocal said
+            self._last, said = self._clock(), (pace.done, pace.note)
+            self.say(pace.line())
 
-
-def progress_line(
-    what: str, done: int, total: int, unit: str, seconds: float, note: str = ""
-) -> str:
-    """Return one line of progress with the rate so far and the time left at that rate."""
-    rate = done / seconds if seconds > 0 else 0.0
-    parts = [f"{what} {done}/{total} {unit}", f"{100 * done / max(total, 1):.1f} %"]
-    if rate:
-        parts.append(f"{rate:.3g}/s" if rate < 100 else f"{rate:.0f}/s")
-    if rate and done < total:
-        parts.append(f"{clock_time((total - done) / rate)} left")
-    return ", ".join([*parts, note] if note else parts)
-
-
-def clock_time(seconds: float) -> str:
-    """Return h:mm:ss, or m:ss below one hour."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        try:
+            yield advance
+        finally:
+            self._depth -= 1
+        if (pace.done, pace.note) != said and (told or not inner):
+            tell()
 
 
 class Bars:
-    """A live bar on a terminal, with count, rate, time left and the job's own note."""
+    """A live bar on a terminal, with count, rate, time left and the job's own note.
+
+    A bar that is opened while another one is shown stands below it, and goes when it ends.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self._console = Console(stderr=True, highlight=False)
+        self._shown: Progress | None = None
 
     def say(self, line: str) -> None:
         """Write one line above the bar."""
         self._console.print(printable(line), markup=False, soft_wrap=True)
 
     @contextmanager
-    def track(self, what: str, total: int, unit: str) -> Generator[Advance]:
-        """Show a bar; it stays on the screen when it ends."""
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+    def track(self, what: str, total: int, unit: str, done: int = 0) -> Generator[Advance]:
+        """Show a bar; the outermost one stays on the screen when it ends."""
+        pace, outer = Pace(printable(what), total, unit, done), self._shown
+        from cdm_cli.commands._bars import bars
 
-        progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
-        start = time.monotonic()
-        with progress, undone_if_left(_show_cursor):
-            task = progress.add_task(what, total=total, note=unit)
+        shown = self._shown = outer or bars(self._console)
+        task = shown.add_task(what, total=total, completed=done, pace=pace)
 
-            def advance(count: int, note: str) -> None:
-                done = progress.tasks[0].completed + count
-                rate = done / max(time.monotonic() - start, 1e-3)
-                progress.update(task, advance=count, note=f"{unit} {rate:.3g}/s {note}")
+        def advance(count: int, note: str) -> None:
+            pace.advance(count, printable(note))
+            shown.update(task, advance=count)
 
-            yield advance
+        with self._display(shown) if outer is None else nullcontext():
+            try:
+                yield advance
+            finally:
+                self._shown = outer
+                if outer:
+                    shown.remove_task(task)
+
+    @contextmanager
+    def _display(self, shown: "Progress") -> Generator[None]:
+        with shown, undone_if_left(_show_cursor):
+            yield
 
 
 def _show_cursor() -> None:

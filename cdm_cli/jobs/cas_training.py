@@ -107,7 +107,7 @@ def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, report: 
     batch = training.batches(fit.recipe, fit.world).iterate(done + 1, fit.device)
     saved = time.monotonic()
     try:
-        with report.track(f"cas: train on {training.name}", steps - done, "steps") as advance:
+        with report.track(f"cas: train on {training.name}", steps, "steps", done) as advance:
             for step in range(done + 1, steps + 1):
                 fit.step(step, next(batch))
                 if step % LOG_EVERY == 0 or step == steps:

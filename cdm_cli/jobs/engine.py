@@ -69,10 +69,11 @@ class Meter:
     """Shows progress at every network evaluation, and stops there when that is asked for."""
 
     def __init__(
-        self, advance: Callable[[int, str], None], stop: Stop, num: int, stopped: Callable[[], str]
-    ) -> None:
+        self, advance: Callable[[int, str], None], stop: Stop, num: int,
+        stopped: Callable[[], str], made: int = 0,
+    ) -> None:  # fmt: skip
         self._advance, self._stop, self._num, self._stopped = advance, stop, num, stopped
-        self._made = 0
+        self._made = made
 
     def watch(self, num: int) -> Callable[[Steps], Iterable[tuple[int, Tensor]]]:
         """Return what wraps the steps of a batch of num samples."""
@@ -80,7 +81,7 @@ class Meter:
         def wrapped(steps: Steps) -> Iterator[tuple[int, Tensor]]:
             yield next(steps)  # x_T, which costs no evaluation
             for step in steps:
-                self._advance(num, f"{self._made} of {self._num} images")
+                self._advance(num, self._told())
                 if self._stop.asked:
                     raise StoppedError(
                         f"stopped by {self._stop.asked}",
@@ -89,8 +90,12 @@ class Meter:
                     )
                 yield step
             self._made += num
+            self._advance(0, self._told())
 
         return wrapped
+
+    def _told(self) -> str:
+        return f"{self._made} of {self._num} images"
 
 
 def fill(
@@ -101,18 +106,19 @@ def fill(
     Raises StoppedError when asked to stop, MemoryFloorError where a batch does not fit into
     the device, and DiskError.
     """
-    mine = [block for block in part.pending() if block % world.size == world.rank]
-    num = sum(len(part.block_range(block)) for block in mine)
-    total = num * engine.chain.evaluations
+    mine = range(world.rank, part.num_blocks, world.size)
+    missing = sorted({*mine} & {*part.pending()})
+    all_of_it, num = (sum(len(part.block_range(b)) for b in blocks) for blocks in (mine, missing))
+    total, done = (n * engine.chain.evaluations for n in (all_of_it, all_of_it - num))
 
     def stopped() -> str:
         done = part.num_blocks - len(part.pending())
         return f"{done} of {part.num_blocks} blocks are complete"
 
-    with Stop() as stop, report.track(what, total, "evaluations") as advance:
-        meter, longest = Meter(advance, stop, num, stopped), 0.0
+    with Stop() as stop, report.track(what, total, "evaluations", done) as advance:
+        meter, longest = Meter(advance, stop, all_of_it, stopped, all_of_it - num), 0.0
         with BlockWriter(part) as writer:
-            for block in mine:
+            for block in missing:
                 start = time.monotonic()
                 writer.put(block, _made(engine, inputs(part.block_range(block)), meter))
                 longest = max(longest, time.monotonic() - start)

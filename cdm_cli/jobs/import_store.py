@@ -98,7 +98,7 @@ def filled(part: Part, plan: Plan, src: Path, report: Report) -> int:
     """
     pending = part.pending()
     num = sum(len(part.block_range(b)) for b in pending)
-    with Stop() as stop, report.track("import", num, "images") as advance:
+    with Stop() as stop, report.track("import", part.num, "images", part.num - num) as advance:
         with BlockWriter(part) as writer:
             for b in pending:
                 if stop.asked:

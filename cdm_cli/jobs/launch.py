@@ -44,9 +44,11 @@ class Told:
         self._pipe.send(("say", line))
 
     @contextlib.contextmanager
-    def track(self, what: str, total: int, unit: str) -> Generator[Callable[[int, str], None]]:
+    def track(
+        self, what: str, total: int, unit: str, done: int = 0
+    ) -> Generator[Callable[[int, str], None]]:
         """Send the bar and every advance."""
-        self._pipe.send(("track", (what, total, unit)))
+        self._pipe.send(("track", (what, total, unit, done)))
         yield lambda count, note: self._pipe.send(("advance", (count, note)))
         self._pipe.send(("end", None))
 
@@ -124,13 +126,12 @@ def _free_port() -> int:
 
 
 class _Ends:
-    """How each process ended, as far as is known, and the bar of the first one."""
+    """How each process ended, as far as is known, and the bars of the first one."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
         self.ends: dict[int, Message] = {}
-        self._bars = contextlib.ExitStack()
-        self._advance: Callable[[int, str], None] = lambda count, note: None
+        self._bars: list[tuple[contextlib.ExitStack, Callable[[int, str], None]]] = []
 
     def hear(self, rank: int, kind: str, content: Any) -> None:
         """Take one message of a process."""
@@ -141,11 +142,12 @@ class _Ends:
         elif kind == "say":
             self.report.say(content)
         elif kind == "track":
-            self._advance = self._bars.enter_context(self.report.track(*content))
+            bar = contextlib.ExitStack()
+            self._bars.append((bar, bar.enter_context(self.report.track(*content))))
         elif kind == "advance":
-            self._advance(*content)
+            self._bars[-1][1](*content)
         elif kind == "end":
-            self._bars.close()
+            self._bars.pop()[0].close()
 
     @property
     def failed(self) -> bool:
@@ -153,8 +155,9 @@ class _Ends:
         return any(kind != "result" for kind, _ in self.ends.values())
 
     def close(self) -> None:
-        """End the bar, whatever happened."""
-        self._bars.close()
+        """End the bars, whatever happened."""
+        while self._bars:
+            self._bars.pop()[0].close()
 
 
 def _watch(family: list[tuple[BaseProcess, Any]], report: Report) -> Any:

@@ -226,7 +226,8 @@ def copied(pieces: Sequence[Piece], whole: Store, report: Report) -> int:
         for b in range(piece.part.num_blocks)
     }
     pending = target.pending()
-    with Stop() as stop, report.track("merge", len(pending), "blocks") as advance:
+    done = target.num_blocks - len(pending)
+    with Stop() as stop, report.track("merge", target.num_blocks, "blocks", done) as advance:
         with BlockWriter(target) as writer:
             for b in pending:
                 if stop.asked:

@@ -92,7 +92,7 @@ def fill(part: Part, path: Path, images: Images, workers: int, report: Report) -
     pending, conversions = part.pending(), Counter[str]()
     what = f"prepare {part.name}"
     num = sum(len(part.block_range(b)) for b in pending)
-    with Stop() as stop, report.track(what, num, "images") as advance:
+    with Stop() as stop, report.track(what, part.num, "images", part.num - num) as advance:
         made = (
             _with_processes(part, path, images, pending, workers, stop)
             if workers > 1 and len(pending) > 1

@@ -36,7 +36,9 @@ class Silent:
         """Say nothing."""
 
     @contextmanager
-    def track(self, what: str, total: int, unit: str) -> Generator[Callable[[int, str], None]]:
+    def track(
+        self, what: str, total: int, unit: str, done: int = 0
+    ) -> Generator[Callable[[int, str], None]]:
         """Count nothing."""
         yield lambda count, note: None
 

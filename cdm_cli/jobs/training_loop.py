@@ -13,7 +13,7 @@ import torch
 from cdm_cli.cascade.batch import Batch
 from cdm_cli.cascade.checkpoint import CHECKPOINTS, latest_checkpoint, step_name
 from cdm_cli.errors import BadInputError, CdmError, DivergedError, StoppedError
-from cdm_cli.jobs.training_extra import Extra, Noted, due
+from cdm_cli.jobs.training_extra import Extra, due
 from cdm_cli.jobs.training_files import Metrics, Saver, fall_back
 from cdm_cli.jobs.training_objective import Images, images_of
 from cdm_cli.jobs.training_step import Progress, Trainer, learning_rate
@@ -68,15 +68,18 @@ class Loop:
         Raises StoppedError once a signal has come and the step is saved, DivergedError, DiskError
         where a checkpoint cannot be written, and BadInputError for damaged data.
         """
-        left, late = self.trainer.training.steps - done, self._late(done)
-        if left <= 0 and not late:
+        steps, late = self.trainer.training.steps, self._late(done)
+        if done >= steps and not late:
             return
         self._saved = done
-        what = f"train {self.directory.name}"
-        with self._metrics(done) as metrics, self.report.track(what, left, "steps") as advance:
+        what, shown = f"train {self.directory.name}", min(done, steps)
+        with (
+            self._metrics(done) as metrics,
+            self.report.track(what, steps, "steps", shown) as advance,
+        ):
             try:
-                self._take(late, done, metrics, advance)
-                if left > 0:
+                self._take(late, done, metrics)
+                if done < steps:
                     self._steps(done, metrics, advance)
             except BadInputError as error:
                 self.saver.wait()
@@ -108,11 +111,12 @@ class Loop:
         batches = self.batches.iterate(done + 1, self.trainer.device)
         try:
             for step in range(done + 1, training.steps + 1):
-                self._step(step, next(batches), metrics, advance)
+                self._step(step, next(batches), metrics)
                 if step == done + 1:  # searching what stays for garbage takes 0.15 s at a time
                     gc.collect()
                     gc.freeze()
                 advance(1, self._note)
+                self._extras(step, metrics)
             self.saver.wait()
             if self._owed:
                 self._diverged(training.steps, self.trainer.streak())
@@ -120,21 +124,26 @@ class Loop:
             gc.unfreeze()
             del batches  # ends the thread that reads ahead
 
-    def _take(
-        self, extras: Sequence[Extra], step: int, metrics: Metrics | None, advance: Advance
-    ) -> None:
+    def _extras(self, step: int, metrics: Metrics | None) -> None:
+        """Take the turns of a step; images_per_second is of training alone."""
+        start = time.perf_counter()
+        turns = [extra for extra in self.extras if due(extra, step, self.trainer.training.steps)]
+        self._take(turns, step, metrics)
+        (before, then), spent = self._since, time.perf_counter() - start
+        self._since = before, then + spent
+
+    def _take(self, extras: Sequence[Extra], step: int, metrics: Metrics | None) -> None:
         """Take the turns of extras; stop behind them where that is asked, in every process."""
-        report = Noted(self.report, lambda note: advance(0, note))
         if extras:
             self.trainer.release()
         for extra in extras:
-            extra(step, report, metrics)
+            extra(step, self.report, metrics)
         if extras and self.trainer.device.type == "cuda":
             torch.cuda.empty_cache()  # of another shape than what the next step needs
         if self.trainer.world.any(bool(self.stop.asked)):
             self._stopped(step)
 
-    def _step(self, step: int, batch: Batch, metrics: Metrics | None, advance: Advance) -> None:
+    def _step(self, step: int, batch: Batch, metrics: Metrics | None) -> None:
         trainer, training = self.trainer, self.trainer.training
         images = images_of(batch)
         if self.compiler is not None:
@@ -146,11 +155,6 @@ class Loop:
         self._owed |= step % training.save_every == 0 or step == training.steps
         if self._owed:
             self._owed = not self._save(step)
-        start = time.perf_counter()
-        turns = [extra for extra in self.extras if due(extra, step, training.steps)]
-        self._take(turns, step, metrics, advance)
-        (before, then), spent = self._since, time.perf_counter() - start
-        self._since = before, then + spent  # images_per_second is of training alone
 
     def _compile(self, compiler: Callable[[], object], step: int, images: Images) -> None:
         self.trainer.settle(step, images)  # the compiler would take minutes for each size
@@ -228,7 +232,9 @@ class Loop:
         saved = self._save(step, stopped=True)
         self.saver.wait()
         self.trainer.world.barrier()
-        lost = f"the last {self.trainer.streak()} steps were not finite, none was saved; "
+        streak = self.trainer.streak()
+        steps = f"{streak} steps were" if streak > 1 else "step was"
+        lost = f"the last {steps} not finite, so this one is not saved; "
         raise StoppedError(
             f"stopped by {self.stop.asked or 'another process'} after step {step} of "
             f"{self.trainer.training.steps}",

@@ -50,19 +50,25 @@ def changed(module: Any, **values: Any) -> Generator[None]:
 
 
 class Counted:
-    """A report that only adds up how much there is to do."""
+    """A report that only adds up how much there is left to do, but for bars within another."""
 
     def __init__(self) -> None:
-        self.total = 0
+        self.total = self._depth = 0
 
     def say(self, line: str) -> None:
         """Hear nothing."""
 
     @contextlib.contextmanager
-    def track(self, what: str, total: int, unit: str) -> Generator[Callable[[int, str], None]]:
+    def track(
+        self, what: str, total: int, unit: str, done: int = 0
+    ) -> Generator[Callable[[int, str], None]]:
         """Count what is announced."""
-        self.total += total
-        yield lambda count, note: None
+        self.total += 0 if self._depth else total - done
+        self._depth += 1
+        try:
+            yield lambda count, note: None
+        finally:
+            self._depth -= 1
 
 
 def _work(run: Callable[..., Any], options: Any) -> int:

@@ -1,4 +1,4 @@
-"""Reports that interfere with a run at a certain note."""
+"""Reports that interfere with a run at a certain bar."""
 
 import signal
 from contextlib import contextmanager
@@ -6,20 +6,20 @@ from contextlib import contextmanager
 from tests.tiny import Told
 
 
-class StopsAtNote(Told):
-    """Asks to stop as soon as a note begins with a word, once."""
+class StopsAtBar(Told):
+    """Asks to stop as soon as a bar advances whose name begins with a word, once."""
 
     def __init__(self, word):
         super().__init__()
         self._word, self._asked = word, False
 
     @contextmanager
-    def track(self, what, total, unit):
-        with super().track(what, total, unit) as told:
+    def track(self, what, total, unit, done=0):
+        with super().track(what, total, unit, done) as told:
 
             def advance(count, note):
                 told(count, note)
-                if note.startswith(self._word) and not self._asked:
+                if what.startswith(self._word) and not self._asked:
                     self._asked = True
                     signal.raise_signal(signal.SIGTERM)
 

@@ -15,7 +15,7 @@ from cdm_cli.errors import MemoryFloorError, StoppedError, UsageError
 from cdm_cli.jobs import training_files, training_grid
 from cdm_cli.jobs.fitting import Header
 from cdm_cli.jobs.training_grid import layout_of, picture, spread
-from tests.jobs.stopping import StopsAtNote
+from tests.jobs.stopping import StopsAtBar
 from tests.tiny import CLASSES, Told, arrays_of, base_config, sr_config, stage_of, write_store
 from tests.trained import SR, left, train, write_data
 
@@ -163,7 +163,7 @@ def test_a_missing_picture_of_the_last_step_is_drawn_again(home):
 
 def test_a_stop_while_drawing_is_obeyed_and_made_up_for(home):
     with pytest.raises(StoppedError, match="after step 2 of 3"):
-        train(home, GRIDS, steps=3, told=StopsAtNote("draw"))
+        train(home, GRIDS, steps=3, told=StopsAtBar("draw"))
     assert not grid(home, 2).exists()
     train(home, GRIDS, steps=3)
     assert grid(home, 2).is_file()

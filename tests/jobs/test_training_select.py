@@ -20,7 +20,7 @@ from cdm_cli.jobs import training_select
 from cdm_cli.jobs.training_select import read_best
 from cdm_cli.options import Compute
 from tests.jobs.judging import write_judge
-from tests.jobs.stopping import StopsAtNote
+from tests.jobs.stopping import StopsAtBar
 from tests.tiny import Told, base_config, write_stage
 from tests.trained import CLASSIFIER, SR, rows, train, write_data
 
@@ -147,7 +147,7 @@ def test_the_best_outlives_the_process(home, monkeypatch):
 def test_a_stop_while_judging_is_obeyed_and_made_up_for(home, monkeypatch):
     scripted(monkeypatch, 3.0, 4.0)
     with pytest.raises(StoppedError, match="after step 2 of 3"):
-        train(home, KEEP_ALL, steps=3, told=StopsAtNote("draw"), **SELECT)
+        train(home, KEEP_ALL, steps=3, told=StopsAtBar("draw"), **SELECT)
     assert not (base(home) / "best.safetensors").exists()
     assert not any("fid_train" in row for row in rows(base(home)))
     assert train(home, KEEP_ALL, steps=3, **SELECT).best_step == 2
