@@ -26,7 +26,7 @@ from cdm_cli.cascade.checkpoint import (
     write_stage_file,
 )
 from cdm_cli.cascade.classifier import ClassifierStage
-from cdm_cli.cascade.snapshot import MANIFEST
+from cdm_cli.cascade.snapshot import MANIFEST, remove_checkpoint
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import ClassifierConfig, Plan, StageFile, TrainingConfig
 from cdm_cli.data import durable
@@ -96,6 +96,23 @@ def test_killed_at_any_operation_an_older_checkpoint_stays_whole(tmp_path):
         assert load_checkpoint(found, snapshot(0)).state == {"k": int(found.name[5:])}
         save_checkpoint(home, snapshot(2), keep=1)
         assert sorted(path.name for path in (home / "checkpoints").iterdir()) == [step_name(2)]
+
+
+def test_a_checkpoint_that_is_half_removed_does_not_count(tmp_path):
+    """Its manifest goes first, durably: at no operation is it there without one of its files."""
+    path = save_checkpoint(tmp_path, snapshot(1), keep=1)
+    whole, seen = {file.name for file in path.iterdir()}, []
+
+    def look(io):
+        left = {file.name for file in path.iterdir()}
+        seen.append((io.kind, io.path.name))
+        assert left == whole or not checkpoints(tmp_path), f"{left} counts"
+
+    with durable.hooked(look):
+        remove_checkpoint(path)
+    assert seen[:2] == [("unlink", "manifest.json"), ("sync_directory", path.name)]
+    assert len(seen) > len(whole)
+    assert not path.exists()
 
 
 def test_nothing_of_another_name_is_ever_removed(tmp_path):

@@ -249,6 +249,21 @@ def test_generators_and_images_of_float32_stay_float32(odd_network, randn_like):
 # Respacing.
 
 
+@pytest.mark.parametrize(
+    ("name", "steps", "times"),
+    [
+        ("ancestral", 5, [0, 1, 1001, 2000, 3000, 4000]),
+        ("ddim", 5, [0, 1, 1001, 2000, 3000, 4000]),
+        ("dpm-solver++", 5, [0, 800, 1600, 2400, 3200, 4000]),
+        ("sde-dpm-solver++", 5, [0, 800, 1600, 2400, 3200, 4000]),
+        *[(name, 1, [0, 4000]) for name in NAMES],
+    ],
+)
+def test_the_times_of_each_sampler(name, steps, times):
+    """Both ends for steps of first order; for the solvers none that is short in lambda."""
+    assert schedule_with(cosine(4000), steps, sampler=name).times.tolist() == times
+
+
 def test_schedule_with_visits_what_is_asked():
     schedule = schedule_with(cosine(4000), 10, visit=(0, 101, 501, 4000))
     assert {1, 101, 501, 4000} <= set(schedule.times.tolist())

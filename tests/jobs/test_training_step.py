@@ -26,13 +26,14 @@ class Line:
         self.net = nn.Linear(1, 1)
         nn.init.zeros_(self.net.weight)
         nn.init.zeros_(self.net.bias)
-        self.dropout, self.drawn = dropout, []
+        self.dropout, self.drawn, self.masks = dropout, [], []
 
     def draw(self, batch, generator):
         self.drawn.append(torch.rand(1, generator=generator).item())
         return (batch.x_0.flatten(1),)
 
     def losses(self, x):
+        self.masks.append(torch.rand(1).item())
         return nn.functional.dropout(self.net(x), self.dropout).squeeze(1)
 
 
@@ -128,23 +129,36 @@ def test_weight_decay_pulls_matrices_only():
     assert one.objective.net.bias.item() == pytest.approx(1 - 0.1)
 
 
-def test_what_is_drawn_depends_on_seed_step_and_rank_alone():
-    def drawn(step, world=None, **changes):
-        objective = Line()
-        torch.rand(3)  # whatever else was drawn before
-        size = world.size if world else 1
-        one = trainer(objective, world=world, **changes)
-        one._generator.manual_seed(step)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(World, "agree", lambda self, flag: flag)
-            patch.setattr(World, "sum_", lambda self, tensors, scalar: None)
-            one.step(step, batch(VALUES[: 4 // size]))
-        return objective.drawn[0]
+def stepped(step, world=None, **changes):
+    """Take one step, whatever else was drawn before; return what it drew and dropout's numbers."""
+    objective = Line()
+    torch.rand(3)
+    size = world.size if world else 1
+    one = trainer(objective, world=world, **changes)
+    one._generator.manual_seed(step)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "agree", lambda self, flag: flag)
+        patch.setattr(World, "sum_", lambda self, tensors, scalar: None)
+        one.step(step, batch(VALUES[: 4 // size]))
+    return objective
+
+
+@pytest.mark.parametrize("what", ["drawn", "masks"])
+def test_what_is_drawn_depends_on_seed_step_and_rank_alone(what):
+    def drawn(*args, **changes):
+        return getattr(stepped(*args, **changes), what)[0]
 
     assert drawn(3) == drawn(3)
     others = [drawn(4), drawn(3, seed=1), drawn(3, World(rank=1, size=2))]
     assert len({drawn(3), *others}) == 4
     assert drawn(3, World(rank=0, size=2)) == drawn(3)
+
+
+def test_dropout_of_each_part_of_a_batch_is_its_own_and_none_of_what_is_drawn():
+    parts = stepped(3, micro_batch=2)
+    assert len(parts.masks) == 2
+    assert parts.masks[0] == stepped(3).masks[0]
+    assert len({*parts.masks, *parts.drawn}) == 3
 
 
 def test_dropout_is_the_same_however_the_step_was_reached():

@@ -43,17 +43,46 @@ def test_the_shadow_is_float32_and_resolves_what_bfloat16_does_not():
     assert ema.state_dict()["weight"].item() == pytest.approx(1.0001, abs=1e-6)
 
 
+def moved(net, ema, values):
+    """Set the weights to each value in turn, and average."""
+    for value in values:
+        for parameter in net.parameters():
+            nn.init.constant_(parameter, value)
+        ema.update()
+    return {name: tensor.clone() for name, tensor in ema.state_dict().items()}
+
+
 def test_saved_averages_continue_where_they_stopped():
-    net = line(2.0)
-    first, second = Ema(net, 0.99), Ema(net, 0.99)
-    for _ in range(5):
-        first.update()
-    saved = {name: t.clone() for name, t in first.state_dict().items()}
+    """The averages themselves, and how far their warm-up was: weights that move show both."""
+    net, other = line(0.0), line(7.0)
+    first, second = Ema(net, 0.99), Ema(other, 0.99)
+    saved = moved(net, first, [1.0, 2.0, 3.0, 4.0, 5.0])
     second.load_state_dict(saved, first.num_updates)
-    first.update(), second.update()
-    assert torch.equal(first.state_dict()["weight"], second.state_dict()["weight"])
+    assert (second.num_updates, second.current_decay()) == (5, 7 / 16)
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in second.state_dict().items())
+    one, two = moved(net, first, [9.0, -3.0]), moved(other, second, [9.0, -3.0])
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+    assert not torch.equal(one["weight"], saved["weight"])
+
+
+def test_loading_copies_and_changes_no_weight_of_the_network():
+    net = line(1.0)
+    ema = Ema(net, 0.5)
+    saved = {"weight": torch.full((1, 1), 3.0), "bias": torch.full((1,), 4.0)}
+    ema.load_state_dict(saved, 2)
+    assert (net.weight.item(), net.bias.item()) == (1.0, 1.0)
+    ema.update()
+    assert (saved["weight"].item(), saved["bias"].item()) == (3.0, 4.0)
+    assert ema.state_dict()["bias"].item() == pytest.approx(4 / 13 * 4 + 9 / 13 * 1)
+
+
+@pytest.mark.parametrize("names", [("weight",), ("weight", "bias", "gain")])
+def test_other_names_are_refused_and_nothing_is_loaded(names):
+    ema = Ema(line(2.0), 0.99)
     with pytest.raises(KeyError, match="names differ"):
-        second.load_state_dict({"weight": saved["weight"]}, 5)
+        ema.load_state_dict({name: torch.zeros(1, 1) for name in names}, 5)
+    assert ema.num_updates == 0
+    assert ema.state_dict()["weight"].item() == 2.0
 
 
 def test_copy_to_another_network():
