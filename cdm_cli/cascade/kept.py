@@ -44,12 +44,12 @@ class Kept:
 
     def of(self, steps: Iterator[State]) -> Iterator[State]:
         """Pass the states on as they come, but for the start of a restart, which is no step."""
-        wanted = [s for s in self._times if s >= self._restart_from]
+        wanted: Collection[int] = [s for s in self._times if s >= self._restart_from]
         above: State | None = None
         for time, x_time in steps:
             state = time, x_time[: self._num]
             if above and time > above[0]:
-                above, wanted = state, [s for s in self._times if s < time]
+                above, wanted = state, self._times  # it meets those below alone
                 continue
             if time in wanted:
                 self.z[time] = state[1]
