@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from cdm_cli.errors import MismatchError
+from cdm_cli.metrics.jackknife import Difference, Estimate, difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,16 @@ class MetricRow:
     reference_digest: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The number with what it would be without some of its samples."""
+        return Estimate(self.value, self.without, self.without_two)
+
+    def minus(self, other: "MetricRow") -> Difference:
+        """Return how far apart two numbers are: paired where both are of the same groups."""
+        paired = self.groups != "" and self.groups == other.groups
+        return difference(self.estimate, other.estimate, paired=paired)
 
     def as_dict(self) -> dict[str, Any]:
         """Return nested plain values for JSON."""

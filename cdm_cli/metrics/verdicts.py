@@ -75,10 +75,7 @@ def verdicts(
     without_two: [P, G], for the errors alone. highest: whether higher is better.
     Raises ValueError for shapes that do not fit.
     """
-    value, left, two = (np.asarray(given, np.float64) for given in (values, without, without_two))
-    if left.ndim != 2 or value.shape != left.shape[:1] or (two.size and two.shape != left.shape):
-        shapes = f"{value.shape}, {left.shape}, {two.shape}"
-        raise ValueError(f"values, without, without_two {shapes}: expected [P], [P, G], [P, G]")
+    value, left, two = _arrays(values, without, without_two)
     if highest:
         value, left, two = -value, -left, -two
     y = pseudo_values(value, left)
@@ -91,6 +88,16 @@ def verdicts(
                 float(error[i] ** 0.5), float(p[i]))
         for i in range(len(y))
     ]  # fmt: skip
+
+
+def _arrays(values: ArrayLike, without: ArrayLike, without_two: ArrayLike) -> list[Array]:
+    arrays = [np.asarray(given, np.float64) for given in (values, without, without_two)]
+    shape, *others = (array.shape for array in (arrays[1], arrays[0], arrays[2]))
+    fits = len(shape) == 2 and shape[1] > 1 and others[0] == shape[:1]
+    if not fits or (arrays[2].size and others[1] != shape):
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        raise ValueError(f"values, without, without_two {shapes}: expected [P], [P, G], [P, G]")
+    return arrays
 
 
 def _standing(worse: bool, alone: bool) -> Standing:

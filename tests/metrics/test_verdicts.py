@@ -108,3 +108,5 @@ def test_estimates_and_shapes(rng):
     np.testing.assert_allclose(pseudo_values(values, without).mean(1), values)
     with pytest.raises(ValueError, match="expected"):
         verdicts(values[:2], without)
+    with pytest.raises(ValueError, match="expected"):
+        verdicts_on([Estimate(1.0), Estimate(2.0)])
