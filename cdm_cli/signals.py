@@ -62,6 +62,19 @@ def interruptible() -> None:
 
 
 @contextmanager
+def held_back() -> Generator[None]:
+    """Let signals wait while entered; a process that is started meanwhile never hears them.
+
+    A terminal and a scheduler send them to all processes, of which the first decides.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def undone_if_left(undo: Callable[[], object]) -> Generator[None]:
     """Call undo if a signal ends the program while entered."""
     _undo.append(undo)

@@ -60,7 +60,7 @@ def run(options: ImportCheckpointOptions, report: Report) -> Imported:
     Where it is there already, nothing is written. Raises WouldOverwriteError for anything else.
     """
     source, out = options.checkpoint, options.out
-    before = imported_before(out)
+    there = is_import(out)
     flags, origin = _flags(options, report)
     data = read_file(source)
     tensors = read_tensors(data, source, from_pickle=options.from_pickle)
@@ -85,12 +85,9 @@ def run(options: ImportCheckpointOptions, report: Report) -> Imported:
             num_val=0,
         ),
     )
-    if before is None:
-        write_stage(out, stage, weights)
-    elif is_same(out, before, stage, weights):
+    if there or not write_stage(out, stage, weights):
+        check_same(out, stage, weights)
         report.say(f"{out} is there already")
-    else:
-        raise _taken(f"{out} exists, and is not this import")
     return Imported(
         stage=out,
         kind=config.kind,
@@ -102,32 +99,30 @@ def run(options: ImportCheckpointOptions, report: Report) -> Imported:
     )
 
 
-def imported_before(out: Path) -> StageFile | None:
-    """Return the `stage.json` of an import, None where there is nothing of that name.
-
-    Raises WouldOverwriteError for anything else.
-    """
+def is_import(out: Path) -> bool:
+    """Return whether an import is there, or nothing; raise WouldOverwriteError for all else."""
     if not os.path.lexists(out):
-        return None
+        return False
     with suppress(CdmError):
-        found = read_stage_file(out)
-        if found.plan.preset == PRESET:
-            return found
+        if read_stage_file(out).plan.preset == PRESET:
+            return True
     raise _taken(f"{out} exists")
 
 
-def is_same(out: Path, there: StageFile, stage: StageFile, weights: Mapping[str, Tensor]) -> bool:
-    """Return whether a stage directory holds what an import would write."""
-    if (there.plan, there.data) != (stage.plan, stage.data):
-        return False
-    found = read_weights(weights_file(out), weights).tensors
-    return all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+def check_same(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> None:
+    """Raise WouldOverwriteError unless a stage directory holds what this import would write."""
+    there = read_stage_file(out)
+    if (there.plan, there.data) == (stage.plan, stage.data):
+        found = read_weights(weights_file(out), weights).tensors
+        if all(torch.equal(found[name], tensor) for name, tensor in weights.items()):
+            return
+    raise _taken(f"{out} exists, and is not this import")
 
 
-def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> None:
+def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> bool:
     """Make a stage directory, which appears whole or not at all.
 
-    Raises WouldOverwriteError where another process was faster.
+    Return False where another process was faster.
     """
     durable.make_directory(out.parent)
     with durable.partial(out, directory=True) as (_, partial):
@@ -136,7 +131,9 @@ def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> N
         try:
             durable.rename_new(partial, out)
         except durable.ExistsError:
-            raise _taken(f"{out} appeared meanwhile") from None
+            durable.remove_tree(partial)
+            return False
+    return True
 
 
 def _taken(what: str) -> WouldOverwriteError:

@@ -6,7 +6,6 @@ used leaves a row of zeros with a negative id, which `jobs/prepare.py` takes out
 
 import multiprocessing as mp
 import os
-import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MemoryFloorError, StoppedError
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report
-from cdm_cli.signals import SIGNALS
+from cdm_cli.signals import held_back
 
 AHEAD = 2  # blocks that wait for each process
 LEFT_OUT = -1  # id of row i where its image cannot be used: LEFT_OUT - i
@@ -134,15 +133,16 @@ def _with_processes(
         while running or (todo and not stop.asked):
             while todo and len(running) < AHEAD * workers and not stop.asked:
                 b = todo.pop()
-                running[pool.submit(_block, b)] = b
+                # One that dies while it starts would be waited for without end: concurrent.futures
+                # writes to it through a pipe that its parent, too, could read.
+                with held_back():
+                    running[pool.submit(_block, b)] = b
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 yield running.pop(future), future.result()
             if stop.asked:
                 running = {future: b for future, b in running.items() if not future.cancel()}
     except BrokenProcessPool:
-        if stop.asked:  # by a signal that reached those, too, before they could ignore it
-            return
         raise MemoryFloorError(
             "a process that decodes images was killed (out of memory?)",
             kept="finished blocks are kept",
@@ -157,8 +157,6 @@ _joined: dict[str, Any] = {}
 
 def _join(path: Path, name: str, images: Images) -> None:
     """Open the store in a process of its own, which ends when its parent is gone."""
-    for number in SIGNALS:  # of a terminal or a scheduler reach the parent, which decides
-        signal.signal(number, signal.SIG_IGN)
     parent = mp.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

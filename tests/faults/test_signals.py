@@ -16,6 +16,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs import launch as launching
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import SampleOptions
+from tests.drawings import class_images, write_zip
 from tests.faults.jobs import state
 from tests.faults.runs import Counted
 from tests.forking import fork
@@ -247,6 +248,27 @@ def test_a_signal_while_modules_are_imported_is_one_line_and_75(workspace, words
         assert process.returncode == 75, said
         assert said[-1].startswith(f"cdm: error: stopped by {name}")
         assert len(said) <= 2, said  # the file names by default may stand before it
+
+
+def test_a_signal_to_all_processes_is_for_the_first_to_decide(tmp_path, monkeypatch):
+    """As a terminal and a scheduler send it, here while a process that decodes images starts."""
+    monkeypatch.chdir(tmp_path)
+    write_zip(tmp_path / "images.zip", class_images(per_class=700, height=16, width=16))
+    command = [sys.executable, "-m", "cdm_cli", "prepare", "images.zip", "--workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
+    try:
+        until(lambda: any(map(spawned, children_of(process.pid))), "a process of its own")
+        os.killpg(process.pid, signal.SIGTERM)
+        said = process.communicate(timeout=60)[1].strip().splitlines()[-1]
+    finally:
+        process.kill()
+    assert process.returncode == 75, said
+    assert "stopped by SIGTERM — " in said
+
+
+def spawned(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return b"spawn_main" in file.read()
 
 
 def until_it_computed(process, seconds):

@@ -1,6 +1,7 @@
 """Mirrors cdm_cli/jobs/import_openai.py: from a checkpoint of the peers to a stage that samples."""
 
 import errno
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -180,21 +181,19 @@ def test_a_full_disk_leaves_nothing(tmp_path, listener, kind):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors"]
 
 
-def test_two_imports_at_once_leave_each_other_alone(tmp_path, listener):
+@pytest.mark.parametrize("same", [True, False])
+def test_two_imports_at_once_leave_each_other_alone(tmp_path, listener, same):
     """The second runs, whole, while the first has half of its files."""
-    path = saved(tmp_path / "m.safetensors", stage())
-    inside, found = [], []
+    path, other = (saved(tmp_path / name, stage()) for name in ("m.safetensors", "n.safetensors"))
+    found = []
 
     def at_stage_json(io):
-        if io.path.name.startswith(".stage.json") and not inside:
-            inside.append(io)
-            found.append(run(options(path, tmp_path / "a"), listener))
+        if io.path.name.startswith(".stage.json") and not found:
+            found.append(None)
+            found[0] = run(options(path if same else other, tmp_path / "a"), listener)
 
-    with (
-        pytest.raises(WouldOverwriteError, match="a appeared meanwhile"),
-        durable.hooked(at_stage_json),
-    ):
-        run(options(path, tmp_path / "a"), listener)
-    assert found[0].stage == tmp_path / "a"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "m.safetensors"]
-    assert run(options(path, tmp_path / "a"), listener) == found[0]
+    refused = pytest.raises(WouldOverwriteError, match="a exists, and is not this import")
+    with nullcontext() if same else refused, durable.hooked(at_stage_json):
+        assert run(options(path, tmp_path / "a"), listener) == found[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "m.safetensors", "n.safetensors"]
+    assert load_diffusion_stage(tmp_path / "a", tmp_path).config == stage()
