@@ -5,7 +5,15 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from cdm_cli.errors import UsageError
 from cdm_cli.names import Loss, Precision, Sampler, TimeInput, Variance
@@ -222,13 +230,26 @@ class Plan(Settings):
 
 
 class DataInfo(Settings):
-    """Which prepared store a stage was trained on."""
+    """Which prepared store a stage was trained on.
+
+    without_images: ids of the classes that no image of train shows; not written where all have.
+    """
 
     name: str
     digest: str
     classes: tuple[str, ...]
     num_train: int
     num_val: int
+    without_images: tuple[int, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_ever_where_all_classes_have_images(
+        self, write: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        values = write(self)
+        if not self.without_images:
+            del values["without_images"]
+        return values
 
 
 class StageFile(Settings):

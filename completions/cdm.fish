@@ -48,7 +48,7 @@ complete -c cdm -n '__fish_seen_subcommand_from train' -l debug -d 'Show where a
 complete -c cdm -n '__fish_seen_subcommand_from train' -l help -s h -d 'Show every flag.'
 complete -c cdm -n '__fish_seen_subcommand_from train' -f -a '(__cdm_stages)'
 complete -c cdm -n __fish_use_subcommand -a sample -d 'Draw class-balanced images from a base stage'
-complete -c cdm -n '__fish_seen_subcommand_from sample' -l classes -r -f -d 'Ids, ranges, names: 0-9,17,tench'
+complete -c cdm -n '__fish_seen_subcommand_from sample' -l classes -r -f -d 'Ids, ranges, names: 0-9,17,tench,'\''"2-4"'\'' (quoted: a name)'
 complete -c cdm -n '__fish_seen_subcommand_from sample' -l num -r -f -d 'How many images'
 complete -c cdm -n '__fish_seen_subcommand_from sample' -l per-class -r -f -d 'Images of each class'
 complete -c cdm -n '__fish_seen_subcommand_from sample' -l keep-s -r -f -d 'Also store z_s at these times, 251,501, for --augment truncated; changes no image'

@@ -181,7 +181,7 @@ _cdm() {
           '*-h[Show every flag.]' \
           '1:argument: _cdm_stages' ;;
         'sample') _arguments -s \
-          '*--classes[Ids, ranges, names\: 0-9,17,tench]:value: ' \
+          '*--classes[Ids, ranges, names\: 0-9,17,tench,'\''"2-4"'\'' (quoted\: a name)]:value: ' \
           '*--num[How many images]:value: ' \
           '*--per-class[Images of each class]:value: ' \
           '*--keep-s[Also store z_s at these times, 251,501, for --augment truncated; changes no image]:value: ' \

@@ -103,7 +103,9 @@ StageName = Annotated[
 Classes = Annotated[
     str | None,
     typer.Option(
-        "--classes", metavar="LIST", help="Ids, ranges, names: 0-9,17,tench [default: all]."
+        "--classes",
+        metavar="LIST",
+        help="""Ids, ranges, names: 0-9,17,tench,'"2-4"' (quoted: a name) [default: all seen].""",
     ),
 ]
 PerClass = Annotated[

@@ -119,13 +119,16 @@ def _notes(work: Work, samples: Outcome, real: Outcome) -> list[str]:
             f"trained on {had.sum()} real images against {counts.sum()} samples: of {short} "
             "classes train has fewer, and all of them were taken"
         )
-    elif counts.all():
+    lacking, empty = (counts == 0) & (had > 0), (counts == 0) & (had == 0)
+    if not short and not lacking.any():
         notes.append(f"trained on as many real images as samples of each class, {had.sum()} in all")
-    if not counts.all():
+    if lacking.any():
         notes.append(
-            f"{int((counts == 0).sum())} of {K} classes have no sample at all; of real images they "
+            f"{int(lacking.sum())} of {K} classes have no sample at all; of real images they "
             "have as many as the others on average"
         )
+    if empty.any():
+        notes.append(f"{int(empty.sum())} of {K} classes have neither a sample nor a real image")
     untested = sum(not num for num in samples.tested)
     if untested:
         notes.append(f"{untested} of {K} classes have no validation image and are not judged")

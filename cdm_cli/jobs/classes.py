@@ -13,20 +13,42 @@ import numpy as np
 from cdm_cli.errors import UsageError
 
 RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+SHOWN = 5  # names in one line
 QUOTED = re.compile(r'"([^"]*)"')
 PER_CLASS = 10  # where neither --num nor --per-class is given
 
 
-def parse_classes(text: str | None, names: Sequence[str]) -> tuple[int, ...]:
-    """Return the class ids that a list names, each once, in the order given; None is all.
+def empty_classes(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
+    """Return the ids below num_classes that no label [N] has."""
+    return tuple(np.setdiff1d(np.arange(num_classes), labels).tolist())
 
-    A number is always an id and `3-7` a range of ids, both ends included; anything else is a
-    name. A name may contain commas and spaces ("tench, Tinca tinca"), may be put in double
-    quotes (which also makes a number a name), and its part before the first comma suffices
-    where only one class begins so. Raises UsageError with the nearest names for an unknown one.
+
+def shown_classes(num_classes: int, empty: Sequence[int]) -> tuple[int, ...]:
+    """Return the ids of all classes but the empty ones."""
+    return tuple(np.setdiff1d(np.arange(num_classes), empty).tolist())
+
+
+def without_images(names: Sequence[str], empty: Sequence[int]) -> str:
+    """Say in one line which classes have no image: "2 of 13 classes without an image: …"."""
+    told = ", ".join(f"{names[k]!r} (id {k})" for k in empty[:SHOWN])
+    more = ", …" if len(empty) > SHOWN else ""
+    return f"{len(empty)} of {len(names)} classes without an image: {told}{more}"
+
+
+def parse_classes(
+    text: str | None, names: Sequence[str], empty: Sequence[int] = ()
+) -> tuple[int, ...]:
+    """Return the class ids that a list names, each once, in the order given.
+
+    None is all but the empty ones, which no image showed, and which are an error if named. A
+    number is an id and `3-7` a range of ids, both ends included; anything else is a name. Where
+    a class is called by such a number or range, and that is another one, it is an error. A name
+    may contain commas and spaces ("tench, Tinca tinca"), may be put in double quotes, where it
+    is never an id, and its part before the first comma suffices where only one class begins so.
+    Raises UsageError with the nearest names for an unknown one.
     """
     if text is None:
-        return tuple(range(len(names)))
+        return shown_classes(len(names), empty)
     words = _words(text)
     found: dict[int, None] = {}
     while words:
@@ -35,6 +57,11 @@ def parse_classes(text: str | None, names: Sequence[str]) -> tuple[int, ...]:
         words = words[used:]
     if not found:
         raise UsageError("--classes: the list is empty", next="--classes 0-9")
+    if hollow := sorted(found.keys() & set(empty)):
+        raise UsageError(
+            f"--classes {text}: {without_images(names, hollow)}",
+            next="leave them out; without --classes, all that have images are drawn",
+        )
     return tuple(found)
 
 
@@ -47,7 +74,7 @@ def _words(text: str) -> list[str]:
 def _first(words: list[str], names: Sequence[str]) -> tuple[list[int], int]:
     """Return the ids that the first words mean, and how many words that took."""
     if match := RANGE.fullmatch(words[0]):
-        return _ids(words[0], match, len(names)), 1
+        return _ids(words[0], match, names), 1
     if match := QUOTED.fullmatch(words[0]):
         return [_named(match[1], names)], 1
     for used in range(len(words), 1, -1):  # the longest name first: names may hold commas
@@ -57,14 +84,35 @@ def _first(words: list[str], names: Sequence[str]) -> tuple[list[int], int]:
     return [_named(words[0], names)], 1
 
 
-def _ids(word: str, match: re.Match[str], num: int) -> list[int]:
+def _ids(word: str, match: re.Match[str], names: Sequence[str]) -> list[int]:
     first = int(match[1])
     last = first if match[2] is None else int(match[2])
-    if last < first:
+    if last < first and word not in names:
         raise UsageError(f"--classes {word}: the range runs down", next=f"{last}-{first}")
-    if last >= num:
-        raise UsageError(f"--classes {word}: the classes are 0-{num - 1}", next="see cdm inspect")
+    if not first <= last < len(names):
+        if word in names:  # it can only be the name
+            return [names.index(word)]
+        what = f"--classes {word}: the classes are 0-{len(names) - 1}"
+        raise UsageError(what, next="see cdm inspect")
+    _check_one_meaning(word, first, last, names)
     return list(range(first, last + 1))
+
+
+def _check_one_meaning(word: str, first: int, last: int, names: Sequence[str]) -> None:
+    """Raise UsageError where a range of ids, or an id in it, is also the name of another class."""
+    places = {name: k for k, name in enumerate(names)}
+    called = [str(k) for k in range(first, last + 1) if places.get(str(k), k) != k]
+    if last > first and word in places:
+        called.insert(0, word)
+    if not called:
+        return
+    name = called[0]
+    id_ = int(name) if name.isdigit() else first
+    raise UsageError(
+        f"--classes {word}: {name} is the name of class {places[name]}, and as an id it is "
+        f"class {names[id_]!r}",
+        next=f"""--classes '"{name}"', in double quotes, is the name; or '"{names[id_]}"'""",
+    )
 
 
 def _spelling(name: str) -> str:
@@ -91,7 +139,7 @@ def _named(word: str, names: Sequence[str]) -> int:
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.4) or list(names[:3])
     raise UsageError(
         f"--classes {word}: no class has this name; nearest are {', '.join(map(repr, near))}",
-        next="cdm inspect shows the names; a number is an id",
+        next="cdm inspect shows the names; a number is an id, in double quotes a name",
     )
 
 

@@ -56,11 +56,13 @@ class ImageSet:
         return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # read here, not later
 
     def balance(self) -> str:
-        """Return how many images each class has, in words."""
+        """Return how many images each class has that has any, in words."""
         counts = np.bincount(self.labels, minlength=len(self.classes))
-        low, high = int(counts.min(initial=self.num)), int(counts.max(initial=0))
+        there = counts[counts > 0]
+        low, high = int(there.min(initial=self.num)), int(there.max(initial=0))
         each = f"{low}" if low == high else f"{low}–{high}"
-        return f"{len(counts)} classes × {each}"
+        some = f"{len(there)} of " if len(there) < len(counts) else ""
+        return f"{some}{len(counts)} classes × {each}"
 
 
 def from_part(

@@ -7,15 +7,22 @@ from cdm_cli.cascade.checkpoint import find_stage, list_stages, read_stage_file
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, MissingError, UsageError
+from cdm_cli.jobs.classes import shown_classes
 
 
 @dataclass(frozen=True)
 class Header:
-    """What `stage.json` says of a diffusion stage."""
+    """What `stage.json` says of a diffusion stage. empty: ids of classes that had no image."""
 
     directory: Path
     config: StageConfig
     classes: tuple[str, ...]
+    empty: tuple[int, ...] = ()
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Ids of the classes that it has seen, which it can draw."""
+        return shown_classes(len(self.classes), self.empty)
 
     @property
     def conditioning(self) -> ConditioningConfig:
@@ -32,7 +39,10 @@ def read_header(directory: Path) -> Header:
         raise MismatchError(
             f"{directory} is a classifier, expected a diffusion stage", next="name another stage"
         )
-    return Header(directory, config, file.data.classes if file.data else ())
+    data = file.data
+    if data is None:
+        return Header(directory, config, ())
+    return Header(directory, config, data.classes, data.without_images)
 
 
 def base_stage(name_or_path: str, runs: Path) -> Header:

@@ -20,6 +20,7 @@ from cdm_cli.data.schema import PartName, StoreSpec
 from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, CdmError
+from cdm_cli.jobs.classes import empty_classes, without_images
 from cdm_cli.jobs.identity import check_same_store, recorded, resume_or_create
 from cdm_cli.jobs.prepare_decode import LEFT_OUT, fill
 from cdm_cli.jobs.prepare_plan import CHANNELS, Found, listed, spec_of
@@ -31,7 +32,11 @@ PREPARING = ".preparing"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was found and written. skipped: one row for each reason, of each part."""
+    """What was found and written. skipped: one row for each reason, of each part.
+
+    without_images: the classes that train has no image of, as where none could be used, or where a
+    table counts from 1.
+    """
 
     out: Path
     train: int
@@ -40,6 +45,7 @@ class Prepared:
     labels: str
     resolutions: tuple[int, ...]
     channels: str
+    without_images: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
     conversions: dict[str, int] = field(default_factory=dict[str, int])
     skipped: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
 
@@ -68,7 +74,7 @@ def _run(options: PrepareOptions, spools: Mapping[str, Path], report: Report) ->
         conversions = Counter[str]()
     else:
         conversions = _filled(options, found, spec, report)
-    return _summary(options, found, classes, conversions)
+    return _summary(options, found, classes, conversions, report)
 
 
 def _beside(path: Path, tail: str) -> Path:
@@ -165,10 +171,14 @@ def _summary(
     found: Mapping[PartName, Found],
     classes: tuple[str, ...],
     conversions: Counter[str],
+    report: Report,
 ) -> Prepared:
     recipe = found["train"].images.recipe
     with open_store(options.out) as store:
         num = {name: part.num for name, part in store.parts.items()}
+        empty = empty_classes(store.parts["train"].labels, len(classes))
+    if empty:
+        report.say(f"train: {without_images(classes, empty)}")
     return Prepared(
         out=options.out,
         train=num["train"],
@@ -177,6 +187,7 @@ def _summary(
         labels=found["train"].how,
         resolutions=recipe.resolutions,
         channels=f"{recipe.channels} ({CHANNELS[recipe.channels]})",
+        without_images=[{"id": k, "class": classes[k]} for k in empty],
         conversions=dict(sorted(conversions.items())),
         skipped=[
             {"part": name, "images": count, "reason": reason, "first": part.skips.examples[reason]}

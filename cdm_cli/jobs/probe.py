@@ -39,7 +39,7 @@ class Probe:
     """num samples of one stage, fixed before any weights. labels: int64 [num].
 
     inputs: gives the inputs of a range of places. lowres: the split that they are enlarged
-    from, with s; "" and None for a base stage.
+    from, with s; "" and None for a base stage. shown: ids of the classes, where not all are.
     """
 
     config: StageConfig
@@ -51,6 +51,7 @@ class Probe:
     seed: int
     s: int | None = None
     lowres: str = ""
+    shown: tuple[int, ...] = ()
 
     @property
     def evaluations(self) -> int:
@@ -61,7 +62,8 @@ class Probe:
     def identity(self) -> dict[str, Any]:
         """What must be equal for two scores to compare, besides the judge's convention."""
         fields = chain_fields(self.config, self.chain, self.seed)
-        return {**fields, "num": self.num, **self._above()}
+        some = {"classes": list(self.shown)} if self.shown else {}
+        return {**fields, "num": self.num, **some, **self._above()}
 
     def settings(self) -> dict[str, Any]:
         """Return how the samples are made, as it is shown."""
@@ -102,10 +104,13 @@ def probed_s(config: StageConfig, s: int | None, flag: str) -> int | None:
 def base_probe(
     header: Header, num: int, sampling: Sampling, shown: tuple[int, ...] | None = None
 ) -> Probe:
-    """Fix num samples of a base stage, sample i of class shown[i % K]; None: of all classes."""
+    """Fix num samples of a base stage, sample i of class shown[i % K]; None: all it has seen."""
     conditional = header.config.model.num_classes > 0
     classes = header.classes if conditional else (UNLABELLED,)
-    shown = tuple(range(len(classes))) if shown is None or not conditional else shown
+    if not conditional:
+        shown = (0,)
+    elif shown is None:
+        shown = header.shown
     return Probe(
         config=header.config,
         chain=chain_for(header, sampling),
@@ -114,6 +119,7 @@ def base_probe(
         labels=labels_of(np.arange(num), shown),
         classes=classes,
         seed=sampling.seed,
+        shown=shown if len(shown) < len(classes) else (),
     )
 
 

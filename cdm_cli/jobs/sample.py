@@ -13,7 +13,7 @@ from cdm_cli.cascade.generate import Samples
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.begun_before import as_begun
 from cdm_cli.jobs.blocks import rows_of_part
-from cdm_cli.jobs.classes import labels_of, parse_classes, sample_count
+from cdm_cli.jobs.classes import labels_of, parse_classes, sample_count, without_images
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.fitting import base_stage
 from cdm_cli.jobs.production import Made, Work, kept_times, made_ready, produce
@@ -39,6 +39,8 @@ def run(options: SampleOptions, report: Report) -> Made:
 def run_in(options: SampleOptions, report: Report, world: World) -> Made:
     """Sample as one process of a world."""
     work = as_begun(planned(options), options.out, report)
+    if options.classes is None and work.header.empty and len(work.classes) > 1:
+        report.say(f"sample: left out {without_images(work.classes, work.header.empty)}")
     with joined(options.compute, world) as (world, device):
         ready = made_ready(
             work, options.out, options.sampling, options.compute, device, world, report
@@ -67,7 +69,7 @@ def planned(options: SampleOptions) -> Work:
             next="leave out --classes",
         )
     names = header.classes if conditional else (UNLABELLED,)
-    classes = parse_classes(options.classes, names)
+    classes = parse_classes(options.classes, names, header.empty if conditional else ())
     num = sample_count(options.num, options.per_class, len(classes))
     keep = kept_times(options.keep_s)
     rows = rows_of_part(num, options.part)

@@ -15,6 +15,7 @@ from cdm_cli.cascade.checkpoint import write_stage_file
 from cdm_cli.cascade.fast import compile_net, worth_compiling
 from cdm_cli.config import ClassifierConfig, Plan, StageFile
 from cdm_cli.data.store import Store, open_store
+from cdm_cli.jobs.classes import without_images
 from cdm_cli.jobs.device import chosen_precision, describe, pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate_judge import Judge
@@ -107,6 +108,8 @@ def _run(
         made = fitted(asked, store, options)
         check_same(directory, made, data_info(store))
         turns = planned_turns(options, made, store, directory)
+        if empty := data_info(store).without_images:
+            report.say(f"{options.data}: {without_images(store.classes, empty)}")
         judge = selection_judge(options, device)
         with held(directory) if world.leads else contextlib.nullcontext():
             if world.leads:

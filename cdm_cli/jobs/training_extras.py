@@ -16,6 +16,7 @@ from cdm_cli.jobs.training_accuracy import ACCURACY, Accuracy, val_images
 from cdm_cli.jobs.training_extra import Extra
 from cdm_cli.jobs.training_files import logged
 from cdm_cli.jobs.training_grid import Layout, SampleGrid, layout_of
+from cdm_cli.jobs.training_plan import data_info
 from cdm_cli.jobs.training_select import Selection, selection_panel, selection_probe
 from cdm_cli.jobs.training_step import Trainer
 from cdm_cli.options import Report, TrainOptions
@@ -44,7 +45,7 @@ def planned_turns(options: TrainOptions, made: Plan, store: Store, directory: Pa
                 next="leave it out; accuracy on val is logged at every checkpoint",
             )
         return Turns(images=val_images(store, stage.resolution))
-    header = Header(directory, stage, tuple(store.classes))
+    header = Header(directory, stage, tuple(store.classes), data_info(store).without_images)
     return Turns(
         layout=layout_of(header, store, training),
         probe=selection_probe(options, header, store, training) if options.select else None,

@@ -61,7 +61,8 @@ def spread(num: int, most: int = CLASSES) -> list[int]:
 
 def _of_base(header: Header, sampling: Sampling) -> Layout:
     conditional = header.config.model.num_classes > 0
-    shown = tuple(spread(len(header.classes))) if conditional else (0,) * CLASSES
+    there = header.shown
+    shown = tuple(there[k] for k in spread(len(there))) if conditional else (0,) * CLASSES
     probe = base_probe(header, PER_CLASS * len(shown), sampling, shown)
     rows = [
         (header.classes[label] if conditional else "", np.arange(row, probe.num, len(shown)))

@@ -18,6 +18,7 @@ from cdm_cli.config import (
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs import identity
+from cdm_cli.jobs.classes import empty_classes
 from cdm_cli.options import TrainOptions
 from cdm_cli.presets import preset
 
@@ -122,6 +123,7 @@ def data_info(store: Store) -> DataInfo:
         classes=tuple(store.classes),
         num_train=training_part(store).num,
         num_val=val.num if val else 0,
+        without_images=empty_classes(training_part(store).labels, len(store.classes)),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cdm_cli.cascade.conditioning import check_s, check_same_process, non_truncated, truncated
@@ -17,6 +18,7 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.blocks import rows_of_part
+from cdm_cli.jobs.classes import without_images
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.fitting import Header, fitting_stage
 from cdm_cli.jobs.production import Made, Work, kept_times, made_ready, produce
@@ -73,7 +75,18 @@ def run_in(options: UpsampleOptions, report: Report, world: World) -> Made:
             )
             if options.model is None:
                 report.say(f"upsample: with {work.header.directory}")
+            if unseen := _unseen(work, options, store):
+                told = without_images(store.classes, unseen)
+                report.say(f"upsample: {work.header.directory} was trained with {told}")
             return produce(work, ready, options.out, options.sampling.seed, world, report)
+
+
+def _unseen(work: Work, options: UpsampleOptions, store: Store) -> tuple[int, ...]:
+    """Return the classes that are to be enlarged, and that the stage has seen no image of."""
+    if not work.header.config.model.num_classes:
+        return ()
+    _, part = part_of(store, options.split)
+    return tuple(np.intersect1d(work.header.empty, part.labels).astype(int).tolist())
 
 
 def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:

@@ -81,7 +81,7 @@ def test_a_choice_is_balanced_and_the_same_for_a_seed():
 
 def test_uneven_classes_are_told():
     images = from_arrays("x", np.zeros((3, 4, 4, 3), np.uint8), np.array([0, 0, 1]), CLASSES)
-    assert images.balance() == "3 classes × 0–2"
+    assert images.balance() == "2 of 3 classes × 1–2"
 
 
 def test_features_that_are_not_finite_are_an_error():

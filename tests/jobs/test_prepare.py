@@ -340,3 +340,21 @@ def test_a_rule_for_classes_holds_for_val_too(workspace):
     result = made(train, val=val, labels="prefix")
     assert (result.classes, result.labels) == (3, "names of files, up to the first _")
     assert contents(name="val")["labels"].tolist() == [0, 0, 0, 0, 1]
+
+
+def test_classes_without_images_are_named(workspace):
+    files = class_images(per_class=2)
+    bad = write_folder(workspace / "bad", damaged(files, "bird/000.png", "bird/001.png"))
+    told = Told()
+    options = {"src": bad, "resolutions": (8,), "workers": 1}
+    for out in ("a.h5", "a.h5"):  # made, and there already
+        result = run(PrepareOptions(**options, out=out), told)
+        assert (result.classes, result.without_images) == (3, [{"id": 1, "class": "bird"}])
+        assert told.lines[-1] == "train: 1 of 3 classes without an image: 'bird' (id 1)"
+    (workspace / "one.csv").write_text(
+        "file,label\n" + "\n".join(f"{name},{2 + 2 * i}" for i, name in enumerate(sorted(files)))
+    )
+    whole = write_folder(workspace / "whole", files)
+    result = made(whole, labels="one.csv", out="b.h5")
+    assert [row["id"] for row in result.without_images] == [0, 1, 3, 5, 7, 9, 11]
+    assert made(whole, out="c.h5").without_images == []

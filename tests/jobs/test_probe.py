@@ -195,3 +195,15 @@ def test_averaged_weights_are_a_stage_of_their_own():
         assert torch.equal(mine, ema.state_dict()[name])
         assert mine.data_ptr() not in (theirs.data_ptr(), ema.state_dict()[name].data_ptr())
     assert not own.net.training
+
+
+def test_classes_that_had_no_image_are_not_probed_and_that_is_part_of_the_identity(tmp_path):
+    whole = header(base_config(), tmp_path)
+    some = Header(whole.directory, whole.config, CLASSES, (0,))
+    probe = base_probe(some, 5, Sampling())
+    assert probe.labels.tolist() == [1, 2, 1, 2, 1]
+    assert torch.equal(probe.inputs(range(5)).y, torch.from_numpy(probe.labels))
+    assert probe.identity["classes"] == [1, 2]
+    assert "classes" not in base_probe(whole, 5, Sampling()).identity
+    blind = Header(whole.directory, base_config(num_classes=0), CLASSES, (0,))
+    assert base_probe(blind, 3, Sampling()).labels.tolist() == [0, 0, 0]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
 from cdm_cli.cascade.generate import Samples, chain_of, generate
 from cdm_cli.data.images import to_uint8
 from cdm_cli.data.store import open_store
@@ -223,3 +224,34 @@ def test_dry_run_tells_the_cost_and_writes_nothing(workspace):
     assert told["parameters"] > 0
     assert told["estimated_seconds"] >= 0
     assert not (workspace / "lowres.h5").exists()
+
+
+def with_empty(directory, *empty):
+    """Say in `stage.json` that some classes had no image."""
+    file = read_stage_file(directory)
+    data = file.data.model_copy(update={"without_images": empty})
+    write_stage_file(directory, file.model_copy(update={"data": data}))
+
+
+def test_classes_that_had_no_image_are_not_drawn(workspace):
+    with_empty(workspace / "runs/base", 1)
+    told = Told()
+    assert plan(options(num=None), Told())["classes"] == 2
+    made = run(options(num=None, per_class=3), told)
+    assert made.samples == 6
+    assert "sample: left out 1 of 3 classes without an image: 'ring' (id 1)" in told.lines
+    with open_store("lowres.h5") as store:
+        assert store.parts[""].labels.tolist() == [0, 2] * 3
+    for classes in ("ring", "0-2"):
+        with pytest.raises(UsageError, match="without an image: 'ring'"):
+            plan(options(classes=classes), Told())
+
+
+def test_a_stage_without_classes_draws_whatever_had_no_image(workspace):
+    write_stage(workspace / "runs/blind", base_config(num_classes=0))
+    with_empty(workspace / "runs/blind", 0)
+    told = Told()
+    run(options(stage="blind", num=4, out="blind.h5"), told)
+    with open_store("blind.h5") as store:
+        assert store.parts[""].labels.tolist() == [0] * 4
+    assert not [line for line in told.lines if "without an image" in line]

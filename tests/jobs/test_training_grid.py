@@ -62,6 +62,13 @@ def test_a_base_stage_shows_four_samples_of_each_class(home, store):
     assert torch.equal(inputs.y, torch.from_numpy(probe.labels))
 
 
+def test_a_grid_shows_classes_that_have_images(home, store):
+    some = Header(home / "runs/x", base_config(), CLASSES, (1,))
+    layout = layout_of(some, store, TrainingConfig())
+    assert [name for name, _ in layout.rows] == [CLASSES[0], CLASSES[2]]
+    assert layout.probe.labels.tolist() == [0, 2] * 4
+
+
 @pytest.mark.parametrize(("steps", "taken"), [(None, 20), (7, 7), (20, 20)])
 def test_steps_are_those_of_the_stage_but_few(steps, taken, home, store, monkeypatch):
     layout = layout_of(header(base_config(steps=steps), home), store, TrainingConfig())

@@ -1,5 +1,6 @@
 """Mirrors cdm_cli/jobs/training_plan.py: preset, flags and data become one plan."""
 
+import numpy as np
 import pytest
 
 from cdm_cli.__version__ import __version__
@@ -137,3 +138,15 @@ def test_samples_can_be_trained_on_as_a_whole(tmp_path):
     with open_store(path) as store:
         assert training_part(store).num == 10
         assert data_info(store).num_val == 0
+
+
+def test_classes_without_training_images_are_recorded(tmp_path, store):
+    assert "without_images" not in data_info(store).model_dump_json()  # as it ever was
+    arrays = arrays_of(10, (8,)) | {"labels": np.arange(10) % 2 * 2}
+    path = write_store(
+        tmp_path / "gap.h5", "prepared", {"train": arrays, "val": arrays_of(6, (8,))}
+    )
+    with open_store(path) as gap:
+        info = data_info(gap)
+    assert info.without_images == (1,)
+    assert type(info).model_validate_json(info.model_dump_json()) == info

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
 from cdm_cli.cascade.conditioning import non_truncated, truncated
 from cdm_cli.cascade.generate import Samples, chain_of, generate
 from cdm_cli.config import ScheduleConfig
@@ -268,3 +269,13 @@ def test_dry_run_tells_the_cost_and_writes_nothing(workspace):
 def test_process_of_a_store_that_no_stage_made(workspace):
     with open_store("data.h5") as store:
         assert upsample.process_of(store) == []
+
+
+def test_classes_that_the_stage_has_never_seen_are_told(workspace):
+    file = read_stage_file(workspace / "runs/sr")
+    data = file.data.model_copy(update={"without_images": (2,)})
+    write_stage_file(workspace / "runs/sr", file.model_copy(update={"data": data}))
+    told = Told()
+    run(options(num=4), told)
+    said = next(line for line in told.lines if "was trained with" in line)
+    assert said.endswith("1 of 3 classes without an image: 'tench, Tinca tinca' (id 2)")
