@@ -27,6 +27,7 @@ from cdm_cli.jobs.training_extras import Turns, extras_of, planned_turns, select
 from cdm_cli.jobs.training_files import logged, resume
 from cdm_cli.jobs.training_lock import held
 from cdm_cli.jobs.training_loop import Loop
+from cdm_cli.jobs.training_numerics import numerics_of
 from cdm_cli.jobs.training_objective import ClassifierObjective, StageObjective, build_objective
 from cdm_cli.jobs.training_plan import asked_plan, check_same, data_info, fitted, stage_directory
 from cdm_cli.jobs.training_select import read_best, selection_judge
@@ -133,7 +134,9 @@ def _train(
     precision = chosen_precision(training.precision, device)
     objective = build_objective(made.stage, store.classes, training, device, precision)
     cosine = isinstance(made.stage, ClassifierConfig)
-    trainer = Trainer(objective, training, device, world, cosine=cosine)
+    compiler = _compiler(objective, made, options, device)
+    numbers = numerics_of(device, precision, world, compiled=compiler is not None)
+    trainer = Trainer(objective, training, device, world, cosine=cosine, numerics=numbers)
     done = resume(directory, trainer, report.say)
     report.say(_opening(directory, done, training.steps, precision, device, world))
     extras = extras_of(turns, options, made, directory, trainer, judge, lambda: stop.asked, report)
@@ -144,7 +147,7 @@ def _train(
         stop=stop,
         report=report,
         extras=extras,
-        compiler=_compiler(objective, made, options, device),
+        compiler=compiler,
         unchanged=Unchanged(store, report),
     )
     loop.run(done)

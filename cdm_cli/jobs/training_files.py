@@ -25,6 +25,7 @@ from cdm_cli.cascade.files import read_bytes
 from cdm_cli.cascade.weights import read_metadata
 from cdm_cli.data import durable
 from cdm_cli.errors import BadInputError, CdmError, MissingError
+from cdm_cli.jobs.training_numerics import resumed
 from cdm_cli.jobs.training_step import State, Trainer
 
 METRICS = "metrics.jsonl"
@@ -111,10 +112,20 @@ def resume(directory: Path, trainer: Trainer, say: Callable[[str], None]) -> int
             say(f"{error.what}; continuing from the checkpoint before it")
             continue
         trainer.restore(loaded.model, loaded.ema, loaded.optimizer, state)
+        _tell_numerics(loaded.step, trainer, state, say)
         if trainer.world.leads:
             _tidy(directory, loaded, trainer.training.keep)
         return loaded.step
     return 0
+
+
+def _tell_numerics(step: int, trainer: Trainer, state: State, say: Callable[[str], None]) -> None:
+    """Say and remember where a run goes on under other numbers than it had."""
+    before = {"processes": state.processes, **state.numerics}
+    changed = resumed(step, before, trainer.numerics)
+    trainer.resumed = (*state.resumed, *([changed] if changed else []))
+    if changed and step < trainer.training.steps:
+        say(f"{changed}: from step {step} on the bytes are not those of an undisturbed run")
 
 
 def _state_of(path: Path, loaded: Snapshot) -> State:

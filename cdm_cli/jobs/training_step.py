@@ -18,6 +18,7 @@ from cdm_cli.config import Settings, TrainingConfig
 from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.device import reproducible_gradients
 from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.training_numerics import Numerics, Resumed
 from cdm_cli.jobs.training_objective import Images, Objective
 from cdm_cli.nets.ema import Ema
 from cdm_cli.nets.memory import memory_errors
@@ -61,7 +62,10 @@ class Progress(NamedTuple):
 
 
 class State(Settings):
-    """What a checkpoint keeps besides tensors; `sums` and `row` are what `read` tells next."""
+    """What a checkpoint keeps besides tensors; `sums` and `row` are what `read` tells next.
+
+    numerics: what decides the last bits of a step. resumed: where that changed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
 
@@ -70,6 +74,8 @@ class State(Settings):
     ema_updates: int = Field(ge=0)
     sums: tuple[float, float, float, float]
     row: tuple[float, float]
+    numerics: dict[str, bool | int | str] = Field(default_factory=dict[str, bool | int | str])
+    resumed: tuple[Resumed, ...] = ()
 
 
 class Trainer:
@@ -83,6 +89,7 @@ class Trainer:
         world: World,
         *,
         cosine: bool,
+        numerics: Numerics | None = None,
     ) -> None:
         if training.batch_size % world.size:
             raise UsageError(
@@ -91,6 +98,7 @@ class Trainer:
             )
         self.objective, self.training, self.device, self.world = objective, training, device, world
         self.cosine = cosine
+        self.numerics, self.resumed = dict(numerics or {}), tuple[Resumed, ...]()
         self.local_batch = training.batch_size // world.size
         self.micro_batch = min(self.local_batch, training.micro_batch or self._first_micro_batch())
         self.halved = False
@@ -244,6 +252,8 @@ class Trainer:
             "ema_updates": self.ema.num_updates,
             "sums": self._sums.tolist(),
             "row": self._row.tolist(),
+            "numerics": self.numerics,
+            "resumed": self.resumed,
         }
         return State.model_validate(state)
 

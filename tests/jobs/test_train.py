@@ -382,16 +382,17 @@ def test_too_large_a_batch_is_taken_in_parts_and_gives_the_same(home, monkeypatc
 
 
 def test_the_network_is_compiled_once_it_is_known_what_fits(home, monkeypatch):
-    train(home, "training.micro_batch=2", name="asked", steps=2)
-    sizes = []
+    sizes, compiled = [], Compute(compile=True)
     out_of_memory(monkeypatch, 3)
     short = StageObjective.losses
     monkeypatch.setattr(
         StageObjective, "losses", lambda self, *x: sizes.append(len(x[0])) or short(self, *x)
     )
     monkeypatch.setattr("cdm_cli.jobs.train.compile_net", lambda net: sizes.append("compiled"))
+    train(home, "training.micro_batch=2", name="asked", steps=2, compute=compiled)
+    sizes.clear()
     told = Told()
-    train(home, told=told, steps=2, compute=Compute(compile=True))
+    train(home, told=told, steps=2, compute=compiled)
     assert sizes == [8, 4, 2, 2, 2, 2, "compiled", *8 * [2]]
     said = [line.split()[0] for line in told.lines if line.startswith(("out of", "compiling"))]
     assert said == ["out", "compiling"]
