@@ -72,7 +72,7 @@ class PrepareOptions(Settings):
 
 
 class TrainOptions(Settings):
-    """`cdm train`. steps, batch_size and seed are short for --set training.…"""
+    """`cdm train`. steps, batch_size, seed and flip are short for --set training.…"""
 
     name: str
     preset: str | None = None
@@ -82,6 +82,7 @@ class TrainOptions(Settings):
     steps: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=1)
     seed: int | None = Field(default=None, ge=0)
+    flip: bool | None = None
     compute: Compute = Compute()
     select: str | None = None
     select_num: int = Field(default=10_000, ge=2)

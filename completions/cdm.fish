@@ -32,6 +32,7 @@ complete -c cdm -n '__fish_seen_subcommand_from train' -l set -r -f -d 'Change a
 complete -c cdm -n '__fish_seen_subcommand_from train' -l steps -r -f -d 'Steps in all'
 complete -c cdm -n '__fish_seen_subcommand_from train' -l batch-size -r -f -d 'Images of a step'
 complete -c cdm -n '__fish_seen_subcommand_from train' -l seed -r -f -d 'Seed of weights, data order and noise'
+complete -c cdm -n '__fish_seen_subcommand_from train' -l flip -l no-flip -d 'Mirror half of the images'
 complete -c cdm -n '__fish_seen_subcommand_from train' -l select -r -f -a 'fid' -d 'Keep the weights with the best score'
 complete -c cdm -n '__fish_seen_subcommand_from train' -l select-num -r -f -d 'Samples that --select judges'
 complete -c cdm -n '__fish_seen_subcommand_from train' -l select-every -r -f -d 'Steps from one judgement to the next'

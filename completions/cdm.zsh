@@ -161,6 +161,8 @@ _cdm() {
           '*--steps[Steps in all]:value: ' \
           '*--batch-size[Images of a step]:value: ' \
           '*--seed[Seed of weights, data order and noise]:value: ' \
+          '*--flip[Mirror half of the images]' \
+          '*--no-flip[Mirror half of the images]' \
           '*--select[Keep the weights with the best score]:value:(fid)' \
           '*--select-num[Samples that --select judges]:value: ' \
           '*--select-every[Steps from one judgement to the next]:value: ' \

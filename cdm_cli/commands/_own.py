@@ -81,6 +81,10 @@ TrainBatch = Annotated[
 TrainSeed = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="Seed of weights, data order and noise.")
 ]
+TrainFlip = Annotated[
+    bool | None,
+    typer.Option("--flip/--no-flip", help="Mirror half of the images [default: the preset's, on]."),
+]
 Select = Annotated[
     str | None,
     typer.Option("--select", metavar="fid", help="Keep the weights with the best score."),

@@ -19,6 +19,7 @@ def train(
     steps: own.TrainSteps = None,
     batch_size: own.TrainBatch = None,
     seed: own.TrainSeed = None,
+    flip: own.TrainFlip = None,
     select: own.Select = None,
     select_num: own.SelectNum = 10_000,
     select_every: own.SelectEvery = 5000,

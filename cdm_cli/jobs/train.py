@@ -36,6 +36,11 @@ from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
 from cdm_cli.options import Report, TrainOptions
 
+MIRRORED = (
+    "half of the images, drawn anew for each step, are mirrored left to right; --no-flip leaves "
+    "all as they are"
+)
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -139,6 +144,8 @@ def _train(
     trainer = Trainer(objective, training, device, world, cosine=cosine, numerics=numbers)
     done = resume(directory, trainer, report.say)
     report.say(_opening(directory, done, training.steps, precision, device, world))
+    if training.flip and done < training.steps:
+        report.say(MIRRORED)
     extras = extras_of(turns, options, made, directory, trainer, judge, lambda: stop.asked, report)
     loop = Loop(
         directory=directory,

@@ -55,7 +55,7 @@ def asked_plan(options: TrainOptions) -> Plan:
             next=f"cdm train {options.name} --preset …, or cdm train --list-presets",
         )
     plan = with_overrides(plan, options.overrides)
-    short = {"steps": options.steps, "batch_size": options.batch_size, "seed": options.seed}
+    short = {name: getattr(options, name) for name in ("steps", "batch_size", "seed", "flip")}
     changes: dict[str, Any] = {key: value for key, value in short.items() if value is not None}
     if options.compute.precision != "auto":
         changes["precision"] = options.compute.precision

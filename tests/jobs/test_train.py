@@ -9,7 +9,7 @@ import torch
 
 from cdm_cli.cascade.checkpoint import checkpoints, load_stage
 from cdm_cli.cascade.classifier import ClassifierStage
-from cdm_cli.cascade.stage import build_net
+from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import open_store
@@ -243,6 +243,28 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(MissingError, match="unfinished"):
         train(tmp_path, data=tmp_path / "half.h5")
     assert not (tmp_path / "runs").exists()
+
+
+def test_mirroring_is_said_and_can_be_left_out(home, monkeypatch):
+    drawn, real = [], Stage.draw
+
+    def draw(self, *batch, **more):
+        drawn.append(real(self, *batch, **more).flip)
+        return real(self, *batch, **more)
+
+    monkeypatch.setattr(Stage, "draw", draw)
+    told, plain = Told(), Told()
+    train(home, told=told)
+    assert 0 < torch.stack(drawn).float().mean() < 1
+    drawn.clear()
+    train(home, name="plain", flip=False, told=plain)
+    assert not torch.stack(drawn).any()
+    assert [any("mirrored" in line for line in each.lines) for each in (told, plain)] == [
+        True,
+        False,
+    ]
+    with pytest.raises(WouldOverwriteError, match=r"training\.flip was false, is true"):
+        train(home, name="plain", steps=6)
 
 
 def test_a_name_must_be_one_word(tmp_path):
