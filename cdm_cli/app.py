@@ -88,6 +88,7 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> int:
         """Run the command; 0, or the exit code of what went wrong."""
         try:
+            signals.interruptible()
             super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:  # whoever read our output has seen enough
@@ -174,7 +175,6 @@ def everywhere(
 
 def main() -> NoReturn:
     """Run `cdm` on the words of the command line; `__main__.main` hears signals before this."""
-    signals.interruptible()
     if not {"-v", "--verbose", "--debug"} & set(sys.argv):
         warnings.simplefilter("ignore")
     app()

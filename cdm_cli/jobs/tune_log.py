@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import Settings
 from cdm_cli.data import durable
+from cdm_cli.data.lock import kernel_holder
 from cdm_cli.data.reading import open_regular
 from cdm_cli.errors import BadInputError, MissingError, StoppedError
 from cdm_cli.jobs import identity as same_job
@@ -138,7 +139,7 @@ def _take(fd: int, path: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise StoppedError(
-            f"{path} is being written by another process",
+            f"{path} is being written by {kernel_holder(fd)}",
             kept="that one goes on undisturbed",
             next="wait for it, or stop it and rerun",
         ) from None

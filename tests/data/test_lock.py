@@ -175,3 +175,14 @@ def test_a_lock_that_fails_is_the_disk_s_fault(tmp_path, monkeypatch):
     with pytest.raises(DiskError, match="cannot be locked"):
         open_store(path, writable=True)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_kernel_tells_who_holds_a_file_without_a_record(tmp_path):
+    path = tmp_path / "log"
+    path.touch()
+    with path.open() as held, path.open() as other:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        mine = f"process {os.getpid()} on {socket.gethostname()}"
+        assert lock.kernel_holder(other.fileno()) == mine
+        fcntl.flock(held, fcntl.LOCK_UN)
+        assert lock.kernel_holder(other.fileno()) == "another process"

@@ -230,23 +230,25 @@ def test_sigterm_before_the_work_begins_is_a_stop_too(workspace, monkeypatch):
     assert "stopped by SIGTERM; the same command" in (workspace / "said").read_text()
 
 
-EARLY = (0.0, 0.05, 0.15, 0.3)  # seconds of computing since signals are heard
+EARLY = (0.0, 0.02, 0.05, 0.1, 0.15, 0.3)  # seconds of computing since signals are heard
+PRESSED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+ENDS = ((75, "stopped by SIGTERM"), (75, "stopped by SIGHUP"), (130, "interrupted"))
 
 
 @pytest.mark.parametrize("words", [SAMPLE, ("grid", "s.h5"), ("export", "s.h5", "-o", "e")])
 @pytest.mark.parametrize("workspace", ["sample"], indirect=True)
 def test_a_signal_while_modules_are_imported_is_one_line_and_75(workspace, words):
-    """Several processes at a time, each stopped a moment later, by SIGTERM and SIGHUP in turn."""
+    """Several processes at a time, each stopped a moment later; Ctrl-C has nothing to save: 130."""
     write_store(workspace / "s.h5", "samples", {"": arrays_of(64, [8])})
     processes = [begun(*words) for _ in EARLY]
     for place, (delay, process) in enumerate(zip(EARLY, processes, strict=True)):
         until_it_computed(process, delay)
-        process.send_signal((signal.SIGTERM, signal.SIGHUP)[place % 2])
+        process.send_signal(PRESSED[place % 3])
     for place, process in enumerate(processes):
         said = process.communicate(timeout=PATIENCE)[1].strip().splitlines()
-        name = ("SIGTERM", "SIGHUP")[place % 2]
-        assert process.returncode == 75, said
-        assert said[-1].startswith(f"cdm: error: stopped by {name}")
+        code, what = ENDS[place % 3]
+        assert process.returncode == code, said
+        assert said[-1].startswith(f"cdm: error: {what}")
         assert len(said) <= 2, said  # the file names by default may stand before it
 
 

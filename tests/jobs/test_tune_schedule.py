@@ -260,7 +260,7 @@ def test_a_damaged_log_names_its_line(tuned):
 
 def test_a_second_process_is_told_to_wait(workspace, scored):
     run(options(), Told())
-    with locked(LOG), pytest.raises(StoppedError, match="being written by another process"):
+    with locked(LOG), pytest.raises(StoppedError, match="being written by process"):
         run(options(steps=(3,)), Told())
     assert len(trials()) == TRIALS + 1
 
