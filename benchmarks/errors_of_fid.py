@@ -127,7 +127,8 @@ SINGLE = (
     Case("equal, FID all bias", shift=0.0, scale=1.0),
     Case("equal, skewed features", skewed=True),
     Case("100 classes of 10", K=100),
-    Case("(200 classes of 5)", K=200),
+    Case("200 classes of 5", K=200),
+    Case("500 classes of 2", K=500),
     Case("(classes drawn at random)", drawn=True),
 )
 FAMILY = Case("same distribution", D=32, N=500, points=POINTS)

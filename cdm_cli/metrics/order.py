@@ -47,9 +47,16 @@ def groups_of(
     ids, labels: [N]. Sizes, and the numbers of any label, differ by one at most. Which group a
     sample is in depends on (seed, ids, labels), not on the order of the file.
     """
-    order = np.lexsort((ids, hashed(ids, seed), labels, hashed(labels, seed)))
-    groups = np.empty(len(ids), dtype=np.int64)
-    groups[order] = np.arange(len(ids)) % num_groups
+    names, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    rests = counts % num_groups  # of each label, after complete rounds
+    sizes, chosen = np.zeros(num_groups, np.int64), np.zeros((len(names), num_groups), np.int64)
+    for k in np.flatnonzero(rests):
+        by_chance = hashed(num_groups * names[k] + np.arange(num_groups), seed)
+        chosen[k] = np.lexsort((by_chance, sizes))
+        sizes[chosen[k, : rests[k]]] += 1
+    rank = _ranks(shuffled(ids, seed), labels)
+    groups, last = rank % num_groups, rank >= (counts - rests)[which]
+    groups[last] = chosen[which[last], groups[last]]
     return groups
 
 

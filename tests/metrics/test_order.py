@@ -56,8 +56,15 @@ def test_groups_depend_on_seed_ids_and_labels_alone():
 
 def test_which_group_an_image_is_in_is_fixed_for_ever():
     """Files keep what numbers are without each group; new points are compared with them."""
-    groups = groups_of(np.arange(12), np.arange(12) % 3, 4)
-    assert groups.tolist() == [0, 2, 0, 1, 1, 2, 2, 3, 3, 3, 0, 1]
+    groups = groups_of(np.arange(14), np.arange(14) % 3, 4)
+    assert groups.tolist() == [0, 3, 0, 1, 2, 2, 2, 1, 3, 3, 0, 1, 2, 1]
+
+
+def test_labels_of_fewer_samples_than_groups_meet_in_groups_by_chance():
+    """Dealt in turn, labels of five would fill groups 0 to 4 or 5 to 9, and errors be too small."""
+    labels = np.arange(500) % 100
+    groups = groups_of(np.arange(500), labels, 10)
+    assert len({tuple(np.sort(groups[labels == label])) for label in range(100)}) > 50
 
 
 def test_balanced_choice_takes_equally_from_each_class():
