@@ -15,7 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Name a failed test at once, so that a run that is cut short has told what failed."""
-    if report.failed:
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
         print(f"\n{report.when} failed: {report.nodeid}", file=sys.__stderr__, flush=True)
 
 
