@@ -98,7 +98,8 @@ def read_weights(file: WeightsFile, path: Path | None = None) -> bytes:
 
 def _torchscript(content: bytes, device: torch.device) -> nn.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is ageing; the file is not ours
+        for kind in (FutureWarning, DeprecationWarning):  # torch.jit is ageing, the file not ours
+            warnings.simplefilter("ignore", kind)
         return torch.jit.load(io.BytesIO(content), map_location=device).eval()
 
 
