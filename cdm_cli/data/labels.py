@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from cdm_cli.data.beside import labels_beside
 from cdm_cli.data.folders import LINK
 from cdm_cli.data.listing import DATASET_JSON, NOT_BY_NAME
-from cdm_cli.data.skips import Skips, printable
+from cdm_cli.data.skips import Skips, plain, printable
 from cdm_cli.data.sources import Source
 from cdm_cli.data.tables import MAX_CLASSES, Table, read_json, read_table
 from cdm_cli.errors import BadInputError, MismatchError
@@ -222,17 +222,18 @@ def _is_wrapper(folders: Sequence[tuple[str, ...]], depth: int) -> bool:
 
 
 def _named(source: Source, names: Sequence[str], how: str) -> Labelled:
-    written = {name: _text(name) for name in set(names)}
+    written = {name: plain(name) for name in set(names)}
     classes = sorted(set(written.values()))
     if len(classes) > MAX_CLASSES:
         raise BadInputError(f"{source.name} has {len(classes)} classes; {MAX_CLASSES} are possible")
     if all(name.isascii() and name.isdigit() for name in classes):
-        classes.sort(key=lambda name: (int(name), name))
+        classes.sort(key=_as_number)
     ids: Mapping[str, int] = {name: k for k, name in enumerate(classes)}
     y = np.array([ids[written[name]] for name in names], np.int64)
     return Labelled(source, y, tuple(classes), how)
 
 
-def _text(name: str) -> str:
-    """Write a name in plain Unicode; bytes that were not UTF-8 become escapes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _as_number(name: str) -> tuple[int, str, str]:
+    """Return what sorts digits as numbers, however many there are."""
+    digits = name.lstrip("0")
+    return len(digits), digits, name

@@ -34,7 +34,15 @@ class Skips:
         }
 
 
+def plain(name: str) -> str:
+    """Write a name in Unicode; bytes that were not UTF-8, and halves of a pair, become escapes."""
+    try:
+        data = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # "\\ud800" in JSON is no letter, and no byte either
+        data = name.encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
+
+
 def printable(name: str) -> str:
-    """Escape what is not text: control characters, and bytes that were not UTF-8."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    """Escape what is not text: control characters, and what `plain` escapes."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in plain(name))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.listing import MAX_TABLE_BYTES, SUFFIXES, read_regular
-from cdm_cli.data.skips import printable
+from cdm_cli.data.skips import plain, printable
 from cdm_cli.errors import BadInputError, MissingError
 
 MAX_CLASSES = 1_000_000
@@ -98,7 +98,7 @@ def _names(names: Any, values: Mapping[str, int | str], where: str) -> tuple[str
     top = max(int(value) for value in values.values())
     if top >= len(names):
         raise BadInputError(f"{where}: class {top} has no name, there are {len(names)}")
-    return tuple(names)
+    return tuple(plain(name) for name in names)
 
 
 class _Columns(NamedTuple):

@@ -118,3 +118,21 @@ def test_prefixes_of_names_are_hinted_at_and_taken_on_demand(read):
 )
 def test_names_that_are_no_classes_are_not_hinted_at(read, names):
     assert read(images(*names))[1] == "no folders: one class"
+
+
+@pytest.mark.parametrize("half", ['"\\ud800"', '"\\udcff"'])
+def test_names_that_no_text_holds_are_escaped(read, half):
+    """JSON may say half of a letter; a store holds UTF-8."""
+    side = {f"{i}.json": f'{{"label": {half}}}'.encode() for i in range(2)}
+    found, *_ = read(images("0.png", "1.png") | side)
+    table = f'{{"labels": [["0.png", 0], ["1.png", 0]], "classes": [{half}]}}'.encode()
+    named, *_ = read(images("0.png", "1.png") | {"dataset.json": table})
+    assert len(set(found.values()) | set(named.values())) == 1
+    assert found["0.png"].encode().startswith(b"\\")
+
+
+def test_names_that_are_numbers_are_sorted_as_such(read):
+    names = ["10", "9", "007", "7", "0", "9" * 5000]
+    table = {f"{i}.png": name for i, name in enumerate(names)}
+    files = images(*table) | {"dataset.json": json.dumps({"labels": table}).encode()}
+    assert read(files)[0] == table

@@ -497,3 +497,14 @@ def test_a_plan_writes_nothing_and_knows_the_cost(home):
     assert found["network_evaluations"] == 5 * 8
     assert (found["judgements"], found["judging_evaluations"]) == (3, 3 * 6 * 3)
     assert not (home / "runs").exists()
+
+
+def test_classes_without_images_are_named_at_the_start_and_recorded(tmp_path):
+    gap = arrays(16, (8, 16)) | {"labels": torch.arange(16).numpy() % 2 * 2}
+    write_store(tmp_path / "data.h5", "prepared", {"train": gap, "val": arrays(6, (8, 16))})
+    told = Told()
+    train(tmp_path, told=told, steps=1)
+    data = json.loads((base(tmp_path) / "stage.json").read_text())["data"]
+    assert data["without_images"] == [1]
+    line = f"{tmp_path}/data.h5: 1 of 3 classes without an image: 'ring' (id 1)"
+    assert told.lines.count(line) == 1
