@@ -36,10 +36,7 @@ from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
 from cdm_cli.options import Report, TrainOptions
 
-MIRRORED = (
-    "half of the images, drawn anew for each step, are mirrored left to right; --no-flip leaves "
-    "all as they are"
-)
+MIRRORED = "half of the images of each step are mirrored left to right (--no-flip: none)"
 
 
 @dataclass(frozen=True)
