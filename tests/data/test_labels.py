@@ -131,8 +131,13 @@ def test_names_that_no_text_holds_are_escaped(read, half):
     assert found["0.png"].encode().startswith(b"\\")
 
 
-def test_names_that_are_numbers_are_sorted_as_such(read):
-    names = ["10", "9", "007", "7", "0", "9" * 5000]
+@pytest.mark.parametrize(
+    "names", [["0", "007", "7", "9", "10", "010"], ["9" * 4999, "1" + "0" * 5000]]
+)
+def test_names_that_are_numbers_are_sorted_as_such(read, names, tmp_path):
     table = {f"{i}.png": name for i, name in enumerate(names)}
     files = images(*table) | {"dataset.json": json.dumps({"labels": table}).encode()}
     assert read(files)[0] == table
+    source = open_source(write_zip(tmp_path / "x.zip", files), Skips(), tmp_path / "spool")
+    order = labelled(source, None, Skips()).classes
+    assert list(order) == sorted(names, key=lambda name: (name.lstrip("0").rjust(6000), name))
