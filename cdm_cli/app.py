@@ -2,10 +2,11 @@
 
 import errno
 import os
+import resource
 import sys
 import traceback
 import warnings
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
@@ -38,6 +39,9 @@ from cdm_cli.errors import (
     MissingError,
     is_out_of_memory,
 )
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 COMMANDS = {
     "prepare": prepare,
@@ -75,7 +79,7 @@ class Commands(TyperGroup):
         try:
             code = super().main(**extra)
         except TyperException as error:
-            _say(f"{error.format_message()} — Next: {_help_of(error)}")
+            _say(f"{_words_of(error)} — Next: {_help_of(error)}")
             code = error.exit_code
         sys.exit(code)
 
@@ -114,6 +118,17 @@ def _everywhere_first(words: list[str]) -> list[str]:
     return [*moved, *(word for word in words[:end] if word not in EVERYWHERE), *words[end:]]
 
 
+def _words_of(error: TyperException) -> str:
+    """Return what is wrong with the command line; a value that pydantic refused in our words."""
+    hint = getattr(getattr(error, "param", None), "get_error_hint", None)
+    if not hasattr(error.__cause__, "errors") or hint is None:
+        return error.format_message()
+    from cdm_cli.sentences import fault_of
+
+    fault = fault_of(cast("ValidationError", error.__cause__))
+    return f"{hint().strip(chr(39))} {fault.value}: {fault.sentence}"
+
+
 def _help_of(error: TyperException) -> str:
     ctx = getattr(error, "ctx", None)
     return f"{ctx.command_path if ctx else 'cdm'} --help"
@@ -129,7 +144,7 @@ def as_cdm_error(error: Exception) -> CdmError:
         return error
     words = str(error).splitlines()[0] if str(error) else type(error).__name__
     if is_out_of_memory(error):
-        return MemoryFloorError(f"not enough memory: {words}", next="a smaller --batch-size")
+        return MemoryFloorError(f"not enough memory: {words}", next=_more_memory())
     if isinstance(error, OSError) and error.errno in NOT_THERE and error.filename:
         return MissingError(f"{error.filename} does not exist", next="check the path")
     if isinstance(error, OSError) and error.filename is not None:
@@ -137,6 +152,13 @@ def as_cdm_error(error: Exception) -> CdmError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return DiskError(f"{error.strerror}", next="free space and run the same command again")
     return CdmError(f"this is a bug: {type(error).__name__}: {words}", next="rerun with --debug")
+
+
+def _more_memory() -> str:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        return f"raise the limit of this shell, {limit // 1024} KiB: ulimit -v unlimited"
+    return "a smaller --batch-size, fewer images at once, or a machine with more memory"
 
 
 app = typer.Typer(

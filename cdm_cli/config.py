@@ -1,8 +1,7 @@
 """What a stage is and how it is trained: frozen models that fit into `stage.json` unchanged."""
 
-import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -16,7 +15,16 @@ from pydantic import (
 )
 
 from cdm_cli.errors import UsageError
-from cdm_cli.names import Loss, Precision, Sampler, TimeInput, Variance
+from cdm_cli.names import (
+    MOST_BATCH,
+    MOST_STEPS,
+    Loss,
+    Precision,
+    Sampler,
+    TimeInput,
+    Variance,
+)
+from cdm_cli.sentences import fault_of, near
 
 
 class Settings(BaseModel):
@@ -198,8 +206,8 @@ class TrainingConfig(Settings):
     None: a quarter of the way from s_min to s_max.
     """
 
-    steps: int = Field(default=100_000, ge=1)
-    batch_size: int = Field(default=256, ge=1)
+    steps: int = Field(default=100_000, ge=1, le=MOST_STEPS)
+    batch_size: int = Field(default=256, ge=1, le=MOST_BATCH)
     micro_batch: int | None = Field(default=None, ge=1)
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
@@ -269,12 +277,15 @@ def validated(model: type[S], values: Mapping[str, Any], *, source: str) -> S:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or source
-        message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(
-            f"{source}: {where}: {message}", next="correct it, or see --help"
-        ) from None
+        fault = fault_of(error)
+        where = fault.where.removeprefix("stage.").removeprefix("stage")
+        said = "" if isinstance(fault.value, dict) else f" {_as_typed(fault.value)}"
+        told = f"{where}{said}: {fault.sentence}" if where else fault.sentence
+        raise UsageError(f"{source} {told}", next="correct it, or see --help") from None
+
+
+def _as_typed(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def with_overrides(plan: Plan, assignments: tuple[str, ...]) -> Plan:
@@ -294,21 +305,42 @@ def with_overrides(plan: Plan, assignments: tuple[str, ...]) -> Plan:
         parts = path.strip().split(".")
         target = values if parts[0] == "training" else values["stage"]
         for part in parts[:-1]:
-            target = _step(target, part, path)
-        _step(target, parts[-1], path, leaf=True)
+            target = _step(target, part, path, values)
+        _step(target, parts[-1], path, values, leaf=True)
         target[parts[-1]] = _parsed(text)
     return validated(Plan, values, source="--set")
 
 
-def _step(target: Any, part: str, path: str, *, leaf: bool = False) -> Any:
+def _step(target: Any, part: str, path: str, plan: dict[str, Any], *, leaf: bool = False) -> Any:
     if not isinstance(target, dict) or part not in target:
-        names = list(target) if isinstance(target, dict) else []
-        near = difflib.get_close_matches(part, names, n=1) or sorted(names)[:8]
-        hint = f"did you mean {', '.join(near)}?" if near else "there is no such group here"
+        what = "is null for this kind of stage" if target is None else f"has no {part!r}"
         raise UsageError(
-            f"--set {path}: unknown field {part!r}; {hint}", next="cdm train --list-presets"
+            f"--set {path}: {_before(path, part)} {what}{_hint(path, plan)}",
+            next="cdm train base --preset tiny-base8 --dry-run, which shows all",
         )
     return target if leaf else target[part]
+
+
+def _before(path: str, part: str) -> str:
+    return path.split(part, 1)[0].rstrip(".") or "the stage"
+
+
+def _hint(path: str, plan: dict[str, Any]) -> str:
+    """Return what may have been meant: a setting of that very name elsewhere, or the nearest."""
+    paths = [*_paths(plan["stage"]), *_paths({"training": plan["training"]})]
+    last = path.rpartition(".")[2]
+    same = [known for known in paths if known.rpartition(".")[2] == last]
+    by_name = {known.rpartition(".")[2]: known for known in reversed(paths)}
+    found = same or near(path, paths) or [by_name[name] for name in near(last, by_name)]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def _paths(values: Any, prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def _parsed(text: str) -> Any:

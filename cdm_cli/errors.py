@@ -16,7 +16,14 @@ An error is one line: what is wrong and where, what was expected, what became of
 data, and what to type next.
 """
 
-MEMORY_WORDS = ("out of memory", "ALLOC_FAILED")  # of CUDA, and of cuBLAS and cuDNN
+import errno
+import shlex
+from collections.abc import Iterator
+
+MEMORY_WORDS = (  # of CUDA, cuBLAS, torch, the C and C++ libraries, threads, the loader, oneDNN
+    "out of memory", "alloc_failed", "can't allocate memory", "cannot allocate memory",
+    "bad_alloc", "can't start new thread", "failed to map segment", "could not create a primitive",
+)  # fmt: skip
 LONGEST = 3000  # characters of a part of the line: damaged files can hold names of megabytes
 
 
@@ -45,15 +52,40 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def quoted(word: object) -> str:
+    """Return a path or a name as one word of a shell, for the command that an error advises."""
+    return shlex.quote(str(word))
+
+
 def _cut(part: str) -> str:
     return part if len(part) <= LONGEST else f"{part[: LONGEST // 2]} … {part[-LONGEST // 2 :]}"
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an exception, of whatever library, says that memory does not suffice."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception, of whatever library, says that memory does not suffice.
+
+    Libraries that cannot be loaded for lack of it say so too, and some wrap who said it first.
+    """
+    return any(_tells_of_memory(each) for each in _causes(error))
+
+
+def _tells_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in MEMORY_WORDS)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    words = str(error).lower()
+    known = isinstance(error, (RuntimeError, ImportError, OSError))
+    return known and any(word in words for word in MEMORY_WORDS)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and those that it was raised from, at most ten."""
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class UsageError(CdmError):

@@ -17,6 +17,14 @@ CasNet = Literal["resnet50", "resnet18", "small"]
 
 METRICS = ("fid", "is", "kid", "prdc", "accuracy", "nn")
 BESIDES = ("cas", "elbo", "checkpoints")  # what `cdm eval` does besides, each alone
+# Upper limits: of a store, of samples that are judged in memory, of a batch, of the processes of a
+# host, and of steps, whose number has eight digits in the name of a checkpoint.
+MOST_SAMPLES = 2**36
+MOST_JUDGED = 10**7
+MOST_BATCH = 2**16
+MOST_PROCESSES = 256
+MOST_STEPS = 10**8 - 1
+LEAST_JUDGED = 20  # images that FID, its error and IS over ten splits can be computed from
 
 RUNS = "runs"
 DATA = "data.h5"

@@ -1,10 +1,12 @@
 """What the commands that only read or rewrite files were asked to do: one frozen model per job."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cdm_cli.config import Settings
+from cdm_cli.errors import UsageError
 from cdm_cli.names import (
     GRID,
     SAMPLES,
@@ -12,6 +14,7 @@ from cdm_cli.names import (
     ExportFormat,
     Origin,
 )
+from cdm_cli.outputs import ExportOut, FolderOut, ImportOut, PictureOut, StoreOut
 
 
 class ImportCheckpointOptions(Settings):
@@ -22,7 +25,7 @@ class ImportCheckpointOptions(Settings):
     """
 
     checkpoint: Path
-    out: Path
+    out: FolderOut
     flags: tuple[str, ...] = ()
     origin: Origin | None = None
     from_pickle: bool = False
@@ -36,7 +39,7 @@ class ImportOptions(Settings):
     """
 
     src: Path
-    out: Path
+    out: ImportOut
     flags: tuple[str, ...] = ()
     origin: Origin | None = None
     from_pickle: bool = False
@@ -49,7 +52,7 @@ class ImportStoreOptions(Settings):
     """Images into a store of samples. classes: all that there are, of which theirs are some."""
 
     src: Path
-    out: Path
+    out: StoreOut
     labels: Path | None = None
     classes: Path | None = None
     follow_links: bool = False
@@ -59,7 +62,7 @@ class ExportOptions(Settings):
     """`cdm export`. format None: npz where out ends in .npz, else png."""
 
     store: Path = Path(SAMPLES)
-    out: Path
+    out: ExportOut
     format: ExportFormat | None = None
     split: str | None = None
     resolution: int | None = Field(default=None, ge=1)
@@ -70,7 +73,7 @@ class MergeOptions(Settings):
     """`cdm merge`: stores that were made with --part."""
 
     parts: tuple[Path, ...] = Field(min_length=1)
-    out: Path
+    out: StoreOut
 
 
 class VerifyOptions(Settings):
@@ -94,10 +97,18 @@ class GridOptions(Settings):
     """`cdm grid`. num images in all, or per_class of each, `columns` in a row."""
 
     store: Path = Path(SAMPLES)
-    out: Path = Path(GRID)
+    out: PictureOut = Path(GRID)
     split: str | None = None
     resolution: int | None = Field(default=None, ge=1)
     num: int | None = Field(default=None, ge=1)
     per_class: int | None = Field(default=None, ge=1)
     columns: int | None = Field(default=None, ge=1)
     scale: int | None = Field(default=None, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _has_one_layout(self) -> Self:
+        if self.per_class and (self.num or self.columns):
+            raise UsageError(
+                "--per-class fixes rows and columns", next="leave --num, --columns away"
+            )
+        return self

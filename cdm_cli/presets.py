@@ -13,8 +13,10 @@ from cdm_cli.config import (
     ScheduleConfig,
     StageConfig,
     TrainingConfig,
+    with_overrides,
 )
 from cdm_cli.errors import UsageError
+from cdm_cli.sentences import with_near
 
 COSINE = ScheduleConfig(kind="cosine", T=4000)
 LINEAR = ScheduleConfig(kind="linear", T=2000)
@@ -166,9 +168,14 @@ def preset(name: str) -> Plan:
     if name in PRESETS:
         return PRESETS[name]
     raise UsageError(
-        f"--preset {name}: unknown; there are {', '.join(PRESETS)}",
+        with_near(f"--preset {name}: there is no such preset", name, PRESETS),
         next="cdm train --list-presets",
     )
+
+
+def asked(name: str, overrides: tuple[str, ...]) -> Plan:
+    """Return the plan of a preset with `--set` applied; raise UsageError for what cannot be."""
+    return with_overrides(preset(name), overrides)
 
 
 def preset_rows() -> list[dict[str, str | int]]:

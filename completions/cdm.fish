@@ -271,7 +271,7 @@ complete -c cdm -n __fish_use_subcommand -a grid -d 'Lay the images of a store o
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l out -s o -r -F -d 'What to write'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l split -r -f -a 'train val' -d 'Part of a prepared store'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l resolution -r -f -d 'Resolution to take'
-complete -c cdm -n '__fish_seen_subcommand_from grid' -l num -r -f -d 'How many images'
+complete -c cdm -n '__fish_seen_subcommand_from grid' -l num -r -f -d 'How many images, at most'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l per-class -r -f -d 'Images of each class'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l columns -r -f -d 'Images in a row'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l scale -r -f -d 'Pixels for one pixel'

@@ -369,7 +369,7 @@ _cdm() {
           '*-o[What to write]:value:_files' \
           '*--split[Part of a prepared store]:value:(train val)' \
           '*--resolution[Resolution to take]:value: ' \
-          '*--num[How many images]:value: ' \
+          '*--num[How many images, at most]:value: ' \
           '*--per-class[Images of each class]:value: ' \
           '*--columns[Images in a row]:value: ' \
           '*--scale[Pixels for one pixel]:value: ' \

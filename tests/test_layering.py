@@ -10,7 +10,8 @@ import cdm_cli
 PACKAGE = Path(cdm_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    {"errors", "__version__", "names", "__init__"}, {"config", "signals"}, {"options", "presets"},
+    {"errors", "__version__", "names", "sentences", "__init__"}, {"config", "outputs", "signals"},
+    {"options", "presets"},
     {"options_eval", "options_files"}, {"diffusion", "nets", "data", "metrics"}, {"cascade"},
     {"jobs"}, {"commands"}, {"app"}, {"__main__"},
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import Settings, StageFile
 from cdm_cli.data import durable
 from cdm_cli.errors import BadInputError, MismatchError, MissingError
+from cdm_cli.sentences import fault_of, with_near
 
 STAGE_FILE = "stage.json"
 STAGE_LIMIT = 4 * 2**20  # JSON in memory is up to thirty times as large
@@ -38,10 +39,10 @@ def read_settings(model: type[M], path: Path, limit: int) -> M:
     try:
         return model.model_validate_json(read_bytes(path, limit))
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        fault = fault_of(error)
+        where = f"{path}: {fault.where}:" if fault.where else str(path)
         raise BadInputError(
-            f"{path}: {where}: {first['msg']}" if where else f"{path}: {first['msg']}",
+            f"{where} {fault.sentence}",
             kept="nothing was taken from it",
             next="restore the file",
         ) from None
@@ -58,8 +59,12 @@ def find_stage(name_or_path: str | Path, runs: Path) -> Path:
     names = list_stages(runs)
     there = f"{runs}/ has {', '.join(names)}" if names else f"{runs}/ has no stage"
     raise MissingError(
-        f"stage {name_or_path}: neither {runs / name_or_path}/{STAGE_FILE} nor "
-        f"{Path(name_or_path)}/{STAGE_FILE} exists; {there}",
+        with_near(
+            f"stage {name_or_path}: neither {runs / name_or_path}/{STAGE_FILE} nor "
+            f"{Path(name_or_path)}/{STAGE_FILE} exists; {there}",
+            str(name_or_path),
+            names,
+        ),
         next=f"name one of them, or cdm train {Path(name_or_path).name} --preset P",
     )
 

@@ -4,15 +4,23 @@ A flag is the field of `cdm_cli.options` with dashes for underscores, so no comm
 its names twice.
 """
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 import typer
+
+from cdm_cli.errors import UsageError
+from cdm_cli.sentences import fault_of
 
 if TYPE_CHECKING:
     from cdm_cli.config import Settings
 
     S = TypeVar("S", bound=Settings)
+
+ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/+(.*)", re.DOTALL)  # a Path keeps one
+PASTED = {"flags", "overrides", "classes", "part"}  # text that may hold anything
 
 
 def filled(model: "type[S]", ctx: typer.Context) -> "S":
@@ -24,16 +32,36 @@ def filled(model: "type[S]", ctx: typer.Context) -> "S":
     """
     from pydantic import ValidationError
 
-    from cdm_cli.errors import UsageError
-
+    check_files(ctx)
     try:
         return model.model_validate(_values(model, {**ctx.find_root().params, **ctx.params}))
     except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        words = [_flag(ctx, first["loc"]), _shown(first["input"])]
-        what = f"{' '.join(filter(None, words))}: {message}"
+        fault = fault_of(error)
+        words = [_flag(ctx, fault.parts), _shown(fault.value)]
+        what = f"{' '.join(filter(None, words))}: {fault.sentence}"
         raise UsageError(what, next=f"{ctx.command_path} --help") from None
+
+
+def check_files(ctx: typer.Context) -> None:
+    """Refuse what names no file of this machine: an address, or "-" for a stream.
+
+    Raises UsageError naming the flag.
+    """
+    for name, value in ctx.params.items():
+        for word in value if isinstance(value, (list, tuple)) else [value]:
+            address = ADDRESS.match(str(word)) if isinstance(word, Path | str) else None
+            flag = _flag(ctx, (name,))
+            if address and name not in PASTED and not Path(address[1]).exists():
+                there = f"{address[1]}//{address[2]}"
+                raise UsageError(
+                    f"{flag} {there}: an address; cdm reads and writes files of this machine alone",
+                    next="copy it here (curl -LO, rclone, …), then give the name of the file",
+                )
+            if word == Path("-"):
+                raise UsageError(
+                    f"{flag} -: cdm reads and writes files that have names, no streams",
+                    next=f"{flag} with the name of a file",
+                )
 
 
 def _flag(ctx: typer.Context, loc: tuple[int | str, ...]) -> str:
@@ -42,7 +70,8 @@ def _flag(ctx: typer.Context, loc: tuple[int | str, ...]) -> str:
     for part in reversed(loc):
         if part in names:
             param = names[str(part)]
-            return param.opts[0] if param.opts[0].startswith("-") else param.opts[0].upper()
+            named = param.opts[0].startswith("-")
+            return param.opts[0] if named else str(param.metavar or param.opts[0].upper())
     return "options"
 
 

@@ -112,6 +112,10 @@ Classes = Annotated[
         help="""Ids, ranges, names: 0-9,17,tench,'"2-4"' (quoted: a name) [default: all seen].""",
     ),
 ]
+SampleNum = Annotated[
+    int | None,
+    typer.Option("--num", metavar="N", help="How many images [default: 10 of each class]."),
+]
 PerClass = Annotated[
     int | None, typer.Option("--per-class", metavar="N", help="Images of each class.")
 ]
@@ -205,6 +209,9 @@ AnyFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="A store, a stage directory or a checkpoint.")
 ]
 GridStore = Annotated[Path, typer.Argument(metavar="STORE", help="Store to show.")]
+GridNum = Annotated[
+    int | None, typer.Option("--num", metavar="N", help="How many images, at most [default: 64].")
+]
 Columns = Annotated[
     int | None, typer.Option("--columns", metavar="N", help="Images in a row [default: square].")
 ]

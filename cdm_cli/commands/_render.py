@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import typer
 
-from cdm_cli.commands._fields import filled
 from cdm_cli.commands._report import report_of
 from cdm_cli.errors import printable
 
@@ -66,11 +65,14 @@ class Judged(Protocol):
         ...
 
 
-def answer(ctx: typer.Context, model: "type[O]", run: "Callable[[O, Report], object]") -> None:
-    """Run the job on the flags of this command and show what it returns, once for all processes."""
+def answer(ctx: typer.Context, options: "O", run: "Callable[[O, Report], object]") -> None:
+    """Run the job on its options and show what it returns, once for all processes.
+
+    The options come first: what is wrong with flags is said before a job, and torch with it, is
+    imported.
+    """
     from cdm_cli.jobs.ranks import ranks
 
-    options = filled(model, ctx)
     report = report_of(ctx)
     defaults = _defaults(ctx)
     if defaults:

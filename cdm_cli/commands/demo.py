@@ -19,8 +19,11 @@ def demo(
 
     Example: cdm demo
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.demo import run
     from cdm_cli.options import DemoOptions
 
-    answer(ctx, DemoOptions, run)
+    options = filled(DemoOptions, ctx)
+    from cdm_cli.jobs.demo import run
+
+    answer(ctx, options, run)

@@ -34,8 +34,11 @@ def eval_cas(
 
     Example: cdm eval cas samples.h5 --ref data.h5 --gpus 8
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.cas import plan, run
     from cdm_cli.options_eval import CasOptions
 
-    answer(ctx, CasOptions, plan if dry_run else run)
+    options = filled(CasOptions, ctx)
+    from cdm_cli.jobs.cas import plan, run
+
+    answer(ctx, options, plan if dry_run else run)

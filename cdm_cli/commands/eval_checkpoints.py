@@ -38,8 +38,11 @@ def eval_checkpoints(
 
     Example: cdm eval checkpoints base --num 2000 --features features
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.curve import plan, run
     from cdm_cli.options_eval import CurveOptions
 
-    answer(ctx, CurveOptions, plan if dry_run else run)
+    options = filled(CurveOptions, ctx)
+    from cdm_cli.jobs.curve import plan, run
+
+    answer(ctx, options, plan if dry_run else run)

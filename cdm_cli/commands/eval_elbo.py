@@ -35,8 +35,11 @@ def eval_elbo(
 
     Example: cdm eval elbo base sr --s 501 --num 1000
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.elbo import plan, run
     from cdm_cli.options_eval import ElboOptions
 
-    answer(ctx, ElboOptions, plan if dry_run else run)
+    options = filled(ElboOptions, ctx)
+    from cdm_cli.jobs.elbo import plan, run
+
+    answer(ctx, options, plan if dry_run else run)

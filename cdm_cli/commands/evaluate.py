@@ -30,8 +30,11 @@ def evaluate(
 
     Example: cdm eval fid samples.h5 --ref data.h5 --features features --json
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.evaluate import run
     from cdm_cli.options_eval import EvalOptions
 
-    answer(ctx, EvalOptions, run)
+    options = filled(EvalOptions, ctx)
+    from cdm_cli.jobs.evaluate import run
+
+    answer(ctx, options, run)

@@ -23,8 +23,11 @@ def export(
 
     Example: cdm export samples.h5 -o samples.npz
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.export import run
     from cdm_cli.options_files import ExportOptions
 
-    answer(ctx, ExportOptions, run)
+    options = filled(ExportOptions, ctx)
+    from cdm_cli.jobs.export import run
+
+    answer(ctx, options, run)

@@ -15,7 +15,7 @@ def grid(
     out: flag.Out = Path(GRID),
     split: flag.Split = None,
     resolution: flag.Resolution = None,
-    num: flag.Num = None,
+    num: own.GridNum = None,
     per_class: own.PerClass = None,
     columns: own.Columns = None,
     scale: own.Scale = None,
@@ -25,8 +25,11 @@ def grid(
 
     Example: cdm grid samples.h5 -o grid.png --per-class 8
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.grid import run
     from cdm_cli.options_files import GridOptions
 
-    answer(ctx, GridOptions, run)
+    options = filled(GridOptions, ctx)
+    from cdm_cli.jobs.grid import run
+
+    answer(ctx, options, run)

@@ -23,8 +23,11 @@ def import_(
     Example: cdm import 64x64_diffusion.pt --from-pickle -o runs/base
     Example: cdm import samples.npz -o samples.h5
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.import_any import run
     from cdm_cli.options_files import ImportOptions
 
-    answer(ctx, ImportOptions, run)
+    options = filled(ImportOptions, ctx)
+    from cdm_cli.jobs.import_any import run
+
+    answer(ctx, options, run)

@@ -15,8 +15,11 @@ def inspect(
 
     Example: cdm inspect samples.h5
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.inspect import run
     from cdm_cli.options_files import InspectOptions
 
-    answer(ctx, InspectOptions, run)
+    options = filled(InspectOptions, ctx)
+    from cdm_cli.jobs.inspect import run
+
+    answer(ctx, options, run)

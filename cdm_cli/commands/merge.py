@@ -16,8 +16,11 @@ def merge(
 
     Example: cdm merge part1.h5 part2.h5 part3.h5 -o samples.h5
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.merge import run
     from cdm_cli.options_files import MergeOptions
 
-    answer(ctx, MergeOptions, run)
+    options = filled(MergeOptions, ctx)
+    from cdm_cli.jobs.merge import run
+
+    answer(ctx, options, run)

@@ -29,8 +29,11 @@ def prepare(
 
     Example: cdm prepare train.zip --val test.zip --resolution 16 --resolution 32
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.prepare import run
     from cdm_cli.options import PrepareOptions
 
-    answer(ctx, PrepareOptions, run)
+    options = filled(PrepareOptions, ctx)
+    from cdm_cli.jobs.prepare import run
+
+    answer(ctx, options, run)

@@ -13,7 +13,7 @@ def sample(
     ctx: typer.Context,
     stage: own.StageName = "base",
     classes: own.Classes = None,
-    num: flag.Num = None,
+    num: own.SampleNum = None,
     per_class: own.PerClass = None,
     keep_s: flag.KeepS = None,
     out: flag.Out = Path(LOWRES),
@@ -38,8 +38,11 @@ def sample(
 
     Example: cdm sample base --classes 0-9 --num 10000 --keep-s 251,501
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.sample import plan, run
     from cdm_cli.options import SampleOptions
 
-    answer(ctx, SampleOptions, plan if dry_run else run)
+    options = filled(SampleOptions, ctx)
+    from cdm_cli.jobs.sample import plan, run
+
+    answer(ctx, options, plan if dry_run else run)

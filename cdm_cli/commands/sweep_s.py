@@ -41,8 +41,11 @@ def sweep_s(
 
     Example: cdm sweep-s --s 0,251,501,1001 --num 2000 --features features
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.sweep_s import plan, run
     from cdm_cli.options import SweepOptions
 
-    answer(ctx, SweepOptions, plan if dry_run else run)
+    options = filled(SweepOptions, ctx)
+    from cdm_cli.jobs.sweep_s import plan, run
+
+    answer(ctx, options, plan if dry_run else run)

@@ -35,13 +35,18 @@ def train(
 
     Example: cdm train base --preset cifar-base16 --steps 15000
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer, show
-    from cdm_cli.presets import preset_rows
+    from cdm_cli.presets import asked, preset_rows
 
     if list_presets:
         return show({"presets": preset_rows()}, as_json=json)
 
-    from cdm_cli.jobs.train import plan, run
     from cdm_cli.options import TrainOptions
 
-    answer(ctx, TrainOptions, plan if dry_run else run)
+    options = filled(TrainOptions, ctx)
+    if options.preset is not None:
+        asked(options.preset, options.overrides)
+    from cdm_cli.jobs.train import plan, run
+
+    answer(ctx, options, plan if dry_run else run)

@@ -39,8 +39,11 @@ def tune_schedule(
 
     Example: cdm tune-schedule --model sr --steps 4,16,64 --features features
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.tune_schedule import plan, run
     from cdm_cli.options import TuneOptions
 
-    answer(ctx, TuneOptions, plan if dry_run else run)
+    options = filled(TuneOptions, ctx)
+    from cdm_cli.jobs.tune_schedule import plan, run
+
+    answer(ctx, options, plan if dry_run else run)

@@ -39,8 +39,11 @@ def upsample(
 
     Example: cdm upsample lowres.h5 --model sr --s 501 -o samples.h5
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.upsample import plan, run
     from cdm_cli.options import UpsampleOptions
 
-    answer(ctx, UpsampleOptions, plan if dry_run else run)
+    options = filled(UpsampleOptions, ctx)
+    from cdm_cli.jobs.upsample import plan, run
+
+    answer(ctx, options, plan if dry_run else run)

@@ -20,8 +20,11 @@ def verify(
 
     Example: cdm verify samples.h5 --replay 4
     """
+    from cdm_cli.commands._fields import filled
     from cdm_cli.commands._render import answer
-    from cdm_cli.jobs.verify import run
     from cdm_cli.options_files import VerifyOptions
 
-    answer(ctx, VerifyOptions, run)
+    options = filled(VerifyOptions, ctx)
+    from cdm_cli.jobs.verify import run
+
+    answer(ctx, options, run)

@@ -19,13 +19,18 @@ from functools import partial as bound
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cdm_cli.errors import CdmError, DiskError, MissingError
+from cdm_cli.errors import CdmError, DiskError, MissingError, quoted
 from cdm_cli.signals import undone_if_left
 
 PARTIAL = ".partial"
 RENAME_NOREPLACE, AT_FDCWD = 1, -100
 NO_SUCH_CALL = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space, then rerun"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "-o where you may write"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR), "-o with a name that is free"),
+    errno.ENAMETOOLONG: "-o with a shorter name",
+}
 Bytes = bytes | memoryview
 
 
@@ -75,10 +80,23 @@ def disk_errors(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except FileNotFoundError as error:
-        missing = path if path.parent.exists() else path.parent
-        raise MissingError(f"{missing} does not exist", next=f"mkdir -p {missing}") from error
+        if path.parent.is_dir():
+            raise _no_place(path) from error
+        raise no_directory(path.parent) from error
     except OSError as error:
         raise disk_error(path, error) from error
+
+
+def no_directory(path: Path) -> MissingError:
+    """Return the error of a directory that does not exist."""
+    return MissingError(f"{path} does not exist", next=f"mkdir -p {quoted(path)}")
+
+
+def _no_place(path: Path) -> DiskError:
+    """Return the error of a directory that lets nobody make files, as those of /proc do."""
+    return DiskError(
+        f"{path.parent} takes no new files", kept="nothing was written", next="-o elsewhere"
+    )
 
 
 def disk_error(path: Path, error: OSError) -> CdmError:
@@ -86,7 +104,7 @@ def disk_error(path: Path, error: OSError) -> CdmError:
     return DiskError(
         f"{path} cannot be written: {error.strerror or error}",
         kept="what was finished before is safe",
-        next="free space, then rerun" if error.errno in FULL else "see to the disk, then rerun",
+        next=ADVICE.get(error.errno or 0, "see to the disk, then rerun"),
     )
 
 
@@ -134,16 +152,34 @@ def sync(fd: int, path: Path) -> None:
 def reserve(fd: int, path: Path, size: int) -> None:
     """Give an open file its final size, and the disk blocks for it."""
     with disk_errors(path):
-        space = os.fstatvfs(fd)
-        free = space.f_bavail * space.f_frsize
-        if size > free:
-            raise DiskError(
-                f"{path} needs {size / 1e6:.1f} MB, {free / 1e6:.1f} MB are free",
-                kept="nothing was written",
-                next="free space, or name another disk",
-            )
+        _check_free(path, os.fstatvfs(fd), size)
         tick("reserve", path, fd=fd, offset=size)
         os.posix_fallocate(fd, 0, size)
+
+
+def existing(directory: Path) -> Path:
+    """Return a directory that is to be made, or the nearest one above it that is there."""
+    return next(each for each in (directory, *directory.absolute().parents) if each.is_dir())
+
+
+def check_room(path: Path, size: int) -> None:
+    """Raise what making a file of this size will, writing nothing: no directory, no room."""
+    if not path.parent.is_dir():
+        raise no_directory(path.parent)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise disk_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    with disk_errors(path):
+        _check_free(path, os.statvfs(path.parent), size)
+
+
+def _check_free(path: Path, space: os.statvfs_result, size: int) -> None:
+    free = space.f_bavail * space.f_frsize
+    if size > free:
+        raise DiskError(
+            f"{path} needs {size / 1e6:.1f} MB, {free / 1e6:.1f} MB are free",
+            kept="nothing was written",
+            next="free space, or name another disk",
+        )
 
 
 def rename(source: Path, target: Path) -> None:

@@ -24,6 +24,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from cdm_cli.data.hdf5 import ATTRIBUTE_LIMIT, Dataset, Layout, lay_out
+from cdm_cli.names import MOST_SAMPLES
 
 SCHEMA = "cdm-store/1"
 BLOCK_LIMIT = 2**30
@@ -44,7 +45,7 @@ STRICT: Any = {"extra": "forbid"}
 class PartSpec:
     """num samples; resolutions: {res: channels}; z: {s: (h, w, channels)}."""
 
-    num: Annotated[int, Field(ge=1, le=2**36)]
+    num: Annotated[int, Field(ge=1, le=MOST_SAMPLES)]
     resolutions: dict[Resolution, Channels]
     z: dict[Annotated[int, Field(ge=0, le=10**6)], tuple[Resolution, Resolution, Channels]] = Field(
         default_factory=dict

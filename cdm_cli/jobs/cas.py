@@ -8,10 +8,11 @@ from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from cdm_cli.data.durable import check_room, existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
 from cdm_cli.jobs.cas_cost import cost
-from cdm_cli.jobs.cas_files import check_free, claim, reference_directory, writable
+from cdm_cli.jobs.cas_files import CAS_FILE, check_free, claim, reference_directory, writable
 from cdm_cli.jobs.cas_plan import TrainingSet, Work, key_of, planned
 from cdm_cli.jobs.cas_report import CasResult, reported
 from cdm_cli.jobs.cas_training import (
@@ -24,6 +25,7 @@ from cdm_cli.jobs.cas_training import (
 from cdm_cli.jobs.device import pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate_images import Place
+from cdm_cli.jobs.launch import check_processes
 from cdm_cli.jobs.together import joined, led, started
 from cdm_cli.jobs.training_lock import held
 from cdm_cli.jobs.training_stop import Stop
@@ -54,6 +56,8 @@ def plan(options: CasOptions, report: Report) -> dict[str, object]:
     with _stores(options) as (store, ref):
         work = planned(options, store, ref, device)
         check_free(options.out, work)
+        check_room(existing(options.out) / CAS_FILE, 0)
+        check_processes(options, options.compute)
         at = {"samples": options.out / "samples", "real": reference_directory(ref.path, work)}
         sets = (work.samples, work.real)
         done = [kept_outcome(at[each.name], key_of(work, each), report) for each in sets]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cdm_cli.errors import UsageError
+from cdm_cli.names import MOST_SAMPLES
 
 RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 SHOWN = 5  # names in one line
@@ -144,13 +145,14 @@ def _named(word: str, names: Sequence[str]) -> int:
 
 
 def sample_count(num: int | None, per_class: int | None, num_classes: int) -> int:
-    """Return how many samples are asked for; 10 of each class where nothing is said.
-
-    Raises UsageError where both --num and --per-class are given.
-    """
-    if num is not None and per_class is not None:
-        raise UsageError("--num and --per-class exclude each other", next="give one of them")
-    return num if num is not None else (per_class or PER_CLASS) * num_classes
+    """Return how many samples are asked for; 10 of each class where nothing is said."""
+    count = num if num is not None else (per_class or PER_CLASS) * num_classes
+    if count > MOST_SAMPLES:
+        raise UsageError(
+            f"--per-class {per_class}: {count} samples, a store holds {MOST_SAMPLES} at most",
+            next=f"--per-class {MOST_SAMPLES // num_classes}",
+        )
+    return count
 
 
 def labels_of(ids: np.ndarray, classes: Sequence[int]) -> np.ndarray:

@@ -17,14 +17,16 @@ from cdm_cli.cascade.checkpoint import checkpoints, empty_net, find_stage, weigh
 from cdm_cli.cascade.snapshot import CHECKPOINTS, is_complete
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.cascade.weights import read_metadata, read_weights
-from cdm_cli.data.durable import make_directory
+from cdm_cli.data.durable import check_room, existing, make_directory
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, StoppedError, UsageError
 from cdm_cli.jobs.curve_table import (
+    FILE,
     PLOT,
     CurvePoint,
     Saved,
     best_of,
+    check_known,
     joined,
     point_of,
     read_curve,
@@ -36,6 +38,8 @@ from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate import Panel, open_panel
 from cdm_cli.jobs.evaluate_images import Place
 from cdm_cli.jobs.fitting import Header, misfit, read_header
+from cdm_cli.jobs.judge_header import judge_fields, open_reference
+from cdm_cli.jobs.launch import check_processes
 from cdm_cli.jobs.probe import Probe, drawn, probe_of
 from cdm_cli.jobs.probe_score import judged, judged_by, with_steps
 from cdm_cli.jobs.sampling_cost import cost
@@ -118,6 +122,7 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     """Return what would be judged and what that would cost; nothing is loaded or written."""
     with ExitStack() as stack:
         work = planned(options, stack)
+    check_processes(options, options.judge.compute)
     num = len(work.states) * work.probe.num
     return {
         "stage": str(work.header.directory),
@@ -132,9 +137,13 @@ def planned(options: CurveOptions, stack: ExitStack) -> Work:
     """Decide all that headers and flags decide. The stack keeps the real images open."""
     header = read_header(find_stage(options.stage, Path(RUNS)))
     states = saved_states(header.directory, options.weights)
+    judge_fields(options.judge)
+    open_reference(options.judge.ref, header, stack)
+    check_room(existing(options.out) / FILE, 0)
     store = _store(options, header, stack)
     sampling = with_steps(header.config, options.sampling)
     probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"))
+    check_known(options.out, {"stage": config_digest(header.config), **probe.identity})
     return Work(header, probe, states)
 
 

@@ -64,6 +64,14 @@ def read_curve(out: Path, identity: Mapping[str, Any]) -> list[CurvePoint]:
     return [_noted(point) if guessed else point for point in file.points]
 
 
+def check_known(out: Path, known: Mapping[str, Any]) -> None:
+    """Raise what `read_curve` raises, as far as headers tell; known: that part of the identity."""
+    if not begun(out, FILE, (CSV, PLOT), "curve"):
+        return
+    there = completed(read_settings(CurveFile, out / FILE, LIMIT).identity, known)
+    check_same(out, "curve", {name: there.get(name) for name in known}, known)
+
+
 def _noted(point: CurvePoint) -> CurvePoint:
     return point.model_copy(update={"notes": (*point.notes, GUESSED)})
 

@@ -18,9 +18,10 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError, StoppedError
-from cdm_cli.jobs.device import describe
+from cdm_cli.jobs.device import describe, pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.elbo_plan import Term, Work, planned
+from cdm_cli.jobs.launch import check_processes
 from cdm_cli.jobs.stages import Numerics, numerics, ready_stage
 from cdm_cli.jobs.together import joined as joined_world
 from cdm_cli.jobs.together import started
@@ -209,6 +210,8 @@ def plan(options: ElboOptions, report: Report) -> dict[str, object]:
     """Return what `run` would evaluate; nothing is loaded."""
     with open_store(options.ref) as store:
         work = planned(options, store)
+    pick_device(options.compute.device)
+    check_processes(options, options.compute)
     rows = [
         {
             "stage": term.header.directory.name,

@@ -63,8 +63,6 @@ def planned(options: ElboOptions, store: Store) -> Work:
     Raises UsageError, MissingError, and MismatchError where stages, or stages and data, do not
     fit each other.
     """
-    if options.terms == 1:
-        raise UsageError("--terms 1: t = 1 and the others take two at least", next="--terms 64")
     headers = [read_header(find_stage(name, Path(RUNS))) for name in options.stages]
     split, part = part_of(store, options.split)
     for header in headers:

@@ -3,10 +3,8 @@
 `measure` judges any images with judges and references opened once; `run` is the command.
 """
 
-import difflib
 import io
 import json
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +13,12 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.data.durable import check_room, write_file_atomically
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import UsageError, WouldOverwriteError
+from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs import evaluate_nearest as nearest
 from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.evaluate_check import check_asked
 from cdm_cli.jobs.evaluate_images import ImageSet, Place, collect, from_store
 from cdm_cli.jobs.evaluate_judge import Judge, open_judge
 from cdm_cli.jobs.evaluate_references import references, training_images
@@ -29,9 +28,8 @@ from cdm_cli.jobs.together import joined, started
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricTable
-from cdm_cli.names import BESIDES, METRICS
 from cdm_cli.options import FeatureOptions, Report
-from cdm_cli.options_eval import EvalOptions
+from cdm_cli.options_eval import EvalOptions, parsed
 
 LEFT_OUT = "cas is not in all: it trains two classifiers, for hours; cdm eval cas does"
 NEAREST_PICTURE = Path("nearest.png")
@@ -120,25 +118,6 @@ def _rows_of(
     return table
 
 
-def parsed(metrics: Iterable[str]) -> tuple[str, ...]:
-    """Return the metrics that a list names; all: each of them, accuracy where it applies.
-
-    Raises UsageError with the nearest name for an unknown one.
-    """
-    found: list[str] = []
-    for metric in metrics:
-        if metric in BESIDES:
-            raise UsageError(
-                f"{metric} stands alone, not in a list of metrics", next=f"cdm eval {metric} …"
-            )
-        if metric != "all" and metric not in METRICS:
-            near = difflib.get_close_matches(metric, METRICS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(METRICS)}, all"
-            raise UsageError(f"unknown metric {metric!r}: {hint}", next="cdm eval all")
-        found += METRICS if metric == "all" else [metric]
-    return tuple(dict.fromkeys(found))
-
-
 def run(options: EvalOptions, report: Report) -> EvalResult:
     """Judge a store and write the table and the picture of nearest images where asked.
 
@@ -146,6 +125,7 @@ def run(options: EvalOptions, report: Report) -> EvalResult:
     an `out` that is not a table of ours.
     """
     _check_out(options.out)
+    check_room(options.out or NEAREST_PICTURE, 0)
     if "nn" in parsed(options.metrics):
         _check_picture(_picture_path(options.out))
     return started(run_in, options, options.judge.compute, report)
@@ -163,6 +143,7 @@ def judged(options: EvalOptions, report: Report, place: Place) -> EvalResult:
     metrics, lenient = parsed(options.metrics), "all" in options.metrics
     with open_store(options.store) as store:
         images = from_store(store, options.split, options.resolution, options.num, options.seed)
+        check_asked(options, images)
         rich = bool({"kid", "prdc", "nn"} & set(metrics))
         panel = open_panel(options.judge, images.resolution, place, report, features=rich)
         collector = collect(images, panel.judge.extractor, place, report, seed=options.seed)
@@ -206,12 +187,8 @@ def _picture_path(out: Path | None) -> Path:
 
 
 def _check_out(out: Path | None) -> None:
-    """Refuse, before any work, an --out that is of another kind or not ours to replace."""
-    if out is None:
-        return
-    if out.suffix not in (".json", ".csv"):
-        raise UsageError(f"--out {out}: a table is .json or .csv", next=f"-o {out}.json")
-    if out.exists() and not (out.is_file() and _is_ours(out)):
+    """Refuse, before any work, an --out that is not ours to replace."""
+    if out is not None and out.exists() and not (out.is_file() and _is_ours(out)):
         raise WouldOverwriteError(
             f"{out} exists and is no table of cdm eval", kept="it is untouched", next="another -o"
         )

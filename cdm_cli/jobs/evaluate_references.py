@@ -43,16 +43,11 @@ def references(
     features: whether kernel and neighbour metrics will be asked for. Raises MissingError, or
     MismatchError where the store lacks the resolution or the file is of another extractor.
     """
-    if not path.exists():
-        raise MissingError(
-            f"--ref {path} does not exist",
-            next="cdm prepare makes data.h5 from real images; or --ref FILE",
-        )
+    check_reference(path, resolution)
     if path.suffix == ".npz":
         with open_npz(path) as npz:
             return [_of_npz(npz, resolution, extractor, place, report, features=features)]
     with open_store(path) as store:
-        store.require_finished()
         return [
             statistics(
                 path, name, reference_images(store, name, resolution), extractor, place, report
@@ -62,10 +57,25 @@ def references(
         ]
 
 
+def check_reference(path: Path, resolution: int) -> None:
+    """Raise MissingError without the real images; MismatchError where they lack the resolution."""
+    if not path.exists():
+        raise MissingError(
+            f"--ref {path} does not exist",
+            next="cdm prepare makes data.h5 from real images; or --ref FILE",
+        )
+    if path.suffix == ".npz":
+        return
+    with open_store(path) as store:
+        store.require_finished()
+        for part in store.parts.values():
+            check_resolution(path, part.resolutions, resolution)
+
+
 def reference_images(store: Store, name: str, resolution: int) -> ImageSet:
     """Return all images of a part. Raises MismatchError where it lacks the resolution."""
     part = store.parts[name]
-    _check_resolution(store.path, part.resolutions, resolution)
+    check_resolution(store.path, part.resolutions, resolution)
     return from_part(store, name, part, resolution, None, 0)
 
 
@@ -78,14 +88,15 @@ def training_images(path: Path, resolution: int, stack: ExitStack) -> ImageSet:
         images = stack.enter_context(open_npz(path)).images
         if images is None:
             raise MismatchError(f"nn: {path} holds no images", next="--ref data.h5")
-        _check_resolution(path, [images.resolution], resolution)
+        check_resolution(path, [images.resolution], resolution)
         return images
     store = stack.enter_context(open_store(path))
     name = next(name for name in ("train", "", "val") if name in store.parts)
     return reference_images(store, name, resolution)
 
 
-def _check_resolution(path: Path, there: Sequence[int], resolution: int) -> None:
+def check_resolution(path: Path, there: Sequence[int], resolution: int) -> None:
+    """Raise MismatchError unless the real images are there at the resolution of the samples."""
     if resolution not in there:
         raise MismatchError(
             f"{path} has images of {', '.join(map(str, there))} pixels, the samples {resolution}",
@@ -130,7 +141,7 @@ def _of_npz(
     if images is None or (moments is not None and not features):
         assert moments is not None
         return moments
-    _check_resolution(npz.path, [images.resolution], resolution)
+    check_resolution(npz.path, [images.resolution], resolution)
     seen = statistics(npz.path, "", images, extractor, place, report)
     if moments is None:
         return replace(seen, name=npz.path.name)

@@ -20,6 +20,31 @@ FULL, SELECTION = 50_000, 10_000  # samples by convention: to publish, to choose
 PRDC_K, PRDC_K_DENSITY = 3, 5
 
 
+def check_number(metric: str, num: int) -> None:
+    """Raise UsageError for fewer images than a metric takes."""
+    least = {"is": 2 * NUM_SPLITS, "prdc": PRDC_K_DENSITY + 1}.get(metric, 2)
+    if num < least:
+        raise UsageError(
+            f"{metric}: {num} images are too few, it takes {least}", next=f"judge {least} or more"
+        )
+
+
+def no_images(metric: str, name: str) -> MismatchError:
+    """Return the error of a metric that compares images, asked of statistics."""
+    return MismatchError(
+        f"{metric} needs real images, {name} brings their mean and covariance alone",
+        next="--ref data.h5, or ask for fid",
+    )
+
+
+def unknown_classes(judge: str) -> MismatchError:
+    """Return the error of a judge that cannot call the samples by their labels."""
+    return MismatchError(
+        f"accuracy: {judge} does not know the classes of the samples",
+        next="--features with a classifier that was trained on them",
+    )
+
+
 class Rows:
     """Everything that rows are made of: one set of samples, one judge, some references."""
 
@@ -79,11 +104,7 @@ class Rows:
                 f"is: {self.convention.extractor} gives no class probabilities",
                 next="--features inception, or a classifier",
             )
-        if self.convention.num < 2 * NUM_SPLITS:
-            raise UsageError(
-                f"is: {self.convention.num} samples are too few for {NUM_SPLITS} splits",
-                next=f"judge at least {2 * NUM_SPLITS}",
-            )
+        check_number("is", self.convention.num)
         score = self.collector.scores.score()
         kind = f"standard deviation over {NUM_SPLITS} splits shuffled by id"
         row = self._row("is", score.mean, score.std, kind)
@@ -110,12 +131,7 @@ class Rows:
         """Yield precision, recall, density and coverage against every reference."""
         for reference in self._with_features("prdc"):
             real = self._real(reference)
-            least = min(len(real), len(self.collector.kept))
-            if least <= PRDC_K_DENSITY:
-                raise UsageError(
-                    f"prdc: {least} images are too few for {PRDC_K_DENSITY} neighbours",
-                    next="judge more samples",
-                )
+            check_number("prdc", min(len(real), len(self.collector.kept)))
             scores = prdc(self.collector.kept, real, k=PRDC_K, k_density=PRDC_K_DENSITY)
             for name, score in scores._asdict().items():
                 k = PRDC_K if name in ("precision", "recall") else PRDC_K_DENSITY
@@ -127,21 +143,14 @@ class Rows:
         """Yield the share of samples that the judge calls by their label (top 1)."""
         score = self.collector.accuracy()
         if score is None or not self.judge_knows_labels:
-            raise MismatchError(
-                f"accuracy: {self.convention.extractor} does not know the classes of the samples",
-                next="--features with a classifier that was trained on them",
-            )
+            raise unknown_classes(self.convention.extractor)
         row = self._row("accuracy", score.mean, score.std, "binomial standard error")
         yield self._known(row, self.collector.accuracy_estimate())
 
     def _with_features(self, metric: str) -> list[Reference]:
         found = [reference for reference in self.references if reference.features is not None]
         if not found:
-            names = ", ".join(reference.name for reference in self.references)
-            raise MismatchError(
-                f"{metric} needs real images, {names} brings their mean and covariance alone",
-                next="--ref data.h5, or ask for fid",
-            )
+            raise no_images(metric, ", ".join(reference.name for reference in self.references))
         return found
 
     def _real(self, reference: Reference) -> torch.Tensor:

@@ -39,8 +39,6 @@ def run(options: GridOptions, report: Report) -> GridResult:
     Raises UsageError for a split, resolution or size that cannot be had, MissingError for a
     store without a finished image, and WouldOverwriteError for an `out` with other contents.
     """
-    if options.per_class and (options.num or options.columns):
-        raise UsageError("--per-class fixes rows and columns", next="leave --num, --columns away")
     with open_store(options.store) as store:
         _, part = part_of(store, options.split)
         resolution = _resolution(part, options, store)
@@ -166,8 +164,6 @@ def png_bytes(picture: Image.Image) -> bytes:
 
 def write_png(path: Path, picture: Image.Image) -> None:
     """Write a picture; one that is there already with the same bytes is left as it is."""
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"--out {path}: a grid is a PNG", next=f"-o {path.with_suffix('.png')}")
     encoded = png_bytes(picture)
     if not path.exists():
         write_file_atomically(path, encoded)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cdm_cli.config import StageConfig
 from cdm_cli.data import schema
+from cdm_cli.data.durable import check_room
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Store, create, open_store
 from cdm_cli.errors import WouldOverwriteError
@@ -219,6 +220,19 @@ def resume_or_create(
         store.close()
         raise
     return store
+
+
+def check_out(path: Path, spec: StoreSpec) -> None:
+    """Raise what `resume_or_create` will, as far as can be known without writing anything.
+
+    That is WouldOverwriteError for a store of another job, MissingError and DiskError where a
+    new one has no place.
+    """
+    if os.path.lexists(path):
+        with open_store(path) as store:
+            return check_same_store(store, spec)
+    layout = schema.store_layout(schema.attributes_of(spec), schema.contents_of(spec))
+    check_room(path, layout.size)
 
 
 def check_same_store(store: Store, spec: StoreSpec, *, next: str = "choose another -o") -> None:

@@ -6,8 +6,8 @@ from cdm_cli.jobs.import_openai import Imported
 from cdm_cli.jobs.import_store import ImportedStore
 from cdm_cli.options import Report
 from cdm_cli.options_files import ImportCheckpointOptions, ImportOptions, ImportStoreOptions
+from cdm_cli.outputs import STORES
 
-STORE = ".h5"
 CHECKPOINTS = {".pt", ".pth", ".ckpt", ".safetensors"}
 IMAGES = {".npz", ".zip", ".tar", ".tgz", ".gz"}
 FOR_IMAGES = {"labels": "--labels", "follow_links": "--follow-links"}
@@ -15,12 +15,12 @@ FOR_CHECKPOINTS = {"flags": "--flags", "origin": "--origin", "from_pickle": "--f
 
 
 def run(options: ImportOptions, report: Report) -> Imported | ImportedStore:
-    """Import images where options.out ends in .h5, else a checkpoint.
+    """Import images where options.out is named as a store, else a checkpoint.
 
     Raises UsageError where source, output and flags do not go together.
     """
     suffix = options.src.suffix.lower()
-    if options.out.suffix.lower() == STORE:
+    if options.out.suffix.lower() in STORES:
         if suffix in CHECKPOINTS:
             raise UsageError(
                 f"-o {options.out}: {options.src} is a checkpoint, which becomes a stage",

@@ -15,7 +15,7 @@ from cdm_cli.jobs.evaluate_judge import ENTRY_POINTS
 from cdm_cli.jobs.evaluate_npz import open_npz
 from cdm_cli.jobs.fitting import Header, different_classes
 from cdm_cli.jobs.provenance import parent
-from cdm_cli.metrics.inception import FILES
+from cdm_cli.metrics.inception import FILES, find_weights
 from cdm_cli.names import RUNS
 from cdm_cli.options import FeatureOptions
 
@@ -79,17 +79,19 @@ def weights_digest(directory: Path, weights: str = "ema") -> str:
     return read_metadata(weights_file(directory, weights)).get("sha256", "")
 
 
-def judge_fields(options: FeatureOptions) -> dict[str, str]:
+def judge_fields(options: FeatureOptions, runs: Path = Path(RUNS)) -> dict[str, str]:
     """Return what tells judges apart.
 
     Raises MissingError where there is no judge of that name, MismatchError for a stage that
     draws images.
     """
-    name = options.features
-    if name == "inception" or Path(name).name == FILES[options.mode].name:
+    name, file = options.features, FILES[options.mode]
+    if name == "inception":
+        find_weights(file)
+    if name == "inception" or Path(name).name == file.name:
         return {"judge": f"inception, {options.mode}"}
     try:
-        directory = find_stage(name, Path(RUNS))
+        directory = find_stage(name, runs)
     except MissingError:
         if not entry_points(group=ENTRY_POINTS, name=name):
             raise

@@ -25,7 +25,7 @@ from cdm_cli.config import Settings
 from cdm_cli.errors import CdmError, StoppedError, UsageError
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.training_stop import Stop
-from cdm_cli.options import Report
+from cdm_cli.options import Compute, Report
 
 Message = tuple[str, Any]
 Job = Callable[[Any, Any, World], Any]
@@ -84,12 +84,7 @@ def launch(job: Job, options: Settings, processes: int, report: Report) -> Any:
     job must be a function of a module, and what it returns must be picklable. Raises the
     CdmError that a process raised, or StoppedError naming the process that died.
     """
-    there = torch.cuda.device_count()
-    if _device_of(options) != "cpu" and there < processes:
-        raise UsageError(
-            f"--gpus {processes}: torch finds {there} CUDA devices",
-            next=f"--gpus {there}" if there else "leave --gpus away",
-        )
+    _check_devices(options, processes)
     # numpy's BLAS reads this when it is loaded. Processes with a thread for every core each wait
     # for one another: FID of a small store took 35 times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
@@ -111,6 +106,21 @@ def launch(job: Job, options: Settings, processes: int, report: Report) -> Any:
             process.kill()
             process.join()
             pipe.close()
+
+
+def check_processes(options: Settings, compute: Compute) -> None:
+    """Raise UsageError where this machine has fewer devices than --gpus asks for."""
+    if (compute.gpus or 1) > 1:
+        _check_devices(options, compute.gpus or 1)
+
+
+def _check_devices(options: Settings, processes: int) -> None:
+    there = torch.cuda.device_count()
+    if _device_of(options) != "cpu" and there < processes:
+        raise UsageError(
+            f"--gpus {processes}: torch finds {there} CUDA devices",
+            next=f"--gpus {there}" if there else "leave --gpus away",
+        )
 
 
 def _device_of(options: Settings) -> str:

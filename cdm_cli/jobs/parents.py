@@ -13,6 +13,7 @@ from cdm_cli.cascade.checkpoint import checkpoints, list_stages, read_stage_file
 from cdm_cli.cascade.weights import read_metadata
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
+from cdm_cli.jobs.fitting import Header
 
 
 class StageFound(NamedTuple):
@@ -36,6 +37,19 @@ def weights_of(directory: Path, digest: str) -> StageFound | None:
     return next((found for found, has in _digests(directory) if has == digest), None)
 
 
+def stage_digest(header: Header, weights: str) -> str:
+    """Return the digest of a stage with some of its weights, from headers alone.
+
+    Raises UsageError and MissingError where there are no such weights.
+    """
+    metadata = read_metadata(weights_file(header.directory, weights))
+    return _digest(header.config.model_dump_json(), metadata.get("sha256", ""))
+
+
+def _digest(config: str, weights: str) -> str:
+    return hashlib.sha256((config + weights).encode()).hexdigest()
+
+
 def _digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
     """Yield the digest that each file of weights gives a stage, as `load_stage` computes it."""
     try:
@@ -48,8 +62,7 @@ def _digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
             said = read_metadata(weights_file(directory, weights)).get("sha256", "")
         except CdmError:
             continue
-        digest = hashlib.sha256((config + said).encode()).hexdigest()
-        yield StageFound(directory, weights), digest
+        yield StageFound(directory, weights), _digest(config, said)
 
 
 def find_store_of(digest: str, name: str, directories: list[Path]) -> Path | None:

@@ -21,7 +21,8 @@ from cdm_cli.jobs.device import describe
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.engine import Engine, Inputs, fill
 from cdm_cli.jobs.fitting import Header
-from cdm_cli.jobs.identity import chain_fields
+from cdm_cli.jobs.identity import chain_fields, check_out
+from cdm_cli.jobs.parents import stage_digest
 from cdm_cli.jobs.provenance import parent, provenance
 from cdm_cli.jobs.stages import Numerics, check_same_numerics, numerics, ready_stage
 from cdm_cli.jobs.together import joined, shared_store
@@ -83,21 +84,35 @@ def made_ready(
     A batch that nobody asked for is tried on a GPU, which others may use too. Raises
     MemoryFloorError where one image does not fit.
     """
+    before, chosen = checked(work, out, sampling, compute, device)
+    if before and before.get("device") != chosen.device:
+        report.say(
+            f"{out} was begun on {before.get('device')}, this is {chosen.device}: samples "
+            "made from here on differ in their last bits"
+        )
+    ready = Ready(ready_stage(work.header, sampling, chosen, device, report), chosen)
+    if before or compute.batch_size or device.type != "cuda":
+        return ready
+    return that_fits(ready, work, world, report)
+
+
+def checked(
+    work: Work, out: Path, sampling: Sampling, compute: Compute, device: torch.device
+) -> tuple[Mapping[str, Any] | None, Numerics]:
+    """See, before weights are loaded, that `out` can be made or continued; `--dry-run` ends here.
+
+    Returns the numerics of the run that is being continued, and those of this one. Raises
+    MissingError for weights that are not there, WouldOverwriteError, DiskError.
+    """
+    digest = stage_digest(work.header, sampling.weights)
     before = numerics_of(out)
     evaluations = work.num * work.chain.evaluations  # of all parts
     most = block_size(work.num)
     chosen = numerics(work.header.config, compute, device, evaluations, before, most)
     if before:
         check_same_numerics(before, chosen, out)
-        if before.get("device") != chosen.device:
-            report.say(
-                f"{out} was begun on {before.get('device')}, this is {chosen.device}: samples "
-                "made from here on differ in their last bits"
-            )
-    ready = Ready(ready_stage(work.header, sampling, chosen, device, report), chosen)
-    if before or compute.batch_size or device.type != "cuda":
-        return ready
-    return that_fits(ready, work, world, report)
+    check_out(out, spec_of(work, digest, chosen, sampling.seed))
+    return before, chosen
 
 
 def that_fits(ready: Ready, work: Work, world: World, report: Report) -> Ready:
@@ -153,14 +168,14 @@ def numerics_of(out: Path) -> Mapping[str, Any] | None:
         return found if isinstance(found, dict) else None
 
 
-def spec_of(work: Work, ready: Ready, seed: int) -> StoreSpec:
-    """Return the store's contents and provenance."""
-    config, stage = work.header.config, ready.stage
+def spec_of(work: Work, digest: str, numerics: Numerics, seed: int) -> StoreSpec:
+    """Return the store's contents and provenance. digest: of the stage."""
+    config = work.header.config
     model = config.model
-    side = model.resolution
+    side, name = model.resolution, work.header.directory.resolve().name
     identity = {
         "command": work.command,
-        "stage": stage.digest,
+        "stage": digest,
         **chain_fields(config, work.chain, seed),
         **work.fields,
         "num": work.num,
@@ -168,7 +183,7 @@ def spec_of(work: Work, ready: Ready, seed: int) -> StoreSpec:
         "keep_s": list(work.keep),
         **_states_fields(work.chain, work.keep),
     }
-    parents = [parent("stage", stage.name, stage.digest), *work.parents]
+    parents = [parent("stage", name, digest), *work.parents]
     part = PartSpec(
         num=len(work.rows),
         resolutions={side: model.channels},
@@ -178,7 +193,7 @@ def spec_of(work: Work, ready: Ready, seed: int) -> StoreSpec:
         kind="samples",
         parts={"": part},
         classes=list(work.classes),
-        provenance=provenance(work.typed, identity, parents, ready.numerics.as_dict()),
+        provenance=provenance(work.typed, identity, parents, numerics.as_dict()),
         block_size=block_size(work.num),
     )
 
@@ -200,7 +215,7 @@ def produce(work: Work, ready: Ready, out: Path, seed: int, world: World, report
     Raises WouldOverwriteError where out was made by another command, StoppedError, DiskError.
     """
     engine = Engine(ready.stage, work.chain, seed, ready.numerics.batch_size, work.keep)
-    spec = spec_of(work, ready, seed)
+    spec = spec_of(work, ready.stage.digest, ready.numerics, seed)
     with shared_store(out, spec, world) as store:
         part = store.parts[""]
         there = part.num_blocks - len(part.pending())

@@ -5,6 +5,7 @@ compute batches that hold the chosen samples are made again whole, because the s
 and its company decide the last bits; all samples in them are compared.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +80,14 @@ class Batch(NamedTuple):
     numerics: HowComputed
 
 
-def replay(store: Store, options: VerifyOptions, report: Report) -> Replayed:
-    """Make options.replay samples of a finished store again, and all that share their batches.
+def planned(
+    store: Store, options: VerifyOptions, opened: ExitStack, report: Report
+) -> Callable[[], Replayed]:
+    """Return what makes options.replay samples again, and all that share their batches.
 
-    Raises UsageError where no stage made the store or it has fewer samples, MissingError and
-    MismatchError for stage and lowres, BadInputError for a provenance that does not say enough.
+    The stack keeps the store that was upsampled open. Raises UsageError where no stage made the
+    store or it has fewer samples, MissingError and MismatchError for stage and lowres,
+    BadInputError for a provenance that does not say enough: all before a block is read.
     """
     origin, part = origin_of(store), store.parts[""]
     chosen = choice(part.num, options.replay or 1, options.seed, store.path)
@@ -91,15 +95,18 @@ def replay(store: Store, options: VerifyOptions, report: Report) -> Replayed:
     header = read_header(found.directory)
     chain = check_chain(header.config, origin.made, recorded(store.provenance), store.path)
     device = pick_device(options.device)
-    make_deterministic(device)
-    with ExitStack() as opened:
-        inputs = inputs_of(store, origin.made, header, options, opened)
+    inputs = inputs_of(store, origin.made, header, options, opened)
+
+    def replayed() -> Replayed:
+        make_deterministic(device)
         groups = batches(part, chosen, origin)
         total = sum(len(batch.rows) for batch in groups)
         where = f"{found.directory} ({found.weights})"
         report.say(f"replay: {total} samples in {len(groups)} batches, by {where} on {device}")
         makers = Makers(header, found.weights, origin, chain, device, report)
         return _compared(part, groups, makers, inputs, len(chosen), where, report)
+
+    return replayed
 
 
 def choice(num: int, count: int, seed: int, path: Path) -> list[int]:

@@ -14,9 +14,11 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs.begun_before import as_begun
 from cdm_cli.jobs.blocks import rows_of_part
 from cdm_cli.jobs.classes import labels_of, parse_classes, sample_count, without_images
+from cdm_cli.jobs.device import pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.fitting import base_stage
-from cdm_cli.jobs.production import Made, Work, kept_times, made_ready, produce
+from cdm_cli.jobs.launch import check_processes
+from cdm_cli.jobs.production import Made, Work, checked, kept_times, made_ready, produce
 from cdm_cli.jobs.provenance import typed
 from cdm_cli.jobs.sampling_cost import cost
 from cdm_cli.jobs.schedule_file import chain_for
@@ -49,8 +51,11 @@ def run_in(options: SampleOptions, report: Report, world: World) -> Made:
 
 
 def plan(options: SampleOptions, report: Report) -> dict[str, object]:
-    """Return what `run` would do and what it would cost; nothing is loaded or written."""
+    """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
     work = as_begun(planned(options), options.out, report)
+    device = pick_device(options.compute.device)
+    checked(work, options.out, options.sampling, options.compute, device)
+    check_processes(options, options.compute)
     return {
         "stage": str(work.header.directory),
         "out": str(options.out),

@@ -23,13 +23,11 @@ from cdm_cli.jobs.judge_header import judge_fields, open_reference, weights_dige
 from cdm_cli.jobs.production import Work
 from cdm_cli.jobs.schedule_file import config_digest
 from cdm_cli.jobs.source import part_of
-from cdm_cli.metrics.inception_score import NUM_SPLITS
-from cdm_cli.names import RUNS, Augment
+from cdm_cli.names import LEAST_JUDGED, RUNS, Augment
 from cdm_cli.options import Report, SweepOptions, UpsampleOptions
 
 Kind = Literal["none", "truncated", "non-truncated", "ground-truth"]
 KINDS: tuple[Kind, ...] = ("none", "truncated", "non-truncated", "ground-truth")
-LEAST = 2 * NUM_SPLITS  # images that FID, its error and IS can be computed from
 UP_TO = 3 / 8  # of T: the paper's range, 1501 of 4000
 TIMES = 6
 
@@ -88,7 +86,7 @@ def planned(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     ]
     if options.ground_truth:
         real = _real(reference.store, options)
-        num_real = min(num, real.parts["val"].num)
+        num_real = _enough_real(min(num, real.parts["val"].num), options)
         points += [
             _point(options, header, real, "ground-truth", s, num_real) for s in sorted(set(times))
         ]
@@ -140,11 +138,11 @@ def _spread(conditioning: ConditioningConfig) -> list[int]:
 
 def _enough(options: SweepOptions, part: Part) -> int:
     num = part.num if options.num is None else options.num
-    if num < LEAST:
+    if num < LEAST_JUDGED:
         raise UsageError(
             f"{num} images of {options.lowres} are too few to judge: FID and IS with their errors "
-            f"take {LEAST} at least",
-            next=f"--num {LEAST} or more" if part.num >= LEAST else "cdm sample more of them",
+            f"take {LEAST_JUDGED} at least",
+            next="cdm sample more of them",
         )
     return num
 
@@ -190,6 +188,17 @@ def _real(reference: Store | None, options: SweepOptions) -> Store:
             next="--ref with a prepared store that has them (cdm prepare … --val), or leave it out",
         )
     return reference
+
+
+def _enough_real(num: int, options: SweepOptions) -> int:
+    """Return the number of real images; raise UsageError where their points could not be judged."""
+    if num < LEAST_JUDGED:
+        raise UsageError(
+            f"--ground-truth: the {num} validation images of {options.judge.ref} are too few to "
+            f"judge: FID and IS with their errors take {LEAST_JUDGED} at least",
+            next="--ref with more of them, or leave --ground-truth out",
+        )
+    return num
 
 
 def _point(

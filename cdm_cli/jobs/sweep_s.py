@@ -11,13 +11,16 @@ from pathlib import Path
 
 import torch
 
+from cdm_cli.data.durable import check_room, existing
 from cdm_cli.data.store import open_store
+from cdm_cli.jobs.device import pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate import Panel, measure, open_panel
 from cdm_cli.jobs.evaluate_images import ImageSet, Place, from_store
-from cdm_cli.jobs.production import Ready, made_ready, numerics_of, produce
+from cdm_cli.jobs.launch import check_processes
+from cdm_cli.jobs.production import Ready, checked, made_ready, numerics_of, produce
 from cdm_cli.jobs.provenance import typed
-from cdm_cli.jobs.sampling_cost import cost
+from cdm_cli.jobs.sampling_cost import bytes_per_sample, cost
 from cdm_cli.jobs.stages import check_same_numerics
 from cdm_cli.jobs.sweep_plan import Point, Sweep, planned
 from cdm_cli.jobs.sweep_plot import write_plot
@@ -63,6 +66,7 @@ def run_in(options: SweepOptions, report: Report, world: World) -> SweepResult:
         check_same(sweep)
         command = typed("sweep-s", options.lowres, options)
         with joined(options.judge.compute, world) as (world, device):
+            led(world, lambda: _check_points(options, sweep, device))
             missing = [point for point in sweep.points if not point.judged.exists()]
             world.barrier()
             there = len(sweep.points) - len(missing)
@@ -85,6 +89,8 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
     with ExitStack() as stack:
         sweep = planned(options, stack, report)
         check_same(sweep)
+        _check_points(options, sweep, pick_device(options.judge.compute.device))
+        check_processes(options, options.judge.compute)
     work = sweep.points[0].work
     todo = sum(len(point.work.rows) for point in sweep.points if not point.judged.exists())
     return {
@@ -102,6 +108,18 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
             for point in sweep.points
         ],
     }
+
+
+def _check_points(options: SweepOptions, sweep: Sweep, device: torch.device) -> None:
+    """See that every point can be made or continued, and that there is room for all together."""
+    missing = [point for point in sweep.points if not point.judged.exists()]
+    config, size = sweep.header.config, 0
+    for point in missing:
+        if point.samples.exists():
+            checked(point.work, point.samples, options.sampling, options.judge.compute, device)
+        else:
+            size += len(point.work.rows) * bytes_per_sample(config)
+    check_room(existing(sweep.out) / "points", size)
 
 
 def _fill(

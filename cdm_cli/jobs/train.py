@@ -13,12 +13,16 @@ import torch
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.checkpoint import write_stage_file
 from cdm_cli.cascade.fast import compile_net, worth_compiling
+from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import ClassifierConfig, Plan, StageFile
+from cdm_cli.data.durable import check_room, existing
 from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import MissingError
 from cdm_cli.jobs.classes import without_images
 from cdm_cli.jobs.device import chosen_precision, describe, pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate_judge import Judge
+from cdm_cli.jobs.launch import check_processes
 from cdm_cli.jobs.together import Silent, joined, started
 from cdm_cli.jobs.training_accuracy import ACCURACY
 from cdm_cli.jobs.training_cost import cost
@@ -33,6 +37,7 @@ from cdm_cli.jobs.training_plan import asked_plan, check_same, data_info, fitted
 from cdm_cli.jobs.training_select import read_best, selection_judge
 from cdm_cli.jobs.training_step import Trainer
 from cdm_cli.jobs.training_stop import Stop
+from cdm_cli.names import DATA
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
 from cdm_cli.options import Report, TrainOptions
 
@@ -69,10 +74,17 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
             made = fitted(made, store, options)
             check_same(directory, made, data_info(store))
             turns = planned_turns(options, made, store, directory)
+            store.require_finished()
+    elif options.data != Path(DATA):
+        raise MissingError(f"--data {options.data} does not exist", next="cdm prepare SRC makes it")
     else:
-        report.say(f"{options.data} does not exist: counting with the preset's own classes")
+        report.say(
+            f"{DATA} does not exist, so this cannot be run yet: counting with the preset's classes"
+        )
     config = made.model_dump(mode="json")
     device = pick_device(options.compute.device)
+    check_processes(options, options.compute)
+    check_room(existing(directory) / STAGE_FILE, 0)
     return {
         "stage": directory,
         "preset": made.preset,

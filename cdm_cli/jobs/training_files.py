@@ -27,6 +27,7 @@ from cdm_cli.data import durable
 from cdm_cli.errors import BadInputError, CdmError, MissingError
 from cdm_cli.jobs.training_numerics import resumed
 from cdm_cli.jobs.training_step import State, Trainer
+from cdm_cli.sentences import fault_of
 
 METRICS = "metrics.jsonl"
 METRICS_LIMIT = 2**30
@@ -132,10 +133,9 @@ def _state_of(path: Path, loaded: Snapshot) -> State:
     try:
         return State.model_validate(dict(loaded.state))
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        fault = fault_of(error)
         raise BadInputError(
-            f"{path}/state.json: {where}: {first['msg']}",
+            f"{path}/state.json: {fault.where}: {fault.sentence}",
             kept="nothing was taken from it",
             next="take an earlier checkpoint",
         ) from None

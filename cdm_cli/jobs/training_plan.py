@@ -20,7 +20,7 @@ from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs import identity
 from cdm_cli.jobs.classes import empty_classes
 from cdm_cli.options import TrainOptions
-from cdm_cli.presets import preset
+from cdm_cli.presets import asked
 
 # What may change between two runs of one command: none of it changes a weight.
 FREE = {"steps", "log_every", "save_every", "grid_every", "sample_s", "keep", "micro_batch",
@@ -28,15 +28,8 @@ FREE = {"steps", "log_every", "save_every", "grid_every", "sample_s", "keep", "m
 
 
 def stage_directory(options: TrainOptions) -> Path:
-    """Return runs/NAME; raise UsageError unless NAME is one plain word."""
-    name = options.name
-    if not name or name in (".", "..") or name.startswith("-") or {"/", "\0"} & set(name):
-        raise UsageError(
-            f"NAME {name!r}: expected one word without a slash, it names a directory in "
-            f"{options.runs}/",
-            next="cdm train base --preset …",
-        )
-    return options.runs / name
+    """Return runs/NAME."""
+    return options.runs / options.name
 
 
 def asked_plan(options: TrainOptions) -> Plan:
@@ -46,15 +39,14 @@ def asked_plan(options: TrainOptions) -> Plan:
     """
     directory = stage_directory(options)
     if options.preset is not None:
-        plan = preset(options.preset)
+        plan = asked(options.preset, options.overrides)
     elif (directory / STAGE_FILE).is_file():
-        plan = read_stage_file(directory).plan
+        plan = with_overrides(read_stage_file(directory).plan, options.overrides)
     else:
         raise UsageError(
             f"{directory} does not exist yet, so --preset must say what to train",
             next=f"cdm train {options.name} --preset …, or cdm train --list-presets",
         )
-    plan = with_overrides(plan, options.overrides)
     short = {name: getattr(options, name) for name in ("steps", "batch_size", "seed", "flip")}
     changes: dict[str, Any] = {key: value for key, value in short.items() if value is not None}
     if options.compute.precision != "auto":

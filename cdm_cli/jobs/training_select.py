@@ -14,19 +14,20 @@ from typing import Any
 
 import torch
 
-from cdm_cli.cascade.checkpoint import find_stage, read_stage_file, save_best
+from cdm_cli.cascade.checkpoint import save_best
 from cdm_cli.cascade.snapshot import BEST
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.cascade.weights import read_metadata
-from cdm_cli.config import ClassifierConfig, StageConfig, TrainingConfig
+from cdm_cli.config import TrainingConfig
 from cdm_cli.data.store import Store
-from cdm_cli.errors import BadInputError, MismatchError, UsageError
+from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.evaluate import Panel
 from cdm_cli.jobs.evaluate_images import Place
-from cdm_cli.jobs.evaluate_judge import Judge, is_stage, open_judge
+from cdm_cli.jobs.evaluate_judge import Judge, open_judge
 from cdm_cli.jobs.evaluate_references import references
 from cdm_cli.jobs.fitting import Header
 from cdm_cli.jobs.identity import check_same, completed
+from cdm_cli.jobs.judge_header import judge_fields
 from cdm_cli.jobs.probe import Probe, averaged, drawn, probe_of
 from cdm_cli.jobs.probe_score import judged, judged_by, with_steps
 from cdm_cli.jobs.stages import Numerics, tell_compiling
@@ -34,8 +35,6 @@ from cdm_cli.jobs.training_files import Metrics, logged
 from cdm_cli.jobs.training_objective import StageObjective
 from cdm_cli.jobs.training_step import Trainer
 from cdm_cli.options import FeatureOptions, Report, Sampling, TrainOptions
-
-SELECTABLE = ("fid",)
 
 
 @dataclass(frozen=True)
@@ -77,37 +76,13 @@ def selection_probe(
 ) -> Probe:
     """Check all of --select that headers decide, and fix the samples that will be judged.
 
-    Raises UsageError for an unknown metric, a classifier, or more samples than there are real
-    images to enlarge; MissingError and MismatchError for a judge that is none.
+    Raises UsageError for more samples than there are real images to enlarge; MissingError and
+    MismatchError for a judge that is none.
     """
-    check_metric(options)
-    check_judge(options, header.config)
+    judge_fields(features_of(options), options.runs)
     sampling = with_steps(header.config, Sampling(seed=training.seed))
     flags = "--select-num", "training.sample_s"
     return probe_of(header, store, options.select_num, training.sample_s, sampling, flags)
-
-
-def check_metric(options: TrainOptions) -> None:
-    """Raise UsageError unless --select names a metric that can select."""
-    if options.select not in SELECTABLE:
-        raise UsageError(
-            f"--select {options.select}: stages are selected by {', '.join(SELECTABLE)}",
-            next="--select fid",
-        )
-
-
-def check_judge(options: TrainOptions, config: StageConfig) -> None:
-    """Raise where --features names a stage that cannot judge; others are opened before training."""
-    judge = features_of(options)
-    if not is_stage(judge, options.runs):
-        return
-    directory = find_stage(judge.features, options.runs)
-    stage = read_stage_file(directory).plan.stage
-    if not isinstance(stage, ClassifierConfig):
-        raise MismatchError(
-            f"--features {judge.features}: {directory} draws images, a judge must be a classifier",
-            next="cdm train features --preset classifier, then --features features",
-        )
 
 
 def features_of(options: TrainOptions) -> FeatureOptions:

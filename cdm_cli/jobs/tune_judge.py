@@ -11,7 +11,7 @@ from cdm_cli.jobs.engine import Engine, Meter
 from cdm_cli.jobs.evaluate import Panel, convention_of, open_panel
 from cdm_cli.jobs.evaluate_images import Place, from_arrays
 from cdm_cli.jobs.production import Ready
-from cdm_cli.jobs.stages import check_same_numerics, numerics, ready_stage
+from cdm_cli.jobs.stages import Numerics, check_same_numerics, numerics, ready_stage
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.jobs.tune_log import Head
 from cdm_cli.jobs.tune_plan import Search
@@ -70,22 +70,31 @@ def opened(
     options: TuneOptions, search: Search, place: Place, head: Head | None, report: Report
 ) -> Scorer:
     """Load the judge, then the stage with the numerics of the trials that are there."""
-    model, compute = search.header.config.model, options.judge.compute
+    model = search.header.config.model
     if options.num < place.world.size:
         raise MismatchError(
             f"--num {options.num}: fewer images than the {place.world.size} processes",
             next="fewer processes",
         )
     panel = open_panel(options.judge, model.resolution, place, report, features=False)
-    evaluations = (1 + options.trials) * options.num * sum(search.works)
-    before = head.numerics if head else None
-    chosen = numerics(search.header.config, compute, place.device, evaluations, before)
-    if before:
-        check_same_numerics(before, chosen, options.out)
+    chosen = numerics_of(options, search, head, place.device)
     stage = ready_stage(search.header, options.sampling, chosen, place.device, report)
     named = {reference.name: reference for reference in panel.references}
     reference = named.get(PREFERRED, panel.references[0])
     return Scorer(search, panel, Ready(stage, chosen), reference, options.sampling.seed)
+
+
+def numerics_of(
+    options: TuneOptions, search: Search, head: Head | None, device: torch.device
+) -> Numerics:
+    """Return how the trials are computed; raise WouldOverwriteError where those there were not."""
+    before = head.numerics if head else None
+    evaluations = (1 + options.trials) * options.num * sum(search.works)
+    compute = options.judge.compute
+    chosen = numerics(search.header.config, compute, device, evaluations, before)
+    if before:
+        check_same_numerics(before, chosen, options.out)
+    return chosen
 
 
 def head_of(scorer: Scorer) -> Head:

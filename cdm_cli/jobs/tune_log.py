@@ -17,7 +17,7 @@ from cdm_cli.config import Settings
 from cdm_cli.data import durable
 from cdm_cli.data.lock import kernel_holder
 from cdm_cli.data.reading import open_regular
-from cdm_cli.errors import BadInputError, MissingError, StoppedError
+from cdm_cli.errors import BadInputError, StoppedError
 from cdm_cli.jobs import identity as same_job
 from cdm_cli.jobs.identity import completed, refused
 from cdm_cli.jobs.tune_search import Origin, Place
@@ -92,8 +92,7 @@ def check_same(out: Path, identity: dict[str, Any]) -> None:
 
     Raises MissingError where the directory of out does not exist.
     """
-    if not out.parent.is_dir():
-        raise MissingError(f"{out.parent} does not exist", next=f"mkdir -p {out.parent}")
+    durable.check_room(out, 0)
     log = read_log(log_path(out))
     if log is None:
         if out.exists():

@@ -19,7 +19,6 @@ from cdm_cli.jobs.judge_header import judge_fields, open_reference, weights_dige
 from cdm_cli.jobs.production import Work
 from cdm_cli.jobs.schedule_file import config_digest
 from cdm_cli.jobs.source import chosen_rows, part_of
-from cdm_cli.jobs.sweep_plan import LEAST
 from cdm_cli.jobs.tune_search import Candidate, Space
 from cdm_cli.names import RUNS, Variance
 from cdm_cli.options import Sampling, TuneOptions, UpsampleOptions
@@ -75,9 +74,6 @@ def planned(options: TuneOptions, stack: ExitStack) -> Search:
 
     Raises UsageError, MissingError and MismatchError for everything that does not fit.
     """
-    _check_searchable(options)
-    if options.num < LEAST:
-        raise UsageError(f"--num {options.num}: too few to judge", next=f"--num {LEAST} or more")
     store = stack.enter_context(open_store(options.lowres))
     _, part = part_of(store, None)
     header = fitting_stage(options.model, Path(RUNS), store, part)
@@ -111,20 +107,6 @@ def planned(options: TuneOptions, stack: ExitStack) -> Search:
     rows = chosen_rows(store, part, options.num)
     ids, labels = np.asarray(part.ids[rows]), np.asarray(part.labels[rows])
     return Search(header, works, ids, labels, store.path.name, options.sampling, identity)
-
-
-def _check_searchable(options: TuneOptions) -> None:
-    """Raise UsageError for what a search can have no use for."""
-    if options.sampling.restart_from:
-        raise UsageError(
-            "--restart-from names a time of training, which a searched schedule does not visit",
-            next="leave it out",
-        )
-    if options.sampling.schedule:
-        raise UsageError(
-            f"--schedule {options.sampling.schedule}: a search makes schedules, it takes none",
-            next="leave it out",
-        )
 
 
 def _sampled(header: Header, chain: Chain, sampling: Sampling) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from pathlib import Path
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.device import pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate_images import Place
+from cdm_cli.jobs.launch import check_processes
 from cdm_cli.jobs.sampling_cost import cost
 from cdm_cli.jobs.schedule_file import ScheduleFile, Searched, config_digest
 from cdm_cli.jobs.together import joined, led, started
-from cdm_cli.jobs.tune_judge import Scorer, head_of, opened
+from cdm_cli.jobs.tune_judge import Scorer, head_of, numerics_of, opened
 from cdm_cli.jobs.tune_log import Trial, add, begin, check_same, locked, log_path, read_log
 from cdm_cli.jobs.tune_plan import Search, planned
 from cdm_cli.jobs.tune_search import Candidate, proposed
@@ -96,7 +98,9 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     with ExitStack() as stack:
         search = planned(options, stack)
         check_same(options.out, search.identity)
+    check_processes(options, options.judge.compute)
     log = read_log(log_path(options.out))
+    numerics_of(options, search, log[0] if log else None, pick_device(options.judge.compute.device))
     left = left_of(options, search, log[1] if log else [])
     evaluations = options.num * sum(steps * trials for steps, trials in left.items())
     one = cost(search.header.config, search.work.chain, 1, options.judge.compute)

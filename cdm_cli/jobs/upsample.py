@@ -16,12 +16,14 @@ from cdm_cli.cascade.generate import Samples
 from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.diffusion.schedules import from_config
-from cdm_cli.errors import UsageError
+from cdm_cli.errors import UsageError, quoted
 from cdm_cli.jobs.blocks import rows_of_part
 from cdm_cli.jobs.classes import without_images
+from cdm_cli.jobs.device import pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.fitting import Header, fitting_stage
-from cdm_cli.jobs.production import Made, Work, kept_times, made_ready, produce
+from cdm_cli.jobs.launch import check_processes
+from cdm_cli.jobs.production import Made, Work, checked, kept_times, made_ready, produce
 from cdm_cli.jobs.provenance import store_parent, typed
 from cdm_cli.jobs.sampling_cost import cost
 from cdm_cli.jobs.schedule_file import chain_for
@@ -60,8 +62,6 @@ def run(options: UpsampleOptions, report: Report) -> Made:
     does not know, WouldOverwriteError, StoppedError, DiskError; all that headers show is
     found before weights are loaded.
     """
-    if options.out.resolve() == options.lowres.resolve():
-        raise UsageError(f"-o {options.out}: is the input", next="-o samples.h5")
     return started(run_in, options, options.compute, report)
 
 
@@ -69,6 +69,7 @@ def run_in(options: UpsampleOptions, report: Report, world: World) -> Made:
     """Upsample as one process of a world."""
     with open_store(options.lowres) as store:
         work = planned(options, store)
+        _check_is_not_input(options)
         with joined(options.compute, world) as (world, device):
             ready = made_ready(
                 work, options.out, options.sampling, options.compute, device, world, report
@@ -90,15 +91,30 @@ def _unseen(work: Work, options: UpsampleOptions, store: Store) -> tuple[int, ..
 
 
 def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
-    """Return what `run` would do and what it would cost; nothing is loaded or written."""
+    """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
     with open_store(options.lowres) as store:
         work = planned(options, store)
+        _check_is_not_input(options)
+        device = pick_device(options.compute.device)
+        checked(work, options.out, options.sampling, options.compute, device)
+        check_processes(options, options.compute)
     return {
         "stage": str(work.header.directory),
         "out": str(options.out),
         **{name: work.fields[name] for name in ("s", "augment")},
         **cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
     }
+
+
+def _check_is_not_input(options: UpsampleOptions) -> None:
+    out, lowres = options.out, options.lowres
+    if out.resolve() == lowres.resolve():
+        free = lowres.with_stem(f"{lowres.stem}-upsampled")
+        raise UsageError(
+            f"-o {out}: this is the store that is upsampled",
+            kept="it is untouched",
+            next=f"-o {quoted(free)}",
+        )
 
 
 def planned(options: UpsampleOptions, store: Store) -> Work:

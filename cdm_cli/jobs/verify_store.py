@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import BadInputError, CdmError, DiskError, MissingError
 from cdm_cli.jobs.parents import parent_rows
-from cdm_cli.jobs.replay import Replayed, replay
+from cdm_cli.jobs.replay import Replayed, planned
 from cdm_cli.names import RUNS
 from cdm_cli.options import Report
 from cdm_cli.options_files import VerifyOptions
@@ -70,13 +71,14 @@ def _named(rows: list[dict[str, object]]) -> str:
 def verify_store(options: VerifyOptions, report: Report) -> VerifiedStore:
     """Check every block; where all are good, make samples again if that is asked for.
 
-    Raises what `open_store` raises, and what `replay` raises where it cannot be done.
+    Raises what `open_store` raises and, before a block is read, what `planned` raises where
+    samples cannot be made again.
     """
-    with open_store(options.path) as store:
+    with open_store(options.path) as store, ExitStack() as opened:
+        asked = options.replay is not None
+        replayed = planned(store, options, opened, report) if asked else None
         damaged, unfinished = checked(store, report)
-        again = None
-        if options.replay is not None and not damaged and not unfinished:
-            again = replay(store, options, report)
+        again = replayed() if replayed and not damaged and not unfinished else None
         bad = damaged or (again is not None and again.differing)
         state = "damaged" if bad else "unfinished" if unfinished else "good"
         return VerifiedStore(

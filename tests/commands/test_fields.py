@@ -70,7 +70,7 @@ def test_repeated_flags_are_kept_in_order():
 
 
 def test_a_wrong_value_names_the_flag_and_the_value():
-    with pytest.raises(UsageError, match=r"--keep-s x: .*integer"):
+    with pytest.raises(UsageError, match=r"--keep-s x: .*whole number"):
         options_of("sample", SampleOptions, "--keep-s", "251,x")
-    with pytest.raises(UsageError, match=r"--num 0: .*greater"):
+    with pytest.raises(UsageError, match=r"--num 0: expected 1 or more"):
         options_of("sample", SampleOptions, "--num", "0")

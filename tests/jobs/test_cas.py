@@ -27,9 +27,8 @@ from cdm_cli.jobs.cas_recipe import recipe_of
 from cdm_cli.jobs.cas_report import extremes
 from cdm_cli.jobs.cas_step import Fit
 from cdm_cli.jobs.distributed import World
-from cdm_cli.jobs.evaluate import parsed
 from cdm_cli.jobs.training_stop import Stop
-from cdm_cli.options_eval import CasOptions
+from cdm_cli.options_eval import CasOptions, EvalOptions
 from tests.jobs.scoring import (
     COLOURS,
     balanced,
@@ -451,5 +450,5 @@ def test_epochs_count_samples():
 
 def test_cas_is_no_metric_of_a_list():
     with pytest.raises(UsageError, match="cas stands alone") as caught:
-        parsed(("fid", "cas"))
+        EvalOptions(metrics=("fid", "cas"))
     assert caught.value.next.startswith("cdm eval cas")

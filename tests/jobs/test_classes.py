@@ -13,6 +13,7 @@ from cdm_cli.jobs.classes import (
     sample_count,
     without_images,
 )
+from cdm_cli.options import SampleOptions
 
 NAMES = ("tench, Tinca tinca", "goldfish", "great white shark", "crane", "crane, bird", "7", "a-b")
 
@@ -113,4 +114,4 @@ def test_counts():
     assert sample_count(17, None, 3) == 17
     assert sample_count(None, 5, 3) == 15
     with pytest.raises(UsageError, match="exclude"):
-        sample_count(17, 5, 3)
+        SampleOptions(num=17, per_class=5)

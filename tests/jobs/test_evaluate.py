@@ -17,7 +17,7 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs import evaluate, evaluate_rows
-from cdm_cli.jobs.evaluate import measure, open_panel, parsed, run
+from cdm_cli.jobs.evaluate import measure, open_panel, run
 from cdm_cli.jobs.evaluate_images import from_arrays, from_store
 from cdm_cli.jobs.evaluate_judge import open_judge
 from cdm_cli.metrics import inception
@@ -28,6 +28,7 @@ from cdm_cli.metrics.kernel import squared_mmd
 from cdm_cli.metrics.neighbours import prdc
 from cdm_cli.names import METRICS
 from cdm_cli.options import Compute
+from cdm_cli.options_eval import EvalOptions, parsed
 from tests.jobs.judging import (
     CPU,
     SAMPLES,
@@ -248,7 +249,7 @@ def test_words_for_metrics():
     assert parsed(["fid", "kid", "fid"]) == ("fid", "kid")
     assert parsed(["is", "all"]) == ("is", *[metric for metric in METRICS if metric != "is"])
     with pytest.raises(UsageError, match="did you mean fid"):
-        parsed(["fidd"])
+        EvalOptions(metrics=("fidd",))
 
 
 @pytest.mark.parametrize(

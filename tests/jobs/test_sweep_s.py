@@ -331,7 +331,6 @@ def test_truncated_only_where_it_is_kept_and_means_the_same(workspace):
         ({"model": "sr", "sampling": Sampling(weights="best")}, MissingError, "best"),
         ({"lowres": "none.h5"}, MissingError, r"none\.h5"),
         ({"num": 67}, UsageError, "has 66 images"),
-        ({"num": 19}, UsageError, "too few to judge"),
         ({"ref": "none.h5"}, MissingError, r"--ref none\.h5 does not exist"),
         ({"ref": "low.h5"}, MismatchError, "it has images of 4 pixels, the stage makes 8"),
         ({"ref": "gray.h5"}, MismatchError, "it has 1 channels, the stage 3"),

@@ -276,7 +276,6 @@ def test_a_second_process_is_told_to_wait(workspace, scored):
         ({"steps": (2, 51)}, UsageError, r"--steps 51: the stage has 1\.\.50"),
         ({"steps": (0,)}, UsageError, "--steps 0"),
         ({"num": 67}, UsageError, "has 66 images"),
-        ({"num": 19}, UsageError, "too few to judge"),
         ({"sampling": Sampling(restart_from=3)}, UsageError, "--restart-from"),
         ({"judge": JUDGE.model_copy(update={"ref": Path("low.h5")})}, MismatchError, "4 pixels"),
         ({"judge": JUDGE.model_copy(update={"features": "nobody"})}, MissingError, "nobody"),

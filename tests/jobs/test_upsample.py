@@ -206,7 +206,7 @@ def test_continues_and_refuses_to_mix(workspace):
         ({"model": "other"}, MismatchError, "class 1 is 'rings' for the stage, 'ring'"),
         ({"model": "otherz", "augment": "truncated"}, MismatchError, "another noise schedule"),
         ({"out": "lowres.h5"}, UsageError, "is the input"),
-        ({"sampling": Sampling(variance="learned", sampler="ddim")}, UsageError, "--variance"),
+        ({"sampling": {"variance": "learned", "sampler": "ddim"}}, UsageError, "--variance"),
     ],
 )
 def test_misfits_are_caught_from_headers(workspace, monkeypatch, changes, error, says):

@@ -1,0 +1,140 @@
+"""Mirrors cdm_cli/sentences.py: every fault that pydantic can find in our models has our words."""
+
+import importlib
+import json
+import pkgutil
+import re
+
+import pytest
+from pydantic import ValidationError
+
+import cdm_cli
+from cdm_cli import sentences
+from cdm_cli.cascade.openai_flags import Flags
+from cdm_cli.config import Plan, ScheduleConfig, Settings, StageFile, with_overrides
+from cdm_cli.errors import UsageError
+from cdm_cli.options import SampleOptions
+from cdm_cli.presets import PRESETS, asked, preset
+from cdm_cli.sentences import fault_of, near
+
+TREE = pkgutil.walk_packages(cdm_cli.__path__, "cdm_cli.")
+NAMES = [found.name for found in TREE if "__main__" not in found.name]
+BAD = (
+    None, "x", "", -1, 0, 10**30, 1.5, float("nan"), float("inf"), True, [], ["x"], [1, "x"],
+    {}, {"x": 1}, b"\xff", object(), "9" * 5000, [1] * 40, {"kind": "sr"}, {"kind": "x"},
+)  # fmt: skip
+WORDS = re.compile(r"Input should|Value error|Field required|Extra inputs|valid (integer|number)")
+
+
+def models():
+    """Every settings model of the package."""
+    for name in NAMES:
+        importlib.import_module(name)
+    waiting = [Settings]
+    while waiting:
+        model = waiting.pop()
+        waiting += model.__subclasses__()
+        if model.__module__.startswith("cdm_cli") and model is not Settings:
+            yield model
+
+
+def faults(model):
+    """What is found in a model with one wrong field, from Python and from JSON."""
+    for value in (*BAD, {"no_such_field": 1}):
+        yield from attempt(lambda value=value: model.model_validate(value))
+    for name in model.model_fields:
+        for value in BAD:
+            yield from attempt(lambda name=name, value=value: model.model_validate({name: value}))
+            try:
+                text = json.dumps({name: value})
+            except (TypeError, ValueError):
+                continue
+            yield from attempt(lambda text=text: model.model_validate_json(text))
+    yield from attempt(lambda: model.model_validate_json("{"))
+
+
+def attempt(action):
+    try:
+        action()
+    except ValidationError as error:
+        yield error
+    except UsageError:
+        pass
+
+
+def test_no_fault_of_any_of_our_models_has_words_of_pydantic():
+    kinds = set()
+    for model in models():
+        for error in faults(model):
+            kinds |= {fault["type"] for fault in error.errors()}
+            said = fault_of(error).sentence
+            assert not WORDS.search(said)
+            assert said != error.errors()[0]["msg"]
+            assert "{" not in said
+            assert said != sentences.OTHERWISE, error
+    assert kinds <= set(sentences.SENTENCES)
+    assert len(kinds) > 15
+
+
+def test_a_place_is_written_as_a_user_writes_it():
+    with pytest.raises(UsageError, match=r"--set model\.channel_mult\.1 -1: expected more than 0"):
+        asked("tiny-base8", ("model.channel_mult=1,-1",))
+    with pytest.raises(ValidationError) as caught:
+        Plan.model_validate(PRESETS["tiny-sr8-16"].model_dump() | {"training": 3})
+    assert fault_of(caught.value).where == "training"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("lr=1", "training.lr"), ("dropuot=1", "model.dropout"),
+        ("modle.dropout=1", "model.dropout"),
+        ("training.step=3", "training.steps"), ("T=4", "schedule.T"),
+    ],
+)  # fmt: skip
+def test_a_mistyped_setting_names_the_whole_path_of_the_one_that_was_meant(typed, meant):
+    with pytest.raises(UsageError, match=rf"did you mean .*{re.escape(meant)}"):
+        with_overrides(preset("tiny-base8"), (typed,))
+
+
+def test_a_setting_of_another_kind_of_stage_is_told():
+    with pytest.raises(UsageError, match="conditioning is null for this kind of stage"):
+        asked("tiny-base8", ("conditioning.s_max=3",))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("cifar-base61", "cifar-base16"), ("Imagenet-base32", "imagenet-base32"),
+     ("tiny-base", "tiny-base8"), ("classifer", "classifier")],
+)  # fmt: skip
+def test_a_mistyped_preset_names_the_near_one(typed, meant):
+    with pytest.raises(UsageError, match=f"did you mean {meant}?"):
+        preset(typed)
+
+
+def test_a_value_of_few_names_the_near_one():
+    with pytest.raises(UsageError, match="one of cosine, linear, list; did you mean cosine"):
+        asked("tiny-base8", ("schedule.kind=cosin",))
+    with pytest.raises(ValidationError) as caught:
+        SampleOptions.model_validate({"sampling": {"sampler": "dimm"}})
+    assert fault_of(caught.value).sentence.endswith("did you mean ddim?")
+
+
+def test_far_words_have_no_near_name():
+    assert near("zebra", PRESETS) == []
+    assert near("GPU", ["cpu", "cuda"]) == ["cuda"]
+
+
+def test_json_that_is_none_is_told():
+    with pytest.raises(ValidationError) as caught:
+        StageFile.model_validate_json("{")
+    assert fault_of(caught.value).sentence.startswith("is no JSON: ")
+
+
+def test_flags_of_others_and_values_of_ours_are_told_alike():
+    with pytest.raises(ValidationError) as caught:
+        Flags.model_validate({"image_size": "big"})
+    assert fault_of(caught.value).sentence == "expected a whole number"
+    with pytest.raises(ValidationError) as caught:
+        ScheduleConfig.model_validate({"T": 0})
+    assert fault_of(caught.value).sentence == "expected 1 or more"
