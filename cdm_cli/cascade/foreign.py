@@ -18,7 +18,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from cdm_cli.cascade.files import open_regular
-from cdm_cli.errors import BadInputError, MemoryFloorError, UnsafeInputError
+from cdm_cli.errors import BadInputError, MemoryFloorError, UnsafeInputError, quoted
 
 NOT_TAKEN = "nothing was taken from it"
 ZIP, LEGACY_PICKLE = b"PK\x03\x04", b"\x80"
@@ -43,7 +43,7 @@ def read_tensors(data: bytes, source: Path, *, from_pickle: bool) -> dict[str, T
         raise UnsafeInputError(
             f"{source} is a pickle, a format that can hold code",
             kept="it was not unpickled",
-            next=f"cdm import {source} --from-pickle reads its tensors and refuses all else",
+            next=f"cdm import {quoted(source)} --from-pickle reads its tensors and nothing else",
         )
     return _unpickled(data, source)
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import Settings, StageFile
 from cdm_cli.data import durable
-from cdm_cli.errors import BadInputError, MismatchError, MissingError
+from cdm_cli.errors import BadInputError, MismatchError, MissingError, quoted
 from cdm_cli.sentences import fault_of, with_near
 
 STAGE_FILE = "stage.json"
@@ -65,7 +65,7 @@ def find_stage(name_or_path: str | Path, runs: Path) -> Path:
             str(name_or_path),
             names,
         ),
-        next=f"name one of them, or cdm train {Path(name_or_path).name} --preset P",
+        next=f"name one of them, or cdm train {quoted(Path(name_or_path).name)} --preset P",
     )
 
 

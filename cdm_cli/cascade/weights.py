@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.files import open_regular
-from cdm_cli.errors import BadInputError, MismatchError, UnsafeInputError
+from cdm_cli.errors import BadInputError, MismatchError, UnsafeInputError, quoted
 
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "U8": torch.uint8}
 CODES = {dtype: code for code, dtype in DTYPES.items()}
@@ -107,7 +107,7 @@ def _head(file: BufferedReader, path: Path) -> bytearray:
         raise UnsafeInputError(
             f"{path} looks like a pickle, which could run code; only safetensors are read",
             kept=NOT_READ,
-            next=f"cdm import {path} --from-pickle",
+            next=f"cdm import {quoted(path)} --from-pickle",
         )
     if not 2 <= size <= HEADER_LIMIT:
         raise _damaged(path, f"its header claims {size} bytes")

@@ -312,7 +312,8 @@ def _locked_new(path: Path, *, directory: bool) -> tuple[int, Path]:
         if directory:
             temporary.mkdir()
         how = os.O_DIRECTORY if directory else os.O_RDWR | os.O_CREAT | os.O_EXCL
-        with contextlib.suppress(FileNotFoundError):
+        swept = (FileNotFoundError,) if directory else ()  # a file is made and opened in one step
+        with contextlib.suppress(*swept):
             fd = os.open(temporary, how | os.O_CLOEXEC, 0o666)
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(fd, fcntl.LOCK_EX)

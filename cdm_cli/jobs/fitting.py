@@ -6,7 +6,7 @@ from pathlib import Path
 from cdm_cli.cascade.checkpoint import find_stage, list_stages, read_stage_file
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
-from cdm_cli.errors import MismatchError, MissingError, UsageError
+from cdm_cli.errors import MismatchError, MissingError, UsageError, quoted
 from cdm_cli.jobs.classes import shown_classes
 
 
@@ -83,7 +83,7 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
     if fits:
         raise UsageError(
             f"--model is missing: {', '.join(fits)} in {runs}/ all fit {store.path}",
-            next=f"--model {fits[0]}",
+            next=f"--model {quoted(fits[0])}",
         )
     said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     ways = [_anew(header, store, part) for header in headers.values() if header]

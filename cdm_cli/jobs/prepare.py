@@ -19,7 +19,7 @@ from cdm_cli.data.prepared import prepared
 from cdm_cli.data.schema import PartName, StoreSpec
 from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.errors import BadInputError, CdmError
+from cdm_cli.errors import BadInputError, CdmError, quoted
 from cdm_cli.jobs.classes import empty_classes, without_images
 from cdm_cli.jobs.identity import check_same_store, recorded, resume_or_create
 from cdm_cli.jobs.prepare_decode import LEFT_OUT, fill
@@ -132,7 +132,7 @@ def _filled(
 
 def _begun(path: Path, spec: StoreSpec) -> Store:
     """Open what an interrupted run of this command left, or create it."""
-    return resume_or_create(path, spec, next=f"repeat that command, or rm {path}")
+    return resume_or_create(path, spec, next=f"repeat that command, or rm {quoted(path)}")
 
 
 def _left_out(store: Store, name: PartName, part: Found) -> np.ndarray:

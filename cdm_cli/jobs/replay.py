@@ -18,7 +18,7 @@ from cdm_cli.cascade.generate import Chain
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.blocks import Block
 from cdm_cli.data.store import Part, Store
-from cdm_cli.errors import BadInputError, CdmError, MemoryFloorError, UsageError
+from cdm_cli.errors import BadInputError, CdmError, MemoryFloorError, UsageError, quoted
 from cdm_cli.jobs.device import build, device_class, make_deterministic, pick_device
 from cdm_cli.jobs.engine import Engine, Inputs, Meter
 from cdm_cli.jobs.fitting import Header, read_header
@@ -150,7 +150,7 @@ class Makers:
             if stage.digest != made.stage:
                 raise BadInputError(
                     f"{self._header.directory} does not have the digest that its header tells",
-                    next=f"cdm verify {self._header.directory}",
+                    next=f"cdm verify {quoted(self._header.directory)}",
                 )
             self._stages[key] = stage
         return Engine(self._stages[key], self.chain, made.seed, numerics.batch_size, made.keep_s)

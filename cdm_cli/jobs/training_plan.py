@@ -16,7 +16,7 @@ from cdm_cli.config import (
     with_overrides,
 )
 from cdm_cli.data.store import Part, Store
-from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.errors import MismatchError, UsageError, quoted
 from cdm_cli.jobs import identity
 from cdm_cli.jobs.classes import empty_classes
 from cdm_cli.options import TrainOptions
@@ -45,7 +45,7 @@ def asked_plan(options: TrainOptions) -> Plan:
     else:
         raise UsageError(
             f"{directory} does not exist yet, so --preset must say what to train",
-            next=f"cdm train {options.name} --preset …, or cdm train --list-presets",
+            next=f"cdm train {quoted(options.name)} --preset …, or cdm train --list-presets",
         )
     short = {name: getattr(options, name) for name in ("steps", "batch_size", "seed", "flip")}
     changes: dict[str, Any] = {key: value for key, value in short.items() if value is not None}

@@ -21,7 +21,7 @@ from cdm_cli.cascade.snapshot import (
 from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import AnyStageConfig
-from cdm_cli.errors import BadInputError, CdmError, MissingError
+from cdm_cli.errors import BadInputError, CdmError, MissingError, quoted
 from cdm_cli.jobs.training_cost import with_classes
 from cdm_cli.options import Report
 
@@ -57,7 +57,7 @@ class VerifiedStage:
         if self.state == "unfinished":
             return MissingError(
                 f"{self.path} has no {EMA} yet",
-                next=f"cdm train {self.path.resolve().name}, which continues",
+                next=f"cdm train {quoted(self.path.resolve().name)}, which continues",
             )
         if self.state == "removed":
             return MissingError(

@@ -1,0 +1,101 @@
+"""Mirrors cdm_cli/errors.py: what an error advises can be pasted, whatever files are called."""
+
+import ast
+import errno
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cdm_cli
+from cdm_cli.data import durable
+from cdm_cli.errors import DiskError, MissingError, is_out_of_memory, quoted
+
+PACKAGE = Path(cdm_cli.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+NEXT = "next"
+# What an advice may hold as it is: numbers, flags, words of ours, and addresses.
+PLAIN = {
+    "MOST_SAMPLES // num_classes", "blocks", "ctx.command_path", "file.url", "first", "flag",
+    "flags[0]", "last", "least", "lower", "(low + high) // 4", "max(1, size // 2)", "metric",
+    "min(index, blocks)", "mode", "num", "part.num", "recipe.norm_images * world.size", "res",
+    "math.ceil(training.batch_size / world.size) * world.size", "resolution", "s", "smaller",
+    "there", "torch.cuda.device_count()", "fit.recipe.lr",
+    "self.provenance.get('command') or 'with what made it'",  # a command line, quoted as typed
+}  # fmt: skip
+
+
+def advices(tree):
+    """Every text that is given to an error as `next`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == NEXT:
+            yield node.value
+
+
+def bare(value):
+    """What stands in an f-string of an advice and is neither quoted nor plain."""
+    for node in ast.walk(value):
+        if isinstance(node, ast.FormattedValue):
+            word = ast.unparse(node.value)
+            if not word.startswith("quoted(") and word not in PLAIN:
+                yield word
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_advice_can_lose_its_quoting(path):
+    found = [word for advice in advices(ast.parse(path.read_text())) for word in bare(advice)]
+    assert found == [], "quoted(…) makes one word of it, whatever it holds"
+
+
+def test_a_word_stays_one_word_in_a_shell():
+    for name in ("a b.h5", "it's", "$HOME", "a;b", "plain.h5", "Zeichnung Nr. 1*"):
+        assert shlex.split(f"mkdir -p {quoted(Path(name))}") == ["mkdir", "-p", name]
+
+
+def test_a_missing_directory_is_advised_as_one_word(tmp_path):
+    with pytest.raises(MissingError) as caught:
+        durable.write_file_atomically(tmp_path / "no such" / "x.h5", b"")
+    assert shlex.split(caught.value.next) == ["mkdir", "-p", str(tmp_path / "no such")]
+
+
+def test_a_directory_that_takes_no_files_is_no_missing_one():
+    with pytest.raises(DiskError, match="/proc takes no new files") as caught:
+        durable.write_file_atomically(Path("/proc/x.h5"), b"")
+    assert "mkdir" not in caught.value.next
+
+
+MEMORY = [
+    MemoryError(),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("std::bad_alloc"),
+    RuntimeError("can't start new thread"),
+    RuntimeError("could not create a primitive"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+]
+
+
+@pytest.mark.parametrize("error", MEMORY, ids=str)
+def test_whoever_lacks_memory_it_is_memory(error):
+    assert is_out_of_memory(error)
+    wrapped = ValueError("the file is damaged")
+    wrapped.__cause__ = error
+    assert is_out_of_memory(wrapped)
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("no module named x"), RuntimeError("shapes differ"), KeyError("memory")]
+)
+def test_other_errors_are_not(error):
+    assert not is_out_of_memory(error)
+
+
+def test_a_shell_that_gives_too_little_memory_is_69_and_says_so():
+    limited = f"ulimit -v 400000; exec {quoted(sys.executable)} -m cdm_cli grid x.h5"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
+    assert done.returncode == 69, done.stderr
+    assert "ulimit -v" in done.stderr
+    assert "bug" not in done.stderr
