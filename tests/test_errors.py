@@ -22,7 +22,7 @@ PLAIN = {
     "flags[0]", "last", "least", "lower", "(low + high) // 4", "max(1, size // 2)", "metric",
     "min(index, blocks)", "mode", "num", "part.num", "recipe.norm_images * world.size", "res",
     "math.ceil(training.batch_size / world.size) * world.size", "resolution", "s", "smaller",
-    "there", "torch.cuda.device_count()", "fit.recipe.lr",
+    "again", "endings[0]", "there", "torch.cuda.device_count()", "fit.recipe.lr",
     "self.provenance.get('command') or 'with what made it'",  # a command line, quoted as typed
 }  # fmt: skip
 

@@ -43,7 +43,7 @@ def filled(model: "type[S]", ctx: typer.Context) -> "S":
 
 
 def check_files(ctx: typer.Context) -> None:
-    """Refuse what names no file of this machine: an address, or "-" for a stream.
+    """Refuse what names no file of this machine: an address, or an output that is a stream.
 
     Raises UsageError naming the flag.
     """
@@ -57,7 +57,7 @@ def check_files(ctx: typer.Context) -> None:
                     f"{flag} {there}: an address; cdm reads and writes files of this machine alone",
                     next="copy it here (curl -LO, rclone, …), then give the name of the file",
                 )
-            if word == Path("-"):
+            if name == "out" and word == Path("-"):
                 raise UsageError(
                     f"{flag} -: cdm reads and writes files that have names, no streams",
                     next=f"{flag} with the name of a file",

@@ -137,10 +137,10 @@ def planned(options: CurveOptions, stack: ExitStack) -> Work:
     """Decide all that headers and flags decide. The stack keeps the real images open."""
     header = read_header(find_stage(options.stage, Path(RUNS)))
     states = saved_states(header.directory, options.weights)
+    store = _store(options, header, stack)
     judge_fields(options.judge)
     open_reference(options.judge.ref, header, stack)
     check_room(existing(options.out) / FILE, 0)
-    store = _store(options, header, stack)
     sampling = with_steps(header.config, options.sampling)
     probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"))
     check_known(options.out, {"stage": config_digest(header.config), **probe.identity})

@@ -22,7 +22,7 @@ PRDC_K, PRDC_K_DENSITY = 3, 5
 
 def check_number(metric: str, num: int) -> None:
     """Raise UsageError for fewer images than a metric takes."""
-    least = {"is": 2 * NUM_SPLITS, "prdc": PRDC_K_DENSITY + 1}.get(metric, 2)
+    least = {"is": 2 * NUM_SPLITS, "prdc": PRDC_K_DENSITY + 1}.get(metric, 0)
     if num < least:
         raise UsageError(
             f"{metric}: {num} images are too few, it takes {least}", next=f"judge {least} or more"

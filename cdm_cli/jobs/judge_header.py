@@ -3,7 +3,6 @@
 import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from cdm_cli.cascade.checkpoint import find_stage, read_stage_file, weights_file
@@ -11,7 +10,7 @@ from cdm_cli.cascade.weights import read_metadata
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
-from cdm_cli.jobs.evaluate_judge import ENTRY_POINTS
+from cdm_cli.jobs.evaluate_judge import is_stage
 from cdm_cli.jobs.evaluate_npz import open_npz
 from cdm_cli.jobs.fitting import Header, different_classes
 from cdm_cli.jobs.provenance import parent
@@ -90,12 +89,9 @@ def judge_fields(options: FeatureOptions, runs: Path = Path(RUNS)) -> dict[str, 
         find_weights(file)
     if name == "inception" or Path(name).name == file.name:
         return {"judge": f"inception, {options.mode}"}
-    try:
-        directory = find_stage(name, runs)
-    except MissingError:
-        if not entry_points(group=ENTRY_POINTS, name=name):
-            raise
+    if not is_stage(options, runs):
         return {"judge": name}
+    directory = find_stage(name, runs)
     config = read_stage_file(directory).plan.stage
     if not isinstance(config, ClassifierConfig):
         raise MismatchError(

@@ -133,8 +133,8 @@ def _fill(
     """Make and judge the points that are missing."""
     resolution = sweep.header.config.model.resolution
     panel = open_panel(options.judge, resolution, place, report, features=False)
-    ready = _ready(options, sweep, place, report)
     led(place.world, lambda: write_start(sweep, command))
+    ready = _ready(options, sweep, place, report)
     seed = options.sampling.seed
     for number, point in enumerate(missing, 1):
         report.say(f"sweep-s: {number} of {len(missing)}: {point.augment}, s = {point.s}")

@@ -62,7 +62,7 @@ class VerifiedStage:
         if self.state == "removed":
             return MissingError(
                 f"{self.path} was removed while it was read: the training goes on",
-                next=f"cdm verify {self.path.parent.parent}",
+                next=f"cdm verify {quoted(self.path.parent.parent)}",
             )
         return None
 

@@ -136,7 +136,7 @@ WRONG = """
     eval fid,cas | eval elbo --terms 1 | eval cas --epochs 0 | eval checkpoints --num 1
     grid -o grid.jpg | grid --per-class 3 --columns 2 | export -o - | export -o pictures.png
     merge -o x.zip a.h5 | import a.pt -o base.safetensors | verify x.h5 --replay 0 | prepare s3://b/c
-    inspect - | nope | sweep-s --num 5
+    nope | sweep-s --num 5
 """
 
 

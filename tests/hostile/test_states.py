@@ -60,7 +60,7 @@ def test_where_nothing_else_is_left_it_is_refused(trained, tmp_path):
     write_data(tmp_path / "data.h5")
     train(tmp_path, "training.keep=1", steps=4)
     put(tmp_path, {})
-    with pytest.raises(BadInputError, match=r"state\.json: micro_batch: Field required"):
+    with pytest.raises(BadInputError, match=r"state\.json: micro_batch: is missing"):
         train(tmp_path, "training.keep=1", steps=5)
 
 

@@ -278,8 +278,8 @@ def test_misfits_are_told(changes, error, says):
 @pytest.mark.parametrize(
     ("metric", "num", "error", "says"),
     [
-        ("is", 19, UsageError, "10 splits"),
-        ("prdc", 5, UsageError, "5 neighbours"),
+        ("is", 19, UsageError, "is: 19 images are too few"),
+        ("prdc", 5, UsageError, "prdc: 5 images are too few"),
     ],
 )
 def test_too_few_samples_are_refused_alone_and_left_out_of_all(metric, num, error, says):

@@ -336,6 +336,7 @@ def test_truncated_only_where_it_is_kept_and_means_the_same(workspace):
         ({"ref": "gray.h5"}, MismatchError, "it has 1 channels, the stage 3"),
         ({"ref": "two.h5"}, MismatchError, "the stage has 3 classes, the store 2"),
         ({"ref": "train.h5", "ground_truth": True}, UsageError, "has no validation images"),
+        ({"ref": "few.h5", "ground_truth": True}, UsageError, "6 validation images of few.h5 are"),
         ({"ref": "high.h5", "ground_truth": True}, MismatchError, "the store has 8"),
         ({"features": "sr"}, MismatchError, "a judge must be a classifier"),
         ({"features": "nobody"}, MissingError, "nobody"),
@@ -345,12 +346,13 @@ def test_misfits_are_caught_from_headers(workspace, monkeypatch, changes, error,
     low = ConditioningConfig(resolution=4, z_schedule=ScheduleConfig(kind="cosine", T=30))
     write_stage(workspace / "runs/otherz", sr_config(4, 8, conditioning=low))
     write_stage(workspace / "runs/blur", continuous_config(4, 8))
-    both, high = arrays_of(6, [4, 8]), arrays_of(6, [8])
+    both, high = arrays_of(6, [4, 8]), arrays_of(24, [8])
     gray = both | {f"images/{side}": both[f"images/{side}"][..., :1] for side in (4, 8)}
     write_store("low.h5", "prepared", {"train": arrays_of(6, [4])})
     write_store("gray.h5", "prepared", {"train": gray})
     write_store("train.h5", "prepared", {"train": both})
     write_store("high.h5", "prepared", {"train": high, "val": high})
+    write_store("few.h5", "prepared", {"train": both, "val": both})
     two = both | {"labels": both["labels"] % 2}
     write_store("two.h5", "prepared", {"train": two}, classes=("disk", "ring"))
     monkeypatch.setattr("cdm_cli.jobs.production.ready_stage", loaded)

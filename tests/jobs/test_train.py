@@ -492,7 +492,13 @@ def test_a_classifier_without_val_has_no_accuracy(tmp_path):
     assert result.accuracy is None
 
 
-def test_a_plan_writes_nothing_and_knows_the_cost(home):
+def test_a_plan_refuses_a_judge_that_is_not_here(home):
+    with pytest.raises(MissingError, match="nobody"):
+        plan(options(home, select="fid", select_num=6, features="nobody"), Told())
+
+
+def test_a_plan_writes_nothing_and_knows_the_cost(home, monkeypatch):
+    monkeypatch.setattr("cdm_cli.jobs.judge_header.find_weights", lambda file: file)
     found = plan(options(home, select="fid", select_num=6, select_every=2), Told())
     assert found["network_evaluations"] == 5 * 8
     assert (found["judgements"], found["judging_evaluations"]) == (3, 3 * 6 * 3)

@@ -205,7 +205,7 @@ def test_continues_and_refuses_to_mix(workspace):
         ({"model": "two"}, MismatchError, "has 2 classes, the store 3"),
         ({"model": "other"}, MismatchError, "class 1 is 'rings' for the stage, 'ring'"),
         ({"model": "otherz", "augment": "truncated"}, MismatchError, "another noise schedule"),
-        ({"out": "lowres.h5"}, UsageError, "is the input"),
+        ({"out": "lowres.h5"}, UsageError, "the store that is upsampled"),
         ({"sampling": {"variance": "learned", "sampler": "ddim"}}, UsageError, "--variance"),
     ],
 )
