@@ -36,11 +36,15 @@ def advices(tree):
 
 def bare(value):
     """What stands in an f-string of an advice and is neither quoted nor plain."""
-    for node in ast.walk(value):
-        if isinstance(node, ast.FormattedValue):
-            word = ast.unparse(node.value)
-            if not word.startswith("quoted(") and word not in PLAIN:
-                yield word
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "quoted":
+        return
+    if isinstance(value, ast.FormattedValue):
+        word = ast.unparse(value.value)
+        if word not in PLAIN and not word.startswith("quoted("):
+            yield word
+        return
+    for inner in ast.iter_child_nodes(value):
+        yield from bare(inner)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cdm_cli.errors import UsageError
+from cdm_cli.errors import UsageError, quoted
 from cdm_cli.names import MOST_SAMPLES
 
 RANGE = re.compile(r"(\d+)(?:-(\d+))?")
@@ -112,7 +112,10 @@ def _check_one_meaning(word: str, first: int, last: int, names: Sequence[str]) -
     raise UsageError(
         f"--classes {word}: {name} is the name of class {places[name]}, and as an id it is "
         f"class {names[id_]!r}",
-        next=f"""--classes '"{name}"', in double quotes, is the name; or '"{names[id_]}"'""",
+        next="--classes "
+        + quoted(f'"{name}"')
+        + ", in double quotes, is the name; or "
+        + quoted(f'"{names[id_]}"'),
     )
 
 
