@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from cdm_cli.cascade.checkpoint import CHECKPOINTS, checkpoints, load_checkpoint, save_checkpoint
+from cdm_cli.cascade.snapshot import remove_checkpoint
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.data import durable
@@ -95,9 +96,12 @@ def _keep(directory: Path, outcome: Outcome) -> None:
 def remove_checkpoints(directory: Path) -> None:
     """Remove what an outcome makes superfluous, also after a kill while that was done.
 
-    Where they cannot be removed they stay: the outcome counts.
+    Each its manifest first, so that none is ever half there. Where they cannot be removed they
+    stay: the outcome counts.
     """
     with suppress(CdmError):
+        for path in checkpoints(directory):
+            remove_checkpoint(path)
         durable.remove_tree(directory / CHECKPOINTS)
 
 
