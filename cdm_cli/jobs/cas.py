@@ -5,14 +5,21 @@ recipe, that saw as many real training images says what the score would be for p
 """
 
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cdm_cli.data.durable import check_room, existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
 from cdm_cli.jobs.cas_cost import cost
-from cdm_cli.jobs.cas_files import CAS_FILE, check_free, claim, reference_directory, writable
+from cdm_cli.jobs.cas_files import (
+    CAS_FILE,
+    cas_file,
+    check_free,
+    claim,
+    reference_directory,
+    writable,
+)
 from cdm_cli.jobs.cas_plan import TrainingSet, Work, key_of, planned
 from cdm_cli.jobs.cas_report import CasResult, reported
 from cdm_cli.jobs.cas_training import (
@@ -26,7 +33,7 @@ from cdm_cli.jobs.device import pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate_images import Place
 from cdm_cli.jobs.launch import check_processes
-from cdm_cli.jobs.together import joined, led, started
+from cdm_cli.jobs.together import agreed, check_shared, joined, led, started
 from cdm_cli.jobs.training_lock import held
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report
@@ -75,8 +82,14 @@ def run(options: CasOptions, report: Report) -> CasResult:
 def run_in(options: CasOptions, report: Report, world: World) -> CasResult:
     """Score as one process of a world; the first one writes."""
     out = options.out
-    with joined(options.compute, world) as (world, device), _stores(options) as (store, ref):
-        work = planned(options, store, ref, device)
+    with joined(options.compute, world) as (world, device), ExitStack() as stack:
+
+        def begun() -> Work:
+            store, ref = stack.enter_context(_stores(options))
+            return planned(options, store, ref, device)
+
+        work = agreed(world, begun, lambda work: cas_file(work).deciding())
+        check_shared(world, out)
         led(world, lambda: claim(out, work))
         place = Place.on(device, world=world)
         with Stop() as stop:
@@ -94,7 +107,8 @@ def _outcome(
     if place.world.agree(found is not None) and found is not None:
         led(place.world, lambda: remove_checkpoints(directory))
         return found
-    with held(directory) if place.world.leads else nullcontext():
+    with ExitStack() as stack:
+        led(place.world, lambda: stack.enter_context(held(directory)))
         return outcome_of(work, training, directory, place, stop, report)
 
 

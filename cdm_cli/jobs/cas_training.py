@@ -27,7 +27,8 @@ from cdm_cli.jobs.cas_augment import centred
 from cdm_cli.jobs.cas_plan import TrainingSet, Work, key_of
 from cdm_cli.jobs.cas_step import Fit
 from cdm_cli.jobs.evaluate_images import Place, batches
-from cdm_cli.jobs.together import led
+from cdm_cli.jobs.fitting import checkpoint_digest
+from cdm_cli.jobs.together import agreed, led
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.metrics.arithmetic import full_float32
 from cdm_cli.metrics.class_accuracy import ClassAccuracy
@@ -107,7 +108,15 @@ def remove_checkpoints(directory: Path) -> None:
 
 def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, report: Report) -> None:
     """Take the steps that are left, saving every few minutes and at the end."""
-    done, steps = resumed(fit, directory, report), fit.recipe.steps
+    steps = fit.recipe.steps
+    done = agreed(
+        fit.world,
+        lambda: resumed(fit, directory, report),
+        lambda done: {
+            "step resumed from": done,
+            "weights there": checkpoint_digest(directory, done),
+        },
+    )
     batch = training.batches(fit.recipe, fit.world).iterate(done + 1, fit.device)
     saved = time.monotonic()
     try:

@@ -43,11 +43,11 @@ from cdm_cli.jobs.launch import check_processes
 from cdm_cli.jobs.probe import Probe, drawn, probe_of
 from cdm_cli.jobs.probe_score import judged, judged_by, with_steps
 from cdm_cli.jobs.sampling_cost import cost
-from cdm_cli.jobs.schedule_file import config_digest
+from cdm_cli.jobs.schedule_file import config_digest, tell_other_s
 from cdm_cli.jobs.source import part_of
 from cdm_cli.jobs.stages import Numerics, numerics, ready_stage
+from cdm_cli.jobs.together import agreed, led, started
 from cdm_cli.jobs.together import joined as joined_world
-from cdm_cli.jobs.together import led, started
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import RUNS
@@ -93,14 +93,18 @@ def run_in(options: CurveOptions, report: Report, world: World) -> CurveResult:
     """Judge as one process of a world."""
     compute = options.judge.compute
     with ExitStack() as stack:
-        work = planned(options, stack)
         world, device = stack.enter_context(joined_world(compute, world))
+        work = agreed(world, lambda: planned(options, stack), _deciding)
+        tell_other_s(options.sampling, work.probe.given_s, report)
         place = Place.on(device, compute.batch_size, world)
         resolution = work.probe.config.model.resolution
         panel = open_panel(options.judge, resolution, place, report, features=False)
         identity = {"stage": config_digest(work.header.config), **judged_by(work.probe, panel)}
-        points = read_curve(options.out, identity)
-        world.barrier()
+        points = agreed(
+            world,
+            lambda: read_curve(options.out, identity),
+            lambda points: {**identity, "states judged": [p.saved.model_dump() for p in points]},
+        )
         there = {point.saved.weights: point.saved for point in points}
         missing = [state for state in work.states if there.get(state.weights) != state]
         if missing:
@@ -118,11 +122,18 @@ def run_in(options: CurveOptions, report: Report, world: World) -> CurveResult:
     )
 
 
+def _deciding(work: Work) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    states = [state.model_dump() for state in work.states]
+    return {"stage": config_digest(work.header.config), **work.probe.identity, "states": states}
+
+
 def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     """Return what would be judged and what that would cost; nothing is loaded or written."""
     with ExitStack() as stack:
         work = planned(options, stack)
     check_processes(options, options.judge.compute)
+    tell_other_s(options.sampling, work.probe.given_s, report)
     num = len(work.states) * work.probe.num
     return {
         "stage": str(work.header.directory),

@@ -39,6 +39,11 @@ def pick_device(choice: Device, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
+def kind_of_device(choice: Device) -> str:
+    """Return "cuda" or "cpu", where a job would compute; nothing is checked yet."""
+    return "cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu"
+
+
 def describe(device: torch.device) -> str:
     """Return one phrase that names the device, for reports and provenance."""
     if device.type == "cuda":

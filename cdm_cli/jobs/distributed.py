@@ -6,10 +6,10 @@ that a processor never waits for its device to take part in one.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from cdm_cli.errors import StoppedError, UsageError
 from cdm_cli.jobs.ranks import ranks
+
+T = TypeVar("T")
 
 HANG_TIMEOUT = timedelta(seconds=300)
 BUCKET = 16 * 2**20  # numbers that travel together
@@ -26,14 +28,16 @@ BUCKET = 16 * 2**20  # numbers that travel together
 class World:
     """This process among all of a job; the default is a job of one process.
 
-    lost: what was said when another one could not be reached any more.
+    asked: what it was started to do, which must be the same in all of them. lost: what was said
+    when another one could not be reached any more.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     control: Any = None  # a gloo group, where size > 1 and connected
-    address: str = ""  # where the first process listens, if the environment does not say
+    address: str = ""  # where the first process listens, if one of ours started all of them
+    asked: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
     lost: list[str] = field(default_factory=list[str], compare=False)
 
     @property
@@ -52,6 +56,14 @@ class World:
     def any(self, flag: bool) -> bool:
         """Return whether the flag is true in some process."""
         return not self.agree(not flag)
+
+    def gather(self, value: T) -> list[T]:
+        """Return what every process gave, in the order of ranks; it must be picklable."""
+        if self.size == 1:
+            return [value]
+        told: list[Any] = [None] * self.size
+        self._reach(lambda: dist.all_gather_object(told, value, group=self.control))
+        return told
 
     def barrier(self) -> None:
         """Wait until every process is here."""
@@ -79,7 +91,7 @@ class World:
         try:
             call()
         except RuntimeError as error:
-            words = str(error).splitlines()[0]
+            words = _first_line(error)
             self.lost.append(words)
             raise StoppedError(
                 f"process {self.rank} of {self.size} lost touch with another one: {words}",
@@ -93,20 +105,33 @@ def from_environment() -> World:
     return World(*ranks())
 
 
-def connect(world: World, device: torch.device) -> World:
-    """Join the other processes; a world of one is returned as it is.
+def connect(world: World, device: str) -> World:
+    """Join the other processes, which exchange numbers on "cuda" or "cpu"; alone, do nothing.
 
-    Raises UsageError where the address of the first process is not known.
+    Raises UsageError where the address of the first process is not known, StoppedError where
+    the others do not come.
     """
     if world.size == 1:
         return world
     method = world.address or _address()
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(
-        backend, init_method=method, rank=world.rank, world_size=world.size, timeout=HANG_TIMEOUT
-    )
-    control = dist.new_group(backend="gloo", timeout=HANG_TIMEOUT)
+    backend = "nccl" if device == "cuda" else "gloo"
+    try:
+        dist.init_process_group(
+            backend, init_method=method, rank=world.rank, world_size=world.size,
+            timeout=HANG_TIMEOUT,
+        )  # fmt: skip
+        control = dist.new_group(backend="gloo", timeout=HANG_TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise StoppedError(
+            f"process {world.rank} of {world.size} did not meet the others: {_first_line(error)}",
+            kept="nothing was computed",
+            next="look at their own messages; MASTER_ADDR and MASTER_PORT must lead to the first",
+        ) from None
     return replace(world, control=control)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def leave(world: World) -> None:

@@ -5,8 +5,10 @@ the images, the t that stand for the sum over t, and the noise.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,15 +18,18 @@ from cdm_cli.cascade.elbo import Bound, bound, joined, mean_and_error
 from cdm_cli.cascade.generate import Samples
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import from_uint8
-from cdm_cli.data.store import open_store
+from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MemoryFloorError, StoppedError
 from cdm_cli.jobs.device import describe, pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.elbo_plan import Term, Work, planned
+from cdm_cli.jobs.fitting import weights_digest
+from cdm_cli.jobs.identity import chain_fields
 from cdm_cli.jobs.launch import check_processes
+from cdm_cli.jobs.schedule_file import config_digest, tell_other_s
 from cdm_cli.jobs.stages import Numerics, numerics, ready_stage
+from cdm_cli.jobs.together import agreed, started
 from cdm_cli.jobs.together import joined as joined_world
-from cdm_cli.jobs.together import started
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Report
 from cdm_cli.options_eval import ElboOptions
@@ -137,10 +142,10 @@ def run(options: ElboOptions, report: Report) -> Result:
 
 def run_in(options: ElboOptions, report: Report, world: World) -> Result:
     """Bound as one process of a world."""
-    with open_store(options.ref) as store:
-        work = planned(options, store)
-        with joined_world(options.compute, world) as (world, device):
-            done = [_one(term, work, options, world, device, report) for term in work.terms]
+    with joined_world(options.compute, world) as (world, device), ExitStack() as stack:
+        store, work = agreed(world, lambda: _begun(options, stack), partial(_deciding, options))
+        tell_other_s(options.sampling, _given_s(work), report)
+        done = [_one(term, work, options, world, device, report) for term in work.terms]
         return Result(
             rows=tuple(_rows(work.terms, [each.bound for each in done])),
             data=str(options.ref),
@@ -157,6 +162,31 @@ def run_in(options: ElboOptions, report: Report, world: World) -> Result:
             seed=options.sampling.seed,
             device=describe(device),
         )
+
+
+def _begun(options: ElboOptions, stack: ExitStack) -> tuple[Store, Work]:
+    store = stack.enter_context(open_store(options.ref))
+    return store, planned(options, store)
+
+
+def _deciding(options: ElboOptions, begun: tuple[Store, Work]) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    store, work = begun
+    weights, seed = options.sampling.weights, options.sampling.seed
+    stages = [
+        {
+            "stage": config_digest(term.header.config),
+            "weights": weights_digest(term.header.directory, weights),
+            "s": term.s,
+            **chain_fields(term.header.config, term.chain, seed),
+        }
+        for term in work.terms
+    ]
+    return {"data": store.digest, "split": work.split, "num": work.num, "stages": stages}
+
+
+def _given_s(work: Work) -> list[int]:
+    return [term.s for term in work.terms if term.s is not None]
 
 
 def _one(
@@ -212,6 +242,7 @@ def plan(options: ElboOptions, report: Report) -> dict[str, object]:
         work = planned(options, store)
     pick_device(options.compute.device)
     check_processes(options, options.compute)
+    tell_other_s(options.sampling, _given_s(work), report)
     rows = [
         {
             "stage": term.header.directory.name,

@@ -21,10 +21,10 @@ from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate_check import check_asked
 from cdm_cli.jobs.evaluate_images import ImageSet, Place, collect, from_store
 from cdm_cli.jobs.evaluate_judge import Judge, open_judge
-from cdm_cli.jobs.evaluate_references import references, training_images
+from cdm_cli.jobs.evaluate_references import reference_digest, references, training_images
 from cdm_cli.jobs.evaluate_result import EvalResult
 from cdm_cli.jobs.evaluate_rows import Rows, notes
-from cdm_cli.jobs.together import joined, started
+from cdm_cli.jobs.together import agreed, joined, started
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricTable
@@ -58,7 +58,15 @@ def open_panel(
     features: whether metrics beyond FID and IS will be asked for. Raises what `open_judge`
     and `references` raise.
     """
-    judge = open_judge(options, place.device)
+    judge = agreed(
+        place.world,
+        lambda: open_judge(options, place.device),
+        lambda judge: {
+            "judge": judge.extractor.name,
+            "judge's digest": judge.extractor.digest,
+            "real images": reference_digest(options.ref),
+        },
+    )
     found = references(options.ref, resolution, judge.extractor, place, report, features=features)
     return Panel(judge, found, place)
 
@@ -141,9 +149,8 @@ def run_in(options: EvalOptions, report: Report, world: World) -> EvalResult:
 def judged(options: EvalOptions, report: Report, place: Place) -> EvalResult:
     """Judge a store at a place; the first process writes."""
     metrics, lenient = parsed(options.metrics), "all" in options.metrics
-    with open_store(options.store) as store:
-        images = from_store(store, options.split, options.resolution, options.num, options.seed)
-        check_asked(options, images)
+    with ExitStack() as stack:
+        images = agreed(place.world, lambda: _shown(options, stack), _deciding)
         rich = bool({"kid", "prdc", "nn"} & set(metrics))
         panel = open_panel(options.judge, images.resolution, place, report, features=rich)
         collector = collect(images, panel.judge.extractor, place, report, seed=options.seed)
@@ -159,6 +166,19 @@ def judged(options: EvalOptions, report: Report, place: Place) -> EvalResult:
             if place.world.leads:
                 write_file_atomically(options.out, _encoded(table, options.out))
     return EvalResult(options.store, table, lines, written)
+
+
+def _shown(options: EvalOptions, stack: ExitStack) -> ImageSet:
+    """Open the store, and choose the images that are judged."""
+    store = stack.enter_context(open_store(options.store))
+    images = from_store(store, options.split, options.resolution, options.num, options.seed)
+    check_asked(options, images)
+    return images
+
+
+def _deciding(images: ImageSet) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    return {"samples": images.digest, "num": images.num, "resolution": images.resolution}
 
 
 def _look_nearby(

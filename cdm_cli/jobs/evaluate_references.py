@@ -57,13 +57,27 @@ def references(
         ]
 
 
-def check_reference(path: Path, resolution: int) -> None:
-    """Raise MissingError without the real images; MismatchError where they lack the resolution."""
+def reference_digest(path: Path) -> str:
+    """Return what tells the real images of one path from those of another."""
+    _check_there(path)
+    if path.suffix == ".npz":
+        with open_npz(path) as npz:
+            return npz.digest
+    with open_store(path) as store:
+        return store.digest
+
+
+def _check_there(path: Path) -> None:
     if not path.exists():
         raise MissingError(
             f"--ref {path} does not exist",
             next="cdm prepare makes data.h5 from real images; or --ref FILE",
         )
+
+
+def check_reference(path: Path, resolution: int) -> None:
+    """Raise MissingError without the real images; MismatchError where they lack the resolution."""
+    _check_there(path)
     if path.suffix == ".npz":
         return
     with open_store(path) as store:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdm_cli.cascade.checkpoint import find_stage, list_stages, read_stage_file
+from cdm_cli.cascade.checkpoint import find_stage, list_stages, read_stage_file, weights_file
+from cdm_cli.cascade.snapshot import step_name
+from cdm_cli.cascade.weights import read_metadata
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, MissingError, UsageError, quoted
@@ -43,6 +45,19 @@ def read_header(directory: Path) -> Header:
     if data is None:
         return Header(directory, config, ())
     return Header(directory, config, data.classes, data.without_images)
+
+
+def weights_digest(directory: Path, weights: str = "ema") -> str:
+    """Return the SHA-256 that a file of weights claims; it is checked when they are loaded.
+
+    Raises MissingError where there are no such weights.
+    """
+    return read_metadata(weights_file(directory, weights)).get("sha256", "")
+
+
+def checkpoint_digest(directory: Path, step: int) -> str:
+    """Return the SHA-256 of the averaged weights of a checkpoint, "" for step 0."""
+    return weights_digest(directory, step_name(step)) if step else ""
 
 
 def base_stage(name_or_path: str, runs: Path) -> Header:

@@ -126,8 +126,8 @@ def differences(there: Any, here: Any, where: str = "") -> Iterator[Difference]:
         for key in sorted({*there, *here}):
             inside = f"{where}.{key}" if where else str(key)
             yield from differences(there.get(key, ABSENT), here.get(key, ABSENT), inside)
-    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        pairs = enumerate(zip(there, here, strict=True))
+    elif isinstance(there, list) and isinstance(here, list):
+        pairs = enumerate(itertools.zip_longest(there, here, fillvalue=ABSENT))
         found = (differences(*pair, f"{where}[{place}]") for place, pair in pairs)
         yield from itertools.islice(itertools.chain.from_iterable(found), 1)
     elif there != here:

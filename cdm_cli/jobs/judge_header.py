@@ -5,14 +5,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdm_cli.cascade.checkpoint import find_stage, read_stage_file, weights_file
-from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.cascade.checkpoint import find_stage, read_stage_file
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
 from cdm_cli.jobs.evaluate_judge import is_stage
 from cdm_cli.jobs.evaluate_npz import open_npz
-from cdm_cli.jobs.fitting import Header, different_classes
+from cdm_cli.jobs.fitting import Header, different_classes, weights_digest
 from cdm_cli.jobs.provenance import parent
 from cdm_cli.metrics.inception import FILES, find_weights
 from cdm_cli.names import RUNS
@@ -68,14 +67,6 @@ def _misfit(store: Store, header: Header) -> str:
         if channels != model.channels:
             return f"it has {channels} channels, the stage {model.channels}"
     return different_classes(header, store.classes) if model.num_classes else ""
-
-
-def weights_digest(directory: Path, weights: str = "ema") -> str:
-    """Return the SHA-256 that a file of weights claims; it is checked when they are loaded.
-
-    Raises MissingError where there are no such weights.
-    """
-    return read_metadata(weights_file(directory, weights)).get("sha256", "")
 
 
 def judge_fields(options: FeatureOptions, runs: Path = Path(RUNS)) -> dict[str, str]:

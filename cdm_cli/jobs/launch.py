@@ -23,6 +23,7 @@ import torch.multiprocessing as mp
 
 from cdm_cli.config import Settings
 from cdm_cli.errors import CdmError, StoppedError, UsageError
+from cdm_cli.jobs.agreement import asked_of
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.training_stop import Stop
 from cdm_cli.options import Compute, Report
@@ -93,7 +94,7 @@ def launch(job: Job, options: Settings, processes: int, report: Report) -> Any:
     family: list[tuple[BaseProcess, Any]] = []
     for rank in range(processes):
         ours, theirs = context.Pipe()
-        world = World(rank, processes, rank, address=address)
+        world = World(rank, processes, rank, address=address, asked=asked_of(job, options))
         process = context.Process(target=_child, args=(job, options, world, theirs), daemon=True)
         process.start()
         theirs.close()

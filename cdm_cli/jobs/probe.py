@@ -65,6 +65,11 @@ class Probe:
         some = {"classes": list(self.shown)} if self.shown else {}
         return {**fields, "num": self.num, **some, **self._above()}
 
+    @property
+    def given_s(self) -> list[int]:
+        """The s that a super-resolution stage is given; none for a base stage."""
+        return [] if self.s is None else [self.s]
+
     def settings(self) -> dict[str, Any]:
         """Return how the samples are made, as it is shown."""
         chain = self.chain

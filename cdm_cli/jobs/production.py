@@ -20,12 +20,13 @@ from cdm_cli.jobs.blocks import block_size
 from cdm_cli.jobs.device import describe
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.engine import Engine, Inputs, fill
-from cdm_cli.jobs.fitting import Header
+from cdm_cli.jobs.fitting import Header, weights_digest
 from cdm_cli.jobs.identity import chain_fields, check_out
 from cdm_cli.jobs.parents import stage_digest
 from cdm_cli.jobs.provenance import parent, provenance
-from cdm_cli.jobs.stages import Numerics, check_same_numerics, numerics, ready_stage
-from cdm_cli.jobs.together import joined, shared_store
+from cdm_cli.jobs.schedule_file import config_digest
+from cdm_cli.jobs.stages import DECIDE, Numerics, check_same_numerics, numerics, ready_stage
+from cdm_cli.jobs.together import agreed, check_shared, joined, shared_store
 from cdm_cli.options import Compute, Report, Sampling
 
 __all__ = ["Made", "Ready", "Work", "joined", "made_ready", "produce"]
@@ -75,6 +76,21 @@ class Ready:
     numerics: Numerics
 
 
+def deciding(work: Work, sampling: Sampling) -> dict[str, Any]:
+    """Return what of a work must be equal in every process, as headers tell it."""
+    header = work.header
+    return {
+        "stage": config_digest(header.config),
+        "weights": weights_digest(header.directory, sampling.weights),
+        **chain_fields(header.config, work.chain, sampling.seed),
+        **work.fields,
+        "classes of the store": list(work.classes),
+        "num": work.num,
+        "first": work.rows.start,
+        "keep_s": list(work.keep),
+    }
+
+
 def made_ready(
     work: Work, out: Path, sampling: Sampling, compute: Compute, device: torch.device,
     world: World, report: Report,
@@ -84,7 +100,13 @@ def made_ready(
     A batch that nobody asked for is tried on a GPU, which others may use too. Raises
     MemoryFloorError where one image does not fit.
     """
-    before, chosen = checked(work, out, sampling, compute, device)
+    check_shared(world, out)
+    before, chosen = agreed(
+        world,
+        lambda: checked(work, out, sampling, compute, device),
+        lambda found: {name: getattr(found[1], name) for name in DECIDE},
+        next="the same kind of device on every host, or --batch-size N",
+    )
     if before and before.get("device") != chosen.device:
         report.say(
             f"{out} was begun on {before.get('device')}, this is {chosen.device}: samples "

@@ -18,11 +18,19 @@ from cdm_cli.jobs.device import pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.fitting import base_stage
 from cdm_cli.jobs.launch import check_processes
-from cdm_cli.jobs.production import Made, Work, checked, kept_times, made_ready, produce
+from cdm_cli.jobs.production import (
+    Made,
+    Work,
+    checked,
+    deciding,
+    kept_times,
+    made_ready,
+    produce,
+)
 from cdm_cli.jobs.provenance import typed
 from cdm_cli.jobs.sampling_cost import cost
 from cdm_cli.jobs.schedule_file import chain_for
-from cdm_cli.jobs.together import joined, started
+from cdm_cli.jobs.together import agreed, joined, started
 from cdm_cli.names import RUNS
 from cdm_cli.options import Report, SampleOptions
 
@@ -40,10 +48,14 @@ def run(options: SampleOptions, report: Report) -> Made:
 
 def run_in(options: SampleOptions, report: Report, world: World) -> Made:
     """Sample as one process of a world."""
-    work = as_begun(planned(options), options.out, report)
-    if options.classes is None and work.header.empty and len(work.classes) > 1:
-        report.say(f"sample: left out {without_images(work.classes, work.header.empty)}")
     with joined(options.compute, world) as (world, device):
+        work = agreed(
+            world,
+            lambda: as_begun(planned(options), options.out, report),
+            lambda work: deciding(work, options.sampling),
+        )
+        if options.classes is None and work.header.empty and len(work.classes) > 1:
+            report.say(f"sample: left out {without_images(work.classes, work.header.empty)}")
         ready = made_ready(
             work, options.out, options.sampling, options.compute, device, world, report
         )

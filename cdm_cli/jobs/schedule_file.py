@@ -13,7 +13,7 @@ from cdm_cli.config import Settings, StageConfig
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.fitting import Header
 from cdm_cli.names import Sampler, Variance
-from cdm_cli.options import Sampling
+from cdm_cli.options import Report, Sampling
 
 LIMIT = 2**22
 
@@ -82,6 +82,20 @@ def chain_for(
     variance = sampling.variance or (found.variance if sampler == "ancestral" else None)
     asked = sampling.model_copy(update={"steps": None, "sampler": sampler, "variance": variance})
     return chain_of(header.config, asked, keep=keep, visit=visit, alpha_bar=found.alpha_bar)
+
+
+def tell_other_s(sampling: Sampling, s: Sequence[int], report: Report) -> None:
+    """Say where a schedule is used at another s than that at which it was searched."""
+    if sampling.schedule is None:
+        return
+    searched = read_settings(ScheduleFile, sampling.schedule, LIMIT).s
+    others = [at for at in dict.fromkeys(s) if at != searched]
+    if others:
+        report.say(
+            f"{sampling.schedule} was searched at s = {searched}, this is at s = "
+            f"{', '.join(map(str, others))}: another schedule may be better there "
+            "(cdm tune-schedule --s)"
+        )
 
 
 def chosen(file: ScheduleFile, steps: int | None, path: Path) -> Searched:

@@ -27,6 +27,7 @@ from cdm_cli.options import Compute, Report, Sampling
 MOST_PIXELS = {"cpu": 2**16, "cuda": 2**20}  # of a compute batch; more run no faster
 MOST = {"cpu": 64, "cuda": 1024}
 FLOAT32 = 4
+DECIDE = ("batch_size", "precision", "compiled")  # of numerics, what a flag may ask for
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,7 @@ def numerics(
 
 def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: Path) -> None:
     """Raise WouldOverwriteError where a flag contradicts the run that is being continued."""
-    names = [
-        name for name in ("batch_size", "precision", "compiled") if before.get(name) is not None
-    ]
+    names = [name for name in DECIDE if before.get(name) is not None]
     check_same(
         path, "computation, samples would differ in their last bits",
         {name: before[name] for name in names}, {name: getattr(now, name) for name in names},

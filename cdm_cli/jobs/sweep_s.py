@@ -8,6 +8,7 @@ command continues where it stopped; other values of s under the same -o join tho
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +22,7 @@ from cdm_cli.jobs.launch import check_processes
 from cdm_cli.jobs.production import Ready, checked, made_ready, numerics_of, produce
 from cdm_cli.jobs.provenance import typed
 from cdm_cli.jobs.sampling_cost import bytes_per_sample, cost
+from cdm_cli.jobs.schedule_file import tell_other_s
 from cdm_cli.jobs.stages import check_same_numerics
 from cdm_cli.jobs.sweep_plan import Point, Sweep, planned
 from cdm_cli.jobs.sweep_plot import write_plot
@@ -35,7 +37,7 @@ from cdm_cli.jobs.sweep_table import (
     write_all,
     write_start,
 )
-from cdm_cli.jobs.together import joined, led, started
+from cdm_cli.jobs.together import agreed, check_shared, joined, led, started
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.options import Report, SweepOptions
 
@@ -61,34 +63,32 @@ def run(options: SweepOptions, report: Report) -> SweepResult:
 
 def run_in(options: SweepOptions, report: Report, world: World) -> SweepResult:
     """Sweep as one process of a world."""
-    with ExitStack() as stack:
-        sweep = planned(options, stack, report)
-        check_same(sweep)
+    with joined(options.judge.compute, world) as (world, device), ExitStack() as stack:
+        sweep = agreed(world, lambda: _begun(options, stack, report), _deciding)
+        check_shared(world, sweep.out)
         command = typed("sweep-s", options.lowres, options)
-        with joined(options.judge.compute, world) as (world, device):
-            led(world, lambda: _check_points(options, sweep, device))
-            missing = [point for point in sweep.points if not point.judged.exists()]
-            world.barrier()
-            there = len(sweep.points) - len(missing)
-            if there:
-                report.say(f"{sweep.out}: {there} of {len(sweep.points)} points are there")
-            if missing:
-                place = Place.on(device, options.judge.compute.batch_size, world)
-                _fill(options, sweep, missing, command, place, report)
-            points = all_judged(sweep)
-            chosen = choose(points)
-            table = joined_table(points, chosen)
-            plot = sweep.out / "sweep.png"
-            led(world, lambda: write_all(sweep, command, points, table))
-            led(world, lambda: write_plot(plot, points, chosen))
+        led(world, lambda: _check_points(options, sweep, device))
+        missing = _missing(sweep)
+        world.barrier()
+        there = len(sweep.points) - len(missing)
+        if there:
+            report.say(f"{sweep.out}: {there} of {len(sweep.points)} points are there")
+        if missing:
+            place = Place.on(device, options.judge.compute.batch_size, world)
+            _fill(options, sweep, missing, command, place, report)
+        points = all_judged(sweep)
+        chosen = choose(points)
+        table = joined_table(points, chosen)
+        plot = sweep.out / "sweep.png"
+        led(world, lambda: write_all(sweep, command, points, table))
+        led(world, lambda: write_plot(plot, points, chosen))
     return SweepResult(sweep.out, plot, chosen, SweepTable(table, (chosen.augment, chosen.s)))
 
 
 def plan(options: SweepOptions, report: Report) -> dict[str, object]:
     """Return the points and what they would cost; nothing is loaded or written."""
     with ExitStack() as stack:
-        sweep = planned(options, stack, report)
-        check_same(sweep)
+        sweep = _begun(options, stack, report)
         _check_points(options, sweep, pick_device(options.judge.compute.device))
         check_processes(options, options.judge.compute)
     work = sweep.points[0].work
@@ -110,11 +110,27 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
     }
 
 
+def _begun(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
+    sweep = planned(options, stack, report)
+    check_same(sweep)
+    tell_other_s(options.sampling, [point.s for point in sweep.points], report)
+    return sweep
+
+
+def _missing(sweep: Sweep) -> list[Point]:
+    return [point for point in sweep.points if not point.judged.exists()]
+
+
+def _deciding(sweep: Sweep) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    missing = [[point.augment, point.s] for point in _missing(sweep)]
+    return {**sweep.identity, "points to be judged": missing}
+
+
 def _check_points(options: SweepOptions, sweep: Sweep, device: torch.device) -> None:
     """See that every point can be made or continued, and that there is room for all together."""
-    missing = [point for point in sweep.points if not point.judged.exists()]
     config, size = sweep.header.config, 0
-    for point in missing:
+    for point in _missing(sweep):
         if point.samples.exists():
             checked(point.work, point.samples, options.sampling, options.judge.compute, device)
         else:

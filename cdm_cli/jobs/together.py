@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -12,15 +13,17 @@ from cdm_cli.config import Settings
 from cdm_cli.data.memory import keep_freed_memory
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Part, Store, open_store
-from cdm_cli.errors import CdmError, StoppedError
+from cdm_cli.errors import StoppedError
 from cdm_cli.jobs import distributed
-from cdm_cli.jobs.device import make_deterministic, pick_device
+from cdm_cli.jobs.agreement import agreed, asked_of, check_shared, led
+from cdm_cli.jobs.device import kind_of_device, make_deterministic, pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.identity import resume_or_create
 from cdm_cli.jobs.launch import launch
 from cdm_cli.options import Compute, Report
 
-T = TypeVar("T")
+__all__ = ["agreed", "check_shared", "joined", "led", "shared_store", "started", "wait_for_others"]
+
 Job = Callable[[Any, Report, World], Any]
 
 PATIENCE = (
@@ -45,49 +48,43 @@ class Silent:
 
 def started(job: Job, options: Settings, compute: Compute, report: Report) -> Any:
     """Run job(options, report, world), in `--gpus N` processes of our own where that is asked."""
-    world = distributed.from_environment()
+    world = replace(distributed.from_environment(), asked=asked_of(job, options))
     if world.size == 1 and (compute.gpus or 1) > 1:
         return launch(job, options, compute.gpus or 1, report)
+    if world.leads and compute.gpus and world.size > 1:
+        report.say(
+            f"--gpus {compute.gpus} is left aside: this is one of {world.size} processes that "
+            "torchrun or srun started"
+        )
     return job(options, report if world.leads else Silent(), world)
 
 
 @contextmanager
 def joined(compute: Compute, world: World | None = None) -> Generator[tuple[World, torch.device]]:
-    """Join the other processes of this job, if there are any, for as long as entered."""
+    """Join the other processes of this job, if there are any, for as long as entered.
+
+    All of them end here unless they were started to do the same, on the same kind of device.
+    """
     alone = distributed.from_environment() if world is None else world
-    device = pick_device(compute.device, alone.local_rank)
-    make_deterministic(device)
-    if device.type == "cpu":
-        keep_freed_memory()
-    world = distributed.connect(alone, device)
+    world = distributed.connect(alone, kind_of_device(compute.device))
     try:
+        device = agreed(
+            world,
+            lambda: pick_device(compute.device, alone.local_rank),
+            lambda device: {**alone.asked, "device": device.type},
+        )
+        make_deterministic(device)
+        if device.type == "cpu":
+            keep_freed_memory()
         yield world, device
     finally:
         distributed.leave(world)
 
 
-def led(world: World, action: Callable[[], T]) -> T | None:
-    """Run an action in the first process only; where it fails, every process stops.
-
-    Returns its result there and None in the others.
-    """
-    result, error = None, None
-    if world.leads:
-        try:
-            result = action()
-        except CdmError as raised:
-            error = raised
-    good = world.agree(error is None)
-    if error is not None:
-        raise error
-    if not good:
-        raise StoppedError("the first process could not go on", next="see its message")
-    return result
-
-
 @contextmanager
 def shared_store(out: Path, spec: StoreSpec, world: World) -> Generator[Store]:
     """Open the store for every process: the first creates and locks it, the others follow."""
+    check_shared(world, out)
     store = led(world, lambda: resume_or_create(out, spec))
     if store is None:
         store = open_store(out, writable=True, shared=True)

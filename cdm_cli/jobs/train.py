@@ -3,10 +3,11 @@
 The same command typed again continues where it stopped and ends in the same bytes.
 """
 
-import contextlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,8 +23,9 @@ from cdm_cli.jobs.classes import without_images
 from cdm_cli.jobs.device import chosen_precision, describe, pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.evaluate_judge import Judge
+from cdm_cli.jobs.fitting import checkpoint_digest
 from cdm_cli.jobs.launch import check_processes
-from cdm_cli.jobs.together import Silent, joined, started
+from cdm_cli.jobs.together import Silent, agreed, joined, led, started
 from cdm_cli.jobs.training_accuracy import ACCURACY
 from cdm_cli.jobs.training_cost import cost
 from cdm_cli.jobs.training_data import Unchanged, batches_of
@@ -117,20 +119,54 @@ def _run(
     options: TrainOptions, report: Report, device: torch.device, world: World, stop: Stop
 ) -> TrainResult:
     directory = stage_directory(options)
-    asked = asked_plan(options)
-    with open_store(options.data) as store:
-        store.require_finished()
-        made = fitted(asked, store, options)
-        check_same(directory, made, data_info(store))
-        turns = planned_turns(options, made, store, directory)
+    with ExitStack() as stack:
+        begun = agreed(world, lambda: _begun(options, device, stack), _deciding)
+        made, store = begun.made, begun.store
         if empty := data_info(store).without_images:
             report.say(f"{options.data}: {without_images(store.classes, empty)}")
-        judge = selection_judge(options, device)
-        with held(directory) if world.leads else contextlib.nullcontext():
-            if world.leads:
-                file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
-                write_stage_file(directory, file)
-            return _train(options, made, store, turns, judge, report, device, world, stop)
+
+        def claimed() -> None:
+            stack.enter_context(held(directory))
+            file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
+            write_stage_file(directory, file)
+
+        led(world, claimed)
+        turns, judge = begun.turns, begun.judge
+        return _train(options, made, store, turns, judge, report, device, world, stop)
+
+
+class Begun(NamedTuple):
+    """What a run is decided to be before anything is written."""
+
+    made: Plan
+    store: Store
+    turns: Turns
+    judge: Judge | None
+    precision: str
+
+
+def _begun(options: TrainOptions, device: torch.device, stack: ExitStack) -> Begun:
+    """Decide all that headers and flags decide. The stack keeps the data open."""
+    asked = asked_plan(options)
+    store = stack.enter_context(open_store(options.data))
+    store.require_finished()
+    made = fitted(asked, store, options)
+    directory = stage_directory(options)
+    check_same(directory, made, data_info(store))
+    turns = planned_turns(options, made, store, directory)
+    judge = selection_judge(options, device)
+    return Begun(made, store, turns, judge, chosen_precision(made.training.precision, device))
+
+
+def _deciding(begun: Begun) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    judge = begun.judge
+    return {
+        "plan": begun.made.model_dump(mode="json"),
+        "data": begun.store.digest,
+        "precision": begun.precision,
+        "judge": judge.extractor.digest if judge else None,
+    }
 
 
 def _train(
@@ -151,7 +187,13 @@ def _train(
     compiler = _compiler(objective, made, options, device)
     numbers = numerics_of(device, precision, world, compiled=compiler is not None)
     trainer = Trainer(objective, training, device, world, cosine=cosine, numerics=numbers)
-    done = resume(directory, trainer, report.say)
+    done = agreed(
+        world,
+        lambda: resume(directory, trainer, report.say),
+        lambda done: _resumed(options, directory, done),
+        next=f"copy {directory} from the host with the newest checkpoint to the others, or keep it "
+        "in a directory that all hosts share",
+    )
     report.say(_opening(directory, done, training.steps, precision, device, world))
     if training.flip and done < training.steps:
         report.say(MIRRORED)
@@ -178,6 +220,16 @@ def _train(
         skipped_steps=loop.skipped,
         images_per_second=loop.images_per_second,
     )
+
+
+def _resumed(options: TrainOptions, directory: Path, done: int) -> dict[str, Any]:
+    """Return what must be equal in every process that goes on after a step."""
+    best = read_best(directory) if options.select else None
+    return {
+        "step resumed from": done,
+        "weights there": checkpoint_digest(directory, done),
+        "best score": best.text() if best else None,
+    }
 
 
 def _opening(

@@ -13,9 +13,9 @@ from cdm_cli.data.store import open_store
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs import upsample
-from cdm_cli.jobs.fitting import Header, fitting_stage
+from cdm_cli.jobs.fitting import Header, fitting_stage, weights_digest
 from cdm_cli.jobs.identity import chain_fields
-from cdm_cli.jobs.judge_header import judge_fields, open_reference, weights_digest
+from cdm_cli.jobs.judge_header import judge_fields, open_reference
 from cdm_cli.jobs.production import Work
 from cdm_cli.jobs.schedule_file import config_digest
 from cdm_cli.jobs.source import chosen_rows, part_of

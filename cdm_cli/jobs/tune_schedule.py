@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.generate import Chain
@@ -20,12 +21,14 @@ from cdm_cli.jobs.evaluate_images import Place
 from cdm_cli.jobs.launch import check_processes
 from cdm_cli.jobs.sampling_cost import cost
 from cdm_cli.jobs.schedule_file import ScheduleFile, Searched, config_digest
-from cdm_cli.jobs.together import joined, led, started
+from cdm_cli.jobs.together import agreed, check_shared, joined, led, started
 from cdm_cli.jobs.tune_judge import Scorer, head_of, numerics_of, opened
-from cdm_cli.jobs.tune_log import Trial, add, begin, check_same, locked, log_path, read_log
+from cdm_cli.jobs.tune_log import Head, Trial, add, begin, check_same, locked, log_path, read_log
 from cdm_cli.jobs.tune_plan import Search, planned
 from cdm_cli.jobs.tune_search import Candidate, proposed
 from cdm_cli.options import Report, TuneOptions
+
+Log = tuple[Head, list[Trial]]
 
 
 @dataclass(frozen=True)
@@ -66,23 +69,37 @@ def run(options: TuneOptions, report: Report) -> TuneResult:
 
 def run_in(options: TuneOptions, report: Report, world: World) -> TuneResult:
     """Search as one process of a world."""
-    with ExitStack() as stack:
-        search = planned(options, stack)
-        check_same(options.out, search.identity)
-        log = log_path(options.out)
-        with joined(options.judge.compute, world) as (world, device):
-            before = read_log(log)
-            world.barrier()
-            if any(left_of(options, search, before[1] if before else []).values()):
-                place = Place.on(device, options.judge.compute.batch_size, world)
-                scorer = opened(options, search, place, before[0] if before else None, report)
-                led(world, lambda: begin(log, head_of(scorer)))
-                led(world, lambda: stack.enter_context(locked(log)))
-                for steps in search.works:
-                    _search(options, scorer, steps, log, report)
-                    led(world, lambda: _write(options, search, log))
-            file = _write(options, search, log) if world.leads else _file(search, log)
+    log = log_path(options.out)
+    with joined(options.judge.compute, world) as (world, device), ExitStack() as stack:
+        search, before = agreed(world, lambda: _begun(options, stack), _deciding)
+        check_shared(world, options.out)
+        if any(left_of(options, search, before[1] if before else []).values()):
+            place = Place.on(device, options.judge.compute.batch_size, world)
+            scorer = opened(options, search, place, before[0] if before else None, report)
+            led(world, lambda: begin(log, head_of(scorer)))
+            led(world, lambda: stack.enter_context(locked(log)))
+            for steps in search.works:
+                _search(options, scorer, steps, log, report)
+                led(world, lambda: _write(options, search, log))
+        file = _write(options, search, log) if world.leads else _file(search, log)
     return _result(options, log, file)
+
+
+def _begun(options: TuneOptions, stack: ExitStack) -> tuple[Search, Log | None]:
+    """Return the search, and what is there of it."""
+    search = planned(options, stack)
+    check_same(options.out, search.identity)
+    return search, read_log(log_path(options.out))
+
+
+def _deciding(begun: tuple[Search, Log | None]) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    search, log = begun
+    return {
+        **search.identity,
+        "steps": list(search.works),
+        "trials made": len(log[1]) if log else 0,
+    }
 
 
 def left_of(options: TuneOptions, search: Search, trials: Sequence[Trial]) -> dict[int, int]:

@@ -4,6 +4,7 @@ Labels and ids are carried on, so that several stages chain; z_s that are kept a
 stage may be conditioned on. The same command typed again continues, and ends in the same bytes.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,20 @@ from cdm_cli.jobs.device import pick_device
 from cdm_cli.jobs.distributed import World
 from cdm_cli.jobs.fitting import Header, fitting_stage
 from cdm_cli.jobs.launch import check_processes
-from cdm_cli.jobs.production import Made, Work, checked, kept_times, made_ready, produce
+from cdm_cli.jobs.production import (
+    Made,
+    Work,
+    checked,
+    deciding,
+    kept_times,
+    made_ready,
+    produce,
+)
 from cdm_cli.jobs.provenance import store_parent, typed
 from cdm_cli.jobs.sampling_cost import cost
-from cdm_cli.jobs.schedule_file import chain_for
+from cdm_cli.jobs.schedule_file import chain_for, tell_other_s
 from cdm_cli.jobs.source import Source, check_states, chosen_rows, part_of
-from cdm_cli.jobs.together import joined, started
+from cdm_cli.jobs.together import agreed, joined, started
 from cdm_cli.names import RUNS, Augment
 from cdm_cli.options import Report, UpsampleOptions
 
@@ -67,19 +76,29 @@ def run(options: UpsampleOptions, report: Report) -> Made:
 
 def run_in(options: UpsampleOptions, report: Report, world: World) -> Made:
     """Upsample as one process of a world."""
-    with open_store(options.lowres) as store:
-        work = planned(options, store)
-        _check_is_not_input(options)
-        with joined(options.compute, world) as (world, device):
-            ready = made_ready(
-                work, options.out, options.sampling, options.compute, device, world, report
-            )
-            if options.model is None:
-                report.say(f"upsample: with {work.header.directory}")
-            if unseen := _unseen(work, options, store):
-                told = without_images(store.classes, unseen)
-                report.say(f"upsample: {work.header.directory} was trained with {told}")
-            return produce(work, ready, options.out, options.sampling.seed, world, report)
+    with joined(options.compute, world) as (world, device), ExitStack() as stack:
+        store, work = agreed(
+            world,
+            lambda: _begun(options, stack),
+            lambda begun: deciding(begun[1], options.sampling),
+        )
+        tell_other_s(options.sampling, [work.fields["s"]], report)
+        ready = made_ready(
+            work, options.out, options.sampling, options.compute, device, world, report
+        )
+        if options.model is None:
+            report.say(f"upsample: with {work.header.directory}")
+        if unseen := _unseen(work, options, store):
+            told = without_images(store.classes, unseen)
+            report.say(f"upsample: {work.header.directory} was trained with {told}")
+        return produce(work, ready, options.out, options.sampling.seed, world, report)
+
+
+def _begun(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, Work]:
+    store = stack.enter_context(open_store(options.lowres))
+    work = planned(options, store)
+    _check_is_not_input(options)
+    return store, work
 
 
 def _unseen(work: Work, options: UpsampleOptions, store: Store) -> tuple[int, ...]:
@@ -98,6 +117,7 @@ def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
         device = pick_device(options.compute.device)
         checked(work, options.out, options.sampling, options.compute, device)
         check_processes(options, options.compute)
+    tell_other_s(options.sampling, [work.fields["s"]], report)
     return {
         "stage": str(work.header.directory),
         "out": str(options.out),
