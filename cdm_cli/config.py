@@ -138,11 +138,24 @@ class ConditioningConfig(Settings):
 
 
 class SamplingDefaults(Settings):
-    """What `sample` and `upsample` use unless told otherwise."""
+    """What `sample` and `upsample` use unless told otherwise.
+
+    respacing: of a stage that was imported from openai's packages, whose times are kept as they
+    keep them; their own text, "250", "10,10,20" or "ddim25", "" for all times.
+    """
 
     sampler: Sampler = "ancestral"
     steps: int | None = Field(default=None, ge=1)
     variance: Variance | None = None
+    respacing: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `respacing` out of other stages: what tells stages apart is this text."""
+        values: dict[str, Any] = dump(self)
+        if self.respacing is None:
+            values.pop("respacing", None)
+        return values
 
     @model_validator(mode="after")
     def _has_a_choice(self) -> Self:

@@ -10,7 +10,9 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +23,7 @@ from cdm_cli.cascade.files import open_regular
 from cdm_cli.errors import BadInputError, MemoryFloorError, UnsafeInputError, quoted
 
 NOT_TAKEN = "nothing was taken from it"
+WRAPPERS = ("module.", "_orig_mod.", "model.", "ema_model.", "net.")  # of DDP, compile, trainers
 ZIP, LEGACY_PICKLE = b"PK\x03\x04", b"\x80"
 
 
@@ -76,14 +79,45 @@ def _unpickled(data: bytes, source: Path) -> dict[str, Tensor]:
         raise BadInputError(
             f"{source} is damaged: {_first_line(error)}", kept=NOT_TAKEN, next="download it again"
         ) from None
+    values = _only_table(values, source)
+    for name, tensor in values.items():
+        _check_tensor(name, tensor, source)
+    return {str(name): tensor for name, tensor in values.items()}
+
+
+def _only_table(values: object, source: Path) -> dict[Any, Any]:
+    """Return the table of tensors: the file's own, or the only one in it, as under "state_dict"."""
     if not isinstance(values, dict):
         raise BadInputError(
             f"{source} holds a {type(values).__name__}, expected a table of tensors",
             kept=NOT_TAKEN,
         )
-    for name, tensor in values.items():
-        _check_tensor(name, tensor, source)
-    return {str(name): tensor for name, tensor in values.items()}
+    whole = cast(dict[Any, Any], values)
+    inner = {str(name): table for name, table in whole.items() if _is_table(table)}
+    if len(inner) > 1:
+        raise BadInputError(
+            f"{source} holds several tables of tensors: {', '.join(inner)}",
+            kept=NOT_TAKEN,
+            next="import a file with one of them: torch.save(torch.load(FILE)[NAME], NEW)",
+        )
+    return next(iter(inner.values())) if inner else whole
+
+
+def _is_table(value: object) -> bool:
+    table = cast(dict[Any, Any], value) if isinstance(value, dict) else {}
+    return bool(table) and all(isinstance(tensor, Tensor) for tensor in table.values())
+
+
+def without_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Return tensors without what wrappers put before every name, and that: "module.", or ""."""
+    found, removed = dict(tensors), ""
+    while found:
+        first = next(iter(found)).partition(".")[0] + "."
+        if first not in WRAPPERS or not all(name.startswith(first) for name in found):
+            break
+        found = {name.removeprefix(first): tensor for name, tensor in found.items()}
+        removed += first
+    return found, removed
 
 
 def _check_zip(data: bytes, source: Path) -> None:

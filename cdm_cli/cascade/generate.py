@@ -21,7 +21,7 @@ from cdm_cli.diffusion.between import rule_of
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.diffusion.samplers import RandnLike, Sample, bind, index_of, restart, schedule_with
-from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config
+from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, times_of_openai
 from cdm_cli.errors import UsageError
 from cdm_cli.names import Sampler, Variance
 from cdm_cli.nets.memory import memory_errors
@@ -122,7 +122,8 @@ def chain_of(
         steps = _default_steps(config, sampler) if sampling.steps is None else sampling.steps
         _within("--steps", [steps] if steps else [], 1, T)
         visited = [*visit, *([restart_from] if restart_from else [])]
-        schedule = schedule_with(from_config(config.schedule), steps, visited, sampler)
+        times = _imported_times(config, sampling.steps, steps, sampler)
+        schedule = schedule_with(from_config(config.schedule), steps, visited, sampler, times)
     else:
         schedule = _searched(config, alpha_bar, named=bool(keep or visit or restart_from))
     return Chain(
@@ -134,6 +135,21 @@ def chain_of(
         restart_from=restart_from,
         searched=alpha_bar is not None,
     )
+
+
+def _imported_times(
+    config: StageConfig, asked: int | None, steps: int | None, sampler: Sampler
+) -> Tensor | None:
+    """Return the times that openai's packages would keep, for a stage that was imported from them.
+
+    asked: of --steps; None: the respacing that came with the stage. None for other stages, and
+    for samplers that those packages do not have.
+    """
+    own = config.sampling
+    if own.respacing is None or sampler not in ("ancestral", "ddim") or not steps:
+        return None
+    as_it_came = asked is None and steps == own.steps
+    return times_of_openai(config.schedule.T, own.respacing if as_it_came else str(steps))
 
 
 def _default_steps(config: StageConfig, sampler: Sampler) -> int | None:

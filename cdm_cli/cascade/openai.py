@@ -24,10 +24,12 @@ from cdm_cli.config import (
     StageConfig,
     validated,
 )
+from cdm_cli.diffusion.schedules import times_of_openai
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.names import Origin
 
-NUM_HEADS = 4  # the default of both packages
+NUM_HEADS, STEPS = 4, 1000  # the defaults of both packages
+RESPACING = re.compile(r"ddim\d{1,9}|\d{1,9}(,\d{1,9})*")
 MAX_CHANNELS = 4
 
 
@@ -126,7 +128,7 @@ def stage_config(
         **_process(flags, origin, learned),
         "time_offset": -1,
         "conditioning": _conditioning(flags) if upsamples else None,
-        "sampling": _sampling(flags),
+        "sampling": _sampling(flags, flags.diffusion_steps or STEPS),
     }
     return validated(StageConfig, values, source="--flags")
 
@@ -197,7 +199,7 @@ def _process(flags: Flags, origin: Origin | None, learned: bool) -> dict[str, ob
     """Return schedule, variance, loss and time of a stage."""
     if flags.predict_xstart:
         raise UsageError("--flags: predict_xstart: only networks that predict eps are stages")
-    T = flags.diffusion_steps or 1000
+    T = flags.diffusion_steps or STEPS
     improved = origin == "improved-diffusion"
     rescale_time, rescale_loss = flags.rescale_timesteps, flags.rescale_learned_sigmas
     if rescale_time is None and origin is None and T != 1000:
@@ -225,10 +227,18 @@ def _conditioning(flags: Flags) -> ConditioningConfig:
     return validated(ConditioningConfig, values, source="--flags")
 
 
-def _sampling(flags: Flags) -> SamplingDefaults:
-    text = flags.timestep_respacing or ""
-    steps = text.removeprefix("ddim")
-    if not steps.isdecimal():
-        return SamplingDefaults()  # all steps, or sections of different density
+def _sampling(flags: Flags, T: int) -> SamplingDefaults:
+    """Return how the stage is sampled: as often, and at the times, that its packages would."""
+    text = (flags.timestep_respacing or "").replace(" ", "")
     ddim = flags.use_ddim or text.startswith("ddim")
-    return SamplingDefaults(sampler="ddim" if ddim else "ancestral", steps=int(steps))
+    sampler = "ddim" if ddim else "ancestral"
+    if text in ("", str(T)):
+        return SamplingDefaults(sampler=sampler, respacing="")
+    try:
+        steps = len(times_of_openai(T, text))
+    except ValueError as error:
+        told = str(error) if RESPACING.fullmatch(text) else "expected 250, 10,10,20 or ddim25"
+        raise UsageError(
+            f"--flags: timestep_respacing {text}: {told}", next="correct it, or leave it out"
+        ) from None
+    return SamplingDefaults(sampler=sampler, steps=steps, respacing=text)

@@ -184,8 +184,11 @@ def schedule_with(
     steps: int | None,
     visit: Sequence[int] = (),
     sampler: Sampler = "ancestral",
+    times: Tensor | None = None,
 ) -> Schedule:
     """Respace a schedule to evenly spread steps, so that every time in `visit` is one of them.
+
+    times: those to keep instead of evenly spread ones.
 
     The DPM-Solvers do not visit t = 1: in lambda, the step from T / steps to there is several
     times as long as the one before, and would extrapolate that far.
@@ -194,8 +197,10 @@ def schedule_with(
     """
     if not steps or steps >= schedule.T:
         return schedule
-    spread = spaced_times if sampler in ("ancestral", "ddim") else trailing_times
-    wanted = {*spread(schedule.T, steps).tolist(), *visit} - {0}
+    if times is None:
+        spread = spaced_times if sampler in ("ancestral", "ddim") else trailing_times
+        times = spread(schedule.T, steps)
+    wanted = {*times.tolist(), *visit} - {0}
     return respaced(schedule, torch.tensor(sorted(wanted)))
 
 

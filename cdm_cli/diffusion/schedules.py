@@ -4,6 +4,7 @@ alpha_bar[0] = 1 and beta[0] = 0, so `alpha_bar[t - 1]` is literally alpha_bar_{
 and t = 0 (or s = 0) is the clean image without a special case.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -148,6 +149,40 @@ def trailing_times(T: int, steps: int) -> Tensor:
     """
     _check_steps(T, steps)
     return (torch.arange(1, steps + 1, dtype=torch.float64) * T / steps).round().long()
+
+
+def times_of_openai(T: int, respacing: str) -> Tensor:
+    """Return the times that openai's packages keep for a `timestep_respacing`; int64, within 1..T.
+
+    "250" or "10,10,20": 1..T is cut into as many sections, of equal length or the first ones
+    longer by one. Of each, so many times are kept, from its first to its last, their distance
+    added up in floating point and rounded half to even (one: the first). "ddim25": every i-th
+    time from 1 on, with the smallest i that leaves 25. Raises ValueError for what cannot be.
+    """
+    if respacing.startswith("ddim"):
+        return _strided(T, int(respacing.removeprefix("ddim")))
+    counts = [int(word) for word in respacing.split(",")]
+    length, longer = divmod(T, len(counts))
+    kept: list[int] = []
+    first = 1
+    for number, count in enumerate(counts):
+        size = length + (number < longer)
+        if not 0 <= count <= size:
+            raise ValueError(f"{count} steps do not fit into a section of {size} times")
+        step = (size - 1) / (count - 1) if count > 1 else 1.0
+        places = itertools.accumulate([step] * (count - 1), initial=0.0)
+        kept += [first + round(place) for place in itertools.islice(places, count)]
+        first += size
+    if not kept:
+        raise ValueError("no steps are left")
+    return torch.tensor(kept)
+
+
+def _strided(T: int, steps: int) -> Tensor:
+    for stride in range(1, T):
+        if -(-T // stride) == steps:
+            return torch.arange(1, T + 1, stride)
+    raise ValueError(f"no whole stride leaves {steps} of {T} times")
 
 
 def _check_steps(T: int, steps: int) -> None:

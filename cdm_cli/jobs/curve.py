@@ -94,7 +94,7 @@ def run_in(options: CurveOptions, report: Report, world: World) -> CurveResult:
     compute = options.judge.compute
     with ExitStack() as stack:
         world, device = stack.enter_context(joined_world(compute, world))
-        work = agreed(world, lambda: planned(options, stack), _deciding)
+        work = agreed(world, lambda: _begun(options, stack), _deciding)
         tell_other_s(options.sampling, work.probe.given_s, report)
         place = Place.on(device, compute.batch_size, world)
         resolution = work.probe.config.model.resolution
@@ -132,6 +132,7 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     """Return what would be judged and what that would cost; nothing is loaded or written."""
     with ExitStack() as stack:
         work = planned(options, stack)
+        _check_out(options.out, work)
     check_processes(options, options.judge.compute)
     tell_other_s(options.sampling, work.probe.given_s, report)
     num = len(work.states) * work.probe.num
@@ -151,11 +152,21 @@ def planned(options: CurveOptions, stack: ExitStack) -> Work:
     store = _store(options, header, stack)
     judge_fields(options.judge)
     open_reference(options.judge.ref, header, stack)
-    check_room(existing(options.out) / FILE, 0)
     sampling = with_steps(header.config, options.sampling)
     probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"))
-    check_known(options.out, {"stage": config_digest(header.config), **probe.identity})
     return Work(header, probe, states)
+
+
+def _begun(options: CurveOptions, stack: ExitStack) -> Work:
+    work = planned(options, stack)
+    _check_out(options.out, work)
+    return work
+
+
+def _check_out(out: Path, work: Work) -> None:
+    """See, before weights are loaded, that the directory can be made, or is of the same curve."""
+    check_room(existing(out) / FILE, 0)
+    check_known(out, {"stage": config_digest(work.header.config), **work.probe.identity})
 
 
 def saved_states(directory: Path, weights: Sequence[str]) -> tuple[Saved, ...]:

@@ -27,6 +27,7 @@ from cdm_cli.jobs.fitting import weights_digest
 from cdm_cli.jobs.identity import chain_fields
 from cdm_cli.jobs.launch import check_processes
 from cdm_cli.jobs.schedule_file import config_digest, tell_other_s
+from cdm_cli.jobs.source import tell_part
 from cdm_cli.jobs.stages import Numerics, numerics, ready_stage
 from cdm_cli.jobs.together import agreed, started
 from cdm_cli.jobs.together import joined as joined_world
@@ -144,6 +145,7 @@ def run_in(options: ElboOptions, report: Report, world: World) -> Result:
     """Bound as one process of a world."""
     with joined_world(options.compute, world) as (world, device), ExitStack() as stack:
         store, work = agreed(world, lambda: _begun(options, stack), partial(_deciding, options))
+        tell_part(store, options.split, report)
         tell_other_s(options.sampling, _given_s(work), report)
         done = [_one(term, work, options, world, device, report) for term in work.terms]
         return Result(
@@ -240,6 +242,7 @@ def plan(options: ElboOptions, report: Report) -> dict[str, object]:
     """Return what `run` would evaluate; nothing is loaded."""
     with open_store(options.ref) as store:
         work = planned(options, store)
+        tell_part(store, options.split, report)
     pick_device(options.compute.device)
     check_processes(options, options.compute)
     tell_other_s(options.sampling, _given_s(work), report)

@@ -24,6 +24,7 @@ from cdm_cli.jobs.evaluate_judge import Judge, open_judge
 from cdm_cli.jobs.evaluate_references import reference_digest, references, training_images
 from cdm_cli.jobs.evaluate_result import EvalResult
 from cdm_cli.jobs.evaluate_rows import Rows, notes
+from cdm_cli.jobs.source import tell_part
 from cdm_cli.jobs.together import agreed, joined, started
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.reference import Reference
@@ -150,7 +151,7 @@ def judged(options: EvalOptions, report: Report, place: Place) -> EvalResult:
     """Judge a store at a place; the first process writes."""
     metrics, lenient = parsed(options.metrics), "all" in options.metrics
     with ExitStack() as stack:
-        images = agreed(place.world, lambda: _shown(options, stack), _deciding)
+        images = agreed(place.world, lambda: _shown(options, stack, report), _deciding)
         rich = bool({"kid", "prdc", "nn"} & set(metrics))
         panel = open_panel(options.judge, images.resolution, place, report, features=rich)
         collector = collect(images, panel.judge.extractor, place, report, seed=options.seed)
@@ -168,11 +169,12 @@ def judged(options: EvalOptions, report: Report, place: Place) -> EvalResult:
     return EvalResult(options.store, table, lines, written)
 
 
-def _shown(options: EvalOptions, stack: ExitStack) -> ImageSet:
+def _shown(options: EvalOptions, stack: ExitStack, report: Report) -> ImageSet:
     """Open the store, and choose the images that are judged."""
     store = stack.enter_context(open_store(options.store))
     images = from_store(store, options.split, options.resolution, options.num, options.seed)
     check_asked(options, images)
+    tell_part(store, options.split, report)
     return images
 
 

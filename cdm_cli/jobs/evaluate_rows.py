@@ -12,7 +12,7 @@ from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.inception_score import NUM_SPLITS
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.kernel import NUM_SUBSETS, SUBSET_SIZE, kernel_estimate
-from cdm_cli.metrics.neighbours import prdc
+from cdm_cli.metrics.neighbours import PRDC, prdc
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 
@@ -59,6 +59,7 @@ class Rows:
     ) -> None:
         self.collector, self.references, self.convention = collector, references, convention
         self.judge_knows_labels, self.uncertain = judge_knows_labels, uncertain
+        self.remarks: list[str] = []
 
     def table(self, metrics: tuple[str, ...], *, lenient: bool = False) -> MetricTable:
         """Return the rows of the metrics asked for.
@@ -81,6 +82,8 @@ class Rows:
                 if not lenient:
                     raise
                 table.note(f"left out: {error.what}")
+        for remark in self.remarks:
+            table.note(remark)
         return table
 
     def fid(self) -> Iterator[MetricRow]:
@@ -133,7 +136,13 @@ class Rows:
             real = self._real(reference)
             check_number("prdc", min(len(real), len(self.collector.kept)))
             scores = prdc(self.collector.kept, real, k=PRDC_K, k_density=PRDC_K_DENSITY)
-            for name, score in scores._asdict().items():
+            if scores.alike:
+                self.remarks.append(
+                    f"density and coverage: {scores.alike} of {len(real)} images of "
+                    f"{reference.name} equal their {PRDC_K_DENSITY} nearest ones, and no sample "
+                    "can be closer than that: these images count as not covered"
+                )
+            for name, score in zip(PRDC._fields, scores[:4], strict=False):
                 k = PRDC_K if name in ("precision", "recall") else PRDC_K_DENSITY
                 settings = {"k": k, "samples": len(self.collector.kept), "real": len(real)}
                 kind = "standard error over images, neighbourhoods held"

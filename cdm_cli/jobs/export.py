@@ -10,6 +10,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs.export_folder import write_folder
 from cdm_cli.jobs.export_npz import write_npz
 from cdm_cli.jobs.export_plan import selected
+from cdm_cli.jobs.source import tell_part
 from cdm_cli.options import Report
 from cdm_cli.options_files import ExportOptions
 
@@ -35,6 +36,7 @@ def run(options: ExportOptions, report: Report) -> Exported:
     """
     with open_store(options.store) as store:
         selection = selected(store, options)
+        tell_part(store, options.split, report)
         store.require_finished()
         write = write_npz if selection.format == "npz" else write_folder
         made = write(selection, options.out, report)

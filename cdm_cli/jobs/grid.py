@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MissingError, UsageError, WouldOverwriteError
-from cdm_cli.jobs.source import part_of
+from cdm_cli.jobs.source import part_of, tell_part
 from cdm_cli.options import Report
 from cdm_cli.options_files import GridOptions
 
@@ -41,6 +41,7 @@ def run(options: GridOptions, report: Report) -> GridResult:
     """
     with open_store(options.store) as store:
         _, part = part_of(store, options.split)
+        tell_part(store, options.split, report)
         resolution = _resolution(part, options, store)
         places = _finished(part, store)
         if options.per_class:

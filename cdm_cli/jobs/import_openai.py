@@ -23,7 +23,7 @@ from cdm_cli.cascade.checkpoint import (
     write_stage_file,
 )
 from cdm_cli.cascade.files import read_bytes
-from cdm_cli.cascade.foreign import read_file, read_tensors
+from cdm_cli.cascade.foreign import read_file, read_tensors, without_prefix
 from cdm_cli.cascade.openai import stage_config
 from cdm_cli.cascade.openai_flags import PUBLISHED, Flags, origin_of, parse_flags
 from cdm_cli.cascade.openai_names import converted
@@ -63,7 +63,10 @@ def run(options: ImportCheckpointOptions, report: Report) -> Imported:
     there = is_import(out)
     flags, origin = _flags(options, report)
     data = read_file(source)
-    tensors = read_tensors(data, source, from_pickle=options.from_pickle)
+    found = read_tensors(data, source, from_pickle=options.from_pickle)
+    tensors, prefix = without_prefix(found)
+    if prefix:
+        report.say(f"{source.name}: every name begins with {prefix}, which is left away")
     config = stage_config(tensors, flags, origin, str(source))
     for line in _assumed(flags, config):
         report.say(f"{source.name}: {line}")

@@ -11,6 +11,7 @@ from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.identity import recorded
 from cdm_cli.metrics.order import balanced_choice
+from cdm_cli.options import Report
 
 Rows = np.ndarray  # int64 [n], places within a part
 
@@ -29,6 +30,12 @@ def part_of(store: Store, split: str | None) -> tuple[str, Part]:
     raise UsageError(
         f"--split {name}: {store.path} has the splits {there}", next="choose one, or leave it out"
     )
+
+
+def tell_part(store: Store, split: str | None, report: Report) -> None:
+    """Say which part is taken where none was named and there is no val."""
+    if split is None and len(store.parts) == 1 and not {"", "val"} & store.parts.keys():
+        report.say(f"{store.path} has no val: taking {next(iter(store.parts))}, its only part")
 
 
 def chosen_rows(store: Store, part: Part, num: int | None) -> Rows:

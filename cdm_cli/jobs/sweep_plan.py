@@ -22,7 +22,7 @@ from cdm_cli.jobs.identity import chain_fields
 from cdm_cli.jobs.judge_header import judge_fields, open_reference
 from cdm_cli.jobs.production import Work
 from cdm_cli.jobs.schedule_file import config_digest
-from cdm_cli.jobs.source import part_of
+from cdm_cli.jobs.source import part_of, tell_part
 from cdm_cli.names import LEAST_JUDGED, RUNS, Augment
 from cdm_cli.options import Report, SweepOptions, UpsampleOptions
 
@@ -75,6 +75,7 @@ def planned(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     """
     store = stack.enter_context(open_store(options.lowres))
     _, part = part_of(store, None)
+    tell_part(store, None, report)
     header = fitting_stage(options.model, Path(RUNS), store, part)
     reference = open_reference(options.judge.ref, header, stack)
     judge = judge_fields(options.judge)

@@ -36,7 +36,7 @@ from cdm_cli.jobs.production import (
 from cdm_cli.jobs.provenance import store_parent, typed
 from cdm_cli.jobs.sampling_cost import cost
 from cdm_cli.jobs.schedule_file import chain_for, tell_other_s
-from cdm_cli.jobs.source import Source, check_states, chosen_rows, part_of
+from cdm_cli.jobs.source import Source, check_states, chosen_rows, part_of, tell_part
 from cdm_cli.jobs.together import agreed, joined, started
 from cdm_cli.names import RUNS, Augment
 from cdm_cli.options import Report, UpsampleOptions
@@ -82,6 +82,7 @@ def run_in(options: UpsampleOptions, report: Report, world: World) -> Made:
             lambda: _begun(options, stack),
             lambda begun: deciding(begun[1], options.sampling),
         )
+        tell_part(store, options.split, report)
         tell_other_s(options.sampling, [work.fields["s"]], report)
         ready = made_ready(
             work, options.out, options.sampling, options.compute, device, world, report
@@ -113,6 +114,7 @@ def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
     with open_store(options.lowres) as store:
         work = planned(options, store)
+        tell_part(store, options.split, report)
         _check_is_not_input(options)
         device = pick_device(options.compute.device)
         checked(work, options.out, options.sampling, options.compute, device)

@@ -13,15 +13,21 @@ from torch import Tensor
 from cdm_cli.metrics.inception_score import Score
 
 ROWS = 512
+ROUNDING = 1e-6  # of a distance, relative to the features, that is none
 
 
 class PRDC(NamedTuple):
-    """Four scores; their uncertainty is the standard error over samples (or real images)."""
+    """Four scores; their uncertainty is the standard error over samples (or real images).
+
+    alike: real images that equal their k_density nearest ones. Their neighbourhood has no inside,
+    so that no sample counts for their density or coverage, not even an equal one.
+    """
 
     precision: Score
     recall: Score
     density: Score
     coverage: Score
+    alike: int
 
 
 def distances(x: Tensor, y: Tensor) -> Tensor:
@@ -70,7 +76,13 @@ def prdc(features: Tensor, features_ref: Tensor, *, k: int = 3, k_density: int =
         recalled |= (block <= theirs[rows, None]).any(0)
         nearest = torch.minimum(nearest, block.amin(0))
     covered = (nearest < own_density).double()
-    return PRDC(*map(_mean, (inside, recalled.double(), density, covered)))
+    scores = map(_mean, (inside, recalled.double(), density, covered))
+    return PRDC(*scores, alike=_alike(features_ref, own_density))
+
+
+def _alike(x: Tensor, radius: Tensor) -> int:
+    """Count the x [N, D] whose radius is nothing but rounding."""
+    return int((radius <= ROUNDING * x.double().norm(dim=1)).sum())
 
 
 def _mean(values: Tensor) -> Score:

@@ -5,7 +5,13 @@ from torch import Tensor
 
 from cdm_cli.cascade.openai_names import names
 from cdm_cli.cascade.stage import build_net
-from cdm_cli.config import ConditioningConfig, ModelConfig, ScheduleConfig, StageConfig
+from cdm_cli.config import (
+    ConditioningConfig,
+    ModelConfig,
+    SamplingDefaults,
+    ScheduleConfig,
+    StageConfig,
+)
 
 ATTENTION = ("qkv.weight", "proj_out.weight")
 
@@ -22,7 +28,7 @@ def stage(**changes: object) -> StageConfig:
     """What `stage_config` makes of a base model trained with default flags."""
     values: dict[str, object] = {
         "kind": "base", "model": model(), "schedule": ScheduleConfig(kind="linear", T=1000),
-        "vlb_weight": 0.001, "time_offset": -1,
+        "vlb_weight": 0.001, "time_offset": -1, "sampling": SamplingDefaults(respacing=""),
     }  # fmt: skip
     return StageConfig.model_validate(values | changes)
 

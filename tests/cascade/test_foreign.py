@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from cdm_cli.cascade.foreign import read_file, read_tensors
+from cdm_cli.cascade.foreign import read_file, read_tensors, without_prefix
 from cdm_cli.errors import BadInputError, MissingError, UnsafeInputError
 
 SOURCE = Path("m.pt")
@@ -61,9 +61,34 @@ def test_code_in_a_pickle_is_refused_and_never_runs(tmp_path, as_zip, wrap):
 
 @BOTH_FORMATS
 def test_only_a_table_of_tensors_will_do(as_zip):
-    for values in ([torch.ones(1)], {"a": 1}, {3: torch.ones(1)}, {"state": {"a": torch.ones(1)}}):
+    for values in ([torch.ones(1)], {"a": 1}, {3: torch.ones(1)}, {"state": {"a": 1}}):
         with pytest.raises(BadInputError, match="expected a t"):
             read_tensors(pickled(values, as_zip), SOURCE, from_pickle=True)
+
+
+@BOTH_FORMATS
+@pytest.mark.parametrize("name", ["state_dict", "model", "ema"])
+def test_a_table_within_the_file_is_found(as_zip, name):
+    tensors = {"a": torch.randn(3, 2)}
+    data = pickled({"epoch": 3, name: tensors}, as_zip)
+    assert torch.equal(read_tensors(data, SOURCE, from_pickle=True)["a"], tensors["a"])
+
+
+def test_of_several_tables_none_is_guessed():
+    table = {"a": torch.ones(1)}
+    with pytest.raises(BadInputError, match="several tables of tensors: model, ema"):
+        read_tensors(pickled({"model": table, "ema": table}), SOURCE, from_pickle=True)
+
+
+def test_what_wrappers_put_before_every_name_is_left_away():
+    tensor = torch.ones(1)
+    assert without_prefix({"module.a.b": tensor, "module.c": tensor}) == (
+        {"a.b": tensor, "c": tensor}, "module.",
+    )  # fmt: skip
+    assert without_prefix({"module._orig_mod.a": tensor})[1] == "module._orig_mod."
+    for names in (("module.a", "b"), ("time_embed.0.weight", "time_embed.2.weight")):
+        table = dict.fromkeys(names, tensor)
+        assert without_prefix(table) == (table, "")
 
 
 def test_a_tensor_larger_than_its_storage():

@@ -3,11 +3,15 @@
 import pytest
 import torch
 
+from cdm_cli.cascade.generate import chain_of
 from cdm_cli.cascade.openai import seen, stage_config
 from cdm_cli.cascade.openai_flags import PUBLISHED, Flags, origin_of, parse_flags
 from cdm_cli.cascade.openai_names import converted, names
 from cdm_cli.cascade.stage import Stage, build_net
+from cdm_cli.config import SamplingDefaults
+from cdm_cli.diffusion.schedules import spaced_times, times_of_openai, trailing_times
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
+from cdm_cli.options import Sampling
 from tests.cascade.openai_like import checkpoint, model, sr_stage, stage
 
 BLOCK = (
@@ -92,6 +96,36 @@ def test_flags_that_no_tensor_shows():
 
 
 @pytest.mark.parametrize(
+    ("respacing", "steps", "asked", "last"),
+    [("10,10,20", None, 40, 4000), ("10,10,20", 100, 100, 4000), ("ddim25", None, 25, 3841)],
+)
+def test_an_imported_stage_keeps_the_times_of_its_package(respacing, steps, asked, last):
+    text = f"--image_size 16 --diffusion_steps 4000 --timestep_respacing {respacing}"
+    config = config_of(stage(), text, "guided-diffusion")
+    assert config.sampling.respacing == respacing
+    times = chain_of(config, Sampling(steps=steps)).schedule.times[1:]
+    rule = respacing if steps is None else str(steps)
+    assert torch.equal(times, times_of_openai(4000, rule))
+    assert (len(times), int(times[-1])) == (asked, last)
+
+
+def test_other_samplers_and_stages_keep_their_own_times():
+    config = config_of(stage(), "--image_size 16 --timestep_respacing 6", "guided-diffusion")
+    solver = chain_of(config, Sampling(steps=6, sampler="dpm-solver++")).schedule.times[1:]
+    assert torch.equal(solver, trailing_times(1000, 6))
+    before = config.model_copy(update={"sampling": SamplingDefaults(steps=6)})
+    assert torch.equal(chain_of(before, Sampling()).schedule.times[1:], spaced_times(1000, 6))
+
+
+def test_what_tells_stages_apart_is_as_before():
+    """The digest of a stage is over this text: a stage that was not imported must not change."""
+    assert '"respacing"' not in SamplingDefaults(steps=6).model_dump_json()
+    assert "respacing" not in SamplingDefaults(steps=6).model_dump()
+    kept = SamplingDefaults(steps=6, respacing="6")
+    assert SamplingDefaults.model_validate_json(kept.model_dump_json()) == kept
+
+
+@pytest.mark.parametrize(
     ("text", "variance", "loss"),
     [("", "large", "simple"), ("--sigma_small True", "small", "simple")],
 )
@@ -156,6 +190,9 @@ def test_flags_that_agree_with_the_tensors():
         ("--image_size 16 --num_heads 5", "do not divide"),
         ("--image_size 16 --attention_resolutions eight", "no list of numbers"),
         ("--lr 1e-4", "image_size is missing"),
+        ("--image_size 16 --timestep_respacing 500,600", "600 steps do not fit into a section"),
+        ("--image_size 16 --timestep_respacing ddim999", "no whole stride leaves 999"),
+        ("--image_size 16 --timestep_respacing fast", "expected 250, 10,10,20 or ddim25"),
     ],
 )
 def test_flags_that_cannot_be_used(text, message):

@@ -12,6 +12,7 @@ from cdm_cli.diffusion.schedules import (
     linear,
     respaced,
     spaced_times,
+    times_of_openai,
     trailing_times,
 )
 from cdm_cli.errors import UsageError
@@ -179,3 +180,38 @@ def test_to_keeps_the_tables():
     moved = schedule.to("meta")
     assert moved.alpha_bar.device.type == moved.times.device.type == "meta"
     assert moved.beta.device.type == "meta"
+
+
+SPACED = [  # what openai's packages keep, their times counted from 0
+    (1000, "250", [0, 4, 8, 12], 999),
+    (1000, "4", [0, 333, 666, 999], 999),
+    (10, "4", [0, 3, 6, 9], 9),
+    (100, "3", [0, 50, 99], 99),  # 49.5 is rounded to even
+    (12, "2,3,4", [0, 3, 4, 6, 7, 8, 9, 10, 11], 11),
+    (11, "1,1,1", [0, 4, 8], 8),  # a section of one keeps its first; 4, 4 and 3 times
+    (1000, "ddim25", [0, 40, 80], 960),
+    (10, "ddim4", [0, 3, 6, 9], 9),
+]
+
+
+@pytest.mark.parametrize(("T", "respacing", "first", "last"), SPACED)
+def test_times_of_openai(T, respacing, first, last):
+    times = times_of_openai(T, respacing)
+    assert (times[: len(first)] - 1).tolist() == first
+    assert int(times[-1]) - 1 == last
+    assert bool((times[1:] > times[:-1]).all())
+
+
+@pytest.mark.parametrize("respacing", ["11", "6,5,1", "ddim7", "0"])
+def test_a_respacing_that_cannot_be(respacing):
+    with pytest.raises(ValueError, match=r"fit|stride|left"):
+        times_of_openai(10, respacing)
+
+
+def test_times_of_openai_are_often_others_than_ours():
+    differ = [
+        not torch.equal(times_of_openai(T, str(steps)), spaced_times(T, steps))
+        for T in (100, 1000, 4000)
+        for steps in range(2, 100)
+    ]
+    assert 0 < sum(differ) < len(differ)
