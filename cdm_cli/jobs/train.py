@@ -18,7 +18,7 @@ from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import ClassifierConfig, Plan, StageFile
 from cdm_cli.data.durable import check_room, existing
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.errors import MissingError
+from cdm_cli.errors import MissingError, quoted
 from cdm_cli.jobs.classes import without_images
 from cdm_cli.jobs.device import chosen_precision, describe, pick_device
 from cdm_cli.jobs.distributed import World
@@ -191,7 +191,7 @@ def _train(
         world,
         lambda: resume(directory, trainer, report.say),
         lambda done: _resumed(options, directory, done),
-        next=f"copy {directory} from the host with the newest checkpoint to the others, or keep it "
+        next=f"copy {quoted(directory)} from the host with the newest checkpoint to the others, or keep it "
         "in a directory that all hosts share",
     )
     report.say(_opening(directory, done, training.steps, precision, device, world))
