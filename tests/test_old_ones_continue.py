@@ -75,6 +75,12 @@ def cdm(line):
     return result.output
 
 
+def refused(line):
+    result = CliRunner().invoke(app, ["-q", *shlex.split(line)])
+    assert result.exit_code == 73, result.output
+    return result.output
+
+
 @pytest.mark.parametrize(
     "line",
     [BASE, ABOVE, PLAIN, UPSAMPLED, SEARCH, SWEEP, ON_SCHEDULE, SCORE,
@@ -115,6 +121,20 @@ def test_a_chain_that_stepped_on_what_it_kept_is_finished_so(work):
         assert store.provenance == there
     for name, array in block.items():
         np.testing.assert_allclose(made[name].astype(float), array.astype(float), atol=1)
+
+
+def test_a_curve_that_did_not_record_all_says_that_it_guesses():
+    """--restart-from and --schedule left no trace in it; another way of sampling never joins."""
+    said = "did not record --restart-from and --schedule"
+    assert said in cdm(PLAIN)
+    assert said in cdm(PLAIN.replace("step-00000002", "all"))
+    assert said in cdm(PLAIN.replace("step-00000002", "all"))
+    before = Path("curve/curve.json").read_bytes()
+    assert "restart_from was none, is 20" in refused(f"{PLAIN} --restart-from 20")
+    assert "did not record --schedule: it" in refused(f"{UPSAMPLED} --schedule schedule.json")
+    again = PLAIN.replace("-o curve", "-o curve-restarted --restart-from 10")
+    assert "did not record --restart-from: it" in refused(again)
+    assert Path("curve/curve.json").read_bytes() == before
 
 
 def test_old_parts_are_merged(work):

@@ -13,7 +13,14 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.jobs.identity import begun, check_same, completed, lacks_sampling
+from cdm_cli.jobs.identity import (
+    UNRECORDED,
+    begun,
+    check_same,
+    completed,
+    lacks_sampling,
+    refused,
+)
 from cdm_cli.metrics.table import MetricRow, MetricTable
 
 FILE, CSV, PLOT = "curve.json", "curve.csv", "curve.png"
@@ -59,6 +66,7 @@ def read_curve(out: Path, identity: Mapping[str, Any]) -> list[CurvePoint]:
     if not begun(out, FILE, (CSV, PLOT), "curve"):
         return []
     file = read_settings(CurveFile, out / FILE, LIMIT)
+    _check_recorded(out, file.identity, identity)
     check_same(out, "curve", completed(file.identity, identity), identity)
     guessed = lacks_sampling(file.identity)
     return [_noted(point) if guessed else point for point in file.points]
@@ -68,8 +76,20 @@ def check_known(out: Path, known: Mapping[str, Any]) -> None:
     """Raise what `read_curve` raises, as far as headers tell; known: that part of the identity."""
     if not begun(out, FILE, (CSV, PLOT), "curve"):
         return
-    there = completed(read_settings(CurveFile, out / FILE, LIMIT).identity, known)
+    recorded = read_settings(CurveFile, out / FILE, LIMIT).identity
+    _check_recorded(out, recorded, known)
+    there = completed(recorded, known)
     check_same(out, "curve", {name: there.get(name) for name in known}, known)
+
+
+def _check_recorded(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raise WouldOverwriteError where an old curve cannot say if it was sampled as asked now."""
+    asked = [name for name in UNRECORDED if here.get(name) is not None]
+    if asked and lacks_sampling(there):
+        raise refused(
+            f"{out} is of a version that did not record {UNRECORDED[asked[0]]}: it counts as "
+            "sampled without"
+        )
 
 
 def _noted(point: CurvePoint) -> CurvePoint:

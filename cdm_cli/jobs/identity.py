@@ -61,7 +61,7 @@ def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, An
 
 
 OF_THE_STAGE = ("resolution", "channels", "process", "variance_fraction", "times")
-UNRECORDED = ("restart_from", "alpha_bar")  # of --restart-from and --schedule
+UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
 
 
 def completed(there: Fields, here: Fields) -> dict[str, Any]:

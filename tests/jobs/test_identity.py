@@ -44,6 +44,7 @@ from tests.tiny import Told
 CPU_DEVICE = torch.device("cpu")
 CPU = Compute(device="cpu", batch_size=8)
 JUDGE = FeatureOptions(features="features", compute=CPU)
+NEW = Path("new")
 PLAIN = Sampling(steps=2)
 OTHERS = {
     "sampler": "ddim", "steps": 3, "variance": "large", "schedule": Path("schedule.json"),
@@ -66,20 +67,22 @@ def home(tmp_path, monkeypatch):
 
 def of_curve(sampling):
     options = CurveOptions(
-        stage="sr", weights=("ema",), s=5, num=20, judge=JUDGE, sampling=sampling
+        stage="sr", weights=("ema",), s=5, num=20, out=NEW, judge=JUDGE, sampling=sampling
     )
     with ExitStack() as stack:
         return curve.planned(options, stack).probe.identity
 
 
 def of_sweep(sampling):
-    options = SweepOptions(s=(5,), num=20, judge=JUDGE, sampling=sampling)
+    options = SweepOptions(s=(5,), num=20, out=NEW, judge=JUDGE, sampling=sampling)
     with ExitStack() as stack:
         return sweep_plan.planned(options, stack, Told()).identity
 
 
 def of_search(sampling):
-    options = TuneOptions(steps=(2,), s=5, num=20, judge=JUDGE, sampling=sampling)
+    options = TuneOptions(
+        steps=(2,), s=5, num=20, out=Path("new.json"), judge=JUDGE, sampling=sampling
+    )
     with ExitStack() as stack:
         return tune_plan.planned(options, stack).identity
 
@@ -124,7 +127,7 @@ def test_schedules_of_equal_length_are_told_apart(job):
 
 def test_a_selection_is_identified_by_the_same_fields():
     """`train --select` records what its probe says, and the judge."""
-    options = CurveOptions(stage="sr", weights=("ema",), s=5, num=20, judge=JUDGE)
+    options = CurveOptions(stage="sr", weights=("ema",), s=5, num=20, out=NEW, judge=JUDGE)
     with ExitStack() as stack:
         probe = curve.planned(options, stack).probe
     panel = open_panel(JUDGE, 8, Place.on(CPU_DEVICE, 8, World()), Told(), features=False)
