@@ -191,8 +191,8 @@ def _train(
         world,
         lambda: resume(directory, trainer, report.say),
         lambda done: _resumed(options, directory, done),
-        next=f"copy {quoted(directory)} from the host with the newest checkpoint to the others, or keep it "
-        "in a directory that all hosts share",
+        next=f"copy {quoted(directory)} from the host with the newest checkpoint to the others, or "
+        "keep it in a directory that all hosts share",
     )
     report.say(_opening(directory, done, training.steps, precision, device, world))
     if training.flip and done < training.steps:
