@@ -403,4 +403,6 @@ def test_two_processes_make_the_same_sweep(made, workspace):
     run(options(s=(0,), judge=two), Told())
     assert contents(SWEEP / "none-s0000.h5") == contents(made / "sweep/none-s0000.h5")
     alone = json.loads((made / "sweep/none-s0000.json").read_text())["rows"]
-    assert values(told("none-s0000")["rows"]) == pytest.approx(values(alone), rel=1e-9)
+    # FID is 6e-7 here: what float32 features of other batches round differently is 1e-6 of it.
+    expected = pytest.approx(values(alone), rel=1e-9, abs=1e-11)
+    assert values(told("none-s0000")["rows"]) == expected
