@@ -16,7 +16,7 @@ from machine import machine
 from network_speed import seconds_per_call
 from torch import Tensor
 
-from cdm_cli.jobs.device import make_deterministic
+from cdm_cli.jobs.runtime.device import make_deterministic
 from cdm_cli.nets.attention import attended_by_products
 
 SHAPES = {

@@ -17,9 +17,9 @@ from machine import machine
 from network_speed import seconds_per_call
 from torch import Tensor
 
-from cdm_cli.jobs.device import make_deterministic
+from cdm_cli.jobs.runtime.device import make_deterministic
 from cdm_cli.nets.convolution import convolved, doubled
-from cdm_cli.nets.phases import enlarged_by_phases
+from cdm_cli.nets.kernels.phases import enlarged_by_phases
 
 DOUBLED = [
     (256, 512, 32),

@@ -29,9 +29,10 @@ from cdm_cli.config import DataInfo, Plan, StageConfig, StageFile, with_override
 from cdm_cli.data.batches import TrainBatches
 from cdm_cli.data.part import Part
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs import sample, train
-from cdm_cli.jobs.blocks import BlockWriter
-from cdm_cli.jobs.device import describe, pick_device
+from cdm_cli.jobs.runtime.device import describe, pick_device
+from cdm_cli.jobs.sampling import sample
+from cdm_cli.jobs.sampling.blocks import BlockWriter
+from cdm_cli.jobs.training import train
 from cdm_cli.names import Device
 from cdm_cli.options import Compute, SampleOptions, Sampling, TrainOptions
 from cdm_cli.presets import preset

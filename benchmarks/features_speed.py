@@ -29,8 +29,8 @@ from peer_metrics import Shown, drawn, written
 
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import create, open_store
-from cdm_cli.jobs.evaluate_images import BATCH, Place, collect, from_store
-from cdm_cli.jobs.together import Silent
+from cdm_cli.jobs.judging.images import BATCH, Place, collect, from_store
+from cdm_cli.jobs.runtime.session import Silent
 from cdm_cli.metrics.features import InceptionExtractor
 from cdm_cli.metrics.resize import clean
 

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from machine import machine
 
-from cdm_cli.jobs import evaluate, sample, upsample
-from cdm_cli.jobs.together import Silent
+from cdm_cli.jobs.judging import evaluate
+from cdm_cli.jobs.runtime.session import Silent
+from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.options import Compute, FeatureOptions, SampleOptions, Sampling, UpsampleOptions
 from cdm_cli.options_eval import EvalOptions
 

@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from cdm_cli.cascade.fast import compile_net, for_sampling
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig, TrainingConfig
-from cdm_cli.jobs.device import make_deterministic
-from cdm_cli.jobs.distributed import World
-from cdm_cli.jobs.training_objective import Images, StageObjective
-from cdm_cli.jobs.training_step import Trainer
+from cdm_cli.jobs.runtime.device import make_deterministic
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.training.objective import Images, StageObjective
+from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.nets.counting import flops_per_image
 from cdm_cli.presets import preset
 
@@ -129,7 +129,8 @@ def launched(recorded: bool) -> AbstractContextManager[object]:
     """Launch kernels one by one, unless they are to be recorded."""
     if recorded:
         return nullcontext()
-    return patch("cdm_cli.nets.recorded.recorded_if_it_fits", lambda function, inputs: function)
+    name = "cdm_cli.nets.kernels.recorded.recorded_if_it_fits"
+    return patch(name, lambda function, inputs: function)
 
 
 def sampling_call(

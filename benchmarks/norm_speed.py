@@ -18,8 +18,8 @@ from machine import machine
 from network_speed import seconds_per_call
 from torch import Tensor
 
-from cdm_cli.nets import fused_norm, fused_sum, split_norm
-from cdm_cli.nets.dropout import new_seed
+from cdm_cli.nets.kernels import fused_norm, fused_sum, split_norm
+from cdm_cli.nets.kernels.dropout import new_seed
 
 SHAPES = [
     (256, 32, 256, 0), (256, 32, 512, 256), (256, 16, 512, 0), (256, 16, 512, 512),

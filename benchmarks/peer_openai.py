@@ -31,9 +31,9 @@ from peer_openai_process import (
 )
 from torch import Tensor, nn
 
-from cdm_cli.cascade.openai import stage_config
-from cdm_cli.cascade.openai_flags import PUBLISHED, parse_flags
-from cdm_cli.cascade.openai_names import converted
+from cdm_cli.cascade.foreign.openai import stage_config
+from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, parse_flags
+from cdm_cli.cascade.foreign.openai_names import converted
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.diffusion import samplers
 from cdm_cli.nets.counting import num_parameters

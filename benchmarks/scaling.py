@@ -25,8 +25,8 @@ from machine import machine
 
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs.blocks import block_size
-from cdm_cli.jobs.demo_drawing import write_images
+from cdm_cli.jobs.demo.drawing import write_images
+from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.presets import preset
 
 

@@ -26,11 +26,11 @@ from scaling import cdm, logging_every, prepare
 from cdm_cli.cascade.batch import Batch
 from cdm_cli.config import Plan
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs.device import make_deterministic
-from cdm_cli.jobs.distributed import World
-from cdm_cli.jobs.training_data import batches_of
-from cdm_cli.jobs.training_objective import build_objective, images_of
-from cdm_cli.jobs.training_step import Trainer
+from cdm_cli.jobs.runtime.device import make_deterministic
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.training.data import batches_of
+from cdm_cli.jobs.training.objective import build_objective, images_of
+from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.presets import preset
 
 TURNS = 2

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from cdm_cli.app import app
 from cdm_cli.cascade import generate
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs import cas_training, export_folder
+from cdm_cli.jobs.cas import training as cas_training
+from cdm_cli.jobs.exchange import export_folder
 from cdm_cli.metrics.features import ClassifierExtractor
 
 HOME = Path(__file__).parent / "fixtures/e2ad55b/home.zip"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 import cdm_cli
 from cdm_cli import sentences
-from cdm_cli.cascade.openai_flags import Flags
+from cdm_cli.cascade.foreign.openai_flags import Flags
 from cdm_cli.config import Plan, ScheduleConfig, Settings, StageFile, with_overrides
 from cdm_cli.errors import UsageError
 from cdm_cli.options import SampleOptions

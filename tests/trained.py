@@ -2,7 +2,7 @@
 
 import json
 
-from cdm_cli.jobs.train import run
+from cdm_cli.jobs.training.train import run
 from cdm_cli.options import Compute, TrainOptions
 from tests.tiny import Told, arrays_of, write_store
 

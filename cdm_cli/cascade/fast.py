@@ -16,7 +16,7 @@ from cdm_cli.cascade.stage import Stage, uses_bf16
 from cdm_cli.config import AnyStageConfig
 from cdm_cli.nets.convolution import EnlargingConv
 from cdm_cli.nets.counting import flops_per_image
-from cdm_cli.nets.recorded import Recorded
+from cdm_cli.nets.kernels.recorded import Recorded
 from cdm_cli.nets.unet import Condition
 
 WORTH_COMPILING = 4e18  # FLOPs: two hours of a GPU; the compiler's minutes are a few percent
@@ -79,7 +79,11 @@ def compile_net(net: nn.Module) -> None:
 
 def _before_compiling() -> None:
     """Register the operators that the compiler is to find, and keep what it makes."""
-    from cdm_cli.nets import fused_norm, fused_sum, phases  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    from cdm_cli.nets.kernels import (
+        fused_norm,  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        fused_sum,  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        phases,  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    )
 
     keep_programs()
 

@@ -71,7 +71,7 @@ def answer(ctx: typer.Context, options: "O", run: "Callable[[O, Report], object]
     The options come first: what is wrong with flags is said before a job, and torch with it, is
     imported.
     """
-    from cdm_cli.jobs.ranks import ranks
+    from cdm_cli.jobs.runtime.ranks import ranks
 
     report = report_of(ctx)
     defaults = _defaults(ctx)

@@ -24,6 +24,6 @@ def demo(
     from cdm_cli.options import DemoOptions
 
     options = filled(DemoOptions, ctx)
-    from cdm_cli.jobs.demo import run
+    from cdm_cli.jobs.demo.demo import run
 
     answer(ctx, options, run)

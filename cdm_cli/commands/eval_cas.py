@@ -39,6 +39,6 @@ def eval_cas(
     from cdm_cli.options_eval import CasOptions
 
     options = filled(CasOptions, ctx)
-    from cdm_cli.jobs.cas import plan, run
+    from cdm_cli.jobs.cas.cas import plan, run
 
     answer(ctx, options, plan if dry_run else run)

@@ -43,6 +43,6 @@ def eval_checkpoints(
     from cdm_cli.options_eval import CurveOptions
 
     options = filled(CurveOptions, ctx)
-    from cdm_cli.jobs.curve import plan, run
+    from cdm_cli.jobs.curve.curve import plan, run
 
     answer(ctx, options, plan if dry_run else run)

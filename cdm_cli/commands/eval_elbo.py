@@ -40,6 +40,6 @@ def eval_elbo(
     from cdm_cli.options_eval import ElboOptions
 
     options = filled(ElboOptions, ctx)
-    from cdm_cli.jobs.elbo import plan, run
+    from cdm_cli.jobs.elbo.elbo import plan, run
 
     answer(ctx, options, plan if dry_run else run)

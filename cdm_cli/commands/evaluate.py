@@ -35,6 +35,6 @@ def evaluate(
     from cdm_cli.options_eval import EvalOptions
 
     options = filled(EvalOptions, ctx)
-    from cdm_cli.jobs.evaluate import run
+    from cdm_cli.jobs.judging.evaluate import run
 
     answer(ctx, options, run)

@@ -28,6 +28,6 @@ def export(
     from cdm_cli.options_files import ExportOptions
 
     options = filled(ExportOptions, ctx)
-    from cdm_cli.jobs.export import run
+    from cdm_cli.jobs.exchange.export import run
 
     answer(ctx, options, run)

@@ -30,6 +30,6 @@ def grid(
     from cdm_cli.options_files import GridOptions
 
     options = filled(GridOptions, ctx)
-    from cdm_cli.jobs.grid import run
+    from cdm_cli.jobs.pictures.grid import run
 
     answer(ctx, options, run)

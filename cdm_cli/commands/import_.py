@@ -28,6 +28,6 @@ def import_(
     from cdm_cli.options_files import ImportOptions
 
     options = filled(ImportOptions, ctx)
-    from cdm_cli.jobs.import_any import run
+    from cdm_cli.jobs.exchange.import_any import run
 
     answer(ctx, options, run)

@@ -20,6 +20,6 @@ def inspect(
     from cdm_cli.options_files import InspectOptions
 
     options = filled(InspectOptions, ctx)
-    from cdm_cli.jobs.inspect import run
+    from cdm_cli.jobs.checking.inspect import run
 
     answer(ctx, options, run)

@@ -21,6 +21,6 @@ def merge(
     from cdm_cli.options_files import MergeOptions
 
     options = filled(MergeOptions, ctx)
-    from cdm_cli.jobs.merge import run
+    from cdm_cli.jobs.exchange.merge import run
 
     answer(ctx, options, run)

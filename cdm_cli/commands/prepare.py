@@ -34,6 +34,6 @@ def prepare(
     from cdm_cli.options import PrepareOptions
 
     options = filled(PrepareOptions, ctx)
-    from cdm_cli.jobs.prepare import run
+    from cdm_cli.jobs.prepare.prepare import run
 
     answer(ctx, options, run)

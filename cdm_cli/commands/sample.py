@@ -43,6 +43,6 @@ def sample(
     from cdm_cli.options import SampleOptions
 
     options = filled(SampleOptions, ctx)
-    from cdm_cli.jobs.sample import plan, run
+    from cdm_cli.jobs.sampling.sample import plan, run
 
     answer(ctx, options, plan if dry_run else run)

@@ -46,6 +46,6 @@ def sweep_s(
     from cdm_cli.options import SweepOptions
 
     options = filled(SweepOptions, ctx)
-    from cdm_cli.jobs.sweep_s import plan, run
+    from cdm_cli.jobs.sweep.sweep import plan, run
 
     answer(ctx, options, plan if dry_run else run)

@@ -47,6 +47,6 @@ def train(
     options = filled(TrainOptions, ctx)
     if options.preset is not None:
         asked(options.preset, options.overrides)
-    from cdm_cli.jobs.train import plan, run
+    from cdm_cli.jobs.training.train import plan, run
 
     answer(ctx, options, plan if dry_run else run)

@@ -44,6 +44,6 @@ def tune_schedule(
     from cdm_cli.options import TuneOptions
 
     options = filled(TuneOptions, ctx)
-    from cdm_cli.jobs.tune_schedule import plan, run
+    from cdm_cli.jobs.tune.tune import plan, run
 
     answer(ctx, options, plan if dry_run else run)

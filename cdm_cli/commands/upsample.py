@@ -44,6 +44,6 @@ def upsample(
     from cdm_cli.options import UpsampleOptions
 
     options = filled(UpsampleOptions, ctx)
-    from cdm_cli.jobs.upsample import plan, run
+    from cdm_cli.jobs.sampling.upsample import plan, run
 
     answer(ctx, options, plan if dry_run else run)

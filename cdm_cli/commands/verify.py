@@ -25,6 +25,6 @@ def verify(
     from cdm_cli.options_files import VerifyOptions
 
     options = filled(VerifyOptions, ctx)
-    from cdm_cli.jobs.verify import run
+    from cdm_cli.jobs.checking.verify import run
 
     answer(ctx, options, run)

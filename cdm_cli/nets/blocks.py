@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from cdm_cli.nets.attention import attended
 from cdm_cli.nets.convolution import EnlargingConv, Resample, convolved, enlarged, resampled
+from cdm_cli.nets.kernels.split_norm import NO_SUMS, Sums
 from cdm_cli.nets.normalise import Modulation, group_norm, is_fused
-from cdm_cli.nets.split_norm import NO_SUMS, Sums
 
 
 def zeroed(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
@@ -32,7 +32,7 @@ class Activation(NamedTuple):
 
 def ended_fused(parts: list[Tensor], bias: Tensor, factor: float | None) -> Activation:
     """Return the sum that ends a block, (parts + bias) factor, where `is_fused`."""
-    from cdm_cli.nets.fused_sum import summed  # brings the compiler, a second's load
+    from cdm_cli.nets.kernels.fused_sum import summed  # brings the compiler, a second's load
 
     return Activation(*summed(parts, bias, 1.0 if factor is None else factor))
 

@@ -73,7 +73,9 @@ def enlarged(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Te
     _, C, H, W = x.shape
     if not (is_fused(x) and C <= FEW_CHANNELS * H * W):
         return F.conv2d(resampled(x, "up"), weight, bias, padding=1), None
-    from cdm_cli.nets.phases import enlarged_by_phases  # brings the compiler, a second's load
+    from cdm_cli.nets.kernels.phases import (
+        enlarged_by_phases,  # brings the compiler, a second's load
+    )
 
     return enlarged_by_phases(x, weight, weight.new_zeros(len(weight)) if bias is None else bias)
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdm_cli.nets.split_norm import EPSILON, NO_SUMS, Sums
+from cdm_cli.nets.kernels.split_norm import EPSILON, NO_SUMS, Sums
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -45,7 +45,9 @@ def group_norm(
     multiply-add are written out.
     """
     if is_fused(x):
-        from cdm_cli.nets.fused_norm import normalised  # brings the compiler, a second's load
+        from cdm_cli.nets.kernels.fused_norm import (
+            normalised,  # brings the compiler, a second's load
+        )
 
         return normalised(
             x, groups, gain, offset, added=added, other=other, sums=sums, silu=silu, dropout=dropout

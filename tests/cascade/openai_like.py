@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.openai_names import names
+from cdm_cli.cascade.foreign.openai_names import names
 from cdm_cli.cascade.stage import build_net
 from cdm_cli.config import (
     ConditioningConfig,

@@ -84,7 +84,9 @@ def test_a_home_that_cannot_be_written_keeps_the_default(tmp_path, monkeypatch):
 TRACED = """
 import torch
 torch.library.triton_op = torch.library.custom_op  # to the compiler, operators without insides
-from cdm_cli.nets import blocks, fused_norm, fused_sum, normalise
+from cdm_cli.nets import blocks, normalise
+from cdm_cli.nets.kernels import fused_norm
+from cdm_cli.nets.kernels import fused_sum
 from tests.nets.drawing import inputs, tiny
 
 def copies(plain):

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cdm_cli.jobs import prepare, train
-from cdm_cli.jobs.demo_drawing import write_images
+from cdm_cli.jobs.demo.drawing import write_images
+from cdm_cli.jobs.prepare import prepare
+from cdm_cli.jobs.training import train
 from cdm_cli.options import PrepareOptions, TrainOptions
 from tests.cuda.steps import cascade
 from tests.tiny import Told

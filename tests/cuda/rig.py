@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from cdm_cli.config import Settings
-from cdm_cli.jobs import distributed, train
-from cdm_cli.jobs.distributed import World
+from cdm_cli.jobs.runtime import world as distributed
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.training import train
 from cdm_cli.options import Report, TrainOptions
 from tests.faults.test_signals import children_of, running, until
 from tests.tiny import Told

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.config import Settings
-from cdm_cli.jobs import evaluate, sample, sweep_s, upsample
+from cdm_cli.jobs.judging import evaluate
+from cdm_cli.jobs.sampling import sample, upsample
+from cdm_cli.jobs.sweep import sweep as sweep_s
 from cdm_cli.options import FeatureOptions, SampleOptions, SweepOptions, UpsampleOptions
 from cdm_cli.options_eval import EvalOptions
 from tests.cuda.rig import Run, address

@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 from cdm_cli.app import app
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import StoppedError
-from cdm_cli.jobs import launch as launching
-from cdm_cli.jobs import sample, tune_schedule, upsample, verify
-from cdm_cli.jobs.launch import launch
+from cdm_cli.jobs.checking import verify
+from cdm_cli.jobs.runtime import launch as launching
+from cdm_cli.jobs.runtime.launch import launch
+from cdm_cli.jobs.sampling import sample, upsample
+from cdm_cli.jobs.tune import tune as tune_schedule
 from cdm_cli.options import SampleOptions, Sampling, TuneOptions, UpsampleOptions
 from cdm_cli.options_files import VerifyOptions
 from tests.cuda.rig import GiB, in_turn, kill_parent, limited, needs, once, signal_rank, unlimited
@@ -120,7 +122,7 @@ def test_samples_that_do_not_fit_are_said_in_one_line_with_the_next_command(home
 @needs(1)
 @pytest.mark.usefixtures("memory")
 def test_a_batch_that_nobody_asked_for_is_one_that_fits(home, monkeypatch):
-    monkeypatch.setattr("cdm_cli.jobs.stages.default_batch", lambda *_: 2**20)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.numerics.default_batch", lambda *_: 2**20)
     told = Told()
     sample.run(SampleOptions(num=64, out=Path("halved.h5")), told)
     with open_store("halved.h5") as made:

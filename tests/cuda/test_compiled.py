@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from cdm_cli.errors import StoppedError
-from cdm_cli.jobs import sample, train
-from cdm_cli.jobs.launch import launch
+from cdm_cli.jobs.runtime.launch import launch
+from cdm_cli.jobs.sampling import sample
+from cdm_cli.jobs.training import train
 from cdm_cli.options import Compute, SampleOptions, TrainOptions
 from tests.cuda.rig import needs, once
 from tests.faults.test_signals import begun

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cdm_cli.jobs import sample, train, upsample
+from cdm_cli.jobs.sampling import sample, upsample
+from cdm_cli.jobs.training import train
 from cdm_cli.options import TrainOptions
 from tests.cuda.rig import needs
 from tests.cuda.steps import drawing, enlarging
@@ -23,7 +24,7 @@ def launched(monkeypatch):
 
     def launch():
         monkeypatch.setattr(
-            "cdm_cli.nets.recorded.recorded_if_it_fits", lambda function, inputs: function
+            "cdm_cli.nets.kernels.recorded.recorded_if_it_fits", lambda function, inputs: function
         )
 
     return launch

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from cdm_cli.errors import StoppedError
-from cdm_cli.jobs import launch as launching
-from cdm_cli.jobs import train, verify
-from cdm_cli.jobs.distributed import World
-from cdm_cli.jobs.launch import launch
+from cdm_cli.jobs.checking import verify
+from cdm_cli.jobs.runtime import launch as launching
+from cdm_cli.jobs.runtime.launch import launch
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.training import train
 from cdm_cli.options import TrainOptions
 from cdm_cli.options_files import VerifyOptions
 from tests.cuda.rig import (

@@ -11,13 +11,13 @@ from cdm_cli.data.batches import TrainBatch
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import bind, schedule_with
 from cdm_cli.diffusion.schedules import from_config
-from cdm_cli.jobs.cas_step import Fit
-from cdm_cli.jobs.distributed import World
-from cdm_cli.jobs.training_objective import Images, build_objective
-from cdm_cli.jobs.training_step import Trainer
+from cdm_cli.jobs.cas.step import Fit
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.training.objective import Images, build_objective
+from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.presets import COSINE, preset
 from tests.cuda.rig import needs
-from tests.jobs.test_cas_step import recipe
+from tests.jobs.cas.test_step import recipe
 
 B = 32
 

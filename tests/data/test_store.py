@@ -6,7 +6,7 @@ import pytest
 
 from cdm_cli.data.store import create, open_store
 from cdm_cli.errors import MissingError, StoppedError, WouldOverwriteError
-from cdm_cli.jobs.identity import resume_or_create
+from cdm_cli.jobs.runtime.identity import resume_or_create
 from tests.data.stores import CLASSES, arrays_of, fill, prepared_spec, samples_spec
 
 

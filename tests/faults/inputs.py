@@ -28,7 +28,7 @@ def stage_and_store(home: Path, num: int = 6, *, continuous: bool = False) -> No
 
 def judge_and_store(home: Path, *, continuous: bool = False) -> None:
     """Write data, a judge, a super-resolution stage, and a store that it enlarges."""
-    from tests.jobs.sweeping import write_judge
+    from tests.jobs.sweep.sweeping import write_judge
     from tests.tiny import arrays_of, write_store
 
     stage_and_store(home, num=24, continuous=continuous)
@@ -72,7 +72,7 @@ def bad_images(home: Path) -> None:
 
 def parts(home: Path) -> None:
     """Write the two parts of 24 samples, three blocks, made by the real job."""
-    from cdm_cli.jobs import sample
+    from cdm_cli.jobs.sampling import sample
     from cdm_cli.options import Compute, SampleOptions
     from tests.faults.runs import settled
     from tests.tiny import Told
@@ -107,8 +107,8 @@ def checkpoint(home: Path) -> None:
 
 def coloured(home: Path) -> None:
     """Write samples and data of three colours."""
-    from tests.jobs.scoring import balanced, write_data, write_samples
-    from tests.jobs.scoring import coloured as arrays_of
+    from tests.jobs.judging.scoring import balanced, write_data, write_samples
+    from tests.jobs.judging.scoring import coloured as arrays_of
 
     write_data(home / "data.h5", train=4, val=4)
     write_samples(home / "samples.h5", arrays_of(balanced(4), 3))
@@ -116,7 +116,7 @@ def coloured(home: Path) -> None:
 
 def judge_and_data(home: Path) -> None:
     """Write data and a judge."""
-    from tests.jobs.sweeping import write_judge
+    from tests.jobs.sweep.sweeping import write_judge
     from tests.trained import write_data
 
     write_data(home / "data.h5")

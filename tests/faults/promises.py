@@ -12,7 +12,7 @@ from pathlib import Path
 from cdm_cli.data import durable
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.cas_training import OUTCOME
+from cdm_cli.jobs.cas.training import OUTCOME
 from tests.faults.jobs import STORES, Call, done_blocks, newest_steps
 
 

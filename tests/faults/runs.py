@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.jobs.identity import resume_or_create
+from cdm_cli.jobs.runtime.identity import resume_or_create
 from cdm_cli.options import (
     Compute,
     DemoOptions,
@@ -32,7 +32,7 @@ TRAINING = (
 @contextlib.contextmanager
 def settled() -> Generator[None]:
     """Make blocks of two samples, so that small jobs have several."""
-    from cdm_cli.jobs import blocks
+    from cdm_cli.jobs.sampling import blocks
 
     with changed(blocks, SMALLEST=2):
         yield
@@ -85,19 +85,19 @@ def create() -> int:
 
 
 def sample() -> int:
-    from cdm_cli.jobs import sample as job
+    from cdm_cli.jobs.sampling import sample as job
 
     return _work(job.run, SampleOptions(num=6, keep_s=(5,), compute=CPU))
 
 
 def upsample() -> int:
-    from cdm_cli.jobs import upsample as job
+    from cdm_cli.jobs.sampling import upsample as job
 
     return _work(job.run, UpsampleOptions(s=5, compute=CPU))
 
 
 def train() -> int:
-    from cdm_cli.jobs import train
+    from cdm_cli.jobs.training import train
 
     options = TrainOptions(
         name="base", preset="tiny-base8", steps=5, batch_size=4, overrides=TRAINING,
@@ -107,14 +107,15 @@ def train() -> int:
 
 
 def prepare() -> int:
-    from cdm_cli.jobs import prepare
+    from cdm_cli.jobs.prepare import prepare
 
     (source,) = Path().glob("images.*")
     return _work(prepare.run, PrepareOptions(src=source, resolutions=(4, 8), workers=1))
 
 
 def sweep() -> int:
-    from cdm_cli.jobs import blocks, sweep_s
+    from cdm_cli.jobs.sampling import blocks
+    from cdm_cli.jobs.sweep import sweep as sweep_s
 
     blocks.SMALLEST = 8  # three blocks a point
     compute = Compute(device="cpu", batch_size=8)
@@ -123,7 +124,7 @@ def sweep() -> int:
 
 
 def tune() -> int:
-    from cdm_cli.jobs import tune_schedule
+    from cdm_cli.jobs.tune import tune as tune_schedule
 
     judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
     options = {"steps": (2,), "num": 24, "trials": 2, "judge": judge}
@@ -131,7 +132,7 @@ def tune() -> int:
 
 
 def eval() -> int:
-    from cdm_cli.jobs import evaluate
+    from cdm_cli.jobs.judging import evaluate
 
     judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
     options = EvalOptions(
@@ -141,31 +142,31 @@ def eval() -> int:
 
 
 def merge() -> int:
-    from cdm_cli.jobs import merge as job
+    from cdm_cli.jobs.exchange import merge as job
 
     return _work(job.run, MergeOptions(parts=(Path("p1.h5"), Path("p2.h5")), out=Path("all.h5")))
 
 
 def grid() -> int:
-    from cdm_cli.jobs import grid as job
+    from cdm_cli.jobs.pictures import grid as job
 
     return _work(job.run, GridOptions(num=4))
 
 
 def export() -> int:
-    from cdm_cli.jobs import export as job
+    from cdm_cli.jobs.exchange import export as job
 
     return _work(job.run, ExportOptions(out=Path("images")))
 
 
 def export_npz() -> int:
-    from cdm_cli.jobs import export as job
+    from cdm_cli.jobs.exchange import export as job
 
     return _work(job.run, ExportOptions(out=Path("images.npz")))
 
 
 def import_checkpoint() -> int:
-    from cdm_cli.jobs import import_any
+    from cdm_cli.jobs.exchange import import_any
 
     flags = "--image_size 16 --diffusion_steps 1000", "rescale_learned_sigmas=True"
     options = {"src": Path("theirs.safetensors"), "out": Path("runs/theirs"), "flags": flags}
@@ -173,13 +174,15 @@ def import_checkpoint() -> int:
 
 
 def import_images() -> int:
-    from cdm_cli.jobs import import_any
+    from cdm_cli.jobs.exchange import import_any
 
     return _work(import_any.run, ImportOptions(src=Path("images.zip"), out=Path("theirs.h5")))
 
 
 def cas() -> int:
-    from cdm_cli.jobs import cas, cas_report, cas_training
+    from cdm_cli.jobs.cas import cas
+    from cdm_cli.jobs.cas import report as cas_report
+    from cdm_cli.jobs.cas import training as cas_training
 
     options = CasOptions(net="small", steps=2, batch_size=6, lr=0.1, compute=CPU)
     with (
@@ -190,7 +193,7 @@ def cas() -> int:
 
 
 def select() -> int:
-    from cdm_cli.jobs import train
+    from cdm_cli.jobs.training import train
 
     options = TrainOptions(
         name="base", preset="tiny-base8", steps=4, batch_size=4, select="fid", select_num=6,
@@ -201,7 +204,7 @@ def select() -> int:
 
 
 def curve() -> int:
-    from cdm_cli.jobs import curve
+    from cdm_cli.jobs.curve import curve
 
     judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
     return _work(curve.run, CurveOptions(num=6, judge=judge))
@@ -209,7 +212,7 @@ def curve() -> int:
 
 def demo() -> int:
     """Draw the images; what it then runs are jobs of their own."""
-    from cdm_cli.jobs import demo
+    from cdm_cli.jobs.demo import demo
 
     drawn = {"TRAIN_PER_CLASS": 1, "VAL_PER_CLASS": 1, "_run": lambda *args, **how: None}
     with changed(demo, **drawn):

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from cdm_cli.__main__ import main as cdm_main
 from cdm_cli.app import app
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs import launch as launching
-from cdm_cli.jobs.training_stop import Stop
+from cdm_cli.jobs.runtime import launch as launching
+from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.options import SampleOptions
 from tests.drawings import class_images, write_zip
 from tests.faults.jobs import state
@@ -221,7 +221,7 @@ def test_sigterm_before_the_work_begins_is_a_stop_too(workspace, monkeypatch):
     """While torch is being imported, or weights are being read, there is nothing to save yet."""
     waiting = workspace / "waiting"
     monkeypatch.setattr(
-        "cdm_cli.jobs.sample.planned", lambda options: (waiting.touch(), signal.pause())
+        "cdm_cli.jobs.sampling.sample.planned", lambda options: (waiting.touch(), signal.pause())
     )
     pid = forked(lambda: run_main(SAMPLE, workspace / "said"))
     until(waiting.exists, "it to wait")

@@ -19,7 +19,7 @@ from cdm_cli.cascade.weights import pack, read_metadata, read_weights
 from cdm_cli.data import schema
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs import inspect
+from cdm_cli.jobs.checking import inspect
 from cdm_cli.options_files import InspectOptions
 from tests.data.stores import arrays_of, samples_spec
 from tests.hostile.make import good_stage, good_store, sealed

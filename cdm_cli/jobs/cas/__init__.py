@@ -1,0 +1,1 @@
+"""`cdm eval cas`: the Classification Accuracy Score (Table 1b)."""

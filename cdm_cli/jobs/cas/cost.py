@@ -1,0 +1,44 @@
+"""What a Classification Accuracy Score will cost, before anything is trained."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cdm_cli.jobs.cas.plan import Work
+from cdm_cli.jobs.runtime.device import describe, measured_flops
+from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, num_parameters
+from cdm_cli.nets.resnet import cas_network
+
+# Share of the speed of one large matrix product that a whole training step reaches.
+EFFICIENCY = {"cuda": 0.07, "cpu": 0.25}
+
+
+def cost(work: Work, device: torch.device, classifiers: int) -> dict[str, object]:
+    """Return images, FLOPs and an estimated time of so many classifiers, all flat."""
+    recipe = work.recipe
+    with torch.device("meta"):
+        net = cas_network(
+            recipe.network, resolution=recipe.resolution, channels=recipe.channels,
+            num_classes=recipe.num_classes,
+        )  # fmt: skip
+        image = torch.empty(1, recipe.channels, recipe.crop, recipe.crop)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(image)
+    flops = counter.get_total_flops()
+    seen = recipe.steps * recipe.batch_size
+    total = classifiers * flops * (FORWARD_AND_BACKWARD * seen + work.val.num)
+    speed = measured_flops(device, recipe.precision) * EFFICIENCY[device.type]
+    return {
+        "samples": work.samples.images.num,
+        "real_images": work.real.images.num,
+        "validation_images": work.val.num,
+        "classes": recipe.num_classes,
+        "parameters": num_parameters(net),
+        "flops_per_image": flops,
+        "classifiers_to_train": classifiers,
+        "network_evaluations": classifiers * (seen + work.val.num),
+        "training_flops": total,
+        "checkpoint_bytes": 8 * num_parameters(net),
+        "device": describe(device),
+        "estimated_seconds": round(total / speed, 1),
+        "recipe": recipe.model_dump(),
+    }

@@ -1,0 +1,101 @@
+"""The directory of a Classification Accuracy Score, and where its reference is kept.
+
+    cas/
+    ├── cas.json          recipe and digests of the images: what the numbers are of
+    ├── samples/          the classifier trained on samples (training.py)
+    ├── table.json, .csv  the numbers with their convention
+    ├── classes.json, .csv  accuracy of each class on both
+    ├── cas.png           real against samples, class by class (Figure 5)
+    └── best.png, worst.png  images of the classes that gain and lose most (Figures 9 and 10)
+
+The classifier of the real images stands beside the data, in `data.h5.stats/cas-…/`, named after
+all that decides it: the next store of as many images of each class does not train it again.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.cascade.stagefile import read_settings
+from cdm_cli.config import Settings
+from cdm_cli.data import durable
+from cdm_cli.errors import CdmError
+from cdm_cli.jobs.cas.plan import Work, key_of
+from cdm_cli.jobs.cas.recipe import Recipe
+from cdm_cli.jobs.runtime.identity import check_same, refused
+
+CAS_FILE = "cas.json"
+LIMIT = 2**20
+
+
+class CasFile(Settings):
+    """The contents of `cas.json`; the digests are of the images alone."""
+
+    schema_version: Literal[1] = 1
+    cdm_version: str
+    recipe: Recipe
+    samples: str
+    samples_digest: str
+    ref: str
+    real_digest: str
+    val_digest: str
+
+    def deciding(self) -> dict[str, Any]:
+        """Return what must not change under one name."""
+        values = self.model_dump(mode="json")
+        return values["recipe"] | {
+            name: values[name] for name in ("samples_digest", "real_digest", "val_digest")
+        }
+
+
+def cas_file(work: Work) -> CasFile:
+    """Return what identifies this score."""
+    return CasFile(
+        cdm_version=__version__,
+        recipe=work.recipe,
+        samples=work.samples.images.name,
+        samples_digest=work.samples.digest,
+        ref=work.val.name,
+        real_digest=work.real.digest,
+        val_digest=work.val.digest,
+    )
+
+
+def claim(out: Path, work: Work) -> None:
+    """Make the directory of this score, or see that it is this score's already.
+
+    Raises WouldOverwriteError naming what differs, or for a path that is something else.
+    """
+    check_free(out, work)
+    path, mine = out / CAS_FILE, cas_file(work)
+    if not path.exists():
+        durable.make_directory(out)
+        text = mine.model_dump_json(indent=2) + "\n"
+        durable.write_file_atomically(path, text.encode())
+
+
+def check_free(out: Path, work: Work) -> None:
+    """Raise what `claim` raises, writing nothing."""
+    path = out / CAS_FILE
+    if path.exists():
+        there = read_settings(CasFile, path, LIMIT).deciding()
+        check_same(out, "score", there, cas_file(work).deciding())
+    elif os.path.lexists(out) and not (out.is_dir() and not durable.finished_names(out)):
+        raise refused(f"{out} exists and is no directory of cdm eval cas")
+
+
+def reference_directory(data: Path, work: Work) -> Path:
+    """Return where the classifier of the real images is trained and kept."""
+    recipe = work.recipe
+    name = f"cas-{recipe.resolution}-{recipe.network}-{key_of(work, work.real)[:16]}"
+    return data.with_name(f"{data.name}.stats") / name
+
+
+def writable(directory: Path) -> bool:
+    """Make a directory; tell whether it can be written to."""
+    try:
+        durable.make_directory(directory)
+    except (CdmError, OSError):
+        return False
+    return os.access(directory, os.W_OK)

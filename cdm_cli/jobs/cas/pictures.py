@@ -1,0 +1,97 @@
+"""Pictures of a Classification Accuracy Score: Figure 5 of the paper, and Figures 9 and 10."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from cdm_cli.jobs.cas.plan import TrainingSet, Work
+from cdm_cli.jobs.pictures.grid import draw_grid
+
+COLUMNS = 6  # images of a class, of samples and of real ones
+READABLE = 64
+REAL, SAMPLES = "tab:blue", "tab:red"
+NAME_LENGTH = 24
+
+
+def plot(lines: Sequence[dict[str, Any]], best: Sequence[int], worst: Sequence[int]) -> bytes:
+    """Draw each class's accuracy after real images (blue) and samples (red), and the extremes."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    _accuracies(left, lines)
+    _extremes(right, [lines[place] for place in (*best, *reversed(worst))])
+    held = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # class names in scripts that the font does not have
+        figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
+    return held.getvalue()
+
+
+def _accuracies(axes: Axes, lines: Sequence[dict[str, Any]]) -> None:
+    shown = [line for line in lines if line["tested"]]
+    shown.sort(key=lambda line: -line["real_top1"])
+    places = np.arange(len(shown))
+    size = 24 if len(shown) < 100 else 6
+    real, samples = ([line[name] for line in shown] for name in ("real_top1", "top1"))
+    axes.scatter(places, real, 2 * size, "none", edgecolors=REAL, label="real images")
+    axes.scatter(places, samples, size, SAMPLES, label="samples")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("classes, by accuracy after real images")
+    axes.set_ylabel("top-1 accuracy on validation images")
+    axes.set_ylim(-0.02, 1.02)
+    axes.legend(title="trained on")
+
+
+def _extremes(axes: Axes, shown: Sequence[dict[str, Any]]) -> None:
+    shown = list(reversed(shown))
+    places = np.arange(len(shown))
+    gained = [line["gain"] for line in shown]
+    colours = [SAMPLES if gain > 0 else REAL for gain in gained]
+    axes.barh(places, gained, xerr=[line["gain_error"] for line in shown], color=colours)
+    names = [f"{line['class'][:NAME_LENGTH]} ({line['id']})".replace("$", r"\$") for line in shown]
+    axes.set_yticks(places, names)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("gain in top-1 by samples instead of real images")
+
+
+def grid(work: Work, classes: Sequence[int]) -> bytes:
+    """Draw a row for each class: samples of it on the left, real training images on the right."""
+    side = work.recipe.resolution
+    tiles = {0: np.full((side, side, 3), 255, np.uint8)}
+    rows = [(_name(work, y), _row(work, y, tiles)) for y in classes]
+    picture = draw_grid(tiles, rows, max(1, READABLE // side))
+    held = io.BytesIO()
+    picture.save(held, "PNG")
+    return held.getvalue()
+
+
+def _name(work: Work, y: int) -> str:
+    return f"{work.classes[y][:NAME_LENGTH]} ({y})"
+
+
+def _row(work: Work, y: int, tiles: dict[int, np.ndarray]) -> np.ndarray:
+    """Add the images of a class to tiles; return their places, 0 for a gap or a lack."""
+    row: list[int] = []
+    for training in (work.samples, work.real):
+        found = np.flatnonzero(training.images.labels == y)[:COLUMNS]
+        for image in _images(training, found):
+            tiles[len(tiles)] = image
+            row.append(len(tiles) - 1)
+        row += [0] * (COLUMNS - len(found) + 1)
+    return np.array(row[:-1])
+
+
+def _images(training: TrainingSet, places: np.ndarray) -> list[np.ndarray]:
+    """Read images as uint8 [H, W, 3], their blocks checked."""
+    return [_rgb(training.images.read(np.array([place]))[0]) for place in places]
+
+
+def _rgb(x: Tensor) -> np.ndarray:
+    channels = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
+    return channels.permute(1, 2, 0).numpy()

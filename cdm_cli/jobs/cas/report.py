@@ -1,0 +1,188 @@
+"""What is said of two classifiers: the score, each class, a plot, and images of some classes."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.cas.pictures import grid, plot
+from cdm_cli.jobs.cas.plan import TrainingSet, Work
+from cdm_cli.jobs.cas.training import Outcome
+from cdm_cli.metrics.class_accuracy import ClassAccuracy, gain_errors, gains, tops
+from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
+from cdm_cli.options import Report
+
+SHOWN = 6  # classes of each of Figures 9 and 10
+METRICS = ("cas_top1", "cas_top5")
+Lines = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CasResult:
+    """The score beside that of real images, and the classes between which it differs most."""
+
+    store: str
+    metrics: MetricTable
+    better_than_real: int
+    gain_most: Lines
+    lose_most: Lines
+    written: list[Path]
+
+
+def reported(
+    out: Path, work: Work, samples: Outcome, real: Outcome, report: Report, *, write: bool
+) -> CasResult:
+    """Make the table, and write it with the pictures where asked."""
+    mine, theirs = samples.accuracy, real.accuracy
+    table = table_of(work, samples, real)
+    lines = class_lines(work, mine, theirs)
+    best, worst = extremes(gains(mine, theirs))
+    texts: dict[str, Callable[[], bytes]] = {
+        "table.json": lambda: _json(table.to_json()),
+        "table.csv": lambda: table.to_csv().encode(),
+        "classes.json": lambda: _json({"classes": lines}),
+        "classes.csv": lambda: _csv(lines),
+        "cas.png": lambda: plot(lines, best, worst),
+        "best.png": lambda: grid(work, best),
+        "worst.png": lambda: grid(work, worst),
+    }
+    for name, content in texts.items():
+        if write:
+            write_file_atomically(out / name, content())
+    return CasResult(
+        store=work.samples.images.name,
+        metrics=table,
+        better_than_real=int((gains(mine, theirs) > 0).sum()),
+        gain_most=[_short(lines[place]) for place in best],
+        lose_most=[_short(lines[place]) for place in worst],
+        written=[out / name for name in texts],
+    )
+
+
+def table_of(work: Work, samples: Outcome, real: Outcome) -> MetricTable:
+    """Return top-1 and top-5 after training on samples, then on real images."""
+    table = MetricTable(mixed=True)  # there may be fewer real images than samples
+    for training, outcome in ((work.samples, samples), (work.real, real)):
+        for metric, k in zip(METRICS, tops(len(work.classes)), strict=True):
+            table.add(_row(work, training, outcome.accuracy, metric, k))
+    for line in _notes(work, samples, real):
+        table.note(line)
+    return table
+
+
+def _row(
+    work: Work, training: TrainingSet, accuracy: ClassAccuracy, metric: str, k: int
+) -> MetricRow:
+    mean, error = accuracy.share(k)
+    return MetricRow(
+        metric=metric,
+        value=mean,
+        convention=convention_of(work, training),
+        uncertainty=error,
+        uncertainty_of="binomial standard error over validation images, one training run",
+        reference="val",
+        reference_num=work.val.num,
+        reference_digest=work.val.digest,
+        settings={"k": k, **work.recipe.model_dump()},
+        extra={"trained_on": training.name},
+    )
+
+
+def convention_of(work: Work, training: TrainingSet) -> Convention:
+    """Return how these images became a number: the classifier stands where a judge would."""
+    recipe = work.recipe
+    return Convention(
+        num=training.images.num,
+        balance=training.images.balance(),
+        extractor=f"{recipe.network} trained {recipe.steps} steps",
+        extractor_digest=recipe.digest,
+        resize=recipe.in_words(),
+        resolution=recipe.resolution,
+        precision=f"{recipe.precision} in training, float32 in the test",
+        seed=recipe.seed,
+        samples_digest=training.digest,
+    )
+
+
+def _notes(work: Work, samples: Outcome, real: Outcome) -> list[str]:
+    K, counts, had = len(work.classes), work.samples.counts, work.real.counts
+    notes = ["the same recipe for both: the samples alone, or real training images alone"]
+    short = int((had < counts).sum())
+    if short:
+        notes.append(
+            f"trained on {had.sum()} real images against {counts.sum()} samples: of {short} "
+            "classes train has fewer, and all of them were taken"
+        )
+    lacking, empty = (counts == 0) & (had > 0), (counts == 0) & (had == 0)
+    if not short and not lacking.any():
+        notes.append(f"trained on as many real images as samples of each class, {had.sum()} in all")
+    if lacking.any():
+        notes.append(
+            f"{int(lacking.sum())} of {K} classes have no sample at all; of real images they "
+            "have as many as the others on average"
+        )
+    if empty.any():
+        notes.append(f"{int(empty.sum())} of {K} classes have neither a sample nor a real image")
+    untested = sum(not num for num in samples.tested)
+    if untested:
+        notes.append(f"{untested} of {K} classes have no validation image and are not judged")
+    if tops(K)[1] == K:
+        notes.append(f"cas_top5 counts the first {K} of {K} classes: it says nothing")
+    notes += [
+        f"{outcome.skipped} steps on {name} were left out, their gradient was not finite"
+        for name, outcome in (("samples", samples), ("real images", real))
+        if outcome.skipped
+    ]
+    return notes
+
+
+def class_lines(work: Work, mine: ClassAccuracy, theirs: ClassAccuracy) -> Lines:
+    """Return one flat mapping for each class; None where no image of it was tested."""
+    top, columns = tops(len(work.classes))[1], dict[str, Any]()
+    columns["samples"], columns["real_images"] = work.samples.counts, work.real.counts
+    columns["tested"] = mine.tested
+    columns["top1"], columns["top5"] = mine.by_class(1), mine.by_class(top)
+    columns["real_top1"], columns["real_top5"] = theirs.by_class(1), theirs.by_class(top)
+    columns["gain"], columns["gain_error"] = gains(mine, theirs), gain_errors(mine, theirs)
+    return [
+        {"id": y, "class": name} | {key: _plain(values[y]) for key, values in columns.items()}
+        for y, name in enumerate(work.classes)
+    ]
+
+
+def _plain(value: Any) -> int | float | None:
+    number = value.item()
+    return number if number == number else None
+
+
+def extremes(gained: np.ndarray) -> tuple[list[int], list[int]]:
+    """Return the classes that gain most and those that lose most, each from the extreme on.
+
+    At most six of each, and never one in both; classes that were not tested are in neither.
+    """
+    order = np.argsort(-gained, kind="stable")[: int(np.isfinite(gained).sum())].tolist()
+    num = min(SHOWN, len(order) // 2)
+    return order[:num], order[::-1][:num]
+
+
+def _short(line: dict[str, Any]) -> dict[str, Any]:
+    names = ("id", "class", "top1", "real_top1", "gain", "gain_error")
+    return {name: line[name] for name in names}
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def _csv(lines: Lines) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue().encode()

@@ -1,0 +1,191 @@
+"""One step of a classifier: SGD with momentum, decided by (seed, step) and the weights alone.
+
+Batch norm sees `norm_images` images at a time, on whichever process: so the gradient does not
+depend on how many processes share a step. Its running statistics, which only the test uses,
+are those of the first process.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cdm_cli.cascade.checkpoint import Snapshot
+from cdm_cli.cascade.stage import uses_bf16
+from cdm_cli.config import TrainingConfig
+from cdm_cli.data.batches import TrainBatch
+from cdm_cli.errors import MemoryFloorError, UsageError
+from cdm_cli.jobs.cas.augment import augmented, draw
+from cdm_cli.jobs.cas.recipe import Recipe
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.training.step import learning_rate
+from cdm_cli.nets.memory import memory_errors
+from cdm_cli.nets.resnet import cas_network
+
+
+class Fit:
+    """A classifier and its optimizer, taking one step at a time.
+
+    Raises UsageError where the processes cannot share a batch.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device, world: World) -> None:
+        _check_shares(recipe, world)
+        self.recipe, self.device, self.world = recipe, device, world
+        self.local_batch = recipe.batch_size // world.size
+        self.pieces = pieces(self.local_batch, recipe.norm_images)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            net = cas_network(
+                recipe.network, resolution=recipe.resolution, channels=recipe.channels,
+                num_classes=recipe.num_classes,
+            )  # fmt: skip
+        # Convolutions in bf16 are several times faster with the channels last.
+        order = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        self.net = net.to(device=device).to(memory_format=order)  # pyright: ignore[reportCallIssue]
+        self.parameters = list(self.net.parameters())
+        self._rates = TrainingConfig(
+            steps=recipe.steps, batch_size=recipe.batch_size, lr=recipe.lr, warmup=recipe.warmup
+        )
+        self._optimizer = torch.optim.SGD(
+            self._groups(), lr=recipe.lr, momentum=recipe.momentum, fused=True
+        )
+        for parameter in self.parameters:  # so that a first step that is skipped leaves zeros
+            self._optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+        self._sums = torch.zeros(3, device=device, dtype=torch.float64)  # loss, taken, skipped
+        self.loss: float | None = None
+        self.skipped = 0
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Decay matrices only: gains and biases have no scale to lose."""
+        wide = [p for p in self.parameters if p.ndim > 1]
+        narrow = [p for p in self.parameters if p.ndim <= 1]
+        return [
+            {"params": wide, "weight_decay": self.recipe.weight_decay},
+            {"params": narrow, "weight_decay": 0.0},
+        ]
+
+    def step(self, step: int, batch: TrainBatch) -> None:
+        """Take step number `step` on this process's share of the batch.
+
+        A step whose loss or gradient is not finite leaves the weights alone. Raises
+        MemoryFloorError in every process where the images do not fit in one.
+        """
+        loss, fits = self._try(step, batch)
+        if not self.world.agree(fits):
+            raise MemoryFloorError(
+                f"{len(range(self.local_batch)[self.pieces[0]])} images at a time do not fit "
+                f"into the memory of {self.device}",
+                kept="the last checkpoint is complete",
+                next="a smaller --net or --batch-size, with another -o",
+            )
+        self._update(step, loss)
+
+    def _try(self, step: int, batch: TrainBatch) -> tuple[Tensor, bool]:
+        try:
+            with memory_errors():
+                return self.accumulate(step, batch), True
+        except torch.OutOfMemoryError:
+            return torch.zeros((), device=self.device), False
+
+    def accumulate(self, step: int, batch: TrainBatch) -> Tensor:
+        """Add up this process's part of the gradient of a step's mean loss; return its part."""
+        self._optimizer.zero_grad(set_to_none=True)
+        first = self.world.rank * self.local_batch
+        draws = draw(self.recipe, step).part(slice(first, first + self.local_batch))
+        draws = draws.to(self.device)
+        total = torch.zeros((), device=self.device)
+        for rows in self.pieces:
+            x = augmented(batch.x_0[rows].contiguous(), draws.part(rows), self.recipe)
+            losses = F.cross_entropy(
+                self._logits(x), batch.y[rows], reduction="sum",
+                label_smoothing=self.recipe.label_smoothing,
+            )  # fmt: skip
+            loss = losses / self.recipe.batch_size
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """Return float32 [B, K]."""
+        bf16 = uses_bf16(self.recipe.precision, x.device)
+        if x.device.type == "cuda":
+            x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=bf16):
+            return self.net(x).float()
+
+    @torch.no_grad()
+    def _update(self, step: int, loss: Tensor) -> None:
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        self.world.sum_(grads, loss)
+        bad = ~(torch.nn.utils.get_total_norm(grads).isfinite() & loss.isfinite())
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self._rates, step, cosine=True)
+        self._optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
+        self._optimizer.step()
+        one = torch.ones_like(loss)
+        seen = torch.stack([torch.where(bad, 0.0, loss), one - bad.float(), bad.float()])
+        self._sums += seen.double()
+
+    def read(self) -> None:
+        """Set `loss`, the mean since the last call, None if no step counted; add to `skipped`."""
+        loss, taken, skipped = self._sums.tolist()
+        self._sums.zero_()
+        self.loss = loss / taken if taken else None
+        self.skipped += int(skipped)
+
+    def snapshot(self, step: int) -> Snapshot:
+        """Return all that continues from here."""
+        tensors = {f"momentum.{name}": self._momentum(p) for name, p in self._named()}
+        return Snapshot(
+            step=step,
+            model=dict(self.net.state_dict()),
+            ema={},
+            optimizer=tensors,
+            state={"sums": self._sums.tolist(), "loss": self.loss, "skipped": self.skipped},
+        )
+
+    @torch.no_grad()
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continue from a snapshot."""
+        self.net.load_state_dict(dict(snapshot.model))
+        for name, parameter in self._named():
+            self._momentum(parameter).copy_(snapshot.optimizer[f"momentum.{name}"])
+        state: Mapping[str, Any] = snapshot.state
+        self._sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
+        self.loss, self.skipped = state["loss"], state["skipped"]
+
+    @torch.no_grad()
+    def share_statistics(self) -> None:
+        """Give every process the running statistics of the first one: its checkpoints have them."""
+        buffers = [buffer for buffer in self.net.buffers() if buffer.is_floating_point()]
+        if not self.world.leads:
+            for buffer in buffers:
+                buffer.zero_()
+        self.world.sum_(buffers, torch.zeros((), device=self.device))
+
+    def _named(self) -> list[tuple[str, Tensor]]:
+        return list(self.net.named_parameters())
+
+    def _momentum(self, parameter: Tensor) -> Tensor:
+        return self._optimizer.state[parameter]["momentum_buffer"]
+
+
+def _check_shares(recipe: Recipe, world: World) -> None:
+    """Raise UsageError unless each process has enough images for the batch norm of the recipe."""
+    share = min(recipe.norm_images, recipe.batch_size)
+    if recipe.batch_size % world.size or recipe.batch_size < share * world.size:
+        raise UsageError(
+            f"--batch-size {recipe.batch_size}: {world.size} processes need {share} images each, "
+            "those of one batch norm",
+            next=f"--batch-size {recipe.norm_images * world.size}",
+        )
+
+
+def pieces(num: int, norm_images: int) -> list[slice]:
+    """Cut num images into equal pieces of at most norm_images."""
+    count = max(1, -(-num // norm_images))
+    ends = [num * (i + 1) // count for i in range(count)]
+    return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -1,0 +1,194 @@
+"""From a training set to counts of right answers: train, save, test, and keep the outcome.
+
+A training directory holds checkpoints while it is trained and `outcome.json` alone when it is
+tested; whoever finds that file has nothing left to do.
+"""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from cdm_cli.cascade.checkpoint import CHECKPOINTS, checkpoints, load_checkpoint, save_checkpoint
+from cdm_cli.cascade.snapshot import remove_checkpoint
+from cdm_cli.cascade.stagefile import read_settings
+from cdm_cli.config import Settings
+from cdm_cli.data import durable
+from cdm_cli.errors import (
+    BadInputError,
+    CdmError,
+    DivergedError,
+    MismatchError,
+    MissingError,
+    StoppedError,
+)
+from cdm_cli.jobs.cas.augment import centred
+from cdm_cli.jobs.cas.plan import TrainingSet, Work, key_of
+from cdm_cli.jobs.cas.step import Fit
+from cdm_cli.jobs.judging.images import Place, batches
+from cdm_cli.jobs.runtime.session import agreed, led
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.sampling.headers import checkpoint_digest
+from cdm_cli.metrics.arithmetic import full_float32
+from cdm_cli.metrics.class_accuracy import ClassAccuracy
+from cdm_cli.options import Report
+
+OUTCOME = "outcome.json"
+OUTCOME_LIMIT = 2**28
+LOG_EVERY = 50
+KEEP = 2
+SAVE_SECONDS = 300.0  # from one checkpoint to the next; what a kill costs at most
+
+
+class Outcome(Settings):
+    """How a trained classifier answered: tested images [K], and right answers [2][K]."""
+
+    key: str
+    loss: float | None
+    skipped: int
+    tested: tuple[int, ...]
+    right: tuple[tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def accuracy(self) -> ClassAccuracy:
+        """The counts."""
+        return ClassAccuracy.of(self.tested, self.right)
+
+
+def outcome_of(
+    work: Work, training: TrainingSet, directory: Path, place: Place, stop: Stop, report: Report
+) -> Outcome:
+    """Train and test, or continue to; keep the outcome and nothing else.
+
+    Raises StoppedError once asked to stop (all is saved), DivergedError, DiskError,
+    BadInputError for samples that are damaged.
+    """
+    fit = Fit(work.recipe, place.device, place.world)
+    train(fit, training, directory, stop, report)
+    accuracy = examined(fit, work, place, report, training.name)
+    right = tuple(tuple(row.tolist()) for row in accuracy.right.values())
+    outcome = Outcome(
+        key=key_of(work, training), loss=fit.loss, skipped=fit.skipped,
+        tested=tuple(accuracy.tested.tolist()), right=(right[0], right[1]),
+    )  # fmt: skip
+    led(place.world, lambda: _keep(directory, outcome))
+    return outcome
+
+
+def kept_outcome(directory: Path, key: str, report: Report) -> Outcome | None:
+    """Return the outcome in a directory if it is whole and of this key."""
+    try:
+        found = read_settings(Outcome, directory / OUTCOME, OUTCOME_LIMIT)
+    except MissingError:
+        return None
+    except BadInputError as error:
+        report.say(f"{error.what}; training anew")
+        return None
+    return found if found.key == key else None
+
+
+def _keep(directory: Path, outcome: Outcome) -> None:
+    text = outcome.model_dump_json(indent=1) + "\n"
+    durable.write_file_atomically(directory / OUTCOME, text.encode())
+    remove_checkpoints(directory)
+
+
+def remove_checkpoints(directory: Path) -> None:
+    """Remove what an outcome makes superfluous, also after a kill while that was done.
+
+    Each its manifest first, so that none is ever half there. Where they cannot be removed they
+    stay: the outcome counts.
+    """
+    with suppress(CdmError):
+        for path in checkpoints(directory):
+            remove_checkpoint(path)
+        durable.remove_tree(directory / CHECKPOINTS)
+
+
+def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, report: Report) -> None:
+    """Take the steps that are left, saving every few minutes and at the end."""
+    steps = fit.recipe.steps
+    done = agreed(
+        fit.world,
+        lambda: resumed(fit, directory, report),
+        lambda done: {
+            "step resumed from": done,
+            "weights there": checkpoint_digest(directory, done),
+        },
+    )
+    batch = training.batches(fit.recipe, fit.world).iterate(done + 1, fit.device)
+    saved = time.monotonic()
+    try:
+        with report.track(f"cas: train on {training.name}", steps, "steps", done) as advance:
+            for step in range(done + 1, steps + 1):
+                fit.step(step, next(batch))
+                if step % LOG_EVERY == 0 or step == steps:
+                    _check_course(fit, step, directory)
+                advance(1, "" if fit.loss is None else f"loss {fit.loss:.4f}")
+                asked = fit.world.any(bool(stop.asked))
+                if asked or step == steps or time.monotonic() - saved > SAVE_SECONDS:
+                    training.part.recheck()
+                    _save(fit, directory, step)
+                    saved = time.monotonic()
+                if asked:
+                    raise _stopped(stop, step, steps, directory)
+    finally:
+        del batch  # ends the thread that reads ahead
+
+
+def resumed(fit: Fit, directory: Path, report: Report) -> int:
+    """Bring a fit to the newest whole checkpoint; return its step, 0 without one."""
+    for path in reversed(checkpoints(directory)):
+        try:
+            snapshot = load_checkpoint(path, fit.snapshot(0))
+        except (BadInputError, MissingError, MismatchError) as error:
+            report.say(f"{error.what}; going further back")
+            continue
+        fit.restore(snapshot)
+        report.say(f"{directory}: from step {snapshot.step} of {fit.recipe.steps}")
+        return snapshot.step
+    return 0
+
+
+def _check_course(fit: Fit, step: int, directory: Path) -> None:
+    fit.read()
+    if fit.loss is None:
+        raise DivergedError(
+            f"no step of the last up to {step} had a finite loss and gradient",
+            kept=f"none of them touched the weights; {directory} holds the steps before",
+            next=f"a lower --lr (now {fit.recipe.lr:g}), with another -o",
+        )
+
+
+def _save(fit: Fit, directory: Path, step: int) -> None:
+    if fit.world.leads:
+        save_checkpoint(directory, fit.snapshot(step), keep=KEEP)
+
+
+def _stopped(stop: Stop, step: int, steps: int, directory: Path) -> StoppedError:
+    return StoppedError(
+        f"stopped by {stop.asked or 'another process'} after step {step} of {steps}",
+        kept=f"{directory} holds that step",
+        next="the same command continues",
+    )
+
+
+def examined(fit: Fit, work: Work, place: Place, report: Report, name: str) -> ClassAccuracy:
+    """Show every validation image to the classifier, in float32, each process its share."""
+    fit.share_statistics()
+    fit.net.eval()
+    accuracy = ClassAccuracy(len(work.classes))
+    with (
+        full_float32(),
+        report.track(f"cas: test after {name}", work.val.num, "images") as advance,
+    ):
+        for places, batch in batches(work.val, place.batch_size, place.device, place.world):
+            x = centred(batch.to(place.device), work.recipe.crop)
+            y = torch.from_numpy(work.val.labels[places]).to(place.device)
+            accuracy.add(fit.net(x), y)
+            advance(len(places) * place.world.size, "")
+    counts = accuracy.tensor().to(place.device)
+    place.world.sum_([counts], counts.new_zeros(()))
+    tested, *right = counts.long().tolist()
+    return ClassAccuracy.of(tested, right)

@@ -1,0 +1,1 @@
+"""Verify, replay and inspect: what a file holds, and whether it is what was written."""

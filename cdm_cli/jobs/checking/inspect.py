@@ -1,0 +1,123 @@
+"""What a file holds and where it came from, told from headers: no image, no weight is read."""
+
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.snapshot import MANIFEST, checkpoints, read_manifest
+from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
+from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.config import StageConfig
+from cdm_cli.data.store import Part, open_store
+from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.jobs.training.cost import with_classes
+from cdm_cli.names import RUNS
+from cdm_cli.nets.counting import flops_per_image, num_parameters
+from cdm_cli.options import Report
+from cdm_cli.options_files import InspectOptions
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def run(options: InspectOptions, report: Report) -> dict[str, Any]:
+    """Return the contents of a store, a stage (by path or name), a checkpoint or weights.
+
+    Raises MissingError, or BadInputError for a file of another kind or a damaged one.
+    """
+    path = options.path
+    if not path.exists() and (Path(RUNS) / path / STAGE_FILE).is_file():
+        path = Path(RUNS) / path
+    if not path.exists():
+        raise MissingError(f"{path} does not exist", next="check the path")
+    if (path / STAGE_FILE).is_file():
+        return _stage(path)
+    if (path / MANIFEST).is_file():
+        return _checkpoint(path)
+    if path.suffix == ".safetensors" and path.is_file():
+        return _weights(path)
+    if path.is_file() and _starts_with(path, HDF5_SIGNATURE):
+        return _store(path)
+    raise BadInputError(
+        f"{path} is neither a store, a stage directory, a checkpoint nor .safetensors",
+        next="cdm inspect samples.h5, or cdm inspect runs/base",
+    )
+
+
+def _starts_with(path: Path, signature: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(signature)) == signature
+
+
+def _store(path: Path) -> dict[str, Any]:
+    with open_store(path) as store:
+        return {
+            "path": path,
+            "kind": store.kind,
+            "bytes": path.stat().st_size,
+            "finished": store.finished,
+            "digest": store.digest,
+            "num_classes": len(store.classes),
+            "classes": list(store.classes),
+            "parts": [_part(name, part) for name, part in store.parts.items()],
+            "provenance": store.provenance,
+        }
+
+
+def _part(name: str, part: Part) -> dict[str, Any]:
+    return {
+        "part": name or "all",
+        "num": part.num,
+        "images": [f"{res}x{res}x{part.channels(res)}" for res in part.resolutions],
+        "z_s": list(part.z_times),
+        "blocks_done": part.num_blocks - len(part.pending()),
+        "blocks": part.num_blocks,
+    }
+
+
+def _stage(path: Path) -> dict[str, Any]:
+    file = read_stage_file(path)
+    stage = file.plan.stage
+    net = empty_net(with_classes(stage))
+    saved = [step.name for step in checkpoints(path)]
+    weights = {found.name: read_metadata(found) for found in sorted(path.glob("*.safetensors"))}
+    return {
+        "path": path,
+        "kind": stage.kind,
+        **(_diffusion(stage) if isinstance(stage, StageConfig) else _classifier(stage)),
+        "parameters": num_parameters(net),
+        "flops_per_image": flops_per_image(net),
+        "preset": file.plan.preset,
+        "checkpoints": saved,
+        "weights": weights,
+        "cdm_version": file.cdm_version,
+        "data": file.data,
+        "plan": file.plan,
+    }
+
+
+def _diffusion(stage: StageConfig) -> dict[str, Any]:
+    model, low = stage.model, stage.conditioning
+    return {
+        "resolution": model.resolution,
+        **({"low_resolution": low.resolution} if low else {}),
+        "channels": model.channels,
+        "num_classes": model.num_classes,
+        "T": stage.schedule.T,
+    }
+
+
+def _classifier(stage: Any) -> dict[str, Any]:
+    return {name: getattr(stage, name) for name in ("resolution", "channels", "num_classes")}
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    manifest = read_manifest(path)
+    files = [
+        {"file": name, "bytes": entry.size, "sha256": entry.sha256}
+        for name, entry in manifest.files.items()
+    ]
+    return {"path": path, "kind": "checkpoint", "step": manifest.step, "files": files}
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    return {"path": path, "kind": "weights", "bytes": path.stat().st_size, **read_metadata(path)}

@@ -1,0 +1,241 @@
+"""`cdm verify --replay K`: samples made again from their provenance, and compared.
+
+A digest shows that a file is what was written; this shows that it is what the stage makes. The
+compute batches that hold the chosen samples are made again whole, because the shape of a batch
+and its company decide the last bits; all samples in them are compared.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from cdm_cli.cascade.generate import Chain
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.data.blocks import Block
+from cdm_cli.data.store import Part, Store
+from cdm_cli.errors import BadInputError, CdmError, MemoryFloorError, UsageError, quoted
+from cdm_cli.jobs.checking.replay_plan import (
+    HowComputed,
+    Origin,
+    check_chain,
+    inputs_of,
+    origin_of,
+    stage_for,
+)
+from cdm_cli.jobs.runtime.device import build, device_class, make_deterministic, pick_device
+from cdm_cli.jobs.runtime.identity import recorded
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.sampling.fill import Engine, Inputs, Meter
+from cdm_cli.jobs.sampling.headers import Header, read_header
+from cdm_cli.jobs.sampling.numerics import Numerics, ready_stage
+from cdm_cli.options import Report, Sampling
+from cdm_cli.options_files import VerifyOptions
+
+TOLERANCE = {"fp32": 8, "bf16": 64}  # of 255, of any pixel, where device or build are others
+SHOWN = 20
+HALF = 127.5  # uint8 levels for 1.0 of a state z_s
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What was compared. largest: difference of any pixel, of 255; tolerance: what is allowed.
+
+    stage: that made the samples again. differing: one row for each sample beyond tolerance, at
+    most 20.
+    """
+
+    stage: str
+    asked: int
+    compared: int
+    identical: int
+    largest: int
+    tolerance: int
+    why: str
+    differing: list[dict[str, object]]
+
+    def failure(self, path: Path) -> CdmError | None:
+        """Return BadInputError naming the first samples that are not what they claim."""
+        if not self.differing:
+            return None
+        named = ", ".join(str(row["id"]) for row in self.differing[:5])
+        return BadInputError(
+            f"{path}: samples that its provenance does not make: ids {named} "
+            f"({self.compared - self.identical} of {self.compared} compared differ, by up to "
+            f"{self.largest} of 255; {self.tolerance} are allowed)",
+            kept="the file was left as it is",
+            next="do not trust it; make it again under another name",
+        )
+
+
+class Batch(NamedTuple):
+    """A compute batch: rows of one block, and how they were computed."""
+
+    block: int
+    rows: range
+    numerics: HowComputed
+
+
+def planned(
+    store: Store, options: VerifyOptions, opened: ExitStack, report: Report
+) -> Callable[[], Replayed]:
+    """Return what makes options.replay samples again, and all that share their batches.
+
+    The stack keeps the store that was upsampled open. Raises UsageError where no stage made the
+    store or it has fewer samples, MissingError and MismatchError for stage and lowres,
+    BadInputError for a provenance that does not say enough: all before a block is read.
+    """
+    origin, part = origin_of(store), store.parts[""]
+    chosen = choice(part.num, options.replay or 1, options.seed, store.path)
+    found = stage_for(store, origin.made, options.model)
+    header = read_header(found.directory)
+    chain = check_chain(header.config, origin.made, recorded(store.provenance), store.path)
+    device = pick_device(options.device)
+    inputs = inputs_of(store, origin.made, header, options, opened)
+
+    def replayed() -> Replayed:
+        make_deterministic(device)
+        groups = batches(part, chosen, origin)
+        total = sum(len(batch.rows) for batch in groups)
+        where = f"{found.directory} ({found.weights})"
+        report.say(f"replay: {total} samples in {len(groups)} batches, by {where} on {device}")
+        makers = Makers(header, found.weights, origin, chain, device, report)
+        return _compared(part, groups, makers, inputs, len(chosen), where, report)
+
+    return replayed
+
+
+def choice(num: int, count: int, seed: int, path: Path) -> list[int]:
+    """Return `count` places within 0..num-1, ascending."""
+    if count > num:
+        raise UsageError(f"--replay {count}: {path} has {num} samples", next=f"--replay {num}")
+    return sorted(np.random.default_rng(seed).choice(num, count, replace=False).tolist())
+
+
+def batches(part: Part, chosen: list[int], origin: Origin) -> list[Batch]:
+    """Return the compute batches that hold the chosen places, each once, in order."""
+    found: dict[int, Batch] = {}
+    for row in chosen:
+        block, numerics = row // part.block_size, origin.computed(row)
+        inside = part.block_range(block)
+        start = inside.start + (row - inside.start) // numerics.batch_size * numerics.batch_size
+        rows = range(start, min(start + numerics.batch_size, inside.stop))
+        found.setdefault(start, Batch(block, rows, numerics))
+    return list(found.values())
+
+
+class Makers:
+    """The stage in each of the forms that the store was computed with, loaded when needed."""
+
+    def __init__(
+        self, header: Header, weights: str, origin: Origin, chain: Chain, device: torch.device,
+        report: Report,
+    ) -> None:  # fmt: skip
+        self._header, self._weights, self._origin = header, weights, origin
+        self.chain, self._device, self._report = chain, device, report
+        self._stages: dict[tuple[str, bool], Stage] = {}
+
+    def engine(self, numerics: HowComputed) -> Engine:
+        """Return what makes batches as they were made. Raises BadInputError for other weights."""
+        made = self._origin.made
+        key = numerics.precision, numerics.compiled and self.exact(numerics)
+        if key not in self._stages:
+            now = Numerics(numerics.batch_size, *key, device_class(self._device), "")
+            sampling = Sampling(weights=self._weights)
+            stage = ready_stage(self._header, sampling, now, self._device, self._report)
+            if stage.digest != made.stage:
+                raise BadInputError(
+                    f"{self._header.directory} does not have the digest that its header tells",
+                    next=f"cdm verify {quoted(self._header.directory)}",
+                )
+            self._stages[key] = stage
+        return Engine(self._stages[key], self.chain, made.seed, numerics.batch_size, made.keep_s)
+
+    def exact(self, numerics: HowComputed) -> bool:
+        """Tell whether this device and build make the same bits."""
+        here = device_class(self._device), build(self._device)
+        return (numerics.device, numerics.build) == here
+
+
+def _compared(
+    part: Part, groups: list[Batch], makers: Makers, inputs: Inputs, asked: int, stage: str,
+    report: Report,
+) -> Replayed:  # fmt: skip
+    num = sum(len(batch.rows) for batch in groups)
+    total = num * makers.chain.evaluations
+    identical, largest, differing = 0, 0, list[dict[str, object]]()
+    with Stop() as stop, report.track("replay", total, "evaluations") as advance:
+        meter = Meter(advance, stop, num, lambda: "the store was only read")
+        for batch in groups:
+            engine = makers.engine(batch.numerics)
+            allowed = tolerance(batch.numerics, makers)
+            made = _made(engine, inputs, batch.rows, meter)
+            levels = differences(_there(part, batch), made)
+            identical += int((levels == 0).sum())
+            largest = max(largest, int(np.ceil(levels.max())))
+            differing += _rows(part, batch, levels, allowed)
+    exact = all(makers.exact(batch.numerics) for batch in groups)
+    return Replayed(
+        stage=stage,
+        asked=asked,
+        compared=num,
+        identical=identical,
+        largest=largest,
+        tolerance=max(tolerance(batch.numerics, makers) for batch in groups),
+        why="same device and build: every bit" if exact else _why(groups, makers),
+        differing=differing[:SHOWN],
+    )
+
+
+def _why(groups: list[Batch], makers: Makers) -> str:
+    was = next(batch.numerics for batch in groups if not makers.exact(batch.numerics))
+    return f"made on {was.device} ({was.build or 'build not told'}), which rounds otherwise"
+
+
+def tolerance(numerics: HowComputed, makers: Makers) -> int:
+    """Return by how many of 255 a pixel may differ."""
+    return 0 if makers.exact(numerics) else TOLERANCE.get(numerics.precision, 64)
+
+
+def _made(engine: Engine, inputs: Inputs, rows: range, meter: Meter) -> Block:
+    try:
+        return engine.block(inputs(rows), meter)
+    except torch.OutOfMemoryError:
+        raise MemoryFloorError(
+            f"--replay: the {engine.batch_size} samples of a compute batch do not fit into the "
+            f"memory of {engine.stage.device}",
+            next="a device like the one that made the store",
+        ) from None
+
+
+def _there(part: Part, batch: Batch) -> Block:
+    """Return what the store holds, its block checked once more as it is read."""
+    block, start = part.read_checked(batch.block), part.block_range(batch.block).start
+    rows = slice(batch.rows.start - start, batch.rows.stop - start)
+    return {name: array[rows] for name, array in block.items()}
+
+
+def differences(there: Block, made: Block) -> np.ndarray:
+    """Return the largest difference of each sample, of 255; infinite for another id or label."""
+    worst = np.zeros(len(there["ids"]))
+    for name, array in there.items():
+        apart = np.abs(array.astype(np.float64) - made[name].astype(np.float64))
+        apart = apart.reshape(len(worst), -1).max(axis=1)
+        if name.startswith("z/"):
+            apart = apart * HALF
+        elif not name.startswith("images/"):
+            apart = np.where(apart > 0, np.inf, 0.0)
+        worst = np.maximum(worst, apart)
+    return np.where(np.isfinite(worst), worst, 255.0)
+
+
+def _rows(part: Part, batch: Batch, levels: np.ndarray, allowed: int) -> list[dict[str, object]]:
+    return [
+        {"row": row, "id": int(part.ids[row]), "difference": float(level)}
+        for row, level in zip(batch.rows, levels.tolist(), strict=True)
+        if level > allowed
+    ]

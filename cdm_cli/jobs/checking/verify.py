@@ -1,0 +1,42 @@
+"""`cdm verify`: every byte of a store or a stage, compared with the digest it was written with.
+
+What is found is returned whole; `failure` then says with which error the command ends.
+"""
+
+from pathlib import Path
+
+from cdm_cli.cascade.snapshot import MANIFEST
+from cdm_cli.cascade.stagefile import STAGE_FILE
+from cdm_cli.errors import MissingError, UsageError
+from cdm_cli.jobs.checking.verify_stage import VerifiedStage, verify_checkpoint, verify_stage
+from cdm_cli.jobs.checking.verify_store import VerifiedStore, verify_store
+from cdm_cli.names import RUNS
+from cdm_cli.options import Report
+from cdm_cli.options_files import VerifyOptions
+
+
+def run(options: VerifyOptions, report: Report) -> VerifiedStore | VerifiedStage:
+    """Verify a store, a stage (by name or directory) or one checkpoint.
+
+    Raises MissingError, UsageError for --replay of a stage, and what `open_store` raises.
+    """
+    path = options.path
+    if not path.exists() and (Path(RUNS) / path / STAGE_FILE).is_file():
+        path = Path(RUNS) / path
+    if not path.exists():
+        raise MissingError(f"{path} does not exist", next="check the path")
+    if not path.is_dir():
+        return verify_store(options, report)
+    if options.replay is not None:
+        raise UsageError(
+            f"--replay {options.replay}: {path} is a directory, samples are in stores",
+            next="leave --replay away",
+        )
+    if (path / STAGE_FILE).exists():
+        return verify_stage(path, report)
+    if (path / MANIFEST).exists():
+        return verify_checkpoint(path, report)
+    raise MissingError(
+        f"{path} is neither a stage directory nor a checkpoint: it has no {STAGE_FILE}",
+        next="cdm verify samples.h5, or cdm verify runs/base",
+    )

@@ -1,0 +1,171 @@
+"""The files of a stage directory, each compared with the SHA-256 that was written with it."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.files import open_regular
+from cdm_cli.cascade.snapshot import (
+    BEST,
+    CHECKPOINTS,
+    EMA,
+    MANIFEST,
+    STEP_NAME,
+    checkpoints,
+    is_complete,
+    read_manifest,
+)
+from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
+from cdm_cli.cascade.weights import read_weights
+from cdm_cli.config import AnyStageConfig
+from cdm_cli.errors import BadInputError, CdmError, MissingError, quoted
+from cdm_cli.jobs.training.cost import with_classes
+from cdm_cli.options import Report
+
+GOOD, ABSENT, REMOVED = "good", "not there yet", "removed meanwhile"
+HARMLESS = {GOOD, ABSENT, REMOVED}
+PIECE = 2**22
+Check = tuple[str, Callable[[], str]]  # name of a file; the check returns GOOD, or raises CdmError
+
+
+@dataclass(frozen=True)
+class VerifiedStage:
+    """What was found. state: "good", "damaged", "unfinished" or "removed"; files: one row for each.
+
+    Beside a training that goes on, older checkpoints are removed while they are read.
+    """
+
+    path: Path
+    kind: str
+    state: str
+    checkpoints: int
+    incomplete: list[str]
+    files: list[dict[str, str]]
+
+    def failure(self) -> CdmError | None:
+        """Return BadInputError for damage, MissingError for a stage without weights."""
+        bad = [row["file"] for row in self.files if row["state"] not in HARMLESS]
+        if bad:
+            return BadInputError(
+                f"{self.path}: {len(bad)} of {len(self.files)} files are damaged: {', '.join(bad)}",
+                kept="they were left as they are",
+                next="restore them, or train on from an earlier checkpoint",
+            )
+        if self.state == "unfinished":
+            return MissingError(
+                f"{self.path} has no {EMA} yet",
+                next=f"cdm train {quoted(self.path.resolve().name)}, which continues",
+            )
+        if self.state == "removed":
+            return MissingError(
+                f"{self.path} was removed while it was read: the training goes on",
+                next=f"cdm verify {quoted(self.path.parent.parent)}",
+            )
+        return None
+
+
+def verify_stage(directory: Path, report: Report) -> VerifiedStage:
+    """Check stage.json, the weights and every checkpoint of a stage directory."""
+    kind, checks = "stage", [(STAGE_FILE, lambda: _readable(directory))]
+    try:
+        config = read_stage_file(directory).plan.stage
+        kind = config.kind
+        checks += _weights(directory, config)
+    except CdmError:
+        pass  # the first check says so; what the weights should be is not known
+    steps = checkpoints(directory)
+    for step in steps:
+        checks += _checkpoint(step, f"{CHECKPOINTS}/{step.name}/")
+    return _verdict(directory, kind, checks, len(steps), report)
+
+
+def verify_checkpoint(directory: Path, report: Report) -> VerifiedStage:
+    """Check the files of one checkpoint."""
+    return _verdict(directory, "checkpoint", list(_checkpoint(directory, "")), 1, report)
+
+
+def _verdict(
+    directory: Path, kind: str, checks: list[Check], steps: int, report: Report
+) -> VerifiedStage:
+    rows: list[dict[str, str]] = []
+    with report.track("verify", len(checks), "files") as advance:
+        for name, check in checks:
+            rows.append({"file": name, "state": _state(check)})
+            advance(1, name)
+    found = {row["state"] for row in rows}
+    state = "damaged" if found - HARMLESS else "unfinished" if ABSENT in found else "good"
+    if state == "good" and kind == "checkpoint" and REMOVED in found:
+        state = "removed"
+    steps -= len({Path(row["file"]).parent for row in rows if row["state"] == REMOVED})
+    return VerifiedStage(directory, kind, state, steps, _incomplete(directory), rows)
+
+
+def _state(check: Callable[[], str]) -> str:
+    try:
+        return check()
+    except CdmError as error:
+        return error.what
+
+
+def _readable(directory: Path) -> str:
+    read_stage_file(directory)
+    return GOOD
+
+
+def _weights(directory: Path, config: AnyStageConfig) -> list[Check]:
+    """Check the weights against their own digest and against stage.json."""
+    expected = empty_net(with_classes(config)).state_dict()
+
+    def check(path: Path) -> str:
+        if path.name == EMA and not path.exists():
+            return ABSENT
+        read_weights(path, expected)
+        return GOOD
+
+    paths = [directory / EMA, *([directory / BEST] if (directory / BEST).exists() else [])]
+    return [(path.name, lambda path=path: check(path)) for path in paths]
+
+
+def _checkpoint(directory: Path, prefix: str) -> Iterator[Check]:
+    """Check the files of a checkpoint against its manifest."""
+    try:
+        manifest = read_manifest(directory)
+    except CdmError as error:
+        what = error.what if is_complete(directory) else REMOVED
+        yield f"{prefix}{MANIFEST}", lambda: what
+        return
+    yield f"{prefix}{MANIFEST}", lambda: GOOD
+    for name, entry in manifest.files.items():
+        yield f"{prefix}{name}", partial(_unless_removed, directory, name, entry.sha256)
+
+
+def _unless_removed(directory: Path, name: str, sha256: str) -> str:
+    try:
+        return _same_sha256(directory / name, sha256)
+    except CdmError:
+        if is_complete(directory):
+            raise
+        return REMOVED
+
+
+def _same_sha256(path: Path, sha256: str) -> str:
+    hashed, piece = hashlib.sha256(), bytearray(PIECE)
+    with open_regular(path) as file:
+        while count := file.readinto(piece):
+            hashed.update(memoryview(piece)[:count])
+    if hashed.hexdigest() != sha256:
+        raise BadInputError(f"{path} is damaged: its SHA-256 is not that of the manifest")
+    return GOOD
+
+
+def _incomplete(directory: Path) -> list[str]:
+    """Return checkpoints without a manifest: begun or half removed, they do not count."""
+    home = directory / CHECKPOINTS
+    if not home.is_dir():
+        return []
+    complete = set(checkpoints(directory))
+    found = (path for path in home.iterdir() if STEP_NAME.fullmatch(path.name))
+    return sorted(path.name for path in found if path not in complete)

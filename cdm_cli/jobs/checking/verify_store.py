@@ -1,0 +1,145 @@
+"""Every block of a store against its digest, in threads; and samples made again (`--replay`)."""
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.data.store import Part, Store, open_store
+from cdm_cli.errors import BadInputError, CdmError, DiskError, MissingError
+from cdm_cli.jobs.checking.replay import Replayed, planned
+from cdm_cli.jobs.sampling.parents import parent_rows
+from cdm_cli.names import RUNS
+from cdm_cli.options import Report
+from cdm_cli.options_files import VerifyOptions
+
+THREADS = 8  # hashing is faster than most disks from there on
+NAMED = 5  # ranges that the error names; the table has all
+
+
+@dataclass(frozen=True)
+class VerifiedStore:
+    """What was found. state: "good", "damaged" or "unfinished".
+
+    damaged, unfinished: one row for each block. parents: found is where the file or stage with
+    that digest is, "" if it is not here. replay: None where it was not asked for.
+    """
+
+    path: Path
+    kind: str
+    state: str
+    bytes: int
+    blocks: int
+    digest: str
+    provenance: Mapping[str, Any]
+    replay: Replayed | None
+    parents: list[dict[str, str]]
+    damaged: list[dict[str, object]]
+    unfinished: list[dict[str, object]]
+
+    def failure(self) -> CdmError | None:
+        """Return BadInputError for damage, MissingError for a store that is unfinished."""
+        if self.damaged:
+            return BadInputError(
+                f"{self.path}: {len(self.damaged)} of {self.blocks} blocks are damaged: "
+                f"{_named(self.damaged)}",
+                kept="the file was left as it is",
+                next="copy it again, or make it again under another name: "
+                f"{self.provenance.get('command') or 'with what made it'}",
+            )
+        if self.unfinished:
+            return MissingError(
+                f"{self.path} is unfinished: {len(self.unfinished)} of {self.blocks} blocks are "
+                f"still to be made: {_named(self.unfinished)}",
+                kept="the others are good",
+                next=str(self.provenance.get("command") or "rerun what made it"),
+            )
+        return self.replay.failure(self.path) if self.replay else None
+
+
+def _named(rows: list[dict[str, object]]) -> str:
+    ranges = [
+        f"samples {row['samples']}" + (f" of {row['part']}" if row["part"] else "") for row in rows
+    ]
+    return ", ".join([*ranges[:NAMED], *(["…"] if len(ranges) > NAMED else [])])
+
+
+def verify_store(options: VerifyOptions, report: Report) -> VerifiedStore:
+    """Check every block; where all are good, make samples again if that is asked for.
+
+    Raises what `open_store` raises and, before a block is read, what `planned` raises where
+    samples cannot be made again.
+    """
+    with open_store(options.path) as store, ExitStack() as opened:
+        asked = options.replay is not None
+        replayed = planned(store, options, opened, report) if asked else None
+        damaged, unfinished = checked(store, report)
+        again = replayed() if replayed and not damaged and not unfinished else None
+        bad = damaged or (again is not None and again.differing)
+        state = "damaged" if bad else "unfinished" if unfinished else "good"
+        return VerifiedStore(
+            path=options.path,
+            kind=store.kind,
+            state=state,
+            bytes=options.path.stat().st_size,
+            blocks=sum(part.num_blocks for part in store.parts.values()),
+            digest=store.digest,
+            provenance=store.provenance,
+            replay=again,
+            parents=parent_rows(
+                store.provenance, Path(RUNS), [Path(), options.path.absolute().parent]
+            ),
+            damaged=damaged,
+            unfinished=unfinished,
+        )
+
+
+Rows = list[dict[str, object]]
+
+
+def checked(store: Store, report: Report) -> tuple[Rows, Rows]:
+    """Return the blocks that are damaged, and those that were not written yet."""
+    damaged: Rows = []
+    unfinished: Rows = []
+    total = sum(part.num_blocks for part in store.parts.values())
+    with report.track("verify", total, "blocks") as advance:
+        for part in store.parts.values():
+            pending = part.pending()
+            unfinished += [_row(part, b) for b in pending]
+            advance(len(pending), "")
+            for b, what in _faults(part, sorted(set(range(part.num_blocks)) - set(pending))):
+                advance(1, f"{len(damaged)} damaged" if damaged else "")
+                if what:
+                    damaged.append({**_row(part, b), "what": what})
+    return damaged, unfinished
+
+
+def _row(part: Part, b: int) -> dict[str, object]:
+    rows = part.block_range(b)
+    return {"part": part.name, "block": b, "samples": f"{rows.start}..{rows.stop - 1}"}
+
+
+def _faults(part: Part, blocks: list[int]) -> Iterator[tuple[int, str]]:
+    """Yield what is wrong with each block, "" for nothing, in their order."""
+    threads = min(THREADS, len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(threads, "verify") as pool:
+        try:
+            yield from zip(blocks, pool.map(partial(fault, part), blocks), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def fault(part: Part, b: int) -> str:
+    """Return what is wrong with a finished block, "" for nothing."""
+    try:
+        if not part.check_block(b):
+            return "does not have the digest it was stored with"
+    except DiskError as error:
+        return error.what
+    rows = part.block_range(b)
+    small = ("labels", *(f"z/{s}" for s in part.z_times))
+    return part.meaningless({name: part.mapped(name)[rows.start : rows.stop] for name in small})

@@ -1,0 +1,1 @@
+"""`cdm eval checkpoints`: the FID of every saved state of a stage."""

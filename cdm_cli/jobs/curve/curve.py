@@ -1,0 +1,309 @@
+"""`cdm eval checkpoints`: the FID of every saved state of a stage, on the same samples' noise.
+
+`cdm train --select` keeps the best weights while it goes on; this judges afterwards what is
+still there (`training.keep` says how many checkpoints are). What has been judged is kept, so
+the same command continues, and joins checkpoints that were saved since.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdm_cli.cascade.checkpoint import checkpoints, empty_net, find_stage, weights_file
+from cdm_cli.cascade.snapshot import CHECKPOINTS, is_complete
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.cascade.weights import read_metadata, read_weights
+from cdm_cli.data.durable import check_room, existing, make_directory
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import BadInputError, MismatchError, MissingError, StoppedError, UsageError
+from cdm_cli.jobs.curve.table import (
+    FILE,
+    PLOT,
+    CurvePoint,
+    Saved,
+    best_of,
+    check_known,
+    joined,
+    point_of,
+    read_curve,
+    table_of,
+    write_points,
+    write_shown,
+)
+from cdm_cli.jobs.judging.evaluate import Panel, open_panel
+from cdm_cli.jobs.judging.header import judge_fields, open_reference
+from cdm_cli.jobs.judging.images import Place
+from cdm_cli.jobs.judging.probe_score import judged, judged_by, with_steps
+from cdm_cli.jobs.runtime.launch import check_processes
+from cdm_cli.jobs.runtime.session import agreed, led, started
+from cdm_cli.jobs.runtime.session import joined as joined_world
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.cost import cost
+from cdm_cli.jobs.sampling.headers import Header, misfit, read_header
+from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage
+from cdm_cli.jobs.sampling.probe import Probe, drawn, probe_of
+from cdm_cli.jobs.sampling.rows import part_of
+from cdm_cli.jobs.sampling.schedule_file import config_digest, tell_other_s
+from cdm_cli.metrics.table import MetricTable
+from cdm_cli.names import RUNS
+from cdm_cli.options import Report
+from cdm_cli.options_eval import CurveOptions
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage, the samples it is judged by, and its saved states in the order of steps."""
+
+    header: Header
+    probe: Probe
+    states: tuple[Saved, ...]
+
+
+@dataclass(frozen=True)
+class CurveResult:
+    """What was found. table: every point of the directory, those of earlier runs among them.
+
+    samples: how those of each point were made.
+    """
+
+    out: Path
+    plot: Path
+    best: str
+    best_step: int
+    best_fid: float
+    samples: dict[str, Any]
+    table: MetricTable
+
+
+def run(options: CurveOptions, report: Report) -> CurveResult:
+    """Judge every state that is not judged yet.
+
+    Raises UsageError, MissingError and MismatchError for what headers show; WouldOverwriteError
+    where options.out is of another curve; StoppedError, MemoryFloorError, DiskError.
+    """
+    return started(run_in, options, options.judge.compute, report)
+
+
+def run_in(options: CurveOptions, report: Report, world: World) -> CurveResult:
+    """Judge as one process of a world."""
+    compute = options.judge.compute
+    with ExitStack() as stack:
+        world, device = stack.enter_context(joined_world(compute, world))
+        work = agreed(world, lambda: _begun(options, stack), _deciding)
+        tell_other_s(options.sampling, work.probe.given_s, report)
+        place = Place.on(device, compute.batch_size, world)
+        resolution = work.probe.config.model.resolution
+        panel = open_panel(options.judge, resolution, place, report, features=False)
+        identity = {"stage": config_digest(work.header.config), **judged_by(work.probe, panel)}
+        points = agreed(
+            world,
+            lambda: read_curve(options.out, identity),
+            lambda points: {**identity, "states judged": [p.saved.model_dump() for p in points]},
+        )
+        there = {point.saved.weights: point.saved for point in points}
+        missing = [state for state in work.states if there.get(state.weights) != state]
+        if missing:
+            points = _filled(options, work, missing, points, identity, panel, report)
+        led(world, lambda: write_shown(options.out, points))
+    best = best_of(points)
+    return CurveResult(
+        out=options.out,
+        plot=options.out / PLOT,
+        best=best.saved.weights,
+        best_step=best.saved.step,
+        best_fid=best.value,
+        samples=work.probe.settings(),
+        table=table_of(points),
+    )
+
+
+def _deciding(work: Work) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    states = [state.model_dump() for state in work.states]
+    return {"stage": config_digest(work.header.config), **work.probe.identity, "states": states}
+
+
+def plan(options: CurveOptions, report: Report) -> dict[str, object]:
+    """Return what would be judged and what that would cost; nothing is loaded or written."""
+    with ExitStack() as stack:
+        work = planned(options, stack)
+        _check_out(options.out, work)
+    check_processes(options, options.judge.compute)
+    tell_other_s(options.sampling, work.probe.given_s, report)
+    num = len(work.states) * work.probe.num
+    return {
+        "stage": str(work.header.directory),
+        "out": str(options.out),
+        "checkpoints": [state.weights for state in work.states],
+        **work.probe.settings(),
+        **cost(work.header.config, work.probe.chain, num, options.judge.compute),
+    }
+
+
+def planned(options: CurveOptions, stack: ExitStack) -> Work:
+    """Decide all that headers and flags decide. The stack keeps the real images open."""
+    header = read_header(find_stage(options.stage, Path(RUNS)))
+    states = saved_states(header.directory, options.weights)
+    store = _store(options, header, stack)
+    judge_fields(options.judge)
+    open_reference(options.judge.ref, header, stack)
+    sampling = with_steps(header.config, options.sampling)
+    probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"))
+    return Work(header, probe, states)
+
+
+def _begun(options: CurveOptions, stack: ExitStack) -> Work:
+    work = planned(options, stack)
+    _check_out(options.out, work)
+    return work
+
+
+def _check_out(out: Path, work: Work) -> None:
+    """See, before weights are loaded, that the directory can be made, or is of the same curve."""
+    check_room(existing(out) / FILE, 0)
+    check_known(out, {"stage": config_digest(work.header.config), **work.probe.identity})
+
+
+def saved_states(directory: Path, weights: Sequence[str]) -> tuple[Saved, ...]:
+    """Return the states that names mean, "all" being every checkpoint, in the order of steps.
+
+    Raises MissingError where there is none, or not that one; UsageError for no name at all.
+    """
+    there = [path.name for path in checkpoints(directory)] if "all" in weights else []
+    names = dict.fromkeys(name for word in weights for name in (there if word == "all" else [word]))
+    found = [_saved(directory, name, listed=name not in weights) for name in names]
+    states = [state for state in found if state is not None]
+    if not states:
+        raise MissingError(
+            f"{directory} has no checkpoint", next="cdm train, or --weights ema for what it has"
+        )
+    return tuple(sorted(states, key=lambda state: (state.step, state.weights)))
+
+
+def _saved(directory: Path, name: str, *, listed: bool) -> Saved | None:
+    """Return a state, None for one that was listed and that a training removed since."""
+    try:
+        return _state(name, weights_file(directory, name))
+    except MissingError:
+        if not listed or is_complete(directory / CHECKPOINTS / name):
+            raise
+        return None
+
+
+def _state(name: str, path: Path) -> Saved:
+    metadata = read_metadata(path)
+    try:
+        return Saved(weights=name, step=int(metadata["step"]), sha256=metadata["sha256"])
+    except (KeyError, ValueError):
+        raise BadInputError(
+            f"{path} does not say of which step it is", next="leave it out of --weights"
+        ) from None
+
+
+def _store(options: CurveOptions, header: Header, stack: ExitStack) -> Store | None:
+    """Open the real images that a super-resolution stage enlarges; a base stage needs none."""
+    if header.config.kind == "base":
+        return None
+    ref = options.judge.ref
+    if ref.suffix == ".npz":
+        raise UsageError(
+            f"--ref {ref}: a super-resolution stage enlarges real images of a store",
+            next="--ref data.h5",
+        )
+    store = stack.enter_context(open_store(ref))
+    store.require_finished()
+    reason = misfit(header, store, part_of(store, None)[1])
+    if reason:
+        raise MismatchError(
+            f"{header.directory} and {ref} do not fit: {reason}", next="another --ref"
+        )
+    return store
+
+
+def _filled(
+    options: CurveOptions, work: Work, missing: Sequence[Saved], points: list[CurvePoint],
+    identity: dict[str, Any], panel: Panel, report: Report,
+) -> list[CurvePoint]:  # fmt: skip
+    """Judge what is missing, and write after each state."""
+    world, probe = panel.place.world, work.probe
+    led(world, lambda: make_directory(options.out))
+    evaluations = len(missing) * probe.evaluations
+    chosen = numerics(work.header.config, options.judge.compute, panel.place.device, evaluations)
+    stage = _ready(options, work, missing, chosen, panel, report)
+    with Stop() as stop:
+        for number, state in enumerate(missing, 1):
+            report.say(f"eval checkpoints: {number} of {len(missing)}: {state.weights}")
+            if not world.agree(take_weights(stage, work.header.directory, state)):
+                report.say(f"{state.weights} was removed or replaced meanwhile: passed over")
+                continue
+            table = _judge(work, state, stage, chosen, panel, stop, report)
+            points = joined(points, point_of(state, table))
+            _write(options.out, identity, points, world)
+            report.say(f"eval checkpoints: {state.weights}: FID {table.rows[0].value:.4g}")
+    if not points:
+        raise _overtaken(work)
+    return points
+
+
+def _ready(
+    options: CurveOptions, work: Work, missing: Sequence[Saved], chosen: Numerics, panel: Panel,
+    report: Report,
+) -> Stage:  # fmt: skip
+    """Load a stage with weights of the first state that is still there."""
+    for state in missing:
+        sampling = options.sampling.model_copy(update={"weights": state.weights})
+        with suppress(MissingError):
+            return ready_stage(work.header, sampling, chosen, panel.place.device, report)
+    raise _overtaken(work)
+
+
+def _overtaken(work: Work) -> StoppedError:
+    return StoppedError(
+        f"{work.header.directory}: every state was removed or replaced before it was judged: "
+        "its training goes on",
+        next="the same command takes those that are there now",
+    )
+
+
+def _write(out: Path, identity: dict[str, Any], points: Sequence[CurvePoint], world: World) -> None:
+    led(world, lambda: write_points(out, identity, points))
+
+
+@torch.no_grad()
+def take_weights(stage: Stage, directory: Path, state: Saved) -> bool:
+    """Give a stage the weights of a state, checked, rounded as those it has; nothing recompiles.
+
+    Return False where they are gone, or others by now: a training goes on.
+    """
+    expected = empty_net(stage.config).state_dict()
+    try:
+        found = read_weights(weights_file(directory, state.weights), expected)
+    except MissingError:
+        return False
+    for name, parameter in stage.net.named_parameters():
+        parameter.copy_(found.tensors[name])
+    return found.digest == state.sha256
+
+
+def _judge(
+    work: Work, state: Saved, stage: Stage, numerics: Numerics, panel: Panel, stop: Stop,
+    report: Report,
+) -> MetricTable:  # fmt: skip
+    probe = work.probe
+    with report.track(f"draw {state.weights}", probe.evaluations, "evaluations") as advance:
+        images = drawn(
+            probe, stage, numerics.batch_size, panel.place.world,
+            advance=lambda num: advance(num, ""), asked=lambda: stop.asked,
+        )  # fmt: skip
+    if images is None:
+        raise StoppedError(
+            f"stopped by {stop.asked or 'another process'} at {state.weights}",
+            kept="the checkpoints judged before are kept",
+            next="the same command continues",
+        )
+    return judged(panel, probe, images, state.weights, report, uncertain=True)

@@ -1,0 +1,159 @@
+"""The numbers of `cdm eval checkpoints`: kept point by point, as JSON, CSV and a picture."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.cascade.stagefile import read_settings
+from cdm_cli.config import Settings
+from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.runtime.identity import (
+    UNRECORDED,
+    begun,
+    check_same,
+    completed,
+    lacks_sampling,
+    refused,
+)
+from cdm_cli.metrics.table import MetricRow, MetricTable
+
+FILE, CSV, PLOT = "curve.json", "curve.csv", "curve.png"
+LIMIT = 2**26
+GUESSED = (
+    "some points were judged by a version that did not record --restart-from and --schedule: they "
+    "are taken to be sampled without; another -o judges them anew"
+)
+
+
+class Saved(Settings):
+    """Weights of a stage that can be judged. sha256: what their file says of its contents."""
+
+    weights: str
+    step: int
+    sha256: str
+
+
+class CurvePoint(Settings):
+    """What one state scored: FID against every reference."""
+
+    saved: Saved
+    rows: tuple[MetricRow, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def value(self) -> float:
+        """The number that states are compared by: FID against the first reference, train."""
+        return self.rows[0].value
+
+
+class CurveFile(Settings):
+    """The contents of `curve.json`. identity: what all points share."""
+
+    schema_version: Literal[1] = 1
+    cdm_version: str = __version__
+    identity: dict[str, Any]
+    points: tuple[CurvePoint, ...] = ()
+
+
+def read_curve(out: Path, identity: Mapping[str, Any]) -> list[CurvePoint]:
+    """Return the points of a directory. Raises WouldOverwriteError where it is of another curve."""
+    if not begun(out, FILE, (CSV, PLOT), "curve"):
+        return []
+    file = read_settings(CurveFile, out / FILE, LIMIT)
+    _check_recorded(out, file.identity, identity)
+    check_same(out, "curve", completed(file.identity, identity), identity)
+    guessed = lacks_sampling(file.identity)
+    return [_noted(point) if guessed else point for point in file.points]
+
+
+def check_known(out: Path, known: Mapping[str, Any]) -> None:
+    """Raise what `read_curve` raises, as far as headers tell; known: that part of the identity."""
+    if not begun(out, FILE, (CSV, PLOT), "curve"):
+        return
+    recorded = read_settings(CurveFile, out / FILE, LIMIT).identity
+    _check_recorded(out, recorded, known)
+    there = completed(recorded, known)
+    check_same(out, "curve", {name: there.get(name) for name in known}, known)
+
+
+def _check_recorded(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raise WouldOverwriteError where an old curve cannot say if it was sampled as asked now."""
+    asked = [name for name in UNRECORDED if here.get(name) is not None]
+    if asked and lacks_sampling(there):
+        raise refused(
+            f"{out} is of a version that did not record {UNRECORDED[asked[0]]}: it counts as "
+            "sampled without"
+        )
+
+
+def _noted(point: CurvePoint) -> CurvePoint:
+    return point.model_copy(update={"notes": (*point.notes, GUESSED)})
+
+
+def point_of(saved: Saved, table: MetricTable) -> CurvePoint:
+    """Return the point of one state; its rows say which state they are of."""
+    extra = {"step": saved.step, "weights": saved.weights}
+    rows = tuple(replace(row, extra=extra) for row in table.rows if row.metric == "fid")
+    return CurvePoint(saved=saved, rows=rows, notes=tuple(table.notes))
+
+
+def joined(points: Sequence[CurvePoint], point: CurvePoint) -> list[CurvePoint]:
+    """Add a point, in the order of steps; one of the same name was of earlier weights."""
+    others = [other for other in points if other.saved.weights != point.saved.weights]
+    return sorted([*others, point], key=lambda point: (point.saved.step, point.saved.weights))
+
+
+def best_of(points: Sequence[CurvePoint]) -> CurvePoint:
+    """Return the point of the lowest FID; of equals, the earliest."""
+    return min(points, key=lambda point: point.value)
+
+
+def table_of(points: Sequence[CurvePoint]) -> MetricTable:
+    """Return the rows of all points, and which is the best."""
+    table = MetricTable()
+    for point in points:
+        table.extend(point.rows)
+        for note in point.notes:
+            table.note(note)
+    return table
+
+
+def write_points(out: Path, identity: Mapping[str, Any], points: Sequence[CurvePoint]) -> None:
+    """Write `curve.json`."""
+    file = CurveFile(identity=dict(identity), points=tuple(points))
+    write_file_atomically(out / FILE, (file.model_dump_json(indent=1) + "\n").encode())
+
+
+def write_shown(out: Path, points: Sequence[CurvePoint]) -> None:
+    """Write `curve.csv` and `curve.png`."""
+    write_file_atomically(out / CSV, table_of(points).to_csv().encode())
+    write_file_atomically(out / PLOT, picture(points))
+
+
+def picture(points: Sequence[CurvePoint]) -> bytes:
+    """Draw FID against the step, a line for each reference, as a PNG."""
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(1, 1, 1)
+    for place, reference in enumerate(dict.fromkeys(r.reference for p in points for r in p.rows)):
+        rows = [(p.saved.step, r) for p in points for r in p.rows if r.reference == reference]
+        axes.errorbar(
+            [step for step, _ in rows], [row.value for _, row in rows],
+            yerr=[row.uncertainty or 0 for _, row in rows],
+            marker="os^v"[place % 4], capsize=2, label=f"against {reference}",
+        )  # fmt: skip
+    best = best_of(points)
+    axes.axvline(best.saved.step, color="0.6", linewidth=1, zorder=0)
+    axes.set_title(f"best: {best.saved.weights}, step {best.saved.step}, FID {best.value:.4g}")
+    axes.set_xlabel("step")
+    axes.set_ylabel(f"FID of {best.rows[0].convention.num} samples")
+    axes.legend(fontsize="small")
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
+    return held.getvalue()

@@ -1,0 +1,1 @@
+"""`cdm demo`: the whole cascade on images that it draws itself."""

@@ -1,0 +1,120 @@
+"""`cdm demo`: every real command, one after another, on images that it draws itself.
+
+Nothing here knows how a command works: each is run as its own program, with the words that
+a user would type, so what the demo shows is what the README's transcript does.
+"""
+
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdm_cli.data.durable import make_directory
+from cdm_cli.errors import CdmError, StoppedError
+from cdm_cli.jobs.demo.drawing import write_images
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.options import DemoOptions, Report
+
+TRAIN_PER_CLASS, VAL_PER_CLASS, DRAWN_RESOLUTION = 400, 100, 32
+STDERR = 2
+PR_SET_PDEATHSIG = 1
+TRANSCRIPT = """
+prepare train.zip --val val.zip -o data.h5 --resolution 8 --resolution 16
+train base --preset tiny-base8 --seed {seed}
+train sr --preset tiny-sr8-16 --seed {seed}
+train features --preset tiny-classifier --seed {seed}
+sample base --num 400 --keep-s 251,501 --seed {seed} -o lowres.h5
+upsample --s 251 --seed {seed} -o samples.h5
+grid lowres.h5 -o lowres.png --per-class 10
+grid samples.h5 -o samples.png --per-class 10
+sweep-s --s 0,251,501,1001 --num 200 --features features --seed {seed} -o sweep
+eval fid --features features
+"""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where to look when the demo has ended."""
+
+    directory: Path
+    low_resolution_images: Path
+    images: Path
+    sweep_plot: Path
+
+
+def run(options: DemoOptions, report: Report) -> DemoResult:
+    """Draw the images and run the transcript; a second run continues the first.
+
+    Raises CdmError with the exit code of the command that failed.
+    """
+    directory = options.directory
+    make_directory(directory)
+    for name, per_class, seed in (("train", TRAIN_PER_CLASS, 0), ("val", VAL_PER_CLASS, 1)):
+        count = write_images(
+            directory / f"{name}.zip",
+            per_class=per_class,
+            resolution=DRAWN_RESOLUTION,
+            seed=2 * options.seed + seed,
+        )
+        report.say(f"demo: drew {count} images into {directory / name}.zip")
+    for line in TRANSCRIPT.format(seed=options.seed).strip().splitlines():
+        report.say("")
+        report.say(f"$ cdm {line}")
+        _run(shlex.split(line), directory, quiet=options.quiet)
+    return DemoResult(
+        directory=directory,
+        low_resolution_images=directory / "lowres.png",
+        images=directory / "samples.png",
+        sweep_plot=directory / "sweep" / "sweep.png",
+    )
+
+
+def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
+    """Run one command in directory; its results go to stderr, ours alone to stdout.
+
+    A signal stops it, too. Raises CdmError with its exit code, StoppedError where it ended well
+    but the demo was asked to stop.
+    """
+    command = [sys.executable, "-m", "cdm_cli", *(["-q"] if quiet else []), *words]
+    started: list[subprocess.Popen[bytes]] = []
+    with Stop(then=lambda: [process.terminate() for process in started]) as stop:
+        process = subprocess.Popen(command, cwd=directory, stdout=STDERR, preexec_fn=_with_parent())
+        started.append(process)
+        if stop.asked:
+            process.terminate()
+        code = _waited(process)
+    kept = f"what was finished is in {directory}"
+    if code:
+        then = "read its line above; the same demo typed again continues"
+        error = CdmError(f"cdm {words[0]} ended with exit code {code}", kept=kept, next=then)
+        error.exit_code = code if code > 0 else 128 - code
+        raise error
+    if stop.asked:
+        told = f"stopped by {stop.asked} after cdm {words[0]}"
+        raise StoppedError(told, kept=kept, next="the same demo typed again continues")
+
+
+def _waited(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the second Ctrl-C, which the command got as well
+        return process.wait()
+
+
+def _with_parent() -> Callable[[], None] | None:
+    """Return what a child does first, so that it is killed where its parent is (Linux alone)."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        assert prctl is not None
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before that
+            os._exit(StoppedError.exit_code)
+
+    return die_with_parent if prctl else None

@@ -1,0 +1,1 @@
+"""`cdm eval elbo`: bits per dimension of real images."""

@@ -1,0 +1,259 @@
+"""`cdm eval elbo`: bits per dimension of real images under a stage, or a cascade (Eq. 1, Eq. 3).
+
+Every image is bounded alone, so that the standard error over images holds all that is random:
+the images, the t that stand for the sum over t, and the noise.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cdm_cli.cascade.conditioning import non_truncated
+from cdm_cli.cascade.elbo import Bound, bound, joined, mean_and_error
+from cdm_cli.cascade.generate import Samples
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.data.images import from_uint8
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import MemoryFloorError, StoppedError
+from cdm_cli.jobs.elbo.plan import Term, Work, planned
+from cdm_cli.jobs.runtime.device import describe, pick_device
+from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.runtime.launch import check_processes
+from cdm_cli.jobs.runtime.session import agreed, started
+from cdm_cli.jobs.runtime.session import joined as joined_world
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.headers import weights_digest
+from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage
+from cdm_cli.jobs.sampling.rows import tell_part
+from cdm_cli.jobs.sampling.schedule_file import config_digest, tell_other_s
+from cdm_cli.options import Report
+from cdm_cli.options_eval import ElboOptions
+
+
+@dataclass(frozen=True)
+class Share:
+    """One row, in bits per dimension of its resolution; error belongs to bits_per_dim.
+
+    The row of a stage within a cascade sums over t > above only. The row named "cascade" is
+    Eq. 3, the weighed sum of those before it.
+    """
+
+    stage: str
+    resolution: int
+    s: int | None
+    above: int
+    prior: float | None
+    divergences: float | None
+    decoder: float | None
+    bits_per_dim: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """Upper bounds of -log2 p(x_0), and what they were computed from and with."""
+
+    rows: tuple[Share, ...]
+    data: str
+    data_digest: str
+    split: str
+    num: int
+    steps: tuple[int, ...]
+    terms: tuple[int, ...]
+    variance: tuple[str, ...]
+    clip: bool
+    stage_digests: tuple[str, ...]
+    batch_size: tuple[int, ...]
+    precision: str
+    seed: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Bounder:
+    """A stage on its device, and the images that it bounds, batch_size at a time."""
+
+    term: Term
+    stage: Stage
+    work: Work
+    batch_size: int
+    asked: int
+    seed: int
+
+    def all(self, world: World, advance: Callable[[int], None]) -> Bound:
+        """Bound every image, this process its share; float64 [num] each, in order of rows."""
+        num, size = self.work.num, self.batch_size
+        parts = torch.zeros(len(Bound._fields), num, dtype=torch.float64, device=self.stage.device)
+        for start in range(world.rank * size, num, world.size * size):
+            places = range(start, min(start + size, num))
+            parts[:, start : places.stop] = torch.stack(self._batch(places, advance))
+        world.sum_([parts], parts.new_zeros(1))
+        return Bound(*parts.cpu())
+
+    def _batch(self, places: range, advance: Callable[[int], None]) -> list[Tensor]:
+        term, num, size = self.term, len(places), self.batch_size
+        samples = self._samples(places).padded(size)
+        x_0 = from_uint8(self.work.sources[term.resolution].z_0(places))
+        rows = torch.arange(size).clamp(max=num - 1)
+        try:
+            found = bound(
+                self.stage, term.chain, x_0[rows], samples,
+                seed=self.seed, terms=self.asked, s=term.above, advance=lambda _: advance(num),
+            )  # fmt: skip
+        except torch.OutOfMemoryError:
+            raise MemoryFloorError(
+                f"{size} images at a time do not fit into the memory of {self.stage.device}",
+                kept="nothing was written",
+                next=f"--batch-size {max(1, size // 2)}",
+            ) from None
+        return [part[:num] for part in found]
+
+    def _samples(self, places: range) -> Samples:
+        source, config = self.work.sources[self.term.resolution], self.term.header.config
+        ids, y = torch.from_numpy(source.ids(places)), torch.from_numpy(source.labels(places))
+        if config.conditioning is None or self.term.s is None:
+            return Samples(ids, y)
+        z_0 = self.work.sources[config.conditioning.resolution].z_0(places)
+        z_s = non_truncated(config, z_0, self.term.s, ids=ids, seed=self.seed)
+        return Samples(ids, y, z_s, torch.full_like(ids, self.term.s))
+
+
+class Done(NamedTuple):
+    """What is left of a stage when its images are bounded."""
+
+    bound: Bound
+    digest: str
+    numerics: Numerics
+
+
+def run(options: ElboOptions, report: Report) -> Result:
+    """Bound the images of options.ref under options.stages.
+
+    Raises UsageError for an s that a stage does not know, MismatchError where stages and data
+    do not fit each other, MissingError, StoppedError and MemoryFloorError.
+    """
+    return started(run_in, options, options.compute, report)
+
+
+def run_in(options: ElboOptions, report: Report, world: World) -> Result:
+    """Bound as one process of a world."""
+    with joined_world(options.compute, world) as (world, device), ExitStack() as stack:
+        store, work = agreed(world, lambda: _begun(options, stack), partial(_deciding, options))
+        tell_part(store, options.split, report)
+        tell_other_s(options.sampling, _given_s(work), report)
+        done = [_one(term, work, options, world, device, report) for term in work.terms]
+        return Result(
+            rows=tuple(_rows(work.terms, [each.bound for each in done])),
+            data=str(options.ref),
+            data_digest=store.digest,
+            split=work.split,
+            num=work.num,
+            steps=tuple(term.chain.schedule.T for term in work.terms),
+            terms=tuple(term.evaluations(options.terms) for term in work.terms),
+            variance=tuple(term.chain.variance for term in work.terms),
+            clip=options.sampling.clip,
+            stage_digests=tuple(each.digest for each in done),
+            batch_size=tuple(each.numerics.batch_size for each in done),
+            precision=done[0].numerics.precision,
+            seed=options.sampling.seed,
+            device=describe(device),
+        )
+
+
+def _begun(options: ElboOptions, stack: ExitStack) -> tuple[Store, Work]:
+    store = stack.enter_context(open_store(options.ref))
+    return store, planned(options, store)
+
+
+def _deciding(options: ElboOptions, begun: tuple[Store, Work]) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    store, work = begun
+    weights, seed = options.sampling.weights, options.sampling.seed
+    stages = [
+        {
+            "stage": config_digest(term.header.config),
+            "weights": weights_digest(term.header.directory, weights),
+            "s": term.s,
+            **chain_fields(term.header.config, term.chain, seed),
+        }
+        for term in work.terms
+    ]
+    return {"data": store.digest, "split": work.split, "num": work.num, "stages": stages}
+
+
+def _given_s(work: Work) -> list[int]:
+    return [term.s for term in work.terms if term.s is not None]
+
+
+def _one(
+    term: Term, work: Work, options: ElboOptions, world: World, device: torch.device,
+    report: Report,
+) -> Done:  # fmt: skip
+    """Load one stage, bound all images under it, and let go of it."""
+    total = term.evaluations(options.terms) * work.num
+    chosen = numerics(term.header.config, options.compute, device, total)
+    stage = ready_stage(term.header, options.sampling, chosen, device, report)
+    bounder = Bounder(term, stage, work, chosen.batch_size, options.terms, options.sampling.seed)
+    name = term.header.directory.name
+    with Stop() as stop, report.track(f"bound {name}", total, "evaluations") as advance:
+
+        def told(num: int) -> None:
+            advance(num * world.size, f"{work.num} images")
+            if stop.asked:
+                raise StoppedError(f"stopped by {stop.asked}", next="the same command starts anew")
+
+        return Done(bounder.all(world, told), stage.digest, chosen)
+
+
+def _rows(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[Share]:
+    rows = [_share(term, found) for term, found in zip(terms, bounds, strict=True)]
+    if len(rows) == 1:
+        return rows
+    mean, error = mean_and_error(joined(bounds, [term.dims for term in terms]))
+    whole = Share(
+        stage="cascade", resolution=terms[-1].resolution, s=None, above=0,
+        prior=None, divergences=None, decoder=None, bits_per_dim=mean, error=error,
+    )  # fmt: skip
+    return [*rows, whole]
+
+
+def _share(term: Term, found: Bound) -> Share:
+    mean, error = mean_and_error(found.total)
+    return Share(
+        stage=term.header.directory.name,
+        resolution=term.resolution,
+        s=term.s,
+        above=term.above,
+        prior=float(found.prior.mean()),
+        divergences=float(found.divergences.mean()),
+        decoder=None if term.above else float(found.decoder.mean()),
+        bits_per_dim=mean,
+        error=error,
+    )
+
+
+def plan(options: ElboOptions, report: Report) -> dict[str, object]:
+    """Return what `run` would evaluate; nothing is loaded."""
+    with open_store(options.ref) as store:
+        work = planned(options, store)
+        tell_part(store, options.split, report)
+    pick_device(options.compute.device)
+    check_processes(options, options.compute)
+    tell_other_s(options.sampling, _given_s(work), report)
+    rows = [
+        {
+            "stage": term.header.directory.name,
+            "s": term.s,
+            "above": term.above,
+            "images": work.num,
+            "evaluations": term.evaluations(options.terms) * work.num,
+        }
+        for term in work.terms
+    ]
+    return {"data": str(options.ref), "split": work.split, "stages": rows}

@@ -1,0 +1,174 @@
+"""Which stages are bounded on which images, decided from headers and flags alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from cdm_cli.cascade.checkpoint import find_stage, weights_file
+from cdm_cli.cascade.conditioning import check_s
+from cdm_cli.cascade.generate import Chain
+from cdm_cli.data.store import Part, Store
+from cdm_cli.diffusion.samplers import index_of
+from cdm_cli.diffusion.schedules import from_config
+from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.jobs.sampling.headers import Header, different_classes, read_header
+from cdm_cli.jobs.sampling.rows import Source, chosen_rows, part_of
+from cdm_cli.jobs.sampling.schedule_file import chain_for
+from cdm_cli.names import RUNS
+from cdm_cli.options import Sampling
+from cdm_cli.options_eval import ElboOptions
+
+ENOUGH = 1000  # images, where nothing is said
+
+
+@dataclass(frozen=True)
+class Term:
+    """One stage's share of the bound: -log2 p(x_0 | z_s), summed over t > above only."""
+
+    header: Header
+    chain: Chain
+    s: int | None  # of its own condition; None for a base stage
+    above: int  # the s at which the next stage takes over, or 0
+
+    @property
+    def resolution(self) -> int:
+        """The side of x_0."""
+        return self.header.config.model.resolution
+
+    @property
+    def dims(self) -> int:
+        """C H W."""
+        return self.header.config.model.channels * self.resolution**2
+
+    def evaluations(self, asked: int) -> int:
+        """Return how many network evaluations one image takes, if so many terms are asked for."""
+        there = self.chain.schedule.T - index_of(self.chain.schedule, self.above)
+        return min(asked, there) if asked else there
+
+
+@dataclass(frozen=True)
+class Work:
+    """The terms, from the lowest resolution up, and num images at every resolution they take."""
+
+    terms: tuple[Term, ...]
+    split: str
+    num: int
+    sources: dict[int, Source]
+
+
+def planned(options: ElboOptions, store: Store) -> Work:
+    """Decide all that headers and flags decide. The store stays open while the work is done.
+
+    Raises UsageError, MissingError, and MismatchError where stages, or stages and data, do not
+    fit each other.
+    """
+    headers = [read_header(find_stage(name, Path(RUNS))) for name in options.stages]
+    split, part = part_of(store, options.split)
+    for header in headers:
+        weights_file(header.directory, options.sampling.weights)
+        _check_images(header, store, part)
+    for low, high in pairwise(headers):
+        _check_pair(low, high)
+    given = _given(headers, options.s)
+    above = [s or 0 for s in given[1:]] + [0]
+    for (low, high), s in zip(pairwise(headers), above, strict=False):
+        _check_process(low, high, s)
+    terms = [
+        _term(header, options.sampling, s, t)
+        for header, s, t in zip(headers, given, above, strict=True)
+    ]
+    store.require_finished()
+    num = min(part.num, ENOUGH) if options.num is None else options.num
+    rows = chosen_rows(store, part, num)
+    sides = {side for header in headers for side in _sides(header)}
+    sources = {side: Source(store.path, part, side, rows) for side in sides}
+    return Work(tuple(terms), split, num, sources)
+
+
+def _term(header: Header, sampling: Sampling, s: int | None, above: int) -> Term:
+    """Return a stage's share of the bound; its chain steps on the time where the next begins."""
+    chain = chain_for(header, _whole(header, sampling), visit=(above,) if above else ())
+    return Term(header, chain, s, above)
+
+
+def _sides(header: Header) -> list[int]:
+    """Return the resolutions that a stage takes images of."""
+    low = header.config.conditioning
+    return [header.config.model.resolution, *([low.resolution] if low else [])]
+
+
+def _check_images(header: Header, store: Store, part: Part) -> None:
+    """Raise MismatchError unless the part has the stage's images and classes."""
+    model = header.config.model
+    for resolution in _sides(header):
+        if resolution not in part.resolutions:
+            there = ", ".join(map(str, part.resolutions))
+            raise MismatchError(
+                f"{store.path} has images of {there} pixels, {header.directory} takes {resolution}",
+                next=f"cdm prepare … --resolution {resolution}, or another --ref",
+            )
+        if part.channels(resolution) != model.channels:
+            raise MismatchError(
+                f"{store.path} has {part.channels(resolution)} channels, {header.directory} "
+                f"has {model.channels}",
+                next="another --ref, or another stage",
+            )
+    reason = different_classes(header, store.classes) if model.num_classes else ""
+    if reason:
+        raise MismatchError(
+            f"{header.directory} and {store.path} do not fit: {reason}", next="another --ref"
+        )
+
+
+def _check_pair(low: Header, high: Header) -> None:
+    """Raise MismatchError unless high starts from what low makes."""
+    conditioning, made = high.config.conditioning, low.config.model.resolution
+    if conditioning is None or conditioning.resolution != made:
+        starts = f"from {conditioning.resolution}×{conditioning.resolution}" if conditioning else ""
+        raise MismatchError(
+            f"{low.directory} makes {made}×{made}, {high.directory} "
+            f"{f'starts {starts}' if starts else 'is a base stage'}",
+            next="cdm eval elbo base sr: the stages of one cascade, from its base up",
+        )
+
+
+def _given(headers: Sequence[Header], s: Sequence[int]) -> list[int | None]:
+    """Return the s of each stage's condition; raise UsageError for a wrong number or value."""
+    above_base = [header for header in headers if header.config.kind == "sr"]
+    if len(s) > len(above_base):
+        raise UsageError(
+            f"--s {','.join(map(str, s))}: there are {len(above_base)} super-resolution stages",
+            next="one s for each of them",
+        )
+    told = [*s, *[None] * (len(above_base) - len(s))]
+    checked = [
+        check_s(header.config, value) for header, value in zip(above_base, told, strict=True)
+    ]
+    return [*[None] * (len(headers) - len(checked)), *checked]
+
+
+def _check_process(low: Header, high: Header, s: int) -> None:
+    """Raise MismatchError unless both mean the same noise by s: else Eq. 3 has no z_s."""
+    ours = from_config(low.config.schedule).alpha_bar
+    theirs = from_config(high.conditioning.z_schedule).alpha_bar
+    if s >= len(ours) or abs(ours[s] - theirs[s]) > 1e-9:
+        raise MismatchError(
+            f"{low.directory} has another noise schedule at s = {s} than {high.directory} was "
+            "trained to expect, so the cascade cannot be split there",
+            next="bound each stage alone",
+        )
+
+
+def _whole(header: Header, sampling: Sampling) -> Sampling:
+    """Return how the bounded chain runs: ancestral, over all T unless steps are asked for."""
+    if sampling.sampler not in (None, "ancestral") or sampling.restart_from:
+        raise UsageError(
+            "eval elbo: only ancestral sampling from x_T to x_0 has a likelihood to bound",
+            next="leave out sampler and restart_from",
+        )
+    variance = sampling.variance or (header.config.variance if not sampling.schedule else None)
+    steps = 0 if sampling.steps is None and not sampling.schedule else sampling.steps
+    return sampling.model_copy(
+        update={"sampler": "ancestral", "variance": variance, "steps": steps}
+    )

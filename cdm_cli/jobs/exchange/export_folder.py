@@ -1,0 +1,208 @@
+"""A folder of PNG or JPEG files, one folder for each class, encoded in threads.
+
+    out/
+    ├── tench, Tinca tinca/00000007.png
+    ├── classes.json     label, name and folder of each class
+    ├── dataset.json     {"labels": [["folder/file", label], …], "classes": [name, …]}
+    └── export.json      what was exported, and whether all of it is there: written last
+
+The folders follow `data/class_folders.py`. `dataset.json` is the label table of NVlabs, which
+cdm prepare and cdm import read.
+"""
+
+import io
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.data import durable
+from cdm_cli.data.class_folders import file_stems, folder_names
+from cdm_cli.data.images import BadImageError, decode, from_array, to_array
+from cdm_cli.data.listing import DATASET_JSON, read_regular
+from cdm_cli.errors import BadInputError, CdmError, StoppedError, quoted
+from cdm_cli.jobs.exchange.export_plan import Batch, Selection
+from cdm_cli.jobs.runtime.identity import check_same, refused
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.options import Report
+
+CLASSES_JSON, EXPORT_JSON = "classes.json", "export.json"
+OWN = (CLASSES_JSON, DATASET_JSON, EXPORT_JSON, "__MACOSX")
+THREADS = 16  # they wait for the disk more than they compute
+JPEG = {"quality": 95, "subsampling": 0}
+SUFFIX = {"png": ".png", "jpeg": ".jpg"}
+MANIFEST_LIMIT = 2**20
+
+
+def write_folder(selection: Selection, out: Path, report: Report) -> int:
+    """Write all files that are not there yet; return how many.
+
+    Raises WouldOverwriteError for a folder, or a file in it, that another command made.
+    """
+    begin(selection, out)
+    names, labels = Names(selection), list[tuple[str, int]]()
+    made, folders = 0, names.used(selection)
+    for folder in folders:
+        durable.make_directory(out / folder)
+        durable.sweep(out / folder)
+    with (
+        Stop() as stop,
+        ThreadPoolExecutor(THREADS, "encode") as pool,
+        report.track("export", len(selection.rows), "images") as advance,
+    ):
+        for batch in selection.batches():
+            if stop.asked:
+                raise StoppedError(
+                    f"stopped by {stop.asked}",
+                    kept=f"{batch.first} images are there",
+                    next="the same command continues",
+                )
+            paths = names.of(batch)
+            targets = [out / path for path in paths]
+            made += sum(pool.map(put, targets, batch.images, repeat(selection.format)))
+            labels += zip(paths, batch.labels.tolist(), strict=True)
+            advance(len(paths), f"{made} new" if made else "already there")
+    for folder in folders:
+        durable.sync_directory(out / folder)
+    _finish(selection, out, names, labels)
+    return made
+
+
+class Names:
+    """Where each image goes, from its label and its id."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._classes = selection.store.classes
+        self._folders = folder_names(self._classes, OWN)
+        self._stems = file_stems(np.asarray(selection.part.ids[selection.rows]))
+        self._suffix = SUFFIX[selection.format]
+
+    def folder(self, label: int) -> str:
+        """Return the folder of a class; of a store without classes, the label."""
+        return self._folders[label] if self._classes else str(label)
+
+    def of(self, batch: Batch) -> list[str]:
+        """Return the paths of a batch's images within the export."""
+        return [
+            f"{self.folder(label)}/{self._stems[place]}{self._suffix}"
+            for place, label in enumerate(batch.labels.tolist(), batch.first)
+        ]
+
+    def used(self, selection: Selection) -> list[str]:
+        """Return the folders that will hold images. Raises BadInputError for a strange label."""
+        labels = np.unique(np.asarray(selection.part.labels[selection.rows])).tolist()
+        if self._classes and not 0 <= labels[0] <= labels[-1] < len(self._classes):
+            raise BadInputError(
+                f"{selection.store.path} has labels outside 0..{len(self._classes) - 1}",
+                next=f"cdm verify {quoted(selection.store.path)}",
+            )
+        return [self.folder(label) for label in labels]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the contents of classes.json."""
+        pairs = enumerate(zip(self._classes, self._folders, strict=True))
+        return [{"label": label, "name": name, "folder": folder} for label, (name, folder) in pairs]
+
+
+def begin(selection: Selection, out: Path) -> None:
+    """Claim a new or empty folder, or find that it is this export, whole or begun.
+
+    Raises WouldOverwriteError for a folder of anything else.
+    """
+    if os.path.lexists(out) and not out.is_dir():
+        raise _taken(out, "it is no folder")
+    there = _manifest(out)
+    if there is not None:
+        here = selection.identity
+        check_same(out, "export", {k: there[k] for k in here if k in there}, here)
+        return
+    if out.is_dir() and durable.finished_names(out):
+        raise _taken(out, f"it is not empty and has no {EXPORT_JSON}")
+    durable.make_directory(out)
+    durable.sweep(out)
+    _write_manifest(selection, out, finished=False)
+
+
+def _taken(path: Path, why: str) -> CdmError:
+    return refused(f"{path} is not this export: {why}")
+
+
+def _manifest(out: Path) -> dict[str, Any] | None:
+    """Return what export.json tells, {} where it cannot be read, None where there is none."""
+    if not (out / EXPORT_JSON).exists():
+        return None
+    try:
+        found: Any = json.loads(read_regular(out / EXPORT_JSON, MANIFEST_LIMIT))
+    except (ValueError, BadImageError, RecursionError):
+        found = {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_manifest(selection: Selection, out: Path, *, finished: bool) -> None:
+    store = selection.store
+    told = {
+        **selection.identity,
+        "finished": finished,
+        "cdm": __version__,
+        "source": store.path.name,
+        "command": store.provenance.get("command"),
+    }
+    _write_json(out / EXPORT_JSON, told)
+
+
+def _write_json(path: Path, value: object) -> None:
+    data = json.dumps(value, ensure_ascii=False, indent=None if len(str(value)) > 4096 else 1)
+    durable.write_file_atomically(path, data.encode() + b"\n")
+
+
+def _finish(selection: Selection, out: Path, names: Names, labels: list[tuple[str, int]]) -> None:
+    """Write the tables, then that all is there."""
+    table: dict[str, Any] = {"labels": labels}
+    if selection.store.classes:
+        table["classes"] = selection.store.classes
+        _write_json(out / CLASSES_JSON, names.rows())
+    _write_json(out / DATASET_JSON, table)
+    _write_manifest(selection, out, finished=True)
+
+
+def put(path: Path, pixels: np.ndarray, kind: str) -> bool:
+    """Write one image [H, W, C] unless it is there; return whether it was written.
+
+    Raises WouldOverwriteError for another image of that name.
+    """
+    if os.path.lexists(path):
+        _check_same(path, pixels, kind)
+        return False
+    try:
+        durable.write_new(path, encoded(pixels, kind))
+    except durable.ExistsError:  # another process does the same
+        _check_same(path, pixels, kind)
+        return False
+    return True
+
+
+def _check_same(path: Path, pixels: np.ndarray, kind: str) -> None:
+    """Compare pixels, where the format keeps them, else bytes."""
+    try:
+        data = read_regular(path)
+        same = (
+            np.array_equal(to_array(decode(data)), pixels)
+            if kind == "png"
+            else data == encoded(pixels, kind)
+        )
+    except BadImageError:
+        same = False
+    if not same:
+        raise _taken(path, "another image is there")
+
+
+def encoded(pixels: np.ndarray, kind: str) -> bytes:
+    """Return the file of an image [H, W, C]: PNG without loss, JPEG at quality 95, 4:4:4."""
+    stream = io.BytesIO()
+    from_array(pixels).save(stream, kind.upper(), **(JPEG if kind == "jpeg" else {}))
+    return stream.getvalue()

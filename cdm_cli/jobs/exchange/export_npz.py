@@ -1,0 +1,132 @@
+"""An .npz as ADM's evaluation reads it: arr_0 uint8 [N, H, W, C] and arr_1 int64 [N], streamed.
+
+It appears whole or not at all. What it was made from stands in the comment of the archive,
+which no reader of arrays looks at, so that the same command finds it done.
+"""
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from cdm_cli.data import durable
+from cdm_cli.errors import StoppedError, WouldOverwriteError
+from cdm_cli.jobs.exchange.export_plan import Selection
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.options import Report
+
+
+class Stream(io.RawIOBase):
+    """An open file for `zipfile`, written through `durable`."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        super().__init__()
+        self._fd, self._path, self._place, self._end = fd, path, 0, 0
+
+    def write(self, data: Any) -> int:
+        """Write at the place."""
+        view = memoryview(data).cast("B")
+        durable.pwrite_all(self._fd, self._path, view, self._place)
+        self._place += len(view)
+        self._end = max(self._end, self._place)
+        return len(view)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the place, from the start or the end."""
+        self._place = offset + (self._end if whence == os.SEEK_END else 0)
+        return self._place
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._place
+
+    def seekable(self) -> bool:
+        """Whether `seek` works."""
+        return True
+
+
+def write_npz(selection: Selection, out: Path, report: Report) -> int:
+    """Write the images and labels; return how many, 0 where out is this file already.
+
+    Raises WouldOverwriteError for another file of that name, StoppedError, DiskError.
+    """
+    comment = json.dumps(selection.identity, sort_keys=True).encode()
+    if os.path.lexists(out):
+        if _comment(out) != comment:
+            raise _taken(out)
+        report.say(f"{out} is there already")
+        return 0
+    with durable.partial(out) as (fd, temporary):
+        with zipfile.ZipFile(Stream(fd, temporary), "w") as archive:
+            labels = _write_images(archive, selection, report)
+            _write_array(archive, "arr_1.npy", labels.shape, "<i8", iter([labels]))
+            archive.comment = comment
+        durable.sync(fd, temporary)
+        try:
+            durable.rename_new(temporary, out)
+        except durable.ExistsError:
+            if _comment(out) != comment:
+                raise _taken(out) from None
+            durable.unlink(temporary)  # another process made the same
+    return len(selection.rows)
+
+
+def _comment(path: Path) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.comment
+    except (OSError, zipfile.BadZipFile):
+        return b""
+
+
+def _taken(out: Path) -> WouldOverwriteError:
+    return WouldOverwriteError(
+        f"{out} exists, and is not this export",
+        kept="it was left as it is",
+        next="choose another name with -o",
+    )
+
+
+def _write_images(archive: zipfile.ZipFile, selection: Selection, report: Report) -> np.ndarray:
+    """Write arr_0 block by block; return the labels [N]."""
+    N, side = len(selection.rows), selection.resolution
+    labels = np.empty(N, np.int64)
+
+    def blocks() -> Iterator[np.ndarray]:
+        with Stop() as stop, report.track("export", N, "images") as advance:
+            for batch in selection.batches():
+                if stop.asked:
+                    raise StoppedError(
+                        f"stopped by {stop.asked}",
+                        kept="nothing was written: an .npz appears whole",
+                        next="the same command starts over",
+                    )
+                labels[batch.first : batch.first + len(batch.labels)] = batch.labels
+                yield batch.images
+                advance(len(batch.images), "")
+
+    shape = (N, side, side, selection.channels)
+    _write_array(archive, "arr_0.npy", shape, "|u1", blocks())
+    return labels
+
+
+def _write_array(
+    archive: zipfile.ZipFile,
+    name: str,
+    shape: tuple[int, ...],
+    descr: str,
+    pieces: Iterator[np.ndarray],
+) -> None:
+    """Write an array in C order. The date is that of no day, so that bytes follow contents."""
+    member = zipfile.ZipInfo(name)
+    with archive.open(member, "w", force_zip64=True) as file:
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        npy.write_array_header_1_0(file, header)
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)

@@ -1,0 +1,87 @@
+"""What of a store is exported, and its images in order, checked as they are read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cdm_cli.data.images import MODES
+from cdm_cli.data.store import Part, Store
+from cdm_cli.errors import UsageError
+from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
+from cdm_cli.names import ExportFormat
+from cdm_cli.options_files import ExportOptions
+
+SCHEMA = "cdm-export/1"
+
+
+class Batch(NamedTuple):
+    """Images of one block: uint8 [n, H, W, C], labels and ids int64 [n]; first: their place."""
+
+    first: int
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a store is exported: rows of a part [N], at one resolution."""
+
+    store: Store
+    part: Part
+    rows: np.ndarray
+    resolution: int
+    format: ExportFormat
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What another run must share to continue this one, as JSON."""
+        return {
+            "schema": SCHEMA,
+            "store": self.store.digest,
+            "part": self.part.name,
+            "resolution": self.resolution,
+            "num": len(self.rows),
+            "format": self.format,
+        }
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return self.part.channels(self.resolution)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the chosen images in order, each block read once and checked.
+
+        Raises BadInputError naming the samples of a damaged block.
+        """
+        blocks = self.rows // self.part.block_size
+        name = f"images/{self.resolution}"
+        for b in np.unique(blocks).tolist():
+            places = np.flatnonzero(blocks == b)
+            inside = self.rows[places] - b * self.part.block_size
+            block = self.part.read_checked(b)
+            yield Batch(
+                int(places[0]), block[name][inside], block["labels"][inside], block["ids"][inside]
+            )
+
+
+def selected(store: Store, options: ExportOptions) -> Selection:
+    """Decide what is exported. Raises UsageError for what the store, or the format, has not."""
+    _, part = part_of(store, options.split)
+    resolution = options.resolution or max(part.resolutions)
+    if resolution not in part.resolutions:
+        has = ", ".join(map(str, part.resolutions))
+        raise UsageError(f"--resolution {resolution}: {store.path} has {has}", next="one of them")
+    is_npz = options.out.suffix.lower() == ".npz"
+    kind: ExportFormat = options.format or ("npz" if is_npz else "png")
+    if is_npz and kind != "npz":
+        raise UsageError(
+            f"--format {kind}: -o {options.out} ends in .npz", next="-o with the name of a folder"
+        )
+    if kind == "jpeg" and part.channels(resolution) in (2, 4):
+        mode = MODES[part.channels(resolution)]
+        raise UsageError(f"--format jpeg: JPEG has no alpha, the images are {mode}", next="png")
+    return Selection(store, part, chosen_rows(store, part, options.num), resolution, kind)

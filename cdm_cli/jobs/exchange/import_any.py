@@ -1,0 +1,54 @@
+"""`cdm import`: what others made becomes a stage or a store, as the name of the output asks."""
+
+from cdm_cli.errors import UsageError
+from cdm_cli.jobs.exchange import import_openai, import_store
+from cdm_cli.jobs.exchange.import_openai import Imported
+from cdm_cli.jobs.exchange.import_store import ImportedStore
+from cdm_cli.options import Report
+from cdm_cli.options_files import ImportCheckpointOptions, ImportOptions, ImportStoreOptions
+from cdm_cli.outputs import STORES
+
+CHECKPOINTS = {".pt", ".pth", ".ckpt", ".safetensors"}
+IMAGES = {".npz", ".zip", ".tar", ".tgz", ".gz"}
+FOR_IMAGES = {"labels": "--labels", "follow_links": "--follow-links"}
+FOR_CHECKPOINTS = {"flags": "--flags", "origin": "--origin", "from_pickle": "--from-pickle"}
+
+
+def run(options: ImportOptions, report: Report) -> Imported | ImportedStore:
+    """Import images where options.out is named as a store, else a checkpoint.
+
+    Raises UsageError where source, output and flags do not go together.
+    """
+    suffix = options.src.suffix.lower()
+    if options.out.suffix.lower() in STORES:
+        if suffix in CHECKPOINTS:
+            raise UsageError(
+                f"-o {options.out}: {options.src} is a checkpoint, which becomes a stage",
+                next="-o runs/base",
+            )
+        _without(options, FOR_CHECKPOINTS, "images")
+        asked = {name: getattr(options, name) for name in ImportStoreOptions.model_fields}
+        return import_store.run(ImportStoreOptions(**asked), report)
+    if suffix in IMAGES or options.src.is_dir():
+        raise UsageError(
+            f"-o {options.out}: {options.src} holds images, which become a store",
+            next="-o samples.h5",
+        )
+    _without(options, FOR_IMAGES, "a checkpoint")
+    return import_openai.run(
+        ImportCheckpointOptions(
+            checkpoint=options.src,
+            out=options.out,
+            flags=options.flags,
+            origin=options.origin,
+            from_pickle=options.from_pickle,
+            classes=options.classes,
+        ),
+        report,
+    )
+
+
+def _without(options: ImportOptions, flags: dict[str, str], source: str) -> None:
+    for name, flag in flags.items():
+        if getattr(options, name):
+            raise UsageError(f"{flag}: does not go with {source}", next=f"leave {flag} away")

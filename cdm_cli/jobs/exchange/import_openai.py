@@ -1,0 +1,199 @@
+"""`cdm import`: weights that others trained become a stage of ours.
+
+The flags of the models that openai published are known by the name of their file; any other
+checkpoint comes with the flags it was trained with. What no tensor shows and no flag says is
+taken from the defaults of the two packages, and told.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.cascade.checkpoint import (
+    read_stage_file,
+    save_ema,
+    weights_file,
+    write_stage_file,
+)
+from cdm_cli.cascade.files import read_bytes
+from cdm_cli.cascade.foreign.foreign import read_file, read_tensors, without_prefix
+from cdm_cli.cascade.foreign.openai import stage_config
+from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, origin_of, parse_flags
+from cdm_cli.cascade.foreign.openai_names import converted
+from cdm_cli.cascade.weights import read_weights
+from cdm_cli.config import DataInfo, Plan, StageConfig, StageFile, TrainingConfig
+from cdm_cli.data import durable
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import BadInputError, CdmError, MismatchError, WouldOverwriteError
+from cdm_cli.names import Origin
+from cdm_cli.options import Report
+from cdm_cli.options_files import ImportCheckpointOptions
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+PRESET = "imported"
+NAMES_LIMIT = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import made."""
+
+    stage: Path
+    kind: str
+    resolution: int
+    low_resolution: int | None
+    num_classes: int
+    parameters: int
+    sha256: str
+
+
+def run(options: ImportCheckpointOptions, report: Report) -> Imported:
+    """Convert a checkpoint into a stage directory that `sample` and `upsample` use.
+
+    Where it is there already, nothing is written. Raises WouldOverwriteError for anything else.
+    """
+    source, out = options.checkpoint, options.out
+    there = is_import(out)
+    flags, origin = _flags(options, report)
+    data = read_file(source)
+    found = read_tensors(data, source, from_pickle=options.from_pickle)
+    tensors, prefix = without_prefix(found)
+    if prefix:
+        report.say(f"{source.name}: every name begins with {prefix}, which is left away")
+    config = stage_config(tensors, flags, origin, str(source))
+    for line in _assumed(flags, config):
+        report.say(f"{source.name}: {line}")
+    weights = converted(tensors, config, str(source))
+    sha256 = hashlib.sha256(data).hexdigest()
+    stage = StageFile(
+        cdm_version=__version__,
+        plan=Plan(
+            preset=PRESET,
+            source=f"{origin or 'openai'} checkpoint {source.name}, SHA-256 {sha256}",
+            stage=config,
+            training=TrainingConfig(),
+        ),
+        data=DataInfo(
+            name=source.name,
+            digest="",
+            classes=_classes(options.classes, config.model.num_classes),
+            num_train=0,
+            num_val=0,
+        ),
+    )
+    if there or not write_stage(out, stage, weights):
+        check_same(out, stage, weights)
+        report.say(f"{out} is there already")
+    return Imported(
+        stage=out,
+        kind=config.kind,
+        resolution=config.model.resolution,
+        low_resolution=config.conditioning.resolution if config.conditioning else None,
+        num_classes=config.model.num_classes,
+        parameters=sum(tensor.numel() for tensor in weights.values()),
+        sha256=sha256,
+    )
+
+
+def is_import(out: Path) -> bool:
+    """Return whether an import is there, or nothing; raise WouldOverwriteError for all else."""
+    if not os.path.lexists(out):
+        return False
+    with suppress(CdmError):
+        if read_stage_file(out).plan.preset == PRESET:
+            return True
+    raise _taken(f"{out} exists")
+
+
+def check_same(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> None:
+    """Raise WouldOverwriteError unless a stage directory holds what this import would write."""
+    there = read_stage_file(out)
+    if (there.plan, there.data) == (stage.plan, stage.data):
+        found = read_weights(weights_file(out), weights).tensors
+        if all(torch.equal(found[name], tensor) for name, tensor in weights.items()):
+            return
+    raise _taken(f"{out} exists, and is not this import")
+
+
+def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> bool:
+    """Make a stage directory, which appears whole or not at all.
+
+    Return False where another process was faster.
+    """
+    durable.make_directory(out.parent)
+    with durable.partial(out, directory=True) as (_, partial):
+        save_ema(partial, weights, step=0)
+        write_stage_file(partial, stage)
+        try:
+            durable.rename_new(partial, out)
+        except durable.ExistsError:
+            durable.remove_tree(partial)
+            return False
+    return True
+
+
+def _taken(what: str) -> WouldOverwriteError:
+    return WouldOverwriteError(what, kept="it is untouched", next="choose another -o runs/NAME")
+
+
+def _flags(options: ImportCheckpointOptions, report: Report) -> tuple[Flags, Origin | None]:
+    """Return the flags given, or those published for a file of this name."""
+    name = options.checkpoint.name
+    if options.flags or name not in PUBLISHED:
+        flags, said = parse_flags(options.flags)
+        return flags, origin_of(said, options.origin)
+    origin, text = PUBLISHED[name]
+    report.say(f"{name}: taken for the model that {origin} published: {text}")
+    return parse_flags([text])[0], options.origin or origin
+
+
+def _assumed(flags: Flags, config: StageConfig) -> list[str]:
+    """Tell what neither a flag nor a tensor says."""
+    values = {
+        "num_heads": config.model.num_heads if config.model.head_channels is None else None,
+        "diffusion_steps": config.schedule.T,
+        "noise_schedule": config.schedule.kind,
+        "rescale_timesteps": config.rescale_time if config.schedule.T != 1000 else None,
+    }
+    silent = [
+        f"{k} = {v}" for k, v in values.items() if v is not None and getattr(flags, k) is None
+    ]
+    return [f"by default of its package, {', '.join(silent)}"] if silent else []
+
+
+def _classes(path: Path | None, num: int) -> tuple[str, ...]:
+    """Return the class names: given ones, else "0", "1", …; one for an unconditional model."""
+    if path is None or num == 0:
+        return tuple(str(k) for k in range(num)) or ("all",)
+    names = read_names(path)
+    if len(names) != num:
+        raise MismatchError(
+            f"--classes {path} has {len(names)} names, the checkpoint has {num} classes",
+            kept="nothing was written",
+            next="one name per line, in the order of training",
+        )
+    return names
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Return the class names of a store or a stage, or of a text file with one name a line."""
+    if path.is_dir():
+        data = read_stage_file(path).data
+        return data.classes if data else ()
+    with path.open("rb") as file:
+        is_store = file.read(len(HDF5)) == HDF5
+    if is_store:
+        with open_store(path) as store:
+            return tuple(store.classes)
+    try:
+        lines = read_bytes(path, NAMES_LIMIT).decode().splitlines()
+    except UnicodeDecodeError:
+        raise BadInputError(f"--classes {path} is neither a store nor UTF-8 text") from None
+    return tuple(line.strip() for line in lines if line.strip())

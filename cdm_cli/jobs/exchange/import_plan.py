@@ -1,0 +1,187 @@
+"""What `cdm import` is about to do with images: order, ids, classes, and what they share."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.data.arrays import ArraySource
+from cdm_cli.data.class_folders import numbers
+from cdm_cli.data.images import GAMMA, PROFILE, BadImageError, Header, probe
+from cdm_cli.data.labels import Labelled, class_names, labels_among
+from cdm_cli.data.schema import PartSpec, StoreSpec, fitting_block_size
+from cdm_cli.data.sources import Source
+from cdm_cli.errors import BadInputError, CdmError, MismatchError, quoted
+from cdm_cli.jobs.exchange.import_openai import read_names
+from cdm_cli.jobs.sampling.blocks import block_size
+from cdm_cli.jobs.sampling.provenance import typed
+from cdm_cli.options import Report
+from cdm_cli.options_files import ImportStoreOptions
+
+T = TypeVar("T")
+BLOCK_BYTES = 2**26
+THREADS = 8
+LARGEST = 4096
+TOO_MUCH = "which 8 bits of gray or RGB cannot keep"
+LOSSY = {
+    "16-bit": f"are 16-bit, {TOO_MUCH}",
+    "CMYK": f"are CMYK, {TOO_MUCH}",
+    PROFILE: "have a colour profile, which is ignored",
+    GAMMA: "have a gamma of their own, which is ignored",
+}
+CONVENTIONS = {
+    "pixels": "as in the files: EXIF orientation applied, palettes resolved, 16 bits cut to 8",
+    "order": "by the numbers in file names or the rows of the array; else interleaved by class",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Images in the order of the store [N], and what they have in common."""
+
+    source: Source
+    y: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    how_ids: str
+    resolution: int
+    channels: int
+    conversions: dict[str, int]
+
+
+def among(found: Labelled, options: ImportStoreOptions) -> tuple[Labelled, tuple[str, ...]]:
+    """Return the labels and all class names: those of --classes, of which some suffice, if given.
+
+    Raises MismatchError for a class that is not among them.
+    """
+    if options.classes is None:
+        return found, class_names(found)
+    names, told = read_names(options.classes), f"--classes {options.classes}"
+    advice = "name the folders as the classes are called, or --labels FILE"
+    y = labels_among(names, found, told, advice)
+    return replace(found, y=y, classes=names), names
+
+
+def planned(found: Labelled, src: Path, report: Report) -> Plan:
+    """Look at every header, and put the images in order."""
+    resolution, channels, conversions = looked_at(found.source, src, report)
+    for kind, count in conversions.items():
+        report.say(f"{src}: {count} images {LOSSY[kind]}")
+    order, ids, how = ordered(found)
+    source = found.source.take(order.tolist())
+    return Plan(source, found.y[order], ids, how, resolution, channels, conversions)
+
+
+def ordered(found: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
+    """Return the order of the images [N], the ids in that order [N], and where they came from."""
+    source, N = found.source, len(found.source.names)
+    if isinstance(source, ArraySource):
+        return np.arange(N), np.arange(N), "rows of the array"
+    stems = [os.path.splitext(name.rpartition("/")[2])[0] for name in source.names]
+    told = numbers(stems)
+    if told is not None:
+        return told.order, told.ids[told.order], "file names"
+    return interleaved(found.y), np.arange(N), "counted"
+
+
+def interleaved(y: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the order in which the first of each class come first, then the second, and so on."""
+    by_class = np.argsort(y, kind="stable")
+    rank = np.empty(len(y), np.int64)
+    rank[by_class] = np.arange(len(y)) - np.searchsorted(y[by_class], y[by_class])
+    return np.lexsort((y, rank)).astype(np.int64)
+
+
+def looked_at(source: Source, src: Path, report: Report) -> tuple[int, int, dict[str, int]]:
+    """Return the resolution, the channels that lose nothing, and counts of lossy conversions.
+
+    Raises MismatchError for images of several sizes, or not square; BadInputError.
+    """
+    first: tuple[int, int] | None = None
+    colour = alpha = False
+    conversions: dict[str, int] = {}
+    num = 1 if isinstance(source, ArraySource) else len(source.names)
+    with report.track("look", num, "images") as advance:
+        for i, header in enumerate(each(partial(_header, source, src), range(num))):
+            size = header.width, header.height
+            first = first or size
+            if size != first or size[0] != size[1] or size[0] > LARGEST:
+                raise _unlike(src, source, i, size, first)
+            colour, alpha = colour or not header.gray, alpha or "alpha" in header.kinds
+            for kind in LOSSY.keys() & header.kinds:
+                conversions[kind] = conversions.get(kind, 0) + 1
+            advance(1, "")
+    assert first is not None
+    return first[0], (3 if colour else 1) + alpha, conversions
+
+
+def _unlike(
+    src: Path, source: Source, i: int, size: tuple[int, int], first: tuple[int, int]
+) -> CdmError:
+    what = f"{src}: {source.names[i]} is {size[0]}×{size[1]}"
+    if size != first:
+        what += f", {source.names[0]} is {first[0]}×{first[1]}"
+    return MismatchError(
+        f"{what}; samples are square, of one size, and up to {LARGEST}",
+        kept="no store was made",
+        next=f"cdm prepare {quoted(src)} --resolution N, which crops and resizes",
+    )
+
+
+def _header(source: Source, src: Path, i: int) -> Header:
+    try:
+        data = source.read(i)
+        if isinstance(data, bytes):
+            return probe(data)
+    except BadImageError as error:
+        raise unusable(src, source.names[i], error) from None
+    height, width, channels = data.shape
+    return Header(width, height, channels < 3, ("alpha",) if channels in (2, 4) else ())
+
+
+def unusable(src: Path, name: str, error: BadImageError) -> CdmError:
+    """Return the error for an image that cannot be used."""
+    return BadInputError(
+        f"{src}: image {name} cannot be used: {error}",
+        kept="the source was left as it is",
+        next="repair or remove it",
+    )
+
+
+def each(work: Callable[[int], T], rows: range) -> Iterator[T]:
+    """Yield work(i) for every row in order, in threads, a bounded number ahead."""
+    with ThreadPoolExecutor(THREADS, "import") as pool:
+        for start in range(rows.start, rows.stop, 64 * THREADS):
+            yield from pool.map(work, range(start, min(start + 64 * THREADS, rows.stop)))
+
+
+def spec_of(plan: Plan, classes: tuple[str, ...], options: ImportStoreOptions) -> StoreSpec:
+    """Return the contents and the provenance of the store."""
+    part, source = PartSpec(len(plan.ids), {plan.resolution: plan.channels}), plan.source
+    digest = source.digest()
+    return StoreSpec(
+        kind="samples",
+        parts={"": part},
+        classes=list(classes),
+        provenance={
+            "cdm": __version__,
+            "command": typed("import", options.src, options),
+            "identity": {
+                "command": "import",
+                "source": digest,
+                "labels": hashlib.sha256(plan.y.astype("<i8").tobytes()).hexdigest(),
+                "ids": hashlib.sha256(plan.ids.astype("<i8").tobytes()).hexdigest(),
+                "num": len(plan.ids),
+            },
+            "parents": [{"role": "source", "name": source.name, "digest": digest}],
+            "conventions": CONVENTIONS,
+        },
+        block_size=min(block_size(part.num), fitting_block_size({"": part}, BLOCK_BYTES)),
+    )

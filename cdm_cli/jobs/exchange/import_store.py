@@ -1,0 +1,132 @@
+"""`cdm import SRC -o NAME.h5`: images of others as a store of samples, unchanged.
+
+Order and ids are those that file names tell (`data/class_folders.py`), else the rows of an
+array; other files are interleaved by class, so that every prefix is balanced, as samples are.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cdm_cli.data.images import U8, BadImageError, decode, from_array, to_array, with_channels
+from cdm_cli.data.labels import labelled, require_images
+from cdm_cli.data.skips import Skips
+from cdm_cli.data.sources import open_source
+from cdm_cli.data.spool import spool_beside
+from cdm_cli.data.store import Part
+from cdm_cli.errors import StoppedError
+from cdm_cli.jobs.exchange.export_folder import CLASSES_JSON, EXPORT_JSON
+from cdm_cli.jobs.exchange.import_plan import Plan, among, each, planned, spec_of, unusable
+from cdm_cli.jobs.runtime.identity import resume_or_create
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.sampling.blocks import BlockWriter
+from cdm_cli.options import Report
+from cdm_cli.options_files import ImportStoreOptions
+
+
+@dataclass(frozen=True)
+class ImportedStore:
+    """What is there now. made: images of this run; the others were there before.
+
+    labels, ids: where they came from. conversions: images whose pixels are not all kept.
+    """
+
+    out: Path
+    samples: int
+    made: int
+    resolution: int
+    channels: int
+    classes: int
+    labels: str
+    ids: str
+    conversions: dict[str, int]
+    skipped: dict[str, int]
+
+
+def run(options: ImportStoreOptions, report: Report) -> ImportedStore:
+    """Import every image; the same command typed again continues.
+
+    Raises MismatchError where images differ in size, BadInputError naming an image that cannot
+    be used, and what `open_source` and `resume_or_create` raise.
+    """
+    with spool_beside(options.out) as spool:
+        return _run(options, spool, report)
+
+
+def _run(options: ImportStoreOptions, spool: Path, report: Report) -> ImportedStore:
+    skips = Skips()
+    source = open_source(options.src, skips, spool, follow=options.follow_links)
+    found = labelled(source, options.labels, skips)
+    require_images(found, options.src, skips)
+    found, classes = among(found, options)
+    plan = planned(found, options.src, report)
+    skipped = _skipped(skips)
+    for reason, count in skipped.items():
+        report.say(f"{options.src}: {count} passed over: {reason}")
+    with resume_or_create(options.out, spec_of(plan, classes, options)) as store:
+        made = filled(store.parts[""], plan, options.src, report)
+    return ImportedStore(
+        out=options.out,
+        samples=len(plan.ids),
+        made=made,
+        resolution=plan.resolution,
+        channels=plan.channels,
+        classes=len(classes),
+        labels=found.how,
+        ids=plan.how_ids,
+        conversions=plan.conversions,
+        skipped=skipped,
+    )
+
+
+def _skipped(skips: Skips) -> dict[str, int]:
+    """Return what was passed over, the tables of an export aside."""
+    own = {CLASSES_JSON, EXPORT_JSON}
+    counts = {
+        reason: count - len(own & set(skips.examples[reason]))
+        for reason, count in skips.counts.items()
+    }
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def filled(part: Part, plan: Plan, src: Path, report: Report) -> int:
+    """Decode and write the blocks that are missing; return how many images.
+
+    Raises StoppedError between two blocks, BadInputError naming an image, DiskError.
+    """
+    pending = part.pending()
+    num = sum(len(part.block_range(b)) for b in pending)
+    with Stop() as stop, report.track("import", part.num, "images", part.num - num) as advance:
+        with BlockWriter(part) as writer:
+            for b in pending:
+                if stop.asked:
+                    writer.wait()
+                    raise StoppedError(
+                        f"stopped by {stop.asked}",
+                        kept=f"{part.num_blocks - len(part.pending())} of {part.num_blocks} "
+                        "blocks are complete",
+                        next="the same command continues",
+                    )
+                rows = part.block_range(b)
+                images = np.stack(list(each(partial(_pixels, plan, src), rows)))
+                inside = slice(rows.start, rows.stop)
+                arrays = {"ids": plan.ids[inside], "labels": plan.y[inside]}
+                writer.put(b, {**arrays, f"images/{plan.resolution}": images})
+                advance(len(rows), "")
+    return num
+
+
+def _pixels(plan: Plan, src: Path, i: int) -> U8:
+    """Return the pixels [R, R, C] of an image. Raises BadInputError naming it."""
+    name = plan.source.names[i]
+    try:
+        data = plan.source.read(i)
+        image = decode(data) if isinstance(data, bytes) else from_array(data)
+    except BadImageError as error:
+        raise unusable(src, name, error) from None
+    pixels = to_array(with_channels(image, plan.channels))
+    if pixels.shape[:2] != (plan.resolution, plan.resolution):
+        raise unusable(src, name, BadImageError("it changed while it was imported"))
+    return pixels

@@ -1,0 +1,244 @@
+"""`cdm merge`: what several hosts made with `--part I/N` becomes one store, as if never divided.
+
+A part consists of whole blocks, as large as those of the whole, so blocks map one to one. Each
+is compared with its digest as it is read, and gets another one, which includes its new number.
+"""
+
+import shlex
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.data.schema import StoreSpec
+from cdm_cli.data.store import Part, Store, open_store
+from cdm_cli.errors import MismatchError, StoppedError, UsageError
+from cdm_cli.jobs.runtime.identity import recorded, resume_or_create, store_difference
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.sampling.blocks import BlockWriter
+from cdm_cli.options import Report
+from cdm_cli.options_files import MergeOptions
+
+NOTHING = "nothing was written"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was written. made: blocks of this run; the others were there before."""
+
+    out: Path
+    parts: int
+    samples: int
+    blocks: int
+    made: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part and its place in the whole, in samples."""
+
+    store: Store
+    first: int
+
+    @property
+    def part(self) -> Part:
+        """Its samples."""
+        return self.store.parts[""]
+
+    @property
+    def stop(self) -> int:
+        """The first sample behind it."""
+        return self.first + self.part.num
+
+
+def run(options: MergeOptions, report: Report) -> Merged:
+    """Join the parts into options.out.
+
+    Raises MismatchError naming what does not fit, MissingError for an unfinished part,
+    BadInputError for a damaged one, WouldOverwriteError, StoppedError, DiskError.
+    """
+    if options.out.resolve() in {path.resolve() for path in options.parts}:
+        raise UsageError(f"-o {options.out}: is one of the parts", next="-o samples.h5")
+    with ExitStack() as opened:
+        pieces = ordered([opened.enter_context(open_store(path)) for path in options.parts])
+        spec = spec_of(pieces, _typed(options))
+        for piece in pieces:
+            piece.store.require_finished()
+        _tell(pieces, report)
+        with resume_or_create(options.out, spec) as whole:
+            made = copied(pieces, whole, report)
+            blocks, digest = whole.parts[""].num_blocks, whole.digest
+    num = pieces[-1].stop
+    return Merged(options.out, len(pieces), num, blocks, made, digest)
+
+
+def _typed(options: MergeOptions) -> str:
+    return shlex.join(["cdm", "merge", *map(str, options.parts), "--out", str(options.out)])
+
+
+def ordered(stores: Sequence[Store]) -> list[Piece]:
+    """Return the parts in the order of their samples.
+
+    Raises MismatchError where a store is no part, or differs from the others in more than
+    where it begins; where samples are in two parts, or in none.
+    """
+    pieces = sorted((Piece(store, _first(store)) for store in stores), key=lambda it: it.first)
+    head = pieces[0].store
+    for piece in pieces:
+        _check_same(piece, head)
+    end, before = 0, head
+    for piece in pieces:
+        if piece.first < end:
+            raise _unfit(
+                f"{before.path} and {piece.store.path} both hold sample {piece.first}",
+                "name each part once",
+            )
+        if piece.first > end:
+            raise _absent(end, piece.first)
+        end, before = piece.stop, piece.store
+    num = recorded(head.provenance)["num"]
+    if end != num:
+        raise _absent(end, num)
+    return pieces
+
+
+def _first(store: Store) -> int:
+    found: Any = recorded(store.provenance)
+    first: Any = found.get("first") if isinstance(found, dict) else None
+    num: Any = found.get("num") if isinstance(found, dict) else None
+    is_part = isinstance(first, int) and first >= 0 and isinstance(num, int)
+    if store.kind != "samples" or not is_part:
+        raise _unfit(
+            f"{store.path} is no part: it was not made by cdm sample or cdm upsample",
+            "cdm inspect shows what it is",
+        )
+    return first
+
+
+def _check_same(piece: Piece, head: Store) -> None:
+    """Raise MismatchError unless the piece is of the same command as the first."""
+    store, part = piece.store, piece.part
+    said = {**head.provenance, "identity": {**recorded(head.provenance), "first": piece.first}}
+    spec = StoreSpec(
+        kind="samples",
+        parts={"": _spec_with(head, part.num)},
+        classes=head.classes,
+        provenance=said,
+        block_size=head.contents.block_size,
+    )
+    found = store_difference(store, spec)
+    difference = found.side_by_side() if found else _other_terms(store, head)
+    if difference:
+        raise _unfit(
+            f"{store.path} and {head.path} do not belong together: {difference}",
+            "name the parts of one command",
+        )
+    if piece.first % part.block_size:
+        raise _unfit(
+            f"{store.path} begins within a block, at sample {piece.first}",
+            "cdm sample or cdm upsample with --part",
+        )
+
+
+def _spec_with(store: Store, num: int) -> Any:
+    spec = store.contents.parts[""]
+    return type(spec)(num=num, resolutions=spec.resolutions, z=spec.z)
+
+
+def _other_terms(store: Store, head: Store) -> str:
+    """Return what differs in how the numbers are meant, or rounded."""
+    there, here = store.provenance, head.provenance
+    if there.get("conventions") != here.get("conventions"):
+        return "they follow other conventions, which cdm inspect shows"
+    was, wants = (_numerics(it).get("precision") for it in (store, head))
+    return f"precision is {was} there, {wants} here" if was != wants else ""
+
+
+def _numerics(store: Store) -> dict[str, Any]:
+    found: Any = store.provenance.get("numerics")
+    return found if isinstance(found, dict) else {}
+
+
+def _tell(pieces: Sequence[Piece], report: Report) -> None:
+    """Say where parts were computed otherwise than the first, which changes their last bits."""
+    first, *others = pieces
+    want = _numerics(first.store)
+    for piece in others:
+        has = _numerics(piece.store)
+        differs = [f"{key} {has.get(key)}" for key in want if has.get(key) != want[key]]
+        if differs:
+            report.say(
+                f"{piece.store.path} was made with {', '.join(differs)}, unlike "
+                f"{first.store.path}: the last bits of its samples may not be those of one run"
+            )
+
+
+def _absent(start: int, stop: int) -> MismatchError:
+    return _unfit(f"samples {start}..{stop - 1} are in none of the parts", "name all parts")
+
+
+def _unfit(what: str, then: str) -> MismatchError:
+    return MismatchError(what, kept=NOTHING, next=then)
+
+
+def spec_of(pieces: Sequence[Piece], command: str) -> StoreSpec:
+    """Return the store of the undivided command, which remembers its parts."""
+    head = pieces[0].store
+    said = dict(head.provenance)
+    said |= {
+        "cdm": __version__,
+        "command": command,
+        "identity": {**recorded(head.provenance), "first": 0},
+        "merged": [_told(piece) for piece in pieces],
+    }
+    return StoreSpec(
+        kind="samples",
+        parts={"": _spec_with(head, pieces[-1].stop)},
+        classes=head.classes,
+        provenance=said,
+        block_size=head.contents.block_size,
+    )
+
+
+def _told(piece: Piece) -> dict[str, Any]:
+    store = piece.store
+    return {
+        "name": store.path.name,
+        "digest": store.digest,
+        "first": piece.first,
+        "num": piece.part.num,
+        "numerics": _numerics(store),
+    }
+
+
+def copied(pieces: Sequence[Piece], whole: Store, report: Report) -> int:
+    """Copy the blocks that are missing; return how many.
+
+    Raises BadInputError for a block that does not have its digest, StoppedError.
+    """
+    target, size = whole.parts[""], whole.contents.block_size
+    sources = {
+        piece.first // size + b: (piece.part, b)
+        for piece in pieces
+        for b in range(piece.part.num_blocks)
+    }
+    pending = target.pending()
+    done = target.num_blocks - len(pending)
+    with Stop() as stop, report.track("merge", target.num_blocks, "blocks", done) as advance:
+        with BlockWriter(target) as writer:
+            for b in pending:
+                if stop.asked:
+                    writer.wait()
+                    raise StoppedError(
+                        f"stopped by {stop.asked}",
+                        kept=f"{target.num_blocks - len(target.pending())} of "
+                        f"{target.num_blocks} blocks are complete",
+                        next="the same command continues",
+                    )
+                part, source = sources[b]
+                writer.put(b, part.read_checked(source))
+                advance(1, "")
+    return len(pending)

@@ -1,0 +1,1 @@
+"""`cdm eval`: from images to features, and from features to numbers."""

@@ -1,0 +1,249 @@
+"""`cdm eval`: how good are samples, measured against real images, with everything said.
+
+`measure` judges any images with judges and references opened once; `run` is the command.
+"""
+
+import io
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from cdm_cli.data.durable import check_room, write_file_atomically
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.jobs.judging import nearest
+from cdm_cli.jobs.judging.check import check_asked
+from cdm_cli.jobs.judging.images import ImageSet, Place, collect, from_store
+from cdm_cli.jobs.judging.judge import Judge, open_judge
+from cdm_cli.jobs.judging.references import reference_digest, references, training_images
+from cdm_cli.jobs.judging.result import EvalResult
+from cdm_cli.jobs.judging.rows import Rows, notes
+from cdm_cli.jobs.runtime.session import agreed, joined, started
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.rows import tell_part
+from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.reference import Reference
+from cdm_cli.metrics.table import Convention, MetricTable
+from cdm_cli.options import FeatureOptions, Report
+from cdm_cli.options_eval import EvalOptions, parsed
+
+LEFT_OUT = "cas is not in all: it trains two classifiers, for hours; cdm eval cas does"
+NEAREST_PICTURE = Path("nearest.png")
+MARK = "cdm_eval"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A judge with what it compares: opened once, used for any number of image sets."""
+
+    judge: Judge
+    references: list[Reference]
+    place: Place
+
+
+def open_panel(
+    options: FeatureOptions,
+    resolution: int,
+    place: Place,
+    report: Report,
+    *,
+    features: bool = True,
+) -> Panel:
+    """Load the judge, and compute or find the statistics of the real images.
+
+    features: whether metrics beyond FID and IS will be asked for. Raises what `open_judge`
+    and `references` raise.
+    """
+    judge = agreed(
+        place.world,
+        lambda: open_judge(options, place.device),
+        lambda judge: {
+            "judge": judge.extractor.name,
+            "judge's digest": judge.extractor.digest,
+            "real images": reference_digest(options.ref),
+        },
+    )
+    found = references(options.ref, resolution, judge.extractor, place, report, features=features)
+    return Panel(judge, found, place)
+
+
+def convention_of(images: ImageSet, judge: Judge, seed: int) -> Convention:
+    """Return how these images become numbers."""
+    extractor = judge.extractor
+    return Convention(
+        num=images.num,
+        balance=images.balance(),
+        extractor=extractor.name,
+        extractor_digest=extractor.digest,
+        resize=extractor.resize,
+        resolution=images.resolution,
+        samples_digest=images.digest,
+        seed=seed,
+    )
+
+
+def measure(
+    panel: Panel,
+    images: ImageSet,
+    metrics: tuple[str, ...],
+    report: Report,
+    *,
+    seed: int = 0,
+    uncertain: bool = True,
+) -> MetricTable:
+    """Judge images in one pass and return the metrics: fid, is, kid, prdc, accuracy.
+
+    uncertain: whether FID gets its jackknife error, which costs twenty more distances.
+    """
+    collector = collect(
+        images, panel.judge.extractor, panel.place, report, seed=seed, uncertain=uncertain
+    )
+    return _rows_of(panel, images, collector, metrics, seed, uncertain=uncertain)
+
+
+def _rows_of(
+    panel: Panel,
+    images: ImageSet,
+    collector: Collector,
+    metrics: tuple[str, ...],
+    seed: int,
+    *,
+    uncertain: bool = True,
+    lenient: bool = False,
+) -> MetricTable:
+    convention = convention_of(images, panel.judge, seed)
+    knows = bool(panel.judge.classes) and panel.judge.classes == images.classes
+    rows = Rows(
+        collector, panel.references, convention, judge_knows_labels=knows, uncertain=uncertain
+    )
+    table = rows.table(metrics, lenient=lenient)
+    for line in notes(metrics, convention, panel.judge.extractor, panel.references):
+        table.note(line)
+    return table
+
+
+def run(options: EvalOptions, report: Report) -> EvalResult:
+    """Judge a store and write the table and the picture of nearest images where asked.
+
+    Raises UsageError, MissingError, MismatchError, BadInputError, and WouldOverwriteError for
+    an `out` that is not a table of ours.
+    """
+    _check_out(options.out)
+    check_room(options.out or NEAREST_PICTURE, 0)
+    if "nn" in parsed(options.metrics):
+        _check_picture(_picture_path(options.out))
+    return started(run_in, options, options.judge.compute, report)
+
+
+def run_in(options: EvalOptions, report: Report, world: World) -> EvalResult:
+    """Judge a store as one process of a world."""
+    compute = options.judge.compute
+    with joined(compute, world) as (world, device):
+        return judged(options, report, Place.on(device, compute.batch_size, world))
+
+
+def judged(options: EvalOptions, report: Report, place: Place) -> EvalResult:
+    """Judge a store at a place; the first process writes."""
+    metrics, lenient = parsed(options.metrics), "all" in options.metrics
+    with ExitStack() as stack:
+        images = agreed(place.world, lambda: _shown(options, stack, report), _deciding)
+        rich = bool({"kid", "prdc", "nn"} & set(metrics))
+        panel = open_panel(options.judge, images.resolution, place, report, features=rich)
+        collector = collect(images, panel.judge.extractor, place, report, seed=options.seed)
+        table = _rows_of(panel, images, collector, metrics, options.seed, lenient=lenient)
+        if lenient:
+            table.note(LEFT_OUT)
+        lines: list[dict[str, Any]] = []
+        written: list[Path] = []
+        if "nn" in metrics:
+            lines, written = _look_nearby(options, panel, images, collector, table, report)
+        if options.out is not None:
+            written.append(options.out)
+            if place.world.leads:
+                write_file_atomically(options.out, _encoded(table, options.out))
+    return EvalResult(options.store, table, lines, written)
+
+
+def _shown(options: EvalOptions, stack: ExitStack, report: Report) -> ImageSet:
+    """Open the store, and choose the images that are judged."""
+    store = stack.enter_context(open_store(options.store))
+    images = from_store(store, options.split, options.resolution, options.num, options.seed)
+    check_asked(options, images)
+    tell_part(store, options.split, report)
+    return images
+
+
+def _deciding(images: ImageSet) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    return {"samples": images.digest, "num": images.num, "resolution": images.resolution}
+
+
+def _look_nearby(
+    options: EvalOptions,
+    panel: Panel,
+    images: ImageSet,
+    collector: Collector,
+    table: MetricTable,
+    report: Report,
+) -> tuple[list[dict[str, Any]], list[Path]]:
+    with ExitStack() as stack:
+        training = training_images(options.judge.ref, images.resolution, stack)
+        val = next((found for found in panel.references if found.name == "val"), None)
+        found = nearest.find(collector, training, val, panel.judge.extractor, panel.place, report)
+        table.extend(
+            nearest.rows(found, convention_of(images, panel.judge, options.seed), training)
+        )
+        path = _picture_path(options.out)
+        if panel.place.world.leads:
+            write_file_atomically(path, _png(nearest.picture(found, images, training)))
+        return nearest.details(found, images, training), [path]
+
+
+def _picture_path(out: Path | None) -> Path:
+    return out.with_suffix(".png") if out else NEAREST_PICTURE
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse, before any work, an --out that is not ours to replace."""
+    if out is not None and out.exists() and not (out.is_file() and _is_ours(out)):
+        raise WouldOverwriteError(
+            f"{out} exists and is no table of cdm eval", kept="it is untouched", next="another -o"
+        )
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse, before any work, to replace a picture that is not of nearest images."""
+    if path.exists() and not (path.is_file() and _holds(path, MARK.encode())):
+        raise WouldOverwriteError(
+            f"{path} exists and is no picture of cdm eval nn",
+            kept="it is untouched",
+            next="another -o: the picture is named after the table",
+        )
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return mark in file.read(200)
+
+
+def _png(picture: Image.Image) -> bytes:
+    """Return a PNG that says, in its first bytes, that it is ours to replace."""
+    note, held = PngInfo(), io.BytesIO()
+    note.add_text(MARK, "nearest training images")
+    picture.save(held, "PNG", pnginfo=note)
+    return held.getvalue()
+
+
+def _is_ours(path: Path) -> bool:
+    return _holds(path, MARK.encode() if path.suffix == ".json" else b"metric,value,uncertainty")
+
+
+def _encoded(table: MetricTable, out: Path) -> bytes:
+    if out.suffix == ".csv":
+        return table.to_csv().encode()
+    return json.dumps({MARK: 1, **table.to_json()}, indent=1, allow_nan=False).encode()

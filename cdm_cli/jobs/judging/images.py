@@ -1,0 +1,191 @@
+"""One pass of a judge over images: from a store, through the network, into statistics."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cdm_cli.data.store import Part, Store
+from cdm_cli.errors import BadInputError, MismatchError, UsageError
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.rows import part_of
+from cdm_cli.metrics.collector import KEEP, Collector
+from cdm_cli.metrics.features import FeatureExtractor
+from cdm_cli.metrics.jackknife import NUM_GROUPS
+from cdm_cli.metrics.order import balanced_choice
+from cdm_cli.options import Report
+
+BATCH = {"cpu": 32, "cuda": 256}
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images to be judged: the chosen rows [N] of images uint8 [M, H, W, C].
+
+    ids, labels: int64 [N]. check: called with the rows about to be read, to verify them.
+    """
+
+    name: str
+    digest: str
+    images: np.ndarray
+    rows: np.ndarray
+    ids: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    check: Callable[[np.ndarray], None] = lambda rows: None
+
+    @property
+    def num(self) -> int:
+        """N."""
+        return len(self.rows)
+
+    @property
+    def resolution(self) -> int:
+        """The side of the images."""
+        return int(self.images.shape[1])
+
+    def read(self, places: np.ndarray) -> Tensor:
+        """Return the images at places [B], uint8 [B, C, H, W]."""
+        rows = self.rows[places]
+        self.check(rows)
+        whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1
+        images = self.images[rows[0] : rows[-1] + 1] if whole else self.images[rows]
+        return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # read here, not later
+
+    def balance(self) -> str:
+        """Return how many images each class has that has any, in words."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        there = counts[counts > 0]
+        low, high = int(there.min(initial=self.num)), int(there.max(initial=0))
+        each = f"{low}" if low == high else f"{low}–{high}"
+        some = f"{len(there)} of " if len(there) < len(counts) else ""
+        return f"{some}{len(counts)} classes × {each}"
+
+
+def from_part(
+    store: Store, name: str, part: Part, resolution: int | None, num: int | None, seed: int
+) -> ImageSet:
+    """Choose num images of a part, class-balanced by a fixed shuffle; None: all.
+
+    Raises UsageError for a resolution or a number that the part does not have.
+    """
+    resolution = resolution or max(part.resolutions)
+    if resolution not in part.resolutions:
+        has = ", ".join(map(str, part.resolutions))
+        raise UsageError(f"{store.path} has no images of {resolution}, only {has}", next="pick one")
+    if num is not None and num > part.num:
+        raise UsageError(f"--num {num}: {store.path} has {part.num}", next=f"--num {part.num}")
+    ids, labels = np.asarray(part.ids), np.asarray(part.labels)
+    rows = np.arange(part.num) if num is None else balanced_choice(ids, labels, num, seed)
+    return ImageSet(
+        name=f"{store.path}:{name}" if name else str(store.path),
+        digest=store.digest,
+        images=part.images(resolution),
+        rows=rows,
+        ids=ids[rows],
+        labels=labels[rows],
+        classes=tuple(store.classes),
+        check=part.check,
+    )
+
+
+def from_store(
+    store: Store, split: str | None, resolution: int | None, num: int | None, seed: int
+) -> ImageSet:
+    """Choose images of a finished store; of prepared data one split, val unless named."""
+    store.require_finished()
+    name, part = part_of(store, split)
+    return from_part(store, name, part, resolution, num, seed)
+
+
+def from_arrays(
+    name: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], digest: str = ""
+) -> ImageSet:
+    """Take images uint8 [N, H, W, C] in memory, with their labels [N]; ids are 0..N-1."""
+    ids = np.arange(len(images))
+    return ImageSet(name, digest, images, ids, ids, labels.astype(np.int64), classes)
+
+
+def batches(
+    images: ImageSet, batch_size: int, device: torch.device, world: World
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Yield (places [B], uint8 [B, C, H, W] on the device): this process's share, in order.
+
+    The next batch is read, checked and copied while the network works on this one.
+    """
+    mine = np.array_split(np.arange(images.num), world.size)[world.rank]
+    pieces = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+
+    def read(places: np.ndarray) -> Tensor:
+        batch = images.read(places)
+        if device.type != "cuda":
+            return batch
+        return batch.contiguous().pin_memory().to(device, non_blocking=True)
+
+    with ThreadPoolExecutor(1, "cdm-read") as thread:
+        ahead = [thread.submit(read, places) for places in pieces[:2]]
+        for index, places in enumerate(pieces):
+            batch = ahead.pop(0).result()
+            if index + 2 < len(pieces):
+                ahead.append(thread.submit(read, pieces[index + 2]))
+            yield places, batch
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where judging happens: the device, the batch, and the processes that share the work."""
+
+    device: torch.device
+    batch_size: int
+    world: World
+
+    @classmethod
+    def on(
+        cls, device: torch.device, batch_size: int | None = None, world: World | None = None
+    ) -> "Place":
+        """Fill in the batch that suits the device, and a world of one process."""
+        return cls(device, batch_size or BATCH[device.type], world or World())
+
+
+def collect(
+    images: ImageSet,
+    extractor: FeatureExtractor,
+    place: Place,
+    report: Report,
+    *,
+    keep: int = KEEP,
+    seed: int = 0,
+    uncertain: bool = True,
+) -> Collector:
+    """Judge every image once. uncertain: whether numbers get errors, for twice the memory.
+
+    Raises MismatchError for one image, or fewer than processes, and BadInputError for features
+    that are not finite.
+    """
+    least = max(2, place.world.size)
+    if images.num < least:
+        raise MismatchError(
+            f"{images.name} has {images.num} of at least {least} images: two make a covariance, "
+            "and each process judges one",
+            next="more images, or fewer processes",
+        )
+    collector = Collector.empty(
+        images.ids, images.labels, extractor.feature_dim, device=place.device, keep=keep, seed=seed,
+        num_groups=NUM_GROUPS if uncertain else 1,
+    )  # fmt: skip
+    with report.track(f"judge {images.name}", images.num, "images") as advance:
+        for places, batch in batches(images, place.batch_size, place.device, place.world):
+            features, probabilities = extractor(batch)
+            collector.add(places, features, probabilities)
+            advance(len(places) * place.world.size, "")
+    first, *rest = collector.tensors()
+    place.world.sum_(rest, first)
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in collector.tensors()):
+        raise BadInputError(
+            f"{extractor.name} gives features of {images.name} that are not finite",
+            next="check the weights of the judge",
+        )
+    return collector

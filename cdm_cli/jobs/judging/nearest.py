@@ -1,0 +1,169 @@
+"""Are samples copies? Their nearest training images, as distances and as a picture.
+
+Real images that the model never saw (val) are searched in the same way: samples that lie
+nearer to the training images than those do are the sign of memorisation.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cdm_cli.jobs.judging.images import ImageSet, Place, batches
+from cdm_cli.jobs.pictures.grid import draw_grid
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.features import FeatureExtractor
+from cdm_cli.metrics.neighbours import Nearest
+from cdm_cli.metrics.reference import Reference
+from cdm_cli.metrics.table import Convention, MetricRow
+from cdm_cli.options import Report
+
+QUERIES = 1000  # samples, and validation images, that are looked up
+SHOWN, NEIGHBOURS = 16, 5
+QUANTILE = 0.05
+READABLE = 64
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest training images [Q, k] of some samples [Q], and distances of val [V]."""
+
+    places: np.ndarray
+    distances: np.ndarray
+    neighbours: np.ndarray
+    val: np.ndarray
+
+
+def find(
+    collector: Collector,
+    training: ImageSet,
+    val: Reference | None,
+    extractor: FeatureExtractor,
+    place: Place,
+    report: Report,
+) -> Found:
+    """Search every training image once, for the samples and for images of val."""
+    samples = collector.kept[:QUERIES]
+    real = np.zeros((0, samples.shape[1]), np.float32)
+    if val is not None and val.features is not None:
+        real = val.features[:QUERIES]
+    queries = torch.cat([samples, torch.from_numpy(real).to(samples)])
+    nearest = Nearest(queries, min(NEIGHBOURS, training.num))
+    with report.track(f"search {training.name}", training.num, "images") as advance:
+        for places, batch in batches(training, place.batch_size, place.device, place.world):
+            features, _ = extractor(batch)
+            nearest.add(features, torch.from_numpy(places))
+            advance(len(places) * place.world.size, "")
+    distances, neighbours = _joined(nearest, place.world)
+    Q = len(samples)
+    return Found(collector.kept_places[:Q], distances[:Q], neighbours[:Q], distances[Q:, 0])
+
+
+def _joined(nearest: Nearest, world: World) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest over all processes: distances [Q, k] and places [Q, k]."""
+    Q, k = len(nearest.queries), nearest.k
+    found = torch.zeros(2, Q, world.size, k, dtype=torch.float64)
+    found[0, :, world.rank] = torch.inf  # a process may have seen fewer images than k
+    num = nearest.ids.shape[1]
+    found[0, :, world.rank, :num] = nearest.distances.cpu()
+    found[1, :, world.rank, :num] = nearest.ids.double().cpu()
+    found = found.flatten(2)
+    on_device = found.to(nearest.queries.device)
+    world.sum_([on_device], torch.zeros(1, dtype=torch.float64, device=on_device.device))
+    distances, order = on_device[0].topk(k, largest=False)
+    ids = on_device[1].gather(1, order).long()
+    return distances.cpu().numpy(), ids.cpu().numpy()
+
+
+def rows(found: Found, convention: Convention, training: ImageSet) -> list[MetricRow]:
+    """Return the median distance of samples, and how many lie closer than unseen images do."""
+    nearest = found.distances[:, 0]
+
+    def row(metric: str, value: float, error: float, kind: str, **settings: Any) -> MetricRow:
+        return MetricRow(
+            metric=metric,
+            value=float(value),
+            convention=convention,
+            uncertainty=error,
+            uncertainty_of=kind,
+            reference="train",
+            reference_num=training.num,
+            reference_digest=training.digest,
+            settings={"samples": len(nearest), **settings},
+        )
+
+    kind = "standard error of the median, by its order statistics"
+    made = [row("nn_distance", np.median(nearest), median_error(nearest), kind)]
+    if len(found.val):
+        error, val = median_error(found.val), len(found.val)
+        made.append(row("nn_distance_val", np.median(found.val), error, kind, real=val))
+        close = float((nearest < np.quantile(found.val, QUANTILE)).mean())
+        error = (close * (1 - close) / len(nearest)) ** 0.5
+        kind = "binomial standard error"
+        made.append(row("nn_close", close, error, kind, quantile_of_val=QUANTILE))
+    return made
+
+
+def median_error(x: np.ndarray) -> float:
+    """Return the standard error of the median of x [N], whatever the distribution.
+
+    The rank of the true median is binomial, with a standard deviation of sqrt(N) / 2 (David &
+    Nagaraja 2003, 7.1): half of the distance between the values so far below and above.
+    """
+    step = 0.5 / max(len(x), 1) ** 0.5
+    low, high = np.quantile(x, [max(0.5 - step, 0), min(0.5 + step, 1)])
+    return float(high - low) / 2
+
+
+def details(found: Found, images: ImageSet, training: ImageSet) -> list[dict[str, Any]]:
+    """Return the samples that lie nearest to a training image, the nearest first."""
+    lines: list[dict[str, Any]] = []
+    for q in _shown(found):
+        place, near = int(found.places[q]), int(found.neighbours[q, 0])
+        lines.append(
+            {
+                "sample": int(images.ids[place]),
+                "class": images.classes[images.labels[place]],
+                "train": int(training.ids[near]),
+                "train_class": training.classes[training.labels[near]],
+                "distance": float(found.distances[q, 0]),
+                "pixel_rms": _pixel_rms(_one(images, place), _one(training, near)),
+            }
+        )
+    return lines
+
+
+def _shown(found: Found) -> list[int]:
+    return np.argsort(found.distances[:, 0], kind="stable")[:SHOWN].tolist()
+
+
+def _one(images: ImageSet, place: int) -> Tensor:
+    return images.read(np.array([place]))[0]
+
+
+def _pixel_rms(x: Tensor, y: Tensor) -> float | None:
+    if x.shape != y.shape:
+        return None
+    return float((x.double() - y.double()).square().mean().sqrt())
+
+
+def picture(found: Found, images: ImageSet, training: ImageSet) -> Image.Image:
+    """Draw each of those samples, left, beside its nearest training images."""
+    tiles: list[np.ndarray] = []
+    rows: list[tuple[str, np.ndarray]] = []
+    for q in _shown(found):
+        start = len(tiles)
+        tiles.append(_rgb(_one(images, int(found.places[q]))))
+        tiles += [_rgb(_one(training, int(near))) for near in found.neighbours[q]]
+        rows.append((f"{found.distances[q, 0]:.3g}", np.arange(start, len(tiles))))
+    scale = max(1, READABLE // images.resolution)
+    return draw_grid(dict(enumerate(tiles)), rows, scale)
+
+
+def _rgb(x: Tensor) -> np.ndarray:
+    channels = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
+    return channels.permute(1, 2, 0).numpy()

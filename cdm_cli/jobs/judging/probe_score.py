@@ -1,0 +1,44 @@
+"""The FID of a probe's samples: what `train --select` and `eval checkpoints` share."""
+
+from typing import Any
+
+import numpy as np
+
+from cdm_cli.cascade.generate import ENOUGH_STEPS
+from cdm_cli.config import StageConfig
+from cdm_cli.jobs.judging.evaluate import Panel, measure
+from cdm_cli.jobs.judging.images import from_arrays
+from cdm_cli.jobs.sampling.probe import Probe
+from cdm_cli.metrics.table import MetricTable
+from cdm_cli.options import Report, Sampling
+
+
+def with_steps(config: StageConfig, sampling: Sampling) -> Sampling:
+    """Fill in the steps of samples that are judged: the stage's own default, else at most 250.
+
+    All T = 4000 would cost more than training.
+    """
+    if sampling.steps is not None or sampling.schedule or config.sampling.steps:
+        return sampling
+    return sampling.model_copy(update={"steps": min(config.schedule.T, ENOUGH_STEPS)})
+
+
+def judged(
+    panel: Panel, probe: Probe, images: np.ndarray, name: str, report: Report, *, uncertain: bool
+) -> MetricTable:
+    """Return FID, against every reference, of samples that `drawn` gave: uint8 [num, H, W, C]."""
+    found = from_arrays(name, images, probe.labels, probe.classes)
+    return measure(panel, found, ("fid",), report, seed=probe.seed, uncertain=uncertain)
+
+
+def judged_by(probe: Probe, panel: Panel) -> dict[str, Any]:
+    """Return all that a score depends on besides the weights."""
+    extractor, reference = panel.judge.extractor, panel.references[0]
+    return {
+        **probe.identity,
+        "against": reference.name,
+        "reference_digest": reference.digest,
+        "extractor": extractor.name,
+        "extractor_digest": extractor.digest,
+        "resize": extractor.resize,
+    }

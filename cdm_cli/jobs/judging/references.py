@@ -1,0 +1,202 @@
+"""The real images that samples are compared with: statistics computed once, then kept.
+
+They stand beside the data store, in `data.h5.stats/`: the store itself never changes once it
+is finished. A file of statistics is named after everything that decides it (data digest,
+part, resolution, extractor and its digest, resize), so it is never stale, only unused; it
+may be deleted at any time.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.cascade.files import read_bytes
+from cdm_cli.data.durable import make_directory, write_file_atomically
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import CdmError, DiskError, MismatchError, MissingError
+from cdm_cli.jobs.judging.images import ImageSet, Place, collect, from_part
+from cdm_cli.jobs.judging.npz import Npz, open_npz
+from cdm_cli.metrics.collector import KEEP
+from cdm_cli.metrics.features import FeatureExtractor
+from cdm_cli.metrics.reference import Reference
+from cdm_cli.options import Report
+
+LIMIT = 4 * 2**30  # bytes of a file of statistics
+
+
+def references(
+    path: Path,
+    resolution: int,
+    extractor: FeatureExtractor,
+    place: Place,
+    report: Report,
+    *,
+    features: bool = True,
+) -> list[Reference]:
+    """Return train and val of a prepared store, the images of another, or what an .npz brings.
+
+    features: whether kernel and neighbour metrics will be asked for. Raises MissingError, or
+    MismatchError where the store lacks the resolution or the file is of another extractor.
+    """
+    check_reference(path, resolution)
+    if path.suffix == ".npz":
+        with open_npz(path) as npz:
+            return [_of_npz(npz, resolution, extractor, place, report, features=features)]
+    with open_store(path) as store:
+        return [
+            statistics(
+                path, name, reference_images(store, name, resolution), extractor, place, report
+            )
+            for name in ("train", "val", "")
+            if name in store.parts
+        ]
+
+
+def reference_digest(path: Path) -> str:
+    """Return what tells the real images of one path from those of another."""
+    _check_there(path)
+    if path.suffix == ".npz":
+        with open_npz(path) as npz:
+            return npz.digest
+    with open_store(path) as store:
+        return store.digest
+
+
+def _check_there(path: Path) -> None:
+    if not path.exists():
+        raise MissingError(
+            f"--ref {path} does not exist",
+            next="cdm prepare makes data.h5 from real images; or --ref FILE",
+        )
+
+
+def check_reference(path: Path, resolution: int) -> None:
+    """Raise MissingError without the real images; MismatchError where they lack the resolution."""
+    _check_there(path)
+    if path.suffix == ".npz":
+        return
+    with open_store(path) as store:
+        store.require_finished()
+        for part in store.parts.values():
+            check_resolution(path, part.resolutions, resolution)
+
+
+def reference_images(store: Store, name: str, resolution: int) -> ImageSet:
+    """Return all images of a part. Raises MismatchError where it lacks the resolution."""
+    part = store.parts[name]
+    check_resolution(store.path, part.resolutions, resolution)
+    return from_part(store, name, part, resolution, None, 0)
+
+
+def training_images(path: Path, resolution: int, stack: ExitStack) -> ImageSet:
+    """Return the images that samples may be copies of: train of a store, or those of an .npz.
+
+    The stack keeps the file open. Raises MismatchError where there are none.
+    """
+    if path.suffix == ".npz":
+        images = stack.enter_context(open_npz(path)).images
+        if images is None:
+            raise MismatchError(f"nn: {path} holds no images", next="--ref data.h5")
+        check_resolution(path, [images.resolution], resolution)
+        return images
+    store = stack.enter_context(open_store(path))
+    name = next(name for name in ("train", "", "val") if name in store.parts)
+    return reference_images(store, name, resolution)
+
+
+def check_resolution(path: Path, there: Sequence[int], resolution: int) -> None:
+    """Raise MismatchError unless the real images are there at the resolution of the samples."""
+    if resolution not in there:
+        raise MismatchError(
+            f"{path} has images of {', '.join(map(str, there))} pixels, the samples {resolution}",
+            next=f"cdm prepare … --resolution {resolution}, or another --ref",
+        )
+
+
+def statistics(
+    path: Path,
+    part: str,
+    images: ImageSet,
+    extractor: FeatureExtractor,
+    place: Place,
+    report: Report,
+) -> Reference:
+    """Return the statistics of all images, from their file beside path if it is there."""
+    key = _key(images, part, extractor)
+    kept = statistics_path(path, key)
+    found = _kept(kept, extractor.feature_dim, key, report)
+    if place.world.agree(found is not None) and found is not None:
+        return found
+    collector = collect(images, extractor, place, report, uncertain=False)
+    reference = Reference.of(part or "ref", collector, images.digest)
+    if place.world.leads:
+        _keep(kept, reference.to_bytes(key), report)
+    place.world.barrier()
+    return reference
+
+
+def _of_npz(
+    npz: Npz,
+    resolution: int,
+    extractor: FeatureExtractor,
+    place: Place,
+    report: Report,
+    *,
+    features: bool,
+) -> Reference:
+    """Take mu and sigma as they are, and judge the images where something needs them."""
+    moments = npz.moments(extractor)
+    images = npz.images
+    if images is None or (moments is not None and not features):
+        assert moments is not None
+        return moments
+    check_resolution(npz.path, [images.resolution], resolution)
+    seen = statistics(npz.path, "", images, extractor, place, report)
+    if moments is None:
+        return replace(seen, name=npz.path.name)
+    return replace(moments, features=seen.features, ids=seen.ids)
+
+
+def _key(images: ImageSet, part: str, extractor: FeatureExtractor) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "data": images.digest,
+        "part": part,
+        "resolution": images.resolution,
+        "extractor": extractor.name,
+        "extractor_digest": extractor.digest,
+        "resize": extractor.resize,
+        "kept": KEEP,
+    }
+
+
+def statistics_path(data: Path, key: dict[str, Any]) -> Path:
+    """Return where the statistics of that key stand, beside the data."""
+    tail = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    name = f"{key['part'] or 'ref'}-{key['resolution']}-{key['extractor']}-{tail}"
+    folder = data.with_name(f"{data.name}.stats")
+    return folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.safetensors"
+
+
+def _kept(path: Path, feature_dim: int, key: dict[str, Any], report: Report) -> Reference | None:
+    try:
+        return Reference.from_bytes(read_bytes(path, LIMIT), feature_dim, key)
+    except MissingError:
+        return None
+    except CdmError as error:
+        report.say(f"{path}: {error.what}; computing the statistics anew")
+        return None
+
+
+def _keep(path: Path, content: bytes, report: Report) -> None:
+    """Write the statistics; a folder that cannot be written to only costs time later."""
+    try:
+        make_directory(path.parent)
+        write_file_atomically(path, content)
+    except (DiskError, OSError) as error:
+        report.say(f"the statistics could not be kept beside the data ({error})")

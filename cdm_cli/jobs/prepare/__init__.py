@@ -1,0 +1,1 @@
+"""`cdm prepare`: from files of images to a prepared store."""

@@ -1,0 +1,169 @@
+"""Filling a store with prepared images: blocks decoded and written by several processes.
+
+Each process decodes one block and writes it into the store itself. An image that cannot be
+used leaves a row of zeros with a negative id, which `jobs/prepare/prepare.py` takes out at the end.
+"""
+
+import multiprocessing as mp
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdm_cli.data.images import BadImageError
+from cdm_cli.data.memory import keep_memory_of_images
+from cdm_cli.data.part import Part
+from cdm_cli.data.prepared import Recipe, prepared
+from cdm_cli.data.schema import PartName
+from cdm_cli.data.sources import Source
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import BadInputError, MemoryFloorError, StoppedError
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.options import Report
+from cdm_cli.signals import held_back
+
+AHEAD = 2  # blocks that wait for each process
+LEFT_OUT = -1  # id of row i where its image cannot be used: LEFT_OUT - i
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of one part, in the order of its rows, and their labels [N]."""
+
+    source: Source
+    y: NDArray[np.int64]
+    recipe: Recipe
+    strict: bool
+
+
+def write_block(part: Part, b: int, images: Images) -> Counter[str]:
+    """Decode the images of block b and write it; return how many took which conversion.
+
+    Raises BadInputError for an image that cannot be used, if strict; DiskError.
+    """
+    rows, recipe, conversions = part.block_range(b), images.recipe, Counter[str]()
+    ids = np.arange(rows.start, rows.stop)
+    pixels = {
+        res: np.zeros((len(rows), res, res, recipe.channels), np.uint8)
+        for res in recipe.resolutions
+    }
+    for place, row in enumerate(rows):
+        name = images.source.names[row]
+        try:
+            found, kinds = prepared(images.source.read(row), recipe, name)
+        except BadImageError as error:
+            if images.strict:
+                raise _bad(images.source.name, name, error) from None
+            ids[place] = LEFT_OUT - row
+            continue
+        conversions.update(kinds)
+        for res, image in zip(recipe.resolutions, found, strict=True):
+            pixels[res][place] = image
+    arrays = {f"images/{res}": images_of for res, images_of in pixels.items()}
+    part.write_block(b, {**arrays, "labels": images.y[rows.start : rows.stop], "ids": ids})
+    return conversions
+
+
+def _bad(source: str, name: str, error: BadImageError) -> BadInputError:
+    return BadInputError(
+        f"{source}: image {name} cannot be used: {error}",
+        kept="finished blocks are kept, no store was made",
+        next="repair or remove it, or leave --strict away to skip such images",
+    )
+
+
+def fill(part: Part, path: Path, images: Images, workers: int, report: Report) -> Counter[str]:
+    """Make the blocks that are missing; return how many images took which conversion.
+
+    path: of the store, for the processes that join.
+
+    Raises StoppedError when asked to stop, once the blocks in hand are written; what
+    `write_block` raises; MemoryFloorError where a process was killed.
+    """
+    pending, conversions = part.pending(), Counter[str]()
+    what = f"prepare {part.name}"
+    num = sum(len(part.block_range(b)) for b in pending)
+    with Stop() as stop, report.track(what, part.num, "images", part.num - num) as advance:
+        made = (
+            _with_processes(part, path, images, pending, workers, stop)
+            if workers > 1 and len(pending) > 1
+            else _alone(part, images, pending, stop)
+        )
+        for b, found in made:
+            conversions.update(found)
+            advance(len(part.block_range(b)), "")
+        if stop.asked:
+            left = len(part.pending())
+            raise StoppedError(
+                f"stopped by {stop.asked}",
+                kept=f"{part.num_blocks - left} of {part.num_blocks} blocks are done",
+                next="the same command continues",
+            )
+    return conversions
+
+
+def _alone(
+    part: Part, images: Images, pending: Sequence[int], stop: Stop
+) -> Iterator[tuple[int, Counter[str]]]:
+    keep_memory_of_images()
+    for b in pending:
+        if stop.asked:
+            return
+        yield b, write_block(part, b, images)
+
+
+def _with_processes(
+    part: Part, path: Path, images: Images, pending: Sequence[int], workers: int, stop: Stop
+) -> Iterator[tuple[int, Counter[str]]]:
+    """Yield (block, what happened) as they come; when asked to stop, those in hand only."""
+    pool = ProcessPoolExecutor(
+        min(workers, len(pending)), mp.get_context("spawn"), _join, (path, part.name, images)
+    )
+    todo = list(reversed(pending))
+    running: dict[Future[Counter[str]], int] = {}
+    try:
+        while running or (todo and not stop.asked):
+            while todo and len(running) < AHEAD * workers and not stop.asked:
+                b = todo.pop()
+                # One that dies while it starts would be waited for without end: concurrent.futures
+                # writes to it through a pipe that its parent, too, could read.
+                with held_back():
+                    running[pool.submit(_block, b)] = b
+            done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield running.pop(future), future.result()
+            if stop.asked:
+                running = {future: b for future, b in running.items() if not future.cancel()}
+    except BrokenProcessPool:
+        raise MemoryFloorError(
+            "a process that decodes images was killed (out of memory?)",
+            kept="finished blocks are kept",
+            next="fewer --workers; the same command continues",
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_joined: dict[str, Any] = {}
+
+
+def _join(path: Path, name: str, images: Images) -> None:
+    """Open the store in a process of its own, which ends when its parent is gone."""
+    parent = mp.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    keep_memory_of_images()
+    store = open_store(path, writable=True, shared=True)
+    _joined.update(store=store, part=store.parts[cast(PartName, name)], images=images)
+
+
+def _block(b: int) -> Counter[str]:
+    return write_block(_joined["part"], b, _joined["images"])

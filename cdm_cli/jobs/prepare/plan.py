@@ -1,0 +1,149 @@
+"""What `cdm prepare` is about to do: which images, of which classes, become what."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.data.labels import (
+    RULES,
+    Labelled,
+    class_names,
+    labelled,
+    labels_among,
+    require_images,
+)
+from cdm_cli.data.prepared import DRAFT, Recipe, look
+from cdm_cli.data.resize import CONVENTIONS
+from cdm_cli.data.schema import PartName, PartSpec, StoreSpec, fitting_block_size
+from cdm_cli.data.skips import Skips
+from cdm_cli.data.sources import open_source
+from cdm_cli.errors import UsageError
+from cdm_cli.jobs.prepare.decode import Images
+from cdm_cli.jobs.sampling.blocks import block_size
+from cdm_cli.jobs.sampling.provenance import typed
+from cdm_cli.options import PrepareOptions, Report
+
+BLOCK_BYTES = 2**26  # of one block, which every process holds in memory
+MOST_RESOLUTION = 1024
+DRAFTED = f", JPEGs decoded at 1/2, 1/4 or 1/8 where {DRAFT} pixels are left for one that is stored"
+CHANNELS = {1: "gray", 2: "gray and alpha", 3: "colour", 4: "colour and alpha"}
+
+
+class Found(NamedTuple):
+    """The images of one part, and what was passed over while they were listed."""
+
+    images: Images
+    how: str
+    skips: Skips
+
+
+def listed(
+    options: PrepareOptions, spools: Mapping[str, Path], report: Report
+) -> tuple[dict[PartName, Found], tuple[str, ...]]:
+    """List both sources, and decide what all images become."""
+    follow = options.follow_links
+    train, train_skips = _labelled(options.src, options.labels, spools["train"], follow)
+    classes = class_names(train)
+    sources: dict[PartName, tuple[Labelled, Skips]] = {"train": (train, train_skips)}
+    labels = {"train": train.y}
+    if options.val is not None:
+        rule = options.labels if str(options.labels) in RULES else None
+        val, skips = _labelled(options.val, options.val_labels or rule, spools["val"], follow)
+        sources["val"], labels["val"] = (val, skips), labels_among(classes, val)
+    elif options.val_labels is not None:
+        raise UsageError("--val-labels without --val", next="--val SRC")
+    recipe = _recipe(options, train)
+    found: dict[PartName, Found] = {}
+    for name, (part, skips) in sources.items():
+        report.say(f"{name}: {len(part.source.names)} images in {part.source.name} ({part.how})")
+        images = Images(part.source, labels[name], recipe, options.strict)
+        found[name] = Found(images, part.how, skips)
+    return found, classes
+
+
+def _labelled(path: Path, table: Path | None, spool: Path, follow: bool) -> tuple[Labelled, Skips]:
+    skips = Skips()
+    found = labelled(open_source(path, skips, spool, follow=follow), table, skips)
+    require_images(found, path, skips)
+    return found, skips
+
+
+def _recipe(options: PrepareOptions, train: Labelled) -> Recipe:
+    """Fix resolutions and channels, by looking at images of train where that is left open."""
+    resolutions = tuple(sorted(set(options.resolutions)))
+    for resolution in resolutions:
+        if not 1 <= resolution <= MOST_RESOLUTION:
+            raise UsageError(
+                f"--resolution {resolution}: expected 1..{MOST_RESOLUTION}", next="--resolution 64"
+            )
+    if options.draft and options.crop != "biggan":
+        raise UsageError(f"--draft with --crop {options.crop}", next="leave one of them away")
+    if resolutions and options.channels:
+        return Recipe(resolutions, options.channels, options.crop, found=False, draft=options.draft)
+    seen = look(train.source)
+    if not resolutions:
+        if seen.size is None or seen.size[0] != seen.size[1]:
+            raise UsageError(
+                f"--resolution is missing: {options.src} has images of several sizes",
+                next="--resolution 64, repeated for every stage of the cascade",
+            )
+        resolutions = (seen.size[0],)
+    channels = options.channels or seen.channels
+    found = options.channels is None
+    return Recipe(resolutions, channels, options.crop, found, options.draft)
+
+
+def spec_of(
+    options: PrepareOptions, found: Mapping[PartName, Found], classes: tuple[str, ...]
+) -> StoreSpec:
+    """Return the store that holds every image of the listing, and what identifies the command."""
+    recipe = found["train"].images.recipe
+    sizes = dict.fromkeys(recipe.resolutions, recipe.channels)
+    parts: dict[PartName, PartSpec] = {
+        name: PartSpec(len(part.images.y), sizes) for name, part in found.items()
+    }
+    most = max(part.num for part in parts.values())
+    return StoreSpec(
+        kind="prepared",
+        parts=parts,
+        classes=list(classes),
+        provenance=_provenance(options, found, recipe),
+        block_size=min(block_size(most), fitting_block_size(parts, BLOCK_BYTES)),
+    )
+
+
+def _provenance(
+    options: PrepareOptions, found: Mapping[PartName, Found], recipe: Recipe
+) -> dict[str, Any]:
+    said = {"crop": recipe.crop, "channels": recipe.channels, "strict": options.strict}
+    if recipe.draft:
+        said["draft"] = DRAFT
+    sources = {name: part.images.source for name, part in found.items()}
+    return {
+        "cdm": __version__,
+        "command": typed("prepare", options.src, options),
+        "identity": {
+            "command": "prepare",
+            "sources": {name: source.digest() for name, source in sources.items()},
+            "labels": {name: _digest(part.images.y) for name, part in found.items()},
+            "resolutions": list(recipe.resolutions),
+            **said,
+        },
+        "parents": [
+            {"role": name, "name": source.name, "digest": source.digest()}
+            for name, source in sources.items()
+        ],
+        "conventions": {
+            "crop": CONVENTIONS[recipe.crop] + (DRAFTED if recipe.draft else ""),
+            "channels": CHANNELS[recipe.channels],
+            "labels": found["train"].how,
+        },
+    }
+
+
+def _digest(y: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(y, "<i8").tobytes()).hexdigest()

@@ -1,0 +1,197 @@
+"""`cdm prepare`: images of any common layout become one store, every resolution at once.
+
+The store is filled under another name, `data.h5.preparing`, and gets its own when it is whole;
+until then the same command continues. Images that cannot be used show only when they are
+decoded: where there were any, the rest is copied into a store without them.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cdm_cli.data import durable
+from cdm_cli.data.images import BadImageError
+from cdm_cli.data.prepared import prepared
+from cdm_cli.data.schema import PartName, StoreSpec
+from cdm_cli.data.spool import spool_beside
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import BadInputError, CdmError, quoted
+from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill
+from cdm_cli.jobs.prepare.plan import CHANNELS, Found, listed, spec_of
+from cdm_cli.jobs.prepare.without import WITHOUT, named, without_left_out
+from cdm_cli.jobs.runtime.identity import check_same_store, recorded, resume_or_create
+from cdm_cli.jobs.sampling.classes import empty_classes, without_images
+from cdm_cli.options import PrepareOptions, Report
+
+PREPARING = ".preparing"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was found and written. skipped: one row for each reason, of each part.
+
+    without_images: the classes that train has no image of, as where none could be used, or where a
+    table counts from 1.
+    """
+
+    out: Path
+    train: int
+    val: int
+    classes: int
+    labels: str
+    resolutions: tuple[int, ...]
+    channels: str
+    without_images: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
+    conversions: dict[str, int] = field(default_factory=dict[str, int])
+    skipped: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
+
+
+def run(options: PrepareOptions, report: Report) -> Prepared:
+    """Write the store; returns at once where it is there already.
+
+    Raises MissingError, BadInputError and UnsafeInputError for sources, MismatchError where
+    val has other classes, WouldOverwriteError for an `out` of another command, StoppedError,
+    DiskError.
+    """
+    out = options.out
+    with spool_beside(_beside(out, ".train")) as train, spool_beside(_beside(out, ".val")) as val:
+        return _run(options, {"train": train, "val": val}, report)
+
+
+def _run(options: PrepareOptions, spools: Mapping[str, Path], report: Report) -> Prepared:
+    found, classes = listed(options, spools, report)
+    spec = spec_of(options, found, classes)
+    if os.path.lexists(options.out):
+        _check_same(options.out, spec)
+        for tail in (PREPARING, WITHOUT):
+            _tidy(_beside(options.out, tail), spec)
+        _explain_again(options.out, found)
+        report.say(f"{options.out} is there already")
+        conversions = Counter[str]()
+    else:
+        conversions = _filled(options, found, spec, report)
+    return _summary(options, found, classes, conversions, report)
+
+
+def _beside(path: Path, tail: str) -> Path:
+    return path.with_name(f"{path.name}{tail}")
+
+
+def _check_same(out: Path, spec: StoreSpec) -> None:
+    """Raise WouldOverwriteError unless out is what this command makes, images left out aside."""
+    with open_store(out) as store:
+        store.require_finished()
+        same = recorded(store.provenance) == recorded(spec.provenance)
+        if same and store.kind == spec.kind and store.classes == list(spec.classes):
+            return
+        check_same_store(store, spec)
+
+
+def _tidy(path: Path, spec: StoreSpec) -> None:
+    """Remove the work of this command that it was killed too early to remove itself."""
+    if not os.path.lexists(path):
+        return
+    try:
+        store = open_store(path, writable=True)
+    except CdmError:  # another job's, or no store at all
+        return
+    with store:
+        ours = recorded(store.provenance) == recorded(spec.provenance)
+    if ours:
+        durable.unlink(path)
+
+
+def _filled(
+    options: PrepareOptions, found: Mapping[PartName, Found], spec: StoreSpec, report: Report
+) -> Counter[str]:
+    """Fill the store under its other name, then give it its own."""
+    path, conversions = _beside(options.out, PREPARING), Counter[str]()
+    workers = options.workers or len(os.sched_getaffinity(0))
+    with _begun(path, spec) as store:
+        for name, part in found.items():
+            conversions += fill(store.parts[name], path, part.images, workers, report)
+        left_out: dict[PartName, np.ndarray] = {
+            name: _left_out(store, name, part) for name, part in found.items()
+        }
+        for name, rows in left_out.items():
+            _explain(found[name], rows)
+        if any(len(rows) for rows in left_out.values()):
+            skipped: dict[PartName, Mapping[str, object]] = {
+                name: dict(part.skips.as_json()) for name, part in found.items()
+            }
+            without_left_out(store, options.out, spec, left_out, skipped, report)
+            durable.unlink(path)
+        else:
+            named(path, options.out)
+    return conversions
+
+
+def _begun(path: Path, spec: StoreSpec) -> Store:
+    """Open what an interrupted run of this command left, or create it."""
+    return resume_or_create(path, spec, next=f"repeat that command, or rm {quoted(path)}")
+
+
+def _left_out(store: Store, name: PartName, part: Found) -> np.ndarray:
+    """Return the rows whose image could not be used. Raises BadInputError where that is all."""
+    ids = np.asarray(store.parts[name].ids)
+    if (ids < 0).all():
+        _explain(part, LEFT_OUT - ids[:1])
+        reason = next(iter(part.skips.counts))
+        raise BadInputError(
+            f"{part.images.source.name}: not one of {len(ids)} images can be used: {reason}",
+            kept="no store was made",
+            next="check the files",
+        )
+    return LEFT_OUT - ids[ids < 0]
+
+
+def _explain(part: Found, rows: np.ndarray) -> None:
+    """Read images that were left out once more, for the reason."""
+    source = part.images.source
+    for row in rows.tolist():
+        try:
+            prepared(source.read(row), part.images.recipe, source.names[row])
+        except BadImageError as error:
+            part.skips.add(str(error), source.names[row])
+
+
+def _explain_again(out: Path, found: Mapping[PartName, Found]) -> None:
+    """Find what an earlier run of this command left out."""
+    with open_store(out) as store:
+        for name, part in found.items():
+            _explain(part, np.setdiff1d(np.arange(len(part.images.y)), store.parts[name].ids))
+
+
+def _summary(
+    options: PrepareOptions,
+    found: Mapping[PartName, Found],
+    classes: tuple[str, ...],
+    conversions: Counter[str],
+    report: Report,
+) -> Prepared:
+    recipe = found["train"].images.recipe
+    with open_store(options.out) as store:
+        num = {name: part.num for name, part in store.parts.items()}
+        empty = empty_classes(store.parts["train"].labels, len(classes))
+    if empty:
+        report.say(f"train: {without_images(classes, empty)}")
+    return Prepared(
+        out=options.out,
+        train=num["train"],
+        val=num.get("val", 0),
+        classes=len(classes),
+        labels=found["train"].how,
+        resolutions=recipe.resolutions,
+        channels=f"{recipe.channels} ({CHANNELS[recipe.channels]})",
+        without_images=[{"id": k, "class": classes[k]} for k in empty],
+        conversions=dict(sorted(conversions.items())),
+        skipped=[
+            {"part": name, "images": count, "reason": reason, "first": part.skips.examples[reason]}
+            for name, part in found.items()
+            for reason, count in part.skips.counts.items()
+        ],
+    )

@@ -1,0 +1,237 @@
+"""`--gpus N`: the processes of one job on this machine, and what became of each.
+
+The parent computes nothing. It starts one process per GPU, shows what the first one reports,
+passes on signals, and ends with that one's result or error. Where a process dies or hangs, the
+others are ended and the error names it; where the parent dies, they end too. torchrun would
+end with code 1 whatever happened, and kill a saving process after 30 seconds.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+
+from cdm_cli.config import Settings
+from cdm_cli.errors import CdmError, StoppedError, UsageError
+from cdm_cli.jobs.runtime.agreement import asked_of
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.options import Compute, Report
+
+Message = tuple[str, Any]
+Job = Callable[[Any, Any, World], Any]
+
+GRACE = 20.0  # seconds for the others to end once one process has failed
+
+
+class Told:
+    """The report of a process: what it says and counts travels to the parent."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+
+    def say(self, line: str) -> None:
+        """Send one line."""
+        self._pipe.send(("say", line))
+
+    @contextlib.contextmanager
+    def track(
+        self, what: str, total: int, unit: str, done: int = 0
+    ) -> Generator[Callable[[int, str], None]]:
+        """Send the bar and every advance."""
+        self._pipe.send(("track", (what, total, unit, done)))
+        yield lambda count, note: self._pipe.send(("advance", (count, note)))
+        self._pipe.send(("end", None))
+
+
+def _child(job: Job, options: Settings, world: World, pipe: Any) -> None:
+    """Run the job as one of several processes, and send how it ended."""
+    _end_with_parent()
+    try:
+        result = job(options, Told(pipe), world)
+    except CdmError as error:
+        pipe.send(("error", (type(error), error.what, error.kept, error.next)))
+    except KeyboardInterrupt:
+        pipe.send(("interrupted", None))
+    else:
+        pipe.send(("result", result))
+
+
+def _end_with_parent() -> None:
+    """End as soon as the parent is gone, however that ended: else the job's lock would stay."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(StoppedError.exit_code)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def launch(job: Job, options: Settings, processes: int, report: Report) -> Any:
+    """Run job(options, report, world) in several processes; return the first one's result.
+
+    job must be a function of a module, and what it returns must be picklable. Raises the
+    CdmError that a process raised, or StoppedError naming the process that died.
+    """
+    _check_devices(options, processes)
+    # numpy's BLAS reads this when it is loaded. Processes with a thread for every core each wait
+    # for one another: FID of a small store took 35 times as long.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
+    context = mp.get_context("spawn")
+    address = f"tcp://127.0.0.1:{_free_port()}"
+    family: list[tuple[BaseProcess, Any]] = []
+    for rank in range(processes):
+        ours, theirs = context.Pipe()
+        world = World(rank, processes, rank, address=address, asked=asked_of(job, options))
+        process = context.Process(target=_child, args=(job, options, world, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        family.append((process, ours))
+    try:
+        with Stop(then=lambda: _asked_to_end([process for process, _ in family])):
+            return _watch(family, report)
+    finally:
+        for process, pipe in family:
+            process.kill()
+            process.join()
+            pipe.close()
+
+
+def check_processes(options: Settings, compute: Compute) -> None:
+    """Raise UsageError where this machine has fewer devices than --gpus asks for."""
+    if (compute.gpus or 1) > 1:
+        _check_devices(options, compute.gpus or 1)
+
+
+def _check_devices(options: Settings, processes: int) -> None:
+    there = torch.cuda.device_count()
+    if _device_of(options) != "cpu" and there < processes:
+        raise UsageError(
+            f"--gpus {processes}: torch finds {there} CUDA devices",
+            next=f"--gpus {there}" if there else "leave --gpus away",
+        )
+
+
+def _device_of(options: Settings) -> str:
+    """Return the --device of a job: of its network, or of its judge where only that computes."""
+    compute = getattr(getattr(options, "judge", options), "compute", None)
+    return getattr(compute, "device", "auto")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class _Ends:
+    """How each process ended, as far as is known, and the bars of the first one."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.ends: dict[int, Message] = {}
+        self._bars: list[tuple[contextlib.ExitStack, Callable[[int, str], None]]] = []
+
+    def hear(self, rank: int, kind: str, content: Any) -> None:
+        """Take one message of a process."""
+        if kind in ("result", "error", "interrupted", "died", "ended"):
+            self.ends.setdefault(rank, (kind, content))
+        elif rank:
+            return
+        elif kind == "say":
+            self.report.say(content)
+        elif kind == "track":
+            bar = contextlib.ExitStack()
+            self._bars.append((bar, bar.enter_context(self.report.track(*content))))
+        elif kind == "advance":
+            self._bars[-1][1](*content)
+        elif kind == "end":
+            self._bars.pop()[0].close()
+
+    @property
+    def failed(self) -> bool:
+        """Whether some process ended badly."""
+        return any(kind != "result" for kind, _ in self.ends.values())
+
+    def close(self) -> None:
+        """End the bars, whatever happened."""
+        while self._bars:
+            self._bars.pop()[0].close()
+
+
+def _watch(family: list[tuple[BaseProcess, Any]], report: Report) -> Any:
+    """Pass on messages until every process has ended, or some while after one has failed."""
+    state, deadline, asked = _Ends(report), float("inf"), set[int]()
+    pipes: dict[Any, int] = {pipe: rank for rank, (_, pipe) in enumerate(family)}
+    try:
+        while pipes and time.monotonic() < deadline:
+            heard: list[Any] = wait(list(pipes), timeout=1.0)
+            for pipe in heard:
+                rank = pipes[pipe]
+                try:
+                    kind, content = pipe.recv()
+                except (EOFError, ConnectionResetError):
+                    del pipes[pipe]
+                    family[rank][0].join()
+                    code = family[rank][0].exitcode
+                    by_us = rank in asked and code == -signal.SIGTERM
+                    kind, content = "ended" if by_us else "died", code
+                state.hear(rank, kind, content)
+            if state.failed and deadline == float("inf"):
+                deadline = time.monotonic() + GRACE
+                asked = _asked_to_end([process for process, _ in family])
+    finally:
+        state.close()
+    return _outcome(state.ends, len(family))
+
+
+def _asked_to_end(processes: list[BaseProcess]) -> set[int]:
+    """Ask the processes that still run to stop and save; return their ranks."""
+    running = {rank: process for rank, process in enumerate(processes) if process.is_alive()}
+    for process in running.values():
+        process.terminate()
+    return set(running)
+
+
+def _outcome(ends: dict[int, Message], size: int) -> Any:
+    """Return the first process's result, or raise what explains the end of the job best."""
+    for rank, (kind, content) in sorted(ends.items()):
+        if kind == "died":
+            raise StoppedError(
+                f"process {rank} of {size} died{_cause(content)}",
+                kept="what was saved so far is complete",
+                next="run the same command again, it continues there",
+            )
+    errors = [content for kind, content in ends.values() if kind == "error"]
+    own = [error for error in errors if error[0] is not StoppedError] or errors
+    if own:
+        kind, what, kept, then = own[0]
+        raise kind(what, kept=kept, next=then)
+    if any(kind == "interrupted" for kind, _ in ends.values()):
+        raise KeyboardInterrupt
+    missing = [str(rank) for rank in range(size) if rank not in ends]
+    if missing:
+        raise StoppedError(
+            f"process {', '.join(missing)} of {size} did not end", next="run the command again"
+        )
+    return ends[0][1]
+
+
+def _cause(exit_code: int | None) -> str:
+    """Return what an exit code tells, as ": killed by SIGKILL (out of memory?)"."""
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        return f": killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f" with exit code {exit_code}; its own message is above"

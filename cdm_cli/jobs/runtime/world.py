@@ -1,0 +1,153 @@
+"""Several processes on one job: who we are, and what the processes tell each other.
+
+torchrun and SLURM say so in the environment; `--gpus N` starts the processes itself
+(`jobs/runtime/launch.py`). Numbers travel between devices (NCCL), decisions between processors
+(gloo), so that a processor never waits for its device to take part in one.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cdm_cli.errors import StoppedError, UsageError
+from cdm_cli.jobs.runtime.ranks import ranks
+
+T = TypeVar("T")
+
+HANG_TIMEOUT = timedelta(seconds=300)
+BUCKET = 16 * 2**20  # numbers that travel together
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all of a job; the default is a job of one process.
+
+    asked: what it was started to do, which must be the same in all of them. lost: what was said
+    when another one could not be reached any more.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    control: Any = None  # a gloo group, where size > 1 and connected
+    address: str = ""  # where the first process listens, if one of ours started all of them
+    asked: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
+    lost: list[str] = field(default_factory=list[str], compare=False)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and reports for all."""
+        return self.rank == 0
+
+    def agree(self, flag: bool) -> bool:
+        """Return whether the flag is true in every process."""
+        if self.size == 1:
+            return flag
+        told = torch.tensor(int(flag))
+        self._reach(lambda: dist.all_reduce(told, op=dist.ReduceOp.MIN, group=self.control))
+        return bool(told.item())
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is true in some process."""
+        return not self.agree(not flag)
+
+    def gather(self, value: T) -> list[T]:
+        """Return what every process gave, in the order of ranks; it must be picklable."""
+        if self.size == 1:
+            return [value]
+        told: list[Any] = [None] * self.size
+        self._reach(lambda: dist.all_gather_object(told, value, group=self.control))
+        return told
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        self.agree(True)
+
+    def sum_(self, tensors: Sequence[Tensor], scalar: Tensor) -> None:
+        """Add up float32 tensors and a scalar over all processes, in place and in buckets."""
+        if self.size == 1:
+            return
+        rest = [scalar, *tensors]
+        while rest:
+            count, numbers = 0, 0
+            while count < len(rest) and (not count or numbers + rest[count].numel() <= BUCKET):
+                numbers += rest[count].numel()
+                count += 1
+            bucket, rest = rest[:count], rest[count:]
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            self._reach(lambda flat=flat: dist.all_reduce(flat))
+            parts = flat.split([tensor.numel() for tensor in bucket])
+            for tensor, part in zip(bucket, parts, strict=True):
+                tensor.copy_(part.view(tensor.shape))
+
+    def _reach(self, call: Any) -> None:
+        """Make one exchange; a process that is gone or hangs ends the job with a named cause."""
+        try:
+            call()
+        except RuntimeError as error:
+            words = _first_line(error)
+            self.lost.append(words)
+            raise StoppedError(
+                f"process {self.rank} of {self.size} lost touch with another one: {words}",
+                kept="what was saved so far is complete",
+                next="look at that process's own message, then run the same command again",
+            ) from None
+
+
+def from_environment() -> World:
+    """Return who torchrun or srun says we are, without connecting; a world of one otherwise."""
+    return World(*ranks())
+
+
+def connect(world: World, device: str) -> World:
+    """Join the other processes, which exchange numbers on "cuda" or "cpu"; alone, do nothing.
+
+    Raises UsageError where the address of the first process is not known, StoppedError where
+    the others do not come.
+    """
+    if world.size == 1:
+        return world
+    method = world.address or _address()
+    backend = "nccl" if device == "cuda" else "gloo"
+    try:
+        dist.init_process_group(
+            backend, init_method=method, rank=world.rank, world_size=world.size,
+            timeout=HANG_TIMEOUT,
+        )  # fmt: skip
+        control = dist.new_group(backend="gloo", timeout=HANG_TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise StoppedError(
+            f"process {world.rank} of {world.size} did not meet the others: {_first_line(error)}",
+            kept="nothing was computed",
+            next="look at their own messages; MASTER_ADDR and MASTER_PORT must lead to the first",
+        ) from None
+    return replace(world, control=control)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def leave(world: World) -> None:
+    """Part from the other processes, unless one is lost: NCCL would wait for what it owes."""
+    if world.size > 1 and dist.is_initialized() and not world.lost:
+        dist.destroy_process_group()
+
+
+def _address() -> str:
+    if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
+        return "env://"
+    host = os.environ.get("SLURM_LAUNCH_NODE_IPADDR")
+    if host is None:
+        raise UsageError(
+            "several processes, but MASTER_ADDR and MASTER_PORT do not say where the first one is",
+            next="export MASTER_ADDR=host MASTER_PORT=29500, or use --gpus N",
+        )
+    port = 20_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000
+    return f"tcp://{host}:{port}"

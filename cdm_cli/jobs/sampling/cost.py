@@ -1,0 +1,50 @@
+"""What a sampling run will cost, told from headers: `--dry-run`."""
+
+from collections.abc import Sequence
+
+from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.generate import Chain
+from cdm_cli.config import StageConfig
+from cdm_cli.jobs.runtime.device import chosen_precision, describe, measured_flops, pick_device
+from cdm_cli.jobs.sampling.blocks import block_size
+from cdm_cli.jobs.sampling.numerics import default_batch
+from cdm_cli.nets.counting import flops_per_image, num_parameters
+from cdm_cli.options import Compute
+
+# Share of the speed of one large matrix product that a network evaluation reaches.
+EFFICIENCY = {"cuda": 0.4, "cpu": 0.3}
+FLOAT16 = 2
+
+
+def bytes_per_sample(config: StageConfig, keep: Sequence[int] = ()) -> int:
+    """Return the bytes of one sample in the store: image, label, id and kept states."""
+    model = config.model
+    pixels = model.channels * model.resolution**2
+    return pixels * (1 + FLOAT16 * len(keep)) + 16
+
+
+def cost(
+    config: StageConfig, chain: Chain, num: int, compute: Compute, keep: Sequence[int] = ()
+) -> dict[str, object]:
+    """Return parameters, FLOPs, bytes and an estimated time of num samples, all flat."""
+    device = pick_device(compute.device)
+    precision = chosen_precision(compute.precision, device)
+    net = empty_net(config)
+    flops = flops_per_image(net)  # pyright: ignore[reportArgumentType]
+    evaluations = num * chain.evaluations
+    speed = measured_flops(device, precision) * EFFICIENCY[device.type]
+    processes = compute.gpus or 1
+    return {
+        "samples": num,
+        "sampler": chain.sampler,
+        "steps": chain.schedule.T,
+        "network_evaluations": evaluations,
+        "parameters": num_parameters(net),
+        "flops_per_image": flops,
+        "flops": flops * evaluations,
+        "bytes": num * bytes_per_sample(config, keep),
+        "batch_size": compute.batch_size or default_batch(config, device, block_size(num)),
+        "device": describe(device),
+        "precision": precision,
+        "estimated_seconds": round(flops * evaluations / (speed * processes), 1),
+    }

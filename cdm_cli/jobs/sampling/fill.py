@@ -1,0 +1,139 @@
+"""Filling a store, block by block, with the samples of one stage.
+
+Sampling and writing overlap: a block is hashed and written while the next one is sampled.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cdm_cli.cascade.generate import Chain, Samples, Steps, generate
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.data.images import channels_last, to_uint8
+from cdm_cli.data.store import Part
+from cdm_cli.errors import MemoryFloorError, StoppedError
+from cdm_cli.jobs.runtime.session import wait_for_others
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.blocks import BlockWriter
+from cdm_cli.options import Report
+
+Arrays = dict[str, np.ndarray]
+Inputs = Callable[[range], Samples]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A stage on its device, and how it is run; compute batches have batch_size rows."""
+
+    stage: Stage
+    chain: Chain
+    seed: int
+    batch_size: int
+    keep: tuple[int, ...] = ()
+
+    def block(self, samples: Samples, meter: "Meter") -> Arrays:
+        """Sample one block; returns what its datasets hold, by name."""
+        num, size = len(samples.ids), self.batch_size
+        batches = [
+            self._batch(samples.rows(slice(at, at + size)), meter) for at in range(0, num, size)
+        ]
+        arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        assert samples.y is not None
+        return {**arrays, "ids": samples.ids.numpy(), "labels": samples.y.numpy()}
+
+    def _batch(self, samples: Samples, meter: "Meter") -> Arrays:
+        made = generate(
+            self.stage,
+            self.chain,
+            samples,
+            seed=self.seed,
+            keep=self.keep,
+            batch_size=self.batch_size,
+            watch=meter.watch(len(samples.ids)),
+        )
+        images = f"images/{self.stage.config.model.resolution}"
+        kept = {f"z/{s}": _rows(made.z[s].half()) for s in self.keep}
+        return {images: _rows(to_uint8(made.x_0)), **kept}
+
+
+def _rows(x: Tensor) -> np.ndarray:
+    return channels_last(x).cpu().numpy()
+
+
+class Meter:
+    """Shows progress at every network evaluation, and stops there when that is asked for."""
+
+    def __init__(
+        self, advance: Callable[[int, str], None], stop: Stop, num: int,
+        stopped: Callable[[], str], made: int = 0,
+    ) -> None:  # fmt: skip
+        self._advance, self._stop, self._num, self._stopped = advance, stop, num, stopped
+        self._made = made
+
+    def watch(self, num: int) -> Callable[[Steps], Iterable[tuple[int, Tensor]]]:
+        """Return what wraps the steps of a batch of num samples."""
+
+        def wrapped(steps: Steps) -> Iterator[tuple[int, Tensor]]:
+            yield next(steps)  # x_T, which costs no evaluation
+            for step in steps:
+                self._advance(num, self._told())
+                if self._stop.asked:
+                    raise StoppedError(
+                        f"stopped by {self._stop.asked}",
+                        kept=self._stopped(),
+                        next="the same command continues",
+                    )
+                yield step
+            self._made += num
+            self._advance(0, self._told())
+
+        return wrapped
+
+    def _told(self) -> str:
+        return f"{self._made} of {self._num} images"
+
+
+def fill(
+    part: Part, engine: Engine, inputs: Inputs, world: World, report: Report, *, what: str
+) -> int:
+    """Make the blocks that are missing and are this process's; return how many samples.
+
+    Raises StoppedError when asked to stop, MemoryFloorError where a batch does not fit into
+    the device, and DiskError.
+    """
+    mine = range(world.rank, part.num_blocks, world.size)
+    missing = sorted({*mine} & {*part.pending()})
+    all_of_it, num = (sum(len(part.block_range(b)) for b in blocks) for blocks in (mine, missing))
+    total, done = (n * engine.chain.evaluations for n in (all_of_it, all_of_it - num))
+
+    def stopped() -> str:
+        done = part.num_blocks - len(part.pending())
+        return f"{done} of {part.num_blocks} blocks are complete"
+
+    with Stop() as stop, report.track(what, total, "evaluations", done) as advance:
+        meter, longest = Meter(advance, stop, all_of_it, stopped, all_of_it - num), 0.0
+        with BlockWriter(part) as writer:
+            for block in missing:
+                start = time.monotonic()
+                writer.put(block, _made(engine, inputs(part.block_range(block)), meter))
+                longest = max(longest, time.monotonic() - start)
+        wait_for_others(part, world, longest, lambda: stop.asked)
+    return num
+
+
+def _made(engine: Engine, samples: Samples, meter: Meter) -> Arrays:
+    try:
+        return engine.block(samples, meter)
+    except torch.OutOfMemoryError:
+        smaller = engine.batch_size // 2
+        raise MemoryFloorError(
+            f"{engine.batch_size} samples at a time do not fit into the memory of "
+            f"{engine.stage.device}",
+            kept="finished blocks are complete",
+            next=f"--batch-size {smaller} with another -o" if smaller else "a larger device",
+        ) from None

@@ -1,0 +1,149 @@
+"""Which stage fits which store, found out from headers: no weight is read for it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdm_cli.cascade.checkpoint import find_stage, list_stages, read_stage_file, weights_file
+from cdm_cli.cascade.snapshot import step_name
+from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.config import ConditioningConfig, StageConfig
+from cdm_cli.data.store import Part, Store
+from cdm_cli.errors import MismatchError, MissingError, UsageError, quoted
+from cdm_cli.jobs.sampling.classes import shown_classes
+
+
+@dataclass(frozen=True)
+class Header:
+    """What `stage.json` says of a diffusion stage. empty: ids of classes that had no image."""
+
+    directory: Path
+    config: StageConfig
+    classes: tuple[str, ...]
+    empty: tuple[int, ...] = ()
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Ids of the classes that it has seen, which it can draw."""
+        return shown_classes(len(self.classes), self.empty)
+
+    @property
+    def conditioning(self) -> ConditioningConfig:
+        """How a super-resolution stage is conditioned."""
+        assert self.config.conditioning is not None
+        return self.config.conditioning
+
+
+def read_header(directory: Path) -> Header:
+    """Read `stage.json`; raise MismatchError where the stage is a classifier."""
+    file = read_stage_file(directory)
+    config = file.plan.stage
+    if not isinstance(config, StageConfig):
+        raise MismatchError(
+            f"{directory} is a classifier, expected a diffusion stage", next="name another stage"
+        )
+    data = file.data
+    if data is None:
+        return Header(directory, config, ())
+    return Header(directory, config, data.classes, data.without_images)
+
+
+def weights_digest(directory: Path, weights: str = "ema") -> str:
+    """Return the SHA-256 that a file of weights claims; it is checked when they are loaded.
+
+    Raises MissingError where there are no such weights.
+    """
+    return read_metadata(weights_file(directory, weights)).get("sha256", "")
+
+
+def checkpoint_digest(directory: Path, step: int) -> str:
+    """Return the SHA-256 of the averaged weights of a checkpoint, "" for step 0."""
+    return weights_digest(directory, step_name(step)) if step else ""
+
+
+def base_stage(name_or_path: str, runs: Path) -> Header:
+    """Return the base stage of that name; raise MissingError, or MismatchError for an SR stage."""
+    header = read_header(find_stage(name_or_path, runs))
+    if header.config.kind != "base":
+        raise MismatchError(
+            f"{header.directory} is a super-resolution stage: it needs images to start from",
+            next="cdm upsample, or name a base stage",
+        )
+    return header
+
+
+def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> Header:
+    """Return the named super-resolution stage, or the only one in runs that fits the store.
+
+    Raises MismatchError saying why a named one does not fit; without a name, UsageError where
+    several fit and MissingError where none does.
+    """
+    if model is not None:
+        header = read_header(find_stage(model, runs))
+        reason = misfit(header, store, part)
+        if reason:
+            raise MismatchError(
+                f"{header.directory} and {store.path} do not fit: {reason}",
+                kept="no output was made",
+                next=_anew(header, store, part) or "name another --model or another store",
+            )
+        return header
+    headers = {name: _diffusion(runs / name) for name in list_stages(runs)}
+    reasons = {
+        name: misfit(header, store, part) if header else "is a classifier"
+        for name, header in headers.items()
+    }
+    fits = [name for name, reason in reasons.items() if not reason]
+    if len(fits) == 1:
+        return read_header(runs / fits[0])
+    if fits:
+        raise UsageError(
+            f"--model is missing: {', '.join(fits)} in {runs}/ all fit {store.path}",
+            next=f"--model {quoted(fits[0])}",
+        )
+    said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    ways = [_anew(header, store, part) for header in headers.values() if header]
+    raise MissingError(
+        f"no super-resolution stage in {runs}/ fits {store.path} ({said or 'there is no stage'})",
+        next=next(filter(None, ways), "cdm train sr --preset …, or --model with a path"),
+    )
+
+
+def _anew(header: Header, store: Store, part: Part) -> str:
+    """Return how to make the store anew if it lacks nothing but classes of the stage, else ""."""
+    reason = misfit(header, store, part)
+    some = set(store.classes) <= set(header.classes)
+    if not some or reason != different_classes(header, store.classes):
+        return ""
+    return f"cdm import IMAGES -o NAME.h5 --classes {header.directory}: a store of all its classes"
+
+
+def _diffusion(directory: Path) -> Header | None:
+    try:
+        return read_header(directory)
+    except MismatchError:
+        return None
+
+
+def misfit(header: Header, store: Store, part: Part) -> str:
+    """Return why the stage cannot start from this store, or "" if it can."""
+    config, low = header.config, header.config.conditioning
+    if low is None:
+        return "it is a base stage"
+    if low.resolution not in part.resolutions:
+        there = ", ".join(map(str, part.resolutions))
+        return f"the stage starts from {low.resolution}×{low.resolution}, the store has {there}"
+    channels = part.channels(low.resolution)
+    if channels != config.model.channels:
+        return f"the stage has {config.model.channels} channels, the store {channels}"
+    return different_classes(header, store.classes) if config.model.num_classes else ""
+
+
+def different_classes(header: Header, classes: list[str]) -> str:
+    """Return how the class names of stage and store differ, or "" if they do not."""
+    ours, theirs = list(header.classes), list(classes)
+    if ours == theirs:
+        return ""
+    if len(ours) != len(theirs):
+        return f"the stage has {len(ours)} classes, the store {len(theirs)}"
+    first = next(i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+    return f"class {first} is {ours[first]!r} for the stage, {theirs[first]!r} in the store"

@@ -1,0 +1,262 @@
+"""From a plan that headers decide to a finished store: what `sample` and `upsample` share."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdm_cli.cascade.fast import record
+from cdm_cli.cascade.generate import Chain, generate
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.data.schema import PartSpec, StoreSpec
+from cdm_cli.data.store import open_store
+from cdm_cli.diffusion.between import rule_of
+from cdm_cli.errors import MemoryFloorError
+from cdm_cli.jobs.runtime.device import describe
+from cdm_cli.jobs.runtime.identity import chain_fields, check_out
+from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, shared_store
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.blocks import block_size
+from cdm_cli.jobs.sampling.fill import Engine, Inputs, fill
+from cdm_cli.jobs.sampling.headers import Header, weights_digest
+from cdm_cli.jobs.sampling.numerics import (
+    DECIDE,
+    Numerics,
+    check_same_numerics,
+    numerics,
+    ready_stage,
+)
+from cdm_cli.jobs.sampling.parents import stage_digest
+from cdm_cli.jobs.sampling.provenance import parent, provenance
+from cdm_cli.jobs.sampling.schedule_file import config_digest
+from cdm_cli.options import Compute, Report, Sampling
+
+__all__ = ["Made", "Ready", "Work", "joined", "made_ready", "produce"]
+
+TRIED = 3  # evaluations: launched, recorded, replayed
+
+
+@dataclass(frozen=True)
+class Work:
+    """A store to be made. rows: which of all num samples it holds (`--part`).
+
+    inputs: gives the samples of a range of places within the store. fields: what decides
+    them besides stage, chain and seed. typed: the command line.
+    """
+
+    command: str
+    typed: str
+    header: Header
+    chain: Chain
+    num: int
+    rows: range
+    inputs: Inputs
+    classes: tuple[str, ...]
+    fields: Mapping[str, Any]
+    parents: tuple[dict[str, str], ...] = ()
+    keep: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written. made: samples of this run; the others were there before."""
+
+    out: Path
+    samples: int
+    made: int
+    resolution: int
+    kept_s: tuple[int, ...]
+    network_evaluations: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A stage on the device, and the numerics that it was made ready for."""
+
+    stage: Stage
+    numerics: Numerics
+
+
+def deciding(work: Work, sampling: Sampling) -> dict[str, Any]:
+    """Return what of a work must be equal in every process, as headers tell it."""
+    header = work.header
+    return {
+        "stage": config_digest(header.config),
+        "weights": weights_digest(header.directory, sampling.weights),
+        **chain_fields(header.config, work.chain, sampling.seed),
+        **work.fields,
+        "classes of the store": list(work.classes),
+        "num": work.num,
+        "first": work.rows.start,
+        "keep_s": list(work.keep),
+    }
+
+
+def made_ready(
+    work: Work, out: Path, sampling: Sampling, compute: Compute, device: torch.device,
+    world: World, report: Report,
+) -> Ready:  # fmt: skip
+    """Load the stage as this run, or the one that it continues, computes with it.
+
+    A batch that nobody asked for is tried on a GPU, which others may use too. Raises
+    MemoryFloorError where one image does not fit.
+    """
+    check_shared(world, out)
+    before, chosen = agreed(
+        world,
+        lambda: checked(work, out, sampling, compute, device),
+        lambda found: {name: getattr(found[1], name) for name in DECIDE},
+        next="the same kind of device on every host, or --batch-size N",
+    )
+    if before and before.get("device") != chosen.device:
+        report.say(
+            f"{out} was begun on {before.get('device')}, this is {chosen.device}: samples "
+            "made from here on differ in their last bits"
+        )
+    ready = Ready(ready_stage(work.header, sampling, chosen, device, report), chosen)
+    if before or compute.batch_size or device.type != "cuda":
+        return ready
+    return that_fits(ready, work, world, report)
+
+
+def checked(
+    work: Work, out: Path, sampling: Sampling, compute: Compute, device: torch.device
+) -> tuple[Mapping[str, Any] | None, Numerics]:
+    """See, before weights are loaded, that `out` can be made or continued; `--dry-run` ends here.
+
+    Returns the numerics of the run that is being continued, and those of this one. Raises
+    MissingError for weights that are not there, WouldOverwriteError, DiskError.
+    """
+    digest = stage_digest(work.header, sampling.weights)
+    before = numerics_of(out)
+    evaluations = work.num * work.chain.evaluations  # of all parts
+    most = block_size(work.num)
+    chosen = numerics(work.header.config, compute, device, evaluations, before, most)
+    if before:
+        check_same_numerics(before, chosen, out)
+    check_out(out, spec_of(work, digest, chosen, sampling.seed))
+    return before, chosen
+
+
+def that_fits(ready: Ready, work: Work, world: World, report: Report) -> Ready:
+    """Halve the batch until every process can evaluate the network on as many images."""
+    size = ready.numerics.batch_size
+    while not world.agree(_fits(ready.stage, work, size)):
+        if size == 1:
+            raise MemoryFloorError(
+                f"one image at a time does not fit into the memory of {ready.stage.device}",
+                kept="what is there is untouched",
+                next="free the device of other programs, or take a larger one",
+            )
+        size = math.ceil(size / 2)
+        parts = f"; for the same bits, other parts need --batch-size {size}"
+        among = parts if len(work.rows) < work.num else ""
+        report.say(f"out of device memory: now {size} images at a time{among}")
+    return replace(ready, numerics=replace(ready.numerics, batch_size=size))
+
+
+def _fits(stage: Stage, work: Work, size: int) -> bool:
+    """Take the first steps of sampling with the first image, padded to a batch.
+
+    The plain network is tried: the compiler would take minutes for each size. It is launched,
+    recorded and replayed, since a recording keeps the memory of a network from what surrounds it
+    (where memory suffices for no recording, it is launched again, as it will be).
+    """
+    first = work.inputs(range(1))
+    fast = stage.denoise, stage.release
+    stage.denoise = stage.net.denoise
+    if stage.device.type == "cuda":
+        record(stage)
+    try:
+        generate(
+            stage, work.chain, first, seed=0, batch_size=size,
+            watch=lambda steps: islice(steps, 1 + TRIED),
+        )  # fmt: skip
+    except torch.OutOfMemoryError:
+        return False
+    else:
+        return True
+    finally:  # after the handler, whose traceback holds what was computed
+        stage.release()
+        stage.denoise, stage.release = fast
+        torch.cuda.empty_cache()
+
+
+def numerics_of(out: Path) -> Mapping[str, Any] | None:
+    """Return the numerics of a store that exists and is to be continued."""
+    if not out.exists():
+        return None
+    with open_store(out) as store:
+        found = store.provenance.get("numerics")
+        return found if isinstance(found, dict) else None
+
+
+def spec_of(work: Work, digest: str, numerics: Numerics, seed: int) -> StoreSpec:
+    """Return the store's contents and provenance. digest: of the stage."""
+    config = work.header.config
+    model = config.model
+    side, name = model.resolution, work.header.directory.resolve().name
+    identity = {
+        "command": work.command,
+        "stage": digest,
+        **chain_fields(config, work.chain, seed),
+        **work.fields,
+        "num": work.num,
+        "first": work.rows.start,
+        "keep_s": list(work.keep),
+        **_states_fields(work.chain, work.keep),
+    }
+    parents = [parent("stage", name, digest), *work.parents]
+    part = PartSpec(
+        num=len(work.rows),
+        resolutions={side: model.channels},
+        z={s: (side, side, model.channels) for s in work.keep},
+    )
+    return StoreSpec(
+        kind="samples",
+        parts={"": part},
+        classes=list(work.classes),
+        provenance=provenance(work.typed, identity, parents, numerics.as_dict()),
+        block_size=block_size(work.num),
+    )
+
+
+def _states_fields(chain: Chain, keep: Sequence[int]) -> dict[str, str]:
+    """Return by which rule states were made that the chain steps over, if any of them are kept."""
+    stepped_over = set(keep) - set(chain.schedule.times.tolist())
+    return {"between": rule_of(chain.sampler)} if stepped_over else {}
+
+
+def kept_times(asked: Sequence[int]) -> tuple[int, ...]:
+    """Return the times whose z_s are kept, ascending; z_0 is the image itself."""
+    return tuple(sorted(set(asked) - {0}))
+
+
+def produce(work: Work, ready: Ready, out: Path, seed: int, world: World, report: Report) -> Made:
+    """Make the store, or what is missing of it, together with the other processes.
+
+    Raises WouldOverwriteError where out was made by another command, StoppedError, DiskError.
+    """
+    engine = Engine(ready.stage, work.chain, seed, ready.numerics.batch_size, work.keep)
+    spec = spec_of(work, ready.stage.digest, ready.numerics, seed)
+    with shared_store(out, spec, world) as store:
+        part = store.parts[""]
+        there = part.num_blocks - len(part.pending())
+        if there:
+            report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
+        made = fill(part, engine, work.inputs, world, report, what=work.command)
+        world.barrier()
+    return Made(
+        out=out,
+        samples=len(work.rows),
+        made=made,
+        resolution=work.header.config.model.resolution,
+        kept_s=work.keep,
+        network_evaluations=made * work.chain.evaluations,
+        device=describe(ready.stage.device),
+    )

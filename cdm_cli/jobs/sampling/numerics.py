@@ -1,0 +1,132 @@
+"""A stage made ready to sample: loaded, in its precision, with a batch that fits the device.
+
+The batch, the precision and whether the network is compiled decide the last bit of a sample.
+They follow from the flags and the class of the device, unless its memory is taken
+(`production.that_fits`), and a store carries them in its provenance, for the run that continues.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdm_cli.cascade.checkpoint import load_diffusion_stage
+from cdm_cli.cascade.fast import for_sampling, worth_compiling
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.config import ModelConfig, StageConfig
+from cdm_cli.jobs.runtime.device import build, chosen_precision, device_class
+from cdm_cli.jobs.runtime.identity import check_same
+from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.names import RUNS, Precision
+from cdm_cli.nets.layout import down_plan, up_plan
+from cdm_cli.options import Compute, Report, Sampling
+
+MOST_PIXELS = {"cpu": 2**16, "cuda": 2**20}  # of a compute batch; more run no faster
+MOST = {"cpu": 64, "cuda": 1024}
+FLOAT32 = 4
+DECIDE = ("batch_size", "precision", "compiled")  # of numerics, what a flag may ask for
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What decides the last bit of a sample, besides stage, chain and seed.
+
+    build: cdm and the libraries that compute; another one may round otherwise.
+    """
+
+    batch_size: int
+    precision: Precision
+    compiled: bool
+    device: str
+    build: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for provenance."""
+        return asdict(self)
+
+
+def numerics(
+    config: StageConfig,
+    compute: Compute,
+    device: torch.device,
+    evaluations: int,
+    before: Mapping[str, Any] | None = None,
+    most: int | None = None,
+) -> Numerics:
+    """Fix batch, precision and compilation of a run of so many evaluations in all.
+
+    before: those of the run that is being continued, which hold unless a flag says otherwise.
+    most: samples that are made at a time; a larger batch would be filled up in vain.
+    """
+    held = before or {}
+    batch_size = compute.batch_size or held.get("batch_size")
+    if batch_size is None:
+        batch_size = default_batch(config, device, most)
+    precision = chosen_precision(compute.precision, device)
+    if compute.precision == "auto":
+        precision = held.get("precision", precision)
+    compiled = held.get("compiled") if compute.compile is None else compute.compile
+    if compiled is None:
+        compiled = worth_compiling(config, device, evaluations)
+    return Numerics(batch_size, precision, compiled, device_class(device), build(device))
+
+
+def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: Path) -> None:
+    """Raise WouldOverwriteError where a flag contradicts the run that is being continued."""
+    names = [name for name in DECIDE if before.get(name) is not None]
+    check_same(
+        path, "computation, samples would differ in their last bits",
+        {name: before[name] for name in names}, {name: getattr(now, name) for name in names},
+        next="leave the flag away, or choose another -o",
+    )  # fmt: skip
+
+
+def default_batch(config: StageConfig, device: torch.device, most: int | None = None) -> int:
+    """Return a batch at which the device is busy and half of its memory is enough.
+
+    most: how many there are to fill it, which are divided evenly. Without it, a power of two.
+    """
+    pixels = config.model.resolution**2
+    batch = max(1, min(MOST[device.type], MOST_PIXELS[device.type] // pixels))
+    if device.type == "cuda":
+        room = torch.cuda.get_device_properties(device).total_memory // 2
+        batch = min(batch, max(1, room // bytes_per_image(config.model)))
+    if most is None:
+        return 2 ** (batch.bit_length() - 1)
+    return math.ceil(most / math.ceil(most / batch))
+
+
+def bytes_per_image(model: ModelConfig) -> int:
+    """Return about the memory of one image in a network evaluation, in float32.
+
+    The way down is kept for the way up; the widest cell holds a handful of copies of itself.
+    """
+    kept = widest = model.base_channels * model.resolution**2
+    side = model.resolution
+    for plan in down_plan(model):
+        side = side // 2 if plan.resize else side
+        kept += plan.channels * side**2
+    for plan in up_plan(model):
+        widest = max(widest, plan.channels_in * side**2)
+        side = side * 2 if plan.resize else side
+    return FLOAT32 * (kept + 6 * widest)
+
+
+def ready_stage(
+    header: Header, sampling: Sampling, numerics: Numerics, device: torch.device, report: Report
+) -> Stage:
+    """Load the stage onto the device. Raises what `load_diffusion_stage` does."""
+    stage = load_diffusion_stage(
+        header.directory, Path(RUNS), sampling.weights, device, precision=numerics.precision
+    )
+    tell_compiling(numerics, report)
+    return for_sampling(stage, compiled=numerics.compiled)
+
+
+def tell_compiling(numerics: Numerics, report: Report) -> None:
+    """Say why nothing will be seen for a while."""
+    if numerics.compiled:
+        report.say("compiling the network at its first use, which takes a minute or two")

@@ -1,0 +1,112 @@
+"""What a store was made from, found again by digest: stages in runs/, stores in the directory.
+
+Nothing large is read for it: a file of weights tells its digest in its header, a store those of
+its blocks. Whoever loads what was found compares the digest with the contents.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cdm_cli.cascade.checkpoint import checkpoints, list_stages, read_stage_file, weights_file
+from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import CdmError
+from cdm_cli.jobs.sampling.headers import Header
+
+
+class StageFound(NamedTuple):
+    """A stage directory, and which of its weights: ema, best or step-…"""
+
+    directory: Path
+    weights: str
+
+
+def find_stage_of(digest: str, runs: Path) -> StageFound | None:
+    """Return the stage in runs whose weights and configuration have this digest."""
+    for name in list_stages(runs):
+        found = weights_of(runs / name, digest)
+        if found is not None:
+            return found
+    return None
+
+
+def weights_of(directory: Path, digest: str) -> StageFound | None:
+    """Return which weights of a stage directory have this digest, if any have."""
+    return next((found for found, has in _digests(directory) if has == digest), None)
+
+
+def stage_digest(header: Header, weights: str) -> str:
+    """Return the digest of a stage with some of its weights, from headers alone.
+
+    Raises UsageError and MissingError where there are no such weights.
+    """
+    metadata = read_metadata(weights_file(header.directory, weights))
+    return _digest(header.config.model_dump_json(), metadata.get("sha256", ""))
+
+
+def _digest(config: str, weights: str) -> str:
+    return hashlib.sha256((config + weights).encode()).hexdigest()
+
+
+def _digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
+    """Yield the digest that each file of weights gives a stage, as `load_stage` computes it."""
+    try:
+        config = read_stage_file(directory).plan.stage.model_dump_json()
+    except CdmError:
+        return
+    steps = reversed([path.name for path in checkpoints(directory)])
+    for weights in ("ema", "best", *steps):
+        try:
+            said = read_metadata(weights_file(directory, weights)).get("sha256", "")
+        except CdmError:
+            continue
+        yield StageFound(directory, weights), _digest(config, said)
+
+
+def find_store_of(digest: str, name: str, directories: list[Path]) -> Path | None:
+    """Return the store with this digest: the one of its recorded name, or any other."""
+    for directory in dict.fromkeys(directories):
+        named = directory / Path(name).name
+        others = sorted(path for path in directory.glob("*.h5") if path != named)
+        for path in (named, *others):
+            if path.is_file() and store_digest(path) == digest:
+                return path
+    return None
+
+
+def store_digest(path: Path) -> str:
+    """Return the digest of a store, "" for a file that is none."""
+    try:
+        with open_store(path) as store:
+            return store.digest
+    except CdmError:
+        return ""
+
+
+def parents_of(provenance: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the parents that a provenance tells of, as far as they are told in full."""
+    told: Any = provenance.get("parents")
+    rows = told if isinstance(told, list) else []
+    return [
+        {key: str(row.get(key, "")) for key in ("role", "name", "digest")}
+        for row in rows
+        if isinstance(row, dict)
+    ]
+
+
+def parent_rows(
+    provenance: Mapping[str, Any], runs: Path, directories: list[Path]
+) -> list[dict[str, str]]:
+    """Return the parents, and where each is found: "" for nowhere, or of another kind."""
+    rows: list[dict[str, str]] = []
+    for row in parents_of(provenance):
+        where = ""
+        if row["role"] == "stage":
+            stage = find_stage_of(row["digest"], runs)
+            where = f"{stage.directory} ({stage.weights})" if stage else ""
+        elif row["role"] == "lowres":
+            where = str(find_store_of(row["digest"], row["name"], directories) or "")
+        rows.append({**row, "found": where})
+    return rows

@@ -1,0 +1,263 @@
+"""Samples that a stage is judged by, in training or afterwards: what they show, how they are made.
+
+A base stage shows every class alike. A super-resolution stage enlarges real images, val where
+there is one, at one s: non-truncated, since a real image has no reverse process of its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.conditioning import check_s
+from cdm_cli.cascade.fast import for_sampling
+from cdm_cli.cascade.generate import Chain, Steps, generate
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.config import StageConfig
+from cdm_cli.data.images import channels_last, to_uint8
+from cdm_cli.data.store import Store
+from cdm_cli.errors import MemoryFloorError, MismatchError, UsageError
+from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.classes import labels_of
+from cdm_cli.jobs.sampling.fill import Inputs
+from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sampling.rows import Source, chosen_rows, part_of
+from cdm_cli.jobs.sampling.sample import UNLABELLED, samples
+from cdm_cli.jobs.sampling.schedule_file import chain_for
+from cdm_cli.jobs.sampling.upsample import Condition
+from cdm_cli.nets.ema import Ema
+from cdm_cli.nets.unet import UNet
+from cdm_cli.options import Sampling
+
+
+@dataclass(frozen=True)
+class Probe:
+    """num samples of one stage, fixed before any weights. labels: int64 [num].
+
+    inputs: gives the inputs of a range of places. lowres: the split that they are enlarged
+    from, with s; "" and None for a base stage. shown: ids of the classes, where not all are.
+    """
+
+    config: StageConfig
+    chain: Chain
+    num: int
+    inputs: Inputs
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    seed: int
+    s: int | None = None
+    lowres: str = ""
+    shown: tuple[int, ...] = ()
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations of all samples together."""
+        return self.num * self.chain.evaluations
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for two scores to compare, besides the judge's convention."""
+        fields = chain_fields(self.config, self.chain, self.seed)
+        some = {"classes": list(self.shown)} if self.shown else {}
+        return {**fields, "num": self.num, **some, **self._above()}
+
+    @property
+    def given_s(self) -> list[int]:
+        """The s that a super-resolution stage is given; none for a base stage."""
+        return [] if self.s is None else [self.s]
+
+    def settings(self) -> dict[str, Any]:
+        """Return how the samples are made, as it is shown."""
+        chain = self.chain
+        searched = {"schedule": "searched"} if chain.searched else {}
+        restarted = {"restart_from": chain.restart_from} if chain.restart_from else {}
+        return {
+            "num": self.num,
+            "sampler": chain.sampler,
+            "steps": chain.schedule.T,
+            **searched,
+            **restarted,
+            "variance": chain.variance if chain.sampler == "ancestral" else "",
+            "clip": chain.clip,
+            "seed": self.seed,
+            **self._above(),
+        }
+
+    def _above(self) -> dict[str, Any]:
+        return {} if self.s is None else {"s": self.s, "lowres": self.lowres}
+
+
+def probed_s(config: StageConfig, s: int | None, flag: str) -> int | None:
+    """Return the s that a stage is probed at: by default a quarter of its range, None for a base.
+
+    Raises UsageError naming the flag where a base stage is given one, or s is none of its times.
+    """
+    low = config.conditioning
+    if low is None:
+        if s is not None:
+            raise UsageError(f"{flag}: a base stage has no s", next=f"leave out {flag}")
+        return None
+    if s is None and low.gaussian:
+        s = low.s_min + (low.highest_s - low.s_min) // 4
+    return check_s(config, s)
+
+
+def base_probe(
+    header: Header, num: int, sampling: Sampling, shown: tuple[int, ...] | None = None
+) -> Probe:
+    """Fix num samples of a base stage, sample i of class shown[i % K]; None: all it has seen."""
+    conditional = header.config.model.num_classes > 0
+    classes = header.classes if conditional else (UNLABELLED,)
+    if not conditional:
+        shown = (0,)
+    elif shown is None:
+        shown = header.shown
+    return Probe(
+        config=header.config,
+        chain=chain_for(header, sampling),
+        num=num,
+        inputs=lambda places: samples(places, shown),
+        labels=labels_of(np.arange(num), shown),
+        classes=classes,
+        seed=sampling.seed,
+        shown=shown if len(shown) < len(classes) else (),
+    )
+
+
+def sr_probe(
+    header: Header, store: Store, rows: np.ndarray, s: int, sampling: Sampling,
+    split: str | None = None,
+) -> Probe:  # fmt: skip
+    """Fix the samples of a super-resolution stage: the images at rows of a part, enlarged at s."""
+    name, part = part_of(store, split)
+    source = Source(store.path, part, header.conditioning.resolution, rows)
+    condition = Condition(header, source, s, "non-truncated", sampling.seed)
+    return Probe(
+        config=header.config,
+        chain=chain_for(header, sampling),
+        num=len(rows),
+        inputs=condition.samples,
+        labels=np.asarray(part.labels[rows]),
+        classes=tuple(store.classes),
+        seed=sampling.seed,
+        s=s,
+        lowres=name or "all",
+    )
+
+
+def probe_of(
+    header: Header, store: Store | None, num: int, s: int | None, sampling: Sampling,
+    flags: tuple[str, str],
+) -> Probe:  # fmt: skip
+    """Fix num samples that FID will judge. flags: what the user calls num and s.
+
+    store: the real images that a super-resolution stage enlarges; a base stage needs none.
+
+    Raises UsageError for an s that the stage does not know, or where the store has fewer images
+    than a super-resolution stage is to enlarge.
+    """
+    s = probed_s(header.config, s, flags[1])
+    if s is None:
+        return base_probe(header, num, sampling)
+    assert store is not None
+    name, part = part_of(store, None)
+    if num > part.num:
+        raise UsageError(
+            f"{flags[0]} {num}: {store.path} has {part.num} images "
+            f"{f'in {name} ' if name else ''}to enlarge",
+            next=f"{flags[0]} {part.num}",
+        )
+    return sr_probe(header, store, chosen_rows(store, part, num), s, sampling)
+
+
+def averaged(stage: Stage, ema: Ema, *, compiled: bool = False) -> Stage:
+    """Return a stage of its own with the averaged weights; the one in training is not touched."""
+    net = empty_net(stage.config)
+    assert isinstance(net, UNet)
+    ema.copy_to(net.to_empty(device=stage.device))
+    own = Stage(stage.config, stage.classes, net, precision=stage.precision).to(stage.device)
+    return for_sampling(own, compiled=compiled)
+
+
+def drawn(
+    probe: Probe,
+    stage: Stage,
+    batch_size: int,
+    world: World,
+    *,
+    advance: Callable[[int], None],
+    asked: Callable[[], str],
+) -> np.ndarray | None:
+    """Sample uint8 [num, H, W, C]; each process fills the share that it will judge, no more.
+
+    advance: told of network evaluations. asked: whether to stop, which gives None in every
+    process. Batches are halved where the device's memory, which training fills, does not
+    suffice. Raises MemoryFloorError where one sample does not fit.
+    """
+    if probe.num < world.size:
+        raise MismatchError(
+            f"{probe.num} samples for {world.size} processes", next="more samples, or fewer --gpus"
+        )
+    model = probe.config.model
+    images = np.zeros((probe.num, model.resolution, model.resolution, model.channels), np.uint8)
+    mine = np.array_split(np.arange(probe.num), world.size)[world.rank]
+    start, longest = 0, -(-probe.num // world.size)
+    size = min(batch_size, longest)
+    while start < longest:
+        first = min(int(mine[0]) + start, int(mine[-1]))  # a shorter share repeats its last one
+        places = range(first, min(int(mine[0]) + start + size, int(mine[-1]) + 1))
+        made = _batch(probe, stage, places, size, _watch(len(places), world, advance, asked))
+        if not world.agree(made is not None):
+            size = _halved(size, stage.device)
+            continue
+        if world.any(bool(asked())):
+            return None
+        assert made is not None
+        images[places.start : places.stop] = made
+        start += size
+    return images
+
+
+def _watch(
+    num: int, world: World, advance: Callable[[int], None], asked: Callable[[], str]
+) -> Callable[[Steps], Steps]:
+    """Return what wraps the steps of a batch; alone, a process need not wait for its end."""
+
+    def wrapped(steps: Steps) -> Steps:
+        yield next(steps)  # x_T, which costs no evaluation
+        for step in steps:
+            advance(num * world.size)
+            yield step
+            if world.size == 1 and asked():
+                return
+
+    return wrapped
+
+
+def _batch(
+    probe: Probe, stage: Stage, places: range, size: int, watch: Callable[[Steps], Steps]
+) -> np.ndarray | None:
+    """Return uint8 [n, H, W, C], or None where the memory does not suffice."""
+    try:
+        made = generate(
+            stage, probe.chain, probe.inputs(places), seed=probe.seed, batch_size=size, watch=watch
+        )
+        return channels_last(to_uint8(made.x_0)).cpu().numpy()
+    except torch.OutOfMemoryError:
+        return None
+
+
+def _halved(size: int, device: torch.device) -> int:
+    if size == 1:
+        raise MemoryFloorError(
+            f"one sample does not fit into the memory of {device} beside the training",
+            kept="the last checkpoint is complete",
+            next="a smaller --set training.micro_batch",
+        )
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return size // 2

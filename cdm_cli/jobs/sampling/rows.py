@@ -1,0 +1,106 @@
+"""Reading the images that a super-resolution stage starts from, checked as they are read."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cdm_cli.data.store import Part, Store
+from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.jobs.runtime.identity import recorded
+from cdm_cli.metrics.order import balanced_choice
+from cdm_cli.options import Report
+
+Rows = np.ndarray  # int64 [n], places within a part
+
+
+def part_of(store: Store, split: str | None) -> tuple[str, Part]:
+    """Return the part of a store and its name: of prepared data the split, by default val.
+
+    Raises UsageError for a split that the store does not have.
+    """
+    name = split if split is not None else ("" if "" in store.parts else "val")
+    if name in store.parts:
+        return name, store.parts[name]
+    if split is None and len(store.parts) == 1:
+        return next(iter(store.parts.items()))
+    there = " and ".join(filter(None, store.parts)) or "none, it holds samples"
+    raise UsageError(
+        f"--split {name}: {store.path} has the splits {there}", next="choose one, or leave it out"
+    )
+
+
+def tell_part(store: Store, split: str | None, report: Report) -> None:
+    """Say which part is taken where none was named and there is no val."""
+    if split is None and len(store.parts) == 1 and not {"", "val"} & store.parts.keys():
+        report.say(f"{store.path} has no val: taking {next(iter(store.parts))}, its only part")
+
+
+def chosen_rows(store: Store, part: Part, num: int | None) -> Rows:
+    """Return which images are taken: the first num samples, or num real images of all classes.
+
+    Samples are interleaved by class, so that a prefix is balanced; real images may be sorted,
+    and are chosen by a hash of their ids. Raises UsageError where there are fewer.
+    """
+    if num is None:
+        return np.arange(part.num)
+    if num > part.num:
+        raise UsageError(
+            f"--num {num}: {store.path} has {part.num} images", next=f"--num {part.num}"
+        )
+    if store.kind == "samples":
+        return np.arange(num)
+    return balanced_choice(np.asarray(part.ids), np.asarray(part.labels), num)
+
+
+class Source:
+    """Images, labels, ids and z_s of chosen rows; every block is checked before its first use."""
+
+    def __init__(self, path: Path, part: Part, resolution: int, rows: Rows) -> None:
+        self.path, self.part, self.resolution, self.rows = path, part, resolution, rows
+
+    def ids(self, places: range) -> np.ndarray:
+        """Return int64 ids of places within the chosen rows."""
+        return np.asarray(self.part.ids[self._at(places)])
+
+    def labels(self, places: range) -> np.ndarray:
+        """Return int64 labels."""
+        return np.asarray(self.part.labels_of(self._at(places)))
+
+    def z_0(self, places: range) -> Tensor:
+        """Return uint8 [n, C, h, w]."""
+        images = self.part.images(self.resolution)[self._at(places)]
+        return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous()
+
+    def z_s(self, places: range, s: int) -> Tensor:
+        """Return the kept states, float16 [n, h, w, C]."""
+        return torch.from_numpy(np.ascontiguousarray(self.part.z(s)[self._at(places)]))
+
+    def _at(self, places: range) -> Rows:
+        rows = self.rows[places.start : places.stop]
+        self.part.check(rows)
+        return rows
+
+
+def check_states(store: Store, part: Part, s: int) -> None:
+    """Raise MismatchError naming the times that were kept unless z_s is in the store."""
+    if s == 0 or s in part.z_times:
+        return
+    there = ", ".join(map(str, part.z_times))
+    maker = maker_of(store)
+    again = f"cdm {maker} … --keep-s {s} with another -o, or " if maker else ""
+    raise MismatchError(
+        f"{store.path} has no z_s for s = {s}, "
+        + (f"only for {there}" if there else "nor any other"),
+        kept="no output was made",
+        next=f"{again}--augment non-truncated",
+    )
+
+
+def maker_of(store: Store) -> str:
+    """Return the command that made a store by a reverse process, "" where none did."""
+    said: Any = recorded(store.provenance)
+    command = said.get("command") if isinstance(said, dict) else None
+    return command if command in ("sample", "upsample") else ""

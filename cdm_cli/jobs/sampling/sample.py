@@ -1,0 +1,110 @@
+"""`cdm sample`: low-resolution images from a base stage, and their z_s where they are wanted.
+
+The same command typed again continues, and ends in the same bytes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cdm_cli.cascade.generate import Samples
+from cdm_cli.errors import UsageError
+from cdm_cli.jobs.runtime.device import pick_device
+from cdm_cli.jobs.runtime.launch import check_processes
+from cdm_cli.jobs.runtime.session import agreed, joined, started
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.begun_before import as_begun
+from cdm_cli.jobs.sampling.blocks import rows_of_part
+from cdm_cli.jobs.sampling.classes import labels_of, parse_classes, sample_count, without_images
+from cdm_cli.jobs.sampling.cost import cost
+from cdm_cli.jobs.sampling.headers import base_stage
+from cdm_cli.jobs.sampling.make import (
+    Made,
+    Work,
+    checked,
+    deciding,
+    kept_times,
+    made_ready,
+    produce,
+)
+from cdm_cli.jobs.sampling.provenance import typed
+from cdm_cli.jobs.sampling.schedule_file import chain_for
+from cdm_cli.names import RUNS
+from cdm_cli.options import Report, SampleOptions
+
+UNLABELLED = "unlabelled"  # the only class of an unconditional stage
+
+
+def run(options: SampleOptions, report: Report) -> Made:
+    """Sample into options.out.
+
+    Raises UsageError for classes or times that do not exist, MissingError without the stage,
+    WouldOverwriteError where out was made by another command, StoppedError, DiskError.
+    """
+    return started(run_in, options, options.compute, report)
+
+
+def run_in(options: SampleOptions, report: Report, world: World) -> Made:
+    """Sample as one process of a world."""
+    with joined(options.compute, world) as (world, device):
+        work = agreed(
+            world,
+            lambda: as_begun(planned(options), options.out, report),
+            lambda work: deciding(work, options.sampling),
+        )
+        if options.classes is None and work.header.empty and len(work.classes) > 1:
+            report.say(f"sample: left out {without_images(work.classes, work.header.empty)}")
+        ready = made_ready(
+            work, options.out, options.sampling, options.compute, device, world, report
+        )
+        return produce(work, ready, options.out, options.sampling.seed, world, report)
+
+
+def plan(options: SampleOptions, report: Report) -> dict[str, object]:
+    """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
+    work = as_begun(planned(options), options.out, report)
+    device = pick_device(options.compute.device)
+    checked(work, options.out, options.sampling, options.compute, device)
+    check_processes(options, options.compute)
+    return {
+        "stage": str(work.header.directory),
+        "out": str(options.out),
+        "classes": len(work.fields["classes"]),
+        **cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
+    }
+
+
+def planned(options: SampleOptions) -> Work:
+    """Decide all that headers and flags decide."""
+    header = base_stage(options.stage, Path(RUNS))
+    conditional = header.config.model.num_classes > 0
+    if options.classes is not None and not conditional:
+        raise UsageError(
+            f"--classes {options.classes}: {header.directory} was trained without classes",
+            next="leave out --classes",
+        )
+    names = header.classes if conditional else (UNLABELLED,)
+    classes = parse_classes(options.classes, names, header.empty if conditional else ())
+    num = sample_count(options.num, options.per_class, len(classes))
+    keep = kept_times(options.keep_s)
+    rows = rows_of_part(num, options.part)
+    return Work(
+        command="sample",
+        typed=typed("sample", options.stage, options),
+        header=header,
+        chain=chain_for(header, options.sampling, keep),
+        num=num,
+        rows=rows,
+        inputs=lambda places: samples(rows[places.start : places.stop], classes),
+        classes=names,
+        fields={"classes": list(classes)},
+        keep=keep,
+    )
+
+
+def samples(ids: range, classes: Sequence[int]) -> Samples:
+    """Return the ids and labels of a base stage's samples."""
+    numbers = np.arange(ids.start, ids.stop)
+    return Samples(torch.from_numpy(numbers), torch.from_numpy(labels_of(numbers, classes)))

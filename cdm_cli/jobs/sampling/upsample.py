@@ -1,0 +1,178 @@
+"""`cdm upsample`: a store to the next resolution, with a super-resolution stage.
+
+Labels and ids are carried on, so that several stages chain; z_s that are kept are what the next
+stage may be conditioned on. The same command typed again continues, and ends in the same bytes.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cdm_cli.cascade.conditioning import check_s, check_same_process, non_truncated, truncated
+from cdm_cli.cascade.generate import Samples
+from cdm_cli.config import ScheduleConfig
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.diffusion.schedules import from_config
+from cdm_cli.errors import UsageError, quoted
+from cdm_cli.jobs.runtime.device import pick_device
+from cdm_cli.jobs.runtime.launch import check_processes
+from cdm_cli.jobs.runtime.session import agreed, joined, started
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.blocks import rows_of_part
+from cdm_cli.jobs.sampling.classes import without_images
+from cdm_cli.jobs.sampling.cost import cost
+from cdm_cli.jobs.sampling.headers import Header, fitting_stage
+from cdm_cli.jobs.sampling.make import (
+    Made,
+    Work,
+    checked,
+    deciding,
+    kept_times,
+    made_ready,
+    produce,
+)
+from cdm_cli.jobs.sampling.provenance import store_parent, typed
+from cdm_cli.jobs.sampling.rows import Source, check_states, chosen_rows, part_of, tell_part
+from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_other_s
+from cdm_cli.names import RUNS, Augment
+from cdm_cli.options import Report, UpsampleOptions
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a super-resolution stage sees of a store: z_s, and where it comes from."""
+
+    header: Header
+    source: Source
+    s: int
+    augment: Augment
+    seed: int
+
+    def samples(self, places: range) -> Samples:
+        """Return the inputs of places within the chosen rows."""
+        ids = torch.from_numpy(self.source.ids(places))
+        y = torch.from_numpy(self.source.labels(places))
+        if self.augment == "truncated" and self.s > 0:
+            z_s = truncated(self.source.z_s(places, self.s))
+        else:
+            z_0 = self.source.z_0(places)
+            z_s = non_truncated(self.header.config, z_0, self.s, ids=ids, seed=self.seed)
+        return Samples(ids, y, z_s, torch.full_like(ids, self.s))
+
+
+def run(options: UpsampleOptions, report: Report) -> Made:
+    """Upsample options.lowres into options.out.
+
+    Raises MismatchError where stage and store do not fit, UsageError for an s that the stage
+    does not know, WouldOverwriteError, StoppedError, DiskError; all that headers show is
+    found before weights are loaded.
+    """
+    return started(run_in, options, options.compute, report)
+
+
+def run_in(options: UpsampleOptions, report: Report, world: World) -> Made:
+    """Upsample as one process of a world."""
+    with joined(options.compute, world) as (world, device), ExitStack() as stack:
+        store, work = agreed(
+            world,
+            lambda: _begun(options, stack),
+            lambda begun: deciding(begun[1], options.sampling),
+        )
+        tell_part(store, options.split, report)
+        tell_other_s(options.sampling, [work.fields["s"]], report)
+        ready = made_ready(
+            work, options.out, options.sampling, options.compute, device, world, report
+        )
+        if options.model is None:
+            report.say(f"upsample: with {work.header.directory}")
+        if unseen := _unseen(work, options, store):
+            told = without_images(store.classes, unseen)
+            report.say(f"upsample: {work.header.directory} was trained with {told}")
+        return produce(work, ready, options.out, options.sampling.seed, world, report)
+
+
+def _begun(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, Work]:
+    store = stack.enter_context(open_store(options.lowres))
+    work = planned(options, store)
+    _check_is_not_input(options)
+    return store, work
+
+
+def _unseen(work: Work, options: UpsampleOptions, store: Store) -> tuple[int, ...]:
+    """Return the classes that are to be enlarged, and that the stage has seen no image of."""
+    if not work.header.config.model.num_classes:
+        return ()
+    _, part = part_of(store, options.split)
+    return tuple(np.intersect1d(work.header.empty, part.labels).astype(int).tolist())
+
+
+def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
+    """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
+    with open_store(options.lowres) as store:
+        work = planned(options, store)
+        tell_part(store, options.split, report)
+        _check_is_not_input(options)
+        device = pick_device(options.compute.device)
+        checked(work, options.out, options.sampling, options.compute, device)
+        check_processes(options, options.compute)
+    tell_other_s(options.sampling, [work.fields["s"]], report)
+    return {
+        "stage": str(work.header.directory),
+        "out": str(options.out),
+        **{name: work.fields[name] for name in ("s", "augment")},
+        **cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
+    }
+
+
+def _check_is_not_input(options: UpsampleOptions) -> None:
+    out, lowres = options.out, options.lowres
+    if out.resolve() == lowres.resolve():
+        free = lowres.with_stem(f"{lowres.stem}-upsampled")
+        raise UsageError(
+            f"-o {out}: this is the store that is upsampled",
+            kept="it is untouched",
+            next=f"-o {quoted(free)}",
+        )
+
+
+def planned(options: UpsampleOptions, store: Store) -> Work:
+    """Decide all that headers and flags decide. The store stays open while the work is done."""
+    split, part = part_of(store, options.split)
+    header = fitting_stage(options.model, Path(RUNS), store, part)
+    s = check_s(header.config, options.s, options.augment)
+    augment: Augment = options.augment or "non-truncated"
+    keep = kept_times(options.keep_s)
+    chain = chain_for(header, options.sampling, keep)
+    if augment == "truncated":
+        check_states(store, part, s)
+        check_same_process(header.conditioning, process_of(store), [s], store.path)
+    store.require_finished()
+    rows = chosen_rows(store, part, options.num)
+    mine = rows_of_part(len(rows), options.part)
+    source = Source(store.path, part, header.conditioning.resolution, rows[mine.start : mine.stop])
+    condition = Condition(header, source, s, augment, options.sampling.seed)
+    return Work(
+        command="upsample",
+        typed=typed("upsample", options.lowres, options),
+        header=header,
+        chain=chain,
+        num=len(rows),
+        rows=mine,
+        inputs=condition.samples,
+        classes=tuple(store.classes),
+        fields={"lowres": store.digest, "split": split, "s": s, "augment": augment},
+        parents=(store_parent(store),),
+        keep=keep,
+    )
+
+
+def process_of(store: Store) -> list[float]:
+    """Return alpha_bar of the process that made a store of samples; [] for other stores."""
+    identity: dict[str, Any] = store.provenance.get("identity", {})
+    if "process" not in identity:
+        return []
+    return from_config(ScheduleConfig.model_validate(identity["process"])).alpha_bar.tolist()

@@ -1,0 +1,198 @@
+"""`cdm sweep-s`: the same images upsampled at every s, and judged (Table 3, Section 3.3).
+
+One process loads the stage, the judge and the statistics of the real images once. Every point
+keeps its samples as an ordinary store and its numbers in a small file beside it, so the same
+command continues where it stopped; other values of s under the same -o join those there.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdm_cli.data.durable import check_room, existing
+from cdm_cli.data.store import open_store
+from cdm_cli.jobs.judging.evaluate import Panel, measure, open_panel
+from cdm_cli.jobs.judging.images import ImageSet, Place, from_store
+from cdm_cli.jobs.runtime.device import pick_device
+from cdm_cli.jobs.runtime.launch import check_processes
+from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, led, started
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.cost import bytes_per_sample, cost
+from cdm_cli.jobs.sampling.make import Ready, checked, made_ready, numerics_of, produce
+from cdm_cli.jobs.sampling.numerics import check_same_numerics
+from cdm_cli.jobs.sampling.provenance import typed
+from cdm_cli.jobs.sampling.schedule_file import tell_other_s
+from cdm_cli.jobs.sweep.plan import Point, Sweep, planned
+from cdm_cli.jobs.sweep.plot import write_plot
+from cdm_cli.jobs.sweep.table import (
+    Chosen,
+    SweepTable,
+    all_judged,
+    check_same,
+    choose,
+    joined_table,
+    keep,
+    write_all,
+    write_start,
+)
+from cdm_cli.metrics.table import MetricTable
+from cdm_cli.options import Report, SweepOptions
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What was found, and where it is. points: every one of the directory."""
+
+    out: Path
+    plot: Path
+    chosen: Chosen
+    table: SweepTable
+
+
+def run(options: SweepOptions, report: Report) -> SweepResult:
+    """Upsample and judge every point that is not there yet, and choose the best s.
+
+    Raises UsageError, MissingError and MismatchError for what does not fit, before any weights
+    are loaded; WouldOverwriteError where options.out is of another sweep; StoppedError, DiskError.
+    """
+    return started(run_in, options, options.judge.compute, report)
+
+
+def run_in(options: SweepOptions, report: Report, world: World) -> SweepResult:
+    """Sweep as one process of a world."""
+    with joined(options.judge.compute, world) as (world, device), ExitStack() as stack:
+        sweep = agreed(world, lambda: _begun(options, stack, report), _deciding)
+        check_shared(world, sweep.out)
+        command = typed("sweep-s", options.lowres, options)
+        led(world, lambda: _check_points(options, sweep, device))
+        missing = _missing(sweep)
+        world.barrier()
+        there = len(sweep.points) - len(missing)
+        if there:
+            report.say(f"{sweep.out}: {there} of {len(sweep.points)} points are there")
+        if missing:
+            place = Place.on(device, options.judge.compute.batch_size, world)
+            _fill(options, sweep, missing, command, place, report)
+        points = all_judged(sweep)
+        chosen = choose(points)
+        table = joined_table(points, chosen)
+        plot = sweep.out / "sweep.png"
+        led(world, lambda: write_all(sweep, command, points, table))
+        led(world, lambda: write_plot(plot, points, chosen))
+    return SweepResult(sweep.out, plot, chosen, SweepTable(table, (chosen.augment, chosen.s)))
+
+
+def plan(options: SweepOptions, report: Report) -> dict[str, object]:
+    """Return the points and what they would cost; nothing is loaded or written."""
+    with ExitStack() as stack:
+        sweep = _begun(options, stack, report)
+        _check_points(options, sweep, pick_device(options.judge.compute.device))
+        check_processes(options, options.judge.compute)
+    work = sweep.points[0].work
+    todo = sum(len(point.work.rows) for point in sweep.points if not point.judged.exists())
+    return {
+        "stage": str(sweep.header.directory),
+        "out": str(sweep.out),
+        **cost(sweep.header.config, work.chain, todo, options.judge.compute),
+        "images_judged": todo,
+        "points": [
+            {
+                "augment": point.augment,
+                "s": point.s,
+                "samples": len(point.work.rows),
+                "judged": point.judged.exists(),
+            }
+            for point in sweep.points
+        ],
+    }
+
+
+def _begun(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
+    sweep = planned(options, stack, report)
+    check_same(sweep)
+    tell_other_s(options.sampling, [point.s for point in sweep.points], report)
+    return sweep
+
+
+def _missing(sweep: Sweep) -> list[Point]:
+    return [point for point in sweep.points if not point.judged.exists()]
+
+
+def _deciding(sweep: Sweep) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    missing = [[point.augment, point.s] for point in _missing(sweep)]
+    return {**sweep.identity, "points to be judged": missing}
+
+
+def _check_points(options: SweepOptions, sweep: Sweep, device: torch.device) -> None:
+    """See that every point can be made or continued, and that there is room for all together."""
+    config, size = sweep.header.config, 0
+    for point in _missing(sweep):
+        if point.samples.exists():
+            checked(point.work, point.samples, options.sampling, options.judge.compute, device)
+        else:
+            size += len(point.work.rows) * bytes_per_sample(config)
+    check_room(existing(sweep.out) / "points", size)
+
+
+def _fill(
+    options: SweepOptions,
+    sweep: Sweep,
+    missing: list[Point],
+    command: str,
+    place: Place,
+    report: Report,
+) -> None:
+    """Make and judge the points that are missing."""
+    resolution = sweep.header.config.model.resolution
+    panel = open_panel(options.judge, resolution, place, report, features=False)
+    led(place.world, lambda: write_start(sweep, command))
+    ready = _ready(options, sweep, place, report)
+    seed = options.sampling.seed
+    for number, point in enumerate(missing, 1):
+        report.say(f"sweep-s: {number} of {len(missing)}: {point.augment}, s = {point.s}")
+        produce(point.work, ready, point.samples, seed, place.world, report)
+        told = _judge(sweep, point, panel, seed, report)
+        report.say(f"sweep-s: {point.augment}, s = {point.s}: {told}")
+
+
+def _ready(options: SweepOptions, sweep: Sweep, place: Place, report: Report) -> Ready:
+    """Load the stage once, with the numerics of the samples that are there."""
+    begun = [point for point in sweep.points if point.samples.exists()]
+    first = (begun or list(sweep.points))[0]
+    compute = options.judge.compute
+    ready = made_ready(
+        first.work, first.samples, options.sampling, compute, place.device, place.world, report
+    )
+    for point in begun:
+        check_same_numerics(numerics_of(point.samples) or {}, ready.numerics, point.samples)
+    return ready
+
+
+def metrics_of(panel: Panel, images: ImageSet) -> tuple[str, ...]:
+    """Return FID, IS if the judge gives probabilities, accuracy if it knows the classes."""
+    blank = torch.zeros(1, images.images.shape[-1], images.resolution, images.resolution)
+    _, probabilities = panel.judge.extractor(blank.byte().to(panel.place.device))
+    knows = bool(images.classes) and panel.judge.classes == images.classes
+    return ("fid", *(["is"] if probabilities is not None else []), *(["accuracy"] if knows else []))
+
+
+def _judge(sweep: Sweep, point: Point, panel: Panel, seed: int, report: Report) -> str:
+    """Judge a finished store and keep the numbers; returns them in short."""
+    with open_store(point.samples) as store:
+        resolution = sweep.header.config.model.resolution
+        images = from_store(store, None, resolution, None, seed)
+        table = measure(panel, images, metrics_of(panel, images), report, seed=seed)
+        parents = store.provenance["parents"]
+        led(panel.place.world, lambda: keep(sweep, point, table, parents))
+    return _in_short(table)
+
+
+def _in_short(table: MetricTable) -> str:
+    rows = [row for row in table.rows if row.metric != "fid_gap"]
+    return ", ".join(
+        f"{row.metric} {row.reference} {row.value:.4g}".replace("  ", " ") for row in rows
+    )

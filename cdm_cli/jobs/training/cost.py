@@ -1,0 +1,77 @@
+"""What a training run will cost, before anything is allocated or written."""
+
+import torch
+from torch import Tensor, nn
+
+from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.config import AnyStageConfig, Plan
+from cdm_cli.jobs.runtime.device import chosen_precision, describe, measured_flops
+from cdm_cli.jobs.training.step import CPU_MICRO_BATCH
+from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, flops_per_image, meta_inputs, num_parameters
+
+BYTES_PER_PARAMETER = 20  # float32 weight, gradient, average and Adam's two moments
+# Share of the speed of one large matrix product that a whole training step reaches.
+EFFICIENCY = {"cuda": 0.35, "cpu": 0.25}
+
+
+def with_classes(config: AnyStageConfig) -> AnyStageConfig:
+    """Give a classifier whose data are not there yet ten classes, to count it at all."""
+    if config.kind == "classifier" and config.num_classes == 0:
+        return config.model_copy(update={"num_classes": 10})
+    return config
+
+
+def cost(plan: Plan, device: torch.device) -> dict[str, object]:
+    """Return parameters, FLOPs, memory and an estimated time, all flat."""
+    net = empty_net(with_classes(plan.stage))
+    training, parameters, flops = plan.training, num_parameters(net), flops_per_image(net)
+    precision = chosen_precision(training.precision, device)
+    total = FORWARD_AND_BACKWARD * flops * training.batch_size * training.steps
+    speed = measured_flops(device, precision) * EFFICIENCY[device.type]
+    fixed = BYTES_PER_PARAMETER * parameters
+    per_image = activation_bytes(net) // (2 if precision == "bf16" else 1)
+    micro_batch = training.micro_batch or _that_fits(training.batch_size, fixed, per_image, device)
+    return {
+        "parameters": parameters,
+        "flops_per_image": flops,
+        "steps": training.steps,
+        "batch_size": training.batch_size,
+        "network_evaluations": training.batch_size * training.steps,
+        "training_flops": total,
+        "micro_batch": micro_batch,
+        "memory_bytes": fixed + per_image * micro_batch,
+        "memory_bytes_per_image": per_image,
+        "checkpoint_bytes": 16 * parameters,
+        "device": describe(device),
+        "precision": precision,
+        "estimated_seconds": round(total / speed, 1),
+    }
+
+
+def _that_fits(batch_size: int, fixed: int, per_image: int, device: torch.device) -> int:
+    """Halve the batch as training would, until the estimate fits into the device."""
+    if device.type != "cuda":
+        return min(batch_size, CPU_MICRO_BATCH)
+    room = torch.cuda.get_device_properties(device).total_memory
+    while batch_size > 1 and fixed + per_image * batch_size > room:
+        batch_size = -(-batch_size // 2)
+    return batch_size
+
+
+def activation_bytes(net: nn.Module) -> int:
+    """Return the bytes that one image's forward pass keeps for its backward pass, in float32.
+
+    Counted on the meta device, where tensors have shapes but no storage; a tensor that
+    several operations keep counts once.
+    """
+    kept: dict[int, Tensor] = {}
+    weights = {id(parameter) for parameter in net.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if id(tensor) not in weights and tensor.is_floating_point():
+            kept[id(tensor)] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(*meta_inputs(net))  # pyright: ignore[reportArgumentType]
+    return sum(tensor.numel() * tensor.element_size() for tensor in kept.values())

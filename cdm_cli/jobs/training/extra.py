@@ -1,0 +1,35 @@
+"""What happens between two steps besides training: pictures, accuracy, the choice of the best.
+
+An extra reads the averaged weights and touches nothing that a step depends on, so a run ends
+in the same bytes with extras and without.
+"""
+
+from typing import Protocol
+
+from cdm_cli.jobs.training.files import Metrics
+from cdm_cli.options import Report
+
+
+class Extra(Protocol):
+    """Something that is done every so many steps (0: never), and after the last one."""
+
+    @property
+    def every(self) -> int:
+        """Steps from one time to the next."""
+        ...
+
+    def missing(self, step: int) -> bool:
+        """Whether nothing is left of this step's turn; asked in the first process only."""
+        ...
+
+    def __call__(self, step: int, report: Report, metrics: Metrics | None) -> None:
+        """Take the turn of a step, in every process; metrics are there in the first one.
+
+        Leaves nothing behind where the run is asked to stop: the turn is taken on resume.
+        """
+        ...
+
+
+def due(extra: Extra, step: int, last: int) -> bool:
+    """Say whether it is the extra's turn after a step of a run that ends with step `last`."""
+    return extra.every > 0 and step > 0 and (step % extra.every == 0 or step == last)

@@ -1,0 +1,87 @@
+"""Which extras a run has: decided from headers before it begins, opened once it has its weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdm_cli.config import ClassifierConfig, Plan
+from cdm_cli.data.store import Store
+from cdm_cli.errors import UsageError
+from cdm_cli.jobs.judging.images import ImageSet, Place
+from cdm_cli.jobs.judging.judge import Judge
+from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sampling.numerics import numerics
+from cdm_cli.jobs.sampling.probe import Probe
+from cdm_cli.jobs.training.accuracy import ACCURACY, Accuracy, val_images
+from cdm_cli.jobs.training.extra import Extra
+from cdm_cli.jobs.training.files import logged
+from cdm_cli.jobs.training.grid import Layout, SampleGrid, layout_of
+from cdm_cli.jobs.training.plan import data_info
+from cdm_cli.jobs.training.select import Selection, selection_panel, selection_probe
+from cdm_cli.jobs.training.step import Trainer
+from cdm_cli.options import Report, TrainOptions
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What is done between steps: grids, the choice of the best, a classifier's accuracy."""
+
+    layout: Layout | None = None
+    probe: Probe | None = None
+    images: ImageSet | None = None
+
+
+def planned_turns(options: TrainOptions, made: Plan, store: Store, directory: Path) -> Turns:
+    """Decide all that headers and flags decide. The store stays open while the run lasts.
+
+    Raises UsageError, MissingError or MismatchError for a --select, --features or
+    training.sample_s that cannot be.
+    """
+    stage, training = made.stage, made.training
+    if isinstance(stage, ClassifierConfig):
+        if options.select is not None:
+            raise UsageError(
+                f"--select {options.select}: a classifier draws no samples",
+                next="leave it out; accuracy on val is logged at every checkpoint",
+            )
+        return Turns(images=val_images(store, stage.resolution))
+    header = Header(directory, stage, tuple(store.classes), data_info(store).without_images)
+    return Turns(
+        layout=layout_of(header, store, training),
+        probe=selection_probe(options, header, store, training) if options.select else None,
+    )
+
+
+def extras_of(
+    turns: Turns, options: TrainOptions, made: Plan, directory: Path, trainer: Trainer,
+    judge: Judge | None, asked: Callable[[], str], report: Report,
+) -> tuple[Extra, ...]:  # fmt: skip
+    """Make the extras of a run ready, now that there are weights. judge: of --select.
+
+    Raises what reading the real images raises, and WouldOverwriteError where best.safetensors
+    was chosen by other rules.
+    """
+    if isinstance(made.stage, ClassifierConfig):
+        there = logged(directory, ACCURACY)
+        images = turns.images
+        return (Accuracy(made.stage, images, trainer, there, asked),) if images else ()
+    assert turns.layout is not None
+    grid = SampleGrid(directory, turns.layout, trainer, asked)
+    if turns.probe is None or judge is None:
+        return (grid,)
+    device, probe = trainer.device, turns.probe
+    compute = options.compute.model_copy(update={"batch_size": None})
+    chosen = numerics(made.stage, compute, device, probe.evaluations)
+    told = ", ".join(f"{name} {value}" for name, value in probe.settings().items())
+    report.say(f"--select fid every {options.select_every} steps: {told}")
+    place = Place.on(device, world=trainer.world)
+    panel = selection_panel(judge, options.data, probe, place, report)
+    return (grid, Selection(options, directory, trainer, probe, panel, chosen, asked))
+
+
+def select_cost(turns: Turns, options: TrainOptions, steps: int) -> dict[str, int]:
+    """Return how often --select judges, and the network evaluations of all those samples."""
+    if turns.probe is None:
+        return {}
+    times = -(-steps // options.select_every)
+    return {"judgements": times, "judging_evaluations": times * turns.probe.evaluations}

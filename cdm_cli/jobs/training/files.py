@@ -1,0 +1,239 @@
+"""What a training run leaves in its directory: checkpoints, `metrics.jsonl`, TensorBoard events."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from torch import Tensor
+
+from cdm_cli.cascade.checkpoint import (
+    EMA,
+    Snapshot,
+    checkpoints,
+    load_checkpoint,
+    remove_leftovers,
+    remove_older,
+    save_checkpoint,
+    save_ema,
+    step_name,
+)
+from cdm_cli.cascade.files import read_bytes
+from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.data import durable
+from cdm_cli.errors import BadInputError, CdmError, MissingError
+from cdm_cli.jobs.training.numerics import resumed
+from cdm_cli.jobs.training.step import State, Trainer
+from cdm_cli.sentences import fault_of
+
+METRICS = "metrics.jsonl"
+METRICS_LIMIT = 2**30
+
+
+class Saver:
+    """Writes checkpoints; on a CUDA device in the background, while training goes on."""
+
+    def __init__(self, directory: Path, trainer: Trainer, keep: int) -> None:
+        self._directory, self._trainer, self._keep = directory, trainer, keep
+        self._background = trainer.device.type == "cuda"
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(self, step: int, *, stopped: bool = False) -> None:
+        """Save step `step`; errors of the save before this one arise here.
+
+        stopped: it is saved because the run is stopped there, and counts in no `keep`.
+        """
+        self.wait()
+        snapshot = snapshot_of(self._trainer, step)
+        if not self._background:
+            self._write(snapshot, stopped)
+            return
+        self._thread = threading.Thread(target=self._guarded, args=(snapshot, stopped), daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the save that is under way, and raise its error."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _guarded(self, snapshot: Snapshot, stopped: bool) -> None:
+        try:
+            self._write(snapshot, stopped)
+        except BaseException as error:
+            self._error = error
+
+    def _write(self, snapshot: Snapshot, stopped: bool) -> None:
+        save_checkpoint(self._directory, snapshot, keep=self._keep, stopped=stopped)
+        save_ema(self._directory, snapshot.ema, snapshot.step)
+
+
+def snapshot_of(trainer: Trainer, step: int) -> Snapshot:
+    """Copy a trainer's state to the processor's memory."""
+
+    def here(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.detach().to("cpu") for name, tensor in tensors.items()}
+
+    return Snapshot(
+        step=step,
+        model=here(trainer.objective.net.state_dict()),
+        ema=here(trainer.ema.state_dict()),
+        optimizer=here(trainer.optimizer_tensors()),
+        state=trainer.state().model_dump(mode="json"),
+    )
+
+
+def resume(directory: Path, trainer: Trainer, say: Callable[[str], None]) -> int:
+    """Bring the trainer to the newest whole checkpoint; return its step, 0 without one.
+
+    A damaged checkpoint is told and passed over for the one before it; where none is left,
+    its error is raised. `ema.safetensors` is made to follow the checkpoint.
+    """
+    found = checkpoints(directory)
+    like = Snapshot(
+        step=0,
+        model=trainer.objective.net.state_dict(),
+        ema=trainer.ema.state_dict(),
+        optimizer=trainer.optimizer_tensors(),
+    )
+    for path in reversed(found):
+        try:
+            loaded = load_checkpoint(path, like)
+            state = _state_of(path, loaded)
+        except (BadInputError, MissingError) as error:
+            if path == found[0]:
+                raise
+            say(f"{error.what}; continuing from the checkpoint before it")
+            continue
+        trainer.restore(loaded.model, loaded.ema, loaded.optimizer, state)
+        _tell_numerics(loaded.step, trainer, state, say)
+        if trainer.world.leads:
+            _tidy(directory, loaded, trainer.training.keep)
+        return loaded.step
+    return 0
+
+
+def _tell_numerics(step: int, trainer: Trainer, state: State, say: Callable[[str], None]) -> None:
+    """Say and remember where a run goes on under other numbers than it had."""
+    before = {"processes": state.processes, **state.numerics}
+    changed = resumed(step, before, trainer.numerics)
+    trainer.resumed = (*state.resumed, *([changed] if changed else []))
+    if changed and step < trainer.training.steps:
+        say(f"{changed}: from step {step} on the bytes are not those of an undisturbed run")
+
+
+def _state_of(path: Path, loaded: Snapshot) -> State:
+    try:
+        return State.model_validate(dict(loaded.state))
+    except ValidationError as error:
+        fault = fault_of(error)
+        raise BadInputError(
+            f"{path}/state.json: {fault.where}: {fault.sentence}",
+            kept="nothing was taken from it",
+            next="take an earlier checkpoint",
+        ) from None
+
+
+def _tidy(directory: Path, loaded: Snapshot, keep: int) -> None:
+    """Do what the process that saved this checkpoint would have done next."""
+    if ema_step(directory) != loaded.step:
+        save_ema(directory, loaded.ema, loaded.step)
+    remove_leftovers(directory)
+    remove_older(directory, loaded.step, keep)
+
+
+def fall_back(directory: Path, step: int, *, writes: bool) -> Path | None:
+    """Return the newest checkpoint before a step, and let `ema.safetensors` be that one's.
+
+    Without one, `ema.safetensors` is removed. writes: whether this process changes files.
+    """
+    good = [path for path in checkpoints(directory) if path.name < step_name(step)]
+    last, ema = (good[-1] if good else None), directory / EMA
+    if writes and last is None:
+        durable.unlink(ema)
+    elif writes and last is not None and ema_step(directory) != ema_step(last):
+        size = (last / EMA).stat().st_size
+        durable.write_file_atomically(ema, read_bytes(last / EMA, size))
+    return last
+
+
+def ema_step(directory: Path) -> int | None:
+    """Return the step of `ema.safetensors` of a stage or checkpoint, None without a whole one."""
+    try:
+        return int(read_metadata(directory / EMA).get("step", ""))
+    except (CdmError, ValueError):
+        return None
+
+
+class Metrics:
+    """`metrics.jsonl`, one row of numbers per line, and TensorBoard events if it is installed."""
+
+    def __init__(self, directory: Path, step: int) -> None:
+        self._path = directory / METRICS
+        self._truncate(step)
+        self._board = tensorboard(directory / "tensorboard", step)
+
+    def _truncate(self, step: int) -> None:
+        """Drop the rows after a step: they will be written again."""
+        if not self._path.exists():
+            return
+        lines = read_bytes(self._path, METRICS_LIMIT).splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith(b"\n") and _step_of(line) <= step]
+        if kept != lines:
+            durable.write_file_atomically(self._path, b"".join(kept))
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a row, which has "step"."""
+        durable.append(self._path, (json.dumps(dict(row)) + "\n").encode())
+        if self._board is None:
+            return
+        for name, value in row.items():
+            if name != "step" and value is not None:
+                self._board.add_scalar(name, value, int(row["step"]))
+
+    def show(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Add a picture uint8 [H, W, 3] to the events; `metrics.jsonl` holds numbers alone."""
+        if self._board is not None:
+            self._board.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Finish the events."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _step_of(line: bytes) -> float:
+    return float(_row(line).get("step", "inf"))
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """Return a row, or an empty one for what is none: half a line, another program's."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else {}
+
+
+def logged(directory: Path, name: str) -> dict[int, float]:
+    """Return what `metrics.jsonl` has under a name, by step."""
+    path = directory / METRICS
+    lines = read_bytes(path, METRICS_LIMIT).splitlines() if path.exists() else []
+    rows = [row for row in map(_row, lines) if row.get(name) is not None]
+    return {int(row["step"]): float(row[name]) for row in rows}
+
+
+def tensorboard(directory: Path, step: int) -> Any:
+    """Return a SummaryWriter that forgets what came after a step, or None without TensorBoard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(directory), purge_step=step + 1)

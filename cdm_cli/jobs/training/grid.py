@@ -1,0 +1,163 @@
+"""`samples/step-00005000.png`: what the averaged weights draw, the same noise at every step.
+
+Rows are classes. A super-resolution stage shows real images in threes: the low-resolution input
+enlarged, the sample, the original. DDIM in at most 50 steps: pictures to look at, not to judge.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cdm_cli.cascade.checkpoint import step_name
+from cdm_cli.config import TrainingConfig
+from cdm_cli.data import durable
+from cdm_cli.data.images import channels_last
+from cdm_cli.data.store import Part, Store
+from cdm_cli.errors import CdmError
+from cdm_cli.jobs.pictures.grid import READABLE, Rows, draw_grid, png_bytes
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sampling.numerics import default_batch
+from cdm_cli.jobs.sampling.probe import Probe, averaged, base_probe, drawn, probed_s, sr_probe
+from cdm_cli.jobs.sampling.rows import Source, part_of
+from cdm_cli.jobs.training.files import Metrics
+from cdm_cli.jobs.training.objective import StageObjective
+from cdm_cli.jobs.training.step import Trainer
+from cdm_cli.options import Report, Sampling
+
+SAMPLES = "samples"
+CLASSES, PER_CLASS, PER_CLASS_SR, STEPS = 10, 4, 2, 50
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a grid shows: its samples, row by row, and the originals that they come from."""
+
+    probe: Probe
+    rows: list[tuple[str, np.ndarray]]  # names, and int64 places within the probe
+    originals: Source | None = None
+    lowres: Source | None = None
+
+
+def layout_of(header: Header, store: Store, training: TrainingConfig) -> Layout:
+    """Fix what the grids of a run show. Raises UsageError for a training.sample_s out of range."""
+    config = header.config
+    s = probed_s(config, training.sample_s, "training.sample_s")
+    T = config.schedule.T
+    steps = min(config.sampling.steps or T, T, STEPS)
+    sampling = Sampling(sampler="ddim", steps=steps, seed=training.seed)
+    if s is None:
+        return _of_base(header, sampling)
+    return _of_sr(header, store, s, sampling)
+
+
+def spread(num: int, most: int = CLASSES) -> list[int]:
+    """Return at most so many of num places, evenly spread, both ends among them."""
+    return np.unique(np.linspace(0, num - 1, min(num, most)).round().astype(np.int64)).tolist()
+
+
+def _of_base(header: Header, sampling: Sampling) -> Layout:
+    conditional = header.config.model.num_classes > 0
+    there = header.shown
+    shown = tuple(there[k] for k in spread(len(there))) if conditional else (0,) * CLASSES
+    probe = base_probe(header, PER_CLASS * len(shown), sampling, shown)
+    rows = [
+        (header.classes[label] if conditional else "", np.arange(row, probe.num, len(shown)))
+        for row, label in enumerate(shown)
+    ]
+    return Layout(probe, rows)
+
+
+def _of_sr(header: Header, store: Store, s: int, sampling: Sampling) -> Layout:
+    _, part = part_of(store, None)
+    labels = np.asarray(part.labels)
+    there = np.unique(labels)
+    groups = [
+        (store.classes[label], np.flatnonzero(labels == label)[:PER_CLASS_SR])
+        for label in there[spread(len(there))].tolist()
+    ]
+    chosen = np.concatenate([places for _, places in groups])
+    ends = np.cumsum([len(places) for _, places in groups])
+    rows = [
+        (name, np.arange(end - len(places), end))
+        for (name, places), end in zip(groups, ends, strict=True)
+    ]
+    return Layout(
+        probe=sr_probe(header, store, chosen, s, sampling),
+        rows=rows,
+        originals=_source(store, part, header.config.model.resolution, chosen),
+        lowres=_source(store, part, header.conditioning.resolution, chosen),
+    )
+
+
+def _source(store: Store, part: Part, resolution: int, rows: np.ndarray) -> Source:
+    return Source(store.path, part, resolution, rows)
+
+
+def picture(layout: Layout, images: np.ndarray) -> Image.Image:
+    """Lay out the samples uint8 [num, H, W, C] of a layout."""
+    tiles, rows = dict(enumerate(images)), layout.rows
+    if layout.originals is not None and layout.lowres is not None:
+        tiles, rows = _threes(layout.rows, images, layout.lowres, layout.originals)
+    return draw_grid(tiles, rows, max(1, READABLE // images.shape[1]))
+
+
+def _threes(
+    rows: Rows, images: np.ndarray, lowres: Source, originals: Source
+) -> tuple[dict[int, np.ndarray], Rows]:
+    places = range(len(images))
+    z_0 = channels_last(lowres.z_0(places)).numpy()
+    factor = images.shape[1] // z_0.shape[1]
+    x_0 = channels_last(originals.z_0(places)).numpy()
+    enlarged = z_0.repeat(factor, 1).repeat(factor, 2)
+    tiles = np.stack([enlarged, images, x_0], 1).reshape(-1, *images.shape[1:])
+    threes = [(name, (3 * at[:, None] + np.arange(3)).reshape(-1)) for name, at in rows]
+    return dict(enumerate(tiles)), threes
+
+
+class SampleGrid:
+    """Draws the grid of a step, in the first process alone."""
+
+    def __init__(
+        self, directory: Path, layout: Layout, trainer: Trainer, asked: Callable[[], str]
+    ) -> None:
+        self.every = trainer.training.grid_every
+        self._home, self._layout = directory / SAMPLES, layout
+        self._trainer, self._asked = trainer, asked
+
+    def missing(self, step: int) -> bool:
+        """Whether the picture of a step is not there."""
+        return not self._path(step).is_file()
+
+    def __call__(self, step: int, report: Report, metrics: Metrics | None) -> None:
+        """Write the picture; memory that does not suffice costs the picture, not the training."""
+        if not self._trainer.world.leads:
+            return
+        try:
+            images = self._drawn(report)
+        except CdmError as error:
+            report.say(f"no sample grid at step {step}: {error.what}")
+            return
+        if images is None:
+            return
+        found = picture(self._layout, images)
+        durable.make_directory(self._home)
+        durable.write_file_atomically(self._path(step), png_bytes(found))
+        if metrics is not None:
+            metrics.show(SAMPLES, np.asarray(found.convert("RGB")), step)
+
+    def _drawn(self, report: Report) -> np.ndarray | None:
+        objective, probe = self._trainer.objective, self._layout.probe
+        assert isinstance(objective, StageObjective)
+        stage = averaged(objective.stage, self._trainer.ema)
+        size = default_batch(probe.config, stage.device)
+        with report.track("draw", probe.evaluations, "evaluations") as advance:
+            return drawn(
+                probe, stage, size, World(), advance=lambda n: advance(n, ""), asked=self._asked
+            )
+
+    def _path(self, step: int) -> Path:
+        return self._home / f"{step_name(step)}.png"

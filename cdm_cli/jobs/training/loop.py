@@ -1,0 +1,274 @@
+"""The loop of `cdm train`: steps, and what is said, logged and saved between them."""
+
+import gc
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from cdm_cli.cascade.batch import Batch
+from cdm_cli.cascade.checkpoint import CHECKPOINTS, latest_checkpoint, step_name
+from cdm_cli.errors import BadInputError, CdmError, DivergedError, StoppedError
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.training.extra import Extra, due
+from cdm_cli.jobs.training.files import Metrics, Saver, fall_back
+from cdm_cli.jobs.training.objective import Images, images_of
+from cdm_cli.jobs.training.step import Progress, Trainer, learning_rate
+from cdm_cli.options import Report
+
+DIVERGED_AFTER = 10  # skipped steps in a row
+
+
+Advance = Callable[[int, str], None]
+
+
+class Batches(Protocol):
+    """The data of a step depend on its number alone."""
+
+    def iterate(self, start_step: int, device: torch.device) -> Iterator[Batch]:
+        """Yield this process's share of the batches of start_step, start_step + 1, …"""
+        ...
+
+
+@dataclass
+class Loop:
+    """A training run between its first and its last step.
+
+    extras: what else happens after some steps, once they are saved if they are to be.
+    compiler: what compiles the network, once it is known how many images fit at a time.
+    unchanged: raises BadInputError where the data read so far are not what they were; asked in
+    every process before a step is saved.
+    """
+
+    directory: Path
+    trainer: Trainer
+    batches: Batches
+    stop: Stop
+    report: Report
+    extras: tuple[Extra, ...] = ()
+    compiler: Callable[[], object] | None = None
+    unchanged: Callable[[], object] = lambda: None
+    skipped: int = 0
+    last: Progress | None = None
+    images_per_second: float | None = None
+
+    def __post_init__(self) -> None:
+        self.saver = Saver(self.directory, self.trainer, self.trainer.training.keep)
+        self._saved = 0
+        self._owed = False
+        self._note = ""
+
+    def run(self, done: int) -> None:
+        """Take the turns of extras that `done` still owes, then the steps after it; save the last.
+
+        Raises StoppedError once a signal has come and the step is saved, DivergedError, DiskError
+        where a checkpoint cannot be written, and BadInputError for damaged data.
+        """
+        steps, late = self.trainer.training.steps, self._late(done)
+        if done >= steps and not late:
+            return
+        self._saved = done
+        what, shown = f"train {self.directory.name}", min(done, steps)
+        with (
+            self._metrics(done) as metrics,
+            self.report.track(what, steps, "steps", shown) as advance,
+        ):
+            try:
+                self._take(late, done, metrics)
+                if done < steps:
+                    self._steps(done, metrics, advance)
+            except BadInputError as error:
+                self.saver.wait()
+                kept = _named(latest_checkpoint(self.directory))
+                raise type(error)(error.what, kept=kept, next=error.next) from None
+
+    @contextmanager
+    def _metrics(self, done: int) -> Generator[Metrics | None]:
+        """Open `metrics.jsonl` in the first process."""
+        metrics = Metrics(self.directory, done) if self.trainer.world.leads else None
+        try:
+            yield metrics
+        finally:
+            if metrics is not None:
+                metrics.close()
+
+    def _late(self, done: int) -> list[Extra]:
+        """Return the extras that a run which ended at `done` was stopped before, or in."""
+        last, world = self.trainer.training.steps, self.trainer.world
+        return [
+            extra
+            for extra in self.extras
+            if due(extra, done, last) and world.any(world.leads and extra.missing(done))
+        ]
+
+    def _steps(self, done: int, metrics: Metrics | None, advance: Advance) -> None:
+        training = self.trainer.training
+        self._since = done, time.perf_counter()
+        batches = self.batches.iterate(done + 1, self.trainer.device)
+        try:
+            for step in range(done + 1, training.steps + 1):
+                self._step(step, next(batches), metrics)
+                if step == done + 1:  # searching what stays for garbage takes 0.15 s at a time
+                    gc.collect()
+                    gc.freeze()
+                advance(1, self._note)
+                self._extras(step, metrics)
+            self.saver.wait()
+            if self._owed:
+                self._diverged(training.steps, self.trainer.streak())
+        finally:
+            gc.unfreeze()
+            del batches  # ends the thread that reads ahead
+
+    def _extras(self, step: int, metrics: Metrics | None) -> None:
+        """Take the turns of a step; images_per_second is of training alone."""
+        start = time.perf_counter()
+        turns = [extra for extra in self.extras if due(extra, step, self.trainer.training.steps)]
+        self._take(turns, step, metrics)
+        (before, then), spent = self._since, time.perf_counter() - start
+        self._since = before, then + spent
+
+    def _take(self, extras: Sequence[Extra], step: int, metrics: Metrics | None) -> None:
+        """Take the turns of extras; stop behind them where that is asked, in every process."""
+        if extras:
+            self.trainer.release()
+        for extra in extras:
+            extra(step, self.report, metrics)
+        if extras and self.trainer.device.type == "cuda":
+            torch.cuda.empty_cache()  # of another shape than what the next step needs
+        if self.trainer.world.any(bool(self.stop.asked)):
+            self._stopped(step)
+
+    def _step(self, step: int, batch: Batch, metrics: Metrics | None) -> None:
+        trainer, training = self.trainer, self.trainer.training
+        images = images_of(batch)
+        if self.compiler is not None:
+            self._compile(self.compiler, step, images)
+        trainer.step(step, images)
+        self._tell_halving()
+        if step % training.log_every == 0 or step == training.steps:
+            self._log(step, metrics)
+        self._owed |= step % training.save_every == 0 or step == training.steps
+        if self._owed:
+            self._owed = not self._save(step)
+
+    def _compile(self, compiler: Callable[[], object], step: int, images: Images) -> None:
+        self.trainer.settle(step, images)  # the compiler would take minutes for each size
+        self._tell_halving()
+        self.trainer.release()
+        self.report.say("compiling the network at its first step, which takes some minutes")
+        compiler()
+        self.compiler = None
+
+    def _tell_halving(self) -> None:
+        if self.trainer.halved:
+            self.trainer.halved = False
+            self.report.say(
+                f"out of device memory: the batch of {self.trainer.training.batch_size} is now "
+                f"taken {self.trainer.micro_batch} images at a time; the result is the same"
+            )
+
+    def _log(self, step: int, metrics: Metrics | None) -> None:
+        trainer = self.trainer
+        progress = trainer.read()
+        (before, then), now = self._since, time.perf_counter()
+        self._since = step, now
+        rate = (step - before) * trainer.training.batch_size / max(now - then, 1e-9)
+        self.last, self.images_per_second = progress, rate
+        self.skipped += progress.skipped
+        self._note = f"loss {progress.loss:.4f} · {rate:.0f} images/s"
+        if metrics is not None:
+            metrics.write(
+                {
+                    "step": step,
+                    "loss": _number(progress.loss),
+                    "lr": learning_rate(trainer.training, step, cosine=trainer.cosine),
+                    "grad_norm": _number(progress.grad_norm),
+                    "skipped": progress.skipped,
+                    "images_per_second": round(rate, 1),
+                }
+            )
+        if progress.in_a_row >= DIVERGED_AFTER:
+            self._diverged(step, progress.in_a_row)
+
+    def _save(self, step: int, *, stopped: bool = False) -> bool:
+        """Save a step and return True; within a streak of steps that were not finite, do neither.
+
+        The weights that such a streak began with may be ruined: they must push no good
+        checkpoint out. The first step after the streak is saved instead.
+        """
+        if step == self._saved:
+            return True
+        if self.trainer.streak():
+            return False
+        self._require_unchanged()
+        if self.trainer.world.leads:
+            self.saver.save(step, stopped=stopped)
+        self._saved = step
+        return True
+
+    def _require_unchanged(self) -> None:
+        """Raise where the data changed: in every process, if they did in one."""
+        error: CdmError | None = None
+        try:
+            self.unchanged()
+        except CdmError as found:
+            error = found
+        good = self.trainer.world.agree(error is None)
+        if error is not None:
+            raise error
+        if not good:
+            raise StoppedError(
+                "the data of another process have changed",
+                kept=_named(latest_checkpoint(self.directory)),
+                next="see its message",
+            )
+
+    def _stopped(self, step: int) -> None:
+        saved = self._save(step, stopped=True)
+        self.saver.wait()
+        self.trainer.world.barrier()
+        streak = self.trainer.streak()
+        steps = f"{streak} steps were" if streak > 1 else "step was"
+        lost = f"the last {steps} not finite, so this one is not saved; "
+        raise StoppedError(
+            f"stopped by {self.stop.asked or 'another process'} after step {step} of "
+            f"{self.trainer.training.steps}",
+            kept=f"{self.directory}/checkpoints holds that step"
+            if saved
+            else lost + _named(latest_checkpoint(self.directory)),
+            next="run the same command again, it continues there",
+        )
+
+    def _diverged(self, step: int, in_a_row: int) -> None:
+        """End the run; the checkpoint that a streak began with is not good: it gave the streak."""
+        self.saver.wait()
+        begun = step - self.trainer.streak()
+        good = fall_back(self.directory, begun, writes=self.trainer.world.leads)
+        self.trainer.world.barrier()
+        ruined = self.directory / CHECKPOINTS / step_name(begun)
+        told = f"; {ruined.name} holds the weights that gave them" if ruined.is_dir() else ""
+        more = step == self.trainer.training.steps and in_a_row < DIVERGED_AFTER
+        lower = f"a lower --set training.lr (now {self.trainer.training.lr:g}) under another NAME"
+        steps = f"{in_a_row} steps in a row, up to" if in_a_row > 1 else "the last step,"
+        raise DivergedError(
+            f"{steps} step {step}, had a loss or gradient that is not "
+            "finite; none of them touched the weights",
+            kept=_named(good) + told,
+            next=f"more --steps, which may pass them, or {lower}" if more else lower,
+        )
+
+
+def _named(checkpoint: Path | None) -> str:
+    return (
+        f"the last good checkpoint is {checkpoint}" if checkpoint else "no good checkpoint was made"
+    )
+
+
+def _number(value: float) -> float | None:
+    """Return a number as JSON knows it; the mean of no steps at all is none."""
+    return value if value == value else None

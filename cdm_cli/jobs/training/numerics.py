@@ -1,0 +1,55 @@
+"""What decides the last bits of a training besides its plan, and where a resume changed it.
+
+A sum of floating-point numbers depends on how it is cut: by threads, by processes, by kernels of
+another device or version. A run that is continued under other numbers ends in other bytes than an
+undisturbed one, so it says so, and every later checkpoint tells it (`resumed` in `state.json`).
+"""
+
+from collections.abc import Mapping
+
+import torch
+
+from cdm_cli.config import Settings
+from cdm_cli.jobs.runtime.device import build, device_class
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.names import Precision
+
+Numerics = Mapping[str, bool | int | str]
+
+
+class Resumed(Settings):
+    """Behind which step a run went on under other numbers: those that differ."""
+
+    step: int
+    before: dict[str, bool | int | str]
+    now: dict[str, bool | int | str]
+
+    def __str__(self) -> str:
+        """Return "threads was 4, now 2"."""
+        return "; ".join(
+            f"{name} was {old}, now {self.now[name]}" for name, old in self.before.items()
+        )
+
+
+def numerics_of(
+    device: torch.device, precision: Precision, world: World, *, compiled: bool
+) -> dict[str, bool | int | str]:
+    """Return what decides the last bits of a step here. threads: of a CPU, in each process."""
+    threads = {"threads": torch.get_num_threads()} if device.type == "cpu" else {}
+    return {
+        "device": device_class(device),
+        "build": build(device),
+        "precision": precision,
+        "compiled": compiled,
+        "processes": world.size,
+        **threads,
+    }
+
+
+def resumed(step: int, before: Numerics, now: Numerics) -> Resumed | None:
+    """Return what differs of what both know, None where nothing does."""
+    changed = [name for name in before if name in now and before[name] != now[name]]
+    if not changed:
+        return None
+    old, new = ({name: each[name] for name in changed} for each in (before, now))
+    return Resumed(step=step, before=old, now=new)

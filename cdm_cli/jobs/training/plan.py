@@ -1,0 +1,144 @@
+"""What `cdm train` is about to do: preset, overrides and data together, and what it costs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.cascade.checkpoint import read_stage_file
+from cdm_cli.cascade.stagefile import STAGE_FILE
+from cdm_cli.config import (
+    AnyStageConfig,
+    ClassifierConfig,
+    DataInfo,
+    Plan,
+    StageConfig,
+    validated,
+    with_overrides,
+)
+from cdm_cli.data.store import Part, Store
+from cdm_cli.errors import MismatchError, UsageError, quoted
+from cdm_cli.jobs.runtime import identity
+from cdm_cli.jobs.sampling.classes import empty_classes
+from cdm_cli.options import TrainOptions
+from cdm_cli.presets import asked
+
+# What may change between two runs of one command: none of it changes a weight.
+FREE = {"steps", "log_every", "save_every", "grid_every", "sample_s", "keep", "micro_batch",
+        "gradient_checkpointing"}  # fmt: skip
+
+
+def stage_directory(options: TrainOptions) -> Path:
+    """Return runs/NAME."""
+    return options.runs / options.name
+
+
+def asked_plan(options: TrainOptions) -> Plan:
+    """Return the plan that the flags ask for, before the data are looked at.
+
+    Without --preset it is that of the run which exists. Raises UsageError if there is none.
+    """
+    directory = stage_directory(options)
+    if options.preset is not None:
+        plan = asked(options.preset, options.overrides)
+    elif (directory / STAGE_FILE).is_file():
+        plan = with_overrides(read_stage_file(directory).plan, options.overrides)
+    else:
+        raise UsageError(
+            f"{directory} does not exist yet, so --preset must say what to train",
+            next=f"cdm train {quoted(options.name)} --preset …, or cdm train --list-presets",
+        )
+    short = {name: getattr(options, name) for name in ("steps", "batch_size", "seed", "flip")}
+    changes: dict[str, Any] = {key: value for key, value in short.items() if value is not None}
+    if options.compute.precision != "auto":
+        changes["precision"] = options.compute.precision
+    return _changed(plan, training=changes)
+
+
+def _changed(plan: Plan, **groups: Mapping[str, Any]) -> Plan:
+    values = plan.model_dump()
+    for group, changes in groups.items():
+        values[group].update(changes)
+    return validated(Plan, values, source=f"preset {plan.preset}")
+
+
+def training_part(store: Store) -> Part:
+    """Return the images to train on: the train split, or all of a store of samples."""
+    return store.parts["train"] if "train" in store.parts else store.parts[""]
+
+
+def fitted(plan: Plan, store: Store, options: TrainOptions) -> Plan:
+    """Take classes, channels and (for a classifier) the resolution from the data.
+
+    Raises MismatchError listing what the store has where a resolution is not in it.
+    """
+    part, stage = training_part(store), plan.stage
+    said = {assignment.partition("=")[0].strip() for assignment in options.overrides}
+    if options.preset is None:
+        said |= {"resolution", "model.num_classes"}  # as the run that exists has them
+    num_classes = len(store.classes)
+    if isinstance(stage, ClassifierConfig):
+        resolution = stage.resolution if "resolution" in said else max(part.resolutions)
+        _check_resolution(resolution, part, store)
+        changes = {
+            "resolution": resolution,
+            "channels": part.channels(resolution),
+            "num_classes": num_classes,
+        }
+        return _changed(plan, stage=changes)
+    _check_resolution(stage.model.resolution, part, store)
+    if stage.conditioning:
+        _check_resolution(stage.conditioning.resolution, part, store)
+    if "model.num_classes" in said and stage.model.num_classes == 0:
+        num_classes = 0  # an unconditional model was asked for
+    channels = part.channels(stage.model.resolution)
+    model = {**stage.model.model_dump(), "channels": channels, "num_classes": num_classes}
+    return _changed(plan, stage={"model": model})
+
+
+def _check_resolution(resolution: int, part: Part, store: Store) -> None:
+    if resolution in part.resolutions:
+        return
+    has = ", ".join(str(found) for found in part.resolutions)
+    raise MismatchError(
+        f"{store.path} has images of {has}, the stage needs {resolution}",
+        kept="nothing was written",
+        next=f"cdm prepare SRC --resolution {resolution} …, or another --preset",
+    )
+
+
+def data_info(store: Store) -> DataInfo:
+    """Return what `stage.json` tells of the data."""
+    val = store.parts.get("val")
+    return DataInfo(
+        name=store.path.name,
+        digest=store.digest,
+        classes=tuple(store.classes),
+        num_train=training_part(store).num,
+        num_val=val.num if val else 0,
+        without_images=empty_classes(training_part(store).labels, len(store.classes)),
+    )
+
+
+def check_same(directory: Path, plan: Plan, data: DataInfo) -> None:
+    """Raise WouldOverwriteError showing what differs from the run that exists, if one does."""
+    if not (directory / STAGE_FILE).is_file():
+        return
+    old = read_stage_file(directory)
+    before = {**_fixed(old.plan), "data": old.data.digest if old.data else ""}
+    identity.check_same(
+        directory, "training", before, {**_fixed(plan), "data": data.digest},
+        next="choose another NAME, or repeat the flags that it was made with",
+    )  # fmt: skip
+
+
+def _fixed(plan: Plan) -> dict[str, Any]:
+    """Return what must not change under one name: all that has a part in the weights."""
+    values = plan.model_dump(mode="json", exclude={"source"})
+    values["stage"].pop("sampling", None)
+    values["training"] = {k: v for k, v in values["training"].items() if k not in FREE}
+    return values
+
+
+def resolution_of(stage: AnyStageConfig) -> int:
+    """Return the side of the images that a stage makes, or judges."""
+    return stage.model.resolution if isinstance(stage, StageConfig) else stage.resolution

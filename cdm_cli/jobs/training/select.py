@@ -1,0 +1,174 @@
+"""`cdm train --select fid`: the averaged weights with the best score become best.safetensors.
+
+Section 4 of the paper stops early by the FID of 10,000 samples against the training images.
+Every so many steps samples are drawn with the averaged weights, judged, and the weights kept
+where no earlier ones scored better. The score stands in the file's own metadata, so that it
+outlives the process, together with all that must be equal for scores to compare.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdm_cli.cascade.checkpoint import save_best
+from cdm_cli.cascade.snapshot import BEST
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.config import TrainingConfig
+from cdm_cli.data.store import Store
+from cdm_cli.errors import BadInputError
+from cdm_cli.jobs.judging.evaluate import Panel
+from cdm_cli.jobs.judging.header import judge_fields
+from cdm_cli.jobs.judging.images import Place
+from cdm_cli.jobs.judging.judge import Judge, open_judge
+from cdm_cli.jobs.judging.probe_score import judged, judged_by, with_steps
+from cdm_cli.jobs.judging.references import references
+from cdm_cli.jobs.runtime.identity import check_same, completed
+from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sampling.numerics import Numerics, tell_compiling
+from cdm_cli.jobs.sampling.probe import Probe, averaged, drawn, probe_of
+from cdm_cli.jobs.training.files import Metrics, logged
+from cdm_cli.jobs.training.objective import StageObjective
+from cdm_cli.jobs.training.step import Trainer
+from cdm_cli.options import FeatureOptions, Report, Sampling, TrainOptions
+
+
+@dataclass(frozen=True)
+class Best:
+    """The score of best.safetensors. judged_by: what must be equal for another to compare."""
+
+    step: int
+    metric: str
+    value: float
+    judged_by: Mapping[str, Any]
+
+    def text(self) -> str:
+        """Return the score as the metadata hold it."""
+        score = {"metric": self.metric, "value": self.value, "judged_by": dict(self.judged_by)}
+        return json.dumps(score, sort_keys=True)
+
+
+def read_best(directory: Path) -> Best | None:
+    """Read the score of best.safetensors; None without one. Raises BadInputError if it has none."""
+    path = directory / BEST
+    if not path.exists():
+        return None
+    metadata = read_metadata(path)
+    try:
+        score = json.loads(metadata["score"])
+        return Best(
+            int(metadata["step"]), str(score["metric"]), float(score["value"]), score["judged_by"]
+        )
+    except (KeyError, TypeError, ValueError):
+        raise BadInputError(
+            f"{path} does not say what made it best",
+            kept="it was left as it is",
+            next="move it away, and --select begins anew",
+        ) from None
+
+
+def selection_probe(
+    options: TrainOptions, header: Header, store: Store, training: TrainingConfig
+) -> Probe:
+    """Check all of --select that headers decide, and fix the samples that will be judged.
+
+    Raises UsageError for more samples than there are real images to enlarge; MissingError and
+    MismatchError for a judge that is none.
+    """
+    judge_fields(features_of(options), options.runs)
+    sampling = with_steps(header.config, Sampling(seed=training.seed))
+    flags = "--select-num", "training.sample_s"
+    return probe_of(header, store, options.select_num, training.sample_s, sampling, flags)
+
+
+def features_of(options: TrainOptions) -> FeatureOptions:
+    """Return who judges, against what."""
+    name = options.features or FeatureOptions().features
+    return FeatureOptions(features=name, ref=options.data, compute=options.compute)
+
+
+def selection_judge(options: TrainOptions, device: torch.device) -> Judge | None:
+    """Open who judges --select, before anything is written. Raises what `open_judge` raises."""
+    return open_judge(features_of(options), device, options.runs) if options.select else None
+
+
+def selection_panel(judge: Judge, data: Path, probe: Probe, place: Place, report: Report) -> Panel:
+    """Open the references once for all steps: the images of the data, whole."""
+    resolution = probe.config.model.resolution
+    found = references(data, resolution, judge.extractor, place, report, features=False)
+    return Panel(judge, found, place)
+
+
+class Selection:
+    """Judges the averaged weights of a step, every process its share of the samples."""
+
+    def __init__(
+        self, options: TrainOptions, directory: Path, trainer: Trainer, probe: Probe,
+        panel: Panel, numerics: Numerics, asked: Callable[[], str],
+    ) -> None:  # fmt: skip
+        self.every = options.select_every
+        self._directory, self._trainer, self._asked = directory, trainer, asked
+        self._probe, self._panel, self._numerics = probe, panel, numerics
+        self._score = f"fid_{panel.references[0].name}"
+        self._there = logged(directory, self._score)
+        self._stage: Stage | None = None
+        self._judged_by = judged_by(probe, panel)
+        self.best = read_best(directory)
+        check_same_judgement(self.best, self._judged_by, directory)
+
+    def missing(self, step: int) -> bool:
+        """Whether `metrics.jsonl` has no score of a step."""
+        return step not in self._there
+
+    def __call__(self, step: int, report: Report, metrics: Metrics | None) -> None:
+        """Draw, judge, and keep the weights where they are the best so far."""
+        probe, world, stage = self._probe, self._trainer.world, self._averaged(report)
+        with report.track("draw", probe.evaluations, "evaluations") as advance:
+            images = drawn(
+                probe, stage, self._numerics.batch_size, world,
+                advance=lambda num: advance(num, ""), asked=self._asked,
+            )  # fmt: skip
+        stage.release()  # training needs the room
+        if images is None:
+            return
+        table = judged(self._panel, probe, images, f"step {step}", report, uncertain=False)
+        scores = {
+            f"fid_{found.name}": table.value("fid", found.name) for found in self._panel.references
+        }
+        self._keep(step, scores[self._score], report)
+        if metrics is not None:
+            metrics.write({"step": step, **scores})
+
+    def _averaged(self, report: Report) -> Stage:
+        """Return the stage with the weights of now; it is built, and compiled, once."""
+        objective, ema = self._trainer.objective, self._trainer.ema
+        assert isinstance(objective, StageObjective)
+        if self._stage is None:
+            tell_compiling(self._numerics, report)
+            self._stage = averaged(objective.stage, ema, compiled=self._numerics.compiled)
+        ema.copy_to(self._stage.net)
+        return self._stage
+
+    def _keep(self, step: int, value: float, report: Report) -> None:
+        against = self._panel.references[0].name
+        told = f"step {step}: FID {value:.4g} of {self._probe.num} samples against {against}"
+        if self.best is not None and not value < self.best.value:
+            report.say(f"{told}; the best is {self.best.value:.4g} of step {self.best.step}")
+            return
+        self.best = Best(step, "fid", value, self._judged_by)
+        if self._trainer.world.leads:
+            save_best(self._directory, self._trainer.ema.state_dict(), step, self.best.text())
+        report.say(f"{told}, the best so far")
+
+
+def check_same_judgement(best: Best | None, now: Mapping[str, Any], directory: Path) -> None:
+    """Raise WouldOverwriteError where the score that is there was judged by other rules."""
+    if best is not None:
+        check_same(
+            directory / BEST, "selection", completed(best.judged_by, now), now,
+            next="repeat the flags that it was chosen with, or move it away",
+        )  # fmt: skip

@@ -1,0 +1,257 @@
+"""`cdm train`: one stage of a cascade, or a classifier, from a prepared store.
+
+The same command typed again continues where it stopped and ends in the same bytes.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.cascade.checkpoint import write_stage_file
+from cdm_cli.cascade.fast import compile_net, worth_compiling
+from cdm_cli.cascade.stagefile import STAGE_FILE
+from cdm_cli.config import ClassifierConfig, Plan, StageFile
+from cdm_cli.data.durable import check_room, existing
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import MissingError, quoted
+from cdm_cli.jobs.judging.judge import Judge
+from cdm_cli.jobs.runtime.device import chosen_precision, describe, pick_device
+from cdm_cli.jobs.runtime.launch import check_processes
+from cdm_cli.jobs.runtime.session import Silent, agreed, joined, led, started
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.classes import without_images
+from cdm_cli.jobs.sampling.headers import checkpoint_digest
+from cdm_cli.jobs.training.accuracy import ACCURACY
+from cdm_cli.jobs.training.cost import cost
+from cdm_cli.jobs.training.data import Unchanged, batches_of
+from cdm_cli.jobs.training.extras import Turns, extras_of, planned_turns, select_cost
+from cdm_cli.jobs.training.files import logged, resume
+from cdm_cli.jobs.training.lock import held
+from cdm_cli.jobs.training.loop import Loop
+from cdm_cli.jobs.training.numerics import numerics_of
+from cdm_cli.jobs.training.objective import ClassifierObjective, StageObjective, build_objective
+from cdm_cli.jobs.training.plan import asked_plan, check_same, data_info, fitted, stage_directory
+from cdm_cli.jobs.training.select import read_best, selection_judge
+from cdm_cli.jobs.training.step import Trainer
+from cdm_cli.names import DATA
+from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
+from cdm_cli.options import Report, TrainOptions
+
+MIRRORED = "half of the images of each step are mirrored left to right (--no-flip: none)"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run came to; None where no step was taken, or for another kind of stage.
+
+    loss: mean over the last steps that were logged. accuracy: of a classifier, on val. best_…:
+    what --select kept in best.safetensors.
+    """
+
+    stage: Path
+    steps: int
+    loss: float | None = None
+    accuracy: float | None = None
+    best_step: int | None = None
+    best_fid: float | None = None
+    skipped_steps: int = 0
+    images_per_second: float | None = None
+
+
+def plan(options: TrainOptions, report: Report) -> dict[str, object]:
+    """Return what `run` would do and cost, without writing anything.
+
+    Without the data, classes and channels are those of the preset.
+    """
+    directory = stage_directory(options)
+    made, turns = asked_plan(options), Turns()
+    if options.data.exists():
+        with open_store(options.data) as store:
+            made = fitted(made, store, options)
+            check_same(directory, made, data_info(store))
+            turns = planned_turns(options, made, store, directory)
+            store.require_finished()
+    elif options.data != Path(DATA):
+        raise MissingError(f"--data {options.data} does not exist", next="cdm prepare SRC makes it")
+    else:
+        report.say(
+            f"{DATA} does not exist, so this cannot be run yet: counting with the preset's classes"
+        )
+    config = made.model_dump(mode="json")
+    device = pick_device(options.compute.device)
+    check_processes(options, options.compute)
+    check_room(existing(directory) / STAGE_FILE, 0)
+    return {
+        "stage": directory,
+        "preset": made.preset,
+        "kind": made.stage.kind,
+        **cost(made, device),
+        **select_cost(turns, options, made.training.steps),
+        "stage_config": config["stage"],
+        "training_config": config["training"],
+    }
+
+
+def run(options: TrainOptions, report: Report) -> TrainResult:
+    """Train the stage, or continue it; returns at once where it is done already.
+
+    Raises MismatchError where the data do not fit, WouldOverwriteError where the name belongs
+    to another configuration, StoppedError after a signal (all is saved), DivergedError,
+    DiskError, MemoryFloorError, and BadInputError for damaged data.
+    """
+    return started(run_in, options, options.compute, report)
+
+
+def run_in(options: TrainOptions, report: Report, world: World) -> TrainResult:
+    """Train as one process of a world."""
+    with joined(options.compute, world) as (world, device), Stop() as stop:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            return _run(options, report if world.leads else Silent(), device, world, stop)
+
+
+def _run(
+    options: TrainOptions, report: Report, device: torch.device, world: World, stop: Stop
+) -> TrainResult:
+    directory = stage_directory(options)
+    with ExitStack() as stack:
+        begun = agreed(world, lambda: _begun(options, device, stack), _deciding)
+        made, store = begun.made, begun.store
+        if empty := data_info(store).without_images:
+            report.say(f"{options.data}: {without_images(store.classes, empty)}")
+
+        def claimed() -> None:
+            stack.enter_context(held(directory))
+            file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
+            write_stage_file(directory, file)
+
+        led(world, claimed)
+        turns, judge = begun.turns, begun.judge
+        return _train(options, made, store, turns, judge, report, device, world, stop)
+
+
+class Begun(NamedTuple):
+    """What a run is decided to be before anything is written."""
+
+    made: Plan
+    store: Store
+    turns: Turns
+    judge: Judge | None
+    precision: str
+
+
+def _begun(options: TrainOptions, device: torch.device, stack: ExitStack) -> Begun:
+    """Decide all that headers and flags decide. The stack keeps the data open."""
+    asked = asked_plan(options)
+    store = stack.enter_context(open_store(options.data))
+    store.require_finished()
+    made = fitted(asked, store, options)
+    directory = stage_directory(options)
+    check_same(directory, made, data_info(store))
+    turns = planned_turns(options, made, store, directory)
+    judge = selection_judge(options, device)
+    return Begun(made, store, turns, judge, chosen_precision(made.training.precision, device))
+
+
+def _deciding(begun: Begun) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    judge = begun.judge
+    return {
+        "plan": begun.made.model_dump(mode="json"),
+        "data": begun.store.digest,
+        "precision": begun.precision,
+        "judge": judge.extractor.digest if judge else None,
+    }
+
+
+def _train(
+    options: TrainOptions,
+    made: Plan,
+    store: Store,
+    turns: Turns,
+    judge: Judge | None,
+    report: Report,
+    device: torch.device,
+    world: World,
+    stop: Stop,
+) -> TrainResult:
+    directory, training = stage_directory(options), made.training
+    precision = chosen_precision(training.precision, device)
+    objective = build_objective(made.stage, store.classes, training, device, precision)
+    cosine = isinstance(made.stage, ClassifierConfig)
+    compiler = _compiler(objective, made, options, device)
+    numbers = numerics_of(device, precision, world, compiled=compiler is not None)
+    trainer = Trainer(objective, training, device, world, cosine=cosine, numerics=numbers)
+    done = agreed(
+        world,
+        lambda: resume(directory, trainer, report.say),
+        lambda done: _resumed(options, directory, done),
+        next=f"copy {quoted(directory)} from the host with the newest checkpoint to the others, or "
+        "keep it in a directory that all hosts share",
+    )
+    report.say(_opening(directory, done, training.steps, precision, device, world))
+    if training.flip and done < training.steps:
+        report.say(MIRRORED)
+    extras = extras_of(turns, options, made, directory, trainer, judge, lambda: stop.asked, report)
+    loop = Loop(
+        directory=directory,
+        trainer=trainer,
+        batches=batches_of(made, store, world),
+        stop=stop,
+        report=report,
+        extras=extras,
+        compiler=compiler,
+        unchanged=Unchanged(store, report),
+    )
+    loop.run(done)
+    best = read_best(directory) if options.select else None
+    return TrainResult(
+        stage=directory,
+        steps=max(done, training.steps),
+        loss=loop.last.loss if loop.last else None,
+        accuracy=logged(directory, ACCURACY).get(max(done, training.steps)),
+        best_step=best.step if best else None,
+        best_fid=best.value if best else None,
+        skipped_steps=loop.skipped,
+        images_per_second=loop.images_per_second,
+    )
+
+
+def _resumed(options: TrainOptions, directory: Path, done: int) -> dict[str, Any]:
+    """Return what must be equal in every process that goes on after a step."""
+    best = read_best(directory) if options.select else None
+    return {
+        "step resumed from": done,
+        "weights there": checkpoint_digest(directory, done),
+        "best score": best.text() if best else None,
+    }
+
+
+def _opening(
+    directory: Path, done: int, steps: int, precision: str, device: torch.device, world: World
+) -> str:
+    where = f"{describe(device)}, {precision}" + (
+        f", {world.size} processes" if world.size > 1 else ""
+    )
+    if done >= steps:
+        return f"{directory} is trained to step {done} already"
+    return f"{directory}: {'from step ' + str(done) if done else 'new'}, on {where}"
+
+
+def _compiler(
+    objective: StageObjective | ClassifierObjective,
+    made: Plan,
+    options: TrainOptions,
+    device: torch.device,
+) -> Callable[[], object] | None:
+    """Return what compiles the network where that pays; nothing that a resume changes decides."""
+    wanted, training = options.compute.compile, made.training
+    evaluations = FORWARD_AND_BACKWARD * training.batch_size * training.steps
+    if not (worth_compiling(made.stage, device, evaluations) if wanted is None else wanted):
+        return None
+    return lambda: compile_net(objective.net)

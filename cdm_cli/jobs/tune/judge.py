@@ -1,0 +1,120 @@
+"""Judging one schedule: images drawn, shown to the judge and forgotten, batch by batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cdm_cli.cascade.generate import Chain
+from cdm_cli.errors import BadInputError, MismatchError
+from cdm_cli.jobs.judging.evaluate import Panel, convention_of, open_panel
+from cdm_cli.jobs.judging.images import Place, from_arrays
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.sampling.fill import Engine, Meter
+from cdm_cli.jobs.sampling.make import Ready
+from cdm_cli.jobs.sampling.numerics import Numerics, check_same_numerics, numerics, ready_stage
+from cdm_cli.jobs.tune.log import Head
+from cdm_cli.jobs.tune.plan import Search
+from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.reference import Reference
+from cdm_cli.metrics.table import Convention
+from cdm_cli.options import Report, TuneOptions
+
+PREFERRED = "train"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A stage and a judge, loaded once, and the images that every trial starts from."""
+
+    search: Search
+    panel: Panel
+    ready: Ready
+    reference: Reference
+    seed: int
+
+    def fid(self, chain: Chain, what: str, report: Report) -> float:
+        """Return the FID of the images that a chain makes.
+
+        The same noise for every chain. Several processes share the images; all must call.
+        Raises StoppedError when asked to stop, BadInputError for features that are not finite.
+        """
+        search, place, extractor = self.search, self.panel.place, self.panel.judge.extractor
+        collector = Collector.empty(
+            search.ids, search.labels, extractor.feature_dim, device=place.device, keep=0
+        )
+        engine = Engine(self.ready.stage, chain, self.seed, self.ready.numerics.batch_size)
+        name = f"images/{search.header.config.model.resolution}"
+        mine = np.array_split(np.arange(len(search.ids)), place.world.size)[place.world.rank]
+        total = len(mine) * chain.evaluations
+        with Stop() as stop, report.track(what, total, "evaluations") as advance:
+            meter = Meter(advance, stop, len(mine), lambda: "every trial before this one is kept")
+            for start in range(0, len(mine), engine.batch_size):
+                places = mine[start : start + engine.batch_size]
+                samples = search.work.inputs(range(int(places[0]), int(places[-1]) + 1))
+                images = torch.from_numpy(engine.block(samples, meter)[name])
+                features, _ = extractor(images.permute(0, 3, 1, 2).to(place.device))
+                collector.add(places, features, None)
+        first, *rest = collector.tensors()
+        place.world.sum_(rest, first)
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in collector.tensors()):
+            raise BadInputError(
+                f"{extractor.name} gives features that are not finite",
+                kept="every trial before this one is kept",
+                next="check the weights of the judge",
+            )
+        return collector.frechet(self.reference.gaussian, uncertain=False).value
+
+
+def opened(
+    options: TuneOptions, search: Search, place: Place, head: Head | None, report: Report
+) -> Scorer:
+    """Load the judge, then the stage with the numerics of the trials that are there."""
+    model = search.header.config.model
+    if options.num < place.world.size:
+        raise MismatchError(
+            f"--num {options.num}: fewer images than the {place.world.size} processes",
+            next="fewer processes",
+        )
+    panel = open_panel(options.judge, model.resolution, place, report, features=False)
+    chosen = numerics_of(options, search, head, place.device)
+    stage = ready_stage(search.header, options.sampling, chosen, place.device, report)
+    named = {reference.name: reference for reference in panel.references}
+    reference = named.get(PREFERRED, panel.references[0])
+    return Scorer(search, panel, Ready(stage, chosen), reference, options.sampling.seed)
+
+
+def numerics_of(
+    options: TuneOptions, search: Search, head: Head | None, device: torch.device
+) -> Numerics:
+    """Return how the trials are computed; raise WouldOverwriteError where those there were not."""
+    before = head.numerics if head else None
+    evaluations = (1 + options.trials) * options.num * sum(search.works)
+    compute = options.judge.compute
+    chosen = numerics(search.header.config, compute, device, evaluations, before)
+    if before:
+        check_same_numerics(before, chosen, options.out)
+    return chosen
+
+
+def head_of(scorer: Scorer) -> Head:
+    """Return the first line of the log."""
+    stage = scorer.ready.stage
+    return Head(
+        identity=scorer.search.identity,
+        stage=stage.name,
+        stage_digest=stage.digest,
+        reference=scorer.reference.name,
+        convention=convention(scorer).as_dict(),
+        numerics=scorer.ready.numerics.as_dict(),
+    )
+
+
+def convention(scorer: Scorer) -> Convention:
+    """Return how the images of a trial become a number."""
+    search = scorer.search
+    model = search.header.config.model
+    shape = (len(search.ids), model.resolution, model.resolution, model.channels)
+    images = np.broadcast_to(np.uint8(0), shape)
+    drawn = from_arrays("trial", images, search.labels, search.work.classes)
+    return convention_of(drawn, scorer.panel.judge, scorer.seed)

@@ -1,0 +1,144 @@
+"""The trials of a search: one line of JSON for each, from which it continues.
+
+The first line says what all of them are of. A line that a kill left half written is dropped.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from cdm_cli.cascade.files import read_bytes
+from cdm_cli.config import Settings
+from cdm_cli.data import durable
+from cdm_cli.data.lock import kernel_holder
+from cdm_cli.data.reading import open_regular
+from cdm_cli.errors import BadInputError, StoppedError
+from cdm_cli.jobs.runtime import identity as same_job
+from cdm_cli.jobs.runtime.identity import completed, refused
+from cdm_cli.jobs.tune.search import Origin, Place
+from cdm_cli.names import Variance
+
+M = TypeVar("M", bound=Settings)
+LIMIT = 2**28
+
+
+class Head(Settings):
+    """The first line: what decides every number, and what is known once weights are loaded.
+
+    identity: what must be equal for a run to continue this log.
+    """
+
+    schema_version: Literal[1] = 1
+    identity: dict[str, Any]
+    stage: str
+    stage_digest: str
+    reference: str
+    convention: dict[str, str | int | float | None]
+    numerics: dict[str, Any]
+
+
+class Trial(Settings):
+    """One judged schedule. number 0 is the baseline, the stage's own schedule respaced.
+
+    place: where in the box of `tune_search`.
+    """
+
+    steps: int
+    number: int
+    origin: Origin
+    place: Place | None = None
+    beta_1: float | None = None
+    beta_T: float | None = None  # noqa: N815
+    variance: Variance
+    fid: float
+
+
+def log_path(out: Path) -> Path:
+    """Return where the trials of a schedule file are kept."""
+    return out.with_name(f"{out.stem}.trials.jsonl")
+
+
+def read_log(path: Path) -> tuple[Head, list[Trial]] | None:
+    """Return the first line and the trials, or None where there is no log yet.
+
+    Raises BadInputError for a line in the middle that is none of ours.
+    """
+    if not path.exists():
+        return None
+    lines = read_bytes(path, LIMIT).splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n")]
+    head = _parsed(Head, whole[0] if whole else b"", path, 1)
+    return head, [_parsed(Trial, line, path, at) for at, line in enumerate(whole[1:], 2)]
+
+
+def _parsed(model: type[M], line: bytes, path: Path, number: int) -> M:
+    try:
+        return model.model_validate_json(line)
+    except ValidationError:
+        raise BadInputError(
+            f"{path}: line {number} is no line of a search",
+            kept="it was left as it is",
+            next="restore it, or choose another -o",
+        ) from None
+
+
+def check_same(out: Path, identity: dict[str, Any]) -> None:
+    """Raise WouldOverwriteError naming the first difference if out is of another search.
+
+    Raises MissingError where the directory of out does not exist.
+    """
+    durable.check_room(out, 0)
+    log = read_log(log_path(out))
+    if log is None:
+        if out.exists():
+            raise refused(f"{out} exists, and the log of its search, {log_path(out)}, does not")
+        return
+    same_job.check_same(out, "search", completed(log[0].identity, identity), identity)
+
+
+def begin(path: Path, head: Head) -> None:
+    """Write the first line, or drop what a kill left half written of the last."""
+    if not path.exists():
+        durable.write_file_atomically(path, _line(head))
+        return
+    content = read_bytes(path, LIMIT)
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        durable.write_file_atomically(path, whole)
+
+
+def add(path: Path, trial: Trial) -> None:
+    """Append a trial, durably."""
+    durable.append(path, _line(trial))
+
+
+def _line(value: Settings) -> bytes:
+    return (value.model_dump_json() + "\n").encode()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Hold the log for as long as entered. Raises StoppedError where another job has it."""
+    fd = open_regular(path)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            _take(fd, path)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _take(fd: int, path: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoppedError(
+            f"{path} is being written by {kernel_holder(fd)}",
+            kept="that one goes on undisturbed",
+            next="wait for it, or stop it and rerun",
+        ) from None

@@ -1,0 +1,140 @@
+"""What a search of schedules is of, decided from headers and flags alone."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdm_cli.cascade.generate import Chain, chain_of
+from cdm_cli.cascade.stage import trains_continuously
+from cdm_cli.data.store import open_store
+from cdm_cli.diffusion.schedules import from_config
+from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.jobs.judging.header import judge_fields, open_reference
+from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.sampling import upsample
+from cdm_cli.jobs.sampling.headers import Header, fitting_stage, weights_digest
+from cdm_cli.jobs.sampling.make import Work
+from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
+from cdm_cli.jobs.sampling.schedule_file import config_digest
+from cdm_cli.jobs.tune.search import Candidate, Space
+from cdm_cli.names import RUNS, Variance
+from cdm_cli.options import Sampling, TuneOptions, UpsampleOptions
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search for each number of steps, all of the same images.
+
+    works: by number of steps, the baseline's. ids, labels: int64 [num] of the images.
+    identity: what must be equal to continue.
+    """
+
+    header: Header
+    works: dict[int, Work]
+    ids: np.ndarray
+    labels: np.ndarray
+    lowres: str
+    sampling: Sampling
+    identity: dict[str, Any]
+
+    @property
+    def work(self) -> Work:
+        """Any of the works: the inputs of all are the same."""
+        return next(iter(self.works.values()))
+
+    def space(self, steps: int) -> Space:
+        """Return the box of schedules of so many steps."""
+        alpha_bar_T = float(from_config(self.header.config.schedule).alpha_bar[-1])
+        return Space(steps, alpha_bar_T, self._variances())
+
+    def _variances(self) -> tuple[Variance, ...]:
+        """Return the stage's own variance, and the other fixed one unless one is asked for."""
+        chain = self.work.chain
+        if chain.sampler != "ancestral" or self.sampling.variance:
+            return (chain.variance,)
+        return ("large", "small") if chain.variance == "large" else ("small", "large")
+
+    def baseline(self, steps: int) -> Chain:
+        """Return the stage's own schedule, respaced to so many steps."""
+        return chain_of(self.header.config, self.sampling.model_copy(update={"steps": steps}))
+
+    def chain(self, candidate: Candidate) -> Chain:
+        """Return the chain that runs on a candidate, as `--schedule` will."""
+        ancestral = self.work.chain.sampler == "ancestral"
+        update = {"steps": None, "variance": candidate.variance if ancestral else None}
+        asked = self.sampling.model_copy(update=update)
+        return chain_of(self.header.config, asked, alpha_bar=candidate.alpha_bar)
+
+
+def planned(options: TuneOptions, stack: ExitStack) -> Search:
+    """Decide all that headers and flags decide; the stack keeps the stores open.
+
+    Raises UsageError, MissingError and MismatchError for everything that does not fit.
+    """
+    store = stack.enter_context(open_store(options.lowres))
+    _, part = part_of(store, None)
+    header = fitting_stage(options.model, Path(RUNS), store, part)
+    _check_continuous(header)
+    reference = open_reference(options.judge.ref, header, stack)
+    works: dict[int, Work] = {}
+    for steps in sorted(set(options.steps)):
+        asked = options.sampling.model_copy(update={"steps": _counted(steps, header)})
+        works[steps] = upsample.planned(
+            UpsampleOptions(
+                lowres=options.lowres,
+                model=str(header.directory),
+                s=options.s,
+                num=options.num,
+                sampling=asked,
+                compute=options.judge.compute,
+            ),
+            store,
+        )
+    first = next(iter(works.values()))
+    identity = {
+        **first.fields,
+        **_sampled(header, first.chain, options.sampling),
+        "stage": config_digest(header.config),
+        "weights": weights_digest(header.directory, options.sampling.weights),
+        "num": options.num,
+        "trials": options.trials,
+        **judge_fields(options.judge),
+        "ref": reference.digest,
+    }
+    rows = chosen_rows(store, part, options.num)
+    ids, labels = np.asarray(part.ids[rows]), np.asarray(part.labels[rows])
+    return Search(header, works, ids, labels, store.path.name, options.sampling, identity)
+
+
+def _sampled(header: Header, chain: Chain, sampling: Sampling) -> dict[str, Any]:
+    """Return what the images of all trials share: not the times, which are searched.
+
+    variance: as asked for; None tries both fixed ones.
+    """
+    fields = chain_fields(header.config, chain, sampling.seed)
+    shared = {name: fields[name] for name in fields if name not in ("steps", "times")}
+    return {**shared, "variance": sampling.variance}
+
+
+def _counted(steps: int, header: Header) -> int:
+    T = header.config.schedule.T
+    if not 1 <= steps <= T:
+        raise UsageError(f"--steps {steps}: the stage has 1..{T}", next="--steps 4,16,64")
+    return steps
+
+
+def _check_continuous(header: Header) -> None:
+    """Raise MismatchError for a stage that knows the noise levels of its own schedule only."""
+    if trains_continuously(header.config):
+        return
+    raise MismatchError(
+        f"{header.directory} was trained on the steps of one schedule, not on a continuum of noise "
+        f"levels (time_input = {header.config.time_input}, loss = {header.config.loss}), so no "
+        "other schedule can be searched for it",
+        kept="no output was made",
+        next="cdm upsample --steps N respaces its own; or train with --set "
+        "time_input=sqrt_alpha_bar --set loss=simple --set variance=small",
+    )

@@ -1,0 +1,256 @@
+"""`cdm tune-schedule`: the best linear noise schedule for few steps (Section 4.4, Figure 8).
+
+For each number of steps, schedules are tried on the same images with the same noise, and ranked
+by FID against train. The baseline is the stage's own schedule, respaced to as many steps; where
+no trial beats it, it is what is written. Every trial is logged as it ends, so the same command
+continues where it stopped; other numbers of steps under the same -o join those there.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.cascade.generate import Chain
+from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.judging.images import Place
+from cdm_cli.jobs.runtime.device import pick_device
+from cdm_cli.jobs.runtime.launch import check_processes
+from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, led, started
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.cost import cost
+from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched, config_digest
+from cdm_cli.jobs.tune.judge import Scorer, head_of, numerics_of, opened
+from cdm_cli.jobs.tune.log import Head, Trial, add, begin, check_same, locked, log_path, read_log
+from cdm_cli.jobs.tune.plan import Search, planned
+from cdm_cli.jobs.tune.search import Candidate, proposed
+from cdm_cli.options import Report, TuneOptions
+
+Log = tuple[Head, list[Trial]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best schedule of so many steps, as a line of the table. gain: of FID, in percent."""
+
+    steps: int
+    fid: float
+    baseline: float
+    gain: float
+    beta_1: float | None
+    beta_T: float | None  # noqa: N815
+    alpha_bar_T: float  # noqa: N815
+    variance: str
+    trials: int
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What was found, and where it is. schedules: of every number of steps in the file."""
+
+    out: Path
+    log: Path
+    metric: str
+    num: int
+    schedules: tuple[Found, ...]
+
+
+def run(options: TuneOptions, report: Report) -> TuneResult:
+    """Try what was not tried yet, and write the best schedule of each number of steps.
+
+    Raises MismatchError for a stage without continuous noise conditioning, UsageError,
+    MissingError for what does not fit, before any weights are loaded; WouldOverwriteError
+    where options.out is of another search; StoppedError, DiskError.
+    """
+    return started(run_in, options, options.judge.compute, report)
+
+
+def run_in(options: TuneOptions, report: Report, world: World) -> TuneResult:
+    """Search as one process of a world."""
+    log = log_path(options.out)
+    with joined(options.judge.compute, world) as (world, device), ExitStack() as stack:
+        search, before = agreed(world, lambda: _begun(options, stack), _deciding)
+        check_shared(world, options.out)
+        if any(left_of(options, search, before[1] if before else []).values()):
+            place = Place.on(device, options.judge.compute.batch_size, world)
+            scorer = opened(options, search, place, before[0] if before else None, report)
+            led(world, lambda: begin(log, head_of(scorer)))
+            led(world, lambda: stack.enter_context(locked(log)))
+            for steps in search.works:
+                _search(options, scorer, steps, log, report)
+                led(world, lambda: _write(options, search, log))
+        file = _write(options, search, log) if world.leads else _file(search, log)
+    return _result(options, log, file)
+
+
+def _begun(options: TuneOptions, stack: ExitStack) -> tuple[Search, Log | None]:
+    """Return the search, and what is there of it."""
+    search = planned(options, stack)
+    check_same(options.out, search.identity)
+    return search, read_log(log_path(options.out))
+
+
+def _deciding(begun: tuple[Search, Log | None]) -> dict[str, Any]:
+    """Return what must be equal in every process."""
+    search, log = begun
+    return {
+        **search.identity,
+        "steps": list(search.works),
+        "trials made": len(log[1]) if log else 0,
+    }
+
+
+def left_of(options: TuneOptions, search: Search, trials: Sequence[Trial]) -> dict[int, int]:
+    """Return how many trials are still to be made, the baseline among them, by steps."""
+    return {
+        steps: 1 + options.trials - sum(trial.steps == steps for trial in trials)
+        for steps in search.works
+    }
+
+
+def plan(options: TuneOptions, report: Report) -> dict[str, object]:
+    """Return the searches and what they would cost; nothing is loaded or written."""
+    with ExitStack() as stack:
+        search = planned(options, stack)
+        check_same(options.out, search.identity)
+    check_processes(options, options.judge.compute)
+    log = read_log(log_path(options.out))
+    numerics_of(options, search, log[0] if log else None, pick_device(options.judge.compute.device))
+    left = left_of(options, search, log[1] if log else [])
+    evaluations = options.num * sum(steps * trials for steps, trials in left.items())
+    one = cost(search.header.config, search.work.chain, 1, options.judge.compute)
+    flops = int(str(one["flops_per_image"])) * evaluations
+    seconds = float(str(one["estimated_seconds"])) / search.work.chain.evaluations * evaluations
+    return {
+        "stage": str(search.header.directory),
+        "out": str(options.out),
+        "samples": options.num,
+        "trials": sum(left.values()),
+        **{name: one[name] for name in ("parameters", "flops_per_image", "batch_size")},
+        "network_evaluations": evaluations,
+        "flops": flops,
+        **{name: one[name] for name in ("device", "precision")},
+        "estimated_seconds": round(seconds, 1),
+        "searches": [{"steps": steps, "trials": trials} for steps, trials in left.items()],
+    }
+
+
+def _search(options: TuneOptions, scorer: Scorer, steps: int, log: Path, report: Report) -> None:
+    """Make the trials of one number of steps that are missing."""
+    world = scorer.panel.place.world
+    for number in range(options.trials + 1):
+        trials = trials_of(log, steps)
+        if number < len(trials):
+            continue
+        what = f"{steps} steps, trial {number} of {options.trials}"
+        candidate = _next(options, scorer.search, steps, trials)
+        chain = scorer.search.chain(candidate) if candidate else scorer.search.baseline(steps)
+        trial = _trial(steps, number, candidate, chain, scorer.fid(chain, what, report))
+        led(world, lambda trial=trial: add(log, trial))
+        report.say(f"tune-schedule: {what}: {_in_short(trial)}")
+
+
+def _next(
+    options: TuneOptions, search: Search, steps: int, trials: Sequence[Trial]
+) -> Candidate | None:
+    """Return what is to be tried after these trials; None: the baseline."""
+    if not trials:
+        return None
+    scored = [(trial.place, trial.fid) for trial in trials if trial.place is not None]
+    seed = options.sampling.seed
+    return proposed(search.space(steps), len(trials), options.trials, scored, seed)
+
+
+def _trial(steps: int, number: int, candidate: Candidate | None, chain: Chain, fid: float) -> Trial:
+    told = Trial(steps=steps, number=number, origin="baseline", variance=chain.variance, fid=fid)
+    if candidate is None:
+        return told
+    names = ("origin", "place", "beta_1", "beta_T")
+    return told.model_copy(update={name: getattr(candidate, name) for name in names})
+
+
+def _in_short(trial: Trial) -> str:
+    how = f", beta {trial.beta_1:.2g}..{trial.beta_T:.2g}" if trial.place else ""
+    return f"FID {trial.fid:.4g} ({trial.origin}{how}, {trial.variance})"
+
+
+def trials_of(log: Path, steps: int) -> list[Trial]:
+    """Return the trials of one number of steps, in order."""
+    found = read_log(log)
+    return [trial for trial in found[1] if trial.steps == steps] if found else []
+
+
+def _write(options: TuneOptions, search: Search, log: Path) -> ScheduleFile:
+    """Write the schedules that are known so far."""
+    file = _file(search, log)
+    write_file_atomically(options.out, (file.model_dump_json(indent=1) + "\n").encode())
+    return file
+
+
+def _file(search: Search, log: Path) -> ScheduleFile:
+    """Return the best schedule of each number of steps whose search is complete."""
+    found = read_log(log)
+    assert found is not None
+    head, trials = found
+    by_steps: dict[int, list[Trial]] = {}
+    for trial in trials:
+        by_steps.setdefault(trial.steps, []).append(trial)
+    complete = 1 + int(search.identity["trials"])
+    return ScheduleFile(
+        cdm_version=__version__,
+        stage=head.stage,
+        stage_digest=head.stage_digest,
+        config_digest=config_digest(search.header.config),
+        lowres=search.lowres,
+        lowres_digest=search.identity["lowres"],
+        metric=f"fid vs {head.reference}",
+        convention=head.convention,
+        s=search.identity["s"],
+        num=len(search.ids),
+        seed=search.sampling.seed,
+        schedules=tuple(
+            _searched(search, steps, tried)
+            for steps, tried in sorted(by_steps.items())
+            if len(tried) == complete
+        ),
+    )
+
+
+def _searched(search: Search, steps: int, trials: Sequence[Trial]) -> Searched:
+    """Return the trial of the lowest FID as a schedule; of equals the earliest."""
+    best = min(trials, key=lambda trial: (trial.fid, trial.number))
+    baseline = search.baseline(steps)
+    alpha_bar = tuple(baseline.schedule.alpha_bar[1:].tolist())
+    if best.place is not None:
+        alpha_bar = search.space(steps).candidate(best.place, best.origin).alpha_bar
+    return Searched(
+        steps=steps,
+        sampler=baseline.sampler,
+        variance=best.variance,
+        beta_1=best.beta_1,
+        beta_T=best.beta_T,
+        alpha_bar=alpha_bar,
+        score=best.fid,
+        baseline=trials[0].fid,
+        trials=len(trials) - 1,
+    )
+
+
+def _result(options: TuneOptions, log: Path, file: ScheduleFile) -> TuneResult:
+    found = tuple(
+        Found(
+            steps=one.steps,
+            fid=one.score,
+            baseline=one.baseline,
+            gain=100 * (1 - one.score / one.baseline) if one.baseline else 0.0,
+            beta_1=one.beta_1,
+            beta_T=one.beta_T,
+            alpha_bar_T=one.alpha_bar[-1],
+            variance=one.variance,
+            trials=one.trials,
+        )
+        for one in file.schedules
+    )
+    return TuneResult(options.out, log, file.metric, file.num, found)

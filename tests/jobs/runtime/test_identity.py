@@ -1,0 +1,186 @@
+"""Mirrors cdm_cli/jobs/runtime/identity.py: what identifies samples does so in every job."""
+
+import json
+import shutil
+import zipfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cdm_cli.errors import UsageError, WouldOverwriteError
+from cdm_cli.jobs.checking.replay_plan import HowMade
+from cdm_cli.jobs.curve import curve
+from cdm_cli.jobs.judging.evaluate import open_panel
+from cdm_cli.jobs.judging.images import Place
+from cdm_cli.jobs.judging.probe_score import judged_by
+from cdm_cli.jobs.runtime.identity import (
+    HARMLESS,
+    chain_fields,
+    check_same,
+    completed,
+    differences,
+    first_difference,
+    resume_or_create,
+    told,
+)
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling import upsample
+from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
+from cdm_cli.jobs.sweep import plan as sweep_plan
+from cdm_cli.jobs.tune import plan as tune_plan
+from cdm_cli.options import (
+    Compute,
+    FeatureOptions,
+    Sampling,
+    SweepOptions,
+    TuneOptions,
+    UpsampleOptions,
+)
+from cdm_cli.options_eval import CurveOptions
+from tests.data.stores import samples_spec
+from tests.test_old_ones_continue import HOME
+from tests.tiny import Told
+
+CPU_DEVICE = torch.device("cpu")
+CPU = Compute(device="cpu", batch_size=8)
+JUDGE = FeatureOptions(features="features", compute=CPU)
+NEW = Path("new")
+PLAIN = Sampling(steps=2)
+OTHERS = {
+    "sampler": "ddim", "steps": 3, "variance": "large", "schedule": Path("schedule.json"),
+    "restart_from": 10, "clip": False, "seed": 1,
+}  # fmt: skip
+"""Another value of every option of Sampling than that of PLAIN, for the stage `sr`."""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A workspace with a stage that takes schedules, and two searched ones of two steps."""
+    with zipfile.ZipFile(HOME) as file:
+        file.extractall(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = json.loads(Path("schedule.json").read_text())
+    found["schedules"][0]["alpha_bar"][0] -= 0.01
+    Path("other.json").write_text(json.dumps(found))
+    return tmp_path
+
+
+def of_curve(sampling):
+    options = CurveOptions(
+        stage="sr", weights=("ema",), s=5, num=20, out=NEW, judge=JUDGE, sampling=sampling
+    )
+    with ExitStack() as stack:
+        return curve.planned(options, stack).probe.identity
+
+
+def of_sweep(sampling):
+    options = SweepOptions(s=(5,), num=20, out=NEW, judge=JUDGE, sampling=sampling)
+    with ExitStack() as stack:
+        return sweep_plan.planned(options, stack, Told()).identity
+
+
+def of_search(sampling):
+    options = TuneOptions(
+        steps=(2,), s=5, num=20, out=Path("new.json"), judge=JUDGE, sampling=sampling
+    )
+    with ExitStack() as stack:
+        return tune_plan.planned(options, stack).identity
+
+
+def of_store(sampling):
+    options = UpsampleOptions(s=5, num=20, sampling=sampling, compute=CPU)
+    with upsample.open_store(options.lowres) as store:
+        work = upsample.planned(options, store)
+        return chain_fields(work.header.config, work.chain, sampling.seed)
+
+
+JOBS = {"curve": of_curve, "sweep": of_sweep, "search": of_search, "store": of_store}
+# A search makes schedules for the steps that it is told itself.
+REFUSED = {("search", "schedule"), ("search", "restart_from")}
+OF_THE_JOB = {("search", "steps")}
+
+
+@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("option", sorted(set(Sampling.model_fields) - set(HARMLESS)))
+def test_every_option_of_sampling_identifies_samples(job, option):
+    """An option that is new must change what `chain_fields` says, or be listed as harmless."""
+    assert option in OTHERS, f"say here which other value {option} has, or list it in HARMLESS"
+    other = PLAIN.model_copy(update={option: OTHERS[option]})
+    if (job, option) in REFUSED:
+        with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}"):
+            JOBS[job](other)
+    elif (job, option) not in OF_THE_JOB:
+        assert first_difference(JOBS[job](PLAIN), JOBS[job](other)), option
+
+
+@pytest.mark.parametrize("job", ["curve", "sweep", "store"])
+def test_schedules_of_equal_length_are_told_apart(job):
+    first, second = (PLAIN.model_copy(update={"schedule": Path(name)}) for name in
+                     ("schedule.json", "other.json"))  # fmt: skip
+    found = first_difference(JOBS[job](first), JOBS[job](second))
+    assert found is not None
+    assert found.where == "alpha_bar[0]"
+    shutil.copy("schedule.json", "copy.json")
+    again = PLAIN.model_copy(update={"schedule": Path("copy.json")})
+    assert first_difference(JOBS[job](first), JOBS[job](again)) is None
+
+
+def test_a_selection_is_identified_by_the_same_fields():
+    """`train --select` records what its probe says, and the judge."""
+    options = CurveOptions(stage="sr", weights=("ema",), s=5, num=20, out=NEW, judge=JUDGE)
+    with ExitStack() as stack:
+        probe = curve.planned(options, stack).probe
+    panel = open_panel(JUDGE, 8, Place.on(CPU_DEVICE, 8, World()), Told(), features=False)
+    plain, other = judged_by(probe, panel), replace(probe, chain=replace(probe.chain, clip=False))
+    assert first_difference(plain, judged_by(other, panel))
+    assert set(probe.identity) < set(plain)
+
+
+def test_a_replay_reads_every_field():
+    fields = of_store(PLAIN)
+    assert set(fields) - {"resolution", "channels", "process"} <= set(HowMade.model_fields)
+
+
+def test_only_what_every_old_file_had_is_filled_in():
+    here = {**of_curve(PLAIN), "stage": "x"}
+    old = {name: here[name] for name in ("sampler", "steps", "clip", "seed", "stage", "num", "s")}
+    old |= {"lowres": "val", "variance": "small"}
+    assert completed(old, here) == here
+    assert completed(here, here) == here
+    restarted = {**of_curve(PLAIN.model_copy(update={"restart_from": 20})), "stage": "x"}
+    found = first_difference(completed(old, restarted), restarted)
+    assert str(found) == "restart_from was none, is 20"
+    assert completed({**old, "variance": None}, here)["variance"] is None
+    assert completed({**old, "variance": ""}, here)["variance"] == "small"
+
+
+def test_a_field_that_one_side_lacks_is_a_difference():
+    assert str(first_difference({}, {"a": None})) == "a was absent, is none"
+    assert first_difference({"a": (1, 2)}, {"a": [1, 2]}) is None
+    nested = list(differences({"a": {"b": 1, "c": [1, 2, 3]}}, {"a": {"b": 2, "c": [1, 5, 6]}}))
+    assert list(map(str, nested)) == ["a.b was 1, is 2", "a.c[1] was 2, is 5"]
+
+
+def test_a_refusal_names_four_differences_and_counts_the_others():
+    assert told(list("abcdef")) == "a; b; c; d; and 2 more"
+    with pytest.raises(WouldOverwriteError, match=r"x is of another sweep: digest was 0{12}…, is"):
+        check_same(Path("x"), "sweep", {"digest": 64 * "0"}, {"digest": "1"})
+
+
+def test_another_store_is_not_continued(tmp_path):
+    path = tmp_path / "a.h5"
+    resume_or_create(path, samples_spec()).close()
+    other = {"command": "cdm sample base", "identity": {"seed": 1, "steps": 4}}
+    with pytest.raises(WouldOverwriteError, match="another command: seed was 0, is 1"):
+        resume_or_create(path, samples_spec(provenance=other))
+    with pytest.raises(WouldOverwriteError, match=r"parts\.\.num was 20, is 21"):
+        resume_or_create(path, samples_spec(num=21))
+
+
+def test_the_two_schedules_are_as_long():
+    read = [ScheduleFile.model_validate_json(Path(name).read_text()) for name in
+            ("schedule.json", "other.json")]  # fmt: skip
+    assert len({len(file.schedules[0].alpha_bar) for file in read}) == 1

@@ -1,0 +1,29 @@
+"""Mirrors cdm_cli/jobs/runtime/ranks.py."""
+
+import pytest
+
+from cdm_cli.jobs.runtime.ranks import ranks
+
+TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
+STEP = {"SLURM_PROCID": "3", "SLURM_LOCALID": "2", "SLURM_STEP_NUM_TASKS": "4"}
+NAMES = {*TORCHRUN, *STEP}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (0, 1, 0)),
+        (TORCHRUN, (5, 8, 1)),
+        (STEP, (3, 4, 2)),
+        ({**STEP, **TORCHRUN}, (5, 8, 1)),  # torchrun within a job step
+        ({**STEP, "SLURM_STEP_NUM_TASKS": "1"}, (0, 1, 0)),
+        ({"SLURM_PROCID": "0"}, (0, 1, 0)),  # a batch script
+        ({"RANK": "1"}, (0, 1, 0)),
+    ],
+)
+def test_who_we_are_is_in_the_environment(environment, expected, monkeypatch):
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert ranks() == expected

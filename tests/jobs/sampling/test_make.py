@@ -1,0 +1,152 @@
+"""Mirrors cdm_cli/jobs/sampling/make.py: a batch that nobody asked for is one that fits."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cdm_cli.errors import MemoryFloorError
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling import make as production
+from cdm_cli.jobs.sampling.make import Ready, made_ready, that_fits
+from cdm_cli.jobs.sampling.numerics import numerics
+from cdm_cli.jobs.sampling.sample import planned, run
+from cdm_cli.options import Compute, SampleOptions, Sampling
+from tests.tiny import Told, base_config, stage_of, write_stage
+
+CONFIG, CPU = base_config(), torch.device("cpu")
+OPTIONS = SampleOptions(num=150, keep_s=(5,), out="lowres.h5", compute=Compute(device="cpu"))
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_stage(tmp_path / "runs/base", CONFIG)
+    return tmp_path
+
+
+@pytest.fixture
+def ready():
+    chosen = numerics(CONFIG, Compute(device="cpu"), CPU, 100)
+    return Ready(stage_of(CONFIG), replace(chosen, batch_size=50))
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """Let a device have memory for so many images; return the sizes that were tried."""
+    sizes = []
+
+    def limit(most):
+        real = production.generate
+
+        def generate(*words, batch_size, watch, **more):
+            sizes.append(batch_size)
+            made = real(*words, batch_size=batch_size, watch=watch, **more)
+            if batch_size > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return made
+
+        monkeypatch.setattr(production, "generate", generate)
+        return sizes
+
+    return limit
+
+
+class Crowded(World):
+    """One of two processes, of which the other's device has room for 13 images."""
+
+    def __init__(self, sizes):
+        super().__init__(size=2)
+        object.__setattr__(self, "_sizes", sizes)
+
+    def agree(self, flag):
+        return flag and self._sizes[-1] <= 13
+
+
+def test_a_batch_is_halved_until_it_fits(ready, limited):
+    sizes, told = limited(20), Told()
+    found = that_fits(ready, planned(OPTIONS), World(), told)
+    assert sizes == [50, 25, 13]
+    assert found.numerics == replace(ready.numerics, batch_size=13)
+    assert told.lines == [f"out of device memory: now {n} images at a time" for n in (25, 13)]
+
+
+def test_all_processes_take_what_fits_on_each(ready, limited):
+    sizes = limited(30)
+    found = that_fits(ready, planned(OPTIONS), Crowded(sizes), Told())
+    assert (sizes, found.numerics.batch_size) == ([50, 25, 13], 13)
+
+
+def test_one_image_that_does_not_fit_is_told(ready, limited):
+    limited(0)
+    with pytest.raises(MemoryFloorError, match="one image at a time does not fit"):
+        that_fits(ready, planned(OPTIONS), World(), Told())
+
+
+def test_three_evaluations_of_the_plain_network_are_tried(ready, limited, monkeypatch):
+    """Compiled, each size would take minutes; the second one is recorded, the third replayed."""
+    net, seen = ready.stage.net, []
+    ready.stage.denoise = fast = lambda *_: pytest.fail("the compiled network was tried")
+    real = net.denoise
+    monkeypatch.setattr(net, "denoise", lambda x, *more: seen.append(len(x)) or real(x, *more))
+    limited(30)
+    that_fits(ready, planned(OPTIONS), World(), Told())
+    assert seen == [50] * 3 + [25] * 3
+    assert ready.stage.denoise is fast
+
+
+@pytest.mark.parametrize("fails", [None, torch.OutOfMemoryError, ZeroDivisionError])
+def test_on_cuda_it_is_recorded_and_the_stage_given_back(fails, ready, monkeypatch):
+    stage, told = ready.stage, []
+
+    def record(stage):
+        told.append(stage.denoise)
+        stage.denoise, stage.release = "recorded", lambda: told.append("released")
+
+    def generate(stage, *_, **__):
+        told.append(stage.denoise)
+        if fails:
+            raise fails
+
+    monkeypatch.setattr(type(stage), "device", torch.device("cuda"))
+    monkeypatch.setattr(production, "record", record)
+    monkeypatch.setattr(production, "generate", generate)
+    before = stage.denoise, stage.release
+    with pytest.raises(ZeroDivisionError) if fails is ZeroDivisionError else nullcontext():
+        assert production._fits(stage, planned(OPTIONS), 50) is (fails is None)
+    assert told == [stage.net.denoise, "recorded", "released"]
+    assert (stage.denoise, stage.release) == before
+
+
+def test_another_part_is_told_what_it_needs_for_the_same_bits(ready, limited):
+    limited(30)
+    told = Told()
+    part = OPTIONS.model_copy(update={"part": "2/2"})
+    that_fits(ready, planned(part), World(), told)
+    assert "for the same bits, other parts need --batch-size 25" in told.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("device", "batch_size", "begun", "tried"),
+    [
+        ("cuda", None, False, True),
+        ("cpu", None, False, False),
+        ("cuda", 50, False, False),
+        ("cuda", None, True, False),
+    ],
+)
+def test_it_is_tried_where_nothing_else_decides(
+    device, batch_size, begun, tried, ready, monkeypatch
+):
+    if begun:
+        run(OPTIONS, Told())
+    calls = []
+    monkeypatch.setattr(production, "numerics", lambda *_: ready.numerics)
+    monkeypatch.setattr(production, "check_same_numerics", lambda *_: None)
+    monkeypatch.setattr(production, "ready_stage", lambda *_: ready.stage)
+    monkeypatch.setattr(production, "that_fits", lambda ready, *_: calls.append(1) or ready)
+    compute = Compute(batch_size=batch_size)
+    words = (planned(OPTIONS), OPTIONS.out, Sampling(), compute, torch.device(device))
+    made_ready(*words, World(), Told())
+    assert bool(calls) is tried

@@ -1,0 +1,70 @@
+"""Mirrors cdm_cli/jobs/sampling/numerics.py.
+
+What a run computes with follows from its flags and device.
+"""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cdm_cli.jobs.sampling import numerics as stages
+from cdm_cli.jobs.sampling.blocks import block_size
+from cdm_cli.jobs.sampling.numerics import default_batch, numerics
+from cdm_cli.options import Compute
+from cdm_cli.presets import preset
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+BASE, LARGE = preset("cifar-base16").stage, preset("imagenet-sr64-256").stage
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Let there be a GPU with 16 GiB."""
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=2**34)
+    )
+    for name, value in (("chosen_precision", "bf16"), ("device_class", "a GPU"), ("build", "x")):
+        monkeypatch.setattr(stages, name, lambda *_, value=value: value)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("num", [3, 64, 2000, 10_000, 50_000])
+def test_a_batch_is_never_filled_up_to_more_than_a_block(num):
+    """Half of the work would be in vain, or more, and a block is what processes share."""
+    batch = numerics(BASE, Compute(), CUDA, num, most=block_size(num)).batch_size
+    assert batch <= block_size(num)
+    assert batch == block_size(num)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("num", [3, 64, 2000, 10_000, 50_000])
+def test_batches_that_memory_limits_are_equal_parts_of_a_block(num):
+    size, limit = block_size(num), default_batch(LARGE, CUDA)
+    batch = default_batch(LARGE, CUDA, size)
+    assert limit // 2 < batch
+    assert batch * stages.bytes_per_image(LARGE.model) <= 2**33
+    parts = -(-size // batch)
+    assert parts * batch - size < parts, "less than one image a batch is filled up"
+
+
+@pytest.mark.usefixtures("gpu")
+def test_half_of_the_memory_is_enough_for_a_batch():
+    batch = default_batch(LARGE, CUDA)
+    assert batch & (batch - 1) == 0
+    assert 1 < batch < 16
+    assert batch * stages.bytes_per_image(LARGE.model) <= 2**33
+    assert default_batch(BASE, CPU) == 64
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_flag_decides_then_what_was_begun_then_how_long_it_takes():
+    long, before = 10**9, {"batch_size": 7, "precision": "fp32", "compiled": False}
+    new = numerics(BASE, Compute(), CUDA, long)
+    assert (new.precision, new.compiled) == ("bf16", True)
+    assert not numerics(BASE, Compute(), CUDA, 1000).compiled
+    assert not numerics(BASE, Compute(), CPU, long).compiled
+    held = numerics(BASE, Compute(), CUDA, long, before, most=64)
+    assert (held.batch_size, held.precision, held.compiled) == (7, "fp32", False)
+    asked = numerics(BASE, Compute(compile=True, batch_size=9), CUDA, 1, before)
+    assert (asked.batch_size, asked.compiled) == (9, True)

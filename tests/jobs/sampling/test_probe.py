@@ -1,0 +1,212 @@
+"""Mirrors cdm_cli/jobs/sampling/probe.py.
+
+The same samples at any batch size and number of processes.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from cdm_cli.cascade.generate import generate
+from cdm_cli.data.images import channels_last, to_uint8
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import MemoryFloorError, MismatchError, UsageError
+from cdm_cli.jobs.judging.probe_score import with_steps
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling import probe as probing
+from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sampling.probe import averaged, base_probe, drawn, probe_of, probed_s
+from cdm_cli.nets.ema import Ema
+from cdm_cli.options import Sampling
+from tests.tiny import (
+    CLASSES,
+    arrays_of,
+    base_config,
+    continuous_config,
+    net_of,
+    sr_config,
+    stage_of,
+    write_store,
+)
+
+FLAGS = ("--num", "--s")
+
+
+def header(config, tmp_path):
+    return Header(tmp_path / "runs/x", config, CLASSES)
+
+
+@pytest.fixture
+def store(tmp_path):
+    val = arrays_of(10, (8, 16), seed=1)
+    parts = {"train": arrays_of(12, (8, 16)), "val": val}
+    with open_store(write_store(tmp_path / "data.h5", "prepared", parts)) as found:
+        yield found
+
+
+class Partner(World):
+    """One of several processes whose partners always agree with it."""
+
+    def agree(self, flag):
+        return flag
+
+
+def made(probe, stage, batch_size=4, world=None, **changes):
+    values = {"advance": lambda num: None, "asked": lambda: ""}
+    return drawn(probe, stage, batch_size, world or World(), **(values | changes))
+
+
+def directly(probe, stage):
+    samples = probe.inputs(range(probe.num))
+    found = generate(stage, probe.chain, samples, seed=probe.seed).x_0
+    return channels_last(to_uint8(found)).numpy()
+
+
+def nearly(one, other):
+    """Equal but for the last bits of float32, which may round to another byte."""
+    return np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 64])
+def test_samples_are_those_of_the_stage_at_any_batch_size(batch_size, tmp_path):
+    config = base_config()
+    probe = base_probe(header(config, tmp_path), 7, Sampling(seed=3))
+    stage = stage_of(config)
+    assert nearly(made(probe, stage, batch_size), directly(probe, stage))
+    assert probe.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert probe.evaluations == 7 * 4
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_make_shares_that_are_the_whole(size, tmp_path):
+    """Seven samples: shares differ by one, and a process whose share is done draws along."""
+    config = base_config()
+    probe, stage = base_probe(header(config, tmp_path), 7, Sampling()), stage_of(config)
+    shares = [made(probe, stage, 2, Partner(rank=rank, size=size)) for rank in range(size)]
+    assert nearly(sum(shares), directly(probe, stage))
+    filled = [set(np.flatnonzero(share.any((1, 2, 3)))) for share in shares]
+    assert [len(places) for places in filled] == [len(p) for p in np.array_split(range(7), size)]
+
+
+def test_evaluations_are_told_and_a_stop_is_obeyed_at_the_next_one(tmp_path):
+    config = base_config()
+    probe, stage, told = base_probe(header(config, tmp_path), 6, Sampling()), stage_of(config), []
+    made(probe, stage, 4, advance=told.append)
+    assert sum(told) == probe.evaluations
+    told.clear()
+    assert made(probe, stage, 4, advance=told.append, asked=lambda: "SIGTERM") is None
+    assert told == [4]
+
+
+def test_a_stop_that_another_process_was_asked_for_is_obeyed(tmp_path):
+    class Stopping(World):
+        def any(self, flag):
+            return True
+
+    config = base_config()
+    probe = base_probe(header(config, tmp_path), 6, Sampling())
+    assert made(probe, stage_of(config), world=Stopping()) is None
+
+
+def test_memory_that_does_not_suffice_halves_the_batch(tmp_path, monkeypatch):
+    sizes, real = [], probing.generate
+
+    def limited(stage, chain, samples, *, batch_size, **more):
+        sizes.append(batch_size)
+        if batch_size > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(stage, chain, samples, batch_size=batch_size, **more)
+
+    monkeypatch.setattr(probing, "generate", limited)
+    config = base_config()
+    probe, stage = base_probe(header(config, tmp_path), 5, Sampling()), stage_of(config)
+    assert nearly(made(probe, stage, 5), directly(probe, stage))
+    assert sizes == [5, 2, 2, 2]
+    monkeypatch.setattr(probing, "_batch", lambda *words: None)
+    with pytest.raises(MemoryFloorError, match="one sample does not fit"):
+        made(probe, stage, 5)
+
+
+def test_fewer_samples_than_processes_are_refused(tmp_path):
+    config = base_config()
+    probe = base_probe(header(config, tmp_path), 2, Sampling())
+    with pytest.raises(MismatchError, match="2 samples for 3 processes"):
+        made(probe, stage_of(config), world=Partner(size=3))
+
+
+def test_a_super_resolution_stage_enlarges_real_images_of_val(tmp_path, store):
+    config = sr_config()
+    probe = probe_of(header(config, tmp_path), store, 6, 7, Sampling(), FLAGS)
+    inputs = probe.inputs(range(6))
+    assert inputs.s is not None
+    assert inputs.s.tolist() == [7] * 6
+    assert (probe.s, probe.lowres) == (7, "val")
+    assert inputs.ids.tolist() == inputs.ids.unique().tolist()
+    val = store.parts["val"]
+    assert probe.labels.tolist() == np.asarray(val.labels)[inputs.ids.numpy()].tolist()
+    assert nearly(made(probe, stage_of(config)), directly(probe, stage_of(config)))
+    with pytest.raises(UsageError, match=r"--num 11: .*10 images in val") as refused:
+        probe_of(header(config, tmp_path), store, 11, 7, Sampling(), FLAGS)
+    assert refused.value.next == "--num 10"
+
+
+def test_settings_say_what_scores_depend_on(tmp_path, store):
+    base = base_probe(header(base_config(), tmp_path), 6, Sampling(seed=2)).settings()
+    assert base == {
+        "num": 6, "sampler": "ancestral", "steps": 4, "variance": "learned", "clip": True,
+        "seed": 2,
+    }  # fmt: skip
+    sr = probe_of(header(sr_config(), tmp_path), store, 6, None, Sampling(sampler="ddim"), FLAGS)
+    found = sr.settings()
+    assert (found["s"], found["lowres"], found["variance"]) == (5, "val", "")
+
+
+def test_the_default_s_is_a_quarter_of_the_range(tmp_path):
+    assert probed_s(base_config(), None, "--s") is None
+    assert probed_s(sr_config(), None, "--s") == 5
+    assert probed_s(sr_config(), 0, "--s") == 0
+    assert probed_s(continuous_config(), None, "--s") == 0
+    narrow = sr_config()
+    narrow = narrow.model_copy(
+        update={"conditioning": narrow.conditioning.model_copy(update={"s_min": 12, "s_max": 16})}
+    )
+    assert probed_s(narrow, None, "--s") == 13
+    with pytest.raises(UsageError, match="--s: a base stage has no s"):
+        probed_s(base_config(), 0, "--s")
+    with pytest.raises(UsageError, match=r"s = 12\.\.16"):
+        probed_s(narrow, 11, "--s")
+
+
+def test_steps_of_a_judged_stage():
+    assert with_steps(base_config(steps=4), Sampling()).steps is None  # the stage's own
+    assert with_steps(base_config(steps=None), Sampling()).steps == 20
+    assert with_steps(base_config(steps=None), Sampling(steps=0)).steps == 0
+    long = base_config(steps=None).model_copy(
+        update={"schedule": base_config().schedule.model_copy(update={"T": 4000})}
+    )
+    assert with_steps(long, Sampling()).steps == 250
+
+
+def test_averaged_weights_are_a_stage_of_their_own():
+    config = base_config()
+    stage = stage_of(config)
+    ema = Ema(net_of(config, seed=9), 0.9)
+    own = averaged(stage, ema)
+    for (name, mine), theirs in zip(
+        own.net.named_parameters(), stage.net.parameters(), strict=True
+    ):
+        assert torch.equal(mine, ema.state_dict()[name])
+        assert mine.data_ptr() not in (theirs.data_ptr(), ema.state_dict()[name].data_ptr())
+    assert not own.net.training
+
+
+def test_classes_that_had_no_image_are_not_probed_and_that_is_part_of_the_identity(tmp_path):
+    whole = header(base_config(), tmp_path)
+    some = Header(whole.directory, whole.config, CLASSES, (0,))
+    probe = base_probe(some, 5, Sampling())
+    assert probe.labels.tolist() == [1, 2, 1, 2, 1]
+    assert torch.equal(probe.inputs(range(5)).y, torch.from_numpy(probe.labels))
+    assert probe.identity["classes"] == [1, 2]
+    assert "classes" not in base_probe(whole, 5, Sampling()).identity
+    blind = Header(whole.directory, base_config(num_classes=0), CLASSES, (0,))
+    assert base_probe(blind, 3, Sampling()).labels.tolist() == [0, 0, 0]

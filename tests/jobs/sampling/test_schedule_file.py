@@ -1,0 +1,66 @@
+"""Mirrors cdm_cli/jobs/sampling/schedule_file.py.
+
+A schedule is used as it was searched, or that is said.
+"""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from cdm_cli.jobs.curve import curve
+from cdm_cli.jobs.elbo import elbo
+from cdm_cli.jobs.sampling import upsample
+from cdm_cli.jobs.sweep import sweep as sweep_s
+from cdm_cli.options import Compute, FeatureOptions, Sampling, SweepOptions, UpsampleOptions
+from cdm_cli.options_eval import CurveOptions, ElboOptions
+from tests.test_old_ones_continue import HOME
+from tests.tiny import Told
+
+CPU = Compute(device="cpu", batch_size=8)
+JUDGE = FeatureOptions(features="features", compute=CPU)
+SEARCHED = Sampling(schedule=Path("schedule.json"))  # at s = 5
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    with zipfile.ZipFile(HOME) as file:
+        file.extractall(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+def upsampled(s, told, sampling=SEARCHED):
+    out = Path("new.h5")
+    upsample.plan(UpsampleOptions(s=s, num=8, sampling=sampling, compute=CPU, out=out), told)
+
+
+def run_upsampling(s, told, sampling=SEARCHED):
+    out = Path(f"{s}-{bool(sampling.schedule)}.h5")
+    upsample.run(UpsampleOptions(s=s, num=8, sampling=sampling, compute=CPU, out=out), told)
+
+
+def swept(s, told, sampling=SEARCHED):
+    options = SweepOptions(s=(s,), num=20, sampling=sampling, judge=JUDGE, out=Path("new"))
+    sweep_s.plan(options, told)
+
+
+def judged(s, told, sampling=SEARCHED):
+    options = CurveOptions(
+        stage="sr", weights=("ema",), s=s, num=20, sampling=sampling, judge=JUDGE, out=Path("new")
+    )  # fmt: skip
+    curve.plan(options, told)
+
+
+def bounded(s, told, sampling=SEARCHED):
+    elbo.plan(ElboOptions(stages=("sr",), s=(s,), sampling=sampling, compute=CPU), told)
+
+
+@pytest.mark.parametrize("used", [upsampled, run_upsampling, swept, judged, bounded])
+def test_another_s_than_that_of_the_search_is_said(used):
+    told, says = Told(), "schedule.json was searched at s = 5, this is at s = 7"
+    used(7, told)
+    assert any(says in line for line in told.lines)
+    for s, sampling in ((5, SEARCHED), (7, Sampling())):
+        told = Told()
+        used(s, told, sampling)
+        assert not any("was searched" in line for line in told.lines)

@@ -1,0 +1,152 @@
+"""Mirrors cdm_cli/jobs/training/plan.py: preset, flags and data become one plan."""
+
+import numpy as np
+import pytest
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.cascade.checkpoint import write_stage_file
+from cdm_cli.config import SamplingDefaults, StageConfig, StageFile
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
+from cdm_cli.jobs.training.plan import (
+    FREE,
+    asked_plan,
+    check_same,
+    data_info,
+    fitted,
+    resolution_of,
+    stage_directory,
+    training_part,
+)
+from cdm_cli.options import Compute, TrainOptions
+from tests.tiny import CLASSES, arrays_of, write_store
+
+
+@pytest.fixture
+def store(tmp_path):
+    parts = {"train": arrays_of(12, (8, 16)), "val": arrays_of(6, (8, 16))}
+    with open_store(write_store(tmp_path / "data.h5", "prepared", parts)) as found:
+        yield found
+
+
+def options(tmp_path, **changes):
+    values = {"name": "base", "preset": "tiny-base8", "runs": tmp_path / "runs"}
+    return TrainOptions(**(values | changes))
+
+
+def written(asked, store):
+    """Let the run of these options exist."""
+    made = fitted(asked_plan(asked), store, asked)
+    file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
+    stage_directory(asked).mkdir(parents=True)
+    write_stage_file(stage_directory(asked), file)
+    return made
+
+
+def test_flags_are_short_for_settings(tmp_path):
+    asked = options(tmp_path, steps=7, batch_size=3, seed=5, compute=Compute(precision="bf16"))
+    training = asked_plan(asked).training
+    assert (training.steps, training.batch_size, training.seed) == (7, 3, 5)
+    assert training.precision == "bf16"
+    longer = options(tmp_path, overrides=("training.steps=7", "model.dropout=0.5"))
+    assert asked_plan(longer).training.steps == 7
+    assert asked_plan(longer).stage.model.dropout == 0.5
+
+
+def test_without_preset_or_run_there_is_nothing_to_train(tmp_path):
+    with pytest.raises(UsageError, match="must say what to train"):
+        asked_plan(options(tmp_path, preset=None))
+
+
+def test_a_run_that_exists_is_its_own_preset(tmp_path, store):
+    made = written(options(tmp_path, overrides=("model.dropout=0.5",)), store)
+    again = options(tmp_path, preset=None)
+    assert fitted(asked_plan(again), store, again) == made
+
+
+def test_classes_and_channels_are_those_of_the_data(tmp_path, store):
+    asked = options(tmp_path)
+    model = fitted(asked_plan(asked), store, asked).stage.model
+    assert (model.num_classes, model.channels, model.resolution) == (len(CLASSES), 3, 8)
+    asked = options(tmp_path, overrides=("model.num_classes=0",))
+    assert fitted(asked_plan(asked), store, asked).stage.model.num_classes == 0
+
+
+def test_a_classifier_takes_the_highest_resolution_unless_told(tmp_path, store):
+    asked = options(tmp_path, preset="tiny-classifier")
+    made = fitted(asked_plan(asked), store, asked)
+    assert (resolution_of(made.stage), made.stage.num_classes) == (16, 3)
+    asked = options(tmp_path, preset="tiny-classifier", overrides=("resolution=8",))
+    assert resolution_of(fitted(asked_plan(asked), store, asked).stage) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"preset": "tiny-sr16-32"}, 32),
+        ({"preset": "tiny-sr8-16", "overrides": ("conditioning.resolution=4",)}, 4),
+        ({"preset": "tiny-classifier", "overrides": ("resolution=32",)}, 32),
+    ],
+)
+def test_a_resolution_that_the_store_lacks_is_a_mismatch(changes, missing, tmp_path, store):
+    asked = options(tmp_path, **changes)
+    with pytest.raises(MismatchError, match=rf"images of 8, 16, the stage needs {missing}"):
+        fitted(asked_plan(asked), store, asked)
+
+
+def test_what_changes_no_weight_may_change(tmp_path, store):
+    asked = options(tmp_path)
+    made = written(asked, store)
+    values = {
+        "steps": 9, "log_every": 9, "save_every": 9, "grid_every": 9, "sample_s": 9, "keep": 9,
+        "micro_batch": 9, "gradient_checkpointing": True,
+    }  # fmt: skip
+    assert set(values) == FREE
+    training = made.training.model_copy(update=values)
+    check_same(
+        stage_directory(asked), made.model_copy(update={"training": training}), data_info(store)
+    )
+    assert isinstance(made.stage, StageConfig)
+    stage = made.stage.model_copy(update={"sampling": SamplingDefaults(sampler="ddim", steps=3)})
+    check_same(stage_directory(asked), made.model_copy(update={"stage": stage}), data_info(store))
+
+
+def test_all_else_must_stay_and_the_first_four_differences_are_told(tmp_path, store):
+    asked = options(tmp_path, overrides=("training.lr=0.001",))
+    made = written(asked, store)
+    changes = {"lr": 9.0, "warmup": 9, "ema_decay": 0.5, "flip": False, "seed": 9}
+    other = made.model_copy(update={"training": made.training.model_copy(update=changes)})
+    with pytest.raises(WouldOverwriteError) as refused:
+        check_same(stage_directory(asked), other, data_info(store))
+    told = str(refused.value)
+    assert "training.lr was 0.001, is 9.0" in told
+    assert "and 1 more" in told
+    data = data_info(store).model_copy(update={"digest": "0" * 64})
+    with pytest.raises(WouldOverwriteError, match="data was"):
+        check_same(stage_directory(asked), made, data)
+
+
+def test_data_info_counts_both_splits(tmp_path, store):
+    info = data_info(store)
+    assert (info.name, info.num_train, info.num_val) == ("data.h5", 12, 6)
+    assert info.classes == CLASSES
+    assert info.digest == store.digest
+
+
+def test_samples_can_be_trained_on_as_a_whole(tmp_path):
+    path = write_store(tmp_path / "samples.h5", "samples", {"": arrays_of(10, (8,))})
+    with open_store(path) as store:
+        assert training_part(store).num == 10
+        assert data_info(store).num_val == 0
+
+
+def test_classes_without_training_images_are_recorded(tmp_path, store):
+    assert "without_images" not in data_info(store).model_dump_json()  # as it ever was
+    arrays = arrays_of(10, (8,)) | {"labels": np.arange(10) % 2 * 2}
+    path = write_store(
+        tmp_path / "gap.h5", "prepared", {"train": arrays, "val": arrays_of(6, (8,))}
+    )
+    with open_store(path) as gap:
+        info = data_info(gap)
+    assert info.without_images == (1,)
+    assert type(info).model_validate_json(info.model_dump_json()) == info

@@ -1,0 +1,223 @@
+"""Mirrors cdm_cli/jobs/training/select.py: the best weights are kept, across interruptions."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from cdm_cli.cascade.checkpoint import load_stage, save_best
+from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.errors import (
+    BadInputError,
+    MismatchError,
+    MissingError,
+    StoppedError,
+    UsageError,
+    WouldOverwriteError,
+)
+from cdm_cli.jobs.training import select as training_select
+from cdm_cli.jobs.training.select import read_best
+from cdm_cli.options import Compute
+from tests.jobs.judging.making import write_judge
+from tests.jobs.stopping import StopsAtBar
+from tests.tiny import Told, base_config, write_stage
+from tests.trained import CLASSIFIER, SR, rows, train, write_data
+
+SELECT = {"select": "fid", "select_num": 6, "select_every": 2, "features": "judge"}
+KEEP_ALL = "training.keep=9"
+
+
+@pytest.fixture
+def home(tmp_path):
+    write_data(tmp_path / "data.h5")
+    write_judge(tmp_path / "runs/judge")
+    return tmp_path
+
+
+def base(home):
+    return home / "runs/base"
+
+
+class Scored:
+    """A table of scores that the test decides."""
+
+    def __init__(self, value):
+        self._value = value
+
+    def value(self, metric, reference):
+        return self._value + (1.0 if reference == "val" else 0.0)
+
+
+def scripted(monkeypatch, *values):
+    """Let judgements find these values, one after another; returns the names they were given."""
+    names, left = [], list(values)
+
+    def judged(panel, probe, images, name, report, *, uncertain):
+        names.append(name)
+        return Scored(left.pop(0))
+
+    monkeypatch.setattr(training_select, "judged", judged)
+    return names
+
+
+def tensors(path):
+    return load(path.read_bytes())
+
+
+def best_is(home, step):
+    """Whether best.safetensors has the averaged weights of a step."""
+    best = tensors(base(home) / "best.safetensors")
+    there = tensors(base(home) / f"checkpoints/step-{step:08d}/ema.safetensors")
+    return all(torch.equal(tensor, there[name]) for name, tensor in best.items())
+
+
+def test_the_weights_of_the_lowest_fid_are_kept(home, monkeypatch):
+    names = scripted(monkeypatch, 5.0, 3.0, 4.0)
+    told = Told()
+    result = train(home, KEEP_ALL, told=told, **SELECT)
+    assert names == ["step 2", "step 4", "step 5"]
+    assert (result.best_step, result.best_fid) == (4, 3.0)
+    assert best_is(home, 4)
+    assert not best_is(home, 5)
+    logged = [row for row in rows(base(home)) if "fid_train" in row]
+    assert [(row["step"], row["fid_train"], row["fid_val"]) for row in logged] == [
+        (2, 5.0, 6.0), (4, 3.0, 4.0), (5, 4.0, 5.0),
+    ]  # fmt: skip
+    assert "step 4: FID 3 of 6 samples against train, the best so far" in told.lines
+    assert "step 5: FID 4 of 6 samples against train; the best is 3 of step 4" in told.lines
+    assert load_stage("base", home / "runs", "best").name == "base"
+
+
+def test_one_stage_draws_every_time_and_gives_its_memory_back(home, monkeypatch):
+    stages, released, real = [], [], training_select.averaged
+
+    def averaged(*args, **how):
+        stages.append(real(*args, **how))
+        stages[-1].release = lambda: released.append(len(stages))
+        return stages[-1]
+
+    monkeypatch.setattr(training_select, "averaged", averaged)
+    train(home, steps=4, **SELECT)
+    assert released == [1, 1]
+
+
+def test_that_it_compiles_is_told_once(home, monkeypatch):
+    asked, real = [], training_select.averaged
+
+    def averaged(stage, ema, *, compiled):
+        asked.append(compiled)
+        return real(stage, ema)
+
+    monkeypatch.setattr(training_select, "averaged", averaged)
+    monkeypatch.setattr("cdm_cli.jobs.training.train.compile_net", lambda net: None)
+    told = Told()
+    train(home, told=told, steps=4, compute=Compute(compile=True), **SELECT)
+    assert asked == [True]
+    assert sum("compiling the network at its first use" in line for line in told.lines) == 1
+
+
+def test_of_equals_the_first_is_kept_and_nan_never(home, monkeypatch):
+    scripted(monkeypatch, 3.0, 3.0, float("nan"))
+    assert train(home, KEEP_ALL, **SELECT).best_step == 2
+    assert best_is(home, 2)
+
+
+def test_the_score_says_by_which_rules_it_was_judged(home):
+    train(home, "training.seed=4", steps=2, **SELECT)
+    metadata = read_metadata(base(home) / "best.safetensors")
+    score = json.loads(metadata["score"])
+    assert (metadata["step"], score["metric"]) == ("2", "fid")
+    assert score["value"] == rows(base(home))[-1]["fid_train"]
+    rules = score["judged_by"]
+    assert rules["num"] == 6
+    assert (rules["sampler"], rules["steps"], rules["seed"]) == ("sde-dpm-solver++", 3, 4)
+    assert (rules["against"], rules["extractor"]) == ("train", "classifier-judge")
+    assert set(rules) > {"reference_digest", "extractor_digest", "resize", "variance", "clip"}
+
+
+def test_the_best_outlives_the_process(home, monkeypatch):
+    scripted(monkeypatch, 5.0, 3.0, 4.0)
+    train(home, KEEP_ALL, steps=4, **SELECT)
+    result = train(home, KEEP_ALL, steps=5, **SELECT)
+    assert (result.best_step, result.best_fid) == (4, 3.0)
+    assert best_is(home, 4)
+
+
+def test_a_stop_while_judging_is_obeyed_and_made_up_for(home, monkeypatch):
+    scripted(monkeypatch, 3.0, 4.0)
+    with pytest.raises(StoppedError, match="after step 2 of 3"):
+        train(home, KEEP_ALL, steps=3, told=StopsAtBar("draw"), **SELECT)
+    assert not (base(home) / "best.safetensors").exists()
+    assert not any("fid_train" in row for row in rows(base(home)))
+    assert train(home, KEEP_ALL, steps=3, **SELECT).best_step == 2
+    assert [row["step"] for row in rows(base(home)) if "fid_train" in row] == [2, 3]
+
+
+def test_a_run_that_is_finished_is_judged_once(home, monkeypatch):
+    names = scripted(monkeypatch, 3.0)
+    train(home, steps=2)
+    for _ in range(2):
+        result = train(home, steps=2, **SELECT)
+        assert (result.best_step, result.loss) == (2, None)
+    assert names == ["step 2"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"), [({"select_num": 7}, "num was 6, is 7"), ({}, "extractor_digest was")]
+)
+def test_scores_of_other_rules_are_not_compared(changes, rule, home, monkeypatch):
+    scripted(monkeypatch, 3.0)
+    train(home, steps=2, **SELECT)
+    before = (base(home) / "best.safetensors").read_bytes()
+    if not changes:
+        write_judge(home / "runs/other", seed=1)
+        (home / "runs/judge/ema.safetensors").write_bytes(
+            (home / "runs/other/ema.safetensors").read_bytes()
+        )
+    with pytest.raises(WouldOverwriteError, match=rule):
+        train(home, steps=4, **(SELECT | changes))
+    assert (base(home) / "best.safetensors").read_bytes() == before
+    assert not (base(home) / "checkpoints/step-00000004").exists()
+
+
+@pytest.mark.parametrize("score", ["good", "{}", '{"metric": "fid", "value": "x"}'])
+def test_a_best_of_no_score_is_told(score, home):
+    train(home, steps=1)
+    save_best(base(home), tensors(base(home) / "ema.safetensors"), 1, score)
+    with pytest.raises(BadInputError, match="does not say what made it best"):
+        read_best(base(home))
+
+
+def test_sr_stages_are_judged_on_val_enlarged(home):
+    sample_s = "training.sample_s=7"
+    train(home, sample_s, preset="tiny-sr8-16", small=SR, name="sr", steps=2, **SELECT)
+    best = read_best(home / "runs/sr")
+    assert best is not None
+    assert (best.judged_by["s"], best.judged_by["lowres"]) == (7, "val")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "told"),
+    [
+        ({"select": "fod"}, UsageError, "--select fod: stages are selected by fid"),
+        ({"features": "nobody"}, MissingError, "nobody"),
+        ({"features": "drawing"}, MismatchError, "--features drawing: .* draws images"),
+        ({"features": "inception"}, MissingError, "Inception weights"),
+        ({"preset": "tiny-sr8-16", "small": SR, "select_num": 13}, UsageError, "12 images in val"),
+        ({"preset": "tiny-classifier", "small": CLASSIFIER}, UsageError, "classifier draws no"),
+    ],
+)
+def test_what_cannot_select_is_told_before_anything_is_written(changes, error, told, home):
+    write_stage(home / "runs/drawing", base_config())
+    with pytest.raises(error, match=told):
+        train(home, **(SELECT | changes))
+    assert not base(home).exists()
+
+
+def test_an_sr_stage_knows_its_s(home):
+    settings = {"preset": "tiny-sr8-16", "small": SR, **SELECT}
+    with pytest.raises(UsageError, match=r"s = 0\.\.20"):
+        train(home, "training.sample_s=21", **settings)
+    with pytest.raises(UsageError, match=r"training\.sample_s: a base stage has no s"):
+        train(home, "training.sample_s=3", **SELECT)
