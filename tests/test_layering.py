@@ -1,4 +1,4 @@
-"""The guard of the floors: every import points down."""
+"""The guard of the floors: every import points down, between rooms and between rooms in a room."""
 
 import ast
 from pathlib import Path
@@ -15,7 +15,12 @@ FLOORS = [
     {"options_eval", "options_files"}, {"diffusion", "nets", "data", "metrics"}, {"cascade"},
     {"jobs"}, {"commands"}, {"app"}, {"__main__"},
 ]  # fmt: skip
+INNER_FLOORS = [
+    {"runtime"}, {"sampling"}, {"pictures", "elbo", "prepare", "exchange"}, {"judging"},
+    {"training", "sweep", "curve"}, {"cas", "checking", "tune"}, {"demo"},
+]  # fmt: skip
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+INNER_FLOOR = {room: height for height, rooms in enumerate(INNER_FLOORS) for room in rooms}
 
 
 def imported(tree):
@@ -28,10 +33,21 @@ def imported(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def check(room, other, floors, name):
+    assert other == room or floors[other] < floors[room], f"{room} imports {name}"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down(path):
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    room, *inner = path.relative_to(PACKAGE).with_suffix("").parts
     for name in imported(ast.parse(path.read_text())):
         if name.startswith("cdm_cli."):
-            other = name.split(".")[1]
-            assert other == room or FLOOR[other] < FLOOR[room], f"{room} imports {name}"
+            _, other, *its_inner = name.split(".")
+            check(room, other, FLOOR, name)
+            if room == other == "jobs" and its_inner:
+                check(inner[0], its_inner[0], INNER_FLOOR, name)
+
+
+def test_every_room_of_jobs_has_a_floor():
+    rooms = {path.parent.name for path in (PACKAGE / "jobs").glob("*/__init__.py")}
+    assert rooms == set(INNER_FLOOR)
