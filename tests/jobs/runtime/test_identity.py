@@ -51,7 +51,7 @@ NEW = Path("new")
 PLAIN = Sampling(steps=2)
 OTHERS = {
     "sampler": "ddim", "steps": 3, "variance": "large", "schedule": Path("schedule.json"),
-    "restart_from": 10, "clip": False, "seed": 1,
+    "restart_from": 20, "clip": False, "seed": 1,
 }  # fmt: skip
 """Another value of every option of Sampling than that of PLAIN, for the stage `sr`."""
 
