@@ -175,7 +175,7 @@ def holds_a_lock(options, report, world):
 
 def test_processes_end_with_their_parent(tmp_path):
     """Else the lock of a job whose parent was killed would stay, and name a dead process."""
-    out = tmp_path / "pid"
+    out = tmp_path / "pid.h5"
     options = SampleOptions(out=out, compute={"device": "cpu"})
     parent = forked(lambda: launching.launch(holds_a_lock, options, 1, Counted()))
     until(lambda: out.exists() and out.read_text(), "the process")
