@@ -21,7 +21,7 @@ BESIDES = ("cas", "elbo", "checkpoints")  # what `cdm eval` does besides, each a
 # host, and of steps, whose number has eight digits in the name of a checkpoint.
 MOST_SAMPLES = 2**36
 MOST_JUDGED = 10**7
-MOST_BATCH = 2**16
+MOST_BATCH = 2**20
 MOST_PROCESSES = 256
 MOST_STEPS = 10**8 - 1
 LEAST_JUDGED = 20  # images that FID, its error and IS over ten splits can be computed from

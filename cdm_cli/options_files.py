@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from cdm_cli.config import Settings
-from cdm_cli.errors import UsageError
+from cdm_cli.errors import UsageError, quoted
 from cdm_cli.names import (
     GRID,
     SAMPLES,
@@ -14,7 +14,7 @@ from cdm_cli.names import (
     ExportFormat,
     Origin,
 )
-from cdm_cli.outputs import ExportOut, FolderOut, ImportOut, PictureOut, StoreOut
+from cdm_cli.outputs import ExportOut, FolderOut, ImportOut, PictureOut, StoreOut, is_npz
 
 
 class ImportCheckpointOptions(Settings):
@@ -67,6 +67,17 @@ class ExportOptions(Settings):
     split: str | None = None
     resolution: int | None = Field(default=None, ge=1)
     num: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _named_as_written(self) -> Self:
+        if self.format and (self.format == "npz") != is_npz(self.out):
+            named = self.out.with_suffix("" if is_npz(self.out) else ".npz")
+            what = "one .npz" if self.format == "npz" else "a folder"
+            raise UsageError(
+                f"--format {self.format}: {what} is written, and -o {self.out} is not named so",
+                next=f"-o {quoted(named)}",
+            )
+        return self
 
 
 class MergeOptions(Settings):

@@ -46,8 +46,13 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def is_npz(path: Path) -> bool:
+    """Whether a name is that of an .npz."""
+    return path.suffix.lower() == ".npz"
+
+
 def _exported(path: Path) -> Path:
-    return path if path.suffix.lower() == ".npz" else _folder(path)
+    return path if is_npz(path) else _folder(path)
 
 
 def _imported(path: Path) -> Path:

@@ -18,20 +18,57 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 NEXT = "next"
 # What an advice may hold as it is: numbers, flags, words of ours, and addresses.
 PLAIN = {
-    "MOST_SAMPLES // num_classes", "blocks", "ctx.command_path", "file.url", "first", "flag",
-    "flags[0]", "last", "least", "lower", "(low + high) // 4", "max(1, size // 2)", "metric",
-    "min(index, blocks)", "mode", "num", "part.num", "recipe.norm_images * world.size", "res",
-    "math.ceil(training.batch_size / world.size) * world.size", "resolution", "s", "smaller",
-    "again", "endings[0]", "there", "torch.cuda.device_count()", "fit.recipe.lr",
+    "', '.join(CLASS)", "', '.join(FILE)", "', '.join(LABEL)", "(low + high) // 4",
+    "MOST_SAMPLES // num_classes", "again", "blocks", "ctx.command_path", "endings[0]", "file.url",
+    "first", "fit.recipe.lr", "flag", "flags[0]", "last", "least", "limit // 1024", "lower",
+    "math.ceil(training.batch_size / world.size) * world.size", "max(1, size // 2)", "metric",
+    "min(index, blocks)", "mode", "names", "num", "part.num", "recipe.norm_images * world.size",
+    "res", "resolution", "s", "self.trainer.training.lr", "smaller", "there",
+    "torch.cuda.device_count()",
     "self.provenance.get('command') or 'with what made it'",  # a command line, quoted as typed
 }  # fmt: skip
 
 
 def advices(tree):
-    """Every text that is given to an error as `next`."""
+    """Every text that is given to an error as `next`, and what functions and names give to it."""
+    waiting = [node.value for node in ast.walk(tree) if is_next(node)]
+    seen = set()
+    while waiting:
+        value = waiting.pop()
+        yield value
+        for name in {*givers(value)} - seen:
+            seen.add(name)
+            waiting += sources(tree, name)
+
+
+def givers(value):
+    """Names and functions that stand for the whole text, or a way of it."""
+    if isinstance(value, ast.Name):
+        yield value.id
+    elif isinstance(value, ast.Call):
+        yield from givers(value.func)
+    else:
+        ways = {ast.IfExp: ("body", "orelse"), ast.BinOp: ("left", "right")}
+        inner = [getattr(value, name) for name in ways.get(type(value), ())]
+        for each in [*inner, *getattr(value, "values", [])]:
+            yield from givers(each)
+
+
+def is_next(node):
+    return isinstance(node, ast.keyword) and node.arg == NEXT
+
+
+def sources(tree, name):
+    """What a function of that name returns, or what is assigned to the name as a text."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg == NEXT:
+        if isinstance(node, ast.FunctionDef) and node.name == name and returns_text(node):
+            yield from (each.value for each in ast.walk(node) if isinstance(each, ast.Return))
+        if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
             yield node.value
+
+
+def returns_text(function):
+    return function.returns is not None and ast.unparse(function.returns) == "str"
 
 
 def bare(value):

@@ -43,6 +43,7 @@ from cdm_cli.errors import MismatchError, MissingError, UsageError
 from cdm_cli.names import Precision
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.unet import UNet
+from cdm_cli.sentences import with_near
 
 __all__ = [
     "STAGE_FILE", "Snapshot", "checkpoints", "empty_net", "find_stage", "latest_checkpoint",
@@ -82,7 +83,9 @@ def weights_file(directory: Path, weights: str = "ema") -> Path:
     elif STEP_NAME.fullmatch(weights):
         path = directory / CHECKPOINTS / weights / EMA
     else:
-        raise UsageError(f"weights {weights}: expected ema, best or a checkpoint, step-00001000")
+        told = f"--weights {weights}: expected ema, best or a checkpoint, as step-00001000"
+        there = ["ema", "best", *(found.name for found in checkpoints(directory))]
+        raise UsageError(with_near(told, weights, there), next="--weights ema")
     if not path.is_file():
         steps = ", ".join(found.name for found in checkpoints(directory)) or "no checkpoint"
         raise MissingError(

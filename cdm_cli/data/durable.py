@@ -80,9 +80,9 @@ def disk_errors(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except FileNotFoundError as error:
-        if path.parent.is_dir():
-            raise _no_place(path) from error
-        raise no_directory(path.parent) from error
+        if not path.parent.is_dir():
+            raise no_directory(path.parent) from error
+        raise MissingError(f"{path} does not exist", next="see what removed it") from error
     except OSError as error:
         raise disk_error(path, error) from error
 
@@ -169,7 +169,10 @@ def check_room(path: Path, size: int) -> None:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise disk_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     with disk_errors(path):
-        _check_free(path, os.statvfs(path.parent), size)
+        space = os.statvfs(path.parent)
+        if not space.f_blocks:
+            raise _no_place(path)
+        _check_free(path, space, size)
 
 
 def _check_free(path: Path, space: os.statvfs_result, size: int) -> None:
@@ -314,12 +317,21 @@ def _locked_new(path: Path, *, directory: bool) -> tuple[int, Path]:
         how = os.O_DIRECTORY if directory else os.O_RDWR | os.O_CREAT | os.O_EXCL
         swept = (FileNotFoundError,) if directory else ()  # a file is made and opened in one step
         with contextlib.suppress(*swept):
-            fd = os.open(temporary, how | os.O_CLOEXEC, 0o666)
+            fd = _opened(temporary, how | os.O_CLOEXEC, path)
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(fd, fcntl.LOCK_EX)
             if os.path.lexists(temporary):
                 return fd, temporary
             os.close(fd)
+
+
+def _opened(temporary: Path, how: int, path: Path) -> int:
+    try:
+        return os.open(temporary, how, 0o666)
+    except FileNotFoundError:
+        if how & os.O_CREAT and path.parent.is_dir():
+            raise _no_place(path) from None
+        raise
 
 
 def unfinished(name: str) -> bool:

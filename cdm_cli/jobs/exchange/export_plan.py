@@ -12,6 +12,7 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
 from cdm_cli.names import ExportFormat
 from cdm_cli.options_files import ExportOptions
+from cdm_cli.outputs import is_npz
 
 SCHEMA = "cdm-export/1"
 
@@ -75,12 +76,7 @@ def selected(store: Store, options: ExportOptions) -> Selection:
     if resolution not in part.resolutions:
         has = ", ".join(map(str, part.resolutions))
         raise UsageError(f"--resolution {resolution}: {store.path} has {has}", next="one of them")
-    is_npz = options.out.suffix.lower() == ".npz"
-    kind: ExportFormat = options.format or ("npz" if is_npz else "png")
-    if is_npz and kind != "npz":
-        raise UsageError(
-            f"--format {kind}: -o {options.out} ends in .npz", next="-o with the name of a folder"
-        )
+    kind: ExportFormat = options.format or ("npz" if is_npz(options.out) else "png")
     if kind == "jpeg" and part.channels(resolution) in (2, 4):
         mode = MODES[part.channels(resolution)]
         raise UsageError(f"--format jpeg: JPEG has no alpha, the images are {mode}", next="png")

@@ -8,7 +8,7 @@ from cdm_cli.cascade.snapshot import step_name
 from cdm_cli.cascade.weights import read_metadata
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
-from cdm_cli.errors import MismatchError, MissingError, UsageError, quoted
+from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError, quoted
 from cdm_cli.jobs.sampling.classes import shown_classes
 
 
@@ -89,7 +89,7 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
         return header
     headers = {name: _diffusion(runs / name) for name in list_stages(runs)}
     reasons = {
-        name: misfit(header, store, part) if header else "is a classifier"
+        name: misfit(header, store, part) if isinstance(header, Header) else header
         for name, header in headers.items()
     }
     fits = [name for name, reason in reasons.items() if not reason]
@@ -101,7 +101,7 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
             next=f"--model {quoted(fits[0])}",
         )
     said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    ways = [_anew(header, store, part) for header in headers.values() if header]
+    ways = [_anew(header, store, part) for header in headers.values() if isinstance(header, Header)]
     raise MissingError(
         f"no super-resolution stage in {runs}/ fits {store.path} ({said or 'there is no stage'})",
         next=next(filter(None, ways), "cdm train sr --preset …, or --model with a path"),
@@ -114,14 +114,18 @@ def _anew(header: Header, store: Store, part: Part) -> str:
     some = set(store.classes) <= set(header.classes)
     if not some or reason != different_classes(header, store.classes):
         return ""
-    return f"cdm import IMAGES -o NAME.h5 --classes {header.directory}: a store of all its classes"
+    names = quoted(header.directory)
+    return f"cdm import IMAGES -o NAME.h5 --classes {names}: a store of all its classes"
 
 
-def _diffusion(directory: Path) -> Header | None:
+def _diffusion(directory: Path) -> Header | str:
+    """Return a stage's header, or why there is none: one that is damaged is in nobody's way."""
     try:
         return read_header(directory)
     except MismatchError:
-        return None
+        return "is a classifier"
+    except CdmError as error:
+        return error.what
 
 
 def misfit(header: Header, store: Store, part: Part) -> str:

@@ -282,3 +282,9 @@ def test_classes_that_the_stage_has_never_seen_are_told(workspace):
     run(options(num=4), told)
     said = next(line for line in told.lines if "was trained with" in line)
     assert said.endswith("1 of 3 classes without an image: 'tench, Tinca tinca' (id 2)")
+
+
+def test_a_damaged_stage_is_in_nobody_s_way(workspace):
+    write_stage(workspace / "runs/torn", sr_config())
+    (workspace / "runs/torn/stage.json").write_text("{")
+    assert run(options(num=8), Told()).samples == 8
