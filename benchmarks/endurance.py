@@ -34,7 +34,8 @@ from cdm_cli.jobs.sampling import sample
 from cdm_cli.jobs.sampling.blocks import BlockWriter
 from cdm_cli.jobs.training import train
 from cdm_cli.names import Device
-from cdm_cli.options import Compute, SampleOptions, Sampling, TrainOptions
+from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
+from cdm_cli.options.training import TrainOptions
 from cdm_cli.presets import preset
 
 MiB = 2**20

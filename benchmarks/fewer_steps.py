@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from machine import machine
@@ -25,8 +25,9 @@ from machine import machine
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.runtime.session import Silent
 from cdm_cli.jobs.sampling import sample, upsample
-from cdm_cli.options import Compute, FeatureOptions, SampleOptions, Sampling, UpsampleOptions
-from cdm_cli.options_eval import EvalOptions
+from cdm_cli.names import Precision, Sampler
+from cdm_cli.options.judging import EvalOptions, FeatureOptions
+from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleOptions
 
 POINTS = (
     "ancestral:1000,ancestral:500,ancestral:250,ancestral:100,ancestral:50,ancestral:25,ddim:250,"
@@ -45,9 +46,10 @@ def measured(arguments: argparse.Namespace, point: str) -> dict[str, Any]:
     """Sample and judge one point; its store and its numbers stay in the output directory."""
     name, steps, *precision = point.split(":")
     out = Path(arguments.out) / f"{point.replace(':', '-')}.h5"
-    sampling = Sampling.model_validate({"sampler": name, "steps": int(steps)})
-    asked = {"precision": precision[0]} if precision else {}
-    compute = Compute.model_validate({"compile": False, **asked})
+    sampling = Sampling(sampler=cast(Sampler, name), steps=int(steps))
+    compute = Compute(
+        compile=False, precision=cast(Precision, precision[0] if precision else "auto")
+    )
     start = time.perf_counter()
     common = {"num": arguments.num, "out": out, "sampling": sampling, "compute": compute}
     if arguments.lowres:

@@ -14,24 +14,9 @@ from typer.exceptions import TyperException
 
 from cdm_cli import signals
 from cdm_cli.__version__ import __version__
+from cdm_cli.commands._command import function_of
 from cdm_cli.commands.completions import completions
-from cdm_cli.commands.demo import demo
-from cdm_cli.commands.eval_cas import eval_cas
-from cdm_cli.commands.eval_checkpoints import eval_checkpoints
-from cdm_cli.commands.eval_elbo import eval_elbo
-from cdm_cli.commands.evaluate import evaluate
-from cdm_cli.commands.export import export
-from cdm_cli.commands.grid import grid
-from cdm_cli.commands.import_ import import_
-from cdm_cli.commands.inspect import inspect
-from cdm_cli.commands.merge import merge
-from cdm_cli.commands.prepare import prepare
-from cdm_cli.commands.sample import sample
-from cdm_cli.commands.sweep_s import sweep_s
-from cdm_cli.commands.train import train
-from cdm_cli.commands.tune_schedule import tune_schedule
-from cdm_cli.commands.upsample import upsample
-from cdm_cli.commands.verify import verify
+from cdm_cli.commands.table import TABLE
 from cdm_cli.errors import (
     CdmError,
     DiskError,
@@ -43,26 +28,7 @@ from cdm_cli.errors import (
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-COMMANDS = {
-    "prepare": prepare,
-    "train": train,
-    "sample": sample,
-    "upsample": upsample,
-    "sweep-s": sweep_s,
-    "tune-schedule": tune_schedule,
-    "eval": evaluate,
-    "eval cas": eval_cas,
-    "eval elbo": eval_elbo,
-    "eval checkpoints": eval_checkpoints,
-    "demo": demo,
-    "inspect": inspect,
-    "grid": grid,
-    "verify": verify,
-    "merge": merge,
-    "export": export,
-    "import": import_,
-    "completions": completions,
-}
+COMMANDS = {command.name: function_of(command) for command in TABLE} | {"completions": completions}
 EVERYWHERE = {"-q", "--quiet", "-v", "--verbose", "--debug"}
 NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 MARKUP: Any = None

@@ -16,6 +16,7 @@ from cdm_cli.config import (
     with_overrides,
 )
 from cdm_cli.errors import UsageError
+from cdm_cli.options.training import TrainOptions
 from cdm_cli.sentences import with_near
 
 COSINE = ScheduleConfig(kind="cosine", T=4000)
@@ -176,6 +177,12 @@ def preset(name: str) -> Plan:
 def asked(name: str, overrides: tuple[str, ...]) -> Plan:
     """Return the plan of a preset with `--set` applied; raise UsageError for what cannot be."""
     return with_overrides(preset(name), overrides)
+
+
+def check_asked(options: TrainOptions) -> None:
+    """Raise UsageError where `cdm train` is asked for a preset or for settings that cannot be."""
+    if options.preset is not None:
+        asked(options.preset, options.overrides)
 
 
 def preset_rows() -> list[dict[str, str | int]]:

@@ -11,7 +11,7 @@ import cdm_cli
 
 PACKAGE = Path(cdm_cli.__file__).parent
 README = PACKAGE.parent / "README.md"
-ROOMS = ("commands", "jobs", "cascade", "diffusion", "nets", "data", "metrics")
+ROOMS = ("options", "commands", "jobs", "cascade", "diffusion", "nets", "data", "metrics")
 FENCE = re.compile(r"(## The tree\n.*?```text\n).*?(\n```)", re.DOTALL)
 WIDTH = 110
 

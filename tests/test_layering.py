@@ -10,9 +10,9 @@ import cdm_cli
 PACKAGE = Path(cdm_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    {"errors", "__version__", "names", "sentences", "__init__"}, {"config", "outputs", "signals"},
-    {"options", "presets"},
-    {"options_eval", "options_files"}, {"diffusion", "nets", "data", "metrics"}, {"cascade"},
+    {"errors", "__version__", "names", "sentences", "__init__"}, {"config", "signals"},
+    {"options", "report"}, {"presets"},
+    {"diffusion", "nets", "data", "metrics"}, {"cascade"},
     {"jobs"}, {"commands"}, {"app"}, {"__main__"},
 ]  # fmt: skip
 INNER_FLOORS = [

@@ -4,16 +4,18 @@ import importlib
 import json
 import pkgutil
 import re
+from typing import get_type_hints
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 import cdm_cli
 from cdm_cli import sentences
 from cdm_cli.cascade.foreign.openai_flags import Flags
+from cdm_cli.commands.table import TABLE
 from cdm_cli.config import Plan, ScheduleConfig, Settings, StageFile, with_overrides
 from cdm_cli.errors import UsageError
-from cdm_cli.options import SampleOptions
+from cdm_cli.options.sampling import SampleOptions
 from cdm_cli.presets import PRESETS, asked, preset
 from cdm_cli.sentences import fault_of, near
 
@@ -27,7 +29,8 @@ WORDS = re.compile(r"Input should|Value error|Field required|Extra inputs|valid 
 
 
 def models():
-    """Every settings model of the package."""
+    """Every settings model of the package, and the options of every command."""
+    yield from (command.options for command in TABLE)
     for name in NAMES:
         importlib.import_module(name)
     waiting = [Settings]
@@ -39,18 +42,19 @@ def models():
 
 
 def faults(model):
-    """What is found in a model with one wrong field, from Python and from JSON."""
+    """What is found in a model or in options with one wrong field, from Python and from JSON."""
+    known = TypeAdapter(model)
     for value in (*BAD, {"no_such_field": 1}):
-        yield from attempt(lambda value=value: model.model_validate(value))
-    for name in model.model_fields:
+        yield from attempt(lambda value=value: known.validate_python(value))
+    for name in get_type_hints(model):
         for value in BAD:
-            yield from attempt(lambda name=name, value=value: model.model_validate({name: value}))
+            yield from attempt(lambda name=name, value=value: known.validate_python({name: value}))
             try:
                 text = json.dumps({name: value})
             except (TypeError, ValueError):
                 continue
-            yield from attempt(lambda text=text: model.model_validate_json(text))
-    yield from attempt(lambda: model.model_validate_json("{"))
+            yield from attempt(lambda text=text: known.validate_json(text))
+    yield from attempt(lambda: known.validate_json("{"))
 
 
 def attempt(action):
@@ -116,7 +120,7 @@ def test_a_value_of_few_names_the_near_one():
     with pytest.raises(UsageError, match="one of cosine, linear, list; did you mean cosine"):
         asked("tiny-base8", ("schedule.kind=cosin",))
     with pytest.raises(ValidationError) as caught:
-        SampleOptions.model_validate({"sampling": {"sampler": "dimm"}})
+        TypeAdapter(SampleOptions).validate_python({"sampling": {"sampler": "dimm"}})
     assert fault_of(caught.value).sentence.endswith("did you mean ddim?")
 
 

@@ -3,7 +3,9 @@
 import json
 
 from cdm_cli.jobs.training.train import run
-from cdm_cli.options import Compute, TrainOptions
+from cdm_cli.options.sampling import Compute
+from cdm_cli.options.training import TrainOptions
+from tests.asking import as_typed
 from tests.tiny import Told, arrays_of, write_store
 
 SMALL = (
@@ -31,7 +33,7 @@ def options(tmp_path, *more, name="base", preset="tiny-base8", small=SMALL, **ch
         "overrides": (*small, *more), "steps": 5, "batch_size": 8,
         "compute": Compute(device="cpu"),
     }  # fmt: skip
-    return TrainOptions(**(values | changes))
+    return as_typed(TrainOptions, **(values | changes))
 
 
 def train(tmp_path, *more, told=None, **changes):

@@ -25,7 +25,7 @@ from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, t
 from cdm_cli.errors import UsageError
 from cdm_cli.names import Sampler, Variance
 from cdm_cli.nets.memory import memory_errors
-from cdm_cli.options import Sampling
+from cdm_cli.options.sampling import Sampling
 
 Steps = Iterator[tuple[int, Tensor]]
 Watch = Callable[[Steps], Iterable[tuple[int, Tensor]]]

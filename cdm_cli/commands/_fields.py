@@ -1,40 +1,32 @@
-"""From parsed flags to the options of a job.
-
-A flag is the field of `cdm_cli.options` with dashes for underscores, so no command lists
-its names twice.
-"""
+"""From parsed flags to the options of a job."""
 
 import re
-from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+from typing import Any, TypeVar
 
 import typer
 
 from cdm_cli.errors import UsageError
+from cdm_cli.options.flag import flagged
 from cdm_cli.sentences import fault_of
 
-if TYPE_CHECKING:
-    from cdm_cli.config import Settings
-
-    S = TypeVar("S", bound=Settings)
-
+O = TypeVar("O")  # noqa: E741
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/+(.*)", re.DOTALL)  # a Path keeps one
 PASTED = {"flags", "overrides", "classes", "part"}  # text that may hold anything
 
 
-def filled(model: "type[S]", ctx: typer.Context) -> "S":
+def filled(options: type[O], ctx: typer.Context) -> O:
     """Build the options of a job from parsed flags; None, or no word of a list, is the default.
 
-    Nested groups (sampling, compute, judge) take the flags of their own fields that no
-    outer field has. Text for a field of several values is split at commas. Raises
-    UsageError naming the flag.
+    Values are checked against the types and limits of the fields. Raises UsageError naming the
+    flag.
     """
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
     check_files(ctx)
     try:
-        return model.model_validate(_values(model, {**ctx.find_root().params, **ctx.params}))
+        return TypeAdapter(options).validate_python(_values(options, ctx))
     except ValidationError as error:
         fault = fault_of(error)
         words = [_flag(ctx, fault.parts), _shown(fault.value)]
@@ -79,19 +71,21 @@ def _shown(value: object) -> str:
     return "" if isinstance(value, dict) else str(value)
 
 
-def _values(model: "type[Settings]", params: Mapping[str, Any]) -> dict[str, Any]:
-    from cdm_cli.config import Settings
-
-    values: dict[str, Any] = {}
-    inner = {name: value for name, value in params.items() if name not in model.model_fields}
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Settings):
-            values[name] = _values(kind, inner)
-        elif params.get(name) not in (None, [], ()):
-            values[name] = _listed(params[name]) if get_origin(kind) is tuple else params[name]
+def _values(options: type, ctx: typer.Context) -> dict[str, Any]:
+    """Return what was typed where it stands in the options; -q and its like stand before all."""
+    everywhere = ctx.find_root().params
+    own = {field.name for field in fields(options)}
+    values = {name: value for name, value in everywhere.items() if name in own}
+    for item in flagged(options):
+        value = ctx.params.get(item.name)
+        if value not in (None, [], ()):
+            *groups, name = item.path
+            place = values
+            for group in groups:
+                place = place.setdefault(group, {})
+            place[name] = _split(value) if item.listed else value
     return values
 
 
-def _listed(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+def _split(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(","))

@@ -20,7 +20,7 @@ from cdm_cli.errors import printable
 if TYPE_CHECKING:
     from cdm_cli.config import Settings
     from cdm_cli.errors import CdmError
-    from cdm_cli.options import Report
+    from cdm_cli.report import Report
 
     O = TypeVar("O", bound=Settings)  # noqa: E741
 SHOWN = 12  # of a list in text; --json has it whole

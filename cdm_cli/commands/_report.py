@@ -19,7 +19,7 @@ from cdm_cli.signals import STDERR, undone_if_left
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from cdm_cli.options import Report
+    from cdm_cli.report import Report
 
 SECONDS_BETWEEN_LINES = 5.0
 SHOW_CURSOR = b"\x1b[?25h\n"  # which a bar hides

@@ -1,11 +1,15 @@
 """`cdm completions`: the script that makes a shell complete `cdm`."""
 
+from typing import Annotated, Literal
+
 import typer
 
-from cdm_cli.commands import _own as own
+ShellName = Annotated[
+    Literal["bash", "zsh", "fish"], typer.Argument(metavar="SHELL", help="bash, zsh or fish.")
+]
 
 
-def completions(ctx: typer.Context, shell: own.ShellName) -> None:
+def completions(ctx: typer.Context, shell: ShellName) -> None:
     """Print the completion script of a shell.
 
     Example: cdm completions bash > ~/.local/share/bash-completion/completions/cdm

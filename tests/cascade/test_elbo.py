@@ -15,7 +15,7 @@ from cdm_cli.config import ConditioningConfig, ModelConfig, ScheduleConfig, Stag
 from cdm_cli.data.images import from_uint8, to_uint8
 from cdm_cli.diffusion.process import gather
 from cdm_cli.diffusion.schedules import from_config
-from cdm_cli.options import Sampling
+from cdm_cli.options.sampling import Sampling
 from tests.oracles import GaussianData
 
 NUM, DETAIL = 512, 0.15  # images; standard deviation of x_0 given z_0

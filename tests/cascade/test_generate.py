@@ -12,7 +12,7 @@ from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import ancestral, restart
 from cdm_cli.diffusion.schedules import linear
 from cdm_cli.errors import UsageError
-from cdm_cli.options import Sampling
+from cdm_cli.options.sampling import Sampling
 from tests.tiny import base_config, continuous_config, sr_config, stage_of
 
 

@@ -13,7 +13,7 @@ from cdm_cli.cascade.kept import Kept
 from cdm_cli.data.images import from_uint8, to_uint8
 from cdm_cli.diffusion import noise
 from cdm_cli.diffusion.between import rule_of
-from cdm_cli.options import Sampling
+from cdm_cli.options.sampling import Sampling
 from tests.tiny import base_config, sr_config, stage_of
 
 X = torch.zeros(3, 1, 1, 1)

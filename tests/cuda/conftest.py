@@ -7,7 +7,9 @@ import pytest
 from cdm_cli.jobs.demo.drawing import write_images
 from cdm_cli.jobs.prepare import prepare
 from cdm_cli.jobs.training import train
-from cdm_cli.options import PrepareOptions, TrainOptions
+from cdm_cli.options.files import PrepareOptions
+from cdm_cli.options.training import TrainOptions
+from tests.asking import as_typed
 from tests.cuda.steps import cascade
 from tests.tiny import Told
 
@@ -25,14 +27,14 @@ def home(tmp_path_factory):
         write_images(Path("train.zip"), per_class=32, resolution=32, seed=0)
         write_images(Path("val.zip"), per_class=16, resolution=32, seed=1)
         prepared = {"src": Path("train.zip"), "val": Path("val.zip"), "resolutions": (8, 16)}
-        prepare.run(PrepareOptions(**prepared), Told())
+        prepare.run(as_typed(PrepareOptions, **prepared), Told())
         for name, preset, more, chosen in (
             ("features", "tiny-classifier", (), {}),
             ("base", "tiny-base8", OFTEN, CHOSEN),
             ("sr", "tiny-sr8-16", (*OFTEN, *CONTINUOUS), CHOSEN),
         ):
             options = {"name": name, "preset": preset, "overrides": more, "steps": 60, **chosen}
-            train.run(TrainOptions(**options), Told())
+            train.run(as_typed(TrainOptions, **options), Told())
     return where
 
 

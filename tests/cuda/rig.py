@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from cdm_cli.config import Settings
 from cdm_cli.jobs.runtime import world as distributed
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training import train
-from cdm_cli.options import Report, TrainOptions
+from cdm_cli.options.training import TrainOptions
+from cdm_cli.report import Report
 from tests.faults.test_signals import children_of, running, until
 from tests.tiny import Told
 
@@ -41,7 +41,7 @@ def address() -> str:
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def in_turn(jobs: Sequence[tuple[Run, Settings, str]], report: Report, world: World) -> None:
+def in_turn(jobs: Sequence[tuple[Run, Any, str]], report: Report, world: World) -> None:
     """Be one process of several jobs, one after another; each has its own place to meet."""
     for run, options, place in jobs:
         run(options, report, replace(world, address=place))
@@ -70,7 +70,7 @@ def cramped(runs: Cramped, report: Report, world: World) -> None:
     train.run_in(runs.halved, report, replace(world, address=runs.places[0]))
     unlimited(world.local_rank)
     parts = f"training.micro_batch={micro_batch(Path('runs') / runs.halved.name)}"
-    asked = runs.asked.model_copy(update={"overrides": (*runs.asked.overrides, parts)})
+    asked = replace(runs.asked, overrides=(*runs.asked.overrides, parts))
     train.run_in(asked, report, replace(world, address=runs.places[1]))
 
 

@@ -4,21 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.config import Settings
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sweep import sweep as sweep_s
-from cdm_cli.options import FeatureOptions, SampleOptions, SweepOptions, UpsampleOptions
-from cdm_cli.options_eval import EvalOptions
+from cdm_cli.options.judging import EvalOptions, FeatureOptions, SweepOptions
+from cdm_cli.options.sampling import SampleOptions, UpsampleOptions
+from tests.asking import as_typed
 from tests.cuda.rig import Run, address
 
 NUM, S = 640, 251  # ten blocks
-JUDGE = FeatureOptions(features="features")
+JUDGE = as_typed(FeatureOptions, features="features")
 
 
 def drawing(out: str, **changes: Any) -> SampleOptions:
     """Return how samples are drawn."""
-    return SampleOptions(num=NUM, keep_s=(S,), out=Path(out), **changes)
+    return as_typed(SampleOptions, num=NUM, keep_s=(S,), out=Path(out), **changes)
 
 
 def drawing_words(out: str) -> tuple[str, ...]:
@@ -28,18 +28,22 @@ def drawing_words(out: str) -> tuple[str, ...]:
 
 def enlarging(tag: str) -> UpsampleOptions:
     """Return how the samples of a tag are enlarged."""
-    return UpsampleOptions(
+    return as_typed(UpsampleOptions, 
         lowres=Path(f"{tag}-lowres.h5"), model="sr", s=S, augment="truncated",
         out=Path(f"{tag}-samples.h5"),
     )  # fmt: skip
 
 
-def options_of(tag: str) -> list[tuple[Any, Settings]]:
+def options_of(tag: str) -> list[tuple[Any, Any]]:
     """Return the commands of a cascade, whose files begin with a tag: modules and options."""
     lowres, samples = Path(f"{tag}-lowres.h5"), Path(f"{tag}-samples.h5")
     sweep = Path(f"{tag}-sweep")
-    sweeping = SweepOptions(lowres=lowres, model="sr", s=(0, S), num=128, out=sweep, judge=JUDGE)
-    judging = EvalOptions(metrics=("fid",), store=samples, judge=JUDGE, out=Path(f"{tag}.json"))
+    sweeping = as_typed(
+        SweepOptions, lowres=lowres, model="sr", s=(0, S), num=128, out=sweep, judge=JUDGE
+    )
+    judging = as_typed(
+        EvalOptions, metrics=("fid",), store=samples, judge=JUDGE, out=Path(f"{tag}.json")
+    )
     return [
         (sample, drawing(str(lowres))),
         (upsample, enlarging(tag)),
@@ -48,11 +52,11 @@ def options_of(tag: str) -> list[tuple[Any, Settings]]:
     ]
 
 
-def cascade(tag: str) -> list[tuple[Callable[..., Any], Settings]]:
+def cascade(tag: str) -> list[tuple[Callable[..., Any], Any]]:
     """Return the commands for one process."""
     return [(module.run, options) for module, options in options_of(tag)]
 
 
-def cascade_together(tag: str) -> list[tuple[Run, Settings, str]]:
+def cascade_together(tag: str) -> list[tuple[Run, Any, str]]:
     """Return the commands for several processes, each with a place to meet."""
     return [(module.run_in, options, address()) for module, options in options_of(tag)]

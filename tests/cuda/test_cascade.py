@@ -17,8 +17,10 @@ from cdm_cli.jobs.runtime import launch as launching
 from cdm_cli.jobs.runtime.launch import launch
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.tune import tune as tune_schedule
-from cdm_cli.options import SampleOptions, Sampling, TuneOptions, UpsampleOptions
-from cdm_cli.options_files import VerifyOptions
+from cdm_cli.options.files import VerifyOptions
+from cdm_cli.options.judging import TuneOptions
+from cdm_cli.options.sampling import SampleOptions, Sampling, UpsampleOptions
+from tests.asking import as_typed
 from tests.cuda.rig import GiB, in_turn, kill_parent, limited, needs, once, signal_rank, unlimited
 from tests.cuda.steps import JUDGE, S, cascade_together, drawing, drawing_words
 from tests.faults.test_signals import begun, blocks_done, until
@@ -46,7 +48,7 @@ def test_sampling_is_in_bfloat16_and_made_again_bit_by_bit(one):
             assert (numerics["precision"], numerics["compiled"]) == ("bf16", False)
         options = {"path": Path(f"one-{store}"), "replay": 3}
         lowres = {} if store == "lowres.h5" else {"lowres": Path("one-lowres.h5"), "model": "sr"}
-        found = verify.run(VerifyOptions(**options, **lowres), Told())
+        found = verify.run(as_typed(VerifyOptions, **options, **lowres), Told())
         assert (found.state, found.replay.asked, found.replay.tolerance) == ("good", 3, 0)
         assert found.replay.identical == found.replay.compared >= 3
 
@@ -124,7 +126,7 @@ def test_samples_that_do_not_fit_are_said_in_one_line_with_the_next_command(home
 def test_a_batch_that_nobody_asked_for_is_one_that_fits(home, monkeypatch):
     monkeypatch.setattr("cdm_cli.jobs.sampling.numerics.default_batch", lambda *_: 2**20)
     told = Told()
-    sample.run(SampleOptions(num=64, out=Path("halved.h5")), told)
+    sample.run(as_typed(SampleOptions, num=64, out=Path("halved.h5")), told)
     with open_store("halved.h5") as made:
         size = made.provenance["numerics"]["batch_size"]
         assert made.finished
@@ -136,9 +138,9 @@ def test_a_batch_that_nobody_asked_for_is_one_that_fits(home, monkeypatch):
 def test_a_schedule_is_searched_and_used(one):
     lowres = Path("one-lowres.h5")
     search = {"lowres": lowres, "model": "sr", "steps": (4,), "s": S, "num": 64, "trials": 2}
-    found = tune_schedule.run(TuneOptions(**search, judge=JUDGE), Told())
+    found = tune_schedule.run(as_typed(TuneOptions, **search, judge=JUDGE), Told())
     assert math.isfinite(found.schedules[0].fid)
     sampling = Sampling(schedule=found.out, steps=4)
     enlarging = {"lowres": lowres, "model": "sr", "s": S, "num": 64, "out": Path("tuned.h5")}
-    made = upsample.run(UpsampleOptions(**enlarging, sampling=sampling), Told())
+    made = upsample.run(as_typed(UpsampleOptions, **enlarging, sampling=sampling), Told())
     assert (made.made, made.network_evaluations) == (64, 4 * 64)

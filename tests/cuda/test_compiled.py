@@ -14,7 +14,9 @@ from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.runtime.launch import launch
 from cdm_cli.jobs.sampling import sample
 from cdm_cli.jobs.training import train
-from cdm_cli.options import Compute, SampleOptions, TrainOptions
+from cdm_cli.options.sampling import Compute, SampleOptions
+from cdm_cli.options.training import TrainOptions
+from tests.asking import as_typed
 from tests.cuda.rig import needs, once
 from tests.faults.test_signals import begun
 from tests.tiny import Told, contents
@@ -46,7 +48,7 @@ def test_compiled_sampling_on_two_gpus_makes_what_one_makes(emptied):
     for gpus in (1, 2):
         emptied(str(gpus))
         out = Path(f"compiled{gpus}.h5")
-        options = SampleOptions(num=256, out=out, compute=COMPILED)
+        options = as_typed(SampleOptions, num=256, out=out, compute=COMPILED)
         if gpus == 1:
             sample.run(options, Told())
         else:
@@ -59,11 +61,11 @@ def test_compiled_training_that_is_stopped_ends_in_the_same_bytes(emptied):
     """The process that continues compiles the network anew."""
     emptied("whole")
     values = {"preset": "tiny-base8", "overrides": SET, "steps": 24, "batch_size": 64}
-    train.run(TrainOptions(name="compiled", **values, compute=COMPILED), Told())
+    train.run(as_typed(TrainOptions, name="compiled", **values, compute=COMPILED), Told())
     emptied("stopped")
     told = once(9, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(StoppedError, match="stopped by SIGTERM after step"):
-        train.run(TrainOptions(name="recompiled", **values, compute=COMPILED), told)
+        train.run(as_typed(TrainOptions, name="recompiled", **values, compute=COMPILED), told)
     flags = [word for assignment in SET for word in ("--set", assignment)]
     command = ["train", "recompiled", "--preset", "tiny-base8", "--steps", "24", "--compile"]
     emptied("continued")

@@ -7,7 +7,8 @@ import pytest
 
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.training import train
-from cdm_cli.options import TrainOptions
+from cdm_cli.options.training import TrainOptions
+from tests.asking import as_typed
 from tests.cuda.rig import needs
 from tests.cuda.steps import drawing, enlarging
 from tests.tiny import Told, contents
@@ -54,7 +55,7 @@ def test_training(preset, more, launched):
     names = f"replayed-{tag}", f"launched-{tag}"
     for name in names:
         asked = {"preset": preset, "overrides": (*SET, *more), "steps": 14, "batch_size": 64}
-        train.run(TrainOptions(name=name, **asked), Told())
+        train.run(as_typed(TrainOptions, name=name, **asked), Told())
         launched()
     one, other = (left(Path("runs") / name) for name in names)
     assert one == other

@@ -14,8 +14,9 @@ from cdm_cli.jobs.runtime import launch as launching
 from cdm_cli.jobs.runtime.launch import launch
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training import train
-from cdm_cli.options import TrainOptions
-from cdm_cli.options_files import VerifyOptions
+from cdm_cli.options.files import VerifyOptions
+from cdm_cli.options.training import TrainOptions
+from tests.asking import as_typed
 from tests.cuda.rig import (
     GPUS,
     HANG,
@@ -51,7 +52,7 @@ def options(name, **changes):
     values = {
         "name": name, "preset": PRESET, "overrides": SET, "steps": STEPS, "batch_size": 64,
     }  # fmt: skip
-    return TrainOptions(**(values | changes))
+    return as_typed(TrainOptions, **(values | changes))
 
 
 def trained(asked, gpus, told=None):
@@ -69,7 +70,7 @@ def words(name, gpus):
 
 def good_checkpoint(name):
     """Whether every file of a stage is what was written, and a step was saved."""
-    found = verify.run(VerifyOptions(path=Path("runs") / name), Told())
+    found = verify.run(as_typed(VerifyOptions, path=Path("runs") / name), Told())
     return found.failure() is None and any(Path(f"runs/{name}/checkpoints").iterdir())
 
 

@@ -5,6 +5,7 @@ import tarfile
 from contextlib import chdir
 from pathlib import Path
 
+from tests.asking import as_typed
 from tests.drawings import class_images, write_zip
 
 SMALL = {"channel_mult": (1,)}
@@ -73,7 +74,7 @@ def bad_images(home: Path) -> None:
 def parts(home: Path) -> None:
     """Write the two parts of 24 samples, three blocks, made by the real job."""
     from cdm_cli.jobs.sampling import sample
-    from cdm_cli.options import Compute, SampleOptions
+    from cdm_cli.options.sampling import Compute, SampleOptions
     from tests.faults.runs import settled
     from tests.tiny import Told
 
@@ -81,7 +82,7 @@ def parts(home: Path) -> None:
     with chdir(home), settled():
         for part in (1, 2):
             sample.run(
-                SampleOptions(
+                as_typed(SampleOptions, 
                     num=24, part=f"{part}/2", out=Path(f"p{part}.h5"),
                     compute=Compute(device="cpu", batch_size=2),
                 ),

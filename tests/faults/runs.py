@@ -6,19 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.jobs.runtime.identity import resume_or_create
-from cdm_cli.options import (
-    Compute,
+from cdm_cli.options.files import (
     DemoOptions,
-    FeatureOptions,
+    ExportOptions,
+    GridOptions,
+    ImportOptions,
+    MergeOptions,
     PrepareOptions,
-    SampleOptions,
-    SweepOptions,
-    TrainOptions,
-    TuneOptions,
-    UpsampleOptions,
 )
-from cdm_cli.options_eval import CasOptions, CurveOptions, EvalOptions
-from cdm_cli.options_files import ExportOptions, GridOptions, ImportOptions, MergeOptions
+from cdm_cli.options.judging import (
+    CasOptions,
+    CurveOptions,
+    EvalOptions,
+    FeatureOptions,
+    SweepOptions,
+    TuneOptions,
+)
+from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
+from cdm_cli.options.training import TrainOptions
+from tests.asking import as_typed
 from tests.data.stores import fill, samples_spec
 
 CPU = Compute(device="cpu", batch_size=2)
@@ -87,19 +93,19 @@ def create() -> int:
 def sample() -> int:
     from cdm_cli.jobs.sampling import sample as job
 
-    return _work(job.run, SampleOptions(num=6, keep_s=(5,), compute=CPU))
+    return _work(job.run, as_typed(SampleOptions, num=6, keep_s=(5,), compute=CPU))
 
 
 def upsample() -> int:
     from cdm_cli.jobs.sampling import upsample as job
 
-    return _work(job.run, UpsampleOptions(s=5, compute=CPU))
+    return _work(job.run, as_typed(UpsampleOptions, s=5, compute=CPU))
 
 
 def train() -> int:
     from cdm_cli.jobs.training import train
 
-    options = TrainOptions(
+    options = as_typed(TrainOptions, 
         name="base", preset="tiny-base8", steps=5, batch_size=4, overrides=TRAINING,
         compute=Compute(device="cpu"),
     )  # fmt: skip
@@ -110,7 +116,7 @@ def prepare() -> int:
     from cdm_cli.jobs.prepare import prepare
 
     (source,) = Path().glob("images.*")
-    return _work(prepare.run, PrepareOptions(src=source, resolutions=(4, 8), workers=1))
+    return _work(prepare.run, as_typed(PrepareOptions, src=source, resolutions=(4, 8), workers=1))
 
 
 def sweep() -> int:
@@ -119,24 +125,28 @@ def sweep() -> int:
 
     blocks.SMALLEST = 8  # three blocks a point
     compute = Compute(device="cpu", batch_size=8)
-    judge = FeatureOptions(features="judge", compute=compute)
-    return _work(sweep_s.run, SweepOptions(s=(0, 5), judge=judge))
+    judge = as_typed(FeatureOptions, features="judge", compute=compute)
+    return _work(sweep_s.run, as_typed(SweepOptions, s=(0, 5), judge=judge))
 
 
 def tune() -> int:
     from cdm_cli.jobs.tune import tune as tune_schedule
 
-    judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
+    judge = as_typed(FeatureOptions, features="judge", compute=Compute(device="cpu", batch_size=8))
     options = {"steps": (2,), "num": 24, "trials": 2, "judge": judge}
-    return _work(tune_schedule.run, TuneOptions.model_validate(options))
+    return _work(tune_schedule.run, as_typed(TuneOptions, **options))
 
 
 def eval() -> int:
     from cdm_cli.jobs.judging import evaluate
 
-    judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
-    options = EvalOptions(
-        metrics=("fid", "is"), store=Path("lowres.h5"), judge=judge, out=Path("table.json")
+    judge = as_typed(FeatureOptions, features="judge", compute=Compute(device="cpu", batch_size=8))
+    options = as_typed(
+        EvalOptions,
+        metrics=("fid", "is"),
+        store=Path("lowres.h5"),
+        judge=judge,
+        out=Path("table.json"),
     )
     return _work(evaluate.run, options)
 
@@ -144,25 +154,27 @@ def eval() -> int:
 def merge() -> int:
     from cdm_cli.jobs.exchange import merge as job
 
-    return _work(job.run, MergeOptions(parts=(Path("p1.h5"), Path("p2.h5")), out=Path("all.h5")))
+    return _work(
+        job.run, as_typed(MergeOptions, parts=(Path("p1.h5"), Path("p2.h5")), out=Path("all.h5"))
+    )
 
 
 def grid() -> int:
     from cdm_cli.jobs.pictures import grid as job
 
-    return _work(job.run, GridOptions(num=4))
+    return _work(job.run, as_typed(GridOptions, num=4))
 
 
 def export() -> int:
     from cdm_cli.jobs.exchange import export as job
 
-    return _work(job.run, ExportOptions(out=Path("images")))
+    return _work(job.run, as_typed(ExportOptions, out=Path("images")))
 
 
 def export_npz() -> int:
     from cdm_cli.jobs.exchange import export as job
 
-    return _work(job.run, ExportOptions(out=Path("images.npz")))
+    return _work(job.run, as_typed(ExportOptions, out=Path("images.npz")))
 
 
 def import_checkpoint() -> int:
@@ -170,13 +182,15 @@ def import_checkpoint() -> int:
 
     flags = "--image_size 16 --diffusion_steps 1000", "rescale_learned_sigmas=True"
     options = {"src": Path("theirs.safetensors"), "out": Path("runs/theirs"), "flags": flags}
-    return _work(import_any.run, ImportOptions.model_validate(options))
+    return _work(import_any.run, as_typed(ImportOptions, **options))
 
 
 def import_images() -> int:
     from cdm_cli.jobs.exchange import import_any
 
-    return _work(import_any.run, ImportOptions(src=Path("images.zip"), out=Path("theirs.h5")))
+    return _work(
+        import_any.run, as_typed(ImportOptions, src=Path("images.zip"), out=Path("theirs.h5"))
+    )
 
 
 def cas() -> int:
@@ -184,7 +198,7 @@ def cas() -> int:
     from cdm_cli.jobs.cas import report as cas_report
     from cdm_cli.jobs.cas import training as cas_training
 
-    options = CasOptions(net="small", steps=2, batch_size=6, lr=0.1, compute=CPU)
+    options = as_typed(CasOptions, net="small", steps=2, batch_size=6, lr=0.1, compute=CPU)
     with (
         changed(cas_training, SAVE_SECONDS=0.0),  # after every step
         changed(cas_report, plot=lambda *args: b"a plot"),  # takes longer than all the rest
@@ -195,7 +209,7 @@ def cas() -> int:
 def select() -> int:
     from cdm_cli.jobs.training import train
 
-    options = TrainOptions(
+    options = as_typed(TrainOptions, 
         name="base", preset="tiny-base8", steps=4, batch_size=4, select="fid", select_num=6,
         select_every=2, features="judge", overrides=(*TRAINING[:-1], "training.grid_every=2"),
         compute=Compute(device="cpu"),
@@ -206,8 +220,8 @@ def select() -> int:
 def curve() -> int:
     from cdm_cli.jobs.curve import curve
 
-    judge = FeatureOptions(features="judge", compute=Compute(device="cpu", batch_size=8))
-    return _work(curve.run, CurveOptions(num=6, judge=judge))
+    judge = as_typed(FeatureOptions, features="judge", compute=Compute(device="cpu", batch_size=8))
+    return _work(curve.run, as_typed(CurveOptions, num=6, judge=judge))
 
 
 def demo() -> int:

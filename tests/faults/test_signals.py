@@ -15,7 +15,8 @@ from cdm_cli.app import app
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.runtime import launch as launching
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.options import SampleOptions
+from cdm_cli.options.sampling import SampleOptions
+from tests.asking import as_typed
 from tests.drawings import class_images, write_zip
 from tests.faults.jobs import state
 from tests.faults.runs import Counted
@@ -176,7 +177,7 @@ def holds_a_lock(options, report, world):
 def test_processes_end_with_their_parent(tmp_path):
     """Else the lock of a job whose parent was killed would stay, and name a dead process."""
     out = tmp_path / "pid.h5"
-    options = SampleOptions(out=out, compute={"device": "cpu"})
+    options = as_typed(SampleOptions, out=out, compute={"device": "cpu"})
     parent = forked(lambda: launching.launch(holds_a_lock, options, 1, Counted()))
     until(lambda: out.exists() and out.read_text(), "the process")
     child = int(out.read_text())

@@ -20,7 +20,8 @@ from cdm_cli.data import schema
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.checking import inspect
-from cdm_cli.options_files import InspectOptions
+from cdm_cli.options.files import InspectOptions
+from tests.asking import as_typed
 from tests.data.stores import arrays_of, samples_spec
 from tests.hostile.make import good_stage, good_store, sealed
 from tests.tiny import Told
@@ -138,7 +139,7 @@ def test_stores_that_say_other_things_under_the_right_seals(home, data):
             for part in store.parts.values():
                 assert len(part.labels) == part.num
                 refused(part.read_checked, 0)
-    refused(inspect.run, InspectOptions(path=path), Told())
+    refused(inspect.run, as_typed(InspectOptions, path=path), Told())
 
 
 @settings(FEW, max_examples=80)
@@ -152,7 +153,7 @@ def test_a_stage_file_that_says_other_things(home, data):
         good_stage(directory)
     (directory / "stage.json").write_text(json.dumps(told))
     refused(load_stage, directory, Path("runs"))
-    refused(inspect.run, InspectOptions(path=directory), Told())
+    refused(inspect.run, as_typed(InspectOptions, path=directory), Told())
 
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.arange(3)}

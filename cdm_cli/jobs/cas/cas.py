@@ -36,8 +36,8 @@ from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, led, star
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.lock import held
-from cdm_cli.options import Report
-from cdm_cli.options_eval import CasOptions
+from cdm_cli.options.judging import CasOptions
+from cdm_cli.report import Report
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from cdm_cli.jobs.judging.images import ImageSet, from_part
 from cdm_cli.jobs.runtime.device import chosen_precision
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.metrics.order import choice_by_class
-from cdm_cli.options_eval import CasOptions
+from cdm_cli.options.judging import CasOptions
 
 UNTOUCHED = "nothing was written"
 

@@ -16,7 +16,7 @@ from cdm_cli.jobs.cas.plan import TrainingSet, Work
 from cdm_cli.jobs.cas.training import Outcome
 from cdm_cli.metrics.class_accuracy import ClassAccuracy, gain_errors, gains, tops
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 SHOWN = 6  # classes of each of Figures 9 and 10
 METRICS = ("cas_top1", "cas_top5")

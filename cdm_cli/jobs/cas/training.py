@@ -32,7 +32,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.headers import checkpoint_digest
 from cdm_cli.metrics.arithmetic import full_float32
 from cdm_cli.metrics.class_accuracy import ClassAccuracy
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 OUTCOME = "outcome.json"
 OUTCOME_LIMIT = 2**28

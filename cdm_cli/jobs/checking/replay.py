@@ -33,8 +33,9 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Inputs, Meter
 from cdm_cli.jobs.sampling.headers import Header, read_header
 from cdm_cli.jobs.sampling.numerics import Numerics, ready_stage
-from cdm_cli.options import Report, Sampling
-from cdm_cli.options_files import VerifyOptions
+from cdm_cli.options.files import VerifyOptions
+from cdm_cli.options.sampling import Sampling
+from cdm_cli.report import Report
 
 TOLERANCE = {"fp32": 8, "bf16": 64}  # of 255, of any pixel, where device or build are others
 SHOWN = 20

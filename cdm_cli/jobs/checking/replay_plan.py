@@ -32,7 +32,7 @@ from cdm_cli.jobs.sampling.rows import Source, chosen_rows, part_of
 from cdm_cli.jobs.sampling.sample import samples
 from cdm_cli.jobs.sampling.upsample import Condition
 from cdm_cli.names import RUNS, Augment, Precision, Sampler, Variance
-from cdm_cli.options_files import VerifyOptions
+from cdm_cli.options.files import VerifyOptions
 
 Count = Annotated[int, Field(ge=0)]
 

@@ -11,8 +11,8 @@ from cdm_cli.errors import MissingError, UsageError
 from cdm_cli.jobs.checking.verify_stage import VerifiedStage, verify_checkpoint, verify_stage
 from cdm_cli.jobs.checking.verify_store import VerifiedStore, verify_store
 from cdm_cli.names import RUNS
-from cdm_cli.options import Report
-from cdm_cli.options_files import VerifyOptions
+from cdm_cli.options.files import VerifyOptions
+from cdm_cli.report import Report
 
 
 def run(options: VerifyOptions, report: Report) -> VerifiedStore | VerifiedStage:

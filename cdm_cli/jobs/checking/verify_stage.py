@@ -23,7 +23,7 @@ from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import AnyStageConfig
 from cdm_cli.errors import BadInputError, CdmError, MissingError, quoted
 from cdm_cli.jobs.training.cost import with_classes
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 GOOD, ABSENT, REMOVED = "good", "not there yet", "removed meanwhile"
 HARMLESS = {GOOD, ABSENT, REMOVED}

@@ -14,8 +14,8 @@ from cdm_cli.errors import BadInputError, CdmError, DiskError, MissingError
 from cdm_cli.jobs.checking.replay import Replayed, planned
 from cdm_cli.jobs.sampling.parents import parent_rows
 from cdm_cli.names import RUNS
-from cdm_cli.options import Report
-from cdm_cli.options_files import VerifyOptions
+from cdm_cli.options.files import VerifyOptions
+from cdm_cli.report import Report
 
 THREADS = 8  # hashing is faster than most disks from there on
 NAMED = 5  # ranges that the error names; the table has all

@@ -7,7 +7,7 @@ the same command continues, and joins checkpoints that were saved since.
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.jobs.sampling.schedule_file import config_digest, tell_other_s
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import RUNS
-from cdm_cli.options import Report
-from cdm_cli.options_eval import CurveOptions
+from cdm_cli.options.judging import CurveOptions
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ def _ready(
 ) -> Stage:  # fmt: skip
     """Load a stage with weights of the first state that is still there."""
     for state in missing:
-        sampling = options.sampling.model_copy(update={"weights": state.weights})
+        sampling = replace(options.sampling, weights=state.weights)
         with suppress(MissingError):
             return ready_stage(work.header, sampling, chosen, panel.place.device, report)
     raise _overtaken(work)

@@ -18,7 +18,8 @@ from cdm_cli.data.durable import make_directory
 from cdm_cli.errors import CdmError, StoppedError
 from cdm_cli.jobs.demo.drawing import write_images
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.options import DemoOptions, Report
+from cdm_cli.options.files import DemoOptions
+from cdm_cli.report import Report
 
 TRAIN_PER_CLASS, VAL_PER_CLASS, DRAWN_RESOLUTION = 400, 100, 32
 STDERR = 2

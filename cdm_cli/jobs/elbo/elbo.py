@@ -32,8 +32,8 @@ from cdm_cli.jobs.sampling.headers import weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage
 from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.jobs.sampling.schedule_file import config_digest, tell_other_s
-from cdm_cli.options import Report
-from cdm_cli.options_eval import ElboOptions
+from cdm_cli.options.judging import ElboOptions
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Which stages are bounded on which images, decided from headers and flags alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from cdm_cli.jobs.sampling.headers import Header, different_classes, read_header
 from cdm_cli.jobs.sampling.rows import Source, chosen_rows, part_of
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.names import RUNS
-from cdm_cli.options import Sampling
-from cdm_cli.options_eval import ElboOptions
+from cdm_cli.options.judging import ElboOptions
+from cdm_cli.options.sampling import Sampling
 
 ENOUGH = 1000  # images, where nothing is said
 
@@ -169,6 +169,4 @@ def _whole(header: Header, sampling: Sampling) -> Sampling:
         )
     variance = sampling.variance or (header.config.variance if not sampling.schedule else None)
     steps = 0 if sampling.steps is None and not sampling.schedule else sampling.steps
-    return sampling.model_copy(
-        update={"sampler": "ancestral", "variance": variance, "steps": steps}
-    )
+    return replace(sampling, sampler="ancestral", variance=variance, steps=steps)

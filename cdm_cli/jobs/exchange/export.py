@@ -11,8 +11,8 @@ from cdm_cli.jobs.exchange.export_folder import write_folder
 from cdm_cli.jobs.exchange.export_npz import write_npz
 from cdm_cli.jobs.exchange.export_plan import selected
 from cdm_cli.jobs.sampling.rows import tell_part
-from cdm_cli.options import Report
-from cdm_cli.options_files import ExportOptions
+from cdm_cli.options.files import ExportOptions
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)

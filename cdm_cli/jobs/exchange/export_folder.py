@@ -29,7 +29,7 @@ from cdm_cli.errors import BadInputError, CdmError, StoppedError, quoted
 from cdm_cli.jobs.exchange.export_plan import Batch, Selection
 from cdm_cli.jobs.runtime.identity import check_same, refused
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 CLASSES_JSON, EXPORT_JSON = "classes.json", "export.json"
 OWN = (CLASSES_JSON, DATASET_JSON, EXPORT_JSON, "__MACOSX")

@@ -19,7 +19,7 @@ from cdm_cli.data import durable
 from cdm_cli.errors import StoppedError, WouldOverwriteError
 from cdm_cli.jobs.exchange.export_plan import Selection
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 
 class Stream(io.RawIOBase):

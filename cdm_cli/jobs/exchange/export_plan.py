@@ -11,8 +11,8 @@ from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
 from cdm_cli.names import ExportFormat
-from cdm_cli.options_files import ExportOptions
-from cdm_cli.outputs import is_npz
+from cdm_cli.options.files import ExportOptions
+from cdm_cli.options.outputs import is_npz
 
 SCHEMA = "cdm-export/1"
 

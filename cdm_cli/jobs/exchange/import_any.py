@@ -4,9 +4,9 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs.exchange import import_openai, import_store
 from cdm_cli.jobs.exchange.import_openai import Imported
 from cdm_cli.jobs.exchange.import_store import ImportedStore
-from cdm_cli.options import Report
-from cdm_cli.options_files import ImportCheckpointOptions, ImportOptions, ImportStoreOptions
-from cdm_cli.outputs import STORES
+from cdm_cli.options.files import ImportOptions
+from cdm_cli.options.outputs import STORES
+from cdm_cli.report import Report
 
 CHECKPOINTS = {".pt", ".pth", ".ckpt", ".safetensors"}
 IMAGES = {".npz", ".zip", ".tar", ".tgz", ".gz"}
@@ -27,25 +27,14 @@ def run(options: ImportOptions, report: Report) -> Imported | ImportedStore:
                 next="-o runs/base",
             )
         _without(options, FOR_CHECKPOINTS, "images")
-        asked = {name: getattr(options, name) for name in ImportStoreOptions.model_fields}
-        return import_store.run(ImportStoreOptions(**asked), report)
+        return import_store.run(options, report)
     if suffix in IMAGES or options.src.is_dir():
         raise UsageError(
             f"-o {options.out}: {options.src} holds images, which become a store",
             next="-o samples.h5",
         )
     _without(options, FOR_IMAGES, "a checkpoint")
-    return import_openai.run(
-        ImportCheckpointOptions(
-            checkpoint=options.src,
-            out=options.out,
-            flags=options.flags,
-            origin=options.origin,
-            from_pickle=options.from_pickle,
-            classes=options.classes,
-        ),
-        report,
-    )
+    return import_openai.run(options, report)
 
 
 def _without(options: ImportOptions, flags: dict[str, str], source: str) -> None:

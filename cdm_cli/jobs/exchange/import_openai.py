@@ -33,8 +33,8 @@ from cdm_cli.data import durable
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, WouldOverwriteError
 from cdm_cli.names import Origin
-from cdm_cli.options import Report
-from cdm_cli.options_files import ImportCheckpointOptions
+from cdm_cli.options.files import ImportOptions
+from cdm_cli.report import Report
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 PRESET = "imported"
@@ -54,12 +54,12 @@ class Imported:
     sha256: str
 
 
-def run(options: ImportCheckpointOptions, report: Report) -> Imported:
+def run(options: ImportOptions, report: Report) -> Imported:
     """Convert a checkpoint into a stage directory that `sample` and `upsample` use.
 
     Where it is there already, nothing is written. Raises WouldOverwriteError for anything else.
     """
-    source, out = options.checkpoint, options.out
+    source, out = options.src, options.out
     there = is_import(out)
     flags, origin = _flags(options, report)
     data = read_file(source)
@@ -143,9 +143,9 @@ def _taken(what: str) -> WouldOverwriteError:
     return WouldOverwriteError(what, kept="it is untouched", next="choose another -o runs/NAME")
 
 
-def _flags(options: ImportCheckpointOptions, report: Report) -> tuple[Flags, Origin | None]:
+def _flags(options: ImportOptions, report: Report) -> tuple[Flags, Origin | None]:
     """Return the flags given, or those published for a file of this name."""
-    name = options.checkpoint.name
+    name = options.src.name
     if options.flags or name not in PUBLISHED:
         flags, said = parse_flags(options.flags)
         return flags, origin_of(said, options.origin)

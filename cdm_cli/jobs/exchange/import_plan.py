@@ -23,8 +23,8 @@ from cdm_cli.errors import BadInputError, CdmError, MismatchError, quoted
 from cdm_cli.jobs.exchange.import_openai import read_names
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.provenance import typed
-from cdm_cli.options import Report
-from cdm_cli.options_files import ImportStoreOptions
+from cdm_cli.options.files import ImportOptions
+from cdm_cli.report import Report
 
 T = TypeVar("T")
 BLOCK_BYTES = 2**26
@@ -56,7 +56,7 @@ class Plan:
     conversions: dict[str, int]
 
 
-def among(found: Labelled, options: ImportStoreOptions) -> tuple[Labelled, tuple[str, ...]]:
+def among(found: Labelled, options: ImportOptions) -> tuple[Labelled, tuple[str, ...]]:
     """Return the labels and all class names: those of --classes, of which some suffice, if given.
 
     Raises MismatchError for a class that is not among them.
@@ -162,7 +162,7 @@ def each(work: Callable[[int], T], rows: range) -> Iterator[T]:
             yield from pool.map(work, range(start, min(start + 64 * THREADS, rows.stop)))
 
 
-def spec_of(plan: Plan, classes: tuple[str, ...], options: ImportStoreOptions) -> StoreSpec:
+def spec_of(plan: Plan, classes: tuple[str, ...], options: ImportOptions) -> StoreSpec:
     """Return the contents and the provenance of the store."""
     part, source = PartSpec(len(plan.ids), {plan.resolution: plan.channels}), plan.source
     digest = source.digest()
@@ -172,7 +172,7 @@ def spec_of(plan: Plan, classes: tuple[str, ...], options: ImportStoreOptions) -
         classes=list(classes),
         provenance={
             "cdm": __version__,
-            "command": typed("import", options.src, options),
+            "command": typed("import", options),
             "identity": {
                 "command": "import",
                 "source": digest,

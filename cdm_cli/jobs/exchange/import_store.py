@@ -22,8 +22,8 @@ from cdm_cli.jobs.exchange.import_plan import Plan, among, each, planned, spec_o
 from cdm_cli.jobs.runtime.identity import resume_or_create
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
-from cdm_cli.options import Report
-from cdm_cli.options_files import ImportStoreOptions
+from cdm_cli.options.files import ImportOptions
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ImportedStore:
     skipped: dict[str, int]
 
 
-def run(options: ImportStoreOptions, report: Report) -> ImportedStore:
+def run(options: ImportOptions, report: Report) -> ImportedStore:
     """Import every image; the same command typed again continues.
 
     Raises MismatchError where images differ in size, BadInputError naming an image that cannot
@@ -55,7 +55,7 @@ def run(options: ImportStoreOptions, report: Report) -> ImportedStore:
         return _run(options, spool, report)
 
 
-def _run(options: ImportStoreOptions, spool: Path, report: Report) -> ImportedStore:
+def _run(options: ImportOptions, spool: Path, report: Report) -> ImportedStore:
     skips = Skips()
     source = open_source(options.src, skips, spool, follow=options.follow_links)
     found = labelled(source, options.labels, skips)

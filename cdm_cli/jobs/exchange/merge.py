@@ -4,7 +4,6 @@ A part consists of whole blocks, as large as those of the whole, so blocks map o
 is compared with its digest as it is read, and gets another one, which includes its new number.
 """
 
-import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from cdm_cli.errors import MismatchError, StoppedError, UsageError
 from cdm_cli.jobs.runtime.identity import recorded, resume_or_create, store_difference
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
-from cdm_cli.options import Report
-from cdm_cli.options_files import MergeOptions
+from cdm_cli.jobs.sampling.provenance import typed
+from cdm_cli.options.files import MergeOptions
+from cdm_cli.report import Report
 
 NOTHING = "nothing was written"
 
@@ -64,7 +64,7 @@ def run(options: MergeOptions, report: Report) -> Merged:
         raise UsageError(f"-o {options.out}: is one of the parts", next="-o samples.h5")
     with ExitStack() as opened:
         pieces = ordered([opened.enter_context(open_store(path)) for path in options.parts])
-        spec = spec_of(pieces, _typed(options))
+        spec = spec_of(pieces, typed("merge", options))
         for piece in pieces:
             piece.store.require_finished()
         _tell(pieces, report)
@@ -73,10 +73,6 @@ def run(options: MergeOptions, report: Report) -> Merged:
             blocks, digest = whole.parts[""].num_blocks, whole.digest
     num = pieces[-1].stop
     return Merged(options.out, len(pieces), num, blocks, made, digest)
-
-
-def _typed(options: MergeOptions) -> str:
-    return shlex.join(["cdm", "merge", *map(str, options.parts), "--out", str(options.out)])
 
 
 def ordered(stores: Sequence[Store]) -> list[Piece]:

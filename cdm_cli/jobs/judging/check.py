@@ -12,8 +12,7 @@ from cdm_cli.jobs.judging.npz import open_npz
 from cdm_cli.jobs.judging.references import check_reference, check_resolution
 from cdm_cli.jobs.judging.rows import check_number, no_images, unknown_classes
 from cdm_cli.names import RUNS
-from cdm_cli.options import FeatureOptions
-from cdm_cli.options_eval import EvalOptions, parsed
+from cdm_cli.options.judging import EvalOptions, FeatureOptions, parsed
 
 OF_IMAGES = ("kid", "prdc", "nn")  # metrics that compare with real images, one by one
 

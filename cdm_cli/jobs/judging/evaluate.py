@@ -29,8 +29,8 @@ from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricTable
-from cdm_cli.options import FeatureOptions, Report
-from cdm_cli.options_eval import EvalOptions, parsed
+from cdm_cli.options.judging import EvalOptions, FeatureOptions, parsed
+from cdm_cli.report import Report
 
 LEFT_OUT = "cas is not in all: it trains two classifiers, for hours; cdm eval cas does"
 NEAREST_PICTURE = Path("nearest.png")

@@ -15,7 +15,7 @@ from cdm_cli.jobs.sampling.headers import Header, different_classes, weights_dig
 from cdm_cli.jobs.sampling.provenance import parent
 from cdm_cli.metrics.inception import FILES, find_weights
 from cdm_cli.names import RUNS
-from cdm_cli.options import FeatureOptions
+from cdm_cli.options.judging import FeatureOptions
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.jackknife import NUM_GROUPS
 from cdm_cli.metrics.order import balanced_choice
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 BATCH = {"cpu": 32, "cuda": 256}
 

@@ -13,7 +13,7 @@ from cdm_cli.errors import BadInputError, MismatchError, MissingError
 from cdm_cli.metrics.features import ClassifierExtractor, FeatureExtractor, InceptionExtractor
 from cdm_cli.metrics.inception import FILES
 from cdm_cli.names import RUNS
-from cdm_cli.options import FeatureOptions
+from cdm_cli.options.judging import FeatureOptions
 
 ENTRY_POINTS = "cdm.features"
 

@@ -20,7 +20,7 @@ from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.neighbours import Nearest
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricRow
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 QUERIES = 1000  # samples, and validation images, that are looked up
 SHOWN, NEIGHBOURS = 16, 5

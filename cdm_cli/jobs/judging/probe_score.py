@@ -1,5 +1,6 @@
 """The FID of a probe's samples: what `train --select` and `eval checkpoints` share."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from cdm_cli.jobs.judging.evaluate import Panel, measure
 from cdm_cli.jobs.judging.images import from_arrays
 from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.metrics.table import MetricTable
-from cdm_cli.options import Report, Sampling
+from cdm_cli.options.sampling import Sampling
+from cdm_cli.report import Report
 
 
 def with_steps(config: StageConfig, sampling: Sampling) -> Sampling:
@@ -20,7 +22,7 @@ def with_steps(config: StageConfig, sampling: Sampling) -> Sampling:
     """
     if sampling.steps is not None or sampling.schedule or config.sampling.steps:
         return sampling
-    return sampling.model_copy(update={"steps": min(config.schedule.T, ENOUGH_STEPS)})
+    return replace(sampling, steps=min(config.schedule.T, ENOUGH_STEPS))
 
 
 def judged(

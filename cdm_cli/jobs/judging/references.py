@@ -24,7 +24,7 @@ from cdm_cli.jobs.judging.npz import Npz, open_npz
 from cdm_cli.metrics.collector import KEEP
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.reference import Reference
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 LIMIT = 4 * 2**30  # bytes of a file of statistics
 

@@ -13,8 +13,8 @@ from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MissingError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.sampling.rows import part_of, tell_part
-from cdm_cli.options import Report
-from cdm_cli.options_files import GridOptions
+from cdm_cli.options.files import GridOptions
+from cdm_cli.report import Report
 
 DEFAULT_NUM = 64
 READABLE = 64  # pixels that the side of a shown image should have

@@ -27,7 +27,7 @@ from cdm_cli.data.sources import Source
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MemoryFloorError, StoppedError
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 from cdm_cli.signals import held_back
 
 AHEAD = 2  # blocks that wait for each process

@@ -25,7 +25,8 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs.prepare.decode import Images
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.provenance import typed
-from cdm_cli.options import PrepareOptions, Report
+from cdm_cli.options.files import PrepareOptions
+from cdm_cli.report import Report
 
 BLOCK_BYTES = 2**26  # of one block, which every process holds in memory
 MOST_RESOLUTION = 1024
@@ -125,7 +126,7 @@ def _provenance(
     sources = {name: part.images.source for name, part in found.items()}
     return {
         "cdm": __version__,
-        "command": typed("prepare", options.src, options),
+        "command": typed("prepare", options),
         "identity": {
             "command": "prepare",
             "sources": {name: source.digest() for name, source in sources.items()},

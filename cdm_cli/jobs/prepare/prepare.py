@@ -25,7 +25,8 @@ from cdm_cli.jobs.prepare.plan import CHANNELS, Found, listed, spec_of
 from cdm_cli.jobs.prepare.without import WITHOUT, named, without_left_out
 from cdm_cli.jobs.runtime.identity import check_same_store, recorded, resume_or_create
 from cdm_cli.jobs.sampling.classes import empty_classes, without_images
-from cdm_cli.options import PrepareOptions, Report
+from cdm_cli.options.files import PrepareOptions
+from cdm_cli.report import Report
 
 PREPARING = ".preparing"
 

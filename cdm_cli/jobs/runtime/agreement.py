@@ -5,17 +5,18 @@ that shows in the numbers that processes exchange: they would train one model on
 So every job decides what it is about to do within `agreed`, before anything is computed.
 """
 
+import json
 import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.config import Settings
 from cdm_cli.data import durable
 from cdm_cli.errors import CdmError, MismatchError
 from cdm_cli.jobs.runtime.identity import first_difference, plain, shown
@@ -40,13 +41,13 @@ class Word(NamedTuple):
     error: CdmError | None
 
 
-def asked_of(job: Callable[..., Any], options: Settings) -> dict[str, Any]:
+def asked_of(job: Callable[..., Any], options: Any) -> dict[str, Any]:
     """Return what a process was started to do: command, options, versions of cdm and torch."""
     return {
         "command": job.__module__.rpartition(".")[2],
         "version of cdm": __version__,
         "version of torch": torch.__version__,
-        "option": options.model_dump(mode="json"),
+        "option": json.loads(json.dumps(asdict(options), default=str)),
     }
 
 

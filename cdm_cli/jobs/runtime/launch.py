@@ -16,20 +16,22 @@ from collections.abc import Callable, Generator
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.multiprocessing as mp
 
-from cdm_cli.config import Settings
 from cdm_cli.errors import CdmError, StoppedError, UsageError
 from cdm_cli.jobs.runtime.agreement import asked_of
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.options import Compute, Report
+from cdm_cli.options.sampling import Compute
+from cdm_cli.report import Report
 
 Message = tuple[str, Any]
-Job = Callable[[Any, Any, World], Any]
+O = TypeVar("O")  # noqa: E741
+R = TypeVar("R")
+Job = Callable[[O, Any, World], R]
 
 GRACE = 20.0  # seconds for the others to end once one process has failed
 
@@ -54,7 +56,7 @@ class Told:
         self._pipe.send(("end", None))
 
 
-def _child(job: Job, options: Settings, world: World, pipe: Any) -> None:
+def _child(job: Job[O, R], options: O, world: World, pipe: Any) -> None:
     """Run the job as one of several processes, and send how it ended."""
     _end_with_parent()
     try:
@@ -79,7 +81,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def launch(job: Job, options: Settings, processes: int, report: Report) -> Any:
+def launch(job: Job[O, R], options: O, processes: int, report: Report) -> R:
     """Run job(options, report, world) in several processes; return the first one's result.
 
     job must be a function of a module, and what it returns must be picklable. Raises the
@@ -109,13 +111,13 @@ def launch(job: Job, options: Settings, processes: int, report: Report) -> Any:
             pipe.close()
 
 
-def check_processes(options: Settings, compute: Compute) -> None:
+def check_processes(options: object, compute: Compute) -> None:
     """Raise UsageError where this machine has fewer devices than --gpus asks for."""
     if (compute.gpus or 1) > 1:
         _check_devices(options, compute.gpus or 1)
 
 
-def _check_devices(options: Settings, processes: int) -> None:
+def _check_devices(options: object, processes: int) -> None:
     there = torch.cuda.device_count()
     if _device_of(options) != "cpu" and there < processes:
         raise UsageError(
@@ -124,7 +126,7 @@ def _check_devices(options: Settings, processes: int) -> None:
         )
 
 
-def _device_of(options: Settings) -> str:
+def _device_of(options: object) -> str:
     """Return the --device of a job: of its network, or of its judge where only that computes."""
     compute = getattr(getattr(options, "judge", options), "compute", None)
     return getattr(compute, "device", "auto")

@@ -5,11 +5,10 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 
-from cdm_cli.config import Settings
 from cdm_cli.data.memory import keep_freed_memory
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Part, Store, open_store
@@ -20,11 +19,13 @@ from cdm_cli.jobs.runtime.device import kind_of_device, make_deterministic, pick
 from cdm_cli.jobs.runtime.identity import resume_or_create
 from cdm_cli.jobs.runtime.launch import launch
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.options import Compute, Report
+from cdm_cli.options.sampling import Compute
+from cdm_cli.report import Report
 
 __all__ = ["agreed", "check_shared", "joined", "led", "shared_store", "started", "wait_for_others"]
 
-Job = Callable[[Any, Report, World], Any]
+O = TypeVar("O")  # noqa: E741
+R = TypeVar("R")
 
 PATIENCE = (
     600.0  # seconds without a new block, besides three times the longest seen, that end a wait
@@ -46,7 +47,9 @@ class Silent:
         yield lambda count, note: None
 
 
-def started(job: Job, options: Settings, compute: Compute, report: Report) -> Any:
+def started(
+    job: Callable[[O, Report, World], R], options: O, compute: Compute, report: Report
+) -> R:
     """Run job(options, report, world), in `--gpus N` processes of our own where that is asked."""
     world = replace(distributed.from_environment(), asked=asked_of(job, options))
     if world.size == 1 and (compute.gpus or 1) > 1:

@@ -13,7 +13,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.diffusion.schedules import from_config, respaced
 from cdm_cli.jobs.runtime.identity import recorded
 from cdm_cli.jobs.sampling.make import Work
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 
 def as_begun(work: Work, out: Path, report: Report) -> Work:

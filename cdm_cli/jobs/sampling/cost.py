@@ -9,7 +9,7 @@ from cdm_cli.jobs.runtime.device import chosen_precision, describe, measured_flo
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.numerics import default_batch
 from cdm_cli.nets.counting import flops_per_image, num_parameters
-from cdm_cli.options import Compute
+from cdm_cli.options.sampling import Compute
 
 # Share of the speed of one large matrix product that a network evaluation reaches.
 EFFICIENCY = {"cuda": 0.4, "cpu": 0.3}

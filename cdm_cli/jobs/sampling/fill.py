@@ -20,7 +20,7 @@ from cdm_cli.jobs.runtime.session import wait_for_others
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.blocks import BlockWriter
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 Arrays = dict[str, np.ndarray]
 Inputs = Callable[[range], Samples]

@@ -33,7 +33,8 @@ from cdm_cli.jobs.sampling.numerics import (
 from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sampling.provenance import parent, provenance
 from cdm_cli.jobs.sampling.schedule_file import config_digest
-from cdm_cli.options import Compute, Report, Sampling
+from cdm_cli.options.sampling import Compute, Sampling
+from cdm_cli.report import Report
 
 __all__ = ["Made", "Ready", "Work", "joined", "made_ready", "produce"]
 

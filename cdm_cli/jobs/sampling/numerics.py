@@ -22,7 +22,8 @@ from cdm_cli.jobs.runtime.identity import check_same
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.names import RUNS, Precision
 from cdm_cli.nets.layout import down_plan, up_plan
-from cdm_cli.options import Compute, Report, Sampling
+from cdm_cli.options.sampling import Compute, Sampling
+from cdm_cli.report import Report
 
 MOST_PIXELS = {"cpu": 2**16, "cuda": 2**20}  # of a compute batch; more run no faster
 MOST = {"cpu": 64, "cuda": 1024}

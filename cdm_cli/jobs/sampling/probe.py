@@ -31,7 +31,7 @@ from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sampling.upsample import Condition
 from cdm_cli.nets.ema import Ema
 from cdm_cli.nets.unet import UNet
-from cdm_cli.options import Sampling
+from cdm_cli.options.sampling import Sampling
 
 
 @dataclass(frozen=True)

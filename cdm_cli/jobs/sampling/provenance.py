@@ -1,16 +1,15 @@
 """What a store says of its making: enough to make it again, and to refuse mixing two makings."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.config import Settings
 from cdm_cli.data.store import Store
+from cdm_cli.options.flag import Flagged, flagged
 
-ARGUMENTS = ("stage", "lowres", "src")  # fields that are typed without a flag
-REPEATED = {"resolutions": "--resolution", "augments": "--augment"}  # a flag for each value
 CONVENTIONS = {
     "pixels": "x / 127.5 - 1, back by rounding",
     "noise": "philox4x32-10 of (seed, stage, id, step), box-muller",
@@ -51,27 +50,27 @@ def store_parent(store: Store) -> dict[str, str]:
     return parent("lowres", store.path.name, store.digest)
 
 
-def typed(command: str, argument: object, options: Settings) -> str:
-    """Return the command line that means these options, defaults left away."""
-    words = ["cdm", command, str(argument)]
-    for name, value in _flags(options):
-        flag = f"--{name.replace('_', '-')}"
-        if name in REPEATED:
-            words += [word for item in value for word in (REPEATED[name], str(item))]
-        elif isinstance(value, bool):
-            words.append(flag if value else flag.replace("--", "--no-"))
-        elif isinstance(value, tuple):
-            words += [flag, ",".join(map(str, value))]
-        else:
-            words += [flag, str(value)]
-    return shlex.join(words)
+def typed(command: str, options: object) -> str:
+    """Return the command line that means these options, defaults but `--out` left away."""
+    arguments, flags = [], list[str]()
+    for item in flagged(type(options)):
+        value = reduce(getattr, item.path, options)
+        if item.flag.argument:
+            arguments += map(_word, value if isinstance(value, tuple) else [value])
+        elif value != item.default or item.name == "out":
+            flags += _words(item, value)
+    return shlex.join(["cdm", *command.split(), *arguments, *flags])
 
 
-def _flags(options: Settings) -> Iterator[tuple[str, Any]]:
-    """Yield fields of options and of the groups within that are not at their defaults."""
-    for name, field in type(options).model_fields.items():
-        value = getattr(options, name)
-        if isinstance(value, Settings):
-            yield from _flags(value)
-        elif name == "out" or (value != field.default and name not in ARGUMENTS):
-            yield name, value if not isinstance(value, Path) else value.as_posix()
+def _words(item: Flagged, value: Any) -> list[str]:
+    """Return how a flag is typed that gives a field this value."""
+    on, _, off = item.names[0].partition("/")
+    if isinstance(value, bool):
+        return [on if value else off]
+    if isinstance(value, tuple) and item.flag.repeat:
+        return [word for one in value for word in (on, _word(one))]
+    return [on, ",".join(map(_word, value)) if isinstance(value, tuple) else _word(value)]
+
+
+def _word(value: object) -> str:
+    return value.as_posix() if isinstance(value, Path) else str(value)

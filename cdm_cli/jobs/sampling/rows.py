@@ -11,7 +11,7 @@ from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.runtime.identity import recorded
 from cdm_cli.metrics.order import balanced_choice
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 Rows = np.ndarray  # int64 [n], places within a part
 

@@ -32,7 +32,8 @@ from cdm_cli.jobs.sampling.make import (
 from cdm_cli.jobs.sampling.provenance import typed
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.names import RUNS
-from cdm_cli.options import Report, SampleOptions
+from cdm_cli.options.sampling import SampleOptions
+from cdm_cli.report import Report
 
 UNLABELLED = "unlabelled"  # the only class of an unconditional stage
 
@@ -92,7 +93,7 @@ def planned(options: SampleOptions) -> Work:
     rows = rows_of_part(num, options.part)
     return Work(
         command="sample",
-        typed=typed("sample", options.stage, options),
+        typed=typed("sample", options),
         header=header,
         chain=chain_for(header, options.sampling, keep),
         num=num,

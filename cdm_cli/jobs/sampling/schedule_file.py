@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,8 @@ from cdm_cli.config import Settings, StageConfig
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.names import Sampler, Variance
-from cdm_cli.options import Report, Sampling
+from cdm_cli.options.sampling import Sampling
+from cdm_cli.report import Report
 
 LIMIT = 2**22
 
@@ -80,7 +82,7 @@ def chain_for(
     found = chosen(file, sampling.steps, sampling.schedule)
     sampler = sampling.sampler or found.sampler
     variance = sampling.variance or (found.variance if sampler == "ancestral" else None)
-    asked = sampling.model_copy(update={"steps": None, "sampler": sampler, "variance": variance})
+    asked = replace(sampling, steps=None, sampler=sampler, variance=variance)
     return chain_of(header.config, asked, keep=keep, visit=visit, alpha_bar=found.alpha_bar)
 
 

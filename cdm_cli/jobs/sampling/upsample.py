@@ -39,7 +39,8 @@ from cdm_cli.jobs.sampling.provenance import store_parent, typed
 from cdm_cli.jobs.sampling.rows import Source, check_states, chosen_rows, part_of, tell_part
 from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_other_s
 from cdm_cli.names import RUNS, Augment
-from cdm_cli.options import Report, UpsampleOptions
+from cdm_cli.options.sampling import UpsampleOptions
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def planned(options: UpsampleOptions, store: Store) -> Work:
     condition = Condition(header, source, s, augment, options.sampling.seed)
     return Work(
         command="upsample",
-        typed=typed("upsample", options.lowres, options),
+        typed=typed("upsample", options),
         header=header,
         chain=chain,
         num=len(rows),

@@ -24,7 +24,9 @@ from cdm_cli.jobs.sampling.make import Work
 from cdm_cli.jobs.sampling.rows import part_of, tell_part
 from cdm_cli.jobs.sampling.schedule_file import config_digest
 from cdm_cli.names import LEAST_JUDGED, RUNS, Augment
-from cdm_cli.options import Report, SweepOptions, UpsampleOptions
+from cdm_cli.options.judging import SweepOptions
+from cdm_cli.options.sampling import UpsampleOptions
+from cdm_cli.report import Report
 
 Kind = Literal["none", "truncated", "non-truncated", "ground-truth"]
 KINDS: tuple[Kind, ...] = ("none", "truncated", "non-truncated", "ground-truth")

@@ -39,7 +39,8 @@ from cdm_cli.jobs.sweep.table import (
     write_start,
 )
 from cdm_cli.metrics.table import MetricTable
-from cdm_cli.options import Report, SweepOptions
+from cdm_cli.options.judging import SweepOptions
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def run_in(options: SweepOptions, report: Report, world: World) -> SweepResult:
     with joined(options.judge.compute, world) as (world, device), ExitStack() as stack:
         sweep = agreed(world, lambda: _begun(options, stack, report), _deciding)
         check_shared(world, sweep.out)
-        command = typed("sweep-s", options.lowres, options)
+        command = typed("sweep-s", options)
         led(world, lambda: _check_points(options, sweep, device))
         missing = _missing(sweep)
         world.barrier()

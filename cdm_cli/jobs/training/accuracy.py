@@ -14,7 +14,7 @@ from cdm_cli.jobs.training.files import Metrics
 from cdm_cli.jobs.training.objective import ClassifierObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.nets.classifier import Classifier
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 ACCURACY = "accuracy"
 

@@ -9,7 +9,7 @@ from cdm_cli.data.reading import stamp
 from cdm_cli.data.store import Store
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.plan import resolution_of, training_part
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 
 def batches_of(plan: Plan, store: Store, world: World) -> TrainBatches:

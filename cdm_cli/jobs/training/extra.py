@@ -7,7 +7,7 @@ in the same bytes with extras and without.
 from typing import Protocol
 
 from cdm_cli.jobs.training.files import Metrics
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 
 class Extra(Protocol):

@@ -1,7 +1,7 @@
 """Which extras a run has: decided from headers before it begins, opened once it has its weights."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cdm_cli.config import ClassifierConfig, Plan
@@ -19,7 +19,8 @@ from cdm_cli.jobs.training.grid import Layout, SampleGrid, layout_of
 from cdm_cli.jobs.training.plan import data_info
 from cdm_cli.jobs.training.select import Selection, selection_panel, selection_probe
 from cdm_cli.jobs.training.step import Trainer
-from cdm_cli.options import Report, TrainOptions
+from cdm_cli.options.training import TrainOptions
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def extras_of(
     if turns.probe is None or judge is None:
         return (grid,)
     device, probe = trainer.device, turns.probe
-    compute = options.compute.model_copy(update={"batch_size": None})
+    compute = replace(options.compute, batch_size=None)
     chosen = numerics(made.stage, compute, device, probe.evaluations)
     told = ", ".join(f"{name} {value}" for name, value in probe.settings().items())
     report.say(f"--select fid every {options.select_every} steps: {told}")

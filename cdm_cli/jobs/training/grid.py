@@ -26,7 +26,8 @@ from cdm_cli.jobs.sampling.rows import Source, part_of
 from cdm_cli.jobs.training.files import Metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
-from cdm_cli.options import Report, Sampling
+from cdm_cli.options.sampling import Sampling
+from cdm_cli.report import Report
 
 SAMPLES = "samples"
 CLASSES, PER_CLASS, PER_CLASS_SR, STEPS = 10, 4, 2, 50

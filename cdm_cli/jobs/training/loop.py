@@ -18,7 +18,7 @@ from cdm_cli.jobs.training.extra import Extra, due
 from cdm_cli.jobs.training.files import Metrics, Saver, fall_back
 from cdm_cli.jobs.training.objective import Images, images_of
 from cdm_cli.jobs.training.step import Progress, Trainer, learning_rate
-from cdm_cli.options import Report
+from cdm_cli.report import Report
 
 DIVERGED_AFTER = 10  # skipped steps in a row
 

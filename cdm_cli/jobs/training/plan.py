@@ -19,7 +19,7 @@ from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError, quoted
 from cdm_cli.jobs.runtime import identity
 from cdm_cli.jobs.sampling.classes import empty_classes
-from cdm_cli.options import TrainOptions
+from cdm_cli.options.training import TrainOptions
 from cdm_cli.presets import asked
 
 # What may change between two runs of one command: none of it changes a weight.

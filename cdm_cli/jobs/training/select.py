@@ -34,7 +34,10 @@ from cdm_cli.jobs.sampling.probe import Probe, averaged, drawn, probe_of
 from cdm_cli.jobs.training.files import Metrics, logged
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
-from cdm_cli.options import FeatureOptions, Report, Sampling, TrainOptions
+from cdm_cli.options.judging import FeatureOptions
+from cdm_cli.options.sampling import Sampling
+from cdm_cli.options.training import TrainOptions
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ from cdm_cli.jobs.training.select import read_best, selection_judge
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import DATA
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
-from cdm_cli.options import Report, TrainOptions
+from cdm_cli.options.training import TrainOptions
+from cdm_cli.report import Report
 
 MIRRORED = "half of the images of each step are mirrored left to right (--no-flip: none)"
 

@@ -18,7 +18,8 @@ from cdm_cli.jobs.tune.plan import Search
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention
-from cdm_cli.options import Report, TuneOptions
+from cdm_cli.options.judging import TuneOptions
+from cdm_cli.report import Report
 
 PREFERRED = "train"
 

@@ -1,7 +1,7 @@
 """What a search of schedules is of, decided from headers and flags alone."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
 from cdm_cli.jobs.sampling.schedule_file import config_digest
 from cdm_cli.jobs.tune.search import Candidate, Space
 from cdm_cli.names import RUNS, Variance
-from cdm_cli.options import Sampling, TuneOptions, UpsampleOptions
+from cdm_cli.options.judging import TuneOptions
+from cdm_cli.options.sampling import Sampling, UpsampleOptions
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ class Search:
 
     def baseline(self, steps: int) -> Chain:
         """Return the stage's own schedule, respaced to so many steps."""
-        return chain_of(self.header.config, self.sampling.model_copy(update={"steps": steps}))
+        return chain_of(self.header.config, replace(self.sampling, steps=steps))
 
     def chain(self, candidate: Candidate) -> Chain:
         """Return the chain that runs on a candidate, as `--schedule` will."""
         ancestral = self.work.chain.sampler == "ancestral"
         update = {"steps": None, "variance": candidate.variance if ancestral else None}
-        asked = self.sampling.model_copy(update=update)
+        asked = replace(self.sampling, **update)
         return chain_of(self.header.config, asked, alpha_bar=candidate.alpha_bar)
 
 
@@ -81,7 +82,7 @@ def planned(options: TuneOptions, stack: ExitStack) -> Search:
     reference = open_reference(options.judge.ref, header, stack)
     works: dict[int, Work] = {}
     for steps in sorted(set(options.steps)):
-        asked = options.sampling.model_copy(update={"steps": _counted(steps, header)})
+        asked = replace(options.sampling, steps=_counted(steps, header))
         works[steps] = upsample.planned(
             UpsampleOptions(
                 lowres=options.lowres,

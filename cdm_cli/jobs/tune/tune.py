@@ -26,7 +26,8 @@ from cdm_cli.jobs.tune.judge import Scorer, head_of, numerics_of, opened
 from cdm_cli.jobs.tune.log import Head, Trial, add, begin, check_same, locked, log_path, read_log
 from cdm_cli.jobs.tune.plan import Search, planned
 from cdm_cli.jobs.tune.search import Candidate, proposed
-from cdm_cli.options import Report, TuneOptions
+from cdm_cli.options.judging import TuneOptions
+from cdm_cli.report import Report
 
 Log = tuple[Head, list[Trial]]
 

@@ -11,7 +11,7 @@ from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import SamplingDefaults
 from cdm_cli.diffusion.schedules import spaced_times, times_of_openai, trailing_times
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
-from cdm_cli.options import Sampling
+from cdm_cli.options.sampling import Sampling
 from tests.cascade.openai_like import checkpoint, model, sr_stage, stage
 
 BLOCK = (

@@ -6,12 +6,13 @@ import torch
 from cdm_cli.data.images import from_uint8
 from cdm_cli.jobs.cas.augment import augmented, boxes, centred, draw, resized_crop
 from cdm_cli.jobs.cas.recipe import recipe_of
-from cdm_cli.options_eval import CasOptions
+from cdm_cli.options.judging import CasOptions
+from tests.asking import as_typed
 
 
 def recipe(resolution, **changes):
     return recipe_of(
-        CasOptions(**({"batch_size": 12} | changes)), resolution=resolution, channels=3,
+        as_typed(CasOptions, **({"batch_size": 12} | changes)), resolution=resolution, channels=3,
         num_classes=3, num=100, precision="fp32", seed=0,
     )  # fmt: skip
 

@@ -29,7 +29,8 @@ from cdm_cli.jobs.cas.report import extremes
 from cdm_cli.jobs.cas.step import Fit
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.options_eval import CasOptions, EvalOptions
+from cdm_cli.options.judging import CasOptions, EvalOptions
+from tests.asking import as_typed
 from tests.jobs.judging.scoring import (
     COLOURS,
     balanced,
@@ -446,10 +447,10 @@ def test_epochs_count_samples():
     assert made.steps == 17_579  # 90 epochs of 50 000 images, 256 at a time
     assert made.warmup == 977
     assert made.lr == 0.1
-    assert recipe_of(CasOptions(batch_size=1024), num=50_000, **fixed).lr == 0.4
+    assert recipe_of(as_typed(CasOptions, batch_size=1024), num=50_000, **fixed).lr == 0.4
 
 
 def test_cas_is_no_metric_of_a_list():
     with pytest.raises(UsageError, match="cas stands alone") as caught:
-        EvalOptions(metrics=("fid", "cas"))
+        as_typed(EvalOptions, metrics=("fid", "cas"))
     assert caught.value.next.startswith("cdm eval cas")

@@ -14,7 +14,8 @@ from cdm_cli.jobs.cas.step import Fit, pieces
 from cdm_cli.jobs.cas.training import examined
 from cdm_cli.jobs.judging.images import Place
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.options_eval import CasOptions
+from cdm_cli.options.judging import CasOptions
+from tests.asking import as_typed
 from tests.jobs.judging.scoring import options, write_data, write_samples
 from tests.tiny import Told
 
@@ -23,8 +24,9 @@ CPU = torch.device("cpu")
 
 def recipe(net="small", *, batch_size=8, norm_images=4, **changes):
     asked = {"net": net, "batch_size": batch_size, "steps": 10, "lr": 0.1} | changes
+    options = as_typed(CasOptions, **asked)
     made = recipe_of(
-        CasOptions(**asked), resolution=8, channels=3, num_classes=3, num=100, precision="fp32",
+        options, resolution=8, channels=3, num_classes=3, num=100, precision="fp32",
         seed=0,
     )  # fmt: skip
     return made.model_copy(update={"norm_images": norm_images})

@@ -14,13 +14,14 @@ from cdm_cli.data.store import PartSpec, StoreSpec, create
 from cdm_cli.errors import BadInputError, MissingError
 from cdm_cli.jobs.checking.inspect import run
 from cdm_cli.nets.counting import num_parameters
-from cdm_cli.options_files import InspectOptions
+from cdm_cli.options.files import InspectOptions
+from tests.asking import as_typed
 from tests.tiny import CLASSES, base_config, net_of, sr_config, write_stage
 
 
 def inspected(path):
     """As `cdm inspect --json` prints it."""
-    return json.loads(json.dumps(plain(run(InspectOptions(path=path), None))))
+    return json.loads(json.dumps(plain(run(as_typed(InspectOptions, path=path), None))))
 
 
 def test_a_store(tmp_path):
@@ -90,9 +91,9 @@ def test_a_checkpoint_and_its_weights(tmp_path):
 
 def test_what_is_not_ours_is_named(tmp_path):
     with pytest.raises(MissingError, match="nothing"):
-        run(InspectOptions(path=tmp_path / "nothing"), None)
+        run(as_typed(InspectOptions, path=tmp_path / "nothing"), None)
     (tmp_path / "notes.txt").write_text("hello")
     os.mkfifo(tmp_path / "pipe")
     for name in ("notes.txt", "pipe", "."):
         with pytest.raises(BadInputError, match="neither a store"):
-            run(InspectOptions(path=tmp_path / name), None)
+            run(as_typed(InspectOptions, path=tmp_path / name), None)

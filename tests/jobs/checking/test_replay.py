@@ -12,8 +12,9 @@ from cdm_cli.jobs.checking import replay
 from cdm_cli.jobs.checking.verify import run
 from cdm_cli.jobs.exchange import merge
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched, config_digest
-from cdm_cli.options import Compute, Sampling
-from cdm_cli.options_files import MergeOptions, VerifyOptions
+from cdm_cli.options.files import MergeOptions, VerifyOptions
+from cdm_cli.options.sampling import Compute, Sampling
+from tests.asking import as_typed
 from tests.jobs.checking.verifying import copied, make, sampled, upsampled, verified
 from tests.tiny import (
     Told,
@@ -91,7 +92,7 @@ def searched(out):
 
 def test_whole_compute_batches_are_replayed_once(workspace):
     told = Told()
-    found = run(VerifyOptions(path="lowres.h5", device="cpu", replay=70), told).replay
+    found = run(as_typed(VerifyOptions, path="lowres.h5", device="cpu", replay=70), told).replay
     assert (found.asked, found.compared) == (70, 70)
     assert "70 samples in 4 batches, by runs/base (ema)" in told.lines[0]
     assert told.total == 2 + 70 * 4
@@ -150,9 +151,9 @@ def test_each_part_of_a_merged_store_is_replayed_as_it_was_made(workspace):
     for index, batch in ((1, 32), (2, 20)):
         compute = Compute(device="cpu", batch_size=batch)
         sampled(f"p{index}.h5", num=70, part=f"{index}/2", compute=compute)
-    merge.run(MergeOptions(parts=("p1.h5", "p2.h5"), out="m.h5"), Told())
+    merge.run(as_typed(MergeOptions, parts=("p1.h5", "p2.h5"), out="m.h5"), Told())
     told = Told()
-    found = run(VerifyOptions(path="m.h5", device="cpu", replay=70), told).replay
+    found = run(as_typed(VerifyOptions, path="m.h5", device="cpu", replay=70), told).replay
     assert (found.identical, found.tolerance) == (70, 0)
     assert "70 samples in 3 batches" in told.lines[0]
 

@@ -16,7 +16,8 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MissingError, UsageError
 from cdm_cli.jobs.checking import verify_stage
 from cdm_cli.jobs.checking.verify import run
-from cdm_cli.options_files import VerifyOptions
+from cdm_cli.options.files import VerifyOptions
+from tests.asking import as_typed
 from tests.jobs.checking.verifying import copied, flip, make, place_of, verified
 from tests.tiny import Told, arrays_of, base_config, net_of, write_store
 
@@ -176,7 +177,7 @@ def test_a_checkpoint_that_training_removes_meanwhile_is_no_damage(stage, done):
     """Before its first file is read, and between two of them."""
     gone = stage / "checkpoints/step-00000001"
     told = Told(lambda now: remove_checkpoint(gone) if now == done else None)
-    found = run(VerifyOptions(path=stage, device="cpu"), told)
+    found = run(as_typed(VerifyOptions, path=stage, device="cpu"), told)
     assert (found.state, found.failure(), found.checkpoints) == ("good", None, 1)
     removed = {row["file"] for row in found.files if row["state"] == "removed meanwhile"}
     assert removed
@@ -198,7 +199,7 @@ def test_a_checkpoint_that_vanishes_as_it_is_listed_is_no_damage(stage, monkeypa
 def test_a_single_checkpoint_that_is_removed_meanwhile_is_missing_not_damaged(stage):
     step = stage / "checkpoints/step-00000001"
     told = Told(lambda now: remove_checkpoint(step) if now == 2 else None)
-    error = run(VerifyOptions(path=step, device="cpu"), told).failure()
+    error = run(as_typed(VerifyOptions, path=step, device="cpu"), told).failure()
     assert isinstance(error, MissingError)
     assert "removed while it was read" in error.what
 

@@ -7,8 +7,9 @@ import pytest
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.checking.verify import run
 from cdm_cli.jobs.sampling import sample, upsample
-from cdm_cli.options import Compute, SampleOptions, UpsampleOptions
-from cdm_cli.options_files import VerifyOptions
+from cdm_cli.options.files import VerifyOptions
+from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
+from tests.asking import as_typed
 from tests.tiny import Told, base_config, sr_config, write_stage
 
 CPU = Compute(device="cpu", batch_size=24)  # blocks of 64 are batches of 24, 24 and 16
@@ -35,16 +36,16 @@ def copied(home, target, monkeypatch):
 
 def sampled(out, **changes):
     values = {"num": 70, "keep_s": (5, 11), "out": out, "compute": CPU, "classes": "2,0"}
-    sample.run(SampleOptions(**(values | changes)), Told())
+    sample.run(as_typed(SampleOptions, **(values | changes)), Told())
 
 
 def upsampled(out, **changes):
     values = {"lowres": "lowres.h5", "model": "sr", "s": 5, "out": out, "compute": CPU}
-    upsample.run(UpsampleOptions(**(values | changes)), Told())
+    upsample.run(as_typed(UpsampleOptions, **(values | changes)), Told())
 
 
 def verified(path="samples.h5", **changes):
-    return run(VerifyOptions(path=path, device="cpu", **changes), Told())
+    return run(as_typed(VerifyOptions, path=path, device="cpu", **changes), Told())
 
 
 def flip(path, place, bit=1):

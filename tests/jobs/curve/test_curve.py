@@ -7,6 +7,7 @@ import csv
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,15 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.curve.curve import plan, run, saved_states
-from cdm_cli.options import Compute, FeatureOptions, Sampling
-from cdm_cli.options_eval import CurveOptions
+from cdm_cli.options.judging import CurveOptions, FeatureOptions
+from cdm_cli.options.sampling import Compute, Sampling
+from tests.asking import as_typed
 from tests.jobs.judging.making import counted, write_judge
 from tests.tiny import Told, arrays_of, write_store
 from tests.trained import SR, rows, train, write_data
 
 CPU = Compute(device="cpu", batch_size=8)
-JUDGE = FeatureOptions(features="judge", compute=CPU)
+JUDGE = as_typed(FeatureOptions, features="judge", compute=CPU)
 SELECT = {"select": "fid", "select_num": 6, "select_every": 2, "features": "judge"}
 
 
@@ -54,7 +56,7 @@ def home(trained, tmp_path, monkeypatch):
 
 
 def options(**changes):
-    return CurveOptions(**({"num": 6, "judge": JUDGE} | changes))
+    return as_typed(CurveOptions, **({"num": 6, "judge": JUDGE} | changes))
 
 
 def points():
@@ -137,11 +139,11 @@ def test_an_sr_stage_is_judged_on_real_images_at_s():
         run(options(stage="sr", num=13), Told())
     with pytest.raises(UsageError, match=r"s = 0\.\.20"):
         run(options(stage="sr", s=21), Told())
-    judge = JUDGE.model_copy(update={"ref": Path("numbers.npz")})
+    judge = replace(JUDGE, ref=Path("numbers.npz"))
     with pytest.raises(UsageError, match="enlarges real images"):
         run(options(stage="sr", judge=judge), Told())
     write_store("large.h5", "prepared", {"train": arrays_of(9, (16, 32))})
-    judge = JUDGE.model_copy(update={"ref": Path("large.h5")})
+    judge = replace(JUDGE, ref=Path("large.h5"))
     with pytest.raises(MismatchError, match="do not fit"):
         run(options(stage="sr", judge=judge), Told())
 

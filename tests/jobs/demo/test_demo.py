@@ -19,8 +19,9 @@ from cdm_cli.app import app
 from cdm_cli.errors import CdmError, StoppedError
 from cdm_cli.jobs.demo import demo
 from cdm_cli.jobs.demo.drawing import FIGURES, draw, write_images
-from cdm_cli.options import DemoOptions
+from cdm_cli.options.files import DemoOptions
 from cdm_cli.presets import PRESETS
+from tests.asking import as_typed
 from tests.forking import fork
 
 GROUP = typer.main.get_command(app)
@@ -96,7 +97,7 @@ def test_the_demo_runs_each_line_in_its_directory(tmp_path, monkeypatch):
         def say(self, line):
             said.append(line)
 
-    result = demo.run(DemoOptions(directory=directory, seed=3), Report())
+    result = demo.run(as_typed(DemoOptions, directory=directory, seed=3), Report())
     lines = demo.TRANSCRIPT.format(seed=3).strip().splitlines()
     assert [shlex.join(words) for words, _ in ran] == lines
     assert {place for _, place in ran} == {directory}

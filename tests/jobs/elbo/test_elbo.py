@@ -15,8 +15,9 @@ from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.images import from_uint8
 from cdm_cli.errors import MismatchError, MissingError, StoppedError, UsageError
 from cdm_cli.jobs.elbo.elbo import plan, run
-from cdm_cli.options import Compute, Sampling
-from cdm_cli.options_eval import ElboOptions
+from cdm_cli.options.judging import ElboOptions
+from cdm_cli.options.sampling import Compute, Sampling
+from tests.asking import as_typed
 from tests.tiny import (
     Told,
     arrays_of,
@@ -45,7 +46,7 @@ def workspace(tmp_path, monkeypatch):
 def options(*stages, batch_size=16, **changes):
     compute = Compute(device="cpu", batch_size=batch_size)
     values = {"stages": stages or ("base",), "compute": compute}
-    return ElboOptions(**(values | changes))
+    return as_typed(ElboOptions, **(values | changes))
 
 
 def images(resolution):

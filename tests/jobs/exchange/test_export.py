@@ -19,7 +19,8 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.exchange import export_folder, export_npz
 from cdm_cli.jobs.exchange.export import run
-from cdm_cli.options_files import ExportOptions
+from cdm_cli.options.files import ExportOptions
+from tests.asking import as_typed
 from tests.tiny import CLASSES, Told, arrays_of, write_store
 
 NAMES = ("disk", "../..", "tench, Tinca tinca")
@@ -49,7 +50,9 @@ def stored(arrays, classes=CLASSES, path="samples.h5", **changes):
 
 
 def exported(out="out", told=None, **changes):
-    return run(ExportOptions(**({"store": "samples.h5", "out": out} | changes)), told or Told())
+    return run(
+        as_typed(ExportOptions, **({"store": "samples.h5", "out": out} | changes)), told or Told()
+    )
 
 
 def files(root="out"):

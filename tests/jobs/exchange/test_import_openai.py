@@ -21,7 +21,8 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs.exchange.import_openai import run
-from cdm_cli.options_files import ImportCheckpointOptions
+from cdm_cli.options.files import ImportOptions
+from tests.asking import as_typed
 from tests.cascade.openai_like import checkpoint, model, sr_stage, stage
 
 FLAGS = ("--image_size 16 --diffusion_steps 1000", "rescale_learned_sigmas=True")
@@ -50,8 +51,8 @@ def saved(path, config, dtype=torch.float32):
 
 
 def options(path, out, **changes):
-    values = {"checkpoint": path, "out": out, "flags": FLAGS}
-    return ImportCheckpointOptions(**(values | changes))
+    values = {"src": path, "out": out, "flags": FLAGS}
+    return as_typed(ImportOptions, **(values | changes))
 
 
 @pytest.mark.parametrize("name", ["m.safetensors", "m.pt"])

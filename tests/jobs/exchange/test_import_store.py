@@ -21,7 +21,8 @@ from cdm_cli.errors import (
 from cdm_cli.jobs.exchange import export, import_store
 from cdm_cli.jobs.exchange.import_any import run
 from cdm_cli.jobs.sampling.headers import fitting_stage
-from cdm_cli.options_files import ExportOptions, ImportOptions
+from cdm_cli.options.files import ExportOptions, ImportOptions
+from tests.asking import as_typed
 from tests.drawings import COLOURS, class_images, encoded, pixels, write_folder
 from tests.tiny import (
     CLASSES,
@@ -43,7 +44,7 @@ def workspace(tmp_path, monkeypatch):
 
 
 def imported(src, out="in.h5", told=None, **changes):
-    return run(ImportOptions(src=src, out=out, **changes), told or Told())
+    return run(as_typed(ImportOptions, src=src, out=out, **changes), told or Told())
 
 
 def stored(classes=CLASSES, channels=3, num=150, ids=None):
@@ -56,7 +57,7 @@ def stored(classes=CLASSES, channels=3, num=150, ids=None):
 
 
 def exported(out, **changes):
-    export.run(ExportOptions(**({"store": "samples.h5", "out": out} | changes)), Told())
+    export.run(as_typed(ExportOptions, **({"store": "samples.h5", "out": out} | changes)), Told())
 
 
 def opened(path="in.h5"):

@@ -19,8 +19,9 @@ from cdm_cli.errors import (
 from cdm_cli.jobs.exchange import merge
 from cdm_cli.jobs.exchange.merge import run
 from cdm_cli.jobs.sampling import sample, upsample
-from cdm_cli.options import Compute, SampleOptions, Sampling, UpsampleOptions
-from cdm_cli.options_files import MergeOptions
+from cdm_cli.options.files import MergeOptions
+from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleOptions
+from tests.asking import as_typed
 from tests.tiny import (
     Told,
     arrays_of,
@@ -47,8 +48,14 @@ def made(tmp_path_factory):
             sampled(out, part=part)
         for out, part in (("up.h5", None), ("up1.h5", "1/2"), ("up2.h5", "2/2")):
             upsample.run(
-                UpsampleOptions(
-                    lowres="whole.h5", s=5, keep_s=(7,), out=out, part=part, compute=CPU
+                as_typed(
+                    UpsampleOptions,
+                    lowres="whole.h5",
+                    s=5,
+                    keep_s=(7,),
+                    out=out,
+                    part=part,
+                    compute=CPU,
                 ),
                 Told(),
             )
@@ -57,7 +64,7 @@ def made(tmp_path_factory):
 
 def sampled(out, **changes):
     values = {"num": NUM, "keep_s": (5,), "out": out, "compute": CPU}
-    return sample.run(SampleOptions(**(values | changes)), Told())
+    return sample.run(as_typed(SampleOptions, **(values | changes)), Told())
 
 
 @pytest.fixture
@@ -70,7 +77,7 @@ def workspace(made, tmp_path, monkeypatch):
 
 
 def merged(*parts, out="out.h5", told=None):
-    return run(MergeOptions(parts=parts, out=out), told or Told())
+    return run(as_typed(MergeOptions, parts=parts, out=out), told or Told())
 
 
 @pytest.mark.parametrize(

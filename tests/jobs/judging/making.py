@@ -10,8 +10,9 @@ from cdm_cli.config import ClassifierConfig, DataInfo, Plan, StageFile, Training
 from cdm_cli.jobs.judging.images import Place
 from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.nets.classifier import Classifier
-from cdm_cli.options import Compute, FeatureOptions
-from cdm_cli.options_eval import EvalOptions
+from cdm_cli.options.judging import EvalOptions, FeatureOptions
+from cdm_cli.options.sampling import Compute
+from tests.asking import as_typed
 from tests.tiny import CLASSES, arrays_of, write_store
 
 CONFIG = ClassifierConfig(
@@ -49,8 +50,12 @@ def options(*metrics, features="judge", compute=None, **changes):
     compute = compute or Compute(device="cpu", batch_size=16)
     judge = {"features": features, "compute": compute}
     judge |= {name: changes.pop(name) for name in ("ref", "mode") if name in changes}
-    values = {"metrics": metrics or ("fid",), "resolution": 8, "judge": FeatureOptions(**judge)}
-    return EvalOptions(**(values | changes))
+    values = {
+        "metrics": metrics or ("fid",),
+        "resolution": 8,
+        "judge": as_typed(FeatureOptions, **judge),
+    }
+    return as_typed(EvalOptions, **(values | changes))
 
 
 def permuted(arrays, order):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from cdm_cli.options_eval import CasOptions
+from cdm_cli.options.judging import CasOptions
+from tests.asking import as_typed
 from tests.tiny import write_store
 
 COLOURS = {"apple": (200, 40, 30), "bird": (40, 90, 200), "cat": (60, 160, 70)}
@@ -39,6 +40,6 @@ def write_samples(path, arrays=None, *, classes=tuple(COLOURS), **changes):
 
 
 def options(folder, store="samples.h5", *, out="cas", ref="data.h5", **changes):
-    return CasOptions(
-        store=folder / store, ref=folder / ref, out=folder / out, **(RECIPE | changes)
+    return as_typed(
+        CasOptions, store=folder / store, ref=folder / ref, out=folder / out, **(RECIPE | changes)
     )

@@ -31,8 +31,9 @@ from cdm_cli.metrics.inception_score import inception_score
 from cdm_cli.metrics.kernel import squared_mmd
 from cdm_cli.metrics.neighbours import prdc
 from cdm_cli.names import METRICS
-from cdm_cli.options import Compute
-from cdm_cli.options_eval import EvalOptions, parsed
+from cdm_cli.options.judging import EvalOptions, parsed
+from cdm_cli.options.sampling import Compute
+from tests.asking import as_typed
 from tests.jobs.judging.making import (
     CPU,
     SAMPLES,
@@ -253,7 +254,7 @@ def test_words_for_metrics():
     assert parsed(["fid", "kid", "fid"]) == ("fid", "kid")
     assert parsed(["is", "all"]) == ("is", *[metric for metric in METRICS if metric != "is"])
     with pytest.raises(UsageError, match="did you mean fid"):
-        EvalOptions(metrics=("fidd",))
+        as_typed(EvalOptions, metrics=("fidd",))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from cdm_cli.jobs.judging.judge import open_judge
 from cdm_cli.jobs.judging.rows import notes
 from cdm_cli.metrics import inception
 from cdm_cli.metrics.inception import FILES, TORCHSCRIPT
-from cdm_cli.options import FeatureOptions
+from cdm_cli.options.judging import FeatureOptions
+from tests.asking import as_typed
 from tests.jobs.judging.making import SAMPLES, options, write_judge, write_workspace
 from tests.metrics.stand_in import save_stand_in
 from tests.tiny import CLASSES, Told, base_config, write_stage, write_store
@@ -31,23 +32,23 @@ def workspace(tmp_path, monkeypatch):
 
 def test_a_classifier_by_name_or_by_path(workspace):
     directory = write_judge(workspace / "runs/judge")
-    by_name = open_judge(FeatureOptions(features="judge"), DEVICE)
-    by_path = open_judge(FeatureOptions(features=str(directory)), DEVICE)
+    by_name = open_judge(as_typed(FeatureOptions, features="judge"), DEVICE)
+    by_path = open_judge(as_typed(FeatureOptions, features=str(directory)), DEVICE)
     assert by_name.classes == by_path.classes == CLASSES
     assert by_name.extractor.digest == by_path.extractor.digest
     assert by_name.extractor.name == "classifier-judge"
     assert by_name.extractor.feature_dim == 16
     write_judge(workspace / "runs/another", seed=1)
-    other = open_judge(FeatureOptions(features="another"), DEVICE)
+    other = open_judge(as_typed(FeatureOptions, features="another"), DEVICE)
     assert other.extractor.digest != by_name.extractor.digest
 
 
 def test_a_stage_that_draws_is_no_judge(workspace):
     write_stage(workspace / "runs/base", base_config())
     with pytest.raises(MismatchError, match="a judge must be a classifier"):
-        open_judge(FeatureOptions(features="base"), DEVICE)
+        open_judge(as_typed(FeatureOptions, features="base"), DEVICE)
     with pytest.raises(MissingError, match="nothing"):
-        open_judge(FeatureOptions(features="nothing"), DEVICE)
+        open_judge(as_typed(FeatureOptions, features="nothing"), DEVICE)
 
 
 class Foreign:
@@ -88,21 +89,21 @@ def installed(monkeypatch):
 @pytest.mark.usefixtures("installed")
 def test_an_installed_extractor_judges(workspace):
     write_workspace(workspace)
-    judge = open_judge(FeatureOptions(features="foreign"), DEVICE)
+    judge = open_judge(as_typed(FeatureOptions, features="foreign"), DEVICE)
     assert isinstance(judge.extractor, Foreign)
     assert judge.extractor.device == DEVICE
     table = run(options("fid", "kid", features="foreign"), Told()).table
     assert table.rows[0].convention.extractor_digest == "f" * 64
     with pytest.raises(MismatchError, match="foreign gives no class probabilities"):
         run(options("is", features="foreign"), Told())
-    ours = open_judge(FeatureOptions(features="judge"), DEVICE)
+    ours = open_judge(as_typed(FeatureOptions, features="judge"), DEVICE)
     assert not isinstance(ours.extractor, Foreign)  # a stage of the user comes first
 
 
 @pytest.mark.usefixtures("installed")
 def test_an_extractor_that_lacks_something_is_named():
     with pytest.raises(BadInputError, match="foreign_judges:Lacking lacks digest, resize"):
-        open_judge(FeatureOptions(features="lacking"), DEVICE)
+        open_judge(as_typed(FeatureOptions, features="lacking"), DEVICE)
 
 
 def test_the_weights_of_inception_are_pinned():
@@ -115,9 +116,9 @@ def test_the_weights_of_inception_are_pinned():
 def test_a_file_of_weights_is_taken_by_its_name_and_checked(workspace, monkeypatch, mode):
     file = save_stand_in(workspace)
     with pytest.raises(BadInputError, match="SHA-256"):  # it is not the real one
-        open_judge(FeatureOptions(features=file.name, mode=mode), DEVICE)
+        open_judge(as_typed(FeatureOptions, features=file.name, mode=mode), DEVICE)
     monkeypatch.setitem(inception.FILES, mode, file)
-    judge = open_judge(FeatureOptions(features=file.name, mode=mode), DEVICE)
+    judge = open_judge(as_typed(FeatureOptions, features=file.name, mode=mode), DEVICE)
     assert (judge.extractor.name, judge.extractor.digest) == (f"inception-{mode}", file.sha256)
     assert judge.classes == ()
 

@@ -7,7 +7,8 @@ from PIL import Image
 from cdm_cli.data.store import PartSpec, StoreSpec, create
 from cdm_cli.errors import BadInputError, MissingError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.pictures.grid import draw_grid, run
-from cdm_cli.options_files import GridOptions
+from cdm_cli.options.files import GridOptions
+from tests.asking import as_typed
 
 CLASSES = ["cat", "dog", "emu"]
 REPORT = None  # a grid has nothing to tell while it works
@@ -52,7 +53,9 @@ def shown(path, side, left=0):
 
 
 def test_the_first_samples_in_order(store, tmp_path):
-    result = run(GridOptions(store=store, out=tmp_path / "g.png", columns=5, scale=1), REPORT)
+    result = run(
+        as_typed(GridOptions, store=store, out=tmp_path / "g.png", columns=5, scale=1), REPORT
+    )
     assert (result.rows, result.columns, result.resolution) == (3, 5, 4)
     assert shown(tmp_path / "g.png", 4) == [
         [0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 255, 255, 255],
@@ -61,7 +64,7 @@ def test_the_first_samples_in_order(store, tmp_path):
 
 def test_a_row_for_each_class(store, tmp_path):
     out = tmp_path / "g.png"
-    result = run(GridOptions(store=store, out=out, per_class=2, scale=2), REPORT)
+    result = run(as_typed(GridOptions, store=store, out=out, per_class=2, scale=2), REPORT)
     assert (result.rows, result.columns) == (3, 2)
     with Image.open(out) as picture:
         left = picture.width - 2 * 8 - 2
@@ -72,25 +75,25 @@ def test_a_row_for_each_class(store, tmp_path):
 def test_prepared_data_are_spread_and_shown_from_val(tmp_path):
     path = write_store(tmp_path / "data.h5", kind="prepared", parts=("train", "val"))
     out = tmp_path / "g.png"
-    run(GridOptions(store=path, out=out, num=3, columns=3, scale=1), REPORT)
+    run(as_typed(GridOptions, store=path, out=out, num=3, columns=3, scale=1), REPORT)
     assert shown(out, 4) == [[0, 6, 11]]
     with pytest.raises(UsageError, match="--split test"):
-        run(GridOptions(store=path, out=out, split="test"), REPORT)
+        run(as_typed(GridOptions, store=path, out=out, split="test"), REPORT)
 
 
 def test_only_finished_blocks_are_shown(tmp_path):
     path = write_store(tmp_path / "part.h5", blocks=1)
-    run(GridOptions(store=path, out=tmp_path / "g.png", scale=1, columns=6), REPORT)
+    run(as_typed(GridOptions, store=path, out=tmp_path / "g.png", scale=1, columns=6), REPORT)
     assert shown(tmp_path / "g.png", 4) == [[0, 1, 2, 3]]
     empty = write_store(tmp_path / "empty.h5", blocks=0)
     with pytest.raises(MissingError, match="no finished image"):
-        run(GridOptions(store=empty, out=tmp_path / "h.png"), REPORT)
+        run(as_typed(GridOptions, store=empty, out=tmp_path / "h.png"), REPORT)
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
 def test_channels_and_the_default_scale(tmp_path, channels, mode):
     path = write_store(tmp_path / "s.h5", resolutions={4: channels, 8: channels})
-    result = run(GridOptions(store=path, out=tmp_path / "g.png", num=1), REPORT)
+    result = run(as_typed(GridOptions, store=path, out=tmp_path / "g.png", num=1), REPORT)
     assert result.resolution == 8
     with Image.open(tmp_path / "g.png") as picture:
         assert (picture.mode, picture.size) == (mode, (64, 64))
@@ -98,12 +101,12 @@ def test_channels_and_the_default_scale(tmp_path, channels, mode):
 
 def test_the_same_grid_again_is_done_already_and_another_is_not_written(store, tmp_path):
     out = tmp_path / "g.png"
-    run(GridOptions(store=store, out=out), REPORT)
+    run(as_typed(GridOptions, store=store, out=out), REPORT)
     before = out.stat().st_mtime_ns
-    run(GridOptions(store=store, out=out), REPORT)
+    run(as_typed(GridOptions, store=store, out=out), REPORT)
     assert out.stat().st_mtime_ns == before
     with pytest.raises(WouldOverwriteError):
-        run(GridOptions(store=store, out=out, num=2), REPORT)
+        run(as_typed(GridOptions, store=store, out=out, num=2), REPORT)
     assert out.stat().st_mtime_ns == before
 
 
@@ -120,14 +123,14 @@ def test_the_same_grid_again_is_done_already_and_another_is_not_written(store, t
 def test_usage(store, tmp_path, changes, part):
     values = {"store": store, "out": tmp_path / "g.png"} | changes
     with pytest.raises(UsageError, match=part):
-        run(GridOptions(**values), REPORT)
+        run(as_typed(GridOptions, **values), REPORT)
     assert not (tmp_path / "g.png").exists()
 
 
 def test_a_picture_too_large_for_viewers_is_refused(tmp_path):
     path = write_store(tmp_path / "s.h5", num=64, blocks=16, resolutions={256: 1})
     with pytest.raises(UsageError, match="pixels"):
-        run(GridOptions(store=path, out=tmp_path / "g.png", num=64, scale=4), REPORT)
+        run(as_typed(GridOptions, store=path, out=tmp_path / "g.png", num=64, scale=4), REPORT)
 
 
 def test_a_damaged_image_is_not_shown(store, tmp_path):
@@ -136,7 +139,7 @@ def test_a_damaged_image_is_not_shown(store, tmp_path):
     assert data.count(pixels) == 1
     store.write_bytes(data.replace(pixels, b"\0" + pixels[1:]))
     with pytest.raises(BadInputError, match="digest"):
-        run(GridOptions(store=store, out=tmp_path / "g.png"), REPORT)
+        run(as_typed(GridOptions, store=store, out=tmp_path / "g.png"), REPORT)
 
 
 def test_a_label_without_a_name_is_shown_by_its_number():

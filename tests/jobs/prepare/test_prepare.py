@@ -21,7 +21,8 @@ from cdm_cli.errors import (
 from cdm_cli.jobs.prepare import decode as prepare_decode
 from cdm_cli.jobs.prepare import prepare
 from cdm_cli.jobs.prepare.prepare import run
-from cdm_cli.options import PrepareOptions
+from cdm_cli.options.files import PrepareOptions
+from tests.asking import as_typed
 from tests.drawings import COLOURS, class_images, encoded, pixels, resize, write_folder, write_zip
 from tests.tiny import Told
 
@@ -33,7 +34,9 @@ def workspace(tmp_path, monkeypatch):
 
 
 def made(src, **changes):
-    options = PrepareOptions(**({"src": src, "resolutions": (4, 8), "workers": 1} | changes))
+    options = as_typed(
+        PrepareOptions, **({"src": src, "resolutions": (4, 8), "workers": 1} | changes)
+    )
     return run(options, Told())
 
 
@@ -349,7 +352,7 @@ def test_classes_without_images_are_named(workspace):
     told = Told()
     options = {"src": bad, "resolutions": (8,), "workers": 1}
     for out in ("a.h5", "a.h5"):  # made, and there already
-        result = run(PrepareOptions(**options, out=out), told)
+        result = run(as_typed(PrepareOptions, **options, out=out), told)
         assert (result.classes, result.without_images) == (3, [{"id": 1, "class": "bird"}])
         assert told.lines[-1] == "train: 1 of 3 classes without an image: 'bird' (id 1)"
     (workspace / "one.csv").write_text(

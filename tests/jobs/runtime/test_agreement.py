@@ -4,6 +4,7 @@ Processes that would do other things all end, and say so.
 """
 
 import ast
+import dataclasses
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ import cdm_cli
 from cdm_cli.errors import BadInputError, CdmError, MismatchError
 from cdm_cli.jobs.runtime.agreement import Word, agreed, asked_of, led
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.options import SampleOptions
+from cdm_cli.options.sampling import SampleOptions
+from tests.asking import as_typed
 from tests.jobs.runtime.two_hosts import SAMPLE, TRAIN, UPSAMPLE, on_two_hosts, workspace
 from tests.tiny import arrays_of, write_store
 
@@ -88,9 +90,9 @@ def test_a_bug_in_one_process_ends_the_others_too():
 
 
 def test_what_a_process_was_started_to_do_holds_every_option():
-    asked = asked_of(asked_of, SampleOptions(num=9))
+    asked = asked_of(asked_of, as_typed(SampleOptions, num=9))
     assert asked["command"] == "agreement"
-    assert set(asked["option"]) == set(SampleOptions.model_fields)
+    assert set(asked["option"]) == {field.name for field in dataclasses.fields(SampleOptions)}
     assert {"version of cdm", "version of torch"} < set(asked)
 
 

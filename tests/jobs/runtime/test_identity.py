@@ -1,5 +1,6 @@
 """Mirrors cdm_cli/jobs/runtime/identity.py: what identifies samples does so in every job."""
 
+import dataclasses
 import json
 import shutil
 import zipfile
@@ -31,22 +32,16 @@ from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import plan as sweep_plan
 from cdm_cli.jobs.tune import plan as tune_plan
-from cdm_cli.options import (
-    Compute,
-    FeatureOptions,
-    Sampling,
-    SweepOptions,
-    TuneOptions,
-    UpsampleOptions,
-)
-from cdm_cli.options_eval import CurveOptions
+from cdm_cli.options.judging import CurveOptions, FeatureOptions, SweepOptions, TuneOptions
+from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
+from tests.asking import as_typed
 from tests.data.stores import samples_spec
 from tests.test_old_ones_continue import HOME
 from tests.tiny import Told
 
 CPU_DEVICE = torch.device("cpu")
 CPU = Compute(device="cpu", batch_size=8)
-JUDGE = FeatureOptions(features="features", compute=CPU)
+JUDGE = as_typed(FeatureOptions, features="features", compute=CPU)
 NEW = Path("new")
 PLAIN = Sampling(steps=2)
 OTHERS = {
@@ -69,29 +64,36 @@ def home(tmp_path, monkeypatch):
 
 
 def of_curve(sampling):
-    options = CurveOptions(
-        stage="sr", weights=("ema",), s=5, num=20, out=NEW, judge=JUDGE, sampling=sampling
+    options = as_typed(
+        CurveOptions,
+        stage="sr",
+        weights=("ema",),
+        s=5,
+        num=20,
+        out=NEW,
+        judge=JUDGE,
+        sampling=sampling,
     )
     with ExitStack() as stack:
         return curve.planned(options, stack).probe.identity
 
 
 def of_sweep(sampling):
-    options = SweepOptions(s=(5,), num=20, out=NEW, judge=JUDGE, sampling=sampling)
+    options = as_typed(SweepOptions, s=(5,), num=20, out=NEW, judge=JUDGE, sampling=sampling)
     with ExitStack() as stack:
         return sweep_plan.planned(options, stack, Told()).identity
 
 
 def of_search(sampling):
-    options = TuneOptions(
-        steps=(2,), s=5, num=20, out=Path("new.json"), judge=JUDGE, sampling=sampling
+    options = as_typed(
+        TuneOptions, steps=(2,), s=5, num=20, out=Path("new.json"), judge=JUDGE, sampling=sampling
     )
     with ExitStack() as stack:
         return tune_plan.planned(options, stack).identity
 
 
 def of_store(sampling):
-    options = UpsampleOptions(s=5, num=20, sampling=sampling, compute=CPU)
+    options = as_typed(UpsampleOptions, s=5, num=20, sampling=sampling, compute=CPU)
     with upsample.open_store(options.lowres) as store:
         work = upsample.planned(options, store)
         return chain_fields(work.header.config, work.chain, sampling.seed)
@@ -103,12 +105,15 @@ REFUSED = {("search", "schedule"), ("search", "restart_from")}
 OF_THE_JOB = {("search", "steps")}
 
 
+OPTIONS = sorted({field.name for field in dataclasses.fields(Sampling)} - set(HARMLESS))
+
+
 @pytest.mark.parametrize("job", JOBS)
-@pytest.mark.parametrize("option", sorted(set(Sampling.model_fields) - set(HARMLESS)))
+@pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_sampling_identifies_samples(job, option):
     """An option that is new must change what `chain_fields` says, or be listed as harmless."""
     assert option in OTHERS, f"say here which other value {option} has, or list it in HARMLESS"
-    other = PLAIN.model_copy(update={option: OTHERS[option]})
+    other = replace(PLAIN, **{option: OTHERS[option]})
     if (job, option) in REFUSED:
         with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}"):
             JOBS[job](other)
@@ -118,19 +123,21 @@ def test_every_option_of_sampling_identifies_samples(job, option):
 
 @pytest.mark.parametrize("job", ["curve", "sweep", "store"])
 def test_schedules_of_equal_length_are_told_apart(job):
-    first, second = (PLAIN.model_copy(update={"schedule": Path(name)}) for name in
+    first, second = (replace(PLAIN, schedule=Path(name)) for name in
                      ("schedule.json", "other.json"))  # fmt: skip
     found = first_difference(JOBS[job](first), JOBS[job](second))
     assert found is not None
     assert found.where == "alpha_bar[0]"
     shutil.copy("schedule.json", "copy.json")
-    again = PLAIN.model_copy(update={"schedule": Path("copy.json")})
+    again = replace(PLAIN, schedule=Path("copy.json"))
     assert first_difference(JOBS[job](first), JOBS[job](again)) is None
 
 
 def test_a_selection_is_identified_by_the_same_fields():
     """`train --select` records what its probe says, and the judge."""
-    options = CurveOptions(stage="sr", weights=("ema",), s=5, num=20, out=NEW, judge=JUDGE)
+    options = as_typed(
+        CurveOptions, stage="sr", weights=("ema",), s=5, num=20, out=NEW, judge=JUDGE
+    )
     with ExitStack() as stack:
         probe = curve.planned(options, stack).probe
     panel = open_panel(JUDGE, 8, Place.on(CPU_DEVICE, 8, World()), Told(), features=False)
@@ -150,7 +157,7 @@ def test_only_what_every_old_file_had_is_filled_in():
     old |= {"lowres": "val", "variance": "small"}
     assert completed(old, here) == here
     assert completed(here, here) == here
-    restarted = {**of_curve(PLAIN.model_copy(update={"restart_from": 20})), "stage": "x"}
+    restarted = {**of_curve(replace(PLAIN, restart_from=20)), "stage": "x"}
     found = first_difference(completed(old, restarted), restarted)
     assert str(found) == "restart_from was none, is 20"
     assert completed({**old, "variance": None}, here)["variance"] is None

@@ -12,7 +12,8 @@ import torch
 from cdm_cli.errors import BadInputError, CdmError, DiskError, StoppedError
 from cdm_cli.jobs.runtime import launch
 from cdm_cli.jobs.runtime.session import Silent
-from cdm_cli.options import Compute, SampleOptions
+from cdm_cli.options.sampling import Compute, SampleOptions
+from tests.asking import as_typed
 
 
 def error(kind, what):
@@ -65,7 +66,7 @@ def test_processes_share_the_cores_unless_the_user_has_said(said, expected, monk
     if said:
         monkeypatch.setenv("OMP_NUM_THREADS", said)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    options = SampleOptions(stage="base", compute=Compute(device="cpu"))
+    options = as_typed(SampleOptions, stage="base", compute=Compute(device="cpu"))
     variable, number = launch.launch(threads, options, 2, Silent())
     assert variable == expected
     assert number <= int(expected)

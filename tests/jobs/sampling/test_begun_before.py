@@ -11,7 +11,8 @@ import pytest
 from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.sampling.begun_before import as_begun
 from cdm_cli.jobs.sampling.sample import planned, run
-from cdm_cli.options import Compute, SampleOptions, Sampling
+from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
+from tests.asking import as_typed
 from tests.test_old_ones_continue import HOME
 from tests.tiny import Told
 
@@ -27,7 +28,7 @@ def home(tmp_path, monkeypatch):
 
 def options(**changes):
     values = {"num": 66, "keep_s": (5,), "out": Path("lowres.h5"), "compute": CPU}
-    return SampleOptions(**(values | changes))
+    return as_typed(SampleOptions, **(values | changes))
 
 
 def begun(**changes):

@@ -7,7 +7,8 @@ import pytest
 
 from cdm_cli.errors import DiskError, UsageError
 from cdm_cli.jobs.sampling.blocks import BlockWriter, block_size, rows_of_part
-from cdm_cli.options import SampleOptions
+from cdm_cli.options.sampling import SampleOptions
+from tests.asking import as_typed
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_parts_are_whole_blocks_and_together_everything(num, count):
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/0", "1/17"])
 def test_a_part_that_cannot_be_is_refused(part):
     with pytest.raises(UsageError, match="--part"):
-        rows_of_part(1000, SampleOptions(part=part).part)
+        rows_of_part(1000, as_typed(SampleOptions, part=part).part)
 
 
 class SlowPart:

@@ -13,7 +13,8 @@ from cdm_cli.jobs.sampling.classes import (
     sample_count,
     without_images,
 )
-from cdm_cli.options import SampleOptions
+from cdm_cli.options.sampling import SampleOptions
+from tests.asking import as_typed
 
 NAMES = ("tench, Tinca tinca", "goldfish", "great white shark", "crane", "crane, bird", "7", "a-b")
 
@@ -114,4 +115,4 @@ def test_counts():
     assert sample_count(17, None, 3) == 17
     assert sample_count(None, 5, 3) == 15
     with pytest.raises(UsageError, match="exclude"):
-        SampleOptions(num=17, per_class=5)
+        as_typed(SampleOptions, num=17, per_class=5)

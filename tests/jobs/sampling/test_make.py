@@ -12,11 +12,14 @@ from cdm_cli.jobs.sampling import make as production
 from cdm_cli.jobs.sampling.make import Ready, made_ready, that_fits
 from cdm_cli.jobs.sampling.numerics import numerics
 from cdm_cli.jobs.sampling.sample import planned, run
-from cdm_cli.options import Compute, SampleOptions, Sampling
+from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
+from tests.asking import as_typed
 from tests.tiny import Told, base_config, stage_of, write_stage
 
 CONFIG, CPU = base_config(), torch.device("cpu")
-OPTIONS = SampleOptions(num=150, keep_s=(5,), out="lowres.h5", compute=Compute(device="cpu"))
+OPTIONS = as_typed(
+    SampleOptions, num=150, keep_s=(5,), out="lowres.h5", compute=Compute(device="cpu")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +125,7 @@ def test_on_cuda_it_is_recorded_and_the_stage_given_back(fails, ready, monkeypat
 def test_another_part_is_told_what_it_needs_for_the_same_bits(ready, limited):
     limited(30)
     told = Told()
-    part = OPTIONS.model_copy(update={"part": "2/2"})
+    part = replace(OPTIONS, part="2/2")
     that_fits(ready, planned(part), World(), told)
     assert "for the same bits, other parts need --batch-size 25" in told.lines[0]
 

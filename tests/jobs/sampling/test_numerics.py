@@ -11,7 +11,7 @@ import torch
 from cdm_cli.jobs.sampling import numerics as stages
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.numerics import default_batch, numerics
-from cdm_cli.options import Compute
+from cdm_cli.options.sampling import Compute
 from cdm_cli.presets import preset
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

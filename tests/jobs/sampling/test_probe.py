@@ -17,7 +17,7 @@ from cdm_cli.jobs.sampling import probe as probing
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.probe import averaged, base_probe, drawn, probe_of, probed_s
 from cdm_cli.nets.ema import Ema
-from cdm_cli.options import Sampling
+from cdm_cli.options.sampling import Sampling
 from tests.tiny import (
     CLASSES,
     arrays_of,

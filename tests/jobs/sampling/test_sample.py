@@ -22,7 +22,8 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.sampling import fill as engine
 from cdm_cli.jobs.sampling.sample import plan, run
-from cdm_cli.options import Compute, SampleOptions, Sampling
+from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
+from tests.asking import as_typed
 from tests.tiny import Told, base_config, contents, sr_config, stage_of, write_stage
 
 CONFIG = base_config()
@@ -37,7 +38,7 @@ def workspace(tmp_path, monkeypatch):
 
 def options(out="lowres.h5", **changes):
     values = {"num": 150, "keep_s": (5, 11), "out": out, "compute": Compute(device="cpu")}
-    return SampleOptions(**(values | changes))
+    return as_typed(SampleOptions, **(values | changes))
 
 
 def test_a_store_of_images_labels_ids_and_states(workspace):

@@ -12,13 +12,14 @@ from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.elbo import elbo
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sweep import sweep as sweep_s
-from cdm_cli.options import Compute, FeatureOptions, Sampling, SweepOptions, UpsampleOptions
-from cdm_cli.options_eval import CurveOptions, ElboOptions
+from cdm_cli.options.judging import CurveOptions, ElboOptions, FeatureOptions, SweepOptions
+from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
+from tests.asking import as_typed
 from tests.test_old_ones_continue import HOME
 from tests.tiny import Told
 
 CPU = Compute(device="cpu", batch_size=8)
-JUDGE = FeatureOptions(features="features", compute=CPU)
+JUDGE = as_typed(FeatureOptions, features="features", compute=CPU)
 SEARCHED = Sampling(schedule=Path("schedule.json"))  # at s = 5
 
 
@@ -31,28 +32,34 @@ def home(tmp_path, monkeypatch):
 
 def upsampled(s, told, sampling=SEARCHED):
     out = Path("new.h5")
-    upsample.plan(UpsampleOptions(s=s, num=8, sampling=sampling, compute=CPU, out=out), told)
+    upsample.plan(
+        as_typed(UpsampleOptions, s=s, num=8, sampling=sampling, compute=CPU, out=out), told
+    )
 
 
 def run_upsampling(s, told, sampling=SEARCHED):
     out = Path(f"{s}-{bool(sampling.schedule)}.h5")
-    upsample.run(UpsampleOptions(s=s, num=8, sampling=sampling, compute=CPU, out=out), told)
+    upsample.run(
+        as_typed(UpsampleOptions, s=s, num=8, sampling=sampling, compute=CPU, out=out), told
+    )
 
 
 def swept(s, told, sampling=SEARCHED):
-    options = SweepOptions(s=(s,), num=20, sampling=sampling, judge=JUDGE, out=Path("new"))
+    options = as_typed(
+        SweepOptions, s=(s,), num=20, sampling=sampling, judge=JUDGE, out=Path("new")
+    )
     sweep_s.plan(options, told)
 
 
 def judged(s, told, sampling=SEARCHED):
-    options = CurveOptions(
+    options = as_typed(CurveOptions, 
         stage="sr", weights=("ema",), s=s, num=20, sampling=sampling, judge=JUDGE, out=Path("new")
     )  # fmt: skip
     curve.plan(options, told)
 
 
 def bounded(s, told, sampling=SEARCHED):
-    elbo.plan(ElboOptions(stages=("sr",), s=(s,), sampling=sampling, compute=CPU), told)
+    elbo.plan(as_typed(ElboOptions, stages=("sr",), s=(s,), sampling=sampling, compute=CPU), told)
 
 
 @pytest.mark.parametrize("used", [upsampled, run_upsampling, swept, judged, bounded])

@@ -22,7 +22,8 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sampling.upsample import plan, run
-from cdm_cli.options import Compute, SampleOptions, Sampling, UpsampleOptions
+from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleOptions
+from tests.asking import as_typed
 from tests.tiny import (
     Told,
     arrays_of,
@@ -47,7 +48,9 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         write_stage(home / "runs/base", base_config())
-        sample.run(SampleOptions(num=70, keep_s=(5,), compute=CPU, classes="2,0,1"), Told())
+        sample.run(
+            as_typed(SampleOptions, num=70, keep_s=(5,), compute=CPU, classes="2,0,1"), Told()
+        )
     write_store(
         home / "data.h5", "prepared",
         {"train": arrays_of(20, [8, 16]), "val": arrays_of(66, [8, 16], seed=1)},
@@ -65,7 +68,7 @@ def workspace(made, tmp_path, monkeypatch):
 
 
 def options(**changes):
-    return UpsampleOptions(**({"s": 5, "compute": CPU} | changes))
+    return as_typed(UpsampleOptions, **({"s": 5, "compute": CPU} | changes))
 
 
 def expected(z_s, ids, y, s, config=CONFIG, seed=0):

@@ -9,11 +9,13 @@ from cdm_cli.config import ClassifierConfig, DataInfo, Plan, StageFile, Training
 from cdm_cli.jobs.sampling import sample
 from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.nets.classifier import Classifier
-from cdm_cli.options import Compute, FeatureOptions, SampleOptions
+from cdm_cli.options.judging import FeatureOptions
+from cdm_cli.options.sampling import Compute, SampleOptions
+from tests.asking import as_typed
 from tests.tiny import CLASSES, Told, arrays_of, base_config, write_stage, write_store
 
 CPU = Compute(device="cpu", batch_size=32)
-JUDGE = FeatureOptions(features="judge", compute=CPU)
+JUDGE = as_typed(FeatureOptions, features="judge", compute=CPU)
 NUM, NUM_VAL = 66, 24  # the base store has two blocks
 
 
@@ -40,7 +42,8 @@ def write_workspace(directory: Path, sr) -> Path:
     """Write lowres.h5 with z/5 (by the real job), data.h5, runs/sr and runs/judge."""
     write_stage(directory / "runs/base", base_config(4))
     sample.run(
-        SampleOptions(num=NUM, keep_s=(5,), compute=CPU, out=directory / "lowres.h5"), Told()
+        as_typed(SampleOptions, num=NUM, keep_s=(5,), compute=CPU, out=directory / "lowres.h5"),
+        Told(),
     )
     write_store(
         directory / "data.h5", "prepared",

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ from cdm_cli.jobs.sweep.plan import default_times
 from cdm_cli.jobs.sweep.sweep import plan, run
 from cdm_cli.jobs.sweep.table import Judged, best_of_each, choose
 from cdm_cli.metrics.table import Convention, MetricRow
-from cdm_cli.options import Compute, Sampling, SweepOptions, UpsampleOptions
-from cdm_cli.options_eval import EvalOptions
+from cdm_cli.options.judging import EvalOptions, SweepOptions
+from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
+from tests.asking import as_typed
 from tests.jobs.sweep.sweeping import (
     CPU,
     JUDGE,
@@ -52,7 +54,7 @@ SR = sr_config(4, 8)
 
 
 def options(**changes):
-    return SweepOptions(**({"s": (5, 0), "judge": JUDGE} | changes))
+    return as_typed(SweepOptions, **({"s": (5, 0), "judge": JUDGE} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +102,16 @@ def values(rows):
     ],
 )
 def test_a_point_is_what_upsample_and_eval_give(swept, name, changes):
-    upsample.run(UpsampleOptions(**({"compute": CPU} | changes)), Told())
+    upsample.run(as_typed(UpsampleOptions, **({"compute": CPU} | changes)), Told())
     assert contents("samples.h5") == contents(SWEEP / f"{name}.h5")
     metrics = ("fid", "is", "accuracy")
-    table = evaluate.run(EvalOptions(metrics=metrics, judge=JUDGE), Told()).table
+    table = evaluate.run(as_typed(EvalOptions, metrics=metrics, judge=JUDGE), Told()).table
     rows = [row.as_dict() for row in table.rows if row.metric != "fid_gap"]
     assert values(told(name)["rows"]) == values(rows)
 
 
 def test_upsample_itself_continues_a_point(swept):
-    asked = UpsampleOptions(s=5, compute=CPU, out=SWEEP / "non-truncated-s0005.h5")
+    asked = as_typed(UpsampleOptions, s=5, compute=CPU, out=SWEEP / "non-truncated-s0005.h5")
     assert upsample.run(asked, Told()).made == 0
 
 
@@ -241,8 +243,8 @@ def test_a_run_that_is_killed_continues_and_ends_in_the_same_bytes(
 
 def test_a_point_that_was_begun_with_another_batch_is_not_gone_on_with(workspace):
     run(options(s=(0,)), Told())
-    asked = UpsampleOptions(s=5, compute=Compute(device="cpu", batch_size=16))
-    upsample.run(asked.model_copy(update={"out": SWEEP / "non-truncated-s0005.h5"}), Told())
+    asked = as_typed(UpsampleOptions, s=5, compute=Compute(device="cpu", batch_size=16))
+    upsample.run(replace(asked, out=SWEEP / "non-truncated-s0005.h5"), Told())
     with pytest.raises(WouldOverwriteError, match=r"s0005\.h5 is of another comp.*size was 16"):
         run(options(), Told())
 
@@ -263,8 +265,8 @@ def test_other_s_join_those_that_are_there(swept, monkeypatch):
         ({"sampling": Sampling(seed=1)}, "seed was 0, is 1"),
         ({"sampling": Sampling(steps=5)}, "steps was 3, is 5"),
         ({"num": 30}, "num was 66, is 30"),
-        ({"judge": JUDGE.model_copy(update={"features": "other"})}, "judge_weights was"),
-        ({"judge": JUDGE.model_copy(update={"ref": Path("other.h5")})}, "ref was"),
+        ({"judge": replace(JUDGE, features="other")}, "judge_weights was"),
+        ({"judge": replace(JUDGE, ref=Path("other.h5"))}, "ref was"),
     ],
 )
 def test_another_sweep_under_the_same_name_is_refused(swept, monkeypatch, changes, says):
@@ -360,7 +362,7 @@ def test_misfits_are_caught_from_headers(workspace, monkeypatch, changes, error,
     monkeypatch.setattr("cdm_cli.jobs.sweep.sweep.open_panel", loaded)
     judge = {key: changes[key] for key in ("ref", "features") if key in changes}
     rest = {key: value for key, value in changes.items() if key not in judge}
-    asked = {"model": "sr", "judge": JUDGE.model_copy(update=paths(judge))} | rest
+    asked = {"model": "sr", "judge": replace(JUDGE, **paths(judge))} | rest
     with pytest.raises(error, match=says):
         run(options(**asked), Told())
     assert not SWEEP.exists()
@@ -400,7 +402,7 @@ def test_dry_run_tells_points_and_cost_and_writes_nothing(swept):
 
 
 def test_two_processes_make_the_same_sweep(made, workspace):
-    two = JUDGE.model_copy(update={"compute": Compute(device="cpu", batch_size=32, gpus=2)})
+    two = replace(JUDGE, compute=Compute(device="cpu", batch_size=32, gpus=2))
     run(options(s=(0,), judge=two), Told())
     assert contents(SWEEP / "none-s0000.h5") == contents(made / "sweep/none-s0000.h5")
     alone = json.loads((made / "sweep/none-s0000.json").read_text())["rows"]

@@ -18,7 +18,9 @@ from cdm_cli.jobs.training.plan import (
     stage_directory,
     training_part,
 )
-from cdm_cli.options import Compute, TrainOptions
+from cdm_cli.options.sampling import Compute
+from cdm_cli.options.training import TrainOptions
+from tests.asking import as_typed
 from tests.tiny import CLASSES, arrays_of, write_store
 
 
@@ -31,7 +33,7 @@ def store(tmp_path):
 
 def options(tmp_path, **changes):
     values = {"name": "base", "preset": "tiny-base8", "runs": tmp_path / "runs"}
-    return TrainOptions(**(values | changes))
+    return as_typed(TrainOptions, **(values | changes))
 
 
 def written(asked, store):

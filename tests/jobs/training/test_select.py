@@ -18,7 +18,7 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.training import select as training_select
 from cdm_cli.jobs.training.select import read_best
-from cdm_cli.options import Compute
+from cdm_cli.options.sampling import Compute
 from tests.jobs.judging.making import write_judge
 from tests.jobs.stopping import StopsAtBar
 from tests.tiny import Told, base_config, write_stage

@@ -30,7 +30,7 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training import loop as training_loop
 from cdm_cli.jobs.training.objective import ClassifierObjective, StageObjective
 from cdm_cli.jobs.training.train import plan
-from cdm_cli.options import Compute
+from cdm_cli.options.sampling import Compute
 from tests.jobs.judging.making import write_judge
 from tests.tiny import Told, write_store
 from tests.tiny import arrays_of as arrays

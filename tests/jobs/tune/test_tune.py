@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,9 @@ from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.tune.judge import Scorer
 from cdm_cli.jobs.tune.log import locked
 from cdm_cli.jobs.tune.tune import plan, run
-from cdm_cli.options import Compute, Sampling, TuneOptions, UpsampleOptions
-from cdm_cli.options_eval import EvalOptions
+from cdm_cli.options.judging import EvalOptions, TuneOptions
+from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
+from tests.asking import as_typed
 from tests.jobs.sweep.sweeping import CPU, JUDGE, judged_images, write_judge, write_workspace
 from tests.tiny import (
     COSINE,
@@ -42,7 +44,7 @@ SR = continuous_config(4, 8)
 
 def options(**changes):
     values = {"model": "sr", "steps": (2,), "num": NUM, "trials": TRIALS, "judge": JUDGE}
-    return TuneOptions(**(values | changes))
+    return as_typed(TuneOptions, **(values | changes))
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +102,10 @@ def scored(monkeypatch):
 @pytest.mark.parametrize("steps", [2, 4])
 def test_upsample_on_the_file_gives_the_score(tuned, steps):
     asked = Sampling(schedule=OUT, steps=steps)
-    upsample.run(UpsampleOptions(model="sr", num=NUM, compute=CPU, sampling=asked), Told())
-    table = evaluate.run(EvalOptions(metrics=("fid",), judge=JUDGE), Told()).table
+    upsample.run(
+        as_typed(UpsampleOptions, model="sr", num=NUM, compute=CPU, sampling=asked), Told()
+    )
+    table = evaluate.run(as_typed(EvalOptions, metrics=("fid",), judge=JUDGE), Told()).table
     (schedule,) = (one for one in found()["schedules"] if one["steps"] == steps)
     assert table.value("fid", "train") == pytest.approx(schedule["score"], rel=1e-9)
     assert found()["convention"]["extractor"] == table.rows[0].convention.extractor
@@ -109,9 +113,9 @@ def test_upsample_on_the_file_gives_the_score(tuned, steps):
 
 
 def test_the_baseline_is_the_stages_own_schedule_respaced(tuned):
-    asked = UpsampleOptions(model="sr", num=NUM, compute=CPU, sampling=Sampling(steps=2))
+    asked = as_typed(UpsampleOptions, model="sr", num=NUM, compute=CPU, sampling=Sampling(steps=2))
     upsample.run(asked, Told())
-    table = evaluate.run(EvalOptions(metrics=("fid",), judge=JUDGE), Told()).table
+    table = evaluate.run(as_typed(EvalOptions, metrics=("fid",), judge=JUDGE), Told()).table
     baseline = found()["schedules"][0]["baseline"]
     assert table.value("fid", "train") == pytest.approx(baseline, rel=1e-9)
     assert trials()[0] | {"fid": 0} == {
@@ -149,12 +153,12 @@ def test_a_baseline_that_no_trial_beats_is_what_is_written(workspace, monkeypatc
     monkeypatch.setattr(Scorer, "fid", lambda self, chain, what, report: float(chain.searched))
     (best,) = run(options(), Told()).schedules
     assert (best.fid, best.baseline, best.beta_1, best.beta_T) == (0.0, 0.0, None, None)
-    asked = UpsampleOptions(model="sr", num=4, compute=CPU, sampling=Sampling(schedule=OUT))
+    asked = as_typed(
+        UpsampleOptions, model="sr", num=4, compute=CPU, sampling=Sampling(schedule=OUT)
+    )
     with_file = upsample.run(asked, Told())
     assert with_file.network_evaluations == 2 * 4
-    upsample.run(
-        asked.model_copy(update={"sampling": Sampling(steps=2), "out": Path("own.h5")}), Told()
-    )
+    upsample.run(replace(asked, sampling=Sampling(steps=2), out=Path("own.h5")), Told())
     with upsample.open_store("samples.h5") as one, upsample.open_store("own.h5") as two:
         assert one.parts[""].images(8).tobytes() == two.parts[""].images(8).tobytes()
 
@@ -171,7 +175,7 @@ def test_another_sampler_keeps_its_own(workspace, scored):
     run(options(sampling=Sampling(sampler="ddim")), Told())
     assert found()["schedules"][0]["sampler"] == "ddim"
     asked = Sampling(schedule=OUT, steps=2)
-    upsample.run(UpsampleOptions(model="sr", num=4, compute=CPU, sampling=asked), Told())
+    upsample.run(as_typed(UpsampleOptions, model="sr", num=4, compute=CPU, sampling=asked), Told())
 
 
 def test_the_same_command_again_does_nothing(tuned, monkeypatch):
@@ -234,7 +238,7 @@ def test_a_search_that_is_not_complete_is_not_in_the_file(workspace, scored, mon
         ({"sampling": Sampling(variance="large")}, "variance was none, is large"),
         ({"num": 25}, "num was 24, is 25"),
         ({"trials": 4}, "trials was 3, is 4"),
-        ({"judge": JUDGE.model_copy(update={"features": "other"})}, "judge_weights was"),
+        ({"judge": replace(JUDGE, features="other")}, "judge_weights was"),
     ],
 )
 def test_another_search_under_the_same_name_is_refused(tuned, monkeypatch, changes, says):
@@ -278,8 +282,8 @@ def test_a_second_process_is_told_to_wait(workspace, scored):
         ({"steps": (0,)}, UsageError, "--steps 0"),
         ({"num": 67}, UsageError, "has 66 images"),
         ({"sampling": Sampling(restart_from=3)}, UsageError, "--restart-from"),
-        ({"judge": JUDGE.model_copy(update={"ref": Path("low.h5")})}, MismatchError, "4 pixels"),
-        ({"judge": JUDGE.model_copy(update={"features": "nobody"})}, MissingError, "nobody"),
+        ({"judge": replace(JUDGE, ref=Path("low.h5"))}, MismatchError, "4 pixels"),
+        ({"judge": replace(JUDGE, features="nobody")}, MissingError, "nobody"),
         ({"out": Path("new/schedule.json")}, MissingError, "new does not exist"),
     ],
 )
@@ -305,8 +309,8 @@ def test_a_stage_that_takes_s_is_searched_at_that_s(workspace):
     assert found()["s"] == 5
     asked = Sampling(schedule=OUT)
     changes = {"model": "gauss", "num": NUM, "compute": CPU, "sampling": asked}
-    upsample.run(UpsampleOptions(s=5, **changes), Told())
-    table = evaluate.run(EvalOptions(metrics=("fid",), judge=JUDGE), Told()).table
+    upsample.run(as_typed(UpsampleOptions, s=5, **changes), Told())
+    table = evaluate.run(as_typed(EvalOptions, metrics=("fid",), judge=JUDGE), Told()).table
     score = found()["schedules"][0]["score"]
     assert table.value("fid", "train") == pytest.approx(score, rel=1e-9)
 
@@ -323,7 +327,7 @@ def test_dry_run_tells_what_is_left_and_writes_nothing(tuned):
 
 
 def test_two_processes_find_the_same(made, workspace):
-    two = JUDGE.model_copy(update={"compute": Compute(device="cpu", batch_size=32, gpus=2)})
+    two = replace(JUDGE, compute=Compute(device="cpu", batch_size=32, gpus=2))
     result = run(options(trials=1, judge=two), Told())
     alone = [json.loads(line) for line in (made / LOG).read_text().splitlines()[1:]]
     fids = [trial["fid"] for trial in alone if trial["steps"] == 2][:2]

@@ -1,33 +1,34 @@
-"""Mirrors cdm_cli/outputs.py: no command writes one format under the name of another."""
+"""Mirrors cdm_cli/options/outputs.py: no command writes one format under the name of another."""
 
 from pathlib import Path
 
 import pytest
 
 from cdm_cli.errors import UsageError
-from cdm_cli.options import (
+from cdm_cli.options.files import (
+    ExportOptions,
+    GridOptions,
+    ImportOptions,
+    MergeOptions,
     PrepareOptions,
-    SampleOptions,
-    SweepOptions,
-    TuneOptions,
-    UpsampleOptions,
 )
-from cdm_cli.options_eval import CasOptions, CurveOptions, EvalOptions
-from cdm_cli.options_files import ExportOptions, GridOptions, ImportOptions, MergeOptions
+from cdm_cli.options.judging import CasOptions, CurveOptions, EvalOptions, SweepOptions, TuneOptions
+from cdm_cli.options.sampling import SampleOptions, UpsampleOptions
+from tests.asking import as_typed
 
 WRITERS = {
-    "prepare": (lambda out: PrepareOptions(src=Path("a"), out=out), "store"),
-    "sample": (lambda out: SampleOptions(out=out), "store"),
-    "upsample": (lambda out: UpsampleOptions(out=out), "store"),
-    "merge": (lambda out: MergeOptions(parts=(Path("a"),), out=out), "store"),
-    "sweep-s": (lambda out: SweepOptions(out=out), "folder"),
-    "eval cas": (lambda out: CasOptions(out=out), "folder"),
-    "eval checkpoints": (lambda out: CurveOptions(out=out), "folder"),
-    "tune-schedule": (lambda out: TuneOptions(out=out), "json"),
-    "eval": (lambda out: EvalOptions(metrics=("fid",), out=out), "table"),
-    "grid": (lambda out: GridOptions(out=out), "png"),
-    "export": (lambda out: ExportOptions(out=out), "export"),
-    "import": (lambda out: ImportOptions(src=Path("a"), out=out), "import"),
+    "prepare": (lambda out: as_typed(PrepareOptions, src=Path("a"), out=out), "store"),
+    "sample": (lambda out: as_typed(SampleOptions, out=out), "store"),
+    "upsample": (lambda out: as_typed(UpsampleOptions, out=out), "store"),
+    "merge": (lambda out: as_typed(MergeOptions, parts=(Path("a"),), out=out), "store"),
+    "sweep-s": (lambda out: as_typed(SweepOptions, out=out), "folder"),
+    "eval cas": (lambda out: as_typed(CasOptions, out=out), "folder"),
+    "eval checkpoints": (lambda out: as_typed(CurveOptions, out=out), "folder"),
+    "tune-schedule": (lambda out: as_typed(TuneOptions, out=out), "json"),
+    "eval": (lambda out: as_typed(EvalOptions, metrics=("fid",), out=out), "table"),
+    "grid": (lambda out: as_typed(GridOptions, out=out), "png"),
+    "export": (lambda out: as_typed(ExportOptions, out=out), "export"),
+    "import": (lambda out: as_typed(ImportOptions, src=Path("a"), out=out), "import"),
 }
 GOOD = {
     "store": ["a.h5", "b c/a.H5", "a.hdf5"],
@@ -66,13 +67,13 @@ def test_a_name_of_another_format_is_refused_with_one_that_fits(command):
 
 def test_a_store_of_another_name_is_continued(tmp_path):
     (tmp_path / "older.data").write_bytes(b"")
-    assert SampleOptions(out=tmp_path / "older.data").out == tmp_path / "older.data"
+    assert as_typed(SampleOptions, out=tmp_path / "older.data").out == tmp_path / "older.data"
 
 
 @pytest.mark.parametrize("out", ["", ".", "..", "/"])
 def test_a_folder_is_no_file(out):
     with pytest.raises(UsageError, match="this is a folder"):
-        SampleOptions(out=Path(out))
+        as_typed(SampleOptions, out=Path(out))
 
 
 def test_names_that_no_file_system_takes_are_left_to_it():

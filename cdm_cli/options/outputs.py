@@ -4,9 +4,8 @@ from os.path import isdir, isfile  # false for names that cannot be
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
-
 from cdm_cli.errors import UsageError, quoted
+from cdm_cli.options.flag import Check, Flag
 
 STORES = (".h5", ".hdf5")
 FILES = {
@@ -59,13 +58,19 @@ def _imported(path: Path) -> Path:
     return path if path.suffix.lower() in STORES else _folder(path)
 
 
-StoreOut = Annotated[Path, AfterValidator(_store)]
-FolderOut = Annotated[Path, AfterValidator(_folder)]
-ExportOut = Annotated[Path, AfterValidator(_exported)]
-ImportOut = Annotated[Path, AfterValidator(_imported)]
-PictureOut = Annotated[Path, AfterValidator(lambda path: _ends(path, (".png",), "a PNG"))]
-ScheduleOut = Annotated[Path, AfterValidator(lambda path: _ends(path, (".json",), "JSON"))]
+OUT = Flag("What to write.", "PATH", ("--out", "-o"))
+StoreOut = Annotated[Path, Check(_store), OUT]
+FolderOut = Annotated[Path, Check(_folder), OUT]
+ExportOut = Annotated[Path, Check(_exported), OUT]
+ImportOut = Annotated[
+    Path,
+    Check(_imported),
+    Flag("runs/NAME for a stage, NAME.h5 for images.", "PATH", ("--out", "-o")),
+]
+PictureOut = Annotated[Path, Check(lambda path: _ends(path, (".png",), "a PNG")), OUT]
+ScheduleOut = Annotated[Path, Check(lambda path: _ends(path, (".json",), "JSON")), OUT]
 TableOut = Annotated[
     Path | None,
-    AfterValidator(lambda path: path and _ends(path, (".json", ".csv"), "a table")),
+    Check(lambda path: _ends(path, (".json", ".csv"), "a table")),
+    Flag("Also write the table as .json or .csv.", "PATH", ("--out", "-o")),
 ]

@@ -1,0 +1,91 @@
+"""From a row of the table to a command, and from a parsed command line to the options of a job."""
+
+from collections.abc import Callable
+from dataclasses import MISSING
+from importlib import import_module
+from inspect import Parameter, Signature
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from cdm_cli.commands.table import Command
+from cdm_cli.options.flag import Flagged, flagged
+
+JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+DRY_RUN = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and its cost; compute and write nothing.")
+]
+
+
+def function_of(command: Command) -> Callable[..., None]:
+    """Return the function of a command as typer wants it: its flags are its parameters."""
+
+    def run(ctx: typer.Context, **_: Any) -> None:
+        from cdm_cli.commands._fields import filled
+        from cdm_cli.commands._render import answer, show
+
+        for item in flagged(command.options):
+            if item.flag.instead and ctx.params[item.name]:
+                key = item.name.rpartition("_")[2]
+                return show({key: _named(item.flag.instead)()}, as_json=ctx.params["json"])
+        job = "plan" if ctx.params.get("dry_run") else "run"
+        options = filled(command.options, ctx)
+        if command.check:
+            _named(command.check)(options)
+        answer(ctx, options, _named(f"{command.job}:{job}"))
+
+    parameters = [_parameter("ctx", typer.Context), *map(_of, flagged(command.options))]
+    parameters.append(_parameter("json", JSON, False))
+    if command.plans:
+        parameters.append(_parameter("dry_run", DRY_RUN, False))
+    run.__signature__ = Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    run.__annotations__ = {item.name: item.annotation for item in parameters}
+    run.__doc__ = command.help
+    return run
+
+
+def _named(where: str) -> Any:
+    """Return what "module:function" names; modules of jobs are imported only when they run."""
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
+    kind = Parameter.KEYWORD_ONLY
+    return Parameter(name, kind, default=default, annotation=annotation)
+
+
+def _of(item: Flagged) -> Parameter:
+    """Return the parameter of a flag: what typer parses, and what it shows as the default."""
+    flag, kind, default = item.flag, _parsed(item), _default(item)
+    words: dict[str, Any] = {"help": flag.help}
+    if flag.metavar is not None:
+        words["metavar"] = flag.metavar
+    if flag.argument:
+        if default is None:
+            words["show_default"] = False
+        said: Any = typer.Argument(**words)
+    else:
+        said = typer.Option(*item.names, **words)
+    return _parameter(item.name, Annotated[kind, said], default)
+
+
+def _parsed(item: Flagged) -> Any:
+    """Return the type that typer parses: one text for values with commas, a list for repeated."""
+    if get_origin(item.kind) is not tuple:
+        return item.kind | None if item.flag.optional else item.kind
+    inner = get_args(item.kind)[0]
+    if item.listed:
+        return str if item.default else str | None
+    words = str if get_origin(inner) is Literal else inner
+    return list[words] if item.default is MISSING else list[words] | None
+
+
+def _default(item: Flagged) -> Any:
+    if item.flag.optional:
+        return None
+    if item.default is MISSING:
+        return Parameter.empty
+    if get_origin(item.kind) is not tuple:
+        return item.default
+    return ",".join(map(str, item.default)) or None if item.listed else None

@@ -1,0 +1,137 @@
+"""The commands of `cdm`, a row each: its options, its job, and what `--help` says of it."""
+
+from dataclasses import dataclass
+
+from cdm_cli.options.files import (
+    DemoOptions,
+    ExportOptions,
+    GridOptions,
+    ImportOptions,
+    InspectOptions,
+    MergeOptions,
+    PrepareOptions,
+    VerifyOptions,
+)
+from cdm_cli.options.judging import (
+    CasOptions,
+    CurveOptions,
+    ElboOptions,
+    EvalOptions,
+    SweepOptions,
+    TuneOptions,
+)
+from cdm_cli.options.sampling import SampleOptions, UpsampleOptions
+from cdm_cli.options.training import TrainOptions
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command. job: the module whose `run` does it; if `plans`, its `plan` tells the cost.
+
+    check: "module:function" that raises UsageError for options that it can judge without torch.
+    """
+
+    name: str
+    options: type
+    job: str
+    says: str
+    examples: tuple[str, ...]
+    plans: bool = False
+    check: str = ""
+
+    @property
+    def help(self) -> str:
+        """What `--help` shows above the flags."""
+        examples = "\n".join(f"Example: {example}" for example in self.examples)
+        return f"{self.says}\n\n{examples}"
+
+
+JOBS = "cdm_cli.jobs"
+TABLE = (
+    Command(
+        "prepare", PrepareOptions, f"{JOBS}.prepare.prepare",
+        "Turn images into a store for training and judging.",
+        ("cdm prepare train.zip --val test.zip --resolution 16 --resolution 32",),
+    ),
+    Command(
+        "train", TrainOptions, f"{JOBS}.training.train",
+        "Train a stage; the same command again continues it.",
+        ("cdm train base --preset cifar-base16 --steps 15000",), plans=True,
+        check="cdm_cli.presets:check_asked",
+    ),
+    Command(
+        "sample", SampleOptions, f"{JOBS}.sampling.sample",
+        "Draw class-balanced images from a base stage.",
+        ("cdm sample base --classes 0-9 --num 10000 --keep-s 251,501",), plans=True,
+    ),
+    Command(
+        "upsample", UpsampleOptions, f"{JOBS}.sampling.upsample",
+        "Upsample every image of a store, given z_s.",
+        ("cdm upsample lowres.h5 --model sr --s 501 -o samples.h5",), plans=True,
+    ),
+    Command(
+        "sweep-s", SweepOptions, f"{JOBS}.sweep.sweep",
+        "Find the best s: upsample with each and judge.",
+        ("cdm sweep-s --s 0,251,501,1001 --num 2000 --features features",), plans=True,
+    ),
+    Command(
+        "tune-schedule", TuneOptions, f"{JOBS}.tune.tune",
+        "Search noise schedules for few sampling steps.",
+        ("cdm tune-schedule --model sr --steps 4,16,64 --features features",), plans=True,
+    ),
+    Command(
+        "eval", EvalOptions, f"{JOBS}.judging.evaluate",
+        "Judge samples against real images.",
+        ("cdm eval fid samples.h5 --ref data.h5 --features features --json",),
+    ),
+    Command(
+        "eval cas", CasOptions, f"{JOBS}.cas.cas",
+        "Train a classifier on samples, and test it on real images.",
+        ("cdm eval cas samples.h5 --ref data.h5 --gpus 8",), plans=True,
+    ),
+    Command(
+        "eval elbo", ElboOptions, f"{JOBS}.elbo.elbo",
+        "Bound the bits per dimension of real images.",
+        ("cdm eval elbo base sr --s 501 --num 1000",), plans=True,
+    ),
+    Command(
+        "eval checkpoints", CurveOptions, f"{JOBS}.curve.curve",
+        "Judge the saved checkpoints of a stage by FID.",
+        ("cdm eval checkpoints base --num 2000 --features features",), plans=True,
+    ),
+    Command(
+        "demo", DemoOptions, f"{JOBS}.demo.demo",
+        "Run the whole cascade on images drawn on the spot.", ("cdm demo",),
+    ),
+    Command(
+        "inspect", InspectOptions, f"{JOBS}.checking.inspect",
+        "Show what a file holds and where it came from.", ("cdm inspect samples.h5",),
+    ),
+    Command(
+        "grid", GridOptions, f"{JOBS}.pictures.grid",
+        "Lay the images of a store out as one PNG.",
+        ("cdm grid samples.h5 -o grid.png --per-class 8",),
+    ),
+    Command(
+        "verify", VerifyOptions, f"{JOBS}.checking.verify",
+        "Check every byte of a store or a stage.", ("cdm verify samples.h5 --replay 4",),
+    ),
+    Command(
+        "merge", MergeOptions, f"{JOBS}.exchange.merge",
+        "Join stores that were made with --part.",
+        ("cdm merge part1.h5 part2.h5 part3.h5 -o samples.h5",),
+    ),
+    Command(
+        "export", ExportOptions, f"{JOBS}.exchange.export",
+        "Write the images of a store as files, or as one .npz.",
+        ("cdm export samples.h5 -o samples.npz",),
+    ),
+    Command(
+        "import", ImportOptions, f"{JOBS}.exchange.import_any",
+        "Make a stage of an openai checkpoint, or a store of images.",
+        (
+            "cdm import 64x64_diffusion.pt --from-pickle -o runs/base",
+            "cdm import samples.npz -o samples.h5",
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""What a person asks of a command: one frozen dataclass per job, whose fields carry their flags."""

@@ -1,0 +1,151 @@
+"""How a field of options is typed: its flag, and the fields of a dataclass that have one.
+
+Options are frozen dataclasses. A field of type `Annotated[T, Flag(help, metavar)]` is a flag of
+every command whose options hold it, directly or in a group (`sampling`, `compute`, `judge`).
+Limits beside the Flag (`Ge(1)`) and Checks run when a command line is parsed; what several fields
+decide together is checked by `__post_init__`, wherever options are made.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What sets a field, and what `--help` says of it.
+
+    names: as typed; by default the field's name with dashes. argument: a word without a name.
+    repeat: typed once for each value; several values are else one word with commas. optional:
+    an argument that may be missing as long as the job does not run. instead: "module:function",
+    whose rows are shown under the last word of the field's name instead of running the job.
+    """
+
+    help: str
+    metavar: str | None = None
+    names: tuple[str, ...] = ()
+    argument: bool = False
+    repeat: bool = False
+    optional: bool = False
+    instead: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A function that returns the value of a field, or raises UsageError for one that cannot be.
+
+    It runs when a command line is parsed, on every value but None. pydantic asks for the method,
+    so that options are declared without importing it.
+    """
+
+    function: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """Return the schema of the type, with the function behind it."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, value: Any) -> Any:
+        return None if value is None else self.function(value)
+
+
+@dataclass(frozen=True, init=False)
+class Without:
+    """Fields of a group that have no flag in these options."""
+
+    names: frozenset[str]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", frozenset(names))
+
+
+@dataclass(frozen=True)
+class Reflag:
+    """Another flag for one field of a group in these options."""
+
+    name: str
+    flag: Flag
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """A field with a flag. path: where it stands in the options. default: MISSING where there
+    is none."""
+
+    path: tuple[str, ...]
+    kind: Any
+    default: Any
+    flag: Flag
+
+    @property
+    def name(self) -> str:
+        """The field's own name, which is the name of the parsed parameter."""
+        return self.path[-1]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is typed: `--keep-s`, or `--out` and `-o`."""
+        return self.flag.names or (f"--{self.name.replace('_', '-')}",)
+
+    @property
+    def listed(self) -> bool:
+        """Whether several values are typed as one word with commas."""
+        return get_origin(self.kind) is tuple and not self.flag.repeat
+
+
+@cache
+def flagged(options: type) -> tuple[Flagged, ...]:
+    """Return the fields of options that have a flag, in the order of `--help`.
+
+    Fields of a group stand in the place of the group, fields of a group within a group last. A
+    field hides one of the same name in a group: `tune-schedule --steps` is its own.
+    """
+    walk = _Walk()
+    return (*walk.fields_of(options, (), frozenset(), {}), *walk.last)
+
+
+class _Walk:
+    """One walk through options and their groups; `last` gathers groups within groups."""
+
+    def __init__(self) -> None:
+        self.last: list[Flagged] = []
+
+    def fields_of(
+        self, options: type, path: tuple[str, ...], hidden: frozenset[str], flags: dict[str, Flag]
+    ) -> Iterator[Flagged]:
+        hints = get_type_hints(options, include_extras=True)
+        members = fields(options)
+        own = hidden | {member.name for member in members}
+        for member in members:
+            kind, said = parts(hints[member.name])
+            here = (*path, member.name)
+            if is_dataclass(kind):
+                inner = self._group(cast(type, kind), said, here, own, flags)
+                if path:
+                    self.last += inner
+                else:
+                    yield from inner
+            elif member.name not in hidden:
+                for flag in (word for word in said if isinstance(word, Flag)):
+                    yield Flagged(here, kind, member.default, flags.get(member.name, flag))
+
+    def _group(
+        self, kind: type, said: tuple[Any, ...], path: tuple[str, ...], hidden: frozenset[str],
+        flags: dict[str, Flag],
+    ) -> Iterator[Flagged]:  # fmt: skip
+        for word in said:
+            if isinstance(word, Without):
+                hidden |= word.names
+            elif isinstance(word, Reflag):
+                flags = flags | {word.name: word.flag}
+        return self.fields_of(kind, path, hidden, flags)
+
+
+def parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the type of a field, and what is said beside it."""
+    if get_origin(hint) is Annotated:
+        kind, *said = get_args(hint)
+        return kind, tuple(said)
+    return hint, ()

@@ -1,0 +1,245 @@
+"""What the commands are asked that judge samples, checkpoints or schedules against real images."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+from cdm_cli.errors import UsageError
+from cdm_cli.names import (
+    BESIDES,
+    CAS,
+    CURVE,
+    DATA,
+    LEAST_JUDGED,
+    LOWRES,
+    METRICS,
+    MOST_BATCH,
+    MOST_JUDGED,
+    MOST_STEPS,
+    SAMPLES,
+    SCHEDULE,
+    SWEEP,
+    Augment,
+    CasNet,
+    InceptionMode,
+)
+from cdm_cli.options.flag import Check, Flag, Reflag, Without
+from cdm_cli.options.outputs import FolderOut, ScheduleOut, TableOut
+from cdm_cli.options.sampling import (
+    Compute,
+    LowRes,
+    Model,
+    Resolution,
+    S,
+    Sampling,
+    Seed,
+    Split,
+)
+from cdm_cli.sentences import with_near
+
+Ref = Annotated[Path, Flag("Prepared store with the real images.", "PATH")]
+Judged = Annotated[Path, Flag("Store to judge.", "STORE", argument=True)]
+AtLeastTwo = Annotated[int | None, Ge(2), Flag("How many images [default: all].", "N")]
+
+
+def parsed(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Return the metrics that a list names; all: each of them, accuracy where it applies."""
+    found: list[str] = []
+    for metric in metrics:
+        found += METRICS if metric == "all" else [metric]
+    return tuple(dict.fromkeys(found))
+
+
+def _metric(metric: str) -> str:
+    if metric in BESIDES:
+        raise UsageError(
+            f"{metric} stands alone, not in a list of metrics", next=f"cdm eval {metric} …"
+        )
+    if metric not in (*METRICS, "all"):
+        listed = f"METRIC {metric!r}: expected {', '.join(METRICS)} or all"
+        raise UsageError(with_near(listed, metric, (*METRICS, "all")), next="cdm eval all")
+    return metric
+
+
+def _terms(terms: int) -> int:
+    if terms == 1:
+        raise UsageError("--terms 1: t = 1 and the others take two at least", next="--terms 64")
+    return terms
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Which extractor judges: "inception", or a classifier stage by name or path."""
+
+    features: Annotated[str, Flag("inception, or a classifier stage in runs/.", "NAME")] = (
+        "inception"
+    )
+    mode: Annotated[InceptionMode, Flag("Resizing and weights of the Inception network.")] = "clean"
+    ref: Ref = Path(DATA)
+    compute: Compute = Compute()
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """`cdm eval`. metrics: those of `names.METRICS`, or all. Judging is always in float32."""
+
+    metrics: Annotated[
+        tuple[Annotated[str, Check(_metric)], ...],
+        Flag(f"{', '.join(METRICS)}, all; or a list.", "METRIC", argument=True),
+    ]
+    store: Judged = Path(SAMPLES)
+    split: Split = None
+    resolution: Resolution = None
+    num: AtLeastTwo = None
+    out: TableOut = None
+    judge: Annotated[FeatureOptions, Without("precision", "compile")] = FeatureOptions()
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """`cdm sweep-s`. augments empty: every kind that the store can give."""
+
+    lowres: LowRes = Path(LOWRES)
+    model: Model = None
+    s: Annotated[
+        tuple[int, ...], Flag("Times to compare [default: 0 and six to 3/8 of T].", "LIST")
+    ] = ()
+    augments: Annotated[
+        tuple[Augment, ...],
+        Flag(
+            "truncated or non-truncated; repeatable [default: all the store gives].",
+            "KIND",
+            ("--augment",),
+            repeat=True,
+        ),
+    ] = ()
+    ground_truth: Annotated[bool, Flag("Also upsample the real images of --ref.")] = False
+    num: Annotated[int | None, Ge(LEAST_JUDGED), Flag("How many images [default: all].", "N")] = (
+        None
+    )
+    out: FolderOut = Path(SWEEP)
+    judge: FeatureOptions = FeatureOptions()
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """`cdm tune-schedule`. One search for each number of steps."""
+
+    lowres: LowRes = Path(LOWRES)
+    model: Model = None
+    steps: Annotated[tuple[int, ...], Flag("Step counts to search a schedule for.", "LIST")] = (
+        4,
+        16,
+        64,
+    )
+    s: S = None
+    num: Annotated[int, Ge(LEAST_JUDGED), Flag("Images that judge a trial.", "N")] = 1000
+    trials: Annotated[int, Ge(1), Flag("Schedules to try per count.", "N")] = 16
+    out: ScheduleOut = Path(SCHEDULE)
+    judge: FeatureOptions = FeatureOptions()
+    sampling: Annotated[Sampling, Without("schedule")] = Sampling()
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what a search leaves no place for."""
+        if self.sampling.schedule:
+            raise UsageError(
+                f"--schedule {self.sampling.schedule}: a search makes schedules, it takes none",
+                next="leave it out",
+            )
+        if self.sampling.restart_from:
+            raise UsageError(
+                "--restart-from names a time of training, which a searched schedule does not visit",
+                next="leave it out",
+            )
+
+
+@dataclass(frozen=True)
+class CurveOptions:
+    """`cdm eval checkpoints`. weights: "all" checkpoints, or names of some, "ema" and "best"."""
+
+    stage: Annotated[str, Flag("A stage in runs/ or a directory.", "NAME", argument=True)] = "base"
+    weights: Annotated[
+        tuple[str, ...],
+        MinLen(1),
+        Flag("all, or some of step-00001000,ema,best.", "LIST"),
+    ] = ("all",)
+    s: S = None
+    num: Annotated[
+        int, Ge(2), Le(MOST_JUDGED), Flag("Samples that judge each checkpoint.", "N")
+    ] = 10_000
+    out: FolderOut = Path(CURVE)
+    judge: FeatureOptions = FeatureOptions()
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True)
+class CasOptions:
+    """`cdm eval cas`. steps: instead of epochs, of the samples. lr None: 0.1 for 256 images.
+
+    batch_size: the images of a step, of all processes together.
+    """
+
+    store: Judged = Path(SAMPLES)
+    ref: Ref = Path(DATA)
+    split: Annotated[str | None, Flag("Part of a prepared STORE [default: train].", "train")] = None
+    resolution: Resolution = None
+    num: AtLeastTwo = None
+    net: Annotated[CasNet, Flag("Classifier to train; small is for a CPU.")] = "resnet50"
+    epochs: Annotated[float, Gt(0), Le(MOST_STEPS), Flag("How often to see every sample.", "N")] = (
+        90
+    )
+    steps: Annotated[int | None, Ge(1), Le(MOST_STEPS), Flag("Steps, instead of epochs.", "N")] = (
+        None
+    )
+    batch_size: Annotated[
+        int, Ge(2), Le(MOST_BATCH), Flag("Images of a step, over all GPUs.", "N")
+    ] = 256
+    lr: Annotated[
+        float | None, Gt(0), Flag("Highest rate [default: 0.1 for each 256 images].", "X")
+    ] = None
+    label_smoothing: Annotated[
+        float, Ge(0), Lt(1), Flag("Share of the label given to all.", "X")
+    ] = 0.1
+    seed: Annotated[int, Ge(0), Lt(2**63), Flag("Seed of weights, data order and crops.", "N")] = 0
+    out: FolderOut = Path(CAS)
+    compute: Annotated[Compute, Without("compile")] = Compute()
+
+
+@dataclass(frozen=True)
+class ElboOptions:
+    """`cdm eval elbo`. stages: one, or a cascade from its base up (Eq. 3).
+
+    s: one for each super-resolution stage, in order. terms: how many t estimate the sum over
+    t of each image, 0 for all. sampling.steps None: all T, as the stage was trained.
+    """
+
+    stages: Annotated[
+        tuple[str, ...],
+        MinLen(1),
+        Flag(
+            "One stage, or those of a cascade from its base up [default: base].",
+            "STAGE",
+            argument=True,
+            repeat=True,
+        ),
+    ] = ("base",)
+    ref: Ref = Path(DATA)
+    split: Split = None
+    s: Annotated[
+        tuple[Annotated[int, Ge(0)], ...], Flag("One s for each super-resolution stage.", "LIST")
+    ] = ()
+    num: Annotated[int | None, Ge(2), Flag("How many images [default: 1000].", "N")] = None
+    terms: Annotated[
+        int, Ge(0), Check(_terms), Flag("Times t that stand for all, 0: all of them.", "N")
+    ] = 64
+    sampling: Annotated[
+        Sampling,
+        Without("sampler", "restart_from"),
+        Reflag("steps", Flag("Steps of the bounded chain [default: all T].", "N")),
+    ] = Sampling()
+    compute: Compute = Compute()

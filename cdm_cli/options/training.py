@@ -1,0 +1,85 @@
+"""What `cdm train` is asked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Le, Lt
+
+from cdm_cli.errors import UsageError
+from cdm_cli.names import DATA, MOST_BATCH, MOST_JUDGED, MOST_STEPS, RUNS
+from cdm_cli.options.flag import Check, Flag
+from cdm_cli.options.sampling import Compute
+
+SELECTABLE = ("fid",)
+
+
+def _plain(name: str) -> str:
+    """Take a name of a stage to be trained: one plain word, it names a directory in runs/."""
+    if not name or name in (".", "..") or name.startswith("-") or {"/", "\0"} & set(name):
+        raise UsageError(
+            f"NAME {name!r}: expected one word without a slash, it names a directory in {RUNS}/",
+            next="cdm train base --preset …",
+        )
+    return name
+
+
+def _selectable(metric: str) -> str:
+    if metric not in SELECTABLE:
+        raise UsageError(
+            f"--select {metric}: stages are selected by {', '.join(SELECTABLE)}",
+            next="--select fid",
+        )
+    return metric
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """`cdm train`. steps, batch_size, seed and flip are short for --set training.…"""
+
+    name: Annotated[
+        str,
+        Check(_plain),
+        Flag("The stage, kept in runs/NAME/.", "NAME", argument=True, optional=True),
+    ]
+    preset: Annotated[str | None, Flag("Where to start from; see --list-presets.", "P")] = None
+    list_presets: Annotated[
+        bool, Flag("Print every preset, and stop.", instead="cdm_cli.presets:preset_rows")
+    ] = False
+    data: Annotated[Path, Flag("Prepared store.", "PATH")] = Path(DATA)
+    runs: Path = Path(RUNS)
+    overrides: Annotated[
+        tuple[str, ...],
+        Flag(
+            "Change a setting, as model.dropout=0.1; repeatable.",
+            "FIELD=VALUE",
+            ("--set",),
+            repeat=True,
+        ),
+    ] = ()
+    steps: Annotated[
+        int | None, Ge(1), Le(MOST_STEPS), Flag("Steps in all [default: the preset's].", "N")
+    ] = None
+    batch_size: Annotated[
+        int | None, Ge(1), Le(MOST_BATCH), Flag("Images of a step [default: the preset's].", "N")
+    ] = None
+    seed: Annotated[
+        int | None, Ge(0), Lt(2**63), Flag("Seed of weights, data order and noise.", "N")
+    ] = None
+    flip: Annotated[
+        bool | None,
+        Flag("Mirror half of the images [default: the preset's, on].", names=("--flip/--no-flip",)),
+    ] = None
+    select: Annotated[
+        str | None, Check(_selectable), Flag("Keep the weights with the best score.", "fid")
+    ] = None
+    select_num: Annotated[
+        int, Ge(2), Le(MOST_JUDGED), Flag("Samples that --select judges.", "N")
+    ] = 10_000
+    select_every: Annotated[
+        int, Ge(1), Le(MOST_STEPS), Flag("Steps from one judgement to the next.", "N")
+    ] = 5000
+    features: Annotated[str | None, Flag("Who judges --select [default: inception].", "NAME")] = (
+        None
+    )
+    compute: Compute = Compute()

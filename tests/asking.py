@@ -1,0 +1,12 @@
+"""Options of commands as a command line gives them: checked, and text turned into their types."""
+
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+O = TypeVar("O")  # noqa: E741
+
+
+def as_typed(options: type[O], **values: Any) -> O:
+    """Return options with these values, as if they had been typed."""
+    return TypeAdapter(options).validate_python(values)
