@@ -7,6 +7,7 @@ could become another one, or be lost.
 import atexit
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -21,6 +22,7 @@ AGAIN = "the same command typed again continues or starts over"
 STDERR = 2
 
 _undo: list[Callable[[], object]] = []
+_exit_codes: list[int] = []
 
 
 def name_of(number: int) -> str:
@@ -49,7 +51,7 @@ def leave_when_asked() -> None:
 
     A signal that is ignored stays so. While Python itself ends, all are: what is done is done.
     """
-    atexit.register(_ignore_all)
+    atexit.register(_at_the_end)  # the first to be registered, so the last to run
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)
@@ -59,6 +61,16 @@ def interruptible() -> None:
     """Let Ctrl-C raise KeyboardInterrupt again, once there is someone to catch it."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def interrupted() -> int:
+    """Return the exit code after Ctrl-C, and see to it that the program ends with it.
+
+    Where Ctrl-C met code that Python compiles from text, as an import of dataclasses does, Python
+    remembers it as not handled, and at its end kills itself by SIGINT instead.
+    """
+    _exit_codes.append(INTERRUPTED)
+    return INTERRUPTED
 
 
 @contextmanager
@@ -95,6 +107,11 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(StoppedError.exit_code if stopped else INTERRUPTED)
 
 
-def _ignore_all() -> None:
+def _at_the_end() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if _exit_codes:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(_exit_codes[-1])

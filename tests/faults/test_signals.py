@@ -292,3 +292,26 @@ def computed(process):
     with open(f"/proc/{process.pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+INTERRUPTED_EXEC = """
+import sys
+from cdm_cli.signals import leave_when_asked
+leave_when_asked()
+from cdm_cli import app
+from cdm_cli.commands import _fields
+def pressed(*_): exec("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+_fields.filled, sys.argv = pressed, ["cdm", "inspect", "x"]
+app._say("all that is needed to say a line is imported")
+app.main()
+"""
+
+
+def test_ctrl_c_in_code_made_of_text_ends_with_130_as_everywhere(tmp_path):
+    """Dataclasses compile text as they are imported; Python would kill itself by SIGINT."""
+    (tmp_path / "pressing.py").write_text(INTERRUPTED_EXEC)
+    command = [sys.executable, "-m", "pressing"]
+    found = {"PYTHONPATH": f"{tmp_path}:{os.getcwd()}"}
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **found})
+    assert ended.returncode == 130, ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("cdm: error: interrupted")
