@@ -46,11 +46,12 @@ class Work:
     """A store to be made. rows: which of all num samples it holds (`--part`).
 
     inputs: gives the samples of a range of places within the store. fields: what decides
-    them besides stage, chain and seed. typed: the command line.
+    them besides stage, chain and seed. typed: the command line, sampling: what it says of that.
     """
 
     command: str
     typed: str
+    sampling: Sampling
     header: Header
     chain: Chain
     num: int
@@ -83,13 +84,13 @@ class Ready:
     numerics: Numerics
 
 
-def deciding(work: Work, sampling: Sampling) -> dict[str, Any]:
+def deciding(work: Work) -> dict[str, Any]:
     """Return what of a work must be equal in every process, as headers tell it."""
     header = work.header
     return {
         "stage": config_digest(header.config),
-        "weights": weights_digest(header.directory, sampling.weights),
-        **chain_fields(header.config, work.chain, sampling.seed),
+        "weights": weights_digest(header.directory, work.sampling.weights),
+        **chain_fields(header.config, work.chain, work.sampling.seed),
         **work.fields,
         "classes of the store": list(work.classes),
         "num": work.num,
@@ -99,7 +100,7 @@ def deciding(work: Work, sampling: Sampling) -> dict[str, Any]:
 
 
 def made_ready(
-    work: Work, out: Path, sampling: Sampling, compute: Compute, device: torch.device,
+    work: Work, out: Path, compute: Compute, device: torch.device,
     world: World, report: Report,
 ) -> Ready:  # fmt: skip
     """Load the stage as this run, or the one that it continues, computes with it.
@@ -110,7 +111,7 @@ def made_ready(
     check_shared(world, out)
     before, chosen = agreed(
         world,
-        lambda: checked(work, out, sampling, compute, device),
+        lambda: checked(work, out, compute, device),
         lambda found: {name: getattr(found[1], name) for name in DECIDE},
         next="the same kind of device on every host, or --batch-size N",
     )
@@ -119,28 +120,28 @@ def made_ready(
             f"{out} was begun on {before.get('device')}, this is {chosen.device}: samples "
             "made from here on differ in their last bits"
         )
-    ready = Ready(ready_stage(work.header, sampling, chosen, device, report), chosen)
+    ready = Ready(ready_stage(work.header, work.sampling, chosen, device, report), chosen)
     if before or compute.batch_size or device.type != "cuda":
         return ready
     return that_fits(ready, work, world, report)
 
 
 def checked(
-    work: Work, out: Path, sampling: Sampling, compute: Compute, device: torch.device
+    work: Work, out: Path, compute: Compute, device: torch.device
 ) -> tuple[Mapping[str, Any] | None, Numerics]:
     """See, before weights are loaded, that `out` can be made or continued; `--dry-run` ends here.
 
     Returns the numerics of the run that is being continued, and those of this one. Raises
     MissingError for weights that are not there, WouldOverwriteError, DiskError.
     """
-    digest = stage_digest(work.header, sampling.weights)
+    digest = stage_digest(work.header, work.sampling.weights)
     before = numerics_of(out)
     evaluations = work.num * work.chain.evaluations  # of all parts
     most = block_size(work.num)
     chosen = numerics(work.header.config, compute, device, evaluations, before, most)
     if before:
         check_same_numerics(before, chosen, out)
-    check_out(out, spec_of(work, digest, chosen, sampling.seed))
+    check_out(out, spec_of(work, digest, chosen))
     return before, chosen
 
 
@@ -197,7 +198,7 @@ def numerics_of(out: Path) -> Mapping[str, Any] | None:
         return found if isinstance(found, dict) else None
 
 
-def spec_of(work: Work, digest: str, numerics: Numerics, seed: int) -> StoreSpec:
+def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
     """Return the store's contents and provenance. digest: of the stage."""
     config = work.header.config
     model = config.model
@@ -205,7 +206,7 @@ def spec_of(work: Work, digest: str, numerics: Numerics, seed: int) -> StoreSpec
     identity = {
         "command": work.command,
         "stage": digest,
-        **chain_fields(config, work.chain, seed),
+        **chain_fields(config, work.chain, work.sampling.seed),
         **work.fields,
         "num": work.num,
         "first": work.rows.start,
@@ -238,13 +239,15 @@ def kept_times(asked: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(asked) - {0}))
 
 
-def produce(work: Work, ready: Ready, out: Path, seed: int, world: World, report: Report) -> Made:
+def produce(work: Work, ready: Ready, out: Path, world: World, report: Report) -> Made:
     """Make the store, or what is missing of it, together with the other processes.
 
     Raises WouldOverwriteError where out was made by another command, StoppedError, DiskError.
     """
-    engine = Engine(ready.stage, work.chain, seed, ready.numerics.batch_size, work.keep)
-    spec = spec_of(work, ready.stage.digest, ready.numerics, seed)
+    engine = Engine(
+        ready.stage, work.chain, work.sampling.seed, ready.numerics.batch_size, work.keep
+    )
+    spec = spec_of(work, ready.stage.digest, ready.numerics)
     with shared_store(out, spec, world) as store:
         part = store.parts[""]
         there = part.num_blocks - len(part.pending())

@@ -53,21 +53,19 @@ def run_in(options: SampleOptions, report: Report, world: World) -> Made:
         work = agreed(
             world,
             lambda: as_begun(planned(options), options.out, report),
-            lambda work: deciding(work, options.sampling),
+            deciding,
         )
         if options.classes is None and work.header.empty and len(work.classes) > 1:
             report.say(f"sample: left out {without_images(work.classes, work.header.empty)}")
-        ready = made_ready(
-            work, options.out, options.sampling, options.compute, device, world, report
-        )
-        return produce(work, ready, options.out, options.sampling.seed, world, report)
+        ready = made_ready(work, options.out, options.compute, device, world, report)
+        return produce(work, ready, options.out, world, report)
 
 
 def plan(options: SampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
     work = as_begun(planned(options), options.out, report)
     device = pick_device(options.compute.device)
-    checked(work, options.out, options.sampling, options.compute, device)
+    checked(work, options.out, options.compute, device)
     check_processes(options, options.compute)
     return {
         "stage": str(work.header.directory),
@@ -94,6 +92,7 @@ def planned(options: SampleOptions) -> Work:
     return Work(
         command="sample",
         typed=typed("sample", options),
+        sampling=options.sampling,
         header=header,
         chain=chain_for(header, options.sampling, keep),
         num=num,

@@ -81,19 +81,17 @@ def run_in(options: UpsampleOptions, report: Report, world: World) -> Made:
         store, work = agreed(
             world,
             lambda: _begun(options, stack),
-            lambda begun: deciding(begun[1], options.sampling),
+            lambda begun: deciding(begun[1]),
         )
         tell_part(store, options.split, report)
         tell_other_s(options.sampling, [work.fields["s"]], report)
-        ready = made_ready(
-            work, options.out, options.sampling, options.compute, device, world, report
-        )
+        ready = made_ready(work, options.out, options.compute, device, world, report)
         if options.model is None:
             report.say(f"upsample: with {work.header.directory}")
         if unseen := _unseen(work, options, store):
             told = without_images(store.classes, unseen)
             report.say(f"upsample: {work.header.directory} was trained with {told}")
-        return produce(work, ready, options.out, options.sampling.seed, world, report)
+        return produce(work, ready, options.out, world, report)
 
 
 def _begun(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, Work]:
@@ -118,7 +116,7 @@ def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
         tell_part(store, options.split, report)
         _check_is_not_input(options)
         device = pick_device(options.compute.device)
-        checked(work, options.out, options.sampling, options.compute, device)
+        checked(work, options.out, options.compute, device)
         check_processes(options, options.compute)
     tell_other_s(options.sampling, [work.fields["s"]], report)
     return {
@@ -159,6 +157,7 @@ def planned(options: UpsampleOptions, store: Store) -> Work:
     return Work(
         command="upsample",
         typed=typed("upsample", options),
+        sampling=options.sampling,
         header=header,
         chain=chain,
         num=len(rows),

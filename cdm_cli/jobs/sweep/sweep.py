@@ -133,7 +133,7 @@ def _check_points(options: SweepOptions, sweep: Sweep, device: torch.device) -> 
     config, size = sweep.header.config, 0
     for point in _missing(sweep):
         if point.samples.exists():
-            checked(point.work, point.samples, options.sampling, options.judge.compute, device)
+            checked(point.work, point.samples, options.judge.compute, device)
         else:
             size += len(point.work.rows) * bytes_per_sample(config)
     check_room(existing(sweep.out) / "points", size)
@@ -155,7 +155,7 @@ def _fill(
     seed = options.sampling.seed
     for number, point in enumerate(missing, 1):
         report.say(f"sweep-s: {number} of {len(missing)}: {point.augment}, s = {point.s}")
-        produce(point.work, ready, point.samples, seed, place.world, report)
+        produce(point.work, ready, point.samples, place.world, report)
         told = _judge(sweep, point, panel, seed, report)
         report.say(f"sweep-s: {point.augment}, s = {point.s}: {told}")
 
@@ -165,9 +165,7 @@ def _ready(options: SweepOptions, sweep: Sweep, place: Place, report: Report) ->
     begun = [point for point in sweep.points if point.samples.exists()]
     first = (begun or list(sweep.points))[0]
     compute = options.judge.compute
-    ready = made_ready(
-        first.work, first.samples, options.sampling, compute, place.device, place.world, report
-    )
+    ready = made_ready(first.work, first.samples, compute, place.device, place.world, report)
     for point in begun:
         check_same_numerics(numerics_of(point.samples) or {}, ready.numerics, point.samples)
     return ready

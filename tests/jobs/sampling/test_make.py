@@ -12,7 +12,7 @@ from cdm_cli.jobs.sampling import make as production
 from cdm_cli.jobs.sampling.make import Ready, made_ready, that_fits
 from cdm_cli.jobs.sampling.numerics import numerics
 from cdm_cli.jobs.sampling.sample import planned, run
-from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
+from cdm_cli.options.sampling import Compute, SampleOptions
 from tests.asking import as_typed
 from tests.tiny import Told, base_config, stage_of, write_stage
 
@@ -150,6 +150,6 @@ def test_it_is_tried_where_nothing_else_decides(
     monkeypatch.setattr(production, "ready_stage", lambda *_: ready.stage)
     monkeypatch.setattr(production, "that_fits", lambda ready, *_: calls.append(1) or ready)
     compute = Compute(batch_size=batch_size)
-    words = (planned(OPTIONS), OPTIONS.out, Sampling(), compute, torch.device(device))
+    words = (planned(OPTIONS), OPTIONS.out, compute, torch.device(device))
     made_ready(*words, World(), Told())
     assert bool(calls) is tried
