@@ -48,14 +48,14 @@ _cdm_flags() {
   case $command in
     'prepare') flags='--val --labels --val-labels --follow-links --out -o --resolution --crop --channels --draft --strict --workers --json --quiet -q --verbose -v --debug --help -h' ;;
     'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --flip --no-flip --select --select-num --select-every --features --device --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'sweep-s') flags='--model --s --augment --ground-truth --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'tune-schedule') flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'sweep-s') flags='--model --s --augment --ground-truth --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'tune-schedule') flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval') flags='--split --resolution --num --out -o --features --mode --ref --seed --device --batch-size --gpus --json --quiet -q --verbose -v --debug --help -h' ;;
     'eval cas') flags='--ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'eval elbo') flags='--ref --split --s --num --terms --steps --variance --schedule --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'eval checkpoints') flags='--weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'eval elbo') flags='--ref --split --s --num --terms --steps --variance --schedule --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'eval checkpoints') flags='--weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'demo') flags='--seed --json --quiet -q --verbose -v --debug --help -h' ;;
     'inspect') flags='--json --quiet -q --verbose -v --debug --help -h' ;;
     'grid') flags='--out -o --split --resolution --num --per-class --columns --scale --json --quiet -q --verbose -v --debug --help -h' ;;
@@ -71,14 +71,14 @@ _cdm_valued() {
   case $command in
     'prepare') valued=' --val --labels --val-labels --out -o --resolution --crop --channels --workers ' ;;
     'train') valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --gpus ' ;;
-    'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus --part ' ;;
-    'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus --part ' ;;
-    'sweep-s') valued=' --model --s --augment --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --device --batch-size --precision --gpus ' ;;
-    'tune-schedule') valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --device --batch-size --precision --gpus ' ;;
+    'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --part ' ;;
+    'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --part ' ;;
+    'sweep-s') valued=' --model --s --augment --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus ' ;;
+    'tune-schedule') valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --note --device --batch-size --precision --gpus ' ;;
     'eval') valued=' --split --resolution --num --out -o --features --mode --ref --seed --device --batch-size --gpus ' ;;
     'eval cas') valued=' --ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus ' ;;
-    'eval elbo') valued=' --ref --split --s --num --terms --steps --variance --schedule --weights --seed --device --batch-size --precision --gpus ' ;;
-    'eval checkpoints') valued=' --weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --device --batch-size --precision --gpus ' ;;
+    'eval elbo') valued=' --ref --split --s --num --terms --steps --variance --schedule --weights --seed --note --device --batch-size --precision --gpus ' ;;
+    'eval checkpoints') valued=' --weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --note --device --batch-size --precision --gpus ' ;;
     'demo') valued=' --seed ' ;;
     'inspect') valued='  ' ;;
     'grid') valued=' --out -o --split --resolution --num --per-class --columns --scale ' ;;
@@ -127,6 +127,7 @@ _cdm_value() {
     'sample --restart-from') : ;;
     'sample --weights') _cdm_words 'ema best' ;;
     'sample --seed') : ;;
+    'sample --note') : ;;
     'sample --device') _cdm_words 'auto cpu cuda' ;;
     'sample --batch-size') : ;;
     'sample --precision') _cdm_words 'auto fp32 bf16' ;;
@@ -147,6 +148,7 @@ _cdm_value() {
     'upsample --restart-from') : ;;
     'upsample --weights') _cdm_words 'ema best' ;;
     'upsample --seed') : ;;
+    'upsample --note') : ;;
     'upsample --device') _cdm_words 'auto cpu cuda' ;;
     'upsample --batch-size') : ;;
     'upsample --precision') _cdm_words 'auto fp32 bf16' ;;
@@ -168,6 +170,7 @@ _cdm_value() {
     'sweep-s --restart-from') : ;;
     'sweep-s --weights') _cdm_words 'ema best' ;;
     'sweep-s --seed') : ;;
+    'sweep-s --note') : ;;
     'sweep-s --device') _cdm_words 'auto cpu cuda' ;;
     'sweep-s --batch-size') : ;;
     'sweep-s --precision') _cdm_words 'auto fp32 bf16' ;;
@@ -187,6 +190,7 @@ _cdm_value() {
     'tune-schedule --restart-from') : ;;
     'tune-schedule --weights') _cdm_words 'ema best' ;;
     'tune-schedule --seed') : ;;
+    'tune-schedule --note') : ;;
     'tune-schedule --device') _cdm_words 'auto cpu cuda' ;;
     'tune-schedule --batch-size') : ;;
     'tune-schedule --precision') _cdm_words 'auto fp32 bf16' ;;
@@ -231,6 +235,7 @@ _cdm_value() {
     'eval elbo --schedule') _cdm_files ;;
     'eval elbo --weights') _cdm_words 'ema best' ;;
     'eval elbo --seed') : ;;
+    'eval elbo --note') : ;;
     'eval elbo --device') _cdm_words 'auto cpu cuda' ;;
     'eval elbo --batch-size') : ;;
     'eval elbo --precision') _cdm_words 'auto fp32 bf16' ;;
@@ -249,6 +254,7 @@ _cdm_value() {
     'eval checkpoints --schedule') _cdm_files ;;
     'eval checkpoints --restart-from') : ;;
     'eval checkpoints --seed') : ;;
+    'eval checkpoints --note') : ;;
     'eval checkpoints --device') _cdm_words 'auto cpu cuda' ;;
     'eval checkpoints --batch-size') : ;;
     'eval checkpoints --precision') _cdm_words 'auto fp32 bf16' ;;

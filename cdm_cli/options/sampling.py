@@ -103,6 +103,9 @@ class Sampling:
     ] = True
     weights: Annotated[str, Flag("ema, best, or a checkpoint: step-00001000.", "WHICH")] = "ema"
     seed: Seed = 0
+    note: Annotated[
+        str, Flag("Words to keep in what is written; `inspect` shows them.", "TEXT")
+    ] = ""
 
     def __post_init__(self) -> None:
         """Raise UsageError for a variance beside a sampler that leaves no choice of it."""

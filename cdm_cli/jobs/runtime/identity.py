@@ -27,6 +27,7 @@ Fields = Mapping[str, Any]
 
 HARMLESS = {
     "weights": "the digest of the weights identifies them, whatever they are called",
+    "note": "words of the user, who may say more of a run that continues",
 }
 """Options of `Sampling` that `chain_fields` leaves out, each with the reason why it may."""
 

@@ -223,7 +223,9 @@ def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
         kind="samples",
         parts={"": part},
         classes=list(work.classes),
-        provenance=provenance(work.typed, identity, parents, numerics.as_dict()),
+        provenance=provenance(
+            work.typed, identity, parents, numerics.as_dict(), work.sampling.note
+        ),
         block_size=block_size(work.num),
     )
 

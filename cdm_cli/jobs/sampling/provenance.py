@@ -24,11 +24,12 @@ def provenance(
     identity: Mapping[str, Any],
     parents: Sequence[Mapping[str, str]],
     numerics: Mapping[str, Any],
+    note: str = "",
 ) -> dict[str, Any]:
     """Return the provenance of a store of samples: plain values only.
 
     identity: what decides its samples, and must be equal for a run to continue it. command:
-    what was typed, other names of the same things allowed.
+    what was typed, other names of the same things allowed. note: the user's own words.
     """
     return {
         "cdm": __version__,
@@ -37,6 +38,7 @@ def provenance(
         "parents": [dict(parent) for parent in parents],
         "numerics": dict(numerics),
         "conventions": CONVENTIONS,
+        **({"note": note} if note else {}),
     }
 
 

@@ -20,8 +20,10 @@ from cdm_cli.errors import (
     UsageError,
     WouldOverwriteError,
 )
+from cdm_cli.jobs.checking import inspect
 from cdm_cli.jobs.sampling import fill as engine
 from cdm_cli.jobs.sampling.sample import plan, run
+from cdm_cli.options.files import InspectOptions
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
 from tests.asking import as_typed
 from tests.tiny import Told, base_config, contents, sr_config, stage_of, write_stage
@@ -259,3 +261,13 @@ def test_a_stage_without_classes_draws_whatever_had_no_image(workspace):
     with open_store("blind.h5") as store:
         assert store.parts[""].labels.tolist() == [0] * 4
     assert not [line for line in told.lines if "without an image" in line]
+
+
+def test_a_note_is_kept_and_shown_and_decides_nothing(workspace):
+    """The same command with other words continues the store that is there."""
+    noted = {"num": 6, "out": "noted.h5", "compute": Compute(device="cpu")}
+    run(as_typed(SampleOptions, sampling={"note": "for Figure 7"}, **noted), Told())
+    shown = inspect.run(as_typed(InspectOptions, path="noted.h5"), Told())
+    assert shown["provenance"]["note"] == "for Figure 7"
+    again = run(as_typed(SampleOptions, sampling={"note": "other words"}, **noted), Told())
+    assert again.made == 0
