@@ -30,7 +30,11 @@ Rule = Literal["bridge", "shared-noise"]
 
 def rule_of(sampler: Sampler) -> Rule:
     """Return how the states between two of this sampler's are related to them."""
-    return "shared-noise" if sampler in ("ddim", "dpm-solver++") else "bridge"
+    match sampler:
+        case "ancestral" | "sde-dpm-solver++":
+            return "bridge"
+        case "ddim" | "dpm-solver++":
+            return "shared-noise"
 
 
 def states_between(

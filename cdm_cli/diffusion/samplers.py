@@ -144,15 +144,17 @@ def bind(
     clip: bool = True,
 ) -> Sample:
     """Return the sampler of that name as a function of (eps_theta, schedule, x_T) alone."""
-    if sampler == "ddim":
-        return partial(ddim, randn_like=randn_like, clip=clip)
-    if sampler == "dpm-solver++":
-        return partial(dpm_solver_pp, clip=clip)
-    if sampler == "sde-dpm-solver++":
-        return partial(dpm_solver_pp, randn_like=randn_like, clip=clip)
-    return partial(
-        ancestral, randn_like=randn_like, variance=variance, fraction=fraction, clip=clip
-    )
+    match sampler:
+        case "ancestral":
+            return partial(
+                ancestral, randn_like=randn_like, variance=variance, fraction=fraction, clip=clip
+            )
+        case "ddim":
+            return partial(ddim, randn_like=randn_like, clip=clip)
+        case "dpm-solver++":
+            return partial(dpm_solver_pp, clip=clip)
+        case "sde-dpm-solver++":
+            return partial(dpm_solver_pp, randn_like=randn_like, clip=clip)
 
 
 def restart(

@@ -4,6 +4,7 @@ import itertools
 import math
 from functools import partial
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.process import predict_eps, q_posterior, q_sample, renoise
 from cdm_cli.diffusion.samplers import ancestral, bind, schedule_with
 from cdm_cli.diffusion.schedules import Schedule, cosine, from_alpha_bar, linear
+from cdm_cli.names import Sampler
 from tests.oracles import GaussianData, Impulses, MixtureData
 
 DATA = GaussianData(mean=0.3, std=0.5)
@@ -200,7 +202,7 @@ def test_states_between_are_as_accurate_as_those_that_are_visited(name, order):
     assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
 
 
-@pytest.mark.parametrize("name", ["ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"])
+@pytest.mark.parametrize("name", get_args(Sampler))
 @pytest.mark.parametrize("s", [7, 251])
 def test_two_modes_come_out_alike_truncated_or_not(name, s, randn_like, generator):
     """Section 3.3, at times that 60 steps do not visit; s = 7 is below the last one but t = 1."""

@@ -7,6 +7,7 @@ sampling error; the order of calls is tested next door, in test_samplers.py.
 import math
 from functools import partial
 from itertools import islice
+from typing import get_args
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from cdm_cli.diffusion.samplers import (
     schedule_with,
 )
 from cdm_cli.diffusion.schedules import cosine, from_alpha_bar, linear
+from cdm_cli.names import Sampler
 from tests.oracles import GaussianData, Impulses, MixtureData
 
 DATA = GaussianData(mean=0.3, std=0.5)
@@ -104,7 +106,7 @@ def test_order_of_convergence_at_s(sampler, order):
     assert math.log2(ratio) == pytest.approx(order, abs=0.2)
 
 
-@pytest.mark.parametrize("name", ["ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"])
+@pytest.mark.parametrize("name", get_args(Sampler))
 @pytest.mark.parametrize("s", [0, 15])
 def test_two_modes_come_out_alike_truncated_or_not(name, s, randn_like, generator):
     schedule, data = cosine(60), MixtureData(low=-0.6, high=0.4, std=0.15)

@@ -3,6 +3,7 @@
 import math
 from functools import partial
 from itertools import product
+from typing import get_args
 
 import pytest
 import torch
@@ -18,10 +19,11 @@ from cdm_cli.diffusion.samplers import (
     schedule_with,
 )
 from cdm_cli.diffusion.schedules import cosine, linear
+from cdm_cli.names import Sampler
 from tests.oracles import GaussianData, Impulses
 
 DATA = GaussianData(mean=0.3, std=0.5)
-NAMES = ["ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"]
+NAMES = get_args(Sampler)
 
 
 class Recorder:

@@ -4,6 +4,7 @@ The store, and that nothing but the command decides its bytes.
 """
 
 from contextlib import ExitStack
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from cdm_cli.errors import (
 from cdm_cli.jobs.checking import inspect
 from cdm_cli.jobs.sampling import fill as engine
 from cdm_cli.jobs.sampling.sample import plan, run
+from cdm_cli.names import Sampler
 from cdm_cli.options.files import InspectOptions
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
 from tests.asking import as_typed
@@ -159,7 +161,7 @@ def test_another_command_under_the_same_name_is_refused(workspace, changes):
     assert contents("lowres.h5") == before
 
 
-@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"])
+@pytest.mark.parametrize("sampler", get_args(Sampler))
 def test_no_image_changes_with_what_is_kept_nor_a_state_with_the_others(workspace, sampler):
     """At four steps of 20 neither time is visited."""
     sampling = Sampling(sampler=sampler, steps=4)
