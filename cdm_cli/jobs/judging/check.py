@@ -11,10 +11,8 @@ from cdm_cli.jobs.judging.judge import is_stage
 from cdm_cli.jobs.judging.npz import open_npz
 from cdm_cli.jobs.judging.references import check_reference, check_resolution
 from cdm_cli.jobs.judging.rows import check_number, no_images, unknown_classes
-from cdm_cli.names import RUNS
+from cdm_cli.names import OF_IMAGES, RUNS
 from cdm_cli.options.judging import EvalOptions, FeatureOptions, parsed
-
-OF_IMAGES = ("kid", "prdc", "nn")  # metrics that compare with real images, one by one
 
 
 def check_asked(options: EvalOptions, images: ImageSet) -> None:

@@ -29,6 +29,7 @@ from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricTable
+from cdm_cli.names import OF_IMAGES
 from cdm_cli.options.judging import EvalOptions, FeatureOptions, parsed
 from cdm_cli.report import Report
 
@@ -152,7 +153,7 @@ def judged(options: EvalOptions, report: Report, place: Place) -> EvalResult:
     metrics, lenient = parsed(options.metrics), "all" in options.metrics
     with ExitStack() as stack:
         images = agreed(place.world, lambda: _shown(options, stack, report), _deciding)
-        rich = bool({"kid", "prdc", "nn"} & set(metrics))
+        rich = bool({*OF_IMAGES} & {*metrics})
         panel = open_panel(options.judge, images.resolution, place, report, features=rich)
         collector = collect(images, panel.judge.extractor, place, report, seed=options.seed)
         table = _rows_of(panel, images, collector, metrics, options.seed, lenient=lenient)
