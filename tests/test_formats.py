@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.app import app
-from tests.readme_tree import README
 from tests.test_old_ones_continue import HOME
+from tests.tree import ROOT
 
 EXAMPLE = re.compile(r"^    cdm (.*? --json) {2,}(.*), …$", re.MULTILINE)
-EXAMPLES = EXAMPLE.findall((README.parent / "docs/formats.md").read_text())
+EXAMPLES = EXAMPLE.findall((ROOT / "docs/formats.md").read_text())
 SMALL = "--num 20 --features features --device cpu"
 MORE = {
     "eval": SMALL,
@@ -42,7 +42,7 @@ def test_every_key_is_one_that_the_command_prints(line, keys):
         row = printed["metrics"][0]
         names = ["metric", "value", "uncertainty", "corrected", "reference", "real_images"]
         assert list(row) == [*names, "jackknife"]
-        described = (README.parent / "docs/formats.md").read_text()
+        described = (ROOT / "docs/formats.md").read_text()
         assert f"{{{', '.join(row)}}}" in described
         assert f"{{{', '.join(row['jackknife'])}}}" in described
 

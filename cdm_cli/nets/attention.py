@@ -31,7 +31,7 @@ class _ByProducts(torch.autograd.Function):
     """Writes the weights between positions on the way back.
 
     They are no more than q has numbers. With one head of 1024 channels the kernel that is left to
-    PyTorch was 6 % of a training step of imagenet-sr64-256 (docs/performance.md).
+    PyTorch was 6 % of a training step of imagenet-sr64-256 (docs/performance-journal.md).
     """
 
     @staticmethod

@@ -93,7 +93,7 @@ class _InParts(torch.autograd.Function):
     """Takes the gradient of the weights for some channels of x after the others.
 
     For 384 channels cuDNN takes 5.1 ms where 256 and 128 take 2.2 with their copies
-    (docs/performance.md).
+    (docs/performance-journal.md).
     """
 
     @staticmethod

@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.readme_tree import README
+from tests.tree import ROOT
 
-SCRIPT = README.parent / "benchmarks/errors_of_fid.py"
+SCRIPT = ROOT / "benchmarks/errors_of_fid.py"
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
 """Group norm, modulation, SiLU, dropout and concatenation as one operator, forward and backward.
 
 For half precision on CUDA, where a network spends half of its time on such traffic
-(docs/performance.md): each activation is read once and written once, and the concatenation of
-a skip is never written. Elsewhere `cdm_cli.nets.normalise` has the same function in plain terms.
+(docs/performance-journal.md): each activation is read once and written once, and the
+concatenation of a skip is never written. Elsewhere `cdm_cli.nets.normalise` has the same function
+in plain terms.
 
 Shapes: x is [B, P, C_x] and other [B, P, C_other], P pixels; C = C_x + C_other, where C_other
 may be 0. gain and offset are float32 [C, B] or [C, 1], added is [C, B], [C, 1] or [C, 0]
@@ -53,7 +54,7 @@ def launch(P: int, C: int, groups: int, dropout: float) -> Launch:
     """Return a tile of all pixels where registers can hold it, else tiles of TILE numbers.
 
     Of about twenty ways that were tried, each shape has its own fastest; this rule loses least
-    over all of them (docs/performance.md).
+    over all of them (docs/performance-journal.md).
     """
     pixels = power_of_two(P)
     some, pad = whole_groups(C, groups, RESIDENT_WIDTH)

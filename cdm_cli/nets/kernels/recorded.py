@@ -1,7 +1,7 @@
 """A function of tensors as one CUDA graph: a GPU starts all of its kernels by itself.
 
 Between two kernels of a small network a GPU would wait for Python, most of the time
-(docs/performance.md). The kernels are the same ones, and so are the bits.
+(docs/performance-journal.md). The kernels are the same ones, and so are the bits.
 """
 
 import gc

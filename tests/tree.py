@@ -1,6 +1,6 @@
-"""The tree in README.md, drawn from the first line of each module's docstring.
+"""The drawings in docs/architecture.md: the floors, and the tree of modules with their remarks.
 
-`python -m tests.readme_tree` writes it anew.
+`python -m tests.tree` draws them anew.
 """
 
 import ast
@@ -8,19 +8,19 @@ import re
 from pathlib import Path
 
 import cdm_cli
+from tests.test_layering import FLOORS, INNER_FLOORS
 
 PACKAGE = Path(cdm_cli.__file__).parent
-README = PACKAGE.parent / "README.md"
+ROOT = PACKAGE.parent
+PAGE = ROOT / "docs/architecture.md"
 ROOMS = ("options", "commands", "jobs", "cascade", "diffusion", "nets", "data", "metrics")
-FENCE = re.compile(r"(## The tree\n.*?```text\n).*?(\n```)", re.DOTALL)
-WIDTH = 110
+FENCE = r"(\n## {}\n.*?```text\n).*?(\n```)"
 
 
 def remark(path: Path) -> str:
     """Return the first sentence of what a module says of itself."""
     said = ast.get_docstring(ast.parse(path.read_text())) or ""
-    line = first_sentence(" ".join(said.split("\n\n")[0].split()))
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 2].rsplit(' ', 1)[0]} …"
+    return first_sentence(" ".join(said.split("\n\n")[0].split()))
 
 
 def first_sentence(text: str) -> str:
@@ -48,10 +48,23 @@ def tree() -> str:
     return "\n".join(["cdm_cli/", *lines(PACKAGE, 1)])
 
 
-def current(readme: str) -> str:
-    """Return the text of README.md with the tree as it is now."""
-    return FENCE.sub(lambda match: match[1] + tree() + match[2], readme)
+def floors() -> str:
+    """Return the floors that the test of layers guards, the top one first; those of jobs/ apart."""
+    drawn: list[str] = []
+    for floor in reversed(FLOORS):
+        drawn.append(" | ".join(sorted(floor - {"__init__"})))
+        if "jobs" in floor:
+            drawn += [f"    {' | '.join(sorted(rooms))}" for rooms in reversed(INNER_FLOORS)]
+    return "\n".join(drawn)
+
+
+def current(page: str) -> str:
+    """Return the text of docs/architecture.md with the drawings as they are now."""
+    for heading, drawing in (("The floors", floors()), ("The tree", tree())):
+        fence = re.compile(FENCE.format(heading), re.DOTALL)
+        page = fence.sub(lambda match, new=drawing: match[1] + new + match[2], page)
+    return page
 
 
 if __name__ == "__main__":
-    README.write_text(current(README.read_text()))
+    PAGE.write_text(current(PAGE.read_text()))
