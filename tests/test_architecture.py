@@ -69,10 +69,8 @@ def places(text):
 @pytest.mark.parametrize("page", [METHOD, PAGE], ids=lambda page: page.name)
 def test_all_code_that_a_page_names_is_there(page):
     text = page.read_text()
-    files = {name for name in re.findall(r"`([\w/]+\.py)`", text)}
-    missing = {
-        name for name in files if not any((home / name).exists() for home in (PACKAGE, ROOT))
-    }
+    files = set(re.findall(r"`([\w/]+\.py)`", text))
+    missing = {name for name in files if not (PACKAGE / name).exists() | (ROOT / name).exists()}
     missing |= {f"{path}: {name}" for path, name in places(text) if name not in names_in(path)}
     assert not missing
 

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -10,6 +11,7 @@ import typer
 import cdm_cli
 from cdm_cli.app import app
 from cdm_cli.commands._completions import SCRIPTS, commands_of
+from cdm_cli.names import Sampler
 from cdm_cli.presets import PRESETS
 
 HOME = Path(cdm_cli.__file__).parent.parent / "completions"
@@ -19,7 +21,7 @@ SHELLS = list(SCRIPTS)
 CASES = [
     ("cdm sam", {"sample"}),
     ("cdm -q sam", {"sample"}),
-    ("cdm sample --sampler ", {"ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"}),
+    ("cdm sample --sampler ", {*get_args(Sampler)}),
     ("cdm sample --sampler d", {"ddim", "dpm-solver++"}),
     ("cdm sample --keep", {"--keep-s"}),
     ("cdm train x --preset tiny-b", {name for name in PRESETS if name.startswith("tiny-b")}),

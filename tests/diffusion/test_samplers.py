@@ -140,7 +140,7 @@ def test_the_last_step_returns_the_predicted_x_0(name, odd_network, randn_like):
 def test_one_step_is_a_prediction(odd_network, randn_like):
     schedule, x_T = schedule_with(cosine(50), 1), randn_like(torch.empty(1, 3, 4, 4)).double()
     one = [list(bind(name, randn_like=no_noise)(odd_network, schedule, x_T)) for name in NAMES]
-    assert [[t for t, _ in steps] for steps in one] == [[0]] * 4
+    assert [[t for t, _ in steps] for steps in one] == [[0]] * len(NAMES)
     for [(_, x_0)] in one[1:]:
         torch.testing.assert_close(one[0][0][1], x_0)
 
