@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -27,10 +29,39 @@ from cdm_cli.names import (
 from cdm_cli.sentences import fault_of, near
 
 
+@dataclass(frozen=True)
+class Later:
+    """Marks a field that was added when files of its model existed already.
+
+    At its default such a field is not written: what is written of a stage tells stages apart,
+    and those that existed stay what they were. So its default, which is what a file without
+    it means, must never change. settable: `--set` may name it.
+    """
+
+    settable: bool = True
+
+
 class Settings(BaseModel):
     """Base of every setting: frozen, and an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(
+        self, dump: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        for name, field in type(self).model_fields.items():
+            later = next((mark for mark in field.metadata if isinstance(mark, Later)), None)
+            if later is None or getattr(self, name) != field.default:
+                continue
+            if not (later.settable and info.context is SETTABLE):
+                values.pop(name, None)
+        return values
+
+
+SETTABLE = {"fields": "settable"}
+"""The context in which a dump holds every field that `--set` may name."""
 
 
 class ScheduleConfig(Settings):
@@ -147,15 +178,7 @@ class SamplingDefaults(Settings):
     sampler: Sampler = "ancestral"
     steps: int | None = Field(default=None, ge=1)
     variance: Variance | None = None
-    respacing: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `respacing` out of other stages: what tells stages apart is this text."""
-        values: dict[str, Any] = dump(self)
-        if self.respacing is None:
-            values.pop("respacing", None)
-        return values
+    respacing: Annotated[str | None, Later(settable=False)] = None
 
     @model_validator(mode="after")
     def _has_a_choice(self) -> Self:
@@ -261,16 +284,7 @@ class DataInfo(Settings):
     classes: tuple[str, ...]
     num_train: int
     num_val: int
-    without_images: tuple[int, ...] = ()
-
-    @model_serializer(mode="wrap")
-    def _as_ever_where_all_classes_have_images(
-        self, write: SerializerFunctionWrapHandler
-    ) -> dict[str, Any]:
-        values = write(self)
-        if not self.without_images:
-            del values["without_images"]
-        return values
+    without_images: Annotated[tuple[int, ...], Later(settable=False)] = ()
 
 
 class StageFile(Settings):
@@ -308,7 +322,7 @@ def with_overrides(plan: Plan, assignments: tuple[str, ...]) -> Plan:
     `training.`. Values are JSON where they parse as JSON, else strings; `1,2,4` is a list.
     Raises UsageError naming the nearest field for an unknown one.
     """
-    values = plan.model_dump(mode="python")
+    values = plan.model_dump(mode="python", context=SETTABLE)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:

@@ -3,16 +3,20 @@
 tests/fixtures/e2ad55b holds it, with the commands that it was made with.
 """
 
+import json
 import shlex
 import zipfile
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
+from pydantic import Field
 from typer.testing import CliRunner
 
 from cdm_cli.app import app
-from cdm_cli.cascade import generate
+from cdm_cli.cascade import generate, stagefile
+from cdm_cli.config import ClassifierConfig, Later, Plan, StageConfig, StageFile
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.cas import training as cas_training
 from cdm_cli.jobs.exchange import export_folder
@@ -90,6 +94,77 @@ def refused(line):
 def test_what_is_complete_is_recognised(line, work):
     cdm(line)
     assert not any(work.values()), work
+
+
+class Grown(StageConfig):
+    gain: Annotated[float, Later()] = 1.0
+
+
+class GrownPlan(Plan):
+    stage: Annotated[Grown | ClassifierConfig, Field(discriminator="kind")]
+
+
+class GrownFile(StageFile):
+    plan: GrownPlan
+
+
+def change(stage, **groups):
+    """Change fields of a stage.json, {"schedule": {"T": 21}}."""
+    path = Path("runs", stage, "stage.json")
+    file = json.loads(path.read_text())
+    for group, values in groups.items():
+        file["plan"]["stage"][group].update(values)
+    path.write_text(json.dumps(file))
+
+
+@pytest.mark.parametrize("stage", ["base", "sr", "features"])
+def test_a_stage_is_written_as_ever_since_its_digest_is_of_that_text(stage):
+    """A field that is missed here, or is new here, was added without `Later`."""
+    there = json.loads(Path("runs", stage, "stage.json").read_text())["plan"]["stage"]
+    here = stagefile.read_stage_file(Path("runs", stage)).plan.stage
+    assert json.loads(here.model_dump_json()) == there
+
+
+JUDGED = [PLAIN, UPSAMPLED, SEARCH, SWEEP, ON_SCHEDULE]
+
+
+@pytest.mark.parametrize("line", [*JUDGED, BASE, ABOVE, SCORE, f"{TRAIN} --steps 4"])
+def test_a_field_that_is_added_later_changes_nothing(line, work, monkeypatch):
+    monkeypatch.setattr(stagefile, "StageFile", GrownFile)
+    assert isinstance(stagefile.read_stage_file(Path("runs/sr")).plan.stage, Grown)
+    cdm(line)
+    assert not any(work.values()), work
+
+
+@pytest.mark.parametrize(
+    "line",
+    [f"{PLAIN} --steps 3 --sampler sde-dpm-solver++", f"{UPSAMPLED} --steps 3 --sampler ancestral",
+     f"{SEARCH} --sampler ancestral", f"{SWEEP} --steps 3 --sampler ancestral", ON_SCHEDULE],
+)  # fmt: skip
+def test_other_sampling_defaults_of_the_stage_change_nothing_that_was_judged(line, work):
+    for stage in ("base", "sr"):
+        change(stage, sampling={"sampler": "ddim", "steps": 7})
+    cdm(line)
+    assert not any(work.values()), work
+
+
+def test_a_sweep_that_goes_on_after_them_is_still_one(work):
+    change("sr", sampling={"steps": 7})
+    cdm(f"{SWEEP} --steps 3".replace("--s 5", "--s 5,7").replace("truncated", "non-truncated"))
+    assert work["judged"] == 2 * 21
+    cdm(f"{SWEEP} --steps 3")
+    assert work["judged"] == 2 * 21
+
+
+@pytest.mark.parametrize(
+    ("line", "code"), [(PLAIN, 73), (UPSAMPLED, 73), (SEARCH, 73), (SWEEP, 73), (ON_SCHEDULE, 78)]
+)
+def test_another_stage_is_refused(line, code):
+    for stage in ("base", "sr"):
+        change(stage, schedule={"T": 21})
+    result = CliRunner().invoke(app, ["-q", *shlex.split(line)])
+    assert result.exit_code == code, result.output
+    assert "stage" in result.output
 
 
 @pytest.mark.parametrize(

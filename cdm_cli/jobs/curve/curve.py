@@ -39,6 +39,7 @@ from cdm_cli.jobs.judging.header import judge_fields, open_reference
 from cdm_cli.jobs.judging.images import Place
 from cdm_cli.jobs.judging.probe_score import judged, judged_by, with_steps
 from cdm_cli.jobs.runtime.launch import check_processes
+from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import agreed, led, started
 from cdm_cli.jobs.runtime.session import joined as joined_world
 from cdm_cli.jobs.runtime.stop import Stop
@@ -48,7 +49,7 @@ from cdm_cli.jobs.sampling.headers import Header, misfit, read_header
 from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage
 from cdm_cli.jobs.sampling.probe import Probe, drawn, probe_of
 from cdm_cli.jobs.sampling.rows import part_of
-from cdm_cli.jobs.sampling.schedule_file import config_digest, tell_other_s
+from cdm_cli.jobs.sampling.schedule_file import tell_other_s
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import CurveOptions
@@ -99,10 +100,11 @@ def run_in(options: CurveOptions, report: Report, world: World) -> CurveResult:
         place = Place.on(device, compute.batch_size, world)
         resolution = work.probe.config.model.resolution
         panel = open_panel(options.judge, resolution, place, report, features=False)
-        identity = {"stage": config_digest(work.header.config), **judged_by(work.probe, panel)}
+        config = work.header.config
+        identity = {"stage": config_digest(config), **judged_by(work.probe, panel)}
         points = agreed(
             world,
-            lambda: read_curve(options.out, identity),
+            lambda: read_curve(options.out, identity, config),
             lambda points: {**identity, "states judged": [p.saved.model_dump() for p in points]},
         )
         there = {point.saved.weights: point.saved for point in points}
@@ -166,7 +168,8 @@ def _begun(options: CurveOptions, stack: ExitStack) -> Work:
 def _check_out(out: Path, work: Work) -> None:
     """See, before weights are loaded, that the directory can be made, or is of the same curve."""
     check_room(existing(out) / FILE, 0)
-    check_known(out, {"stage": config_digest(work.header.config), **work.probe.identity})
+    config = work.header.config
+    check_known(out, {"stage": config_digest(config), **work.probe.identity}, config)
 
 
 def saved_states(directory: Path, weights: Sequence[str]) -> tuple[Saved, ...]:

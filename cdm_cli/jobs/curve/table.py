@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.config import Settings
+from cdm_cli.config import Settings, StageConfig
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.runtime.identity import (
     UNRECORDED,
@@ -21,6 +21,7 @@ from cdm_cli.jobs.runtime.identity import (
     lacks_sampling,
     refused,
 )
+from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.metrics.table import MetricRow, MetricTable
 
 FILE, CSV, PLOT = "curve.json", "curve.csv", "curve.png"
@@ -61,24 +62,25 @@ class CurveFile(Settings):
     points: tuple[CurvePoint, ...] = ()
 
 
-def read_curve(out: Path, identity: Mapping[str, Any]) -> list[CurvePoint]:
+def read_curve(out: Path, identity: Mapping[str, Any], config: StageConfig) -> list[CurvePoint]:
     """Return the points of a directory. Raises WouldOverwriteError where it is of another curve."""
     if not begun(out, FILE, (CSV, PLOT), "curve"):
         return []
     file = read_settings(CurveFile, out / FILE, LIMIT)
     _check_recorded(out, file.identity, identity)
-    check_same(out, "curve", completed(file.identity, identity), identity)
+    there = with_known_stage(file.identity, config)
+    check_same(out, "curve", completed(there, identity), identity)
     guessed = lacks_sampling(file.identity)
     return [_noted(point) if guessed else point for point in file.points]
 
 
-def check_known(out: Path, known: Mapping[str, Any]) -> None:
+def check_known(out: Path, known: Mapping[str, Any], config: StageConfig) -> None:
     """Raise what `read_curve` raises, as far as headers tell; known: that part of the identity."""
     if not begun(out, FILE, (CSV, PLOT), "curve"):
         return
     recorded = read_settings(CurveFile, out / FILE, LIMIT).identity
     _check_recorded(out, recorded, known)
-    there = completed(recorded, known)
+    there = completed(with_known_stage(recorded, config), known)
     check_same(out, "curve", {name: there.get(name) for name in known}, known)
 
 

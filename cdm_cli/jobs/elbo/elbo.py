@@ -24,6 +24,7 @@ from cdm_cli.jobs.elbo.plan import Term, Work, planned
 from cdm_cli.jobs.runtime.device import describe, pick_device
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.launch import check_processes
+from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import agreed, started
 from cdm_cli.jobs.runtime.session import joined as joined_world
 from cdm_cli.jobs.runtime.stop import Stop
@@ -31,7 +32,7 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.headers import weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage
 from cdm_cli.jobs.sampling.rows import tell_part
-from cdm_cli.jobs.sampling.schedule_file import config_digest, tell_other_s
+from cdm_cli.jobs.sampling.schedule_file import tell_other_s
 from cdm_cli.options.judging import ElboOptions
 from cdm_cli.report import Report
 

@@ -18,6 +18,7 @@ from cdm_cli.diffusion.between import rule_of
 from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.device import describe
 from cdm_cli.jobs.runtime.identity import chain_fields, check_out
+from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, shared_store
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.blocks import block_size
@@ -32,7 +33,6 @@ from cdm_cli.jobs.sampling.numerics import (
 )
 from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sampling.provenance import parent, provenance
-from cdm_cli.jobs.sampling.schedule_file import config_digest
 from cdm_cli.options.sampling import Compute, Sampling
 from cdm_cli.report import Report
 

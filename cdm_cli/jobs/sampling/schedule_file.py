@@ -1,6 +1,5 @@
 """`schedule.json`: what `tune-schedule` found, and what `--schedule` takes (Section 4.4)."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,9 @@ from pydantic import Field
 
 from cdm_cli.cascade.generate import Chain, chain_of
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.config import Settings, StageConfig
+from cdm_cli.config import Settings
 from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.jobs.runtime.same_stage import is_of
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.names import Sampler, Variance
 from cdm_cli.options.sampling import Sampling
@@ -56,11 +56,6 @@ class ScheduleFile(Settings):
     schedules: tuple[Searched, ...] = Field(min_length=1)
 
 
-def config_digest(config: StageConfig) -> str:
-    """Return what tells stages of different configuration apart, weights aside."""
-    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
-
-
 def chain_for(
     header: Header, sampling: Sampling, keep: Sequence[int] = (), visit: Sequence[int] = ()
 ) -> Chain:
@@ -72,7 +67,7 @@ def chain_for(
     if sampling.schedule is None:
         return chain_of(header.config, sampling, keep=keep, visit=visit)
     file = read_settings(ScheduleFile, sampling.schedule, LIMIT)
-    if file.config_digest != config_digest(header.config):
+    if not is_of(header.config, file.config_digest):
         raise MismatchError(
             f"{sampling.schedule} was searched for the stage {file.stage!r}, whose configuration "
             f"is not that of {header.directory}",

@@ -18,11 +18,11 @@ from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.header import judge_fields, open_reference
 from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, weights_digest
 from cdm_cli.jobs.sampling.make import Work
 from cdm_cli.jobs.sampling.rows import part_of, tell_part
-from cdm_cli.jobs.sampling.schedule_file import config_digest
 from cdm_cli.names import LEAST_JUDGED, RUNS, Augment
 from cdm_cli.options.judging import SweepOptions
 from cdm_cli.options.sampling import UpsampleOptions

@@ -31,7 +31,7 @@ from cdm_cli.jobs.sweep.table import (
     Chosen,
     SweepTable,
     all_judged,
-    check_same,
+    as_recorded,
     choose,
     joined_table,
     keep,
@@ -112,8 +112,7 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
 
 
 def _begun(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
-    sweep = planned(options, stack, report)
-    check_same(sweep)
+    sweep = as_recorded(planned(options, stack, report))
     tell_other_s(options.sampling, [point.s for point in sweep.points], report)
     return sweep
 

@@ -10,8 +10,8 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.data.durable import make_directory, write_file_atomically
-from cdm_cli.jobs.runtime import identity
-from cdm_cli.jobs.runtime.identity import begun, refused
+from cdm_cli.jobs.runtime.identity import begun, check_same, refused
+from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.jobs.sweep.plan import KINDS, Kind, Point, Sweep
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 
@@ -71,11 +71,17 @@ class SweepFile(Settings):
     notes: tuple[str, ...] = ()
 
 
-def check_same(sweep: Sweep) -> None:
-    """Raise WouldOverwriteError naming the first difference if the directory is of another job."""
-    if begun(sweep.out, FILE, OURS, "sweep"):
-        there = read_settings(SweepFile, sweep.out / FILE, LIMIT).identity
-        identity.check_same(sweep.out, "sweep", there, sweep.identity)
+def as_recorded(sweep: Sweep) -> Sweep:
+    """Return the sweep with the identity that its directory records, which marks its points.
+
+    Raises WouldOverwriteError naming the first difference if the directory is of another job.
+    """
+    if not begun(sweep.out, FILE, OURS, "sweep"):
+        return sweep
+    there = read_settings(SweepFile, sweep.out / FILE, LIMIT).identity
+    known = with_known_stage(there, sweep.header.config)
+    check_same(sweep.out, "sweep", known, sweep.identity)
+    return replace(sweep, identity=there)
 
 
 def keep(

@@ -13,13 +13,14 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from cdm_cli.cascade.files import read_bytes
-from cdm_cli.config import Settings
+from cdm_cli.config import Settings, StageConfig
 from cdm_cli.data import durable
 from cdm_cli.data.lock import kernel_holder
 from cdm_cli.data.reading import open_regular
 from cdm_cli.errors import BadInputError, StoppedError
 from cdm_cli.jobs.runtime import identity as same_job
 from cdm_cli.jobs.runtime.identity import completed, refused
+from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.jobs.tune.search import Origin, Place
 from cdm_cli.names import Variance
 
@@ -87,7 +88,7 @@ def _parsed(model: type[M], line: bytes, path: Path, number: int) -> M:
         ) from None
 
 
-def check_same(out: Path, identity: dict[str, Any]) -> None:
+def check_same(out: Path, identity: dict[str, Any], config: StageConfig) -> None:
     """Raise WouldOverwriteError naming the first difference if out is of another search.
 
     Raises MissingError where the directory of out does not exist.
@@ -98,7 +99,8 @@ def check_same(out: Path, identity: dict[str, Any]) -> None:
         if out.exists():
             raise refused(f"{out} exists, and the log of its search, {log_path(out)}, does not")
         return
-    same_job.check_same(out, "search", completed(log[0].identity, identity), identity)
+    there = with_known_stage(log[0].identity, config)
+    same_job.check_same(out, "search", completed(there, identity), identity)
 
 
 def begin(path: Path, head: Head) -> None:

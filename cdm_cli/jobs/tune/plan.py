@@ -14,11 +14,11 @@ from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.header import judge_fields, open_reference
 from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, weights_digest
 from cdm_cli.jobs.sampling.make import Work
 from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
-from cdm_cli.jobs.sampling.schedule_file import config_digest
 from cdm_cli.jobs.tune.search import Candidate, Space
 from cdm_cli.names import RUNS, Variance
 from cdm_cli.options.judging import TuneOptions

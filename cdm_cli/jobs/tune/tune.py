@@ -18,10 +18,11 @@ from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.judging.images import Place
 from cdm_cli.jobs.runtime.device import pick_device
 from cdm_cli.jobs.runtime.launch import check_processes
+from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, led, started
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.cost import cost
-from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched, config_digest
+from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
 from cdm_cli.jobs.tune.judge import Scorer, head_of, numerics_of, opened
 from cdm_cli.jobs.tune.log import Head, Trial, add, begin, check_same, locked, log_path, read_log
 from cdm_cli.jobs.tune.plan import Search, planned
@@ -89,7 +90,7 @@ def run_in(options: TuneOptions, report: Report, world: World) -> TuneResult:
 def _begun(options: TuneOptions, stack: ExitStack) -> tuple[Search, Log | None]:
     """Return the search, and what is there of it."""
     search = planned(options, stack)
-    check_same(options.out, search.identity)
+    check_same(options.out, search.identity, search.header.config)
     return search, read_log(log_path(options.out))
 
 
@@ -115,7 +116,7 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     """Return the searches and what they would cost; nothing is loaded or written."""
     with ExitStack() as stack:
         search = planned(options, stack)
-        check_same(options.out, search.identity)
+        check_same(options.out, search.identity, search.header.config)
     check_processes(options, options.judge.compute)
     log = read_log(log_path(options.out))
     numerics_of(options, search, log[0] if log else None, pick_device(options.judge.compute.device))

@@ -11,7 +11,8 @@ from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageErro
 from cdm_cli.jobs.checking import replay
 from cdm_cli.jobs.checking.verify import run
 from cdm_cli.jobs.exchange import merge
-from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched, config_digest
+from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
 from cdm_cli.options.files import MergeOptions, VerifyOptions
 from cdm_cli.options.sampling import Compute, Sampling
 from tests.asking import as_typed
