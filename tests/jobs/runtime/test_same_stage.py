@@ -5,7 +5,7 @@ from typing import Annotated
 
 import pytest
 
-from cdm_cli.config import Later, StageConfig
+from cdm_cli.config import SETTABLE, Later, StageConfig
 from cdm_cli.jobs.runtime.same_stage import config_digest, is_of, with_known_stage
 
 VALUES = {
@@ -48,6 +48,12 @@ def test_a_later_field_changes_the_stage_only_where_it_is_set(digest):
     assert config(Grown).model_dump_json() == CONFIG.model_dump_json()
     assert not is_of(config(Grown, gain=2.0), digest)
     assert '"gain":2.0' in config(Grown, gain=2.0).model_dump_json()
+
+
+def test_what_set_may_name_is_there_at_its_default():
+    values = config(Grown).model_dump(context=SETTABLE)
+    assert values["gain"] == 1.0
+    assert "respacing" not in values["sampling"]
 
 
 def test_an_identity_gets_the_digest_of_today_where_the_stage_is_the_same():
