@@ -213,6 +213,14 @@ def test_a_curve_that_did_not_record_all_says_that_it_guesses():
     assert Path("curve/curve.json").read_bytes() == before
 
 
+def test_old_numbers_get_no_verdicts_and_say_so():
+    """The old point has no leave-out values, the two that join it have."""
+    said = cdm(SWEEP.replace("--s 5", "--s 5,7").replace("truncated", "non-truncated"))
+    assert "no verdicts by FID against train: 1 of 3 numbers were kept without" in said
+    assert "how surely is not known" in said
+    assert "best" not in said
+
+
 def test_old_parts_are_merged(work):
     cdm("merge part1.h5 part2.h5 -o merged.h5")
     assert work["drawn"] == 0

@@ -12,6 +12,9 @@ from typing import Any
 
 from cdm_cli.errors import MismatchError
 from cdm_cli.metrics.jackknife import Difference, Estimate, difference
+from cdm_cli.metrics.verdicts import said
+
+Labels = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +86,35 @@ class MetricRow:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One number beside another, both less their biases.
+
+    point, against: the labels (`extra`) of both. difference: point minus against, with its
+    standard error. verdict: "best", "as good as the best" or "worse" among all of the point's
+    family, where `against` is the lowest (of `is` and `accuracy` the highest), and 0 apart from
+    itself.
+    """
+
+    point: Labels
+    metric: str
+    reference: str
+    against: Labels
+    difference: float
+    uncertainty: float
+    verdict: str
+
+    def __str__(self) -> str:
+        return said(self.verdict, self.difference, self.uncertainty)
+
+
 @dataclass
 class MetricTable:
-    """Rows of one convention, unless the maker says that they are mixed."""
+    """Rows of one convention, unless the maker says that they are mixed, and how they compare."""
 
     rows: list[MetricRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
     mixed: bool = False
 
     def add(self, row: MetricRow) -> None:
@@ -136,7 +162,9 @@ class MetricTable:
         """Return the column titles of `lines`."""
         convention = ["convention"] if len(self.conventions) > 1 else []
         corrected = ["corrected"] if self._corrected else []
-        return [*self._labels(), "metric", "value", "±", *corrected, "against", "num", *convention]
+        verdict = ["verdict"] if self.comparisons else []
+        titles = [*self._labels(), "metric", "value", "±", *corrected, "against", "num"]
+        return [*titles, *convention, *verdict]
 
     def lines(self) -> list[list[str]]:
         """Return one list of cells for each row, for a terminal."""
@@ -158,15 +186,28 @@ class MetricTable:
         if self._corrected:
             cells.append("" if row.corrected is None else f"{row.corrected:.5g}")
         cells += [against, str(row.convention.num)]
-        return [*cells, chr(ord("A") + kinds.index(row.convention))] if len(kinds) > 1 else cells
+        if len(kinds) > 1:
+            cells.append(chr(ord("A") + kinds.index(row.convention)))
+        return [*cells, str(self.compared(row) or "")] if self.comparisons else cells
+
+    def compared(self, row: MetricRow) -> Comparison | None:
+        """Return how a row stands among the others, None where that is not known."""
+        for one in self.comparisons:
+            if (one.point, one.metric, one.reference) == (row.extra, row.metric, row.reference):
+                return one
+        return None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rows with their conventions, and the notes, as plain values."""
-        return {"rows": [row.as_dict() for row in self.rows], "notes": self.all_notes()}
+        """Return the rows with their conventions, how they compare, and the notes, plainly."""
+        return {
+            "rows": [row.as_dict() for row in self.rows],
+            "comparisons": [asdict(one) for one in self.comparisons],
+            "notes": self.all_notes(),
+        }
 
     def to_csv(self) -> str:
-        """Return one line for each row: every field of the row and of its convention."""
-        records = [_flat(row) for row in self.rows]
+        """Return one line for each row: every field of it, of its convention and its verdict."""
+        records = [_flat(row) | _told(self.compared(row)) for row in self.rows]
         columns = list(dict.fromkeys(column for record in records for column in record))
         out = io.StringIO()
         writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
@@ -181,3 +222,14 @@ def _flat(row: MetricRow) -> dict[str, Any]:
     for name in ("without", "without_two"):
         values[name] = " ".join(map(repr, values[name]))
     return nested["extra"] | values | nested["convention"] | nested["settings"]
+
+
+def _told(one: Comparison | None) -> dict[str, Any]:
+    if one is None:
+        return {}
+    return {
+        "compared_with": " ".join(map(str, one.against.values())),
+        "difference": one.difference,
+        "difference_uncertainty": one.uncertainty,
+        "verdict": one.verdict,
+    }

@@ -33,18 +33,23 @@ class Verdict:
 
     "best": all others are worse. "as good as the best": one of several that nothing tells apart.
     difference: how much higher it is than the lowest, both less their biases, and its standard
-    error. p: the lowest level at which it would be called worse; 1 for the lowest.
+    error. p: the lowest level at which it would be called worse; 1 for the lowest. lowest: whether
+    the others are compared with it.
     """
 
     standing: Standing
     difference: float
     error: float
     p: float
+    lowest: bool = False
 
     def __str__(self) -> str:
-        if self.standing != "worse":
-            return self.standing
-        return f"worse by {abs(self.difference):.2g} ± {self.error:.2g}"
+        return said(self.standing, self.difference, self.error)
+
+
+def said(standing: str, difference: float, error: float) -> str:
+    """Return a verdict in words; of one that is worse, by how much."""
+    return standing if standing != "worse" else f"worse by {abs(difference):.2g} ± {error:.2g}"
 
 
 def verdicts_on(
@@ -85,7 +90,7 @@ def verdicts(
     alone = (p > level).sum() == 1
     return [
         Verdict(_standing(p[i] <= level, alone), float(-gap[i] if highest else gap[i]),
-                float(error[i] ** 0.5), float(p[i]))
+                float(error[i] ** 0.5), float(p[i]), i == best)
         for i in range(len(y))
     ]  # fmt: skip
 

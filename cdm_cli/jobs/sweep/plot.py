@@ -1,4 +1,7 @@
-"""The picture of a sweep: FID and IS against s, as Table 3 of the paper."""
+"""The picture of a sweep: FID and IS against s, as Table 3 of the paper.
+
+A ring is around each generated point that is as good as the best, a grey band around all of these.
+"""
 
 import io
 from collections.abc import Sequence
@@ -9,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.sweep.choice import Chosen, Judged, compared, title
 from cdm_cli.jobs.sweep.plan import KINDS, Kind
-from cdm_cli.jobs.sweep.table import Chosen, Judged
 
 COLOURS: dict[Kind, str] = {
     "truncated": "tab:blue", "non-truncated": "tab:orange", "ground-truth": "tab:green",
@@ -31,12 +34,12 @@ def write_plot(path: Path, points: Sequence[Judged], chosen: Chosen) -> None:
     for place, metric in enumerate(metrics, 1):
         axes = figure.add_subplot(1, len(metrics), place)
         _draw(axes, points, metric)
-        axes.axvline(chosen.s, color="0.6", linewidth=1, zorder=0)
+        _draw_undecided(axes, points, metric, chosen.reference if metric == "fid" else "")
         axes.set_xlabel("s")
         axes.set_ylabel({"fid": "FID", "is": "Inception Score"}[metric])
         axes.legend(fontsize="small")
     figure.subplots_adjust(0.15 / len(metrics), 0.12, 1 - 0.04 / len(metrics), 0.92, wspace=0.2)
-    figure.suptitle(f"best: {chosen.augment}, s = {chosen.s} (FID vs {chosen.reference})")
+    figure.suptitle(title(points))
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
     write_file_atomically(path, held.getvalue())
@@ -58,6 +61,30 @@ def _draw(axes: Any, points: Sequence[Judged], metric: str) -> None:
                 markerfacecolor=COLOURS[kind] if mark == MARKS[0] else "white",
                 label=f"{kind} vs {reference}" if reference else kind,
             )  # fmt: skip
+
+
+def _draw_undecided(axes: Any, points: Sequence[Judged], metric: str, reference: str) -> None:
+    """Show which generated points are as good as the best, and between which values they are."""
+    good = [
+        one.point
+        for one in compared([point for point in points if point.augment != "ground-truth"])
+        if (one.metric, one.reference) == (metric, reference) and one.verdict != "worse"
+    ]
+    rows = [
+        row
+        for point in points
+        for row in point.rows
+        if (row.metric, row.reference) == (metric, reference) and row.extra in good
+    ]
+    if not rows:
+        return
+    values = [row.value for row in rows]
+    told = "the best" if len(rows) == 1 else "as good as the best"
+    axes.axhspan(min(values), max(values), color="0.85", zorder=0)
+    axes.plot(
+        [row.extra["s"] for row in rows], values, "o", markersize=12, markerfacecolor="none",
+        markeredgecolor="0.3", label=f"{told} vs {reference}" if reference else told,
+    )  # fmt: skip
 
 
 def _lines(

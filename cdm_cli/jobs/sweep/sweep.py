@@ -25,14 +25,13 @@ from cdm_cli.jobs.sampling.make import Ready, checked, made_ready, numerics_of, 
 from cdm_cli.jobs.sampling.numerics import check_same_numerics
 from cdm_cli.jobs.sampling.provenance import typed
 from cdm_cli.jobs.sampling.schedule_file import tell_other_s
+from cdm_cli.jobs.sweep.choice import Chosen, choose, concluded
 from cdm_cli.jobs.sweep.plan import Point, Sweep, planned
 from cdm_cli.jobs.sweep.plot import write_plot
 from cdm_cli.jobs.sweep.table import (
-    Chosen,
     SweepTable,
     all_judged,
     as_recorded,
-    choose,
     joined_table,
     keep,
     write_all,
@@ -45,10 +44,11 @@ from cdm_cli.report import Report
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What was found, and where it is. points: every one of the directory."""
+    """What was found, and where it is. conclusion: in one sentence."""
 
     out: Path
     plot: Path
+    conclusion: str
     chosen: Chosen
     table: SweepTable
 
@@ -83,7 +83,8 @@ def run_in(options: SweepOptions, report: Report, world: World) -> SweepResult:
         plot = sweep.out / "sweep.png"
         led(world, lambda: write_all(sweep, command, points, table))
         led(world, lambda: write_plot(plot, points, chosen))
-    return SweepResult(sweep.out, plot, chosen, SweepTable(table, (chosen.augment, chosen.s)))
+    shown = SweepTable(table, chosen.reference)
+    return SweepResult(sweep.out, plot, concluded(points), chosen, shown)
 
 
 def plan(options: SweepOptions, report: Report) -> dict[str, object]:

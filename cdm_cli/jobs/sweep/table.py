@@ -1,4 +1,4 @@
-"""The numbers of a sweep: kept point by point, joined into one table, the best s chosen."""
+"""The numbers of a sweep: kept point by point, joined into one table."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,48 +12,27 @@ from cdm_cli.config import Settings
 from cdm_cli.data.durable import make_directory, write_file_atomically
 from cdm_cli.jobs.runtime.identity import begun, check_same, refused
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
+from cdm_cli.jobs.sweep.choice import (
+    Chosen,
+    Judged,
+    best_of_each,
+    choose,
+    compared,
+    concluded,
+    unknown,
+)
 from cdm_cli.jobs.sweep.plan import KINDS, Kind, Point, Sweep
-from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
+from cdm_cli.metrics.comparisons import subject
+from cdm_cli.metrics.table import Comparison, Convention, MetricRow, MetricTable
 
-Fids = dict[tuple[Kind, int], dict[str, MetricRow]]
 LIMIT = 2**26
 FILE = "sweep.json"
 OURS = (FILE, "sweep.csv", "sweep.png")
 NAME = re.compile(rf"(?:{'|'.join(KINDS)})-s\d+\.json")
-PREFERRED = "train"  # the reference by whose FID the paper chooses
 CHOICE = (
     "s is chosen by FID against {reference}, on the images that are reported here: to publish a "
     "number, judge fresh ones (cdm sample, then cdm upsample --s {s}, with another --seed)"
 )
-
-
-class Judged(Settings):
-    """The file of one point: its numbers, and what they are of."""
-
-    schema_version: Literal[1] = 1
-    sweep: str
-    augment: Kind
-    s: int
-    samples: str
-    parents: tuple[dict[str, str], ...]
-    rows: tuple[MetricRow, ...]
-    notes: tuple[str, ...]
-
-
-class Chosen(Settings):
-    """The best point: the lowest FID against one reference.
-
-    tied: the points within one standard error of it, of its own FID. Points share all their
-    noise, so a difference between two is surer than the error of either.
-    """
-
-    augment: Kind
-    s: int
-    metric: Literal["fid"] = "fid"
-    reference: str
-    value: float
-    uncertainty: float | None
-    tied: tuple[str, ...]
 
 
 class SweepFile(Settings):
@@ -66,6 +45,8 @@ class SweepFile(Settings):
     parents: tuple[dict[str, str], ...]
     chosen: Chosen | None = None
     best_of_each: tuple[Chosen, ...] = ()
+    conclusion: str = ""
+    comparisons: tuple[Comparison, ...] = ()
     convention: Convention | None = None
     rows: tuple[MetricRow, ...] = ()
     notes: tuple[str, ...] = ()
@@ -113,15 +94,19 @@ def all_judged(sweep: Sweep) -> list[Judged]:
 
 @dataclass(frozen=True)
 class SweepTable:
-    """Table 3: one line for each point on a terminal, every row with its convention in JSON."""
+    """Table 3: one line for each point on a terminal, every row with its convention in JSON.
+
+    The last column says how a point stands by FID against one reference.
+    """
 
     metrics: MetricTable
-    best: tuple[Kind, int]
+    reference: str
 
     def header(self) -> list[str]:
         """Return the titles of the columns."""
         titles = [f"{metric} {reference}".strip() for metric, reference in self._columns()]
-        return ["augment", "s", *(cell for title in titles for cell in (title, "±")), "num", ""]
+        return ["augment", "s", *(cell for title in titles for cell in (title, "±")), "num",
+                f"by {subject('fid', self.reference)}"]  # fmt: skip
 
     def lines(self) -> list[list[str]]:
         """Return one line of cells for each point."""
@@ -149,52 +134,22 @@ class SweepTable:
             cells.append(f"{row.value:.5g}" if row else "")
             cells.append(f"{row.uncertainty:.2g}" if row and row.uncertainty is not None else "")
         num = str(next(iter(rows.values())).convention.num)
-        return [*cells, num, "best" if point == self.best else ""]
+        one = self.metrics.compared(rows["fid", self.reference])
+        return [*cells, num, str(one or "")]
 
 
 def joined_table(points: Sequence[Judged], chosen: Chosen) -> MetricTable:
-    """Return the rows of all points; they may differ in the number of images."""
+    """Return the rows of all points, and how they compare; they may differ in num."""
     table = MetricTable(mixed=True)
     for point in points:
         table.extend(point.rows)
         for note in point.notes:
             table.note(note)
+    table.comparisons.extend(compared(points))
+    for note in unknown(points):
+        table.note(note)
     table.note(CHOICE.format(reference=chosen.reference, s=chosen.s))
     return table
-
-
-def choose(points: Sequence[Judged]) -> Chosen:
-    """Return the generated point of the lowest FID against train, as the paper selects.
-
-    Against the first reference there is where there is no train. Of equals, the smallest s.
-    """
-    fids: Fids = {(point.augment, point.s): _fids(point) for point in points}
-    generated = {key: fid for key, fid in fids.items() if key[0] != "ground-truth"} or fids
-    references = list(next(iter(generated.values())))
-    reference = PREFERRED if PREFERRED in references else references[0]
-    rows = {key: fid[reference] for key, fid in generated.items()}
-    augment, s = min(rows, key=lambda key: (rows[key].value, key[1]))
-    best = rows[augment, s]
-    limit = best.value + (best.uncertainty or 0)
-    tied = [f"{kind} s = {time}" for (kind, time), row in rows.items() if row.value <= limit]
-    return Chosen(
-        augment=augment,
-        s=s,
-        reference=reference,
-        value=best.value,
-        uncertainty=best.uncertainty,
-        tied=tuple(name for name in tied if name != f"{augment} s = {s}"),
-    )
-
-
-def _fids(point: Judged) -> dict[str, MetricRow]:
-    return {row.reference: row for row in point.rows if row.metric == "fid"}
-
-
-def best_of_each(points: Sequence[Judged]) -> tuple[Chosen, ...]:
-    """Return the best point of each kind of augmentation."""
-    kinds = dict.fromkeys(point.augment for point in points)
-    return tuple(choose([point for point in points if point.augment == kind]) for kind in kinds)
 
 
 def write_start(sweep: Sweep, command: str) -> None:
@@ -214,6 +169,8 @@ def write_all(sweep: Sweep, command: str, points: Sequence[Judged], table: Metri
         parents=tuple({tuple(parent.items()): parent for parent in parents}.values()),
         chosen=choose(points),
         best_of_each=best_of_each(points),
+        conclusion=concluded(points),
+        comparisons=tuple(table.comparisons),
         convention=replace(table.rows[0].convention, samples_digest=""),
         rows=tuple(table.rows),
         notes=tuple(table.all_notes()),

@@ -2,11 +2,14 @@
 
 import csv
 import json
+import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from cdm_cli.cascade.checkpoint import save_ema
@@ -16,9 +19,19 @@ from cdm_cli.errors import MismatchError, MissingError, UsageError, WouldOverwri
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sweep.choice import (
+    Judged,
+    best_of_each,
+    choose,
+    compared,
+    concluded,
+    title,
+    unknown,
+)
 from cdm_cli.jobs.sweep.plan import default_times
+from cdm_cli.jobs.sweep.plot import write_plot
 from cdm_cli.jobs.sweep.sweep import plan, run
-from cdm_cli.jobs.sweep.table import Judged, best_of_each, choose
+from cdm_cli.jobs.sweep.table import SweepTable, joined_table
 from cdm_cli.metrics.table import Convention, MetricRow
 from cdm_cli.options.judging import EvalOptions, SweepOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
@@ -124,14 +137,20 @@ def test_the_points_are_those_asked_for_once(swept):
     assert {row["metric"] for row in rows} == {"fid", "is", "accuracy"}
 
 
-def judged(augment, s, **fids):
+def judged(augment, s, wobble=None, **fids):
+    """Return a point; wobble: leave-out values of its FIDs, less these."""
     convention = Convention(
         num=20, balance="", extractor="x", extractor_digest="", resize="", resolution=8
     )
     rows = [
-        MetricRow(metric="fid", value=fid, uncertainty=1.0, reference=name, convention=convention)
+        MetricRow(
+            metric="fid", value=fid, uncertainty=1.0, reference=name, convention=convention,
+            extra={"augment": augment, "s": s},
+            without=() if wobble is None else tuple(fid + wobble),
+            groups="" if wobble is None else "mark",
+        )
         for name, fid in fids.items()
-    ]
+    ]  # fmt: skip
     return Judged(
         sweep="", augment=augment, s=s, samples="", parents=(), rows=tuple(rows), notes=()
     )
@@ -148,11 +167,71 @@ def test_the_lowest_fid_against_train_of_generated_images_is_chosen():
     chosen = choose(points)
     assert (chosen.augment, chosen.s, chosen.value) == ("non-truncated", 5, 5.0)
     assert (chosen.reference, chosen.uncertainty) == ("train", 1.0)
-    assert chosen.tied == ("truncated s = 3", "truncated s = 7")
     best = {one.augment: one.s for one in best_of_each(points)}
     assert best == {"none": 0, "truncated": 7, "non-truncated": 5, "ground-truth": 0}
     only = [judged("none", 0, stats=2.0), judged("truncated", 3, stats=1.0)]
     assert (choose(only).s, choose(only).reference) == (3, "stats")
+
+
+def noise(seed, size):
+    return size * np.random.default_rng(seed).normal(size=10)
+
+
+@pytest.fixture
+def undecided():
+    """Points of which s = 0 is worse and two cannot be told apart, and two real ones."""
+    shared = noise(0, 0.1)
+    return [
+        judged("none", 0, shared, train=9.0),
+        judged("truncated", 3, shared + noise(1, 0.02), train=5.01),
+        judged("non-truncated", 5, shared + noise(2, 0.02), train=5.0),
+        judged("ground-truth", 0, noise(3, 0.001), train=1.0),
+        judged("ground-truth", 5, noise(4, 0.001), train=2.0),
+    ]
+
+
+def test_no_winner_is_crowned_within_the_noise(undecided):
+    chosen = choose(undecided)
+    assert (chosen.s, chosen.standing, len(chosen.tied)) == (5, "as good as the best", 1)
+    assert chosen.tied == ("truncated s = 3",)
+    said = concluded(undecided)
+    assert said.startswith("2 of 3 points are as good as the best by FID against train of 20 im")
+    assert re.search(r"all but s = 0 \(worse by 4\.?\d* ± 0\.\d+\)\.$", said)
+    assert title(undecided) == "as good as the best by FID vs train: 2 of 3 points"
+    verdicts = [one.verdict for one in compared(undecided)]
+    assert verdicts == ["worse", *["as good as the best"] * 2, "best", "worse"]
+    assert unknown(undecided) == ["ground-truth points are compared among themselves"]
+    assert (
+        SweepTable(joined_table(undecided, chosen), "train").lines()[0][-1].startswith("worse by")
+    )
+
+
+def test_a_winner_beyond_the_noise_is_the_best(undecided):
+    clear = [undecided[0], judged("truncated", 3, noise(1, 0.02), train=1.0)]
+    assert (choose(clear).standing, choose(clear).tied) == ("best", ())
+    assert title(clear) == "best by FID vs train: truncated s = 3"
+    assert concluded(clear).startswith("truncated s = 3 is the best of 2 points by FID against tr")
+
+
+def test_points_without_leave_out_values_get_no_verdict(undecided):
+    old = [*undecided, judged("truncated", 7, train=4.0)]
+    assert (choose(old).s, choose(old).standing, choose(old).tied) == (7, None, None)
+    assert title(old) == "lowest FID vs train: truncated s = 7"
+    assert concluded(old) == (
+        "truncated s = 7 has the lowest FID against train, 4; how surely is not known."
+    )
+    assert "no verdicts by FID against train: 1 of 4 numbers" in unknown(old)[0]
+    assert [one.point["augment"] for one in compared(old)] == ["ground-truth"] * 2
+    assert "is the only point" in concluded(undecided[:1])
+
+
+def test_the_plot_shows_the_band_of_the_undecided(undecided, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, "axhspan", lambda self, low, high, **_: drawn.append((low, high)))
+    write_plot(tmp_path / "plot.png", undecided, choose(undecided))
+    assert drawn == [(5.0, 5.01)]
+    write_plot(tmp_path / "plot.png", [judged("none", 0, train=1.0)], choose(undecided))
+    assert len(drawn) == 1
 
 
 def test_the_file_says_what_it_is_of(swept):
@@ -195,9 +274,17 @@ def test_table_and_plot(swept):
         ["none", "0"], ["truncated", "5"], ["non-truncated", "5"], ["ground-truth", "0"],
         ["ground-truth", "5"],
     ]  # fmt: skip
-    marks = [line[-1] for line in table.lines()]
-    assert marks.count("best") == 1
-    assert table.lines()[marks.index("best")][1] == str(told()["chosen"]["s"])
+    compared = told()["comparisons"]
+    assert compared == [asdict(one) for one in table.metrics.comparisons]
+    assert [row["verdict"] for row in rows] == [one["verdict"] for one in compared]
+    assert float(rows[0]["difference"]) == compared[0]["difference"]
+    by_fid = [one for one in compared if (one["metric"], one["reference"]) == ("fid", "train")]
+    assert table.header()[-1] == "by FID against train"
+    for line, one in zip(table.lines(), by_fid, strict=True):
+        assert line[-1].startswith(one["verdict"])
+        assert line[:2] == [one["point"]["augment"], str(one["point"]["s"])]
+    assert "5 points" not in told()["conclusion"]  # real ones are a family of their own
+    assert " 3 points" in told()["conclusion"]
 
 
 def test_the_same_command_again_does_nothing(swept, monkeypatch):

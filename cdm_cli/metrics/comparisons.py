@@ -1,0 +1,110 @@
+"""How each of several points stands among the others: a verdict on each, and one sentence on all.
+
+The points of a family share the noise of their images, and are compared pair by pair
+(verdicts.py). A family of one point, or with a number that has no leave-out values, gets none.
+"""
+
+from collections.abc import Callable, Sequence
+
+from cdm_cli.metrics.table import Comparison, Labels, MetricRow
+from cdm_cli.metrics.verdicts import verdicts_on
+
+HIGHEST = ("is", "accuracy")  # of these metrics more is better
+SPOKEN = {"fid": "FID", "is": "IS", "kid": "KID"}
+NAMED = 6  # points in a sentence
+
+Named = Callable[[Labels], str]
+
+
+def comparisons(family: Sequence[MetricRow]) -> list[Comparison]:
+    """Return a verdict on each point of a family, by each of its metrics and references.
+
+    Each verdict is certain among those of one metric and reference: any of these is wrong with a
+    probability of 5 %.
+    """
+    found: list[Comparison] = []
+    for rows in _by_metric(family).values():
+        if comparable(rows):
+            found += _compared(rows)
+    return found
+
+
+def comparable(rows: Sequence[MetricRow]) -> bool:
+    """Whether several numbers can be compared: all have leave-out values of the same groups."""
+    return len(rows) > 1 and "" not in (marks := {row.groups for row in rows}) and len(marks) == 1
+
+
+def left_out(family: Sequence[MetricRow]) -> list[str]:
+    """Return why some points of a family got no verdict, a line for each metric and reference."""
+    return [
+        f"no verdicts by {subject(metric, reference)}: {missing} of {len(rows)} numbers were kept "
+        "without what they would be with fewer images (by an earlier version, or of too few)"
+        for (metric, reference), rows in _by_metric(family).items()
+        if len(rows) > 1 and (missing := sum(not row.groups for row in rows))
+    ]
+
+
+def subject(metric: str, reference: str) -> str:
+    """Return what is compared, as `FID against train`."""
+    spoken = SPOKEN.get(metric, metric)
+    return f"{spoken} against {reference}" if reference else spoken
+
+
+def conclusion(compared: Sequence[Comparison], num: int, named: Named) -> str:
+    """Return one sentence on all points of one metric and reference, of `num` images each.
+
+    compared: at least two. named: what a point is called.
+    """
+    what = f"by {subject(compared[0].metric, compared[0].reference)} of {num} images"
+    good = [one for one in compared if one.verdict != "worse"]
+    worse = sorted((one for one in compared if one.verdict == "worse"), key=_distance)
+    if not worse:
+        return f"{what[0].upper()}{what[1:]} nothing tells the {len(compared)} points apart."
+    if len(good) == 1:
+        best, nearest = named(good[0].point), named(worse[0].point)
+        nearest = nearest if len(worse) == 1 else f"the nearest, {nearest},"
+        return f"{best} is the best of {len(compared)} points {what}: {nearest} is {worse[0]}."
+    some = f"{len(good)} of {len(compared)} points are as good as the best {what}"
+    if len(worse) <= len(good):
+        return f"{some}, all but {_listed([_how_much(one, named) for one in worse])}."
+    return f"{some}: {_listed([named(one.point) for one in good])}."
+
+
+def _how_much(one: Comparison, named: Named) -> str:
+    return f"{named(one.point)} ({one})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    if more > 0:
+        return f"{', '.join(names[:NAMED])} and {more} more"
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
+
+
+def _distance(one: Comparison) -> float:
+    return abs(one.difference)
+
+
+def _by_metric(family: Sequence[MetricRow]) -> dict[tuple[str, str], list[MetricRow]]:
+    rows: dict[tuple[str, str], list[MetricRow]] = {}
+    for row in family:
+        rows.setdefault((row.metric, row.reference), []).append(row)
+    return rows
+
+
+def _compared(rows: Sequence[MetricRow]) -> list[Comparison]:
+    highest = rows[0].metric in HIGHEST
+    verdicts = verdicts_on([row.estimate for row in rows], highest=highest)
+    best = next(row for row, one in zip(rows, verdicts, strict=True) if one.lowest)
+    return [
+        Comparison(
+            point=row.extra,
+            metric=row.metric,
+            reference=row.reference,
+            against=best.extra,
+            difference=one.difference,
+            uncertainty=one.error,
+            verdict=one.standing,
+        )
+        for row, one in zip(rows, verdicts, strict=True)
+    ]
