@@ -24,10 +24,11 @@ _TRUNK = (nn.Conv2d, nn.Linear)
 
 
 def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
-    """Prepare a stage for network evaluations, in place.
+    """Return the stage with its network in the form that evaluates it fastest.
 
-    With bf16, the weights of convolutions and projections are rounded once (the embeddings
-    and norms stay float32, and so do weights of which sums are rounded). compiled: one program
+    The weights are changed in place: with bf16, those of convolutions and projections are rounded
+    once (the embeddings and norms stay float32, and so do weights of which sums are rounded), and
+    none is trained any more. compiled: one program
     for the one shape of all batches, made at the first call. On CUDA, the kernels of a shape
     that comes again are recorded.
     """
@@ -41,14 +42,15 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
         stage.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if compiled:
         _before_compiling()
-        stage.denoise = torch.compile(stage.denoise, dynamic=False)
-    if stage.device.type == "cuda":
-        record(stage)
-    return stage
+        stage = stage.evaluated_by(torch.compile(stage.denoise, dynamic=False))
+    return record(stage) if stage.device.type == "cuda" else stage
 
 
-def record(stage: Stage) -> None:
-    """Replay the kernels of every shape that comes again, until `stage.release`."""
+def record(stage: Stage) -> Stage:
+    """Return the stage so that the kernels of a shape that comes again are replayed.
+
+    Its `release` forgets what was recorded.
+    """
     denoise = stage.denoise
 
     def evaluated(x_t: Tensor, t: Tensor, *condition: Tensor | None) -> tuple[Tensor]:
@@ -61,7 +63,7 @@ def record(stage: Stage) -> None:
         assert output is not None
         return output.clone()
 
-    stage.denoise, stage.release = call, recorded.forget
+    return stage.evaluated_by(call, recorded.forget)
 
 
 def worth_compiling(config: AnyStageConfig, device: torch.device, evaluations: int) -> bool:

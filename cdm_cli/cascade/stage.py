@@ -7,6 +7,7 @@ Shapes: x_0, x_t are [B, C, H, W] and z_0, z_s are [B, C, h, w] with h <= H, in 
 clean; t = 1..T of `schedule` and s = 0..T of `z_schedule` are int64 [B]; y is int64 [B].
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Self
 
@@ -73,8 +74,6 @@ class Stage:
 
     name and digest identify the stage in noise and provenance: the directory it was loaded
     from, and a hash over configuration and weights ("" for a stage that is being trained).
-    denoise: what evaluates the network, which `for_sampling` replaces by a faster form.
-    release: gives back the device memory that this form holds between batches.
     """
 
     def __init__(
@@ -90,13 +89,13 @@ class Stage:
         self.config, self.classes, self.net = config, tuple(classes), net
         self.name, self.digest = name, digest
         self.precision: Precision = precision
-        self.denoise: Callable[..., Tensor] = net.denoise
-        self.release: Callable[[], None] = _holds_nothing
+        self._denoise: Callable[..., Tensor] = net.denoise
+        self._release: Callable[[], None] = _holds_nothing
         self.schedule = from_config(config.schedule)
         self.z_schedule = (
             from_config(config.conditioning.z_schedule) if config.conditioning else None
         )
-        self._near = self.schedule, self.z_schedule
+        self._schedule, self._z_schedule = self.schedule, self.z_schedule  # on the device
 
     @property
     def device(self) -> torch.device:
@@ -117,10 +116,31 @@ class Stage:
         """Move the weights, on CUDA in channels-last order; the stage itself is returned."""
         place = torch.device(device)
         self.net.to(place)
-        self._near = moved(self.schedule, place), self.z_schedule and moved(self.z_schedule, place)
+        self._schedule = moved(self.schedule, place)
+        self._z_schedule = self.z_schedule and moved(self.z_schedule, place)
         if place.type == "cuda":
             self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return self
+
+    @property
+    def denoise(self) -> Callable[..., Tensor]:
+        """What evaluates the network at x_t, t and a `Condition`: [B, C or 2 C, H, W]."""
+        return self._denoise
+
+    def evaluated_by(
+        self, denoise: Callable[..., Tensor], release: Callable[[], None] = _holds_nothing
+    ) -> Self:
+        """Return a stage of the same weights whose network `denoise` evaluates; this one stays.
+
+        release: gives back the device memory that `denoise` holds between batches.
+        """
+        other = copy.copy(self)
+        other._denoise, other._release = denoise, release
+        return other
+
+    def release(self) -> None:
+        """Give back the device memory that evaluations of the network hold between batches."""
+        self._release()
 
     def time_input(self, alpha_bar: Tensor, times: Tensor) -> Tensor:
         """Return what the network is fed at these noise levels, float32.
@@ -166,7 +186,7 @@ class Stage:
             with self._autocast(x_t.device):
                 if condition is None:
                     condition = self.net.prepare(z_s, level, y)
-                return self.denoise(_ordered(x_t), table[t], condition).float()
+                return self._denoise(_ordered(x_t), table[t], condition).float()
 
         return call
 
@@ -199,9 +219,9 @@ class Stage:
         """Return the loss of each example, [B], given all that is random in it (Algorithm 1)."""
         x_0, z_s = self._augmented(batch, draws)
         alpha_bar_t = (
-            augment.continuous_alpha_bar(self._near[0], draws.t, draws.u)
+            augment.continuous_alpha_bar(self._schedule, draws.t, draws.u)
             if self.continuous
-            else gather(self._near[0].alpha_bar, draws.t)
+            else gather(self._schedule.alpha_bar, draws.t)
         )
         x_t = q_sample_at(alpha_bar_t, x_0, draws.eps)
         time = self.time_input(alpha_bar_t, draws.t)
@@ -213,14 +233,14 @@ class Stage:
     def _augmented(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor | None]:
         """Flip both images alike, then blur and noise z_0 at LOW resolution (Section 3.1)."""
         x_0 = from_uint8(batch.x_0)
-        if batch.z_0 is None or self._near[1] is None:
+        if batch.z_0 is None or self._z_schedule is None:
             (x_0,) = augment.flip(draws.flip, x_0)
             return x_0, None
         x_0, z = augment.flip(draws.flip, x_0, from_uint8(batch.z_0))
         if draws.sigma is not None and draws.blurred is not None:
             z = augment.blur(z, draws.sigma, draws.blurred)
         if draws.s is not None and draws.eps_z is not None:
-            z = augment.gaussian(self._near[1], z, draws.s, draws.eps_z)
+            z = augment.gaussian(self._z_schedule, z, draws.s, draws.eps_z)
         return x_0, z
 
     def _penalty(self, x_0: Tensor, x_t: Tensor, draws: Draws, output: Tensor) -> Tensor:
@@ -231,11 +251,11 @@ class Stage:
                 return losses.simple(draws.eps, split_v(output, x_0.shape[1])[0])
             case "hybrid":
                 return losses.hybrid(
-                    self._near[0], x_0, x_t, t, draws.eps, output,
+                    self._schedule, x_0, x_t, t, draws.eps, output,
                     variance=variance, fraction=fraction, vlb_weight=config.vlb_weight,
                 )  # fmt: skip
             case "vlb":
                 bits = losses.vlb(
-                    self._near[0], x_0, x_t, t, output, variance=variance, fraction=fraction
+                    self._schedule, x_0, x_t, t, output, variance=variance, fraction=fraction
                 )
                 return self.schedule.T * bits

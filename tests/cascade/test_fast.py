@@ -7,9 +7,11 @@ import sys
 import pytest
 import torch
 
+from cdm_cli.cascade import fast as fast_form
 from cdm_cli.cascade.fast import for_sampling, keep_programs, worth_compiling
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.nets.convolution import EnlargingConv
+from cdm_cli.nets.unet import Condition
 from cdm_cli.presets import preset
 
 
@@ -53,6 +55,32 @@ def test_embeddings_norms_and_weights_that_are_added_keep_float32():
     for name, parameter in net.named_parameters():
         fp32 = "embed_" in name or "norm" in name or name.rpartition(".")[0] in added
         assert parameter.dtype == (torch.float32 if fp32 else torch.bfloat16), name
+
+
+def test_on_cuda_what_was_compiled_is_recorded_in_a_copy(generator, monkeypatch):
+    """Here every call is launched, as where no graph fits."""
+    plain, compiled, told = stage("fp32"), [], []
+
+    class Launched(fast_form.Recorded):
+        def __call__(self, *inputs):
+            told.append(len(inputs))
+            return self._function(*inputs)
+
+        def forget(self):
+            told.append("forgotten")
+
+    before = evaluated(plain, generator)
+    monkeypatch.setattr(Stage, "device", torch.device("cuda"))
+    monkeypatch.setattr(fast_form, "_before_compiling", lambda: None)
+    monkeypatch.setattr(fast_form, "Recorded", Launched)
+    monkeypatch.setattr(torch, "compile", lambda f, dynamic: lambda *a: compiled.append(f) or f(*a))
+    made = for_sampling(plain, compiled=True)
+    monkeypatch.undo()
+    torch.testing.assert_close(evaluated(made, generator.manual_seed(0)), before)
+    assert compiled == [plain.net.denoise]
+    made.release()
+    assert told == ["forgotten", 2 + len(Condition._fields), "forgotten"]
+    assert plain.denoise == plain.net.denoise
 
 
 def test_a_long_run_on_a_gpu_is_worth_compiling():

@@ -166,11 +166,11 @@ def test_a_searched_schedule_is_walked_by_a_stage_that_is_fed_the_noise_level():
     assert seen == pytest.approx([1000 * a**0.5 for a in reversed(alpha_bar)], rel=1e-6)
 
 
-def test_memory_that_a_library_lacks_is_memory(stage, monkeypatch):
+def test_memory_that_a_library_lacks_is_memory(stage):
     def lacking(*_):
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
 
-    monkeypatch.setattr(stage, "denoise", lacking)
+    stage = stage.evaluated_by(lacking)
     with pytest.raises(torch.OutOfMemoryError, match="ALLOC_FAILED"):
         generate(stage, chain_of(stage.config, Sampling(steps=4)), samples(), seed=0)
 

@@ -163,20 +163,20 @@ def that_fits(ready: Ready, work: Work, world: World, report: Report) -> Ready:
 
 
 def _fits(stage: Stage, work: Work, size: int) -> bool:
-    """Take the first steps of sampling with the first image, padded to a batch.
+    """Evaluate the network three times on a batch of `size`, and return whether that fits.
 
-    The plain network is tried: the compiler would take minutes for each size. It is launched,
-    recorded and replayed, since a recording keeps the memory of a network from what surrounds it
-    (where memory suffices for no recording, it is launched again, as it will be).
+    The batch is the first image, padded. On CUDA the first evaluation launches the kernels, the
+    second records a graph of them, the third replays it: a graph needs memory of its own. Where
+    it finds none the network runs without a graph, as it will later. The plain network is tried:
+    the compiler would take minutes for each size.
     """
     first = work.inputs(range(1))
-    fast = stage.denoise, stage.release
-    stage.denoise = stage.net.denoise
+    tried = stage.evaluated_by(stage.net.denoise)
     if stage.device.type == "cuda":
-        record(stage)
+        tried = record(tried)
     try:
         generate(
-            stage, work.chain, first, seed=0, batch_size=size,
+            tried, work.chain, first, seed=0, batch_size=size,
             watch=lambda steps: islice(steps, 1 + TRIED),
         )  # fmt: skip
     except torch.OutOfMemoryError:
@@ -184,8 +184,7 @@ def _fits(stage: Stage, work: Work, size: int) -> bool:
     else:
         return True
     finally:  # after the handler, whose traceback holds what was computed
-        stage.release()
-        stage.denoise, stage.release = fast
+        tried.release()
         torch.cuda.empty_cache()
 
 

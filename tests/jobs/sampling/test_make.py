@@ -90,22 +90,22 @@ def test_one_image_that_does_not_fit_is_told(ready, limited):
 def test_three_evaluations_of_the_plain_network_are_tried(ready, limited, monkeypatch):
     """Compiled, each size would take minutes; the second one is recorded, the third replayed."""
     net, seen = ready.stage.net, []
-    ready.stage.denoise = fast = lambda *_: pytest.fail("the compiled network was tried")
+    compiled = ready.stage.evaluated_by(lambda *_: pytest.fail("the compiled network was tried"))
     real = net.denoise
     monkeypatch.setattr(net, "denoise", lambda x, *more: seen.append(len(x)) or real(x, *more))
     limited(30)
-    that_fits(ready, planned(OPTIONS), World(), Told())
+    found = that_fits(replace(ready, stage=compiled), planned(OPTIONS), World(), Told())
     assert seen == [50] * 3 + [25] * 3
-    assert ready.stage.denoise is fast
+    assert found.stage is compiled
 
 
 @pytest.mark.parametrize("fails", [None, torch.OutOfMemoryError, ZeroDivisionError])
-def test_on_cuda_it_is_recorded_and_the_stage_given_back(fails, ready, monkeypatch):
+def test_on_cuda_a_copy_is_recorded_and_its_memory_given_back(fails, ready, monkeypatch):
     stage, told = ready.stage, []
 
     def record(stage):
         told.append(stage.denoise)
-        stage.denoise, stage.release = "recorded", lambda: told.append("released")
+        return stage.evaluated_by("recorded", lambda: told.append("released"))
 
     def generate(stage, *_, **__):
         told.append(stage.denoise)
@@ -115,11 +115,10 @@ def test_on_cuda_it_is_recorded_and_the_stage_given_back(fails, ready, monkeypat
     monkeypatch.setattr(type(stage), "device", torch.device("cuda"))
     monkeypatch.setattr(production, "record", record)
     monkeypatch.setattr(production, "generate", generate)
-    before = stage.denoise, stage.release
     with pytest.raises(ZeroDivisionError) if fails is ZeroDivisionError else nullcontext():
         assert production._fits(stage, planned(OPTIONS), 50) is (fails is None)
     assert told == [stage.net.denoise, "recorded", "released"]
-    assert (stage.denoise, stage.release) == before
+    assert stage.denoise == stage.net.denoise
 
 
 def test_another_part_is_told_what_it_needs_for_the_same_bits(ready, limited):

@@ -93,8 +93,8 @@ def test_one_stage_draws_every_time_and_gives_its_memory_back(home, monkeypatch)
     stages, released, real = [], [], training_select.averaged
 
     def averaged(*args, **how):
-        stages.append(real(*args, **how))
-        stages[-1].release = lambda: released.append(len(stages))
+        own = real(*args, **how)
+        stages.append(own.evaluated_by(own.denoise, lambda: released.append(len(stages))))
         return stages[-1]
 
     monkeypatch.setattr(training_select, "averaged", averaged)
