@@ -219,6 +219,9 @@ def test_old_numbers_get_no_verdicts_and_say_so():
     assert "no verdicts by FID against train: 1 of 3 numbers were kept without" in said
     assert "how surely is not known" in said
     assert "best" not in said
+    said = cdm(PLAIN.replace("step-00000002", "all"))
+    assert "no verdicts by FID against train: 1 of 2 numbers" in said
+    assert "best" not in said
 
 
 def test_old_parts_are_merged(work):

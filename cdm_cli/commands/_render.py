@@ -134,7 +134,8 @@ def text(result: object) -> list[str]:
     """Return a result as lines of text: scalars first, then tables under their names."""
     if isinstance(result, Table):
         return [*aligned(result.header(), result.lines()), *result.all_notes()]
-    values = _members(result) or {}
+    unshown = getattr(result, "unshown", ())  # in --json alone
+    values = {name: item for name, item in (_members(result) or {}).items() if name not in unshown}
     tables = {name: value for name, value in values.items() if _is_table(value)}
     scalars = _flat({name: plain(value) for name, value in values.items() if name not in tables})
     width = max((len(name) for name in scalars), default=0)

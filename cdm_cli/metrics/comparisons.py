@@ -5,6 +5,7 @@ The points of a family share the noise of their images, and are compared pair by
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from cdm_cli.metrics.table import Comparison, Labels, MetricRow
 from cdm_cli.metrics.verdicts import verdicts_on
@@ -50,11 +51,63 @@ def subject(metric: str, reference: str) -> str:
     return f"{spoken} against {reference}" if reference else spoken
 
 
-def conclusion(compared: Sequence[Comparison], num: int, named: Named) -> str:
-    """Return one sentence on all points of one metric and reference, of `num` images each.
+@dataclass(frozen=True)
+class Found:
+    """What the numbers of one family by one metric and reference come to.
 
-    compared: at least two. named: what a point is called.
+    lowest: the row of the lowest value, of equals the first. compared: a verdict on each row, in
+    order; none where that is not known.
     """
+
+    lowest: MetricRow
+    rows: tuple[MetricRow, ...]
+    compared: tuple[Comparison, ...]
+
+    @property
+    def good(self) -> list[Comparison]:
+        """The points that none is certain to be better than."""
+        return [one for one in self.compared if one.verdict != "worse"]
+
+    @property
+    def standing(self) -> str | None:
+        """The verdict on the lowest, None where that is not known."""
+        here = (str(one) for one in self.compared if one.point == self.lowest.extra)
+        return next(here, None)
+
+    def tied(self, named: Named) -> tuple[str, ...] | None:
+        """Return the names of the others that are as good as the best, None if not known."""
+        others = (one.point for one in self.good if one.point != self.lowest.extra)
+        return tuple(map(named, others)) if self.compared else None
+
+    def conclusion(self, named: Named) -> str:
+        """Return one sentence that a person can repeat. named: what a point is called."""
+        if self.compared:
+            return _concluded(self.compared, self.lowest.convention.num, named)
+        name, value = named(self.lowest.extra), f"{self.lowest.value:.4g}"
+        if len(self.rows) == 1:
+            return f"{name} is the only point: {self._what} is {value}, compared with nothing."
+        return f"{name} has the lowest {self._what}, {value}; how surely is not known."
+
+    def title(self, named: Named) -> str:
+        """Return what was found in a few words."""
+        if not self.compared:
+            return f"lowest {self._what}: {named(self.lowest.extra)}"
+        if len(self.good) == 1:
+            return f"best by {self._what}: {named(self.good[0].point)}"
+        some = f"{len(self.good)} of {len(self.compared)} points"
+        return f"as good as the best by {self._what}: {some}"
+
+    @property
+    def _what(self) -> str:
+        return subject(self.lowest.metric, self.lowest.reference)
+
+
+def found(rows: Sequence[MetricRow]) -> Found:
+    """Compare numbers of one metric, of which less is better, and one reference; at least one."""
+    return Found(min(rows, key=lambda row: row.value), tuple(rows), tuple(comparisons(rows)))
+
+
+def _concluded(compared: Sequence[Comparison], num: int, named: Named) -> str:
     what = f"by {subject(compared[0].metric, compared[0].reference)} of {num} images"
     good = [one for one in compared if one.verdict != "worse"]
     worse = sorted((one for one in compared if one.verdict == "worse"), key=_distance)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cdm_cli.metrics.comparisons import comparable, comparisons, conclusion, left_out
+from cdm_cli.metrics.comparisons import comparable, comparisons, found, left_out
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 
 CONVENTION = Convention(
@@ -29,23 +29,23 @@ def name(point):
 
 
 def said(values, **how):
-    return conclusion(comparisons(family(values, **how)), 20, name)
+    return found(family(values, **how)).conclusion(name)
 
 
 def test_every_point_is_compared_with_the_lowest_by_each_metric():
     rows = [*family([3.0, 1.0, 1.001]), *family([3.0, 1.0, 2.0], metric="is", reference="")]
-    found = comparisons(rows)
-    assert [(one.metric, one.verdict) for one in found] == [
+    compared = comparisons(rows)
+    assert [(one.metric, one.verdict) for one in compared] == [
         ("fid", "worse"), ("fid", "as good as the best"), ("fid", "as good as the best"),
         ("is", "best"), ("is", "worse"), ("is", "worse"),
     ]  # fmt: skip
-    assert found[0].difference == pytest.approx(2, abs=0.3)
-    assert 0 < found[0].uncertainty < 0.1
-    assert found[4].against == {"s": 0}
-    assert found[4].difference == pytest.approx(-2, abs=0.3)
-    assert str(found[3]) == "best"
-    assert str(found[4]) == f"worse by 2.1 ± {found[4].uncertainty:.2g}"
-    assert (found[3].difference, found[3].uncertainty) == (0, 0)
+    assert compared[0].difference == pytest.approx(2, abs=0.3)
+    assert 0 < compared[0].uncertainty < 0.1
+    assert compared[4].against == {"s": 0}
+    assert compared[4].difference == pytest.approx(-2, abs=0.3)
+    assert str(compared[3]) == "best"
+    assert str(compared[4]) == f"worse by 2.1 ± {compared[4].uncertainty:.2g}"
+    assert (compared[3].difference, compared[3].uncertainty) == (0, 0)
 
 
 def test_the_sentence_names_the_fewer():

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -27,7 +27,9 @@ from cdm_cli.jobs.curve.table import (
     Saved,
     best_of,
     check_known,
+    found_of,
     joined,
+    name_of,
     point_of,
     read_curve,
     table_of,
@@ -69,11 +71,17 @@ class Work:
 class CurveResult:
     """What was found. table: every point of the directory, those of earlier runs among them.
 
-    samples: how those of each point were made.
+    samples: how those of each point were made. best, best_step, best_fid: the lowest FID, which
+    is certain to be the best only if `standing` says so; they are for scripts.
     """
+
+    unshown: ClassVar = ("best", "best_step", "best_fid")
 
     out: Path
     plot: Path
+    conclusion: str
+    lowest: str
+    standing: str | None
     best: str
     best_step: int
     best_fid: float
@@ -112,10 +120,13 @@ def run_in(options: CurveOptions, report: Report, world: World) -> CurveResult:
         if missing:
             points = _filled(options, work, missing, points, identity, panel, report)
         led(world, lambda: write_shown(options.out, points))
-    best = best_of(points)
+    best, found = best_of(points), found_of(points)
     return CurveResult(
         out=options.out,
         plot=options.out / PLOT,
+        conclusion=found.conclusion(name_of),
+        lowest=f"{best.saved.weights}, FID {best.value:.4g}",
+        standing=found.standing,
         best=best.saved.weights,
         best_step=best.saved.step,
         best_fid=best.value,

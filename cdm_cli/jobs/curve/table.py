@@ -13,6 +13,7 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings, StageConfig
 from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.judging.band import draw_undecided
 from cdm_cli.jobs.runtime.identity import (
     UNRECORDED,
     begun,
@@ -22,7 +23,8 @@ from cdm_cli.jobs.runtime.identity import (
     refused,
 )
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
-from cdm_cli.metrics.table import MetricRow, MetricTable
+from cdm_cli.metrics.comparisons import Found, comparisons, found, left_out
+from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
 
 FILE, CSV, PLOT = "curve.json", "curve.csv", "curve.png"
 LIMIT = 2**26
@@ -60,6 +62,8 @@ class CurveFile(Settings):
     cdm_version: str = __version__
     identity: dict[str, Any]
     points: tuple[CurvePoint, ...] = ()
+    conclusion: str = ""
+    comparisons: tuple[Comparison, ...] = ()
 
 
 def read_curve(out: Path, identity: Mapping[str, Any], config: StageConfig) -> list[CurvePoint]:
@@ -116,9 +120,20 @@ def best_of(points: Sequence[CurvePoint]) -> CurvePoint:
     return min(points, key=lambda point: point.value)
 
 
+def found_of(points: Sequence[CurvePoint]) -> Found:
+    """Compare the numbers that states are compared by; all are of the same noise."""
+    return found([point.rows[0] for point in points])
+
+
+def name_of(point: Mapping[str, Any]) -> str:
+    """Return what a person calls a point, as --weights does."""
+    return str(point["weights"])
+
+
 def table_of(points: Sequence[CurvePoint]) -> MetricTable:
-    """Return the rows of all points, and which is the best."""
-    table = MetricTable()
+    """Return the rows of all points, and a verdict on each against every reference."""
+    rows = [row for point in points for row in point.rows]
+    table = MetricTable(comparisons=comparisons(rows), notes=left_out(rows))
     for point in points:
         table.extend(point.rows)
         for note in point.notes:
@@ -128,7 +143,12 @@ def table_of(points: Sequence[CurvePoint]) -> MetricTable:
 
 def write_points(out: Path, identity: Mapping[str, Any], points: Sequence[CurvePoint]) -> None:
     """Write `curve.json`."""
-    file = CurveFile(identity=dict(identity), points=tuple(points))
+    file = CurveFile(
+        identity=dict(identity),
+        points=tuple(points),
+        conclusion=found_of(points).conclusion(name_of),
+        comparisons=tuple(table_of(points).comparisons),
+    )
     write_file_atomically(out / FILE, (file.model_dump_json(indent=1) + "\n").encode())
 
 
@@ -150,12 +170,19 @@ def picture(points: Sequence[CurvePoint]) -> bytes:
             yerr=[row.uncertainty or 0 for _, row in rows],
             marker="os^v"[place % 4], capsize=2, label=f"against {reference}",
         )  # fmt: skip
-    best = best_of(points)
-    axes.axvline(best.saved.step, color="0.6", linewidth=1, zorder=0)
-    axes.set_title(f"best: {best.saved.weights}, step {best.saved.step}, FID {best.value:.4g}")
+    _draw_undecided(axes, points)
+    axes.set_title(found_of(points).title(name_of))
     axes.set_xlabel("step")
-    axes.set_ylabel(f"FID of {best.rows[0].convention.num} samples")
+    axes.set_ylabel(f"FID of {points[0].rows[0].convention.num} samples")
     axes.legend(fontsize="small")
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
     return held.getvalue()
+
+
+def _draw_undecided(axes: Any, points: Sequence[CurvePoint]) -> None:
+    """Show which are as good as the best by the number that states are compared by."""
+    good = [one.point for one in found_of(points).good]
+    there = [p for p in points if p.rows[0].extra in good]
+    steps, values = [p.saved.step for p in there], [p.value for p in there]
+    draw_undecided(axes, steps, values, points[0].rows[0].reference)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cdm_cli.config import Settings
 from cdm_cli.jobs.sweep.plan import Kind
-from cdm_cli.metrics.comparisons import comparisons, conclusion, left_out, subject
+from cdm_cli.metrics.comparisons import Found, comparisons, found, left_out
 from cdm_cli.metrics.table import Comparison, MetricRow
 
 PREFERRED = "train"  # the reference by whose FID the paper chooses
@@ -57,29 +57,27 @@ def choose(points: Sequence[Judged]) -> Chosen:
 
     Against the first reference there is where there is no train. Of equals, the smallest s.
     """
-    rows = _generated_fid(points)
-    best = min(rows, key=lambda row: (row.value, row.extra["s"]))
-    verdicts = comparisons(rows)
-    standing = next((str(one) for one in verdicts if one.point == best.extra), None)
-    good = [one.point for one in verdicts if one.verdict != "worse"]
+    here = _found(points)
+    best = here.lowest
     return Chosen(
         augment=best.extra["augment"],
         s=best.extra["s"],
         reference=best.reference,
         value=best.value,
         uncertainty=best.uncertainty,
-        standing=standing,
-        tied=tuple(name_of(point) for point in good if point != best.extra) if verdicts else None,
+        standing=here.standing,
+        tied=here.tied(name_of),
     )
 
 
-def _generated_fid(points: Sequence[Judged]) -> list[MetricRow]:
-    """Return the numbers that decide, one a point; of real images where no others are there."""
+def _found(points: Sequence[Judged]) -> Found:
+    """Compare the numbers that decide; of real images where no others are there."""
     generated, real = _families(points)
     rows = [row for row in generated or real if row.metric == "fid"]
     references = [row.reference for row in rows]
     reference = PREFERRED if PREFERRED in references else references[0]
-    return [row for row in rows if row.reference == reference]
+    rows = [row for row in rows if row.reference == reference]
+    return found(sorted(rows, key=lambda row: row.extra["s"]))
 
 
 def _families(points: Sequence[Judged]) -> tuple[list[MetricRow], list[MetricRow]]:
@@ -108,25 +106,9 @@ def unknown(points: Sequence[Judged]) -> list[str]:
 
 def concluded(points: Sequence[Judged]) -> str:
     """Return what was found, in one sentence: by FID, of generated images."""
-    rows, chosen = _generated_fid(points), choose(points)
-    verdicts = comparisons(rows)
-    if verdicts:
-        return conclusion(verdicts, rows[0].convention.num, name_of)
-    lowest, what = name_of(rows[0].extra), subject("fid", chosen.reference)
-    if len(rows) == 1:
-        return f"{lowest} is the only point: {what} is {chosen.value:.4g}, compared with nothing."
-    lowest = name_of({"augment": chosen.augment, "s": chosen.s})
-    return f"{lowest} has the lowest {what}, {chosen.value:.4g}; how surely is not known."
+    return _found(points).conclusion(name_of)
 
 
 def title(points: Sequence[Judged]) -> str:
     """Return what was found, in a few words."""
-    rows, chosen = _generated_fid(points), choose(points)
-    verdicts, what = comparisons(rows), f"FID vs {chosen.reference}"
-    point = name_of({"augment": chosen.augment, "s": chosen.s})
-    if not verdicts:
-        return f"lowest {what}: {point}"
-    good = [one for one in verdicts if one.verdict != "worse"]
-    if len(good) == 1:
-        return f"best by {what}: {name_of(good[0].point)}"
-    return f"as good as the best by {what}: {len(good)} of {len(verdicts)} points"
+    return _found(points).title(name_of)

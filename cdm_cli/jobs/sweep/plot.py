@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.judging.band import draw_undecided
 from cdm_cli.jobs.sweep.choice import Chosen, Judged, compared, title
 from cdm_cli.jobs.sweep.plan import KINDS, Kind
 
@@ -64,7 +65,7 @@ def _draw(axes: Any, points: Sequence[Judged], metric: str) -> None:
 
 
 def _draw_undecided(axes: Any, points: Sequence[Judged], metric: str, reference: str) -> None:
-    """Show which generated points are as good as the best, and between which values they are."""
+    """Show which generated points are as good as the best by a metric and reference."""
     good = [
         one.point
         for one in compared([point for point in points if point.augment != "ground-truth"])
@@ -76,15 +77,7 @@ def _draw_undecided(axes: Any, points: Sequence[Judged], metric: str, reference:
         for row in point.rows
         if (row.metric, row.reference) == (metric, reference) and row.extra in good
     ]
-    if not rows:
-        return
-    values = [row.value for row in rows]
-    told = "the best" if len(rows) == 1 else "as good as the best"
-    axes.axhspan(min(values), max(values), color="0.85", zorder=0)
-    axes.plot(
-        [row.extra["s"] for row in rows], values, "o", markersize=12, markerfacecolor="none",
-        markeredgecolor="0.3", label=f"{told} vs {reference}" if reference else told,
-    )  # fmt: skip
+    draw_undecided(axes, [row.extra["s"] for row in rows], [row.value for row in rows], reference)
 
 
 def _lines(

@@ -7,13 +7,16 @@ import csv
 import json
 import shutil
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from cdm_cli.cascade.snapshot import remove_checkpoint
+from cdm_cli.commands._render import plain, text
 from cdm_cli.errors import (
     MismatchError,
     MissingError,
@@ -23,6 +26,15 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.curve.curve import plan, run, saved_states
+from cdm_cli.jobs.curve.table import (
+    CurvePoint,
+    Saved,
+    found_of,
+    name_of,
+    picture,
+    table_of,
+)
+from cdm_cli.metrics.table import Convention, MetricRow
 from cdm_cli.options.judging import CurveOptions, FeatureOptions
 from cdm_cli.options.sampling import Compute, Sampling
 from tests.asking import as_typed
@@ -93,6 +105,57 @@ def test_table_and_picture_are_files():
         assert picture.size == (780, 504)
     header = result.table.header()
     assert header[:5] == ["step", "weights", "metric", "value", "±"]
+
+
+def test_every_checkpoint_gets_a_verdict():
+    result = run(options(), Told())
+    file = json.loads(Path("curve/curve.json").read_text())
+    assert [one["point"]["step"] for one in file["comparisons"]] == [2, 4, 5] * 2
+    assert file["comparisons"] == [asdict(one) for one in result.table.comparisons]
+    assert file["conclusion"] == result.conclusion
+    with open("curve/curve.csv") as stream:
+        verdicts = {row["verdict"] for row in csv.DictReader(stream)}
+    assert verdicts <= {"best", "as good as the best", "worse"}
+    assert result.table.header()[-1] == "verdict"
+    said = "\n".join(text(result))
+    assert "best step" not in said
+    assert result.conclusion in said
+    assert plain(result)["best_step"] == result.best_step
+
+
+def of(step, value, noise):
+    """A point whose leave-out values all have the same noise but for a little."""
+    row = MetricRow(
+        metric="fid", value=value, reference="train", groups="mark" if len(noise) else "",
+        without=tuple(value + np.array(noise)), extra={"step": step, "weights": f"step-{step}"},
+        convention=Convention(
+            num=20, balance="", extractor="x", extractor_digest="", resize="", resolution=8
+        ),
+    )  # fmt: skip
+    saved = Saved(weights=f"step-{step}", step=step, sha256="0")
+    return CurvePoint(saved=saved, rows=(row,), notes=())
+
+
+def test_no_checkpoint_is_crowned_within_the_noise(monkeypatch):
+    a, b, c = np.random.default_rng(0).normal(size=(3, 10))
+    near = [of(1, 9.0, a), of(2, 3.0, a + 0.1 * b), of(3, 3.01, a + 0.1 * c)]
+    drawn = []
+    monkeypatch.setattr(Axes, "axhspan", lambda self, low, high, **_: drawn.append((low, high)))
+    titles = []
+    monkeypatch.setattr(Axes, "set_title", lambda self, title: titles.append(title))
+    for points in (near, near[:2], [*near, of(4, 2.0, ())]):
+        picture(points)
+    assert drawn == [(3.0, 3.01), (3.0, 3.0)]
+    assert titles == [
+        "as good as the best by FID against train: 2 of 3 points",
+        "best by FID against train: step-2",
+        "lowest FID against train: step-4",
+    ]
+    assert found_of(near).standing == "as good as the best"
+    assert "all but step-1 (worse by" in found_of(near).conclusion(name_of)
+    table = table_of([*near, of(4, 2.0, ())])
+    assert table.comparisons == []
+    assert "no verdicts by FID against train: 1 of 4" in table.notes[0]
 
 
 def test_what_is_judged_is_not_judged_again_and_others_join(monkeypatch):

@@ -197,7 +197,7 @@ def test_no_winner_is_crowned_within_the_noise(undecided):
     said = concluded(undecided)
     assert said.startswith("2 of 3 points are as good as the best by FID against train of 20 im")
     assert re.search(r"all but s = 0 \(worse by 4\.?\d* ± 0\.\d+\)\.$", said)
-    assert title(undecided) == "as good as the best by FID vs train: 2 of 3 points"
+    assert title(undecided) == "as good as the best by FID against train: 2 of 3 points"
     verdicts = [one.verdict for one in compared(undecided)]
     assert verdicts == ["worse", *["as good as the best"] * 2, "best", "worse"]
     assert unknown(undecided) == ["ground-truth points are compared among themselves"]
@@ -209,14 +209,14 @@ def test_no_winner_is_crowned_within_the_noise(undecided):
 def test_a_winner_beyond_the_noise_is_the_best(undecided):
     clear = [undecided[0], judged("truncated", 3, noise(1, 0.02), train=1.0)]
     assert (choose(clear).standing, choose(clear).tied) == ("best", ())
-    assert title(clear) == "best by FID vs train: truncated s = 3"
+    assert title(clear) == "best by FID against train: truncated s = 3"
     assert concluded(clear).startswith("truncated s = 3 is the best of 2 points by FID against tr")
 
 
 def test_points_without_leave_out_values_get_no_verdict(undecided):
     old = [*undecided, judged("truncated", 7, train=4.0)]
     assert (choose(old).s, choose(old).standing, choose(old).tied) == (7, None, None)
-    assert title(old) == "lowest FID vs train: truncated s = 7"
+    assert title(old) == "lowest FID against train: truncated s = 7"
     assert concluded(old) == (
         "truncated s = 7 has the lowest FID against train, 4; how surely is not known."
     )
