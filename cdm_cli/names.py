@@ -16,6 +16,7 @@ Origin = Literal["guided-diffusion", "improved-diffusion"]
 CasNet = Literal["resnet50", "resnet18", "small"]
 
 METRICS = ("fid", "is", "kid", "prdc", "accuracy", "nn")
+WITH_ERRORS = ("fid", "is", "kid", "accuracy")  # of these, two stores can be compared
 OF_IMAGES = ("kid", "prdc", "nn")  # those that compare with real images one by one
 BESIDES = ("cas", "elbo", "checkpoints")  # what `cdm eval` does besides, each alone
 # Upper limits: of a store, of samples that are judged in memory, of a batch, of the processes of a

@@ -52,7 +52,7 @@ _cdm_flags() {
     'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sweep-s') flags='--model --s --augment --ground-truth --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'tune-schedule') flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'eval') flags='--split --resolution --num --out -o --features --mode --ref --seed --device --batch-size --gpus --json --quiet -q --verbose -v --debug --help -h' ;;
+    'eval') flags='--split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --json --quiet -q --verbose -v --debug --help -h' ;;
     'eval cas') flags='--ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval elbo') flags='--ref --split --s --num --terms --steps --variance --schedule --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval checkpoints') flags='--weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
@@ -75,7 +75,7 @@ _cdm_valued() {
     'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --part ' ;;
     'sweep-s') valued=' --model --s --augment --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus ' ;;
     'tune-schedule') valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --note --device --batch-size --precision --gpus ' ;;
-    'eval') valued=' --split --resolution --num --out -o --features --mode --ref --seed --device --batch-size --gpus ' ;;
+    'eval') valued=' --split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus ' ;;
     'eval cas') valued=' --ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus ' ;;
     'eval elbo') valued=' --ref --split --s --num --terms --steps --variance --schedule --weights --seed --note --device --batch-size --precision --gpus ' ;;
     'eval checkpoints') valued=' --weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --note --device --batch-size --precision --gpus ' ;;
@@ -199,6 +199,7 @@ _cdm_value() {
     'eval --split') _cdm_words 'train val' ;;
     'eval --resolution') : ;;
     'eval --num') : ;;
+    'eval --against') _cdm_files ;;
     'eval --out'|'eval -o') _cdm_files ;;
     'eval --features') _cdm_stages 'inception' ;;
     'eval --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;

@@ -170,6 +170,7 @@ complete -c cdm -n __fish_use_subcommand -a eval -d 'Judge samples against real 
 complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -l split -r -f -a 'train val' -d 'Part of a prepared store'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -l resolution -r -f -d 'Resolution to take'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -l num -r -f -d 'How many images'
+complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -l against -r -F -d 'Another store: say whether they differ'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -l out -s o -r -F -d 'Also write the table as .json or .csv'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -l features -r -f -a '(__cdm_stages) inception' -d 'inception, or a classifier stage in runs/'
 complete -c cdm -n '__fish_seen_subcommand_from eval; and not __fish_seen_subcommand_from cas elbo checkpoints' -l mode -r -f -a 'clean legacy-tensorflow legacy-pytorch' -d 'Resizing and weights of the Inception network'

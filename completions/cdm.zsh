@@ -330,6 +330,7 @@ _cdm() {
           '*--split[Part of a prepared store]:value:(train val)' \
           '*--resolution[Resolution to take]:value: ' \
           '*--num[How many images]:value: ' \
+          '*--against[Another store\: say whether they differ]:value:_files' \
           '*--out[Also write the table as .json or .csv]:value:_files' \
           '*-o[Also write the table as .json or .csv]:value:_files' \
           '*--features[inception, or a classifier stage in runs/]:value: _cdm_stages inception' \

@@ -93,7 +93,7 @@ class Comparison:
     point, against: the labels (`extra`) of both. difference: point minus against, with its
     standard error. verdict: "best", "as good as the best" or "worse" among all of the point's
     family, where `against` is the lowest (of `is` and `accuracy` the highest), and 0 apart from
-    itself.
+    itself; of two stores "better", "worse" or "not told apart".
     """
 
     point: Labels

@@ -48,8 +48,9 @@ class Verdict:
 
 
 def said(standing: str, difference: float, error: float) -> str:
-    """Return a verdict in words; of one that is worse, by how much."""
-    return standing if standing != "worse" else f"worse by {abs(difference):.2g} ± {error:.2g}"
+    """Return a verdict in words; of one that is worse, or better, by how much."""
+    by = f" by {abs(difference):.2g} ± {error:.2g}"
+    return f"{standing}{by}" if standing in ("worse", "better") else standing
 
 
 def verdicts_on(

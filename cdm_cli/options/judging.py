@@ -22,6 +22,7 @@ from cdm_cli.names import (
     SAMPLES,
     SCHEDULE,
     SWEEP,
+    WITH_ERRORS,
     Augment,
     CasNet,
     InceptionMode,
@@ -94,9 +95,19 @@ class EvalOptions:
     split: Split = None
     resolution: Resolution = None
     num: AtLeastTwo = None
+    against: Annotated[Path | None, Flag("Another store: say whether they differ.", "STORE")] = None
     out: TableOut = None
     judge: Annotated[FeatureOptions, Without("precision", "compile")] = FeatureOptions()
     seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for stores that are to be compared by nothing that has an error."""
+        if self.against and self.metrics and not {*parsed(self.metrics)} & {*WITH_ERRORS}:
+            raise UsageError(
+                f"--against: {', '.join(self.metrics)} cannot tell two stores apart, only "
+                f"{', '.join(WITH_ERRORS)} can",
+                next="cdm eval fid A.h5 --against B.h5",
+            )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
 import io
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cdm_cli.data.durable import check_room, write_file_atomically
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.judging import nearest
+from cdm_cli.jobs.judging.against import join, seed_of
 from cdm_cli.jobs.judging.check import check_asked
 from cdm_cli.jobs.judging.images import ImageSet, Place, collect, from_store
 from cdm_cli.jobs.judging.judge import Judge, open_judge
@@ -163,11 +164,31 @@ def judged(options: EvalOptions, report: Report, place: Place) -> EvalResult:
         written: list[Path] = []
         if "nn" in metrics:
             lines, written = _look_nearby(options, panel, images, collector, table, report)
+        if options.against is not None:
+            _compare(options, images, panel, table, report)
         if options.out is not None:
             written.append(options.out)
             if place.world.leads:
                 write_file_atomically(options.out, _encoded(table, options.out))
-    return EvalResult(options.store, table, lines, written)
+    return EvalResult(options.store, table, lines, written, options.against)
+
+
+def _compare(
+    options: EvalOptions, images: ImageSet, panel: Panel, table: MetricTable, report: Report
+) -> None:
+    """Judge the other store as the first was, and add how they compare."""
+    assert options.against is not None
+    asked = replace(options, store=options.against, resolution=images.resolution)
+    metrics = tuple(name for name in parsed(options.metrics) if name != "nn")
+    with ExitStack() as stack, open_store(options.store) as store:
+        world = panel.place.world
+        others = agreed(world, lambda: _shown(asked, stack, report), _deciding)
+        collector = collect(others, panel.judge.extractor, panel.place, report, seed=options.seed)
+        lenient = "all" in options.metrics
+        other = _rows_of(panel, others, collector, metrics, options.seed, lenient=lenient)
+        seeds = [seed_of(store), seed_of(stack.enter_context(open_store(asked.store)))]
+    shared = seeds[0] is not None and seeds[0] == seeds[1]
+    join(table, other, (options.store, asked.store), seed=shared)
 
 
 def _shown(options: EvalOptions, stack: ExitStack, report: Report) -> ImageSet:

@@ -1,8 +1,10 @@
 """What `cdm eval` hands back to whoever shows it."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cdm_cli.jobs.judging.against import conclusion
 from cdm_cli.metrics.table import MetricRow, MetricTable
 
 
@@ -15,8 +17,9 @@ class EvalResult:
         table: MetricTable,
         neighbours: list[dict[str, Any]],
         written: list[Path],
+        against: Path | None = None,
     ) -> None:
-        self.store, self.table = store, table
+        self.store, self.table, self.against = store, table, against
         self.neighbours, self.written = neighbours, written
 
     def model_dump(self) -> dict[str, Any]:
@@ -24,8 +27,10 @@ class EvalResult:
         rows = self.table.rows
         shown: dict[str, Any] = {
             "store": str(self.store),
+            **self._compared(),
             "metrics": [
                 {
+                    **row.extra,
                     "metric": row.metric,
                     "value": row.value,
                     "uncertainty": row.uncertainty,
@@ -48,6 +53,14 @@ class EvalResult:
         if self.written:
             shown["written"] = [str(path) for path in self.written]
         return shown | {"notes": self.table.all_notes()}
+
+    def _compared(self) -> dict[str, Any]:
+        """Return how two stores compare, where there are two."""
+        if self.against is None:
+            return {}
+        told = [asdict(one) for one in self.table.comparisons]
+        sentence = conclusion(self.table)
+        return {"against": str(self.against), "conclusion": sentence, "comparisons": told}
 
 
 def _jackknife(row: MetricRow) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""Mirrors cdm_cli/jobs/judging/against.py: two stores that differ, and two that do not."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdm_cli.commands._render import text
+from cdm_cli.errors import MissingError, UsageError
+from cdm_cli.jobs.judging.evaluate import run
+from cdm_cli.metrics.jackknife import difference
+from tests.jobs.judging.making import SAMPLES, options, write_workspace
+from tests.tiny import Told, write_store
+
+UNPAIRED = "unpaired: "
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    """samples.h5 of seed 0 in the way, and others of the same ids: darker, and hardly changed."""
+    monkeypatch.chdir(tmp_path)
+    write_workspace(tmp_path)
+    rng = np.random.default_rng(5)
+    flat = {name: array for name, array in SAMPLES.items() if "images" not in name}
+    full = SAMPLES["images/16"].astype(int)
+    for name, images in (("dark", full // 4), ("close", full + rng.integers(-1, 2, full.shape))):
+        images = np.clip(images, 0, 255).astype(np.uint8)
+        made(f"{name}.h5", 0, flat | {"images/16": images, "images/8": images[:, ::2, ::2]})
+    made("samples.h5", 0, SAMPLES)
+    made("again.h5", 1, SAMPLES)
+    made("others.h5", 0, SAMPLES | {"ids": SAMPLES["ids"] + 1000})
+    return tmp_path
+
+
+def made(name, seed, arrays):
+    Path(name).unlink(missing_ok=True)
+    write_store(Path(name), "samples", {"": arrays}, provenance={"identity": {"seed": seed}})
+
+
+def compared(against, *metrics, **changes):
+    return run(options(*metrics, against=Path(against), **changes), Told())
+
+
+def test_what_differs_is_told_pair_by_pair():
+    result = compared("dark.h5", "fid", "is", "kid", "accuracy")
+    shown = result.model_dump()
+    assert [one["metric"] for one in shown["comparisons"]] == [
+        "fid", "fid", "is", "kid", "kid", "accuracy",
+    ]  # fmt: skip
+    one = shown["comparisons"][0]
+    assert (one["point"], one["against"]) == ({"store": "samples.h5"}, {"store": "dark.h5"})
+    assert one["verdict"] == "better"
+    assert one["difference"] < -4 * one["uncertainty"]
+    assert shown["conclusion"].startswith("samples.h5 is better than dark.h5 by ")
+    assert not any(UNPAIRED in note for note in shown["notes"])
+    mine, theirs = (
+        row for row in result.table.rows if (row.metric, row.reference) == ("fid", "train")
+    )
+    gap = difference(mine.estimate, theirs.estimate, paired=True)
+    assert (one["difference"], one["uncertainty"]) == (gap.corrected, gap.error)
+    turned = run(options("fid", store=Path("dark.h5"), against=Path("samples.h5")), Told())
+    assert turned.table.comparisons[0].verdict == "worse"
+    assert turned.model_dump()["conclusion"].startswith("dark.h5 is worse than samples.h5 by ")
+    assert "samples.h5 is better" in "\n".join(text(result))
+
+
+def test_each_store_has_the_numbers_that_it_has_alone():
+    alone = run(options("fid", store=Path("dark.h5")), Told()).table
+    both = compared("dark.h5").table
+    assert [row.value for row in both.rows if row.extra == {"store": "dark.h5"}] == [
+        row.value for row in alone.rows
+    ]
+
+
+def test_two_that_hardly_differ_are_not_told_apart():
+    result = compared("close.h5").model_dump()
+    assert result["comparisons"][0]["verdict"] == "not told apart"
+    assert result["conclusion"].startswith("FID against train of 75 images does not tell samples")
+
+
+@pytest.mark.parametrize(("other", "why"), [("again", "share no seed"), ("others", "ids differ")])
+def test_what_shares_no_noise_is_compared_unpaired_and_says_so(other, why):
+    table = compared(f"{other}.h5").table
+    assert any(UNPAIRED in note and why in note for note in table.notes)
+    (mine, theirs) = (row for row in table.rows if row.reference == "train")
+    expected = np.hypot(mine.uncertainty, theirs.uncertainty)
+    assert table.comparisons[0].uncertainty == pytest.approx(expected)
+    assert table.comparisons[0].verdict == "not told apart"
+
+
+def test_a_table_of_both_is_written():
+    compared("dark.h5", out=Path("both.csv"))
+    compared("dark.h5", out=Path("both.csv"))  # it is ours to replace
+    with open("both.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["store"] for row in rows] == ["samples.h5"] * 3 + ["dark.h5"] * 3
+    assert [row["verdict"] for row in rows] == ["better", "better"] + [""] * 4
+    compared("dark.h5", out=Path("both.json"))
+    assert json.loads(Path("both.json").read_text())["comparisons"][0]["verdict"] == "better"
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(UsageError, match="--against: prdc, nn cannot tell two stores apart"):
+        options("prdc", "nn", against=Path("dark.h5"))
+    with pytest.raises(MissingError, match=r"none\.h5"):
+        compared("none.h5")
