@@ -7,10 +7,12 @@ The points of a family share the noise of their images, and are compared pair by
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.table import Comparison, Labels, MetricRow
 from cdm_cli.metrics.verdicts import verdicts_on
 
 HIGHEST = ("is", "accuracy")  # of these metrics more is better
+ALIKE = "not told apart"
 SPOKEN = {"fid": "FID", "is": "IS", "kid": "KID"}
 NAMED = 6  # points in a sentence
 
@@ -28,6 +30,17 @@ def comparisons(family: Sequence[MetricRow]) -> list[Comparison]:
         if comparable(rows):
             found += _compared(rows)
     return found
+
+
+def verdict_between(one: Estimate, other: Estimate, *, highest: bool = False) -> str:
+    """Return "better", "worse" or "not told apart", of one number, at a level of 5 %.
+
+    Raises ValueError for different numbers of groups.
+    """
+    mine, theirs = verdicts_on([one, other], highest=highest)
+    if "worse" not in (mine.standing, theirs.standing):
+        return ALIKE
+    return "worse" if mine.standing == "worse" else "better"
 
 
 def comparable(rows: Sequence[MetricRow]) -> bool:

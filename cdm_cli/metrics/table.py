@@ -141,9 +141,13 @@ class MetricTable:
 
     def value(self, metric: str, reference: str | None = None) -> float:
         """Return the first value of a metric (against a reference). Raises KeyError if none."""
+        return self.row(metric, reference).value
+
+    def row(self, metric: str, reference: str | None = None) -> MetricRow:
+        """Return the first row of a metric (against a reference). Raises KeyError if none."""
         for row in self.rows:
             if row.metric == metric and reference in (None, row.reference):
-                return row.value
+                return row
         raise KeyError(metric)
 
     @property

@@ -320,4 +320,4 @@ def _judge(
             kept="the checkpoints judged before are kept",
             next="the same command continues",
         )
-    return judged(panel, probe, images, state.weights, report, uncertain=True)
+    return judged(panel, probe, images, state.weights, report)

@@ -5,14 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from cdm_cli.data.store import Store
-from cdm_cli.metrics.comparisons import HIGHEST, subject
+from cdm_cli.metrics.comparisons import ALIKE, HIGHEST, subject, verdict_between
 from cdm_cli.metrics.jackknife import difference
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
-from cdm_cli.metrics.verdicts import verdicts_on
 from cdm_cli.names import WITH_ERRORS
 
 UNPAIRED = "unpaired: {why}, so the errors of both numbers count"
-ALIKE = "not told apart"
 
 
 def seed_of(store: Store) -> int | None:
@@ -60,18 +58,9 @@ def _compare(table: MetricTable, row: MetricRow, other: MetricRow, *, seed: bool
         against=other.extra,
         difference=gap.corrected,
         uncertainty=gap.error,
-        verdict=_verdict(row, other),
+        verdict=verdict_between(row.estimate, other.estimate, highest=row.metric in HIGHEST),
     )
     table.comparisons.append(told)
-
-
-def _verdict(row: MetricRow, other: MetricRow) -> str:
-    """Return "better", "worse" or "not told apart", of one number, at a level of 5 %."""
-    both = [row.estimate, other.estimate]
-    one, there = verdicts_on(both, highest=row.metric in HIGHEST)
-    if "worse" not in (one.standing, there.standing):
-        return ALIKE
-    return "worse" if one.standing == "worse" else "better"
 
 
 def conclusion(table: MetricTable) -> str:

@@ -26,11 +26,11 @@ def with_steps(config: StageConfig, sampling: Sampling) -> Sampling:
 
 
 def judged(
-    panel: Panel, probe: Probe, images: np.ndarray, name: str, report: Report, *, uncertain: bool
+    panel: Panel, probe: Probe, images: np.ndarray, name: str, report: Report
 ) -> MetricTable:
     """Return FID, against every reference, of samples that `drawn` gave: uint8 [num, H, W, C]."""
     found = from_arrays(name, images, probe.labels, probe.classes)
-    return measure(panel, found, ("fid",), report, seed=probe.seed, uncertain=uncertain)
+    return measure(panel, found, ("fid",), report, seed=probe.seed)
 
 
 def judged_by(probe: Probe, panel: Panel) -> dict[str, Any]:

@@ -7,8 +7,9 @@ outlives the process, together with all that must be equal for scores to compare
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ from cdm_cli.jobs.sampling.probe import Probe, averaged, drawn, probe_of
 from cdm_cli.jobs.training.files import Metrics, logged
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
+from cdm_cli.metrics.comparisons import ALIKE, verdict_between
+from cdm_cli.metrics.jackknife import Estimate, difference
+from cdm_cli.metrics.table import MetricRow
 from cdm_cli.options.judging import FeatureOptions
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.options.training import TrainOptions
@@ -42,17 +46,43 @@ from cdm_cli.report import Report
 
 @dataclass(frozen=True)
 class Best:
-    """The score of best.safetensors. judged_by: what must be equal for another to compare."""
+    """The score of best.safetensors, the lowest so far, which others may be as good as.
+
+    judged_by: what must be equal for another to compare. jackknife: `groups`, `without` and
+    `without_two` of its row (metrics/table.py); empty where an earlier version judged it.
+    """
 
     step: int
     metric: str
     value: float
     judged_by: Mapping[str, Any]
+    jackknife: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def of(cls, step: int, row: MetricRow, judged_by: Mapping[str, Any]) -> "Best":
+        """Take the score of a step from its row."""
+        names = ("groups", "without", "without_two") if row.without else ()
+        kept = {name: getattr(row, name) for name in names}
+        return cls(step, row.metric, row.value, judged_by, kept)
 
     def text(self) -> str:
         """Return the score as the metadata hold it."""
         score = {"metric": self.metric, "value": self.value, "judged_by": dict(self.judged_by)}
-        return json.dumps(score, sort_keys=True)
+        kept = {"jackknife": dict(self.jackknife)} if self.jackknife else {}
+        return json.dumps(score | kept, sort_keys=True)
+
+    def beside(self, row: MetricRow) -> str:
+        """Return how surely a row differs from this score, as "worse by d ± e"."""
+        kept = self.jackknife
+        if not kept or kept["groups"] != row.groups or not math.isfinite(row.value):
+            return "how surely is not known"
+        there = Estimate(self.value, tuple(kept["without"]), tuple(kept["without_two"]))
+        gap = difference(row.estimate, there, paired=True)
+        verdict = verdict_between(row.estimate, there)
+        by = f"{abs(gap.corrected or 0):.2g} ± {gap.error:.2g}"
+        if verdict == ALIKE:
+            return f"{ALIKE}, they differ by {by}"
+        return f"{verdict} with certainty, by {by}"
 
 
 def read_best(directory: Path) -> Best | None:
@@ -64,8 +94,9 @@ def read_best(directory: Path) -> Best | None:
     try:
         score = json.loads(metadata["score"])
         return Best(
-            int(metadata["step"]), str(score["metric"]), float(score["value"]), score["judged_by"]
-        )
+            int(metadata["step"]), str(score["metric"]), float(score["value"]),
+            score["judged_by"], score.get("jackknife", {}),
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError):
         raise BadInputError(
             f"{path} does not say what made it best",
@@ -138,11 +169,11 @@ class Selection:
         stage.release()  # training needs the room
         if images is None:
             return
-        table = judged(self._panel, probe, images, f"step {step}", report, uncertain=False)
+        table = judged(self._panel, probe, images, f"step {step}", report)
         scores = {
             f"fid_{found.name}": table.value("fid", found.name) for found in self._panel.references
         }
-        self._keep(step, scores[self._score], report)
+        self._keep(step, table.row("fid", self._panel.references[0].name), report)
         if metrics is not None:
             metrics.write({"step": step, **scores})
 
@@ -156,16 +187,20 @@ class Selection:
         ema.copy_to(self._stage.net)
         return self._stage
 
-    def _keep(self, step: int, value: float, report: Report) -> None:
-        against = self._panel.references[0].name
-        told = f"step {step}: FID {value:.4g} of {self._probe.num} samples against {against}"
-        if self.best is not None and not value < self.best.value:
-            report.say(f"{told}; the best is {self.best.value:.4g} of step {self.best.step}")
-            return
-        self.best = Best(step, "fid", value, self._judged_by)
+    def _keep(self, step: int, row: MetricRow, report: Report) -> None:
+        """Keep the weights of the lowest score, whether or not that is certain to be the best."""
+        num, before = self._probe.num, self.best
+        told = f"step {step}: FID {row.value:.4g} of {num} samples against {row.reference}"
+        if before is not None:
+            beside = f"beside {before.value:.4g} of step {before.step}: {before.beside(row)}"
+            told = f"{told}, {beside}"
+            if not row.value < before.value:
+                report.say(f"{told}; step {before.step} stays the lowest")
+                return
+        self.best = Best.of(step, row, self._judged_by)
         if self._trainer.world.leads:
             save_best(self._directory, self._trainer.ema.state_dict(), step, self.best.text())
-        report.say(f"{told}, the best so far")
+        report.say(f"{told}; its weights are kept, the lowest so far")
 
 
 def check_same_judgement(best: Best | None, now: Mapping[str, Any], directory: Path) -> None:

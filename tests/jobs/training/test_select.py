@@ -1,7 +1,9 @@
 """Mirrors cdm_cli/jobs/training/select.py: the best weights are kept, across interruptions."""
 
 import json
+import re
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
@@ -18,6 +20,7 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.training import select as training_select
 from cdm_cli.jobs.training.select import read_best
+from cdm_cli.metrics.table import Convention, MetricRow
 from cdm_cli.options.sampling import Compute
 from tests.jobs.judging.making import write_judge
 from tests.jobs.stopping import StopsAtBar
@@ -39,21 +42,41 @@ def base(home):
     return home / "runs/base"
 
 
+def score_of(value, reference="train", without=()):
+    """The row of a score, with leave-out values where they are given."""
+    convention = Convention(
+        num=6, balance="", extractor="x", extractor_digest="", resize="", resolution=8
+    )
+    return MetricRow(
+        metric="fid", value=value, reference=reference, convention=convention,
+        without=tuple(without), groups="mark" if len(without) else "",
+    )  # fmt: skip
+
+
+def of(value, seed):
+    """A score whose leave-out values share most of their noise with the others."""
+    shared, own = (np.random.default_rng(one).normal(size=10) for one in (0, seed))
+    return score_of(value, without=value + shared + 0.01 * own)
+
+
 class Scored:
-    """A table of scores that the test decides."""
+    """A table of scores that the test decides: values, or whole rows."""
 
     def __init__(self, value):
-        self._value = value
+        self._row = value if isinstance(value, MetricRow) else score_of(value)
+
+    def row(self, metric, reference):
+        return self._row
 
     def value(self, metric, reference):
-        return self._value + (1.0 if reference == "val" else 0.0)
+        return self._row.value + (1.0 if reference == "val" else 0.0)
 
 
 def scripted(monkeypatch, *values):
     """Let judgements find these values, one after another; returns the names they were given."""
     names, left = [], list(values)
 
-    def judged(panel, probe, images, name, report, *, uncertain):
+    def judged(panel, probe, images, name, report):
         names.append(name)
         return Scored(left.pop(0))
 
@@ -84,9 +107,37 @@ def test_the_weights_of_the_lowest_fid_are_kept(home, monkeypatch):
     assert [(row["step"], row["fid_train"], row["fid_val"]) for row in logged] == [
         (2, 5.0, 6.0), (4, 3.0, 4.0), (5, 4.0, 5.0),
     ]  # fmt: skip
-    assert "step 4: FID 3 of 6 samples against train, the best so far" in told.lines
-    assert "step 5: FID 4 of 6 samples against train; the best is 3 of step 4" in told.lines
+    assert "step 2: FID 5 of 6 samples against train; its weights are kept, the lowest so far" in (
+        told.lines
+    )
+    assert (
+        "step 5: FID 4 of 6 samples against train, beside 3 of step 4: how surely is not known; "
+        "step 4 stays the lowest"
+    ) in told.lines
     assert load_stage("base", home / "runs", "best").name == "base"
+
+
+def test_the_line_says_if_the_new_best_is_certain_to_be_better(home, monkeypatch):
+    scripted(monkeypatch, of(5.0, 1), of(3.0, 2), of(2.999, 3))
+    told = Told()
+    assert train(home, KEEP_ALL, told=told, **SELECT).best_step == 5  # which are kept is as ever
+    lines = [line for line in told.lines if "samples against" in line]
+    assert re.search(r"beside 5 of step 2: better with certainty, by 2 ± 0.0\d+; its w", lines[1])
+    assert re.search(r"beside 3 of step 4: not told apart, they differ by 0\.0\d+ ± 0.0", lines[2])
+    assert best_is(home, 5)
+    train(home, KEEP_ALL, steps=5)
+    scripted(monkeypatch, of(9.0, 4))
+    told = Told()
+    train(home, KEEP_ALL, told=told, steps=6, **SELECT)  # another process compares with the file
+    (line,) = [line for line in told.lines if "samples against" in line]
+    assert re.search(r"beside 2.999 of step 5: worse with certainty, by 6 .*; step 5 stays", line)
+
+
+def test_real_scores_keep_what_they_are_compared_by(home):
+    train(home, steps=4, **SELECT)
+    kept = json.loads(read_metadata(base(home) / "best.safetensors")["score"])["jackknife"]
+    assert len(kept["without"]) == len(kept["without_two"]) == 6
+    assert kept["groups"]
 
 
 def test_one_stage_draws_every_time_and_gives_its_memory_back(home, monkeypatch):
