@@ -1,0 +1,34 @@
+"""Mirrors cdm_cli/__main__.py: a caller that closed streams is served all the same."""
+
+import shlex
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from cdm_cli.data.store import open_store
+
+
+def run(words, closed, cwd):
+    line = f"{shlex.join([sys.executable, '-m', 'cdm_cli', *words])} {closed}"
+    return subprocess.run(["bash", "-c", line], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_error_of_a_command(closed, tmp_path):
+    done = run(["completions", "bash"], closed, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_made_is_made_and_no_line_of_the_report_gets_into_it(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "a" / "0.png")
+    words = ["prepare", ".", "-o", "data.h5"]
+    assert run(words, "<&- >&- 2>&-", tmp_path).returncode == 0
+    with open_store(tmp_path / "data.h5") as store:
+        store.require_finished()
+
+
+def test_errors_keep_their_exit_code(tmp_path):
+    assert run(["inspect", "absent.h5"], "2>&-", tmp_path).returncode == 66
