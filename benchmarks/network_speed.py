@@ -29,9 +29,10 @@ from torch import Tensor, nn
 from cdm_cli.cascade.fast import compile_net, for_sampling
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig, TrainingConfig
+from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.device import make_deterministic
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.training.objective import Images, StageObjective
+from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.nets.counting import flops_per_image
 from cdm_cli.presets import preset
@@ -85,7 +86,7 @@ def inputs(config: StageConfig, batch: int) -> tuple[Tensor, Tensor, Tensor | No
     return x_t, t, z_s, s, torch.randint(0, model.num_classes, (batch,), device="cuda")
 
 
-def uint8_batch(config: StageConfig, batch: int) -> Images:
+def uint8_batch(config: StageConfig, batch: int) -> TrainBatch:
     """Draw a training batch on the GPU."""
     model, conditioning = config.model, config.conditioning
     sides = [model.resolution, conditioning.resolution if conditioning else 0]
@@ -94,7 +95,7 @@ def uint8_batch(config: StageConfig, batch: int) -> Images:
         for side in sides
     )
     y = torch.randint(0, model.num_classes, (batch,), device="cuda")
-    return Images(x_0, z_0 if conditioning else None, y)
+    return TrainBatch(x_0, z_0 if conditioning else None, y)
 
 
 def randomised(net: nn.Module) -> nn.Module:

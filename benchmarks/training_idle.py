@@ -23,13 +23,13 @@ import torch
 from machine import machine
 from scaling import cdm, logging_every, prepare
 
-from cdm_cli.cascade.batch import Batch
 from cdm_cli.config import Plan
+from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.runtime.device import make_deterministic
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.data import batches_of
-from cdm_cli.jobs.training.objective import build_objective, images_of
+from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.presets import preset
 
@@ -45,11 +45,11 @@ def trainer_of(plan: Plan) -> Trainer:
     return Trainer(objective, plan.training, device, World(), cosine=False)
 
 
-def rate(trainer: Trainer, batches: Iterable[Batch]) -> float:
+def rate(trainer: Trainer, batches: Iterable[TrainBatch]) -> float:
     """Return images per second of a step for each batch."""
     start, steps = time.perf_counter(), 0
     for steps, batch in enumerate(batches, 1):
-        trainer.step(steps, images_of(batch))
+        trainer.step(steps, batch)
     torch.cuda.synchronize()
     return steps * trainer.local_batch / (time.perf_counter() - start)
 

@@ -1,27 +1,8 @@
-"""What the loss of a stage is computed from: a training batch, and everything drawn for it."""
+"""Everything that is random in the loss of a training batch."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from torch import Tensor
-
-
-class Batch(Protocol):
-    """What the loss needs of a training batch: uint8 images and labels."""
-
-    @property
-    def x_0(self) -> Tensor:
-        """uint8 [B, C, H, W]."""
-        ...
-
-    @property
-    def z_0(self) -> Tensor | None:
-        """uint8 [B, C, h, w], for a super-resolution stage."""
-        ...
-
-    @property
-    def y(self) -> Tensor:
-        """Class labels, int64 [B]."""
-        ...
 
 
 class Draws(NamedTuple):

@@ -53,13 +53,13 @@ def record(stage: Stage) -> Stage:
     """
     denoise = stage.denoise
 
-    def evaluated(x_t: Tensor, t: Tensor, *condition: Tensor | None) -> tuple[Tensor]:
-        return (denoise(x_t, t, Condition(*condition)),)
+    def evaluated(x_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor]:
+        return (denoise(x_t, t, condition),)
 
     recorded = Recorded(evaluated)
 
     def call(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        (output,) = recorded(x_t, t, *condition)
+        (output,) = recorded(x_t, t, condition)
         assert output is not None
         return output.clone()
 

@@ -14,8 +14,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.batch import Batch, Draws
+from cdm_cli.cascade.batch import Draws
 from cdm_cli.config import StageConfig
+from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.images import from_uint8
 from cdm_cli.diffusion import augment, losses
 from cdm_cli.diffusion.process import gather, q_sample_at
@@ -194,7 +195,7 @@ class Stage:
         bf16 = uses_bf16(self.precision, device)
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
-    def draw(self, batch: Batch, generator: torch.Generator, *, flip: bool) -> Draws:
+    def draw(self, batch: TrainBatch, generator: torch.Generator, *, flip: bool) -> Draws:
         """Draw t, eps and the augmentations of one batch from the generator, on its device."""
         device, num = generator.device, len(batch.y)
         t = torch.randint(1, self.schedule.T + 1, (num,), generator=generator, device=device)
@@ -211,11 +212,11 @@ class Stage:
                 sigma, blurred = augment.draw_blur(conditioning, num, generator, device)
         return Draws(t, u, eps, coin if flip else torch.zeros_like(coin), s, eps_z, sigma, blurred)
 
-    def loss(self, batch: Batch, generator: torch.Generator, *, flip: bool = False) -> Tensor:
+    def loss(self, batch: TrainBatch, generator: torch.Generator, *, flip: bool = False) -> Tensor:
         """Return the training loss of each example, [B]."""
         return self.loss_of(batch, self.draw(batch, generator, flip=flip))
 
-    def loss_of(self, batch: Batch, draws: Draws) -> Tensor:
+    def loss_of(self, batch: TrainBatch, draws: Draws) -> Tensor:
         """Return the loss of each example, [B], given all that is random in it (Algorithm 1)."""
         x_0, z_s = self._augmented(batch, draws)
         alpha_bar_t = (
@@ -230,7 +231,7 @@ class Stage:
             output = self.net(_ordered(x_t), time, z_s, self.s_input(draws.s), y).float()
         return self._penalty(x_0, x_t, draws, output)
 
-    def _augmented(self, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor | None]:
+    def _augmented(self, batch: TrainBatch, draws: Draws) -> tuple[Tensor, Tensor | None]:
         """Flip both images alike, then blur and noise z_0 at LOW resolution (Section 3.1)."""
         x_0 = from_uint8(batch.x_0)
         if batch.z_0 is None or self._z_schedule is None:

@@ -1,6 +1,6 @@
 """Endless shuffled training batches out of a store, decided by the step alone.
 
-Shapes: x_0 uint8 [B, C, H, W], z_0 uint8 [B, C, h, w], y and ids int64 [B]. Step k = 1, 2, …
+Shapes: x_0 uint8 [B, C, H, W], z_0 uint8 [B, C, h, w], y int64 [B]. Step k = 1, 2, …
 holds places (k - 1) B to k B - 1 of an endless row of epochs, each a permutation of all
 samples that depends on the seed and the epoch. So training resumes by its step, and any number
 of processes share the same global batch.
@@ -23,12 +23,14 @@ AHEAD = 3
 
 
 class TrainBatch(NamedTuple):
-    """One batch, or this process's share of it."""
+    """One batch, this process's share of it, or some rows of that: uint8 images and labels.
+
+    z_0: only for a super-resolution stage.
+    """
 
     x_0: Tensor  # uint8 [B, C, H, W]
     z_0: Tensor | None  # uint8 [B, C, h, w]
     y: Tensor  # int64 [B]
-    ids: Tensor  # int64 [B]
 
 
 def mixed(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -95,7 +97,7 @@ class TrainBatches:
         return self._orders[epoch]
 
     def batch(self, step: int, *, pin: bool = False) -> TrainBatch:
-        """Return this process's share of a step (1, 2, …), on the CPU.
+        """Return this process's share of a step (1, 2, …), on the CPU, images channels-last.
 
         pin: in memory that a GPU reads by itself; a copy from other memory may wait for the step
         before. Each block is compared with its digest before its first use. Raises BadInputError.
@@ -104,10 +106,8 @@ class TrainBatches:
         self._part.check(rows)
         images = [self._gather(name, rows, pin) for name in self._names]
         y = torch.from_numpy(self._part.labels_of(rows))
-        ids = torch.from_numpy(self._part.ids[rows])
-        if pin:
-            y, ids = y.pin_memory(), ids.pin_memory()
-        return TrainBatch(images[0], images[1] if len(images) > 1 else None, y, ids)
+        y = y.pin_memory() if pin else y
+        return TrainBatch(images[0], images[1] if len(images) > 1 else None, y)
 
     def _gather(self, name: str, rows: NDArray[np.int64], pin: bool) -> Tensor:
         mapped = self._part.images(int(name.rpartition("/")[2]))
@@ -117,6 +117,8 @@ class TrainBatches:
 
     def iterate(self, start_step: int, device: torch.device | str = "cpu") -> Generator[TrainBatch]:
         """Yield the batches of start_step, start_step + 1, … on a device, read ahead.
+
+        Their images are in plain memory order.
 
         An error of the reading thread is raised here; closing the iterator ends the thread.
         """
@@ -156,4 +158,4 @@ class TrainBatches:
 
 
 def _moved(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if tensor is None else tensor.to(device, non_blocking=True)
+    return None if tensor is None else tensor.to(device, non_blocking=True).contiguous()

@@ -1,13 +1,11 @@
 """Mirrors cdm_cli/cascade/stage.py: what the network is fed, and what its loss is made of."""
 
-from typing import NamedTuple
-
 import pytest
 import torch
-from torch import Tensor
 
 from cdm_cli.cascade.stage import Stage, uses_bf16
 from cdm_cli.config import ConditioningConfig, StageConfig
+from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.images import from_uint8
 from cdm_cli.diffusion import augment, losses
 from cdm_cli.diffusion.process import q_sample, q_sample_at
@@ -18,12 +16,6 @@ from tests.tiny import CLASSES, COSINE, base_config, continuous_config, net_of, 
 B = 4
 
 
-class Drawn(NamedTuple):
-    x_0: Tensor
-    z_0: Tensor | None
-    y: Tensor
-
-
 def batch_of(config, seed=0):
     generator = torch.Generator().manual_seed(seed)
 
@@ -31,7 +23,7 @@ def batch_of(config, seed=0):
         return torch.randint(0, 256, (B, 3, side, side), generator=generator, dtype=torch.uint8)
 
     low = config.conditioning.resolution if config.conditioning else None
-    return Drawn(pixels(config.model.resolution), low and pixels(low), torch.arange(B) % 3)
+    return TrainBatch(pixels(config.model.resolution), low and pixels(low), torch.arange(B) % 3)
 
 
 class Spy(torch.nn.Module):

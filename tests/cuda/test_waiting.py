@@ -13,7 +13,7 @@ from cdm_cli.diffusion.samplers import bind, schedule_with
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.jobs.cas.step import Fit
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.training.objective import Images, build_objective
+from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.presets import COSINE, preset
 from tests.cuda.rig import needs
@@ -51,7 +51,7 @@ def test_training(name, micro_batch):
     trainer = Trainer(objective, training, device, World(), cosine=name == "tiny-classifier")
     sides = {"tiny-base8": (8, 0), "tiny-sr8-16": (16, 8), "tiny-classifier": (16, 0)}[name]
     y = torch.arange(B, device="cuda") % 4
-    batch = Images(uint8(sides[0]), uint8(sides[1]) if sides[1] else None, y)
+    batch = TrainBatch(uint8(sides[0]), uint8(sides[1]) if sides[1] else None, y)
     for step in (1, 2, 3):  # kernels are chosen and recorded
         trainer.step(step, batch)
     with no_waiting():
@@ -64,7 +64,7 @@ def test_training_for_cas():
     device = torch.device("cuda")
     fit = Fit(recipe(batch_size=B, norm_images=B), device, World())
     y = torch.arange(B, device="cuda")
-    batch = TrainBatch(uint8(8), None, y % 3, y)
+    batch = TrainBatch(uint8(8), None, y % 3)
     for step in (1, 2):
         fit.step(step, batch)
     with no_waiting():

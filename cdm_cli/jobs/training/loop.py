@@ -10,13 +10,12 @@ from typing import Protocol
 
 import torch
 
-from cdm_cli.cascade.batch import Batch
 from cdm_cli.cascade.checkpoint import CHECKPOINTS, latest_checkpoint, step_name
+from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import BadInputError, CdmError, DivergedError, StoppedError
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.training.extra import Extra, due
 from cdm_cli.jobs.training.files import Metrics, Saver, fall_back
-from cdm_cli.jobs.training.objective import Images, images_of
 from cdm_cli.jobs.training.step import Progress, Trainer, learning_rate
 from cdm_cli.report import Report
 
@@ -29,7 +28,7 @@ Advance = Callable[[int, str], None]
 class Batches(Protocol):
     """The data of a step depend on its number alone."""
 
-    def iterate(self, start_step: int, device: torch.device) -> Iterator[Batch]:
+    def iterate(self, start_step: int, device: torch.device) -> Iterator[TrainBatch]:
         """Yield this process's share of the batches of start_step, start_step + 1, …"""
         ...
 
@@ -143,12 +142,11 @@ class Loop:
         if self.trainer.world.any(bool(self.stop.asked)):
             self._stopped(step)
 
-    def _step(self, step: int, batch: Batch, metrics: Metrics | None) -> None:
+    def _step(self, step: int, batch: TrainBatch, metrics: Metrics | None) -> None:
         trainer, training = self.trainer, self.trainer.training
-        images = images_of(batch)
         if self.compiler is not None:
-            self._compile(self.compiler, step, images)
-        trainer.step(step, images)
+            self._compile(self.compiler, step, batch)
+        trainer.step(step, batch)
         self._tell_halving()
         if step % training.log_every == 0 or step == training.steps:
             self._log(step, metrics)
@@ -156,8 +154,8 @@ class Loop:
         if self._owed:
             self._owed = not self._save(step)
 
-    def _compile(self, compiler: Callable[[], object], step: int, images: Images) -> None:
-        self.trainer.settle(step, images)  # the compiler would take minutes for each size
+    def _compile(self, compiler: Callable[[], object], step: int, batch: TrainBatch) -> None:
+        self.trainer.settle(step, batch)  # the compiler would take minutes for each size
         self._tell_halving()
         self.trainer.release()
         self.report.say("compiling the network at its first step, which takes some minutes")

@@ -1,39 +1,24 @@
 """What is minimised: the loss of a diffusion stage, or the cross-entropy of a classifier.
 
-An objective draws everything random of a batch at once and then takes any rows of it, so
+An objective draws everything random of a batch at once and then takes any rows of both, so
 that a batch gives the same gradient, to rounding, however it is cut into micro-batches.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdm_cli.cascade.batch import Batch, Draws
 from cdm_cli.cascade.stage import Stage, uses_bf16
 from cdm_cli.config import ClassifierConfig, StageConfig, TrainingConfig
+from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.images import from_uint8
 from cdm_cli.diffusion.augment import flip
 from cdm_cli.names import Precision
 from cdm_cli.nets.classifier import Classifier
-
-Inputs = tuple[Tensor | None, ...]
-
-
-class Images(NamedTuple):
-    """A batch on the device of the network; uint8 images, as the store has them."""
-
-    x_0: Tensor
-    z_0: Tensor | None
-    y: Tensor
-
-
-def images_of(batch: Batch) -> Images:
-    """Return a batch in plain memory order, whatever order its reader chose."""
-    z_0 = None if batch.z_0 is None else batch.z_0.contiguous()
-    return Images(batch.x_0.contiguous(), z_0, batch.y)
 
 
 class Objective(Protocol):
@@ -44,13 +29,14 @@ class Objective(Protocol):
         """What is trained."""
         ...
 
-    def draw(self, batch: Images, generator: torch.Generator) -> Inputs:
-        """Return all that the loss is computed from, drawn for a whole batch; each [B, ...]."""
+    @property
+    def draw(self) -> Callable[[TrainBatch, torch.Generator], tuple[Tensor | None, ...]]:
+        """Draw all that is random in the loss of a batch; each [B, ...]."""
         ...
 
     @property
-    def losses(self) -> Callable[..., Tensor]:
-        """Return the loss of each example, [b], from some rows of each thing drawn."""
+    def losses(self) -> Callable[[TrainBatch, Any], Tensor]:
+        """Return the loss of each example, [b], from some rows of a batch and of its draws."""
         ...
 
 
@@ -58,20 +44,15 @@ class StageObjective:
     """The loss of a diffusion stage (Sections 2.1 and 3)."""
 
     def __init__(self, stage: Stage, *, flip: bool) -> None:
-        self.stage, self._flip = stage, flip
+        self.stage, self.net = stage, stage.net
+        self.draw, self.losses = partial(stage.draw, flip=flip), stage.loss_of
 
-    @property
-    def net(self) -> nn.Module:
-        """The U-Net."""
-        return self.stage.net
 
-    def draw(self, batch: Images, generator: torch.Generator) -> Inputs:
-        """Draw t, eps, flips and conditioning augmentation."""
-        return (*batch, *self.stage.draw(batch, generator, flip=self._flip))
+class Shifts(NamedTuple):
+    """What is random in the loss of a classifier."""
 
-    def losses(self, x_0: Tensor, z_0: Tensor | None, y: Tensor, *draws: Tensor) -> Tensor:
-        """Return [b]."""
-        return self.stage.loss_of(Images(x_0, z_0, y), Draws(*draws))
+    shift: Tensor  # int64 [B, 2], 0..2 crop_pad
+    flip: Tensor  # bool [B]
 
 
 class ClassifierObjective:
@@ -81,18 +62,18 @@ class ClassifierObjective:
         self.net, self._training = net, training
         self._precision: Precision = precision
 
-    def draw(self, batch: Images, generator: torch.Generator) -> Inputs:
+    def draw(self, batch: TrainBatch, generator: torch.Generator) -> Shifts:
         """Draw shifts and flips."""
         num, pad, at = len(batch.y), self._training.crop_pad, generator.device
         shift = torch.randint(0, 2 * pad + 1, (2, num), generator=generator, device=at)
         coin = torch.rand(num, generator=generator, device=at) < 0.5 * self._training.flip
-        return batch.x_0, batch.y, shift.T, coin
+        return Shifts(shift.T, coin)
 
-    def losses(self, x_0: Tensor, y: Tensor, shift: Tensor, coin: Tensor) -> Tensor:
+    def losses(self, batch: TrainBatch, draws: Shifts) -> Tensor:
         """Return [b]."""
-        x = shifted(from_uint8(x_0), shift.T, self._training.crop_pad)
-        (x,) = flip(coin, x)
-        return F.cross_entropy(self.logits(x), y, reduction="none")
+        x = shifted(from_uint8(batch.x_0), draws.shift.T, self._training.crop_pad)
+        (x,) = flip(draws.flip, x)
+        return F.cross_entropy(self.logits(x), batch.y, reduction="none")
 
     def logits(self, x: Tensor) -> Tensor:
         """Return float32 [B, K]."""

@@ -8,6 +8,7 @@ they were.
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -15,13 +16,14 @@ from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from cdm_cli.config import Settings, TrainingConfig
+from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.runtime.device import reproducible_gradients
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.numerics import Numerics, Resumed
-from cdm_cli.jobs.training.objective import Images, Objective
+from cdm_cli.jobs.training.objective import Objective
 from cdm_cli.nets.ema import Ema
-from cdm_cli.nets.kernels.recorded import Recorded, Tensors
+from cdm_cli.nets.kernels.recorded import Recorded, Tensors, mapped
 from cdm_cli.nets.memory import memory_errors
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -124,11 +126,11 @@ class Trainer:
             {"params": narrow, "weight_decay": 0.0},
         ]
 
-    def step(self, step: int, batch: Images) -> None:
+    def step(self, step: int, batch: TrainBatch) -> None:
         """Take step number `step` on this rank's share of the global batch, as `settle` does."""
         self._update(step, self.settle(step, batch))
 
-    def settle(self, step: int, batch: Images) -> Tensor:
+    def settle(self, step: int, batch: TrainBatch) -> Tensor:
         """Compute the gradients of a step, whose loss is returned; the weights are left alone.
 
         Where a device runs out of memory, all ranks halve the micro-batch and start the step
@@ -137,30 +139,26 @@ class Trainer:
         if not self.objective.net.training:
             self.objective.net.train()
         while True:
-            loss, fits = self._try(step, batch)
-            if self.world.agree(fits):
+            loss = None
+            with suppress(torch.OutOfMemoryError), memory_errors():
+                with reproducible_gradients(self.device):
+                    loss = self._accumulate(step, batch)
+            if self.world.agree(loss is not None):
+                assert loss is not None
                 return loss
             self._halve()
 
-    def _try(self, step: int, batch: Images) -> tuple[Tensor, bool]:
-        try:
-            with memory_errors(), reproducible_gradients(self.device):
-                return self._accumulate(step, batch), True
-        except torch.OutOfMemoryError:
-            pass  # outside the handler, the traceback no longer holds the tensors of the step
-        return torch.zeros((), device=self.device), False
-
-    def _accumulate(self, step: int, batch: Images) -> Tensor:
+    def _accumulate(self, step: int, batch: TrainBatch) -> Tensor:
         """Set the gradients of the mean loss over the global batch; return that loss."""
         key = (self.training.seed, step, self.world.rank)
         self._generator.manual_seed(seed_of(*key))
-        inputs = self.objective.draw(batch, self._generator)
+        inputs = batch, self.objective.draw(batch, self._generator)
         sums = tuple[Tensor | None, ...]()
         whole = self.micro_batch == self.local_batch
         for start in range(0, self.local_batch, self.micro_batch):
             torch.manual_seed(seed_of(*key, "dropout", start))
             rows = slice(start, start + self.micro_batch)
-            part = self._evaluated()(*(None if x is None else x[rows] for x in inputs))
+            part = self._evaluated()(*mapped(lambda x, rows=rows: x[rows], inputs))
             sums = part if whole else _added(sums, part)
         total, *grads = sums
         for parameter, grad in zip(self.parameters, grads, strict=True):
@@ -173,10 +171,10 @@ class Trainer:
         equal = self.local_batch % self.micro_batch == 0
         return self._recorded if equal and self.device.type == "cuda" else self._gradients
 
-    def _gradients(self, *inputs: Tensor | None) -> Tensors:
+    def _gradients(self, batch: TrainBatch, draws: tuple[Tensor | None, ...]) -> Tensors:
         """Return the loss of some rows, and its gradient for each parameter."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.objective.losses(*inputs).sum() / self.training.batch_size
+        loss = self.objective.losses(batch, draws).sum() / self.training.batch_size
         loss.backward()
         return loss.detach(), *(parameter.grad for parameter in self.parameters)
 

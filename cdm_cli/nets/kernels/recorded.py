@@ -5,9 +5,9 @@ Between two kernels of a small network a GPU would wait for Python, most of the 
 """
 
 import gc
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,13 +16,36 @@ from cdm_cli.nets.memory import memory_errors
 
 Tensors = tuple[Tensor | None, ...]
 Function = Callable[..., Tensors]
+Nested = TypeVar("Nested")  # a tensor, None, or a tuple of such, named or not
+
+
+def leaves(values: Any) -> Iterator[Tensor | None]:
+    """Yield the tensors, and None in their place, of what a recording takes: flat, in order."""
+    if isinstance(values, tuple):
+        for value in cast(tuple[Any, ...], values):
+            yield from leaves(value)
+    else:
+        yield values
+
+
+def mapped(function: Callable[[Tensor], Tensor], values: Nested) -> Nested:
+    """Return the same tuples with a function of each tensor; None stays None."""
+    inside: Any = values
+    result: Any = None
+    if isinstance(inside, tuple):
+        items: list[Any] = [mapped(function, value) for value in cast(tuple[Any, ...], inside)]
+        result = inside._make(items) if hasattr(inside, "_make") else tuple(items)  # pyright: ignore
+    elif inside is not None:
+        result = function(inside)
+    return result
 
 
 class Recorded:
     """Call a function of tensors; where shapes come again, replay the kernels of that call.
 
-    function: it does the same work for all tensors of the same shapes, waits for nothing on the
-    device, draws from torch's default generator alone, and finds its weights where they were.
+    function: it takes tensors, None, or tuples of such, as a batch; it does the same work for all
+    tensors of the same shapes, waits for nothing on the device, draws from torch's default
+    generator alone, and finds its weights where they were.
     What is returned holds until the next call.
     """
 
@@ -35,9 +58,9 @@ class Recorded:
         self._met: object = None
         self._recording: Function | None = None
 
-    def __call__(self, *inputs: Tensor | None) -> Tensors:
+    def __call__(self, *inputs: Any) -> Tensors:
         """Return what the function returns."""
-        kinds = tuple(map(_kind, inputs))
+        kinds = tuple(map(_kind, leaves(inputs)))
         if kinds != self._met:  # a first call compiles, chooses and allocates
             self._met, self._recording = kinds, None
             return self._function(*inputs)
@@ -46,7 +69,7 @@ class Recorded:
         return self._recording(*inputs)
 
 
-def recorded_if_it_fits(function: Function, inputs: Tensors) -> Function:
+def recorded_if_it_fits(function: Function, inputs: tuple[Any, ...]) -> Function:
     """Return a recording, or the function where memory suffices for that alone."""
     try:
         with memory_errors():
@@ -61,9 +84,9 @@ def _kind(x: Tensor | None) -> object:
     return None if x is None else (x.shape, x.stride(), x.dtype, x.is_inference())
 
 
-def _same_kind(x: Tensor | None) -> Tensor | None:
-    with torch.inference_mode(x is not None and x.is_inference()):
-        return None if x is None else x.clone()
+def _same_kind(x: Tensor) -> Tensor:
+    with torch.inference_mode(x.is_inference()):
+        return x.clone()
 
 
 @contextmanager
@@ -82,17 +105,18 @@ def uncollected() -> Generator[None]:
 class Recording:
     """The kernels of one call, and the memory that they read and write."""
 
-    def __init__(self, function: Function, inputs: Tensors) -> None:
-        self._inputs = [_same_kind(x) for x in inputs]  # another kind would be compiled anew
+    def __init__(self, function: Function, inputs: tuple[Any, ...]) -> None:
+        held = mapped(_same_kind, inputs)  # another kind would be compiled anew
+        self._inputs = list(leaves(held))
         self._graph: Any = torch.cuda.CUDAGraph()
         # Other threads read images and watch NCCL meanwhile.
         with uncollected(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._outputs = function(*self._inputs)
+            self._outputs = function(*held)
 
-    def __call__(self, *inputs: Tensor | None) -> Tensors:
+    def __call__(self, *inputs: Any) -> Tensors:
         """Replay them for other inputs of the same shapes."""
         with torch.inference_mode():
-            for held, given in zip(self._inputs, inputs, strict=True):
+            for held, given in zip(self._inputs, leaves(inputs), strict=True):
                 if held is not None and given is not None:
                     held.copy_(given)
         self._graph.replay()

@@ -46,11 +46,11 @@ def normed(monkeypatch):
 
 def batch_of(num, generator):
     x_0 = torch.randint(0, 256, (num, 3, 8, 8), dtype=torch.uint8, generator=generator)
-    return TrainBatch(x_0, None, torch.arange(num) % 3, torch.arange(num))
+    return TrainBatch(x_0, None, torch.arange(num) % 3)
 
 
 def part(batch, rows):
-    return TrainBatch(batch.x_0[rows], None, batch.y[rows], batch.ids[rows])
+    return TrainBatch(batch.x_0[rows], None, batch.y[rows])
 
 
 def grads(fit):

@@ -5,15 +5,15 @@ import torch
 import torch.nn.functional as F
 
 from cdm_cli.config import ClassifierConfig, TrainingConfig
+from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.images import from_uint8
 from cdm_cli.jobs.training.objective import (
     ClassifierObjective,
-    Images,
     StageObjective,
     build_objective,
-    images_of,
     shifted,
 )
+from cdm_cli.nets.kernels.recorded import mapped
 from tests.tiny import CLASSES, base_config, pictures, sr_config
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ CLASSIFIER = ClassifierConfig(
 
 def images(num=6, low=False):
     x_0 = torch.from_numpy(pictures(num, 16 if low else 8)).permute(0, 3, 1, 2)
-    return Images(x_0, x_0[..., ::2, ::2] if low else None, torch.arange(num) % 3)
+    return TrainBatch(x_0, x_0[..., ::2, ::2] if low else None, torch.arange(num) % 3)
 
 
 def built(config, **changes):
@@ -36,12 +36,8 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def cut(drawn, rows):
-    return [None if x is None else x[rows] for x in drawn]
-
-
 def losses(objective, batch, generator):
-    return objective.losses(*objective.draw(batch, generator))
+    return objective.losses(batch, objective.draw(batch, generator))
 
 
 @pytest.mark.parametrize(
@@ -53,10 +49,12 @@ def test_parts_have_the_losses_of_the_whole(config, low):
     with torch.no_grad():
         for parameter in objective.net.parameters():  # the last layers begin with zeros
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator(5)))
-        drawn = objective.draw(batch, generator())
-        whole = objective.losses(*drawn)
+        inputs = batch, objective.draw(batch, generator())
+        whole = objective.losses(*inputs)
         rows = slice(0, 1), slice(1, 4), slice(4, 6)
-        parts = torch.cat([objective.losses(*cut(drawn, some)) for some in rows])
+        parts = torch.cat(
+            [objective.losses(*mapped(lambda x, some=some: x[some], inputs)) for some in rows]
+        )
     assert whole.shape == (6,)
     assert len(whole.unique()) == 6
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
@@ -119,15 +117,5 @@ def test_a_stage_flips_only_if_it_is_told_to():
     batch = images(32)
     for flip in (True, False):
         objective = built(base_config(), flip=flip)
-        draws = objective.stage.draw(batch, generator(), flip=objective._flip)
+        draws = objective.draw(batch, generator())
         assert bool(draws.flip.any()) == flip
-
-
-def test_images_are_laid_out_plainly_whatever_their_reader_chose():
-    batch = Images(*(t.contiguous(memory_format=torch.channels_last) for t in images(2, True)[:2]),
-                   torch.zeros(2, dtype=torch.int64))  # fmt: skip
-    found = images_of(batch)
-    assert not batch.x_0.is_contiguous()
-    assert found.x_0.is_contiguous()
-    assert found.z_0.is_contiguous()
-    assert torch.equal(found.x_0, batch.x_0)

@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cdm_cli.config import TrainingConfig
+from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.training.objective import Images
 from cdm_cli.jobs.training.step import Trainer, learning_rate, seed_of
 
 CPU = torch.device("cpu")
@@ -30,15 +30,16 @@ class Line:
 
     def draw(self, batch, generator):
         self.drawn.append(torch.rand(1, generator=generator).item())
-        return (batch.x_0.flatten(1),)
+        return ()
 
-    def losses(self, x):
+    def losses(self, batch, draws):
+        x = batch.x_0.flatten(1)
         self.masks.append(torch.rand(1).item())
         return nn.functional.dropout(self.net(x), self.dropout).squeeze(1)
 
 
 def batch(values=VALUES):
-    return Images(values.view(-1, 1, 1, 1), None, torch.zeros(len(values), dtype=torch.int64))
+    return TrainBatch(values.view(-1, 1, 1, 1), None, torch.zeros(len(values), dtype=torch.int64))
 
 
 def trainer(objective=None, *, world=None, cosine=False, **changes):

@@ -28,7 +28,7 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training import loop as training_loop
-from cdm_cli.jobs.training.objective import ClassifierObjective, StageObjective
+from cdm_cli.jobs.training.objective import ClassifierObjective
 from cdm_cli.jobs.training.train import plan
 from cdm_cli.options.sampling import Compute
 from tests.jobs.judging.making import write_judge
@@ -278,13 +278,13 @@ def test_a_name_must_be_one_word(tmp_path):
 
 def spoilt(monkeypatch, spoil):
     """Let spoil(call, losses) change the losses of each call, 1, 2, …, of the objective."""
-    calls, real = [], StageObjective.losses
+    calls, real = [], Stage.loss_of
 
     def losses(self, *inputs):
         calls.append(None)
         return spoil(len(calls), real(self, *inputs))
 
-    monkeypatch.setattr(StageObjective, "losses", losses)
+    monkeypatch.setattr(Stage, "loss_of", losses)
 
 
 def test_a_step_that_is_not_finite_is_skipped(home, monkeypatch):
@@ -379,14 +379,14 @@ def test_bad_steps_apart_from_each_other_do_not_end_the_run(home, monkeypatch):
 
 def out_of_memory(monkeypatch, most):
     """Let the device have memory for so many images."""
-    real = StageObjective.losses
+    real = Stage.loss_of
 
     def losses(self, *inputs):
-        if len(inputs[0]) > most:
+        if len(inputs[0].y) > most:
             raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
         return real(self, *inputs)
 
-    monkeypatch.setattr(StageObjective, "losses", losses)
+    monkeypatch.setattr(Stage, "loss_of", losses)
 
 
 def test_too_large_a_batch_is_taken_in_parts_and_gives_the_same(home, monkeypatch):
@@ -409,9 +409,9 @@ def test_too_large_a_batch_is_taken_in_parts_and_gives_the_same(home, monkeypatc
 def test_the_network_is_compiled_once_it_is_known_what_fits(home, monkeypatch):
     sizes, compiled = [], Compute(compile=True)
     out_of_memory(monkeypatch, 3)
-    short = StageObjective.losses
+    short = Stage.loss_of
     monkeypatch.setattr(
-        StageObjective, "losses", lambda self, *x: sizes.append(len(x[0])) or short(self, *x)
+        Stage, "loss_of", lambda self, *x: sizes.append(len(x[0].y)) or short(self, *x)
     )
     name = "cdm_cli.jobs.training.train.compile_net"
     monkeypatch.setattr(name, lambda net: sizes.append("compiled"))

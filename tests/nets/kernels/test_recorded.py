@@ -2,12 +2,13 @@
 
 import gc
 import weakref
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from cdm_cli.nets.kernels import recorded
-from cdm_cli.nets.kernels.recorded import Recorded, Recording, uncollected
+from cdm_cli.nets.kernels.recorded import Recorded, Recording, leaves, mapped, uncollected
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs")
 
@@ -18,7 +19,7 @@ def made(monkeypatch):
     made = []
 
     def record(function, inputs):
-        made.append([None if x is None else tuple(x.shape) for x in inputs])
+        made.append(list(mapped(lambda x: tuple(x.shape), inputs)))
         return function
 
     monkeypatch.setattr(recorded, "Recording", record)
@@ -42,6 +43,35 @@ def test_another_order_or_precision_is_another_shape(other, made):
     for x in (torch.ones(2, 2), other, torch.ones(2, 2), other):
         call(x)
     assert not made
+
+
+class Pair(NamedTuple):
+    x: torch.Tensor
+    other: torch.Tensor | None
+
+
+def test_what_stands_in_tuples_is_told_flat_and_given_back_as_it_was(made):
+    seen = []
+
+    def function(pair, more):
+        seen.append((type(pair), pair.other, len(more)))
+        return (2 * pair.x + more[0],)
+
+    call, x = Recorded(function), torch.ones(3)
+    for _ in range(2):
+        assert torch.equal(call(Pair(x, None), (x, None))[0], 3 * x)
+    assert seen == [(Pair, None, 2)] * 2
+    assert [list(leaves(inputs)) for inputs in made[0]] == [[3, None], [3, None]]
+    halved = mapped(lambda tensor: tensor / 2, (Pair(x, None), (x, None)))
+    assert isinstance(halved[0], Pair)
+    assert [None if x is None else x.sum() for x in leaves(halved)] == [1.5, None, 1.5, None]
+
+
+@CUDA
+def test_what_stands_in_tuples_is_replayed_for_other_tensors():
+    call = Recorded(lambda pair, more: (pair.x.cos() + more[0],))
+    for x, y in torch.randn(4, 2, 100, device="cuda"):
+        assert torch.equal(call(Pair(x, None), (y,))[0], x.cos() + y)
 
 
 def test_a_recording_is_forgotten(made):
