@@ -13,7 +13,7 @@ from torch import Tensor
 from cdm_cli.metrics.inception_score import Score
 
 ROWS = 512
-ROUNDING = 1e-6  # of a distance, relative to the features, that is none
+ROUNDING = 1e-6  # a distance of less than this share of the features is 0
 
 
 class PRDC(NamedTuple):
@@ -31,10 +31,14 @@ class PRDC(NamedTuple):
 
 
 def distances(x: Tensor, y: Tensor) -> Tensor:
-    """Return Euclidean distances, float64 [N, M], of x [N, D] and y [M, D]."""
+    """Return Euclidean distances, float64 [N, M], of x [N, D] and y [M, D].
+
+    What is left of a difference by rounding alone is 0, so that equal features are equal.
+    """
     x, y = x.double(), y.double()
-    squares = (x * x).sum(1)[:, None] + (y * y).sum(1)[None] - 2 * (x @ y.T)
-    return squares.clamp_(min=0).sqrt_()
+    whole = (y * y).sum(1)
+    squares = (x * x).sum(1)[:, None] + whole[None] - 2 * (x @ y.T)
+    return squares.masked_fill_(squares <= ROUNDING**2 * whole, 0).sqrt_()
 
 
 def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -77,12 +81,7 @@ def prdc(features: Tensor, features_ref: Tensor, *, k: int = 3, k_density: int =
         nearest = torch.minimum(nearest, block.amin(0))
     covered = (nearest < own_density).double()
     scores = map(_mean, (inside, recalled.double(), density, covered))
-    return PRDC(*scores, alike=_alike(features_ref, own_density))
-
-
-def _alike(x: Tensor, radius: Tensor) -> int:
-    """Count the x [N, D] whose radius is nothing but rounding."""
-    return int((radius <= ROUNDING * x.double().norm(dim=1)).sum())
+    return PRDC(*scores, alike=int((own_density == 0).sum()))
 
 
 def _mean(values: Tensor) -> Score:

@@ -1,6 +1,8 @@
 """What an output may be called: a name that promises another format is refused."""
 
-from os.path import isdir, isfile  # false for names that cannot be
+import os
+from collections.abc import Callable
+from os.path import exists, isdir, isfile, islink  # false for names that cannot be
 from pathlib import Path
 from typing import Annotated
 
@@ -58,19 +60,34 @@ def _imported(path: Path) -> Path:
     return path if path.suffix.lower() in STORES else _folder(path)
 
 
+def _unlinked(take: Callable[[Path], Path]) -> Check:
+    """Check a name by `take`; a link to nothing is refused, of which each writer makes its own."""
+
+    def taken(path: Path) -> Path:
+        if islink(path) and not exists(path):
+            target = path.parent / os.readlink(path)
+            raise UsageError(
+                f"-o {path}: a symbolic link to {target}, which does not exist",
+                next=f"-o {quoted(target)}",
+            )
+        return take(path)
+
+    return Check(taken)
+
+
 OUT = Flag("What to write.", "PATH", ("--out", "-o"))
-StoreOut = Annotated[Path, Check(_store), OUT]
-FolderOut = Annotated[Path, Check(_folder), OUT]
-ExportOut = Annotated[Path, Check(_exported), OUT]
+StoreOut = Annotated[Path, _unlinked(_store), OUT]
+FolderOut = Annotated[Path, _unlinked(_folder), OUT]
+ExportOut = Annotated[Path, _unlinked(_exported), OUT]
 ImportOut = Annotated[
     Path,
-    Check(_imported),
+    _unlinked(_imported),
     Flag("runs/NAME for a stage, NAME.h5 for images.", "PATH", ("--out", "-o")),
 ]
-PictureOut = Annotated[Path, Check(lambda path: _ends(path, (".png",), "a PNG")), OUT]
-ScheduleOut = Annotated[Path, Check(lambda path: _ends(path, (".json",), "JSON")), OUT]
+PictureOut = Annotated[Path, _unlinked(lambda path: _ends(path, (".png",), "a PNG")), OUT]
+ScheduleOut = Annotated[Path, _unlinked(lambda path: _ends(path, (".json",), "JSON")), OUT]
 TableOut = Annotated[
     Path | None,
-    Check(lambda path: _ends(path, (".json", ".csv"), "a table")),
+    _unlinked(lambda path: _ends(path, (".json", ".csv"), "a table")),
     Flag("Also write the table as .json or .csv.", "PATH", ("--out", "-o")),
 ]

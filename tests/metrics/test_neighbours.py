@@ -73,3 +73,11 @@ def test_nearest_finds_copies_in_a_stream(generator):
     assert torch.equal(nearest.ids, expected.indices + 100)
     torch.testing.assert_close(nearest.distances, expected.values, rtol=1e-6, atol=1e-8)
     assert nearest.ids[:, 0].tolist() == [103, 141]
+
+
+def test_equal_images_are_equal_however_their_distance_is_rounded(generator):
+    """Differences of large numbers leave some 1e-8 of them, above or below one another."""
+    x = (100 * torch.randn(1, 48, generator=generator) + 37).repeat(25, 1)
+    found = prdc(x, x)
+    assert (found.precision.mean, found.recall.mean) == (1, 1)
+    assert (found.density.mean, found.coverage.mean, found.alike) == (0, 0, 25)

@@ -79,3 +79,14 @@ def test_a_folder_is_no_file(out):
 def test_names_that_no_file_system_takes_are_left_to_it():
     assert SampleOptions(out=Path("9" * 5000 + ".h5"))
     assert SampleOptions(out=Path("a\0b.h5"))
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_a_link_to_nothing_is_refused_by_every_command(command, tmp_path):
+    make, kind = WRITERS[command]
+    name = Path(GOOD[kind][0]).name
+    link, target = tmp_path / name, tmp_path / f"there-{name}"
+    link.symlink_to(target.name)
+    with pytest.raises(UsageError, match="which does not exist") as caught:
+        make(link)
+    assert caught.value.next == f"-o {target}"

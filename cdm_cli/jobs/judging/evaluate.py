@@ -136,9 +136,12 @@ def run(options: EvalOptions, report: Report) -> EvalResult:
     an `out` that is not a table of ours.
     """
     _check_out(options.out)
-    check_room(options.out or NEAREST_PICTURE, 0)
+    written = [options.out] if options.out else []
     if "nn" in parsed(options.metrics):
-        _check_picture(_picture_path(options.out))
+        written.append(_picture_path(options.out))
+        _check_picture(written[-1])
+    for path in written:
+        check_room(path, 0)
     return started(run_in, options, options.judge.compute, report)
 
 

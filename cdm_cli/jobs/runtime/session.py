@@ -18,6 +18,7 @@ from cdm_cli.jobs.runtime.agreement import agreed, asked_of, check_shared, led
 from cdm_cli.jobs.runtime.device import kind_of_device, make_deterministic, pick_device
 from cdm_cli.jobs.runtime.identity import resume_or_create
 from cdm_cli.jobs.runtime.launch import launch
+from cdm_cli.jobs.runtime.ranks import started_elsewhere
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report
@@ -52,12 +53,13 @@ def started(
 ) -> R:
     """Run job(options, report, world), in `--gpus N` processes of our own where that is asked."""
     world = replace(distributed.from_environment(), asked=asked_of(job, options))
-    if world.size == 1 and (compute.gpus or 1) > 1:
+    elsewhere = started_elsewhere()
+    if not elsewhere and (compute.gpus or 1) > 1:
         return launch(job, options, compute.gpus or 1, report)
-    if world.leads and compute.gpus and world.size > 1:
+    if elsewhere and world.leads and compute.gpus:
         report.say(
-            f"--gpus {compute.gpus} is left aside: this is one of {world.size} processes that "
-            "torchrun or srun started"
+            f"--gpus {compute.gpus} is left aside: torchrun or srun started this job, of "
+            f"{world.size} in all"
         )
     return job(options, report if world.leads else Silent(), world)
 

@@ -233,13 +233,13 @@ class Loop:
         streak = self.trainer.streak()
         steps = f"{streak} steps were" if streak > 1 else "step was"
         lost = f"the last {steps} not finite, so this one is not saved; "
+        last = latest_checkpoint(self.directory)
         raise StoppedError(
             f"stopped by {self.stop.asked or 'another process'} after step {step} of "
             f"{self.trainer.training.steps}",
-            kept=f"{self.directory}/checkpoints holds that step"
-            if saved
-            else lost + _named(latest_checkpoint(self.directory)),
-            next="run the same command again, it continues there",
+            kept=f"{self.directory}/checkpoints holds that step" if saved else lost + _named(last),
+            next="run the same command again, it "
+            + ("continues there" if saved or last else "begins anew"),
         )
 
     def _diverged(self, step: int, in_a_row: int) -> None:

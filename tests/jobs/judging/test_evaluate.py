@@ -336,3 +336,15 @@ def test_real_images_can_be_judged_like_samples():
     )
     train = run(options("fid", store="data.h5", split="train"), Told()).table
     assert train.value("fid", "train") == pytest.approx(0, abs=1e-9)
+
+
+def test_only_what_is_written_needs_a_place(workspace, monkeypatch):
+    """In a directory that takes no files, numbers are still printed."""
+    needed = []
+    monkeypatch.setattr(
+        "cdm_cli.jobs.judging.evaluate.check_room", lambda path, size: needed.append(path)
+    )
+    run(options("fid"), Told())
+    assert needed == []
+    run(options("fid", "nn", out="t.json"), Told())
+    assert [path.name for path in needed] == ["t.json", "t.png"]

@@ -162,4 +162,4 @@ def test_other_weights_and_a_missing_input_on_one_host(hosts):
 def test_gpus_beside_torchrun_are_said_to_be_left_aside(hosts):
     ends = on_two_hosts(hosts[0], hosts[0], (*SAMPLE, "--gpus", "3"))
     assert [end.code for end in ends] == [0, 0], ends
-    assert "--gpus 3 is left aside: this is one of 2 processes" in ends[0].said
+    assert "--gpus 3 is left aside: torchrun or srun started this job, of 2 in all" in ends[0].said

@@ -5,8 +5,10 @@ import threading
 import numpy as np
 import pytest
 
+from cdm_cli.data.schema import BLOCKS_LIMIT, num_blocks
 from cdm_cli.errors import DiskError, UsageError
 from cdm_cli.jobs.sampling.blocks import BlockWriter, block_size, rows_of_part
+from cdm_cli.names import MOST_SAMPLES
 from cdm_cli.options.sampling import SampleOptions
 from tests.asking import as_typed
 
@@ -84,3 +86,7 @@ def test_a_failed_write_is_raised_and_a_good_one_survives_another_error():
     with pytest.raises(ZeroDivisionError):
         put(part, 1, error=ZeroDivisionError())
     assert part.written == [(1, [1])]
+
+
+def test_the_largest_store_that_may_be_asked_for_has_a_table_of_blocks():
+    assert num_blocks(MOST_SAMPLES, block_size(MOST_SAMPLES)) <= BLOCKS_LIMIT
