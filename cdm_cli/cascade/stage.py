@@ -14,7 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.batch import Draws
+from cdm_cli.cascade.draws import Draws
 from cdm_cli.config import StageConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.images import from_uint8
