@@ -311,7 +311,7 @@ def test_ctrl_c_in_code_made_of_text_ends_with_130_as_everywhere(tmp_path):
     """Dataclasses compile text as they are imported; Python would kill itself by SIGINT."""
     (tmp_path / "pressing.py").write_text(INTERRUPTED_EXEC)
     command = [sys.executable, "-m", "pressing"]
-    found = {"PYTHONPATH": f"{tmp_path}:{os.getcwd()}"}
+    found = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
     ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **found})
     assert ended.returncode == 130, ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("cdm: error: interrupted")
