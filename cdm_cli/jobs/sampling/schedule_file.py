@@ -18,13 +18,32 @@ from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
 
 LIMIT = 2**22
+FreshBy = Literal["images", "noise"]
+
+
+class Gain(Settings):
+    """What a schedule gains, on `num` images that did not choose it, of other ids or other noise.
+
+    score and baseline: FID of the schedule and of the stage's own. gain: baseline minus score,
+    less their biases, with its standard error. verdict: "better", "worse" or "not told apart".
+    """
+
+    steps: int
+    fresh: FreshBy
+    num: int
+    score: float
+    baseline: float
+    gain: float
+    uncertainty: float | None
+    verdict: str | None
 
 
 class Searched(Settings):
     """The best schedule found for one number of steps.
 
     score and baseline: the metric of this schedule and of the stage's own, respaced to as many
-    steps, on the same samples. beta_1, beta_T: ends of the linear schedule, if it is one.
+    steps, on the same samples. beta_1, beta_T: ends of the linear schedule, if it is one. gain:
+    None where no trial beat the baseline, or where an earlier version searched.
     """
 
     steps: int = Field(ge=1)
@@ -36,6 +55,7 @@ class Searched(Settings):
     score: float
     baseline: float
     trials: int
+    gain: Gain | None = None
 
 
 class ScheduleFile(Settings):

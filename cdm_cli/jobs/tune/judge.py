@@ -14,8 +14,9 @@ from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.make import Ready
 from cdm_cli.jobs.sampling.numerics import Numerics, check_same_numerics, numerics, ready_stage
 from cdm_cli.jobs.tune.log import Head
-from cdm_cli.jobs.tune.plan import Search
+from cdm_cli.jobs.tune.plan import Search, Shown
 from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention
 from cdm_cli.options.judging import TuneOptions
@@ -40,19 +41,30 @@ class Scorer:
         The same noise for every chain. Several processes share the images; all must call.
         Raises StoppedError when asked to stop, BadInputError for features that are not finite.
         """
+        search = self.search
+        drawn = Shown(search.work.inputs, search.ids, search.labels, self.seed)
+        collector = self._judged(drawn, chain, what, report)
+        return collector.frechet(self.reference.gaussian, uncertain=False).value
+
+    def fresh(self, chain: Chain, what: str, report: Report) -> Estimate:
+        """Return the FID of images that chose no chain, with its leave-out values."""
+        collector = self._judged(self.search.fresh, chain, what, report)
+        return collector.frechet(self.reference.gaussian)
+
+    def _judged(self, drawn: Shown, chain: Chain, what: str, report: Report) -> Collector:
         search, place, extractor = self.search, self.panel.place, self.panel.judge.extractor
         collector = Collector.empty(
-            search.ids, search.labels, extractor.feature_dim, device=place.device, keep=0
+            drawn.ids, drawn.labels, extractor.feature_dim, device=place.device, keep=0
         )
-        engine = Engine(self.ready.stage, chain, self.seed, self.ready.numerics.batch_size)
+        engine = Engine(self.ready.stage, chain, drawn.seed, self.ready.numerics.batch_size)
         name = f"images/{search.header.config.model.resolution}"
-        mine = np.array_split(np.arange(len(search.ids)), place.world.size)[place.world.rank]
+        mine = np.array_split(np.arange(len(drawn.ids)), place.world.size)[place.world.rank]
         total = len(mine) * chain.evaluations
         with Stop() as stop, report.track(what, total, "evaluations") as advance:
             meter = Meter(advance, stop, len(mine), lambda: "every trial before this one is kept")
             for start in range(0, len(mine), engine.batch_size):
                 places = mine[start : start + engine.batch_size]
-                samples = search.work.inputs(range(int(places[0]), int(places[-1]) + 1))
+                samples = drawn.inputs(range(int(places[0]), int(places[-1]) + 1))
                 images = torch.from_numpy(engine.block(samples, meter)[name])
                 features, _ = extractor(images.permute(0, 3, 1, 2).to(place.device))
                 collector.add(places, features, None)
@@ -64,7 +76,7 @@ class Scorer:
                 kept="every trial before this one is kept",
                 next="check the weights of the judge",
             )
-        return collector.frechet(self.reference.gaussian, uncertain=False).value
+        return collector
 
 
 def opened(
@@ -108,6 +120,7 @@ def head_of(scorer: Scorer) -> Head:
         reference=scorer.reference.name,
         convention=convention(scorer).as_dict(),
         numerics=scorer.ready.numerics.as_dict(),
+        gains=True,
     )
 
 

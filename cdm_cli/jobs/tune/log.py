@@ -1,4 +1,4 @@
-"""The trials of a search: one line of JSON for each, from which it continues.
+"""The trials of a search, and what it gains: a line of JSON for each, from which it continues.
 
 The first line says what all of them are of. A line that a kill left half written is dropped.
 """
@@ -7,10 +7,11 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import Settings, StageConfig
@@ -21,17 +22,19 @@ from cdm_cli.errors import BadInputError, StoppedError
 from cdm_cli.jobs.runtime import identity as same_job
 from cdm_cli.jobs.runtime.identity import completed, refused
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
+from cdm_cli.jobs.sampling.schedule_file import Gain
 from cdm_cli.jobs.tune.search import Origin, Place
 from cdm_cli.names import Variance
 
-M = TypeVar("M", bound=Settings)
+M = TypeVar("M")
 LIMIT = 2**28
 
 
 class Head(Settings):
     """The first line: what decides every number, and what is known once weights are loaded.
 
-    identity: what must be equal for a run to continue this log.
+    identity: what must be equal for a run to continue this log. gains: whether what a schedule
+    gains is judged on fresh images, which earlier versions did not.
     """
 
     schema_version: Literal[1] = 1
@@ -41,6 +44,7 @@ class Head(Settings):
     reference: str
     convention: dict[str, str | int | float | None]
     numerics: dict[str, Any]
+    gains: bool = False
 
 
 class Trial(Settings):
@@ -59,13 +63,29 @@ class Trial(Settings):
     fid: float
 
 
+LATER: TypeAdapter[Trial | Gain] = TypeAdapter(Trial | Gain)
+
+
+@dataclass(frozen=True)
+class Log:
+    """All lines of a search, the gains by number of steps."""
+
+    head: Head
+    trials: list[Trial]
+    gains: dict[int, Gain]
+
+    def of(self, steps: int) -> list[Trial]:
+        """Return the trials of one number of steps, in order."""
+        return [trial for trial in self.trials if trial.steps == steps]
+
+
 def log_path(out: Path) -> Path:
     """Return where the trials of a schedule file are kept."""
     return out.with_name(f"{out.stem}.trials.jsonl")
 
 
-def read_log(path: Path) -> tuple[Head, list[Trial]] | None:
-    """Return the first line and the trials, or None where there is no log yet.
+def read_log(path: Path) -> Log | None:
+    """Return the lines of a search, or None where there is no log yet.
 
     Raises BadInputError for a line in the middle that is none of ours.
     """
@@ -73,13 +93,15 @@ def read_log(path: Path) -> tuple[Head, list[Trial]] | None:
         return None
     lines = read_bytes(path, LIMIT).splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
-    head = _parsed(Head, whole[0] if whole else b"", path, 1)
-    return head, [_parsed(Trial, line, path, at) for at, line in enumerate(whole[1:], 2)]
+    head = _parsed(TypeAdapter(Head), whole[0] if whole else b"", path, 1)
+    later = [_parsed(LATER, line, path, at) for at, line in enumerate(whole[1:], 2)]
+    trials = [line for line in later if isinstance(line, Trial)]
+    return Log(head, trials, {line.steps: line for line in later if isinstance(line, Gain)})
 
 
-def _parsed(model: type[M], line: bytes, path: Path, number: int) -> M:
+def _parsed(lines: TypeAdapter[M], line: bytes, path: Path, number: int) -> M:
     try:
-        return model.model_validate_json(line)
+        return lines.validate_json(line)
     except ValidationError:
         raise BadInputError(
             f"{path}: line {number} is no line of a search",
@@ -99,7 +121,7 @@ def check_same(out: Path, identity: dict[str, Any], config: StageConfig) -> None
         if out.exists():
             raise refused(f"{out} exists, and the log of its search, {log_path(out)}, does not")
         return
-    there = with_known_stage(log[0].identity, config)
+    there = with_known_stage(log.head.identity, config)
     same_job.check_same(out, "search", completed(there, identity), identity)
 
 
@@ -114,9 +136,9 @@ def begin(path: Path, head: Head) -> None:
         durable.write_file_atomically(path, whole)
 
 
-def add(path: Path, trial: Trial) -> None:
-    """Append a trial, durably."""
-    durable.append(path, _line(trial))
+def add(path: Path, line: Trial | Gain) -> None:
+    """Append a trial, or what the best of them gains, durably."""
+    durable.append(path, _line(line))
 
 
 def _line(value: Settings) -> bytes:

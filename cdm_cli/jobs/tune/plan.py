@@ -9,7 +9,7 @@ import numpy as np
 
 from cdm_cli.cascade.generate import Chain, chain_of
 from cdm_cli.cascade.stage import trains_continuously
-from cdm_cli.data.store import open_store
+from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.header import judge_fields, open_reference
@@ -17,12 +17,24 @@ from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, weights_digest
-from cdm_cli.jobs.sampling.make import Work
-from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
+from cdm_cli.jobs.sampling.make import Inputs, Work
+from cdm_cli.jobs.sampling.rows import Rows, Source, chosen_rows, part_of
+from cdm_cli.jobs.sampling.schedule_file import FreshBy
 from cdm_cli.jobs.tune.search import Candidate, Space
-from cdm_cli.names import RUNS, Variance
+from cdm_cli.metrics.order import balanced_choice
+from cdm_cli.names import LEAST_JUDGED, RUNS, Variance
 from cdm_cli.options.judging import TuneOptions
 from cdm_cli.options.sampling import Sampling, UpsampleOptions
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Images that a judge is shown. ids, labels: int64 [num]; inputs of places within these."""
+
+    inputs: Inputs
+    ids: np.ndarray
+    labels: np.ndarray
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,8 @@ class Search:
     """One search for each number of steps, all of the same images.
 
     works: by number of steps, the baseline's. ids, labels: int64 [num] of the images.
-    identity: what must be equal to continue.
+    identity: what must be equal to continue. fresh: images that choose nothing, and what sets them
+    apart from those of the trials: other low-resolution images, or the noise alone.
     """
 
     header: Header
@@ -40,6 +53,8 @@ class Search:
     lowres: str
     sampling: Sampling
     identity: dict[str, Any]
+    fresh: Shown
+    fresh_by: FreshBy
 
     @property
     def work(self) -> Work:
@@ -107,7 +122,27 @@ def planned(options: TuneOptions, stack: ExitStack) -> Search:
     }
     rows = chosen_rows(store, part, options.num)
     ids, labels = np.asarray(part.ids[rows]), np.asarray(part.labels[rows])
-    return Search(header, works, ids, labels, store.path.name, options.sampling, identity)
+    return Search(
+        header, works, ids, labels, store.path.name, options.sampling, identity,
+        *_fresh(header, store, part, rows, int(first.fields["s"]), options.sampling.seed),
+    )  # fmt: skip
+
+
+def _fresh(
+    header: Header, store: Store, part: Part, used: Rows, s: int, seed: int
+) -> tuple[Shown, FreshBy]:
+    """Return as many images of the store as were used, others where it has enough of them."""
+    rest = np.setdiff1d(np.arange(part.num), used)
+    others = len(rest) >= LEAST_JUDGED
+    if others:
+        ids, labels = np.asarray(part.ids)[rest], np.asarray(part.labels)[rest]
+        rows = rest[balanced_choice(ids, labels, min(len(used), len(rest)))]
+    else:
+        rows, seed = used, (seed + 1) % 2**63
+    source = Source(store.path, part, header.conditioning.resolution, rows)
+    inputs = upsample.Condition(header, source, s, "non-truncated", seed).samples
+    ids, labels = np.asarray(part.ids[rows]), np.asarray(part.labels[rows])
+    return Shown(inputs, ids, labels, seed), "images" if others else "noise"
 
 
 def _sampled(header: Header, chain: Chain, sampling: Sampling) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 For each number of steps, schedules are tried on the same images with the same noise, and ranked
 by FID against train. The baseline is the stage's own schedule, respaced to as many steps; where
-no trial beats it, it is what is written. Every trial is logged as it ends, so the same command
+no trial beats it, it is what is written. What the best gains is judged once more, on images that
+did not choose it. Every trial is logged as it ends, so the same command
 continues where it stopped; other numbers of steps under the same -o join those there.
 """
 
@@ -23,19 +24,28 @@ from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, led, star
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
+from cdm_cli.jobs.tune.gain import (
+    best_of,
+    candidate_of,
+    concluded,
+    gains_left,
+    judge_gain,
+)
 from cdm_cli.jobs.tune.judge import Scorer, head_of, numerics_of, opened
-from cdm_cli.jobs.tune.log import Head, Trial, add, begin, check_same, locked, log_path, read_log
+from cdm_cli.jobs.tune.log import Log, Trial, add, begin, check_same, locked, log_path, read_log
 from cdm_cli.jobs.tune.plan import Search, planned
 from cdm_cli.jobs.tune.search import Candidate, proposed
 from cdm_cli.options.judging import TuneOptions
 from cdm_cli.report import Report
 
-Log = tuple[Head, list[Trial]]
-
 
 @dataclass(frozen=True)
 class Found:
-    """The best schedule of so many steps, as a line of the table. gain: of FID, in percent."""
+    """The best schedule of so many steps, as a line of the table.
+
+    gain: of FID, in percent, on the images that chose it. fresh_gain: of FID, on others, with its
+    standard error, and whether that is certain (`verdict`); None where that is not known.
+    """
 
     steps: int
     fid: float
@@ -46,6 +56,9 @@ class Found:
     alpha_bar_T: float  # noqa: N815
     variance: str
     trials: int
+    fresh_gain: float | None
+    uncertainty: float | None
+    verdict: str | None
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class TuneResult:
     log: Path
     metric: str
     num: int
+    conclusion: str
     schedules: tuple[Found, ...]
 
 
@@ -75,13 +89,15 @@ def run_in(options: TuneOptions, report: Report, world: World) -> TuneResult:
     with joined(options.judge.compute, world) as (world, device), ExitStack() as stack:
         search, before = agreed(world, lambda: _begun(options, stack), _deciding)
         check_shared(world, options.out)
-        if any(left_of(options, search, before[1] if before else []).values()):
+        left = left_of(options, search, before.trials if before else [])
+        if any(left.values()) or gains_left(before, left):
             place = Place.on(device, options.judge.compute.batch_size, world)
-            scorer = opened(options, search, place, before[0] if before else None, report)
+            scorer = opened(options, search, place, before.head if before else None, report)
             led(world, lambda: begin(log, head_of(scorer)))
             led(world, lambda: stack.enter_context(locked(log)))
             for steps in search.works:
                 _search(options, scorer, steps, log, report)
+                _gain(options, scorer, steps, log, report)
                 led(world, lambda: _write(options, search, log))
         file = _write(options, search, log) if world.leads else _file(search, log)
     return _result(options, log, file)
@@ -100,7 +116,8 @@ def _deciding(begun: tuple[Search, Log | None]) -> dict[str, Any]:
     return {
         **search.identity,
         "steps": list(search.works),
-        "trials made": len(log[1]) if log else 0,
+        "trials made": len(log.trials) if log else 0,
+        "gains judged": list(log.gains) if log else [],
     }
 
 
@@ -119,9 +136,12 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
         check_same(options.out, search.identity, search.header.config)
     check_processes(options, options.judge.compute)
     log = read_log(log_path(options.out))
-    numerics_of(options, search, log[0] if log else None, pick_device(options.judge.compute.device))
-    left = left_of(options, search, log[1] if log else [])
-    evaluations = options.num * sum(steps * trials for steps, trials in left.items())
+    numerics_of(
+        options, search, log.head if log else None, pick_device(options.judge.compute.device)
+    )
+    left = left_of(options, search, log.trials if log else [])
+    gains = 2 * len(search.fresh.ids) * sum(gains_left(log, left))
+    evaluations = options.num * sum(steps * trials for steps, trials in left.items()) + gains
     one = cost(search.header.config, search.work.chain, 1, options.judge.compute)
     flops = int(str(one["flops_per_image"])) * evaluations
     seconds = float(str(one["estimated_seconds"])) / search.work.chain.evaluations * evaluations
@@ -154,6 +174,16 @@ def _search(options: TuneOptions, scorer: Scorer, steps: int, log: Path, report:
         report.say(f"tune-schedule: {what}: {_in_short(trial)}")
 
 
+def _gain(options: TuneOptions, scorer: Scorer, steps: int, log: Path, report: Report) -> None:
+    """Judge what the best of the trials gains, if that is missing."""
+    found = read_log(log)
+    left = left_of(options, scorer.search, found.trials if found else [])
+    if found is None or steps not in gains_left(found, {steps: left[steps]}):
+        return
+    gain = judge_gain(scorer, steps, found.of(steps), report)
+    led(scorer.panel.place.world, lambda: add(log, gain))
+
+
 def _next(
     options: TuneOptions, search: Search, steps: int, trials: Sequence[Trial]
 ) -> Candidate | None:
@@ -181,7 +211,7 @@ def _in_short(trial: Trial) -> str:
 def trials_of(log: Path, steps: int) -> list[Trial]:
     """Return the trials of one number of steps, in order."""
     found = read_log(log)
-    return [trial for trial in found[1] if trial.steps == steps] if found else []
+    return found.of(steps) if found else []
 
 
 def _write(options: TuneOptions, search: Search, log: Path) -> ScheduleFile:
@@ -195,10 +225,8 @@ def _file(search: Search, log: Path) -> ScheduleFile:
     """Return the best schedule of each number of steps whose search is complete."""
     found = read_log(log)
     assert found is not None
-    head, trials = found
-    by_steps: dict[int, list[Trial]] = {}
-    for trial in trials:
-        by_steps.setdefault(trial.steps, []).append(trial)
+    head = found.head
+    all_steps = sorted({trial.steps for trial in found.trials})
     complete = 1 + int(search.identity["trials"])
     return ScheduleFile(
         cdm_version=__version__,
@@ -213,20 +241,20 @@ def _file(search: Search, log: Path) -> ScheduleFile:
         num=len(search.ids),
         seed=search.sampling.seed,
         schedules=tuple(
-            _searched(search, steps, tried)
-            for steps, tried in sorted(by_steps.items())
-            if len(tried) == complete
+            _searched(search, steps, found)
+            for steps in all_steps
+            if len(found.of(steps)) == complete
         ),
     )
 
 
-def _searched(search: Search, steps: int, trials: Sequence[Trial]) -> Searched:
-    """Return the trial of the lowest FID as a schedule; of equals the earliest."""
-    best = min(trials, key=lambda trial: (trial.fid, trial.number))
-    baseline = search.baseline(steps)
-    alpha_bar = tuple(baseline.schedule.alpha_bar[1:].tolist())
-    if best.place is not None:
-        alpha_bar = search.space(steps).candidate(best.place, best.origin).alpha_bar
+def _searched(search: Search, steps: int, log: Log) -> Searched:
+    """Return the trial of the lowest FID as a schedule."""
+    trials = log.of(steps)
+    best, baseline = best_of(trials), search.baseline(steps)
+    candidate = candidate_of(search, steps, best)
+    own = tuple(baseline.schedule.alpha_bar[1:].tolist())
+    alpha_bar = candidate.alpha_bar if candidate else own
     return Searched(
         steps=steps,
         sampler=baseline.sampler,
@@ -237,6 +265,7 @@ def _searched(search: Search, steps: int, trials: Sequence[Trial]) -> Searched:
         score=best.fid,
         baseline=trials[0].fid,
         trials=len(trials) - 1,
+        gain=log.gains.get(steps),
     )
 
 
@@ -252,7 +281,11 @@ def _result(options: TuneOptions, log: Path, file: ScheduleFile) -> TuneResult:
             alpha_bar_T=one.alpha_bar[-1],
             variance=one.variance,
             trials=one.trials,
+            fresh_gain=one.gain.gain if one.gain else None,
+            uncertainty=one.gain.uncertainty if one.gain else None,
+            verdict=one.gain.verdict if one.gain else None,
         )
         for one in file.schedules
     )
-    return TuneResult(options.out, log, file.metric, file.num, found)
+    conclusion = " ".join(concluded(one) for one in file.schedules)
+    return TuneResult(options.out, log, file.metric, file.num, conclusion, found)

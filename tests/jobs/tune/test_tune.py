@@ -3,13 +3,17 @@
 import json
 import math
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from cdm_cli.cascade.checkpoint import load_diffusion_stage
 from cdm_cli.config import ConditioningConfig
+from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,
     MismatchError,
@@ -19,9 +23,14 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs.judging import evaluate
+from cdm_cli.jobs.judging.evaluate import measure, open_panel
+from cdm_cli.jobs.judging.images import Place, from_store
 from cdm_cli.jobs.sampling import upsample
+from cdm_cli.jobs.sampling.schedule_file import Gain, Searched
+from cdm_cli.jobs.tune.gain import concluded
 from cdm_cli.jobs.tune.judge import Scorer
 from cdm_cli.jobs.tune.log import locked
+from cdm_cli.jobs.tune.plan import planned
 from cdm_cli.jobs.tune.tune import plan, run
 from cdm_cli.options.judging import EvalOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
@@ -75,8 +84,16 @@ def workspace(tuned):
     return tuned
 
 
-def trials():
+def lines():
     return [json.loads(line) for line in LOG.read_text().splitlines()[1:]]
+
+
+def trials():
+    return [line for line in lines() if "number" in line]
+
+
+def gains():
+    return [line for line in lines() if "gain" in line]
 
 
 def found():
@@ -167,8 +184,8 @@ def test_the_variance_is_only_searched_where_it_is_left_open(workspace, scored):
     run(options(trials=9), Told())
     assert {trial["variance"] for trial in trials()} == {"small", "large"}
     run(options(trials=9, out="own.json", sampling=Sampling(variance="large")), Told())
-    lines = Path("own.trials.jsonl").read_text().splitlines()[1:]
-    assert {json.loads(line)["variance"] for line in lines} == {"large"}
+    there = map(json.loads, Path("own.trials.jsonl").read_text().splitlines()[1:])
+    assert {line["variance"] for line in there if "number" in line} == {"large"}
 
 
 def test_another_sampler_keeps_its_own(workspace, scored):
@@ -207,14 +224,96 @@ def test_a_search_that_is_killed_continues_and_ends_in_the_same_bytes(
 
     with pytest.raises(KilledError):
         run(options(steps=(2, 4)), Told(kill))
-    there = len(trials())
+    there, judged = len(trials()), len(gains())
     with LOG.open("a") as file:
         file.write('{"steps":2,"numb')  # what a kill during the append leaves
     seen = judged_images(monkeypatch)
     run(options(steps=(2, 4)), Told())
     assert LOG.read_bytes() == (made / LOG).read_bytes()
     assert OUT.read_bytes() == (made / OUT).read_bytes()
-    assert sum(seen) == NUM * (2 * (TRIALS + 1) - there)
+    assert sum(seen) == NUM * (2 * (TRIALS + 1) - there + 2 * (len(gains()) - judged))
+
+
+def search_of(**changes):
+    with ExitStack() as stack:
+        return planned(options(**changes), stack)
+
+
+def judged_on(ids, **changes):
+    """FID against train of those of all samples that have these ids."""
+    asked = {"model": "sr", "compute": CPU, "sampling": Sampling(**changes)}
+    upsample.run(as_typed(UpsampleOptions, out=Path("all.h5"), **asked), Told())
+    with open_store("all.h5") as store:
+        images = from_store(store, None, None, None, 0)
+        at = np.flatnonzero(np.isin(images.ids, ids))
+        images = replace(images, rows=images.rows[at], ids=images.ids[at], labels=images.labels[at])
+        panel = open_panel(JUDGE, 8, Place.on(torch.device("cpu"), 32), Told(), features=False)
+        Path("all.h5").unlink()
+        return measure(panel, images, ("fid",), Told()).row("fid", "train")
+
+
+def test_what_it_gains_is_judged_on_images_that_did_not_choose_it(tuned):
+    search = search_of()
+    assert (search.fresh_by, len(search.fresh.ids)) == ("images", NUM)
+    assert set(search.fresh.ids).isdisjoint(search.ids)
+    schedule = next(one for one in found()["schedules"] if one["gain"])
+    steps, gain = schedule["steps"], schedule["gain"]
+    own = judged_on(search.fresh.ids, steps=steps)
+    best = judged_on(search.fresh.ids, steps=steps, schedule=OUT)
+    gap = own.minus(best)
+    assert (gain["baseline"], gain["score"]) == pytest.approx((own.value, best.value), rel=1e-3)
+    assert gain["gain"] == pytest.approx(gap.corrected, rel=0.02)
+    assert gain["uncertainty"] == pytest.approx(gap.error, rel=0.02)
+    assert gain["verdict"] in ("better", "worse", "not told apart")
+    result = run(options(), Told())
+    assert f"In {steps} steps the schedule" in result.conclusion
+    shown = next(one for one in result.schedules if one.steps == steps)
+    assert (shown.fresh_gain, shown.uncertainty) == (gain["gain"], gain["uncertainty"])
+
+
+def test_without_other_images_the_noise_is_another(workspace, monkeypatch):
+    monkeypatch.setattr(Scorer, "fid", lambda self, chain, what, report: float(not chain.searched))
+    run(options(num=50, trials=1), Told())
+    (gain,) = gains()
+    assert (gain["fresh"], gain["num"]) == ("noise", 50)
+    own = judged_on(search_of(num=50).ids, steps=2, seed=1)
+    assert gain["baseline"] == pytest.approx(own.value, rel=1e-3)
+
+
+def test_an_old_log_gets_no_gain(tuned, monkeypatch):
+    head, *rest = LOG.read_text().splitlines(keepends=True)
+    old = [line for line in rest if '"gain"' not in line]
+    LOG.write_text("".join([head.replace(',"gains":true', ""), *old]))
+    monkeypatch.setattr("cdm_cli.jobs.tune.judge.ready_stage", loaded)
+    result = run(options(), Told())
+    assert [one.fresh_gain for one in result.schedules] == [None] * 2
+    assert "how surely is not known" in result.conclusion or "no trial" in result.conclusion
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"verdict": "better"},
+            "In 4 steps the schedule is better than the stage's own by 2 ± 0.",
+        ),
+        (
+            {"verdict": "not told apart"},
+            "differ by 2 ± 0.5 in FID of 20 images that did not choo",
+        ),
+        ({"verdict": "worse", "gain": -2.0}, "is worse than the stage's own by 2 ± 0.5 in FID"),
+        ({"verdict": None, "uncertainty": None}, "the lowest FID is 1; how surely is not known"),
+    ],
+)
+def test_the_sentence_says_no_more_than_is_certain(changes, says):
+    gain = {"steps": 4, "fresh": "images", "num": 20, "score": 2.0, "baseline": 4.0, "gain": 2.0}
+    schedule = Searched(
+        steps=4, variance="small", alpha_bar=(0.5,), score=1.0, baseline=4.0, trials=3,
+        gain=Gain(**(gain | {"uncertainty": 0.5} | changes)),
+    )  # fmt: skip
+    assert says in concluded(schedule)
+    own = schedule.model_copy(update={"score": 4.0, "gain": None})
+    assert "no trial had a lower FID" in concluded(own)
 
 
 def test_other_numbers_of_steps_join_those_that_are_there(tuned, scored):
@@ -320,7 +419,7 @@ def test_dry_run_tells_what_is_left_and_writes_nothing(tuned):
     cost = plan(options(steps=(2, 3)), Told())
     assert cost["searches"] == [{"steps": 2, "trials": 0}, {"steps": 3, "trials": TRIALS + 1}]
     assert cost["trials"] == TRIALS + 1
-    assert cost["network_evaluations"] == 3 * NUM * (TRIALS + 1)
+    assert cost["network_evaluations"] == 3 * NUM * (TRIALS + 1) + 2 * 3 * NUM
     assert cost["flops"] == cost["flops_per_image"] * cost["network_evaluations"]
     assert cost["estimated_seconds"] >= 0
     assert (OUT.read_bytes(), LOG.read_bytes()) == before
@@ -330,6 +429,6 @@ def test_two_processes_find_the_same(made, workspace):
     two = replace(JUDGE, compute=Compute(device="cpu", batch_size=32, gpus=2))
     result = run(options(trials=1, judge=two), Told())
     alone = [json.loads(line) for line in (made / LOG).read_text().splitlines()[1:]]
-    fids = [trial["fid"] for trial in alone if trial["steps"] == 2][:2]
+    fids = [trial["fid"] for trial in alone if trial["steps"] == 2 and "fid" in trial][:2]
     assert [trial["fid"] for trial in trials()] == pytest.approx(fids, rel=1e-6)
     assert result.schedules[0].fid == pytest.approx(min(fids), rel=1e-6)
