@@ -340,10 +340,12 @@ def with_overrides(plan: Plan, assignments: tuple[str, ...]) -> Plan:
 
 def _step(target: Any, part: str, path: str, plan: dict[str, Any], *, leaf: bool = False) -> Any:
     if not isinstance(target, dict) or part not in target:
-        what = "is null for this kind of stage" if target is None else f"has no {part!r}"
+        before, kind = _before(path, part), plan["stage"]["kind"]
+        what = f"{before} has no {part!r}{_hint(path, plan)}"
+        if target is None:
+            what = f"a {kind} stage has no {before}"
         raise UsageError(
-            f"--set {path}: {_before(path, part)} {what}{_hint(path, plan)}",
-            next="cdm train base --preset tiny-base8 --dry-run, which shows all",
+            f"--set {path}: {what}", next="--dry-run instead, which shows all settings"
         )
     return target if leaf else target[part]
 

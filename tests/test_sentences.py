@@ -102,8 +102,11 @@ def test_a_mistyped_setting_names_the_whole_path_of_the_one_that_was_meant(typed
 
 
 def test_a_setting_of_another_kind_of_stage_is_told():
-    with pytest.raises(UsageError, match="conditioning is null for this kind of stage"):
-        asked("tiny-base8", ("conditioning.s_max=3",))
+    for field in ("s_max", "s_min"):
+        with pytest.raises(UsageError) as caught:
+            asked("tiny-base8", (f"conditioning.{field}=3",))
+        assert caught.value.what == f"--set conditioning.{field}: a base stage has no conditioning"
+        assert "cdm train base" not in caught.value.next  # it may be called otherwise
 
 
 @pytest.mark.parametrize(

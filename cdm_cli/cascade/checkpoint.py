@@ -39,7 +39,7 @@ from cdm_cli.cascade.stagefile import (
 )
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import AnyStageConfig, ClassifierConfig
-from cdm_cli.errors import MismatchError, MissingError, UsageError
+from cdm_cli.errors import MismatchError, MissingError, UsageError, quoted
 from cdm_cli.names import Precision
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.unet import UNet
@@ -87,9 +87,12 @@ def weights_file(directory: Path, weights: str = "ema") -> Path:
         there = ["ema", "best", *(found.name for found in checkpoints(directory))]
         raise UsageError(with_near(told, weights, there), next="--weights ema")
     if not path.is_file():
-        steps = ", ".join(found.name for found in checkpoints(directory)) or "no checkpoint"
+        steps = [found.name for found in checkpoints(directory)]
         raise MissingError(
-            f"{path} does not exist; {directory} has {steps}", next="cdm train, or --weights step-…"
+            f"{path} does not exist; {directory} has {', '.join(steps) or 'no checkpoint'}",
+            next=f"--weights {quoted(steps[-1])}"
+            if steps
+            else f"cdm train {quoted(directory.name)}",
         )
     return path
 

@@ -9,6 +9,7 @@ from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import Settings, StageFile
 from cdm_cli.data import durable
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, quoted
+from cdm_cli.options.training import is_plain
 from cdm_cli.sentences import fault_of, with_near
 
 STAGE_FILE = "stage.json"
@@ -58,6 +59,8 @@ def find_stage(name_or_path: str | Path, runs: Path) -> Path:
             return directory
     names = list_stages(runs)
     there = f"{runs}/ has {', '.join(names)}" if names else f"{runs}/ has no stage"
+    anew = Path(name_or_path).name
+    anew = anew if is_plain(anew) else "NAME"
     raise MissingError(
         with_near(
             f"stage {name_or_path}: neither {runs / name_or_path}/{STAGE_FILE} nor "
@@ -65,7 +68,9 @@ def find_stage(name_or_path: str | Path, runs: Path) -> Path:
             str(name_or_path),
             names,
         ),
-        next=f"name one of them, or cdm train {quoted(Path(name_or_path).name)} --preset P",
+        next=f"name one of them, or cdm train {quoted(anew)} --preset P"
+        if names
+        else f"cdm train {quoted(anew)} --preset P",
     )
 
 

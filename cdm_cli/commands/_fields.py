@@ -1,6 +1,7 @@
 """From parsed flags to the options of a job."""
 
 import re
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +45,7 @@ def check_files(ctx: typer.Context) -> None:
             address = ADDRESS.match(str(word)) if isinstance(word, Path | str) else None
             flag = _flag(ctx, (name,))
             if address and name not in PASTED and not Path(address[1]).exists():
-                there = f"{address[1]}//{address[2]}"
+                there = word if isinstance(word, str) else _address(address)
                 raise UsageError(
                     f"{flag} {there}: an address; cdm reads and writes files of this machine alone",
                     next="copy it here (curl -LO, rclone, …), then give the name of the file",
@@ -54,6 +55,16 @@ def check_files(ctx: typer.Context) -> None:
                     f"{flag} -: cdm reads and writes files that have names, no streams",
                     next=f"{flag} with the name of a file",
                 )
+
+
+def _address(seen: re.Match[str]) -> str:
+    """Return an address as it was typed; where that is not found, no more than its host.
+
+    A Path keeps one slash of several.
+    """
+    words = [part for word in sys.argv[1:] for part in (word, word.partition("=")[2])]
+    host = f"{seen[1]}//{seen[2].partition('/')[0]}"
+    return next((word for word in words if str(Path(word)) == seen[0]), f"{host}/…")
 
 
 def _flag(ctx: typer.Context, loc: tuple[int | str, ...]) -> str:

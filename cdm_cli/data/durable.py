@@ -27,9 +27,9 @@ RENAME_NOREPLACE, AT_FDCWD = 1, -100
 NO_SUCH_CALL = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space, then rerun"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "-o where you may write"),
-    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR), "-o with a name that is free"),
-    errno.ENAMETOOLONG: "-o with a shorter name",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "write where you may"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR), "a name that is free"),
+    errno.ENAMETOOLONG: "a shorter name",
 }
 Bytes = bytes | memoryview
 
@@ -95,7 +95,7 @@ def no_directory(path: Path) -> MissingError:
 def _no_place(path: Path) -> DiskError:
     """Return the error of a directory that lets nobody make files, as those of /proc do."""
     return DiskError(
-        f"{path.parent} takes no new files", kept="nothing was written", next="-o elsewhere"
+        f"{path.parent} takes no new files", kept="nothing was written", next="write elsewhere"
     )
 
 

@@ -118,7 +118,7 @@ def create(path: Path | str, spec: StoreSpec) -> Store:
 
 def _taken(path: Path) -> CdmError:
     return WouldOverwriteError(
-        f"{path} exists", kept="it was left as it is", next="choose another name with -o"
+        f"{path} exists", kept="it was left as it is", next="choose another name"
     )
 
 

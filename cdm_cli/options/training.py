@@ -14,9 +14,13 @@ from cdm_cli.options.sampling import Compute
 SELECTABLE = ("fid",)
 
 
+def is_plain(name: str) -> bool:
+    """Whether a stage that is trained can have this name: one word, a directory in runs/."""
+    return name not in ("", ".", "..") and name[0] != "-" and not {"/", "\0"} & set(name)
+
+
 def _plain(name: str) -> str:
-    """Take a name of a stage to be trained: one plain word, it names a directory in runs/."""
-    if not name or name in (".", "..") or name.startswith("-") or {"/", "\0"} & set(name):
+    if not is_plain(name):
         raise UsageError(
             f"NAME {name!r}: expected one word without a slash, it names a directory in {RUNS}/",
             next="cdm train base --preset …",

@@ -23,6 +23,7 @@ from cdm_cli.cascade.checkpoint import (
     save_checkpoint,
     save_ema,
     step_name,
+    weights_file,
     write_stage_file,
 )
 from cdm_cli.cascade.classifier import ClassifierStage
@@ -241,6 +242,23 @@ def test_find_stage_by_name_and_by_path(base, tmp_path):
         find_stage("bsae", runs)
     with pytest.raises(MissingError, match="has no stage"):
         find_stage("base", tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("name", [".", "", "/", "..", "a/..", "x/--y"])
+def test_what_cannot_be_the_name_of_a_stage_is_not_advised(name, tmp_path):
+    with pytest.raises(MissingError) as caught:
+        find_stage(name, tmp_path / "elsewhere")
+    assert caught.value.next == "cdm train NAME --preset P"
+
+
+def test_weights_that_are_not_there_name_those_that_are(base):
+    with pytest.raises(MissingError) as caught:
+        weights_file(base, "step-00000009")
+    assert caught.value.next == "cdm train base"
+    save_checkpoint(base, snapshot(4), keep=1)
+    with pytest.raises(MissingError) as caught:
+        weights_file(base, "step-00000009")
+    assert caught.value.next == "--weights step-00000004"
 
 
 def test_load_stage(base, tmp_path):

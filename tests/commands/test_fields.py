@@ -1,5 +1,7 @@
 """Mirrors cdm_cli/commands/_fields.py: parsed flags become the options of a job."""
 
+import re
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -62,6 +64,20 @@ def test_an_outer_field_keeps_its_flag_from_the_groups():
 def test_repeated_flags_are_kept_in_order():
     train = options_of("train", "b", "--set", "model.channel_mult=1,2", "--set", "a=3")
     assert train.overrides == ("model.channel_mult=1,2", "a=3")
+
+
+ADDRESS = "https://example.com/a//b.zip?c=d"
+
+
+@pytest.mark.parametrize("words", [(ADDRESS,), ("x", "--val", ADDRESS), ("x", f"--val={ADDRESS}")])
+def test_an_address_is_shown_as_typed(words, monkeypatch):
+    words = ["prepare", *words]
+    monkeypatch.setattr("sys.argv", ["cdm", *words])
+    with pytest.raises(UsageError, match=rf" {re.escape(ADDRESS)}: an address"):
+        options_of(*words)
+    monkeypatch.setattr("sys.argv", ["cdm"])
+    with pytest.raises(UsageError, match=r" https://example\.com/…: an address"):
+        options_of(*words)
 
 
 def test_a_wrong_value_names_the_flag_and_the_value():

@@ -71,8 +71,11 @@ def test_readers_see_all_of_the_old_or_all_of_the_new(tmp_path, number, act):
 
 @pytest.mark.parametrize(
     ("code", "then"),
-    [(errno.ENOSPC, "free space"), (errno.EDQUOT, "free space"), (errno.EIO, "see to the disk")],
-)
+    [
+        (errno.ENOSPC, "free space"), (errno.EDQUOT, "free space"), (errno.EIO, "see to the disk"),
+        (errno.EROFS, "where you may"), (errno.EISDIR, "a name"), (errno.ENAMETOOLONG, "a shorter"),
+    ],
+)  # fmt: skip
 def test_a_failing_disk_is_named_with_what_to_do(tmp_path, code, then):
     with (
         pytest.raises(DiskError, match=re.escape(os.strerror(code))) as caught,
@@ -80,6 +83,7 @@ def test_a_failing_disk_is_named_with_what_to_do(tmp_path, code, then):
     ):
         durable.write_file_atomically(tmp_path / "a", b"new")
     assert then in caught.value.next
+    assert "-o" not in caught.value.next, "not every command has it"
 
 
 def test_a_missing_directory_is_not_a_broken_disk(tmp_path):

@@ -28,6 +28,7 @@ from cdm_cli.jobs.runtime.session import agreed, joined, started
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.features import InceptionExtractor
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricTable
 from cdm_cli.names import OF_IMAGES
@@ -70,6 +71,8 @@ def open_panel(
             "real images": reference_digest(options.ref),
         },
     )
+    if options.mode != FeatureOptions.mode and not isinstance(judge.extractor, InceptionExtractor):
+        report.say(f"--mode {options.mode}: of no effect, {options.features} judges, not inception")
     found = references(options.ref, resolution, judge.extractor, place, report, features=features)
     return Panel(judge, found, place)
 

@@ -62,6 +62,7 @@ def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, An
 
 
 OF_THE_STAGE = ("resolution", "channels", "process", "variance_fraction", "times")
+FOLLOWING = {*OF_THE_STAGE, "alpha_bar", "between"}  # nobody types them
 UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
 
 
@@ -122,9 +123,13 @@ def shown(value: Any) -> str:
 
 
 def differences(there: Any, here: Any, where: str = "") -> Iterator[Difference]:
-    """Yield the fields in which two JSON values differ, by name; of a list the first place."""
+    """Yield the fields in which two JSON values differ; of a list the first place.
+
+    What is typed comes first, then what follows from it, both by name.
+    """
     if isinstance(there, dict) and isinstance(here, dict):
-        for key in sorted({*there, *here}):
+        keys = sorted({*there, *here})
+        for key in sorted(keys, key=FOLLOWING.__contains__):
             inside = f"{where}.{key}" if where else str(key)
             yield from differences(there.get(key, ABSENT), here.get(key, ABSENT), inside)
     elif isinstance(there, list) and isinstance(here, list):

@@ -85,8 +85,11 @@ class Source:
 
 
 def check_states(store: Store, part: Part, s: int) -> None:
-    """Raise MismatchError naming the times that were kept unless z_s is in the store."""
-    if s == 0 or s in part.z_times:
+    """Raise MismatchError naming the times that were kept unless z_s is in the store.
+
+    z_0 of a reverse process is its image itself; what no process made has none.
+    """
+    if s in part.z_times or (s == 0 and maker_of(store)):
         return
     there = ", ".join(map(str, part.z_times))
     maker = maker_of(store)

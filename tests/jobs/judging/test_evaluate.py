@@ -6,6 +6,7 @@ Every number, what stands beside it, and every refusal.
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -212,6 +213,13 @@ def test_one_panel_judges_many_sets():
     assert table.value("fid", "train") > 1e-5
     assert table.value("accuracy") <= 1
     assert shown(table)["fid", "val"].uncertainty is None
+
+
+def test_a_mode_that_the_judge_does_not_have_is_told():
+    for mode, told in (("clean", 0), ("legacy-pytorch", 1)):
+        report = Told()
+        open_panel(replace(options().judge, mode=mode), 8, CPU, report)
+        assert sum("--mode legacy-pytorch: of no effect" in line for line in report.lines) == told
 
 
 def test_tables_are_written_and_only_ours_replaced(workspace):

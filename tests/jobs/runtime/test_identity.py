@@ -167,6 +167,9 @@ def test_only_what_every_old_file_had_is_filled_in():
 def test_a_field_that_one_side_lacks_is_a_difference():
     assert str(first_difference({}, {"a": None})) == "a was absent, is none"
     assert first_difference({"a": (1, 2)}, {"a": [1, 2]}) is None
+    implied = ("alpha_bar", "between", "process", "times")  # nobody types them
+    found = differences({}, dict.fromkeys(("num", "keep_s", *implied)))
+    assert [each.where for each in found] == ["keep_s", "num", *implied]
     nested = list(differences({"a": {"b": 1, "c": [1, 2, 3]}}, {"a": {"b": 2, "c": [1, 5, 6]}}))
     assert list(map(str, nested)) == ["a.b was 1, is 2", "a.c[1] was 2, is 5"]
 

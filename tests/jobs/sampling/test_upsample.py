@@ -201,6 +201,7 @@ def test_continues_and_refuses_to_mix(workspace):
         ({"s": 21}, UsageError, "--s 21"),
         ({"s": 6, "augment": "truncated"}, MismatchError, r"no z_s for s = 6, only for 5"),
         ({"lowres": "data.h5", "augment": "truncated"}, MismatchError, "nor any other"),
+        ({"lowres": "data.h5", "augment": "truncated", "s": 0}, MismatchError, "nor any other"),
         ({"lowres": "none.h5"}, MissingError, r"none\.h5"),
         ({"split": "val"}, UsageError, "--split val"),
         ({"num": 71}, UsageError, "has 70 images"),
