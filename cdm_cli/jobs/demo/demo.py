@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdm_cli.data.durable import make_directory
-from cdm_cli.errors import CdmError, StoppedError
+from cdm_cli.errors import CdmError, StoppedError, WouldOverwriteError
 from cdm_cli.jobs.demo.drawing import write_images
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.options.files import DemoOptions
@@ -92,6 +92,8 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
     kept = f"what was finished is in {directory}"
     if code:
         then = "read its line above; the same demo typed again continues"
+        if code == WouldOverwriteError.exit_code:  # its line advises an -o, which a demo lacks
+            then = "cdm demo with another DIR"
         error = CdmError(f"cdm {words[0]} ended with exit code {code}", kept=kept, next=then)
         error.exit_code = code if code > 0 else 128 - code
         raise error

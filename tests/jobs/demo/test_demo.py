@@ -113,6 +113,15 @@ def test_a_command_that_fails_ends_the_demo_with_its_code(tmp_path):
     assert caught.value.exit_code == 66
 
 
+def test_what_another_demo_made_asks_for_another_directory(tmp_path):
+    for seed in (0, 1):
+        write_images(tmp_path / f"{seed}.zip", per_class=1, resolution=8, seed=seed)
+    demo._run(["prepare", "0.zip", "-o", "data.h5"], tmp_path, quiet=True)
+    with pytest.raises(CdmError, match="exit code 73") as caught:
+        demo._run(["prepare", "1.zip", "-o", "data.h5"], tmp_path, quiet=True)
+    assert caught.value.next == "cdm demo with another DIR"
+
+
 def test_a_command_that_is_killed_ends_the_demo_as_a_shell_says_it(tmp_path, monkeypatch):
     script = tmp_path / "python"
     script.write_text(f"#!{sys.executable}\nimport os\nos.kill(os.getpid(), 9)\n")
