@@ -51,11 +51,11 @@ _cdm_flags() {
     'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sweep-s') flags='--model --s --augment --ground-truth --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'tune-schedule') flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'tune-schedule') flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval') flags='--split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --json --quiet -q --verbose -v --debug --help -h' ;;
     'eval cas') flags='--ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'eval elbo') flags='--ref --split --s --num --terms --steps --variance --schedule --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'eval checkpoints') flags='--weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'eval elbo') flags='--ref --split --s --num --terms --steps --variance --schedule --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'eval checkpoints') flags='--weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'demo') flags='--seed --json --quiet -q --verbose -v --debug --help -h' ;;
     'inspect') flags='--json --quiet -q --verbose -v --debug --help -h' ;;
     'grid') flags='--out -o --split --resolution --num --per-class --columns --scale --json --quiet -q --verbose -v --debug --help -h' ;;
@@ -74,11 +74,11 @@ _cdm_valued() {
     'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --part ' ;;
     'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --part ' ;;
     'sweep-s') valued=' --model --s --augment --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus ' ;;
-    'tune-schedule') valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --note --device --batch-size --precision --gpus ' ;;
+    'tune-schedule') valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --device --batch-size --precision --gpus ' ;;
     'eval') valued=' --split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus ' ;;
     'eval cas') valued=' --ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus ' ;;
-    'eval elbo') valued=' --ref --split --s --num --terms --steps --variance --schedule --weights --seed --note --device --batch-size --precision --gpus ' ;;
-    'eval checkpoints') valued=' --weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --note --device --batch-size --precision --gpus ' ;;
+    'eval elbo') valued=' --ref --split --s --num --terms --steps --variance --schedule --weights --seed --device --batch-size --precision --gpus ' ;;
+    'eval checkpoints') valued=' --weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --device --batch-size --precision --gpus ' ;;
     'demo') valued=' --seed ' ;;
     'inspect') valued='  ' ;;
     'grid') valued=' --out -o --split --resolution --num --per-class --columns --scale ' ;;
@@ -190,7 +190,6 @@ _cdm_value() {
     'tune-schedule --restart-from') : ;;
     'tune-schedule --weights') _cdm_words 'ema best' ;;
     'tune-schedule --seed') : ;;
-    'tune-schedule --note') : ;;
     'tune-schedule --device') _cdm_words 'auto cpu cuda' ;;
     'tune-schedule --batch-size') : ;;
     'tune-schedule --precision') _cdm_words 'auto fp32 bf16' ;;
@@ -236,7 +235,6 @@ _cdm_value() {
     'eval elbo --schedule') _cdm_files ;;
     'eval elbo --weights') _cdm_words 'ema best' ;;
     'eval elbo --seed') : ;;
-    'eval elbo --note') : ;;
     'eval elbo --device') _cdm_words 'auto cpu cuda' ;;
     'eval elbo --batch-size') : ;;
     'eval elbo --precision') _cdm_words 'auto fp32 bf16' ;;
@@ -255,7 +253,6 @@ _cdm_value() {
     'eval checkpoints --schedule') _cdm_files ;;
     'eval checkpoints --restart-from') : ;;
     'eval checkpoints --seed') : ;;
-    'eval checkpoints --note') : ;;
     'eval checkpoints --device') _cdm_words 'auto cpu cuda' ;;
     'eval checkpoints --batch-size') : ;;
     'eval checkpoints --precision') _cdm_words 'auto fp32 bf16' ;;

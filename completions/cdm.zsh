@@ -82,7 +82,6 @@ _cdm() {
           '*--no-clip[Clip the predicted x_0 to]' \
           '*--weights[ema, best, or a checkpoint\: step-00001000]:value:(ema best)' \
           '*--seed[Seed of all noise]:value: ' \
-          '*--note[Words to keep in what is written; `inspect` shows them]:value: ' \
           '*--device[Where the network runs]:value:(auto cpu cuda)' \
           '*--batch-size[Images at a time]:value: ' \
           '*--precision[Arithmetic of the network; auto\: bf16 on CUDA]:value:(auto fp32 bf16)' \
@@ -116,7 +115,6 @@ _cdm() {
           '*--clip[Clip the predicted x_0 to]' \
           '*--no-clip[Clip the predicted x_0 to]' \
           '*--seed[Seed of all noise]:value: ' \
-          '*--note[Words to keep in what is written; `inspect` shows them]:value: ' \
           '*--device[Where the network runs]:value:(auto cpu cuda)' \
           '*--batch-size[Images at a time]:value: ' \
           '*--precision[Arithmetic of the network; auto\: bf16 on CUDA]:value:(auto fp32 bf16)' \
@@ -309,7 +307,6 @@ _cdm() {
           '*--no-clip[Clip the predicted x_0 to]' \
           '*--weights[ema, best, or a checkpoint\: step-00001000]:value:(ema best)' \
           '*--seed[Seed of all noise]:value: ' \
-          '*--note[Words to keep in what is written; `inspect` shows them]:value: ' \
           '*--device[Where the network runs]:value:(auto cpu cuda)' \
           '*--batch-size[Images at a time]:value: ' \
           '*--precision[Arithmetic of the network; auto\: bf16 on CUDA]:value:(auto fp32 bf16)' \

@@ -71,8 +71,10 @@ class Reflag:
 
 @dataclass(frozen=True)
 class Flagged:
-    """A field with a flag. path: where it stands in the options. default: MISSING where there
-    is none."""
+    """A field with a flag.
+
+    path: the names on the way to it from the options. default: MISSING where there is none.
+    """
 
     path: tuple[str, ...]
     kind: Any

@@ -153,7 +153,7 @@ class TuneOptions:
     trials: Annotated[int, Ge(1), Flag("Schedules to try per count.", "N")] = 16
     out: ScheduleOut = Path(SCHEDULE)
     judge: FeatureOptions = FeatureOptions()
-    sampling: Annotated[Sampling, Without("schedule")] = Sampling()
+    sampling: Annotated[Sampling, Without("schedule", "note")] = Sampling()
 
     def __post_init__(self) -> None:
         """Raise UsageError for what a search leaves no place for."""
@@ -185,7 +185,7 @@ class CurveOptions:
     ] = 10_000
     out: FolderOut = Path(CURVE)
     judge: FeatureOptions = FeatureOptions()
-    sampling: Sampling = Sampling()
+    sampling: Annotated[Sampling, Without("note")] = Sampling()
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class ElboOptions:
     ] = 64
     sampling: Annotated[
         Sampling,
-        Without("sampler", "restart_from"),
+        Without("sampler", "restart_from", "note"),
         Reflag("steps", Flag("Steps of the bounded chain [default: all T].", "N")),
     ] = Sampling()
     compute: Compute = Compute()
