@@ -4,7 +4,6 @@ What is written there, and how, is in `snapshot`; `stage.json` is in `stagefile`
 offered here too, so that jobs need one name.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,29 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from cdm_cli.cascade.classifier import ClassifierStage
-from cdm_cli.cascade.snapshot import (
+from cdm_cli.cascade.saved import (
     BEST,
     CHECKPOINTS,
     EMA,
     STEP_NAME,
-    Snapshot,
     checkpoints,
     latest_checkpoint,
-    load_checkpoint,
     read_manifest,
+    step_name,
+)
+from cdm_cli.cascade.snapshot import (
+    Snapshot,
+    load_checkpoint,
     remove_leftovers,
     remove_older,
     save_best,
     save_checkpoint,
     save_ema,
-    step_name,
 )
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.cascade.stagefile import (
     STAGE_FILE,
+    digest_with,
     find_stage,
     list_stages,
     read_stage_file,
@@ -118,7 +120,7 @@ def load_stage(
     net.load_state_dict(loaded.tensors, assign=True)
     net.requires_grad_(False).eval()
     name = directory.resolve().name
-    digest = hashlib.sha256((config.model_dump_json() + loaded.digest).encode()).hexdigest()
+    digest = digest_with(config, loaded.digest)
     classes = file.data.classes if file.data else ()
     if isinstance(config, ClassifierConfig):
         assert isinstance(net, Classifier)

@@ -14,7 +14,6 @@ the right name is complete, whenever the writer was killed. No file here can hol
 import contextlib
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,36 +22,26 @@ from typing import Any
 from torch import Tensor
 
 from cdm_cli.cascade.files import read_bytes
+from cdm_cli.cascade.saved import (
+    BEST,
+    CHECKPOINTS,
+    EMA,
+    LEFTOVER,
+    MANIFEST,
+    PARTS,
+    SMALL_LIMIT,
+    STATE,
+    FileEntry,
+    Manifest,
+    checkpoints,
+    read_manifest,
+    remove_checkpoint,
+    step_name,
+)
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.cascade.weights import pack, read_weights
-from cdm_cli.config import Settings
 from cdm_cli.data import durable
-from cdm_cli.errors import BadInputError, CdmError, MissingError
-
-MANIFEST, STATE = "manifest.json", "state.json"
-EMA, BEST, CHECKPOINTS = "ema.safetensors", "best.safetensors", "checkpoints"
-PARTS = {"model": "model.safetensors", "ema": EMA, "optimizer": "optimizer.safetensors"}
-SMALL_LIMIT = 2**20
-STEP_NAME = re.compile(r"step-(\d{8,12})")
-LEFTOVER = re.compile(rf"{STEP_NAME.pattern}|\.{STEP_NAME.pattern}{re.escape(durable.PARTIAL)}")
-
-
-class FileEntry(Settings):
-    """Size and SHA-256 of one file of a checkpoint."""
-
-    size: int
-    sha256: str
-
-
-class Manifest(Settings):
-    """The contents of `manifest.json`. stopped: saved where a run was stopped, between two others.
-
-    A run that is not stopped has no such checkpoint, and does not write the field.
-    """
-
-    step: int
-    files: dict[str, FileEntry]
-    stopped: bool = False
+from cdm_cli.errors import BadInputError, CdmError
 
 
 @dataclass(frozen=True)
@@ -67,11 +56,6 @@ class Snapshot:
     ema: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     state: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
-
-def step_name(step: int) -> str:
-    """Return the directory name of a checkpoint."""
-    return f"step-{step:08d}"
 
 
 def save_ema(directory: Path, ema: Mapping[str, Tensor], step: int) -> None:
@@ -151,58 +135,6 @@ def _stopped(checkpoint: Path) -> bool:
 def _written(path: Path, data: bytes) -> FileEntry:
     durable.write_file_atomically(path, data)
     return FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-
-def remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint, its manifest first: half removed, it no longer counts."""
-    durable.remove_tree(path, first=MANIFEST)
-
-
-def checkpoints(directory: Path) -> list[Path]:
-    """Return the complete checkpoints of a stage directory, oldest first."""
-    home = directory / CHECKPOINTS
-    if not home.is_dir():
-        return []
-    found = (path for path in home.iterdir() if STEP_NAME.fullmatch(path.name))
-    return sorted(path for path in found if is_complete(path))
-
-
-def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint is there: its manifest is written last, and removed first.
-
-    What a training that goes on has removed since it was listed is not damaged.
-    """
-    return (checkpoint / MANIFEST).is_file()
-
-
-def latest_checkpoint(directory: Path) -> Path | None:
-    """Return the newest complete checkpoint, if there is one."""
-    found = checkpoints(directory)
-    return found[-1] if found else None
-
-
-def read_manifest(checkpoint: Path) -> Manifest:
-    """Read the manifest of a checkpoint and compare the sizes of its files."""
-    path = checkpoint / MANIFEST
-    manifest = read_settings(Manifest, path, SMALL_LIMIT)
-    if checkpoint.name != step_name(manifest.step):
-        raise BadInputError(
-            f"{path} is of step {manifest.step}, its directory says otherwise",
-            next="take an earlier checkpoint",
-        )
-    for name in (*PARTS.values(), STATE):
-        if name not in manifest.files:
-            raise BadInputError(f"{path} does not list {name}", next="take an earlier checkpoint")
-        if not (checkpoint / name).is_file():
-            raise MissingError(f"{checkpoint / name} does not exist", next="restore the file")
-        size = (checkpoint / name).stat().st_size
-        if size != manifest.files[name].size:
-            raise BadInputError(
-                f"{checkpoint / name} has {size} bytes, its manifest says "
-                f"{manifest.files[name].size}",
-                next="take an earlier checkpoint",
-            )
-    return manifest
 
 
 def load_checkpoint(checkpoint: Path, expected: Snapshot) -> Snapshot:

@@ -1,12 +1,13 @@
 """`stage.json`, and where a stage is looked for."""
 
+import hashlib
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from cdm_cli.cascade.files import read_bytes
-from cdm_cli.config import Settings, StageFile
+from cdm_cli.config import AnyStageConfig, Settings, StageFile
 from cdm_cli.data import durable
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, quoted
 from cdm_cli.options.training import is_plain
@@ -47,6 +48,11 @@ def read_settings(model: type[M], path: Path, limit: int) -> M:
             kept="nothing was taken from it",
             next="restore the file",
         ) from None
+
+
+def digest_with(config: AnyStageConfig, weights: str) -> str:
+    """Return the digest of a stage with some of its weights, which have this digest themselves."""
+    return hashlib.sha256((config.model_dump_json() + weights).encode()).hexdigest()
 
 
 def find_stage(name_or_path: str | Path, runs: Path) -> Path:

@@ -8,10 +8,8 @@ Nothing is ever mapped: a file that is cut short later cannot hurt a running pro
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,11 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.files import open_regular
-from cdm_cli.errors import BadInputError, MismatchError, UnsafeInputError, quoted
+from cdm_cli.cascade.head import NOT_READ, damaged, exactly, parsed, read_head
+from cdm_cli.errors import BadInputError, MismatchError
 
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "U8": torch.uint8}
 CODES = {dtype: code for code, dtype in DTYPES.items()}
-HEADER_LIMIT = 4 * 2**20  # JSON in memory is up to thirty times as large
-PICKLES = (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")  # what torch.save writes
-NOT_READ = "nothing was read from it"
 
 
 @dataclass(frozen=True)
@@ -76,70 +72,21 @@ def read_weights(
     the model.
     """
     with open_regular(path) as file:
-        head = _head(file, path)
-        entries, metadata = _parsed(head[8:], path)
+        head = read_head(file, path)
+        entries, metadata = parsed(head[8:], path)
         check_names(path, entries, expected)
         total = _check_entries(path, entries, expected)
-        data = _exactly(file, total, path)
+        data = exactly(file, total, path)
         if file.read(1):
-            raise _damaged(path, "it goes on behind its last tensor")
+            raise damaged(path, "it goes on behind its last tensor")
     digest = _digest(entries, metadata, data)
     if digest != metadata.get("sha256"):
-        raise _damaged(path, "its SHA-256 does not fit its contents")
+        raise damaged(path, "its SHA-256 does not fit its contents")
     if sha256 is not None and hashlib.sha256(head + data).hexdigest() != sha256:
-        raise _damaged(path, "its SHA-256 is not that of the manifest")
+        raise damaged(path, "its SHA-256 is not that of the manifest")
     tensors = {name: _tensor(data, entry) for name, entry in entries.items()}
     _check_finite(path, tensors)
     return Weights(tensors, metadata, digest)
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Read the metadata of a file, which say its step or score; the tensors stay unread."""
-    with open_regular(path) as file:
-        return _parsed(_head(file, path)[8:], path)[1]
-
-
-def _head(file: BufferedReader, path: Path) -> bytearray:
-    """Read the length of the header and the header."""
-    head = _exactly(file, 8, path)
-    size = int.from_bytes(head, "little")
-    if size > HEADER_LIMIT and bytes(head[:2]) in PICKLES:
-        raise UnsafeInputError(
-            f"{path} looks like a pickle, which could run code; only safetensors are read",
-            kept=NOT_READ,
-            next=f"cdm import {quoted(path)} --from-pickle",
-        )
-    if not 2 <= size <= HEADER_LIMIT:
-        raise _damaged(path, f"its header claims {size} bytes")
-    return head + _exactly(file, size, path)
-
-
-def _damaged(path: Path, what: str) -> BadInputError:
-    return BadInputError(f"{path} is damaged: {what}", kept=NOT_READ, next="restore the file")
-
-
-def _exactly(file: BufferedReader, size: int, path: Path) -> bytearray:
-    """Read size bytes; the file is asked for its size first, so a claim allocates nothing."""
-    here, length = file.tell(), os.fstat(file.fileno()).st_size
-    if length - here < size:
-        raise _damaged(path, f"{length} bytes long, at least {here + size} expected")
-    data = bytearray(size)
-    if file.readinto(data) != size:
-        raise _damaged(path, "it became shorter while it was read")
-    return data
-
-
-def _parsed(header: bytearray, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    try:
-        values = json.loads(header)
-    except (ValueError, RecursionError):
-        raise _damaged(path, "its header is not JSON") from None
-    if not isinstance(values, dict):
-        raise _damaged(path, "its header is not a table of tensors")
-    metadata = values.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _damaged(path, "its metadata are not strings")
-    return values, metadata
 
 
 def check_names(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -173,12 +120,12 @@ def _check_entries(path: Path, entries: Mapping[str, Any], expected: Mapping[str
         ends = span if isinstance(span, list) else []
         size = tensor.numel() * tensor.element_size()
         if [type(end) for end in ends] != [int, int] or ends[1] != ends[0] + size:
-            raise _damaged(path, f"tensor {name} does not fill its place")
+            raise damaged(path, f"tensor {name} does not fill its place")
         spans.append((ends[0], ends[1]))
     spans.sort()
     bounds = [0, *(end for _, end in spans)]
     if [start for start, _ in spans] != bounds[:-1]:
-        raise _damaged(path, "its tensors overlap or leave gaps")
+        raise damaged(path, "its tensors overlap or leave gaps")
     return bounds[-1]
 
 

@@ -27,7 +27,7 @@ from cdm_cli.cascade.checkpoint import (
     write_stage_file,
 )
 from cdm_cli.cascade.classifier import ClassifierStage
-from cdm_cli.cascade.snapshot import MANIFEST, remove_checkpoint
+from cdm_cli.cascade.saved import MANIFEST, remove_checkpoint
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import ClassifierConfig, Plan, StageFile, TrainingConfig
 from cdm_cli.data import durable

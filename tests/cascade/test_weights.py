@@ -8,7 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from cdm_cli.cascade.weights import HEADER_LIMIT, pack, read_metadata, read_weights
+from cdm_cli.cascade.head import HEADER_LIMIT, read_metadata
+from cdm_cli.cascade.weights import pack, read_weights
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, MissingError, UnsafeInputError
 
 TENSORS = {

@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 import torch
 
-from cdm_cli.cascade.weights import HEADER_LIMIT, pack
+from cdm_cli.cascade.head import HEADER_LIMIT
+from cdm_cli.cascade.weights import pack
 from cdm_cli.data import schema
 from cdm_cli.data.store import create
 from tests.data.stores import CLASSES, fill, samples_spec

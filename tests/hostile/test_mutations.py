@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cdm_cli.cascade.checkpoint import Snapshot, load_checkpoint, load_stage, save_checkpoint
-from cdm_cli.cascade.weights import pack, read_metadata, read_weights
+from cdm_cli.cascade.head import read_metadata
+from cdm_cli.cascade.weights import pack, read_weights
 from cdm_cli.data import schema
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from cdm_cli.cascade.checkpoint import CHECKPOINTS, checkpoints, load_checkpoint, save_checkpoint
-from cdm_cli.cascade.snapshot import remove_checkpoint
+from cdm_cli.cascade.saved import remove_checkpoint
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.data import durable

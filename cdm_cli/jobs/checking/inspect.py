@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.cascade.checkpoint import empty_net
-from cdm_cli.cascade.snapshot import MANIFEST, checkpoints, read_manifest
+from cdm_cli.cascade.head import read_metadata
+from cdm_cli.cascade.saved import MANIFEST, checkpoints, read_manifest
 from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
-from cdm_cli.cascade.weights import read_metadata
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import Part, open_store
 from cdm_cli.errors import BadInputError, MissingError

@@ -24,10 +24,10 @@ from cdm_cli.jobs.sampling.parents import (
     StageFound,
     find_stage_of,
     find_store_of,
-    parents_of,
     store_digest,
     weights_of,
 )
+from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.jobs.sampling.rows import Source, chosen_rows, part_of
 from cdm_cli.jobs.sampling.sample import samples
 from cdm_cli.jobs.sampling.upsample import Condition

@@ -5,7 +5,7 @@ What is found is returned whole; `failure` then says with which error the comman
 
 from pathlib import Path
 
-from cdm_cli.cascade.snapshot import MANIFEST
+from cdm_cli.cascade.saved import MANIFEST
 from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.errors import MissingError, UsageError
 from cdm_cli.jobs.checking.verify_stage import VerifiedStage, verify_checkpoint, verify_stage

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.files import open_regular
-from cdm_cli.cascade.snapshot import (
+from cdm_cli.cascade.saved import (
     BEST,
     CHECKPOINTS,
     EMA,

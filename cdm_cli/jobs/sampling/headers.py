@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdm_cli.cascade.checkpoint import find_stage, list_stages, read_stage_file, weights_file
-from cdm_cli.cascade.snapshot import step_name
-from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.cascade.head import read_metadata
+from cdm_cli.cascade.saved import step_name
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError, quoted

@@ -4,16 +4,17 @@ Nothing large is read for it: a file of weights tells its digest in its header, 
 its blocks. Whoever loads what was found compares the digest with the contents.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cdm_cli.cascade.checkpoint import checkpoints, list_stages, read_stage_file, weights_file
-from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.cascade.head import read_metadata
+from cdm_cli.cascade.stagefile import digest_with
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sampling.provenance import parents_of
 
 
 class StageFound(NamedTuple):
@@ -43,17 +44,13 @@ def stage_digest(header: Header, weights: str) -> str:
     Raises UsageError and MissingError where there are no such weights.
     """
     metadata = read_metadata(weights_file(header.directory, weights))
-    return _digest(header.config.model_dump_json(), metadata.get("sha256", ""))
-
-
-def _digest(config: str, weights: str) -> str:
-    return hashlib.sha256((config + weights).encode()).hexdigest()
+    return digest_with(header.config, metadata.get("sha256", ""))
 
 
 def _digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
     """Yield the digest that each file of weights gives a stage, as `load_stage` computes it."""
     try:
-        config = read_stage_file(directory).plan.stage.model_dump_json()
+        config = read_stage_file(directory).plan.stage
     except CdmError:
         return
     steps = reversed([path.name for path in checkpoints(directory)])
@@ -62,7 +59,7 @@ def _digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
             said = read_metadata(weights_file(directory, weights)).get("sha256", "")
         except CdmError:
             continue
-        yield StageFound(directory, weights), _digest(config, said)
+        yield StageFound(directory, weights), digest_with(config, said)
 
 
 def find_store_of(digest: str, name: str, directories: list[Path]) -> Path | None:
@@ -83,17 +80,6 @@ def store_digest(path: Path) -> str:
             return store.digest
     except CdmError:
         return ""
-
-
-def parents_of(provenance: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the parents that a provenance tells of, as far as they are told in full."""
-    told: Any = provenance.get("parents")
-    rows = told if isinstance(told, list) else []
-    return [
-        {key: str(row.get(key, "")) for key in ("role", "name", "digest")}
-        for row in rows
-        if isinstance(row, dict)
-    ]
 
 
 def parent_rows(

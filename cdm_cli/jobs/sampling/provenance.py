@@ -52,6 +52,17 @@ def store_parent(store: Store) -> dict[str, str]:
     return parent("lowres", store.path.name, store.digest)
 
 
+def parents_of(provenance: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the parents that a provenance tells of, as far as they are told in full."""
+    told: Any = provenance.get("parents")
+    rows = told if isinstance(told, list) else []
+    return [
+        {key: str(row.get(key, "")) for key in ("role", "name", "digest")}
+        for row in rows
+        if isinstance(row, dict)
+    ]
+
+
 def typed(command: str, options: object) -> str:
     """Return the command line that means these options, defaults but `--out` left away."""
     arguments, flags = [], list[str]()

@@ -22,7 +22,7 @@ from cdm_cli.cascade.checkpoint import (
     step_name,
 )
 from cdm_cli.cascade.files import read_bytes
-from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.cascade.head import read_metadata
 from cdm_cli.data import durable
 from cdm_cli.errors import BadInputError, CdmError, MissingError
 from cdm_cli.jobs.training.numerics import resumed

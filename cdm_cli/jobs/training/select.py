@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from cdm_cli.cascade.checkpoint import save_best
-from cdm_cli.cascade.snapshot import BEST
+from cdm_cli.cascade.head import read_metadata
+from cdm_cli.cascade.saved import BEST
 from cdm_cli.cascade.stage import Stage
-from cdm_cli.cascade.weights import read_metadata
 from cdm_cli.config import TrainingConfig
 from cdm_cli.data.store import Store
 from cdm_cli.errors import BadInputError

@@ -15,7 +15,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from cdm_cli.cascade.snapshot import remove_checkpoint
+from cdm_cli.cascade.saved import remove_checkpoint
 from cdm_cli.commands._render import plain, text
 from cdm_cli.errors import (
     MismatchError,

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load
 
 from cdm_cli.cascade.checkpoint import load_stage, save_best
-from cdm_cli.cascade.weights import read_metadata
+from cdm_cli.cascade.head import read_metadata
 from cdm_cli.errors import (
     BadInputError,
     MismatchError,

@@ -1,0 +1,65 @@
+"""The head of a safetensors file: what it says of itself, without torch or tensors."""
+
+import json
+import os
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.cascade.files import open_regular
+from cdm_cli.errors import BadInputError, UnsafeInputError, quoted
+
+HEADER_LIMIT = 4 * 2**20  # JSON in memory is up to thirty times as large
+PICKLES = (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")  # what torch.save writes
+NOT_READ = "nothing was read from it"
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a file, which say its step or score; the tensors stay unread."""
+    with open_regular(path) as file:
+        return parsed(read_head(file, path)[8:], path)[1]
+
+
+def read_head(file: BufferedReader, path: Path) -> bytearray:
+    """Read the length of the header and the header."""
+    head = exactly(file, 8, path)
+    size = int.from_bytes(head, "little")
+    if size > HEADER_LIMIT and bytes(head[:2]) in PICKLES:
+        raise UnsafeInputError(
+            f"{path} looks like a pickle, which could run code; only safetensors are read",
+            kept=NOT_READ,
+            next=f"cdm import {quoted(path)} --from-pickle",
+        )
+    if not 2 <= size <= HEADER_LIMIT:
+        raise damaged(path, f"its header claims {size} bytes")
+    return head + exactly(file, size, path)
+
+
+def damaged(path: Path, what: str) -> BadInputError:
+    """Return the error for a file whose bytes cannot be those that were written."""
+    return BadInputError(f"{path} is damaged: {what}", kept=NOT_READ, next="restore the file")
+
+
+def exactly(file: BufferedReader, size: int, path: Path) -> bytearray:
+    """Read size bytes; the file is asked for its size first, so a claim allocates nothing."""
+    here, length = file.tell(), os.fstat(file.fileno()).st_size
+    if length - here < size:
+        raise damaged(path, f"{length} bytes long, at least {here + size} expected")
+    data = bytearray(size)
+    if file.readinto(data) != size:
+        raise damaged(path, "it became shorter while it was read")
+    return data
+
+
+def parsed(header: bytearray, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the entries of the tensors by name, and the metadata. Raises BadInputError."""
+    try:
+        values = json.loads(header)
+    except (ValueError, RecursionError):
+        raise damaged(path, "its header is not JSON") from None
+    if not isinstance(values, dict):
+        raise damaged(path, "its header is not a table of tensors")
+    metadata = values.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise damaged(path, "its metadata are not strings")
+    return values, metadata

@@ -1,0 +1,91 @@
+"""Which checkpoints a stage directory holds, told from names and manifests; without torch."""
+
+import re
+from pathlib import Path
+
+from cdm_cli.cascade.stagefile import read_settings
+from cdm_cli.config import Settings
+from cdm_cli.data import durable
+from cdm_cli.errors import BadInputError, MissingError
+
+MANIFEST, STATE = "manifest.json", "state.json"
+EMA, BEST, CHECKPOINTS = "ema.safetensors", "best.safetensors", "checkpoints"
+PARTS = {"model": "model.safetensors", "ema": EMA, "optimizer": "optimizer.safetensors"}
+SMALL_LIMIT = 2**20
+STEP_NAME = re.compile(r"step-(\d{8,12})")
+LEFTOVER = re.compile(rf"{STEP_NAME.pattern}|\.{STEP_NAME.pattern}{re.escape(durable.PARTIAL)}")
+
+
+class FileEntry(Settings):
+    """Size and SHA-256 of one file of a checkpoint."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(Settings):
+    """The contents of `manifest.json`. stopped: saved where a run was stopped, between two others.
+
+    A run that is not stopped has no such checkpoint, and does not write the field.
+    """
+
+    step: int
+    files: dict[str, FileEntry]
+    stopped: bool = False
+
+
+def step_name(step: int) -> str:
+    """Return the directory name of a checkpoint."""
+    return f"step-{step:08d}"
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint, its manifest first: half removed, it no longer counts."""
+    durable.remove_tree(path, first=MANIFEST)
+
+
+def checkpoints(directory: Path) -> list[Path]:
+    """Return the complete checkpoints of a stage directory, oldest first."""
+    home = directory / CHECKPOINTS
+    if not home.is_dir():
+        return []
+    found = (path for path in home.iterdir() if STEP_NAME.fullmatch(path.name))
+    return sorted(path for path in found if is_complete(path))
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint is there: its manifest is written last, and removed first.
+
+    What a training that goes on has removed since it was listed is not damaged.
+    """
+    return (checkpoint / MANIFEST).is_file()
+
+
+def latest_checkpoint(directory: Path) -> Path | None:
+    """Return the newest complete checkpoint, if there is one."""
+    found = checkpoints(directory)
+    return found[-1] if found else None
+
+
+def read_manifest(checkpoint: Path) -> Manifest:
+    """Read the manifest of a checkpoint and compare the sizes of its files."""
+    path = checkpoint / MANIFEST
+    manifest = read_settings(Manifest, path, SMALL_LIMIT)
+    if checkpoint.name != step_name(manifest.step):
+        raise BadInputError(
+            f"{path} is of step {manifest.step}, its directory says otherwise",
+            next="take an earlier checkpoint",
+        )
+    for name in (*PARTS.values(), STATE):
+        if name not in manifest.files:
+            raise BadInputError(f"{path} does not list {name}", next="take an earlier checkpoint")
+        if not (checkpoint / name).is_file():
+            raise MissingError(f"{checkpoint / name} does not exist", next="restore the file")
+        size = (checkpoint / name).stat().st_size
+        if size != manifest.files[name].size:
+            raise BadInputError(
+                f"{checkpoint / name} has {size} bytes, its manifest says "
+                f"{manifest.files[name].size}",
+                next="take an earlier checkpoint",
+            )
+    return manifest
