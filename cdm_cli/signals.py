@@ -8,6 +8,7 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -16,7 +17,12 @@ from typing import Any
 from cdm_cli.errors import StoppedError
 
 Handler = Callable[[int, FrameType | None], object]
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP,
+    signal.SIGUSR1, signal.SIGUSR2,  # a scheduler's, some time before it kills
+    signal.SIGALRM,  # our own, of --stop-after
+)  # fmt: skip
+MAY_BE_IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 INTERRUPTED = 130
 AGAIN = "the same command typed again continues or starts over"
 STDERR = 2
@@ -27,16 +33,17 @@ _exit_codes: list[int] = []
 
 def name_of(number: int) -> str:
     """Return what a user calls a signal."""
-    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    names = {signal.SIGINT: "Ctrl-C", signal.SIGALRM: "--stop-after"}
+    return names.get(signal.Signals(number), signal.Signals(number).name)
 
 
 def taken(take: Handler) -> dict[int, Any]:
     """Let take have the signals, and return who had them before.
 
-    SIGHUP stays ignored where it is: nohup lets a job outlive its terminal.
+    SIGHUP, SIGUSR1 and SIGUSR2 stay ignored where they are: nohup lets a job outlive its terminal.
     """
-    deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    heard = [number for number in SIGNALS if number != signal.SIGHUP or not deaf]
+    deaf = [number for number in MAY_BE_IGNORED if signal.getsignal(number) == signal.SIG_IGN]
+    heard = [number for number in SIGNALS if number not in deaf]
     return {number: signal.signal(number, take) for number in heard}
 
 
@@ -55,6 +62,22 @@ def leave_when_asked() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)
+
+
+@contextmanager
+def stopping_after(seconds: float | None) -> Generator[None]:
+    """Ask to stop once, as a signal does, when seconds have passed; None: never.
+
+    In the main thread alone, where Python takes signals.
+    """
+    clocked = seconds is not None and threading.current_thread() is threading.main_thread()
+    if clocked and seconds:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        if clocked:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def interruptible() -> None:

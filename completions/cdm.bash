@@ -47,15 +47,15 @@ _cdm_pair() {
 _cdm_flags() {
   case $command in
     'prepare') flags='--val --labels --val-labels --follow-links --out -o --resolution --crop --channels --draft --strict --workers --json --quiet -q --verbose -v --debug --help -h' ;;
-    'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --flip --no-flip --select --select-num --select-every --features --device --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'sweep-s') flags='--model --s --augment --ground-truth --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'tune-schedule') flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'eval') flags='--split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --json --quiet -q --verbose -v --debug --help -h' ;;
-    'eval cas') flags='--ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'eval elbo') flags='--ref --split --s --num --terms --steps --variance --schedule --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'eval checkpoints') flags='--weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --device --batch-size --precision --compile --no-compile --gpus --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --flip --no-flip --select --select-num --select-every --features --device --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'sweep-s') flags='--model --s --augment --ground-truth --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'tune-schedule') flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'eval') flags='--split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --stop-after --json --quiet -q --verbose -v --debug --help -h' ;;
+    'eval cas') flags='--ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'eval elbo') flags='--ref --split --s --num --terms --steps --variance --schedule --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'eval checkpoints') flags='--weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'demo') flags='--seed --json --quiet -q --verbose -v --debug --help -h' ;;
     'inspect') flags='--json --quiet -q --verbose -v --debug --help -h' ;;
     'grid') flags='--out -o --split --resolution --num --per-class --columns --scale --json --quiet -q --verbose -v --debug --help -h' ;;
@@ -70,15 +70,15 @@ _cdm_flags() {
 _cdm_valued() {
   case $command in
     'prepare') valued=' --val --labels --val-labels --out -o --resolution --crop --channels --workers ' ;;
-    'train') valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --gpus ' ;;
-    'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --part ' ;;
-    'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --part ' ;;
-    'sweep-s') valued=' --model --s --augment --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus ' ;;
-    'tune-schedule') valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --device --batch-size --precision --gpus ' ;;
-    'eval') valued=' --split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus ' ;;
-    'eval cas') valued=' --ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus ' ;;
-    'eval elbo') valued=' --ref --split --s --num --terms --steps --variance --schedule --weights --seed --device --batch-size --precision --gpus ' ;;
-    'eval checkpoints') valued=' --weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --device --batch-size --precision --gpus ' ;;
+    'train') valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --gpus --stop-after ' ;;
+    'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
+    'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
+    'sweep-s') valued=' --model --s --augment --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
+    'tune-schedule') valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --device --batch-size --precision --gpus --stop-after ' ;;
+    'eval') valued=' --split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --stop-after ' ;;
+    'eval cas') valued=' --ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after ' ;;
+    'eval elbo') valued=' --ref --split --s --num --terms --steps --variance --schedule --weights --seed --device --batch-size --precision --gpus --stop-after ' ;;
+    'eval checkpoints') valued=' --weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --device --batch-size --precision --gpus --stop-after ' ;;
     'demo') valued=' --seed ' ;;
     'inspect') valued='  ' ;;
     'grid') valued=' --out -o --split --resolution --num --per-class --columns --scale ' ;;
@@ -114,6 +114,7 @@ _cdm_value() {
     'train --device') _cdm_words 'auto cpu cuda' ;;
     'train --precision') _cdm_words 'auto fp32 bf16' ;;
     'train --gpus') : ;;
+    'train --stop-after') : ;;
     'train '0) _cdm_stages '' ;;
     'sample --classes') : ;;
     'sample --num') : ;;
@@ -132,6 +133,7 @@ _cdm_value() {
     'sample --batch-size') : ;;
     'sample --precision') _cdm_words 'auto fp32 bf16' ;;
     'sample --gpus') : ;;
+    'sample --stop-after') : ;;
     'sample --part') : ;;
     'sample '0) _cdm_stages '' ;;
     'upsample --model') _cdm_stages '' ;;
@@ -153,6 +155,7 @@ _cdm_value() {
     'upsample --batch-size') : ;;
     'upsample --precision') _cdm_words 'auto fp32 bf16' ;;
     'upsample --gpus') : ;;
+    'upsample --stop-after') : ;;
     'upsample --part') : ;;
     'upsample '0) _cdm_files ;;
     'sweep-s --model') _cdm_stages '' ;;
@@ -175,6 +178,7 @@ _cdm_value() {
     'sweep-s --batch-size') : ;;
     'sweep-s --precision') _cdm_words 'auto fp32 bf16' ;;
     'sweep-s --gpus') : ;;
+    'sweep-s --stop-after') : ;;
     'sweep-s '0) _cdm_files ;;
     'tune-schedule --model') _cdm_stages '' ;;
     'tune-schedule --steps') : ;;
@@ -194,6 +198,7 @@ _cdm_value() {
     'tune-schedule --batch-size') : ;;
     'tune-schedule --precision') _cdm_words 'auto fp32 bf16' ;;
     'tune-schedule --gpus') : ;;
+    'tune-schedule --stop-after') : ;;
     'tune-schedule '0) _cdm_files ;;
     'eval --split') _cdm_words 'train val' ;;
     'eval --resolution') : ;;
@@ -207,6 +212,7 @@ _cdm_value() {
     'eval --device') _cdm_words 'auto cpu cuda' ;;
     'eval --batch-size') : ;;
     'eval --gpus') : ;;
+    'eval --stop-after') : ;;
     'eval '0) _cdm_words 'fid is kid prdc accuracy nn all cas elbo checkpoints' ;;
     'eval '1) _cdm_files ;;
     'eval cas --ref') _cdm_files ;;
@@ -224,6 +230,7 @@ _cdm_value() {
     'eval cas --device') _cdm_words 'auto cpu cuda' ;;
     'eval cas --precision') _cdm_words 'auto fp32 bf16' ;;
     'eval cas --gpus') : ;;
+    'eval cas --stop-after') : ;;
     'eval cas '0) _cdm_files ;;
     'eval elbo --ref') _cdm_files ;;
     'eval elbo --split') _cdm_words 'train val' ;;
@@ -239,6 +246,7 @@ _cdm_value() {
     'eval elbo --batch-size') : ;;
     'eval elbo --precision') _cdm_words 'auto fp32 bf16' ;;
     'eval elbo --gpus') : ;;
+    'eval elbo --stop-after') : ;;
     'eval elbo '*) _cdm_stages '' ;;
     'eval checkpoints --weights') _cdm_words 'ema best' ;;
     'eval checkpoints --s') : ;;
@@ -257,6 +265,7 @@ _cdm_value() {
     'eval checkpoints --batch-size') : ;;
     'eval checkpoints --precision') _cdm_words 'auto fp32 bf16' ;;
     'eval checkpoints --gpus') : ;;
+    'eval checkpoints --stop-after') : ;;
     'eval checkpoints '0) _cdm_stages '' ;;
     'demo --seed') : ;;
     'demo '0) _cdm_files ;;

@@ -59,6 +59,7 @@ _cdm() {
           '*--device[Where the network runs]:value:(auto cpu cuda)' \
           '*--precision[Arithmetic of the network; auto\: bf16 on CUDA]:value:(auto fp32 bf16)' \
           '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--stop-after[Stop after 11h50m, 45m, 90s, all saved; the same command continues]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
@@ -88,6 +89,7 @@ _cdm() {
           '*--compile[Compile the network]' \
           '*--no-compile[Compile the network]' \
           '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--stop-after[Stop after 11h50m, 45m, 90s, all saved; the same command continues]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
@@ -121,6 +123,7 @@ _cdm() {
           '*--compile[Compile the network]' \
           '*--no-compile[Compile the network]' \
           '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--stop-after[Stop after 11h50m, 45m, 90s, all saved; the same command continues]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
@@ -172,6 +175,7 @@ _cdm() {
           '*--compile[Compile the network]' \
           '*--no-compile[Compile the network]' \
           '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--stop-after[Stop after 11h50m, 45m, 90s, all saved; the same command continues]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
@@ -205,6 +209,7 @@ _cdm() {
           '*--compile[Compile the network]' \
           '*--no-compile[Compile the network]' \
           '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--stop-after[Stop after 11h50m, 45m, 90s, all saved; the same command continues]:value: ' \
           '*--part[Do the I-th of N equal parts; `cdm merge` joins them]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
@@ -241,6 +246,7 @@ _cdm() {
           '*--compile[Compile the network]' \
           '*--no-compile[Compile the network]' \
           '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--stop-after[Stop after 11h50m, 45m, 90s, all saved; the same command continues]:value: ' \
           '*--part[Do the I-th of N equal parts; `cdm merge` joins them]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
@@ -279,6 +285,7 @@ _cdm() {
           '*--compile[Compile the network]' \
           '*--no-compile[Compile the network]' \
           '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--stop-after[Stop after 11h50m, 45m, 90s, all saved; the same command continues]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
@@ -313,6 +320,7 @@ _cdm() {
           '*--compile[Compile the network]' \
           '*--no-compile[Compile the network]' \
           '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--stop-after[Stop after 11h50m, 45m, 90s, all saved; the same command continues]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
@@ -337,6 +345,7 @@ _cdm() {
           '*--device[Where the network runs]:value:(auto cpu cuda)' \
           '*--batch-size[Images at a time]:value: ' \
           '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--stop-after[Stop after 11h50m, 45m, 90s, all saved; the same command continues]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from cdm_cli.commands.table import Command
+from cdm_cli.options.durations import seconds_of
 from cdm_cli.options.flag import Flagged, flagged
+from cdm_cli.signals import stopping_after
 
 JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 DRY_RUN = Annotated[
@@ -32,7 +34,8 @@ def function_of(command: Command) -> Callable[..., None]:
         options = filled(command.options, ctx)
         if command.check:
             _named(command.check)(options)
-        answer(ctx, options, _named(f"{command.job}:{job}"))
+        with stopping_after(_seconds(ctx)):
+            answer(ctx, options, _named(f"{command.job}:{job}"))
 
     parameters = [_parameter("ctx", typer.Context), *map(_of, flagged(command.options))]
     parameters.append(_parameter("json", JSON, False))
@@ -42,6 +45,12 @@ def function_of(command: Command) -> Callable[..., None]:
     run.__annotations__ = {item.name: item.annotation for item in parameters}
     run.__doc__ = command.help
     return run
+
+
+def _seconds(ctx: typer.Context) -> int | None:
+    """Return after how many seconds the command is to stop by itself."""
+    typed = ctx.params.get("stop_after")
+    return seconds_of(typed) if typed else None
 
 
 def _named(where: str) -> Any:

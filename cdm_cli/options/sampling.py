@@ -20,6 +20,7 @@ from cdm_cli.names import (
     Sampler,
     Variance,
 )
+from cdm_cli.options.durations import duration_of
 from cdm_cli.options.flag import Check, Flag
 from cdm_cli.options.outputs import StoreOut
 
@@ -73,6 +74,11 @@ class Compute:
     ] = None
     gpus: Annotated[
         int | None, Ge(1), Le(MOST_PROCESSES), Flag("Run on N GPUs of this machine.", "N")
+    ] = None
+    stop_after: Annotated[
+        str | None,
+        Check(duration_of("--stop-after")),
+        Flag("Stop after 11h50m, 45m, 90s, all saved; the same command continues.", "TIME"),
     ] = None
 
 

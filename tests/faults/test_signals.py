@@ -16,6 +16,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs.runtime import launch as launching
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.options.sampling import SampleOptions
+from cdm_cli.signals import stopping_after
 from tests.asking import as_typed
 from tests.drawings import class_images, write_zip
 from tests.faults.jobs import state
@@ -115,7 +116,9 @@ def test_sampling_is_stopped_by_sigterm_and_alone_on_its_store(workspace, whole)
 
 
 @pytest.mark.parametrize("workspace", ["train"], indirect=True)
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGHUP, "SIGHUP")])
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGUSR1, "SIGUSR1")]
+)
 def test_training_is_stopped_once_the_step_is_saved(number, name, workspace, whole):
     process = begun(*TRAIN)
     saved = workspace / "runs/base/checkpoints/step-00000005/manifest.json"
@@ -131,12 +134,30 @@ def test_training_is_stopped_once_the_step_is_saved(number, name, workspace, who
     assert state(workspace) == state(whole / "train")
 
 
-def test_a_terminal_that_is_gone_does_not_stop_what_nohup_began():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_that_is_ignored_stays_so(number):
+    """nohup lets a job outlive its terminal."""
+    before = signal.signal(number, signal.SIG_IGN)
     with Stop() as stop:
-        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), number)
         assert not stop.asked
-    signal.signal(signal.SIGHUP, before)
+    signal.signal(number, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_of_a_scheduler_asks_to_stop(number):
+    with Stop() as stop:
+        os.kill(os.getpid(), number)
+        assert stop.asked == number.name
+
+
+def test_stop_after_asks_once_and_is_over_with_the_command():
+    with stopping_after(0.02), Stop() as stop:
+        until(lambda: stop.asked, "the end of the time")
+        assert stop.asked == "--stop-after"
+    with stopping_after(60):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 @pytest.mark.parametrize("workspace", ["sample"], indirect=True)
@@ -215,6 +236,14 @@ def running(pid):
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@pytest.mark.parametrize("workspace", ["sample"], indirect=True)
+def test_a_command_stops_after_the_time_it_was_given(workspace, monkeypatch):
+    monkeypatch.setattr("cdm_cli.jobs.sampling.sample.planned", lambda options: signal.pause())
+    pid = forked(lambda: run_main((*SAMPLE, "--stop-after", "1s"), workspace / "said"))
+    assert ended(pid) == 75
+    assert "stopped by --stop-after; the same command" in (workspace / "said").read_text()
 
 
 @pytest.mark.parametrize("workspace", ["sample"], indirect=True)

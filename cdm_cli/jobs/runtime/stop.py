@@ -1,4 +1,4 @@
-"""Stopping between two steps: SIGTERM from a scheduler, Ctrl-C, a terminal that is gone."""
+"""Stopping between two steps: a signal of a scheduler, Ctrl-C, --stop-after, a lost terminal."""
 
 import signal
 import threading
