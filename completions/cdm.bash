@@ -277,7 +277,7 @@ _cdm_value() {
     'grid --per-class') : ;;
     'grid --columns') : ;;
     'grid --scale') : ;;
-    'grid '0) _cdm_files ;;
+    'grid '*) : ;;
     'verify --replay') : ;;
     'verify --model') _cdm_stages '' ;;
     'verify --lowres') _cdm_files ;;

@@ -280,7 +280,7 @@ complete -c cdm -n '__fish_seen_subcommand_from inspect' -l verbose -s v -d 'Sho
 complete -c cdm -n '__fish_seen_subcommand_from inspect' -l debug -d 'Show where an error arose'
 complete -c cdm -n '__fish_seen_subcommand_from inspect' -l help -s h -d 'Show every flag.'
 complete -c cdm -n '__fish_seen_subcommand_from inspect' -F
-complete -c cdm -n __fish_use_subcommand -a grid -d 'Lay the images of a store out as one PNG'
+complete -c cdm -n __fish_use_subcommand -a grid -d 'Lay the images of a store out as one PNG, or those of several side by side'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l out -s o -r -F -d 'What to write'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l split -r -f -a 'train val' -d 'Part of a prepared store'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l resolution -r -f -d 'Resolution to take'
@@ -293,7 +293,7 @@ complete -c cdm -n '__fish_seen_subcommand_from grid' -l quiet -s q -d 'Say noth
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l verbose -s v -d 'Show warnings'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l debug -d 'Show where an error arose'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l help -s h -d 'Show every flag.'
-complete -c cdm -n '__fish_seen_subcommand_from grid' -F
+complete -c cdm -n '__fish_seen_subcommand_from grid' -f
 complete -c cdm -n __fish_use_subcommand -a verify -d 'Check every byte of a store or a stage'
 complete -c cdm -n '__fish_seen_subcommand_from verify' -l replay -r -f -d 'Make K samples of a store again and compare'
 complete -c cdm -n '__fish_seen_subcommand_from verify' -l model -r -f -a '(__cdm_stages)' -d 'Stage to replay with'

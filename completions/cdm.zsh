@@ -19,7 +19,7 @@ _cdm() {
     'eval:Judge samples against real images'
     'demo:Run the whole cascade on images drawn on the spot'
     'inspect:Show what a file holds and where it came from'
-    'grid:Lay the images of a store out as one PNG'
+    'grid:Lay the images of a store out as one PNG, or those of several side by side'
     'verify:Check every byte of a store or a stage'
     'merge:Join stores that were made with --part'
     'export:Write the images of a store as files, or as one .npz'
@@ -394,7 +394,7 @@ _cdm() {
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
-          '1:argument:_files' ;;
+          '*:argument: ' ;;
         'verify') _arguments -s \
           '*--replay[Make K samples of a store again and compare]:value: ' \
           '*--model[Stage to replay with]:value: _cdm_stages' \

@@ -97,4 +97,4 @@ def _default(item: Flagged) -> Any:
         return Parameter.empty
     if get_origin(item.kind) is not tuple:
         return item.default
-    return ",".join(map(str, item.default)) or None if item.listed else None
+    return ",".join(map(str, item.default)) or None if item.listed else [*item.default] or None

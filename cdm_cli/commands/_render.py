@@ -90,10 +90,16 @@ def _defaults(ctx: typer.Context) -> list[str]:
     said: list[str] = []
     for param in ctx.command.params:
         source = ctx.get_parameter_source(param.name)
-        if source and source.name == "DEFAULT" and isinstance(ctx.params.get(param.name), Path):
-            flag = param.opts[0] if param.opts[0].startswith("-") else param.opts[0].upper()
-            said.append(f"{flag} {ctx.params[param.name]}")
+        value = ctx.params.get(param.name or "")
+        paths = value if isinstance(value, (list, tuple)) else [value]
+        if source and source.name == "DEFAULT" and isinstance(next(iter(paths), None), Path):
+            flag = param.opts[0] if param.opts[0].startswith("-") else _argument(param)
+            said.append(f"{flag} {' '.join(map(str, paths))}")
     return said
+
+
+def _argument(param: Any) -> str:
+    return str(param.metavar or param.opts[0].upper()).removesuffix("...")
 
 
 def show(result: object, *, as_json: bool) -> None:

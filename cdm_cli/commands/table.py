@@ -109,8 +109,11 @@ TABLE = (
     ),
     Command(
         "grid", GridOptions, f"{JOBS}.pictures.grid",
-        "Lay the images of a store out as one PNG.",
-        ("cdm grid samples.h5 -o grid.png --per-class 8",),
+        "Lay the images of a store out as one PNG, or those of several side by side.",
+        (
+            "cdm grid samples.h5 -o grid.png --per-class 8",
+            "cdm grid lowres.h5 samples.h5 -o beside.png",
+        ),
     ),
     Command(
         "verify", VerifyOptions, f"{JOBS}.checking.verify",

@@ -163,13 +163,28 @@ class InspectOptions:
 
 @dataclass(frozen=True)
 class GridOptions:
-    """`cdm grid`. num images in all, or per_class of each, `columns` in a row."""
+    """`cdm grid`. num images in all, or per_class of each, `columns` in a row.
 
-    store: Annotated[Path, Flag("Store to show.", "STORE", argument=True)] = Path(SAMPLES)
+    Of several stores num ids, or per_class of each, every store a column.
+    """
+
+    stores: Annotated[
+        tuple[Path, ...],
+        Flag(
+            "Store to show; several: their same ids side by side.",
+            "STORE...",
+            argument=True,
+            repeat=True,
+        ),
+    ] = (Path(SAMPLES),)
     out: PictureOut = Path(GRID)
     split: Split = None
     resolution: Resolution = None
-    num: Annotated[int | None, Ge(1), Flag("How many images, at most [default: 64].", "N")] = None
+    num: Annotated[
+        int | None,
+        Ge(1),
+        Flag("How many images, at most [default: 64, of several stores 10].", "N"),
+    ] = None
     per_class: PerClass = None
     columns: Annotated[int | None, Ge(1), Flag("Images in a row [default: square].", "N")] = None
     scale: Annotated[
@@ -181,6 +196,11 @@ class GridOptions:
         if self.per_class and (self.num or self.columns):
             raise UsageError(
                 "--per-class fixes rows and columns", next="leave --num, --columns away"
+            )
+        if self.columns and len(self.stores) > 1:
+            raise UsageError(
+                f"--columns {self.columns}: each of the {len(self.stores)} stores is a column",
+                next="leave --columns away; --num says how many ids are shown",
             )
 
 

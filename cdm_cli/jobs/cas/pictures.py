@@ -9,13 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
 from cdm_cli.jobs.cas.plan import TrainingSet, Work
-from cdm_cli.jobs.pictures.grid import draw_grid
+from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw, png_bytes, readable
 
 COLUMNS = 6  # images of a class, of samples and of real ones
-READABLE = 64
 REAL, SAMPLES = "tab:blue", "tab:red"
 NAME_LENGTH = 24
 
@@ -65,10 +63,8 @@ def grid(work: Work, classes: Sequence[int]) -> bytes:
     side = work.recipe.resolution
     tiles = {0: np.full((side, side, 3), 255, np.uint8)}
     rows = [(_name(work, y), _row(work, y, tiles)) for y in classes]
-    picture = draw_grid(tiles, rows, max(1, READABLE // side))
-    held = io.BytesIO()
-    picture.save(held, "PNG")
-    return held.getvalue()
+    heads = ("samples", *[""] * (COLUMNS - 1), " ", "real images", *[""] * (COLUMNS - 1))
+    return png_bytes(draw(Sheet(tiles, rows, heads=heads), readable(side)))
 
 
 def _name(work: Work, y: int) -> str:
@@ -89,9 +85,5 @@ def _row(work: Work, y: int, tiles: dict[int, np.ndarray]) -> np.ndarray:
 
 def _images(training: TrainingSet, places: np.ndarray) -> list[np.ndarray]:
     """Read images as uint8 [H, W, 3], their blocks checked."""
-    return [_rgb(training.images.read(np.array([place]))[0]) for place in places]
-
-
-def _rgb(x: Tensor) -> np.ndarray:
-    channels = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
-    return channels.permute(1, 2, 0).numpy()
+    read = (training.images.read(np.array([place]))[0] for place in places)
+    return [as_rgb(x.permute(1, 2, 0).numpy()) for x in read]

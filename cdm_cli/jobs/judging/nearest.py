@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from cdm_cli.jobs.judging.images import ImageSet, Place, batches
-from cdm_cli.jobs.pictures.grid import draw_grid
+from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw, readable
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.features import FeatureExtractor
@@ -25,7 +25,6 @@ from cdm_cli.report import Report
 QUERIES = 1000  # samples, and validation images, that are looked up
 SHOWN, NEIGHBOURS = 16, 5
 QUANTILE = 0.05
-READABLE = 64
 
 
 @dataclass(frozen=True)
@@ -157,13 +156,12 @@ def picture(found: Found, images: ImageSet, training: ImageSet) -> Image.Image:
     rows: list[tuple[str, np.ndarray]] = []
     for q in _shown(found):
         start = len(tiles)
-        tiles.append(_rgb(_one(images, int(found.places[q]))))
-        tiles += [_rgb(_one(training, int(near))) for near in found.neighbours[q]]
+        tiles.append(_shown_as(_one(images, int(found.places[q]))))
+        tiles += [_shown_as(_one(training, int(near))) for near in found.neighbours[q]]
         rows.append((f"{found.distances[q, 0]:.3g}", np.arange(start, len(tiles))))
-    scale = max(1, READABLE // images.resolution)
-    return draw_grid(dict(enumerate(tiles)), rows, scale)
+    heads = ("sample", "nearest of train", *[""] * (found.neighbours.shape[1] - 1))
+    return draw(Sheet(dict(enumerate(tiles)), rows, heads=heads), readable(images.resolution))
 
 
-def _rgb(x: Tensor) -> np.ndarray:
-    channels = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
-    return channels.permute(1, 2, 0).numpy()
+def _shown_as(x: Tensor) -> np.ndarray:
+    return as_rgb(x.permute(1, 2, 0).numpy())

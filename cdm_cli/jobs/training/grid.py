@@ -17,7 +17,7 @@ from cdm_cli.data import durable
 from cdm_cli.data.images import channels_last
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.pictures.grid import READABLE, Rows, draw_grid, png_bytes
+from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw, enlarged, png_bytes, readable
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import default_batch
@@ -30,6 +30,7 @@ from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
 
 SAMPLES = "samples"
+HEADS = ("input", "sample", "real")
 CLASSES, PER_CLASS, PER_CLASS_SR, STEPS = 10, 4, 2, 50
 
 
@@ -41,6 +42,13 @@ class Layout:
     rows: list[tuple[str, np.ndarray]]  # names, and int64 places within the probe
     originals: Source | None = None
     lowres: Source | None = None
+
+    @property
+    def title(self) -> str:
+        """How the samples are drawn."""
+        chain, s = self.probe.chain, self.probe.s
+        noised = "" if s is None else f", {self.probe.lowres} noised to s = {s}"
+        return f"{chain.sampler}, {chain.evaluations} steps{noised}"
 
 
 def layout_of(header: Header, store: Store, training: TrainingConfig) -> Layout:
@@ -100,10 +108,11 @@ def _source(store: Store, part: Part, resolution: int, rows: np.ndarray) -> Sour
 
 def picture(layout: Layout, images: np.ndarray) -> Image.Image:
     """Lay out the samples uint8 [num, H, W, C] of a layout."""
-    tiles, rows = dict(enumerate(images)), layout.rows
+    tiles, rows, heads = dict(enumerate(images)), layout.rows, ()
     if layout.originals is not None and layout.lowres is not None:
         tiles, rows = _threes(layout.rows, images, layout.lowres, layout.originals)
-    return draw_grid(tiles, rows, max(1, READABLE // images.shape[1]))
+        heads = HEADS * max(len(places) for _, places in layout.rows)
+    return draw(Sheet(tiles, rows, layout.title, heads), readable(images.shape[1]))
 
 
 def _threes(
@@ -111,10 +120,9 @@ def _threes(
 ) -> tuple[dict[int, np.ndarray], Rows]:
     places = range(len(images))
     z_0 = channels_last(lowres.z_0(places)).numpy()
-    factor = images.shape[1] // z_0.shape[1]
     x_0 = channels_last(originals.z_0(places)).numpy()
-    enlarged = z_0.repeat(factor, 1).repeat(factor, 2)
-    tiles = np.stack([enlarged, images, x_0], 1).reshape(-1, *images.shape[1:])
+    inputs = np.stack([enlarged(image, images.shape[1]) for image in z_0])
+    tiles = np.stack([inputs, images, x_0], 1).reshape(-1, *images.shape[1:])
     threes = [(name, (3 * at[:, None] + np.arange(3)).reshape(-1)) for name, at in rows]
     return dict(enumerate(tiles)), threes
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from cdm_cli.data.store import PartSpec, StoreSpec, create
 from cdm_cli.errors import BadInputError, MissingError, UsageError, WouldOverwriteError
-from cdm_cli.jobs.pictures.grid import draw_grid, run
+from cdm_cli.jobs.pictures.grid import run
 from cdm_cli.options.files import GridOptions
 from tests.asking import as_typed
 
@@ -42,71 +42,89 @@ def store(tmp_path):
     return write_store(tmp_path / "samples.h5")
 
 
-def shown(path, side, left=0):
-    """The grey values at the middles of the tiles, row by row."""
+def shown(path, side, result):
+    """The grey values at the middles of the tiles, row by row; what is written is left and above.
+
+    The last row ends the picture; the first tile begins where its lower edge does.
+    """
     with Image.open(path) as image:
         picture = np.asarray(image.convert("L")).astype(int)
-    ys = range(side // 2, picture.shape[0], side + 2)
-    return [
-        [picture[y, x] for x in range(left + side // 2, picture.shape[1], side + 2)] for y in ys
-    ]
+    top = picture.shape[0] - result.rows * (side + 2) + 2
+    left = np.flatnonzero(picture[top + side - 1] != 255)[0]
+    middles = [
+        [(top + side // 2 + y * (side + 2), left + side // 2 + x * (side + 2))
+         for x in range(result.columns)]
+        for y in range(result.rows)
+    ]  # fmt: skip
+    return [[picture[at] if at[1] < picture.shape[1] else 255 for at in row] for row in middles]
+
+
+def grid(tmp_path, *stores, **changes):
+    return run(as_typed(GridOptions, stores=stores, out=tmp_path / "g.png", **changes), REPORT)
 
 
 def test_the_first_samples_in_order(store, tmp_path):
-    result = run(
-        as_typed(GridOptions, store=store, out=tmp_path / "g.png", columns=5, scale=1), REPORT
-    )
+    result = grid(tmp_path, store, columns=5, scale=8)
     assert (result.rows, result.columns, result.resolution) == (3, 5, 4)
-    assert shown(tmp_path / "g.png", 4) == [
+    assert shown(tmp_path / "g.png", 32, result) == [
         [0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 255, 255, 255],
     ]  # fmt: skip
 
 
 def test_a_row_for_each_class(store, tmp_path):
-    out = tmp_path / "g.png"
-    result = run(as_typed(GridOptions, store=store, out=out, per_class=2, scale=2), REPORT)
+    result = grid(tmp_path, store, per_class=2, scale=8)
     assert (result.rows, result.columns) == (3, 2)
-    with Image.open(out) as picture:
-        left = picture.width - 2 * 8 - 2
-    assert left > 10, "the names of the classes need room"
-    assert shown(out, 8, left) == [[0, 3], [1, 4], [2, 5]]
+    assert shown(tmp_path / "g.png", 32, result) == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_rows_and_the_whole_are_named(store, tmp_path, monkeypatch):
+    """A row by its class where it has one, else by its ids."""
+    written = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda self, at, text, **_: written.append(text)
+    )
+    grid(tmp_path, store, columns=5)
+    assert written == ["samples.h5: 12 of 12 images, 4×4", "0–4", "5–9", "10–11"]
+    written.clear()
+    run(as_typed(GridOptions, stores=(store,), out=tmp_path / "h.png", per_class=1), REPORT)
+    assert written == ["samples.h5: 3 of 12 images, 4×4", *CLASSES]
 
 
 def test_prepared_data_are_spread_and_shown_from_val(tmp_path):
     path = write_store(tmp_path / "data.h5", kind="prepared", parts=("train", "val"))
-    out = tmp_path / "g.png"
-    run(as_typed(GridOptions, store=path, out=out, num=3, columns=3, scale=1), REPORT)
-    assert shown(out, 4) == [[0, 6, 11]]
+    result = grid(tmp_path, path, num=3, columns=3, scale=8)
+    assert shown(tmp_path / "g.png", 32, result) == [[0, 6, 11]]
     with pytest.raises(UsageError, match="--split test"):
-        run(as_typed(GridOptions, store=path, out=out, split="test"), REPORT)
+        grid(tmp_path, path, split="test")
 
 
 def test_only_finished_blocks_are_shown(tmp_path):
     path = write_store(tmp_path / "part.h5", blocks=1)
-    run(as_typed(GridOptions, store=path, out=tmp_path / "g.png", scale=1, columns=6), REPORT)
-    assert shown(tmp_path / "g.png", 4) == [[0, 1, 2, 3]]
+    result = grid(tmp_path, path, scale=8, columns=6)
+    assert shown(tmp_path / "g.png", 32, result) == [[0, 1, 2, 3]]
     empty = write_store(tmp_path / "empty.h5", blocks=0)
     with pytest.raises(MissingError, match="no finished image"):
-        run(as_typed(GridOptions, store=empty, out=tmp_path / "h.png"), REPORT)
+        grid(tmp_path, empty)
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
 def test_channels_and_the_default_scale(tmp_path, channels, mode):
     path = write_store(tmp_path / "s.h5", resolutions={4: channels, 8: channels})
-    result = run(as_typed(GridOptions, store=path, out=tmp_path / "g.png", num=1), REPORT)
+    result = run(as_typed(GridOptions, stores=(path,), out=tmp_path / "g.png", num=1), REPORT)
     assert result.resolution == 8
     with Image.open(tmp_path / "g.png") as picture:
-        assert (picture.mode, picture.size) == (mode, (64, 64))
+        assert picture.mode == mode
+        assert picture.size[1] == 64 + 14  # under its title
 
 
 def test_the_same_grid_again_is_done_already_and_another_is_not_written(store, tmp_path):
     out = tmp_path / "g.png"
-    run(as_typed(GridOptions, store=store, out=out), REPORT)
+    run(as_typed(GridOptions, stores=(store,), out=out), REPORT)
     before = out.stat().st_mtime_ns
-    run(as_typed(GridOptions, store=store, out=out), REPORT)
+    run(as_typed(GridOptions, stores=(store,), out=out), REPORT)
     assert out.stat().st_mtime_ns == before
     with pytest.raises(WouldOverwriteError):
-        run(as_typed(GridOptions, store=store, out=out, num=2), REPORT)
+        run(as_typed(GridOptions, stores=(store,), out=out, num=2), REPORT)
     assert out.stat().st_mtime_ns == before
 
 
@@ -121,7 +139,7 @@ def test_the_same_grid_again_is_done_already_and_another_is_not_written(store, t
     ],
 )
 def test_usage(store, tmp_path, changes, part):
-    values = {"store": store, "out": tmp_path / "g.png"} | changes
+    values = {"stores": (store,), "out": tmp_path / "g.png"} | changes
     with pytest.raises(UsageError, match=part):
         run(as_typed(GridOptions, **values), REPORT)
     assert not (tmp_path / "g.png").exists()
@@ -130,7 +148,7 @@ def test_usage(store, tmp_path, changes, part):
 def test_a_picture_too_large_for_viewers_is_refused(tmp_path):
     path = write_store(tmp_path / "s.h5", num=64, blocks=16, resolutions={256: 1})
     with pytest.raises(UsageError, match="pixels"):
-        run(as_typed(GridOptions, store=path, out=tmp_path / "g.png", num=64, scale=4), REPORT)
+        run(as_typed(GridOptions, stores=(path,), out=tmp_path / "g.png", num=64, scale=4), REPORT)
 
 
 def test_a_damaged_image_is_not_shown(store, tmp_path):
@@ -139,9 +157,17 @@ def test_a_damaged_image_is_not_shown(store, tmp_path):
     assert data.count(pixels) == 1
     store.write_bytes(data.replace(pixels, b"\0" + pixels[1:]))
     with pytest.raises(BadInputError, match="digest"):
-        run(as_typed(GridOptions, store=store, out=tmp_path / "g.png"), REPORT)
+        run(as_typed(GridOptions, stores=(store,), out=tmp_path / "g.png"), REPORT)
 
 
-def test_a_label_without_a_name_is_shown_by_its_number():
-    tiles = {0: np.zeros((2, 2, 3), np.uint8)}
-    assert draw_grid(tiles, [("7", np.array([0]))], 1).height == 2
+def test_of_several_stores_each_is_a_column_and_each_row_an_id(store, tmp_path):
+    small = write_store(tmp_path / "small.h5", resolutions={2: 1}, blocks=2)
+    result = grid(tmp_path, small, store, num=3, scale=16)
+    assert (result.rows, result.columns, result.resolution) == (3, 2, 4)
+    with Image.open(tmp_path / "g.png") as picture:
+        assert picture.mode == "RGB"
+
+
+def test_columns_are_the_stores(store, tmp_path):
+    with pytest.raises(UsageError, match="each of the 2 stores is a column"):
+        grid(tmp_path, store, store, columns=2)

@@ -95,7 +95,7 @@ def test_an_sr_stage_shows_input_sample_and_original_of_val(home, store):
     side, gap = 64, 2  # each pixel four times as wide
     for row, label in enumerate((0, 1, 2)):
         rows = np.flatnonzero(np.asarray(val.labels) == label)[:2]
-        top = row * (side + gap)
+        top = 28 + row * (side + gap)  # under a title and heads
         for column, place in enumerate(rows):
             end = shown.shape[1] - (1 - column) * 3 * (side + gap)
             tiles = [
@@ -131,7 +131,7 @@ def test_a_picture_shows_the_samples_of_the_layout_in_its_rows(home, store):
     made = generate(stage, layout.probe.chain, Samples(ids, ids % 3), seed=0)
     images = channels_last(to_uint8(made.x_0)).numpy()
     shown = np.asarray(picture(layout, images))
-    tile = shown[66 : 66 + 64, -64:][::8, ::8]  # second row, last column
+    tile = shown[14 + 66 : 14 + 66 + 64, -64:][::8, ::8]  # second row, last column
     assert np.array_equal(tile, images[3 * 3 + 1])
 
 

@@ -1,0 +1,114 @@
+"""The same ids of several stores side by side: input and output, or one image over s (Figure 7)."""
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from cdm_cli.data.store import Store
+from cdm_cli.errors import MismatchError
+from cdm_cli.jobs.pictures.shown import Shown, class_names
+from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, enlarged
+
+
+def beside(
+    shown: Sequence[Shown], heads: Sequence[str], *, num: int, per_class: int | None = None
+) -> Sheet:
+    """Lay out num ids that all stores have, or per_class of each class: a row for each id.
+
+    Smaller images are enlarged by nearest neighbour to the largest. Raises MismatchError where
+    the stores share no id, or say differently which class one has.
+    """
+    ids = _shared(shown)
+    places = [_places(one, ids) for one in shown]
+    _check_classes(shown, places, ids)
+    labels = np.asarray(shown[0].part.labels[places[0]])
+    chosen = _of_each(labels, per_class) if per_class else spread_over_classes(labels, num)
+    pairs = zip(shown, places, strict=True)
+    columns = _alike([_column(one, where[chosen]) for one, where in pairs])
+    tiles = dict(enumerate(tile for row in zip(*columns, strict=True) for tile in row))
+    names = class_names(shown[0], places[0][chosen])
+    rows = [
+        (f"{name} ({id})", np.arange(row * len(shown), (row + 1) * len(shown)))
+        for row, (name, id) in enumerate(zip(names, ids[chosen].tolist(), strict=True))
+    ]
+    title = f"the same {len(rows)} ids of {len(shown)} stores"
+    return Sheet(tiles, rows, title, tuple(heads))
+
+
+def _shared(shown: Sequence[Shown]) -> np.ndarray:
+    """Return the ids of finished images that all stores have, ascending."""
+    ids = reduce(np.intersect1d, (np.asarray(one.part.ids[one.places]) for one in shown))
+    if not len(ids):
+        raise MismatchError(
+            f"{' and '.join(str(one.store.path) for one in shown)} have no image of the same id",
+            kept="nothing was written",
+            next="stores that were made from one another, or from the same images",
+        )
+    return ids
+
+
+def _places(shown: Shown, ids: np.ndarray) -> np.ndarray:
+    """Return where images of these ids are, of which the store has each."""
+    there = np.asarray(shown.part.ids[shown.places])
+    order = np.argsort(there, kind="stable")
+    return shown.places[order[np.searchsorted(there, ids, sorter=order)]]
+
+
+def _check_classes(shown: Sequence[Shown], places: list[np.ndarray], ids: np.ndarray) -> None:
+    """Raise MismatchError naming the first id that is of another class in another store."""
+    first = np.array(class_names(shown[0], places[0]))
+    for one, where in zip(shown[1:], places[1:], strict=True):
+        here = np.array(class_names(one, where))
+        differing = np.flatnonzero(first != here)
+        if len(differing):
+            at = differing[0]
+            raise MismatchError(
+                f"id {ids[at]} is {str(first[at])!r} in {shown[0].store.path} and "
+                f"{str(here[at])!r} in {one.store.path}: these are not the same images",
+                kept="nothing was written",
+                next="stores that were made from one another, or from the same images",
+            )
+
+
+def _of_each(labels: np.ndarray, per_class: int) -> np.ndarray:
+    return np.concatenate(
+        [np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)]
+    )
+
+
+def spread_over_classes(labels: np.ndarray, num: int) -> np.ndarray:
+    """Return num places, or all, of as many classes as possible, each as often as the others."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    rank = np.empty(len(labels), dtype=np.int64)  # of an image within its class
+    rank[order] = np.arange(len(labels)) - np.repeat(starts, counts)
+    if len(starts) > num:  # of some classes one each, from the first to the last
+        firsts = order[starts]
+        return firsts[np.linspace(0, len(firsts) - 1, num).round().astype(np.int64)]
+    chosen = np.lexsort((labels, rank))[:num]
+    return chosen[np.lexsort((rank[chosen], labels[chosen]))]
+
+
+def _column(shown: Shown, places: np.ndarray) -> list[np.ndarray]:
+    tiles = shown.tiles(places)
+    return [tiles[place] for place in places.tolist()]
+
+
+def _alike(columns: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
+    """Return all images of the largest side, in as many channels as the others."""
+    side = max(column[0].shape[0] for column in columns)
+    channels = {column[0].shape[-1] for column in columns}
+    made = [[enlarged(tile, side) for tile in column] for column in columns]
+    return made if len(channels) == 1 else [[as_rgb(tile) for tile in column] for column in made]
+
+
+def head_of(store: Store, resolution: int) -> str:
+    """Return the head of a store's column: its name, and at which s it was upsampled."""
+    identity: Any = store.provenance.get("identity", {})
+    said = identity if isinstance(identity, dict) else {}
+    if said.get("command") != "upsample":
+        return f"{store.path.stem}\n{resolution}×{resolution}"
+    kind = " truncated" if said.get("augment") == "truncated" else ""
+    return f"{store.path.stem}\ns = {said.get('s')}{kind}"

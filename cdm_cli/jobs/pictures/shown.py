@@ -1,0 +1,68 @@
+"""What of a store is shown: its finished images, at one resolution, each block checked."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cdm_cli.data.store import Part, Store
+from cdm_cli.errors import MissingError, UsageError
+from cdm_cli.jobs.sampling.rows import part_of, tell_part
+from cdm_cli.report import Report
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A part of a store at one resolution. places: int64 [n], of the images that are there."""
+
+    store: Store
+    part: Part
+    resolution: int
+    places: np.ndarray
+
+    def tiles(self, places: np.ndarray) -> dict[int, np.ndarray]:
+        """Read images, their blocks checked: place -> uint8 [H, W, C]."""
+        part, wanted = self.part, dict[int, list[int]]()
+        for place in places.tolist():
+            wanted.setdefault(place // part.block_size, []).append(place)
+        tiles: dict[int, np.ndarray] = {}
+        for block, inside in wanted.items():
+            images = part.read_checked(block)[f"images/{self.resolution}"]
+            start = part.block_range(block).start
+            tiles |= {place: images[place - start].copy() for place in inside}
+        return tiles
+
+
+def shown_of(store: Store, split: str | None, resolution: int | None, report: Report) -> Shown:
+    """Return what of a store is shown; split None: val, resolution None: the highest.
+
+    Raises UsageError for a split or resolution that the store does not have, MissingError where
+    no image is finished.
+    """
+    _, part = part_of(store, split)
+    tell_part(store, split, report)
+    return Shown(store, part, _resolution(store, part, resolution), _finished(store, part))
+
+
+def _resolution(store: Store, part: Part, asked: int | None) -> int:
+    resolution = asked or max(part.resolutions)
+    if resolution not in part.resolutions:
+        has = ", ".join(map(str, part.resolutions))
+        raise UsageError(f"--resolution {resolution}: {store.path} has {has}", next="one of them")
+    return resolution
+
+
+def _finished(store: Store, part: Part) -> np.ndarray:
+    blocks = (part.block_range(b) for b in range(part.num_blocks) if part.done(b))
+    done = [np.arange(block.start, block.stop) for block in blocks]
+    if not done:
+        raise MissingError(
+            f"{store.path} has no finished image yet", next="run the command that makes it again"
+        )
+    return np.concatenate(done)
+
+
+def class_names(shown: Shown, places: np.ndarray) -> list[str]:
+    """Return what the class of each image is called; one without a name by its number."""
+    names = dict(enumerate(shown.store.classes))
+    labels = np.asarray(shown.part.labels[places]).tolist()
+    return [names.get(label, str(label)) for label in labels]

@@ -1,0 +1,90 @@
+"""Mirrors cdm_cli/jobs/pictures/tiles.py: where images and words stand."""
+
+import numpy as np
+import pytest
+from PIL import ImageDraw
+
+from cdm_cli.errors import UsageError
+from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw, enlarged, frame_of
+
+GREY = {k: np.full((8, 8, 3), 10 * k, np.uint8) for k in range(6)}
+ROWS = [("", np.array([0, 1, 2])), ("", np.array([3, 4, 5]))]
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """What is written, and where."""
+    found = {}
+    real = ImageDraw.ImageDraw.text
+
+    def text(self, at, words, **more):
+        found[words] = at
+        real(self, at, words, **more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return found
+
+
+def test_without_words_there_is_nothing_but_images():
+    picture = np.asarray(draw(Sheet(GREY, ROWS), 2))
+    assert picture.shape == (2 * 18 - 2, 3 * 18 - 2, 3)
+    assert picture[8::18, 8::18, 0].tolist() == [[0, 10, 20], [30, 40, 50]]
+
+
+def test_images_stand_where_the_frame_says():
+    sheet = Sheet(
+        GREY, [("cat", ROWS[0][1]), ("a longer name", ROWS[1][1])], "title", ("a", "b\nc", "d")
+    )
+    frame, picture = frame_of(sheet, 4), np.asarray(draw(sheet, 4))
+    assert picture.shape[:2] == frame.size[::-1]
+    assert frame.left > 60
+    assert frame.top == 3 * 14
+    for row in range(2):
+        for column in range(3):
+            y, x = frame.top + row * frame.down, frame.left + column * frame.across
+            assert (picture[y : y + 32, x : x + 32] == 10 * (3 * row + column)).all()
+            assert (picture[y : y + 32, x - 1] != 10 * (3 * row + column)).all()
+
+
+def test_a_head_stands_above_the_columns_that_it_spans(written):
+    sheet = Sheet(GREY, ROWS, heads=("left", "", "right\nof two lines"))
+    frame = frame_of(sheet, 8)
+    draw(sheet, 8)
+    assert written["left"][0] == frame.left + (frame.across + 64) // 2
+    assert written["right"][0] == frame.left + 2 * frame.across + 32
+    assert written["left"][1] == written["of two lines"][1] == written["right"][1] + 14 < frame.top
+
+
+def test_what_is_written_gets_the_room_that_it_needs():
+    wide = Sheet(GREY, ROWS, heads=("a head much wider than eight pixels", "b", "c"))
+    assert frame_of(wide, 1).across > 100
+    titled = Sheet(GREY, ROWS, "a title much wider than three times eight pixels")
+    assert frame_of(titled, 1).size[0] > 200
+
+
+def test_names_from_files_are_one_line_of_bounded_length(written):
+    name = "two\nlines\x1b[31m" + "x" * 5000
+    draw(Sheet(GREY, [(name, np.array([0]))], name), 8)
+    (word,) = {word for word in written if word}
+    assert word.startswith(r"two\nlines\x1b[31m")
+    assert len(word) < 100
+
+
+def test_a_picture_too_large_for_viewers_is_refused():
+    with pytest.raises(UsageError, match="pixels"):
+        frame_of(Sheet(GREY, ROWS * 200), 64)
+
+
+def test_enlarging_repeats_the_nearest_pixel():
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    assert np.array_equal(enlarged(image, 6), image.repeat(3, 0).repeat(3, 1))
+    assert enlarged(image, 3)[:, :, 0].tolist() == [[0, 0, 3], [0, 0, 3], [6, 6, 9]]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_any_channels_become_three(channels):
+    image = np.arange(4 * channels, dtype=np.uint8).reshape(2, 2, channels)
+    shown = as_rgb(image)
+    assert shown.shape == (2, 2, 3)
+    assert np.array_equal(shown[..., 0], image[..., 0])
+    assert np.array_equal(shown, image[..., :3]) == (channels >= 3)
