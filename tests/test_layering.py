@@ -10,10 +10,10 @@ import cdm_cli
 PACKAGE = Path(cdm_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    {"errors", "__version__", "names", "sentences", "__init__"}, {"config", "signals"},
+    {"errors", "__version__", "names", "sentences"}, {"config", "signals"},
     {"options", "report"}, {"presets"},
     {"diffusion", "nets", "data", "metrics"}, {"cascade"},
-    {"jobs"}, {"commands"}, {"app"}, {"__main__"},
+    {"jobs"}, {"commands", "api"}, {"app"}, {"__main__", "__init__"},
 ]  # fmt: skip
 INNER_FLOORS = [
     {"runtime"}, {"sampling"}, {"pictures", "elbo", "prepare", "exchange"}, {"judging"},

@@ -1,5 +1,6 @@
 """What is handed to others: the source distribution, its licence, and what it says of itself."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import tomllib
 
 import pytest
 
+import cdm_cli
 from tests.tree import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -46,3 +48,28 @@ def test_the_paper_is_cited_alike_in_the_readme_and_for_machines():
     title = re.search(r'^  title: "(.*)"$', citation, re.MULTILINE)
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f'"{title and title[1]}" ({", ".join(authors)}; JMLR 2022)' in readme
+
+
+LIGHT = "import sys, json, cdm_cli; print(json.dumps([*sys.modules]))"
+
+
+def test_importing_the_package_loads_nothing():
+    """A notebook, a completion and a judge's entry point import it."""
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    loaded = {name for name in json.loads(done.stdout) if name.startswith("cdm_cli")}
+    assert loaded == {"cdm_cli", "cdm_cli.__version__"}
+    assert not {"torch", "numpy", "pydantic", "typer", "rich"} & {*json.loads(done.stdout)}
+
+
+def test_what_is_offered_is_there():
+    assert {*cdm_cli.__all__} <= {*dir(cdm_cli)}
+    for name in cdm_cli.__all__:
+        assert getattr(cdm_cli, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'smaple'"):
+        cdm_cli.smaple  # noqa: B018
+    with pytest.raises(ImportError):
+        from cdm_cli import smaple  # noqa: F401
+
+
+def test_its_types_are_offered():
+    assert (ROOT / "cdm_cli" / "py.typed").is_file()

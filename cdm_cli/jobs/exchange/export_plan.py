@@ -9,7 +9,7 @@ import numpy as np
 from cdm_cli.data.images import MODES
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
+from cdm_cli.jobs.sampling.rows import chosen_rows, part_of, resolution_of
 from cdm_cli.names import ExportFormat
 from cdm_cli.options.files import ExportOptions
 from cdm_cli.options.outputs import is_npz
@@ -72,10 +72,7 @@ class Selection:
 def selected(store: Store, options: ExportOptions) -> Selection:
     """Decide what is exported. Raises UsageError for what the store, or the format, has not."""
     _, part = part_of(store, options.split)
-    resolution = options.resolution or max(part.resolutions)
-    if resolution not in part.resolutions:
-        has = ", ".join(map(str, part.resolutions))
-        raise UsageError(f"--resolution {resolution}: {store.path} has {has}", next="one of them")
+    resolution = resolution_of(store, part, options.resolution)
     kind: ExportFormat = options.format or ("npz" if is_npz(options.out) else "png")
     if kind == "jpeg" and part.channels(resolution) in (2, 4):
         mode = MODES[part.channels(resolution)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.sampling.rows import part_of
+from cdm_cli.jobs.sampling.rows import part_of, resolution_of
 from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.jackknife import NUM_GROUPS
@@ -72,10 +72,7 @@ def from_part(
 
     Raises UsageError for a resolution or a number that the part does not have.
     """
-    resolution = resolution or max(part.resolutions)
-    if resolution not in part.resolutions:
-        has = ", ".join(map(str, part.resolutions))
-        raise UsageError(f"{store.path} has no images of {resolution}, only {has}", next="pick one")
+    resolution = resolution_of(store, part, resolution)
     if num is not None and num > part.num:
         raise UsageError(f"--num {num}: {store.path} has {part.num}", next=f"--num {part.num}")
     ids, labels = np.asarray(part.ids), np.asarray(part.labels)

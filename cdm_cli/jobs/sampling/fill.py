@@ -120,13 +120,14 @@ def fill(
         with BlockWriter(part) as writer:
             for block in missing:
                 start = time.monotonic()
-                writer.put(block, _made(engine, inputs(part.block_range(block)), meter))
+                writer.put(block, made(engine, inputs(part.block_range(block)), meter))
                 longest = max(longest, time.monotonic() - start)
         wait_for_others(part, world, longest, lambda: stop.asked)
     return num
 
 
-def _made(engine: Engine, samples: Samples, meter: Meter) -> Arrays:
+def made(engine: Engine, samples: Samples, meter: Meter) -> Arrays:
+    """Sample one block. Raises MemoryFloorError where a batch does not fit into the device."""
     try:
         return engine.block(samples, meter)
     except torch.OutOfMemoryError:

@@ -62,7 +62,11 @@ def checkpoint_digest(directory: Path, step: int) -> str:
 
 def base_stage(name_or_path: str, runs: Path) -> Header:
     """Return the base stage of that name; raise MissingError, or MismatchError for an SR stage."""
-    header = read_header(find_stage(name_or_path, runs))
+    return as_base(read_header(find_stage(name_or_path, runs)))
+
+
+def as_base(header: Header) -> Header:
+    """Return the header of a base stage; raise MismatchError for another."""
     if header.config.kind != "base":
         raise MismatchError(
             f"{header.directory} is a super-resolution stage: it needs images to start from",

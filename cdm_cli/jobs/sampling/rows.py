@@ -1,7 +1,7 @@
 """Reading the images that a super-resolution stage starts from, checked as they are read."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -53,6 +53,41 @@ def chosen_rows(store: Store, part: Part, num: int | None) -> Rows:
     if store.kind == "samples":
         return np.arange(num)
     return balanced_choice(np.asarray(part.ids), np.asarray(part.labels), num)
+
+
+def resolution_of(store: Store, part: Part, asked: int | None) -> int:
+    """Return the resolution that is taken, by default the highest.
+
+    Raises UsageError for one that the part does not have.
+    """
+    resolution = asked or max(part.resolutions)
+    if resolution not in part.resolutions:
+        has = ", ".join(map(str, part.resolutions))
+        raise UsageError(
+            f"--resolution {resolution}: {store.path} has {has}",
+            next=f"--resolution {max(part.resolutions)}",
+        )
+    return resolution
+
+
+class LowRes(Protocol):
+    """What a super-resolution stage starts from: places within the chosen rows, in any order."""
+
+    def ids(self, places: range) -> np.ndarray:
+        """Return int64 ids."""
+        ...
+
+    def labels(self, places: range) -> np.ndarray:
+        """Return int64 labels."""
+        ...
+
+    def z_0(self, places: range) -> Tensor:
+        """Return uint8 [n, C, h, w]."""
+        ...
+
+    def z_s(self, places: range, s: int) -> Tensor:
+        """Return the kept states, float16 [n, h, w, C]."""
+        ...
 
 
 class Source:

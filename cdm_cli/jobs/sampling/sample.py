@@ -19,7 +19,7 @@ from cdm_cli.jobs.sampling.begun_before import as_begun
 from cdm_cli.jobs.sampling.blocks import rows_of_part
 from cdm_cli.jobs.sampling.classes import labels_of, parse_classes, sample_count, without_images
 from cdm_cli.jobs.sampling.cost import cost
-from cdm_cli.jobs.sampling.headers import base_stage
+from cdm_cli.jobs.sampling.headers import Header, base_stage
 from cdm_cli.jobs.sampling.make import (
     Made,
     Work,
@@ -77,7 +77,11 @@ def plan(options: SampleOptions, report: Report) -> dict[str, object]:
 
 def planned(options: SampleOptions) -> Work:
     """Decide all that headers and flags decide."""
-    header = base_stage(options.stage, Path(RUNS))
+    return work_of(base_stage(options.stage, Path(RUNS)), options)
+
+
+def work_of(header: Header, options: SampleOptions) -> Work:
+    """Decide all that is still open once the stage is known."""
     conditional = header.config.model.num_classes > 0
     if options.classes is not None and not conditional:
         raise UsageError(

@@ -36,7 +36,7 @@ from cdm_cli.jobs.sampling.make import (
     produce,
 )
 from cdm_cli.jobs.sampling.provenance import store_parent, typed
-from cdm_cli.jobs.sampling.rows import Source, check_states, chosen_rows, part_of, tell_part
+from cdm_cli.jobs.sampling.rows import LowRes, Source, check_states, chosen_rows, part_of, tell_part
 from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_other_s
 from cdm_cli.names import RUNS, Augment
 from cdm_cli.options.sampling import UpsampleOptions
@@ -48,7 +48,7 @@ class Condition:
     """What a super-resolution stage sees of a store: z_s, and where it comes from."""
 
     header: Header
-    source: Source
+    source: LowRes
     s: int
     augment: Augment
     seed: int

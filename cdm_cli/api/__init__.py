@@ -1,0 +1,1 @@
+"""The Python API: what the commands do, with arrays in memory for files (docs/api.md)."""

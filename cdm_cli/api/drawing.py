@@ -1,0 +1,157 @@
+"""Stages, and the samples that they draw and enlarge."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cdm_cli.api.asked import asked
+from cdm_cli.api.reading import NOTHING, Samples
+from cdm_cli.cascade.checkpoint import find_stage, load_diffusion_stage
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.errors import UsageError
+from cdm_cli.jobs.runtime.device import chosen_precision, make_deterministic, pick_device
+from cdm_cli.jobs.runtime.session import Silent
+from cdm_cli.jobs.sampling.fill import Arrays
+from cdm_cli.jobs.sampling.headers import Header, as_base, read_header
+from cdm_cli.jobs.sampling.in_memory import Given, in_memory, upsampling_of
+from cdm_cli.jobs.sampling.make import Work
+from cdm_cli.jobs.sampling.sample import work_of
+from cdm_cli.names import RUNS, Device, Precision, Sampler, Variance
+from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
+from cdm_cli.report import Report
+from cdm_cli.sentences import with_near
+
+
+@dataclass(frozen=True)
+class LoadedStage:
+    """A stage on its device: what its directory says of it, and its network."""
+
+    header: Header
+    stage: Stage
+    compute: Compute
+
+    @property
+    def kind(self) -> str:
+        """Whether it is "base", or "sr", which enlarges."""
+        return self.header.config.kind
+
+    @property
+    def resolution(self) -> int:
+        """The side of the images that it draws."""
+        return self.header.config.model.resolution
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; a label is a place among them."""
+        return self.header.classes
+
+
+class How(TypedDict, total=False):
+    """How the reverse process is run; what is left out is the stage's own. steps 0: all T."""
+
+    sampler: Sampler
+    steps: int
+    variance: Variance
+    schedule: Path | str
+    restart_from: int
+    clip: bool
+
+
+def load_stage(
+    name_or_path: str | Path,
+    *,
+    weights: str = "ema",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    batch_size: int | None = None,
+    compile: bool | None = None,
+) -> LoadedStage:
+    """Load a stage for `sample` or `upsample`: a name in runs/, or a directory.
+
+    weights: "ema", "best" or a checkpoint, "step-00001000". The rest is as of `cdm sample`; on
+    CUDA, torch is set to kernels that give the same bits again. Raises CdmError for what is not
+    there, is damaged, or is a classifier.
+    """
+    said: dict[str, Any] = {"device": device, "precision": precision}
+    compute = asked(Compute, **said, batch_size=batch_size, compile=compile)
+    where = pick_device(compute.device)
+    make_deterministic(where)
+    header = read_header(find_stage(name_or_path, Path(RUNS)))
+    loaded = load_diffusion_stage(
+        header.directory, Path(RUNS), weights, where,
+        precision=chosen_precision(compute.precision, where),
+    )  # fmt: skip
+    return LoadedStage(header, loaded, compute)
+
+
+def sample(
+    stage: LoadedStage,
+    *,
+    classes: str | Sequence[int] | None = None,
+    num: int | None = None,
+    per_class: int | None = None,
+    keep_s: Sequence[int] = (),
+    seed: int = 0,
+    report: Report | None = None,
+    **how: Unpack[How],
+) -> Samples:
+    """Draw samples of a base stage: those that `cdm sample` would write, to the bit.
+
+    classes: ids, or "0-9,17,tench"; by default all that it has seen. keep_s: times s whose
+    states are returned as `z`. report: hears of progress. Raises CdmError for what cannot be.
+    """
+    listed = classes if isinstance(classes, str | None) else ",".join(map(str, classes))
+    options = asked(
+        SampleOptions, classes=listed, num=num, per_class=per_class, keep_s=tuple(keep_s),
+        sampling=_sampling(seed, how),
+    )  # fmt: skip
+    return _drawn(stage, work_of(as_base(stage.header), options), report)
+
+
+def upsample(
+    stage: LoadedStage,
+    images: NDArray[np.uint8],
+    labels: ArrayLike,
+    *,
+    s: int | None = None,
+    z_s: NDArray[np.float16] | None = None,
+    ids: ArrayLike | None = None,
+    keep_s: Sequence[int] = (),
+    seed: int = 0,
+    report: Report | None = None,
+    **how: Unpack[How],
+) -> Samples:
+    """Enlarge images by a super-resolution stage, as `cdm upsample` would, to the bit.
+
+    images: uint8 [N, h, w, C], labels: [N]. s: the time of conditioning augmentation. z_s:
+    float16 [N, h, w, C], states that were kept at s, by a process of the stage's z_schedule
+    (truncated); without them the images are noised to s (non-truncated). ids: by default
+    0..N-1. Raises CdmError for what cannot be.
+    """
+    options = asked(
+        UpsampleOptions, s=s, augment=None if z_s is None else "truncated", keep_s=tuple(keep_s),
+        sampling=_sampling(seed, how),
+    )  # fmt: skip
+    numbers = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
+    z: Mapping[int, Any] = NOTHING if z_s is None or s is None else {s: z_s}
+    given = Given(images, np.asarray(labels, np.int64), numbers, z)
+    return _drawn(stage, upsampling_of(stage.header, given, options), report)
+
+
+def _sampling(seed: int, how: How) -> dict[str, Any]:
+    """Return the settings of a reverse process; raise UsageError for one that there is not."""
+    known = How.__annotations__
+    for name in how.keys() - known.keys():
+        raise UsageError(with_near(f"{name}: there is no such setting", name, known))
+    return {"seed": seed, **how}
+
+
+def _drawn(stage: LoadedStage, work: Work, report: Report | None) -> Samples:
+    arrays: Arrays = in_memory(work, stage.stage, stage.compute, report or Silent())
+    images = arrays[f"images/{stage.resolution}"]
+    z = {s: arrays[f"z/{s}"] for s in work.keep}
+    return Samples(images, arrays["labels"], arrays["ids"], z)

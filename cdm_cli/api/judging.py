@@ -1,0 +1,130 @@
+"""Numbers of images in memory: what `cdm eval` says of stores, with its errors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cdm_cli.api.asked import asked
+from cdm_cli.api.reading import Samples
+from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.jobs.judging.evaluate import Panel, measure
+from cdm_cli.jobs.judging.images import ImageSet, Place, collect
+from cdm_cli.jobs.judging.judge import Judge, open_judge
+from cdm_cli.jobs.runtime.device import pick_device
+from cdm_cli.jobs.runtime.session import Silent
+from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.metrics.reference import Reference
+from cdm_cli.metrics.table import MetricTable
+from cdm_cli.names import METRICS, Device, InceptionMode
+from cdm_cli.options.judging import EvalOptions, FeatureOptions
+from cdm_cli.report import Report
+
+Images = NDArray[np.uint8] | Samples
+OF_ARRAYS = tuple(name for name in METRICS if name != "nn")
+
+
+@dataclass(frozen=True)
+class LoadedJudge:
+    """What judges images, on its device. batch_size None: what suits the device."""
+
+    judge: Judge
+    device: torch.device
+    batch_size: int | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that it tells apart, whose places are the labels; () for Inception."""
+        return self.judge.classes
+
+    @property
+    def place(self) -> Place:
+        """Where it judges: alone."""
+        return Place.on(self.device, self.batch_size)
+
+
+def load_judge(
+    features: str = "inception",
+    *,
+    mode: InceptionMode = "clean",
+    device: Device = "auto",
+    batch_size: int | None = None,
+) -> LoadedJudge:
+    """Load what judges: "inception", or a classifier stage, as `cdm eval --features` names it.
+
+    Raises CdmError for what is not there, saying which file of weights to bring where.
+    """
+    compute = {"device": device, "batch_size": batch_size}
+    options = asked(FeatureOptions, features=features, mode=mode, compute=compute)
+    where = pick_device(options.compute.device)
+    return LoadedJudge(open_judge(options, where), where, batch_size)
+
+
+def reference(
+    real: Images, *, features: str | LoadedJudge = "inception", report: Report | None = None
+) -> Reference:
+    """Judge real images once, for any number of comparisons by the same judge."""
+    judge = _loaded(features)
+    images = _shown("real", real, judge)
+    told = report or Silent()
+    seen = collect(images, judge.judge.extractor, judge.place, told, uncertain=False)
+    return Reference.of("real", seen, "")
+
+
+def evaluate(
+    samples: Images,
+    real: Images | Reference,
+    metrics: str | Sequence[str] = "fid",
+    *,
+    features: str | LoadedJudge = "inception",
+    seed: int = 0,
+    report: Report | None = None,
+) -> MetricTable:
+    """Judge images against real ones: what `cdm eval` says of stores with the same images.
+
+    samples, real: uint8 [N, H, W, C], or Samples, whose labels are places among the judge's
+    classes. metrics: of "fid", "is", "kid", "prdc", "accuracy". Raises CdmError.
+    """
+    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    asked(EvalOptions, metrics=names)
+    if odd := [name for name in names if name not in OF_ARRAYS]:
+        raise UsageError(f"metrics: {odd[0]} takes stores", next=f"cdm eval {odd[0]}")
+    judge = _loaded(features)
+    images = _shown("samples", samples, judge)
+    against = real if isinstance(real, Reference) else reference(real, features=judge)
+    panel = Panel(judge.judge, [against], judge.place)
+    return measure(panel, images, names, report or Silent(), seed=seed)
+
+
+def fid(
+    samples: Images,
+    real: Images | Reference,
+    *,
+    features: str | LoadedJudge = "inception",
+    report: Report | None = None,
+) -> Estimate:
+    """Return FID of images against real ones: its `value`, `error`, and `corrected` for its bias.
+
+    `one.minus(other)` is the paired difference of samples with the same ids, as of one seed.
+    """
+    return evaluate(samples, real, "fid", features=features, report=report).row("fid").estimate
+
+
+def _loaded(features: str | LoadedJudge) -> LoadedJudge:
+    return load_judge(features) if isinstance(features, str) else features
+
+
+def _shown(name: str, given: Images, judge: LoadedJudge) -> ImageSet:
+    """Return images in memory as what is judged; without labels all are of one class."""
+    images = given.images if isinstance(given, Samples) else given
+    if images.dtype != np.uint8 or images.ndim != 4 or not 1 <= images.shape[3] <= 4:
+        raise MismatchError(
+            f"{name} are {images.dtype} {list(images.shape)}, expected uint8 [N, H, W, C]",
+            next="cdm_cli.read gives such arrays",
+        )
+    rows = np.arange(len(images))
+    if not isinstance(given, Samples):
+        return ImageSet(name, "", images, rows, rows, np.zeros_like(rows), ())
+    return ImageSet(name, "", images, rows, given.ids, given.labels, judge.classes)

@@ -1,0 +1,128 @@
+"""Samples as arrays, and from arrays: the same as a store would hold, to the bit.
+
+Blocks, batches and noise are those of `produce`, so that neither where samples go to nor where
+they come from changes one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cdm_cli.cascade.conditioning import check_s
+from cdm_cli.cascade.fast import for_sampling
+from cdm_cli.cascade.stage import Stage
+from cdm_cli.errors import BadInputError, MismatchError, UsageError
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.sampling.blocks import block_size
+from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, made
+from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sampling.make import Work, kept_times
+from cdm_cli.jobs.sampling.numerics import numerics
+from cdm_cli.jobs.sampling.schedule_file import chain_for
+from cdm_cli.jobs.sampling.upsample import Condition
+from cdm_cli.options.sampling import Compute, UpsampleOptions
+from cdm_cli.report import Report
+
+
+@dataclass(frozen=True)
+class Given:
+    """Low-resolution images in memory: a `LowRes` whose places are its rows.
+
+    images: uint8 [N, h, w, C]; y and numbers, their labels and ids: int64 [N]. z: kept states
+    by their time, float16 [N, h, w, C].
+    """
+
+    images: np.ndarray
+    y: np.ndarray
+    numbers: np.ndarray
+    z: Mapping[int, np.ndarray]
+
+    def ids(self, places: range) -> np.ndarray:
+        """Return int64 ids."""
+        return self.numbers[places.start : places.stop]
+
+    def labels(self, places: range) -> np.ndarray:
+        """Return int64 labels."""
+        return self.y[places.start : places.stop]
+
+    def z_0(self, places: range) -> Tensor:
+        """Return uint8 [n, C, h, w]."""
+        images = np.ascontiguousarray(self.images[places.start : places.stop])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+    def z_s(self, places: range, s: int) -> Tensor:
+        """Return the kept states, float16 [n, h, w, C]."""
+        return torch.from_numpy(np.ascontiguousarray(self.z[s][places.start : places.stop]))
+
+
+def upsampling_of(header: Header, given: Given, options: UpsampleOptions) -> Work:
+    """Decide all that `upsample.planned` decides, of images in memory for a store.
+
+    Raises UsageError for an s that the stage does not know, and MismatchError where the images
+    are not what it starts from.
+    """
+    if header.config.conditioning is None:
+        raise MismatchError(
+            f"{header.directory} is a base stage: it starts from nothing",
+            next="sample, or name a super-resolution stage",
+        )
+    s = check_s(header.config, options.s, options.augment)
+    augment = options.augment or "non-truncated"
+    if augment == "truncated" and s and s not in given.z:
+        raise MismatchError(f"there is no z_s for s = {s}", next="sample with keep_s, or read z")
+    _check_fits(header, given, s if augment == "truncated" else 0)
+    keep = kept_times(options.keep_s)
+    return Work(
+        command="upsample",
+        typed="",
+        sampling=options.sampling,
+        header=header,
+        chain=chain_for(header, options.sampling, keep),
+        num=len(given.images),
+        rows=range(len(given.images)),
+        inputs=Condition(header, given, s, augment, options.sampling.seed).samples,
+        classes=header.classes,
+        fields={},
+        keep=keep,
+    )
+
+
+def _check_fits(header: Header, given: Given, s: int) -> None:
+    if not len(given.images):
+        raise UsageError("there are no images")
+    side, model = header.conditioning.resolution, header.config.model
+    shape, images = (len(given.numbers), side, side, model.channels), given.images
+    for name, array, dtype in [("images", images, np.uint8), ("z_s", given.z.get(s), np.float16)]:
+        if array is not None and (array.shape != shape or array.dtype != dtype):
+            raise MismatchError(
+                f"{name} are {array.dtype} {list(array.shape)}, {header.directory} starts from "
+                f"{np.dtype(dtype)} {list(shape)}",
+                next="cdm_cli.read gives such arrays",
+            )
+    if given.y.shape != shape[:1]:
+        raise MismatchError(f"{len(given.y)} labels for {shape[0]} images", next="one for each")
+    if model.num_classes and not 0 <= given.y.min() <= given.y.max() < model.num_classes:
+        raise BadInputError(
+            f"labels outside 0..{model.num_classes - 1}, the classes of {header.directory}"
+        )
+
+
+def in_memory(work: Work, stage: Stage, compute: Compute, report: Report) -> Arrays:
+    """Return what the datasets of the store would hold, by name.
+
+    stage: loaded onto its device, as compute says. Raises MemoryFloorError.
+    """
+    size, evaluations = block_size(work.num), work.num * work.chain.evaluations
+    chosen = numerics(work.header.config, compute, stage.device, evaluations, most=size)
+    ready = for_sampling(stage, compiled=chosen.compiled)
+    engine = Engine(ready, work.chain, work.sampling.seed, chosen.batch_size, work.keep)
+    with report.track(work.command, evaluations, "evaluations") as advance:
+        meter = Meter(advance, Stop(), work.num, str)
+        blocks = [
+            made(engine, work.inputs(range(at, min(at + size, work.num))), meter)
+            for at in range(0, work.num, size)
+        ]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
