@@ -65,7 +65,7 @@ def test_prepared_data_are_judged_by_split():
         assert from_store(store, None, None, None, 0).name == "data.h5:val"
         train = from_store(store, "train", None, None, 0)
         assert (train.num, train.resolution) == (90, 16)
-        with pytest.raises(UsageError, match="data.h5 has 8, 16 — Next: --resolution 16"):
+        with pytest.raises(UsageError, match=r"data\.h5 has 8, 16 — Next: --resolution 16"):
             from_store(store, "train", 4, None, 0)
         with pytest.raises(UsageError, match="--num 91"):
             from_store(store, "train", 8, 91, 0)
