@@ -1,16 +1,14 @@
 """Pictures of a Classification Accuracy Score: Figure 5 of the paper, and Figures 9 and 10."""
 
-import io
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cdm_cli.jobs.cas.plan import TrainingSet, Work
+from cdm_cli.jobs.pictures.figure import figure_png, new_figure
 from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw, png_bytes, readable
 
 COLUMNS = 6  # images of a class, of samples and of real ones
@@ -20,15 +18,11 @@ NAME_LENGTH = 24
 
 def plot(lines: Sequence[dict[str, Any]], best: Sequence[int], worst: Sequence[int]) -> bytes:
     """Draw each class's accuracy after real images (blue) and samples (red), and the extremes."""
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = new_figure(11, 4.5)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _accuracies(left, lines)
     _extremes(right, [lines[place] for place in (*best, *reversed(worst))])
-    held = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # class names in scripts that the font does not have
-        figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
-    return held.getvalue()
+    return figure_png(figure)
 
 
 def _accuracies(axes: Axes, lines: Sequence[dict[str, Any]]) -> None:

@@ -1,19 +1,16 @@
 """The numbers of `cdm eval checkpoints`: kept point by point, as JSON, CSV and a picture."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings, StageConfig
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.judging.band import draw_undecided
+from cdm_cli.jobs.pictures.figure import figure_png, new_figure
 from cdm_cli.jobs.runtime.identity import (
     UNRECORDED,
     begun,
@@ -160,8 +157,7 @@ def write_shown(out: Path, points: Sequence[CurvePoint]) -> None:
 
 def picture(points: Sequence[CurvePoint]) -> bytes:
     """Draw FID against the step, a line for each reference, as a PNG."""
-    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.5, 4.2)
     axes = figure.add_subplot(1, 1, 1)
     for place, reference in enumerate(dict.fromkeys(r.reference for p in points for r in p.rows)):
         rows = [(p.saved.step, r) for p in points for r in p.rows if r.reference == reference]
@@ -175,9 +171,7 @@ def picture(points: Sequence[CurvePoint]) -> bytes:
     axes.set_xlabel("step")
     axes.set_ylabel(f"FID of {points[0].rows[0].convention.num} samples")
     axes.legend(fontsize="small")
-    held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
-    return held.getvalue()
+    return figure_png(figure)
 
 
 def _draw_undecided(axes: Any, points: Sequence[CurvePoint]) -> None:

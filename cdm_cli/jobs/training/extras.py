@@ -17,6 +17,7 @@ from cdm_cli.jobs.training.extra import Extra
 from cdm_cli.jobs.training.files import logged
 from cdm_cli.jobs.training.grid import Layout, SampleGrid, layout_of
 from cdm_cli.jobs.training.plan import data_info
+from cdm_cli.jobs.training.plot import LossPlot
 from cdm_cli.jobs.training.select import Selection, selection_panel, selection_probe
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.training import TrainOptions
@@ -62,14 +63,17 @@ def extras_of(
     Raises what reading the real images raises, and WouldOverwriteError where best.safetensors
     was chosen by other rules.
     """
+    training, leads = made.training, trainer.world.leads
     if isinstance(made.stage, ClassifierConfig):
         there = logged(directory, ACCURACY)
         images = turns.images
-        return (Accuracy(made.stage, images, trainer, there, asked),) if images else ()
+        judge_it = (Accuracy(made.stage, images, trainer, there, asked),) if images else ()
+        return (*judge_it, LossPlot(directory, training.save_every, leads=leads))
     assert turns.layout is not None
+    plot = LossPlot(directory, training.grid_every, leads=leads)
     grid = SampleGrid(directory, turns.layout, trainer, asked)
     if turns.probe is None or judge is None:
-        return (grid,)
+        return (grid, plot)
     device, probe = trainer.device, turns.probe
     compute = replace(options.compute, batch_size=None)
     chosen = numerics(made.stage, compute, device, probe.evaluations)
@@ -77,7 +81,7 @@ def extras_of(
     report.say(f"--select fid every {options.select_every} steps: {told}")
     place = Place.on(device, world=trainer.world)
     panel = selection_panel(judge, options.data, probe, place, report)
-    return (grid, Selection(options, directory, trainer, probe, panel, chosen, asked))
+    return (grid, Selection(options, directory, trainer, probe, panel, chosen, asked), plot)
 
 
 def select_cost(turns: Turns, options: TrainOptions, steps: int) -> dict[str, int]:

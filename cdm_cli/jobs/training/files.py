@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,14 @@ from cdm_cli.data import durable
 from cdm_cli.errors import BadInputError, CdmError, MissingError
 from cdm_cli.jobs.training.numerics import resumed
 from cdm_cli.jobs.training.step import State, Trainer
+from cdm_cli.names import MOST_STEPS
 from cdm_cli.sentences import fault_of
 
 METRICS = "metrics.jsonl"
+NO_EVENTS = (
+    "no events for TensorBoard, which is not installed (pip install tensorboard); "
+    f"{METRICS} and loss.png have the same numbers"
+)
 METRICS_LIMIT = 2**30
 
 
@@ -180,6 +186,11 @@ class Metrics:
         self._truncate(step)
         self._board = tensorboard(directory / "tensorboard", step)
 
+    @property
+    def has_events(self) -> bool:
+        """Whether events for TensorBoard are written."""
+        return self._board is not None
+
     def _truncate(self, step: int) -> None:
         """Drop the rows after a step: they will be written again."""
         if not self._path.exists():
@@ -219,15 +230,16 @@ def _row(line: bytes) -> dict[str, Any]:
         row = json.loads(line)
     except ValueError:
         return {}
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else {}
+    step = row.get("step") if isinstance(row, dict) else None
+    return row if isinstance(step, int) and 0 <= step <= MOST_STEPS else {}
 
 
 def logged(directory: Path, name: str) -> dict[int, float]:
     """Return what `metrics.jsonl` has under a name, by step."""
     path = directory / METRICS
     lines = read_bytes(path, METRICS_LIMIT).splitlines() if path.exists() else []
-    rows = [row for row in map(_row, lines) if row.get(name) is not None]
-    return {int(row["step"]): float(row[name]) for row in rows}
+    rows = [(row, row.get(name)) for row in map(_row, lines)]
+    return {row["step"]: float(x) for row, x in rows if isinstance(x, int | float) and isfinite(x)}
 
 
 def tensorboard(directory: Path, step: int) -> Any:

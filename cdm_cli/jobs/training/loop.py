@@ -15,7 +15,7 @@ from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import BadInputError, CdmError, DivergedError, StoppedError
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.training.extra import Extra, due
-from cdm_cli.jobs.training.files import Metrics, Saver, fall_back
+from cdm_cli.jobs.training.files import NO_EVENTS, Metrics, Saver, fall_back
 from cdm_cli.jobs.training.step import Progress, Trainer, learning_rate
 from cdm_cli.report import Report
 
@@ -89,6 +89,8 @@ class Loop:
     def _metrics(self, done: int) -> Generator[Metrics | None]:
         """Open `metrics.jsonl` in the first process."""
         metrics = Metrics(self.directory, done) if self.trainer.world.leads else None
+        if metrics is not None and not metrics.has_events and not done:
+            self.report.say(NO_EVENTS)
         try:
             yield metrics
         finally:

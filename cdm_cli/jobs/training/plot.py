@@ -1,0 +1,109 @@
+"""`loss.png`: the loss over steps, raw and smoothed, and how well the weights were judged to be.
+
+Drawn from `metrics.jsonl` alone, with every sample grid and at the end.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.training.accuracy import ACCURACY
+from cdm_cli.jobs.training.files import Metrics, logged
+from cdm_cli.report import Report
+
+LOSS = "loss.png"
+STEP = "cdm-step"  # the text of the file that says up to which step it is drawn
+WINDOW = 3, 0.02  # losses that are smoothed over: at least so many, or this share of all
+JUDGED = {
+    ACCURACY: "accuracy on val",
+    "fid_train": "FID against train",
+    "fid_val": "FID against val",
+}
+
+
+class LossPlot:
+    """Draws the losses so far, in the first process alone."""
+
+    def __init__(self, directory: Path, every: int, *, leads: bool) -> None:
+        self.every, self._directory, self._leads = every, directory, leads
+
+    def missing(self, step: int) -> bool:
+        """Whether the plot of a step is not there."""
+        return drawn_to(self._directory / LOSS) != step
+
+    def __call__(self, step: int, report: Report, metrics: Metrics | None) -> None:
+        """Write the plot over that of an earlier step."""
+        encoded = loss_plot(self._directory, step) if self._leads else None
+        if encoded:
+            write_file_atomically(self._directory / LOSS, encoded)
+
+
+def drawn_to(path: Path) -> int | None:
+    """Return the step that a plot says it is drawn to, None for no plot of ours."""
+    try:
+        with Image.open(path) as picture:
+            return int(picture.info.get(STEP, ""))
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def loss_plot(directory: Path, step: int | None = None) -> bytes | None:
+    """Draw what `metrics.jsonl` has up to a step, None for all, as a PNG; None without a loss."""
+    from cdm_cli.jobs.pictures.figure import figure_png, new_figure  # matplotlib takes 0.3 s
+
+    losses = logged(directory, "loss")
+    step = max(losses, default=0) if step is None else step
+    losses = {at: loss for at, loss in losses.items() if at <= step}
+    if not losses:
+        return None
+    figure = new_figure(7, 4.2)
+    axes = figure.add_subplot(1, 1, 1)
+    _draw_losses(axes, losses)
+    judged = {name: logged(directory, name) for name in JUDGED}
+    _draw_judged(axes, {name: found for name, found in judged.items() if found})
+    axes.set_title(f"{directory.resolve().name}, step {step}".replace("$", r"\$"))
+    figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
+    return figure_png(figure, **{STEP: str(step)})
+
+
+def _draw_losses(axes: Any, losses: Mapping[int, float]) -> None:
+    steps, values = np.array([*losses]), np.array([*losses.values()])
+    axes.plot(steps, values, color="0.8", linewidth=0.8, label="loss")
+    axes.plot(steps, smoothed(values), color="tab:blue", label="loss, smoothed")
+    if values.min() > 0:
+        axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.margins(x=0.01)
+
+
+def _draw_judged(axes: Any, judged: Mapping[str, Mapping[int, float]]) -> None:
+    """Draw accuracy, or FIDs, over an axis on the right."""
+    if not judged:
+        return
+    right = axes.twinx()
+    for colour, (name, found) in zip(
+        ("tab:red", "tab:orange", "tab:green"), judged.items(), strict=False
+    ):
+        right.plot([*found], [*found.values()], ".-", color=colour, label=JUDGED[name])
+    right.set_ylabel(next(JUDGED[name] for name in judged).partition(" ")[0])
+    if ACCURACY in judged:
+        right.set_ylim(0, 1.02)
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each value and those before it, whose weights fall exponentially.
+
+    The first means are of fewer values: weights are divided by their sum.
+    """
+    least, share = WINDOW
+    decay = 1 - 1 / max(least, share * len(values))
+    mean, weight, means = 0.0, 0.0, np.empty(len(values))
+    for place, value in enumerate(values.tolist()):
+        mean, weight = decay * mean + (1 - decay) * value, decay * weight + 1 - decay
+        means[place] = mean / weight
+    return means
