@@ -25,7 +25,7 @@ _cdm() {
     before=$word
   done
   if [[ -z $command ]]; then
-    _cdm_words 'prepare train sample upsample sweep-s tune-schedule eval demo inspect grid verify merge export import completions --quiet --verbose --debug --version --help'
+    _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval demo inspect grid verify merge export import completions --quiet --verbose --debug --version --help'
     return
   fi
   if [[ $valued == *" $prev "* ]]; then
@@ -50,7 +50,8 @@ _cdm_flags() {
     'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --flip --no-flip --select --select-num --select-every --features --device --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'sweep-s') flags='--model --s --augment --ground-truth --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'sweep-s') flags='--model --s --augment --ground-truth --ground-truth-of --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'sweep') flags='--model --s --axis --augment --ground-truth --ground-truth-of --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'tune-schedule') flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval') flags='--split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --stop-after --json --quiet -q --verbose -v --debug --help -h' ;;
     'eval cas') flags='--ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
@@ -73,7 +74,8 @@ _cdm_valued() {
     'train') valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --gpus --stop-after ' ;;
     'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
     'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
-    'sweep-s') valued=' --model --s --augment --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
+    'sweep-s') valued=' --model --s --augment --ground-truth-of --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
+    'sweep') valued=' --model --s --axis --augment --ground-truth-of --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
     'tune-schedule') valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --device --batch-size --precision --gpus --stop-after ' ;;
     'eval') valued=' --split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --stop-after ' ;;
     'eval cas') valued=' --ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after ' ;;
@@ -161,6 +163,7 @@ _cdm_value() {
     'sweep-s --model') _cdm_stages '' ;;
     'sweep-s --s') : ;;
     'sweep-s --augment') _cdm_words 'truncated non-truncated' ;;
+    'sweep-s --ground-truth-of') : ;;
     'sweep-s --num') : ;;
     'sweep-s --out'|'sweep-s -o') _cdm_files ;;
     'sweep-s --features') _cdm_stages 'inception' ;;
@@ -180,6 +183,30 @@ _cdm_value() {
     'sweep-s --gpus') : ;;
     'sweep-s --stop-after') : ;;
     'sweep-s '0) _cdm_files ;;
+    'sweep --model') _cdm_stages '' ;;
+    'sweep --s') : ;;
+    'sweep --axis') : ;;
+    'sweep --augment') _cdm_words 'truncated non-truncated' ;;
+    'sweep --ground-truth-of') : ;;
+    'sweep --num') : ;;
+    'sweep --out'|'sweep -o') _cdm_files ;;
+    'sweep --features') _cdm_stages 'inception' ;;
+    'sweep --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;
+    'sweep --ref') _cdm_files ;;
+    'sweep --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;
+    'sweep --steps') : ;;
+    'sweep --variance') _cdm_words 'learned small large' ;;
+    'sweep --schedule') _cdm_files ;;
+    'sweep --restart-from') : ;;
+    'sweep --weights') _cdm_words 'ema best' ;;
+    'sweep --seed') : ;;
+    'sweep --note') : ;;
+    'sweep --device') _cdm_words 'auto cpu cuda' ;;
+    'sweep --batch-size') : ;;
+    'sweep --precision') _cdm_words 'auto fp32 bf16' ;;
+    'sweep --gpus') : ;;
+    'sweep --stop-after') : ;;
+    'sweep '0) _cdm_files ;;
     'tune-schedule --model') _cdm_stages '' ;;
     'tune-schedule --steps') : ;;
     'tune-schedule --s') : ;;

@@ -15,6 +15,7 @@ _cdm() {
     'sample:Draw class-balanced images from a base stage'
     'upsample:Upsample every image of a store, given z_s'
     'sweep-s:Find the best s: upsample with each and judge'
+    'sweep:Compare settings of sampling: upsample with each and judge'
     'tune-schedule:Search noise schedules for few sampling steps'
     'eval:Judge samples against real images'
     'demo:Run the whole cascade on images drawn on the spot'
@@ -263,6 +264,47 @@ _cdm() {
           '*--s[Times to compare]:value: ' \
           '*--augment[truncated or non-truncated; repeatable]:value:(truncated non-truncated)' \
           '*--ground-truth[Also upsample the real images of --ref]' \
+          '*--ground-truth-of[Real images that are upsampled\: train,val]:value: ' \
+          '*--num[How many images]:value: ' \
+          '*--out[What to write]:value:_files' \
+          '*-o[What to write]:value:_files' \
+          '*--features[inception, or a classifier stage in runs/]:value: _cdm_stages inception' \
+          '*--mode[Resizing and weights of the Inception network]:value:(clean legacy-tensorflow legacy-pytorch)' \
+          '*--ref[Prepared store with the real images]:value:_files' \
+          '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
+          '*--steps[Steps, 0 for all T]:value: ' \
+          '*--variance[Variance of an ancestral step]:value:(learned small large)' \
+          '*--schedule[Noise schedule that tune-schedule wrote]:value:_files' \
+          '*--restart-from[Noise the result to this time and sample again]:value: ' \
+          '*--clip[Clip the predicted x_0 to]' \
+          '*--no-clip[Clip the predicted x_0 to]' \
+          '*--weights[ema, best, or a checkpoint\: step-00001000]:value:(ema best)' \
+          '*--seed[Seed of all noise]:value: ' \
+          '*--note[Words to keep in what is written; `inspect` shows them]:value: ' \
+          '*--device[Where the network runs]:value:(auto cpu cuda)' \
+          '*--batch-size[Images at a time]:value: ' \
+          '*--precision[Arithmetic of the network; auto\: bf16 on CUDA]:value:(auto fp32 bf16)' \
+          '*--compile[Compile the network]' \
+          '*--no-compile[Compile the network]' \
+          '*--gpus[Run on N GPUs of this machine]:value: ' \
+          '*--stop-after[Stop after 11h50m, 45m, 90s, all saved; the same command continues]:value: ' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--dry-run[Print the plan and its cost; compute and write nothing]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show warnings]' \
+          '*-v[Show warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '1:argument:_files' ;;
+        'sweep') _arguments -s \
+          '*--model[Super-resolution stage\: a name in runs/ or a directory]:value: _cdm_stages' \
+          '*--s[Times of z_s, short for --axis s=LIST]:value: ' \
+          '*--axis[Values to compare of s, sampler, steps, variance, schedule, restart-from, clip, weights; repeatable, for a grid]:value: ' \
+          '*--augment[truncated or non-truncated; repeatable]:value:(truncated non-truncated)' \
+          '*--ground-truth[Also upsample the real images of --ref]' \
+          '*--ground-truth-of[Real images that are upsampled\: train,val]:value: ' \
           '*--num[How many images]:value: ' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \

@@ -139,6 +139,12 @@ class Stage:
         other._denoise, other._release = denoise, release
         return other
 
+    def identified(self, digest: str) -> Self:
+        """Return a stage of the same network, which holds other weights by now."""
+        other = copy.copy(self)
+        other.digest = digest
+        return other
+
     def release(self) -> None:
         """Give back the device memory that evaluations of the network hold between batches."""
         self._release()

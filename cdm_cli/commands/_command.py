@@ -10,7 +10,7 @@ import typer
 
 from cdm_cli.commands.table import Command
 from cdm_cli.options.durations import seconds_of
-from cdm_cli.options.flag import Flagged, flagged
+from cdm_cli.options.flag import Flagged, flagged, parts
 from cdm_cli.signals import stopping_after
 
 JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -83,7 +83,7 @@ def _parsed(item: Flagged) -> Any:
     """Return the type that typer parses: one text for values with commas, a list for repeated."""
     if get_origin(item.kind) is not tuple:
         return item.kind | None if item.flag.optional else item.kind
-    inner = get_args(item.kind)[0]
+    inner, _ = parts(get_args(item.kind)[0])
     if item.listed:
         return str if item.default else str | None
     words = str if get_origin(inner) is Literal else inner

@@ -17,10 +17,10 @@ from cdm_cli.options.judging import (
     CurveOptions,
     ElboOptions,
     EvalOptions,
-    SweepOptions,
     TuneOptions,
 )
 from cdm_cli.options.sampling import SampleOptions, UpsampleOptions
+from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from cdm_cli.options.training import TrainOptions
 
 
@@ -70,9 +70,15 @@ TABLE = (
         ("cdm upsample lowres.h5 --model sr --s 501 -o samples.h5",), plans=True,
     ),
     Command(
-        "sweep-s", SweepOptions, f"{JOBS}.sweep.sweep",
+        "sweep-s", SweepSOptions, f"{JOBS}.sweep.sweep",
         "Find the best s: upsample with each and judge.",
         ("cdm sweep-s --s 0,251,501,1001 --num 2000 --features features",), plans=True,
+    ),
+    Command(
+        "sweep", SweepOptions, f"{JOBS}.sweep.sweep",
+        "Compare settings of sampling: upsample with each and judge.",
+        ("cdm sweep --axis s=0,251,501 --axis steps=8,25 --num 2000 --features features",),
+        plans=True,
     ),
     Command(
         "tune-schedule", TuneOptions, f"{JOBS}.tune.tune",

@@ -21,9 +21,7 @@ from cdm_cli.names import (
     MOST_STEPS,
     SAMPLES,
     SCHEDULE,
-    SWEEP,
     WITH_ERRORS,
-    Augment,
     CasNet,
     InceptionMode,
 )
@@ -108,33 +106,6 @@ class EvalOptions:
                 f"{', '.join(WITH_ERRORS)} can",
                 next="cdm eval fid A.h5 --against B.h5",
             )
-
-
-@dataclass(frozen=True)
-class SweepOptions:
-    """`cdm sweep-s`. augments empty: every kind that the store can give."""
-
-    lowres: LowRes = Path(LOWRES)
-    model: Model = None
-    s: Annotated[
-        tuple[int, ...], Flag("Times to compare [default: 0 and six to 3/8 of T].", "LIST")
-    ] = ()
-    augments: Annotated[
-        tuple[Augment, ...],
-        Flag(
-            "truncated or non-truncated; repeatable [default: all the store gives].",
-            "KIND",
-            ("--augment",),
-            repeat=True,
-        ),
-    ] = ()
-    ground_truth: Annotated[bool, Flag("Also upsample the real images of --ref.")] = False
-    num: Annotated[int | None, Ge(LEAST_JUDGED), Flag("How many images [default: all].", "N")] = (
-        None
-    )
-    out: FolderOut = Path(SWEEP)
-    judge: FeatureOptions = FeatureOptions()
-    sampling: Sampling = Sampling()
 
 
 @dataclass(frozen=True)

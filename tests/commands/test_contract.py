@@ -20,8 +20,9 @@ ROOT = Path(cdm_cli.__file__).parent.parent
 GROUP = typer.main.get_command(app)
 NAMES = list(COMMANDS)
 HEAVY = {"torch", "pydantic", "numpy", "rich", "h5py", "scipy", "PIL", "cleanfid", "matplotlib"}
-# Fields that no flag of any command sets: the workspace fixes runs/, -q stands before all commands.
-UNFLAGGED = {("train", "runs"), ("demo", "quiet")}
+# Fields that no flag sets: the workspace fixes runs/, -q stands before all commands, and sweep-s
+# has one axis.
+UNFLAGGED = {("train", "runs"), ("demo", "quiet"), ("sweep-s", "axes")}
 
 
 @pytest.mark.parametrize("name", NAMES)

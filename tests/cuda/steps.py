@@ -7,8 +7,9 @@ from typing import Any
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sweep import sweep as sweep_s
-from cdm_cli.options.judging import EvalOptions, FeatureOptions, SweepOptions
+from cdm_cli.options.judging import EvalOptions, FeatureOptions
 from cdm_cli.options.sampling import SampleOptions, UpsampleOptions
+from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
 from tests.cuda.rig import Run, address
 
@@ -39,7 +40,7 @@ def options_of(tag: str) -> list[tuple[Any, Any]]:
     lowres, samples = Path(f"{tag}-lowres.h5"), Path(f"{tag}-samples.h5")
     sweep = Path(f"{tag}-sweep")
     sweeping = as_typed(
-        SweepOptions, lowres=lowres, model="sr", s=(0, S), num=128, out=sweep, judge=JUDGE
+        SweepSOptions, lowres=lowres, model="sr", s=(0, S), num=128, out=sweep, judge=JUDGE
     )
     judging = as_typed(
         EvalOptions, metrics=("fid",), store=samples, judge=JUDGE, out=Path(f"{tag}.json")

@@ -19,10 +19,10 @@ from cdm_cli.options.judging import (
     CurveOptions,
     EvalOptions,
     FeatureOptions,
-    SweepOptions,
     TuneOptions,
 )
 from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
+from cdm_cli.options.sweeping import SweepSOptions
 from cdm_cli.options.training import TrainOptions
 from tests.asking import as_typed
 from tests.data.stores import fill, samples_spec
@@ -126,7 +126,7 @@ def sweep() -> int:
     blocks.SMALLEST = 8  # three blocks a point
     compute = Compute(device="cpu", batch_size=8)
     judge = as_typed(FeatureOptions, features="judge", compute=compute)
-    return _work(sweep_s.run, as_typed(SweepOptions, s=(0, 5), judge=judge))
+    return _work(sweep_s.run, as_typed(SweepSOptions, s=(0, 5), judge=judge))
 
 
 def tune() -> int:

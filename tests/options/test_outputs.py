@@ -12,8 +12,9 @@ from cdm_cli.options.files import (
     MergeOptions,
     PrepareOptions,
 )
-from cdm_cli.options.judging import CasOptions, CurveOptions, EvalOptions, SweepOptions, TuneOptions
+from cdm_cli.options.judging import CasOptions, CurveOptions, EvalOptions, TuneOptions
 from cdm_cli.options.sampling import SampleOptions, UpsampleOptions
+from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
 
 WRITERS = {
@@ -21,7 +22,7 @@ WRITERS = {
     "sample": (lambda out: as_typed(SampleOptions, out=out), "store"),
     "upsample": (lambda out: as_typed(UpsampleOptions, out=out), "store"),
     "merge": (lambda out: as_typed(MergeOptions, parts=(Path("a"),), out=out), "store"),
-    "sweep-s": (lambda out: as_typed(SweepOptions, out=out), "folder"),
+    "sweep-s": (lambda out: as_typed(SweepSOptions, out=out), "folder"),
     "eval cas": (lambda out: as_typed(CasOptions, out=out), "folder"),
     "eval checkpoints": (lambda out: as_typed(CurveOptions, out=out), "folder"),
     "tune-schedule": (lambda out: as_typed(TuneOptions, out=out), "json"),

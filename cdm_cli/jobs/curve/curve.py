@@ -11,13 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
-from cdm_cli.cascade.checkpoint import checkpoints, empty_net, find_stage, weights_file
+from cdm_cli.cascade.checkpoint import checkpoints, find_stage, weights_file
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import CHECKPOINTS, is_complete
 from cdm_cli.cascade.stage import Stage
-from cdm_cli.cascade.weights import read_weights
 from cdm_cli.data.durable import check_room, existing, make_directory
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, StoppedError, UsageError
@@ -49,7 +46,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.headers import Header, misfit, read_header
-from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage
+from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage, take_weights
 from cdm_cli.jobs.sampling.probe import Probe, drawn, probe_of
 from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.jobs.sampling.schedule_file import tell_other_s
@@ -253,7 +250,7 @@ def _filled(
     with Stop() as stop:
         for number, state in enumerate(missing, 1):
             report.say(f"eval checkpoints: {number} of {len(missing)}: {state.weights}")
-            if not world.agree(take_weights(stage, work.header.directory, state)):
+            if not world.agree(took(stage, work.header.directory, state)):
                 report.say(f"{state.weights} was removed or replaced meanwhile: passed over")
                 continue
             table = _judge(work, state, stage, chosen, panel, stop, report)
@@ -289,20 +286,15 @@ def _write(out: Path, identity: dict[str, Any], points: Sequence[CurvePoint], wo
     led(world, lambda: write_points(out, identity, points))
 
 
-@torch.no_grad()
-def take_weights(stage: Stage, directory: Path, state: Saved) -> bool:
-    """Give a stage the weights of a state, checked, rounded as those it has; nothing recompiles.
+def took(stage: Stage, directory: Path, state: Saved) -> bool:
+    """Give a stage the weights of a state; False where they are gone, or others by now.
 
-    Return False where they are gone, or others by now: a training goes on.
+    A training goes on meanwhile.
     """
-    expected = empty_net(stage.config).state_dict()
     try:
-        found = read_weights(weights_file(directory, state.weights), expected)
+        return take_weights(stage, directory, state.weights) == state.sha256
     except MissingError:
         return False
-    for name, parameter in stage.net.named_parameters():
-        parameter.copy_(found.tensors[name])
-    return found.digest == state.sha256
 
 
 def _judge(

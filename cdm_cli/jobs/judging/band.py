@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def draw_undecided(axes: Any, at: Sequence[int], values: Sequence[float], reference: str) -> None:
+def draw_undecided(axes: Any, at: Sequence[float], values: Sequence[float], reference: str) -> None:
     """Draw a ring at each (at, value), and a band from the lowest to the highest, if any."""
     if not values:
         return

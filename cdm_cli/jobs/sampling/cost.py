@@ -24,14 +24,18 @@ def bytes_per_sample(config: StageConfig, keep: Sequence[int] = ()) -> int:
 
 
 def cost(
-    config: StageConfig, chain: Chain, num: int, compute: Compute, keep: Sequence[int] = ()
-) -> dict[str, object]:
-    """Return parameters, FLOPs, bytes and an estimated time of num samples, all flat."""
+    config: StageConfig, chain: Chain, num: int, compute: Compute, keep: Sequence[int] = (), *,
+    evaluations: int | None = None,
+) -> dict[str, object]:  # fmt: skip
+    """Return parameters, FLOPs, bytes and an estimated time of num samples, all flat.
+
+    evaluations: of the network, where not all samples are of the chain.
+    """
     device = pick_device(compute.device)
     precision = chosen_precision(compute.precision, device)
     net = empty_net(config)
     flops = flops_per_image(net)  # pyright: ignore[reportArgumentType]
-    evaluations = num * chain.evaluations
+    evaluations = num * chain.evaluations if evaluations is None else evaluations
     speed = measured_flops(device, precision) * EFFICIENCY[device.type]
     processes = compute.gpus or 1
     return {

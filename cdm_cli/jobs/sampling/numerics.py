@@ -2,7 +2,7 @@
 
 The batch, the precision and whether the network is compiled decide the last bit of a sample.
 They follow from the flags and the class of the device, unless its memory is taken
-(`production.that_fits`), and a store carries them in its provenance, for the run that continues.
+(`make.that_fits`), and a store carries them in its provenance, for the run that continues.
 """
 
 import math
@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from cdm_cli.cascade.checkpoint import load_diffusion_stage
+from cdm_cli.cascade.checkpoint import empty_net, load_diffusion_stage, weights_file
 from cdm_cli.cascade.fast import for_sampling, worth_compiling
 from cdm_cli.cascade.stage import Stage
+from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import ModelConfig, StageConfig
 from cdm_cli.jobs.runtime.device import build, chosen_precision, device_class
 from cdm_cli.jobs.runtime.identity import check_same
@@ -125,6 +126,19 @@ def ready_stage(
     )
     tell_compiling(numerics, report)
     return for_sampling(stage, compiled=numerics.compiled)
+
+
+@torch.no_grad()
+def take_weights(stage: Stage, directory: Path, weights: str) -> str:
+    """Give a stage other weights, checked, rounded as those it has; nothing is compiled anew.
+
+    Returns their digest. Raises MissingError where they are gone, and what `read_weights` raises.
+    """
+    expected = empty_net(stage.config).state_dict()
+    found = read_weights(weights_file(directory, weights), expected)
+    for name, parameter in stage.net.named_parameters():
+        parameter.copy_(found.tensors[name])
+    return found.digest
 
 
 def tell_compiling(numerics: Numerics, report: Report) -> None:

@@ -1,57 +1,43 @@
-"""Which points a sweep over s has, and what decides their numbers: from headers and flags alone.
+"""Which points a sweep has, and what decides their numbers: from headers and flags alone.
 
-A point is one s with one origin of z_s. At s = 0 truncated and non-truncated are the same
-images, the paper's "no conditioning augmentation"; that point exists once, as "none".
+A point is one s with one origin of z_s, and one value on every other axis.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
-from cdm_cli.cascade.conditioning import check_same_process
+from cdm_cli.cascade.conditioning import check_s, check_same_process
 from cdm_cli.config import ConditioningConfig
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.header import judge_fields, open_reference
-from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
-from cdm_cli.jobs.sampling.headers import Header, fitting_stage, weights_digest
-from cdm_cli.jobs.sampling.make import Work
+from cdm_cli.jobs.sampling.headers import Header, fitting_stage
 from cdm_cli.jobs.sampling.rows import part_of, tell_part
+from cdm_cli.jobs.sweep.point import DECIDED, REAL, Kind, Point, decided, identifying, settled
 from cdm_cli.names import LEAST_JUDGED, RUNS, Augment
-from cdm_cli.options.judging import SweepOptions
 from cdm_cli.options.sampling import UpsampleOptions
+from cdm_cli.options.sweeping import SweepOptions
 from cdm_cli.report import Report
 
-Kind = Literal["none", "truncated", "non-truncated", "ground-truth"]
-KINDS: tuple[Kind, ...] = ("none", "truncated", "non-truncated", "ground-truth")
+IMAGES = {"train": "training", "val": "validation"}
 UP_TO = 3 / 8  # of T: the paper's range, 1501 of 4000
 TIMES = 6
 
 
-@dataclass(frozen=True)
-class Point:
-    """One s with one origin of z_s, and the work of upsampling it."""
+class Setting(NamedTuple):
+    """Where z_s is from: a kind at an s, of the first num images of a store."""
 
     augment: Kind
     s: int
-    work: Work
-    out: Path
-
-    @property
-    def samples(self) -> Path:
-        """Its upsampled images, a store like any other."""
-        return self.out / f"{self.augment}-s{self.s:04d}.h5"
-
-    @property
-    def judged(self) -> Path:
-        """Its numbers."""
-        return self.samples.with_suffix(".json")
+    store: Store
+    num: int
 
 
 @dataclass(frozen=True)
@@ -82,23 +68,19 @@ def planned(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     reference = open_reference(options.judge.ref, header, stack)
     judge = judge_fields(options.judge)
     num = _enough(options, part)
-    times = options.s or default_times(header)
-    points = [
-        _point(options, header, store, augment, s, num)
-        for s, augment in _generated(options, store, part, header, times, report)
+    times = _times(options, header)
+    settings = [
+        *_generated(options, store, part, header, times, num, report),
+        *_real(options, reference.store, times, num),
     ]
-    if options.ground_truth:
-        real = _real(reference.store, options)
-        num_real = _enough_real(min(num, real.parts["val"].num), options)
-        points += [
-            _point(options, header, real, "ground-truth", s, num_real) for s in sorted(set(times))
-        ]
-    first = points[0].work
+    points = _points(options, header, settings)
+    fields = identifying(points[0].work)
+    of_points = {name for axis in options.varied for name in DECIDED[axis]}
     identity = {
         "lowres": store.digest,
         "stage": config_digest(header.config),
-        "weights": weights_digest(header.directory, options.sampling.weights),
-        **chain_fields(header.config, first.chain, options.sampling.seed),
+        **{name: value for name, value in fields.items() if name not in of_points},
+        **({"axes": list(options.varied)} if options.varied else {}),
         "num": num,
         **judge,
         "ref": reference.digest,
@@ -106,7 +88,14 @@ def planned(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     parents = [parent for point in points for parent in point.work.parents]
     parents.append(reference.parent)
     distinct = {json.dumps(parent): parent for parent in parents}
-    return Sweep(options.out, header, tuple(points), identity, tuple(distinct.values()))
+    return Sweep(options.out, header, points, identity, tuple(distinct.values()))
+
+
+def _times(options: SweepOptions, header: Header) -> Sequence[int]:
+    """Return the values of s, in order: with other axes alone there is one, which must be given."""
+    if options.times:
+        return options.times
+    return [check_s(header.config, None)] if options.varied else default_times(header)
 
 
 def default_times(header: Header) -> list[int]:
@@ -151,24 +140,20 @@ def _enough(options: SweepOptions, part: Part) -> int:
 
 
 def _generated(
-    options: SweepOptions,
-    store: Store,
-    part: Part,
-    header: Header,
-    times: Sequence[int],
-    report: Report,
-) -> Iterator[tuple[int, Kind]]:
+    options: SweepOptions, store: Store, part: Part, header: Header, times: Sequence[int],
+    num: int, report: Report,
+) -> Iterator[Setting]:  # fmt: skip
     """Yield each s with each origin of z_s that is asked for, or that the store can give."""
     kinds: tuple[Augment, ...] = tuple(dict.fromkeys(options.augments))
     kept = set(part.z_times) if "truncated" in kinds else _usable(store, part, header, report)
-    for s in sorted(set(times)):
+    for s in times:
         if s == 0:
-            yield s, "none"
+            yield Setting("none", s, store, num)
             continue
         if "truncated" in kinds or (not kinds and s in kept):
-            yield s, "truncated"
+            yield Setting("truncated", s, store, num)
         if "non-truncated" in kinds or not kinds:
-            yield s, "non-truncated"
+            yield Setting("non-truncated", s, store, num)
 
 
 def _usable(store: Store, part: Part, header: Header, report: Report) -> set[int]:
@@ -184,38 +169,58 @@ def _usable(store: Store, part: Part, header: Header, report: Report) -> set[int
     return usable
 
 
-def _real(reference: Store | None, options: SweepOptions) -> Store:
-    if reference is None or "val" not in reference.parts:
-        raise UsageError(
-            f"--ground-truth: {options.judge.ref} has no validation images to upsample",
-            next="--ref with a prepared store that has them (cdm prepare … --val), or leave it out",
-        )
-    return reference
+def _real(
+    options: SweepOptions, reference: Store | None, times: Sequence[int], num: int
+) -> Iterator[Setting]:
+    """Yield each s with the real images of each split that is asked for."""
+    for split in options.real:
+        if reference is None or split not in reference.parts:
+            raise UsageError(
+                f"--ground-truth: {options.judge.ref} has no {IMAGES[split]} images to upsample",
+                next="--ref with a prepared store of them (cdm prepare … --val), or leave it out",
+            )
+        there = _enough_real(min(num, reference.parts[split].num), split, options)
+        yield from (Setting(REAL[split], s, reference, there) for s in times)
 
 
-def _enough_real(num: int, options: SweepOptions) -> int:
+def _enough_real(num: int, split: str, options: SweepOptions) -> int:
     """Return the number of real images; raise UsageError where their points could not be judged."""
     if num < LEAST_JUDGED:
         raise UsageError(
-            f"--ground-truth: the {num} validation images of {options.judge.ref} are too few to "
-            f"judge: FID and IS with their errors take {LEAST_JUDGED} at least",
+            f"--ground-truth: the {num} {IMAGES[split]} images of {options.judge.ref} are too few "
+            f"to judge: FID and IS with their errors take {LEAST_JUDGED} at least",
             next="--ref with more of them, or leave --ground-truth out",
         )
     return num
 
 
+def _points(
+    options: SweepOptions, header: Header, settings: Sequence[Setting]
+) -> tuple[Point, ...]:
+    """Combine settings with all values on other axes; two that come to the same are one point."""
+    points: dict[Path, Point] = {}
+    for axes in options.grid:
+        for setting in settings:
+            point = _point(options, header, setting, axes)
+            points.setdefault(point.samples, point)
+    return tuple(points.values())
+
+
 def _point(
-    options: SweepOptions, header: Header, store: Store, augment: Kind, s: int, num: int
+    options: SweepOptions, header: Header, setting: Setting, axes: Mapping[str, Any]
 ) -> Point:
     """Plan one point as `cdm upsample` plans it: same checks, same samples, same provenance."""
+    split = next((split for split, kind in REAL.items() if kind == setting.augment), None)
     asked = UpsampleOptions(
-        lowres=store.path,
+        lowres=setting.store.path,
         model=str(header.directory),
-        s=s,
-        augment="truncated" if augment == "truncated" else "non-truncated",
-        split="val" if augment == "ground-truth" else None,
-        num=num,
-        sampling=options.sampling,
+        s=setting.s,
+        augment="truncated" if setting.augment == "truncated" else "non-truncated",
+        split=split,
+        num=setting.num,
+        sampling=replace(options.sampling, **axes),
         compute=options.judge.compute,
     )
-    return Point(augment, s, upsample.planned(asked, store), options.out)
+    work = upsample.planned(asked, setting.store)
+    taken, fields = settled(axes, work), decided(axes, work)
+    return Point(setting.augment, setting.s, taken, fields, work, options.out)

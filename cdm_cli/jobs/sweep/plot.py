@@ -1,74 +1,157 @@
-"""The picture of a sweep: FID and IS against s, as Table 3 of the paper.
+"""The picture of a sweep: FID and IS over one axis, as Table 3 of the paper, and what FID costs.
 
-A ring is around each generated point that is as good as the best, a grey band around all of these.
+The axis is s where points differ in it. A line is drawn for each kind of augmentation and each
+combination of values on the others. A ring is around each generated point that is as good as the
+best, a grey band around all of these.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.judging.band import draw_undecided
-from cdm_cli.jobs.sweep.choice import Chosen, Judged, compared, title
-from cdm_cli.jobs.sweep.plan import KINDS, Kind
+from cdm_cli.jobs.sweep.choice import Chosen, Judged, compared, generated, named, title
+from cdm_cli.jobs.sweep.front import Placed, pareto
+from cdm_cli.jobs.sweep.point import REAL, Kind, said
+from cdm_cli.metrics.table import MetricRow
 
 COLOURS: dict[Kind, str] = {
     "truncated": "tab:blue", "non-truncated": "tab:orange", "ground-truth": "tab:green",
-    "none": "black",
+    "ground-truth-train": "tab:red", "none": "black",
 }  # fmt: skip
 MARKS = "os^v"  # one for each reference
+SPOKEN = {"fid": "FID", "is": "Inception Score"}
 
 
 def write_plot(path: Path, points: Sequence[Judged], chosen: Chosen) -> None:
-    """Draw FID against every reference, and IS where the judge gives it."""
-    metrics = [
-        name
-        for name in ("fid", "is")
-        if any(row.metric == name for point in points for row in point.rows)
-    ]
-    figure = Figure(figsize=(6 * len(metrics), 4.5))
+    """Draw FID against every reference, IS where the judge gives it, and FID over its cost."""
+    there = {row.metric for point in points for row in point.rows}
+    metrics, placed = [name for name in SPOKEN if name in there], pareto(points)
+    panels = len(metrics) + bool(placed)
+    figure = Figure(figsize=(6 * panels, 4.5))
     FigureCanvasAgg(figure)
+    along = Along.of(points)
     for place, metric in enumerate(metrics, 1):
-        axes = figure.add_subplot(1, len(metrics), place)
-        _draw(axes, points, metric)
-        _draw_undecided(axes, points, metric, chosen.reference if metric == "fid" else "")
-        axes.set_xlabel("s")
-        axes.set_ylabel({"fid": "FID", "is": "Inception Score"}[metric])
+        axes = figure.add_subplot(1, panels, place)
+        _draw(axes, points, metric, along)
+        _draw_undecided(axes, points, metric, chosen.reference if metric == "fid" else "", along)
+        along.label(axes)
+        axes.set_ylabel(SPOKEN[metric])
         axes.legend(fontsize="small")
-    figure.subplots_adjust(0.15 / len(metrics), 0.12, 1 - 0.04 / len(metrics), 0.92, wspace=0.2)
+    if placed:
+        _draw_front(figure.add_subplot(1, panels, panels), placed)
+    figure.subplots_adjust(0.15 / panels, 0.12, 1 - 0.04 / panels, 0.92, wspace=0.2)
     figure.suptitle(title(points))
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
     write_file_atomically(path, held.getvalue())
 
 
-def _draw(axes: Any, points: Sequence[Judged], metric: str) -> None:
-    """Draw a line for each kind of augmentation and each reference, in the order of s."""
-    kinds: list[Kind] = [kind for kind in KINDS if any(point.augment == kind for point in points)]
-    for kind in kinds:
-        if kind == "none" and len(kinds) > 1:
-            continue  # the other lines begin there
-        for mark, (reference, line) in zip(
-            MARKS, _lines(points, metric, kind).items(), strict=False
-        ):
-            s, value, error = zip(*line, strict=True)
+class Along(NamedTuple):
+    """The axis over which numbers are drawn. words: its values, in order, if some is no number."""
+
+    axis: str
+    words: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, points: Sequence[Judged]) -> "Along":
+        """Choose s, or else the first axis of several numbers, or else of several values."""
+        values: dict[str, dict[Any, None]] = {}
+        for point in points:
+            for axis, value in point.labels.items():
+                values.setdefault(axis, {})[value] = None
+        several = [axis for axis in values if axis != "augment" and len(values[axis]) > 1]
+        numbers = [axis for axis in several if all(map(_is_number, values[axis]))]
+        axis = next(iter([*numbers, *several]), "s")
+        words = () if axis in [*numbers, "s"] else tuple(map(said, values[axis]))
+        return cls(axis, words)
+
+    def at(self, labels: Mapping[str, Any]) -> float:
+        """Return where a point is drawn."""
+        value = labels[self.axis]
+        return self.words.index(said(value)) if self.words else value
+
+    def label(self, axes: Any) -> None:
+        """Write the name of the axis, and its words."""
+        axes.set_xlabel(self.axis.replace("_", " "))
+        if self.words:
+            axes.set_xticks(range(len(self.words)), self.words)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class Line(NamedTuple):
+    """What the points of one line share. others: values on axes that it does not go along."""
+
+    kind: Kind
+    others: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return ", ".join([self.kind, *self.others])
+
+
+def _draw(axes: Any, points: Sequence[Judged], metric: str, along: Along) -> None:
+    """Draw a line for each kind, each combination of other values, and each reference."""
+    lines = _lines(points, along)
+    single = len({line.others for line in lines}) == 1
+    for number, (line, there) in enumerate(lines.items()):
+        rows = [row for point in there for row in point.rows if row.metric == metric]
+        colour = COLOURS[line.kind] if single else f"C{number}"
+        references = dict.fromkeys(row.reference for row in rows)
+        for mark, reference in zip(MARKS, references, strict=False):
+            of_it = [row for row in rows if row.reference == reference]
+            at, value, error = zip(*sorted(_dot(row, along) for row in of_it), strict=True)
             axes.errorbar(
-                s, value, yerr=error, capsize=2, color=COLOURS[kind], marker=mark,
-                linestyle="--" if kind == "ground-truth" else "-",
-                markerfacecolor=COLOURS[kind] if mark == MARKS[0] else "white",
-                label=f"{kind} vs {reference}" if reference else kind,
+                at, value, yerr=error, capsize=2, color=colour, marker=mark,
+                linestyle="--" if line.kind in REAL.values() else "-",
+                markerfacecolor=colour if mark == MARKS[0] else "white",
+                label=f"{line} vs {reference}" if reference else f"{line}",
             )  # fmt: skip
 
 
-def _draw_undecided(axes: Any, points: Sequence[Judged], metric: str, reference: str) -> None:
+def _dot(row: MetricRow, along: Along) -> tuple[float, float, float]:
+    return along.at(row.extra), row.value, row.uncertainty or 0.0
+
+
+def _lines(points: Sequence[Judged], along: Along) -> dict[Line, list[Judged]]:
+    """Return the points of each line; over s, those of generated images begin without noise."""
+    lines: dict[Line, list[Judged]] = {}
+    for point in points:
+        lines.setdefault(Line(point.augment, _others(point, along)), []).append(point)
+    for line in [line for line in lines if line.kind == "none" and along.axis == "s"]:
+        sharing = [
+            other for other in lines
+            if other.others == line.others and other.kind in ("truncated", "non-truncated")
+        ]  # fmt: skip
+        for other in sharing:
+            lines[other] += lines[line]
+        if sharing:
+            del lines[line]
+    return lines
+
+
+def _others(point: Judged, along: Along) -> tuple[str, ...]:
+    """Return in words the values of a point on the axes that a line does not go along."""
+    axes = {axis: value for axis, value in point.labels.items() if axis != "augment"}
+    return tuple(
+        named(axis, value) for axis, value in axes.items() if axis not in ("s", along.axis)
+    )
+
+
+def _draw_undecided(
+    axes: Any, points: Sequence[Judged], metric: str, reference: str, along: Along
+) -> None:
     """Show which generated points are as good as the best by a metric and reference."""
     good = [
         one.point
-        for one in compared([point for point in points if point.augment != "ground-truth"])
+        for one in compared(generated(points))
         if (one.metric, one.reference) == (metric, reference) and one.verdict != "worse"
     ]
     rows = [
@@ -77,18 +160,28 @@ def _draw_undecided(axes: Any, points: Sequence[Judged], metric: str, reference:
         for row in point.rows
         if (row.metric, row.reference) == (metric, reference) and row.extra in good
     ]
-    draw_undecided(axes, [row.extra["s"] for row in rows], [row.value for row in rows], reference)
+    at, values = [along.at(row.extra) for row in rows], [row.value for row in rows]
+    draw_undecided(axes, at, values, reference)
 
 
-def _lines(
-    points: Sequence[Judged], metric: str, kind: Kind
-) -> dict[str, list[tuple[int, float, float]]]:
-    """Return (s, value, error) by reference; lines of generated images begin without noise."""
-    own = {kind} if kind == "ground-truth" else {kind, "none"}
-    lines: dict[str, list[tuple[int, float, float]]] = {}
-    for point in points:
-        for row in point.rows if point.augment in own else ():
-            if row.metric == metric:
-                line = lines.setdefault(row.reference, [])
-                line.append((point.s, row.value, row.uncertainty or 0.0))
-    return {reference: sorted(line) for reference, line in lines.items()}
+def _draw_front(axes: Any, placed: Sequence[Placed]) -> None:
+    """Draw FID over evaluations of one image: the front, its lowest points joined, and the rest."""
+    for on_front, colour, label in ((True, "tab:blue", "on the front"), (False, "0.6", "beaten")):
+        here = [one for one in placed if one.on_front == on_front]
+        if not here:
+            continue
+        axes.errorbar(
+            [one.evaluations for one in here], [one.value for one in here],
+            yerr=[one.uncertainty or 0 for one in here],
+            fmt="o", capsize=2, color=colour, label=label,
+        )  # fmt: skip
+    lowest = {one.evaluations: one.value for one in reversed(placed) if one.on_front}
+    at = sorted(lowest)
+    axes.plot(at, [lowest[cost] for cost in at], "-", color="tab:blue")
+    costs = sorted({one.evaluations for one in placed})
+    axes.set_xscale("log")
+    axes.set_xticks(costs, map(str, costs), minor=False)
+    axes.minorticks_off()
+    axes.set_xlabel("network evaluations of one image")
+    axes.set_ylabel(f"FID vs {placed[0].reference}")
+    axes.legend(fontsize="small")

@@ -1,4 +1,4 @@
-"""`cdm sweep-s`: the same images upsampled at every s, and judged (Table 3, Section 3.3).
+"""`cdm sweep` and `sweep-s`: the same images upsampled at every point, and judged (Table 3).
 
 One process loads the stage, the judge and the statistics of the real images once. Every point
 keeps its samples as an ordinary store and its numbers in a small file beside it, so the same
@@ -6,14 +6,16 @@ command continues where it stopped; other values of s under the same -o join tho
 """
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
+from cdm_cli.cascade.stagefile import digest_with
 from cdm_cli.data.durable import check_room, existing
 from cdm_cli.data.store import open_store
+from cdm_cli.errors import UsageError
 from cdm_cli.jobs.judging.evaluate import Panel, measure, open_panel
 from cdm_cli.jobs.judging.images import ImageSet, Place, from_store
 from cdm_cli.jobs.runtime.device import pick_device
@@ -21,13 +23,16 @@ from cdm_cli.jobs.runtime.launch import check_processes
 from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, led, started
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.cost import bytes_per_sample, cost
-from cdm_cli.jobs.sampling.make import Ready, checked, made_ready, numerics_of, produce
-from cdm_cli.jobs.sampling.numerics import check_same_numerics
+from cdm_cli.jobs.sampling.make import Ready, Work, checked, made_ready, numerics_of, produce
+from cdm_cli.jobs.sampling.numerics import check_same_numerics, take_weights
+from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sampling.provenance import typed
 from cdm_cli.jobs.sampling.schedule_file import tell_other_s
-from cdm_cli.jobs.sweep.choice import Chosen, choose, concluded
-from cdm_cli.jobs.sweep.plan import Point, Sweep, planned
+from cdm_cli.jobs.sweep.choice import Chosen, choose, concluded, name_of
+from cdm_cli.jobs.sweep.front import Placed, in_words, pareto
+from cdm_cli.jobs.sweep.plan import Sweep, planned
 from cdm_cli.jobs.sweep.plot import write_plot
+from cdm_cli.jobs.sweep.point import DECIDED, NAME, Point
 from cdm_cli.jobs.sweep.table import (
     SweepTable,
     all_judged,
@@ -38,23 +43,30 @@ from cdm_cli.jobs.sweep.table import (
     write_start,
 )
 from cdm_cli.metrics.table import MetricTable
-from cdm_cli.options.judging import SweepOptions
+from cdm_cli.options.sweeping import SweepOptions
 from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What was found, and where it is. conclusion: in one sentence."""
+    """What was found, and where it is. conclusion: in one sentence; front: in another.
+
+    pareto: the place of each point between evaluations and FID, where they differ in both.
+    """
+
+    unshown: ClassVar = ("pareto",)
 
     out: Path
     plot: Path
     conclusion: str
+    front: str
     chosen: Chosen
     table: SweepTable
+    pareto: tuple[Placed, ...]
 
 
 def run(options: SweepOptions, report: Report) -> SweepResult:
-    """Upsample and judge every point that is not there yet, and choose the best s.
+    """Upsample and judge every point that is not there yet, and choose the best.
 
     Raises UsageError, MissingError and MismatchError for what does not fit, before any weights
     are loaded; WouldOverwriteError where options.out is of another sweep; StoppedError, DiskError.
@@ -67,7 +79,7 @@ def run_in(options: SweepOptions, report: Report, world: World) -> SweepResult:
     with joined(options.judge.compute, world) as (world, device), ExitStack() as stack:
         sweep = agreed(world, lambda: _begun(options, stack, report), _deciding)
         check_shared(world, sweep.out)
-        command = typed("sweep-s", options)
+        command = typed(options.command, options)
         led(world, lambda: _check_points(options, sweep, device))
         missing = _missing(sweep)
         world.barrier()
@@ -83,8 +95,10 @@ def run_in(options: SweepOptions, report: Report, world: World) -> SweepResult:
         plot = sweep.out / "sweep.png"
         led(world, lambda: write_all(sweep, command, points, table))
         led(world, lambda: write_plot(plot, points, chosen))
-    shown = SweepTable(table, chosen.reference)
-    return SweepResult(sweep.out, plot, concluded(points), chosen, shown)
+    placed = pareto(points)
+    shown = SweepTable(table, chosen.reference, placed)
+    front = in_words(placed)
+    return SweepResult(sweep.out, plot, concluded(points), front, chosen, shown, placed)
 
 
 def plan(options: SweepOptions, report: Report) -> dict[str, object]:
@@ -93,17 +107,13 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
         sweep = _begun(options, stack, report)
         _check_points(options, sweep, pick_device(options.judge.compute.device))
         check_processes(options, options.judge.compute)
-    work = sweep.points[0].work
-    todo = sum(len(point.work.rows) for point in sweep.points if not point.judged.exists())
     return {
         "stage": str(sweep.header.directory),
         "out": str(sweep.out),
-        **cost(sweep.header.config, work.chain, todo, options.judge.compute),
-        "images_judged": todo,
+        **_cost(options, sweep),
         "points": [
             {
-                "augment": point.augment,
-                "s": point.s,
+                **point.labels,
                 "samples": len(point.work.rows),
                 "judged": point.judged.exists(),
             }
@@ -112,10 +122,36 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
     }
 
 
+def _cost(options: SweepOptions, sweep: Sweep) -> dict[str, object]:
+    """Return what the missing points cost together; sampler and steps where all share them."""
+    todo = [point.work for point in _missing(sweep)]
+    num = sum(len(work.rows) for work in todo)
+    evaluations = sum(len(work.rows) * work.chain.evaluations for work in todo)
+    chain, compute = sweep.points[0].work.chain, options.judge.compute
+    found = cost(sweep.header.config, chain, num, compute, evaluations=evaluations)
+    varied = {name for axis in options.varied for name in DECIDED[axis]}
+    shared = {name: value for name, value in found.items() if name not in varied}
+    return {**shared, "images_judged": num}
+
+
 def _begun(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     sweep = as_recorded(planned(options, stack, report))
+    _check_number(options, sweep)
     tell_other_s(options.sampling, [point.s for point in sweep.points], report)
     return sweep
+
+
+def _check_number(options: SweepOptions, sweep: Sweep) -> None:
+    """Raise UsageError for a grid of one point with nothing there that it would be compared with.
+
+    `cdm sweep-s` takes it: whoever names one s wants that one judged.
+    """
+    there = sweep.out.is_dir() and any(NAME.fullmatch(path.name) for path in sweep.out.iterdir())
+    if len(sweep.points) == 1 and options.command == SweepOptions.command and not there:
+        raise UsageError(
+            f"--axis: {name_of(sweep.points[0].labels)} is a single point, compared with nothing",
+            next="more values, or cdm upsample and cdm eval, which judge one",
+        )
 
 
 def _missing(sweep: Sweep) -> list[Point]:
@@ -124,7 +160,7 @@ def _missing(sweep: Sweep) -> list[Point]:
 
 def _deciding(sweep: Sweep) -> dict[str, Any]:
     """Return what must be equal in every process."""
-    missing = [[point.augment, point.s] for point in _missing(sweep)]
+    missing = [point.labels for point in _missing(sweep)]
     return {**sweep.identity, "points to be judged": missing}
 
 
@@ -154,10 +190,11 @@ def _fill(
     ready = _ready(options, sweep, place, report)
     seed = options.sampling.seed
     for number, point in enumerate(missing, 1):
-        report.say(f"sweep-s: {number} of {len(missing)}: {point.augment}, s = {point.s}")
+        name = f"{options.command}: {name_of(point.labels)}"
+        report.say(f"{name}: {number} of {len(missing)}")
+        ready = _with_weights(ready, point.work)
         produce(point.work, ready, point.samples, place.world, report)
-        told = _judge(sweep, point, panel, seed, report)
-        report.say(f"sweep-s: {point.augment}, s = {point.s}: {told}")
+        report.say(f"{name}: {_judge(sweep, point, panel, seed, report)}")
 
 
 def _ready(options: SweepOptions, sweep: Sweep, place: Place, report: Report) -> Ready:
@@ -169,6 +206,16 @@ def _ready(options: SweepOptions, sweep: Sweep, place: Place, report: Report) ->
     for point in begun:
         check_same_numerics(numerics_of(point.samples) or {}, ready.numerics, point.samples)
     return ready
+
+
+def _with_weights(ready: Ready, work: Work) -> Ready:
+    """Give the stage the weights of a point, in place: what was compiled or recorded stays."""
+    header, weights = work.header, work.sampling.weights
+    if ready.stage.digest == stage_digest(header, weights):
+        return ready
+    taken = take_weights(ready.stage, header.directory, weights)
+    digest = digest_with(header.config, taken)
+    return replace(ready, stage=ready.stage.identified(digest))
 
 
 def metrics_of(panel: Panel, images: ImageSet) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """The numbers of a sweep: kept point by point, joined into one table."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,17 +20,19 @@ from cdm_cli.jobs.sweep.choice import (
     concluded,
     unknown,
 )
-from cdm_cli.jobs.sweep.plan import KINDS, Kind, Point, Sweep
+from cdm_cli.jobs.sweep.front import Placed, pareto
+from cdm_cli.jobs.sweep.plan import Sweep
+from cdm_cli.jobs.sweep.point import KINDS, NAME, Point, said
 from cdm_cli.metrics.comparisons import subject
 from cdm_cli.metrics.table import Comparison, Convention, MetricRow, MetricTable
+from cdm_cli.options.sweeping import spelled
 
 LIMIT = 2**26
 FILE = "sweep.json"
 OURS = (FILE, "sweep.csv", "sweep.png")
-NAME = re.compile(rf"(?:{'|'.join(KINDS)})-s\d+\.json")
 CHOICE = (
-    "s is chosen by FID against {reference}, on the images that are reported here: to publish a "
-    "number, judge fresh ones (cdm sample, then cdm upsample --s {s}, with another --seed)"
+    "{what} chosen by FID against {reference}, on the images that are reported here: to publish a "
+    "number, judge fresh ones (cdm sample, then cdm upsample{flags}, with another --seed)"
 )
 
 
@@ -47,6 +48,7 @@ class SweepFile(Settings):
     best_of_each: tuple[Chosen, ...] = ()
     conclusion: str = ""
     comparisons: tuple[Comparison, ...] = ()
+    pareto: tuple[Placed, ...] = ()
     convention: Convention | None = None
     rows: tuple[MetricRow, ...] = ()
     notes: tuple[str, ...] = ()
@@ -55,13 +57,18 @@ class SweepFile(Settings):
 def as_recorded(sweep: Sweep) -> Sweep:
     """Return the sweep with the identity that its directory records, which marks its points.
 
-    Raises WouldOverwriteError naming the first difference if the directory is of another job.
+    Raises WouldOverwriteError naming the first difference if the directory, or a point that is
+    there, is of another job.
     """
     if not begun(sweep.out, FILE, OURS, "sweep"):
         return sweep
     there = read_settings(SweepFile, sweep.out / FILE, LIMIT).identity
     known = with_known_stage(there, sweep.header.config)
     check_same(sweep.out, "sweep", known, sweep.identity)
+    for point in sweep.points:
+        if point.axes and point.judged.exists():
+            decided = read_settings(Judged, point.judged, LIMIT).decided
+            check_same(point.judged, "sampling", decided, point.decided)
     return replace(sweep, identity=there)
 
 
@@ -69,52 +76,66 @@ def keep(
     sweep: Sweep, point: Point, table: MetricTable, parents: Sequence[Mapping[str, str]]
 ) -> None:
     """Write the numbers of a point, whole or not at all."""
-    extra = {"augment": point.augment, "s": point.s}
     judged = Judged(
         sweep=sweep.mark,
         augment=point.augment,
         s=point.s,
+        axes=dict(point.axes),
+        decided=dict(point.decided),
+        evaluations=point.work.chain.evaluations,
         samples=point.samples.name,
         parents=tuple(dict(parent) for parent in parents),
-        rows=tuple(replace(row, extra=extra) for row in table.rows if row.metric != "fid_gap"),
+        rows=tuple(
+            replace(row, extra=point.labels) for row in table.rows if row.metric != "fid_gap"
+        ),
         notes=tuple(table.notes),
     )
     write_file_atomically(point.judged, (judged.model_dump_json(indent=1) + "\n").encode())
 
 
 def all_judged(sweep: Sweep) -> list[Judged]:
-    """Return every judged point of the directory, those of earlier lists of s among them."""
+    """Return every judged point of the directory, those of earlier commands among them."""
     names = sorted(path for path in sweep.out.iterdir() if NAME.fullmatch(path.name))
     found = [read_settings(Judged, path, LIMIT) for path in names]
     for path, judged in zip(names, found, strict=True):
         if judged.sweep != sweep.mark:
             raise refused(f"{path} is of another sweep")
-    return sorted(found, key=lambda judged: (KINDS.index(judged.augment), judged.s))
+    return sorted(found, key=_place)
+
+
+def _place(judged: Judged) -> tuple[Any, ...]:
+    """Return what orders points: by kind, s, and the other axes; a number before a word."""
+    others = ((isinstance(value, str), value or 0) for value in judged.axes.values())
+    return KINDS.index(judged.augment), judged.s, *others
 
 
 @dataclass(frozen=True)
 class SweepTable:
     """Table 3: one line for each point on a terminal, every row with its convention in JSON.
 
-    The last column says how a point stands by FID against one reference.
+    The last column says how a point stands by FID against one reference; where points cost
+    different numbers of evaluations, these and whether it is on the front are before it.
     """
 
     metrics: MetricTable
     reference: str
+    placed: Sequence[Placed] = ()
 
     def header(self) -> list[str]:
         """Return the titles of the columns."""
         titles = [f"{metric} {reference}".strip() for metric, reference in self._columns()]
-        return ["augment", "s", *(cell for title in titles for cell in (title, "±")), "num",
+        labels = [label.replace("_", " ") for label in self.metrics.rows[0].extra]
+        cost = ["evaluations", "front"] if self.placed else []
+        return [*labels, *(cell for title in titles for cell in (title, "±")), "num", *cost,
                 f"by {subject('fid', self.reference)}"]  # fmt: skip
 
     def lines(self) -> list[list[str]]:
         """Return one line of cells for each point."""
-        points: dict[tuple[Kind, int], dict[tuple[str, str], MetricRow]] = {}
+        points: dict[tuple[Any, ...], dict[tuple[str, str], MetricRow]] = {}
         for row in self.metrics.rows:
-            point = row.extra["augment"], row.extra["s"]
+            point = tuple(row.extra.items())
             points.setdefault(point, {})[row.metric, row.reference] = row
-        return [self._line(point, rows) for point, rows in points.items()]
+        return [self._line(dict(point), rows) for point, rows in points.items()]
 
     def to_json(self) -> dict[str, Any]:
         """Return every row with its convention."""
@@ -127,15 +148,21 @@ class SweepTable:
     def _columns(self) -> list[tuple[str, str]]:
         return list(dict.fromkeys((row.metric, row.reference) for row in self.metrics.rows))
 
-    def _line(self, point: tuple[Kind, int], rows: dict[tuple[str, str], MetricRow]) -> list[str]:
-        cells = [point[0], str(point[1])]
+    def _line(self, point: dict[str, Any], rows: dict[tuple[str, str], MetricRow]) -> list[str]:
+        cells = [said(value) for value in point.values()]
         for column in self._columns():
             row = rows.get(column)
             cells.append(f"{row.value:.5g}" if row else "")
             cells.append(f"{row.uncertainty:.2g}" if row and row.uncertainty is not None else "")
         num = str(next(iter(rows.values())).convention.num)
         one = self.metrics.compared(rows["fid", self.reference])
-        return [*cells, num, str(one or "")]
+        return [*cells, num, *self._cost(point), str(one or "")]
+
+    def _cost(self, point: dict[str, Any]) -> list[str]:
+        if not self.placed:
+            return []
+        here = next((one for one in self.placed if one.point == point), None)
+        return [str(here.evaluations), "yes" if here.on_front else "no"] if here else ["", ""]
 
 
 def joined_table(points: Sequence[Judged], chosen: Chosen) -> MetricTable:
@@ -148,8 +175,22 @@ def joined_table(points: Sequence[Judged], chosen: Chosen) -> MetricTable:
     table.comparisons.extend(compared(points))
     for note in unknown(points):
         table.note(note)
-    table.note(CHOICE.format(reference=chosen.reference, s=chosen.s))
+    table.note(_how_chosen(chosen))
     return table
+
+
+def _how_chosen(chosen: Chosen) -> str:
+    """Return by what the point is chosen, and how it is typed."""
+    flags = [_flag(axis, value) for axis, value in {"s": chosen.s, **chosen.axes}.items()]
+    what = "s is" if len(flags) == 1 else "the setting is"
+    return CHOICE.format(what=what, reference=chosen.reference, flags="".join(flags))
+
+
+def _flag(axis: str, value: Any) -> str:
+    """Return the flag of `cdm upsample` that sets an axis, "" where it is left out."""
+    if isinstance(value, bool):
+        return f" --{'' if value else 'no-'}{spelled(axis)}"
+    return "" if value is None else f" --{spelled(axis)} {value}"
 
 
 def write_start(sweep: Sweep, command: str) -> None:
@@ -171,6 +212,7 @@ def write_all(sweep: Sweep, command: str, points: Sequence[Judged], table: Metri
         best_of_each=best_of_each(points),
         conclusion=concluded(points),
         comparisons=tuple(table.comparisons),
+        pareto=pareto(points),
         convention=replace(table.rows[0].convention, samples_digest=""),
         rows=tuple(table.rows),
         notes=tuple(table.all_notes()),

@@ -32,8 +32,9 @@ from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import plan as sweep_plan
 from cdm_cli.jobs.tune import plan as tune_plan
-from cdm_cli.options.judging import CurveOptions, FeatureOptions, SweepOptions, TuneOptions
+from cdm_cli.options.judging import CurveOptions, FeatureOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
+from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
 from tests.data.stores import samples_spec
 from tests.test_old_ones_continue import HOME
@@ -79,7 +80,7 @@ def of_curve(sampling):
 
 
 def of_sweep(sampling):
-    options = as_typed(SweepOptions, s=(5,), num=20, out=NEW, judge=JUDGE, sampling=sampling)
+    options = as_typed(SweepSOptions, s=(5,), num=20, out=NEW, judge=JUDGE, sampling=sampling)
     with ExitStack() as stack:
         return sweep_plan.planned(options, stack, Told()).identity
 

@@ -12,8 +12,9 @@ from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.elbo import elbo
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sweep import sweep as sweep_s
-from cdm_cli.options.judging import CurveOptions, ElboOptions, FeatureOptions, SweepOptions
+from cdm_cli.options.judging import CurveOptions, ElboOptions, FeatureOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
+from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
 from tests.test_old_ones_continue import HOME
 from tests.tiny import Told
@@ -46,7 +47,7 @@ def run_upsampling(s, told, sampling=SEARCHED):
 
 def swept(s, told, sampling=SEARCHED):
     options = as_typed(
-        SweepOptions, s=(s,), num=20, sampling=sampling, judge=JUDGE, out=Path("new")
+        SweepSOptions, s=(s,), num=20, sampling=sampling, judge=JUDGE, out=Path("new")
     )
     sweep_s.plan(options, told)
 

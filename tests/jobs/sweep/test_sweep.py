@@ -33,8 +33,9 @@ from cdm_cli.jobs.sweep.plot import write_plot
 from cdm_cli.jobs.sweep.sweep import plan, run
 from cdm_cli.jobs.sweep.table import SweepTable, joined_table
 from cdm_cli.metrics.table import Convention, MetricRow
-from cdm_cli.options.judging import EvalOptions, SweepOptions
+from cdm_cli.options.judging import EvalOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
+from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
 from tests.jobs.sweep.sweeping import (
     CPU,
@@ -67,7 +68,7 @@ SR = sr_config(4, 8)
 
 
 def options(**changes):
-    return as_typed(SweepOptions, **({"s": (5, 0), "judge": JUDGE} | changes))
+    return as_typed(SweepSOptions, **({"s": (5, 0), "judge": JUDGE} | changes))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,75 @@
+"""The front of a sweep: which points are worth their network evaluations (metrics/pareto.py)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cdm_cli.config import Settings
+from cdm_cli.jobs.sweep.choice import Judged, deciding, name_of
+from cdm_cli.metrics.comparisons import comparable, subject
+from cdm_cli.metrics.pareto import front
+
+
+class Placed(Settings):
+    """Where a point stands between evaluations and FID against one reference.
+
+    evaluations: of the network, for one image. on_front: whether none that costs no more is
+    certain to be better. against: the best of those, as far as FID tells. difference: how much
+    higher this point is, both less their biases, with its standard error.
+    """
+
+    point: dict[str, Any]
+    evaluations: int
+    reference: str
+    value: float
+    uncertainty: float | None
+    on_front: bool
+    against: dict[str, Any]
+    difference: float
+    difference_uncertainty: float
+
+
+def pareto(points: Sequence[Judged]) -> tuple[Placed, ...]:
+    """Return the place of each point, the cheapest first; none where all cost the same.
+
+    Nor are there any where some number was kept without what it would be with fewer images.
+    """
+    rows = deciding(points).rows
+    costs = {tuple(point.labels.items()): point.evaluations for point in points}
+    known = (costs[tuple(row.extra.items())] for row in rows)
+    paid = [cost for cost in known if cost is not None]
+    if len(paid) < len(rows) or len(set(paid)) < 2 or not comparable(rows):
+        return ()
+    placed = [
+        Placed(
+            point=row.extra,
+            evaluations=cost,
+            reference=row.reference,
+            value=row.value,
+            uncertainty=row.uncertainty,
+            on_front=place.on_front,
+            against=rows[place.against].extra,
+            difference=place.difference,
+            difference_uncertainty=place.error,
+        )
+        for row, cost, place in zip(
+            rows, paid, front(paid, [row.estimate for row in rows]), strict=True
+        )
+    ]
+    return tuple(sorted(placed, key=lambda one: (one.evaluations, one.value)))
+
+
+def in_words(placed: Sequence[Placed]) -> str:
+    """Return the front in one sentence: the lowest point of each cost, and how many beside it."""
+    if not placed:
+        return ""
+    on = [one for one in placed if one.on_front]
+    costs = dict.fromkeys(one.evaluations for one in on)
+    told = [_told([one for one in on if one.evaluations == cost]) for cost in costs]
+    what = f"evaluations and {subject('fid', placed[0].reference)}"
+    return f"{len(on)} of {len(placed)} points are on the front of {what}: {'; '.join(told)}."
+
+
+def _told(level: Sequence[Placed]) -> str:
+    lowest = f"{name_of(level[0].point)}, FID {level[0].value:.4g}"
+    more = f", and {len(level) - 1} more" if len(level) > 1 else ""
+    return f"{level[0].evaluations} for {lowest}{more}"

@@ -1,0 +1,106 @@
+"""One point of a sweep: where its z_s is from, its s, its values on other axes, and its files.
+
+At s = 0 truncated and non-truncated are the same images, the paper's "no conditioning
+augmentation"; that point exists once, as "none". Real images are points of their own.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.sampling.headers import weights_digest
+from cdm_cli.jobs.sampling.make import Work
+from cdm_cli.options.sweeping import NONE, spelled
+
+Kind = Literal["none", "truncated", "non-truncated", "ground-truth", "ground-truth-train"]
+KINDS: tuple[Kind, ...] = (
+    "none", "truncated", "non-truncated", "ground-truth", "ground-truth-train",
+)  # fmt: skip
+REAL: dict[Literal["train", "val"], Kind] = {"val": "ground-truth", "train": "ground-truth-train"}
+NAME = re.compile(rf"(?:{'|'.join(KINDS)})-s\d+(?:-[\w.-]+)?\.json")
+"""The name of a file of numbers of one point."""
+
+DECIDED = {
+    "sampler": ("sampler", "steps", "times", "variance"),
+    "steps": ("steps", "times"),
+    "variance": ("variance",),
+    "schedule": ("alpha_bar", "sampler", "steps", "times", "variance"),
+    "restart_from": ("restart_from", "steps", "times"),
+    "clip": ("clip",),
+    "weights": ("weights",),
+}
+"""The fields of a sweep's identity that each axis decides; they are of its points instead."""
+
+LONGEST = 40  # characters of a value in a name
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting, and the work of upsampling with it.
+
+    axes: its values besides s, by field. decided: what these decide of what identifies its samples.
+    """
+
+    augment: Kind
+    s: int
+    axes: Mapping[str, Any]
+    decided: Mapping[str, Any]
+    work: Work
+    out: Path
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What its rows carry."""
+        return {"augment": self.augment, "s": self.s, **self.axes}
+
+    @property
+    def samples(self) -> Path:
+        """Its upsampled images, a store like any other."""
+        others = "".join(f"-{spelled(axis)}-{_word(value)}" for axis, value in self.axes.items())
+        return self.out / f"{self.augment}-s{self.s:04d}{others}.h5"
+
+    @property
+    def judged(self) -> Path:
+        """Its numbers."""
+        return self.samples.with_suffix(".json")
+
+
+def decided(axes: Iterable[str], work: Work) -> dict[str, Any]:
+    """Return the fields that axes decide. Raises MissingError for weights that are not there."""
+    fields, names = identifying(work), {name for axis in axes for name in DECIDED[axis]}
+    return {name: fields[name] for name in sorted(names)}
+
+
+def identifying(work: Work) -> dict[str, Any]:
+    """Return what decides the samples of a point besides the sizes and digests of its inputs."""
+    header, sampling = work.header, work.sampling
+    weights = weights_digest(header.directory, sampling.weights)
+    return {"weights": weights, **chain_fields(header.config, work.chain, sampling.seed)}
+
+
+def settled(axes: Mapping[str, Any], work: Work) -> dict[str, Any]:
+    """Return values on axes as plain values; what was left to the stage is what it took."""
+    chain = work.chain
+    taken = {"sampler": chain.sampler, "steps": chain.schedule.T, "variance": chain.variance}
+    plain = {
+        axis: value.as_posix() if isinstance(value, Path) else value for axis, value in axes.items()
+    }
+    return {axis: taken.get(axis, value) for axis, value in plain.items()}
+
+
+def said(value: Any) -> str:
+    """Return a value on an axis as it is typed."""
+    if value is None or isinstance(value, bool):
+        return NONE if value is None else ("yes" if value else "no")
+    return str(value)
+
+
+def _word(value: Any) -> str:
+    """Return a value as a part of a name; one that is no such part has a digest instead."""
+    word = said(value)
+    safe = re.sub(r"[^\w.-]+", "_", word, flags=re.ASCII)[-LONGEST:]
+    return safe if safe == word else f"{safe}-{hashlib.sha256(word.encode()).hexdigest()[:8]}"

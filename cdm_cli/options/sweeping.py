@@ -1,0 +1,168 @@
+"""What `cdm sweep` and its short form `cdm sweep-s` are asked: which points, and who judges them.
+
+`--axis NAME=V,V` varies one setting of sampling. Its values are checked as those of the flag of
+that name; the points are all combinations.
+"""
+
+import itertools
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+
+from annotated_types import Ge
+
+from cdm_cli.errors import UsageError
+from cdm_cli.names import LEAST_JUDGED, LOWRES, SWEEP, Augment
+from cdm_cli.options.flag import Check, Flag
+from cdm_cli.options.judging import FeatureOptions
+from cdm_cli.options.outputs import FolderOut
+from cdm_cli.options.sampling import LowRes, Model, S, Sampling
+from cdm_cli.sentences import fault_of, with_near
+
+SHARED = {
+    "seed": "points share their noise, by which they are compared; --seed is one for all",
+    "note": "words are no setting",
+    "augment": "--augment says where z_s is from, once for each kind",
+}
+"""What is no axis, and why."""
+
+NONE = "none"  # of a setting that may be left out
+
+_HINTS: dict[str, Any] = get_type_hints(Sampling, include_extras=True)
+_KINDS: dict[str, Any] = {"s": S, **{k: v for k, v in _HINTS.items() if k not in SHARED}}
+AXES = tuple(_KINDS)
+"""Settings that may be an axis, by the names of their fields, in the order of points."""
+
+
+def spelled(axis: str) -> str:
+    """Return the name of an axis as it is typed, that of its flag."""
+    return axis.replace("_", "-")
+
+
+def axis_of(text: str) -> tuple[str, tuple[Any, ...]]:
+    """Return the field that `NAME=V,V` names, and its values, each once, as the flag takes them.
+
+    Raises UsageError for another name, and for a value that the flag of that name refuses.
+    """
+    name, _, listed = text.partition("=")
+    axis = name.strip().replace("-", "_")
+    words = [word.strip() for word in listed.split(",") if word.strip()]
+    if axis in SHARED:
+        raise UsageError(f"--axis {spelled(axis)}: {SHARED[axis]}", next="leave it out")
+    if axis not in AXES:
+        names = [spelled(known) for known in AXES]
+        told = f"--axis {name or text}: expected one of {', '.join(names)}"
+        raise UsageError(with_near(told, spelled(axis), names), next="--axis s=0,251,501")
+    if not words:
+        raise UsageError(f"--axis {text}: expected NAME=V,V", next=f"--axis {spelled(axis)}=…")
+    return axis, tuple(dict.fromkeys(_value(axis, word) for word in words))
+
+
+def _value(axis: str, word: str) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    may_be_none = any(f.name == axis and f.default is None for f in fields(Sampling))
+    if may_be_none and word.lower() == NONE:
+        return None
+    try:
+        return TypeAdapter(_KINDS[axis]).validate_python(word)
+    except ValidationError as error:
+        told = f"--axis {spelled(axis)}={word}: {fault_of(error).sentence}"
+        raise UsageError(told, next="cdm upsample --help") from None
+
+
+def _checked(text: str) -> str:
+    axis_of(text)
+    return text
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """`cdm sweep`. augments empty: every kind that the store can give.
+
+    s is short for the axis of that name. ground_truth is short for ground_truth_of=("val",).
+    """
+
+    command: ClassVar[str] = "sweep"
+
+    lowres: LowRes = Path(LOWRES)
+    model: Model = None
+    s: Annotated[
+        tuple[Annotated[int, Ge(0)], ...], Flag("Times of z_s, short for --axis s=LIST.", "LIST")
+    ] = ()
+    axes: Annotated[
+        tuple[Annotated[str, Check(_checked)], ...],
+        Flag(
+            f"Values to compare of {', '.join(map(spelled, AXES))}; repeatable, for a grid.",
+            "NAME=LIST",
+            ("--axis",),
+            repeat=True,
+        ),
+    ] = ()
+    augments: Annotated[
+        tuple[Augment, ...],
+        Flag(
+            "truncated or non-truncated; repeatable [default: all the store gives].",
+            "KIND",
+            ("--augment",),
+            repeat=True,
+        ),
+    ] = ()
+    ground_truth: Annotated[bool, Flag("Also upsample the real images of --ref.")] = False
+    ground_truth_of: Annotated[
+        tuple[Literal["train", "val"], ...],
+        Flag("Real images that are upsampled: train,val [default: none, or val].", "LIST"),
+    ] = ()
+    num: Annotated[int | None, Ge(LEAST_JUDGED), Flag("How many images [default: all].", "N")] = (
+        None
+    )
+    out: FolderOut = Path(SWEEP)
+    judge: FeatureOptions = FeatureOptions()
+    sampling: Sampling = Sampling()
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a setting that is given twice."""
+        typed = [axis for axis, _ in map(axis_of, self.axes)]
+        flags = [f.name for f in fields(Sampling) if getattr(self.sampling, f.name) != f.default]
+        given = [*typed, *flags, *(["s"] if self.s else [])]
+        for axis in map(spelled, (axis for axis in typed if given.count(axis) > 1)):
+            raise UsageError(
+                f"--axis {axis} is given twice, or beside --{axis}",
+                next=f"one --axis {axis}=V,V with all its values",
+            )
+
+    @property
+    def times(self) -> tuple[int, ...]:
+        """The values of s, ascending; none where none is given."""
+        return tuple(sorted({*self.s, *dict(map(axis_of, self.axes)).get("s", ())}))
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The axes besides s, in the order of AXES."""
+        given = {axis for axis, _ in map(axis_of, self.axes)}
+        return tuple(axis for axis in AXES if axis in given - {"s"})
+
+    @property
+    def grid(self) -> list[dict[str, Any]]:
+        """All combinations of the values of the axes besides s, by the names of fields."""
+        values = dict(map(axis_of, self.axes))
+        lists = [values[axis] for axis in self.varied]
+        return [dict(zip(self.varied, one, strict=True)) for one in itertools.product(*lists)]
+
+    @property
+    def real(self) -> tuple[Literal["train", "val"], ...]:
+        """The splits of real images that are upsampled too."""
+        return tuple(dict.fromkeys(self.ground_truth_of)) or (("val",) if self.ground_truth else ())
+
+
+@dataclass(frozen=True)
+class SweepSOptions(SweepOptions):
+    """`cdm sweep-s`: a sweep over s alone, of which the values may be left to the stage."""
+
+    command: ClassVar[str] = "sweep-s"
+
+    s: Annotated[
+        tuple[Annotated[int, Ge(0)], ...],
+        Flag("Times to compare [default: 0 and six to 3/8 of T].", "LIST"),
+    ] = ()
+    axes: tuple[str, ...] = ()
