@@ -24,7 +24,8 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.judging.evaluate import measure, open_panel
-from cdm_cli.jobs.judging.images import Place, from_store
+from cdm_cli.jobs.judging.images import from_store
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import Gain, Searched
 from cdm_cli.jobs.tune.gain import concluded
@@ -247,9 +248,9 @@ def judged_on(ids, **changes):
         images = from_store(store, None, None, None, 0)
         at = np.flatnonzero(np.isin(images.ids, ids))
         images = replace(images, rows=images.rows[at], ids=images.ids[at], labels=images.labels[at])
-        panel = open_panel(JUDGE, 8, Place.on(torch.device("cpu"), 32), Told(), features=False)
+        panel = open_panel(JUDGE, 8, Session(torch.device("cpu")), features=False)
         Path("all.h5").unlink()
-        return measure(panel, images, ("fid",), Told()).row("fid", "train")
+        return measure(panel, images, ("fid",)).row("fid", "train")
 
 
 def test_what_it_gains_is_judged_on_images_that_did_not_choose_it(tuned):
