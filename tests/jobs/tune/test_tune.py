@@ -106,7 +106,7 @@ def scored(monkeypatch):
     """Replace the judge by a closed form: best at beta_1 = 0.01 and alpha_bar_T = 0.001."""
     seen = []
 
-    def fid(self, chain, what, report):
+    def fid(self, chain, what):
         seen.append(what)
         alpha_bar = chain.schedule.alpha_bar
         far = math.log(float(1 - alpha_bar[1]) / 0.01) ** 2
@@ -168,7 +168,7 @@ def test_a_known_optimum_is_found(workspace, scored):
 
 
 def test_a_baseline_that_no_trial_beats_is_what_is_written(workspace, monkeypatch):
-    monkeypatch.setattr(Scorer, "fid", lambda self, chain, what, report: float(chain.searched))
+    monkeypatch.setattr(Scorer, "fid", lambda self, chain, what: float(chain.searched))
     (best,) = run(options(), Told()).schedules
     assert (best.fid, best.baseline, best.beta_1, best.beta_T) == (0.0, 0.0, None, None)
     asked = as_typed(
@@ -273,7 +273,7 @@ def test_what_it_gains_is_judged_on_images_that_did_not_choose_it(tuned):
 
 
 def test_without_other_images_the_noise_is_another(workspace, monkeypatch):
-    monkeypatch.setattr(Scorer, "fid", lambda self, chain, what, report: float(not chain.searched))
+    monkeypatch.setattr(Scorer, "fid", lambda self, chain, what: float(not chain.searched))
     run(options(num=50, trials=1), Told())
     (gain,) = gains()
     assert (gain["fresh"], gain["num"]) == ("noise", 50)
