@@ -134,7 +134,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-EPILOG = "Everywhere: -q says less, -v shows warnings, --debug shows where an error arose."
+EPILOG = "Everywhere: -q says less, -v shows all, and warnings, --debug where an error arose."
 for _name, _command in COMMANDS.items():
     app.command(_name, epilog=EPILOG)(_command)
 
@@ -148,7 +148,9 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def everywhere(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show warnings.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show all, and warnings.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error arose.")] = False,
     version: Annotated[
         bool,

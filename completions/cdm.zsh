@@ -65,8 +65,8 @@ _cdm() {
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -95,8 +95,8 @@ _cdm() {
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -129,8 +129,8 @@ _cdm() {
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -151,8 +151,8 @@ _cdm() {
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -181,8 +181,8 @@ _cdm() {
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -216,8 +216,8 @@ _cdm() {
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -253,8 +253,8 @@ _cdm() {
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -292,8 +292,8 @@ _cdm() {
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -332,8 +332,8 @@ _cdm() {
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -367,8 +367,8 @@ _cdm() {
           '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -391,8 +391,8 @@ _cdm() {
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -403,8 +403,8 @@ _cdm() {
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -413,8 +413,8 @@ _cdm() {
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -431,8 +431,8 @@ _cdm() {
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -446,8 +446,8 @@ _cdm() {
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -458,8 +458,8 @@ _cdm() {
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -474,8 +474,8 @@ _cdm() {
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -492,8 +492,8 @@ _cdm() {
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
@@ -501,8 +501,8 @@ _cdm() {
         'completions') _arguments -s \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
-          '*--verbose[Show warnings]' \
-          '*-v[Show warnings]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \

@@ -35,7 +35,8 @@ def function_of(command: Command) -> Callable[..., None]:
         if command.check:
             _named(command.check)(options)
         with stopping_after(_seconds(ctx)):
-            answer(ctx, options, _named(f"{command.job}:{job}"))
+            done = _named(f"{command.job}:{job}")
+        answer(ctx, options, _foretold(done) if job == "plan" else done)
 
     parameters = [_parameter("ctx", typer.Context), *map(_of, flagged(command.options))]
     parameters.append(_parameter("json", JSON, False))
@@ -51,6 +52,16 @@ def _seconds(ctx: typer.Context) -> int | None:
     """Return after how many seconds the command is to stop by itself."""
     typed = ctx.params.get("stop_after")
     return seconds_of(typed) if typed else None
+
+
+def _foretold(plan: Callable[..., Any]) -> Callable[..., object]:
+    """Return what tells the cost of a plan in one line, and then the plan."""
+    foretold = _named("cdm_cli.jobs.runtime.foretold:Foretold")
+
+    def told(options: object, report: object) -> object:
+        return foretold(plan(options, report))
+
+    return told
 
 
 def _named(where: str) -> Any:

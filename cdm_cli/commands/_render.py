@@ -1,19 +1,22 @@
 """How a command shows what a job returned: one JSON object, or aligned text and tables.
 
 A result is a mapping, a dataclass, a settings model or a table of metrics. Its scalars
-become `name  value` lines; a table, or a list of flat mappings, becomes aligned columns.
+become `name  value` lines; a table, or a list of flat mappings, becomes columns.
 Results go to stdout.
 """
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import typer
 
+from cdm_cli.commands._columns import Columns, aligned, columns_of, drawn, word
 from cdm_cli.commands._report import report_of
 from cdm_cli.errors import printable
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from cdm_cli.report import Report
 
     O = TypeVar("O", bound=Settings)  # noqa: E741
-SHOWN = 12  # of a list in text; --json has it whole
+EMPTY = (None, "", [])  # what is not worth a line of text
 
 
 @runtime_checkable
@@ -57,6 +60,15 @@ class Table(Protocol):
 
 
 @runtime_checkable
+class InShort(Protocol):
+    """A result that says in short what a person asked; -v and --json show all of it."""
+
+    def in_short(self) -> Sequence[str | Sequence[Mapping[str, object]]]:
+        """Return lines, and tables as rows, the answer first."""
+        ...
+
+
+@runtime_checkable
 class Judged(Protocol):
     """A result that is shown whole, and may still be the end of the command with an error."""
 
@@ -79,10 +91,16 @@ def answer(ctx: typer.Context, options: "O", run: "Callable[[O, Report], object]
         report.say(f"{ctx.info_name}: by default {', '.join(defaults)}")
     result = run(options, report)
     if ranks().rank == 0:
-        show(result, as_json=bool(ctx.params.get("json")))
+        show(result, as_json=bool(ctx.params.get("json")), whole=_wants_all(ctx))
     failure = result.failure() if isinstance(result, Judged) else None
     if failure is not None:
         raise failure
+
+
+def _wants_all(ctx: typer.Context) -> bool:
+    """Say whether all is to be shown: it is asked for, or a plan, of which settings are read."""
+    params = ctx.find_root().params
+    return bool(params.get("verbose") or params.get("debug") or ctx.params.get("dry_run"))
 
 
 def _defaults(ctx: typer.Context) -> list[str]:
@@ -102,13 +120,14 @@ def _argument(param: Any) -> str:
     return str(param.metavar or param.opts[0].upper()).removesuffix("...")
 
 
-def show(result: object, *, as_json: bool) -> None:
-    """Print a result: one JSON object, or text."""
+def show(result: object, *, as_json: bool, whole: bool = True) -> None:
+    """Print a result: one JSON object, or text; not whole: in short where it has a short form."""
     if as_json:
         typer.echo(json.dumps(plain(result), allow_nan=False))
         return
-    for line in text(result):
-        typer.echo(printable(line))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in _lines(_laid_out(result, whole=whole), width):
+        typer.echo(line)
 
 
 def plain(value: object) -> Any:
@@ -136,20 +155,47 @@ def _members(value: object) -> dict[str, Any] | None:
     return value.model_dump() if isinstance(value, Dumped) else None
 
 
-def text(result: object) -> list[str]:
-    """Return a result as lines of text: scalars first, then tables under their names."""
+def text(result: object, *, whole: bool = True) -> list[str]:
+    """Return a result as lines of text, as they stand in a pipe."""
+    return _lines(_laid_out(result, whole=whole), None)
+
+
+def _lines(parts: Iterable[str | Columns], width: int | None) -> list[str]:
+    """Return lines; width: of a terminal, on which rich draws the tables."""
+    lines: list[str] = []
+    for part in parts:
+        if isinstance(part, str):
+            lines.append(printable(part))
+        else:
+            lines += aligned(part) if width is None else drawn(part, width)
+    return lines
+
+
+def _laid_out(result: object, *, whole: bool) -> list[str | Columns]:
+    """Return what a person reads: the answer first, then scalars, then tables under their names."""
     if isinstance(result, Table):
-        return [*aligned(result.header(), result.lines()), *result.all_notes()]
+        return [Columns(result.header(), result.lines()), *result.all_notes()]
+    short = list(map(_part, result.in_short())) if isinstance(result, InShort) else []
+    if short and not whole:
+        return short
     unshown = getattr(result, "unshown", ())  # in --json alone
     values = {name: item for name, item in (_members(result) or {}).items() if name not in unshown}
     tables = {name: value for name, value in values.items() if _is_table(value)}
     scalars = _flat({name: plain(value) for name, value in values.items() if name not in tables})
+    scalars = {name: value for name, value in scalars.items() if value not in EMPTY}
     width = max((len(name) for name in scalars), default=0)
-    lines = [f"{name:{width}}  {word(value)}".rstrip() for name, value in scalars.items()]
+    parts = [*short, *([""] if short else [])]
+    parts += [f"{name:{width}}  {word(value)}" for name, value in scalars.items()]
     for name, value in tables.items():
-        lines += ["", f"{name.replace('_', ' ')}:"]
-        lines += text(value) if isinstance(value, Table) else table(plain(value))
-    return lines if scalars else lines[1:]
+        parts += ["", f"{name.replace('_', ' ')}:"]
+        parts += (
+            _laid_out(value, whole=True) if isinstance(value, Table) else [columns_of(plain(value))]
+        )
+    return parts if scalars or short else parts[1:]
+
+
+def _part(part: "str | Sequence[Mapping[str, object]]") -> str | Columns:
+    return part if isinstance(part, str) else columns_of(plain(part))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -166,51 +212,3 @@ def _is_table(value: object) -> bool:
         return True
     rows = value if isinstance(value, (list, tuple)) else ()
     return bool(rows) and all(_members(row) is not None for row in rows)
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return rows as aligned columns under their names; what holds lists is left to --json."""
-    names = [
-        name
-        for name in dict.fromkeys(name for row in rows for name in row)
-        if not any(_holds_lists(row.get(name)) for row in rows)
-    ]
-    return aligned(names, [[word(row.get(name)) for name in names] for row in rows])
-
-
-def _holds_lists(value: object) -> bool:
-    return isinstance(value, dict) and any(isinstance(item, list) for item in value.values())
-
-
-def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return columns of equal width; those that hold numbers alone stand to the right."""
-    columns = list(zip(header, *rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    right = [all(map(_is_number, column[1:])) for column in columns]
-    return [
-        "  ".join(
-            cell.rjust(width) if flush else cell.ljust(width)
-            for cell, width, flush in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in [header, *rows]
-    ]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell or 0)
-    except ValueError:
-        return False
-    return True
-
-
-def word(value: object) -> str:
-    """Return a plain value in few characters: four digits of a float, a list's first words."""
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {word(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        more = [f"… ({len(value)} in all)"] if len(value) > SHOWN else []
-        return ", ".join([*map(word, value[:SHOWN]), *more]) or "none"
-    return "" if value is None else str(value)

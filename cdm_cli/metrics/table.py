@@ -183,7 +183,7 @@ class MetricTable:
         return list(dict.fromkeys(label for row in self.rows for label in row.extra))
 
     def _cells(self, row: MetricRow, kinds: list[Convention]) -> list[str]:
-        against = row.reference and f"{row.reference} ({row.reference_num})"
+        against = row.reference + (f" ({row.reference_num})" if row.reference_num else "")
         spread = "" if row.uncertainty is None else f"{row.uncertainty:.2g}"
         cells = [str(row.extra.get(label, "")) for label in self._labels()]
         cells += [row.metric, f"{row.value:.5g}", spread]

@@ -29,8 +29,7 @@ def test_the_base_stage_by_default():
     assert shown.exit_code == 0, shown.stderr
     header, row = shown.stdout.splitlines()[-2:]
     assert header.split() == [
-        "stage", "resolution", "s", "above", "prior", "divergences", "decoder", "bits_per_dim",
-        "error",
+        "stage", "resolution", "above", "prior", "divergences", "decoder", "bits_per_dim", "error",
     ]  # fmt: skip
     assert row.split()[:2] == ["base", "8"]
     assert "by default --ref data.h5" in shown.stderr

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.app import app
-from cdm_cli.commands._render import plain, show, table, text
+from cdm_cli.commands._columns import aligned, columns_of
+from cdm_cli.commands._render import plain, show, text
 from cdm_cli.config import ScheduleConfig
 from tests.tiny import arrays_of, write_store
 
@@ -74,7 +76,42 @@ def test_a_table_alone_starts_without_an_empty_line():
 
 def test_words_stand_left_and_gaps_stay_empty():
     rows = [{"name": "truncated", "fid": None}, {"name": "x", "num": 3}]
-    assert table(rows) == ["name       fid  num", "truncated", "x                 3"]
+    assert aligned(columns_of(rows)) == ["name       num", "truncated", "x            3"]
+
+
+def test_what_is_empty_is_not_printed():
+    result = {"out": "a.h5", "seed": 0, "alpha_bar": None, "damaged": [], "note": "", "why": {}}
+    assert text(result) == ["out   a.h5", "seed  0"]
+    assert plain(result) == result
+
+
+class Shown:
+    def model_dump(self):
+        return {"digest": "0a" * 32, "fid": 2.5}
+
+    def in_short(self):
+        return ["good", [{"metric": "fid", "value": 2.5}], "means well"]
+
+
+def test_a_short_form_is_shown_first_and_alone_unless_all_is_asked_for():
+    short = ["good", "metric  value", "fid       2.5", "means well"]
+    assert text(Shown(), whole=False) == short
+    assert text(Shown()) == [*short, "", f"digest  {'0a' * 32}", "fid     2.5"]
+    assert plain(Shown()) == {"digest": "0a" * 32, "fid": 2.5}
+
+
+def test_a_terminal_gets_a_table_of_its_width_a_pipe_plain_columns(capsys, monkeypatch):
+    rows = {"rows": [{"name": "[bold]a\x1b[2J", "fid": 1.5}, {"name": "b" * 60, "fid": 20.25}]}
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    show(rows, as_json=False)
+    shown = capsys.readouterr().out
+    assert "─" in shown
+    assert "[bold]a\\x1b[2J" in shown, "neither markup nor what would steer the terminal"
+    assert max(len(re.sub("\x1b\\[[0-9;]*m", "", line)) for line in shown.splitlines()) <= 40
+    monkeypatch.undo()
+    show(rows, as_json=False)
+    assert "─" not in capsys.readouterr().out
 
 
 class Metrics:

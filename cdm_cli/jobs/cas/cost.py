@@ -38,6 +38,7 @@ def cost(work: Work, device: torch.device, classifiers: int) -> dict[str, object
         "network_evaluations": classifiers * (seen + work.val.num),
         "training_flops": total,
         "checkpoint_bytes": 8 * num_parameters(net),
+        "disk_bytes": classifiers * 2 * 8 * num_parameters(net),
         "device": describe(device),
         "estimated_seconds": round(total / speed, 1),
         "recipe": recipe.model_dump(),

@@ -10,6 +10,7 @@ from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import Part, open_store
 from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.jobs.checking.screen import Contents, of_checkpoint, of_stage, of_store, of_weights
 from cdm_cli.jobs.training.cost import with_classes
 from cdm_cli.names import RUNS
 from cdm_cli.nets.counting import flops_per_image, num_parameters
@@ -19,7 +20,7 @@ from cdm_cli.report import Report
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def run(options: InspectOptions, report: Report) -> dict[str, Any]:
+def run(options: InspectOptions, report: Report) -> Contents:
     """Return the contents of a store, a stage (by path or name), a checkpoint or weights.
 
     Raises MissingError, or BadInputError for a file of another kind or a damaged one.
@@ -30,13 +31,13 @@ def run(options: InspectOptions, report: Report) -> dict[str, Any]:
     if not path.exists():
         raise MissingError(f"{path} does not exist", next="check the path")
     if (path / STAGE_FILE).is_file():
-        return _stage(path)
+        return Contents(_stage(path), of_stage)
     if (path / MANIFEST).is_file():
-        return _checkpoint(path)
+        return Contents(_checkpoint(path), of_checkpoint)
     if path.suffix == ".safetensors" and path.is_file():
-        return _weights(path)
+        return Contents(_weights(path), of_weights)
     if path.is_file() and _starts_with(path, HDF5_SIGNATURE):
-        return _store(path)
+        return Contents(_store(path), of_store)
     raise BadInputError(
         f"{path} is neither a store, a stage directory, a checkpoint nor .safetensors",
         next="cdm inspect samples.h5, or cdm inspect runs/base",

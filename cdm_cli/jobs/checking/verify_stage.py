@@ -45,6 +45,14 @@ class VerifiedStage:
     incomplete: list[str]
     files: list[dict[str, str]]
 
+    def in_short(self) -> list[str]:
+        """Return one line where all is well, nothing otherwise."""
+        if self.state != "good" or self.incomplete:
+            return []
+        files, steps = len(self.files), self.checkpoints
+        saved = f", {steps} checkpoint{'s' * (steps != 1)}" if steps else ""
+        return [f"{self.path}: good, {files} files{saved}, each as it was written"]
+
     def failure(self) -> CdmError | None:
         """Return BadInputError for damage, MissingError for a stage without weights."""
         bad = [row["file"] for row in self.files if row["state"] not in HARMLESS]

@@ -16,6 +16,7 @@ from cdm_cli.jobs.sampling.parents import parent_rows
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import VerifyOptions
 from cdm_cli.report import Report
+from cdm_cli.units import disk
 
 THREADS = 8  # hashing is faster than most disks from there on
 NAMED = 5  # ranges that the error names; the table has all
@@ -40,6 +41,13 @@ class VerifiedStore:
     parents: list[dict[str, str]]
     damaged: list[dict[str, object]]
     unfinished: list[dict[str, object]]
+
+    def in_short(self) -> list[str]:
+        """Return one line where all is well, nothing otherwise."""
+        if self.state != "good":
+            return []
+        what = f"{self.blocks} blocks, {disk(self.bytes)}, each as it was written"
+        return [f"{self.path}: good, {what}{self.replay.told if self.replay else ''}"]
 
     def failure(self) -> CdmError | None:
         """Return BadInputError for damage, MissingError for a store that is unfinished."""

@@ -8,7 +8,6 @@ the same command continues, and joins checkpoints that were saved since.
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,10 +36,14 @@ from cdm_cli.jobs.curve.table import (
 )
 from cdm_cli.jobs.judging.evaluate import Panel, open_panel
 from cdm_cli.jobs.judging.header import judge_fields, open_reference
+from cdm_cli.jobs.judging.images import Place
 from cdm_cli.jobs.judging.probe_score import judged, judged_by, with_steps
+from cdm_cli.jobs.runtime.launch import check_processes
 from cdm_cli.jobs.runtime.same_stage import config_digest
-from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
+from cdm_cli.jobs.runtime.session import agreed, led, started
+from cdm_cli.jobs.runtime.session import joined as joined_world
 from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.headers import Header, misfit, read_header
 from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage, take_weights
@@ -90,27 +93,31 @@ def run(options: CurveOptions, report: Report) -> CurveResult:
     Raises UsageError, MissingError and MismatchError for what headers show; WouldOverwriteError
     where options.out is of another curve; StoppedError, MemoryFloorError, DiskError.
     """
-    return start_job(run_in, options, options.judge.compute, report)
+    return started(run_in, options, options.judge.compute, report)
 
 
-def run_in(options: CurveOptions, session: Session) -> CurveResult:
-    """Judge as one process of a job."""
+def run_in(options: CurveOptions, report: Report, world: World) -> CurveResult:
+    """Judge as one process of a world."""
+    compute = options.judge.compute
     with ExitStack() as stack:
-        work = session.decide(lambda: _begun(options, stack), _deciding)
-        tell_other_s(options.sampling, work.probe.given_s, session.report)
+        world, device = stack.enter_context(joined_world(compute, world))
+        work = agreed(world, lambda: _begun(options, stack), _deciding)
+        tell_other_s(options.sampling, work.probe.given_s, report)
+        place = Place.on(device, compute.batch_size, world)
         resolution = work.probe.config.model.resolution
-        panel = open_panel(options.judge, resolution, session, features=False)
+        panel = open_panel(options.judge, resolution, place, report, features=False)
         config = work.header.config
         identity = {"stage": config_digest(config), **judged_by(work.probe, panel)}
-        points = session.decide(
+        points = agreed(
+            world,
             lambda: read_curve(options.out, identity, config),
             lambda points: {**identity, "states judged": [p.saved.model_dump() for p in points]},
         )
         there = {point.saved.weights: point.saved for point in points}
         missing = [state for state in work.states if there.get(state.weights) != state]
         if missing:
-            points = _filled(options, work, missing, points, identity, panel)
-        session.lead(lambda: write_shown(options.out, points))
+            points = _filled(options, work, missing, points, identity, panel, report)
+        led(world, lambda: write_shown(options.out, points))
     best, found = best_of(points), found_of(points)
     return CurveResult(
         out=options.out,
@@ -137,7 +144,7 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     with ExitStack() as stack:
         work = planned(options, stack)
         _check_out(options.out, work)
-    plan_session(options.judge.compute, report)
+    check_processes(options, options.judge.compute)
     tell_other_s(options.sampling, work.probe.given_s, report)
     num = len(work.states) * work.probe.num
     return {
@@ -146,6 +153,7 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
         "checkpoints": [state.weights for state in work.states],
         **work.probe.settings(),
         **cost(work.header.config, work.probe.chain, num, options.judge.compute),
+        "disk_bytes": 0,  # images are judged and forgotten
     }
 
 
@@ -232,22 +240,23 @@ def _store(options: CurveOptions, header: Header, stack: ExitStack) -> Store | N
 
 def _filled(
     options: CurveOptions, work: Work, missing: Sequence[Saved], points: list[CurvePoint],
-    identity: dict[str, Any], panel: Panel,
+    identity: dict[str, Any], panel: Panel, report: Report,
 ) -> list[CurvePoint]:  # fmt: skip
     """Judge what is missing, and write after each state."""
-    session, report = panel.session, panel.session.report
-    session.lead(lambda: make_directory(options.out))
-    chosen = numerics(work.header.config, session, len(missing) * work.probe.evaluations)
-    stage = _ready(options, work, missing, chosen, session)
+    world, probe = panel.place.world, work.probe
+    led(world, lambda: make_directory(options.out))
+    evaluations = len(missing) * probe.evaluations
+    chosen = numerics(work.header.config, options.judge.compute, panel.place.device, evaluations)
+    stage = _ready(options, work, missing, chosen, panel, report)
     with Stop() as stop:
         for number, state in enumerate(missing, 1):
             report.say(f"eval checkpoints: {number} of {len(missing)}: {state.weights}")
-            if not session.world.agree(took(stage, work.header.directory, state)):
+            if not world.agree(took(stage, work.header.directory, state)):
                 report.say(f"{state.weights} was removed or replaced meanwhile: passed over")
                 continue
-            table = _judge(work, state, stage, chosen, panel, stop)
+            table = _judge(work, state, stage, chosen, panel, stop, report)
             points = joined(points, point_of(state, table))
-            session.lead(partial(write_points, options.out, identity, points))
+            _write(options.out, identity, points, world)
             report.say(f"eval checkpoints: {state.weights}: FID {table.rows[0].value:.4g}")
     if not points:
         raise _overtaken(work)
@@ -255,14 +264,14 @@ def _filled(
 
 
 def _ready(
-    options: CurveOptions, work: Work, missing: Sequence[Saved], chosen: Numerics,
-    session: Session,
+    options: CurveOptions, work: Work, missing: Sequence[Saved], chosen: Numerics, panel: Panel,
+    report: Report,
 ) -> Stage:  # fmt: skip
     """Load a stage with weights of the first state that is still there."""
     for state in missing:
         sampling = replace(options.sampling, weights=state.weights)
         with suppress(MissingError):
-            return ready_stage(work.header, sampling, chosen, session)
+            return ready_stage(work.header, sampling, chosen, panel.place.device, report)
     raise _overtaken(work)
 
 
@@ -272,6 +281,10 @@ def _overtaken(work: Work) -> StoppedError:
         "its training goes on",
         next="the same command takes those that are there now",
     )
+
+
+def _write(out: Path, identity: dict[str, Any], points: Sequence[CurvePoint], world: World) -> None:
+    led(world, lambda: write_points(out, identity, points))
 
 
 def took(stage: Stage, directory: Path, state: Saved) -> bool:
@@ -287,11 +300,12 @@ def took(stage: Stage, directory: Path, state: Saved) -> bool:
 
 def _judge(
     work: Work, state: Saved, stage: Stage, numerics: Numerics, panel: Panel, stop: Stop,
+    report: Report,
 ) -> MetricTable:  # fmt: skip
-    probe, session = work.probe, panel.session
-    with session.report.track(f"draw {state.weights}", probe.evaluations, "evaluations") as advance:
+    probe = work.probe
+    with report.track(f"draw {state.weights}", probe.evaluations, "evaluations") as advance:
         images = drawn(
-            probe, stage, numerics.batch_size, session.world,
+            probe, stage, numerics.batch_size, panel.place.world,
             advance=lambda num: advance(num, ""), asked=lambda: stop.asked,
         )  # fmt: skip
     if images is None:
@@ -300,4 +314,4 @@ def _judge(
             kept="the checkpoints judged before are kept",
             next="the same command continues",
         )
-    return judged(panel, probe, images, state.weights)
+    return judged(panel, probe, images, state.weights, report)

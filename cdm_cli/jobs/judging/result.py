@@ -5,7 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.jobs.judging.against import conclusion
-from cdm_cli.metrics.table import MetricRow, MetricTable
+from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
+
+ERROR = "±: one standard error or deviation; corrected: less the bias of so few images"
+WHOLE = "convention and digests: -v; everything, for machines: --json"
+MEANS = {  # what a number says, in units of people; docs/metrics.md has the definitions
+    "fid": "fid: how far samples as a whole are from real images, 0 is best",
+    "fid_gap": "fid_gap: far above 0, the stage knows its training images too well",
+    "is": "is: how sure the judge is of each image and how many kinds it sees, high is best",
+    "kid": "kid: as fid, without its bias of few images, 0 is best",
+    "precision": "precision: share of samples that look real",
+    "recall": "recall: share of real images that could be samples",
+    "density": "density: as precision, counted by how many real images are near, 1 is as real ones",
+    "coverage": "coverage: share of real images that have a sample nearby",
+    "accuracy": "accuracy: share of samples that the judge calls by their label",
+}
 
 
 class EvalResult:
@@ -53,6 +67,26 @@ class EvalResult:
         if self.written:
             shown["written"] = [str(path) for path in self.written]
         return shown | {"notes": self.table.all_notes()}
+
+    def in_short(self) -> list[str | list[dict[str, str]]]:
+        """Return the numbers, then what they mean and of what they are."""
+        table, kinds = self.table, self.table.conventions
+        told = [self._compared()["conclusion"]] if self.against is not None else []
+        cells = [dict(zip(table.header(), line, strict=True)) for line in table.lines()]
+        if len(kinds) == 1:
+            cells = [{title: row[title] for title in row if title != "num"} for row in cells]
+        metrics = dict.fromkeys(MEANS.get(row.metric, "") for row in table.rows)
+        means = [line for line in (ERROR, *metrics) if line]
+        where = [f"written: {', '.join(map(str, self.written))}"] if self.written else []
+        said = [*means, *map(self._of, kinds[:1]), *table.all_notes(), *where]
+        return [*told, cells, *said, WHOLE]
+
+    def _of(self, convention: Convention) -> str:
+        stores = [str(path) for path in (self.store, self.against) if path]
+        return (
+            f"of {convention.num} images of {' and of '.join(stores)} ({convention.balance}), "
+            f"{convention.resolution}×{convention.resolution}, seen by {convention.extractor}"
+        )
 
     def _compared(self) -> dict[str, Any]:
         """Return how two stores compare, where there are two."""

@@ -121,15 +121,16 @@ def measured_flops(device: torch.device, precision: Precision, seconds: float = 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.ones(size, size, device=device, dtype=dtype)
     torch.mm(a, a)
-    _wait(device)
+    wait(device)
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         torch.mm(a, a)
-        _wait(device)
+        wait(device)
         count += 1
     return count * 2 * size**3 / (time.perf_counter() - start)
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Return when the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,14 +1,23 @@
 """What a training run will cost, before anything is allocated or written."""
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor, nn
 
 from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.config import AnyStageConfig, Plan
 from cdm_cli.jobs.runtime.device import chosen_precision, describe, measured_flops
+from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED
+from cdm_cli.jobs.training.pace import steps_per_second
 from cdm_cli.jobs.training.step import CPU_MICRO_BATCH
+from cdm_cli.names import Precision
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, flops_per_image, meta_inputs, num_parameters
 
+FLOAT32 = 4
+CHECKPOINT = (
+    16  # bytes of a parameter: weight, average and two moments; keep + 1 while one is saved
+)
 BYTES_PER_PARAMETER = 20  # float32 weight, gradient, average and Adam's two moments
 # Share of the speed of one large matrix product that a whole training step reaches.
 EFFICIENCY = {"cuda": 0.35, "cpu": 0.25}
@@ -21,13 +30,13 @@ def with_classes(config: AnyStageConfig) -> AnyStageConfig:
     return config
 
 
-def cost(plan: Plan, device: torch.device) -> dict[str, object]:
+def cost(plan: Plan, device: torch.device, processes: int = 1) -> dict[str, object]:
     """Return parameters, FLOPs, memory and an estimated time, all flat."""
     net = empty_net(with_classes(plan.stage))
     training, parameters, flops = plan.training, num_parameters(net), flops_per_image(net)
     precision = chosen_precision(training.precision, device)
     total = FORWARD_AND_BACKWARD * flops * training.batch_size * training.steps
-    speed = measured_flops(device, precision) * EFFICIENCY[device.type]
+    rate, by = _rate(plan, total / training.steps, device, precision, processes)
     fixed = BYTES_PER_PARAMETER * parameters
     per_image = activation_bytes(net) // (2 if precision == "bf16" else 1)
     micro_batch = training.micro_batch or _that_fits(training.batch_size, fixed, per_image, device)
@@ -41,11 +50,34 @@ def cost(plan: Plan, device: torch.device) -> dict[str, object]:
         "micro_batch": micro_batch,
         "memory_bytes": fixed + per_image * micro_batch,
         "memory_bytes_per_image": per_image,
-        "checkpoint_bytes": 16 * parameters,
+        "checkpoint_bytes": CHECKPOINT * parameters,
+        "disk_bytes": ((training.keep + 1) * CHECKPOINT + 2 * FLOAT32) * parameters,
         "device": describe(device),
         "precision": precision,
-        "estimated_seconds": round(total / speed, 1),
+        "estimated_seconds": round(training.steps / rate, 1),
+        "estimated_by": by,
     }
+
+
+def _rate(
+    plan: Plan, flops: float, device: torch.device, precision: Precision, processes: int
+) -> tuple[float, str]:
+    """Return the steps a second, of so many FLOPs in all processes, and how they are known.
+
+    A few steps are taken on noise, unless one would take too long to wait for.
+    """
+    rate = processes * measured_flops(device, precision) * EFFICIENCY[device.type] / flops
+    if 1 / rate > LONGEST:
+        return rate, RECKONED
+    share = max(plan.training.batch_size // processes, 1)
+    mine = plan.training.model_copy(update={"batch_size": share})
+    stage = with_classes(plan.stage)
+    with suppress(torch.OutOfMemoryError):
+        timed = steps_per_second(
+            plan.model_copy(update={"training": mine, "stage": stage}), device, precision
+        )
+        return (timed, TIMED) if timed else (rate, RECKONED)
+    return rate, RECKONED
 
 
 def _that_fits(batch_size: int, fixed: int, per_image: int, device: torch.device) -> int:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.snapshot import Snapshot, save_checkpoint
-from cdm_cli.commands._render import plain
+from cdm_cli.commands._render import plain, text
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.store import PartSpec, StoreSpec, create
 from cdm_cli.errors import BadInputError, MissingError
@@ -16,7 +16,15 @@ from cdm_cli.jobs.checking.inspect import run
 from cdm_cli.nets.counting import num_parameters
 from cdm_cli.options.files import InspectOptions
 from tests.asking import as_typed
-from tests.tiny import CLASSES, base_config, net_of, sr_config, write_stage
+from tests.tiny import (
+    CLASSES,
+    arrays_of,
+    base_config,
+    net_of,
+    sr_config,
+    write_stage,
+    write_store,
+)
 
 
 def inspected(path):
@@ -87,6 +95,45 @@ def test_a_checkpoint_and_its_weights(tmp_path):
     assert files["model.safetensors"] == (path / "model.safetensors").stat().st_size
     weights = inspected(path / "model.safetensors")
     assert (weights["kind"], weights["step"]) == ("weights", "12")
+
+
+def short(path):
+    return text(run(as_typed(InspectOptions, path=path), None), whole=False)
+
+
+def test_each_kind_fits_one_screen_and_says_first_what_it_is(tmp_path):
+    stage = tmp_path / "runs" / "sr"
+    write_stage(stage, sr_config(8, 16))
+    arrays = arrays_of(4, (8,))
+    made = {
+        "command": "cdm sample",
+        "parents": [{"role": "stage", "name": "b", "digest": "f" * 64}],
+    }
+    write_store(tmp_path / "low.h5", "samples", {"": arrays}, provenance=made)
+    tensors = {"w": torch.arange(3.0)}
+    saved = save_checkpoint(
+        tmp_path, Snapshot(step=12, model=tensors, ema=tensors, optimizer={}, state={}), keep=1
+    )
+    said = {
+        stage: "a super-resolution stage at 16×16×3 from 8×8, 3 classes",
+        tmp_path / "low.h5": "a store of samples, finished, ",
+        saved: "the checkpoint of step 12, 4 files, ",
+        saved / "model.safetensors": "weights, ",
+    }
+    for path, first in said.items():
+        lines = short(path)
+        assert lines[0].startswith(f"{path}: {first}")
+        assert len(lines) <= 23
+        assert not any(line.endswith(("None", "[]")) for line in lines)
+    assert "from     stage b (ffffffffffff)" in short(tmp_path / "low.h5")
+
+
+def test_a_provenance_of_anything_is_shown_or_left_out(tmp_path):
+    for number, made in enumerate(({"parents": 5}, {"identity": [1]}, {"parents": [3, {}]}, {})):
+        path = write_store(
+            tmp_path / f"{number}.h5", "samples", {"": arrays_of(2, (8,))}, provenance=made
+        )
+        assert short(path)[0].endswith(" B") or "kB" in short(path)[0]
 
 
 def test_what_is_not_ours_is_named(tmp_path):

@@ -109,7 +109,11 @@ def test_the_command_prints_the_table_and_ends_with_65_or_66(workspace):
     assert "damaged: samples 0..63" in done.stderr
     done = CliRunner().invoke(app, ["verify", "samples.h5"])
     assert done.exit_code == 0
-    assert "runs/sr (ema)" in done.stdout
+    assert done.stdout.startswith("samples.h5: good, 2 blocks, ")
+    assert done.stdout.count("\n") == 1
+    assert "runs/sr (ema)" in CliRunner().invoke(app, ["-v", "verify", "samples.h5"]).stdout
+    done = CliRunner().invoke(app, ["verify", "base"])
+    assert done.stdout == "runs/base: good, 2 files, each as it was written\n"
     with open_store("samples.h5", writable=True) as store:
         store.parts[""].forget_block(0)
     done = CliRunner().invoke(app, ["verify", "samples.h5"])

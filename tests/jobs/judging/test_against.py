@@ -66,6 +66,22 @@ def test_what_differs_is_told_pair_by_pair():
     assert "samples.h5 is better" in "\n".join(text(result))
 
 
+def test_the_answer_is_said_first_then_what_it_means_and_digests_on_demand():
+    result = compared("dark.h5", "fid")
+    digest = result.model_dump()["convention"]["extractor_digest"]
+    told, header, *rows = text(result, whole=False)
+    assert told.startswith("samples.h5 is better than dark.h5 by ")
+    assert header.split() == ["store", "metric", "value", "±", "corrected", "against", "verdict"]
+    assert rows[0].startswith("samples.h5  fid ")
+    said = "\n".join(rows)
+    assert said.index("train (") < said.index("±: one standard error") < said.index("fid: how far")
+    assert "seen by classifier-judge" in said
+    assert digest not in said
+    assert digest in "\n".join(text(result))
+    one = run(options("fid"), Told())
+    assert text(one, whole=False)[0].split() == ["metric", "value", "±", "corrected", "against"]
+
+
 def test_each_store_has_the_numbers_that_it_has_alone():
     alone = run(options("fid", store=Path("dark.h5")), Told()).table
     both = compared("dark.h5").table

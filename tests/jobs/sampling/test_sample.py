@@ -231,6 +231,8 @@ def test_dry_run_tells_the_cost_and_writes_nothing(workspace):
     assert told["bytes"] == 150 * (8 * 8 * 3 * 5 + 16)
     assert told["parameters"] > 0
     assert told["estimated_seconds"] >= 0
+    assert told["disk_bytes"] == told["bytes"]
+    assert told["memory_bytes"] > 4 * told["parameters"]
     assert not (workspace / "lowres.h5").exists()
 
 

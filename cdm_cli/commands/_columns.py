@@ -1,0 +1,95 @@
+"""Columns of cells: aligned text in a pipe, a table of rich's on a terminal; values as words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cdm_cli.errors import printable
+
+SHOWN = 12  # of a list in text; --json has it whole
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A table of cells under their titles."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Say of each column if it holds numbers alone."""
+        return [all(_is_number(row[at]) for row in self.rows) for at in range(len(self.header))]
+
+    @property
+    def filled(self) -> "Columns":
+        """The columns in which any row says something, as text that cannot steer a terminal."""
+        used = [at for at in range(len(self.header)) if any(row[at] for row in self.rows)]
+        header, *rows = [[printable(row[at]) for at in used] for row in [self.header, *self.rows]]
+        return Columns(header, rows)
+
+
+def columns_of(rows: Sequence[Mapping[str, object]]) -> Columns:
+    """Return rows under their names; what holds lists is left to --json."""
+    names = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if not any(_holds_lists(row.get(name)) for row in rows)
+    ]
+    return Columns(names, [[word(row.get(name)) for name in names] for row in rows])
+
+
+def _holds_lists(value: object) -> bool:
+    return isinstance(value, dict) and any(isinstance(item, list) for item in value.values())
+
+
+def aligned(table: Columns) -> list[str]:
+    """Return columns of equal width; those that hold numbers alone stand to the right."""
+    table = table.filled
+    columns = list(zip(table.header, *table.rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    return [
+        "  ".join(
+            cell.rjust(width) if flush else cell.ljust(width)
+            for cell, width, flush in zip(line, widths, table.numeric, strict=True)
+        ).rstrip()
+        for line in [table.header, *table.rows]
+    ]
+
+
+def drawn(table: Columns, width: int) -> list[str]:
+    """Return the lines of a table for a terminal of so many cells, drawn by rich."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = table.filled
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for title, flush in zip(table.header, table.numeric, strict=True):
+        shown.add_column(Text(title), justify="right" if flush else "left", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*map(Text, row))
+    console = Console(width=width, highlight=False)
+    with console.capture() as held:
+        console.print(shown)
+    return held.get().rstrip("\n").split("\n")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell or 0)
+    except ValueError:
+        return False
+    return True
+
+
+def word(value: object) -> str:
+    """Return a plain value in few characters: four digits of a float, a list's first words."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {word(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        more = [f"… ({len(value)} in all)"] if len(value) > SHOWN else []
+        return ", ".join([*map(word, value[:SHOWN]), *more]) or "none"
+    return "" if value is None else str(value)

@@ -1,0 +1,151 @@
+"""What `cdm inspect` and `cdm verify` say in short: one screen, one line."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cdm_cli.units import disk
+
+Lines = list[str]
+WHOLE = "all of it: -v, or --json for machines"
+DIGITS = 12  # of a digest; -v has it whole
+SHOWN = 12  # classes that are named
+KINDS = {"sr": "super-resolution"}
+CHAIN = ("sampler", "steps", "s", "augment", "seed")
+
+
+class Contents(dict[str, Any]):
+    """What a file holds, whole, and how that is said on one screen."""
+
+    def __init__(self, values: Mapping[str, Any], short: Callable[[dict[str, Any]], Lines]) -> None:
+        super().__init__(values)
+        self._short = short
+
+    def in_short(self) -> Lines:
+        """Return lines, what it is first."""
+        return [*self._short(self), WHOLE]
+
+
+def _aligned(values: Mapping[str, object]) -> Lines:
+    said = {name: value for name, value in values.items() if value not in (None, "", [])}
+    width = max(map(len, said), default=0)
+    return [f"{name:{width}}  {value}" for name, value in said.items()]
+
+
+def of_store(told: dict[str, Any]) -> Lines:
+    """Return what a store holds, whether it is whole, and how it was made."""
+    made, parts = told["provenance"], told["parts"]
+    undone = sum(part["blocks"] - part["blocks_done"] for part in parts)
+    state = "finished" if told["finished"] else f"unfinished, {undone} blocks to be made"
+    said = {_name(part["part"]): _part(part) for part in parts}
+    return [
+        f"{told['path']}: a store of {_kind(told['kind'])}, {state}, {disk(told['bytes'])}",
+        *_aligned({
+            **said,
+            "classes": _classes(told["classes"]),
+            "made by": made.get("command"),
+            "from": ", ".join(map(_parent, _rows(made.get("parents")))),
+            "sampled": _settings(made.get("identity")),
+            "computed": _settings(made.get("numerics"), ("device", "precision", "batch_size")),
+            "cdm": made.get("cdm"),
+            "digest": told["digest"],
+        }),
+    ]  # fmt: skip
+
+
+def _name(part: str) -> str:
+    return "images" if part == "all" else part
+
+
+def _kind(kind: str) -> str:
+    return "real images" if kind == "prepared" else kind
+
+
+def _part(part: dict[str, Any]) -> str:
+    kept = f", z_s at s = {', '.join(map(str, part['z_s']))}" if part["z_s"] else ""
+    sizes = ", ".join(part["images"]).replace("x", "×")
+    return f"{part['num']} of {sizes}{kept}"
+
+
+def _classes(names: Sequence[str]) -> str:
+    more = ", …" if len(names) > SHOWN else ""
+    return f"{len(names)}: {', '.join(names[:SHOWN])}{more}" if names else ""
+
+
+def _rows(value: object) -> list[Mapping[str, Any]]:
+    found: list[Any] = value if isinstance(value, list) else []
+    return [row for row in found if isinstance(row, Mapping)]
+
+
+def _parent(row: Mapping[str, Any]) -> str:
+    return f"{row.get('role', '')} {row.get('name', '')} ({str(row.get('digest', ''))[:DIGITS]})"
+
+
+def _settings(values: object, names: Sequence[str] = CHAIN) -> str:
+    held: Mapping[str, Any] = values if isinstance(values, dict) else {}
+    said = ((name.replace("_", " "), held.get(name)) for name in names)
+    return ", ".join(f"{name} {value}" for name, value in said if value is not None)
+
+
+def of_stage(told: dict[str, Any]) -> Lines:
+    """Return what a stage is, how far it is trained, and on what."""
+    plan, data = told["plan"], told["data"]
+    low = f" from {told['low_resolution']}×{told['low_resolution']}" if _low(told) else ""
+    weights = {
+        name: f"step {held.get('step')}, sha256 {str(held.get('sha256', ''))[:DIGITS]}"
+        for name, held in told["weights"].items()
+    }
+    training, kind = plan.training, KINDS.get(told["kind"], told["kind"])
+    size = "×".join(str(told[name]) for name in ("resolution", "resolution", "channels"))
+    return [
+        f"{told['path']}: a {kind} stage at {size}{low}, {told['num_classes']} classes",
+        *_aligned({
+            "preset": told["preset"],
+            "training": f"{training.steps} steps of {training.batch_size}, "
+            f"learning rate {training.lr:g}, seed {training.seed}",
+            "checkpoints": ", ".join(told["checkpoints"]),
+            **weights,
+            "parameters": f"{told['parameters']:,}".replace(",", " "),
+            "cost": f"{told['flops_per_image'] / 1e9:.3g} GFLOPs an image and evaluation",
+            "sampled": _sampled(plan.stage),
+            "data": data and f"{data.name} ({data.digest[:DIGITS]}): {data.num_train} train, "
+            f"{data.num_val} val",
+            "classes": data and _classes(data.classes),
+            "cdm": told["cdm_version"],
+        }),
+    ]  # fmt: skip
+
+
+def _low(told: Mapping[str, Any]) -> bool:
+    return "low_resolution" in told
+
+
+def _sampled(stage: Any) -> str:
+    chain = getattr(stage, "sampling", None)
+    if chain is None:
+        return ""
+    return f"{chain.sampler}, {chain.steps or stage.schedule.T} of {stage.schedule.T} steps"
+
+
+def of_checkpoint(told: dict[str, Any]) -> Lines:
+    """Return the step and the size of a checkpoint."""
+    files = told["files"]
+    size = disk(sum(row["bytes"] for row in files))
+    return [
+        f"{told['path']}: the checkpoint of step {told['step']}, {len(files)} files, {size}",
+        *_aligned({row["file"]: disk(row["bytes"]) for row in files}),
+    ]
+
+
+def of_weights(told: dict[str, Any]) -> Lines:
+    """Return what a file of weights says of itself."""
+    rest = {name: value for name, value in told.items() if name not in ("path", "kind", "bytes")}
+    return [
+        f"{told['path']}: weights, {disk(told['bytes'])}",
+        *_aligned({name: _short(value) for name, value in rest.items()}),
+    ]
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"

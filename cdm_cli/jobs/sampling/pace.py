@@ -1,0 +1,56 @@
+"""How fast this device evaluates a network, timed by sampling noise with it for a moment."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+
+from cdm_cli.cascade.fast import for_sampling
+from cdm_cli.cascade.generate import Chain, Samples, walk
+from cdm_cli.cascade.stage import Stage, build_net
+from cdm_cli.config import StageConfig
+from cdm_cli.jobs.runtime.device import wait
+from cdm_cli.names import Precision
+
+SECONDS = 0.3  # of timing
+WARM = 4  # first steps that choose kernels, and record them
+
+
+@torch.inference_mode()
+def evaluations_per_second(
+    config: StageConfig, chain: Chain, batch_size: int, device: torch.device, precision: Precision
+) -> float | None:
+    """Return the images' evaluations a second, without weights: a network of random ones.
+
+    None where the chain has too few steps to time one.
+    """
+    stage = Stage(config, (), build_net(config), precision=precision).to(device)
+    stage = for_sampling(stage, compiled=False)
+    steps = walk(stage, chain, _noise(config, batch_size).to(device), 0)
+    rate = rate_of(steps, min(WARM, chain.evaluations), lambda: wait(device))
+    return rate and rate * batch_size
+
+
+def _noise(config: StageConfig, num: int) -> Samples:
+    model, low = config.model, config.conditioning
+    y = torch.arange(num) % model.num_classes if model.num_classes else None
+    ids = torch.arange(num)
+    if low is None:
+        return Samples(ids, y)
+    z_s = torch.zeros(num, model.channels, low.resolution, low.resolution)
+    return Samples(ids, y, z_s, torch.zeros(num, dtype=torch.int64) if low.gaussian else None)
+
+
+def rate_of(steps: Iterable[object], warm: int, wait: Callable[[], None]) -> float | None:
+    """Return how many of the steps are taken a second, after `warm` and one; None if no more."""
+    start, count = 0.0, -warm - 1
+    for _ in steps:
+        count += 1
+        if count < 0:
+            continue
+        wait()
+        if count == 0:
+            start = time.perf_counter()
+        elif time.perf_counter() - start >= SECONDS:
+            break
+    return count / (time.perf_counter() - start) if count > 0 else None

@@ -1,0 +1,47 @@
+"""How fast this device trains, timed by a few steps on noise that are then forgotten."""
+
+from collections.abc import Iterator
+
+import torch
+
+from cdm_cli.config import ClassifierConfig, Plan, StageConfig
+from cdm_cli.data.batches import TrainBatch
+from cdm_cli.jobs.runtime.device import wait
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.pace import rate_of
+from cdm_cli.jobs.training.objective import build_objective
+from cdm_cli.jobs.training.step import Trainer
+from cdm_cli.names import Precision
+
+WARM = 2
+
+
+def steps_per_second(plan: Plan, device: torch.device, precision: Precision) -> float | None:
+    """Return the steps a second of one process that takes whole batches."""
+    config, training = plan.stage, plan.training
+    classifies = isinstance(config, ClassifierConfig)
+    num = config.num_classes if classifies else config.model.num_classes
+    classes = [str(k) for k in range(num)]
+    objective = build_objective(config, classes, training, device, precision)
+    trainer = Trainer(objective, training, device, World(), cosine=classifies)
+    batch = _noise(config, training.batch_size, device)
+
+    def steps() -> Iterator[None]:
+        step = 0
+        while True:
+            step += 1
+            yield trainer.step(step, batch)
+
+    return rate_of(steps(), WARM, lambda: wait(device))
+
+
+def _noise(config: StageConfig | ClassifierConfig, num: int, device: torch.device) -> TrainBatch:
+    model = config if isinstance(config, ClassifierConfig) else config.model
+    low = config.conditioning if isinstance(config, StageConfig) else None
+
+    def images(side: int) -> torch.Tensor:
+        shape = (num, model.channels, side, side)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+
+    y = torch.arange(num, device=device) % max(model.num_classes, 1)
+    return TrainBatch(images(model.resolution), images(low.resolution) if low else None, y)

@@ -1,0 +1,35 @@
+"""Bytes and seconds in units of people: 20.8 GB, 4.0 GiB, 2 h 39 min."""
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def disk(count: int) -> str:
+    """Return a number of bytes as disks are sold: powers of 1000, three digits."""
+    return _scaled(count, 1000, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def memory(count: int) -> str:
+    """Return a number of bytes as memory is sold: powers of 1024, three digits."""
+    return _scaled(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
+
+
+def _scaled(count: int, base: int, names: tuple[str, ...]) -> str:
+    value, unit = float(count), 0
+    while value >= base * 0.9995 and unit < len(names) - 1:
+        value, unit = value / base, unit + 1
+    digits = 0 if unit == 0 or value >= 99.95 else 1
+    return f"{value:.{digits}f} {names[unit]}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units: 8 s, 1 min 40 s, 2 h 39 min, 3 days 4 h."""
+    seconds = round(seconds)
+    if seconds < 1:
+        return "less than a second"
+    for size, name, rest, part in ((DAY, "days", HOUR, "h"), (HOUR, "h", MINUTE, "min")):
+        if seconds >= size - rest // 2:
+            whole, left = divmod(round(seconds / rest), size // rest)
+            name = "day" if (name, whole) == ("days", 1) else name
+            return f"{whole} {name}" + (f" {left} {part}" if left else "")
+    minutes, left = divmod(seconds, MINUTE)
+    return " ".join([f"{minutes} min"] * bool(minutes) + [f"{left} s"] * bool(left))

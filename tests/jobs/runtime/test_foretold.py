@@ -1,0 +1,28 @@
+"""Mirrors cdm_cli/jobs/runtime/foretold.py: the line that `--dry-run` begins with."""
+
+import shutil
+
+from cdm_cli.commands._render import text
+from cdm_cli.jobs.runtime.foretold import TIMED, Foretold
+from cdm_cli.units import disk
+
+PLAN = {
+    "out": "x/y.h5", "estimated_seconds": 9540.0, "estimated_by": TIMED,
+    "memory_bytes": 2**32, "disk_bytes": 20_800_000_000,
+}  # fmt: skip
+
+
+def test_time_memory_and_room_come_first(tmp_path):
+    plan = Foretold(PLAN | {"out": str(tmp_path / "not" / "there" / "y.h5")})
+    free = disk(shutil.disk_usage(tmp_path).free)
+    said = "2 h 39 min on this device (timed here), 4.0 GiB of memory, 20.8 GB on disk (free: "
+    assert text(plan)[0].startswith(said)
+    assert text(plan)[0].rpartition(": ")[2].split()[1] == f"{free})".split()[1]
+    assert plan["foretold"] == text(plan)[0] == text(plan, whole=False)[0]
+    assert "estimated seconds  9540.0" in text(plan)
+
+
+def test_what_is_not_known_is_not_made_up():
+    assert Foretold({"stage": "base"})["foretold"] == "time unknown"
+    told = Foretold({"estimated_seconds": 5.0, "disk_bytes": 0})["foretold"]
+    assert told == "5 s on this device (reckoned from a matrix product timed here, roughly)"
