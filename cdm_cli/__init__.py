@@ -29,12 +29,14 @@ _HOMES = {
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    """Load what is asked for; raise AttributeError for what is not offered."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(_HOME[name]), name)
-    return found
+if not TYPE_CHECKING:  # a misspelled name is an error of the type checker, too
+
+    def __getattr__(name: str) -> Any:
+        """Load what is asked for; raise AttributeError for what is not offered."""
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = getattr(import_module(_HOME[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:

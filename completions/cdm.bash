@@ -46,7 +46,7 @@ _cdm_pair() {
 
 _cdm_flags() {
   case $command in
-    'prepare') flags='--val --labels --val-labels --follow-links --out -o --resolution --crop --channels --draft --strict --workers --json --quiet -q --verbose -v --debug --help -h' ;;
+    'prepare') flags='--val --labels --val-labels --images --val-images --follow-links --out -o --resolution --crop --channels --draft --strict --workers --json --quiet -q --verbose -v --debug --help -h' ;;
     'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --flip --no-flip --select --select-num --select-every --features --device --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
@@ -63,14 +63,14 @@ _cdm_flags() {
     'verify') flags='--replay --model --lowres --seed --device --json --quiet -q --verbose -v --debug --help -h' ;;
     'merge') flags='--out -o --json --quiet -q --verbose -v --debug --help -h' ;;
     'export') flags='--out -o --format --split --resolution --num --json --quiet -q --verbose -v --debug --help -h' ;;
-    'import') flags='--out -o --flags --origin --from-pickle --classes --labels --follow-links --json --quiet -q --verbose -v --debug --help -h' ;;
+    'import') flags='--out -o --flags --origin --from-pickle --classes --images --labels --follow-links --json --quiet -q --verbose -v --debug --help -h' ;;
     'completions') flags='--quiet -q --verbose -v --debug --help -h' ;;
   esac
 }
 
 _cdm_valued() {
   case $command in
-    'prepare') valued=' --val --labels --val-labels --out -o --resolution --crop --channels --workers ' ;;
+    'prepare') valued=' --val --labels --val-labels --images --val-images --out -o --resolution --crop --channels --workers ' ;;
     'train') valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --gpus --stop-after ' ;;
     'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
     'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
@@ -87,7 +87,7 @@ _cdm_valued() {
     'verify') valued=' --replay --model --lowres --seed --device ' ;;
     'merge') valued=' --out -o ' ;;
     'export') valued=' --out -o --format --split --resolution --num ' ;;
-    'import') valued=' --out -o --flags --origin --classes --labels ' ;;
+    'import') valued=' --out -o --flags --origin --classes --images --labels ' ;;
     'completions') valued='  ' ;;
   esac
 }
@@ -97,6 +97,8 @@ _cdm_value() {
     'prepare --val') _cdm_files ;;
     'prepare --labels') _cdm_files ;;
     'prepare --val-labels') _cdm_files ;;
+    'prepare --images') : ;;
+    'prepare --val-images') : ;;
     'prepare --out'|'prepare -o') _cdm_files ;;
     'prepare --resolution') : ;;
     'prepare --crop') _cdm_words 'biggan adm' ;;
@@ -323,6 +325,7 @@ _cdm_value() {
     'import --flags') : ;;
     'import --origin') _cdm_words 'guided-diffusion improved-diffusion' ;;
     'import --classes') _cdm_files ;;
+    'import --images') : ;;
     'import --labels') _cdm_files ;;
     'import '0) _cdm_files ;;
     'completions '0) _cdm_words 'bash zsh fish' ;;

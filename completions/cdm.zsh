@@ -139,6 +139,8 @@ _cdm() {
           '*--val[Images of the validation part]:value:_files' \
           '*--labels[Classes\: a .csv or dataset.json; or prefix, of names up to the first _; or folders]:value:_files' \
           '*--val-labels[The same for --val]:value:_files' \
+          '*--images[Dataset of images in an HDF5 file; --labels then names that of labels]:value: ' \
+          '*--val-images[The same for --val]:value: ' \
           '*--follow-links[Follow symbolic links in a folder, also out of it]' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
@@ -487,6 +489,7 @@ _cdm() {
           '*--origin[Package that trained it]:value:(guided-diffusion improved-diffusion)' \
           '*--from-pickle[Read a .pt file, of tensors alone; runs no code]' \
           '*--classes[Names\: a store, a stage, or a text of lines]:value:_files' \
+          '*--images[Dataset of images in an HDF5 file; --labels then names that of labels]:value: ' \
           '*--labels[Classes of images, as for `cdm prepare`]:value:_files' \
           '*--follow-links[Follow symbolic links in a folder, also out of it]' \
           '*--json[Print one JSON object and nothing else]' \

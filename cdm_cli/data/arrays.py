@@ -28,6 +28,7 @@ from cdm_cli.data.images import MAX_PIXELS, U8, BadImageError
 from cdm_cli.data.listing import listing_digest
 from cdm_cli.data.spool import spooled
 from cdm_cli.errors import BadInputError
+from cdm_cli.names import MOST_CLASSES
 
 IMAGES, LABELS = "arr_0.npy", "arr_1.npy"
 MAX_LABEL_BYTES = 2**27
@@ -50,17 +51,19 @@ class ArraySource:
         rows: NDArray[np.int64],
         labels: NDArray[np.int64] | None,
         crc: int,
+        called: tuple[str, str] = ("arr_0", "arr_1"),
     ) -> None:
         self.name, self.path, self.offset, self.shape = name, path, offset, shape
-        self.rows, self.labels, self.crc = rows, labels, crc
-        self.names = [f"arr_0[{row}]" for row in rows.tolist()]
+        self.rows, self.labels, self.crc, self.called = rows, labels, crc, called
+        self.labelled_by = called[1]
+        self.names = [f"{called[0]}[{row}]" for row in rows.tolist()]
 
     def take(self, rows: Sequence[int]) -> "ArraySource":
         """Return a source of these images, in this order."""
         keep = np.asarray(rows, np.int64)
         labels = None if self.labels is None else self.labels[keep]
         place = (self.name, self.path, self.offset, self.shape)
-        return ArraySource(*place, self.rows[keep], labels, self.crc)
+        return ArraySource(*place, self.rows[keep], labels, self.crc, self.called)
 
     def read(self, i: int) -> U8:
         """Return the pixels [H, W, C] of image i. Raises BadInputError, DiskError."""
@@ -172,8 +175,13 @@ def _labels(path: Path, member: Member, N: int) -> NDArray[np.int64]:
     shape, dtype, length = _npy_header(data)
     if dtype.kind not in "iu" or shape != (N,) or len(data) != length + N * dtype.itemsize:
         raise BadImageError(f"arr_1 is {dtype} {list(shape)}, not {N} whole numbers")
-    y = np.frombuffer(data, dtype, offset=length).astype(np.int64)
-    if (y < 0).any():
-        i = int(np.argmax(y < 0))
-        raise BadImageError(f"arr_1[{i}] is {y[i]}, not a class from 0 up")
-    return y
+    return require_classes(np.frombuffer(data, dtype, offset=length), "arr_1")
+
+
+def require_classes(y: NDArray[Any], called: str) -> NDArray[np.int64]:
+    """Return labels [N] of whole numbers as int64. Raises BadImageError where one is no class."""
+    wrong = (y < 0) | (y >= MOST_CLASSES)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise BadImageError(f"{called}[{i}] is {y[i]}, no class from 0 up to {MOST_CLASSES - 1}")
+    return y.astype(np.int64)

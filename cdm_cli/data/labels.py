@@ -23,13 +23,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cdm_cli.data.arrays import ArraySource
 from cdm_cli.data.beside import labels_beside
 from cdm_cli.data.folders import LINK
 from cdm_cli.data.listing import DATASET_JSON, NOT_BY_NAME
 from cdm_cli.data.skips import Skips, plain, printable
 from cdm_cli.data.sources import Source
-from cdm_cli.data.tables import MAX_CLASSES, Table, read_json, read_table
+from cdm_cli.data.tables import Table, read_json, read_table
 from cdm_cli.errors import BadInputError, MismatchError
+from cdm_cli.names import MOST_CLASSES
 
 NO_FOLDER = "beside the class folders"
 NO_LABEL = "not in the label table"
@@ -75,8 +77,8 @@ def _labelled(source: Source, table: Path | None, skips: Skips) -> Labelled:
         return _by_prefix(source, skips) if rule == PREFIX else _by_folder(source, skips)
     if table is not None:
         return _by_table(source, read_table(table), table.name, skips)
-    if source.labels is not None:
-        return Labelled(source, source.labels, None, "arr_1")
+    if isinstance(source, ArraySource) and source.labels is not None:
+        return Labelled(source, source.labels, None, source.labelled_by)
     if source.dataset_json is not None:
         found = read_json(source.dataset_json, f"{DATASET_JSON} in {source.name}")
         if found is None:
@@ -224,8 +226,10 @@ def _is_wrapper(folders: Sequence[tuple[str, ...]], depth: int) -> bool:
 def _named(source: Source, names: Sequence[str], how: str) -> Labelled:
     written = {name: plain(name) for name in set(names)}
     classes = sorted(set(written.values()))
-    if len(classes) > MAX_CLASSES:
-        raise BadInputError(f"{source.name} has {len(classes)} classes; {MAX_CLASSES} are possible")
+    if len(classes) > MOST_CLASSES:
+        raise BadInputError(
+            f"{source.name} has {len(classes)} classes; {MOST_CLASSES} are possible"
+        )
     if all(name.isascii() and name.isdigit() for name in classes):
         classes.sort(key=_as_number)
     ids: Mapping[str, int] = {name: k for k, name in enumerate(classes)}

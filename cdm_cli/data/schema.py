@@ -24,7 +24,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from cdm_cli.data.hdf5 import ATTRIBUTE_LIMIT, Dataset, Layout, lay_out
-from cdm_cli.names import MOST_SAMPLES
+from cdm_cli.names import MOST_CLASSES, MOST_SAMPLES
 
 SCHEMA = "cdm-store/1"
 BLOCK_LIMIT = 2**30
@@ -72,7 +72,7 @@ class Contents:
     """The attribute `contents`: all that the layout of a store depends on."""
 
     block_size: Annotated[int, Field(ge=1, le=2**20)]
-    classes: Annotated[int, Field(ge=0, le=2**20)]
+    classes: Annotated[int, Field(ge=0, le=MOST_CLASSES)]
     class_bytes: Annotated[int, Field(ge=1, le=CLASS_NAME_LIMIT)]
     class_sha256: str
     parts: dict[PartName, PartSpec]

@@ -1,4 +1,4 @@
-"""Where images come from: a folder, a .zip, a .tar(.gz) or an ADM .npz, behind one protocol.
+"""Where images come from: a folder, .zip, .tar(.gz), ADM .npz or HDF5 file, behind one protocol.
 
 A source lists names first and reads each image when asked, in any process. What a source
 is, its first bytes say, not its name. Nothing outside a source is ever read, unless
@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from cdm_cli.data.archives import archive_source
 from cdm_cli.data.arrays import IMAGES, npz_source
 from cdm_cli.data.folders import open_folder
+from cdm_cli.data.hdf5_foreign import Inside, hdf5_source, is_hdf5
 from cdm_cli.data.images import U8, BadImageError
 from cdm_cli.data.listing import DATASET_JSON
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.spool import spooled
 from cdm_cli.data.tars import gunzipped, tar_members
 from cdm_cli.data.zips import zip_members
-from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.errors import BadInputError, MissingError, UsageError
 
 
 class Source(Protocol):
@@ -64,21 +65,30 @@ class Source(Protocol):
         ...
 
 
-def open_source(path: Path, skips: Skips, spool: Path, *, follow: bool = False) -> Source:
+def open_source(
+    path: Path, skips: Skips, spool: Path, *, follow: bool = False, inside: Inside | None = None
+) -> Source:
     """List a source. What is passed over goes to skips; spool takes what must be unpacked.
 
-    follow: whether symbolic links of a folder are followed; those of an archive never are.
+    follow: whether symbolic links of a folder are followed; those of an archive never are. inside:
+    which datasets of an HDF5 file are meant.
 
-    Raises MissingError, BadInputError, UnsafeInputError, DiskError.
+    Raises UsageError, MissingError, BadInputError, UnsafeInputError, DiskError.
     """
     try:
-        return _open(path, skips, spool, follow)
+        return _open(path, skips, spool, follow, inside)
     except BadImageError as error:  # only the label table is read while listing
         raise BadInputError(f"{DATASET_JSON} in {path} cannot be used: {error}") from error
 
 
-def _open(path: Path, skips: Skips, spool: Path, follow: bool) -> Source:
+def _open(path: Path, skips: Skips, spool: Path, follow: bool, inside: Inside | None) -> Source:
     kind, name = _kind_of(path), path.absolute().name
+    if kind == "hdf5":
+        return hdf5_source(path, inside, spool)
+    if inside is not None:
+        raise UsageError(
+            f"--images {inside.images}: {path} is no HDF5 file", next="leave out --images"
+        )
     if kind == "folder":
         return open_folder(path, skips, follow=follow)
     if kind == "gzip":
@@ -94,7 +104,7 @@ def _open(path: Path, skips: Skips, spool: Path, follow: bool) -> Source:
 
 
 def _kind_of(path: Path) -> str:
-    """Return "folder", "zip", "gzip" or "tar". Raises MissingError, BadInputError."""
+    """Return "folder", "zip", "gzip", "tar" or "hdf5". Raises MissingError, BadInputError."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -120,8 +130,10 @@ def _kind_of_bytes(path: Path, head: bytes) -> str:
         return "gzip"
     if head[257:262] == b"ustar":
         return "tar"
+    if is_hdf5(path):
+        return "hdf5"
     looks = f"begins with {head[:12]!r}" if head else "is empty"
     raise BadInputError(
-        f"{path} is no image folder, .zip, .tar, .tar.gz or .npz: it {looks}",
+        f"{path} is no image folder, .zip, .tar, .tar.gz, .npz or HDF5: it {looks}",
         next="cdm prepare FOLDER, or one of these archives",
     )

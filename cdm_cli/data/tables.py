@@ -17,8 +17,8 @@ from cdm_cli.data.images import BadImageError
 from cdm_cli.data.listing import MAX_TABLE_BYTES, SUFFIXES, read_regular
 from cdm_cli.data.skips import plain, printable
 from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.names import MOST_CLASSES
 
-MAX_CLASSES = 1_000_000
 JSON_FORM = 'expected {"labels": [["path", k], ...]} or {"labels": {"path": k}}'
 CSV_FORM = "expected lines of file,label or file,class"
 
@@ -221,8 +221,8 @@ def values_of(rows: Iterable[Row], form: str) -> Any:
         if kinds not in ({int}, {str}) or value == "":
             text = printable(repr(value)[:60])
             raise BadInputError(f"{where}: {text} is no class id or name", next=form)
-        if isinstance(value, int) and not 0 <= value < MAX_CLASSES:
-            text = f"{where}: class {value} is outside 0..{MAX_CLASSES - 1}"
+        if isinstance(value, int) and not 0 <= value < MOST_CLASSES:
+            text = f"{where}: class {value} is outside 0..{MOST_CLASSES - 1}"
             raise BadInputError(text, next=form)
         if values.setdefault(file, value) != value:
             raise BadInputError(f"{where}: {printable(file)!r} has another label before")

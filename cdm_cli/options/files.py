@@ -29,20 +29,33 @@ Labels = Annotated[
         "FILE",
     ),
 ]
+InHdf5 = Annotated[
+    str | None,
+    Flag("Dataset of images in an HDF5 file; --labels then names that of labels.", "PATH"),
+]
 FollowLinks = Annotated[bool, Flag("Follow symbolic links in a folder, also out of it.")]
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """`cdm prepare`. labels, val_labels: a table, or one of `data.labels.RULES`."""
+    """`cdm prepare`. labels, val_labels: a table, or one of `data.labels.RULES`.
+
+    images, val_images: of HDF5 files, the datasets; labels and val_labels name datasets then.
+    """
 
     src: Annotated[
         Path,
-        Flag("Image folder, .zip, .tar or .npz; a class is a first-level folder.", argument=True),
+        Flag(
+            "Image folder, .zip, .tar, .npz, HDF5; a class is a first-level folder.", argument=True
+        ),
     ]
     val: Annotated[Path | None, Flag("Images of the validation part.", "SRC")] = None
     labels: Labels = None
     val_labels: Annotated[Path | None, Flag("The same for --val.", "FILE")] = None
+    images: InHdf5 = None
+    val_images: Annotated[str | None, Flag("The same for --val [default: --images].", "PATH")] = (
+        None
+    )
     follow_links: FollowLinks = False
     out: StoreOut = Path(DATA)
     resolutions: Annotated[
@@ -67,7 +80,8 @@ class PrepareOptions:
 class ImportOptions:
     """`cdm import`: a checkpoint becomes a stage, images become a store (out ends in .h5).
 
-    flags, origin and from_pickle belong to checkpoints, labels and follow_links to images. flags:
+    flags, origin and from_pickle belong to checkpoints, images, labels and follow_links to images.
+    images, labels: of an HDF5 file, the datasets. flags:
     what the scripts of openai's packages were given, pasted. classes: the names of all classes, in
     a store, a stage, or a text file with one a line; by default they are "0", "1", ….
     """
@@ -75,7 +89,7 @@ class ImportOptions:
     src: Annotated[
         Path,
         Flag(
-            "Checkpoint of openai's packages; or image folder, .zip, .tar, .npz.",
+            "Checkpoint of openai's packages; or image folder, .zip, .tar, .npz, HDF5.",
             "SRC",
             argument=True,
         ),
@@ -94,6 +108,7 @@ class ImportOptions:
     classes: Annotated[
         Path | None, Flag("Names: a store, a stage, or a text of lines.", "FILE")
     ] = None
+    images: InHdf5 = None
     labels: Annotated[Path | None, Flag("Classes of images, as for `cdm prepare`.", "FILE")] = None
     follow_links: FollowLinks = False
 

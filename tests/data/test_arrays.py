@@ -68,6 +68,10 @@ BAD = {
         {"arr_0.npy": npy(X), "arr_1.npy": npy(np.array([0, 1, -3, 0, -1]))},
         "arr_1\\[2\\] is -3",
     ),
+    "labels without end": (  # as many names of classes would be made
+        {"arr_0.npy": npy(X), "arr_1.npy": npy(np.array([0, 2**40, 1, 0, 1]))},
+        "arr_1\\[1\\] is 1099511627776, no class from 0 up to 1048575",
+    ),
     "code in the header": (
         {"arr_0.npy": npy(X).replace(b"'shape': (5, 4, 6, 3)", b"'shape': print((5,4))")},
         "without a readable header",

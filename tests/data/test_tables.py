@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from cdm_cli.data.tables import MAX_CLASSES, read_json, read_table
+from cdm_cli.data.tables import read_json, read_table
 from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.names import MOST_CLASSES
 
 
 def table(tmp_path, cells, head="file,label", name="t.csv"):
@@ -96,7 +97,7 @@ def test_json_says_whole_numbers_as_it_likes_and_no_labels():
     assert read([["a.png", 1.0], ["b.png", 0]]).values == {"a.png": 1, "b.png": 0}
     assert read({"a.png": "cat", "b.png": "7"}).values == {"a.png": "cat", "b.png": "7"}
     assert read(None) is read([]) is None
-    for odd in (-1, None, True, 2.5, float("nan"), [1], "3", MAX_CLASSES, 1e300, ["x" * 999]):
+    for odd in (-1, None, True, 2.5, float("nan"), [1], "3", MOST_CLASSES, 1e300, ["x" * 999]):
         with pytest.raises(BadInputError, match=r"entry 1|outside") as caught:
             read([["a.png", 2], ["b.png", odd]])
         assert len(str(caught.value)) < 500

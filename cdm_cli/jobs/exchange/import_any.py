@@ -9,8 +9,8 @@ from cdm_cli.options.outputs import STORES
 from cdm_cli.report import Report
 
 CHECKPOINTS = {".pt", ".pth", ".ckpt", ".safetensors"}
-IMAGES = {".npz", ".zip", ".tar", ".tgz", ".gz"}
-FOR_IMAGES = {"labels": "--labels", "follow_links": "--follow-links"}
+IMAGES = {".npz", ".zip", ".tar", ".tgz", ".gz", *STORES}
+FOR_IMAGES = {"images": "--images", "labels": "--labels", "follow_links": "--follow-links"}
 FOR_CHECKPOINTS = {"flags": "--flags", "origin": "--origin", "from_pickle": "--from-pickle"}
 
 

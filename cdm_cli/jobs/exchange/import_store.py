@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cdm_cli.data.hdf5_foreign import inside_of
 from cdm_cli.data.images import U8, BadImageError, decode, from_array, to_array, with_channels
 from cdm_cli.data.labels import labelled, require_images
 from cdm_cli.data.skips import Skips
@@ -57,8 +58,9 @@ def run(options: ImportOptions, report: Report) -> ImportedStore:
 
 def _run(options: ImportOptions, spool: Path, report: Report) -> ImportedStore:
     skips = Skips()
-    source = open_source(options.src, skips, spool, follow=options.follow_links)
-    found = labelled(source, options.labels, skips)
+    inside, table = inside_of(options.images, options.labels)
+    source = open_source(options.src, skips, spool, follow=options.follow_links, inside=inside)
+    found = labelled(source, table, skips)
     require_images(found, options.src, skips)
     found, classes = among(found, options)
     plan = planned(found, options.src, report)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cdm_cli.__version__ import __version__
+from cdm_cli.data.hdf5_foreign import Inside, inside_of
 from cdm_cli.data.labels import (
     RULES,
     Labelled,
@@ -47,16 +48,20 @@ def listed(
 ) -> tuple[dict[PartName, Found], tuple[str, ...]]:
     """List both sources, and decide what all images become."""
     follow = options.follow_links
-    train, train_skips = _labelled(options.src, options.labels, spools["train"], follow)
+    inside, table = inside_of(options.images, options.labels)
+    train, train_skips = _labelled(options.src, table, spools["train"], follow, inside)
     classes = class_names(train)
     sources: dict[PartName, tuple[Labelled, Skips]] = {"train": (train, train_skips)}
     labels = {"train": train.y}
     if options.val is not None:
-        rule = options.labels if str(options.labels) in RULES else None
-        val, skips = _labelled(options.val, options.val_labels or rule, spools["val"], follow)
+        images = options.val_images or options.images
+        rule = options.labels if images or str(options.labels) in RULES else None
+        inside, table = inside_of(images, options.val_labels or rule)
+        val, skips = _labelled(options.val, table, spools["val"], follow, inside)
         sources["val"], labels["val"] = (val, skips), labels_among(classes, val)
-    elif options.val_labels is not None:
-        raise UsageError("--val-labels without --val", next="--val SRC")
+    elif options.val_labels is not None or options.val_images is not None:
+        flag = "--val-labels" if options.val_labels is not None else "--val-images"
+        raise UsageError(f"{flag} without --val", next="--val SRC")
     recipe = _recipe(options, train)
     found: dict[PartName, Found] = {}
     for name, (part, skips) in sources.items():
@@ -66,9 +71,12 @@ def listed(
     return found, classes
 
 
-def _labelled(path: Path, table: Path | None, spool: Path, follow: bool) -> tuple[Labelled, Skips]:
+def _labelled(
+    path: Path, table: Path | None, spool: Path, follow: bool, inside: Inside | None
+) -> tuple[Labelled, Skips]:
     skips = Skips()
-    found = labelled(open_source(path, skips, spool, follow=follow), table, skips)
+    source = open_source(path, skips, spool, follow=follow, inside=inside)
+    found = labelled(source, table, skips)
     require_images(found, path, skips)
     return found, skips
 

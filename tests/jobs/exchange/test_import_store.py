@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from cdm_cli.errors import (
     MismatchError,
     MissingError,
     StoppedError,
+    UsageError,
     WouldOverwriteError,
 )
 from cdm_cli.jobs.exchange import export, import_store
@@ -115,6 +117,30 @@ def test_an_npz_keeps_images_labels_and_order():
     np.testing.assert_array_equal(opened("b.h5")[0], images)
     assert opened("b.h5")[3] == ["0", "1", "2"]
     assert not list(Path().glob("*.unpacked"))
+
+
+def test_datasets_of_any_hdf5_keep_images_labels_and_order():
+    stored()
+    exported("out.npz")
+    imported("out.npz", "a.h5", classes="samples.h5")
+    with np.load("out.npz") as loaded, h5py.File("their.h5", "w") as file:
+        file.create_dataset("x", data=loaded["arr_0"].transpose(0, 3, 1, 2), compression="gzip")
+        file["train/y"] = loaded["arr_1"][:, None].astype(np.uint8)
+    asked = {"images": "x", "labels": "train/y", "classes": "samples.h5"}
+    found = imported("their.h5", "b.h5", **asked)
+    assert (found.labels, found.ids) == ("train/y", "rows of the array")
+    assert contents("a.h5") == contents("b.h5")
+    assert imported("their.h5", "b.h5", **asked).made == 0
+    assert not list(Path().glob("*unpacked*"))
+    with pytest.raises(UsageError, match=r"their.h5 is HDF5, and has x uint8 .* Next: --images x"):
+        imported("their.h5", "c.h5")
+    with pytest.raises(UsageError, match=r"--images x: out\.npz is no HDF5 file"):
+        imported("out.npz", "c.h5", images="x")
+    with pytest.raises(UsageError, match="--images: does not go with a checkpoint"):
+        imported("a.pt", "runs/a", images="x")
+    with pytest.raises(UsageError, match="holds images, which become a store"):
+        imported("their.h5", "runs/a", images="x")
+    assert not Path("c.h5").exists()
 
 
 def test_any_folder_is_interleaved_by_class():

@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -78,6 +79,25 @@ def test_the_four_kinds_of_source_give_the_same_images(workspace):
     for other in ("b.h5", "c.h5"):
         for name, array in contents("a.h5").items():
             np.testing.assert_array_equal(array, contents(other)[name])
+
+
+def test_datasets_of_any_hdf5_are_train_and_val(workspace):
+    """Both in one file; without names of their own, val is of the datasets of train."""
+    x = np.stack([pixels(number=number, height=8, width=8) for number in range(7)])
+    y = np.array([0, 1, 2, 0, 1, 2, 2])
+    with h5py.File("all.h5", "w") as file:
+        file["x"], file["y"], file["x_test"], file["y_test"] = x, y, x[:3], y[:3]
+    asked = {"images": "x", "labels": "y"}
+    tested = {"val": "all.h5", "val_images": "x_test", "val_labels": "y_test"}
+    assert made("all.h5", **asked, **tested).val == 3
+    np.testing.assert_array_equal(contents()["images/8"], x)
+    np.testing.assert_array_equal(contents(name="val")["images/8"], x[:3])
+    assert contents(name="val")["labels"].tolist() == y[:3].tolist()
+    assert made("all.h5", out="b.h5", val="all.h5", **asked).val == 7
+    with pytest.raises(UsageError, match="is HDF5, and has x uint8"):
+        made("all.h5", out="c.h5")
+    with pytest.raises(UsageError, match="--val-images without --val"):
+        made("all.h5", out="c.h5", val_images="x", **asked)
 
 
 def test_val_takes_the_classes_of_train(workspace):

@@ -1,0 +1,223 @@
+"""Images in anybody's HDF5 file: read by libhdf5 in a child process, and unpacked.
+
+What the child may do, and what it refuses, is in `hdf5_child`. Its answers are believed no more
+than the file: shapes have limits, and so many bytes as they mean are taken. It is ended where it
+is silent for long.
+"""
+
+import json
+import math
+import os
+import select
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdm_cli.data import durable, hdf5
+from cdm_cli.data.archives import KEPT
+from cdm_cli.data.arrays import MAX_LABEL_BYTES, ArraySource, require_classes
+from cdm_cli.data.images import MAX_PIXELS, BadImageError
+from cdm_cli.data.reading import open_regular, read_at
+from cdm_cli.data.spool import spooled
+from cdm_cli.errors import BadInputError, CdmError, UnsafeInputError, UsageError
+from cdm_cli.names import MOST_SAMPLES
+
+CHILD = Path(__file__).with_name("hdf5_child.py")
+SILENCE = 120.0  # seconds without an answer
+LONGEST_FRAME = 2**24
+SIGXCPU = 24
+NEEDED = ("PATH", "PYTHON", "LD_", "LC_", "LANG", "OPENBLAS_")  # of the environment, nothing else
+PLACES = (0, *(512 * 2**k for k in range(8)))  # of the signature, before which others may write
+
+
+class Inside(NamedTuple):
+    """Which datasets hold the images and, if it is named, their labels."""
+
+    images: str
+    labels: str | None = None
+
+
+def inside_of(images: str | None, labels: Path | None) -> tuple[Inside | None, Path | None]:
+    """Tell what `--images` and `--labels` mean: datasets of an HDF5 file, or a table."""
+    if images is None:
+        return None, labels
+    return Inside(images, None if labels is None else str(labels)), None
+
+
+class Frame(NamedTuple):
+    """One piece of an answer. kind: H head, I images, L labels, E error, or . for the end."""
+
+    kind: bytes
+    data: bytes
+
+
+def is_hdf5(path: Path) -> bool:
+    """Tell by the signature, which may stand behind a block of the user's."""
+    fd = open_regular(path)
+    try:
+        return any(read_at(fd, path, 8, place) == hdf5.SIGNATURE for place in PLACES)
+    finally:
+        os.close(fd)
+
+
+def hdf5_source(path: Path, inside: Inside | None, spool: Path) -> ArraySource:
+    """Unpack the images of an HDF5 file. None: say which datasets there are.
+
+    Raises UsageError for a dataset that is not there, BadInputError, UnsafeInputError, DiskError.
+    """
+    inside = inside or Inside("")
+    with _answers(path, inside) as frames:
+        N, *one = _shape(path, next(frames, Frame(b".", b"")))
+        size = N * math.prod(one)
+        durable.check_room(spool, size)
+        pixels = _Pixels(frames, size)
+        spooled(pixels, spool)
+        y = _labels(path, inside, pixels.labels, N)
+    H, W, C = one
+    return ArraySource(
+        path.absolute().name, spool, 0, (H, W, C), np.arange(N), y, pixels.crc,
+        called=(inside.images, inside.labels or ""),
+    )  # fmt: skip
+
+
+class _Pixels:
+    """The bytes of the images, as they come; afterwards `crc` and the bytes of `labels`."""
+
+    def __init__(self, frames: Iterator[Frame], size: int) -> None:
+        self._frames, self._size = frames, size
+        self.crc, self.labels = 0, b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        left, labels = self._size, list[bytes]()
+        for kind, data in self._frames:
+            if kind == b"I" and len(data) <= left:
+                left -= len(data)
+                self.crc = zlib.crc32(data, self.crc)
+                yield data
+            elif kind == b"L" and not left and len(labels) < MAX_LABEL_BYTES // len(data):
+                labels.append(data)
+        self.labels = b"".join(labels)
+        if left:
+            raise BadInputError("the images end too early", kept=KEPT)
+
+
+def _shape(path: Path, head: Frame) -> tuple[int, ...]:
+    """Return N, H, W, C. Raises BadInputError."""
+    found: Any = _meant(path, head.data)
+    if head.kind != b"H" or not isinstance(found, list) or len(cast(list[Any], found)) != 4:
+        raise _broken(path, 0)
+    N, H, W, C = map(int, cast(list[Any], found))
+    if not (1 <= N <= MOST_SAMPLES and 1 <= C <= 4 and min(H, W) >= 1 and H * W <= MAX_PIXELS):
+        raise BadInputError(f"{path} has images of {[N, H, W, C]}, up to 4 channels are", kept=KEPT)
+    return N, H, W, C
+
+
+def _labels(path: Path, inside: Inside, data: bytes, N: int) -> NDArray[np.int64] | None:
+    if inside.labels is None:
+        return None
+    if len(data) != 8 * N:
+        raise BadInputError(f"{path} has {len(data) // 8} labels for {N} images", kept=KEPT)
+    try:
+        return require_classes(np.frombuffer(data, np.int64), inside.labels)
+    except BadImageError as error:
+        raise BadInputError(f"{path}: {error}", kept=KEPT) from None
+
+
+@contextmanager
+def _answers(path: Path, inside: Inside) -> Generator[Iterator[Frame]]:
+    """Start the child, give its answers, and end it."""
+    fd = open_regular(path)
+    words = [str(fd), inside.images, inside.labels or ""]
+    environment = {name: os.environ[name] for name in os.environ if name.startswith(NEEDED)}
+    environment |= {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-P", str(CHILD), *words],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            pass_fds=[fd], env=environment,
+        )  # fmt: skip
+    finally:
+        os.close(fd)
+    try:
+        yield _frames(path, child)
+    finally:
+        child.kill()
+        child.wait()
+        assert child.stdout is not None
+        child.stdout.close()
+
+
+def _frames(path: Path, child: "subprocess.Popen[bytes]") -> Iterator[Frame]:
+    """Yield answers up to the last one. Raises what the child reports, or what became of it."""
+    assert child.stdout is not None
+    pipe = child.stdout.fileno()
+    while True:
+        head = _read(path, pipe, 9)
+        if len(head) < 9:
+            raise _broken(path, child.wait())
+        length = int.from_bytes(head[1:], "little")
+        if length > LONGEST_FRAME:
+            raise _broken(path, 0)
+        data = _read(path, pipe, length)
+        if len(data) < length:
+            raise _broken(path, child.wait())
+        frame = Frame(head[:1], data)
+        if frame.kind == b"E":
+            raise _refusal(path, data)
+        if frame.kind == b".":
+            return
+        yield frame
+
+
+def _read(path: Path, pipe: int, size: int) -> bytes:
+    """Read size bytes, fewer only at the end. Raises UnsafeInputError where none comes for long."""
+    parts, left, last = list[bytes](), size, time.monotonic()
+    while left:
+        wait = max(0.0, last + SILENCE - time.monotonic())
+        if not select.select([pipe], [], [], wait)[0]:
+            raise _unsafe(path, f"nothing was read of it for {SILENCE:.0f} s")
+        part = os.read(pipe, left)
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _meant(path: Path, data: bytes) -> Any:
+    """Return JSON of the child. Raises UnsafeInputError for anything else."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise _broken(path, 0) from None
+
+
+def _refusal(path: Path, data: bytes) -> CdmError:
+    """Return the error that the child reports."""
+    kind, what, there = _meant(path, data)
+    if kind == "unsafe":
+        return _unsafe(path, what)
+    if kind == "bad":
+        return BadInputError(f"{path}: {what}", kept=KEPT)
+    first = there[0].partition(" ")[0] if there else "PATH"
+    listed = "; ".join(there) or "no dataset of whole numbers"
+    what = f"{path}: {what}; it has {listed}" if what else f"{path} is HDF5, and has {listed}"
+    return UsageError(what, kept=KEPT, next=f"--images {first}")
+
+
+def _broken(path: Path, code: int) -> CdmError:
+    if code == -SIGXCPU:
+        return _unsafe(path, "reading it takes too long for what it holds")
+    return _unsafe(path, f"the HDF5 library broke down on it ({code})")
+
+
+def _unsafe(path: Path, what: str) -> CdmError:
+    return UnsafeInputError(f"{path}: {what}", kept=KEPT, next="ask who made it for another form")
