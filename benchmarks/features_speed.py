@@ -29,10 +29,11 @@ from peer_metrics import Shown, drawn, written
 
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import create, open_store
-from cdm_cli.jobs.judging.images import BATCH, Place, collect, from_store
-from cdm_cli.jobs.runtime.session import Silent
+from cdm_cli.jobs.judging.images import BATCH, collect, from_store
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.features import InceptionExtractor
 from cdm_cli.metrics.resize import clean
+from cdm_cli.options.sampling import Compute
 
 CHILDREN = resource.RUSAGE_CHILDREN
 Call = Callable[[int | None], Any]  # over so many images, None: all
@@ -70,11 +71,11 @@ def by_cdm(inputs: Inputs) -> dict[str, Call]:
     """The pass of `cdm eval fid`: checked blocks, one network, streaming float64 moments."""
     path = inputs.files.torchscript
     judge = InceptionExtractor("clean", inputs.device, weights=path, file=inputs.files.pinned(path))
-    place = Place.on(inputs.device, inputs.batch_size)
+    session = Session(inputs.device, Compute(batch_size=inputs.batch_size))
 
     def call(num: int | None) -> Any:
         with open_store(inputs.store) as store:
-            collector = collect(from_store(store, None, None, num, 0), judge, place, Silent())
+            collector = collect(from_store(store, None, None, num, 0), judge, session)
         return collector.whole.gaussian()
 
     return {"cdm": call}

@@ -31,7 +31,7 @@ from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig, TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.device import make_deterministic
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.nets.counting import flops_per_image
@@ -160,7 +160,7 @@ def training_call(
         compile_net(stage.net)
     training = TrainingConfig(batch_size=batch, lr=1e-4)
     device, objective = torch.device("cuda"), StageObjective(stage, flip=True)
-    trainer = Trainer(objective, training, device, World(), cosine=False)
+    trainer = Trainer(objective, training, Session(device), cosine=False)
     images, steps = uint8_batch(config, batch), itertools.count(1)
 
     def call() -> None:

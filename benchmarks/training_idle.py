@@ -27,6 +27,7 @@ from cdm_cli.config import Plan
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.runtime.device import make_deterministic
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.data import batches_of
 from cdm_cli.jobs.training.objective import build_objective
@@ -42,7 +43,7 @@ def trainer_of(plan: Plan) -> Trainer:
     device = torch.device("cuda")
     make_deterministic(device)
     objective = build_objective(plan.stage, (), plan.training, device, "auto")
-    return Trainer(objective, plan.training, device, World(), cosine=False)
+    return Trainer(objective, plan.training, Session(device), cosine=False)
 
 
 def rate(trainer: Trainer, batches: Iterable[TrainBatch]) -> float:

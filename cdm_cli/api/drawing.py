@@ -14,7 +14,7 @@ from cdm_cli.cascade.checkpoint import find_stage, load_diffusion_stage
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.device import chosen_precision, make_deterministic, pick_device
-from cdm_cli.jobs.runtime.session import Silent
+from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.jobs.sampling.fill import Arrays
 from cdm_cli.jobs.sampling.headers import Header, as_base, read_header
 from cdm_cli.jobs.sampling.in_memory import Given, in_memory, upsampling_of
@@ -151,7 +151,8 @@ def _sampling(seed: int, how: How) -> dict[str, Any]:
 
 
 def _drawn(stage: LoadedStage, work: Work, report: Report | None) -> Samples:
-    arrays: Arrays = in_memory(work, stage.stage, stage.compute, report or Silent())
+    session = Session(stage.stage.device, stage.compute, report=report or Silent())
+    arrays: Arrays = in_memory(work, stage.stage, session)
     images = arrays[f"images/{stage.resolution}"]
     z = {s: arrays[f"z/{s}"] for s in work.keep}
     return Samples(images, arrays["labels"], arrays["ids"], z)

@@ -11,15 +11,16 @@ from cdm_cli.api.asked import asked
 from cdm_cli.api.reading import Samples
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.evaluate import Panel, measure
-from cdm_cli.jobs.judging.images import ImageSet, Place, collect
+from cdm_cli.jobs.judging.images import ImageSet, collect
 from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.runtime.device import pick_device
-from cdm_cli.jobs.runtime.session import Silent
+from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import METRICS, Device, InceptionMode
 from cdm_cli.options.judging import EvalOptions, FeatureOptions
+from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report
 
 Images = NDArray[np.uint8] | Samples
@@ -28,21 +29,20 @@ OF_ARRAYS = tuple(name for name in METRICS if name != "nn")
 
 @dataclass(frozen=True)
 class LoadedJudge:
-    """What judges images, on its device. batch_size None: what suits the device."""
+    """What judges images, on its device. compute.batch_size None: what suits the device."""
 
     judge: Judge
     device: torch.device
-    batch_size: int | None = None
+    compute: Compute
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes that it tells apart, whose places are the labels; () for Inception."""
         return self.judge.classes
 
-    @property
-    def place(self) -> Place:
-        """Where it judges: alone."""
-        return Place.on(self.device, self.batch_size)
+    def session(self, report: Report | None) -> Session:
+        """Return the session in which it judges, alone."""
+        return Session(self.device, self.compute, report=report or Silent())
 
 
 def load_judge(
@@ -59,7 +59,7 @@ def load_judge(
     compute = {"device": device, "batch_size": batch_size}
     options = asked(FeatureOptions, features=features, mode=mode, compute=compute)
     where = pick_device(options.compute.device)
-    return LoadedJudge(open_judge(options, where), where, batch_size)
+    return LoadedJudge(open_judge(options, where), where, options.compute)
 
 
 def reference(
@@ -68,8 +68,8 @@ def reference(
     """Judge real images once, for any number of comparisons by the same judge."""
     judge = _loaded(features)
     images = _shown("real", real, judge)
-    told = report or Silent()
-    seen = collect(images, judge.judge.extractor, judge.place, told, uncertain=False)
+    session = judge.session(report)
+    seen = collect(images, judge.judge.extractor, session, uncertain=False)
     return Reference.of("real", seen, "")
 
 
@@ -94,8 +94,8 @@ def evaluate(
     judge = _loaded(features)
     images = _shown("samples", samples, judge)
     against = real if isinstance(real, Reference) else reference(real, features=judge)
-    panel = Panel(judge.judge, [against], judge.place)
-    return measure(panel, images, names, report or Silent(), seed=seed)
+    panel = Panel(judge.judge, [against], judge.session(report))
+    return measure(panel, images, names, seed=seed)
 
 
 def fid(

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import pytest
 import torch
 
 from cdm_cli.jobs.runtime import world as distributed
+from cdm_cli.jobs.runtime.launch import launch
+from cdm_cli.jobs.runtime.session import Session, take_part
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training import train
+from cdm_cli.options.sampling import Compute
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.report import Report
 from tests.faults.test_signals import children_of, running, until
@@ -26,7 +30,7 @@ GPUS = torch.cuda.device_count()
 GiB = 2**30
 HANG = timedelta(seconds=40)  # on a busy machine a process needs 20 to start
 
-Run = Callable[[Any, Report, World], Any]
+Run = Callable[[Any, Session], Any]
 
 
 def needs(gpus: int) -> pytest.MarkDecorator:
@@ -41,16 +45,27 @@ def address() -> str:
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
+def part(job: Run, options: Any, report: Report, world: World) -> Any:
+    """Be one process of a job."""
+    compute = getattr(options, "judge", options).compute
+    return take_part(job, options, compute, report, world)
+
+
+def together(job: Run, options: Any, gpus: int, report: Report) -> Any:
+    """Run a job in so many processes."""
+    return launch(partial(part, job, options), Compute(gpus=gpus), report)
+
+
 def in_turn(jobs: Sequence[tuple[Run, Any, str]], report: Report, world: World) -> None:
     """Be one process of several jobs, one after another; each has its own place to meet."""
     for run, options, place in jobs:
-        run(options, report, replace(world, address=place))
+        part(run, options, report, replace(world, address=place))
 
 
 def hasty(options: TrainOptions, report: Report, world: World) -> None:
     """Train, with little patience for the others."""
     distributed.HANG_TIMEOUT = HANG
-    train.run_in(options, report, world)
+    part(train.run_in, options, report, world)
 
 
 @dataclass(frozen=True)
@@ -67,11 +82,11 @@ def cramped(runs: Cramped, report: Report, world: World) -> None:
     """Train where memory is short; then train anew with the micro-batch that this came to."""
     if world.rank in runs.ranks:
         limited(2 * GiB, world.local_rank)
-    train.run_in(runs.halved, report, replace(world, address=runs.places[0]))
+    part(train.run_in, runs.halved, report, replace(world, address=runs.places[0]))
     unlimited(world.local_rank)
     parts = f"training.micro_batch={micro_batch(Path('runs') / runs.halved.name)}"
     asked = replace(runs.asked, overrides=(*runs.asked.overrides, parts))
-    train.run_in(asked, report, replace(world, address=runs.places[1]))
+    part(train.run_in, asked, report, replace(world, address=runs.places[1]))
 
 
 def micro_batch(directory: Path) -> int:

@@ -4,6 +4,7 @@ import json
 import math
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,19 @@ from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.tune import tune as tune_schedule
 from cdm_cli.options.files import VerifyOptions
 from cdm_cli.options.judging import TuneOptions
-from cdm_cli.options.sampling import SampleOptions, Sampling, UpsampleOptions
+from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleOptions
 from tests.asking import as_typed
-from tests.cuda.rig import GiB, in_turn, kill_parent, limited, needs, once, signal_rank, unlimited
+from tests.cuda.rig import (
+    GiB,
+    in_turn,
+    kill_parent,
+    limited,
+    needs,
+    once,
+    signal_rank,
+    together,
+    unlimited,
+)
 from tests.cuda.steps import JUDGE, S, cascade_together, drawing, drawing_words
 from tests.faults.test_signals import begun, blocks_done, until
 from tests.tiny import Told, contents
@@ -55,7 +66,7 @@ def test_sampling_is_in_bfloat16_and_made_again_bit_by_bit(one):
 
 @needs(2)
 def test_two_gpus_make_what_one_makes(one):
-    launch(in_turn, cascade_together("two"), 2, Told())
+    launch(partial(in_turn, cascade_together("two")), Compute(gpus=2), Told())
     for store in (*STORES, *(f"sweep/{point}.h5" for point in POINTS)):
         assert contents(f"two-{store}") == contents(f"one-{store}"), store
     for table in (".json", *(f"-sweep/{point}.json" for point in POINTS)):
@@ -75,7 +86,7 @@ def test_a_rank_and_then_the_parent_are_killed_and_the_bytes_are_the_same(one):
 
     told = once(2 * BLOCK * 25, kill)  # in the third block of the first process
     with pytest.raises(StoppedError, match="process 1 of 2 died: killed by SIGKILL"):
-        launch(sample.run_in, drawing(out), 2, told)
+        together(sample.run_in, drawing(out), 2, told)
     assert time.monotonic() - killed[0] < launching.GRACE
     done = blocks_done(Path(out))
     assert 2 <= done < 9
@@ -83,7 +94,7 @@ def test_a_rank_and_then_the_parent_are_killed_and_the_bytes_are_the_same(one):
     until(lambda: blocks_done(Path(out)) > done, "another block")
     kill_parent(process)
     assert done < blocks_done(Path(out)) < 10
-    launch(sample.run_in, drawing(out), 2, Told())
+    together(sample.run_in, drawing(out), 2, Told())
     assert contents(out) == contents("one-lowres.h5")
 
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from cdm_cli.errors import StoppedError
-from cdm_cli.jobs.runtime.launch import launch
 from cdm_cli.jobs.sampling import sample
 from cdm_cli.jobs.training import train
 from cdm_cli.options.sampling import Compute, SampleOptions
 from cdm_cli.options.training import TrainOptions
 from tests.asking import as_typed
-from tests.cuda.rig import needs, once
+from tests.cuda.rig import needs, once, together
 from tests.faults.test_signals import begun
 from tests.tiny import Told, contents
 from tests.trained import left
@@ -52,7 +51,7 @@ def test_compiled_sampling_on_two_gpus_makes_what_one_makes(emptied):
         if gpus == 1:
             sample.run(options, Told())
         else:
-            launch(sample.run_in, options, gpus, Told())
+            together(sample.run_in, options, gpus, Told())
     assert contents("compiled2.h5") == contents("compiled1.h5")
 
 

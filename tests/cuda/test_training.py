@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from cdm_cli.jobs.runtime.launch import launch
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training import train
 from cdm_cli.options.files import VerifyOptions
+from cdm_cli.options.sampling import Compute
 from cdm_cli.options.training import TrainOptions
 from tests.asking import as_typed
 from tests.cuda.rig import (
@@ -29,6 +31,7 @@ from tests.cuda.rig import (
     needs,
     once,
     signal_rank,
+    together,
     unlimited,
 )
 from tests.faults.test_signals import begun, until
@@ -42,6 +45,7 @@ SET = (  # 256 positions: where flash attention adds up in no fixed order unless
     "training.log_every=10", "training.grid_every=0",
 )  # fmt: skip
 LARGE = 8192
+TWO = Compute(gpus=2)
 SOON, PATIENCE = 10.0, 90.0  # NCCL takes its time to give up
 ONE_OR_TWO = pytest.mark.parametrize(
     "gpus", [pytest.param(1, marks=needs(1)), pytest.param(2, marks=needs(2))]
@@ -58,7 +62,7 @@ def options(name, **changes):
 def trained(asked, gpus, told=None):
     """Train in this process, or in two."""
     told = told or Told()
-    return train.run(asked, told) if gpus == 1 else launch(train.run_in, asked, gpus, told)
+    return train.run(asked, told) if gpus == 1 else together(train.run_in, asked, gpus, told)
 
 
 def words(name, gpus):
@@ -126,7 +130,7 @@ def test_a_rank_that_hangs_ends_the_job_with_a_named_cause(monkeypatch):
         signal_rank(1, signal.SIGSTOP)
 
     with pytest.raises(StoppedError, match=r"process 0 of 2 (lost touch|died)"):
-        launch(hasty, asked, 2, once(EVERY + 10, stop))
+        launch(partial(hasty, asked), TWO, once(EVERY + 10, stop))
     assert time.monotonic() - hung[0] < HANG.total_seconds() + launching.GRACE + PATIENCE
     assert good_checkpoint(asked.name)
 
@@ -154,7 +158,7 @@ def test_out_of_memory_halves_what_is_taken_at_a_time_on_all_ranks(gpus):
     if gpus == 1:
         cramped(runs, told, World())
     else:
-        launch(cramped, replace(runs, places=(address(), address())), 2, told)
+        launch(partial(cramped, replace(runs, places=(address(), address()))), TWO, told)
     parts = micro_batch(Path("runs") / names[0])
     said = [line for line in told.lines if line.startswith("out of device memory")]
     assert said == [

@@ -12,6 +12,7 @@ from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import bind, schedule_with
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.jobs.cas.step import Fit
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.step import Trainer
@@ -48,7 +49,7 @@ def test_training(name, micro_batch):
     if name == "tiny-classifier":
         stage = stage.model_copy(update={"num_classes": 4, "resolution": 16})
     objective = build_objective(stage, classes, training, device, "bf16")
-    trainer = Trainer(objective, training, device, World(), cosine=name == "tiny-classifier")
+    trainer = Trainer(objective, training, Session(device), cosine=name == "tiny-classifier")
     sides = {"tiny-base8": (8, 0), "tiny-sr8-16": (16, 8), "tiny-classifier": (16, 0)}[name]
     y = torch.arange(B, device="cuda") % 4
     batch = TrainBatch(uint8(sides[0]), uint8(sides[1]) if sides[1] else None, y)

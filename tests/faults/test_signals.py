@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from typer.testing import CliRunner
@@ -15,9 +16,8 @@ from cdm_cli.app import app
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.runtime import launch as launching
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.options.sampling import SampleOptions
+from cdm_cli.options.sampling import Compute
 from cdm_cli.signals import stopping_after
-from tests.asking import as_typed
 from tests.drawings import class_images, write_zip
 from tests.faults.jobs import state
 from tests.faults.runs import Counted
@@ -187,9 +187,9 @@ def run_main(words, said):
     cdm_main()
 
 
-def holds_a_lock(options, report, world):
+def holds_a_lock(out, report, world):
     """A job that never ends; its process is known by a file."""
-    with open(options.out, "w") as file:
+    with open(out, "w") as file:
         file.write(str(os.getpid()))
         file.flush()
         time.sleep(PATIENCE)
@@ -198,8 +198,8 @@ def holds_a_lock(options, report, world):
 def test_processes_end_with_their_parent(tmp_path):
     """Else the lock of a job whose parent was killed would stay, and name a dead process."""
     out = tmp_path / "pid.h5"
-    options = as_typed(SampleOptions, out=out, compute={"device": "cpu"})
-    parent = forked(lambda: launching.launch(holds_a_lock, options, 1, Counted()))
+    task, compute = partial(holds_a_lock, out), Compute(device="cpu")
+    parent = forked(lambda: launching.launch(task, compute, Counted()))
     until(lambda: out.exists() and out.read_text(), "the process")
     child = int(out.read_text())
     os.kill(parent, signal.SIGKILL)

@@ -29,12 +29,8 @@ from cdm_cli.jobs.cas.training import (
     outcome_of,
     remove_checkpoints,
 )
-from cdm_cli.jobs.judging.images import Place
-from cdm_cli.jobs.runtime.device import pick_device
-from cdm_cli.jobs.runtime.launch import check_processes
-from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, led, started
+from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.lock import held
 from cdm_cli.options.judging import CasOptions
 from cdm_cli.report import Report
@@ -59,12 +55,11 @@ def _stores(options: CasOptions) -> Generator[tuple[Store, Store]]:
 
 def plan(options: CasOptions, report: Report) -> dict[str, object]:
     """Return what `run` would train and cost; nothing is written."""
-    device = pick_device(options.compute.device)
+    device = plan_session(options.compute, report).device
     with _stores(options) as (store, ref):
         work = planned(options, store, ref, device)
         check_free(options.out, work)
         check_room(existing(options.out) / CAS_FILE, 0)
-        check_processes(options, options.compute)
         at = {"samples": options.out / "samples", "real": reference_directory(ref.path, work)}
         sets = (work.samples, work.real)
         done = [kept_outcome(at[each.name], key_of(work, each), report) for each in sets]
@@ -76,44 +71,43 @@ def run(options: CasOptions, report: Report) -> CasResult:
 
     Raises what `planned`, `claim` and `outcome_of` raise.
     """
-    return started(run_in, options, options.compute, report)
+    return start_job(run_in, options, options.compute, report)
 
 
-def run_in(options: CasOptions, report: Report, world: World) -> CasResult:
-    """Score as one process of a world; the first one writes."""
+def run_in(options: CasOptions, session: Session) -> CasResult:
+    """Score as one process of a job; the first one writes."""
     out = options.out
-    with joined(options.compute, world) as (world, device), ExitStack() as stack:
+    with ExitStack() as stack:
 
         def begun() -> Work:
             store, ref = stack.enter_context(_stores(options))
-            return planned(options, store, ref, device)
+            return planned(options, store, ref, session.device)
 
-        work = agreed(world, begun, lambda work: cas_file(work).deciding())
-        check_shared(world, out)
-        led(world, lambda: claim(out, work))
-        place = Place.on(device, world=world)
+        work = session.decide(begun, lambda work: cas_file(work).deciding())
+        session.check_shared(out)
+        session.lead(lambda: claim(out, work))
         with Stop() as stop:
-            samples = _outcome(work, work.samples, out / "samples", place, stop, report)
-            real_at = _real_directory(options.ref, out, work, world)
-            real = _outcome(work, work.real, real_at, place, stop, report)
-        return reported(out, work, samples, real, report, write=world.leads)
+            samples = _outcome(work, work.samples, out / "samples", stop, session)
+            real_at = _real_directory(options.ref, out, work, session)
+            real = _outcome(work, work.real, real_at, stop, session)
+        return reported(out, work, samples, real, session.report, write=session.world.leads)
 
 
 def _outcome(
-    work: Work, training: TrainingSet, directory: Path, place: Place, stop: Stop, report: Report
+    work: Work, training: TrainingSet, directory: Path, stop: Stop, session: Session
 ) -> Outcome:
     key = key_of(work, training)
-    found = kept_outcome(directory, key, report)
-    if place.world.agree(found is not None) and found is not None:
-        led(place.world, lambda: remove_checkpoints(directory))
+    found = kept_outcome(directory, key, session.report)
+    if session.world.agree(found is not None) and found is not None:
+        session.lead(lambda: remove_checkpoints(directory))
         return found
     with ExitStack() as stack:
-        led(place.world, lambda: stack.enter_context(held(directory)))
-        return outcome_of(work, training, directory, place, stop, report)
+        session.lead(lambda: stack.enter_context(held(directory)))
+        return outcome_of(work, training, directory, stop, session)
 
 
-def _real_directory(data: Path, out: Path, work: Work, world: World) -> Path:
+def _real_directory(data: Path, out: Path, work: Work, session: Session) -> Path:
     """Return the place beside the data, or one in our own directory if that cannot be written."""
     beside = reference_directory(data, work)
-    good = not world.leads or (beside / OUTCOME).exists() or writable(beside)
-    return beside if world.agree(good) else out / "real"
+    good = not session.world.leads or (beside / OUTCOME).exists() or writable(beside)
+    return beside if session.world.agree(good) else out / "real"

@@ -26,8 +26,8 @@ from cdm_cli.errors import (
 from cdm_cli.jobs.cas.augment import centred
 from cdm_cli.jobs.cas.plan import TrainingSet, Work, key_of
 from cdm_cli.jobs.cas.step import Fit
-from cdm_cli.jobs.judging.images import Place, batches
-from cdm_cli.jobs.runtime.session import agreed, led
+from cdm_cli.jobs.judging.images import batches
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.headers import checkpoint_digest
 from cdm_cli.metrics.arithmetic import full_float32
@@ -57,22 +57,22 @@ class Outcome(Settings):
 
 
 def outcome_of(
-    work: Work, training: TrainingSet, directory: Path, place: Place, stop: Stop, report: Report
+    work: Work, training: TrainingSet, directory: Path, stop: Stop, session: Session
 ) -> Outcome:
     """Train and test, or continue to; keep the outcome and nothing else.
 
     Raises StoppedError once asked to stop (all is saved), DivergedError, DiskError,
     BadInputError for samples that are damaged.
     """
-    fit = Fit(work.recipe, place.device, place.world)
-    train(fit, training, directory, stop, report)
-    accuracy = examined(fit, work, place, report, training.name)
+    fit = Fit(work.recipe, session.device, session.world)
+    train(fit, training, directory, stop, session)
+    accuracy = examined(fit, work, session, training.name)
     right = tuple(tuple(row.tolist()) for row in accuracy.right.values())
     outcome = Outcome(
         key=key_of(work, training), loss=fit.loss, skipped=fit.skipped,
         tested=tuple(accuracy.tested.tolist()), right=(right[0], right[1]),
     )  # fmt: skip
-    led(place.world, lambda: _keep(directory, outcome))
+    session.lead(lambda: _keep(directory, outcome))
     return outcome
 
 
@@ -106,12 +106,11 @@ def remove_checkpoints(directory: Path) -> None:
         durable.remove_tree(directory / CHECKPOINTS)
 
 
-def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, report: Report) -> None:
+def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, session: Session) -> None:
     """Take the steps that are left, saving every few minutes and at the end."""
     steps = fit.recipe.steps
-    done = agreed(
-        fit.world,
-        lambda: resumed(fit, directory, report),
+    done = session.decide(
+        lambda: resumed(fit, directory, session.report),
         lambda done: {
             "step resumed from": done,
             "weights there": checkpoint_digest(directory, done),
@@ -120,7 +119,9 @@ def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, report: 
     batch = training.batches(fit.recipe, fit.world).iterate(done + 1, fit.device)
     saved = time.monotonic()
     try:
-        with report.track(f"cas: train on {training.name}", steps, "steps", done) as advance:
+        with session.report.track(
+            f"cas: train on {training.name}", steps, "steps", done
+        ) as advance:
             for step in range(done + 1, steps + 1):
                 fit.step(step, next(batch))
                 if step % LOG_EVERY == 0 or step == steps:
@@ -174,21 +175,21 @@ def _stopped(stop: Stop, step: int, steps: int, directory: Path) -> StoppedError
     )
 
 
-def examined(fit: Fit, work: Work, place: Place, report: Report, name: str) -> ClassAccuracy:
+def examined(fit: Fit, work: Work, session: Session, name: str) -> ClassAccuracy:
     """Show every validation image to the classifier, in float32, each process its share."""
     fit.share_statistics()
     fit.net.eval()
     accuracy = ClassAccuracy(len(work.classes))
     with (
         full_float32(),
-        report.track(f"cas: test after {name}", work.val.num, "images") as advance,
+        session.report.track(f"cas: test after {name}", work.val.num, "images") as advance,
     ):
-        for places, batch in batches(work.val, place.batch_size, place.device, place.world):
-            x = centred(batch.to(place.device), work.recipe.crop)
-            y = torch.from_numpy(work.val.labels[places]).to(place.device)
+        for places, batch in batches(work.val, session):
+            x = centred(batch.to(session.device), work.recipe.crop)
+            y = torch.from_numpy(work.val.labels[places]).to(session.device)
             accuracy.add(fit.net(x), y)
-            advance(len(places) * place.world.size, "")
-    counts = accuracy.tensor().to(place.device)
-    place.world.sum_([counts], counts.new_zeros(()))
+            advance(len(places) * session.world.size, "")
+    counts = accuracy.tensor().to(session.device)
+    session.world.sum_([counts], counts.new_zeros(()))
     tested, *right = counts.long().tolist()
     return ClassAccuracy.of(tested, right)

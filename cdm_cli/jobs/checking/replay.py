@@ -27,14 +27,15 @@ from cdm_cli.jobs.checking.replay_plan import (
     origin_of,
     stage_for,
 )
-from cdm_cli.jobs.runtime.device import build, device_class, make_deterministic, pick_device
+from cdm_cli.jobs.runtime.device import build, device_class, make_deterministic
 from cdm_cli.jobs.runtime.identity import recorded
+from cdm_cli.jobs.runtime.session import Session, plan_session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Inputs, Meter
 from cdm_cli.jobs.sampling.headers import Header, read_header
 from cdm_cli.jobs.sampling.numerics import Numerics, ready_stage
 from cdm_cli.options.files import VerifyOptions
-from cdm_cli.options.sampling import Sampling
+from cdm_cli.options.sampling import Compute, Sampling
 from cdm_cli.report import Report
 
 TOLERANCE = {"fp32": 8, "bf16": 64}  # of 255, of any pixel, where device or build are others
@@ -101,17 +102,19 @@ def planned(
     found = stage_for(store, origin.made, options.model)
     header = read_header(found.directory)
     chain = check_chain(header.config, origin.made, recorded(store.provenance), store.path)
-    device = pick_device(options.device)
+    session = plan_session(Compute(device=options.device), report)
     inputs = inputs_of(store, origin.made, header, options, opened)
 
     def replayed() -> Replayed:
-        make_deterministic(device)
+        make_deterministic(session.device)
         groups = batches(part, chosen, origin)
         total = sum(len(batch.rows) for batch in groups)
         where = f"{found.directory} ({found.weights})"
-        report.say(f"replay: {total} samples in {len(groups)} batches, by {where} on {device}")
-        makers = Makers(header, found.weights, origin, chain, device, report)
-        return _compared(part, groups, makers, inputs, len(chosen), where, report)
+        report.say(
+            f"replay: {total} samples in {len(groups)} batches, by {where} on {session.device}"
+        )
+        makers = Makers(header, found.weights, origin, chain, session)
+        return _compared(part, groups, makers, inputs, len(chosen), where)
 
     return replayed
 
@@ -139,11 +142,10 @@ class Makers:
     """The stage in each of the forms that the store was computed with, loaded when needed."""
 
     def __init__(
-        self, header: Header, weights: str, origin: Origin, chain: Chain, device: torch.device,
-        report: Report,
-    ) -> None:  # fmt: skip
+        self, header: Header, weights: str, origin: Origin, chain: Chain, session: Session
+    ) -> None:
         self._header, self._weights, self._origin = header, weights, origin
-        self.chain, self._device, self._report = chain, device, report
+        self.chain, self.session = chain, session
         self._stages: dict[tuple[str, bool], Stage] = {}
 
     def engine(self, numerics: HowComputed) -> Engine:
@@ -151,9 +153,9 @@ class Makers:
         made = self._origin.made
         key = numerics.precision, numerics.compiled and self.exact(numerics)
         if key not in self._stages:
-            now = Numerics(numerics.batch_size, *key, device_class(self._device), "")
+            now = Numerics(numerics.batch_size, *key, device_class(self.session.device), "")
             sampling = Sampling(weights=self._weights)
-            stage = ready_stage(self._header, sampling, now, self._device, self._report)
+            stage = ready_stage(self._header, sampling, now, self.session)
             if stage.digest != made.stage:
                 raise BadInputError(
                     f"{self._header.directory} does not have the digest that its header tells",
@@ -164,18 +166,17 @@ class Makers:
 
     def exact(self, numerics: HowComputed) -> bool:
         """Tell whether this device and build make the same bits."""
-        here = device_class(self._device), build(self._device)
+        here = device_class(self.session.device), build(self.session.device)
         return (numerics.device, numerics.build) == here
 
 
 def _compared(
-    part: Part, groups: list[Batch], makers: Makers, inputs: Inputs, asked: int, stage: str,
-    report: Report,
-) -> Replayed:  # fmt: skip
+    part: Part, groups: list[Batch], makers: Makers, inputs: Inputs, asked: int, stage: str
+) -> Replayed:
     num = sum(len(batch.rows) for batch in groups)
     total = num * makers.chain.evaluations
     identical, largest, differing = 0, 0, list[dict[str, object]]()
-    with Stop() as stop, report.track("replay", total, "evaluations") as advance:
+    with Stop() as stop, makers.session.report.track("replay", total, "evaluations") as advance:
         meter = Meter(advance, stop, num, lambda: "the store was only read")
         for batch in groups:
             engine = makers.engine(batch.numerics)

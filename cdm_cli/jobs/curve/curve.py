@@ -8,6 +8,7 @@ the same command continues, and joins checkpoints that were saved since.
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,14 +37,10 @@ from cdm_cli.jobs.curve.table import (
 )
 from cdm_cli.jobs.judging.evaluate import Panel, open_panel
 from cdm_cli.jobs.judging.header import judge_fields, open_reference
-from cdm_cli.jobs.judging.images import Place
 from cdm_cli.jobs.judging.probe_score import judged, judged_by, with_steps
-from cdm_cli.jobs.runtime.launch import check_processes
 from cdm_cli.jobs.runtime.same_stage import config_digest
-from cdm_cli.jobs.runtime.session import agreed, led, started
-from cdm_cli.jobs.runtime.session import joined as joined_world
+from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.headers import Header, misfit, read_header
 from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage, take_weights
@@ -93,31 +90,27 @@ def run(options: CurveOptions, report: Report) -> CurveResult:
     Raises UsageError, MissingError and MismatchError for what headers show; WouldOverwriteError
     where options.out is of another curve; StoppedError, MemoryFloorError, DiskError.
     """
-    return started(run_in, options, options.judge.compute, report)
+    return start_job(run_in, options, options.judge.compute, report)
 
 
-def run_in(options: CurveOptions, report: Report, world: World) -> CurveResult:
-    """Judge as one process of a world."""
-    compute = options.judge.compute
+def run_in(options: CurveOptions, session: Session) -> CurveResult:
+    """Judge as one process of a job."""
     with ExitStack() as stack:
-        world, device = stack.enter_context(joined_world(compute, world))
-        work = agreed(world, lambda: _begun(options, stack), _deciding)
-        tell_other_s(options.sampling, work.probe.given_s, report)
-        place = Place.on(device, compute.batch_size, world)
+        work = session.decide(lambda: _begun(options, stack), _deciding)
+        tell_other_s(options.sampling, work.probe.given_s, session.report)
         resolution = work.probe.config.model.resolution
-        panel = open_panel(options.judge, resolution, place, report, features=False)
+        panel = open_panel(options.judge, resolution, session, features=False)
         config = work.header.config
         identity = {"stage": config_digest(config), **judged_by(work.probe, panel)}
-        points = agreed(
-            world,
+        points = session.decide(
             lambda: read_curve(options.out, identity, config),
             lambda points: {**identity, "states judged": [p.saved.model_dump() for p in points]},
         )
         there = {point.saved.weights: point.saved for point in points}
         missing = [state for state in work.states if there.get(state.weights) != state]
         if missing:
-            points = _filled(options, work, missing, points, identity, panel, report)
-        led(world, lambda: write_shown(options.out, points))
+            points = _filled(options, work, missing, points, identity, panel)
+        session.lead(lambda: write_shown(options.out, points))
     best, found = best_of(points), found_of(points)
     return CurveResult(
         out=options.out,
@@ -144,7 +137,7 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     with ExitStack() as stack:
         work = planned(options, stack)
         _check_out(options.out, work)
-    check_processes(options, options.judge.compute)
+    plan_session(options.judge.compute, report)
     tell_other_s(options.sampling, work.probe.given_s, report)
     num = len(work.states) * work.probe.num
     return {
@@ -240,23 +233,22 @@ def _store(options: CurveOptions, header: Header, stack: ExitStack) -> Store | N
 
 def _filled(
     options: CurveOptions, work: Work, missing: Sequence[Saved], points: list[CurvePoint],
-    identity: dict[str, Any], panel: Panel, report: Report,
+    identity: dict[str, Any], panel: Panel,
 ) -> list[CurvePoint]:  # fmt: skip
     """Judge what is missing, and write after each state."""
-    world, probe = panel.place.world, work.probe
-    led(world, lambda: make_directory(options.out))
-    evaluations = len(missing) * probe.evaluations
-    chosen = numerics(work.header.config, options.judge.compute, panel.place.device, evaluations)
-    stage = _ready(options, work, missing, chosen, panel, report)
+    session, report = panel.session, panel.session.report
+    session.lead(lambda: make_directory(options.out))
+    chosen = numerics(work.header.config, session, len(missing) * work.probe.evaluations)
+    stage = _ready(options, work, missing, chosen, session)
     with Stop() as stop:
         for number, state in enumerate(missing, 1):
             report.say(f"eval checkpoints: {number} of {len(missing)}: {state.weights}")
-            if not world.agree(took(stage, work.header.directory, state)):
+            if not session.world.agree(took(stage, work.header.directory, state)):
                 report.say(f"{state.weights} was removed or replaced meanwhile: passed over")
                 continue
-            table = _judge(work, state, stage, chosen, panel, stop, report)
+            table = _judge(work, state, stage, chosen, panel, stop)
             points = joined(points, point_of(state, table))
-            _write(options.out, identity, points, world)
+            session.lead(partial(write_points, options.out, identity, points))
             report.say(f"eval checkpoints: {state.weights}: FID {table.rows[0].value:.4g}")
     if not points:
         raise _overtaken(work)
@@ -264,14 +256,14 @@ def _filled(
 
 
 def _ready(
-    options: CurveOptions, work: Work, missing: Sequence[Saved], chosen: Numerics, panel: Panel,
-    report: Report,
+    options: CurveOptions, work: Work, missing: Sequence[Saved], chosen: Numerics,
+    session: Session,
 ) -> Stage:  # fmt: skip
     """Load a stage with weights of the first state that is still there."""
     for state in missing:
         sampling = replace(options.sampling, weights=state.weights)
         with suppress(MissingError):
-            return ready_stage(work.header, sampling, chosen, panel.place.device, report)
+            return ready_stage(work.header, sampling, chosen, session)
     raise _overtaken(work)
 
 
@@ -281,10 +273,6 @@ def _overtaken(work: Work) -> StoppedError:
         "its training goes on",
         next="the same command takes those that are there now",
     )
-
-
-def _write(out: Path, identity: dict[str, Any], points: Sequence[CurvePoint], world: World) -> None:
-    led(world, lambda: write_points(out, identity, points))
 
 
 def took(stage: Stage, directory: Path, state: Saved) -> bool:
@@ -300,12 +288,11 @@ def took(stage: Stage, directory: Path, state: Saved) -> bool:
 
 def _judge(
     work: Work, state: Saved, stage: Stage, numerics: Numerics, panel: Panel, stop: Stop,
-    report: Report,
 ) -> MetricTable:  # fmt: skip
-    probe = work.probe
-    with report.track(f"draw {state.weights}", probe.evaluations, "evaluations") as advance:
+    probe, session = work.probe, panel.session
+    with session.report.track(f"draw {state.weights}", probe.evaluations, "evaluations") as advance:
         images = drawn(
-            probe, stage, numerics.batch_size, panel.place.world,
+            probe, stage, numerics.batch_size, session.world,
             advance=lambda num: advance(num, ""), asked=lambda: stop.asked,
         )  # fmt: skip
     if images is None:
@@ -314,4 +301,4 @@ def _judge(
             kept="the checkpoints judged before are kept",
             next="the same command continues",
         )
-    return judged(panel, probe, images, state.weights, report)
+    return judged(panel, probe, images, state.weights)

@@ -21,12 +21,10 @@ from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MemoryFloorError, StoppedError
 from cdm_cli.jobs.elbo.plan import Term, Work, planned
-from cdm_cli.jobs.runtime.device import chosen_precision, describe, pick_device
+from cdm_cli.jobs.runtime.device import chosen_precision, describe
 from cdm_cli.jobs.runtime.identity import chain_fields
-from cdm_cli.jobs.runtime.launch import check_processes
 from cdm_cli.jobs.runtime.same_stage import config_digest
-from cdm_cli.jobs.runtime.session import agreed, started
-from cdm_cli.jobs.runtime.session import joined as joined_world
+from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.cost import network_rate
@@ -140,16 +138,16 @@ def run(options: ElboOptions, report: Report) -> Result:
     Raises UsageError for an s that a stage does not know, MismatchError where stages and data
     do not fit each other, MissingError, StoppedError and MemoryFloorError.
     """
-    return started(run_in, options, options.compute, report)
+    return start_job(run_in, options, options.compute, report)
 
 
-def run_in(options: ElboOptions, report: Report, world: World) -> Result:
-    """Bound as one process of a world."""
-    with joined_world(options.compute, world) as (world, device), ExitStack() as stack:
-        store, work = agreed(world, lambda: _begun(options, stack), partial(_deciding, options))
-        tell_part(store, options.split, report)
-        tell_other_s(options.sampling, _given_s(work), report)
-        done = [_one(term, work, options, world, device, report) for term in work.terms]
+def run_in(options: ElboOptions, session: Session) -> Result:
+    """Bound as one process of a job."""
+    with ExitStack() as stack:
+        store, work = session.decide(lambda: _begun(options, stack), partial(_deciding, options))
+        tell_part(store, options.split, session.report)
+        tell_other_s(options.sampling, _given_s(work), session.report)
+        done = [_one(term, work, options, session) for term in work.terms]
         return Result(
             rows=tuple(_rows(work.terms, [each.bound for each in done])),
             data=str(options.ref),
@@ -164,7 +162,7 @@ def run_in(options: ElboOptions, report: Report, world: World) -> Result:
             batch_size=tuple(each.numerics.batch_size for each in done),
             precision=done[0].numerics.precision,
             seed=options.sampling.seed,
-            device=describe(device),
+            device=describe(session.device),
         )
 
 
@@ -193,17 +191,14 @@ def _given_s(work: Work) -> list[int]:
     return [term.s for term in work.terms if term.s is not None]
 
 
-def _one(
-    term: Term, work: Work, options: ElboOptions, world: World, device: torch.device,
-    report: Report,
-) -> Done:  # fmt: skip
+def _one(term: Term, work: Work, options: ElboOptions, session: Session) -> Done:
     """Load one stage, bound all images under it, and let go of it."""
     total = term.evaluations(options.terms) * work.num
-    chosen = numerics(term.header.config, options.compute, device, total)
-    stage = ready_stage(term.header, options.sampling, chosen, device, report)
+    chosen = numerics(term.header.config, session, total)
+    stage = ready_stage(term.header, options.sampling, chosen, session)
     bounder = Bounder(term, stage, work, chosen.batch_size, options.terms, options.sampling.seed)
-    name = term.header.directory.name
-    with Stop() as stop, report.track(f"bound {name}", total, "evaluations") as advance:
+    name, world = term.header.directory.name, session.world
+    with Stop() as stop, session.report.track(f"bound {name}", total, "evaluations") as advance:
 
         def told(num: int) -> None:
             advance(num * world.size, f"{work.num} images")
@@ -245,8 +240,7 @@ def plan(options: ElboOptions, report: Report) -> dict[str, object]:
     with open_store(options.ref) as store:
         work = planned(options, store)
         tell_part(store, options.split, report)
-    device = pick_device(options.compute.device)
-    check_processes(options, options.compute)
+    device = plan_session(options.compute, report).device
     precision = chosen_precision(options.compute.precision, device)
     rates = [network_rate(term.header.config, term.chain, device, precision) for term in work.terms]
     tell_other_s(options.sampling, _given_s(work), report)

@@ -19,13 +19,12 @@ from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.judging import nearest
 from cdm_cli.jobs.judging.against import join, seed_of
 from cdm_cli.jobs.judging.check import check_asked
-from cdm_cli.jobs.judging.images import ImageSet, Place, collect, from_store
+from cdm_cli.jobs.judging.images import ImageSet, collect, from_store
 from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.judging.references import reference_digest, references, training_images
 from cdm_cli.jobs.judging.result import EvalResult
 from cdm_cli.jobs.judging.rows import Rows, notes
-from cdm_cli.jobs.runtime.session import agreed, joined, started
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session, start_job
 from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.features import InceptionExtractor
@@ -46,25 +45,19 @@ class Panel:
 
     judge: Judge
     references: list[Reference]
-    place: Place
+    session: Session
 
 
 def open_panel(
-    options: FeatureOptions,
-    resolution: int,
-    place: Place,
-    report: Report,
-    *,
-    features: bool = True,
+    options: FeatureOptions, resolution: int, session: Session, *, features: bool = True
 ) -> Panel:
     """Load the judge, and compute or find the statistics of the real images.
 
     features: whether metrics beyond FID and IS will be asked for. Raises what `open_judge`
     and `references` raise.
     """
-    judge = agreed(
-        place.world,
-        lambda: open_judge(options, place.device),
+    judge = session.decide(
+        lambda: open_judge(options, session.device),
         lambda judge: {
             "judge": judge.extractor.name,
             "judge's digest": judge.extractor.digest,
@@ -72,9 +65,11 @@ def open_panel(
         },
     )
     if options.mode != FeatureOptions.mode and not isinstance(judge.extractor, InceptionExtractor):
-        report.say(f"--mode {options.mode}: of no effect, {options.features} judges, not inception")
-    found = references(options.ref, resolution, judge.extractor, place, report, features=features)
-    return Panel(judge, found, place)
+        session.report.say(
+            f"--mode {options.mode}: of no effect, {options.features} judges, not inception"
+        )
+    found = references(options.ref, resolution, judge.extractor, session, features=features)
+    return Panel(judge, found, session)
 
 
 def convention_of(images: ImageSet, judge: Judge, seed: int) -> Convention:
@@ -96,7 +91,6 @@ def measure(
     panel: Panel,
     images: ImageSet,
     metrics: tuple[str, ...],
-    report: Report,
     *,
     seed: int = 0,
     uncertain: bool = True,
@@ -106,7 +100,7 @@ def measure(
     uncertain: whether FID gets its jackknife error, which costs twenty more distances.
     """
     collector = collect(
-        images, panel.judge.extractor, panel.place, report, seed=seed, uncertain=uncertain
+        images, panel.judge.extractor, panel.session, seed=seed, uncertain=uncertain
     )
     return _rows_of(panel, images, collector, metrics, seed, uncertain=uncertain)
 
@@ -145,51 +139,42 @@ def run(options: EvalOptions, report: Report) -> EvalResult:
         _check_picture(written[-1])
     for path in written:
         check_room(path, 0)
-    return started(run_in, options, options.judge.compute, report)
+    return start_job(run_in, options, options.judge.compute, report)
 
 
-def run_in(options: EvalOptions, report: Report, world: World) -> EvalResult:
-    """Judge a store as one process of a world."""
-    compute = options.judge.compute
-    with joined(compute, world) as (world, device):
-        return judged(options, report, Place.on(device, compute.batch_size, world))
-
-
-def judged(options: EvalOptions, report: Report, place: Place) -> EvalResult:
-    """Judge a store at a place; the first process writes."""
+def run_in(options: EvalOptions, session: Session) -> EvalResult:
+    """Judge a store as one process of a job; the first one writes."""
     metrics, lenient = parsed(options.metrics), "all" in options.metrics
     with ExitStack() as stack:
-        images = agreed(place.world, lambda: _shown(options, stack, report), _deciding)
+        images = session.decide(lambda: _shown(options, stack, session.report), _deciding)
         rich = bool({*OF_IMAGES} & {*metrics})
-        panel = open_panel(options.judge, images.resolution, place, report, features=rich)
-        collector = collect(images, panel.judge.extractor, place, report, seed=options.seed)
+        panel = open_panel(options.judge, images.resolution, session, features=rich)
+        collector = collect(images, panel.judge.extractor, session, seed=options.seed)
         table = _rows_of(panel, images, collector, metrics, options.seed, lenient=lenient)
         if lenient:
             table.note(LEFT_OUT)
         lines: list[dict[str, Any]] = []
         written: list[Path] = []
         if "nn" in metrics:
-            lines, written = _look_nearby(options, panel, images, collector, table, report)
+            lines, written = _look_nearby(options, panel, images, collector, table)
         if options.against is not None:
-            _compare(options, images, panel, table, report)
+            _compare(options, images, panel, table)
         if options.out is not None:
             written.append(options.out)
-            if place.world.leads:
+            if session.world.leads:
                 write_file_atomically(options.out, _encoded(table, options.out))
     return EvalResult(options.store, table, lines, written, options.against)
 
 
-def _compare(
-    options: EvalOptions, images: ImageSet, panel: Panel, table: MetricTable, report: Report
-) -> None:
+def _compare(options: EvalOptions, images: ImageSet, panel: Panel, table: MetricTable) -> None:
     """Judge the other store as the first was, and add how they compare."""
     assert options.against is not None
     asked = replace(options, store=options.against, resolution=images.resolution)
     metrics = tuple(name for name in parsed(options.metrics) if name != "nn")
     with ExitStack() as stack, open_store(options.store) as store:
-        world = panel.place.world
-        others = agreed(world, lambda: _shown(asked, stack, report), _deciding)
-        collector = collect(others, panel.judge.extractor, panel.place, report, seed=options.seed)
+        session = panel.session
+        others = session.decide(lambda: _shown(asked, stack, session.report), _deciding)
+        collector = collect(others, panel.judge.extractor, session, seed=options.seed)
         lenient = "all" in options.metrics
         other = _rows_of(panel, others, collector, metrics, options.seed, lenient=lenient)
         seeds = [seed_of(store), seed_of(stack.enter_context(open_store(asked.store)))]
@@ -217,17 +202,16 @@ def _look_nearby(
     images: ImageSet,
     collector: Collector,
     table: MetricTable,
-    report: Report,
 ) -> tuple[list[dict[str, Any]], list[Path]]:
     with ExitStack() as stack:
         training = training_images(options.judge.ref, images.resolution, stack)
         val = next((found for found in panel.references if found.name == "val"), None)
-        found = nearest.find(collector, training, val, panel.judge.extractor, panel.place, report)
+        found = nearest.find(collector, training, val, panel.judge.extractor, panel.session)
         table.extend(
             nearest.rows(found, convention_of(images, panel.judge, options.seed), training)
         )
         path = _picture_path(options.out)
-        if panel.place.world.leads:
+        if panel.session.world.leads:
             write_file_atomically(path, _png(nearest.picture(found, images, training)))
         return nearest.details(found, images, training), [path]
 

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.rows import part_of, resolution_of
 from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.jackknife import NUM_GROUPS
 from cdm_cli.metrics.order import balanced_choice
-from cdm_cli.report import Report
 
 BATCH = {"cpu": 32, "cuda": 256}
 
@@ -106,13 +105,13 @@ def from_arrays(
     return ImageSet(name, digest, images, ids, ids, labels.astype(np.int64), classes)
 
 
-def batches(
-    images: ImageSet, batch_size: int, device: torch.device, world: World
-) -> Iterator[tuple[np.ndarray, Tensor]]:
+def batches(images: ImageSet, session: Session) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Yield (places [B], uint8 [B, C, H, W] on the device): this process's share, in order.
 
     The next batch is read, checked and copied while the network works on this one.
     """
+    device, world = session.device, session.world
+    batch_size = session.compute.batch_size or BATCH[device.type]
     mine = np.array_split(np.arange(images.num), world.size)[world.rank]
     pieces = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
 
@@ -131,27 +130,10 @@ def batches(
             yield places, batch
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where judging happens: the device, the batch, and the processes that share the work."""
-
-    device: torch.device
-    batch_size: int
-    world: World
-
-    @classmethod
-    def on(
-        cls, device: torch.device, batch_size: int | None = None, world: World | None = None
-    ) -> "Place":
-        """Fill in the batch that suits the device, and a world of one process."""
-        return cls(device, batch_size or BATCH[device.type], world or World())
-
-
 def collect(
     images: ImageSet,
     extractor: FeatureExtractor,
-    place: Place,
-    report: Report,
+    session: Session,
     *,
     keep: int = KEEP,
     seed: int = 0,
@@ -162,7 +144,8 @@ def collect(
     Raises MismatchError for one image, or fewer than processes, and BadInputError for features
     that are not finite.
     """
-    least = max(2, place.world.size)
+    world = session.world
+    least = max(2, world.size)
     if images.num < least:
         raise MismatchError(
             f"{images.name} has {images.num} of at least {least} images: two make a covariance, "
@@ -170,16 +153,16 @@ def collect(
             next="more images, or fewer processes",
         )
     collector = Collector.empty(
-        images.ids, images.labels, extractor.feature_dim, device=place.device, keep=keep, seed=seed,
-        num_groups=NUM_GROUPS if uncertain else 1,
+        images.ids, images.labels, extractor.feature_dim, device=session.device, keep=keep,
+        seed=seed, num_groups=NUM_GROUPS if uncertain else 1,
     )  # fmt: skip
-    with report.track(f"judge {images.name}", images.num, "images") as advance:
-        for places, batch in batches(images, place.batch_size, place.device, place.world):
+    with session.report.track(f"judge {images.name}", images.num, "images") as advance:
+        for places, batch in batches(images, session):
             features, probabilities = extractor(batch)
             collector.add(places, features, probabilities)
-            advance(len(places) * place.world.size, "")
+            advance(len(places) * world.size, "")
     first, *rest = collector.tensors()
-    place.world.sum_(rest, first)
+    world.sum_(rest, first)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in collector.tensors()):
         raise BadInputError(
             f"{extractor.name} gives features of {images.name} that are not finite",

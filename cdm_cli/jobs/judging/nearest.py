@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cdm_cli.jobs.judging.images import ImageSet, Place, batches
+from cdm_cli.jobs.judging.images import ImageSet, batches
 from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw, readable
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.neighbours import Nearest
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricRow
-from cdm_cli.report import Report
 
 QUERIES = 1000  # samples, and validation images, that are looked up
 SHOWN, NEIGHBOURS = 16, 5
@@ -42,8 +42,7 @@ def find(
     training: ImageSet,
     val: Reference | None,
     extractor: FeatureExtractor,
-    place: Place,
-    report: Report,
+    session: Session,
 ) -> Found:
     """Search every training image once, for the samples and for images of val."""
     samples = collector.kept[:QUERIES]
@@ -52,12 +51,12 @@ def find(
         real = val.features[:QUERIES]
     queries = torch.cat([samples, torch.from_numpy(real).to(samples)])
     nearest = Nearest(queries, min(NEIGHBOURS, training.num))
-    with report.track(f"search {training.name}", training.num, "images") as advance:
-        for places, batch in batches(training, place.batch_size, place.device, place.world):
+    with session.report.track(f"search {training.name}", training.num, "images") as advance:
+        for places, batch in batches(training, session):
             features, _ = extractor(batch)
             nearest.add(features, torch.from_numpy(places))
-            advance(len(places) * place.world.size, "")
-    distances, neighbours = _joined(nearest, place.world)
+            advance(len(places) * session.world.size, "")
+    distances, neighbours = _joined(nearest, session.world)
     Q = len(samples)
     return Found(collector.kept_places[:Q], distances[:Q], neighbours[:Q], distances[Q:, 0])
 

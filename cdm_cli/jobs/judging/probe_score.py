@@ -12,7 +12,6 @@ from cdm_cli.jobs.judging.images import from_arrays
 from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.options.sampling import Sampling
-from cdm_cli.report import Report
 
 
 def with_steps(config: StageConfig, sampling: Sampling) -> Sampling:
@@ -25,12 +24,10 @@ def with_steps(config: StageConfig, sampling: Sampling) -> Sampling:
     return replace(sampling, steps=min(config.schedule.T, ENOUGH_STEPS))
 
 
-def judged(
-    panel: Panel, probe: Probe, images: np.ndarray, name: str, report: Report
-) -> MetricTable:
+def judged(panel: Panel, probe: Probe, images: np.ndarray, name: str) -> MetricTable:
     """Return FID, against every reference, of samples that `drawn` gave: uint8 [num, H, W, C]."""
     found = from_arrays(name, images, probe.labels, probe.classes)
-    return measure(panel, found, ("fid",), report, seed=probe.seed)
+    return measure(panel, found, ("fid",), seed=probe.seed)
 
 
 def judged_by(probe: Probe, panel: Panel) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from cdm_cli.cascade.files import read_bytes
 from cdm_cli.data.durable import make_directory, write_file_atomically
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import CdmError, DiskError, MismatchError, MissingError
-from cdm_cli.jobs.judging.images import ImageSet, Place, collect, from_part
+from cdm_cli.jobs.judging.images import ImageSet, collect, from_part
 from cdm_cli.jobs.judging.npz import Npz, open_npz
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.collector import KEEP
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.reference import Reference
@@ -33,8 +34,7 @@ def references(
     path: Path,
     resolution: int,
     extractor: FeatureExtractor,
-    place: Place,
-    report: Report,
+    session: Session,
     *,
     features: bool = True,
 ) -> list[Reference]:
@@ -46,12 +46,10 @@ def references(
     check_reference(path, resolution)
     if path.suffix == ".npz":
         with open_npz(path) as npz:
-            return [_of_npz(npz, resolution, extractor, place, report, features=features)]
+            return [_of_npz(npz, resolution, extractor, session, features=features)]
     with open_store(path) as store:
         return [
-            statistics(
-                path, name, reference_images(store, name, resolution), extractor, place, report
-            )
+            statistics(path, name, reference_images(store, name, resolution), extractor, session)
             for name in ("train", "val", "")
             if name in store.parts
         ]
@@ -123,20 +121,19 @@ def statistics(
     part: str,
     images: ImageSet,
     extractor: FeatureExtractor,
-    place: Place,
-    report: Report,
+    session: Session,
 ) -> Reference:
     """Return the statistics of all images, from their file beside path if it is there."""
     key = _key(images, part, extractor)
     kept = statistics_path(path, key)
-    found = _kept(kept, extractor.feature_dim, key, report)
-    if place.world.agree(found is not None) and found is not None:
+    found = _kept(kept, extractor.feature_dim, key, session.report)
+    if session.world.agree(found is not None) and found is not None:
         return found
-    collector = collect(images, extractor, place, report, uncertain=False)
+    collector = collect(images, extractor, session, uncertain=False)
     reference = Reference.of(part or "ref", collector, images.digest)
-    if place.world.leads:
-        _keep(kept, reference.to_bytes(key), report)
-    place.world.barrier()
+    if session.world.leads:
+        _keep(kept, reference.to_bytes(key), session.report)
+    session.world.barrier()
     return reference
 
 
@@ -144,8 +141,7 @@ def _of_npz(
     npz: Npz,
     resolution: int,
     extractor: FeatureExtractor,
-    place: Place,
-    report: Report,
+    session: Session,
     *,
     features: bool,
 ) -> Reference:
@@ -156,7 +152,7 @@ def _of_npz(
         assert moments is not None
         return moments
     check_resolution(npz.path, [images.resolution], resolution)
-    seen = statistics(npz.path, "", images, extractor, place, report)
+    seen = statistics(npz.path, "", images, extractor, session)
     if moments is None:
         return replace(seen, name=npz.path.name)
     return replace(moments, features=seen.features, ids=seen.ids)

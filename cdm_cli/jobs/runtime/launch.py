@@ -22,16 +22,15 @@ import torch
 import torch.multiprocessing as mp
 
 from cdm_cli.errors import CdmError, StoppedError, UsageError
-from cdm_cli.jobs.runtime.agreement import asked_of
+from cdm_cli.jobs.runtime.agreement import Facts
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report
 
 Message = tuple[str, Any]
-O = TypeVar("O")  # noqa: E741
 R = TypeVar("R")
-Job = Callable[[O, Any, World], R]
+Task = Callable[[Report, World], R]
 
 GRACE = 20.0  # seconds for the others to end once one process has failed
 
@@ -56,11 +55,11 @@ class Told:
         self._pipe.send(("end", None))
 
 
-def _child(job: Job[O, R], options: O, world: World, pipe: Any) -> None:
-    """Run the job as one of several processes, and send how it ended."""
+def _child(task: Task[Any], world: World, pipe: Any) -> None:
+    """Take part in a task as one of several processes, and send how it ended."""
     _end_with_parent()
     try:
-        result = job(options, Told(pipe), world)
+        result = task(Told(pipe), world)
     except CdmError as error:
         pipe.send(("error", (type(error), error.what, error.kept, error.next)))
     except KeyboardInterrupt:
@@ -81,13 +80,14 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def launch(job: Job[O, R], options: O, processes: int, report: Report) -> R:
-    """Run job(options, report, world) in several processes; return the first one's result.
+def launch(task: Task[R], compute: Compute, report: Report, asked: Facts | None = None) -> R:
+    """Run task(report, world) in `compute.gpus` processes; return the first one's result.
 
-    job must be a function of a module, and what it returns must be picklable. Raises the
+    asked: what they are started to do. The task and what it returns must be picklable. Raises the
     CdmError that a process raised, or StoppedError naming the process that died.
     """
-    _check_devices(options, processes)
+    check_processes(compute)
+    processes = compute.gpus or 1
     # numpy's BLAS reads this when it is loaded. Processes with a thread for every core each wait
     # for one another: FID of a small store took 35 times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
@@ -96,8 +96,8 @@ def launch(job: Job[O, R], options: O, processes: int, report: Report) -> R:
     family: list[tuple[BaseProcess, Any]] = []
     for rank in range(processes):
         ours, theirs = context.Pipe()
-        world = World(rank, processes, rank, address=address, asked=asked_of(job, options))
-        process = context.Process(target=_child, args=(job, options, world, theirs), daemon=True)
+        world = World(rank, processes, rank, address=address, asked=asked or {})
+        process = context.Process(target=_child, args=(task, world, theirs), daemon=True)
         process.start()
         theirs.close()
         family.append((process, ours))
@@ -111,25 +111,14 @@ def launch(job: Job[O, R], options: O, processes: int, report: Report) -> R:
             pipe.close()
 
 
-def check_processes(options: object, compute: Compute) -> None:
+def check_processes(compute: Compute) -> None:
     """Raise UsageError where this machine has fewer devices than --gpus asks for."""
-    if (compute.gpus or 1) > 1:
-        _check_devices(options, compute.gpus or 1)
-
-
-def _check_devices(options: object, processes: int) -> None:
-    there = torch.cuda.device_count()
-    if _device_of(options) != "cpu" and there < processes:
+    processes, there = compute.gpus or 1, torch.cuda.device_count()
+    if processes > 1 and compute.device != "cpu" and there < processes:
         raise UsageError(
             f"--gpus {processes}: torch finds {there} CUDA devices",
             next=f"--gpus {there}" if there else "leave --gpus away",
         )
-
-
-def _device_of(options: object) -> str:
-    """Return the --device of a job: of its network, or of its judge where only that computes."""
-    compute = getattr(getattr(options, "judge", options), "compute", None)
-    return getattr(compute, "device", "auto")
 
 
 def _free_port() -> int:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,19 +15,19 @@ from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.runtime import world as distributed
-from cdm_cli.jobs.runtime.agreement import agreed, asked_of, check_shared, led
+from cdm_cli.jobs.runtime.agreement import SAME, Facts, agreed, asked_of, check_shared, led
 from cdm_cli.jobs.runtime.device import kind_of_device, make_deterministic, pick_device
 from cdm_cli.jobs.runtime.identity import resume_or_create
-from cdm_cli.jobs.runtime.launch import launch
+from cdm_cli.jobs.runtime.launch import check_processes, launch
 from cdm_cli.jobs.runtime.ranks import started_elsewhere
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report
 
-__all__ = ["agreed", "check_shared", "joined", "led", "shared_store", "started", "wait_for_others"]
-
 O = TypeVar("O")  # noqa: E741
 R = TypeVar("R")
+T = TypeVar("T")
+Job = Callable[[O, "Session"], R]
 
 PATIENCE = (
     600.0  # seconds without a new block, besides three times the longest seen, that end a wait
@@ -48,29 +49,74 @@ class Silent:
         yield lambda count, note: None
 
 
-def started(
-    job: Callable[[O, Report, World], R], options: O, compute: Compute, report: Report
-) -> R:
-    """Run job(options, report, world), in `--gpus N` processes of our own where that is asked."""
+@dataclass(frozen=True)
+class Session:
+    """One process of a running job: where and how it computes, among which others, for whom.
+
+    compute.batch_size is None where the device decides. What is decided and done for all goes
+    through `decide` and `lead`, so that no process goes on where another one cannot.
+    """
+
+    device: torch.device
+    compute: Compute = field(default_factory=Compute)
+    world: World = field(default_factory=World)
+    report: Report = field(default_factory=Silent)
+
+    def decide(
+        self,
+        decision: Callable[[], T],
+        facts: Callable[[T], Facts] = lambda decided: {},
+        *,
+        next: str = SAME,
+    ) -> T:
+        """Decide in every process, and return the decision where all came to the same facts.
+
+        Raises in every process what `agreed` raises.
+        """
+        return agreed(self.world, decision, facts, next=next)
+
+    def lead(self, action: Callable[[], T]) -> T | None:
+        """Act in the first process only, and return what came of it, None in the others.
+
+        Where the action fails, every process raises its error.
+        """
+        return led(self.world, action)
+
+    def check_shared(self, out: Path) -> None:
+        """Raise MismatchError in every process unless all of them see the directory of `out`."""
+        check_shared(self.world, out)
+
+
+def plan_session(compute: Compute, report: Report) -> Session:
+    """Return the session of a dry run: one process, on the device of the job.
+
+    Raises UsageError where that device is not there, or fewer of them than --gpus.
+    """
+    device = pick_device(compute.device)
+    check_processes(compute)
+    return Session(device, compute, report=report)
+
+
+def start_job(job: Job[O, R], options: O, compute: Compute, report: Report) -> R:
+    """Run job(options, session), in `--gpus N` processes of our own where that is asked."""
     world = replace(distributed.from_environment(), asked=asked_of(job, options))
+    task = partial(take_part, job, options, compute)
     elsewhere = started_elsewhere()
     if not elsewhere and (compute.gpus or 1) > 1:
-        return launch(job, options, compute.gpus or 1, report)
+        return launch(task, compute, report, world.asked)
     if elsewhere and world.leads and compute.gpus:
         report.say(
             f"--gpus {compute.gpus} is left aside: torchrun or srun started this job, of "
             f"{world.size} in all"
         )
-    return job(options, report if world.leads else Silent(), world)
+    return task(report, world)
 
 
-@contextmanager
-def joined(compute: Compute, world: World | None = None) -> Generator[tuple[World, torch.device]]:
-    """Join the other processes of this job, if there are any, for as long as entered.
+def take_part(job: Job[O, R], options: O, compute: Compute, report: Report, alone: World) -> R:
+    """Run a job as one process of a world: join the others, if there are any, and leave them.
 
     All of them end here unless they were started to do the same, on the same kind of device.
     """
-    alone = distributed.from_environment() if world is None else world
     world = distributed.connect(alone, kind_of_device(compute.device))
     try:
         device = agreed(
@@ -81,19 +127,20 @@ def joined(compute: Compute, world: World | None = None) -> Generator[tuple[Worl
         make_deterministic(device)
         if device.type == "cpu":
             keep_freed_memory()
-        yield world, device
+        told = report if world.leads else Silent()
+        return job(options, Session(device, compute, world, told))
     finally:
         distributed.leave(world)
 
 
 @contextmanager
-def shared_store(out: Path, spec: StoreSpec, world: World) -> Generator[Store]:
+def shared_store(out: Path, spec: StoreSpec, session: Session) -> Generator[Store]:
     """Open the store for every process: the first creates and locks it, the others follow."""
-    store = led(world, lambda: resume_or_create(out, spec))
+    store = session.lead(lambda: resume_or_create(out, spec))
     if store is None:
         store = open_store(out, writable=True, shared=True)
     with store:
-        world.barrier()
+        session.world.barrier()
         yield store
 
 

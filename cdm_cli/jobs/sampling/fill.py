@@ -16,11 +16,9 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import channels_last, to_uint8
 from cdm_cli.data.store import Part
 from cdm_cli.errors import MemoryFloorError, StoppedError
-from cdm_cli.jobs.runtime.session import wait_for_others
+from cdm_cli.jobs.runtime.session import Session, wait_for_others
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.blocks import BlockWriter
-from cdm_cli.report import Report
 
 Arrays = dict[str, np.ndarray]
 Inputs = Callable[[range], Samples]
@@ -98,14 +96,13 @@ class Meter:
         return f"{self._made} of {self._num} images"
 
 
-def fill(
-    part: Part, engine: Engine, inputs: Inputs, world: World, report: Report, *, what: str
-) -> int:
+def fill(part: Part, engine: Engine, inputs: Inputs, session: Session, *, what: str) -> int:
     """Make the blocks that are missing and are this process's; return how many samples.
 
     Raises StoppedError when asked to stop, MemoryFloorError where a batch does not fit into
     the device, and DiskError.
     """
+    world = session.world
     mine = range(world.rank, part.num_blocks, world.size)
     missing = sorted({*mine} & {*part.pending()})
     all_of_it, num = (sum(len(part.block_range(b)) for b in blocks) for blocks in (mine, missing))
@@ -115,7 +112,7 @@ def fill(
         done = part.num_blocks - len(part.pending())
         return f"{done} of {part.num_blocks} blocks are complete"
 
-    with Stop() as stop, report.track(what, total, "evaluations", done) as advance:
+    with Stop() as stop, session.report.track(what, total, "evaluations", done) as advance:
         meter, longest = Meter(advance, stop, all_of_it, stopped, all_of_it - num), 0.0
         with BlockWriter(part) as writer:
             for block in missing:

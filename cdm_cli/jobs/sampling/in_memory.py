@@ -15,6 +15,7 @@ from cdm_cli.cascade.conditioning import check_s
 from cdm_cli.cascade.fast import for_sampling
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, made
@@ -23,8 +24,7 @@ from cdm_cli.jobs.sampling.make import Work, kept_times
 from cdm_cli.jobs.sampling.numerics import numerics
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sampling.upsample import Condition
-from cdm_cli.options.sampling import Compute, UpsampleOptions
-from cdm_cli.report import Report
+from cdm_cli.options.sampling import UpsampleOptions
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,16 @@ def _check_fits(header: Header, given: Given, s: int) -> None:
         )
 
 
-def in_memory(work: Work, stage: Stage, compute: Compute, report: Report) -> Arrays:
+def in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
     """Return what the datasets of the store would hold, by name.
 
-    stage: loaded onto its device, as compute says. Raises MemoryFloorError.
+    stage: loaded onto the device of the session, which is of one process. Raises MemoryFloorError.
     """
     size, evaluations = block_size(work.num), work.num * work.chain.evaluations
-    chosen = numerics(work.header.config, compute, stage.device, evaluations, most=size)
+    chosen = numerics(work.header.config, session, evaluations, most=size)
     ready = for_sampling(stage, compiled=chosen.compiled)
     engine = Engine(ready, work.chain, work.sampling.seed, chosen.batch_size, work.keep)
-    with report.track(work.command, evaluations, "evaluations") as advance:
+    with session.report.track(work.command, evaluations, "evaluations") as advance:
         meter = Meter(advance, Stop(), work.num, str)
         blocks = [
             made(engine, work.inputs(range(at, min(at + size, work.num))), meter)

@@ -19,8 +19,7 @@ from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.device import describe
 from cdm_cli.jobs.runtime.identity import chain_fields, check_out
 from cdm_cli.jobs.runtime.same_stage import config_digest
-from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, shared_store
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session, shared_store
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.fill import Engine, Inputs, fill
 from cdm_cli.jobs.sampling.headers import Header, weights_digest
@@ -33,10 +32,7 @@ from cdm_cli.jobs.sampling.numerics import (
 )
 from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sampling.provenance import parent, provenance
-from cdm_cli.options.sampling import Compute, Sampling
-from cdm_cli.report import Report
-
-__all__ = ["Made", "Ready", "Work", "joined", "made_ready", "produce"]
+from cdm_cli.options.sampling import Sampling
 
 TRIED = 3  # evaluations: launched, recorded, replayed
 
@@ -99,36 +95,30 @@ def deciding(work: Work) -> dict[str, Any]:
     }
 
 
-def made_ready(
-    work: Work, out: Path, compute: Compute, device: torch.device,
-    world: World, report: Report,
-) -> Ready:  # fmt: skip
+def make_ready(work: Work, out: Path, session: Session) -> Ready:
     """Load the stage as this run, or the one that it continues, computes with it.
 
     A batch that nobody asked for is tried on a GPU, which others may use too. Raises
     MemoryFloorError where one image does not fit.
     """
-    check_shared(world, out)
-    before, chosen = agreed(
-        world,
-        lambda: checked(work, out, compute, device),
+    session.check_shared(out)
+    before, chosen = session.decide(
+        lambda: checked(work, out, session),
         lambda found: {name: getattr(found[1], name) for name in DECIDE},
         next="the same kind of device on every host, or --batch-size N",
     )
     if before and before.get("device") != chosen.device:
-        report.say(
+        session.report.say(
             f"{out} was begun on {before.get('device')}, this is {chosen.device}: samples "
             "made from here on differ in their last bits"
         )
-    ready = Ready(ready_stage(work.header, work.sampling, chosen, device, report), chosen)
-    if before or compute.batch_size or device.type != "cuda":
+    ready = Ready(ready_stage(work.header, work.sampling, chosen, session), chosen)
+    if before or session.compute.batch_size or session.device.type != "cuda":
         return ready
-    return that_fits(ready, work, world, report)
+    return that_fits(ready, work, session)
 
 
-def checked(
-    work: Work, out: Path, compute: Compute, device: torch.device
-) -> tuple[Mapping[str, Any] | None, Numerics]:
+def checked(work: Work, out: Path, session: Session) -> tuple[Mapping[str, Any] | None, Numerics]:
     """See, before weights are loaded, that `out` can be made or continued; `--dry-run` ends here.
 
     Returns the numerics of the run that is being continued, and those of this one. Raises
@@ -138,17 +128,17 @@ def checked(
     before = numerics_of(out)
     evaluations = work.num * work.chain.evaluations  # of all parts
     most = block_size(work.num)
-    chosen = numerics(work.header.config, compute, device, evaluations, before, most)
+    chosen = numerics(work.header.config, session, evaluations, before, most)
     if before:
         check_same_numerics(before, chosen, out)
     check_out(out, spec_of(work, digest, chosen))
     return before, chosen
 
 
-def that_fits(ready: Ready, work: Work, world: World, report: Report) -> Ready:
+def that_fits(ready: Ready, work: Work, session: Session) -> Ready:
     """Halve the batch until every process can evaluate the network on as many images."""
     size = ready.numerics.batch_size
-    while not world.agree(_fits(ready.stage, work, size)):
+    while not session.world.agree(_fits(ready.stage, work, size)):
         if size == 1:
             raise MemoryFloorError(
                 f"one image at a time does not fit into the memory of {ready.stage.device}",
@@ -158,7 +148,7 @@ def that_fits(ready: Ready, work: Work, world: World, report: Report) -> Ready:
         size = math.ceil(size / 2)
         parts = f"; for the same bits, other parts need --batch-size {size}"
         among = parts if len(work.rows) < work.num else ""
-        report.say(f"out of device memory: now {size} images at a time{among}")
+        session.report.say(f"out of device memory: now {size} images at a time{among}")
     return replace(ready, numerics=replace(ready.numerics, batch_size=size))
 
 
@@ -240,7 +230,7 @@ def kept_times(asked: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(asked) - {0}))
 
 
-def produce(work: Work, ready: Ready, out: Path, world: World, report: Report) -> Made:
+def produce(work: Work, ready: Ready, out: Path, session: Session) -> Made:
     """Make the store, or what is missing of it, together with the other processes.
 
     Raises WouldOverwriteError where out was made by another command, StoppedError, DiskError.
@@ -249,13 +239,13 @@ def produce(work: Work, ready: Ready, out: Path, world: World, report: Report) -
         ready.stage, work.chain, work.sampling.seed, ready.numerics.batch_size, work.keep
     )
     spec = spec_of(work, ready.stage.digest, ready.numerics)
-    with shared_store(out, spec, world) as store:
+    with shared_store(out, spec, session) as store:
         part = store.parts[""]
         there = part.num_blocks - len(part.pending())
         if there:
-            report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
-        made = fill(part, engine, work.inputs, world, report, what=work.command)
-        world.barrier()
+            session.report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
+        made = fill(part, engine, work.inputs, session, what=work.command)
+        session.world.barrier()
     return Made(
         out=out,
         samples=len(work.rows),

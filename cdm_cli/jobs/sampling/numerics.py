@@ -20,10 +20,11 @@ from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import ModelConfig, StageConfig
 from cdm_cli.jobs.runtime.device import build, chosen_precision, device_class
 from cdm_cli.jobs.runtime.identity import check_same
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.names import RUNS, Precision
 from cdm_cli.nets.layout import down_plan, up_plan
-from cdm_cli.options.sampling import Compute, Sampling
+from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
 
 MOST_PIXELS = {"cpu": 2**16, "cuda": 2**20}  # of a compute batch; more run no faster
@@ -52,8 +53,7 @@ class Numerics:
 
 def numerics(
     config: StageConfig,
-    compute: Compute,
-    device: torch.device,
+    session: Session,
     evaluations: int,
     before: Mapping[str, Any] | None = None,
     most: int | None = None,
@@ -63,7 +63,7 @@ def numerics(
     before: those of the run that is being continued, which hold unless a flag says otherwise.
     most: samples that are made at a time; a larger batch would be filled up in vain.
     """
-    held = before or {}
+    held, compute, device = before or {}, session.compute, session.device
     batch_size = compute.batch_size or held.get("batch_size")
     if batch_size is None:
         batch_size = default_batch(config, device, most)
@@ -117,14 +117,13 @@ def bytes_per_image(model: ModelConfig) -> int:
     return FLOAT32 * (kept + 6 * widest)
 
 
-def ready_stage(
-    header: Header, sampling: Sampling, numerics: Numerics, device: torch.device, report: Report
-) -> Stage:
+def ready_stage(header: Header, sampling: Sampling, numerics: Numerics, session: Session) -> Stage:
     """Load the stage onto the device. Raises what `load_diffusion_stage` does."""
     stage = load_diffusion_stage(
-        header.directory, Path(RUNS), sampling.weights, device, precision=numerics.precision
-    )
-    tell_compiling(numerics, report)
+        header.directory, Path(RUNS), sampling.weights, session.device,
+        precision=numerics.precision,
+    )  # fmt: skip
+    tell_compiling(numerics, session.report)
     return for_sampling(stage, compiled=numerics.compiled)
 
 

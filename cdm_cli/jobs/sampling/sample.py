@@ -11,10 +11,7 @@ import torch
 
 from cdm_cli.cascade.generate import Samples
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.runtime.device import pick_device
-from cdm_cli.jobs.runtime.launch import check_processes
-from cdm_cli.jobs.runtime.session import agreed, joined, started
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.begun_before import as_begun
 from cdm_cli.jobs.sampling.blocks import rows_of_part
 from cdm_cli.jobs.sampling.classes import labels_of, parse_classes, sample_count, without_images
@@ -26,7 +23,7 @@ from cdm_cli.jobs.sampling.make import (
     checked,
     deciding,
     kept_times,
-    made_ready,
+    make_ready,
     produce,
 )
 from cdm_cli.jobs.sampling.provenance import typed
@@ -44,29 +41,22 @@ def run(options: SampleOptions, report: Report) -> Made:
     Raises UsageError for classes or times that do not exist, MissingError without the stage,
     WouldOverwriteError where out was made by another command, StoppedError, DiskError.
     """
-    return started(run_in, options, options.compute, report)
+    return start_job(run_in, options, options.compute, report)
 
 
-def run_in(options: SampleOptions, report: Report, world: World) -> Made:
-    """Sample as one process of a world."""
-    with joined(options.compute, world) as (world, device):
-        work = agreed(
-            world,
-            lambda: as_begun(planned(options), options.out, report),
-            deciding,
-        )
-        if options.classes is None and work.header.empty and len(work.classes) > 1:
-            report.say(f"sample: left out {without_images(work.classes, work.header.empty)}")
-        ready = made_ready(work, options.out, options.compute, device, world, report)
-        return produce(work, ready, options.out, world, report)
+def run_in(options: SampleOptions, session: Session) -> Made:
+    """Sample as one process of a job."""
+    work = session.decide(lambda: as_begun(planned(options), options.out, session.report), deciding)
+    if options.classes is None and work.header.empty and len(work.classes) > 1:
+        session.report.say(f"sample: left out {without_images(work.classes, work.header.empty)}")
+    ready = make_ready(work, options.out, session)
+    return produce(work, ready, options.out, session)
 
 
 def plan(options: SampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
     work = as_begun(planned(options), options.out, report)
-    device = pick_device(options.compute.device)
-    checked(work, options.out, options.compute, device)
-    check_processes(options, options.compute)
+    checked(work, options.out, plan_session(options.compute, report))
     return {
         "stage": str(work.header.directory),
         "out": str(options.out),

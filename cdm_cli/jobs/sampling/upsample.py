@@ -18,10 +18,7 @@ from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import UsageError, quoted
-from cdm_cli.jobs.runtime.device import pick_device
-from cdm_cli.jobs.runtime.launch import check_processes
-from cdm_cli.jobs.runtime.session import agreed, joined, started
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.blocks import rows_of_part
 from cdm_cli.jobs.sampling.classes import without_images
 from cdm_cli.jobs.sampling.cost import cost
@@ -32,7 +29,7 @@ from cdm_cli.jobs.sampling.make import (
     checked,
     deciding,
     kept_times,
-    made_ready,
+    make_ready,
     produce,
 )
 from cdm_cli.jobs.sampling.provenance import store_parent, typed
@@ -72,26 +69,25 @@ def run(options: UpsampleOptions, report: Report) -> Made:
     does not know, WouldOverwriteError, StoppedError, DiskError; all that headers show is
     found before weights are loaded.
     """
-    return started(run_in, options, options.compute, report)
+    return start_job(run_in, options, options.compute, report)
 
 
-def run_in(options: UpsampleOptions, report: Report, world: World) -> Made:
-    """Upsample as one process of a world."""
-    with joined(options.compute, world) as (world, device), ExitStack() as stack:
-        store, work = agreed(
-            world,
-            lambda: _begun(options, stack),
-            lambda begun: deciding(begun[1]),
+def run_in(options: UpsampleOptions, session: Session) -> Made:
+    """Upsample as one process of a job."""
+    report = session.report
+    with ExitStack() as stack:
+        store, work = session.decide(
+            lambda: _begun(options, stack), lambda begun: deciding(begun[1])
         )
         tell_part(store, options.split, report)
         tell_other_s(options.sampling, [work.fields["s"]], report)
-        ready = made_ready(work, options.out, options.compute, device, world, report)
+        ready = make_ready(work, options.out, session)
         if options.model is None:
             report.say(f"upsample: with {work.header.directory}")
         if unseen := _unseen(work, options, store):
             told = without_images(store.classes, unseen)
             report.say(f"upsample: {work.header.directory} was trained with {told}")
-        return produce(work, ready, options.out, world, report)
+        return produce(work, ready, options.out, session)
 
 
 def _begun(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, Work]:
@@ -115,9 +111,7 @@ def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
         work = planned(options, store)
         tell_part(store, options.split, report)
         _check_is_not_input(options)
-        device = pick_device(options.compute.device)
-        checked(work, options.out, options.compute, device)
-        check_processes(options, options.compute)
+        checked(work, options.out, plan_session(options.compute, report))
     tell_other_s(options.sampling, [work.fields["s"]], report)
     return {
         "stage": str(work.header.directory),

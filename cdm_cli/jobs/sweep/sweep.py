@@ -17,13 +17,10 @@ from cdm_cli.data.durable import check_room, existing
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.judging.evaluate import Panel, measure, open_panel
-from cdm_cli.jobs.judging.images import ImageSet, Place, from_store
-from cdm_cli.jobs.runtime.device import pick_device
-from cdm_cli.jobs.runtime.launch import check_processes
-from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, led, started
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.judging.images import ImageSet, from_store
+from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import bytes_per_sample, cost
-from cdm_cli.jobs.sampling.make import Ready, Work, checked, made_ready, numerics_of, produce
+from cdm_cli.jobs.sampling.make import Ready, Work, checked, make_ready, numerics_of, produce
 from cdm_cli.jobs.sampling.numerics import check_same_numerics, take_weights
 from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sampling.provenance import typed
@@ -71,30 +68,30 @@ def run(options: SweepOptions, report: Report) -> SweepResult:
     Raises UsageError, MissingError and MismatchError for what does not fit, before any weights
     are loaded; WouldOverwriteError where options.out is of another sweep; StoppedError, DiskError.
     """
-    return started(run_in, options, options.judge.compute, report)
+    return start_job(run_in, options, options.judge.compute, report)
 
 
-def run_in(options: SweepOptions, report: Report, world: World) -> SweepResult:
-    """Sweep as one process of a world."""
-    with joined(options.judge.compute, world) as (world, device), ExitStack() as stack:
-        sweep = agreed(world, lambda: _begun(options, stack, report), _deciding)
-        check_shared(world, sweep.out)
+def run_in(options: SweepOptions, session: Session) -> SweepResult:
+    """Sweep as one process of a job."""
+    report = session.report
+    with ExitStack() as stack:
+        sweep = session.decide(lambda: _begun(options, stack, report), _deciding)
+        session.check_shared(sweep.out)
         command = typed(options.command, options)
-        led(world, lambda: _check_points(options, sweep, device))
+        session.lead(lambda: _check_points(sweep, session))
         missing = _missing(sweep)
-        world.barrier()
+        session.world.barrier()
         there = len(sweep.points) - len(missing)
         if there:
             report.say(f"{sweep.out}: {there} of {len(sweep.points)} points are there")
         if missing:
-            place = Place.on(device, options.judge.compute.batch_size, world)
-            _fill(options, sweep, missing, command, place, report)
+            _fill(options, sweep, missing, command, session)
         points = all_judged(sweep)
         chosen = choose(points)
         table = joined_table(points, chosen)
         plot = sweep.out / "sweep.png"
-        led(world, lambda: write_all(sweep, command, points, table))
-        led(world, lambda: write_plot(plot, points, chosen))
+        session.lead(lambda: write_all(sweep, command, points, table))
+        session.lead(lambda: write_plot(plot, points, chosen))
     placed = pareto(points)
     shown = SweepTable(table, chosen.reference, placed)
     front = in_words(placed)
@@ -105,8 +102,7 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
     """Return the points and what they would cost; nothing is loaded or written."""
     with ExitStack() as stack:
         sweep = _begun(options, stack, report)
-        _check_points(options, sweep, pick_device(options.judge.compute.device))
-        check_processes(options, options.judge.compute)
+        _check_points(sweep, plan_session(options.judge.compute, report))
     return {
         "stage": str(sweep.header.directory),
         "out": str(sweep.out),
@@ -164,12 +160,12 @@ def _deciding(sweep: Sweep) -> dict[str, Any]:
     return {**sweep.identity, "points to be judged": missing}
 
 
-def _check_points(options: SweepOptions, sweep: Sweep, device: torch.device) -> None:
+def _check_points(sweep: Sweep, session: Session) -> None:
     """See that every point can be made or continued, and that there is room for all together."""
     config, size = sweep.header.config, 0
     for point in _missing(sweep):
         if point.samples.exists():
-            checked(point.work, point.samples, options.judge.compute, device)
+            checked(point.work, point.samples, session)
         else:
             size += len(point.work.rows) * bytes_per_sample(config)
     check_room(existing(sweep.out) / "points", size)
@@ -180,29 +176,27 @@ def _fill(
     sweep: Sweep,
     missing: list[Point],
     command: str,
-    place: Place,
-    report: Report,
+    session: Session,
 ) -> None:
     """Make and judge the points that are missing."""
     resolution = sweep.header.config.model.resolution
-    panel = open_panel(options.judge, resolution, place, report, features=False)
-    led(place.world, lambda: write_start(sweep, command))
-    ready = _ready(options, sweep, place, report)
+    panel = open_panel(options.judge, resolution, session, features=False)
+    session.lead(lambda: write_start(sweep, command))
+    ready = _ready(sweep, session)
     seed = options.sampling.seed
     for number, point in enumerate(missing, 1):
         name = f"{options.command}: {name_of(point.labels)}"
-        report.say(f"{name}: {number} of {len(missing)}")
+        session.report.say(f"{name}: {number} of {len(missing)}")
         ready = _with_weights(ready, point.work)
-        produce(point.work, ready, point.samples, place.world, report)
-        report.say(f"{name}: {_judge(sweep, point, panel, seed, report)}")
+        produce(point.work, ready, point.samples, session)
+        session.report.say(f"{name}: {_judge(sweep, point, panel, seed)}")
 
 
-def _ready(options: SweepOptions, sweep: Sweep, place: Place, report: Report) -> Ready:
+def _ready(sweep: Sweep, session: Session) -> Ready:
     """Load the stage once, with the numerics of the samples that are there."""
     begun = [point for point in sweep.points if point.samples.exists()]
     first = (begun or list(sweep.points))[0]
-    compute = options.judge.compute
-    ready = made_ready(first.work, first.samples, compute, place.device, place.world, report)
+    ready = make_ready(first.work, first.samples, session)
     for point in begun:
         check_same_numerics(numerics_of(point.samples) or {}, ready.numerics, point.samples)
     return ready
@@ -221,19 +215,19 @@ def _with_weights(ready: Ready, work: Work) -> Ready:
 def metrics_of(panel: Panel, images: ImageSet) -> tuple[str, ...]:
     """Return FID, IS if the judge gives probabilities, accuracy if it knows the classes."""
     blank = torch.zeros(1, images.images.shape[-1], images.resolution, images.resolution)
-    _, probabilities = panel.judge.extractor(blank.byte().to(panel.place.device))
+    _, probabilities = panel.judge.extractor(blank.byte().to(panel.session.device))
     knows = bool(images.classes) and panel.judge.classes == images.classes
     return ("fid", *(["is"] if probabilities is not None else []), *(["accuracy"] if knows else []))
 
 
-def _judge(sweep: Sweep, point: Point, panel: Panel, seed: int, report: Report) -> str:
+def _judge(sweep: Sweep, point: Point, panel: Panel, seed: int) -> str:
     """Judge a finished store and keep the numbers; returns them in short."""
     with open_store(point.samples) as store:
         resolution = sweep.header.config.model.resolution
         images = from_store(store, None, resolution, None, seed)
-        table = measure(panel, images, metrics_of(panel, images), report, seed=seed)
+        table = measure(panel, images, metrics_of(panel, images), seed=seed)
         parents = store.provenance["parents"]
-        led(panel.place.world, lambda: keep(sweep, point, table, parents))
+        panel.session.lead(lambda: keep(sweep, point, table, parents))
     return _in_short(table)
 
 

@@ -9,12 +9,11 @@ from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import Store
-from cdm_cli.jobs.judging.images import BATCH, ImageSet, batches, from_part
+from cdm_cli.jobs.judging.images import ImageSet, batches, from_part
 from cdm_cli.jobs.training.files import Metrics
 from cdm_cli.jobs.training.objective import ClassifierObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.nets.classifier import Classifier
-from cdm_cli.report import Report
 
 ACCURACY = "accuracy"
 
@@ -40,31 +39,32 @@ class Accuracy:
         """Whether `metrics.jsonl` has no accuracy of a step."""
         return step not in self._there
 
-    def __call__(self, step: int, report: Report, metrics: Metrics | None) -> None:
+    def __call__(self, step: int, metrics: Metrics | None) -> None:
         """Judge all images, each process its share."""
         world, num = self._trainer.world, self._images.num
-        right = self._right(report)
+        right = self._right()
         if world.any(bool(self._asked())):
             return
         world.sum_([], right)
         self._there[step] = float(right) / num
         if metrics is not None:
             metrics.write({"step": step, ACCURACY: self._there[step]})
-        report.say(f"step {step}: {self._there[step]:.1%} of {num} val images are right")
+        self._trainer.session.report.say(
+            f"step {step}: {self._there[step]:.1%} of {num} val images are right"
+        )
 
     @torch.no_grad()
-    def _right(self, report: Report) -> Tensor:
+    def _right(self) -> Tensor:
         """Return how many images of this process's share are right; float32, without shape."""
-        trainer, device = self._trainer, self._trainer.device
+        trainer, session, device = self._trainer, self._trainer.session, self._trainer.device
         net = empty_net(self._config).to_empty(device=device).eval()
         assert isinstance(net, Classifier)
         trainer.ema.copy_to(net)
         judge = ClassifierObjective(net, trainer.training, "fp32")
         right = torch.zeros((), device=device)
         labels = torch.from_numpy(self._images.labels).to(device)
-        size = BATCH[device.type]
-        with report.track("judge val", self._images.num, "images") as advance:
-            for places, batch in batches(self._images, size, device, trainer.world):
+        with session.report.track("judge val", self._images.num, "images") as advance:
+            for places, batch in batches(self._images, session):
                 found = judge.logits(from_uint8(batch)).argmax(1)
                 right += (found == labels[torch.from_numpy(places).to(device)]).sum()
                 advance(len(places) * trainer.world.size, "")

@@ -7,7 +7,6 @@ in the same bytes with extras and without.
 from typing import Protocol
 
 from cdm_cli.jobs.training.files import Metrics
-from cdm_cli.report import Report
 
 
 class Extra(Protocol):
@@ -22,7 +21,7 @@ class Extra(Protocol):
         """Whether nothing is left of this step's turn; asked in the first process only."""
         ...
 
-    def __call__(self, step: int, report: Report, metrics: Metrics | None) -> None:
+    def __call__(self, step: int, metrics: Metrics | None) -> None:
         """Take the turn of a step, in every process; metrics are there in the first one.
 
         Leaves nothing behind where the run is asked to stop: the turn is taken on resume.

@@ -1,13 +1,13 @@
 """Which extras a run has: decided from headers before it begins, opened once it has its weights."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cdm_cli.config import ClassifierConfig, Plan
 from cdm_cli.data.store import Store
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.judging.images import ImageSet, Place
+from cdm_cli.jobs.judging.images import ImageSet
 from cdm_cli.jobs.judging.judge import Judge
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import numerics
@@ -21,7 +21,6 @@ from cdm_cli.jobs.training.plot import LossPlot
 from cdm_cli.jobs.training.select import Selection, selection_panel, selection_probe
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.training import TrainOptions
-from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def planned_turns(options: TrainOptions, made: Plan, store: Store, directory: Pa
 
 def extras_of(
     turns: Turns, options: TrainOptions, made: Plan, directory: Path, trainer: Trainer,
-    judge: Judge | None, asked: Callable[[], str], report: Report,
+    judge: Judge | None, asked: Callable[[], str],
 ) -> tuple[Extra, ...]:  # fmt: skip
     """Make the extras of a run ready, now that there are weights. judge: of --select.
 
@@ -74,13 +73,11 @@ def extras_of(
     grid = SampleGrid(directory, turns.layout, trainer, asked)
     if turns.probe is None or judge is None:
         return (grid, plot)
-    device, probe = trainer.device, turns.probe
-    compute = replace(options.compute, batch_size=None)
-    chosen = numerics(made.stage, compute, device, probe.evaluations)
+    session, probe = trainer.session, turns.probe
+    chosen = numerics(made.stage, session, probe.evaluations)
     told = ", ".join(f"{name} {value}" for name, value in probe.settings().items())
-    report.say(f"--select fid every {options.select_every} steps: {told}")
-    place = Place.on(device, world=trainer.world)
-    panel = selection_panel(judge, options.data, probe, place, report)
+    session.report.say(f"--select fid every {options.select_every} steps: {told}")
+    panel = selection_panel(judge, options.data, probe, session)
     return (grid, Selection(options, directory, trainer, probe, panel, chosen, asked), plot)
 
 

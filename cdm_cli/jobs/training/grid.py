@@ -27,7 +27,6 @@ from cdm_cli.jobs.training.files import Metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.sampling import Sampling
-from cdm_cli.report import Report
 
 SAMPLES = "samples"
 HEADS = ("input", "sample", "real")
@@ -141,14 +140,14 @@ class SampleGrid:
         """Whether the picture of a step is not there."""
         return not self._path(step).is_file()
 
-    def __call__(self, step: int, report: Report, metrics: Metrics | None) -> None:
+    def __call__(self, step: int, metrics: Metrics | None) -> None:
         """Write the picture; memory that does not suffice costs the picture, not the training."""
         if not self._trainer.world.leads:
             return
         try:
-            images = self._drawn(report)
+            images = self._drawn()
         except CdmError as error:
-            report.say(f"no sample grid at step {step}: {error.what}")
+            self._trainer.session.report.say(f"no sample grid at step {step}: {error.what}")
             return
         if images is None:
             return
@@ -158,11 +157,11 @@ class SampleGrid:
         if metrics is not None:
             metrics.show(SAMPLES, np.asarray(found.convert("RGB")), step)
 
-    def _drawn(self, report: Report) -> np.ndarray | None:
+    def _drawn(self) -> np.ndarray | None:
         objective, probe = self._trainer.objective, self._layout.probe
         assert isinstance(objective, StageObjective)
         stage = averaged(objective.stage, self._trainer.ema)
-        size = default_batch(probe.config, stage.device)
+        size, report = default_batch(probe.config, stage.device), self._trainer.session.report
         with report.track("draw", probe.evaluations, "evaluations") as advance:
             return drawn(
                 probe, stage, size, World(), advance=lambda n: advance(n, ""), asked=self._asked

@@ -17,7 +17,6 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.training.extra import Extra, due
 from cdm_cli.jobs.training.files import NO_EVENTS, Metrics, Saver, fall_back
 from cdm_cli.jobs.training.step import Progress, Trainer, learning_rate
-from cdm_cli.report import Report
 
 DIVERGED_AFTER = 10  # skipped steps in a row
 
@@ -47,7 +46,6 @@ class Loop:
     trainer: Trainer
     batches: Batches
     stop: Stop
-    report: Report
     extras: tuple[Extra, ...] = ()
     compiler: Callable[[], object] | None = None
     unchanged: Callable[[], object] = lambda: None
@@ -56,6 +54,7 @@ class Loop:
     images_per_second: float | None = None
 
     def __post_init__(self) -> None:
+        self.report = self.trainer.session.report
         self.saver = Saver(self.directory, self.trainer, self.trainer.training.keep)
         self._saved = 0
         self._owed = False
@@ -138,7 +137,7 @@ class Loop:
         if extras:
             self.trainer.release()
         for extra in extras:
-            extra(step, self.report, metrics)
+            extra(step, metrics)
         if extras and self.trainer.device.type == "cuda":
             torch.cuda.empty_cache()  # of another shape than what the next step needs
         if self.trainer.world.any(bool(self.stop.asked)):

@@ -11,7 +11,7 @@ import torch
 
 from cdm_cli.config import Settings
 from cdm_cli.jobs.runtime.device import build, device_class
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.names import Precision
 
 Numerics = Mapping[str, bool | int | str]
@@ -32,16 +32,17 @@ class Resumed(Settings):
 
 
 def numerics_of(
-    device: torch.device, precision: Precision, world: World, *, compiled: bool
+    session: Session, precision: Precision, *, compiled: bool
 ) -> dict[str, bool | int | str]:
     """Return what decides the last bits of a step here. threads: of a CPU, in each process."""
+    device = session.device
     threads = {"threads": torch.get_num_threads()} if device.type == "cpu" else {}
     return {
         "device": device_class(device),
         "build": build(device),
         "precision": precision,
         "compiled": compiled,
-        "processes": world.size,
+        "processes": session.world.size,
         **threads,
     }
 

@@ -7,7 +7,7 @@ import torch
 from cdm_cli.config import ClassifierConfig, Plan, StageConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.device import wait
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.pace import rate_of
 from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.step import Trainer
@@ -23,7 +23,7 @@ def steps_per_second(plan: Plan, device: torch.device, precision: Precision) -> 
     num = config.num_classes if classifies else config.model.num_classes
     classes = [str(k) for k in range(num)]
     objective = build_objective(config, classes, training, device, precision)
-    trainer = Trainer(objective, training, device, World(), cosine=classifies)
+    trainer = Trainer(objective, training, Session(device), cosine=classifies)
     batch = _noise(config, training.batch_size, device)
 
     def steps() -> Iterator[None]:

@@ -13,7 +13,6 @@ from PIL import Image
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.training.accuracy import ACCURACY
 from cdm_cli.jobs.training.files import Metrics, logged
-from cdm_cli.report import Report
 
 LOSS = "loss.png"
 STEP = "cdm-step"  # the text of the file that says up to which step it is drawn
@@ -35,7 +34,7 @@ class LossPlot:
         """Whether the plot of a step is not there."""
         return drawn_to(self._directory / LOSS) != step
 
-    def __call__(self, step: int, report: Report, metrics: Metrics | None) -> None:
+    def __call__(self, step: int, metrics: Metrics | None) -> None:
         """Write the plot over that of an earlier step."""
         encoded = loss_plot(self._directory, step) if self._leads else None
         if encoded:

@@ -24,11 +24,11 @@ from cdm_cli.data.store import Store
 from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.judging.evaluate import Panel
 from cdm_cli.jobs.judging.header import judge_fields
-from cdm_cli.jobs.judging.images import Place
 from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.judging.probe_score import judged, judged_by, with_steps
 from cdm_cli.jobs.judging.references import references
 from cdm_cli.jobs.runtime.identity import check_same, completed
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import Numerics, tell_compiling
 from cdm_cli.jobs.sampling.probe import Probe, averaged, drawn, probe_of
@@ -41,7 +41,6 @@ from cdm_cli.metrics.table import MetricRow
 from cdm_cli.options.judging import FeatureOptions
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.options.training import TrainOptions
-from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
@@ -130,11 +129,11 @@ def selection_judge(options: TrainOptions, device: torch.device) -> Judge | None
     return open_judge(features_of(options), device, options.runs) if options.select else None
 
 
-def selection_panel(judge: Judge, data: Path, probe: Probe, place: Place, report: Report) -> Panel:
+def selection_panel(judge: Judge, data: Path, probe: Probe, session: Session) -> Panel:
     """Open the references once for all steps: the images of the data, whole."""
     resolution = probe.config.model.resolution
-    found = references(data, resolution, judge.extractor, place, report, features=False)
-    return Panel(judge, found, place)
+    found = references(data, resolution, judge.extractor, session, features=False)
+    return Panel(judge, found, session)
 
 
 class Selection:
@@ -158,38 +157,38 @@ class Selection:
         """Whether `metrics.jsonl` has no score of a step."""
         return step not in self._there
 
-    def __call__(self, step: int, report: Report, metrics: Metrics | None) -> None:
+    def __call__(self, step: int, metrics: Metrics | None) -> None:
         """Draw, judge, and keep the weights where they are the best so far."""
-        probe, world, stage = self._probe, self._trainer.world, self._averaged(report)
-        with report.track("draw", probe.evaluations, "evaluations") as advance:
+        probe, session, stage = self._probe, self._trainer.session, self._averaged()
+        with session.report.track("draw", probe.evaluations, "evaluations") as advance:
             images = drawn(
-                probe, stage, self._numerics.batch_size, world,
+                probe, stage, self._numerics.batch_size, session.world,
                 advance=lambda num: advance(num, ""), asked=self._asked,
             )  # fmt: skip
         stage.release()  # training needs the room
         if images is None:
             return
-        table = judged(self._panel, probe, images, f"step {step}", report)
+        table = judged(self._panel, probe, images, f"step {step}")
         scores = {
             f"fid_{found.name}": table.value("fid", found.name) for found in self._panel.references
         }
-        self._keep(step, table.row("fid", self._panel.references[0].name), report)
+        self._keep(step, table.row("fid", self._panel.references[0].name))
         if metrics is not None:
             metrics.write({"step": step, **scores})
 
-    def _averaged(self, report: Report) -> Stage:
+    def _averaged(self) -> Stage:
         """Return the stage with the weights of now; it is built, and compiled, once."""
         objective, ema = self._trainer.objective, self._trainer.ema
         assert isinstance(objective, StageObjective)
         if self._stage is None:
-            tell_compiling(self._numerics, report)
+            tell_compiling(self._numerics, self._trainer.session.report)
             self._stage = averaged(objective.stage, ema, compiled=self._numerics.compiled)
         ema.copy_to(self._stage.net)
         return self._stage
 
-    def _keep(self, step: int, row: MetricRow, report: Report) -> None:
+    def _keep(self, step: int, row: MetricRow) -> None:
         """Keep the weights of the lowest score, whether or not that is certain to be the best."""
-        num, before = self._probe.num, self.best
+        num, before, report = self._probe.num, self.best, self._trainer.session.report
         told = f"step {step}: FID {row.value:.4g} of {num} samples against {row.reference}"
         if before is not None:
             beside = f"beside {before.value:.4g} of step {before.step}: {before.beside(row)}"

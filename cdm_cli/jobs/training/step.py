@@ -19,7 +19,7 @@ from cdm_cli.config import Settings, TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.runtime.device import reproducible_gradients
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.numerics import Numerics, Resumed
 from cdm_cli.jobs.training.objective import Objective
 from cdm_cli.nets.ema import Ema
@@ -87,19 +87,19 @@ class Trainer:
         self,
         objective: Objective,
         training: TrainingConfig,
-        device: torch.device,
-        world: World,
+        session: Session,
         *,
         cosine: bool,
         numerics: Numerics | None = None,
     ) -> None:
+        device, world = session.device, session.world
         if training.batch_size % world.size:
             raise UsageError(
                 f"batch_size {training.batch_size} cannot be shared by {world.size} processes",
                 next=f"--batch-size {math.ceil(training.batch_size / world.size) * world.size}",
             )
-        self.objective, self.training, self.device, self.world = objective, training, device, world
-        self.cosine = cosine
+        self.objective, self.training, self.cosine = objective, training, cosine
+        self.session, self.device, self.world = session, device, world
         self.numerics, self.resumed = dict(numerics or {}), tuple[Resumed, ...]()
         self.local_batch = training.batch_size // world.size
         self.micro_batch = min(self.local_batch, training.micro_batch or self._first_micro_batch())

@@ -20,11 +20,9 @@ from cdm_cli.data.durable import check_room, existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quoted
 from cdm_cli.jobs.judging.judge import Judge
-from cdm_cli.jobs.runtime.device import chosen_precision, describe, pick_device
-from cdm_cli.jobs.runtime.launch import check_processes
-from cdm_cli.jobs.runtime.session import Silent, agreed, joined, led, started
+from cdm_cli.jobs.runtime.device import chosen_precision, describe
+from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.classes import without_images
 from cdm_cli.jobs.sampling.headers import checkpoint_digest
 from cdm_cli.jobs.training.accuracy import ACCURACY
@@ -39,7 +37,7 @@ from cdm_cli.jobs.training.objective import ClassifierObjective, StageObjective,
 from cdm_cli.jobs.training.plan import asked_plan, check_same, data_info, fitted, stage_directory
 from cdm_cli.jobs.training.select import read_best, selection_judge
 from cdm_cli.jobs.training.step import Trainer
-from cdm_cli.names import DATA
+from cdm_cli.names import DATA, Precision
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.report import Report
@@ -85,8 +83,7 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
             f"{DATA} does not exist, so this cannot be run yet: counting with the preset's classes"
         )
     config = made.model_dump(mode="json")
-    device = pick_device(options.compute.device)
-    check_processes(options, options.compute)
+    device = plan_session(options.compute, report).device
     check_room(existing(directory) / STAGE_FILE, 0)
     return {
         "stage": directory,
@@ -106,34 +103,26 @@ def run(options: TrainOptions, report: Report) -> TrainResult:
     to another configuration, StoppedError after a signal (all is saved), DivergedError,
     DiskError, MemoryFloorError, and BadInputError for damaged data.
     """
-    return started(run_in, options, options.compute, report)
+    return start_job(run_in, options, options.compute, report)
 
 
-def run_in(options: TrainOptions, report: Report, world: World) -> TrainResult:
-    """Train as one process of a world."""
-    with joined(options.compute, world) as (world, device), Stop() as stop:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            return _run(options, report if world.leads else Silent(), device, world, stop)
-
-
-def _run(
-    options: TrainOptions, report: Report, device: torch.device, world: World, stop: Stop
-) -> TrainResult:
-    directory = stage_directory(options)
-    with ExitStack() as stack:
-        begun = agreed(world, lambda: _begun(options, device, stack), _deciding)
+def run_in(options: TrainOptions, session: Session) -> TrainResult:
+    """Train as one process of a job."""
+    directory, device = stage_directory(options), session.device
+    with Stop() as stop, ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        begun = session.decide(lambda: _begun(options, device, stack), _deciding)
         made, store = begun.made, begun.store
         if empty := data_info(store).without_images:
-            report.say(f"{options.data}: {without_images(store.classes, empty)}")
+            session.report.say(f"{options.data}: {without_images(store.classes, empty)}")
 
         def claimed() -> None:
             stack.enter_context(held(directory))
             file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
             write_stage_file(directory, file)
 
-        led(world, claimed)
-        turns, judge = begun.turns, begun.judge
-        return _train(options, made, store, turns, judge, report, device, world, stop)
+        session.lead(claimed)
+        return _train(options, begun, session, stop)
 
 
 class Begun(NamedTuple):
@@ -143,7 +132,7 @@ class Begun(NamedTuple):
     store: Store
     turns: Turns
     judge: Judge | None
-    precision: str
+    precision: Precision
 
 
 def _begun(options: TrainOptions, device: torch.device, stack: ExitStack) -> Begun:
@@ -170,41 +159,31 @@ def _deciding(begun: Begun) -> dict[str, Any]:
     }
 
 
-def _train(
-    options: TrainOptions,
-    made: Plan,
-    store: Store,
-    turns: Turns,
-    judge: Judge | None,
-    report: Report,
-    device: torch.device,
-    world: World,
-    stop: Stop,
-) -> TrainResult:
-    directory, training = stage_directory(options), made.training
-    precision = chosen_precision(training.precision, device)
+def _train(options: TrainOptions, begun: Begun, session: Session, stop: Stop) -> TrainResult:
+    made, store, device, report = begun.made, begun.store, session.device, session.report
+    directory, training, precision = stage_directory(options), made.training, begun.precision
     objective = build_objective(made.stage, store.classes, training, device, precision)
     cosine = isinstance(made.stage, ClassifierConfig)
     compiler = _compiler(objective, made, options, device)
-    numbers = numerics_of(device, precision, world, compiled=compiler is not None)
-    trainer = Trainer(objective, training, device, world, cosine=cosine, numerics=numbers)
-    done = agreed(
-        world,
+    numbers = numerics_of(session, precision, compiled=compiler is not None)
+    trainer = Trainer(objective, training, session, cosine=cosine, numerics=numbers)
+    done = session.decide(
         lambda: resume(directory, trainer, report.say),
         lambda done: _resumed(options, directory, done),
         next=f"copy {quoted(directory)} from the host with the newest checkpoint to the others, or "
         "keep it in a directory that all hosts share",
     )
-    report.say(_opening(directory, done, training.steps, precision, device, world))
+    report.say(_opening(directory, done, training.steps, precision, session))
     if training.flip and done < training.steps:
         report.say(MIRRORED)
-    extras = extras_of(turns, options, made, directory, trainer, judge, lambda: stop.asked, report)
+    extras = extras_of(
+        begun.turns, options, made, directory, trainer, begun.judge, lambda: stop.asked
+    )
     loop = Loop(
         directory=directory,
         trainer=trainer,
-        batches=batches_of(made, store, world),
+        batches=batches_of(made, store, session.world),
         stop=stop,
-        report=report,
         extras=extras,
         compiler=compiler,
         unchanged=Unchanged(store, report),
@@ -233,10 +212,9 @@ def _resumed(options: TrainOptions, directory: Path, done: int) -> dict[str, Any
     }
 
 
-def _opening(
-    directory: Path, done: int, steps: int, precision: str, device: torch.device, world: World
-) -> str:
-    where = f"{describe(device)}, {precision}" + (
+def _opening(directory: Path, done: int, steps: int, precision: str, session: Session) -> str:
+    world = session.world
+    where = f"{describe(session.device)}, {precision}" + (
         f", {world.size} processes" if world.size > 1 else ""
     )
     if done >= steps:

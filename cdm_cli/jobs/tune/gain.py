@@ -13,7 +13,6 @@ from cdm_cli.jobs.tune.plan import Search
 from cdm_cli.jobs.tune.search import Candidate
 from cdm_cli.metrics.comparisons import ALIKE, verdict_between
 from cdm_cli.metrics.jackknife import difference
-from cdm_cli.report import Report
 
 FROM = {"images": "other images", "noise": "the same images with other noise"}
 
@@ -44,13 +43,13 @@ def gains_left(log: Log | None, left: Mapping[int, int]) -> list[int]:
     ]
 
 
-def judge_gain(scorer: Scorer, steps: int, trials: Sequence[Trial], report: Report) -> Gain:
+def judge_gain(scorer: Scorer, steps: int, trials: Sequence[Trial]) -> Gain:
     """Judge the best of the trials and the stage's own schedule on fresh images."""
     search = scorer.search
     candidate = candidate_of(search, steps, best_of(trials))
     assert candidate is not None
-    own = scorer.fresh(search.baseline(steps), f"{steps} steps, the stage's own again", report)
-    best = scorer.fresh(search.chain(candidate), f"{steps} steps, the best again", report)
+    own = scorer.fresh(search.baseline(steps), f"{steps} steps, the stage's own again")
+    best = scorer.fresh(search.chain(candidate), f"{steps} steps, the best again")
     gap = difference(own, best, paired=True)
     return Gain(
         steps=steps,

@@ -8,7 +8,8 @@ import torch
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.errors import BadInputError, MismatchError
 from cdm_cli.jobs.judging.evaluate import Panel, convention_of, open_panel
-from cdm_cli.jobs.judging.images import Place, from_arrays
+from cdm_cli.jobs.judging.images import from_arrays
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.make import Ready
@@ -20,7 +21,6 @@ from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention
 from cdm_cli.options.judging import TuneOptions
-from cdm_cli.report import Report
 
 PREFERRED = "train"
 
@@ -35,7 +35,7 @@ class Scorer:
     reference: Reference
     seed: int
 
-    def fid(self, chain: Chain, what: str, report: Report) -> float:
+    def fid(self, chain: Chain, what: str) -> float:
         """Return the FID of the images that a chain makes.
 
         The same noise for every chain. Several processes share the images; all must call.
@@ -43,33 +43,33 @@ class Scorer:
         """
         search = self.search
         drawn = Shown(search.work.inputs, search.ids, search.labels, self.seed)
-        collector = self._judged(drawn, chain, what, report)
+        collector = self._judged(drawn, chain, what)
         return collector.frechet(self.reference.gaussian, uncertain=False).value
 
-    def fresh(self, chain: Chain, what: str, report: Report) -> Estimate:
+    def fresh(self, chain: Chain, what: str) -> Estimate:
         """Return the FID of images that chose no chain, with its leave-out values."""
-        collector = self._judged(self.search.fresh, chain, what, report)
+        collector = self._judged(self.search.fresh, chain, what)
         return collector.frechet(self.reference.gaussian)
 
-    def _judged(self, drawn: Shown, chain: Chain, what: str, report: Report) -> Collector:
-        search, place, extractor = self.search, self.panel.place, self.panel.judge.extractor
+    def _judged(self, drawn: Shown, chain: Chain, what: str) -> Collector:
+        search, session, extractor = self.search, self.panel.session, self.panel.judge.extractor
         collector = Collector.empty(
-            drawn.ids, drawn.labels, extractor.feature_dim, device=place.device, keep=0
+            drawn.ids, drawn.labels, extractor.feature_dim, device=session.device, keep=0
         )
         engine = Engine(self.ready.stage, chain, drawn.seed, self.ready.numerics.batch_size)
         name = f"images/{search.header.config.model.resolution}"
-        mine = np.array_split(np.arange(len(drawn.ids)), place.world.size)[place.world.rank]
+        mine = np.array_split(np.arange(len(drawn.ids)), session.world.size)[session.world.rank]
         total = len(mine) * chain.evaluations
-        with Stop() as stop, report.track(what, total, "evaluations") as advance:
+        with Stop() as stop, session.report.track(what, total, "evaluations") as advance:
             meter = Meter(advance, stop, len(mine), lambda: "every trial before this one is kept")
             for start in range(0, len(mine), engine.batch_size):
                 places = mine[start : start + engine.batch_size]
                 samples = drawn.inputs(range(int(places[0]), int(places[-1]) + 1))
                 images = torch.from_numpy(engine.block(samples, meter)[name])
-                features, _ = extractor(images.permute(0, 3, 1, 2).to(place.device))
+                features, _ = extractor(images.permute(0, 3, 1, 2).to(session.device))
                 collector.add(places, features, None)
         first, *rest = collector.tensors()
-        place.world.sum_(rest, first)
+        session.world.sum_(rest, first)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in collector.tensors()):
             raise BadInputError(
                 f"{extractor.name} gives features that are not finite",
@@ -79,32 +79,29 @@ class Scorer:
         return collector
 
 
-def opened(
-    options: TuneOptions, search: Search, place: Place, head: Head | None, report: Report
-) -> Scorer:
+def opened(options: TuneOptions, search: Search, session: Session, head: Head | None) -> Scorer:
     """Load the judge, then the stage with the numerics of the trials that are there."""
     model = search.header.config.model
-    if options.num < place.world.size:
+    if options.num < session.world.size:
         raise MismatchError(
-            f"--num {options.num}: fewer images than the {place.world.size} processes",
+            f"--num {options.num}: fewer images than the {session.world.size} processes",
             next="fewer processes",
         )
-    panel = open_panel(options.judge, model.resolution, place, report, features=False)
-    chosen = numerics_of(options, search, head, place.device)
-    stage = ready_stage(search.header, options.sampling, chosen, place.device, report)
+    panel = open_panel(options.judge, model.resolution, session, features=False)
+    chosen = numerics_of(options, search, head, session)
+    stage = ready_stage(search.header, options.sampling, chosen, session)
     named = {reference.name: reference for reference in panel.references}
     reference = named.get(PREFERRED, panel.references[0])
     return Scorer(search, panel, Ready(stage, chosen), reference, options.sampling.seed)
 
 
 def numerics_of(
-    options: TuneOptions, search: Search, head: Head | None, device: torch.device
+    options: TuneOptions, search: Search, head: Head | None, session: Session
 ) -> Numerics:
     """Return how the trials are computed; raise WouldOverwriteError where those there were not."""
     before = head.numerics if head else None
     evaluations = (1 + options.trials) * options.num * sum(search.works)
-    compute = options.judge.compute
-    chosen = numerics(search.header.config, compute, device, evaluations, before)
+    chosen = numerics(search.header.config, session, evaluations, before)
     if before:
         check_same_numerics(before, chosen, options.out)
     return chosen

@@ -16,12 +16,8 @@ from typing import Any
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.jobs.judging.images import Place
-from cdm_cli.jobs.runtime.device import pick_device
-from cdm_cli.jobs.runtime.launch import check_processes
 from cdm_cli.jobs.runtime.same_stage import config_digest
-from cdm_cli.jobs.runtime.session import agreed, check_shared, joined, led, started
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
 from cdm_cli.jobs.tune.gain import (
@@ -80,26 +76,25 @@ def run(options: TuneOptions, report: Report) -> TuneResult:
     MissingError for what does not fit, before any weights are loaded; WouldOverwriteError
     where options.out is of another search; StoppedError, DiskError.
     """
-    return started(run_in, options, options.judge.compute, report)
+    return start_job(run_in, options, options.judge.compute, report)
 
 
-def run_in(options: TuneOptions, report: Report, world: World) -> TuneResult:
-    """Search as one process of a world."""
+def run_in(options: TuneOptions, session: Session) -> TuneResult:
+    """Search as one process of a job."""
     log = log_path(options.out)
-    with joined(options.judge.compute, world) as (world, device), ExitStack() as stack:
-        search, before = agreed(world, lambda: _begun(options, stack), _deciding)
-        check_shared(world, options.out)
+    with ExitStack() as stack:
+        search, before = session.decide(lambda: _begun(options, stack), _deciding)
+        session.check_shared(options.out)
         left = left_of(options, search, before.trials if before else [])
         if any(left.values()) or gains_left(before, left):
-            place = Place.on(device, options.judge.compute.batch_size, world)
-            scorer = opened(options, search, place, before.head if before else None, report)
-            led(world, lambda: begin(log, head_of(scorer)))
-            led(world, lambda: stack.enter_context(locked(log)))
+            scorer = opened(options, search, session, before.head if before else None)
+            session.lead(lambda: begin(log, head_of(scorer)))
+            session.lead(lambda: stack.enter_context(locked(log)))
             for steps in search.works:
-                _search(options, scorer, steps, log, report)
-                _gain(options, scorer, steps, log, report)
-                led(world, lambda: _write(options, search, log))
-        file = _write(options, search, log) if world.leads else _file(search, log)
+                _search(options, scorer, steps, log)
+                _gain(options, scorer, steps, log)
+                session.lead(lambda: _write(options, search, log))
+        file = _write(options, search, log) if session.world.leads else _file(search, log)
     return _result(options, log, file)
 
 
@@ -134,11 +129,9 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     with ExitStack() as stack:
         search = planned(options, stack)
         check_same(options.out, search.identity, search.header.config)
-    check_processes(options, options.judge.compute)
     log = read_log(log_path(options.out))
-    numerics_of(
-        options, search, log.head if log else None, pick_device(options.judge.compute.device)
-    )
+    session = plan_session(options.judge.compute, report)
+    numerics_of(options, search, log.head if log else None, session)
     left = left_of(options, search, log.trials if log else [])
     gains = 2 * len(search.fresh.ids) * sum(gains_left(log, left))
     evaluations = options.num * sum(steps * trials for steps, trials in left.items()) + gains
@@ -159,9 +152,9 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     }
 
 
-def _search(options: TuneOptions, scorer: Scorer, steps: int, log: Path, report: Report) -> None:
+def _search(options: TuneOptions, scorer: Scorer, steps: int, log: Path) -> None:
     """Make the trials of one number of steps that are missing."""
-    world = scorer.panel.place.world
+    session = scorer.panel.session
     for number in range(options.trials + 1):
         trials = trials_of(log, steps)
         if number < len(trials):
@@ -169,19 +162,19 @@ def _search(options: TuneOptions, scorer: Scorer, steps: int, log: Path, report:
         what = f"{steps} steps, trial {number} of {options.trials}"
         candidate = _next(options, scorer.search, steps, trials)
         chain = scorer.search.chain(candidate) if candidate else scorer.search.baseline(steps)
-        trial = _trial(steps, number, candidate, chain, scorer.fid(chain, what, report))
-        led(world, lambda trial=trial: add(log, trial))
-        report.say(f"tune-schedule: {what}: {_in_short(trial)}")
+        trial = _trial(steps, number, candidate, chain, scorer.fid(chain, what))
+        session.lead(lambda trial=trial: add(log, trial))
+        session.report.say(f"tune-schedule: {what}: {_in_short(trial)}")
 
 
-def _gain(options: TuneOptions, scorer: Scorer, steps: int, log: Path, report: Report) -> None:
+def _gain(options: TuneOptions, scorer: Scorer, steps: int, log: Path) -> None:
     """Judge what the best of the trials gains, if that is missing."""
     found = read_log(log)
     left = left_of(options, scorer.search, found.trials if found else [])
     if found is None or steps not in gains_left(found, {steps: left[steps]}):
         return
-    gain = judge_gain(scorer, steps, found.of(steps), report)
-    led(scorer.panel.place.world, lambda: add(log, gain))
+    gain = judge_gain(scorer, steps, found.of(steps))
+    scorer.panel.session.lead(lambda: add(log, gain))
 
 
 def _next(

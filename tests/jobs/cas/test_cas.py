@@ -27,6 +27,7 @@ from cdm_cli.jobs.cas.plan import planned
 from cdm_cli.jobs.cas.recipe import recipe_of
 from cdm_cli.jobs.cas.report import extremes
 from cdm_cli.jobs.cas.step import Fit
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.judging import CasOptions, EvalOptions
@@ -181,7 +182,7 @@ def test_training_never_reads_val(folder):
                 fit = Fit(work.recipe, CPU, World())
                 directory = folder / "unread" / ref / training.name
                 directory.mkdir(parents=True)
-                cas_training.train(fit, training, directory, Stop(), Told())
+                cas_training.train(fit, training, directory, Stop(), Session(CPU))
                 weights.append([p.detach().clone() for p in fit.parameters])
     for mine, theirs in zip(weights[:2], weights[2:], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))

@@ -12,12 +12,12 @@ from cdm_cli.jobs.cas.plan import planned
 from cdm_cli.jobs.cas.recipe import recipe_of
 from cdm_cli.jobs.cas.step import Fit, pieces
 from cdm_cli.jobs.cas.training import examined
-from cdm_cli.jobs.judging.images import Place
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.judging import CasOptions
+from cdm_cli.options.sampling import Compute
 from tests.asking import as_typed
 from tests.jobs.judging.scoring import options, write_data, write_samples
-from tests.tiny import Told
 
 CPU = torch.device("cpu")
 
@@ -178,7 +178,8 @@ def test_the_test_takes_running_statistics_whatever_its_batch(tmp_path):
         for step in range(1, 9):
             fit.step(step, batches.batch(step))
         for batch_size in (1, 60):
-            accuracy = examined(fit, work, Place.on(CPU, batch_size), Told(), "samples")
+            session = Session(CPU, Compute(batch_size=batch_size))
+            accuracy = examined(fit, work, session, "samples")
             counts.append(accuracy.tensor())
     assert torch.equal(*counts)
     assert counts[0][1].sum() > 30

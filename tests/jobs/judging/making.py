@@ -7,7 +7,7 @@ import torch
 
 from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
 from cdm_cli.config import ClassifierConfig, DataInfo, Plan, StageFile, TrainingConfig
-from cdm_cli.jobs.judging.images import Place
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.options.judging import EvalOptions, FeatureOptions
@@ -18,7 +18,7 @@ from tests.tiny import CLASSES, arrays_of, write_store
 CONFIG = ClassifierConfig(
     resolution=8, base_channels=16, channel_mult=(1,), num_res_blocks=1, num_classes=len(CLASSES)
 )
-CPU = Place.on(torch.device("cpu"))
+CPU = Session(torch.device("cpu"))
 TRAIN, VAL, SAMPLES = (arrays_of(num, (8, 16), seed=seed) for seed, num in enumerate((90, 60, 75)))
 
 

@@ -206,9 +206,9 @@ def test_num_takes_a_balanced_share(monkeypatch):
 
 def test_one_panel_judges_many_sets():
     """What sweep-s does: the judge and the references once, then set after set."""
-    panel = open_panel(options().judge, 8, CPU, Told())
+    panel = open_panel(options().judge, 8, CPU)
     images = from_arrays("x", VAL["images/8"], VAL["labels"], CLASSES)
-    table = measure(panel, images, ("fid", "accuracy"), Told(), uncertain=False)
+    table = measure(panel, images, ("fid", "accuracy"), uncertain=False)
     assert table.value("fid", "val") == pytest.approx(0, abs=1e-9)
     assert table.value("fid", "train") > 1e-5
     assert table.value("accuracy") <= 1
@@ -218,7 +218,7 @@ def test_one_panel_judges_many_sets():
 def test_a_mode_that_the_judge_does_not_have_is_told():
     for mode, told in (("clean", 0), ("legacy-pytorch", 1)):
         report = Told()
-        open_panel(replace(options().judge, mode=mode), 8, CPU, report)
+        open_panel(replace(options().judge, mode=mode), 8, replace(CPU, report=report))
         assert sum("--mode legacy-pytorch: of no effect" in line for line in report.lines) == told
 
 

@@ -1,6 +1,7 @@
 """Mirrors cdm_cli/jobs/judging/images.py: every image once, in flat memory."""
 
 import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
-from cdm_cli.jobs.judging.images import Place, batches, collect, from_arrays, from_store
+from cdm_cli.jobs.judging.images import batches, collect, from_arrays, from_store
 from cdm_cli.jobs.runtime.world import World
+from cdm_cli.options.sampling import Compute
 from tests.jobs.judging.making import CPU, SAMPLES, write_workspace
 from tests.tiny import CLASSES, Told
 
@@ -38,11 +40,11 @@ def test_each_image_is_judged_once_whatever_the_batch():
     with open_store("samples.h5") as store:
         images = from_store(store, None, 8, None, 0)
         judge, told = Means(), Told()
-        collector = collect(images, judge, CPU, told)
+        collector = collect(images, judge, replace(CPU, report=told))
         shown = torch.cat(judge.seen).permute(0, 2, 3, 1)
         np.testing.assert_array_equal(shown, SAMPLES["images/8"])
         assert (told.done, told.total) == (75, 75)
-        one = collect(images, Means(), Place.on(CPU.device, 7), Told())
+        one = collect(images, Means(), replace(CPU, compute=Compute(batch_size=7)))
     np.testing.assert_allclose(one.whole.sigma, collector.whole.sigma, rtol=1e-12)
     x = SAMPLES["images/8"].mean((1, 2), dtype=np.float64)
     np.testing.assert_allclose(collector.whole.mu, x.mean(0), rtol=1e-6)
@@ -55,7 +57,7 @@ def test_processes_share_the_images(size):
         places = [
             batch[0]
             for rank in range(size)
-            for batch in batches(images, 16, CPU.device, World(rank, size))
+            for batch in batches(images, replace(CPU, world=World(rank, size)))
         ]
     assert np.concatenate(places).tolist() == list(range(75))
 
@@ -87,14 +89,14 @@ def test_uneven_classes_are_told():
 def test_features_that_are_not_finite_are_an_error():
     images = from_arrays("x", SAMPLES["images/8"], SAMPLES["labels"], CLASSES)
     with pytest.raises(BadInputError, match="not finite"):
-        collect(images, Means(broken=True), CPU, Told())
+        collect(images, Means(broken=True), CPU)
 
 
 @pytest.mark.parametrize(("num", "world"), [(1, World()), (2, World(0, 3))])
 def test_fewer_images_than_make_a_covariance_or_processes(num, world):
     images = from_arrays("x", np.zeros((num, 4, 4, 3), np.uint8), np.zeros(num), CLASSES)
     with pytest.raises(MismatchError, match="of at least"):
-        collect(images, Means(), Place.on(CPU.device, None, world), Told())
+        collect(images, Means(), replace(CPU, world=world))
 
 
 def test_memory_is_flat_in_the_number_of_images():
@@ -103,10 +105,10 @@ def test_memory_is_flat_in_the_number_of_images():
     images = np.broadcast_to(one, (100_000, 2, 2, 3))
     many = from_arrays("many", images, np.arange(100_000) % 3, CLASSES)
     few = from_arrays("few", images[:2000], np.arange(2000) % 3, CLASSES)
-    place = Place.on(CPU.device, 5000)
-    collect(few, Means(384), place, Told(), keep=500)
+    session = replace(CPU, compute=Compute(batch_size=5000))
+    collect(few, Means(384), session, keep=500)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    collector = collect(many, Means(384), place, Told(), keep=500)
+    collector = collect(many, Means(384), session, keep=500)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert collector.whole.num == 100_000
     assert collector.kept.shape == (500, 384)

@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def workspace(tmp_path, monkeypatch):
 
 def found(resolution=8, told=None):
     judge = open_judge(options().judge, torch.device("cpu")).extractor
-    return references(options().judge.ref, resolution, judge, CPU, told or Told())
+    return references(options().judge.ref, resolution, judge, replace(CPU, report=told or Told()))
 
 
 def kept(workspace):
@@ -104,7 +105,6 @@ def test_samples_may_be_a_reference_too():
         8,
         open_judge(options().judge, torch.device("cpu")).extractor,
         CPU,
-        Told(),
     )
     assert (reference.name, reference.num) == ("ref", 75)
     row = run(options("fid", ref="samples.h5"), Told()).table.rows[0]

@@ -15,7 +15,6 @@ from cdm_cli.errors import UsageError, WouldOverwriteError
 from cdm_cli.jobs.checking.replay_plan import HowMade
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.judging.evaluate import open_panel
-from cdm_cli.jobs.judging.images import Place
 from cdm_cli.jobs.judging.probe_score import judged_by
 from cdm_cli.jobs.runtime.identity import (
     HARMLESS,
@@ -27,7 +26,7 @@ from cdm_cli.jobs.runtime.identity import (
     resume_or_create,
     told,
 )
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import plan as sweep_plan
@@ -141,7 +140,7 @@ def test_a_selection_is_identified_by_the_same_fields():
     )
     with ExitStack() as stack:
         probe = curve.planned(options, stack).probe
-    panel = open_panel(JUDGE, 8, Place.on(CPU_DEVICE, 8, World()), Told(), features=False)
+    panel = open_panel(JUDGE, 8, Session(CPU_DEVICE), features=False)
     plain, other = judged_by(probe, panel), replace(probe, chain=replace(probe.chain, clip=False))
     assert first_difference(plain, judged_by(other, panel))
     assert set(probe.identity) < set(plain)

@@ -12,8 +12,7 @@ import torch
 from cdm_cli.errors import BadInputError, CdmError, DiskError, StoppedError
 from cdm_cli.jobs.runtime import launch
 from cdm_cli.jobs.runtime.session import Silent
-from cdm_cli.options.sampling import Compute, SampleOptions
-from tests.asking import as_typed
+from cdm_cli.options.sampling import Compute
 
 
 def error(kind, what):
@@ -55,7 +54,7 @@ def test_ctrl_c_in_a_process_is_ctrl_c():
         launch._outcome({0: ("interrupted", None), 1: BY_US}, 2)
 
 
-def threads(options, report, world):
+def threads(report, world):
     return os.environ["OMP_NUM_THREADS"], torch.get_num_threads()
 
 
@@ -66,7 +65,6 @@ def test_processes_share_the_cores_unless_the_user_has_said(said, expected, monk
     if said:
         monkeypatch.setenv("OMP_NUM_THREADS", said)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    options = as_typed(SampleOptions, stage="base", compute=Compute(device="cpu"))
-    variable, number = launch.launch(threads, options, 2, Silent())
+    variable, number = launch.launch(threads, Compute(device="cpu", gpus=2), Silent())
     assert variable == expected
     assert number <= int(expected)

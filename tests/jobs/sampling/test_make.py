@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from cdm_cli.errors import MemoryFloorError
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import make as production
-from cdm_cli.jobs.sampling.make import Ready, made_ready, that_fits
+from cdm_cli.jobs.sampling.make import Ready, make_ready, that_fits
 from cdm_cli.jobs.sampling.numerics import numerics
 from cdm_cli.jobs.sampling.sample import planned, run
 from cdm_cli.options.sampling import Compute, SampleOptions
@@ -31,7 +32,7 @@ def workspace(tmp_path, monkeypatch):
 
 @pytest.fixture
 def ready():
-    chosen = numerics(CONFIG, Compute(device="cpu"), CPU, 100)
+    chosen = numerics(CONFIG, Session(CPU), 100)
     return Ready(stage_of(CONFIG), replace(chosen, batch_size=50))
 
 
@@ -69,7 +70,7 @@ class Crowded(World):
 
 def test_a_batch_is_halved_until_it_fits(ready, limited):
     sizes, told = limited(20), Told()
-    found = that_fits(ready, planned(OPTIONS), World(), told)
+    found = that_fits(ready, planned(OPTIONS), Session(CPU, report=told))
     assert sizes == [50, 25, 13]
     assert found.numerics == replace(ready.numerics, batch_size=13)
     assert told.lines == [f"out of device memory: now {n} images at a time" for n in (25, 13)]
@@ -77,14 +78,14 @@ def test_a_batch_is_halved_until_it_fits(ready, limited):
 
 def test_all_processes_take_what_fits_on_each(ready, limited):
     sizes = limited(30)
-    found = that_fits(ready, planned(OPTIONS), Crowded(sizes), Told())
+    found = that_fits(ready, planned(OPTIONS), Session(CPU, world=Crowded(sizes)))
     assert (sizes, found.numerics.batch_size) == ([50, 25, 13], 13)
 
 
 def test_one_image_that_does_not_fit_is_told(ready, limited):
     limited(0)
     with pytest.raises(MemoryFloorError, match="one image at a time does not fit"):
-        that_fits(ready, planned(OPTIONS), World(), Told())
+        that_fits(ready, planned(OPTIONS), Session(CPU))
 
 
 def test_three_evaluations_of_the_plain_network_are_tried(ready, limited, monkeypatch):
@@ -94,7 +95,7 @@ def test_three_evaluations_of_the_plain_network_are_tried(ready, limited, monkey
     real = net.denoise
     monkeypatch.setattr(net, "denoise", lambda x, *more: seen.append(len(x)) or real(x, *more))
     limited(30)
-    found = that_fits(replace(ready, stage=compiled), planned(OPTIONS), World(), Told())
+    found = that_fits(replace(ready, stage=compiled), planned(OPTIONS), Session(CPU))
     assert seen == [50] * 3 + [25] * 3
     assert found.stage is compiled
 
@@ -125,7 +126,7 @@ def test_another_part_is_told_what_it_needs_for_the_same_bits(ready, limited):
     limited(30)
     told = Told()
     part = replace(OPTIONS, part="2/2")
-    that_fits(ready, planned(part), World(), told)
+    that_fits(ready, planned(part), Session(CPU, report=told))
     assert "for the same bits, other parts need --batch-size 25" in told.lines[0]
 
 
@@ -148,7 +149,6 @@ def test_it_is_tried_where_nothing_else_decides(
     monkeypatch.setattr(production, "check_same_numerics", lambda *_: None)
     monkeypatch.setattr(production, "ready_stage", lambda *_: ready.stage)
     monkeypatch.setattr(production, "that_fits", lambda ready, *_: calls.append(1) or ready)
-    compute = Compute(batch_size=batch_size)
-    words = (planned(OPTIONS), OPTIONS.out, compute, torch.device(device))
-    made_ready(*words, World(), Told())
+    session = Session(torch.device(device), Compute(batch_size=batch_size))
+    make_ready(planned(OPTIONS), OPTIONS.out, session)
     assert bool(calls) is tried

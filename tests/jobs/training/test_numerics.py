@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.checkpoint import checkpoints
-from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.numerics import numerics_of, resumed
 from tests.tiny import Told
 from tests.trained import train, write_data
@@ -72,7 +72,7 @@ def test_a_checkpoint_of_before_this_was_kept_continues(home, monkeypatch):
     ],
 )  # fmt: skip
 def test_all_that_decides_last_bits_is_compared(name, value):
-    now = numerics_of(torch.device("cpu"), "fp32", World(), compiled=False)
+    now = numerics_of(Session(torch.device("cpu")), "fp32", compiled=False)
     assert resumed(3, now, now) is None
     changed = resumed(3, {**now, name: value}, now)
     assert str(changed) == f"{name} was {value}, now {now[name]}"

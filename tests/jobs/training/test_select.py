@@ -76,7 +76,7 @@ def scripted(monkeypatch, *values):
     """Let judgements find these values, one after another; returns the names they were given."""
     names, left = [], list(values)
 
-    def judged(panel, probe, images, name, report):
+    def judged(panel, probe, images, name):
         names.append(name)
         return Scored(left.pop(0))
 

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from cdm_cli.config import TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import UsageError
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.step import Trainer, learning_rate, seed_of
 
@@ -45,7 +46,8 @@ def batch(values=VALUES):
 def trainer(objective=None, *, world=None, cosine=False, **changes):
     values = {"steps": 10, "batch_size": 4, "lr": 0.1, "ema_decay": 0.5}
     training = TrainingConfig(**(values | changes))
-    return Trainer(objective or Line(), training, CPU, world or World(), cosine=cosine)
+    session = Session(CPU, world=world or World())
+    return Trainer(objective or Line(), training, session, cosine=cosine)
 
 
 def state(one):

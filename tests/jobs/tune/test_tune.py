@@ -24,7 +24,8 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.judging.evaluate import measure, open_panel
-from cdm_cli.jobs.judging.images import Place, from_store
+from cdm_cli.jobs.judging.images import from_store
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import Gain, Searched
 from cdm_cli.jobs.tune.gain import concluded
@@ -105,7 +106,7 @@ def scored(monkeypatch):
     """Replace the judge by a closed form: best at beta_1 = 0.01 and alpha_bar_T = 0.001."""
     seen = []
 
-    def fid(self, chain, what, report):
+    def fid(self, chain, what):
         seen.append(what)
         alpha_bar = chain.schedule.alpha_bar
         far = math.log(float(1 - alpha_bar[1]) / 0.01) ** 2
@@ -167,7 +168,7 @@ def test_a_known_optimum_is_found(workspace, scored):
 
 
 def test_a_baseline_that_no_trial_beats_is_what_is_written(workspace, monkeypatch):
-    monkeypatch.setattr(Scorer, "fid", lambda self, chain, what, report: float(chain.searched))
+    monkeypatch.setattr(Scorer, "fid", lambda self, chain, what: float(chain.searched))
     (best,) = run(options(), Told()).schedules
     assert (best.fid, best.baseline, best.beta_1, best.beta_T) == (0.0, 0.0, None, None)
     asked = as_typed(
@@ -247,9 +248,9 @@ def judged_on(ids, **changes):
         images = from_store(store, None, None, None, 0)
         at = np.flatnonzero(np.isin(images.ids, ids))
         images = replace(images, rows=images.rows[at], ids=images.ids[at], labels=images.labels[at])
-        panel = open_panel(JUDGE, 8, Place.on(torch.device("cpu"), 32), Told(), features=False)
+        panel = open_panel(JUDGE, 8, Session(torch.device("cpu")), features=False)
         Path("all.h5").unlink()
-        return measure(panel, images, ("fid",), Told()).row("fid", "train")
+        return measure(panel, images, ("fid",)).row("fid", "train")
 
 
 def test_what_it_gains_is_judged_on_images_that_did_not_choose_it(tuned):
@@ -272,7 +273,7 @@ def test_what_it_gains_is_judged_on_images_that_did_not_choose_it(tuned):
 
 
 def test_without_other_images_the_noise_is_another(workspace, monkeypatch):
-    monkeypatch.setattr(Scorer, "fid", lambda self, chain, what, report: float(not chain.searched))
+    monkeypatch.setattr(Scorer, "fid", lambda self, chain, what: float(not chain.searched))
     run(options(num=50, trials=1), Told())
     (gain,) = gains()
     assert (gain["fresh"], gain["num"]) == ("noise", 50)
