@@ -38,8 +38,10 @@ def alpha_of(image: Image.Image, raw: str, data: bytes) -> Image.Image:
 
 
 def _samples(image: Image.Image, raw: str, data: bytes) -> tuple[NDArray[np.integer], int]:
-    """Return the samples [H, W] or [H, W, 3] and their bits; of one bit, those of 0 or 255."""
-    pixels = np.asarray(image.convert("L") if image.mode == "1" else image)
+    """Return the samples [H, W] or [H, W, 3] and their bits."""
+    if image.mode == "1":  # Pillow's key is then 0 or 1, and from 12.1 on 0 or 255
+        return np.asarray(image.convert("L")) // 255, 1
+    pixels = np.asarray(image)
     if raw in STEP:
         return pixels // STEP[raw], int(raw[-1])
     if raw == "RGB;16B":
