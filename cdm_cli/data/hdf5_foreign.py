@@ -142,7 +142,7 @@ def _answers(path: Path, inside: Inside) -> Generator[Iterator[Frame]]:
         child = subprocess.Popen(
             [sys.executable, "-P", str(CHILD), *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            pass_fds=[fd], env=environment,
+            pass_fds=[fd], env=environment, start_new_session=True,
         )  # fmt: skip
     finally:
         os.close(fd)
