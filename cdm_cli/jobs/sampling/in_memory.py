@@ -5,6 +5,7 @@ they come from changes one.
 """
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,7 +120,11 @@ def in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
     chosen = numerics(work.header.config, session, evaluations, most=size)
     ready = for_sampling(stage, compiled=chosen.compiled)
     engine = Engine(ready, work.chain, work.sampling.seed, chosen.batch_size, work.keep)
-    with session.report.track(work.command, evaluations, "evaluations") as advance:
+    with (
+        ExitStack() as stack,
+        session.report.track(work.command, evaluations, "evaluations") as advance,
+    ):
+        stack.callback(ready.release)
         meter = Meter(advance, Stop(), work.num, str)
         blocks = [
             made(engine, work.inputs(range(at, min(at + size, work.num))), meter)
