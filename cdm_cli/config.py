@@ -20,6 +20,7 @@ from cdm_cli.errors import UsageError
 from cdm_cli.names import (
     MOST_BATCH,
     MOST_STEPS,
+    Augment,
     Loss,
     Precision,
     Sampler,
@@ -287,13 +288,30 @@ class DataInfo(Settings):
     without_images: Annotated[tuple[int, ...], Later(settable=False)] = ()
 
 
+class Applied(Settings):
+    """What a search found for a super-resolution stage, and `cdm upsample` takes by default.
+
+    sampler, steps (0: all T) and variance as the search was asked for them, None for the stage's
+    own. by: the directory of the search. found: its conclusion.
+    """
+
+    s: int = Field(ge=0)
+    augment: Augment
+    sampler: Sampler | None = None
+    steps: int | None = Field(default=None, ge=0)
+    variance: Variance | None = None
+    by: str = ""
+    found: str = ""
+
+
 class StageFile(Settings):
-    """The contents of `stage.json`."""
+    """The contents of `stage.json`. applied: what searches found, the last is in force."""
 
     schema_version: Literal[1] = 1
     cdm_version: str
     plan: Plan
     data: DataInfo | None
+    applied: Annotated[tuple[Applied, ...], Later(settable=False)] = ()
 
 
 S = TypeVar("S", bound=Settings)

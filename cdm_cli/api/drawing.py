@@ -127,14 +127,14 @@ def upsample(
 ) -> Samples:
     """Enlarge images by a super-resolution stage, as `cdm upsample` would, to the bit.
 
-    images: uint8 [N, h, w, C], labels: [N]. s: the time of conditioning augmentation. z_s:
-    float16 [N, h, w, C], states that were kept at s, by a process of the stage's z_schedule
-    (truncated); without them the images are noised to s (non-truncated). ids: by default
-    0..N-1. Raises CdmError for what cannot be.
+    images: uint8 [N, h, w, C], labels: [N]. s: the time of conditioning augmentation, by
+    default what `sweep-s --apply` found. z_s: float16 [N, h, w, C], states that were kept at s,
+    by a process of the stage's z_schedule (truncated); without them the images are noised to s
+    (non-truncated). ids: by default 0..N-1. Raises CdmError for what cannot be.
     """
     options = asked(
-        UpsampleOptions, s=s, augment=None if z_s is None else "truncated", keep_s=tuple(keep_s),
-        sampling=_sampling(seed, how),
+        UpsampleOptions, s=s, augment="non-truncated" if z_s is None else "truncated",
+        keep_s=tuple(keep_s), sampling=_sampling(seed, how),
     )  # fmt: skip
     numbers = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
     z: Mapping[int, Any] = NOTHING if z_s is None or s is None else {s: z_s}

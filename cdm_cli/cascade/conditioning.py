@@ -45,7 +45,7 @@ def check_s(config: StageConfig, s: int | None, augment: Augment | None = None) 
     if s is None:
         raise UsageError(
             f"--s is missing: the stage takes {low}..{high}",
-            next=f"--s {(low + high) // 4}, or cdm sweep-s to find the best",
+            next=f"--s {(low + high) // 4}, or cdm sweep-s --apply, which finds the best",
         )
     if not low <= s <= high and not (s == 0 and conditioning.s_zero > 0):
         raise UsageError(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cdm_cli.options.files import (
+    DefaultsOptions,
     DemoOptions,
     ExportOptions,
     GridOptions,
@@ -104,6 +105,10 @@ TABLE = (
         "eval checkpoints", CurveOptions, f"{JOBS}.curve.curve",
         "Judge the saved checkpoints of a stage by FID.",
         ("cdm eval checkpoints base --num 2000 --features features",), plans=True,
+    ),
+    Command(
+        "defaults", DefaultsOptions, f"{JOBS}.sampling.defaults",
+        "Show how a stage is sampled by default, or undo --apply.", ("cdm defaults sr",),
     ),
     Command(
         "demo", DemoOptions, f"{JOBS}.demo.demo",

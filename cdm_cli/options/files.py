@@ -177,6 +177,14 @@ class InspectOptions:
 
 
 @dataclass(frozen=True)
+class DefaultsOptions:
+    """`cdm defaults`: what a stage is sampled with unless told otherwise."""
+
+    stage: Annotated[str, Flag("A stage: its name in runs/ or a directory.", "NAME", argument=True)]
+    undo: Annotated[bool, Flag("Take back what `sweep-s --apply` applied last.")] = False
+
+
+@dataclass(frozen=True)
 class GridOptions:
     """`cdm grid`. num images in all, or per_class of each, `columns` in a row.
 

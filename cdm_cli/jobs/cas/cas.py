@@ -29,9 +29,9 @@ from cdm_cli.jobs.cas.training import (
     outcome_of,
     remove_checkpoints,
 )
+from cdm_cli.jobs.runtime.lock import held
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.training.lock import held
 from cdm_cli.options.judging import CasOptions
 from cdm_cli.report import Report
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from cdm_cli.cascade.checkpoint import find_stage, list_stages, read_stage_file, weights_file
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import step_name
-from cdm_cli.config import ConditioningConfig, StageConfig
+from cdm_cli.config import Applied, ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError, quoted
 from cdm_cli.jobs.sampling.classes import shown_classes
@@ -14,12 +14,16 @@ from cdm_cli.jobs.sampling.classes import shown_classes
 
 @dataclass(frozen=True)
 class Header:
-    """What `stage.json` says of a diffusion stage. empty: ids of classes that had no image."""
+    """What `stage.json` says of a diffusion stage. empty: ids of classes that had no image.
+
+    applied: what searches found, in order; `cdm upsample` takes the last by default.
+    """
 
     directory: Path
     config: StageConfig
     classes: tuple[str, ...]
     empty: tuple[int, ...] = ()
+    applied: tuple[Applied, ...] = ()
 
     @property
     def shown(self) -> tuple[int, ...]:
@@ -43,8 +47,8 @@ def read_header(directory: Path) -> Header:
         )
     data = file.data
     if data is None:
-        return Header(directory, config, ())
-    return Header(directory, config, data.classes, data.without_images)
+        return Header(directory, config, (), applied=file.applied)
+    return Header(directory, config, data.classes, data.without_images, file.applied)
 
 
 def weights_digest(directory: Path, weights: str = "ema") -> str:

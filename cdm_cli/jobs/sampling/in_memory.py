@@ -19,6 +19,7 @@ from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import block_size
+from cdm_cli.jobs.sampling.defaults import by_default
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, made
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.make import Work, kept_times
@@ -70,6 +71,7 @@ def upsampling_of(header: Header, given: Given, options: UpsampleOptions) -> Wor
             f"{header.directory} is a base stage: it starts from nothing",
             next="sample, or name a super-resolution stage",
         )
+    options = by_default(options, header.applied)
     s = check_s(header.config, options.s, options.augment)
     augment = options.augment or "non-truncated"
     if augment == "truncated" and s and s not in given.z:

@@ -22,6 +22,7 @@ from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.blocks import rows_of_part
 from cdm_cli.jobs.sampling.classes import without_images
 from cdm_cli.jobs.sampling.cost import cost
+from cdm_cli.jobs.sampling.defaults import by_default, tell_applied
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage
 from cdm_cli.jobs.sampling.make import (
     Made,
@@ -80,6 +81,7 @@ def run_in(options: UpsampleOptions, session: Session) -> Made:
             lambda: _begun(options, stack), lambda begun: deciding(begun[1])
         )
         tell_part(store, options.split, report)
+        tell_applied(options, work.header, report)
         tell_other_s(options.sampling, [work.fields["s"]], report)
         ready = make_ready(work, options.out, session)
         if options.model is None:
@@ -92,7 +94,7 @@ def run_in(options: UpsampleOptions, session: Session) -> Made:
 
 def _begun(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, Work]:
     store = stack.enter_context(open_store(options.lowres))
-    work = planned(options, store)
+    work = planned(options, store, applied=True)
     _check_is_not_input(options)
     return store, work
 
@@ -108,10 +110,11 @@ def _unseen(work: Work, options: UpsampleOptions, store: Store) -> tuple[int, ..
 def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
     with open_store(options.lowres) as store:
-        work = planned(options, store)
+        work = planned(options, store, applied=True)
         tell_part(store, options.split, report)
         _check_is_not_input(options)
         checked(work, options.out, plan_session(options.compute, report))
+    tell_applied(options, work.header, report)
     tell_other_s(options.sampling, [work.fields["s"]], report)
     return {
         "stage": str(work.header.directory),
@@ -132,10 +135,14 @@ def _check_is_not_input(options: UpsampleOptions) -> None:
         )
 
 
-def planned(options: UpsampleOptions, store: Store) -> Work:
-    """Decide all that headers and flags decide. The store stays open while the work is done."""
+def planned(options: UpsampleOptions, store: Store, *, applied: bool = False) -> Work:
+    """Decide all that headers and flags decide. The store stays open while the work is done.
+
+    applied: whether what a search found, and applied to the stage, stands in for what is left out.
+    """
     split, part = part_of(store, options.split)
     header = fitting_stage(options.model, Path(RUNS), store, part)
+    options = by_default(options, header.applied if applied else ())
     s = check_s(header.config, options.s, options.augment)
     augment: Augment = options.augment or "non-truncated"
     keep = kept_times(options.keep_s)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.cascade.checkpoint import write_stage_file
+from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
 from cdm_cli.cascade.fast import compile_net, worth_compiling
 from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import ClassifierConfig, Plan, StageFile
@@ -21,6 +21,7 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quoted
 from cdm_cli.jobs.judging.judge import Judge
 from cdm_cli.jobs.runtime.device import chosen_precision, describe
+from cdm_cli.jobs.runtime.lock import held
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.classes import without_images
@@ -30,7 +31,6 @@ from cdm_cli.jobs.training.cost import cost
 from cdm_cli.jobs.training.data import Unchanged, batches_of
 from cdm_cli.jobs.training.extras import Turns, extras_of, planned_turns, select_cost
 from cdm_cli.jobs.training.files import logged, resume
-from cdm_cli.jobs.training.lock import held
 from cdm_cli.jobs.training.loop import Loop
 from cdm_cli.jobs.training.numerics import numerics_of
 from cdm_cli.jobs.training.objective import ClassifierObjective, StageObjective, build_objective
@@ -118,7 +118,11 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
 
         def claimed() -> None:
             stack.enter_context(held(directory))
-            file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
+            there = (directory / STAGE_FILE).is_file()
+            applied = read_stage_file(directory).applied if there else ()
+            file = StageFile(
+                cdm_version=__version__, plan=made, data=data_info(store), applied=applied
+            )
             write_stage_file(directory, file)
 
         session.lead(claimed)

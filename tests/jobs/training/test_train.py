@@ -10,10 +10,15 @@ import signal
 import pytest
 import torch
 
-from cdm_cli.cascade.checkpoint import checkpoints, load_stage
+from cdm_cli.cascade.checkpoint import (
+    checkpoints,
+    load_stage,
+    read_stage_file,
+    write_stage_file,
+)
 from cdm_cli.cascade.classifier import ClassifierStage
 from cdm_cli.cascade.stage import Stage, build_net
-from cdm_cli.config import StageConfig
+from cdm_cli.config import Applied, StageConfig
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
@@ -518,3 +523,14 @@ def test_classes_without_images_are_named_at_the_start_and_recorded(tmp_path):
     assert data["without_images"] == [1]
     line = f"{tmp_path}/data.h5: 1 of 3 classes without an image: 'ring' (id 1)"
     assert told.lines.count(line) == 1
+
+
+def test_what_was_applied_to_a_stage_outlives_its_training(tmp_path):
+    write_data(tmp_path / "data.h5")
+    train(tmp_path, preset="tiny-sr8-16", small=SR, name="sr", steps=2)
+    directory = tmp_path / "runs/sr"
+    found = Applied(s=5, augment="non-truncated", by="sweep")
+    file = read_stage_file(directory)
+    write_stage_file(directory, file.model_copy(update={"applied": (found,)}))
+    train(tmp_path, preset="tiny-sr8-16", small=SR, name="sr", steps=3)
+    assert read_stage_file(directory).applied == (found,)

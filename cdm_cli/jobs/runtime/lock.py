@@ -1,4 +1,4 @@
-"""One job trains a stage at a time: flock(2) on a file in its directory.
+"""One job trains a stage, or changes its defaults, at a time: flock(2) on a file in its directory.
 
 The lock ends with its owner, however that ends. Who holds it stands in the file.
 """

@@ -1,0 +1,171 @@
+"""Mirrors cdm_cli/jobs/sampling/defaults.py: what is applied to a stage, and what it changes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import cdm_cli
+from cdm_cli.cascade.checkpoint import load_stage, save_ema
+from cdm_cli.config import Applied
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import MismatchError, StoppedError, UsageError
+from cdm_cli.jobs.runtime.lock import held
+from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.sampling import upsample
+from cdm_cli.jobs.sampling.defaults import apply, defaults_of, run
+from cdm_cli.jobs.sampling.headers import read_header, weights_digest
+from cdm_cli.options.files import DefaultsOptions
+from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
+from tests.asking import as_typed
+from tests.tiny import (
+    Told,
+    arrays_of,
+    base_config,
+    contents,
+    net_of,
+    sr_config,
+    write_stage,
+    write_store,
+)
+
+CPU = Compute(device="cpu", batch_size=4)
+SR = Path("runs/sr")
+FEW = Applied(s=5, augment="non-truncated", sampler="ddim", steps=2, by="sweep", found="It is.")
+ALL = Applied(s=3, augment="non-truncated", steps=0, by="other")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_stage(SR, sr_config())
+    write_store("lowres.h5", "samples", {"": arrays_of(6, [8])})
+
+
+def applied(found=FEW, told=None):
+    return apply(SR, found, weights_digest(SR), told or Told())
+
+
+def options(**changes):
+    return as_typed(UpsampleOptions, **({"compute": CPU} | changes))
+
+
+def upsampled(told=None, out="samples.h5", **changes):
+    """Return what decides the samples of a store that upsample made."""
+    upsample.run(options(out=out, **changes), told or Told())
+    with open_store(out) as store:
+        return store.provenance["identity"]
+
+
+def test_upsample_takes_what_was_applied_and_says_so():
+    with pytest.raises(UsageError, match="--s is missing"):
+        upsampled()
+    applied()
+    told = Told()
+    found = upsampled(told)
+    assert (found["s"], found["sampler"], found["steps"]) == (5, "ddim", 2)
+    (line,) = [line for line in told.lines if "nothing else is asked" in line]
+    assert "s = 5, ddim, 2 steps" in line
+    assert "cdm defaults runs/sr" in line
+
+
+def test_it_is_what_the_same_flags_give():
+    applied()
+    upsampled(out="default.h5")
+    upsampled(out="typed.h5", s=5, sampling=Sampling(sampler="ddim", steps=2))
+    assert contents("default.h5") == contents("typed.h5")
+    assert "--s 5" in open_store("default.h5").provenance["command"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sampler", "steps"),
+    [
+        ({}, "ddim", 2),
+        ({"steps": 4}, "ddim", 4),
+        ({"sampler": "ancestral"}, "ancestral", 3),
+        ({"sampler": "ddim"}, "ddim", 2),
+    ],
+)
+def test_what_is_asked_goes_before_what_was_applied(changes, sampler, steps):
+    applied()
+    found = upsampled(s=7, sampling=Sampling(**changes))
+    assert (found["s"], found["sampler"], found["steps"]) == (7, sampler, steps)
+
+
+def test_the_stage_stays_what_it_was():
+    """Its digest, which stores, sweeps and curves record, and its own defaults."""
+    digest, own = load_stage(SR, Path()).digest, read_header(SR).config
+    first = upsampled(out="before.h5", s=5)
+    applied()
+    assert load_stage(SR, Path()).digest == digest
+    assert config_digest(read_header(SR).config) == config_digest(own)
+    assert read_header(SR).config == own
+    asked = Sampling(sampler="ancestral", steps=3)
+    assert upsampled(out="before.h5", s=5, sampling=asked) == first
+
+
+def test_truncated_is_applied_with_its_s_alone():
+    applied(FEW.model_copy(update={"augment": "truncated"}))
+    with pytest.raises(MismatchError, match="no z_s for s = 5"):
+        upsampled()
+    assert upsampled(s=5)["augment"] == "non-truncated"
+
+
+def test_undo_goes_back_step_by_step():
+    before = (SR / "stage.json").read_bytes()
+    applied()
+    applied(ALL)
+    back = as_typed(DefaultsOptions, stage="sr", undo=True)
+    assert defaults_of(read_header(SR)).steps == 20
+    assert [one.by for one in run(back, Told()).applied] == ["sweep"]
+    now = run(as_typed(DefaultsOptions, stage="sr"), Told())
+    assert (now.s, now.sampler, now.steps, now.found_by) == (5, "ddim", 2, "sweep")
+    now = run(back, Told())
+    assert (now.s, now.sampler, now.steps, now.found_by) == (None, "ancestral", 3, "")
+    assert (SR / "stage.json").read_bytes() == before
+    with pytest.raises(UsageError, match="nothing was applied"):
+        run(back, Told())
+
+
+def test_both_are_told_and_the_same_again_is_kept_once():
+    told = Told()
+    applied(told=told)
+    assert "takes s = 5, ddim, 2 steps unless" in told.lines[0]
+    assert told.lines[1] == (
+        "before: no s, it had to be told, ancestral, 3 steps; cdm defaults runs/sr --undo goes back"
+    )
+    applied()
+    assert len(read_header(SR).applied) == 1
+
+
+def test_a_stage_that_is_trained_is_left_alone():
+    before = (SR / "stage.json").read_bytes()
+    with held(SR), pytest.raises(StoppedError, match="is being trained"):
+        applied()
+    was = weights_digest(SR)
+    save_ema(SR, net_of(sr_config(), seed=1).state_dict(), step=2)
+    with pytest.raises(MismatchError, match="was trained on since"):
+        apply(SR, FEW, was, Told())
+    assert (SR / "stage.json").read_bytes() == before
+
+
+def test_stages_without_a_choice_have_defaults_too():
+    write_stage(Path("runs/base"), base_config())
+    found = run(as_typed(DefaultsOptions, stage="base"), Told())
+    assert (found.s, found.augment, found.steps) == (None, None, 4)
+
+
+def test_what_was_applied_is_in_the_file_and_nowhere_else():
+    applied()
+    file = json.loads((SR / "stage.json").read_text())
+    assert file["applied"][0]["s"] == 5
+    assert file["plan"]["stage"]["sampling"]["steps"] == 3
+
+
+def test_the_api_takes_it_too():
+    upsample.run(options(s=5, sampling=Sampling(sampler="ddim", steps=2)), Told())
+    applied()
+    stage = cdm_cli.load_stage("sr", device="cpu", batch_size=4)
+    given, made = cdm_cli.read("lowres.h5"), cdm_cli.read("samples.h5")
+    found = cdm_cli.upsample(stage, given.images, given.labels, ids=given.ids)
+    assert (found.images == made.images).all()
