@@ -26,6 +26,9 @@ SHARED = {
 }
 """What is no axis, and why."""
 
+UNKEPT = {"schedule": None, "restart_from": None, "clip": True, "weights": "ema"}
+"""Settings of sampling that a stage keeps no default of, and what it is sampled with."""
+
 NONE = "none"  # of a setting that may be left out
 
 _HINTS: dict[str, Any] = get_type_hints(Sampling, include_extras=True)
@@ -116,6 +119,9 @@ class SweepOptions:
     num: Annotated[int | None, Ge(LEAST_JUDGED), Flag("How many images [default: all].", "N")] = (
         None
     )
+    apply: Annotated[
+        bool, Flag("Make what is chosen what `cdm upsample` takes for the stage by default.")
+    ] = False
     out: FolderOut = Path(SWEEP)
     judge: FeatureOptions = FeatureOptions()
     sampling: Sampling = Sampling()
@@ -130,6 +136,12 @@ class SweepOptions:
                 f"--axis {axis} is given twice, or beside --{axis}",
                 next=f"one --axis {axis}=V,V with all its values",
             )
+        for name, default in UNKEPT.items():
+            if self.apply and getattr(self.sampling, name) != default:
+                raise UsageError(
+                    f"--apply: stages keep no default of --{spelled(name)}",
+                    next="leave one of them out",
+                )
 
     @property
     def times(self) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from cdm_cli.jobs.sampling.numerics import check_same_numerics, take_weights
 from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sampling.provenance import typed
 from cdm_cli.jobs.sampling.schedule_file import tell_other_s
+from cdm_cli.jobs.sweep.applied import apply_chosen
 from cdm_cli.jobs.sweep.choice import Chosen, choose, concluded, name_of
 from cdm_cli.jobs.sweep.front import Placed, in_words, pareto
 from cdm_cli.jobs.sweep.plan import Sweep, planned
@@ -66,7 +67,8 @@ def run(options: SweepOptions, report: Report) -> SweepResult:
     """Upsample and judge every point that is not there yet, and choose the best.
 
     Raises UsageError, MissingError and MismatchError for what does not fit, before any weights
-    are loaded; WouldOverwriteError where options.out is of another sweep; StoppedError, DiskError.
+    are loaded; WouldOverwriteError where options.out is of another sweep; StoppedError, DiskError;
+    what `applied_of` and `defaults.apply` raise, once the sweep is complete.
     """
     return start_job(run_in, options, options.judge.compute, report)
 
@@ -92,6 +94,8 @@ def run_in(options: SweepOptions, session: Session) -> SweepResult:
         plot = sweep.out / "sweep.png"
         session.lead(lambda: write_all(sweep, command, points, table))
         session.lead(lambda: write_plot(plot, points, chosen))
+        if options.apply:
+            session.lead(lambda: apply_chosen(options, sweep, points, report))
     placed = pareto(points)
     shown = SweepTable(table, chosen.reference, placed)
     front = in_words(placed)

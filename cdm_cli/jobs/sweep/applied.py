@@ -1,0 +1,77 @@
+"""`--apply`: what a sweep chose becomes what `cdm upsample` takes for the stage by default."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cdm_cli.config import Applied
+from cdm_cli.errors import MismatchError
+from cdm_cli.jobs.sampling.defaults import KEPT, apply
+from cdm_cli.jobs.sweep.choice import Chosen, Judged, choose, concluded, name_of
+from cdm_cli.jobs.sweep.plan import Sweep
+from cdm_cli.options.sweeping import UNKEPT, SweepOptions
+from cdm_cli.report import Report
+
+
+def apply_chosen(
+    options: SweepOptions, sweep: Sweep, points: Sequence[Judged], report: Report
+) -> None:
+    """Apply the chosen of all judged points to the stage, and say how sure the choice is.
+
+    Raises what `applied_of` and `defaults.apply` raise.
+    """
+    chosen = choose(points)
+    found = applied_of(options, sweep, chosen, concluded(points))
+    decided = next(one.decided for one in points if one.labels == labels_of(chosen))
+    weights = {**sweep.identity, **decided}["weights"]
+    apply(sweep.header.directory, found, weights, report)
+    report.say(how_sure(chosen))
+
+
+def applied_of(options: SweepOptions, sweep: Sweep, chosen: Chosen, conclusion: str) -> Applied:
+    """Return the chosen point as the defaults of a stage.
+
+    Raises MismatchError for one that is certain to be worse than another, or that has a setting of
+    which a stage keeps no default.
+    """
+    asked = asdict(options.sampling) | chosen.axes
+    name = name_of(labels_of(chosen))
+    if (chosen.standing or "").startswith("worse"):
+        raise _refused(sweep, f"{name} has the lowest FID, and is {chosen.standing}", "--num more")
+    for setting, default in UNKEPT.items():
+        if asked[setting] != default:
+            told = f"{name} is chosen, and stages keep no default of {setting.replace('_', '-')}"
+            raise _refused(sweep, told, f"cdm upsample --s {chosen.s} with the flags of that point")
+    return Applied(
+        s=chosen.s,
+        augment="truncated" if chosen.augment == "truncated" else "non-truncated",
+        sampler=asked["sampler"],
+        steps=asked["steps"],
+        variance=asked["variance"],
+        by=sweep.out.as_posix(),
+        found=conclusion,
+    )
+
+
+def labels_of(chosen: Chosen) -> dict[str, Any]:
+    """Return what the rows of the chosen point carry."""
+    return {"augment": chosen.augment, "s": chosen.s, **chosen.axes}
+
+
+def how_sure(chosen: Chosen) -> str:
+    """Return in one line how sure a choice is, which is applied all the same."""
+    name = name_of(labels_of(chosen))
+    if chosen.tied is None:
+        return f"{name} has the lowest FID; how surely it is the best is not known"
+    if not chosen.tied:
+        return f"{name} is the best with certainty"
+    others = "another point is" if len(chosen.tied) == 1 else f"{len(chosen.tied)} others are"
+    return f"{name} is as good as the best, and {others}: nothing tells them apart"
+
+
+def _refused(sweep: Sweep, what: str, next: str) -> MismatchError:
+    return MismatchError(
+        f"--apply: {what}",
+        kept=f"{sweep.out} is complete; of {sweep.header.directory}, {KEPT}",
+        next=next,
+    )
