@@ -18,6 +18,7 @@ _cdm() {
     'sweep:Compare settings of sampling: upsample with each and judge'
     'tune-schedule:Search noise schedules for few sampling steps'
     'eval:Judge samples against real images'
+    'defaults:Show how a stage is sampled by default, or undo --apply'
     'demo:Run the whole cascade on images drawn on the spot'
     'inspect:Show what a file holds and where it came from'
     'grid:Lay the images of a store out as one PNG, or those of several side by side'
@@ -268,6 +269,7 @@ _cdm() {
           '*--ground-truth[Also upsample the real images of --ref]' \
           '*--ground-truth-of[Real images that are upsampled\: train,val]:value: ' \
           '*--num[How many images]:value: ' \
+          '*--apply[Make what is chosen what `cdm upsample` takes for the stage by default]' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
           '*--features[inception, or a classifier stage in runs/]:value: _cdm_stages inception' \
@@ -308,6 +310,7 @@ _cdm() {
           '*--ground-truth[Also upsample the real images of --ref]' \
           '*--ground-truth-of[Real images that are upsampled\: train,val]:value: ' \
           '*--num[How many images]:value: ' \
+          '*--apply[Make what is chosen what `cdm upsample` takes for the stage by default]' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
           '*--features[inception, or a classifier stage in runs/]:value: _cdm_stages inception' \
@@ -400,6 +403,17 @@ _cdm() {
           '*-h[Show every flag.]' \
           '1:argument:(fid is kid prdc accuracy nn all cas elbo checkpoints)' \
           '2:argument:_files' ;;
+        'defaults') _arguments -s \
+          '*--undo[Take back what `sweep-s --apply` applied last]' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '1:argument: _cdm_stages' ;;
         'demo') _arguments -s \
           '*--seed[Seed of all noise]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
