@@ -47,7 +47,7 @@ _cdm_pair() {
 _cdm_flags() {
   case $command in
     'prepare') flags='--val --labels --val-labels --images --val-images --follow-links --out -o --resolution --crop --channels --draft --strict --workers --json --quiet -q --verbose -v --debug --help -h' ;;
-    'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --flip --no-flip --select --select-num --select-every --features --device --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --flip --no-flip --select --select-num --select-every --select-lowres --features --device --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sweep-s') flags='--model --s --augment --ground-truth --ground-truth-of --num --apply --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
@@ -56,7 +56,7 @@ _cdm_flags() {
     'eval') flags='--split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --stop-after --json --quiet -q --verbose -v --debug --help -h' ;;
     'eval cas') flags='--ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval elbo') flags='--ref --split --s --num --terms --steps --variance --schedule --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'eval checkpoints') flags='--weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'eval checkpoints') flags='--weights --s --lowres --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'defaults') flags='--undo --json --quiet -q --verbose -v --debug --help -h' ;;
     'demo') flags='--seed --json --quiet -q --verbose -v --debug --help -h' ;;
     'inspect') flags='--json --quiet -q --verbose -v --debug --help -h' ;;
@@ -72,7 +72,7 @@ _cdm_flags() {
 _cdm_valued() {
   case $command in
     'prepare') valued=' --val --labels --val-labels --images --val-images --out -o --resolution --crop --channels --workers ' ;;
-    'train') valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --features --device --precision --gpus --stop-after ' ;;
+    'train') valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --select-lowres --features --device --precision --gpus --stop-after ' ;;
     'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
     'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
     'sweep-s') valued=' --model --s --augment --ground-truth-of --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
@@ -81,7 +81,7 @@ _cdm_valued() {
     'eval') valued=' --split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --stop-after ' ;;
     'eval cas') valued=' --ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after ' ;;
     'eval elbo') valued=' --ref --split --s --num --terms --steps --variance --schedule --weights --seed --device --batch-size --precision --gpus --stop-after ' ;;
-    'eval checkpoints') valued=' --weights --s --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --device --batch-size --precision --gpus --stop-after ' ;;
+    'eval checkpoints') valued=' --weights --s --lowres --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --device --batch-size --precision --gpus --stop-after ' ;;
     'defaults') valued='  ' ;;
     'demo') valued=' --seed ' ;;
     'inspect') valued='  ' ;;
@@ -116,6 +116,7 @@ _cdm_value() {
     'train --select') _cdm_words 'fid' ;;
     'train --select-num') : ;;
     'train --select-every') : ;;
+    'train --select-lowres') _cdm_files ;;
     'train --features') _cdm_stages 'inception' ;;
     'train --device') _cdm_words 'auto cpu cuda' ;;
     'train --precision') _cdm_words 'auto fp32 bf16' ;;
@@ -281,6 +282,7 @@ _cdm_value() {
     'eval elbo '*) _cdm_stages '' ;;
     'eval checkpoints --weights') _cdm_words 'ema best' ;;
     'eval checkpoints --s') : ;;
+    'eval checkpoints --lowres') _cdm_files ;;
     'eval checkpoints --num') : ;;
     'eval checkpoints --out'|'eval checkpoints -o') _cdm_files ;;
     'eval checkpoints --features') _cdm_stages 'inception' ;;

@@ -105,6 +105,7 @@ _cdm() {
         'eval checkpoints') _arguments -s \
           '*--weights[all, or some of step-00001000,ema,best]:value:(ema best)' \
           '*--s[Time at which z_0 is noised, 0 for not at all]:value: ' \
+          '*--lowres[Generated images that it enlarges]:value:_files' \
           '*--num[Samples that judge each checkpoint]:value: ' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
@@ -173,6 +174,7 @@ _cdm() {
           '*--select[Keep the weights with the best score]:value:(fid)' \
           '*--select-num[Samples that --select judges]:value: ' \
           '*--select-every[Steps from one judgement to the next]:value: ' \
+          '*--select-lowres[Generated images that --select enlarges]:value:_files' \
           '*--features[Who judges --select]:value: _cdm_stages inception' \
           '*--device[Where the network runs]:value:(auto cpu cuda)' \
           '*--precision[Arithmetic of the network; auto\: bf16 on CUDA]:value:(auto fp32 bf16)' \

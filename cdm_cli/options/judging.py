@@ -151,6 +151,10 @@ class CurveOptions:
         Flag("all, or some of step-00001000,ema,best.", "LIST"),
     ] = ("all",)
     s: S = None
+    lowres: Annotated[
+        Path | None,
+        Flag("Generated images that it enlarges [default: real ones of --ref].", "LOWRES"),
+    ] = None
     num: Annotated[
         int, Ge(2), Le(MOST_JUDGED), Flag("Samples that judge each checkpoint.", "N")
     ] = 10_000

@@ -83,7 +83,19 @@ class TrainOptions:
     select_every: Annotated[
         int, Ge(1), Le(MOST_STEPS), Flag("Steps from one judgement to the next.", "N")
     ] = 5000
+    select_lowres: Annotated[
+        Path | None,
+        Flag("Generated images that --select enlarges [default: real ones].", "LOWRES"),
+    ] = None
     features: Annotated[str | None, Flag("Who judges --select [default: inception].", "NAME")] = (
         None
     )
     compute: Compute = Compute()
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for images that nothing is selected by."""
+        if self.select_lowres and not self.select:
+            raise UsageError(
+                f"--select-lowres {self.select_lowres}: nothing is selected without --select",
+                next="--select fid",
+            )

@@ -43,8 +43,9 @@ from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.headers import Header, misfit, read_header
+from cdm_cli.jobs.sampling.judged_on import generated_store, probe_of
 from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage, take_weights
-from cdm_cli.jobs.sampling.probe import Probe, drawn, probe_of
+from cdm_cli.jobs.sampling.probe import Probe, drawn
 from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.jobs.sampling.schedule_file import tell_other_s
 from cdm_cli.metrics.table import MetricTable
@@ -154,11 +155,12 @@ def planned(options: CurveOptions, stack: ExitStack) -> Work:
     """Decide all that headers and flags decide. The stack keeps the real images open."""
     header = read_header(find_stage(options.stage, Path(RUNS)))
     states = saved_states(header.directory, options.weights)
-    store = _store(options, header, stack)
+    generated = generated_store(options.lowres, header, stack, "--lowres")
+    store = None if generated else _store(options, header, stack)
     judge_fields(options.judge)
     open_reference(options.judge.ref, header, stack)
     sampling = with_steps(header.config, options.sampling)
-    probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"))
+    probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"), generated)
     return Work(header, probe, states)
 
 
@@ -219,7 +221,7 @@ def _store(options: CurveOptions, header: Header, stack: ExitStack) -> Store | N
     if ref.suffix == ".npz":
         raise UsageError(
             f"--ref {ref}: a super-resolution stage enlarges real images of a store",
-            next="--ref data.h5",
+            next="--ref data.h5, or --lowres with generated ones",
         )
     store = stack.enter_context(open_store(ref))
     store.require_finished()

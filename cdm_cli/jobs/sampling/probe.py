@@ -25,7 +25,7 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.classes import labels_of
 from cdm_cli.jobs.sampling.fill import Inputs
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.rows import Source, chosen_rows, part_of
+from cdm_cli.jobs.sampling.rows import Source, part_of
 from cdm_cli.jobs.sampling.sample import UNLABELLED, samples
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sampling.upsample import Condition
@@ -39,7 +39,8 @@ class Probe:
     """num samples of one stage, fixed before any weights. labels: int64 [num].
 
     inputs: gives the inputs of a range of places. lowres: the split that they are enlarged
-    from, with s; "" and None for a base stage. shown: ids of the classes, where not all are.
+    from, with s, or "generated" beside the digest of that store; "" and None for a base stage.
+    shown: ids of the classes, where not all are.
     """
 
     config: StageConfig
@@ -51,6 +52,7 @@ class Probe:
     seed: int
     s: int | None = None
     lowres: str = ""
+    lowres_digest: str = ""
     shown: tuple[int, ...] = ()
 
     @property
@@ -63,7 +65,8 @@ class Probe:
         """What must be equal for two scores to compare, besides the judge's convention."""
         fields = chain_fields(self.config, self.chain, self.seed)
         some = {"classes": list(self.shown)} if self.shown else {}
-        return {**fields, "num": self.num, **some, **self._above()}
+        which = {"lowres_digest": self.lowres_digest} if self.lowres_digest else {}
+        return {**fields, "num": self.num, **some, **self._above(), **which}
 
     @property
     def given_s(self) -> list[int]:
@@ -147,31 +150,6 @@ def sr_probe(
         s=s,
         lowres=name or "all",
     )
-
-
-def probe_of(
-    header: Header, store: Store | None, num: int, s: int | None, sampling: Sampling,
-    flags: tuple[str, str],
-) -> Probe:  # fmt: skip
-    """Fix num samples that FID will judge. flags: what the user calls num and s.
-
-    store: the real images that a super-resolution stage enlarges; a base stage needs none.
-
-    Raises UsageError for an s that the stage does not know, or where the store has fewer images
-    than a super-resolution stage is to enlarge.
-    """
-    s = probed_s(header.config, s, flags[1])
-    if s is None:
-        return base_probe(header, num, sampling)
-    assert store is not None
-    name, part = part_of(store, None)
-    if num > part.num:
-        raise UsageError(
-            f"{flags[0]} {num}: {store.path} has {part.num} images "
-            f"{f'in {name} ' if name else ''}to enlarge",
-            next=f"{flags[0]} {part.num}",
-        )
-    return sr_probe(header, store, chosen_rows(store, part, num), s, sampling)
 
 
 def averaged(stage: Stage, ema: Ema, *, compiled: bool = False) -> Stage:

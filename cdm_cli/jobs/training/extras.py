@@ -1,6 +1,7 @@
 """Which extras a run has: decided from headers before it begins, opened once it has its weights."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,9 @@ class Turns:
     images: ImageSet | None = None
 
 
-def planned_turns(options: TrainOptions, made: Plan, store: Store, directory: Path) -> Turns:
+def planned_turns(
+    options: TrainOptions, made: Plan, store: Store, directory: Path, stack: ExitStack
+) -> Turns:
     """Decide all that headers and flags decide. The store stays open while the run lasts.
 
     Raises UsageError, MissingError or MismatchError for a --select, --features or
@@ -47,10 +50,10 @@ def planned_turns(options: TrainOptions, made: Plan, store: Store, directory: Pa
             )
         return Turns(images=val_images(store, stage.resolution))
     header = Header(directory, stage, tuple(store.classes), data_info(store).without_images)
-    return Turns(
-        layout=layout_of(header, store, training),
-        probe=selection_probe(options, header, store, training) if options.select else None,
-    )
+    layout = layout_of(header, store, training)
+    if not options.select:
+        return Turns(layout)
+    return Turns(layout, selection_probe(options, header, store, training, stack))
 
 
 def extras_of(

@@ -9,6 +9,7 @@ outlives the process, together with all that must be equal for scores to compare
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ from cdm_cli.jobs.judging.references import references
 from cdm_cli.jobs.runtime.identity import check_same, completed
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sampling.judged_on import generated_store, probe_of
 from cdm_cli.jobs.sampling.numerics import Numerics, tell_compiling
-from cdm_cli.jobs.sampling.probe import Probe, averaged, drawn, probe_of
+from cdm_cli.jobs.sampling.probe import Probe, averaged, drawn
 from cdm_cli.jobs.training.files import Metrics, logged
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
@@ -105,17 +107,19 @@ def read_best(directory: Path) -> Best | None:
 
 
 def selection_probe(
-    options: TrainOptions, header: Header, store: Store, training: TrainingConfig
+    options: TrainOptions, header: Header, store: Store, training: TrainingConfig, stack: ExitStack
 ) -> Probe:
     """Check all of --select that headers decide, and fix the samples that will be judged.
 
-    Raises UsageError for more samples than there are real images to enlarge; MissingError and
-    MismatchError for a judge that is none.
+    The stack keeps --select-lowres open. Raises UsageError for more samples than there are images
+    to enlarge; MissingError and MismatchError for a judge that is none, or images that do not fit.
     """
     judge_fields(features_of(options), options.runs)
     sampling = with_steps(header.config, Sampling(seed=training.seed))
     flags = "--select-num", "training.sample_s"
-    return probe_of(header, store, options.select_num, training.sample_s, sampling, flags)
+    generated = generated_store(options.select_lowres, header, stack, "--select-lowres")
+    num, s = options.select_num, training.sample_s
+    return probe_of(header, store, num, s, sampling, flags, generated)
 
 
 def features_of(options: TrainOptions) -> FeatureOptions:

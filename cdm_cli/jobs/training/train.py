@@ -71,10 +71,11 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
     directory = stage_directory(options)
     made, turns = asked_plan(options), Turns()
     if options.data.exists():
-        with open_store(options.data) as store:
+        with ExitStack() as stack:
+            store = stack.enter_context(open_store(options.data))
             made = fitted(made, store, options)
             check_same(directory, made, data_info(store))
-            turns = planned_turns(options, made, store, directory)
+            turns = planned_turns(options, made, store, directory, stack)
             store.require_finished()
     elif options.data != Path(DATA):
         raise MissingError(f"--data {options.data} does not exist", next="cdm prepare SRC makes it")
@@ -147,19 +148,20 @@ def _begun(options: TrainOptions, device: torch.device, stack: ExitStack) -> Beg
     made = fitted(asked, store, options)
     directory = stage_directory(options)
     check_same(directory, made, data_info(store))
-    turns = planned_turns(options, made, store, directory)
+    turns = planned_turns(options, made, store, directory, stack)
     judge = selection_judge(options, device)
     return Begun(made, store, turns, judge, chosen_precision(made.training.precision, device))
 
 
 def _deciding(begun: Begun) -> dict[str, Any]:
     """Return what must be equal in every process."""
-    judge = begun.judge
+    judge, probe = begun.judge, begun.turns.probe
     return {
         "plan": begun.made.model_dump(mode="json"),
         "data": begun.store.digest,
         "precision": begun.precision,
         "judge": judge.extractor.digest if judge else None,
+        "judged samples": probe.identity if probe else None,
     }
 
 

@@ -211,6 +211,21 @@ def test_an_sr_stage_is_judged_on_real_images_at_s():
         run(options(stage="sr", judge=judge), Told())
 
 
+def test_an_sr_stage_is_judged_on_generated_images_where_they_are_named():
+    write_store("low.h5", "samples", {"": arrays_of(8, (8,), seed=3)})
+    result = run(options(stage="sr", s=7, lowres="low.h5"), Told())
+    assert result.samples["lowres"] == "generated"
+    numbers = replace(JUDGE, ref=Path("data.h5"))
+    assert run(options(stage="sr", s=7, lowres="low.h5", judge=numbers), Told()).samples["s"] == 7
+    with pytest.raises(WouldOverwriteError, match="lowres was generated, is val"):
+        run(options(stage="sr", s=7), Told())
+    write_store("other.h5", "samples", {"": arrays_of(8, (8,), seed=4)})
+    with pytest.raises(WouldOverwriteError, match="lowres_digest was"):
+        run(options(stage="sr", s=7, lowres="other.h5"), Told())
+    with pytest.raises(UsageError, match=r"--lowres low\.h5: .*base stage"):
+        run(options(lowres="low.h5"), Told())
+
+
 def test_another_curve_is_not_overwritten(home):
     one = ("step-00000002",)
     run(options(weights=one), Told())

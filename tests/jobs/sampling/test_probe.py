@@ -15,7 +15,8 @@ from cdm_cli.jobs.judging.probe_score import with_steps
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import probe as probing
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.probe import averaged, base_probe, drawn, probe_of, probed_s
+from cdm_cli.jobs.sampling.judged_on import probe_of
+from cdm_cli.jobs.sampling.probe import averaged, base_probe, drawn, probed_s
 from cdm_cli.nets.ema import Ema
 from cdm_cli.options.sampling import Sampling
 from tests.tiny import (

@@ -10,6 +10,7 @@ from safetensors.torch import load
 
 from cdm_cli.cascade.checkpoint import load_stage, save_best
 from cdm_cli.cascade.head import read_metadata
+from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,
     MismatchError,
@@ -24,7 +25,7 @@ from cdm_cli.metrics.table import Convention, MetricRow
 from cdm_cli.options.sampling import Compute
 from tests.jobs.judging.making import write_judge
 from tests.jobs.stopping import StopsAtBar
-from tests.tiny import Told, base_config, write_stage
+from tests.tiny import Told, arrays_of, base_config, write_stage, write_store
 from tests.trained import CLASSIFIER, SR, rows, train, write_data
 
 SELECT = {"select": "fid", "select_num": 6, "select_every": 2, "features": "judge"}
@@ -246,6 +247,23 @@ def test_sr_stages_are_judged_on_val_enlarged(home):
     best = read_best(home / "runs/sr")
     assert best is not None
     assert (best.judged_by["s"], best.judged_by["lowres"]) == (7, "val")
+
+
+def test_sr_stages_are_judged_on_generated_images_where_they_are_named(home):
+    write_store(home / "low.h5", "samples", {"": arrays_of(8, (8,), seed=3)})
+    settings = {"preset": "tiny-sr8-16", "small": SR, "name": "sr", "steps": 2, **SELECT}
+    train(home, select_lowres=home / "low.h5", **settings)
+    best = read_best(home / "runs/sr")
+    assert best is not None
+    assert best.judged_by["lowres"] == "generated"
+    with open_store(home / "low.h5") as store:
+        assert best.judged_by["lowres_digest"] == store.digest
+    with pytest.raises(WouldOverwriteError, match="another selection: lowres was generated, is"):
+        train(home, **(settings | {"steps": 3}))
+    with pytest.raises(UsageError, match=r"--select-lowres .*: nothing is selected without --sel"):
+        train(home, **(settings | {"select": None, "select_lowres": home / "low.h5"}))
+    with pytest.raises(UsageError, match=r"--select-lowres .*base stage"):
+        train(home, **(SELECT | {"select_lowres": home / "low.h5"}))
 
 
 @pytest.mark.parametrize(

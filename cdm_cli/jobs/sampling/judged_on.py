@@ -1,0 +1,72 @@
+"""What a stage is judged on: a super-resolution stage enlarges real images, or generated ones.
+
+The paper's Table 3b: ground truth ranks settings otherwise than the samples that a stage will be
+given. Without a store of these, real images stand for them.
+"""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.jobs.sampling.headers import Header, misfit
+from cdm_cli.jobs.sampling.probe import Probe, base_probe, probed_s, sr_probe
+from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
+from cdm_cli.options.sampling import Sampling
+
+GENERATED = "generated"
+
+
+def generated_store(path: Path | None, header: Header, stack: ExitStack, flag: str) -> Store | None:
+    """Open the low-resolution samples that a flag names; None without one.
+
+    Raises UsageError for a base stage, and MismatchError where the stage cannot enlarge them.
+    """
+    if path is None:
+        return None
+    if header.config.kind == "base":
+        raise UsageError(
+            f"{flag} {path}: {header.directory} is a base stage, which enlarges nothing",
+            next=f"leave out {flag}",
+        )
+    store = stack.enter_context(open_store(path))
+    store.require_finished()
+    reason = misfit(header, store, part_of(store, None)[1])
+    if reason:
+        raise MismatchError(
+            f"{flag} {path} does not fit {header.directory}: {reason}",
+            kept="no output was made",
+            next="cdm sample draws what it starts from",
+        )
+    return store
+
+
+def probe_of(
+    header: Header, store: Store | None, num: int, s: int | None, sampling: Sampling,
+    flags: tuple[str, str], generated: Store | None = None,
+) -> Probe:  # fmt: skip
+    """Fix num samples that FID will judge. flags: what the user calls num and s.
+
+    store: the real images that a super-resolution stage enlarges, generated: those that it
+    enlarges instead; a base stage needs none.
+
+    Raises UsageError for an s that the stage does not know, or where the store has fewer images
+    than a super-resolution stage is to enlarge.
+    """
+    s = probed_s(header.config, s, flags[1])
+    if s is None:
+        return base_probe(header, num, sampling)
+    source = generated or store
+    assert source is not None
+    name, part = part_of(source, None)
+    if num > part.num:
+        raise UsageError(
+            f"{flags[0]} {num}: {source.path} has {part.num} images "
+            f"{f'in {name} ' if name else ''}to enlarge",
+            next=f"{flags[0]} {part.num}",
+        )
+    probe = sr_probe(header, source, chosen_rows(source, part, num), s, sampling)
+    if generated is None:
+        return probe
+    return replace(probe, lowres=GENERATED, lowres_digest=generated.digest)
