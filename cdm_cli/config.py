@@ -1,22 +1,9 @@
 """What a stage is and how it is trained: frozen models that fit into `stage.json` unchanged."""
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-from cdm_cli.errors import UsageError
 from cdm_cli.names import (
     MOST_BATCH,
     MOST_STEPS,
@@ -27,42 +14,7 @@ from cdm_cli.names import (
     TimeInput,
     Variance,
 )
-from cdm_cli.sentences import fault_of, near
-
-
-@dataclass(frozen=True)
-class Later:
-    """Marks a field that was added when files of its model existed already.
-
-    At its default such a field is not written: what is written of a stage tells stages apart,
-    and those that existed stay what they were. So its default, which is what a file without
-    it means, must never change. settable: `--set` may name it.
-    """
-
-    settable: bool = True
-
-
-class Settings(BaseModel):
-    """Base of every setting: frozen, and an unknown field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(
-        self, dump: SerializerFunctionWrapHandler, info: SerializationInfo
-    ) -> dict[str, Any]:
-        values: dict[str, Any] = dump(self)
-        for name, field in type(self).model_fields.items():
-            later = next((mark for mark in field.metadata if isinstance(mark, Later)), None)
-            if later is None or getattr(self, name) != field.default:
-                continue
-            if not (later.settable and info.context is SETTABLE):
-                values.pop(name, None)
-        return values
-
-
-SETTABLE = {"fields": "settable"}
-"""The context in which a dump holds every field that `--set` may name."""
+from cdm_cli.settings import Later, Settings
 
 
 class ScheduleConfig(Settings):
@@ -312,88 +264,3 @@ class StageFile(Settings):
     plan: Plan
     data: DataInfo | None
     applied: Annotated[tuple[Applied, ...], Later(settable=False)] = ()
-
-
-S = TypeVar("S", bound=Settings)
-
-
-def validated(model: type[S], values: Mapping[str, Any], *, source: str) -> S:
-    """Build a Settings model, or raise UsageError naming source and the first wrong field."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        fault = fault_of(error)
-        where = fault.where.removeprefix("stage.").removeprefix("stage")
-        said = "" if isinstance(fault.value, dict) else f" {_as_typed(fault.value)}"
-        told = f"{where}{said}: {fault.sentence}" if where else fault.sentence
-        raise UsageError(f"{source} {told}", next="correct it, or see --help") from None
-
-
-def _as_typed(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def with_overrides(plan: Plan, assignments: tuple[str, ...]) -> Plan:
-    """Apply `--set model.base_channels=64` style assignments to a plan.
-
-    Paths start at the stage (model.…, schedule.…, conditioning.…, variance, …) or at
-    `training.`. Values are JSON where they parse as JSON, else strings; `1,2,4` is a list.
-    Raises UsageError naming the nearest field for an unknown one.
-    """
-    values = plan.model_dump(mode="python", context=SETTABLE)
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals:
-            raise UsageError(
-                f"--set {assignment}: expected FIELD=VALUE", next="--set model.dropout=0.1"
-            )
-        parts = path.strip().split(".")
-        target = values if parts[0] == "training" else values["stage"]
-        for part in parts[:-1]:
-            target = _step(target, part, path, values)
-        _step(target, parts[-1], path, values, leaf=True)
-        target[parts[-1]] = _parsed(text)
-    return validated(Plan, values, source="--set")
-
-
-def _step(target: Any, part: str, path: str, plan: dict[str, Any], *, leaf: bool = False) -> Any:
-    if not isinstance(target, dict) or part not in target:
-        before, kind = _before(path, part), plan["stage"]["kind"]
-        what = f"{before} has no {part!r}{_hint(path, plan)}"
-        if target is None:
-            what = f"a {kind} stage has no {before}"
-        raise UsageError(
-            f"--set {path}: {what}", next="--dry-run instead, which shows all settings"
-        )
-    return target if leaf else target[part]
-
-
-def _before(path: str, part: str) -> str:
-    return path.split(part, 1)[0].rstrip(".") or "the stage"
-
-
-def _hint(path: str, plan: dict[str, Any]) -> str:
-    """Return what may have been meant: a setting of that very name elsewhere, or the nearest."""
-    paths = [*_paths(plan["stage"]), *_paths({"training": plan["training"]})]
-    last = path.rpartition(".")[2]
-    same = [known for known in paths if known.rpartition(".")[2] == last]
-    by_name = {known.rpartition(".")[2]: known for known in reversed(paths)}
-    found = same or near(path, paths) or [by_name[name] for name in near(last, by_name)]
-    return f"; did you mean {' or '.join(found)}?" if found else ""
-
-
-def _paths(values: Any, prefix: str = "") -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _paths(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def _parsed(text: str) -> Any:
-    for candidate in (text, f"[{text}]"):
-        try:
-            return json.loads(candidate)
-        except json.JSONDecodeError:
-            continue
-    return text

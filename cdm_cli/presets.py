@@ -13,10 +13,10 @@ from cdm_cli.config import (
     ScheduleConfig,
     StageConfig,
     TrainingConfig,
-    with_overrides,
 )
 from cdm_cli.errors import UsageError
 from cdm_cli.options.training import TrainOptions
+from cdm_cli.overrides import with_overrides
 from cdm_cli.sentences import with_near
 
 COSINE = ScheduleConfig(kind="cosine", T=4000)

@@ -10,8 +10,8 @@ import cdm_cli
 PACKAGE = Path(cdm_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    {"errors", "__version__", "names", "sentences", "units"}, {"config", "signals"},
-    {"options", "report"}, {"presets"},
+    {"errors", "__version__", "names", "sentences", "units"}, {"settings", "signals"},
+    {"config"}, {"options", "report", "overrides"}, {"presets"},
     {"diffusion", "nets", "data", "metrics"}, {"cascade"},
     {"jobs"}, {"commands", "api"}, {"app"}, {"__main__", "__init__"},
 ]  # fmt: skip

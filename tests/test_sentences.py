@@ -13,11 +13,13 @@ import cdm_cli
 from cdm_cli import sentences
 from cdm_cli.cascade.foreign.openai_flags import Flags
 from cdm_cli.commands.table import TABLE
-from cdm_cli.config import Plan, ScheduleConfig, Settings, StageFile, with_overrides
+from cdm_cli.config import Plan, ScheduleConfig, StageFile
 from cdm_cli.errors import UsageError
 from cdm_cli.options.sampling import SampleOptions
+from cdm_cli.overrides import with_overrides
 from cdm_cli.presets import PRESETS, asked, preset
 from cdm_cli.sentences import fault_of, near
+from cdm_cli.settings import Settings
 
 TREE = pkgutil.walk_packages(cdm_cli.__path__, "cdm_cli.")
 NAMES = [found.name for found in TREE if "__main__" not in found.name]

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.config import Settings
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable
 from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.settings import Settings
 
 MANIFEST, STATE = "manifest.json", "state.json"
 EMA, BEST, CHECKPOINTS = "ema.safetensors", "best.safetensors", "checkpoints"
@@ -41,7 +41,7 @@ def step_name(step: int) -> str:
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint, its manifest first: half removed, it no longer counts."""
-    durable.remove_tree(path, first=MANIFEST)
+    disk.remove_tree(path, first=MANIFEST)
 
 
 def checkpoints(directory: Path) -> list[Path]:

@@ -40,7 +40,7 @@ from cdm_cli.cascade.saved import (
 )
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.cascade.weights import pack, read_weights
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable, renaming
 from cdm_cli.errors import BadInputError, CdmError
 
 
@@ -76,15 +76,15 @@ def save_checkpoint(
     home = directory / CHECKPOINTS
     final = home / step_name(snapshot.step)
     partial = home / f".{final.name}{durable.PARTIAL}"
-    durable.make_directory(home)
+    disk.make_directory(home)
     remove_leftovers(directory)
     try:
         _fill(partial, snapshot, stopped)
         remove_checkpoint(final)
-        durable.rename(partial, final)
+        renaming.rename(partial, final)
     except CdmError:
         with contextlib.suppress(CdmError):
-            durable.remove_tree(partial)
+            disk.remove_tree(partial)
         raise
     remove_older(directory, snapshot.step, keep)
     return final
@@ -92,7 +92,7 @@ def save_checkpoint(
 
 def _fill(partial: Path, snapshot: Snapshot, stopped: bool) -> None:
     """Write the files of a checkpoint, the manifest last."""
-    durable.make_directory(partial)
+    disk.make_directory(partial)
     entries: dict[str, FileEntry] = {}
     for part, name in PARTS.items():
         data = pack(getattr(snapshot, part), {"step": str(snapshot.step)})
@@ -108,7 +108,7 @@ def remove_leftovers(directory: Path) -> None:
     home = directory / CHECKPOINTS
     for path in set(home.iterdir()) - set(checkpoints(directory)) if home.is_dir() else ():
         if LEFTOVER.fullmatch(path.name):
-            durable.remove_tree(path)
+            disk.remove_tree(path)
 
 
 def remove_older(directory: Path, step: int, keep: int) -> None:

@@ -21,9 +21,9 @@ from cdm_cli.commands._report import report_of
 from cdm_cli.errors import printable
 
 if TYPE_CHECKING:
-    from cdm_cli.config import Settings
     from cdm_cli.errors import CdmError
     from cdm_cli.report import Report
+    from cdm_cli.settings import Settings
 
     O = TypeVar("O", bound=Settings)  # noqa: E741
 EMPTY = (None, "", [])  # what is not worth a line of text

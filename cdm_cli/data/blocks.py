@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm_cli.data import durable, schema
+from cdm_cli.data import disk, schema
 from cdm_cli.data.guard import Opened
 from cdm_cli.data.hdf5 import Dataset
 from cdm_cli.data.reading import read_into
@@ -121,11 +121,11 @@ class Blocks:
         read_into(self._opened.fd, self._opened.path, memoryview(data), place)
         return bytes(data)
 
-    def _write(self, name: str, row: int, data: durable.Bytes) -> None:
-        durable.pwrite_all(self._opened.fd, self._opened.path, data, self._place(name, row))
+    def _write(self, name: str, row: int, data: disk.Bytes) -> None:
+        disk.pwrite_all(self._opened.fd, self._opened.path, data, self._place(name, row))
 
     def _sync(self) -> None:
-        durable.sync(self._opened.fd, self._opened.path)
+        disk.sync(self._opened.fd, self._opened.path)
 
 
 def _bytes(array: Array) -> memoryview:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm_cli.data import durable, hdf5
+from cdm_cli.data import disk, hdf5
 from cdm_cli.data.archives import KEPT
 from cdm_cli.data.arrays import MAX_LABEL_BYTES, ArraySource, require_classes
 from cdm_cli.data.images import MAX_PIXELS, BadImageError
@@ -77,7 +77,7 @@ def hdf5_source(path: Path, inside: Inside | None, spool: Path) -> ArraySource:
     with _answers(path, inside) as frames:
         N, *one = _shape(path, next(frames, Frame(b".", b"")))
         size = N * math.prod(one)
-        durable.check_room(spool, size)
+        disk.check_room(spool, size)
         pixels = _Pixels(frames, size)
         spooled(pixels, spool)
         y = _labels(path, inside, pixels.labels, N)

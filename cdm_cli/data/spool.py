@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable
 from cdm_cli.errors import DiskError
 
 
@@ -19,7 +19,7 @@ def spool_beside(out: Path) -> Generator[Path]:
         try:
             yield spool
         finally:
-            durable.unlink(spool)
+            disk.unlink(spool)
 
 
 def spooled(parts: Iterable[bytes], spool: Path) -> Path:

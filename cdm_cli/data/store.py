@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cdm_cli.data import durable, lock, schema
+from cdm_cli.data import disk, durable, lock, renaming, schema
 from cdm_cli.data.guard import Opened, open_vetted, vetted
 from cdm_cli.data.part import Part
 from cdm_cli.data.reading import read_at
@@ -76,7 +76,7 @@ class Store:
     def _sign(self, record: bytes) -> None:
         fd, place = self._opened.fd, self._opened.layout.offsets["writer"]
         if read_at(fd, self.path, schema.WRITER_SIZE, place) != record:
-            durable.pwrite_all(fd, self.path, record, place)
+            disk.pwrite_all(fd, self.path, record, place)
 
     def __enter__(self) -> Self:
         return self
@@ -102,16 +102,16 @@ def create(path: Path | str, spec: StoreSpec) -> Store:
     if os.path.lexists(path):
         raise _taken(path)
     with durable.partial(path) as (fd, temporary):
-        durable.reserve(fd, temporary, layout.size)
-        durable.pwrite_all(fd, temporary, layout.header, 0)
-        durable.pwrite_all(fd, temporary, lock.record(), layout.offsets["writer"])
+        disk.reserve(fd, temporary, layout.size)
+        disk.pwrite_all(fd, temporary, layout.header, 0)
+        disk.pwrite_all(fd, temporary, lock.record(), layout.offsets["writer"])
         if spec.classes:
             packed, _ = schema.packed_classes(spec.classes)
-            durable.pwrite_all(fd, temporary, packed, layout.offsets["classes"])
-        durable.sync(fd, temporary)
+            disk.pwrite_all(fd, temporary, packed, layout.offsets["classes"])
+        disk.sync(fd, temporary)
         try:
-            durable.rename_new(temporary, path)
-        except durable.ExistsError:
+            renaming.rename_new(temporary, path)
+        except renaming.ExistsError:
             raise _taken(path) from None
         return _writable(vetted(os.dup(fd), path), join=False)
 

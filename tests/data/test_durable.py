@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from cdm_cli import signals
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable, renaming
 from cdm_cli.errors import DiskError, MissingError
 from tests.forking import fork
 
@@ -20,7 +20,7 @@ class Killed(BaseException):
 def announced(action):
     """Return the kinds of the system calls of an action, in order."""
     seen = []
-    with durable.hooked(seen.append):
+    with disk.hooked(seen.append):
         action()
     return [io.kind for io in seen]
 
@@ -63,7 +63,7 @@ def test_a_file_is_synced_before_it_has_its_name(tmp_path):
 def test_readers_see_all_of_the_old_or_all_of_the_new(tmp_path, number, act):
     path = tmp_path / "a"
     path.write_bytes(b"old and long")
-    with pytest.raises((Killed, DiskError)), durable.hooked(at_call(number, act)):
+    with pytest.raises((Killed, DiskError)), disk.hooked(at_call(number, act)):
         durable.write_file_atomically(path, b"new")
     assert path.read_bytes() == (b"new" if number > 3 else b"old and long")
     assert names(tmp_path) == ["a"], "no litter"
@@ -79,7 +79,7 @@ def test_readers_see_all_of_the_old_or_all_of_the_new(tmp_path, number, act):
 def test_a_failing_disk_is_named_with_what_to_do(tmp_path, code, then):
     with (
         pytest.raises(DiskError, match=re.escape(os.strerror(code))) as caught,
-        durable.hooked(at_call(1, fail(code))),
+        disk.hooked(at_call(1, fail(code))),
     ):
         durable.write_file_atomically(tmp_path / "a", b"new")
     assert then in caught.value.next
@@ -115,8 +115,8 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
 def test_what_another_process_is_writing_is_not_swept(tmp_path):
     with durable.partial(tmp_path / "a") as (fd, temporary):
         durable.write_file_atomically(tmp_path / "a", b"theirs")
-        durable.pwrite_all(fd, temporary, b"ours", 0)
-        durable.rename(temporary, tmp_path / "a")
+        disk.pwrite_all(fd, temporary, b"ours", 0)
+        renaming.rename(temporary, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == b"ours"
 
 
@@ -139,13 +139,13 @@ def test_a_file_swept_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kernel", [True, False])
 def test_a_new_name_is_never_taken_twice(tmp_path, monkeypatch, kernel):
     if not kernel:
-        monkeypatch.setattr(durable, "_renameat2", lambda source, target: False)
+        monkeypatch.setattr(renaming, "_renameat2", lambda source, target: False)
     for name in ("x", "y"):
         (tmp_path / name).write_text(name)
-    durable.rename_new(tmp_path / "x", tmp_path / "a")
+    renaming.rename_new(tmp_path / "x", tmp_path / "a")
     assert names(tmp_path) == ["a", "y"]
-    with pytest.raises(durable.ExistsError):
-        durable.rename_new(tmp_path / "y", tmp_path / "a")
+    with pytest.raises(renaming.ExistsError):
+        renaming.rename_new(tmp_path / "y", tmp_path / "a")
     assert (tmp_path / "a").read_text() == "x"
     assert (tmp_path / "y").read_text() == "y"
 
@@ -153,16 +153,16 @@ def test_a_new_name_is_never_taken_twice(tmp_path, monkeypatch, kernel):
 def test_more_than_the_disk_has_is_refused_beforehand(tmp_path):
     with durable.partial(tmp_path / "a") as (fd, temporary):
         with pytest.raises(DiskError, match=r"needs 4611686018427\.4 MB, .* are free"):
-            durable.reserve(fd, temporary, 2**62)
+            disk.reserve(fd, temporary, 2**62)
         assert os.fstat(fd).st_size == 0
-        durable.reserve(fd, temporary, 10**5)
+        disk.reserve(fd, temporary, 10**5)
         assert os.fstat(fd).st_blocks * 512 >= 10**5, "reserved, not merely promised"
 
 
 def test_directories_are_made_durably_one_by_one(tmp_path):
-    kinds = announced(lambda: durable.make_directory(tmp_path / "a/b"))
+    kinds = announced(lambda: disk.make_directory(tmp_path / "a/b"))
     assert kinds == ["mkdir", "sync_directory"] * 2
-    assert announced(lambda: durable.make_directory(tmp_path / "a/b")) == []
+    assert announced(lambda: disk.make_directory(tmp_path / "a/b")) == []
 
 
 def test_removing_a_tree_follows_no_link(tmp_path):
@@ -171,10 +171,10 @@ def test_removing_a_tree_follows_no_link(tmp_path):
     (tmp_path / "gone/deep").mkdir(parents=True)
     (tmp_path / "gone/link").symlink_to(tmp_path / "kept")
     (tmp_path / "gone/deep/link").symlink_to(tmp_path / "kept/file")
-    durable.remove_tree(tmp_path / "gone")
+    disk.remove_tree(tmp_path / "gone")
     assert names(tmp_path) == ["kept"]
     (tmp_path / "alias").symlink_to(tmp_path / "kept")
-    durable.remove_tree(tmp_path / "alias")
+    disk.remove_tree(tmp_path / "alias")
     assert names(tmp_path / "kept") == ["file"]
 
 
@@ -184,8 +184,8 @@ def test_the_first_file_of_a_tree_goes_durably_before_the_rest(tmp_path):
     for name in ("a", "manifest", "z"):
         (tree / name).touch()
     seen = []
-    with durable.hooked(seen.append):
-        durable.remove_tree(tree, first="manifest")
+    with disk.hooked(seen.append):
+        disk.remove_tree(tree, first="manifest")
     assert [(io.kind, io.path.name) for io in seen[:3]] == [
         ("unlink", "manifest"),
         ("sync_directory", "tree"),
@@ -209,13 +209,13 @@ def test_appending_is_synced_and_follows_no_link(tmp_path):
 def test_a_directory_appears_whole_or_not_at_all(tmp_path):
     with durable.partial(tmp_path / "a", directory=True) as (_, partial):
         (partial / "inside").write_bytes(b"1")
-        durable.rename_new(partial, tmp_path / "a")
+        renaming.rename_new(partial, tmp_path / "a")
     assert names(tmp_path) == ["a"]
     with (
-        pytest.raises(durable.ExistsError),
+        pytest.raises(renaming.ExistsError),
         durable.partial(tmp_path / "a", directory=True) as (_, partial),
     ):
-        durable.rename_new(partial, tmp_path / "a")
+        renaming.rename_new(partial, tmp_path / "a")
     assert names(tmp_path) == ["a"]
     assert names(tmp_path / "a") == ["inside"]
 
@@ -252,8 +252,8 @@ def test_a_tree_that_another_process_removes_at_the_same_time(tmp_path):
     def other(io):
         if io.kind == "unlink" and not inside:
             inside.append(io)
-            durable.remove_tree(tree)
+            disk.remove_tree(tree)
 
-    with durable.hooked(other):
-        durable.remove_tree(tree)
+    with disk.hooked(other):
+        disk.remove_tree(tree)
     assert names(tmp_path) == []

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.data import durable
+from cdm_cli.data import disk
 from cdm_cli.errors import CdmError
 from tests.faults.jobs import JOBS
 from tests.faults.runs import settled
 
 BUG, KILLED = 70, 137
-Hook = Callable[[durable.Io], None]
+Hook = Callable[[disk.Io], None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Ended:
 def here(name: str, where: Path, hook: Hook) -> Ended:
     """Run a job in this process."""
     try:
-        with _inside(where), settled(), durable.hooked(hook):
+        with _inside(where), settled(), disk.hooked(hook):
             return Ended(0, JOBS[name].run())
     except CdmError as error:
         return Ended(error.exit_code, str(error))
@@ -74,7 +74,7 @@ def killed(name: str, where: Path, number: int, *, torn: bool) -> Ended:
 def dying(number: int, *, torn: bool) -> Hook:
     """Return the hook that ends the process at a call; torn: once half of it is written."""
 
-    def die(io: durable.Io) -> None:
+    def die(io: disk.Io) -> None:
         if torn:
             _half(io)
         os._exit(KILLED)
@@ -85,7 +85,7 @@ def dying(number: int, *, torn: bool) -> Hook:
 def failing(number: int, code: int) -> Hook:
     """Return the hook that makes a call fail; a write fails half way."""
 
-    def fail(io: durable.Io) -> None:
+    def fail(io: disk.Io) -> None:
         if io.kind == "write":
             _half(io)
         raise OSError(code, os.strerror(code))
@@ -93,7 +93,7 @@ def failing(number: int, code: int) -> Hook:
     return _at(number, fail)
 
 
-def _half(io: durable.Io) -> None:
+def _half(io: disk.Io) -> None:
     os.pwrite(io.fd, io.data[: len(io.data) // 2], io.offset)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable
 from tests.faults.children import KILLED, Ended, failing, here
 from tests.faults.jobs import JOBS, Call, state
 
@@ -51,7 +51,7 @@ class Bench:
 
     def __init__(self, name: str, home: Path) -> None:
         self.job, self.home = JOBS[name], home
-        self.log: list[durable.Io] = []
+        self.log: list[disk.Io] = []
         self.inputs = home / "inputs"
         self.inputs.mkdir(parents=True)
         self.job.lay_out(self.inputs)
@@ -62,7 +62,7 @@ class Bench:
         self.work, self.state = ended.told, state(whole)
         self.calls = [Call.of(io) for io in self.log]
 
-    def _record(self, io: durable.Io) -> None:
+    def _record(self, io: disk.Io) -> None:
         self.log.append(io._replace(fd=-1, data=bytes(io.data)))
 
     def case(self) -> Path:

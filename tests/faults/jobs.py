@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from cdm_cli.data import durable
+from cdm_cli.data import disk
 from cdm_cli.data.guard import open_vetted
 from cdm_cli.data.schema import WRITER_SIZE
 from cdm_cli.errors import CdmError
@@ -34,7 +34,7 @@ class Call:
     flag: bool  # one byte 1 written: a block is done
 
     @classmethod
-    def of(cls, seen: durable.Io) -> "Call":
+    def of(cls, seen: disk.Io) -> "Call":
         """Remember a call."""
         flag = seen.kind == "write" and bytes(seen.data) == b"\1"
         return cls(seen.kind, seen.path, seen.target, flag)

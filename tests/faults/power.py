@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.data import durable
+from cdm_cli.data import disk
 from tests.faults.harness import Bench, Tally, chosen
 from tests.faults.promises import broken_promises
 
@@ -93,7 +93,7 @@ class Disk:
             node = node.now.get(part)
         return node
 
-    def do(self, io: durable.Io) -> None:
+    def do(self, io: disk.Io) -> None:
         """Take one call, as if it was made."""
         parent = self._find(io.path.parent) if io.path.name else None
         found = self._find(io.path)
@@ -111,7 +111,7 @@ class Disk:
         elif io.kind in ("unlink", "rmdir") and found is not None:
             parent.change({io.path.name: None})
 
-    def _change(self, io: durable.Io, file: File) -> None:
+    def _change(self, io: disk.Io, file: File) -> None:
         if io.kind == "sync":
             file.sync()
         else:

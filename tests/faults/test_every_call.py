@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.app import COMMANDS, app
-from cdm_cli.data import durable
+from cdm_cli.data import disk
 from cdm_cli.data.blocks import Blocks
 from tests.faults import inputs
 from tests.faults.children import KILLED, Ended
@@ -61,7 +61,7 @@ def test_what_writes_nothing_has_no_call_to_break(tmp_path, monkeypatch, command
     inputs.store(tmp_path)
     monkeypatch.chdir(tmp_path)
     before, calls = state(tmp_path), []
-    with durable.hooked(calls.append):
+    with disk.hooked(calls.append):
         done = CliRunner().invoke(app, PRINTING[command].split())
     assert done.exit_code == 0, done.stderr
     assert calls == []

@@ -9,7 +9,7 @@ import socket
 import time
 from pathlib import Path
 
-from cdm_cli.data import durable
+from cdm_cli.data import disk
 from tests.faults.children import Ended, here
 from tests.faults.harness import Bench, Killer, Tally, broken, chosen
 
@@ -45,7 +45,7 @@ def _twice(bench: Bench, where: Path, number: int) -> list[str]:
     second: list[Ended] = []
     seen = iter(range(number + 1))
 
-    def again(io: durable.Io) -> None:
+    def again(io: disk.Io) -> None:
         if next(seen, None) == number:
             second.append(here(bench.job.name, where, lambda io: None))
 

@@ -22,11 +22,11 @@ from cdm_cli.config import (
     SamplingDefaults,
     ScheduleConfig,
     StageConfig,
-    validated,
 )
 from cdm_cli.diffusion.schedules import times_of_openai
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.names import Origin
+from cdm_cli.settings import validated
 
 NUM_HEADS, STEPS = 4, 1000  # the defaults of both packages
 RESPACING = re.compile(r"ddim\d{1,9}|\d{1,9}(,\d{1,9})*")

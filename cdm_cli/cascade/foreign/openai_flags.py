@@ -9,9 +9,9 @@ import shlex
 from collections.abc import Iterable
 from typing import Literal
 
-from cdm_cli.config import Settings, validated
 from cdm_cli.errors import UsageError
 from cdm_cli.names import Origin
+from cdm_cli.settings import Settings, validated
 
 EXAMPLE = '--flags "--image_size 64 --num_head_channels 64 --noise_schedule cosine …"'
 

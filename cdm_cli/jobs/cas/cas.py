@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cdm_cli.data.durable import check_room, existing
+from cdm_cli.data.disk import check_room, existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
 from cdm_cli.jobs.cas.cost import cost

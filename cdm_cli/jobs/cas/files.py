@@ -18,12 +18,12 @@ from typing import Any, Literal
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.config import Settings
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.cas.plan import Work, key_of
 from cdm_cli.jobs.cas.recipe import Recipe
 from cdm_cli.jobs.runtime.identity import check_same, refused
+from cdm_cli.settings import Settings
 
 CAS_FILE = "cas.json"
 LIMIT = 2**20
@@ -70,7 +70,7 @@ def claim(out: Path, work: Work) -> None:
     check_free(out, work)
     path, mine = out / CAS_FILE, cas_file(work)
     if not path.exists():
-        durable.make_directory(out)
+        disk.make_directory(out)
         text = mine.model_dump_json(indent=2) + "\n"
         durable.write_file_atomically(path, text.encode())
 
@@ -95,7 +95,7 @@ def reference_directory(data: Path, work: Work) -> Path:
 def writable(directory: Path) -> bool:
     """Make a directory; tell whether it can be written to."""
     try:
-        durable.make_directory(directory)
+        disk.make_directory(directory)
     except (CdmError, OSError):
         return False
     return os.access(directory, os.W_OK)

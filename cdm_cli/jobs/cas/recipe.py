@@ -16,10 +16,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from cdm_cli.config import Settings
 from cdm_cli.names import CasNet, Precision
 from cdm_cli.nets.resnet import SMALL_IMAGE
 from cdm_cli.options.judging import CasOptions
+from cdm_cli.settings import Settings
 
 LR, LR_BATCH = 0.1, 256
 WARMUP = 5 / 90

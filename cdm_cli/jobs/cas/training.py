@@ -13,8 +13,7 @@ import torch
 from cdm_cli.cascade.checkpoint import CHECKPOINTS, checkpoints, load_checkpoint, save_checkpoint
 from cdm_cli.cascade.saved import remove_checkpoint
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.config import Settings
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable
 from cdm_cli.errors import (
     BadInputError,
     CdmError,
@@ -33,6 +32,7 @@ from cdm_cli.jobs.sampling.headers import checkpoint_digest
 from cdm_cli.metrics.arithmetic import full_float32
 from cdm_cli.metrics.class_accuracy import ClassAccuracy
 from cdm_cli.report import Report
+from cdm_cli.settings import Settings
 
 OUTCOME = "outcome.json"
 OUTCOME_LIMIT = 2**28
@@ -103,7 +103,7 @@ def remove_checkpoints(directory: Path) -> None:
     with suppress(CdmError):
         for path in checkpoints(directory):
             remove_checkpoint(path)
-        durable.remove_tree(directory / CHECKPOINTS)
+        disk.remove_tree(directory / CHECKPOINTS)
 
 
 def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, session: Session) -> None:

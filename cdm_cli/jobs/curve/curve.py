@@ -16,7 +16,7 @@ from cdm_cli.cascade.checkpoint import checkpoints, find_stage, weights_file
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import CHECKPOINTS, is_complete
 from cdm_cli.cascade.stage import Stage
-from cdm_cli.data.durable import check_room, existing, make_directory
+from cdm_cli.data.disk import check_room, existing, make_directory
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, StoppedError, UsageError
 from cdm_cli.jobs.curve.table import (

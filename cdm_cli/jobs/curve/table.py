@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.config import Settings, StageConfig
+from cdm_cli.config import StageConfig
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.judging.band import draw_undecided
 from cdm_cli.jobs.pictures.figure import figure_png, new_figure
@@ -22,6 +22,7 @@ from cdm_cli.jobs.runtime.identity import (
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.metrics.comparisons import Found, comparisons, found, left_out
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
+from cdm_cli.settings import Settings
 
 FILE, CSV, PLOT = "curve.json", "curve.csv", "curve.png"
 LIMIT = 2**26

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdm_cli.data.durable import make_directory
+from cdm_cli.data.disk import make_directory
 from cdm_cli.errors import CdmError, StoppedError, WouldOverwriteError
 from cdm_cli.jobs.demo.drawing import write_images
 from cdm_cli.jobs.runtime.stop import Stop

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable, renaming
 from cdm_cli.data.class_folders import file_stems, folder_names
 from cdm_cli.data.images import BadImageError, decode, from_array, to_array
 from cdm_cli.data.listing import DATASET_JSON, read_regular
@@ -48,7 +48,7 @@ def write_folder(selection: Selection, out: Path, report: Report) -> int:
     names, labels = Names(selection), list[tuple[str, int]]()
     made, folders = 0, names.used(selection)
     for folder in folders:
-        durable.make_directory(out / folder)
+        disk.make_directory(out / folder)
         durable.sweep(out / folder)
     with (
         Stop() as stop,
@@ -68,7 +68,7 @@ def write_folder(selection: Selection, out: Path, report: Report) -> int:
             labels += zip(paths, batch.labels.tolist(), strict=True)
             advance(len(paths), f"{made} new" if made else "already there")
     for folder in folders:
-        durable.sync_directory(out / folder)
+        disk.sync_directory(out / folder)
     _finish(selection, out, names, labels)
     return made
 
@@ -123,7 +123,7 @@ def begin(selection: Selection, out: Path) -> None:
         return
     if out.is_dir() and durable.finished_names(out):
         raise _taken(out, f"it is not empty and has no {EXPORT_JSON}")
-    durable.make_directory(out)
+    disk.make_directory(out)
     durable.sweep(out)
     _write_manifest(selection, out, finished=False)
 
@@ -180,7 +180,7 @@ def put(path: Path, pixels: np.ndarray, kind: str) -> bool:
         return False
     try:
         durable.write_new(path, encoded(pixels, kind))
-    except durable.ExistsError:  # another process does the same
+    except renaming.ExistsError:  # another process does the same
         _check_same(path, pixels, kind)
         return False
     return True

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable, renaming
 from cdm_cli.errors import StoppedError, WouldOverwriteError
 from cdm_cli.jobs.exchange.export_plan import Selection
 from cdm_cli.jobs.runtime.stop import Stop
@@ -32,7 +32,7 @@ class Stream(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Write at the place."""
         view = memoryview(data).cast("B")
-        durable.pwrite_all(self._fd, self._path, view, self._place)
+        disk.pwrite_all(self._fd, self._path, view, self._place)
         self._place += len(view)
         self._end = max(self._end, self._place)
         return len(view)
@@ -67,13 +67,13 @@ def write_npz(selection: Selection, out: Path, report: Report) -> int:
             labels = _write_images(archive, selection, report)
             _write_array(archive, "arr_1.npy", labels.shape, "<i8", iter([labels]))
             archive.comment = comment
-        durable.sync(fd, temporary)
+        disk.sync(fd, temporary)
         try:
-            durable.rename_new(temporary, out)
-        except durable.ExistsError:
+            renaming.rename_new(temporary, out)
+        except renaming.ExistsError:
             if _comment(out) != comment:
                 raise _taken(out) from None
-            durable.unlink(temporary)  # another process made the same
+            disk.unlink(temporary)  # another process made the same
     return len(selection.rows)
 
 

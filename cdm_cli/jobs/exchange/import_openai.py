@@ -29,7 +29,7 @@ from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, origin_of, pa
 from cdm_cli.cascade.foreign.openai_names import converted
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import DataInfo, Plan, StageConfig, StageFile, TrainingConfig
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable, renaming
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, WouldOverwriteError
 from cdm_cli.names import Origin
@@ -127,14 +127,14 @@ def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> b
 
     Return False where another process was faster.
     """
-    durable.make_directory(out.parent)
+    disk.make_directory(out.parent)
     with durable.partial(out, directory=True) as (_, partial):
         save_ema(partial, weights, step=0)
         write_stage_file(partial, stage)
         try:
-            durable.rename_new(partial, out)
-        except durable.ExistsError:
-            durable.remove_tree(partial)
+            renaming.rename_new(partial, out)
+        except renaming.ExistsError:
+            disk.remove_tree(partial)
             return False
     return True
 

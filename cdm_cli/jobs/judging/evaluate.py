@@ -13,7 +13,8 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cdm_cli.data.durable import check_room, write_file_atomically
+from cdm_cli.data.disk import check_room
+from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.judging import nearest

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.cascade.files import read_bytes
-from cdm_cli.data.durable import make_directory, write_file_atomically
+from cdm_cli.data.disk import make_directory
+from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import CdmError, DiskError, MismatchError, MissingError
 from cdm_cli.jobs.judging.images import ImageSet, collect, from_part

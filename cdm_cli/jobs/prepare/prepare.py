@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cdm_cli.data import durable
+from cdm_cli.data import disk
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.prepared import prepared
 from cdm_cli.data.schema import PartName, StoreSpec
@@ -103,7 +103,7 @@ def _tidy(path: Path, spec: StoreSpec) -> None:
     with store:
         ours = recorded(store.provenance) == recorded(spec.provenance)
     if ours:
-        durable.unlink(path)
+        disk.unlink(path)
 
 
 def _filled(
@@ -125,7 +125,7 @@ def _filled(
                 name: dict(part.skips.as_json()) for name, part in found.items()
             }
             without_left_out(store, options.out, spec, left_out, skipped, report)
-            durable.unlink(path)
+            disk.unlink(path)
         else:
             named(path, options.out)
     return conversions

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cdm_cli.data import durable
+from cdm_cli.data import renaming
 from cdm_cli.data.blocks import Block
 from cdm_cli.data.part import Part
 from cdm_cli.data.schema import PartName, PartSpec, StoreSpec
@@ -43,8 +43,8 @@ def without_left_out(
 def named(path: Path, out: Path) -> None:
     """Give a store that is complete its name. Raises WouldOverwriteError if that is taken."""
     try:
-        durable.rename_new(path, out)
-    except durable.ExistsError:
+        renaming.rename_new(path, out)
+    except renaming.ExistsError:
         raise WouldOverwriteError(
             f"{out} appeared meanwhile", kept=f"the new store is {path}", next="another -o"
         ) from None

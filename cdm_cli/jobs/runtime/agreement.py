@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError, MismatchError
 from cdm_cli.jobs.runtime.identity import first_difference, plain, shown
 from cdm_cli.jobs.runtime.world import World
@@ -131,7 +131,7 @@ def check_shared(world: World, out: Path) -> None:
         agreed(world, lambda: _check_seen(mark, out))
     finally:
         if world.leads:
-            durable.unlink(mark)
+            disk.unlink(mark)
 
 
 def _check_seen(mark: Path, out: Path) -> None:

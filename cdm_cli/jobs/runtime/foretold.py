@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.data.durable import existing
+from cdm_cli.data.disk import existing
 from cdm_cli.units import disk, duration, memory
 
 TIMED, RECKONED = "timed here", "reckoned from a matrix product timed here, roughly"

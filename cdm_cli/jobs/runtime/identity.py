@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cdm_cli.config import StageConfig
 from cdm_cli.data import schema
-from cdm_cli.data.durable import check_room
+from cdm_cli.data.disk import check_room
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Store, create, open_store
 from cdm_cli.errors import WouldOverwriteError

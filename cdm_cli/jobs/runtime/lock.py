@@ -9,7 +9,7 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-from cdm_cli.data import durable, lock
+from cdm_cli.data import disk, lock
 from cdm_cli.errors import DiskError, StoppedError
 
 NAME = ".lock"
@@ -21,12 +21,12 @@ def held(directory: Path) -> Generator[None]:
 
     Raises StoppedError naming another holder. Where the file system has no locks, there is none.
     """
-    durable.make_directory(directory)
+    disk.make_directory(directory)
     path = directory / NAME
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         _take(fd, path, directory)
-        durable.pwrite_all(fd, path, lock.record(), 0)
+        disk.pwrite_all(fd, path, lock.record(), 0)
         yield
     finally:
         os.close(fd)

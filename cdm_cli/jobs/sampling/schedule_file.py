@@ -9,13 +9,13 @@ from pydantic import Field
 
 from cdm_cli.cascade.generate import Chain, chain_of
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.config import Settings
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.runtime.same_stage import is_of
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.names import Sampler, Variance
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
+from cdm_cli.settings import Settings
 
 LIMIT = 2**22
 FreshBy = Literal["images", "noise"]

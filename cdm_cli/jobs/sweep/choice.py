@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cdm_cli.config import Settings
 from cdm_cli.jobs.sweep.point import REAL, Kind, said
 from cdm_cli.metrics.comparisons import Found, comparisons, found, left_out
 from cdm_cli.metrics.table import Comparison, MetricRow
+from cdm_cli.settings import Settings
 
 PREFERRED = "train"  # the reference by whose FID the paper chooses
 APART = "{} points are compared among themselves"

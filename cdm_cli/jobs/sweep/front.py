@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cdm_cli.config import Settings
 from cdm_cli.jobs.sweep.choice import Judged, deciding, name_of
 from cdm_cli.metrics.comparisons import comparable, subject
 from cdm_cli.metrics.pareto import front
+from cdm_cli.settings import Settings
 
 
 class Placed(Settings):

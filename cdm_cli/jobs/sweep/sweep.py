@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 
 from cdm_cli.cascade.stagefile import digest_with
-from cdm_cli.data.durable import check_room, existing
+from cdm_cli.data.disk import check_room, existing
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.judging.evaluate import Panel, measure, open_panel

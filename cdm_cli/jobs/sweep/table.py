@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.config import Settings
-from cdm_cli.data.durable import make_directory, write_file_atomically
+from cdm_cli.data.disk import make_directory
+from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.runtime.identity import begun, check_same, refused
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.jobs.sweep.choice import (
@@ -26,6 +26,7 @@ from cdm_cli.jobs.sweep.point import KINDS, NAME, Point, said
 from cdm_cli.metrics.comparisons import subject
 from cdm_cli.metrics.table import Comparison, Convention, MetricRow, MetricTable
 from cdm_cli.options.sweeping import spelled
+from cdm_cli.settings import Settings
 
 LIMIT = 2**26
 FILE = "sweep.json"

@@ -24,7 +24,7 @@ from cdm_cli.cascade.checkpoint import (
 )
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.cascade.head import read_metadata
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable
 from cdm_cli.errors import BadInputError, CdmError, MissingError
 from cdm_cli.jobs.training.numerics import resumed
 from cdm_cli.jobs.training.step import State, Trainer
@@ -163,7 +163,7 @@ def fall_back(directory: Path, step: int, *, writes: bool) -> Path | None:
     good = [path for path in checkpoints(directory) if path.name < step_name(step)]
     last, ema = (good[-1] if good else None), directory / EMA
     if writes and last is None:
-        durable.unlink(ema)
+        disk.unlink(ema)
     elif writes and last is not None and ema_step(directory) != ema_step(last):
         size = (last / EMA).stat().st_size
         durable.write_file_atomically(ema, read_bytes(last / EMA, size))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cdm_cli.cascade.checkpoint import step_name
 from cdm_cli.config import TrainingConfig
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable
 from cdm_cli.data.images import channels_last
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError
@@ -152,7 +152,7 @@ class SampleGrid:
         if images is None:
             return
         found = picture(self._layout, images)
-        durable.make_directory(self._home)
+        disk.make_directory(self._home)
         durable.write_file_atomically(self._path(step), png_bytes(found))
         if metrics is not None:
             metrics.show(SAMPLES, np.asarray(found.convert("RGB")), step)

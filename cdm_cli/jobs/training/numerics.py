@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import torch
 
-from cdm_cli.config import Settings
 from cdm_cli.jobs.runtime.device import build, device_class
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.names import Precision
+from cdm_cli.settings import Settings
 
 Numerics = Mapping[str, bool | int | str]
 

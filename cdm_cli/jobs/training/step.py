@@ -15,7 +15,7 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
-from cdm_cli.config import Settings, TrainingConfig
+from cdm_cli.config import TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.runtime.device import reproducible_gradients
@@ -25,6 +25,7 @@ from cdm_cli.jobs.training.objective import Objective
 from cdm_cli.nets.ema import Ema
 from cdm_cli.nets.kernels.recorded import Recorded, Tensors, mapped
 from cdm_cli.nets.memory import memory_errors
+from cdm_cli.settings import Settings
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 CPU_MICRO_BATCH = 256

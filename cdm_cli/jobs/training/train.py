@@ -16,7 +16,7 @@ from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
 from cdm_cli.cascade.fast import compile_net, worth_compiling
 from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import ClassifierConfig, Plan, StageFile
-from cdm_cli.data.durable import check_room, existing
+from cdm_cli.data.disk import check_room, existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quoted
 from cdm_cli.jobs.judging.judge import Judge

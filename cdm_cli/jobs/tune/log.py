@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from cdm_cli.cascade.files import read_bytes
-from cdm_cli.config import Settings, StageConfig
-from cdm_cli.data import durable
+from cdm_cli.config import StageConfig
+from cdm_cli.data import disk, durable
 from cdm_cli.data.lock import kernel_holder
 from cdm_cli.data.reading import open_regular
 from cdm_cli.errors import BadInputError, StoppedError
@@ -25,6 +25,7 @@ from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.jobs.sampling.schedule_file import Gain
 from cdm_cli.jobs.tune.search import Origin, Place
 from cdm_cli.names import Variance
+from cdm_cli.settings import Settings
 
 M = TypeVar("M")
 LIMIT = 2**28
@@ -115,7 +116,7 @@ def check_same(out: Path, identity: dict[str, Any], config: StageConfig) -> None
 
     Raises MissingError where the directory of out does not exist.
     """
-    durable.check_room(out, 0)
+    disk.check_room(out, 0)
     log = read_log(log_path(out))
     if log is None:
         if out.exists():

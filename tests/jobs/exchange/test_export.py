@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm_cli.data import durable
+from cdm_cli.data import disk, durable
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,
@@ -137,8 +137,8 @@ def test_an_npz_that_numpy_and_zipfile_read(arrays, classes):
 def test_an_npz_is_written_block_by_block(arrays, monkeypatch):
     stored(arrays)
     largest = []
-    write = durable.pwrite_all
-    monkeypatch.setattr(durable, "pwrite_all", lambda *a: (largest.append(len(a[2])), write(*a))[1])
+    write = disk.pwrite_all
+    monkeypatch.setattr(disk, "pwrite_all", lambda *a: (largest.append(len(a[2])), write(*a))[1])
     exported("samples.npz")
     assert max(largest) == 64 * 8 * 8 * 3
 
@@ -184,19 +184,19 @@ def test_killed_at_any_operation_the_same_command_ends_in_the_same_files(out):
         return files() if out == "out" else {"": Path(out).read_bytes()}
 
     ios = []
-    with durable.hooked(ios.append):
+    with disk.hooked(ios.append):
         exported(out)
     wanted = now()
     for last in range(len(ios)):
-        durable.remove_tree(Path("out"))
-        durable.unlink(Path("out.npz"))
+        disk.remove_tree(Path("out"))
+        disk.unlink(Path("out.npz"))
         left = iter(range(last))
 
         def kill(io, left=left):
             if next(left, None) is None:
                 raise Killed
 
-        with pytest.raises(Killed), durable.hooked(kill):
+        with pytest.raises(Killed), disk.hooked(kill):
             exported(out)
         exported(out)
         assert now() == wanted, last

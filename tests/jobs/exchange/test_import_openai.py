@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from cdm_cli.cascade.checkpoint import load_diffusion_stage, read_stage_file, save_ema
 from cdm_cli.cascade.foreign.openai_names import converted
-from cdm_cli.data import durable
+from cdm_cli.data import disk
 from cdm_cli.errors import (
     BadInputError,
     DiskError,
@@ -154,7 +154,7 @@ def test_an_import_that_is_there_is_found(tmp_path, listener):
     """So that the same command ends the same, also where it was killed at its last call."""
     path = saved(tmp_path / "m.safetensors", stage())
     first = run(options(path, tmp_path / "a"), listener)
-    with durable.hooked(lambda io: pytest.fail(f"{io.kind} {io.path}")):
+    with disk.hooked(lambda io: pytest.fail(f"{io.kind} {io.path}")):
         assert run(options(path, tmp_path / "a"), listener) == first
     assert listener.lines[-1] == f"{tmp_path / 'a'} is there already"
     other = {name: t + 1 for name, t in checkpoint(stage()).items()}
@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, listener, kind):
         if io.kind == kind:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(DiskError, match="No space"), durable.hooked(full):
+    with pytest.raises(DiskError, match="No space"), disk.hooked(full):
         run(options(path, tmp_path / "a"), listener)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors"]
 
@@ -197,7 +197,7 @@ def test_two_imports_at_once_leave_each_other_alone(tmp_path, listener, same):
             found[0] = run(options(path if same else other, tmp_path / "a"), listener)
 
     refused = pytest.raises(WouldOverwriteError, match="a exists, and is not this import")
-    with nullcontext() if same else refused, durable.hooked(at_stage_json):
+    with nullcontext() if same else refused, disk.hooked(at_stage_json):
         assert run(options(path, tmp_path / "a"), listener) == found[0]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "m.safetensors", "n.safetensors"]
     assert load_diffusion_stage(tmp_path / "a", tmp_path).config == stage()

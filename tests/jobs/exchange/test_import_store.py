@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm_cli.data import durable
+from cdm_cli.data import disk
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,
@@ -227,7 +227,7 @@ def test_killed_at_any_operation_the_same_command_ends_in_the_same_bytes():
     stored(num=66)
     exported("out.npz")
     ios = []
-    with durable.hooked(ios.append):
+    with disk.hooked(ios.append):
         imported("out.npz", "ref.h5")
     wanted = contents("ref.h5")
     for last in range(len(ios)):
@@ -237,7 +237,7 @@ def test_killed_at_any_operation_the_same_command_ends_in_the_same_bytes():
             if next(left, None) is None:
                 raise Killed
 
-        with pytest.raises(Killed), durable.hooked(kill):
+        with pytest.raises(Killed), disk.hooked(kill):
             imported("out.npz", "k.h5")
         pending = [0, 1]
         if Path("k.h5").exists():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdm_cli.data import durable
+from cdm_cli.data import disk
 from cdm_cli.data.images import decode, to_array
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
@@ -286,7 +286,7 @@ def test_a_kill_between_any_two_disk_calls_loses_one_block_at_most(workspace):
     files = damaged(class_images(per_class=50), "bird/001.png")
     source = write_folder(workspace / "images", files)
     calls = []
-    with durable.hooked(lambda io: calls.append(io.kind)):
+    with disk.hooked(lambda io: calls.append(io.kind)):
         made(source, out="whole.h5")
     whole = contents("whole.h5")
     for last in range(1, len(calls), 7):
@@ -299,7 +299,7 @@ def test_a_kill_between_any_two_disk_calls_loses_one_block_at_most(workspace):
                 raise Killed
 
         out = f"killed-{last}.h5"
-        with pytest.raises(Killed), durable.hooked(kill):
+        with pytest.raises(Killed), disk.hooked(kill):
             made(source, out=out)
         made(source, out=out)
         for name, array in whole.items():

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import pytest
 
-from cdm_cli.config import SETTABLE, Later, StageConfig
+from cdm_cli.config import StageConfig
 from cdm_cli.jobs.runtime.same_stage import config_digest, is_of, with_known_stage
+from cdm_cli.settings import SETTABLE, Later
 
 VALUES = {
     "kind": "base", "model": {"resolution": 8, "base_channels": 8, "channel_mult": [1]},

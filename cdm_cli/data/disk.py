@@ -1,0 +1,204 @@
+"""The system calls that change a disk: each announced to a hook, its error told in our words.
+
+The hook does nothing, except in tests, where it kills, tears or fails each call in turn.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cdm_cli.errors import CdmError, DiskError, MissingError, quoted
+
+ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space, then rerun"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "write where you may"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR), "a name that is free"),
+    errno.ENAMETOOLONG: "a shorter name",
+}
+Bytes = bytes | memoryview
+
+
+class Io(NamedTuple):
+    """One system call that is about to change a disk."""
+
+    kind: str
+    path: Path
+    fd: int = -1
+    offset: int = 0
+    data: Bytes = b""
+    target: Path | None = None
+
+
+Hook = Callable[[Io], None]
+
+
+def _silent(io: Io) -> None:
+    del io
+
+
+_hooks: list[Hook] = [_silent]
+
+
+def tick(kind: str, path: Path, **details: Any) -> None:
+    """Announce a system call to the hook in force."""
+    _hooks[-1](Io(kind, path, **details))
+
+
+@contextlib.contextmanager
+def hooked(hook: Hook) -> Generator[None, None, None]:
+    """Announce every system call to hook, for the duration of a test."""
+    _hooks.append(hook)
+    try:
+        yield
+    finally:
+        _hooks.remove(hook)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Generator[None, None, None]:
+    """Turn an OSError into DiskError, or MissingError where the directory does not exist."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if not path.parent.is_dir():
+            raise no_directory(path.parent) from error
+        raise MissingError(f"{path} does not exist", next="see what removed it") from error
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def no_directory(path: Path) -> MissingError:
+    """Return the error of a directory that does not exist."""
+    return MissingError(f"{path} does not exist", next=f"mkdir -p {quoted(path)}")
+
+
+def no_place(path: Path) -> DiskError:
+    """Return the error of a directory that lets nobody make files, as those of /proc do."""
+    return DiskError(
+        f"{path.parent} takes no new files", kept="nothing was written", next="write elsewhere"
+    )
+
+
+def disk_error(path: Path, error: OSError) -> CdmError:
+    """Return the DiskError that tells of a failed system call."""
+    return DiskError(
+        f"{path} cannot be written: {error.strerror or error}",
+        kept="what was finished before is safe",
+        next=ADVICE.get(error.errno or 0, "see to the disk, then rerun"),
+    )
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory and its parents, durably; an existing one is left alone."""
+    with disk_errors(path):
+        if path.is_dir():
+            return
+        if path.parent != path:
+            make_directory(path.parent)
+        tick("mkdir", path)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    with disk_errors(path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            tick("sync_directory", path, fd=fd)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def pwrite_all(fd: int, path: Path, data: Bytes, offset: int) -> None:
+    """Write all of data at an offset of an open file."""
+    view = memoryview(data).cast("B")
+    with disk_errors(path):
+        while len(view):
+            tick("write", path, fd=fd, offset=offset, data=view)
+            count = os.pwrite(fd, view[: 2**30], offset)
+            view, offset = view[count:], offset + count
+
+
+def sync(fd: int, path: Path) -> None:
+    """Return once the contents of an open file are on the disk."""
+    with disk_errors(path):
+        tick("sync", path, fd=fd)
+        os.fsync(fd)
+
+
+def reserve(fd: int, path: Path, size: int) -> None:
+    """Give an open file its final size, and the disk blocks for it."""
+    with disk_errors(path):
+        _check_free(path, os.fstatvfs(fd), size)
+        tick("reserve", path, fd=fd, offset=size)
+        os.posix_fallocate(fd, 0, size)
+
+
+def existing(directory: Path) -> Path:
+    """Return a directory that is to be made, or the nearest one above it that is there."""
+    return next(each for each in (directory, *directory.absolute().parents) if each.is_dir())
+
+
+def check_room(path: Path, size: int) -> None:
+    """Raise what making a file of this size will, writing nothing: no directory, no room."""
+    if not path.parent.is_dir():
+        raise no_directory(path.parent)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise disk_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    with disk_errors(path):
+        space = os.statvfs(path.parent)
+        if not space.f_blocks:
+            raise no_place(path)
+        _check_free(path, space, size)
+
+
+def _check_free(path: Path, space: os.statvfs_result, size: int) -> None:
+    free = space.f_bavail * space.f_frsize
+    if size > free:
+        raise DiskError(
+            f"{path} needs {size / 1e6:.1f} MB, {free / 1e6:.1f} MB are free",
+            kept="nothing was written",
+            next="free space, or name another disk",
+        )
+
+
+def unlink(path: Path) -> None:
+    """Remove a file if it is there."""
+    with disk_errors(path):
+        tick("unlink", path)
+        path.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path, first: str | None = None) -> None:
+    """Remove a directory and all in it, the file `first` durably before anything else.
+
+    Links are removed, never followed. Nothing happens if it does not exist, or is gone
+    meanwhile because another process does the same.
+    """
+    with disk_errors(path):
+        if not path.is_dir() or path.is_symlink():
+            return
+        if first:
+            unlink(path / first)
+            sync_directory(path)
+        for entry in sorted(_entries(path)):
+            if entry.is_dir() and not entry.is_symlink():
+                remove_tree(entry)
+            else:
+                unlink(entry)
+        tick("rmdir", path)
+        with contextlib.suppress(FileNotFoundError, MissingError):
+            path.rmdir()
+            sync_directory(path.parent)
+
+
+def _entries(path: Path) -> list[Path]:
+    with contextlib.suppress(FileNotFoundError):
+        return list(path.iterdir())
+    return []
