@@ -25,7 +25,7 @@ _cdm() {
     before=$word
   done
   if [[ -z $command ]]; then
-    _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval defaults demo inspect grid verify merge export import completions --quiet --verbose --debug --version --help'
+    _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval defaults demo ls prune inspect grid verify merge export import completions --quiet --verbose --debug --version --help'
     return
   fi
   if [[ $valued == *" $prev "* ]]; then
@@ -59,6 +59,8 @@ _cdm_flags() {
     'eval checkpoints') flags='--weights --s --lowres --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'defaults') flags='--undo --json --quiet -q --verbose -v --debug --help -h' ;;
     'demo') flags='--seed --json --quiet -q --verbose -v --debug --help -h' ;;
+    'ls') flags='--json --quiet -q --verbose -v --debug --help -h' ;;
+    'prune') flags='--yes -y --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'inspect') flags='--json --quiet -q --verbose -v --debug --help -h' ;;
     'grid') flags='--out -o --split --resolution --num --per-class --columns --scale --json --quiet -q --verbose -v --debug --help -h' ;;
     'verify') flags='--replay --model --lowres --seed --device --json --quiet -q --verbose -v --debug --help -h' ;;
@@ -84,6 +86,8 @@ _cdm_valued() {
     'eval checkpoints') valued=' --weights --s --lowres --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --device --batch-size --precision --gpus --stop-after ' ;;
     'defaults') valued='  ' ;;
     'demo') valued=' --seed ' ;;
+    'ls') valued='  ' ;;
+    'prune') valued='  ' ;;
     'inspect') valued='  ' ;;
     'grid') valued=' --out -o --split --resolution --num --per-class --columns --scale ' ;;
     'verify') valued=' --replay --model --lowres --seed --device ' ;;
@@ -303,6 +307,8 @@ _cdm_value() {
     'defaults '0) _cdm_stages '' ;;
     'demo --seed') : ;;
     'demo '0) _cdm_files ;;
+    'ls '0) _cdm_files ;;
+    'prune '0) _cdm_files ;;
     'inspect '0) _cdm_files ;;
     'grid --out'|'grid -o') _cdm_files ;;
     'grid --split') _cdm_words 'train val' ;;

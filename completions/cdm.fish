@@ -322,6 +322,22 @@ complete -c cdm -n '__fish_seen_subcommand_from demo' -l verbose -s v -d 'Show a
 complete -c cdm -n '__fish_seen_subcommand_from demo' -l debug -d 'Show where an error arose'
 complete -c cdm -n '__fish_seen_subcommand_from demo' -l help -s h -d 'Show every flag.'
 complete -c cdm -n '__fish_seen_subcommand_from demo' -F
+complete -c cdm -n __fish_use_subcommand -a ls -d 'List the stages and stores of a workspace'
+complete -c cdm -n '__fish_seen_subcommand_from ls' -l json -d 'Print one JSON object and nothing else'
+complete -c cdm -n '__fish_seen_subcommand_from ls' -l quiet -s q -d 'Say nothing but errors'
+complete -c cdm -n '__fish_seen_subcommand_from ls' -l verbose -s v -d 'Show all, and warnings'
+complete -c cdm -n '__fish_seen_subcommand_from ls' -l debug -d 'Show where an error arose'
+complete -c cdm -n '__fish_seen_subcommand_from ls' -l help -s h -d 'Show every flag.'
+complete -c cdm -n '__fish_seen_subcommand_from ls' -F
+complete -c cdm -n __fish_use_subcommand -a prune -d 'Remove what can be made again: old checkpoints, judged images'
+complete -c cdm -n '__fish_seen_subcommand_from prune' -l yes -s y -d 'Remove without asking'
+complete -c cdm -n '__fish_seen_subcommand_from prune' -l json -d 'Print one JSON object and nothing else'
+complete -c cdm -n '__fish_seen_subcommand_from prune' -l dry-run -d 'Print the plan and its cost; compute and write nothing'
+complete -c cdm -n '__fish_seen_subcommand_from prune' -l quiet -s q -d 'Say nothing but errors'
+complete -c cdm -n '__fish_seen_subcommand_from prune' -l verbose -s v -d 'Show all, and warnings'
+complete -c cdm -n '__fish_seen_subcommand_from prune' -l debug -d 'Show where an error arose'
+complete -c cdm -n '__fish_seen_subcommand_from prune' -l help -s h -d 'Show every flag.'
+complete -c cdm -n '__fish_seen_subcommand_from prune' -F
 complete -c cdm -n __fish_use_subcommand -a inspect -d 'Show what a file holds and where it came from'
 complete -c cdm -n '__fish_seen_subcommand_from inspect' -l json -d 'Print one JSON object and nothing else'
 complete -c cdm -n '__fish_seen_subcommand_from inspect' -l quiet -s q -d 'Say nothing but errors'

@@ -20,6 +20,8 @@ _cdm() {
     'eval:Judge samples against real images'
     'defaults:Show how a stage is sampled by default, or undo --apply'
     'demo:Run the whole cascade on images drawn on the spot'
+    'ls:List the stages and stores of a workspace'
+    'prune:Remove what can be made again: old checkpoints, judged images'
     'inspect:Show what a file holds and where it came from'
     'grid:Lay the images of a store out as one PNG, or those of several side by side'
     'verify:Check every byte of a store or a stage'
@@ -419,6 +421,29 @@ _cdm() {
         'demo') _arguments -s \
           '*--seed[Seed of all noise]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '1:argument:_files' ;;
+        'ls') _arguments -s \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '1:argument:_files' ;;
+        'prune') _arguments -s \
+          '*--yes[Remove without asking]' \
+          '*-y[Remove without asking]' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
           '*--verbose[Show all, and warnings]' \

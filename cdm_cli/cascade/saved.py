@@ -1,8 +1,10 @@
 """Which checkpoints a stage directory holds, told from names and manifests; without torch."""
 
+import hashlib
 import re
 from pathlib import Path
 
+from cdm_cli.cascade.files import open_regular
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data import disk, durable
 from cdm_cli.errors import BadInputError, MissingError
@@ -11,7 +13,7 @@ from cdm_cli.settings import Settings
 MANIFEST, STATE = "manifest.json", "state.json"
 EMA, BEST, CHECKPOINTS = "ema.safetensors", "best.safetensors", "checkpoints"
 PARTS = {"model": "model.safetensors", "ema": EMA, "optimizer": "optimizer.safetensors"}
-SMALL_LIMIT = 2**20
+SMALL_LIMIT, PIECE = 2**20, 2**22
 STEP_NAME = re.compile(r"step-(\d{8,12})")
 LEFTOVER = re.compile(rf"{STEP_NAME.pattern}|\.{STEP_NAME.pattern}{re.escape(durable.PARTIAL)}")
 
@@ -89,3 +91,32 @@ def read_manifest(checkpoint: Path) -> Manifest:
                 next="take an earlier checkpoint",
             )
     return manifest
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """Return what a process that was killed began or half removed; nothing of another name."""
+    home = directory / CHECKPOINTS
+    found = set(home.iterdir()) - set(checkpoints(directory)) if home.is_dir() else ()
+    return sorted(path for path in found if LEFTOVER.fullmatch(path.name))
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what `leftovers` finds."""
+    for path in leftovers(directory):
+        disk.remove_tree(path)
+
+
+def check_whole(checkpoint: Path) -> None:
+    """Compare every file of a checkpoint with its manifest. Raises BadInputError, MissingError."""
+    for name, entry in read_manifest(checkpoint).files.items():
+        check_file(checkpoint / name, entry.sha256)
+
+
+def check_file(path: Path, sha256: str) -> None:
+    """Compare a file with its SHA-256. Raises BadInputError, MissingError."""
+    hashed, piece = hashlib.sha256(), bytearray(PIECE)
+    with open_regular(path) as file:
+        while count := file.readinto(piece):
+            hashed.update(memoryview(piece)[:count])
+    if hashed.hexdigest() != sha256:
+        raise BadInputError(f"{path} is damaged: its SHA-256 is not that of the manifest")

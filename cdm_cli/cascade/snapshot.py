@@ -26,7 +26,6 @@ from cdm_cli.cascade.saved import (
     BEST,
     CHECKPOINTS,
     EMA,
-    LEFTOVER,
     MANIFEST,
     PARTS,
     SMALL_LIMIT,
@@ -36,6 +35,7 @@ from cdm_cli.cascade.saved import (
     checkpoints,
     read_manifest,
     remove_checkpoint,
+    remove_leftovers,
     step_name,
 )
 from cdm_cli.cascade.stagefile import read_settings
@@ -101,14 +101,6 @@ def _fill(partial: Path, snapshot: Snapshot, stopped: bool) -> None:
     manifest = Manifest(step=snapshot.step, files=entries, stopped=stopped)
     text = manifest.model_dump_json(indent=2, exclude_defaults=True)
     durable.write_file_atomically(partial / MANIFEST, text.encode())
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Remove what a process that was killed began or half removed; nothing of another name."""
-    home = directory / CHECKPOINTS
-    for path in set(home.iterdir()) - set(checkpoints(directory)) if home.is_dir() else ():
-        if LEFTOVER.fullmatch(path.name):
-            disk.remove_tree(path)
 
 
 def remove_older(directory: Path, step: int, keep: int) -> None:

@@ -34,9 +34,14 @@ def function_of(command: Command) -> Callable[..., None]:
         options = filled(command.options, ctx)
         if command.check:
             _named(command.check)(options)
+        if command.asks and job == "run":
+            from cdm_cli.commands._ask import agreed
+
+            options = agreed(ctx, options, _named(f"{command.job}:plan"))
         with stopping_after(_seconds(ctx)):
             done = _named(f"{command.job}:{job}")
-        answer(ctx, options, _foretold(done) if job == "plan" else done)
+            costs = job == "plan" and not command.asks
+            answer(ctx, options, _foretold(done) if costs else done)
 
     parameters = [_parameter("ctx", typer.Context), *map(_of, flagged(command.options))]
     parameters.append(_parameter("json", JSON, False))

@@ -110,7 +110,9 @@ def _defaults(ctx: typer.Context) -> list[str]:
         source = ctx.get_parameter_source(param.name)
         value = ctx.params.get(param.name or "")
         paths = value if isinstance(value, (list, tuple)) else [value]
-        if source and source.name == "DEFAULT" and isinstance(next(iter(paths), None), Path):
+        first = next(iter(paths), None)
+        left = source is not None and source.name == "DEFAULT"
+        if left and isinstance(first, Path) and first != Path():
             flag = param.opts[0] if param.opts[0].startswith("-") else _argument(param)
             said.append(f"{flag} {' '.join(map(str, paths))}")
     return said

@@ -23,12 +23,14 @@ from cdm_cli.options.judging import (
 from cdm_cli.options.sampling import SampleOptions, UpsampleOptions
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from cdm_cli.options.training import TrainOptions
+from cdm_cli.options.workspace import ListOptions, PruneOptions
 
 
 @dataclass(frozen=True)
 class Command:
     """One command. job: the module whose `run` does it; if `plans`, its `plan` tells the cost.
 
+    asks: what `plan` returns has a `question`, to which a person says yes before it is done.
     check: "module:function" that raises UsageError for options that it can judge without torch.
     """
 
@@ -38,6 +40,7 @@ class Command:
     says: str
     examples: tuple[str, ...]
     plans: bool = False
+    asks: bool = False
     check: str = ""
 
     @property
@@ -113,6 +116,15 @@ TABLE = (
     Command(
         "demo", DemoOptions, f"{JOBS}.demo.demo",
         "Run the whole cascade on images drawn on the spot.", ("cdm demo",),
+    ),
+    Command(
+        "ls", ListOptions, f"{JOBS}.workspace.ls",
+        "List the stages and stores of a workspace.", ("cdm ls", "cdm ls runs/base"),
+    ),
+    Command(
+        "prune", PruneOptions, f"{JOBS}.workspace.prune",
+        "Remove what can be made again: old checkpoints, judged images.",
+        ("cdm prune --dry-run", "cdm prune sweep --yes"), plans=True, asks=True,
     ),
     Command(
         "inspect", InspectOptions, f"{JOBS}.checking.inspect",

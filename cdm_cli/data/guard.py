@@ -18,7 +18,7 @@ from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
-from cdm_cli.data import lock, schema
+from cdm_cli.data import lock, pruned, schema
 from cdm_cli.data.hdf5 import (
     ATTRIBUTES_LIMIT,
     SIGNATURE,
@@ -33,6 +33,7 @@ from cdm_cli.errors import (
     BadInputError,
     CdmError,
     MismatchError,
+    MissingError,
     StoppedError,
     UnsafeInputError,
 )
@@ -67,7 +68,11 @@ def open_vetted(path: Path, *, writable: bool = False) -> Opened:
     than a store; BadInputError for a damaged store; MismatchError for one of another version;
     StoppedError for one that another program has open for writing.
     """
-    return vetted(open_regular(path, writable=writable), path)
+    try:
+        fd = open_regular(path, writable=writable)
+    except MissingError as error:
+        raise pruned.missing(path) if pruned.read(path) else error from None
+    return vetted(fd, path)
 
 
 def vetted(fd: int, path: Path) -> Opened:

@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from cdm_cli.data.reading import read_at
@@ -22,6 +23,7 @@ from cdm_cli.errors import DiskError, StoppedError
 
 UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
 GLANCES, GLANCE = 20, 0.05  # seconds between looks for the name of a holder
+LOOKS, LOOK = 5, 0.03  # seconds between tries for a lock
 
 
 def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
@@ -31,9 +33,7 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
     same bytes. Raises StoppedError naming the holder.
     """
     try:
-        if not join:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock_soon(fd, *([] if join else [fcntl.LOCK_EX]), fcntl.LOCK_SH)
     except BlockingIOError:
         raise StoppedError(
             f"{path} is being written by {holder(fd, path, writer_at)}",
@@ -45,6 +45,67 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
             raise DiskError(
                 f"{path} cannot be locked: {error.strerror}", next="see to it"
             ) from None
+
+
+def lock_soon(fd: int, *kinds: int) -> None:
+    """Lock an open file in one way after another, the last of which stays.
+
+    Whoever only looks (`locked`) holds the lock for an instant, so a lock that is held is tried
+    again, for a tenth of a second. Raises BlockingIOError, and other OSErrors.
+    """
+    for left in reversed(range(LOOKS)):
+        try:
+            for kind in kinds:
+                fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(LOOK)
+        else:
+            return
+
+
+def in_use(path: Path) -> bool:
+    """Tell whether a job works in a directory that it locked by `directory`."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return locked(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def directory(path: Path, *, alone: bool) -> Generator[None]:
+    """Lock a directory, shared with others who work in it, or alone; no file is made for it.
+
+    Raises StoppedError where another job works in it, or has it alone.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lock_soon(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            holder = kernel_holder(fd)
+            os.close(fd)
+            raise StoppedError(
+                f"another job works in {path}: {holder}",
+                kept="that one goes on undisturbed",
+                next="wait for it, or stop it and rerun",
+            ) from None
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def locked(fd: int) -> bool:
+    """Tell whether another job holds the lock of an open file, alone or with its processes."""
+    try:
+        lock_soon(fd, fcntl.LOCK_EX)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
 
 
 def held(fd: int) -> bool:

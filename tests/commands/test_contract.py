@@ -22,7 +22,7 @@ NAMES = list(COMMANDS)
 HEAVY = {"torch", "pydantic", "numpy", "rich", "h5py", "scipy", "PIL", "cleanfid", "matplotlib"}
 # Fields that no flag sets: the workspace fixes runs/, -q stands before all commands, and sweep-s
 # has one axis.
-UNFLAGGED = {("train", "runs"), ("demo", "quiet"), ("sweep-s", "axes")}
+UNFLAGGED = {("train", "runs"), ("demo", "quiet"), ("sweep-s", "axes"), ("prune", "agreed")}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,7 +70,12 @@ def test_its_row_is_in_the_docs(name):
 
 @pytest.mark.parametrize(
     ("words", "allowed"),
-    [(["--help"], set()), (["--version"], set()), (["train", "--help"], {"pydantic"})],
+    [
+        (["--help"], set()),
+        (["--version"], set()),
+        (["train", "--help"], {"pydantic"}),
+        (["ls"], {"pydantic", "numpy"}),
+    ],
 )
 def test_help_imports_nothing_heavy(words, allowed):
     assert imported([words], 0) & HEAVY <= allowed

@@ -130,3 +130,15 @@ def trained(home: Path) -> None:
 
     judge_and_data(home)
     train(home, "training.keep=9", steps=4)
+
+
+def swept(home: Path) -> None:
+    """Write a sweep of two judged points, and a stage of two checkpoints, by the real jobs."""
+    from tests.faults import runs
+    from tests.trained import train, write_data
+
+    judge_and_store(home)
+    with chdir(home):
+        runs.sweep()
+    write_data(home / "more.h5")
+    train(home, "training.keep=9", data=home / "more.h5", steps=4)

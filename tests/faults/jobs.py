@@ -160,12 +160,14 @@ JOBS = {
             ("exchange.import_any",),
             unit=2,
         ),
+        Job("prune", "prune", inputs.swept, runs.prune, ("workspace.prune",), unit=0),
         Job("demo", "demo", lambda home: None, runs.demo, ("demo.demo",), unit=0),
     )
 }
 WRITES_NOTHING = {
     "eval elbo": "prints bounds",
     "inspect": "prints what headers say",
+    "ls": "prints what headers say",
     "verify": "prints what it found",
     "completions": "prints a script",
 }

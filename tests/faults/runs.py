@@ -231,3 +231,12 @@ def demo() -> int:
     drawn = {"TRAIN_PER_CLASS": 1, "VAL_PER_CLASS": 1, "_run": lambda *args, **how: None}
     with changed(demo, **drawn):
         return _work(demo.run, DemoOptions())
+
+
+def prune() -> int:
+    """Remove what can be made again; nothing of it is work that is done twice."""
+    from cdm_cli.jobs.workspace.prune import run
+    from cdm_cli.options.workspace import PruneOptions
+
+    run(PruneOptions(yes=True), Counted())
+    return 0

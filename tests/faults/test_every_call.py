@@ -21,6 +21,7 @@ OTHERS = [name for name in JOBS if name not in (*CHEAP, *NETWORKS)]
 PRINTING = {
     "eval elbo": "eval elbo base --ref samples.h5 --steps 2 --device cpu",
     "inspect": "inspect samples.h5",
+    "ls": "ls",
     "verify": "verify samples.h5",
     "completions": "completions bash",
 }

@@ -178,3 +178,25 @@ def test_what_a_store_says_cannot_steer_the_terminal(outside):
     code, _, results = command("inspect", "a.h5")
     assert code == 0
     assert all(line.isprintable() for line in results.split("\n"))
+
+
+def test_a_list_of_all_of_them(outside):
+    """`cdm ls` says of each what is wrong with it; that is no error of the list."""
+    inside = outside.parent / "inside"
+    for number, (name, write) in enumerate((make.HDF5 | make.SEALED | make.THINGS).items()):
+        write(inside / f"{number} {name[:20]}.h5", outside)
+    for number, write in enumerate(make.STAGES.values()):
+        write(make.good_stage(inside / f"runs/s{number}") / "stage.json", outside)
+    for number, write in enumerate(make.TENSORS.values()):
+        weights = make.good_stage(inside / f"runs/t{number}") / "ema.safetensors"
+        weights.unlink()
+        write(weights, outside)
+    seen = watched(lambda: command("ls"))
+    assert seen.code == 0, seen.told
+    code, _, text = seen.told
+    assert code == 0
+    assert text.count("broken") > 70
+    assert make.SECRET.decode() not in text
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert not [name for name in seen.opened if name.startswith((str(outside), "/dev/zero"))]
+    assert seen.megabytes < MEGABYTES

@@ -8,8 +8,9 @@ from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import MANIFEST, checkpoints, read_manifest
 from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
 from cdm_cli.config import StageConfig
+from cdm_cli.data.pruned import missing
 from cdm_cli.data.store import Part, open_store
-from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.checking.screen import Contents, of_checkpoint, of_stage, of_store, of_weights
 from cdm_cli.jobs.training.cost import with_classes
 from cdm_cli.names import RUNS
@@ -29,7 +30,7 @@ def run(options: InspectOptions, report: Report) -> Contents:
     if not path.exists() and (Path(RUNS) / path / STAGE_FILE).is_file():
         path = Path(RUNS) / path
     if not path.exists():
-        raise MissingError(f"{path} does not exist", next="check the path")
+        raise missing(path)
     if (path / STAGE_FILE).is_file():
         return Contents(_stage(path), of_stage)
     if (path / MANIFEST).is_file():

@@ -1,19 +1,18 @@
 """The files of a stage directory, each compared with the SHA-256 that was written with it."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from cdm_cli.cascade.checkpoint import empty_net
-from cdm_cli.cascade.files import open_regular
 from cdm_cli.cascade.saved import (
     BEST,
     CHECKPOINTS,
     EMA,
     MANIFEST,
     STEP_NAME,
+    check_file,
     checkpoints,
     is_complete,
     read_manifest,
@@ -27,7 +26,6 @@ from cdm_cli.report import Report
 
 GOOD, ABSENT, REMOVED = "good", "not there yet", "removed meanwhile"
 HARMLESS = {GOOD, ABSENT, REMOVED}
-PIECE = 2**22
 Check = tuple[str, Callable[[], str]]  # name of a file; the check returns GOOD, or raises CdmError
 
 
@@ -152,20 +150,11 @@ def _checkpoint(directory: Path, prefix: str) -> Iterator[Check]:
 
 def _unless_removed(directory: Path, name: str, sha256: str) -> str:
     try:
-        return _same_sha256(directory / name, sha256)
+        check_file(directory / name, sha256)
     except CdmError:
         if is_complete(directory):
             raise
         return REMOVED
-
-
-def _same_sha256(path: Path, sha256: str) -> str:
-    hashed, piece = hashlib.sha256(), bytearray(PIECE)
-    with open_regular(path) as file:
-        while count := file.readinto(piece):
-            hashed.update(memoryview(piece)[:count])
-    if hashed.hexdigest() != sha256:
-        raise BadInputError(f"{path} is damaged: its SHA-256 is not that of the manifest")
     return GOOD
 
 

@@ -34,7 +34,7 @@ def held(directory: Path) -> Generator[None]:
 
 def _take(fd: int, path: Path, directory: Path) -> None:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.lock_soon(fd, fcntl.LOCK_EX)
     except BlockingIOError:
         raise StoppedError(
             f"{directory} is being trained by {lock.holder(fd, path, 0)}",

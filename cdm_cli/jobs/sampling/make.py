@@ -12,6 +12,7 @@ import torch
 from cdm_cli.cascade.fast import record
 from cdm_cli.cascade.generate import Chain, generate
 from cdm_cli.cascade.stage import Stage
+from cdm_cli.data import pruned
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import open_store
 from cdm_cli.diffusion.between import rule_of
@@ -179,12 +180,14 @@ def _fits(stage: Stage, work: Work, size: int) -> bool:
 
 
 def numerics_of(out: Path) -> Mapping[str, Any] | None:
-    """Return the numerics of a store that exists and is to be continued."""
+    """Return the numerics of a store that is to be continued, or that was pruned; None without."""
     if not out.exists():
-        return None
-    with open_store(out) as store:
-        found = store.provenance.get("numerics")
-        return found if isinstance(found, dict) else None
+        before = pruned.read(out)
+        found = before.provenance.get("numerics") if before else None
+    else:
+        with open_store(out) as store:
+            found = store.provenance.get("numerics")
+    return found if isinstance(found, dict) else None
 
 
 def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:

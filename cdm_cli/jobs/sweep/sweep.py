@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 
 from cdm_cli.cascade.stagefile import digest_with
+from cdm_cli.data import lock
 from cdm_cli.data.disk import check_room, existing
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import UsageError
@@ -186,19 +187,20 @@ def _fill(
     resolution = sweep.header.config.model.resolution
     panel = open_panel(options.judge, resolution, session, features=False)
     session.lead(lambda: write_start(sweep, command))
-    ready = _ready(sweep, session)
     seed = options.sampling.seed
-    for number, point in enumerate(missing, 1):
-        name = f"{options.command}: {name_of(point.labels)}"
-        session.report.say(f"{name}: {number} of {len(missing)}")
-        ready = _with_weights(ready, point.work)
-        produce(point.work, ready, point.samples, session)
-        session.report.say(f"{name}: {_judge(sweep, point, panel, seed)}")
+    with lock.directory(sweep.out, alone=False):
+        ready = _ready(sweep, session)
+        for number, point in enumerate(missing, 1):
+            name = f"{options.command}: {name_of(point.labels)}"
+            session.report.say(f"{name}: {number} of {len(missing)}")
+            ready = _with_weights(ready, point.work)
+            produce(point.work, ready, point.samples, session)
+            session.report.say(f"{name}: {_judge(sweep, point, panel, seed)}")
 
 
 def _ready(sweep: Sweep, session: Session) -> Ready:
     """Load the stage once, with the numerics of the samples that are there."""
-    begun = [point for point in sweep.points if point.samples.exists()]
+    begun = [point for point in sweep.points if numerics_of(point.samples)]
     first = (begun or list(sweep.points))[0]
     ready = make_ready(first.work, first.samples, session)
     for point in begun:

@@ -1,0 +1,79 @@
+"""What stands in the place of a store whose images were removed: what they were, how to make them.
+
+`samples.h5.pruned` is a JSON file beside the place of `samples.h5`. It says nothing where a store
+is there again.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.data import durable
+from cdm_cli.errors import MissingError
+
+SUFFIX = ".pruned"
+LIMIT = 2**23
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A store that was: its number of samples, bytes and digest, and its provenance.
+
+    command: what makes it again, of the weights that made it. numbers: the file that keeps what
+    it was judged by.
+    """
+
+    num: int
+    resolution: int
+    size: int
+    digest: str
+    command: str
+    numbers: str
+    provenance: dict[str, Any]
+
+
+def record_of(path: Path) -> Path:
+    """Return where the record of a store is."""
+    return path.with_name(path.name + SUFFIX)
+
+
+def write(path: Path, pruned: Pruned) -> None:
+    """Write the record of a store that is about to be removed, whole or not at all."""
+    data = json.dumps(asdict(pruned), indent=1, allow_nan=False) + "\n"
+    durable.write_file_atomically(record_of(path), data.encode())
+
+
+def read(path: Path) -> Pruned | None:
+    """Return the record of a store that is not there, None without a good one."""
+    if os.path.lexists(path):
+        return None
+    try:
+        with open(record_of(path), "rb", opener=_unlinked) as file:
+            values: Any = json.loads(file.read(LIMIT))
+        found = Pruned(**values)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    right = all(isinstance(getattr(found, name), kind) for name, kind in KINDS.items())
+    return found if right else None
+
+
+KINDS = {"num": int, "resolution": int, "size": int, "digest": str, "command": str,
+         "numbers": str, "provenance": dict}  # fmt: skip
+
+
+def _unlinked(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def missing(path: Path) -> MissingError:
+    """Return the error for a store that is not there: that it was pruned, if it was."""
+    found = read(path)
+    if found is None:
+        return MissingError(f"{path} does not exist", next="check the path")
+    return MissingError(
+        f"{path} was pruned: its {found.num} images were removed",
+        kept=f"its numbers are in {path.with_name(Path(found.numbers).name)}",
+        next=found.command,
+    )

@@ -1,0 +1,61 @@
+"""Rows of `cdm ls` for directories that hold numbers: sweeps, curves, scores, statistics."""
+
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.jobs.workspace.look import is_directory, is_file, json_of, newest_of, paths_in, size_of
+from cdm_cli.jobs.workspace.rows import Row, row_or_broken, text_of
+from cdm_cli.jobs.workspace.scores import scores_of
+
+STATS = ".h5.stats"
+JUDGED = {"sweep.json": "sweep", "curve.json": "curve", "cas.json": "cas"}
+
+
+def folder_row(directory: Path) -> Row | None:
+    """Return the row of a directory, None for one that holds nothing of ours."""
+    for file, kind in JUDGED.items():
+        if is_file(directory / file):
+            return _judged(directory, directory / file, kind)
+    if directory.name.endswith(STATS):
+        made_from = (directory.name.removesuffix(".stats"),)
+        return _row(directory, "statistics", "kept", directory, made_from=made_from)
+    if is_directory(directory / "runs"):
+        return _row(directory, "workspace", "", directory / "runs")
+    return None
+
+
+def _row(directory: Path, kind: str, state: str, dated: Path, **more: Any) -> Row:
+    when, size = newest_of(dated), size_of(directory)
+    name = f"{directory.name}/"
+    return Row(name=name, kind=kind, state=state, size=size, when=when, **more)
+
+
+def _judged(directory: Path, file: Path, kind: str) -> Row:
+    def look() -> Row:
+        values = json_of(file)
+        best = min((score for _, score in scores_of(values)), default=None)
+        said = values.get("parents")
+        parents = [row for row in said if isinstance(row, dict)] if isinstance(said, list) else []
+        names = dict.fromkeys(text_of(row, "name") for row in parents)
+        names |= {} if kind != "cas" else {text_of(values, "samples"): None}
+        return _row(
+            directory, kind, _state(directory, kind, values), file,
+            fid=best.fid if best else None, made_from=tuple(filter(None, names)),
+        )  # fmt: skip
+
+    return row_or_broken(f"{directory.name}/", kind, look)
+
+
+def _state(directory: Path, kind: str, values: dict[str, Any]) -> str:
+    """Return how many points are judged, or whether a score is."""
+    if kind == "cas":
+        return "finished" if is_file(directory / "table.json") else "unfinished"
+    points = values.get("points") if kind == "curve" else _judged_points(directory)
+    num = len(points) if isinstance(points, list) else 0
+    return f"{num} judged"
+
+
+def _judged_points(directory: Path) -> list[str]:
+    """Return the files of points in the directory of a sweep: all its JSON but its own."""
+    names = paths_in(directory)
+    return [path.name for path in names if path.suffix == ".json" and path.name not in JUDGED]

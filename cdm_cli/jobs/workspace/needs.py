@@ -1,0 +1,86 @@
+"""What of a workspace is needed by what else: the weights and stores that others were made from."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.data import pruned
+from cdm_cli.errors import CdmError
+from cdm_cli.jobs.workspace.look import is_directory, is_file, json_of, paths_in
+from cdm_cli.jobs.workspace.scores import scores_in
+from cdm_cli.jobs.workspace.stages import Weights
+from cdm_cli.jobs.workspace.stores import is_store_name, open_unlinked
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+CURVE = "curve.json"  # names every checkpoint that it judged; their numbers do not need them
+MADE = ("identity", "parents")
+Needs = dict[str, str]  # digest: the name of what was made from what has it
+
+
+def needs_of(workspace: Path) -> Needs:
+    """Return every digest that something in a workspace says it was made from.
+
+    That something is a store, the record of a pruned one, or a JSON file that a command continues
+    from: in the workspace, or in a directory of it.
+    """
+    needs: Needs = {}
+    for path in _files(workspace):
+        with suppress(CdmError, OSError):
+            for digest in DIGEST.findall(json.dumps(_told(path))):
+                needs.setdefault(digest, str(path.relative_to(workspace)))
+    return needs
+
+
+def _files(workspace: Path) -> Iterator[Path]:
+    inside = paths_in(workspace)
+    for path in inside:
+        if is_file(path):
+            yield path
+        elif is_directory(path):
+            yield from (found for found in paths_in(path) if is_file(found))
+
+
+def _told(path: Path) -> Any:
+    """Return what a file says it was made from; of a point of a sweep and a table nothing."""
+    if is_store_name(path):
+        with open_unlinked(path) as store:
+            return store.provenance
+    if path.name.endswith(pruned.SUFFIX):
+        found = pruned.read(path.with_name(path.name.removesuffix(pruned.SUFFIX)))
+        return found.provenance if found else {}
+    if path.suffix != ".json" or path.name == CURVE:
+        return {}
+    values = json_of(path)
+    return {name: said for name, said in values.items() if isinstance(said, str) or name in MADE}
+
+
+def kept_for(found: Sequence[Weights], workspace: Path) -> Mapping[str, tuple[str, ...]]:
+    """Return what each of the weights of a stage is kept for, by name: "newest", a store, …"""
+    needs, best = needs_of(workspace), _best(found, workspace)
+    steps = [weights.name for weights in found if weights.name.startswith("step-")]
+    newest = steps[-1:]
+    return {
+        weights.name: (
+            *(["newest"] if weights.name in newest else []),
+            *(["best"] if best & {weights.sha256, weights.step} else []),
+            *_makers(weights, needs),
+        )
+        for weights in found
+    }
+
+
+def _makers(weights: Weights, needs: Needs) -> list[str]:
+    made = [needs[digest] for digest in (weights.digest, weights.sha256) if digest in needs]
+    return [f"made {name}" for name in dict.fromkeys(made)]
+
+
+def _best(found: Sequence[Weights], workspace: Path) -> set[str | int | None]:
+    """Return the step that --select chose, and the weights of the lowest FID that a curve knows."""
+    scores = scores_in(workspace)
+    judged = [weights.sha256 for weights in found if weights.sha256 in scores]
+    lowest = min(judged, key=scores.__getitem__, default="")
+    chosen = [weights.step for weights in found if weights.name == "best"]
+    return {*([lowest] if lowest else []), *chosen} - {None}

@@ -1,0 +1,179 @@
+"""`cdm prune`: removes what can be made again from a seed, never a number.
+
+A record stays where images were (data/pruned.py): written before they go, so that a kill between
+the two loses nothing, and the next run goes on.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cdm_cli.cascade.saved import remove_checkpoint
+from cdm_cli.data import disk, lock, pruned
+from cdm_cli.errors import CdmError, MissingError, StoppedError, UsageError
+from cdm_cli.jobs.runtime.lock import held
+from cdm_cli.jobs.workspace.look import paths_in
+from cdm_cli.jobs.workspace.ls import runs_of
+from cdm_cli.jobs.workspace.removable import (
+    CHECKPOINT,
+    IMAGES,
+    LEFTOVER,
+    Item,
+    Kept,
+    is_sweep,
+    of_stage,
+    of_sweep,
+)
+from cdm_cli.jobs.workspace.rows import in_bytes
+from cdm_cli.jobs.workspace.stages import is_stage, is_training
+from cdm_cli.names import RUNS
+from cdm_cli.options.workspace import PruneOptions
+from cdm_cli.report import Report
+
+Found = Iterator[Item | Kept]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stage or a sweep: whether another job works in it, and what is found in it."""
+
+    path: Path
+    busy: Callable[[], bool]
+    lock: Callable[[], AbstractContextManager[None]]
+    look: Callable[[], Found]
+
+    def seen(self) -> Found:
+        """Return what is found, nothing of it where another job works; no lock is left."""
+        busy = Kept(self.path, "another job works in it")
+        return iter([busy]) if self.busy() else self.look()
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """What can go, and what stays although it looks as if it could."""
+
+    unshown: ClassVar = ("bytes",)
+
+    path: Path
+    bytes: int
+    size: str
+    remove: list[dict[str, Any]]
+    kept: list[dict[str, str]]
+
+    def question(self) -> str:
+        """Return what a person is asked, "" where there is nothing to ask."""
+        counts = _counts([row["what"] for row in self.remove])
+        return f"Remove {counts}, {self.size}?" if counts else ""
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What went. busy: where another job works; nothing was removed there."""
+
+    unshown: ClassVar = ("bytes",)
+
+    path: Path
+    bytes: int = 0
+    size: str = ""
+    removed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    kept: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+    busy: tuple[str, ...] = ()
+
+    def failure(self) -> CdmError | None:
+        """Return StoppedError where another job works: the same command removes the rest."""
+        if not self.busy:
+            return None
+        return StoppedError(
+            self.busy[0], kept="nothing of it was removed", next="the same command, once it ends"
+        )
+
+
+def plan(options: PruneOptions, report: Report) -> Prunable:
+    """Return what `run` would remove. Raises MissingError where there is nothing at the path."""
+    del report
+    found = [each for place in _places(options.path) for each in place.seen()]
+    items = [each for each in found if isinstance(each, Item)]
+    size = sum(item.size for item in items)
+    kept = [each for each in found if isinstance(each, Kept)]
+    return Prunable(options.path, size, in_bytes(size), _rows(items), _reasons(kept))
+
+
+def run(options: PruneOptions, report: Report) -> PruneResult:
+    """Remove what can be made again: all of it, or what was agreed to.
+
+    Each stage and sweep is locked meanwhile, and looked at again. Raises MissingError, DiskError.
+    """
+    if not options.yes and options.agreed is None:
+        raise UsageError("prune was neither told --yes nor asked", next="--dry-run, or --yes")
+    removed: list[Item] = []
+    kept: list[Kept] = []
+    busy: list[str] = []
+    for place in _places(options.path):
+        try:
+            with place.lock():
+                for each in list(place.look()):
+                    if isinstance(each, Kept):
+                        kept.append(each)
+                    elif options.agreed is None or str(each.path) in options.agreed:
+                        report.say(f"prune: {each.path}, {in_bytes(each.size)}")
+                        _remove(each)
+                        removed.append(each)
+        except StoppedError as error:
+            busy.append(error.what)
+    size = sum(item.size for item in removed)
+    return PruneResult(
+        options.path, size, in_bytes(size), _rows(removed), _reasons(kept), tuple(busy)
+    )
+
+
+def _remove(item: Item) -> None:
+    if item.record is None:
+        remove_checkpoint(item.path)
+        return
+    pruned.write(item.path, item.record)
+    disk.unlink(item.path)
+    disk.sync_directory(item.path.parent)
+
+
+def _places(path: Path) -> Iterator[Place]:
+    """Yield the stages and sweeps of a path. Raises MissingError where none can be."""
+    if not os.path.lexists(path) and is_stage(Path(RUNS) / path):
+        path = Path(RUNS) / path
+    if not path.is_dir():
+        raise MissingError(f"{path} is no directory", next="cdm prune, in a workspace")
+    alone = is_stage(path) or is_sweep(path)
+    workspace = path.parent if is_sweep(path) else Path() if alone else path
+    runs = runs_of(workspace)
+    for home in [path] if alone else dict.fromkeys([*paths_in(runs), *paths_in(path)]):
+        if is_stage(home):
+            busy, locked = partial(is_training, home), partial(held, home)
+            yield Place(home, busy, locked, partial(of_stage, home, workspace))
+        elif is_sweep(home):
+            busy, locked = partial(lock.in_use, home), partial(lock.directory, home, alone=True)
+            yield Place(home, busy, locked, partial(of_sweep, home, workspace, runs))
+
+
+def _rows(items: Sequence[Item]) -> list[dict[str, Any]]:
+    return [
+        {"path": str(item.path), "what": item.what, "size": in_bytes(item.size), "bytes": item.size}
+        for item in items
+    ]
+
+
+def _reasons(kept: Sequence[Kept]) -> list[dict[str, str]]:
+    return [{"path": str(each.path), "why": each.why} for each in kept]
+
+
+def _counts(kinds: Sequence[str]) -> str:
+    """Return how many of each kind there are: "3 checkpoints and the images of 6 points"."""
+    said = {
+        CHECKPOINT: "{} old checkpoint{}", LEFTOVER: "{} unfinished checkpoint{}",
+        IMAGES: "the images of {} judged point{}",
+    }  # fmt: skip
+    numbers = {kind: kinds.count(kind) for kind in said if kind in kinds}
+    counts = [said[kind].format(num, "" if num == 1 else "s") for kind, num in numbers.items()]
+    return " and ".join(counts)

@@ -1,0 +1,177 @@
+"""What of a workspace can be made again, and is needed by nothing: what `cdm prune` removes.
+
+Of a stage: checkpoints that are not the newest whole one, not the best, and made no store. Of a
+sweep: images of judged points, of which the stage and the low-resolution store are still there.
+"""
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.cascade.saved import check_whole, checkpoints, leftovers
+from cdm_cli.cascade.stagefile import read_stage_file
+from cdm_cli.data.pruned import Pruned
+from cdm_cli.data.store import Store
+from cdm_cli.errors import CdmError
+from cdm_cli.jobs.sampling.provenance import parents_of
+from cdm_cli.jobs.workspace.look import is_directory, is_file, json_of, paths_in, size_of
+from cdm_cli.jobs.workspace.needs import Needs, kept_for, needs_of
+from cdm_cli.jobs.workspace.scores import scores_of
+from cdm_cli.jobs.workspace.stages import is_stage, readable, weights_in
+from cdm_cli.jobs.workspace.stores import is_store_name, open_unlinked
+
+SWEEP = "sweep.json"
+CHECKPOINT, IMAGES, LEFTOVER = "checkpoint", "images", "half a checkpoint"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that can go. home: the stage or sweep it is of; record: what stays of images."""
+
+    path: Path
+    home: Path
+    what: str
+    size: int
+    record: Pruned | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Something that stays although it looks as if it could go, and why."""
+
+    path: Path
+    why: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a workspace needs, and what in it others can be made from again, by digest.
+
+    stages: the directory of the stage, and which of its weights; stores: their paths.
+    """
+
+    needs: Needs
+    stages: Mapping[str, tuple[Path, str]]
+    stores: Mapping[str, Path]
+
+
+def surroundings(workspace: Path, runs: Path) -> Surroundings:
+    """Look at all stages and stores of a workspace, from headers alone."""
+    stages: dict[str, tuple[Path, str]] = {}
+    for directory in filter(is_stage, [*paths_in(runs), *paths_in(workspace)]):
+        try:
+            found = weights_in(directory, read_stage_file(directory))
+        except CdmError:
+            continue
+        stages |= {weights.digest: (directory, weights.name) for weights in readable(found)}
+    return Surroundings(needs_of(workspace), stages, dict(_digests(workspace)))
+
+
+def _digests(workspace: Path) -> Iterator[tuple[str, Path]]:
+    inside = paths_in(workspace)
+    deeper = [path for home in inside if is_directory(home) for path in paths_in(home)]
+    for path in [*inside, *deeper]:
+        if is_store_name(path) and is_file(path):
+            try:
+                with open_unlinked(path) as store:
+                    yield store.digest, path
+            except CdmError:
+                continue
+
+
+def of_stage(directory: Path, workspace: Path) -> Iterator[Item | Kept]:
+    """Yield the checkpoints of a stage that can go, and why others stay."""
+    try:
+        found = readable(weights_in(directory, read_stage_file(directory)))
+    except CdmError as error:
+        yield Kept(directory, error.what)
+        return
+    kept = kept_for(found, workspace)
+    older = [path for path in checkpoints(directory) if kept.get(path.name) == ()]
+    if older:
+        yield from _older_than_whole(directory, older)
+    for path in leftovers(directory):
+        yield Item(path, directory, LEFTOVER, size_of(path))
+
+
+def _older_than_whole(directory: Path, older: Sequence[Path]) -> Iterator[Item | Kept]:
+    """Yield what is older than the newest checkpoint that a training could continue from."""
+    found = checkpoints(directory)
+    for path in reversed(found):
+        try:
+            check_whole(path)
+        except CdmError as error:
+            yield Kept(path, error.what)
+            continue
+        gone = [old for old in older if old.name < path.name]
+        yield from (Item(old, directory, CHECKPOINT, size_of(old)) for old in gone)
+        return
+
+
+def is_sweep(directory: Path) -> bool:
+    """Whether a directory holds the points of a sweep."""
+    return is_directory(directory) and is_file(directory / SWEEP)
+
+
+def of_sweep(directory: Path, workspace: Path, runs: Path) -> Iterator[Item | Kept]:
+    """Yield the images of judged points of a sweep that can go, and why others stay."""
+    around = surroundings(workspace, runs)
+    for path in paths_in(directory):
+        if is_store_name(path) and is_file(path) and is_file(path.with_suffix(".json")):
+            try:
+                yield _of_point(path, directory, around)
+            except (CdmError, OSError) as error:
+                yield Kept(path, error.what if isinstance(error, CdmError) else str(error))
+
+
+def _of_point(path: Path, directory: Path, around: Surroundings) -> Item | Kept:
+    with open_unlinked(path) as store:
+        point = json_of(path.with_suffix(".json"))
+        why = _why_kept(store, point, around)
+        if why:
+            return Kept(path, why)
+        return Item(path, directory, IMAGES, os.path.getsize(path), _record(store, around))
+
+
+def _why_kept(store: Store, point: Mapping[str, Any], around: Surroundings) -> str:
+    """Return why the images of a point stay, "" where nothing speaks against removing them."""
+    if not store.finished:
+        return "it is unfinished"
+    if point.get("samples") != store.path.name or store.digest not in dict(scores_of(point)):
+        return f"{store.path.with_suffix('.json').name} has no numbers of these images"
+    if store.digest in around.needs:
+        return f"{around.needs[store.digest]} was made from it"
+    for parent in parents_of(store.provenance):
+        there = around.stages if parent["role"] == "stage" else around.stores
+        if parent["digest"] not in there:
+            return f"{parent['name']}, which it was made from, is not here as it was"
+    return "" if _command(store, around) else "it does not say what made it"
+
+
+def _record(store: Store, around: Surroundings) -> Pruned:
+    part = store.parts[""]
+    return Pruned(
+        num=part.num,
+        resolution=max(part.resolutions),
+        size=os.path.getsize(store.path),
+        digest=store.digest,
+        command=_command(store, around),
+        numbers=store.path.with_suffix(".json").name,
+        provenance=dict(store.provenance),
+    )
+
+
+def _command(store: Store, around: Surroundings) -> str:
+    """Return the command that makes a store again, with the weights that made it, at its place."""
+    said = store.provenance.get("command")
+    parents = {row["role"]: row["digest"] for row in parents_of(store.provenance)}
+    if not isinstance(said, str) or parents.get("stage") not in around.stages:
+        return ""
+    words, (_, weights) = shlex.split(said), around.stages[parents["stage"]]
+    for flag, value in (("--weights", weights), ("--out", str(store.path))):
+        place = words.index(flag) if flag in words else len(words)
+        words[place : place + 2] = [flag, value]
+    return shlex.join(words)

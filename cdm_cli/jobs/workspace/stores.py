@@ -1,0 +1,80 @@
+"""Rows of `cdm ls` for stores, and for those whose images were pruned."""
+
+import os
+from pathlib import Path
+
+from cdm_cli.cascade.files import open_regular
+from cdm_cli.data import pruned
+from cdm_cli.data.guard import vetted
+from cdm_cli.data.lock import locked
+from cdm_cli.data.part import Part
+from cdm_cli.data.store import Store
+from cdm_cli.jobs.sampling.provenance import parents_of
+from cdm_cli.jobs.workspace.look import newest_of
+from cdm_cli.jobs.workspace.rows import Row, row_or_broken
+from cdm_cli.jobs.workspace.scores import Scores
+from cdm_cli.options.outputs import STORES
+
+STORE, PRUNED = "store", "pruned"
+
+
+def is_store_name(path: Path) -> bool:
+    """Whether a file of this name is to be a store."""
+    return path.suffix.lower() in STORES
+
+
+def open_unlinked(path: Path) -> Store:
+    """Open a store that is no link. Raises CdmError as `open_store` does."""
+    with open_regular(path) as file:
+        return Store(vetted(os.dup(file.fileno()), path))
+
+
+def store_row(path: Path, scores: Scores) -> Row:
+    """Return the row of a store; one that is broken says why."""
+    size, when = path.lstat().st_size, newest_of(path)
+    return row_or_broken(path.name, STORE, lambda: _store(path, scores), size=size, when=when)
+
+
+def _store(path: Path, scores: Scores) -> Row:
+    with open_regular(path) as file, Store(vetted(os.dup(file.fileno()), path)) as store:
+        parts = store.parts.values()
+        done, num = sum(map(done_samples, parts)), sum(part.num for part in parts)
+        busy = done < num and locked(file.fileno())
+        score = scores.get(store.digest) if scores and done == num else None
+        found = os.fstat(file.fileno())
+        return Row(
+            name=path.name,
+            kind=store.kind,
+            resolution=", ".join(map(str, sorted({r for part in parts for r in part.resolutions}))),
+            done=done,
+            of=num,
+            state="being written" if busy else "finished" if done == num else "unfinished",
+            fid=score.fid if score else None,
+            size=found.st_size,
+            made_from=tuple(row["name"] for row in parents_of(store.provenance)),
+            when=found.st_mtime,
+        )
+
+
+def done_samples(part: Part) -> int:
+    """Return how many samples of a part are in blocks that are done."""
+    return part.num - sum(len(part.block_range(b)) for b in part.pending())
+
+
+def pruned_row(path: Path, scores: Scores) -> Row | None:
+    """Return the row of a store in whose place is a record, None where there is none."""
+    found = pruned.read(path)
+    if found is None:
+        return None
+    score = scores.get(found.digest)
+    return Row(
+        name=path.name,
+        kind="samples",
+        resolution=str(found.resolution),
+        done=0,
+        of=found.num,
+        state=PRUNED,
+        fid=score.fid if score else None,
+        made_from=tuple(row["name"] for row in parents_of(found.provenance)),
+        when=newest_of(pruned.record_of(path)),
+    )
