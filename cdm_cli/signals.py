@@ -120,6 +120,11 @@ def undone_if_left(undo: Callable[[], object]) -> Generator[None]:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    leave(number)
+
+
+def leave(number: int) -> None:
+    """End the program at once, as a signal asks, with one line and what is half written undone."""
     for undo in reversed(_undo.copy()):
         with suppress(Exception):
             undo()

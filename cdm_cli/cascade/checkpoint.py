@@ -29,6 +29,7 @@ from cdm_cli.cascade.snapshot import (
     save_best,
     save_checkpoint,
     save_ema,
+    take_ema,
 )
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.cascade.stagefile import (
@@ -51,7 +52,7 @@ __all__ = [
     "STAGE_FILE", "Snapshot", "checkpoints", "empty_net", "find_stage", "latest_checkpoint",
     "list_stages", "load_checkpoint", "load_diffusion_stage", "load_stage", "read_manifest",
     "read_stage_file", "remove_leftovers", "remove_older", "save_best", "save_checkpoint",
-    "save_ema", "step_name", "weights_file", "write_stage_file",
+    "save_ema", "step_name", "take_ema", "weights_file", "write_stage_file",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from cdm_cli.cascade.saved import (
     step_name,
 )
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.cascade.weights import pack, read_weights
+from cdm_cli.cascade.weights import Head, head_of, length_of_head, pieces, read_weights
 from cdm_cli.data import disk, durable, renaming
 from cdm_cli.errors import BadInputError, CdmError
 
@@ -57,16 +58,47 @@ class Snapshot:
     optimizer: Mapping[str, Tensor]
     state: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    @property
+    def parts(self) -> dict[str, Mapping[str, Tensor]]:
+        """The tensors, by the part of a checkpoint that holds them."""
+        return {part: getattr(self, part) for part in PARTS}
+
 
 def save_ema(directory: Path, ema: Mapping[str, Tensor], step: int) -> None:
     """Replace `ema.safetensors`, atomically."""
-    durable.write_file_atomically(directory / EMA, pack(ema, {"step": str(step)}))
+    _save(directory / EMA, ema, {"step": str(step)})
 
 
 def save_best(directory: Path, ema: Mapping[str, Tensor], step: int, score: str) -> None:
     """Replace `best.safetensors`, atomically; score says what made it best."""
-    data = pack(ema, {"step": str(step), "score": score})
-    durable.write_file_atomically(directory / BEST, data)
+    _save(directory / BEST, ema, {"step": str(step), "score": score})
+
+
+def take_ema(directory: Path, checkpoint: Path) -> None:
+    """Let `ema.safetensors` be the file of a checkpoint: a second name, no second copy."""
+    durable.link_file_atomically(checkpoint / EMA, directory / EMA)
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        _write(path, tensors, metadata, pool.submit(head_of, tensors, metadata))
+
+
+def _write(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], head: "Future[Head]"
+) -> FileEntry:
+    """Write a file of tensors while its head, which holds their digest, is being computed."""
+    with durable.partial(path) as (fd, temporary):
+        offset = length_of_head(tensors, metadata)
+        for piece in pieces(tensors):
+            disk.pwrite_all(fd, temporary, piece, offset)
+            disk.begin_sync(fd, offset, len(piece))
+            offset += len(piece)
+        found = head.result()
+        disk.pwrite_all(fd, temporary, found.data, 0)
+        disk.sync(fd, temporary)
+        renaming.rename(temporary, path)
+    return FileEntry(size=found.size, sha256=found.sha256)
 
 
 def save_checkpoint(
@@ -91,12 +123,16 @@ def save_checkpoint(
 
 
 def _fill(partial: Path, snapshot: Snapshot, stopped: bool) -> None:
-    """Write the files of a checkpoint, the manifest last."""
+    """Write the files of a checkpoint, the manifest last; all are hashed meanwhile."""
     disk.make_directory(partial)
     entries: dict[str, FileEntry] = {}
-    for part, name in PARTS.items():
-        data = pack(getattr(snapshot, part), {"step": str(snapshot.step)})
-        entries[name] = _written(partial / name, data)
+    metadata = {"step": str(snapshot.step)}
+    with ThreadPoolExecutor(len(PARTS)) as pool:
+        largest_first = sorted(PARTS, key=lambda part: part != "optimizer")
+        tensors = snapshot.parts
+        heads = {part: pool.submit(head_of, tensors[part], metadata) for part in largest_first}
+        for part, name in PARTS.items():
+            entries[name] = _write(partial / name, tensors[part], metadata, heads[part])
     entries[STATE] = _written(partial / STATE, json.dumps(dict(snapshot.state)).encode())
     manifest = Manifest(step=snapshot.step, files=entries, stopped=stopped)
     text = manifest.model_dump_json(indent=2, exclude_defaults=True)

@@ -8,10 +8,10 @@ Nothing is ever mapped: a file that is cut short later cannot hurt a running pro
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from cdm_cli.cascade.head import NOT_READ, damaged, exactly, parsed, read_head
 from cdm_cli.errors import BadInputError, MismatchError
 
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "U8": torch.uint8}
+PIECE = 2**24  # bytes of tensors that are read, hashed and written at a time
+Bytes = bytes | bytearray | memoryview
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
@@ -33,27 +35,97 @@ class Weights:
     digest: str
 
 
+@dataclass(frozen=True)
+class Head:
+    """The first bytes of a file of tensors, and the SHA-256 and size of the whole file."""
+
+    data: bytes
+    sha256: str
+    size: int
+
+
+def head_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Head:
+    """Return the head of a safetensors file, whose metadata hold the digest of all the rest.
+
+    Tensors are read in pieces, twice, and may be on a device.
+    """
+    entries = _entries(tensors)
+    notes = dict(metadata or {})
+    notes["sha256"] = _digest(entries, notes, pieces(tensors))
+    data = _packed_head(entries, notes)
+    whole = hashlib.sha256(data)
+    for piece in pieces(tensors):
+        whole.update(piece)
+    return Head(data, whole.hexdigest(), len(data) + _size(entries))
+
+
+def length_of_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
+    """Return the bytes before the first tensor, without reading one."""
+    return len(_packed_head(_entries(tensors), {**metadata, "sha256": "0" * 64}))
+
+
+def pieces(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
+    """Yield the bytes of all tensors in the order of a file, at most PIECE at a time.
+
+    A piece is valid until the next one: small tensors, and those of a device, share a buffer.
+    """
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    buffer, full = torch.empty(min(PIECE, size), dtype=torch.uint8), 0
+    view = _bytes_of(buffer)
+    for name in sorted(tensors):
+        flat = tensors[name].detach().contiguous().reshape(-1).view(torch.uint8)
+        if flat.device.type == "cpu" and len(flat) >= PIECE // 16:
+            if full:
+                yield view[:full]
+                full = 0
+            whole = _bytes_of(flat)
+            yield from (whole[start : start + PIECE] for start in range(0, len(whole), PIECE))
+            continue
+        while len(flat):
+            part, flat = flat.split([n := min(len(flat), len(view) - full), len(flat) - n])
+            buffer[full : full + n].copy_(part)
+            full += n
+            if full == len(view):
+                yield view
+                full = 0
+    if full:
+        yield view[:full]
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return memoryview(cast(Any, tensor.numpy()))
+
+
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """Return the bytes of a safetensors file, its digest among the metadata."""
+    return b"".join([head_of(tensors, metadata).data, *map(bytes, pieces(tensors))])
+
+
+def _entries(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return what the head says of each tensor: dtype, shape and place."""
     entries: dict[str, Any] = {}
-    chunks: list[bytes] = []
     end = 0
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        chunks.append(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-        start, end = end, end + len(chunks[-1])
+        tensor = tensors[name]
+        start, end = end, end + tensor.numel() * tensor.element_size()
         entries[name] = {
             "dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end],
         }  # fmt: skip
-    notes = dict(metadata or {})
-    notes["sha256"] = _digest(entries, notes, *chunks)
-    header = json.dumps({"__metadata__": notes, **entries}, separators=(",", ":")).encode()
+    return entries
+
+
+def _size(entries: Mapping[str, Any]) -> int:
+    return max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+
+
+def _packed_head(entries: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
+    header = json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    return b"".join([len(header).to_bytes(8, "little"), header, *chunks])
+    return len(header).to_bytes(8, "little") + header
 
 
 def _digest(
-    entries: Mapping[str, Any], metadata: Mapping[str, str], *chunks: bytes | bytearray
+    entries: Mapping[str, Any], metadata: Mapping[str, str], chunks: Iterable[Bytes]
 ) -> str:
     notes = {key: value for key, value in metadata.items() if key != "sha256"}
     digest = hashlib.sha256(json.dumps([entries, notes], sort_keys=True).encode())
@@ -79,7 +151,7 @@ def read_weights(
         data = exactly(file, total, path)
         if file.read(1):
             raise damaged(path, "it goes on behind its last tensor")
-    digest = _digest(entries, metadata, data)
+    digest = _digest(entries, metadata, [data])
     if digest != metadata.get("sha256"):
         raise damaged(path, "its SHA-256 does not fit its contents")
     if sha256 is not None and hashlib.sha256(head + data).hexdigest() != sha256:

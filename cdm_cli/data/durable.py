@@ -6,6 +6,7 @@ there. A full or failing disk raises DiskError, and leaves no litter.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -29,6 +30,7 @@ from cdm_cli.errors import CdmError
 from cdm_cli.signals import undone_if_left
 
 PARTIAL = ".partial"
+NO_SECOND_NAME = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EMLINK}
 
 
 @contextlib.contextmanager
@@ -122,6 +124,39 @@ def write_file_atomically(path: Path, data: Bytes) -> None:
         pwrite_all(fd, temporary, data, 0)
         sync(fd, temporary)
         rename(temporary, path)
+
+
+def link_file_atomically(source: Path, target: Path) -> None:
+    """Let target be a second name of source, replacing a file of that name; readers see no gap.
+
+    Where the file system has no second names, target is a copy.
+    """
+    with disk_errors(target):
+        sweep(target.parent, f".{target.name}.")
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
+        with undone_if_left(bound(_discard, temporary)):
+            tick("link", source, target=temporary)
+            try:
+                os.link(source, temporary, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in NO_SECOND_NAME:
+                    raise
+                return _copy(source, target)
+            try:
+                rename(temporary, target)
+            except BaseException:
+                _discard(temporary)
+                raise
+
+
+def _copy(source: Path, target: Path) -> None:
+    with partial(target) as (fd, temporary), source.open("rb") as file:
+        offset = 0
+        while piece := file.read(2**24):
+            pwrite_all(fd, temporary, piece, offset)
+            offset += len(piece)
+        sync(fd, temporary)
+        rename(temporary, target)
 
 
 def write_new(path: Path, data: Bytes) -> None:

@@ -1,5 +1,6 @@
 """Mirrors cdm_cli/cascade/weights.py: no damage goes unnoticed, nothing is taken on trust."""
 
+import hashlib
 import json
 import os
 import resource
@@ -9,7 +10,8 @@ import safetensors.torch
 import torch
 
 from cdm_cli.cascade.head import HEADER_LIMIT, read_metadata
-from cdm_cli.cascade.weights import pack, read_weights
+from cdm_cli.cascade.snapshot import save_ema
+from cdm_cli.cascade.weights import head_of, length_of_head, pack, pieces, read_weights
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, MissingError, UnsafeInputError
 
 TENSORS = {
@@ -170,3 +172,21 @@ def test_links_pipes_and_directories_are_not_opened(path):
             read_weights(path.parent / name, TENSORS)
     with pytest.raises(MissingError):
         read_weights(path.parent / "none", TENSORS)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 16, 2**24])
+def test_pieces_of_any_size_are_the_bytes_of_the_whole(piece, monkeypatch):
+    whole = pack(TENSORS, {"step": "7"})
+    monkeypatch.setattr("cdm_cli.cascade.weights.PIECE", piece)
+    assert pack(TENSORS, {"step": "7"}) == whole
+    assert max(map(len, pieces(TENSORS))) <= piece
+    head = head_of(TENSORS, {"step": "7"})
+    assert whole.startswith(head.data)
+    assert length_of_head(TENSORS, {"step": "7"}) == len(head.data)
+    assert (head.size, head.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())
+
+
+def test_a_file_is_the_same_bytes_whoever_wrote_it(tmp_path):
+    """Written while its head is computed, or packed in memory."""
+    save_ema(tmp_path, TENSORS, 7)
+    assert (tmp_path / "ema.safetensors").read_bytes() == pack(TENSORS, {"step": "7"})

@@ -257,3 +257,37 @@ def test_a_tree_that_another_process_removes_at_the_same_time(tmp_path):
     with disk.hooked(other):
         disk.remove_tree(tree)
     assert names(tmp_path) == []
+
+
+def test_a_second_name_replaces_a_file_and_stays_when_the_first_goes(tmp_path):
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_bytes(b"new")
+    target.write_bytes(b"old")
+    kinds = announced(lambda: durable.link_file_atomically(source, target))
+    assert kinds == ["link", "rename", "sync_directory"]
+    assert source.stat().st_ino == target.stat().st_ino
+    source.unlink()
+    assert target.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["b"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EXDEV, errno.EMLINK])
+def test_where_no_second_name_can_be_given_it_is_a_copy(tmp_path, monkeypatch, code):
+    def link(*args, **kwargs):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("os.link", link)
+    (tmp_path / "a").write_bytes(b"new")
+    durable.link_file_atomically(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"new"
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_second_name_that_fails_leaves_the_old_file_and_no_litter(tmp_path, number):
+    (tmp_path / "a").write_bytes(b"new")
+    (tmp_path / "b").write_bytes(b"old")
+    with disk.hooked(at_call(number, fail(errno.EIO))), pytest.raises(DiskError):
+        durable.link_file_atomically(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]

@@ -108,6 +108,9 @@ class Disk:
         elif io.kind == "rename":
             assert io.target is not None
             parent.change({io.path.name: None, io.target.name: found})
+        elif io.kind == "link":
+            assert io.target is not None
+            self._find(io.target.parent).change({io.target.name: found})
         elif io.kind in ("unlink", "rmdir") and found is not None:
             parent.change({io.path.name: None})
 

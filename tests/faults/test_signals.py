@@ -260,6 +260,42 @@ def test_sigterm_before_the_work_begins_is_a_stop_too(workspace, monkeypatch):
     assert "stopped by SIGTERM; the same command" in (workspace / "said").read_text()
 
 
+@pytest.mark.parametrize("workspace", ["train"], indirect=True)
+@pytest.mark.parametrize("early", [False, True], ids=["while it compiles", "before"])
+def test_a_training_that_has_learned_nothing_yet_ends_at_once(early, workspace, whole):
+    """A compiler would let the scheduler wait for minutes."""
+    waiting = workspace / "waiting"
+
+    def compile_net(net):
+        waiting.touch()
+        while True:
+            time.sleep(0.01)
+
+    def resume(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    with pytest.MonkeyPatch.context() as patch:  # the forked process takes it along
+        patch.setattr("cdm_cli.jobs.training.train.compile_net", compile_net)
+        if early:
+            patch.setattr("cdm_cli.jobs.training.train.resume", resume)
+        pid = forked(lambda: run_main((*TRAIN, "--compile"), workspace / "said"))
+    if not early:
+        until(waiting.exists, "it to compile")
+        os.kill(pid, signal.SIGTERM)
+    assert ended(pid) == 75
+    then = "after step 0 of 30 — nothing was learned yet" if early else "; the same command"
+    assert f"stopped by SIGTERM{then}" in (workspace / "said").read_text().replace(
+        " after", "after"
+    )
+    assert waiting.exists() != early
+    assert cdm(*TRAIN)[0] == 0
+    left = state(workspace)
+    assert {name: left[name] for name in left if name not in ("waiting", "said")} == state(
+        whole / "train"
+    )
+
+
 EARLY = (0.0, 0.02, 0.05, 0.1, 0.15, 0.3)  # seconds of computing since signals are heard
 PRESSED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 ENDS = ((75, "stopped by SIGTERM"), (75, "stopped by SIGHUP"), (130, "interrupted"))

@@ -200,8 +200,10 @@ def _outcome(ends: dict[int, Message], size: int) -> Any:
     """Return the first process's result, or raise what explains the end of the job best."""
     for rank, (kind, content) in sorted(ends.items()):
         if kind == "died":
+            stopped = content == StoppedError.exit_code  # at once: it had nothing to save
             raise StoppedError(
-                f"process {rank} of {size} died{_cause(content)}",
+                f"process {rank} of {size} "
+                + ("was stopped" if stopped else f"died{_cause(content)}"),
                 kept="what was saved so far is complete",
                 next="run the same command again, it continues there",
             )

@@ -2,11 +2,12 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-from cdm_cli.signals import given_back, name_of, taken
+from cdm_cli.signals import given_back, leave, name_of, taken
 
 
 class Stop:
@@ -14,13 +15,15 @@ class Stop:
 
     A second Ctrl-C raises KeyboardInterrupt at once. Outside the main thread, where Python
     takes no signal, nothing is ever asked. then: called at any other signal, which unlike Ctrl-C
-    reaches this process alone and not those that it started.
+    reaches this process alone and not those that it started. While `losing_nothing` the program
+    ends at the first signal.
     """
 
     def __init__(self, then: Callable[[], object] = lambda: None) -> None:
         self.asked = ""
         self._then = then
         self._before: dict[int, Any] = {}
+        self._at_once, self._number = False, 0
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -30,9 +33,25 @@ class Stop:
     def __exit__(self, *_: object) -> None:
         given_back(self._before)
 
+    @contextmanager
+    def losing_nothing(self) -> Generator[None]:
+        """End the program at a signal: nothing was computed yet that saving would keep.
+
+        A compiler, or a first step that tries kernels, asks nobody for minutes.
+        """
+        self._at_once = True
+        if self._number:
+            leave(self._number)
+        try:
+            yield
+        finally:
+            self._at_once = False
+
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = name_of(number)
+        self.asked, self._number = name_of(number), number
+        if self._at_once:
+            leave(number)
         if number != signal.SIGINT:
             self._then()

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cdm_cli.cascade.checkpoint import (
+    CHECKPOINTS,
     EMA,
     Snapshot,
     checkpoints,
@@ -19,13 +21,15 @@ from cdm_cli.cascade.checkpoint import (
     remove_leftovers,
     remove_older,
     save_checkpoint,
-    save_ema,
     step_name,
+    take_ema,
 )
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.data import disk, durable
+from cdm_cli.data.memory import available_memory
 from cdm_cli.errors import BadInputError, CdmError, MissingError
+from cdm_cli.jobs.training.host_copy import HostCopy, size_of
 from cdm_cli.jobs.training.numerics import resumed
 from cdm_cli.jobs.training.step import State, Trainer
 from cdm_cli.names import MOST_STEPS
@@ -37,6 +41,7 @@ NO_EVENTS = (
     f"{METRICS} and loss.png have the same numbers"
 )
 METRICS_LIMIT = 2**30
+MOST_OF_FREE = 0.8  # of the free memory of the host, for a copy of the state
 
 
 class Saver:
@@ -44,9 +49,27 @@ class Saver:
 
     def __init__(self, directory: Path, trainer: Trainer, keep: int) -> None:
         self._directory, self._trainer, self._keep = directory, trainer, keep
-        self._background = trainer.device.type == "cuda"
+        self._copy: HostCopy | None = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+
+    def prepare(self) -> None:
+        """Set memory of the host aside for the state that a step has left on a CUDA device.
+
+        Where the host has too little, checkpoints are written from the device while training
+        waits, which is said.
+        """
+        if not self._trainer.world.leads or self._trainer.device.type != "cuda":
+            return
+        parts = snapshot_of(self._trainer, 0).parts
+        size, free = size_of(parts), available_memory()
+        if size <= free * MOST_OF_FREE:
+            self._copy = HostCopy(parts)
+        else:
+            self._trainer.session.report.say(
+                f"a copy of the state takes {size / 2**30:.1f} GiB of the host's memory, of which "
+                f"{free / 2**30:.1f} GiB are free: training waits while checkpoints are written"
+            )
 
     def save(self, step: int, *, stopped: bool = False) -> None:
         """Save step `step`; errors of the save before this one arise here.
@@ -55,9 +78,10 @@ class Saver:
         """
         self.wait()
         snapshot = snapshot_of(self._trainer, step)
-        if not self._background:
+        if self._copy is None:
             self._write(snapshot, stopped)
             return
+        snapshot = replace(snapshot, **self._copy.of(snapshot.parts))
         self._thread = threading.Thread(target=self._guarded, args=(snapshot, stopped), daemon=True)
         self._thread.start()
 
@@ -77,21 +101,21 @@ class Saver:
             self._error = error
 
     def _write(self, snapshot: Snapshot, stopped: bool) -> None:
-        save_checkpoint(self._directory, snapshot, keep=self._keep, stopped=stopped)
-        save_ema(self._directory, snapshot.ema, snapshot.step)
+        saved = save_checkpoint(self._directory, snapshot, keep=self._keep, stopped=stopped)
+        take_ema(self._directory, saved)
 
 
 def snapshot_of(trainer: Trainer, step: int) -> Snapshot:
-    """Copy a trainer's state to the processor's memory."""
+    """Return a trainer's state, where it is: the next step changes it."""
 
-    def here(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor.detach().to("cpu") for name, tensor in tensors.items()}
+    def detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.detach() for name, tensor in tensors.items()}
 
     return Snapshot(
         step=step,
-        model=here(trainer.objective.net.state_dict()),
-        ema=here(trainer.ema.state_dict()),
-        optimizer=here(trainer.optimizer_tensors()),
+        model=detached(trainer.objective.net.state_dict()),
+        ema=detached(trainer.ema.state_dict()),
+        optimizer=detached(trainer.optimizer_tensors()),
         state=trainer.state().model_dump(mode="json"),
     )
 
@@ -150,7 +174,7 @@ def _state_of(path: Path, loaded: Snapshot) -> State:
 def _tidy(directory: Path, loaded: Snapshot, keep: int) -> None:
     """Do what the process that saved this checkpoint would have done next."""
     if ema_step(directory) != loaded.step:
-        save_ema(directory, loaded.ema, loaded.step)
+        take_ema(directory, directory / CHECKPOINTS / step_name(loaded.step))
     remove_leftovers(directory)
     remove_older(directory, loaded.step, keep)
 
@@ -165,8 +189,7 @@ def fall_back(directory: Path, step: int, *, writes: bool) -> Path | None:
     if writes and last is None:
         disk.unlink(ema)
     elif writes and last is not None and ema_step(directory) != ema_step(last):
-        size = (last / EMA).stat().st_size
-        durable.write_file_atomically(ema, read_bytes(last / EMA, size))
+        take_ema(directory, last)
     return last
 
 

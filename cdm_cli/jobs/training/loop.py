@@ -111,10 +111,10 @@ class Loop:
         batches = self.batches.iterate(done + 1, self.trainer.device)
         try:
             for step in range(done + 1, training.steps + 1):
-                self._step(step, next(batches), metrics)
-                if step == done + 1:  # searching what stays for garbage takes 0.15 s at a time
-                    gc.collect()
-                    gc.freeze()
+                if step == done + 1:
+                    self._first_step(step, batches, metrics)
+                else:
+                    self._step(step, next(batches), metrics)
                 advance(1, self._note)
                 self._extras(step, metrics)
             self.saver.wait()
@@ -123,6 +123,24 @@ class Loop:
         finally:
             gc.unfreeze()
             del batches  # ends the thread that reads ahead
+
+    def _first_step(
+        self, step: int, batches: Iterator[TrainBatch], metrics: Metrics | None
+    ) -> None:
+        """Take the first step, which compiles and tries kernels; a stop before its end is one now.
+
+        What is there afterwards stays: searching it for garbage takes 0.15 s at a time.
+        """
+        with self.stop.losing_nothing():
+            batch = next(batches)
+            if self.compiler is not None:
+                self._compile(self.compiler, step, batch)
+            self.trainer.step(step, batch)
+            self.trainer.streak()  # waits for the device
+        gc.collect()
+        gc.freeze()
+        self.saver.prepare()
+        self._after(step, metrics)
 
     def _extras(self, step: int, metrics: Metrics | None) -> None:
         """Take the turns of a step; images_per_second is of training alone."""
@@ -144,10 +162,12 @@ class Loop:
             self._stopped(step)
 
     def _step(self, step: int, batch: TrainBatch, metrics: Metrics | None) -> None:
-        trainer, training = self.trainer, self.trainer.training
-        if self.compiler is not None:
-            self._compile(self.compiler, step, batch)
-        trainer.step(step, batch)
+        self.trainer.step(step, batch)
+        self._after(step, metrics)
+
+    def _after(self, step: int, metrics: Metrics | None) -> None:
+        """Tell, log and save what is due after a step."""
+        training = self.trainer.training
         self._tell_halving()
         if step % training.log_every == 0 or step == training.steps:
             self._log(step, metrics)
@@ -235,10 +255,13 @@ class Loop:
         steps = f"{streak} steps were" if streak > 1 else "step was"
         lost = f"the last {steps} not finite, so this one is not saved; "
         last = latest_checkpoint(self.directory)
+        there = (
+            f"{self.directory}/checkpoints holds that step" if step else "nothing was learned yet"
+        )
         raise StoppedError(
             f"stopped by {self.stop.asked or 'another process'} after step {step} of "
             f"{self.trainer.training.steps}",
-            kept=f"{self.directory}/checkpoints holds that step" if saved else lost + _named(last),
+            kept=there if saved else lost + _named(last),
             next="run the same command again, it "
             + ("continues there" if saved or last else "begins anew"),
         )
