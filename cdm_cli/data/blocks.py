@@ -43,10 +43,11 @@ class Blocks:
         """Tell whether block b was written completely."""
         return self._read("done", range(b, b + 1)) == b"\1"
 
-    def pending(self) -> list[int]:
-        """Return the blocks that are still to be written."""
-        flags = self._read("done", range(self.num_blocks))
-        return [b for b, flag in enumerate(flags) if flag != 1]
+    def pending(self, blocks: range | None = None) -> list[int]:
+        """Return the blocks that are still to be written, of all or of some in a row."""
+        some = range(self.num_blocks) if blocks is None else blocks
+        flags = self._read("done", some)
+        return [b for b, flag in zip(some, flags, strict=True) if flag != 1]
 
     @property
     def finished(self) -> bool:

@@ -144,22 +144,24 @@ def shared_store(out: Path, spec: StoreSpec, session: Session) -> Generator[Stor
         yield store
 
 
-def wait_for_others(part: Part, world: World, longest: float, asked: Callable[[], str]) -> None:
+def wait_for_others(
+    part: Part, blocks: range, world: World, longest: float, asked: Callable[[], str]
+) -> None:
     """Wait until the other processes have written their blocks, for as long as they progress.
 
-    longest: seconds that a block took here. Raises StoppedError when asked to stop, or where
-    no block appears for long.
+    blocks: those of all processes. longest: seconds that some took here. Raises StoppedError when
+    asked to stop, or where no block appears for long.
     """
-    left, since = len(part.pending()), time.monotonic()
+    left, since = len(part.pending(blocks)), time.monotonic()
     while world.size > 1 and left:
         time.sleep(GLANCE)
-        now = len(part.pending())
+        now = len(part.pending(blocks))
         if now < left:
             left, since = now, time.monotonic()
         if asked() or time.monotonic() - since > PATIENCE + 3 * longest:
             why = asked() or f"another process has made no block for {PATIENCE:.0f} s and more"
             raise StoppedError(
                 f"stopped waiting: {why}",
-                kept=f"{part.num_blocks - left} of {part.num_blocks} blocks are complete",
+                kept=f"{len(blocks) - left} of {len(blocks)} blocks are complete",
                 next="the same command continues",
             )

@@ -4,7 +4,7 @@ Sampling and writing overlap: a block is hashed and written while the next one i
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,31 +96,64 @@ class Meter:
         return f"{self._made} of {self._num} images"
 
 
-def fill(part: Part, engine: Engine, inputs: Inputs, session: Session, *, what: str) -> int:
+def fill(
+    part: Part, engine: Engine, inputs: Inputs, session: Session, *, what: str,
+    upto: int | None = None,
+) -> int:  # fmt: skip
     """Make the blocks that are missing and are this process's; return how many samples.
 
-    Raises StoppedError when asked to stop, MemoryFloorError where a batch does not fit into
-    the device, and DiskError.
+    upto: of the blocks that hold the first `upto` samples; None: of all. Raises StoppedError when
+    asked to stop, MemoryFloorError where a batch does not fit into the device, and DiskError.
     """
-    world = session.world
-    mine = range(world.rank, part.num_blocks, world.size)
-    missing = sorted({*mine} & {*part.pending()})
-    all_of_it, num = (sum(len(part.block_range(b)) for b in blocks) for blocks in (mine, missing))
+    blocks, world = range(part.num_blocks), session.world
+    if upto is not None:
+        blocks = blocks[: -(-upto // part.block_size)]
+    runs = runs_of(blocks, engine.batch_size // part.block_size)[world.rank :: world.size]
+    pending = set(part.pending(blocks))
+    missing = [some for run in runs for some in in_a_row([b for b in run if b in pending])]
+    all_of_it, num = (_samples(part, some) for some in (runs, missing))
     total, done = (n * engine.chain.evaluations for n in (all_of_it, all_of_it - num))
 
     def stopped() -> str:
-        done = part.num_blocks - len(part.pending())
-        return f"{done} of {part.num_blocks} blocks are complete"
+        return f"{len(blocks) - len(part.pending(blocks))} of {len(blocks)} blocks are complete"
 
     with Stop() as stop, session.report.track(what, total, "evaluations", done) as advance:
         meter, longest = Meter(advance, stop, all_of_it, stopped, all_of_it - num), 0.0
         with BlockWriter(part) as writer:
-            for block in missing:
+            for some in missing:
                 start = time.monotonic()
-                writer.put(block, made(engine, inputs(part.block_range(block)), meter))
+                rows = range(part.block_range(some[0]).start, part.block_range(some[-1]).stop)
+                arrays = made(engine, inputs(rows), meter)
+                for b in some:
+                    writer.put(b, _cut(arrays, part.block_range(b), rows.start))
                 longest = max(longest, time.monotonic() - start)
-        wait_for_others(part, world, longest, lambda: stop.asked)
+        wait_for_others(part, blocks, world, longest, lambda: stop.asked)
     return num
+
+
+def runs_of(blocks: range, together: int) -> list[range]:
+    """Return blocks as they are made: one at a time, or as many as fill a batch."""
+    size = max(1, together)
+    return [blocks[at : at + size] for at in range(0, len(blocks), size)]
+
+
+def in_a_row(blocks: Sequence[int]) -> list[range]:
+    """Return ascending blocks as ranges without gaps."""
+    found: list[range] = []
+    for b in blocks:
+        if found and found[-1].stop == b:
+            found[-1] = range(found[-1].start, b + 1)
+        else:
+            found.append(range(b, b + 1))
+    return found
+
+
+def _samples(part: Part, runs: Sequence[range]) -> int:
+    return sum(len(part.block_range(b)) for run in runs for b in run)
+
+
+def _cut(arrays: Arrays, rows: range, first: int) -> Arrays:
+    return {name: array[rows.start - first : rows.stop - first] for name, array in arrays.items()}
 
 
 def made(engine: Engine, samples: Samples, meter: Meter) -> Arrays:

@@ -44,6 +44,7 @@ class Work:
 
     inputs: gives the samples of a range of places within the store. fields: what decides
     them besides stage, chain and seed. typed: the command line, sampling: what it says of that.
+    block: samples of a block of a new store; None: as their number has it.
     """
 
     command: str
@@ -58,6 +59,7 @@ class Work:
     fields: Mapping[str, Any]
     parents: tuple[dict[str, str], ...] = ()
     keep: tuple[int, ...] = ()
+    block: int | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def checked(work: Work, out: Path, session: Session) -> tuple[Mapping[str, Any] 
     chosen = numerics(work.header.config, session, evaluations, before, most)
     if before:
         check_same_numerics(before, chosen, out)
-    check_out(out, spec_of(work, digest, chosen))
+    check_out(out, spec_of(in_its_blocks(work, out), digest, chosen))
     return before, chosen
 
 
@@ -190,6 +192,14 @@ def numerics_of(out: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def in_its_blocks(work: Work, out: Path) -> Work:
+    """Return the work with blocks of the size of those there: samples are the same in any."""
+    if not out.exists():
+        return work
+    with open_store(out) as store:
+        return replace(work, block=store.contents.block_size)
+
+
 def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
     """Return the store's contents and provenance. digest: of the stage."""
     config = work.header.config
@@ -218,7 +228,7 @@ def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
         provenance=provenance(
             work.typed, identity, parents, numerics.as_dict(), work.sampling.note
         ),
-        block_size=block_size(work.num),
+        block_size=work.block or block_size(work.num),
     )
 
 
@@ -233,21 +243,24 @@ def kept_times(asked: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(asked) - {0}))
 
 
-def produce(work: Work, ready: Ready, out: Path, session: Session) -> Made:
+def produce(
+    work: Work, ready: Ready, out: Path, session: Session, *, upto: int | None = None
+) -> Made:
     """Make the store, or what is missing of it, together with the other processes.
 
-    Raises WouldOverwriteError where out was made by another command, StoppedError, DiskError.
+    upto: of the blocks that hold the first `upto` samples; None: of all. Raises
+    WouldOverwriteError where out was made by another command, StoppedError, DiskError.
     """
     engine = Engine(
         ready.stage, work.chain, work.sampling.seed, ready.numerics.batch_size, work.keep
     )
-    spec = spec_of(work, ready.stage.digest, ready.numerics)
+    spec = spec_of(in_its_blocks(work, out), ready.stage.digest, ready.numerics)
     with shared_store(out, spec, session) as store:
         part = store.parts[""]
         there = part.num_blocks - len(part.pending())
-        if there:
+        if there and upto is None:
             session.report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
-        made = fill(part, engine, work.inputs, session, what=work.command)
+        made = fill(part, engine, work.inputs, session, what=work.command, upto=upto)
         session.world.barrier()
     return Made(
         out=out,
