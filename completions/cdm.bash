@@ -50,8 +50,8 @@ _cdm_flags() {
     'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --flip --no-flip --select --select-num --select-every --select-lowres --features --device --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'sweep-s') flags='--model --s --augment --ground-truth --ground-truth-of --num --apply --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'sweep') flags='--model --s --axis --augment --ground-truth --ground-truth-of --num --apply --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'sweep-s') flags='--model --s --augment --ground-truth --ground-truth-of --num --apply --race --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'sweep') flags='--model --s --axis --augment --ground-truth --ground-truth-of --num --apply --race --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'tune-schedule') flags='--model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval') flags='--split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --stop-after --json --quiet -q --verbose -v --debug --help -h' ;;
     'eval cas') flags='--ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
@@ -77,8 +77,8 @@ _cdm_valued() {
     'train') valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --select-lowres --features --device --precision --gpus --stop-after ' ;;
     'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
     'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
-    'sweep-s') valued=' --model --s --augment --ground-truth-of --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
-    'sweep') valued=' --model --s --axis --augment --ground-truth-of --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
+    'sweep-s') valued=' --model --s --augment --ground-truth-of --num --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
+    'sweep') valued=' --model --s --axis --augment --ground-truth-of --num --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
     'tune-schedule') valued=' --model --steps --s --num --trials --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --device --batch-size --precision --gpus --stop-after ' ;;
     'eval') valued=' --split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --stop-after ' ;;
     'eval cas') valued=' --ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after ' ;;
@@ -174,6 +174,8 @@ _cdm_value() {
     'sweep-s --augment') _cdm_words 'truncated non-truncated' ;;
     'sweep-s --ground-truth-of') : ;;
     'sweep-s --num') : ;;
+    'sweep-s --budget') : ;;
+    'sweep-s --budget-evals') : ;;
     'sweep-s --out'|'sweep-s -o') _cdm_files ;;
     'sweep-s --features') _cdm_stages 'inception' ;;
     'sweep-s --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;
@@ -198,6 +200,8 @@ _cdm_value() {
     'sweep --augment') _cdm_words 'truncated non-truncated' ;;
     'sweep --ground-truth-of') : ;;
     'sweep --num') : ;;
+    'sweep --budget') : ;;
+    'sweep --budget-evals') : ;;
     'sweep --out'|'sweep -o') _cdm_files ;;
     'sweep --features') _cdm_stages 'inception' ;;
     'sweep --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;

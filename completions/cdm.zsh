@@ -274,6 +274,9 @@ _cdm() {
           '*--ground-truth-of[Real images that are upsampled\: train,val]:value: ' \
           '*--num[How many images]:value: ' \
           '*--apply[Make what is chosen what `cdm upsample` takes for the stage by default]' \
+          '*--race[Make no more images of points that are beaten for sure]' \
+          '*--budget[Sampling time of a race\: 90s, 30m, 2h]:value: ' \
+          '*--budget-evals[Network evaluations of a race]:value: ' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
           '*--features[inception, or a classifier stage in runs/]:value: _cdm_stages inception' \
@@ -315,6 +318,9 @@ _cdm() {
           '*--ground-truth-of[Real images that are upsampled\: train,val]:value: ' \
           '*--num[How many images]:value: ' \
           '*--apply[Make what is chosen what `cdm upsample` takes for the stage by default]' \
+          '*--race[Make no more images of points that are beaten for sure]' \
+          '*--budget[Sampling time of a race\: 90s, 30m, 2h]:value: ' \
+          '*--budget-evals[Network evaluations of a race]:value: ' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
           '*--features[inception, or a classifier stage in runs/]:value: _cdm_stages inception' \

@@ -150,8 +150,13 @@ class Collector:
             self.scores.score().mean, lambda out: cells.without(out, S).score().mean
         )
 
-    def frechet(self, reference: Gaussian, *, uncertain: bool = True) -> Estimate:
-        """Return the Fréchet distance to a reference, and what it is without some groups."""
+    def frechet(
+        self, reference: Gaussian, *, uncertain: bool = True, pairs: bool = True
+    ) -> Estimate:
+        """Return the Fréchet distance to a reference, and what it is without some groups.
+
+        pairs: without two neighbouring ones as well.
+        """
         whole = self.whole
         value = whole.gaussian().distance(reference)
         if not uncertain:
@@ -161,15 +166,17 @@ class Collector:
             left = whole.without(_sum([self.parts[g] for g in out]))
             return left.gaussian().distance(reference)
 
-        return self._estimate(value, without)
+        return self._estimate(value, without, pairs=pairs)
 
-    def _estimate(self, value: float, without: Callable[[tuple[int, ...]], float]) -> Estimate:
+    def _estimate(
+        self, value: float, without: Callable[[tuple[int, ...]], float], *, pairs: bool = True
+    ) -> Estimate:
         """Leave groups out, where two samples at least remain."""
         G = len(self.parts)
         taken = -(-len(self.ids) // G) * (2 if G >= LEAST else 1) if G else 0
         if not G or len(self.ids) - taken < 2:
             return Estimate(value)
-        return estimate(value, without, G)
+        return estimate(value, without, G, pairs=pairs)
 
 
 def _sum(parts: list[Moments]) -> Moments:

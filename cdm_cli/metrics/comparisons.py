@@ -132,15 +132,16 @@ def _concluded(compared: Sequence[Comparison], num: int, named: Named) -> str:
         return f"{best} is the best of {len(compared)} points {what}: {nearest} is {worse[0]}."
     some = f"{len(good)} of {len(compared)} points are as good as the best {what}"
     if len(worse) <= len(good):
-        return f"{some}, all but {_listed([_how_much(one, named) for one in worse])}."
-    return f"{some}: {_listed([named(one.point) for one in good])}."
+        return f"{some}, all but {listed([_how_much(one, named) for one in worse])}."
+    return f"{some}: {listed([named(one.point) for one in good])}."
 
 
 def _how_much(one: Comparison, named: Named) -> str:
     return f"{named(one.point)} ({one})"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as a part of a sentence, of many the first."""
     more = len(names) - NAMED
     if more > 0:
         return f"{', '.join(names[:NAMED])} and {more} more"

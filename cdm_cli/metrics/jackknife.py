@@ -96,9 +96,11 @@ def _gap(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one - other
 
 
-def estimate(value: float, without: Callable[[tuple[int, ...]], float], G: int) -> Estimate:
+def estimate(
+    value: float, without: Callable[[tuple[int, ...]], float], G: int, *, pairs: bool = True
+) -> Estimate:
     """Ask for a number without each of G groups, and without each two neighbours of at least 4."""
-    two = [(g, (g + 1) % G) for g in range(G)] if G >= LEAST else []
+    two = [(g, (g + 1) % G) for g in range(G)] if pairs and G >= LEAST else []
     return Estimate(
         value,
         tuple(without((g,)) for g in range(G)),

@@ -5,6 +5,7 @@ that name; the points are all combinations.
 """
 
 import itertools
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
@@ -30,6 +31,7 @@ UNKEPT = {"schedule": None, "restart_from": None, "clip": True, "weights": "ema"
 """Settings of sampling that a stage keeps no default of, and what it is sampled with."""
 
 NONE = "none"  # of a setting that may be left out
+TIMES = {"s": 1, "m": 60, "h": 3600}
 
 _HINTS: dict[str, Any] = get_type_hints(Sampling, include_extras=True)
 _KINDS: dict[str, Any] = {"s": S, **{k: v for k, v in _HINTS.items() if k not in SHARED}}
@@ -79,11 +81,32 @@ def _checked(text: str) -> str:
     return text
 
 
+def seconds_of(text: str) -> float:
+    """Return the seconds of `90s`, `30m` or `1.5h`; raise UsageError for other words."""
+    amount, unit = text[:-1], text[-1:]
+    try:
+        seconds = float(amount) * TIMES[unit]
+    except (KeyError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise UsageError(
+            f"--budget {text}: expected a time, as 90s, 30m or 2h", next="--budget 30m"
+        )
+    return seconds
+
+
+def _time(text: str) -> str:
+    seconds_of(text)
+    return text
+
+
 @dataclass(frozen=True)
 class SweepOptions:
     """`cdm sweep`. augments empty: every kind that the store can give.
 
     s is short for the axis of that name. ground_truth is short for ground_truth_of=("val",).
+    race: points that are beaten with certainty get no more images; budget, budget_evals: what it
+    may cost, neither: a tenth of the grid.
     """
 
     command: ClassVar[str] = "sweep"
@@ -122,12 +145,20 @@ class SweepOptions:
     apply: Annotated[
         bool, Flag("Make what is chosen what `cdm upsample` takes for the stage by default.")
     ] = False
+    race: Annotated[bool, Flag("Make no more images of points that are beaten for sure.")] = False
+    budget: Annotated[
+        str | None, Check(_time), Flag("Sampling time of a race: 90s, 30m, 2h.", "TIME")
+    ] = None
+    budget_evals: Annotated[
+        int | None, Ge(1), Flag("Network evaluations of a race [default: 1/10 of all].", "N")
+    ] = None
     out: FolderOut = Path(SWEEP)
     judge: FeatureOptions = FeatureOptions()
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a setting that is given twice."""
+        """Raise UsageError for a setting that is given twice, and for what is no race."""
+        self._check_race()
         typed = [axis for axis, _ in map(axis_of, self.axes)]
         flags = [f.name for f in fields(Sampling) if getattr(self.sampling, f.name) != f.default]
         given = [*typed, *flags, *(["s"] if self.s else [])]
@@ -142,6 +173,19 @@ class SweepOptions:
                     f"--apply: stages keep no default of --{spelled(name)}",
                     next="leave one of them out",
                 )
+
+    def _check_race(self) -> None:
+        given = [name for name in ("budget", "budget_evals") if getattr(self, name) is not None]
+        flags = [f"--{name.replace('_', '-')} {getattr(self, name)}" for name in given]
+        if flags and not self.race:
+            raise UsageError(f"{flags[0]} is that of a race", next=f"--race {flags[0]}")
+        if len(flags) > 1:
+            raise UsageError(f"{' and '.join(flags)}: a race has one budget", next=flags[0])
+        if self.race and self.real:
+            raise UsageError(
+                "--race: real images are no points of a race, which is of generated ones",
+                next="--race without --ground-truth, then the same without --race and with it",
+            )
 
     @property
     def times(self) -> tuple[int, ...]:

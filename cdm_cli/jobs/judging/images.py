@@ -138,11 +138,12 @@ def collect(
     keep: int = KEEP,
     seed: int = 0,
     uncertain: bool = True,
+    num_groups: int = NUM_GROUPS,
 ) -> Collector:
     """Judge every image once. uncertain: whether numbers get errors, for twice the memory.
 
-    Raises MismatchError for one image, or fewer than processes, and BadInputError for features
-    that are not finite.
+    num_groups: of the images, for these errors. Raises MismatchError for one image, or fewer than
+    processes, and BadInputError for features that are not finite.
     """
     world = session.world
     least = max(2, world.size)
@@ -154,7 +155,7 @@ def collect(
         )
     collector = Collector.empty(
         images.ids, images.labels, extractor.feature_dim, device=session.device, keep=keep,
-        seed=seed, num_groups=NUM_GROUPS if uncertain else 1,
+        seed=seed, num_groups=num_groups if uncertain else 1,
     )  # fmt: skip
     with session.report.track(f"judge {images.name}", images.num, "images") as advance:
         for places, batch in batches(images, session):

@@ -131,6 +131,20 @@ def fill(
     return num
 
 
+def measured_rate(engine: Engine, inputs: Inputs, num: int) -> float:
+    """Make a batch of num samples at most twice, and return the speed of the second one.
+
+    The first one compiles, records and warms up. Nothing is written. Raises what `fill` raises.
+    """
+    samples = inputs(range(min(num, engine.batch_size)))
+    with Stop() as stop:
+        meter = Meter(lambda count, note: None, stop, len(samples.ids), lambda: "nothing was made")
+        made(engine, samples, meter)
+        start = time.monotonic()
+        made(engine, samples, meter)
+    return len(samples.ids) * engine.chain.evaluations / (time.monotonic() - start)
+
+
 def runs_of(blocks: range, together: int) -> list[range]:
     """Return blocks as they are made: one at a time, or as many as fill a batch."""
     size = max(1, together)

@@ -44,7 +44,8 @@ class Work:
 
     inputs: gives the samples of a range of places within the store. fields: what decides
     them besides stage, chain and seed. typed: the command line, sampling: what it says of that.
-    block: samples of a block of a new store; None: as their number has it.
+    block: samples of a block of a new store, together: those that are made at a time at most;
+    None: as their number has it.
     """
 
     command: str
@@ -60,6 +61,7 @@ class Work:
     parents: tuple[dict[str, str], ...] = ()
     keep: tuple[int, ...] = ()
     block: int | None = None
+    together: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def checked(work: Work, out: Path, session: Session) -> tuple[Mapping[str, Any] 
     digest = stage_digest(work.header, work.sampling.weights)
     before = numerics_of(out)
     evaluations = work.num * work.chain.evaluations  # of all parts
-    most = block_size(work.num)
+    most = work.together or block_size(work.num)
     chosen = numerics(work.header.config, session, evaluations, before, most)
     if before:
         check_same_numerics(before, chosen, out)
@@ -243,6 +245,12 @@ def kept_times(asked: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(asked) - {0}))
 
 
+def engine_of(work: Work, ready: Ready) -> Engine:
+    """Return what makes the samples of a work."""
+    size = ready.numerics.batch_size
+    return Engine(ready.stage, work.chain, work.sampling.seed, size, work.keep)
+
+
 def produce(
     work: Work, ready: Ready, out: Path, session: Session, *, upto: int | None = None
 ) -> Made:
@@ -251,9 +259,7 @@ def produce(
     upto: of the blocks that hold the first `upto` samples; None: of all. Raises
     WouldOverwriteError where out was made by another command, StoppedError, DiskError.
     """
-    engine = Engine(
-        ready.stage, work.chain, work.sampling.seed, ready.numerics.batch_size, work.keep
-    )
+    engine = engine_of(work, ready)
     spec = spec_of(in_its_blocks(work, out), ready.stage.digest, ready.numerics)
     with shared_store(out, spec, session) as store:
         part = store.parts[""]

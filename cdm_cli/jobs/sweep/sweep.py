@@ -6,24 +6,20 @@ command continues where it stopped; other values of s under the same -o join tho
 """
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
-from cdm_cli.cascade.stagefile import digest_with
 from cdm_cli.data import lock
-from cdm_cli.data.disk import check_room, existing
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.judging.evaluate import Panel, measure, open_panel
 from cdm_cli.jobs.judging.images import ImageSet, from_store
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
-from cdm_cli.jobs.sampling.cost import bytes_per_sample, cost
-from cdm_cli.jobs.sampling.make import Ready, Work, checked, make_ready, numerics_of, produce
-from cdm_cli.jobs.sampling.numerics import check_same_numerics, take_weights
-from cdm_cli.jobs.sampling.parents import stage_digest
+from cdm_cli.jobs.sampling.cost import cost
+from cdm_cli.jobs.sampling.make import produce
 from cdm_cli.jobs.sampling.provenance import typed
 from cdm_cli.jobs.sampling.schedule_file import tell_other_s
 from cdm_cli.jobs.sweep.applied import apply_chosen
@@ -32,6 +28,10 @@ from cdm_cli.jobs.sweep.front import Placed, in_words, pareto
 from cdm_cli.jobs.sweep.plan import Sweep, planned
 from cdm_cli.jobs.sweep.plot import write_plot
 from cdm_cli.jobs.sweep.point import DECIDED, NAME, Point
+from cdm_cli.jobs.sweep.race import RaceResult, begin, raced
+from cdm_cli.jobs.sweep.race_file import RaceFile
+from cdm_cli.jobs.sweep.racers import Racers
+from cdm_cli.jobs.sweep.shared import check_points, ready_for, with_weights
 from cdm_cli.jobs.sweep.table import (
     SweepTable,
     all_judged,
@@ -64,7 +64,7 @@ class SweepResult:
     pareto: tuple[Placed, ...]
 
 
-def run(options: SweepOptions, report: Report) -> SweepResult:
+def run(options: SweepOptions, report: Report) -> SweepResult | RaceResult:
     """Upsample and judge every point that is not there yet, and choose the best.
 
     Raises UsageError, MissingError and MismatchError for what does not fit, before any weights
@@ -74,14 +74,16 @@ def run(options: SweepOptions, report: Report) -> SweepResult:
     return start_job(run_in, options, options.judge.compute, report)
 
 
-def run_in(options: SweepOptions, session: Session) -> SweepResult:
+def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
     """Sweep as one process of a job."""
     report = session.report
     with ExitStack() as stack:
         sweep = session.decide(lambda: _begun(options, stack, report), _deciding)
         session.check_shared(sweep.out)
         command = typed(options.command, options)
-        session.lead(lambda: _check_points(sweep, session))
+        if options.race:
+            return raced(options, sweep, command, session)
+        session.lead(lambda: check_points(_missing(sweep), session))
         missing = _missing(sweep)
         session.world.barrier()
         there = len(sweep.points) - len(missing)
@@ -107,11 +109,13 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
     """Return the points and what they would cost; nothing is loaded or written."""
     with ExitStack() as stack:
         sweep = _begun(options, stack, report)
-        _check_points(sweep, plan_session(options.judge.compute, report))
+        race = begin(options, sweep, typed(options.command, options)) if options.race else None
+        points = race[0].points if race else _missing(sweep)
+        check_points(points, plan_session(options.judge.compute, report))
     return {
         "stage": str(sweep.header.directory),
         "out": str(sweep.out),
-        **_cost(options, sweep),
+        **(_cost_of_race(options, *race) if race else _cost(options, sweep)),
         "points": [
             {
                 **point.labels,
@@ -133,6 +137,17 @@ def _cost(options: SweepOptions, sweep: Sweep) -> dict[str, object]:
     varied = {name for axis in options.varied for name in DECIDED[axis]}
     shared = {name: value for name, value in found.items() if name not in varied}
     return {**shared, "images_judged": num}
+
+
+def _cost_of_race(options: SweepOptions, field: Racers, race: RaceFile) -> dict[str, object]:
+    """Return what a race costs at most; nothing that follows from a budget that is a time."""
+    budget, work = race.evaluations, field.points[0].work
+    known: dict[str, object] = {}
+    if budget:
+        compute = options.judge.compute
+        known = cost(work.header.config, work.chain, field.num, compute, evaluations=budget)
+        known |= {"rounds": field.rounds(budget), "first_round": field.first(budget)}
+    return {**known, "budget": field.asked, "evaluations_of_the_grid": field.grid}
 
 
 def _begun(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
@@ -165,17 +180,6 @@ def _deciding(sweep: Sweep) -> dict[str, Any]:
     return {**sweep.identity, "points to be judged": missing}
 
 
-def _check_points(sweep: Sweep, session: Session) -> None:
-    """See that every point can be made or continued, and that there is room for all together."""
-    config, size = sweep.header.config, 0
-    for point in _missing(sweep):
-        if point.samples.exists():
-            checked(point.work, point.samples, session)
-        else:
-            size += len(point.work.rows) * bytes_per_sample(config)
-    check_room(existing(sweep.out) / "points", size)
-
-
 def _fill(
     options: SweepOptions,
     sweep: Sweep,
@@ -189,33 +193,13 @@ def _fill(
     session.lead(lambda: write_start(sweep, command))
     seed = options.sampling.seed
     with lock.directory(sweep.out, alone=False):
-        ready = _ready(sweep, session)
+        ready = ready_for(sweep.points, session)
         for number, point in enumerate(missing, 1):
             name = f"{options.command}: {name_of(point.labels)}"
             session.report.say(f"{name}: {number} of {len(missing)}")
-            ready = _with_weights(ready, point.work)
+            ready = with_weights(ready, point.work)
             produce(point.work, ready, point.samples, session)
             session.report.say(f"{name}: {_judge(sweep, point, panel, seed)}")
-
-
-def _ready(sweep: Sweep, session: Session) -> Ready:
-    """Load the stage once, with the numerics of the samples that are there."""
-    begun = [point for point in sweep.points if numerics_of(point.samples)]
-    first = (begun or list(sweep.points))[0]
-    ready = make_ready(first.work, first.samples, session)
-    for point in begun:
-        check_same_numerics(numerics_of(point.samples) or {}, ready.numerics, point.samples)
-    return ready
-
-
-def _with_weights(ready: Ready, work: Work) -> Ready:
-    """Give the stage the weights of a point, in place: what was compiled or recorded stays."""
-    header, weights = work.header, work.sampling.weights
-    if ready.stage.digest == stage_digest(header, weights):
-        return ready
-    taken = take_weights(ready.stage, header.directory, weights)
-    digest = digest_with(header.config, taken)
-    return replace(ready, stage=ready.stage.identified(digest))
 
 
 def metrics_of(panel: Panel, images: ImageSet) -> tuple[str, ...]:

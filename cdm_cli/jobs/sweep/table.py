@@ -30,7 +30,7 @@ from cdm_cli.settings import Settings
 
 LIMIT = 2**26
 FILE = "sweep.json"
-OURS = (FILE, "sweep.csv", "sweep.png")
+OURS = (FILE, "sweep.csv", "sweep.png", "race.json")
 CHOICE = (
     "{what} chosen by FID against {reference}, on the images that are reported here: to publish a "
     "number, judge fresh ones (cdm sample, then cdm upsample{flags}, with another --seed)"

@@ -1,0 +1,212 @@
+"""`cdm sweep --race`: points that are beaten with certainty get no more images.
+
+Each point has a store of its final size, of which a round fills the first images; the stores are
+those of the grid, which the same command without `--race` goes on to fill. The course of a race is
+a function of its budget and of the images alone: what is there already is not made again, and
+counts as if it were.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cdm_cli.data import lock
+from cdm_cli.data.store import open_store
+from cdm_cli.jobs.judging.evaluate import Panel, open_panel
+from cdm_cli.jobs.judging.images import ImageSet, collect
+from cdm_cli.jobs.runtime.session import Session
+from cdm_cli.jobs.sampling.fill import measured_rate
+from cdm_cli.jobs.sampling.make import engine_of, produce
+from cdm_cli.jobs.sweep.choice import PREFERRED, name_of
+from cdm_cli.jobs.sweep.plan import Sweep
+from cdm_cli.jobs.sweep.point import Point
+from cdm_cli.jobs.sweep.race_file import (
+    Number,
+    RaceFile,
+    RaceTable,
+    concluded,
+    read_race,
+    round_file,
+    write_race,
+)
+from cdm_cli.jobs.sweep.racers import Racers, budget_of, enough, racers
+from cdm_cli.jobs.sweep.shared import check_points, ready_for, with_weights
+from cdm_cli.jobs.sweep.table import write_start
+from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.metrics.racing import num_groups, race
+from cdm_cli.metrics.reference import Reference
+from cdm_cli.options.sweeping import SweepOptions, seconds_of
+
+KEPT = 2  # features of images, which no number of a race needs
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """What a race found. left: the points that may be the best.
+
+    evaluations: of the network, of all rounds; made: those of this run, others were there; grid:
+    what all images of all points take.
+    """
+
+    unshown: ClassVar = ("left",)
+
+    out: Path
+    conclusion: str
+    left: tuple[str, ...]
+    evaluations: int
+    made: int
+    grid: int
+    table: RaceTable
+
+
+def raced(options: SweepOptions, sweep: Sweep, command: str, session: Session) -> RaceResult:
+    """Race as one process of a job.
+
+    Raises UsageError for one point and for a budget without a first round, before any weights are
+    loaded where that can be known; MismatchError for images that are sorted by class.
+    """
+    field, begun = session.decide(lambda: begin(options, sweep, command), _deciding)
+    if begun.conclusion:
+        session.report.say(f"{sweep.out}: the race is over")
+        return _result(sweep, begun, 0)
+    session.lead(lambda: check_points(field.points, session))
+    resolution = sweep.header.config.model.resolution
+    panel = open_panel(options.judge, resolution, session, features=False)
+    session.lead(lambda: write_start(sweep, command))
+    with lock.directory(sweep.out, alone=False):
+        course = Course(options, sweep, field, begun, panel, session)
+        if options.budget and not begun.evaluations:
+            course.measure(seconds_of(options.budget))
+        return course.run()
+
+
+def begin(options: SweepOptions, sweep: Sweep, command: str) -> tuple[Racers, RaceFile]:
+    """Return who races, and the race as far as it is recorded; evaluations 0: not yet measured.
+
+    Raises what `racers` and `budget_of` raise.
+    """
+    field = racers(options, sweep)
+    budget = budget_of(options, field)
+    there = read_race(sweep.out, sweep.mark)
+    if there and there.same_race(field):
+        return field, there
+    return field, RaceFile(
+        command=command,
+        sweep=sweep.mark,
+        asked=field.asked,
+        evaluations=budget or 0,
+        points=tuple(point.labels for point in field.points),
+        costs=tuple(field.costs),
+        num=field.num,
+        step=field.step,
+        grid=field.grid,
+        numbers=there.numbers if there else (),
+    )
+
+
+def _deciding(begun: tuple[Racers, RaceFile]) -> dict[str, Any]:
+    return {"race": begun[1].model_dump(mode="json")}
+
+
+def _result(sweep: Sweep, found: RaceFile, made: int) -> RaceResult:
+    left = tuple(map(name_of, found.left))
+    return RaceResult(
+        sweep.out, found.conclusion, left, found.spent, made, found.grid, RaceTable(found)
+    )
+
+
+class Course:
+    """A race that is being run: what is recorded of it, and what makes and judges its images."""
+
+    def __init__(
+        self, options: SweepOptions, sweep: Sweep, field: Racers, begun: RaceFile, panel: Panel,
+        session: Session,
+    ) -> None:  # fmt: skip
+        self.command, self.seed = options.command, options.sampling.seed
+        self.sweep, self.field, self.file = sweep, field, begun
+        self.panel, self.session, self.made = panel, session, 0
+        self.ready = ready_for(field.points, session)
+        self.reference = _deciding_reference(panel.references)
+
+    def measure(self, seconds: float) -> None:
+        """Turn a time into evaluations, once: it is recorded before anything is judged."""
+        work = self.field.points[0].work
+        mine = measured_rate(engine_of(work, self.ready), work.inputs, len(work.rows))
+        rate = sum(self.session.world.gather(mine))
+        budget = enough(int(rate * seconds), self.field, rate)
+        self._say(f"{self.field.asked} at {rate:.4g} evaluations/s are {budget} evaluations")
+        self._record(evaluations=budget, per_second=rate)
+
+    def run(self) -> RaceResult:
+        """Run all rounds, saying of each who left and why."""
+        budget, field = self.file.evaluations, self.field
+        self.file = self.file.model_copy(update={"rounds": (), "reference": self.reference.name})
+        self._say(
+            f"a race of {len(field.points)} points, {budget} of {field.grid} "
+            f"evaluations, in {field.rounds(budget)} rounds at most"
+        )
+        for done in race(field.costs, budget, field.num, self._judge, step=field.step):
+            kept = round_file(done, field)
+            left = tuple(field.points[i].labels for i in done.left)
+            self._record(rounds=(*self.file.rounds, kept), left=left)
+            for one in kept.beaten:
+                self._say(f"round {kept.round}: {name_of(one.point)} left, {one}")
+            self._say(
+                f"round {kept.round}: {len(left)} points are left after {kept.num} "
+                f"images each, {kept.evaluations} evaluations"
+            )
+        self._record(conclusion=concluded(self.file))
+        return _result(self.sweep, self.file, sum(self.session.world.gather(self.made)))
+
+    def _judge(self, some: Sequence[int], num: int) -> list[Estimate]:
+        self._say(f"{len(some)} points on {num} images each")
+        return [self._number(self.field.points[i], num).estimate for i in some]
+
+    def _number(self, point: Point, num: int) -> Number:
+        """Return the number of a point, making and judging what is missing of it."""
+        there = self.file.number(point.labels, num)
+        if there:
+            return there
+        self.ready = with_weights(self.ready, point.work)
+        made = produce(point.work, self.ready, point.samples, self.session, upto=num)
+        self.made += made.network_evaluations
+        found = self.session.world.gather(self._estimate(point, num))[0]
+        number = Number(point=point.labels, num=num, value=found.value, without=found.without)
+        self._record(numbers=(*self.file.numbers, number))
+        return number
+
+    def _estimate(self, point: Point, num: int) -> Estimate:
+        """Judge the first num images of a point, by FID against one reference."""
+        with open_store(point.samples) as store:
+            part, rows = store.parts[""], np.arange(num)
+            images = ImageSet(
+                name=str(point.samples),
+                digest="",
+                images=part.images(max(part.resolutions)),
+                rows=rows,
+                ids=np.asarray(part.ids[:num]),
+                labels=np.asarray(part.labels_of(slice(num))),
+                classes=tuple(store.classes),
+                check=part.check,
+            )
+            collector = collect(
+                images, self.panel.judge.extractor, self.session, keep=KEPT, seed=self.seed,
+                num_groups=num_groups(num),
+            )  # fmt: skip
+        return collector.frechet(self.reference.gaussian, pairs=False)
+
+    def _say(self, line: str) -> None:
+        self.session.report.say(f"{self.command}: {line}")
+
+    def _record(self, **changes: Any) -> None:
+        self.file = self.file.model_copy(update=changes)
+        self.session.lead(lambda: write_race(self.sweep.out, self.file))
+
+
+def _deciding_reference(references: Sequence[Reference]) -> Reference:
+    """Return train, as the paper selects, or the first there is."""
+    named = (one for one in references if one.name == PREFERRED)
+    return next(named, references[0])

@@ -1,0 +1,209 @@
+"""`race.json`: the budget of a race in evaluations, what was judged, and who left when.
+
+A number is kept as soon as it is there, and the budget before the first one, so that a race that
+was killed ends as if it had not been. Numbers outlive their race: the next one reads them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.cascade.stagefile import read_settings
+from cdm_cli.config import Settings
+from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.sweep.choice import name_of
+from cdm_cli.jobs.sweep.point import said as word
+from cdm_cli.jobs.sweep.racers import Racers
+from cdm_cli.metrics.comparisons import listed, subject
+from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.metrics.racing import Round
+from cdm_cli.metrics.verdicts import said
+
+FILE = "race.json"
+LIMIT = 2**26
+NOTES = (
+    "points that left are judged on fewer images, and FID falls with their number: compare points "
+    "of one num alone",
+    "the same command without --race goes on to the whole grid, with what is there",
+)
+Labels = dict[str, Any]
+
+
+class Number(Settings):
+    """FID of the first num images of a point, and without each group of these."""
+
+    point: Labels
+    num: int
+    value: float
+    without: tuple[float, ...]
+
+    @property
+    def estimate(self) -> Estimate:
+        """The number as statistics take it."""
+        return Estimate(self.value, self.without)
+
+
+class Standing(Settings):
+    """How one point stood in a round, by differences less their biases."""
+
+    point: Labels
+    verdict: str
+    difference: float
+    uncertainty: float
+
+    def __str__(self) -> str:
+        return said(self.verdict, self.difference, self.uncertainty)
+
+
+class RoundFile(Settings):
+    """One round: of num images of each point, any verdict is wrong with a chance of `level`.
+
+    evaluations: of all rounds up to this one.
+    """
+
+    round: int
+    num: int
+    level: float
+    evaluations: int
+    against: Labels
+    points: tuple[Standing, ...]
+
+    @property
+    def beaten(self) -> list[Standing]:
+        """The points that left."""
+        return [one for one in self.points if one.verdict == "worse"]
+
+
+class RaceFile(Settings):
+    """The contents of `race.json`.
+
+    asked: the budget as typed; evaluations: what it comes to, per_second: by which rate, where it
+    was a time. costs: evaluations of one image of each point; grid: of all num images of all.
+    """
+
+    schema_version: Literal[1] = 1
+    cdm_version: str = __version__
+    command: str
+    sweep: str
+    asked: str
+    evaluations: int
+    per_second: float | None = None
+    reference: str = ""
+    points: tuple[Labels, ...]
+    costs: tuple[int, ...]
+    num: int
+    step: int
+    grid: int
+    rounds: tuple[RoundFile, ...] = ()
+    left: tuple[Labels, ...] = ()
+    conclusion: str = ""
+    numbers: tuple[Number, ...] = ()
+
+    @property
+    def spent(self) -> int:
+        """Evaluations of all rounds."""
+        return self.rounds[-1].evaluations if self.rounds else 0
+
+    def number(self, point: Labels, num: int) -> Number | None:
+        """Return the number of so many images of a point, if it was judged."""
+        here = (one for one in self.numbers if (one.point, one.num) == (point, num))
+        return next(here, None)
+
+    def same_race(self, field: Racers) -> bool:
+        """Whether it is the race that is asked for."""
+        points = tuple(point.labels for point in field.points)
+        here = self.asked, self.points, self.num, self.step
+        return here == (field.asked, points, field.num, field.step)
+
+
+def read_race(out: Path, mark: str) -> RaceFile | None:
+    """Return the race of a directory, None where there is none, or one of another sweep."""
+    if not (out / FILE).exists():
+        return None
+    found = read_settings(RaceFile, out / FILE, LIMIT)
+    return found if found.sweep == mark else None
+
+
+def write_race(out: Path, race: RaceFile) -> None:
+    """Write `race.json`, whole or not at all."""
+    write_file_atomically(out / FILE, (race.model_dump_json(indent=1) + "\n").encode())
+
+
+def round_file(done: Round, field: Racers) -> RoundFile:
+    """Return a round as it is kept."""
+    labels = [point.labels for point in field.points]
+    standings = [
+        Standing(point=labels[i], verdict=one.standing, difference=one.difference,
+                 uncertainty=one.error)
+        for i, one in zip(done.judged, done.verdicts, strict=True)
+    ]  # fmt: skip
+    return RoundFile(
+        round=done.number,
+        num=done.num,
+        level=done.level,
+        evaluations=done.spent,
+        against=labels[done.lowest],
+        points=tuple(standings),
+    )
+
+
+def concluded(race: RaceFile) -> str:
+    """Return what a race found and what it took, in one sentence."""
+    what = f"by {subject('fid', race.reference)}, with a chance of 5 % to be wrong"
+    share = f"{race.spent} evaluations, {100 * race.spent / race.grid:.3g} % of the grid's"
+    names = [name_of(point) for point in race.left]
+    if len(names) == 1:
+        return f"{names[0]} is the best of {len(race.points)} points {what}: {share}."
+    some = f"{len(names)} of {len(race.points)} points may be the best {what}"
+    return f"{some}: {listed(names)}; {share}."
+
+
+@dataclass(frozen=True)
+class RaceTable:
+    """One line for each point: its last number, and how it stood then."""
+
+    race: RaceFile
+
+    def header(self) -> list[str]:
+        """Return the titles of the columns."""
+        labels = [label.replace("_", " ") for label in self.race.points[0]]
+        reference = self.race.reference
+        return [*labels, f"fid {reference}", "±", "num", "left in round",
+                f"by {subject('fid', reference)}"]  # fmt: skip
+
+    def lines(self) -> list[list[str]]:
+        """Return one line of cells for each point."""
+        return [self._line(point) for point in self.race.points]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that `race.json` holds."""
+        return self.race.model_dump(mode="json")
+
+    def all_notes(self) -> list[str]:
+        """Return what a reader must know."""
+        return list(NOTES)
+
+    def _line(self, point: Labels) -> list[str]:
+        last, standing = self._last(point)
+        number = self.race.number(point, last.num)
+        error = number.estimate.error if number else None
+        gone = str(last.round) if standing.verdict == "worse" else ""
+        return [
+            *map(word, point.values()),
+            f"{number.value:.5g}" if number else "",
+            "" if error is None else f"{error:.2g}",
+            str(last.num),
+            gone,
+            str(standing),
+        ]
+
+    def _last(self, point: Labels) -> tuple[RoundFile, Standing]:
+        """Return the last round of a point, and how it stood."""
+        found = [
+            (one, standing)
+            for one in self.race.rounds
+            for standing in one.points
+            if standing.point == point
+        ]
+        return found[-1]

@@ -1,0 +1,146 @@
+"""What a race is of, decided from headers and flags alone: points, images of a round, budget.
+
+Images come in the order of the store. Each round has whole rounds of the classes, where the store
+has them in turn, as `cdm sample` writes them: then all rounds have the same share of each.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.jobs.sampling.blocks import LARGEST, block_size
+from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
+from cdm_cli.jobs.sweep.choice import name_of
+from cdm_cli.jobs.sweep.plan import Sweep
+from cdm_cli.jobs.sweep.point import Point
+from cdm_cli.metrics.racing import first_num, least_budget, shares
+from cdm_cli.names import LEAST_JUDGED
+from cdm_cli.options.sweeping import SweepOptions
+
+BLOCK = 32  # images, about: the stores of a race are made of such, and its rounds
+TOGETHER = 256  # images that are made at a time at most, so that no batch is filled in vain
+SHARE = 10  # of the grid's evaluations, one of so many, where no budget is given
+UNMIXED = 5.0  # standard deviations of a random order, in which classes may be unequal
+
+
+@dataclass(frozen=True)
+class Racers:
+    """The points of a race; each has `num` images at most, made and judged by whole steps.
+
+    costs: evaluations of one image of each. asked: the budget as typed.
+    """
+
+    points: tuple[Point, ...]
+    num: int
+    step: int
+    asked: str
+
+    @property
+    def costs(self) -> list[int]:
+        """Evaluations of one image of each point."""
+        return [point.work.chain.evaluations for point in self.points]
+
+    @property
+    def grid(self) -> int:
+        """Evaluations of all images of all points."""
+        return self.num * sum(self.costs)
+
+    @property
+    def least(self) -> int:
+        """The least evaluations with which there is a first round."""
+        return least_budget(self.costs, LEAST_JUDGED, self.num, self.step)
+
+    def first(self, budget: int) -> int:
+        """Return how many images of each point the first round has."""
+        return first_num(self.costs, budget, self.num, self.step)
+
+    def rounds(self, budget: int) -> int:
+        """Return how many rounds there are at most."""
+        return len(shares(self.costs, budget))
+
+
+def racers(options: SweepOptions, sweep: Sweep) -> Racers:
+    """Return who races.
+
+    Raises UsageError for a single point, and MismatchError for images that are sorted by class.
+    """
+    points = sweep.points
+    if len(points) == 1:
+        raise UsageError(
+            f"--race: {name_of(points[0].labels)} is the only point, there is nothing to compare",
+            next="more values, or leave --race out",
+        )
+    with open_store(options.lowres) as store:
+        _, part = part_of(store, None)
+        labels = part.labels_of(chosen_rows(store, part, options.num))
+    num = len(labels)
+    step, together = step_of(labels), min(block_size(num), TOGETHER)
+    block = step if step <= LARGEST else BLOCK
+    works = [replace(point.work, block=block, together=together) for point in points]
+    made = tuple(replace(point, work=work) for point, work in zip(points, works, strict=True))
+    found = Racers(made, num, step, _asked(options))
+    _check_mixed(options, labels[: max(LEAST_JUDGED, found.first(found.grid // SHARE))], labels)
+    return found
+
+
+def _asked(options: SweepOptions) -> str:
+    if options.budget_evals is not None:
+        return f"{options.budget_evals} evaluations"
+    return options.budget or f"1/{SHARE} of the grid"
+
+
+def budget_of(options: SweepOptions, field: Racers) -> int | None:
+    """Return the evaluations of a budget that is no time. Raises UsageError for too few."""
+    if options.budget is not None:
+        return None
+    asked = options.budget_evals
+    return enough(field.grid // SHARE if asked is None else asked, field, 0)
+
+
+def enough(budget: int, field: Racers, per_second: float) -> int:
+    """Return the evaluations of a budget; raise UsageError for less than the first round takes.
+
+    per_second: evaluations, for a budget in minutes, which is advised then.
+    """
+    if field.first(budget) >= min(LEAST_JUDGED, field.num):
+        return budget
+    flag = f"--budget {math.ceil(field.least / per_second)}s" if per_second else ""
+    asked = f"{field.asked}, {budget} evaluations," if per_second else field.asked
+    raise UsageError(
+        f"--race: a budget of {asked} is too small for a first round: "
+        f"{len(field.points)} points with {field.first(field.least)} images each take "
+        f"{field.least}",
+        next=flag or f"--budget-evals {field.least}",
+    )
+
+
+def step_of(labels: NDArray[np.int64]) -> int:
+    """Return the least number of images of a round, of which it has a multiple.
+
+    That are whole rounds of the classes where labels [N] repeat them in turn, else a block.
+    """
+    K = len(np.unique(labels))
+    in_turn = bool((labels == np.resize(labels[:K], len(labels))).all())
+    return K * math.ceil(BLOCK / K) if in_turn and len(labels) >= 2 * K else BLOCK
+
+
+def _check_mixed(options: SweepOptions, some: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+    """Raise MismatchError where the first images are of other classes than all are.
+
+    They are as far as by chance, or nearer, unless chi-square is far above its mean.
+    """
+    names, counts = np.unique(labels, return_counts=True)
+    here = np.array([(some == name).sum() for name in names])
+    meant = counts / len(labels) * len(some)
+    chi2, K = float(((here - meant) ** 2 / meant).sum()), len(names)
+    if chi2 > K + UNMIXED * math.sqrt(2 * K):
+        raise MismatchError(
+            f"--race takes images in the order of {options.lowres}, whose first {len(some)} are of "
+            "other classes than the rest: they would not stand for it",
+            kept="nothing was made",
+            next="a store with its classes in turn (cdm sample), or leave --race out",
+        )

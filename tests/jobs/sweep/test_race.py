@@ -1,0 +1,254 @@
+"""Mirrors race.py, race_file.py and racers.py of cdm_cli/jobs/sweep: the grid's images, fewer."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.jobs.sampling.make import produce
+from cdm_cli.jobs.sweep.race import Course
+from cdm_cli.jobs.sweep.racers import step_of
+from cdm_cli.jobs.sweep.sweep import plan, run
+from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
+from tests.asking import as_typed
+from tests.jobs.sweep import sweeping
+from tests.jobs.sweep.sweeping import JUDGE, files, judged_images, write_workspace
+from tests.tiny import Told, arrays_of, sr_config, write_store
+
+NUM, STEPS = 300, 3  # images, and evaluations of one
+TIMES = (0, 3, 5, 9)
+BUDGET = 800 * STEPS  # 200 images of each, in two rounds
+SWEEP = Path("sweep")
+FAR = 9  # the s of a point that is beaten
+
+
+def options(**changes):
+    asked = {"s": TIMES, "augments": ("non-truncated",), "judge": JUDGE, "race": True}
+    budget = {} if "budget" in changes else {"budget_evals": BUDGET}
+    return as_typed(SweepSOptions, **(asked | budget | changes))
+
+
+def grid(**changes):
+    return options(race=False, budget_evals=None, **changes)
+
+
+@pytest.fixture(autouse=True)
+def _far(monkeypatch):
+    """One point is far worse than the others, by every image."""
+    judge = Course._estimate
+
+    def judged(self, point, num):
+        found, more = judge(self, point, num), 1e-3 * (point.s == FAR)
+        return Estimate(found.value + more, tuple(one + more for one in found.without))
+
+    monkeypatch.setattr(Course, "_estimate", judged)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("race")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        patch.setattr(sweeping, "NUM", NUM)
+        write_workspace(directory, sr_config(4, 8))
+    return directory
+
+
+@pytest.fixture
+def workspace(home, tmp_path, monkeypatch):
+    shutil.copytree(home, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+
+
+def course():
+    return json.loads((SWEEP / "race.json").read_text())
+
+
+def images(path, num=None):
+    with open_store(path) as store:
+        return store.parts[""].images(8)[:num].copy()
+
+
+def test_a_point_that_is_beaten_gets_no_more_images(workspace):
+    told = Told()
+    found = run(options(), told)
+    rounds = course()["rounds"]
+    assert [one["num"] for one in rounds] == [99, 231]
+    assert [one["s"] for one in course()["left"]] == [0, 3, 5]
+    assert found.left == ("s = 0", "non-truncated s = 3", "non-truncated s = 5")
+    gone = rounds[0]["points"][-1]
+    assert (gone["point"]["s"], gone["verdict"]) == (FAR, "worse")
+    assert gone["difference"] == pytest.approx(1e-3, rel=0.01)
+    line = next(line for line in told.lines if "s = 9 left" in line)
+    assert line.startswith("sweep-s: round 1: non-truncated s = 9 left, worse by 0.001 ± ")
+    assert len(rounds[1]["points"]) == 3
+    assert found.evaluations == STEPS * (4 * 99 + 3 * 132) <= BUDGET
+    assert found.made == found.evaluations
+    assert found.grid == STEPS * 4 * NUM
+    assert "3 of 4 points may be the best by FID against train" in found.conclusion
+    assert "2376 evaluations, 66 % of the grid's" in found.conclusion
+    lines = found.table.lines()
+    assert [(line[1], line[4], line[5]) for line in lines] == [
+        ("0", "231", ""), ("3", "231", ""), ("5", "231", ""), ("9", "99", "1"),
+    ]  # fmt: skip
+    assert lines[-1][-1].startswith("worse by 0.001 ± ")
+
+
+def produced(monkeypatch):
+    """Return a list of the evaluations that each call of a sweep is going to make."""
+    made = []
+
+    def counted(*arguments):
+        found = produce(*arguments)
+        made.append(found.network_evaluations)
+        return found
+
+    monkeypatch.setattr("cdm_cli.jobs.sweep.sweep.produce", counted)
+    return made
+
+
+def test_a_grid_goes_on_with_a_race_and_a_race_reads_a_grid(workspace, monkeypatch):
+    run(grid(out="other"), Told())
+    run(options(), Told())
+    assert not list(SWEEP.glob("*-s*.json"))
+    for path in sorted(SWEEP.glob("*.h5")):
+        num = 99 if "0009" in path.name else 231
+        np.testing.assert_array_equal(images(path, num), images(Path("other") / path.name, num))
+        assert not images(path)[num:].any()
+    before, made = course(), produced(monkeypatch)
+    run(grid(), Told())
+    assert made == [STEPS * (NUM - 231)] * 3 + [STEPS * (NUM - 99)]
+    for path in sorted(SWEEP.glob("*.h5")):
+        np.testing.assert_array_equal(images(path), images(Path("other") / path.name))
+    again = json.loads((SWEEP / "sweep.json").read_text())["rows"]
+    there = json.loads(Path("other/sweep.json").read_text())["rows"]
+    assert [row["value"] for row in again] == [row["value"] for row in there]
+    found = run(options(out="other"), Told())
+    assert (found.made, found.evaluations) == (0, before["rounds"][-1]["evaluations"])
+    assert json.loads(Path("other/race.json").read_text())["rounds"] == before["rounds"]
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("evaluations", [500, 1300])
+def test_a_race_that_is_killed_ends_in_the_same_bytes(workspace, evaluations):
+    """In the first round, and in the second."""
+
+    def kill(done):
+        if done >= evaluations:
+            raise KilledError
+
+    run(options(out="other"), Told())
+    with pytest.raises(KilledError):
+        run(options(out="sweep"), Told(kill))
+    run(options(), Told())
+    there, here = files(Path("other")), files(SWEEP)
+    assert here.keys() == there.keys()
+    for name in here:
+        assert here[name] == there[name].replace(b"--out other", b"--out sweep"), name
+
+
+def test_a_race_that_is_over_does_nothing(workspace, monkeypatch):
+    first = run(options(), Told())
+    before, seen = files(SWEEP), judged_images(monkeypatch)
+    found = run(options(), Told())
+    assert (found.conclusion, found.made, seen) == (first.conclusion, 0, [])
+    assert files(SWEEP) == before
+
+
+def test_what_was_judged_serves_another_budget(workspace, monkeypatch):
+    run(options(), Told())
+    found = run(options(budget_evals=4 * 300 * STEPS), Told())
+    assert [one["num"] for one in course()["rounds"]] == [132, 300]
+    assert found.made < found.evaluations
+    seen = judged_images(monkeypatch)
+    run(options(), Told())
+    assert seen == []
+
+
+def test_a_time_becomes_evaluations_once(workspace, monkeypatch):
+    rates = iter([BUDGET / 60, 1.0])
+    monkeypatch.setattr("cdm_cli.jobs.sweep.race.measured_rate", lambda *_: next(rates))
+
+    def kill(done):
+        if done >= 500:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(options(budget="1m"), Told(kill))
+    run(options(budget="1m"), Told())
+    assert (course()["asked"], course()["evaluations"]) == ("1m", BUDGET)
+    assert course()["per_second"] == BUDGET / 60
+    assert [one["num"] for one in course()["rounds"]] == [99, 231]
+    with pytest.raises(UsageError, match="2s, 2 evaluations, is too small for a first ro") as error:
+        run(options(budget="2s"), Told())
+    assert error.value.next == f"--budget {33 * 4 * STEPS}s"
+
+
+def test_the_rate_is_that_of_a_second_batch(workspace):
+    found = run(options(budget="1h"), Told())
+    assert course()["per_second"] > 0
+    assert course()["evaluations"] == int(3600 * course()["per_second"])
+    assert found.table.lines()[0][4] == "300"
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "advice"),
+    [
+        ({"s": (0,)}, "s = 0 is the only point", "more values, or leave --race out"),
+        ({"budget_evals": 60}, "4 points with 33 images each take 396", "--budget-evals 396"),
+    ],
+)
+def test_what_is_no_race_is_said_before_weights_are_loaded(
+    workspace, monkeypatch, changes, what, advice
+):
+    def loaded(*_):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("cdm_cli.jobs.sampling.make.ready_stage", loaded)
+    for job in (run, plan):
+        with pytest.raises(UsageError, match=what) as error:
+            job(options(**changes), Told())
+        assert error.value.next == advice
+    assert not SWEEP.exists()
+
+
+def test_a_dry_run_says_what_a_race_costs(workspace):
+    told = plan(options(), Told())
+    assert (told["network_evaluations"], told["rounds"], told["first_round"]) == (BUDGET, 2, 99)
+    assert told["evaluations_of_the_grid"] == STEPS * 4 * NUM
+    assert "network_evaluations" not in plan(options(budget="1m"), Told())
+
+
+def test_points_of_several_costs_race(workspace):
+    asked = as_typed(
+        SweepOptions, axes=("s=0,9", "steps=1,3"), augments=("non-truncated",), judge=JUDGE,
+        race=True, budget_evals=1600,
+    )  # fmt: skip
+    found = run(asked, Told())
+    assert course()["costs"] == [1, 1, 3, 3]
+    assert found.evaluations <= 1600
+    assert all(one["s"] == 0 for one in course()["left"])
+
+
+def test_images_that_are_sorted_by_class_are_no_race(workspace):
+    arrays = arrays_of(NUM, [4, 8])
+    arrays["labels"] = np.sort(arrays["labels"])
+    write_store(Path("sorted.h5"), "samples", {"": arrays})
+    with pytest.raises(MismatchError, match=r"whose first \d+ are of other classes"):
+        run(options(lowres="sorted.h5"), Told())
+
+
+def test_a_round_has_whole_rounds_of_the_classes():
+    assert step_of(np.arange(300) % 10) == 40
+    assert step_of(np.arange(300) % 3) == 33
+    assert step_of(np.arange(3000) % 1000) == 1000
+    assert step_of(np.zeros(300, np.int64)) == 32
+    assert step_of(np.random.default_rng(0).integers(0, 10, 300)) == 32
