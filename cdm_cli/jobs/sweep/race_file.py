@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.config import Settings
+from cdm_cli.settings import Settings
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.sweep.choice import name_of
 from cdm_cli.jobs.sweep.point import said as word

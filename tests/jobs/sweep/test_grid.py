@@ -93,7 +93,7 @@ def test_a_point_is_what_upsample_gives(home):
 def test_weights_are_an_axis_of_one_loading(home, monkeypatch):
     loads, load = [], upsample.make_ready
     monkeypatch.setattr(
-        "cdm_cli.jobs.sweep.sweep.make_ready", lambda *asked: loads.append(1) or load(*asked)
+        "cdm_cli.jobs.sweep.shared.make_ready", lambda *asked: loads.append(1) or load(*asked)
     )
     asked = grid("s=5", "weights=best,ema", out=Path("weights"))
     run(asked, Told())
