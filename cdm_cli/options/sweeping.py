@@ -181,6 +181,11 @@ class SweepOptions:
             raise UsageError(f"{flags[0]} is that of a race", next=f"--race {flags[0]}")
         if len(flags) > 1:
             raise UsageError(f"{' and '.join(flags)}: a race has one budget", next=flags[0])
+        if self.race and self.apply:
+            raise UsageError(
+                "--apply: a race says which points may be the best, a grid which is chosen",
+                next="--race alone, then the same without --race and with --apply, which goes on",
+            )
         if self.race and self.real:
             raise UsageError(
                 "--race: real images are no points of a race, which is of generated ones",
