@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.settings import Settings
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.sweep.choice import name_of
 from cdm_cli.jobs.sweep.point import said as word
@@ -19,6 +18,7 @@ from cdm_cli.metrics.comparisons import listed, subject
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import Round
 from cdm_cli.metrics.verdicts import said
+from cdm_cli.settings import Settings
 
 FILE = "race.json"
 LIMIT = 2**26
