@@ -13,7 +13,7 @@ from cdm_cli.api.reading import NOTHING, Samples
 from cdm_cli.cascade.checkpoint import find_stage, load_diffusion_stage
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.runtime.device import chosen_precision, make_deterministic, pick_device
+from cdm_cli.jobs.runtime.device import choose_precision, make_deterministic, pick_device
 from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.jobs.sampling.fill import Arrays
 from cdm_cli.jobs.sampling.headers import Header, as_base, read_header
@@ -83,7 +83,7 @@ def load_stage(
     header = read_header(find_stage(name_or_path, Path(RUNS)))
     loaded = load_diffusion_stage(
         header.directory, Path(RUNS), weights, where,
-        precision=chosen_precision(compute.precision, where),
+        precision=choose_precision(compute.precision, where),
     )  # fmt: skip
     return LoadedStage(header, loaded, compute)
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.jobs.sampling.make import kept_times
-from cdm_cli.jobs.sampling.rows import check_states, chosen_rows, part_of, resolution_of
+from cdm_cli.jobs.sampling.make import times_to_keep
+from cdm_cli.jobs.sampling.rows import check_states, choose_rows, part_of, resolution_of
 
 NOTHING: Mapping[int, Any] = MappingProxyType({})
 
@@ -47,10 +47,10 @@ def read(
         opened = store if isinstance(store, Store) else stack.enter_context(open_store(store))
         opened.require_finished()
         _, part = part_of(opened, split)
-        side, times = resolution_of(opened, part, resolution), kept_times(z)
+        side, times = resolution_of(opened, part, resolution), times_to_keep(z)
         for s in times:
             check_states(opened, part, s)
-        rows = chosen_rows(opened, part, num)
+        rows = choose_rows(opened, part, num)
         part.check(rows)
         return Samples(
             np.array(part.images(side)[rows]),

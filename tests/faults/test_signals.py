@@ -240,7 +240,7 @@ def running(pid):
 
 @pytest.mark.parametrize("workspace", ["sample"], indirect=True)
 def test_a_command_stops_after_the_time_it_was_given(workspace, monkeypatch):
-    monkeypatch.setattr("cdm_cli.jobs.sampling.sample.planned", lambda options: signal.pause())
+    monkeypatch.setattr("cdm_cli.jobs.sampling.sample.plan_work", lambda options: signal.pause())
     pid = forked(lambda: run_main((*SAMPLE, "--stop-after", "1s"), workspace / "said"))
     assert ended(pid) == 75
     assert "stopped by --stop-after; the same command" in (workspace / "said").read_text()
@@ -251,7 +251,7 @@ def test_sigterm_before_the_work_begins_is_a_stop_too(workspace, monkeypatch):
     """While torch is being imported, or weights are being read, there is nothing to save yet."""
     waiting = workspace / "waiting"
     monkeypatch.setattr(
-        "cdm_cli.jobs.sampling.sample.planned", lambda options: (waiting.touch(), signal.pause())
+        "cdm_cli.jobs.sampling.sample.plan_work", lambda options: (waiting.touch(), signal.pause())
     )
     pid = forked(lambda: run_main(SAMPLE, workspace / "said"))
     until(waiting.exists, "it to wait")

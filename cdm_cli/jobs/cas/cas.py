@@ -29,7 +29,7 @@ from cdm_cli.jobs.cas.training import (
     outcome_of,
     remove_checkpoints,
 )
-from cdm_cli.jobs.runtime.lock import held
+from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.options.judging import CasOptions
@@ -102,7 +102,7 @@ def _outcome(
         session.lead(lambda: remove_checkpoints(directory))
         return found
     with ExitStack() as stack:
-        session.lead(lambda: stack.enter_context(held(directory)))
+        session.lead(lambda: stack.enter_context(hold_lock(directory)))
         return outcome_of(work, training, directory, stop, session)
 
 

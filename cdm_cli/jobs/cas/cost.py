@@ -4,7 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cdm_cli.jobs.cas.plan import Work
-from cdm_cli.jobs.runtime.device import describe, measured_flops
+from cdm_cli.jobs.runtime.device import describe, measure_flops
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, num_parameters
 from cdm_cli.nets.resnet import cas_network
 
@@ -26,7 +26,7 @@ def cost(work: Work, device: torch.device, classifiers: int) -> dict[str, object
     flops = counter.get_total_flops()
     seen = recipe.steps * recipe.batch_size
     total = classifiers * flops * (FORWARD_AND_BACKWARD * seen + work.val.num)
-    speed = measured_flops(device, recipe.precision) * EFFICIENCY[device.type]
+    speed = measure_flops(device, recipe.precision) * EFFICIENCY[device.type]
     return {
         "samples": work.samples.images.num,
         "real_images": work.real.images.num,

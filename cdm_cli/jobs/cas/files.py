@@ -22,7 +22,7 @@ from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.cas.plan import Work, key_of
 from cdm_cli.jobs.cas.recipe import Recipe
-from cdm_cli.jobs.runtime.identity import check_same, refused
+from cdm_cli.jobs.runtime.identity import check_same, refuse
 from cdm_cli.settings import Settings
 
 CAS_FILE = "cas.json"
@@ -82,7 +82,7 @@ def check_free(out: Path, work: Work) -> None:
         there = read_settings(CasFile, path, LIMIT).deciding()
         check_same(out, "score", there, cas_file(work).deciding())
     elif os.path.lexists(out) and not (out.is_dir() and not durable.finished_names(out)):
-        raise refused(f"{out} exists and is no directory of cdm eval cas")
+        raise refuse(f"{out} exists and is no directory of cdm eval cas")
 
 
 def reference_directory(data: Path, work: Work) -> Path:

@@ -18,7 +18,7 @@ from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.cas.recipe import Recipe, recipe_of
 from cdm_cli.jobs.judging.images import ImageSet, from_part
-from cdm_cli.jobs.runtime.device import chosen_precision
+from cdm_cli.jobs.runtime.device import choose_precision
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.metrics.order import choice_by_class
 from cdm_cli.options.judging import CasOptions
@@ -94,7 +94,7 @@ def planned(options: CasOptions, store: Store, ref: Store, device: torch.device)
         channels=part.channels(resolution),
         num_classes=len(ref.classes),
         num=images.num,
-        precision=chosen_precision(options.compute.precision, device),
+        precision=choose_precision(options.compute.precision, device),
         seed=options.seed,
     )
     val = from_part(ref, "val", ref.parts["val"], resolution, None, 0)

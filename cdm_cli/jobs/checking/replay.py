@@ -28,12 +28,12 @@ from cdm_cli.jobs.checking.replay_plan import (
     stage_for,
 )
 from cdm_cli.jobs.runtime.device import build, device_class, make_deterministic
-from cdm_cli.jobs.runtime.identity import recorded
+from cdm_cli.jobs.runtime.identity import recorded_identity
 from cdm_cli.jobs.runtime.session import Session, plan_session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Inputs, Meter
 from cdm_cli.jobs.sampling.headers import Header, read_header
-from cdm_cli.jobs.sampling.numerics import Numerics, ready_stage
+from cdm_cli.jobs.sampling.numerics import Numerics, load_ready_stage
 from cdm_cli.options.files import VerifyOptions
 from cdm_cli.options.sampling import Compute, Sampling
 from cdm_cli.report import Report
@@ -101,7 +101,7 @@ def planned(
     chosen = choice(part.num, options.replay or 1, options.seed, store.path)
     found = stage_for(store, origin.made, options.model)
     header = read_header(found.directory)
-    chain = check_chain(header.config, origin.made, recorded(store.provenance), store.path)
+    chain = check_chain(header.config, origin.made, recorded_identity(store.provenance), store.path)
     session = plan_session(Compute(device=options.device), report)
     inputs = inputs_of(store, origin.made, header, options, opened)
 
@@ -155,7 +155,7 @@ class Makers:
         if key not in self._stages:
             now = Numerics(numerics.batch_size, *key, device_class(self.session.device), "")
             sampling = Sampling(weights=self._weights)
-            stage = ready_stage(self._header, sampling, now, self.session)
+            stage = load_ready_stage(self._header, sampling, now, self.session)
             if stage.digest != made.stage:
                 raise BadInputError(
                     f"{self._header.directory} does not have the digest that its header tells",

@@ -17,7 +17,7 @@ from cdm_cli.diffusion.between import Rule
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, respaced
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
-from cdm_cli.jobs.runtime.identity import chain_fields, first_difference, recorded
+from cdm_cli.jobs.runtime.identity import chain_fields, first_difference, recorded_identity
 from cdm_cli.jobs.sampling.fill import Inputs
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.parents import (
@@ -28,8 +28,8 @@ from cdm_cli.jobs.sampling.parents import (
     weights_of,
 )
 from cdm_cli.jobs.sampling.provenance import parents_of
-from cdm_cli.jobs.sampling.rows import Source, chosen_rows, part_of
-from cdm_cli.jobs.sampling.sample import samples
+from cdm_cli.jobs.sampling.rows import Source, choose_rows, part_of
+from cdm_cli.jobs.sampling.sample import samples_of_classes
 from cdm_cli.jobs.sampling.upsample import Condition
 from cdm_cli.names import RUNS, Augment, Precision, Sampler, Variance
 from cdm_cli.options.files import VerifyOptions
@@ -107,7 +107,7 @@ def origin_of(store: Store) -> Origin:
 
     Raises UsageError where no stage made it, BadInputError where something is not told.
     """
-    said: Any = recorded(store.provenance)
+    said: Any = recorded_identity(store.provenance)
     command = said.get("command") if isinstance(said, dict) else None
     if command not in ("sample", "upsample"):
         raise UsageError(
@@ -188,10 +188,10 @@ def inputs_of(
     if made.command == "sample":
         if not made.classes:
             raise BadInputError(f"{store.path}: its provenance does not tell classes")
-        return lambda places: samples(rows[places.start : places.stop], made.classes)
+        return lambda places: samples_of_classes(rows[places.start : places.stop], made.classes)
     lowres = opened.enter_context(open_store(_lowres_for(store, made, options.lowres)))
     _, part = part_of(lowres, made.split or None)
-    chosen = chosen_rows(lowres, part, made.num)[rows.start : rows.stop]
+    chosen = choose_rows(lowres, part, made.num)[rows.start : rows.stop]
     resolution = header.conditioning.resolution
     source = Source(lowres.path, part, resolution, chosen)
     return Condition(header, source, made.s, made.augment, made.seed).samples

@@ -44,8 +44,8 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.headers import Header, misfit, read_header
 from cdm_cli.jobs.sampling.judged_on import generated_store, probe_of
-from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage, take_weights
-from cdm_cli.jobs.sampling.probe import Probe, drawn
+from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics, load_ready_stage, take_weights
+from cdm_cli.jobs.sampling.probe import Probe, draw_probe
 from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.jobs.sampling.schedule_file import tell_other_s
 from cdm_cli.metrics.table import MetricTable
@@ -240,7 +240,7 @@ def _filled(
     """Judge what is missing, and write after each state."""
     session, report = panel.session, panel.session.report
     session.lead(lambda: make_directory(options.out))
-    chosen = numerics(work.header.config, session, len(missing) * work.probe.evaluations)
+    chosen = choose_numerics(work.header.config, session, len(missing) * work.probe.evaluations)
     stage = _ready(options, work, missing, chosen, session)
     with Stop() as stop:
         for number, state in enumerate(missing, 1):
@@ -265,7 +265,7 @@ def _ready(
     for state in missing:
         sampling = replace(options.sampling, weights=state.weights)
         with suppress(MissingError):
-            return ready_stage(work.header, sampling, chosen, session)
+            return load_ready_stage(work.header, sampling, chosen, session)
     raise _overtaken(work)
 
 
@@ -293,7 +293,7 @@ def _judge(
 ) -> MetricTable:  # fmt: skip
     probe, session = work.probe, panel.session
     with session.report.track(f"draw {state.weights}", probe.evaluations, "evaluations") as advance:
-        images = drawn(
+        images = draw_probe(
             probe, stage, numerics.batch_size, session.world,
             advance=lambda num: advance(num, ""), asked=lambda: stop.asked,
         )  # fmt: skip

@@ -13,11 +13,11 @@ from cdm_cli.jobs.judging.band import draw_undecided
 from cdm_cli.jobs.pictures.figure import figure_png, new_figure
 from cdm_cli.jobs.runtime.identity import (
     UNRECORDED,
-    begun,
     check_same,
-    completed,
+    complete,
+    has_begun,
     lacks_sampling,
-    refused,
+    refuse,
 )
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.metrics.comparisons import Found, comparisons, found, left_out
@@ -66,23 +66,23 @@ class CurveFile(Settings):
 
 def read_curve(out: Path, identity: Mapping[str, Any], config: StageConfig) -> list[CurvePoint]:
     """Return the points of a directory. Raises WouldOverwriteError where it is of another curve."""
-    if not begun(out, FILE, (CSV, PLOT), "curve"):
+    if not has_begun(out, FILE, (CSV, PLOT), "curve"):
         return []
     file = read_settings(CurveFile, out / FILE, LIMIT)
     _check_recorded(out, file.identity, identity)
     there = with_known_stage(file.identity, config)
-    check_same(out, "curve", completed(there, identity), identity)
+    check_same(out, "curve", complete(there, identity), identity)
     guessed = lacks_sampling(file.identity)
     return [_noted(point) if guessed else point for point in file.points]
 
 
 def check_known(out: Path, known: Mapping[str, Any], config: StageConfig) -> None:
     """Raise what `read_curve` raises, as far as headers tell; known: that part of the identity."""
-    if not begun(out, FILE, (CSV, PLOT), "curve"):
+    if not has_begun(out, FILE, (CSV, PLOT), "curve"):
         return
     recorded = read_settings(CurveFile, out / FILE, LIMIT).identity
     _check_recorded(out, recorded, known)
-    there = completed(with_known_stage(recorded, config), known)
+    there = complete(with_known_stage(recorded, config), known)
     check_same(out, "curve", {name: there.get(name) for name in known}, known)
 
 
@@ -90,7 +90,7 @@ def _check_recorded(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]
     """Raise WouldOverwriteError where an old curve cannot say if it was sampled as asked now."""
     asked = [name for name in UNRECORDED if here.get(name) is not None]
     if asked and lacks_sampling(there):
-        raise refused(
+        raise refuse(
             f"{out} is of a version that did not record {UNRECORDED[asked[0]]}: it counts as "
             "sampled without"
         )

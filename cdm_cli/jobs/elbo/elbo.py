@@ -21,7 +21,7 @@ from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MemoryFloorError, StoppedError
 from cdm_cli.jobs.elbo.plan import Term, Work, planned
-from cdm_cli.jobs.runtime.device import chosen_precision, describe
+from cdm_cli.jobs.runtime.device import choose_precision, describe
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
@@ -29,7 +29,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.cost import network_rate
 from cdm_cli.jobs.sampling.headers import weights_digest
-from cdm_cli.jobs.sampling.numerics import Numerics, numerics, ready_stage
+from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics, load_ready_stage
 from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.jobs.sampling.schedule_file import tell_other_s
 from cdm_cli.options.judging import ElboOptions
@@ -194,8 +194,8 @@ def _given_s(work: Work) -> list[int]:
 def _one(term: Term, work: Work, options: ElboOptions, session: Session) -> Done:
     """Load one stage, bound all images under it, and let go of it."""
     total = term.evaluations(options.terms) * work.num
-    chosen = numerics(term.header.config, session, total)
-    stage = ready_stage(term.header, options.sampling, chosen, session)
+    chosen = choose_numerics(term.header.config, session, total)
+    stage = load_ready_stage(term.header, options.sampling, chosen, session)
     bounder = Bounder(term, stage, work, chosen.batch_size, options.terms, options.sampling.seed)
     name, world = term.header.directory.name, session.world
     with Stop() as stop, session.report.track(f"bound {name}", total, "evaluations") as advance:
@@ -241,7 +241,7 @@ def plan(options: ElboOptions, report: Report) -> dict[str, object]:
         work = planned(options, store)
         tell_part(store, options.split, report)
     device = plan_session(options.compute, report).device
-    precision = chosen_precision(options.compute.precision, device)
+    precision = choose_precision(options.compute.precision, device)
     rates = [network_rate(term.header.config, term.chain, device, precision) for term in work.terms]
     tell_other_s(options.sampling, _given_s(work), report)
     rows = [

@@ -13,7 +13,7 @@ from cdm_cli.diffusion.samplers import index_of
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header, different_classes, read_header
-from cdm_cli.jobs.sampling.rows import Source, chosen_rows, part_of
+from cdm_cli.jobs.sampling.rows import Source, choose_rows, part_of
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import ElboOptions
@@ -80,7 +80,7 @@ def planned(options: ElboOptions, store: Store) -> Work:
     ]
     store.require_finished()
     num = min(part.num, ENOUGH) if options.num is None else options.num
-    rows = chosen_rows(store, part, num)
+    rows = choose_rows(store, part, num)
     sides = {side for header in headers for side in _sides(header)}
     sources = {side: Source(store.path, part, side, rows) for side in sides}
     return Work(tuple(terms), split, num, sources)

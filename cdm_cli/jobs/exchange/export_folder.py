@@ -27,7 +27,7 @@ from cdm_cli.data.images import BadImageError, decode, from_array, to_array
 from cdm_cli.data.listing import DATASET_JSON, read_regular
 from cdm_cli.errors import BadInputError, CdmError, StoppedError, quoted
 from cdm_cli.jobs.exchange.export_plan import Batch, Selection
-from cdm_cli.jobs.runtime.identity import check_same, refused
+from cdm_cli.jobs.runtime.identity import check_same, refuse
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.report import Report
 
@@ -129,7 +129,7 @@ def begin(selection: Selection, out: Path) -> None:
 
 
 def _taken(path: Path, why: str) -> CdmError:
-    return refused(f"{path} is not this export: {why}")
+    return refuse(f"{path} is not this export: {why}")
 
 
 def _manifest(out: Path) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import numpy as np
 from cdm_cli.data.images import MODES
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.sampling.rows import chosen_rows, part_of, resolution_of
+from cdm_cli.jobs.sampling.rows import choose_rows, part_of, resolution_of
 from cdm_cli.names import ExportFormat
 from cdm_cli.options.files import ExportOptions
 from cdm_cli.options.outputs import is_npz
@@ -77,4 +77,4 @@ def selected(store: Store, options: ExportOptions) -> Selection:
     if kind == "jpeg" and part.channels(resolution) in (2, 4):
         mode = MODES[part.channels(resolution)]
         raise UsageError(f"--format jpeg: JPEG has no alpha, the images are {mode}", next="png")
-    return Selection(store, part, chosen_rows(store, part, options.num), resolution, kind)
+    return Selection(store, part, choose_rows(store, part, options.num), resolution, kind)

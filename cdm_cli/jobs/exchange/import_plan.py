@@ -22,7 +22,7 @@ from cdm_cli.data.sources import Source
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, quoted
 from cdm_cli.jobs.exchange.import_openai import read_names
 from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.provenance import typed
+from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.options.files import ImportOptions
 from cdm_cli.report import Report
 
@@ -172,7 +172,7 @@ def spec_of(plan: Plan, classes: tuple[str, ...], options: ImportOptions) -> Sto
         classes=list(classes),
         provenance={
             "cdm": __version__,
-            "command": typed("import", options),
+            "command": command_line("import", options),
             "identity": {
                 "command": "import",
                 "source": digest,

@@ -14,10 +14,10 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, StoppedError, UsageError
-from cdm_cli.jobs.runtime.identity import recorded, resume_or_create, store_difference
+from cdm_cli.jobs.runtime.identity import recorded_identity, resume_or_create, store_difference
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
-from cdm_cli.jobs.sampling.provenance import typed
+from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.options.files import MergeOptions
 from cdm_cli.report import Report
 
@@ -64,7 +64,7 @@ def run(options: MergeOptions, report: Report) -> Merged:
         raise UsageError(f"-o {options.out}: is one of the parts", next="-o samples.h5")
     with ExitStack() as opened:
         pieces = ordered([opened.enter_context(open_store(path)) for path in options.parts])
-        spec = spec_of(pieces, typed("merge", options))
+        spec = spec_of(pieces, command_line("merge", options))
         for piece in pieces:
             piece.store.require_finished()
         _tell(pieces, report)
@@ -95,14 +95,14 @@ def ordered(stores: Sequence[Store]) -> list[Piece]:
         if piece.first > end:
             raise _absent(end, piece.first)
         end, before = piece.stop, piece.store
-    num = recorded(head.provenance)["num"]
+    num = recorded_identity(head.provenance)["num"]
     if end != num:
         raise _absent(end, num)
     return pieces
 
 
 def _first(store: Store) -> int:
-    found: Any = recorded(store.provenance)
+    found: Any = recorded_identity(store.provenance)
     first: Any = found.get("first") if isinstance(found, dict) else None
     num: Any = found.get("num") if isinstance(found, dict) else None
     is_part = isinstance(first, int) and first >= 0 and isinstance(num, int)
@@ -117,7 +117,10 @@ def _first(store: Store) -> int:
 def _check_same(piece: Piece, head: Store) -> None:
     """Raise MismatchError unless the piece is of the same command as the first."""
     store, part = piece.store, piece.part
-    said = {**head.provenance, "identity": {**recorded(head.provenance), "first": piece.first}}
+    said = {
+        **head.provenance,
+        "identity": {**recorded_identity(head.provenance), "first": piece.first},
+    }
     spec = StoreSpec(
         kind="samples",
         parts={"": _spec_with(head, part.num)},
@@ -187,7 +190,7 @@ def spec_of(pieces: Sequence[Piece], command: str) -> StoreSpec:
     said |= {
         "cdm": __version__,
         "command": command,
-        "identity": {**recorded(head.provenance), "first": 0},
+        "identity": {**recorded_identity(head.provenance), "first": 0},
         "merged": [_told(piece) for piece in pieces],
     }
     return StoreSpec(

@@ -25,7 +25,7 @@ def with_steps(config: StageConfig, sampling: Sampling) -> Sampling:
 
 
 def judged(panel: Panel, probe: Probe, images: np.ndarray, name: str) -> MetricTable:
-    """Return FID, against every reference, of samples that `drawn` gave: uint8 [num, H, W, C]."""
+    """Return FID, against every reference, of what `draw_probe` gave, uint8 [num, H, W, C]."""
     found = from_arrays(name, images, probe.labels, probe.classes)
     return measure(panel, found, ("fid",), seed=probe.seed)
 

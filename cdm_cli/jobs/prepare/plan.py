@@ -25,7 +25,7 @@ from cdm_cli.data.sources import open_source
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.prepare.decode import Images
 from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.provenance import typed
+from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
 
@@ -134,7 +134,7 @@ def _provenance(
     sources = {name: part.images.source for name, part in found.items()}
     return {
         "cdm": __version__,
-        "command": typed("prepare", options),
+        "command": command_line("prepare", options),
         "identity": {
             "command": "prepare",
             "sources": {name: source.digest() for name, source in sources.items()},

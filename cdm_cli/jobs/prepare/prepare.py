@@ -23,7 +23,7 @@ from cdm_cli.errors import BadInputError, CdmError, quoted
 from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill
 from cdm_cli.jobs.prepare.plan import CHANNELS, Found, listed, spec_of
 from cdm_cli.jobs.prepare.without import WITHOUT, named, without_left_out
-from cdm_cli.jobs.runtime.identity import check_same_store, recorded, resume_or_create
+from cdm_cli.jobs.runtime.identity import check_same_store, recorded_identity, resume_or_create
 from cdm_cli.jobs.sampling.classes import empty_classes, without_images
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
@@ -86,7 +86,7 @@ def _check_same(out: Path, spec: StoreSpec) -> None:
     """Raise WouldOverwriteError unless out is what this command makes, images left out aside."""
     with open_store(out) as store:
         store.require_finished()
-        same = recorded(store.provenance) == recorded(spec.provenance)
+        same = recorded_identity(store.provenance) == recorded_identity(spec.provenance)
         if same and store.kind == spec.kind and store.classes == list(spec.classes):
             return
         check_same_store(store, spec)
@@ -101,7 +101,7 @@ def _tidy(path: Path, spec: StoreSpec) -> None:
     except CdmError:  # another job's, or no store at all
         return
     with store:
-        ours = recorded(store.provenance) == recorded(spec.provenance)
+        ours = recorded_identity(store.provenance) == recorded_identity(spec.provenance)
     if ours:
         disk.unlink(path)
 

@@ -2,7 +2,7 @@
 
 Several hosts may hold other files under the same names, or other versions of cdm. Nothing of
 that shows in the numbers that processes exchange: they would train one model on two data sets.
-So every job decides what it is about to do within `agreed`, before anything is computed.
+So every job decides what it is about to do within `agree_on`, before anything is computed.
 """
 
 import json
@@ -19,7 +19,7 @@ import torch
 from cdm_cli.__version__ import __version__
 from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError, MismatchError
-from cdm_cli.jobs.runtime.identity import first_difference, plain, shown
+from cdm_cli.jobs.runtime.identity import first_difference, plain, show_value
 from cdm_cli.jobs.runtime.world import World
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Word(NamedTuple):
     error: CdmError | None
 
 
-def asked_of(job: Callable[..., Any], options: Any) -> dict[str, Any]:
+def describe_task(job: Callable[..., Any], options: Any) -> dict[str, Any]:
     """Return what a process was started to do: command, options, versions of cdm and torch."""
     return {
         "command": job.__module__.rpartition(".")[2],
@@ -51,7 +51,7 @@ def asked_of(job: Callable[..., Any], options: Any) -> dict[str, Any]:
     }
 
 
-def agreed(
+def agree_on(
     world: World,
     decide: Callable[[], T],
     facts: Callable[[T], Facts] = lambda decided: {},
@@ -66,7 +66,7 @@ def agreed(
     """
     if world.size == 1:
         return decide()
-    decided, error = _tried(lambda: _with_facts(decide, facts))
+    decided, error = _try(lambda: _with_facts(decide, facts))
     words: list[Word] = world.gather(_word(decided, error))
     if error is not None:
         raise error
@@ -76,7 +76,7 @@ def agreed(
     return decided[0]
 
 
-def _tried(action: Callable[[], T]) -> tuple[T | None, Exception | None]:
+def _try(action: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
         return action(), None
     except Exception as error:
@@ -106,8 +106,8 @@ def _check_no_difference(words: list[Word], next: str) -> None:
         found = first_difference(words[0].facts, word.facts)
         if found:
             raise MismatchError(
-                f"the processes of this job differ: {found.where} is {shown(found.there)} in "
-                f"{_place(0, words)}, {shown(found.here)} in {_place(rank, words)}",
+                f"the processes of this job differ: {found.where} is {show_value(found.there)} in "
+                f"{_place(0, words)}, {show_value(found.here)} in {_place(rank, words)}",
                 kept="nothing was computed",
                 next=next,
             )
@@ -127,8 +127,8 @@ def check_shared(world: World, out: Path) -> None:
     token = world.gather(secrets.token_hex(8))[0]
     mark = out.parent / f".{out.name}.{token}{durable.PARTIAL}"
     try:
-        led(world, lambda: durable.write_file_atomically(mark, b""))
-        agreed(world, lambda: _check_seen(mark, out))
+        lead_only(world, lambda: durable.write_file_atomically(mark, b""))
+        agree_on(world, lambda: _check_seen(mark, out))
     finally:
         if world.leads:
             disk.unlink(mark)
@@ -147,9 +147,9 @@ def _check_seen(mark: Path, out: Path) -> None:
     )
 
 
-def led(world: World, action: Callable[[], T]) -> T | None:
+def lead_only(world: World, action: Callable[[], T]) -> T | None:
     """Run an action in the first process only; where it fails, every process raises its error.
 
     Returns its result there and None in the others.
     """
-    return agreed(world, lambda: action() if world.leads else None)
+    return agree_on(world, lambda: action() if world.leads else None)

@@ -68,7 +68,7 @@ def build(device: torch.device) -> str:
     return f"{known}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def chosen_precision(choice: Precision, device: torch.device) -> Precision:
+def choose_precision(choice: Precision, device: torch.device) -> Precision:
     """Return what "auto" means on this device: bf16 autocast on CUDA, fp32 elsewhere."""
     if choice != "auto":
         return choice
@@ -115,7 +115,7 @@ def free_memory(device: torch.device) -> int | None:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
-def measured_flops(device: torch.device, precision: Precision, seconds: float = 0.2) -> float:
+def measure_flops(device: torch.device, precision: Precision, seconds: float = 0.2) -> float:
     """Return the floating-point operations per second of a matrix product on this device."""
     size = 4096 if device.type == "cuda" else 512
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32

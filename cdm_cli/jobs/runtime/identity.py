@@ -66,7 +66,7 @@ FOLLOWING = {*OF_THE_STAGE, "alpha_bar", "between"}  # nobody types them
 UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
 
 
-def completed(there: Fields, here: Fields) -> dict[str, Any]:
+def complete(there: Fields, here: Fields) -> dict[str, Any]:
     """Add to a recorded identity the fields of `chain_fields` that earlier versions left out.
 
     Curves, searches and selections used to record sampler, steps, clip, seed and variance ("" for
@@ -98,11 +98,11 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         """Return "training.lr was 0.1, is 0.2"."""
-        return f"{self.where} was {shown(self.there)}, is {shown(self.here)}"
+        return f"{self.where} was {show_value(self.there)}, is {show_value(self.here)}"
 
     def side_by_side(self) -> str:
         """Return "seed is 1 there, 0 here", of two things of one age."""
-        return f"{self.where} is {shown(self.there)} there, {shown(self.here)} here"
+        return f"{self.where} is {show_value(self.there)} there, {show_value(self.here)} here"
 
 
 class Absent:
@@ -112,7 +112,7 @@ class Absent:
 ABSENT = Absent()
 
 
-def shown(value: Any) -> str:
+def show_value(value: Any) -> str:
     """Return a value as an error shows it: as JSON, a digest or what is long cut short."""
     if value is ABSENT or value is None:
         return "absent" if value is ABSENT else "none"
@@ -159,37 +159,37 @@ def check_same(
     """
     found = list(differences(plain(there), plain(here)))
     if found:
-        raise refused(f"{path} is of another {kind}: {told(found)}", next=next)
+        raise refuse(f"{path} is of another {kind}: {tell_differences(found)}", next=next)
 
 
-def told(found: Sequence[object]) -> str:
+def tell_differences(found: Sequence[object]) -> str:
     """Return the first differences in words, and how many there are besides."""
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return "; ".join(map(str, found[:SHOWN])) + more
 
 
-def refused(what: str, *, next: str = "choose another -o") -> WouldOverwriteError:
+def refuse(what: str, *, next: str = "choose another -o") -> WouldOverwriteError:
     """Return the error of a path that another job made, or nobody knows who."""
     return WouldOverwriteError(what, kept="it is untouched", next=next)
 
 
-def begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
+def has_begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
     """Return whether a directory holds `file`, which records the identity of its job.
 
     Raises WouldOverwriteError where `out` is a file, or where one of `others`, which the job
     would write, is there without it.
     """
     if out.exists() and not out.is_dir():
-        raise refused(f"-o {out} is a file, a {kind} needs a directory")
+        raise refuse(f"-o {out} is a file, a {kind} needs a directory")
     if (out / file).exists():
         return True
     for name in others:
         if os.path.lexists(out / name):
-            raise refused(f"{out / name} exists and belongs to no {kind}")
+            raise refuse(f"{out / name} exists and belongs to no {kind}")
     return False
 
 
-def recorded(provenance: Fields) -> Any:
+def recorded_identity(provenance: Fields) -> Any:
     """Return what of a provenance must be equal for one run to continue another, as JSON."""
     return plain(provenance.get("identity", dict(provenance)))
 
@@ -198,7 +198,7 @@ def store_difference(store: Store, spec: StoreSpec) -> Difference | None:
     """Return where a store differs from the one that is asked for, None if nowhere."""
     contents = schema.contents_of(spec)
     pairs = (
-        (recorded(store.provenance), recorded(spec.provenance)),
+        (recorded_identity(store.provenance), recorded_identity(spec.provenance)),
         ({"kind": store.kind}, {"kind": spec.kind}),
         (json.loads(store.contents.encoded()), json.loads(contents.encoded())),
     )
@@ -245,4 +245,4 @@ def check_same_store(store: Store, spec: StoreSpec, *, next: str = "choose anoth
     """Raise WouldOverwriteError naming the first difference of a store from what is asked for."""
     found = store_difference(store, spec)
     if found:
-        raise refused(f"{store.path} is of another command: {found}", next=next)
+        raise refuse(f"{store.path} is of another command: {found}", next=next)

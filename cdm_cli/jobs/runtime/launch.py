@@ -102,7 +102,7 @@ def launch(task: Task[R], compute: Compute, report: Report, asked: Facts | None 
         theirs.close()
         family.append((process, ours))
     try:
-        with Stop(then=lambda: _asked_to_end([process for process, _ in family])):
+        with Stop(then=lambda: _ask_to_end([process for process, _ in family])):
             return _watch(family, report)
     finally:
         for process, pipe in family:
@@ -182,13 +182,13 @@ def _watch(family: list[tuple[BaseProcess, Any]], report: Report) -> Any:
                 state.hear(rank, kind, content)
             if state.failed and deadline == float("inf"):
                 deadline = time.monotonic() + GRACE
-                asked = _asked_to_end([process for process, _ in family])
+                asked = _ask_to_end([process for process, _ in family])
     finally:
         state.close()
     return _outcome(state.ends, len(family))
 
 
-def _asked_to_end(processes: list[BaseProcess]) -> set[int]:
+def _ask_to_end(processes: list[BaseProcess]) -> set[int]:
     """Ask the processes that still run to stop and save; return their ranks."""
     running = {rank: process for rank, process in enumerate(processes) if process.is_alive()}
     for process in running.values():

@@ -16,7 +16,7 @@ NAME = ".lock"
 
 
 @contextlib.contextmanager
-def held(directory: Path) -> Generator[None]:
+def hold_lock(directory: Path) -> Generator[None]:
     """Hold the lock of a stage directory, which is made if need be.
 
     Raises StoppedError naming another holder. Where the file system has no locks, there is none.

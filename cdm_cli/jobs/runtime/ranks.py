@@ -12,7 +12,7 @@ class Ranks(NamedTuple):
     local_rank: int = 0
 
 
-def started_elsewhere() -> bool:
+def is_started_elsewhere() -> bool:
     """Whether torchrun or srun started this process, alone or as one of several."""
     return ranks() != Ranks() or ("RANK" in os.environ and "WORLD_SIZE" in os.environ)
 

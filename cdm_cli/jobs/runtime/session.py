@@ -15,11 +15,18 @@ from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.runtime import world as distributed
-from cdm_cli.jobs.runtime.agreement import SAME, Facts, agreed, asked_of, check_shared, led
+from cdm_cli.jobs.runtime.agreement import (
+    SAME,
+    Facts,
+    agree_on,
+    check_shared,
+    describe_task,
+    lead_only,
+)
 from cdm_cli.jobs.runtime.device import kind_of_device, make_deterministic, pick_device
 from cdm_cli.jobs.runtime.identity import resume_or_create
 from cdm_cli.jobs.runtime.launch import check_processes, launch
-from cdm_cli.jobs.runtime.ranks import started_elsewhere
+from cdm_cli.jobs.runtime.ranks import is_started_elsewhere
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report
@@ -71,16 +78,16 @@ class Session:
     ) -> T:
         """Decide in every process, and return the decision where all came to the same facts.
 
-        Raises in every process what `agreed` raises.
+        Raises in every process what `agree_on` raises.
         """
-        return agreed(self.world, decision, facts, next=next)
+        return agree_on(self.world, decision, facts, next=next)
 
     def lead(self, action: Callable[[], T]) -> T | None:
         """Act in the first process only, and return what came of it, None in the others.
 
         Where the action fails, every process raises its error.
         """
-        return led(self.world, action)
+        return lead_only(self.world, action)
 
     def check_shared(self, out: Path) -> None:
         """Raise MismatchError in every process unless all of them see the directory of `out`."""
@@ -99,9 +106,9 @@ def plan_session(compute: Compute, report: Report) -> Session:
 
 def start_job(job: Job[O, R], options: O, compute: Compute, report: Report) -> R:
     """Run job(options, session), in `--gpus N` processes of our own where that is asked."""
-    world = replace(distributed.from_environment(), asked=asked_of(job, options))
+    world = replace(distributed.from_environment(), asked=describe_task(job, options))
     task = partial(take_part, job, options, compute)
-    elsewhere = started_elsewhere()
+    elsewhere = is_started_elsewhere()
     if not elsewhere and (compute.gpus or 1) > 1:
         return launch(task, compute, report, world.asked)
     if elsewhere and world.leads and compute.gpus:
@@ -119,7 +126,7 @@ def take_part(job: Job[O, R], options: O, compute: Compute, report: Report, alon
     """
     world = distributed.connect(alone, kind_of_device(compute.device))
     try:
-        device = agreed(
+        device = agree_on(
             world,
             lambda: pick_device(compute.device, alone.local_rank),
             lambda device: {**alone.asked, "device": device.type},
@@ -134,7 +141,7 @@ def take_part(job: Job[O, R], options: O, compute: Compute, report: Report, alon
 
 
 @contextmanager
-def shared_store(out: Path, spec: StoreSpec, session: Session) -> Generator[Store]:
+def open_shared_store(out: Path, spec: StoreSpec, session: Session) -> Generator[Store]:
     """Open the store for every process: the first creates and locks it, the others follow."""
     store = session.lead(lambda: resume_or_create(out, spec))
     if store is None:

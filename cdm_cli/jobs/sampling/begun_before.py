@@ -11,7 +11,7 @@ from cdm_cli.cascade.generate import Chain
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.diffusion.schedules import from_config, respaced
-from cdm_cli.jobs.runtime.identity import recorded
+from cdm_cli.jobs.runtime.identity import recorded_identity
 from cdm_cli.jobs.sampling.make import Work
 from cdm_cli.report import Report
 
@@ -25,15 +25,15 @@ def as_begun(work: Work, out: Path, report: Report) -> Work:
     if older is None or not out.exists():
         return work
     with open_store(out) as store:
-        there: Any = recorded(store.provenance)
+        there: Any = recorded_identity(store.provenance)
     kept = list(work.keep), older.schedule.times.tolist()[1:], None
-    if not isinstance(there, dict) or _kept_in(there) != kept:
+    if not isinstance(there, dict) or _read_kept(there) != kept:
         return work
     report.say(f"{out} was begun by an older cdm, whose --keep-s adds steps: it is finished so")
     return replace(work, chain=older)
 
 
-def _kept_in(there: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _read_kept(there: dict[str, Any]) -> tuple[Any, Any, Any]:
     return there.get("keep_s"), there.get("times"), there.get("between")
 
 

@@ -77,12 +77,12 @@ def _first(words: list[str], names: Sequence[str]) -> tuple[list[int], int]:
     if match := RANGE.fullmatch(words[0]):
         return _ids(words[0], match, names), 1
     if match := QUOTED.fullmatch(words[0]):
-        return [_named(match[1], names)], 1
+        return [_find_class(match[1], names)], 1
     for used in range(len(words), 1, -1):  # the longest name first: names may hold commas
         known = _lookup(", ".join(words[:used]), names)
         if known is not None:
             return [known], used
-    return [_named(words[0], names)], 1
+    return [_find_class(words[0], names)], 1
 
 
 def _ids(word: str, match: re.Match[str], names: Sequence[str]) -> list[int]:
@@ -136,7 +136,7 @@ def _lookup(name: str, names: Sequence[str]) -> int | None:
     return None
 
 
-def _named(word: str, names: Sequence[str]) -> int:
+def _find_class(word: str, names: Sequence[str]) -> int:
     known = _lookup(word, names)
     if known is not None:
         return known

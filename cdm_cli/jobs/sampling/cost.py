@@ -8,7 +8,7 @@ import torch
 from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.config import StageConfig
-from cdm_cli.jobs.runtime.device import chosen_precision, describe, measured_flops, pick_device
+from cdm_cli.jobs.runtime.device import choose_precision, describe, measure_flops, pick_device
 from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.numerics import FLOAT32, bytes_per_image, default_batch
@@ -38,7 +38,7 @@ def cost(
     evaluations: of the network, where not all samples are of the chain.
     """
     device = pick_device(compute.device)
-    precision = chosen_precision(compute.precision, device)
+    precision = choose_precision(compute.precision, device)
     net = empty_net(config)
     flops = flops_per_image(net)  # pyright: ignore[reportArgumentType]
     evaluations = num * chain.evaluations if evaluations is None else evaluations
@@ -72,7 +72,7 @@ def network_rate(
     The network is timed, unless a batch of it would take too long to wait for.
     """
     flops = flops_per_image(empty_net(config))
-    rate = measured_flops(device, precision) * EFFICIENCY[device.type] / flops
+    rate = measure_flops(device, precision) * EFFICIENCY[device.type] / flops
     batch_size = default_batch(config, device)
     if batch_size / rate > LONGEST:
         return rate, RECKONED

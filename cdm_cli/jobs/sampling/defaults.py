@@ -13,7 +13,7 @@ from cdm_cli.cascade.generate import chain_of
 from cdm_cli.cascade.stagefile import find_stage, read_stage_file, write_stage_file
 from cdm_cli.config import Applied
 from cdm_cli.errors import MismatchError, UsageError, quoted
-from cdm_cli.jobs.runtime.lock import held
+from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.sampling.headers import Header, read_header, weights_digest
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import DefaultsOptions
@@ -126,7 +126,7 @@ def apply(directory: Path, found: Applied, weights: str, report: Report) -> Defa
     trained on since, and StoppedError while it is.
     """
     before = defaults_of(read_header(directory))
-    with held(directory):
+    with hold_lock(directory):
         file = read_stage_file(directory)
         if weights_digest(directory) != weights:
             raise MismatchError(
@@ -150,7 +150,7 @@ def _shown(defaults: Defaults) -> str:
 
 
 def _undo(directory: Path) -> None:
-    with held(directory):
+    with hold_lock(directory):
         file = read_stage_file(directory)
         if not file.applied:
             raise UsageError(

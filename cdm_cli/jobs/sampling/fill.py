@@ -123,7 +123,7 @@ def fill(
             for some in missing:
                 start = time.monotonic()
                 rows = range(part.block_range(some[0]).start, part.block_range(some[-1]).stop)
-                arrays = made(engine, inputs(rows), meter)
+                arrays = make_block(engine, inputs(rows), meter)
                 for b in some:
                     writer.put(b, _cut(arrays, part.block_range(b), rows.start))
                 longest = max(longest, time.monotonic() - start)
@@ -139,9 +139,9 @@ def measured_rate(engine: Engine, inputs: Inputs, num: int) -> float:
     samples = inputs(range(min(num, engine.batch_size)))
     with Stop() as stop:
         meter = Meter(lambda count, note: None, stop, len(samples.ids), lambda: "nothing was made")
-        made(engine, samples, meter)
+        make_block(engine, samples, meter)
         start = time.monotonic()
-        made(engine, samples, meter)
+        make_block(engine, samples, meter)
     return len(samples.ids) * engine.chain.evaluations / (time.monotonic() - start)
 
 
@@ -170,7 +170,7 @@ def _cut(arrays: Arrays, rows: range, first: int) -> Arrays:
     return {name: array[rows.start - first : rows.stop - first] for name, array in arrays.items()}
 
 
-def made(engine: Engine, samples: Samples, meter: Meter) -> Arrays:
+def make_block(engine: Engine, samples: Samples, meter: Meter) -> Arrays:
     """Sample one block. Raises MemoryFloorError where a batch does not fit into the device."""
     try:
         return engine.block(samples, meter)

@@ -20,10 +20,10 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.defaults import by_default
-from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, made
+from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, make_block
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.make import Work, kept_times
-from cdm_cli.jobs.sampling.numerics import numerics
+from cdm_cli.jobs.sampling.make import Work, times_to_keep
+from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sampling.upsample import Condition
 from cdm_cli.options.sampling import UpsampleOptions
@@ -77,7 +77,7 @@ def upsampling_of(header: Header, given: Given, options: UpsampleOptions) -> Wor
     if augment == "truncated" and s and s not in given.z:
         raise MismatchError(f"there is no z_s for s = {s}", next="sample with keep_s, or read z")
     _check_fits(header, given, s if augment == "truncated" else 0)
-    keep = kept_times(options.keep_s)
+    keep = times_to_keep(options.keep_s)
     return Work(
         command="upsample",
         typed="",
@@ -119,7 +119,7 @@ def in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
     stage: loaded onto the device of the session, which is of one process. Raises MemoryFloorError.
     """
     size, evaluations = block_size(work.num), work.num * work.chain.evaluations
-    chosen = numerics(work.header.config, session, evaluations, most=size)
+    chosen = choose_numerics(work.header.config, session, evaluations, most=size)
     ready = for_sampling(stage, compiled=chosen.compiled)
     engine = Engine(ready, work.chain, work.sampling.seed, chosen.batch_size, work.keep)
     with (
@@ -129,7 +129,7 @@ def in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
         stack.callback(ready.release)
         meter = Meter(advance, Stop(), work.num, str)
         blocks = [
-            made(engine, work.inputs(range(at, min(at + size, work.num))), meter)
+            make_block(engine, work.inputs(range(at, min(at + size, work.num))), meter)
             for at in range(0, work.num, size)
         ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

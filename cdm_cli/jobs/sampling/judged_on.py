@@ -11,8 +11,8 @@ from pathlib import Path
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header, misfit
-from cdm_cli.jobs.sampling.probe import Probe, base_probe, probed_s, sr_probe
-from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
+from cdm_cli.jobs.sampling.probe import Probe, base_probe, choose_s, sr_probe
+from cdm_cli.jobs.sampling.rows import choose_rows, part_of
 from cdm_cli.options.sampling import Sampling
 
 GENERATED = "generated"
@@ -54,7 +54,7 @@ def probe_of(
     Raises UsageError for an s that the stage does not know, or where the store has fewer images
     than a super-resolution stage is to enlarge.
     """
-    s = probed_s(header.config, s, flags[1])
+    s = choose_s(header.config, s, flags[1])
     if s is None:
         return base_probe(header, num, sampling)
     source = generated or store
@@ -66,7 +66,7 @@ def probe_of(
             f"{f'in {name} ' if name else ''}to enlarge",
             next=f"{flags[0]} {part.num}",
         )
-    probe = sr_probe(header, source, chosen_rows(source, part, num), s, sampling)
+    probe = sr_probe(header, source, choose_rows(source, part, num), s, sampling)
     if generated is None:
         return probe
     return replace(probe, lowres=GENERATED, lowres_digest=generated.digest)

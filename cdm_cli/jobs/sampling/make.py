@@ -20,7 +20,7 @@ from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.device import describe
 from cdm_cli.jobs.runtime.identity import chain_fields, check_out
 from cdm_cli.jobs.runtime.same_stage import config_digest
-from cdm_cli.jobs.runtime.session import Session, shared_store
+from cdm_cli.jobs.runtime.session import Session, open_shared_store
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.fill import Engine, Inputs, fill
 from cdm_cli.jobs.sampling.headers import Header, weights_digest
@@ -28,8 +28,8 @@ from cdm_cli.jobs.sampling.numerics import (
     DECIDE,
     Numerics,
     check_same_numerics,
-    numerics,
-    ready_stage,
+    choose_numerics,
+    load_ready_stage,
 )
 from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sampling.provenance import parent, provenance
@@ -85,7 +85,7 @@ class Ready:
     numerics: Numerics
 
 
-def deciding(work: Work) -> dict[str, Any]:
+def facts_of(work: Work) -> dict[str, Any]:
     """Return what of a work must be equal in every process, as headers tell it."""
     header = work.header
     return {
@@ -108,7 +108,7 @@ def make_ready(work: Work, out: Path, session: Session) -> Ready:
     """
     session.check_shared(out)
     before, chosen = session.decide(
-        lambda: checked(work, out, session),
+        lambda: check_output(work, out, session),
         lambda found: {name: getattr(found[1], name) for name in DECIDE},
         next="the same kind of device on every host, or --batch-size N",
     )
@@ -117,13 +117,15 @@ def make_ready(work: Work, out: Path, session: Session) -> Ready:
             f"{out} was begun on {before.get('device')}, this is {chosen.device}: samples "
             "made from here on differ in their last bits"
         )
-    ready = Ready(ready_stage(work.header, work.sampling, chosen, session), chosen)
+    ready = Ready(load_ready_stage(work.header, work.sampling, chosen, session), chosen)
     if before or session.compute.batch_size or session.device.type != "cuda":
         return ready
     return that_fits(ready, work, session)
 
 
-def checked(work: Work, out: Path, session: Session) -> tuple[Mapping[str, Any] | None, Numerics]:
+def check_output(
+    work: Work, out: Path, session: Session
+) -> tuple[Mapping[str, Any] | None, Numerics]:
     """See, before weights are loaded, that `out` can be made or continued; `--dry-run` ends here.
 
     Returns the numerics of the run that is being continued, and those of this one. Raises
@@ -133,7 +135,7 @@ def checked(work: Work, out: Path, session: Session) -> tuple[Mapping[str, Any] 
     before = numerics_of(out)
     evaluations = work.num * work.chain.evaluations  # of all parts
     most = work.together or block_size(work.num)
-    chosen = numerics(work.header.config, session, evaluations, before, most)
+    chosen = choose_numerics(work.header.config, session, evaluations, before, most)
     if before:
         check_same_numerics(before, chosen, out)
     check_out(out, spec_of(in_its_blocks(work, out), digest, chosen))
@@ -240,7 +242,7 @@ def _states_fields(chain: Chain, keep: Sequence[int]) -> dict[str, str]:
     return {"between": rule_of(chain.sampler)} if stepped_over else {}
 
 
-def kept_times(asked: Sequence[int]) -> tuple[int, ...]:
+def times_to_keep(asked: Sequence[int]) -> tuple[int, ...]:
     """Return the times whose z_s are kept, ascending; z_0 is the image itself."""
     return tuple(sorted(set(asked) - {0}))
 
@@ -261,7 +263,7 @@ def produce(
     """
     engine = engine_of(work, ready)
     spec = spec_of(in_its_blocks(work, out), ready.stage.digest, ready.numerics)
-    with shared_store(out, spec, session) as store:
+    with open_shared_store(out, spec, session) as store:
         part = store.parts[""]
         there = part.num_blocks - len(part.pending())
         if there and upto is None:

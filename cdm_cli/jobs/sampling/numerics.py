@@ -18,7 +18,7 @@ from cdm_cli.cascade.fast import for_sampling, worth_compiling
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import ModelConfig, StageConfig
-from cdm_cli.jobs.runtime.device import build, chosen_precision, device_class
+from cdm_cli.jobs.runtime.device import build, choose_precision, device_class
 from cdm_cli.jobs.runtime.identity import check_same
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import Header
@@ -51,7 +51,7 @@ class Numerics:
         return asdict(self)
 
 
-def numerics(
+def choose_numerics(
     config: StageConfig,
     session: Session,
     evaluations: int,
@@ -67,7 +67,7 @@ def numerics(
     batch_size = compute.batch_size or held.get("batch_size")
     if batch_size is None:
         batch_size = default_batch(config, device, most)
-    precision = chosen_precision(compute.precision, device)
+    precision = choose_precision(compute.precision, device)
     if compute.precision == "auto":
         precision = held.get("precision", precision)
     compiled = held.get("compiled") if compute.compile is None else compute.compile
@@ -117,7 +117,9 @@ def bytes_per_image(model: ModelConfig) -> int:
     return FLOAT32 * (kept + 6 * widest)
 
 
-def ready_stage(header: Header, sampling: Sampling, numerics: Numerics, session: Session) -> Stage:
+def load_ready_stage(
+    header: Header, sampling: Sampling, numerics: Numerics, session: Session
+) -> Stage:
     """Load the stage onto the device. Raises what `load_diffusion_stage` does."""
     stage = load_diffusion_stage(
         header.directory, Path(RUNS), sampling.weights, session.device,

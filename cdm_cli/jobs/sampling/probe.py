@@ -26,7 +26,7 @@ from cdm_cli.jobs.sampling.classes import labels_of
 from cdm_cli.jobs.sampling.fill import Inputs
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.rows import Source, part_of
-from cdm_cli.jobs.sampling.sample import UNLABELLED, samples
+from cdm_cli.jobs.sampling.sample import UNLABELLED, samples_of_classes
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sampling.upsample import Condition
 from cdm_cli.nets.ema import Ema
@@ -94,7 +94,7 @@ class Probe:
         return {} if self.s is None else {"s": self.s, "lowres": self.lowres}
 
 
-def probed_s(config: StageConfig, s: int | None, flag: str) -> int | None:
+def choose_s(config: StageConfig, s: int | None, flag: str) -> int | None:
     """Return the s that a stage is probed at: by default a quarter of its range, None for a base.
 
     Raises UsageError naming the flag where a base stage is given one, or s is none of its times.
@@ -123,7 +123,7 @@ def base_probe(
         config=header.config,
         chain=chain_for(header, sampling),
         num=num,
-        inputs=lambda places: samples(places, shown),
+        inputs=lambda places: samples_of_classes(places, shown),
         labels=labels_of(np.arange(num), shown),
         classes=classes,
         seed=sampling.seed,
@@ -152,7 +152,7 @@ def sr_probe(
     )
 
 
-def averaged(stage: Stage, ema: Ema, *, compiled: bool = False) -> Stage:
+def build_averaged(stage: Stage, ema: Ema, *, compiled: bool = False) -> Stage:
     """Return a stage of its own with the averaged weights; the one in training is not touched."""
     net = empty_net(stage.config)
     assert isinstance(net, UNet)
@@ -161,7 +161,7 @@ def averaged(stage: Stage, ema: Ema, *, compiled: bool = False) -> Stage:
     return for_sampling(own, compiled=compiled)
 
 
-def drawn(
+def draw_probe(
     probe: Probe,
     stage: Stage,
     batch_size: int,
@@ -190,7 +190,7 @@ def drawn(
         places = range(first, min(int(mine[0]) + start + size, int(mine[-1]) + 1))
         made = _batch(probe, stage, places, size, _watch(len(places), world, advance, asked))
         if not world.agree(made is not None):
-            size = _halved(size, stage.device)
+            size = _halve(size, stage.device)
             continue
         if world.any(bool(asked())):
             return None
@@ -229,7 +229,7 @@ def _batch(
         return None
 
 
-def _halved(size: int, device: torch.device) -> int:
+def _halve(size: int, device: torch.device) -> int:
     if size == 1:
         raise MemoryFloorError(
             f"one sample does not fit into the memory of {device} beside the training",

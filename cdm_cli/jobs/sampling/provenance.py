@@ -63,7 +63,7 @@ def parents_of(provenance: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def typed(command: str, options: object) -> str:
+def command_line(command: str, options: object) -> str:
     """Return the command line that means these options, defaults but `--out` left away."""
     arguments, flags = [], list[str]()
     for item in flagged(type(options)):

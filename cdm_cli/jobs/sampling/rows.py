@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.runtime.identity import recorded
+from cdm_cli.jobs.runtime.identity import recorded_identity
 from cdm_cli.metrics.order import balanced_choice
 from cdm_cli.report import Report
 
@@ -38,7 +38,7 @@ def tell_part(store: Store, split: str | None, report: Report) -> None:
         report.say(f"{store.path} has no val: taking {next(iter(store.parts))}, its only part")
 
 
-def chosen_rows(store: Store, part: Part, num: int | None) -> Rows:
+def choose_rows(store: Store, part: Part, num: int | None) -> Rows:
     """Return which images are taken: the first num samples, or num real images of all classes.
 
     Samples are interleaved by class, so that a prefix is balanced; real images may be sorted,
@@ -139,6 +139,6 @@ def check_states(store: Store, part: Part, s: int) -> None:
 
 def maker_of(store: Store) -> str:
     """Return the command that made a store by a reverse process, "" where none did."""
-    said: Any = recorded(store.provenance)
+    said: Any = recorded_identity(store.provenance)
     command = said.get("command") if isinstance(said, dict) else None
     return command if command in ("sample", "upsample") else ""

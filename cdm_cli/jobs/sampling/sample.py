@@ -20,13 +20,13 @@ from cdm_cli.jobs.sampling.headers import Header, base_stage
 from cdm_cli.jobs.sampling.make import (
     Made,
     Work,
-    checked,
-    deciding,
-    kept_times,
+    check_output,
+    facts_of,
     make_ready,
     produce,
+    times_to_keep,
 )
-from cdm_cli.jobs.sampling.provenance import typed
+from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.names import RUNS
 from cdm_cli.options.sampling import SampleOptions
@@ -46,7 +46,9 @@ def run(options: SampleOptions, report: Report) -> Made:
 
 def run_in(options: SampleOptions, session: Session) -> Made:
     """Sample as one process of a job."""
-    work = session.decide(lambda: as_begun(planned(options), options.out, session.report), deciding)
+    work = session.decide(
+        lambda: as_begun(plan_work(options), options.out, session.report), facts_of
+    )
     if options.classes is None and work.header.empty and len(work.classes) > 1:
         session.report.say(f"sample: left out {without_images(work.classes, work.header.empty)}")
     ready = make_ready(work, options.out, session)
@@ -55,8 +57,8 @@ def run_in(options: SampleOptions, session: Session) -> Made:
 
 def plan(options: SampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
-    work = as_begun(planned(options), options.out, report)
-    checked(work, options.out, plan_session(options.compute, report))
+    work = as_begun(plan_work(options), options.out, report)
+    check_output(work, options.out, plan_session(options.compute, report))
     return {
         "stage": str(work.header.directory),
         "out": str(options.out),
@@ -65,7 +67,7 @@ def plan(options: SampleOptions, report: Report) -> dict[str, object]:
     }
 
 
-def planned(options: SampleOptions) -> Work:
+def plan_work(options: SampleOptions) -> Work:
     """Decide all that headers and flags decide."""
     return work_of(base_stage(options.stage, Path(RUNS)), options)
 
@@ -81,24 +83,24 @@ def work_of(header: Header, options: SampleOptions) -> Work:
     names = header.classes if conditional else (UNLABELLED,)
     classes = parse_classes(options.classes, names, header.empty if conditional else ())
     num = sample_count(options.num, options.per_class, len(classes))
-    keep = kept_times(options.keep_s)
+    keep = times_to_keep(options.keep_s)
     rows = rows_of_part(num, options.part)
     return Work(
         command="sample",
-        typed=typed("sample", options),
+        typed=command_line("sample", options),
         sampling=options.sampling,
         header=header,
         chain=chain_for(header, options.sampling, keep),
         num=num,
         rows=rows,
-        inputs=lambda places: samples(rows[places.start : places.stop], classes),
+        inputs=lambda places: samples_of_classes(rows[places.start : places.stop], classes),
         classes=names,
         fields={"classes": list(classes)},
         keep=keep,
     )
 
 
-def samples(ids: range, classes: Sequence[int]) -> Samples:
+def samples_of_classes(ids: range, classes: Sequence[int]) -> Samples:
     """Return the ids and labels of a base stage's samples."""
     numbers = np.arange(ids.start, ids.stop)
     return Samples(torch.from_numpy(numbers), torch.from_numpy(labels_of(numbers, classes)))

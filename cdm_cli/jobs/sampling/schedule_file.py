@@ -94,7 +94,7 @@ def chain_for(
             kept="no output was made",
             next="cdm tune-schedule for this stage",
         )
-    found = chosen(file, sampling.steps, sampling.schedule)
+    found = choose_schedule(file, sampling.steps, sampling.schedule)
     sampler = sampling.sampler or found.sampler
     variance = sampling.variance or (found.variance if sampler == "ancestral" else None)
     asked = replace(sampling, steps=None, sampler=sampler, variance=variance)
@@ -115,7 +115,7 @@ def tell_other_s(sampling: Sampling, s: Sequence[int], report: Report) -> None:
         )
 
 
-def chosen(file: ScheduleFile, steps: int | None, path: Path) -> Searched:
+def choose_schedule(file: ScheduleFile, steps: int | None, path: Path) -> Searched:
     """Return the schedule of so many steps, or that of the best score where none is named."""
     if steps is None:
         return min(file.schedules, key=lambda found: found.score)

@@ -27,14 +27,14 @@ from cdm_cli.jobs.sampling.headers import Header, fitting_stage
 from cdm_cli.jobs.sampling.make import (
     Made,
     Work,
-    checked,
-    deciding,
-    kept_times,
+    check_output,
+    facts_of,
     make_ready,
     produce,
+    times_to_keep,
 )
-from cdm_cli.jobs.sampling.provenance import store_parent, typed
-from cdm_cli.jobs.sampling.rows import LowRes, Source, check_states, chosen_rows, part_of, tell_part
+from cdm_cli.jobs.sampling.provenance import command_line, store_parent
+from cdm_cli.jobs.sampling.rows import LowRes, Source, check_states, choose_rows, part_of, tell_part
 from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_other_s
 from cdm_cli.names import RUNS, Augment
 from cdm_cli.options.sampling import UpsampleOptions
@@ -78,7 +78,7 @@ def run_in(options: UpsampleOptions, session: Session) -> Made:
     report = session.report
     with ExitStack() as stack:
         store, work = session.decide(
-            lambda: _begun(options, stack), lambda begun: deciding(begun[1])
+            lambda: _begin(options, stack), lambda begun: facts_of(begun[1])
         )
         tell_part(store, options.split, report)
         tell_applied(options, work.header, report)
@@ -92,9 +92,9 @@ def run_in(options: UpsampleOptions, session: Session) -> Made:
         return produce(work, ready, options.out, session)
 
 
-def _begun(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, Work]:
+def _begin(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, Work]:
     store = stack.enter_context(open_store(options.lowres))
-    work = planned(options, store, applied=True)
+    work = plan_work(options, store, applied=True)
     _check_is_not_input(options)
     return store, work
 
@@ -110,10 +110,10 @@ def _unseen(work: Work, options: UpsampleOptions, store: Store) -> tuple[int, ..
 def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
     with open_store(options.lowres) as store:
-        work = planned(options, store, applied=True)
+        work = plan_work(options, store, applied=True)
         tell_part(store, options.split, report)
         _check_is_not_input(options)
-        checked(work, options.out, plan_session(options.compute, report))
+        check_output(work, options.out, plan_session(options.compute, report))
     tell_applied(options, work.header, report)
     tell_other_s(options.sampling, [work.fields["s"]], report)
     return {
@@ -135,7 +135,7 @@ def _check_is_not_input(options: UpsampleOptions) -> None:
         )
 
 
-def planned(options: UpsampleOptions, store: Store, *, applied: bool = False) -> Work:
+def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) -> Work:
     """Decide all that headers and flags decide. The store stays open while the work is done.
 
     applied: whether what a search found, and applied to the stage, stands in for what is left out.
@@ -145,19 +145,19 @@ def planned(options: UpsampleOptions, store: Store, *, applied: bool = False) ->
     options = by_default(options, header.applied if applied else ())
     s = check_s(header.config, options.s, options.augment)
     augment: Augment = options.augment or "non-truncated"
-    keep = kept_times(options.keep_s)
+    keep = times_to_keep(options.keep_s)
     chain = chain_for(header, options.sampling, keep)
     if augment == "truncated":
         check_states(store, part, s)
         check_same_process(header.conditioning, process_of(store), [s], store.path)
     store.require_finished()
-    rows = chosen_rows(store, part, options.num)
+    rows = choose_rows(store, part, options.num)
     mine = rows_of_part(len(rows), options.part)
     source = Source(store.path, part, header.conditioning.resolution, rows[mine.start : mine.stop])
     condition = Condition(header, source, s, augment, options.sampling.seed)
     return Work(
         command="upsample",
-        typed=typed("upsample", options),
+        typed=command_line("upsample", options),
         sampling=options.sampling,
         header=header,
         chain=chain,

@@ -221,6 +221,6 @@ def _point(
         sampling=replace(options.sampling, **axes),
         compute=options.judge.compute,
     )
-    work = upsample.planned(asked, setting.store)
+    work = upsample.plan_work(asked, setting.store)
     taken, fields = settled(axes, work), decided(axes, work)
     return Point(setting.augment, setting.s, taken, fields, work, options.out)

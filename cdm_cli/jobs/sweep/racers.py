@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.blocks import LARGEST, block_size
-from cdm_cli.jobs.sampling.rows import chosen_rows, part_of
+from cdm_cli.jobs.sampling.rows import choose_rows, part_of
 from cdm_cli.jobs.sweep.choice import name_of
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point
@@ -76,7 +76,7 @@ def racers(options: SweepOptions, sweep: Sweep) -> Racers:
         )
     with open_store(options.lowres) as store:
         _, part = part_of(store, None)
-        labels = part.labels_of(chosen_rows(store, part, options.num))
+        labels = part.labels_of(choose_rows(store, part, options.num))
     num = len(labels)
     step, together = step_of(labels), min(block_size(num), TOGETHER)
     block = step if step <= LARGEST else BLOCK

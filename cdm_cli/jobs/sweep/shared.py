@@ -7,7 +7,7 @@ from cdm_cli.cascade.stagefile import digest_with
 from cdm_cli.data.disk import check_room, existing
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.cost import bytes_per_sample
-from cdm_cli.jobs.sampling.make import Ready, Work, checked, make_ready, numerics_of
+from cdm_cli.jobs.sampling.make import Ready, Work, check_output, make_ready, numerics_of
 from cdm_cli.jobs.sampling.numerics import check_same_numerics, take_weights
 from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sweep.point import Point
@@ -18,7 +18,7 @@ def check_points(points: Sequence[Point], session: Session) -> None:
     size = 0
     for point in points:
         if point.samples.exists():
-            checked(point.work, point.samples, session)
+            check_output(point.work, point.samples, session)
         else:
             size += len(point.work.rows) * bytes_per_sample(point.work.header.config)
     if points:

@@ -20,7 +20,7 @@ from cdm_cli.jobs.judging.images import ImageSet, from_store
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.make import produce
-from cdm_cli.jobs.sampling.provenance import typed
+from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.jobs.sampling.schedule_file import tell_other_s
 from cdm_cli.jobs.sweep.applied import apply_chosen
 from cdm_cli.jobs.sweep.choice import Chosen, choose, concluded, name_of
@@ -80,7 +80,7 @@ def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
     with ExitStack() as stack:
         sweep = session.decide(lambda: _begun(options, stack, report), _deciding)
         session.check_shared(sweep.out)
-        command = typed(options.command, options)
+        command = command_line(options.command, options)
         if options.race:
             return raced(options, sweep, command, session)
         session.lead(lambda: check_points(_missing(sweep), session))
@@ -109,7 +109,9 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
     """Return the points and what they would cost; nothing is loaded or written."""
     with ExitStack() as stack:
         sweep = _begun(options, stack, report)
-        race = begin(options, sweep, typed(options.command, options)) if options.race else None
+        race = (
+            begin(options, sweep, command_line(options.command, options)) if options.race else None
+        )
         points = race[0].points if race else _missing(sweep)
         check_points(points, plan_session(options.judge.compute, report))
     return {

@@ -9,7 +9,7 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.jobs.runtime.identity import begun, check_same, refused
+from cdm_cli.jobs.runtime.identity import check_same, has_begun, refuse
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.jobs.sweep.choice import (
     Chosen,
@@ -61,7 +61,7 @@ def as_recorded(sweep: Sweep) -> Sweep:
     Raises WouldOverwriteError naming the first difference if the directory, or a point that is
     there, is of another job.
     """
-    if not begun(sweep.out, FILE, OURS, "sweep"):
+    if not has_begun(sweep.out, FILE, OURS, "sweep"):
         return sweep
     there = read_settings(SweepFile, sweep.out / FILE, LIMIT).identity
     known = with_known_stage(there, sweep.header.config)
@@ -100,7 +100,7 @@ def all_judged(sweep: Sweep) -> list[Judged]:
     found = [read_settings(Judged, path, LIMIT) for path in names]
     for path, judged in zip(names, found, strict=True):
         if judged.sweep != sweep.mark:
-            raise refused(f"{path} is of another sweep")
+            raise refuse(f"{path} is of another sweep")
     return sorted(found, key=_place)
 
 

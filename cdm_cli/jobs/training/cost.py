@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.config import AnyStageConfig, Plan
-from cdm_cli.jobs.runtime.device import chosen_precision, describe, measured_flops
+from cdm_cli.jobs.runtime.device import choose_precision, describe, measure_flops
 from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED
 from cdm_cli.jobs.training.pace import steps_per_second
 from cdm_cli.jobs.training.step import CPU_MICRO_BATCH
@@ -34,7 +34,7 @@ def cost(plan: Plan, device: torch.device, processes: int = 1) -> dict[str, obje
     """Return parameters, FLOPs, memory and an estimated time, all flat."""
     net = empty_net(with_classes(plan.stage))
     training, parameters, flops = plan.training, num_parameters(net), flops_per_image(net)
-    precision = chosen_precision(training.precision, device)
+    precision = choose_precision(training.precision, device)
     total = FORWARD_AND_BACKWARD * flops * training.batch_size * training.steps
     rate, by = _rate(plan, total / training.steps, device, precision, processes)
     fixed = BYTES_PER_PARAMETER * parameters
@@ -66,7 +66,7 @@ def _rate(
 
     A few steps are taken on noise, unless one would take too long to wait for.
     """
-    rate = processes * measured_flops(device, precision) * EFFICIENCY[device.type] / flops
+    rate = processes * measure_flops(device, precision) * EFFICIENCY[device.type] / flops
     if 1 / rate > LONGEST:
         return rate, RECKONED
     share = max(plan.training.batch_size // processes, 1)

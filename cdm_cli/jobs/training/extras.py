@@ -11,7 +11,7 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs.judging.images import ImageSet
 from cdm_cli.jobs.judging.judge import Judge
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.numerics import numerics
+from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.jobs.training.accuracy import ACCURACY, Accuracy, val_images
 from cdm_cli.jobs.training.extra import Extra
@@ -77,7 +77,7 @@ def extras_of(
     if turns.probe is None or judge is None:
         return (grid, plot)
     session, probe = trainer.session, turns.probe
-    chosen = numerics(made.stage, session, probe.evaluations)
+    chosen = choose_numerics(made.stage, session, probe.evaluations)
     told = ", ".join(f"{name} {value}" for name, value in probe.settings().items())
     session.report.say(f"--select fid every {options.select_every} steps: {told}")
     panel = selection_panel(judge, options.data, probe, session)

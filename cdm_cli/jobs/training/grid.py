@@ -21,7 +21,14 @@ from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw, enlarged, png_bytes, 
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import default_batch
-from cdm_cli.jobs.sampling.probe import Probe, averaged, base_probe, drawn, probed_s, sr_probe
+from cdm_cli.jobs.sampling.probe import (
+    Probe,
+    base_probe,
+    build_averaged,
+    choose_s,
+    draw_probe,
+    sr_probe,
+)
 from cdm_cli.jobs.sampling.rows import Source, part_of
 from cdm_cli.jobs.training.files import Metrics
 from cdm_cli.jobs.training.objective import StageObjective
@@ -53,7 +60,7 @@ class Layout:
 def layout_of(header: Header, store: Store, training: TrainingConfig) -> Layout:
     """Fix what the grids of a run show. Raises UsageError for a training.sample_s out of range."""
     config = header.config
-    s = probed_s(config, training.sample_s, "training.sample_s")
+    s = choose_s(config, training.sample_s, "training.sample_s")
     T = config.schedule.T
     steps = min(config.sampling.steps or T, T, STEPS)
     sampling = Sampling(sampler="ddim", steps=steps, seed=training.seed)
@@ -160,10 +167,10 @@ class SampleGrid:
     def _drawn(self) -> np.ndarray | None:
         objective, probe = self._trainer.objective, self._layout.probe
         assert isinstance(objective, StageObjective)
-        stage = averaged(objective.stage, self._trainer.ema)
+        stage = build_averaged(objective.stage, self._trainer.ema)
         size, report = default_batch(probe.config, stage.device), self._trainer.session.report
         with report.track("draw", probe.evaluations, "evaluations") as advance:
-            return drawn(
+            return draw_probe(
                 probe, stage, size, World(), advance=lambda n: advance(n, ""), asked=self._asked
             )
 

@@ -28,12 +28,12 @@ from cdm_cli.jobs.judging.header import judge_fields
 from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.judging.probe_score import judged, judged_by, with_steps
 from cdm_cli.jobs.judging.references import references
-from cdm_cli.jobs.runtime.identity import check_same, completed
+from cdm_cli.jobs.runtime.identity import check_same, complete
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.judged_on import generated_store, probe_of
 from cdm_cli.jobs.sampling.numerics import Numerics, tell_compiling
-from cdm_cli.jobs.sampling.probe import Probe, averaged, drawn
+from cdm_cli.jobs.sampling.probe import Probe, build_averaged, draw_probe
 from cdm_cli.jobs.training.files import Metrics, logged
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
@@ -165,7 +165,7 @@ class Selection:
         """Draw, judge, and keep the weights where they are the best so far."""
         probe, session, stage = self._probe, self._trainer.session, self._averaged()
         with session.report.track("draw", probe.evaluations, "evaluations") as advance:
-            images = drawn(
+            images = draw_probe(
                 probe, stage, self._numerics.batch_size, session.world,
                 advance=lambda num: advance(num, ""), asked=self._asked,
             )  # fmt: skip
@@ -186,7 +186,7 @@ class Selection:
         assert isinstance(objective, StageObjective)
         if self._stage is None:
             tell_compiling(self._numerics, self._trainer.session.report)
-            self._stage = averaged(objective.stage, ema, compiled=self._numerics.compiled)
+            self._stage = build_averaged(objective.stage, ema, compiled=self._numerics.compiled)
         ema.copy_to(self._stage.net)
         return self._stage
 
@@ -210,6 +210,6 @@ def check_same_judgement(best: Best | None, now: Mapping[str, Any], directory: P
     """Raise WouldOverwriteError where the score that is there was judged by other rules."""
     if best is not None:
         check_same(
-            directory / BEST, "selection", completed(best.judged_by, now), now,
+            directory / BEST, "selection", complete(best.judged_by, now), now,
             next="repeat the flags that it was chosen with, or move it away",
         )  # fmt: skip

@@ -20,8 +20,8 @@ from cdm_cli.data.disk import check_room, existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quoted
 from cdm_cli.jobs.judging.judge import Judge
-from cdm_cli.jobs.runtime.device import chosen_precision, describe
-from cdm_cli.jobs.runtime.lock import held
+from cdm_cli.jobs.runtime.device import choose_precision, describe
+from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.classes import without_images
@@ -118,7 +118,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
             session.report.say(f"{options.data}: {without_images(store.classes, empty)}")
 
         def claimed() -> None:
-            stack.enter_context(held(directory))
+            stack.enter_context(hold_lock(directory))
             there = (directory / STAGE_FILE).is_file()
             applied = read_stage_file(directory).applied if there else ()
             file = StageFile(
@@ -150,7 +150,7 @@ def _begun(options: TrainOptions, device: torch.device, stack: ExitStack) -> Beg
     check_same(directory, made, data_info(store))
     turns = planned_turns(options, made, store, directory, stack)
     judge = selection_judge(options, device)
-    return Begun(made, store, turns, judge, chosen_precision(made.training.precision, device))
+    return Begun(made, store, turns, judge, choose_precision(made.training.precision, device))
 
 
 def _deciding(begun: Begun) -> dict[str, Any]:

@@ -13,7 +13,12 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.make import Ready
-from cdm_cli.jobs.sampling.numerics import Numerics, check_same_numerics, numerics, ready_stage
+from cdm_cli.jobs.sampling.numerics import (
+    Numerics,
+    check_same_numerics,
+    choose_numerics,
+    load_ready_stage,
+)
 from cdm_cli.jobs.tune.log import Head
 from cdm_cli.jobs.tune.plan import Search, Shown
 from cdm_cli.metrics.collector import Collector
@@ -89,7 +94,7 @@ def opened(options: TuneOptions, search: Search, session: Session, head: Head | 
         )
     panel = open_panel(options.judge, model.resolution, session, features=False)
     chosen = numerics_of(options, search, head, session)
-    stage = ready_stage(search.header, options.sampling, chosen, session)
+    stage = load_ready_stage(search.header, options.sampling, chosen, session)
     named = {reference.name: reference for reference in panel.references}
     reference = named.get(PREFERRED, panel.references[0])
     return Scorer(search, panel, Ready(stage, chosen), reference, options.sampling.seed)
@@ -101,7 +106,7 @@ def numerics_of(
     """Return how the trials are computed; raise WouldOverwriteError where those there were not."""
     before = head.numerics if head else None
     evaluations = (1 + options.trials) * options.num * sum(search.works)
-    chosen = numerics(search.header.config, session, evaluations, before)
+    chosen = choose_numerics(search.header.config, session, evaluations, before)
     if before:
         check_same_numerics(before, chosen, options.out)
     return chosen

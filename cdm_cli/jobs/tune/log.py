@@ -20,7 +20,7 @@ from cdm_cli.data.lock import kernel_holder
 from cdm_cli.data.reading import open_regular
 from cdm_cli.errors import BadInputError, StoppedError
 from cdm_cli.jobs.runtime import identity as same_job
-from cdm_cli.jobs.runtime.identity import completed, refused
+from cdm_cli.jobs.runtime.identity import complete, refuse
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.jobs.sampling.schedule_file import Gain
 from cdm_cli.jobs.tune.search import Origin, Place
@@ -120,10 +120,10 @@ def check_same(out: Path, identity: dict[str, Any], config: StageConfig) -> None
     log = read_log(log_path(out))
     if log is None:
         if out.exists():
-            raise refused(f"{out} exists, and the log of its search, {log_path(out)}, does not")
+            raise refuse(f"{out} exists, and the log of its search, {log_path(out)}, does not")
         return
     there = with_known_stage(log.head.identity, config)
-    same_job.check_same(out, "search", completed(there, identity), identity)
+    same_job.check_same(out, "search", complete(there, identity), identity)
 
 
 def begin(path: Path, head: Head) -> None:

@@ -18,7 +18,7 @@ from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, weights_digest
 from cdm_cli.jobs.sampling.make import Inputs, Work
-from cdm_cli.jobs.sampling.rows import Rows, Source, chosen_rows, part_of
+from cdm_cli.jobs.sampling.rows import Rows, Source, choose_rows, part_of
 from cdm_cli.jobs.sampling.schedule_file import FreshBy
 from cdm_cli.jobs.tune.search import Candidate, Space
 from cdm_cli.metrics.order import balanced_choice
@@ -98,7 +98,7 @@ def planned(options: TuneOptions, stack: ExitStack) -> Search:
     works: dict[int, Work] = {}
     for steps in sorted(set(options.steps)):
         asked = replace(options.sampling, steps=_counted(steps, header))
-        works[steps] = upsample.planned(
+        works[steps] = upsample.plan_work(
             UpsampleOptions(
                 lowres=options.lowres,
                 model=str(header.directory),
@@ -120,7 +120,7 @@ def planned(options: TuneOptions, stack: ExitStack) -> Search:
         **judge_fields(options.judge),
         "ref": reference.digest,
     }
-    rows = chosen_rows(store, part, options.num)
+    rows = choose_rows(store, part, options.num)
     ids, labels = np.asarray(part.ids[rows]), np.asarray(part.labels[rows])
     return Search(
         header, works, ids, labels, store.path.name, options.sampling, identity,

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from cdm_cli.cascade.saved import remove_checkpoint
 from cdm_cli.data import disk, lock, pruned
 from cdm_cli.errors import CdmError, MissingError, StoppedError, UsageError
-from cdm_cli.jobs.runtime.lock import held
+from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.workspace.look import paths_in
 from cdm_cli.jobs.workspace.ls import runs_of
 from cdm_cli.jobs.workspace.removable import (
@@ -150,7 +150,7 @@ def _places(path: Path) -> Iterator[Place]:
     runs = runs_of(workspace)
     for home in [path] if alone else dict.fromkeys([*paths_in(runs), *paths_in(path)]):
         if is_stage(home):
-            busy, locked = partial(is_training, home), partial(held, home)
+            busy, locked = partial(is_training, home), partial(hold_lock, home)
             yield Place(home, busy, locked, partial(of_stage, home, workspace))
         elif is_sweep(home):
             busy, locked = partial(lock.in_use, home), partial(lock.directory, home, alone=True)

@@ -13,7 +13,7 @@ import pytest
 
 import cdm_cli
 from cdm_cli.errors import BadInputError, CdmError, MismatchError
-from cdm_cli.jobs.runtime.agreement import Word, agreed, asked_of, led
+from cdm_cli.jobs.runtime.agreement import Word, agree_on, describe_task, lead_only
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import SampleOptions
 from tests.asking import as_typed
@@ -50,19 +50,19 @@ def both_end(ends, code, says):
 
 
 def test_alone_nothing_is_asked():
-    assert agreed(World(), lambda: 3, lambda number: {"number": object()}) == 3
-    assert led(World(), lambda: 4) == 4
+    assert agree_on(World(), lambda: 3, lambda number: {"number": object()}) == 3
+    assert lead_only(World(), lambda: 4) == 4
 
 
 def test_what_is_the_same_everywhere_is_returned():
     world = beside(Word("host1", {"s": 5, "times": [1, 2]}, None))
-    assert agreed(world, lambda: 5, lambda s: {"s": s, "times": (1, 2)}) == 5
+    assert agree_on(world, lambda: 5, lambda s: {"s": s, "times": (1, 2)}) == 5
 
 
 def test_the_first_difference_is_named_with_both_hosts():
     world = beside(Word("host1", {"s": 5}, None), Word("host2", {"s": 7}, None))
     with pytest.raises(MismatchError, match=r"s is 5 in rank 0 on \S+, 7 in rank 2 on host2 —"):
-        agreed(world, lambda: 5, lambda s: {"s": s})
+        agree_on(world, lambda: 5, lambda s: {"s": s})
 
 
 def test_who_fails_says_it_himself_and_the_others_say_where():
@@ -70,10 +70,10 @@ def test_who_fails_says_it_himself_and_the_others_say_where():
         raise BadInputError("a.h5 is damaged", kept="all", next="cdm verify a.h5")
 
     with pytest.raises(BadInputError, match=r"^a\.h5 is damaged"):
-        agreed(beside(Word("host1", {}, None)), broken)
+        agree_on(beside(Word("host1", {}, None)), broken)
     error = BadInputError("b.h5 is damaged", kept="all", next="cdm verify b.h5")
     with pytest.raises(BadInputError) as told:
-        agreed(beside(Word("host1", {}, error)), lambda: 5)
+        agree_on(beside(Word("host1", {}, error)), lambda: 5)
     assert str(told.value) == (
         "rank 1 on host1: b.h5 is damaged — all — Next: cdm verify b.h5"
     )  # fmt: skip
@@ -84,13 +84,13 @@ def test_a_bug_in_one_process_ends_the_others_too():
         raise ValueError("odd")
 
     with pytest.raises(ValueError, match="odd"):
-        agreed(beside(Word("host1", {}, None)), bug)
+        agree_on(beside(Word("host1", {}, None)), bug)
     with pytest.raises(CdmError, match=r"host1: ValueError\('odd'\)"):
-        agreed(beside(Word("host1", {}, CdmError("ValueError('odd')"))), lambda: 5)
+        agree_on(beside(Word("host1", {}, CdmError("ValueError('odd')"))), lambda: 5)
 
 
 def test_what_a_process_was_started_to_do_holds_every_option():
-    asked = asked_of(asked_of, as_typed(SampleOptions, num=9))
+    asked = describe_task(describe_task, as_typed(SampleOptions, num=9))
     assert asked["command"] == "agreement"
     assert set(asked["option"]) == {field.name for field in dataclasses.fields(SampleOptions)}
     assert {"version of cdm", "version of torch"} < set(asked)

@@ -20,11 +20,11 @@ from cdm_cli.jobs.runtime.identity import (
     HARMLESS,
     chain_fields,
     check_same,
-    completed,
+    complete,
     differences,
     first_difference,
     resume_or_create,
-    told,
+    tell_differences,
 )
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import upsample
@@ -95,7 +95,7 @@ def of_search(sampling):
 def of_store(sampling):
     options = as_typed(UpsampleOptions, s=5, num=20, sampling=sampling, compute=CPU)
     with upsample.open_store(options.lowres) as store:
-        work = upsample.planned(options, store)
+        work = upsample.plan_work(options, store)
         return chain_fields(work.header.config, work.chain, sampling.seed)
 
 
@@ -155,13 +155,13 @@ def test_only_what_every_old_file_had_is_filled_in():
     here = {**of_curve(PLAIN), "stage": "x"}
     old = {name: here[name] for name in ("sampler", "steps", "clip", "seed", "stage", "num", "s")}
     old |= {"lowres": "val", "variance": "small"}
-    assert completed(old, here) == here
-    assert completed(here, here) == here
+    assert complete(old, here) == here
+    assert complete(here, here) == here
     restarted = {**of_curve(replace(PLAIN, restart_from=20)), "stage": "x"}
-    found = first_difference(completed(old, restarted), restarted)
+    found = first_difference(complete(old, restarted), restarted)
     assert str(found) == "restart_from was none, is 20"
-    assert completed({**old, "variance": None}, here)["variance"] is None
-    assert completed({**old, "variance": ""}, here)["variance"] == "small"
+    assert complete({**old, "variance": None}, here)["variance"] is None
+    assert complete({**old, "variance": ""}, here)["variance"] == "small"
 
 
 def test_a_field_that_one_side_lacks_is_a_difference():
@@ -175,7 +175,7 @@ def test_a_field_that_one_side_lacks_is_a_difference():
 
 
 def test_a_refusal_names_four_differences_and_counts_the_others():
-    assert told(list("abcdef")) == "a; b; c; d; and 2 more"
+    assert tell_differences(list("abcdef")) == "a; b; c; d; and 2 more"
     with pytest.raises(WouldOverwriteError, match=r"x is of another sweep: digest was 0{12}…, is"):
         check_same(Path("x"), "sweep", {"digest": 64 * "0"}, {"digest": "1"})
 

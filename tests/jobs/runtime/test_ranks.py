@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdm_cli.jobs.runtime.ranks import ranks, started_elsewhere
+from cdm_cli.jobs.runtime.ranks import is_started_elsewhere, ranks
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
 STEP = {"SLURM_PROCID": "3", "SLURM_LOCALID": "2", "SLURM_STEP_NUM_TASKS": "4"}
@@ -32,7 +32,7 @@ def test_who_we_are_is_in_the_environment(environment, expected, monkeypatch):
 def test_one_process_of_torchrun_was_started_elsewhere_too(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
-    assert not started_elsewhere()
+    assert not is_started_elsewhere()
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert started_elsewhere()
+    assert is_started_elsewhere()

@@ -10,7 +10,7 @@ from cdm_cli.cascade.checkpoint import load_stage, save_ema
 from cdm_cli.config import Applied
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, StoppedError, UsageError
-from cdm_cli.jobs.runtime.lock import held
+from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.defaults import apply, defaults_of, run
@@ -140,7 +140,7 @@ def test_both_are_told_and_the_same_again_is_kept_once():
 
 def test_a_stage_that_is_trained_is_left_alone():
     before = (SR / "stage.json").read_bytes()
-    with held(SR), pytest.raises(StoppedError, match="is being trained"):
+    with hold_lock(SR), pytest.raises(StoppedError, match="is being trained"):
         applied()
     was = weights_digest(SR)
     save_ema(SR, net_of(sr_config(), seed=1).state_dict(), step=2)

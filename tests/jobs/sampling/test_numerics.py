@@ -11,7 +11,7 @@ import torch
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import numerics as stages
 from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.numerics import default_batch, numerics
+from cdm_cli.jobs.sampling.numerics import choose_numerics, default_batch
 from cdm_cli.options.sampling import Compute
 from cdm_cli.presets import preset
 
@@ -25,7 +25,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=2**34)
     )
-    for name, value in (("chosen_precision", "bf16"), ("device_class", "a GPU"), ("build", "x")):
+    for name, value in (("choose_precision", "bf16"), ("device_class", "a GPU"), ("build", "x")):
         monkeypatch.setattr(stages, name, lambda *_, value=value: value)
 
 
@@ -33,7 +33,7 @@ def gpu(monkeypatch):
 @pytest.mark.parametrize("num", [3, 64, 2000, 10_000, 50_000])
 def test_a_batch_is_never_filled_up_to_more_than_a_block(num):
     """Half of the work would be in vain, or more, and a block is what processes share."""
-    batch = numerics(BASE, Session(CUDA), num, most=block_size(num)).batch_size
+    batch = choose_numerics(BASE, Session(CUDA), num, most=block_size(num)).batch_size
     assert batch <= block_size(num)
     assert batch == block_size(num)
 
@@ -61,11 +61,11 @@ def test_half_of_the_memory_is_enough_for_a_batch():
 @pytest.mark.usefixtures("gpu")
 def test_a_flag_decides_then_what_was_begun_then_how_long_it_takes():
     long, before = 10**9, {"batch_size": 7, "precision": "fp32", "compiled": False}
-    new = numerics(BASE, Session(CUDA), long)
+    new = choose_numerics(BASE, Session(CUDA), long)
     assert (new.precision, new.compiled) == ("bf16", True)
-    assert not numerics(BASE, Session(CUDA), 1000).compiled
-    assert not numerics(BASE, Session(CPU), long).compiled
-    held = numerics(BASE, Session(CUDA), long, before, most=64)
+    assert not choose_numerics(BASE, Session(CUDA), 1000).compiled
+    assert not choose_numerics(BASE, Session(CPU), long).compiled
+    held = choose_numerics(BASE, Session(CUDA), long, before, most=64)
     assert (held.batch_size, held.precision, held.compiled) == (7, "fp32", False)
-    asked = numerics(BASE, Session(CUDA, Compute(compile=True, batch_size=9)), 1, before)
+    asked = choose_numerics(BASE, Session(CUDA, Compute(compile=True, batch_size=9)), 1, before)
     assert (asked.batch_size, asked.compiled) == (9, True)

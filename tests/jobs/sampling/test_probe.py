@@ -16,7 +16,7 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import probe as probing
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.judged_on import probe_of
-from cdm_cli.jobs.sampling.probe import averaged, base_probe, drawn, probed_s
+from cdm_cli.jobs.sampling.probe import base_probe, build_averaged, choose_s, draw_probe
 from cdm_cli.nets.ema import Ema
 from cdm_cli.options.sampling import Sampling
 from tests.tiny import (
@@ -54,7 +54,7 @@ class Partner(World):
 
 def made(probe, stage, batch_size=4, world=None, **changes):
     values = {"advance": lambda num: None, "asked": lambda: ""}
-    return drawn(probe, stage, batch_size, world or World(), **(values | changes))
+    return draw_probe(probe, stage, batch_size, world or World(), **(values | changes))
 
 
 def directly(probe, stage):
@@ -163,19 +163,19 @@ def test_settings_say_what_scores_depend_on(tmp_path, store):
 
 
 def test_the_default_s_is_a_quarter_of_the_range(tmp_path):
-    assert probed_s(base_config(), None, "--s") is None
-    assert probed_s(sr_config(), None, "--s") == 5
-    assert probed_s(sr_config(), 0, "--s") == 0
-    assert probed_s(continuous_config(), None, "--s") == 0
+    assert choose_s(base_config(), None, "--s") is None
+    assert choose_s(sr_config(), None, "--s") == 5
+    assert choose_s(sr_config(), 0, "--s") == 0
+    assert choose_s(continuous_config(), None, "--s") == 0
     narrow = sr_config()
     narrow = narrow.model_copy(
         update={"conditioning": narrow.conditioning.model_copy(update={"s_min": 12, "s_max": 16})}
     )
-    assert probed_s(narrow, None, "--s") == 13
+    assert choose_s(narrow, None, "--s") == 13
     with pytest.raises(UsageError, match="--s: a base stage has no s"):
-        probed_s(base_config(), 0, "--s")
+        choose_s(base_config(), 0, "--s")
     with pytest.raises(UsageError, match=r"s = 12\.\.16"):
-        probed_s(narrow, 11, "--s")
+        choose_s(narrow, 11, "--s")
 
 
 def test_steps_of_a_judged_stage():
@@ -192,7 +192,7 @@ def test_averaged_weights_are_a_stage_of_their_own():
     config = base_config()
     stage = stage_of(config)
     ema = Ema(net_of(config, seed=9), 0.9)
-    own = averaged(stage, ema)
+    own = build_averaged(stage, ema)
     for (name, mine), theirs in zip(
         own.net.named_parameters(), stage.net.parameters(), strict=True
     ):

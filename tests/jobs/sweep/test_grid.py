@@ -172,7 +172,7 @@ def test_what_cannot_be_is_caught_from_headers(home, monkeypatch, axes, error, s
     def loaded(*_, **__):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("cdm_cli.jobs.sampling.make.ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.make.load_ready_stage", loaded)
     monkeypatch.setattr("cdm_cli.jobs.sweep.sweep.open_panel", loaded)
     with pytest.raises(error, match=says):
         run(grid(*axes, out=Path("new")), Told())
@@ -206,7 +206,7 @@ OTHERS = {
 def test_an_axis_decides_no_field_that_the_sweep_records_for_all(home, axis):
     """Else points of one directory would have different identities."""
     with open_store("lowres.h5") as store:
-        header = upsample.planned(as_typed(UpsampleOptions, s=5), store).header
+        header = upsample.plan_work(as_typed(UpsampleOptions, s=5), store).header
     chains = [
         chain_for(header, sampling) for sampling in (Sampling(), Sampling(**{axis: OTHERS[axis]}))
     ]

@@ -153,7 +153,7 @@ def test_the_weights_are_the_averaged_ones(home, monkeypatch):
         seen.append(own.net is stage.net)
         return own
 
-    monkeypatch.setattr(training_grid, "averaged", averaged)
+    monkeypatch.setattr(training_grid, "build_averaged", averaged)
     train(home, GRIDS, steps=2)
     assert seen == [False]
 
@@ -182,7 +182,7 @@ def test_memory_that_does_not_suffice_costs_the_picture_alone(home, monkeypatch)
     def drawn(*words, **more):
         raise MemoryFloorError("one sample does not fit")
 
-    monkeypatch.setattr(training_grid, "drawn", drawn)
+    monkeypatch.setattr(training_grid, "draw_probe", drawn)
     told = Told()
     assert train(home, GRIDS, steps=2, told=told).steps == 2
     assert "no sample grid at step 2: one sample does not fit" in told.lines

@@ -149,7 +149,7 @@ def test_one_stage_draws_every_time_and_gives_its_memory_back(home, monkeypatch)
         stages.append(own.evaluated_by(own.denoise, lambda: released.append(len(stages))))
         return stages[-1]
 
-    monkeypatch.setattr(training_select, "averaged", averaged)
+    monkeypatch.setattr(training_select, "build_averaged", averaged)
     train(home, steps=4, **SELECT)
     assert released == [1, 1]
 
@@ -161,7 +161,7 @@ def test_that_it_compiles_is_told_once(home, monkeypatch):
         asked.append(compiled)
         return real(stage, ema)
 
-    monkeypatch.setattr(training_select, "averaged", averaged)
+    monkeypatch.setattr(training_select, "build_averaged", averaged)
     monkeypatch.setattr("cdm_cli.jobs.training.train.compile_net", lambda net: None)
     told = Told()
     train(home, told=told, steps=4, compute=Compute(compile=True), **SELECT)

@@ -198,7 +198,7 @@ def test_another_sampler_keeps_its_own(workspace, scored):
 
 def test_the_same_command_again_does_nothing(tuned, monkeypatch):
     before = OUT.read_bytes(), LOG.read_bytes()
-    monkeypatch.setattr("cdm_cli.jobs.tune.judge.ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.tune.judge.load_ready_stage", loaded)
     monkeypatch.setattr("cdm_cli.jobs.tune.judge.open_panel", loaded)
     result = run(options(steps=(2, 4)), Told())
     assert (OUT.read_bytes(), LOG.read_bytes()) == before
@@ -285,7 +285,7 @@ def test_an_old_log_gets_no_gain(tuned, monkeypatch):
     head, *rest = LOG.read_text().splitlines(keepends=True)
     old = [line for line in rest if '"gain"' not in line]
     LOG.write_text("".join([head.replace(',"gains":true', ""), *old]))
-    monkeypatch.setattr("cdm_cli.jobs.tune.judge.ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.tune.judge.load_ready_stage", loaded)
     result = run(options(), Told())
     assert [one.fresh_gain for one in result.schedules] == [None] * 2
     assert "how surely is not known" in result.conclusion or "no trial" in result.conclusion

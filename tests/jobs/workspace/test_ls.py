@@ -16,7 +16,7 @@ from cdm_cli.cascade.head import read_metadata
 from cdm_cli.data import lock
 from cdm_cli.data.store import create, open_store
 from cdm_cli.errors import MissingError
-from cdm_cli.jobs.runtime.lock import held
+from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.workspace.ls import run
 from cdm_cli.jobs.workspace.rows import Row, in_bytes
 from cdm_cli.options.workspace import ListOptions
@@ -59,7 +59,7 @@ def test_a_stage_is_stopped_training_or_finished(here):
     assert (stopped.kind, stopped.preset, stopped.resolution) == ("base", "tiny-base8", "8")
     assert (stopped.state, stopped.done, stopped.of) == ("stopped", 5, 8)
     assert stopped.made_from == ("data.h5",)
-    with held(here / "runs/base"):
+    with hold_lock(here / "runs/base"):
         assert rows()["base"].state == "training"
     assert rows()["base"].state == "stopped"
 
@@ -194,7 +194,7 @@ def test_a_look_disturbs_no_job_that_begins_meanwhile(tmp_path):
     path.mkdir(parents=True)
     (path / ".lock").touch()
     for name, begin in (("a.h5", lambda: open_store(tmp_path / "a.h5", writable=True).close()),
-                        ("runs/x/.lock", lambda: held(path).__enter__())):  # fmt: skip
+                        ("runs/x/.lock", lambda: hold_lock(path).__enter__())):  # fmt: skip
         fd = os.open(tmp_path / name, os.O_RDONLY)
         fcntl.flock(fd, fcntl.LOCK_EX)
         thread = threading.Thread(target=lambda fd=fd: (time.sleep(0.03), os.close(fd)))

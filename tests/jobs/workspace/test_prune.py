@@ -19,7 +19,7 @@ from cdm_cli.cascade.checkpoint import checkpoints, save_best
 from cdm_cli.data import lock, pruned
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MissingError, StoppedError, UsageError
-from cdm_cli.jobs.runtime.lock import held
+from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.sweep.sweep import run as sweep
 from cdm_cli.jobs.workspace.prune import plan, run
 from cdm_cli.options.sweeping import SweepSOptions
@@ -184,7 +184,7 @@ def test_images_stay_that_cannot_be_made_again_or_were_not_judged(home, change, 
 
 
 def test_where_a_job_works_nothing_goes(home):
-    with held(home / "runs/trained"), lock.directory(home / "sweep", alone=False):
+    with hold_lock(home / "runs/trained"), lock.directory(home / "sweep", alone=False):
         assert going() == []
         assert [row["why"] for row in plan(PruneOptions(), Told()).kept] == [
             "another job works in it"
