@@ -15,7 +15,9 @@ from typer.exceptions import TyperException
 from cdm_cli import signals
 from cdm_cli.__version__ import __version__
 from cdm_cli.commands._command import function_of
+from cdm_cli.commands._help import Grouped
 from cdm_cli.commands.completions import completions
+from cdm_cli.commands.help import show_help
 from cdm_cli.commands.table import TABLE
 from cdm_cli.errors import (
     CdmError,
@@ -24,11 +26,15 @@ from cdm_cli.errors import (
     MissingError,
     is_out_of_memory,
 )
+from cdm_cli.names import DATA_ENV, DEVICE_ENV, RUNS_ENV
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-COMMANDS = {command.name: function_of(command) for command in TABLE} | {"completions": completions}
+COMMANDS = {command.name: function_of(command) for command in TABLE} | {
+    "help": show_help,
+    "completions": completions,
+}
 EVERYWHERE = {"-q", "--quiet", "-v", "--verbose", "--debug"}
 NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 MARKUP: Any = None
@@ -135,8 +141,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 EPILOG = "Everywhere: -q says less, -v shows all, and warnings, --debug where an error arose."
+ENVIRONMENT = (
+    f"Environment: {RUNS_ENV}, where stages are [default: runs]; {DATA_ENV}, the prepared store "
+    f"[default: data.h5]; {DEVICE_ENV}, the device [default: auto]. What is typed counts more."
+)
 for _name, _command in COMMANDS.items():
-    app.command(_name, epilog=EPILOG)(_command)
+    app.command(_name, epilog=EPILOG, cls=Grouped)(_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -145,7 +155,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=ENVIRONMENT)
 def everywhere(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     verbose: Annotated[
@@ -154,12 +164,14 @@ def everywhere(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error arose.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print it."),
     ] = False,
 ) -> None:
     """Train, sample and judge cascaded diffusion models.
 
+    \b
     Example: cdm demo
+    Example: cdm help train
     """
 
 

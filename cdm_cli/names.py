@@ -1,5 +1,6 @@
 """The words that flags and files may say; imported by `--help`, so nothing heavy stands here."""
 
+import os
 from typing import Literal
 
 Variance = Literal["learned", "small", "large"]
@@ -26,10 +27,12 @@ MOST_CLASSES = 2**20
 MOST_JUDGED = 10**7
 MOST_BATCH = 2**20
 MOST_PROCESSES = 256
+MOST_RESOLUTION = 4096
 MOST_STEPS = 10**8 - 1
 LEAST_JUDGED = 20  # images that FID, its error and IS over ten splits can be computed from
 
-RUNS = "runs"
+RUNS_ENV, DATA_ENV, DEVICE_ENV = "CDM_RUNS", "CDM_DATA", "CDM_DEVICE"
+RUNS = os.environ.get(RUNS_ENV) or "runs"
 DATA = "data.h5"
 LOWRES = "lowres.h5"
 SAMPLES = "samples.h5"

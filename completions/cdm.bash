@@ -25,7 +25,7 @@ _cdm() {
     before=$word
   done
   if [[ -z $command ]]; then
-    _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval defaults demo ls prune inspect grid verify merge export import completions --quiet --verbose --debug --version --help'
+    _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval defaults demo ls prune env inspect grid verify merge export import help completions --quiet --verbose --debug --version --help'
     return
   fi
   if [[ $valued == *" $prev "* ]]; then
@@ -61,12 +61,14 @@ _cdm_flags() {
     'demo') flags='--seed --json --quiet -q --verbose -v --debug --help -h' ;;
     'ls') flags='--json --quiet -q --verbose -v --debug --help -h' ;;
     'prune') flags='--yes -y --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'env') flags='--device --json --quiet -q --verbose -v --debug --help -h' ;;
     'inspect') flags='--json --quiet -q --verbose -v --debug --help -h' ;;
     'grid') flags='--out -o --split --resolution --num --per-class --columns --scale --json --quiet -q --verbose -v --debug --help -h' ;;
     'verify') flags='--replay --model --lowres --seed --device --json --quiet -q --verbose -v --debug --help -h' ;;
     'merge') flags='--out -o --json --quiet -q --verbose -v --debug --help -h' ;;
     'export') flags='--out -o --format --split --resolution --num --json --quiet -q --verbose -v --debug --help -h' ;;
     'import') flags='--out -o --flags --origin --from-pickle --classes --images --labels --follow-links --json --quiet -q --verbose -v --debug --help -h' ;;
+    'help') flags='--quiet -q --verbose -v --debug --help -h' ;;
     'completions') flags='--quiet -q --verbose -v --debug --help -h' ;;
   esac
 }
@@ -88,12 +90,14 @@ _cdm_valued() {
     'demo') valued=' --seed ' ;;
     'ls') valued='  ' ;;
     'prune') valued='  ' ;;
+    'env') valued=' --device ' ;;
     'inspect') valued='  ' ;;
     'grid') valued=' --out -o --split --resolution --num --per-class --columns --scale ' ;;
     'verify') valued=' --replay --model --lowres --seed --device ' ;;
     'merge') valued=' --out -o ' ;;
     'export') valued=' --out -o --format --split --resolution --num ' ;;
     'import') valued=' --out -o --flags --origin --classes --images --labels ' ;;
+    'help') valued='  ' ;;
     'completions') valued='  ' ;;
   esac
 }
@@ -313,6 +317,7 @@ _cdm_value() {
     'demo '0) _cdm_files ;;
     'ls '0) _cdm_files ;;
     'prune '0) _cdm_files ;;
+    'env --device') _cdm_words 'auto cpu cuda' ;;
     'inspect '0) _cdm_files ;;
     'grid --out'|'grid -o') _cdm_files ;;
     'grid --split') _cdm_words 'train val' ;;
@@ -343,6 +348,7 @@ _cdm_value() {
     'import --images') : ;;
     'import --labels') _cdm_files ;;
     'import '0) _cdm_files ;;
+    'help '*) : ;;
     'completions '0) _cdm_words 'bash zsh fish' ;;
   esac
 }

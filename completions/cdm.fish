@@ -344,6 +344,13 @@ complete -c cdm -n '__fish_seen_subcommand_from prune' -l verbose -s v -d 'Show 
 complete -c cdm -n '__fish_seen_subcommand_from prune' -l debug -d 'Show where an error arose'
 complete -c cdm -n '__fish_seen_subcommand_from prune' -l help -s h -d 'Show every flag.'
 complete -c cdm -n '__fish_seen_subcommand_from prune' -F
+complete -c cdm -n __fish_use_subcommand -a env -d 'Tell versions, device and settings, for a report of a fault'
+complete -c cdm -n '__fish_seen_subcommand_from env' -l device -r -f -a 'auto cpu cuda' -d 'Which device to tell of'
+complete -c cdm -n '__fish_seen_subcommand_from env' -l json -d 'Print one JSON object and nothing else'
+complete -c cdm -n '__fish_seen_subcommand_from env' -l quiet -s q -d 'Say nothing but errors'
+complete -c cdm -n '__fish_seen_subcommand_from env' -l verbose -s v -d 'Show all, and warnings'
+complete -c cdm -n '__fish_seen_subcommand_from env' -l debug -d 'Show where an error arose'
+complete -c cdm -n '__fish_seen_subcommand_from env' -l help -s h -d 'Show every flag.'
 complete -c cdm -n __fish_use_subcommand -a inspect -d 'Show what a file holds and where it came from'
 complete -c cdm -n '__fish_seen_subcommand_from inspect' -l json -d 'Print one JSON object and nothing else'
 complete -c cdm -n '__fish_seen_subcommand_from inspect' -l quiet -s q -d 'Say nothing but errors'
@@ -412,6 +419,12 @@ complete -c cdm -n '__fish_seen_subcommand_from import' -l verbose -s v -d 'Show
 complete -c cdm -n '__fish_seen_subcommand_from import' -l debug -d 'Show where an error arose'
 complete -c cdm -n '__fish_seen_subcommand_from import' -l help -s h -d 'Show every flag.'
 complete -c cdm -n '__fish_seen_subcommand_from import' -F
+complete -c cdm -n __fish_use_subcommand -a help -d 'Show what a command does, and every flag of it'
+complete -c cdm -n '__fish_seen_subcommand_from help' -l quiet -s q -d 'Say nothing but errors'
+complete -c cdm -n '__fish_seen_subcommand_from help' -l verbose -s v -d 'Show all, and warnings'
+complete -c cdm -n '__fish_seen_subcommand_from help' -l debug -d 'Show where an error arose'
+complete -c cdm -n '__fish_seen_subcommand_from help' -l help -s h -d 'Show every flag.'
+complete -c cdm -n '__fish_seen_subcommand_from help' -f
 complete -c cdm -n __fish_use_subcommand -a completions -d 'Print the completion script of a shell'
 complete -c cdm -n '__fish_seen_subcommand_from completions' -l quiet -s q -d 'Say nothing but errors'
 complete -c cdm -n '__fish_seen_subcommand_from completions' -l verbose -s v -d 'Show all, and warnings'

@@ -22,12 +22,14 @@ _cdm() {
     'demo:Run the whole cascade on images drawn on the spot'
     'ls:List the stages and stores of a workspace'
     'prune:Remove what can be made again: old checkpoints, judged images'
+    'env:Tell versions, device and settings, for a report of a fault'
     'inspect:Show what a file holds and where it came from'
     'grid:Lay the images of a store out as one PNG, or those of several side by side'
     'verify:Check every byte of a store or a stage'
     'merge:Join stores that were made with --part'
     'export:Write the images of a store as files, or as one .npz'
     'import:Make a stage of an openai checkpoint, or a store of images'
+    'help:Show what a command does, and every flag of it'
     'completions:Print the completion script of a shell'
   )
   _arguments -C \
@@ -458,6 +460,16 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument:_files' ;;
+        'env') _arguments -s \
+          '*--device[Which device to tell of]:value:(auto cpu cuda)' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' ;;
         'inspect') _arguments -s \
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
@@ -548,6 +560,15 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument:_files' ;;
+        'help') _arguments -s \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '*:argument: ' ;;
         'completions') _arguments -s \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \

@@ -8,15 +8,26 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+from cdm_cli.commands._help import help_of
 from cdm_cli.commands.table import Command
 from cdm_cli.options.durations import seconds_of
-from cdm_cli.options.flag import Flagged, flagged, parts
+from cdm_cli.options.flag import OUTPUT, Flagged, flagged, parts
 from cdm_cli.signals import stopping_after
 
-JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+JSON = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object and nothing else [default: off].",
+        rich_help_panel=OUTPUT, show_default=False,
+    ),
+]  # fmt: skip
 DRY_RUN = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan and its cost; compute and write nothing.")
-]
+    bool,
+    typer.Option(
+        "--dry-run", help="Print the plan and its cost; compute and write nothing [default: off].",
+        rich_help_panel=OUTPUT, show_default=False,
+    ),
+]  # fmt: skip
 
 
 def function_of(command: Command) -> Callable[..., None]:
@@ -83,15 +94,13 @@ def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Pa
 def _of(item: Flagged) -> Parameter:
     """Return the parameter of a flag: what typer parses, and what it shows as the default."""
     flag, kind, default = item.flag, _parsed(item), _default(item)
-    words: dict[str, Any] = {"help": flag.help}
-    if flag.metavar is not None:
-        words["metavar"] = flag.metavar
+    words: dict[str, Any] = {"help": help_of(item), "show_default": False}
+    words |= {"metavar": flag.metavar} if flag.metavar is not None else {}
+    words |= {"envvar": flag.env, "show_envvar": False} if flag.env else {}
     if flag.argument:
-        if default is None:
-            words["show_default"] = False
         said: Any = typer.Argument(**words)
     else:
-        said = typer.Option(*item.names, **words)
+        said = typer.Option(*item.names, rich_help_panel=item.group, **words)
     return _parameter(item.name, Annotated[kind, said], default)
 
 

@@ -12,7 +12,9 @@ ShellName = Annotated[
 def completions(ctx: typer.Context, shell: ShellName) -> None:
     """Print the completion script of a shell.
 
+    \b
     Example: cdm completions bash > ~/.local/share/bash-completion/completions/cdm
+    Example: cdm completions zsh > ~/.zfunc/_cdm
     """
     from cdm_cli.commands._completions import SCRIPTS, commands_of
 

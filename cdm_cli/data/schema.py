@@ -24,7 +24,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from cdm_cli.data.hdf5 import ATTRIBUTE_LIMIT, Dataset, Layout, lay_out
-from cdm_cli.names import MOST_CLASSES, MOST_SAMPLES
+from cdm_cli.names import MOST_CLASSES, MOST_RESOLUTION, MOST_SAMPLES
 
 SCHEMA = "cdm-store/1"
 BLOCK_LIMIT = 2**30
@@ -34,7 +34,7 @@ WRITER_SIZE = 512
 DIGEST_SIZE = 32
 CLASS_NAME_LIMIT = 4096
 
-Resolution = Annotated[int, Field(ge=1, le=4096)]
+Resolution = Annotated[int, Field(ge=1, le=MOST_RESOLUTION)]
 Channels = Annotated[int, Field(ge=1, le=4)]
 Kind = Literal["prepared", "samples"]
 PartName = Literal["", "train", "val"]

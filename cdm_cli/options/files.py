@@ -10,8 +10,10 @@ from cdm_cli.errors import UsageError, quoted
 from cdm_cli.names import (
     DATA,
     DEMO,
+    DEVICE_ENV,
     GRID,
     MOST_PROCESSES,
+    MOST_RESOLUTION,
     SAMPLES,
     Crop,
     Device,
@@ -19,7 +21,7 @@ from cdm_cli.names import (
     Origin,
 )
 from cdm_cli.options.flag import Flag
-from cdm_cli.options.outputs import ExportOut, ImportOut, PictureOut, StoreOut, is_npz
+from cdm_cli.options.outputs import DataOut, ExportOut, ImportOut, PictureOut, StoreOut, is_npz
 from cdm_cli.options.sampling import Num, PerClass, Resolution, Seed, Split
 
 Labels = Annotated[
@@ -57,10 +59,15 @@ class PrepareOptions:
         None
     )
     follow_links: FollowLinks = False
-    out: StoreOut = Path(DATA)
+    out: DataOut = Path(DATA)
     resolutions: Annotated[
-        tuple[int, ...],
-        Flag("Resolution to store; repeatable.", "N", ("--resolution",), repeat=True),
+        tuple[Annotated[int, Ge(1), Le(MOST_RESOLUTION)], ...],
+        Flag(
+            "Resolution to store; repeatable [default: that of the images].",
+            "N",
+            ("--resolution",),
+            repeat=True,
+        ),
     ] = ()
     crop: Annotated[Crop, Flag("Centre square, resized as BigGAN or as ADM does.")] = "biggan"
     channels: Annotated[
@@ -164,7 +171,7 @@ class VerifyOptions:
         None
     )
     seed: Annotated[int, Ge(0), Lt(2**63), Flag("Decides which samples are replayed.", "N")] = 0
-    device: Annotated[Device, Flag("Where the network runs.")] = "auto"
+    device: Annotated[Device, Flag("Where the network runs.", env=DEVICE_ENV)] = "auto"
 
 
 @dataclass(frozen=True)

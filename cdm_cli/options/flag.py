@@ -11,6 +11,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
+WHAT, OUTPUT = "What", "Output"
+HEADINGS = {"judge": "Who judges", "sampling": "How it samples", "compute": "Where it computes"}
+"""The headings of groups of fields in `--help`, by the field that holds the group, in order."""
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -19,7 +23,10 @@ class Flag:
     names: as typed; by default the field's name with dashes. argument: a word without a name.
     repeat: typed once for each value; several values are else one word with commas. optional:
     an argument that may be missing as long as the job does not run. instead: "module:function",
-    whose rows are shown under the last word of the field's name instead of running the job.
+    whose rows are shown under the last word of the field's name instead of running the job. group:
+    its heading in `--help`, by default that of the group of fields. env: a variable of the
+    environment that says what is taken where it is not typed. help ends in "[default: words]."
+    where the default is not a value.
     """
 
     help: str
@@ -29,6 +36,8 @@ class Flag:
     repeat: bool = False
     optional: bool = False
     instead: str = ""
+    group: str = ""
+    env: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,14 @@ class Flagged:
     """A field with a flag.
 
     path: the names on the way to it from the options. default: MISSING where there is none.
+    limits: what stands beside the type of the field, or of each of its values.
     """
 
     path: tuple[str, ...]
     kind: Any
     default: Any
     flag: Flag
+    limits: tuple[Any, ...] = ()
 
     @property
     def name(self) -> str:
@@ -90,6 +101,11 @@ class Flagged:
     def names(self) -> tuple[str, ...]:
         """What is typed: `--keep-s`, or `--out` and `-o`."""
         return self.flag.names or (f"--{self.name.replace('_', '-')}",)
+
+    @property
+    def group(self) -> str:
+        """The heading that it stands under in `--help`."""
+        return self.flag.group or HEADINGS.get(self.path[-2] if len(self.path) > 1 else "", WHAT)
 
     @property
     def listed(self) -> bool:
@@ -131,7 +147,9 @@ class _Walk:
                     yield from inner
             elif member.name not in hidden:
                 for flag in (word for word in said if isinstance(word, Flag)):
-                    yield Flagged(here, kind, member.default, flags.get(member.name, flag))
+                    inside = parts(get_args(kind)[0])[1] if get_origin(kind) is tuple else ()
+                    said = (*said, *inside)
+                    yield Flagged(here, kind, member.default, flags.get(member.name, flag), said)
 
     def _group(
         self, kind: type, said: tuple[Any, ...], path: tuple[str, ...], hidden: frozenset[str],

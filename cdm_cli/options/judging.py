@@ -13,6 +13,7 @@ from cdm_cli.names import (
     CAS,
     CURVE,
     DATA,
+    DATA_ENV,
     LEAST_JUDGED,
     LOWRES,
     METRICS,
@@ -39,7 +40,7 @@ from cdm_cli.options.sampling import (
 )
 from cdm_cli.sentences import with_near
 
-Ref = Annotated[Path, Flag("Prepared store with the real images.", "PATH")]
+Ref = Annotated[Path, Flag("Prepared store with the real images.", "STORE", env=DATA_ENV)]
 Judged = Annotated[Path, Flag("Store to judge.", "STORE", argument=True)]
 AtLeastTwo = Annotated[int | None, Ge(2), Flag("How many images [default: all].", "N")]
 
@@ -114,11 +115,9 @@ class TuneOptions:
 
     lowres: LowRes = Path(LOWRES)
     model: Model = None
-    steps: Annotated[tuple[int, ...], Flag("Step counts to search a schedule for.", "LIST")] = (
-        4,
-        16,
-        64,
-    )
+    steps: Annotated[
+        tuple[Annotated[int, Ge(1)], ...], Flag("Step counts to search a schedule for.", "LIST")
+    ] = (4, 16, 64)
     s: S = None
     num: Annotated[int, Ge(LEAST_JUDGED), Flag("Images that judge a trial.", "N")] = 1000
     trials: Annotated[int, Ge(1), Flag("Schedules to try per count.", "N")] = 16

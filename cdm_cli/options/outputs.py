@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from os.path import exists, isdir, isfile, islink  # false for names that cannot be
 from pathlib import Path
 from typing import Annotated
 
 from cdm_cli.errors import UsageError, quoted
-from cdm_cli.options.flag import Check, Flag
+from cdm_cli.names import DATA_ENV
+from cdm_cli.options.flag import OUTPUT, Check, Flag
 
 STORES = (".h5", ".hdf5")
 FILES = {
@@ -75,19 +77,20 @@ def _unlinked(take: Callable[[Path], Path]) -> Check:
     return Check(taken)
 
 
-OUT = Flag("What to write.", "PATH", ("--out", "-o"))
+OUT = Flag("What to write.", "PATH", ("--out", "-o"), group=OUTPUT)
 StoreOut = Annotated[Path, _unlinked(_store), OUT]
+DataOut = Annotated[Path, _unlinked(_store), replace(OUT, env=DATA_ENV)]
 FolderOut = Annotated[Path, _unlinked(_folder), OUT]
 ExportOut = Annotated[Path, _unlinked(_exported), OUT]
 ImportOut = Annotated[
     Path,
     _unlinked(_imported),
-    Flag("runs/NAME for a stage, NAME.h5 for images.", "PATH", ("--out", "-o")),
+    Flag("runs/NAME for a stage, NAME.h5 for images.", "PATH", ("--out", "-o"), group=OUTPUT),
 ]
 PictureOut = Annotated[Path, _unlinked(lambda path: _ends(path, (".png",), "a PNG")), OUT]
 ScheduleOut = Annotated[Path, _unlinked(lambda path: _ends(path, (".json",), "JSON")), OUT]
 TableOut = Annotated[
     Path | None,
     _unlinked(lambda path: _ends(path, (".json", ".csv"), "a table")),
-    Flag("Also write the table as .json or .csv.", "PATH", ("--out", "-o")),
+    Flag("Also write the table as .json or .csv.", "PATH", ("--out", "-o"), group=OUTPUT),
 ]

@@ -9,6 +9,7 @@ from annotated_types import Ge, Le, Lt
 
 from cdm_cli.errors import UsageError
 from cdm_cli.names import (
+    DEVICE_ENV,
     LOWRES,
     MOST_BATCH,
     MOST_PROCESSES,
@@ -21,13 +22,13 @@ from cdm_cli.names import (
     Variance,
 )
 from cdm_cli.options.durations import duration_of
-from cdm_cli.options.flag import Check, Flag
+from cdm_cli.options.flag import OUTPUT, Check, Flag
 from cdm_cli.options.outputs import StoreOut
 
 Seed = Annotated[int, Ge(0), Lt(2**63), Flag("Seed of all noise.", "N")]
 Num = Annotated[int | None, Ge(1), Flag("How many images [default: all].", "N")]
 KeepS = Annotated[
-    tuple[int, ...],
+    tuple[Annotated[int, Ge(0)], ...],
     Flag(
         "Also store z_s at these times, 251,501, for --augment truncated; changes no image.", "LIST"
     ),
@@ -63,7 +64,7 @@ Part = Annotated[
 class Compute:
     """Where and how a network runs. batch_size None: chosen for the device."""
 
-    device: Annotated[Device, Flag("Where the network runs.")] = "auto"
+    device: Annotated[Device, Flag("Where the network runs.", env=DEVICE_ENV)] = "auto"
     batch_size: Annotated[
         int | None, Ge(1), Le(MOST_BATCH), Flag("Images at a time [default: what fits].", "N")
     ] = None
@@ -110,7 +111,7 @@ class Sampling:
     weights: Annotated[str, Flag("ema, best, or a checkpoint: step-00001000.", "WHICH")] = "ema"
     seed: Seed = 0
     note: Annotated[
-        str, Flag("Words to keep in what is written; `inspect` shows them.", "TEXT")
+        str, Flag("Words to keep in what is written; `inspect` shows them.", "TEXT", group=OUTPUT)
     ] = ""
 
     def __post_init__(self) -> None:

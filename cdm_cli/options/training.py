@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Ge, Le, Lt
 
 from cdm_cli.errors import UsageError
-from cdm_cli.names import DATA, MOST_BATCH, MOST_JUDGED, MOST_STEPS, RUNS
+from cdm_cli.names import DATA, DATA_ENV, MOST_BATCH, MOST_JUDGED, MOST_STEPS, RUNS
 from cdm_cli.options.flag import Check, Flag
 from cdm_cli.options.sampling import Compute
 
@@ -46,11 +46,13 @@ class TrainOptions:
         Check(_plain),
         Flag("The stage, kept in runs/NAME/.", "NAME", argument=True, optional=True),
     ]
-    preset: Annotated[str | None, Flag("Where to start from; see --list-presets.", "P")] = None
+    preset: Annotated[
+        str | None, Flag("Where to start from; see --list-presets [default: as begun].", "P")
+    ] = None
     list_presets: Annotated[
         bool, Flag("Print every preset, and stop.", instead="cdm_cli.presets:preset_rows")
     ] = False
-    data: Annotated[Path, Flag("Prepared store.", "PATH")] = Path(DATA)
+    data: Annotated[Path, Flag("Prepared store.", "STORE", env=DATA_ENV)] = Path(DATA)
     runs: Path = Path(RUNS)
     overrides: Annotated[
         tuple[str, ...],
@@ -68,7 +70,10 @@ class TrainOptions:
         int | None, Ge(1), Le(MOST_BATCH), Flag("Images of a step [default: the preset's].", "N")
     ] = None
     seed: Annotated[
-        int | None, Ge(0), Lt(2**63), Flag("Seed of weights, data order and noise.", "N")
+        int | None,
+        Ge(0),
+        Lt(2**63),
+        Flag("Seed of weights, data order and noise [default: the preset's].", "N"),
     ] = None
     flip: Annotated[
         bool | None,

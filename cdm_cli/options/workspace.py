@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from cdm_cli.names import DEVICE_ENV, Device
 from cdm_cli.options.flag import Flag
 
 
@@ -25,3 +26,10 @@ class PruneOptions:
     ] = Path()
     yes: Annotated[bool, Flag("Remove without asking.", names=("--yes", "-y"))] = False
     agreed: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """`cdm env`. device: that whose precision and class are told."""
+
+    device: Annotated[Device, Flag("Which device to tell of.", env=DEVICE_ENV)] = "auto"

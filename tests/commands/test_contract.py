@@ -3,9 +3,11 @@
 import dataclasses
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -13,8 +15,10 @@ from typer.testing import CliRunner
 
 import cdm_cli
 from cdm_cli.app import COMMANDS, app
+from cdm_cli.commands._help import ORDER, help_of
 from cdm_cli.commands.table import TABLE
 from cdm_cli.options.flag import flagged
+from cdm_cli.options.judging import CasOptions
 
 ROOT = Path(cdm_cli.__file__).parent.parent
 GROUP = typer.main.get_command(app)
@@ -40,13 +44,42 @@ def test_every_flag_and_argument_has_help(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_example_parses(name):
-    """Every flag of the example is a flag of the command."""
+def test_two_examples_parse(name):
+    """Every flag of an example is a flag of the command, and its words are as many as it takes."""
     command = GROUP.commands[name]
-    example = re.search(r"Example: cdm (.*)", command.help)[1]
-    known = {opt for param in command.params for opt in param.opts}
-    given = {word for word in example.split() if word.startswith("-")}
-    assert given <= known
+    examples = re.findall(rf"Example: cdm {name}\b(.*)", command.help)
+    assert len(examples) >= 2
+    for example in examples:
+        command.make_context(name, shlex.split(example.partition(" > ")[0]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_flag_stands_in_a_group_with_its_default_and_range(name):
+    said = CliRunner().invoke(app, [*name.split(), "--help"]).output
+    headings = [
+        line.rstrip(":") for line in said.splitlines() if re.fullmatch(r"[A-Z][\w ]+:", line)
+    ]
+    assert headings == [heading for heading in ("Arguments", *ORDER) if heading in headings]
+    for param in GROUP.commands[name].params:
+        if param.param_type_name == "option" and not param.required and param.name != "help":
+            assert re.search(r"\[default: [^\]]+", param.help), param.name
+
+
+@pytest.mark.parametrize("command", TABLE, ids=lambda command: command.name)
+def test_every_number_has_a_range(command):
+    for item in flagged(command.options):
+        if {int, float} & {item.kind, *get_args(item.kind)} - {bool} and item.kind is not bool:
+            assert re.search(r"\d or more|\d to \d|more than \d", help_of(item)), item.name
+
+
+def test_the_range_that_is_said_is_the_range_that_is_checked():
+    said = {item.name: help_of(item) for item in flagged(CasOptions)}
+    assert "[default: 256; 2 to 1048576]." in said["batch_size"]
+    assert "[default: 0.1; 0 or more, less than 1]." in said["label_smoothing"]
+    assert "[default: 0; 0 or more, less than 2^63]." in said["seed"]
+    assert "[default: $CDM_DATA or data.h5]." in said["ref"]
+    done = CliRunner().invoke(app, ["eval", "cas", "--batch-size", "1"])
+    assert "--batch-size 1: expected 2 or more" in done.stderr
 
 
 @pytest.mark.parametrize("command", TABLE, ids=lambda command: command.name)

@@ -168,6 +168,8 @@ WRITES_NOTHING = {
     "eval elbo": "prints bounds",
     "inspect": "prints what headers say",
     "ls": "prints what headers say",
+    "env": "prints what the machine is",
+    "help": "prints what flags there are",
     "verify": "prints what it found",
     "completions": "prints a script",
 }

@@ -22,6 +22,8 @@ PRINTING = {
     "eval elbo": "eval elbo base --ref samples.h5 --steps 2 --device cpu",
     "inspect": "inspect samples.h5",
     "ls": "ls",
+    "env": "env --device cpu",
+    "help": "help train",
     "verify": "verify samples.h5",
     "completions": "completions bash",
 }

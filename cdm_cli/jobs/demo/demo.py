@@ -18,6 +18,7 @@ from cdm_cli.data.disk import make_directory
 from cdm_cli.errors import CdmError, StoppedError, WouldOverwriteError
 from cdm_cli.jobs.demo.drawing import write_images
 from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.names import DATA_ENV, RUNS_ENV
 from cdm_cli.options.files import DemoOptions
 from cdm_cli.report import Report
 
@@ -84,7 +85,9 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
     command = [sys.executable, "-m", "cdm_cli", *(["-q"] if quiet else []), *words]
     started: list[subprocess.Popen[bytes]] = []
     with Stop(then=lambda: [process.terminate() for process in started]) as stop:
-        process = subprocess.Popen(command, cwd=directory, stdout=STDERR, preexec_fn=_with_parent())
+        process = subprocess.Popen(
+            command, cwd=directory, stdout=STDERR, preexec_fn=_with_parent(), env=_own()
+        )
         started.append(process)
         if stop.asked:
             process.terminate()
@@ -100,6 +103,11 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
     if stop.asked:
         told = f"stopped by {stop.asked} after cdm {words[0]}"
         raise StoppedError(told, kept=kept, next="the same demo typed again continues")
+
+
+def _own() -> dict[str, str]:
+    """Return the environment without the user's stages and data: a demo has its own."""
+    return {name: os.environ[name] for name in os.environ if name not in (RUNS_ENV, DATA_ENV)}
 
 
 def _waited(process: subprocess.Popen[bytes]) -> int:

@@ -1,0 +1,99 @@
+"""`cdm env`: what a report of a fault says of the machine; no secret, no path outside."""
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.errors import CdmError
+from cdm_cli.names import DATA_ENV, DEVICE_ENV, RUNS_ENV, Device
+from cdm_cli.options.workspace import EnvOptions
+from cdm_cli.report import Report
+
+PACKAGES = (
+    "torch", "numpy", "pydantic", "typer", "scipy", "pillow", "matplotlib", "rich", "torchvision",
+    "triton", "clean-fid", "h5py", "tensorboard",
+)  # fmt: skip
+PATHS = (RUNS_ENV, DATA_ENV)
+WORDS = (
+    DEVICE_ENV, "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "WORLD_SIZE", "SLURM_NTASKS",
+    "CUBLAS_WORKSPACE_CONFIG",
+)  # fmt: skip
+LONGEST = 64  # characters of a value that is shown
+OUTSIDE = "set, a path outside the workspace"
+
+
+def run(options: EnvOptions, report: Report) -> dict[str, Any]:
+    """Return versions, device and settings; what cannot be told is told so, and is no error."""
+    del report
+    return {
+        "cdm": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)),
+        "memory": _told(_memory),
+        **{f"package {name}": _version(name) for name in PACKAGES},
+        **_torch(options.device),
+        **{f"environment {name}": value for name, value in variables(os.environ).items()},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _told(tell: Callable[[], str]) -> str:
+    """Return what is told, or what kept it from being told: torch may be what is broken."""
+    try:
+        return tell()
+    except (CdmError, ImportError, OSError, RuntimeError, ValueError) as error:
+        return f"not known: {type(error).__name__}"
+
+
+def _memory() -> str:
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+
+
+def _torch(choice: Device) -> dict[str, str]:
+    """Return the device, and what --precision auto and the others mean on it."""
+
+    def device() -> str:
+        from cdm_cli.jobs.runtime.device import describe, pick_device
+
+        return describe(pick_device(choice))
+
+    def built() -> str:
+        from cdm_cli.jobs.runtime.device import build, pick_device
+
+        return build(pick_device(choice))
+
+    def precision() -> str:
+        from cdm_cli.jobs.runtime.device import chosen_precision, pick_device
+
+        return f"auto is {chosen_precision('auto', pick_device(choice))}"
+
+    def devices() -> str:
+        import torch
+
+        return str(torch.cuda.device_count())
+
+    told = {"device": device, "build": built, "precision": precision, "cuda devices": devices}
+    return {name: _told(tell) for name, tell in told.items()}
+
+
+def variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that cdm heeds and that are set; of a path what is in the workspace."""
+    found = {name: _inside(environ[name]) for name in PATHS if environ.get(name)}
+    return found | {name: environ[name][:LONGEST] for name in WORDS if environ.get(name)}
+
+
+def _inside(path: str) -> str:
+    here = Path.cwd()
+    whole = Path(os.path.normpath(here / path))
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else OUTSIDE
