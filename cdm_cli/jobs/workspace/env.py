@@ -74,9 +74,9 @@ def _torch(choice: Device) -> dict[str, str]:
         return build(pick_device(choice))
 
     def precision() -> str:
-        from cdm_cli.jobs.runtime.device import chosen_precision, pick_device
+        from cdm_cli.jobs.runtime.device import choose_precision, pick_device
 
-        return f"auto is {chosen_precision('auto', pick_device(choice))}"
+        return f"auto is {choose_precision('auto', pick_device(choice))}"
 
     def devices() -> str:
         import torch
