@@ -17,7 +17,7 @@ FLOORS = [
 ]  # fmt: skip
 INNER_FLOORS = [
     {"runtime"}, {"sampling"}, {"pictures", "elbo", "prepare", "exchange"}, {"judging"},
-    {"training", "sweep", "curve"}, {"cas", "checking", "tune", "workspace"}, {"demo"},
+    {"training", "sweep", "curve"}, {"cas", "checking", "tune", "workspace"}, {"demo", "reporting"},
 ]  # fmt: skip
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 INNER_FLOOR = {room: height for height, rooms in enumerate(INNER_FLOORS) for room in rooms}

@@ -11,6 +11,7 @@ from cdm_cli.options.files import (
     InspectOptions,
     MergeOptions,
     PrepareOptions,
+    ReportOptions,
     VerifyOptions,
 )
 from cdm_cli.options.judging import (
@@ -184,6 +185,11 @@ TABLE = (
             "cdm grid samples.h5 -o grid.png --per-class 8",
             "cdm grid lowres.h5 samples.h5 -o beside.png",
         ),
+    ),
+    Command(
+        "report", ReportOptions, f"{JOBS}.reporting.report",
+        "Write one page of HTML on a stage, a sweep, a score or a store.",
+        ("cdm report runs/base -o base.html", "cdm report sweep -o sweep.html"),
     ),
     Command(
         "verify", VerifyOptions, f"{JOBS}.checking.verify",

@@ -14,6 +14,7 @@ from cdm_cli.names import (
     GRID,
     MOST_PROCESSES,
     MOST_RESOLUTION,
+    REPORT,
     SAMPLES,
     Crop,
     Device,
@@ -21,7 +22,7 @@ from cdm_cli.names import (
     Origin,
 )
 from cdm_cli.options.flag import Flag
-from cdm_cli.options.outputs import DataOut, ExportOut, ImportOut, PictureOut, StoreOut, is_npz
+from cdm_cli.options.outputs import DataOut, ExportOut, ImportOut, PageOut, PictureOut, StoreOut, is_npz
 from cdm_cli.options.sampling import Num, PerClass, Resolution, Seed, Split
 
 Labels = Annotated[
@@ -181,6 +182,17 @@ class InspectOptions:
     path: Annotated[
         Path, Flag("A store, a stage directory or a checkpoint.", "FILE", argument=True)
     ]
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """`cdm report`: one page on what is at a path."""
+
+    path: Annotated[
+        Path,
+        Flag("A store; or a directory of a stage, a sweep, or eval cas.", "PATH", argument=True),
+    ] = Path(SAMPLES)
+    out: PageOut = Path(REPORT)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from cdm_cli.options.flag import OUTPUT, Check, Flag
 
 STORES = (".h5", ".hdf5")
 FILES = {
-    *STORES, ".bmp", ".ckpt", ".csv", ".gif", ".gz", ".jpeg", ".jpg", ".json", ".jsonl", ".npy",
-    ".npz", ".parquet", ".pdf", ".pkl", ".png", ".pt", ".pth", ".safetensors", ".svg", ".tar",
-    ".tgz", ".tif", ".tiff", ".txt", ".webp", ".zip",
+    *STORES, ".bmp", ".ckpt", ".csv", ".gif", ".gz", ".htm", ".html", ".jpeg", ".jpg", ".json",
+    ".jsonl", ".npy", ".npz", ".parquet", ".pdf", ".pkl", ".png", ".pt", ".pth", ".safetensors",
+    ".svg", ".tar", ".tgz", ".tif", ".tiff", ".txt", ".webp", ".zip",
 }  # fmt: skip
 
 
@@ -86,6 +86,9 @@ ImportOut = Annotated[
     Path,
     _unlinked(_imported),
     Flag("runs/NAME for a stage, NAME.h5 for images.", "PATH", ("--out", "-o"), group=OUTPUT),
+]
+PageOut = Annotated[
+    Path, _unlinked(lambda path: _ends(path, (".html", ".htm"), "a page of HTML")), OUT
 ]
 PictureOut = Annotated[Path, _unlinked(lambda path: _ends(path, (".png",), "a PNG")), OUT]
 ScheduleOut = Annotated[Path, _unlinked(lambda path: _ends(path, (".json",), "JSON")), OUT]

@@ -39,7 +39,7 @@ def run(options: GridOptions, report: Report) -> GridResult:
         stores = [stack.enter_context(open_store(path)) for path in options.stores]
         shown = [shown_of(store, options.split, options.resolution, report) for store in stores]
         resolution = max(one.resolution for one in shown)
-        sheet = _sheet(shown[0], options) if len(shown) == 1 else _several(shown, options)
+        sheet = sheet_of(shown[0], options) if len(shown) == 1 else _several(shown, options)
         picture = draw(sheet, options.scale or readable(resolution))
     write_png(options.out, picture)
     return GridResult(options.out, resolution, len(sheet.rows), sheet.columns)
@@ -50,7 +50,7 @@ def _several(shown: list[Shown], options: GridOptions) -> Sheet:
     return beside(shown, heads, num=options.num or DEFAULT_IDS, per_class=options.per_class)
 
 
-def _sheet(shown: Shown, options: GridOptions) -> Sheet:
+def sheet_of(shown: Shown, options: GridOptions) -> Sheet:
     """Lay out the images of one store."""
     rows = _by_class(shown, options.per_class) if options.per_class else _rows(shown, options)
     places = np.concatenate([places for _, places in rows])

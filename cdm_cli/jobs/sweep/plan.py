@@ -53,7 +53,12 @@ class Sweep:
     @property
     def mark(self) -> str:
         """What tells the points of this sweep from those of another."""
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+        return mark_of(self.identity)
+
+
+def mark_of(identity: Mapping[str, Any]) -> str:
+    """Return what tells the points of a sweep of this identity from those of another."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def planned(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:

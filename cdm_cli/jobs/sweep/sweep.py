@@ -25,6 +25,7 @@ from cdm_cli.jobs.sampling.schedule_file import tell_other_s
 from cdm_cli.jobs.sweep.applied import apply_chosen
 from cdm_cli.jobs.sweep.choice import Chosen, choose, concluded, name_of
 from cdm_cli.jobs.sweep.front import Placed, in_words, pareto
+from cdm_cli.jobs.sweep.page import write_report
 from cdm_cli.jobs.sweep.plan import Sweep, planned
 from cdm_cli.jobs.sweep.plot import write_plot
 from cdm_cli.jobs.sweep.point import DECIDED, NAME, Point
@@ -97,6 +98,7 @@ def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
         plot = sweep.out / "sweep.png"
         session.lead(lambda: write_all(sweep, command, points, table))
         session.lead(lambda: write_plot(plot, points, chosen))
+        session.lead(lambda: write_report(sweep.out, report))
         if options.apply:
             session.lead(lambda: apply_chosen(options, sweep, points, report))
     placed = pareto(points)

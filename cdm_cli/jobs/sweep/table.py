@@ -30,7 +30,8 @@ from cdm_cli.settings import Settings
 
 LIMIT = 2**26
 FILE = "sweep.json"
-OURS = (FILE, "sweep.csv", "sweep.png", "race.json")
+PAGE = "report.html"
+OURS = (FILE, "sweep.csv", "sweep.png", PAGE, "race.json")
 CHOICE = (
     "{what} chosen by FID against {reference}, on the images that are reported here: to publish a "
     "number, judge fresh ones (cdm sample, then cdm upsample{flags}, with another --seed)"
@@ -96,10 +97,15 @@ def keep(
 
 def all_judged(sweep: Sweep) -> list[Judged]:
     """Return every judged point of the directory, those of earlier commands among them."""
-    names = sorted(path for path in sweep.out.iterdir() if NAME.fullmatch(path.name))
+    return judged_in(sweep.out, sweep.mark)
+
+
+def judged_in(out: Path, mark: str) -> list[Judged]:
+    """Return every judged point of a directory, all of which must be of the sweep of that mark."""
+    names = sorted(path for path in out.iterdir() if NAME.fullmatch(path.name))
     found = [read_settings(Judged, path, LIMIT) for path in names]
     for path, judged in zip(names, found, strict=True):
-        if judged.sweep != sweep.mark:
+        if judged.sweep != mark:
             raise refuse(f"{path} is of another sweep")
     return sorted(found, key=_place)
 

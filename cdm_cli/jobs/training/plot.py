@@ -72,8 +72,10 @@ def loss_plot(directory: Path, step: int | None = None) -> bytes | None:
 def _draw_losses(axes: Any, losses: Mapping[int, float]) -> None:
     steps, values = np.array([*losses]), np.array([*losses.values()])
     axes.plot(steps, values, color="0.8", linewidth=0.8, label="loss")
-    axes.plot(steps, smoothed(values), color="tab:blue", label="loss, smoothed")
-    if values.min() > 0:
+    positive = values.min() > 0
+    mean = np.exp(smoothed(np.log(values))) if positive else smoothed(values)
+    axes.plot(steps, mean, color="tab:blue", label="loss, smoothed")
+    if positive:
         axes.set_yscale("log")
     axes.set_xlabel("step")
     axes.set_ylabel("loss")

@@ -1,0 +1,75 @@
+"""What a page says of a Classification Accuracy Score: the score, each class, plot and images."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from cdm_cli.cascade.stagefile import read_settings
+from cdm_cli.config import Settings
+from cdm_cli.errors import MissingError
+from cdm_cli.jobs.cas.files import CAS_FILE, CasFile
+from cdm_cli.jobs.judging.kept import LIMIT, read_table
+from cdm_cli.jobs.pictures import page
+from cdm_cli.jobs.pictures.page import Html
+
+TABLE, CLASSES = "table.json", "classes.json"
+PICTURES = {
+    "cas.png": "accuracy of each class, trained on real images and on samples",
+    "best.png": "classes that gain most by samples: samples left, real images right",
+    "worst.png": "classes that lose most by samples: samples left, real images right",
+}
+
+
+class ClassLine(BaseModel):
+    """What `classes.json` has of one class; it may have more."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class ClassesFile(Settings):
+    """The contents of `classes.json`."""
+
+    classes: tuple[ClassLine, ...]
+
+
+def cas_parts(out: Path) -> Iterator[Html]:
+    """Yield the sections of a score. Raises MissingError where it is not there yet."""
+    if not (out / TABLE).is_file():
+        raise MissingError(f"{out} has no score yet", next="cdm eval cas, which continues it")
+    file = read_settings(CasFile, out / CAS_FILE, LIMIT)
+    table = read_table(out / TABLE)
+    scores = {row.extra.get("trained_on"): row for row in table.rows if row.metric == "cas_top1"}
+    told = [f"{row.value:.1%} trained on {name}" for name, row in scores.items()]
+    yield page.paragraph(f"Top-1 accuracy on real validation images: {', '.join(told)}.", "lead")
+    yield page.section(
+        "Numbers", page.table(table.header(), table.lines()), page.notes(table.all_notes())
+    )
+    yield page.section("Classes", *_pictures(out), page.folded("every class", _classes(out)))
+    digests = {"samples": file.samples_digest, "real": file.real_digest, "val": file.val_digest}
+    yield page.section(
+        "Where it comes from",
+        page.facts({"samples": file.samples, "ref": file.ref, "cdm": file.cdm_version}),
+        page.facts({f"digest of {name}": digest for name, digest in digests.items()}),
+        page.folded("recipe", page.facts(page.flat(file.recipe.model_dump(mode="json")))),
+    )
+
+
+def _pictures(out: Path) -> Iterator[Html]:
+    for name, caption in PICTURES.items():
+        path = out / name
+        yield page.picture(path.read_bytes() if path.is_file() else None, caption)
+
+
+def _classes(out: Path) -> Html:
+    if not (out / CLASSES).is_file():
+        return Html("")
+    lines = [
+        line.model_extra or {} for line in read_settings(ClassesFile, out / CLASSES, LIMIT).classes
+    ]
+    header = list(dict.fromkeys(name for line in lines for name in line))
+    return page.table(header, [[_said(line.get(name)) for name in header] for line in lines])
+
+
+def _said(value: object) -> object:
+    return f"{value:.3g}" if isinstance(value, float) else value

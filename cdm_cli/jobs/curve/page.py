@@ -1,0 +1,47 @@
+"""What a page says of a curve: the FID of each checkpoint, and how it stands."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from cdm_cli.cascade.stagefile import read_settings
+from cdm_cli.config import StageConfig
+from cdm_cli.errors import CdmError
+from cdm_cli.jobs.curve.table import FILE, LIMIT, PLOT, CurveFile, found_of, name_of, table_of
+from cdm_cli.jobs.pictures import page
+from cdm_cli.jobs.pictures.page import Html
+from cdm_cli.jobs.runtime.same_stage import is_of
+
+
+def curves_of(
+    config: StageConfig, digests: Collection[str], places: Collection[Path]
+) -> Iterator[Html]:
+    """Yield a section for each curve in these places that is of this stage.
+
+    digests: of the weights that the stage has; a curve of none of them is of another training.
+    """
+    for place in dict.fromkeys(place.resolve() for place in places):
+        file = _read(place)
+        if file is None or not file.points or not is_of(config, file.identity.get("stage")):
+            continue
+        if {point.saved.sha256 for point in file.points} & {*digests}:
+            yield _section(place, file)
+
+
+def _read(place: Path) -> CurveFile | None:
+    try:
+        return read_settings(CurveFile, place / FILE, LIMIT)
+    except CdmError:
+        return None
+
+
+def _section(place: Path, file: CurveFile) -> Html:
+    found, table = found_of(file.points), table_of(file.points)
+    good = {name_of(one.point) for one in found.good}
+    lines, plot = table.lines(), place / PLOT
+    return page.section(
+        "Checkpoints",
+        page.paragraph(found.conclusion(name_of)),
+        page.picture(plot.read_bytes() if plot.is_file() else None, found.title(name_of)),
+        page.table(table.header(), lines, [bool(good & {*line}) for line in lines]),
+        page.notes(table.all_notes()),
+    )

@@ -1,0 +1,82 @@
+"""`cdm report`: what there is to know of a stage, sweep, score or store, as one page of HTML."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
+from cdm_cli.config import StageConfig
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.jobs.cas.files import CAS_FILE
+from cdm_cli.jobs.cas.page import cas_parts
+from cdm_cli.jobs.curve.page import curves_of
+from cdm_cli.jobs.pictures import page
+from cdm_cli.jobs.pictures.page import Html
+from cdm_cli.jobs.reporting.store import store_parts
+from cdm_cli.jobs.sweep.page import subject_of, sweep_page
+from cdm_cli.jobs.sweep.table import FILE as SWEEP_FILE
+from cdm_cli.jobs.training.page import stage_parts, weights_in
+from cdm_cli.names import CURVE, RUNS
+from cdm_cli.options.files import ReportOptions
+from cdm_cli.report import Report
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What was written. bytes: its size."""
+
+    out: Path
+    of: str
+    bytes: int
+
+
+def run(options: ReportOptions, report: Report) -> Reported:
+    """Write the page of what is at options.path, which is only read.
+
+    Raises MissingError, BadInputError for what none of the pages is of, and WouldOverwriteError
+    where options.out is anything else than a report of the same.
+    """
+    path = options.path
+    if not path.exists() and (Path(RUNS) / path / STAGE_FILE).is_file():
+        path = Path(RUNS) / path
+    if not path.exists():
+        raise MissingError(f"{path} does not exist", next="cdm report with a store, stage or sweep")
+    of, made = _maker(path)
+    content = made()
+    page.write_page(options.out, of, content)
+    return Reported(options.out, of, len(content))
+
+
+def _maker(path: Path) -> tuple[str, Callable[[], bytes]]:
+    """Return what a path is, in words that stay the same, and what makes its page."""
+    name = path.resolve().name
+    if (path / SWEEP_FILE).is_file():
+        return subject_of(path), lambda: sweep_page(path)
+    if (path / STAGE_FILE).is_file():
+        of = f"stage {name}"
+        return of, lambda: page.page(f"Stage {name}", of, *_stage(path))
+    if (path / CAS_FILE).is_file():
+        of = f"score {name}"
+        return of, lambda: page.page("Classification Accuracy Score", of, *cas_parts(path))
+    if path.is_file():
+        of = f"store {name}"
+        return of, lambda: page.page(name, of, *_store(path))
+    raise BadInputError(
+        f"{path} is no store, stage, sweep or directory of cdm eval cas",
+        next="cdm report samples.h5, or cdm report runs/base",
+    )
+
+
+def _stage(directory: Path) -> Iterator[Html]:
+    file, weights = read_stage_file(directory), weights_in(directory)
+    config, places = file.plan.stage, [Path(CURVE), directory / CURVE]
+    digests = {said.get("sha256", "") for said in weights.values()}
+    is_diffusion = isinstance(config, StageConfig)
+    curves = curves_of(config, digests, places) if is_diffusion else iter(())
+    yield from stage_parts(directory, file, weights, curves)
+
+
+def _store(path: Path) -> Iterator[Html]:
+    with open_store(path) as store:
+        yield from store_parts(store)

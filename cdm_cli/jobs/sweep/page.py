@@ -1,0 +1,162 @@
+"""`sweep/report.html`: what a sweep found, how surely, with pictures, costs and commands."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cdm_cli.cascade.stagefile import read_settings
+from cdm_cli.data.store import open_store
+from cdm_cli.errors import CdmError, MissingError, WouldOverwriteError
+from cdm_cli.jobs.pictures import page
+from cdm_cli.jobs.pictures.page import Html
+from cdm_cli.jobs.sampling.provenance import parents_of
+from cdm_cli.jobs.sweep.applied import how_sure
+from cdm_cli.jobs.sweep.choice import Judged, choose, concluded, name_of, title
+from cdm_cli.jobs.sweep.front import in_words, pareto
+from cdm_cli.jobs.sweep.over import Figure, Parent, figures
+from cdm_cli.jobs.sweep.plan import mark_of
+from cdm_cli.jobs.sweep.table import (
+    FILE,
+    LIMIT,
+    PAGE,
+    SweepFile,
+    SweepTable,
+    joined_table,
+    judged_in,
+)
+from cdm_cli.metrics.table import MetricTable
+from cdm_cli.report import Report
+
+WITH_NOISE = (
+    "Kinds of conditioning: truncated takes the state at s of the reverse pass that drew the "
+    "low-resolution image, non-truncated noises the finished image to s, ground truth does so to "
+    "real ones. At s = 0 there is no noise."
+)
+
+
+def write_report(out: Path, report: Report) -> None:
+    """Write the page of a sweep into its directory; another page of that name is left alone."""
+    try:
+        page.write_page(out / PAGE, subject_of(out), sweep_page(out))
+    except WouldOverwriteError as error:
+        report.say(f"{error.what}: {error.kept}")
+
+
+def subject_of(out: Path) -> str:
+    """Return what a page of a sweep is of, whatever its directory is called."""
+    return f"sweep {mark_of(_file(out).identity)[:16]}"
+
+
+def _file(out: Path) -> SweepFile:
+    return read_settings(SweepFile, out / FILE, LIMIT)
+
+
+def sweep_page(out: Path) -> bytes:
+    """Return the page of a sweep; raise MissingError where no point of it is judged yet."""
+    file = _file(out)
+    points = judged_in(out, mark_of(file.identity))
+    if not points:
+        raise MissingError(
+            f"{out} has no judged point yet", next="the command that makes it, again"
+        )
+    names = _names(file)
+    title = f"Sweep of {names.get('stage', '')} on {names.get('lowres', '')}"
+    return page.page(title, subject_of(out), *_parts(out, file, points))
+
+
+def _parts(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterator[Html]:
+    chosen = choose(points)
+    table, placed = joined_table(points, chosen), pareto(points)
+    yield page.paragraph(concluded(points), "lead")
+    yield page.paragraph(how_sure(chosen) + ".")
+    yield page.paragraph(in_words(placed))
+    yield page.section("What it is of", page.facts(_facts(file, points)))
+    yield page.section(
+        "Numbers",
+        page.picture(_plot(out), title(points)),
+        page.paragraph(WITH_NOISE, "note"),
+        _table(SweepTable(table, chosen.reference, placed), table),
+    )
+    drawn = figures(out, points, chosen.axes, _inputs(file))
+    yield page.section("The same images", *map(_figure, drawn))
+    yield page.section("What it cost", _costs(out, points))
+    yield page.section(
+        "Commands",
+        page.commands([file.command, f"{file.command.replace(' --apply', '')} --apply"]),
+        page.folded("what made each point", page.commands(_typed(out, one) for one in points)),
+    )
+    yield page.section("Where it comes from", *_provenance(file, table))
+
+
+def _names(file: SweepFile) -> dict[str, str]:
+    """Return what a sweep was made from, by role."""
+    return {parent.get("role", ""): parent.get("name", "") for parent in reversed(file.parents)}
+
+
+def _facts(file: SweepFile, points: Sequence[Judged]) -> dict[str, object]:
+    names = _names(file)
+    kind = points[0].rows[0].convention
+    return {
+        "stage": names.get("stage"),
+        "low-resolution images": names.get("lowres"),
+        "real images": names.get("ref"),
+        "judge": f"{kind.extractor}, {kind.resolution}×{kind.resolution}",
+        "images of each point": ", ".join(
+            map(str, sorted({row.convention.num for point in points for row in point.rows}))
+        ),
+        "points": len(points),
+    }
+
+
+def _table(shown: SweepTable, table: MetricTable) -> Html:
+    """Return the table, the points that are as good as the best set off."""
+    lines = shown.lines()
+    good = [line[-1] in ("best", "as good as the best") for line in lines]
+    return page.joined([page.table(shown.header(), lines, good), page.notes(table.all_notes())])
+
+
+def _plot(out: Path) -> bytes | None:
+    path = out / "sweep.png"
+    return path.read_bytes() if path.is_file() else None
+
+
+def _figure(figure: Figure) -> Html:
+    return page.picture(figure.png, figure.caption) or page.paragraph(figure.caption, "note")
+
+
+def _inputs(file: SweepFile) -> dict[str, Parent]:
+    """Return the stores that points were upsampled from, as far as they are named."""
+    named = {parent.get("digest"): parent.get("name", "") for parent in file.parents}
+    digests = {role: str(file.identity.get(role)) for role in ("lowres", "ref")}
+    return {role: Parent(named.get(digest, ""), digest) for role, digest in digests.items()}
+
+
+def _costs(out: Path, points: Sequence[Judged]) -> Html:
+    lines: list[list[object]] = []
+    for point in points:
+        store, num = out / Path(point.samples).name, point.rows[0].convention.num
+        each = point.evaluations
+        size = f"{store.stat().st_size / 1e6:.1f}" if store.is_file() else ""
+        lines.append([name_of(point.labels), num, each or "", each * num if each else "", size])
+    known = [point for point in points if point.evaluations]
+    total = sum((point.evaluations or 0) * point.rows[0].convention.num for point in known)
+    header = ["point", "images", "evaluations of each", "in all", "MB on disk"]
+    told = f"{total:,} evaluations of the network in all" if len(known) == len(points) else ""
+    return page.joined([page.paragraph(told), page.table(header, lines)])
+
+
+def _typed(out: Path, point: Judged) -> str:
+    """Return the command that makes the images of a point."""
+    try:
+        with open_store(out / Path(point.samples).name) as found:
+            return str(found.provenance.get("command", ""))
+    except CdmError:
+        return ""
+
+
+def _provenance(file: SweepFile, table: MetricTable) -> Iterator[Html]:
+    yield page.parents(parents_of({"parents": list(file.parents)}))
+    convention: Mapping[str, Any] = file.convention.as_dict() if file.convention else {}
+    yield page.folded("how images became numbers", page.facts(convention))
+    yield page.folded("what must be equal", page.facts(page.flat(file.identity)))
+    yield page.facts({"cdm": file.cdm_version})

@@ -1,0 +1,102 @@
+"""What a page says of a run: losses, samples, weights, configuration, and where it comes from."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cdm_cli.cascade.head import read_metadata
+from cdm_cli.cascade.saved import checkpoints
+from cdm_cli.config import AnyStageConfig, StageConfig, StageFile
+from cdm_cli.errors import CdmError
+from cdm_cli.jobs.pictures import page
+from cdm_cli.jobs.pictures.page import Html
+from cdm_cli.jobs.sampling.defaults import words_of
+from cdm_cli.jobs.training.grid import SAMPLES
+from cdm_cli.jobs.training.plot import loss_plot
+
+GRIDS = 4  # pictures besides the last
+CLASSES = 30  # names that are listed
+
+Weights = Mapping[str, Mapping[str, str]]
+
+
+def weights_in(directory: Path) -> dict[str, dict[str, str]]:
+    """Return what each file of weights of a stage says of itself, by what `--weights` calls it."""
+    found = {path.stem: path for path in sorted(directory.glob("*.safetensors"))}
+    found |= {saved.name: saved / "ema.safetensors" for saved in checkpoints(directory)}
+    said: dict[str, dict[str, str]] = {}
+    for name, path in found.items():
+        try:
+            said[name] = read_metadata(path)
+        except CdmError:
+            continue
+    return said
+
+
+def stage_parts(
+    directory: Path, file: StageFile, weights: Weights, curves: Iterator[Html]
+) -> Iterator[Html]:
+    """Yield the sections of a stage directory; curves: of its checkpoints."""
+    step = weights.get("ema", {}).get("step", "0")
+    steps = file.plan.training.steps
+    yield page.paragraph(f"{kind_of(file.plan.stage)}, at step {step} of {steps}.", "lead")
+    yield page.facts(_facts(file))
+    plot = page.picture(loss_plot(directory), "loss of the steps that were logged")
+    yield page.section("Loss", plot)
+    yield page.section("Samples", *_grids(directory))
+    yield from curves
+    yield page.section("Defaults", *_defaults(file))
+    yield page.section("Weights", _weights(weights))
+    config = file.plan.model_dump(mode="json")
+    yield page.section("Configuration", page.facts(page.flat(config)))
+
+
+def kind_of(stage: AnyStageConfig) -> str:
+    """Return what a stage is, with its resolutions."""
+    if not isinstance(stage, StageConfig):
+        return f"A classifier of {stage.resolution}×{stage.resolution}"
+    side, low = stage.model.resolution, stage.conditioning
+    if low is None:
+        return f"A base stage of {side}×{side}"
+    return f"A super-resolution stage from {low.resolution}×{low.resolution} to {side}×{side}"
+
+
+def _facts(file: StageFile) -> dict[str, object]:
+    data = file.data
+    known: dict[str, object] = {"preset": file.plan.preset, "cdm": file.cdm_version}
+    if data is None:
+        return known
+    more = ", …" if len(data.classes) > CLASSES else ""
+    return {
+        **known,
+        "data": f"{data.name}: {data.num_train} images to train on, {data.num_val} to validate",
+        "digest of the data": data.digest,
+        "classes": f"{len(data.classes)}: {', '.join(data.classes[:CLASSES])}{more}",
+    }
+
+
+def _grids(directory: Path) -> Iterator[Html]:
+    """Yield the last grid of samples, and some of those before it, folded."""
+    found = sorted((directory / SAMPLES).glob("step-*.png"))
+    if found:
+        *before, last = found
+        places = (round(at * (len(before) - 1) / (GRIDS - 1)) for at in range(GRIDS))
+        some = dict.fromkeys(before[place] for place in places if before)
+        yield _grid(last)
+        yield page.folded("earlier", *map(_grid, some))
+
+
+def _grid(path: Path) -> Html:
+    return page.picture(path.read_bytes(), path.stem)
+
+
+def _defaults(file: StageFile) -> Iterator[Html]:
+    """Yield what searches found and `--apply` made the default, the last first."""
+    rows = [[words_of(one), one.by, one.found] for one in reversed(file.applied)]
+    if rows:
+        yield page.paragraph("cdm upsample takes the first of these unless told otherwise.")
+    yield page.table(["applied", "found by", "which said"], rows)
+
+
+def _weights(weights: Weights) -> Html:
+    rows = [[name, said.get("step", ""), said.get("sha256", "")] for name, said in weights.items()]
+    return page.table(["weights", "step", "sha256"], rows)

@@ -1,0 +1,151 @@
+"""Mirrors cdm_cli/jobs/sweep/page.py and over.py: what a person reads of a sweep."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cdm_cli.errors import MissingError
+from cdm_cli.jobs.sweep import over
+from cdm_cli.jobs.sweep.page import subject_of, sweep_page
+from cdm_cli.jobs.sweep.sweep import run
+from cdm_cli.jobs.sweep.table import judged_in
+from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
+from tests.asking import as_typed
+from tests.jobs.pictures.reading import Read
+from tests.jobs.sweep.sweeping import JUDGE, files, write_workspace
+from tests.tiny import Told, sr_config
+
+SWEEP, PAGE = Path("sweep"), Path("sweep/report.html")
+FEW = {"s": (0, 5), "num": 20, "judge": JUDGE, "ground_truth": True}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A workspace with a sweep over s in it."""
+    home = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        write_workspace(home, sr_config(4, 8))
+        swept()
+    return home
+
+
+@pytest.fixture(autouse=True)
+def workspace(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+
+
+def swept(told=None, options=SweepSOptions, **changes):
+    return run(as_typed(options, **(FEW | changes)), told or Told())
+
+
+def test_a_sweep_leaves_a_page_that_says_what_it_found():
+    read = Read(PAGE.read_bytes())
+    found = json.loads((SWEEP / "sweep.json").read_text())
+    assert found["conclusion"] in read.words
+    assert found["command"] in read.said
+    assert f"{found['command']} --apply" in read.said
+    for row in found["rows"]:
+        assert f"{row['value']:.5g}" in read.words
+    assert {parent["digest"] for parent in found["parents"]} <= {*read.words}
+    assert "cdm upsample lowres.h5 --model runs/sr --s 5 --augment truncated" in read.said
+
+
+def test_it_shows_the_plot_and_the_same_images_over_s_for_each_kind():
+    plot, *kinds = Read(PAGE.read_bytes()).images
+    assert "FID against train" in plot
+    assert kinds == [
+        f"{kind}: the same images, over s"
+        for kind in ("truncated", "non-truncated", "ground-truth")
+    ]
+
+
+@pytest.fixture
+def laid(monkeypatch):
+    """What is laid out side by side: names of stores with their resolution, and heads."""
+    found = []
+    real = over.beside
+
+    def beside(shown, heads, **more):
+        names = [f"{one.store.path.name} {one.resolution}" for one in shown]
+        found.append(dict(zip(heads, names, strict=True)))
+        return real(shown, heads, **more)
+
+    monkeypatch.setattr(over, "beside", beside)
+    return found
+
+
+def test_columns_are_the_input_each_s_and_of_real_images_the_truth(laid):
+    sweep_page(SWEEP)
+    kept, fresh, real = laid
+    assert kept == {
+        "input": "lowres.h5 4", "s = 0": "none-s0000.h5 8", "s = 5": "truncated-s0005.h5 8",
+    }  # fmt: skip
+    assert fresh["s = 5"] == "non-truncated-s0005.h5 8"
+    assert real == {
+        "input": "data.h5 4", "s = 0": "ground-truth-s0000.h5 8",
+        "s = 5": "ground-truth-s0005.h5 8", "real": "data.h5 8",
+    }  # fmt: skip
+
+
+def test_other_axes_are_columns_where_s_is_one(laid):
+    swept(
+        options=SweepOptions, axes=("steps=2,3",), s=(5,), augments=("non-truncated",), out="grid",
+        ground_truth=False,
+    )  # fmt: skip
+    assert [*laid[-1]] == ["input", "steps = 2", "steps = 3"]
+
+
+def test_what_is_gone_is_said_and_the_rest_is_shown():
+    (SWEEP / "truncated-s0005.h5").unlink()
+    Path("lowres.h5").unlink()
+    (SWEEP / "sweep.png").unlink()
+    read = Read(sweep_page(SWEEP))
+    assert "no picture of truncated: sweep/truncated-s0005.h5 does not exist" in read.said
+    assert len(read.images) == 2
+
+
+def test_the_same_sweep_leaves_the_same_page():
+    before = files(SWEEP)
+    swept()
+    assert files(SWEEP) == before
+
+
+def test_a_page_of_something_else_is_left_alone():
+    PAGE.write_text("mine")
+    told = Told()
+    swept(told)
+    assert PAGE.read_text() == "mine"
+    assert any("report.html exists and is no report" in line for line in told.lines)
+
+
+def test_names_in_its_files_reach_nothing_but_the_page(tmp_path):
+    """A point says where its samples are: only in the directory of the sweep."""
+    shutil.copy("lowres.h5", tmp_path / "other.h5")
+    path = SWEEP / "none-s0000.json"
+    point = json.loads(path.read_text())
+    path.write_text(json.dumps(point | {"samples": "../../other.h5", "notes": ["<script>"]}))
+    read = Read(sweep_page(SWEEP))
+    assert "no picture of truncated: sweep/other.h5 does not exist" in read.said
+    assert "<script>" in read.words
+
+
+def test_a_sweep_without_a_point_has_no_page():
+    for point in SWEEP.glob("*-s*.json"):
+        point.unlink()
+    with pytest.raises(MissingError, match="no judged point"):
+        sweep_page(SWEEP)
+
+
+def test_it_is_of_the_sweep_whatever_the_directory_is_called():
+    subject = subject_of(SWEEP)
+    assert judged_in(SWEEP, judged_in_mark())
+    SWEEP.rename("moved")
+    assert subject_of(Path("moved")) == subject
+
+
+def judged_in_mark():
+    return json.loads((SWEEP / "none-s0000.json").read_text())["sweep"]
