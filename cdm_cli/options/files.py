@@ -22,7 +22,15 @@ from cdm_cli.names import (
     Origin,
 )
 from cdm_cli.options.flag import Flag
-from cdm_cli.options.outputs import DataOut, ExportOut, ImportOut, PageOut, PictureOut, StoreOut, is_npz
+from cdm_cli.options.outputs import (
+    DataOut,
+    ExportOut,
+    ImportOut,
+    PageOut,
+    PictureOut,
+    StoreOut,
+    is_npz,
+)
 from cdm_cli.options.sampling import Num, PerClass, Resolution, Seed, Split
 
 Labels = Annotated[
