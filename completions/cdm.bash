@@ -25,7 +25,7 @@ _cdm() {
     before=$word
   done
   if [[ -z $command ]]; then
-    _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval defaults demo ls prune env inspect grid verify merge export import help completions --quiet --verbose --debug --version --help'
+    _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval defaults demo ls prune env inspect grid report verify merge export import help completions --quiet --verbose --debug --version --help'
     return
   fi
   if [[ $valued == *" $prev "* ]]; then
@@ -64,6 +64,7 @@ _cdm_flags() {
     'env') flags='--device --json --quiet -q --verbose -v --debug --help -h' ;;
     'inspect') flags='--json --quiet -q --verbose -v --debug --help -h' ;;
     'grid') flags='--out -o --split --resolution --num --per-class --columns --scale --json --quiet -q --verbose -v --debug --help -h' ;;
+    'report') flags='--out -o --json --quiet -q --verbose -v --debug --help -h' ;;
     'verify') flags='--replay --model --lowres --seed --device --json --quiet -q --verbose -v --debug --help -h' ;;
     'merge') flags='--out -o --json --quiet -q --verbose -v --debug --help -h' ;;
     'export') flags='--out -o --format --split --resolution --num --json --quiet -q --verbose -v --debug --help -h' ;;
@@ -93,6 +94,7 @@ _cdm_valued() {
     'env') valued=' --device ' ;;
     'inspect') valued='  ' ;;
     'grid') valued=' --out -o --split --resolution --num --per-class --columns --scale ' ;;
+    'report') valued=' --out -o ' ;;
     'verify') valued=' --replay --model --lowres --seed --device ' ;;
     'merge') valued=' --out -o ' ;;
     'export') valued=' --out -o --format --split --resolution --num ' ;;
@@ -327,6 +329,8 @@ _cdm_value() {
     'grid --columns') : ;;
     'grid --scale') : ;;
     'grid '*) : ;;
+    'report --out'|'report -o') _cdm_files ;;
+    'report '0) _cdm_files ;;
     'verify --replay') : ;;
     'verify --model') _cdm_stages '' ;;
     'verify --lowres') _cdm_files ;;

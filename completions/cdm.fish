@@ -372,6 +372,14 @@ complete -c cdm -n '__fish_seen_subcommand_from grid' -l verbose -s v -d 'Show a
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l debug -d 'Show where an error arose'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l help -s h -d 'Show every flag.'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -f
+complete -c cdm -n __fish_use_subcommand -a report -d 'Write one page of HTML on a stage, a sweep, a score or a store'
+complete -c cdm -n '__fish_seen_subcommand_from report' -l out -s o -r -F -d 'What to write'
+complete -c cdm -n '__fish_seen_subcommand_from report' -l json -d 'Print one JSON object and nothing else'
+complete -c cdm -n '__fish_seen_subcommand_from report' -l quiet -s q -d 'Say nothing but errors'
+complete -c cdm -n '__fish_seen_subcommand_from report' -l verbose -s v -d 'Show all, and warnings'
+complete -c cdm -n '__fish_seen_subcommand_from report' -l debug -d 'Show where an error arose'
+complete -c cdm -n '__fish_seen_subcommand_from report' -l help -s h -d 'Show every flag.'
+complete -c cdm -n '__fish_seen_subcommand_from report' -F
 complete -c cdm -n __fish_use_subcommand -a verify -d 'Check every byte of a store or a stage'
 complete -c cdm -n '__fish_seen_subcommand_from verify' -l replay -r -f -d 'Make K samples of a store again and compare'
 complete -c cdm -n '__fish_seen_subcommand_from verify' -l model -r -f -a '(__cdm_stages)' -d 'Stage to replay with'

@@ -25,6 +25,7 @@ _cdm() {
     'env:Tell versions, device and settings, for a report of a fault'
     'inspect:Show what a file holds and where it came from'
     'grid:Lay the images of a store out as one PNG, or those of several side by side'
+    'report:Write one page of HTML on a stage, a sweep, a score or a store'
     'verify:Check every byte of a store or a stage'
     'merge:Join stores that were made with --part'
     'export:Write the images of a store as files, or as one .npz'
@@ -498,6 +499,18 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '*:argument: ' ;;
+        'report') _arguments -s \
+          '*--out[What to write]:value:_files' \
+          '*-o[What to write]:value:_files' \
+          '*--json[Print one JSON object and nothing else]' \
+          '*--quiet[Say nothing but errors]' \
+          '*-q[Say nothing but errors]' \
+          '*--verbose[Show all, and warnings]' \
+          '*-v[Show all, and warnings]' \
+          '*--debug[Show where an error arose]' \
+          '*--help[Show every flag.]' \
+          '*-h[Show every flag.]' \
+          '1:argument:_files' ;;
         'verify') _arguments -s \
           '*--replay[Make K samples of a store again and compare]:value: ' \
           '*--model[Stage to replay with]:value: _cdm_stages' \
