@@ -14,6 +14,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 InceptionMode = Literal["clean", "legacy-tensorflow", "legacy-pytorch"]
 ExportFormat = Literal["png", "jpeg", "npz"]
 Origin = Literal["guided-diffusion", "improved-diffusion"]
+Searching = Literal["free", "linear"]
 CasNet = Literal["resnet50", "resnet18", "small"]
 
 METRICS = ("fid", "is", "kid", "prdc", "accuracy", "nn")

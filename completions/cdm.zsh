@@ -16,7 +16,7 @@ _cdm() {
     'upsample:Upsample every image of a store, given z_s'
     'sweep-s:Find the best s: upsample with each and judge'
     'sweep:Compare settings of sampling: upsample with each and judge'
-    'tune-schedule:Search noise schedules for few sampling steps'
+    'tune-schedule:Search times and noise for few sampling steps'
     'eval:Judge samples against real images'
     'defaults:Show how a stage is sampled by default, or undo --apply'
     'demo:Run the whole cascade on images drawn on the spot'
@@ -357,11 +357,14 @@ _cdm() {
           '*-h[Show every flag.]' \
           '1:argument:_files' ;;
         'tune-schedule') _arguments -s \
-          '*--model[Super-resolution stage\: a name in runs/ or a directory]:value: _cdm_stages' \
+          '*--model[A name in runs/ or a directory; a base stage takes no LOWRES]:value: _cdm_stages' \
           '*--steps[Step counts to search a schedule for]:value: ' \
           '*--s[Time at which z_0 is noised, 0 for not at all]:value: ' \
           '*--num[Images that judge a trial]:value: ' \
           '*--trials[Schedules to try per count]:value: ' \
+          '*--search[Any times and noise, or the paper'\''s linear schedules]:value:(free linear)' \
+          '*--reference[Ancestral steps that all are compared with, 0 for none]:value: ' \
+          '*--apply[Keep what is found with the stage, for --steps N]' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
           '*--features[inception, or a classifier stage in runs/]:value: _cdm_stages inception' \

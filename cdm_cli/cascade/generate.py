@@ -17,11 +17,17 @@ from torch import Tensor
 from cdm_cli.cascade.kept import Kept, filled_by
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
-from cdm_cli.diffusion.between import rule_of
+from cdm_cli.diffusion.between import Rule, rule_of
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.diffusion.samplers import RandnLike, Sample, bind, index_of, restart, schedule_with
-from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, times_of_openai
+from cdm_cli.diffusion.schedules import (
+    Schedule,
+    from_alpha_bar,
+    from_config,
+    respaced,
+    times_of_openai,
+)
 from cdm_cli.errors import UsageError
 from cdm_cli.names import Sampler, Variance
 from cdm_cli.nets.memory import memory_errors
@@ -39,6 +45,7 @@ class Chain:
     """A schedule and the sampler that walks it; restart_from is a time of training, 1..T.
 
     searched: the schedule is none of training's, and its times mean nothing (Section 4.4).
+    stochasticity: of each step from x_T down, where the steps are between DDIM and ancestral ones.
     """
 
     schedule: Schedule
@@ -48,6 +55,7 @@ class Chain:
     clip: bool
     restart_from: int | None = None
     searched: bool = False
+    stochasticity: tuple[float, ...] | None = None
 
     @property
     def evaluations(self) -> int:
@@ -63,7 +71,21 @@ class Chain:
             variance=self.variance,
             fraction=self.fraction,
             clip=self.clip,
+            stochasticity=self.stochasticity,
         )
+
+    @property
+    def rule(self) -> Rule:
+        """How states that it steps over are related to those around them."""
+        return rule_of(self.sampler, self.stochasticity)
+
+    @property
+    def partly(self) -> dict[int, float]:
+        """The stochasticity of the step that leaves a time of training, by that time."""
+        if self.stochasticity is None:
+            return {}
+        times = self.schedule.times.tolist()
+        return dict(zip(reversed(times[1:]), self.stochasticity, strict=True))
 
 
 class Samples(NamedTuple):
@@ -106,12 +128,16 @@ def chain_of(
     keep: Sequence[int] = (),
     visit: Sequence[int] = (),
     alpha_bar: Sequence[float] | None = None,
+    times: Sequence[int] | None = None,
+    stochasticity: Sequence[float] | None = None,
 ) -> Chain:
     """Fix how a stage is sampled: what `sampling` leaves open is the stage's own default.
 
     keep: times whose states are wanted, which change nothing but must exist. visit: times that
     the chain steps on besides its own. alpha_bar: a searched schedule (Section 4.4), for a stage
-    that is fed the noise level itself. Raises UsageError for what cannot be.
+    that is fed the noise level itself. times: of training, instead of evenly spread ones, in any
+    order; stochasticity: of each of these steps, from the highest time down. Raises UsageError
+    for what cannot be.
     """
     sampler = sampling.sampler or config.sampling.sampler
     restart_from = sampling.restart_from
@@ -122,8 +148,9 @@ def chain_of(
         steps = _default_steps(config, sampler) if sampling.steps is None else sampling.steps
         _within("--steps", [steps] if steps else [], 1, T)
         visited = [*visit, *([restart_from] if restart_from else [])]
-        times = _imported_times(config, sampling.steps, steps, sampler)
-        schedule = schedule_with(from_config(config.schedule), steps, visited, sampler, times)
+        if stochasticity is not None and not {*visited} <= {*(times or ())}:
+            raise _steps_of_their_own()
+        schedule = _stepping(config, sampling.steps, steps, sampler, visited, times)
     else:
         schedule = _searched(config, alpha_bar, named=bool(keep or visit or restart_from))
     return Chain(
@@ -134,6 +161,29 @@ def chain_of(
         clip=sampling.clip,
         restart_from=restart_from,
         searched=alpha_bar is not None,
+        stochasticity=None if stochasticity is None else tuple(stochasticity),
+    )
+
+
+def _stepping(
+    config: StageConfig, asked: int | None, steps: int | None, sampler: Sampler,
+    visited: Sequence[int], times: Sequence[int] | None,
+) -> Schedule:  # fmt: skip
+    """Return the schedule of training at the times that are given, or at evenly spread ones."""
+    whole = from_config(config.schedule)
+    if times is not None:
+        _within("a time of the schedule", times, 1, whole.T)
+        return respaced(whole, torch.tensor(sorted({*times, *visited} - {0})))
+    imported = _imported_times(config, asked, steps, sampler)
+    return schedule_with(whole, steps, visited, sampler, imported)
+
+
+def _steps_of_their_own() -> UsageError:
+    return UsageError(
+        "--restart-from: each step of the schedule has a stochasticity of its own, and that time "
+        "is none of its steps",
+        next="leave out --restart-from, or name a sampler for the times of the schedule: "
+        "--sampler ancestral",
     )
 
 
@@ -246,7 +296,7 @@ def generate(
     """
     num = len(samples.ids)
     noise = Noise(seed, f"{noise_name(stage.config)}/between", samples.ids.to(stage.device))
-    fill = filled_by(rule_of(chain.sampler), stage.schedule, noise)
+    fill = filled_by(chain.rule, stage.schedule, noise, chain.partly)
     kept = Kept(keep, chain.restart_from, num, fill)
     samples = samples.to(stage.device).padded(batch_size or num)
     x_time = torch.empty(0)

@@ -8,7 +8,7 @@ After a restart (Section 4.2) the chain goes through the times below restart_fro
 states are of the second pass, which ends at x_0; at restart_from and above, of the first.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from torch import Tensor
 
@@ -19,14 +19,21 @@ from cdm_cli.diffusion.schedules import Schedule
 Between = Callable[[Collection[int], State, State], dict[int, Tensor]]
 
 
-def filled_by(rule: Rule, schedule: Schedule, noise: Noise) -> Between:
-    """Return what makes the states between two; the noise of time s is the step s of `noise`."""
+def filled_by(rule: Rule, schedule: Schedule, noise: Noise, partly: Mapping[int, float]) -> Between:
+    """Return what makes the states between two; the noise of time s is the step s of `noise`.
+
+    partly: the stochasticity of the step that leaves a time, where it has one of its own.
+    """
 
     def noise_at(s: int, x: Tensor) -> Tensor:
         noise.skip_to(s)
         return noise(x)
 
-    return lambda times, below, above: states_between(rule, schedule, times, below, above, noise_at)
+    def between(times: Collection[int], below: State, above: State) -> dict[int, Tensor]:
+        k = partly.get(above[0], 0.0)
+        return states_between(rule, schedule, times, below, above, noise_at, k)
+
+    return between
 
 
 class Kept:

@@ -105,10 +105,10 @@ TABLE = (
     ),
     Command(
         "tune-schedule", TuneOptions, f"{JOBS}.tune.tune",
-        "Search noise schedules for few sampling steps.",
+        "Search times and noise for few sampling steps.",
         (
-            "cdm tune-schedule --model sr --steps 4,16,64 --features features",
-            "cdm tune-schedule --steps 4 --trials 32 --features features --dry-run",
+            "cdm tune-schedule --model sr --s 501 --steps 4,8,16 --features features --apply",
+            "cdm tune-schedule --model base --steps 8,20 --features features -o base.json",
         ), plans=True,
     ),
     Command(

@@ -9,11 +9,17 @@ which is what an ancestral step draws from.
 The neighbours of DDIM and of DPM-Solver++ share their noise: both are sqrt(alpha_bar) x_0 +
 sqrt(1 - alpha_bar) eps with the x_0 and eps of the step, and so is what lies between them.
 
+Where a step draws a part of its noise (`samplers`, stochasticity k), its two ends have noise n_a
+and n_b of correlation rho = exp(-k h), and x_s is drawn around the mixture (1 - k) times the one
+of shared noise plus k times the one of the bridge, with what its variance still lacks. So
+sqrt(alpha_bar_s) x_0 is in it in full, its noise has variance 1 - alpha_bar_s exactly, and k = 0
+and k = 1 are the two above.
+
 Times are those of `schedule`, 0 <= a < s < b <= T; states are [B, C, H, W].
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -25,11 +31,16 @@ NoiseAt = Callable[[int, Tensor], Tensor]
 """(s, x) -> standard normals like x, which belong to the time s."""
 
 State = tuple[int, Tensor]
-Rule = Literal["bridge", "shared-noise"]
+Rule = Literal["bridge", "shared-noise", "partly-shared-noise"]
 
 
-def rule_of(sampler: Sampler) -> Rule:
-    """Return how the states between two of this sampler's are related to them."""
+def rule_of(sampler: Sampler, stochasticity: Sequence[float] | None = None) -> Rule:
+    """Return how the states between two of this sampler's are related to them.
+
+    stochasticity: of each of its steps, where these are between DDIM and ancestral ones.
+    """
+    if stochasticity is not None:
+        return "partly-shared-noise"
     match sampler:
         case "ancestral" | "sde-dpm-solver++":
             return "bridge"
@@ -39,23 +50,39 @@ def rule_of(sampler: Sampler) -> Rule:
 
 def states_between(
     rule: Rule, schedule: Schedule, times: Collection[int], below: State, above: State,
-    noise_at: NoiseAt,
+    noise_at: NoiseAt, k: float = 0.0,
 ) -> dict[int, Tensor]:  # fmt: skip
-    """Return x_s for every s of times that lies between below, (a, x_a), and above, (b, x_b)."""
-    if rule == "bridge":
-        return drawn(schedule, times, below, above, noise_at)
-    return with_their_noise(schedule, times, below, above)
+    """Return x_s for every s of times that lies between below, (a, x_a), and above, (b, x_b).
+
+    k: the stochasticity of the step from b to a, where that is what the rule is about.
+    """
+    match rule:
+        case "bridge":
+            return drawn(schedule, times, below, above, noise_at)
+        case "shared-noise":
+            return with_their_noise(schedule, times, below, above)
+        case "partly-shared-noise":
+            if k == 1:
+                return drawn(schedule, times, below, above, noise_at)
+            if k == 0:
+                return with_their_noise(schedule, times, below, above)
+            return partly_drawn(schedule, times, below, above, noise_at, k)
 
 
 def bridge(schedule: Schedule, s: int, below: State, above: State) -> tuple[Tensor, float]:
     """Return mean and standard deviation of q(x_s | x_a, x_b)."""
     (a, x_a), (b, x_b) = below, above
+    of_x_a, of_x_b, std = _weights_of_bridge(schedule, a, s, b)
+    return of_x_a * x_a + of_x_b * x_b, std
+
+
+def _weights_of_bridge(schedule: Schedule, a: int, s: int, b: int) -> tuple[float, float, float]:
     alpha_bar_a, alpha_bar_s, alpha_bar_b = _alpha_bar(schedule, a, s, b)
     u_a, u_s, u_b = ((1 - it) / it for it in (alpha_bar_a, alpha_bar_s, alpha_bar_b))
     weight = (u_s - u_a) / (u_b - u_a)
-    mean = (1 - weight) * math.sqrt(alpha_bar_s / alpha_bar_a) * x_a
-    mean = mean + weight * math.sqrt(alpha_bar_s / alpha_bar_b) * x_b
-    return mean, math.sqrt(alpha_bar_s * weight * (u_b - u_s))
+    of_x_a = (1 - weight) * math.sqrt(alpha_bar_s / alpha_bar_a)
+    of_x_b = weight * math.sqrt(alpha_bar_s / alpha_bar_b)
+    return of_x_a, of_x_b, math.sqrt(alpha_bar_s * weight * (u_b - u_s))
 
 
 def drawn(
@@ -95,12 +122,54 @@ def with_their_noise(
 
 def _mixture(schedule: Schedule, s: int, below: State, above: State) -> Tensor:
     (a, x_a), (b, x_b) = below, above
+    of_x_a, of_x_b = _weights_of_mixture(schedule, a, s, b)
+    return of_x_a * x_a + of_x_b * x_b
+
+
+def _weights_of_mixture(schedule: Schedule, a: int, s: int, b: int) -> tuple[float, float]:
     angle_a, angle_s, angle_b = (
         math.atan2(math.sqrt(1 - it), math.sqrt(it)) for it in _alpha_bar(schedule, a, s, b)
     )
     whole = math.sin(angle_b - angle_a)
-    of_x_a, of_x_b = math.sin(angle_b - angle_s) / whole, math.sin(angle_s - angle_a) / whole
-    return of_x_a * x_a + of_x_b * x_b
+    return math.sin(angle_b - angle_s) / whole, math.sin(angle_s - angle_a) / whole
+
+
+def partly_drawn(
+    schedule: Schedule, times: Collection[int], below: State, above: State, noise_at: NoiseAt,
+    k: float, rho: float | None = None,
+) -> dict[int, Tensor]:  # fmt: skip
+    """Draw x_s for every s of times that lies between two states whose noise is partly the same.
+
+    k: the stochasticity of the step, within 0..1. rho: the correlation of the noise of x_a and of
+    x_b, of a whole step by default. The way to s is that of `drawn`.
+    """
+    (a, _), (b, x_b) = below, above
+    inside = [s for s in times if a < s < b]
+    if not inside:
+        return {}
+    middle = (a + b) // 2
+    noise = [math.sqrt(1 - it) for it in _alpha_bar(schedule, a, middle, b)]
+    rho = _kept(schedule, a, b, k) if rho is None else rho
+    of_x_a, of_x_b = _weights_of_mixture(schedule, a, middle, b)
+    of_a, of_b, _ = _weights_of_bridge(schedule, a, middle, b)
+    of_x_a, of_x_b = (1 - k) * of_x_a + k * of_a, (1 - k) * of_x_b + k * of_b
+    n_a, n_b = of_x_a * noise[0] / noise[1], of_x_b * noise[2] / noise[1]
+    lacking = max(1 - n_a**2 - n_b**2 - 2 * rho * n_a * n_b, 0.0)
+    x_s = of_x_a * below[1] + of_x_b * x_b + noise[1] * math.sqrt(lacking) * noise_at(middle, x_b)
+    half = middle, x_s
+    return {
+        **partly_drawn(schedule, inside, below, half, noise_at, k, n_a + rho * n_b),
+        **({middle: x_s} if middle in inside else {}),
+        **partly_drawn(schedule, inside, half, above, noise_at, k, rho * n_a + n_b),
+    }
+
+
+def _kept(schedule: Schedule, a: int, b: int, k: float) -> float:
+    """Return exp(-k h), the correlation of the noise at both ends of a step; 0 where a = 0."""
+    alpha_bar_a, alpha_bar_b = _alpha_bar(schedule, a, b)
+    signal_a, signal_b = (math.sqrt(it / (1 - it)) if it < 1 else math.inf
+                          for it in (alpha_bar_a, alpha_bar_b))  # fmt: skip
+    return (signal_b / signal_a) ** k
 
 
 def _alpha_bar(schedule: Schedule, *times: int) -> list[float]:

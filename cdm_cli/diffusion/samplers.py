@@ -6,6 +6,13 @@ respaced one or any other; `eps_theta(x_t, t)` gets an index t within 1..T of th
 int64 [B], and returns the network's raw output [B, C or 2C, H, W]. It is the caller who maps t to
 what the network was trained on (`schedule.times`, or alpha_bar itself). `randn_like(x)` is the
 only source of noise.
+
+A step between DDIM and ancestral sampling has a stochasticity k within 0..1: with lambda =
+log(alpha / sigma) and a step from t to t - 1 that reaches h in lambda, the noise of x_{t-1} keeps
+exp(-k h) of that of x_t, the rest is drawn. k = 1 is the forward process (`ancestral`), k = 0
+draws nothing (`ddim`); DDIM's eta (Song et al. 2021a, Eq. 16) is the root of (1 - exp(-2 k h))
+over (1 - exp(-2 h)), which for short steps is that of k. So k means the same at any number of
+steps: it is the square of tau in the SDEs of Xue et al. 2023 (SA-Solver, Eq. 4).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -56,24 +63,34 @@ def ddim(
     x_T: Tensor,
     *,
     randn_like: RandnLike,
-    eta: float = 0.0,
+    stochasticity: Tensor | None = None,
     clip: bool = True,
 ) -> Steps:
-    """DDIM (Song et al. 2021a, Eqs. 12 and 16); eta = 0 draws no noise, eta = 1 is `ancestral`.
+    """DDIM (Song et al. 2021a, Eqs. 12 and 16), which draws no noise by default.
 
-    Where x_0 was clipped, eps is solved again, so that the pair still explains x_t.
+    stochasticity: within 0..1, float64 [T + 1]; 1 everywhere is `ancestral`. Where x_0 was
+    clipped, eps is solved again, so that the pair still explains x_t.
     """
     schedule, x_t = schedule.to(x_T.device), x_T
+    drawn = _drawn(schedule, stochasticity)
+    draws = bool((drawn > 0).any())
     for t in range(schedule.T, 0, -1):
         time = _everywhere(t, x_t)
         x_0 = _x_0(eps_theta, schedule, x_t, time, clip)
         eps = predict_eps(schedule, x_t, time, x_0)
         alpha_bar_prev = schedule.alpha_bar[t - 1]
-        var = eta**2 * schedule.beta_tilde[t]
+        var = (1 - alpha_bar_prev) * drawn[t]
         x_t = alpha_bar_prev.sqrt().to(x_t) * x_0 + (1 - alpha_bar_prev - var).sqrt().to(x_t) * eps
-        if eta > 0 and t > 1:
+        if draws and t > 1:
             x_t = x_t + var.sqrt().to(x_t) * randn_like(x_t)
         yield t - 1, x_t
+
+
+def _drawn(schedule: Schedule, stochasticity: Tensor | None) -> Tensor:
+    """Return which part of the variance of x_{t-1}'s noise a step draws, float64 [T + 1]."""
+    if stochasticity is None:
+        return torch.zeros_like(schedule.alpha_bar)
+    return F.pad(-torch.expm1(-2 * _forgotten(_lengths(schedule), stochasticity)), (1, 0))
 
 
 def dpm_solver_pp(
@@ -82,15 +99,20 @@ def dpm_solver_pp(
     x_T: Tensor,
     *,
     randn_like: RandnLike | None = None,
+    stochasticity: Tensor | None = None,
     clip: bool = True,
 ) -> Steps:
     """DPM-Solver++(2M), or, where noise is given, SDE-DPM-Solver++(2M) (Lu et al. 2022).
 
     arXiv 2211.01095, Algorithm 2 and its variant for diffusion SDEs, whose steps of first order
-    are those of `ancestral` with the small variance.
+    are those of `ancestral` with the small variance. stochasticity: within 0..1, float64 [T + 1],
+    what lies between the two, 1 by default; 0 everywhere draws nothing.
     """
     schedule, x_t = schedule.to(x_T.device), x_T
-    of_x_t, of_x_0, of_noise, ahead, further = _solver_tables(schedule, randn_like is not None)
+    if stochasticity is None:
+        stochasticity = torch.full_like(schedule.alpha_bar, float(randn_like is not None))
+    of_x_t, of_x_0, of_noise, ahead, further = _solver_tables(schedule, stochasticity)
+    draws = bool((stochasticity[2:] > 0).any())
     x_0_before, x_0_earlier = x_T, x_T
     for t in range(schedule.T, 0, -1):
         x_0 = _x_0(eps_theta, schedule, x_t, _everywhere(t, x_t), clip)
@@ -99,26 +121,38 @@ def dpm_solver_pp(
             extrapolated = x_0 + ahead[t].to(x_0) * (x_0 - x_0_before)
             extrapolated = extrapolated + further[t].to(x_0) * (x_0 - x_0_earlier)
         x_t = of_x_t[t].to(x_t) * x_t + of_x_0[t].to(x_t) * extrapolated
-        if randn_like is not None and t > 1:
+        if randn_like is not None and draws and t > 1:
             x_t = x_t + of_noise[t].to(x_t) * randn_like(x_t)
         x_0_before, x_0_earlier = x_0, x_0_before
         yield t - 1, x_t
 
 
-def _solver_tables(schedule: Schedule, stochastic: bool) -> tuple[Tensor, ...]:
+def _solver_tables(schedule: Schedule, stochasticity: Tensor) -> tuple[Tensor, ...]:
     """Return what x_t, x_0, noise, and differences of x_0 are multiplied by; each [T + 1].
 
     lambda_t = log(alpha_t / sigma_t) is infinite at t = 0: there the exponential vanishes, the
     last step is of first order, and x_0 is the network's own prediction.
     """
     alpha, sigma = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
-    lambda_ = alpha.log() - sigma.log()
-    h = lambda_[:-1] - lambda_[1:]
-    of_x_t = sigma[:-1] / sigma[1:] * ((-h).exp() if stochastic else 1)
-    of_x_0 = -alpha[:-1] * torch.expm1(-(2 if stochastic else 1) * h)
-    of_noise = sigma[:-1] * (-torch.expm1(-2 * h)).sqrt()
+    h = _lengths(schedule)
+    forgotten = _forgotten(h, stochasticity)
+    of_x_t = sigma[:-1] / sigma[1:] * (-forgotten).exp()
+    of_x_0 = -alpha[:-1] * torch.expm1(-(h + forgotten))
+    of_noise = sigma[:-1] * (-torch.expm1(-2 * forgotten)).sqrt()
     tables = of_x_t, of_x_0, of_noise, *_extrapolation(h)
     return tuple(F.pad(table, (1, 0)) for table in tables)
+
+
+def _lengths(schedule: Schedule) -> Tensor:
+    """Return how far in lambda each step reaches, the last one infinitely far; float64 [T]."""
+    lambda_ = schedule.alpha_bar.sqrt().log() - (1 - schedule.alpha_bar).sqrt().log()
+    return lambda_[:-1] - lambda_[1:]
+
+
+def _forgotten(h: Tensor, stochasticity: Tensor) -> Tensor:
+    """Return k h: a step keeps exp(-k h) of its noise. 0 where k is, however long; [T]."""
+    k = stochasticity[1 : len(h) + 1].to(h)
+    return torch.where(k > 0, k * h, 0.0)
 
 
 def _extrapolation(h: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,8 +176,15 @@ def bind(
     variance: Variance = "small",
     fraction: Fraction = "centred",
     clip: bool = True,
+    stochasticity: Sequence[float] | None = None,
 ) -> Sample:
-    """Return the sampler of that name as a function of (eps_theta, schedule, x_T) alone."""
+    """Return the sampler of that name as a function of (eps_theta, schedule, x_T) alone.
+
+    stochasticity: of each step, from x_T down, for ddim and dpm-solver++. Raises ValueError for
+    the others, which have their own.
+    """
+    if stochasticity is not None:
+        return _partly(sampler, stochasticity, randn_like=randn_like, clip=clip)
     match sampler:
         case "ancestral":
             return partial(
@@ -155,6 +196,22 @@ def bind(
             return partial(dpm_solver_pp, clip=clip)
         case "sde-dpm-solver++":
             return partial(dpm_solver_pp, randn_like=randn_like, clip=clip)
+
+
+def _partly(
+    sampler: Sampler, stochasticity: Sequence[float], *, randn_like: RandnLike, clip: bool
+) -> Sample:
+    table = torch.tensor([0.0, *reversed(stochasticity)], dtype=torch.float64)
+    match sampler:
+        case "ddim":
+            step = partial(ddim, randn_like=randn_like, clip=clip)
+        case "dpm-solver++":
+            step = partial(dpm_solver_pp, randn_like=randn_like, clip=clip)
+        case _:
+            raise ValueError(f"{sampler} has a stochasticity of its own")
+    return lambda eps_theta, schedule, x_T: step(
+        eps_theta, schedule, x_T, stochasticity=table[: schedule.T + 1].to(x_T.device)
+    )
 
 
 def restart(

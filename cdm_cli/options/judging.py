@@ -25,13 +25,13 @@ from cdm_cli.names import (
     WITH_ERRORS,
     CasNet,
     InceptionMode,
+    Searching,
 )
 from cdm_cli.options.flag import Check, Flag, Reflag, Without
 from cdm_cli.options.outputs import FolderOut, ScheduleOut, TableOut
 from cdm_cli.options.sampling import (
     Compute,
     LowRes,
-    Model,
     Resolution,
     S,
     Sampling,
@@ -111,16 +111,39 @@ class EvalOptions:
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """`cdm tune-schedule`. One search for each number of steps."""
+    """`cdm tune-schedule`. One search for each number of steps.
+
+    trials None: 40 of free schedules, 16 of linear ones. search None: that of the log which is
+    there, or free.
+    """
 
     lowres: LowRes = Path(LOWRES)
-    model: Model = None
+    model: Annotated[
+        str | None,
+        Flag(
+            "A name in runs/ or a directory; a base stage takes no LOWRES [default: the stage that "
+            "fits].",
+            "STAGE",
+        ),
+    ] = None
     steps: Annotated[
         tuple[Annotated[int, Ge(1)], ...], Flag("Step counts to search a schedule for.", "LIST")
     ] = (4, 16, 64)
     s: S = None
     num: Annotated[int, Ge(LEAST_JUDGED), Flag("Images that judge a trial.", "N")] = 1000
-    trials: Annotated[int, Ge(1), Flag("Schedules to try per count.", "N")] = 16
+    trials: Annotated[
+        int | None, Ge(1), Flag("Schedules to try per count [default: 40, 16 linear ones].", "N")
+    ] = None
+    search: Annotated[
+        Searching | None,
+        Flag("Any times and noise, or the paper's linear schedules [default: free]."),
+    ] = None
+    reference: Annotated[
+        int, Ge(0), Flag("Ancestral steps that all are compared with, 0 for none.", "N")
+    ] = 250
+    apply: Annotated[
+        bool, Flag("Keep what is found with the stage, for --steps N.", names=("--apply",))
+    ] = False
     out: ScheduleOut = Path(SCHEDULE)
     judge: FeatureOptions = FeatureOptions()
     sampling: Annotated[Sampling, Without("schedule", "note")] = Sampling()

@@ -9,7 +9,14 @@ from typing import get_args
 import pytest
 import torch
 
-from cdm_cli.diffusion.between import bridge, drawn, rule_of, states_between, with_their_noise
+from cdm_cli.diffusion.between import (
+    bridge,
+    drawn,
+    partly_drawn,
+    rule_of,
+    states_between,
+    with_their_noise,
+)
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.process import predict_eps, q_posterior, q_sample, renoise
 from cdm_cli.diffusion.samplers import ancestral, bind, schedule_with
@@ -171,7 +178,55 @@ def test_kept_states_have_the_law_of_the_forward_process_and_z_0_with_them(whole
         assert with_z_0 == pytest.approx(DATA.covariance(whole, 0, s), rel=1e-8)
 
 
-def error_between(sampler, rule, steps):
+@pytest.mark.parametrize("name", ["ddim", "dpm-solver++"])
+@pytest.mark.parametrize("k", [0.05, 0.3, 0.8, 0.999])
+def test_kept_states_of_steps_that_draw_a_part_have_the_marginal_of_the_forward_process(name, k):
+    """Data of one point: every z_s, in any gap, below the last step, and several of one gap."""
+    data, few = GaussianData(mean=0.3, std=0.0), schedule_with(COSINE, 5)
+    kept = (1, 2, 51, 377, 900, 901, 1500, 3000, 3999)
+    impulses = Impulses(300)
+    mean, var = data.moments(COSINE, COSINE.T)
+    sampler = bind(name, randn_like=impulses.randn_like, clip=False, stochasticity=[k] * few.T)
+    states = states_of(
+        sampler, data.eps_theta(few), few, impulses.source(mean, var**0.5),
+        lambda below, above: states_between(
+            "partly-shared-noise", COSINE, kept, below, above, lambda s, x: impulses.source(), k
+        ),
+    )  # fmt: skip
+    assert {*kept} <= {*states}
+    for s, x_s in states.items():
+        expected = data.moments(COSINE, s)
+        assert impulses.moments(x_s) == pytest.approx(expected, rel=1e-7, abs=1e-12)
+
+
+def test_the_ends_of_stochasticity_are_the_other_rules(randn_like):
+    """To the bit where a step is one of both, and in the limit."""
+    x_a, x_b = (randn_like(torch.empty(2, 1, 4, 4)).double() for _ in range(2))
+    noise = {s: randn_like(x_a).double() for s in range(200, 400)}
+    noise_at = lambda s, x: noise[s]  # noqa: E731
+    ends = (210, x_a), (390, x_b)
+    for k, rule in ((0.0, "shared-noise"), (1.0, "bridge")):
+        one = states_between("partly-shared-noise", COSINE, (251, 300), *ends, noise_at, k)
+        other = states_between(rule, COSINE, (251, 300), *ends, noise_at)
+        assert all(torch.equal(one[s], other[s]) for s in (251, 300))
+        near = partly_drawn(COSINE, (251, 300), *ends, noise_at, abs(k - 1e-9))
+        for s in (251, 300):
+            torch.testing.assert_close(near[s], other[s], rtol=1e-3, atol=1e-3)
+
+
+def test_no_state_of_partly_shared_noise_changes_with_which_others_are_kept(randn_like):
+    x_a, x_b = (randn_like(torch.empty(3, 1, 4, 4)) for _ in range(2))
+    noise = {s: randn_like(x_a) for s in range(161, 320)}
+    noise_at = lambda s, x: noise[s]  # noqa: E731
+    kept = lambda times: partly_drawn(COSINE, times, (160, x_a), (320, x_b), noise_at, 0.4)  # noqa: E731
+    everything = kept(range(4001))
+    for times in [(161,), (319, 250, 251), (240, 241), (1, 160, 320, 4000)]:
+        some = kept(times)
+        assert sorted(some) == sorted(s for s in times if 160 < s < 320)
+        assert all(torch.equal(x_s, everything[s]) for s, x_s in some.items())
+
+
+def error_between(sampler, rule, steps, k=0.0):
     """Error of the variance in the middle of the step that ends at log-SNR 3, as next door."""
     log_snr = torch.linspace(3, -8, steps + 1, dtype=torch.float64)
     halves = torch.stack([log_snr, log_snr - (log_snr[0] - log_snr[1]) / 2], 1).flatten()[:-1]
@@ -185,7 +240,7 @@ def error_between(sampler, rule, steps):
     states = states_of(
         sampler(impulses.randn_like), DATA.eps_theta(few), few, impulses.source(mean, var**0.5),
         lambda below, above: states_between(
-            rule, whole, (s,), below, above, lambda s, x: impulses.source()
+            rule, whole, (s,), below, above, lambda s, x: impulses.source(), k
         ),
     )  # fmt: skip
     return abs(impulses.moments(states[s])[1] - DATA.moments(whole, s)[1])
@@ -200,6 +255,17 @@ def test_states_between_are_as_accurate_as_those_that_are_visited(name, order):
     bound = lambda noise: bind(name, randn_like=noise, clip=False)  # noqa: E731
     coarse, fine = (error_between(bound, rule_of(name), steps) for steps in (320, 640))
     assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
+
+
+@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpm-solver++", 2)])
+def test_states_between_steps_that_draw_a_part_are_as_accurate(name, order):
+    def bound(noise):
+        return lambda network, few, x_T: bind(
+            name, randn_like=noise, clip=False, stochasticity=[0.9] * few.T
+        )(network, few, x_T)
+
+    coarse, fine = (error_between(bound, "partly-shared-noise", steps, 0.9) for steps in (320, 640))
+    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.25)
 
 
 @pytest.mark.parametrize("name", get_args(Sampler))
@@ -236,3 +302,4 @@ def test_every_sampler_has_its_rule():
     rules = {name: rule_of(name) for name in ("ancestral", "sde-dpm-solver++")}
     assert set(rules.values()) == {"bridge"}
     assert {rule_of("ddim"), rule_of("dpm-solver++")} == {"shared-noise"}
+    assert rule_of("ddim", [0.5]) == "partly-shared-noise"

@@ -72,6 +72,19 @@ def test_restart_keeps_the_marginal_exactly():
         assert impulses.moments(x_t) == pytest.approx(DATA.moments(schedule, t), rel=1e-8)
 
 
+@pytest.mark.parametrize("name", ["ddim", "dpm-solver++"])
+@pytest.mark.parametrize("ks", [(0.3,), (0.0, 0.7, 1.0), (1.0, 0.2)])
+def test_where_x_0_is_known_every_step_has_the_marginal_of_the_forward_process(name, ks):
+    """Data of one point: the ideal network knows x_0, so no step is too long, whatever k."""
+    data, few = GaussianData(mean=0.3, std=0.0), schedule_with(cosine(4000), 7)
+    stochasticity = [ks[i % len(ks)] for i in range(few.T)]
+    impulses = Impulses(few.T)
+    mean, var = data.moments(few, few.T)
+    sample = bind(name, randn_like=impulses.randn_like, clip=False, stochasticity=stochasticity)
+    for t, x_t in sample(data.eps_theta(few), few, impulses.source(mean, var**0.5)):
+        assert impulses.moments(x_t) == pytest.approx(data.moments(few, t), rel=1e-8, abs=1e-12)
+
+
 def error_at_s(sampler, steps):
     """Error of the variance at log-SNR 3 after steps that are uniform in log-SNR from -8."""
     log_snr = torch.cat(
@@ -87,6 +100,13 @@ def error_at_s(sampler, steps):
     return abs(impulses.moments(x_s)[1] - DATA.moments(schedule, 2)[1])
 
 
+def between_both(name, noise):
+    """The sampler with a stochasticity of 0.9 at any number of steps."""
+    return lambda network, schedule, x_T: bind(
+        name, randn_like=noise, clip=False, stochasticity=[0.9] * schedule.T
+    )(network, schedule, x_T)
+
+
 def no_noise(x):
     raise AssertionError("a deterministic sampler drew noise")
 
@@ -98,6 +118,8 @@ def no_noise(x):
         (lambda _: partial(dpm_solver_pp, clip=False), 2),
         (lambda noise: partial(ancestral, randn_like=noise, clip=False), 1),
         (lambda noise: partial(dpm_solver_pp, randn_like=noise, clip=False), 2),
+        (lambda noise: between_both("ddim", noise), 1),
+        (lambda noise: between_both("dpm-solver++", noise), 2),
     ],
 )
 def test_order_of_convergence_at_s(sampler, order):

@@ -24,6 +24,7 @@ from tests.oracles import GaussianData, Impulses
 
 DATA = GaussianData(mean=0.3, std=0.5)
 NAMES = get_args(Sampler)
+ALL = torch.ones(11, dtype=torch.float64)  # of up to ten steps
 
 
 class Recorder:
@@ -49,7 +50,7 @@ def no_noise(x):
     ("sampler", "calls"),
     [
         (ancestral, ["eps 3", "noise", "eps 2", "noise", "eps 1"]),
-        (partial(ddim, eta=1.0), ["eps 3", "noise", "eps 2", "noise", "eps 1"]),
+        (partial(ddim, stochasticity=ALL), ["eps 3", "noise", "eps 2", "noise", "eps 1"]),
         (ddim, ["eps 3", "eps 2", "eps 1"]),
         (dpm_solver_pp, ["eps 3", "noise", "eps 2", "noise", "eps 1"]),
     ],
@@ -123,8 +124,70 @@ def test_ddim_with_eta_1_is_ancestral_with_small_variance(clip, odd_network, ran
         draws = iter(noise)
         return sampler(odd_network, cosine(10), x_T, randn_like=lambda _: next(draws), clip=clip)
 
-    for (_, one), (_, other) in zip(run(ancestral), run(partial(ddim, eta=1.0)), strict=True):
+    for (_, one), (_, other) in zip(
+        run(ancestral), run(partial(ddim, stochasticity=ALL)), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def states(name, network, x_T, noise, T=10, **how):
+    draws = iter(noise)
+    sample = bind(name, randn_like=lambda _: next(draws), **how)
+    return list(sample(network, cosine(T), x_T))
+
+
+@pytest.mark.parametrize(
+    ("name", "k", "same"),
+    [
+        ("ddim", 0.0, "ddim"),
+        ("dpm-solver++", 0.0, "dpm-solver++"),
+        ("dpm-solver++", 1.0, "sde-dpm-solver++"),
+    ],
+)
+def test_the_ends_of_stochasticity_are_the_samplers_to_the_bit(
+    name, k, same, odd_network, randn_like
+):
+    x_T = randn_like(torch.empty(2, 3, 4, 4))
+    noise = [randn_like(x_T) for _ in range(9)] if k else []
+    network = lambda x, t: odd_network(x.double(), t)  # noqa: E731
+    one = states(name, network, x_T, noise, stochasticity=[k] * 10)
+    other = states(same, network, x_T, noise)
+    assert all(torch.equal(x, y) for (_, x), (_, y) in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm-solver++"])
+def test_stochasticity_counts_from_x_T_down(name, odd_network, randn_like):
+    """The noise of the first step alone tells the first state apart; the last step has none."""
+    x_T = randn_like(torch.empty(2, 3, 4, 4, dtype=torch.float64))
+    zero = [torch.zeros_like(x_T)] * 9
+    first = [torch.ones_like(x_T), *zero[1:]]
+    for stochasticity, moved in (([0.5, *[0.0] * 9], True), ([0.0, *[0.5] * 9], False)):
+        how = {"stochasticity": stochasticity}
+        plain, other = (states(name, odd_network, x_T, noise, **how) for noise in (zero, first))
+        assert bool((plain[0][1] != other[0][1]).any()) is moved
+    only_last = states(name, odd_network, x_T, first, stochasticity=[*[0.0] * 9, 1.0])
+    drawn = states(name, odd_network, x_T, zero, stochasticity=[0.0] * 10)
+    torch.testing.assert_close(only_last[-1][1], drawn[-1][1], rtol=0, atol=0)
+
+
+def test_what_a_step_of_ddim_draws_is_eta_squared_of_the_posterior(randn_like):
+    """Song et al. 2021a, Eq. 16, with the eta of samplers.py's first words."""
+    schedule, k = cosine(10), 0.3
+    x_T = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    alpha_bar = schedule.alpha_bar
+    snr = (alpha_bar / (1 - alpha_bar)).sqrt()
+    h = float((snr[9] / snr[10]).log())
+    eta_squared = (1 - math.exp(-2 * k * h)) / (1 - math.exp(-2 * h))
+    network = lambda x, t: torch.zeros_like(x)  # noqa: E731
+    noise = [torch.ones_like(x_T)] * 9
+    (_, x_9), *_ = states("ddim", network, x_T, noise, stochasticity=[k] * 10)
+    assert float(x_9) ** 2 == pytest.approx(eta_squared * float(schedule.beta_tilde[10]), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["ancestral", "sde-dpm-solver++"])
+def test_samplers_with_a_stochasticity_of_their_own_take_no_other(name, randn_like):
+    with pytest.raises(ValueError, match="of its own"):
+        bind(name, randn_like=randn_like, stochasticity=[0.5])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -63,6 +63,7 @@ class HowMade(Told):
     steps: int = Field(ge=1)
     times: tuple[int, ...] | None
     alpha_bar: tuple[float, ...] | None
+    stochasticity: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
     variance: Variance
     variance_fraction: Fraction
     clip: bool
@@ -140,6 +141,7 @@ def chain_from(config: StageConfig, made: HowMade) -> Chain:
         clip=made.clip,
         restart_from=made.restart_from,
         searched=made.alpha_bar is not None,
+        stochasticity=made.stochasticity,
     )
 
 
@@ -228,6 +230,9 @@ def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], pat
         if found:
             raise ValueError(str(found))
         assert chain.evaluations
+        chain.sample(torch.zeros_like)
+        if made.stochasticity and len(made.stochasticity) != chain.schedule.T:
+            raise ValueError(f"{len(made.stochasticity)} steps, and times of {chain.schedule.T}")
     except (ValueError, IndexError) as error:
         raise BadInputError(
             f"{path}: its provenance tells of a chain that its stage does not have: {error}",

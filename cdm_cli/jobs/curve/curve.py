@@ -47,7 +47,7 @@ from cdm_cli.jobs.sampling.judged_on import generated_store, probe_of
 from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics, load_ready_stage, take_weights
 from cdm_cli.jobs.sampling.probe import Probe, draw_probe
 from cdm_cli.jobs.sampling.rows import part_of
-from cdm_cli.jobs.sampling.schedule_file import tell_other_s
+from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import CurveOptions
@@ -98,7 +98,7 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
     """Judge as one process of a job."""
     with ExitStack() as stack:
         work = session.decide(lambda: _begun(options, stack), _deciding)
-        tell_other_s(options.sampling, work.probe.given_s, session.report)
+        tell_schedule(work.header, options.sampling, work.probe.given_s, session.report)
         resolution = work.probe.config.model.resolution
         panel = open_panel(options.judge, resolution, session, features=False)
         config = work.header.config
@@ -139,7 +139,7 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
         work = planned(options, stack)
         _check_out(options.out, work)
     plan_session(options.judge.compute, report)
-    tell_other_s(options.sampling, work.probe.given_s, report)
+    tell_schedule(work.header, options.sampling, work.probe.given_s, report)
     num = len(work.states) * work.probe.num
     return {
         "stage": str(work.header.directory),

@@ -6,7 +6,7 @@ the images, the t that stand for the sum over t, and the noise.
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from cdm_cli.jobs.sampling.cost import network_rate
 from cdm_cli.jobs.sampling.headers import weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics, load_ready_stage
 from cdm_cli.jobs.sampling.rows import tell_part
-from cdm_cli.jobs.sampling.schedule_file import tell_other_s
+from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.options.judging import ElboOptions
 from cdm_cli.report import Report
 
@@ -146,7 +146,7 @@ def run_in(options: ElboOptions, session: Session) -> Result:
     with ExitStack() as stack:
         store, work = session.decide(lambda: _begun(options, stack), partial(_deciding, options))
         tell_part(store, options.split, session.report)
-        tell_other_s(options.sampling, _given_s(work), session.report)
+        _tell_schedule(options, work, session.report)
         done = [_one(term, work, options, session) for term in work.terms]
         return Result(
             rows=tuple(_rows(work.terms, [each.bound for each in done])),
@@ -187,8 +187,9 @@ def _deciding(options: ElboOptions, begun: tuple[Store, Work]) -> dict[str, Any]
     return {"data": store.digest, "split": work.split, "num": work.num, "stages": stages}
 
 
-def _given_s(work: Work) -> list[int]:
-    return [term.s for term in work.terms if term.s is not None]
+def _tell_schedule(options: ElboOptions, work: Work, report: Report) -> None:
+    bounded = replace(options.sampling, sampler="ancestral")
+    tell_schedule(work.terms[-1].header, bounded, [term.s for term in work.terms], report)
 
 
 def _one(term: Term, work: Work, options: ElboOptions, session: Session) -> Done:
@@ -243,7 +244,7 @@ def plan(options: ElboOptions, report: Report) -> dict[str, object]:
     device = plan_session(options.compute, report).device
     precision = choose_precision(options.compute.precision, device)
     rates = [network_rate(term.header.config, term.chain, device, precision) for term in work.terms]
-    tell_other_s(options.sampling, _given_s(work), report)
+    _tell_schedule(options, work, report)
     rows = [
         {
             "stage": term.header.directory.name,

@@ -41,9 +41,10 @@ def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, An
 
     `process` is the noise schedule that z/<s> of a store belong to. `times`: those of them that
     the chain visits, where it leaves some out; `alpha_bar`: the schedule that was searched,
-    where the chain follows one.
+    where the chain follows one; `stochasticity`: of each step, where steps have one of their own.
     """
     schedule = chain.schedule
+    partly = {} if chain.stochasticity is None else {"stochasticity": list(chain.stochasticity)}
     respaced = not chain.searched and schedule.T < config.schedule.T
     return {
         "resolution": config.model.resolution,
@@ -58,11 +59,12 @@ def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, An
         "variance_fraction": chain.fraction,
         "clip": chain.clip,
         "restart_from": chain.restart_from,
+        **partly,
     }
 
 
 OF_THE_STAGE = ("resolution", "channels", "process", "variance_fraction", "times")
-FOLLOWING = {*OF_THE_STAGE, "alpha_bar", "between"}  # nobody types them
+FOLLOWING = {*OF_THE_STAGE, "alpha_bar", "stochasticity", "between"}  # nobody types them
 UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
 
 

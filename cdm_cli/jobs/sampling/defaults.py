@@ -15,6 +15,7 @@ from cdm_cli.config import Applied
 from cdm_cli.errors import MismatchError, UsageError, quoted
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.sampling.headers import Header, read_header, weights_digest
+from cdm_cli.jobs.sampling.schedule_file import schedule_of
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import DefaultsOptions
 from cdm_cli.options.sampling import Sampling, UpsampleOptions
@@ -73,14 +74,20 @@ def defaults_of(header: Header) -> Defaults:
     )
 
 
-def by_default(options: UpsampleOptions, applied: Sequence[Applied]) -> UpsampleOptions:
-    """Fill in what was applied last to a stage, as far as nothing else is asked for."""
+def by_default(
+    options: UpsampleOptions, header: Header, applied: Sequence[Applied]
+) -> UpsampleOptions:
+    """Fill in what was applied last to a stage, as far as nothing else is asked for.
+
+    Steps that are asked for, and that the stage keeps a schedule for, come with its sampler.
+    """
     if not applied:
         return options
     s, augment = options.s, options.augment
     if s is None:
         s, augment = applied[-1].s, augment or applied[-1].augment
-    sampling = _with(options.sampling, applied[-1])
+    kept = schedule_of(header, options.sampling) is not None
+    sampling = options.sampling if kept else _with(options.sampling, applied[-1])
     return replace(options, s=s, augment=augment, sampling=sampling)
 
 
@@ -98,7 +105,7 @@ def _with(asked: Sampling, applied: Applied | None) -> Sampling:
 
 def tell_applied(options: UpsampleOptions, header: Header, report: Report) -> None:
     """Say what stands in for what was not asked."""
-    if by_default(options, header.applied) == options:
+    if by_default(options, header, header.applied) == options:
         return
     now = header.applied[-1]
     report.say(

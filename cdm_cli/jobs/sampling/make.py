@@ -15,7 +15,6 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.data import pruned
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import open_store
-from cdm_cli.diffusion.between import rule_of
 from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.device import describe
 from cdm_cli.jobs.runtime.identity import chain_fields, check_out
@@ -239,7 +238,7 @@ def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
 def _states_fields(chain: Chain, keep: Sequence[int]) -> dict[str, str]:
     """Return by which rule states were made that the chain steps over, if any of them are kept."""
     stepped_over = set(keep) - set(chain.schedule.times.tolist())
-    return {"between": rule_of(chain.sampler)} if stepped_over else {}
+    return {"between": chain.rule} if stepped_over else {}
 
 
 def times_to_keep(asked: Sequence[int]) -> tuple[int, ...]:

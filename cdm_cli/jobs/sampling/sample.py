@@ -27,7 +27,7 @@ from cdm_cli.jobs.sampling.make import (
     times_to_keep,
 )
 from cdm_cli.jobs.sampling.provenance import command_line
-from cdm_cli.jobs.sampling.schedule_file import chain_for
+from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_schedule
 from cdm_cli.names import RUNS
 from cdm_cli.options.sampling import SampleOptions
 from cdm_cli.report import Report
@@ -51,6 +51,7 @@ def run_in(options: SampleOptions, session: Session) -> Made:
     )
     if options.classes is None and work.header.empty and len(work.classes) > 1:
         session.report.say(f"sample: left out {without_images(work.classes, work.header.empty)}")
+    tell_schedule(work.header, options.sampling, [], session.report)
     ready = make_ready(work, options.out, session)
     return produce(work, ready, options.out, session)
 
@@ -59,6 +60,7 @@ def plan(options: SampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
     work = as_begun(plan_work(options), options.out, report)
     check_output(work, options.out, plan_session(options.compute, report))
+    tell_schedule(work.header, options.sampling, [], report)
     return {
         "stage": str(work.header.directory),
         "out": str(options.out),

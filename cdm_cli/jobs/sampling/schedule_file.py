@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cdm_cli.cascade.generate import Chain, chain_of
 from cdm_cli.cascade.stagefile import read_settings
@@ -19,6 +20,8 @@ from cdm_cli.settings import Settings
 
 LIMIT = 2**22
 FreshBy = Literal["images", "noise"]
+Named = Literal["reference", "uniform", "elbo", "linear", "tuned"]
+KEPT = "schedules"  # of a stage's directory
 
 
 class Gain(Settings):
@@ -38,8 +41,27 @@ class Gain(Settings):
     verdict: str | None
 
 
+class Compared(Settings):
+    """FID of one schedule on images that chose none, beside the reference of many steps.
+
+    difference: how much higher than the reference, both less their biases, paired, with its
+    standard error; verdict: "better", "worse" or "not told apart". None where not known.
+    """
+
+    name: Named
+    num: int
+    fid: float
+    error: float | None
+    difference: float | None
+    uncertainty: float | None
+    verdict: str | None
+
+
 class Searched(Settings):
     """The best schedule found for one number of steps.
+
+    times: of training, decreasing; stochasticity: of the step from each, 0 as DDIM, 1 as ancestral
+    (None: the sampler has its own). Or alpha_bar, for a stage that is fed the noise level.
 
     score and baseline: the metric of this schedule and of the stage's own, respaced to as many
     steps, on the same samples. beta_1, beta_T: ends of the linear schedule, if it is one. gain:
@@ -51,17 +73,35 @@ class Searched(Settings):
     variance: Variance
     beta_1: float | None = None
     beta_T: float | None = None  # noqa: N815
-    alpha_bar: tuple[float, ...] = Field(min_length=1)
+    alpha_bar: tuple[float, ...] | None = Field(default=None, min_length=1)
+    times: tuple[int, ...] | None = Field(default=None, min_length=1)
+    stochasticity: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
     score: float
     baseline: float
     trials: int
     gain: Gain | None = None
+    compared: tuple[Compared, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_a_way_down(self) -> Self:
+        if (self.alpha_bar is None) == (self.times is None):
+            raise ValueError("a schedule has times or alpha_bar, one of both")
+        times = self.times or ()
+        if any(after >= before for before, after in pairwise(times)) or (times and times[-1] < 1):
+            raise ValueError("times must decrease, down to 1 at most")
+        k = self.stochasticity
+        if k is not None and (len(k) != len(times) or self.sampler not in ("ddim", "dpm-solver++")):
+            raise ValueError("stochasticity belongs to times of ddim or dpm-solver++, one to each")
+        return self
 
 
 class ScheduleFile(Settings):
-    """The contents of `schedule.json`: the schedules, and all they were judged by."""
+    """The contents of `schedule.json`: the schedules, and all they were judged by.
 
-    schema_version: Literal[1] = 1
+    Version 1 knew alpha_bar alone. lowres "" and s None: of a base stage.
+    """
+
+    schema_version: Literal[1, 2] = 2
     cdm_version: str
     stage: str
     stage_digest: str
@@ -70,7 +110,7 @@ class ScheduleFile(Settings):
     lowres_digest: str
     metric: str
     convention: dict[str, str | int | float | None]
-    s: int
+    s: int | None
     num: int
     seed: int
     schedules: tuple[Searched, ...] = Field(min_length=1)
@@ -79,37 +119,70 @@ class ScheduleFile(Settings):
 def chain_for(
     header: Header, sampling: Sampling, keep: Sequence[int] = (), visit: Sequence[int] = ()
 ) -> Chain:
-    """Fix the chain of a stage, on the schedule of `--schedule` if that is given.
+    """Fix the chain of a stage, on the schedule of `--schedule`, or that is kept for `--steps`.
 
     Raises UsageError, MismatchError where the schedule was searched for another stage, and
     what reading the file raises.
     """
-    if sampling.schedule is None:
+    path = schedule_of(header, sampling)
+    if path is None:
         return chain_of(header.config, sampling, keep=keep, visit=visit)
-    file = read_settings(ScheduleFile, sampling.schedule, LIMIT)
+    file = read_settings(ScheduleFile, path, LIMIT)
     if not is_of(header.config, file.config_digest):
         raise MismatchError(
-            f"{sampling.schedule} was searched for the stage {file.stage!r}, whose configuration "
+            f"{path} was searched for the stage {file.stage!r}, whose configuration "
             f"is not that of {header.directory}",
             kept="no output was made",
             next="cdm tune-schedule for this stage",
         )
-    found = choose_schedule(file, sampling.steps, sampling.schedule)
+    found = choose_schedule(file, sampling.steps, path)
     sampler = sampling.sampler or found.sampler
     variance = sampling.variance or (found.variance if sampler == "ancestral" else None)
     asked = replace(sampling, steps=None, sampler=sampler, variance=variance)
-    return chain_of(header.config, asked, keep=keep, visit=visit, alpha_bar=found.alpha_bar)
+    return chain_of(
+        header.config,
+        asked,
+        keep=keep,
+        visit=visit,
+        alpha_bar=found.alpha_bar,
+        times=found.times,
+        stochasticity=found.stochasticity if sampler == found.sampler else None,
+    )
 
 
-def tell_other_s(sampling: Sampling, s: Sequence[int], report: Report) -> None:
-    """Say where a schedule is used at another s than that at which it was searched."""
-    if sampling.schedule is None:
+def kept_path(header: Header, steps: int) -> Path:
+    """Return where a stage keeps its schedule of so many steps (`tune-schedule --apply`)."""
+    return header.directory / KEPT / f"steps-{steps}.json"
+
+
+def schedule_of(header: Header, sampling: Sampling) -> Path | None:
+    """Return the file of `--schedule`, or the one that the stage keeps for `--steps N` alone.
+
+    A sampler, a variance or a restart that is asked for beside the steps means evenly spread ones.
+    """
+    if sampling.schedule is not None:
+        return sampling.schedule
+    asked = sampling.sampler or sampling.variance or sampling.restart_from
+    if not sampling.steps or asked:
+        return None
+    path = kept_path(header, sampling.steps)
+    return path if path.is_file() else None
+
+
+def tell_schedule(
+    header: Header, sampling: Sampling, s: Sequence[int | None], report: Report
+) -> None:
+    """Say which kept schedule is used, and where one is used at another s than its own."""
+    path = schedule_of(header, sampling)
+    if path is None:
         return
-    searched = read_settings(ScheduleFile, sampling.schedule, LIMIT).s
-    others = [at for at in dict.fromkeys(s) if at != searched]
+    if sampling.schedule is None:
+        report.say(f"--steps {sampling.steps}: on the schedule that is kept in {path}")
+    searched = read_settings(ScheduleFile, path, LIMIT).s
+    others = [at for at in dict.fromkeys(s) if at is not None and at != searched]
     if others:
         report.say(
-            f"{sampling.schedule} was searched at s = {searched}, this is at s = "
+            f"{path} was searched at s = {searched}, this is at s = "
             f"{', '.join(map(str, others))}: another schedule may be better there "
             "(cdm tune-schedule --s)"
         )

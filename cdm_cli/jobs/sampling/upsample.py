@@ -35,7 +35,7 @@ from cdm_cli.jobs.sampling.make import (
 )
 from cdm_cli.jobs.sampling.provenance import command_line, store_parent
 from cdm_cli.jobs.sampling.rows import LowRes, Source, check_states, choose_rows, part_of, tell_part
-from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_other_s
+from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_schedule
 from cdm_cli.names import RUNS, Augment
 from cdm_cli.options.sampling import UpsampleOptions
 from cdm_cli.report import Report
@@ -82,7 +82,7 @@ def run_in(options: UpsampleOptions, session: Session) -> Made:
         )
         tell_part(store, options.split, report)
         tell_applied(options, work.header, report)
-        tell_other_s(options.sampling, [work.fields["s"]], report)
+        tell_schedule(work.header, work.sampling, [work.fields["s"]], report)
         ready = make_ready(work, options.out, session)
         if options.model is None:
             report.say(f"upsample: with {work.header.directory}")
@@ -115,7 +115,7 @@ def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
         _check_is_not_input(options)
         check_output(work, options.out, plan_session(options.compute, report))
     tell_applied(options, work.header, report)
-    tell_other_s(options.sampling, [work.fields["s"]], report)
+    tell_schedule(work.header, work.sampling, [work.fields["s"]], report)
     return {
         "stage": str(work.header.directory),
         "out": str(options.out),
@@ -142,7 +142,7 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
     """
     split, part = part_of(store, options.split)
     header = fitting_stage(options.model, Path(RUNS), store, part)
-    options = by_default(options, header.applied if applied else ())
+    options = by_default(options, header, header.applied if applied else ())
     s = check_s(header.config, options.s, options.augment)
     augment: Augment = options.augment or "non-truncated"
     keep = times_to_keep(options.keep_s)

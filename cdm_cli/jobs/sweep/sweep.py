@@ -21,7 +21,7 @@ from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.make import produce
 from cdm_cli.jobs.sampling.provenance import command_line
-from cdm_cli.jobs.sampling.schedule_file import tell_other_s
+from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.jobs.sweep.applied import apply_chosen
 from cdm_cli.jobs.sweep.choice import Chosen, choose, concluded, name_of
 from cdm_cli.jobs.sweep.front import Placed, in_words, pareto
@@ -157,7 +157,7 @@ def _cost_of_race(options: SweepOptions, field: Racers, race: RaceFile) -> dict[
 def _begun(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     sweep = as_recorded(planned(options, stack, report))
     _check_number(options, sweep)
-    tell_other_s(options.sampling, [point.s for point in sweep.points], report)
+    tell_schedule(sweep.header, options.sampling, [point.s for point in sweep.points], report)
     return sweep
 
 

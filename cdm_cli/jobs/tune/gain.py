@@ -12,14 +12,15 @@ from cdm_cli.jobs.tune.log import Log, Trial
 from cdm_cli.jobs.tune.plan import Search
 from cdm_cli.jobs.tune.search import Candidate
 from cdm_cli.metrics.comparisons import ALIKE, verdict_between
-from cdm_cli.metrics.jackknife import difference
+from cdm_cli.metrics.jackknife import Estimate, difference
 
 FROM = {"images": "other images", "noise": "the same images with other noise"}
 
 
 def best_of(trials: Iterable[Trial]) -> Trial:
-    """Return the trial of the lowest FID; of equals the earliest."""
-    return min(trials, key=lambda trial: (trial.fid, trial.number))
+    """Return the trial of the lowest FID of all images; of equals the earliest."""
+    judged = [trial for trial in trials if not trial.dropped]
+    return min(judged, key=lambda trial: (trial.fid, trial.number))
 
 
 def candidate_of(search: Search, steps: int, trial: Trial) -> Candidate | None:
@@ -50,11 +51,16 @@ def judge_gain(scorer: Scorer, steps: int, trials: Sequence[Trial]) -> Gain:
     assert candidate is not None
     own = scorer.fresh(search.baseline(steps), f"{steps} steps, the stage's own again")
     best = scorer.fresh(search.chain(candidate), f"{steps} steps, the best again")
+    return gain_between(search, steps, own, best)
+
+
+def gain_between(search: Search, steps: int, own: Estimate, best: Estimate) -> Gain:
+    """Return what the best schedule gains over the stage's own, of their FIDs on fresh images."""
     gap = difference(own, best, paired=True)
     return Gain(
         steps=steps,
-        fresh=search.fresh_by,
-        num=len(search.fresh.ids),
+        fresh=search.asked.fresh_by,
+        num=len(search.asked.fresh.ids),
         score=best.value,
         baseline=own.value,
         gain=gap.value if gap.corrected is None else gap.corrected,

@@ -1,6 +1,7 @@
 """Judging one schedule: images drawn, shown to the judge and forgotten, batch by batch."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +23,23 @@ from cdm_cli.jobs.sampling.numerics import (
 from cdm_cli.jobs.tune.log import Head
 from cdm_cli.jobs.tune.plan import Search, Shown
 from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.comparisons import verdict_between
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention
+from cdm_cli.names import LEAST_JUDGED
 from cdm_cli.options.judging import TuneOptions
 
 PREFERRED = "train"
+FIRST = 4  # the first round has one in so many of the images
+
+
+class Raced(NamedTuple):
+    """FID of a schedule. first: of the first images. dropped: worse on these, fid is of these."""
+
+    fid: float
+    first: Estimate
+    dropped: bool
 
 
 @dataclass(frozen=True)
@@ -46,42 +58,84 @@ class Scorer:
         The same noise for every chain. Several processes share the images; all must call.
         Raises StoppedError when asked to stop, BadInputError for features that are not finite.
         """
-        search = self.search
-        drawn = Shown(search.work.inputs, search.ids, search.labels, self.seed)
-        collector = self._judged(drawn, chain, what)
+        collector = self._judged(self.search.asked.shown, chain, what)
         return collector.frechet(self.reference.gaussian, uncertain=False).value
 
     def fresh(self, chain: Chain, what: str) -> Estimate:
         """Return the FID of images that chose no chain, with its leave-out values."""
-        collector = self._judged(self.search.fresh, chain, what)
+        collector = self._judged(self.search.asked.fresh, chain, what)
         return collector.frechet(self.reference.gaussian)
 
+    def race(self, chain: Chain, best: Estimate | None, what: str) -> Raced:
+        """Return the FID of a chain, judged on all images only if the first do not tell it worse.
+
+        best: the first images' FID of the best chain so far. The comparison is paired, at a level
+        of 5 %: what both owe to the images and their noise cancels.
+        """
+        shown = self.search.asked.shown
+        quarter = first_round(len(shown.ids))
+        if quarter == len(shown.ids):
+            return Raced(self.fid(chain, what), Estimate(0.0), False)
+        start, rest = range(quarter), range(quarter, len(shown.ids))
+        head = Shown(shown.inputs, shown.ids[:quarter], shown.labels[:quarter], shown.seed)
+        whole = self._empty(shown)
+        opening = self._empty(head)
+        self._show(shown, start, chain, what, [opening, whole])
+        self._gathered(opening)
+        first = opening.frechet(self.reference.gaussian, pairs=False)
+        if best is not None and verdict_between(first, best) == "worse":
+            return Raced(first.value, first, True)
+        self._show(shown, rest, chain, what, [whole])
+        self._gathered(whole)
+        return Raced(whole.frechet(self.reference.gaussian, uncertain=False).value, first, False)
+
     def _judged(self, drawn: Shown, chain: Chain, what: str) -> Collector:
+        collector = self._empty(drawn)
+        self._show(drawn, range(len(drawn.ids)), chain, what, [collector])
+        self._gathered(collector)
+        return collector
+
+    def _empty(self, drawn: Shown) -> Collector:
+        dim = self.panel.judge.extractor.feature_dim
+        device = self.panel.session.device
+        return Collector.empty(drawn.ids, drawn.labels, dim, device=device, keep=0)
+
+    def _show(
+        self, drawn: Shown, places: range, chain: Chain, what: str,
+        collectors: list[Collector],
+    ) -> None:  # fmt: skip
+        """Draw the images at some places, this process its share, and show them to the judge."""
         search, session, extractor = self.search, self.panel.session, self.panel.judge.extractor
-        collector = Collector.empty(
-            drawn.ids, drawn.labels, extractor.feature_dim, device=session.device, keep=0
-        )
         engine = Engine(self.ready.stage, chain, drawn.seed, self.ready.numerics.batch_size)
         name = f"images/{search.header.config.model.resolution}"
-        mine = np.array_split(np.arange(len(drawn.ids)), session.world.size)[session.world.rank]
+        mine = np.array_split(np.arange(places.start, places.stop), session.world.size)
+        mine = mine[session.world.rank]
         total = len(mine) * chain.evaluations
         with Stop() as stop, session.report.track(what, total, "evaluations") as advance:
             meter = Meter(advance, stop, len(mine), lambda: "every trial before this one is kept")
             for start in range(0, len(mine), engine.batch_size):
-                places = mine[start : start + engine.batch_size]
-                samples = drawn.inputs(range(int(places[0]), int(places[-1]) + 1))
+                here = mine[start : start + engine.batch_size]
+                samples = drawn.inputs(range(int(here[0]), int(here[-1]) + 1))
                 images = torch.from_numpy(engine.block(samples, meter)[name])
                 features, _ = extractor(images.permute(0, 3, 1, 2).to(session.device))
-                collector.add(places, features, None)
+                for collector in collectors:
+                    collector.add(here, features, None)
+
+    def _gathered(self, collector: Collector) -> None:
+        """Add up what all processes have seen. Raises BadInputError where it is not finite."""
         first, *rest = collector.tensors()
-        session.world.sum_(rest, first)
+        self.panel.session.world.sum_(rest, first)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in collector.tensors()):
             raise BadInputError(
-                f"{extractor.name} gives features that are not finite",
+                f"{self.panel.judge.extractor.name} gives features that are not finite",
                 kept="every trial before this one is kept",
                 next="check the weights of the judge",
             )
-        return collector
+
+
+def first_round(num: int) -> int:
+    """Return how many images are judged first: all, where a part of them would be too few."""
+    return num // FIRST if num // FIRST >= LEAST_JUDGED else num
 
 
 def opened(options: TuneOptions, search: Search, session: Session, head: Head | None) -> Scorer:
@@ -105,8 +159,9 @@ def numerics_of(
 ) -> Numerics:
     """Return how the trials are computed; raise WouldOverwriteError where those there were not."""
     before = head.numerics if head else None
-    evaluations = (1 + options.trials) * options.num * sum(search.works)
-    chosen = choose_numerics(search.header.config, session, evaluations, before)
+    evaluations = (1 + search.trials) * options.num * sum(search.steps)
+    most = first_round(options.num) if search.method == "free" else None
+    chosen = choose_numerics(search.header.config, session, evaluations, before, most)
     if before:
         check_same_numerics(before, chosen, options.out)
     return chosen
@@ -129,8 +184,8 @@ def head_of(scorer: Scorer) -> Head:
 def convention(scorer: Scorer) -> Convention:
     """Return how the images of a trial become a number."""
     search = scorer.search
-    model = search.header.config.model
-    shape = (len(search.ids), model.resolution, model.resolution, model.channels)
+    model, shown = search.header.config.model, search.asked.shown
+    shape = (len(shown.ids), model.resolution, model.resolution, model.channels)
     images = np.broadcast_to(np.uint8(0), shape)
-    drawn = from_arrays("trial", images, search.labels, search.work.classes)
+    drawn = from_arrays("trial", images, shown.labels, search.asked.classes)
     return convention_of(drawn, scorer.panel.judge, scorer.seed)

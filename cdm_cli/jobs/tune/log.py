@@ -9,7 +9,7 @@ import os
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,10 +22,11 @@ from cdm_cli.errors import BadInputError, StoppedError
 from cdm_cli.jobs.runtime import identity as same_job
 from cdm_cli.jobs.runtime.identity import complete, refuse
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
-from cdm_cli.jobs.sampling.schedule_file import Gain
+from cdm_cli.jobs.sampling.schedule_file import Gain, Named
 from cdm_cli.jobs.tune.search import Origin, Place
-from cdm_cli.names import Variance
-from cdm_cli.settings import Settings
+from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.names import Sampler, Searching, Variance
+from cdm_cli.settings import Later, Settings
 
 M = TypeVar("M")
 LIMIT = 2**28
@@ -48,10 +49,15 @@ class Head(Settings):
     gains: bool = False
 
 
+LATER_FIELD = Later(settable=False)
+
+
 class Trial(Settings):
     """One judged schedule. number 0 is the baseline, the stage's own schedule respaced.
 
-    place: where in the box of `tune_search`.
+    place: where in the box of `search`, of a linear schedule. times, stochasticity, sampler: of a
+    way (`ways`). first: FID of the first images, and what it is without each group of them.
+    dropped: on these it was worse than the best, and fid is of these alone.
     """
 
     steps: int
@@ -62,18 +68,50 @@ class Trial(Settings):
     beta_T: float | None = None  # noqa: N815
     variance: Variance
     fid: float
+    sampler: Annotated[Sampler | None, LATER_FIELD] = None
+    times: Annotated[tuple[int, ...] | None, LATER_FIELD] = None
+    stochasticity: Annotated[tuple[float, ...] | None, LATER_FIELD] = None
+    first: Annotated[tuple[float, ...], LATER_FIELD] = ()
+    dropped: Annotated[bool, LATER_FIELD] = False
 
 
-LATER: TypeAdapter[Trial | Gain] = TypeAdapter(Trial | Gain)
+class Begun(Settings):
+    """Times, decreasing, that a free search of one number of steps begins with (`begin`)."""
+
+    steps: int
+    elbo: tuple[int, ...] | None
+    teacher: tuple[int, ...]
+
+
+class Judged(Settings):
+    """FID of one way on images that chose none, with leave-out values. steps 0: the reference."""
+
+    steps: int
+    name: Named
+    num: int
+    value: float
+    without: tuple[float, ...]
+    without_two: tuple[float, ...]
+
+    @property
+    def estimate(self) -> Estimate:
+        """The same, to be compared."""
+        return Estimate(self.value, self.without, self.without_two)
+
+
+Line = Trial | Gain | Begun | Judged
+LATER: TypeAdapter[Line] = TypeAdapter(Line)
 
 
 @dataclass(frozen=True)
 class Log:
-    """All lines of a search, the gains by number of steps."""
+    """All lines of a search, what belongs to a number of steps by that."""
 
     head: Head
     trials: list[Trial]
     gains: dict[int, Gain]
+    begun: dict[int, Begun]
+    judged: dict[tuple[int, Named], Judged]
 
     def of(self, steps: int) -> list[Trial]:
         """Return the trials of one number of steps, in order."""
@@ -96,8 +134,13 @@ def read_log(path: Path) -> Log | None:
     whole = [line for line in lines if line.endswith(b"\n")]
     head = _parsed(TypeAdapter(Head), whole[0] if whole else b"", path, 1)
     later = [_parsed(LATER, line, path, at) for at, line in enumerate(whole[1:], 2)]
-    trials = [line for line in later if isinstance(line, Trial)]
-    return Log(head, trials, {line.steps: line for line in later if isinstance(line, Gain)})
+    return Log(
+        head,
+        [line for line in later if isinstance(line, Trial)],
+        {line.steps: line for line in later if isinstance(line, Gain)},
+        {line.steps: line for line in later if isinstance(line, Begun)},
+        {(line.steps, line.name): line for line in later if isinstance(line, Judged)},
+    )
 
 
 def _parsed(lines: TypeAdapter[M], line: bytes, path: Path, number: int) -> M:
@@ -109,6 +152,13 @@ def _parsed(lines: TypeAdapter[M], line: bytes, path: Path, number: int) -> M:
             kept="it was left as it is",
             next="restore it, or choose another -o",
         ) from None
+
+
+def method_of(log: Log | None) -> Searching | None:
+    """Return what the schedules of a search are; versions that knew linear ones did not say it."""
+    if log is None:
+        return None
+    return "free" if log.head.identity.get("search") == "free" else "linear"
 
 
 def check_same(out: Path, identity: dict[str, Any], config: StageConfig) -> None:
@@ -137,8 +187,8 @@ def begin(path: Path, head: Head) -> None:
         durable.write_file_atomically(path, whole)
 
 
-def add(path: Path, line: Trial | Gain) -> None:
-    """Append a trial, or what the best of them gains, durably."""
+def add(path: Path, line: Line) -> None:
+    """Append a trial, what the search begins with, or what was judged of its best, durably."""
     durable.append(path, _line(line))
 
 

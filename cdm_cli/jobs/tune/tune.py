@@ -1,36 +1,46 @@
-"""`cdm tune-schedule`: the best linear noise schedule for few steps (Section 4.4, Figure 8).
+"""`cdm tune-schedule`: the best times and noise for few steps (Section 4.4, Figure 8).
 
 For each number of steps, schedules are tried on the same images with the same noise, and ranked
 by FID against train. The baseline is the stage's own schedule, respaced to as many steps; where
 no trial beats it, it is what is written. What the best gains is judged once more, on images that
 did not choose it. Every trial is logged as it ends, so the same command
 continues where it stopped; other numbers of steps under the same -o join those there.
+
+Of a free search (`free`) a schedule is any list of times with a stochasticity each; of a linear one
+(`search`) it is the paper's, for stages that are fed the noise level.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.generate import Chain
-from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import cost
-from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
-from cdm_cli.jobs.tune.gain import (
-    best_of,
-    candidate_of,
-    concluded,
-    gains_left,
-    judge_gain,
+from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
+from cdm_cli.jobs.tune.begin import TAUGHT, TRIES, Beginning
+from cdm_cli.jobs.tune.free import first_of_best, to_judge, tried_next
+from cdm_cli.jobs.tune.gain import concluded, gains_left, judge_gain
+from cdm_cli.jobs.tune.judge import Raced, Scorer, head_of, numerics_of, opened
+from cdm_cli.jobs.tune.log import (
+    Judged,
+    Log,
+    Trial,
+    add,
+    begin,
+    check_same,
+    locked,
+    log_path,
+    method_of,
+    read_log,
 )
-from cdm_cli.jobs.tune.judge import Scorer, head_of, numerics_of, opened
-from cdm_cli.jobs.tune.log import Log, Trial, add, begin, check_same, locked, log_path, read_log
 from cdm_cli.jobs.tune.plan import Search, planned
+from cdm_cli.jobs.tune.result import apply_kept, file_of, write_all
 from cdm_cli.jobs.tune.search import Candidate, proposed
+from cdm_cli.jobs.tune.ways import Way
+from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.options.judging import TuneOptions
 from cdm_cli.report import Report
 
@@ -40,21 +50,27 @@ class Found:
     """The best schedule of so many steps, as a line of the table.
 
     gain: of FID, in percent, on the images that chose it. fresh_gain: of FID, on others, with its
-    standard error, and whether that is certain (`verdict`); None where that is not known.
+    standard error, and whether that is certain (`verdict`); None where that is not known. above:
+    how much higher its FID is there than the reference's, with its standard error.
     """
 
     steps: int
     fid: float
     baseline: float
     gain: float
+    sampler: str
+    times: tuple[int, ...] | None
+    stochasticity: tuple[float, ...] | None
     beta_1: float | None
     beta_T: float | None  # noqa: N815
-    alpha_bar_T: float  # noqa: N815
+    alpha_bar_T: float | None  # noqa: N815
     variance: str
     trials: int
     fresh_gain: float | None
     uncertainty: float | None
     verdict: str | None
+    above: float | None
+    above_uncertainty: float | None
 
 
 @dataclass(frozen=True)
@@ -67,14 +83,15 @@ class TuneResult:
     num: int
     conclusion: str
     schedules: tuple[Found, ...]
+    kept: tuple[Path, ...]
 
 
 def run(options: TuneOptions, report: Report) -> TuneResult:
     """Try what was not tried yet, and write the best schedule of each number of steps.
 
-    Raises MismatchError for a stage without continuous noise conditioning, UsageError,
-    MissingError for what does not fit, before any weights are loaded; WouldOverwriteError
-    where options.out is of another search; StoppedError, DiskError.
+    Raises MismatchError for linear schedules of a stage without continuous noise conditioning,
+    UsageError, MissingError for what does not fit, before any weights are loaded;
+    WouldOverwriteError where options.out is of another search; StoppedError, DiskError.
     """
     return start_job(run_in, options, options.judge.compute, report)
 
@@ -85,24 +102,36 @@ def run_in(options: TuneOptions, session: Session) -> TuneResult:
     with ExitStack() as stack:
         search, before = session.decide(lambda: _begun(options, stack), _deciding)
         session.check_shared(options.out)
-        left = left_of(options, search, before.trials if before else [])
-        if any(left.values()) or gains_left(before, left):
+        left = left_of(search, before.trials if before else [])
+        if any(left.values()) or unjudged(search, before, left):
             scorer = opened(options, search, session, before.head if before else None)
             session.lead(lambda: begin(log, head_of(scorer)))
             session.lead(lambda: stack.enter_context(locked(log)))
-            for steps in search.works:
-                _search(options, scorer, steps, log)
-                _gain(options, scorer, steps, log)
-                session.lead(lambda: _write(options, search, log))
-        file = _write(options, search, log) if session.world.leads else _file(search, log)
-    return _result(options, log, file)
+            _fill(scorer, log, options.out)
+        session.lead(lambda: write_all(options.out, search, _read(log)))
+        file = file_of(search, _read(log))
+        kept = session.lead(lambda: apply_kept(search.header, file)) if options.apply else None
+    return _result(options, log, file, kept or ())
+
+
+def _fill(scorer: Scorer, log: Path, out: Path) -> None:
+    """Make the trials that are missing, and judge what came of them."""
+    search, session = scorer.search, scorer.panel.session
+    beginning = Beginning(scorer)
+    for steps in search.steps:
+        if search.method == "free":
+            _begin(scorer, beginning, steps, log)
+        _search(scorer, steps, log)
+        _gain(scorer, steps, log)
+        session.lead(lambda: write_all(out, search, _read(log)))
 
 
 def _begun(options: TuneOptions, stack: ExitStack) -> tuple[Search, Log | None]:
     """Return the search, and what is there of it."""
-    search = planned(options, stack)
+    before = read_log(log_path(options.out))
+    search = planned(options, stack, method_of(before))
     check_same(options.out, search.identity, search.header.config)
-    return search, read_log(log_path(options.out))
+    return search, before
 
 
 def _deciding(begun: tuple[Search, Log | None]) -> dict[str, Any]:
@@ -110,34 +139,46 @@ def _deciding(begun: tuple[Search, Log | None]) -> dict[str, Any]:
     search, log = begun
     return {
         **search.identity,
-        "steps": list(search.works),
+        "steps": list(search.steps),
         "trials made": len(log.trials) if log else 0,
-        "gains judged": list(log.gains) if log else [],
+        "gains judged": [*log.gains, *(f"{name} of {n}" for n, name in log.judged)] if log else [],
     }
 
 
-def left_of(options: TuneOptions, search: Search, trials: Sequence[Trial]) -> dict[int, int]:
+def left_of(search: Search, trials: Sequence[Trial]) -> dict[int, int]:
     """Return how many trials are still to be made, the baseline among them, by steps."""
     return {
-        steps: 1 + options.trials - sum(trial.steps == steps for trial in trials)
-        for steps in search.works
+        steps: 1 + search.trials - sum(trial.steps == steps for trial in trials)
+        for steps in search.steps
     }
+
+
+def unjudged(search: Search, log: Log | None, left: Mapping[int, int]) -> list[int]:
+    """Return the numbers of steps of which something is still to be judged on fresh images."""
+    if search.method == "linear":
+        return gains_left(log, left)
+    there = log.judged if log else {}
+    return [
+        steps
+        for steps, missing in left.items()
+        if missing
+        or log is None
+        or any((steps, name) not in there for name in to_judge(search, log.of(steps)))
+    ]
 
 
 def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     """Return the searches and what they would cost; nothing is loaded or written."""
     with ExitStack() as stack:
-        search = planned(options, stack)
-        check_same(options.out, search.identity, search.header.config)
-    log = read_log(log_path(options.out))
+        search, log = _begun(options, stack)
     session = plan_session(options.judge.compute, report)
     numerics_of(options, search, log.head if log else None, session)
-    left = left_of(options, search, log.trials if log else [])
-    gains = 2 * len(search.fresh.ids) * sum(gains_left(log, left))
-    evaluations = options.num * sum(steps * trials for steps, trials in left.items()) + gains
-    one = cost(search.header.config, search.work.chain, 1, options.judge.compute)
+    left = left_of(search, log.trials if log else [])
+    evaluations = _evaluations(options, search, log, left)
+    chain = search.baseline(search.steps[0])
+    one = cost(search.header.config, chain, 1, options.judge.compute)
     flops = int(str(one["flops_per_image"])) * evaluations
-    seconds = float(str(one["estimated_seconds"])) / search.work.chain.evaluations * evaluations
+    seconds = float(str(one["estimated_seconds"])) / chain.evaluations * evaluations
     return {
         "stage": str(search.header.directory),
         "out": str(options.out),
@@ -152,133 +193,149 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     }
 
 
-def _search(options: TuneOptions, scorer: Scorer, steps: int, log: Path) -> None:
+def _evaluations(
+    options: TuneOptions, search: Search, log: Log | None, left: Mapping[int, int]
+) -> int:
+    """Return how many evaluations there are at most: no trial dropped, all judged."""
+    fresh = len(search.asked.fresh.ids)
+    trials = options.num * sum(steps * missing for steps, missing in left.items())
+    judged = unjudged(search, log, left)
+    if search.method == "linear":
+        return trials + 2 * fresh * sum(judged)
+    taught = TRIES * TAUGHT * sum(steps for steps, missing in left.items() if missing)
+    many = 0 if log and (0, "reference") in log.judged else search.reference
+    return trials + taught + fresh * (3 * sum(judged) + many)
+
+
+def _begin(scorer: Scorer, beginning: Beginning, steps: int, log: Path) -> None:
+    """Find the times to begin with, if that is missing."""
+    if steps not in _read(log).begun and left_of(scorer.search, _read(log).trials)[steps]:
+        found = beginning.of(steps)
+        scorer.panel.session.lead(lambda: add(log, found))
+
+
+def _search(scorer: Scorer, steps: int, log: Path) -> None:
     """Make the trials of one number of steps that are missing."""
-    session = scorer.panel.session
-    for number in range(options.trials + 1):
-        trials = trials_of(log, steps)
+    session, search = scorer.panel.session, scorer.search
+    for number in range(search.trials + 1):
+        there = _read(log)
+        trials = there.of(steps)
         if number < len(trials):
             continue
-        what = f"{steps} steps, trial {number} of {options.trials}"
-        candidate = _next(options, scorer.search, steps, trials)
-        chain = scorer.search.chain(candidate) if candidate else scorer.search.baseline(steps)
-        trial = _trial(steps, number, candidate, chain, scorer.fid(chain, what))
+        what = f"{steps} steps, trial {number} of {search.trials}"
+        if search.method == "linear":
+            candidate = _next_linear(search, steps, trials)
+            chain = search.chain(candidate) if candidate else search.baseline(steps)
+            fid = scorer.fid(chain, what)
+            trial = _trial(steps, number, candidate, chain, Raced(fid, Estimate(0.0), False))
+        else:
+            trial = _raced(scorer, there, steps, what)
         session.lead(lambda trial=trial: add(log, trial))
         session.report.say(f"tune-schedule: {what}: {_in_short(trial)}")
 
 
-def _gain(options: TuneOptions, scorer: Scorer, steps: int, log: Path) -> None:
-    """Judge what the best of the trials gains, if that is missing."""
-    found = read_log(log)
-    left = left_of(options, scorer.search, found.trials if found else [])
-    if found is None or steps not in gains_left(found, {steps: left[steps]}):
+def _raced(scorer: Scorer, log: Log, steps: int, what: str) -> Trial:
+    """Try what a free search tries next."""
+    search, trials = scorer.search, log.of(steps)
+    tried = tried_next(search, log.begun[steps], trials)
+    chain = search.baseline(steps) if tried is None else search.chain(tried[1])
+    raced = scorer.race(chain, first_of_best(trials), what)
+    trial = _trial(steps, len(trials), None if tried is None else tried[1], chain, raced)
+    return trial if tried is None else trial.model_copy(update={"origin": tried[0]})
+
+
+def _gain(scorer: Scorer, steps: int, log: Path) -> None:
+    """Judge on fresh images what the trials came to, as far as that is missing."""
+    search, session, found = scorer.search, scorer.panel.session, _read(log)
+    left = {steps: left_of(search, found.trials)[steps]}
+    if steps not in unjudged(search, found, left):
         return
-    gain = judge_gain(scorer, steps, found.of(steps))
-    scorer.panel.session.lead(lambda: add(log, gain))
+    if search.method == "linear":
+        gain = judge_gain(scorer, steps, found.of(steps))
+        session.lead(lambda: add(log, gain))
+        return
+    chains: dict[tuple[int, Any], Chain] = {}
+    if search.reference:
+        chains[0, "reference"] = search.many_steps()
+    chains |= {(steps, name): it for name, it in to_judge(search, found.of(steps)).items()}
+    for (at, name), chain in chains.items():
+        if (at, name) not in found.judged:
+            score = scorer.fresh(chain, f"{at or search.reference} steps, {name}, again")
+            line = Judged(
+                steps=at, name=name, num=len(search.asked.fresh.ids), value=score.value,
+                without=score.without, without_two=score.without_two,
+            )  # fmt: skip
+            session.lead(lambda line=line: add(log, line))
 
 
-def _next(
-    options: TuneOptions, search: Search, steps: int, trials: Sequence[Trial]
-) -> Candidate | None:
+def _next_linear(search: Search, steps: int, trials: Sequence[Trial]) -> Candidate | None:
     """Return what is to be tried after these trials; None: the baseline."""
     if not trials:
         return None
     scored = [(trial.place, trial.fid) for trial in trials if trial.place is not None]
-    seed = options.sampling.seed
-    return proposed(search.space(steps), len(trials), options.trials, scored, seed)
+    seed = search.sampling.seed
+    return proposed(search.space(steps), len(trials), search.trials, scored, seed)
 
 
-def _trial(steps: int, number: int, candidate: Candidate | None, chain: Chain, fid: float) -> Trial:
-    told = Trial(steps=steps, number=number, origin="baseline", variance=chain.variance, fid=fid)
+def _trial(
+    steps: int, number: int, candidate: Candidate | Way | None, chain: Chain, raced: Raced
+) -> Trial:
+    first = (raced.first.value, *raced.first.without) if raced.first.without else ()
+    told = Trial(
+        steps=steps, number=number, origin="baseline", variance=chain.variance, fid=raced.fid,
+        first=first, dropped=raced.dropped,
+    )  # fmt: skip
     if candidate is None:
         return told
-    names = ("origin", "place", "beta_1", "beta_T")
+    linear = isinstance(candidate, Candidate)
+    names = (
+        ("origin", "place", "beta_1", "beta_T") if linear else ("times", "stochasticity", "sampler")
+    )
     return told.model_copy(update={name: getattr(candidate, name) for name in names})
 
 
 def _in_short(trial: Trial) -> str:
     how = f", beta {trial.beta_1:.2g}..{trial.beta_T:.2g}" if trial.place else ""
+    if trial.times is not None and trial.stochasticity is not None:
+        (first, *_, last), k = (trial.times[0], trial.times[-1]), trial.stochasticity
+        how = f", {trial.sampler}, t {first}..{last}, noise {k[0]:.2g}..{k[-1]:.2g}"
+        return f"FID {trial.fid:.4g} ({trial.origin}{how}){', dropped' if trial.dropped else ''}"
     return f"FID {trial.fid:.4g} ({trial.origin}{how}, {trial.variance})"
 
 
-def trials_of(log: Path, steps: int) -> list[Trial]:
-    """Return the trials of one number of steps, in order."""
-    found = read_log(log)
-    return found.of(steps) if found else []
-
-
-def _write(options: TuneOptions, search: Search, log: Path) -> ScheduleFile:
-    """Write the schedules that are known so far."""
-    file = _file(search, log)
-    write_file_atomically(options.out, (file.model_dump_json(indent=1) + "\n").encode())
-    return file
-
-
-def _file(search: Search, log: Path) -> ScheduleFile:
-    """Return the best schedule of each number of steps whose search is complete."""
+def _read(log: Path) -> Log:
     found = read_log(log)
     assert found is not None
-    head = found.head
-    all_steps = sorted({trial.steps for trial in found.trials})
-    complete = 1 + int(search.identity["trials"])
-    return ScheduleFile(
-        cdm_version=__version__,
-        stage=head.stage,
-        stage_digest=head.stage_digest,
-        config_digest=config_digest(search.header.config),
-        lowres=search.lowres,
-        lowres_digest=search.identity["lowres"],
-        metric=f"fid vs {head.reference}",
-        convention=head.convention,
-        s=search.identity["s"],
-        num=len(search.ids),
-        seed=search.sampling.seed,
-        schedules=tuple(
-            _searched(search, steps, found)
-            for steps in all_steps
-            if len(found.of(steps)) == complete
-        ),
-    )
+    return found
 
 
-def _searched(search: Search, steps: int, log: Log) -> Searched:
-    """Return the trial of the lowest FID as a schedule."""
-    trials = log.of(steps)
-    best, baseline = best_of(trials), search.baseline(steps)
-    candidate = candidate_of(search, steps, best)
-    own = tuple(baseline.schedule.alpha_bar[1:].tolist())
-    alpha_bar = candidate.alpha_bar if candidate else own
-    return Searched(
-        steps=steps,
-        sampler=baseline.sampler,
-        variance=best.variance,
-        beta_1=best.beta_1,
-        beta_T=best.beta_T,
-        alpha_bar=alpha_bar,
-        score=best.fid,
-        baseline=trials[0].fid,
-        trials=len(trials) - 1,
-        gain=log.gains.get(steps),
-    )
-
-
-def _result(options: TuneOptions, log: Path, file: ScheduleFile) -> TuneResult:
-    found = tuple(
-        Found(
-            steps=one.steps,
-            fid=one.score,
-            baseline=one.baseline,
-            gain=100 * (1 - one.score / one.baseline) if one.baseline else 0.0,
-            beta_1=one.beta_1,
-            beta_T=one.beta_T,
-            alpha_bar_T=one.alpha_bar[-1],
-            variance=one.variance,
-            trials=one.trials,
-            fresh_gain=one.gain.gain if one.gain else None,
-            uncertainty=one.gain.uncertainty if one.gain else None,
-            verdict=one.gain.verdict if one.gain else None,
-        )
-        for one in file.schedules
-    )
+def _result(
+    options: TuneOptions, log: Path, file: ScheduleFile, kept: tuple[Path, ...]
+) -> TuneResult:
+    found = tuple(_found(one) for one in file.schedules)
     conclusion = " ".join(concluded(one) for one in file.schedules)
-    return TuneResult(options.out, log, file.metric, file.num, conclusion, found)
+    return TuneResult(options.out, log, file.metric, file.num, conclusion, found, kept)
+
+
+def _found(one: Any) -> Found:
+    tuned = next((it for it in one.compared if it.name == "tuned"), None)
+    tuned = tuned or next((it for it in one.compared if it.name == "uniform"), None)
+    return Found(
+        steps=one.steps,
+        fid=one.score,
+        baseline=one.baseline,
+        gain=100 * (1 - one.score / one.baseline) if one.baseline else 0.0,
+        sampler=one.sampler,
+        times=one.times,
+        stochasticity=one.stochasticity,
+        beta_1=one.beta_1,
+        beta_T=one.beta_T,
+        alpha_bar_T=one.alpha_bar[-1] if one.alpha_bar else None,
+        variance=one.variance,
+        trials=one.trials,
+        fresh_gain=one.gain.gain if one.gain else None,
+        uncertainty=one.gain.uncertainty if one.gain else None,
+        verdict=one.gain.verdict if one.gain else None,
+        above=tuned.difference if tuned else None,
+        above_uncertainty=tuned.uncertainty if tuned else None,
+    )

@@ -53,7 +53,10 @@ SR = continuous_config(4, 8)
 
 
 def options(**changes):
-    values = {"model": "sr", "steps": (2,), "num": NUM, "trials": TRIALS, "judge": JUDGE}
+    values = {
+        "model": "sr", "steps": (2,), "num": NUM, "trials": TRIALS, "judge": JUDGE,
+        "search": "linear",
+    }  # fmt: skip
     return as_typed(TuneOptions, **(values | changes))
 
 
@@ -255,12 +258,12 @@ def judged_on(ids, **changes):
 
 def test_what_it_gains_is_judged_on_images_that_did_not_choose_it(tuned):
     search = search_of()
-    assert (search.fresh_by, len(search.fresh.ids)) == ("images", NUM)
-    assert set(search.fresh.ids).isdisjoint(search.ids)
+    assert (search.asked.fresh_by, len(search.asked.fresh.ids)) == ("images", NUM)
+    assert set(search.asked.fresh.ids).isdisjoint(search.asked.shown.ids)
     schedule = next(one for one in found()["schedules"] if one["gain"])
     steps, gain = schedule["steps"], schedule["gain"]
-    own = judged_on(search.fresh.ids, steps=steps)
-    best = judged_on(search.fresh.ids, steps=steps, schedule=OUT)
+    own = judged_on(search.asked.fresh.ids, steps=steps)
+    best = judged_on(search.asked.fresh.ids, steps=steps, schedule=OUT)
     gap = own.minus(best)
     assert (gain["baseline"], gain["score"]) == pytest.approx((own.value, best.value), rel=1e-3)
     assert gain["gain"] == pytest.approx(gap.corrected, rel=0.02)
@@ -277,7 +280,7 @@ def test_without_other_images_the_noise_is_another(workspace, monkeypatch):
     run(options(num=50, trials=1), Told())
     (gain,) = gains()
     assert (gain["fresh"], gain["num"]) == ("noise", 50)
-    own = judged_on(search_of(num=50).ids, steps=2, seed=1)
+    own = judged_on(search_of(num=50).asked.shown.ids, steps=2, seed=1)
     assert gain["baseline"] == pytest.approx(own.value, rel=1e-3)
 
 

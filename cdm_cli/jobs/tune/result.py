@@ -1,0 +1,157 @@
+"""What a search leaves: `schedule.json`, a table, a curve, and what a stage keeps of it."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cdm_cli.__version__ import __version__
+from cdm_cli.data.disk import make_directory
+from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sampling.schedule_file import Compared, ScheduleFile, Searched, kept_path
+from cdm_cli.jobs.tune.free import compared, way_of
+from cdm_cli.jobs.tune.gain import best_of, candidate_of, gain_between
+from cdm_cli.jobs.tune.log import Log
+from cdm_cli.jobs.tune.plan import Search
+
+COLUMNS = ("steps", *Compared.model_fields)
+COLOURS = {"uniform": "tab:gray", "elbo": "tab:orange", "linear": "tab:green", "tuned": "tab:blue"}
+
+
+def write_all(out: Path, search: Search, log: Log) -> ScheduleFile:
+    """Write the schedules that are known so far, and of a free search the table and the curve."""
+    file = file_of(search, log)
+    write_file_atomically(out, _encoded(file))
+    if search.method == "free" and any(one.compared for one in file.schedules):
+        write_file_atomically(out.with_suffix(".csv"), _table(file).encode())
+        write_file_atomically(out.with_suffix(".png"), _curve(file))
+    return file
+
+
+def apply_kept(header: Header, file: ScheduleFile) -> tuple[Path, ...]:
+    """Keep each schedule with its stage, where `--steps N` finds it; returns where."""
+    written = list[Path]()
+    for one in file.schedules:
+        path = kept_path(header, one.steps)
+        make_directory(path.parent)
+        write_file_atomically(path, _encoded(file.model_copy(update={"schedules": (one,)})))
+        written.append(path)
+    return tuple(written)
+
+
+def _encoded(file: ScheduleFile) -> bytes:
+    return (file.model_dump_json(indent=1) + "\n").encode()
+
+
+def file_of(search: Search, log: Log) -> ScheduleFile:
+    """Return the best schedule of each number of steps whose search is complete."""
+    head = log.head
+    all_steps = sorted({trial.steps for trial in log.trials})
+    complete = 1 + int(search.identity["trials"])
+    return ScheduleFile(
+        cdm_version=__version__,
+        stage=head.stage,
+        stage_digest=head.stage_digest,
+        config_digest=config_digest(search.header.config),
+        lowres=search.asked.lowres,
+        lowres_digest=search.identity.get("lowres", ""),
+        metric=f"fid vs {head.reference}",
+        convention=head.convention,
+        s=search.s,
+        num=len(search.asked.shown.ids),
+        seed=search.sampling.seed,
+        schedules=tuple(
+            _searched(search, steps, log) for steps in all_steps if len(log.of(steps)) == complete
+        ),
+    )
+
+
+def _searched(search: Search, steps: int, log: Log) -> Searched:
+    """Return the trial of the lowest FID as a schedule."""
+    trials = log.of(steps)
+    best, baseline = best_of(trials), search.baseline(steps)
+    found: dict[str, Any] = {"sampler": baseline.sampler}
+    way, candidate = way_of(best), candidate_of(search, steps, best)
+    if way is not None:
+        found = {name.name: getattr(way, name.name) for name in fields(way)}
+    elif candidate is not None:
+        found["alpha_bar"] = candidate.alpha_bar
+    elif search.method == "linear":
+        found["alpha_bar"] = tuple(baseline.schedule.alpha_bar[1:].tolist())
+    else:
+        found["times"] = tuple(reversed(baseline.schedule.times[1:].tolist()))
+    gain = log.gains.get(steps)
+    if (steps, "tuned") in log.judged:
+        own, tuned = (log.judged[steps, name].estimate for name in ("uniform", "tuned"))
+        gain = gain_between(search, steps, own, tuned)
+    return Searched(
+        steps=steps,
+        **found,
+        variance=best.variance,
+        beta_1=best.beta_1,
+        beta_T=best.beta_T,
+        score=best.fid,
+        baseline=trials[0].fid,
+        trials=len(trials) - 1,
+        gain=gain,
+        compared=compared(log, steps),
+    )
+
+
+def _table(file: ScheduleFile) -> str:
+    """Return a line for each schedule that was judged on fresh images."""
+    held = io.StringIO()
+    writer = csv.writer(held, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    rows = [("", row) for row in file.schedules[0].compared if row.name == "reference"]
+    rows += [
+        (str(one.steps), row)
+        for one in file.schedules
+        for row in one.compared
+        if row.name != "reference"
+    ]
+    for steps, row in rows:
+        writer.writerow([steps, *("" if v is None else v for v in row.model_dump().values())])
+    return held.getvalue()
+
+
+def _curve(file: ScheduleFile) -> bytes:
+    """Draw FID on fresh images against the number of steps, as Figure 8."""
+    figure = Figure(figsize=(6, 4.5))
+    FigureCanvasAgg(figure)
+    axes: Any = figure.add_subplot()
+    for name, colour in COLOURS.items():
+        line = _line(file.schedules, name)
+        if line:
+            steps, fid, error = zip(*line, strict=True)
+            axes.errorbar(steps, fid, yerr=error, capsize=2, marker="o", color=colour, label=name)
+    many = [row for one in file.schedules for row in one.compared if row.name == "reference"]
+    if many:
+        axes.axhline(many[0].fid, color="black", linestyle="--", label="reference of many steps")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("steps")
+    axes.set_ylabel(f"FID of {file.schedules[0].compared[0].num} images")
+    axes.set_xticks(ticks := [one.steps for one in file.schedules], [str(n) for n in ticks])
+    axes.minorticks_off()
+    axes.legend(fontsize="small")
+    figure.subplots_adjust(0.14, 0.12, 0.96, 0.95)
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
+    return held.getvalue()
+
+
+def _line(schedules: Sequence[Searched], name: str) -> list[tuple[int, float, float]]:
+    return [
+        (one.steps, row.fid, row.error or 0.0)
+        for one in schedules
+        for row in one.compared
+        if row.name == name
+    ]

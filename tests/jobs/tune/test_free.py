@@ -1,0 +1,284 @@
+"""Mirrors cdm_cli/jobs/tune/free.py, begin.py and result.py: a free search from end to end."""
+
+import csv
+import json
+import shutil
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
+from cdm_cli.jobs.judging import evaluate
+from cdm_cli.jobs.sampling import sample, upsample
+from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
+from cdm_cli.jobs.tune.free import tried_next
+from cdm_cli.jobs.tune.judge import Scorer
+from cdm_cli.jobs.tune.log import Begun, Trial, read_log
+from cdm_cli.jobs.tune.plan import planned
+from cdm_cli.jobs.tune.tune import plan, run
+from cdm_cli.jobs.tune.ways import Way
+from cdm_cli.options.judging import EvalOptions, TuneOptions
+from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleOptions
+from tests.asking import as_typed
+from tests.jobs.sweep.sweeping import CPU, JUDGE, write_workspace
+from tests.tiny import Told, sr_config, write_stage
+
+NUM, TRIALS, REFERENCE = 24, 9, 8
+OUT, LOG = Path("schedule.json"), Path("schedule.trials.jsonl")
+
+
+def options(**changes):
+    values = {
+        "model": "sr", "s": 5, "steps": (2,), "num": NUM, "trials": TRIALS, "judge": JUDGE,
+        "reference": REFERENCE,
+    }  # fmt: skip
+    return as_typed(TuneOptions, **(values | changes))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Few ways are compared with the teacher: its own tests are next door."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cdm_cli.jobs.tune.begin.TRIES", 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, quick):
+    """A workspace whose stage is fed t, and a search in it that nothing disturbed."""
+    home = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        write_workspace(home, sr_config(4, 8))
+        run(options(steps=(3, 2), apply=True), Told())
+    return home
+
+
+@pytest.fixture
+def tuned(made, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    shutil.copytree(made, home)
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.fixture
+def workspace(tuned):
+    for path in (OUT, LOG, OUT.with_suffix(".csv"), OUT.with_suffix(".png")):
+        path.unlink()
+    shutil.rmtree("runs/sr/schedules")
+    return tuned
+
+
+def schedules():
+    return {one.steps: one for one in ScheduleFile.model_validate_json(OUT.read_text()).schedules}
+
+
+def fid_of(store="samples.h5"):
+    asked = as_typed(EvalOptions, metrics=("fid",), store=Path(store), judge=JUDGE)
+    return evaluate.run(asked, Told()).table.value("fid", "train")
+
+
+def upsampled(told=None, **changes):
+    asked = {"model": "sr", "s": 5, "num": NUM, "compute": CPU} | changes
+    return upsample.run(as_typed(UpsampleOptions, **asked), told or Told())
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_upsample_on_the_file_gives_the_score(tuned, steps):
+    made = upsampled(sampling=Sampling(schedule=OUT, steps=steps))
+    assert made.network_evaluations == steps * NUM
+    assert fid_of() == pytest.approx(schedules()[steps].score, rel=1e-9)
+
+
+def test_what_is_kept_with_the_stage_is_chosen_by_its_steps(tuned):
+    told = Told()
+    upsampled(told, sampling=Sampling(steps=2), out=Path("kept.h5"))
+    assert any("runs/sr/schedules/steps-2.json" in line for line in told.lines)
+    upsampled(sampling=Sampling(schedule=OUT, steps=2), out=Path("named.h5"))
+    with upsample.open_store("kept.h5") as one, upsample.open_store("named.h5") as two:
+        assert one.parts[""].images(8).tobytes() == two.parts[""].images(8).tobytes()
+        identity = [store.provenance["identity"] for store in (one, two)]
+    assert identity[0] == identity[1]
+    assert identity[0]["times"] == sorted(schedules()[2].times)
+    assert identity[0].get("stochasticity") == (
+        None if schedules()[2].stochasticity is None else list(schedules()[2].stochasticity)
+    )
+    told = Told()
+    upsampled(told, sampling=Sampling(steps=2, sampler="ddim"), out=Path("own.h5"))
+    with upsample.open_store("own.h5") as store:
+        assert store.provenance["identity"]["times"] == [1, 20]
+    assert not any("schedules" in line for line in told.lines)
+
+
+def test_no_steps_and_other_steps_have_no_kept_schedule(tuned):
+    for steps in (None, 4):
+        told = Told()
+        upsampled(told, sampling=Sampling(steps=steps), out=Path(f"{steps}.h5"))
+        assert not any("kept in" in line for line in told.lines)
+
+
+def test_everything_is_compared_with_many_steps_on_the_same_fresh_images(tuned):
+    log = read_log(LOG)
+    assert log.judged[0, "reference"].num == NUM
+    rows = list(csv.DictReader(OUT.with_suffix(".csv").read_text().splitlines()))
+    assert [row["name"] for row in rows].count("reference") == 1
+    for steps, one in schedules().items():
+        names = [row.name for row in one.compared]
+        assert names[:3] == ["reference", "uniform", "elbo"]
+        assert {row["name"] for row in rows if row["steps"] == str(steps)} == set(names[1:])
+        assert one.compared[0].difference is None
+        for row in one.compared[1:]:
+            reference, judged = log.judged[0, "reference"], log.judged[steps, row.name]
+            assert row.fid == judged.value
+            gap = judged.estimate.minus(reference.estimate)
+            assert row.difference == pytest.approx(gap.corrected)
+            assert row.uncertainty == pytest.approx(gap.error)
+        if "tuned" in names:
+            gap = log.judged[steps, "uniform"].estimate.minus(log.judged[steps, "tuned"].estimate)
+            assert one.gain.gain == pytest.approx(gap.corrected)
+    assert OUT.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("share", [0.2, 0.97])
+def test_a_search_that_is_killed_continues_and_ends_in_the_same_bytes(
+    made, workspace, monkeypatch, share
+):
+    counted = Told()
+    run(options(out="whole.json"), counted)
+
+    def kill(done):
+        if done >= share * counted.done:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(options(), Told(kill))
+    run(options(), Told())
+    for name in ("schedule.trials.jsonl", "schedule.json", "schedule.csv"):
+        assert Path(name).read_bytes() == Path(name.replace("schedule", "whole")).read_bytes()
+
+
+def test_the_same_command_again_does_nothing(tuned, monkeypatch):
+    before = OUT.read_bytes(), LOG.read_bytes()
+    monkeypatch.setattr("cdm_cli.jobs.tune.judge.open_panel", None)
+    run(options(steps=(2, 3)), Told())
+    assert (OUT.read_bytes(), LOG.read_bytes()) == before
+
+
+def test_a_linear_search_does_not_join_a_free_one(tuned):
+    with pytest.raises(MismatchError, match=r"no linear schedule can be searched"):
+        run(options(search="linear"), Told())
+    with pytest.raises(WouldOverwriteError, match="reference was 8, is 9"):
+        run(options(reference=9), Told())
+
+
+def test_a_base_stage_needs_no_store(workspace):
+    asked = options(model="base", s=None, trials=6, lowres=Path("nowhere.h5"), apply=True)
+    with pytest.raises(UsageError, match="has no s"):
+        run(replace(asked, s=5), Told())
+    run(asked, Told())
+    one = schedules()[2]
+    made = sample.run(
+        as_typed(SampleOptions, num=NUM, compute=CPU, out="own.h5", sampling=Sampling(steps=2)),
+        Told(),
+    )
+    assert made.network_evaluations == 2 * NUM
+    with upsample.open_store("own.h5") as store:
+        assert store.provenance["identity"]["times"] == sorted(one.times)
+
+
+def test_a_base_stage_is_judged_on_what_sample_draws(workspace):
+    """With a judge of its resolution, the FID of a trial is that of `sample` on the schedule."""
+    from tests.tiny import base_config
+
+    write_stage(workspace / "runs/high", base_config(8))
+    run(options(model="high", s=None, trials=4, reference=0), Told())
+    asked = Sampling(schedule=OUT, steps=2)
+    sample.run(
+        as_typed(SampleOptions, stage="high", num=NUM, compute=CPU, out="a.h5", sampling=asked),
+        Told(),
+    )
+    assert fid_of("a.h5") == pytest.approx(schedules()[2].score, rel=1e-9)
+
+
+def test_two_processes_find_the_same(made, workspace):
+    two = replace(JUDGE, compute=Compute(device="cpu", batch_size=32, gpus=2))
+    run(options(trials=1, judge=two, reference=0), Told())
+    alone = [json.loads(line) for line in (made / LOG).read_text().splitlines()[1:]]
+    fids = [line["fid"] for line in alone if line["steps"] == 2 and "fid" in line][:2]
+    log = read_log(LOG)
+    assert [trial.fid for trial in log.of(2)] == pytest.approx(fids, rel=1e-6)
+
+
+def test_dry_run_counts_what_the_run_evaluates_at_most(workspace):
+    told, cost = Told(), plan(options(), Told())
+    run(options(), told)
+    assert cost["trials"] == TRIALS + 1
+    assert told.done <= cost["network_evaluations"]
+    assert plan(options(), Told())["network_evaluations"] == 0
+
+
+def search_of(**changes):
+    with ExitStack() as stack:
+        return planned(options(**changes), stack)
+
+
+def judged(search, begun, score, trials):
+    """Make trials by a closed form, without images."""
+    made = []
+    for number in range(trials + 1):
+        tried = tried_next(search, begun, made)
+        one = Trial(steps=begun.steps, number=number, origin="baseline", variance="small", fid=99.0)
+        if tried is not None:
+            origin, way = tried
+            one = one.model_copy(update={
+                "origin": origin, "times": way.times, "stochasticity": way.stochasticity,
+                "sampler": way.sampler, "fid": score(way),
+            })  # fmt: skip
+        made.append(one)
+    return made
+
+
+def test_variations_near_a_known_optimum(workspace):
+    """Best at three times and a stochasticity of 0.7."""
+    write_stage(workspace / "runs/long", sr_config(4, 8, schedule={"T": 1000}))
+    search = search_of(model="long", steps=(3,))
+    begun = Begun(steps=3, elbo=None, teacher=(900, 300, 90))
+
+    def score(way: Way):
+        off = sum(((t - u) / 1000) ** 2 for t, u in zip(way.times, (800, 500, 60), strict=True))
+        return 10 * off + sum((k - 0.7) ** 2 for k in way.stochasticity)
+
+    trials = judged(search, begun, score, 80)
+    starts = [trial.fid for trial in trials if trial.origin in ("teacher", "shaped")]
+    assert len({(t.times, t.stochasticity, t.sampler) for t in trials}) == len(trials)
+    assert min(trial.fid for trial in trials) < 0.3 * min(starts)
+    assert [t.times for t in judged(search, begun, score, 20)] == [t.times for t in trials[:21]]
+
+
+def test_a_trial_that_is_worse_on_the_first_images_is_dropped(workspace, monkeypatch):
+    """Of 80 images, 20 are first. Dropped trials cost a quarter, and are never the best."""
+    search = search_of(num=66)
+    assert search.trials == TRIALS
+    shown = []
+    real = Scorer._show
+
+    def show(self, drawn, places, *others):
+        shown.append(len(places))
+        return real(self, drawn, places, *others)
+
+    monkeypatch.setattr(Scorer, "_show", show)
+    monkeypatch.setattr("cdm_cli.jobs.tune.judge.FIRST", 3)
+    monkeypatch.setattr("cdm_cli.jobs.tune.judge.verdict_between", lambda one, best: "worse")
+    run(options(num=66, trials=3, reference=0), Told())
+    trials = read_log(LOG).of(2)
+    assert [trial.dropped for trial in trials] == [False, True, True, True]
+    assert shown[:5] == [22, 44, 22, 22, 22]
+    assert schedules()[2].score == trials[0].fid
+    assert schedules()[2].times is not None
