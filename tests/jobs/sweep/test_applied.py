@@ -56,7 +56,7 @@ def test_a_finished_sweep_only_applies(monkeypatch):
     after = files(Path("sweep"))
     assert not seen
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"sweep.json"}  # the command
+    assert changed == {"sweep.json", "report.html"}  # the command
     (found,) = in_force()
     assert (found.s, found.augment, found.sampler, found.steps) == (
         chosen.s, "non-truncated", None, None,

@@ -115,7 +115,8 @@ def test_the_same_command_does_nothing_and_other_values_join(home, monkeypatch):
     before = files(OUT)
     run(grid("sampler=ancestral,ddim", "steps=3,1", "s=5,0"), Told())
     after = files(OUT)
-    assert {name for name in before if before[name] != after[name]} == {"sweep.json"}  # `command`
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"sweep.json", "report.html"}  # `command`
     result = run(grid("s=5", "sampler=ddim", "steps=2"), Told())
     assert len(result.table.lines()) == len(POINTS) + 1
     assert [line[3] for line in result.table.lines()][-3:] == ["1", "2", "3"]
@@ -139,7 +140,8 @@ def test_one_axis_of_s_is_sweep_s(home):
     run(short, Told())
     run(grid("s=0,5", out=Path("long")), Told())
     short, long = files(Path("short")), files(Path("long"))
-    assert {name for name in short if short[name] != long[name]} == {"sweep.json"}  # `command`
+    changed = {name for name in short if short[name] != long[name]}
+    assert changed == {"sweep.json", "report.html"}  # `command`
     run(grid("s=0,5,6", out=Path("short")), Told())
 
 
