@@ -13,7 +13,7 @@ SMALL = (
     "model.attention_resolutions=[]", "schedule.T=20", "sampling.steps=3", "training.warmup=2",
     "training.lr=0.001", "training.log_every=1", "training.save_every=2", "training.grid_every=0",
 )  # fmt: skip
-SR = (*SMALL, "conditioning.z_schedule.T=20")
+SR = (*SMALL, "conditioning.z_schedule.T=20", "conditioning.s_max=20")
 CLASSIFIER = (
     "base_channels=8", "channel_mult=[1]", "training.warmup=2", "training.log_every=1",
     "training.save_every=2",

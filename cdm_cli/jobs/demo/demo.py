@@ -15,14 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdm_cli.data.disk import make_directory
+from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.errors import CdmError, StoppedError, WouldOverwriteError
 from cdm_cli.jobs.demo.drawing import write_images
+from cdm_cli.jobs.demo.enlarging import write_enlarged
+from cdm_cli.jobs.demo.lessons import lessons
+from cdm_cli.jobs.demo.picture import picture
+from cdm_cli.jobs.pictures.tiles import png_bytes
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.names import DATA_ENV, RUNS_ENV
 from cdm_cli.options.files import DemoOptions
 from cdm_cli.report import Report
 
 TRAIN_PER_CLASS, VAL_PER_CLASS, DRAWN_RESOLUTION = 400, 100, 32
+HIGH = 16  # the resolution of the cascade
 STDERR = 2
 PR_SET_PDEATHSIG = 1
 TRANSCRIPT = """
@@ -31,22 +37,29 @@ train base --preset tiny-base8 --seed {seed}
 train sr --preset tiny-sr8-16 --seed {seed}
 train features --preset tiny-classifier --seed {seed}
 sample base --num 400 --keep-s 251,501 --seed {seed} -o lowres.h5
+sweep-s --s 0,251,501,1000 --num 200 --features features --seed {seed} -o sweep
 upsample --s 251 --seed {seed} -o samples.h5
-grid lowres.h5 -o lowres.png --per-class 10
-grid samples.h5 -o samples.png --per-class 10
-sweep-s --s 0,251,501,1001 --num 200 --features features --seed {seed} -o sweep
-eval fid --features features
+upsample data.h5 --split val --num 40 --s 0 --seed {seed} -o again.h5
+"""
+JUDGED = """
+eval fid,accuracy --features features --against enlarged.h5 -o scores.json
 """
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Where to look when the demo has ended."""
+    """Where to look when the demo has ended, and what it has shown."""
 
     directory: Path
+    picture: Path
     low_resolution_images: Path
     images: Path
     sweep_plot: Path
+    learned: list[str]
+
+    def in_short(self) -> list[str]:
+        """Return what was learned, a line each, and where to look."""
+        return [*self.learned, f"see {self.picture}, and {self.sweep_plot}"]
 
 
 def run(options: DemoOptions, report: Report) -> DemoResult:
@@ -64,15 +77,33 @@ def run(options: DemoOptions, report: Report) -> DemoResult:
             seed=2 * options.seed + seed,
         )
         report.say(f"demo: drew {count} images into {directory / name}.zip")
-    for line in TRANSCRIPT.format(seed=options.seed).strip().splitlines():
+    _type(TRANSCRIPT, options, report)
+    write_enlarged(directory / "lowres.h5", directory / "enlarged.h5", HIGH)
+    report.say("demo: enlarged lowres.h5 (bicubic) into enlarged.h5, to compare with")
+    _type(JUDGED, options, report)
+    return _told(directory)
+
+
+def _type(lines: str, options: DemoOptions, report: Report) -> None:
+    """Run commands as a user types them, and show each before it runs."""
+    for line in lines.format(seed=options.seed).strip().splitlines():
         report.say("")
         report.say(f"$ cdm {line}")
-        _run(shlex.split(line), directory, quiet=options.quiet)
+        _run(shlex.split(line), options.directory, quiet=options.quiet)
+
+
+def _told(directory: Path) -> DemoResult:
+    """Draw the picture that says it all, and tell what was learned."""
+    stores = (directory / name for name in ("data.h5", "again.h5", "lowres.h5", "samples.h5"))
+    shown = directory / "demo.png"
+    write_file_atomically(shown, png_bytes(picture(*stores)))
     return DemoResult(
         directory=directory,
-        low_resolution_images=directory / "lowres.png",
-        images=directory / "samples.png",
+        picture=shown,
+        low_resolution_images=directory / "lowres.h5",
+        images=directory / "samples.h5",
         sweep_plot=directory / "sweep" / "sweep.png",
+        learned=lessons(directory),
     )
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from cdm_cli.app import app
 from cdm_cli.errors import CdmError, StoppedError
-from cdm_cli.jobs.demo import demo
+from cdm_cli.jobs.demo import demo, drawing
 from cdm_cli.jobs.demo.drawing import FIGURES, draw, write_images
 from cdm_cli.options.files import DemoOptions
 from cdm_cli.presets import PRESETS
@@ -60,7 +60,8 @@ def test_a_figure_lies_inside_its_image(name):
 def test_known_figures_cover_what_geometry_says():
     """Size s of an image's width: a disk covers pi s², and the square (1.8 s)²."""
     areas = {name: cover(drawn(name, 400)).mean() for name in ("disk", "square", "ring")}
-    mean_square = (0.4**3 - 0.26**3) / 3 / (0.4 - 0.26)  # of s drawn from U(0.26, 0.4)
+    low, high = drawing.FIGURE_SIZE
+    mean_square = (high**3 - low**3) / 3 / (high - low)
     assert areas["disk"] == pytest.approx(np.pi * mean_square, rel=0.05)
     assert areas["square"] == pytest.approx(1.8**2 * mean_square, rel=0.05)
     assert areas["ring"] == pytest.approx(np.pi * (1 - 0.5**2) * mean_square, rel=0.07)
@@ -79,7 +80,10 @@ def test_the_archive_has_class_folders_and_the_same_bytes_again(tmp_path):
     assert {name.partition("/")[0] for name in names} == set(FIGURES)
 
 
-@pytest.mark.parametrize("line", demo.TRANSCRIPT.strip().splitlines())
+LINES = [*demo.TRANSCRIPT.strip().splitlines(), *demo.JUDGED.strip().splitlines()]
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_every_line_of_the_transcript_is_a_command(line):
     name, *words = shlex.split(line.format(seed=0))
     context = GROUP.commands[name].make_context(name, words)
@@ -89,6 +93,11 @@ def test_every_line_of_the_transcript_is_a_command(line):
 def test_the_demo_runs_each_line_in_its_directory(tmp_path, monkeypatch):
     ran, said = [], []
     monkeypatch.setattr(demo, "_run", lambda words, place, *, quiet: ran.append((words, place)))
+    monkeypatch.setattr(
+        demo, "write_enlarged", lambda *paths: ran.append((["enlarge"], paths[0].parent))
+    )
+    monkeypatch.setattr(demo, "lessons", lambda place: ["it follows", str(place)])
+    monkeypatch.setattr(demo, "picture", lambda *stores: Image.new("RGB", (3, 2)))
     monkeypatch.setattr(demo, "TRAIN_PER_CLASS", 2)
     monkeypatch.setattr(demo, "VAL_PER_CLASS", 1)
     directory = tmp_path / "new" / "demo"
@@ -98,13 +107,17 @@ def test_the_demo_runs_each_line_in_its_directory(tmp_path, monkeypatch):
             said.append(line)
 
     result = demo.run(as_typed(DemoOptions, directory=directory, seed=3), Report())
-    lines = demo.TRANSCRIPT.format(seed=3).strip().splitlines()
-    assert [shlex.join(words) for words, _ in ran] == lines
+    lines = [line.format(seed=3) for line in LINES]
+    assert [shlex.join(words) for words, _ in ran] == [*lines[:-1], "enlarge", lines[-1]]
     assert {place for _, place in ran} == {directory}
     assert [line for line in said if "$" in line] == [f"$ cdm {line}" for line in lines]
     assert not any("\n" in line for line in said), "a report shows it as a backslash and an n"
     assert (directory / "train.zip").is_file()
     assert result.sweep_plot == directory / "sweep" / "sweep.png"
+    with Image.open(result.picture) as shown:
+        assert shown.size == (3, 2)
+    assert result.in_short()[:2] == ["it follows", str(directory)], "its last words"
+    assert str(result.picture) in result.in_short()[-1]
 
 
 def test_a_command_that_fails_ends_the_demo_with_its_code(tmp_path):

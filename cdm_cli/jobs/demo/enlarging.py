@@ -1,0 +1,45 @@
+"""Low-resolution images merely enlarged: what a super-resolution model has to beat."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cdm_cli.data.schema import PartSpec, StoreSpec
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.jobs.runtime.identity import resume_or_create
+
+METHOD = "bicubic, Pillow"
+
+
+def write_enlarged(lowres: Path, out: Path, resolution: int) -> None:
+    """Write the samples of a store at a resolution, enlarged; ids, labels and seed stay theirs.
+
+    What is there of the same samples stays. Raises what `open_store` and `resume_or_create` do.
+    """
+    with open_store(lowres) as store:
+        part, low = store.parts[""], min(store.parts[""].resolutions)
+        with resume_or_create(out, _spec(store, low, resolution)) as larger:
+            for b in larger.parts[""].pending():
+                block = part.read_checked(b)
+                images = enlarged(block[f"images/{low}"], resolution)
+                kept = {name: block[name] for name in ("ids", "labels")}
+                larger.parts[""].write_block(b, {f"images/{resolution}": images, **kept})
+
+
+def _spec(lowres: Store, low: int, resolution: int) -> StoreSpec:
+    part = lowres.parts[""]
+    seed = lowres.provenance.get("identity", {}).get("seed")
+    return StoreSpec(
+        kind="samples",
+        parts={"": PartSpec(part.num, {resolution: part.channels(low)})},
+        classes=lowres.classes,
+        provenance={"command": METHOD, "identity": {"lowres": lowres.digest, "seed": seed}},
+        block_size=part.block_size,
+    )
+
+
+def enlarged(images: np.ndarray, resolution: int) -> np.ndarray:
+    """Return uint8 [N, R, R, 3] of uint8 [N, h, w, 3]."""
+    size, method = (resolution, resolution), Image.Resampling.BICUBIC
+    return np.stack([np.asarray(Image.fromarray(image).resize(size, method)) for image in images])

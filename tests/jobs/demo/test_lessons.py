@@ -1,0 +1,143 @@
+"""Mirrors cdm_cli/jobs/demo/lessons.py: what is said is computed, and the recipe holds it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdm_cli.jobs.demo.drawing import FIGURES, draw
+from cdm_cli.jobs.demo.lessons import correlations, lessons
+from cdm_cli.jobs.sampling import upsample
+from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
+from tests.asking import as_typed
+from tests.tiny import Told, write_store
+from tests.trained import train
+
+HALF = (
+    "model.resolution=8", "conditioning.resolution=4", "model.attention_resolutions=[]",
+    "training.grid_every=0",
+)  # fmt: skip
+CPU = Compute(device="cpu")
+
+
+def drawn(per_class, seed, side=8):
+    rng = np.random.default_rng(seed)
+    images = np.stack([draw(name, side, rng) for name in FIGURES for _ in range(per_class)])
+    return {
+        f"images/{side}": images, f"images/{side // 2}": shrunk(images, side // 2),
+        "labels": np.repeat(np.arange(len(FIGURES)), per_class), "ids": np.arange(len(images)),
+    }  # fmt: skip
+
+
+def shrunk(images, side):
+    factor = images.shape[1] // side
+    parts = images.reshape(-1, side, factor, side, factor, 3)
+    return parts.mean((2, 4)).round().astype(np.uint8)
+
+
+def write_data(path):
+    parts = {"train": drawn(60, 0), "val": drawn(6, 1)}
+    return write_store(path, "prepared", parts, classes=list(FIGURES))
+
+
+def test_a_short_training_of_the_demos_recipe_follows_its_input(tmp_path, monkeypatch):
+    """With 8 groups in norms, or s up to 4000, colours correlate at 0.88, or 0.44."""
+    monkeypatch.chdir(tmp_path)
+    write_data(Path("data.h5"))
+    settings = {"preset": "tiny-sr8-16", "small": HALF, "steps": 150, "batch_size": 32}
+    train(tmp_path, name="sr", **settings)
+    asked = {"lowres": Path("data.h5"), "model": "sr", "s": 0, "compute": CPU}
+    upsample.run(as_typed(UpsampleOptions, sampling=Sampling(steps=12), **asked), Told())
+    colours, pixels = correlations(Path("data.h5"), Path("samples.h5"))
+    assert colours > 0.92
+    assert pixels > 0.78
+
+
+def test_correlations_are_of_the_same_ids_at_the_size_of_the_input(tmp_path):
+    write_data(tmp_path / "data.h5")
+    val = drawn(6, 1)
+    order = np.random.default_rng(2).permutation(60)[:40]
+    kept = {name: val[name][order] for name in ("images/8", "labels", "ids")}
+    write_store(tmp_path / "same.h5", "samples", {"": kept}, classes=list(FIGURES))
+    found = correlations(tmp_path / "data.h5", tmp_path / "same.h5")
+    assert found == pytest.approx((1, 1), abs=1e-3)
+    turned = kept | {"images/8": 255 - kept["images/8"]}
+    write_store(tmp_path / "turned.h5", "samples", {"": turned}, classes=list(FIGURES))
+    found = correlations(tmp_path / "data.h5", tmp_path / "turned.h5")
+    assert found == pytest.approx((-1, -1), abs=1e-3)
+
+
+def row(store, metric, reference, value, uncertainty=0.05):
+    return {
+        "extra": {"store": store}, "metric": metric, "reference": reference, "value": value,
+        "uncertainty": uncertainty,
+    }  # fmt: skip
+
+
+def scores(fid=0.5, gap=-1.0, error=0.1):
+    mine, theirs = "samples.h5", "enlarged.h5"
+    told = {"metric": "fid", "reference": "train", "difference": gap, "uncertainty": error}
+    return {
+        "rows": [
+            row(mine, "fid", "train", fid), row(theirs, "fid", "train", fid - gap),
+            row(mine, "accuracy", "", 0.93), row(theirs, "accuracy", "", 0.55),
+        ],
+        "comparisons": [told | {"reference": "val", "difference": 9.0}, told],
+    }  # fmt: skip
+
+
+def sweep(verdict="as good as the best", difference=0.1):
+    one = {"metric": "fid", "reference": "train", "uncertainty": 0.02}
+    points = [
+        {"point": {"augment": "truncated", "s": 251}, "verdict": "worse", "difference": 0.5},
+        {"point": {"augment": "none", "s": 0}, "verdict": verdict, "difference": difference},
+    ]
+    told = "By FID nothing tells 6 points apart."
+    return {
+        "comparisons": [one | point for point in points], "conclusion": told,
+        "convention": {"num": 200},
+    }  # fmt: skip
+
+
+def ran(directory, inverted=False, scored=None, swept=None):
+    """Write what a demo leaves, as far as lessons are drawn from it."""
+    val = drawn(6, 1)
+    low = {name: val[name] for name in ("images/4", "labels", "ids")}
+    high = {name: val[name] for name in ("images/8", "labels", "ids")}
+    if inverted:
+        high["images/8"] = 255 - high["images/8"]
+    for name, arrays in (("lowres.h5", low), ("samples.h5", high)):
+        write_store(directory / name, "samples", {"": arrays}, classes=list(FIGURES))
+    (directory / "runs" / "features").mkdir(parents=True)
+    (directory / "runs/features/metrics.jsonl").write_text('{"step": 1}\n{"accuracy": 0.991}\n')
+    (directory / "scores.json").write_text(json.dumps(scored or scores()))
+    (directory / "sweep").mkdir()
+    (directory / "sweep/sweep.json").write_text(json.dumps(swept or sweep()))
+    return lessons(directory)
+
+
+def test_a_good_run_says_so_in_numbers(tmp_path):
+    follows, beats, called, noise = ran(tmp_path)
+    assert follows.startswith("the super-resolution stage follows its input: colours correlate at ")
+    assert "FID 0.50 ± 0.05 beside 1.50 ± 0.05 (bicubic), 1.00 ± 0.10 apart" in beats
+    assert "it beats merely enlarging" in beats
+    assert "93% of its images by their class, 55% of those merely enlarged, 99% of real" in called
+    assert noise == (
+        "whether noise on its input helps, 200 images cannot tell "
+        "(By FID nothing tells 6 points apart.)"
+    )
+
+
+def test_a_bad_run_says_that_as_well(tmp_path):
+    bad = scores(gap=0.5), sweep("worse", 0.3)
+    ignores, behind, _, noise = ran(tmp_path, inverted=True, scored=bad[0], swept=bad[1])
+    assert ignores.startswith("the super-resolution stage ignores its input")
+    assert "it falls behind merely enlarging" in behind
+    assert noise == (
+        "noise on its input helps, with certainty: without any (s = 0) FID is worse by 0.30 ± 0.02"
+    )
+
+
+def test_what_is_within_two_errors_is_not_told_apart(tmp_path):
+    assert "it cannot be told from merely enlarging" in ran(tmp_path, scored=scores(gap=-0.19))[1]
