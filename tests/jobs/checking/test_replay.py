@@ -12,6 +12,7 @@ from cdm_cli.jobs.checking import replay
 from cdm_cli.jobs.checking.verify import run
 from cdm_cli.jobs.exchange import merge
 from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.sampling.headers import read_header
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
 from cdm_cli.options.files import MergeOptions, VerifyOptions
 from cdm_cli.options.sampling import Compute, Sampling
@@ -63,6 +64,7 @@ def tampered(path, row, name="images/16", change=lambda pixels: pixels ^ 1):
         ("a.h5", lambda: upsampled("a.h5", augment="truncated", num=26, keep_s=(1, 7, 20))),
         ("a.h5", lambda: upsampled("a.h5", lowres="data.h5", split="train", num=26)),
         ("a.h5", lambda: searched("a.h5")),
+        ("a.h5", lambda: kept("a.h5")),
     ],
 )
 def test_a_replay_makes_the_same_bits(workspace, path, begin):
@@ -89,6 +91,25 @@ def searched(out):
     with open("schedule.json", "w") as opened:
         opened.write(file.model_dump_json())
     upsampled(out, model="blur", s=None, sampling=Sampling(schedule="schedule.json"))
+
+
+def kept(out):
+    """Upsample on times with a stochasticity each that the stage keeps, and lose them."""
+    config = read_header(Path("runs/sr")).config
+    schedule = Searched(
+        steps=3, sampler="dpm-solver++", variance="small", times=(18, 9, 2),
+        stochasticity=(1.0, 0.4, 0.0), score=1, baseline=2, trials=1,
+    )  # fmt: skip
+    file = ScheduleFile(
+        cdm_version="0", stage="sr", stage_digest="", config_digest=config_digest(config),
+        lowres="", lowres_digest="", metric="fid", convention={}, s=5, num=2, seed=0,
+        schedules=(schedule,),
+    )  # fmt: skip
+    path = Path("runs/sr/schedules/steps-3.json")
+    path.parent.mkdir()
+    path.write_text(file.model_dump_json())
+    upsampled(out, s=5, num=26, keep_s=(1, 5, 9, 14), sampling=Sampling(steps=3))
+    path.unlink()
 
 
 def test_whole_compute_batches_are_replayed_once(workspace):
@@ -197,6 +218,14 @@ def test_what_cannot_be_replayed_says_why(workspace):
         ({"identity": {**told["identity"], "seed": -1}}, "does not tell seed"),
         ({"identity": {**told["identity"], "times": [3, 40]}}, "chain that its stage does not"),
         ({"identity": {**told["identity"], "steps": 3}}, "chain that its stage does not"),
+        ({"identity": {**told["identity"], "stochasticity": [2.0]}}, "does not tell stochasticity"),
+        *(
+            (
+                {"identity": {**told["identity"], "sampler": name, "stochasticity": [0.5]}},
+                "chain that its stage does not",
+            )
+            for name in ("ancestral", "ddim")
+        ),
         ({"merged": 3}, "does not tell merged"),
     ):
         path = write_store("b.h5", "samples", {"": arrays}, provenance=told | changes)

@@ -15,6 +15,7 @@ from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.defaults import apply, defaults_of, run
 from cdm_cli.jobs.sampling.headers import read_header, weights_digest
+from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
 from cdm_cli.options.files import DefaultsOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from tests.asking import as_typed
@@ -67,6 +68,30 @@ def test_upsample_takes_what_was_applied_and_says_so():
     (line,) = [line for line in told.lines if "nothing else is asked" in line]
     assert "s = 5, ddim, 2 steps" in line
     assert "cdm defaults runs/sr" in line
+
+
+def test_steps_that_the_stage_keeps_a_schedule_for_come_with_its_sampler():
+    """What `tune-schedule --apply` found is more than an applied sampler at evenly spread times."""
+    applied()
+    one = Searched(
+        steps=3, sampler="dpm-solver++", variance="small", times=(18, 9, 2),
+        stochasticity=(1.0, 0.4, 0.0), score=1, baseline=2, trials=1,
+    )  # fmt: skip
+    file = ScheduleFile(
+        cdm_version="0", stage="sr", stage_digest="", config_digest=config_digest(sr_config()),
+        lowres="", lowres_digest="", metric="fid", convention={}, s=7, num=2, seed=0,
+        schedules=(one,),
+    )  # fmt: skip
+    (SR / "schedules").mkdir()
+    (SR / "schedules/steps-3.json").write_text(file.model_dump_json())
+    told = Told()
+    found = upsampled(told, sampling=Sampling(steps=3))
+    assert (found["s"], found["sampler"], found["times"]) == (5, "dpm-solver++", [2, 9, 18])
+    assert found["stochasticity"] == [1.0, 0.4, 0.0]
+    assert any("was searched at s = 7, this is at s = 5" in line for line in told.lines)
+    assert upsampled(out="few.h5")["sampler"] == "ddim"
+    named = upsampled(out="named.h5", sampling=Sampling(steps=3, sampler="ddim"))
+    assert (named["sampler"], named["times"]) == ("ddim", [1, 10, 20])
 
 
 def test_it_is_what_the_same_flags_give():
