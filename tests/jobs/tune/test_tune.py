@@ -382,7 +382,6 @@ def test_a_second_process_is_told_to_wait(workspace, scored):
         ({"model": "gauss", "s": 21}, UsageError, "--s 21"),
         ({"s": 3}, UsageError, "s = 0 only"),
         ({"steps": (2, 51)}, UsageError, r"--steps 51: the stage has 1\.\.50"),
-        ({"steps": (0,)}, UsageError, "--steps 0"),
         ({"num": 67}, UsageError, "has 66 images"),
         ({"sampling": Sampling(restart_from=3)}, UsageError, "--restart-from"),
         ({"judge": replace(JUDGE, ref=Path("low.h5"))}, MismatchError, "4 pixels"),
