@@ -220,6 +220,7 @@ TABLE = (
         (
             "cdm import 64x64_diffusion.pt --from-pickle -o runs/base",
             "cdm import samples.npz -o samples.h5",
+            "cdm import their.h5 --images x --labels y -o images.h5",
         ),
     ),
 )  # fmt: skip
