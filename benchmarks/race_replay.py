@@ -1,6 +1,6 @@
 """Races replayed from stored features: what is left, whether the best is in it, beside a grid.
 
-    python benchmarks/race_replay.py --features DIR [--replays 200] [--jobs 2]
+    python benchmarks/race_replay.py --features DIR [--replays 200] [--shares 20,10,5,2] [--jobs 2]
     python benchmarks/race_replay.py --families 600 [--jobs 2]
 
 --features: a folder with one file for each point of a sweep, NAME.npy [N, D] of the same N ids,
@@ -32,7 +32,7 @@ from cdm_cli.metrics.order import groups_of
 from cdm_cli.metrics.racing import Round, num_groups, race
 from cdm_cli.metrics.verdicts import verdicts_on
 
-SHARES = (20, 10, 5, 2)
+SHARES = "20,10,5,2"
 Labels = NDArray[np.int64]
 Sums = tuple[float, Array, float, Array, Array]  # of a few images: num, x, x², z, z zᵀ
 
@@ -142,7 +142,7 @@ def _call(seed: int) -> Any:
     return _work(seed)
 
 
-def show_replays(folder: Path, replays: int, jobs: int) -> None:
+def show_replays(folder: Path, shares: list[int], replays: int, jobs: int) -> None:
     """Print one line for each share of the grid."""
     names = sorted(path.stem for path in folder.glob("*-s*.npy"))
     real = _real(folder / "trained.npz")
@@ -158,7 +158,7 @@ def show_replays(folder: Path, replays: int, jobs: int) -> None:
     print(f"grid of {len(names)} x {len(labels)}: lowest {names[best]}, less its bias "
           f"{names[least]}; {len(alike)} are not told apart: "
           f"{', '.join(names[i] for i in sorted(alike))}")  # fmt: skip
-    for share in SHARES:
+    for share in shares:
         found = list(in_parallel(lambda seed: replayed(points, share, seed), replays, jobs))  # noqa: B023
         show(f"1/{share} of the grid", {
             "replays": len(found),
@@ -238,12 +238,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--features", type=Path, help="a folder of .npy files")
     parser.add_argument("--replays", type=int, default=200, help="for each share of the grid")
+    parser.add_argument("--shares", default=SHARES, help="of the grid: one of so many")
     parser.add_argument("--families", type=int, default=600, help="of each kind")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     arguments = parser.parse_args()
     print(machine())
     if arguments.features:
-        show_replays(arguments.features, arguments.replays, arguments.jobs)
+        shares = [int(share) for share in arguments.shares.split(",")]
+        show_replays(arguments.features, shares, arguments.replays, arguments.jobs)
     else:
         show_families(arguments.families, arguments.jobs)
 

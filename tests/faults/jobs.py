@@ -136,6 +136,7 @@ JOBS = {
         Job("train", "train", inputs.data, runs.train, ("training.train",)),
         Job("train, select", "train", inputs.judge_and_data, runs.select, ("training.train",)),
         Job("sweep", "sweep-s", inputs.judge_and_store, runs.sweep, ("sweep.sweep",), unit=8 * 2),
+        Job("race", "sweep-s", inputs.judge_and_store, runs.race, ("sweep.race",), unit=9 * 2),
         Job("tune", "tune-schedule", inputs.judge_and_continuous, runs.tune, ("tune.tune",), 0),
         Job("eval", "eval", inputs.judge_and_store, runs.eval, ("judging.evaluate",), unit=0),
         Job("cas", "eval cas", inputs.coloured, runs.cas, ("cas.cas",)),

@@ -129,6 +129,16 @@ def sweep() -> int:
     return _work(sweep_s.run, as_typed(SweepSOptions, s=(0, 5), judge=judge))
 
 
+def race() -> int:
+    from cdm_cli.jobs.sweep import racers
+    from cdm_cli.jobs.sweep import sweep as sweep_s
+
+    racers.BLOCK = 8  # whole rounds of three classes: 9 images a block
+    judge = as_typed(FeatureOptions, features="judge", compute=Compute(device="cpu", batch_size=8))
+    asked = as_typed(SweepSOptions, s=(0, 5), judge=judge, race=True, budget_evals=10**6)
+    return _work(sweep_s.run, asked)
+
+
 def tune() -> int:
     from cdm_cli.jobs.tune import tune as tune_schedule
 
