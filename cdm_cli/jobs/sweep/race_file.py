@@ -22,11 +22,11 @@ from cdm_cli.settings import Settings
 
 FILE = "race.json"
 LIMIT = 2**26
-NOTES = (
+FEWER = (
     "points that left are judged on fewer images, and FID falls with their number: compare points "
-    "of one num alone",
-    "the same command without --race goes on to the whole grid, with what is there",
+    "of one num alone"
 )
+ON = "the same command without --race goes on to the whole grid, with what is there"
 Labels = dict[str, Any]
 
 
@@ -150,13 +150,17 @@ def round_file(done: Round, field: Racers) -> RoundFile:
 
 def concluded(race: RaceFile) -> str:
     """Return what a race found and what it took, in one sentence."""
-    what = f"by {subject('fid', race.reference)}, with a chance of 5 % to be wrong"
-    share = f"{race.spent} evaluations, {100 * race.spent / race.grid:.3g} % of the grid's"
+    what, all_ = f"by {subject('fid', race.reference)}", len(race.points)
+    share = (
+        f"{race.spent} evaluations, {100 * race.spent / race.grid:.3g} % of the grid's {race.grid}"
+    )
     names = [name_of(point) for point in race.left]
     if len(names) == 1:
-        return f"{names[0]} is the best of {len(race.points)} points {what}: {share}."
-    some = f"{len(names)} of {len(race.points)} points may be the best {what}"
-    return f"{some}: {listed(names)}; {share}."
+        return f"{names[0]} is the best of {all_} points {what}, for {share}."
+    if len(names) == all_:
+        return f"{what[0].upper()}{what[1:]} nothing tells the {all_} points apart, for {share}."
+    some = f"{len(names)} of {all_} points may be the best {what}, for {share}"
+    return f"{some}: {listed(names)}."
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,8 @@ class RaceTable:
 
     def all_notes(self) -> list[str]:
         """Return what a reader must know."""
-        return list(NOTES)
+        apart = len(self.race.left) < len(self.race.points)
+        return [*([FEWER] if apart else []), ON]
 
     def _line(self, point: Labels) -> list[str]:
         last, standing = self._last(point)

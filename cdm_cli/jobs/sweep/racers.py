@@ -125,7 +125,7 @@ def step_of(labels: NDArray[np.int64]) -> int:
     """
     K = len(np.unique(labels))
     in_turn = bool((labels == np.resize(labels[:K], len(labels))).all())
-    return K * math.ceil(BLOCK / K) if in_turn and len(labels) >= 2 * K else BLOCK
+    return K * math.ceil(BLOCK / K) if in_turn else BLOCK
 
 
 def _check_mixed(options: SweepOptions, some: NDArray[np.int64], labels: NDArray[np.int64]) -> None:

@@ -11,6 +11,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.make import produce
 from cdm_cli.jobs.sweep.race import Course
+from cdm_cli.jobs.sweep.race_file import RaceFile, RaceTable, concluded
 from cdm_cli.jobs.sweep.racers import step_of
 from cdm_cli.jobs.sweep.sweep import plan, run
 from cdm_cli.metrics.jackknife import Estimate
@@ -90,8 +91,10 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     assert found.evaluations == STEPS * (4 * 99 + 3 * 132) <= BUDGET
     assert found.made == found.evaluations
     assert found.grid == STEPS * 4 * NUM
-    assert "3 of 4 points may be the best by FID against train" in found.conclusion
-    assert "2376 evaluations, 66 % of the grid's" in found.conclusion
+    assert found.conclusion == (
+        "3 of 4 points may be the best by FID against train, for 2376 evaluations, 66 % of the "
+        "grid's 3600: s = 0, non-truncated s = 3 and non-truncated s = 5."
+    )
     lines = found.table.lines()
     assert [(line[1], line[4], line[5]) for line in lines] == [
         ("0", "231", ""), ("3", "231", ""), ("5", "231", ""), ("9", "99", "1"),
@@ -192,6 +195,16 @@ def test_a_time_becomes_evaluations_once(workspace, monkeypatch):
     assert error.value.next == f"--budget {33 * 4 * STEPS}s"
 
 
+def test_a_conclusion_says_what_is_left_and_what_it_took(workspace):
+    run(options(), Told())
+    file = RaceFile.model_validate(course())
+    one = file.model_copy(update={"left": file.left[:1]})
+    everyone = file.model_copy(update={"left": file.points})
+    assert concluded(one).startswith("s = 0 is the best of 4 points by FID against train, for 2376")
+    assert concluded(everyone).startswith("By FID against train nothing tells the 4 points apart, ")
+    assert [len(RaceTable(some).all_notes()) for some in (file, everyone)] == [2, 1]
+
+
 def test_the_rate_is_that_of_a_second_batch(workspace):
     found = run(options(budget="1h"), Told())
     assert course()["per_second"] > 0
@@ -249,6 +262,6 @@ def test_images_that_are_sorted_by_class_are_no_race(workspace):
 def test_a_round_has_whole_rounds_of_the_classes():
     assert step_of(np.arange(300) % 10) == 40
     assert step_of(np.arange(300) % 3) == 33
-    assert step_of(np.arange(3000) % 1000) == 1000
+    assert step_of(np.arange(3000) % 1000) == step_of(np.arange(1500) % 1000) == 1000
     assert step_of(np.zeros(300, np.int64)) == 32
     assert step_of(np.random.default_rng(0).integers(0, 10, 300)) == 32
