@@ -278,7 +278,7 @@ _cdm() {
           '*--num[How many images]:value: ' \
           '*--apply[Make what is chosen what `cdm upsample` takes for the stage by default]' \
           '*--race[Make no more images of points that are beaten for sure]' \
-          '*--budget[Sampling time of a race\: 90s, 30m, 2h]:value: ' \
+          '*--budget[Time that a race samples\: 90s, 30m, 2h]:value: ' \
           '*--budget-evals[Network evaluations of a race]:value: ' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
@@ -322,7 +322,7 @@ _cdm() {
           '*--num[How many images]:value: ' \
           '*--apply[Make what is chosen what `cdm upsample` takes for the stage by default]' \
           '*--race[Make no more images of points that are beaten for sure]' \
-          '*--budget[Sampling time of a race\: 90s, 30m, 2h]:value: ' \
+          '*--budget[Time that a race samples\: 90s, 30m, 2h]:value: ' \
           '*--budget-evals[Network evaluations of a race]:value: ' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \

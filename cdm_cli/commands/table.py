@@ -92,6 +92,7 @@ TABLE = (
         (
             "cdm sweep-s --s 0,251,501,1001 --num 2000 --features features",
             "cdm sweep-s lowres.h5 --model sr --ground-truth -o sweep",
+            "cdm sweep-s --s 0,251,501,751,1001 --race --budget 30m --features features",
         ), plans=True,
     ),
     Command(

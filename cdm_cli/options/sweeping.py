@@ -5,7 +5,6 @@ that name; the points are all combinations.
 """
 
 import itertools
-import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
@@ -14,6 +13,7 @@ from annotated_types import Ge
 
 from cdm_cli.errors import UsageError
 from cdm_cli.names import LEAST_JUDGED, LOWRES, SWEEP, Augment
+from cdm_cli.options.durations import duration_of
 from cdm_cli.options.flag import Check, Flag
 from cdm_cli.options.judging import FeatureOptions
 from cdm_cli.options.outputs import FolderOut
@@ -31,7 +31,6 @@ UNKEPT = {"schedule": None, "restart_from": None, "clip": True, "weights": "ema"
 """Settings of sampling that a stage keeps no default of, and what it is sampled with."""
 
 NONE = "none"  # of a setting that may be left out
-TIMES = {"s": 1, "m": 60, "h": 3600}
 
 _HINTS: dict[str, Any] = get_type_hints(Sampling, include_extras=True)
 _KINDS: dict[str, Any] = {"s": S, **{k: v for k, v in _HINTS.items() if k not in SHARED}}
@@ -78,25 +77,6 @@ def _value(axis: str, word: str) -> Any:
 
 def _checked(text: str) -> str:
     axis_of(text)
-    return text
-
-
-def seconds_of(text: str) -> float:
-    """Return the seconds of `90s`, `30m` or `1.5h`; raise UsageError for other words."""
-    amount, unit = text[:-1], text[-1:]
-    try:
-        seconds = float(amount) * TIMES[unit]
-    except (KeyError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise UsageError(
-            f"--budget {text}: expected a time, as 90s, 30m or 2h", next="--budget 30m"
-        )
-    return seconds
-
-
-def _time(text: str) -> str:
-    seconds_of(text)
     return text
 
 
@@ -147,7 +127,9 @@ class SweepOptions:
     ] = False
     race: Annotated[bool, Flag("Make no more images of points that are beaten for sure.")] = False
     budget: Annotated[
-        str | None, Check(_time), Flag("Sampling time of a race: 90s, 30m, 2h.", "TIME")
+        str | None,
+        Check(duration_of("--budget")),
+        Flag("Time that a race samples: 90s, 30m, 2h [default: see --budget-evals].", "TIME"),
     ] = None
     budget_evals: Annotated[
         int | None, Ge(1), Flag("Network evaluations of a race [default: 1/10 of all].", "N")

@@ -3,7 +3,8 @@
 import pytest
 
 from cdm_cli.errors import UsageError
-from cdm_cli.options.sweeping import SweepOptions, SweepSOptions, seconds_of
+from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
+from tests.asking import as_typed
 
 
 @pytest.mark.parametrize("options", [SweepOptions, SweepSOptions])
@@ -24,8 +25,8 @@ def test_what_is_no_race_is_refused(options, flags, what, advice):
     assert advice in (error.value.next or "")
 
 
-def test_a_time_is_seconds_minutes_or_hours():
-    assert [seconds_of(text) for text in ("90s", "30m", "1.5h")] == [90, 1800, 5400]
-    for text in ("30", "m", "", "1d", "-1m", "0s", "nanm", "infh"):
-        with pytest.raises(UsageError, match="expected"):
-            seconds_of(text)
+@pytest.mark.parametrize("text", ["30", "1w", "-1m", "0s", ""])
+def test_a_budget_is_a_length_of_time(text):
+    with pytest.raises(UsageError, match=f"--budget {text}: expected a length of time"):
+        as_typed(SweepOptions, race=True, budget=text)
+    assert as_typed(SweepOptions, race=True, budget="1h30m").budget == "1h30m"

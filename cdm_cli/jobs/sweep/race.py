@@ -38,7 +38,8 @@ from cdm_cli.jobs.sweep.table import write_start
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import num_groups, race
 from cdm_cli.metrics.reference import Reference
-from cdm_cli.options.sweeping import SweepOptions, seconds_of
+from cdm_cli.options.durations import seconds_of
+from cdm_cli.options.sweeping import SweepOptions
 
 KEPT = 2  # features of images, which no number of a race needs
 
@@ -79,7 +80,7 @@ def raced(options: SweepOptions, sweep: Sweep, command: str, session: Session) -
     with lock.directory(sweep.out, alone=False):
         course = Course(options, sweep, field, begun, panel, session)
         if options.budget and not begun.evaluations:
-            course.measure(seconds_of(options.budget))
+            course.measure(seconds_of(options.budget) or 0)
         return course.run()
 
 
