@@ -17,7 +17,7 @@ from network_speed import seconds_per_call
 from torch import Tensor
 
 from cdm_cli.jobs.runtime.device import make_deterministic
-from cdm_cli.nets.attention import attended_by_products
+from cdm_cli.nets.attention import attend_by_products
 
 SHAPES = {
     "imagenet-base32": [(256, 4, 256, 128), (256, 4, 64, 192), (256, 4, 16, 256)],
@@ -65,7 +65,7 @@ def compare(name: str, shape: tuple[int, int, int, int]) -> None:
     """Print the row of one shape."""
     inputs = drawn(*shape)
     dy = torch.randn_like(inputs[0])
-    calls: list[Attention] = [F.scaled_dot_product_attention, attended_by_products]
+    calls: list[Attention] = [F.scaled_dot_product_attention, attend_by_products]
     theirs, ours = (seconds_per_call(replayed(call, inputs, dy)) for call in calls)
     errors = " ".join(f"{error(call, inputs, dy):8.4f}" for call in calls)
     times = f"{theirs * 1e3:8.3f} {ours * 1e3:8.3f} {theirs / ours:6.2f}"

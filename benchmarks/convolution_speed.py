@@ -18,7 +18,7 @@ from network_speed import seconds_per_call
 from torch import Tensor
 
 from cdm_cli.jobs.runtime.device import make_deterministic
-from cdm_cli.nets.convolution import convolved, doubled
+from cdm_cli.nets.convolution import convolve, double
 from cdm_cli.nets.kernels.phases import enlarged_by_phases
 
 DOUBLED = [
@@ -53,7 +53,7 @@ def plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def of_doubled(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """PyTorch's convolution of the doubled image."""
-    return plain(doubled(x), weight, bias)
+    return plain(double(x), weight, bias)
 
 
 def by_phases(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def by_phases(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def in_parts(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Ours of joined channels."""
-    return convolved(x, weight) + bias.to(x.dtype)[:, None, None]
+    return convolve(x, weight) + bias.to(x.dtype)[:, None, None]
 
 
 def there_and_back(call: Convolution, inputs: tuple[Tensor, ...]) -> list[float]:

@@ -38,7 +38,7 @@ from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.process import predict_x_0, q_sample
 from cdm_cli.diffusion.reverse import split_v
 from cdm_cli.diffusion.samplers import bind
-from cdm_cli.diffusion.schedules import respaced, trailing_times
+from cdm_cli.diffusion.schedules import respace, trailing_times
 from cdm_cli.jobs.judging.evaluate import Panel, open_panel
 from cdm_cli.jobs.runtime.device import pick_device
 from cdm_cli.jobs.runtime.session import Session
@@ -185,7 +185,7 @@ def sampled(bench: Bench, way: Way, weights: Tensor) -> dict[str, Any]:
     T, s = bench.stage.schedule.T, bench.s if way.s is None else way.s
     first = round(way.begin * T)
     times = trailing_times(first, min(way.steps, first))
-    schedule = respaced(bench.stage.schedule, times)
+    schedule = respace(bench.stage.schedule, times)
     k = None if way.k is None else [way.k(t / T) for t in reversed(times.tolist())]
     images, extractor = bench.images, bench.panel.judge.extractor
     ids, labels = images.ids.cpu().numpy(), images.y.cpu().numpy()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.diffusion.samplers import ancestral, ddim, dpm_solver_pp, schedule_with
-from cdm_cli.diffusion.schedules import Schedule, cosine, linear, respaced, spaced_times
+from cdm_cli.diffusion.schedules import Schedule, cosine, linear, respace, space_times
 
 T = 1000
 SCHEDULES = {"linear": linear(T), "cosine": cosine(T)}
@@ -80,7 +80,7 @@ def made(name: str, schedule: Schedule, exact: bool, **config: object):
 def compare_ddpm(name: str, exact: bool, variance: str, steps: int) -> float:
     """Ancestral sampling beside DDPMScheduler, x_0 clipped, on respaced times."""
     schedule = SCHEDULES[name]
-    short, net = respaced(schedule, spaced_times(T, steps)), network(schedule)
+    short, net = respace(schedule, space_times(T, steps)), network(schedule)
     theirs = {"small": "fixed_small", "large": "fixed_large", "learned": "learned_range"}[variance]
     peer = made("DDPMScheduler", schedule, exact, variance_type=theirs, clip_sample=True)
     peer.set_timesteps(timesteps=[t - 1 for t in reversed(short.times[1:].tolist())])
@@ -96,7 +96,7 @@ def compare_ddpm(name: str, exact: bool, variance: str, steps: int) -> float:
 def compare_ddim(name: str, exact: bool, eta: float, steps: int) -> float:
     """DDIM beside DDIMScheduler, x_0 clipped and eps solved again from it."""
     schedule = SCHEDULES[name]
-    short, net = respaced(schedule, torch.arange(T // steps, T + 1, T // steps)), network(schedule)
+    short, net = respace(schedule, torch.arange(T // steps, T + 1, T // steps)), network(schedule)
     peer = made("DDIMScheduler", schedule, exact, clip_sample=True, timestep_spacing="trailing")
     peer.set_timesteps(steps)
     x_T, draws = torch.randn(2, 3, 8, 8, dtype=torch.float64), noise(1)

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from cdm_cli.cascade.foreign.openai import stage_config
 from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, parse_flags
-from cdm_cli.cascade.foreign.openai_names import converted
+from cdm_cli.cascade.foreign.openai_names import convert
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.diffusion import samplers
 from cdm_cli.nets.counting import num_parameters
@@ -96,7 +96,7 @@ def imported(net: nn.Module, text: str, package: str) -> Stage:
     origin = "guided-diffusion" if package == GUIDED else "improved-diffusion"
     config = stage_config(tensors, parse_flags([text])[0], origin, "peer")
     ours = build_net(config).eval()
-    ours.load_state_dict(converted(tensors, config, "peer"))
+    ours.load_state_dict(convert(tensors, config, "peer"))
     return Stage(config, (), ours, precision="fp32")
 
 

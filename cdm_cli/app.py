@@ -71,7 +71,7 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
             _say(f"interrupted; {signals.AGAIN}")
-            return signals.interrupted()
+            return signals.end_by_interrupt()
         except (TyperException, typer.Exit, typer.Abort):
             raise
         except Exception as error:

@@ -7,7 +7,7 @@ from typing import Any
 from cdm_cli.config import Plan
 from cdm_cli.errors import UsageError
 from cdm_cli.sentences import near
-from cdm_cli.settings import SETTABLE, validated
+from cdm_cli.settings import SETTABLE, validate
 
 
 def with_overrides(plan: Plan, assignments: tuple[str, ...]) -> Plan:
@@ -30,7 +30,7 @@ def with_overrides(plan: Plan, assignments: tuple[str, ...]) -> Plan:
             target = _step(target, part, path, values)
         _step(target, parts[-1], path, values, leaf=True)
         target[parts[-1]] = _parsed(text)
-    return validated(Plan, values, source="--set")
+    return validate(Plan, values, source="--set")
 
 
 def _step(target: Any, part: str, path: str, plan: dict[str, Any], *, leaf: bool = False) -> Any:

@@ -186,7 +186,7 @@ def preset(name: str) -> Plan:
     )
 
 
-def asked(name: str, overrides: tuple[str, ...]) -> Plan:
+def plan_of_preset(name: str, overrides: tuple[str, ...]) -> Plan:
     """Return the plan of a preset with `--set` applied; raise UsageError for what cannot be."""
     return with_overrides(preset(name), overrides)
 
@@ -194,7 +194,7 @@ def asked(name: str, overrides: tuple[str, ...]) -> Plan:
 def check_asked(options: TrainOptions) -> None:
     """Raise UsageError where `cdm train` is asked for a preset or for settings that cannot be."""
     if options.preset is not None:
-        asked(options.preset, options.overrides)
+        plan_of_preset(options.preset, options.overrides)
 
 
 def preset_rows() -> list[dict[str, str | int]]:

@@ -53,7 +53,7 @@ SETTABLE = {"fields": "settable"}  # the context of a dump of all that `--set` m
 S = TypeVar("S", bound=Settings)
 
 
-def validated(model: type[S], values: Mapping[str, Any], *, source: str) -> S:
+def validate(model: type[S], values: Mapping[str, Any], *, source: str) -> S:
     """Build a Settings model, or raise UsageError naming source and the first wrong field."""
     try:
         return model.model_validate(values)

@@ -37,7 +37,7 @@ def name_of(number: int) -> str:
     return names.get(signal.Signals(number), signal.Signals(number).name)
 
 
-def taken(take: Handler) -> dict[int, Any]:
+def take_signals(take: Handler) -> dict[int, Any]:
     """Let take have the signals, and return who had them before.
 
     SIGHUP, SIGUSR1 and SIGUSR2 stay ignored where they are: nohup lets a job outlive its terminal.
@@ -47,8 +47,8 @@ def taken(take: Handler) -> dict[int, Any]:
     return {number: signal.signal(number, take) for number in heard}
 
 
-def given_back(before: dict[int, Any]) -> None:
-    """Let those have the signals who had them before `taken`."""
+def give_back_signals(before: dict[int, Any]) -> None:
+    """Let those have the signals who had them before `take_signals`."""
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -86,7 +86,7 @@ def interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def interrupted() -> int:
+def end_by_interrupt() -> int:
     """Return the exit code after Ctrl-C, and see to it that the program ends with it.
 
     Where Ctrl-C met code that Python compiles from text, as an import of dataclasses does, Python
@@ -97,7 +97,7 @@ def interrupted() -> int:
 
 
 @contextmanager
-def held_back() -> Generator[None]:
+def hold_back_signals() -> Generator[None]:
     """Let signals wait while entered; a process that is started meanwhile never hears them.
 
     A terminal and a scheduler send them to all processes, of which the first decides.

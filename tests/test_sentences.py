@@ -17,7 +17,7 @@ from cdm_cli.config import Plan, ScheduleConfig, StageFile
 from cdm_cli.errors import UsageError
 from cdm_cli.options.sampling import SampleOptions
 from cdm_cli.overrides import with_overrides
-from cdm_cli.presets import PRESETS, asked, preset
+from cdm_cli.presets import PRESETS, plan_of_preset, preset
 from cdm_cli.sentences import fault_of, near
 from cdm_cli.settings import Settings
 
@@ -84,7 +84,7 @@ def test_no_fault_of_any_of_our_models_has_words_of_pydantic():
 
 def test_a_place_is_written_as_a_user_writes_it():
     with pytest.raises(UsageError, match=r"--set model\.channel_mult\.1 -1: expected more than 0"):
-        asked("tiny-base8", ("model.channel_mult=1,-1",))
+        plan_of_preset("tiny-base8", ("model.channel_mult=1,-1",))
     with pytest.raises(ValidationError) as caught:
         Plan.model_validate(PRESETS["tiny-sr8-16"].model_dump() | {"training": 3})
     assert fault_of(caught.value).where == "training"
@@ -106,7 +106,7 @@ def test_a_mistyped_setting_names_the_whole_path_of_the_one_that_was_meant(typed
 def test_a_setting_of_another_kind_of_stage_is_told():
     for field in ("s_max", "s_min"):
         with pytest.raises(UsageError) as caught:
-            asked("tiny-base8", (f"conditioning.{field}=3",))
+            plan_of_preset("tiny-base8", (f"conditioning.{field}=3",))
         assert caught.value.what == f"--set conditioning.{field}: a base stage has no conditioning"
         assert "cdm train base" not in caught.value.next  # it may be called otherwise
 
@@ -123,7 +123,7 @@ def test_a_mistyped_preset_names_the_near_one(typed, meant):
 
 def test_a_value_of_few_names_the_near_one():
     with pytest.raises(UsageError, match="one of cosine, linear, list; did you mean cosine"):
-        asked("tiny-base8", ("schedule.kind=cosin",))
+        plan_of_preset("tiny-base8", ("schedule.kind=cosin",))
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(SampleOptions).validate_python({"sampling": {"sampler": "dimm"}})
     assert fault_of(caught.value).sentence.endswith("did you mean ddim?")

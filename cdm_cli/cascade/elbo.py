@@ -106,7 +106,7 @@ def bound(
     return Bound(prior_bits(schedule, x_0), divergences, decoder)
 
 
-def joined(bounds: Sequence[Bound], dims: Sequence[int]) -> Tensor:
+def join_bounds(bounds: Sequence[Bound], dims: Sequence[int]) -> Tensor:
     """Eq. 3: add up the stages' bounds in bits per dimension of the highest resolution; [B].
 
     bounds: from the lowest resolution up, all but the last split at the next stage's s. dims:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.kept import Kept, filled_by
+from cdm_cli.cascade.kept import Kept, filler_of
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
 from cdm_cli.diffusion.between import Rule, rule_of
@@ -25,7 +25,7 @@ from cdm_cli.diffusion.schedules import (
     Schedule,
     from_alpha_bar,
     from_config,
-    respaced,
+    respace,
     times_of_openai,
 )
 from cdm_cli.errors import UsageError
@@ -173,7 +173,7 @@ def _stepping(
     whole = from_config(config.schedule)
     if times is not None:
         _within("a time of the schedule", times, 1, whole.T)
-        return respaced(whole, torch.tensor(sorted({*times, *visited} - {0})))
+        return respace(whole, torch.tensor(sorted({*times, *visited} - {0})))
     imported = _imported_times(config, asked, steps, sampler)
     return schedule_with(whole, steps, visited, sampler, imported)
 
@@ -296,7 +296,7 @@ def generate(
     """
     num = len(samples.ids)
     noise = Noise(seed, f"{noise_name(stage.config)}/between", samples.ids.to(stage.device))
-    fill = filled_by(chain.rule, stage.schedule, noise, chain.partly)
+    fill = filler_of(chain.rule, stage.schedule, noise, chain.partly)
     kept = Kept(keep, chain.restart_from, num, fill)
     samples = samples.to(stage.device).padded(batch_size or num)
     x_time = torch.empty(0)

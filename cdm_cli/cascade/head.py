@@ -17,7 +17,7 @@ NOT_READ = "nothing was read from it"
 def read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata of a file, which say its step or score; the tensors stay unread."""
     with open_regular(path) as file:
-        return parsed(read_head(file, path)[8:], path)[1]
+        return parse_header(read_head(file, path)[8:], path)[1]
 
 
 def read_head(file: BufferedReader, path: Path) -> bytearray:
@@ -31,11 +31,11 @@ def read_head(file: BufferedReader, path: Path) -> bytearray:
             next=f"cdm import {quoted(path)} --from-pickle",
         )
     if not 2 <= size <= HEADER_LIMIT:
-        raise damaged(path, f"its header claims {size} bytes")
+        raise damaged_error(path, f"its header claims {size} bytes")
     return head + exactly(file, size, path)
 
 
-def damaged(path: Path, what: str) -> BadInputError:
+def damaged_error(path: Path, what: str) -> BadInputError:
     """Return the error for a file whose bytes cannot be those that were written."""
     return BadInputError(f"{path} is damaged: {what}", kept=NOT_READ, next="restore the file")
 
@@ -44,22 +44,22 @@ def exactly(file: BufferedReader, size: int, path: Path) -> bytearray:
     """Read size bytes; the file is asked for its size first, so a claim allocates nothing."""
     here, length = file.tell(), os.fstat(file.fileno()).st_size
     if length - here < size:
-        raise damaged(path, f"{length} bytes long, at least {here + size} expected")
+        raise damaged_error(path, f"{length} bytes long, at least {here + size} expected")
     data = bytearray(size)
     if file.readinto(data) != size:
-        raise damaged(path, "it became shorter while it was read")
+        raise damaged_error(path, "it became shorter while it was read")
     return data
 
 
-def parsed(header: bytearray, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def parse_header(header: bytearray, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the entries of the tensors by name, and the metadata. Raises BadInputError."""
     try:
         values = json.loads(header)
     except (ValueError, RecursionError):
-        raise damaged(path, "its header is not JSON") from None
+        raise damaged_error(path, "its header is not JSON") from None
     if not isinstance(values, dict):
-        raise damaged(path, "its header is not a table of tensors")
+        raise damaged_error(path, "its header is not a table of tensors")
     metadata = values.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise damaged(path, "its metadata are not strings")
+        raise damaged_error(path, "its metadata are not strings")
     return values, metadata

@@ -19,7 +19,7 @@ from cdm_cli.diffusion.schedules import Schedule
 Between = Callable[[Collection[int], State, State], dict[int, Tensor]]
 
 
-def filled_by(rule: Rule, schedule: Schedule, noise: Noise, partly: Mapping[int, float]) -> Between:
+def filler_of(rule: Rule, schedule: Schedule, noise: Noise, partly: Mapping[int, float]) -> Between:
     """Return what makes the states between two; the noise of time s is the step s of `noise`.
 
     partly: the stochasticity of the step that leaves a time, where it has one of its own.

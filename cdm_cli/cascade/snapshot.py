@@ -147,12 +147,12 @@ def remove_older(directory: Path, step: int, keep: int) -> None:
     not count either.
     """
     found = [path for path in checkpoints(directory) if path.name <= step_name(step)]
-    regular = [path for path in found if not _stopped(path)]
+    regular = [path for path in found if not _was_stopped(path)]
     for old in sorted({*found[:-1]} - {*regular[-keep:]}):
         remove_checkpoint(old)
 
 
-def _stopped(checkpoint: Path) -> bool:
+def _was_stopped(checkpoint: Path) -> bool:
     """Say whether a checkpoint was saved where a run was stopped; a damaged one was not."""
     try:
         return read_settings(Manifest, checkpoint / MANIFEST, SMALL_LIMIT).stopped

@@ -49,7 +49,7 @@ def trains_continuously(config: StageConfig) -> bool:
     return config.time_input != "t" and config.loss == "simple"
 
 
-def moved(schedule: Schedule, device: torch.device) -> Schedule:
+def move_schedule(schedule: Schedule, device: torch.device) -> Schedule:
     """Return the schedule with its tables on a device, so that no step copies them there."""
     return Schedule(schedule.alpha_bar.to(device), schedule.times.to(device))
 
@@ -63,7 +63,7 @@ def _holds_nothing() -> None:
     pass
 
 
-def _ordered(x_t: Tensor) -> Tensor:
+def _order(x_t: Tensor) -> Tensor:
     """Return an image as the weights lie: channels-last on CUDA."""
     if x_t.device.type == "cuda":
         return x_t.contiguous(memory_format=torch.channels_last)
@@ -117,8 +117,8 @@ class Stage:
         """Move the weights, on CUDA in channels-last order; the stage itself is returned."""
         place = torch.device(device)
         self.net.to(place)
-        self._schedule = moved(self.schedule, place)
-        self._z_schedule = self.z_schedule and moved(self.z_schedule, place)
+        self._schedule = move_schedule(self.schedule, place)
+        self._z_schedule = self.z_schedule and move_schedule(self.z_schedule, place)
         if place.type == "cuda":
             self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return self
@@ -193,7 +193,7 @@ class Stage:
             with self._autocast(x_t.device):
                 if condition is None:
                     condition = self.net.prepare(z_s, level, y)
-                return self._denoise(_ordered(x_t), table[t], condition).float()
+                return self._denoise(_order(x_t), table[t], condition).float()
 
         return call
 
@@ -234,7 +234,7 @@ class Stage:
         time = self.time_input(alpha_bar_t, draws.t)
         y = batch.y if self.config.model.num_classes else None
         with self._autocast(x_t.device):
-            output = self.net(_ordered(x_t), time, z_s, self.s_input(draws.s), y).float()
+            output = self.net(_order(x_t), time, z_s, self.s_input(draws.s), y).float()
         return self._penalty(x_0, x_t, draws, output)
 
     def _augmented(self, batch: TrainBatch, draws: Draws) -> tuple[Tensor, Tensor | None]:

@@ -86,4 +86,4 @@ def list_stages(runs: Path) -> list[str]:
     if not runs.is_dir():
         return []
     names = (path.name for path in runs.iterdir() if (path / STAGE_FILE).is_file())
-    return sorted(name for name in names if not durable.unfinished(name))
+    return sorted(name for name in names if not durable.is_unfinished(name))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.files import open_regular
-from cdm_cli.cascade.head import NOT_READ, damaged, exactly, parsed, read_head
+from cdm_cli.cascade.head import NOT_READ, damaged_error, exactly, parse_header, read_head
 from cdm_cli.errors import BadInputError, MismatchError
 
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "U8": torch.uint8}
@@ -145,17 +145,17 @@ def read_weights(
     """
     with open_regular(path) as file:
         head = read_head(file, path)
-        entries, metadata = parsed(head[8:], path)
+        entries, metadata = parse_header(head[8:], path)
         check_names(path, entries, expected)
         total = _check_entries(path, entries, expected)
         data = exactly(file, total, path)
         if file.read(1):
-            raise damaged(path, "it goes on behind its last tensor")
+            raise damaged_error(path, "it goes on behind its last tensor")
     digest = _digest(entries, metadata, [data])
     if digest != metadata.get("sha256"):
-        raise damaged(path, "its SHA-256 does not fit its contents")
+        raise damaged_error(path, "its SHA-256 does not fit its contents")
     if sha256 is not None and hashlib.sha256(head + data).hexdigest() != sha256:
-        raise damaged(path, "its SHA-256 is not that of the manifest")
+        raise damaged_error(path, "its SHA-256 is not that of the manifest")
     tensors = {name: _tensor(data, entry) for name, entry in entries.items()}
     _check_finite(path, tensors)
     return Weights(tensors, metadata, digest)
@@ -192,12 +192,12 @@ def _check_entries(path: Path, entries: Mapping[str, Any], expected: Mapping[str
         ends = span if isinstance(span, list) else []
         size = tensor.numel() * tensor.element_size()
         if [type(end) for end in ends] != [int, int] or ends[1] != ends[0] + size:
-            raise damaged(path, f"tensor {name} does not fill its place")
+            raise damaged_error(path, f"tensor {name} does not fill its place")
         spans.append((ends[0], ends[1]))
     spans.sort()
     bounds = [0, *(end for _, end in spans)]
     if [start for start, _ in spans] != bounds[:-1]:
-        raise damaged(path, "its tensors overlap or leave gaps")
+        raise damaged_error(path, "its tensors overlap or leave gaps")
     return bounds[-1]
 
 

@@ -119,7 +119,7 @@ def read_member(path: Path, member: Member, limit: int = MAX_FILE_BYTES) -> byte
     span = member.span
     if span.size > limit:
         raise BadImageError(f"a file of more than {limit >> 20} MiB")
-    with opened(path) as file:
+    with open_for_reading(path) as file:
         if span.how == PLAIN:
             return pread(path, file, span.start, span.stored)
         data = pread(path, file, data_offset(path, file, member), span.stored)
@@ -155,7 +155,7 @@ def _inflate(data: bytes, size: int) -> bytes:
 
 
 @contextmanager
-def opened(path: Path) -> Generator[int]:
+def open_for_reading(path: Path) -> Generator[int]:
     """Open a regular file for pread, and close it. Raises DiskError."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

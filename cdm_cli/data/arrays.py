@@ -20,13 +20,13 @@ from cdm_cli.data.archives import (
     KEPT,
     Member,
     data_offset,
-    opened,
+    open_for_reading,
     pread,
     read_member,
 )
 from cdm_cli.data.images import MAX_PIXELS, U8, BadImageError
 from cdm_cli.data.listing import listing_digest
-from cdm_cli.data.spool import spooled
+from cdm_cli.data.spool import write_spool
 from cdm_cli.errors import BadInputError
 from cdm_cli.names import MOST_CLASSES
 
@@ -68,7 +68,7 @@ class ArraySource:
     def read(self, i: int) -> U8:
         """Return the pixels [H, W, C] of image i. Raises BadInputError, DiskError."""
         size = int(np.prod(self.shape))
-        with opened(self.path) as file:
+        with open_for_reading(self.path) as file:
             data = pread(self.path, file, self.offset + int(self.rows[i]) * size, size)
         return np.frombuffer(data, np.uint8).reshape(self.shape)
 
@@ -91,7 +91,7 @@ def npz_source(name: str, path: Path, members: Sequence[Member], spool: Path) ->
     member = table[IMAGES]
     try:
         where, offset = _in_place(path, member, spool)
-        with opened(where) as file:
+        with open_for_reading(where) as file:
             head = os.pread(file, min(_HEAD, member.span.size), offset)
         shape, dtype, length = _npy_header(head)
         if dtype != np.uint8:
@@ -108,11 +108,11 @@ def npz_source(name: str, path: Path, members: Sequence[Member], spool: Path) ->
 def _in_place(path: Path, member: Member, spool: Path) -> tuple[Path, int]:
     """Return a file and offset where a member lies uncompressed, its checksum compared."""
     span = member.span
-    with opened(path) as file:
+    with open_for_reading(path) as file:
         where, offset = path, data_offset(path, file, member)
         if span.how == DEFLATED:
-            where, offset = spooled(_inflated(path, file, offset, span.stored), spool), 0
-    with opened(where) as file:
+            where, offset = write_spool(_inflate(path, file, offset, span.stored), spool), 0
+    with open_for_reading(where) as file:
         long_enough = os.fstat(file).st_size >= offset + span.size
         if not long_enough or _crc(_parts(where, file, offset, span.size)) != span.crc:
             raise BadImageError("the checksum of arr_0 is wrong")
@@ -124,7 +124,7 @@ def _parts(path: Path, file: int, offset: int, length: int) -> Iterator[bytes]:
         yield pread(path, file, offset + at, min(_STEP, length - at))
 
 
-def _inflated(path: Path, file: int, offset: int, stored: int) -> Iterator[bytes]:
+def _inflate(path: Path, file: int, offset: int, stored: int) -> Iterator[bytes]:
     """Yield what a deflated member holds: at most 1032 times its bytes, so never without end."""
     inflater = zlib.decompressobj(-15)
     try:

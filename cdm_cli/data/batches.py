@@ -33,7 +33,7 @@ class TrainBatch(NamedTuple):
     y: Tensor  # int64 [B]
 
 
-def mixed(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Scramble each number (splitmix64, Steele et al. 2014); overflow is meant."""
     value = value + np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -43,8 +43,8 @@ def mixed(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def permutation(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return the order of an epoch [num]; the same on every machine and version of NumPy."""
-    key = mixed(mixed(np.array([seed], np.uint64)) ^ np.uint64(epoch))
-    return np.argsort(mixed(key ^ mixed(np.arange(num, dtype=np.uint64))), kind="stable")
+    key = mix(mix(np.array([seed], np.uint64)) ^ np.uint64(epoch))
+    return np.argsort(mix(key ^ mix(np.arange(num, dtype=np.uint64))), kind="stable")
 
 
 class TrainBatches:
@@ -151,11 +151,11 @@ class TrainBatches:
                 item = ready.get()
                 if isinstance(item, BaseException):
                     raise item
-                yield TrainBatch(*(_moved(tensor, device) for tensor in item))  # pyright: ignore[reportArgumentType]
+                yield TrainBatch(*(_move(tensor, device) for tensor in item))  # pyright: ignore[reportArgumentType]
         finally:
             stop.set()
             thread.join()
 
 
-def _moved(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+def _move(tensor: Tensor | None, device: torch.device) -> Tensor | None:
     return None if tensor is None else tensor.to(device, non_blocking=True).contiguous()

@@ -42,19 +42,19 @@ def _key(folder: str) -> str:
 
 
 def _safe(name: str, reserved: set[str]) -> str:
-    letters = [char if char.isalnum() or char in PLAIN else _escaped(char) for char in name]
+    letters = [char if char.isalnum() or char in PLAIN else _escape(char) for char in name]
     if not letters:
         return "%"
     if letters[-1] in (".", " "):
-        letters[-1] = _escaped(letters[-1])
+        letters[-1] = _escape(letters[-1])
     stem = "".join(letters).casefold()
     if letters[0] in (".", " ", "_", "-") or {stem, stem.partition(".")[0]} & reserved:
-        letters[0] = _escaped(name[0])
+        letters[0] = _escape(name[0])
     folder = "".join(letters)
     return folder if len(folder.encode()) <= LONGEST else _cut(folder, name)
 
 
-def _escaped(char: str) -> str:
+def _escape(char: str) -> str:
     return "".join(f"%{byte:02X}" for byte in char.encode())
 
 

@@ -50,7 +50,7 @@ def tick(kind: str, path: Path, **details: Any) -> None:
 
 
 @contextlib.contextmanager
-def hooked(hook: Hook) -> Generator[None, None, None]:
+def announce_to(hook: Hook) -> Generator[None, None, None]:
     """Announce every system call to hook, for the duration of a test."""
     _hooks.append(hook)
     try:

@@ -34,7 +34,7 @@ class Draft(NamedTuple):
         return Draft(scale, (width, height), (x, y))
 
 
-def drafted(image: Image.Image, least: int) -> Draft | None:
+def ask_for_draft(image: Image.Image, least: int) -> Draft | None:
     """Ask for the smallest draft of a JPEG whose short side has at least `least` pixels.
 
     Call it before the pixels are loaded.

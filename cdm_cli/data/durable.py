@@ -46,7 +46,7 @@ def partial(
     with disk_errors(path):
         if not swept:
             sweep(path.parent, f".{path.name}.")
-        fd, temporary = _locked_new(path, directory=directory)
+        fd, temporary = _make_locked(path, directory=directory)
     try:
         with undone_if_left(bound(_discard, temporary)):
             yield fd, temporary
@@ -66,7 +66,7 @@ def _discard(temporary: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _locked_new(path: Path, *, directory: bool) -> tuple[int, Path]:
+def _make_locked(path: Path, *, directory: bool) -> tuple[int, Path]:
     """Make something beside path and lock it; again, where another process swept it meanwhile."""
     while True:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
@@ -76,7 +76,7 @@ def _locked_new(path: Path, *, directory: bool) -> tuple[int, Path]:
         how = os.O_DIRECTORY if directory else os.O_RDWR | os.O_CREAT | os.O_EXCL
         swept = (FileNotFoundError,) if directory else ()  # a file is made and opened in one step
         with contextlib.suppress(*swept):
-            fd = _opened(temporary, how | os.O_CLOEXEC, path)
+            fd = _open(temporary, how | os.O_CLOEXEC, path)
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(fd, fcntl.LOCK_EX)
             if os.path.lexists(temporary):
@@ -84,7 +84,7 @@ def _locked_new(path: Path, *, directory: bool) -> tuple[int, Path]:
             os.close(fd)
 
 
-def _opened(temporary: Path, how: int, path: Path) -> int:
+def _open(temporary: Path, how: int, path: Path) -> int:
     try:
         return os.open(temporary, how, 0o666)
     except FileNotFoundError:
@@ -93,20 +93,20 @@ def _opened(temporary: Path, how: int, path: Path) -> int:
         raise
 
 
-def unfinished(name: str) -> bool:
+def is_unfinished(name: str) -> bool:
     """Whether a file or directory of this name is one that `partial` made."""
     return name.startswith(".") and name.endswith(PARTIAL)
 
 
 def finished_names(directory: Path) -> list[str]:
     """Return the names in a directory but those that `partial` made: a kill leaves them."""
-    return [name for name in os.listdir(directory) if not unfinished(name)]
+    return [name for name in os.listdir(directory) if not is_unfinished(name)]
 
 
 def sweep(directory: Path, prefix: str = ".") -> None:
     """Remove what `partial` made in a directory and whose writer is gone: its lock went with it."""
     for name in os.listdir(directory):
-        if not (name.startswith(prefix) and unfinished(name)):
+        if not (name.startswith(prefix) and is_unfinished(name)):
             continue
         found = directory / name
         with contextlib.suppress(OSError):

@@ -23,9 +23,9 @@ from cdm_cli.data.hdf5 import (
     ATTRIBUTES_LIMIT,
     SIGNATURE,
     Layout,
-    left_open,
     read_attributes,
-    unmarked,
+    unmark,
+    was_left_open,
 )
 from cdm_cli.data.reading import Stamp, open_regular, read_at, stamp
 from cdm_cli.data.schema import CONTENTS, Contents, Kind
@@ -72,19 +72,19 @@ def open_vetted(path: Path, *, writable: bool = False) -> Opened:
         fd = open_regular(path, writable=writable)
     except MissingError as error:
         raise pruned.missing(path) if pruned.read(path) else error from None
-    return vetted(fd, path)
+    return vet(fd, path)
 
 
-def vetted(fd: int, path: Path) -> Opened:
+def vet(fd: int, path: Path) -> Opened:
     """Do what `open_vetted` does to a regular file that is open already; close it on errors."""
     try:
-        return _vetted(fd, path)
+        return _vet(fd, path)
     except BaseException:
         os.close(fd)
         raise
 
 
-def _vetted(fd: int, path: Path) -> Opened:
+def _vet(fd: int, path: Path) -> Opened:
     before = stamp(fd)
     attributes = _attributes(fd, path)
     kind, contents, provenance = _meaning(path, attributes)
@@ -111,15 +111,15 @@ def _header(fd: int, path: Path, size: int) -> bytes:
     Raises StoppedError where the program that set it still has the file open.
     """
     header = read_at(fd, path, size, 0)
-    if not left_open(header):
+    if not was_left_open(header):
         return header
-    if lock.held(fd):
+    if lock.is_locked(fd):
         raise StoppedError(
             f"{path} is open for writing in another program",
             kept="it was left as it is",
             next="close it there, then rerun",
         )
-    return unmarked(header)
+    return unmark(header)
 
 
 def _attributes(fd: int, path: Path) -> dict[str, bytes]:
@@ -168,15 +168,17 @@ def _meaning(path: Path, attributes: Mapping[str, bytes]) -> tuple[Kind, Content
     try:
         kind = cast(Kind, attributes["kind"].decode())
         contents = CONTENTS.validate_json(attributes["contents"])
-        provenance = json.loads(schema.joined_provenance(attributes))
+        provenance = json.loads(schema.join_provenance(attributes))
     except (KeyError, ValueError, ValidationError, RecursionError) as error:
-        raise _damaged(path, f"its attributes cannot be read ({type(error).__name__})") from None
+        raise _damaged_error(
+            path, f"its attributes cannot be read ({type(error).__name__})"
+        ) from None
     if kind not in get_args(Kind) or not isinstance(provenance, dict):
-        raise _damaged(path, "its attributes are not those of a store")
+        raise _damaged_error(path, "its attributes are not those of a store")
     return kind, contents, cast(dict[str, Any], provenance)
 
 
-def _damaged(path: Path, why: str) -> CdmError:
+def _damaged_error(path: Path, why: str) -> CdmError:
     return BadInputError(
         f"{path} is damaged: {why}", kept="it was left as it is", next="copy or make it again"
     )
@@ -188,8 +190,8 @@ def _classes(fd: int, path: Path, contents: Contents, layout: Layout) -> tuple[s
     size = contents.classes * contents.class_bytes
     packed = read_at(fd, path, size, layout.offsets["classes"])
     if hashlib.sha256(packed).hexdigest() != contents.class_sha256:
-        raise _damaged(path, "the class names do not match their digest")
+        raise _damaged_error(path, "the class names do not match their digest")
     try:
-        return schema.unpacked_classes(packed, contents.class_bytes)
+        return schema.unpack_classes(packed, contents.class_bytes)
     except UnicodeDecodeError:
-        raise _damaged(path, "the class names are not UTF-8") from None
+        raise _damaged_error(path, "the class names are not UTF-8") from None

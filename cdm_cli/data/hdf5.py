@@ -120,14 +120,14 @@ def _objects(
 def _superblock(end: int) -> bytes:
     """Format version 2, addresses and lengths of 8 bytes, the root group right behind."""
     fields = struct.pack("<4B4Q", 2, 8, 8, 0, 0, UNDEFINED, end, SUPERBLOCK)
-    return _checked(SIGNATURE + fields)
+    return _check(SIGNATURE + fields)
 
 
 def _object_header(messages: bytes) -> bytes:
-    return _checked(b"OHDR" + struct.pack("<BBI", 2, 2, len(messages)) + messages)
+    return _check(b"OHDR" + struct.pack("<BBI", 2, 2, len(messages)) + messages)
 
 
-def _checked(block: bytes) -> bytes:
+def _check(block: bytes) -> bytes:
     return block + struct.pack("<I", lookup3(block))
 
 
@@ -182,19 +182,19 @@ def _datatype(dtype: str) -> bytes:
     return struct.pack("<4BI2H", 0x10, signed, 0, 0, size, 0, 8 * size)
 
 
-def left_open(header: bytes) -> bool:
+def was_left_open(header: bytes) -> bool:
     """Tell whether libhdf5 marked a file as open for writing, and sealed that mark.
 
     A program that is killed leaves it there; nothing else of the file tells of it.
     """
     block = header[:SEAL]
-    return len(block) == SEAL and block[FLAGS] in OPEN_FLAGS and header.startswith(_checked(block))
+    return len(block) == SEAL and block[FLAGS] in OPEN_FLAGS and header.startswith(_check(block))
 
 
-def unmarked(header: bytes) -> bytes:
+def unmark(header: bytes) -> bytes:
     """Return the header of a file that was left open as it was before."""
     block = header[:FLAGS] + b"\0" + header[FLAGS + 1 : SEAL]
-    return _checked(block) + header[SUPERBLOCK:]
+    return _check(block) + header[SUPERBLOCK:]
 
 
 def read_attributes(start: bytes) -> dict[str, bytes]:
@@ -240,20 +240,20 @@ def lookup3(data: bytes) -> int:
     for x, y, z in struct.iter_unpack("<3I", data[:last]):
         a, b, c = (a + x) & mask, (b + y) & mask, (c + z) & mask
         for shifts in ((4, 6, 8), (16, 19, 4)):
-            a = ((a - c) ^ _rotated(c, shifts[0])) & mask
+            a = ((a - c) ^ _rotate(c, shifts[0])) & mask
             c = (c + b) & mask
-            b = ((b - a) ^ _rotated(a, shifts[1])) & mask
+            b = ((b - a) ^ _rotate(a, shifts[1])) & mask
             a = (a + c) & mask
-            c = ((c - b) ^ _rotated(b, shifts[2])) & mask
+            c = ((c - b) ^ _rotate(b, shifts[2])) & mask
             b = (b + a) & mask
     x, y, z = struct.unpack("<3I", data[last:].ljust(12, b"\0"))
     a, b, c = (a + x) & mask, (b + y) & mask, (c + z) & mask
     for shift_1, shift_2, shift_3 in ((14, 11, 25), (16, 4, 14)):
-        c = ((c ^ b) - _rotated(b, shift_1)) & mask
-        a = ((a ^ c) - _rotated(c, shift_2)) & mask
-        b = ((b ^ a) - _rotated(a, shift_3)) & mask
-    return ((c ^ b) - _rotated(b, 24)) & mask
+        c = ((c ^ b) - _rotate(b, shift_1)) & mask
+        a = ((a ^ c) - _rotate(c, shift_2)) & mask
+        b = ((b ^ a) - _rotate(a, shift_3)) & mask
+    return ((c ^ b) - _rotate(b, 24)) & mask
 
 
-def _rotated(value: int, count: int) -> int:
+def _rotate(value: int, count: int) -> int:
     return ((value << count) | (value >> (32 - count))) & 0xFFFFFFFF

@@ -26,7 +26,7 @@ from cdm_cli.data.archives import KEPT
 from cdm_cli.data.arrays import MAX_LABEL_BYTES, ArraySource, require_classes
 from cdm_cli.data.images import MAX_PIXELS, BadImageError
 from cdm_cli.data.reading import open_regular, read_at
-from cdm_cli.data.spool import spooled
+from cdm_cli.data.spool import write_spool
 from cdm_cli.errors import BadInputError, CdmError, UnsafeInputError, UsageError
 from cdm_cli.names import MOST_SAMPLES
 
@@ -79,7 +79,7 @@ def hdf5_source(path: Path, inside: Inside | None, spool: Path) -> ArraySource:
         size = N * math.prod(one)
         disk.check_room(spool, size)
         pixels = _Pixels(frames, size)
-        spooled(pixels, spool)
+        write_spool(pixels, spool)
         y = _labels(path, inside, pixels.labels, N)
     H, W, C = one
     return ArraySource(

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cdm_cli.data.colour_key import alpha_of, has_key, raw_mode
-from cdm_cli.data.draft import Draft, drafted
+from cdm_cli.data.draft import Draft, ask_for_draft
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,10 +106,10 @@ def probe(data: bytes) -> Header:
 
 def decode(data: bytes) -> Image.Image:
     """Decode an image file to mode L, LA, RGB or RGBA, upright. Raises BadImageError."""
-    return decoded(data).image
+    return decode_telling(data).image
 
 
-def decoded(data: bytes, least: int | None = None) -> Decoded:
+def decode_telling(data: bytes, least: int | None = None) -> Decoded:
     """Decode, and say what it took.
 
     least: a JPEG may be decoded smaller, its short side at least this many times scale.
@@ -119,7 +119,7 @@ def decoded(data: bytes, least: int | None = None) -> Decoded:
     with _strictly():
         image = _open(data)
         kinds, orientation, raw = _kinds(image), _orientation(image), raw_mode(image)
-        draft = None if least is None else drafted(image, least)
+        draft = None if least is None else ask_for_draft(image, least)
         image.load()
         if "alpha" not in kinds:
             image.info.pop("transparency", None)  # it stands behind the pixels, where none looks

@@ -58,20 +58,20 @@ class Labelled:
     beside: str | tuple[()] = ()
 
 
-def labelled(source: Source, table: Path | None, skips: Skips) -> Labelled:
+def find_labels(source: Source, table: Path | None, skips: Skips) -> Labelled:
     """Find the class of every image; those without one go to skips.
 
     table: a file, or one of RULES. Raises BadInputError (a broken table, no images),
     MismatchError (a table of other files).
     """
-    found = _labelled(source, table, skips)
+    found = _find_labels(source, table, skips)
     for name in sorted(source.beside):
         if not name.endswith(found.beside):
             skips.add(NOT_BY_NAME, name)
     return found
 
 
-def _labelled(source: Source, table: Path | None, skips: Skips) -> Labelled:
+def _find_labels(source: Source, table: Path | None, skips: Skips) -> Labelled:
     rule = str(table)
     if rule in RULES:
         return _by_prefix(source, skips) if rule == PREFIX else _by_folder(source, skips)

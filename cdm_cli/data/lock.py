@@ -108,7 +108,7 @@ def locked(fd: int) -> bool:
     return False
 
 
-def held(fd: int) -> bool:
+def is_locked(fd: int) -> bool:
     """Tell whether another program has an open file for itself alone, as libhdf5's writers do."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cdm_cli.data.blocks import Array, Block, Blocks
 from cdm_cli.data.guard import Opened
-from cdm_cli.data.reading import shortened, stamp
+from cdm_cli.data.reading import shortened_error, stamp
 from cdm_cli.data.schema import DIGEST_SIZE, PartName
 from cdm_cli.errors import BadInputError, CdmError, MissingError, quoted
 
@@ -130,7 +130,7 @@ class Part(Blocks):
 
     def _require_whole(self) -> None:
         if stamp(self._opened.fd).size < self._opened.layout.size:
-            raise shortened(self._opened.path)
+            raise shortened_error(self._opened.path)
 
     def _fault(self, b: int) -> str:
         """Return what is wrong with the samples of a block, "" for nothing."""

@@ -13,7 +13,7 @@ from cdm_cli.data.images import (
     BadImageError,
     Decoded,
     decode,
-    decoded,
+    decode_telling,
     from_array,
     has_colour,
     probe,
@@ -87,13 +87,15 @@ def look(source: Source, num: int = LOOKED_AT) -> Look:
     return Look(colour, alpha and bool(sizes), sizes.pop() if len(sizes) == 1 else None)
 
 
-def prepared(data: bytes | U8, recipe: Recipe, name: str) -> tuple[list[U8], Sequence[str]]:
+def prepare_image(data: bytes | U8, recipe: Recipe, name: str) -> tuple[list[U8], Sequence[str]]:
     """Return the pixels [R, R, C] at every resolution, and the conversions that it took.
 
     Raises BadImageError; MismatchError for a coloured image where all were found to be gray.
     """
     image, kinds, draft = (
-        decoded(data, recipe.least) if isinstance(data, bytes) else Decoded(from_array(data), ())
+        decode_telling(data, recipe.least)
+        if isinstance(data, bytes)
+        else Decoded(from_array(data), ())
     )
     if recipe.found and recipe.channels < 3 and has_colour(image):
         raise MismatchError(

@@ -51,7 +51,7 @@ def resized(
         return areas(to_array(image), resolutions, *_spans(draft))
     square = centre_square(image)
     pixels = to_array(square)
-    found = {R: _fitted(square, pixels, R) for R in resolutions}
+    found = {R: _fit(square, pixels, R) for R in resolutions}
     left = [R for R in resolutions if found[R] is None]
     found.update(zip(left, areas(pixels, left), strict=True))
     return [cast(U8, found[R]) for R in resolutions]
@@ -88,16 +88,16 @@ def areas(
     The sums of a resolution that divides a larger one are added up from those.
     """
     alpha = pixels.shape[-1] in (2, 4)
-    source = _weighted(pixels) if alpha else pixels
+    source = _weight(pixels) if alpha else pixels
     sums: dict[int, tuple[NDArray[np.integer], int]] = {}
     for R in sorted(set(resolutions), reverse=True):
         multiple = min((larger for larger in sums if larger % R == 0), default=None)
         if multiple is None:
             sums[R] = box_sums(source, R, across, down)
         else:
-            sums[R] = joined_sums(*sums[multiple], multiple // R, _top(source))
+            sums[R] = join_sums(*sums[multiple], multiple // R, _top(source))
     mean = _mean_with_alpha if alpha else _mean
-    return [_transposed(mean(*sums[R])) for R in resolutions]
+    return [_transpose(mean(*sums[R])) for R in resolutions]
 
 
 def _mean(sums: NDArray[np.integer], weight: int) -> U8:
@@ -106,7 +106,7 @@ def _mean(sums: NDArray[np.integer], weight: int) -> U8:
     return sums.astype(np.uint8)
 
 
-def _weighted(pixels: U8) -> NDArray[np.int32]:
+def _weight(pixels: U8) -> NDArray[np.int32]:
     """Weight colour with alpha: what is transparent has no say."""
     weighted = pixels.astype(np.int32)
     weighted[..., :-1] *= weighted[..., -1:]
@@ -132,23 +132,23 @@ def box_sums(
     across, down = across or Span(0, W), down or Span(0, H)
     weight, top = down.length * across.length, _top(pixels)
     narrow, wide = _integer(top * down.length), _integer(top * weight)
-    rows = _summed(pixels.reshape(H, W * C).astype(narrow), down, R)
-    turned = _transposed(rows.reshape(R, W, C)).reshape(W, R * C)
-    return _summed(turned.astype(wide, copy=False), across, R).reshape(R, R, C), weight
+    rows = _sum(pixels.reshape(H, W * C).astype(narrow), down, R)
+    turned = _transpose(rows.reshape(R, W, C)).reshape(W, R * C)
+    return _sum(turned.astype(wide, copy=False), across, R).reshape(R, R, C), weight
 
 
-def joined_sums(
+def join_sums(
     sums: NDArray[np.integer], weight: int, factor: int, top: int
 ) -> tuple[NDArray[np.integer], int]:
     """Add up the sums [R, R, C] of factor x factor boxes each; the same as of R / factor."""
     R, _, C = sums.shape
     size, weight = R // factor, weight * factor**2
     sums = sums.astype(_integer(top * weight), copy=False)
-    rows = _added(np.moveaxis(sums.reshape(size, factor, R, C), 1, 0))
-    return _added(np.moveaxis(rows.reshape(size, size, factor, C), 2, 0)), weight
+    rows = _add(np.moveaxis(sums.reshape(size, factor, R, C), 1, 0))
+    return _add(np.moveaxis(rows.reshape(size, size, factor, C), 2, 0)), weight
 
 
-def _added(parts: NDArray[np.integer]) -> NDArray[np.integer]:
+def _add(parts: NDArray[np.integer]) -> NDArray[np.integer]:
     """Sum over the first axis; whole parts at a time are faster than NumPy's own order."""
     total = parts[0].copy()
     for part in parts[1:]:
@@ -165,7 +165,7 @@ def _integer(bound: int) -> type[np.integer]:
     return np.int32 if bound < 2**31 else np.int64
 
 
-def _summed(x: NDArray[np.integer], span: Span, R: int) -> NDArray[np.integer]:
+def _sum(x: NDArray[np.integer], span: Span, R: int) -> NDArray[np.integer]:
     """Sum the rows of x [S, M] into R boxes [R, M]."""
     return cast(NDArray[np.integer], _boxes(x.shape[0], span, R, x.dtype) @ x)
 
@@ -183,14 +183,14 @@ def _boxes(S: int, span: Span, R: int, dtype: np.dtype[Any]) -> csr_array:
     return csr_array((np.diff(cuts).astype(dtype), cuts[:-1] // row, pieces), shape=(R, S))
 
 
-def _transposed(x: NDArray[Any]) -> NDArray[Any]:
+def _transpose(x: NDArray[Any]) -> NDArray[Any]:
     """[A, B, C] -> [B, A, C], contiguous: a pixel moves as one piece, twice as fast."""
     A, B, C = x.shape
     whole = np.ascontiguousarray(x).view(f"V{C * x.itemsize}").reshape(A, B)
     return np.ascontiguousarray(whole.T).view(x.dtype).reshape(B, A, C)
 
 
-def _fitted(square: Image.Image, pixels: U8, resolution: int) -> U8 | None:
+def _fit(square: Image.Image, pixels: U8, resolution: int) -> U8 | None:
     """Enlarge, leave or shrink a square image without sums of boxes; None where it takes those.
 
     pixels are its own. Pillow's reduce is the same exact mean: opaque, factor a power of 2.

@@ -152,7 +152,7 @@ def check_size(contents: Contents) -> None:
             raise ValueError(f"there are more than {BLOCKS_LIMIT} blocks")
 
 
-def packed_classes(names: Sequence[str]) -> tuple[bytes, int]:
+def pack_classes(names: Sequence[str]) -> tuple[bytes, int]:
     """Return the names as equally long UTF-8 strings, and that length.
 
     Raises ValueError for a name that cannot be stored so.
@@ -164,7 +164,7 @@ def packed_classes(names: Sequence[str]) -> tuple[bytes, int]:
     return b"".join(name.ljust(width, b"\0") for name in encoded), width
 
 
-def unpacked_classes(packed: bytes, width: int) -> tuple[str, ...]:
+def unpack_classes(packed: bytes, width: int) -> tuple[str, ...]:
     """Return the names again."""
     places = range(0, len(packed), width)
     return tuple(packed[place : place + width].rstrip(b"\0").decode() for place in places)
@@ -172,7 +172,7 @@ def unpacked_classes(packed: bytes, width: int) -> tuple[str, ...]:
 
 def contents_of(spec: StoreSpec) -> Contents:
     """Return the attribute `contents` of a store to be made."""
-    packed, width = packed_classes(spec.classes)
+    packed, width = pack_classes(spec.classes)
     return Contents(
         block_size=spec.block_size,
         classes=len(spec.classes),
@@ -201,6 +201,6 @@ def attributes_of(spec: StoreSpec) -> dict[str, bytes]:
     return attributes
 
 
-def joined_provenance(attributes: Mapping[str, bytes]) -> bytes:
+def join_provenance(attributes: Mapping[str, bytes]) -> bytes:
     """Return the provenance of read attributes, as JSON."""
     return b"".join(value for name, value in attributes.items() if name.startswith("provenance"))

@@ -21,8 +21,8 @@ from cdm_cli.data.hdf5_foreign import Inside, hdf5_source, is_hdf5
 from cdm_cli.data.images import U8, BadImageError
 from cdm_cli.data.listing import DATASET_JSON
 from cdm_cli.data.skips import Skips
-from cdm_cli.data.spool import spooled
-from cdm_cli.data.tars import gunzipped, tar_members
+from cdm_cli.data.spool import write_spool
+from cdm_cli.data.tars import gunzip, tar_members
 from cdm_cli.data.zips import zip_members
 from cdm_cli.errors import BadInputError, MissingError, UsageError
 
@@ -93,7 +93,7 @@ def _open(path: Path, skips: Skips, spool: Path, follow: bool, inside: Inside | 
         return open_folder(path, skips, follow=follow)
     if kind == "gzip":
         return archive_source(
-            name, where := spooled(gunzipped(path), spool), tar_members(where), skips
+            name, where := write_spool(gunzip(path), spool), tar_members(where), skips
         )
     if kind == "tar":
         return archive_source(name, path, tar_members(path), skips)

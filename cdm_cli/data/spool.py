@@ -22,7 +22,7 @@ def spool_beside(out: Path) -> Generator[Path]:
             disk.unlink(spool)
 
 
-def spooled(parts: Iterable[bytes], spool: Path) -> Path:
+def write_spool(parts: Iterable[bytes], spool: Path) -> Path:
     """Write parts to a file of this command's own, and return it. Raises DiskError.
 
     Nothing is synced: a command that was interrupted unpacks again.

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cdm_cli.data import disk, durable, lock, renaming, schema
-from cdm_cli.data.guard import Opened, open_vetted, vetted
+from cdm_cli.data.guard import Opened, open_vetted, vet
 from cdm_cli.data.part import Part
 from cdm_cli.data.reading import read_at
 from cdm_cli.data.schema import PartSpec, StoreSpec
@@ -106,14 +106,14 @@ def create(path: Path | str, spec: StoreSpec) -> Store:
         disk.pwrite_all(fd, temporary, layout.header, 0)
         disk.pwrite_all(fd, temporary, lock.record(), layout.offsets["writer"])
         if spec.classes:
-            packed, _ = schema.packed_classes(spec.classes)
+            packed, _ = schema.pack_classes(spec.classes)
             disk.pwrite_all(fd, temporary, packed, layout.offsets["classes"])
         disk.sync(fd, temporary)
         try:
             renaming.rename_new(temporary, path)
         except renaming.ExistsError:
             raise _taken(path) from None
-        return _writable(vetted(os.dup(fd), path), join=False)
+        return _writable(vet(os.dup(fd), path), join=False)
 
 
 def _taken(path: Path) -> CdmError:

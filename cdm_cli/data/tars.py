@@ -16,7 +16,7 @@ from cdm_cli.data.archives import (
     Member,
     Span,
     add_once,
-    opened,
+    open_for_reading,
     pread,
     ratio_limit,
     safe_name,
@@ -38,17 +38,17 @@ def tar_members(path: Path) -> list[Member]:
     """
     members: dict[str, Member] = {}
     told: dict[str, str] = {}  # what extended headers say about the next member
-    with opened(path) as file:
+    with open_for_reading(path) as file:
         total, offset = os.fstat(file).st_size, 0
         while (head := pread(path, file, offset, BLOCK)).strip(b"\0"):
             name, size, kind = _header(path, head)
             if kind not in _EXTENDED:
-                name, size = _overruled(path, told, name, size)
+                name, size = _overrule(path, told, name, size)
             start = offset + BLOCK
             if start + size > total:
                 raise BadInputError(f"{path} is cut: it ends inside a member", kept=KEPT)
             if kind in _EXTENDED:
-                told |= _extended(path, kind, _body(path, file, start, size))
+                told |= _extend(path, kind, _body(path, file, start, size))
             else:
                 _add(
                     path,
@@ -95,7 +95,7 @@ def _number(path: Path, field: bytes, base: int = 8) -> int:
         raise BadInputError(f"{path} is a damaged tar: {field!r} is no number", kept=KEPT) from None
 
 
-def _overruled(path: Path, told: dict[str, str], name: str, size: int) -> tuple[str, int]:
+def _overrule(path: Path, told: dict[str, str], name: str, size: int) -> tuple[str, int]:
     if any(key.startswith("GNU.sparse") for key in told):
         raise unsafe(path, told.get("path", name), "is a link, a device or a sparse file")
     if "size" in told:
@@ -109,7 +109,7 @@ def _body(path: Path, file: int, start: int, size: int) -> bytes:
     return pread(path, file, start, size)
 
 
-def _extended(path: Path, kind: bytes, body: bytes) -> dict[str, str]:
+def _extend(path: Path, kind: bytes, body: bytes) -> dict[str, str]:
     """Return what a header tells about the next member; a global one tells nothing we use."""
     if kind == _LONG_NAME:
         return {"path": _text(body.rstrip(b"\0"))}
@@ -134,7 +134,7 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def gunzipped(path: Path) -> Iterator[bytes]:
+def gunzip(path: Path) -> Iterator[bytes]:
     """Yield what a .gz holds. Raises BadInputError (damaged), UnsafeInputError (a bomb)."""
     budget = ratio_limit(path.stat().st_size)
     try:

@@ -58,12 +58,12 @@ def states_between(
     """
     match rule:
         case "bridge":
-            return drawn(schedule, times, below, above, noise_at)
+            return draw_between(schedule, times, below, above, noise_at)
         case "shared-noise":
             return with_their_noise(schedule, times, below, above)
         case "partly-shared-noise":
             if k == 1:
-                return drawn(schedule, times, below, above, noise_at)
+                return draw_between(schedule, times, below, above, noise_at)
             if k == 0:
                 return with_their_noise(schedule, times, below, above)
             return partly_drawn(schedule, times, below, above, noise_at, k)
@@ -85,7 +85,7 @@ def _weights_of_bridge(schedule: Schedule, a: int, s: int, b: int) -> tuple[floa
     return of_x_a, of_x_b, math.sqrt(alpha_bar_s * weight * (u_b - u_s))
 
 
-def drawn(
+def draw_between(
     schedule: Schedule, times: Collection[int], below: State, above: State, noise_at: NoiseAt
 ) -> dict[int, Tensor]:
     """Draw x_s for every s of times that lies between, jointly from q(. | x_a, x_b).
@@ -102,9 +102,9 @@ def drawn(
     mean, std = bridge(schedule, middle, below, above)
     x_s = mean + std * noise_at(middle, x_b)
     return {
-        **drawn(schedule, inside, below, (middle, x_s), noise_at),
+        **draw_between(schedule, inside, below, (middle, x_s), noise_at),
         **({middle: x_s} if middle in inside else {}),
-        **drawn(schedule, inside, (middle, x_s), above, noise_at),
+        **draw_between(schedule, inside, (middle, x_s), above, noise_at),
     }
 
 

@@ -27,7 +27,7 @@ def split_v(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
     return eps_theta, v if v.shape[1] else None
 
 
-def predicted_x_0(
+def predict_clipped_x_0(
     schedule: Schedule, x_t: Tensor, t: Tensor, eps: Tensor, clip: bool = True
 ) -> Tensor:
     """Return the x_0 that eps implies, clipped to the range of images.
@@ -79,7 +79,7 @@ def p_mean_log_var(
     unclipped equals (x_t - beta_t / sqrt(1 - alpha_bar_t) eps_theta) / sqrt(alpha_t).
     """
     eps_theta, v = split_v(output.to(x_t.dtype), x_t.shape[1])
-    x_0 = predicted_x_0(schedule, x_t, t, eps_theta, clip)
+    x_0 = predict_clipped_x_0(schedule, x_t, t, eps_theta, clip)
     mu = q_posterior(schedule, x_0, x_t, t).mean
     log_var = p_log_var(schedule, t, v, variance=variance, fraction=fraction)
     return Gaussian(mu, log_var.to(x_t))

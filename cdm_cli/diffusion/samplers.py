@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.diffusion.process import predict_eps, renoise
-from cdm_cli.diffusion.reverse import Fraction, p_mean_log_var, predicted_x_0, split_v
-from cdm_cli.diffusion.schedules import Schedule, respaced, spaced_times, trailing_times
+from cdm_cli.diffusion.reverse import Fraction, p_mean_log_var, predict_clipped_x_0, split_v
+from cdm_cli.diffusion.schedules import Schedule, respace, space_times, trailing_times
 from cdm_cli.names import Sampler, Variance
 
 EpsTheta = Callable[[Tensor, Tensor], Tensor]
@@ -257,10 +257,10 @@ def schedule_with(
     if not steps or steps >= schedule.T:
         return schedule
     if times is None:
-        spread = spaced_times if sampler in ("ancestral", "ddim") else trailing_times
+        spread = space_times if sampler in ("ancestral", "ddim") else trailing_times
         times = spread(schedule.T, steps)
     wanted = {*times.tolist(), *visit} - {0}
-    return respaced(schedule, torch.tensor(sorted(wanted)))
+    return respace(schedule, torch.tensor(sorted(wanted)))
 
 
 def index_of(schedule: Schedule, time: int) -> int:
@@ -270,7 +270,7 @@ def index_of(schedule: Schedule, time: int) -> int:
 
 def _x_0(eps_theta: EpsTheta, schedule: Schedule, x_t: Tensor, time: Tensor, clip: bool) -> Tensor:
     eps, _ = split_v(eps_theta(x_t, time).to(x_t.dtype), x_t.shape[1])
-    return predicted_x_0(schedule, x_t, time, eps, clip)
+    return predict_clipped_x_0(schedule, x_t, time, eps, clip)
 
 
 def _everywhere(t: int, x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class Schedule:
 
     alpha_bar: float64 [T + 1], decreasing from alpha_bar[0] = 1, positive.
     times: int64 [T + 1], the network's own time of each entry: 0..T for the schedule of
-    training, the retained original times after `respaced` (Nichol & Dhariwal 2021, Sec. 4).
+    training, the retained original times after `respace` (Nichol & Dhariwal 2021, Sec. 4).
     """
 
     alpha_bar: Tensor
@@ -120,7 +120,7 @@ def from_config(config: ScheduleConfig) -> Schedule:
         ) from None
 
 
-def respaced(schedule: Schedule, times: Tensor) -> Schedule:
+def respace(schedule: Schedule, times: Tensor) -> Schedule:
     """Keep alpha_bar at the given times only (Nichol & Dhariwal 2021, Sec. 4, Eq. 19).
 
     times: increasing int64 within 1..T. The network is still fed its original times.
@@ -131,7 +131,7 @@ def respaced(schedule: Schedule, times: Tensor) -> Schedule:
     return Schedule(schedule.alpha_bar[kept], schedule.times[kept])
 
 
-def spaced_times(T: int, steps: int) -> Tensor:
+def space_times(T: int, steps: int) -> Tensor:
     """Return `steps` times within 1..T, evenly spread, both ends included; int64 [steps].
 
     One step is T alone. Raises ValueError unless 1 <= steps <= T.
@@ -160,7 +160,7 @@ def times_of_openai(T: int, respacing: str) -> Tensor:
     time from 1 on, with the smallest i that leaves 25. Raises ValueError for what cannot be.
     """
     if respacing.startswith("ddim"):
-        return _strided(T, int(respacing.removeprefix("ddim")))
+        return _stride(T, int(respacing.removeprefix("ddim")))
     counts = [int(word) for word in respacing.split(",")]
     length, longer = divmod(T, len(counts))
     kept: list[int] = []
@@ -178,7 +178,7 @@ def times_of_openai(T: int, respacing: str) -> Tensor:
     return torch.tensor(kept)
 
 
-def _strided(T: int, steps: int) -> Tensor:
+def _stride(T: int, steps: int) -> Tensor:
     for stride in range(1, T):
         if -(-T // stride) == steps:
             return torch.arange(1, T + 1, stride)

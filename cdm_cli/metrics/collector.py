@@ -18,7 +18,7 @@ from torch import Tensor
 from cdm_cli.metrics.frechet import Gaussian, Moments
 from cdm_cli.metrics.inception_score import NUM_SPLITS, Score, SplitScores
 from cdm_cli.metrics.jackknife import LEAST, NUM_GROUPS, Estimate, estimate
-from cdm_cli.metrics.order import balanced_choice, groups_of, split_of
+from cdm_cli.metrics.order import choose_balanced, groups_of, split_of
 
 KEEP = 10_000
 
@@ -60,7 +60,7 @@ class Collector:
 
         num_groups: 1 for numbers without errors, which takes half the memory.
         """
-        places = balanced_choice(ids, labels, keep, seed)
+        places = choose_balanced(ids, labels, keep, seed)
         slots = np.full(len(ids), -1)
         slots[places] = np.arange(len(places))
         G = min(num_groups, len(ids))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cdm_cli.metrics.inception_score import Score
 from cdm_cli.metrics.jackknife import LEAST, Estimate, estimate
-from cdm_cli.metrics.order import shuffled
+from cdm_cli.metrics.order import shuffle
 
 NUM_SUBSETS = 100
 SUBSET_SIZE = 1000
@@ -132,7 +132,7 @@ def _mean(found: list[Estimate]) -> Estimate:
 
 
 def _order(ids: NDArray[np.int64] | None, num: int, seed: int) -> NDArray[np.int64]:
-    return shuffled(np.arange(num) if ids is None else ids, seed)
+    return shuffle(np.arange(num) if ids is None else ids, seed)
 
 
 def _subset(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def hashed(ids: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+def hash_ids(ids: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     """Hash each id [N] with SplitMix64 (Steele, Lea & Flood 2014), seeded."""
     with np.errstate(over="ignore"):
         z = (np.uint64(seed) + np.uint64(1)) * _GOLDEN ^ ids.astype(np.uint64)
@@ -23,19 +23,19 @@ def hashed(ids: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     return z
 
 
-def shuffled(ids: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
+def shuffle(ids: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
     """Return the positions 0..N-1 of ids [N] in shuffled order.
 
     The order of the samples, not of the positions, is fixed by (seed, id): a file that
     holds the same samples in another order gives the same sequence of samples.
     """
-    return np.lexsort((ids, hashed(ids, seed))).astype(np.int64)
+    return np.lexsort((ids, hash_ids(ids, seed))).astype(np.int64)
 
 
 def split_of(ids: NDArray[np.int64], num_splits: int, seed: int = 0) -> NDArray[np.int64]:
     """Assign each of ids [N] to a split 0..num_splits-1 of equal size (up to one)."""
     splits = np.empty(len(ids), dtype=np.int64)
-    splits[shuffled(ids, seed)] = np.arange(len(ids)) * num_splits // max(len(ids), 1)
+    splits[shuffle(ids, seed)] = np.arange(len(ids)) * num_splits // max(len(ids), 1)
     return splits
 
 
@@ -51,16 +51,16 @@ def groups_of(
     rests = counts % num_groups  # of each label, after complete rounds
     sizes, chosen = np.zeros(num_groups, np.int64), np.zeros((len(names), num_groups), np.int64)
     for k in np.flatnonzero(rests):
-        by_chance = hashed(num_groups * names[k] + np.arange(num_groups), seed)
+        by_chance = hash_ids(num_groups * names[k] + np.arange(num_groups), seed)
         chosen[k] = np.lexsort((by_chance, sizes))
         sizes[chosen[k, : rests[k]]] += 1
-    rank = _ranks(shuffled(ids, seed), labels)
+    rank = _ranks(shuffle(ids, seed), labels)
     groups, last = rank % num_groups, rank >= (counts - rests)[which]
     groups[last] = chosen[which[last], groups[last]]
     return groups
 
 
-def balanced_choice(
+def choose_balanced(
     ids: NDArray[np.int64], labels: NDArray[np.int64], num: int, seed: int = 0
 ) -> NDArray[np.int64]:
     """Choose num of N positions, as evenly over the labels [N] as they allow, ascending.
@@ -68,7 +68,7 @@ def balanced_choice(
     Ranks the samples of each class by their hash and takes the lowest ranks of all
     classes: each class gives num / K, and a class that has fewer leaves its share to others.
     """
-    order = shuffled(ids, seed)
+    order = shuffle(ids, seed)
     place = np.empty(len(ids), dtype=np.int64)
     place[order] = np.arange(len(ids))
     return np.sort(np.lexsort((place, _ranks(order, labels)))[:num]).astype(np.int64)
@@ -78,7 +78,7 @@ def choice_by_class(
     ids: NDArray[np.int64], labels: NDArray[np.int64], counts: NDArray[np.int64], seed: int = 0
 ) -> NDArray[np.int64]:
     """Choose counts [K] of each label, all where there are fewer, of N positions, ascending."""
-    rank = _ranks(shuffled(ids, seed), labels)
+    rank = _ranks(shuffle(ids, seed), labels)
     return np.flatnonzero(rank < counts[labels]).astype(np.int64)
 
 

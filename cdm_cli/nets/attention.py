@@ -14,15 +14,15 @@ from cdm_cli.nets.normalise import is_fused
 WIDEST = 256  # channels of a head that fast kernels of attention take
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(D)) v, whose softmax is in float32."""
     L, D = q.shape[2:]
     if is_fused(q) and q.requires_grad and D > WIDEST and L <= D:
-        return attended_by_products(q, k, v)
+        return attend_by_products(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
 
 
-def attended_by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend_by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return the same, with a way back that is made of matrix products."""
     return _ByProducts.apply(q, k, v)  # pyright: ignore[reportReturnType]
 

@@ -10,13 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdm_cli.nets.attention import attended
-from cdm_cli.nets.convolution import EnlargingConv, Resample, convolved, enlarged, resampled
+from cdm_cli.nets.attention import attend
+from cdm_cli.nets.convolution import (
+    EnlargingConv,
+    Resample,
+    change_resolution,
+    convolve,
+    convolve_doubled,
+)
 from cdm_cli.nets.kernels.split_norm import NO_SUMS, Sums
 from cdm_cli.nets.normalise import Modulation, group_norm, is_fused
 
 
-def zeroed(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+def set_to_zero(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     """Set weights and bias to zero: the block that ends with it starts as the identity."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
@@ -30,14 +36,14 @@ class Activation(NamedTuple):
     sums: Tensor | None = None
 
 
-def ended_fused(parts: list[Tensor], bias: Tensor, factor: float | None) -> Activation:
+def end_block_fused(parts: list[Tensor], bias: Tensor, factor: float | None) -> Activation:
     """Return the sum that ends a block, (parts + bias) factor, where `is_fused`."""
     from cdm_cli.nets.kernels.fused_sum import summed  # brings the compiler, a second's load
 
     return Activation(*summed(parts, bias, 1.0 if factor is None else factor))
 
 
-def ended(x: Tensor, y: Tensor, factor: float | None) -> Activation:
+def end_block(x: Tensor, y: Tensor, factor: float | None) -> Activation:
     """Return the sum that ends a block elsewhere; y has its bias."""
     return Activation(x + y if factor is None else (x + y) * factor)
 
@@ -85,7 +91,7 @@ class Upsample(nn.Module):
 
     def forward(self, h: Activation) -> Activation:
         """Return [B, C, 2 H, 2 W]."""
-        return Activation(*enlarged(h.x, self.conv.weight, self.conv.bias))
+        return Activation(*convolve_doubled(h.x, self.conv.weight, self.conv.bias))
 
 
 class Downsample(nn.Module):
@@ -132,7 +138,7 @@ class ResBlock(nn.Module):
         )
         self.modulation = nn.Linear(emb_dim, 2 * channels if scale_shift else channels)
         self.norm_2 = GroupNorm(channels, groups)
-        self.conv_2 = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
+        self.conv_2 = set_to_zero(nn.Conv2d(channels, channels, 3, padding=1))
         self.skip = (
             nn.Identity() if channels_in == channels else nn.Conv2d(channels_in, channels, 1)
         )
@@ -153,16 +159,18 @@ class ResBlock(nn.Module):
         dropout = self.dropout if self.training else 0.0
         y = self.norm_2(y, modulation, sums=(of_y, None), silu=True, dropout=dropout)
         if not is_fused(x):
-            return ended(self.skip(resampled(x, self.resample)), self.conv_2(y), self.factor)
+            return end_block(
+                self.skip(change_resolution(x, self.resample)), self.conv_2(y), self.factor
+            )
         y = F.conv2d(y, self.conv_2.weight, None, padding=1)
         shortcuts, bias = self._shortcuts(x, other)
-        return ended_fused([*shortcuts, y], bias, self.factor)
+        return end_block_fused([*shortcuts, y], bias, self.factor)
 
     def _first_conv(self, y: Tensor) -> Activation:
         """Change the resolution and convolve, without the bias, which is of the modulation."""
         if self.resample == "up":
-            return Activation(*enlarged(y, self.conv_1.weight, None))
-        return Activation(convolved(resampled(y, self.resample), self.conv_1.weight))
+            return Activation(*convolve_doubled(y, self.conv_1.weight, None))
+        return Activation(convolve(change_resolution(y, self.resample), self.conv_1.weight))
 
     def _shortcuts(self, x: Tensor, other: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """Return what is added to the branch, and all that is constant over the pixels.
@@ -172,7 +180,7 @@ class ResBlock(nn.Module):
         bias = self.conv_2.bias
         assert bias is not None, "every convolution of a block has one"
         if not isinstance(self.skip, nn.Conv2d):
-            return [resampled(x, self.resample)], bias
+            return [change_resolution(x, self.resample)], bias
         assert self.skip.bias is not None, "every convolution of a block has one"
         parts = [x] if other is None else [x, other]
         weights = self.skip.weight.flatten(1).split([part.shape[1] for part in parts], dim=1)
@@ -180,7 +188,7 @@ class ResBlock(nn.Module):
             F.linear(part.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
             for part, weight in zip(parts, weights, strict=True)
         ]
-        return [resampled(part, self.resample) for part in made], bias + self.skip.bias
+        return [change_resolution(part, self.resample) for part in made], bias + self.skip.bias
 
 
 class Attention(nn.Module):
@@ -204,20 +212,20 @@ class Attention(nn.Module):
         self.factor = math.sqrt(0.5) if rescale else None
         self.norm = GroupNorm(channels, groups)
         self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = zeroed(nn.Linear(channels, channels))
+        self.out = set_to_zero(nn.Linear(channels, channels))
 
     def forward(self, h: Activation) -> Activation:
         """Return [B, C, H, W]; tokens are a view of x in channels-last order."""
         B, C, H, W = h.x.shape
         normed = self.norm(h.x, sums=(h.sums, None))
         q, k, v = self._split(self.qkv(normed.flatten(2).transpose(1, 2)))
-        y = attended(q, k, v)
+        y = attend(q, k, v)
         y = y.transpose(1, 2).reshape(B, H * W, C)
         if not is_fused(h.x):
-            return ended(h.x, self.out(y).transpose(1, 2).reshape(B, C, H, W), self.factor)
+            return end_block(h.x, self.out(y).transpose(1, 2).reshape(B, C, H, W), self.factor)
         y = F.linear(y, self.out.weight).transpose(1, 2).reshape(B, C, H, W)
         assert self.out.bias is not None
-        return ended_fused([h.x, y], self.out.bias, self.factor)
+        return end_block_fused([h.x, y], self.out.bias, self.factor)
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, L, 3 C] -> three of [B, heads, L, C / heads]."""

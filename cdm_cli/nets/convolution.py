@@ -36,18 +36,18 @@ def in_eights(x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % 8))
 
 
-def resampled(x: Tensor, resample: Resample | None) -> Tensor:
+def change_resolution(x: Tensor, resample: Resample | None) -> Tensor:
     """Double by repetition, halve by the mean of 2 x 2, or leave as it is."""
     match resample:
         case "up":
-            return doubled(x) if x.is_cuda else F.interpolate(x, scale_factor=2.0, mode="nearest")
+            return double(x) if x.is_cuda else F.interpolate(x, scale_factor=2.0, mode="nearest")
         case "down":
             return F.avg_pool2d(x, 2)
         case None:
             return x
 
 
-def doubled(x: Tensor) -> Tensor:
+def double(x: Tensor) -> Tensor:
     """Repeat every pixel twice in both directions; channels-last.
 
     A compiled `interpolate` adds up gradients one index after another: 11 to 15 % of a
@@ -59,7 +59,7 @@ def doubled(x: Tensor) -> Tensor:
 
 
 class EnlargingConv(nn.Conv2d):
-    """What `enlarged` convolves a doubled image with; it is not called by itself.
+    """What `convolve_doubled` convolves a doubled image with; it is not called by itself.
 
     Sampling keeps its weights in float32: sums of them are rounded, and once is enough.
     """
@@ -68,11 +68,13 @@ class EnlargingConv(nn.Conv2d):
         super().__init__(channels_in, channels, 3, padding=1)
 
 
-def enlarged(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def convolve_doubled(
+    x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
     """Return the 3x3 convolution of x, doubled, and sums of it where they came for nothing."""
     _, C, H, W = x.shape
     if not (is_fused(x) and C <= FEW_CHANNELS * H * W):
-        return F.conv2d(resampled(x, "up"), weight, bias, padding=1), None
+        return F.conv2d(change_resolution(x, "up"), weight, bias, padding=1), None
     from cdm_cli.nets.kernels.phases import (
         enlarged_by_phases,  # brings the compiler, a second's load
     )
@@ -80,7 +82,7 @@ def enlarged(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Te
     return enlarged_by_phases(x, weight, weight.new_zeros(len(weight)) if bias is None else bias)
 
 
-def convolved(x: Tensor, weight: Tensor) -> Tensor:
+def convolve(x: Tensor, weight: Tensor) -> Tensor:
     """Return the 3x3 convolution of x."""
     _, C, H, W = x.shape
     slow = C > PART and C % PART == NARROW and H * W >= LARGE

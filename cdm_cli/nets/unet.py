@@ -20,7 +20,7 @@ from cdm_cli.nets.blocks import (
     GroupNorm,
     ResBlock,
     Upsample,
-    zeroed,
+    set_to_zero,
 )
 from cdm_cli.nets.convolution import FirstConv
 from cdm_cli.nets.embeddings import NumberEmbedding
@@ -133,7 +133,7 @@ class UNet(nn.Module):
         self.middle = Middle(config, middle_channels(config))
         self.up = nn.ModuleList(Cell(config, plan) for plan in up)
         self.norm_out = GroupNorm(up[-1].channels, config.norm_groups)
-        self.conv_out = zeroed(nn.Conv2d(up[-1].channels, out_channels, 3, padding=1))
+        self.conv_out = set_to_zero(nn.Conv2d(up[-1].channels, out_channels, 3, padding=1))
         self._blocks = [module for module in self.modules() if isinstance(module, ResBlock)]
 
     @property

@@ -78,7 +78,7 @@ def test_killed_at_any_operation_an_older_checkpoint_stays_whole(tmp_path):
     """Every operation of the second save is the last one in turn."""
     save_checkpoint(tmp_path, snapshot(1), keep=1)
     names = []
-    with disk.hooked(names.append):
+    with disk.announce_to(names.append):
         save_checkpoint(tmp_path, snapshot(2), keep=1)
     assert len(names) > 20
     for last in range(len(names)):
@@ -90,7 +90,7 @@ def test_killed_at_any_operation_an_older_checkpoint_stays_whole(tmp_path):
             if next(left, None) is None:
                 raise Killed
 
-        with pytest.raises(Killed), disk.hooked(kill):
+        with pytest.raises(Killed), disk.announce_to(kill):
             save_checkpoint(home, snapshot(2), keep=1)
         found = latest_checkpoint(home)
         assert found is not None
@@ -109,7 +109,7 @@ def test_a_checkpoint_that_is_half_removed_does_not_count(tmp_path):
         seen.append((io.kind, io.path.name))
         assert left == whole or not checkpoints(tmp_path), f"{left} counts"
 
-    with disk.hooked(look):
+    with disk.announce_to(look):
         remove_checkpoint(path)
     assert seen[:2] == [("unlink", "manifest.json"), ("sync_directory", path.name)]
     assert len(seen) > len(whole)
@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_no_piece_of_a_checkpoint(tmp_path):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     save_checkpoint(tmp_path, snapshot(1), keep=1)
-    with pytest.raises(DiskError, match="No space"), disk.hooked(full):
+    with pytest.raises(DiskError, match="No space"), disk.announce_to(full):
         save_checkpoint(tmp_path, snapshot(2), keep=1)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [step_name(1)]
 

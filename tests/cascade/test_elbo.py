@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.conditioning import non_truncated
-from cdm_cli.cascade.elbo import bound, joined, mean_and_error, strata
+from cdm_cli.cascade.elbo import bound, join_bounds, mean_and_error, strata
 from cdm_cli.cascade.generate import Samples, chain_of
 from cdm_cli.config import ConditioningConfig, ModelConfig, ScheduleConfig, StageConfig
 from cdm_cli.data.images import from_uint8, to_uint8
@@ -135,7 +135,7 @@ def test_eq_3_matches_its_closed_form(s, pair):
     z_0, x_0 = pair
     low = base_bound(z_0, s=s, visit=(s,))
     assert low.decoder.abs().max() == 0
-    together = joined([low, sr_bound(x_0, z_0, s)], [64, 64])
+    together = join_bounds([low, sr_bound(x_0, z_0, s)], [64, 64])
     mean, error = mean_and_error(together - closed_form(z_0, x_0, s))
     assert error < 0.006
     assert mean == pytest.approx(0, abs=0.015)
@@ -153,7 +153,7 @@ def test_eq_3_bounds_the_likelihood_and_tightens_with_less_noise(pair):
 
 def test_eq_3_at_s_0_is_the_joint_likelihood_of_the_pair(pair):
     z_0, x_0 = pair
-    together = joined([base_bound(z_0), sr_bound(x_0, z_0, 0)], [64, 64])
+    together = join_bounds([base_bound(z_0), sr_bound(x_0, z_0, 0)], [64, 64])
     given = GaussianData(from_uint8(z_0), DETAIL)
     exact = in_bits(DATA.log_density(from_uint8(z_0))) + in_bits(given.log_density(from_uint8(x_0)))
     assert mean_and_error(together - exact)[0] == pytest.approx(0, abs=0.025)
@@ -164,7 +164,7 @@ def test_joined_weighs_by_dimensions():
         def __init__(self, total):
             self.total = torch.tensor([total])
 
-    assert joined([Part(4.0), Part(1.0)], [16, 64]).item() == pytest.approx(2.0)
+    assert join_bounds([Part(4.0), Part(1.0)], [16, 64]).item() == pytest.approx(2.0)
 
 
 def test_memory_that_a_library_lacks_is_memory(pair, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 
 from cdm_cli.cascade.generate import Samples, chain_of, generate, noise_name, walk
 from cdm_cli.config import SamplingDefaults
-from cdm_cli.diffusion.between import drawn
+from cdm_cli.diffusion.between import draw_between
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import ancestral, restart
 from cdm_cli.diffusion.schedules import linear
@@ -87,7 +87,7 @@ def test_a_state_between_two_steps_is_of_the_ids_alone(stage):
     assert torch.equal(mixed, whole[[3, 6]])
     states = dict(walk(stage, chain, samples(range(8)), 0))
     below, above = (1, states[1]), (10, states[10])
-    assert torch.equal(whole, drawn(stage.schedule, (6,), below, above, noise_at(8))[6])
+    assert torch.equal(whole, draw_between(stage.schedule, (6,), below, above, noise_at(8))[6])
 
 
 def noise_at(num):
@@ -151,7 +151,9 @@ def test_restart_noises_x_0_and_walks_again(stage):
     assert torch.equal(got.z[14], first[14])
     gaps = {5: ((1, second[1]), (7, second[2])), 9: ((7, second[2]), (12, second[3]))}
     for s, (below, above) in gaps.items():
-        assert torch.equal(got.z[s], drawn(stage.schedule, (s,), below, above, noise_at(5))[s])
+        assert torch.equal(
+            got.z[s], draw_between(stage.schedule, (s,), below, above, noise_at(5))[s]
+        )
 
 
 def test_a_searched_schedule_is_walked_by_a_stage_that_is_fed_the_noise_level():

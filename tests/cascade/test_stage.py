@@ -10,7 +10,7 @@ from cdm_cli.data.images import from_uint8
 from cdm_cli.diffusion import augment, losses
 from cdm_cli.diffusion.process import q_sample, q_sample_at
 from cdm_cli.diffusion.reverse import split_v
-from cdm_cli.diffusion.schedules import cosine, from_alpha_bar, respaced
+from cdm_cli.diffusion.schedules import cosine, from_alpha_bar, respace
 from tests.tiny import CLASSES, COSINE, base_config, continuous_config, net_of, sr_config, stage_of
 
 B = 4
@@ -72,7 +72,7 @@ def test_s_input_is_rescaled_by_its_own_T():
 def test_respaced_schedule_feeds_the_original_times():
     stage, y = stage_of(base_config()), torch.zeros(B, dtype=torch.long)
     x = torch.randn(B, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    few = stage.eps_theta(respaced(stage.schedule, torch.tensor([5, 20])), y)
+    few = stage.eps_theta(respace(stage.schedule, torch.tensor([5, 20])), y)
     every = stage.eps_theta(stage.schedule, y)
     assert torch.equal(few(x, torch.full((B,), 1)), every(x, torch.full((B,), 5)))
     assert torch.equal(few(x, torch.full((B,), 2)), every(x, torch.full((B,), 20)))

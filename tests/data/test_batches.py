@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdm_cli.data.batches import TrainBatches, mixed, permutation
+from cdm_cli.data.batches import TrainBatches, mix, permutation
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MismatchError
 from tests.data.stores import filled, flip, prepared_spec
@@ -30,7 +30,7 @@ def test_splitmix64_against_its_published_sequence():
     """The first outputs of Vigna's splitmix64.c from seed 1234567."""
     gamma = 0x9E3779B97F4A7C15
     states = np.array([(1234567 + i * gamma) % 2**64 for i in range(3)], np.uint64)
-    assert mixed(states).tolist() == [
+    assert mix(states).tolist() == [
         6457827717110365317, 3203168211198807973, 9817491932198370423,
     ]  # fmt: skip
 

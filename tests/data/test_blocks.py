@@ -44,7 +44,7 @@ def test_what_was_put_is_read_again(store, part):
 def test_bytes_are_synced_before_the_flag_that_says_so(part):
     """The whole promise of the store is this order."""
     seen = []
-    with disk.hooked(seen.append):
+    with disk.announce_to(seen.append):
         part.put_block(1, arrays_of(part, 1))
     data = len(part.members) + 1
     assert [io.kind for io in seen] == [*["write"] * data, "sync", "write", "sync"]
@@ -117,7 +117,7 @@ def test_only_one_value_means_done(tmp_path, flag):
 def test_a_forgotten_block_is_written_again(store, part):
     fill(store)
     seen = []
-    with disk.hooked(seen.append):
+    with disk.announce_to(seen.append):
         part.forget_block(1)
     assert [io.kind for io in seen] == ["write", "sync"]
     assert part.pending() == [1]

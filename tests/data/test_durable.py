@@ -20,7 +20,7 @@ class Killed(BaseException):
 def announced(action):
     """Return the kinds of the system calls of an action, in order."""
     seen = []
-    with disk.hooked(seen.append):
+    with disk.announce_to(seen.append):
         action()
     return [io.kind for io in seen]
 
@@ -63,7 +63,7 @@ def test_a_file_is_synced_before_it_has_its_name(tmp_path):
 def test_readers_see_all_of_the_old_or_all_of_the_new(tmp_path, number, act):
     path = tmp_path / "a"
     path.write_bytes(b"old and long")
-    with pytest.raises((Killed, DiskError)), disk.hooked(at_call(number, act)):
+    with pytest.raises((Killed, DiskError)), disk.announce_to(at_call(number, act)):
         durable.write_file_atomically(path, b"new")
     assert path.read_bytes() == (b"new" if number > 3 else b"old and long")
     assert names(tmp_path) == ["a"], "no litter"
@@ -79,7 +79,7 @@ def test_readers_see_all_of_the_old_or_all_of_the_new(tmp_path, number, act):
 def test_a_failing_disk_is_named_with_what_to_do(tmp_path, code, then):
     with (
         pytest.raises(DiskError, match=re.escape(os.strerror(code))) as caught,
-        disk.hooked(at_call(1, fail(code))),
+        disk.announce_to(at_call(1, fail(code))),
     ):
         durable.write_file_atomically(tmp_path / "a", b"new")
     assert then in caught.value.next
@@ -184,7 +184,7 @@ def test_the_first_file_of_a_tree_goes_durably_before_the_rest(tmp_path):
     for name in ("a", "manifest", "z"):
         (tree / name).touch()
     seen = []
-    with disk.hooked(seen.append):
+    with disk.announce_to(seen.append):
         disk.remove_tree(tree, first="manifest")
     assert [(io.kind, io.path.name) for io in seen[:3]] == [
         ("unlink", "manifest"),
@@ -254,7 +254,7 @@ def test_a_tree_that_another_process_removes_at_the_same_time(tmp_path):
             inside.append(io)
             disk.remove_tree(tree)
 
-    with disk.hooked(other):
+    with disk.announce_to(other):
         disk.remove_tree(tree)
     assert names(tmp_path) == []
 
@@ -287,7 +287,7 @@ def test_where_no_second_name_can_be_given_it_is_a_copy(tmp_path, monkeypatch, c
 def test_a_second_name_that_fails_leaves_the_old_file_and_no_litter(tmp_path, number):
     (tmp_path / "a").write_bytes(b"new")
     (tmp_path / "b").write_bytes(b"old")
-    with disk.hooked(at_call(number, fail(errno.EIO))), pytest.raises(DiskError):
+    with disk.announce_to(at_call(number, fail(errno.EIO))), pytest.raises(DiskError):
         durable.link_file_atomically(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"old"
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]

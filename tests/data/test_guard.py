@@ -47,7 +47,7 @@ def relaid(path, **changes):
     layout = schema.store_layout(attributes, schema.contents_of(samples_spec()))
     data = bytearray(layout.size)
     data[: len(layout.header)] = layout.header
-    packed = schema.packed_classes(CLASSES)[0]
+    packed = schema.pack_classes(CLASSES)[0]
     data[layout.offsets["classes"] : layout.offsets["classes"] + len(packed)] = packed
     path.write_bytes(data)
     return path
@@ -222,7 +222,7 @@ def test_more_attributes_than_a_store_has(path):
 
 def test_class_names_that_are_no_text(path):
     spec = samples_spec()
-    packed = b"\xff" * len(schema.packed_classes(CLASSES)[0])
+    packed = b"\xff" * len(schema.pack_classes(CLASSES)[0])
     contents = json.loads(schema.contents_of(spec).encoded())
     contents["class_sha256"] = schema.hashlib.sha256(packed).hexdigest()
     relaid(path, contents=json.dumps(contents).encode())

@@ -144,9 +144,11 @@ EXIF_6 = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
 
 def test_what_stands_behind_the_pixels_of_a_png_is_told_not_used():
     rows = [b"\0\1\2", b"\3\4\5"]
-    before = images.decoded(png(3, 2, 8, 0, rows, [(b"eXIf", EXIF_6)]))
+    before = images.decode_telling(png(3, 2, 8, 0, rows, [(b"eXIf", EXIF_6)]))
     assert (before.image.size, before.kinds) == ((2, 3), ("turned by EXIF",))
-    late = images.decoded(png(3, 2, 8, 0, rows, late=[(b"eXIf", EXIF_6), (b"tRNS", b"\0\1")]))
+    late = images.decode_telling(
+        png(3, 2, 8, 0, rows, late=[(b"eXIf", EXIF_6), (b"tRNS", b"\0\1")])
+    )
     assert (late.image.size, late.image.mode, late.kinds) == ((3, 2), "L", (images.LATE_EXIF,))
 
 

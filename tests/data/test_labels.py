@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from cdm_cli.data.labels import labelled
+from cdm_cli.data.labels import find_labels
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
 from cdm_cli.errors import BadInputError
@@ -35,7 +35,7 @@ def read(request, tmp_path):
 
     def read(files, table=None):
         skips, path = Skips(), request.param(tmp_path, files)
-        found = labelled(open_source(path, skips, tmp_path / "spool"), table, skips)
+        found = find_labels(open_source(path, skips, tmp_path / "spool"), table, skips)
         told = [found.classes[k] if found.classes else k for k in found.y.tolist()]
         return dict(zip(found.source.names, told, strict=True)), found.how, skips.counts
 
@@ -139,5 +139,5 @@ def test_names_that_are_numbers_are_sorted_as_such(read, names, tmp_path):
     files = images(*table) | {"dataset.json": json.dumps({"labels": table}).encode()}
     assert read(files)[0] == table
     source = open_source(write_zip(tmp_path / "x.zip", files), Skips(), tmp_path / "spool")
-    order = labelled(source, None, Skips()).classes
+    order = find_labels(source, None, Skips()).classes
     assert list(order) == sorted(names, key=lambda name: (name.lstrip("0").rjust(6000), name))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cdm_cli.data.images import from_array
-from cdm_cli.data.resize import Span, areas, box_sums, centre_square, joined_sums, resized
+from cdm_cli.data.resize import Span, areas, box_sums, centre_square, join_sums, resized
 from tests.drawings import pixels, resize
 
 
@@ -75,7 +75,7 @@ def test_joined_sums_of_a_large_white_image_do_not_overflow():
     x = np.full((1500, 1500, 1), 255, np.uint8)
     sums, weight = box_sums(x, 8)
     assert sums.dtype == np.int32
-    sums, weight = joined_sums(sums, weight, 4, 256)
+    sums, weight = join_sums(sums, weight, 4, 256)
     assert weight == 16 * 1500**2
     assert (sums == 255 * weight).all()
 

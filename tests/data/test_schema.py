@@ -52,15 +52,15 @@ def test_block_sizes_keep_blocks_small():
     "names", [CLASSES, ("",), ("a", "", "bb"), ("a\0b",), tuple("abc" * 9), ("é" * 2048,)]
 )
 def test_class_names_come_back(names):
-    packed, width = schema.packed_classes(names)
+    packed, width = schema.pack_classes(names)
     assert len(packed) == width * len(names)
-    assert schema.unpacked_classes(packed, width) == tuple(names)
+    assert schema.unpack_classes(packed, width) == tuple(names)
 
 
 @pytest.mark.parametrize("name", ["é" * 2049, "a\0", "\ud800"])
 def test_class_names_that_cannot_be_stored(name):
     with pytest.raises(ValueError, match=r"class name|surrogates"):
-        schema.packed_classes([name])
+        schema.pack_classes([name])
 
 
 def test_long_provenance_goes_on_in_more_attributes(tmp_path):
@@ -78,7 +78,7 @@ def test_twelve_attributes_of_provenance_keep_their_order():
     spec = samples_spec(provenance={"long": "".join(map(str, range(130_000)))})
     attributes = schema.attributes_of(spec)
     assert "provenance_11" in attributes
-    assert json.loads(schema.joined_provenance(attributes)) == spec.provenance
+    assert json.loads(schema.join_provenance(attributes)) == spec.provenance
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import tarfile
 import pytest
 
 from cdm_cli.data.archives import read_member
-from cdm_cli.data.spool import spooled
-from cdm_cli.data.tars import gunzipped, tar_members
+from cdm_cli.data.spool import write_spool
+from cdm_cli.data.tars import gunzip, tar_members
 from cdm_cli.errors import BadInputError, UnsafeInputError
 
 NOISE = os.urandom(700)
@@ -141,14 +141,14 @@ def test_damaged_pax_records(body, tmp_path):
 def test_gzip_is_unpacked(tmp_path):
     path = tmp_path / "t.gz"
     path.write_bytes(gzip.compress(NOISE))
-    assert spooled(gunzipped(path), tmp_path / "spool").read_bytes() == NOISE
+    assert write_spool(gunzip(path), tmp_path / "spool").read_bytes() == NOISE
 
 
 def test_a_gzip_bomb_is_refused(tmp_path):
     path = tmp_path / "t.gz"
     path.write_bytes(gzip.compress(bytes(2**25)))
     with pytest.raises(UnsafeInputError, match="expands without end"):
-        spooled(gunzipped(path), tmp_path / "spool")
+        write_spool(gunzip(path), tmp_path / "spool")
     assert (tmp_path / "spool").stat().st_size <= 1000 * path.stat().st_size + 4096
 
 
@@ -158,4 +158,4 @@ def test_cut_and_changed_gzip_is_damage(tmp_path):
     for data in (whole[:-1], whole[:50], whole[:60] + b"\0\0\0" + whole[63:], whole + b"junk"):
         path.write_bytes(data)
         with pytest.raises(BadInputError, match=r"damaged .gz"):
-            list(gunzipped(path))
+            list(gunzip(path))

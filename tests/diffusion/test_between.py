@@ -11,7 +11,7 @@ import torch
 
 from cdm_cli.diffusion.between import (
     bridge,
-    drawn,
+    draw_between,
     partly_drawn,
     rule_of,
     states_between,
@@ -72,7 +72,7 @@ def test_what_is_drawn_between_two_states_of_the_forward_process_is_a_third(whol
     impulses = Impulses(40)
     ends = forward(whole, DATA, (a, b), impulses)
     noise_at = lambda s, x: impulses.source()  # noqa: E731
-    states = ends | drawn(whole, kept, (a, ends[a]), (b, ends[b]), noise_at)
+    states = ends | draw_between(whole, kept, (a, ends[a]), (b, ends[b]), noise_at)
     assert sorted(states) == [0, a, *kept, b]
     assert covariances(states, impulses) == exact(whole, DATA, states)
     for s, x_s in states.items():
@@ -91,7 +91,7 @@ def test_no_state_changes_with_which_others_are_kept(randn_like):
             noise.skip_to(s)
             return noise(x)
 
-        return drawn(COSINE, times, (160, x_a), (320, x_b), noise_at)
+        return draw_between(COSINE, times, (160, x_a), (320, x_b), noise_at)
 
     everything = kept(range(4001))
     assert sorted(everything) == list(range(161, 320))
@@ -109,9 +109,9 @@ def test_nothing_is_drawn_that_no_kept_time_needs():
         return torch.zeros_like(x)
 
     x = torch.zeros(1, 1, 1, 1)
-    drawn(COSINE, (), (0, x), (4000, x), noise_at)
+    draw_between(COSINE, (), (0, x), (4000, x), noise_at)
     assert not asked
-    drawn(COSINE, (251,), (0, x), (4000, x), noise_at)
+    draw_between(COSINE, (251,), (0, x), (4000, x), noise_at)
     assert asked == [2000, 1000, 500, 250, 375, 312, 281, 265, 257, 253, 251]
 
 
@@ -167,7 +167,7 @@ def test_kept_states_have_the_law_of_the_forward_process_and_z_0_with_them(whole
     noise_at = lambda s, x: impulses.source()  # noqa: E731
     states = states_of(
         sampler, DATA.with_v(few), few, impulses.source(mean, var**0.5),
-        lambda below, above: drawn(whole, kept, below, above, noise_at),
+        lambda below, above: draw_between(whole, kept, below, above, noise_at),
     )  # fmt: skip
     asked = {s: states[s] for s in (*kept, times[3], times[-1])}
     assert covariances(asked, impulses) == exact(whole, DATA, asked)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cdm_cli.diffusion.process import gather, scale
-from cdm_cli.diffusion.reverse import p_log_var, p_mean_log_var, predicted_x_0, split_v
-from cdm_cli.diffusion.schedules import cosine, linear, respaced
+from cdm_cli.diffusion.reverse import p_log_var, p_mean_log_var, predict_clipped_x_0, split_v
+from cdm_cli.diffusion.schedules import cosine, linear, respace
 from tests.oracles import GaussianData
 
 TIMES = torch.tensor([1, 2, 50, 99, 100])
@@ -53,15 +53,15 @@ def test_mean_is_the_printed_one(schedule, x_t, output):
 def test_clipping_bounds_the_mean(schedule, x_t):
     """With x_0 in [-1, 1] the mean is within reach of x_t; without, far outside at t = T."""
     eps = x_t + 0.01
-    assert predicted_x_0(schedule, x_t, TIMES, eps).abs().max() <= 1
-    assert predicted_x_0(cosine(4000), x_t, TIMES * 40, eps, clip=False).abs().max() > 100
+    assert predict_clipped_x_0(schedule, x_t, TIMES, eps).abs().max() <= 1
+    assert predict_clipped_x_0(cosine(4000), x_t, TIMES * 40, eps, clip=False).abs().max() > 100
 
 
 def test_clipping_leaves_what_is_inside(x_t):
     schedule, inside = cosine(100), torch.zeros_like(x_t)
     torch.testing.assert_close(
-        predicted_x_0(schedule, inside, TIMES, inside, clip=True),
-        predicted_x_0(schedule, inside, TIMES, inside, clip=False),
+        predict_clipped_x_0(schedule, inside, TIMES, inside, clip=True),
+        predict_clipped_x_0(schedule, inside, TIMES, inside, clip=False),
     )
 
 
@@ -87,7 +87,7 @@ def test_learned_variance_runs_from_beta_tilde_to_beta(fraction, v_low, v_high, 
 
 
 def test_learned_variance_of_a_respaced_schedule_uses_its_own_beta(x_t):
-    schedule = respaced(cosine(4000), torch.tensor([1, 1000, 2000, 3000, 4000]))
+    schedule = respace(cosine(4000), torch.tensor([1, 1000, 2000, 3000, 4000]))
     t = torch.tensor([1, 2, 3, 4, 5])
     got = p_log_var(schedule, t, torch.ones_like(x_t), variance="learned", fraction="centred")
     jump = 1 - schedule.alpha_bar[1:] / schedule.alpha_bar[:-1]

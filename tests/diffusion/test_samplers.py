@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 import torch
 
-from cdm_cli.diffusion.reverse import predicted_x_0
+from cdm_cli.diffusion.reverse import predict_clipped_x_0
 from cdm_cli.diffusion.samplers import (
     ancestral,
     bind,
@@ -195,7 +195,7 @@ def test_the_last_step_returns_the_predicted_x_0(name, odd_network, randn_like):
     schedule, x_T = cosine(6), randn_like(torch.empty(2, 3, 4, 4, dtype=torch.float64))
     states = dict(bind(name, randn_like=randn_like)(odd_network, schedule, x_T))
     t = torch.tensor([1, 1])
-    expected = predicted_x_0(schedule, states[1], t, odd_network(states[1], t)[:, :3])
+    expected = predict_clipped_x_0(schedule, states[1], t, odd_network(states[1], t)[:, :3])
     torch.testing.assert_close(states[0], expected, rtol=1e-12, atol=1e-12)
     assert states[0].abs().max() <= 1
 

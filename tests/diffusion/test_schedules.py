@@ -10,8 +10,8 @@ from cdm_cli.diffusion.schedules import (
     from_alpha_bar,
     from_config,
     linear,
-    respaced,
-    spaced_times,
+    respace,
+    space_times,
     times_of_openai,
     trailing_times,
 )
@@ -53,7 +53,7 @@ TABLES = {
     "cosine-10": (cosine(10), exact_cosine(10)),
     "linear-2000": (linear(2000), exact_linear(2000)),
     "respaced": (
-        respaced(cosine(4000), torch.tensor([1, 16, 2000, 4000])),
+        respace(cosine(4000), torch.tensor([1, 16, 2000, 4000])),
         [exact_cosine(4000)[t] for t in (0, 1, 16, 2000, 4000)],
     ),
 }
@@ -111,7 +111,7 @@ def test_tables_start_at_the_clean_image():
 
 def test_respaced_keeps_alpha_bar_and_original_times():
     schedule = cosine(100)
-    short = respaced(schedule, torch.tensor([1, 50, 100]))
+    short = respace(schedule, torch.tensor([1, 50, 100]))
     assert torch.equal(short.alpha_bar[1:], schedule.alpha_bar[[1, 50, 100]])
     assert short.times.tolist() == [0, 1, 50, 100]
     kept = (1 - short.beta[1:]).cumprod(0)
@@ -120,7 +120,7 @@ def test_respaced_keeps_alpha_bar_and_original_times():
 
 @pytest.mark.parametrize(("T", "steps"), [(4000, 250), (4000, 4000), (10, 1), (10, 2)])
 def test_spaced_times_cover_both_ends(T, steps):
-    times = spaced_times(T, steps)
+    times = space_times(T, steps)
     assert len(times.unique()) == steps
     assert times[-1] == T
     assert steps == 1 or times[0] == 1
@@ -134,7 +134,7 @@ def test_trailing_times_are_as_far_apart_as_the_first_is_from_0(T, steps):
 
 
 @pytest.mark.parametrize("steps", [0, 11])
-@pytest.mark.parametrize("times", [spaced_times, trailing_times])
+@pytest.mark.parametrize("times", [space_times, trailing_times])
 def test_more_steps_than_times_or_none_are_refused(times, steps):
     with pytest.raises(ValueError, match="do not fit"):
         times(10, steps)
@@ -210,7 +210,7 @@ def test_a_respacing_that_cannot_be(respacing):
 
 def test_times_of_openai_are_often_others_than_ours():
     differ = [
-        not torch.equal(times_of_openai(T, str(steps)), spaced_times(T, steps))
+        not torch.equal(times_of_openai(T, str(steps)), space_times(T, steps))
         for T in (100, 1000, 4000)
         for steps in range(2, 100)
     ]

@@ -35,7 +35,7 @@ class Ended:
 def here(name: str, where: Path, hook: Hook) -> Ended:
     """Run a job in this process."""
     try:
-        with _inside(where), settled(), disk.hooked(hook):
+        with _inside(where), settled(), disk.announce_to(hook):
             return Ended(0, JOBS[name].run())
     except CdmError as error:
         return Ended(error.exit_code, str(error))

@@ -64,7 +64,7 @@ def test_what_writes_nothing_has_no_call_to_break(tmp_path, monkeypatch, command
     inputs.store(tmp_path)
     monkeypatch.chdir(tmp_path)
     before, calls = state(tmp_path), []
-    with disk.hooked(calls.append):
+    with disk.announce_to(calls.append):
         done = CliRunner().invoke(app, PRINTING[command].split())
     assert done.exit_code == 0, done.stderr
     assert calls == []

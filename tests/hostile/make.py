@@ -219,7 +219,7 @@ def sealed(changes, size=None):
             file.truncate(min(layout.size, 2**43) if size is None else size)
             if layout.offsets.get("classes", 2**30) < 2**30:
                 file.seek(layout.offsets["classes"])
-                file.write(schema.packed_classes(CLASSES)[0])
+                file.write(schema.pack_classes(CLASSES)[0])
 
     return make
 

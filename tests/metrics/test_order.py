@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from cdm_cli.metrics.order import (
-    balanced_choice,
     choice_by_class,
+    choose_balanced,
     groups_of,
-    hashed,
-    shuffled,
+    hash_ids,
+    shuffle,
     split_of,
 )
 
@@ -16,14 +16,14 @@ from cdm_cli.metrics.order import (
 def test_hash_is_fixed_for_ever():
     """These values decide which samples a published number used."""
     expected = [5095610196844313600, 9171199645645008479, 1685891443961195628]
-    assert hashed(np.arange(3), 0).tolist() == expected
+    assert hash_ids(np.arange(3), 0).tolist() == expected
 
 
 def test_order_of_samples_does_not_depend_on_order_of_file():
     ids = np.arange(1000)
     other = np.random.default_rng(0).permutation(ids)
-    assert (ids[shuffled(ids, 5)] == other[shuffled(other, 5)]).all()
-    assert not (ids[shuffled(ids, 5)] == ids[shuffled(ids, 6)]).any(where=ids < 20)
+    assert (ids[shuffle(ids, 5)] == other[shuffle(other, 5)]).all()
+    assert not (ids[shuffle(ids, 5)] == ids[shuffle(ids, 6)]).any(where=ids < 20)
 
 
 def test_splits_are_equal_and_hold_every_class():
@@ -70,7 +70,7 @@ def test_labels_of_fewer_samples_than_groups_meet_in_groups_by_chance():
 def test_balanced_choice_takes_equally_from_each_class():
     ids = np.arange(1000)
     labels = np.repeat(np.arange(10), 100)
-    chosen = balanced_choice(ids, labels, 205)
+    chosen = choose_balanced(ids, labels, 205)
     assert (np.diff(chosen) > 0).all()
     counts = np.bincount(labels[chosen], minlength=10)
     assert sorted(counts.tolist()) == [20] * 5 + [21] * 5
@@ -78,17 +78,17 @@ def test_balanced_choice_takes_equally_from_each_class():
 
 def test_balanced_choice_of_small_classes_and_of_everything():
     labels = np.array([0] * 2 + [1] * 50)
-    counts = np.bincount(labels[balanced_choice(np.arange(52), labels, 20)])
+    counts = np.bincount(labels[choose_balanced(np.arange(52), labels, 20)])
     assert counts.tolist() == [2, 18]
-    assert (balanced_choice(np.arange(52), labels, 52) == np.arange(52)).all()
+    assert (choose_balanced(np.arange(52), labels, 52) == np.arange(52)).all()
 
 
 def test_balanced_choice_ignores_the_order_of_the_file():
     rng = np.random.default_rng(1)
     ids, labels = np.arange(300), rng.integers(0, 7, 300)
     other = rng.permutation(300)
-    first = set(ids[balanced_choice(ids, labels, 50)])
-    assert first == set(ids[other][balanced_choice(ids[other], labels[other], 50)])
+    first = set(ids[choose_balanced(ids, labels, 50)])
+    assert first == set(ids[other][choose_balanced(ids[other], labels[other], 50)])
 
 
 def test_choice_by_class_takes_the_counts_asked_for_or_all_there_are():

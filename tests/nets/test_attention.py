@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cdm_cli.nets import attention
-from cdm_cli.nets.attention import attended
+from cdm_cli.nets.attention import attend
 
 SHAPES = [(2, 1, 9, 12), (3, 2, 16, 16), (1, 1, 1, 5)]  # B, heads, L, D
 
@@ -32,7 +32,7 @@ def fused(monkeypatch):
 @pytest.mark.usefixtures("fused")
 def test_attention_and_its_gradients_by_products(shape, generator):
     inputs = [part.requires_grad_() for part in drawn(shape, generator)]
-    y, exact = attended(*inputs), by_formula(*inputs)
+    y, exact = attend(*inputs), by_formula(*inputs)
     assert y.grad_fn.name() == "_ByProductsBackward"
     dy = torch.randn(shape, generator=generator, dtype=torch.float64)
     ours = torch.autograd.grad(y, inputs, dy)
@@ -53,7 +53,7 @@ def test_attention_and_its_gradients_by_products(shape, generator):
 @pytest.mark.usefixtures("fused")
 def test_only_gradients_of_few_positions_and_wide_heads(shape, trained, products, generator):
     inputs = [part.requires_grad_(trained) for part in drawn(shape, generator)]
-    y = attended(*inputs)
+    y = attend(*inputs)
     assert (y.grad_fn is not None and y.grad_fn.name() == "_ByProductsBackward") is products
 
 
@@ -66,7 +66,7 @@ def test_on_cuda_it_is_as_exact_as_a_kernel_of_attention(shape, compiled, genera
     dy = torch.randn(shape, generator=generator).cuda().bfloat16()
     exact = [part.detach().double().requires_grad_() for part in inputs]
     wanted = torch.autograd.grad(by_formula(*exact), exact, dy.double())
-    call = torch.compile(attended, dynamic=False) if compiled else attended
+    call = torch.compile(attend, dynamic=False) if compiled else attend
     plain = torch.nn.functional.scaled_dot_product_attention
     ours, theirs = (torch.autograd.grad(f(*inputs), inputs, dy) for f in (call, plain))
     for found, kernel, of_all in zip(ours, theirs, wanted, strict=True):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from cdm_cli.nets import convolution
-from cdm_cli.nets.convolution import convolved, doubled, enlarged, in_eights
+from cdm_cli.nets.convolution import convolve, convolve_doubled, double, in_eights
 
 
 @pytest.mark.parametrize("channels", [3, 6, 8, 9])
@@ -23,9 +23,9 @@ def test_doubling_is_nearest_neighbour_and_so_is_its_gradient(order, generator):
     dy = torch.randn(2, 3, 8, 10, generator=generator)
     x.requires_grad_()
     wanted = torch.nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
-    assert torch.equal(doubled(x), wanted)
-    assert doubled(x).is_contiguous(memory_format=torch.channels_last)
-    (ours,), (theirs,) = (torch.autograd.grad(y, x, dy) for y in (doubled(x), wanted))
+    assert torch.equal(double(x), wanted)
+    assert double(x).is_contiguous(memory_format=torch.channels_last)
+    (ours,), (theirs,) = (torch.autograd.grad(y, x, dy) for y in (double(x), wanted))
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
@@ -41,8 +41,8 @@ def test_doubled_and_convolved_by_phases_or_not(biased, fits, generator, monkeyp
     monkeypatch.setattr(convolution, "FEW_CHANNELS", 1 if fits else 0)
     conv = torch.nn.Conv2d(12, 5, 3, padding=1, bias=biased)
     x = torch.randn(2, 12, 3, 4, generator=generator)
-    y, sums = enlarged(x, conv.weight, conv.bias)
-    torch.testing.assert_close(y, conv(doubled(x)), atol=1e-5, rtol=1e-5)
+    y, sums = convolve_doubled(x, conv.weight, conv.bias)
+    torch.testing.assert_close(y, conv(double(x)), atol=1e-5, rtol=1e-5)
     assert (sums is not None) == fits
 
 
@@ -59,7 +59,7 @@ def test_weights_have_the_same_gradient_in_parts(parts, generator, monkeypatch):
     conv = torch.nn.Conv2d(sum(parts), 6, 3, padding=1, bias=False)
     x = torch.randn(2, sum(parts), 5, 7, generator=generator, requires_grad=True)
     dy = torch.randn(2, 6, 5, 7, generator=generator)
-    y, wanted = convolved(x, conv.weight), F.conv2d(x, conv.weight, padding=1)
+    y, wanted = convolve(x, conv.weight), F.conv2d(x, conv.weight, padding=1)
     inputs = [x, conv.weight]
     ours = torch.autograd.grad(y, inputs, dy)
     for found, exact in zip(
@@ -74,7 +74,7 @@ def test_weights_have_the_same_gradient_in_parts(parts, generator, monkeypatch):
 def test_only_gradients_of_large_images_are_in_parts(side, trained):
     weight = torch.randn(1, 384, 3, 3, requires_grad=trained)
     x = torch.randn(1, 384, side, side, requires_grad=True)
-    found = convolved(x, weight).grad_fn
+    found = convolve(x, weight).grad_fn
     assert (type(found).__name__ == "_InPartsBackward") is (trained and side == 128)
 
 
@@ -88,7 +88,7 @@ def test_in_parts_on_cuda_it_is_the_gradient_within_rounding(compiled, generator
         tensor.contiguous(memory_format=torch.channels_last).requires_grad_()
         for tensor in (x, weight)
     ]
-    y = (torch.compile(convolved, dynamic=False) if compiled else convolved)(*inputs)
+    y = (torch.compile(convolve, dynamic=False) if compiled else convolve)(*inputs)
     exact = F.conv2d(*(tensor.double() for tensor in inputs), padding=1)
     dy = torch.randn(y.shape, generator=generator).cuda().bfloat16()
     ours = torch.autograd.grad(y, inputs, dy)

@@ -48,7 +48,7 @@ def read_tensors(data: bytes, source: Path, *, from_pickle: bool) -> dict[str, T
             kept="it was not unpickled",
             next=f"cdm import {quoted(source)} --from-pickle reads its tensors and nothing else",
         )
-    return _unpickled(data, source)
+    return _unpickle(data, source)
 
 
 def read_file(path: Path) -> bytes:
@@ -63,7 +63,7 @@ def read_file(path: Path) -> bytes:
             ) from None
 
 
-def _unpickled(data: bytes, source: Path) -> dict[str, Tensor]:
+def _unpickle(data: bytes, source: Path) -> dict[str, Tensor]:
     if data.startswith(ZIP):
         _check_zip(data, source)
     try:

@@ -26,7 +26,7 @@ from cdm_cli.config import (
 from cdm_cli.diffusion.schedules import times_of_openai
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.names import Origin
-from cdm_cli.settings import validated
+from cdm_cli.settings import validate
 
 NUM_HEADS, STEPS = 4, 1000  # the defaults of both packages
 RESPACING = re.compile(r"ddim\d{1,9}|\d{1,9}(,\d{1,9})*")
@@ -47,7 +47,7 @@ class Seen(NamedTuple):
     num_classes: int
 
 
-def seen(tensors: Mapping[str, Tensor], source: str) -> Seen:
+def read_architecture(tensors: Mapping[str, Tensor], source: str) -> Seen:
     """Read the architecture off the tensors; raise MismatchError where there is none."""
     base = _shape(tensors, "time_embed.0.weight", source)[1]
     last = [int(m[1]) for name in tensors if (m := re.match(r"output_blocks\.(\d{1,4})\.", name))]
@@ -106,7 +106,7 @@ def stage_config(
     Raises UsageError where a flag is missing or has no counterpart here, and MismatchError
     where a flag contradicts the tensors.
     """
-    found = seen(tensors, source)
+    found = read_architecture(tensors, source)
     upsamples = flags.large_size is not None or flags.small_size is not None
     channels = found.in_channels // 2 if upsamples else found.in_channels
     if channels > MAX_CHANNELS or found.out_channels not in (channels, 2 * channels):
@@ -130,7 +130,7 @@ def stage_config(
         "conditioning": _conditioning(flags) if upsamples else None,
         "sampling": _sampling(flags, flags.diffusion_steps or STEPS),
     }
-    return validated(StageConfig, values, source="--flags")
+    return validate(StageConfig, values, source="--flags")
 
 
 def _model(found: Seen, flags: Flags, channels: int, resolution: int) -> ModelConfig:
@@ -156,7 +156,7 @@ def _model(found: Seen, flags: Flags, channels: int, resolution: int) -> ModelCo
         "qkv_order": "new" if flags.use_new_attention_order else "legacy",
         "num_classes": found.num_classes,
     }
-    return validated(ModelConfig, values, source="--flags")
+    return validate(ModelConfig, values, source="--flags")
 
 
 def _compare(model: ModelConfig, found: Seen, flags: Flags, learned: bool, source: str) -> None:
@@ -224,7 +224,7 @@ def _conditioning(flags: Flags) -> ConditioningConfig:
     if flags.small_size is None:
         raise UsageError("--flags: small_size is missing", next='--flags "… --small_size 64"')
     values = {"resolution": flags.small_size, "gaussian": False}
-    return validated(ConditioningConfig, values, source="--flags")
+    return validate(ConditioningConfig, values, source="--flags")
 
 
 def _sampling(flags: Flags, T: int) -> SamplingDefaults:

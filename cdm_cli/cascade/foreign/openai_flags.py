@@ -11,7 +11,7 @@ from typing import Literal
 
 from cdm_cli.errors import UsageError
 from cdm_cli.names import Origin
-from cdm_cli.settings import Settings, validated
+from cdm_cli.settings import Settings, validate
 
 EXAMPLE = '--flags "--image_size 64 --num_head_channels 64 --noise_schedule cosine …"'
 
@@ -151,7 +151,7 @@ def parse_flags(texts: Iterable[str]) -> tuple[Flags, frozenset[str]]:
             hint = f"did you mean {near[0]}?" if near else "neither package has it"
             raise UsageError(f"--flags: unknown flag {name}; {hint}", next=EXAMPLE)
     known = {name: value for name, value in values.items() if name in Flags.model_fields}
-    return validated(Flags, known, source="--flags"), frozenset(values)
+    return validate(Flags, known, source="--flags"), frozenset(values)
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ def names(config: StageConfig) -> dict[str, str]:
     modules = MODULES | _cells(config.model)
     with torch.device("meta"):
         ours = build_net(config).state_dict()
-    return {name: _renamed(name, modules) for name in ours}
+    return {name: _rename(name, modules) for name in ours}
 
 
 def _cells(model: ModelConfig) -> dict[str, str]:
@@ -54,7 +54,7 @@ def _cells(model: ModelConfig) -> dict[str, str]:
     return table
 
 
-def _renamed(name: str, modules: Mapping[str, str]) -> str:
+def _rename(name: str, modules: Mapping[str, str]) -> str:
     parts = name.split(".")
     length = next(k for k in (3, 2, 1) if ".".join(parts[:k]) in modules)
     theirs, inner = modules[".".join(parts[:length])], parts[length:]
@@ -63,7 +63,7 @@ def _renamed(name: str, modules: Mapping[str, str]) -> str:
     return ".".join([theirs, *(PARTS.get(part, part) for part in inner)])
 
 
-def converted(tensors: Mapping[str, Tensor], config: StageConfig, source: str) -> dict[str, Tensor]:
+def convert(tensors: Mapping[str, Tensor], config: StageConfig, source: str) -> dict[str, Tensor]:
     """Return the weights of a stage, float32 under our names.
 
     A 1x1 convolution over positions becomes a matrix. Raises MismatchError naming tensors that

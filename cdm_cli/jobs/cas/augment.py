@@ -13,7 +13,7 @@ from torch import Tensor
 from cdm_cli.data.images import from_uint8
 from cdm_cli.diffusion.augment import flip
 from cdm_cli.jobs.cas.recipe import Recipe
-from cdm_cli.jobs.training.objective import shifted
+from cdm_cli.jobs.training.objective import crop_shifted
 from cdm_cli.jobs.training.step import seed_of
 
 AREA = (0.08, 1.0)  # of the image, and the ratio of width to height, as torchvision draws them
@@ -63,17 +63,17 @@ def boxes(num: int, generator: torch.Generator) -> Tensor:
     return torch.cat([centre, size], dim=1)
 
 
-def augmented(x_0: Tensor, draws: Draws, recipe: Recipe) -> Tensor:
+def augment(x_0: Tensor, draws: Draws, recipe: Recipe) -> Tensor:
     """Crop and mirror images, each by its own draws."""
     x = from_uint8(x_0)
     if recipe.augmentation == "pad-crop":
-        x = shifted(x, draws.shifts, recipe.pad)
+        x = crop_shifted(x, draws.shifts, recipe.pad)
     else:
-        x = resized_crop(x, draws.boxes, recipe.crop)
+        x = resize_crop(x, draws.boxes, recipe.crop)
     return flip(draws.coins, x)[0]
 
 
-def resized_crop(x: Tensor, boxes: Tensor, crop: int) -> Tensor:
+def resize_crop(x: Tensor, boxes: Tensor, crop: int) -> Tensor:
     """Cut out a box [B, 4] of each image and bring it to crop × crop pixels, bilinearly."""
     centre, size = boxes[:, :2], boxes[:, 2:]
     theta = torch.cat([torch.diag_embed(size), (2 * centre - 1)[:, :, None]], dim=2)
@@ -81,7 +81,7 @@ def resized_crop(x: Tensor, boxes: Tensor, crop: int) -> Tensor:
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def centred(x_0: Tensor, crop: int) -> Tensor:
+def centre_crop(x_0: Tensor, crop: int) -> Tensor:
     """Return the middle of images as the test sees it."""
     top, left = ((side - crop) // 2 for side in x_0.shape[2:])
     return from_uint8(x_0[:, :, top : top + crop, left : left + crop])

@@ -20,14 +20,14 @@ from cdm_cli.jobs.cas.files import (
     reference_directory,
     writable,
 )
-from cdm_cli.jobs.cas.plan import TrainingSet, Work, key_of, planned
-from cdm_cli.jobs.cas.report import CasResult, reported
+from cdm_cli.jobs.cas.plan import TrainingSet, Work, key_of, plan_work
+from cdm_cli.jobs.cas.report import CasResult, write_report
 from cdm_cli.jobs.cas.training import (
     OUTCOME,
     Outcome,
-    kept_outcome,
-    outcome_of,
+    read_outcome,
     remove_checkpoints,
+    train_and_test,
 )
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
@@ -57,19 +57,19 @@ def plan(options: CasOptions, report: Report) -> dict[str, object]:
     """Return what `run` would train and cost; nothing is written."""
     device = plan_session(options.compute, report).device
     with _stores(options) as (store, ref):
-        work = planned(options, store, ref, device)
+        work = plan_work(options, store, ref, device)
         check_free(options.out, work)
         check_room(existing(options.out) / CAS_FILE, 0)
         at = {"samples": options.out / "samples", "real": reference_directory(ref.path, work)}
         sets = (work.samples, work.real)
-        done = [kept_outcome(at[each.name], key_of(work, each), report) for each in sets]
+        done = [read_outcome(at[each.name], key_of(work, each), report) for each in sets]
         return {"out": options.out, **cost(work, device, done.count(None))}
 
 
 def run(options: CasOptions, report: Report) -> CasResult:
     """Train, test and write the directory; the same command continues, or ends at once.
 
-    Raises what `planned`, `claim` and `outcome_of` raise.
+    Raises what `plan_work`, `claim` and `train_and_test` raise.
     """
     return start_job(run_in, options, options.compute, report)
 
@@ -81,7 +81,7 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
 
         def begun() -> Work:
             store, ref = stack.enter_context(_stores(options))
-            return planned(options, store, ref, session.device)
+            return plan_work(options, store, ref, session.device)
 
         work = session.decide(begun, lambda work: cas_file(work).deciding())
         session.check_shared(out)
@@ -90,20 +90,20 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
             samples = _outcome(work, work.samples, out / "samples", stop, session)
             real_at = _real_directory(options.ref, out, work, session)
             real = _outcome(work, work.real, real_at, stop, session)
-        return reported(out, work, samples, real, session.report, write=session.world.leads)
+        return write_report(out, work, samples, real, session.report, write=session.world.leads)
 
 
 def _outcome(
     work: Work, training: TrainingSet, directory: Path, stop: Stop, session: Session
 ) -> Outcome:
     key = key_of(work, training)
-    found = kept_outcome(directory, key, session.report)
+    found = read_outcome(directory, key, session.report)
     if session.world.agree(found is not None) and found is not None:
         session.lead(lambda: remove_checkpoints(directory))
         return found
     with ExitStack() as stack:
         session.lead(lambda: stack.enter_context(hold_lock(directory)))
-        return outcome_of(work, training, directory, stop, session)
+        return train_and_test(work, training, directory, stop, session)
 
 
 def _real_directory(data: Path, out: Path, work: Work, session: Session) -> Path:

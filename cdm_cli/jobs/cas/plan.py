@@ -73,7 +73,7 @@ class Work:
         return self.val.classes
 
 
-def planned(options: CasOptions, store: Store, ref: Store, device: torch.device) -> Work:
+def plan_work(options: CasOptions, store: Store, ref: Store, device: torch.device) -> Work:
     """Choose the images and the recipe.
 
     Raises MissingError for an unfinished store, MismatchError where the stores do not fit each
@@ -98,7 +98,7 @@ def planned(options: CasOptions, store: Store, ref: Store, device: torch.device)
         seed=options.seed,
     )
     val = from_part(ref, "val", ref.parts["val"], resolution, None, 0)
-    return Work(recipe, samples, _matched(ref, samples, options.seed), val)
+    return Work(recipe, samples, _match(ref, samples, options.seed), val)
 
 
 def key_of(work: Work, training: TrainingSet) -> str:
@@ -163,7 +163,7 @@ def _check_images(ref: Store, resolution: int, channels: int, store: Store) -> N
             )
 
 
-def _matched(ref: Store, samples: TrainingSet, seed: int) -> TrainingSet:
+def _match(ref: Store, samples: TrainingSet, seed: int) -> TrainingSet:
     """Take as many real training images of each class as there are samples, or all there are.
 
     A class without a sample gets as many as the others have on average: that it is missing is

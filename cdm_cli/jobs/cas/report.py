@@ -35,7 +35,7 @@ class CasResult:
     written: list[Path]
 
 
-def reported(
+def write_report(
     out: Path, work: Work, samples: Outcome, real: Outcome, report: Report, *, write: bool
 ) -> CasResult:
     """Make the table, and write it with the pictures where asked."""

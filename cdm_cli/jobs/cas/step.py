@@ -17,7 +17,7 @@ from cdm_cli.cascade.stage import uses_bf16
 from cdm_cli.config import TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import MemoryFloorError, UsageError
-from cdm_cli.jobs.cas.augment import augmented, draw
+from cdm_cli.jobs.cas.augment import augment, draw
 from cdm_cli.jobs.cas.recipe import Recipe
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.step import learning_rate
@@ -98,7 +98,7 @@ class Fit:
         draws = draws.to(self.device)
         total = torch.zeros((), device=self.device)
         for rows in self.pieces:
-            x = augmented(batch.x_0[rows].contiguous(), draws.part(rows), self.recipe)
+            x = augment(batch.x_0[rows].contiguous(), draws.part(rows), self.recipe)
             losses = F.cross_entropy(
                 self._logits(x), batch.y[rows], reduction="sum",
                 label_smoothing=self.recipe.label_smoothing,

@@ -22,7 +22,7 @@ from cdm_cli.errors import (
     MissingError,
     StoppedError,
 )
-from cdm_cli.jobs.cas.augment import centred
+from cdm_cli.jobs.cas.augment import centre_crop
 from cdm_cli.jobs.cas.plan import TrainingSet, Work, key_of
 from cdm_cli.jobs.cas.step import Fit
 from cdm_cli.jobs.judging.images import batches
@@ -56,7 +56,7 @@ class Outcome(Settings):
         return ClassAccuracy.of(self.tested, self.right)
 
 
-def outcome_of(
+def train_and_test(
     work: Work, training: TrainingSet, directory: Path, stop: Stop, session: Session
 ) -> Outcome:
     """Train and test, or continue to; keep the outcome and nothing else.
@@ -66,7 +66,7 @@ def outcome_of(
     """
     fit = Fit(work.recipe, session.device, session.world)
     train(fit, training, directory, stop, session)
-    accuracy = examined(fit, work, session, training.name)
+    accuracy = test_on_val(fit, work, session, training.name)
     right = tuple(tuple(row.tolist()) for row in accuracy.right.values())
     outcome = Outcome(
         key=key_of(work, training), loss=fit.loss, skipped=fit.skipped,
@@ -76,7 +76,7 @@ def outcome_of(
     return outcome
 
 
-def kept_outcome(directory: Path, key: str, report: Report) -> Outcome | None:
+def read_outcome(directory: Path, key: str, report: Report) -> Outcome | None:
     """Return the outcome in a directory if it is whole and of this key."""
     try:
         found = read_settings(Outcome, directory / OUTCOME, OUTCOME_LIMIT)
@@ -110,7 +110,7 @@ def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, session:
     """Take the steps that are left, saving every few minutes and at the end."""
     steps = fit.recipe.steps
     done = session.decide(
-        lambda: resumed(fit, directory, session.report),
+        lambda: resume_fit(fit, directory, session.report),
         lambda done: {
             "step resumed from": done,
             "weights there": checkpoint_digest(directory, done),
@@ -138,7 +138,7 @@ def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, session:
         del batch  # ends the thread that reads ahead
 
 
-def resumed(fit: Fit, directory: Path, report: Report) -> int:
+def resume_fit(fit: Fit, directory: Path, report: Report) -> int:
     """Bring a fit to the newest whole checkpoint; return its step, 0 without one."""
     for path in reversed(checkpoints(directory)):
         try:
@@ -175,7 +175,7 @@ def _stopped(stop: Stop, step: int, steps: int, directory: Path) -> StoppedError
     )
 
 
-def examined(fit: Fit, work: Work, session: Session, name: str) -> ClassAccuracy:
+def test_on_val(fit: Fit, work: Work, session: Session, name: str) -> ClassAccuracy:
     """Show every validation image to the classifier, in float32, each process its share."""
     fit.share_statistics()
     fit.net.eval()
@@ -185,7 +185,7 @@ def examined(fit: Fit, work: Work, session: Session, name: str) -> ClassAccuracy
         session.report.track(f"cas: test after {name}", work.val.num, "images") as advance,
     ):
         for places, batch in batches(work.val, session):
-            x = centred(batch.to(session.device), work.recipe.crop)
+            x = centre_crop(batch.to(session.device), work.recipe.crop)
             y = torch.from_numpy(work.val.labels[places]).to(session.device)
             accuracy.add(fit.net(x), y)
             advance(len(places) * session.world.size, "")

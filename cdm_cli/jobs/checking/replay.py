@@ -88,7 +88,7 @@ class Batch(NamedTuple):
     numerics: HowComputed
 
 
-def planned(
+def plan_replay(
     store: Store, options: VerifyOptions, opened: ExitStack, report: Report
 ) -> Callable[[], Replayed]:
     """Return what makes options.replay samples again, and all that share their batches.
@@ -114,7 +114,7 @@ def planned(
             f"replay: {total} samples in {len(groups)} batches, by {where} on {session.device}"
         )
         makers = Makers(header, found.weights, origin, chain, session)
-        return _compared(part, groups, makers, inputs, len(chosen), where)
+        return _compare(part, groups, makers, inputs, len(chosen), where)
 
     return replayed
 
@@ -170,7 +170,7 @@ class Makers:
         return (numerics.device, numerics.build) == here
 
 
-def _compared(
+def _compare(
     part: Part, groups: list[Batch], makers: Makers, inputs: Inputs, asked: int, stage: str
 ) -> Replayed:
     num = sum(len(batch.rows) for batch in groups)
@@ -181,7 +181,7 @@ def _compared(
         for batch in groups:
             engine = makers.engine(batch.numerics)
             allowed = tolerance(batch.numerics, makers)
-            made = _made(engine, inputs, batch.rows, meter)
+            made = _make(engine, inputs, batch.rows, meter)
             levels = differences(_there(part, batch), made)
             identical += int((levels == 0).sum())
             largest = max(largest, int(np.ceil(levels.max())))
@@ -209,7 +209,7 @@ def tolerance(numerics: HowComputed, makers: Makers) -> int:
     return 0 if makers.exact(numerics) else TOLERANCE.get(numerics.precision, 64)
 
 
-def _made(engine: Engine, inputs: Inputs, rows: range, meter: Meter) -> Block:
+def _make(engine: Engine, inputs: Inputs, rows: range, meter: Meter) -> Block:
     try:
         return engine.block(inputs(rows), meter)
     except torch.OutOfMemoryError:

@@ -15,7 +15,7 @@ from cdm_cli.config import StageConfig
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.diffusion.between import Rule
 from cdm_cli.diffusion.reverse import Fraction
-from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, respaced
+from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, respace
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.runtime.identity import chain_fields, first_difference, recorded_identity
 from cdm_cli.jobs.sampling.fill import Inputs
@@ -149,7 +149,7 @@ def _schedule(config: StageConfig, made: HowMade) -> Schedule:
     if made.alpha_bar is not None:
         return from_alpha_bar(torch.tensor(made.alpha_bar, dtype=torch.float64))
     whole = from_config(config.schedule)
-    return whole if made.times is None else respaced(whole, torch.tensor(made.times))
+    return whole if made.times is None else respace(whole, torch.tensor(made.times))
 
 
 def stage_for(store: Store, made: HowMade, model: str | None) -> StageFound:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import BadInputError, CdmError, DiskError, MissingError
-from cdm_cli.jobs.checking.replay import Replayed, planned
+from cdm_cli.jobs.checking.replay import Replayed, plan_replay
 from cdm_cli.jobs.sampling.parents import parent_rows
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import VerifyOptions
@@ -79,13 +79,13 @@ def _named(rows: list[dict[str, object]]) -> str:
 def verify_store(options: VerifyOptions, report: Report) -> VerifiedStore:
     """Check every block; where all are good, make samples again if that is asked for.
 
-    Raises what `open_store` raises and, before a block is read, what `planned` raises where
+    Raises what `open_store` raises and, before a block is read, what `plan_replay` raises where
     samples cannot be made again.
     """
     with open_store(options.path) as store, ExitStack() as opened:
         asked = options.replay is not None
-        replayed = planned(store, options, opened, report) if asked else None
-        damaged, unfinished = checked(store, report)
+        replayed = plan_replay(store, options, opened, report) if asked else None
+        damaged, unfinished = check_blocks(store, report)
         again = replayed() if replayed and not damaged and not unfinished else None
         bad = damaged or (again is not None and again.differing)
         state = "damaged" if bad else "unfinished" if unfinished else "good"
@@ -109,7 +109,7 @@ def verify_store(options: VerifyOptions, report: Report) -> VerifiedStore:
 Rows = list[dict[str, object]]
 
 
-def checked(store: Store, report: Report) -> tuple[Rows, Rows]:
+def check_blocks(store: Store, report: Report) -> tuple[Rows, Rows]:
     """Return the blocks that are damaged, and those that were not written yet."""
     damaged: Rows = []
     unfinished: Rows = []

@@ -24,10 +24,10 @@ from cdm_cli.jobs.curve.table import (
     PLOT,
     CurvePoint,
     Saved,
+    add_point,
     best_of,
     check_known,
-    found_of,
-    joined,
+    compare_points,
     name_of,
     point_of,
     read_curve,
@@ -37,7 +37,7 @@ from cdm_cli.jobs.curve.table import (
 )
 from cdm_cli.jobs.judging.evaluate import Panel, open_panel
 from cdm_cli.jobs.judging.header import judge_fields, open_reference
-from cdm_cli.jobs.judging.probe_score import judged, judged_by, with_steps
+from cdm_cli.jobs.judging.probe_score import judge_probe, judgement_of, with_steps
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
@@ -97,12 +97,12 @@ def run(options: CurveOptions, report: Report) -> CurveResult:
 def run_in(options: CurveOptions, session: Session) -> CurveResult:
     """Judge as one process of a job."""
     with ExitStack() as stack:
-        work = session.decide(lambda: _begun(options, stack), _deciding)
+        work = session.decide(lambda: _begin(options, stack), _deciding)
         tell_schedule(work.header, options.sampling, work.probe.given_s, session.report)
         resolution = work.probe.config.model.resolution
         panel = open_panel(options.judge, resolution, session, features=False)
         config = work.header.config
-        identity = {"stage": config_digest(config), **judged_by(work.probe, panel)}
+        identity = {"stage": config_digest(config), **judgement_of(work.probe, panel)}
         points = session.decide(
             lambda: read_curve(options.out, identity, config),
             lambda points: {**identity, "states judged": [p.saved.model_dump() for p in points]},
@@ -110,9 +110,9 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
         there = {point.saved.weights: point.saved for point in points}
         missing = [state for state in work.states if there.get(state.weights) != state]
         if missing:
-            points = _filled(options, work, missing, points, identity, panel)
+            points = _fill(options, work, missing, points, identity, panel)
         session.lead(lambda: write_shown(options.out, points))
-    best, found = best_of(points), found_of(points)
+    best, found = best_of(points), compare_points(points)
     return CurveResult(
         out=options.out,
         plot=options.out / PLOT,
@@ -136,7 +136,7 @@ def _deciding(work: Work) -> dict[str, Any]:
 def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     """Return what would be judged and what that would cost; nothing is loaded or written."""
     with ExitStack() as stack:
-        work = planned(options, stack)
+        work = plan_work(options, stack)
         _check_out(options.out, work)
     plan_session(options.judge.compute, report)
     tell_schedule(work.header, options.sampling, work.probe.given_s, report)
@@ -151,10 +151,10 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     }
 
 
-def planned(options: CurveOptions, stack: ExitStack) -> Work:
+def plan_work(options: CurveOptions, stack: ExitStack) -> Work:
     """Decide all that headers and flags decide. The stack keeps the real images open."""
     header = read_header(find_stage(options.stage, Path(RUNS)))
-    states = saved_states(header.directory, options.weights)
+    states = find_states(header.directory, options.weights)
     generated = generated_store(options.lowres, header, stack, "--lowres")
     store = None if generated else _store(options, header, stack)
     judge_fields(options.judge)
@@ -164,8 +164,8 @@ def planned(options: CurveOptions, stack: ExitStack) -> Work:
     return Work(header, probe, states)
 
 
-def _begun(options: CurveOptions, stack: ExitStack) -> Work:
-    work = planned(options, stack)
+def _begin(options: CurveOptions, stack: ExitStack) -> Work:
+    work = plan_work(options, stack)
     _check_out(options.out, work)
     return work
 
@@ -177,14 +177,14 @@ def _check_out(out: Path, work: Work) -> None:
     check_known(out, {"stage": config_digest(config), **work.probe.identity}, config)
 
 
-def saved_states(directory: Path, weights: Sequence[str]) -> tuple[Saved, ...]:
+def find_states(directory: Path, weights: Sequence[str]) -> tuple[Saved, ...]:
     """Return the states that names mean, "all" being every checkpoint, in the order of steps.
 
     Raises MissingError where there is none, or not that one; UsageError for no name at all.
     """
     there = [path.name for path in checkpoints(directory)] if "all" in weights else []
     names = dict.fromkeys(name for word in weights for name in (there if word == "all" else [word]))
-    found = [_saved(directory, name, listed=name not in weights) for name in names]
+    found = [_find_state(directory, name, listed=name not in weights) for name in names]
     states = [state for state in found if state is not None]
     if not states:
         raise MissingError(
@@ -193,7 +193,7 @@ def saved_states(directory: Path, weights: Sequence[str]) -> tuple[Saved, ...]:
     return tuple(sorted(states, key=lambda state: (state.step, state.weights)))
 
 
-def _saved(directory: Path, name: str, *, listed: bool) -> Saved | None:
+def _find_state(directory: Path, name: str, *, listed: bool) -> Saved | None:
     """Return a state, None for one that was listed and that a training removed since."""
     try:
         return _state(name, weights_file(directory, name))
@@ -233,7 +233,7 @@ def _store(options: CurveOptions, header: Header, stack: ExitStack) -> Store | N
     return store
 
 
-def _filled(
+def _fill(
     options: CurveOptions, work: Work, missing: Sequence[Saved], points: list[CurvePoint],
     identity: dict[str, Any], panel: Panel,
 ) -> list[CurvePoint]:  # fmt: skip
@@ -245,11 +245,11 @@ def _filled(
     with Stop() as stop:
         for number, state in enumerate(missing, 1):
             report.say(f"eval checkpoints: {number} of {len(missing)}: {state.weights}")
-            if not session.world.agree(took(stage, work.header.directory, state)):
+            if not session.world.agree(take_state(stage, work.header.directory, state)):
                 report.say(f"{state.weights} was removed or replaced meanwhile: passed over")
                 continue
             table = _judge(work, state, stage, chosen, panel, stop)
-            points = joined(points, point_of(state, table))
+            points = add_point(points, point_of(state, table))
             session.lead(partial(write_points, options.out, identity, points))
             report.say(f"eval checkpoints: {state.weights}: FID {table.rows[0].value:.4g}")
     if not points:
@@ -277,7 +277,7 @@ def _overtaken(work: Work) -> StoppedError:
     )
 
 
-def took(stage: Stage, directory: Path, state: Saved) -> bool:
+def take_state(stage: Stage, directory: Path, state: Saved) -> bool:
     """Give a stage the weights of a state; False where they are gone, or others by now.
 
     A training goes on meanwhile.
@@ -303,4 +303,4 @@ def _judge(
             kept="the checkpoints judged before are kept",
             next="the same command continues",
         )
-    return judged(panel, probe, images, state.weights)
+    return judge_probe(panel, probe, images, state.weights)

@@ -6,7 +6,7 @@ from pathlib import Path
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import StageConfig
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.curve.table import FILE, LIMIT, PLOT, CurveFile, found_of, name_of, table_of
+from cdm_cli.jobs.curve.table import FILE, LIMIT, PLOT, CurveFile, compare_points, name_of, table_of
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.runtime.same_stage import is_of
@@ -35,7 +35,7 @@ def _read(place: Path) -> CurveFile | None:
 
 
 def _section(place: Path, file: CurveFile) -> Html:
-    found, table = found_of(file.points), table_of(file.points)
+    found, table = compare_points(file.points), table_of(file.points)
     good = {name_of(one.point) for one in found.good}
     lines, plot = table.lines(), place / PLOT
     return page.section(

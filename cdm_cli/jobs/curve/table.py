@@ -73,7 +73,7 @@ def read_curve(out: Path, identity: Mapping[str, Any], config: StageConfig) -> l
     there = with_known_stage(file.identity, config)
     check_same(out, "curve", complete(there, identity), identity)
     guessed = lacks_sampling(file.identity)
-    return [_noted(point) if guessed else point for point in file.points]
+    return [_note(point) if guessed else point for point in file.points]
 
 
 def check_known(out: Path, known: Mapping[str, Any], config: StageConfig) -> None:
@@ -96,7 +96,7 @@ def _check_recorded(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]
         )
 
 
-def _noted(point: CurvePoint) -> CurvePoint:
+def _note(point: CurvePoint) -> CurvePoint:
     return point.model_copy(update={"notes": (*point.notes, GUESSED)})
 
 
@@ -107,7 +107,7 @@ def point_of(saved: Saved, table: MetricTable) -> CurvePoint:
     return CurvePoint(saved=saved, rows=rows, notes=tuple(table.notes))
 
 
-def joined(points: Sequence[CurvePoint], point: CurvePoint) -> list[CurvePoint]:
+def add_point(points: Sequence[CurvePoint], point: CurvePoint) -> list[CurvePoint]:
     """Add a point, in the order of steps; one of the same name was of earlier weights."""
     others = [other for other in points if other.saved.weights != point.saved.weights]
     return sorted([*others, point], key=lambda point: (point.saved.step, point.saved.weights))
@@ -118,7 +118,7 @@ def best_of(points: Sequence[CurvePoint]) -> CurvePoint:
     return min(points, key=lambda point: point.value)
 
 
-def found_of(points: Sequence[CurvePoint]) -> Found:
+def compare_points(points: Sequence[CurvePoint]) -> Found:
     """Compare the numbers that states are compared by; all are of the same noise."""
     return found([point.rows[0] for point in points])
 
@@ -144,7 +144,7 @@ def write_points(out: Path, identity: Mapping[str, Any], points: Sequence[CurveP
     file = CurveFile(
         identity=dict(identity),
         points=tuple(points),
-        conclusion=found_of(points).conclusion(name_of),
+        conclusion=compare_points(points).conclusion(name_of),
         comparisons=tuple(table_of(points).comparisons),
     )
     write_file_atomically(out / FILE, (file.model_dump_json(indent=1) + "\n").encode())
@@ -168,7 +168,7 @@ def picture(points: Sequence[CurvePoint]) -> bytes:
             marker="os^v"[place % 4], capsize=2, label=f"against {reference}",
         )  # fmt: skip
     _draw_undecided(axes, points)
-    axes.set_title(found_of(points).title(name_of))
+    axes.set_title(compare_points(points).title(name_of))
     axes.set_xlabel("step")
     axes.set_ylabel(f"FID of {points[0].rows[0].convention.num} samples")
     axes.legend(fontsize="small")
@@ -177,7 +177,7 @@ def picture(points: Sequence[CurvePoint]) -> bytes:
 
 def _draw_undecided(axes: Any, points: Sequence[CurvePoint]) -> None:
     """Show which are as good as the best by the number that states are compared by."""
-    good = [one.point for one in found_of(points).good]
+    good = [one.point for one in compare_points(points).good]
     there = [p for p in points if p.rows[0].extra in good]
     steps, values = [p.saved.step for p in there], [p.value for p in there]
     draw_undecided(axes, steps, values, points[0].rows[0].reference)

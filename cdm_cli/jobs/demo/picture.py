@@ -10,7 +10,7 @@ from PIL import Image
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.demo.enlarging import enlarged as bicubic
 from cdm_cli.jobs.pictures.shown import Shown, class_names
-from cdm_cli.jobs.pictures.tiles import Sheet, draw, enlarged, readable
+from cdm_cli.jobs.pictures.tiles import Sheet, draw, enlarge, readable
 
 NEW = 2  # new images of each class
 REAL = ("low-resolution\ninput", "merely\nenlarged", "upsampled", "real")
@@ -78,4 +78,4 @@ def _sheet(rows: Sequence[Row], names: Sequence[str], side: int) -> Sheet:
 def _beside(images: Sequence[np.ndarray], side: int) -> list[np.ndarray]:
     """Return an input as it is, merely enlarged, and what else there is of it."""
     low, *rest = images
-    return [enlarged(low, side), bicubic(low[None], side)[0], *rest]
+    return [enlarge(low, side), bicubic(low[None], side)[0], *rest]

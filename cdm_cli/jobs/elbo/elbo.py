@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.conditioning import non_truncated
-from cdm_cli.cascade.elbo import Bound, bound, joined, mean_and_error
+from cdm_cli.cascade.elbo import Bound, bound, join_bounds, mean_and_error
 from cdm_cli.cascade.generate import Samples
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MemoryFloorError, StoppedError
-from cdm_cli.jobs.elbo.plan import Term, Work, planned
+from cdm_cli.jobs.elbo.plan import Term, Work, plan_work
 from cdm_cli.jobs.runtime.device import choose_precision, describe
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
@@ -144,7 +144,7 @@ def run(options: ElboOptions, report: Report) -> Result:
 def run_in(options: ElboOptions, session: Session) -> Result:
     """Bound as one process of a job."""
     with ExitStack() as stack:
-        store, work = session.decide(lambda: _begun(options, stack), partial(_deciding, options))
+        store, work = session.decide(lambda: _begin(options, stack), partial(_deciding, options))
         tell_part(store, options.split, session.report)
         _tell_schedule(options, work, session.report)
         done = [_one(term, work, options, session) for term in work.terms]
@@ -166,9 +166,9 @@ def run_in(options: ElboOptions, session: Session) -> Result:
         )
 
 
-def _begun(options: ElboOptions, stack: ExitStack) -> tuple[Store, Work]:
+def _begin(options: ElboOptions, stack: ExitStack) -> tuple[Store, Work]:
     store = stack.enter_context(open_store(options.ref))
-    return store, planned(options, store)
+    return store, plan_work(options, store)
 
 
 def _deciding(options: ElboOptions, begun: tuple[Store, Work]) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def _rows(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[Share]:
     rows = [_share(term, found) for term, found in zip(terms, bounds, strict=True)]
     if len(rows) == 1:
         return rows
-    mean, error = mean_and_error(joined(bounds, [term.dims for term in terms]))
+    mean, error = mean_and_error(join_bounds(bounds, [term.dims for term in terms]))
     whole = Share(
         stage="cascade", resolution=terms[-1].resolution, s=None, above=0,
         prior=None, divergences=None, decoder=None, bits_per_dim=mean, error=error,
@@ -239,7 +239,7 @@ def _share(term: Term, found: Bound) -> Share:
 def plan(options: ElboOptions, report: Report) -> dict[str, object]:
     """Return what `run` would evaluate; nothing is loaded."""
     with open_store(options.ref) as store:
-        work = planned(options, store)
+        work = plan_work(options, store)
         tell_part(store, options.split, report)
     device = plan_session(options.compute, report).device
     precision = choose_precision(options.compute.precision, device)

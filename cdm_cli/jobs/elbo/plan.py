@@ -57,7 +57,7 @@ class Work:
     sources: dict[int, Source]
 
 
-def planned(options: ElboOptions, store: Store) -> Work:
+def plan_work(options: ElboOptions, store: Store) -> Work:
     """Decide all that headers and flags decide. The store stays open while the work is done.
 
     Raises UsageError, MissingError, and MismatchError where stages, or stages and data, do not

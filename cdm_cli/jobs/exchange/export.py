@@ -9,7 +9,7 @@ from pathlib import Path
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.exchange.export_folder import write_folder
 from cdm_cli.jobs.exchange.export_npz import write_npz
-from cdm_cli.jobs.exchange.export_plan import selected
+from cdm_cli.jobs.exchange.export_plan import select_images
 from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.options.files import ExportOptions
 from cdm_cli.report import Report
@@ -35,7 +35,7 @@ def run(options: ExportOptions, report: Report) -> Exported:
     WouldOverwriteError where out holds something else, StoppedError, DiskError.
     """
     with open_store(options.store) as store:
-        selection = selected(store, options)
+        selection = select_images(store, options)
         tell_part(store, options.split, report)
         store.require_finished()
         write = write_npz if selection.format == "npz" else write_folder

@@ -179,7 +179,7 @@ def put(path: Path, pixels: np.ndarray, kind: str) -> bool:
         _check_same(path, pixels, kind)
         return False
     try:
-        durable.write_new(path, encoded(pixels, kind))
+        durable.write_new(path, encode_image(pixels, kind))
     except renaming.ExistsError:  # another process does the same
         _check_same(path, pixels, kind)
         return False
@@ -193,7 +193,7 @@ def _check_same(path: Path, pixels: np.ndarray, kind: str) -> None:
         same = (
             np.array_equal(to_array(decode(data)), pixels)
             if kind == "png"
-            else data == encoded(pixels, kind)
+            else data == encode_image(pixels, kind)
         )
     except BadImageError:
         same = False
@@ -201,7 +201,7 @@ def _check_same(path: Path, pixels: np.ndarray, kind: str) -> None:
         raise _taken(path, "another image is there")
 
 
-def encoded(pixels: np.ndarray, kind: str) -> bytes:
+def encode_image(pixels: np.ndarray, kind: str) -> bytes:
     """Return the file of an image [H, W, C]: PNG without loss, JPEG at quality 95, 4:4:4."""
     stream = io.BytesIO()
     from_array(pixels).save(stream, kind.upper(), **(JPEG if kind == "jpeg" else {}))

@@ -69,7 +69,7 @@ class Selection:
             )
 
 
-def selected(store: Store, options: ExportOptions) -> Selection:
+def select_images(store: Store, options: ExportOptions) -> Selection:
     """Decide what is exported. Raises UsageError for what the store, or the format, has not."""
     _, part = part_of(store, options.split)
     resolution = resolution_of(store, part, options.resolution)

@@ -26,7 +26,7 @@ from cdm_cli.cascade.files import read_bytes
 from cdm_cli.cascade.foreign.foreign import read_file, read_tensors, without_prefix
 from cdm_cli.cascade.foreign.openai import stage_config
 from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, origin_of, parse_flags
-from cdm_cli.cascade.foreign.openai_names import converted
+from cdm_cli.cascade.foreign.openai_names import convert
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import DataInfo, Plan, StageConfig, StageFile, TrainingConfig
 from cdm_cli.data import disk, durable, renaming
@@ -68,9 +68,9 @@ def run(options: ImportOptions, report: Report) -> Imported:
     if prefix:
         report.say(f"{source.name}: every name begins with {prefix}, which is left away")
     config = stage_config(tensors, flags, origin, str(source))
-    for line in _assumed(flags, config):
+    for line in _tell_assumed(flags, config):
         report.say(f"{source.name}: {line}")
-    weights = converted(tensors, config, str(source))
+    weights = convert(tensors, config, str(source))
     sha256 = hashlib.sha256(data).hexdigest()
     stage = StageFile(
         cdm_version=__version__,
@@ -154,7 +154,7 @@ def _flags(options: ImportOptions, report: Report) -> tuple[Flags, Origin | None
     return parse_flags([text])[0], options.origin or origin
 
 
-def _assumed(flags: Flags, config: StageConfig) -> list[str]:
+def _tell_assumed(flags: Flags, config: StageConfig) -> list[str]:
     """Tell what neither a flag nor a tensor says."""
     values = {
         "num_heads": config.model.num_heads if config.model.head_channels is None else None,

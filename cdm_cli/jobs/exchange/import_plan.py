@@ -69,17 +69,17 @@ def among(found: Labelled, options: ImportOptions) -> tuple[Labelled, tuple[str,
     return replace(found, y=y, classes=names), names
 
 
-def planned(found: Labelled, src: Path, report: Report) -> Plan:
+def plan_import(found: Labelled, src: Path, report: Report) -> Plan:
     """Look at every header, and put the images in order."""
-    resolution, channels, conversions = looked_at(found.source, src, report)
+    resolution, channels, conversions = look_at(found.source, src, report)
     for kind, count in conversions.items():
         report.say(f"{src}: {count} images {LOSSY[kind]}")
-    order, ids, how = ordered(found)
+    order, ids, how = order_images(found)
     source = found.source.take(order.tolist())
     return Plan(source, found.y[order], ids, how, resolution, channels, conversions)
 
 
-def ordered(found: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
+def order_images(found: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
     """Return the order of the images [N], the ids in that order [N], and where they came from."""
     source, N = found.source, len(found.source.names)
     if isinstance(source, ArraySource):
@@ -88,10 +88,10 @@ def ordered(found: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64], str]
     told = numbers(stems)
     if told is not None:
         return told.order, told.ids[told.order], "file names"
-    return interleaved(found.y), np.arange(N), "counted"
+    return interleave(found.y), np.arange(N), "counted"
 
 
-def interleaved(y: NDArray[np.int64]) -> NDArray[np.int64]:
+def interleave(y: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the order in which the first of each class come first, then the second, and so on."""
     by_class = np.argsort(y, kind="stable")
     rank = np.empty(len(y), np.int64)
@@ -99,7 +99,7 @@ def interleaved(y: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.lexsort((y, rank)).astype(np.int64)
 
 
-def looked_at(source: Source, src: Path, report: Report) -> tuple[int, int, dict[str, int]]:
+def look_at(source: Source, src: Path, report: Report) -> tuple[int, int, dict[str, int]]:
     """Return the resolution, the channels that lose nothing, and counts of lossy conversions.
 
     Raises MismatchError for images of several sizes, or not square; BadInputError.

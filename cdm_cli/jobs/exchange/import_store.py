@@ -12,14 +12,14 @@ import numpy as np
 
 from cdm_cli.data.hdf5_foreign import inside_of
 from cdm_cli.data.images import U8, BadImageError, decode, from_array, to_array, with_channels
-from cdm_cli.data.labels import labelled, require_images
+from cdm_cli.data.labels import find_labels, require_images
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
 from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Part
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.exchange.export_folder import CLASSES_JSON, EXPORT_JSON
-from cdm_cli.jobs.exchange.import_plan import Plan, among, each, planned, spec_of, unusable
+from cdm_cli.jobs.exchange.import_plan import Plan, among, each, plan_import, spec_of, unusable
 from cdm_cli.jobs.runtime.identity import resume_or_create
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
@@ -60,15 +60,15 @@ def _run(options: ImportOptions, spool: Path, report: Report) -> ImportedStore:
     skips = Skips()
     inside, table = inside_of(options.images, options.labels)
     source = open_source(options.src, skips, spool, follow=options.follow_links, inside=inside)
-    found = labelled(source, table, skips)
+    found = find_labels(source, table, skips)
     require_images(found, options.src, skips)
     found, classes = among(found, options)
-    plan = planned(found, options.src, report)
-    skipped = _skipped(skips)
+    plan = plan_import(found, options.src, report)
+    skipped = _count_skips(skips)
     for reason, count in skipped.items():
         report.say(f"{options.src}: {count} passed over: {reason}")
     with resume_or_create(options.out, spec_of(plan, classes, options)) as store:
-        made = filled(store.parts[""], plan, options.src, report)
+        made = fill_blocks(store.parts[""], plan, options.src, report)
     return ImportedStore(
         out=options.out,
         samples=len(plan.ids),
@@ -83,7 +83,7 @@ def _run(options: ImportOptions, spool: Path, report: Report) -> ImportedStore:
     )
 
 
-def _skipped(skips: Skips) -> dict[str, int]:
+def _count_skips(skips: Skips) -> dict[str, int]:
     """Return what was passed over, the tables of an export aside."""
     own = {CLASSES_JSON, EXPORT_JSON}
     counts = {
@@ -93,7 +93,7 @@ def _skipped(skips: Skips) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
 
 
-def filled(part: Part, plan: Plan, src: Path, report: Report) -> int:
+def fill_blocks(part: Part, plan: Plan, src: Path, report: Report) -> int:
     """Decode and write the blocks that are missing; return how many images.
 
     Raises StoppedError between two blocks, BadInputError naming an image, DiskError.

@@ -63,19 +63,19 @@ def run(options: MergeOptions, report: Report) -> Merged:
     if options.out.resolve() in {path.resolve() for path in options.parts}:
         raise UsageError(f"-o {options.out}: is one of the parts", next="-o samples.h5")
     with ExitStack() as opened:
-        pieces = ordered([opened.enter_context(open_store(path)) for path in options.parts])
+        pieces = order_pieces([opened.enter_context(open_store(path)) for path in options.parts])
         spec = spec_of(pieces, command_line("merge", options))
         for piece in pieces:
             piece.store.require_finished()
         _tell(pieces, report)
         with resume_or_create(options.out, spec) as whole:
-            made = copied(pieces, whole, report)
+            made = copy_blocks(pieces, whole, report)
             blocks, digest = whole.parts[""].num_blocks, whole.digest
     num = pieces[-1].stop
     return Merged(options.out, len(pieces), num, blocks, made, digest)
 
 
-def ordered(stores: Sequence[Store]) -> list[Piece]:
+def order_pieces(stores: Sequence[Store]) -> list[Piece]:
     """Return the parts in the order of their samples.
 
     Raises MismatchError where a store is no part, or differs from the others in more than
@@ -213,7 +213,7 @@ def _told(piece: Piece) -> dict[str, Any]:
     }
 
 
-def copied(pieces: Sequence[Piece], whole: Store, report: Report) -> int:
+def copy_blocks(pieces: Sequence[Piece], whole: Store, report: Report) -> int:
     """Copy the blocks that are missing; return how many.
 
     Raises BadInputError for a block that does not have its digest, StoppedError.

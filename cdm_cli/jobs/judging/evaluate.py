@@ -22,7 +22,7 @@ from cdm_cli.jobs.judging.against import join, seed_of
 from cdm_cli.jobs.judging.check import check_asked
 from cdm_cli.jobs.judging.images import ImageSet, collect, from_store
 from cdm_cli.jobs.judging.judge import Judge, open_judge
-from cdm_cli.jobs.judging.references import reference_digest, references, training_images
+from cdm_cli.jobs.judging.references import find_references, reference_digest, training_images
 from cdm_cli.jobs.judging.result import EvalResult
 from cdm_cli.jobs.judging.rows import Rows, notes
 from cdm_cli.jobs.runtime.session import Session, start_job
@@ -55,7 +55,7 @@ def open_panel(
     """Load the judge, and compute or find the statistics of the real images.
 
     features: whether metrics beyond FID and IS will be asked for. Raises what `open_judge`
-    and `references` raise.
+    and `find_references` raise.
     """
     judge = session.decide(
         lambda: open_judge(options, session.device),
@@ -69,7 +69,7 @@ def open_panel(
         session.report.say(
             f"--mode {options.mode}: of no effect, {options.features} judges, not inception"
         )
-    found = references(options.ref, resolution, judge.extractor, session, features=features)
+    found = find_references(options.ref, resolution, judge.extractor, session, features=features)
     return Panel(judge, found, session)
 
 
@@ -147,7 +147,7 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
     """Judge a store as one process of a job; the first one writes."""
     metrics, lenient = parsed(options.metrics), "all" in options.metrics
     with ExitStack() as stack:
-        images = session.decide(lambda: _shown(options, stack, session.report), _deciding)
+        images = session.decide(lambda: _choose_images(options, stack, session.report), _deciding)
         rich = bool({*OF_IMAGES} & {*metrics})
         panel = open_panel(options.judge, images.resolution, session, features=rich)
         collector = collect(images, panel.judge.extractor, session, seed=options.seed)
@@ -163,7 +163,7 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
         if options.out is not None:
             written.append(options.out)
             if session.world.leads:
-                write_file_atomically(options.out, _encoded(table, options.out))
+                write_file_atomically(options.out, _encode(table, options.out))
     return EvalResult(options.store, table, lines, written, options.against)
 
 
@@ -174,7 +174,7 @@ def _compare(options: EvalOptions, images: ImageSet, panel: Panel, table: Metric
     metrics = tuple(name for name in parsed(options.metrics) if name != "nn")
     with ExitStack() as stack, open_store(options.store) as store:
         session = panel.session
-        others = session.decide(lambda: _shown(asked, stack, session.report), _deciding)
+        others = session.decide(lambda: _choose_images(asked, stack, session.report), _deciding)
         collector = collect(others, panel.judge.extractor, session, seed=options.seed)
         lenient = "all" in options.metrics
         other = _rows_of(panel, others, collector, metrics, options.seed, lenient=lenient)
@@ -183,7 +183,7 @@ def _compare(options: EvalOptions, images: ImageSet, panel: Panel, table: Metric
     join(table, other, (options.store, asked.store), seed=shared)
 
 
-def _shown(options: EvalOptions, stack: ExitStack, report: Report) -> ImageSet:
+def _choose_images(options: EvalOptions, stack: ExitStack, report: Report) -> ImageSet:
     """Open the store, and choose the images that are judged."""
     store = stack.enter_context(open_store(options.store))
     images = from_store(store, options.split, options.resolution, options.num, options.seed)
@@ -256,7 +256,7 @@ def _is_ours(path: Path) -> bool:
     return _holds(path, MARK.encode() if path.suffix == ".json" else b"metric,value,uncertainty")
 
 
-def _encoded(table: MetricTable, out: Path) -> bytes:
+def _encode(table: MetricTable, out: Path) -> bytes:
     if out.suffix == ".csv":
         return table.to_csv().encode()
     return json.dumps({MARK: 1, **table.to_json()}, indent=1, allow_nan=False).encode()

@@ -15,7 +15,7 @@ from cdm_cli.jobs.sampling.rows import part_of, resolution_of
 from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.jackknife import NUM_GROUPS
-from cdm_cli.metrics.order import balanced_choice
+from cdm_cli.metrics.order import choose_balanced
 
 BATCH = {"cpu": 32, "cuda": 256}
 
@@ -75,7 +75,7 @@ def from_part(
     if num is not None and num > part.num:
         raise UsageError(f"--num {num}: {store.path} has {part.num}", next=f"--num {part.num}")
     ids, labels = np.asarray(part.ids), np.asarray(part.labels)
-    rows = np.arange(part.num) if num is None else balanced_choice(ids, labels, num, seed)
+    rows = np.arange(part.num) if num is None else choose_balanced(ids, labels, num, seed)
     return ImageSet(
         name=f"{store.path}:{name}" if name else str(store.path),
         digest=store.digest,

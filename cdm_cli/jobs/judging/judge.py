@@ -38,7 +38,7 @@ def open_judge(options: FeatureOptions, device: torch.device, runs: Path = Path(
         return Judge(InceptionExtractor(options.mode, device, weights=Path(name)))
     if is_stage(options, runs):
         return _classifier(name, runs, device)
-    return Judge(_installed(name, device))
+    return Judge(_load_installed(name, device))
 
 
 def is_stage(options: FeatureOptions, runs: Path = Path(RUNS)) -> bool:
@@ -72,7 +72,7 @@ def _classifier(name: str, runs: Path, device: torch.device) -> Judge:
     return Judge(extractor, stage.classes)
 
 
-def _installed(name: str, device: torch.device) -> FeatureExtractor:
+def _load_installed(name: str, device: torch.device) -> FeatureExtractor:
     """Call the entry point of that name with the device; it returns a FeatureExtractor."""
     entry = next(iter(entry_points(group=ENTRY_POINTS, name=name)))
     extractor: Any = entry.load()(device)

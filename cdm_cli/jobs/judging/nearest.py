@@ -56,12 +56,12 @@ def find(
             features, _ = extractor(batch)
             nearest.add(features, torch.from_numpy(places))
             advance(len(places) * session.world.size, "")
-    distances, neighbours = _joined(nearest, session.world)
+    distances, neighbours = _join(nearest, session.world)
     Q = len(samples)
     return Found(collector.kept_places[:Q], distances[:Q], neighbours[:Q], distances[Q:, 0])
 
 
-def _joined(nearest: Nearest, world: World) -> tuple[np.ndarray, np.ndarray]:
+def _join(nearest: Nearest, world: World) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest over all processes: distances [Q, k] and places [Q, k]."""
     Q, k = len(nearest.queries), nearest.k
     found = torch.zeros(2, Q, world.size, k, dtype=torch.float64)

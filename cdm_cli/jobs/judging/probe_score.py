@@ -24,13 +24,13 @@ def with_steps(config: StageConfig, sampling: Sampling) -> Sampling:
     return replace(sampling, steps=min(config.schedule.T, ENOUGH_STEPS))
 
 
-def judged(panel: Panel, probe: Probe, images: np.ndarray, name: str) -> MetricTable:
+def judge_probe(panel: Panel, probe: Probe, images: np.ndarray, name: str) -> MetricTable:
     """Return FID, against every reference, of what `draw_probe` gave, uint8 [num, H, W, C]."""
     found = from_arrays(name, images, probe.labels, probe.classes)
     return measure(panel, found, ("fid",), seed=probe.seed)
 
 
-def judged_by(probe: Probe, panel: Panel) -> dict[str, Any]:
+def judgement_of(probe: Probe, panel: Panel) -> dict[str, Any]:
     """Return all that a score depends on besides the weights."""
     extractor, reference = panel.judge.extractor, panel.references[0]
     return {

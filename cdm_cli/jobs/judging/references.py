@@ -31,7 +31,7 @@ from cdm_cli.report import Report
 LIMIT = 4 * 2**30  # bytes of a file of statistics
 
 
-def references(
+def find_references(
     path: Path,
     resolution: int,
     extractor: FeatureExtractor,
@@ -127,7 +127,7 @@ def statistics(
     """Return the statistics of all images, from their file beside path if it is there."""
     key = _key(images, part, extractor)
     kept = statistics_path(path, key)
-    found = _kept(kept, extractor.feature_dim, key, session.report)
+    found = _read_kept(kept, extractor.feature_dim, key, session.report)
     if session.world.agree(found is not None) and found is not None:
         return found
     collector = collect(images, extractor, session, uncertain=False)
@@ -180,7 +180,9 @@ def statistics_path(data: Path, key: dict[str, Any]) -> Path:
     return folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.safetensors"
 
 
-def _kept(path: Path, feature_dim: int, key: dict[str, Any], report: Report) -> Reference | None:
+def _read_kept(
+    path: Path, feature_dim: int, key: dict[str, Any], report: Report
+) -> Reference | None:
     try:
         return Reference.from_bytes(read_bytes(path, LIMIT), feature_dim, key)
     except MissingError:

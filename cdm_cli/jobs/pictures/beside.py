@@ -9,7 +9,7 @@ import numpy as np
 from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.pictures.shown import Shown, class_names
-from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, enlarged
+from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, enlarge
 
 
 def beside(
@@ -100,7 +100,7 @@ def _alike(columns: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
     """Return all images of the largest side, in as many channels as the others."""
     side = max(column[0].shape[0] for column in columns)
     channels = {column[0].shape[-1] for column in columns}
-    made = [[enlarged(tile, side) for tile in column] for column in columns]
+    made = [[enlarge(tile, side) for tile in column] for column in columns]
     return made if len(channels) == 1 else [[as_rgb(tile) for tile in column] for column in made]
 
 

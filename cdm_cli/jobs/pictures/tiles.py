@@ -161,7 +161,7 @@ def readable(side: int) -> int:
     return max(1, READABLE // side)
 
 
-def enlarged(image: np.ndarray, side: int) -> np.ndarray:
+def enlarge(image: np.ndarray, side: int) -> np.ndarray:
     """Return an image uint8 [H, W, C] at [side, side, C], by nearest neighbour."""
     height, width, _ = image.shape
     return image[np.arange(side) * height // side][:, np.arange(side) * width // side]

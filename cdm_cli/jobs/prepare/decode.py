@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.memory import keep_memory_of_images
 from cdm_cli.data.part import Part
-from cdm_cli.data.prepared import Recipe, prepared
+from cdm_cli.data.prepared import Recipe, prepare_image
 from cdm_cli.data.schema import PartName
 from cdm_cli.data.sources import Source
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MemoryFloorError, StoppedError
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.report import Report
-from cdm_cli.signals import held_back
+from cdm_cli.signals import hold_back_signals
 
 AHEAD = 2  # blocks that wait for each process
 LEFT_OUT = -1  # id of row i where its image cannot be used: LEFT_OUT - i
@@ -58,7 +58,7 @@ def write_block(part: Part, b: int, images: Images) -> Counter[str]:
     for place, row in enumerate(rows):
         name = images.source.names[row]
         try:
-            found, kinds = prepared(images.source.read(row), recipe, name)
+            found, kinds = prepare_image(images.source.read(row), recipe, name)
         except BadImageError as error:
             if images.strict:
                 raise _bad(images.source.name, name, error) from None
@@ -135,7 +135,7 @@ def _with_processes(
                 b = todo.pop()
                 # One that dies while it starts would be waited for without end: concurrent.futures
                 # writes to it through a pipe that its parent, too, could read.
-                with held_back():
+                with hold_back_signals():
                     running[pool.submit(_block, b)] = b
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:

@@ -13,7 +13,7 @@ from cdm_cli.data.labels import (
     RULES,
     Labelled,
     class_names,
-    labelled,
+    find_labels,
     labels_among,
     require_images,
 )
@@ -43,13 +43,13 @@ class Found(NamedTuple):
     skips: Skips
 
 
-def listed(
+def list_sources(
     options: PrepareOptions, spools: Mapping[str, Path], report: Report
 ) -> tuple[dict[PartName, Found], tuple[str, ...]]:
     """List both sources, and decide what all images become."""
     follow = options.follow_links
     inside, table = inside_of(options.images, options.labels)
-    train, train_skips = _labelled(options.src, table, spools["train"], follow, inside)
+    train, train_skips = _label(options.src, table, spools["train"], follow, inside)
     classes = class_names(train)
     sources: dict[PartName, tuple[Labelled, Skips]] = {"train": (train, train_skips)}
     labels = {"train": train.y}
@@ -57,7 +57,7 @@ def listed(
         images = options.val_images or options.images
         rule = options.labels if images or str(options.labels) in RULES else None
         inside, table = inside_of(images, options.val_labels or rule)
-        val, skips = _labelled(options.val, table, spools["val"], follow, inside)
+        val, skips = _label(options.val, table, spools["val"], follow, inside)
         sources["val"], labels["val"] = (val, skips), labels_among(classes, val)
     elif options.val_labels is not None or options.val_images is not None:
         flag = "--val-labels" if options.val_labels is not None else "--val-images"
@@ -71,12 +71,12 @@ def listed(
     return found, classes
 
 
-def _labelled(
+def _label(
     path: Path, table: Path | None, spool: Path, follow: bool, inside: Inside | None
 ) -> tuple[Labelled, Skips]:
     skips = Skips()
     source = open_source(path, skips, spool, follow=follow, inside=inside)
-    found = labelled(source, table, skips)
+    found = find_labels(source, table, skips)
     require_images(found, path, skips)
     return found, skips
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from cdm_cli.data import disk
 from cdm_cli.data.images import BadImageError
-from cdm_cli.data.prepared import prepared
+from cdm_cli.data.prepared import prepare_image
 from cdm_cli.data.schema import PartName, StoreSpec
 from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, CdmError, quoted
 from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill
-from cdm_cli.jobs.prepare.plan import CHANNELS, Found, listed, spec_of
-from cdm_cli.jobs.prepare.without import WITHOUT, named, without_left_out
+from cdm_cli.jobs.prepare.plan import CHANNELS, Found, list_sources, spec_of
+from cdm_cli.jobs.prepare.without import WITHOUT, give_name, without_left_out
 from cdm_cli.jobs.runtime.identity import check_same_store, recorded_identity, resume_or_create
 from cdm_cli.jobs.sampling.classes import empty_classes, without_images
 from cdm_cli.options.files import PrepareOptions
@@ -64,7 +64,7 @@ def run(options: PrepareOptions, report: Report) -> Prepared:
 
 
 def _run(options: PrepareOptions, spools: Mapping[str, Path], report: Report) -> Prepared:
-    found, classes = listed(options, spools, report)
+    found, classes = list_sources(options, spools, report)
     spec = spec_of(options, found, classes)
     if os.path.lexists(options.out):
         _check_same(options.out, spec)
@@ -74,7 +74,7 @@ def _run(options: PrepareOptions, spools: Mapping[str, Path], report: Report) ->
         report.say(f"{options.out} is there already")
         conversions = Counter[str]()
     else:
-        conversions = _filled(options, found, spec, report)
+        conversions = _fill(options, found, spec, report)
     return _summary(options, found, classes, conversions, report)
 
 
@@ -106,13 +106,13 @@ def _tidy(path: Path, spec: StoreSpec) -> None:
         disk.unlink(path)
 
 
-def _filled(
+def _fill(
     options: PrepareOptions, found: Mapping[PartName, Found], spec: StoreSpec, report: Report
 ) -> Counter[str]:
     """Fill the store under its other name, then give it its own."""
     path, conversions = _beside(options.out, PREPARING), Counter[str]()
     workers = options.workers or len(os.sched_getaffinity(0))
-    with _begun(path, spec) as store:
+    with _open_or_create(path, spec) as store:
         for name, part in found.items():
             conversions += fill(store.parts[name], path, part.images, workers, report)
         left_out: dict[PartName, np.ndarray] = {
@@ -127,11 +127,11 @@ def _filled(
             without_left_out(store, options.out, spec, left_out, skipped, report)
             disk.unlink(path)
         else:
-            named(path, options.out)
+            give_name(path, options.out)
     return conversions
 
 
-def _begun(path: Path, spec: StoreSpec) -> Store:
+def _open_or_create(path: Path, spec: StoreSpec) -> Store:
     """Open what an interrupted run of this command left, or create it."""
     return resume_or_create(path, spec, next=f"repeat that command, or rm {quoted(path)}")
 
@@ -155,7 +155,7 @@ def _explain(part: Found, rows: np.ndarray) -> None:
     source = part.images.source
     for row in rows.tolist():
         try:
-            prepared(source.read(row), part.images.recipe, source.names[row])
+            prepare_image(source.read(row), part.images.recipe, source.names[row])
         except BadImageError as error:
             part.skips.add(str(error), source.names[row])
 

@@ -37,10 +37,10 @@ def without_left_out(
             name = part.name
             good = np.setdiff1d(np.arange(store.parts[name].num), left_out[name])
             _copy(store.parts[name], part, good, report)
-        named(path, out)
+        give_name(path, out)
 
 
-def named(path: Path, out: Path) -> None:
+def give_name(path: Path, out: Path) -> None:
     """Give a store that is complete its name. Raises WouldOverwriteError if that is taken."""
     try:
         renaming.rename_new(path, out)
@@ -68,11 +68,11 @@ def _copy(source: Part, target: Part, good: np.ndarray, report: Report) -> None:
     with report.track(f"copy the good images of {target.name}", num, "images") as advance:
         for b in pending:
             rows = target.block_range(b)
-            target.write_block(b, _gathered(source, good[rows.start : rows.stop]))
+            target.write_block(b, _gather(source, good[rows.start : rows.stop]))
             advance(len(rows), "")
 
 
-def _gathered(source: Part, rows: np.ndarray) -> Block:
+def _gather(source: Part, rows: np.ndarray) -> Block:
     """Read rows [n], ascending, out of the blocks that hold them, each checked."""
     pieces = [
         {name: array[rows[rows // source.block_size == b] - b * source.block_size]

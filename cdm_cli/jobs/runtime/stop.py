@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-from cdm_cli.signals import given_back, leave, name_of, taken
+from cdm_cli.signals import give_back_signals, leave, name_of, take_signals
 
 
 class Stop:
@@ -27,11 +27,11 @@ class Stop:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = taken(self._take)
+            self._before = take_signals(self._take)
         return self
 
     def __exit__(self, *_: object) -> None:
-        given_back(self._before)
+        give_back_signals(self._before)
 
     @contextmanager
     def losing_nothing(self) -> Generator[None]:

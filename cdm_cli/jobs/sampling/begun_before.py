@@ -10,7 +10,7 @@ import torch
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import open_store
-from cdm_cli.diffusion.schedules import from_config, respaced
+from cdm_cli.diffusion.schedules import from_config, respace
 from cdm_cli.jobs.runtime.identity import recorded_identity
 from cdm_cli.jobs.sampling.make import Work
 from cdm_cli.report import Report
@@ -43,4 +43,4 @@ def _stepping_on(keep: Sequence[int], chain: Chain, config: StageConfig) -> Chai
     if times >= set(keep):
         return None
     wanted = torch.tensor(sorted({*times, *keep} - {0}))
-    return replace(chain, schedule=respaced(from_config(config.schedule), wanted))
+    return replace(chain, schedule=respace(from_config(config.schedule), wanted))

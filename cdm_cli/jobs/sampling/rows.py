@@ -10,7 +10,7 @@ from torch import Tensor
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.runtime.identity import recorded_identity
-from cdm_cli.metrics.order import balanced_choice
+from cdm_cli.metrics.order import choose_balanced
 from cdm_cli.report import Report
 
 Rows = np.ndarray  # int64 [n], places within a part
@@ -52,7 +52,7 @@ def choose_rows(store: Store, part: Part, num: int | None) -> Rows:
         )
     if store.kind == "samples":
         return np.arange(num)
-    return balanced_choice(np.asarray(part.ids), np.asarray(part.labels), num)
+    return choose_balanced(np.asarray(part.ids), np.asarray(part.labels), num)
 
 
 def resolution_of(store: Store, part: Part, asked: int | None) -> int:

@@ -15,7 +15,7 @@ from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.jobs.training.accuracy import ACCURACY, Accuracy, val_images
 from cdm_cli.jobs.training.extra import Extra
-from cdm_cli.jobs.training.files import logged
+from cdm_cli.jobs.training.files import read_metrics
 from cdm_cli.jobs.training.grid import Layout, SampleGrid, layout_of
 from cdm_cli.jobs.training.plan import data_info
 from cdm_cli.jobs.training.plot import LossPlot
@@ -33,7 +33,7 @@ class Turns:
     images: ImageSet | None = None
 
 
-def planned_turns(
+def plan_turns(
     options: TrainOptions, made: Plan, store: Store, directory: Path, stack: ExitStack
 ) -> Turns:
     """Decide all that headers and flags decide. The store stays open while the run lasts.
@@ -67,7 +67,7 @@ def extras_of(
     """
     training, leads = made.training, trainer.world.leads
     if isinstance(made.stage, ClassifierConfig):
-        there = logged(directory, ACCURACY)
+        there = read_metrics(directory, ACCURACY)
         images = turns.images
         judge_it = (Accuracy(made.stage, images, trainer, there, asked),) if images else ()
         return (*judge_it, LossPlot(directory, training.save_every, leads=leads))

@@ -30,7 +30,7 @@ from cdm_cli.data import disk, durable
 from cdm_cli.data.memory import available_memory
 from cdm_cli.errors import BadInputError, CdmError, MissingError
 from cdm_cli.jobs.training.host_copy import HostCopy, size_of
-from cdm_cli.jobs.training.numerics import resumed
+from cdm_cli.jobs.training.numerics import compare_numerics
 from cdm_cli.jobs.training.step import State, Trainer
 from cdm_cli.names import MOST_STEPS
 from cdm_cli.sentences import fault_of
@@ -153,7 +153,7 @@ def resume(directory: Path, trainer: Trainer, say: Callable[[str], None]) -> int
 def _tell_numerics(step: int, trainer: Trainer, state: State, say: Callable[[str], None]) -> None:
     """Say and remember where a run goes on under other numbers than it had."""
     before = {"processes": state.processes, **state.numerics}
-    changed = resumed(step, before, trainer.numerics)
+    changed = compare_numerics(step, before, trainer.numerics)
     trainer.resumed = (*state.resumed, *([changed] if changed else []))
     if changed and step < trainer.training.steps:
         say(f"{changed}: from step {step} on the bytes are not those of an undisturbed run")
@@ -257,7 +257,7 @@ def _row(line: bytes) -> dict[str, Any]:
     return row if isinstance(step, int) and 0 <= step <= MOST_STEPS else {}
 
 
-def logged(directory: Path, name: str) -> dict[int, float]:
+def read_metrics(directory: Path, name: str) -> dict[int, float]:
     """Return what `metrics.jsonl` has under a name, by step."""
     path = directory / METRICS
     lines = read_bytes(path, METRICS_LIMIT).splitlines() if path.exists() else []

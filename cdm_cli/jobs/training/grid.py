@@ -17,7 +17,7 @@ from cdm_cli.data import disk, durable
 from cdm_cli.data.images import channels_last
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw, enlarged, png_bytes, readable
+from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw, enlarge, png_bytes, readable
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import default_batch
@@ -127,7 +127,7 @@ def _threes(
     places = range(len(images))
     z_0 = channels_last(lowres.z_0(places)).numpy()
     x_0 = channels_last(originals.z_0(places)).numpy()
-    inputs = np.stack([enlarged(image, images.shape[1]) for image in z_0])
+    inputs = np.stack([enlarge(image, images.shape[1]) for image in z_0])
     tiles = np.stack([inputs, images, x_0], 1).reshape(-1, *images.shape[1:])
     threes = [(name, (3 * at[:, None] + np.arange(3)).reshape(-1)) for name, at in rows]
     return dict(enumerate(tiles)), threes

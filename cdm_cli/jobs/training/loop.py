@@ -81,7 +81,7 @@ class Loop:
                     self._steps(done, metrics, advance)
             except BadInputError as error:
                 self.saver.wait()
-                kept = _named(latest_checkpoint(self.directory))
+                kept = _words_for(latest_checkpoint(self.directory))
                 raise type(error)(error.what, kept=kept, next=error.next) from None
 
     @contextmanager
@@ -243,7 +243,7 @@ class Loop:
         if not good:
             raise StoppedError(
                 "the data of another process have changed",
-                kept=_named(latest_checkpoint(self.directory)),
+                kept=_words_for(latest_checkpoint(self.directory)),
                 next="see its message",
             )
 
@@ -261,7 +261,7 @@ class Loop:
         raise StoppedError(
             f"stopped by {self.stop.asked or 'another process'} after step {step} of "
             f"{self.trainer.training.steps}",
-            kept=there if saved else lost + _named(last),
+            kept=there if saved else lost + _words_for(last),
             next="run the same command again, it "
             + ("continues there" if saved or last else "begins anew"),
         )
@@ -280,12 +280,12 @@ class Loop:
         raise DivergedError(
             f"{steps} step {step}, had a loss or gradient that is not "
             "finite; none of them touched the weights",
-            kept=_named(good) + told,
+            kept=_words_for(good) + told,
             next=f"more --steps, which may pass them, or {lower}" if more else lower,
         )
 
 
-def _named(checkpoint: Path | None) -> str:
+def _words_for(checkpoint: Path | None) -> str:
     return (
         f"the last good checkpoint is {checkpoint}" if checkpoint else "no good checkpoint was made"
     )

@@ -47,7 +47,7 @@ def numerics_of(
     }
 
 
-def resumed(step: int, before: Numerics, now: Numerics) -> Resumed | None:
+def compare_numerics(step: int, before: Numerics, now: Numerics) -> Resumed | None:
     """Return what differs of what both know, None where nothing does."""
     changed = [name for name in before if name in now and before[name] != now[name]]
     if not changed:

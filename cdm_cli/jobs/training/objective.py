@@ -71,7 +71,7 @@ class ClassifierObjective:
 
     def losses(self, batch: TrainBatch, draws: Shifts) -> Tensor:
         """Return [b]."""
-        x = shifted(from_uint8(batch.x_0), draws.shift.T, self._training.crop_pad)
+        x = crop_shifted(from_uint8(batch.x_0), draws.shift.T, self._training.crop_pad)
         (x,) = flip(draws.flip, x)
         return F.cross_entropy(self.logits(x), batch.y, reduction="none")
 
@@ -82,7 +82,7 @@ class ClassifierObjective:
             return self.net(x)[1].float()
 
 
-def shifted(x: Tensor, shift: Tensor, pad: int) -> Tensor:
+def crop_shifted(x: Tensor, shift: Tensor, pad: int) -> Tensor:
     """Pad x [B, C, H, W] by reflection and cut out windows at shift [2, B], each in 0..2 pad."""
     if pad == 0:
         return x

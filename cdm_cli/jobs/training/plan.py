@@ -13,8 +13,8 @@ from cdm_cli.jobs.runtime import identity
 from cdm_cli.jobs.sampling.classes import empty_classes
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
-from cdm_cli.presets import asked
-from cdm_cli.settings import validated
+from cdm_cli.presets import plan_of_preset
+from cdm_cli.settings import validate
 
 # What may change between two runs of one command: none of it changes a weight.
 FREE = {"steps", "log_every", "save_every", "grid_every", "sample_s", "keep", "micro_batch",
@@ -26,14 +26,14 @@ def stage_directory(options: TrainOptions) -> Path:
     return options.runs / options.name
 
 
-def asked_plan(options: TrainOptions) -> Plan:
+def plan_of_flags(options: TrainOptions) -> Plan:
     """Return the plan that the flags ask for, before the data are looked at.
 
     Without --preset it is that of the run which exists. Raises UsageError if there is none.
     """
     directory = stage_directory(options)
     if options.preset is not None:
-        plan = asked(options.preset, options.overrides)
+        plan = plan_of_preset(options.preset, options.overrides)
     elif (directory / STAGE_FILE).is_file():
         plan = with_overrides(read_stage_file(directory).plan, options.overrides)
     else:
@@ -52,7 +52,7 @@ def _changed(plan: Plan, **groups: Mapping[str, Any]) -> Plan:
     values = plan.model_dump()
     for group, changes in groups.items():
         values[group].update(changes)
-    return validated(Plan, values, source=f"preset {plan.preset}")
+    return validate(Plan, values, source=f"preset {plan.preset}")
 
 
 def training_part(store: Store) -> Part:
@@ -60,7 +60,7 @@ def training_part(store: Store) -> Part:
     return store.parts["train"] if "train" in store.parts else store.parts[""]
 
 
-def fitted(plan: Plan, store: Store, options: TrainOptions) -> Plan:
+def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
     """Take classes, channels and (for a classifier) the resolution from the data.
 
     Raises MismatchError listing what the store has where a resolution is not in it.
@@ -118,14 +118,14 @@ def check_same(directory: Path, plan: Plan, data: DataInfo) -> None:
     if not (directory / STAGE_FILE).is_file():
         return
     old = read_stage_file(directory)
-    before = {**_fixed(old.plan), "data": old.data.digest if old.data else ""}
+    before = {**_fixed_fields(old.plan), "data": old.data.digest if old.data else ""}
     identity.check_same(
-        directory, "training", before, {**_fixed(plan), "data": data.digest},
+        directory, "training", before, {**_fixed_fields(plan), "data": data.digest},
         next="choose another NAME, or repeat the flags that it was made with",
     )  # fmt: skip
 
 
-def _fixed(plan: Plan) -> dict[str, Any]:
+def _fixed_fields(plan: Plan) -> dict[str, Any]:
     """Return what must not change under one name: all that has a part in the weights."""
     values = plan.model_dump(mode="json", exclude={"source"})
     values["stage"].pop("sampling", None)

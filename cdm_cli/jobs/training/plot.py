@@ -12,7 +12,7 @@ from PIL import Image
 
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.training.accuracy import ACCURACY
-from cdm_cli.jobs.training.files import Metrics, logged
+from cdm_cli.jobs.training.files import Metrics, read_metrics
 
 LOSS = "loss.png"
 STEP = "cdm-step"  # the text of the file that says up to which step it is drawn
@@ -32,7 +32,7 @@ class LossPlot:
 
     def missing(self, step: int) -> bool:
         """Whether the plot of a step is not there."""
-        return drawn_to(self._directory / LOSS) != step
+        return last_step_of(self._directory / LOSS) != step
 
     def __call__(self, step: int, metrics: Metrics | None) -> None:
         """Write the plot over that of an earlier step."""
@@ -41,7 +41,7 @@ class LossPlot:
             write_file_atomically(self._directory / LOSS, encoded)
 
 
-def drawn_to(path: Path) -> int | None:
+def last_step_of(path: Path) -> int | None:
     """Return the step that a plot says it is drawn to, None for no plot of ours."""
     try:
         with Image.open(path) as picture:
@@ -54,7 +54,7 @@ def loss_plot(directory: Path, step: int | None = None) -> bytes | None:
     """Draw what `metrics.jsonl` has up to a step, None for all, as a PNG; None without a loss."""
     from cdm_cli.jobs.pictures.figure import figure_png, new_figure  # matplotlib takes 0.3 s
 
-    losses = logged(directory, "loss")
+    losses = read_metrics(directory, "loss")
     step = max(losses, default=0) if step is None else step
     losses = {at: loss for at, loss in losses.items() if at <= step}
     if not losses:
@@ -62,7 +62,7 @@ def loss_plot(directory: Path, step: int | None = None) -> bytes | None:
     figure = new_figure(7, 4.2)
     axes = figure.add_subplot(1, 1, 1)
     _draw_losses(axes, losses)
-    judged = {name: logged(directory, name) for name in JUDGED}
+    judged = {name: read_metrics(directory, name) for name in JUDGED}
     _draw_judged(axes, {name: found for name, found in judged.items() if found})
     axes.set_title(f"{directory.resolve().name}, step {step}".replace("$", r"\$"))
     figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
@@ -73,7 +73,7 @@ def _draw_losses(axes: Any, losses: Mapping[int, float]) -> None:
     steps, values = np.array([*losses]), np.array([*losses.values()])
     axes.plot(steps, values, color="0.8", linewidth=0.8, label="loss")
     positive = values.min() > 0
-    mean = np.exp(smoothed(np.log(values))) if positive else smoothed(values)
+    mean = np.exp(smooth(np.log(values))) if positive else smooth(values)
     axes.plot(steps, mean, color="tab:blue", label="loss, smoothed")
     if positive:
         axes.set_yscale("log")
@@ -96,7 +96,7 @@ def _draw_judged(axes: Any, judged: Mapping[str, Mapping[int, float]]) -> None:
         right.set_ylim(0, 1.02)
 
 
-def smoothed(values: np.ndarray) -> np.ndarray:
+def smooth(values: np.ndarray) -> np.ndarray:
     """Return the mean of each value and those before it, whose weights fall exponentially.
 
     The first means are of fewer values: weights are divided by their sum.

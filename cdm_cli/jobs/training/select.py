@@ -26,15 +26,15 @@ from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.judging.evaluate import Panel
 from cdm_cli.jobs.judging.header import judge_fields
 from cdm_cli.jobs.judging.judge import Judge, open_judge
-from cdm_cli.jobs.judging.probe_score import judged, judged_by, with_steps
-from cdm_cli.jobs.judging.references import references
+from cdm_cli.jobs.judging.probe_score import judge_probe, judgement_of, with_steps
+from cdm_cli.jobs.judging.references import find_references
 from cdm_cli.jobs.runtime.identity import check_same, complete
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.judged_on import generated_store, probe_of
 from cdm_cli.jobs.sampling.numerics import Numerics, tell_compiling
 from cdm_cli.jobs.sampling.probe import Probe, build_averaged, draw_probe
-from cdm_cli.jobs.training.files import Metrics, logged
+from cdm_cli.jobs.training.files import Metrics, read_metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.metrics.comparisons import ALIKE, verdict_between
@@ -136,7 +136,7 @@ def selection_judge(options: TrainOptions, device: torch.device) -> Judge | None
 def selection_panel(judge: Judge, data: Path, probe: Probe, session: Session) -> Panel:
     """Open the references once for all steps: the images of the data, whole."""
     resolution = probe.config.model.resolution
-    found = references(data, resolution, judge.extractor, session, features=False)
+    found = find_references(data, resolution, judge.extractor, session, features=False)
     return Panel(judge, found, session)
 
 
@@ -151,9 +151,9 @@ class Selection:
         self._directory, self._trainer, self._asked = directory, trainer, asked
         self._probe, self._panel, self._numerics = probe, panel, numerics
         self._score = f"fid_{panel.references[0].name}"
-        self._there = logged(directory, self._score)
+        self._there = read_metrics(directory, self._score)
         self._stage: Stage | None = None
-        self._judged_by = judged_by(probe, panel)
+        self._judged_by = judgement_of(probe, panel)
         self.best = read_best(directory)
         check_same_judgement(self.best, self._judged_by, directory)
 
@@ -172,7 +172,7 @@ class Selection:
         stage.release()  # training needs the room
         if images is None:
             return
-        table = judged(self._panel, probe, images, f"step {step}")
+        table = judge_probe(self._panel, probe, images, f"step {step}")
         scores = {
             f"fid_{found.name}": table.value("fid", found.name) for found in self._panel.references
         }

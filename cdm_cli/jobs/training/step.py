@@ -46,7 +46,7 @@ def learning_rate(training: TrainingConfig, step: int, *, cosine: bool) -> float
     return rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _added(sums: Tensors, part: Tensors) -> Tensors:
+def _add(sums: Tensors, part: Tensors) -> Tensors:
     """Add what a part of a batch gave to the sums so far, which are tensors of their own."""
     if not sums:
         return tuple(None if x is None else x.clone() for x in part)
@@ -160,7 +160,7 @@ class Trainer:
             torch.manual_seed(seed_of(*key, "dropout", start))
             rows = slice(start, start + self.micro_batch)
             part = self._evaluated()(*mapped(lambda x, rows=rows: x[rows], inputs))
-            sums = part if whole else _added(sums, part)
+            sums = part if whole else _add(sums, part)
         total, *grads = sums
         for parameter, grad in zip(self.parameters, grads, strict=True):
             parameter.grad = grad

@@ -29,12 +29,18 @@ from cdm_cli.jobs.sampling.headers import checkpoint_digest
 from cdm_cli.jobs.training.accuracy import ACCURACY
 from cdm_cli.jobs.training.cost import cost
 from cdm_cli.jobs.training.data import Unchanged, batches_of
-from cdm_cli.jobs.training.extras import Turns, extras_of, planned_turns, select_cost
-from cdm_cli.jobs.training.files import logged, resume
+from cdm_cli.jobs.training.extras import Turns, extras_of, plan_turns, select_cost
+from cdm_cli.jobs.training.files import read_metrics, resume
 from cdm_cli.jobs.training.loop import Loop
 from cdm_cli.jobs.training.numerics import numerics_of
 from cdm_cli.jobs.training.objective import ClassifierObjective, StageObjective, build_objective
-from cdm_cli.jobs.training.plan import asked_plan, check_same, data_info, fitted, stage_directory
+from cdm_cli.jobs.training.plan import (
+    check_same,
+    data_info,
+    fit_to_data,
+    plan_of_flags,
+    stage_directory,
+)
 from cdm_cli.jobs.training.select import read_best, selection_judge
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import DATA, Precision
@@ -69,13 +75,13 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
     Without the data, classes and channels are those of the preset.
     """
     directory = stage_directory(options)
-    made, turns = asked_plan(options), Turns()
+    made, turns = plan_of_flags(options), Turns()
     if options.data.exists():
         with ExitStack() as stack:
             store = stack.enter_context(open_store(options.data))
-            made = fitted(made, store, options)
+            made = fit_to_data(made, store, options)
             check_same(directory, made, data_info(store))
-            turns = planned_turns(options, made, store, directory, stack)
+            turns = plan_turns(options, made, store, directory, stack)
             store.require_finished()
     elif options.data != Path(DATA):
         raise MissingError(f"--data {options.data} does not exist", next="cdm prepare SRC makes it")
@@ -112,7 +118,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
     directory, device = stage_directory(options), session.device
     with Stop() as stop, ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        begun = session.decide(lambda: _begun(options, device, stack), _deciding)
+        begun = session.decide(lambda: _begin(options, device, stack), _deciding)
         made, store = begun.made, begun.store
         if empty := data_info(store).without_images:
             session.report.say(f"{options.data}: {without_images(store.classes, empty)}")
@@ -140,15 +146,15 @@ class Begun(NamedTuple):
     precision: Precision
 
 
-def _begun(options: TrainOptions, device: torch.device, stack: ExitStack) -> Begun:
+def _begin(options: TrainOptions, device: torch.device, stack: ExitStack) -> Begun:
     """Decide all that headers and flags decide. The stack keeps the data open."""
-    asked = asked_plan(options)
+    asked = plan_of_flags(options)
     store = stack.enter_context(open_store(options.data))
     store.require_finished()
-    made = fitted(asked, store, options)
+    made = fit_to_data(asked, store, options)
     directory = stage_directory(options)
     check_same(directory, made, data_info(store))
-    turns = planned_turns(options, made, store, directory, stack)
+    turns = plan_turns(options, made, store, directory, stack)
     judge = selection_judge(options, device)
     return Begun(made, store, turns, judge, choose_precision(made.training.precision, device))
 
@@ -200,7 +206,7 @@ def _train(options: TrainOptions, begun: Begun, session: Session, stop: Stop) ->
         stage=directory,
         steps=max(done, training.steps),
         loss=loop.last.loss if loop.last else None,
-        accuracy=logged(directory, ACCURACY).get(max(done, training.steps)),
+        accuracy=read_metrics(directory, ACCURACY).get(max(done, training.steps)),
         best_step=best.step if best else None,
         best_fid=best.value if best else None,
         skipped_steps=loop.skipped,

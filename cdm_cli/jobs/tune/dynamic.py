@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cdm_cli.diffusion.losses import discretised_log_likelihood
 from cdm_cli.diffusion.process import Gaussian, q_sample
-from cdm_cli.diffusion.reverse import predicted_x_0, split_v
+from cdm_cli.diffusion.reverse import predict_clipped_x_0, split_v
 from cdm_cli.diffusion.schedules import Schedule
 
 Array = NDArray[np.float64]
@@ -52,7 +52,7 @@ def predictions(
         time = torch.full((len(x_0),), t, device=x_0.device)
         x_t = q_sample(schedule, x_0, time, noise(x_0))
         eps, _ = split_v(eps_theta(x_t, time), x_t.shape[1])
-        mean = predicted_x_0(schedule, x_t.double(), time, eps.double())
+        mean = predict_clipped_x_0(schedule, x_t.double(), time, eps.double())
         squares.append(float((mean - x_0).square().mean()))
         pixels.append(x_0.double().flatten()[::stride].cpu())
         means.append(mean.flatten()[::stride].cpu())

@@ -25,7 +25,7 @@ from cdm_cli.jobs.sampling.rows import Rows, Source, choose_rows, part_of
 from cdm_cli.jobs.sampling.schedule_file import FreshBy
 from cdm_cli.jobs.tune.search import Candidate, Space
 from cdm_cli.jobs.tune.ways import Way
-from cdm_cli.metrics.order import balanced_choice
+from cdm_cli.metrics.order import choose_balanced
 from cdm_cli.names import LEAST_JUDGED, RUNS, Searching, Variance
 from cdm_cli.options.judging import TuneOptions
 from cdm_cli.options.sampling import Sampling
@@ -225,7 +225,7 @@ def _fresh(
     if len(rest) < LEAST_JUDGED:
         return _images(header, store, part, used, s, (seed + 1) % 2**63), "noise"
     ids, labels = np.asarray(part.ids)[rest], np.asarray(part.labels)[rest]
-    rows = rest[balanced_choice(ids, labels, min(len(used), len(rest)))]
+    rows = rest[choose_balanced(ids, labels, min(len(used), len(rest)))]
     return _images(header, store, part, rows, s, seed), "images"
 
 

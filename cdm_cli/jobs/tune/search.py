@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 
 from cdm_cli.diffusion.schedules import linear
-from cdm_cli.metrics.order import hashed
+from cdm_cli.metrics.order import hash_ids
 from cdm_cli.names import Variance
 
 Origin = Literal["baseline", "spread", "refined", "elbo", "teacher", "shaped", "varied"]
@@ -128,7 +128,7 @@ def _within(u: float) -> float:
 
 def halton(number: int, seed: int) -> tuple[float, float]:
     """Return point `number` of the Halton sequence (1960) in two dimensions, shifted by a seed."""
-    shift = hashed(np.arange(len(BASES)), seed).astype(np.float64) / 2**64
+    shift = hash_ids(np.arange(len(BASES)), seed).astype(np.float64) / 2**64
     u_1, u_T = (
         (radical_inverse(number, base) + float(by)) % 1.0
         for base, by in zip(BASES, shift, strict=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.diffusion.samplers import EpsTheta, bind
-from cdm_cli.diffusion.schedules import Schedule, respaced, trailing_times
+from cdm_cli.diffusion.schedules import Schedule, respace, trailing_times
 from cdm_cli.jobs.tune.ways import Way, even, places, times_at, varied
 
 EVENLY = 48  # times of the grid in t, and as many in where they lie
@@ -74,7 +74,7 @@ class Path:
 
 def walked(schedule: Schedule, eps_of: EpsOf, way: Way, path: Path) -> Tensor:
     """Return x_0 within [-1, 1] where a way ends that follows the path, whose times it has."""
-    few = respaced(schedule, torch.tensor(sorted(way.times)))
+    few = respace(schedule, torch.tensor(sorted(way.times)))
     noises = iter([path.over(t, s) for t, s in pairwise(way.times)])
     sample = bind(way.sampler, randn_like=lambda x: next(noises), stochasticity=way.stochasticity)
     x = path.start(way.times[0])

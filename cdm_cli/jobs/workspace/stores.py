@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cdm_cli.cascade.files import open_regular
 from cdm_cli.data import pruned
-from cdm_cli.data.guard import vetted
+from cdm_cli.data.guard import vet
 from cdm_cli.data.lock import locked
 from cdm_cli.data.part import Part
 from cdm_cli.data.store import Store
@@ -26,7 +26,7 @@ def is_store_name(path: Path) -> bool:
 def open_unlinked(path: Path) -> Store:
     """Open a store that is no link. Raises CdmError as `open_store` does."""
     with open_regular(path) as file:
-        return Store(vetted(os.dup(file.fileno()), path))
+        return Store(vet(os.dup(file.fileno()), path))
 
 
 def store_row(path: Path, scores: Scores) -> Row:
@@ -36,7 +36,7 @@ def store_row(path: Path, scores: Scores) -> Row:
 
 
 def _store(path: Path, scores: Scores) -> Row:
-    with open_regular(path) as file, Store(vetted(os.dup(file.fileno()), path)) as store:
+    with open_regular(path) as file, Store(vet(os.dup(file.fileno()), path)) as store:
         parts = store.parts.values()
         done, num = sum(map(done_samples, parts)), sum(part.num for part in parts)
         busy = done < num and locked(file.fileno())

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from cdm_cli.cascade.foreign.openai import seen, stage_config
+from cdm_cli.cascade.foreign.openai import read_architecture, stage_config
 from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, origin_of, parse_flags
-from cdm_cli.cascade.foreign.openai_names import converted, names
+from cdm_cli.cascade.foreign.openai_names import convert, names
 from cdm_cli.cascade.generate import chain_of
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import SamplingDefaults
-from cdm_cli.diffusion.schedules import spaced_times, times_of_openai, trailing_times
+from cdm_cli.diffusion.schedules import space_times, times_of_openai, trailing_times
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.options.sampling import Sampling
 from tests.cascade.openai_like import checkpoint, model, sr_stage, stage
@@ -114,7 +114,7 @@ def test_other_samplers_and_stages_keep_their_own_times():
     solver = chain_of(config, Sampling(steps=6, sampler="dpm-solver++")).schedule.times[1:]
     assert torch.equal(solver, trailing_times(1000, 6))
     before = config.model_copy(update={"sampling": SamplingDefaults(steps=6)})
-    assert torch.equal(chain_of(before, Sampling()).schedule.times[1:], spaced_times(1000, 6))
+    assert torch.equal(chain_of(before, Sampling()).schedule.times[1:], space_times(1000, 6))
 
 
 def test_what_tells_stages_apart_is_as_before():
@@ -225,7 +225,7 @@ def test_flags_of_the_published_models_are_read():
 def test_weights_arrive_as_float32_under_our_names(order, dtype):
     config = stage(model=model(qkv_order=order))
     tensors = {name: t.to(dtype) for name, t in checkpoint(config).items()}
-    weights = converted(tensors, config, "m.pt")
+    weights = convert(tensors, config, "m.pt")
     build_net(config).load_state_dict(weights)
     assert all(w.dtype == torch.float32 and w.is_contiguous() for w in weights.values())
     for ours, theirs in names(config).items():
@@ -236,22 +236,22 @@ def test_tensors_missing_unknown_or_of_another_shape():
     tensors = checkpoint(stage())
     tensors["extra.weight"] = tensors.pop("out.0.bias")
     with pytest.raises(MismatchError, match=r"lacks 1 \(out.0.bias\) and has 1 unknown \(extra"):
-        converted(tensors, stage(), "m.pt")
+        convert(tensors, stage(), "m.pt")
     tensors = checkpoint(stage())
     tensors["out.0.bias"] = torch.zeros(7)
     with pytest.raises(MismatchError, match=r"out.0.bias is torch.float32 \[7\].*\[32\]"):
-        converted(tensors, stage(), "m.pt")
+        convert(tensors, stage(), "m.pt")
     tensors["out.0.bias"] = torch.zeros(32, dtype=torch.int64)
     with pytest.raises(MismatchError, match=r"out.0.bias is torch.int64"):
-        converted(tensors, stage(), "m.pt")
+        convert(tensors, stage(), "m.pt")
     tensors["out.0.bias"] = torch.full((32,), torch.nan)
     with pytest.raises(BadInputError, match=r"out.0.bias is not finite"):
-        converted(tensors, stage(), "m.pt")
+        convert(tensors, stage(), "m.pt")
 
 
 def test_what_is_no_unet_at_all():
     with pytest.raises(MismatchError, match="has no weight time_embed"):
-        seen({"fc.weight": torch.zeros(2, 2)}, "m.pt")
+        read_architecture({"fc.weight": torch.zeros(2, 2)}, "m.pt")
     tensors = {k: v for k, v in checkpoint(stage()).items() if not k.startswith("output_blocks")}
     with pytest.raises(MismatchError, match="no output_blocks"):
-        seen(tensors, "m.pt")
+        read_architecture(tensors, "m.pt")

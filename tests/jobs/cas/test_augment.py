@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cdm_cli.data.images import from_uint8
-from cdm_cli.jobs.cas.augment import augmented, boxes, centred, draw, resized_crop
+from cdm_cli.jobs.cas.augment import augment, boxes, centre_crop, draw, resize_crop
 from cdm_cli.jobs.cas.recipe import recipe_of
 from cdm_cli.options.judging import CasOptions
 from tests.asking import as_typed
@@ -38,14 +38,14 @@ def test_boxes_lie_inside_and_follow_area_and_ratio(generator):
 def test_a_box_of_the_whole_image_is_the_image(generator):
     x = torch.randn(2, 3, 16, 16, generator=generator)
     whole = torch.tensor([[0.5, 0.5, 1.0, 1.0]]).expand(2, 4)
-    torch.testing.assert_close(resized_crop(x, whole, 16), x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(resize_crop(x, whole, 16), x, atol=1e-5, rtol=0)
 
 
 def test_a_box_is_cut_where_it_lies(generator):
     """x from a quarter to three quarters, y from the top to the middle, one pixel for one."""
     x = torch.randn(1, 3, 16, 16, generator=generator)
     box = torch.tensor([[0.5, 0.25, 0.5, 0.5]])
-    torch.testing.assert_close(resized_crop(x, box, 8), x[:, :, :8, 4:12], atol=1e-5, rtol=0)
+    torch.testing.assert_close(resize_crop(x, box, 8), x[:, :, :8, 4:12], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("resolution", "crop"), [(8, 8), (32, 32), (64, 56), (256, 224)])
@@ -53,13 +53,13 @@ def test_sizes_that_training_and_test_see(generator, resolution, crop):
     made = recipe(resolution, batch_size=2)
     x_0 = images(2, resolution, generator)
     assert made.crop == crop
-    assert augmented(x_0, draw(made, 1), made).shape == (2, 3, crop, crop)
-    assert centred(x_0, crop).shape == (2, 3, crop, crop)
+    assert augment(x_0, draw(made, 1), made).shape == (2, 3, crop, crop)
+    assert centre_crop(x_0, crop).shape == (2, 3, crop, crop)
 
 
 def test_the_test_sees_the_centre(generator):
     x_0 = images(1, 64, generator)
-    torch.testing.assert_close(centred(x_0, 56), from_uint8(x_0[:, :, 4:60, 4:60]))
+    torch.testing.assert_close(centre_crop(x_0, 56), from_uint8(x_0[:, :, 4:60, 4:60]))
 
 
 @pytest.mark.parametrize("resolution", [16, 64])
@@ -68,8 +68,8 @@ def test_half_of_the_images_are_mirrored(generator, resolution):
     assert draws.coins.float().mean().item() == pytest.approx(0.5, abs=0.1)
     made, x_0 = recipe(resolution), images(12, resolution, generator)
     draws = draw(made, 1)
-    seen, coins = augmented(x_0, draws, made), draws.coins
-    plain = augmented(x_0, draws._replace(coins=torch.zeros_like(coins)), made)
+    seen, coins = augment(x_0, draws, made), draws.coins
+    plain = augment(x_0, draws._replace(coins=torch.zeros_like(coins)), made)
     assert torch.equal(seen[coins], plain[coins].flip(-1))
     assert torch.equal(seen[~coins], plain[~coins])
 
@@ -80,7 +80,7 @@ def test_small_images_are_windows_of_the_padded_image(generator):
     draws = draw(made, 3)
     plain = draws._replace(coins=torch.zeros_like(draws.coins))
     padded = torch.nn.functional.pad(from_uint8(x_0), (2, 2, 2, 2), mode="reflect")
-    for i, x in enumerate(augmented(x_0, plain, made)):
+    for i, x in enumerate(augment(x_0, plain, made)):
         top, left = draws.shifts[:, i].tolist()
         torch.testing.assert_close(x, padded[i, :, top : top + 16, left : left + 16])
 

@@ -23,7 +23,7 @@ from cdm_cli.errors import (
 from cdm_cli.jobs.cas import report as cas_report
 from cdm_cli.jobs.cas import training as cas_training
 from cdm_cli.jobs.cas.cas import plan, run
-from cdm_cli.jobs.cas.plan import planned
+from cdm_cli.jobs.cas.plan import plan_work
 from cdm_cli.jobs.cas.recipe import recipe_of
 from cdm_cli.jobs.cas.report import extremes
 from cdm_cli.jobs.cas.step import Fit
@@ -163,7 +163,7 @@ def test_the_class_that_is_missing_loses_most(folder):
 def test_real_images_are_as_many_as_samples_of_each_class(folder):
     write_samples(folder / "few.h5", coloured([0, 0, 0, 1, 2, 2], 3))
     with open_store(folder / "few.h5") as store, open_store(folder / "data.h5") as ref:
-        work = planned(options(folder, "few.h5"), store, ref, CPU)
+        work = plan_work(options(folder, "few.h5"), store, ref, CPU)
         assert work.real.counts.tolist() == [3, 1, 2]
         assert work.real.images.labels.tolist() == work.real.part.labels[work.real.rows].tolist()
         rows = work.real.batches(work.recipe, World()).rows(1)
@@ -176,7 +176,7 @@ def test_training_never_reads_val(folder):
     weights = []
     for ref in ("data.h5", "other.h5"):
         with open_store(folder / "samples.h5") as store, open_store(folder / ref) as data:
-            work = planned(options(folder, ref=ref, steps=3), store, data, CPU)
+            work = plan_work(options(folder, ref=ref, steps=3), store, data, CPU)
             for training in (work.samples, work.real):
                 assert training.part.name != "val"
                 fit = Fit(work.recipe, CPU, World())
@@ -396,7 +396,7 @@ def test_samples_rewritten_while_they_are_trained_on_are_noticed(folder, tmp_pat
 
 def test_the_train_split_of_real_images_can_be_the_samples(folder):
     with open_store(folder / "data.h5") as store, open_store(folder / "data.h5") as ref:
-        work = planned(options(folder, "data.h5"), store, ref, CPU)
+        work = plan_work(options(folder, "data.h5"), store, ref, CPU)
     assert work.samples.part.name == "train"
     assert work.samples.digest == work.real.digest
 

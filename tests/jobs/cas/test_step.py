@@ -8,10 +8,10 @@ from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.cas import step as cas_step
-from cdm_cli.jobs.cas.plan import planned
+from cdm_cli.jobs.cas.plan import plan_work
 from cdm_cli.jobs.cas.recipe import recipe_of
 from cdm_cli.jobs.cas.step import Fit, pieces
-from cdm_cli.jobs.cas.training import examined
+from cdm_cli.jobs.cas.training import test_on_val
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.judging import CasOptions
@@ -173,13 +173,13 @@ def test_the_test_takes_running_statistics_whatever_its_batch(tmp_path):
     data, samples = write_data(tmp_path / "data.h5"), write_samples(tmp_path / "samples.h5")
     counts = []
     with open_store(data) as ref, open_store(samples) as store:
-        work = planned(options(tmp_path), store, ref, CPU)
+        work = plan_work(options(tmp_path), store, ref, CPU)
         batches = work.samples.batches(fit.recipe, World())
         for step in range(1, 9):
             fit.step(step, batches.batch(step))
         for batch_size in (1, 60):
             session = Session(CPU, Compute(batch_size=batch_size))
-            accuracy = examined(fit, work, session, "samples")
+            accuracy = test_on_val(fit, work, session, "samples")
             counts.append(accuracy.tensor())
     assert torch.equal(*counts)
     assert counts[0][1].sum() > 30

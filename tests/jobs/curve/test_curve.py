@@ -25,11 +25,11 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs.curve import curve
-from cdm_cli.jobs.curve.curve import plan, run, saved_states
+from cdm_cli.jobs.curve.curve import find_states, plan, run
 from cdm_cli.jobs.curve.table import (
     CurvePoint,
     Saved,
-    found_of,
+    compare_points,
     name_of,
     picture,
     table_of,
@@ -151,8 +151,8 @@ def test_no_checkpoint_is_crowned_within_the_noise(monkeypatch):
         "best by FID against train: step-2",
         "lowest FID against train: step-4",
     ]
-    assert found_of(near).standing == "as good as the best"
-    assert "all but step-1 (worse by" in found_of(near).conclusion(name_of)
+    assert compare_points(near).standing == "as good as the best"
+    assert "all but step-1 (worse by" in compare_points(near).conclusion(name_of)
     table = table_of([*near, of(4, 2.0, ())])
     assert table.comparisons == []
     assert "no verdicts by FID against train: 1 of 4" in table.notes[0]
@@ -184,15 +184,15 @@ def test_weights_that_changed_under_their_name_are_judged_anew(home, trained):
 
 def test_states_are_named_and_come_in_the_order_of_steps(trained):
     base = trained / "runs/base"
-    names = [state.weights for state in saved_states(base, ("ema", "all", "step-00000002"))]
+    names = [state.weights for state in find_states(base, ("ema", "all", "step-00000002"))]
     assert names == ["step-00000002", "step-00000004", "ema", "step-00000005"]
-    assert "best" in [state.weights for state in saved_states(base, ("best",))]
+    assert "best" in [state.weights for state in find_states(base, ("best",))]
     with pytest.raises(MissingError, match="step-00000003"):
-        saved_states(base, ("step-00000003",))
+        find_states(base, ("step-00000003",))
     with pytest.raises(UsageError, match="last"):
-        saved_states(base, ("last",))
+        find_states(base, ("last",))
     with pytest.raises(MissingError, match="has no checkpoint"):
-        saved_states(trained / "runs/judge", ("all",))
+        find_states(trained / "runs/judge", ("all",))
 
 
 def test_an_sr_stage_is_judged_on_real_images_at_s():
@@ -287,9 +287,9 @@ def test_checkpoints_that_vanish_between_listing_and_reading_are_not_missed(grow
         return real(directory, name)
 
     monkeypatch.setattr(curve, "weights_file", rotated)
-    assert [state.step for state in saved_states(grown, ("all",))] == [4, 5]
+    assert [state.step for state in find_states(grown, ("all",))] == [4, 5]
     with pytest.raises(MissingError, match="step-00000002"):
-        saved_states(grown, ("step-00000002",))
+        find_states(grown, ("step-00000002",))
 
 
 def test_the_first_state_may_be_gone_before_it_is_loaded(grown, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.conditioning import non_truncated
-from cdm_cli.cascade.elbo import bound, joined, mean_and_error
+from cdm_cli.cascade.elbo import bound, join_bounds, mean_and_error
 from cdm_cli.cascade.generate import Samples, chain_of
 from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.images import from_uint8
@@ -110,7 +110,7 @@ def test_the_error_of_a_cascade_knows_that_its_parts_share_images():
         stage_of(SR), chain_of(SR, Sampling(steps=0)), from_uint8(images(16)),
         Samples(IDS, Y, z_s, torch.full_like(IDS, 7)), seed=0, terms=4,
     )  # fmt: skip
-    mean, error = mean_and_error(joined([low, high], [192, 768]))
+    mean, error = mean_and_error(join_bounds([low, high], [192, 768]))
     assert result.rows[-1].bits_per_dim == pytest.approx(mean, rel=1e-4)
     assert result.rows[-1].error == pytest.approx(error, rel=1e-3)
 

@@ -184,7 +184,7 @@ def test_killed_at_any_operation_the_same_command_ends_in_the_same_files(out):
         return files() if out == "out" else {"": Path(out).read_bytes()}
 
     ios = []
-    with disk.hooked(ios.append):
+    with disk.announce_to(ios.append):
         exported(out)
     wanted = now()
     for last in range(len(ios)):
@@ -196,7 +196,7 @@ def test_killed_at_any_operation_the_same_command_ends_in_the_same_files(out):
             if next(left, None) is None:
                 raise Killed
 
-        with pytest.raises(Killed), disk.hooked(kill):
+        with pytest.raises(Killed), disk.announce_to(kill):
             exported(out)
         exported(out)
         assert now() == wanted, last

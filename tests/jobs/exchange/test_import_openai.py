@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from cdm_cli.cascade.checkpoint import load_diffusion_stage, read_stage_file, save_ema
-from cdm_cli.cascade.foreign.openai_names import converted
+from cdm_cli.cascade.foreign.openai_names import convert
 from cdm_cli.data import disk
 from cdm_cli.errors import (
     BadInputError,
@@ -65,7 +65,7 @@ def test_a_checkpoint_becomes_a_stage(tmp_path, listener, name, dtype):
     assert loaded.config == stage()
     assert loaded.classes == tuple("0123456789")
     tensors = {key: t.to(dtype) for key, t in checkpoint(stage()).items()}
-    expected = converted(tensors, stage(), "m")
+    expected = convert(tensors, stage(), "m")
     weights = loaded.net.state_dict()
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[key], expected[key]) for key in weights)
@@ -154,7 +154,7 @@ def test_an_import_that_is_there_is_found(tmp_path, listener):
     """So that the same command ends the same, also where it was killed at its last call."""
     path = saved(tmp_path / "m.safetensors", stage())
     first = run(options(path, tmp_path / "a"), listener)
-    with disk.hooked(lambda io: pytest.fail(f"{io.kind} {io.path}")):
+    with disk.announce_to(lambda io: pytest.fail(f"{io.kind} {io.path}")):
         assert run(options(path, tmp_path / "a"), listener) == first
     assert listener.lines[-1] == f"{tmp_path / 'a'} is there already"
     other = {name: t + 1 for name, t in checkpoint(stage()).items()}
@@ -166,7 +166,7 @@ def test_an_import_that_is_there_is_found(tmp_path, listener):
 def test_a_stage_that_was_trained_on_is_no_import(tmp_path, listener):
     path = saved(tmp_path / "m.safetensors", stage())
     run(options(path, tmp_path / "a"), listener)
-    changed = {name: t + 1 for name, t in converted(checkpoint(stage()), stage(), "m").items()}
+    changed = {name: t + 1 for name, t in convert(checkpoint(stage()), stage(), "m").items()}
     save_ema(tmp_path / "a", changed, step=5)
     with pytest.raises(WouldOverwriteError, match="a exists, and is not this import"):
         run(options(path, tmp_path / "a"), listener)
@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, listener, kind):
         if io.kind == kind:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(DiskError, match="No space"), disk.hooked(full):
+    with pytest.raises(DiskError, match="No space"), disk.announce_to(full):
         run(options(path, tmp_path / "a"), listener)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors"]
 
@@ -197,7 +197,7 @@ def test_two_imports_at_once_leave_each_other_alone(tmp_path, listener, same):
             found[0] = run(options(path if same else other, tmp_path / "a"), listener)
 
     refused = pytest.raises(WouldOverwriteError, match="a exists, and is not this import")
-    with nullcontext() if same else refused, disk.hooked(at_stage_json):
+    with nullcontext() if same else refused, disk.announce_to(at_stage_json):
         assert run(options(path, tmp_path / "a"), listener) == found[0]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "m.safetensors", "n.safetensors"]
     assert load_diffusion_stage(tmp_path / "a", tmp_path).config == stage()

@@ -227,7 +227,7 @@ def test_killed_at_any_operation_the_same_command_ends_in_the_same_bytes():
     stored(num=66)
     exported("out.npz")
     ios = []
-    with disk.hooked(ios.append):
+    with disk.announce_to(ios.append):
         imported("out.npz", "ref.h5")
     wanted = contents("ref.h5")
     for last in range(len(ios)):
@@ -237,7 +237,7 @@ def test_killed_at_any_operation_the_same_command_ends_in_the_same_bytes():
             if next(left, None) is None:
                 raise Killed
 
-        with pytest.raises(Killed), disk.hooked(kill):
+        with pytest.raises(Killed), disk.announce_to(kill):
             imported("out.npz", "k.h5")
         pending = [0, 1]
         if Path("k.h5").exists():

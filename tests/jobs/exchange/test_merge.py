@@ -107,7 +107,7 @@ class Killed(BaseException):
 
 def test_killed_at_any_operation_the_same_command_ends_in_the_same_bytes(workspace):
     ios = []
-    with disk.hooked(ios.append):
+    with disk.announce_to(ios.append):
         merged("p1.h5", "p2.h5", "p3.h5", out="ref.h5")
     assert len(ios) > 15
     for last in range(len(ios)):
@@ -117,7 +117,7 @@ def test_killed_at_any_operation_the_same_command_ends_in_the_same_bytes(workspa
             if next(left, None) is None:
                 raise Killed
 
-        with pytest.raises(Killed), disk.hooked(kill):
+        with pytest.raises(Killed), disk.announce_to(kill):
             merged("p1.h5", "p2.h5", "p3.h5", out="k.h5")
         merged("p1.h5", "p2.h5", "p3.h5", out="k.h5")
         assert contents("k.h5") == contents("whole.h5"), last

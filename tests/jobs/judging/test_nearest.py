@@ -88,14 +88,14 @@ def test_processes_that_saw_few_images_join(monkeypatch, generator):
         nearest = Nearest(queries, 4)
         nearest.add(real[list(share)], torch.tensor(list(share), dtype=torch.int64))
         monkeypatch.setattr(World, "sum_", lambda self, tensors, scalar: sums.extend(tensors))
-        evaluate_nearest._joined(nearest, World(rank, 3))
+        evaluate_nearest._join(nearest, World(rank, 3))
     total = sum(sums)
 
     def give(self, tensors, scalar):
         tensors[0].copy_(total)
 
     monkeypatch.setattr(World, "sum_", give)
-    distances, ids = evaluate_nearest._joined(nearest, World(2, 3))
+    distances, ids = evaluate_nearest._join(nearest, World(2, 3))
     expected = torch.cdist(queries, real).topk(4, largest=False)
     np.testing.assert_allclose(distances, expected.values, rtol=1e-9)
     np.testing.assert_array_equal(ids, expected.indices)

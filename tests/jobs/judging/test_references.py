@@ -11,7 +11,7 @@ import torch
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.judging.evaluate import run
 from cdm_cli.jobs.judging.judge import open_judge
-from cdm_cli.jobs.judging.references import references, training_images
+from cdm_cli.jobs.judging.references import find_references, training_images
 from tests.jobs.judging.making import CPU, TRAIN, counted, options, write_judge, write_workspace
 from tests.tiny import Told, arrays_of, write_store
 
@@ -25,7 +25,9 @@ def workspace(tmp_path, monkeypatch):
 
 def found(resolution=8, told=None):
     judge = open_judge(options().judge, torch.device("cpu")).extractor
-    return references(options().judge.ref, resolution, judge, replace(CPU, report=told or Told()))
+    return find_references(
+        options().judge.ref, resolution, judge, replace(CPU, report=told or Told())
+    )
 
 
 def kept(workspace):
@@ -100,7 +102,7 @@ def test_where_nothing_can_be_kept_the_numbers_come_all_the_same(workspace):
 
 
 def test_samples_may_be_a_reference_too():
-    (reference,) = references(
+    (reference,) = find_references(
         options(ref="samples.h5").judge.ref,
         8,
         open_judge(options().judge, torch.device("cpu")).extractor,

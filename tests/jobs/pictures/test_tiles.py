@@ -5,7 +5,7 @@ import pytest
 from PIL import ImageDraw
 
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw, enlarged, frame_of
+from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw, enlarge, frame_of
 
 GREY = {k: np.full((8, 8, 3), 10 * k, np.uint8) for k in range(6)}
 ROWS = [("", np.array([0, 1, 2])), ("", np.array([3, 4, 5]))]
@@ -77,8 +77,8 @@ def test_a_picture_too_large_for_viewers_is_refused():
 
 def test_enlarging_repeats_the_nearest_pixel():
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    assert np.array_equal(enlarged(image, 6), image.repeat(3, 0).repeat(3, 1))
-    assert enlarged(image, 3)[:, :, 0].tolist() == [[0, 0, 3], [0, 0, 3], [6, 6, 9]]
+    assert np.array_equal(enlarge(image, 6), image.repeat(3, 0).repeat(3, 1))
+    assert enlarge(image, 3)[:, :, 0].tolist() == [[0, 0, 3], [0, 0, 3], [6, 6, 9]]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -144,8 +144,8 @@ def test_channels_are_found(workspace, images, channels):
 def test_colour_that_the_first_look_missed_is_an_error(workspace, monkeypatch):
     gray = {f"a/{i}.png": encoded(Image.new("L", (8, 8), i)) for i in range(9)}
     gray["a/3.png"] = encoded(pixels(height=8, width=8))
-    look = prepare.listed.__globals__["look"]
-    monkeypatch.setitem(prepare.listed.__globals__, "look", lambda source: look(source, 2))
+    look = prepare.list_sources.__globals__["look"]
+    monkeypatch.setitem(prepare.list_sources.__globals__, "look", lambda source: look(source, 2))
     source = write_folder(workspace / "images", gray)
     with pytest.raises(MismatchError, match=r"a/3\.png has colour"):
         made(source)
@@ -286,7 +286,7 @@ def test_a_kill_between_any_two_disk_calls_loses_one_block_at_most(workspace):
     files = damaged(class_images(per_class=50), "bird/001.png")
     source = write_folder(workspace / "images", files)
     calls = []
-    with disk.hooked(lambda io: calls.append(io.kind)):
+    with disk.announce_to(lambda io: calls.append(io.kind)):
         made(source, out="whole.h5")
     whole = contents("whole.h5")
     for last in range(1, len(calls), 7):
@@ -299,7 +299,7 @@ def test_a_kill_between_any_two_disk_calls_loses_one_block_at_most(workspace):
                 raise Killed
 
         out = f"killed-{last}.h5"
-        with pytest.raises(Killed), disk.hooked(kill):
+        with pytest.raises(Killed), disk.announce_to(kill):
             made(source, out=out)
         made(source, out=out)
         for name, array in whole.items():

@@ -15,7 +15,7 @@ from cdm_cli.errors import UsageError, WouldOverwriteError
 from cdm_cli.jobs.checking.replay_plan import HowMade
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.judging.evaluate import open_panel
-from cdm_cli.jobs.judging.probe_score import judged_by
+from cdm_cli.jobs.judging.probe_score import judgement_of
 from cdm_cli.jobs.runtime.identity import (
     HARMLESS,
     chain_fields,
@@ -75,7 +75,7 @@ def of_curve(sampling):
         sampling=sampling,
     )
     with ExitStack() as stack:
-        return curve.planned(options, stack).probe.identity
+        return curve.plan_work(options, stack).probe.identity
 
 
 def of_sweep(sampling):
@@ -139,10 +139,13 @@ def test_a_selection_is_identified_by_the_same_fields():
         CurveOptions, stage="sr", weights=("ema",), s=5, num=20, out=NEW, judge=JUDGE
     )
     with ExitStack() as stack:
-        probe = curve.planned(options, stack).probe
+        probe = curve.plan_work(options, stack).probe
     panel = open_panel(JUDGE, 8, Session(CPU_DEVICE), features=False)
-    plain, other = judged_by(probe, panel), replace(probe, chain=replace(probe.chain, clip=False))
-    assert first_difference(plain, judged_by(other, panel))
+    plain, other = (
+        judgement_of(probe, panel),
+        replace(probe, chain=replace(probe.chain, clip=False)),
+    )
+    assert first_difference(plain, judgement_of(other, panel))
     assert set(probe.identity) < set(plain)
 
 

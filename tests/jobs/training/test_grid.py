@@ -144,7 +144,7 @@ def test_the_noise_is_the_same_at_every_step(home):
 
 def test_the_weights_are_the_averaged_ones(home, monkeypatch):
     seen = []
-    real = training_grid.averaged
+    real = training_grid.build_averaged
 
     def averaged(stage, ema, **changes):
         own = real(stage, ema, **changes)

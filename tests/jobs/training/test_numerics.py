@@ -8,7 +8,7 @@ import torch
 
 from cdm_cli.cascade.checkpoint import checkpoints
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.training.numerics import numerics_of, resumed
+from cdm_cli.jobs.training.numerics import compare_numerics, numerics_of
 from tests.tiny import Told
 from tests.trained import train, write_data
 
@@ -73,6 +73,6 @@ def test_a_checkpoint_of_before_this_was_kept_continues(home, monkeypatch):
 )  # fmt: skip
 def test_all_that_decides_last_bits_is_compared(name, value):
     now = numerics_of(Session(torch.device("cpu")), "fp32", compiled=False)
-    assert resumed(3, now, now) is None
-    changed = resumed(3, {**now, name: value}, now)
+    assert compare_numerics(3, now, now) is None
+    changed = compare_numerics(3, {**now, name: value}, now)
     assert str(changed) == f"{name} was {value}, now {now[name]}"

@@ -11,7 +11,7 @@ from cdm_cli.jobs.training.objective import (
     ClassifierObjective,
     StageObjective,
     build_objective,
-    shifted,
+    crop_shifted,
 )
 from cdm_cli.nets.kernels.recorded import mapped
 from tests.tiny import CLASSES, base_config, pictures, sr_config
@@ -86,11 +86,11 @@ def test_first_weights_depend_on_the_seed_alone(config):
 def test_windows_are_cut_out_of_a_reflected_border():
     x = torch.arange(9.0).view(1, 1, 3, 3).repeat(3, 1, 1, 1)
     shift = torch.tensor([[1, 0, 2], [1, 0, 1]])  # rows, then columns, of each image
-    found = shifted(x, shift, 1)
+    found = crop_shifted(x, shift, 1)
     assert torch.equal(found[0], x[0])  # the middle is the image itself
     assert found[1, 0].tolist() == [[4, 3, 4], [1, 0, 1], [4, 3, 4]]
     assert found[2, 0].tolist() == [[3, 4, 5], [6, 7, 8], [3, 4, 5]]
-    assert shifted(x, shift, 0) is x
+    assert crop_shifted(x, shift, 0) is x
 
 
 def test_a_classifier_is_trained_by_cross_entropy_on_flipped_and_shifted_images():

@@ -10,10 +10,10 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.training.plan import (
     FREE,
-    asked_plan,
     check_same,
     data_info,
-    fitted,
+    fit_to_data,
+    plan_of_flags,
     resolution_of,
     stage_directory,
     training_part,
@@ -38,7 +38,7 @@ def options(tmp_path, **changes):
 
 def written(asked, store):
     """Let the run of these options exist."""
-    made = fitted(asked_plan(asked), store, asked)
+    made = fit_to_data(plan_of_flags(asked), store, asked)
     file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
     stage_directory(asked).mkdir(parents=True)
     write_stage_file(stage_directory(asked), file)
@@ -47,39 +47,39 @@ def written(asked, store):
 
 def test_flags_are_short_for_settings(tmp_path):
     asked = options(tmp_path, steps=7, batch_size=3, seed=5, compute=Compute(precision="bf16"))
-    training = asked_plan(asked).training
+    training = plan_of_flags(asked).training
     assert (training.steps, training.batch_size, training.seed) == (7, 3, 5)
     assert training.precision == "bf16"
     longer = options(tmp_path, overrides=("training.steps=7", "model.dropout=0.5"))
-    assert asked_plan(longer).training.steps == 7
-    assert asked_plan(longer).stage.model.dropout == 0.5
+    assert plan_of_flags(longer).training.steps == 7
+    assert plan_of_flags(longer).stage.model.dropout == 0.5
 
 
 def test_without_preset_or_run_there_is_nothing_to_train(tmp_path):
     with pytest.raises(UsageError, match="must say what to train"):
-        asked_plan(options(tmp_path, preset=None))
+        plan_of_flags(options(tmp_path, preset=None))
 
 
 def test_a_run_that_exists_is_its_own_preset(tmp_path, store):
     made = written(options(tmp_path, overrides=("model.dropout=0.5",)), store)
     again = options(tmp_path, preset=None)
-    assert fitted(asked_plan(again), store, again) == made
+    assert fit_to_data(plan_of_flags(again), store, again) == made
 
 
 def test_classes_and_channels_are_those_of_the_data(tmp_path, store):
     asked = options(tmp_path)
-    model = fitted(asked_plan(asked), store, asked).stage.model
+    model = fit_to_data(plan_of_flags(asked), store, asked).stage.model
     assert (model.num_classes, model.channels, model.resolution) == (len(CLASSES), 3, 8)
     asked = options(tmp_path, overrides=("model.num_classes=0",))
-    assert fitted(asked_plan(asked), store, asked).stage.model.num_classes == 0
+    assert fit_to_data(plan_of_flags(asked), store, asked).stage.model.num_classes == 0
 
 
 def test_a_classifier_takes_the_highest_resolution_unless_told(tmp_path, store):
     asked = options(tmp_path, preset="tiny-classifier")
-    made = fitted(asked_plan(asked), store, asked)
+    made = fit_to_data(plan_of_flags(asked), store, asked)
     assert (resolution_of(made.stage), made.stage.num_classes) == (16, 3)
     asked = options(tmp_path, preset="tiny-classifier", overrides=("resolution=8",))
-    assert resolution_of(fitted(asked_plan(asked), store, asked).stage) == 8
+    assert resolution_of(fit_to_data(plan_of_flags(asked), store, asked).stage) == 8
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_classifier_takes_the_highest_resolution_unless_told(tmp_path, store):
 def test_a_resolution_that_the_store_lacks_is_a_mismatch(changes, missing, tmp_path, store):
     asked = options(tmp_path, **changes)
     with pytest.raises(MismatchError, match=rf"images of 8, 16, the stage needs {missing}"):
-        fitted(asked_plan(asked), store, asked)
+        fit_to_data(plan_of_flags(asked), store, asked)
 
 
 def test_what_changes_no_weight_may_change(tmp_path, store):

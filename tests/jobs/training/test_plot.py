@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from cdm_cli.jobs.training.plot import drawn_to, loss_plot, smoothed
+from cdm_cli.jobs.training.plot import last_step_of, loss_plot, smooth
 from tests.tiny import Told
 from tests.trained import CLASSIFIER, train, write_data
 
@@ -38,9 +38,9 @@ def lines(monkeypatch):
 def test_it_is_drawn_with_every_grid_and_at_the_end(home, lines):
     run = home / "runs/base"
     train(home, EVERY, steps=2)
-    assert drawn_to(run / "loss.png") == 2
+    assert last_step_of(run / "loss.png") == 2
     train(home, EVERY, steps=5)
-    assert drawn_to(run / "loss.png") == 5
+    assert last_step_of(run / "loss.png") == 5
     assert list(lines["loss"]) == [1, 2, 3, 4, 5]
     with Image.open(run / "loss.png") as picture:
         assert picture.width > 600
@@ -64,7 +64,7 @@ def test_without_pictures_there_is_none(home):
 def test_a_classifier_shows_its_accuracy(home, lines):
     train(home, name="judge", preset="tiny-classifier", small=CLASSIFIER, steps=4)
     assert list(lines["accuracy on val"]) == [2, 4]
-    assert drawn_to(home / "runs/judge/loss.png") == 4
+    assert last_step_of(home / "runs/judge/loss.png") == 4
 
 
 def test_scores_of_select_are_shown_and_lines_that_are_none_left_out(tmp_path, lines):
@@ -81,10 +81,10 @@ def test_scores_of_select_are_shown_and_lines_that_are_none_left_out(tmp_path, l
 
 
 def test_smoothing_keeps_what_is_constant_and_averages_the_rest():
-    assert smoothed(np.full(7, 3.0)) == pytest.approx(np.full(7, 3.0))
+    assert smooth(np.full(7, 3.0)) == pytest.approx(np.full(7, 3.0))
     noise = np.random.default_rng(0).normal(size=5000)
-    assert smoothed(noise)[500:].std() < 0.12
-    assert smoothed(noise)[0] == noise[0]
+    assert smooth(noise)[500:].std() < 0.12
+    assert smooth(noise)[0] == noise[0]
 
 
 def test_that_tensorboard_is_missing_is_said_once(home, monkeypatch):

@@ -81,7 +81,7 @@ def scripted(monkeypatch, *values):
         names.append(name)
         return Scored(left.pop(0))
 
-    monkeypatch.setattr(training_select, "judged", judged)
+    monkeypatch.setattr(training_select, "judge_probe", judged)
     return names
 
 
@@ -142,7 +142,7 @@ def test_real_scores_keep_what_they_are_compared_by(home):
 
 
 def test_one_stage_draws_every_time_and_gives_its_memory_back(home, monkeypatch):
-    stages, released, real = [], [], training_select.averaged
+    stages, released, real = [], [], training_select.build_averaged
 
     def averaged(*args, **how):
         own = real(*args, **how)
@@ -155,7 +155,7 @@ def test_one_stage_draws_every_time_and_gives_its_memory_back(home, monkeypatch)
 
 
 def test_that_it_compiles_is_told_once(home, monkeypatch):
-    asked, real = [], training_select.averaged
+    asked, real = [], training_select.build_averaged
 
     def averaged(stage, ema, *, compiled):
         asked.append(compiled)

@@ -7,7 +7,7 @@ import torch
 
 from cdm_cli.diffusion.losses import prior_bits, vlb
 from cdm_cli.diffusion.process import q_sample
-from cdm_cli.diffusion.schedules import cosine, respaced
+from cdm_cli.diffusion.schedules import cosine, respace
 from cdm_cli.jobs.tune.dynamic import decoders, divergences, least_bits, predictions, priors
 from tests.oracles import GaussianData
 
@@ -48,7 +48,7 @@ def total(found, last, times):
 @pytest.mark.parametrize("times", [(4, 11, 22, 30), (1, 30), (7, 16, 27)])
 def test_the_sum_is_the_bound_of_the_respaced_chain(found, last, x_0, times):
     """Term by term as `eval elbo` sums them, of the same images and other noise."""
-    few, draw = respaced(SCHEDULE, torch.tensor(times)), noise(2)
+    few, draw = respace(SCHEDULE, torch.tensor(times)), noise(2)
     eps_theta, terms = DATA.eps_theta(few), []
     for t in range(1, few.T + 1):
         time = torch.full((len(x_0),), t)
