@@ -5,6 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cdm_cli.jobs.cas.plan import Work
 from cdm_cli.jobs.runtime.device import describe, measure_flops
+from cdm_cli.jobs.runtime.foretold import RECKONED
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, num_parameters
 from cdm_cli.nets.resnet import cas_network
 
@@ -41,5 +42,6 @@ def cost(work: Work, device: torch.device, classifiers: int) -> dict[str, object
         "disk_bytes": classifiers * 2 * 8 * num_parameters(net),
         "device": describe(device),
         "estimated_seconds": round(total / speed, 1),
+        "estimated_by": RECKONED,
         "recipe": recipe.model_dump(),
     }

@@ -28,9 +28,9 @@ class Foretold(dict[str, Any]):
 
 
 def _line(plan: Mapping[str, Any]) -> str:
-    seconds, by = plan.get("estimated_seconds"), plan.get("estimated_by", RECKONED)
-    time = UNKNOWN if seconds is None else f"{duration(float(seconds))} on this device ({by})"
-    parts = [time]
+    seconds, by = plan.get("estimated_seconds"), plan.get("estimated_by")
+    parts = [UNKNOWN if seconds is None else f"{duration(float(seconds))} on this device"]
+    parts[0] += f" ({by})" if by else ""
     if plan.get("memory_bytes"):
         parts.append(f"{memory(int(plan['memory_bytes']))} of memory")
     if plan.get("disk_bytes"):

@@ -59,7 +59,7 @@ def cost(
         "batch_size": batch_size,
         "device": describe(device),
         "precision": precision,
-        "estimated_seconds": round(evaluations / (rate * (compute.gpus or 1)), 1),
+        "estimated_seconds": float(f"{evaluations / (rate * (compute.gpus or 1)):.4g}"),
         "estimated_by": by,
     }
 

@@ -232,6 +232,8 @@ def test_dry_run_tells_the_cost_and_writes_nothing(workspace):
     assert told["parameters"] > 0
     assert told["estimated_seconds"] >= 0
     assert told["disk_bytes"] == told["bytes"]
+    one = plan(options(num=1), Told())
+    assert one["estimated_seconds"] > 0, "of a single image, from which searches reckon"
     assert told["memory_bytes"] > 4 * told["parameters"]
     assert not (workspace / "lowres.h5").exists()
 
