@@ -194,8 +194,8 @@ def _rows(dataset: Any, kind: Any, dtype: Any) -> Iterator[Any]:
 
 
 def _listed(root: Any) -> tuple[str, ...]:
-    """Return the first datasets of numbers that hard links lead to, breadth first."""
-    waiting, seen, found = [("", root)], set[Any](), list[str]()
+    """Return datasets of whole numbers that hard links lead to, what may be images first."""
+    waiting, seen, found = [("", root)], set[Any](), list[tuple[bool, str]]()
     while waiting and len(found) < LISTED and len(seen) < VISITED:
         above, group = waiting.pop(0)
         for name in list(group)[:VISITED]:
@@ -207,9 +207,10 @@ def _listed(root: Any) -> tuple[str, ...]:
             if isinstance(one, h5g.GroupID) and mark not in seen:
                 waiting.append((where, one))
             elif isinstance(one, h5d.DatasetID) and one.get_type().get_class() == h5t.INTEGER:
-                found.append(f"{where} {one.dtype} {list(one.shape)}")
+                fits = one.dtype == np.uint8 and len(one.shape) in (3, 4)
+                found.append((not fits, f"{where} {one.dtype} {list(one.shape)}"))
             seen.add(mark)
-    return tuple(found[:LISTED])
+    return tuple(told for _, told in sorted(found)[:LISTED])
 
 
 def _put(kind: bytes, data: Any) -> None:

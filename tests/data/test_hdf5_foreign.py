@@ -31,6 +31,7 @@ def path(tmp_path):
 def write(path, *, images=X, labels=Y, how=None, **file):
     with h5py.File(path, "w", **file) as out:
         out.create_dataset("data/x", data=images, **how or {})
+        out["data/a"] = np.arange(3)
         out["data/y"] = labels
     return path
 
@@ -81,9 +82,9 @@ def test_reads_of_several_steps(path, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "words", "wrong"),
     [
-        (UsageError, r"is HDF5, and has data/x uint8 \[60, 6, 5, 3\]; data/y int64 \[60\] .*"
+        (UsageError, r"is HDF5, and has data/x uint8 \[60, 6, 5, 3\]; data/a int64 .*"
          r"Next: --images data/x", {"images": ""}),
-        (UsageError, "it has no dataset data/z; it has data/x", {"images": "data/z"}),
+        (UsageError, "it has no dataset data/z; it has data/x.*; data/a", {"images": "data/z"}),
         (UsageError, "it has no dataset data/x/y", {"images": "data/x/y"}),
         (UsageError, "data is no dataset; it has", {"images": "data"}),
         (UsageError, "no dataset ../x", {"images": "../x"}),
