@@ -43,6 +43,7 @@ from cdm_cli.jobs.sweep.table import (
     write_start,
 )
 from cdm_cli.metrics.table import MetricTable
+from cdm_cli.options.sampling import Sampling
 from cdm_cli.options.sweeping import SweepOptions
 from cdm_cli.report import Report
 
@@ -157,8 +158,17 @@ def _cost_of_race(options: SweepOptions, field: Racers, race: RaceFile) -> dict[
 def _begun(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     sweep = as_recorded(planned(options, stack, report))
     _check_number(options, sweep)
-    tell_schedule(sweep.header, options.sampling, [point.s for point in sweep.points], report)
+    _tell_schedules(sweep, report)
     return sweep
+
+
+def _tell_schedules(sweep: Sweep, report: Report) -> None:
+    """Say of each way of sampling, whose steps may be an axis, what is kept for it."""
+    given: dict[Sampling, list[int]] = {}
+    for point in sweep.points:
+        given.setdefault(point.work.sampling, []).append(point.s)
+    for sampling, s in given.items():
+        tell_schedule(sweep.header, sampling, s, report)
 
 
 def _check_number(options: SweepOptions, sweep: Sweep) -> None:

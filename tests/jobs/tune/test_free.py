@@ -13,6 +13,8 @@ from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
+from cdm_cli.jobs.sweep import sweep
+from cdm_cli.jobs.sweep.plan import planned as planned_sweep
 from cdm_cli.jobs.tune.free import tried_next
 from cdm_cli.jobs.tune.judge import Scorer
 from cdm_cli.jobs.tune.log import Begun, Trial, read_log
@@ -21,6 +23,7 @@ from cdm_cli.jobs.tune.tune import plan, run
 from cdm_cli.jobs.tune.ways import Way
 from cdm_cli.options.judging import EvalOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleOptions
+from cdm_cli.options.sweeping import SweepOptions
 from tests.asking import as_typed
 from tests.jobs.sweep.sweeping import CPU, JUDGE, write_workspace
 from tests.tiny import Told, sr_config, write_stage
@@ -111,6 +114,20 @@ def test_what_is_kept_with_the_stage_is_chosen_by_its_steps(tuned):
     with upsample.open_store("own.h5") as store:
         assert store.provenance["identity"]["times"] == [1, 20]
     assert not any("schedules" in line for line in told.lines)
+
+
+def test_a_sweep_over_steps_takes_what_is_kept_and_says_so(tuned):
+    told = Told()
+    asked = as_typed(
+        SweepOptions, model="sr", s=(5,), axes=("steps=2,4",), num=20, out="sweep", judge=JUDGE
+    )
+    with ExitStack() as stack:
+        points = planned_sweep(asked, stack, told).points
+    times = [point.work.chain.schedule.times.tolist()[1:] for point in points]
+    assert sorted(schedules()[2].times) in times
+    sweep.plan(asked, told)
+    assert [line for line in told.lines if "steps-2.json" in line]
+    assert not [line for line in told.lines if "steps-4.json" in line]
 
 
 def test_no_steps_and_other_steps_have_no_kept_schedule(tuned):
