@@ -257,10 +257,21 @@ class Applied(Settings):
 
 
 class StageFile(Settings):
-    """The contents of `stage.json`. applied: what searches found, the last is in force."""
+    """The contents of `stage.json`.
+
+    applied: what searches found, in order. in_force: which of it is the default of `cdm upsample`,
+    counted from 1; 0: none, but the stage's own.
+    """
 
     schema_version: Literal[1] = 1
     cdm_version: str
     plan: Plan
     data: DataInfo | None
     applied: Annotated[tuple[Applied, ...], Later(settable=False)] = ()
+    in_force: Annotated[int, Field(ge=0), Later(settable=False)] = 0
+
+    @model_validator(mode="after")
+    def _is_there(self) -> Self:
+        if self.in_force > len(self.applied):
+            raise ValueError(f"in_force = {self.in_force} of {len(self.applied)} applied")
+        return self

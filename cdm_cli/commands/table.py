@@ -146,9 +146,9 @@ TABLE = (
     ),
     Command(
         "defaults", DefaultsOptions, f"{JOBS}.sampling.defaults",
-        "Show how a stage is sampled by default, or undo --apply.", (
+        "Show what `cdm upsample` does with a stage by default, or go back.", (
             "cdm defaults sr",
-            "cdm defaults sr --undo",
+            "cdm defaults sr --take 0",
         ),
     ),
     Command(

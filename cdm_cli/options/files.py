@@ -208,7 +208,11 @@ class DefaultsOptions:
     """`cdm defaults`: what a stage is sampled with unless told otherwise."""
 
     stage: Annotated[str, Flag("A stage: its name in runs/ or a directory.", "NAME", argument=True)]
-    undo: Annotated[bool, Flag("Take back what `sweep-s --apply` applied last.")] = False
+    take: Annotated[
+        int | None,
+        Ge(0),
+        Flag("Make the K-th that was applied the default, 0: the stage's own.", "K"),
+    ] = None
 
 
 @dataclass(frozen=True)

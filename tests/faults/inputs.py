@@ -97,6 +97,16 @@ def store(home: Path) -> None:
     write_store(home / "samples.h5", "samples", {"": arrays_of(6, [8])}, block_size=2)
 
 
+def applied(home: Path) -> None:
+    """Write a super-resolution stage to which something was applied that is not in force."""
+    from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
+    from cdm_cli.config import Applied
+
+    stage_and_store(home)
+    file, found = read_stage_file(home / "runs/sr"), Applied(s=5, augment="non-truncated")
+    write_stage_file(home / "runs/sr", file.model_copy(update={"applied": (found,)}))
+
+
 def checkpoint(home: Path) -> None:
     """Write a checkpoint under the names of the peers."""
     from safetensors.torch import save_file

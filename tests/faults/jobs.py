@@ -143,6 +143,8 @@ JOBS = {
         Job("curve", "eval checkpoints", inputs.trained, runs.curve, ("curve.curve",), unit=0),
         Job("merge", "merge", inputs.parts, runs.merge, ("exchange.merge",), unit=1),
         Job("grid", "grid", inputs.store, runs.grid, ("pictures.grid",), unit=0),
+        Job("report", "report", inputs.store, runs.report, ("reporting.report",), unit=0),
+        Job("defaults", "defaults", inputs.applied, runs.defaults, ("sampling.defaults",), unit=0),
         Job("export", "export", inputs.store, runs.export, ("exchange.export",), unit=0),
         Job("export, npz", "export", inputs.store, runs.export_npz, ("exchange.export",), unit=0),
         Job(

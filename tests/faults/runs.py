@@ -7,12 +7,14 @@ from typing import Any
 
 from cdm_cli.jobs.runtime.identity import resume_or_create
 from cdm_cli.options.files import (
+    DefaultsOptions,
     DemoOptions,
     ExportOptions,
     GridOptions,
     ImportOptions,
     MergeOptions,
     PrepareOptions,
+    ReportOptions,
 )
 from cdm_cli.options.judging import (
     CasOptions,
@@ -173,6 +175,18 @@ def grid() -> int:
     from cdm_cli.jobs.pictures import grid as job
 
     return _work(job.run, as_typed(GridOptions, num=4))
+
+
+def report() -> int:
+    from cdm_cli.jobs.reporting import report as job
+
+    return _work(job.run, as_typed(ReportOptions))
+
+
+def defaults() -> int:
+    from cdm_cli.jobs.sampling import defaults as job
+
+    return _work(job.run, as_typed(DefaultsOptions, stage="sr", take=1))
 
 
 def export() -> int:

@@ -5,13 +5,13 @@ was: digests, stores, sweeps and curves of the stage do not change. Searches tak
 defaults. `cdm defaults` shows both, and goes back.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from cdm_cli.cascade.generate import chain_of
 from cdm_cli.cascade.stagefile import find_stage, read_stage_file, write_stage_file
-from cdm_cli.config import Applied
+from cdm_cli.config import Applied, StageFile
 from cdm_cli.errors import MismatchError, UsageError, quoted
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.sampling.headers import Header, read_header, weights_digest
@@ -24,11 +24,21 @@ from cdm_cli.report import Report
 KEPT = "its defaults are what they were"
 
 
+class Choice(NamedTuple):
+    """One that was applied, by its number, in a few words."""
+
+    number: int
+    in_force: bool
+    takes: str
+    by: str
+    found: str
+
+
 @dataclass(frozen=True)
 class Defaults:
     """What a stage is upsampled with unless told otherwise, and what was applied to it, in order.
 
-    s None: it must be told. found_by: the search, "" for the stage's own defaults.
+    s None: it must be told. in_force: the number of what was applied, 0 for the stage's own.
     """
 
     stage: Path
@@ -37,30 +47,49 @@ class Defaults:
     sampler: str
     steps: int
     variance: str
-    found_by: str
-    found: str
-    applied: tuple[Applied, ...]
+    in_force: int
+    applied: list[dict[str, Any]]
 
 
 def run(options: DefaultsOptions, report: Report) -> Defaults:
-    """Show the defaults of a stage; with `undo` take back what was applied last.
+    """Show the defaults of a stage; with `take` make one of those that were applied the default.
 
-    Raises MissingError, MismatchError for a classifier, UsageError where there is nothing to take
-    back, and StoppedError while the stage is being trained.
+    Raises MissingError, MismatchError for a classifier, UsageError for a number that there is not,
+    and StoppedError while the stage is being trained.
     """
     directory = find_stage(options.stage, Path(RUNS))
-    if options.undo:
-        _undo(directory)
-        report.say(f"{directory}: what was applied last is taken back")
-    return defaults_of(read_header(directory))
+    found = defaults_of(read_header(directory))
+    return found if options.take is None else _take(directory, options.take, report)
+
+
+def _take(directory: Path, number: int, report: Report) -> Defaults:
+    with hold_lock(directory):
+        file = read_stage_file(directory)
+        if number > len(file.applied):
+            raise UsageError(
+                f"--take {number}: {len(file.applied)} were applied to {directory}",
+                kept=KEPT,
+                next=f"cdm defaults {quoted(directory)}, which lists them",
+            )
+        _put_in_force(directory, file, number)
+    return _changed(directory, file.in_force, report)
+
+
+def _put_in_force(directory: Path, file: StageFile, number: int) -> None:
+    if file.in_force != number:
+        write_stage_file(directory, file.model_copy(update={"in_force": number}))
 
 
 def defaults_of(header: Header) -> Defaults:
     """Return what is in force for a stage."""
-    now = header.applied[-1] if header.applied else None
+    now = header.default
     chain = chain_of(header.config, _with(Sampling(), now))
     low = header.config.conditioning
     blind = low is not None and not low.gaussian  # takes no s but 0
+    rows = [
+        Choice(at, at == header.in_force, words_of(one), one.by, one.found)._asdict()
+        for at, one in enumerate(header.applied, 1)
+    ]
     return Defaults(
         stage=header.directory,
         s=now.s if now else 0 if blind else None,
@@ -68,26 +97,25 @@ def defaults_of(header: Header) -> Defaults:
         sampler=chain.sampler,
         steps=chain.schedule.T,
         variance=chain.variance,
-        found_by=now.by if now else "",
-        found=now.found if now else "",
-        applied=header.applied,
+        in_force=header.in_force,
+        applied=rows,
     )
 
 
 def by_default(
-    options: UpsampleOptions, header: Header, applied: Sequence[Applied]
+    options: UpsampleOptions, header: Header, applied: Applied | None
 ) -> UpsampleOptions:
-    """Fill in what was applied last to a stage, as far as nothing else is asked for.
+    """Fill in what was applied to a stage, as far as nothing else is asked for.
 
     Steps that are asked for, and that the stage keeps a schedule for, come with its sampler.
     """
-    if not applied:
+    if applied is None:
         return options
     s, augment = options.s, options.augment
     if s is None:
-        s, augment = applied[-1].s, augment or applied[-1].augment
+        s, augment = applied.s, augment or applied.augment
     kept = schedule_of(header, options.sampling) is not None
-    sampling = options.sampling if kept else _with(options.sampling, applied[-1])
+    sampling = options.sampling if kept else _with(options.sampling, applied)
     return replace(options, s=s, augment=augment, sampling=sampling)
 
 
@@ -105,9 +133,9 @@ def _with(asked: Sampling, applied: Applied | None) -> Sampling:
 
 def tell_applied(options: UpsampleOptions, header: Header, report: Report) -> None:
     """Say what stands in for what was not asked."""
-    if by_default(options, header, header.applied) == options:
+    now = header.default
+    if now is None or by_default(options, header, now) == options:
         return
-    now = header.applied[-1]
     report.say(
         f"upsample: {words_of(now)} where nothing else is asked, which {now.by} found "
         f"(cdm defaults {quoted(header.directory)})"
@@ -132,7 +160,6 @@ def apply(directory: Path, found: Applied, weights: str, report: Report) -> Defa
     weights: the digest of those that it was found with. Raises MismatchError where the stage was
     trained on since, and StoppedError while it is.
     """
-    before = defaults_of(read_header(directory))
     with hold_lock(directory):
         file = read_stage_file(directory)
         if weights_digest(directory) != weights:
@@ -141,26 +168,24 @@ def apply(directory: Path, found: Applied, weights: str, report: Report) -> Defa
                 kept=KEPT,
                 next="the same search with another -o",
             )
-        if not file.applied or file.applied[-1] != found:
-            applied = (*file.applied, found)
-            write_stage_file(directory, file.model_copy(update={"applied": applied}))
-    after = defaults_of(read_header(directory))
-    report.say(f"{directory}: cdm upsample now takes {_shown(after)} unless told otherwise")
-    report.say(f"before: {_shown(before)}; cdm defaults {quoted(directory)} --undo goes back")
-    return after
+        there = file.applied if found in file.applied else (*file.applied, found)
+        with_it = file.model_copy(update={"applied": there})
+        _put_in_force(directory, with_it, there.index(found) + 1)
+    return _changed(directory, file.in_force, report)
+
+
+def _changed(directory: Path, before: int, report: Report) -> Defaults:
+    """Say what is in force now, what was, and how to go back there."""
+    header = read_header(directory)
+    now, was = defaults_of(header), defaults_of(replace(header, in_force=before))
+    report.say(f"{directory}: cdm upsample takes {_shown(now)} unless told otherwise")
+    if now.in_force != before:
+        back = f"cdm defaults {quoted(directory)} --take {before} goes back"
+        report.say(f"before: {_shown(was)}; {back}")
+    return now
 
 
 def _shown(defaults: Defaults) -> str:
     s = "no s, it had to be told" if defaults.s is None else f"s = {defaults.s}"
     kind = " truncated" if defaults.augment == "truncated" else ""
     return f"{s}{kind}, {defaults.sampler}, {defaults.steps} steps"
-
-
-def _undo(directory: Path) -> None:
-    with hold_lock(directory):
-        file = read_stage_file(directory)
-        if not file.applied:
-            raise UsageError(
-                f"--undo: nothing was applied to {directory}", kept=KEPT, next="leave --undo away"
-            )
-        write_stage_file(directory, file.model_copy(update={"applied": file.applied[:-1]}))

@@ -16,7 +16,7 @@ from cdm_cli.jobs.sampling.classes import shown_classes
 class Header:
     """What `stage.json` says of a diffusion stage. empty: ids of classes that had no image.
 
-    applied: what searches found, in order; `cdm upsample` takes the last by default.
+    applied: what searches found, in order; in_force: which of it, from 1, is the default.
     """
 
     directory: Path
@@ -24,6 +24,12 @@ class Header:
     classes: tuple[str, ...]
     empty: tuple[int, ...] = ()
     applied: tuple[Applied, ...] = ()
+    in_force: int = 0
+
+    @property
+    def default(self) -> Applied | None:
+        """What `cdm upsample` takes by default, None for the stage's own."""
+        return self.applied[self.in_force - 1] if self.in_force else None
 
     @property
     def shown(self) -> tuple[int, ...]:
@@ -47,8 +53,9 @@ def read_header(directory: Path) -> Header:
         )
     data = file.data
     if data is None:
-        return Header(directory, config, (), applied=file.applied)
-    return Header(directory, config, data.classes, data.without_images, file.applied)
+        return Header(directory, config, (), (), file.applied, file.in_force)
+    without = data.without_images
+    return Header(directory, config, data.classes, without, file.applied, file.in_force)
 
 
 def weights_digest(directory: Path, weights: str = "ema") -> str:

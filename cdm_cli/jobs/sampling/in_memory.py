@@ -71,7 +71,7 @@ def upsampling_of(header: Header, given: Given, options: UpsampleOptions) -> Wor
             f"{header.directory} is a base stage: it starts from nothing",
             next="sample, or name a super-resolution stage",
         )
-    options = by_default(options, header, header.applied)
+    options = by_default(options, header, header.default)
     s = check_s(header.config, options.s, options.augment)
     augment = options.augment or "non-truncated"
     if augment == "truncated" and s and s not in given.z:

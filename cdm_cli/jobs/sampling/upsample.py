@@ -142,7 +142,7 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
     """
     split, part = part_of(store, options.split)
     header = fitting_stage(options.model, Path(RUNS), store, part)
-    options = by_default(options, header, header.applied if applied else ())
+    options = by_default(options, header, header.default if applied else None)
     s = check_s(header.config, options.s, options.augment)
     augment: Augment = options.augment or "non-truncated"
     keep = times_to_keep(options.keep_s)

@@ -90,11 +90,13 @@ def _grid(path: Path) -> Html:
 
 
 def _defaults(file: StageFile) -> Iterator[Html]:
-    """Yield what searches found and `--apply` made the default, the last first."""
-    rows = [[words_of(one), one.by, one.found] for one in reversed(file.applied)]
-    if rows:
-        yield page.paragraph("cdm upsample takes the first of these unless told otherwise.")
-    yield page.table(["applied", "found by", "which said"], rows)
+    """Yield what searches found and `--apply` made the default, and which of it is in force."""
+    rows = [
+        [at, "yes" if at == file.in_force else "", words_of(one), one.by, one.found]
+        for at, one in enumerate(file.applied, 1)
+    ]
+    good = [at == file.in_force for at, _ in enumerate(file.applied, 1)]
+    yield page.table(["number", "in force", "applied", "found by", "which said"], rows, good)
 
 
 def _weights(weights: Weights) -> Html:

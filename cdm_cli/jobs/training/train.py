@@ -125,11 +125,11 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
 
         def claimed() -> None:
             stack.enter_context(hold_lock(directory))
-            there = (directory / STAGE_FILE).is_file()
-            applied = read_stage_file(directory).applied if there else ()
-            file = StageFile(
-                cdm_version=__version__, plan=made, data=data_info(store), applied=applied
-            )
+            file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
+            if (directory / STAGE_FILE).is_file():
+                old = read_stage_file(directory)
+                kept = {"applied": old.applied, "in_force": old.in_force}
+                file = file.model_copy(update=kept)
             write_stage_file(directory, file)
 
         session.lead(claimed)

@@ -78,7 +78,7 @@ def test_a_stage_is_shown_by_its_name():
     file = read_stage_file(Path("runs/sr"))
     found = Applied(s=5, augment="truncated", by="sweep", found=EVIL)
     data = DataInfo(**{**dict(file.data), "classes": (EVIL, "ring", "tench, Tinca tinca")})
-    update = {"applied": (found,), "data": data}
+    update = {"applied": (found,), "in_force": 1, "data": data}
     write_stage_file(Path("runs/sr"), file.model_copy(update=update))
     read = reported("sr")
     assert "A super-resolution stage from 4×4 to 8×8, at step 1 of 1." in read.words

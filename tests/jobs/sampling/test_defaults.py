@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 import cdm_cli
-from cdm_cli.cascade.checkpoint import load_stage, save_ema
+from cdm_cli.cascade.checkpoint import load_stage, read_stage_file, save_ema, write_stage_file
 from cdm_cli.config import Applied
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import MismatchError, StoppedError, UsageError
+from cdm_cli.errors import BadInputError, MismatchError, StoppedError, UsageError
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
-from cdm_cli.jobs.sampling.defaults import apply, defaults_of, run
+from cdm_cli.jobs.sampling.defaults import apply, run
 from cdm_cli.jobs.sampling.headers import read_header, weights_digest
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
 from cdm_cli.options.files import DefaultsOptions
@@ -136,31 +136,53 @@ def test_truncated_is_applied_with_its_s_alone():
     assert upsampled(s=5)["augment"] == "non-truncated"
 
 
-def test_undo_goes_back_step_by_step():
-    before = (SR / "stage.json").read_bytes()
+def taken(number=None):
+    return run(as_typed(DefaultsOptions, stage="sr", take=number), Told())
+
+
+def test_one_goes_back_to_what_was_applied_before_and_to_the_stages_own():
     applied()
     applied(ALL)
-    back = as_typed(DefaultsOptions, stage="sr", undo=True)
-    assert defaults_of(read_header(SR)).steps == 20
-    assert [one.by for one in run(back, Told()).applied] == ["sweep"]
-    now = run(as_typed(DefaultsOptions, stage="sr"), Told())
-    assert (now.s, now.sampler, now.steps, now.found_by) == (5, "ddim", 2, "sweep")
-    now = run(back, Told())
-    assert (now.s, now.sampler, now.steps, now.found_by) == (None, "ancestral", 3, "")
+    assert (taken().s, taken().steps, taken().in_force) == (3, 20, 2)
+    for _ in range(2):  # the same command again is done already
+        now = taken(1)
+        assert (now.s, now.sampler, now.steps, now.in_force) == (5, "ddim", 2, 1)
+    assert [(row["takes"], row["by"], row["in_force"]) for row in now.applied] == [
+        ("s = 5, ddim, 2 steps", "sweep", True), ("s = 3, all steps", "other", False),
+    ]  # fmt: skip
+    assert upsampled()["sampler"] == "ddim"
+    now = taken(0)
+    assert (now.s, now.sampler, now.steps, now.in_force) == (None, "ancestral", 3, 0)
+    with pytest.raises(UsageError, match="--s is missing"):
+        upsampled(out="other.h5")
+    before = (SR / "stage.json").read_bytes()
+    with pytest.raises(UsageError, match="2 were applied"):
+        taken(3)
+    with hold_lock(SR), pytest.raises(StoppedError, match="is being trained"):
+        taken(1)
     assert (SR / "stage.json").read_bytes() == before
-    with pytest.raises(UsageError, match="nothing was applied"):
-        run(back, Told())
+
+
+def test_a_number_that_there_is_not_is_a_damaged_file():
+    file = read_stage_file(SR)
+    write_stage_file(SR, file.model_copy(update={"in_force": 1}))
+    with pytest.raises(BadInputError, match="in_force = 1 of 0 applied"):
+        read_header(SR)
 
 
 def test_both_are_told_and_the_same_again_is_kept_once():
     told = Told()
     applied(told=told)
     assert "takes s = 5, ddim, 2 steps unless" in told.lines[0]
-    assert told.lines[1] == (
-        "before: no s, it had to be told, ancestral, 3 steps; cdm defaults runs/sr --undo goes back"
-    )
-    applied()
-    assert len(read_header(SR).applied) == 1
+    back = "cdm defaults runs/sr --take 0 goes back"
+    assert told.lines[1] == f"before: no s, it had to be told, ancestral, 3 steps; {back}"
+    told = Told()
+    applied(told=told)
+    assert len(read_header(SR).applied) == len(told.lines) == 1
+    applied(ALL)
+    applied(told=told)
+    assert told.lines[-1].endswith("--take 2 goes back")
+    assert len(read_header(SR).applied) == 2
 
 
 def test_a_stage_that_is_trained_is_left_alone():

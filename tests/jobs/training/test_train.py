@@ -531,6 +531,7 @@ def test_what_was_applied_to_a_stage_outlives_its_training(tmp_path):
     directory = tmp_path / "runs/sr"
     found = Applied(s=5, augment="non-truncated", by="sweep")
     file = read_stage_file(directory)
-    write_stage_file(directory, file.model_copy(update={"applied": (found,)}))
+    write_stage_file(directory, file.model_copy(update={"applied": (found,), "in_force": 1}))
     train(tmp_path, preset="tiny-sr8-16", small=SR, name="sr", steps=3)
-    assert read_stage_file(directory).applied == (found,)
+    file = read_stage_file(directory)
+    assert (file.applied, file.in_force) == ((found,), 1)
