@@ -57,7 +57,7 @@ _cdm_flags() {
     'eval cas') flags='--ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval elbo') flags='--ref --split --s --num --terms --steps --variance --schedule --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval checkpoints') flags='--weights --s --lowres --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'defaults') flags='--undo --json --quiet -q --verbose -v --debug --help -h' ;;
+    'defaults') flags='--take --json --quiet -q --verbose -v --debug --help -h' ;;
     'demo') flags='--seed --json --quiet -q --verbose -v --debug --help -h' ;;
     'ls') flags='--json --quiet -q --verbose -v --debug --help -h' ;;
     'prune') flags='--yes -y --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
@@ -87,7 +87,7 @@ _cdm_valued() {
     'eval cas') valued=' --ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after ' ;;
     'eval elbo') valued=' --ref --split --s --num --terms --steps --variance --schedule --weights --seed --device --batch-size --precision --gpus --stop-after ' ;;
     'eval checkpoints') valued=' --weights --s --lowres --num --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --seed --device --batch-size --precision --gpus --stop-after ' ;;
-    'defaults') valued='  ' ;;
+    'defaults') valued=' --take ' ;;
     'demo') valued=' --seed ' ;;
     'ls') valued='  ' ;;
     'prune') valued='  ' ;;
@@ -316,6 +316,7 @@ _cdm_value() {
     'eval checkpoints --gpus') : ;;
     'eval checkpoints --stop-after') : ;;
     'eval checkpoints '0) _cdm_stages '' ;;
+    'defaults --take') : ;;
     'defaults '0) _cdm_stages '' ;;
     'demo --seed') : ;;
     'demo '0) _cdm_files ;;

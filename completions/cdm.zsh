@@ -18,7 +18,7 @@ _cdm() {
     'sweep:Compare settings of sampling: upsample with each and judge'
     'tune-schedule:Search times and noise for few sampling steps'
     'eval:Judge samples against real images'
-    'defaults:Show how a stage is sampled by default, or undo --apply'
+    'defaults:Show what `cdm upsample` does with a stage by default, or go back'
     'demo:Run the whole cascade on images drawn on the spot'
     'ls:List the stages and stores of a workspace'
     'prune:Remove what can be made again: old checkpoints, judged images'
@@ -420,7 +420,7 @@ _cdm() {
           '1:argument:(fid is kid prdc accuracy nn all cas elbo checkpoints)' \
           '2:argument:_files' ;;
         'defaults') _arguments -s \
-          '*--undo[Take back what `sweep-s --apply` applied last]' \
+          '*--take[Make the K-th that was applied the default, 0\: the stage'\''s own]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
