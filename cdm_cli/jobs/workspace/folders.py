@@ -9,6 +9,7 @@ from cdm_cli.jobs.workspace.scores import scores_of
 
 STATS = ".h5.stats"
 JUDGED = {"sweep.json": "sweep", "curve.json": "curve", "cas.json": "cas"}
+RACE = "race.json"  # of points that are not judged on all of their images
 
 
 def folder_row(directory: Path) -> Row | None:
@@ -58,4 +59,5 @@ def _state(directory: Path, kind: str, values: dict[str, Any]) -> str:
 def _judged_points(directory: Path) -> list[str]:
     """Return the files of points in the directory of a sweep: all its JSON but its own."""
     names = paths_in(directory)
-    return [path.name for path in names if path.suffix == ".json" and path.name not in JUDGED]
+    points = [path.name for path in names if path.suffix == ".json"]
+    return [name for name in points if name not in (*JUDGED, RACE)]

@@ -128,6 +128,14 @@ def test_the_best_of_select_is_a_score(tmp_path, monkeypatch):
     assert rows()["sr"].fid == rows("sr")["best"].fid == 4.25
 
 
+def test_a_race_is_no_judged_point(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweep").mkdir()
+    for name in ("sweep", "race", "none-s0000"):
+        (tmp_path / f"sweep/{name}.json").write_text("{}")
+    assert rows()["sweep/"].state == "1 judged"
+
+
 def test_what_is_broken_is_a_row_that_says_so(here, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.h5").write_bytes(b"hello")
