@@ -18,13 +18,18 @@ from cdm_cli.settings import Later, Settings
 
 
 class ScheduleConfig(Settings):
-    """A noise schedule (Appendix B). kind "list" takes alpha_bar_1..alpha_bar_T as given."""
+    """A noise schedule (Appendix B)."""
 
     kind: Literal["cosine", "linear", "list"] = "cosine"
+    """Form of the noise schedule; list takes alpha_bar as given."""
     T: int = Field(default=4000, ge=1, le=100_000)
+    """Number of times of the chain."""
     beta_1: float | None = Field(default=None, gt=0, lt=1)
+    """First beta of a linear schedule."""
     beta_T: float | None = Field(default=None, gt=0, lt=1)  # noqa: N815
+    """Last beta of a linear schedule."""
     alpha_bar: tuple[float, ...] | None = None
+    """alpha_bar_1 to alpha_bar_T, for kind = list alone."""
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -38,30 +43,42 @@ class ScheduleConfig(Settings):
 
 
 class ModelConfig(Settings):
-    """The U-Net (Appendix B; Dhariwal & Nichol 2021 for the layout).
-
-    num_heads is a count; head_channels, where given, is the width of each head instead.
-    skip_rescale: residual sums are divided by sqrt(2), as in SR3. norm_groups: or the greatest
-    divisor they share with the channels; in a group of one channel its mean is lost.
-    """
+    """The U-Net (Appendix B; Dhariwal & Nichol 2021 for the layout)."""
 
     resolution: int = Field(ge=4, le=1024)
+    """Height and width of the images."""
     channels: int = Field(default=3, ge=1, le=4)
+    """Channels of the images; taken from the data."""
     base_channels: int = Field(default=128, ge=8, le=2048)
+    """Channels of the first level."""
     channel_mult: tuple[Annotated[int | float, Field(gt=0, le=64)], ...] = Field(
         default=(1, 2, 2), min_length=1, max_length=16
     )
+    """Channels of each level, in multiples of base_channels."""
     num_res_blocks: int = Field(default=2, ge=1, le=32)
+    """Residual blocks of each level."""
     attention_resolutions: tuple[int, ...] = ()
+    """Resolutions at which positions attend to each other."""
     num_heads: int = Field(default=1, ge=1, le=64)
+    """Heads of attention, unless head_channels is given."""
     head_channels: int | None = Field(default=None, ge=1, le=1024)
+    """Channels of each head, instead of their number."""
     norm_groups: int = Field(default=32, ge=1, le=1024)
+    """Groups of group norm, or the greatest divisor they share with the channels; in a group of one
+    channel its mean is lost.
+    """
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of activations that are dropped in training."""
     scale_shift: bool = True
+    """Embeddings scale and shift the norm, instead of being added."""
     resblock_updown: bool = False
+    """Residual blocks change the resolution, instead of convolutions."""
     qkv_order: Literal["legacy", "new"] = "legacy"
+    """Order of q, k and v in the weights of attention."""
     skip_rescale: bool = False
+    """Residual sums are divided by sqrt(2), as in SR3."""
     num_classes: int = Field(default=0, ge=0, le=1_000_000)
+    """Classes; 0: unconditional; taken from the data."""
 
     @model_validator(mode="after")
     def _halves_evenly(self) -> Self:
@@ -91,21 +108,25 @@ class ModelConfig(Settings):
 
 
 class ConditioningConfig(Settings):
-    """How a super-resolution stage sees z_0 (Sections 3.1 and 3.2).
-
-    s is drawn per example, uniformly from s_min..s_max (None: T of z_schedule), and with
-    probability s_zero it is 0 instead. Without `gaussian` there is no s input at all.
-    """
+    """How a super-resolution stage sees z_0 (Sections 3.1 and 3.2); s is drawn for each image."""
 
     resolution: int = Field(ge=1, le=1024)
+    """Height and width of z_0."""
     z_schedule: ScheduleConfig = ScheduleConfig()
     gaussian: bool = True
+    """z_0 is noised to a time s, which the network is told; without, it takes s = 0 alone."""
     s_min: int = Field(default=0, ge=0)
+    """Least s that training draws."""
     s_max: int | None = Field(default=None, ge=0)
+    """Largest s that training draws; none: T of z_schedule."""
     s_zero: float = Field(default=0.0, ge=0, le=1)
+    """Probability of s = 0 instead of a drawn one."""
     blur: bool = False
+    """z_0 is blurred in training (Section 3.1)."""
     blur_sigma: tuple[float, float] = (0.4, 0.6)
+    """Least and largest width of the blur, in pixels."""
     blur_probability: float = Field(default=0.5, ge=0, le=1)
+    """Share of the images that are blurred."""
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
@@ -129,8 +150,11 @@ class SamplingDefaults(Settings):
     """
 
     sampler: Sampler = "ancestral"
+    """Sampler that a stage is sampled by, unless told otherwise."""
     steps: int | None = Field(default=None, ge=1)
+    """Evaluations of the network for one image; none: all T."""
     variance: Variance | None = None
+    """Variance of an ancestral step; none: as trained."""
     respacing: Annotated[str | None, Later(settable=False)] = None
 
     @model_validator(mode="after")
@@ -143,22 +167,30 @@ class SamplingDefaults(Settings):
 class StageConfig(Settings):
     """One diffusion model of a cascade: network, schedule and parameterisation.
 
-    variance_fraction: log Sigma = f log beta + (1 - f) log beta_tilde with f = (v + 1) / 2
-    ("centred", as guided-diffusion) or f = v ("plain", as the paper writes it, Section 2.1).
-    rescale_time: the network is fed t * 1000 / T instead of t. time_offset is added to t before
-    that: -1 for imported networks, which were trained with times counted from 0.
+    variance_fraction is "centred" in guided-diffusion, "plain" in the paper (Section 2.1).
     """
 
     kind: Literal["base", "sr"]
+    """base, or sr for super-resolution; fixed by the preset."""
     model: ModelConfig
     schedule: ScheduleConfig = ScheduleConfig()
     variance: Variance = "learned"
+    """Variance of the reverse process; learned, or fixed at beta_tilde (small) or beta (large).
+    """
     variance_fraction: Literal["centred", "plain"] = "centred"
+    """log Sigma = f log beta + (1 - f) log beta_tilde, with f = (v + 1) / 2 (centred) or f = v
+    (plain).
+    """
     loss: Loss = "hybrid"
+    """What is minimised: simple, simple with a share of vlb (hybrid), or vlb."""
     vlb_weight: float = Field(default=0.001, gt=0)
+    """Share of vlb in the hybrid loss."""
     time_input: TimeInput = "t"
+    """What the network is told of the time."""
     rescale_time: bool = False
+    """The network is fed t * 1000 / T instead of t."""
     time_offset: int = Field(default=0, ge=-1, le=0)
+    """Added to t before that; -1 for networks trained with times from 0."""
     conditioning: ConditioningConfig | None = None
     sampling: SamplingDefaults = SamplingDefaults()
 
@@ -180,38 +212,58 @@ class ClassifierConfig(Settings):
     """A small residual classifier: features and class probabilities for `cdm eval`."""
 
     kind: Literal["classifier"] = "classifier"
+    """classifier; fixed by the preset."""
     resolution: int = Field(default=32, ge=4, le=1024)
+    """Height and width of the images; taken from the data."""
     channels: int = Field(default=3, ge=1, le=4)
+    """Channels of the images; taken from the data."""
     base_channels: int = Field(default=64, ge=8, le=1024)
+    """Channels of the first level."""
     channel_mult: tuple[int, ...] = Field(default=(1, 2, 4), min_length=1, max_length=16)
+    """Channels of each level, in multiples of base_channels."""
     num_res_blocks: int = Field(default=2, ge=1, le=16)
+    """Residual blocks of each level."""
     num_classes: int = Field(default=0, ge=0, le=1_000_000)
+    """Classes; taken from the data."""
 
 
 class TrainingConfig(Settings):
-    """Optimisation (Appendix B). batch_size is global; None leaves a choice to the machine.
-
-    sample_s: at which s a super-resolution stage draws its grids and the samples of --select;
-    None: a quarter of the way from s_min to s_max.
-    """
+    """Optimisation (Appendix B)."""
 
     steps: int = Field(default=100_000, ge=1, le=MOST_STEPS)
+    """Steps in all."""
     batch_size: int = Field(default=256, ge=1, le=MOST_BATCH)
+    """Images of a step, over all GPUs."""
     micro_batch: int | None = Field(default=None, ge=1)
+    """Images at a time within a step; none: what fits."""
     lr: float = Field(default=1e-4, gt=0)
+    """Learning rate of Adam."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
     warmup: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises."""
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
+    """Decay of the averaged weights."""
     flip: bool = True
+    """Mirror half of the images."""
     crop_pad: int = Field(default=0, ge=0, le=64)
+    """Pixels of padding for random crops."""
     precision: Precision = "auto"
+    """Arithmetic of the network; auto: bf16 on CUDA."""
     gradient_checkpointing: bool = False
+    """Compute activations twice, to need less memory."""
     seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of weights, data order and noise."""
     log_every: int = Field(default=50, ge=1)
+    """Steps from one row of metrics.jsonl to the next."""
     save_every: int = Field(default=1000, ge=1)
+    """Steps from one checkpoint to the next."""
     grid_every: int = Field(default=5000, ge=0)
+    """Steps from one sample grid to the next; 0: none."""
     sample_s: int | None = Field(default=None, ge=0)
+    """s of the grids and of --select; none: a quarter of the way from s_min to s_max."""
     keep: int = Field(default=2, ge=1)
+    """Checkpoints that are kept."""
 
 
 AnyStageConfig = Annotated[StageConfig | ClassifierConfig, Field(discriminator="kind")]

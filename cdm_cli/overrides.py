@@ -39,9 +39,7 @@ def _step(target: Any, part: str, path: str, plan: dict[str, Any], *, leaf: bool
         what = f"{before} has no {part!r}{_hint(path, plan)}"
         if target is None:
             what = f"a {kind} stage has no {before}"
-        raise UsageError(
-            f"--set {path}: {what}", next="--dry-run instead, which shows all settings"
-        )
+        raise UsageError(f"--set {path}: {what}", next="cdm train --list-settings")
     return target if leaf else target[part]
 
 

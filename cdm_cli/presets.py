@@ -4,6 +4,9 @@ A preset is a starting point: `num_classes`, `channels` and (for the classifier)
 resolution are taken from the data that it is trained on.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from cdm_cli.config import (
     ClassifierConfig,
     ConditioningConfig,
@@ -18,6 +21,7 @@ from cdm_cli.errors import UsageError
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
 from cdm_cli.sentences import with_near
+from cdm_cli.settable import settings_of
 
 COSINE = ScheduleConfig(kind="cosine", T=4000)
 LINEAR = ScheduleConfig(kind="linear", T=2000)
@@ -197,8 +201,18 @@ def check_asked(options: TrainOptions) -> None:
         plan_of_preset(options.preset, options.overrides)
 
 
-def preset_rows() -> list[dict[str, str | int]]:
+def settings_rows(typed: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return one row for each setting, as `cdm train --list-settings` shows them.
+
+    typed: the parsed flags; with --preset, and --set, the settings and values of that plan.
+    """
+    name, changes = typed.get("preset"), typed.get("overrides") or ()
+    return settings_of(plan_of_preset(name, tuple(changes)) if name else None)
+
+
+def preset_rows(typed: Mapping[str, Any]) -> list[dict[str, str | int]]:
     """Return one row for each preset, as `cdm train --list-presets` shows them."""
+    del typed
     return [_row(plan) for plan in PRESETS.values()]
 
 

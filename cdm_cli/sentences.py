@@ -2,8 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 if TYPE_CHECKING:  # `cdm --help` needs no pydantic
     from pydantic import ValidationError
@@ -52,6 +54,7 @@ SENTENCES = {
 OTHERWISE = "is not what is expected here"
 KINDS = {"base", "sr", "classifier"}  # stand in the place of a fault, but are no settings
 CHOICE = re.compile(r"^'.*' is not one of (.*)\.$")
+LARGE = 2**62  # from here on a limit is said as a power of two
 LISTED = ("", "one of ")
 SAME = {"gpu": "cuda", "float32": "fp32", "bfloat16": "bf16", "jpg": "jpeg"}  # as others say it
 
@@ -106,3 +109,21 @@ def near(word: str, names: Iterable[str], n: int = 1) -> list[str]:
     if SAME.get(word.lower()) in spelled:
         return [SAME[word.lower()]]
     return [spelled[name] for name in difflib.get_close_matches(word.lower(), spelled, n=n)]
+
+
+def range_in_words(said: Sequence[Any]) -> str:
+    """Return the range that limits beside a type leave: "1 to 64", "more than 0, less than 1"."""
+    low = [f"{limit.ge}" for limit in said if isinstance(limit, Ge)]
+    high = [f"{limit.le}" for limit in said if isinstance(limit, Le)]
+    above = [f"more than {limit.gt}" for limit in said if isinstance(limit, Gt)]
+    below = [f"less than {_power(limit.lt)}" for limit in said if isinstance(limit, Lt)]
+    some = ["one or more" for limit in said if isinstance(limit, MinLen)]
+    if low and high:
+        return f"{low[0]} to {high[0]}"
+    least = [f"{limit} or more" for limit in low]
+    most = [f"{limit} at most" for limit in high]
+    return ", ".join([*least, *above, *below, *most, *some])
+
+
+def _power(limit: Any) -> str:
+    return f"2^{int(limit).bit_length() - 1}" if limit > LARGE else str(limit)

@@ -3,12 +3,64 @@ _cdm_words() { COMPREPLY=($(compgen -W "$1" -- "$cur")); }
 
 _cdm_files() { compopt -o default 2>/dev/null; COMPREPLY=(); }
 
-_cdm_stages() {
-  local path names=$1
-  for path in runs/*/stage.json; do
-    [[ -e $path ]] && path=${path%/stage.json} && names+=" ${path#runs/}"
+_cdm_stores() {
+  compopt -o filenames 2>/dev/null
+  mapfile -t COMPREPLY < <(compgen -f -X '!*.h5' -- "$cur"; compgen -d -- "$cur")
+}
+
+_cdm_settings() { compopt -o nospace 2>/dev/null; _cdm_words "$1"; }
+
+# Names of files and classes may be a stranger's: they are compared and quoted, never expanded.
+_cdm_among() {
+  local name start=$1
+  shift
+  for name in "$@"; do
+    [[ $name == "$cur"* || $start$name == "$cur"* ]] && printf -v name '%s%q' "$start" "$name" &&
+      COMPREPLY+=("$name")
   done
-  COMPREPLY=($(compgen -W "$names" -- "$cur") $(compgen -d -- "$cur"))
+}
+
+_cdm_stages() {
+  local path names=($1) directories
+  for path in "${CDM_RUNS:-runs}"/*/stage.json; do
+    [[ -e $path ]] && path=${path%/stage.json} && names+=("${path##*/}")
+  done
+  mapfile -t directories < <(compgen -d -- "$cur")
+  COMPREPLY=()
+  _cdm_among '' "${names[@]}" "${directories[@]}"
+}
+
+_cdm_homes() {
+  local word runs=${CDM_RUNS:-runs}
+  homes=()
+  for word in "${COMP_WORDS[@]:2}"; do
+    [[ -n $word && -e $runs/$word/stage.json ]] && homes+=("$runs/$word")
+  done
+  ((${#homes[@]})) || homes=("$runs"/*)
+}
+
+_cdm_checkpoints() {
+  local home path homes names=($1)
+  _cdm_homes
+  for home in "${homes[@]}"; do
+    for path in "$home"/checkpoints/step-*/; do
+      [[ -d $path ]] && path=${path%/} && names+=("${path##*/}")
+    done
+  done
+  COMPREPLY=()
+  _cdm_among '' "${names[@]}"
+}
+
+_cdm_classes() {
+  local home homes names start=
+  _cdm_homes
+  for home in "${homes[@]}"; do
+    [[ -f $home/stage.json ]] || continue
+    mapfile -t -O "${#names[@]}" names < <(sed -n '/"classes": \[/,/\]/s/^ *"\([A-Za-z0-9_.+-]*\)",\{0,1\}$/\1/p' "$home/stage.json")
+  done
+  [[ $cur == *,* ]] && start=${cur%,*},
+  COMPREPLY=()
+  _cdm_among "$start" "${names[@]}"
 }
 
 _cdm() {
@@ -25,7 +77,7 @@ _cdm() {
     before=$word
   done
   if [[ -z $command ]]; then
-    _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval defaults demo ls prune env inspect grid report verify merge export import help completions --quiet --verbose --debug --version --help'
+    _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval defaults demo ls prune env inspect grid report verify merge export import help completions --quiet --verbose --debug --version -V --help'
     return
   fi
   if [[ $valued == *" $prev "* ]]; then
@@ -47,7 +99,7 @@ _cdm_pair() {
 _cdm_flags() {
   case $command in
     'prepare') flags='--val --labels --val-labels --images --val-images --follow-links --out -o --resolution --crop --channels --draft --strict --workers --json --quiet -q --verbose -v --debug --help -h' ;;
-    'train') flags='--preset --list-presets --data --set --steps --batch-size --seed --flip --no-flip --select --select-num --select-every --select-lowres --features --device --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'train') flags='--preset --list-presets --list-settings --data --set --steps --batch-size --seed --flip --no-flip --select --select-num --select-every --select-lowres --features --device --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sweep-s') flags='--model --s --augment --ground-truth --ground-truth-of --num --apply --race --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
@@ -118,22 +170,22 @@ _cdm_value() {
     'prepare --workers') : ;;
     'prepare '0) _cdm_files ;;
     'train --preset') _cdm_words 'imagenet-base32 imagenet-sr32-64 imagenet-sr64-128 imagenet-sr64-256 imagenet-base16 imagenet-sr16-64 imagenet-base64 cifar-base8 cifar-base16 cifar-base32 cifar-sr8-32 cifar-sr16-32 tiny-base8 tiny-base16 tiny-sr8-16 tiny-sr16-32 classifier tiny-classifier' ;;
-    'train --data') _cdm_files ;;
-    'train --set') : ;;
+    'train --data') _cdm_stores ;;
+    'train --set') _cdm_settings 'model.resolution= model.channels= model.base_channels= model.channel_mult= model.num_res_blocks= model.attention_resolutions= model.num_heads= model.head_channels= model.norm_groups= model.dropout= model.scale_shift= model.resblock_updown= model.qkv_order= model.skip_rescale= model.num_classes= schedule.kind= schedule.T= schedule.beta_1= schedule.beta_T= schedule.alpha_bar= variance= variance_fraction= loss= vlb_weight= time_input= rescale_time= time_offset= conditioning.resolution= conditioning.z_schedule.kind= conditioning.z_schedule.T= conditioning.z_schedule.beta_1= conditioning.z_schedule.beta_T= conditioning.z_schedule.alpha_bar= conditioning.gaussian= conditioning.s_min= conditioning.s_max= conditioning.s_zero= conditioning.blur= conditioning.blur_sigma= conditioning.blur_probability= sampling.sampler= sampling.steps= sampling.variance= kind= resolution= channels= base_channels= channel_mult= num_res_blocks= num_classes= training.steps= training.batch_size= training.micro_batch= training.lr= training.weight_decay= training.warmup= training.ema_decay= training.flip= training.crop_pad= training.precision= training.gradient_checkpointing= training.seed= training.log_every= training.save_every= training.grid_every= training.sample_s= training.keep=' ;;
     'train --steps') : ;;
     'train --batch-size') : ;;
     'train --seed') : ;;
     'train --select') _cdm_words 'fid' ;;
     'train --select-num') : ;;
     'train --select-every') : ;;
-    'train --select-lowres') _cdm_files ;;
+    'train --select-lowres') _cdm_stores ;;
     'train --features') _cdm_stages 'inception' ;;
     'train --device') _cdm_words 'auto cpu cuda' ;;
     'train --precision') _cdm_words 'auto fp32 bf16' ;;
     'train --gpus') : ;;
     'train --stop-after') : ;;
     'train '0) _cdm_stages '' ;;
-    'sample --classes') : ;;
+    'sample --classes') _cdm_classes ;;
     'sample --num') : ;;
     'sample --per-class') : ;;
     'sample --keep-s') : ;;
@@ -143,7 +195,7 @@ _cdm_value() {
     'sample --variance') _cdm_words 'learned small large' ;;
     'sample --schedule') _cdm_files ;;
     'sample --restart-from') : ;;
-    'sample --weights') _cdm_words 'ema best' ;;
+    'sample --weights') _cdm_checkpoints 'ema best' ;;
     'sample --seed') : ;;
     'sample --note') : ;;
     'sample --device') _cdm_words 'auto cpu cuda' ;;
@@ -165,7 +217,7 @@ _cdm_value() {
     'upsample --variance') _cdm_words 'learned small large' ;;
     'upsample --schedule') _cdm_files ;;
     'upsample --restart-from') : ;;
-    'upsample --weights') _cdm_words 'ema best' ;;
+    'upsample --weights') _cdm_checkpoints 'ema best' ;;
     'upsample --seed') : ;;
     'upsample --note') : ;;
     'upsample --device') _cdm_words 'auto cpu cuda' ;;
@@ -174,7 +226,7 @@ _cdm_value() {
     'upsample --gpus') : ;;
     'upsample --stop-after') : ;;
     'upsample --part') : ;;
-    'upsample '0) _cdm_files ;;
+    'upsample '0) _cdm_stores ;;
     'sweep-s --model') _cdm_stages '' ;;
     'sweep-s --s') : ;;
     'sweep-s --augment') _cdm_words 'truncated non-truncated' ;;
@@ -185,13 +237,13 @@ _cdm_value() {
     'sweep-s --out'|'sweep-s -o') _cdm_files ;;
     'sweep-s --features') _cdm_stages 'inception' ;;
     'sweep-s --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;
-    'sweep-s --ref') _cdm_files ;;
+    'sweep-s --ref') _cdm_stores ;;
     'sweep-s --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;
     'sweep-s --steps') : ;;
     'sweep-s --variance') _cdm_words 'learned small large' ;;
     'sweep-s --schedule') _cdm_files ;;
     'sweep-s --restart-from') : ;;
-    'sweep-s --weights') _cdm_words 'ema best' ;;
+    'sweep-s --weights') _cdm_checkpoints 'ema best' ;;
     'sweep-s --seed') : ;;
     'sweep-s --note') : ;;
     'sweep-s --device') _cdm_words 'auto cpu cuda' ;;
@@ -199,7 +251,7 @@ _cdm_value() {
     'sweep-s --precision') _cdm_words 'auto fp32 bf16' ;;
     'sweep-s --gpus') : ;;
     'sweep-s --stop-after') : ;;
-    'sweep-s '0) _cdm_files ;;
+    'sweep-s '0) _cdm_stores ;;
     'sweep --model') _cdm_stages '' ;;
     'sweep --s') : ;;
     'sweep --axis') : ;;
@@ -211,13 +263,13 @@ _cdm_value() {
     'sweep --out'|'sweep -o') _cdm_files ;;
     'sweep --features') _cdm_stages 'inception' ;;
     'sweep --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;
-    'sweep --ref') _cdm_files ;;
+    'sweep --ref') _cdm_stores ;;
     'sweep --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;
     'sweep --steps') : ;;
     'sweep --variance') _cdm_words 'learned small large' ;;
     'sweep --schedule') _cdm_files ;;
     'sweep --restart-from') : ;;
-    'sweep --weights') _cdm_words 'ema best' ;;
+    'sweep --weights') _cdm_checkpoints 'ema best' ;;
     'sweep --seed') : ;;
     'sweep --note') : ;;
     'sweep --device') _cdm_words 'auto cpu cuda' ;;
@@ -225,7 +277,7 @@ _cdm_value() {
     'sweep --precision') _cdm_words 'auto fp32 bf16' ;;
     'sweep --gpus') : ;;
     'sweep --stop-after') : ;;
-    'sweep '0) _cdm_files ;;
+    'sweep '0) _cdm_stores ;;
     'tune-schedule --model') _cdm_stages '' ;;
     'tune-schedule --steps') : ;;
     'tune-schedule --s') : ;;
@@ -236,34 +288,34 @@ _cdm_value() {
     'tune-schedule --out'|'tune-schedule -o') _cdm_files ;;
     'tune-schedule --features') _cdm_stages 'inception' ;;
     'tune-schedule --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;
-    'tune-schedule --ref') _cdm_files ;;
+    'tune-schedule --ref') _cdm_stores ;;
     'tune-schedule --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;
     'tune-schedule --variance') _cdm_words 'learned small large' ;;
     'tune-schedule --restart-from') : ;;
-    'tune-schedule --weights') _cdm_words 'ema best' ;;
+    'tune-schedule --weights') _cdm_checkpoints 'ema best' ;;
     'tune-schedule --seed') : ;;
     'tune-schedule --device') _cdm_words 'auto cpu cuda' ;;
     'tune-schedule --batch-size') : ;;
     'tune-schedule --precision') _cdm_words 'auto fp32 bf16' ;;
     'tune-schedule --gpus') : ;;
     'tune-schedule --stop-after') : ;;
-    'tune-schedule '0) _cdm_files ;;
+    'tune-schedule '0) _cdm_stores ;;
     'eval --split') _cdm_words 'train val' ;;
     'eval --resolution') : ;;
     'eval --num') : ;;
-    'eval --against') _cdm_files ;;
+    'eval --against') _cdm_stores ;;
     'eval --out'|'eval -o') _cdm_files ;;
     'eval --features') _cdm_stages 'inception' ;;
     'eval --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;
-    'eval --ref') _cdm_files ;;
+    'eval --ref') _cdm_stores ;;
     'eval --seed') : ;;
     'eval --device') _cdm_words 'auto cpu cuda' ;;
     'eval --batch-size') : ;;
     'eval --gpus') : ;;
     'eval --stop-after') : ;;
     'eval '0) _cdm_words 'fid is kid prdc accuracy nn all cas elbo checkpoints' ;;
-    'eval '1) _cdm_files ;;
-    'eval cas --ref') _cdm_files ;;
+    'eval '1) _cdm_stores ;;
+    'eval cas --ref') _cdm_stores ;;
     'eval cas --split') _cdm_words 'train val' ;;
     'eval cas --resolution') : ;;
     'eval cas --num') : ;;
@@ -279,8 +331,8 @@ _cdm_value() {
     'eval cas --precision') _cdm_words 'auto fp32 bf16' ;;
     'eval cas --gpus') : ;;
     'eval cas --stop-after') : ;;
-    'eval cas '0) _cdm_files ;;
-    'eval elbo --ref') _cdm_files ;;
+    'eval cas '0) _cdm_stores ;;
+    'eval elbo --ref') _cdm_stores ;;
     'eval elbo --split') _cdm_words 'train val' ;;
     'eval elbo --s') : ;;
     'eval elbo --num') : ;;
@@ -288,7 +340,7 @@ _cdm_value() {
     'eval elbo --steps') : ;;
     'eval elbo --variance') _cdm_words 'learned small large' ;;
     'eval elbo --schedule') _cdm_files ;;
-    'eval elbo --weights') _cdm_words 'ema best' ;;
+    'eval elbo --weights') _cdm_checkpoints 'ema best' ;;
     'eval elbo --seed') : ;;
     'eval elbo --device') _cdm_words 'auto cpu cuda' ;;
     'eval elbo --batch-size') : ;;
@@ -296,14 +348,14 @@ _cdm_value() {
     'eval elbo --gpus') : ;;
     'eval elbo --stop-after') : ;;
     'eval elbo '*) _cdm_stages '' ;;
-    'eval checkpoints --weights') _cdm_words 'ema best' ;;
+    'eval checkpoints --weights') _cdm_checkpoints 'ema best' ;;
     'eval checkpoints --s') : ;;
-    'eval checkpoints --lowres') _cdm_files ;;
+    'eval checkpoints --lowres') _cdm_stores ;;
     'eval checkpoints --num') : ;;
     'eval checkpoints --out'|'eval checkpoints -o') _cdm_files ;;
     'eval checkpoints --features') _cdm_stages 'inception' ;;
     'eval checkpoints --mode') _cdm_words 'clean legacy-tensorflow legacy-pytorch' ;;
-    'eval checkpoints --ref') _cdm_files ;;
+    'eval checkpoints --ref') _cdm_stores ;;
     'eval checkpoints --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;
     'eval checkpoints --steps') : ;;
     'eval checkpoints --variance') _cdm_words 'learned small large' ;;
@@ -336,7 +388,7 @@ _cdm_value() {
     'report '0) _cdm_files ;;
     'verify --replay') : ;;
     'verify --model') _cdm_stages '' ;;
-    'verify --lowres') _cdm_files ;;
+    'verify --lowres') _cdm_stores ;;
     'verify --seed') : ;;
     'verify --device') _cdm_words 'auto cpu cuda' ;;
     'verify '0) _cdm_files ;;
@@ -347,7 +399,7 @@ _cdm_value() {
     'export --split') _cdm_words 'train val' ;;
     'export --resolution') : ;;
     'export --num') : ;;
-    'export '0) _cdm_files ;;
+    'export '0) _cdm_stores ;;
     'import --out'|'import -o') _cdm_files ;;
     'import --flags') : ;;
     'import --origin') _cdm_words 'guided-diffusion improved-diffusion' ;;
@@ -355,7 +407,7 @@ _cdm_value() {
     'import --images') : ;;
     'import --labels') _cdm_files ;;
     'import '0) _cdm_files ;;
-    'help '*) : ;;
+    'help '*) _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval defaults demo ls prune env inspect grid report verify merge export import' ;;
     'completions '0) _cdm_words 'bash zsh fish' ;;
   esac
 }

@@ -1,5 +1,6 @@
 """The scripts in completions/ are current, and complete what a user types."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -38,14 +39,28 @@ CASES = [
     ("cdm eval --num 5 --ter", set()),
     ("cdm eval checkpoints b", {"base"}),
     ("cdm completions z", {"zsh"}),
+    ("cdm help tr", {"train"}),
+    ("cdm train x --set model.drop", {"model.dropout="}),
+    ("cdm train x --set training.ke", {"training.keep="}),
+    ("cdm upsample lo", {"low.h5"}),
+    ("cdm eval fid --against ", {"low.h5", "runs"}),
+    ("cdm sample --weights ", {"ema", "best", "step-00000002", "step-00000004"}),
+    ("cdm sample sr --weights step", {"step-00000004"}),
+    ("cdm sample base --classes ri", {"ring"}),
+    ("cdm sample base --classes 3,di", {"3,disk"}),
 ]
+
+
+STAGE = json.dumps({"data": {"classes": ["disk", "ring", "$(touch ran)", "a b"]}}, indent=2)
 
 
 @pytest.fixture
 def workspace(tmp_path):
     for name in ("base", "sr", "sr2"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / "stage.json").touch()
+        (tmp_path / "runs" / name / "stage.json").write_text(STAGE if name == "base" else "{}")
+    (tmp_path / "runs/base/checkpoints/step-00000002").mkdir(parents=True)
+    (tmp_path / "runs/sr/checkpoints/step-00000004").mkdir(parents=True)
     (tmp_path / "runs" / "no-stage").mkdir()
     (tmp_path / "low.h5").touch()
     return tmp_path
@@ -93,6 +108,41 @@ def test_bash_completes(line, expected, workspace):
     )  # fmt: skip
     assert done.stderr == ""
     assert set(done.stdout.split()) == expected
+
+
+def in_bash(line, workspace):
+    return subprocess.run(
+        ["bash", "-c", BASH, "-", HOME / "cdm.bash", *line.split(" ")],
+        cwd=workspace, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["cdm sample ", "cdm upsample --model ", "cdm sample --weights ",
+                                  "cdm sample --classes ", "cdm upsample ", "cdm ls "])  # fmt: skip
+@pytest.mark.parametrize("name", ["$(touch ran)", "`touch ran`", "a;touch ran", "a b", "-x"])
+def test_a_name_of_a_stranger_runs_nothing(line, name, workspace):
+    """What is offered is quoted: neither TAB nor Enter behind it runs what a name says."""
+    need("bash")
+    stage = workspace / "runs" / name
+    (stage / "checkpoints/step-00000009").mkdir(parents=True)
+    (stage / "stage.json").write_text(STAGE)
+    (workspace / f"{name}.h5").touch()
+    (workspace / f"{name} dir").mkdir()
+    done = in_bash(line, workspace)
+    assert done.stderr == ""
+    assert not (workspace / "ran").exists()
+    offered = [word for word in done.stdout.splitlines() if word and not word.endswith(".h5")]
+    for word in offered if line != "cdm upsample " else []:  # readline quotes file names itself
+        subprocess.run(["bash", "-c", f": {word}"], cwd=workspace, check=True)
+    assert not (workspace / "ran").exists()
+
+
+def test_stages_are_looked_for_where_the_environment_says(workspace, monkeypatch):
+    need("bash")
+    (workspace / "runs").rename(workspace / "elsewhere")
+    monkeypatch.setenv("CDM_RUNS", "elsewhere")
+    assert set(in_bash("cdm sample b", workspace).stdout.split()) == {"base"}
+    assert "step-00000002" in in_bash("cdm sample --weights s", workspace).stdout
 
 
 @pytest.mark.parametrize(("line", "expected"), CASES, ids=[line for line, _ in CASES])

@@ -40,7 +40,9 @@ def function_of(command: Command) -> Callable[..., None]:
         for item in flagged(command.options):
             if item.flag.instead and ctx.params[item.name]:
                 key = item.name.rpartition("_")[2]
-                return show({key: _named(item.flag.instead)()}, as_json=ctx.params["json"])
+                return show(
+                    {key: _named(item.flag.instead)(ctx.params)}, as_json=ctx.params["json"]
+                )
         job = "plan" if ctx.params.get("dry_run") else "run"
         options = filled(command.options, ctx)
         if command.check:

@@ -1,17 +1,15 @@
 """What `--help` shows: flags under headings, each with its range and its default."""
 
-from collections.abc import Sequence
 from dataclasses import MISSING
 from typing import Any, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
 from typer.core import TyperCommand
 
 from cdm_cli.options.flag import HEADINGS, OUTPUT, WHAT, Flagged
+from cdm_cli.sentences import range_in_words
 
 GIVEN = " [default: "
 ORDER = (WHAT, *HEADINGS.values(), OUTPUT)
-LARGE = 2**62  # from here on a limit is said as a power of two
 
 
 class Grouped(TyperCommand):
@@ -41,7 +39,7 @@ def help_of(item: Flagged) -> str:
     words = words.rstrip(".").removesuffix("]") or _default(item)
     env = f"${item.flag.env} or " if item.flag.env else ""
     notes = [f"default: {env}{words}"] if words else []
-    notes += [limits] if (limits := _limits(item.limits)) else []
+    notes += [limits] if (limits := range_in_words(item.limits)) else []
     return f"{text.rstrip('.')} [{'; '.join(notes)}]." if notes else text
 
 
@@ -57,21 +55,3 @@ def _default(item: Flagged) -> str:
     if get_origin(item.kind) is tuple:
         return ",".join(map(str, item.default))
     return str(item.default)
-
-
-def _limits(said: Sequence[Any]) -> str:
-    """Return a range in words: "1 to 64", "1 or more", "more than 0, less than 1"."""
-    low = [f"{limit.ge}" for limit in said if isinstance(limit, Ge)]
-    high = [f"{limit.le}" for limit in said if isinstance(limit, Le)]
-    above = [f"more than {limit.gt}" for limit in said if isinstance(limit, Gt)]
-    below = [f"less than {_power(limit.lt)}" for limit in said if isinstance(limit, Lt)]
-    some = ["one or more" for limit in said if isinstance(limit, MinLen)]
-    if low and high:
-        return f"{low[0]} to {high[0]}"
-    least = [f"{limit} or more" for limit in low]
-    most = [f"{limit} at most" for limit in high]
-    return ", ".join([*least, *above, *below, *most, *some])
-
-
-def _power(limit: Any) -> str:
-    return f"2^{int(limit).bit_length() - 1}" if limit > LARGE else str(limit)

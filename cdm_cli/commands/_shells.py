@@ -1,16 +1,72 @@
 """The parts of the completion scripts that do not depend on the commands."""
 
+CLASSES = (  # plain names alone; nothing of a stage.json is ever expanded by a shell
+    r"""sed -n '/"classes": \[/,/\]/s/^ *"\([A-Za-z0-9_.+-]*\)",\{0,1\}$/\1/p'"""
+)
+
 BASH = r"""{header}
 _cdm_words() {{ COMPREPLY=($(compgen -W "$1" -- "$cur")); }}
 
 _cdm_files() {{ compopt -o default 2>/dev/null; COMPREPLY=(); }}
 
-_cdm_stages() {{
-  local path names=$1
-  for path in runs/*/stage.json; do
-    [[ -e $path ]] && path=${{path%/stage.json}} && names+=" ${{path#runs/}}"
+_cdm_stores() {{
+  compopt -o filenames 2>/dev/null
+  mapfile -t COMPREPLY < <(compgen -f -X '!*.h5' -- "$cur"; compgen -d -- "$cur")
+}}
+
+_cdm_settings() {{ compopt -o nospace 2>/dev/null; _cdm_words "$1"; }}
+
+# Names of files and classes may be a stranger's: they are compared and quoted, never expanded.
+_cdm_among() {{
+  local name start=$1
+  shift
+  for name in "$@"; do
+    [[ $name == "$cur"* || $start$name == "$cur"* ]] && printf -v name '%s%q' "$start" "$name" &&
+      COMPREPLY+=("$name")
   done
-  COMPREPLY=($(compgen -W "$names" -- "$cur") $(compgen -d -- "$cur"))
+}}
+
+_cdm_stages() {{
+  local path names=($1) directories
+  for path in "${{CDM_RUNS:-runs}}"/*/stage.json; do
+    [[ -e $path ]] && path=${{path%/stage.json}} && names+=("${{path##*/}}")
+  done
+  mapfile -t directories < <(compgen -d -- "$cur")
+  COMPREPLY=()
+  _cdm_among '' "${{names[@]}}" "${{directories[@]}}"
+}}
+
+_cdm_homes() {{
+  local word runs=${{CDM_RUNS:-runs}}
+  homes=()
+  for word in "${{COMP_WORDS[@]:2}}"; do
+    [[ -n $word && -e $runs/$word/stage.json ]] && homes+=("$runs/$word")
+  done
+  ((${{#homes[@]}})) || homes=("$runs"/*)
+}}
+
+_cdm_checkpoints() {{
+  local home path homes names=($1)
+  _cdm_homes
+  for home in "${{homes[@]}}"; do
+    for path in "$home"/checkpoints/step-*/; do
+      [[ -d $path ]] && path=${{path%/}} && names+=("${{path##*/}}")
+    done
+  done
+  COMPREPLY=()
+  _cdm_among '' "${{names[@]}}"
+}}
+
+_cdm_classes() {{
+  local home homes names start=
+  _cdm_homes
+  for home in "${{homes[@]}}"; do
+    [[ -f $home/stage.json ]] || continue
+    mapfile -t -O "${{#names[@]}}" names < <({classes} "$home/stage.json")
+  done
+  [[ $cur == *,* ]] && start=${{cur%,*}},
+  COMPREPLY=()
+  _cdm_among "$start" "${{names[@]}}"
 }}
 
 _cdm() {{
@@ -27,7 +83,7 @@ _cdm() {{
     before=$word
   done
   if [[ -z $command ]]; then
-    _cdm_words '{commands} --quiet --verbose --debug --version --help'
+    _cdm_words '{commands} --quiet --verbose --debug --version -V --help'
     return
   fi
   if [[ $valued == *" $prev "* ]]; then
@@ -71,8 +127,26 @@ ZSH = r"""#compdef cdm
 {header}
 _cdm_stages() {{
   local -a names
-  names=("$@" runs/*/stage.json(N:h:t))
+  names=("$@" ${{CDM_RUNS:-runs}}/*/stage.json(N:h:t))
   _alternative 'stages:stage:compadd -a names' 'directories:directory:_files -/'
+}}
+
+_cdm_settings() {{ compadd -S '' -- "$@"; }}
+
+_cdm_checkpoints() {{
+  local -aU names
+  names=("$@" ${{CDM_RUNS:-runs}}/*/checkpoints/step-*(N/:t))
+  compadd -a names
+}}
+
+_cdm_classes() {{
+  local -aU names
+  local file
+  for file in ${{CDM_RUNS:-runs}}/*/stage.json(N.); do
+    names+=("${{(@f)$({classes} $file)}}")
+  done
+  compset -P '*,'
+  compadd -S '' -a names
 }}
 
 _cdm() {{
@@ -85,7 +159,7 @@ _cdm() {{
     '(-q --quiet)'{{-q,--quiet}}'[Say nothing but errors]' \
     '(-v --verbose)'{{-v,--verbose}}'[Show warnings]' \
     '--debug[Show where an error arose]' \
-    '--version[Print the version]' \
+    '(-V --version)'{{-V,--version}}'[Print the version]' \
     '1:command:->command' \
     '*::argument:->arguments'
   case $state in
@@ -110,10 +184,33 @@ fi
 """
 
 FISH = r"""{header}
+function __cdm_runs
+  set -q CDM_RUNS; and test -n "$CDM_RUNS"; and echo $CDM_RUNS; or echo runs
+end
+
 function __cdm_stages
-  for path in runs/*/stage.json
-    string replace -r 'runs/(.*)/stage.json' '$1' $path
+  for path in (__cdm_runs)/*/stage.json
+    path basename (path dirname $path)
   end
+end
+
+function __cdm_checkpoints
+  for path in (__cdm_runs)/*/checkpoints/step-*/
+    path basename $path
+  end
+end
+
+function __cdm_classes
+  set -l start (string match -r '^.*,' -- (commandline -ct))
+  for path in (__cdm_runs)/*/stage.json
+    for name in ({classes} $path)
+      echo "$start$name"
+    end
+  end
+end
+
+function __cdm_stores
+  __fish_complete_suffix .h5 | string match -r '^[^\t]*(?:\.h5|/)(?:\t.*)?$'
 end
 
 complete -c cdm -f

@@ -23,10 +23,10 @@ class Flag:
     names: as typed; by default the field's name with dashes. argument: a word without a name.
     repeat: typed once for each value; several values are else one word with commas. optional:
     an argument that may be missing as long as the job does not run. instead: "module:function",
-    whose rows are shown under the last word of the field's name instead of running the job. group:
-    its heading in `--help`, by default that of the group of fields. env: a variable of the
-    environment that says what is taken where it is not typed. help ends in "[default: words]."
-    where the default is not a value.
+    which takes the parsed flags, and whose rows are shown under the last word of the field's name
+    instead of running the job. group: its heading in `--help`, by default that of the group of
+    fields. env: a variable of the environment that says what is taken where it is not typed. help
+    ends in "[default: words]." where the default is not a value.
     """
 
     help: str

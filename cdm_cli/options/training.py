@@ -52,12 +52,19 @@ class TrainOptions:
     list_presets: Annotated[
         bool, Flag("Print every preset, and stop.", instead="cdm_cli.presets:preset_rows")
     ] = False
+    list_settings: Annotated[
+        bool,
+        Flag(
+            "Print every setting, with --preset those of it, and stop.",
+            instead="cdm_cli.presets:settings_rows",
+        ),
+    ] = False
     data: Annotated[Path, Flag("Prepared store.", "STORE", env=DATA_ENV)] = Path(DATA)
     runs: Path = Path(RUNS)
     overrides: Annotated[
         tuple[str, ...],
         Flag(
-            "Change a setting, as model.dropout=0.1; repeatable.",
+            "Change a setting, as model.dropout=0.1; repeatable; see --list-settings.",
             "FIELD=VALUE",
             ("--set",),
             repeat=True,

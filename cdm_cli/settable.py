@@ -1,0 +1,99 @@
+"""What `--set` may name: every setting with its type, default, range and meaning."""
+
+import ast
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
+from textwrap import dedent
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from cdm_cli.config import ClassifierConfig, Plan, StageConfig, TrainingConfig
+from cdm_cli.sentences import range_in_words
+from cdm_cli.settings import Later, Settings
+
+TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+EVERY = (("", StageConfig), ("", ClassifierConfig), ("training.", TrainingConfig))
+Rows = list[dict[str, str]]
+
+
+def settings_of(plan: Plan | None) -> Rows:
+    """Return a row for each setting: of a plan with its values, without one of every kind."""
+    if plan is None:
+        found = [row for prefix, model in EVERY for row in _rows(model, prefix, None)]
+        return list({row["setting"]: row for row in reversed(found)}.values())[::-1]
+    return [*_rows(type(plan.stage), "", plan.stage),
+            *_rows(TrainingConfig, "training.", plan.training)]  # fmt: skip
+
+
+def _rows(model: type[Settings], prefix: str, values: Settings | None) -> Iterator[dict[str, str]]:
+    for name, field in model.model_fields.items():
+        if any(isinstance(mark, Later) and not mark.settable for mark in field.metadata):
+            continue
+        value = getattr(values, name) if values else field.default
+        inner = _model_in(field.annotation)
+        if inner is None:
+            yield _row(f"{prefix}{name}", field, value, meanings_of(model))
+        elif values is None or value is not None:
+            yield from _rows(inner, f"{prefix}{name}.", value if values else None)
+
+
+@cache
+def meanings_of(model: type[Settings]) -> dict[str, str]:
+    """Return what stands below each field of a group of settings, by name."""
+    body = cast(ast.ClassDef, ast.parse(dedent(inspect.getsource(model))).body[0]).body
+    said: dict[str, str] = {}
+    for field, below in pairwise(body):
+        text = getattr(getattr(below, "value", None), "value", None)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, str):
+            said[ast.unparse(field.target)] = " ".join(text.split())
+    return said
+
+
+def _row(setting: str, field: FieldInfo, value: Any, meanings: Mapping[str, str]) -> dict[str, str]:
+    default = "" if field.is_required() and value is field.default else _shown(value)
+    return {
+        "setting": setting,
+        "type": _type(field.annotation),
+        "default": default,
+        "range": range_in_words(field.metadata),
+        "meaning": meanings.get(setting.rpartition(".")[2], ""),
+    }
+
+
+def _model_in(annotation: Any) -> type[Settings] | None:
+    """Return the group of settings that a field holds, None for a single one."""
+    kinds = [annotation, *get_args(annotation)]
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, Settings)), None)
+
+
+def _type(annotation: Any) -> str:
+    """Return a type in words: "whole number or none", "list of numbers", "a, b or c"."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(inner[0])
+    if origin is Literal:
+        return _either(list(map(str, inner)))
+    if origin is tuple:
+        return f"list: {_type(inner[0])}"
+    if origin in (Union, UnionType):
+        names = dict.fromkeys(_type(kind) for kind in inner if kind is not type(None))
+        if "number" in names:
+            names.pop("whole number", None)
+        return _either([*names, *(["none"] if type(None) in inner else [])])
+    return TYPES.get(annotation, "text")
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_shown, value)) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else str(value)
