@@ -152,9 +152,9 @@ def test_other_sampling_defaults_of_the_stage_change_nothing_that_was_judged(lin
 def test_a_sweep_that_goes_on_after_them_is_still_one(work):
     change("sr", sampling={"steps": 7})
     cdm(f"{SWEEP} --steps 3".replace("--s 5", "--s 5,7").replace("truncated", "non-truncated"))
-    assert work["judged"] == 2 * 21
+    assert work["judged"] == 41
     cdm(f"{SWEEP} --steps 3")
-    assert work["judged"] == 2 * 21
+    assert work["judged"] == 41
 
 
 @pytest.mark.parametrize(
@@ -174,12 +174,16 @@ def test_another_stage_is_refused(line, code):
         (HALF, 8, 0),
         (PLAIN.replace("step-00000002", "all"), 24, 20),
         (SEARCH.replace("--steps 2", "--steps 2,3"), 3 * 24, 3 * 20),
-        (SWEEP.replace("--s 5", "--s 5,7").replace("truncated", "non-truncated"), 2 * 24, 2 * 21),
+        (
+            SWEEP.replace("--s 5", "--s 5,7").replace("truncated", "non-truncated"),
+            2 * 20,
+            2 * 20 + 1,
+        ),
         (f"{TRAIN} --steps 6", 20, 20),
     ],
 )
 def test_what_is_missing_joins_it(line, drawn, judged, work):
-    """Batches are padded to 8; a sweep shows its judge one black image for each point."""
+    """Batches are padded to 8, a sweep's hold rows of both points; it shows a black image, too."""
     cdm(line)
     assert (work["drawn"], work["judged"]) == (drawn, judged)
 

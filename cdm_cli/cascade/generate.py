@@ -96,6 +96,13 @@ class Samples(NamedTuple):
     z_s: Tensor | None = None
     s: Tensor | None = None
 
+    @classmethod
+    def joined(cls, parts: Sequence["Samples"]) -> "Samples":
+        """Return the samples of several batches as one; all have the same inputs."""
+        ids, *others = zip(*parts, strict=True)
+        joined = (None if each[0] is None else torch.cat(each) for each in others)
+        return cls(torch.cat(ids), *joined)
+
     def rows(self, rows: slice | Tensor) -> "Samples":
         """Return some of the samples."""
         return self._each(lambda part: part[rows])

@@ -24,7 +24,7 @@ from cdm_cli.options.judging import (
     TuneOptions,
 )
 from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
-from cdm_cli.options.sweeping import SweepSOptions
+from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from cdm_cli.options.training import TrainOptions
 from tests.asking import as_typed
 from tests.data.stores import fill, samples_spec
@@ -123,9 +123,11 @@ def prepare() -> int:
 
 def sweep() -> int:
     from cdm_cli.jobs.sampling import blocks
+    from cdm_cli.jobs.sweep import fill
     from cdm_cli.jobs.sweep import sweep as sweep_s
 
     blocks.SMALLEST = 8  # three blocks a point
+    fill.PATIENCE = 0.0  # a second command waits for the first, within which it was typed
     compute = Compute(device="cpu", batch_size=8)
     judge = as_typed(FeatureOptions, features="judge", compute=compute)
     return _work(sweep_s.run, as_typed(SweepSOptions, s=(0, 5), judge=judge))
@@ -139,6 +141,18 @@ def race() -> int:
     judge = as_typed(FeatureOptions, features="judge", compute=Compute(device="cpu", batch_size=8))
     asked = as_typed(SweepSOptions, s=(0, 5), judge=judge, race=True, budget_evals=10**6)
     return _work(sweep_s.run, asked)
+
+
+def sweep_axes() -> int:
+    from cdm_cli.jobs.sampling import blocks
+    from cdm_cli.jobs.sweep import fill
+    from cdm_cli.jobs.sweep import sweep as sweep_s
+
+    blocks.SMALLEST = 8  # three blocks a point
+    fill.PATIENCE = 0.0  # a second command waits for the first, within which it was typed
+    compute = Compute(device="cpu", batch_size=8)
+    judge = as_typed(FeatureOptions, features="judge", compute=compute)
+    return _work(sweep_s.run, as_typed(SweepOptions, axes=("s=5", "steps=1,2"), judge=judge))
 
 
 def tune() -> int:

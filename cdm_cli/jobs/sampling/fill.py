@@ -35,16 +35,32 @@ class Engine:
     keep: tuple[int, ...] = ()
 
     def block(self, samples: Samples, meter: "Meter") -> Arrays:
-        """Sample one block; returns what its datasets hold, by name."""
+        """Sample one block; returns what its datasets hold, by name. Raises what `batch` does."""
         num, size = len(samples.ids), self.batch_size
         batches = [
-            self._batch(samples.rows(slice(at, at + size)), meter) for at in range(0, num, size)
+            self.batch(samples.rows(slice(at, at + size)), meter) for at in range(0, num, size)
         ]
         arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         assert samples.y is not None
         return {**arrays, "ids": samples.ids.numpy(), "labels": samples.y.numpy()}
 
-    def _batch(self, samples: Samples, meter: "Meter") -> Arrays:
+    def batch(self, samples: Samples, meter: "Meter") -> Arrays:
+        """Sample one batch; returns what datasets hold of it, by name, but for ids and labels.
+
+        Raises MemoryFloorError where the batch does not fit into the device.
+        """
+        try:
+            return self._made(samples, meter)
+        except torch.OutOfMemoryError:
+            smaller = self.batch_size // 2
+            raise MemoryFloorError(
+                f"{self.batch_size} samples at a time do not fit into the memory of "
+                f"{self.stage.device}",
+                kept="finished blocks are complete",
+                next=f"--batch-size {smaller} with another -o" if smaller else "a larger device",
+            ) from None
+
+    def _made(self, samples: Samples, meter: "Meter") -> Arrays:
         made = generate(
             self.stage,
             self.chain,
@@ -123,7 +139,7 @@ def fill(
             for some in missing:
                 start = time.monotonic()
                 rows = range(part.block_range(some[0]).start, part.block_range(some[-1]).stop)
-                arrays = make_block(engine, inputs(rows), meter)
+                arrays = engine.block(inputs(rows), meter)
                 for b in some:
                     writer.put(b, _cut(arrays, part.block_range(b), rows.start))
                 longest = max(longest, time.monotonic() - start)
@@ -139,9 +155,9 @@ def measured_rate(engine: Engine, inputs: Inputs, num: int) -> float:
     samples = inputs(range(min(num, engine.batch_size)))
     with Stop() as stop:
         meter = Meter(lambda count, note: None, stop, len(samples.ids), lambda: "nothing was made")
-        make_block(engine, samples, meter)
+        engine.block(samples, meter)
         start = time.monotonic()
-        make_block(engine, samples, meter)
+        engine.block(samples, meter)
     return len(samples.ids) * engine.chain.evaluations / (time.monotonic() - start)
 
 
@@ -168,17 +184,3 @@ def _samples(part: Part, runs: Sequence[range]) -> int:
 
 def _cut(arrays: Arrays, rows: range, first: int) -> Arrays:
     return {name: array[rows.start - first : rows.stop - first] for name, array in arrays.items()}
-
-
-def make_block(engine: Engine, samples: Samples, meter: Meter) -> Arrays:
-    """Sample one block. Raises MemoryFloorError where a batch does not fit into the device."""
-    try:
-        return engine.block(samples, meter)
-    except torch.OutOfMemoryError:
-        smaller = engine.batch_size // 2
-        raise MemoryFloorError(
-            f"{engine.batch_size} samples at a time do not fit into the memory of "
-            f"{engine.stage.device}",
-            kept="finished blocks are complete",
-            next=f"--batch-size {smaller} with another -o" if smaller else "a larger device",
-        ) from None

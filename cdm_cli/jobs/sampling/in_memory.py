@@ -20,7 +20,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.defaults import by_default
-from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, make_block
+from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.make import Work, times_to_keep
 from cdm_cli.jobs.sampling.numerics import choose_numerics
@@ -129,7 +129,7 @@ def in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
         stack.callback(ready.release)
         meter = Meter(advance, Stop(), work.num, str)
         blocks = [
-            make_block(engine, work.inputs(range(at, min(at + size, work.num))), meter)
+            engine.block(work.inputs(range(at, min(at + size, work.num))), meter)
             for at in range(0, work.num, size)
         ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

@@ -33,7 +33,7 @@ from cdm_cli.jobs.sweep.race_file import (
     write_race,
 )
 from cdm_cli.jobs.sweep.racers import Racers, budget_of, enough, racers
-from cdm_cli.jobs.sweep.shared import check_points, ready_for, with_weights
+from cdm_cli.jobs.sweep.shared import check_points, loaded_for
 from cdm_cli.jobs.sweep.table import write_start
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import num_groups, race
@@ -129,13 +129,13 @@ class Course:
         self.command, self.seed = options.command, options.sampling.seed
         self.sweep, self.field, self.file = sweep, field, begun
         self.panel, self.session, self.made = panel, session, 0
-        self.ready = ready_for(field.points, session)
+        self.loaded = loaded_for(field.points, session)
         self.reference = _deciding_reference(panel.references)
 
     def measure(self, seconds: float) -> None:
         """Turn a time into evaluations, once: it is recorded before anything is judged."""
         work = self.field.points[0].work
-        mine = measured_rate(engine_of(work, self.ready), work.inputs, len(work.rows))
+        mine = measured_rate(engine_of(work, self.loaded.ready), work.inputs, len(work.rows))
         rate = sum(self.session.world.gather(mine))
         budget = enough(int(rate * seconds), self.field, rate)
         self._say(f"{self.field.asked} at {rate:.4g} evaluations/s are {budget} evaluations")
@@ -171,8 +171,8 @@ class Course:
         there = self.file.number(point.labels, num)
         if there:
             return there
-        self.ready = with_weights(self.ready, point.work)
-        made = produce(point.work, self.ready, point.samples, self.session, upto=num)
+        ready = self.loaded.having(point.work)
+        made = produce(point.work, ready, point.samples, self.session, upto=num)
         self.made += made.network_evaluations
         found = self.session.world.gather(self._estimate(point, num))[0]
         number = Number(point=point.labels, num=num, value=found.value, without=found.without)

@@ -1,10 +1,11 @@
 """What all points of a sweep share: room on the disk, and one loading of the stage."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cdm_cli.cascade.stagefile import digest_with
 from cdm_cli.data.disk import check_room, existing
+from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.cost import bytes_per_sample
 from cdm_cli.jobs.sampling.make import Ready, Work, check_output, make_ready, numerics_of
@@ -25,21 +26,51 @@ def check_points(points: Sequence[Point], session: Session) -> None:
         check_room(existing(points[0].out) / "points", size)
 
 
-def ready_for(points: Sequence[Point], session: Session) -> Ready:
+@dataclass
+class Loaded:
+    """The stage of a sweep on its device, and which of its weights it has.
+
+    digests: of the stage with each of its weights, as they were when first asked for.
+    """
+
+    ready: Ready
+    weights: str
+    digests: dict[str, str]
+
+    def digest(self, work: Work) -> str:
+        """Return the digest of the stage with the weights of a work."""
+        weights = work.sampling.weights
+        if weights not in self.digests:
+            self.digests[weights] = stage_digest(work.header, weights)
+        return self.digests[weights]
+
+    def having(self, work: Work) -> Ready:
+        """Return the stage with the weights of a work, taken in place: nothing is compiled anew.
+
+        Raises StoppedError where the file holds others than when they were first asked for.
+        """
+        header, weights = work.header, work.sampling.weights
+        if weights == self.weights:
+            return self.ready
+        taken = take_weights(self.ready.stage, header.directory, weights)
+        digest = digest_with(header.config, taken)
+        if digest != self.digest(work):
+            raise StoppedError(
+                f"the {weights} weights of {header.directory} were replaced meanwhile",
+                kept="what is judged is kept",
+                next="another -o for the new ones",
+            )
+        stage = self.ready.stage.identified(digest)
+        self.ready, self.weights = replace(self.ready, stage=stage), weights
+        return self.ready
+
+
+def loaded_for(points: Sequence[Point], session: Session) -> Loaded:
     """Load the stage once, with the numerics of the samples that are there."""
     begun = [point for point in points if numerics_of(point.samples)]
     first = (begun or list(points))[0]
     ready = make_ready(first.work, first.samples, session)
     for point in begun:
         check_same_numerics(numerics_of(point.samples) or {}, ready.numerics, point.samples)
-    return ready
-
-
-def with_weights(ready: Ready, work: Work) -> Ready:
-    """Give the stage the weights of a point, in place: what was compiled or recorded stays."""
-    header, weights = work.header, work.sampling.weights
-    if ready.stage.digest == stage_digest(header, weights):
-        return ready
-    taken = take_weights(ready.stage, header.directory, weights)
-    digest = digest_with(header.config, taken)
-    return replace(ready, stage=ready.stage.identified(digest))
+    weights = first.work.sampling.weights
+    return Loaded(ready, weights, {weights: ready.stage.digest})

@@ -10,20 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
-from cdm_cli.data import lock
-from cdm_cli.data.store import open_store
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.judging.evaluate import Panel, measure, open_panel
-from cdm_cli.jobs.judging.images import ImageSet, from_store
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import cost
-from cdm_cli.jobs.sampling.make import produce
 from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.jobs.sweep.applied import apply_chosen
 from cdm_cli.jobs.sweep.choice import Chosen, choose, concluded, name_of
+from cdm_cli.jobs.sweep.fill import fill_points
 from cdm_cli.jobs.sweep.front import Placed, in_words, pareto
 from cdm_cli.jobs.sweep.page import write_report
 from cdm_cli.jobs.sweep.plan import Sweep, planned
@@ -32,17 +26,14 @@ from cdm_cli.jobs.sweep.point import DECIDED, NAME, Point
 from cdm_cli.jobs.sweep.race import RaceResult, begin, raced
 from cdm_cli.jobs.sweep.race_file import RaceFile
 from cdm_cli.jobs.sweep.racers import Racers
-from cdm_cli.jobs.sweep.shared import check_points, ready_for, with_weights
+from cdm_cli.jobs.sweep.shared import check_points
 from cdm_cli.jobs.sweep.table import (
     SweepTable,
     all_judged,
     as_recorded,
     joined_table,
-    keep,
     write_all,
-    write_start,
 )
-from cdm_cli.metrics.table import MetricTable
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.options.sweeping import SweepOptions
 from cdm_cli.report import Report
@@ -92,7 +83,7 @@ def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
         if there:
             report.say(f"{sweep.out}: {there} of {len(sweep.points)} points are there")
         if missing:
-            _fill(options, sweep, missing, command, session)
+            fill_points(options, sweep, missing, command, session)
         points = all_judged(sweep)
         chosen = choose(points)
         table = joined_table(points, chosen)
@@ -192,51 +183,3 @@ def _deciding(sweep: Sweep) -> dict[str, Any]:
     """Return what must be equal in every process."""
     missing = [point.labels for point in _missing(sweep)]
     return {**sweep.identity, "points to be judged": missing}
-
-
-def _fill(
-    options: SweepOptions,
-    sweep: Sweep,
-    missing: list[Point],
-    command: str,
-    session: Session,
-) -> None:
-    """Make and judge the points that are missing."""
-    resolution = sweep.header.config.model.resolution
-    panel = open_panel(options.judge, resolution, session, features=False)
-    session.lead(lambda: write_start(sweep, command))
-    seed = options.sampling.seed
-    with lock.directory(sweep.out, alone=False):
-        ready = ready_for(sweep.points, session)
-        for number, point in enumerate(missing, 1):
-            name = f"{options.command}: {name_of(point.labels)}"
-            session.report.say(f"{name}: {number} of {len(missing)}")
-            ready = with_weights(ready, point.work)
-            produce(point.work, ready, point.samples, session)
-            session.report.say(f"{name}: {_judge(sweep, point, panel, seed)}")
-
-
-def metrics_of(panel: Panel, images: ImageSet) -> tuple[str, ...]:
-    """Return FID, IS if the judge gives probabilities, accuracy if it knows the classes."""
-    blank = torch.zeros(1, images.images.shape[-1], images.resolution, images.resolution)
-    _, probabilities = panel.judge.extractor(blank.byte().to(panel.session.device))
-    knows = bool(images.classes) and panel.judge.classes == images.classes
-    return ("fid", *(["is"] if probabilities is not None else []), *(["accuracy"] if knows else []))
-
-
-def _judge(sweep: Sweep, point: Point, panel: Panel, seed: int) -> str:
-    """Judge a finished store and keep the numbers; returns them in short."""
-    with open_store(point.samples) as store:
-        resolution = sweep.header.config.model.resolution
-        images = from_store(store, None, resolution, None, seed)
-        table = measure(panel, images, metrics_of(panel, images), seed=seed)
-        parents = store.provenance["parents"]
-        panel.session.lead(lambda: keep(sweep, point, table, parents))
-    return _in_short(table)
-
-
-def _in_short(table: MetricTable) -> str:
-    rows = [row for row in table.rows if row.metric != "fid_gap"]
-    return ", ".join(
-        f"{row.metric} {row.reference} {row.value:.4g}".replace("  ", " ") for row in rows
-    )

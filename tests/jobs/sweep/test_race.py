@@ -9,7 +9,7 @@ import pytest
 
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.sampling.make import produce
+from cdm_cli.jobs.sampling.fill import Engine
 from cdm_cli.jobs.sweep.race import Course
 from cdm_cli.jobs.sweep.race_file import RaceFile, RaceTable, concluded
 from cdm_cli.jobs.sweep.racers import step_of
@@ -102,17 +102,16 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     assert lines[-1][-1].startswith("worse by 0.001 ± ")
 
 
-def produced(monkeypatch):
-    """Return a list of the evaluations that each call of a sweep is going to make."""
-    made = []
+def sampled(monkeypatch):
+    """Return a list of how many samples each batch of a sweep holds."""
+    sizes, batch = [], Engine.batch
 
-    def counted(*arguments):
-        found = produce(*arguments)
-        made.append(found.network_evaluations)
-        return found
+    def counted(self, samples, meter):
+        sizes.append(len(samples.ids))
+        return batch(self, samples, meter)
 
-    monkeypatch.setattr("cdm_cli.jobs.sweep.sweep.produce", counted)
-    return made
+    monkeypatch.setattr(Engine, "batch", counted)
+    return sizes
 
 
 def test_a_grid_goes_on_with_a_race_and_a_race_reads_a_grid(workspace, monkeypatch):
@@ -123,9 +122,9 @@ def test_a_grid_goes_on_with_a_race_and_a_race_reads_a_grid(workspace, monkeypat
         num = 99 if "0009" in path.name else 231
         np.testing.assert_array_equal(images(path, num), images(Path("other") / path.name, num))
         assert not images(path)[num:].any()
-    before, made = course(), produced(monkeypatch)
+    before, sizes = course(), sampled(monkeypatch)
     run(grid(), Told())
-    assert made == [STEPS * (NUM - 231)] * 3 + [STEPS * (NUM - 99)]
+    assert sum(sizes) == 3 * (NUM - 231) + (NUM - 99)
     for path in sorted(SWEEP.glob("*.h5")):
         np.testing.assert_array_equal(images(path), images(Path("other") / path.name))
     again = json.loads((SWEEP / "sweep.json").read_text())["rows"]

@@ -1,0 +1,135 @@
+"""Run a sweep, and print what each part of it took.
+
+    python benchmarks/sweep_cost.py sweep-s --s 0,251,501 --num 2000 --features features -o new
+
+What follows the name of the program is a command line of cdm, `sweep-s` or `sweep`, in a directory
+where it has not run yet. Printed in seconds of the clock, in the order in which they come:
+
+- loading: python and torch, headers, the judge, the statistics of the real images, the stage, and
+  on a GPU a trial of its batch;
+- first batch: kernels are compiled or loaded, a graph is recorded;
+- evaluations: all other batches, from their inputs to samples in memory;
+- between batches: what sampling waited for besides: inputs, writing, numbers that are kept;
+- last points: what was left to judge when all was sampled;
+- tables: JSON, CSV and the plot.
+
+Beside these: what the threads did meanwhile, which costs no time as long as it is less than the
+evaluations: reading inputs (with making stores, which are also told alone), writing, judging.
+"""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+BEGUN = time.monotonic()
+
+
+class Clock:
+    """What each part took, by name: seconds and calls; when the first began and the last ended."""
+
+    def __init__(self) -> None:
+        self.each: dict[str, list[float]] = defaultdict(list)
+        self.first: dict[str, float] = {}
+        self.last: dict[str, float] = defaultdict(lambda: BEGUN)
+
+    def watch(self, holder: Any, name: str, part: str) -> None:
+        """Measure every call of a function of a module or class."""
+        function: Callable[..., Any] = getattr(holder, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.monotonic()
+            self.first.setdefault(part, start)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.last[part] = time.monotonic()
+                self.each[part].append(self.last[part] - start)
+
+        setattr(holder, name, timed)
+
+
+class Next:
+    """The batches of a sweep, one at a time."""
+
+    def __init__(self, found: Iterator[Any]) -> None:
+        self._found = found
+
+    def next(self) -> Any:
+        """Return the next one, None at the end."""
+        return next(self._found, None)
+
+
+def told(clock: Clock, rows: list[int], steps: list[int], end: float) -> None:
+    """Print the parts."""
+    batches = clock.each["batch"]
+    if not batches:
+        print("nothing was sampled: everything was there")
+        return
+    evaluations = sum(num * each for num, each in zip(rows, steps, strict=True))
+    warm = sum(num * each for num, each in zip(rows[1:], steps[1:], strict=True))
+    sampling = sum(batches[1:])
+    loop = clock.last["batch"] - clock.first["batch"]
+    lines = [
+        ("loading", clock.first["batch"] - BEGUN),
+        ("first batch", batches[0]),
+        ("evaluations", sampling),
+        ("between batches", loop - sum(batches)),
+        ("last points", clock.last["fill"] - clock.last["batch"]),
+        ("tables", end - clock.last["fill"]),
+        ("in all", end - BEGUN),
+    ]
+    for name, seconds in lines:
+        print(f"{name:16} {seconds:8.2f} s")
+    print("meanwhile:")
+    for part in ("reading", "making stores", "writing", "judging"):
+        took = clock.each[part]
+        print(f"{part:16} {sum(took):8.2f} s in {len(took)} calls")
+    print(
+        f"{evaluations} evaluations of {sum(rows)} images in {len(rows)} batches of at most "
+        f"{max(rows)}; {warm / max(sampling, 1e-9):.0f} evaluations/s in all but the first, "
+        f"{evaluations / (end - BEGUN):.0f}/s in all"
+    )
+
+
+def main() -> None:
+    """Watch a sweep, and tell."""
+    from cdm_cli.app import app
+    from cdm_cli.jobs.sampling import together
+    from cdm_cli.jobs.sampling.fill import Engine
+    from cdm_cli.jobs.sweep import fill, sweep
+    from cdm_cli.jobs.sweep.judges import Judge
+
+    clock, rows, steps, batch = Clock(), list[int](), list[int](), Engine.batch
+
+    def counted(self: Engine, samples: Any, meter: Any) -> Any:
+        rows.append(len(samples.ids))
+        steps.append(self.chain.evaluations)
+        return batch(self, samples, meter)
+
+    Engine.batch = counted
+    clock.watch(Engine, "batch", "batch")
+    clock.watch(fill, "resume_or_create", "making stores")
+    clock.watch(together, "_write", "writing")
+    read = fill.batches
+
+    def batches(*args: Any) -> Iterator[Any]:
+        found = Next(read(*args))
+        clock.watch(found, "next", "reading")
+        while (one := found.next()) is not None:
+            yield one
+
+    fill.batches = batches
+    clock.watch(Judge, "__call__", "judging")
+    clock.watch(sweep, "fill_points", "fill")
+    try:
+        app(sys.argv[1:])
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    told(clock, rows, steps, time.monotonic())
+
+
+if __name__ == "__main__":
+    main()

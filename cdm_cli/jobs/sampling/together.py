@@ -1,0 +1,149 @@
+"""Several stores filled as one: a batch holds rows of several stores whose samples share a chain.
+
+A sample is a function of (seed, stage, id), so that the rows beside it change nothing. Reading,
+sampling and writing overlap: while a batch is sampled the next one is read, and the one before is
+hashed and written.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from cdm_cli.cascade.generate import Samples
+from cdm_cli.data.store import Store
+from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
+from cdm_cli.jobs.sampling.make import Work
+
+
+@dataclass
+class Filling:
+    """A store that is being filled. left: its blocks that are not written yet."""
+
+    work: Work
+    store: Store
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count what is missing."""
+        self.left = len(self.store.parts[""].pending())
+
+    def blocks(self) -> Iterator["Block"]:
+        """Read the inputs of each block that is missing."""
+        part = self.store.parts[""]
+        for block in part.pending():
+            yield Block(self, block, self.work.inputs(part.block_range(block)))
+
+
+@dataclass
+class Block:
+    """The inputs of one block of a store, and what was made of their first rows."""
+
+    filling: Filling
+    number: int
+    samples: Samples
+    made: list[Arrays] = field(default_factory=list[Arrays])
+
+    @property
+    def left(self) -> int:
+        """How many rows nothing was made of."""
+        return len(self.samples.ids) - sum(len(next(iter(rows.values()))) for rows in self.made)
+
+    def arrays(self) -> Arrays:
+        """Return what the datasets of a whole block hold, by name."""
+        assert self.samples.y is not None
+        found = {name: np.concatenate([rows[name] for rows in self.made]) for name in self.made[0]}
+        return {**found, "ids": self.samples.ids.numpy(), "labels": self.samples.y.numpy()}
+
+
+class Share(NamedTuple):
+    """Rows of a block that are in one batch."""
+
+    block: Block
+    rows: slice
+
+
+class Batch(NamedTuple):
+    """Rows that are sampled at once, in order."""
+
+    shares: tuple[Share, ...]
+    samples: Samples
+
+    @property
+    def work(self) -> Work:
+        """The work of its first row, which is alike that of the others."""
+        return self.shares[0].block.filling.work
+
+    @classmethod
+    def of(cls, shares: Iterable[Share]) -> "Batch":
+        """Join the inputs of some rows."""
+        held = tuple(shares)
+        return cls(held, Samples.joined([each.block.samples.rows(each.rows) for each in held]))
+
+
+def batches(
+    fillings: Iterable[Filling], size: int, alike: Callable[[Work], Hashable]
+) -> Iterator[Batch]:
+    """Cut what is missing into batches of `size` rows; the last rows of a kind may be fewer.
+
+    alike: works for which it is the same share batches, if they follow each other.
+    """
+    held: list[Share] = []
+    kind, num = None, 0
+    for filling in fillings:
+        if held and alike(filling.work) != kind:
+            yield Batch.of(held)
+            held, num = [], 0
+        kind = alike(filling.work)
+        for block in filling.blocks():
+            start, whole = 0, len(block.samples.ids)
+            while start < whole:
+                stop = min(whole, start + size - num)
+                held.append(Share(block, slice(start, stop)))
+                start, num = stop, num + stop - start
+                if num == size:
+                    yield Batch.of(held)
+                    held, num = [], 0
+    if held:
+        yield Batch.of(held)
+
+
+def fill_together(
+    todo: Iterator[Batch],
+    engine_of: Callable[[Work], Engine],
+    meter: Meter,
+    finished: Callable[[Filling], None],
+) -> None:
+    """Sample batches, and write each block that is whole.
+
+    engine_of: called before each batch. finished: called, in the thread that writes, for each
+    store that is complete by now. Raises what `fill` does.
+    """
+    with ThreadPoolExecutor(1, "cdm-read") as reader, ThreadPoolExecutor(1, "cdm-write") as writer:
+        ahead: Future[Batch | None] = reader.submit(next, todo, None)
+        writing: Future[None] | None = None
+        while (batch := ahead.result()) is not None:
+            ahead = reader.submit(next, todo, None)
+            arrays = engine_of(batch.work).batch(batch.samples, meter)
+            if writing is not None:
+                writing.result()
+            writing = writer.submit(_write, batch, arrays, finished)
+        if writing is not None:
+            writing.result()
+
+
+def _write(batch: Batch, arrays: Arrays, finished: Callable[[Filling], None]) -> None:
+    """Give each block its rows, and write those that are whole."""
+    at = 0
+    for block, rows in batch.shares:
+        end = at + rows.stop - rows.start
+        block.made.append({name: array[at:end] for name, array in arrays.items()})
+        at = end
+        if block.left == 0:
+            filling = block.filling
+            filling.store.parts[""].write_block(block.number, block.arrays())
+            filling.left -= 1
+            if filling.left == 0:
+                finished(filling)

@@ -1,0 +1,220 @@
+"""Making and judging the points of a sweep that are missing.
+
+A process alone fills batches across points, which share one loading, one compilation and one
+recorded graph, and judges a point while the next ones are sampled. Other processes and hosts with
+the same -o take the points that it has not begun: whoever writes a store has its lock. The
+processes of one job (`--gpus N`) share the rows of each point instead.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cdm_cli.data import lock
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import StoppedError
+from cdm_cli.jobs.judging.evaluate import open_panel
+from cdm_cli.jobs.runtime.identity import chain_fields, resume_or_create
+from cdm_cli.jobs.runtime.session import GLANCE, Session
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.sampling.blocks import LARGEST
+from cdm_cli.jobs.sampling.fill import Engine, Meter
+from cdm_cli.jobs.sampling.make import Work, in_its_blocks, produce, spec_of
+from cdm_cli.jobs.sampling.numerics import check_same_numerics
+from cdm_cli.jobs.sampling.together import Filling, batches, fill_together
+from cdm_cli.jobs.sweep.choice import name_of
+from cdm_cli.jobs.sweep.judges import Bench, Judge
+from cdm_cli.jobs.sweep.plan import Sweep
+from cdm_cli.jobs.sweep.point import Point
+from cdm_cli.jobs.sweep.shared import Loaded, loaded_for
+from cdm_cli.jobs.sweep.table import write_start
+from cdm_cli.options.sweeping import SweepOptions
+
+PATIENCE = 600.0  # seconds without a new sample of others that end a wait
+
+
+def fill_points(
+    options: SweepOptions, sweep: Sweep, missing: Sequence[Point], command: str, session: Session
+) -> None:
+    """Make and judge the points that are missing, or wait for the processes that do."""
+    resolution = sweep.header.config.model.resolution
+    panel = open_panel(options.judge, resolution, session, features=False)
+    session.lead(lambda: write_start(sweep, command))
+    judge = Judge(sweep, panel, options.sampling.seed)
+    with lock.directory(sweep.out, alone=False):
+        loaded = loaded_for(_sharing(sweep.points, session), session)
+        makers = Makers(options.command, session, loaded, judge, len(missing))
+        if session.world.size > 1:
+            makers.make_in_turn(missing)
+            return
+        while missing:
+            missing = makers.make_together(missing)
+            if missing:
+                missing = _waited(missing, session)
+
+
+def _sharing(points: Sequence[Point], session: Session) -> list[Point]:
+    """Return points that know how many samples may be made at a time, on a GPU: those of all.
+
+    On a CPU a batch is that of `cdm upsample`, and the samples are the same to the bit.
+    """
+    if session.device.type != "cuda" or session.world.size > 1:
+        return list(points)
+    most = min(LARGEST, sum(len(point.work.rows) for point in points))
+    return [replace(point, work=replace(point.work, together=most)) for point in points]
+
+
+def _alike(work: Work) -> str:
+    """Return what works share that share batches: weights, chain and seed."""
+    sampling = work.sampling
+    fields = chain_fields(work.header.config, work.chain, sampling.seed)
+    return json.dumps({"weights": sampling.weights, **fields})
+
+
+@dataclass
+class Makers:
+    """What makes points: the loaded stage, and the judge. num: of the points in all."""
+
+    command: str
+    session: Session
+    loaded: Loaded
+    judge: Judge
+    num: int
+    done: int = field(default=0, init=False)
+
+    def make_in_turn(self, points: Sequence[Point]) -> None:
+        """Make one point after another, its rows shared among the processes of the job."""
+        for point in points:
+            self.session.report.say(f"{self.command}: {name_of(point.labels)}")
+            produce(point.work, self.loaded.having(point.work), point.samples, self.session)
+            self._tell(point, self.judge.keep(point, self.judge(point)))
+
+    def make_together(self, points: Sequence[Point]) -> list[Point]:
+        """Make the points that no other process makes, as one; returns the others."""
+        total, done = _evaluations(points)
+        report, size = self.session.report, self.loaded.ready.numerics.batch_size
+        with ExitStack() as stack:
+            bench = stack.enter_context(Bench(self.judge, self._tell))
+            taken = Taken(self.loaded, points, stack, bench)
+            stop = stack.enter_context(Stop())
+            track = report.track(self.command, total, "evaluations", done)
+            advance = stack.enter_context(track)
+            rows = sum(len(point.work.rows) for point in points)
+            meter = Meter(advance, stop, rows, lambda: "finished blocks and points are complete")
+
+            def engine_of(work: Work) -> Engine:
+                bench.settle()
+                stage = self.loaded.having(work).stage
+                return Engine(stage, work.chain, work.sampling.seed, size)
+
+            todo = batches(taken.fillings(), size, _alike)
+            fill_together(todo, engine_of, meter, taken.finished)
+            bench.settle(wait=True)
+        return taken.elsewhere
+
+    def _tell(self, point: Point, told: str) -> None:
+        self.done += 1
+        name = f"{name_of(point.labels)} ({self.done} of {self.num})"
+        self.session.report.say(f"{self.command}: {name}: {told}")
+
+
+def _evaluations(points: Sequence[Point]) -> tuple[int, int]:
+    """Return how many evaluations points take, and of how many the samples are there."""
+    total = left = 0
+    for point in points:
+        each, rows = point.work.chain.evaluations, len(point.work.rows)
+        total += rows * each
+        left += (_pending(point) if point.samples.exists() else rows) * each
+    return total, total - left
+
+
+def _pending(point: Point) -> int:
+    with open_store(point.samples) as store:
+        part = store.parts[""]
+        return sum(len(part.block_range(block)) for block in part.pending())
+
+
+@dataclass
+class Taken:
+    """The points that this process takes, one by one as it comes to them.
+
+    elsewhere: those that it finds another process at.
+    """
+
+    loaded: Loaded
+    points: Sequence[Point]
+    stack: ExitStack
+    bench: Bench
+    elsewhere: list[Point] = field(default_factory=list[Point])
+    _points: dict[Any, Point] = field(default_factory=dict[Any, Point])
+
+    def fillings(self) -> Iterator[Filling]:
+        """Open the store of each point for writing; complete ones go to the judge at once."""
+        for point in self.points:
+            store = self._claimed(point)
+            if store is None:
+                continue
+            filling = Filling(point.work, self.stack.enter_context(store))
+            self._points[store.path] = point
+            if filling.left:
+                yield filling
+            else:
+                self.finished(filling)
+
+    def finished(self, filling: Filling) -> None:
+        """Hand a complete store to the judge."""
+        self.bench.give(self._points[filling.store.path], filling.store)
+
+    def _claimed(self, point: Point) -> Store | None:
+        """Return the store of a point, locked; None where another process makes or has made it."""
+        numerics, digest = self.loaded.ready.numerics, self.loaded.digest(point.work)
+        try:
+            spec = spec_of(in_its_blocks(point.work, point.samples), digest, numerics)
+            store = resume_or_create(point.samples, spec)
+        except StoppedError:
+            self.elsewhere.append(point)
+            return None
+        if point.judged.exists():
+            store.close()
+            return None
+        there = store.provenance.get("numerics") or {}
+        check_same_numerics(there, numerics, point.samples)
+        return store
+
+
+def _waited(points: Sequence[Point], session: Session) -> list[Point]:
+    """Wait until a point is free that another process had, or all are judged; returns the rest.
+
+    Raises StoppedError when asked to stop, or where none of them goes on for long.
+    """
+    session.report.say(f"waiting for {len(points)} points that other processes make")
+    left, seen, since = list(points), -1, time.monotonic()
+    with Stop() as stop:
+        while True:
+            left = [point for point in left if not point.judged.exists()]
+            held = [_held(point) for point in left]
+            if not left or not all(held):
+                return left
+            now = sum(_pending(point) for point in left)
+            if now != seen:
+                seen, since = now, time.monotonic()
+            if stop.asked or time.monotonic() - since > PATIENCE:
+                why = stop.asked or f"no sample was made for {PATIENCE:.0f} s"
+                raise StoppedError(
+                    f"stopped waiting: {why}; {held[0]}",
+                    kept="what is judged is kept",
+                    next="the same command continues",
+                )
+            time.sleep(GLANCE)
+
+
+def _held(point: Point) -> str:
+    """Return who writes the store of a point, "" where nobody does."""
+    try:
+        open_store(point.samples, writable=True).close()
+    except StoppedError as error:
+        return error.what
+    return ""

@@ -1,0 +1,103 @@
+"""Judging the points of a sweep: one after the other, in a thread while the next are sampled."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import torch
+
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.jobs.judging.evaluate import Panel, measure
+from cdm_cli.jobs.judging.images import ImageSet, from_store
+from cdm_cli.jobs.runtime.session import Silent
+from cdm_cli.jobs.sweep.plan import Sweep
+from cdm_cli.jobs.sweep.point import Point
+from cdm_cli.jobs.sweep.table import keep
+from cdm_cli.metrics.table import MetricTable
+
+
+class Verdict(NamedTuple):
+    """The numbers of a point, and what its store says of its parents."""
+
+    table: MetricTable
+    parents: Sequence[dict[str, str]]
+
+
+@dataclass
+class Judge:
+    """Judges finished stores of a sweep; what a judge can tell is asked of it once."""
+
+    sweep: Sweep
+    panel: Panel
+    seed: int
+    metrics: tuple[str, ...] = ()
+
+    def __call__(self, point: Point) -> Verdict:
+        """Judge a point."""
+        with open_store(point.samples) as store:
+            resolution = self.sweep.header.config.model.resolution
+            images = from_store(store, None, resolution, None, self.seed)
+            self.metrics = self.metrics or metrics_of(self.panel, images)
+            table = measure(self.panel, images, self.metrics, seed=self.seed)
+            return Verdict(table, store.provenance["parents"])
+
+    def keep(self, point: Point, found: Verdict) -> str:
+        """Keep the numbers of a point; returns them in short."""
+        self.panel.session.lead(lambda: keep(self.sweep, point, found.table, found.parents))
+        return _in_short(found.table)
+
+
+def metrics_of(panel: Panel, images: ImageSet) -> tuple[str, ...]:
+    """Return FID, IS if the judge gives probabilities, accuracy if it knows the classes."""
+    blank = torch.zeros(1, images.images.shape[-1], images.resolution, images.resolution)
+    _, probabilities = panel.judge.extractor(blank.byte().to(panel.session.device))
+    knows = bool(images.classes) and panel.judge.classes == images.classes
+    return ("fid", *(["is"] if probabilities is not None else []), *(["accuracy"] if knows else []))
+
+
+def _in_short(table: MetricTable) -> str:
+    rows = [row for row in table.rows if row.metric != "fid_gap"]
+    return ", ".join(
+        f"{row.metric} {row.reference} {row.value:.4g}".replace("  ", " ") for row in rows
+    )
+
+
+class Bench:
+    """Judges points in a thread of its own, in the order in which they come.
+
+    A point is given by whatever thread; its numbers are kept by the one that calls `settle`. Its
+    store stays locked until then, so that no other process judges it too.
+    """
+
+    def __init__(self, judge: Judge, told: Callable[[Point, str], None]) -> None:
+        session = replace(judge.panel.session, report=Silent())
+        self._judge = replace(judge, panel=replace(judge.panel, session=session))
+        self._told = told
+        self._thread = ThreadPoolExecutor(1, "cdm-judge")
+        self._judged: list[tuple[Point, Store, Future[Verdict]]] = []
+
+    def give(self, point: Point, store: Store) -> None:
+        """Hand over a point whose samples are complete."""
+        self._judged.append((point, store, self._thread.submit(self._judge, point)))
+
+    def settle(self, *, wait: bool = False) -> None:
+        """Keep the numbers of the points that are judged by now; wait: of all that were given."""
+        while self._judged and (wait or self._judged[0][2].done()):
+            point, store, judging = self._judged[0]
+            told = self._judge.keep(point, judging.result())
+            store.close()
+            del self._judged[0]
+            self._told(point, told)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
