@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.app import COMMANDS, app
+from cdm_cli.commands.table import TABLE
 from cdm_cli.data import disk
 from cdm_cli.data.blocks import Blocks
 from tests.faults import inputs
@@ -55,7 +56,11 @@ def test_every_other_command_is_killed_once_and_typed_twice(tmp_path, killer, to
 
 
 def test_no_command_is_forgotten():
-    assert {job.command for job in JOBS.values()} - {""} == COMMANDS.keys() - WRITES_NOTHING.keys()
+    """Two commands may be one job: `sweep-s` is a `sweep`."""
+    job_of = {command.name: command.job for command in TABLE}
+    broken = {job_of.get(job.command) for job in JOBS.values()}
+    covered = {name for name in COMMANDS if job_of.get(name) in broken - {None}}
+    assert covered == COMMANDS.keys() - WRITES_NOTHING.keys()
 
 
 @pytest.mark.parametrize("command", WRITES_NOTHING)
