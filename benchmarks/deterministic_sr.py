@@ -39,7 +39,7 @@ from cdm_cli.diffusion.process import predict_x_0, q_sample
 from cdm_cli.diffusion.reverse import split_v
 from cdm_cli.diffusion.samplers import bind
 from cdm_cli.diffusion.schedules import respace, trailing_times
-from cdm_cli.jobs.judging.evaluate import Panel, open_panel
+from cdm_cli.jobs.judging.panel import Panel, open_panel
 from cdm_cli.jobs.runtime.device import pick_device
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import read_header

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from cdm_cli.api.asked import asked
 from cdm_cli.api.reading import Samples
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.judging.evaluate import Panel, measure
 from cdm_cli.jobs.judging.images import ImageSet, collect
 from cdm_cli.jobs.judging.judge import Judge, open_judge
+from cdm_cli.jobs.judging.panel import Panel, measure
 from cdm_cli.jobs.runtime.device import pick_device
 from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.metrics.jackknife import Estimate

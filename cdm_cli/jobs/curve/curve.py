@@ -12,21 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cdm_cli.cascade.checkpoint import checkpoints, find_stage, weights_file
-from cdm_cli.cascade.head import read_metadata
-from cdm_cli.cascade.saved import CHECKPOINTS, is_complete
 from cdm_cli.cascade.stage import Stage
-from cdm_cli.data.disk import check_room, existing, make_directory
-from cdm_cli.data.store import Store, open_store
-from cdm_cli.errors import BadInputError, MismatchError, MissingError, StoppedError, UsageError
+from cdm_cli.data.disk import make_directory
+from cdm_cli.errors import MissingError, StoppedError
+from cdm_cli.jobs.curve.plan import Work, check_out, plan_work
 from cdm_cli.jobs.curve.table import (
-    FILE,
     PLOT,
     CurvePoint,
     Saved,
     add_point,
     best_of,
-    check_known,
     compare_points,
     name_of,
     point_of,
@@ -35,32 +30,18 @@ from cdm_cli.jobs.curve.table import (
     write_points,
     write_shown,
 )
-from cdm_cli.jobs.judging.evaluate import Panel, open_panel
-from cdm_cli.jobs.judging.header import judge_fields, open_reference
-from cdm_cli.jobs.judging.probe_score import judge_probe, judgement_of, with_steps
+from cdm_cli.jobs.judging.panel import Panel, open_panel
+from cdm_cli.jobs.judging.probe_score import judge_probe, judgement_of
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.cost import cost
-from cdm_cli.jobs.sampling.headers import Header, misfit, read_header
-from cdm_cli.jobs.sampling.judged_on import generated_store, probe_of
 from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics, load_ready_stage, take_weights
-from cdm_cli.jobs.sampling.probe import Probe, draw_probe
-from cdm_cli.jobs.sampling.rows import part_of
+from cdm_cli.jobs.sampling.probe import draw_probe
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.metrics.table import MetricTable
-from cdm_cli.names import RUNS
 from cdm_cli.options.judging import CurveOptions
 from cdm_cli.report import Report
-
-
-@dataclass(frozen=True)
-class Work:
-    """A stage, the samples it is judged by, and its saved states in the order of steps."""
-
-    header: Header
-    probe: Probe
-    states: tuple[Saved, ...]
 
 
 @dataclass(frozen=True)
@@ -137,7 +118,7 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     """Return what would be judged and what that would cost; nothing is loaded or written."""
     with ExitStack() as stack:
         work = plan_work(options, stack)
-        _check_out(options.out, work)
+        check_out(options.out, work)
     plan_session(options.judge.compute, report)
     tell_schedule(work.header, options.sampling, work.probe.given_s, report)
     num = len(work.states) * work.probe.num
@@ -151,86 +132,10 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     }
 
 
-def plan_work(options: CurveOptions, stack: ExitStack) -> Work:
-    """Decide all that headers and flags decide. The stack keeps the real images open."""
-    header = read_header(find_stage(options.stage, Path(RUNS)))
-    states = find_states(header.directory, options.weights)
-    generated = generated_store(options.lowres, header, stack, "--lowres")
-    store = None if generated else _store(options, header, stack)
-    judge_fields(options.judge)
-    open_reference(options.judge.ref, header, stack)
-    sampling = with_steps(header.config, options.sampling)
-    probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"), generated)
-    return Work(header, probe, states)
-
-
 def _begin(options: CurveOptions, stack: ExitStack) -> Work:
     work = plan_work(options, stack)
-    _check_out(options.out, work)
+    check_out(options.out, work)
     return work
-
-
-def _check_out(out: Path, work: Work) -> None:
-    """See, before weights are loaded, that the directory can be made, or is of the same curve."""
-    check_room(existing(out) / FILE, 0)
-    config = work.header.config
-    check_known(out, {"stage": config_digest(config), **work.probe.identity}, config)
-
-
-def find_states(directory: Path, weights: Sequence[str]) -> tuple[Saved, ...]:
-    """Return the states that names mean, "all" being every checkpoint, in the order of steps.
-
-    Raises MissingError where there is none, or not that one; UsageError for no name at all.
-    """
-    there = [path.name for path in checkpoints(directory)] if "all" in weights else []
-    names = dict.fromkeys(name for word in weights for name in (there if word == "all" else [word]))
-    found = [_find_state(directory, name, listed=name not in weights) for name in names]
-    states = [state for state in found if state is not None]
-    if not states:
-        raise MissingError(
-            f"{directory} has no checkpoint", next="cdm train, or --weights ema for what it has"
-        )
-    return tuple(sorted(states, key=lambda state: (state.step, state.weights)))
-
-
-def _find_state(directory: Path, name: str, *, listed: bool) -> Saved | None:
-    """Return a state, None for one that was listed and that a training removed since."""
-    try:
-        return _state(name, weights_file(directory, name))
-    except MissingError:
-        if not listed or is_complete(directory / CHECKPOINTS / name):
-            raise
-        return None
-
-
-def _state(name: str, path: Path) -> Saved:
-    metadata = read_metadata(path)
-    try:
-        return Saved(weights=name, step=int(metadata["step"]), sha256=metadata["sha256"])
-    except (KeyError, ValueError):
-        raise BadInputError(
-            f"{path} does not say of which step it is", next="leave it out of --weights"
-        ) from None
-
-
-def _store(options: CurveOptions, header: Header, stack: ExitStack) -> Store | None:
-    """Open the real images that a super-resolution stage enlarges; a base stage needs none."""
-    if header.config.kind == "base":
-        return None
-    ref = options.judge.ref
-    if ref.suffix == ".npz":
-        raise UsageError(
-            f"--ref {ref}: a super-resolution stage enlarges real images of a store",
-            next="--ref data.h5, or --lowres with generated ones",
-        )
-    store = stack.enter_context(open_store(ref))
-    store.require_finished()
-    reason = misfit(header, store, part_of(store, None)[1])
-    if reason:
-        raise MismatchError(
-            f"{header.directory} and {ref} do not fit: {reason}", next="another --ref"
-        )
-    return store
 
 
 def _fill(

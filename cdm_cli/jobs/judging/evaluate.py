@@ -1,12 +1,9 @@
-"""`cdm eval`: how good are samples, measured against real images, with everything said.
-
-`measure` judges any images with judges and references opened once; `run` is the command.
-"""
+"""`cdm eval`: how good are samples, measured against real images, with everything said."""
 
 import io
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,110 +18,24 @@ from cdm_cli.jobs.judging import nearest
 from cdm_cli.jobs.judging.against import join, seed_of
 from cdm_cli.jobs.judging.check import check_asked
 from cdm_cli.jobs.judging.images import ImageSet, collect, from_store
-from cdm_cli.jobs.judging.judge import Judge, open_judge
-from cdm_cli.jobs.judging.references import find_references, reference_digest, training_images
+from cdm_cli.jobs.judging.panel import Panel, convention_of, open_panel, table_of_rows
+from cdm_cli.jobs.judging.references import training_images
 from cdm_cli.jobs.judging.result import EvalResult
-from cdm_cli.jobs.judging.rows import Rows, notes
 from cdm_cli.jobs.runtime.session import Session, start_job
 from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.metrics.collector import Collector
-from cdm_cli.metrics.features import InceptionExtractor
-from cdm_cli.metrics.reference import Reference
-from cdm_cli.metrics.table import Convention, MetricTable
+from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import OF_IMAGES
-from cdm_cli.options.judging import EvalOptions, FeatureOptions, parsed
+from cdm_cli.options.judging import EvalOptions, parsed
 from cdm_cli.report import Report
 
 LEFT_OUT = "cas is not in all: it trains two classifiers, for hours; cdm eval cas does"
+
+
 NEAREST_PICTURE = Path("nearest.png")
+
+
 MARK = "cdm_eval"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A judge with what it compares: opened once, used for any number of image sets."""
-
-    judge: Judge
-    references: list[Reference]
-    session: Session
-
-
-def open_panel(
-    options: FeatureOptions, resolution: int, session: Session, *, features: bool = True
-) -> Panel:
-    """Load the judge, and compute or find the statistics of the real images.
-
-    features: whether metrics beyond FID and IS will be asked for. Raises what `open_judge`
-    and `find_references` raise.
-    """
-    judge = session.decide(
-        lambda: open_judge(options, session.device),
-        lambda judge: {
-            "judge": judge.extractor.name,
-            "judge's digest": judge.extractor.digest,
-            "real images": reference_digest(options.ref),
-        },
-    )
-    if options.mode != FeatureOptions.mode and not isinstance(judge.extractor, InceptionExtractor):
-        session.report.say(
-            f"--mode {options.mode}: of no effect, {options.features} judges, not inception"
-        )
-    found = find_references(options.ref, resolution, judge.extractor, session, features=features)
-    return Panel(judge, found, session)
-
-
-def convention_of(images: ImageSet, judge: Judge, seed: int) -> Convention:
-    """Return how these images become numbers."""
-    extractor = judge.extractor
-    return Convention(
-        num=images.num,
-        balance=images.balance(),
-        extractor=extractor.name,
-        extractor_digest=extractor.digest,
-        resize=extractor.resize,
-        resolution=images.resolution,
-        samples_digest=images.digest,
-        seed=seed,
-    )
-
-
-def measure(
-    panel: Panel,
-    images: ImageSet,
-    metrics: tuple[str, ...],
-    *,
-    seed: int = 0,
-    uncertain: bool = True,
-) -> MetricTable:
-    """Judge images in one pass and return the metrics: fid, is, kid, prdc, accuracy.
-
-    uncertain: whether FID gets its jackknife error, which costs twenty more distances.
-    """
-    collector = collect(
-        images, panel.judge.extractor, panel.session, seed=seed, uncertain=uncertain
-    )
-    return _rows_of(panel, images, collector, metrics, seed, uncertain=uncertain)
-
-
-def _rows_of(
-    panel: Panel,
-    images: ImageSet,
-    collector: Collector,
-    metrics: tuple[str, ...],
-    seed: int,
-    *,
-    uncertain: bool = True,
-    lenient: bool = False,
-) -> MetricTable:
-    convention = convention_of(images, panel.judge, seed)
-    knows = bool(panel.judge.classes) and panel.judge.classes == images.classes
-    rows = Rows(
-        collector, panel.references, convention, judge_knows_labels=knows, uncertain=uncertain
-    )
-    table = rows.table(metrics, lenient=lenient)
-    for line in notes(metrics, convention, panel.judge.extractor, panel.references):
-        table.note(line)
-    return table
 
 
 def run(options: EvalOptions, report: Report) -> EvalResult:
@@ -151,7 +62,7 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
         rich = bool({*OF_IMAGES} & {*metrics})
         panel = open_panel(options.judge, images.resolution, session, features=rich)
         collector = collect(images, panel.judge.extractor, session, seed=options.seed)
-        table = _rows_of(panel, images, collector, metrics, options.seed, lenient=lenient)
+        table = table_of_rows(panel, images, collector, metrics, options.seed, lenient=lenient)
         if lenient:
             table.note(LEFT_OUT)
         lines: list[dict[str, Any]] = []
@@ -177,7 +88,7 @@ def _compare(options: EvalOptions, images: ImageSet, panel: Panel, table: Metric
         others = session.decide(lambda: _choose_images(asked, stack, session.report), _deciding)
         collector = collect(others, panel.judge.extractor, session, seed=options.seed)
         lenient = "all" in options.metrics
-        other = _rows_of(panel, others, collector, metrics, options.seed, lenient=lenient)
+        other = table_of_rows(panel, others, collector, metrics, options.seed, lenient=lenient)
         seeds = [seed_of(store), seed_of(stack.enter_context(open_store(asked.store)))]
     shared = seeds[0] is not None and seeds[0] == seeds[1]
     join(table, other, (options.store, asked.store), seed=shared)

@@ -7,8 +7,8 @@ import numpy as np
 
 from cdm_cli.cascade.generate import ENOUGH_STEPS
 from cdm_cli.config import StageConfig
-from cdm_cli.jobs.judging.evaluate import Panel, measure
 from cdm_cli.jobs.judging.images import from_arrays
+from cdm_cli.jobs.judging.panel import Panel, measure
 from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.options.sampling import Sampling

@@ -9,8 +9,8 @@ from typing import NamedTuple, Self
 import torch
 
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.jobs.judging.evaluate import Panel, measure
 from cdm_cli.jobs.judging.images import ImageSet, from_store
+from cdm_cli.jobs.judging.panel import Panel, measure
 from cdm_cli.jobs.runtime.session import Silent
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point

@@ -15,8 +15,8 @@ import numpy as np
 
 from cdm_cli.data import lock
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs.judging.evaluate import Panel, open_panel
 from cdm_cli.jobs.judging.images import ImageSet, collect
+from cdm_cli.jobs.judging.panel import Panel, open_panel
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.fill import measured_rate
 from cdm_cli.jobs.sampling.make import engine_of, produce

@@ -23,9 +23,9 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import TrainingConfig
 from cdm_cli.data.store import Store
 from cdm_cli.errors import BadInputError
-from cdm_cli.jobs.judging.evaluate import Panel
 from cdm_cli.jobs.judging.header import judge_fields
 from cdm_cli.jobs.judging.judge import Judge, open_judge
+from cdm_cli.jobs.judging.panel import Panel
 from cdm_cli.jobs.judging.probe_score import judge_probe, judgement_of, with_steps
 from cdm_cli.jobs.judging.references import find_references
 from cdm_cli.jobs.runtime.identity import check_same, complete

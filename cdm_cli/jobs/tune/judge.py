@@ -8,8 +8,8 @@ import torch
 
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.errors import BadInputError, MismatchError
-from cdm_cli.jobs.judging.evaluate import Panel, convention_of, open_panel
 from cdm_cli.jobs.judging.images import from_arrays
+from cdm_cli.jobs.judging.panel import Panel, convention_of, open_panel
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter

@@ -334,7 +334,7 @@ def misfits(folder):
         ({"store": "one.h5", "ref": "one.h5"}, MismatchError, "one class"),
         ({"store": "data.h5", "split": "val"}, UsageError, "cannot train on it"),
         ({"split": "train"}, UsageError, "--split train"),
-        ({"resolution": 16}, UsageError, "no images of 16"),
+        ({"resolution": 16}, UsageError, "--resolution 16: "),
         ({"num": 1000}, UsageError, "--num 1000"),
     ],
 )

@@ -25,7 +25,9 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs.curve import curve
-from cdm_cli.jobs.curve.curve import find_states, plan, run
+from cdm_cli.jobs.curve import plan as curve_plan
+from cdm_cli.jobs.curve.curve import plan, run
+from cdm_cli.jobs.curve.plan import find_states
 from cdm_cli.jobs.curve.table import (
     CurvePoint,
     Saved,
@@ -279,14 +281,14 @@ def test_a_checkpoint_that_training_removes_meanwhile_is_passed_over(grown, done
 
 
 def test_checkpoints_that_vanish_between_listing_and_reading_are_not_missed(grown, monkeypatch):
-    real = curve.weights_file
+    real = curve_plan.weights_file
 
     def rotated(directory, name):
         if name == "step-00000002":
             remove_checkpoint(directory / "checkpoints" / name)
         return real(directory, name)
 
-    monkeypatch.setattr(curve, "weights_file", rotated)
+    monkeypatch.setattr(curve_plan, "weights_file", rotated)
     assert [state.step for state in find_states(grown, ("all",))] == [4, 5]
     with pytest.raises(MissingError, match="step-00000002"):
         find_states(grown, ("step-00000002",))

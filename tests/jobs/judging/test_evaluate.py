@@ -22,9 +22,10 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.judging import rows as evaluate_rows
-from cdm_cli.jobs.judging.evaluate import measure, open_panel, run
+from cdm_cli.jobs.judging.evaluate import run
 from cdm_cli.jobs.judging.images import from_arrays, from_store
 from cdm_cli.jobs.judging.judge import open_judge
+from cdm_cli.jobs.judging.panel import measure, open_panel
 from cdm_cli.metrics import inception
 from cdm_cli.metrics.features import extract
 from cdm_cli.metrics.frechet import frechet_distance
@@ -271,7 +272,7 @@ def test_words_for_metrics():
         ({"store": "nothing.h5"}, MissingError, "nothing"),
         ({"ref": "nothing.h5"}, MissingError, "--ref nothing"),
         ({"features": "nothing"}, MissingError, "nothing"),
-        ({"resolution": 32}, UsageError, "only 8, 16"),
+        ({"resolution": 32}, UsageError, "--resolution 32: .* has 8, 16"),
         ({"num": 76}, UsageError, "has 75"),
         ({"split": "val"}, UsageError, "--split val"),
         ({"ref": "small.h5", "resolution": 16}, MismatchError, "samples 16"),

@@ -14,7 +14,7 @@ import torch
 from cdm_cli.errors import UsageError, WouldOverwriteError
 from cdm_cli.jobs.checking.replay_plan import HowMade
 from cdm_cli.jobs.curve import curve
-from cdm_cli.jobs.judging.evaluate import open_panel
+from cdm_cli.jobs.judging.panel import open_panel
 from cdm_cli.jobs.judging.probe_score import judgement_of
 from cdm_cli.jobs.runtime.identity import (
     HARMLESS,

@@ -23,8 +23,8 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs.judging import evaluate
-from cdm_cli.jobs.judging.evaluate import measure, open_panel
 from cdm_cli.jobs.judging.images import from_store
+from cdm_cli.jobs.judging.panel import measure, open_panel
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import Gain, Searched

@@ -1,0 +1,105 @@
+"""A judge and the real images that it compares with: opened once, asked for any set of images."""
+
+from dataclasses import dataclass
+
+from cdm_cli.jobs.judging.images import ImageSet, collect
+from cdm_cli.jobs.judging.judge import Judge, open_judge
+from cdm_cli.jobs.judging.references import find_references, reference_digest
+from cdm_cli.jobs.judging.rows import Rows, notes
+from cdm_cli.jobs.runtime.session import Session
+from cdm_cli.metrics.collector import Collector
+from cdm_cli.metrics.features import InceptionExtractor
+from cdm_cli.metrics.reference import Reference
+from cdm_cli.metrics.table import Convention, MetricTable
+from cdm_cli.options.judging import FeatureOptions
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A judge with what it compares: opened once, used for any number of image sets."""
+
+    judge: Judge
+    references: list[Reference]
+    session: Session
+
+
+def open_panel(
+    options: FeatureOptions, resolution: int, session: Session, *, features: bool = True
+) -> Panel:
+    """Load the judge, and compute or find the statistics of the real images.
+
+    features: whether metrics beyond FID and IS will be asked for. Raises what `open_judge`
+    and `find_references` raise.
+    """
+    judge = session.decide(
+        lambda: open_judge(options, session.device),
+        lambda judge: {
+            "judge": judge.extractor.name,
+            "judge's digest": judge.extractor.digest,
+            "real images": reference_digest(options.ref),
+        },
+    )
+    if options.mode != FeatureOptions.mode and not isinstance(judge.extractor, InceptionExtractor):
+        session.report.say(
+            f"--mode {options.mode}: of no effect, {options.features} judges, not inception"
+        )
+    found = find_references(options.ref, resolution, judge.extractor, session, features=features)
+    return Panel(judge, found, session)
+
+
+def convention_of(images: ImageSet, judge: Judge, seed: int) -> Convention:
+    """Return how these images become numbers."""
+    extractor = judge.extractor
+    return Convention(
+        num=images.num,
+        balance=images.balance(),
+        extractor=extractor.name,
+        extractor_digest=extractor.digest,
+        resize=extractor.resize,
+        resolution=images.resolution,
+        samples_digest=images.digest,
+        seed=seed,
+    )
+
+
+def measure(
+    panel: Panel,
+    images: ImageSet,
+    metrics: tuple[str, ...],
+    *,
+    seed: int = 0,
+    uncertain: bool = True,
+) -> MetricTable:
+    """Judge images in one pass and return the metrics: fid, is, kid, prdc, accuracy.
+
+    uncertain: whether FID gets its jackknife error, which costs twenty more distances.
+    """
+    collector = collect(
+        images, panel.judge.extractor, panel.session, seed=seed, uncertain=uncertain
+    )
+    return table_of_rows(panel, images, collector, metrics, seed, uncertain=uncertain)
+
+
+def table_of_rows(
+    panel: Panel,
+    images: ImageSet,
+    collector: Collector,
+    metrics: tuple[str, ...],
+    seed: int,
+    *,
+    uncertain: bool = True,
+    lenient: bool = False,
+) -> MetricTable:
+    """Turn what one pass over images left, the collector, into rows with their notes.
+
+    lenient: a metric that the judge cannot give is left out with a note, not refused.
+    """
+    convention = convention_of(images, panel.judge, seed)
+    knows = bool(panel.judge.classes) and panel.judge.classes == images.classes
+    rows = Rows(
+        collector, panel.references, convention, judge_knows_labels=knows, uncertain=uncertain
+    )
+    table = rows.table(metrics, lenient=lenient)
+    for line in notes(metrics, convention, panel.judge.extractor, panel.references):
+        table.note(line)
+    return table
