@@ -198,18 +198,16 @@ def test_where_a_job_works_nothing_goes(home):
     assert prune().failure() is None
 
 
-def test_a_sweep_keeps_others_from_its_directory_while_it_runs(home, monkeypatch):
-    from cdm_cli.jobs.sweep import sweep as module
+def test_a_sweep_keeps_others_from_its_directory_while_it_runs(home):
+    busy = []
 
-    busy, produce = [], module.produce
+    class Watching(Told):
+        def say(self, line):
+            busy.append(lock.in_use(home / "sweep"))
+            super().say(line)
 
-    def watched(*args):
-        busy.append(lock.in_use(home / "sweep"))
-        return produce(*args)
-
-    monkeypatch.setattr(module, "produce", watched)
-    swept((0, 5, 7))
-    assert busy == [True]
+    swept((0, 5, 7), told=Watching())
+    assert any(busy)
     assert not lock.in_use(home / "sweep")
 
 
