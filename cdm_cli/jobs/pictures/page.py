@@ -22,7 +22,7 @@ body { font: 1rem/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; p
 h1 { line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
 .lead { font-size: 1.2rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; white-space: nowrap; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid var(--soft); }
 td.n, th.n { text-align: right; }

@@ -186,6 +186,6 @@ def _changed(directory: Path, before: int, report: Report) -> Defaults:
 
 
 def _shown(defaults: Defaults) -> str:
-    s = "no s, it had to be told" if defaults.s is None else f"s = {defaults.s}"
+    s = "no s (--s says it)" if defaults.s is None else f"s = {defaults.s}"
     kind = " truncated" if defaults.augment == "truncated" else ""
     return f"{s}{kind}, {defaults.sampler}, {defaults.steps} steps"

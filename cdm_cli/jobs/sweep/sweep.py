@@ -15,7 +15,7 @@ from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
-from cdm_cli.jobs.sweep.applied import apply_chosen
+from cdm_cli.jobs.sweep.applied import apply_chosen, how_sure
 from cdm_cli.jobs.sweep.choice import Chosen, choose, concluded, name_of
 from cdm_cli.jobs.sweep.fill import fill_points
 from cdm_cli.jobs.sweep.front import Placed, in_words, pareto
@@ -28,6 +28,7 @@ from cdm_cli.jobs.sweep.race_file import RaceFile
 from cdm_cli.jobs.sweep.racers import Racers
 from cdm_cli.jobs.sweep.shared import check_points
 from cdm_cli.jobs.sweep.table import (
+    PAGE,
     SweepTable,
     all_judged,
     as_recorded,
@@ -41,18 +42,21 @@ from cdm_cli.report import Report
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What was found, and where it is. conclusion: in one sentence; front: in another.
+    """What was found, and where it is. conclusion: in one sentence; choice, front: in others.
 
-    pareto: the place of each point between evaluations and FID, where they differ in both.
+    chosen: the point of the lowest FID. pareto: the place of each point between evaluations and
+    FID, where they differ in both.
     """
 
-    unshown: ClassVar = ("pareto",)
+    unshown: ClassVar = ("chosen", "pareto")
 
-    out: Path
-    plot: Path
     conclusion: str
+    choice: str
     front: str
     chosen: Chosen
+    out: Path
+    plot: Path
+    page: Path
     table: SweepTable
     pareto: tuple[Placed, ...]
 
@@ -96,7 +100,17 @@ def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
     placed = pareto(points)
     shown = SweepTable(table, chosen.reference, placed)
     front = in_words(placed)
-    return SweepResult(sweep.out, plot, concluded(points), front, chosen, shown, placed)
+    return SweepResult(
+        conclusion=concluded(points),
+        choice=how_sure(chosen),
+        front=front,
+        chosen=chosen,
+        out=sweep.out,
+        plot=plot,
+        page=sweep.out / PAGE,
+        table=shown,
+        pareto=placed,
+    )
 
 
 def plan(options: SweepOptions, report: Report) -> dict[str, object]:

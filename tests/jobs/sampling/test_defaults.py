@@ -175,7 +175,7 @@ def test_both_are_told_and_the_same_again_is_kept_once():
     applied(told=told)
     assert "takes s = 5, ddim, 2 steps unless" in told.lines[0]
     back = "cdm defaults runs/sr --take 0 goes back"
-    assert told.lines[1] == f"before: no s, it had to be told, ancestral, 3 steps; {back}"
+    assert told.lines[1] == f"before: no s (--s says it), ancestral, 3 steps; {back}"
     told = Told()
     applied(told=told)
     assert len(read_header(SR).applied) == len(told.lines) == 1
