@@ -19,12 +19,13 @@ NEXT = "next"
 # What an advice may hold as it is: numbers, flags, words of ours, and addresses.
 PLAIN = {
     "', '.join(CLASS)", "', '.join(FILE)", "', '.join(LABEL)", "(low + high) // 4",
-    "MOST_SAMPLES // num_classes", "again", "blocks", "ctx.command_path", "endings[0]", "file.url",
-    "first", "fit.recipe.lr", "flag", "flags[0]", "last", "least", "limit // 1024", "lower",
-    "math.ceil(training.batch_size / world.size) * world.size", "max(1, size // 2)", "metric",
-    "min(index, blocks)", "mode", "names", "num", "part.num", "recipe.norm_images * world.size",
-    "res", "resolution", "s", "self.trainer.training.lr", "smaller", "there",
-    "torch.cuda.device_count()",
+    "MOST_SAMPLES // num_classes", "again", "axis", "blocks", "ctx.command_path",
+    "field.least", "file.url", "first", "fit.recipe.lr", "flag", "flags[0]", "last", "least",
+    "limit // 1024", "lower", "math.ceil(field.least / per_second)",
+    "math.ceil(training.batch_size / world.size) * world.size", "max(1, size // 2)",
+    "max(part.resolutions)", "metric", "min(index, blocks)", "mode", "names", "num", "part.num",
+    "recipe.norm_images * world.size", "res", "resolution", "self.trainer.training.lr",
+    "smaller", "spelled(axis)", "there", "torch.cuda.device_count()",
     "self.provenance.get('command') or 'with what made it'",  # a command line, quoted as typed
 }  # fmt: skip
 
