@@ -44,7 +44,7 @@ from cdm_cli.jobs.runtime.device import pick_device
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import read_header
 from cdm_cli.jobs.sampling.numerics import choose_numerics, load_ready_stage
-from cdm_cli.jobs.sampling.rows import Source, choose_rows, part_of
+from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import FeatureOptions
@@ -269,7 +269,7 @@ def opened(
     store = stack.enter_context(open_store(arguments.ref))
     _, part = part_of(store, None)
     rows = choose_rows(store, part, min(arguments.num, part.num))
-    high, low = (Source(store.path, part, side, rows)
+    high, low = (StoreRows(store.path, part, side, rows)
                  for side in (config.model.resolution, header.conditioning.resolution))  # fmt: skip
     every = range(len(rows))
     images = Images(

@@ -21,29 +21,29 @@ RATIO = (3 / 4, 4 / 3)
 TRIES = 10
 
 
-class Draws(NamedTuple):
+class CropDraws(NamedTuple):
     """boxes [B, 4]: centre x, y, width, height as parts of the image; shifts [2, B]; coins [B]."""
 
     boxes: Tensor
     shifts: Tensor
     coins: Tensor
 
-    def part(self, rows: slice) -> "Draws":
+    def part(self, rows: slice) -> "CropDraws":
         """Return those of some rows."""
-        return Draws(self.boxes[rows], self.shifts[:, rows], self.coins[rows])
+        return CropDraws(self.boxes[rows], self.shifts[:, rows], self.coins[rows])
 
-    def to(self, device: torch.device) -> "Draws":
+    def to(self, device: torch.device) -> "CropDraws":
         """Return them on a device."""
-        return Draws(*(tensor.to(device, non_blocking=True) for tensor in self))
+        return CropDraws(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
-def draw(recipe: Recipe, step: int) -> Draws:
+def draw(recipe: Recipe, step: int) -> CropDraws:
     """Draw for all images of a step, whichever process trains on them."""
     generator = torch.Generator().manual_seed(seed_of(recipe.seed, "cas", step))
     B = recipe.batch_size
     shifts = torch.randint(0, 2 * recipe.pad + 1, (2, B), generator=generator)
     coins = torch.rand(B, generator=generator) < 0.5
-    return Draws(boxes(B, generator), shifts, coins)
+    return CropDraws(boxes(B, generator), shifts, coins)
 
 
 def boxes(num: int, generator: torch.Generator) -> Tensor:
@@ -63,7 +63,7 @@ def boxes(num: int, generator: torch.Generator) -> Tensor:
     return torch.cat([centre, size], dim=1)
 
 
-def augment(x_0: Tensor, draws: Draws, recipe: Recipe) -> Tensor:
+def augment(x_0: Tensor, draws: CropDraws, recipe: Recipe) -> Tensor:
     """Crop and mirror images, each by its own draws."""
     x = from_uint8(x_0)
     if recipe.augmentation == "pad-crop":

@@ -20,7 +20,7 @@ from cdm_cli.jobs.cas.files import (
     reference_directory,
     writable,
 )
-from cdm_cli.jobs.cas.plan import TrainingSet, Work, key_of, plan_work
+from cdm_cli.jobs.cas.plan import CasWork, TrainingSet, key_of, plan_work
 from cdm_cli.jobs.cas.report import CasResult, write_report
 from cdm_cli.jobs.cas.training import (
     OUTCOME,
@@ -79,7 +79,7 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
     out = options.out
     with ExitStack() as stack:
 
-        def begun() -> Work:
+        def begun() -> CasWork:
             store, ref = stack.enter_context(_stores(options))
             return plan_work(options, store, ref, session.device)
 
@@ -94,7 +94,7 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
 
 
 def _outcome(
-    work: Work, training: TrainingSet, directory: Path, stop: Stop, session: Session
+    work: CasWork, training: TrainingSet, directory: Path, stop: Stop, session: Session
 ) -> Outcome:
     key = key_of(work, training)
     found = read_outcome(directory, key, session.report)
@@ -106,7 +106,7 @@ def _outcome(
         return train_and_test(work, training, directory, stop, session)
 
 
-def _real_directory(data: Path, out: Path, work: Work, session: Session) -> Path:
+def _real_directory(data: Path, out: Path, work: CasWork, session: Session) -> Path:
     """Return the place beside the data, or one in our own directory if that cannot be written."""
     beside = reference_directory(data, work)
     good = not session.world.leads or (beside / OUTCOME).exists() or writable(beside)

@@ -3,7 +3,7 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cdm_cli.jobs.cas.plan import Work
+from cdm_cli.jobs.cas.plan import CasWork
 from cdm_cli.jobs.runtime.device import describe, measure_flops
 from cdm_cli.jobs.runtime.foretold import RECKONED
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, num_parameters
@@ -13,7 +13,7 @@ from cdm_cli.nets.resnet import cas_network
 EFFICIENCY = {"cuda": 0.07, "cpu": 0.25}
 
 
-def cost(work: Work, device: torch.device, classifiers: int) -> dict[str, object]:
+def cost(work: CasWork, device: torch.device, classifiers: int) -> dict[str, object]:
     """Return images, FLOPs and an estimated time of so many classifiers, all flat."""
     recipe = work.recipe
     with torch.device("meta"):

@@ -20,7 +20,7 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.cas.plan import Work, key_of
+from cdm_cli.jobs.cas.plan import CasWork, key_of
 from cdm_cli.jobs.cas.recipe import Recipe
 from cdm_cli.jobs.runtime.identity import check_same, refuse
 from cdm_cli.settings import Settings
@@ -49,7 +49,7 @@ class CasFile(Settings):
         }
 
 
-def cas_file(work: Work) -> CasFile:
+def cas_file(work: CasWork) -> CasFile:
     """Return what identifies this score."""
     return CasFile(
         cdm_version=__version__,
@@ -62,7 +62,7 @@ def cas_file(work: Work) -> CasFile:
     )
 
 
-def claim(out: Path, work: Work) -> None:
+def claim(out: Path, work: CasWork) -> None:
     """Make the directory of this score, or see that it is this score's already.
 
     Raises WouldOverwriteError naming what differs, or for a path that is something else.
@@ -75,7 +75,7 @@ def claim(out: Path, work: Work) -> None:
         durable.write_file_atomically(path, text.encode())
 
 
-def check_free(out: Path, work: Work) -> None:
+def check_free(out: Path, work: CasWork) -> None:
     """Raise what `claim` raises, writing nothing."""
     path = out / CAS_FILE
     if path.exists():
@@ -85,7 +85,7 @@ def check_free(out: Path, work: Work) -> None:
         raise refuse(f"{out} exists and is no directory of cdm eval cas")
 
 
-def reference_directory(data: Path, work: Work) -> Path:
+def reference_directory(data: Path, work: CasWork) -> Path:
     """Return where the classifier of the real images is trained and kept."""
     recipe = work.recipe
     name = f"cas-{recipe.resolution}-{recipe.network}-{key_of(work, work.real)[:16]}"

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from cdm_cli.jobs.cas.plan import TrainingSet, Work
+from cdm_cli.jobs.cas.plan import CasWork, TrainingSet
 from cdm_cli.jobs.pictures.figure import figure_png, new_figure
 from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw, png_bytes, readable
 
@@ -52,7 +52,7 @@ def _extremes(axes: Axes, shown: Sequence[dict[str, Any]]) -> None:
     axes.set_xlabel("gain in top-1 by samples instead of real images")
 
 
-def grid(work: Work, classes: Sequence[int]) -> bytes:
+def grid(work: CasWork, classes: Sequence[int]) -> bytes:
     """Draw a row for each class: samples of it on the left, real training images on the right."""
     side = work.recipe.resolution
     tiles = {0: np.full((side, side, 3), 255, np.uint8)}
@@ -61,11 +61,11 @@ def grid(work: Work, classes: Sequence[int]) -> bytes:
     return png_bytes(draw(Sheet(tiles, rows, heads=heads), readable(side)))
 
 
-def _name(work: Work, y: int) -> str:
+def _name(work: CasWork, y: int) -> str:
     return f"{work.classes[y][:NAME_LENGTH]} ({y})"
 
 
-def _row(work: Work, y: int, tiles: dict[int, np.ndarray]) -> np.ndarray:
+def _row(work: CasWork, y: int, tiles: dict[int, np.ndarray]) -> np.ndarray:
     """Add the images of a class to tiles; return their places, 0 for a gap or a lack."""
     row: list[int] = []
     for training in (work.samples, work.real):

@@ -59,7 +59,7 @@ class TrainingSet:
 
 
 @dataclass(frozen=True)
-class Work:
+class CasWork:
     """All that a score is made of."""
 
     recipe: Recipe
@@ -73,7 +73,7 @@ class Work:
         return self.val.classes
 
 
-def plan_work(options: CasOptions, store: Store, ref: Store, device: torch.device) -> Work:
+def plan_work(options: CasOptions, store: Store, ref: Store, device: torch.device) -> CasWork:
     """Choose the images and the recipe.
 
     Raises MissingError for an unfinished store, MismatchError where the stores do not fit each
@@ -98,10 +98,10 @@ def plan_work(options: CasOptions, store: Store, ref: Store, device: torch.devic
         seed=options.seed,
     )
     val = from_part(ref, "val", ref.parts["val"], resolution, None, 0)
-    return Work(recipe, samples, _match(ref, samples, options.seed), val)
+    return CasWork(recipe, samples, _match(ref, samples, options.seed), val)
 
 
-def key_of(work: Work, training: TrainingSet) -> str:
+def key_of(work: CasWork, training: TrainingSet) -> str:
     """Return the SHA-256 over all that decides what a training comes to."""
     told = f"{training.digest}/{work.val.digest}/{work.recipe.digest}"
     return hashlib.sha256(told.encode()).hexdigest()

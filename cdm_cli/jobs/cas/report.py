@@ -12,7 +12,7 @@ import numpy as np
 
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.cas.pictures import grid, plot
-from cdm_cli.jobs.cas.plan import TrainingSet, Work
+from cdm_cli.jobs.cas.plan import CasWork, TrainingSet
 from cdm_cli.jobs.cas.training import Outcome
 from cdm_cli.metrics.class_accuracy import ClassAccuracy, gain_errors, gains, tops
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
@@ -36,7 +36,7 @@ class CasResult:
 
 
 def write_report(
-    out: Path, work: Work, samples: Outcome, real: Outcome, report: Report, *, write: bool
+    out: Path, work: CasWork, samples: Outcome, real: Outcome, report: Report, *, write: bool
 ) -> CasResult:
     """Make the table, and write it with the pictures where asked."""
     mine, theirs = samples.accuracy, real.accuracy
@@ -65,7 +65,7 @@ def write_report(
     )
 
 
-def table_of(work: Work, samples: Outcome, real: Outcome) -> MetricTable:
+def table_of(work: CasWork, samples: Outcome, real: Outcome) -> MetricTable:
     """Return top-1 and top-5 after training on samples, then on real images."""
     table = MetricTable(mixed=True)  # there may be fewer real images than samples
     for training, outcome in ((work.samples, samples), (work.real, real)):
@@ -77,7 +77,7 @@ def table_of(work: Work, samples: Outcome, real: Outcome) -> MetricTable:
 
 
 def _row(
-    work: Work, training: TrainingSet, accuracy: ClassAccuracy, metric: str, k: int
+    work: CasWork, training: TrainingSet, accuracy: ClassAccuracy, metric: str, k: int
 ) -> MetricRow:
     mean, error = accuracy.share(k)
     return MetricRow(
@@ -94,7 +94,7 @@ def _row(
     )
 
 
-def convention_of(work: Work, training: TrainingSet) -> Convention:
+def convention_of(work: CasWork, training: TrainingSet) -> Convention:
     """Return how these images became a number: the classifier stands where a judge would."""
     recipe = work.recipe
     return Convention(
@@ -110,7 +110,7 @@ def convention_of(work: Work, training: TrainingSet) -> Convention:
     )
 
 
-def _notes(work: Work, samples: Outcome, real: Outcome) -> list[str]:
+def _notes(work: CasWork, samples: Outcome, real: Outcome) -> list[str]:
     K, counts, had = len(work.classes), work.samples.counts, work.real.counts
     notes = ["the same recipe for both: the samples alone, or real training images alone"]
     short = int((had < counts).sum())
@@ -142,7 +142,7 @@ def _notes(work: Work, samples: Outcome, real: Outcome) -> list[str]:
     return notes
 
 
-def class_lines(work: Work, mine: ClassAccuracy, theirs: ClassAccuracy) -> Lines:
+def class_lines(work: CasWork, mine: ClassAccuracy, theirs: ClassAccuracy) -> Lines:
     """Return one flat mapping for each class; None where no image of it was tested."""
     top, columns = tops(len(work.classes))[1], dict[str, Any]()
     columns["samples"], columns["real_images"] = work.samples.counts, work.real.counts

@@ -23,7 +23,7 @@ from cdm_cli.errors import (
     StoppedError,
 )
 from cdm_cli.jobs.cas.augment import centre_crop
-from cdm_cli.jobs.cas.plan import TrainingSet, Work, key_of
+from cdm_cli.jobs.cas.plan import CasWork, TrainingSet, key_of
 from cdm_cli.jobs.cas.step import Fit
 from cdm_cli.jobs.judging.images import batches
 from cdm_cli.jobs.runtime.session import Session
@@ -57,7 +57,7 @@ class Outcome(Settings):
 
 
 def train_and_test(
-    work: Work, training: TrainingSet, directory: Path, stop: Stop, session: Session
+    work: CasWork, training: TrainingSet, directory: Path, stop: Stop, session: Session
 ) -> Outcome:
     """Train and test, or continue to; keep the outcome and nothing else.
 
@@ -175,7 +175,7 @@ def _stopped(stop: Stop, step: int, steps: int, directory: Path) -> StoppedError
     )
 
 
-def test_on_val(fit: Fit, work: Work, session: Session, name: str) -> ClassAccuracy:
+def test_on_val(fit: Fit, work: CasWork, session: Session, name: str) -> ClassAccuracy:
     """Show every validation image to the classifier, in float32, each process its share."""
     fit.share_statistics()
     fit.net.eval()

@@ -28,7 +28,7 @@ from cdm_cli.jobs.sampling.parents import (
     weights_of,
 )
 from cdm_cli.jobs.sampling.provenance import parents_of
-from cdm_cli.jobs.sampling.rows import Source, choose_rows, part_of
+from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
 from cdm_cli.jobs.sampling.sample import samples_of_classes
 from cdm_cli.jobs.sampling.upsample import Condition
 from cdm_cli.names import RUNS, Augment, Precision, Sampler, Variance
@@ -195,7 +195,7 @@ def inputs_of(
     _, part = part_of(lowres, made.split or None)
     chosen = choose_rows(lowres, part, made.num)[rows.start : rows.stop]
     resolution = header.conditioning.resolution
-    source = Source(lowres.path, part, resolution, chosen)
+    source = StoreRows(lowres.path, part, resolution, chosen)
     return Condition(header, source, made.s, made.augment, made.seed).samples
 
 

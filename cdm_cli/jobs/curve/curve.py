@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.disk import make_directory
 from cdm_cli.errors import MissingError, StoppedError
-from cdm_cli.jobs.curve.plan import Work, check_out, plan_work
+from cdm_cli.jobs.curve.plan import CurveWork, check_out, plan_work
 from cdm_cli.jobs.curve.table import (
     PLOT,
     CurvePoint,
@@ -108,7 +108,7 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
     )
 
 
-def _deciding(work: Work) -> dict[str, Any]:
+def _deciding(work: CurveWork) -> dict[str, Any]:
     """Return what must be equal in every process."""
     states = [state.model_dump() for state in work.states]
     return {"stage": config_digest(work.header.config), **work.probe.identity, "states": states}
@@ -132,14 +132,14 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     }
 
 
-def _begin(options: CurveOptions, stack: ExitStack) -> Work:
+def _begin(options: CurveOptions, stack: ExitStack) -> CurveWork:
     work = plan_work(options, stack)
     check_out(options.out, work)
     return work
 
 
 def _fill(
-    options: CurveOptions, work: Work, missing: Sequence[Saved], points: list[CurvePoint],
+    options: CurveOptions, work: CurveWork, missing: Sequence[Saved], points: list[CurvePoint],
     identity: dict[str, Any], panel: Panel,
 ) -> list[CurvePoint]:  # fmt: skip
     """Judge what is missing, and write after each state."""
@@ -163,7 +163,7 @@ def _fill(
 
 
 def _ready(
-    options: CurveOptions, work: Work, missing: Sequence[Saved], chosen: Numerics,
+    options: CurveOptions, work: CurveWork, missing: Sequence[Saved], chosen: Numerics,
     session: Session,
 ) -> Stage:  # fmt: skip
     """Load a stage with weights of the first state that is still there."""
@@ -174,7 +174,7 @@ def _ready(
     raise _overtaken(work)
 
 
-def _overtaken(work: Work) -> StoppedError:
+def _overtaken(work: CurveWork) -> StoppedError:
     return StoppedError(
         f"{work.header.directory}: every state was removed or replaced before it was judged: "
         "its training goes on",
@@ -194,7 +194,7 @@ def take_state(stage: Stage, directory: Path, state: Saved) -> bool:
 
 
 def _judge(
-    work: Work, state: Saved, stage: Stage, numerics: Numerics, panel: Panel, stop: Stop,
+    work: CurveWork, state: Saved, stage: Stage, numerics: Numerics, panel: Panel, stop: Stop,
 ) -> MetricTable:  # fmt: skip
     probe, session = work.probe, panel.session
     with session.report.track(f"draw {state.weights}", probe.evaluations, "evaluations") as advance:

@@ -28,7 +28,7 @@ from cdm_cli.options.judging import CurveOptions
 
 
 @dataclass(frozen=True)
-class Work:
+class CurveWork:
     """A stage, the samples it is judged by, and its saved states in the order of steps."""
 
     header: Header
@@ -36,7 +36,7 @@ class Work:
     states: tuple[Saved, ...]
 
 
-def plan_work(options: CurveOptions, stack: ExitStack) -> Work:
+def plan_work(options: CurveOptions, stack: ExitStack) -> CurveWork:
     """Decide all that headers and flags decide. The stack keeps the real images open."""
     header = read_header(find_stage(options.stage, Path(RUNS)))
     states = find_states(header.directory, options.weights)
@@ -46,10 +46,10 @@ def plan_work(options: CurveOptions, stack: ExitStack) -> Work:
     open_reference(options.judge.ref, header, stack)
     sampling = with_steps(header.config, options.sampling)
     probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"), generated)
-    return Work(header, probe, states)
+    return CurveWork(header, probe, states)
 
 
-def check_out(out: Path, work: Work) -> None:
+def check_out(out: Path, work: CurveWork) -> None:
     """See, before weights are loaded, that the directory can be made, or is of the same curve."""
     check_room(existing(out) / FILE, 0)
     config = work.header.config

@@ -20,7 +20,7 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MemoryFloorError, StoppedError
-from cdm_cli.jobs.elbo.plan import Term, Work, plan_work
+from cdm_cli.jobs.elbo.plan import ElboWork, Term, plan_work
 from cdm_cli.jobs.runtime.device import choose_precision, describe
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
@@ -37,7 +37,7 @@ from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
-class Share:
+class ElboRow:
     """One row, in bits per dimension of its resolution; error belongs to bits_per_dim.
 
     The row of a stage within a cascade sums over t > above only. The row named "cascade" is
@@ -56,10 +56,10 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Result:
+class ElboResult:
     """Upper bounds of -log2 p(x_0), and what they were computed from and with."""
 
-    rows: tuple[Share, ...]
+    rows: tuple[ElboRow, ...]
     data: str
     data_digest: str
     split: str
@@ -81,7 +81,7 @@ class Bounder:
 
     term: Term
     stage: Stage
-    work: Work
+    work: ElboWork
     batch_size: int
     asked: int
     seed: int
@@ -132,7 +132,7 @@ class Done(NamedTuple):
     numerics: Numerics
 
 
-def run(options: ElboOptions, report: Report) -> Result:
+def run(options: ElboOptions, report: Report) -> ElboResult:
     """Bound the images of options.ref under options.stages.
 
     Raises UsageError for an s that a stage does not know, MismatchError where stages and data
@@ -141,14 +141,14 @@ def run(options: ElboOptions, report: Report) -> Result:
     return start_job(run_in, options, options.compute, report)
 
 
-def run_in(options: ElboOptions, session: Session) -> Result:
+def run_in(options: ElboOptions, session: Session) -> ElboResult:
     """Bound as one process of a job."""
     with ExitStack() as stack:
         store, work = session.decide(lambda: _begin(options, stack), partial(_deciding, options))
         tell_part(store, options.split, session.report)
         _tell_schedule(options, work, session.report)
         done = [_one(term, work, options, session) for term in work.terms]
-        return Result(
+        return ElboResult(
             rows=tuple(_rows(work.terms, [each.bound for each in done])),
             data=str(options.ref),
             data_digest=store.digest,
@@ -166,12 +166,12 @@ def run_in(options: ElboOptions, session: Session) -> Result:
         )
 
 
-def _begin(options: ElboOptions, stack: ExitStack) -> tuple[Store, Work]:
+def _begin(options: ElboOptions, stack: ExitStack) -> tuple[Store, ElboWork]:
     store = stack.enter_context(open_store(options.ref))
     return store, plan_work(options, store)
 
 
-def _deciding(options: ElboOptions, begun: tuple[Store, Work]) -> dict[str, Any]:
+def _deciding(options: ElboOptions, begun: tuple[Store, ElboWork]) -> dict[str, Any]:
     """Return what must be equal in every process."""
     store, work = begun
     weights, seed = options.sampling.weights, options.sampling.seed
@@ -187,12 +187,12 @@ def _deciding(options: ElboOptions, begun: tuple[Store, Work]) -> dict[str, Any]
     return {"data": store.digest, "split": work.split, "num": work.num, "stages": stages}
 
 
-def _tell_schedule(options: ElboOptions, work: Work, report: Report) -> None:
+def _tell_schedule(options: ElboOptions, work: ElboWork, report: Report) -> None:
     bounded = replace(options.sampling, sampler="ancestral")
     tell_schedule(work.terms[-1].header, bounded, [term.s for term in work.terms], report)
 
 
-def _one(term: Term, work: Work, options: ElboOptions, session: Session) -> Done:
+def _one(term: Term, work: ElboWork, options: ElboOptions, session: Session) -> Done:
     """Load one stage, bound all images under it, and let go of it."""
     total = term.evaluations(options.terms) * work.num
     chosen = choose_numerics(term.header.config, session, total)
@@ -209,21 +209,21 @@ def _one(term: Term, work: Work, options: ElboOptions, session: Session) -> Done
         return Done(bounder.all(world, told), stage.digest, chosen)
 
 
-def _rows(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[Share]:
+def _rows(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[ElboRow]:
     rows = [_share(term, found) for term, found in zip(terms, bounds, strict=True)]
     if len(rows) == 1:
         return rows
     mean, error = mean_and_error(join_bounds(bounds, [term.dims for term in terms]))
-    whole = Share(
+    whole = ElboRow(
         stage="cascade", resolution=terms[-1].resolution, s=None, above=0,
         prior=None, divergences=None, decoder=None, bits_per_dim=mean, error=error,
     )  # fmt: skip
     return [*rows, whole]
 
 
-def _share(term: Term, found: Bound) -> Share:
+def _share(term: Term, found: Bound) -> ElboRow:
     mean, error = mean_and_error(found.total)
-    return Share(
+    return ElboRow(
         stage=term.header.directory.name,
         resolution=term.resolution,
         s=term.s,

@@ -13,7 +13,7 @@ from cdm_cli.diffusion.samplers import index_of
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header, different_classes, read_header
-from cdm_cli.jobs.sampling.rows import Source, choose_rows, part_of
+from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import ElboOptions
@@ -48,16 +48,16 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Work:
+class ElboWork:
     """The terms, from the lowest resolution up, and num images at every resolution they take."""
 
     terms: tuple[Term, ...]
     split: str
     num: int
-    sources: dict[int, Source]
+    sources: dict[int, StoreRows]
 
 
-def plan_work(options: ElboOptions, store: Store) -> Work:
+def plan_work(options: ElboOptions, store: Store) -> ElboWork:
     """Decide all that headers and flags decide. The store stays open while the work is done.
 
     Raises UsageError, MissingError, and MismatchError where stages, or stages and data, do not
@@ -82,8 +82,8 @@ def plan_work(options: ElboOptions, store: Store) -> Work:
     num = min(part.num, ENOUGH) if options.num is None else options.num
     rows = choose_rows(store, part, num)
     sides = {side for header in headers for side in _sides(header)}
-    sources = {side: Source(store.path, part, side, rows) for side in sides}
-    return Work(tuple(terms), split, num, sources)
+    sources = {side: StoreRows(store.path, part, side, rows) for side in sides}
+    return ElboWork(tuple(terms), split, num, sources)
 
 
 def _term(header: Header, sampling: Sampling, s: int | None, above: int) -> Term:

@@ -26,7 +26,7 @@ from cdm_cli.data.class_folders import file_stems, folder_names
 from cdm_cli.data.images import BadImageError, decode, from_array, to_array
 from cdm_cli.data.listing import DATASET_JSON, read_regular
 from cdm_cli.errors import BadInputError, CdmError, StoppedError, quoted
-from cdm_cli.jobs.exchange.export_plan import Batch, Selection
+from cdm_cli.jobs.exchange.export_plan import ExportBatch, ExportSelection
 from cdm_cli.jobs.runtime.identity import check_same, refuse
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.report import Report
@@ -39,7 +39,7 @@ SUFFIX = {"png": ".png", "jpeg": ".jpg"}
 MANIFEST_LIMIT = 2**20
 
 
-def write_folder(selection: Selection, out: Path, report: Report) -> int:
+def write_folder(selection: ExportSelection, out: Path, report: Report) -> int:
     """Write all files that are not there yet; return how many.
 
     Raises WouldOverwriteError for a folder, or a file in it, that another command made.
@@ -76,7 +76,7 @@ def write_folder(selection: Selection, out: Path, report: Report) -> int:
 class Names:
     """Where each image goes, from its label and its id."""
 
-    def __init__(self, selection: Selection) -> None:
+    def __init__(self, selection: ExportSelection) -> None:
         self._classes = selection.store.classes
         self._folders = folder_names(self._classes, OWN)
         self._stems = file_stems(np.asarray(selection.part.ids[selection.rows]))
@@ -86,14 +86,14 @@ class Names:
         """Return the folder of a class; of a store without classes, the label."""
         return self._folders[label] if self._classes else str(label)
 
-    def of(self, batch: Batch) -> list[str]:
+    def of(self, batch: ExportBatch) -> list[str]:
         """Return the paths of a batch's images within the export."""
         return [
             f"{self.folder(label)}/{self._stems[place]}{self._suffix}"
             for place, label in enumerate(batch.labels.tolist(), batch.first)
         ]
 
-    def used(self, selection: Selection) -> list[str]:
+    def used(self, selection: ExportSelection) -> list[str]:
         """Return the folders that will hold images. Raises BadInputError for a strange label."""
         labels = np.unique(np.asarray(selection.part.labels[selection.rows])).tolist()
         if self._classes and not 0 <= labels[0] <= labels[-1] < len(self._classes):
@@ -109,7 +109,7 @@ class Names:
         return [{"label": label, "name": name, "folder": folder} for label, (name, folder) in pairs]
 
 
-def begin(selection: Selection, out: Path) -> None:
+def begin(selection: ExportSelection, out: Path) -> None:
     """Claim a new or empty folder, or find that it is this export, whole or begun.
 
     Raises WouldOverwriteError for a folder of anything else.
@@ -143,7 +143,7 @@ def _manifest(out: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else {}
 
 
-def _write_manifest(selection: Selection, out: Path, *, finished: bool) -> None:
+def _write_manifest(selection: ExportSelection, out: Path, *, finished: bool) -> None:
     store = selection.store
     told = {
         **selection.identity,
@@ -160,7 +160,9 @@ def _write_json(path: Path, value: object) -> None:
     durable.write_file_atomically(path, data.encode() + b"\n")
 
 
-def _finish(selection: Selection, out: Path, names: Names, labels: list[tuple[str, int]]) -> None:
+def _finish(
+    selection: ExportSelection, out: Path, names: Names, labels: list[tuple[str, int]]
+) -> None:
     """Write the tables, then that all is there."""
     table: dict[str, Any] = {"labels": labels}
     if selection.store.classes:

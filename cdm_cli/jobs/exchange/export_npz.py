@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 
 from cdm_cli.data import disk, durable, renaming
 from cdm_cli.errors import StoppedError, WouldOverwriteError
-from cdm_cli.jobs.exchange.export_plan import Selection
+from cdm_cli.jobs.exchange.export_plan import ExportSelection
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.report import Report
 
@@ -51,7 +51,7 @@ class Stream(io.RawIOBase):
         return True
 
 
-def write_npz(selection: Selection, out: Path, report: Report) -> int:
+def write_npz(selection: ExportSelection, out: Path, report: Report) -> int:
     """Write the images and labels; return how many, 0 where out is this file already.
 
     Raises WouldOverwriteError for another file of that name, StoppedError, DiskError.
@@ -93,7 +93,9 @@ def _taken(out: Path) -> WouldOverwriteError:
     )
 
 
-def _write_images(archive: zipfile.ZipFile, selection: Selection, report: Report) -> np.ndarray:
+def _write_images(
+    archive: zipfile.ZipFile, selection: ExportSelection, report: Report
+) -> np.ndarray:
     """Write arr_0 block by block; return the labels [N]."""
     N, side = len(selection.rows), selection.resolution
     labels = np.empty(N, np.int64)

@@ -17,7 +17,7 @@ from cdm_cli.options.outputs import is_npz
 SCHEMA = "cdm-export/1"
 
 
-class Batch(NamedTuple):
+class ExportBatch(NamedTuple):
     """Images of one block: uint8 [n, H, W, C], labels and ids int64 [n]; first: their place."""
 
     first: int
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Selection:
+class ExportSelection:
     """What of a store is exported: rows of a part [N], at one resolution."""
 
     store: Store
@@ -53,7 +53,7 @@ class Selection:
         """Channels of the images."""
         return self.part.channels(self.resolution)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[ExportBatch]:
         """Yield the chosen images in order, each block read once and checked.
 
         Raises BadInputError naming the samples of a damaged block.
@@ -64,12 +64,12 @@ class Selection:
             places = np.flatnonzero(blocks == b)
             inside = self.rows[places] - b * self.part.block_size
             block = self.part.read_checked(b)
-            yield Batch(
+            yield ExportBatch(
                 int(places[0]), block[name][inside], block["labels"][inside], block["ids"][inside]
             )
 
 
-def select_images(store: Store, options: ExportOptions) -> Selection:
+def select_images(store: Store, options: ExportOptions) -> ExportSelection:
     """Decide what is exported. Raises UsageError for what the store, or the format, has not."""
     _, part = part_of(store, options.split)
     resolution = resolution_of(store, part, options.resolution)
@@ -77,4 +77,4 @@ def select_images(store: Store, options: ExportOptions) -> Selection:
     if kind == "jpeg" and part.channels(resolution) in (2, 4):
         mode = MODES[part.channels(resolution)]
         raise UsageError(f"--format jpeg: JPEG has no alpha, the images are {mode}", next="png")
-    return Selection(store, part, choose_rows(store, part, options.num), resolution, kind)
+    return ExportSelection(store, part, choose_rows(store, part, options.num), resolution, kind)

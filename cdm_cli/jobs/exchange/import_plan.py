@@ -44,7 +44,7 @@ CONVENTIONS = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class ImportPlan:
     """Images in the order of the store [N], and what they have in common."""
 
     source: Source
@@ -69,14 +69,14 @@ def among(found: Labelled, options: ImportOptions) -> tuple[Labelled, tuple[str,
     return replace(found, y=y, classes=names), names
 
 
-def plan_import(found: Labelled, src: Path, report: Report) -> Plan:
+def plan_import(found: Labelled, src: Path, report: Report) -> ImportPlan:
     """Look at every header, and put the images in order."""
     resolution, channels, conversions = look_at(found.source, src, report)
     for kind, count in conversions.items():
         report.say(f"{src}: {count} images {LOSSY[kind]}")
     order, ids, how = order_images(found)
     source = found.source.take(order.tolist())
-    return Plan(source, found.y[order], ids, how, resolution, channels, conversions)
+    return ImportPlan(source, found.y[order], ids, how, resolution, channels, conversions)
 
 
 def order_images(found: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
@@ -162,7 +162,7 @@ def each(work: Callable[[int], T], rows: range) -> Iterator[T]:
             yield from pool.map(work, range(start, min(start + 64 * THREADS, rows.stop)))
 
 
-def spec_of(plan: Plan, classes: tuple[str, ...], options: ImportOptions) -> StoreSpec:
+def spec_of(plan: ImportPlan, classes: tuple[str, ...], options: ImportOptions) -> StoreSpec:
     """Return the contents and the provenance of the store."""
     part, source = PartSpec(len(plan.ids), {plan.resolution: plan.channels}), plan.source
     digest = source.digest()

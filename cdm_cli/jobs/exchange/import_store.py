@@ -19,7 +19,14 @@ from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Part
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.exchange.export_folder import CLASSES_JSON, EXPORT_JSON
-from cdm_cli.jobs.exchange.import_plan import Plan, among, each, plan_import, spec_of, unusable
+from cdm_cli.jobs.exchange.import_plan import (
+    ImportPlan,
+    among,
+    each,
+    plan_import,
+    spec_of,
+    unusable,
+)
 from cdm_cli.jobs.runtime.identity import resume_or_create
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
@@ -93,7 +100,7 @@ def _count_skips(skips: Skips) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
 
 
-def fill_blocks(part: Part, plan: Plan, src: Path, report: Report) -> int:
+def fill_blocks(part: Part, plan: ImportPlan, src: Path, report: Report) -> int:
     """Decode and write the blocks that are missing; return how many images.
 
     Raises StoppedError between two blocks, BadInputError naming an image, DiskError.
@@ -120,7 +127,7 @@ def fill_blocks(part: Part, plan: Plan, src: Path, report: Report) -> int:
     return num
 
 
-def _pixels(plan: Plan, src: Path, i: int) -> U8:
+def _pixels(plan: ImportPlan, src: Path, i: int) -> U8:
     """Return the pixels [R, R, C] of an image. Raises BadInputError naming it."""
     name = plan.source.names[i]
     try:

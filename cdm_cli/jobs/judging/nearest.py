@@ -28,7 +28,7 @@ QUANTILE = 0.05
 
 
 @dataclass(frozen=True)
-class Found:
+class NearestImages:
     """The nearest training images [Q, k] of some samples [Q], and distances of val [V]."""
 
     places: np.ndarray
@@ -43,7 +43,7 @@ def find(
     val: Reference | None,
     extractor: FeatureExtractor,
     session: Session,
-) -> Found:
+) -> NearestImages:
     """Search every training image once, for the samples and for images of val."""
     samples = collector.kept[:QUERIES]
     real = np.zeros((0, samples.shape[1]), np.float32)
@@ -58,7 +58,7 @@ def find(
             advance(len(places) * session.world.size, "")
     distances, neighbours = _join(nearest, session.world)
     Q = len(samples)
-    return Found(collector.kept_places[:Q], distances[:Q], neighbours[:Q], distances[Q:, 0])
+    return NearestImages(collector.kept_places[:Q], distances[:Q], neighbours[:Q], distances[Q:, 0])
 
 
 def _join(nearest: Nearest, world: World) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +77,7 @@ def _join(nearest: Nearest, world: World) -> tuple[np.ndarray, np.ndarray]:
     return distances.cpu().numpy(), ids.cpu().numpy()
 
 
-def rows(found: Found, convention: Convention, training: ImageSet) -> list[MetricRow]:
+def rows(found: NearestImages, convention: Convention, training: ImageSet) -> list[MetricRow]:
     """Return the median distance of samples, and how many lie closer than unseen images do."""
     nearest = found.distances[:, 0]
 
@@ -117,7 +117,7 @@ def median_error(x: np.ndarray) -> float:
     return float(high - low) / 2
 
 
-def details(found: Found, images: ImageSet, training: ImageSet) -> list[dict[str, Any]]:
+def details(found: NearestImages, images: ImageSet, training: ImageSet) -> list[dict[str, Any]]:
     """Return the samples that lie nearest to a training image, the nearest first."""
     lines: list[dict[str, Any]] = []
     for q in _shown(found):
@@ -135,7 +135,7 @@ def details(found: Found, images: ImageSet, training: ImageSet) -> list[dict[str
     return lines
 
 
-def _shown(found: Found) -> list[int]:
+def _shown(found: NearestImages) -> list[int]:
     return np.argsort(found.distances[:, 0], kind="stable")[:SHOWN].tolist()
 
 
@@ -149,7 +149,7 @@ def _pixel_rms(x: Tensor, y: Tensor) -> float | None:
     return float((x.double() - y.double()).square().mean().sqrt())
 
 
-def picture(found: Found, images: ImageSet, training: ImageSet) -> Image.Image:
+def picture(found: NearestImages, images: ImageSet, training: ImageSet) -> Image.Image:
     """Draw each of those samples, left, beside its nearest training images."""
     tiles: list[np.ndarray] = []
     rows: list[tuple[str, np.ndarray]] = []

@@ -35,7 +35,7 @@ DRAFTED = f", JPEGs decoded at 1/2, 1/4 or 1/8 where {DRAFT} pixels are left for
 CHANNELS = {1: "gray", 2: "gray and alpha", 3: "colour", 4: "colour and alpha"}
 
 
-class Found(NamedTuple):
+class FoundImages(NamedTuple):
     """The images of one part, and what was passed over while they were listed."""
 
     images: Images
@@ -45,7 +45,7 @@ class Found(NamedTuple):
 
 def list_sources(
     options: PrepareOptions, spools: Mapping[str, Path], report: Report
-) -> tuple[dict[PartName, Found], tuple[str, ...]]:
+) -> tuple[dict[PartName, FoundImages], tuple[str, ...]]:
     """List both sources, and decide what all images become."""
     follow = options.follow_links
     inside, table = inside_of(options.images, options.labels)
@@ -63,11 +63,11 @@ def list_sources(
         flag = "--val-labels" if options.val_labels is not None else "--val-images"
         raise UsageError(f"{flag} without --val", next="--val SRC")
     recipe = _recipe(options, train)
-    found: dict[PartName, Found] = {}
+    found: dict[PartName, FoundImages] = {}
     for name, (part, skips) in sources.items():
         report.say(f"{name}: {len(part.source.names)} images in {part.source.name} ({part.how})")
         images = Images(part.source, labels[name], recipe, options.strict)
-        found[name] = Found(images, part.how, skips)
+        found[name] = FoundImages(images, part.how, skips)
     return found, classes
 
 
@@ -107,7 +107,7 @@ def _recipe(options: PrepareOptions, train: Labelled) -> Recipe:
 
 
 def spec_of(
-    options: PrepareOptions, found: Mapping[PartName, Found], classes: tuple[str, ...]
+    options: PrepareOptions, found: Mapping[PartName, FoundImages], classes: tuple[str, ...]
 ) -> StoreSpec:
     """Return the store that holds every image of the listing, and what identifies the command."""
     recipe = found["train"].images.recipe
@@ -126,7 +126,7 @@ def spec_of(
 
 
 def _provenance(
-    options: PrepareOptions, found: Mapping[PartName, Found], recipe: Recipe
+    options: PrepareOptions, found: Mapping[PartName, FoundImages], recipe: Recipe
 ) -> dict[str, Any]:
     said = {"crop": recipe.crop, "channels": recipe.channels, "strict": options.strict}
     if recipe.draft:

@@ -21,7 +21,7 @@ from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, CdmError, quoted
 from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill
-from cdm_cli.jobs.prepare.plan import CHANNELS, Found, list_sources, spec_of
+from cdm_cli.jobs.prepare.plan import CHANNELS, FoundImages, list_sources, spec_of
 from cdm_cli.jobs.prepare.without import WITHOUT, give_name, without_left_out
 from cdm_cli.jobs.runtime.identity import check_same_store, recorded_identity, resume_or_create
 from cdm_cli.jobs.sampling.classes import empty_classes, without_images
@@ -107,7 +107,7 @@ def _tidy(path: Path, spec: StoreSpec) -> None:
 
 
 def _fill(
-    options: PrepareOptions, found: Mapping[PartName, Found], spec: StoreSpec, report: Report
+    options: PrepareOptions, found: Mapping[PartName, FoundImages], spec: StoreSpec, report: Report
 ) -> Counter[str]:
     """Fill the store under its other name, then give it its own."""
     path, conversions = _beside(options.out, PREPARING), Counter[str]()
@@ -136,7 +136,7 @@ def _open_or_create(path: Path, spec: StoreSpec) -> Store:
     return resume_or_create(path, spec, next=f"repeat that command, or rm {quoted(path)}")
 
 
-def _left_out(store: Store, name: PartName, part: Found) -> np.ndarray:
+def _left_out(store: Store, name: PartName, part: FoundImages) -> np.ndarray:
     """Return the rows whose image could not be used. Raises BadInputError where that is all."""
     ids = np.asarray(store.parts[name].ids)
     if (ids < 0).all():
@@ -150,7 +150,7 @@ def _left_out(store: Store, name: PartName, part: Found) -> np.ndarray:
     return LEFT_OUT - ids[ids < 0]
 
 
-def _explain(part: Found, rows: np.ndarray) -> None:
+def _explain(part: FoundImages, rows: np.ndarray) -> None:
     """Read images that were left out once more, for the reason."""
     source = part.images.source
     for row in rows.tolist():
@@ -160,7 +160,7 @@ def _explain(part: Found, rows: np.ndarray) -> None:
             part.skips.add(str(error), source.names[row])
 
 
-def _explain_again(out: Path, found: Mapping[PartName, Found]) -> None:
+def _explain_again(out: Path, found: Mapping[PartName, FoundImages]) -> None:
     """Find what an earlier run of this command left out."""
     with open_store(out) as store:
         for name, part in found.items():
@@ -169,7 +169,7 @@ def _explain_again(out: Path, found: Mapping[PartName, Found]) -> None:
 
 def _summary(
     options: PrepareOptions,
-    found: Mapping[PartName, Found],
+    found: Mapping[PartName, FoundImages],
     classes: tuple[str, ...],
     conversions: Counter[str],
     report: Report,

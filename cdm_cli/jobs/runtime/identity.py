@@ -91,7 +91,7 @@ def lacks_sampling(there: Fields) -> bool:
     return not set(UNRECORDED) <= set(there)
 
 
-class Difference(NamedTuple):
+class FieldDifference(NamedTuple):
     """One field in which two identities differ, as "training.lr", and its two values."""
 
     where: str
@@ -124,7 +124,7 @@ def show_value(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
-def differences(there: Any, here: Any, where: str = "") -> Iterator[Difference]:
+def differences(there: Any, here: Any, where: str = "") -> Iterator[FieldDifference]:
     """Yield the fields in which two JSON values differ; of a list the first place.
 
     What is typed comes first, then what follows from it, both by name.
@@ -139,10 +139,10 @@ def differences(there: Any, here: Any, where: str = "") -> Iterator[Difference]:
         found = (differences(*pair, f"{where}[{place}]") for place, pair in pairs)
         yield from itertools.islice(itertools.chain.from_iterable(found), 1)
     elif there != here:
-        yield Difference(where, there, here)
+        yield FieldDifference(where, there, here)
 
 
-def first_difference(there: Fields, here: Fields) -> Difference | None:
+def first_difference(there: Fields, here: Fields) -> FieldDifference | None:
     """Return the first field in which two identities differ, None where they are the same."""
     return next(differences(plain(there), plain(here)), None)
 
@@ -196,7 +196,7 @@ def recorded_identity(provenance: Fields) -> Any:
     return plain(provenance.get("identity", dict(provenance)))
 
 
-def store_difference(store: Store, spec: StoreSpec) -> Difference | None:
+def store_difference(store: Store, spec: StoreSpec) -> FieldDifference | None:
     """Return where a store differs from the one that is asked for, None if nowhere."""
     contents = schema.contents_of(spec)
     pairs = (

@@ -35,7 +35,7 @@ Task = Callable[[Report, World], R]
 GRACE = 20.0  # seconds for the others to end once one process has failed
 
 
-class Told:
+class PipedReport:
     """The report of a process: what it says and counts travels to the parent."""
 
     def __init__(self, pipe: Any) -> None:
@@ -59,7 +59,7 @@ def _child(task: Task[Any], world: World, pipe: Any) -> None:
     """Take part in a task as one of several processes, and send how it ended."""
     _end_with_parent()
     try:
-        result = task(Told(pipe), world)
+        result = task(PipedReport(pipe), world)
     except CdmError as error:
         pipe.send(("error", (type(error), error.what, error.kept, error.next)))
     except KeyboardInterrupt:

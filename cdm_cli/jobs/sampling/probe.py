@@ -25,7 +25,7 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.classes import labels_of
 from cdm_cli.jobs.sampling.fill import Inputs
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.rows import Source, part_of
+from cdm_cli.jobs.sampling.rows import StoreRows, part_of
 from cdm_cli.jobs.sampling.sample import UNLABELLED, samples_of_classes
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sampling.upsample import Condition
@@ -137,7 +137,7 @@ def sr_probe(
 ) -> Probe:  # fmt: skip
     """Fix the samples of a super-resolution stage: the images at rows of a part, enlarged at s."""
     name, part = part_of(store, split)
-    source = Source(store.path, part, header.conditioning.resolution, rows)
+    source = StoreRows(store.path, part, header.conditioning.resolution, rows)
     condition = Condition(header, source, s, "non-truncated", sampling.seed)
     return Probe(
         config=header.config,

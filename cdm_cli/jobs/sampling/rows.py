@@ -90,7 +90,7 @@ class LowRes(Protocol):
         ...
 
 
-class Source:
+class StoreRows:
     """Images, labels, ids and z_s of chosen rows; every block is checked before its first use."""
 
     def __init__(self, path: Path, part: Part, resolution: int, rows: Rows) -> None:

@@ -34,7 +34,14 @@ from cdm_cli.jobs.sampling.make import (
     times_to_keep,
 )
 from cdm_cli.jobs.sampling.provenance import command_line, store_parent
-from cdm_cli.jobs.sampling.rows import LowRes, Source, check_states, choose_rows, part_of, tell_part
+from cdm_cli.jobs.sampling.rows import (
+    LowRes,
+    StoreRows,
+    check_states,
+    choose_rows,
+    part_of,
+    tell_part,
+)
 from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_schedule
 from cdm_cli.names import RUNS, Augment
 from cdm_cli.options.sampling import UpsampleOptions
@@ -153,7 +160,9 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
     store.require_finished()
     rows = choose_rows(store, part, options.num)
     mine = rows_of_part(len(rows), options.part)
-    source = Source(store.path, part, header.conditioning.resolution, rows[mine.start : mine.stop])
+    source = StoreRows(
+        store.path, part, header.conditioning.resolution, rows[mine.start : mine.stop]
+    )
     condition = Condition(header, source, s, augment, options.sampling.seed)
     return Work(
         command="upsample",

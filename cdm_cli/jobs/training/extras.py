@@ -16,7 +16,7 @@ from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.jobs.training.accuracy import ACCURACY, Accuracy, val_images
 from cdm_cli.jobs.training.extra import Extra
 from cdm_cli.jobs.training.files import read_metrics
-from cdm_cli.jobs.training.grid import Layout, SampleGrid, layout_of
+from cdm_cli.jobs.training.grid import GridLayout, SampleGrid, layout_of
 from cdm_cli.jobs.training.plan import data_info
 from cdm_cli.jobs.training.plot import LossPlot
 from cdm_cli.jobs.training.select import Selection, selection_panel, selection_probe
@@ -28,7 +28,7 @@ from cdm_cli.options.training import TrainOptions
 class Turns:
     """What is done between steps: grids, the choice of the best, a classifier's accuracy."""
 
-    layout: Layout | None = None
+    layout: GridLayout | None = None
     probe: Probe | None = None
     images: ImageSet | None = None
 

@@ -29,7 +29,7 @@ from cdm_cli.jobs.sampling.probe import (
     draw_probe,
     sr_probe,
 )
-from cdm_cli.jobs.sampling.rows import Source, part_of
+from cdm_cli.jobs.sampling.rows import StoreRows, part_of
 from cdm_cli.jobs.training.files import Metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
@@ -41,13 +41,13 @@ CLASSES, PER_CLASS, PER_CLASS_SR, STEPS = 10, 4, 2, 50
 
 
 @dataclass(frozen=True)
-class Layout:
+class GridLayout:
     """What a grid shows: its samples, row by row, and the originals that they come from."""
 
     probe: Probe
     rows: list[tuple[str, np.ndarray]]  # names, and int64 places within the probe
-    originals: Source | None = None
-    lowres: Source | None = None
+    originals: StoreRows | None = None
+    lowres: StoreRows | None = None
 
     @property
     def title(self) -> str:
@@ -57,7 +57,7 @@ class Layout:
         return f"{chain.sampler}, {chain.evaluations} steps{noised}"
 
 
-def layout_of(header: Header, store: Store, training: TrainingConfig) -> Layout:
+def layout_of(header: Header, store: Store, training: TrainingConfig) -> GridLayout:
     """Fix what the grids of a run show. Raises UsageError for a training.sample_s out of range."""
     config = header.config
     s = choose_s(config, training.sample_s, "training.sample_s")
@@ -74,7 +74,7 @@ def spread(num: int, most: int = CLASSES) -> list[int]:
     return np.unique(np.linspace(0, num - 1, min(num, most)).round().astype(np.int64)).tolist()
 
 
-def _of_base(header: Header, sampling: Sampling) -> Layout:
+def _of_base(header: Header, sampling: Sampling) -> GridLayout:
     conditional = header.config.model.num_classes > 0
     there = header.shown
     shown = tuple(there[k] for k in spread(len(there))) if conditional else (0,) * CLASSES
@@ -83,10 +83,10 @@ def _of_base(header: Header, sampling: Sampling) -> Layout:
         (header.classes[label] if conditional else "", np.arange(row, probe.num, len(shown)))
         for row, label in enumerate(shown)
     ]
-    return Layout(probe, rows)
+    return GridLayout(probe, rows)
 
 
-def _of_sr(header: Header, store: Store, s: int, sampling: Sampling) -> Layout:
+def _of_sr(header: Header, store: Store, s: int, sampling: Sampling) -> GridLayout:
     _, part = part_of(store, None)
     labels = np.asarray(part.labels)
     there = np.unique(labels)
@@ -100,7 +100,7 @@ def _of_sr(header: Header, store: Store, s: int, sampling: Sampling) -> Layout:
         (name, np.arange(end - len(places), end))
         for (name, places), end in zip(groups, ends, strict=True)
     ]
-    return Layout(
+    return GridLayout(
         probe=sr_probe(header, store, chosen, s, sampling),
         rows=rows,
         originals=_source(store, part, header.config.model.resolution, chosen),
@@ -108,11 +108,11 @@ def _of_sr(header: Header, store: Store, s: int, sampling: Sampling) -> Layout:
     )
 
 
-def _source(store: Store, part: Part, resolution: int, rows: np.ndarray) -> Source:
-    return Source(store.path, part, resolution, rows)
+def _source(store: Store, part: Part, resolution: int, rows: np.ndarray) -> StoreRows:
+    return StoreRows(store.path, part, resolution, rows)
 
 
-def picture(layout: Layout, images: np.ndarray) -> Image.Image:
+def picture(layout: GridLayout, images: np.ndarray) -> Image.Image:
     """Lay out the samples uint8 [num, H, W, C] of a layout."""
     tiles, rows, heads = dict(enumerate(images)), layout.rows, ()
     if layout.originals is not None and layout.lowres is not None:
@@ -122,7 +122,7 @@ def picture(layout: Layout, images: np.ndarray) -> Image.Image:
 
 
 def _threes(
-    rows: Rows, images: np.ndarray, lowres: Source, originals: Source
+    rows: Rows, images: np.ndarray, lowres: StoreRows, originals: StoreRows
 ) -> tuple[dict[int, np.ndarray], Rows]:
     places = range(len(images))
     z_0 = channels_last(lowres.z_0(places)).numpy()
@@ -137,7 +137,7 @@ class SampleGrid:
     """Draws the grid of a step, in the first process alone."""
 
     def __init__(
-        self, directory: Path, layout: Layout, trainer: Trainer, asked: Callable[[], str]
+        self, directory: Path, layout: GridLayout, trainer: Trainer, asked: Callable[[], str]
     ) -> None:
         self.every = trainer.training.grid_every
         self._home, self._layout = directory / SAMPLES, layout

@@ -97,7 +97,7 @@ class Loop:
                 metrics.close()
 
     def _late(self, done: int) -> list[Extra]:
-        """Return the extras that a run which ended at `done` was stopped before, or in."""
+        """Return the extras still due at step `done`: a run before stopped before it finished them."""
         last, world = self.trainer.training.steps, self.trainer.world
         return [
             extra

@@ -18,7 +18,7 @@ from cdm_cli.data.store import Store
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import EpsTheta
 from cdm_cli.diffusion.schedules import Schedule
-from cdm_cli.jobs.sampling.rows import Source, choose_rows
+from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows
 from cdm_cli.jobs.tune.dynamic import Predictions, least_bits, predictions
 from cdm_cli.jobs.tune.judge import PREFERRED, Scorer
 from cdm_cli.jobs.tune.log import Begun
@@ -79,12 +79,12 @@ class Beginning:
         name = PREFERRED if PREFERRED in store.parts else next(iter(store.parts))
         part = store.parts[name]
         rows = choose_rows(store, part, min(REAL, self._size, part.num))
-        source = Source(store.path, part, config.model.resolution, rows)
+        source = StoreRows(store.path, part, config.model.resolution, rows)
         every = range(len(rows))
         ids, y = torch.from_numpy(source.ids(every)), torch.from_numpy(source.labels(every))
         samples = Samples(ids, y)
         if config.conditioning is not None and search.s is not None:
-            low = Source(store.path, part, config.conditioning.resolution, rows)
+            low = StoreRows(store.path, part, config.conditioning.resolution, rows)
             seed = self._scorer.seed
             z_s = non_truncated(config, low.z_0(every), search.s, ids=ids, seed=seed)
             samples = Samples(ids, y, z_s, torch.full_like(ids, search.s))

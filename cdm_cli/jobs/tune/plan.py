@@ -21,7 +21,7 @@ from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sampling.classes import labels_of
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, read_header, weights_digest
 from cdm_cli.jobs.sampling.make import Inputs
-from cdm_cli.jobs.sampling.rows import Rows, Source, choose_rows, part_of
+from cdm_cli.jobs.sampling.rows import Rows, StoreRows, choose_rows, part_of
 from cdm_cli.jobs.sampling.schedule_file import FreshBy
 from cdm_cli.jobs.tune.search import Candidate, Space
 from cdm_cli.jobs.tune.ways import Way
@@ -212,7 +212,7 @@ def _of_base(options: TuneOptions, header: Header) -> Asked:
 
 
 def _images(header: Header, store: Store, part: Part, rows: Rows, s: int, seed: int) -> Shown:
-    source = Source(store.path, part, header.conditioning.resolution, rows)
+    source = StoreRows(store.path, part, header.conditioning.resolution, rows)
     inputs = upsample.Condition(header, source, s, "non-truncated", seed).samples
     return Shown(inputs, np.asarray(part.ids[rows]), np.asarray(part.labels[rows]), seed)
 
