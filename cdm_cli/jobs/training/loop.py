@@ -97,7 +97,7 @@ class Loop:
                 metrics.close()
 
     def _late(self, done: int) -> list[Extra]:
-        """Return the extras still due at step `done`: a run before stopped before it finished them."""
+        """Return the extras still due at step `done`: an earlier run stopped within their turn."""
         last, world = self.trainer.training.steps, self.trainer.world
         return [
             extra
