@@ -15,6 +15,7 @@ from cdm_cli.jobs.sweep.choice import Judged, choose, concluded, name_of, title
 from cdm_cli.jobs.sweep.front import in_words, pareto
 from cdm_cli.jobs.sweep.over import Figure, Parent, figures
 from cdm_cli.jobs.sweep.plan import mark_of
+from cdm_cli.jobs.sweep.race_file import FILE as RACE
 from cdm_cli.jobs.sweep.table import (
     FILE,
     LIMIT,
@@ -56,9 +57,10 @@ def sweep_page(out: Path) -> bytes:
     file = _file(out)
     points = judged_in(out, mark_of(file.identity))
     if not points:
-        raise MissingError(
-            f"{out} has no judged point yet", next="the command that makes it, again"
-        )
+        raced = (out / RACE).is_file()
+        what = "is a race, of which there is no page" if raced else "has no judged point yet"
+        whole = "without --race, which goes on to the grid" if raced else "again"
+        raise MissingError(f"{out} {what}", next=f"the command that made it, {whole}")
     names = _names(file)
     title = f"Sweep of {names.get('stage', '')} on {names.get('lowres', '')}"
     return page.page(title, subject_of(out), *_parts(out, file, points))
