@@ -139,7 +139,7 @@ def test_a_sweep_without_a_point_has_no_page():
     with pytest.raises(MissingError, match="no judged point"):
         sweep_page(SWEEP)
     (SWEEP / "race.json").write_text("{}")
-    with pytest.raises(MissingError, match="is a race, .* without --race"):
+    with pytest.raises(MissingError, match=r"is a race, .* without --race"):
         sweep_page(SWEEP)
 
 
