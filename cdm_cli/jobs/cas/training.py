@@ -66,7 +66,7 @@ def train_and_test(
     """
     fit = Fit(work.recipe, session.device, session.world)
     train(fit, training, directory, stop, session)
-    accuracy = test_on_val(fit, work, session, training.name)
+    accuracy = measure_accuracy(fit, work, session, training.name)
     right = tuple(tuple(row.tolist()) for row in accuracy.right.values())
     outcome = Outcome(
         key=key_of(work, training), loss=fit.loss, skipped=fit.skipped,
@@ -175,7 +175,7 @@ def _stopped(stop: Stop, step: int, steps: int, directory: Path) -> StoppedError
     )
 
 
-def test_on_val(fit: Fit, work: CasWork, session: Session, name: str) -> ClassAccuracy:
+def measure_accuracy(fit: Fit, work: CasWork, session: Session, name: str) -> ClassAccuracy:
     """Show every validation image to the classifier, in float32, each process its share."""
     fit.share_statistics()
     fit.net.eval()

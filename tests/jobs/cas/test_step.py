@@ -11,7 +11,7 @@ from cdm_cli.jobs.cas import step as cas_step
 from cdm_cli.jobs.cas.plan import plan_work
 from cdm_cli.jobs.cas.recipe import recipe_of
 from cdm_cli.jobs.cas.step import Fit, pieces
-from cdm_cli.jobs.cas.training import test_on_val
+from cdm_cli.jobs.cas.training import measure_accuracy
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.judging import CasOptions
@@ -179,7 +179,7 @@ def test_the_test_takes_running_statistics_whatever_its_batch(tmp_path):
             fit.step(step, batches.batch(step))
         for batch_size in (1, 60):
             session = Session(CPU, Compute(batch_size=batch_size))
-            accuracy = test_on_val(fit, work, session, "samples")
+            accuracy = measure_accuracy(fit, work, session, "samples")
             counts.append(accuracy.tensor())
     assert torch.equal(*counts)
     assert counts[0][1].sum() > 30
