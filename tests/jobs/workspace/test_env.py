@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib import metadata
 
+import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.__version__ import __version__
@@ -52,30 +53,46 @@ def test_a_broken_torch_is_told_and_no_error(monkeypatch):
     assert told(monkeypatch)["device"] == "not known: ImportError"
 
 
-def cdm(cwd, *words, **environ):
-    done = subprocess.run(
-        [sys.executable, "-m", "cdm_cli", *words], cwd=cwd, capture_output=True, text=True,
-        env=os.environ | environ,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
+def said(monkeypatch, *words, **environ):
+    """Return the exit code of a command in an environment, and the error that it prints."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(app, list(words))
+    return done.exit_code, done.stderr
 
 
-def test_stages_and_data_are_where_the_environment_says(tmp_path):
-    """What is typed counts more; the recorded command says what was taken."""
+@pytest.mark.parametrize(
+    ("typed", "variable", "taken"),
+    [
+        ([], "there.h5", "there.h5"),
+        (["--ref", "typed.h5"], "there.h5", "typed.h5"),
+        ([], "", "data.h5"),
+    ],
+)
+def test_data_are_where_the_environment_says(typed, variable, taken, tmp_path, monkeypatch):
+    """What is typed counts more."""
+    monkeypatch.chdir(tmp_path)
+    write_stage(tmp_path / "base", base_config(channel_mult=(1,)))
+    code, line = said(monkeypatch, "eval", "elbo", "base", *typed, CDM_DATA=variable)
+    assert code == 66
+    assert f"{taken} does not exist" in line
+
+
+def test_the_device_is_what_the_environment_says(monkeypatch):
+    code, line = said(monkeypatch, "sample", CDM_DEVICE="gpu")
+    assert code == 2
+    assert "auto, cpu, cuda" in line
+
+
+def test_stages_are_where_the_environment_says(tmp_path):
+    """Which is asked once, by whoever starts: hence a process of its own."""
     write_stage(tmp_path / "elsewhere/base", base_config(channel_mult=(1,)))
     here = tmp_path / "here"
     here.mkdir()
     filled(here / "a.h5", samples_spec())
-    code, shown, _ = cdm(here, "ls", CDM_RUNS="../elsewhere")
-    assert code == 0
-    assert shown.splitlines()[1].startswith("base")
-    for words, environ, taken in (
-        ([], {"CDM_DATA": "there.h5"}, "there.h5"),
-        (["--ref", "typed.h5"], {"CDM_DATA": "there.h5"}, "typed.h5"),
-        ([], {"CDM_DATA": ""}, "data.h5"),
-    ):
-        shown = cdm(here, "eval", "elbo", "../elsewhere/base", *words, **environ)[2]
-        assert f"{taken} does not exist" in shown
-    code, _, shown = cdm(here, "sample", CDM_DEVICE="gpu")
-    assert code == 2
-    assert "auto, cpu, cuda" in shown
+    done = subprocess.run(
+        [sys.executable, "-m", "cdm_cli", "ls"], cwd=here, capture_output=True, text=True,
+        env=os.environ | {"CDM_RUNS": "../elsewhere"},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].startswith("base")
