@@ -26,12 +26,13 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs.prepare.decode import Images
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.provenance import command_line
+from cdm_cli.names import MOST_RESOLUTION
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
 
 BLOCK_BYTES = 2**26  # of one block, which every process holds in memory
-MOST_RESOLUTION = 1024
 DRAFTED = f", JPEGs decoded at 1/2, 1/4 or 1/8 where {DRAFT} pixels are left for one that is stored"
+RESOLUTIONS = "--resolution 64, repeated for every stage of the cascade"
 CHANNELS = {1: "gray", 2: "gray and alpha", 3: "colour", 4: "colour and alpha"}
 
 
@@ -84,11 +85,6 @@ def _label(
 def _recipe(options: PrepareOptions, train: Labelled) -> Recipe:
     """Fix resolutions and channels, by looking at images of train where that is left open."""
     resolutions = tuple(sorted(set(options.resolutions)))
-    for resolution in resolutions:
-        if not 1 <= resolution <= MOST_RESOLUTION:
-            raise UsageError(
-                f"--resolution {resolution}: expected 1..{MOST_RESOLUTION}", next="--resolution 64"
-            )
     if options.draft and options.crop != "biggan":
         raise UsageError(f"--draft with --crop {options.crop}", next="leave one of them away")
     if resolutions and options.channels:
@@ -98,9 +94,15 @@ def _recipe(options: PrepareOptions, train: Labelled) -> Recipe:
         if seen.size is None or seen.size[0] != seen.size[1]:
             raise UsageError(
                 f"--resolution is missing: {options.src} has images of several sizes",
-                next="--resolution 64, repeated for every stage of the cascade",
+                next=RESOLUTIONS,
             )
         resolutions = (seen.size[0],)
+        if seen.size[0] > MOST_RESOLUTION:
+            raise UsageError(
+                f"--resolution is missing: images of {options.src} have {seen.size[0]} pixels a "
+                f"side, a store at most {MOST_RESOLUTION}",
+                next=RESOLUTIONS,
+            )
     channels = options.channels or seen.channels
     found = options.channels is None
     return Recipe(resolutions, channels, options.crop, found, options.draft)

@@ -22,6 +22,7 @@ from cdm_cli.errors import (
 from cdm_cli.jobs.prepare import decode as prepare_decode
 from cdm_cli.jobs.prepare import prepare
 from cdm_cli.jobs.prepare.prepare import run
+from cdm_cli.names import MOST_RESOLUTION
 from cdm_cli.options.files import PrepareOptions
 from tests.asking import as_typed
 from tests.drawings import COLOURS, class_images, encoded, pixels, resize, write_folder, write_zip
@@ -320,10 +321,15 @@ def test_resolution_must_be_said_where_sizes_differ(workspace):
     source = write_folder(workspace / "images", files)
     with pytest.raises(UsageError, match="--resolution is missing"):
         made(source, resolutions=())
-    with pytest.raises(UsageError, match="--resolution 0"):
-        made(source, resolutions=(0,))
     with pytest.raises(UsageError, match="--val-labels without --val"):
         made(source, val_labels=source)
+
+
+def test_images_that_are_larger_than_a_store_takes_ask_for_a_resolution(workspace):
+    large = encoded(Image.new("1", (MOST_RESOLUTION + 1,) * 2))
+    source = write_folder(workspace / "images", {"a/0.png": large})
+    with pytest.raises(UsageError, match=f"{MOST_RESOLUTION + 1} pixels .* {MOST_RESOLUTION}"):
+        made(source, resolutions=())
 
 
 def test_dataset_json_at_the_root_is_used(workspace):
