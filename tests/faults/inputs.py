@@ -5,6 +5,7 @@ import tarfile
 from contextlib import chdir
 from pathlib import Path
 
+from cdm_cli.options.files import DemoOptions
 from tests.asking import as_typed
 from tests.drawings import class_images, write_zip
 
@@ -152,3 +153,13 @@ def swept(home: Path) -> None:
         runs.sweep()
     write_data(home / "more.h5")
     train(home, "training.keep=9", data=home / "more.h5", steps=4)
+
+
+def demonstrated(home: Path) -> None:
+    """Write what the commands of a demo leave where it runs them."""
+    from tests.jobs.demo.finished import write_data, write_demo
+
+    directory = home / DemoOptions().directory
+    directory.mkdir()
+    write_data(directory / "data.h5")
+    write_demo(directory)

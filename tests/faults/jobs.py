@@ -172,7 +172,7 @@ JOBS = {
             unit=2,
         ),
         Job("prune", "prune", inputs.swept, runs.prune, ("workspace.prune",), unit=0),
-        Job("demo", "demo", lambda home: None, runs.demo, ("demo.demo",), unit=0),
+        Job("demo", "demo", inputs.demonstrated, runs.demo, ("demo.demo",), unit=0),
     )
 }
 WRITES_NOTHING = {

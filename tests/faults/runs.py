@@ -263,7 +263,7 @@ def curve() -> int:
 
 
 def demo() -> int:
-    """Draw the images; what it then runs are jobs of their own."""
+    """Draw, enlarge and tell; what it runs in between are jobs of their own, and done."""
     from cdm_cli.jobs.demo import demo
 
     drawn = {"TRAIN_PER_CLASS": 1, "VAL_PER_CLASS": 1, "_run": lambda *args, **how: None}

@@ -1,16 +1,16 @@
 """Mirrors cdm_cli/jobs/demo/lessons.py: what is said is computed, and the recipe holds it."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cdm_cli.jobs.demo.drawing import FIGURES, draw
+from cdm_cli.jobs.demo.drawing import FIGURES
 from cdm_cli.jobs.demo.lessons import correlations, lessons
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from tests.asking import as_typed
+from tests.jobs.demo.finished import drawn, scores, sweep, write_data, write_demo
 from tests.tiny import Told, write_store
 from tests.trained import train
 
@@ -19,26 +19,6 @@ HALF = (
     "training.grid_every=0",
 )  # fmt: skip
 CPU = Compute(device="cpu")
-
-
-def drawn(per_class, seed, side=8):
-    rng = np.random.default_rng(seed)
-    images = np.stack([draw(name, side, rng) for name in FIGURES for _ in range(per_class)])
-    return {
-        f"images/{side}": images, f"images/{side // 2}": shrunk(images, side // 2),
-        "labels": np.repeat(np.arange(len(FIGURES)), per_class), "ids": np.arange(len(images)),
-    }  # fmt: skip
-
-
-def shrunk(images, side):
-    factor = images.shape[1] // side
-    parts = images.reshape(-1, side, factor, side, factor, 3)
-    return parts.mean((2, 4)).round().astype(np.uint8)
-
-
-def write_data(path):
-    parts = {"train": drawn(60, 0), "val": drawn(6, 1)}
-    return write_store(path, "prepared", parts, classes=list(FIGURES))
 
 
 def test_a_short_training_of_the_demos_recipe_follows_its_input(tmp_path, monkeypatch):
@@ -68,52 +48,8 @@ def test_correlations_are_of_the_same_ids_at_the_size_of_the_input(tmp_path):
     assert found == pytest.approx((-1, -1), abs=1e-3)
 
 
-def row(store, metric, reference, value, uncertainty=0.05):
-    return {
-        "extra": {"store": store}, "metric": metric, "reference": reference, "value": value,
-        "uncertainty": uncertainty,
-    }  # fmt: skip
-
-
-def scores(fid=0.5, gap=-1.0, error=0.1):
-    mine, theirs = "samples.h5", "enlarged.h5"
-    told = {"metric": "fid", "reference": "train", "difference": gap, "uncertainty": error}
-    return {
-        "rows": [
-            row(mine, "fid", "train", fid), row(theirs, "fid", "train", fid - gap),
-            row(mine, "accuracy", "", 0.93), row(theirs, "accuracy", "", 0.55),
-        ],
-        "comparisons": [told | {"reference": "val", "difference": 9.0}, told],
-    }  # fmt: skip
-
-
-def sweep(verdict="as good as the best", difference=0.1):
-    one = {"metric": "fid", "reference": "train", "uncertainty": 0.02}
-    points = [
-        {"point": {"augment": "truncated", "s": 251}, "verdict": "worse", "difference": 0.5},
-        {"point": {"augment": "none", "s": 0}, "verdict": verdict, "difference": difference},
-    ]
-    told = "By FID nothing tells 6 points apart."
-    return {
-        "comparisons": [one | point for point in points], "conclusion": told,
-        "convention": {"num": 200},
-    }  # fmt: skip
-
-
-def ran(directory, inverted=False, scored=None, swept=None):
-    """Write what a demo leaves, as far as lessons are drawn from it."""
-    val = drawn(6, 1)
-    low = {name: val[name] for name in ("images/4", "labels", "ids")}
-    high = {name: val[name] for name in ("images/8", "labels", "ids")}
-    if inverted:
-        high["images/8"] = 255 - high["images/8"]
-    for name, arrays in (("lowres.h5", low), ("samples.h5", high)):
-        write_store(directory / name, "samples", {"": arrays}, classes=list(FIGURES))
-    (directory / "runs" / "features").mkdir(parents=True)
-    (directory / "runs/features/metrics.jsonl").write_text('{"step": 1}\n{"accuracy": 0.991}\n')
-    (directory / "scores.json").write_text(json.dumps(scored or scores()))
-    (directory / "sweep").mkdir()
-    (directory / "sweep/sweep.json").write_text(json.dumps(swept or sweep()))
+def ran(directory, **how):
+    write_demo(directory, **how)
     return lessons(directory)
 
 
