@@ -4,6 +4,7 @@ The processes that tests start have one as well: the number of threads decides t
 """
 
 import os
+import signal
 import sys
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# Shells start what runs in the background deaf to Ctrl-C, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

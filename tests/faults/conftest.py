@@ -1,4 +1,4 @@
-"""A process to fork from, and a summary of how many cases were tried."""
+"""A process to fork from, constants that stay what they are, and a count of cases tried."""
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -15,6 +15,27 @@ def killer():
     """Do what `killed` does, from a process that never used torch."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         yield lambda *args, **how: pool.submit(killed, *args, **how).result()
+
+
+@pytest.fixture(autouse=True)
+def unchanged():
+    """Jobs run in this process with smaller blocks, among others: no test after them may see it."""
+    before = constants()
+    yield
+    assert constants() == before
+
+
+def constants():
+    """Return the numbers that modules whose jobs are made small name in capitals."""
+    from cdm_cli.jobs.sampling import blocks
+    from cdm_cli.jobs.sweep import fill, racers
+
+    return {
+        (module.__name__, each): value
+        for module in (blocks, fill, racers)
+        for each, value in vars(module).items()
+        if each.isupper() and isinstance(value, int | float)
+    }
 
 
 @pytest.fixture

@@ -122,37 +122,35 @@ def prepare() -> int:
 
 
 def sweep() -> int:
+    return _swept(SweepSOptions, s=(0, 5))
+
+
+def sweep_axes() -> int:
+    return _swept(SweepOptions, axes=("s=5", "steps=1,2"))
+
+
+def _swept(kind: type[SweepOptions], **asked: Any) -> int:
     from cdm_cli.jobs.sampling import blocks
     from cdm_cli.jobs.sweep import fill
     from cdm_cli.jobs.sweep import sweep as sweep_s
 
-    blocks.SMALLEST = 8  # three blocks a point
-    fill.PATIENCE = 0.0  # a second command waits for the first, within which it was typed
     compute = Compute(device="cpu", batch_size=8)
     judge = as_typed(FeatureOptions, features="judge", compute=compute)
-    return _work(sweep_s.run, as_typed(SweepSOptions, s=(0, 5), judge=judge))
+    with (
+        changed(blocks, SMALLEST=8),  # three blocks a point
+        changed(fill, PATIENCE=0.0),  # one waits for another, within which it was typed
+    ):
+        return _work(sweep_s.run, as_typed(kind, judge=judge, **asked))
 
 
 def race() -> int:
     from cdm_cli.jobs.sweep import racers
     from cdm_cli.jobs.sweep import sweep as sweep_s
 
-    racers.BLOCK = 8  # whole rounds of three classes: 9 images a block
     judge = as_typed(FeatureOptions, features="judge", compute=Compute(device="cpu", batch_size=8))
     asked = as_typed(SweepSOptions, s=(0, 5), judge=judge, race=True, budget_evals=10**6)
-    return _work(sweep_s.run, asked)
-
-
-def sweep_axes() -> int:
-    from cdm_cli.jobs.sampling import blocks
-    from cdm_cli.jobs.sweep import fill
-    from cdm_cli.jobs.sweep import sweep as sweep_s
-
-    blocks.SMALLEST = 8  # three blocks a point
-    fill.PATIENCE = 0.0  # a second command waits for the first, within which it was typed
-    compute = Compute(device="cpu", batch_size=8)
-    judge = as_typed(FeatureOptions, features="judge", compute=compute)
-    return _work(sweep_s.run, as_typed(SweepOptions, axes=("s=5", "steps=1,2"), judge=judge))
+    with changed(racers, BLOCK=8):  # whole rounds of three classes: 9 images a block
+        return _work(sweep_s.run, asked)
 
 
 def tune() -> int:

@@ -25,7 +25,7 @@ from tests.forking import fork
 from tests.tiny import arrays_of, base_config, contents, write_stage, write_store
 
 PATIENCE = 240  # seconds, on a very busy machine
-SAMPLE = ("sample", "--num", "320", "--device", "cpu")
+SAMPLE = ("sample", "--num", "320", "--batch-size", "8", "--device", "cpu")  # block by block
 TRAIN = (
     "train", "base", "--preset", "tiny-base8", "--device", "cpu", "--steps", "30",
     "--batch-size", "8", "--set", "model.base_channels=8", "--set", "model.num_heads=1",
