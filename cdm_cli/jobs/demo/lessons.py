@@ -110,7 +110,7 @@ def _sweep(sweep: Mapping[str, Any]) -> str:
             f"{_with_error(none, 'difference')}"
         )
     num = sweep["convention"]["num"]
-    return f"whether noise on its input helps, {num} images cannot tell ({sweep['conclusion']})"
+    return f"whether noise on its input helps, {num} images cannot tell: {sweep['conclusion']}"
 
 
 def _on_real(directory: Path) -> float | None:

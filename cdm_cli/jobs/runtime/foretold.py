@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from cdm_cli.data.disk import existing
 from cdm_cli.units import disk, duration, memory
@@ -15,6 +15,8 @@ LONGEST = 2.0  # seconds that one step or batch may take to be timed for a plan
 
 class Foretold(dict[str, Any]):
     """A plan and its cost, whole, beginning with what a person asks."""
+
+    unshown: ClassVar = ("foretold",)  # text begins with it
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
         super().__init__(plan)

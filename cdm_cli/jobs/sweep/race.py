@@ -145,9 +145,10 @@ class Course:
         """Run all rounds, saying of each who left and why."""
         budget, field = self.file.evaluations, self.field
         self.file = self.file.model_copy(update={"rounds": (), "reference": self.reference.name})
+        rounds = field.rounds(budget)
         self._say(
             f"a race of {len(field.points)} points, {budget} of {field.grid} "
-            f"evaluations, in {field.rounds(budget)} rounds at most"
+            f"evaluations, in {rounds} round{'' if rounds == 1 else 's'} at most"
         )
         for done in race(field.costs, budget, field.num, self._judge, step=field.step):
             kept = round_file(done, field)

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, NullLocator
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.data.disk import make_directory
@@ -137,15 +138,22 @@ def _curve(file: ScheduleFile) -> bytes:
         axes.axhline(many[0].fid, color="black", linestyle="--", label="reference of many steps")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    _label_within_decades(axes.yaxis)
     axes.set_xlabel("steps")
     axes.set_ylabel(f"FID of {file.schedules[0].compared[0].num} images")
     axes.set_xticks(ticks := [one.steps for one in file.schedules], [str(n) for n in ticks])
-    axes.minorticks_off()
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.legend(fontsize="small")
     figure.subplots_adjust(0.14, 0.12, 0.96, 0.95)
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
     return held.getvalue()
+
+
+def _label_within_decades(axis: Any) -> None:
+    """Label a logarithmic axis between powers of ten, too: one decade may hold all of it."""
+    axis.set_major_formatter(LogFormatter())
+    axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
 
 
 def _line(schedules: Sequence[Searched], name: str) -> list[tuple[int, float, float]]:

@@ -69,6 +69,11 @@ class Prunable:
         counts = _counts([row["what"] for row in self.remove])
         return f"Remove {counts}, {self.size}?" if counts else ""
 
+    def in_short(self) -> list[str]:
+        """Return what can go, counted: an empty list would say nothing."""
+        counts = _counts([row["what"] for row in self.remove])
+        return [f"{counts}, {self.size}, can go" if counts else "nothing can go"]
+
 
 @dataclass(frozen=True)
 class PruneResult:

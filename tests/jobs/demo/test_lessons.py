@@ -60,8 +60,8 @@ def test_a_good_run_says_so_in_numbers(tmp_path):
     assert "it beats merely enlarging" in beats
     assert "93% of its images by their class, 55% of those merely enlarged, 99% of real" in called
     assert noise == (
-        "whether noise on its input helps, 200 images cannot tell "
-        "(By FID nothing tells 6 points apart.)"
+        "whether noise on its input helps, 200 images cannot tell: "
+        "By FID nothing tells 6 points apart."
     )
 
 

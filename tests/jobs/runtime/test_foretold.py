@@ -20,6 +20,7 @@ def test_time_memory_and_room_come_first(tmp_path):
     assert text(plan)[0].rpartition(": ")[2].split()[1] == f"{free})".split()[1]
     assert plan["foretold"] == text(plan)[0] == text(plan, whole=False)[0]
     assert "estimated seconds  9540.0" in text(plan)
+    assert "\n".join(text(plan)).count(said) == 1
 
 
 def test_what_is_not_known_is_not_made_up():

@@ -75,6 +75,12 @@ def images(path, num=None):
         return store.parts[""].images(8)[:num].copy()
 
 
+def test_one_round_is_called_so(workspace):
+    told = Told()
+    run(options(s=(0, 3), budget_evals=70 * STEPS), told)
+    assert any(line.endswith("in 1 round at most") for line in told.lines)
+
+
 def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     told = Told()
     found = run(options(), told)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.judging import evaluate
@@ -19,6 +20,7 @@ from cdm_cli.jobs.tune.free import tried_next
 from cdm_cli.jobs.tune.judge import Scorer
 from cdm_cli.jobs.tune.log import Begun, Trial, read_log
 from cdm_cli.jobs.tune.plan import planned
+from cdm_cli.jobs.tune.result import _curve
 from cdm_cli.jobs.tune.tune import plan, run
 from cdm_cli.jobs.tune.ways import Way
 from cdm_cli.options.judging import EvalOptions, TuneOptions
@@ -157,6 +159,24 @@ def test_everything_is_compared_with_many_steps_on_the_same_fresh_images(tuned):
             gap = log.judged[steps, "uniform"].estimate.minus(log.judged[steps, "tuned"].estimate)
             assert one.gain.gain == pytest.approx(gap.corrected)
     assert OUT.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("span", [(1.6, 28), (2.1, 4.8), (6.1, 7.2), (11, 19)])
+def test_the_curve_can_be_read_within_a_decade(tuned, monkeypatch, span):
+    said = list[str]()
+
+    def save(figure, *_, **__):
+        (axes,) = figure.axes
+        axes.set_ylim(span)
+        figure.canvas.draw()
+        ticks = zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        minor = zip(axes.get_yticks(minor=True), axes.get_yticklabels(minor=True), strict=True)
+        inside = [text for at, text in (*ticks, *minor) if span[0] <= at <= span[1]]
+        said.extend(text.get_text() for text in inside if text.get_text())
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    _curve(ScheduleFile.model_validate_json(OUT.read_text()))
+    assert len(said) >= 2
 
 
 class KilledError(Exception):

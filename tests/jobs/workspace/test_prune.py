@@ -233,6 +233,15 @@ def test_a_dry_run_removes_and_writes_nothing(home):
     assert sorted(home.rglob("*")) == before
 
 
+def test_a_dry_run_says_first_what_can_go_or_that_nothing_can(home):
+    def first():
+        return CliRunner().invoke(app, ["prune", "--dry-run"]).stdout.splitlines()[0]
+
+    assert first().startswith("2 old checkpoints and the images of 3 judged points, ")
+    prune()
+    assert first() == "nothing can go"
+
+
 def test_without_a_terminal_it_is_refused_and_on_one_asked(home):
     done = CliRunner().invoke(app, ["prune"])
     assert done.exit_code == 2
