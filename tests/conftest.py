@@ -12,8 +12,10 @@ import torch
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
-# Shells start what runs in the background deaf to Ctrl-C, and its children inherit that.
+# Shells start what runs in the background deaf to Ctrl-C, nohup to a lost terminal, and children
+# inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

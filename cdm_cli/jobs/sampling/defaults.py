@@ -15,7 +15,7 @@ from cdm_cli.config import Applied, StageFile
 from cdm_cli.errors import MismatchError, UsageError, quoted
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.sampling.headers import Header, read_header, weights_digest
-from cdm_cli.jobs.sampling.schedule_file import schedule_of
+from cdm_cli.jobs.sampling.schedule_file import kept_steps, schedule_of
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import DefaultsOptions
 from cdm_cli.options.sampling import Sampling, UpsampleOptions
@@ -39,6 +39,7 @@ class Defaults:
     """What a stage is upsampled with unless told otherwise, and what was applied to it, in order.
 
     s None: it must be told. in_force: the number of what was applied, 0 for the stage's own.
+    schedules: the numbers of steps that `--steps` takes a schedule for, which tune-schedule kept.
     """
 
     stage: Path
@@ -48,6 +49,7 @@ class Defaults:
     steps: int
     variance: str
     in_force: int
+    schedules: list[int]
     applied: list[dict[str, Any]]
 
 
@@ -98,6 +100,7 @@ def defaults_of(header: Header) -> Defaults:
         steps=chain.schedule.T,
         variance=chain.variance,
         in_force=header.in_force,
+        schedules=kept_steps(header.directory),
         applied=rows,
     )
 

@@ -1,5 +1,6 @@
 """`schedule.json`: what `tune-schedule` found, and what `--schedule` takes (Section 4.4)."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -22,6 +23,7 @@ LIMIT = 2**22
 FreshBy = Literal["images", "noise"]
 Named = Literal["reference", "uniform", "elbo", "linear", "tuned"]
 KEPT = "schedules"  # of a stage's directory
+KEPT_NAME = re.compile(r"steps-(\d{1,6})\.json")
 
 
 class Gain(Settings):
@@ -148,6 +150,12 @@ def chain_for(
         times=found.times,
         stochasticity=found.stochasticity if sampler == found.sampler else None,
     )
+
+
+def kept_steps(directory: Path) -> list[int]:
+    """Return the numbers of steps for which a stage keeps a schedule, by the names of its files."""
+    found = (KEPT_NAME.fullmatch(path.name) for path in (directory / KEPT).glob("*.json"))
+    return sorted(int(name[1]) for name in found if name)
 
 
 def kept_path(header: Header, steps: int) -> Path:

@@ -84,6 +84,8 @@ def test_steps_that_the_stage_keeps_a_schedule_for_come_with_its_sampler():
     )  # fmt: skip
     (SR / "schedules").mkdir()
     (SR / "schedules/steps-3.json").write_text(file.model_dump_json())
+    (SR / "schedules/.steps-4.json.0.partial").touch()  # a kill left it
+    assert taken().schedules == [3]
     told = Told()
     found = upsampled(told, sampling=Sampling(steps=3))
     assert (found["s"], found["sampler"], found["times"]) == (5, "dpm-solver++", [2, 9, 18])
