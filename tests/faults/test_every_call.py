@@ -17,7 +17,7 @@ from tests.faults.jobs import JOBS, WRITES_NOTHING, state
 from tests.faults.two_jobs import once
 
 CHEAP, MOST = ("create", "prepare", "prepare, some bad"), {"sample": 8}
-NETWORKS = ("sample", "upsample", "train", "sweep", "tune", "eval")
+NETWORKS = ("sample", "upsample", "train", "sweep", "eval")
 OTHERS = [name for name in JOBS if name not in (*CHEAP, *NETWORKS)]
 PRINTING = {
     "eval elbo": "eval elbo base --ref samples.h5 --steps 2 --device cpu",
