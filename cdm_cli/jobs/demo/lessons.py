@@ -101,13 +101,18 @@ def _with_error(row: Mapping[str, Any], name: str) -> str:
 
 
 def _sweep(sweep: Mapping[str, Any]) -> str:
-    """Say whether noise on the input helps: whether s = 0 is worse, with certainty."""
+    """Say whether noise on the input helps: whether s = 0 is worse, or the best, with certainty."""
     told = (one for one in sweep["comparisons"] if one["point"]["s"] == 0)
     none = next((one for one in told if (one["metric"], one["reference"]) == FID), None)
     if none is not None and none["verdict"] == "worse":
         return (
             "noise on its input helps, with certainty: without any (s = 0) FID is worse by "
             f"{_with_error(none, 'difference')}"
+        )
+    if none is not None and none["verdict"] == "best":
+        return (
+            "noise on its input does not help figures as simple as these, with certainty: "
+            f"{sweep['conclusion']}"
         )
     num = sweep["convention"]["num"]
     return f"whether noise on its input helps, {num} images cannot tell: {sweep['conclusion']}"

@@ -75,5 +75,11 @@ def test_a_bad_run_says_that_as_well(tmp_path):
     )
 
 
+def test_where_no_noise_is_the_best_with_certainty_nothing_is_left_open(tmp_path):
+    noise = ran(tmp_path, swept=sweep("best", 0.0))[3]
+    assert noise.startswith("noise on its input does not help figures as simple as these, with ")
+    assert "cannot tell" not in noise
+
+
 def test_what_is_within_two_errors_is_not_told_apart(tmp_path):
     assert "it cannot be told from merely enlarging" in ran(tmp_path, scored=scores(gap=-0.19))[1]
