@@ -5,9 +5,10 @@
 
 Runs in a workspace, through the jobs of `cdm sample`, `cdm upsample` and `cdm eval fid`. All points
 share ids and noise, of a seed that no search has seen. For every number of steps of the file: the
-tuned schedule, and SDE-DPM-Solver++ at evenly spread times; the reference is ancestral sampling.
+tuned schedule, and plain samplers at evenly spread times; the reference is ancestral sampling.
 The last column is the upper end of the paired 95 % interval of the difference (Student, nine
-degrees of freedom), as a share of the reference's FID less its bias.
+degrees of freedom), as a share of the reference's FID less its bias. --samplers: those beside the
+tuned schedule.
 """
 
 import argparse
@@ -76,7 +77,8 @@ def main() -> None:
     parser.add_argument("--schedule", required=True)
     parser.add_argument("--num", type=int, default=10_000)
     parser.add_argument("--reference", type=int, default=250)
-    parser.add_argument("--plain", default="", help="steps of the plain sampler [all of the file]")
+    parser.add_argument("--plain", default="", help="steps of the plain samplers [all of the file]")
+    parser.add_argument("--samplers", default="sde-dpm-solver++", help="plain ones, by commas")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ref", default="data.h5")
     parser.add_argument("--features", default="features")
@@ -91,7 +93,8 @@ def main() -> None:
     plain = [int(n) for n in arguments.plain.split(",") if n] or there
     tuned = Path(arguments.schedule)
     points = {f"tuned-{n}": Sampling(schedule=tuned, steps=n, seed=seed) for n in there}
-    points |= {f"sde-{n}": Sampling(sampler="sde-dpm-solver++", steps=n, seed=seed) for n in plain}
+    for sampler in arguments.samplers.split(","):
+        points |= {f"{sampler}-{n}": Sampling(sampler=sampler, steps=n, seed=seed) for n in plain}
     many, seconds = drawn(arguments, "reference", reference)
     far = judged(arguments, many)
     rows = [row_of("reference", seconds, far, far)]
