@@ -2,22 +2,23 @@
 
 The axis is s where points differ in it. A line is drawn for each kind of augmentation and each
 combination of values on the others. A ring is around each generated point that is as good as the
-best, a grey band around all of these.
+best, a grey band around all of these. One legend stands below the panels, where it covers no line.
 """
 
-import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.judging.band import draw_undecided
+from cdm_cli.jobs.pictures.figure import figure_png, new_figure
 from cdm_cli.jobs.sweep.choice import Chosen, Judged, compared, generated, named, title
 from cdm_cli.jobs.sweep.front import Placed, pareto
 from cdm_cli.jobs.sweep.point import REAL, Kind, said
+from cdm_cli.metrics.comparisons import SPOKEN
 from cdm_cli.metrics.table import MetricRow
 
 COLOURS: dict[Kind, str] = {
@@ -25,31 +26,42 @@ COLOURS: dict[Kind, str] = {
     "ground-truth-train": "tab:red", "none": "black",
 }  # fmt: skip
 MARKS = "os^v"  # one for each reference
-SPOKEN = {"fid": "FID", "is": "Inception Score"}
+STYLES = "-", ":", "-."  # where there are more lines than the ten colours
+DRAWN = ("fid", "is")
+LETTER, MARK, LINE = 0.07, 0.6, 0.2  # of a legend, in inches
 
 
 def write_plot(path: Path, points: Sequence[Judged], chosen: Chosen) -> None:
     """Draw FID against every reference, IS where the judge gives it, and FID over its cost."""
     there = {row.metric for point in points for row in point.rows}
-    metrics, placed = [name for name in SPOKEN if name in there], pareto(points)
+    metrics, placed = [name for name in DRAWN if name in there], pareto(points)
     panels = len(metrics) + bool(placed)
-    figure = Figure(figsize=(6 * panels, 4.5))
-    FigureCanvasAgg(figure)
+    figure = new_figure(6 * panels, 4.5)
     along = Along.of(points)
     for place, metric in enumerate(metrics, 1):
         axes = figure.add_subplot(1, panels, place)
         _draw(axes, points, metric, along)
         _draw_undecided(axes, points, metric, chosen.reference if metric == "fid" else "", along)
         along.label(axes)
-        axes.set_ylabel(SPOKEN[metric])
-        axes.legend(fontsize="small")
+        axes.set_ylabel(f"{SPOKEN[metric]} ({points[0].rows[0].convention.extractor})")
     if placed:
         _draw_front(figure.add_subplot(1, panels, panels), placed)
-    figure.subplots_adjust(0.15 / panels, 0.12, 1 - 0.04 / panels, 0.92, wspace=0.2)
     figure.suptitle(title(points))
-    held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
-    write_file_atomically(path, held.getvalue())
+    _explain(figure, [figure.axes[0], *figure.axes[len(metrics) :]])
+    write_file_atomically(path, figure_png(figure))
+
+
+def _explain(figure: Figure, panels: Sequence[Any]) -> None:
+    """Write the legend of some panels below all of them, and make room for it."""
+    named = [one for axes in panels for one in zip(*axes.get_legend_handles_labels(), strict=True)]
+    longest = max(len(label) for _, label in named)
+    columns = max(1, int(figure.get_figwidth() / (MARK + LETTER * longest)))
+    lines = math.ceil(len(named) / columns)
+    figure.set_figheight(figure.get_figheight() + LINE * lines)
+    figure.legend(
+        *zip(*named, strict=True),
+        loc="outside lower center", ncols=columns, fontsize="small", frameon=False,
+    )  # fmt: skip
 
 
 class Along(NamedTuple):
@@ -110,7 +122,7 @@ def _draw(axes: Any, points: Sequence[Judged], metric: str, along: Along) -> Non
             at, value, error = zip(*sorted(_dot(row, along) for row in of_it), strict=True)
             axes.errorbar(
                 at, value, yerr=error, capsize=2, color=colour, marker=mark,
-                linestyle="--" if line.kind in REAL.values() else "-",
+                linestyle="--" if line.kind in REAL.values() else STYLES[number // 10 % len(STYLES)],
                 markerfacecolor=colour if mark == MARKS[0] else "white",
                 label=f"{line} vs {reference}" if reference else f"{line}",
             )  # fmt: skip
@@ -184,4 +196,3 @@ def _draw_front(axes: Any, placed: Sequence[Placed]) -> None:
     axes.minorticks_off()
     axes.set_xlabel("network evaluations of one image")
     axes.set_ylabel(f"FID vs {placed[0].reference}")
-    axes.legend(fontsize="small")

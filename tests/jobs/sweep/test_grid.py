@@ -16,6 +16,7 @@ from cdm_cli.errors import MissingError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import chain_for
+from cdm_cli.jobs.sweep import plot
 from cdm_cli.jobs.sweep.choice import Judged, choose, name_of, unknown
 from cdm_cli.jobs.sweep.front import in_words, pareto
 from cdm_cli.jobs.sweep.plot import Along, write_plot
@@ -69,6 +70,29 @@ def told(name="sweep"):
     return json.loads((OUT / f"{name}.json").read_text())
 
 
+def test_the_legend_of_many_lines_covers_none(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plot, "figure_png", lambda figure: drawn.append(figure) or b"")
+    samplers = ("ddim", "ancestral", "dpm-solver++", "sde-dpm-solver++")
+    many = [
+        judged(float(s + place), steps, s=s, steps=steps, sampler=sampler, variance=variance)
+        for s in (1, 251)
+        for steps in (8, 25, 100)
+        for place, sampler in enumerate(samplers)
+        for variance in ("small", "large")
+    ]
+    plot.write_plot(tmp_path / "plot.png", many, choose(many))
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    below = legend.get_window_extent()
+    assert len(legend.get_texts()) == 1 + 24 + 2  # the ring, the lines, the front and the beaten
+    assert 0 <= below.x0 and below.x1 <= figure.bbox.x1 and 0 <= below.y0
+    assert all(axes.get_tightbbox().y0 >= below.y1 for axes in figure.axes)
+    assert not any(axes.get_legend() for axes in figure.axes)
+    assert figure.axes[0].get_ylabel() == "FID (x)"
+
+
 def test_the_points_are_all_combinations(home):
     assert sorted(path.stem for path in OUT.glob("*.h5")) == sorted(POINTS)
     assert all(NAME.fullmatch(f"{name}.json") for name in POINTS)
@@ -81,7 +105,7 @@ def test_the_points_are_all_combinations(home):
         "cdm sweep lowres.h5 --axis s=0,5 --axis steps=1,3 --axis sampler=ancestral,ddim"
     )
     with Image.open(OUT / "sweep.png") as picture:
-        assert picture.size == (3 * 720, 540)  # FID, IS, the front
+        assert picture.width == 3 * 720  # FID, IS, the front
 
 
 def test_a_point_is_what_upsample_gives(home):
