@@ -104,7 +104,7 @@ def _wants_all(ctx: typer.Context) -> bool:
 
 
 def _defaults(ctx: typer.Context) -> list[str]:
-    """Return the file names that the user left to us, as `--out samples.h5`."""
+    """Return the files and stages that the user left to us, as `--out samples.h5`, `NAME base`."""
     said: list[str] = []
     for param in ctx.command.params:
         source = ctx.get_parameter_source(param.name)
@@ -112,8 +112,9 @@ def _defaults(ctx: typer.Context) -> list[str]:
         paths = value if isinstance(value, (list, tuple)) else [value]
         first = next(iter(paths), None)
         left = source is not None and source.name == "DEFAULT"
-        if left and isinstance(first, Path) and first != Path():
-            flag = param.opts[0] if param.opts[0].startswith("-") else _argument(param)
+        flag = param.opts[0] if param.opts[0].startswith("-") else _argument(param)
+        named = isinstance(first, Path) or (first and not flag.startswith("-"))
+        if left and named and first != Path():
             said.append(f"{flag} {' '.join(map(str, paths))}")
     return said
 

@@ -32,7 +32,7 @@ def test_the_base_stage_by_default():
         "stage", "resolution", "above", "prior", "divergences", "decoder", "bits_per_dim", "error",
     ]  # fmt: skip
     assert row.split()[:2] == ["base", "8"]
-    assert "by default --ref data.h5" in shown.stderr
+    assert "by default STAGE base, --ref data.h5" in shown.stderr
     for told in ("data digest", "terms", "variance", "seed"):
         assert f"\n{told} " in shown.stdout
 

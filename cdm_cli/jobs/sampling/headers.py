@@ -10,6 +10,7 @@ from cdm_cli.config import Applied, ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError, quoted
 from cdm_cli.jobs.sampling.classes import shown_classes
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,12 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
         f"no super-resolution stage in {runs}/ fits {store.path} ({said or 'there is no stage'})",
         next=next(filter(None, ways), "cdm train sr --preset …, or --model with a path"),
     )
+
+
+def tell_stage(model: str | None, header: Header, report: Report) -> None:
+    """Say which stage was taken where none was named."""
+    if model is None:
+        report.say(f"--model {quoted(header.directory)}: the only stage that fits")
 
 
 def _anew(header: Header, store: Store, part: Part) -> str:

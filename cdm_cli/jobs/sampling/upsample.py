@@ -23,7 +23,7 @@ from cdm_cli.jobs.sampling.blocks import rows_of_part
 from cdm_cli.jobs.sampling.classes import without_images
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.defaults import by_default, tell_applied
-from cdm_cli.jobs.sampling.headers import Header, fitting_stage
+from cdm_cli.jobs.sampling.headers import Header, fitting_stage, tell_stage
 from cdm_cli.jobs.sampling.make import (
     Made,
     Work,
@@ -87,12 +87,8 @@ def run_in(options: UpsampleOptions, session: Session) -> Made:
         store, work = session.decide(
             lambda: _begin(options, stack), lambda begun: facts_of(begun[1])
         )
-        tell_part(store, options.split, report)
-        tell_applied(options, work.header, report)
-        tell_schedule(work.header, work.sampling, [work.fields["s"]], report)
+        _tell(options, store, work, report)
         ready = make_ready(work, options.out, session)
-        if options.model is None:
-            report.say(f"upsample: with {work.header.directory}")
         if unseen := _unseen(work, options, store):
             told = without_images(store.classes, unseen)
             report.say(f"upsample: {work.header.directory} was trained with {told}")
@@ -104,6 +100,14 @@ def _begin(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, Work]:
     work = plan_work(options, store, applied=True)
     _check_is_not_input(options)
     return store, work
+
+
+def _tell(options: UpsampleOptions, store: Store, work: Work, report: Report) -> None:
+    """Say what was taken where it was not named."""
+    tell_part(store, options.split, report)
+    tell_stage(options.model, work.header, report)
+    tell_applied(options, work.header, report)
+    tell_schedule(work.header, work.sampling, [work.fields["s"]], report)
 
 
 def _unseen(work: Work, options: UpsampleOptions, store: Store) -> tuple[int, ...]:
@@ -118,11 +122,9 @@ def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
     with open_store(options.lowres) as store:
         work = plan_work(options, store, applied=True)
-        tell_part(store, options.split, report)
+        _tell(options, store, work, report)
         _check_is_not_input(options)
         check_output(work, options.out, plan_session(options.compute, report))
-    tell_applied(options, work.header, report)
-    tell_schedule(work.header, work.sampling, [work.fields["s"]], report)
     return {
         "stage": str(work.header.directory),
         "out": str(options.out),

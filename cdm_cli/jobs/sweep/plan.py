@@ -18,7 +18,7 @@ from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.header import judge_fields, open_reference
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
-from cdm_cli.jobs.sampling.headers import Header, fitting_stage
+from cdm_cli.jobs.sampling.headers import Header, fitting_stage, tell_stage
 from cdm_cli.jobs.sampling.rows import part_of, tell_part
 from cdm_cli.jobs.sweep.point import DECIDED, REAL, Kind, Point, decided, identifying, settled
 from cdm_cli.names import LEAST_JUDGED, RUNS, Augment
@@ -70,6 +70,7 @@ def planned(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     _, part = part_of(store, None)
     tell_part(store, None, report)
     header = fitting_stage(options.model, Path(RUNS), store, part)
+    tell_stage(options.model, header, report)
     reference = open_reference(options.judge.ref, header, stack)
     judge = judge_fields(options.judge)
     num = _enough(options, part)

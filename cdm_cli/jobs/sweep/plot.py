@@ -116,13 +116,14 @@ def _draw(axes: Any, points: Sequence[Judged], metric: str, along: Along) -> Non
     for number, (line, there) in enumerate(lines.items()):
         rows = [row for point in there for row in point.rows if row.metric == metric]
         colour = COLOURS[line.kind] if single else f"C{number}"
+        style = "--" if line.kind in REAL.values() else STYLES[number // 10 % len(STYLES)]
         references = dict.fromkeys(row.reference for row in rows)
         for mark, reference in zip(MARKS, references, strict=False):
             of_it = [row for row in rows if row.reference == reference]
             at, value, error = zip(*sorted(_dot(row, along) for row in of_it), strict=True)
             axes.errorbar(
                 at, value, yerr=error, capsize=2, color=colour, marker=mark,
-                linestyle="--" if line.kind in REAL.values() else STYLES[number // 10 % len(STYLES)],
+                linestyle=style,
                 markerfacecolor=colour if mark == MARKS[0] else "white",
                 label=f"{line} vs {reference}" if reference else f"{line}",
             )  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Any
 from cdm_cli.cascade.generate import Chain
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import cost
+from cdm_cli.jobs.sampling.headers import tell_stage
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.tune.begin import TAUGHT, TRIES, Beginning
 from cdm_cli.jobs.tune.free import first_of_best, to_judge, tried_next
@@ -100,7 +101,8 @@ def run_in(options: TuneOptions, session: Session) -> TuneResult:
     """Search as one process of a job."""
     log = log_path(options.out)
     with ExitStack() as stack:
-        search, before = session.decide(lambda: _begun(options, stack), _deciding)
+        begun = session.decide(lambda: _begun(options, stack, session.report), _deciding)
+        search, before = begun
         session.check_shared(options.out)
         left = left_of(search, before.trials if before else [])
         if any(left.values()) or unjudged(search, before, left):
@@ -126,10 +128,11 @@ def _fill(scorer: Scorer, log: Path, out: Path) -> None:
         session.lead(lambda: write_all(out, search, _read(log)))
 
 
-def _begun(options: TuneOptions, stack: ExitStack) -> tuple[Search, Log | None]:
+def _begun(options: TuneOptions, stack: ExitStack, report: Report) -> tuple[Search, Log | None]:
     """Return the search, and what is there of it."""
     before = read_log(log_path(options.out))
     search = planned(options, stack, method_of(before))
+    tell_stage(options.model, search.header, report)
     check_same(options.out, search.identity, search.header.config)
     return search, before
 
@@ -170,7 +173,7 @@ def unjudged(search: Search, log: Log | None, left: Mapping[int, int]) -> list[i
 def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     """Return the searches and what they would cost; nothing is loaded or written."""
     with ExitStack() as stack:
-        search, log = _begun(options, stack)
+        search, log = _begun(options, stack, report)
     session = plan_session(options.judge.compute, report)
     numerics_of(options, search, log.head if log else None, session)
     left = left_of(search, log.trials if log else [])

@@ -87,7 +87,8 @@ def test_the_legend_of_many_lines_covers_none(tmp_path, monkeypatch):
     (legend,) = figure.legends
     below = legend.get_window_extent()
     assert len(legend.get_texts()) == 1 + 24 + 2  # the ring, the lines, the front and the beaten
-    assert 0 <= below.x0 and below.x1 <= figure.bbox.x1 and 0 <= below.y0
+    assert 0 <= below.x0 < below.x1 <= figure.bbox.x1
+    assert below.y0 >= 0
     assert all(axes.get_tightbbox().y0 >= below.y1 for axes in figure.axes)
     assert not any(axes.get_legend() for axes in figure.axes)
     assert figure.axes[0].get_ylabel() == "FID (x)"

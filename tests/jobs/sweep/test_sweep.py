@@ -124,6 +124,14 @@ def test_a_point_is_what_upsample_and_eval_give(swept, name, changes):
     assert values(told(name)["rows"]) == values(rows)
 
 
+def test_the_stage_that_was_chosen_is_told_one_that_was_named_is_not(workspace):
+    told, named = Told(), Told()
+    plan(options(), told)
+    plan(options(model="sr"), named)
+    assert told.lines == ["--model runs/sr: the only stage that fits"]
+    assert not named.lines
+
+
 def test_upsample_itself_continues_a_point(swept):
     asked = as_typed(UpsampleOptions, s=5, compute=CPU, out=SWEEP / "non-truncated-s0005.h5")
     assert upsample.run(asked, Told()).made == 0

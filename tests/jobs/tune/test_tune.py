@@ -419,7 +419,9 @@ def test_a_stage_that_takes_s_is_searched_at_that_s(workspace):
 
 def test_dry_run_tells_what_is_left_and_writes_nothing(tuned):
     before = OUT.read_bytes(), LOG.read_bytes()
-    cost = plan(options(steps=(2, 3)), Told())
+    told = Told()
+    cost = plan(options(steps=(2, 3), model=None), told)
+    assert told.lines == ["--model runs/sr: the only stage that fits"]
     assert cost["searches"] == [{"steps": 2, "trials": 0}, {"steps": 3, "trials": TRIALS + 1}]
     assert cost["trials"] == TRIALS + 1
     assert cost["network_evaluations"] == 3 * NUM * (TRIALS + 1) + 2 * 3 * NUM
