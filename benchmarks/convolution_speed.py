@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cdm_cli.jobs.runtime.device import make_deterministic
 from cdm_cli.nets.convolution import convolve, double
-from cdm_cli.nets.kernels.phases import enlarged_by_phases
+from cdm_cli.nets.kernels.phases import enlarge_by_phases
 
 DOUBLED = [
     (256, 512, 32),
@@ -58,7 +58,7 @@ def of_doubled(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def by_phases(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Ours of the small image."""
-    return enlarged_by_phases(x, weight, bias)[0]
+    return enlarge_by_phases(x, weight, bias)[0]
 
 
 def in_parts(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from machine import machine
 from torch import Tensor
 
 from cdm_cli.cascade.checkpoint import checkpoints, find_stage
-from cdm_cli.cascade.conditioning import non_truncated
+from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import from_uint8, to_uint8
 from cdm_cli.data.store import open_store
@@ -102,7 +102,7 @@ class Bench:
 
     def z_s(self, part: Images, s: int) -> Tensor:
         """Return z'_s ~ q(z_s | z_0), the same noise at every s."""
-        return non_truncated(self.stage.config, part.z_0, s, ids=part.ids, seed=self.seed)
+        return draw_non_truncated(self.stage.config, part.z_0, s, ids=part.ids, seed=self.seed)
 
     def noise(self, part: Images, what: str) -> Noise:
         """Return noise that belongs to ids and a purpose."""

@@ -130,7 +130,7 @@ def launched(recorded: bool) -> AbstractContextManager[object]:
     """Launch kernels one by one, unless they are to be recorded."""
     if recorded:
         return nullcontext()
-    name = "cdm_cli.nets.kernels.recorded.recorded_if_it_fits"
+    name = "cdm_cli.nets.kernels.recorded.record_if_it_fits"
     return patch(name, lambda function, inputs: function)
 
 

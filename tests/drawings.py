@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from cdm_cli.data.resize import resized
+from cdm_cli.data.resize import resize_image
 
 COLOURS = {"apple": (200, 40, 30), "bird": (40, 90, 200), "cat": (60, 160, 70)}
 
@@ -20,7 +20,7 @@ def pixels(colour=(200, 40, 30), number=0, height=16, width=16):
 
 def resize(image, resolution, crop="biggan"):
     """The pixels [resolution, resolution, C] of an image, as they are stored."""
-    return resized(image, [resolution], crop)[0]
+    return resize_image(image, [resolution], crop)[0]
 
 
 def encoded(image, kind="PNG", **options):

@@ -72,12 +72,14 @@ def check_same_process(
             )
 
 
-def truncated(z: Tensor) -> Tensor:
+def take_truncated(z: Tensor) -> Tensor:
     """Turn z_s of a store, float16 [B, h, w, C], into what a stage takes, float32 [B, C, h, w]."""
     return z.permute(0, 3, 1, 2).float().contiguous()
 
 
-def non_truncated(config: StageConfig, z_0: Tensor, s: int, *, ids: Tensor, seed: int) -> Tensor:
+def draw_non_truncated(
+    config: StageConfig, z_0: Tensor, s: int, *, ids: Tensor, seed: int
+) -> Tensor:
     """Draw z'_s ~ q(z_s | z_0) for each sample (Section 3.3); z_0 itself where s = 0.
 
     z_0: uint8 [B, C, h, w], generated or real; ids: int64 [B]. The draw depends on (seed,

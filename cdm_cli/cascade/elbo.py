@@ -18,7 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.generate import Chain, Samples, noise_name
+from cdm_cli.cascade.chain import Chain
+from cdm_cli.cascade.generate import Samples, noise_name
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.diffusion.losses import prior_bits, vlb
 from cdm_cli.diffusion.noise import Noise, integers, key

@@ -42,7 +42,7 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
         stage.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if compiled:
         _before_compiling()
-        stage = stage.evaluated_by(torch.compile(stage.denoise, dynamic=False))
+        stage = stage.with_denoise(torch.compile(stage.denoise, dynamic=False))
     return record(stage) if stage.device.type == "cuda" else stage
 
 
@@ -53,17 +53,17 @@ def record(stage: Stage) -> Stage:
     """
     denoise = stage.denoise
 
-    def evaluated(x_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor]:
+    def evaluate(x_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor]:
         return (denoise(x_t, t, condition),)
 
-    recorded = Recorded(evaluated)
+    recorded = Recorded(evaluate)
 
     def call(x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         (output,) = recorded(x_t, t, condition)
         assert output is not None
         return output.clone()
 
-    return stage.evaluated_by(call, recorded.forget)
+    return stage.with_denoise(call, recorded.forget)
 
 
 def worth_compiling(config: AnyStageConfig, device: torch.device, evaluations: int) -> bool:

@@ -20,7 +20,7 @@ def open_regular(path: Path) -> BufferedReader:
     try:
         found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
-            raise _refused(path)
+            raise _irregular_error(path)
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{path} does not exist", next="check the path") from None
@@ -29,11 +29,11 @@ def open_regular(path: Path) -> BufferedReader:
     file = os.fdopen(handle, "rb")
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         file.close()
-        raise _refused(path)
+        raise _irregular_error(path)
     return file
 
 
-def _refused(path: Path) -> UnsafeInputError:
+def _irregular_error(path: Path) -> UnsafeInputError:
     return UnsafeInputError(
         f"{path} is not a regular file", kept="it was not opened", next="put a copy in its place"
     )

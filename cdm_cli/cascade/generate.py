@@ -1,91 +1,34 @@
 """Running one stage's reverse process on a batch of samples (Sections 2.1, 2.4, 3.2, 4.2).
 
-A `Chain` is one way down from x_T to x_0, fixed from the stage's configuration alone, before
-any weights are loaded. Times that a user gives or reads (keep, restart_from, s) are those of
-the process that the stage was trained on, however few of them a respaced chain visits.
+Beside x_0, states of the chain are kept at some times for the next stage, as its truncated z_s
+(Section 3.2). A time that the chain visits has the state that was visited; one that it steps over
+has a state between its two neighbours (`diffusion.between`). So the chain, and x_0, are the same
+whatever is kept, and each state is the same whatever else is kept. After a restart (Section 4.2)
+the chain goes through the times below restart_from twice: the states kept there are of the second
+pass, which ends at x_0; those at restart_from and above are of the first.
 
-Shapes: x_0 [B, C, H, W] and z_s [B, C, h, w] are float32; ids, y and s are int64 [B].
+Shapes: x_0 [B, C, H, W] and z_s [B, C, h, w] are float32; ids, y and s are int64 [B]. Times are
+those of the process that the stage was trained on.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.kept import Kept, filler_of
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
-from cdm_cli.diffusion.between import Rule, rule_of
+from cdm_cli.diffusion.between import Rule, State, states_between
 from cdm_cli.diffusion.noise import Noise
-from cdm_cli.diffusion.reverse import Fraction
-from cdm_cli.diffusion.samplers import RandnLike, Sample, bind, index_of, restart, schedule_with
-from cdm_cli.diffusion.schedules import (
-    Schedule,
-    from_alpha_bar,
-    from_config,
-    respace,
-    times_of_openai,
-)
-from cdm_cli.errors import UsageError
-from cdm_cli.names import Sampler, Variance
+from cdm_cli.diffusion.samplers import index_of, restart
+from cdm_cli.diffusion.schedules import Schedule
 from cdm_cli.nets.memory import memory_errors
-from cdm_cli.options.sampling import Sampling
 
 Steps = Iterator[tuple[int, Tensor]]
 Watch = Callable[[Steps], Iterable[tuple[int, Tensor]]]
-
-ENOUGH_STEPS = 250
-"""For any sampler, where the steps of a stage are those of another one (docs/performance.md)."""
-
-
-@dataclass(frozen=True)
-class Chain:
-    """A schedule and the sampler that walks it; restart_from is a time of training, 1..T.
-
-    searched: the schedule is none of training's, and its times mean nothing (Section 4.4).
-    stochasticity: of each step from x_T down, where the steps are between DDIM and ancestral ones.
-    """
-
-    schedule: Schedule
-    sampler: Sampler
-    variance: Variance
-    fraction: Fraction
-    clip: bool
-    restart_from: int | None = None
-    searched: bool = False
-    stochasticity: tuple[float, ...] | None = None
-
-    @property
-    def evaluations(self) -> int:
-        """How often the network is evaluated for one sample."""
-        again = index_of(self.schedule, self.restart_from) if self.restart_from else 0
-        return self.schedule.T + again
-
-    def sample(self, randn_like: RandnLike) -> Sample:
-        """Return the sampler with its settings and its source of noise."""
-        return bind(
-            self.sampler,
-            randn_like=randn_like,
-            variance=self.variance,
-            fraction=self.fraction,
-            clip=self.clip,
-            stochasticity=self.stochasticity,
-        )
-
-    @property
-    def rule(self) -> Rule:
-        """How states that it steps over are related to those around them."""
-        return rule_of(self.sampler, self.stochasticity)
-
-    @property
-    def partly(self) -> dict[int, float]:
-        """The stochasticity of the step that leaves a time of training, by that time."""
-        if self.stochasticity is None:
-            return {}
-        times = self.schedule.times.tolist()
-        return dict(zip(reversed(times[1:]), self.stochasticity, strict=True))
+Between = Callable[[Collection[int], State, State], dict[int, Tensor]]
 
 
 class Samples(NamedTuple):
@@ -97,7 +40,7 @@ class Samples(NamedTuple):
     s: Tensor | None = None
 
     @classmethod
-    def joined(cls, parts: Sequence["Samples"]) -> "Samples":
+    def join(cls, parts: Sequence["Samples"]) -> "Samples":
         """Return the samples of several batches as one; all have the same inputs."""
         ids, *others = zip(*parts, strict=True)
         joined = (None if each[0] is None else torch.cat(each) for each in others)
@@ -111,7 +54,7 @@ class Samples(NamedTuple):
         """Return the samples on a device."""
         return self._each(lambda part: part.to(device))
 
-    def padded(self, batch_size: int) -> "Samples":
+    def pad(self, batch_size: int) -> "Samples":
         """Repeat the last sample up to batch_size, so that all batches have one shape."""
         rows = torch.arange(batch_size, device=self.ids.device)
         return self.rows(rows.clamp(max=len(self.ids) - 1))
@@ -126,133 +69,6 @@ class Generated(NamedTuple):
 
     x_0: Tensor
     z: dict[int, Tensor]
-
-
-def chain_of(
-    config: StageConfig,
-    sampling: Sampling,
-    *,
-    keep: Sequence[int] = (),
-    visit: Sequence[int] = (),
-    alpha_bar: Sequence[float] | None = None,
-    times: Sequence[int] | None = None,
-    stochasticity: Sequence[float] | None = None,
-) -> Chain:
-    """Fix how a stage is sampled: what `sampling` leaves open is the stage's own default.
-
-    keep: times whose states are wanted, which change nothing but must exist. visit: times that
-    the chain steps on besides its own. alpha_bar: a searched schedule (Section 4.4), for a stage
-    that is fed the noise level itself. times: of training, instead of evenly spread ones, in any
-    order; stochasticity: of each of these steps, from the highest time down. Raises UsageError
-    for what cannot be.
-    """
-    sampler = sampling.sampler or config.sampling.sampler
-    restart_from = sampling.restart_from
-    T = config.schedule.T
-    _within("--keep-s", keep, 1, T)
-    _within("--restart-from", [restart_from] if restart_from else [], 1, T)
-    if alpha_bar is None:
-        steps = _default_steps(config, sampler) if sampling.steps is None else sampling.steps
-        _within("--steps", [steps] if steps else [], 1, T)
-        visited = [*visit, *([restart_from] if restart_from else [])]
-        if stochasticity is not None and not {*visited} <= {*(times or ())}:
-            raise _steps_of_their_own()
-        schedule = _stepping(config, sampling.steps, steps, sampler, visited, times)
-    else:
-        schedule = _searched(config, alpha_bar, named=bool(keep or visit or restart_from))
-    return Chain(
-        schedule=schedule,
-        sampler=sampler,
-        variance=_variance(config, sampling.variance, sampler),
-        fraction=config.variance_fraction,
-        clip=sampling.clip,
-        restart_from=restart_from,
-        searched=alpha_bar is not None,
-        stochasticity=None if stochasticity is None else tuple(stochasticity),
-    )
-
-
-def _stepping(
-    config: StageConfig, asked: int | None, steps: int | None, sampler: Sampler,
-    visited: Sequence[int], times: Sequence[int] | None,
-) -> Schedule:  # fmt: skip
-    """Return the schedule of training at the times that are given, or at evenly spread ones."""
-    whole = from_config(config.schedule)
-    if times is not None:
-        _within("a time of the schedule", times, 1, whole.T)
-        return respace(whole, torch.tensor(sorted({*times, *visited} - {0})))
-    imported = _imported_times(config, asked, steps, sampler)
-    return schedule_with(whole, steps, visited, sampler, imported)
-
-
-def _steps_of_their_own() -> UsageError:
-    return UsageError(
-        "--restart-from: each step of the schedule has a stochasticity of its own, and that time "
-        "is none of its steps",
-        next="leave out --restart-from, or name a sampler for the times of the schedule: "
-        "--sampler ancestral",
-    )
-
-
-def _imported_times(
-    config: StageConfig, asked: int | None, steps: int | None, sampler: Sampler
-) -> Tensor | None:
-    """Return the times that openai's packages would keep, for a stage that was imported from them.
-
-    asked: of --steps; None: the respacing that came with the stage. None for other stages, and
-    for samplers that those packages do not have.
-    """
-    own = config.sampling
-    if own.respacing is None or sampler not in ("ancestral", "ddim") or not steps:
-        return None
-    as_it_came = asked is None and steps == own.steps
-    return times_of_openai(config.schedule.T, own.respacing if as_it_came else str(steps))
-
-
-def _default_steps(config: StageConfig, sampler: Sampler) -> int | None:
-    """Return the stage's own steps, which are enough for its own sampler."""
-    own = config.sampling
-    if own.steps is None or sampler == own.sampler:
-        return own.steps
-    return min(config.schedule.T, max(own.steps, ENOUGH_STEPS))
-
-
-def _within(flag: str, values: Sequence[int], low: int, high: int) -> None:
-    for value in values:
-        if not low <= value <= high:
-            raise UsageError(
-                f"{flag} {value}: the stage has times {low}..{high}", next="choose one of these"
-            )
-
-
-def _searched(config: StageConfig, alpha_bar: Sequence[float], *, named: bool) -> Schedule:
-    if config.time_input == "t":
-        raise UsageError(
-            "--schedule: the stage is fed t, not the noise level, and knows its own schedule only",
-            next="--steps N respaces it",
-        )
-    if named:
-        raise UsageError(
-            "--restart-from and --keep-s name times of training, and a searched schedule has "
-            "none of them",
-            next="leave out --schedule, or the other flag",
-        )
-    return from_alpha_bar(torch.tensor(list(alpha_bar), dtype=torch.float64))
-
-
-def _variance(config: StageConfig, asked: Variance | None, sampler: Sampler) -> Variance:
-    if asked and sampler != "ancestral":
-        raise UsageError(
-            f"--variance {asked}: {sampler} leaves no choice of variance",
-            next="--sampler ancestral",
-        )
-    if sampler != "ancestral":
-        return "small"
-    if asked == "learned" and config.variance != "learned":
-        raise UsageError(
-            "--variance learned: the stage did not learn one", next="--variance small or large"
-        )
-    return asked or config.sampling.variance or config.variance
 
 
 def noise_name(config: StageConfig) -> str:
@@ -305,8 +121,55 @@ def generate(
     noise = Noise(seed, f"{noise_name(stage.config)}/between", samples.ids.to(stage.device))
     fill = filler_of(chain.rule, stage.schedule, noise, chain.partly)
     kept = Kept(keep, chain.restart_from, num, fill)
-    samples = samples.to(stage.device).padded(batch_size or num)
+    samples = samples.to(stage.device).pad(batch_size or num)
     x_time = torch.empty(0)
     for _, x_time in watch(kept.of(walk(stage, chain, samples, seed))):  # noqa: B007
         pass
     return Generated(x_time[:num], kept.z)
+
+
+def filler_of(rule: Rule, schedule: Schedule, noise: Noise, partly: Mapping[int, float]) -> Between:
+    """Return what makes the states between two; the noise of time s is the step s of `noise`.
+
+    partly: the stochasticity of the step that leaves a time, where it has one of its own.
+    """
+
+    def noise_at(s: int, x: Tensor) -> Tensor:
+        noise.skip_to(s)
+        return noise(x)
+
+    def between(times: Collection[int], below: State, above: State) -> dict[int, Tensor]:
+        k = partly.get(above[0], 0.0)
+        return states_between(rule, schedule, times, below, above, noise_at, k)
+
+    return between
+
+
+class Kept:
+    """The states at some times of the first num samples of a batch, gathered as it goes down.
+
+    z: what there is so far, by time.
+    """
+
+    def __init__(
+        self, times: Collection[int], restart_from: int | None, num: int, between: Between
+    ) -> None:
+        self.z: dict[int, Tensor] = {}
+        self._times, self._restart_from = times, restart_from or 0
+        self._num, self._between = num, between
+
+    def of(self, steps: Iterator[State]) -> Iterator[State]:
+        """Pass the states on as they come, but for the start of a restart, which is no step."""
+        wanted: Collection[int] = [s for s in self._times if s >= self._restart_from]
+        above: State | None = None
+        for time, x_time in steps:
+            state = time, x_time[: self._num]
+            if above and time > above[0]:
+                above, wanted = state, self._times  # it meets those below alone
+                continue
+            if time in wanted:
+                self.z[time] = state[1]
+            if above:
+                self.z |= self._between(wanted, state, above)
+            above = state
+            yield time, x_time

@@ -22,7 +22,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def read_head(file: BufferedReader, path: Path) -> bytearray:
     """Read the length of the header and the header."""
-    head = exactly(file, 8, path)
+    head = read_exactly(file, 8, path)
     size = int.from_bytes(head, "little")
     if size > HEADER_LIMIT and bytes(head[:2]) in PICKLES:
         raise UnsafeInputError(
@@ -31,23 +31,23 @@ def read_head(file: BufferedReader, path: Path) -> bytearray:
             next=f"cdm import {quoted(path)} --from-pickle",
         )
     if not 2 <= size <= HEADER_LIMIT:
-        raise damaged_error(path, f"its header claims {size} bytes")
-    return head + exactly(file, size, path)
+        raise damage_error(path, f"its header claims {size} bytes")
+    return head + read_exactly(file, size, path)
 
 
-def damaged_error(path: Path, what: str) -> BadInputError:
+def damage_error(path: Path, what: str) -> BadInputError:
     """Return the error for a file whose bytes cannot be those that were written."""
     return BadInputError(f"{path} is damaged: {what}", kept=NOT_READ, next="restore the file")
 
 
-def exactly(file: BufferedReader, size: int, path: Path) -> bytearray:
+def read_exactly(file: BufferedReader, size: int, path: Path) -> bytearray:
     """Read size bytes; the file is asked for its size first, so a claim allocates nothing."""
     here, length = file.tell(), os.fstat(file.fileno()).st_size
     if length - here < size:
-        raise damaged_error(path, f"{length} bytes long, at least {here + size} expected")
+        raise damage_error(path, f"{length} bytes long, at least {here + size} expected")
     data = bytearray(size)
     if file.readinto(data) != size:
-        raise damaged_error(path, "it became shorter while it was read")
+        raise damage_error(path, "it became shorter while it was read")
     return data
 
 
@@ -56,10 +56,10 @@ def parse_header(header: bytearray, path: Path) -> tuple[dict[str, Any], dict[st
     try:
         values = json.loads(header)
     except (ValueError, RecursionError):
-        raise damaged_error(path, "its header is not JSON") from None
+        raise damage_error(path, "its header is not JSON") from None
     if not isinstance(values, dict):
-        raise damaged_error(path, "its header is not a table of tensors")
+        raise damage_error(path, "its header is not a table of tensors")
     metadata = values.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise damaged_error(path, "its metadata are not strings")
+        raise damage_error(path, "its metadata are not strings")
     return values, metadata

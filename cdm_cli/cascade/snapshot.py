@@ -133,7 +133,7 @@ def _fill(partial: Path, snapshot: Snapshot, stopped: bool) -> None:
         heads = {part: pool.submit(head_of, tensors[part], metadata) for part in largest_first}
         for part, name in PARTS.items():
             entries[name] = _write(partial / name, tensors[part], metadata, heads[part])
-    entries[STATE] = _written(partial / STATE, json.dumps(dict(snapshot.state)).encode())
+    entries[STATE] = _write_bytes(partial / STATE, json.dumps(dict(snapshot.state)).encode())
     manifest = Manifest(step=snapshot.step, files=entries, stopped=stopped)
     text = manifest.model_dump_json(indent=2, exclude_defaults=True)
     durable.write_file_atomically(partial / MANIFEST, text.encode())
@@ -160,7 +160,7 @@ def _was_stopped(checkpoint: Path) -> bool:
         return False
 
 
-def _written(path: Path, data: bytes) -> FileEntry:
+def _write_bytes(path: Path, data: bytes) -> FileEntry:
     durable.write_file_atomically(path, data)
     return FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 

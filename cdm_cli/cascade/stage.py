@@ -128,7 +128,7 @@ class Stage:
         """What evaluates the network at x_t, t and a `Condition`: [B, C or 2 C, H, W]."""
         return self._denoise
 
-    def evaluated_by(
+    def with_denoise(
         self, denoise: Callable[..., Tensor], release: Callable[[], None] = _holds_nothing
     ) -> Self:
         """Return a stage of the same weights whose network `denoise` evaluates; this one stays.
@@ -139,7 +139,7 @@ class Stage:
         other._denoise, other._release = denoise, release
         return other
 
-    def identified(self, digest: str) -> Self:
+    def with_digest(self, digest: str) -> Self:
         """Return a stage of the same network, which holds other weights by now."""
         other = copy.copy(self)
         other.digest = digest
@@ -224,7 +224,7 @@ class Stage:
 
     def loss_of(self, batch: TrainBatch, draws: Draws) -> Tensor:
         """Return the loss of each example, [B], given all that is random in it (Algorithm 1)."""
-        x_0, z_s = self._augmented(batch, draws)
+        x_0, z_s = self._augment(batch, draws)
         alpha_bar_t = (
             augment.continuous_alpha_bar(self._schedule, draws.t, draws.u)
             if self.continuous
@@ -237,7 +237,7 @@ class Stage:
             output = self.net(_order(x_t), time, z_s, self.s_input(draws.s), y).float()
         return self._penalty(x_0, x_t, draws, output)
 
-    def _augmented(self, batch: TrainBatch, draws: Draws) -> tuple[Tensor, Tensor | None]:
+    def _augment(self, batch: TrainBatch, draws: Draws) -> tuple[Tensor, Tensor | None]:
         """Flip both images alike, then blur and noise z_0 at LOW resolution (Section 3.1)."""
         x_0 = from_uint8(batch.x_0)
         if batch.z_0 is None or self._z_schedule is None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.files import open_regular
-from cdm_cli.cascade.head import NOT_READ, damaged_error, exactly, parse_header, read_head
+from cdm_cli.cascade.head import NOT_READ, damage_error, parse_header, read_exactly, read_head
 from cdm_cli.errors import BadInputError, MismatchError
 
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "U8": torch.uint8}
@@ -52,7 +52,7 @@ def head_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = 
     entries = _entries(tensors)
     notes = dict(metadata or {})
     notes["sha256"] = _digest(entries, notes, pieces(tensors))
-    data = _packed_head(entries, notes)
+    data = _pack_head(entries, notes)
     whole = hashlib.sha256(data)
     for piece in pieces(tensors):
         whole.update(piece)
@@ -61,7 +61,7 @@ def head_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = 
 
 def length_of_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
     """Return the bytes before the first tensor, without reading one."""
-    return len(_packed_head(_entries(tensors), {**metadata, "sha256": "0" * 64}))
+    return len(_pack_head(_entries(tensors), {**metadata, "sha256": "0" * 64}))
 
 
 def pieces(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
@@ -118,7 +118,7 @@ def _size(entries: Mapping[str, Any]) -> int:
     return max((entry["data_offsets"][1] for entry in entries.values()), default=0)
 
 
-def _packed_head(entries: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
+def _pack_head(entries: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
     header = json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header
@@ -148,14 +148,14 @@ def read_weights(
         entries, metadata = parse_header(head[8:], path)
         check_names(path, entries, expected)
         total = _check_entries(path, entries, expected)
-        data = exactly(file, total, path)
+        data = read_exactly(file, total, path)
         if file.read(1):
-            raise damaged_error(path, "it goes on behind its last tensor")
+            raise damage_error(path, "it goes on behind its last tensor")
     digest = _digest(entries, metadata, [data])
     if digest != metadata.get("sha256"):
-        raise damaged_error(path, "its SHA-256 does not fit its contents")
+        raise damage_error(path, "its SHA-256 does not fit its contents")
     if sha256 is not None and hashlib.sha256(head + data).hexdigest() != sha256:
-        raise damaged_error(path, "its SHA-256 is not that of the manifest")
+        raise damage_error(path, "its SHA-256 is not that of the manifest")
     tensors = {name: _tensor(data, entry) for name, entry in entries.items()}
     _check_finite(path, tensors)
     return Weights(tensors, metadata, digest)
@@ -192,12 +192,12 @@ def _check_entries(path: Path, entries: Mapping[str, Any], expected: Mapping[str
         ends = span if isinstance(span, list) else []
         size = tensor.numel() * tensor.element_size()
         if [type(end) for end in ends] != [int, int] or ends[1] != ends[0] + size:
-            raise damaged_error(path, f"tensor {name} does not fill its place")
+            raise damage_error(path, f"tensor {name} does not fill its place")
         spans.append((ends[0], ends[1]))
     spans.sort()
     bounds = [0, *(end for _, end in spans)]
     if [start for start, _ in spans] != bounds[:-1]:
-        raise damaged_error(path, "its tensors overlap or leave gaps")
+        raise damage_error(path, "its tensors overlap or leave gaps")
     return bounds[-1]
 
 

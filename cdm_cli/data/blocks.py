@@ -39,7 +39,7 @@ class Blocks:
             raise IndexError(f"block {b} of {self.num_blocks}")
         return range(b * self.block_size, min(self.num, (b + 1) * self.block_size))
 
-    def done(self, b: int) -> bool:
+    def is_done(self, b: int) -> bool:
         """Tell whether block b was written completely."""
         return self._read("done", range(b, b + 1)) == b"\1"
 

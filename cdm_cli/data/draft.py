@@ -23,7 +23,7 @@ class Draft(NamedTuple):
     size: tuple[int, int]
     before: tuple[int, int] = (0, 0)
 
-    def turned(self, orientation: int) -> "Draft":
+    def turn(self, orientation: int) -> "Draft":
         """Return the same once an EXIF orientation is applied."""
         (width, height), scale = self.size, self.scale
         right, bottom = -width % scale, -height % scale

@@ -98,7 +98,7 @@ def is_unfinished(name: str) -> bool:
     return name.startswith(".") and name.endswith(PARTIAL)
 
 
-def finished_names(directory: Path) -> list[str]:
+def list_finished(directory: Path) -> list[str]:
     """Return the names in a directory but those that `partial` made: a kill leaves them."""
     return [name for name in os.listdir(directory) if not is_unfinished(name)]
 

@@ -170,15 +170,15 @@ def _meaning(path: Path, attributes: Mapping[str, bytes]) -> tuple[Kind, Content
         contents = CONTENTS.validate_json(attributes["contents"])
         provenance = json.loads(schema.join_provenance(attributes))
     except (KeyError, ValueError, ValidationError, RecursionError) as error:
-        raise _damaged_error(
+        raise _damage_error(
             path, f"its attributes cannot be read ({type(error).__name__})"
         ) from None
     if kind not in get_args(Kind) or not isinstance(provenance, dict):
-        raise _damaged_error(path, "its attributes are not those of a store")
+        raise _damage_error(path, "its attributes are not those of a store")
     return kind, contents, cast(dict[str, Any], provenance)
 
 
-def _damaged_error(path: Path, why: str) -> CdmError:
+def _damage_error(path: Path, why: str) -> CdmError:
     return BadInputError(
         f"{path} is damaged: {why}", kept="it was left as it is", next="copy or make it again"
     )
@@ -190,8 +190,8 @@ def _classes(fd: int, path: Path, contents: Contents, layout: Layout) -> tuple[s
     size = contents.classes * contents.class_bytes
     packed = read_at(fd, path, size, layout.offsets["classes"])
     if hashlib.sha256(packed).hexdigest() != contents.class_sha256:
-        raise _damaged_error(path, "the class names do not match their digest")
+        raise _damage_error(path, "the class names do not match their digest")
     try:
         return schema.unpack_classes(packed, contents.class_bytes)
     except UnicodeDecodeError:
-        raise _damaged_error(path, "the class names are not UTF-8") from None
+        raise _damage_error(path, "the class names are not UTF-8") from None

@@ -46,9 +46,9 @@ def main(fd: int, images: str, labels: str) -> None:
     """Answer with a head, the images as uint8 and the labels as int64, or why not."""
     try:
         size = os.fstat(fd).st_size
-        root = _opened(fd)
+        root = _open_root(fd)
         if not images:
-            raise RefusedError("usage", "", _listed(root))
+            raise RefusedError("usage", "", _list_datasets(root))
         pixels = _dataset(root, images, size)
         y = _dataset(root, labels, size) if labels else None
         _answer(pixels, y, images, labels)
@@ -60,7 +60,7 @@ def main(fd: int, images: str, labels: str) -> None:
         _put(b"E", json.dumps(["bad", f"{type(error).__name__}: {error}"[:500], []]).encode())
 
 
-def _opened(fd: int) -> Any:
+def _open_root(fd: int) -> Any:
     """Open the file, and close every other door; return its root group."""
     with open("/proc/self/statm") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
@@ -86,12 +86,12 @@ def _dataset(root: Any, path: str, size: int) -> Any:
     at = root
     for name in filter(None, path.split("/")):
         if name == "." or not isinstance(at, h5g.GroupID) or not at.links.exists(name.encode()):
-            raise RefusedError("usage", f"it has no dataset {path}", _listed(root))
+            raise RefusedError("usage", f"it has no dataset {path}", _list_datasets(root))
         if at.links.get_info(name.encode()).type != h5l.TYPE_HARD:
             raise RefusedError("unsafe", f"{path}: {name} is a link, which may lead elsewhere")
         at = h5o.open(at, name.encode())
     if not isinstance(at, h5d.DatasetID):
-        raise RefusedError("usage", f"{path} is no dataset", _listed(root))
+        raise RefusedError("usage", f"{path} is no dataset", _list_datasets(root))
     _check_storage(at, path, size)
     return at
 
@@ -193,7 +193,7 @@ def _rows(dataset: Any, kind: Any, dtype: Any) -> Iterator[Any]:
         yield rows
 
 
-def _listed(root: Any) -> tuple[str, ...]:
+def _list_datasets(root: Any) -> tuple[str, ...]:
     """Return datasets of whole numbers that hard links lead to, what may be images first."""
     waiting, seen, found = [("", root)], set[Any](), list[tuple[bool, str]]()
     while waiting and len(found) < LISTED and len(seen) < VISITED:

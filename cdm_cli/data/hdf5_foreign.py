@@ -111,9 +111,9 @@ class _Pixels:
 
 def _shape(path: Path, head: Frame) -> tuple[int, ...]:
     """Return N, H, W, C. Raises BadInputError."""
-    found: Any = _meant(path, head.data)
+    found: Any = _parse_answer(path, head.data)
     if head.kind != b"H" or not isinstance(found, list) or len(cast(list[Any], found)) != 4:
-        raise _broken(path, 0)
+        raise _broken_error(path, 0)
     N, H, W, C = map(int, cast(list[Any], found))
     if not (1 <= N <= MOST_SAMPLES and 1 <= C <= 4 and min(H, W) >= 1 and H * W <= MAX_PIXELS):
         raise BadInputError(f"{path} has images of {[N, H, W, C]}, up to 4 channels are", kept=KEPT)
@@ -162,13 +162,13 @@ def _frames(path: Path, child: "subprocess.Popen[bytes]") -> Iterator[Frame]:
     while True:
         head = _read(path, pipe, 9)
         if len(head) < 9:
-            raise _broken(path, child.wait())
+            raise _broken_error(path, child.wait())
         length = int.from_bytes(head[1:], "little")
         if length > LONGEST_FRAME:
-            raise _broken(path, 0)
+            raise _broken_error(path, 0)
         data = _read(path, pipe, length)
         if len(data) < length:
-            raise _broken(path, child.wait())
+            raise _broken_error(path, child.wait())
         frame = Frame(head[:1], data)
         if frame.kind == b"E":
             raise _refusal(path, data)
@@ -192,17 +192,17 @@ def _read(path: Path, pipe: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _meant(path: Path, data: bytes) -> Any:
+def _parse_answer(path: Path, data: bytes) -> Any:
     """Return JSON of the child. Raises UnsafeInputError for anything else."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
-        raise _broken(path, 0) from None
+        raise _broken_error(path, 0) from None
 
 
 def _refusal(path: Path, data: bytes) -> CdmError:
     """Return the error that the child reports."""
-    kind, what, there = _meant(path, data)
+    kind, what, there = _parse_answer(path, data)
     if kind == "unsafe":
         return _unsafe(path, what)
     if kind == "bad":
@@ -213,7 +213,7 @@ def _refusal(path: Path, data: bytes) -> CdmError:
     return UsageError(what, kept=KEPT, next=f"--images {first}")
 
 
-def _broken(path: Path, code: int) -> CdmError:
+def _broken_error(path: Path, code: int) -> CdmError:
     if code == -SIGXCPU:
         return _unsafe(path, "reading it takes too long for what it holds")
     return _unsafe(path, f"the HDF5 library broke down on it ({code})")

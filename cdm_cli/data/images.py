@@ -131,7 +131,7 @@ def decode_telling(data: bytes, least: int | None = None) -> Decoded:
         if draft is None:
             return Decoded(upright, kinds)
         kinds = (*kinds, f"decoded at 1/{draft.scale}")
-        return Decoded(upright, kinds, draft.turned(orientation))
+        return Decoded(upright, kinds, draft.turn(orientation))
 
 
 def _kinds(image: ImageFile.ImageFile) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ def _find_labels(source: Source, table: Path | None, skips: Skips) -> Labelled:
         found = read_json(source.dataset_json, f"{DATASET_JSON} in {source.name}")
         if found is None:
             how = f"{DATASET_JSON} has no labels: one class; --labels {FOLDERS} takes its folders"
-            return _named(source, [ALL] * len(source.names), how)
+            return _number_classes(source, [ALL] * len(source.names), how)
         return _by_table(source, found, DATASET_JSON, skips)
     beside = labels_beside(source)
     if beside is not None:
@@ -175,7 +175,7 @@ def _by_table(
     missing = len(table.values) - len(keep)
     how = f"{name}, {missing} of its files not found" if missing else name
     if isinstance(values[0], str):
-        return _named(taken, [str(value) for value in values], how)
+        return _number_classes(taken, [str(value) for value in values], how)
     return Labelled(taken, np.array(values, np.int64), table.names, how)
 
 
@@ -185,7 +185,9 @@ def _by_folder(source: Source, skips: Skips) -> Labelled:
     while _is_wrapper(folders, depth):
         depth += 1
     if not any(folders):
-        return _named(source, [ALL] * len(folders), f"no folders: one class{_hint(source.names)}")
+        return _number_classes(
+            source, [ALL] * len(folders), f"no folders: one class{_hint(source.names)}"
+        )
     keep: list[int] = []
     for i, parts in enumerate(folders):
         if len(parts) > depth:
@@ -194,7 +196,7 @@ def _by_folder(source: Source, skips: Skips) -> Labelled:
             skips.add(NO_FOLDER, source.names[i])
     inside = "/".join(folders[keep[0]][:depth])
     how = f"class folders inside {printable(inside)!r}" if inside else "class folders"
-    return _named(source.take(keep), [folders[i][depth] for i in keep], how)
+    return _number_classes(source.take(keep), [folders[i][depth] for i in keep], how)
 
 
 def _by_prefix(source: Source, skips: Skips) -> Labelled:
@@ -204,7 +206,7 @@ def _by_prefix(source: Source, skips: Skips) -> Labelled:
     for i in np.setdiff1d(np.arange(len(files)), keep).tolist():
         skips.add(NO_PREFIX, source.names[i])
     prefixes = [files[i].partition("_")[0] for i in keep]
-    return _named(source.take(keep), prefixes, "names of files, up to the first _")
+    return _number_classes(source.take(keep), prefixes, "names of files, up to the first _")
 
 
 def _hint(names: Sequence[str]) -> str:
@@ -223,7 +225,7 @@ def _is_wrapper(folders: Sequence[tuple[str, ...]], depth: int) -> bool:
     return len({parts[depth] for parts in folders}) == 1
 
 
-def _named(source: Source, names: Sequence[str], how: str) -> Labelled:
+def _number_classes(source: Source, names: Sequence[str], how: str) -> Labelled:
     written = {name: plain(name) for name in set(names)}
     classes = sorted(set(written.values()))
     if len(classes) > MOST_CLASSES:

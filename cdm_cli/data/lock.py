@@ -50,7 +50,7 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
 def lock_soon(fd: int, *kinds: int) -> None:
     """Lock an open file in one way after another, the last of which stays.
 
-    Whoever only looks (`locked`) holds the lock for an instant, so a lock that is held is tried
+    Whoever only looks (`is_held`) holds the lock for an instant, so a lock that is held is tried
     again, for a tenth of a second. Raises BlockingIOError, and other OSErrors.
     """
     for left in reversed(range(LOOKS)):
@@ -69,7 +69,7 @@ def in_use(path: Path) -> bool:
     """Tell whether a job works in a directory that it locked by `directory`."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return locked(fd)
+        return is_held(fd)
     finally:
         os.close(fd)
 
@@ -98,7 +98,7 @@ def directory(path: Path, *, alone: bool) -> Generator[None]:
         os.close(fd)
 
 
-def locked(fd: int) -> bool:
+def is_held(fd: int) -> bool:
     """Tell whether another job holds the lock of an open file, alone or with its processes."""
     try:
         lock_soon(fd, fcntl.LOCK_EX)
@@ -126,9 +126,9 @@ def holder(fd: int, path: Path, place: int) -> str:
     for _ in range(GLANCES):
         told = read_at(fd, path, WRITER_SIZE, place).rstrip(b"\0")
         if told:
-            return _named(told)
+            return _name_holder(told)
         time.sleep(GLANCE)
-    return _named(b"")
+    return _name_holder(b"")
 
 
 def kernel_holder(fd: int) -> str:
@@ -142,7 +142,7 @@ def kernel_holder(fd: int) -> str:
     return "another process"
 
 
-def _named(record: bytes) -> str:
+def _name_holder(record: bytes) -> str:
     with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
         told = json.loads(record)
         return f"process {told['pid']} on {told['host']} ({told['command']})"

@@ -21,12 +21,12 @@ def available_memory() -> int:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         found = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-        return min(int(found) * 1024, _left_of_group())
+        return min(int(found) * 1024, _free_in_group())
     except (OSError, StopIteration, ValueError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _left_of_group() -> int:
+def _free_in_group() -> int:
     """Return what the limit of a control group (a container, a SLURM job) leaves."""
     group = Path("/sys/fs/cgroup")
     try:

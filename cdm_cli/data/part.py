@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cdm_cli.data.blocks import Array, Block, Blocks
 from cdm_cli.data.guard import Opened
-from cdm_cli.data.reading import shortened_error, stamp
+from cdm_cli.data.reading import cut_error, stamp
 from cdm_cli.data.schema import DIGEST_SIZE, PartName
 from cdm_cli.errors import BadInputError, CdmError, MissingError, quoted
 
@@ -45,11 +45,11 @@ class Part(Blocks):
 
     def images(self, res: int) -> "np.memmap[Any, Any]":
         """Map all images [N, H, W, C], unchecked; zero where a block is unfinished."""
-        return self.mapped(f"images/{res}")
+        return self.map_member(f"images/{res}")
 
     def z(self, s: int) -> "np.memmap[Any, Any]":
         """Map z_s of all samples [N, h, w, C], unchecked."""
-        return self.mapped(f"z/{s}")
+        return self.map_member(f"z/{s}")
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -58,7 +58,7 @@ class Part(Blocks):
 
     def labels_of(self, rows: NDArray[np.int64] | slice) -> NDArray[np.int64]:
         """Return the labels [n] of rows. Raises BadInputError where one is no class."""
-        labels = self.mapped("labels")[rows]
+        labels = self.map_member("labels")[rows]
         wrong = self.outside(labels)
         if wrong:
             raise self._bad(f"{f'{self.name}: ' if self.name else ''}samples {wrong}")
@@ -67,9 +67,9 @@ class Part(Blocks):
     @property
     def ids(self) -> NDArray[np.int64]:
         """Sample ids [N], mapped."""
-        return self.mapped("ids")
+        return self.map_member("ids")
 
-    def mapped(self, name: str) -> "np.memmap[Any, Any]":
+    def map_member(self, name: str) -> "np.memmap[Any, Any]":
         """Map one member for reading, unchecked. Raises BadInputError for a file cut short."""
         self._require_whole()
         member, place = self.members[name], self._place(name, 0)
@@ -130,7 +130,7 @@ class Part(Blocks):
 
     def _require_whole(self) -> None:
         if stamp(self._opened.fd).size < self._opened.layout.size:
-            raise shortened_error(self._opened.path)
+            raise cut_error(self._opened.path)
 
     def _fault(self, b: int) -> str:
         """Return what is wrong with the samples of a block, "" for nothing."""
@@ -138,13 +138,15 @@ class Part(Blocks):
             return "do not have the digest they were stored with"
         rows = self.block_range(b)
         small = ("labels", *(f"z/{s}" for s in self.spec.z))
-        return self.meaningless({name: self.mapped(name)[rows.start : rows.stop] for name in small})
+        return self.meaningless(
+            {name: self.map_member(name)[rows.start : rows.stop] for name in small}
+        )
 
     def _digest(self, b: int) -> bytes:
         """Return the digest that block b had when the first block was checked."""
         return self._table[b * DIGEST_SIZE : (b + 1) * DIGEST_SIZE]
 
-    def checked_blocks(self) -> Iterator[tuple[range, Block]]:
+    def iterate_checked(self) -> Iterator[tuple[range, Block]]:
         """Read all blocks in order, ahead of their user, as `read_checked` does."""
         with ThreadPoolExecutor(AHEAD, "blocks") as pool:
             ahead: deque[Future[Block]] = deque()

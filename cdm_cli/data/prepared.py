@@ -19,7 +19,7 @@ from cdm_cli.data.images import (
     probe,
     with_channels,
 )
-from cdm_cli.data.resize import resized
+from cdm_cli.data.resize import resize_image
 from cdm_cli.data.sources import Source
 from cdm_cli.errors import MismatchError
 from cdm_cli.names import Crop
@@ -106,4 +106,4 @@ def prepare_image(data: bytes | U8, recipe: Recipe, name: str) -> tuple[list[U8]
     image = with_channels(image, recipe.channels)
     if min(image.size) < max(recipe.resolutions):
         kinds = (*kinds, ENLARGED)
-    return resized(image, recipe.resolutions, recipe.crop, draft), kinds
+    return resize_image(image, recipe.resolutions, recipe.crop, draft), kinds

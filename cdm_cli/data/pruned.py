@@ -50,7 +50,7 @@ def read(path: Path) -> Pruned | None:
     if os.path.lexists(path):
         return None
     try:
-        with open(record_of(path), "rb", opener=_unlinked) as file:
+        with open(record_of(path), "rb", opener=_open_unlinked) as file:
             values: Any = json.loads(file.read(LIMIT))
         found = Pruned(**values)
     except (OSError, ValueError, TypeError, RecursionError):
@@ -63,7 +63,7 @@ KINDS = {"num": int, "resolution": int, "size": int, "digest": str, "command": s
          "numbers": str, "provenance": dict}  # fmt: skip
 
 
-def _unlinked(name: str, flags: int) -> int:
+def _open_unlinked(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 

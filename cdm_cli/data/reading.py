@@ -58,7 +58,7 @@ def read_into(fd: int, path: Path, view: memoryview, offset: int) -> None:
         except OSError as error:
             raise _unreadable(path, error) from error
         if count == 0:
-            raise shortened_error(path)
+            raise cut_error(path)
         view, offset = view[count:], offset + count
 
 
@@ -66,7 +66,7 @@ def _unreadable(path: Path, error: OSError) -> CdmError:
     return DiskError(f"{path} cannot be read: {error.strerror}", next="see to the disk, then rerun")
 
 
-def shortened_error(path: Path) -> CdmError:
+def cut_error(path: Path) -> CdmError:
     """Return the error for a file that was cut while it was read."""
     return BadInputError(f"{path} became shorter while it was read", next="restore it, then rerun")
 

@@ -41,7 +41,7 @@ class Span(NamedTuple):
     scale: int = 1
 
 
-def resized(
+def resize_image(
     image: Image.Image, resolutions: Sequence[int], crop: Crop, draft: Draft | None = None
 ) -> list[U8]:
     """Return the pixels [R, R, C] at every resolution R. draft: what image is one of."""

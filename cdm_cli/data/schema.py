@@ -77,7 +77,7 @@ class Contents:
     class_sha256: str
     parts: dict[PartName, PartSpec]
 
-    def encoded(self) -> bytes:
+    def encode(self) -> bytes:
         """Return the one way to write this."""
         values = CONTENTS.dump_python(self, mode="json")
         return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
@@ -193,7 +193,7 @@ def attributes_of(spec: StoreSpec) -> dict[str, bytes]:
     attributes = {
         "schema": SCHEMA.encode(),
         "kind": spec.kind.encode(),
-        "contents": contents_of(spec).encoded(),
+        "contents": contents_of(spec).encode(),
     }
     for number, start in enumerate(range(0, len(provenance), ATTRIBUTE_LIMIT), 1):
         name = "provenance" if number == 1 else f"provenance_{number}"

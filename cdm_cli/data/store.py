@@ -52,7 +52,7 @@ class Store:
     @property
     def digest(self) -> str:
         """SHA-256 over what is in the store, by the digests of its blocks; not its provenance."""
-        hashed = hashlib.sha256(self.contents.encoded())
+        hashed = hashlib.sha256(self.contents.encode())
         for part in self.parts.values():
             hashed.update(part.digests())
         return hashed.hexdigest()
@@ -100,7 +100,7 @@ def create(path: Path | str, spec: StoreSpec) -> Store:
     attributes = schema.attributes_of(spec)
     layout = schema.store_layout(attributes, schema.contents_of(spec))
     if os.path.lexists(path):
-        raise _taken(path)
+        raise _taken_error(path)
     with durable.partial(path) as (fd, temporary):
         disk.reserve(fd, temporary, layout.size)
         disk.pwrite_all(fd, temporary, layout.header, 0)
@@ -112,11 +112,11 @@ def create(path: Path | str, spec: StoreSpec) -> Store:
         try:
             renaming.rename_new(temporary, path)
         except renaming.ExistsError:
-            raise _taken(path) from None
+            raise _taken_error(path) from None
         return _writable(vet(os.dup(fd), path), join=False)
 
 
-def _taken(path: Path) -> CdmError:
+def _taken_error(path: Path) -> CdmError:
     return WouldOverwriteError(
         f"{path} exists", kept="it was left as it is", next="choose another name"
     )

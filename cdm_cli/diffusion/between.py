@@ -60,13 +60,13 @@ def states_between(
         case "bridge":
             return draw_between(schedule, times, below, above, noise_at)
         case "shared-noise":
-            return with_their_noise(schedule, times, below, above)
+            return mix_between(schedule, times, below, above)
         case "partly-shared-noise":
             if k == 1:
                 return draw_between(schedule, times, below, above, noise_at)
             if k == 0:
-                return with_their_noise(schedule, times, below, above)
-            return partly_drawn(schedule, times, below, above, noise_at, k)
+                return mix_between(schedule, times, below, above)
+            return draw_partly(schedule, times, below, above, noise_at, k)
 
 
 def bridge(schedule: Schedule, s: int, below: State, above: State) -> tuple[Tensor, float]:
@@ -108,7 +108,7 @@ def draw_between(
     }
 
 
-def with_their_noise(
+def mix_between(
     schedule: Schedule, times: Collection[int], below: State, above: State
 ) -> dict[int, Tensor]:
     """Return x_s = sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s) eps for every s between.
@@ -134,7 +134,7 @@ def _weights_of_mixture(schedule: Schedule, a: int, s: int, b: int) -> tuple[flo
     return math.sin(angle_b - angle_s) / whole, math.sin(angle_s - angle_a) / whole
 
 
-def partly_drawn(
+def draw_partly(
     schedule: Schedule, times: Collection[int], below: State, above: State, noise_at: NoiseAt,
     k: float, rho: float | None = None,
 ) -> dict[int, Tensor]:  # fmt: skip
@@ -149,7 +149,7 @@ def partly_drawn(
         return {}
     middle = (a + b) // 2
     noise = [math.sqrt(1 - it) for it in _alpha_bar(schedule, a, middle, b)]
-    rho = _kept(schedule, a, b, k) if rho is None else rho
+    rho = _correlation(schedule, a, b, k) if rho is None else rho
     of_x_a, of_x_b = _weights_of_mixture(schedule, a, middle, b)
     of_a, of_b, _ = _weights_of_bridge(schedule, a, middle, b)
     of_x_a, of_x_b = (1 - k) * of_x_a + k * of_a, (1 - k) * of_x_b + k * of_b
@@ -158,13 +158,13 @@ def partly_drawn(
     x_s = of_x_a * below[1] + of_x_b * x_b + noise[1] * math.sqrt(lacking) * noise_at(middle, x_b)
     half = middle, x_s
     return {
-        **partly_drawn(schedule, inside, below, half, noise_at, k, n_a + rho * n_b),
+        **draw_partly(schedule, inside, below, half, noise_at, k, n_a + rho * n_b),
         **({middle: x_s} if middle in inside else {}),
-        **partly_drawn(schedule, inside, half, above, noise_at, k, rho * n_a + n_b),
+        **draw_partly(schedule, inside, half, above, noise_at, k, rho * n_a + n_b),
     }
 
 
-def _kept(schedule: Schedule, a: int, b: int, k: float) -> float:
+def _correlation(schedule: Schedule, a: int, b: int, k: float) -> float:
     """Return exp(-k h), the correlation of the noise at both ends of a step; 0 where a = 0."""
     alpha_bar_a, alpha_bar_b = _alpha_bar(schedule, a, b)
     signal_a, signal_b = (math.sqrt(it / (1 - it)) if it < 1 else math.inf

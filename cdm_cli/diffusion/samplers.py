@@ -72,7 +72,7 @@ def ddim(
     clipped, eps is solved again, so that the pair still explains x_t.
     """
     schedule, x_t = schedule.to(x_T.device), x_T
-    drawn = _drawn(schedule, stochasticity)
+    drawn = _fresh_share(schedule, stochasticity)
     draws = bool((drawn > 0).any())
     for t in range(schedule.T, 0, -1):
         time = _everywhere(t, x_t)
@@ -86,11 +86,11 @@ def ddim(
         yield t - 1, x_t
 
 
-def _drawn(schedule: Schedule, stochasticity: Tensor | None) -> Tensor:
+def _fresh_share(schedule: Schedule, stochasticity: Tensor | None) -> Tensor:
     """Return which part of the variance of x_{t-1}'s noise a step draws, float64 [T + 1]."""
     if stochasticity is None:
         return torch.zeros_like(schedule.alpha_bar)
-    return F.pad(-torch.expm1(-2 * _forgotten(_lengths(schedule), stochasticity)), (1, 0))
+    return F.pad(-torch.expm1(-2 * _decay(_lengths(schedule), stochasticity)), (1, 0))
 
 
 def dpm_solver_pp(
@@ -135,7 +135,7 @@ def _solver_tables(schedule: Schedule, stochasticity: Tensor) -> tuple[Tensor, .
     """
     alpha, sigma = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
     h = _lengths(schedule)
-    forgotten = _forgotten(h, stochasticity)
+    forgotten = _decay(h, stochasticity)
     of_x_t = sigma[:-1] / sigma[1:] * (-forgotten).exp()
     of_x_0 = -alpha[:-1] * torch.expm1(-(h + forgotten))
     of_noise = sigma[:-1] * (-torch.expm1(-2 * forgotten)).sqrt()
@@ -149,7 +149,7 @@ def _lengths(schedule: Schedule) -> Tensor:
     return lambda_[:-1] - lambda_[1:]
 
 
-def _forgotten(h: Tensor, stochasticity: Tensor) -> Tensor:
+def _decay(h: Tensor, stochasticity: Tensor) -> Tensor:
     """Return k h: a step keeps exp(-k h) of its noise. 0 where k is, however long; [T]."""
     k = stochasticity[1 : len(h) + 1].to(h)
     return torch.where(k > 0, k * h, 0.0)

@@ -139,7 +139,9 @@ class Collector:
         assert self.called is not None
         hits, counts = self.called.cpu().numpy(), np.bincount(self.groups)
         share = float(hits.sum()) / len(self.ids)
-        return self._estimate(share, lambda out: float(_left(hits, out) / _left(counts, out)))
+        return self._estimate(
+            share, lambda out: float(_sum_without(hits, out) / _sum_without(counts, out))
+        )
 
     def score_estimate(self) -> Estimate:
         """Return the Inception Score, and what it is without some groups. Needs probabilities."""
@@ -186,7 +188,7 @@ def _sum(parts: list[Moments]) -> Moments:
     return whole
 
 
-def _left(sums: NDArray[np.float64] | NDArray[np.int64], out: tuple[int, ...]) -> float:
+def _sum_without(sums: NDArray[np.float64] | NDArray[np.int64], out: tuple[int, ...]) -> float:
     return float(np.delete(sums, out).sum())
 
 

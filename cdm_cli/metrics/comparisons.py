@@ -28,7 +28,7 @@ def comparisons(family: Sequence[MetricRow]) -> list[Comparison]:
     found: list[Comparison] = []
     for rows in _by_metric(family).values():
         if comparable(rows):
-            found += _compared(rows)
+            found += _compare(rows)
     return found
 
 
@@ -48,7 +48,7 @@ def comparable(rows: Sequence[MetricRow]) -> bool:
     return len(rows) > 1 and "" not in (marks := {row.groups for row in rows}) and len(marks) == 1
 
 
-def left_out(family: Sequence[MetricRow]) -> list[str]:
+def explain_left_out(family: Sequence[MetricRow]) -> list[str]:
     """Return why some points of a family got no verdict, a line for each metric and reference."""
     return [
         f"no verdicts by {subject(metric, reference)}: {missing} of {len(rows)} numbers were kept "
@@ -87,7 +87,7 @@ class Found:
         here = (str(one) for one in self.compared if one.point == self.lowest.extra)
         return next(here, None)
 
-    def tied(self, named: Named) -> tuple[str, ...] | None:
+    def names_of_tied(self, named: Named) -> tuple[str, ...] | None:
         """Return the names of the others that are as good as the best, None if not known."""
         others = (one.point for one in self.good if one.point != self.lowest.extra)
         return tuple(map(named, others)) if self.compared else None
@@ -95,7 +95,7 @@ class Found:
     def conclusion(self, named: Named) -> str:
         """Return one sentence that a person can repeat. named: what a point is called."""
         if self.compared:
-            return _concluded(self.compared, self.lowest.convention.num, named)
+            return _conclude(self.compared, self.lowest.convention.num, named)
         name, value = named(self.lowest.extra), f"{self.lowest.value:.4g}"
         if len(self.rows) == 1:
             return f"{name} is the only point: {self._what} is {value}, compared with nothing."
@@ -115,12 +115,12 @@ class Found:
         return subject(self.lowest.metric, self.lowest.reference)
 
 
-def found(rows: Sequence[MetricRow]) -> Found:
+def compare_rows(rows: Sequence[MetricRow]) -> Found:
     """Compare numbers of one metric, of which less is better, and one reference; at least one."""
     return Found(min(rows, key=lambda row: row.value), tuple(rows), tuple(comparisons(rows)))
 
 
-def _concluded(compared: Sequence[Comparison], num: int, named: Named) -> str:
+def _conclude(compared: Sequence[Comparison], num: int, named: Named) -> str:
     what = f"by {subject(compared[0].metric, compared[0].reference)} of {num} images"
     good = [one for one in compared if one.verdict != "worse"]
     worse = sorted((one for one in compared if one.verdict == "worse"), key=_distance)
@@ -132,15 +132,15 @@ def _concluded(compared: Sequence[Comparison], num: int, named: Named) -> str:
         return f"{best} is the best of {len(compared)} points {what}: {nearest} is {worse[0]}."
     some = f"{len(good)} of {len(compared)} points are as good as the best {what}"
     if len(worse) <= len(good):
-        return f"{some}, all but {listed([_how_much(one, named) for one in worse])}."
-    return f"{some}: {listed([named(one.point) for one in good])}."
+        return f"{some}, all but {list_names([_how_much(one, named) for one in worse])}."
+    return f"{some}: {list_names([named(one.point) for one in good])}."
 
 
 def _how_much(one: Comparison, named: Named) -> str:
     return f"{named(one.point)} ({one})"
 
 
-def listed(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
     """Return names as a part of a sentence, of many the first."""
     more = len(names) - NAMED
     if more > 0:
@@ -159,7 +159,7 @@ def _by_metric(family: Sequence[MetricRow]) -> dict[tuple[str, str], list[Metric
     return rows
 
 
-def _compared(rows: Sequence[MetricRow]) -> list[Comparison]:
+def _compare(rows: Sequence[MetricRow]) -> list[Comparison]:
     highest = rows[0].metric in HIGHEST
     verdicts = verdicts_on([row.estimate for row in rows], highest=highest)
     best = next(row for row, one in zip(rows, verdicts, strict=True) if one.lowest)

@@ -12,7 +12,7 @@ from typing import Any
 
 from cdm_cli.errors import MismatchError
 from cdm_cli.metrics.jackknife import Difference, Estimate, difference
-from cdm_cli.metrics.verdicts import said
+from cdm_cli.metrics.verdicts import put_in_words
 
 Labels = dict[str, Any]
 
@@ -105,7 +105,7 @@ class Comparison:
     verdict: str
 
     def __str__(self) -> str:
-        return said(self.verdict, self.difference, self.uncertainty)
+        return put_in_words(self.verdict, self.difference, self.uncertainty)
 
 
 @dataclass
@@ -192,9 +192,9 @@ class MetricTable:
         cells += [against, str(row.convention.num)]
         if len(kinds) > 1:
             cells.append(chr(ord("A") + kinds.index(row.convention)))
-        return [*cells, str(self.compared(row) or "")] if self.comparisons else cells
+        return [*cells, str(self.comparison_of(row) or "")] if self.comparisons else cells
 
-    def compared(self, row: MetricRow) -> Comparison | None:
+    def comparison_of(self, row: MetricRow) -> Comparison | None:
         """Return how a row stands among the others, None where that is not known."""
         for one in self.comparisons:
             if (one.point, one.metric, one.reference) == (row.extra, row.metric, row.reference):
@@ -211,7 +211,7 @@ class MetricTable:
 
     def to_csv(self) -> str:
         """Return one line for each row: every field of it, of its convention and its verdict."""
-        records = [_flat(row) | _told(self.compared(row)) for row in self.rows]
+        records = [_flat(row) | _flatten_comparison(self.comparison_of(row)) for row in self.rows]
         columns = list(dict.fromkeys(column for record in records for column in record))
         out = io.StringIO()
         writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
@@ -228,7 +228,7 @@ def _flat(row: MetricRow) -> dict[str, Any]:
     return nested["extra"] | values | nested["convention"] | nested["settings"]
 
 
-def _told(one: Comparison | None) -> dict[str, Any]:
+def _flatten_comparison(one: Comparison | None) -> dict[str, Any]:
     if one is None:
         return {}
     return {

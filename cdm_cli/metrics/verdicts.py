@@ -44,10 +44,10 @@ class Verdict:
     lowest: bool = False
 
     def __str__(self) -> str:
-        return said(self.standing, self.difference, self.error)
+        return put_in_words(self.standing, self.difference, self.error)
 
 
-def said(standing: str, difference: float, error: float) -> str:
+def put_in_words(standing: str, difference: float, error: float) -> str:
     """Return a verdict in words; of one that is worse, or better, by how much."""
     by = f" by {abs(difference):.2g} ± {error:.2g}"
     return f"{standing}{by}" if standing in ("worse", "better") else standing

@@ -38,9 +38,9 @@ class Activation(NamedTuple):
 
 def end_block_fused(parts: list[Tensor], bias: Tensor, factor: float | None) -> Activation:
     """Return the sum that ends a block, (parts + bias) factor, where `is_fused`."""
-    from cdm_cli.nets.kernels.fused_sum import summed  # brings the compiler, a second's load
+    from cdm_cli.nets.kernels.fused_sum import add_and_sum  # brings the compiler, a second's load
 
-    return Activation(*summed(parts, bias, 1.0 if factor is None else factor))
+    return Activation(*add_and_sum(parts, bias, 1.0 if factor is None else factor))
 
 
 def end_block(x: Tensor, y: Tensor, factor: float | None) -> Activation:

@@ -76,10 +76,10 @@ def convolve_doubled(
     if not (is_fused(x) and C <= FEW_CHANNELS * H * W):
         return F.conv2d(change_resolution(x, "up"), weight, bias, padding=1), None
     from cdm_cli.nets.kernels.phases import (
-        enlarged_by_phases,  # brings the compiler, a second's load
+        enlarge_by_phases,  # brings the compiler, a second's load
     )
 
-    return enlarged_by_phases(x, weight, weight.new_zeros(len(weight)) if bias is None else bias)
+    return enlarge_by_phases(x, weight, weight.new_zeros(len(weight)) if bias is None else bias)
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:

@@ -25,12 +25,12 @@ def modulations(blocks: Sequence[ResBlock], emb: Tensor) -> list[Modulation]:
     channels = [len(norm.weight) for norm in norms]
     biases = [cast(Tensor, block.conv_1.bias) for block in blocks]
     if not blocks[0].scale_shift:
-        added = (_product(blocks, emb, 1) + _joined(biases)).split(channels)
+        added = (_product(blocks, emb, 1) + _join(biases)).split(channels)
         return [Modulation(n.weight, n.bias, a) for n, a in zip(norms, added, strict=True)]
     scale, shift = _product(blocks, emb, 2).chunk(2)
     factor = 1 + scale
-    gain = _joined([norm.weight for norm in norms]) * factor
-    offset = _joined([norm.bias for norm in norms]) * factor + shift
+    gain = _join([norm.weight for norm in norms]) * factor
+    offset = _join([norm.bias for norm in norms]) * factor + shift
     parts = zip(gain.split(channels), offset.split(channels), biases, strict=True)
     return [Modulation(*part) for part in parts]
 
@@ -44,5 +44,5 @@ def _product(blocks: Sequence[ResBlock], emb: Tensor, parts: int) -> Tensor:
     return torch.addmm(bias[:, None], weight, emb.to(weight.dtype).t()).float()
 
 
-def _joined(parameters: Sequence[Tensor]) -> Tensor:
+def _join(parameters: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(parameters)).float()[:, None]

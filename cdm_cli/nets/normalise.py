@@ -46,10 +46,10 @@ def group_norm(
     """
     if is_fused(x):
         from cdm_cli.nets.kernels.fused_norm import (
-            normalised,  # brings the compiler, a second's load
+            normalise,  # brings the compiler, a second's load
         )
 
-        return normalised(
+        return normalise(
             x, groups, gain, offset, added=added, other=other, sums=sums, silu=silu, dropout=dropout
         )
     assert other is None, "only the fused kernel joins"

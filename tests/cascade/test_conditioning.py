@@ -6,8 +6,8 @@ import torch
 from cdm_cli.cascade.conditioning import (
     check_s,
     check_same_process,
-    non_truncated,
-    truncated,
+    draw_non_truncated,
+    take_truncated,
 )
 from cdm_cli.config import ConditioningConfig, ScheduleConfig
 from cdm_cli.diffusion.schedules import cosine, from_config
@@ -27,14 +27,14 @@ def pixels(num, generator):
 
 def test_s_0_is_the_stored_image_itself(generator):
     z_0 = pixels(4, generator)
-    z = non_truncated(CONFIG, z_0, 0, ids=torch.arange(4), seed=0)
+    z = draw_non_truncated(CONFIG, z_0, 0, ids=torch.arange(4), seed=0)
     assert torch.equal(z, z_0.float() / 127.5 - 1)
 
 
 def test_z_s_is_q_of_z_0_with_one_eps_for_every_s(generator):
     """Section 3.3: z'_s = sqrt(alpha_bar_s) z_0 + sqrt(1 - alpha_bar_s) eps, held per sample."""
     z_0, alpha_bar = pixels(6, generator), cosine(20).alpha_bar
-    z = {s: non_truncated(CONFIG, z_0, s, ids=torch.arange(6), seed=5) for s in (3, 11, 20)}
+    z = {s: draw_non_truncated(CONFIG, z_0, s, ids=torch.arange(6), seed=5) for s in (3, 11, 20)}
     clean = z_0.double() / 127.5 - 1
     eps = {
         s: (z_s.double() - alpha_bar[s].sqrt() * clean) / (1 - alpha_bar[s]).sqrt()
@@ -48,16 +48,16 @@ def test_z_s_is_q_of_z_0_with_one_eps_for_every_s(generator):
 
 def test_z_s_depends_on_seed_and_id_alone(generator):
     z_0 = pixels(6, generator)
-    whole = non_truncated(CONFIG, z_0, 7, ids=torch.arange(6), seed=5)
-    some = non_truncated(CONFIG, z_0[[4, 1]], 7, ids=torch.tensor([4, 1]), seed=5)
+    whole = draw_non_truncated(CONFIG, z_0, 7, ids=torch.arange(6), seed=5)
+    some = draw_non_truncated(CONFIG, z_0[[4, 1]], 7, ids=torch.tensor([4, 1]), seed=5)
     assert torch.equal(some, whole[[4, 1]])
-    other = non_truncated(CONFIG, z_0, 7, ids=torch.arange(6), seed=6)
+    other = draw_non_truncated(CONFIG, z_0, 7, ids=torch.arange(6), seed=6)
     assert not torch.equal(other, whole)
 
 
 def test_truncated_states_come_as_they_were_kept(generator):
     z = 3 * torch.randn(2, 8, 8, 3, generator=generator).half()
-    got = truncated(z)
+    got = take_truncated(z)
     assert got.dtype == torch.float32
     assert got.shape == (2, 3, 8, 8)
     assert torch.equal(got[1, 2], z[1, :, :, 2].float())

@@ -8,9 +8,10 @@ import math
 import pytest
 import torch
 
-from cdm_cli.cascade.conditioning import non_truncated
+from cdm_cli.cascade.chain import chain_of
+from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import bound, join_bounds, mean_and_error, strata
-from cdm_cli.cascade.generate import Samples, chain_of
+from cdm_cli.cascade.generate import Samples
 from cdm_cli.config import ConditioningConfig, ModelConfig, ScheduleConfig, StageConfig
 from cdm_cli.data.images import from_uint8, to_uint8
 from cdm_cli.diffusion.process import gather
@@ -79,7 +80,7 @@ def base_bound(z_0, **kwargs):
 
 
 def sr_bound(x_0, z_0, s, **kwargs):
-    z_s = non_truncated(SR, z_0, s, ids=IDS, seed=0)
+    z_s = draw_non_truncated(SR, z_0, s, ids=IDS, seed=0)
     samples = Samples(IDS, z_s=z_s, s=torch.full((NUM,), s))
     return bound(IdealSr(), chain_of(SR, ALL_T), from_uint8(x_0), samples, seed=0, **kwargs)
 

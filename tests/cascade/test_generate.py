@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cdm_cli.cascade.generate import Samples, chain_of, generate, noise_name, walk
+from cdm_cli.cascade.chain import chain_of
+from cdm_cli.cascade.generate import Samples, generate, noise_name, walk
 from cdm_cli.config import SamplingDefaults
 from cdm_cli.diffusion.between import draw_between
 from cdm_cli.diffusion.noise import Noise
@@ -172,7 +173,7 @@ def test_memory_that_a_library_lacks_is_memory(stage):
     def lacking(*_):
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
 
-    stage = stage.evaluated_by(lacking)
+    stage = stage.with_denoise(lacking)
     with pytest.raises(torch.OutOfMemoryError, match="ALLOC_FAILED"):
         generate(stage, chain_of(stage.config, Sampling(steps=4)), samples(), seed=0)
 

@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/cascade/kept.py: which pass a state is of, and that no noise is used twice.
+"""Mirrors cdm_cli/cascade/generate.py: which pass a kept state is of, and that no noise is used twice.
 
 What is kept changes nothing: tests/cascade/test_generate.py, on a real stage.
 """
@@ -6,10 +6,10 @@ What is kept changes nothing: tests/cascade/test_generate.py, on a real stage.
 import pytest
 import torch
 
-from cdm_cli.cascade.conditioning import non_truncated
+from cdm_cli.cascade.chain import chain_of
+from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import bound
-from cdm_cli.cascade.generate import Samples, chain_of, generate, noise_name
-from cdm_cli.cascade.kept import Kept
+from cdm_cli.cascade.generate import Kept, Samples, generate, noise_name
 from cdm_cli.data.images import from_uint8, to_uint8
 from cdm_cli.diffusion import noise
 from cdm_cli.diffusion.between import rule_of
@@ -71,7 +71,7 @@ def test_x_T_steps_restart_z_s_and_states_between_share_no_noise(drawn, sampler)
     z_0, samples = None, Samples(ids, ids)
     for config in (base_config(), sr_config(), sr_config(16, 32)):
         if z_0 is not None:
-            z_s = non_truncated(config, z_0, s, ids=ids, seed=0)
+            z_s = draw_non_truncated(config, z_0, s, ids=ids, seed=0)
             samples = Samples(ids, ids, z_s, torch.full_like(ids, s))
         stage = stage_of(config)
         chain = chain_of(config, sampling, keep=keep)
@@ -96,7 +96,7 @@ def test_their_numbers_are_uncorrelated_at_any_distance():
         steps(shape),
         steps(shape),
         between(shape),
-        non_truncated(config, gray, 20, ids=ids, seed=0),
+        draw_non_truncated(config, gray, 20, ids=ids, seed=0),
     ]
     flat = [row.double().flatten() for row in rows]
     spectra = [torch.fft.rfft((row - row.mean()) / row.std(), n=2 * 16 * 768) for row in flat]

@@ -229,7 +229,7 @@ def test_schedules_are_those_of_the_configuration():
 
 def test_another_evaluator_is_of_a_copy_with_the_same_weights():
     stage, released = stage_of(base_config()), []
-    other = stage.evaluated_by(lambda x_t, t, condition: 2 * x_t, lambda: released.append(1))
+    other = stage.with_denoise(lambda x_t, t, condition: 2 * x_t, lambda: released.append(1))
     assert other.net is stage.net
     x_t, t = torch.randn(2, 3, 8, 8), torch.tensor([1, 2])
     assert torch.equal(other.eps_theta(other.schedule, torch.arange(2))(x_t, t), 2 * x_t)

@@ -25,7 +25,7 @@ def launched(monkeypatch):
 
     def launch():
         monkeypatch.setattr(
-            "cdm_cli.nets.kernels.recorded.recorded_if_it_fits", lambda function, inputs: function
+            "cdm_cli.nets.kernels.recorded.record_if_it_fits", lambda function, inputs: function
         )
 
     return launch

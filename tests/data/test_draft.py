@@ -89,11 +89,11 @@ def test_a_turned_draft_lies_where_the_turned_image_does(orientation):
 
 def test_turned_draft_by_hand():
     draft = Draft(8, (1001, 529))  # 7 columns on the right and 7 rows below are beyond
-    assert draft.turned(1) == draft
-    assert draft.turned(2) == Draft(8, (1001, 529), (7, 0))
-    assert Draft(8, (1003, 529)).turned(3) == Draft(8, (1003, 529), (5, 7))
-    assert Draft(8, (1003, 529)).turned(6) == Draft(8, (529, 1003), (7, 0))
-    assert Draft(8, (1003, 529)).turned(8) == Draft(8, (529, 1003), (0, 5))
+    assert draft.turn(1) == draft
+    assert draft.turn(2) == Draft(8, (1001, 529), (7, 0))
+    assert Draft(8, (1003, 529)).turn(3) == Draft(8, (1003, 529), (5, 7))
+    assert Draft(8, (1003, 529)).turn(6) == Draft(8, (529, 1003), (7, 0))
+    assert Draft(8, (1003, 529)).turn(8) == Draft(8, (529, 1003), (0, 5))
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])

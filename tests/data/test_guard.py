@@ -186,7 +186,7 @@ def test_another_version_says_which(path, found):
         {"provenance": b'{"a": \xff}'},
         {"contents": b"{}"},
         {"contents": b"[" * 50_000},
-        {"contents": schema.contents_of(samples_spec()).encoded()[:-1]},
+        {"contents": schema.contents_of(samples_spec()).encode()[:-1]},
     ],
 )
 def test_attributes_that_mean_nothing_are_damage(path, changes):
@@ -203,7 +203,7 @@ def test_attributes_that_mean_nothing_are_damage(path, changes):
     ],
 )  # fmt: skip
 def test_contents_that_do_not_fit_the_file(path, changes):
-    contents = json.loads(schema.contents_of(samples_spec()).encoded())
+    contents = json.loads(schema.contents_of(samples_spec()).encode())
     contents["parts"][""].update(changes)
     with pytest.raises(BadInputError):
         open_vetted(relaid(path, contents=json.dumps(contents).encode()))
@@ -211,7 +211,7 @@ def test_contents_that_do_not_fit_the_file(path, changes):
 
 def test_contents_written_in_another_way_are_still_one_store(path):
     """Spaces in the JSON lead to another header, which is compared as it stands."""
-    contents = json.loads(schema.contents_of(samples_spec()).encoded())
+    contents = json.loads(schema.contents_of(samples_spec()).encode())
     assert vet(relaid(path, contents=json.dumps(contents, indent=1).encode()))
 
 
@@ -223,7 +223,7 @@ def test_more_attributes_than_a_store_has(path):
 def test_class_names_that_are_no_text(path):
     spec = samples_spec()
     packed = b"\xff" * len(schema.pack_classes(CLASSES)[0])
-    contents = json.loads(schema.contents_of(spec).encoded())
+    contents = json.loads(schema.contents_of(spec).encode())
     contents["class_sha256"] = schema.hashlib.sha256(packed).hexdigest()
     relaid(path, contents=json.dumps(contents).encode())
     start = lay_out_of(path).offsets["classes"]

@@ -20,7 +20,7 @@ import os, resource, sys
 sys.path.insert(0, {os.path.dirname(hdf5_child.__file__)!r})
 import hdf5_child
 from hdf5_child import *
-root = hdf5_child._opened(int(sys.argv[1]))
+root = hdf5_child._open_root(int(sys.argv[1]))
 def fails(call, *args):
     try: got = call(*args)
     except Exception as error: return type(error).__name__

@@ -38,7 +38,7 @@ def test_maps_show_the_bytes_and_cannot_change_them(part):
     for b in range(3):
         rows = part.block_range(b)
         for name, array in arrays_of(part, b).items():
-            np.testing.assert_array_equal(part.mapped(name)[rows.start : rows.stop], array)
+            np.testing.assert_array_equal(part.map_member(name)[rows.start : rows.stop], array)
     with pytest.raises(ValueError, match="read-only"):
         part.images(8)[0] = 0
 
@@ -149,19 +149,19 @@ def test_unfinished_blocks_are_not_handed_out(tmp_path):
 
 
 def test_checked_blocks_come_in_order_and_end_with_the_first_bad_one(path, part):
-    found = list(part.checked_blocks())
+    found = list(part.iterate_checked())
     assert [rows for rows, _ in found] == [range(8), range(8, 16), range(16, 20)]
     for b, (_, block) in enumerate(found):
         np.testing.assert_array_equal(block["z/3"], arrays_of(part, b)["z/3"])
     flip(path, offset(part, "labels", 17))
-    blocks = part.checked_blocks()
+    blocks = part.iterate_checked()
     assert len(next(blocks)[0]) == len(next(blocks)[0]) == 8
     with pytest.raises(BadInputError, match=r"16\.\.19"):
         next(blocks)
 
 
 def test_reading_ahead_ends_with_its_user(part):
-    blocks = part.checked_blocks()
+    blocks = part.iterate_checked()
     next(blocks)
     blocks.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("blocks") and t.is_alive()]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cdm_cli.data.images import from_array
-from cdm_cli.data.resize import Span, areas, box_sums, centre_square, join_sums, resized
+from cdm_cli.data.resize import Span, areas, box_sums, centre_square, join_sums, resize_image
 from tests.drawings import pixels, resize
 
 
@@ -149,6 +149,6 @@ def test_spans_are_averaged_as_if_their_pixels_were_repeated():
 def test_all_resolutions_at_once_are_those_of_each_alone():
     image = from_array(pixels(height=40, width=33))
     for crop in ("biggan", "adm"):
-        together = resized(image, [8, 16, 33, 64], crop)
+        together = resize_image(image, [8, 16, 33, 64], crop)
         for resolution, found in zip([8, 16, 33, 64], together, strict=True):
             assert np.array_equal(found, resize(image, resolution, crop))

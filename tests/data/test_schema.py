@@ -19,9 +19,9 @@ def layout_of(spec):
 @pytest.mark.parametrize("spec", [samples_spec(), prepared_spec(), samples_spec(classes=())])
 def test_contents_say_all_that_the_layout_needs(spec):
     contents = schema.contents_of(spec)
-    again = CONTENTS.validate_json(contents.encoded())
+    again = CONTENTS.validate_json(contents.encode())
     assert again == contents
-    assert again.encoded() == contents.encoded()
+    assert again.encode() == contents.encode()
     attributes = schema.attributes_of(spec)
     assert schema.store_layout(attributes, again) == layout_of(spec)
 

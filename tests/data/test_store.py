@@ -23,7 +23,7 @@ def test_hdf5_itself_reads_what_we_wrote(tmp_path, spec):
                 dataset = file[f"{part.name}/{name}"]
                 assert dataset.dtype == np.dtype(member.dtype)
                 assert dataset.chunks is None
-                np.testing.assert_array_equal(dataset[:], part.mapped(name))
+                np.testing.assert_array_equal(dataset[:], part.map_member(name))
 
 
 def test_an_interrupted_store_ends_in_the_same_bytes(tmp_path):

@@ -12,10 +12,10 @@ import torch
 from cdm_cli.diffusion.between import (
     bridge,
     draw_between,
-    partly_drawn,
+    draw_partly,
+    mix_between,
     rule_of,
     states_between,
-    with_their_noise,
 )
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.process import predict_eps, q_posterior, q_sample, renoise
@@ -120,7 +120,7 @@ def test_shared_noise_is_the_x_0_and_eps_of_both_ends(whole, randn_like):
     x_0, eps = (randn_like(torch.empty(2, 1, 3, 3)).double() for _ in range(2))
     at = lambda t: q_sample(whole, x_0, torch.tensor([t, t]), eps)  # noqa: E731
     for a, b in [(0, 60), (0, 2), (13, 29)]:
-        found = with_their_noise(whole, range(61), (a, at(a)), (b, at(b)))
+        found = mix_between(whole, range(61), (a, at(a)), (b, at(b)))
         assert sorted(found) == list(range(a + 1, b))
         for s, x_s in found.items():
             torch.testing.assert_close(x_s, at(s), rtol=1e-9, atol=1e-9)
@@ -133,7 +133,7 @@ def test_between_two_states_of_ddim_is_its_own_step_to_there(randn_like):
     for a, s, b in [(0, 20, 40), (2000, 2001, 2002), (3000, 3990, 4000)]:
         eps = predict_eps(COSINE, x_t, at(b), x_0)
         below = q_sample(COSINE, x_0, at(a), eps)
-        found = with_their_noise(COSINE, (s,), (a, below), (b, x_t))[s]
+        found = mix_between(COSINE, (s,), (a, below), (b, x_t))[s]
         expected = q_sample(COSINE, x_0, at(s), eps)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -209,7 +209,7 @@ def test_the_ends_of_stochasticity_are_the_other_rules(randn_like):
         one = states_between("partly-shared-noise", COSINE, (251, 300), *ends, noise_at, k)
         other = states_between(rule, COSINE, (251, 300), *ends, noise_at)
         assert all(torch.equal(one[s], other[s]) for s in (251, 300))
-        near = partly_drawn(COSINE, (251, 300), *ends, noise_at, abs(k - 1e-9))
+        near = draw_partly(COSINE, (251, 300), *ends, noise_at, abs(k - 1e-9))
         for s in (251, 300):
             torch.testing.assert_close(near[s], other[s], rtol=1e-3, atol=1e-3)
 
@@ -218,7 +218,7 @@ def test_no_state_of_partly_shared_noise_changes_with_which_others_are_kept(rand
     x_a, x_b = (randn_like(torch.empty(3, 1, 4, 4)) for _ in range(2))
     noise = {s: randn_like(x_a) for s in range(161, 320)}
     noise_at = lambda s, x: noise[s]  # noqa: E731
-    kept = lambda times: partly_drawn(COSINE, times, (160, x_a), (320, x_b), noise_at, 0.4)  # noqa: E731
+    kept = lambda times: draw_partly(COSINE, times, (160, x_a), (320, x_b), noise_at, 0.4)  # noqa: E731
     everything = kept(range(4001))
     for times in [(161,), (319, 250, 251), (240, 241), (1, 160, 320, 4000)]:
         some = kept(times)

@@ -45,7 +45,7 @@ def _store(path: Path) -> tuple[list[str], int]:
     try:
         with open_store(path) as store:
             parts = list(store.parts.values())
-            done = [(part, b) for part in parts for b in range(part.num_blocks) if part.done(b)]
+            done = [(part, b) for part in parts for b in range(part.num_blocks) if part.is_done(b)]
             wrong = [b for part, b in done if not part.check_block(b)]
     except CdmError as error:
         return [str(error)], 0

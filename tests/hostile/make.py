@@ -226,7 +226,7 @@ def sealed(changes, size=None):
 
 def contents(**changes):
     """Return the attribute `contents` with other values."""
-    values = json.loads(schema.contents_of(samples_spec()).encoded())
+    values = json.loads(schema.contents_of(samples_spec()).encode())
     part = {key: changes.pop(key) for key in ("num", "resolutions", "z") if key in changes}
     values["parts"][""].update(part)
     return {"contents": json.dumps(values | changes).encode()}

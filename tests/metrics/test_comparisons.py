@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cdm_cli.metrics.comparisons import comparable, comparisons, found, left_out
+from cdm_cli.metrics.comparisons import comparable, compare_rows, comparisons, explain_left_out
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 
 CONVENTION = Convention(
@@ -29,7 +29,7 @@ def name(point):
 
 
 def said(values, **how):
-    return found(family(values, **how)).conclusion(name)
+    return compare_rows(family(values, **how)).conclusion(name)
 
 
 def test_every_point_is_compared_with_the_lowest_by_each_metric():
@@ -75,8 +75,10 @@ def test_what_has_no_leave_out_values_or_others_is_not_compared():
     assert comparable(known)
     for rows in ([*known, *old], [known[0], *family([1.0], groups="others")], known[:1]):
         assert comparisons(rows) == []
-    assert left_out([*known, *old])[0].startswith("no verdicts by FID against train: 1 of 3 num")
-    assert left_out(known) == left_out(old) == []
+    assert explain_left_out([*known, *old])[0].startswith(
+        "no verdicts by FID against train: 1 of 3 num"
+    )
+    assert explain_left_out(known) == explain_left_out(old) == []
 
 
 def test_a_table_with_comparisons_shows_them_everywhere():

@@ -81,7 +81,7 @@ def check_free(out: Path, work: CasWork) -> None:
     if path.exists():
         there = read_settings(CasFile, path, LIMIT).deciding()
         check_same(out, "score", there, cas_file(work).deciding())
-    elif os.path.lexists(out) and not (out.is_dir() and not durable.finished_names(out)):
+    elif os.path.lexists(out) and not (out.is_dir() and not durable.list_finished(out)):
         raise refuse(f"{out} exists and is no directory of cdm eval cas")
 
 

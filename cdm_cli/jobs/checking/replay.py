@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from cdm_cli.cascade.generate import Chain
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.blocks import Block
 from cdm_cli.data.store import Part, Store

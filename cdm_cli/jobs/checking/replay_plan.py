@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cdm_cli.cascade.generate import Chain
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import Store, open_store

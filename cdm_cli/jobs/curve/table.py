@@ -20,7 +20,7 @@ from cdm_cli.jobs.runtime.identity import (
     refuse,
 )
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
-from cdm_cli.metrics.comparisons import Found, comparisons, found, left_out
+from cdm_cli.metrics.comparisons import Found, compare_rows, comparisons, explain_left_out
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
 from cdm_cli.settings import Settings
 
@@ -120,7 +120,7 @@ def best_of(points: Sequence[CurvePoint]) -> CurvePoint:
 
 def compare_points(points: Sequence[CurvePoint]) -> Found:
     """Compare the numbers that states are compared by; all are of the same noise."""
-    return found([point.rows[0] for point in points])
+    return compare_rows([point.rows[0] for point in points])
 
 
 def name_of(point: Mapping[str, Any]) -> str:
@@ -131,7 +131,7 @@ def name_of(point: Mapping[str, Any]) -> str:
 def table_of(points: Sequence[CurvePoint]) -> MetricTable:
     """Return the rows of all points, and a verdict on each against every reference."""
     rows = [row for point in points for row in point.rows]
-    table = MetricTable(comparisons=comparisons(rows), notes=left_out(rows))
+    table = MetricTable(comparisons=comparisons(rows), notes=explain_left_out(rows))
     for point in points:
         table.extend(point.rows)
         for note in point.notes:

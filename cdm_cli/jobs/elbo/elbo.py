@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.conditioning import non_truncated
+from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import Bound, bound, join_bounds, mean_and_error
 from cdm_cli.cascade.generate import Samples
 from cdm_cli.cascade.stage import Stage
@@ -98,7 +98,7 @@ class Bounder:
 
     def _batch(self, places: range, advance: Callable[[int], None]) -> list[Tensor]:
         term, num, size = self.term, len(places), self.batch_size
-        samples = self._samples(places).padded(size)
+        samples = self._samples(places).pad(size)
         x_0 = from_uint8(self.work.sources[term.resolution].z_0(places))
         rows = torch.arange(size).clamp(max=num - 1)
         try:
@@ -120,7 +120,7 @@ class Bounder:
         if config.conditioning is None or self.term.s is None:
             return Samples(ids, y)
         z_0 = self.work.sources[config.conditioning.resolution].z_0(places)
-        z_s = non_truncated(config, z_0, self.term.s, ids=ids, seed=self.seed)
+        z_s = draw_non_truncated(config, z_0, self.term.s, ids=ids, seed=self.seed)
         return Samples(ids, y, z_s, torch.full_like(ids, self.term.s))
 
 

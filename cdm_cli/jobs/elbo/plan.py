@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.checkpoint import find_stage, weights_file
 from cdm_cli.cascade.conditioning import check_s
-from cdm_cli.cascade.generate import Chain
 from cdm_cli.data.store import Part, Store
 from cdm_cli.diffusion.samplers import index_of
 from cdm_cli.diffusion.schedules import from_config

@@ -121,7 +121,7 @@ def begin(selection: ExportSelection, out: Path) -> None:
         here = selection.identity
         check_same(out, "export", {k: there[k] for k in here if k in there}, here)
         return
-    if out.is_dir() and durable.finished_names(out):
+    if out.is_dir() and durable.list_finished(out):
         raise _taken(out, f"it is not empty and has no {EXPORT_JSON}")
     disk.make_directory(out)
     durable.sweep(out)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cdm_cli.cascade.generate import ENOUGH_STEPS
+from cdm_cli.cascade.chain import ENOUGH_STEPS
 from cdm_cli.config import StageConfig
 from cdm_cli.jobs.judging.images import from_arrays
 from cdm_cli.jobs.judging.panel import Panel, measure

@@ -52,7 +52,7 @@ def _resolution(store: Store, part: Part, asked: int | None) -> int:
 
 
 def _finished(store: Store, part: Part) -> np.ndarray:
-    blocks = (part.block_range(b) for b in range(part.num_blocks) if part.done(b))
+    blocks = (part.block_range(b) for b in range(part.num_blocks) if part.is_done(b))
     done = [np.arange(block.start, block.stop) for block in blocks]
     if not done:
         raise MissingError(

@@ -21,7 +21,7 @@ from cdm_cli.data.store import Store, create, open_store
 from cdm_cli.errors import WouldOverwriteError
 
 if TYPE_CHECKING:  # prepare needs no torch
-    from cdm_cli.cascade.generate import Chain
+    from cdm_cli.cascade.chain import Chain
 
 Fields = Mapping[str, Any]
 
@@ -202,7 +202,7 @@ def store_difference(store: Store, spec: StoreSpec) -> FieldDifference | None:
     pairs = (
         (recorded_identity(store.provenance), recorded_identity(spec.provenance)),
         ({"kind": store.kind}, {"kind": spec.kind}),
-        (json.loads(store.contents.encoded()), json.loads(contents.encoded())),
+        (json.loads(store.contents.encode()), json.loads(contents.encode())),
     )
     return next(filter(None, (first_difference(*pair) for pair in pairs)), None)
 

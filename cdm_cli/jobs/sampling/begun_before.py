@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cdm_cli.cascade.generate import Chain
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.diffusion.schedules import from_config, respace

@@ -5,8 +5,8 @@ from contextlib import suppress
 
 import torch
 
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.checkpoint import empty_net
-from cdm_cli.cascade.generate import Chain
 from cdm_cli.config import StageConfig
 from cdm_cli.jobs.runtime.device import choose_precision, describe, measure_flops, pick_device
 from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cdm_cli.cascade.generate import chain_of
+from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.stagefile import find_stage, read_stage_file, write_stage_file
 from cdm_cli.config import Applied, StageFile
 from cdm_cli.errors import MismatchError, UsageError, quoted

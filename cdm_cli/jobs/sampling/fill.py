@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.generate import Chain, Samples, Steps, generate
+from cdm_cli.cascade.chain import Chain
+from cdm_cli.cascade.generate import Samples, Steps, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import channels_last, to_uint8
 from cdm_cli.data.store import Part

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.fast import record
-from cdm_cli.cascade.generate import Chain, generate
+from cdm_cli.cascade.generate import generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data import pruned
 from cdm_cli.data.schema import PartSpec, StoreSpec
@@ -167,7 +168,7 @@ def _fits(stage: Stage, work: Work, size: int) -> bool:
     the compiler would take minutes for each size.
     """
     first = work.inputs(range(1))
-    tried = stage.evaluated_by(stage.net.denoise)
+    tried = stage.with_denoise(stage.net.denoise)
     if stage.device.type == "cuda":
         tried = record(tried)
     try:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.fast import for_sampling
-from cdm_cli.cascade.generate import Chain, Samples, walk
+from cdm_cli.cascade.generate import Samples, walk
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig
 from cdm_cli.jobs.runtime.device import wait

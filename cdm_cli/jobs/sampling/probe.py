@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.conditioning import check_s
 from cdm_cli.cascade.fast import for_sampling
-from cdm_cli.cascade.generate import Chain, Steps, generate
+from cdm_cli.cascade.generate import Steps, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
 from cdm_cli.data.images import channels_last, to_uint8

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cdm_cli.cascade.generate import Chain, chain_of
+from cdm_cli.cascade.chain import Chain, chain_of
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.runtime.same_stage import is_of

@@ -80,7 +80,7 @@ class Batch(NamedTuple):
     def of(cls, shares: Iterable[Share]) -> "Batch":
         """Join the inputs of some rows."""
         held = tuple(shares)
-        return cls(held, Samples.joined([each.block.samples.rows(each.rows) for each in held]))
+        return cls(held, Samples.join([each.block.samples.rows(each.rows) for each in held]))
 
 
 def batches(

@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from cdm_cli.cascade.conditioning import check_s, check_same_process, non_truncated, truncated
+from cdm_cli.cascade.conditioning import (
+    check_s,
+    check_same_process,
+    draw_non_truncated,
+    take_truncated,
+)
 from cdm_cli.cascade.generate import Samples
 from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.store import Store, open_store
@@ -63,10 +68,10 @@ class Condition:
         ids = torch.from_numpy(self.source.ids(places))
         y = torch.from_numpy(self.source.labels(places))
         if self.augment == "truncated" and self.s > 0:
-            z_s = truncated(self.source.z_s(places, self.s))
+            z_s = take_truncated(self.source.z_s(places, self.s))
         else:
             z_0 = self.source.z_0(places)
-            z_s = non_truncated(self.header.config, z_0, self.s, ids=ids, seed=self.seed)
+            z_s = draw_non_truncated(self.header.config, z_0, self.s, ids=ids, seed=self.seed)
         return Samples(ids, y, z_s, torch.full_like(ids, self.s))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cdm_cli.jobs.sweep.point import REAL, Kind, said
-from cdm_cli.metrics.comparisons import Found, comparisons, found, left_out
+from cdm_cli.metrics.comparisons import Found, compare_rows, comparisons, explain_left_out
 from cdm_cli.metrics.table import Comparison, MetricRow
 from cdm_cli.settings import Settings
 
@@ -92,7 +92,7 @@ def choose(points: Sequence[Judged]) -> Chosen:
         value=best.value,
         uncertainty=best.uncertainty,
         standing=here.standing,
-        tied=here.tied(name_of),
+        tied=here.names_of_tied(name_of),
     )
 
 
@@ -104,7 +104,7 @@ def deciding(points: Sequence[Judged]) -> Found:
     rows = [row for point in points for row in point.rows if row.metric == "fid"]
     references = [row.reference for row in rows]
     reference = PREFERRED if PREFERRED in references else references[0]
-    return found([row for row in rows if row.reference == reference])
+    return compare_rows([row for row in rows if row.reference == reference])
 
 
 def generated(points: Sequence[Judged]) -> list[Judged]:
@@ -138,7 +138,7 @@ def unknown(points: Sequence[Judged]) -> list[str]:
     notes = [
         f"{name.replace('-', ' ')}: {line}" if name and len(families) > 1 else line
         for name, rows in families.items()
-        for line in left_out(rows)
+        for line in explain_left_out(rows)
     ]
     apart = [name for name, rows in families.items() if name and comparisons(rows)]
     return [*notes, *(APART.format(name) for name in apart if len(families) > 1)]

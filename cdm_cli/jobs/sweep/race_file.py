@@ -14,10 +14,10 @@ from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.sweep.choice import name_of
 from cdm_cli.jobs.sweep.point import said as word
 from cdm_cli.jobs.sweep.racers import Racers
-from cdm_cli.metrics.comparisons import listed, subject
+from cdm_cli.metrics.comparisons import list_names, subject
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import Round
-from cdm_cli.metrics.verdicts import said
+from cdm_cli.metrics.verdicts import put_in_words
 from cdm_cli.settings import Settings
 
 FILE = "race.json"
@@ -53,7 +53,7 @@ class Standing(Settings):
     uncertainty: float
 
     def __str__(self) -> str:
-        return said(self.verdict, self.difference, self.uncertainty)
+        return put_in_words(self.verdict, self.difference, self.uncertainty)
 
 
 class RoundFile(Settings):
@@ -160,7 +160,7 @@ def concluded(race: RaceFile) -> str:
     if len(names) == all_:
         return f"{what[0].upper()}{what[1:]} nothing tells the {all_} points apart, for {share}."
     some = f"{len(names)} of {all_} points may be the best {what}, for {share}"
-    return f"{some}: {listed(names)}."
+    return f"{some}: {list_names(names)}."
 
 
 @dataclass(frozen=True)

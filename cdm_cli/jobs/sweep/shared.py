@@ -60,7 +60,7 @@ class Loaded:
                 kept="what is judged is kept",
                 next="another -o for the new ones",
             )
-        stage = self.ready.stage.identified(digest)
+        stage = self.ready.stage.with_digest(digest)
         self.ready, self.weights = replace(self.ready, stage=stage), weights
         return self.ready
 

@@ -162,7 +162,7 @@ class SweepTable:
             cells.append(f"{row.value:.5g}" if row else "")
             cells.append(f"{row.uncertainty:.2g}" if row and row.uncertainty is not None else "")
         num = str(next(iter(rows.values())).convention.num)
-        one = self.metrics.compared(rows["fid", self.reference])
+        one = self.metrics.comparison_of(rows["fid", self.reference])
         return [*cells, num, *self._cost(point), str(one or "")]
 
     def _cost(self, point: dict[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.numerics import Numerics, Resumed
 from cdm_cli.jobs.training.objective import Objective
 from cdm_cli.nets.ema import Ema
-from cdm_cli.nets.kernels.recorded import Recorded, Tensors, mapped
+from cdm_cli.nets.kernels.recorded import Recorded, Tensors, map_tensors
 from cdm_cli.nets.memory import memory_errors
 from cdm_cli.settings import Settings
 
@@ -159,7 +159,7 @@ class Trainer:
         for start in range(0, self.local_batch, self.micro_batch):
             torch.manual_seed(seed_of(*key, "dropout", start))
             rows = slice(start, start + self.micro_batch)
-            part = self._evaluated()(*mapped(lambda x, rows=rows: x[rows], inputs))
+            part = self._evaluated()(*map_tensors(lambda x, rows=rows: x[rows], inputs))
             sums = part if whole else _add(sums, part)
         total, *grads = sums
         for parameter, grad in zip(self.parameters, grads, strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.conditioning import non_truncated
+from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.generate import Samples, noise_name
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import Store
@@ -86,11 +86,11 @@ class Beginning:
         if config.conditioning is not None and search.s is not None:
             low = StoreRows(store.path, part, config.conditioning.resolution, rows)
             seed = self._scorer.seed
-            z_s = non_truncated(config, low.z_0(every), search.s, ids=ids, seed=seed)
+            z_s = draw_non_truncated(config, low.z_0(every), search.s, ids=ids, seed=seed)
             samples = Samples(ids, y, z_s, torch.full_like(ids, search.s))
         x_0 = from_uint8(source.z_0(every))
         rows = torch.arange(self._size).clamp(max=len(x_0) - 1)
-        return x_0[rows].to(self._stage.device), samples.padded(self._size).to(self._stage.device)
+        return x_0[rows].to(self._stage.device), samples.pad(self._size).to(self._stage.device)
 
     def _eps(self, samples: Samples, schedule: Schedule) -> EpsTheta:
         y = samples.y if self._stage.config.model.num_classes else None

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cdm_cli.cascade.generate import Chain
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.stage import trains_continuously
 from cdm_cli.jobs.sampling.schedule_file import Compared, Named
 from cdm_cli.jobs.tune.begin import starts

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from cdm_cli.cascade.generate import Chain
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.errors import BadInputError, MismatchError
 from cdm_cli.jobs.judging.images import from_arrays
 from cdm_cli.jobs.judging.panel import Panel, convention_of, open_panel

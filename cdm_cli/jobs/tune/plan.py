@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cdm_cli.cascade.chain import Chain, chain_of
 from cdm_cli.cascade.checkpoint import find_stage
 from cdm_cli.cascade.conditioning import check_s
-from cdm_cli.cascade.generate import Chain, chain_of
 from cdm_cli.cascade.stage import trains_continuously
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.diffusion.schedules import Schedule, from_config

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.cascade.generate import Chain
+from cdm_cli.cascade.chain import Chain
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.headers import tell_stage

@@ -21,7 +21,7 @@ from cdm_cli.cascade.saved import (
 )
 from cdm_cli.cascade.stagefile import STAGE_FILE, digest_with, read_stage_file
 from cdm_cli.config import ClassifierConfig, StageFile
-from cdm_cli.data.lock import locked
+from cdm_cli.data.lock import is_held
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.runtime import lock
 from cdm_cli.jobs.workspace.look import (
@@ -97,7 +97,7 @@ def is_training(directory: Path) -> bool:
     if not is_file(directory / lock.NAME):
         return False
     with open_regular(directory / lock.NAME) as file:
-        return locked(file.fileno())
+        return is_held(file.fileno())
 
 
 def is_stage(directory: Path) -> bool:

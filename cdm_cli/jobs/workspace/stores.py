@@ -6,7 +6,7 @@ from pathlib import Path
 from cdm_cli.cascade.files import open_regular
 from cdm_cli.data import pruned
 from cdm_cli.data.guard import vet
-from cdm_cli.data.lock import locked
+from cdm_cli.data.lock import is_held
 from cdm_cli.data.part import Part
 from cdm_cli.data.store import Store
 from cdm_cli.jobs.sampling.provenance import parents_of
@@ -39,7 +39,7 @@ def _store(path: Path, scores: Scores) -> Row:
     with open_regular(path) as file, Store(vet(os.dup(file.fileno()), path)) as store:
         parts = store.parts.values()
         done, num = sum(map(done_samples, parts)), sum(part.num for part in parts)
-        busy = done < num and locked(file.fileno())
+        busy = done < num and is_held(file.fileno())
         score = scores.get(store.digest) if scores and done == num else None
         found = os.fstat(file.fileno())
         return Row(

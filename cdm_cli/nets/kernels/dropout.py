@@ -3,8 +3,8 @@
 No mask is written to memory or read. The hash is triple32 (Wellons, "Prospecting for Hash
 Functions", 2018) without its last step, which changes low bits alone; the seed joins after the
 first product, so that masks of two seeds are not the same numbers some places apart. (With one
-product less, places some rows of an image apart were correlated.) `nets.norm_tiles.kept` is the
-same function in Triton.
+product less, places some rows of an image apart were correlated.) `dropout_mask` in `norm_tiles` is
+the same function in Triton.
 """
 
 import torch
@@ -23,7 +23,7 @@ def threshold(dropout: float) -> int:
     return round(dropout * 2**32)
 
 
-def kept(seed: Tensor, shape: torch.Size, dropout: float) -> Tensor:
+def dropout_mask(seed: Tensor, shape: torch.Size, dropout: float) -> Tensor:
     """Return what dropout multiplies by: 0, or 1 / (1 - dropout); float32 of a shape.
 
     The place of a number is its index in row-major order.

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.nets.kernels import split_norm
-from cdm_cli.nets.kernels.dropout import kept, new_seed
+from cdm_cli.nets.kernels.dropout import dropout_mask, new_seed
 from cdm_cli.nets.kernels.split_norm import (
     EPSILON,
     NO_SUMS,
@@ -83,7 +83,7 @@ def in_torch(
     mean, rstd = (m.repeat_interleave(each, 1) for m in (mean, (variance + EPSILON).rsqrt()))
     v = (u - mean[:, None]) * (rstd * gain)[:, None] + offset[:, None]
     y = F.silu(v) if silu else v
-    y = y * kept(seed, y.shape, dropout) if dropout else y
+    y = y * dropout_mask(seed, y.shape, dropout) if dropout else y
     return y.to(x.dtype), mean, rstd
 
 
@@ -162,7 +162,7 @@ def gradients_in_torch(
     shift = (added.float() if len(added) else 0) - mean
     n = (torch.cat([x, other], dim=2).float() + shift[:, None]) * rstd[:, None]
     v, dv = n * gain[:, None] + offset[:, None], dy.float()
-    dv = dv * kept(seed, dv.shape, dropout) if dropout else dv
+    dv = dv * dropout_mask(seed, dv.shape, dropout) if dropout else dv
     if silu:
         sigmoid = v.sigmoid()
         dv = dv * sigmoid * (1 + v * (1 - sigmoid))
@@ -208,7 +208,7 @@ def _differentiate(ctx: Any, dy: Tensor, of_mean: None, of_rstd: None) -> tuple[
 _forward.register_autograd(_differentiate, setup_context=_save)
 
 
-def normalised(
+def normalise(
     x: Tensor,
     groups: int,
     gain: Tensor,

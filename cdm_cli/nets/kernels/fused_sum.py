@@ -39,7 +39,7 @@ def tile_of(P: int, C: int) -> dict[str, int]:
     return {"BLOCK_P": min(TILE // width, power_of_two(P)), "BLOCK_C": width, "num_warps": 1}
 
 
-def sliced(y: Tensor) -> tuple[Tensor, tuple[int, int, int], dict[str, int]]:
+def lay_out_sums(y: Tensor) -> tuple[Tensor, tuple[int, int, int], dict[str, int]]:
     """Return room for the sums of y, the grid of a kernel that takes them, and its tile."""
     B, P, C = y.shape
     tile, pixels = tile_of(P, C), slice_pixels(P)
@@ -62,7 +62,7 @@ def launch(a: Tensor, b: Tensor, c: Tensor, bias: Tensor, factor: float) -> tupl
     from cdm_cli.nets.kernels.split_kernel import addition_kernel
 
     y = torch.empty_like(a)
-    sums, grid, tile = sliced(y)
+    sums, grid, tile = lay_out_sums(y)
     torch.library.wrap_triton(addition_kernel)[grid](
         a, b, c, bias, y, sums, *y.shape[1:], FACTOR=factor, THREE=c.shape[2] > 0, **tile
     )
@@ -89,7 +89,7 @@ def _differentiate(ctx: Any, dy: Tensor, of_sums: None) -> tuple[Any, ...]:
 _summed.register_autograd(_differentiate, setup_context=_save)
 
 
-def summed(parts: list[Tensor], bias: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+def add_and_sum(parts: list[Tensor], bias: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """Return (a + b + c + bias) factor of two or three [B, C, H, W], and sums of it."""
     H, W = parts[0].shape[2:]
     a, b, *c = (part.permute(0, 2, 3, 1).flatten(1, 2).contiguous() for part in parts)

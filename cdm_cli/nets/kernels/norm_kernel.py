@@ -1,4 +1,4 @@
-"""The Triton kernels behind `normalised` and its gradient; imported on CUDA only.
+"""The Triton kernels behind `normalise` and its gradient; imported on CUDA only.
 
 A program takes some groups of channels of one image. Where their pixels fit into registers
 (RESIDENT), memory is read once; otherwise twice, the second time mostly from the cache. The

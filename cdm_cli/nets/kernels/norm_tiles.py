@@ -101,8 +101,8 @@ def _sigmoid(v, FAST: tl.constexpr):
 
 
 @triton.jit
-def kept(place, seed_ptr, DROPPED: tl.constexpr):
-    """`nets.dropout.kept` at places; hashes below DROPPED, of 2^32, are dropped."""
+def dropout_mask(place, seed_ptr, DROPPED: tl.constexpr):
+    """`nets.dropout.dropout_mask` at places; hashes below DROPPED, of 2^32, are dropped."""
     bits = place.to(tl.uint32)
     bits = ((bits ^ (bits >> 17)) * 0xED5AD4BB) ^ tl.load(seed_ptr).to(tl.uint32)
     bits = (bits ^ (bits >> 11)) * 0xAC4C1B51
@@ -120,7 +120,7 @@ def store_activated(
     y = v * _sigmoid(v, FAST) if SILU else v
     place = row * C + channel[None, :]
     if DROPPED:
-        y *= kept(place, seed_ptr, DROPPED)
+        y *= dropout_mask(place, seed_ptr, DROPPED)
     tl.store(y_ptr + place, y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
@@ -135,7 +135,7 @@ def gradient_tile(
     place = row * (C_X + C_OTHER) + channel[None, :]
     dv = tl.load(dy_ptr + place, mask=mask, other=0.0).to(tl.float32)
     if DROPPED:
-        dv *= kept(place, seed_ptr, DROPPED)
+        dv *= dropout_mask(place, seed_ptr, DROPPED)
     if SILU:
         v = n * gain[None, :] + offset[None, :]
         sigmoid = _sigmoid(v, FAST)

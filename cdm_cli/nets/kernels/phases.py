@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdm_cli.nets.kernels.fused_sum import sliced, sums_of_slices, tile_of
+from cdm_cli.nets.kernels.fused_sum import lay_out_sums, sums_of_slices, tile_of
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -46,12 +46,12 @@ def in_torch(v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 def launch(v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """`in_torch` by the kernel."""
-    from cdm_cli.nets.kernels.phases_kernel import interleaved_kernel
+    from cdm_cli.nets.kernels.phases_kernel import interleave_kernel
 
     B, H, W, C = v.shape[0], v.shape[1] - 1, v.shape[2] - 1, len(bias)
     y = torch.empty(B, 4 * H * W, C, device=v.device, dtype=v.dtype)
-    sums, grid, tile = sliced(y)
-    torch.library.wrap_triton(interleaved_kernel)[grid](
+    sums, grid, tile = lay_out_sums(y)
+    torch.library.wrap_triton(interleave_kernel)[grid](
         v, bias, y, sums, C, HEIGHT=H, WIDTH=W, **tile
     )
     return y, sums
@@ -59,14 +59,14 @@ def launch(v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 def launch_backward(dy: Tensor, H: int, W: int) -> Tensor:
     """Return the gradient of v for that of y, by the kernel."""
-    from cdm_cli.nets.kernels.phases_kernel import interleaved_grad_kernel
+    from cdm_cli.nets.kernels.phases_kernel import interleave_grad_kernel
 
     B, _, C = dy.shape
     P = (H + 1) * (W + 1)
     dv = torch.empty(B, H + 1, W + 1, 4 * C, device=dy.device, dtype=dy.dtype)
     tile = tile_of(P, C)
     grid = (-(-P // tile["BLOCK_P"]), 4 * -(-C // tile["BLOCK_C"]), B)
-    torch.library.wrap_triton(interleaved_grad_kernel)[grid](dy, dv, C, HEIGHT=H, WIDTH=W, **tile)
+    torch.library.wrap_triton(interleave_grad_kernel)[grid](dy, dv, C, HEIGHT=H, WIDTH=W, **tile)
     return dv
 
 
@@ -105,7 +105,7 @@ def _differentiate(ctx: Any, dy: Tensor, of_sums: None) -> tuple[Tensor, Tensor 
 _interleaved.register_autograd(_differentiate, setup_context=_save)
 
 
-def enlarged_by_phases(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def enlarge_by_phases(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Return the 3x3 convolution of x [B, C, H, W], doubled, [B, C', 2 H, 2 W], and sums of it."""
     H, W = x.shape[2:]
     v = F.conv2d(x, phase_weights(weight, x.dtype), padding=1)

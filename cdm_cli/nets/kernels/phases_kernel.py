@@ -9,7 +9,7 @@ from cdm_cli.nets.kernels.split_kernel import channels, keep_sum
 
 
 @triton.jit
-def interleaved_kernel(
+def interleave_kernel(
     v_ptr, bias_ptr, y_ptr, sums_ptr, C, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
     SLICE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
@@ -39,7 +39,7 @@ def interleaved_kernel(
 
 
 @triton.jit
-def interleaved_grad_kernel(
+def interleave_grad_kernel(
     dy_ptr, dv_ptr, C, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip

@@ -28,12 +28,12 @@ def leaves(values: Any) -> Iterator[Tensor | None]:
         yield values
 
 
-def mapped(function: Callable[[Tensor], Tensor], values: Nested) -> Nested:
+def map_tensors(function: Callable[[Tensor], Tensor], values: Nested) -> Nested:
     """Return the same tuples with a function of each tensor; None stays None."""
     inside: Any = values
     result: Any = None
     if isinstance(inside, tuple):
-        items: list[Any] = [mapped(function, value) for value in cast(tuple[Any, ...], inside)]
+        items: list[Any] = [map_tensors(function, value) for value in cast(tuple[Any, ...], inside)]
         result = inside._make(items) if hasattr(inside, "_make") else tuple(items)  # pyright: ignore
     elif inside is not None:
         result = function(inside)
@@ -65,11 +65,11 @@ class Recorded:
             self._met, self._recording = kinds, None
             return self._function(*inputs)
         if self._recording is None:
-            self._recording = recorded_if_it_fits(self._function, inputs)
+            self._recording = record_if_it_fits(self._function, inputs)
         return self._recording(*inputs)
 
 
-def recorded_if_it_fits(function: Function, inputs: tuple[Any, ...]) -> Function:
+def record_if_it_fits(function: Function, inputs: tuple[Any, ...]) -> Function:
     """Return a recording, or the function where memory suffices for that alone."""
     try:
         with memory_errors():
@@ -90,7 +90,7 @@ def _same_kind(x: Tensor) -> Tensor:
 
 
 @contextmanager
-def uncollected() -> Generator[None]:
+def pause_collection() -> Generator[None]:
     """Collect garbage beforehand and none meanwhile: a recording freed then spoils the new one."""
     gc.collect()
     enabled = gc.isenabled()
@@ -106,11 +106,11 @@ class Recording:
     """The kernels of one call, and the memory that they read and write."""
 
     def __init__(self, function: Function, inputs: tuple[Any, ...]) -> None:
-        held = mapped(_same_kind, inputs)  # another kind would be compiled anew
+        held = map_tensors(_same_kind, inputs)  # another kind would be compiled anew
         self._inputs = list(leaves(held))
         self._graph: Any = torch.cuda.CUDAGraph()
         # Other threads read images and watch NCCL meanwhile.
-        with uncollected(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with pause_collection(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs = function(*held)
 
     def __call__(self, *inputs: Any) -> Tensors:

@@ -37,7 +37,7 @@ def _kth(ptr, k, C, channel, inside):
 
 
 @triton.jit
-def _known(ptr, C, channel, inside):
+def _load_norm(ptr, C, channel, inside):
     """Return rstd, shift, gain and offset, the first coefficients of a way back."""
     rstd = _kth(ptr, 0, C, channel, inside)
     shift = _kth(ptr, 1, C, channel, inside)
@@ -139,7 +139,7 @@ def gradient_sums_kernel(
     """Sum n, dv and dv n over SLICE pixels: the normalised tile and the gradient before SiLU."""
     C = C_X + C_OTHER
     channel, inside = channels(C, BLOCK_C)
-    rstd, shift, gain, offset = _known(coefficients_ptr, C, channel, inside)
+    rstd, shift, gain, offset = _load_norm(coefficients_ptr, C, channel, inside)
     start = tl.program_id(2).to(tl.int64) * P
     total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     doffset = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
@@ -167,7 +167,7 @@ def gradient_kernel(
     """Store the gradients of x and other."""
     C = C_X + C_OTHER
     channel, inside = channels(C, BLOCK_C)
-    rstd, shift, gain, offset = _known(coefficients_ptr, C, channel, inside)
+    rstd, shift, gain, offset = _load_norm(coefficients_ptr, C, channel, inside)
     factor = _kth(coefficients_ptr, 4, C, channel, inside)
     slope = _kth(coefficients_ptr, 5, C, channel, inside)
     constant = _kth(coefficients_ptr, 6, C, channel, inside)

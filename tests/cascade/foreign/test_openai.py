@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.foreign.openai import read_architecture, stage_config
 from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, origin_of, parse_flags
 from cdm_cli.cascade.foreign.openai_names import convert, names
-from cdm_cli.cascade.generate import chain_of
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import SamplingDefaults
 from cdm_cli.diffusion.schedules import space_times, times_of_openai, trailing_times

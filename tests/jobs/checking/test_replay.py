@@ -212,7 +212,7 @@ def test_what_cannot_be_replayed_says_why(workspace):
     with open_store("lowres.h5") as store:
         told = {**store.provenance}
         part = store.parts[""]
-        arrays = {name: np.array(part.mapped(name)) for name in part.members}
+        arrays = {name: np.array(part.map_member(name)) for name in part.members}
     for changes, says in (
         ({"numerics": {}}, "does not tell batch_size"),
         ({"identity": {**told["identity"], "seed": -1}}, "does not tell seed"),

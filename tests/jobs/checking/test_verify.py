@@ -52,7 +52,7 @@ def test_a_good_store_and_its_parents(workspace):
 @pytest.mark.parametrize("name", ["images/8", "z/5", "z/11", "ids", "labels"])
 def test_a_flipped_byte_anywhere_is_found_and_its_samples_named(workspace, row, name):
     with open_store("lowres.h5") as store:
-        size = store.parts[""].mapped(name)[0].nbytes
+        size = store.parts[""].map_member(name)[0].nbytes
     rng = np.random.default_rng([row, size])
     flip("lowres.h5", place_of("lowres.h5", name, row) + int(rng.integers(size)), 1 << row % 8)
     found = verified("lowres.h5")

@@ -59,5 +59,5 @@ def flip(path, place, bit=1):
 def place_of(path, name, row=0):
     """Where a row of a member lies in the file."""
     with open_store(path) as store:
-        member = store.parts[""].mapped(name)
+        member = store.parts[""].map_member(name)
         return member.offset + row * member[0].nbytes

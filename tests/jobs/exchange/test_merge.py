@@ -173,7 +173,7 @@ def with_provenance(path, **changes):
     """Write a store anew with another provenance."""
     with open_store(path) as store:
         part = store.parts[""]
-        arrays = {name: np.array(part.mapped(name)) for name in part.members}
+        arrays = {name: np.array(part.map_member(name)) for name in part.members}
         told = {**store.provenance, **changes}
         size = part.block_size
     path = write_store(f"x-{path}", "samples", {"": arrays}, provenance=told, block_size=size)

@@ -46,7 +46,7 @@ def contents(path="data.h5", name="train"):
     """Everything of one part: {member: array}, read in order and checked."""
     with open_store(path) as store:
         store.require_finished()
-        blocks = [block for _, block in store.parts[name].checked_blocks()]
+        blocks = [block for _, block in store.parts[name].iterate_checked()]
         return {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
 
 

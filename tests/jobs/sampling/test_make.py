@@ -91,7 +91,7 @@ def test_one_image_that_does_not_fit_is_told(ready, limited):
 def test_three_evaluations_of_the_plain_network_are_tried(ready, limited, monkeypatch):
     """Compiled, each size would take minutes; the second one is recorded, the third replayed."""
     net, seen = ready.stage.net, []
-    compiled = ready.stage.evaluated_by(lambda *_: pytest.fail("the compiled network was tried"))
+    compiled = ready.stage.with_denoise(lambda *_: pytest.fail("the compiled network was tried"))
     real = net.denoise
     monkeypatch.setattr(net, "denoise", lambda x, *more: seen.append(len(x)) or real(x, *more))
     limited(30)
@@ -106,7 +106,7 @@ def test_on_cuda_a_copy_is_recorded_and_its_memory_given_back(fails, ready, monk
 
     def record(stage):
         told.append(stage.denoise)
-        return stage.evaluated_by("recorded", lambda: told.append("released"))
+        return stage.with_denoise("recorded", lambda: told.append("released"))
 
     def generate(stage, *_, **__):
         told.append(stage.denoise)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
-from cdm_cli.cascade.generate import Samples, chain_of, generate
+from cdm_cli.cascade.generate import Samples, generate
 from cdm_cli.data.images import to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
-from cdm_cli.cascade.conditioning import non_truncated, truncated
-from cdm_cli.cascade.generate import Samples, chain_of, generate
+from cdm_cli.cascade.conditioning import draw_non_truncated, take_truncated
+from cdm_cli.cascade.generate import Samples, generate
 from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.images import to_uint8
 from cdm_cli.data.store import open_store
@@ -98,7 +99,7 @@ def test_non_truncated_is_the_default_and_labels_are_carried_on(workspace):
     assert any("runs/sr" in line for line in told.lines)
     rows = slice(66, 70)
     z_0, ids, y, _ = lowres_rows(rows)
-    z_s = non_truncated(CONFIG, z_0, 5, ids=ids, seed=0)
+    z_s = draw_non_truncated(CONFIG, z_0, 5, ids=ids, seed=0)
     np.testing.assert_array_equal(images()[rows], expected(z_s, ids, y, 5))
     with open_store("samples.h5") as store, open_store("lowres.h5") as low:
         assert store.parts[""].labels.tolist() == low.parts[""].labels.tolist()
@@ -111,7 +112,7 @@ def test_non_truncated_is_the_default_and_labels_are_carried_on(workspace):
 def test_truncated_takes_the_states_of_the_store(workspace):
     run(options(augment="truncated"), Told())
     _, ids, y, z = lowres_rows(slice(0, 3))
-    np.testing.assert_array_equal(images()[:3], expected(truncated(z), ids, y, 5))
+    np.testing.assert_array_equal(images()[:3], expected(take_truncated(z), ids, y, 5))
 
 
 def test_both_kinds_are_the_same_at_s_0(workspace):
@@ -156,7 +157,7 @@ def test_three_stages_are_conditioned_on_the_states_of_the_pass_before(workspace
         z_s, ids, y = (torch.from_numpy(np.array(it)) for it in (part.z(7), part.ids, part.labels))
         got = np.array(big.parts[""].images(32))
     config = sr_config(16, 32)
-    np.testing.assert_array_equal(got, expected(truncated(z_s), ids, y, 7, config))
+    np.testing.assert_array_equal(got, expected(take_truncated(z_s), ids, y, 7, config))
 
 
 @pytest.mark.parametrize(

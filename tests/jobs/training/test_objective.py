@@ -13,7 +13,7 @@ from cdm_cli.jobs.training.objective import (
     build_objective,
     crop_shifted,
 )
-from cdm_cli.nets.kernels.recorded import mapped
+from cdm_cli.nets.kernels.recorded import map_tensors
 from tests.tiny import CLASSES, base_config, pictures, sr_config
 
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def test_parts_have_the_losses_of_the_whole(config, low):
         whole = objective.losses(*inputs)
         rows = slice(0, 1), slice(1, 4), slice(4, 6)
         parts = torch.cat(
-            [objective.losses(*mapped(lambda x, some=some: x[some], inputs)) for some in rows]
+            [objective.losses(*map_tensors(lambda x, some=some: x[some], inputs)) for some in rows]
         )
     assert whole.shape == (6,)
     assert len(whole.unique()) == 6

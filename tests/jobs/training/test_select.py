@@ -146,7 +146,7 @@ def test_one_stage_draws_every_time_and_gives_its_memory_back(home, monkeypatch)
 
     def averaged(*args, **how):
         own = real(*args, **how)
-        stages.append(own.evaluated_by(own.denoise, lambda: released.append(len(stages))))
+        stages.append(own.with_denoise(own.denoise, lambda: released.append(len(stages))))
         return stages[-1]
 
     monkeypatch.setattr(training_select, "build_averaged", averaged)

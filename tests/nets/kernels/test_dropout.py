@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from cdm_cli.nets.kernels.dropout import kept, new_seed, threshold
+from cdm_cli.nets.kernels.dropout import dropout_mask, new_seed, threshold
 
 SHAPE = torch.Size((4, 4096, 64))
 NUM = SHAPE.numel()
@@ -19,7 +19,7 @@ LARGEST = 6.5  # standard deviations; one of a million normal numbers reaches 4.
 
 def mask(seed, dropout=0.5):
     """Return what is kept, as numbers of mean 0 and variance 1 if it is by chance."""
-    found = (kept(torch.tensor([seed]), SHAPE, dropout) > 0).double().flatten()
+    found = (dropout_mask(torch.tensor([seed]), SHAPE, dropout) > 0).double().flatten()
     return (found - (1 - dropout)) / math.sqrt(dropout * (1 - dropout))
 
 
@@ -37,7 +37,7 @@ def correlations(a, b):
 @pytest.mark.parametrize("dropout", [0.1, 0.3, 0.9])
 def test_what_is_kept_is_scaled_and_as_much_as_asked(dropout):
     torch.manual_seed(0)
-    found = kept(new_seed(torch.device("cpu")), SHAPE, dropout)
+    found = dropout_mask(new_seed(torch.device("cpu")), SHAPE, dropout)
     assert found.dtype == torch.float32
     assert set(found.unique().tolist()) == {0.0, torch.tensor(1 / (1 - dropout)).item()}
     deviation = math.sqrt(dropout * (1 - dropout) / NUM)
@@ -46,7 +46,7 @@ def test_what_is_kept_is_scaled_and_as_much_as_asked(dropout):
 
 def test_nothing_is_dropped_at_zero():
     assert threshold(0.0) == 0
-    assert (kept(torch.tensor([7]), SHAPE, 0.0) == 1).all()
+    assert (dropout_mask(torch.tensor([7]), SHAPE, 0.0) == 1).all()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -74,7 +74,7 @@ def test_masks_of_two_seeds_are_not_the_same_numbers_in_another_order(bit):
 
 def test_channels_and_pixels_keep_no_less_and_no_more_than_chance():
     """Sums over places that lie apart spread like those of independent numbers."""
-    found = (kept(torch.tensor([SEEDS[2]]), torch.Size((64, 256, 768)), 0.1) > 0).double()
+    found = (dropout_mask(torch.tensor([SEEDS[2]]), torch.Size((64, 256, 768)), 0.1) > 0).double()
     for sums in (found.sum((0, 1)), found.sum((0, 2)), found.sum((1, 2))):
         each = found.numel() / len(sums)
         spread = float(sums.var() / (each * 0.1 * 0.9))

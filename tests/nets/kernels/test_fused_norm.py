@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from cdm_cli.config import ModelConfig
 from cdm_cli.nets import blocks, convolution, normalise
 from cdm_cli.nets.kernels import fused_norm, fused_sum, split_norm
-from cdm_cli.nets.kernels.dropout import kept
+from cdm_cli.nets.kernels.dropout import dropout_mask
 from cdm_cli.nets.unet import UNet
 from tests.nets.interpreting import interpreted
 
@@ -45,7 +45,7 @@ def test_the_operator_and_its_gradient(rows, added, silu, dropout, generator):
     wanted = normed * gain.t().double()[:, None] + offset.t().double()[:, None]
     wanted = F.silu(wanted) if silu else wanted
     seed = torch.tensor([SEED])
-    wanted = wanted * kept(seed, wanted.shape, dropout)
+    wanted = wanted * dropout_mask(seed, wanted.shape, dropout)
     y, _, _ = fused_norm._forward(*inputs, *unknown, seed, 4, silu, dropout)
     torch.testing.assert_close(y.double(), wanted, atol=1e-5, rtol=1e-5)
     dy = torch.randn(y.shape, generator=generator)
@@ -188,7 +188,7 @@ for (B, P, C), three, factor in product([(2, 30, 24), (1, 40, 48), (2, 9, 16)], 
 
 fused_sum._summed.register_kernel("cpu")(fused_sum.launch)
 x, bias = torch.randn(2, 2, 8, 5, 6, generator=generator), torch.randn(8, 2, generator=generator)
-y, _ = fused_sum.summed(list(x), bias[:, 0], 1.0)
+y, _ = fused_sum.add_and_sum(list(x), bias[:, 0], 1.0)
 torch.testing.assert_close(y, x.sum(0) + bias[:, :1, None])
 
 f._forward.register_kernel("cpu")(f.launch_forward)
@@ -196,7 +196,7 @@ f._backward.register_kernel("cpu")(f.launch_backward)
 for f.MOST_PIXELS in (64, 8):  # an operator may not return views
     x = torch.randn(2, 8, 5, 6, generator=generator, requires_grad=True)
     gain, offset = torch.randn(8, 2, generator=generator).t()
-    y = f.normalised(x, 4, gain, offset)
+    y = f.normalise(x, 4, gain, offset)
     plain = torch.nn.functional.group_norm(x, 4, gain, offset)
     dy = torch.randn(y.shape, generator=generator)
     torch.testing.assert_close(y, plain, atol=1e-5, rtol=1e-4)
@@ -266,9 +266,9 @@ def test_a_compiled_network_calls_the_same_kernels(generator):
     gain, offset = torch.randn(2, 64, 2, generator=generator).cuda()
 
     def normed(x):
-        y = fused_norm.normalised(x, 8, gain, offset, silu=True)
-        y, sums = fused_sum.summed([x, y], gain[:, 0], 1.0)
-        return fused_norm.normalised(y, 8, gain, offset, sums=(sums, None), silu=True)
+        y = fused_norm.normalise(x, 8, gain, offset, silu=True)
+        y, sums = fused_sum.add_and_sum([x, y], gain[:, 0], 1.0)
+        return fused_norm.normalise(y, 8, gain, offset, sums=(sums, None), silu=True)
 
     plain, compiled = normed(x), torch.compile(normed, dynamic=False)(x)
     torch.testing.assert_close(compiled, plain, rtol=0, atol=0)
@@ -287,7 +287,7 @@ def test_the_way_back_drops_what_was_dropped_on_cuda(compiled, side, generator):
     dy = torch.randn(x.shape, generator=generator).cuda().bfloat16()
 
     def normed(x, dropout):
-        return fused_norm.normalised(x, 8, gain, offset, silu=True, dropout=dropout)
+        return fused_norm.normalise(x, 8, gain, offset, silu=True, dropout=dropout)
 
     whole = normed(x, 0.0)
     call = torch.compile(normed, dynamic=False) if compiled else normed

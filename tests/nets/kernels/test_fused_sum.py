@@ -18,7 +18,7 @@ def drawn(num, generator):
 def test_the_sum_and_what_the_norm_needs_of_it(num, factor, generator, monkeypatch):
     monkeypatch.setattr(fused_sum, "SLICE", 8)
     parts, bias = drawn(num, generator)
-    y, sums = fused_sum.summed(parts, bias, factor)
+    y, sums = fused_sum.add_and_sum(parts, bias, factor)
     wanted = (sum(part.double() for part in parts) + bias[:, None, None].double()) * factor
     torch.testing.assert_close(y.double(), wanted, atol=1e-6, rtol=1e-6)
     assert sums.shape == (2, 2, 3, 3), "20 pixels are 3 slices"
@@ -32,7 +32,7 @@ def test_the_sum_and_what_the_norm_needs_of_it(num, factor, generator, monkeypat
 def test_its_gradient(num, factor, generator):
     parts, bias = drawn(num, generator)
     tensors = [tensor.requires_grad_() for tensor in (*parts, bias)]
-    y, _ = fused_sum.summed(parts, bias, factor)
+    y, _ = fused_sum.add_and_sum(parts, bias, factor)
     dy = torch.randn(y.shape, generator=generator)
     for ours in torch.autograd.grad(y, tensors[:-1], dy, retain_graph=True):
         torch.testing.assert_close(ours, dy * factor)

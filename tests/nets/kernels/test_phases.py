@@ -46,7 +46,7 @@ def test_weights_are_added_before_they_are_rounded():
 def test_the_result_and_its_sums(shape, generator, monkeypatch):
     monkeypatch.setattr(fused_sum, "SLICE", 8)
     x, weight, bias = drawn(*shape, generator)
-    y, sums = phases.enlarged_by_phases(x, weight, bias)
+    y, sums = phases.enlarge_by_phases(x, weight, bias)
     wanted = plain(x, weight, bias)
     torch.testing.assert_close(y, wanted, atol=1e-5, rtol=1e-5)
     for of_slices, exact in zip(sums, (wanted, wanted.square()), strict=True):
@@ -56,7 +56,7 @@ def test_the_result_and_its_sums(shape, generator, monkeypatch):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_its_gradients(shape, generator):
     inputs = [tensor.requires_grad_() for tensor in drawn(*shape, generator)]
-    y, wanted = phases.enlarged_by_phases(*inputs)[0], plain(*inputs)
+    y, wanted = phases.enlarge_by_phases(*inputs)[0], plain(*inputs)
     dy = torch.randn(y.shape, generator=generator)
     for ours, theirs in zip(
         torch.autograd.grad(y, inputs, dy), torch.autograd.grad(wanted, inputs, dy), strict=True
@@ -112,7 +112,7 @@ def test_in_half_precision_it_is_the_convolution_within_rounding(compiled, dtype
     inputs = [tensor.requires_grad_() for tensor in (x, weight.to(dtype), bias.to(dtype))]
 
     def call(*inputs):
-        return phases.enlarged_by_phases(*inputs)[0]  # a compiler would ask for a gradient of sums
+        return phases.enlarge_by_phases(*inputs)[0]  # a compiler would ask for a gradient of sums
 
     y = (torch.compile(call, dynamic=False) if compiled else call)(*inputs)
     exact = plain(*(tensor.double() for tensor in inputs))

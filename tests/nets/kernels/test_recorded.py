@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cdm_cli.nets.kernels import recorded
-from cdm_cli.nets.kernels.recorded import Recorded, Recording, leaves, mapped, uncollected
+from cdm_cli.nets.kernels.recorded import Recorded, Recording, leaves, map_tensors, pause_collection
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs")
 
@@ -19,7 +19,7 @@ def made(monkeypatch):
     made = []
 
     def record(function, inputs):
-        made.append(list(mapped(lambda x: tuple(x.shape), inputs)))
+        made.append(list(map_tensors(lambda x: tuple(x.shape), inputs)))
         return function
 
     monkeypatch.setattr(recorded, "Recording", record)
@@ -62,7 +62,7 @@ def test_what_stands_in_tuples_is_told_flat_and_given_back_as_it_was(made):
         assert torch.equal(call(Pair(x, None), (x, None))[0], 3 * x)
     assert seen == [(Pair, None, 2)] * 2
     assert [list(leaves(inputs)) for inputs in made[0]] == [[3, None], [3, None]]
-    halved = mapped(lambda tensor: tensor / 2, (Pair(x, None), (x, None)))
+    halved = map_tensors(lambda tensor: tensor / 2, (Pair(x, None), (x, None)))
     assert isinstance(halved[0], Pair)
     assert [None if x is None else x.sum() for x in leaves(halved)] == [1.5, None, 1.5, None]
 
@@ -120,7 +120,7 @@ def test_garbage_is_collected_before_and_not_meanwhile(enabled, eager):
         gc.disable()
     try:
         gone = weakref.ref(Ring())
-        with uncollected():
+        with pause_collection():
             assert gone() is None
             left = weakref.ref(Ring())
             rings = [Ring() for _ in range(10)]
