@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/cascade/generate.py: which pass a kept state is of, and that no noise is used twice.
+"""Mirrors cdm_cli/cascade/generate.py: the pass of a kept state, and that no noise is used twice.
 
 What is kept changes nothing: tests/cascade/test_generate.py, on a real stage.
 """
