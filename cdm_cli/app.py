@@ -64,14 +64,13 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> int:
         """Run the command; 0, or the exit code of what went wrong."""
         try:
-            signals.interruptible()
             super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:  # whoever read our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except KeyboardInterrupt:
             _say(f"interrupted; {signals.AGAIN}")
-            return signals.end_by_interrupt()
+            return signals.INTERRUPTED
         except (TyperException, typer.Exit, typer.Abort):
             raise
         except Exception as error:

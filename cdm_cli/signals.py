@@ -28,7 +28,7 @@ AGAIN = "the same command typed again continues or starts over"
 STDERR = 2
 
 _undo: list[Callable[[], object]] = []
-_exit_codes: list[int] = []
+_ours: list[bool] = []  # once this process is a program of ours: whether it says why it ends
 
 
 def name_of(number: int) -> str:
@@ -53,15 +53,27 @@ def give_back_signals(before: dict[int, Any]) -> None:
         signal.signal(number, handler)
 
 
-def leave_when_asked() -> None:
+def leave_when_asked(*, says: bool = True) -> None:
     """End the program at the first signal from now on, whatever it is doing: 75, Ctrl-C 130.
 
     A signal that is ignored stays so. While Python itself ends, all are: what is done is done.
+    says: with a line; a process of several leaves that to the one that started it.
     """
+    _ours[:] = [says]
     atexit.register(_at_the_end)  # the first to be registered, so the last to run
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)
+
+
+def interrupt() -> None:
+    """Do what Ctrl-C does where nothing is saved: end the program, where it is one of ours.
+
+    Raises KeyboardInterrupt elsewhere, in a notebook for instance.
+    """
+    if not _ours:
+        raise KeyboardInterrupt
+    leave(signal.SIGINT)
 
 
 @contextmanager
@@ -80,33 +92,39 @@ def stopping_after(seconds: float | None) -> Generator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def interruptible() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again, once there is someone to catch it."""
-    if signal.getsignal(signal.SIGINT) is _leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def end_by_interrupt() -> int:
-    """Return the exit code after Ctrl-C, and see to it that the program ends with it.
-
-    Where Ctrl-C met code that Python compiles from text, as an import of dataclasses does, Python
-    remembers it as not handled, and at its end kills itself by SIGINT instead.
-    """
-    _exit_codes.append(INTERRUPTED)
-    return INTERRUPTED
-
-
 @contextmanager
 def hold_back_signals() -> Generator[None]:
-    """Let signals wait while entered; a process that is started meanwhile never hears them.
+    """Let signals wait while entered; a process that is spawned meanwhile never hears them.
 
     A terminal and a scheduler send them to all processes, of which the first decides.
     """
+    _start_tracker()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_tracker() -> None:
+    """Start what removes the semaphores of spawned processes, if a program is killed.
+
+    Python starts it with the first process, which it lets hear Ctrl-C and SIGTERM then; and it
+    warns of what it removes after the last line of a program that was asked to end.
+    """
+    from multiprocessing import resource_tracker
+
+    quietly = "ignore::UserWarning:multiprocessing.resource_tracker"
+    sys.warnoptions.append(quietly)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quietly)
+
+
+def release_signals() -> None:
+    """Hear the signals that waited since this process was started, and those to come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 @contextmanager
@@ -131,15 +149,11 @@ def leave(number: int) -> None:
     stopped = number != signal.SIGINT
     what = f"stopped by {name_of(number)}" if stopped else "interrupted"
     with suppress(OSError):  # the terminal may be gone
-        os.write(STDERR, f"cdm: error: {what}; {AGAIN}\n".encode())
+        if _ours != [False]:
+            os.write(STDERR, f"cdm: error: {what}; {AGAIN}\n".encode())
     os._exit(StoppedError.exit_code if stopped else INTERRUPTED)
 
 
 def _at_the_end() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    if _exit_codes:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(_exit_codes[-1])

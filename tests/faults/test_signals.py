@@ -17,7 +17,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs.runtime import launch as launching
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.options.sampling import Compute
-from cdm_cli.signals import stopping_after
+from cdm_cli.signals import leave_when_asked, stopping_after
 from tests.drawings import class_images, write_zip
 from tests.faults.jobs import state
 from tests.faults.runs import Counted
@@ -359,24 +359,103 @@ def computed(process):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-INTERRUPTED_EXEC = """
-import sys
+PRESSING = """
+import os, signal, sys, weakref
 from cdm_cli.signals import leave_when_asked
 leave_when_asked()
 from cdm_cli import app
 from cdm_cli.commands import _fields
-def pressed(*_): exec("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+class Thing: pass
+class Dying:
+    def __del__(self): press()
+def press(*_): os.kill(os.getpid(), signal.SIGINT)
+def endless():
+    try: yield
+    finally: press()
+def in_text(): exec("press()", {"press": press})
+def in_a_weakref_callback():
+    thing = Thing()
+    Thing.seen = weakref.ref(thing, press)
+def in_a_finaliser(): Dying()
+def in_a_generator_that_is_closed(): next(endless())
+filled = _fields.filled
+def pressed(*words):
+    globals()["WHERE"]()
+    return filled(*words)
 _fields.filled, sys.argv = pressed, ["cdm", "inspect", "x"]
 app._say("all that is needed to say a line is imported")
 app.main()
 """
+LOST = ("in_a_weakref_callback", "in_a_finaliser", "in_a_generator_that_is_closed")
 
 
-def test_ctrl_c_in_code_made_of_text_ends_with_130_as_everywhere(tmp_path):
-    """Dataclasses compile text as they are imported; Python would kill itself by SIGINT."""
-    (tmp_path / "pressing.py").write_text(INTERRUPTED_EXEC)
+@pytest.mark.parametrize("where", ["in_text", *LOST])
+def test_ctrl_c_is_never_lost(where, tmp_path):
+    """Imports call back as their locks go; what is raised there Python prints and forgets.
+
+    In code that is compiled from text, as dataclasses do, Python would kill itself by SIGINT.
+    """
+    (tmp_path / "pressing.py").write_text(PRESSING.replace("WHERE", where))
     command = [sys.executable, "-m", "pressing"]
     found = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
     ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **found})
     assert ended.returncode == 130, ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("cdm: error: interrupted")
+    assert ended.stderr.splitlines()[-1].startswith("cdm: error: interrupted; the same command")
+
+
+def press_once_lost(*_):
+    """Press Ctrl-C where what is raised is lost."""
+
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    Dying()
+
+
+def test_a_second_ctrl_c_is_never_lost():
+    def act():
+        leave_when_asked()
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.asked == "Ctrl-C"
+            press_once_lost()
+
+    assert ended(forked(act)) == 130
+
+
+class PressedWhileItStarts:
+    """A task; Ctrl-C is pressed while the process that is to do it imports what it needs."""
+
+    def __call__(self, report, world):
+        time.sleep(PATIENCE)
+
+    def __setstate__(self, state):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def __getstate__(self):
+        return {"pressed": True}
+
+
+@pytest.mark.parametrize("task", [press_once_lost, PressedWhileItStarts()])
+def test_ctrl_c_in_a_process_of_a_job_is_never_lost(task, capfd):
+    with pytest.raises(KeyboardInterrupt):
+        launching.launch(task, Compute(device="cpu", gpus=1), Counted())
+    assert capfd.readouterr().err == "", "the parent alone says it"
+
+
+SPAWNING = """
+import os
+import multiprocessing as mp
+from cdm_cli.signals import hold_back_signals
+with hold_back_signals():
+    lock = mp.get_context("spawn").Lock()
+os._exit(0)
+"""
+
+
+def test_nothing_is_said_after_the_last_line_of_a_program_with_processes():
+    """Python warns of the semaphores that it removes in the program's place."""
+    command = [sys.executable, "-c", SPAWNING]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
+    assert ended.stderr == ""

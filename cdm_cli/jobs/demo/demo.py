@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,12 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.names import DATA_ENV, RUNS_ENV
 from cdm_cli.options.files import DemoOptions
 from cdm_cli.report import Report
+from cdm_cli.signals import undone_if_left
 
 TRAIN_PER_CLASS, VAL_PER_CLASS, DRAWN_RESOLUTION = 400, 100, 32
 HIGH = 16  # the resolution of the cascade
 STDERR = 2
+PATIENCE = 1.0  # seconds for a command to end after the second Ctrl-C, before it is killed
 PR_SET_PDEATHSIG = 1
 TRANSCRIPT = """
 prepare train.zip --val val.zip -o data.h5 --resolution 8 --resolution 16
@@ -115,14 +118,17 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
     """
     command = [sys.executable, "-m", "cdm_cli", *(["-q"] if quiet else []), *words]
     started: list[subprocess.Popen[bytes]] = []
-    with Stop(then=lambda: [process.terminate() for process in started]) as stop:
+    with (
+        Stop(then=lambda: [process.terminate() for process in started]) as stop,
+        undone_if_left(lambda: [_let_end(process) for process in started]),
+    ):
         process = subprocess.Popen(
             command, cwd=directory, stdout=STDERR, preexec_fn=_with_parent(), env=_own()
         )
         started.append(process)
         if stop.asked:
             process.terminate()
-        code = _waited(process)
+        code = process.wait()
     kept = f"what was finished is in {directory}"
     if code:
         then = "read its line above; the same demo typed again continues"
@@ -141,11 +147,12 @@ def _own() -> dict[str, str]:
     return {name: os.environ[name] for name in os.environ if name not in (RUNS_ENV, DATA_ENV)}
 
 
-def _waited(process: subprocess.Popen[bytes]) -> int:
-    try:
-        return process.wait()
-    except KeyboardInterrupt:  # the second Ctrl-C, which the command got as well
-        return process.wait()
+def _let_end(process: subprocess.Popen[bytes]) -> None:
+    """Give a command that was interrupted as well the time to remove what is half written."""
+    deadline = time.monotonic() + PATIENCE
+    over = os.WEXITED | os.WNOWAIT | os.WNOHANG
+    while os.waitid(os.P_PID, process.pid, over) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _with_parent() -> Callable[[], None] | None:

@@ -124,9 +124,10 @@ def _with_processes(
     part: Part, path: Path, images: Images, pending: Sequence[int], workers: int, stop: Stop
 ) -> Iterator[tuple[int, Counter[str]]]:
     """Yield (block, what happened) as they come; when asked to stop, those in hand only."""
-    pool = ProcessPoolExecutor(
-        min(workers, len(pending)), mp.get_context("spawn"), _join, (path, part.name, images)
-    )
+    with hold_back_signals():
+        pool = ProcessPoolExecutor(
+            min(workers, len(pending)), mp.get_context("spawn"), _join, (path, part.name, images)
+        )
     todo = list(reversed(pending))
     running: dict[Future[Counter[str]], int] = {}
     try:

@@ -27,6 +27,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report
+from cdm_cli.signals import INTERRUPTED, hold_back_signals, leave_when_asked, release_signals
 
 Message = tuple[str, Any]
 R = TypeVar("R")
@@ -57,13 +58,13 @@ class PipedReport:
 
 def _child(task: Task[Any], world: World, pipe: Any) -> None:
     """Take part in a task as one of several processes, and send how it ended."""
+    leave_when_asked(says=False)
+    release_signals()
     _end_with_parent()
     try:
         result = task(PipedReport(pipe), world)
     except CdmError as error:
         pipe.send(("error", (type(error), error.what, error.kept, error.next)))
-    except KeyboardInterrupt:
-        pipe.send(("interrupted", None))
     else:
         pipe.send(("result", result))
 
@@ -98,7 +99,8 @@ def launch(task: Task[R], compute: Compute, report: Report, asked: Facts | None 
         ours, theirs = context.Pipe()
         world = World(rank, processes, rank, address=address, asked=asked or {})
         process = context.Process(target=_child, args=(task, world, theirs), daemon=True)
-        process.start()
+        with hold_back_signals():  # which `_child` hears once it can tell what to do
+            process.start()
         theirs.close()
         family.append((process, ours))
     try:
@@ -176,9 +178,8 @@ def _watch(family: list[tuple[BaseProcess, Any]], report: Report) -> Any:
                 except (EOFError, ConnectionResetError):
                     del pipes[pipe]
                     family[rank][0].join()
-                    code = family[rank][0].exitcode
-                    by_us = rank in asked and code == -signal.SIGTERM
-                    kind, content = "ended" if by_us else "died", code
+                    content = family[rank][0].exitcode
+                    kind = _kind_of(content, asked=rank in asked)
                 state.hear(rank, kind, content)
             if state.failed and deadline == float("inf"):
                 deadline = time.monotonic() + GRACE
@@ -186,6 +187,13 @@ def _watch(family: list[tuple[BaseProcess, Any]], report: Report) -> Any:
     finally:
         state.close()
     return _outcome(state.ends, len(family))
+
+
+def _kind_of(exit_code: int | None, *, asked: bool) -> str:
+    """Return how a process ended that has said nothing."""
+    if exit_code == INTERRUPTED:
+        return "interrupted"
+    return "ended" if asked and exit_code == StoppedError.exit_code else "died"
 
 
 def _ask_to_end(processes: list[BaseProcess]) -> set[int]:

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-from cdm_cli.signals import give_back_signals, leave, name_of, take_signals
+from cdm_cli.signals import give_back_signals, interrupt, leave, name_of, take_signals
 
 
 class Stop:
     """While entered, the first signal only asks to stop; `asked` tells its name.
 
-    A second Ctrl-C raises KeyboardInterrupt at once. Outside the main thread, where Python
-    takes no signal, nothing is ever asked. then: called at any other signal, which unlike Ctrl-C
+    A second Ctrl-C ends the program at once. Outside the main thread, where Python takes no
+    signal, nothing is ever asked. then: called at any other signal, which unlike Ctrl-C
     reaches this process alone and not those that it started. While `losing_nothing` the program
     ends at the first signal.
     """
@@ -49,7 +49,7 @@ class Stop:
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            interrupt()
         self.asked, self._number = name_of(number), number
         if self._at_once:
             leave(number)

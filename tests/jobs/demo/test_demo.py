@@ -21,6 +21,7 @@ from cdm_cli.jobs.demo import demo, drawing
 from cdm_cli.jobs.demo.drawing import FIGURES, draw, write_images
 from cdm_cli.options.files import DemoOptions
 from cdm_cli.presets import PRESETS
+from cdm_cli.signals import leave_when_asked
 from tests.asking import as_typed
 from tests.forking import fork
 
@@ -166,6 +167,33 @@ def test_no_command_outlives_the_demo(tmp_path, monkeypatch, number, code):
     os.kill(demo_of, number)
     assert os.waitstatus_to_exitcode(os.waitpid(demo_of, 0)[1]) == code
     assert eventually(lambda: gone(command))
+
+
+TIDYING = """
+def tidy(*_):
+    time.sleep(0.2)
+    open("tidied", "w").close()
+    sys.exit(130)
+signal.signal(signal.SIGINT, tidy)
+os.kill(os.getppid(), signal.SIGINT)
+os.kill(os.getppid(), signal.SIGINT)
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_second_ctrl_c_lets_the_command_remove_what_is_half_written(tmp_path, monkeypatch):
+    """A terminal sends it to both; the demo would kill it otherwise."""
+    script = tmp_path / "python"
+    script.write_text(WAITING.format(python=sys.executable).replace("time.sleep(60)", TIDYING))
+    script.chmod(0o755)
+    monkeypatch.setattr(demo.sys, "executable", str(script))
+
+    def interrupted():
+        leave_when_asked()
+        demo._run(["train"], tmp_path, quiet=True)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(forked(interrupted), 0)[1]) == 130
+    assert (tmp_path / "tidied").exists()
 
 
 def test_no_command_is_begun_after_a_signal(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Mirrors cdm_cli/jobs/judging/npz.py: references that others publish, whole and damaged."""
 
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,8 @@ from cdm_cli.jobs.judging.judge import open_judge
 from cdm_cli.jobs.judging.npz import open_npz
 from cdm_cli.metrics.features import extract
 from cdm_cli.metrics.frechet import frechet_distance
+from cdm_cli.signals import leave_when_asked
+from tests.forking import fork
 from tests.jobs.judging.making import SAMPLES, TRAIN, counted, options, write_workspace
 from tests.tiny import Told
 
@@ -96,6 +99,19 @@ def test_images_of_another_size_are_refused():
     np.savez("images.npz", TRAIN["images/16"])
     with pytest.raises(MismatchError, match="images of 16 pixels, the samples 8"):
         run(options("fid", ref="images.npz"), Told())
+
+
+def test_a_signal_leaves_nothing_unpacked(workspace, monkeypatch):
+    np.savez_compressed("images.npz", PIXELS)
+    (workspace / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(workspace / "temporary"))
+    if (pid := fork()) == 0:
+        leave_when_asked()
+        with open_npz(Path("images.npz")):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 75
+    assert os.listdir("temporary") == []
 
 
 def judge_named(name, feature_dim=2):

@@ -21,7 +21,7 @@ def error(kind, what):
 
 STOPPED = error(StoppedError, "stopped by SIGTERM")
 KILLED = ("died", -signal.SIGKILL)
-BY_US = ("ended", -signal.SIGTERM)
+BY_US = ("ended", StoppedError.exit_code)
 
 
 @pytest.mark.parametrize(
