@@ -211,7 +211,7 @@ def test_a_curve_that_did_not_record_all_says_that_it_guesses():
     assert said in cdm(PLAIN.replace("step-00000002", "all"))
     assert said in cdm(PLAIN.replace("step-00000002", "all"))
     before = Path("curve/curve.json").read_bytes()
-    assert "restart_from was none, is 20" in refused(f"{PLAIN} --restart-from 20")
+    assert "--restart-from was none, is 20" in refused(f"{PLAIN} --restart-from 20")
     assert "did not record --schedule: it" in refused(f"{UPSAMPLED} --schedule schedule.json")
     again = PLAIN.replace("-o curve", "-o curve-restarted --restart-from 10")
     assert "did not record --restart-from: it" in refused(again)

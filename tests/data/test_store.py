@@ -45,7 +45,7 @@ def test_another_job_is_not_continued(tmp_path):
     path = tmp_path / "a.h5"
     create(path, samples_spec()).close()
     other = {"command": "cdm sample base", "identity": {"seed": 1, "steps": 4}}
-    with pytest.raises(WouldOverwriteError, match="seed was 0, is 1"):
+    with pytest.raises(WouldOverwriteError, match="--seed was 0, is 1"):
         resume_or_create(path, samples_spec(provenance=other))
     with pytest.raises(WouldOverwriteError, match="num was 20, is 21"):
         resume_or_create(path, samples_spec(num=21))

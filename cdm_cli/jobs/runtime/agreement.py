@@ -106,7 +106,7 @@ def _check_no_difference(words: list[Word], next: str) -> None:
         found = first_difference(words[0].facts, word.facts)
         if found:
             raise MismatchError(
-                f"the processes of this job differ: {found.where} is {show_value(found.there)} in "
+                f"the processes of this job differ: {found.name} is {show_value(found.there)} in "
                 f"{_place(0, words)}, {show_value(found.here)} in {_place(rank, words)}",
                 kept="nothing was computed",
                 next=next,

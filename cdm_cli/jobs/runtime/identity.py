@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cdm_cli.config import StageConfig
 from cdm_cli.data import schema
@@ -66,6 +66,37 @@ def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, An
 OF_THE_STAGE = ("resolution", "channels", "process", "variance_fraction", "times")
 FOLLOWING = {*OF_THE_STAGE, "alpha_bar", "stochasticity", "between"}  # nobody types them
 UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
+TYPED = {
+    name: f"--{name.replace('_', '-')}"
+    for name in (
+        "augment",
+        "batch_size",
+        "classes",
+        "clip",
+        "crop",
+        "draft",
+        "epochs",
+        "keep_s",
+        "label_smoothing",
+        "lr",
+        "net",
+        "num",
+        "precision",
+        "reference",
+        "restart_from",
+        "sampler",
+        "search",
+        "seed",
+        "select_lowres",
+        "select_num",
+        "split",
+        "steps",
+        "strict",
+        "trials",
+        "variance",
+    )
+} | {"axes": "--axis", "judge": "--features", "resolutions": "--resolution", "s": "--s"}
+"""Fields of identities that somebody types, by name: what a refusal calls them."""
 
 
 def complete(there: Fields, here: Fields) -> dict[str, Any]:
@@ -98,13 +129,18 @@ class FieldDifference(NamedTuple):
     there: Any
     here: Any
 
+    @property
+    def name(self) -> str:
+        """What a person calls the field: its flag, where it has one."""
+        return TYPED.get(self.where, self.where)
+
     def __str__(self) -> str:
         """Return "training.lr was 0.1, is 0.2"."""
-        return f"{self.where} was {show_value(self.there)}, is {show_value(self.here)}"
+        return f"{self.name} was {show_value(self.there)}, is {show_value(self.here)}"
 
     def side_by_side(self) -> str:
-        """Return "seed is 1 there, 0 here", of two things of one age."""
-        return f"{self.where} is {show_value(self.there)} there, {show_value(self.here)} here"
+        """Return "--seed is 1 there, 0 here", of two things of one age."""
+        return f"{self.name} is {show_value(self.there)} there, {show_value(self.here)} here"
 
 
 class Absent:
@@ -115,7 +151,12 @@ ABSENT = Absent()
 
 
 def show_value(value: Any) -> str:
-    """Return a value as an error shows it: as JSON, a digest or what is long cut short."""
+    """Return a value as an error shows it: as JSON, a digest or what is long cut short.
+
+    A list stands as it is typed: `251,501`.
+    """
+    if isinstance(value, list):
+        value = ",".join(map(str, cast("list[Any]", value))) or None
     if value is ABSENT or value is None:
         return "absent" if value is ABSENT else "none"
     text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
@@ -125,7 +166,8 @@ def show_value(value: Any) -> str:
 
 
 def differences(there: Any, here: Any, where: str = "") -> Iterator[FieldDifference]:
-    """Yield the fields in which two JSON values differ; of a list the first place.
+    """Yield the fields in which two JSON values differ; of a list the first place, or all of it
+    where it is typed.
 
     What is typed comes first, then what follows from it, both by name.
     """
@@ -134,7 +176,7 @@ def differences(there: Any, here: Any, where: str = "") -> Iterator[FieldDiffere
         for key in sorted(keys, key=FOLLOWING.__contains__):
             inside = f"{where}.{key}" if where else str(key)
             yield from differences(there.get(key, ABSENT), here.get(key, ABSENT), inside)
-    elif isinstance(there, list) and isinstance(here, list):
+    elif isinstance(there, list) and isinstance(here, list) and where not in TYPED:
         pairs = enumerate(itertools.zip_longest(there, here, fillvalue=ABSENT))
         found = (differences(*pair, f"{where}[{place}]") for place, pair in pairs)
         yield from itertools.islice(itertools.chain.from_iterable(found), 1)

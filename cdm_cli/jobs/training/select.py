@@ -206,10 +206,17 @@ class Selection:
         report.say(f"{told}; its weights are kept, the lowest so far")
 
 
+def _named(judged_by: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rules of a score under the names by which `cdm train` is given them."""
+    names = {name: f"sampling.{name}" for name in ("sampler", "steps", "variance")}
+    names |= {name: f"select_{name}" for name in ("lowres", "lowres_digest", "num")}
+    return {names.get(name, name): value for name, value in judged_by.items()}
+
+
 def check_same_judgement(best: Best | None, now: Mapping[str, Any], directory: Path) -> None:
     """Raise WouldOverwriteError where the score that is there was judged by other rules."""
     if best is not None:
         check_same(
-            directory / BEST, "selection", complete(best.judged_by, now), now,
+            directory / BEST, "selection", _named(complete(best.judged_by, now)), _named(now),
             next="repeat the flags that it was chosen with, or move it away",
         )  # fmt: skip

@@ -289,7 +289,7 @@ def test_a_damaged_outcome_is_made_again(folder, trainings):
 def test_another_configuration_is_refused_and_named(folder):
     run(options(folder), Told())
     before = (folder / "cas/table.json").read_bytes()
-    with pytest.raises(WouldOverwriteError, match=r"lr was 0\.1, is 0\.2"):
+    with pytest.raises(WouldOverwriteError, match=r"--lr was 0\.1, is 0\.2"):
         run(options(folder, lr=0.2), Told())
     with pytest.raises(WouldOverwriteError, match="samples_digest"):
         run(options(folder, num=24), Told())

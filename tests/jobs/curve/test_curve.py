@@ -232,9 +232,9 @@ def test_another_curve_is_not_overwritten(home):
     one = ("step-00000002",)
     run(options(weights=one), Told())
     before = (home / "curve/curve.json").read_bytes()
-    with pytest.raises(WouldOverwriteError, match="num was 6, is 7"):
+    with pytest.raises(WouldOverwriteError, match="--num was 6, is 7"):
         run(options(weights=one, num=7), Told())
-    with pytest.raises(WouldOverwriteError, match="steps was 3, is 2"):
+    with pytest.raises(WouldOverwriteError, match="--steps was 3, is 2"):
         run(options(weights=one, sampling=Sampling(steps=2)), Told())
     assert (home / "curve/curve.json").read_bytes() == before
     (home / "other").mkdir()

@@ -261,7 +261,7 @@ def test_nothing_of_others_is_overwritten(arrays):
     assert Path("other.npz").read_text() == "mine"
     exported("out", num=9)
     before = files()
-    with pytest.raises(WouldOverwriteError, match="num was 9, is 10"):
+    with pytest.raises(WouldOverwriteError, match="--num was 9, is 10"):
         exported("out", num=10)
     with pytest.raises(WouldOverwriteError, match="format"):
         exported("out", num=9, format="jpeg")

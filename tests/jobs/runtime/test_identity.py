@@ -1,16 +1,16 @@
 """Mirrors cdm_cli/jobs/runtime/identity.py: what identifies samples does so in every job."""
 
-import dataclasses
 import json
 import shutil
 import zipfile
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from cdm_cli.commands.table import TABLE
 from cdm_cli.errors import UsageError, WouldOverwriteError
 from cdm_cli.jobs.checking.replay_plan import HowMade
 from cdm_cli.jobs.curve import curve
@@ -18,6 +18,7 @@ from cdm_cli.jobs.judging.panel import open_panel
 from cdm_cli.jobs.judging.probe_score import judgement_of
 from cdm_cli.jobs.runtime.identity import (
     HARMLESS,
+    TYPED,
     chain_fields,
     check_same,
     complete,
@@ -31,6 +32,7 @@ from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import plan as sweep_plan
 from cdm_cli.jobs.tune import plan as tune_plan
+from cdm_cli.options.flag import flagged
 from cdm_cli.options.judging import CurveOptions, FeatureOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from cdm_cli.options.sweeping import SweepSOptions
@@ -105,7 +107,7 @@ REFUSED = {("search", "schedule"), ("search", "restart_from")}
 OF_THE_JOB = {("search", "steps")}
 
 
-OPTIONS = sorted({field.name for field in dataclasses.fields(Sampling)} - set(HARMLESS))
+OPTIONS = sorted({field.name for field in fields(Sampling)} - set(HARMLESS))
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -162,7 +164,7 @@ def test_only_what_every_old_file_had_is_filled_in():
     assert complete(here, here) == here
     restarted = {**of_curve(replace(PLAIN, restart_from=20)), "stage": "x"}
     found = first_difference(complete(old, restarted), restarted)
-    assert str(found) == "restart_from was none, is 20"
+    assert str(found) == "--restart-from was none, is 20"
     assert complete({**old, "variance": None}, here)["variance"] is None
     assert complete({**old, "variance": ""}, here)["variance"] == "small"
 
@@ -173,6 +175,10 @@ def test_a_field_that_one_side_lacks_is_a_difference():
     implied = ("alpha_bar", "between", "process", "times")  # nobody types them
     found = differences({}, dict.fromkeys(("num", "keep_s", *implied)))
     assert [each.where for each in found] == ["keep_s", "num", *implied]
+    assert str(first_difference({"keep_s": [251]}, {"keep_s": []})) == "--keep-s was 251, is none"
+    assert (
+        str(first_difference({"keep_s": [1, 5]}, {"keep_s": [1, 7]})) == "--keep-s was 1,5, is 1,7"
+    )
     nested = list(differences({"a": {"b": 1, "c": [1, 2, 3]}}, {"a": {"b": 2, "c": [1, 5, 6]}}))
     assert list(map(str, nested)) == ["a.b was 1, is 2", "a.c[1] was 2, is 5"]
 
@@ -187,7 +193,7 @@ def test_another_store_is_not_continued(tmp_path):
     path = tmp_path / "a.h5"
     resume_or_create(path, samples_spec()).close()
     other = {"command": "cdm sample base", "identity": {"seed": 1, "steps": 4}}
-    with pytest.raises(WouldOverwriteError, match="another command: seed was 0, is 1"):
+    with pytest.raises(WouldOverwriteError, match="another command: --seed was 0, is 1"):
         resume_or_create(path, samples_spec(provenance=other))
     with pytest.raises(WouldOverwriteError, match=r"parts\.\.num was 20, is 21"):
         resume_or_create(path, samples_spec(num=21))
@@ -197,3 +203,11 @@ def test_the_two_schedules_are_as_long():
     read = [ScheduleFile.model_validate_json(Path(name).read_text()) for name in
             ("schedule.json", "other.json")]  # fmt: skip
     assert len({len(file.schedules[0].alpha_bar) for file in read}) == 1
+
+
+def test_what_a_refusal_calls_a_field_can_be_typed():
+    flags = {name.partition("/")[0] for row in TABLE for item in flagged(row.options)
+             for name in item.names if not item.flag.argument}  # fmt: skip
+    assert set(TYPED.values()) <= flags
+    typed = {field.name for field in fields(Sampling)} - {*HARMLESS, "schedule"}
+    assert typed <= set(TYPED)

@@ -190,7 +190,7 @@ def test_states_that_are_visited_are_told_as_ever(workspace):
 
 def test_another_batch_by_flag_is_refused_and_without_the_flag_kept(workspace):
     run(options(compute=Compute(device="cpu", batch_size=16)), Told())
-    with pytest.raises(WouldOverwriteError, match="batch_size was 16, is 8"):
+    with pytest.raises(WouldOverwriteError, match="--batch-size was 16, is 8"):
         run(options(compute=Compute(device="cpu", batch_size=8)), Told())
     assert run(options(), Told()).made == 0
 

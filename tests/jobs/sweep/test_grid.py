@@ -150,7 +150,7 @@ def test_the_same_command_does_nothing_and_other_values_join(home, monkeypatch):
 def test_other_axes_are_another_sweep(home):
     with pytest.raises(WouldOverwriteError, match="is of another sweep: axes"):
         run(grid("s=5,0", "steps=1,3"), Told())
-    with pytest.raises(WouldOverwriteError, match=r"clip was true, is false"):
+    with pytest.raises(WouldOverwriteError, match=r"--clip was true, is false"):
         run(grid(sampling=Sampling(clip=False)), Told())
     point = OUT / "none-s0000-sampler-ddim-steps-1.json"
     other = json.loads(point.read_text())

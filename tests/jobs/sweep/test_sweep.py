@@ -358,9 +358,9 @@ def test_other_s_join_those_that_are_there(swept, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"sampling": Sampling(seed=1)}, "seed was 0, is 1"),
-        ({"sampling": Sampling(steps=5)}, "steps was 3, is 5"),
-        ({"num": 30}, "num was 66, is 30"),
+        ({"sampling": Sampling(seed=1)}, "--seed was 0, is 1"),
+        ({"sampling": Sampling(steps=5)}, "--steps was 3, is 5"),
+        ({"num": 30}, "--num was 66, is 30"),
         ({"judge": replace(JUDGE, features="other")}, "judge_weights was"),
         ({"judge": replace(JUDGE, ref=Path("other.h5"))}, "ref was"),
     ],

@@ -216,7 +216,8 @@ def test_a_run_that_is_finished_is_judged_once(home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "rule"), [({"select_num": 7}, "num was 6, is 7"), ({}, "extractor_digest was")]
+    ("changes", "rule"),
+    [({"select_num": 7}, "--select-num was 6, is 7"), ({}, "extractor_digest was")],
 )
 def test_scores_of_other_rules_are_not_compared(changes, rule, home, monkeypatch):
     scripted(monkeypatch, 3.0)
@@ -258,7 +259,9 @@ def test_sr_stages_are_judged_on_generated_images_where_they_are_named(home):
     assert best.judged_by["lowres"] == "generated"
     with open_store(home / "low.h5") as store:
         assert best.judged_by["lowres_digest"] == store.digest
-    with pytest.raises(WouldOverwriteError, match="another selection: lowres was generated, is"):
+    with pytest.raises(
+        WouldOverwriteError, match="another selection: --select-lowres was generated, is"
+    ):
         train(home, **(settings | {"steps": 3}))
     with pytest.raises(UsageError, match=r"--select-lowres .*: nothing is selected without --sel"):
         train(home, **(settings | {"select": None, "select_lowres": home / "low.h5"}))

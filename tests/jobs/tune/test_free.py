@@ -211,7 +211,7 @@ def test_the_same_command_again_does_nothing(tuned, monkeypatch):
 def test_a_linear_search_does_not_join_a_free_one(tuned):
     with pytest.raises(MismatchError, match=r"no linear schedule can be searched"):
         run(options(search="linear"), Told())
-    with pytest.raises(WouldOverwriteError, match="reference was 8, is 9"):
+    with pytest.raises(WouldOverwriteError, match="--reference was 8, is 9"):
         run(options(reference=9), Told())
 
 

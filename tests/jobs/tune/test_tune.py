@@ -337,10 +337,10 @@ def test_a_search_that_is_not_complete_is_not_in_the_file(workspace, scored, mon
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"sampling": Sampling(seed=1)}, "seed was 0, is 1"),
-        ({"sampling": Sampling(variance="large")}, "variance was none, is large"),
-        ({"num": 25}, "num was 24, is 25"),
-        ({"trials": 4}, "trials was 3, is 4"),
+        ({"sampling": Sampling(seed=1)}, "--seed was 0, is 1"),
+        ({"sampling": Sampling(variance="large")}, "--variance was none, is large"),
+        ({"num": 25}, "--num was 24, is 25"),
+        ({"trials": 4}, "--trials was 3, is 4"),
         ({"judge": replace(JUDGE, features="other")}, "judge_weights was"),
     ],
 )
