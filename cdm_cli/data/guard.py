@@ -45,6 +45,7 @@ LOOKS = {
     b"<html": "a web page", b"PK\x03\x04": "a zip archive", b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image", b"\x93NUMPY": "a NumPy array", b"\x80": "a pickle",
 }  # fmt: skip
+OTHERS = "HDF5 of another program, in which cdm import and cdm prepare find images"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,18 @@ def vet(fd: int, path: Path) -> Opened:
     except BaseException:
         os.close(fd)
         raise
+
+
+def look_of_foreign(path: Path) -> str:
+    """Return what a file is that no `cdm` wrote, "" for a store, whole or damaged."""
+    fd = open_regular(path)
+    try:
+        start = read_at(fd, path, min(START, os.fstat(fd).st_size), 0)
+    finally:
+        os.close(fd)
+    if SCHEMA_PREFIX in start or not start.strip(b"\0"):
+        return ""
+    return OTHERS if start.startswith(SIGNATURE) else _look(start)
 
 
 def _vet(fd: int, path: Path) -> Opened:

@@ -51,9 +51,23 @@ def _state(directory: Path, kind: str, values: dict[str, Any]) -> str:
     """Return how many points are judged, or whether a score is."""
     if kind == "cas":
         return "finished" if is_file(directory / "table.json") else "unfinished"
-    points = values.get("points") if kind == "curve" else _judged_points(directory)
-    num = len(points) if isinstance(points, list) else 0
-    return f"{num} judged"
+    if kind == "curve":
+        return f"{_count(values, 'points')} judged"
+    num, race = len(_judged_points(directory)), _race(directory)
+    return ", ".join([*([f"{num} judged"] if num or not race else []), *race])
+
+
+def _race(directory: Path) -> list[str]:
+    """Return in words how a race stands, nothing where there is none."""
+    if not is_file(directory / RACE):
+        return []
+    values = json_of(directory / RACE)
+    return [f"race: {_count(values, 'left')} of {_count(values, 'points')} left"]
+
+
+def _count(values: dict[str, Any], name: str) -> int:
+    found = values.get(name)
+    return len(found) if isinstance(found, list) else 0
 
 
 def _judged_points(directory: Path) -> list[str]:

@@ -1,21 +1,24 @@
 """Rows of `cdm ls` for stores, and for those whose images were pruned."""
 
 import os
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from cdm_cli.cascade.files import open_regular
 from cdm_cli.data import pruned
-from cdm_cli.data.guard import vet
+from cdm_cli.data.guard import look_of_foreign, vet
 from cdm_cli.data.lock import is_held
 from cdm_cli.data.part import Part
 from cdm_cli.data.store import Store
+from cdm_cli.errors import CdmError
 from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.jobs.workspace.look import newest_of
-from cdm_cli.jobs.workspace.rows import Row, row_or_broken
+from cdm_cli.jobs.workspace.rows import BROKEN, Row, row_or_broken
 from cdm_cli.jobs.workspace.scores import Scores
 from cdm_cli.options.outputs import STORES
 
-STORE, PRUNED = "store", "pruned"
+STORE, PRUNED, FOREIGN = "store", "pruned", "not a store"
 
 
 def is_store_name(path: Path) -> bool:
@@ -30,9 +33,14 @@ def open_unlinked(path: Path) -> Store:
 
 
 def store_row(path: Path, scores: Scores) -> Row:
-    """Return the row of a store; one that is broken says why."""
+    """Return the row of a store; one that is broken says why, a file of others what it is."""
     size, when = path.lstat().st_size, newest_of(path)
-    return row_or_broken(path.name, STORE, lambda: _store(path, scores), size=size, when=when)
+    row = row_or_broken(path.name, STORE, lambda: _store(path, scores), size=size, when=when)
+    look = ""
+    if row.state == BROKEN:
+        with suppress(CdmError, OSError):
+            look = look_of_foreign(path)
+    return replace(row, kind="file", state=FOREIGN, note=look) if look else row
 
 
 def _store(path: Path, scores: Scores) -> Row:

@@ -7,6 +7,8 @@ import threading
 import time
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -133,21 +135,41 @@ def test_a_race_is_no_judged_point(tmp_path, monkeypatch):
     (tmp_path / "sweep").mkdir()
     for name in ("sweep", "race", "none-s0000"):
         (tmp_path / f"sweep/{name}.json").write_text("{}")
-    assert rows()["sweep/"].state == "1 judged"
+    assert rows()["sweep/"].state == "1 judged, race: 0 of 0 left"
+    (tmp_path / "sweep/none-s0000.json").unlink()
+    race = {"points": [{"s": 0}, {"s": 5}, {"s": 9}], "left": [{"s": 5}]}
+    (tmp_path / "sweep/race.json").write_text(json.dumps(race))
+    assert rows()["sweep/"].state == "race: 1 of 3 left"
 
 
 def test_what_is_broken_is_a_row_that_says_so(here, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.h5").write_bytes(b"hello")
+    whole = (here / "data.h5").read_bytes()
+    (tmp_path / "a.h5").write_bytes(whole[:-1])
+    (tmp_path / "b.h5").write_bytes(b"\0" * 99)
     (tmp_path / "runs/x").mkdir(parents=True)
     (tmp_path / "runs/x/stage.json").write_text("{}")
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep/sweep.json").write_text("[]")
     found = rows()
     assert {row.state for row in found.values()} == {"broken"}
-    assert "is not a store" in found["a.h5"].note
+    assert "bytes, a store of its contents has" in found["a.h5"].note
+    assert "all zeros" in found["b.h5"].note
     assert "stage.json" in found["x"].note
     assert "no JSON object" in found["sweep/"].note
+
+
+def test_a_file_of_others_is_none_of_ours_and_not_broken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("theirs.h5", "w") as file:
+        file["x"] = np.zeros((2, 4, 4, 3), np.uint8)
+    Path("text.h5").write_bytes(b"hello")
+    os.mkfifo("fifo.h5")
+    found = rows()
+    assert found.pop("fifo.h5").state == "broken"
+    assert {(row.kind, row.state) for row in found.values()} == {("file", "not a store")}
+    assert "cdm import" in found["theirs.h5"].note
+    assert "no HDF5 file" in found["text.h5"].note
 
 
 def test_no_link_is_followed(here, tmp_path, monkeypatch):
