@@ -1,22 +1,24 @@
 """Which of many points is the best, for few images: those that are beaten get no more.
 
 In each round all points that are left are judged on the same images, those of earlier rounds and
-new ones, and who is worse with certainty leaves (verdicts.py). What its images would have cost
-goes to the others. Looking several times is several chances to be wrong: each round has its share
-of the 5 %, fixed before anything is seen, and the shares add up to them, so that the best is still
-among those that are left with a probability of 95 % (Bonferroni; spending as in Lan & DeMets
-1983). Most of it is spent on the last round: early ones are for what is beaten by far.
+new ones, and those leave that are certain not to be better than all others (best.py). What their
+images would have cost goes to the others. Looking several times is several chances to lose the
+best: each round has its share of the 5 %, fixed before anything is seen, and the shares add up to
+them, so that the best is still among those that are left with a probability of 95 % (Bonferroni;
+spending as in Lan & DeMets 1983). Most of it is spent on the last round: early ones are for what
+is beaten by far.
 
 A round ends at a fixed share of the budget. How many images that is depends on how many points are
-left, on nothing else: as long as nothing true is called wrong, what decides is fixed in advance
-up to the points that are truly worse.
+left, on nothing else: as long as only what is truly worse leaves, what decides is fixed in advance
+up to that.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from cdm_cli.metrics.best import Contender, contenders
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.verdicts import LEVEL, Verdict, verdicts_on
+from cdm_cli.metrics.verdicts import LEVEL
 
 LAST = 0.7  # of the level, for the last round
 MOST_ROUNDS = 4
@@ -31,26 +33,26 @@ Judge = Callable[[Sequence[int], int], Sequence[Estimate]]
 class Round:
     """One round: the points that were judged on `num` images each, and what was found.
 
-    level: how likely it is at most that one of these verdicts is wrong. spent: evaluations of all
-    rounds up to this one.
+    level: how likely it is at most that the best leaves. spent: evaluations of all rounds up to
+    this one.
     """
 
     number: int
     num: int
     level: float
     judged: tuple[int, ...]
-    verdicts: tuple[Verdict, ...]
+    found: tuple[Contender, ...]
     spent: int
 
     @property
     def left(self) -> tuple[int, ...]:
-        """The points that none is certain to be better than."""
-        return tuple(i for i, one in self._pairs if one.standing != "worse")
+        """The points that may be the best."""
+        return tuple(i for i, one in self._pairs if not one.beaten)
 
     @property
-    def beaten(self) -> tuple[tuple[int, Verdict], ...]:
-        """The points that leave, and why."""
-        return tuple(pair for pair in self._pairs if pair[1].standing == "worse")
+    def beaten(self) -> tuple[tuple[int, Contender], ...]:
+        """The points that leave, and by how much."""
+        return tuple(pair for pair in self._pairs if pair[1].beaten)
 
     @property
     def lowest(self) -> int:
@@ -58,8 +60,8 @@ class Round:
         return next(i for i, one in self._pairs if one.lowest)
 
     @property
-    def _pairs(self) -> tuple[tuple[int, Verdict], ...]:
-        return tuple(zip(self.judged, self.verdicts, strict=True))
+    def _pairs(self) -> tuple[tuple[int, Contender], ...]:
+        return tuple(zip(self.judged, self.found, strict=True))
 
 
 def num_groups(num: int) -> int:
@@ -122,7 +124,7 @@ def race(
         last = number == len(ends) or n == num
         mine = level_left if last else mine
         level_left -= mine
-        found = verdicts_on(judge(here, n), level=mine)
+        found = contenders(judge(here, n), level=mine)
         done = Round(number, n, mine, tuple(here), tuple(found), spent)
         yield done
         here = list(done.left)

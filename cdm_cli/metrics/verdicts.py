@@ -24,6 +24,8 @@ LEVEL = 0.05
 ALL_SIGNS = 12  # up to 4096 patterns are enumerated; of more, as many are drawn
 EQUAL = 1e-9  # relative to the number: closer than this, rounding tells the points apart
 
+BEATEN = "beaten"  # in a race (best.py)
+
 Standing = Literal["best", "as good as the best", "worse"]
 
 
@@ -48,9 +50,9 @@ class Verdict:
 
 
 def put_in_words(standing: str, difference: float, error: float) -> str:
-    """Return a verdict in words; of one that is worse, or better, by how much."""
+    """Return a verdict in words; of one that is worse, better or beaten, by how much."""
     by = f" by {abs(difference):.2g} ± {error:.2g}"
-    return f"{standing}{by}" if standing in ("worse", "better") else standing
+    return f"{standing}{by}" if standing in ("worse", "better", BEATEN) else standing
 
 
 def verdicts_on(

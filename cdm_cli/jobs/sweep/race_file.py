@@ -14,10 +14,11 @@ from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.sweep.choice import name_of
 from cdm_cli.jobs.sweep.point import said as word
 from cdm_cli.jobs.sweep.racers import Racers
+from cdm_cli.metrics.best import Contender
 from cdm_cli.metrics.comparisons import list_names, subject
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import Round
-from cdm_cli.metrics.verdicts import put_in_words
+from cdm_cli.metrics.verdicts import BEATEN, put_in_words
 from cdm_cli.settings import Settings
 
 FILE = "race.json"
@@ -45,19 +46,27 @@ class Number(Settings):
 
 
 class Standing(Settings):
-    """How one point stood in a round, by differences less their biases."""
+    """How one point stood in a round, by differences less their biases.
+
+    verdict: of a point that left, that it is beaten (of earlier versions: worse).
+    """
 
     point: Labels
     verdict: str
     difference: float
     uncertainty: float
 
+    @property
+    def beaten(self) -> bool:
+        """Whether the point left."""
+        return self.verdict in (BEATEN, "worse")
+
     def __str__(self) -> str:
         return put_in_words(self.verdict, self.difference, self.uncertainty)
 
 
 class RoundFile(Settings):
-    """One round: of num images of each point, any verdict is wrong with a chance of `level`.
+    """One round, of num images of each point: the best leaves with a chance of `level` at most.
 
     evaluations: of all rounds up to this one.
     """
@@ -72,7 +81,7 @@ class RoundFile(Settings):
     @property
     def beaten(self) -> list[Standing]:
         """The points that left."""
-        return [one for one in self.points if one.verdict == "worse"]
+        return [one for one in self.points if one.beaten]
 
 
 class RaceFile(Settings):
@@ -133,10 +142,11 @@ def write_race(out: Path, race: RaceFile) -> None:
 def round_file(done: Round, field: Racers) -> RoundFile:
     """Return a round as it is kept."""
     labels = [point.labels for point in field.points]
+    alone = len(done.left) == 1
     standings = [
-        Standing(point=labels[i], verdict=one.standing, difference=one.difference,
+        Standing(point=labels[i], verdict=_verdict(one, alone), difference=one.difference,
                  uncertainty=one.error)
-        for i, one in zip(done.judged, done.verdicts, strict=True)
+        for i, one in zip(done.judged, done.found, strict=True)
     ]  # fmt: skip
     return RoundFile(
         round=done.number,
@@ -146,6 +156,10 @@ def round_file(done: Round, field: Racers) -> RoundFile:
         against=labels[done.lowest],
         points=tuple(standings),
     )
+
+
+def _verdict(one: Contender, alone: bool) -> str:
+    return BEATEN if one.beaten else "the best" if alone else "may be the best"
 
 
 def concluded(race: RaceFile) -> str:
@@ -193,7 +207,7 @@ class RaceTable:
         last, standing = self._last(point)
         number = self.race.number(point, last.num)
         error = number.estimate.error if number else None
-        gone = str(last.round) if standing.verdict == "worse" else ""
+        gone = str(last.round) if standing.beaten else ""
         return [
             *map(word, point.values()),
             f"{number.value:.5g}" if number else "",

@@ -1,0 +1,81 @@
+"""Which of many points may be the best: less than how all of them stand, and certain sooner.
+
+To call any of thirteen points worse, with one chance of 5 % to be wrong in any of it, all pairs
+count (verdicts.py). To find the best, only the best must not be lost. Each point is held against
+all others by paired Student statistics over the groups of the jackknife, and leaves where the
+largest is larger than it would be if all were equal to it: the groups of all points together
+change sign. One point is the best, so each is tested at the whole level (multiple comparisons with
+the best: Hsu 1981; Hsu 1984); of several that are equal, each stays with the same probability.
+
+What is certain of a point that leaves is that another one is as good or better.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cdm_cli.metrics.jackknife import Array, Estimate, pseudo_values, variance
+from cdm_cli.metrics.verdicts import EQUAL, LEVEL, signs
+
+
+@dataclass(frozen=True)
+class Contender:
+    """How one point stands among those that may be the best.
+
+    beaten: whether another one is certain to be as good or better. difference: how much higher it
+    is than the lowest, both less their biases, and its standard error. p: the lowest level at
+    which it would be beaten; 1 for the lowest. lowest: whether it is that one.
+    """
+
+    beaten: bool
+    difference: float
+    error: float
+    p: float
+    lowest: bool = False
+
+
+def contenders(estimates: Sequence[Estimate], *, level: float = LEVEL) -> list[Contender]:
+    """Return how each of P points stands, by numbers of which less is better.
+
+    The best is beaten with a probability of `level` at most. Raises ValueError for different
+    numbers of groups.
+    """
+    value = np.array([found.value for found in estimates])
+    without = np.array([found.without for found in estimates])
+    y = pseudo_values(value, without)
+    p, best = levels_of(y), int(y.mean(1).argmin())
+    error = variance(value - value[best], without - without[best]) ** 0.5
+    gap = y.mean(1) - y[best].mean()
+    return [
+        Contender(bool(p[i] <= level), float(gap[i]), float(error[i]), float(p[i]), i == best)
+        for i in range(len(y))
+    ]
+
+
+def levels_of(y: Array) -> Array:
+    """Return at which level each of y [P, G] is beaten, [P]; 1 for the lowest."""
+    means, flips = y.mean(1), signs(y.shape[1])
+    flipped = flips @ y.T / y.shape[1]
+    close = EQUAL * np.abs(means).max()
+    p = np.ones(len(y))
+    for i in range(len(y)):
+        if (means[i] - means > close).any():
+            t = _against_others(i, y, flipped)
+            largest = t[0, means[i] - np.delete(means, i) > close].max()
+            p[i] = (t.max(1) >= largest * (1 - EQUAL)).mean()
+    return p
+
+
+def _against_others(i: int, y: Array, flipped: Array) -> Array:
+    """Return Student's t of point i less each other, by each pattern of signs, [S, P - 1].
+
+    flipped: the means of y [P, G] by pattern, [S, P], the first as they are.
+    """
+    G = y.shape[1]
+    gap = np.delete(flipped[:, [i]] - flipped, i, 1)
+    squares = np.delete(((y[i] - y) ** 2).mean(1), i)
+    error = np.sqrt((squares - gap**2).clip(0) / (G - 1))
+    t = np.where(gap > 0, np.inf, np.where(gap < 0, -np.inf, 0.0))
+    np.divide(gap, error, out=t, where=error > 0)
+    return t
