@@ -1,5 +1,6 @@
 """`sweep/report.html`: what a sweep found, how surely, with pictures, costs and commands."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from cdm_cli.jobs.sweep.choice import Judged, choose, concluded, name_of, title
 from cdm_cli.jobs.sweep.front import in_words, pareto
 from cdm_cli.jobs.sweep.over import Figure, Parent, figures
 from cdm_cli.jobs.sweep.plan import mark_of
-from cdm_cli.jobs.sweep.race_file import FILE as RACE
+from cdm_cli.jobs.sweep.race_file import ON, RaceFile, read_race
+from cdm_cli.jobs.sweep.race_page import race_parts
 from cdm_cli.jobs.sweep.table import (
     FILE,
     LIMIT,
@@ -28,6 +30,7 @@ from cdm_cli.jobs.sweep.table import (
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.report import Report
 
+RACED = re.compile(r" --(?:race|budget(?:-evals)? \S+)(?= |$)")
 WITH_NOISE = (
     "Kinds of conditioning: truncated takes the state at s of the reverse pass that drew the "
     "low-resolution image, non-truncated noises the finished image to s, ground truth does so to "
@@ -53,17 +56,35 @@ def _file(out: Path) -> SweepFile:
 
 
 def sweep_page(out: Path) -> bytes:
-    """Return the page of a sweep; raise MissingError where no point of it is judged yet."""
+    """Return the page of a sweep; of a race alone where no point has all of its images.
+
+    Raises MissingError where nothing is judged yet.
+    """
     file = _file(out)
-    points = judged_in(out, mark_of(file.identity))
-    if not points:
-        raced = (out / RACE).is_file()
-        what = "is a race, of which there is no page" if raced else "has no judged point yet"
-        whole = "without --race, which goes on to the grid" if raced else "again"
-        raise MissingError(f"{out} {what}", next=f"the command that made it, {whole}")
-    names = _names(file)
-    title = f"Sweep of {names.get('stage', '')} on {names.get('lowres', '')}"
-    return page.page(title, subject_of(out), *_parts(out, file, points))
+    mark = mark_of(file.identity)
+    points, race, names = judged_in(out, mark), read_race(out, mark), _names(file)
+    raced = race is not None and bool(race.rounds)
+    what = f"{names.get('stage', '')} on {names.get('lowres', '')}"
+    if points:
+        parts = [*_parts(out, file, points), *(_race_beside(race) if race and raced else [])]
+        return page.page(f"Sweep of {what}", subject_of(out), *parts)
+    if race and raced:
+        return page.page(f"Race of {what}", subject_of(out), *_race(file, race))
+    raise MissingError(f"{out} has no judged point yet", next="the command that made it, again")
+
+
+def _race(file: SweepFile, race: RaceFile) -> Iterator[Html]:
+    """Yield the sections of a race, with its command and that of the grid."""
+    yield from race_parts(race, _of_what(file))
+    yield page.section(
+        "Commands", page.commands([race.command, RACED.sub("", race.command)]), page.paragraph(ON, "note")
+    )
+    yield page.section("Where it comes from", *_provenance(file))
+
+
+def _race_beside(race: RaceFile) -> list[Html]:
+    """Return what a page of points with all of their images says of a race among them."""
+    return [page.section("The race before", page.folded(race.conclusion, *race_parts(race, {})))]
 
 
 def _parts(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterator[Html]:
@@ -87,7 +108,7 @@ def _parts(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterator[Htm
         page.commands([file.command, f"{file.command.replace(' --apply', '')} --apply"]),
         page.folded("what made each point", page.commands(_typed(out, one) for one in points)),
     )
-    yield page.section("Where it comes from", *_provenance(file, table))
+    yield page.section("Where it comes from", *_provenance(file))
 
 
 def _names(file: SweepFile) -> dict[str, str]:
@@ -95,13 +116,16 @@ def _names(file: SweepFile) -> dict[str, str]:
     return {parent.get("role", ""): parent.get("name", "") for parent in reversed(file.parents)}
 
 
-def _facts(file: SweepFile, points: Sequence[Judged]) -> dict[str, object]:
+def _of_what(file: SweepFile) -> dict[str, object]:
     names = _names(file)
+    roles = {"stage": "stage", "low-resolution images": "lowres", "real images": "ref"}
+    return {told: names.get(role) for told, role in roles.items()}
+
+
+def _facts(file: SweepFile, points: Sequence[Judged]) -> dict[str, object]:
     kind = points[0].rows[0].convention
     return {
-        "stage": names.get("stage"),
-        "low-resolution images": names.get("lowres"),
-        "real images": names.get("ref"),
+        **_of_what(file),
         "judge": f"{kind.extractor}, {kind.resolution}×{kind.resolution}",
         "images of each point": ", ".join(
             map(str, sorted({row.convention.num for point in points for row in point.rows}))
@@ -156,7 +180,7 @@ def _typed(out: Path, point: Judged) -> str:
         return ""
 
 
-def _provenance(file: SweepFile, table: MetricTable) -> Iterator[Html]:
+def _provenance(file: SweepFile) -> Iterator[Html]:
     yield page.parents(parents_of({"parents": list(file.parents)}))
     convention: Mapping[str, Any] = file.convention.as_dict() if file.convention else {}
     yield page.folded("how images became numbers", page.facts(convention))

@@ -21,6 +21,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.fill import measured_rate
 from cdm_cli.jobs.sampling.make import engine_of, produce
 from cdm_cli.jobs.sweep.choice import PREFERRED, name_of
+from cdm_cli.jobs.sweep.page import write_report
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point
 from cdm_cli.jobs.sweep.race_file import (
@@ -34,7 +35,7 @@ from cdm_cli.jobs.sweep.race_file import (
 )
 from cdm_cli.jobs.sweep.racers import Racers, budget_of, enough, racers
 from cdm_cli.jobs.sweep.shared import check_points, loaded_for
-from cdm_cli.jobs.sweep.table import write_start
+from cdm_cli.jobs.sweep.table import PAGE, write_start
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import num_groups, race
 from cdm_cli.metrics.reference import Reference
@@ -49,12 +50,13 @@ class RaceResult:
     """What a race found. left: the points that may be the best.
 
     evaluations: of the network, of all rounds; made: those of this run, others were there; grid:
-    what all images of all points take.
+    what all images of all points take. page: where all of it is told.
     """
 
     unshown: ClassVar = ("left",)
 
     out: Path
+    page: Path
     conclusion: str
     left: tuple[str, ...]
     evaluations: int
@@ -72,7 +74,7 @@ def raced(options: SweepOptions, sweep: Sweep, command: str, session: Session) -
     field, begun = session.decide(lambda: begin(options, sweep, command), _deciding)
     if begun.conclusion:
         session.report.say(f"{sweep.out}: the race is over")
-        return _result(sweep, begun, 0)
+        return _result(sweep, begun, 0, session)
     session.lead(lambda: check_points(field.points, session))
     resolution = sweep.header.config.model.resolution
     panel = open_panel(options.judge, resolution, session, features=False)
@@ -112,10 +114,18 @@ def _deciding(begun: tuple[Racers, RaceFile]) -> dict[str, Any]:
     return {"race": begun[1].model_dump(mode="json")}
 
 
-def _result(sweep: Sweep, found: RaceFile, made: int) -> RaceResult:
-    left = tuple(map(name_of, found.left))
+def _result(sweep: Sweep, found: RaceFile, made: int, session: Session) -> RaceResult:
+    """Write the page of a race that is over, and return what it found."""
+    session.lead(lambda: write_report(sweep.out, session.report))
     return RaceResult(
-        sweep.out, found.conclusion, left, found.spent, made, found.grid, RaceTable(found)
+        out=sweep.out,
+        page=sweep.out / PAGE,
+        conclusion=found.conclusion,
+        left=tuple(map(name_of, found.left)),
+        evaluations=found.spent,
+        made=made,
+        grid=found.grid,
+        table=RaceTable(found),
     )
 
 
@@ -161,7 +171,8 @@ class Course:
                 f"images each, {kept.evaluations} evaluations"
             )
         self._record(conclusion=concluded(self.file))
-        return _result(self.sweep, self.file, sum(self.session.world.gather(self.made)))
+        made = sum(self.session.world.gather(self.made))
+        return _result(self.sweep, self.file, made, self.session)
 
     def _judge(self, some: Sequence[int], num: int) -> list[Estimate]:
         self._say(f"{len(some)} points on {num} images each")

@@ -89,10 +89,10 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     assert [one["s"] for one in course()["left"]] == [0, 3, 5]
     assert found.left == ("s = 0", "non-truncated s = 3", "non-truncated s = 5")
     gone = rounds[0]["points"][-1]
-    assert (gone["point"]["s"], gone["verdict"]) == (FAR, "worse")
+    assert (gone["point"]["s"], gone["verdict"]) == (FAR, "beaten")
     assert gone["difference"] == pytest.approx(1e-3, rel=0.01)
     line = next(line for line in told.lines if "s = 9 left" in line)
-    assert line.startswith("sweep-s: round 1: non-truncated s = 9 left, worse by 0.001 ± ")
+    assert line.startswith("sweep-s: round 1: non-truncated s = 9 left, beaten by 0.001 ± ")
     assert len(rounds[1]["points"]) == 3
     assert found.evaluations == STEPS * (4 * 99 + 3 * 132) <= BUDGET
     assert found.made == found.evaluations
@@ -105,7 +105,7 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     assert [(line[1], line[4], line[5]) for line in lines] == [
         ("0", "231", ""), ("3", "231", ""), ("5", "231", ""), ("9", "99", "1"),
     ]  # fmt: skip
-    assert lines[-1][-1].startswith("worse by 0.001 ± ")
+    assert lines[-1][-1].startswith("beaten by 0.001 ± ")
 
 
 def sampled(monkeypatch):

@@ -1,0 +1,108 @@
+"""What a page says of a race: who left when and by how much, who is left, what it took."""
+
+import io
+from collections.abc import Iterator, Mapping
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cdm_cli.jobs.pictures import page
+from cdm_cli.jobs.pictures.page import Html
+from cdm_cli.jobs.sweep.choice import name_of
+from cdm_cli.jobs.sweep.race_file import Number, RaceFile, RaceTable, RoundFile, Standing
+from cdm_cli.metrics.comparisons import subject
+from cdm_cli.metrics.verdicts import LEVEL
+
+CERTAIN = (
+    "Whoever left is beaten: another point is as good or better, and the best point is among those "
+    "that are left, with a chance of {:.0f} %, all rounds counted."
+)
+
+
+def race_parts(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
+    """Yield the sections of a race. facts: what it is of."""
+    yield page.paragraph(race.conclusion or _so_far(race), "lead")
+    yield page.paragraph(CERTAIN.format(100 * (1 - LEVEL)))
+    known = {"points": len(race.points), "images of each, at most": race.num}
+    yield page.section("What it is of", page.facts({**facts, **known}))
+    table = RaceTable(race)
+    good = [point in race.left for point in race.points]
+    yield page.section(
+        "Who is left",
+        page.picture(race_plot(race), "How much higher each point was in its last round"),
+        page.table(table.header(), table.lines(), good),
+        page.notes(table.all_notes()),
+    )
+    yield page.section("Round by round", *(_round(race, one) for one in race.rounds))
+    yield page.section("What it cost", *_costs(race))
+
+
+def _so_far(race: RaceFile) -> str:
+    return f"The race is not over: {len(race.left)} of {len(race.points)} points are left."
+
+
+def _round(race: RaceFile, one: RoundFile) -> Html:
+    """Return what was found in a round, those first that left."""
+    told = (
+        f"Round {one.round}: {len(one.points)} points on {one.num} images each, against "
+        f"{name_of(one.against)}; {len(one.beaten)} left. The chance that the best did is "
+        f"{100 * one.level:.2g} % at most."
+    )
+    ordered = sorted(one.points, key=lambda point: (not point.beaten, -point.difference))
+    lines = [_line(race.number(point.point, one.num), point) for point in ordered]
+    header = ["point", f"fid {race.reference}", "±", "higher by", "±", "verdict"]
+    return page.joined([page.paragraph(told), page.table(header, lines)])
+
+
+def _line(number: Number | None, point: Standing) -> list[object]:
+    error = number.estimate.error if number else None
+    return [
+        name_of(point.point),
+        f"{number.value:.5g}" if number else "",
+        "" if error is None else f"{error:.2g}",
+        f"{point.difference:.2g}",
+        f"{point.uncertainty:.2g}",
+        point.verdict,
+    ]
+
+
+def _costs(race: RaceFile) -> Iterator[Html]:
+    """Yield the evaluations of each round, and those of the grid beside them."""
+    spent = [0, *(one.evaluations for one in race.rounds)]
+    lines: list[list[object]] = [
+        [f"round {one.round}", len(one.points), one.num, one.evaluations - before]
+        for one, before in zip(race.rounds, spent, strict=False)
+    ]
+    lines += [["the race", "", "", race.spent], ["its budget", "", "", race.evaluations]]
+    lines += [["the whole grid", len(race.points), race.num, race.grid]]
+    yield page.table(["", "points", "images of each", "evaluations"], lines)
+    share = f"{100 * race.spent / race.grid:.3g} % of the evaluations of the grid"
+    rate = f", by {race.per_second:.4g} evaluations/s" if race.per_second else ""
+    yield page.paragraph(f"{share}. Asked for: {race.asked}{rate}.")
+
+
+def race_plot(race: RaceFile) -> bytes:
+    """Return a picture of the last difference of each point from the lowest, with its error."""
+    last = {name_of(one.point): (round_, one) for round_ in race.rounds for one in round_.points}
+    names = sorted(last, key=lambda name: last[name][1].difference)
+    figure = Figure(figsize=(8, 1.2 + 0.3 * len(names)))
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for at, name in enumerate(names):
+        round_, one = last[name]
+        colour = "0.55" if one.beaten else "tab:blue"
+        axes.errorbar(one.difference, at, xerr=one.uncertainty, fmt="o", capsize=2, color=colour)
+        gone = f" left in round {round_.round}" if one.beaten else ""
+        axes.annotate(
+            f"{gone} ({round_.num})", (one.difference + one.uncertainty, at), (4, 0),
+            textcoords="offset points", va="center", fontsize="small", color=colour,
+        )  # fmt: skip
+    axes.axvline(0, color="0.8", zorder=0)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.margins(x=0.25)
+    axes.set_xlabel(f"{subject('fid', race.reference)}, above the lowest (of so many images)")
+    figure.tight_layout()
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
+    return held.getvalue()
