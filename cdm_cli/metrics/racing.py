@@ -20,8 +20,8 @@ from cdm_cli.metrics.best import Contender, contenders
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.verdicts import LEVEL
 
-LAST = 0.7  # of the level, for the last round
-MOST_ROUNDS = 4
+ENDS = (1 / 8, 1 / 3, 2 / 3, 1.0)  # of the budget, where rounds end
+EARLY = (0.04, 0.06, 0.15)  # of the level, for the rounds before the last
 FIRST = 100  # images of the first of several rounds, at least
 FEWEST, MOST = 10, 40  # groups of the jackknife
 OF_A_GROUP = 10  # images, at least, of more than the fewest groups
@@ -67,25 +67,21 @@ class Round:
 def num_groups(num: int) -> int:
     """Return into how many groups the images of a round are dealt: the more, the surer.
 
-    Of 13 points ten groups ask for a difference of 4.6 errors, forty for 3.6, which 0.6 times as
-    many images give.
+    Of 13 points ten groups ask for a difference of 2.8 to 3.2 errors, forty for 2.4 to 2.6, which
+    0.7 times as many images give.
     """
     return min(MOST, max(FEWEST, num // OF_A_GROUP))
 
 
 def shares(costs: Sequence[int], budget: int) -> list[float]:
-    """Return at which shares of the budget the rounds end: each doubles what was spent."""
-    rounds = 1
-    while rounds < MOST_ROUNDS and budget / 2**rounds >= FIRST * sum(costs):
-        rounds += 1
-    return [2.0 ** (k + 1 - rounds) for k in range(rounds)]
+    """Return at which shares of the budget the rounds end, the first after FIRST images or more."""
+    return [end for end in ENDS[:-1] if end * budget >= FIRST * sum(costs)] + [ENDS[-1]]
 
 
 def levels(rounds: int, level: float = LEVEL) -> list[float]:
     """Return the share of the level that each round has; they add up to it."""
-    if rounds == 1:
-        return [level]
-    return [level * (1 - LAST) / (rounds - 1)] * (rounds - 1) + [level * LAST]
+    early = [share * level for share in EARLY[len(EARLY) - rounds + 1 :]]
+    return [*early, level - sum(early)]
 
 
 def first_num(costs: Sequence[int], budget: int, num: int, step: int) -> int:

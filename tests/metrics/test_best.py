@@ -65,5 +65,5 @@ def test_the_best_is_lost_in_one_family_of_twenty_and_more_leave_than_by_verdict
 
 
 def test_numbers_of_different_groups_are_refused():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="shape"):
         contenders([Estimate(1.0, (1.0, 2.0)), Estimate(1.0, (1.0, 2.0, 3.0))])

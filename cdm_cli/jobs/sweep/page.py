@@ -77,7 +77,9 @@ def _race(file: SweepFile, race: RaceFile) -> Iterator[Html]:
     """Yield the sections of a race, with its command and that of the grid."""
     yield from race_parts(race, _of_what(file))
     yield page.section(
-        "Commands", page.commands([race.command, RACED.sub("", race.command)]), page.paragraph(ON, "note")
+        "Commands",
+        page.commands([race.command, RACED.sub("", race.command)]),
+        page.paragraph(ON, "note"),
     )
     yield page.section("Where it comes from", *_provenance(file))
 

@@ -172,7 +172,7 @@ def concluded(race: RaceFile) -> str:
     if len(names) == 1:
         return f"{names[0]} is the best of {all_} points {what}, for {share}."
     if len(names) == all_:
-        return f"{what[0].upper()}{what[1:]} nothing tells the {all_} points apart, for {share}."
+        return f"{what[0].upper()}{what[1:]} any of the {all_} points may be the best, for {share}."
     some = f"{len(names)} of {all_} points may be the best {what}, for {share}"
     return f"{some}: {list_names(names)}."
 

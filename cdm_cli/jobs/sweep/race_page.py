@@ -69,12 +69,15 @@ def _line(number: Number | None, point: Standing) -> list[object]:
 def _costs(race: RaceFile) -> Iterator[Html]:
     """Yield the evaluations of each round, and those of the grid beside them."""
     spent = [0, *(one.evaluations for one in race.rounds)]
-    lines: list[list[object]] = [
-        [f"round {one.round}", len(one.points), one.num, one.evaluations - before]
+    lines: list[tuple[object, ...]] = [
+        (f"round {one.round}", len(one.points), one.num, one.evaluations - before)
         for one, before in zip(race.rounds, spent, strict=False)
     ]
-    lines += [["the race", "", "", race.spent], ["its budget", "", "", race.evaluations]]
-    lines += [["the whole grid", len(race.points), race.num, race.grid]]
+    lines += [
+        ("the race", "", "", race.spent),
+        ("its budget", "", "", race.evaluations),
+        ("the whole grid", len(race.points), race.num, race.grid),
+    ]
     yield page.table(["", "points", "images of each", "evaluations"], lines)
     share = f"{100 * race.spent / race.grid:.3g} % of the evaluations of the grid"
     rate = f", by {race.per_second:.4g} evaluations/s" if race.per_second else ""

@@ -138,9 +138,6 @@ def test_a_sweep_without_a_point_has_no_page():
         point.unlink()
     with pytest.raises(MissingError, match="no judged point"):
         sweep_page(SWEEP)
-    (SWEEP / "race.json").write_text("{}")
-    with pytest.raises(MissingError, match=r"is a race, .* without --race"):
-        sweep_page(SWEEP)
 
 
 def test_it_is_of_the_sweep_whatever_the_directory_is_called():

@@ -17,13 +17,14 @@ from cdm_cli.jobs.sweep.sweep import plan, run
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from tests.asking import as_typed
+from tests.jobs.pictures.reading import Read
 from tests.jobs.sweep import sweeping
 from tests.jobs.sweep.sweeping import JUDGE, files, judged_images, write_workspace
 from tests.tiny import Told, arrays_of, sr_config, write_store
 
 NUM, STEPS = 300, 3  # images, and evaluations of one
 TIMES = (0, 3, 5, 9)
-BUDGET = 800 * STEPS  # 200 images of each, in two rounds
+BUDGET = 900 * STEPS  # 225 images of each, in two rounds
 SWEEP = Path("sweep")
 FAR = 9  # the s of a point that is beaten
 
@@ -85,7 +86,7 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     told = Told()
     found = run(options(), told)
     rounds = course()["rounds"]
-    assert [one["num"] for one in rounds] == [99, 231]
+    assert [one["num"] for one in rounds] == [132, 231]
     assert [one["s"] for one in course()["left"]] == [0, 3, 5]
     assert found.left == ("s = 0", "non-truncated s = 3", "non-truncated s = 5")
     gone = rounds[0]["points"][-1]
@@ -94,16 +95,18 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     line = next(line for line in told.lines if "s = 9 left" in line)
     assert line.startswith("sweep-s: round 1: non-truncated s = 9 left, beaten by 0.001 ± ")
     assert len(rounds[1]["points"]) == 3
-    assert found.evaluations == STEPS * (4 * 99 + 3 * 132) <= BUDGET
+    assert found.evaluations == STEPS * (4 * 132 + 3 * 99) <= BUDGET
     assert found.made == found.evaluations
     assert found.grid == STEPS * 4 * NUM
+    assert found.page == SWEEP / "report.html"
+    assert found.conclusion in Read(found.page.read_bytes()).words
     assert found.conclusion == (
-        "3 of 4 points may be the best by FID against train, for 2376 evaluations, 66 % of the "
+        "3 of 4 points may be the best by FID against train, for 2475 evaluations, 68.8 % of the "
         "grid's 3600: s = 0, non-truncated s = 3 and non-truncated s = 5."
     )
     lines = found.table.lines()
     assert [(line[1], line[4], line[5]) for line in lines] == [
-        ("0", "231", ""), ("3", "231", ""), ("5", "231", ""), ("9", "99", "1"),
+        ("0", "231", ""), ("3", "231", ""), ("5", "231", ""), ("9", "132", "1"),
     ]  # fmt: skip
     assert lines[-1][-1].startswith("beaten by 0.001 ± ")
 
@@ -125,12 +128,12 @@ def test_a_grid_goes_on_with_a_race_and_a_race_reads_a_grid(workspace, monkeypat
     run(options(), Told())
     assert not list(SWEEP.glob("*-s*.json"))
     for path in sorted(SWEEP.glob("*.h5")):
-        num = 99 if "0009" in path.name else 231
+        num = 132 if "0009" in path.name else 231
         np.testing.assert_array_equal(images(path, num), images(Path("other") / path.name, num))
         assert not images(path)[num:].any()
     before, sizes = course(), sampled(monkeypatch)
     run(grid(), Told())
-    assert sum(sizes) == 3 * (NUM - 231) + (NUM - 99)
+    assert sum(sizes) == 3 * (NUM - 231) + (NUM - 132)
     for path in sorted(SWEEP.glob("*.h5")):
         np.testing.assert_array_equal(images(path), images(Path("other") / path.name))
     again = json.loads((SWEEP / "sweep.json").read_text())["rows"]
@@ -174,7 +177,7 @@ def test_a_race_that_is_over_does_nothing(workspace, monkeypatch):
 def test_what_was_judged_serves_another_budget(workspace, monkeypatch):
     run(options(), Told())
     found = run(options(budget_evals=4 * 300 * STEPS), Told())
-    assert [one["num"] for one in course()["rounds"]] == [132, 300]
+    assert [one["num"] for one in course()["rounds"]] == [99, 231, 300]
     assert found.made < found.evaluations
     seen = judged_images(monkeypatch)
     run(options(), Told())
@@ -194,7 +197,7 @@ def test_a_time_becomes_evaluations_once(workspace, monkeypatch):
     run(options(budget="1m"), Told())
     assert (course()["asked"], course()["evaluations"]) == ("1m", BUDGET)
     assert course()["per_second"] == BUDGET / 60
-    assert [one["num"] for one in course()["rounds"]] == [99, 231]
+    assert [one["num"] for one in course()["rounds"]] == [132, 231]
     with pytest.raises(UsageError, match="2s, 2 evaluations, is too small for a first ro") as error:
         run(options(budget="2s"), Told())
     assert error.value.next == f"--budget {33 * 4 * STEPS}s"
@@ -205,8 +208,10 @@ def test_a_conclusion_says_what_is_left_and_what_it_took(workspace):
     file = RaceFile.model_validate(course())
     one = file.model_copy(update={"left": file.left[:1]})
     everyone = file.model_copy(update={"left": file.points})
-    assert concluded(one).startswith("s = 0 is the best of 4 points by FID against train, for 2376")
-    assert concluded(everyone).startswith("By FID against train nothing tells the 4 points apart, ")
+    assert concluded(one).startswith("s = 0 is the best of 4 points by FID against train, for 2475")
+    assert concluded(everyone).startswith(
+        "By FID against train any of the 4 points may be the best, "
+    )
     assert [len(RaceTable(some).all_notes()) for some in (file, everyone)] == [2, 1]
 
 
@@ -240,7 +245,7 @@ def test_what_is_no_race_is_said_before_weights_are_loaded(
 
 def test_a_dry_run_says_what_a_race_costs(workspace):
     told = plan(options(), Told())
-    assert (told["network_evaluations"], told["rounds"], told["first_round"]) == (BUDGET, 2, 99)
+    assert (told["network_evaluations"], told["rounds"], told["first_round"]) == (BUDGET, 2, 132)
     assert told["evaluations_of_the_grid"] == STEPS * 4 * NUM
     assert "network_evaluations" not in plan(options(budget="1m"), Told())
 
