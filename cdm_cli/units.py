@@ -1,4 +1,4 @@
-"""Bytes and seconds in units of people: 20.8 GB, 4.0 GiB, 2 h 39 min."""
+"""Bytes, seconds and operations in units of people: 20.8 GB, 2 h 39 min, 7.5 TFLOP."""
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -11,6 +11,11 @@ def disk(count: int) -> str:
 def memory(count: int) -> str:
     """Return a number of bytes as memory is sold: powers of 1024, three digits."""
     return _scaled(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
+
+
+def operations(count: int) -> str:
+    """Return a number of floating point operations, three digits: 7.5 TFLOP."""
+    return _scaled(count, 1000, ("FLOP", *(f"{power}FLOP" for power in "kMGTPEZY")))
 
 
 def _scaled(count: int, base: int, names: tuple[str, ...]) -> str:

@@ -176,6 +176,7 @@ _cdm() {
           '*--strict[Stop at the first image that cannot be read]' \
           '*--workers[Processes]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
+          '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
           '*--verbose[Show all, and warnings]' \
@@ -429,6 +430,7 @@ _cdm() {
           '*--gpus[Run on N GPUs of this machine]:value: ' \
           '*--stop-after[Stop after 11h50m, 45m, 90s, all saved; the same command continues]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
+          '*--dry-run[Print the plan and its cost; compute and write nothing]' \
           '*--quiet[Say nothing but errors]' \
           '*-q[Say nothing but errors]' \
           '*--verbose[Show all, and warnings]' \

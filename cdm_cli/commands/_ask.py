@@ -32,7 +32,7 @@ def agreed(ctx: typer.Context, options: Any, plan: "Callable[[Any, Report], Any]
             kept="nothing was removed",
             next=f"{ctx.command_path} --dry-run, which shows them, or --yes, which removes them",
         )
-    for line in text(found):
+    for line in text(found, whole=False):
         typer.echo(printable(line), err=True)
     names = tuple(row["path"] for row in found.remove) if typer.confirm(question, err=True) else ()
     return replace(options, agreed=names)

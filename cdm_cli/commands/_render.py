@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cdm_cli.settings import Settings
 
     O = TypeVar("O", bound=Settings)  # noqa: E741
+Said = str | Mapping[str, object] | Sequence[Mapping[str, object]]
 EMPTY = (None, "", [])  # what is not worth a line of text
 
 
@@ -63,8 +64,8 @@ class Table(Protocol):
 class InShort(Protocol):
     """A result that says in short what a person asked; -v and --json show all of it."""
 
-    def in_short(self) -> Sequence[str | Sequence[Mapping[str, object]]]:
-        """Return lines, and tables as rows, the answer first."""
+    def in_short(self) -> "Sequence[Said]":
+        """Return the answer first: lines, values by name, and tables as rows."""
         ...
 
 
@@ -98,9 +99,8 @@ def answer(ctx: typer.Context, options: "O", run: "Callable[[O, Report], object]
 
 
 def _wants_all(ctx: typer.Context) -> bool:
-    """Say whether all is to be shown: it is asked for, or a plan, of which settings are read."""
     params = ctx.find_root().params
-    return bool(params.get("verbose") or params.get("debug") or ctx.params.get("dry_run"))
+    return bool(params.get("verbose") or params.get("debug"))
 
 
 def _defaults(ctx: typer.Context) -> list[str]:
@@ -178,17 +178,14 @@ def _laid_out(result: object, *, whole: bool) -> list[str | Columns]:
     """Return what a person reads: the answer first, then scalars, then tables under their names."""
     if isinstance(result, Table):
         return [Columns(result.header(), result.lines()), *result.all_notes()]
-    short = list(map(_part, result.in_short())) if isinstance(result, InShort) else []
+    short = [part for said in _shortly(result) for part in _parts(said)]
     if short and not whole:
         return short
     unshown = getattr(result, "unshown", ())  # in --json alone
     values = {name: item for name, item in (_members(result) or {}).items() if name not in unshown}
     tables = {name: value for name, value in values.items() if _is_table(value)}
-    scalars = _flat({name: plain(value) for name, value in values.items() if name not in tables})
-    scalars = {name: value for name, value in scalars.items() if value not in EMPTY}
-    width = max((len(name) for name in scalars), default=0)
-    parts = [*short, *([""] if short else [])]
-    parts += [f"{name:{width}}  {word(value)}" for name, value in scalars.items()]
+    scalars = _scalars({name: value for name, value in values.items() if name not in tables})
+    parts = [*short, *([""] if short else []), *scalars]
     for name, value in tables.items():
         parts += ["", f"{name.replace('_', ' ')}:"]
         parts += (
@@ -197,8 +194,21 @@ def _laid_out(result: object, *, whole: bool) -> list[str | Columns]:
     return parts if scalars or short else parts[1:]
 
 
-def _part(part: "str | Sequence[Mapping[str, object]]") -> str | Columns:
-    return part if isinstance(part, str) else columns_of(plain(part))
+def _shortly(result: object) -> "Sequence[Said]":
+    return result.in_short() if isinstance(result, InShort) else []
+
+
+def _parts(said: "Said") -> Sequence[str | Columns]:
+    if isinstance(said, str):
+        return [said]
+    return _scalars(said) if isinstance(said, Mapping) else [columns_of(plain(said))]
+
+
+def _scalars(values: Mapping[str, object]) -> list[str]:
+    """Return a line for each value that is not empty, `name  value`."""
+    flat = {name: value for name, value in _flat(plain(values)).items() if value not in EMPTY}
+    width = max((len(name) for name in flat), default=0)
+    return [f"{name:{width}}  {word(value)}" for name, value in flat.items()]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -59,7 +59,7 @@ TABLE = (
         (
             "cdm prepare train.zip --val test.zip --resolution 16 --resolution 32",
             "cdm prepare images/ --labels labels.csv -o data.h5 --resolution 64",
-        ),
+        ), plans=True,
     ),
     Command(
         "train", TrainOptions, f"{JOBS}.training.train",
@@ -118,7 +118,7 @@ TABLE = (
         (
             "cdm eval fid samples.h5 --ref data.h5 --features features --json",
             "cdm eval all samples.h5 --against other.h5 --features features",
-        ),
+        ), plans=True,
     ),
     Command(
         "eval cas", CasOptions, f"{JOBS}.cas.cas",

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cdm_cli.cascade.checkpoint import find_stage, read_stage_file
-from cdm_cli.data.store import open_store
+from cdm_cli.data.store import Store, open_store
+from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.judging.header import judge_fields
 from cdm_cli.jobs.judging.images import ImageSet
 from cdm_cli.jobs.judging.judge import is_stage
 from cdm_cli.jobs.judging.npz import open_npz
 from cdm_cli.jobs.judging.references import check_reference, check_resolution
 from cdm_cli.jobs.judging.rows import check_number, no_images, unknown_classes
+from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.names import OF_IMAGES, RUNS
 from cdm_cli.options.judging import EvalOptions, FeatureOptions, parsed
 
@@ -30,6 +32,20 @@ def check_asked(options: EvalOptions, images: ImageSet) -> None:
         check_number(metric, num)
     if "accuracy" in metrics and known_classes(options.judge) != images.classes:
         raise unknown_classes(options.judge.features)
+
+
+def check_alike(options: EvalOptions, resolution: int, other: Store) -> None:
+    """Raise MismatchError where the store that another is compared with lacks its resolution."""
+    _, part = part_of(other, options.split)
+    if resolution in part.resolutions:
+        return
+    there = ", ".join(map(str, part.resolutions))
+    raise MismatchError(
+        f"--against {other.path} has images of {there} pixels, {options.store} is judged at "
+        f"{resolution}",
+        kept="nothing was judged",
+        next="--against with a store of that resolution",
+    )
 
 
 def _numbers(metrics: Iterable[str], images: ImageSet, ref: Path) -> Iterable[tuple[str, int]]:

@@ -16,12 +16,13 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.judging import nearest
 from cdm_cli.jobs.judging.against import join, seed_of
-from cdm_cli.jobs.judging.check import check_asked
+from cdm_cli.jobs.judging.check import check_alike, check_asked
+from cdm_cli.jobs.judging.cost import cost
 from cdm_cli.jobs.judging.images import ImageSet, collect, from_store
 from cdm_cli.jobs.judging.panel import Panel, convention_of, open_panel, table_of_rows
 from cdm_cli.jobs.judging.references import training_images
 from cdm_cli.jobs.judging.result import EvalResult
-from cdm_cli.jobs.runtime.session import Session, start_job
+from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.table import MetricTable
@@ -44,6 +45,25 @@ def run(options: EvalOptions, report: Report) -> EvalResult:
     Raises UsageError, MissingError, MismatchError, BadInputError, and WouldOverwriteError for
     an `out` that is not a table of ours.
     """
+    _check_written(options)
+    return start_job(run_in, options, options.judge.compute, report)
+
+
+def plan(options: EvalOptions, report: Report) -> dict[str, object]:
+    """Return what `run` would judge, and how long that takes; nothing is judged or written.
+
+    Raises what `run` raises before it judges.
+    """
+    _check_written(options)
+    session = plan_session(options.judge.compute, report)
+    with ExitStack() as stack:
+        images = _choose_all(options, stack, report)
+        told = {"out": str(options.out)} if options.out else {}
+        return {**told, "metrics": list(parsed(options.metrics)), **cost(options, images, session)}
+
+
+def _check_written(options: EvalOptions) -> None:
+    """Raise WouldOverwriteError, or DiskError, for what would be written."""
     _check_out(options.out)
     written = [options.out] if options.out else []
     if "nn" in parsed(options.metrics):
@@ -51,14 +71,15 @@ def run(options: EvalOptions, report: Report) -> EvalResult:
         _check_picture(written[-1])
     for path in written:
         check_room(path, 0)
-    return start_job(run_in, options, options.judge.compute, report)
 
 
 def run_in(options: EvalOptions, session: Session) -> EvalResult:
     """Judge a store as one process of a job; the first one writes."""
     metrics, lenient = parsed(options.metrics), "all" in options.metrics
     with ExitStack() as stack:
-        images = session.decide(lambda: _choose_images(options, stack, session.report), _deciding)
+        images, *others = session.decide(
+            lambda: _choose_all(options, stack, session.report), _deciding
+        )
         rich = bool({*OF_IMAGES} & {*metrics})
         panel = open_panel(options.judge, images.resolution, session, features=rich)
         collector = collect(images, panel.judge.extractor, session, seed=options.seed)
@@ -69,8 +90,8 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
         written: list[Path] = []
         if "nn" in metrics:
             lines, written = _look_nearby(options, panel, images, collector, table)
-        if options.against is not None:
-            _compare(options, images, panel, table)
+        for other in others:
+            _compare(options, other, panel, table)
         if options.out is not None:
             written.append(options.out)
             if session.world.leads:
@@ -78,20 +99,29 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
     return EvalResult(options.store, table, lines, written, options.against)
 
 
-def _compare(options: EvalOptions, images: ImageSet, panel: Panel, table: MetricTable) -> None:
+def _compare(options: EvalOptions, others: ImageSet, panel: Panel, table: MetricTable) -> None:
     """Judge the other store as the first was, and add how they compare."""
     assert options.against is not None
-    asked = replace(options, store=options.against, resolution=images.resolution)
     metrics = tuple(name for name in parsed(options.metrics) if name != "nn")
-    with ExitStack() as stack, open_store(options.store) as store:
-        session = panel.session
-        others = session.decide(lambda: _choose_images(asked, stack, session.report), _deciding)
-        collector = collect(others, panel.judge.extractor, session, seed=options.seed)
-        lenient = "all" in options.metrics
-        other = table_of_rows(panel, others, collector, metrics, options.seed, lenient=lenient)
-        seeds = [seed_of(store), seed_of(stack.enter_context(open_store(asked.store)))]
+    collector = collect(others, panel.judge.extractor, panel.session, seed=options.seed)
+    lenient = "all" in options.metrics
+    other = table_of_rows(panel, others, collector, metrics, options.seed, lenient=lenient)
+    paths = (options.store, options.against)
+    with ExitStack() as stack:
+        seeds = [seed_of(stack.enter_context(open_store(path))) for path in paths]
     shared = seeds[0] is not None and seeds[0] == seeds[1]
-    join(table, other, (options.store, asked.store), seed=shared)
+    join(table, other, paths, seed=shared)
+
+
+def _choose_all(options: EvalOptions, stack: ExitStack, report: Report) -> list[ImageSet]:
+    """Choose the images that are judged, and those of the store that they are compared with."""
+    images = _choose_images(options, stack, report)
+    if options.against is None:
+        return [images]
+    with open_store(options.against) as store:
+        check_alike(options, images.resolution, store)
+    asked = replace(options, store=options.against, resolution=images.resolution)
+    return [images, _choose_images(asked, stack, report)]
 
 
 def _choose_images(options: EvalOptions, stack: ExitStack, report: Report) -> ImageSet:
@@ -103,9 +133,11 @@ def _choose_images(options: EvalOptions, stack: ExitStack, report: Report) -> Im
     return images
 
 
-def _deciding(images: ImageSet) -> dict[str, Any]:
+def _deciding(chosen: list[ImageSet]) -> dict[str, Any]:
     """Return what must be equal in every process."""
-    return {"samples": images.digest, "num": images.num, "resolution": images.resolution}
+    images = chosen[0]
+    same = {"samples": images.digest, "num": images.num, "resolution": images.resolution}
+    return same | {"against": [(other.digest, other.num) for other in chosen[1:]]}
 
 
 def _look_nearby(

@@ -56,6 +56,20 @@ def find_references(
         ]
 
 
+def unseen(path: Path, resolution: int, extractor: FeatureExtractor) -> list[int]:
+    """Return the numbers of real images, of each part, whose statistics are not kept yet."""
+    with ExitStack() as stack:
+        if path.suffix == ".npz":
+            images = stack.enter_context(open_npz(path)).images
+            parts = {"": images} if images else {}
+        else:
+            store = stack.enter_context(open_store(path))
+            parts = {name: reference_images(store, name, resolution) for name in store.parts}
+        keys = {name: _key(images, name, extractor) for name, images in parts.items()}
+        there = {name for name, key in keys.items() if statistics_path(path, key).is_file()}
+        return [images.num for name, images in parts.items() if name not in there]
+
+
 def reference_digest(path: Path) -> str:
     """Return what tells the real images of one path from those of another."""
     _check_there(path)

@@ -20,6 +20,7 @@ from cdm_cli.data.schema import PartName, StoreSpec
 from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, CdmError, quoted
+from cdm_cli.jobs.prepare.cost import cost, layout_size
 from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill
 from cdm_cli.jobs.prepare.plan import CHANNELS, FoundImages, list_sources, spec_of
 from cdm_cli.jobs.prepare.without import WITHOUT, give_name, without_left_out
@@ -61,6 +62,29 @@ def run(options: PrepareOptions, report: Report) -> Prepared:
     out = options.out
     with spool_beside(_beside(out, ".train")) as train, spool_beside(_beside(out, ".val")) as val:
         return _run(options, {"train": train, "val": val}, report)
+
+
+def plan(options: PrepareOptions, report: Report) -> dict[str, object]:
+    """Return what `run` would make, and what that costs; nothing is left behind.
+
+    A source that has to be unpacked is, for as long as this takes. Raises what `run` raises before
+    it decodes.
+    """
+    out = options.out
+    with spool_beside(_beside(out, ".train")) as train, spool_beside(_beside(out, ".val")) as val:
+        found, classes = list_sources(options, {"train": train, "val": val}, report)
+        spec = spec_of(options, found, classes)
+        there = os.path.lexists(out)
+        if there:
+            _check_same(out, spec)
+        else:
+            disk.check_room(out, layout_size(spec))
+        left = 0 if there else sum(len(part.images.y) for part in found.values())
+        return {"out": str(out), **cost(found, spec, _workers(options), left)}
+
+
+def _workers(options: PrepareOptions) -> int:
+    return options.workers or len(os.sched_getaffinity(0))
 
 
 def _run(options: PrepareOptions, spools: Mapping[str, Path], report: Report) -> Prepared:
@@ -111,10 +135,9 @@ def _fill(
 ) -> Counter[str]:
     """Fill the store under its other name, then give it its own."""
     path, conversions = _beside(options.out, PREPARING), Counter[str]()
-    workers = options.workers or len(os.sched_getaffinity(0))
     with _open_or_create(path, spec) as store:
         for name, part in found.items():
-            conversions += fill(store.parts[name], path, part.images, workers, report)
+            conversions += fill(store.parts[name], path, part.images, _workers(options), report)
         left_out: dict[PartName, np.ndarray] = {
             name: _left_out(store, name, part) for name, part in found.items()
         }

@@ -1,16 +1,23 @@
 """What a command would cost, in one line: `--dry-run` begins with it."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from cdm_cli.data.disk import existing
-from cdm_cli.units import disk, duration, memory
+from cdm_cli.units import disk, duration, memory, operations
 
 TIMED, RECKONED = "timed here", "reckoned from a matrix product timed here, roughly"
 UNKNOWN = "time unknown"
+SETTINGS = "all settings: -v"
 LONGEST = 2.0  # seconds that one step or batch may take to be timed for a plan
+COUNTED = 10_000  # from here on a number is grouped: 128,000
+# What the first line tells, in other units, and what of it is of one image.
+TOLD = {
+    "bytes", "disk_bytes", "estimated_by", "estimated_seconds", "flops_per_image", "foretold",
+    "free_bytes", "memory_bytes", "memory_bytes_per_image",
+}  # fmt: skip
 
 
 class Foretold(dict[str, Any]):
@@ -24,9 +31,31 @@ class Foretold(dict[str, Any]):
         self["free_bytes"] = shutil.disk_usage(place).free
         self["foretold"] = _line(self)
 
-    def in_short(self) -> list[str]:
-        """Return the one line."""
-        return [self["foretold"]]
+    def in_short(self) -> list[str | Mapping[str, Any] | Sequence[Mapping[str, Any]]]:
+        """Return the line, then counts in units of people, then tables under their names."""
+        rows = {name: value for name, value in self.items() if _is_rows(value)}
+        settings = {name for name, value in self.items() if isinstance(value, Mapping)}
+        counts = {
+            name.replace("_bytes", ""): _count(name, value)
+            for name, value in self.items()
+            if name not in {*TOLD, *rows, *settings}
+        }
+        tables = [part for name in rows for part in ("", f"{name}:", rows[name])]
+        return [self["foretold"], "", counts, *tables, *([SETTINGS] if settings else [])]
+
+
+def _is_rows(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(row, Mapping) for row in value)
+
+
+def _count(name: str, value: Any) -> Any:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if name.endswith("flops"):
+        return operations(value)
+    if name.endswith("bytes"):
+        return disk(value)
+    return f"{value:,}" if value >= COUNTED and name != "seed" else value
 
 
 def _line(plan: Mapping[str, Any]) -> str:
@@ -35,7 +64,8 @@ def _line(plan: Mapping[str, Any]) -> str:
     parts[0] += f" ({by})" if by else ""
     if plan.get("memory_bytes"):
         parts.append(f"{memory(int(plan['memory_bytes']))} of memory")
-    if plan.get("disk_bytes"):
+    if plan.get("disk_bytes") is not None:
         room = f"(free: {disk(int(plan['free_bytes']))})"
-        parts.append(f"{disk(int(plan['disk_bytes']))} on disk {room}")
+        taken = disk(int(plan["disk_bytes"])) if plan["disk_bytes"] else "next to nothing"
+        parts.append(f"{taken} on disk {room}")
     return ", ".join(parts)

@@ -178,7 +178,7 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     numerics_of(options, search, log.head if log else None, session)
     left = left_of(search, log.trials if log else [])
     evaluations = _evaluations(options, search, log, left)
-    chain = search.baseline(search.steps[0])
+    chain = search.baseline(max(search.steps))  # of few steps none can be timed
     one = cost(search.header.config, chain, 1, options.judge.compute)
     flops = int(str(one["flops_per_image"])) * evaluations
     seconds = float(str(one["estimated_seconds"])) / chain.evaluations * evaluations
@@ -188,10 +188,13 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
         "samples": options.num,
         "trials": sum(left.values()),
         **{name: one[name] for name in ("parameters", "flops_per_image", "batch_size")},
+        "memory_bytes": one["memory_bytes"],
+        "disk_bytes": 0,
         "network_evaluations": evaluations,
         "flops": flops,
         **{name: one[name] for name in ("device", "precision")},
         "estimated_seconds": round(seconds, 1),
+        "estimated_by": one["estimated_by"],
         "searches": [{"steps": steps, "trials": trials} for steps, trials in left.items()],
     }
 

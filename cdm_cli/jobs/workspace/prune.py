@@ -5,7 +5,7 @@ the two loses nothing, and the next run goes on.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -69,10 +69,11 @@ class Prunable:
         counts = _counts([row["what"] for row in self.remove])
         return f"Remove {counts}, {self.size}?" if counts else ""
 
-    def in_short(self) -> list[str]:
-        """Return what can go, counted: an empty list would say nothing."""
+    def in_short(self) -> list[str | list[dict[str, Any]]]:
+        """Return what can go, counted, and each: an empty list would say nothing."""
         counts = _counts([row["what"] for row in self.remove])
-        return [f"{counts}, {self.size}, can go" if counts else "nothing can go"]
+        first = f"{counts}, {self.size}, can go" if counts else "nothing can go"
+        return [first, *_listed(self.remove), *_listed(self.kept, "kept:")]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,12 @@ class PruneResult:
     removed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     kept: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     busy: tuple[str, ...] = ()
+
+    def in_short(self) -> list[str | list[dict[str, Any]]]:
+        """Return what went, counted: each was told as it went."""
+        counts = _counts([row["what"] for row in self.removed])
+        first = f"removed {counts}, {self.size}" if counts else "nothing was removed"
+        return [first, *_listed(self.kept, "kept:")]
 
     def failure(self) -> CdmError | None:
         """Return StoppedError where another job works: the same command removes the rest."""
@@ -167,6 +174,12 @@ def _rows(items: Sequence[Item]) -> list[dict[str, Any]]:
         {"path": str(item.path), "what": item.what, "size": in_bytes(item.size), "bytes": item.size}
         for item in items
     ]
+
+
+def _listed(rows: Sequence[Mapping[str, Any]], name: str = "") -> list[str | list[dict[str, Any]]]:
+    """Return rows as a person reads them, below their name; nothing where there are none."""
+    shown = [{title: row[title] for title in row if title != "bytes"} for row in rows]
+    return ["", *([name] if name else []), shown] if shown else []
 
 
 def _reasons(kept: Sequence[Kept]) -> list[dict[str, str]]:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from cdm_cli.commands._render import text
-from cdm_cli.errors import MissingError, UsageError
+from cdm_cli.errors import MismatchError, MissingError, UsageError
 from cdm_cli.jobs.judging.evaluate import run
 from cdm_cli.metrics.jackknife import difference
-from tests.jobs.judging.making import SAMPLES, options, write_workspace
-from tests.tiny import Told, write_store
+from tests.jobs.judging.making import SAMPLES, counted, options, write_workspace
+from tests.tiny import Told, arrays_of, write_store
 
 UNPAIRED = "unpaired: "
 
@@ -115,6 +115,14 @@ def test_a_table_of_both_is_written():
     assert [row["verdict"] for row in rows] == ["better", "better"] + [""] * 4
     compared("dark.h5", out=Path("both.json"))
     assert json.loads(Path("both.json").read_text())["comparisons"][0]["verdict"] == "better"
+
+
+def test_another_resolution_is_refused_before_anything_is_judged(monkeypatch):
+    seen = counted(monkeypatch)
+    made("small.h5", 0, arrays_of(75, (4,)))
+    with pytest.raises(MismatchError, match=r"--against small\.h5 has images of 4 pixels, sampl"):
+        compared("small.h5")
+    assert not seen
 
 
 def test_what_cannot_be_compared_is_refused():

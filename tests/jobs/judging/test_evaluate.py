@@ -22,10 +22,11 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.judging import rows as evaluate_rows
-from cdm_cli.jobs.judging.evaluate import run
+from cdm_cli.jobs.judging.evaluate import plan, run
 from cdm_cli.jobs.judging.images import from_arrays, from_store
 from cdm_cli.jobs.judging.judge import open_judge
 from cdm_cli.jobs.judging.panel import measure, open_panel
+from cdm_cli.jobs.runtime.foretold import TIMED
 from cdm_cli.metrics import inception
 from cdm_cli.metrics.features import extract
 from cdm_cli.metrics.frechet import frechet_distance
@@ -357,3 +358,26 @@ def test_only_what_is_written_needs_a_place(workspace, monkeypatch):
     assert needed == []
     run(options("fid", "nn", out="t.json"), Told())
     assert [path.name for path in needed] == ["t.json", "t.png"]
+
+
+def test_a_dry_run_counts_what_will_be_judged_and_judges_nothing(workspace):
+    asked = options("fid", "kid", out="t.json")
+    before = sorted(workspace.rglob("*"))
+    found = plan(asked, Told())
+    assert sorted(workspace.rglob("*")) == before
+    assert (found["images_judged"], found["real_images_judged"]) == (75, 150)
+    assert (found["judge"], found["estimated_by"]) == ("classifier-judge", TIMED)
+    run(asked, Told())
+    kept = sum(path.stat().st_size for path in (workspace / "data.h5.stats").iterdir())
+    assert found["disk_bytes"] == pytest.approx(kept, rel=0.2)
+    again = plan(options("fid", against="samples.h5"), Told())
+    assert (again["images_judged"], again["real_images_judged"]) == (150, 0)
+    assert again["disk_bytes"] == 0
+
+
+def test_a_dry_run_refuses_what_the_run_would(workspace):
+    (workspace / "t.json").write_text("{}")
+    with pytest.raises(WouldOverwriteError, match=r"t\.json"):
+        plan(options("fid", out="t.json"), Told())
+    with pytest.raises(UsageError, match="--num 1000"):
+        plan(options("fid", num=1000), Told())

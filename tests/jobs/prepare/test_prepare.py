@@ -22,6 +22,7 @@ from cdm_cli.errors import (
 from cdm_cli.jobs.prepare import decode as prepare_decode
 from cdm_cli.jobs.prepare import prepare
 from cdm_cli.jobs.prepare.prepare import run
+from cdm_cli.jobs.runtime.foretold import TIMED
 from cdm_cli.names import MOST_RESOLUTION
 from cdm_cli.options.files import PrepareOptions
 from tests.asking import as_typed
@@ -48,6 +49,20 @@ def contents(path="data.h5", name="train"):
         store.require_finished()
         blocks = [block for _, block in store.parts[name].iterate_checked()]
         return {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+
+
+def test_a_dry_run_tells_what_becomes_of_the_images_and_leaves_nothing(workspace):
+    src = write_zip(workspace / "images.zip", class_images(per_class=30))
+    options = as_typed(PrepareOptions, src=src, resolutions=(4, 8), workers=2)
+    found = prepare.plan(options, Told())
+    assert [path.name for path in workspace.iterdir()] == ["images.zip"]
+    assert (found["train"], found["classes"], found["resolutions"]) == (90, 3, [4, 8])
+    assert (found["images_left"], found["estimated_by"]) == (90, TIMED)
+    run(options, Told())
+    assert found["disk_bytes"] == (workspace / "data.h5").stat().st_size
+    assert prepare.plan(options, Told())["images_left"] == 0
+    with pytest.raises(WouldOverwriteError, match="--resolution was 4,8, is 4"):
+        prepare.plan(as_typed(PrepareOptions, src=src, resolutions=(4,)), Told())
 
 
 def test_every_image_at_every_resolution_from_one_decode(workspace):
@@ -238,7 +253,7 @@ def test_the_same_command_again_does_nothing_another_is_refused(workspace):
     before = (workspace / "data.h5").read_bytes()
     assert made(source) == first
     for changes, said in (
-        ({"resolutions": (8,)}, "resolutions"),
+        ({"resolutions": (8,)}, "--resolution was"),
         ({"crop": "adm"}, "crop was"),
         ({"src": write_zip(workspace / "b.zip", class_images(per_class=3))}, "labels.train"),
     ):

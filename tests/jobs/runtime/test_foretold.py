@@ -20,9 +20,27 @@ def test_time_memory_and_room_come_first(tmp_path):
     assert text(plan)[0].rpartition(": ")[2].split()[1] == f"{free})".split()[1]
     assert plan["foretold"] == text(plan)[0] == text(plan, whole=False)[0]
     assert "estimated seconds  9540.0" in text(plan)
+    assert not any("seconds" in line for line in text(plan, whole=False))
     assert "\n".join(text(plan)).count(said) == 1
 
 
 def test_what_is_not_known_is_not_made_up():
     assert Foretold({"stage": "base"})["foretold"] == "time unknown"
-    assert Foretold({"estimated_seconds": 5.0, "disk_bytes": 0})["foretold"] == "5 s on this device"
+    assert Foretold({"estimated_seconds": 5.0})["foretold"] == "5 s on this device"
+    nothing = Foretold({"estimated_seconds": 5.0, "disk_bytes": 0})["foretold"]
+    assert nothing.startswith("5 s on this device, next to nothing on disk (free: ")
+
+
+def test_counts_are_in_units_of_people_and_settings_left_to_v():
+    plan = Foretold({
+        "network_evaluations": 128_000, "training_flops": 7_509_049_344_000, "seed": 70_000,
+        "checkpoint_bytes": 6_515_424, "resolutions": [8, 16], "model": {"dropout": 0.1},
+        "points": [{"s": 0, "images": 400}],
+    })  # fmt: skip
+    assert text(plan, whole=False)[1:] == [
+        "", "network evaluations  128,000", "training flops       7.5 TFLOP",
+        "seed                 70000", "checkpoint           6.5 MB", "resolutions          8, 16",
+        "", "points:", "s  images", "0     400", "all settings: -v",
+    ]  # fmt: skip
+    assert "training flops       7509049344000" in text(plan)
+    assert "model dropout        0.1" in text(plan)

@@ -1,0 +1,62 @@
+"""What `cdm eval` will cost: images that the judge sees, and how long it takes over them."""
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from cdm_cli.jobs.judging.images import ImageSet
+from cdm_cli.jobs.judging.judge import open_judge
+from cdm_cli.jobs.judging.references import unseen
+from cdm_cli.jobs.runtime.device import describe, wait
+from cdm_cli.jobs.runtime.foretold import TIMED
+from cdm_cli.jobs.runtime.session import Session
+from cdm_cli.metrics.collector import KEEP
+from cdm_cli.metrics.features import FeatureExtractor
+from cdm_cli.options.judging import EvalOptions
+
+BATCH = {"cpu": 4, "cuda": 256}  # images that are timed: Inception takes a second for four
+SECONDS = 0.3  # of timing
+DOUBLE, FLOAT = 8, 4
+
+
+def cost(
+    options: EvalOptions, images: Sequence[ImageSet], session: Session
+) -> dict[str, object]:  # fmt: skip
+    """Return images, time and what is kept of real images that were not judged before, all flat.
+
+    The judge is loaded, and timed on noise. Raises what loading it raises.
+    """
+    judge = open_judge(options.judge, session.device).extractor
+    real = unseen(options.judge.ref, images[0].resolution, judge)
+    samples = sum(each.num for each in images)
+    rate = images_per_second(judge, images[0], session.device)
+    seconds = (samples + sum(real)) / (rate * (options.judge.compute.gpus or 1))
+    return {
+        "judge": judge.name,
+        "images_judged": samples,
+        "real_images_judged": sum(real),
+        "disk_bytes": sum(_kept_bytes(num, judge.feature_dim) for num in real),
+        "device": describe(session.device),
+        "estimated_seconds": float(f"{seconds:.4g}"),
+        "estimated_by": TIMED,
+    }
+
+
+def images_per_second(judge: FeatureExtractor, like: ImageSet, device: torch.device) -> float:
+    """Return how many images of a size the judge sees a second, of one process."""
+    size = (BATCH[device.type], like.images.shape[3], *like.images.shape[1:3])
+    noise = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
+    judge(noise)  # chooses kernels
+    wait(device)
+    start, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - start < SECONDS:
+        judge(noise)
+        wait(device)
+        count += len(noise)
+    return count / (time.perf_counter() - start)
+
+
+def _kept_bytes(num: int, dim: int) -> int:
+    """Return the bytes of the statistics of so many images: moments, and features of some."""
+    return DOUBLE * dim * (dim + 1) + FLOAT * dim * min(num, KEEP)
