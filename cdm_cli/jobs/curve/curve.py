@@ -37,7 +37,7 @@ from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics, load_ready_stage, take_weights
-from cdm_cli.jobs.sampling.probe import draw_probe
+from cdm_cli.jobs.sampling.probe import check_shares, draw_probe
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.options.judging import CurveOptions
@@ -79,6 +79,7 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
     """Judge as one process of a job."""
     with ExitStack() as stack:
         work = session.decide(lambda: _begin(options, stack), _deciding)
+        check_shares(work.probe, session.world)
         tell_schedule(work.header, options.sampling, work.probe.given_s, session.report)
         resolution = work.probe.config.model.resolution
         panel = open_panel(options.judge, resolution, session, features=False)

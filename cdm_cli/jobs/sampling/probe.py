@@ -171,24 +171,20 @@ def draw_probe(
     advance: Callable[[int], None],
     asked: Callable[[], str],
 ) -> np.ndarray | None:
-    """Sample uint8 [num, H, W, C]; each process fills the share that it will judge, no more.
+    """Sample uint8 [num, H, W, C]; each process fills its share (`share_of`), no more.
 
     advance: told of network evaluations. asked: whether to stop, which gives None in every
     process. Batches are halved where the device's memory, which training fills, does not
-    suffice. Raises MemoryFloorError where one sample does not fit.
+    suffice. Raises MemoryFloorError, in every process, where one sample does not fit.
     """
-    if probe.num < world.size:
-        raise MismatchError(
-            f"{probe.num} samples for {world.size} processes", next="more samples, or fewer --gpus"
-        )
     model = probe.config.model
     images = np.zeros((probe.num, model.resolution, model.resolution, model.channels), np.uint8)
-    mine = np.array_split(np.arange(probe.num), world.size)[world.rank]
+    mine = share_of(probe.num, world) or range(probe.num - 1, probe.num)  # one is drawn along
     start, longest = 0, -(-probe.num // world.size)
     size = min(batch_size, longest)
     while start < longest:
-        first = min(int(mine[0]) + start, int(mine[-1]))  # a shorter share repeats its last one
-        places = range(first, min(int(mine[0]) + start + size, int(mine[-1]) + 1))
+        first = min(mine.start + start, mine[-1])  # a shorter share repeats its last one
+        places = range(first, min(mine.start + start + size, mine.stop))
         made = _batch(probe, stage, places, size, _watch(len(places), world, advance, asked))
         if not world.agree(made is not None):
             size = _halve(size, stage.device)
@@ -199,6 +195,27 @@ def draw_probe(
         images[places.start : places.stop] = made
         start += size
     return images
+
+
+def share_of(num: int, world: World) -> range:
+    """Return the places among num samples that are this process's own; some have one more."""
+    least, more = divmod(num, world.size)
+    start = world.rank * least + min(world.rank, more)
+    return range(start, start + least + (world.rank < more))
+
+
+def gather_shares(images: np.ndarray, world: World) -> np.ndarray:
+    """Return the images [num, ...] of which each process has filled its share, whole in each."""
+    mine = share_of(len(images), world)
+    return np.concatenate(world.gather(images[mine.start : mine.stop]))
+
+
+def check_shares(probe: Probe, world: World) -> None:
+    """Raise MismatchError where some process has no sample to judge."""
+    if probe.num < world.size:
+        raise MismatchError(
+            f"{probe.num} samples for {world.size} processes", next="more samples, or fewer --gpus"
+        )
 
 
 def _watch(

@@ -18,7 +18,6 @@ from cdm_cli.data.images import channels_last
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw, enlarge, png_bytes, readable
-from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import default_batch
 from cdm_cli.jobs.sampling.probe import (
@@ -27,6 +26,7 @@ from cdm_cli.jobs.sampling.probe import (
     build_averaged,
     choose_s,
     draw_probe,
+    gather_shares,
     sr_probe,
 )
 from cdm_cli.jobs.sampling.rows import StoreRows, part_of
@@ -134,7 +134,7 @@ def _threes(
 
 
 class SampleGrid:
-    """Draws the grid of a step, in the first process alone."""
+    """Draws the grid of a step: every process some of its samples, the first one the picture."""
 
     def __init__(
         self, directory: Path, layout: GridLayout, trainer: Trainer, asked: Callable[[], str]
@@ -149,14 +149,12 @@ class SampleGrid:
 
     def __call__(self, step: int, metrics: Metrics | None) -> None:
         """Write the picture; memory that does not suffice costs the picture, not the training."""
-        if not self._trainer.world.leads:
-            return
         try:
             images = self._drawn()
         except CdmError as error:
             self._trainer.session.report.say(f"no sample grid at step {step}: {error.what}")
             return
-        if images is None:
+        if images is None or not self._trainer.world.leads:
             return
         found = picture(self._layout, images)
         disk.make_directory(self._home)
@@ -168,11 +166,14 @@ class SampleGrid:
         objective, probe = self._trainer.objective, self._layout.probe
         assert isinstance(objective, StageObjective)
         stage = build_averaged(objective.stage, self._trainer.ema)
-        size, report = default_batch(probe.config, stage.device), self._trainer.session.report
-        with report.track("draw", probe.evaluations, "evaluations") as advance:
-            return draw_probe(
-                probe, stage, size, World(), advance=lambda n: advance(n, ""), asked=self._asked
-            )
+        session = self._trainer.session
+        size = default_batch(probe.config, stage.device)
+        with session.report.track("draw", probe.evaluations, "evaluations") as advance:
+            images = draw_probe(
+                probe, stage, size, session.world, advance=lambda n: advance(n, ""),
+                asked=self._asked,
+            )  # fmt: skip
+        return None if images is None else gather_shares(images, session.world)
 
     def _path(self, step: int) -> Path:
         return self._home / f"{step_name(step)}.png"

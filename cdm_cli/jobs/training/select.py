@@ -33,7 +33,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.judged_on import generated_store, probe_of
 from cdm_cli.jobs.sampling.numerics import Numerics, tell_compiling
-from cdm_cli.jobs.sampling.probe import Probe, build_averaged, draw_probe
+from cdm_cli.jobs.sampling.probe import Probe, build_averaged, check_shares, draw_probe
 from cdm_cli.jobs.training.files import Metrics, read_metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
@@ -147,6 +147,7 @@ class Selection:
         self, options: TrainOptions, directory: Path, trainer: Trainer, probe: Probe,
         panel: Panel, numerics: Numerics, asked: Callable[[], str],
     ) -> None:  # fmt: skip
+        check_shares(probe, trainer.world)
         self.every = options.select_every
         self._directory, self._trainer, self._asked = directory, trainer, asked
         self._probe, self._panel, self._numerics = probe, panel, numerics

@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,23 +62,45 @@ def on_two_hosts(
     others: the words of the second host, where they are not the same. changed: attributes of
     modules that are others there, as "cdm_cli.jobs.runtime.agreement.__version__".
     """
+    return ended(started(first, second, words, others, changed=changed))
+
+
+class Host(NamedTuple):
+    """A process that stands for a host, and the file of what it says."""
+
+    process: BaseProcess
+    log: Path
+
+
+def started(
+    first: Path,
+    second: Path,
+    words: Sequence[str],
+    others: Sequence[str] | None = None,
+    *,
+    changed: Mapping[str, object] | None = None,
+) -> tuple[Host, Host]:
+    """Start what `on_two_hosts` runs."""
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     port = free_port()
-    hosts = ((first, words, {}), (second, others or words, dict(changed or {})))
-    family = [
-        context.Process(target=_host, args=(rank, port, *host)) for rank, host in enumerate(hosts)
-    ]
-    for process in family:
-        process.start()
-    for process in family:
-        process.join(ENOUGH)
-        process.kill()
-    ends = [
-        Ended(process.exitcode or 0, _log(host[0], rank).read_text())
-        for rank, (process, host) in enumerate(zip(family, hosts, strict=True))
-    ]
-    return ends[0], ends[1]
+    places = ((first, words, {}), (second, others or words, dict(changed or {})))
+    one, other = (
+        Host(context.Process(target=_host, args=(rank, port, *place)), _log(place[0], rank))
+        for rank, place in enumerate(places)
+    )
+    one.process.start()
+    other.process.start()
+    return one, other
+
+
+def ended(hosts: tuple[Host, Host]) -> tuple[Ended, Ended]:
+    """Wait until both have ended, and return how; the signal that killed one is a code < 0."""
+    for host in hosts:
+        host.process.join(ENOUGH)
+        host.process.kill()
+    one, other = (Ended(host.process.exitcode or 0, host.log.read_text()) for host in hosts)
+    return one, other
 
 
 def _log(directory: Path, rank: int) -> Path:

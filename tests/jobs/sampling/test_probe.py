@@ -16,7 +16,15 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import probe as probing
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.judged_on import probe_of
-from cdm_cli.jobs.sampling.probe import base_probe, build_averaged, choose_s, draw_probe
+from cdm_cli.jobs.sampling.probe import (
+    base_probe,
+    build_averaged,
+    check_shares,
+    choose_s,
+    draw_probe,
+    gather_shares,
+    share_of,
+)
 from cdm_cli.nets.ema import Ema
 from cdm_cli.options.sampling import Sampling
 from tests.tiny import (
@@ -128,11 +136,30 @@ def test_memory_that_does_not_suffice_halves_the_batch(tmp_path, monkeypatch):
         made(probe, stage, 5)
 
 
-def test_fewer_samples_than_processes_are_refused(tmp_path):
+def test_more_processes_than_samples_draw_along_and_cannot_judge(tmp_path):
     config = base_config()
-    probe = base_probe(header(config, tmp_path), 2, Sampling())
+    probe, stage = base_probe(header(config, tmp_path), 2, Sampling()), stage_of(config)
+    worlds = [Partner(rank=rank, size=3) for rank in range(3)]
+    shares = [share_of(2, world) for world in worlds]
+    assert shares == [range(1), range(1, 2), range(2, 2)]
+    found = [
+        made(probe, stage, world=world)[mine.start : mine.stop]
+        for world, mine in zip(worlds, shares, strict=True)
+    ]
+    assert nearly(np.concatenate(found), directly(probe, stage))
     with pytest.raises(MismatchError, match="2 samples for 3 processes"):
-        made(probe, stage_of(config), world=Partner(size=3))
+        check_shares(probe, worlds[0])
+
+
+def test_shares_of_all_processes_are_one_whole():
+    class Heard(World):
+        def gather(self, value):
+            others = [share_of(7, World(rank, 3)) for rank in range(3)]
+            assert value.tolist() == list(others[self.rank])
+            return [np.arange(7)[other.start : other.stop] for other in others]
+
+    assert gather_shares(np.arange(7), World()).tolist() == list(range(7))
+    assert gather_shares(np.arange(7), Heard(1, 3)).tolist() == list(range(7))
 
 
 def test_a_super_resolution_stage_enlarges_real_images_of_val(tmp_path, store):
