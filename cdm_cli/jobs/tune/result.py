@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.data.disk import make_directory
@@ -23,7 +23,10 @@ from cdm_cli.jobs.tune.log import Log
 from cdm_cli.jobs.tune.plan import Search
 
 COLUMNS = ("steps", *Compared.model_fields)
-COLOURS = {"uniform": "tab:gray", "elbo": "tab:orange", "linear": "tab:green", "tuned": "tab:blue"}
+SHOWN = {  # colour and words of each kind of schedule
+    "uniform": ("tab:gray", "the stage's own"), "elbo": ("tab:orange", "lowest bound"),
+    "linear": ("tab:green", "best linear"), "tuned": ("tab:blue", "found"),
+}  # fmt: skip
 
 
 def write_all(out: Path, search: Search, log: Log) -> ScheduleFile:
@@ -128,14 +131,14 @@ def _curve(file: ScheduleFile) -> bytes:
     figure = Figure(figsize=(6, 4.5))
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot()
-    for name, colour in COLOURS.items():
+    for name, (colour, words) in SHOWN.items():
         line = _line(file.schedules, name)
         if line:
             steps, fid, error = zip(*line, strict=True)
-            axes.errorbar(steps, fid, yerr=error, capsize=2, marker="o", color=colour, label=name)
+            axes.errorbar(steps, fid, yerr=error, capsize=2, marker="o", color=colour, label=words)
     many = [row for one in file.schedules for row in one.compared if row.name == "reference"]
     if many:
-        axes.axhline(many[0].fid, color="black", linestyle="--", label="reference of many steps")
+        axes.axhline(many[0].fid, color="black", linestyle="--", label="ancestral, many steps")
     axes.set_xscale("log")
     axes.set_yscale("log")
     _label_within_decades(axes.yaxis)
@@ -152,8 +155,9 @@ def _curve(file: ScheduleFile) -> bytes:
 
 def _label_within_decades(axis: Any) -> None:
     """Label a logarithmic axis between powers of ten, too: one decade may hold all of it."""
-    axis.set_major_formatter(LogFormatter())
-    axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _line(schedules: Sequence[Searched], name: str) -> list[tuple[int, float, float]]:
