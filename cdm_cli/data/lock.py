@@ -121,14 +121,15 @@ def is_locked(fd: int) -> bool:
 def holder(fd: int, path: Path, place: int) -> str:
     """Return who the record at a place of a locked file names.
 
-    A holder that has only just begun is given time to write it.
+    A holder that has only just begun is given time to write it; whoever holds a store in which
+    there is nothing to write has none, and is named by Linux.
     """
     for _ in range(GLANCES):
         told = read_at(fd, path, WRITER_SIZE, place).rstrip(b"\0")
         if told:
             return _name_holder(told)
         time.sleep(GLANCE)
-    return _name_holder(b"")
+    return kernel_holder(fd)
 
 
 def kernel_holder(fd: int) -> str:

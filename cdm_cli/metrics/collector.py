@@ -7,7 +7,7 @@ field is a sum over samples, so processes that saw different samples join by add
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,6 +115,13 @@ class Collector:
             sums += [s.counts, s.marginal, s.negentropy] if s is not None else []
         return [*sums, *([self.called] if self.called is not None else []), self.kept]
 
+    def to_host(self) -> None:
+        """Move all sums into the memory of the host: what becomes of them waits for no device."""
+        self.moments = [sums.to_host() for sums in self.moments]
+        self.parts = [sums.to_host() for sums in self.parts]
+        self.scores = self.scores and self.scores.to_host()
+        self.cells = self.cells and self.cells.to_host()
+
     @property
     def whole(self) -> Moments:
         """The moments of all splits together."""
@@ -159,16 +166,27 @@ class Collector:
 
         pairs: without two neighbouring ones as well.
         """
-        whole = self.whole
-        value = whole.gaussian().distance(reference)
+        return self.frechets([reference], uncertain=uncertain, pairs=pairs)[0]
+
+    def frechets(
+        self, references: Sequence[Gaussian], *, uncertain: bool = True, pairs: bool = True
+    ) -> list[Estimate]:
+        """Return the same for each of several references: what it takes of the samples, once."""
+        whole, found = self.whole, dict[tuple[int, ...], list[float]]()
+
+        def distances(out: tuple[int, ...]) -> list[float]:
+            if out not in found:
+                left = whole.without(_sum([self.parts[g] for g in out])) if out else whole
+                gaussian = left.gaussian()
+                found[out] = [gaussian.distance(reference) for reference in references]
+            return found[out]
+
         if not uncertain:
-            return Estimate(value)
-
-        def without(out: tuple[int, ...]) -> float:
-            left = whole.without(_sum([self.parts[g] for g in out]))
-            return left.gaussian().distance(reference)
-
-        return self._estimate(value, without, pairs=pairs)
+            return [Estimate(value) for value in distances(())]
+        return [
+            self._estimate(value, lambda out, at=at: distances(out)[at], pairs=pairs)
+            for at, value in enumerate(distances(()))
+        ]
 
     def _estimate(
         self, value: float, without: Callable[[tuple[int, ...]], float], *, pairs: bool = True
@@ -182,6 +200,8 @@ class Collector:
 
 
 def _sum(parts: list[Moments]) -> Moments:
+    if len(parts) == 1:
+        return parts[0]
     whole = Moments.zeros(len(parts[0].total), parts[0].total.device)
     for part in parts:
         whole.merge(part)

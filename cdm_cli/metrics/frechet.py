@@ -118,6 +118,10 @@ class Moments:
         self.total += other.total.to(self.total.device)
         self.outer += other.outer.to(self.outer.device)
 
+    def to_host(self) -> "Moments":
+        """Return the same sums in the memory of the host."""
+        return Moments(self.count.cpu(), self.total.cpu(), self.outer.cpu())
+
     def without(self, other: "Moments") -> "Moments":
         """Return the moments of what self has seen and other, a part of it, has not."""
         return Moments(self.count - other.count, self.total - other.total, self.outer - other.outer)

@@ -48,6 +48,10 @@ class SplitScores:
         self.marginal.index_add_(0, splits, p)
         self.negentropy.index_add_(0, splits, torch.special.xlogy(p, p).sum(1))
 
+    def to_host(self) -> "SplitScores":
+        """Return the same sums in the memory of the host."""
+        return SplitScores(self.counts.cpu(), self.marginal.cpu(), self.negentropy.cpu())
+
     def without(self, groups: tuple[int, ...], num_splits: int) -> "SplitScores":
         """Add up S = num_splits * G sums, split by split, over all of G groups but these."""
         G = len(self.counts) // num_splits

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from cdm_cli.nets.blocks import Attention
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.unet import UNet
 
@@ -42,6 +43,17 @@ def flops_per_image(net: UNet | Classifier) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         functional_call(net, tensors, meta_inputs(net))
     return counter.get_total_flops()
+
+
+def most_flops_per_image(net: UNet | Classifier) -> int:
+    """Return more than `flops_per_image`, which loads torch's compiler and takes seconds.
+
+    Every weight meets every pixel once at most, and attention compares each two pixels.
+    """
+    pixels = net.config.resolution**2
+    widest = max(parameter.shape[0] for parameter in net.parameters())
+    attending = sum(isinstance(module, Attention) for module in net.modules())
+    return 2 * pixels * num_parameters(net) + attending * 4 * pixels**2 * widest
 
 
 def meta_inputs(net: UNet | Classifier) -> tuple[Tensor | None, ...]:

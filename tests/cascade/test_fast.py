@@ -89,6 +89,15 @@ def test_a_long_run_on_a_gpu_is_worth_compiling():
     assert not worth_compiling(config, torch.device("cpu"), 900_000_000)
 
 
+def test_of_a_short_run_nothing_is_counted(monkeypatch):
+    def counted(net):
+        raise AssertionError("operations were counted, which loads the compiler")
+
+    monkeypatch.setattr(fast_form, "flops_per_image", counted)
+    config = preset("cifar-sr16-32").stage
+    assert not worth_compiling(config, torch.device("cuda"), 2000 * 25)
+
+
 @pytest.mark.parametrize("named", [None, "elsewhere"])
 def test_compiled_programs_are_kept_for_the_user_unless_told_where(named, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -133,7 +133,7 @@ def raced(path, num):
 
 @pytest.mark.parametrize(
     "record",
-    [b"", b"\xff" * 10, b"[" * WRITER_SIZE, b"{}", b"[1]", b'"x"', b"1e999", b'{"pid": 1}'],
+    [b"\xff" * 10, b"[" * WRITER_SIZE, b"{}", b"[1]", b'"x"', b"1e999", b'{"pid": 1}'],
 )
 def test_a_record_that_means_nothing_is_another_process(tmp_path, monkeypatch, record):
     monkeypatch.setattr(lock, "GLANCE", 0)
@@ -142,6 +142,17 @@ def test_a_record_that_means_nothing_is_another_process(tmp_path, monkeypatch, r
         place = store._opened.layout.offsets["writer"]
         os.pwrite(store._opened.fd, record.ljust(WRITER_SIZE, b"\0"), place)
         with pytest.raises(StoppedError, match="written by another process"):
+            open_store(path, writable=True)
+
+
+def test_whoever_holds_a_store_that_is_finished_is_named_by_linux(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "GLANCE", 0)
+    path = tmp_path / "a.h5"
+    with create(path, samples_spec()) as store:
+        fill(store)
+    with open_store(path, writable=True) as held:
+        assert held.finished
+        with pytest.raises(StoppedError, match=f"written by process {os.getpid()} on "):
             open_store(path, writable=True)
 
 

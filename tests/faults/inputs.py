@@ -155,6 +155,24 @@ def swept(home: Path) -> None:
     train(home, "training.keep=9", data=home / "more.h5", steps=4)
 
 
+def raced(home: Path) -> None:
+    """Write a race that is over, by the real job."""
+    from tests.faults import runs
+
+    judge_and_store(home)
+    with chdir(home):
+        runs.race()
+
+
+def gridded(home: Path) -> None:
+    """Write the grid of a race, by the real job."""
+    from tests.faults import runs
+
+    judge_and_store(home)
+    with chdir(home):
+        runs.grid_of_race()
+
+
 def demonstrated(home: Path) -> None:
     """Write what the commands of a demo leave where it runs them."""
     from tests.jobs.demo.finished import write_data, write_demo

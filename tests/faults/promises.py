@@ -31,7 +31,8 @@ def broken_promises(where: Path, calls: Sequence[Call], inputs: Path) -> list[st
         if path.suffix in STORES:
             found, blocks = _store(path)
             faults += found
-            done += 0 if (inputs / path.relative_to(where)).exists() else blocks
+            before = inputs / path.relative_to(where)
+            done += blocks - (_store(before)[1] if before.exists() else 0)
         elif path.suffix in (".json", ".safetensors"):
             faults += _file(path)
     removed = any(call.kind == "unlink" and call.path.suffix in STORES for call in calls)

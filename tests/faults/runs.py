@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.jobs.runtime.identity import resume_or_create
+from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.options.files import (
     DefaultsOptions,
     DemoOptions,
@@ -47,14 +48,16 @@ def settled() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def changed(module: Any, **values: Any) -> Generator[None]:
-    """Give names of a module other values for a while."""
-    before = {name: getattr(module, name) for name in values}
-    vars(module).update(values)
+def changed(holder: Any, **values: Any) -> Generator[None]:
+    """Give names of a module or class other values for a while."""
+    before = {name: getattr(holder, name) for name in values}
+    for name, value in values.items():
+        setattr(holder, name, value)
     try:
         yield
     finally:
-        vars(module).update(before)
+        for name, value in before.items():
+            setattr(holder, name, value)
 
 
 class Counted:
@@ -143,14 +146,42 @@ def _swept(kind: type[SweepOptions], **asked: Any) -> int:
         return _work(sweep_s.run, as_typed(kind, judge=judge, **asked))
 
 
+RACED = (0, 3, 5)
+
+
 def race() -> int:
-    from cdm_cli.jobs.sweep import racers
+    """Race in three rounds; the point at s = 3 is worse by every image, and leaves."""
+    from cdm_cli.jobs.sweep import race, racers
     from cdm_cli.jobs.sweep import sweep as sweep_s
+    from cdm_cli.metrics import racing
 
     judge = as_typed(FeatureOptions, features="judge", compute=Compute(device="cpu", batch_size=8))
-    asked = as_typed(SweepSOptions, s=(0, 5), judge=judge, race=True, budget_evals=10**6)
-    with changed(racers, BLOCK=8):  # whole rounds of three classes: 9 images a block
+    budget = 27 * len(RACED) * 2
+    asked = as_typed(SweepSOptions, s=RACED, judge=judge, race=True, budget_evals=budget)
+    estimate = race.Course._estimate
+
+    def far(self: Any, point: Any, num: int) -> Estimate:
+        found, more = estimate(self, point, num), 1.0 * (point.s == 3)
+        return Estimate(found.value + more, tuple(one + more for one in found.without))
+
+    with (
+        changed(racers, BLOCK=8, LEAST_JUDGED=9),  # whole rounds of three classes: 9 images a block
+        changed(racing, FIRST=9, EARLY=(0.1, 0.2, 0.3)),
+        changed(race.Course, _estimate=far),
+    ):
         return _work(sweep_s.run, asked)
+
+
+def grid_of_race() -> int:
+    """Make and judge what a race left out; each number is kept before anything follows it.
+
+    Some points are complete from the start: their numbers would come at moments of chance.
+    """
+    from cdm_cli.jobs.sweep.judges import Bench
+
+    settle = Bench.settle
+    with changed(Bench, settle=lambda self, wait=True: settle(self, wait=True)):
+        return _swept(SweepSOptions, s=RACED)
 
 
 def tune() -> int:

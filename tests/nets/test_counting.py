@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.nets.classifier import Classifier
-from cdm_cli.nets.counting import flops_per_image, num_parameters
+from cdm_cli.nets.counting import flops_per_image, most_flops_per_image, num_parameters
+from cdm_cli.presets import PRESETS, preset
 from tests.nets.drawing import tiny
 from tests.nets.test_unet import of_preset
 
@@ -30,6 +32,12 @@ def test_flops_of_a_classifier_by_hand():
 )
 def test_flops_of_appendix_b(name, billions):
     assert round(flops_per_image(of_preset(name)) / 1e9) == billions
+
+
+@pytest.mark.parametrize("name", sorted(n for n in PRESETS if "classifier" not in n))
+def test_what_sizes_alone_say_is_more(name):
+    net = empty_net(preset(name).stage)
+    assert flops_per_image(net) <= most_flops_per_image(net)
 
 
 def test_counting_leaves_the_network_as_it_was():

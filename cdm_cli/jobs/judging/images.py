@@ -169,4 +169,5 @@ def collect(
             f"{extractor.name} gives features of {images.name} that are not finite",
             next="check the weights of the judge",
         )
+    collector.to_host()
     return collector

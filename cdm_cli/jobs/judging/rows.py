@@ -91,8 +91,9 @@ class Rows:
     def fid(self) -> Iterator[MetricRow]:
         """Yield FID against every reference, and the gap of val and train."""
         found: dict[str, Estimate] = {}
-        for reference in self.references:
-            estimate = self.collector.frechet(reference.gaussian, uncertain=self.uncertain)
+        gaussians = [reference.gaussian for reference in self.references]
+        estimates = self.collector.frechets(gaussians, uncertain=self.uncertain)
+        for reference, estimate in zip(self.references, estimates, strict=True):
             found[reference.name] = estimate
             row = self._row("fid", estimate.value, estimate.error, self._jackknife, reference)
             yield self._known(row, estimate, corrected=estimate.corrected)

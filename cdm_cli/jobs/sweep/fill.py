@@ -16,7 +16,6 @@ from typing import Any
 from cdm_cli.data import lock
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import StoppedError
-from cdm_cli.jobs.judging.panel import open_panel
 from cdm_cli.jobs.runtime.identity import chain_fields, resume_or_create
 from cdm_cli.jobs.runtime.session import GLANCE, Session
 from cdm_cli.jobs.runtime.stop import Stop
@@ -29,7 +28,7 @@ from cdm_cli.jobs.sweep.choice import name_of
 from cdm_cli.jobs.sweep.judges import Bench, Judge
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point
-from cdm_cli.jobs.sweep.shared import Loaded, loaded_for
+from cdm_cli.jobs.sweep.shared import Loaded, open_both
 from cdm_cli.jobs.sweep.table import write_start
 from cdm_cli.options.sweeping import SweepOptions
 
@@ -40,12 +39,10 @@ def fill_points(
     options: SweepOptions, sweep: Sweep, missing: Sequence[Point], command: str, session: Session
 ) -> None:
     """Make and judge the points that are missing, or wait for the processes that do."""
-    resolution = sweep.header.config.model.resolution
-    panel = open_panel(options.judge, resolution, session, features=False)
+    panel, loaded = open_both(options, _sharing(sweep.points, session), session)
     session.lead(lambda: write_start(sweep, command))
     judge = Judge(sweep, panel, options.sampling.seed)
     with lock.directory(sweep.out, alone=False):
-        loaded = loaded_for(_sharing(sweep.points, session), session)
         makers = Makers(options.command, session, loaded, judge, len(missing))
         if session.world.size > 1:
             makers.make_in_turn(missing)

@@ -64,6 +64,17 @@ def _in_short(table: MetricTable) -> str:
     )
 
 
+def queue_apart(device: torch.device) -> None:
+    """Give this thread a queue of its own on a GPU, which waits for nothing that comes later.
+
+    Otherwise each number that it reads waits for the evaluations that are queued by then.
+    """
+    if device.type == "cuda":
+        queue = torch.cuda.Stream(device, priority=-1)
+        queue.wait_stream(torch.cuda.default_stream(device))
+        torch.cuda.set_stream(queue)
+
+
 class Bench:
     """Judges points in a thread of its own, in the order in which they come.
 
@@ -75,7 +86,8 @@ class Bench:
         session = replace(judge.panel.session, report=Silent())
         self._judge = replace(judge, panel=replace(judge.panel, session=session))
         self._told = told
-        self._thread = ThreadPoolExecutor(1, "cdm-judge")
+        device = judge.panel.session.device
+        self._thread = ThreadPoolExecutor(1, "cdm-judge", lambda: queue_apart(device))
         self._judged: list[tuple[Point, Store, Future[Verdict]]] = []
 
     def give(self, point: Point, store: Store) -> None:

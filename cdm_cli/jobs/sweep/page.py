@@ -86,7 +86,9 @@ def _race(file: SweepFile, race: RaceFile) -> Iterator[Html]:
 
 def _race_beside(race: RaceFile) -> list[Html]:
     """Return what a page of points with all of their images says of a race among them."""
-    return [page.section("The race before", page.folded(race.conclusion, *race_parts(race, {})))]
+    return [
+        page.section("A race of these points", page.folded(race.conclusion, *race_parts(race, {})))
+    ]
 
 
 def _parts(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterator[Html]:

@@ -16,7 +16,7 @@ import numpy as np
 from cdm_cli.data import lock
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.judging.images import ImageSet, collect
-from cdm_cli.jobs.judging.panel import Panel, open_panel
+from cdm_cli.jobs.judging.panel import Panel
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.fill import measured_rate
 from cdm_cli.jobs.sampling.make import engine_of, produce
@@ -34,7 +34,7 @@ from cdm_cli.jobs.sweep.race_file import (
     write_race,
 )
 from cdm_cli.jobs.sweep.racers import Racers, budget_of, enough, racers
-from cdm_cli.jobs.sweep.shared import check_points, loaded_for
+from cdm_cli.jobs.sweep.shared import Loaded, check_points, open_both
 from cdm_cli.jobs.sweep.table import PAGE, write_start
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import num_groups, race
@@ -76,11 +76,10 @@ def raced(options: SweepOptions, sweep: Sweep, command: str, session: Session) -
         session.report.say(f"{sweep.out}: the race is over")
         return _result(sweep, begun, 0, session)
     session.lead(lambda: check_points(field.points, session))
-    resolution = sweep.header.config.model.resolution
-    panel = open_panel(options.judge, resolution, session, features=False)
+    panel, loaded = open_both(options, field.points, session)
     session.lead(lambda: write_start(sweep, command))
     with lock.directory(sweep.out, alone=False):
-        course = Course(options, sweep, field, begun, panel, session)
+        course = Course(options, sweep, field, begun, panel, loaded, session)
         if options.budget and not begun.evaluations:
             course.measure(seconds_of(options.budget) or 0)
         return course.run()
@@ -134,12 +133,12 @@ class Course:
 
     def __init__(
         self, options: SweepOptions, sweep: Sweep, field: Racers, begun: RaceFile, panel: Panel,
-        session: Session,
+        loaded: Loaded, session: Session,
     ) -> None:  # fmt: skip
         self.command, self.seed = options.command, options.sampling.seed
         self.sweep, self.field, self.file = sweep, field, begun
         self.panel, self.session, self.made = panel, session, 0
-        self.loaded = loaded_for(field.points, session)
+        self.loaded = loaded
         self.reference = _deciding_reference(panel.references)
 
     def measure(self, seconds: float) -> None:

@@ -1,17 +1,21 @@
 """What all points of a sweep share: room on the disk, and one loading of the stage."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cdm_cli.cascade.stagefile import digest_with
-from cdm_cli.data.disk import check_room, existing
+from cdm_cli.data.disk import check_room, existing, make_directory
 from cdm_cli.errors import StoppedError
+from cdm_cli.jobs.judging.panel import Panel, open_panel
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.cost import bytes_per_sample
 from cdm_cli.jobs.sampling.make import Ready, Work, check_output, make_ready, numerics_of
 from cdm_cli.jobs.sampling.numerics import check_same_numerics, take_weights
 from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sweep.point import Point
+from cdm_cli.options.sweeping import SweepOptions
 
 
 def check_points(points: Sequence[Point], session: Session) -> None:
@@ -63,6 +67,40 @@ class Loaded:
         stage = self.ready.stage.with_digest(digest)
         self.ready, self.weights = replace(self.ready, stage=stage), weights
         return self.ready
+
+
+def open_both(
+    options: SweepOptions, points: Sequence[Point], session: Session
+) -> tuple[Panel, Loaded]:
+    """Open the judge with the statistics of the real images, and load the stage.
+
+    One process does both at a time: one waits for the disk, or for what is compiled, while the
+    other computes. Raises what `open_panel` and `loaded_for` raise, of both the first; a directory
+    that was made for the points goes again then.
+    """
+    out = points[0].out
+    made = not out.exists()
+    session.lead(lambda: make_directory(out))
+    try:
+        return _opened_with_loaded(options, points, session)
+    except BaseException:
+        if made and session.world.leads:
+            with suppress(OSError):
+                out.rmdir()
+        raise
+
+
+def _opened_with_loaded(
+    options: SweepOptions, points: Sequence[Point], session: Session
+) -> tuple[Panel, Loaded]:
+    resolution = points[0].work.header.config.model.resolution
+    if session.world.size > 1:  # whose processes agree in one order
+        panel = open_panel(options.judge, resolution, session, features=False)
+        return panel, loaded_for(points, session)
+    with ThreadPoolExecutor(1, "cdm-load") as thread:
+        loading = thread.submit(loaded_for, points, session)
+        panel = open_panel(options.judge, resolution, session, features=False)
+        return panel, loading.result()
 
 
 def loaded_for(points: Sequence[Point], session: Session) -> Loaded:

@@ -200,7 +200,7 @@ def test_what_cannot_be_is_caught_from_headers(home, monkeypatch, axes, error, s
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr("cdm_cli.jobs.sampling.make.load_ready_stage", loaded)
-    monkeypatch.setattr("cdm_cli.jobs.sweep.fill.open_panel", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sweep.shared.open_panel", loaded)
     with pytest.raises(error, match=says):
         run(grid(*axes, out=Path("new")), Told())
     assert not Path("new").exists()

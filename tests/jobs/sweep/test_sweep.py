@@ -455,7 +455,7 @@ def test_misfits_are_caught_from_headers(workspace, monkeypatch, changes, error,
     two = both | {"labels": both["labels"] % 2}
     write_store("two.h5", "prepared", {"train": two}, classes=("disk", "ring"))
     monkeypatch.setattr("cdm_cli.jobs.sampling.make.load_ready_stage", loaded)
-    monkeypatch.setattr("cdm_cli.jobs.sweep.fill.open_panel", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sweep.shared.open_panel", loaded)
     judge = {key: changes[key] for key in ("ref", "features") if key in changes}
     rest = {key: value for key, value in changes.items() if key not in judge}
     asked = {"model": "sr", "judge": replace(JUDGE, **paths(judge))} | rest
