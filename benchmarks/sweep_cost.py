@@ -5,16 +5,19 @@
 What follows the name of the program is a command line of cdm, `sweep-s` or `sweep`, in a directory
 where it has not run yet. Printed in seconds of the clock, in the order in which they come:
 
-- loading: python and torch, headers, the judge, the statistics of the real images, the stage, and
-  on a GPU a trial of its batch;
+- imports: python, torch and the job;
+- headers: the plan, from flags and the headers of files;
+- loading: the judge, the statistics of the real images, and at the same time the stage and, on a
+  GPU, a trial of its batch; what each of these took is told below it, and may overlap;
 - first batch: kernels are compiled or loaded, a graph is recorded;
 - evaluations: all other batches, from their inputs to samples in memory;
 - between batches: what sampling waited for besides: inputs, writing, numbers that are kept;
 - last points: what was left to judge when all was sampled;
-- tables: JSON, CSV and the plot.
+- tables: JSON, CSV, the plot and the page.
 
 Beside these: what the threads did meanwhile, which costs no time as long as it is less than the
-evaluations: reading inputs (with making stores, which are also told alone), writing, judging.
+evaluations: reading inputs (with making stores, which are also told alone), writing, judging, of
+which the features and the distances are told alone.
 """
 
 import sys
@@ -24,6 +27,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 BEGUN = time.monotonic()
+LOADED = ("judge", "references", "stage", "trial")
+WRITTEN = ("numbers", "plot", "page")
 
 
 class Clock:
@@ -71,20 +76,25 @@ def told(clock: Clock, rows: list[int], steps: list[int], end: float) -> None:
     warm = sum(num * each for num, each in zip(rows[1:], steps[1:], strict=True))
     sampling = sum(batches[1:])
     loop = clock.last["batch"] - clock.first["batch"]
+    began = min(clock.first.get(part, clock.first["batch"]) for part in ("judge", "stage"))
     lines = [
-        ("loading", clock.first["batch"] - BEGUN),
+        ("imports", clock.first["headers"] - BEGUN),
+        ("headers", began - clock.first["headers"]),
+        ("loading", clock.first["batch"] - began),
+        *((f"  {part}", sum(clock.each[part])) for part in LOADED),
         ("first batch", batches[0]),
         ("evaluations", sampling),
         ("between batches", loop - sum(batches)),
         ("last points", clock.last["fill"] - clock.last["batch"]),
         ("tables", end - clock.last["fill"]),
+        *((f"  {part}", sum(clock.each[part])) for part in WRITTEN),
         ("in all", end - BEGUN),
     ]
     for name, seconds in lines:
         print(f"{name:16} {seconds:8.2f} s")
     print("meanwhile:")
-    for part in ("reading", "making stores", "writing", "judging"):
-        took = clock.each[part]
+    for part in ("reading", "making stores", "writing", "judging", "  features", "  distances"):
+        took = clock.each[part.strip()]
         print(f"{part:16} {sum(took):8.2f} s in {len(took)} calls")
     print(
         f"{evaluations} evaluations of {sum(rows)} images in {len(rows)} batches of at most "
@@ -96,7 +106,8 @@ def told(clock: Clock, rows: list[int], steps: list[int], end: float) -> None:
 def main() -> None:
     """Watch a sweep, and tell."""
     from cdm_cli.app import app
-    from cdm_cli.jobs.sampling import together
+    from cdm_cli.jobs.judging import panel
+    from cdm_cli.jobs.sampling import make, together
     from cdm_cli.jobs.sampling.fill import Engine
     from cdm_cli.jobs.sweep import fill, sweep
     from cdm_cli.jobs.sweep.judges import Judge
@@ -110,6 +121,16 @@ def main() -> None:
 
     Engine.batch = counted
     clock.watch(Engine, "batch", "batch")
+    clock.watch(sweep, "planned", "headers")
+    clock.watch(panel, "open_judge", "judge")
+    clock.watch(panel, "find_references", "references")
+    clock.watch(make, "load_ready_stage", "stage")
+    clock.watch(make, "that_fits", "trial")
+    clock.watch(panel, "collect", "features")
+    clock.watch(panel, "table_of_rows", "distances")
+    clock.watch(sweep, "write_all", "numbers")
+    clock.watch(sweep, "write_plot", "plot")
+    clock.watch(sweep, "write_report", "page")
     clock.watch(fill, "resume_or_create", "making stores")
     clock.watch(together, "_write", "writing")
     read = fill.batches
