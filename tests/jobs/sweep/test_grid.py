@@ -148,7 +148,7 @@ def test_the_same_command_does_nothing_and_other_values_join(home, monkeypatch):
 
 
 def test_other_axes_are_another_sweep(home):
-    with pytest.raises(WouldOverwriteError, match="is of another sweep: axes"):
+    with pytest.raises(WouldOverwriteError, match="is of another sweep: --axis was"):
         run(grid("s=5,0", "steps=1,3"), Told())
     with pytest.raises(WouldOverwriteError, match=r"--clip was true, is false"):
         run(grid(sampling=Sampling(clip=False)), Told())
