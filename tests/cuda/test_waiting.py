@@ -1,6 +1,7 @@
 """Nothing in a step of training or of a sampler makes the processor wait for the device."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -12,8 +13,10 @@ from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import bind, schedule_with
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.jobs.cas.step import Fit
+from cdm_cli.jobs.judging.images import queue_of_caller
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sweep.judges import queue_apart
 from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.presets import COSINE, preset
@@ -87,3 +90,23 @@ def test_a_sampler(sampler):
     with no_waiting():
         for _ in steps:
             pass
+
+
+@needs(1)
+def test_a_judge_waits_for_no_evaluation_that_is_queued_meanwhile():
+    """Nor does the thread that reads its images, whose copies come in the order of the judge."""
+    device = torch.device("cuda")
+
+    def judged():
+        with ThreadPoolExecutor(1, initializer=queue_of_caller(device)) as reader:
+            x = reader.submit(lambda: torch.arange(1000).pin_memory().to(device, non_blocking=True))
+            return float(x.result().sum())
+
+    with ThreadPoolExecutor(1, initializer=lambda: queue_apart(device)) as judge:
+        judge.submit(judged).result()
+        torch.cuda._sleep(4 * 10**9)  # cycles: two seconds
+        evaluated = torch.cuda.Event()
+        evaluated.record()
+        assert judge.submit(judged).result() == 499_500
+        assert not evaluated.query()
+    torch.cuda.synchronize()

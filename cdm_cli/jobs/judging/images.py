@@ -105,6 +105,14 @@ def from_arrays(
     return ImageSet(name, digest, images, ids, ids, labels.astype(np.int64), classes)
 
 
+def queue_of_caller(device: torch.device) -> Callable[[], None]:
+    """Return what makes another thread queue its work on a GPU where the caller does, in order."""
+    if device.type != "cuda":
+        return lambda: None
+    queue = torch.cuda.current_stream(device)
+    return lambda: torch.cuda.set_stream(queue)
+
+
 def batches(images: ImageSet, session: Session) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Yield (places [B], uint8 [B, C, H, W] on the device): this process's share, in order.
 
@@ -121,7 +129,7 @@ def batches(images: ImageSet, session: Session) -> Iterator[tuple[np.ndarray, Te
             return batch
         return batch.contiguous().pin_memory().to(device, non_blocking=True)
 
-    with ThreadPoolExecutor(1, "cdm-read") as thread:
+    with ThreadPoolExecutor(1, "cdm-read", queue_of_caller(device)) as thread:
         ahead = [thread.submit(read, places) for places in pieces[:2]]
         for index, places in enumerate(pieces):
             batch = ahead.pop(0).result()
