@@ -24,6 +24,7 @@ BESIDES = ("cas", "elbo", "checkpoints")  # what `cdm eval` does besides, each a
 # Upper limits: of a store, of samples that are judged in memory, of a batch, of the processes of a
 # host, and of steps, whose number has eight digits in the name of a checkpoint.
 MOST_SAMPLES = 2**30
+MOST_COUNTED = 2**25  # images whose labels are counted; their order is held in memory
 MOST_CLASSES = 2**20
 MOST_JUDGED = 10**7
 MOST_BATCH = 2**20

@@ -100,7 +100,7 @@ _cdm_flags() {
   case $command in
     'prepare') flags='--val --labels --val-labels --images --val-images --follow-links --out -o --resolution --crop --channels --draft --strict --workers --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'train') flags='--preset --list-presets --list-settings --data --set --steps --batch-size --seed --flip --no-flip --select --select-num --select-every --select-lowres --features --device --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'sample') flags='--classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'sample') flags='--classes --num --per-class --like --keep-s --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sweep-s') flags='--model --s --augment --ground-truth --ground-truth-of --num --apply --race --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sweep') flags='--model --s --axis --augment --ground-truth --ground-truth-of --num --apply --race --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
@@ -130,7 +130,7 @@ _cdm_valued() {
   case $command in
     'prepare') valued=' --val --labels --val-labels --images --val-images --out -o --resolution --crop --channels --workers ' ;;
     'train') valued=' --preset --data --set --steps --batch-size --seed --select --select-num --select-every --select-lowres --features --device --precision --gpus --stop-after ' ;;
-    'sample') valued=' --classes --num --per-class --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
+    'sample') valued=' --classes --num --per-class --like --keep-s --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
     'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
     'sweep-s') valued=' --model --s --augment --ground-truth-of --num --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
     'sweep') valued=' --model --s --axis --augment --ground-truth-of --num --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
@@ -188,6 +188,7 @@ _cdm_value() {
     'sample --classes') _cdm_classes ;;
     'sample --num') : ;;
     'sample --per-class') : ;;
+    'sample --like') _cdm_stores ;;
     'sample --keep-s') : ;;
     'sample --out'|'sample -o') _cdm_files ;;
     'sample --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;

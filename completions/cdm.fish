@@ -81,6 +81,7 @@ complete -c cdm -n __fish_use_subcommand -a sample -d 'Draw class-balanced image
 complete -c cdm -n '__fish_seen_subcommand_from sample' -l classes -r -f -a '(__cdm_classes)' -d 'Ids, ranges, names: 0-9,17,tench,'\''"2-4"'\'' (quoted: a name)'
 complete -c cdm -n '__fish_seen_subcommand_from sample' -l num -r -f -d 'How many images'
 complete -c cdm -n '__fish_seen_subcommand_from sample' -l per-class -r -f -d 'Images of each class'
+complete -c cdm -n '__fish_seen_subcommand_from sample' -l like -r -f -a '(__cdm_stores)' -d 'As many of each class as in this store'\''s training images'
 complete -c cdm -n '__fish_seen_subcommand_from sample' -l keep-s -r -f -d 'Also store z_s at these times, 251,501, for --augment truncated; changes no image'
 complete -c cdm -n '__fish_seen_subcommand_from sample' -l out -s o -r -F -d 'What to write'
 complete -c cdm -n '__fish_seen_subcommand_from sample' -l sampler -r -f -a 'ancestral ddim dpm-solver++ sde-dpm-solver++' -d 'Sampler'

@@ -221,6 +221,7 @@ _cdm() {
           '*--classes[Ids, ranges, names\: 0-9,17,tench,'\''"2-4"'\'' (quoted\: a name)]:value: _cdm_classes' \
           '*--num[How many images]:value: ' \
           '*--per-class[Images of each class]:value: ' \
+          '*--like[As many of each class as in this store'\''s training images]:value:_files -g "*.h5(-.)"' \
           '*--keep-s[Also store z_s at these times, 251,501, for --augment truncated; changes no image]:value: ' \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \

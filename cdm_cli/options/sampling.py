@@ -125,7 +125,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """`cdm sample`. classes: "0-9,17,tench"; num samples in all, or per_class of each."""
+    """`cdm sample`. classes: "0-9,17,tench"; num samples in all, per_class of each, or like."""
 
     stage: Annotated[
         str, Flag("Base stage: a name in runs/ or a directory.", "NAME", argument=True)
@@ -144,6 +144,10 @@ class SampleOptions:
         Flag("How many images [default: 10 of each class].", "N"),
     ] = None
     per_class: PerClass = None
+    like: Annotated[
+        Path | None,
+        Flag("As many of each class as in this store's training images.", "STORE"),
+    ] = None
     keep_s: KeepS = ()
     out: StoreOut = Path(LOWRES)
     sampling: Sampling = Sampling()
@@ -154,6 +158,8 @@ class SampleOptions:
         """Raise UsageError for two numbers of samples."""
         if self.num is not None and self.per_class is not None:
             raise UsageError("--num and --per-class exclude each other", next="give one of them")
+        if self.like is not None and self.per_class is not None:
+            raise UsageError("--like and --per-class exclude each other", next="give one of them")
 
 
 @dataclass(frozen=True)

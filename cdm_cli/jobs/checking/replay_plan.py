@@ -31,7 +31,7 @@ from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
 from cdm_cli.jobs.sampling.sample import samples_of_classes
 from cdm_cli.jobs.sampling.upsample import Condition
-from cdm_cli.names import RUNS, Augment, Precision, Sampler, Variance
+from cdm_cli.names import MOST_COUNTED, RUNS, Augment, Precision, Sampler, Variance
 from cdm_cli.options.files import VerifyOptions
 
 Count = Annotated[int, Field(ge=0)]
@@ -73,10 +73,17 @@ class HowMade(Told):
     keep_s: tuple[int, ...]
     between: Rule | None = None
     classes: tuple[Count, ...] = ()
+    counts: tuple[Annotated[int, Field(ge=1, le=MOST_COUNTED)], ...] = ()
     lowres: str = ""
     split: str = ""
     s: Count = 0
     augment: Augment = "non-truncated"
+
+    @property
+    def counts_fit(self) -> bool:
+        """Whether there is a count for each class, and not too many in all."""
+        there = len(self.counts) in (0, len(self.classes))
+        return there and sum(self.counts) <= MOST_COUNTED
 
 
 class Piece(Told):
@@ -188,9 +195,11 @@ def inputs_of(
     """Return what the stage was given for places of the store; what is opened goes to opened."""
     rows = range(made.first, made.first + store.parts[""].num)
     if made.command == "sample":
-        if not made.classes:
+        if not made.classes or not made.counts_fit:
             raise BadInputError(f"{store.path}: its provenance does not tell classes")
-        return lambda places: samples_of_classes(rows[places.start : places.stop], made.classes)
+        return lambda places: samples_of_classes(
+            rows[places.start : places.stop], made.classes, made.counts
+        )
     lowres = opened.enter_context(open_store(_lowres_for(store, made, options.lowres)))
     _, part = part_of(lowres, made.split or None)
     chosen = choose_rows(lowres, part, made.num)[rows.start : rows.stop]

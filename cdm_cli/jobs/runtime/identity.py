@@ -95,7 +95,13 @@ TYPED = {
         "trials",
         "variance",
     )
-} | {"axes": "--axis", "judge": "--features", "resolutions": "--resolution", "s": "--s"}
+} | {
+    "axes": "--axis",
+    "counts": "--like",
+    "judge": "--features",
+    "resolutions": "--resolution",
+    "s": "--s",
+}
 """Fields of identities that somebody types, by name: what a refusal calls them."""
 
 

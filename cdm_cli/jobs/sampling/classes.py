@@ -5,8 +5,10 @@ Sample i shows classes[i % K], so that every prefix of a store is as balanced as
 """
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -158,6 +160,24 @@ def sample_count(num: int | None, per_class: int | None, num_classes: int) -> in
     return count
 
 
-def labels_of(ids: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Return the class of each sample id, int64: balanced and interleaved."""
-    return np.asarray(classes, dtype=np.int64)[ids % len(classes)]
+def shares_of(counts: Sequence[int]) -> tuple[int, ...]:
+    """Return the smallest counts in the same proportions; none where all are alike."""
+    least = math.gcd(*counts)
+    return () if len(set(counts)) == 1 else tuple(count // least for count in counts)
+
+
+def labels_of(ids: np.ndarray, classes: Sequence[int], counts: Sequence[int] = ()) -> np.ndarray:
+    """Return the class of each sample id, int64: interleaved, balanced or as often as counted.
+
+    counts: of each class, which sum(counts) ids in a row have; a prefix nearly has their shares.
+    """
+    order = _cycle_of(tuple(counts)) if counts else np.arange(len(classes))
+    return np.asarray(classes, dtype=np.int64)[order[ids % len(order)]]
+
+
+@lru_cache(maxsize=1)
+def _cycle_of(counts: tuple[int, ...]) -> np.ndarray:
+    """Return places within counts, each as often as counted and evenly spread, int64."""
+    places = np.repeat(np.arange(len(counts)), counts)
+    each = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])
+    return places[np.lexsort((places, each))]

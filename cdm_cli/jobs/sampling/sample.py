@@ -14,9 +14,16 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.begun_before import as_begun
 from cdm_cli.jobs.sampling.blocks import rows_of_part
-from cdm_cli.jobs.sampling.classes import labels_of, parse_classes, sample_count, without_images
+from cdm_cli.jobs.sampling.classes import (
+    labels_of,
+    parse_classes,
+    sample_count,
+    shares_of,
+    without_images,
+)
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.headers import Header, base_stage
+from cdm_cli.jobs.sampling.like import count_like
 from cdm_cli.jobs.sampling.make import (
     Made,
     Work,
@@ -76,15 +83,8 @@ def plan_work(options: SampleOptions) -> Work:
 
 def work_of(header: Header, options: SampleOptions) -> Work:
     """Decide all that is still open once the stage is known."""
-    conditional = header.config.model.num_classes > 0
-    if options.classes is not None and not conditional:
-        raise UsageError(
-            f"--classes {options.classes}: {header.directory} was trained without classes",
-            next="leave out --classes",
-        )
-    names = header.classes if conditional else (UNLABELLED,)
-    classes = parse_classes(options.classes, names, header.empty if conditional else ())
-    num = sample_count(options.num, options.per_class, len(classes))
+    names = header.classes if header.config.model.num_classes else (UNLABELLED,)
+    classes, counts, num = _asked_of(header, options, names)
     keep = times_to_keep(options.keep_s)
     rows = rows_of_part(num, options.part)
     return Work(
@@ -95,14 +95,33 @@ def work_of(header: Header, options: SampleOptions) -> Work:
         chain=chain_for(header, options.sampling, keep),
         num=num,
         rows=rows,
-        inputs=lambda places: samples_of_classes(rows[places.start : places.stop], classes),
+        inputs=lambda places: samples_of_classes(rows[places.start : places.stop], classes, counts),
         classes=names,
-        fields={"classes": list(classes)},
+        fields={"classes": list(classes), **({"counts": list(counts)} if counts else {})},
         keep=keep,
     )
 
 
-def samples_of_classes(ids: range, classes: Sequence[int]) -> Samples:
+def _asked_of(
+    header: Header, options: SampleOptions, names: Sequence[str]
+) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Return classes, their shares (none: all alike), and how many samples there will be."""
+    conditional = header.config.model.num_classes > 0
+    for flag, value in (("--classes", options.classes), ("--like", options.like)):
+        if value is not None and not conditional:
+            raise UsageError(
+                f"{flag} {value}: {header.directory} was trained without classes",
+                next=f"leave out {flag}",
+            )
+    classes = parse_classes(options.classes, names, header.empty if conditional else ())
+    if options.like is None:
+        return classes, (), sample_count(options.num, options.per_class, len(classes))
+    classes, counts = count_like(options.like, header, classes)
+    return classes, shares_of(counts), sample_count(options.num or sum(counts), None, 1)
+
+
+def samples_of_classes(ids: range, classes: Sequence[int], counts: Sequence[int] = ()) -> Samples:
     """Return the ids and labels of a base stage's samples."""
     numbers = np.arange(ids.start, ids.stop)
-    return Samples(torch.from_numpy(numbers), torch.from_numpy(labels_of(numbers, classes)))
+    labels = labels_of(numbers, classes, counts)
+    return Samples(torch.from_numpy(numbers), torch.from_numpy(labels))

@@ -11,6 +11,7 @@ from cdm_cli.jobs.sampling.classes import (
     labels_of,
     parse_classes,
     sample_count,
+    shares_of,
     without_images,
 )
 from cdm_cli.options.sampling import SampleOptions
@@ -116,3 +117,20 @@ def test_counts():
     assert sample_count(None, 5, 3) == 15
     with pytest.raises(UsageError, match="exclude"):
         as_typed(SampleOptions, num=17, per_class=5)
+
+
+def test_samples_have_the_counts_of_classes_and_prefixes_nearly_their_shares():
+    counts = np.array([1, 5, 3])
+    labels = labels_of(np.arange(18), (4, 2, 7), tuple(counts.tolist()))
+    assert [int((labels == label).sum()) for label in (4, 2, 7)] == [2, 10, 6]
+    assert labels[:9].tolist() == labels[9:].tolist()
+    for num in range(1, 19):
+        there = np.array([(labels[:num] == label).sum() for label in (4, 2, 7)])
+        assert np.abs(there - num * counts / 9).max() < 1
+
+
+def test_equal_counts_are_those_of_interleaved_classes():
+    assert shares_of((5000, 5000)) == ()
+    assert shares_of((6, 4, 2)) == (3, 2, 1)
+    ids = np.arange(12)
+    assert labels_of(ids, (3, 1, 2), (1, 1, 1)).tolist() == labels_of(ids, (3, 1, 2)).tolist()
