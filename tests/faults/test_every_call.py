@@ -18,7 +18,10 @@ from tests.faults.two_jobs import once
 
 CHEAP, MOST = ("create", "prepare", "prepare, some bad"), {"sample": 8}
 NETWORKS = ("sample", "upsample", "train", "sweep", "eval")
-OTHERS = [name for name in JOBS if name not in (*CHEAP, *NETWORKS)]
+LONGER = (
+    "grid, then race",
+)  # in the longer mode alone: tests/jobs/sweep/test_race.py has both ways
+OTHERS = [name for name in JOBS if name not in (*CHEAP, *NETWORKS, *LONGER)]
 PRINTING = {
     "eval elbo": "eval elbo base --ref samples.h5 --steps 2 --device cpu",
     "inspect": "inspect samples.h5",
