@@ -18,9 +18,7 @@ from tests.faults.two_jobs import once
 
 CHEAP, MOST = ("create", "prepare", "prepare, some bad"), {"sample": 8}
 NETWORKS = ("sample", "upsample", "train", "sweep", "eval")
-LONGER = (
-    "grid, then race",
-)  # in the longer mode alone: tests/jobs/sweep/test_race.py has both ways
+LONGER = ("grid, then race",)  # broken in the longer mode alone
 OTHERS = [name for name in JOBS if name not in (*CHEAP, *NETWORKS, *LONGER)]
 PRINTING = {
     "eval elbo": "eval elbo base --ref samples.h5 --steps 2 --device cpu",

@@ -103,7 +103,8 @@ def race_plot(race: RaceFile) -> bytes:
     axes.axvline(0, color="0.8", zorder=0)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.margins(x=0.25)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high + (high - low) / 4)  # for what is written there
     axes.set_xlabel(f"{subject('fid', race.reference)}, above the lowest (of so many images)")
     figure.tight_layout()
     held = io.BytesIO()
