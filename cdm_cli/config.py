@@ -264,6 +264,21 @@ class TrainingConfig(Settings):
     """s of the grids and of --select; none: a quarter of the way from s_min to s_max."""
     keep: int = Field(default=2, ge=1)
     """Checkpoints that are kept."""
+    virtual_ranks: Annotated[int, Field(ge=0, le=1024), Later()] = 0
+    """Parts of a batch whose gradients are added up in one order on any number of processes
+    (--exact); 0: in the order of the processes.
+    """
+    keyed_by: Annotated[Literal["rank", "place"], Later(settable=False)] = "rank"
+    """Noise and dropout of an image: by its place in the batch; in older trainings by process."""
+
+    @model_validator(mode="after")
+    def _shares_evenly(self) -> Self:
+        ranks = self.virtual_ranks
+        if ranks & (ranks - 1):
+            raise ValueError(f"virtual_ranks {ranks} is no power of two")
+        if ranks and self.batch_size % ranks:
+            raise ValueError(f"a batch of {self.batch_size} has no {ranks} equal parts")
+        return self
 
 
 AnyStageConfig = Annotated[StageConfig | ClassifierConfig, Field(discriminator="kind")]

@@ -14,7 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.draws import Draws
+from cdm_cli.cascade.draws import Draws, draw
 from cdm_cli.config import StageConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.images import from_uint8
@@ -201,26 +201,20 @@ class Stage:
         bf16 = uses_bf16(self.precision, device)
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
-    def draw(self, batch: TrainBatch, generator: torch.Generator, *, flip: bool) -> Draws:
-        """Draw t, eps and the augmentations of one batch from the generator, on its device."""
-        device, num = generator.device, len(batch.y)
-        t = torch.randint(1, self.schedule.T + 1, (num,), generator=generator, device=device)
-        u = torch.rand(num, generator=generator, device=device, dtype=torch.float64)
-        eps = torch.randn(batch.x_0.shape, generator=generator, device=device)
-        coin = torch.rand(num, generator=generator, device=device) < 0.5
-        s = eps_z = sigma = blurred = None
-        conditioning = self.config.conditioning
-        if conditioning and self.z_schedule and batch.z_0 is not None:
-            if conditioning.gaussian:
-                s = augment.draw_s(conditioning, self.z_schedule.T, num, generator, device)
-                eps_z = torch.randn(batch.z_0.shape, generator=generator, device=device)
-            if conditioning.blur:
-                sigma, blurred = augment.draw_blur(conditioning, num, generator, device)
-        return Draws(t, u, eps, coin if flip else torch.zeros_like(coin), s, eps_z, sigma, blurred)
+    def draw(
+        self, batch: TrainBatch, generator: torch.Generator, num: int, *, flip: bool,
+        seeds: bool = True,
+    ) -> Draws:  # fmt: skip
+        """Draw all that is random in the loss of so many images, like those of a batch.
+
+        seeds: whether those of dropout are drawn here, or torch's default generator drops.
+        """
+        dropouts = self.net.num_blocks if seeds and self.config.model.dropout else 0
+        return draw(self.config, batch, generator, num, flip=flip, dropouts=dropouts)
 
     def loss(self, batch: TrainBatch, generator: torch.Generator, *, flip: bool = False) -> Tensor:
         """Return the training loss of each example, [B]."""
-        return self.loss_of(batch, self.draw(batch, generator, flip=flip))
+        return self.loss_of(batch, self.draw(batch, generator, len(batch.y), flip=flip))
 
     def loss_of(self, batch: TrainBatch, draws: Draws) -> Tensor:
         """Return the loss of each example, [B], given all that is random in it (Algorithm 1)."""
@@ -234,7 +228,7 @@ class Stage:
         time = self.time_input(alpha_bar_t, draws.t)
         y = batch.y if self.config.model.num_classes else None
         with self._autocast(x_t.device):
-            output = self.net(_order(x_t), time, z_s, self.s_input(draws.s), y).float()
+            output = self.net(_order(x_t), time, z_s, self.s_input(draws.s), y, draws.seeds).float()
         return self._penalty(x_0, x_t, draws, output)
 
     def _augment(self, batch: TrainBatch, draws: Draws) -> tuple[Tensor, Tensor | None]:

@@ -15,8 +15,22 @@ from cdm_cli.nets.blocks import ResBlock
 from cdm_cli.nets.normalise import Modulation
 
 
-def modulations(blocks: Sequence[ResBlock], emb: Tensor) -> list[Modulation]:
+def modulations(
+    blocks: Sequence[ResBlock], emb: Tensor, seeds: Tensor | None = None
+) -> list[Modulation]:
     """Return the modulation of each block's second norm, float32, for emb [B, E] after its SiLU.
+
+    seeds: of the dropout behind it, int64 [B, blocks].
+    """
+    made = _modulations(blocks, emb)
+    if seeds is None:
+        return made
+    each = seeds.t().contiguous().unbind()
+    return [one._replace(seed=seed) for one, seed in zip(made, each, strict=True)]
+
+
+def _modulations(blocks: Sequence[ResBlock], emb: Tensor) -> list[Modulation]:
+    """Return gain, offset and what is added, of each block.
 
     All blocks are of one kind, scale_shift or not. Rows of the product are channels, so that those
     of a block lie together in memory. What is added includes the bias of the first convolution.

@@ -11,17 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cdm_cli.nets.kernels.dropout import dropout_mask
 from cdm_cli.nets.kernels.split_norm import EPSILON, NO_SUMS, Sums
 
 HALF = (torch.bfloat16, torch.float16)
 
 
 class Modulation(NamedTuple):
-    """What a norm multiplies by, adds after and adds before: [C], or [C, B] of an embedding."""
+    """What a norm multiplies by, adds after and adds before: [C], or [C, B] of an embedding.
+
+    seed: of the dropout behind it, for each image (`nets.kernels.dropout`).
+    """
 
     gain: Tensor
     offset: Tensor
     added: Tensor | None = None
+    seed: Tensor | None = None  # int64 [B]
 
 
 def group_norm(
@@ -35,11 +40,13 @@ def group_norm(
     sums: Sums = NO_SUMS,
     silu: bool = False,
     dropout: float = 0.0,
+    seed: Tensor | None = None,
 ) -> Tensor:
     """Normalise each group of channels of x + added, then multiply by gain and add offset.
 
     other: the last channels [B, C', H, W], where `is_fused` and x holds the first ones alone.
     sums: of x and other, where they came with these. dropout: in evaluation, too.
+    seed: of dropout, for each image; None: what drops is drawn from torch's default generator.
     On CPU by PyTorch's kernel, which is the fast one there. On CUDA that kernel leaves the
     channels-last order: half precision has kernels of our own, else statistics and
     multiply-add are written out.
@@ -50,14 +57,18 @@ def group_norm(
         )
 
         return normalise(
-            x, groups, gain, offset, added=added, other=other, sums=sums, silu=silu, dropout=dropout
-        )
+            x, groups, gain, offset,
+            added=added, other=other, sums=sums, silu=silu, dropout=dropout, seed=seed,
+        )  # fmt: skip
     assert other is None, "only the fused kernel joins"
     if x.device.type == "cpu":
         x = group_norm_on_cpu(x, groups, gain, offset, added)
     else:
         x = group_norm_in_two_passes(x, groups, gain, offset, added)
-    return F.dropout(F.silu(x) if silu else x, dropout)
+    x = F.silu(x) if silu else x
+    if not dropout or seed is None:
+        return F.dropout(x, dropout)
+    return x * dropout_mask(seed, x.shape, dropout).to(x.dtype)
 
 
 def is_fused(x: Tensor) -> bool:

@@ -137,6 +137,11 @@ class UNet(nn.Module):
         self._blocks = [module for module in self.modules() if isinstance(module, ResBlock)]
 
     @property
+    def num_blocks(self) -> int:
+        """How many residual blocks there are, each with a dropout of its own."""
+        return len(self._blocks)
+
+    @property
     def dtype(self) -> torch.dtype:
         """The precision of the trunk's weights."""
         return self.conv_in.weight.dtype
@@ -148,13 +153,16 @@ class UNet(nn.Module):
         z_s: Tensor | None = None,
         s: Tensor | None = None,
         y: Tensor | None = None,
+        seeds: Tensor | None = None,
     ) -> Tensor:
         """Return the raw output [B, out_channels, H, W], in the precision of the last layer.
 
+        seeds: of dropout in training, int64 [B, num_blocks] in 0..2^32 - 1; None: torch's default
+        generator drops.
         The trunk runs in the precision of its weights, or under autocast in that of autocast;
         norms, softmax and sinusoids compute in float32 in either case.
         """
-        return self.denoise(x_t, t, self.prepare(z_s, s, y))
+        return self.denoise(x_t, t, self.prepare(z_s, s, y), seeds)
 
     def prepare(
         self, z_s: Tensor | None = None, s: Tensor | None = None, y: Tensor | None = None
@@ -174,11 +182,13 @@ class UNet(nn.Module):
         size = (self.config.resolution, self.config.resolution)
         return Condition(emb, F.interpolate(z_s, size, mode="bilinear", align_corners=False))
 
-    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def denoise(
+        self, x_t: Tensor, t: Tensor, condition: Condition, seeds: Tensor | None = None
+    ) -> Tensor:
         """Run one reverse step on what `prepare` returned; [B, out_channels, H, W]."""
         emb = self.embed_t(t)
         emb = F.silu(emb if condition.emb is None else emb + condition.emb)
-        modulated = dict(zip(self._blocks, modulations(self._blocks, emb), strict=True))
+        modulated = dict(zip(self._blocks, modulations(self._blocks, emb, seeds), strict=True))
         x = x_t if condition.z_up is None else torch.cat([x_t, condition.z_up], dim=1)
         h = Activation(self.conv_in(x.to(self.dtype)))
         skips = [h]

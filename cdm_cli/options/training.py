@@ -86,6 +86,13 @@ class TrainOptions:
         bool | None,
         Flag("Mirror half of the images [default: the preset's, on].", names=("--flip/--no-flip",)),
     ] = None
+    exact: Annotated[
+        bool | None,
+        Flag(
+            "The same weights to the bit on 1, 2, 4 or 8 GPUs [default: as begun, off].",
+            names=("--exact/--no-exact",),
+        ),
+    ] = None
     select: Annotated[
         str | None, Check(_selectable), Flag("Keep the weights with the best score.", "fid")
     ] = None

@@ -13,8 +13,8 @@ from torch import Tensor
 from cdm_cli.data.images import from_uint8
 from cdm_cli.diffusion.augment import flip
 from cdm_cli.jobs.cas.recipe import Recipe
+from cdm_cli.jobs.training.keys import seed_of
 from cdm_cli.jobs.training.objective import crop_shifted
-from cdm_cli.jobs.training.step import seed_of
 
 AREA = (0.08, 1.0)  # of the image, and the ratio of width to height, as torchvision draws them
 RATIO = (3 / 4, 4 / 3)

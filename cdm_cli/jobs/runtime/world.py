@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.errors import StoppedError, UsageError
+from cdm_cli.jobs.runtime.ordered import ordered_sum
 from cdm_cli.jobs.runtime.ranks import ranks
 
 T = TypeVar("T")
@@ -69,8 +71,11 @@ class World:
         """Wait until every process is here."""
         self.agree(True)
 
-    def sum_(self, tensors: Sequence[Tensor], scalar: Tensor) -> None:
-        """Add up float32 tensors and a scalar over all processes, in place and in buckets."""
+    def sum_(self, tensors: Sequence[Tensor], scalar: Tensor, *, in_order: bool = False) -> None:
+        """Add up float32 tensors and a scalar over all processes, in place and in buckets.
+
+        in_order: in that of `ordered_sum`; the number of processes is a power of two.
+        """
         if self.size == 1:
             return
         rest = [scalar, *tensors]
@@ -81,10 +86,23 @@ class World:
                 count += 1
             bucket, rest = rest[:count], rest[count:]
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-            self._reach(lambda flat=flat: dist.all_reduce(flat))
-            parts = flat.split([tensor.numel() for tensor in bucket])
+            if in_order:
+                flat = self._sum_in_order(flat)
+            else:
+                self._reach(lambda flat=flat: dist.all_reduce(flat))
+            parts = flat[: sum(t.numel() for t in bucket)].split([t.numel() for t in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view(tensor.shape))
+
+    def _sum_in_order(self, flat: Tensor) -> Tensor:
+        """Return the sums over all processes: each adds up a share of the numbers, for all."""
+        flat = F.pad(flat, (0, -len(flat) % self.size))
+        theirs = torch.empty_like(flat)
+        self._reach(lambda: dist.all_to_all_single(theirs, flat))
+        (mine,) = ordered_sum(((part,) for part in theirs.chunk(self.size)), self.size)
+        assert mine is not None
+        self._reach(lambda: dist.all_gather(list(flat.chunk(self.size)), mine))
+        return flat
 
     def _reach(self, call: Any) -> None:
         """Make one exchange; a process that is gone or hangs ends the job with a named cause."""

@@ -10,7 +10,7 @@ from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import Store
 from cdm_cli.jobs.judging.images import ImageSet, batches, from_part
-from cdm_cli.jobs.training.files import Metrics
+from cdm_cli.jobs.training.log import Metrics
 from cdm_cli.jobs.training.objective import ClassifierObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.nets.classifier import Classifier

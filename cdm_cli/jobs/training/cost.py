@@ -9,8 +9,8 @@ from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.config import AnyStageConfig, Plan
 from cdm_cli.jobs.runtime.device import choose_precision, describe, measure_flops
 from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED
+from cdm_cli.jobs.training.gradients import CPU_MICRO_BATCH
 from cdm_cli.jobs.training.pace import steps_per_second
-from cdm_cli.jobs.training.step import CPU_MICRO_BATCH
 from cdm_cli.names import Precision
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, flops_per_image, meta_inputs, num_parameters
 
@@ -37,9 +37,11 @@ def cost(plan: Plan, device: torch.device, processes: int = 1) -> dict[str, obje
     precision = choose_precision(training.precision, device)
     total = FORWARD_AND_BACKWARD * flops * training.batch_size * training.steps
     rate, by = _rate(plan, total / training.steps, device, precision, processes)
-    fixed = BYTES_PER_PARAMETER * parameters
+    piece = training.batch_size // max(1, training.virtual_ranks)
+    sums = max(0, training.virtual_ranks.bit_length() - 1)  # of gradients, that wait for others
+    fixed = (BYTES_PER_PARAMETER + FLOAT32 * sums) * parameters
     per_image = activation_bytes(net) // (2 if precision == "bf16" else 1)
-    micro_batch = training.micro_batch or _that_fits(training.batch_size, fixed, per_image, device)
+    micro_batch = training.micro_batch or _that_fits(piece, fixed, per_image, device)
     return {
         "parameters": parameters,
         "flops_per_image": flops,

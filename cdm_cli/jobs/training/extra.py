@@ -6,7 +6,7 @@ in the same bytes with extras and without.
 
 from typing import Protocol
 
-from cdm_cli.jobs.training.files import Metrics
+from cdm_cli.jobs.training.log import Metrics
 
 
 class Extra(Protocol):

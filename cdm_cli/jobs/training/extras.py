@@ -15,8 +15,8 @@ from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.jobs.training.accuracy import ACCURACY, Accuracy, val_images
 from cdm_cli.jobs.training.extra import Extra
-from cdm_cli.jobs.training.files import read_metrics
 from cdm_cli.jobs.training.grid import GridLayout, SampleGrid, layout_of
+from cdm_cli.jobs.training.log import read_metrics
 from cdm_cli.jobs.training.plan import data_info
 from cdm_cli.jobs.training.plot import LossPlot
 from cdm_cli.jobs.training.select import Selection, selection_panel, selection_probe

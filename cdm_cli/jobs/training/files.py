@@ -1,14 +1,10 @@
-"""What a training run leaves in its directory: checkpoints, `metrics.jsonl`, TensorBoard events."""
+"""The checkpoints of a training run: written in the background, and what a run goes on from."""
 
-import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import isfinite
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -24,23 +20,15 @@ from cdm_cli.cascade.checkpoint import (
     step_name,
     take_ema,
 )
-from cdm_cli.cascade.files import read_bytes
 from cdm_cli.cascade.head import read_metadata
-from cdm_cli.data import disk, durable
+from cdm_cli.data import disk
 from cdm_cli.data.memory import available_memory
 from cdm_cli.errors import BadInputError, CdmError, MissingError
 from cdm_cli.jobs.training.host_copy import HostCopy, size_of
 from cdm_cli.jobs.training.numerics import compare_numerics
 from cdm_cli.jobs.training.step import State, Trainer
-from cdm_cli.names import MOST_STEPS
 from cdm_cli.sentences import fault_of
 
-METRICS = "metrics.jsonl"
-NO_EVENTS = (
-    "no events for TensorBoard, which is not installed (pip install tensorboard); "
-    f"{METRICS} and loss.png have the same numbers"
-)
-METRICS_LIMIT = 2**30
 MOST_OF_FREE = 0.8  # of the free memory of the host, for a copy of the state
 
 
@@ -199,76 +187,3 @@ def ema_step(directory: Path) -> int | None:
         return int(read_metadata(directory / EMA).get("step", ""))
     except (CdmError, ValueError):
         return None
-
-
-class Metrics:
-    """`metrics.jsonl`, one row of numbers per line, and TensorBoard events if it is installed."""
-
-    def __init__(self, directory: Path, step: int) -> None:
-        self._path = directory / METRICS
-        self._truncate(step)
-        self._board = tensorboard(directory / "tensorboard", step)
-
-    @property
-    def has_events(self) -> bool:
-        """Whether events for TensorBoard are written."""
-        return self._board is not None
-
-    def _truncate(self, step: int) -> None:
-        """Drop the rows after a step: they will be written again."""
-        if not self._path.exists():
-            return
-        lines = read_bytes(self._path, METRICS_LIMIT).splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith(b"\n") and _step_of(line) <= step]
-        if kept != lines:
-            durable.write_file_atomically(self._path, b"".join(kept))
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Append a row, which has "step"."""
-        durable.append(self._path, (json.dumps(dict(row)) + "\n").encode())
-        if self._board is None:
-            return
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                self._board.add_scalar(name, value, int(row["step"]))
-
-    def show(self, name: str, picture: np.ndarray, step: int) -> None:
-        """Add a picture uint8 [H, W, 3] to the events; `metrics.jsonl` holds numbers alone."""
-        if self._board is not None:
-            self._board.add_image(name, picture, step, dataformats="HWC")
-
-    def close(self) -> None:
-        """Finish the events."""
-        if self._board is not None:
-            self._board.close()
-
-
-def _step_of(line: bytes) -> float:
-    return float(_row(line).get("step", "inf"))
-
-
-def _row(line: bytes) -> dict[str, Any]:
-    """Return a row, or an empty one for what is none: half a line, another program's."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return {}
-    step = row.get("step") if isinstance(row, dict) else None
-    return row if isinstance(step, int) and 0 <= step <= MOST_STEPS else {}
-
-
-def read_metrics(directory: Path, name: str) -> dict[int, float]:
-    """Return what `metrics.jsonl` has under a name, by step."""
-    path = directory / METRICS
-    lines = read_bytes(path, METRICS_LIMIT).splitlines() if path.exists() else []
-    rows = [(row, row.get(name)) for row in map(_row, lines)]
-    return {row["step"]: float(x) for row, x in rows if isinstance(x, int | float) and isfinite(x)}
-
-
-def tensorboard(directory: Path, step: int) -> Any:
-    """Return a SummaryWriter that forgets what came after a step, or None without TensorBoard."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(directory), purge_step=step + 1)

@@ -30,7 +30,7 @@ from cdm_cli.jobs.sampling.probe import (
     sr_probe,
 )
 from cdm_cli.jobs.sampling.rows import StoreRows, part_of
-from cdm_cli.jobs.training.files import Metrics
+from cdm_cli.jobs.training.log import Metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.sampling import Sampling

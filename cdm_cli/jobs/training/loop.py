@@ -10,12 +10,19 @@ from typing import Protocol
 
 import torch
 
-from cdm_cli.cascade.checkpoint import CHECKPOINTS, latest_checkpoint, step_name
+from cdm_cli.cascade.checkpoint import latest_checkpoint
 from cdm_cli.data.batches import TrainBatch
-from cdm_cli.errors import BadInputError, CdmError, DivergedError, StoppedError
+from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.training.endings import (
+    divergence_at,
+    require_unchanged,
+    stop_at,
+    words_for,
+)
 from cdm_cli.jobs.training.extra import Extra, due
-from cdm_cli.jobs.training.files import NO_EVENTS, Metrics, Saver, fall_back
+from cdm_cli.jobs.training.files import Saver
+from cdm_cli.jobs.training.log import NO_EVENTS, Metrics
 from cdm_cli.jobs.training.step import Progress, Trainer, learning_rate
 
 DIVERGED_AFTER = 10  # skipped steps in a row
@@ -81,7 +88,7 @@ class Loop:
                     self._steps(done, metrics, advance)
             except BadInputError as error:
                 self.saver.wait()
-                kept = _words_for(latest_checkpoint(self.directory))
+                kept = words_for(latest_checkpoint(self.directory))
                 raise type(error)(error.what, kept=kept, next=error.next) from None
 
     @contextmanager
@@ -168,7 +175,7 @@ class Loop:
     def _after(self, step: int, metrics: Metrics | None) -> None:
         """Tell, log and save what is due after a step."""
         training = self.trainer.training
-        self._tell_halving()
+        self._tell_halving(step)
         if step % training.log_every == 0 or step == training.steps:
             self._log(step, metrics)
         self._owed |= step % training.save_every == 0 or step == training.steps
@@ -176,20 +183,16 @@ class Loop:
             self._owed = not self._save(step)
 
     def _compile(self, compiler: Callable[[], object], step: int, batch: TrainBatch) -> None:
-        self.trainer.settle(step, batch)  # the compiler would take minutes for each size
-        self._tell_halving()
+        self.trainer.gradients.settle(step, batch)  # the compiler would take minutes for each size
+        self._tell_halving(step)
         self.trainer.release()
         self.report.say("compiling the network at its first step, which takes some minutes")
         compiler()
         self.compiler = None
 
-    def _tell_halving(self) -> None:
-        if self.trainer.halved:
-            self.trainer.halved = False
-            self.report.say(
-                f"out of device memory: the batch of {self.trainer.training.batch_size} is now "
-                f"taken {self.trainer.micro_batch} images at a time; the result is the same"
-            )
+    def _tell_halving(self, step: int) -> None:
+        if said := self.trainer.halving(step):
+            self.report.say(said)
 
     def _log(self, step: int, metrics: Metrics | None) -> None:
         trainer = self.trainer
@@ -224,71 +227,24 @@ class Loop:
             return True
         if self.trainer.streak():
             return False
-        self._require_unchanged()
+        require_unchanged(self.unchanged, self.directory, self.trainer.world)
         if self.trainer.world.leads:
             self.saver.save(step, stopped=stopped)
         self._saved = step
         return True
 
-    def _require_unchanged(self) -> None:
-        """Raise where the data changed: in every process, if they did in one."""
-        error: CdmError | None = None
-        try:
-            self.unchanged()
-        except CdmError as found:
-            error = found
-        good = self.trainer.world.agree(error is None)
-        if error is not None:
-            raise error
-        if not good:
-            raise StoppedError(
-                "the data of another process have changed",
-                kept=_words_for(latest_checkpoint(self.directory)),
-                next="see its message",
-            )
-
     def _stopped(self, step: int) -> None:
         saved = self._save(step, stopped=True)
         self.saver.wait()
         self.trainer.world.barrier()
-        streak = self.trainer.streak()
-        steps = f"{streak} steps were" if streak > 1 else "step was"
-        lost = f"the last {steps} not finite, so this one is not saved; "
-        last = latest_checkpoint(self.directory)
-        there = (
-            f"{self.directory}/checkpoints holds that step" if step else "nothing was learned yet"
-        )
-        raise StoppedError(
-            f"stopped by {self.stop.asked or 'another process'} after step {step} of "
-            f"{self.trainer.training.steps}",
-            kept=there if saved else lost + _words_for(last),
-            next="run the same command again, it "
-            + ("continues there" if saved or last else "begins anew"),
-        )
+        by = self.stop.asked or "another process"
+        raise stop_at(self.directory, self.trainer, step, by, saved=saved)
 
     def _diverged(self, step: int, in_a_row: int) -> None:
         """End the run; the checkpoint that a streak began with is not good: it gave the streak."""
         self.saver.wait()
-        begun = step - self.trainer.streak()
-        good = fall_back(self.directory, begun, writes=self.trainer.world.leads)
-        self.trainer.world.barrier()
-        ruined = self.directory / CHECKPOINTS / step_name(begun)
-        told = f"; {ruined.name} holds the weights that gave them" if ruined.is_dir() else ""
         more = step == self.trainer.training.steps and in_a_row < DIVERGED_AFTER
-        lower = f"a lower --set training.lr (now {self.trainer.training.lr:g}) under another NAME"
-        steps = f"{in_a_row} steps in a row, up to" if in_a_row > 1 else "the last step,"
-        raise DivergedError(
-            f"{steps} step {step}, had a loss or gradient that is not "
-            "finite; none of them touched the weights",
-            kept=_words_for(good) + told,
-            next=f"more --steps, which may pass them, or {lower}" if more else lower,
-        )
-
-
-def _words_for(checkpoint: Path | None) -> str:
-    return (
-        f"the last good checkpoint is {checkpoint}" if checkpoint else "no good checkpoint was made"
-    )
+        raise divergence_at(self.directory, self.trainer, step, in_a_row, may_pass=more)
 
 
 def _number(value: float) -> float | None:

@@ -32,9 +32,12 @@ class Resumed(Settings):
 
 
 def numerics_of(
-    session: Session, precision: Precision, *, compiled: bool
+    session: Session, precision: Precision, *, compiled: bool, exact: bool
 ) -> dict[str, bool | int | str]:
-    """Return what decides the last bits of a step here. threads: of a CPU, in each process."""
+    """Return what decides the last bits of a step here. threads: of a CPU, in each process.
+
+    exact: the number of processes decides nothing.
+    """
     device = session.device
     threads = {"threads": torch.get_num_threads()} if device.type == "cpu" else {}
     return {
@@ -42,7 +45,7 @@ def numerics_of(
         "build": build(device),
         "precision": precision,
         "compiled": compiled,
-        "processes": session.world.size,
+        **({} if exact else {"processes": session.world.size}),
         **threads,
     }
 

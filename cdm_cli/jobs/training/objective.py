@@ -30,8 +30,8 @@ class Objective(Protocol):
         ...
 
     @property
-    def draw(self) -> Callable[[TrainBatch, torch.Generator], tuple[Tensor | None, ...]]:
-        """Draw all that is random in the loss of a batch; each [B, ...]."""
+    def draw(self) -> Callable[[TrainBatch, torch.Generator, int], tuple[Tensor | None, ...]]:
+        """Draw all that is random in the loss of so many images, like those of a batch."""
         ...
 
     @property
@@ -43,9 +43,10 @@ class Objective(Protocol):
 class StageObjective:
     """The loss of a diffusion stage (Sections 2.1 and 3)."""
 
-    def __init__(self, stage: Stage, *, flip: bool) -> None:
-        self.stage, self.net = stage, stage.net
-        self.draw, self.losses = partial(stage.draw, flip=flip), stage.loss_of
+    def __init__(self, stage: Stage, training: TrainingConfig) -> None:
+        self.stage, self.net, self.losses = stage, stage.net, stage.loss_of
+        seeds = training.keyed_by == "place"
+        self.draw = partial(stage.draw, flip=training.flip, seeds=seeds)
 
 
 class Shifts(NamedTuple):
@@ -62,9 +63,9 @@ class ClassifierObjective:
         self.net, self._training = net, training
         self._precision: Precision = precision
 
-    def draw(self, batch: TrainBatch, generator: torch.Generator) -> Shifts:
+    def draw(self, batch: TrainBatch, generator: torch.Generator, num: int) -> Shifts:
         """Draw shifts and flips."""
-        num, pad, at = len(batch.y), self._training.crop_pad, generator.device
+        pad, at = self._training.crop_pad, generator.device
         shift = torch.randint(0, 2 * pad + 1, (2, num), generator=generator, device=at)
         coin = torch.rand(num, generator=generator, device=at) < 0.5 * self._training.flip
         return Shifts(shift.T, coin)
@@ -113,4 +114,4 @@ def build_objective(
     assert isinstance(config, StageConfig)
     net.gradient_checkpointing = training.gradient_checkpointing
     stage = Stage(config, classes, net, precision=precision).to(device)
-    return StageObjective(stage, flip=training.flip)
+    return StageObjective(stage, training)

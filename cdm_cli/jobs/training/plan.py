@@ -1,12 +1,20 @@
 """What `cdm train` is about to do: preset, overrides and data together, and what it costs."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cdm_cli.cascade.checkpoint import read_stage_file
 from cdm_cli.cascade.stagefile import STAGE_FILE
-from cdm_cli.config import AnyStageConfig, ClassifierConfig, DataInfo, Plan, StageConfig
+from cdm_cli.config import (
+    AnyStageConfig,
+    ClassifierConfig,
+    DataInfo,
+    Plan,
+    StageConfig,
+    TrainingConfig,
+)
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError, quoted
 from cdm_cli.jobs.runtime import identity
@@ -15,6 +23,9 @@ from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
 from cdm_cli.presets import plan_of_preset
 from cdm_cli.settings import validate
+
+EXACT = False  # whether a new training is exact unless --no-exact
+VIRTUAL_RANKS = 8  # of an exact training, where its batch has so many equal parts
 
 # What may change between two runs of one command: none of it changes a weight.
 FREE = {"steps", "log_every", "save_every", "grid_every", "sample_s", "keep", "micro_batch",
@@ -45,7 +56,25 @@ def plan_of_flags(options: TrainOptions) -> Plan:
     changes: dict[str, Any] = {key: value for key, value in short.items() if value is not None}
     if options.compute.precision != "auto":
         changes["precision"] = options.compute.precision
-    return _changed(plan, training=changes)
+    plan = _changed(plan, training=changes)
+    return _changed(plan, training=_order(directory, plan.training, options))
+
+
+def _order(directory: Path, training: TrainingConfig, options: TrainOptions) -> dict[str, Any]:
+    """Return by what random numbers are keyed, and the virtual ranks: as begun, where it is."""
+    begun = (directory / STAGE_FILE).is_file()
+    old = read_stage_file(directory).plan.training if begun else None
+    had = training.virtual_ranks or (old.virtual_ranks if old else 0)
+    exact = options.exact
+    if exact is None:
+        exact = bool(had) if had or old else EXACT
+    ranks = math.gcd(had or VIRTUAL_RANKS, training.batch_size) if exact else 0
+    if ranks == 1:
+        raise UsageError(
+            f"--exact: a batch of {training.batch_size} has no two equal halves",
+            next=f"--batch-size {-(-training.batch_size // VIRTUAL_RANKS) * VIRTUAL_RANKS}",
+        )
+    return {"keyed_by": old.keyed_by if old else "place", "virtual_ranks": ranks}
 
 
 def _changed(plan: Plan, **groups: Mapping[str, Any]) -> Plan:

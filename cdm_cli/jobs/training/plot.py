@@ -12,7 +12,7 @@ from PIL import Image
 
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.training.accuracy import ACCURACY
-from cdm_cli.jobs.training.files import Metrics, read_metrics
+from cdm_cli.jobs.training.log import Metrics, read_metrics
 
 LOSS = "loss.png"
 STEP = "cdm-step"  # the text of the file that says up to which step it is drawn

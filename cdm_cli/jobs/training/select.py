@@ -34,7 +34,7 @@ from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.judged_on import generated_store, probe_of
 from cdm_cli.jobs.sampling.numerics import Numerics, tell_compiling
 from cdm_cli.jobs.sampling.probe import Probe, build_averaged, check_shares, draw_probe
-from cdm_cli.jobs.training.files import Metrics, read_metrics
+from cdm_cli.jobs.training.log import Metrics, read_metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.metrics.comparisons import ALIKE, verdict_between

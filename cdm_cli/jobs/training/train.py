@@ -30,7 +30,8 @@ from cdm_cli.jobs.training.accuracy import ACCURACY
 from cdm_cli.jobs.training.cost import cost
 from cdm_cli.jobs.training.data import Unchanged, batches_of
 from cdm_cli.jobs.training.extras import Turns, extras_of, plan_turns, select_cost
-from cdm_cli.jobs.training.files import read_metrics, resume
+from cdm_cli.jobs.training.files import resume
+from cdm_cli.jobs.training.log import read_metrics
 from cdm_cli.jobs.training.loop import Loop
 from cdm_cli.jobs.training.numerics import numerics_of
 from cdm_cli.jobs.training.objective import ClassifierObjective, StageObjective, build_objective
@@ -177,7 +178,8 @@ def _train(options: TrainOptions, begun: Begun, session: Session, stop: Stop) ->
     objective = build_objective(made.stage, store.classes, training, device, precision)
     cosine = isinstance(made.stage, ClassifierConfig)
     compiler = _compiler(objective, made, options, device)
-    numbers = numerics_of(session, precision, compiled=compiler is not None)
+    exact = training.virtual_ranks > 0
+    numbers = numerics_of(session, precision, compiled=compiler is not None, exact=exact)
     trainer = Trainer(objective, training, session, cosine=cosine, numerics=numbers)
     done = session.decide(
         lambda: resume(directory, trainer, report.say),

@@ -8,8 +8,8 @@ in plain terms.
 Shapes: x is [B, P, C_x] and other [B, P, C_other], P pixels; C = C_x + C_other, where C_other
 may be 0. gain and offset are float32 [C, B] or [C, 1], added is [C, B], [C, 1] or [C, 0]
 (nothing is added). sums and other_sums are what `nets.fused_sum` returns with x and other, or
-empty where they are not known. seed is what `nets.dropout` draws, or empty where nothing is
-dropped. The result has the dtype of x.
+empty where they are not known. seed is int64 [B], or [1] for all of a batch (`nets.dropout.dropout_mask`),
+or empty where nothing is dropped. The result has the dtype of x.
 """
 
 from typing import Any, NamedTuple
@@ -105,7 +105,7 @@ def launch_forward(
     mean, rstd = (torch.empty(B, C, device=x.device, dtype=torch.float32) for _ in range(2))
     torch.library.wrap_triton(forward_kernel)[_grid(B, C, plan)](
         x, other, gain, offset, added, seed, y, mean, rstd,
-        P, C_x, C - C_x, gain.shape[1], added.shape[1],
+        P, C_x, C - C_x, gain.shape[1], added.shape[1], len(seed),
         **_constants(plan, C > C_x, added.shape[1] > 0),
         **split_norm.activation(silu, dropout), EPSILON=EPSILON,
     )  # fmt: skip
@@ -136,7 +136,7 @@ def launch_backward(
     )
     torch.library.wrap_triton(backward_kernel)[_grid(B, C, plan)](
         x, other, gain, offset, added, mean, rstd, dy, seed, dx, dother, dgain, doffset, dadded,
-        P, C_x, C - C_x, gain.shape[1], added.shape[1],
+        P, C_x, C - C_x, gain.shape[1], added.shape[1], len(seed),
         **_constants(plan, C > C_x, added.shape[1] > 0), **split_norm.activation(silu, dropout),
     )  # fmt: skip
     return dx, dother, dgain, doffset, dadded
@@ -219,11 +219,13 @@ def normalise(
     sums: Sums = NO_SUMS,
     silu: bool = False,
     dropout: float = 0.0,
+    seed: Tensor | None = None,
 ) -> Tensor:
     """Normalise the channels of x [B, C_x, H, W] and other [B, C_other, H, W] as one tensor.
 
-    gain, offset and added are [C] or [C, B]; sums that are not known of both are taken of both. The
-    result is [B, C, H, W] in channels-last order.
+    gain, offset and added are [C] or [C, B]; sums that are not known of both are taken of both.
+    seed: of dropout, for each image; None: one that is drawn. The result is [B, C, H, W] in
+    channels-last order.
     """
     H, W = x.shape[2:]
     x = _tokens(x)
@@ -234,7 +236,10 @@ def normalise(
     of_x, of_other = (nothing if part is None else part for part in sums)
     if of_x is nothing or (other.shape[2] and of_other is nothing):
         of_x = of_other = nothing
-    seed = new_seed(x.device) if dropout else nothing
+    if not dropout:
+        seed = nothing
+    elif seed is None:
+        seed = new_seed(x.device)
     y, _, _ = _forward(x, other, gain, offset, added, of_x, of_other, seed, groups, silu, dropout)
     return y.unflatten(1, (H, W)).permute(0, 3, 1, 2)
 

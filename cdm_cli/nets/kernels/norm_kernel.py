@@ -18,6 +18,7 @@ from cdm_cli.nets.kernels.norm_tiles import (
     load_tile,
     mean_and_rstd,
     pixel_rows,
+    seed_of_image,
     share,
     store_activated,
     store_tile,
@@ -40,7 +41,7 @@ def _sums(x, added, BLOCK_P: tl.constexpr, GROUPS: tl.constexpr, PAD: tl.constex
 @triton.jit
 def forward_kernel(
     x_ptr, other_ptr, gain_ptr, offset_ptr, added_ptr, seed_ptr, y_ptr, mean_ptr, rstd_ptr,
-    P, C_X, C_OTHER, gain_images, added_images,
+    P, C_X, C_OTHER, gain_images, added_images, seeds,
     EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr, BLOCK_P: tl.constexpr,
     RESIDENT: tl.constexpr, JOINED: tl.constexpr, ADDED: tl.constexpr, SILU: tl.constexpr,
     FAST: tl.constexpr, DROPPED: tl.constexpr, EPSILON: tl.constexpr,
@@ -49,6 +50,7 @@ def forward_kernel(
     C = C_X + C_OTHER
     image, channel, inside = share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
+    seed_ptr, first_row = seed_of_image(seed_ptr, seeds, image, start)
     added = tl.zeros([GROUPS * PAD], tl.float32)
     if ADDED:
         added = coefficient(added_ptr, channel, image, added_images, inside)
@@ -76,15 +78,17 @@ def forward_kernel(
     constant = offset + (added - mean) * factor
     if RESIDENT:
         store_activated(
-            y_ptr, seed_ptr, row, channel, mask, C, x, factor, constant, SILU, FAST, DROPPED
-        )
+            y_ptr, seed_ptr, first_row, row, channel, mask, C, x, factor, constant,
+            SILU, FAST, DROPPED,
+        )  # fmt: skip
     else:
         for first in range(0, P, BLOCK_P):
             row, mask = pixel_rows(first, start, P, inside, BLOCK_P)
             x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
             store_activated(
-                y_ptr, seed_ptr, row, channel, mask, C, x, factor, constant, SILU, FAST, DROPPED
-            )
+                y_ptr, seed_ptr, first_row, row, channel, mask, C, x, factor, constant,
+                SILU, FAST, DROPPED,
+            )  # fmt: skip
 
 
 @triton.jit
@@ -115,7 +119,7 @@ def _way_back(dgain, doffset, gain, rstd, count, GROUPS: tl.constexpr, PAD: tl.c
 def backward_kernel(
     x_ptr, other_ptr, gain_ptr, offset_ptr, added_ptr, mean_ptr, rstd_ptr, dy_ptr, seed_ptr,
     dx_ptr, dother_ptr, dgain_ptr, doffset_ptr, dadded_ptr,
-    P, C_X, C_OTHER, gain_images, added_images,
+    P, C_X, C_OTHER, gain_images, added_images, seeds,
     EACH: tl.constexpr, PAD: tl.constexpr, GROUPS: tl.constexpr, BLOCK_P: tl.constexpr,
     RESIDENT: tl.constexpr, JOINED: tl.constexpr, ADDED: tl.constexpr, SILU: tl.constexpr,
     FAST: tl.constexpr, DROPPED: tl.constexpr,
@@ -124,6 +128,7 @@ def backward_kernel(
     C = C_X + C_OTHER
     image, channel, inside = share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
+    seed_ptr, first_row = seed_of_image(seed_ptr, seeds, image, start)
     gain, offset, rstd, shift = _normalising(
         gain_ptr, offset_ptr, added_ptr, mean_ptr, rstd_ptr, channel, image, inside, C,
         gain_images, added_images, ADDED,
@@ -132,7 +137,7 @@ def backward_kernel(
     if RESIDENT:
         row, mask = pixel_rows(0, start, P, inside, BLOCK_P)
         x, n, dv = gradient_tile(
-            x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER,
+            x_ptr, other_ptr, dy_ptr, seed_ptr, first_row, row, channel, mask, C_X, C_OTHER,
             rstd, shift, gain, offset, JOINED, SILU, FAST, DROPPED,
         )  # fmt: skip
         doffset, dgain = tl.sum(dv, 0), tl.sum(dv * n, 0)
@@ -145,7 +150,7 @@ def backward_kernel(
         for first in range(0, P, BLOCK_P):
             row, mask = pixel_rows(first, start, P, inside, BLOCK_P)
             x, n, dv = gradient_tile(
-                x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER,
+                x_ptr, other_ptr, dy_ptr, seed_ptr, first_row, row, channel, mask, C_X, C_OTHER,
                 rstd, shift, gain, offset, JOINED, SILU, FAST, DROPPED,
             )  # fmt: skip
             if ADDED:
@@ -167,7 +172,7 @@ def backward_kernel(
         for first in range(0, P, BLOCK_P):
             row, mask = pixel_rows(first, start, P, inside, BLOCK_P)
             _, n, dv = gradient_tile(
-                x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER,
+                x_ptr, other_ptr, dy_ptr, seed_ptr, first_row, row, channel, mask, C_X, C_OTHER,
                 rstd, shift, gain, offset, JOINED, SILU, FAST, DROPPED,
             )  # fmt: skip
             dx = gradient(n, dv, factor, slope, constant)

@@ -101,6 +101,16 @@ def _sigmoid(v, FAST: tl.constexpr):
 
 
 @triton.jit
+def seed_of_image(seed_ptr, seeds, image, start):
+    """Return where the seed of an image is, and the row that its places count from.
+
+    One seed for all images: places count through all of them.
+    """
+    own = seeds > 1
+    return seed_ptr + tl.where(own, image, 0), tl.where(own, start, 0)
+
+
+@triton.jit
 def dropout_mask(place, seed_ptr, DROPPED: tl.constexpr):
     """`nets.dropout.dropout_mask` at places; hashes below DROPPED, of 2^32, are dropped."""
     bits = place.to(tl.uint32)
@@ -112,30 +122,30 @@ def dropout_mask(place, seed_ptr, DROPPED: tl.constexpr):
 
 @triton.jit
 def store_activated(
-    y_ptr, seed_ptr, row, channel, mask, C, x, factor, constant,
+    y_ptr, seed_ptr, first_row, row, channel, mask, C, x, factor, constant,
     SILU: tl.constexpr, FAST: tl.constexpr, DROPPED: tl.constexpr,
 ):  # fmt: skip
     """Multiply by factor, add constant, apply SiLU and dropout, and store."""
     v = x * factor[None, :] + constant[None, :]
     y = v * _sigmoid(v, FAST) if SILU else v
-    place = row * C + channel[None, :]
     if DROPPED:
-        y *= dropout_mask(place, seed_ptr, DROPPED)
-    tl.store(y_ptr + place, y.to(y_ptr.dtype.element_ty), mask=mask)
+        y *= dropout_mask((row - first_row) * C + channel[None, :], seed_ptr, DROPPED)
+    tl.store(y_ptr + row * C + channel[None, :], y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 def gradient_tile(
-    x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER, rstd, shift, gain, offset,
+    x_ptr, other_ptr, dy_ptr, seed_ptr, first_row, row, channel, mask, C_X, C_OTHER,
+    rstd, shift, gain, offset,
     JOINED: tl.constexpr, SILU: tl.constexpr, FAST: tl.constexpr, DROPPED: tl.constexpr,
 ):  # fmt: skip
     """Return a tile of x, the same normalised, and the gradient before the activation."""
     x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
     n = x * rstd[None, :] + shift[None, :]
-    place = row * (C_X + C_OTHER) + channel[None, :]
-    dv = tl.load(dy_ptr + place, mask=mask, other=0.0).to(tl.float32)
+    C = C_X + C_OTHER
+    dv = tl.load(dy_ptr + row * C + channel[None, :], mask=mask, other=0.0).to(tl.float32)
     if DROPPED:
-        dv *= dropout_mask(place, seed_ptr, DROPPED)
+        dv *= dropout_mask((row - first_row) * C + channel[None, :], seed_ptr, DROPPED)
     if SILU:
         v = n * gain[None, :] + offset[None, :]
         sigmoid = _sigmoid(v, FAST)

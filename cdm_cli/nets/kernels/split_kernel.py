@@ -17,6 +17,7 @@ from cdm_cli.nets.kernels.norm_tiles import (
     load_tile,
     mean_and_rstd,
     pixel_rows,
+    seed_of_image,
     share,
     store_activated,
     store_tile,
@@ -113,7 +114,7 @@ def statistics_kernel(
 
 @triton.jit
 def apply_kernel(
-    x_ptr, other_ptr, coefficients_ptr, seed_ptr, y_ptr, P, C_X, C_OTHER,
+    x_ptr, other_ptr, coefficients_ptr, seed_ptr, y_ptr, P, C_X, C_OTHER, seeds,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, JOINED: tl.constexpr,
     SILU: tl.constexpr, FAST: tl.constexpr, DROPPED: tl.constexpr,
 ):  # fmt: skip
@@ -122,17 +123,20 @@ def apply_kernel(
     channel, inside = channels(C, BLOCK_C)
     factor = _kth(coefficients_ptr, 0, C, channel, inside)
     constant = _kth(coefficients_ptr, 1, C, channel, inside)
-    start = tl.program_id(2).to(tl.int64) * P
+    image = tl.program_id(2)
+    start = image.to(tl.int64) * P
+    seed_ptr, first_row = seed_of_image(seed_ptr, seeds, image, start)
     row, mask = pixel_rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
     x = load_tile(x_ptr, other_ptr, row, channel, mask, C_X, C_OTHER, JOINED)
     store_activated(
-        y_ptr, seed_ptr, row, channel, mask, C, x, factor, constant, SILU, FAST, DROPPED
-    )
+        y_ptr, seed_ptr, first_row, row, channel, mask, C, x, factor, constant,
+        SILU, FAST, DROPPED,
+    )  # fmt: skip
 
 
 @triton.jit
 def gradient_sums_kernel(
-    x_ptr, other_ptr, dy_ptr, seed_ptr, coefficients_ptr, sums_ptr, P, C_X, C_OTHER,
+    x_ptr, other_ptr, dy_ptr, seed_ptr, coefficients_ptr, sums_ptr, P, C_X, C_OTHER, seeds,
     SLICE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, JOINED: tl.constexpr,
     SILU: tl.constexpr, FAST: tl.constexpr, DROPPED: tl.constexpr,
 ):  # fmt: skip
@@ -140,14 +144,16 @@ def gradient_sums_kernel(
     C = C_X + C_OTHER
     channel, inside = channels(C, BLOCK_C)
     rstd, shift, gain, offset = _load_norm(coefficients_ptr, C, channel, inside)
-    start = tl.program_id(2).to(tl.int64) * P
+    image = tl.program_id(2)
+    start = image.to(tl.int64) * P
+    seed_ptr, first_row = seed_of_image(seed_ptr, seeds, image, start)
     total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     doffset = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     dgain = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     for first in range(0, SLICE, BLOCK_P):
         row, mask = pixel_rows(tl.program_id(0) * SLICE + first, start, P, inside, BLOCK_P)
         _, n, dv = gradient_tile(
-            x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER,
+            x_ptr, other_ptr, dy_ptr, seed_ptr, first_row, row, channel, mask, C_X, C_OTHER,
             rstd, shift, gain, offset, JOINED, SILU, FAST, DROPPED,
         )  # fmt: skip
         total += tl.where(mask, n, 0.0)
@@ -161,6 +167,7 @@ def gradient_sums_kernel(
 @triton.jit
 def gradient_kernel(
     x_ptr, other_ptr, dy_ptr, seed_ptr, coefficients_ptr, dx_ptr, dother_ptr, P, C_X, C_OTHER,
+    seeds,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, JOINED: tl.constexpr,
     SILU: tl.constexpr, FAST: tl.constexpr, DROPPED: tl.constexpr,
 ):  # fmt: skip
@@ -171,10 +178,12 @@ def gradient_kernel(
     factor = _kth(coefficients_ptr, 4, C, channel, inside)
     slope = _kth(coefficients_ptr, 5, C, channel, inside)
     constant = _kth(coefficients_ptr, 6, C, channel, inside)
-    start = tl.program_id(2).to(tl.int64) * P
+    image = tl.program_id(2)
+    start = image.to(tl.int64) * P
+    seed_ptr, first_row = seed_of_image(seed_ptr, seeds, image, start)
     row, mask = pixel_rows(tl.program_id(0) * BLOCK_P, start, P, inside, BLOCK_P)
     _, n, dv = gradient_tile(
-        x_ptr, other_ptr, dy_ptr, seed_ptr, row, channel, mask, C_X, C_OTHER,
+        x_ptr, other_ptr, dy_ptr, seed_ptr, first_row, row, channel, mask, C_X, C_OTHER,
         rstd, shift, gain, offset, JOINED, SILU, FAST, DROPPED,
     )  # fmt: skip
     dx = gradient(n, dv, factor, slope, constant)

@@ -41,8 +41,9 @@ def forward(
     y = torch.empty(*x.shape[:2], mean.shape[1], device=x.device, dtype=x.dtype)
     tile = _tile(x, other, TILE)
     torch.library.wrap_triton(apply_kernel)[_grid(x, other, tile["BLOCK_P"], tile)](
-        x, other, coefficients, seed, y, *_sizes(x, other), **tile, **activation(silu, dropout)
-    )
+        x, other, coefficients, seed, y, *_sizes(x, other), len(seed),
+        **tile, **activation(silu, dropout),
+    )  # fmt: skip
     return y, mean, rstd
 
 
@@ -84,7 +85,7 @@ def backward(
     sums = _room_for_sums(3, x, other, GRADIENT_SLICE)
     torch.library.wrap_triton(gradient_sums_kernel)[_grid(x, other, GRADIENT_SLICE, tile)](
         x, other, dy, seed, torch.stack(known), sums,
-        *sizes, **tile, **switches, SLICE=GRADIENT_SLICE,
+        *sizes, len(seed), **tile, **switches, SLICE=GRADIENT_SLICE,
     )  # fmt: skip
     total, doffset, dgain = (part.sum(1) for part in sums)  # views may not be returned
     slope, constant = (-rstd * _group_mean(gain * d, groups) / pixels for d in (dgain, doffset))
@@ -92,7 +93,7 @@ def backward(
     dx, dother = torch.empty_like(x), torch.empty_like(other)
     torch.library.wrap_triton(gradient_kernel)[_grid(x, other, tile["BLOCK_P"], tile)](
         x, other, dy, seed, torch.stack([*known, factor, slope, constant]), dx, dother,
-        *sizes, **tile, **switches,
+        *sizes, len(seed), **tile, **switches,
     )  # fmt: skip
     dadded = factor * doffset + slope * total + pixels * constant
     dadded = dadded if len(added) else dadded[:0]

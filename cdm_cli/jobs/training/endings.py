@@ -1,0 +1,72 @@
+"""How a training run ends before its last step: what is said, and what is kept."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cdm_cli.cascade.checkpoint import CHECKPOINTS, latest_checkpoint, step_name
+from cdm_cli.errors import CdmError, DivergedError, StoppedError
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.training.files import fall_back
+from cdm_cli.jobs.training.step import Trainer
+
+
+def words_for(checkpoint: Path | None) -> str:
+    """Say which checkpoint is the last good one."""
+    return (
+        f"the last good checkpoint is {checkpoint}" if checkpoint else "no good checkpoint was made"
+    )
+
+
+def require_unchanged(unchanged: Callable[[], object], directory: Path, world: World) -> None:
+    """Raise where the data changed: in every process, if they did in one."""
+    error: CdmError | None = None
+    try:
+        unchanged()
+    except CdmError as found:
+        error = found
+    good = world.agree(error is None)
+    if error is not None:
+        raise error
+    if not good:
+        raise StoppedError(
+            "the data of another process have changed",
+            kept=words_for(latest_checkpoint(directory)),
+            next="see its message",
+        )
+
+
+def stop_at(directory: Path, trainer: Trainer, step: int, by: str, *, saved: bool) -> StoppedError:
+    """Return the error of a run that is stopped after a step; saved: that step is there."""
+    streak = trainer.streak()
+    steps = f"{streak} steps were" if streak > 1 else "step was"
+    lost = f"the last {steps} not finite, so this one is not saved; "
+    last = latest_checkpoint(directory)
+    there = f"{directory}/checkpoints holds that step" if step else "nothing was learned yet"
+    return StoppedError(
+        f"stopped by {by} after step {step} of {trainer.training.steps}",
+        kept=there if saved else lost + words_for(last),
+        next="run the same command again, it "
+        + ("continues there" if saved or last else "begins anew"),
+    )
+
+
+def divergence_at(
+    directory: Path, trainer: Trainer, step: int, in_a_row: int, *, may_pass: bool
+) -> DivergedError:
+    """Let `ema.safetensors` be that of the last good checkpoint; return the error of the run.
+
+    in_a_row: steps that were not finite. may_pass: they are few, and the last of the run.
+    """
+    begun = step - trainer.streak()
+    good = fall_back(directory, begun, writes=trainer.world.leads)
+    trainer.world.barrier()
+    ruined = directory / CHECKPOINTS / step_name(begun)
+    told = f"; {ruined.name} holds the weights that gave them" if ruined.is_dir() else ""
+    lower = f"a lower --set training.lr (now {trainer.training.lr:g}) under another NAME"
+    steps = f"{in_a_row} steps in a row, up to" if in_a_row > 1 else "the last step,"
+    return DivergedError(
+        f"{steps} step {step}, had a loss or gradient that is not "
+        "finite; none of them touched the weights",
+        kept=words_for(good) + told,
+        next=f"more --steps, which may pass them, or {lower}" if may_pass else lower,
+    )

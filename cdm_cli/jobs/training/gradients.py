@@ -1,0 +1,145 @@
+"""The gradients of a step on one process's share of the batch, in parts that its device holds.
+
+With virtual ranks the batch is cut into so many pieces, whatever the processes: the gradients of a
+piece are computed in one shape, and the pieces are added up in the order of a tree. So their sum
+has the same bits on 1, 2, 4, … processes.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from cdm_cli.config import TrainingConfig
+from cdm_cli.data.batches import TrainBatch
+from cdm_cli.errors import MemoryFloorError, UsageError
+from cdm_cli.jobs.runtime.device import reproducible_gradients
+from cdm_cli.jobs.runtime.ordered import added, copied, ordered_sum
+from cdm_cli.jobs.runtime.session import Session
+from cdm_cli.jobs.training.keys import Keys
+from cdm_cli.jobs.training.objective import Objective
+from cdm_cli.nets.kernels.recorded import Recorded, Tensors, map_tensors
+from cdm_cli.nets.memory import memory_errors
+
+CPU_MICRO_BATCH = 256
+
+
+def check_shares(training: TrainingConfig, processes: int) -> None:
+    """Raise UsageError where so many processes cannot share a batch, or its virtual ranks."""
+    batch, ranks = training.batch_size, training.virtual_ranks
+    if batch % processes:
+        raise UsageError(
+            f"batch_size {batch} cannot be shared by {processes} processes",
+            next=f"--batch-size {math.ceil(batch / processes) * processes}",
+        )
+    if ranks % processes:
+        raise UsageError(
+            f"the {ranks} virtual ranks of an exact training cannot be shared by {processes} "
+            "processes",
+            next=f"--gpus {1 << (min(ranks, processes).bit_length() - 1)}, or another NAME with "
+            "--no-exact",
+        )
+
+
+class Gradients:
+    """What computes the gradients of a network's parameters, part by part.
+
+    micro_batch: images at a time. halved_from: what it was before memory ran out, until that is
+    told.
+    """
+
+    def __init__(self, objective: Objective, training: TrainingConfig, session: Session) -> None:
+        check_shares(training, session.world.size)
+        self._objective, self._training = objective, training
+        self._device, self._world = session.device, session.world
+        self._keys = Keys(objective, training, session.world, session.device)
+        self._parameters = list(objective.net.parameters())
+        self._pieces = max(1, training.virtual_ranks // session.world.size)
+        self.piece = training.batch_size // session.world.size // self._pieces
+        self.micro_batch = min(self.piece, training.micro_batch or self._first_micro_batch())
+        self.halved_from: int | None = None
+        self._recorded = Recorded(self._of_part)
+
+    def _first_micro_batch(self) -> int:
+        return self.piece if self._device.type == "cuda" else CPU_MICRO_BATCH
+
+    def continue_with(self, micro_batch: int) -> None:
+        """Take so many images at a time, as a run did before it was stopped."""
+        self.micro_batch = min(self.piece, micro_batch)
+
+    def settle(self, step: int, batch: TrainBatch) -> Tensor:
+        """Set the gradients of a step, whose loss is returned; the weights are left alone.
+
+        Where a device runs out of memory, all ranks halve the micro-batch and start the step
+        again. Raises MemoryFloorError where one image does not fit.
+        """
+        if not self._objective.net.training:
+            self._objective.net.train()
+        while True:
+            loss = None
+            with suppress(torch.OutOfMemoryError), memory_errors():
+                with reproducible_gradients(self._device):
+                    loss = self._accumulate(step, batch)
+            if self._world.agree(loss is not None):
+                assert loss is not None
+                return loss
+            self._halve()
+
+    def _accumulate(self, step: int, batch: TrainBatch) -> Tensor:
+        """Set the gradients of this share of the mean loss over the global batch; return that."""
+        inputs = batch, self._keys.draw(step, batch)
+        total, *grads = ordered_sum(self._of_pieces(step, inputs), self._pieces)
+        for parameter, grad in zip(self._parameters, grads, strict=True):
+            parameter.grad = grad
+        assert total is not None
+        return total
+
+    def _of_pieces(self, step: int, inputs: tuple[object, ...]) -> Iterator[Tensors]:
+        """Yield the loss and the gradients of each piece; the next one may take their memory."""
+        for first in range(0, self._pieces * self.piece, self.piece):
+            starts = range(first, first + self.piece, self.micro_batch)
+            parts = (self._of_rows(step, inputs, start, first + self.piece) for start in starts)
+            sums = next(parts)
+            yield reduce(added, parts, copied(sums)) if len(starts) > 1 else sums
+
+    def _of_rows(self, step: int, inputs: tuple[object, ...], start: int, end: int) -> Tensors:
+        self._keys.begin_part(step, start)
+        rows = slice(start, min(start + self.micro_batch, end))
+        return self._evaluated()(*map_tensors(lambda x: x[rows], inputs))
+
+    def _evaluated(self) -> Callable[..., Tensors]:
+        """Return what computes gradients: recorded where all parts have one size."""
+        equal = self.piece % self.micro_batch == 0
+        return self._recorded if equal and self._device.type == "cuda" else self._of_part
+
+    def _of_part(self, batch: TrainBatch, draws: tuple[Tensor | None, ...]) -> Tensors:
+        """Return the loss of some rows, and its gradient for each parameter."""
+        self._forget()
+        loss = self._objective.losses(batch, draws).sum() / self._training.batch_size
+        loss.backward()
+        return loss.detach(), *(parameter.grad for parameter in self._parameters)
+
+    def _forget(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def release(self) -> None:
+        """Give back the device memory that a step holds until the next one."""
+        self._recorded.forget()
+        self._forget()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _halve(self) -> None:
+        if self.micro_batch == 1:
+            raise MemoryFloorError(
+                f"one image at a time does not fit into the memory of {self._device}",
+                kept="the last checkpoint is complete",
+                next="--set training.gradient_checkpointing=true, or a smaller model",
+            )
+        self.halved_from = self.halved_from or self.micro_batch
+        self.micro_batch = math.ceil(self.micro_batch / 2)
+        self.release()

@@ -1,0 +1,52 @@
+"""All that is random in a step, as a function of (seed, step, place in the global batch).
+
+Each process draws for the whole batch and takes the rows of its share: a device draws a thousand
+images while it trains on one. So any number of processes sees the same images with the same noise
+and the same dropout. Trainings of earlier versions drew by rank, and go on so.
+"""
+
+import hashlib
+from typing import Any
+
+import torch
+
+from cdm_cli.config import TrainingConfig
+from cdm_cli.data.batches import TrainBatch
+from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.training.objective import Objective
+from cdm_cli.nets.kernels.recorded import map_tensors
+
+
+def seed_of(*parts: object) -> int:
+    """Return a seed in 0..2^63 - 1 that no other parts share (SHA-256)."""
+    text = "/".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
+
+
+class Keys:
+    """What draws the random numbers of a step for one process of a training."""
+
+    def __init__(
+        self, objective: Objective, training: TrainingConfig, world: World, device: torch.device
+    ) -> None:
+        self._objective, self._training, self._world = objective, training, world
+        self._generator = torch.Generator(device)
+        share = training.batch_size // world.size
+        self._rows = slice(world.rank * share, (world.rank + 1) * share)
+        self._by_rank = training.keyed_by == "rank"
+
+    def _key(self, step: int) -> tuple[int, int, int]:
+        return self._training.seed, step, self._world.rank if self._by_rank else 0
+
+    def draw(self, step: int, batch: TrainBatch) -> tuple[Any, ...]:
+        """Return all that is random in the loss of this process's share of a step's batch."""
+        self._generator.manual_seed(seed_of(*self._key(step)))
+        if self._by_rank or self._world.size == 1:
+            return self._objective.draw(batch, self._generator, len(batch.y))
+        drawn = self._objective.draw(batch, self._generator, self._training.batch_size)
+        return map_tensors(lambda x: x[self._rows].clone(), drawn)
+
+    def begin_part(self, step: int, start: int) -> None:
+        """Seed what drops in the rows from `start` on, where dropout is drawn by rank."""
+        if self._by_rank:
+            torch.manual_seed(seed_of(*self._key(step), "dropout", start))
