@@ -109,7 +109,7 @@ def test_loss_of_a_base_stage_is_the_hybrid_loss_of_what_it_drew():
     draws = stage.draw(batch, torch.Generator().manual_seed(5), len(batch.y), flip=True)
     loss = stage.loss_of(batch, draws)
     (x_0,) = augment.flip(draws.flip, from_uint8(batch.x_0))
-    x_t, time, z_s, s, y = spy.calls[0]
+    x_t, time, z_s, s, y, _ = spy.calls[0]
     assert torch.equal(x_t, q_sample(stage.schedule, x_0, draws.t, draws.eps))
     assert torch.equal(time, draws.t.float())
     assert (z_s, s) == (None, None)
@@ -125,7 +125,7 @@ def test_super_resolution_noises_the_flipped_z_0_at_low_resolution():
     batch = batch_of(stage.config)
     draws = stage.draw(batch, torch.Generator().manual_seed(5), len(batch.y), flip=True)
     stage.loss_of(batch, draws)
-    _, _, z_s, s, _ = spy.calls[0]
+    _, _, z_s, s, _, _ = spy.calls[0]
     (z_0,) = augment.flip(draws.flip, from_uint8(batch.z_0))
     assert z_s.shape == (B, 3, 8, 8)
     assert torch.equal(z_s, q_sample(stage.z_schedule, z_0, draws.s, draws.eps_z))
@@ -150,7 +150,7 @@ def test_continuous_stage_is_fed_a_level_within_its_segment():
     batch = batch_of(stage.config)
     draws = stage.draw(batch, torch.Generator().manual_seed(5), len(batch.y), flip=False)
     loss = stage.loss_of(batch, draws)
-    x_t, root, z_s, s, _ = spy.calls[0]
+    x_t, root, z_s, s, _, _ = spy.calls[0]
     roots = 1000 * stage.schedule.alpha_bar.sqrt()
     assert bool((root.double() >= roots[draws.t] - 1e-3).all())
     assert bool((root.double() <= roots[draws.t - 1] + 1e-3).all())
@@ -178,7 +178,8 @@ def test_t_covers_1_to_T_and_nothing_else():
     stage = stage_of(base_config())
     generator = torch.Generator().manual_seed(0)
     batch = batch_of(stage.config)
-    seen = {t for _ in range(200) for t in stage.draw(batch, generator, len(batch.y), flip=False).t.tolist()}
+    draws = (stage.draw(batch, generator, len(batch.y), flip=False) for _ in range(200))
+    seen = {t for drawn in draws for t in drawn.t.tolist()}
     assert seen == set(range(1, 21))
 
 

@@ -72,7 +72,13 @@ def test_a_checkpoint_of_before_this_was_kept_continues(home, monkeypatch):
     ],
 )  # fmt: skip
 def test_all_that_decides_last_bits_is_compared(name, value):
-    now = numerics_of(Session(torch.device("cpu")), "fp32", compiled=False)
+    now = numerics_of(Session(torch.device("cpu")), "fp32", compiled=False, exact=False)
     assert compare_numerics(3, now, now) is None
     changed = compare_numerics(3, {**now, name: value}, now)
     assert str(changed) == f"{name} was {value}, now {now[name]}"
+
+
+def test_processes_decide_nothing_in_an_exact_training():
+    now = numerics_of(Session(torch.device("cpu")), "fp32", compiled=False, exact=True)
+    assert "processes" not in now
+    assert compare_numerics(3, {"processes": 4, **now}, now) is None

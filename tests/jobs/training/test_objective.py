@@ -28,7 +28,7 @@ def images(num=6, low=False):
 
 
 def built(config, **changes):
-    training = TrainingConfig(**({"steps": 1, "seed": 3} | changes))
+    training = TrainingConfig(**({"steps": 1, "seed": 3, "keyed_by": "place"} | changes))
     return build_objective(config, CLASSES, training, CPU, "fp32")
 
 
@@ -37,19 +37,21 @@ def generator(seed=0):
 
 
 def losses(objective, batch, generator):
-    return objective.losses(batch, objective.draw(batch, generator))
+    return objective.losses(batch, objective.draw(batch, generator, len(batch.y)))
 
 
 @pytest.mark.parametrize(
-    ("config", "low"), [(base_config(), False), (sr_config(), True), (CLASSIFIER, False)]
+    ("config", "low"),
+    [(base_config(dropout=0.3), False), (sr_config(), True), (CLASSIFIER, False)],
 )
 def test_parts_have_the_losses_of_the_whole(config, low):
+    """In training: what drops of an image is drawn with it."""
     objective, batch = built(config, crop_pad=2), images(low=low)
-    objective.net.eval()
+    objective.net.train()
     with torch.no_grad():
         for parameter in objective.net.parameters():  # the last layers begin with zeros
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator(5)))
-        inputs = batch, objective.draw(batch, generator())
+        inputs = batch, objective.draw(batch, generator(), len(batch.y))
         whole = objective.losses(*inputs)
         rows = slice(0, 1), slice(1, 4), slice(4, 6)
         parts = torch.cat(
@@ -117,5 +119,5 @@ def test_a_stage_flips_only_if_it_is_told_to():
     batch = images(32)
     for flip in (True, False):
         objective = built(base_config(), flip=flip)
-        draws = objective.draw(batch, generator())
+        draws = objective.draw(batch, generator(), len(batch.y))
         assert bool(draws.flip.any()) == flip

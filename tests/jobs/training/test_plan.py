@@ -1,5 +1,7 @@
 """Mirrors cdm_cli/jobs/training/plan.py: preset, flags and data become one plan."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,53 @@ def test_a_resolution_that_the_store_lacks_is_a_mismatch(changes, missing, tmp_p
     asked = options(tmp_path, **changes)
     with pytest.raises(MismatchError, match=rf"images of 8, 16, the stage needs {missing}"):
         fit_to_data(plan_of_flags(asked), store, asked)
+
+
+def order(asked):
+    """Return the virtual ranks of a plan, and what its random numbers are keyed by."""
+    training = plan_of_flags(asked).training
+    return training.virtual_ranks, training.keyed_by
+
+
+def test_a_training_adds_up_in_one_order_where_asked(tmp_path):
+    assert order(options(tmp_path)) == (0, "place")
+    assert order(options(tmp_path, exact=True)) == (8, "place")
+    assert order(options(tmp_path, exact=True, batch_size=12)) == (4, "place")
+    sixteen = ("training.virtual_ranks=16",)
+    assert order(options(tmp_path, overrides=sixteen)) == (16, "place")
+    assert order(options(tmp_path, overrides=sixteen, exact=False)) == (0, "place")
+    with pytest.raises(UsageError, match="a batch of 7 has no two equal halves") as refused:
+        plan_of_flags(options(tmp_path, exact=True, batch_size=7))
+    assert refused.value.next == "--batch-size 8"
+    for ranks, batch, said in ((3, 12, "no power of two"), (8, 12, "no 8 equal parts")):
+        wrong = (f"training.virtual_ranks={ranks}",)
+        with pytest.raises(UsageError, match=said):
+            plan_of_flags(options(tmp_path, overrides=wrong, batch_size=batch))
+
+
+@pytest.mark.parametrize("preset", [None, "tiny-base8"])
+def test_a_training_goes_on_as_it_was_begun(preset, tmp_path, store):
+    written(options(tmp_path, exact=True), store)
+    asked = options(tmp_path, preset=preset)
+    assert order(asked) == (8, "place")
+    check_same(
+        stage_directory(asked), fit_to_data(plan_of_flags(asked), store, asked), data_info(store)
+    )
+    otherwise = options(tmp_path, preset=preset, exact=False)
+    made = fit_to_data(plan_of_flags(otherwise), store, otherwise)
+    with pytest.raises(WouldOverwriteError, match=r"training\.virtual_ranks was 8"):
+        check_same(stage_directory(otherwise), made, data_info(store))
+
+
+@pytest.mark.parametrize("preset", [None, "tiny-base8"])
+def test_an_older_training_keeps_its_keys(preset, tmp_path, store):
+    asked = options(tmp_path)
+    written(asked, store)
+    path = stage_directory(asked) / "stage.json"
+    file = json.loads(path.read_text())
+    assert file["plan"]["training"].pop("keyed_by") == "place"
+    path.write_text(json.dumps(file))
+    assert order(options(tmp_path, preset=preset)) == (0, "rank")
 
 
 def test_what_changes_no_weight_may_change(tmp_path, store):

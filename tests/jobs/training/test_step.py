@@ -10,56 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cdm_cli.config import TrainingConfig
-from cdm_cli.data.batches import TrainBatch
-from cdm_cli.errors import UsageError
-from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.training.step import Trainer, learning_rate, seed_of
-
-CPU = torch.device("cpu")
-VALUES = torch.tensor([1.0, 2.0, 3.0, 6.0])
-
-
-class Line:
-    """The loss of example i is weight · x_i + bias; dropout shows what is random in a step."""
-
-    def __init__(self, dropout=0.0):
-        self.net = nn.Linear(1, 1)
-        nn.init.zeros_(self.net.weight)
-        nn.init.zeros_(self.net.bias)
-        self.dropout, self.drawn, self.masks = dropout, [], []
-
-    def draw(self, batch, generator):
-        self.drawn.append(torch.rand(1, generator=generator).item())
-        return ()
-
-    def losses(self, batch, draws):
-        x = batch.x_0.flatten(1)
-        self.masks.append(torch.rand(1).item())
-        return nn.functional.dropout(self.net(x), self.dropout).squeeze(1)
-
-
-def batch(values=VALUES):
-    return TrainBatch(values.view(-1, 1, 1, 1), None, torch.zeros(len(values), dtype=torch.int64))
-
-
-def trainer(objective=None, *, world=None, cosine=False, **changes):
-    values = {"steps": 10, "batch_size": 4, "lr": 0.1, "ema_decay": 0.5}
-    training = TrainingConfig(**(values | changes))
-    session = Session(CPU, world=world or World())
-    return Trainer(objective or Line(), training, session, cosine=cosine)
+from cdm_cli.jobs.training.step import learning_rate
+from tests.jobs.training.line import VALUES, batch, trainer
 
 
 def state(one):
     tensors = {**one.objective.net.state_dict(), **one.optimizer_tensors()}
     return {name: tensor.clone() for name, tensor in tensors.items()}
-
-
-def test_seeds_depend_on_every_part():
-    seeds = {seed_of(*parts) for parts in [(0, 1, 2), (0, 2, 1), (0, 12), (0, 1, 2, "dropout", 0)]}
-    assert len(seeds) == 4
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    assert seed_of(0, 1, 2) == seed_of(0, 1, 2)
 
 
 def test_learning_rate_warms_up_then_stays_or_falls_to_nothing():
@@ -103,16 +60,6 @@ def test_the_gradient_is_that_of_the_mean_over_the_batch():
     assert progress.grad_norm == pytest.approx(math.hypot(3.0, 1.0))
 
 
-@pytest.mark.parametrize("micro_batch", [1, 2, 3])
-def test_parts_of_a_batch_add_up_to_it(micro_batch):
-    whole, parts = trainer(), trainer(micro_batch=micro_batch)
-    for step in (1, 2, 3):
-        whole.step(step, batch())
-        parts.step(step, batch())
-    for name, tensor in state(whole).items():
-        torch.testing.assert_close(tensor, state(parts)[name], rtol=1e-5, atol=1e-7)
-
-
 def test_released_memory_changes_no_step():
     one, other = trainer(), trainer()
     for step in (1, 2, 3):
@@ -130,48 +77,6 @@ def test_weight_decay_pulls_matrices_only():
     one.step(1, batch(torch.zeros(4)))  # no gradient for the weight
     assert one.objective.net.weight.item() == pytest.approx(1 - 0.1 * 0.5)
     assert one.objective.net.bias.item() == pytest.approx(1 - 0.1)
-
-
-def stepped(step, world=None, **changes):
-    """Take one step, whatever else was drawn before; return what it drew and dropout's numbers."""
-    objective = Line()
-    torch.rand(3)
-    size = world.size if world else 1
-    one = trainer(objective, world=world, **changes)
-    one._generator.manual_seed(step)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(World, "agree", lambda self, flag: flag)
-        patch.setattr(World, "sum_", lambda self, tensors, scalar: None)
-        one.step(step, batch(VALUES[: 4 // size]))
-    return objective
-
-
-@pytest.mark.parametrize("what", ["drawn", "masks"])
-def test_what_is_drawn_depends_on_seed_step_and_rank_alone(what):
-    def drawn(*args, **changes):
-        return getattr(stepped(*args, **changes), what)[0]
-
-    assert drawn(3) == drawn(3)
-    others = [drawn(4), drawn(3, seed=1), drawn(3, World(rank=1, size=2))]
-    assert len({drawn(3), *others}) == 4
-    assert drawn(3, World(rank=0, size=2)) == drawn(3)
-
-
-def test_dropout_of_each_part_of_a_batch_is_its_own_and_none_of_what_is_drawn():
-    parts = stepped(3, micro_batch=2)
-    assert len(parts.masks) == 2
-    assert parts.masks[0] == stepped(3).masks[0]
-    assert len({*parts.masks, *parts.drawn}) == 3
-
-
-def test_dropout_is_the_same_however_the_step_was_reached():
-    through, alone = trainer(Line(dropout=0.5)), trainer(Line(dropout=0.5))
-    through.step(1, batch())
-    alone.objective.net.load_state_dict(through.objective.net.state_dict())
-    through.step(2, batch())
-    torch.rand(5)
-    alone.step(2, batch())
-    assert torch.equal(through.objective.net.weight.grad, alone.objective.net.weight.grad)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -215,9 +120,3 @@ def test_a_restored_trainer_continues_bit_for_bit():
     for name, tensor in one.ema.state_dict().items():
         assert torch.equal(tensor, other.ema.state_dict()[name])
     assert one.read() == other.read()
-
-
-def test_a_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(UsageError, match="cannot be shared by 3 processes") as refused:
-        trainer(world=World(rank=0, size=3))
-    assert refused.value.next == "--batch-size 6"

@@ -44,6 +44,31 @@ def test_what_is_kept_is_scaled_and_as_much_as_asked(dropout):
     assert abs(float((found == 0).double().mean()) - dropout) < 5 * deviation
 
 
+def by_formula(seed, shape, dropout):
+    """The hash in integers that hold all products."""
+    low = 2**32 - 1
+    bits = torch.arange(shape.numel()).view(shape) & low
+    bits = (((bits ^ (bits >> 17)) * 0xED5AD4BB) & low) ^ seed
+    bits = ((bits ^ (bits >> 11)) * 0xAC4C1B51) & low
+    bits = ((bits ^ (bits >> 15)) * 0x31848BAB) & low
+    return (bits >= threshold(dropout)).float() / (1 - dropout)
+
+
+@pytest.mark.parametrize("seed", [*SEEDS, 2**31 - 1, 2**31])
+@pytest.mark.parametrize("dropout", [0.1, 0.9])
+def test_words_of_32_bits_give_what_the_hash_says(seed, dropout):
+    found = kept(torch.tensor([seed]), SHAPE, dropout)
+    assert torch.equal(found, by_formula(seed, SHAPE, dropout))
+
+
+def test_an_image_with_a_seed_of_its_own_knows_nothing_of_the_batch():
+    seeds = torch.tensor(SEEDS)
+    found = kept(seeds, SHAPE, 0.3)
+    for image, seed in zip(found, SEEDS, strict=True):
+        assert torch.equal(image[None], by_formula(seed, SHAPE[1:], 0.3)[None])
+    assert torch.equal(kept(seeds[2:], torch.Size((2, *SHAPE[1:])), 0.3), found[2:])
+
+
 def test_nothing_is_dropped_at_zero():
     assert threshold(0.0) == 0
     assert (dropout_mask(torch.tensor([7]), SHAPE, 0.0) == 1).all()

@@ -13,6 +13,7 @@ from cdm_cli.nets import blocks, convolution, normalise
 from cdm_cli.nets.kernels import fused_norm, fused_sum, split_norm
 from cdm_cli.nets.kernels.dropout import dropout_mask
 from cdm_cli.nets.unet import UNet
+from tests.nets.drawing import randomised
 from tests.nets.interpreting import interpreted
 
 SHAPES = [
@@ -33,7 +34,8 @@ def drawn(B, P, C_x, C_other, rows, added, generator):
 
 
 @pytest.mark.parametrize(("rows", "added", "silu", "dropout"), CASES)
-def test_the_operator_and_its_gradient(rows, added, silu, dropout, generator):
+@pytest.mark.parametrize("seeds", [(SEED,), (SEED, 7)])
+def test_the_operator_and_its_gradient(rows, added, silu, dropout, seeds, generator):
     """Beside PyTorch's group norm in float64, which knows nothing of our formulas."""
     inputs = drawn(2, 12, 10, 6, rows, added, generator)
     tensors = [tensor.requires_grad_() for tensor in inputs if tensor.numel()]
@@ -44,8 +46,8 @@ def test_the_operator_and_its_gradient(rows, added, silu, dropout, generator):
     normed = F.group_norm(u.transpose(1, 2), 4, eps=split_norm.EPSILON).transpose(1, 2)
     wanted = normed * gain.t().double()[:, None] + offset.t().double()[:, None]
     wanted = F.silu(wanted) if silu else wanted
-    seed = torch.tensor([SEED])
-    wanted = wanted * dropout_mask(seed, wanted.shape, dropout)
+    seed = torch.tensor(seeds)
+    wanted = wanted * kept(seed, wanted.shape, dropout)
     y, _, _ = fused_norm._forward(*inputs, *unknown, seed, 4, silu, dropout)
     torch.testing.assert_close(y.double(), wanted, atol=1e-5, rtol=1e-5)
     dy = torch.randn(y.shape, generator=generator)
@@ -112,6 +114,30 @@ def test_a_whole_network_is_the_same(channels, resample, monkeypatch, generator)
     assert all(torch.equal(a, b) for a, b in zip(outcome(), fused, strict=True))
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_dropout_of_an_image_is_that_of_its_seeds_whatever_the_batch(fused, monkeypatch, generator):
+    config = ModelConfig(
+        resolution=8, base_channels=16, channel_mult=(1, 2), num_res_blocks=1, dropout=0.4
+    )
+    net = randomised(UNet(config, out_channels=3, conditioned=False, embeds_s=False))
+    for module in (blocks, convolution, normalise):
+        monkeypatch.setattr(module, "is_fused", lambda x: fused)
+    x, t = torch.randn(3, 3, 8, 8, generator=generator), torch.tensor([3.0, 70.0, 9.0])
+    seeds = torch.randint(2**32, (3, net.num_blocks), generator=generator)
+    whole = net(x, t, seeds=seeds)
+    torch.rand(3)
+    rows = slice(1, 3)
+    torch.testing.assert_close(net(x[rows], t[rows], seeds=seeds[rows]), whole[rows])
+    other = seeds.clone()
+    other[1, -1] += 1
+    changed = (net(x, t, seeds=other) != whole).flatten(1).any(1)
+    assert changed.tolist() == [False, True, False]
+    net.gradient_checkpointing = True
+    assert torch.equal(net(x, t, seeds=seeds), whole)
+    net.eval()
+    assert torch.equal(net(x, t, seeds=seeds), net(x, t))
+
+
 @pytest.mark.parametrize("P", [16, 256, 1024, 4096])
 @pytest.mark.parametrize("C", [32, 256, 768, 1280, 1792])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
@@ -136,8 +162,8 @@ from cdm_cli.nets.kernels import split_norm
 
 torch.library.wrap_triton = lambda kernel: kernel
 generator = torch.Generator().manual_seed(0)
-seed = torch.tensor([0x9ABC_DEF0])
-for P in (70, 16):  # in the tiles of a GPU
+one, each = torch.tensor([0x9ABC_DEF0]), torch.tensor([0x9ABC_DEF0, 7])
+for seed, P in product((one, each), (70, 16)):  # in the tiles of a GPU
     a, b, c = torch.randn(3, 2, P, 256, generator=generator)
     inputs = (a, b, c, torch.randn(256, generator=generator), 1.0)
     y, sums = fused_sum.launch(*inputs)
@@ -157,7 +183,7 @@ f.TILE, f.FEWEST_PIXELS = 64, 1
 for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu, dropout) in product(
     [(16384, 64), (64, 64), (16384, 8)],
     [(2, 30, 24, 16, 5), (2, 20, 24, 0, 8), (1, 40, 48, 0, 2)],
-    [(1, 0, True, 0.0), (2, 1, False, 0.7), (2, 2, True, 0.1)],
+    [(1, 0, True, 0.0), (1, 1, True, 0.4), (2, 1, False, 0.7), (2, 2, True, 0.1)],
 ):
     f.RESIDENT, f.MOST_PIXELS = resident, most  # all at once, in tiles, by many programs
     C = C_x + C_other
@@ -168,7 +194,7 @@ for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu, dropout)
     inputs = (x, other, gain, offset, constant)
     unknown = (gain[:0], gain[:0])
     known = [fused_sum.in_torch(z, 0 * z, z[..., :0], 0 * z[0, 0], 1.0)[1] for z in (x, other)]
-    more = seed, groups, silu, dropout
+    more = each[:B] if gain.shape[1] > 1 else one, groups, silu, dropout
     y, mean, rstd = f.in_torch(*inputs, *unknown, *more)
     for sums in (unknown, known) if most == 8 else (unknown,):
         for ours, plain in zip(f.launch_forward(*inputs, *sums, *more), (y, mean, rstd)):
@@ -237,6 +263,8 @@ def test_the_kernels_as_triton_interprets_them():
 def test_the_kernels_on_cuda(shape, rows, added, silu, dropout, generator):
     """bfloat16 in and out; the formulas run in float32 on the same bfloat16 numbers."""
     groups, seed = 16, torch.tensor([SEED]).cuda()
+    if rows == 2:  # of each image
+        seed = torch.arange(shape[0]).cuda() * 1_000_003
     inputs = [c.cuda() for c in drawn(*shape, rows, added, generator)]
     inputs[:2] = (x.bfloat16() for x in inputs[:2])
     plain = [x.float() for x in inputs[:2]] + inputs[2:]

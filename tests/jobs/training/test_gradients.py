@@ -1,0 +1,88 @@
+"""Mirrors cdm_cli/jobs/training/gradients.py, on a linear model whose gradients are known."""
+
+import pytest
+import torch
+
+from cdm_cli.errors import UsageError
+from cdm_cli.jobs.runtime.world import World
+from tests.jobs.training.line import Line, batch, trainer
+from tests.jobs.training.test_step import state
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+@pytest.mark.parametrize("virtual_ranks", [0, 1, 2])
+def test_parts_of_a_batch_add_up_to_it(micro_batch, virtual_ranks):
+    whole = trainer()
+    parts = trainer(micro_batch=micro_batch, virtual_ranks=virtual_ranks)
+    for step in (1, 2, 3):
+        whole.step(step, batch())
+        parts.step(step, batch())
+    for name, tensor in state(whole).items():
+        torch.testing.assert_close(tensor, state(parts)[name], rtol=1e-5, atol=1e-7)
+
+
+def parts_of(keyed_by="place", **changes):
+    """Take one step; return what each part of the batch has seen."""
+    line = Line()
+    trainer(line, keyed_by=keyed_by, **changes).step(3, batch())
+    return line
+
+
+def test_every_part_has_the_noise_of_its_rows():
+    (whole,) = parts_of().seen
+    for changes in (
+        {"micro_batch": 3},
+        {"virtual_ranks": 2},
+        {"virtual_ranks": 2, "micro_batch": 1},
+    ):
+        assert torch.equal(torch.cat(parts_of(**changes).seen), whole)
+
+
+def test_dropout_of_each_part_is_its_own_in_older_trainings():
+    parts = parts_of("rank", micro_batch=2).masks
+    assert len(set(parts)) == 2
+    assert parts[0] == parts_of("rank").masks[0]
+
+
+def test_a_piece_has_one_size_in_any_number_of_processes():
+    for size, pieces in ((1, 4), (2, 2), (4, 1)):
+        gradients = trainer(virtual_ranks=4, world=World(size=size), batch_size=64).gradients
+        assert (gradients.piece, gradients._pieces) == (16, pieces)
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_memory_that_runs_out_halves_a_part_and_ends_equality(ranks, monkeypatch):
+    line, real = Line(), Line.losses
+
+    def losses(self, part, draws):
+        if len(part.y) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(self, part, draws)
+
+    monkeypatch.setattr(Line, "losses", losses)
+    one = trainer(line, virtual_ranks=ranks)
+    one.step(7, batch())
+    said = one.halving(7)
+    assert "the batch of 4 is now taken 1 images at a time; the result is the same" in said
+    assert one.halving(7) is None
+    assert said.endswith("no longer to the bit") == (ranks > 0)
+    (*_, ended) = one.resumed or (None,)
+    assert (str(ended) if ended else "") == ("micro_batch was 2, now 1" if ranks else "")
+    assert ended is None or ended.step == 6
+    assert one.state().numerics.get("micro_batch") == (1 if ranks else None)
+    other = trainer(Line(), virtual_ranks=ranks, world=World(rank=0, size=2))
+    other.restore(line.net.state_dict(), one.ema.state_dict(), one.optimizer_tensors(), one.state())
+    assert other.gradients.micro_batch == (1 if ranks else 2), "bits go on as they are by now"
+
+
+def test_a_batch_that_processes_cannot_share_is_refused():
+    with pytest.raises(UsageError, match="cannot be shared by 3 processes") as refused:
+        trainer(world=World(rank=0, size=3))
+    assert refused.value.next == "--batch-size 6"
+
+
+@pytest.mark.parametrize(("processes", "said"), [(3, 2), (6, 4), (16, 8)])
+def test_virtual_ranks_that_processes_cannot_share_are_refused(processes, said):
+    with pytest.raises(UsageError, match=f"8 virtual ranks .* {processes} processes") as refused:
+        trainer(virtual_ranks=8, batch_size=48, world=World(rank=0, size=processes))
+    assert refused.value.next.startswith(f"--gpus {said},")
