@@ -11,6 +11,7 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load
 
@@ -33,7 +34,7 @@ KINDS = {
 KEEP_ALL = "training.keep=9"
 
 
-def asked(home: Path, kind: str, name: str, **changes: object) -> TrainOptions:
+def asked(home: Path, kind: str, name: str, **changes: Any) -> TrainOptions:
     """Return the options of a training with dropout and augmentation, called by a name."""
     return options(home, KEEP_ALL, name=name, **KINDS[kind], **changes)
 

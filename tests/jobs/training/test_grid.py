@@ -13,8 +13,8 @@ from cdm_cli.data.images import channels_last, to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError, StoppedError, UsageError
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.training import files as training_files
 from cdm_cli.jobs.training import grid as training_grid
+from cdm_cli.jobs.training import log as training_log
 from cdm_cli.jobs.training.grid import layout_of, picture, spread
 from tests.jobs.stopping import StopsAtBar
 from tests.tiny import CLASSES, Told, arrays_of, base_config, sr_config, stage_of, write_store
@@ -201,7 +201,7 @@ def test_tensorboard_gets_the_picture_if_it_is_there(home, monkeypatch):
         def close(self):
             shown.append("closed")
 
-    monkeypatch.setattr(training_files, "tensorboard", lambda directory, step: Board())
+    monkeypatch.setattr(training_log, "tensorboard", lambda directory, step: Board())
     train(home, GRIDS, steps=2)
     (name, image, step, order), closed = shown
     assert (name, step, order, closed) == ("samples", 2, "HWC", "closed")
