@@ -12,7 +12,7 @@ from torch import Tensor
 Tensors = tuple[Tensor | None, ...]
 
 
-def ordered_sum(parts: Iterator[Tensors], num: int) -> Tensors:
+def sum_in_order(parts: Iterator[Tensors], num: int) -> Tensors:
     """Return the sums of the next num parts, a power of two: (p_1 + p_2) + (p_3 + p_4), ….
 
     A part is read before the next is asked for, and may lie in the same memory; at most log2(num)
@@ -21,17 +21,17 @@ def ordered_sum(parts: Iterator[Tensors], num: int) -> Tensors:
     """
     if num == 1:
         return next(parts)
-    first = ordered_sum(parts, num // 2)
-    sums = copied(first) if num == 2 else first
-    return added(sums, ordered_sum(parts, num // 2))
+    first = sum_in_order(parts, num // 2)
+    sums = copy_part(first) if num == 2 else first
+    return add_part(sums, sum_in_order(parts, num // 2))
 
 
-def copied(part: Tensors) -> Tensors:
+def copy_part(part: Tensors) -> Tensors:
     """Return tensors of their own."""
     return tuple(None if x is None else x.clone() for x in part)
 
 
-def added(sums: Tensors, part: Tensors) -> Tensors:
+def add_part(sums: Tensors, part: Tensors) -> Tensors:
     """Add a part to sums, in place."""
     own, new = ([x for x in tensors if x is not None] for tensors in (sums, part))
     torch._foreach_add_(own, new)  # pyright: ignore

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.errors import StoppedError, UsageError
-from cdm_cli.jobs.runtime.ordered import ordered_sum
+from cdm_cli.jobs.runtime.ordered import sum_in_order
 from cdm_cli.jobs.runtime.ranks import ranks
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class World:
     def sum_(self, tensors: Sequence[Tensor], scalar: Tensor, *, in_order: bool = False) -> None:
         """Add up float32 tensors and a scalar over all processes, in place and in buckets.
 
-        in_order: in that of `ordered_sum`; the number of processes is a power of two.
+        in_order: in that of `sum_in_order`; the number of processes is a power of two.
         """
         if self.size == 1:
             return
@@ -87,19 +87,19 @@ class World:
             bucket, rest = rest[:count], rest[count:]
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
             if in_order:
-                flat = self._sum_in_order(flat)
+                flat = self._exchange_in_order(flat)
             else:
                 self._reach(lambda flat=flat: dist.all_reduce(flat))
             parts = flat[: sum(t.numel() for t in bucket)].split([t.numel() for t in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view(tensor.shape))
 
-    def _sum_in_order(self, flat: Tensor) -> Tensor:
+    def _exchange_in_order(self, flat: Tensor) -> Tensor:
         """Return the sums over all processes: each adds up a share of the numbers, for all."""
         flat = F.pad(flat, (0, -len(flat) % self.size))
         theirs = torch.empty_like(flat)
         self._reach(lambda: dist.all_to_all_single(theirs, flat))
-        (mine,) = ordered_sum(((part,) for part in theirs.chunk(self.size)), self.size)
+        (mine,) = sum_in_order(((part,) for part in theirs.chunk(self.size)), self.size)
         assert mine is not None
         self._reach(lambda: dist.all_gather(list(flat.chunk(self.size)), mine))
         return flat

@@ -17,7 +17,7 @@ from cdm_cli.config import TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.runtime.device import reproducible_gradients
-from cdm_cli.jobs.runtime.ordered import added, copied, ordered_sum
+from cdm_cli.jobs.runtime.ordered import add_part, copy_part, sum_in_order
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.keys import Keys
 from cdm_cli.jobs.training.objective import Objective
@@ -91,7 +91,7 @@ class Gradients:
     def _accumulate(self, step: int, batch: TrainBatch) -> Tensor:
         """Set the gradients of this share of the mean loss over the global batch; return that."""
         inputs = batch, self._keys.draw(step, batch)
-        total, *grads = ordered_sum(self._of_pieces(step, inputs), self._pieces)
+        total, *grads = sum_in_order(self._of_pieces(step, inputs), self._pieces)
         for parameter, grad in zip(self._parameters, grads, strict=True):
             parameter.grad = grad
         assert total is not None
@@ -103,7 +103,7 @@ class Gradients:
             starts = range(first, first + self.piece, self.micro_batch)
             parts = (self._of_rows(step, inputs, start, first + self.piece) for start in starts)
             sums = next(parts)
-            yield reduce(added, parts, copied(sums)) if len(starts) > 1 else sums
+            yield reduce(add_part, parts, copy_part(sums)) if len(starts) > 1 else sums
 
     def _of_rows(self, step: int, inputs: tuple[object, ...], start: int, end: int) -> Tensors:
         self._keys.begin_part(step, start)

@@ -8,7 +8,7 @@ in plain terms.
 Shapes: x is [B, P, C_x] and other [B, P, C_other], P pixels; C = C_x + C_other, where C_other
 may be 0. gain and offset are float32 [C, B] or [C, 1], added is [C, B], [C, 1] or [C, 0]
 (nothing is added). sums and other_sums are what `nets.fused_sum` returns with x and other, or
-empty where they are not known. seed is int64 [B], or [1] for all of a batch (`nets.dropout.dropout_mask`),
+empty where they are not known. seed is int64 [B], or [1] for all of a batch (`dropout_mask`),
 or empty where nothing is dropped. The result has the dtype of x.
 """
 

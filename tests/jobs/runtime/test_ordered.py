@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cdm_cli.jobs.runtime.ordered import ordered_sum
+from cdm_cli.jobs.runtime.ordered import sum_in_order
 
 
 @pytest.fixture
@@ -17,10 +17,10 @@ def shared(parts, processes):
     """Add up shares as each process does, then the sums of the shares."""
     each = len(parts) // processes
     sums = [
-        ordered_sum(((x,) for x in parts[k * each : (k + 1) * each]), each)
+        sum_in_order(((x,) for x in parts[k * each : (k + 1) * each]), each)
         for k in range(processes)
     ]
-    (total,) = ordered_sum(iter(sums), processes)
+    (total,) = sum_in_order(iter(sums), processes)
     return total
 
 
@@ -35,10 +35,10 @@ def test_any_number_of_processes_has_the_bits_of_one(parts):
 
 
 def test_parts_may_come_one_after_another_in_the_same_memory(parts):
-    (wanted,), memory = ordered_sum(((x,) for x in parts), 8), torch.empty(1000)
+    (wanted,), memory = sum_in_order(((x,) for x in parts), 8), torch.empty(1000)
     one_by_one = ((memory.copy_(x), None) for x in parts)
-    total, nothing = ordered_sum(one_by_one, 8)
+    total, nothing = sum_in_order(one_by_one, 8)
     assert torch.equal(total, wanted)
     assert nothing is None
-    (alone,) = ordered_sum(iter([(memory,)]), 1)
+    (alone,) = sum_in_order(iter([(memory,)]), 1)
     assert alone is memory

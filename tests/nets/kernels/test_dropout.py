@@ -57,16 +57,16 @@ def by_formula(seed, shape, dropout):
 @pytest.mark.parametrize("seed", [*SEEDS, 2**31 - 1, 2**31])
 @pytest.mark.parametrize("dropout", [0.1, 0.9])
 def test_words_of_32_bits_give_what_the_hash_says(seed, dropout):
-    found = kept(torch.tensor([seed]), SHAPE, dropout)
+    found = dropout_mask(torch.tensor([seed]), SHAPE, dropout)
     assert torch.equal(found, by_formula(seed, SHAPE, dropout))
 
 
 def test_an_image_with_a_seed_of_its_own_knows_nothing_of_the_batch():
     seeds = torch.tensor(SEEDS)
-    found = kept(seeds, SHAPE, 0.3)
+    found = dropout_mask(seeds, SHAPE, 0.3)
     for image, seed in zip(found, SEEDS, strict=True):
         assert torch.equal(image[None], by_formula(seed, SHAPE[1:], 0.3)[None])
-    assert torch.equal(kept(seeds[2:], torch.Size((2, *SHAPE[1:])), 0.3), found[2:])
+    assert torch.equal(dropout_mask(seeds[2:], torch.Size((2, *SHAPE[1:])), 0.3), found[2:])
 
 
 def test_nothing_is_dropped_at_zero():

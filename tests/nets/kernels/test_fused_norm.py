@@ -47,7 +47,7 @@ def test_the_operator_and_its_gradient(rows, added, silu, dropout, seeds, genera
     wanted = normed * gain.t().double()[:, None] + offset.t().double()[:, None]
     wanted = F.silu(wanted) if silu else wanted
     seed = torch.tensor(seeds)
-    wanted = wanted * kept(seed, wanted.shape, dropout)
+    wanted = wanted * dropout_mask(seed, wanted.shape, dropout)
     y, _, _ = fused_norm._forward(*inputs, *unknown, seed, 4, silu, dropout)
     torch.testing.assert_close(y.double(), wanted, atol=1e-5, rtol=1e-5)
     dy = torch.randn(y.shape, generator=generator)
