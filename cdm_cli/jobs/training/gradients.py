@@ -27,7 +27,7 @@ from cdm_cli.nets.memory import memory_errors
 CPU_MICRO_BATCH = 256
 
 
-def check_shares(training: TrainingConfig, processes: int) -> None:
+def require_even_shares(training: TrainingConfig, processes: int) -> None:
     """Raise UsageError where so many processes cannot share a batch, or its virtual ranks."""
     batch, ranks = training.batch_size, training.virtual_ranks
     if batch % processes:
@@ -52,7 +52,7 @@ class Gradients:
     """
 
     def __init__(self, objective: Objective, training: TrainingConfig, session: Session) -> None:
-        check_shares(training, session.world.size)
+        require_even_shares(training, session.world.size)
         self._objective, self._training = objective, training
         self._device, self._world = session.device, session.world
         self._keys = Keys(objective, training, session.world, session.device)
