@@ -8,6 +8,7 @@ there. A full or failing disk raises DiskError, and leaves no litter.
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import secrets
 from collections.abc import Generator
@@ -116,6 +117,12 @@ def sweep(directory: Path, prefix: str = ".") -> None:
                 (remove_tree if found.is_dir() else unlink)(found)
             finally:
                 os.close(fd)
+
+
+def free_name(path: Path) -> Path:
+    """Return a name like that of a file which is there, that no file has: report-2.html."""
+    tried = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(name for name in tried if not os.path.lexists(name))
 
 
 def write_file_atomically(path: Path, data: Bytes) -> None:

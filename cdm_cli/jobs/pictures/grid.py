@@ -33,7 +33,7 @@ def run(options: GridOptions, report: Report) -> GridResult:
 
     Of several stores, each is a column, each row an id. Raises UsageError for a split, resolution
     or size that cannot be had, MissingError for a store without a finished image, MismatchError
-    for stores that share no id, and WouldOverwriteError for an `out` with other contents.
+    for stores that share no id, and WouldOverwriteError for an `out` of anything else.
     """
     with ExitStack() as stack:
         stores = [stack.enter_context(open_store(path)) for path in options.stores]
@@ -41,7 +41,8 @@ def run(options: GridOptions, report: Report) -> GridResult:
         resolution = max(one.resolution for one in shown)
         sheet = sheet_of(shown[0], options) if len(shown) == 1 else _several(shown, options)
         picture = draw(sheet, options.scale or readable(resolution))
-    write_png(options.out, picture)
+    of = " and ".join(path.resolve().name for path in options.stores)
+    write_png(options.out, picture, of)
     return GridResult(options.out, resolution, len(sheet.rows), sheet.columns)
 
 

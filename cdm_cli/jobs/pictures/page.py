@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.errors import WouldOverwriteError, printable
+from cdm_cli.data.durable import free_name, write_file_atomically
+from cdm_cli.errors import WouldOverwriteError, printable, quoted
 
 LONGEST = 2000  # characters of one value
 MARK = "<!-- cdm report of {} -->"
@@ -192,7 +192,9 @@ def write_page(path: Path, of: object, content: bytes) -> None:
     """
     if path.exists() and not _is_of(path, of):
         raise WouldOverwriteError(
-            f"{path} exists and is no report of {of}", kept="it is untouched", next="another -o"
+            f"{path} exists and is no report of {of}",
+            kept="it is untouched",
+            next=f"-o {quoted(free_name(path))}",
         )
     write_file_atomically(path, content)
 

@@ -1,5 +1,6 @@
 """Images in rows and columns as one picture: names beside the rows, heads above the columns."""
 
+import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
-from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.errors import UsageError, WouldOverwriteError, printable
+from cdm_cli.data.durable import free_name, write_file_atomically
+from cdm_cli.errors import UsageError, WouldOverwriteError, printable, quoted
 
 READABLE = 64  # pixels that the side of a shown image should have
 GAP = 2
@@ -21,6 +23,7 @@ LONGEST = 40  # characters of a name or a head
 PAPER, INK = 255, 0
 FONT = "mpl-data/fonts/ttf/DejaVuSans.ttf"
 SIZE, LINE = 10, 14  # of letters, and from one line of them to the next, in pixels
+MARK, HEAD = "cdm_grid", 200  # the text that tells a picture of ours, and where it stands
 
 Rows = list[tuple[str, np.ndarray]]  # what stands left of a row, and the places of its images
 Tiles = Mapping[int, np.ndarray]  # the image at a place, uint8 [H, W, C]
@@ -173,19 +176,32 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     return image[..., :3] if channels >= 3 else image[..., :1].repeat(3, axis=-1)
 
 
-def png_bytes(picture: Image.Image) -> bytes:
-    """Encode a picture."""
-    held = io.BytesIO()
-    picture.save(held, "PNG")
+def png_bytes(picture: Image.Image, mark: str = "") -> bytes:
+    """Encode a picture. mark: what its first bytes say of it."""
+    held, info = io.BytesIO(), PngInfo()
+    if mark:
+        info.add_text(MARK, mark)
+    picture.save(held, "PNG", pnginfo=info)
     return held.getvalue()
 
 
-def write_png(path: Path, picture: Image.Image) -> None:
-    """Write a picture; one that is there already with the same bytes is left as it is."""
-    encoded = png_bytes(picture)
-    if not path.exists():
-        write_file_atomically(path, encoded)
-    elif not path.is_file() or path.read_bytes() != encoded:
+def write_png(path: Path, picture: Image.Image, of: str) -> None:
+    """Write a picture, over one of the same thing.
+
+    Raises WouldOverwriteError where the name is that of anything else.
+    """
+    mark = hashlib.sha256(of.encode()).hexdigest()
+    if path.exists() and not _has_mark(path, mark):
         raise WouldOverwriteError(
-            f"{path} exists and shows something else", kept="it is untouched", next="another -o"
+            f"{path} exists and is no picture of {of}",
+            kept="it is untouched",
+            next=f"-o {quoted(free_name(path))}",
         )
+    write_file_atomically(path, png_bytes(picture, mark))
+
+
+def _has_mark(path: Path, mark: str) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f"{MARK}\0{mark}".encode() in file.read(HEAD)

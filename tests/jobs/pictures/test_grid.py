@@ -117,15 +117,21 @@ def test_channels_and_the_default_scale(tmp_path, channels, mode):
         assert picture.size[1] == 64 + 14  # under its title
 
 
-def test_the_same_grid_again_is_done_already_and_another_is_not_written(store, tmp_path):
-    out = tmp_path / "g.png"
+def test_a_grid_replaces_one_of_the_same_stores_and_nothing_else(store, tmp_path):
+    out, foreign = tmp_path / "g.png", tmp_path / "mine.png"
     run(as_typed(GridOptions, stores=(store,), out=out), REPORT)
-    before = out.stat().st_mtime_ns
+    first = out.read_bytes()
+    run(as_typed(GridOptions, stores=(store,), out=out, num=2), REPORT)
+    assert out.read_bytes() != first
     run(as_typed(GridOptions, stores=(store,), out=out), REPORT)
-    assert out.stat().st_mtime_ns == before
-    with pytest.raises(WouldOverwriteError):
-        run(as_typed(GridOptions, stores=(store,), out=out, num=2), REPORT)
-    assert out.stat().st_mtime_ns == before
+    assert out.read_bytes() == first
+    Image.new("RGB", (8, 8)).save(foreign)
+    for stores, taken in (((store, store), out), ((store,), foreign)):
+        before = taken.read_bytes()
+        with pytest.raises(WouldOverwriteError, match="no picture of") as refused:
+            run(as_typed(GridOptions, stores=stores, out=taken), REPORT)
+        assert refused.value.next == f"-o {taken.with_stem(taken.stem + '-2')}"
+        assert taken.read_bytes() == before
 
 
 @pytest.mark.parametrize(
