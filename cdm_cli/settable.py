@@ -16,17 +16,35 @@ from cdm_cli.sentences import range_in_words
 from cdm_cli.settings import Later, Settings
 
 TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text"}
-EVERY = (("", StageConfig), ("", ClassifierConfig), ("training.", TrainingConfig))
+ANY = "any"
+EVERY = (
+    ("", StageConfig, "diffusion"),
+    ("", ClassifierConfig, "classifier"),
+    ("training.", TrainingConfig, ANY),
+)
 Rows = list[dict[str, str]]
 
 
 def settings_of(plan: Plan | None) -> Rows:
-    """Return a row for each setting: of a plan with its values, without one of every kind."""
+    """Return a row for each setting: of a plan with its values, without one of every kind.
+
+    Of every kind, a row says which models have it.
+    """
     if plan is None:
-        found = [row for prefix, model in EVERY for row in _rows(model, prefix, None)]
-        return list({row["setting"]: row for row in reversed(found)}.values())[::-1]
+        return _of_all()
     return [*_rows(type(plan.stage), "", plan.stage),
             *_rows(TrainingConfig, "training.", plan.training)]  # fmt: skip
+
+
+def _of_all() -> Rows:
+    found: dict[str, dict[str, str]] = {}
+    for prefix, model, of in EVERY:
+        for row in _rows(model, prefix, None):
+            name = row.pop("setting")
+            shared = found.get(name)
+            found[name] = {"setting": name, "of": of, **row} if shared is None else shared
+            found[name]["of"] = of if shared is None else ANY
+    return list(found.values())
 
 
 def _rows(model: type[Settings], prefix: str, values: Settings | None) -> Iterator[dict[str, str]]:

@@ -39,7 +39,17 @@ def test_types_defaults_and_ranges_are_those_of_the_fields():
     assert rows["schedule.kind"]["type"] == "cosine, linear or list"
     assert rows["conditioning.z_schedule.T"]["default"] == "4000"
     assert "sampling.respacing" not in rows
-    assert rows["base_channels"]["default"] == "64"  # of a classifier
+    assert rows["base_channels"]["default"] == "64"
+
+
+def test_without_a_preset_a_setting_says_which_models_have_it():
+    of = {row["setting"]: row["of"] for row in settings_of(None)}
+    assert next(iter(of)) == "kind"
+    assert (of["kind"], of["model.dropout"], of["base_channels"]) == (
+        "any", "diffusion", "classifier",
+    )  # fmt: skip
+    assert of["training.lr"] == "any"
+    assert "of" not in settings_of(PRESETS["tiny-base8"])[0]
 
 
 def listed(*words):
