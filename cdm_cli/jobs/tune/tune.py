@@ -12,7 +12,6 @@ Of a free search (`free`) a schedule is any list of times with a stochasticity e
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.headers import tell_stage
-from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.tune.begin import TAUGHT, TRIES, Beginning
+from cdm_cli.jobs.tune.found import TuneResult, result_of
 from cdm_cli.jobs.tune.free import first_of_best, to_judge, tried_next
-from cdm_cli.jobs.tune.gain import concluded, gains_left, judge_gain
+from cdm_cli.jobs.tune.gain import gains_left, judge_gain
 from cdm_cli.jobs.tune.judge import Raced, Scorer, head_of, numerics_of, opened
 from cdm_cli.jobs.tune.log import (
     Judged,
@@ -44,47 +43,6 @@ from cdm_cli.jobs.tune.ways import Way
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.options.judging import TuneOptions
 from cdm_cli.report import Report
-
-
-@dataclass(frozen=True)
-class Found:
-    """The best schedule of so many steps, as a line of the table.
-
-    gain: of FID, in percent, on the images that chose it. fresh_gain: of FID, on others, with its
-    standard error, and whether that is certain (`verdict`); None where that is not known. above:
-    how much higher its FID is there than the reference's, with its standard error.
-    """
-
-    steps: int
-    fid: float
-    baseline: float
-    gain: float
-    sampler: str
-    times: tuple[int, ...] | None
-    stochasticity: tuple[float, ...] | None
-    beta_1: float | None
-    beta_T: float | None  # noqa: N815
-    alpha_bar_T: float | None  # noqa: N815
-    variance: str
-    trials: int
-    fresh_gain: float | None
-    uncertainty: float | None
-    verdict: str | None
-    above: float | None
-    above_uncertainty: float | None
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """What was found, and where it is. schedules: of every number of steps in the file."""
-
-    out: Path
-    log: Path
-    metric: str
-    num: int
-    conclusion: str
-    schedules: tuple[Found, ...]
-    kept: tuple[Path, ...]
 
 
 def run(options: TuneOptions, report: Report) -> TuneResult:
@@ -113,7 +71,7 @@ def run_in(options: TuneOptions, session: Session) -> TuneResult:
         session.lead(lambda: write_all(options.out, search, _read(log)))
         file = file_of(search, _read(log))
         kept = session.lead(lambda: apply_kept(search.header, file)) if options.apply else None
-    return _result(options, log, file, kept or ())
+    return result_of(options.out, log, file, kept or ())
 
 
 def _fill(scorer: Scorer, log: Path, out: Path) -> None:
@@ -222,22 +180,30 @@ def _begin(scorer: Scorer, beginning: Beginning, steps: int, log: Path) -> None:
 
 def _search(scorer: Scorer, steps: int, log: Path) -> None:
     """Make the trials of one number of steps that are missing."""
-    session, search = scorer.panel.session, scorer.search
-    for number in range(search.trials + 1):
-        there = _read(log)
-        trials = there.of(steps)
-        if number < len(trials):
-            continue
-        what = f"{steps} steps, trial {number} of {search.trials}"
-        if search.method == "linear":
-            candidate = _next_linear(search, steps, trials)
-            chain = search.chain(candidate) if candidate else search.baseline(steps)
-            fid = scorer.fid(chain, what)
-            trial = _trial(steps, number, candidate, chain, Raced(fid, Estimate(0.0), False))
-        else:
-            trial = _raced(scorer, there, steps, what)
-        session.lead(lambda trial=trial: add(log, trial))
-        session.report.say(f"tune-schedule: {what}: {_in_short(trial)}")
+    session, search, there = scorer.panel.session, scorer.search, _read(log)
+    what, total, done = f"{steps} steps", search.trials + 1, len(there.of(steps))
+    if done == total:
+        return
+    with session.report.track(what, total, "trials", done) as advance:
+        for number in range(done, total):
+            there = _read(log)
+            trial = _tried(scorer, there, steps, number)
+            session.lead(lambda trial=trial: add(log, trial))
+            told = f"trial {number}: {_in_short(trial)}"
+            if all(trial.fid < other.fid for other in there.of(steps)):
+                session.report.say(f"tune-schedule: {what}, {told}, the lowest so far")
+            advance(1, told)
+
+
+def _tried(scorer: Scorer, log: Log, steps: int, number: int) -> Trial:
+    """Make one trial."""
+    search, what = scorer.search, f"{steps} steps, trial {number} of {scorer.search.trials}"
+    if search.method == "free":
+        return _raced(scorer, log, steps, what)
+    candidate = _next_linear(search, steps, log.of(steps))
+    chain = search.chain(candidate) if candidate else search.baseline(steps)
+    fid = scorer.fid(chain, what)
+    return _trial(steps, number, candidate, chain, Raced(fid, Estimate(0.0), False))
 
 
 def _raced(scorer: Scorer, log: Log, steps: int, what: str) -> Trial:
@@ -313,35 +279,3 @@ def _read(log: Path) -> Log:
     found = read_log(log)
     assert found is not None
     return found
-
-
-def _result(
-    options: TuneOptions, log: Path, file: ScheduleFile, kept: tuple[Path, ...]
-) -> TuneResult:
-    found = tuple(_found(one) for one in file.schedules)
-    conclusion = " ".join(concluded(one) for one in file.schedules)
-    return TuneResult(options.out, log, file.metric, file.num, conclusion, found, kept)
-
-
-def _found(one: Any) -> Found:
-    tuned = next((it for it in one.compared if it.name == "tuned"), None)
-    tuned = tuned or next((it for it in one.compared if it.name == "uniform"), None)
-    return Found(
-        steps=one.steps,
-        fid=one.score,
-        baseline=one.baseline,
-        gain=100 * (1 - one.score / one.baseline) if one.baseline else 0.0,
-        sampler=one.sampler,
-        times=one.times,
-        stochasticity=one.stochasticity,
-        beta_1=one.beta_1,
-        beta_T=one.beta_T,
-        alpha_bar_T=one.alpha_bar[-1] if one.alpha_bar else None,
-        variance=one.variance,
-        trials=one.trials,
-        fresh_gain=one.gain.gain if one.gain else None,
-        uncertainty=one.gain.uncertainty if one.gain else None,
-        verdict=one.gain.verdict if one.gain else None,
-        above=tuned.difference if tuned else None,
-        above_uncertainty=tuned.uncertainty if tuned else None,
-    )

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.checkpoint import load_diffusion_stage
+from cdm_cli.commands._render import text
 from cdm_cli.config import ConditioningConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
@@ -437,3 +438,17 @@ def test_two_processes_find_the_same(made, workspace):
     fids = [trial["fid"] for trial in alone if trial["steps"] == 2 and "fid" in trial][:2]
     assert [trial["fid"] for trial in trials()] == pytest.approx(fids, rel=1e-6)
     assert result.schedules[0].fid == pytest.approx(min(fids), rel=1e-6)
+
+
+def test_a_trial_is_told_only_where_it_is_the_lowest_so_far(workspace, scored):
+    told = Told()
+    result = run(options(trials=8), told)
+    fids = [trial["fid"] for trial in trials()]
+    lowest = [n for n, fid in enumerate(fids) if fid < min(fids[:n], default=math.inf)]
+    said = [line for line in told.lines if "the lowest so far" in line]
+    assert [int(line.split("trial ")[1].split(":")[0]) for line in said] == lowest
+    assert len(said) < len(fids) == 9
+    short = text(result, whole=False)
+    assert short[0] == result.conclusion
+    assert short[1].split()[:5] == ["steps", "FID", "the", "stage's", "own"]
+    assert short[3] == f"written: {OUT}, {LOG}"
