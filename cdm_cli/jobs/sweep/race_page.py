@@ -42,11 +42,11 @@ def _so_far(race: RaceFile) -> str:
 
 
 def _round(race: RaceFile, one: RoundFile) -> Html:
-    """Return what was found in a round, those first that left."""
+    """Return what was found in a round, those first that are beaten."""
     told = (
         f"Round {one.round}: {len(one.points)} points on {one.num} images each, against "
-        f"{name_of(one.against)}; {len(one.beaten)} left. The chance that the best did is "
-        f"{100 * one.level:.2g} % at most."
+        f"{name_of(one.against)}; {len(one.beaten)} beaten. The best one is among these with a "
+        f"chance of {100 * one.level:.2g} % at most."
     )
     ordered = sorted(one.points, key=lambda point: (not point.beaten, -point.difference))
     lines = [_line(race.number(point.point, one.num), point) for point in ordered]
@@ -95,7 +95,7 @@ def race_plot(race: RaceFile) -> bytes:
         round_, one = last[name]
         colour = "0.55" if one.beaten else "tab:blue"
         axes.errorbar(one.difference, at, xerr=one.uncertainty, fmt="o", capsize=2, color=colour)
-        gone = f" left in round {round_.round}" if one.beaten else ""
+        gone = f" beaten in round {round_.round}" if one.beaten else ""
         axes.annotate(
             f"{gone} ({round_.num})", (one.difference + one.uncertainty, at), (4, 0),
             textcoords="offset points", va="center", fontsize="small", color=colour,

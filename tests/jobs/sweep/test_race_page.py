@@ -58,8 +58,8 @@ def test_a_page_of_a_race_says_who_left_when_and_by_how_much(tmp_path):
     read = Read(sweep_page(written(tmp_path, raced())))
     assert "2 of 3 may be the best." in read.words
     first = (
-        "Round 1: 3 points on 40 images each, against truncated s = 501; 1 left. The chance that "
-        "the best did is 1.1 % at most."
+        "Round 1: 3 points on 40 images each, against truncated s = 501; 1 beaten. The best "
+        "one is among these with a chance of 1.1 % at most."
     )
     cells = read.words[read.words.index(first) + 7 :]
     assert cells[:6] == ["s = 0", "0.8", "0.0005", "0.25", "0.01", "beaten"]
