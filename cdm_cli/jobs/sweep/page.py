@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def sweep_page(out: Path) -> bytes:
 
     Raises MissingError where nothing is judged yet.
     """
-    file = _file(out)
+    file = _with_stage(_file(out), out)
     mark = mark_of(file.identity)
     points, race, names = judged_in(out, mark), read_race(out, mark), _names(file)
     raced = race is not None and bool(race.rounds)
@@ -71,6 +72,17 @@ def sweep_page(out: Path) -> bytes:
     if race and raced:
         return page.page(f"Race of {what}", subject_of(out), *_race(file, race))
     raise MissingError(f"{out} has no judged point yet", next="the command that made it, again")
+
+
+def _with_stage(file: SweepFile, out: Path) -> SweepFile:
+    """Return a sweep with its parents, which a race leaves to the stores of its points."""
+    if "stage" in _names(file):
+        return file
+    for path in sorted(out.glob("*-s*.h5")):
+        with suppress(CdmError), open_store(path) as store:
+            parents = (*file.parents, *parents_of(store.provenance))
+            return file.model_copy(update={"parents": parents})
+    return file
 
 
 def _race(file: SweepFile, race: RaceFile) -> Iterator[Html]:

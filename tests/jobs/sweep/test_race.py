@@ -99,7 +99,9 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     assert found.made == found.evaluations
     assert found.grid == STEPS * 4 * NUM
     assert found.page == SWEEP / "report.html"
-    assert found.conclusion in Read(found.page.read_bytes()).words
+    words = Read(found.page.read_bytes()).words
+    assert found.conclusion in words
+    assert "Race of sr on lowres.h5" in words
     assert found.conclusion == (
         "3 of 4 points may be the best by FID against train, for 2475 evaluations, 68.8 % of the "
         "grid's 3600: s = 0, non-truncated s = 3 and non-truncated s = 5."
