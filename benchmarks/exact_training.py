@@ -99,8 +99,7 @@ def fresh(
 ) -> Trainer:
     """Return a trainer of the first weights."""
     objective.net.load_state_dict(dict(start))
-    changes = {"virtual_ranks": ranks, "keyed_by": "place"}
-    training = plan.training.model_copy(update=changes)
+    training = plan.training.model_copy(update={"virtual_ranks": ranks})
     return Trainer(objective, training, session, cosine=False)
 
 
@@ -108,8 +107,7 @@ def compare(plan: Plan, session: Session) -> Ways:
     """Time both ways in turn, from the same weights."""
     device = session.device
     precision = choose_precision("auto", device)
-    training = plan.training.model_copy(update={"keyed_by": "place"})
-    objective = build_objective(plan.stage, (), training, device, precision)
+    objective = build_objective(plan.stage, (), plan.training, device, precision)
     start = {name: tensor.clone() for name, tensor in objective.net.state_dict().items()}
     batch = batch_of(plan, session.world, device)
     rates: list[float] = []

@@ -158,7 +158,7 @@ def training_call(
     stage = ours(config)
     if compiled:
         compile_net(stage.net)
-    training = TrainingConfig(batch_size=batch, lr=1e-4)
+    training = TrainingConfig(batch_size=batch, lr=1e-4, keyed_by="place")
     device, objective = torch.device("cuda"), StageObjective(stage, flip=True)
     trainer = Trainer(objective, training, Session(device), cosine=False)
     images, steps = uint8_batch(config, batch), itertools.count(1)

@@ -74,7 +74,7 @@ def _order(directory: Path, training: TrainingConfig, options: TrainOptions) -> 
             f"--exact: a batch of {training.batch_size} has no two equal halves",
             next=f"--batch-size {-(-training.batch_size // VIRTUAL_RANKS) * VIRTUAL_RANKS}",
         )
-    return {"keyed_by": old.keyed_by if old else "place", "virtual_ranks": ranks}
+    return {"keyed_by": (old or training).keyed_by, "virtual_ranks": ranks}
 
 
 def _changed(plan: Plan, **groups: Mapping[str, Any]) -> Plan:
