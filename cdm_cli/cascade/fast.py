@@ -89,6 +89,9 @@ def _before_compiling() -> None:
         fused_sum,  # noqa: F401  # pyright: ignore[reportUnusedImport]
         phases,  # noqa: F401  # pyright: ignore[reportUnusedImport]
     )
+    from cdm_cli.nets.kernels.operators import show_to_compiler
+
+    show_to_compiler()
 
     keep_programs()
 

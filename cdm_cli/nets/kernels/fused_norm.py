@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cdm_cli.nets.kernels import split_norm
 from cdm_cli.nets.kernels.dropout import dropout_mask, new_seed
+from cdm_cli.nets.kernels.operators import Operator, launcher
 from cdm_cli.nets.kernels.split_norm import (
     EPSILON,
     NO_SUMS,
@@ -103,7 +104,7 @@ def launch_forward(
     plan = launch(P, C, groups, dropout)
     y = torch.empty(B, P, C, device=x.device, dtype=x.dtype)
     mean, rstd = (torch.empty(B, C, device=x.device, dtype=torch.float32) for _ in range(2))
-    torch.library.wrap_triton(forward_kernel)[_grid(B, C, plan)](
+    launcher(forward_kernel)[_grid(B, C, plan)](
         x, other, gain, offset, added, seed, y, mean, rstd,
         P, C_x, C - C_x, gain.shape[1], added.shape[1], len(seed),
         **_constants(plan, C > C_x, added.shape[1] > 0),
@@ -134,7 +135,7 @@ def launch_backward(
         torch.empty(C, images, device=x.device, dtype=torch.float32)
         for images in (B, B, B if added.shape[1] else 0)
     )
-    torch.library.wrap_triton(backward_kernel)[_grid(B, C, plan)](
+    launcher(backward_kernel)[_grid(B, C, plan)](
         x, other, gain, offset, added, mean, rstd, dy, seed, dx, dother, dgain, doffset, dadded,
         P, C_x, C - C_x, gain.shape[1], added.shape[1], len(seed),
         **_constants(plan, C > C_x, added.shape[1] > 0), **split_norm.activation(silu, dropout),
@@ -178,10 +179,8 @@ def gradients_in_torch(
     return dx.clone(), dother.clone(), by_channel(dgain), by_channel(doffset), by_channel(dadded)
 
 
-_forward: Any = torch.library.triton_op("cdm::normalised", launch_forward, mutates_args=())
-_backward: Any = torch.library.triton_op("cdm::normalised_grad", launch_backward, mutates_args=())
-_forward.register_kernel("cpu")(in_torch)
-_backward.register_kernel("cpu")(gradients_in_torch)
+_forward = Operator("normalised", launch_forward, in_torch)
+_backward = Operator("normalised_grad", launch_backward, gradients_in_torch)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -205,7 +204,7 @@ def _differentiate(ctx: Any, dy: Tensor, of_mean: None, of_rstd: None) -> tuple[
     return dx, dother, dgain, doffset, dadded.to(added.dtype), *[None] * 6
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
+_forward.differentiate_by(_differentiate, _save)
 
 
 def normalise(

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cdm_cli.nets.kernels.operators import Operator, launcher
 from cdm_cli.nets.kernels.split_norm import none_of, power_of_two
 
 SLICE, MOST_SLICES = 64, 256  # pixels that a program sums, and slices of an image
@@ -63,14 +64,13 @@ def launch(a: Tensor, b: Tensor, c: Tensor, bias: Tensor, factor: float) -> tupl
 
     y = torch.empty_like(a)
     sums, grid, tile = lay_out_sums(y)
-    torch.library.wrap_triton(addition_kernel)[grid](
+    launcher(addition_kernel)[grid](
         a, b, c, bias, y, sums, *y.shape[1:], FACTOR=factor, THREE=c.shape[2] > 0, **tile
     )
     return y, sums
 
 
-_summed: Any = torch.library.triton_op("cdm::summed", launch, mutates_args=())
-_summed.register_kernel("cpu")(in_torch)
+_summed = Operator("summed", launch, in_torch)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
@@ -86,7 +86,7 @@ def _differentiate(ctx: Any, dy: Tensor, of_sums: None) -> tuple[Any, ...]:
     return d, d, d if ctx.three else None, dbias, None
 
 
-_summed.register_autograd(_differentiate, setup_context=_save)
+_summed.differentiate_by(_differentiate, _save)
 
 
 def add_and_sum(parts: list[Tensor], bias: Tensor, factor: float) -> tuple[Tensor, Tensor]:

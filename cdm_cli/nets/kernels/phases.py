@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.nets.kernels.fused_sum import lay_out_sums, sums_of_slices, tile_of
+from cdm_cli.nets.kernels.operators import Operator, launcher
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -51,9 +52,7 @@ def launch(v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     B, H, W, C = v.shape[0], v.shape[1] - 1, v.shape[2] - 1, len(bias)
     y = torch.empty(B, 4 * H * W, C, device=v.device, dtype=v.dtype)
     sums, grid, tile = lay_out_sums(y)
-    torch.library.wrap_triton(interleave_kernel)[grid](
-        v, bias, y, sums, C, HEIGHT=H, WIDTH=W, **tile
-    )
+    launcher(interleave_kernel)[grid](v, bias, y, sums, C, HEIGHT=H, WIDTH=W, **tile)
     return y, sums
 
 
@@ -66,7 +65,7 @@ def launch_backward(dy: Tensor, H: int, W: int) -> Tensor:
     dv = torch.empty(B, H + 1, W + 1, 4 * C, device=dy.device, dtype=dy.dtype)
     tile = tile_of(P, C)
     grid = (-(-P // tile["BLOCK_P"]), 4 * -(-C // tile["BLOCK_C"]), B)
-    torch.library.wrap_triton(interleave_grad_kernel)[grid](dy, dv, C, HEIGHT=H, WIDTH=W, **tile)
+    launcher(interleave_grad_kernel)[grid](dy, dv, C, HEIGHT=H, WIDTH=W, **tile)
     return dv
 
 
@@ -79,12 +78,8 @@ def gradient_in_torch(dy: Tensor, H: int, W: int) -> Tensor:
     return torch.cat(placed, dim=3)
 
 
-_interleaved: Any = torch.library.triton_op("cdm::interleaved", launch, mutates_args=())
-_interleaved_grad: Any = torch.library.triton_op(
-    "cdm::interleaved_grad", launch_backward, mutates_args=()
-)
-_interleaved.register_kernel("cpu")(in_torch)
-_interleaved_grad.register_kernel("cpu")(gradient_in_torch)
+_interleaved = Operator("interleaved", launch, in_torch)
+_interleaved_grad = Operator("interleaved_grad", launch_backward, gradient_in_torch)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: object) -> None:
@@ -102,7 +97,7 @@ def _differentiate(ctx: Any, dy: Tensor, of_sums: None) -> tuple[Tensor, Tensor 
     return _interleaved_grad(dy, *ctx.size), dbias
 
 
-_interleaved.register_autograd(_differentiate, setup_context=_save)
+_interleaved.differentiate_by(_differentiate, _save)
 
 
 def enlarge_by_phases(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from cdm_cli.nets.kernels.rehearsal import rehearse
 from cdm_cli.nets.memory import memory_errors
 
 Tensors = tuple[Tensor | None, ...]
@@ -63,7 +64,7 @@ class Recorded:
         kinds = tuple(map(_kind, leaves(inputs)))
         if kinds != self._met:  # a first call compiles, chooses and allocates
             self._met, self._recording = kinds, None
-            return self._function(*inputs)
+            return rehearse(self._function, *inputs)
         if self._recording is None:
             self._recording = record_if_it_fits(self._function, inputs)
         return self._recording(*inputs)

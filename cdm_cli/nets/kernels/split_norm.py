@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.nets.kernels.dropout import threshold
+from cdm_cli.nets.kernels.operators import launcher
 
 EPSILON = 1e-5
 FAST = True  # False where Triton interprets
@@ -40,7 +41,7 @@ def forward(
     )
     y = torch.empty(*x.shape[:2], mean.shape[1], device=x.device, dtype=x.dtype)
     tile = _tile(x, other, TILE)
-    torch.library.wrap_triton(apply_kernel)[_grid(x, other, tile["BLOCK_P"], tile)](
+    launcher(apply_kernel)[_grid(x, other, tile["BLOCK_P"], tile)](
         x, other, coefficients, seed, y, *_sizes(x, other), len(seed),
         **tile, **activation(silu, dropout),
     )  # fmt: skip
@@ -61,7 +62,7 @@ def _statistics(
     block = MANY_SLICES if slices >= MANY_SLICES else min(FEW_SLICES, power_of_two(slices))
     coefficients = torch.empty(2, B, C, device=sums.device, dtype=torch.float32)
     mean, rstd = torch.empty_like(coefficients[0]), torch.empty_like(coefficients[0])
-    torch.library.wrap_triton(statistics_kernel)[(B * (C // (some * each)),)](
+    launcher(statistics_kernel)[(B * (C // (some * each)),)](
         sums, other_sums, gain, offset, added, coefficients, mean, rstd,
         P, C_x, C - C_x, slices, gain.shape[1], added.shape[1],
         EACH=each, PAD=pad, GROUPS=some, BLOCK_S=block, JOINED=C > C_x,
@@ -83,7 +84,8 @@ def backward(
     known = [rstd, shift, gain.expand_as(rstd), offset.expand_as(rstd)]
     tile, switches = _tile(x, other, GRADIENT_TILE), activation(silu, dropout)
     sums = _room_for_sums(3, x, other, GRADIENT_SLICE)
-    torch.library.wrap_triton(gradient_sums_kernel)[_grid(x, other, GRADIENT_SLICE, tile)](
+    grid = _grid(x, other, GRADIENT_SLICE, tile)
+    launcher(gradient_sums_kernel)[grid](
         x, other, dy, seed, torch.stack(known), sums,
         *sizes, len(seed), **tile, **switches, SLICE=GRADIENT_SLICE,
     )  # fmt: skip
@@ -91,7 +93,7 @@ def backward(
     slope, constant = (-rstd * _group_mean(gain * d, groups) / pixels for d in (dgain, doffset))
     factor = rstd * gain
     dx, dother = torch.empty_like(x), torch.empty_like(other)
-    torch.library.wrap_triton(gradient_kernel)[_grid(x, other, tile["BLOCK_P"], tile)](
+    launcher(gradient_kernel)[_grid(x, other, tile["BLOCK_P"], tile)](
         x, other, dy, seed, torch.stack([*known, factor, slope, constant]), dx, dother,
         *sizes, len(seed), **tile, **switches,
     )  # fmt: skip
@@ -115,7 +117,7 @@ def _sums(x: Tensor, other: Tensor) -> Tensor:
     from cdm_cli.nets.kernels.split_kernel import sums_kernel
 
     tile, sums = _tile(x, other, TILE), _room_for_sums(2, x, other, SLICE)
-    torch.library.wrap_triton(sums_kernel)[_grid(x, other, SLICE, tile)](
+    launcher(sums_kernel)[_grid(x, other, SLICE, tile)](
         x, other, sums, *_sizes(x, other), **tile, SLICE=SLICE
     )
     return sums
