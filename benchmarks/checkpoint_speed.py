@@ -31,7 +31,8 @@ def trainer_of(name: str, device: torch.device) -> Trainer:
     for parameter in trainer.parameters:
         parameter.grad = torch.randn_like(parameter)
     trainer.optimizer.step()
-    trainer.optimizer.zero_grad(set_to_none=True)
+    for parameter in trainer.parameters:
+        parameter.grad = None
     return trainer
 
 

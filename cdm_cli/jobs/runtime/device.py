@@ -1,6 +1,7 @@
 """Where a job computes: the device, its precision, and how both are named to the user."""
 
 import os
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -100,14 +101,25 @@ def reproducible_gradients(device: torch.device) -> Generator[None]:
         yield
         return
     settings: Any = torch.utils.deterministic
-    filled, before = settings.fill_uninitialized_memory, torch.get_deterministic_debug_mode()
-    settings.fill_uninitialized_memory = False  # costs time, and decides nothing
-    torch.use_deterministic_algorithms(True)
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    filled, settings.fill_uninitialized_memory = settings.fill_uninitialized_memory, False
+    _use_deterministic_algorithms(True, False)
     try:
         yield
     finally:
-        torch.set_deterministic_debug_mode(before)
-        settings.fill_uninitialized_memory = filled
+        _use_deterministic_algorithms(*before)
+        settings.fill_uninitialized_memory = filled  # which costs time, and decides nothing
+
+
+def _use_deterministic_algorithms(mode: bool, warn_only: bool) -> None:
+    """Do as torch's function of that name, which would load the compiler to tell it as well."""
+    if "torch._inductor" in sys.modules:
+        torch.use_deterministic_algorithms(mode, warn_only=warn_only)
+    else:
+        torch._C._set_deterministic_algorithms(mode, warn_only=warn_only)  # pyright: ignore
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -19,6 +19,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.gradients import Gradients
 from cdm_cli.jobs.training.numerics import Numerics, Resumed
 from cdm_cli.jobs.training.objective import Objective
+from cdm_cli.nets.adamw import AdamW
 from cdm_cli.nets.ema import Ema
 from cdm_cli.settings import Settings
 
@@ -80,7 +81,7 @@ class Trainer:
         self.names = [name for name, _ in objective.net.named_parameters()]
         self.parameters = list(objective.net.parameters())
         self.ema = Ema(objective.net, training.ema_decay)
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=training.lr, fused=True)
+        self.optimizer = AdamW(self._groups(), lr=training.lr)
         self._sums = torch.zeros(4, device=device, dtype=torch.float64)
         self._row = torch.zeros(2, device=device)
 
@@ -136,7 +137,7 @@ class Trainer:
         bad = ~(norm.isfinite() & loss.isfinite())
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.training, step, cosine=self.cosine)
-        self.optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
+        self.optimizer.found_inf = bad.float()
         self.optimizer.step()
         self.ema.update()
         self._note(loss, norm, bad)
