@@ -7,7 +7,7 @@ import torch
 
 from cdm_cli.jobs.runtime import device as devices
 from cdm_cli.jobs.runtime.device import build, reproducible_gradients
-from cdm_cli.jobs.training import step as training_step
+from cdm_cli.jobs.training import gradients
 from tests.trained import train, write_data
 
 
@@ -40,7 +40,7 @@ def test_every_step_of_training_computes_its_gradients_so(tmp_path, monkeypatch)
         seen.append(device.type)
         return devices.reproducible_gradients(device)
 
-    monkeypatch.setattr(training_step, "reproducible_gradients", entered)
+    monkeypatch.setattr(gradients, "reproducible_gradients", entered)
     write_data(tmp_path / "data.h5")
     train(tmp_path, steps=3)
     assert seen == ["cpu"] * 3
