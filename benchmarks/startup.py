@@ -18,6 +18,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -56,7 +57,9 @@ class Clock:
             self._open[-1][1][0] += seconds
 
     def run(self, part: str, function: Callable[..., Any], *args: Any, **words: Any) -> Any:
-        """Call a function as a part."""
+        """Call a function as a part; what other threads do costs no time, and is not told."""
+        if threading.current_thread().name.startswith("ThreadPool"):
+            return function(*args, **words)
         inside = [0.0]
         self._open.append((part, inside))
         start = time.monotonic()
@@ -142,9 +145,9 @@ def _watch_libraries(clock: Clock) -> None:
         compiler = __import__("triton.compiler.compiler", fromlist=["compiler"])
         clock.watch(jit.JITFunction, "_do_compile", "our Triton kernels: compiled or found")
         clock.watch(compiler.CompiledKernel, "_init_handles", "our Triton kernels: loaded")
-    dynamo = sys.modules.get("torch._dynamo.convert_frame")
-    if dynamo:
-        clock.watch(dynamo, "compile_frame", "torch.compile")
+    with suppress(ImportError):
+        rehearsal = __import__("cdm_cli.nets.kernels.rehearsal", fromlist=["rehearsal"])
+        clock.watch(rehearsal.Rehearsal, "__exit__", "our Triton kernels: waited for")
 
 
 def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bool) -> None:
@@ -152,7 +155,7 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
 
     from cdm_cli.cascade import checkpoint
     from cdm_cli.jobs.sampling import fill, numerics
-    from cdm_cli.jobs.training import step, train
+    from cdm_cli.jobs.training import gradients, step, train
     from cdm_cli.nets.kernels import recorded
 
     cuda = torch.cuda.is_available()
@@ -168,13 +171,13 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
     clock.watch(train, "resume", "state of the training")
     clock.watch(recorded, "Recording", "graph recorded")
     clock.watch(step.Trainer, "_update", "optimizer and average: a step")
-    halve = getattr(step.Trainer, name := "_halve")
+    halve = getattr(gradients.Gradients, name := "_halve")
 
     def halved(self: Any) -> None:
         told.setdefault("halved", []).append(time.monotonic() - start)
         halve(self)
 
-    setattr(step.Trainer, name, halved)
+    setattr(gradients.Gradients, name, halved)
     _watch_batches(clock)
     ready = Ready(clock, told, start, torch.cuda.synchronize if cuda else lambda: None)
     if cuda:
@@ -258,6 +261,10 @@ def _first_of_shapes(clock: Clock, wait: Callable[[], object]) -> Any:
     met = set[object]()
 
     class First(TorchDispatchMode):
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # it would be loaded for that
+
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
