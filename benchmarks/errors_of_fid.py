@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from cdm_cli.metrics.collector import Collector
-from cdm_cli.metrics.frechet import Gaussian, Moments
+from cdm_cli.metrics.frechet import FeatureGaussian, Moments
 from cdm_cli.metrics.jackknife import Estimate, difference, variance
 from cdm_cli.metrics.order import groups_of
 from cdm_cli.metrics.verdicts import verdicts_on
@@ -112,9 +112,9 @@ class Case:
         skewed = (np.exp(z / 2) - np.exp(1 / 8)) / np.sqrt((np.exp(0.25) - 1) * np.exp(0.25))
         return skewed if self.skewed else z
 
-    def sets(self, num: int) -> Iterator[tuple[Array, NDArray[np.int64], Gaussian]]:
+    def sets(self, num: int) -> Iterator[tuple[Array, NDArray[np.int64], FeatureGaussian]]:
         """Yield num draws, and the real images."""
-        rng, real = np.random.default_rng(7), Gaussian.of(np.zeros(self.D), self.sigma)
+        rng, real = np.random.default_rng(7), FeatureGaussian.of(np.zeros(self.D), self.sigma)
         for _ in range(num):
             yield *self.draw(rng), real
 
@@ -145,7 +145,7 @@ FAMILIES = (
 
 
 def estimated(
-    x: Array, labels: NDArray[np.int64], real: Gaussian, ids: NDArray[np.int64] | None = None
+    x: Array, labels: NDArray[np.int64], real: FeatureGaussian, ids: NDArray[np.int64] | None = None
 ) -> list[Estimate]:
     """Return the FID of each point of x [P, N, D], as `cdm eval fid` does."""
     places = np.arange(len(labels))
@@ -159,7 +159,7 @@ def estimated(
     return found
 
 
-def spread(sets: Iterator[tuple[Array, NDArray[np.int64], Gaussian]]) -> dict[str, float]:
+def spread(sets: Iterator[tuple[Array, NDArray[np.int64], FeatureGaussian]]) -> dict[str, float]:
     """Return the ratios of reported and found, of single numbers and of all pairs with the first.
 
     before: what the plain jackknife of shuffled groups reports.
@@ -217,13 +217,13 @@ class Features:
         ids = np.arange(self.x.shape[1])
         self.of_set, self.size = groups_of(ids, self.labels, self.num), size
 
-    def sets(self) -> Iterator[tuple[Array, NDArray[np.int64], Gaussian]]:
+    def sets(self) -> Iterator[tuple[Array, NDArray[np.int64], FeatureGaussian]]:
         """Yield every set."""
         for number in range(self.num):
             rows = np.flatnonzero(self.of_set == number)
             yield self.x[:, rows].astype(np.float64), self.labels[rows], self.real
 
-    def mixed(self, num: int) -> Iterator[tuple[Array, NDArray[np.int64], Gaussian]]:
+    def mixed(self, num: int) -> Iterator[tuple[Array, NDArray[np.int64], FeatureGaussian]]:
         """Yield families of points of equal FID that share noise.
 
         Each point takes every image of one set from one of the first two points by chance.
@@ -242,9 +242,9 @@ class Features:
             yield [found[i] for i in rng.choice(len(found), POINTS, replace=False)]
 
 
-def _real(held: dict[str, Any]) -> Gaussian:
+def _real(held: dict[str, Any]) -> FeatureGaussian:
     if "mu" in held:
-        return Gaussian.of(held["mu"], held["sigma"])
+        return FeatureGaussian.of(held["mu"], held["sigma"])
     moments = Moments.zeros(held["reference"].shape[1])
     moments.add(torch.from_numpy(held["reference"].astype(np.float64)))
     return moments.gaussian()

@@ -7,7 +7,7 @@ import numpy as np
 from errors_of_fid import Array
 from numpy.typing import NDArray
 
-from cdm_cli.metrics.frechet import Gaussian
+from cdm_cli.metrics.frechet import FeatureGaussian
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.order import groups_of
 
@@ -22,7 +22,7 @@ class Points:
     takes one symmetric eigenvalue problem; the numbers are those of metrics/frechet.py.
     """
 
-    def __init__(self, x: Sequence[Array], labels: Labels, real: Gaussian) -> None:
+    def __init__(self, x: Sequence[Array], labels: Labels, real: FeatureGaussian) -> None:
         values, vectors = np.linalg.eigh(real.sigma)
         root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
         self.x = [np.asarray(one, np.float64) - real.mu for one in x]

@@ -31,7 +31,7 @@ from scipy import linalg
 from torch import Tensor, nn
 
 from cdm_cli.metrics.features import Features, InceptionExtractor, extract
-from cdm_cli.metrics.frechet import Gaussian, Moments, frechet_distance
+from cdm_cli.metrics.frechet import FeatureGaussian, Moments, frechet_distance
 from cdm_cli.metrics.inception_score import inception_score
 from cdm_cli.metrics.kernel import kernel_distance
 from cdm_cli.metrics.neighbours import prdc
@@ -107,7 +107,7 @@ def accept_disp() -> None:
         linalg.sqrtm = lambda A, disp=True: sqrtm(A) if disp else (sqrtm(A), 0.0)
 
 
-def gaussian(features: Tensor) -> Gaussian:
+def gaussian(features: Tensor) -> FeatureGaussian:
     """Return the Gaussian that streaming batches leave."""
     moments = Moments.zeros(features.shape[1])
     for batch in features.split(50):

@@ -31,7 +31,7 @@ from machine import machine
 from many_fids import Labels, Points, interleaved
 
 from cdm_cli.metrics.best import contenders
-from cdm_cli.metrics.frechet import Gaussian
+from cdm_cli.metrics.frechet import FeatureGaussian
 from cdm_cli.metrics.jackknife import NUM_GROUPS, Estimate
 from cdm_cli.metrics.racing import Round, num_groups, race
 from cdm_cli.metrics.verdicts import verdicts_on
@@ -165,12 +165,12 @@ def _mean(found: Sequence[Any], name: Any) -> float:
     return float(np.mean([one[name] for one in found]))
 
 
-def _real(path: Path) -> Gaussian:
+def _real(path: Path) -> FeatureGaussian:
     with np.load(path) as file:
         if "mu" in file:
-            return Gaussian.of(file["mu"], file["sigma"])
+            return FeatureGaussian.of(file["mu"], file["sigma"])
         reference = file["reference"].astype(np.float64)
-    return Gaussian.of(reference.mean(0), np.cov(reference.T))
+    return FeatureGaussian.of(reference.mean(0), np.cov(reference.T))
 
 
 BEHIND = (0.0, *np.linspace(0.0, 1.2, 12))  # how far points are behind the best, of its shift
@@ -208,7 +208,7 @@ def _family(case: Case, behind: bool, seed: int) -> tuple[float, int, int]:
     best = set(range(2 if behind else len(x)))
     if behind:
         x = x + np.array(BEHIND)[:, None, None] * case.offsets()[0][:, None] * 0.2
-    points = Points(list(x), labels, Gaussian.of(np.zeros(case.D), case.sigma))
+    points = Points(list(x), labels, FeatureGaussian.of(np.zeros(case.D), case.sigma))
     rounds = Order(points, interleaved(labels, rng)).raced(x.shape[0] * x.shape[1])
     left = set(rounds[-1].left)
     return len(best - left) / len(best), len(left), len(rounds)

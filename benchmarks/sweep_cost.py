@@ -112,14 +112,14 @@ def main() -> None:
     from cdm_cli.jobs.sweep import fill, sweep
     from cdm_cli.jobs.sweep.judges import Judge
 
-    clock, rows, steps, batch = Clock(), list[int](), list[int](), Engine.batch
+    clock, rows, steps, batch = Clock(), list[int](), list[int](), Engine.make_batch
 
     def counted(self: Engine, samples: Any, meter: Any) -> Any:
         rows.append(len(samples.ids))
         steps.append(self.chain.evaluations)
         return batch(self, samples, meter)
 
-    Engine.batch = counted
+    Engine.make_batch = counted
     clock.watch(Engine, "batch", "batch")
     clock.watch(sweep, "planned", "headers")
     clock.watch(panel, "open_judge", "judge")
@@ -133,7 +133,7 @@ def main() -> None:
     clock.watch(sweep, "write_report", "page")
     clock.watch(fill, "resume_or_create", "making stores")
     clock.watch(together, "_write", "writing")
-    read = fill.batches
+    read = fill.cut_batches
 
     def batches(*args: Any) -> Iterator[Any]:
         found = Next(read(*args))
@@ -141,7 +141,7 @@ def main() -> None:
         while (one := found.next()) is not None:
             yield one
 
-    fill.batches = batches
+    fill.cut_batches = batches
     clock.watch(Judge, "__call__", "judging")
     clock.watch(sweep, "fill_points", "fill")
     try:

@@ -29,7 +29,7 @@ def with_overrides(plan: Plan, assignments: tuple[str, ...]) -> Plan:
         for part in parts[:-1]:
             target = _step(target, part, path, values)
         _step(target, parts[-1], path, values, leaf=True)
-        target[parts[-1]] = _parsed(text)
+        target[parts[-1]] = _parse(text)
     return validate(Plan, values, source="--set")
 
 
@@ -65,7 +65,7 @@ def _paths(values: Any, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def _parsed(text: str) -> Any:
+def _parse(text: str) -> Any:
     for candidate in (text, f"[{text}]"):
         try:
             return json.loads(candidate)

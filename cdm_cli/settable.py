@@ -72,7 +72,7 @@ def meanings_of(model: type[Settings]) -> dict[str, str]:
 
 
 def _row(setting: str, field: FieldInfo, value: Any, meanings: Mapping[str, str]) -> dict[str, str]:
-    default = "" if field.is_required() and value is field.default else _shown(value)
+    default = "" if field.is_required() and value is field.default else _show(value)
     return {
         "setting": setting,
         "type": _type(field.annotation),
@@ -109,9 +109,9 @@ def _either(words: Sequence[str]) -> str:
     return " or ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(_shown, value)) or "none"
+        return ",".join(map(_show, value)) or "none"
     if isinstance(value, bool):
         return str(value).lower()
     return "none" if value is None else str(value)

@@ -5,20 +5,20 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 def disk(count: int) -> str:
     """Return a number of bytes as disks are sold: powers of 1000, three digits."""
-    return _scaled(count, 1000, ("B", "kB", "MB", "GB", "TB", "PB"))
+    return _scale(count, 1000, ("B", "kB", "MB", "GB", "TB", "PB"))
 
 
 def memory(count: int) -> str:
     """Return a number of bytes as memory is sold: powers of 1024, three digits."""
-    return _scaled(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
+    return _scale(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
 
 
 def operations(count: int) -> str:
     """Return a number of floating point operations, three digits: 7.5 TFLOP."""
-    return _scaled(count, 1000, ("FLOP", *(f"{power}FLOP" for power in "kMGTPEZY")))
+    return _scale(count, 1000, ("FLOP", *(f"{power}FLOP" for power in "kMGTPEZY")))
 
 
-def _scaled(count: int, base: int, names: tuple[str, ...]) -> str:
+def _scale(count: int, base: int, names: tuple[str, ...]) -> str:
     value, unit = float(count), 0
     while value >= base * 0.9995 and unit < len(names) - 1:
         value, unit = value / base, unit + 1

@@ -10,7 +10,7 @@ from cdm_cli.sentences import fault_of
 O = TypeVar("O")  # noqa: E741
 
 
-def asked(options: type[O], **values: Any) -> O:
+def options_from(options: type[O], **values: Any) -> O:
     """Return options with these values. Raises UsageError naming the one that cannot be."""
     try:
         return TypeAdapter(options).validate_python(values)

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cdm_cli.api.asked import asked
+from cdm_cli.api.asked import options_from
 from cdm_cli.api.reading import NOTHING, Samples
 from cdm_cli.cascade.checkpoint import find_stage, load_diffusion_stage
 from cdm_cli.cascade.stage import Stage
@@ -77,7 +77,7 @@ def load_stage(
     there, is damaged, or is a classifier.
     """
     said: dict[str, Any] = {"device": device, "precision": precision}
-    compute = asked(Compute, **said, batch_size=batch_size, compile=compile)
+    compute = options_from(Compute, **said, batch_size=batch_size, compile=compile)
     where = pick_device(compute.device)
     make_deterministic(where)
     header = read_header(find_stage(name_or_path, Path(RUNS)))
@@ -105,11 +105,11 @@ def sample(
     states are returned as `z`. report: hears of progress. Raises CdmError for what cannot be.
     """
     listed = classes if isinstance(classes, str | None) else ",".join(map(str, classes))
-    options = asked(
+    options = options_from(
         SampleOptions, classes=listed, num=num, per_class=per_class, keep_s=tuple(keep_s),
         sampling=_sampling(seed, how),
     )  # fmt: skip
-    return _drawn(stage, work_of(as_base(stage.header), options), report)
+    return _draw(stage, work_of(as_base(stage.header), options), report)
 
 
 def upsample(
@@ -132,14 +132,14 @@ def upsample(
     by a process of the stage's z_schedule (truncated); without them the images are noised to s
     (non-truncated). ids: by default 0..N-1. Raises CdmError for what cannot be.
     """
-    options = asked(
+    options = options_from(
         UpsampleOptions, s=s, augment="non-truncated" if z_s is None else "truncated",
         keep_s=tuple(keep_s), sampling=_sampling(seed, how),
     )  # fmt: skip
     numbers = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
     z: Mapping[int, Any] = NOTHING if z_s is None or s is None else {s: z_s}
     given = Given(images, np.asarray(labels, np.int64), numbers, z)
-    return _drawn(stage, upsampling_of(stage.header, given, options), report)
+    return _draw(stage, upsampling_of(stage.header, given, options), report)
 
 
 def _sampling(seed: int, how: How) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _sampling(seed: int, how: How) -> dict[str, Any]:
     return {"seed": seed, **how}
 
 
-def _drawn(stage: LoadedStage, work: Work, report: Report | None) -> Samples:
+def _draw(stage: LoadedStage, work: Work, report: Report | None) -> Samples:
     session = Session(stage.stage.device, stage.compute, report=report or Silent())
     arrays: Arrays = in_memory(work, stage.stage, session)
     images = arrays[f"images/{stage.resolution}"]

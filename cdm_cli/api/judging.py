@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cdm_cli.api.asked import asked
+from cdm_cli.api.asked import options_from
 from cdm_cli.api.reading import Samples
 from cdm_cli.errors import MismatchError, UsageError, quoted
 from cdm_cli.jobs.judging.images import ImageSet, collect
@@ -57,7 +57,7 @@ def load_judge(
     Raises CdmError for what is not there, saying which file of weights to bring where.
     """
     compute = {"device": device, "batch_size": batch_size}
-    options = asked(FeatureOptions, features=features, mode=mode, compute=compute)
+    options = options_from(FeatureOptions, features=features, mode=mode, compute=compute)
     where = pick_device(options.compute.device)
     return LoadedJudge(open_judge(options, where), where, options.compute)
 
@@ -66,8 +66,8 @@ def reference(
     real: Images, *, features: str | LoadedJudge = "inception", report: Report | None = None
 ) -> Reference:
     """Judge real images once, for any number of comparisons by the same judge."""
-    judge = _loaded(features)
-    images = _shown("real", real, judge)
+    judge = _load(features)
+    images = _as_image_set("real", real, judge)
     session = judge.session(report)
     seen = collect(images, judge.judge.extractor, session, uncertain=False)
     return Reference.of("real", seen, "")
@@ -88,11 +88,11 @@ def evaluate(
     classes. metrics: of "fid", "is", "kid", "prdc", "accuracy". Raises CdmError.
     """
     names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    asked(EvalOptions, metrics=names)
+    options_from(EvalOptions, metrics=names)
     if odd := [name for name in names if name not in OF_ARRAYS]:
         raise UsageError(f"metrics: {odd[0]} takes stores", next=f"cdm eval {quoted(odd[0])}")
-    judge = _loaded(features)
-    images = _shown("samples", samples, judge)
+    judge = _load(features)
+    images = _as_image_set("samples", samples, judge)
     against = real if isinstance(real, Reference) else reference(real, features=judge)
     panel = Panel(judge.judge, [against], judge.session(report))
     return measure(panel, images, names, seed=seed)
@@ -112,11 +112,11 @@ def fid(
     return evaluate(samples, real, "fid", features=features, report=report).row("fid").estimate
 
 
-def _loaded(features: str | LoadedJudge) -> LoadedJudge:
+def _load(features: str | LoadedJudge) -> LoadedJudge:
     return load_judge(features) if isinstance(features, str) else features
 
 
-def _shown(name: str, given: Images, judge: LoadedJudge) -> ImageSet:
+def _as_image_set(name: str, given: Images, judge: LoadedJudge) -> ImageSet:
     """Return images in memory as what is judged; without labels all are of one class."""
     images = given.images if isinstance(given, Samples) else given
     if images.dtype != np.uint8 or images.ndim != 4 or not 1 <= images.shape[3] <= 4:

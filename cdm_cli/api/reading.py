@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.jobs.sampling.make import times_to_keep
-from cdm_cli.jobs.sampling.rows import check_states, choose_rows, part_of, resolution_of
+from cdm_cli.jobs.sampling.rows import check_states, choose_resolution, choose_rows, part_of
 
 NOTHING: Mapping[int, Any] = MappingProxyType({})
 
@@ -47,7 +47,7 @@ def read(
         opened = store if isinstance(store, Store) else stack.enter_context(open_store(store))
         opened.require_finished()
         _, part = part_of(opened, split)
-        side, times = resolution_of(opened, part, resolution), times_to_keep(z)
+        side, times = choose_resolution(opened, part, resolution), times_to_keep(z)
         for s in times:
             check_states(opened, part, s)
         rows = choose_rows(opened, part, num)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.generate import Samples, noise_name
+from cdm_cli.cascade.generate import SampleInputs, noise_name
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.diffusion.losses import prior_bits, vlb
 from cdm_cli.diffusion.noise import Noise, integers, key
@@ -66,7 +66,7 @@ def bound(
     stage: Stage,
     chain: Chain,
     x_0: Tensor,
-    samples: Samples,
+    samples: SampleInputs,
     *,
     seed: int,
     terms: int = 0,

@@ -43,10 +43,10 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
     if compiled:
         _before_compiling()
         stage = stage.with_denoise(torch.compile(stage.denoise, dynamic=False))
-    return record(stage) if stage.device.type == "cuda" else stage
+    return record_kernels(stage) if stage.device.type == "cuda" else stage
 
 
-def record(stage: Stage) -> Stage:
+def record_kernels(stage: Stage) -> Stage:
     """Return the stage so that the kernels of a shape that comes again are replayed.
 
     Its `release` forgets what was recorded.

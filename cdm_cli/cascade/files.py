@@ -12,7 +12,7 @@ from pathlib import Path
 from cdm_cli.errors import BadInputError, MissingError, UnsafeInputError
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular_file(path: Path) -> BufferedReader:
     """Open a regular file for reading, not following a link.
 
     Raises MissingError, or UnsafeInputError for a link, a pipe, a directory or a device.
@@ -40,8 +40,8 @@ def _irregular_error(path: Path) -> UnsafeInputError:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Read a whole regular file of at most limit bytes, or raise as `open_regular` does."""
-    with open_regular(path) as file:
+    """Read a whole regular file of at most limit bytes, or raise as `open_regular_file` does."""
+    with open_regular_file(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise BadInputError(

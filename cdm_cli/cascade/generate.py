@@ -31,7 +31,7 @@ Watch = Callable[[Steps], Iterable[tuple[int, Tensor]]]
 Between = Callable[[Collection[int], State, State], dict[int, Tensor]]
 
 
-class Samples(NamedTuple):
+class SampleInputs(NamedTuple):
     """The inputs of one batch. z_s and s belong to super-resolution, y to class conditioning."""
 
     ids: Tensor
@@ -40,28 +40,28 @@ class Samples(NamedTuple):
     s: Tensor | None = None
 
     @classmethod
-    def join(cls, parts: Sequence["Samples"]) -> "Samples":
+    def join(cls, parts: Sequence["SampleInputs"]) -> "SampleInputs":
         """Return the samples of several batches as one; all have the same inputs."""
         ids, *others = zip(*parts, strict=True)
         joined = (None if each[0] is None else torch.cat(each) for each in others)
         return cls(torch.cat(ids), *joined)
 
-    def rows(self, rows: slice | Tensor) -> "Samples":
+    def rows(self, rows: slice | Tensor) -> "SampleInputs":
         """Return some of the samples."""
         return self._each(lambda part: part[rows])
 
-    def to(self, device: torch.device) -> "Samples":
+    def to(self, device: torch.device) -> "SampleInputs":
         """Return the samples on a device."""
         return self._each(lambda part: part.to(device))
 
-    def pad(self, batch_size: int) -> "Samples":
+    def pad(self, batch_size: int) -> "SampleInputs":
         """Repeat the last sample up to batch_size, so that all batches have one shape."""
         rows = torch.arange(batch_size, device=self.ids.device)
         return self.rows(rows.clamp(max=len(self.ids) - 1))
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "SampleInputs":
         others = (None if part is None else change(part) for part in self[1:])
-        return Samples(change(self.ids), *others)
+        return SampleInputs(change(self.ids), *others)
 
 
 class Generated(NamedTuple):
@@ -77,7 +77,7 @@ def noise_name(config: StageConfig) -> str:
     return f"{config.kind}{low}{config.model.resolution}"
 
 
-def walk(stage: Stage, chain: Chain, samples: Samples, seed: int) -> Steps:
+def walk(stage: Stage, chain: Chain, samples: SampleInputs, seed: int) -> Steps:
     """Yield (time, x_time) from x_T down to x_0, on the stage's device.
 
     After a restart the times start again at restart_from (Section 4.2).
@@ -105,7 +105,7 @@ def walk(stage: Stage, chain: Chain, samples: Samples, seed: int) -> Steps:
 def generate(
     stage: Stage,
     chain: Chain,
-    samples: Samples,
+    samples: SampleInputs,
     *,
     seed: int,
     keep: Sequence[int] = (),
@@ -120,7 +120,7 @@ def generate(
     num = len(samples.ids)
     noise = Noise(seed, f"{noise_name(stage.config)}/between", samples.ids.to(stage.device))
     fill = filler_of(chain.rule, stage.schedule, noise, chain.partly)
-    kept = Kept(keep, chain.restart_from, num, fill)
+    kept = KeptStates(keep, chain.restart_from, num, fill)
     samples = samples.to(stage.device).pad(batch_size or num)
     x_time = torch.empty(0)
     for _, x_time in watch(kept.of(walk(stage, chain, samples, seed))):  # noqa: B007
@@ -145,7 +145,7 @@ def filler_of(rule: Rule, schedule: Schedule, noise: Noise, partly: Mapping[int,
     return between
 
 
-class Kept:
+class KeptStates:
     """The states at some times of the first num samples of a batch, gathered as it goes down.
 
     z: what there is so far, by time.

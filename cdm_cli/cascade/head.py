@@ -6,7 +6,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.cascade.files import open_regular
+from cdm_cli.cascade.files import open_regular_file
 from cdm_cli.errors import BadInputError, UnsafeInputError, quoted
 
 HEADER_LIMIT = 4 * 2**20  # JSON in memory is up to thirty times as large
@@ -16,7 +16,7 @@ NOT_READ = "nothing was read from it"
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata of a file, which say its step or score; the tensors stay unread."""
-    with open_regular(path) as file:
+    with open_regular_file(path) as file:
         return parse_header(read_head(file, path)[8:], path)[1]
 
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from cdm_cli.cascade.files import open_regular
+from cdm_cli.cascade.files import open_regular_file
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data import disk, durable
 from cdm_cli.errors import BadInputError, MissingError
@@ -115,7 +115,7 @@ def check_whole(checkpoint: Path) -> None:
 def check_file(path: Path, sha256: str) -> None:
     """Compare a file with its SHA-256. Raises BadInputError, MissingError."""
     hashed, piece = hashlib.sha256(), bytearray(PIECE)
-    with open_regular(path) as file:
+    with open_regular_file(path) as file:
         while count := file.readinto(piece):
             hashed.update(memoryview(piece)[:count])
     if hashed.hexdigest() != sha256:

@@ -40,7 +40,7 @@ from cdm_cli.cascade.saved import (
     step_name,
 )
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.cascade.weights import Head, head_of, length_of_head, pieces, read_weights
+from cdm_cli.cascade.weights import FileHead, iterate_bytes, length_of_head, make_head, read_weights
 from cdm_cli.data import disk, durable, renaming
 from cdm_cli.errors import BadInputError, CdmError
 
@@ -81,16 +81,16 @@ def take_ema(directory: Path, checkpoint: Path) -> None:
 
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     with ThreadPoolExecutor(1) as pool:
-        _write(path, tensors, metadata, pool.submit(head_of, tensors, metadata))
+        _write(path, tensors, metadata, pool.submit(make_head, tensors, metadata))
 
 
 def _write(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], head: "Future[Head]"
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], head: "Future[FileHead]"
 ) -> FileEntry:
     """Write a file of tensors while its head, which holds their digest, is being computed."""
     with durable.partial(path) as (fd, temporary):
         offset = length_of_head(tensors, metadata)
-        for piece in pieces(tensors):
+        for piece in iterate_bytes(tensors):
             disk.pwrite_all(fd, temporary, piece, offset)
             disk.begin_sync(fd, offset, len(piece))
             offset += len(piece)
@@ -130,7 +130,7 @@ def _fill(partial: Path, snapshot: Snapshot, stopped: bool) -> None:
     with ThreadPoolExecutor(len(PARTS)) as pool:
         largest_first = sorted(PARTS, key=lambda part: part != "optimizer")
         tensors = snapshot.parts
-        heads = {part: pool.submit(head_of, tensors[part], metadata) for part in largest_first}
+        heads = {part: pool.submit(make_head, tensors[part], metadata) for part in largest_first}
         for part, name in PARTS.items():
             entries[name] = _write(partial / name, tensors[part], metadata, heads[part])
     entries[STATE] = _write_bytes(partial / STATE, json.dumps(dict(snapshot.state)).encode())

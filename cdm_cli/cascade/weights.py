@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.files import open_regular
+from cdm_cli.cascade.files import open_regular_file
 from cdm_cli.cascade.head import NOT_READ, damage_error, parse_header, read_exactly, read_head
 from cdm_cli.errors import BadInputError, MismatchError
 
@@ -27,7 +27,7 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
-class Weights:
+class LoadedWeights:
     """What a file of tensors holds. digest: over names, dtypes, shapes, bytes and metadata."""
 
     tensors: dict[str, Tensor]
@@ -36,7 +36,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Head:
+class FileHead:
     """The first bytes of a file of tensors, and the SHA-256 and size of the whole file."""
 
     data: bytes
@@ -44,19 +44,19 @@ class Head:
     size: int
 
 
-def head_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Head:
+def make_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> FileHead:
     """Return the head of a safetensors file, whose metadata hold the digest of all the rest.
 
     Tensors are read in pieces, twice, and may be on a device.
     """
     entries = _entries(tensors)
     notes = dict(metadata or {})
-    notes["sha256"] = _digest(entries, notes, pieces(tensors))
+    notes["sha256"] = _digest(entries, notes, iterate_bytes(tensors))
     data = _pack_head(entries, notes)
     whole = hashlib.sha256(data)
-    for piece in pieces(tensors):
+    for piece in iterate_bytes(tensors):
         whole.update(piece)
-    return Head(data, whole.hexdigest(), len(data) + _size(entries))
+    return FileHead(data, whole.hexdigest(), len(data) + _size(entries))
 
 
 def length_of_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
@@ -64,7 +64,7 @@ def length_of_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -
     return len(_pack_head(_entries(tensors), {**metadata, "sha256": "0" * 64}))
 
 
-def pieces(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
+def iterate_bytes(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
     """Yield the bytes of all tensors in the order of a file, at most PIECE at a time.
 
     A piece is valid until the next one: small tensors, and those of a device, share a buffer.
@@ -98,7 +98,7 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """Return the bytes of a safetensors file, its digest among the metadata."""
-    return b"".join([head_of(tensors, metadata).data, *map(bytes, pieces(tensors))])
+    return b"".join([make_head(tensors, metadata).data, *map(bytes, iterate_bytes(tensors))])
 
 
 def _entries(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -136,17 +136,17 @@ def _digest(
 
 def read_weights(
     path: Path, expected: Mapping[str, Tensor], *, sha256: str | None = None
-) -> Weights:
+) -> LoadedWeights:
     """Read a file of exactly the expected names, dtypes and shapes (tensors may be meta).
 
     sha256: of the whole file, where a manifest promises one. Raises MissingError,
     BadInputError for a damaged file and MismatchError where the tensors are not those of
     the model.
     """
-    with open_regular(path) as file:
+    with open_regular_file(path) as file:
         head = read_head(file, path)
         entries, metadata = parse_header(head[8:], path)
-        check_names(path, entries, expected)
+        check_tensor_names(path, entries, expected)
         total = _check_entries(path, entries, expected)
         data = read_exactly(file, total, path)
         if file.read(1):
@@ -158,10 +158,10 @@ def read_weights(
         raise damage_error(path, "its SHA-256 is not that of the manifest")
     tensors = {name: _tensor(data, entry) for name, entry in entries.items()}
     _check_finite(path, tensors)
-    return Weights(tensors, metadata, digest)
+    return LoadedWeights(tensors, metadata, digest)
 
 
-def check_names(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def check_tensor_names(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raise MismatchError naming the first tensors that are missing or too many."""
     missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or extra:

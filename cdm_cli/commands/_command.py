@@ -11,7 +11,7 @@ import typer
 from cdm_cli.commands._help import help_of
 from cdm_cli.commands.table import Command
 from cdm_cli.options.durations import seconds_of
-from cdm_cli.options.flag import OUTPUT, Flagged, flagged, parts
+from cdm_cli.options.flag import OUTPUT, Flagged, flags_of, parts
 from cdm_cli.signals import stopping_after
 
 JSON = Annotated[
@@ -37,7 +37,7 @@ def function_of(command: Command) -> Callable[..., None]:
         from cdm_cli.commands._fields import filled
         from cdm_cli.commands._render import answer, show
 
-        for item in flagged(command.options):
+        for item in flags_of(command.options):
             if item.flag.instead and ctx.params[item.name]:
                 key = item.name.rpartition("_")[2]
                 return show(
@@ -56,7 +56,7 @@ def function_of(command: Command) -> Callable[..., None]:
             costs = job == "plan" and not command.asks
             answer(ctx, options, _foretold(done) if costs else done)
 
-    parameters = [_parameter("ctx", typer.Context), *map(_of, flagged(command.options))]
+    parameters = [_parameter("ctx", typer.Context), *map(_of, flags_of(command.options))]
     parameters.append(_parameter("json", JSON, False))
     if command.plans:
         parameters.append(_parameter("dry_run", DRY_RUN, False))

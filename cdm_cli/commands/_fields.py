@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import typer
 
 from cdm_cli.errors import UsageError
-from cdm_cli.options.flag import flagged
+from cdm_cli.options.flag import flags_of
 from cdm_cli.sentences import fault_of
 
 O = TypeVar("O")  # noqa: E741
@@ -87,7 +87,7 @@ def _values(options: type, ctx: typer.Context) -> dict[str, Any]:
     everywhere = ctx.find_root().params
     own = {field.name for field in fields(options)}
     values = {name: value for name, value in everywhere.items() if name in own}
-    for item in flagged(options):
+    for item in flags_of(options):
         value = ctx.params.get(item.name)
         if value not in (None, [], ()):
             *groups, name = item.path

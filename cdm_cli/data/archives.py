@@ -24,13 +24,13 @@ from cdm_cli.data.listing import (
     MAX_FILE_BYTES,
     MAX_TABLE_BYTES,
     beside_images,
-    disk_error,
     is_beside,
     is_image_name,
     is_junk,
     listing_digest,
+    read_error,
 )
-from cdm_cli.data.skips import Skips, printable
+from cdm_cli.data.skips import Skips, printable_name
 from cdm_cli.errors import BadInputError, UnsafeInputError
 
 MAX_RATIO = 1000  # deflate itself ends at 1032
@@ -40,7 +40,7 @@ LOCAL_HEADER = 30  # bytes of a zip's local header before name and extra field
 PLAIN, STORED, DEFLATED = range(3)
 
 
-class Span(NamedTuple):
+class MemberSpan(NamedTuple):
     """Where a member lies: bytes [start, end) hold it and, in a zip, its local header."""
 
     start: int
@@ -55,7 +55,7 @@ class Member(NamedTuple):
     """One file of an archive."""
 
     name: str
-    span: Span
+    span: MemberSpan
 
 
 class ArchiveSource:
@@ -82,7 +82,7 @@ class ArchiveSource:
 
     def read(self, i: int) -> bytes:
         """Return the bytes of image i. Raises BadImageError, UnsafeInputError, DiskError."""
-        member = Member(self.names[i], Span(*self.spans[i].tolist()))
+        member = Member(self.names[i], MemberSpan(*self.spans[i].tolist()))
         return read_member(self.path, member)
 
     def read_beside(self, name: str) -> bytes:
@@ -108,7 +108,9 @@ def archive_source(name: str, path: Path, members: Iterable[Member], skips: Skip
             beside[member.name] = member
         elif is_image_name(member.name, skips):
             chosen.append(member)
-    spans = np.array([member.span for member in chosen], np.int64).reshape(-1, len(Span._fields))
+    spans = np.array([member.span for member in chosen], np.int64).reshape(
+        -1, len(MemberSpan._fields)
+    )
     names = [member.name for member in chosen]
     labels = {side: beside[side] for side in beside_images(beside, names, skips)}
     return ArchiveSource(name, path, names, spans, dataset_json, labels)
@@ -164,7 +166,7 @@ def open_for_reading(path: Path) -> Generator[int]:
         finally:
             os.close(file)
     except OSError as error:
-        raise disk_error(path, error) from error
+        raise read_error(path, error) from error
 
 
 def pread(path: Path, file: int, offset: int, length: int) -> bytes:
@@ -200,4 +202,6 @@ def ratio_limit(stored: int) -> int:
 
 def unsafe(path: Path, name: str, fault: str) -> UnsafeInputError:
     """Refuse the archive, naming the member."""
-    return UnsafeInputError(f"{path} is refused: its member '{printable(name)}' {fault}", kept=KEPT)
+    return UnsafeInputError(
+        f"{path} is refused: its member '{printable_name(name)}' {fault}", kept=KEPT
+    )

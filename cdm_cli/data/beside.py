@@ -11,14 +11,14 @@ from typing import Any
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.listing import BESIDE, keys
 from cdm_cli.data.sources import Source
-from cdm_cli.data.tables import CLASS, LABEL, Row, Table, values_of, with_ids
+from cdm_cli.data.tables import CLASS, LABEL, LabelRow, LabelTable, values_of, with_ids
 from cdm_cli.errors import BadInputError
 
 KEYS = ("cls", *LABEL, *(word for word in CLASS if word != "name"))
 FORM = "expected a class id or name in each .cls"
 
 
-def labels_beside(source: Source) -> tuple[Table, str] | None:
+def labels_beside(source: Source) -> tuple[LabelTable, str] | None:
     """Return the labels that side files tell, and their suffix; None without any.
 
     Raises BadInputError for a side file that cannot be read, or is no label.
@@ -28,18 +28,18 @@ def labels_beside(source: Source) -> tuple[Table, str] | None:
         if rows:
             texts = [row for row in rows if isinstance(row.value, str)]
             read = with_ids(rows) if len(texts) == len(rows) else rows
-            return Table(values_of(read, FORM)), suffix
+            return LabelTable(values_of(read, FORM)), suffix
     return None
 
 
-def _rows(source: Source, suffix: str) -> Iterable[Row]:
+def _rows(source: Source, suffix: str) -> Iterable[LabelRow]:
     for image in source.names:
         side = next((key + suffix for key in keys(image) if key + suffix in source.beside), None)
         if side is not None:
             where = f"{source.name}: {side}"
             value = _value(source, side, where)
             if value is not None:
-                yield Row(where, image, value)
+                yield LabelRow(where, image, value)
 
 
 def _value(source: Source, side: str, where: str) -> Any:

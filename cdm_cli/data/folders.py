@@ -18,14 +18,14 @@ from cdm_cli.data.listing import (
     MAX_BESIDE_BYTES,
     MAX_TABLE_BYTES,
     beside_images,
-    disk_error,
     is_beside,
     is_image_name,
     is_junk,
     listing_digest,
+    read_error,
     read_regular,
 )
-from cdm_cli.data.skips import Skips, printable
+from cdm_cli.data.skips import Skips, printable_name
 from cdm_cli.errors import BadInputError, UnsafeInputError
 
 LINK = "symbolic link, not followed without --follow-links"
@@ -122,7 +122,7 @@ def _status(
         return entry.stat(follow_symlinks=follow)
     except OSError as error:
         if not is_link:
-            raise disk_error(root / name, error) from error
+            raise read_error(root / name, error) from error
         skips.add("symbolic link that leads nowhere", name)
         return None
 
@@ -137,7 +137,9 @@ def _check_new(
     """Refuse a folder that is listed already: links may make loops, or a tree without end."""
     before = known.setdefault(identity, name)
     if before != name:
-        both = f"'{printable(name)}' and " + (f"'{printable(before)}'" if before else "it")
+        both = f"'{printable_name(name)}' and " + (
+            f"'{printable_name(before)}'" if before else "it"
+        )
         raise UnsafeInputError(
             f"{root} is refused: {both} are one folder, by a symbolic link",
             kept="nothing of it was used",
@@ -155,4 +157,4 @@ def _entries(root: Path, inside: str, skips: Skips) -> list[os.DirEntry[str]]:
         skips.add("no permission to read", inside)
         return []
     except OSError as error:
-        raise disk_error(root / inside, error) from error
+        raise read_error(root / inside, error) from error

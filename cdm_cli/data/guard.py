@@ -72,7 +72,7 @@ def open_vetted(path: Path, *, writable: bool = False) -> Opened:
     try:
         fd = open_regular(path, writable=writable)
     except MissingError as error:
-        raise pruned.missing(path) if pruned.read(path) else error from None
+        raise pruned.missing(path) if pruned.read_record(path) else error from None
     return vet(fd, path)
 
 

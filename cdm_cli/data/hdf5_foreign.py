@@ -52,7 +52,7 @@ def inside_of(images: str | None, labels: Path | None) -> tuple[Inside | None, P
     return Inside(images, None if labels is None else str(labels)), None
 
 
-class Frame(NamedTuple):
+class AnswerFrame(NamedTuple):
     """One piece of an answer. kind: H head, I images, L labels, E error, or . for the end."""
 
     kind: bytes
@@ -75,7 +75,7 @@ def hdf5_source(path: Path, inside: Inside | None, spool: Path) -> ArraySource:
     """
     inside = inside or Inside("")
     with _answers(path, inside) as frames:
-        N, *one = _shape(path, next(frames, Frame(b".", b"")))
+        N, *one = _shape(path, next(frames, AnswerFrame(b".", b"")))
         size = N * math.prod(one)
         disk.check_room(spool, size)
         pixels = _Pixels(frames, size)
@@ -91,7 +91,7 @@ def hdf5_source(path: Path, inside: Inside | None, spool: Path) -> ArraySource:
 class _Pixels:
     """The bytes of the images, as they come; afterwards `crc` and the bytes of `labels`."""
 
-    def __init__(self, frames: Iterator[Frame], size: int) -> None:
+    def __init__(self, frames: Iterator[AnswerFrame], size: int) -> None:
         self._frames, self._size = frames, size
         self.crc, self.labels = 0, b""
 
@@ -109,7 +109,7 @@ class _Pixels:
             raise BadInputError("the images end too early", kept=KEPT)
 
 
-def _shape(path: Path, head: Frame) -> tuple[int, ...]:
+def _shape(path: Path, head: AnswerFrame) -> tuple[int, ...]:
     """Return N, H, W, C. Raises BadInputError."""
     found: Any = _parse_answer(path, head.data)
     if head.kind != b"H" or not isinstance(found, list) or len(cast(list[Any], found)) != 4:
@@ -132,7 +132,7 @@ def _labels(path: Path, inside: Inside, data: bytes, N: int) -> NDArray[np.int64
 
 
 @contextmanager
-def _answers(path: Path, inside: Inside) -> Generator[Iterator[Frame]]:
+def _answers(path: Path, inside: Inside) -> Generator[Iterator[AnswerFrame]]:
     """Start the child, give its answers, and end it."""
     fd = open_regular(path)
     words = [str(fd), inside.images, inside.labels or ""]
@@ -155,7 +155,7 @@ def _answers(path: Path, inside: Inside) -> Generator[Iterator[Frame]]:
         child.stdout.close()
 
 
-def _frames(path: Path, child: "subprocess.Popen[bytes]") -> Iterator[Frame]:
+def _frames(path: Path, child: "subprocess.Popen[bytes]") -> Iterator[AnswerFrame]:
     """Yield answers up to the last one. Raises what the child reports, or what became of it."""
     assert child.stdout is not None
     pipe = child.stdout.fileno()
@@ -169,7 +169,7 @@ def _frames(path: Path, child: "subprocess.Popen[bytes]") -> Iterator[Frame]:
         data = _read(path, pipe, length)
         if len(data) < length:
             raise _broken_error(path, child.wait())
-        frame = Frame(head[:1], data)
+        frame = AnswerFrame(head[:1], data)
         if frame.kind == b"E":
             raise _refusal(path, data)
         if frame.kind == b".":

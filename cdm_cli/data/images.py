@@ -59,7 +59,7 @@ class BadImageError(Exception):
     """One image that cannot be used; the text is the reason, without the name."""
 
 
-class Header(NamedTuple):
+class ImageHeader(NamedTuple):
     """What is known before a pixel is decoded. kinds: the conversions that it will need."""
 
     width: int
@@ -96,12 +96,12 @@ def channels_last(x: "Tensor") -> "Tensor":
     return x.movedim(-3, -1).contiguous()
 
 
-def probe(data: bytes) -> Header:
+def probe(data: bytes) -> ImageHeader:
     """Read the header of an image file. Raises BadImageError."""
     with _strictly():
         image = _open(data)
         gray = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
-        return Header(*image.size, gray, _kinds(image))
+        return ImageHeader(*image.size, gray, _kinds(image))
 
 
 def decode(data: bytes) -> Image.Image:

@@ -27,9 +27,9 @@ from cdm_cli.data.arrays import ArraySource
 from cdm_cli.data.beside import labels_beside
 from cdm_cli.data.folders import LINK
 from cdm_cli.data.listing import DATASET_JSON, NOT_BY_NAME
-from cdm_cli.data.skips import Skips, plain, printable
+from cdm_cli.data.skips import Skips, as_unicode, printable_name
 from cdm_cli.data.sources import Source
-from cdm_cli.data.tables import Table, read_json, read_table
+from cdm_cli.data.tables import LabelTable, read_json, read_label_table
 from cdm_cli.errors import BadInputError, MismatchError
 from cdm_cli.names import MOST_CLASSES
 
@@ -76,7 +76,7 @@ def _find_labels(source: Source, table: Path | None, skips: Skips) -> Labelled:
     if rule in RULES:
         return _by_prefix(source, skips) if rule == PREFIX else _by_folder(source, skips)
     if table is not None:
-        return _by_table(source, read_table(table), table.name, skips)
+        return _by_table(source, read_label_table(table), table.name, skips)
     if isinstance(source, ArraySource) and source.labels is not None:
         return Labelled(source, source.labels, None, source.labelled_by)
     if source.dataset_json is not None:
@@ -156,7 +156,7 @@ def _unknown(names: Sequence[str], classes: Sequence[str]) -> str:
 
 
 def _by_table(
-    source: Source, table: Table, name: str, skips: Skips, without: str = NO_LABEL
+    source: Source, table: LabelTable, name: str, skips: Skips, without: str = NO_LABEL
 ) -> Labelled:
     keep: list[int] = []
     for i, file in enumerate(source.names):
@@ -165,8 +165,8 @@ def _by_table(
         else:
             skips.add(without, file)
     if not keep:
-        told = printable(next(iter(table.values)))
-        has = printable(source.names[0]) if source.names else "no image"
+        told = printable_name(next(iter(table.values)))
+        has = printable_name(source.names[0]) if source.names else "no image"
         raise MismatchError(
             f"{name} labels {told!r} and others, {source.name} holds {has!r}: none fits"
         )
@@ -195,7 +195,7 @@ def _by_folder(source: Source, skips: Skips) -> Labelled:
         else:
             skips.add(NO_FOLDER, source.names[i])
     inside = "/".join(folders[keep[0]][:depth])
-    how = f"class folders inside {printable(inside)!r}" if inside else "class folders"
+    how = f"class folders inside {printable_name(inside)!r}" if inside else "class folders"
     return _number_classes(source.take(keep), [folders[i][depth] for i in keep], how)
 
 
@@ -214,7 +214,7 @@ def _hint(names: Sequence[str]) -> str:
     found = Counter(name.partition("_")[0] for name in names if "_" in name)
     if found.total() < len(names) or not 2 <= len(found) <= len(names) // 2:
         return ""
-    told = ", ".join(f"{printable(prefix)}_" for prefix in sorted(found)[:HINTED])
+    told = ", ".join(f"{printable_name(prefix)}_" for prefix in sorted(found)[:HINTED])
     return f"; names begin with {told}{' …' * (len(found) > HINTED)}: --labels {PREFIX}"
 
 
@@ -226,7 +226,7 @@ def _is_wrapper(folders: Sequence[tuple[str, ...]], depth: int) -> bool:
 
 
 def _number_classes(source: Source, names: Sequence[str], how: str) -> Labelled:
-    written = {name: plain(name) for name in set(names)}
+    written = {name: as_unicode(name) for name in set(names)}
     classes = sorted(set(written.values()))
     if len(classes) > MOST_CLASSES:
         raise BadInputError(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm_cli.data.images import BadImageError
-from cdm_cli.data.skips import Skips, printable
+from cdm_cli.data.skips import Skips, printable_name
 from cdm_cli.errors import DiskError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -80,7 +80,7 @@ def read_regular(path: Path, limit: int = MAX_FILE_BYTES, *, follow: bool = Fals
     except PermissionError as error:
         raise BadImageError("no permission to read") from error
     except OSError as error:
-        raise disk_error(path, error) from error
+        raise read_error(path, error) from error
 
 
 def _whole(file: FileIO, size: int, limit: int) -> bytes:
@@ -96,11 +96,13 @@ def _whole(file: FileIO, size: int, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def disk_error(path: Path, error: OSError) -> DiskError:
+def read_error(path: Path, error: OSError) -> DiskError:
     """Say that reading failed in a way that is not the file's fault."""
     if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
-        return DiskError(f"{printable(str(path))} changed while it was read", next="run it again")
-    return DiskError(f"{printable(str(path))} cannot be read: {error.strerror}")
+        return DiskError(
+            f"{printable_name(str(path))} changed while it was read", next="run it again"
+        )
+    return DiskError(f"{printable_name(str(path))} cannot be read: {error.strerror}")
 
 
 def listing_digest(names: Sequence[str], *columns: NDArray[np.integer]) -> str:

@@ -150,7 +150,7 @@ def _name_holder(record: bytes) -> str:
     return "another process"
 
 
-def record() -> bytes:
+def describe_writer() -> bytes:
     """Return who this process is, as the member `writer` tells it."""
     command = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
     encoded = b""

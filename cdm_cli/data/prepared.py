@@ -30,7 +30,7 @@ ENLARGED = "enlarged (smaller than the resolution)"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ImageRecipe:
     """How every image is treated.
 
     found: channels were found by looking, not asked for. draft: large JPEGs are decoded smaller.
@@ -87,7 +87,9 @@ def look(source: Source, num: int = LOOKED_AT) -> Look:
     return Look(colour, alpha and bool(sizes), sizes.pop() if len(sizes) == 1 else None)
 
 
-def prepare_image(data: bytes | U8, recipe: Recipe, name: str) -> tuple[list[U8], Sequence[str]]:
+def prepare_image(
+    data: bytes | U8, recipe: ImageRecipe, name: str
+) -> tuple[list[U8], Sequence[str]]:
     """Return the pixels [R, R, C] at every resolution, and the conversions that it took.
 
     Raises BadImageError; MismatchError for a coloured image where all were found to be gray.

@@ -39,13 +39,13 @@ def record_of(path: Path) -> Path:
     return path.with_name(path.name + SUFFIX)
 
 
-def write(path: Path, pruned: Pruned) -> None:
+def write_record(path: Path, pruned: Pruned) -> None:
     """Write the record of a store that is about to be removed, whole or not at all."""
     data = json.dumps(asdict(pruned), indent=1, allow_nan=False) + "\n"
     durable.write_file_atomically(record_of(path), data.encode())
 
 
-def read(path: Path) -> Pruned | None:
+def read_record(path: Path) -> Pruned | None:
     """Return the record of a store that is not there, None without a good one."""
     if os.path.lexists(path):
         return None
@@ -69,7 +69,7 @@ def _open_unlinked(name: str, flags: int) -> int:
 
 def missing(path: Path) -> MissingError:
     """Return the error for a store that is not there: that it was pruned, if it was."""
-    found = read(path)
+    found = read_record(path)
     if found is None:
         return MissingError(f"{path} does not exist", next="check the path")
     return MissingError(

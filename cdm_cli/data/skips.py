@@ -18,7 +18,7 @@ class Skips:
         self.counts[reason] = self.counts.get(reason, 0) + 1
         first = self.examples.setdefault(reason, [])
         if len(first) < EXAMPLES:
-            first.append(printable(name))
+            first.append(printable_name(name))
 
     @property
     def total(self) -> int:
@@ -34,7 +34,7 @@ class Skips:
         }
 
 
-def plain(name: str) -> str:
+def as_unicode(name: str) -> str:
     """Write a name in Unicode; bytes that were not UTF-8, and halves of a pair, become escapes."""
     try:
         data = name.encode("utf-8", "surrogateescape")
@@ -43,6 +43,6 @@ def plain(name: str) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-def printable(name: str) -> str:
-    """Escape what is not text: control characters, and what `plain` escapes."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in plain(name))
+def printable_name(name: str) -> str:
+    """Escape what is not text: control characters, and what `as_unicode` escapes."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in as_unicode(name))

@@ -71,7 +71,7 @@ class Store:
     def own(self) -> None:
         """Write who holds the lock into the store, for as long as there is something to write."""
         self._owner = True
-        self._sign(bytes(schema.WRITER_SIZE) if self.finished else lock.record())
+        self._sign(bytes(schema.WRITER_SIZE) if self.finished else lock.describe_writer())
 
     def _sign(self, record: bytes) -> None:
         fd, place = self._opened.fd, self._opened.layout.offsets["writer"]
@@ -104,7 +104,7 @@ def create(path: Path | str, spec: StoreSpec) -> Store:
     with durable.partial(path) as (fd, temporary):
         disk.reserve(fd, temporary, layout.size)
         disk.pwrite_all(fd, temporary, layout.header, 0)
-        disk.pwrite_all(fd, temporary, lock.record(), layout.offsets["writer"])
+        disk.pwrite_all(fd, temporary, lock.describe_writer(), layout.offsets["writer"])
         if spec.classes:
             packed, _ = schema.pack_classes(spec.classes)
             disk.pwrite_all(fd, temporary, packed, layout.offsets["classes"])

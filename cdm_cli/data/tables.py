@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.listing import MAX_TABLE_BYTES, SUFFIXES, read_regular
-from cdm_cli.data.skips import plain, printable
+from cdm_cli.data.skips import as_unicode, printable_name
 from cdm_cli.errors import BadInputError, MissingError
 from cdm_cli.names import MOST_CLASSES
 
@@ -36,14 +36,14 @@ NO_LABEL = {"-1", "-1.0", "nan", "null", "<na>"}
 
 
 @dataclass(frozen=True)
-class Table:
+class LabelTable:
     """values: file -> class id (all of them) or class name (all). names: of the ids, if told."""
 
     values: dict[str, int] | dict[str, str]
     names: tuple[str, ...] | None = None
 
 
-class Row(NamedTuple):
+class LabelRow(NamedTuple):
     """One label. where: the file and the line or entry that tells it."""
 
     where: str
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     value: Any
 
 
-def read_table(path: Path) -> Table:
+def read_label_table(path: Path) -> LabelTable:
     """Read a .json or .csv table. Raises MissingError, BadInputError naming the line."""
     if not path.exists():
         raise MissingError(f"{path} does not exist", next="check the path of --labels")
@@ -67,7 +67,7 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def read_json(data: bytes, where: str) -> Table | None:
+def read_json(data: bytes, where: str) -> LabelTable | None:
     """Read dataset.json; None where it says that there are no labels. Raises BadInputError.
 
     Besides what NVlabs writes, `cdm export` gives the names of the ids: {"classes": [...]}.
@@ -77,7 +77,8 @@ def read_json(data: bytes, where: str) -> Table | None:
         labels: Any = told["labels"]
         pairs: list[Any] = list(labels.items() if isinstance(labels, dict) else labels or ())
         rows = [
-            Row(f"{where}, entry {i}", str(file), value) for i, (file, value) in enumerate(pairs)
+            LabelRow(f"{where}, entry {i}", str(file), value)
+            for i, (file, value) in enumerate(pairs)
         ]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         text = f"{where} is no label table ({type(error).__name__})"
@@ -86,7 +87,7 @@ def read_json(data: bytes, where: str) -> Table | None:
         return None
     check_names(rows, said=True)
     values = values_of(rows, JSON_FORM)
-    return Table(values, _names(told.get("classes"), values, where))
+    return LabelTable(values, _names(told.get("classes"), values, where))
 
 
 def _names(names: Any, values: Mapping[str, int | str], where: str) -> tuple[str, ...] | None:
@@ -98,7 +99,7 @@ def _names(names: Any, values: Mapping[str, int | str], where: str) -> tuple[str
     top = max(int(value) for value in values.values())
     if top >= len(names):
         raise BadInputError(f"{where}: class {top} has no name, there are {len(names)}")
-    return tuple(plain(name) for name in names)
+    return tuple(as_unicode(name) for name in names)
 
 
 class _Columns(NamedTuple):
@@ -110,7 +111,7 @@ class _Columns(NamedTuple):
     headed: bool
 
 
-def _read_csv(data: bytes, where: str) -> Table:
+def _read_csv(data: bytes, where: str) -> LabelTable:
     text = io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline="")
     try:
         reader = csv.reader(text, strict=True)
@@ -124,14 +125,14 @@ def _read_csv(data: bytes, where: str) -> Table:
     if not body:
         raise BadInputError(f"{where} has no labels", next=CSV_FORM)
 
-    def rows(column: int) -> list[Row]:
-        return [Row(at, *_cells(at, line, columns.file, column)) for at, line in body]
+    def rows(column: int) -> list[LabelRow]:
+        return [LabelRow(at, *_cells(at, line, columns.file, column)) for at, line in body]
 
     if columns.label is not None and columns.name is not None:
         return _both(with_ids(rows(columns.label)), rows(columns.name), where)
     only = columns.name if columns.label is None else columns.label
     assert only is not None
-    return Table(values_of(with_ids(rows(only), names=columns.headed), CSV_FORM))
+    return LabelTable(values_of(with_ids(rows(only), names=columns.headed), CSV_FORM))
 
 
 def _columns(at: str, first: list[str]) -> tuple[_Columns, bool]:
@@ -139,7 +140,7 @@ def _columns(at: str, first: list[str]) -> tuple[_Columns, bool]:
     head = [cell.strip().lower() for cell in first]
     has_header = any(cell in FILE for cell in head)
     if not has_header and not is_picture(head[0]):
-        told = ", ".join(repr(printable(cell)) for cell in first[:4])
+        told = ", ".join(repr(printable_name(cell)) for cell in first[:4])
         raise BadInputError(f"{at}: {told} is neither an image nor a known header", next=HEADERS)
     columns = head if has_header else ["file", "label", "class"][: len(head)]
     file, label, name = (_find(columns, words) for words in (FILE, LABEL, CLASS))
@@ -163,7 +164,7 @@ def _cells(at: str, line: list[str], file: int, column: int) -> tuple[str, str]:
     return line[file].strip(), line[column].strip()
 
 
-def with_ids(rows: list[Row], *, names: bool = False) -> list[Row]:
+def with_ids(rows: list[LabelRow], *, names: bool = False) -> list[LabelRow]:
     """Return rows of text with ids in place of whole numbers, where all of them are such.
 
     names: the text is known to be names otherwise. Raises BadInputError naming an odd one.
@@ -177,7 +178,7 @@ def with_ids(rows: list[Row], *, names: bool = False) -> list[Row]:
     return rows
 
 
-def check_names(rows: list[Row], *, said: bool = False) -> None:
+def check_names(rows: list[LabelRow], *, said: bool = False) -> None:
     """Raise BadInputError where text that was to be names is ids but for a few, or no label.
 
     said: that the text is no number can be told from how it is written, as in JSON; so only what
@@ -191,13 +192,13 @@ def check_names(rows: list[Row], *, said: bool = False) -> None:
     if odd and (no_label or (whole and (numbers or (whole >= len(odd) and not said)))):
         row = no_label or odd[0]
         raise BadInputError(
-            f"{row.where}: {printable(row.value)!r} is no class id, {whole} of {len(texts)} "
+            f"{row.where}: {printable_name(row.value)!r} is no class id, {whole} of {len(texts)} "
             "labels are",
             next="leave such images out of the table; or, if all are names, head them class_name",
         )
 
 
-def _both(labels: list[Row], names: list[Row], where: str) -> Table:
+def _both(labels: list[LabelRow], names: list[LabelRow], where: str) -> LabelTable:
     """Join columns of ids and names: one name for each id, and one id for each name."""
     values = values_of(labels, CSV_FORM)
     told: dict[int | str, str] = {}
@@ -207,10 +208,10 @@ def _both(labels: list[Row], names: list[Row], where: str) -> Table:
     if len(set(told.values())) < len(told) or any(isinstance(k, str) for k in told):
         raise BadInputError(f"{where} does not name its class ids one to one", next=CSV_FORM)
     top = max(int(k) for k in told)
-    return Table(values, tuple(told.get(k, str(k)) for k in range(top + 1)))
+    return LabelTable(values, tuple(told.get(k, str(k)) for k in range(top + 1)))
 
 
-def values_of(rows: Iterable[Row], form: str) -> Any:
+def values_of(rows: Iterable[LabelRow], form: str) -> Any:
     """Check every row, and that a file has one label. Raises BadInputError naming the row."""
     values: dict[str, int | str] = {}
     kinds: set[type] = set()
@@ -219,11 +220,11 @@ def values_of(rows: Iterable[Row], form: str) -> Any:
         file = path.replace("\\", "/").removeprefix("./")
         kinds.add(type(value))
         if kinds not in ({int}, {str}) or value == "":
-            text = printable(repr(value)[:60])
+            text = printable_name(repr(value)[:60])
             raise BadInputError(f"{where}: {text} is no class id or name", next=form)
         if isinstance(value, int) and not 0 <= value < MOST_CLASSES:
             text = f"{where}: class {value} is outside 0..{MOST_CLASSES - 1}"
             raise BadInputError(text, next=form)
         if values.setdefault(file, value) != value:
-            raise BadInputError(f"{where}: {printable(file)!r} has another label before")
+            raise BadInputError(f"{where}: {printable_name(file)!r} has another label before")
     return values

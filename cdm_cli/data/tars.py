@@ -14,7 +14,7 @@ from cdm_cli.data.archives import (
     KEPT,
     PLAIN,
     Member,
-    Span,
+    MemberSpan,
     add_once,
     open_for_reading,
     pread,
@@ -53,7 +53,7 @@ def tar_members(path: Path) -> list[Member]:
                 _add(
                     path,
                     members,
-                    Member(name, Span(start, start + size, size, size, 0, PLAIN)),
+                    Member(name, MemberSpan(start, start + size, size, size, 0, PLAIN)),
                     kind,
                 )
                 told = {}

@@ -10,13 +10,13 @@ from cdm_cli.data.archives import (
     MAX_RATIO,
     STORED,
     Member,
-    Span,
+    MemberSpan,
     add_once,
     ratio_limit,
     safe_name,
     unsafe,
 )
-from cdm_cli.data.listing import disk_error
+from cdm_cli.data.listing import read_error
 from cdm_cli.errors import BadInputError
 
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # plain, strong, and a masked directory
@@ -38,7 +38,7 @@ def zip_members(path: Path) -> list[Member]:
         if not entry.is_dir():
             how = DEFLATED if entry.compress_type == zipfile.ZIP_DEFLATED else STORED
             sizes = (entry.compress_size, entry.file_size)
-            span = Span(entry.header_offset, end, *sizes, entry.CRC, how)
+            span = MemberSpan(entry.header_offset, end, *sizes, entry.CRC, how)
             add_once(path, members, Member(name, span))
     return list(members.values())
 
@@ -48,7 +48,7 @@ def _entries(path: Path) -> tuple[list[zipfile.ZipInfo], int]:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist(), archive.start_dir
     except OSError as error:
-        raise disk_error(path, error) from error
+        raise read_error(path, error) from error
     except Exception as error:  # the parser meets damaged bytes: struct, Unicode, Index, ...
         raise BadInputError(f"{path} is a damaged zip ({error})", kept=KEPT) from error
 

@@ -141,7 +141,7 @@ def draw_partly(
     """Draw x_s for every s of times that lies between two states whose noise is partly the same.
 
     k: the stochasticity of the step, within 0..1. rho: the correlation of the noise of x_a and of
-    x_b, of a whole step by default. The way to s is that of `drawn`.
+    x_b, of a whole step by default. The way to s is that of `draw_between`.
     """
     (a, _), (b, x_b) = below, above
     inside = [s for s in times if a < s < b]

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cdm_cli.metrics.frechet import Gaussian, Moments
-from cdm_cli.metrics.inception_score import NUM_SPLITS, Score, SplitScores
+from cdm_cli.metrics.frechet import FeatureGaussian, Moments
+from cdm_cli.metrics.inception_score import NUM_SPLITS, MeanAndStd, SplitScores
 from cdm_cli.metrics.jackknife import LEAST, NUM_GROUPS, Estimate, estimate
 from cdm_cli.metrics.order import choose_balanced, groups_of, split_of
 
@@ -134,12 +134,12 @@ class Collector:
         dealt = np.stack([self.ids[order], self.groups[order]])
         return hashlib.sha256(dealt.astype("<i8").tobytes()).hexdigest()[:16]
 
-    def accuracy(self) -> Score | None:
+    def accuracy(self) -> MeanAndStd | None:
         """Return how many images were called by their label, with its standard error."""
         if self.called is None:
             return None
         share = float(self.called.sum()) / len(self.ids)
-        return Score(share, (share * (1 - share) / len(self.ids)) ** 0.5)
+        return MeanAndStd(share, (share * (1 - share) / len(self.ids)) ** 0.5)
 
     def accuracy_estimate(self) -> Estimate:
         """Return the same share, and what it is without some groups. Needs probabilities."""
@@ -160,7 +160,7 @@ class Collector:
         )
 
     def frechet(
-        self, reference: Gaussian, *, uncertain: bool = True, pairs: bool = True
+        self, reference: FeatureGaussian, *, uncertain: bool = True, pairs: bool = True
     ) -> Estimate:
         """Return the Fréchet distance to a reference, and what it is without some groups.
 

@@ -65,7 +65,7 @@ def subject(metric: str, reference: str) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
+class RankedRows:
     """What the numbers of one family by one metric and reference come to.
 
     lowest: the row of the lowest value, of equals the first. compared: a verdict on each row, in
@@ -115,9 +115,9 @@ class Found:
         return subject(self.lowest.metric, self.lowest.reference)
 
 
-def compare_rows(rows: Sequence[MetricRow]) -> Found:
+def compare_rows(rows: Sequence[MetricRow]) -> RankedRows:
     """Compare numbers of one metric, of which less is better, and one reference; at least one."""
-    return Found(min(rows, key=lambda row: row.value), tuple(rows), tuple(comparisons(rows)))
+    return RankedRows(min(rows, key=lambda row: row.value), tuple(rows), tuple(comparisons(rows)))
 
 
 def _conclude(compared: Sequence[Comparison], num: int, named: Named) -> str:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from cdm_cli.metrics.arithmetic import full_float32
 from cdm_cli.metrics.inception import InceptionExtractor
-from cdm_cli.metrics.resize import with_channels
+from cdm_cli.metrics.resize import to_channels
 
 __all__ = ["ClassifierExtractor", "FeatureExtractor", "Features", "InceptionExtractor", "extract"]
 
@@ -60,7 +60,7 @@ class ClassifierExtractor:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, D] and probabilities [B, K] of images uint8 [B, C, H, W]."""
-        x = with_channels(images.to(self.device), self.channels).float()
+        x = to_channels(images.to(self.device), self.channels).float()
         if x.shape[2:] != (self.resolution, self.resolution):
             size = (self.resolution, self.resolution)
             x = functional.interpolate(x, size=size, mode="bilinear", antialias=True)

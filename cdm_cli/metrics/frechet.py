@@ -37,14 +37,14 @@ def factor(sigma: Matrix) -> Matrix:
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class FeatureGaussian:
     """mu [D] and sigma [D, D] in float64, with the factor of sigma computed once."""
 
     mu: Matrix
     sigma: Matrix
 
     @classmethod
-    def of(cls, mu: ArrayLike, sigma: ArrayLike) -> "Gaussian":
+    def of(cls, mu: ArrayLike, sigma: ArrayLike) -> "FeatureGaussian":
         """Check shapes and finiteness; sigma is made exactly symmetric."""
         mean, covariance = np.asarray(mu, np.float64), np.asarray(sigma, np.float64)
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
@@ -58,7 +58,7 @@ class Gaussian:
         """F [D, rank] with F Fᵀ = sigma."""
         return factor(self.sigma)
 
-    def distance(self, other: "Gaussian") -> float:
+    def distance(self, other: "FeatureGaussian") -> float:
         """Return the squared Fréchet distance to other, the number known as FID."""
         if self.mu.shape != other.mu.shape:
             raise ValueError(f"{len(self.mu)} dimensions against {len(other.mu)}")
@@ -80,7 +80,7 @@ def frechet_distance(
     mu, mu_ref: [D]; sigma, sigma_ref: [D, D], symmetric positive semi-definite, of any rank.
     Raises ValueError for shapes that do not fit or values that are not finite.
     """
-    return Gaussian.of(mu, sigma).distance(Gaussian.of(mu_ref, sigma_ref))
+    return FeatureGaussian.of(mu, sigma).distance(FeatureGaussian.of(mu_ref, sigma_ref))
 
 
 @dataclass
@@ -140,6 +140,6 @@ class Moments:
         centred = self.outer - self.count * torch.outer(mean, mean)
         return (centred / (self.count - 1)).cpu().numpy()
 
-    def gaussian(self) -> Gaussian:
+    def gaussian(self) -> FeatureGaussian:
         """Return the Gaussian with these moments. Raises ValueError if they are not finite."""
-        return Gaussian.of(self.mu, self.sigma)
+        return FeatureGaussian.of(self.mu, self.sigma)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cdm_cli.errors import BadInputError, MissingError, quoted
 from cdm_cli.metrics.arithmetic import full_float32
-from cdm_cli.metrics.resize import clean, legacy_pytorch, with_channels
+from cdm_cli.metrics.resize import clean, legacy_pytorch, to_channels
 from cdm_cli.names import InceptionMode
 
 
@@ -54,7 +54,7 @@ RESIZES: dict[InceptionMode, str] = {
 FEATURE_DIM = 2048
 
 
-def places(file: WeightsFile) -> list[Path]:
+def weights_places(file: WeightsFile) -> list[Path]:
     """Return the paths at which clean-fid looks for a file of weights, in order."""
     temporary = Path("./" if platform.system() == "Windows" else "/tmp") / file.name
     hub = Path(torch.hub.get_dir()) / "checkpoints" / file.name
@@ -63,7 +63,7 @@ def places(file: WeightsFile) -> list[Path]:
 
 def find_weights(file: WeightsFile) -> Path:
     """Return the first place that holds the file, or raise MissingError telling what to do."""
-    looked = places(file)
+    looked = weights_places(file)
     for path in looked:
         if path.is_file():
             return path
@@ -76,7 +76,7 @@ def find_weights(file: WeightsFile) -> Path:
     )
 
 
-def read_weights(file: WeightsFile, path: Path | None = None) -> bytes:
+def read_known_weights(file: WeightsFile, path: Path | None = None) -> bytes:
     """Return the bytes of a file of weights after checking its SHA-256.
 
     Raises MissingError if there is none, BadInputError if it is another file.
@@ -133,7 +133,7 @@ class InceptionExtractor:
     mode: how images are enlarged to 299×299; "legacy-tensorflow" is that of the literature
     (and of the paper's numbers), "clean" that of clean-fid's default. weights: the file to
     use instead of the one that clean-fid would find; file: the name, origin and SHA-256
-    that it must have. Raises MissingError or BadInputError as `read_weights`.
+    that it must have. Raises MissingError or BadInputError as `read_known_weights`.
     """
 
     feature_dim = FEATURE_DIM
@@ -147,7 +147,7 @@ class InceptionExtractor:
         file: WeightsFile | None = None,
     ) -> None:
         file = file or FILES[mode]
-        content = read_weights(file, weights)
+        content = read_known_weights(file, weights)
         self.mode, self.device = mode, torch.device(device)
         self.name = f"inception-{mode}"
         self.digest = file.sha256
@@ -166,7 +166,7 @@ class InceptionExtractor:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, 2048] and probabilities [B, K] of images uint8 [B, C, H, W]."""
-        x = with_channels(images.to(self.device), 3)
+        x = to_channels(images.to(self.device), 3)
         with full_float32():
             features = self._features(x).reshape(len(x), -1).float()
             return features, torch.softmax(features @ self._head.T, dim=1)

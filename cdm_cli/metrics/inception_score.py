@@ -19,7 +19,7 @@ from cdm_cli.metrics.order import split_of
 NUM_SPLITS = 10
 
 
-class Score(NamedTuple):
+class MeanAndStd(NamedTuple):
     """A number and its standard deviation over splits or subsets."""
 
     mean: float
@@ -59,13 +59,13 @@ class SplitScores:
         sums = (self.counts, self.marginal, self.negentropy)
         return SplitScores(*(t.unflatten(0, (num_splits, G))[:, left].sum(1) for t in sums))
 
-    def score(self) -> Score:
+    def score(self) -> MeanAndStd:
         """Return mean and (population) standard deviation over the splits that hold samples."""
         counts = self.counts.clamp(min=1)
         p_y = self.marginal / counts[:, None]
         kl = self.negentropy / counts - torch.special.xlogy(p_y, p_y).sum(1)
         scores = kl.exp()[self.counts > 0]
-        return Score(float(scores.mean()), float(scores.std(correction=0)))
+        return MeanAndStd(float(scores.mean()), float(scores.std(correction=0)))
 
 
 def inception_score(
@@ -74,7 +74,7 @@ def inception_score(
     *,
     num_splits: int = NUM_SPLITS,
     seed: int = 0,
-) -> Score:
+) -> MeanAndStd:
     """Return mean and standard deviation of the score over splits of probabilities [N, K].
 
     ids: [N], which alone decide about the splits; None: 0..N-1.

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cdm_cli.metrics.inception_score import Score
+from cdm_cli.metrics.inception_score import MeanAndStd
 from cdm_cli.metrics.jackknife import LEAST, Estimate, estimate
 from cdm_cli.metrics.order import shuffle
 
@@ -68,7 +68,7 @@ def kernel_distance(
     num_subsets: int = NUM_SUBSETS,
     subset_size: int = SUBSET_SIZE,
     seed: int = 0,
-) -> Score:
+) -> MeanAndStd:
     """Return mean and standard deviation of the squared MMD over pairs of random subsets.
 
     features: [N, D]; features_ref: [M, D]. Which samples a subset takes depends on the ids and
@@ -92,7 +92,7 @@ def kernel_estimate(
     num_subsets: int = NUM_SUBSETS,
     subset_size: int = SUBSET_SIZE,
     seed: int = 0,
-) -> tuple[Score, Estimate]:
+) -> tuple[MeanAndStd, Estimate]:
     """Return the same, and what the mean is without each of the groups [N] of the samples."""
     size = min(len(features), len(features_ref), subset_size)
     if size < 2:
@@ -107,7 +107,7 @@ def kernel_estimate(
         theirs = _subset(rng, order_ref, size, features_ref.device)
         found.append(_estimate(Discrepancy(features[mine], features_ref[theirs]), mine, groups))
     values = [one.value for one in found]
-    return Score(float(np.mean(values)), float(np.std(values))), _mean(found)
+    return MeanAndStd(float(np.mean(values)), float(np.std(values))), _mean(found)
 
 
 def _estimate(found: Discrepancy, subset: Tensor, groups: NDArray[np.int64] | None) -> Estimate:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cdm_cli.metrics.inception_score import Score
+from cdm_cli.metrics.inception_score import MeanAndStd
 
 ROWS = 512
 ROUNDING = 1e-6  # a distance of less than this share of the features is 0
@@ -23,10 +23,10 @@ class PRDC(NamedTuple):
     so that no sample counts for their density or coverage, not even an equal one.
     """
 
-    precision: Score
-    recall: Score
-    density: Score
-    coverage: Score
+    precision: MeanAndStd
+    recall: MeanAndStd
+    density: MeanAndStd
+    coverage: MeanAndStd
     alike: int
 
 
@@ -84,8 +84,8 @@ def prdc(features: Tensor, features_ref: Tensor, *, k: int = 3, k_density: int =
     return PRDC(*scores, alike=int((own_density == 0).sum()))
 
 
-def _mean(values: Tensor) -> Score:
-    return Score(float(values.mean()), float(values.std() / len(values) ** 0.5))
+def _mean(values: Tensor) -> MeanAndStd:
+    return MeanAndStd(float(values.mean()), float(values.std() / len(values) ** 0.5))
 
 
 class Nearest:

@@ -14,7 +14,7 @@ from cdm_cli.metrics.verdicts import LEVEL, verdicts_on
 
 
 @dataclass(frozen=True)
-class Place:
+class FrontPlace:
     """Where a point is. against: the lowest of those that cost no more, by its place in the list.
 
     difference: how much higher this point is, both less their biases, with its standard error.
@@ -28,17 +28,17 @@ class Place:
 
 def front(
     costs: Sequence[int], estimates: Sequence[Estimate], *, level: float = LEVEL
-) -> list[Place]:
+) -> list[FrontPlace]:
     """Return the place of each point, of which less is better. Raises ValueError as `verdicts`."""
     families = {
         cost: [i for i, one in enumerate(costs) if one <= cost] for cost in sorted(set(costs))
     }
     K = max(1, sum(len(family) > 1 for family in families.values()))
-    places: dict[int, Place] = {}
+    places: dict[int, FrontPlace] = {}
     for cost, family in families.items():
         found = verdicts_on([estimates[i] for i in family], level=level / K)
         lowest = next(i for i, one in zip(family, found, strict=True) if one.lowest)
         for i, one in zip(family, found, strict=True):
             if costs[i] == cost:
-                places[i] = Place(one.standing != "worse", lowest, one.difference, one.error)
+                places[i] = FrontPlace(one.standing != "worse", lowest, one.difference, one.error)
     return [places[i] for i in range(len(costs))]

@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 
 from cdm_cli.errors import BadInputError
 from cdm_cli.metrics.collector import Collector
-from cdm_cli.metrics.frechet import Gaussian
+from cdm_cli.metrics.frechet import FeatureGaussian
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Reference:
     ids: NDArray[np.int64] | None = None
 
     @cached_property
-    def gaussian(self) -> Gaussian:
+    def gaussian(self) -> FeatureGaussian:
         """The Gaussian, whose factor is computed once."""
-        return Gaussian.of(self.mu, self.sigma)
+        return FeatureGaussian.of(self.mu, self.sigma)
 
     @classmethod
     def of(cls, name: str, collector: Collector, digest: str) -> "Reference":

@@ -50,7 +50,7 @@ def legacy_pytorch(x: Tensor, size: int = INCEPTION_SIZE) -> Tensor:
     return x.clamp(0, 255)
 
 
-def with_channels(images: Tensor, channels: int) -> Tensor:
+def to_channels(images: Tensor, channels: int) -> Tensor:
     """Bring images [B, C, H, W] to 1 or 3 channels.
 
     Alpha (the last of 2 or 4) is dropped, grey is repeated, and colour becomes grey by the

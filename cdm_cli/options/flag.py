@@ -54,9 +54,9 @@ class Check:
         """Return the schema of the type, with the function behind it."""
         from pydantic_core import core_schema
 
-        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
 
-    def _checked(self, value: Any) -> Any:
+    def _check(self, value: Any) -> Any:
         return None if value is None else self.function(value)
 
 
@@ -114,7 +114,7 @@ class Flagged:
 
 
 @cache
-def flagged(options: type) -> tuple[Flagged, ...]:
+def flags_of(options: type) -> tuple[Flagged, ...]:
     """Return the fields of options that have a flag, in the order of `--help`.
 
     Fields of a group stand in the place of the group, fields of a group within a group last. A

@@ -45,7 +45,7 @@ Judged = Annotated[Path, Flag("Store to judge.", "STORE", argument=True)]
 AtLeastTwo = Annotated[int | None, Ge(2), Flag("How many images [default: all].", "N")]
 
 
-def parsed(metrics: Iterable[str]) -> tuple[str, ...]:
+def parse_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
     """Return the metrics that a list names; all: each of them, accuracy where it applies."""
     found: list[str] = []
     for metric in metrics:
@@ -101,7 +101,7 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         """Raise UsageError for stores that are to be compared by nothing that has an error."""
-        if self.against and self.metrics and not {*parsed(self.metrics)} & {*WITH_ERRORS}:
+        if self.against and self.metrics and not {*parse_metrics(self.metrics)} & {*WITH_ERRORS}:
             raise UsageError(
                 f"--against: {', '.join(self.metrics)} cannot tell two stores apart, only "
                 f"{', '.join(WITH_ERRORS)} can",

@@ -54,18 +54,18 @@ def is_npz(path: Path) -> bool:
     return path.suffix.lower() == ".npz"
 
 
-def _exported(path: Path) -> Path:
+def _check_export(path: Path) -> Path:
     return path if is_npz(path) else _folder(path)
 
 
-def _imported(path: Path) -> Path:
+def _check_import(path: Path) -> Path:
     return path if path.suffix.lower() in STORES else _folder(path)
 
 
-def _unlinked(take: Callable[[Path], Path]) -> Check:
+def _not_dangling(take: Callable[[Path], Path]) -> Check:
     """Check a name by `take`; a link to nothing is refused, of which each writer makes its own."""
 
-    def taken(path: Path) -> Path:
+    def take_unlinked(path: Path) -> Path:
         if islink(path) and not exists(path):
             target = path.parent / os.readlink(path)
             raise UsageError(
@@ -74,26 +74,26 @@ def _unlinked(take: Callable[[Path], Path]) -> Check:
             )
         return take(path)
 
-    return Check(taken)
+    return Check(take_unlinked)
 
 
 OUT = Flag("What to write.", "PATH", ("--out", "-o"), group=OUTPUT)
-StoreOut = Annotated[Path, _unlinked(_store), OUT]
-DataOut = Annotated[Path, _unlinked(_store), replace(OUT, env=DATA_ENV)]
-FolderOut = Annotated[Path, _unlinked(_folder), OUT]
-ExportOut = Annotated[Path, _unlinked(_exported), OUT]
+StoreOut = Annotated[Path, _not_dangling(_store), OUT]
+DataOut = Annotated[Path, _not_dangling(_store), replace(OUT, env=DATA_ENV)]
+FolderOut = Annotated[Path, _not_dangling(_folder), OUT]
+ExportOut = Annotated[Path, _not_dangling(_check_export), OUT]
 ImportOut = Annotated[
     Path,
-    _unlinked(_imported),
+    _not_dangling(_check_import),
     Flag("runs/NAME for a stage, NAME.h5 for images.", "PATH", ("--out", "-o"), group=OUTPUT),
 ]
 PageOut = Annotated[
-    Path, _unlinked(lambda path: _ends(path, (".html", ".htm"), "a page of HTML")), OUT
+    Path, _not_dangling(lambda path: _ends(path, (".html", ".htm"), "a page of HTML")), OUT
 ]
-PictureOut = Annotated[Path, _unlinked(lambda path: _ends(path, (".png",), "a PNG")), OUT]
-ScheduleOut = Annotated[Path, _unlinked(lambda path: _ends(path, (".json",), "JSON")), OUT]
+PictureOut = Annotated[Path, _not_dangling(lambda path: _ends(path, (".png",), "a PNG")), OUT]
+ScheduleOut = Annotated[Path, _not_dangling(lambda path: _ends(path, (".json",), "JSON")), OUT]
 TableOut = Annotated[
     Path | None,
-    _unlinked(lambda path: _ends(path, (".json", ".csv"), "a table")),
+    _not_dangling(lambda path: _ends(path, (".json", ".csv"), "a table")),
     Flag("Also write the table as .json or .csv.", "PATH", ("--out", "-o"), group=OUTPUT),
 ]

@@ -38,7 +38,7 @@ AXES = tuple(_KINDS)
 """Settings that may be an axis, by the names of their fields, in the order of points."""
 
 
-def spelled(axis: str) -> str:
+def spell(axis: str) -> str:
     """Return the name of an axis as it is typed, that of its flag."""
     return axis.replace("_", "-")
 
@@ -52,13 +52,13 @@ def axis_of(text: str) -> tuple[str, tuple[Any, ...]]:
     axis = name.strip().replace("-", "_")
     words = [word.strip() for word in listed.split(",") if word.strip()]
     if axis in SHARED:
-        raise UsageError(f"--axis {spelled(axis)}: {SHARED[axis]}", next="leave it out")
+        raise UsageError(f"--axis {spell(axis)}: {SHARED[axis]}", next="leave it out")
     if axis not in AXES:
-        names = [spelled(known) for known in AXES]
+        names = [spell(known) for known in AXES]
         told = f"--axis {name or text}: expected one of {', '.join(names)}"
-        raise UsageError(with_near(told, spelled(axis), names), next="--axis s=0,251,501")
+        raise UsageError(with_near(told, spell(axis), names), next="--axis s=0,251,501")
     if not words:
-        raise UsageError(f"--axis {text}: expected NAME=V,V", next=f"--axis {spelled(axis)}=…")
+        raise UsageError(f"--axis {text}: expected NAME=V,V", next=f"--axis {spell(axis)}=…")
     return axis, tuple(dict.fromkeys(_value(axis, word) for word in words))
 
 
@@ -71,11 +71,11 @@ def _value(axis: str, word: str) -> Any:
     try:
         return TypeAdapter(_KINDS[axis]).validate_python(word)
     except ValidationError as error:
-        told = f"--axis {spelled(axis)}={word}: {fault_of(error).sentence}"
+        told = f"--axis {spell(axis)}={word}: {fault_of(error).sentence}"
         raise UsageError(told, next="cdm upsample --help") from None
 
 
-def _checked(text: str) -> str:
+def _check(text: str) -> str:
     axis_of(text)
     return text
 
@@ -97,9 +97,9 @@ class SweepOptions:
         tuple[Annotated[int, Ge(0)], ...], Flag("Times of z_s, short for --axis s=LIST.", "LIST")
     ] = ()
     axes: Annotated[
-        tuple[Annotated[str, Check(_checked)], ...],
+        tuple[Annotated[str, Check(_check)], ...],
         Flag(
-            f"Values to compare of {', '.join(map(spelled, AXES))}; repeatable, for a grid.",
+            f"Values to compare of {', '.join(map(spell, AXES))}; repeatable, for a grid.",
             "NAME=LIST",
             ("--axis",),
             repeat=True,
@@ -144,7 +144,7 @@ class SweepOptions:
         typed = [axis for axis, _ in map(axis_of, self.axes)]
         flags = [f.name for f in fields(Sampling) if getattr(self.sampling, f.name) != f.default]
         given = [*typed, *flags, *(["s"] if self.s else [])]
-        for axis in map(spelled, (axis for axis in typed if given.count(axis) > 1)):
+        for axis in map(spell, (axis for axis in typed if given.count(axis) > 1)):
             raise UsageError(
                 f"--axis {axis} is given twice, or beside --{axis}",
                 next=f"one --axis {axis}=V,V with all its values",
@@ -152,7 +152,7 @@ class SweepOptions:
         for name, default in UNKEPT.items():
             if self.apply and getattr(self.sampling, name) != default:
                 raise UsageError(
-                    f"--apply: stages keep no default of --{spelled(name)}",
+                    f"--apply: stages keep no default of --{spell(name)}",
                     next="leave one of them out",
                 )
 

@@ -11,7 +11,7 @@ import torch
 from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import bound, join_bounds, mean_and_error, strata
-from cdm_cli.cascade.generate import Samples
+from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.config import ConditioningConfig, ModelConfig, ScheduleConfig, StageConfig
 from cdm_cli.data.images import from_uint8, to_uint8
 from cdm_cli.diffusion.process import gather
@@ -76,12 +76,14 @@ def in_bits(log_density):
 
 def base_bound(z_0, **kwargs):
     chain = chain_of(BASE, ALL_T, visit=kwargs.pop("visit", ()))
-    return bound(IdealBase(), chain, from_uint8(z_0), Samples(IDS[: len(z_0)]), seed=0, **kwargs)
+    return bound(
+        IdealBase(), chain, from_uint8(z_0), SampleInputs(IDS[: len(z_0)]), seed=0, **kwargs
+    )
 
 
 def sr_bound(x_0, z_0, s, **kwargs):
     z_s = draw_non_truncated(SR, z_0, s, ids=IDS, seed=0)
-    samples = Samples(IDS, z_s=z_s, s=torch.full((NUM,), s))
+    samples = SampleInputs(IDS, z_s=z_s, s=torch.full((NUM,), s))
     return bound(IdealSr(), chain_of(SR, ALL_T), from_uint8(x_0), samples, seed=0, **kwargs)
 
 
@@ -112,7 +114,7 @@ def test_another_process_has_a_higher_bound(pair):
 
     z_0, _ = pair
     wrong = bound(
-        Wrong(), chain_of(BASE, ALL_T), from_uint8(z_0), Samples(IDS), seed=0
+        Wrong(), chain_of(BASE, ALL_T), from_uint8(z_0), SampleInputs(IDS), seed=0
     ).total.mean()
     assert wrong > base_bound(z_0).total.mean() + 0.05
 
@@ -182,7 +184,7 @@ def test_an_image_has_its_own_noise_in_any_batch(pair):
     told = []
     many = base_bound(z_0[:4], terms=5, advance=told.append).total
     one = bound(
-        IdealBase(), chain_of(BASE, ALL_T), from_uint8(z_0[2:3]), Samples(IDS[2:3]),
+        IdealBase(), chain_of(BASE, ALL_T), from_uint8(z_0[2:3]), SampleInputs(IDS[2:3]),
         seed=0, terms=5,
     ).total  # fmt: skip
     torch.testing.assert_close(one, many[2:3])

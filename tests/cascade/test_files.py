@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cdm_cli.cascade.files import open_regular, read_bytes
+from cdm_cli.cascade.files import open_regular_file, read_bytes
 from cdm_cli.errors import BadInputError, MissingError, UnsafeInputError
 
 
@@ -39,7 +39,7 @@ def test_a_pipe_put_in_place_of_a_file_is_closed_again(path, monkeypatch):
     swapped(path, monkeypatch, lambda: os.mkfifo(path))
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(UnsafeInputError, match="not a regular file"):
-        open_regular(path)
+        open_regular_file(path)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -52,4 +52,4 @@ def test_no_more_than_the_limit_is_read(path):
 @pytest.mark.parametrize("name", ["none", "a/b"])
 def test_what_is_not_there(path, name):
     with pytest.raises(MissingError):
-        open_regular(path.parent / name)
+        open_regular_file(path.parent / name)

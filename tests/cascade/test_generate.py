@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.chain import chain_of
-from cdm_cli.cascade.generate import Samples, generate, noise_name, walk
+from cdm_cli.cascade.generate import SampleInputs, generate, noise_name, walk
 from cdm_cli.config import SamplingDefaults
 from cdm_cli.diffusion.between import draw_between
 from cdm_cli.diffusion.noise import Noise
@@ -24,7 +24,7 @@ def stage():
 
 def samples(ids=range(5)):
     ids = torch.tensor(list(ids))
-    return Samples(ids, ids % 3)
+    return SampleInputs(ids, ids % 3)
 
 
 def test_the_stage_has_defaults_and_flags_come_first():
@@ -164,7 +164,7 @@ def test_a_searched_schedule_is_walked_by_a_stage_that_is_fed_the_noise_level():
     assert chain.evaluations == 4
     seen = []
     stage.net.embed_t.register_forward_pre_hook(lambda _, args: seen.append(args[0][0].item()))
-    part = Samples(torch.arange(2), torch.zeros(2).long(), torch.zeros(2, 3, 8, 8))
+    part = SampleInputs(torch.arange(2), torch.zeros(2).long(), torch.zeros(2, 3, 8, 8))
     generate(stage, chain, part, seed=0)
     assert seen == pytest.approx([1000 * a**0.5 for a in reversed(alpha_bar)], rel=1e-6)
 

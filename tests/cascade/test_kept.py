@@ -9,7 +9,7 @@ import torch
 from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import bound
-from cdm_cli.cascade.generate import Kept, Samples, generate, noise_name
+from cdm_cli.cascade.generate import KeptStates, SampleInputs, generate, noise_name
 from cdm_cli.data.images import from_uint8, to_uint8
 from cdm_cli.diffusion import noise
 from cdm_cli.diffusion.between import rule_of
@@ -25,7 +25,7 @@ def kept_of(steps, times, restart_from=None, num=3):
     def between(wanted, below, above):
         return {s: (below[0], above[0]) for s in wanted if below[0] < s < above[0]}
 
-    kept = Kept(times, restart_from, num, between)
+    kept = KeptStates(times, restart_from, num, between)
     passed = [time for time, _ in kept.of((time, X + value) for time, value in steps)]
     values = {
         s: z_s if isinstance(z_s, tuple) else z_s.flatten().tolist() for s, z_s in kept.z.items()
@@ -68,11 +68,11 @@ def test_x_T_steps_restart_z_s_and_states_between_share_no_noise(drawn, sampler)
     """A cascade of three stages with one seed, and its bounds: each key and step once."""
     ids, keep, s = torch.arange(2), range(1, 21), 5
     sampling = Sampling(sampler=sampler, steps=4, restart_from=9)
-    z_0, samples = None, Samples(ids, ids)
+    z_0, samples = None, SampleInputs(ids, ids)
     for config in (base_config(), sr_config(), sr_config(16, 32)):
         if z_0 is not None:
             z_s = draw_non_truncated(config, z_0, s, ids=ids, seed=0)
-            samples = Samples(ids, ids, z_s, torch.full_like(ids, s))
+            samples = SampleInputs(ids, ids, z_s, torch.full_like(ids, s))
         stage = stage_of(config)
         chain = chain_of(config, sampling, keep=keep)
         made = generate(stage, chain, samples, seed=0, keep=keep)

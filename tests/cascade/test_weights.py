@@ -11,7 +11,7 @@ import torch
 
 from cdm_cli.cascade.head import HEADER_LIMIT, read_metadata
 from cdm_cli.cascade.snapshot import save_ema
-from cdm_cli.cascade.weights import head_of, length_of_head, pack, pieces, read_weights
+from cdm_cli.cascade.weights import iterate_bytes, length_of_head, make_head, pack, read_weights
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, MissingError, UnsafeInputError
 
 TENSORS = {
@@ -179,8 +179,8 @@ def test_pieces_of_any_size_are_the_bytes_of_the_whole(piece, monkeypatch):
     whole = pack(TENSORS, {"step": "7"})
     monkeypatch.setattr("cdm_cli.cascade.weights.PIECE", piece)
     assert pack(TENSORS, {"step": "7"}) == whole
-    assert max(map(len, pieces(TENSORS))) <= piece
-    head = head_of(TENSORS, {"step": "7"})
+    assert max(map(len, iterate_bytes(TENSORS))) <= piece
+    head = make_head(TENSORS, {"step": "7"})
     assert whole.startswith(head.data)
     assert length_of_head(TENSORS, {"step": "7"}) == len(head.data)
     assert (head.size, head.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())

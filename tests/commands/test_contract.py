@@ -17,7 +17,7 @@ import cdm_cli
 from cdm_cli.app import COMMANDS, app
 from cdm_cli.commands._help import ORDER, help_of
 from cdm_cli.commands.table import TABLE
-from cdm_cli.options.flag import flagged
+from cdm_cli.options.flag import flags_of
 from cdm_cli.options.judging import CasOptions
 
 ROOT = Path(cdm_cli.__file__).parent.parent
@@ -67,13 +67,13 @@ def test_every_flag_stands_in_a_group_with_its_default_and_range(name):
 
 @pytest.mark.parametrize("command", TABLE, ids=lambda command: command.name)
 def test_every_number_has_a_range(command):
-    for item in flagged(command.options):
+    for item in flags_of(command.options):
         if {int, float} & {item.kind, *get_args(item.kind)} - {bool} and item.kind is not bool:
             assert re.search(r"\d or more|\d to \d|more than \d", help_of(item)), item.name
 
 
 def test_the_range_that_is_said_is_the_range_that_is_checked():
-    said = {item.name: help_of(item) for item in flagged(CasOptions)}
+    said = {item.name: help_of(item) for item in flags_of(CasOptions)}
     assert "[default: 256; 2 to 1048576]." in said["batch_size"]
     assert "[default: 0.1; 0 or more, less than 1]." in said["label_smoothing"]
     assert "[default: 0; 0 or more, less than 2^63]." in said["seed"]
@@ -85,7 +85,7 @@ def test_the_range_that_is_said_is_the_range_that_is_checked():
 @pytest.mark.parametrize("command", TABLE, ids=lambda command: command.name)
 def test_every_field_has_a_flag(command):
     fields = {field.name for field in dataclasses.fields(command.options)}
-    fields -= {item.path[0] for item in flagged(command.options)}
+    fields -= {item.path[0] for item in flags_of(command.options)}
     assert {(command.name, name) for name in fields} <= UNFLAGGED
 
 

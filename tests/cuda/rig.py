@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from cdm_cli.jobs.runtime import world as distributed
-from cdm_cli.jobs.runtime.launch import launch
+from cdm_cli.jobs.runtime.launch import launch_processes
 from cdm_cli.jobs.runtime.session import Session, take_part
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training import train
@@ -53,7 +53,7 @@ def part(job: Run, options: Any, report: Report, world: World) -> Any:
 
 def together(job: Run, options: Any, gpus: int, report: Report) -> Any:
     """Run a job in so many processes."""
-    return launch(partial(part, job, options), Compute(gpus=gpus), report)
+    return launch_processes(partial(part, job, options), Compute(gpus=gpus), report)
 
 
 def in_turn(jobs: Sequence[tuple[Run, Any, str]], report: Report, world: World) -> None:

@@ -15,7 +15,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.checking import verify
 from cdm_cli.jobs.runtime import launch as launching
-from cdm_cli.jobs.runtime.launch import launch
+from cdm_cli.jobs.runtime.launch import launch_processes
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.tune import tune as tune_schedule
 from cdm_cli.options.files import VerifyOptions
@@ -66,7 +66,7 @@ def test_sampling_is_in_bfloat16_and_made_again_bit_by_bit(one):
 
 @needs(2)
 def test_two_gpus_make_what_one_makes(one):
-    launch(partial(in_turn, cascade_together("two")), Compute(gpus=2), Told())
+    launch_processes(partial(in_turn, cascade_together("two")), Compute(gpus=2), Told())
     for store in (*STORES, *(f"sweep/{point}.h5" for point in POINTS)):
         assert contents(f"two-{store}") == contents(f"one-{store}"), store
     for table in (".json", *(f"-sweep/{point}.json" for point in POINTS)):

@@ -12,7 +12,7 @@ import pytest
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.checking import verify
 from cdm_cli.jobs.runtime import launch as launching
-from cdm_cli.jobs.runtime.launch import launch
+from cdm_cli.jobs.runtime.launch import launch_processes
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training import train
 from cdm_cli.options.files import VerifyOptions
@@ -130,7 +130,7 @@ def test_a_rank_that_hangs_ends_the_job_with_a_named_cause(monkeypatch):
         signal_rank(1, signal.SIGSTOP)
 
     with pytest.raises(StoppedError, match=r"process 0 of 2 (lost touch|died)"):
-        launch(partial(hasty, asked), TWO, once(EVERY + 10, stop))
+        launch_processes(partial(hasty, asked), TWO, once(EVERY + 10, stop))
     assert time.monotonic() - hung[0] < HANG.total_seconds() + launching.GRACE + PATIENCE
     assert good_checkpoint(asked.name)
 
@@ -158,7 +158,7 @@ def test_out_of_memory_halves_what_is_taken_at_a_time_on_all_ranks(gpus):
     if gpus == 1:
         cramped(runs, told, World())
     else:
-        launch(partial(cramped, replace(runs, places=(address(), address()))), TWO, told)
+        launch_processes(partial(cramped, replace(runs, places=(address(), address()))), TWO, told)
     parts = micro_batch(Path("runs") / names[0])
     said = [line for line in told.lines if line.startswith("out of device memory")]
     assert said == [

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 
 from cdm_cli.data.draft import Draft
 from cdm_cli.data.images import BadImageError, decode_telling, to_array
-from cdm_cli.data.prepared import DRAFT, Recipe, prepare_image
+from cdm_cli.data.prepared import DRAFT, ImageRecipe, prepare_image
 from tests.drawings import encoded
 
 
@@ -33,8 +33,8 @@ def triangles(height, width, seed=0):
 
 def both(data, resolution, channels=3):
     """The image prepared in full and from a draft, as int, and what the draft took."""
-    recipe = Recipe((resolution,), channels, "biggan", found=False)
-    drafting = Recipe((resolution,), channels, "biggan", found=False, draft=True)
+    recipe = ImageRecipe((resolution,), channels, "biggan", found=False)
+    drafting = ImageRecipe((resolution,), channels, "biggan", found=False, draft=True)
     (full,), _ = prepare_image(data, recipe, "x")
     (draft,), kinds = prepare_image(data, drafting, "x")
     return full.astype(int), draft.astype(int), kinds
@@ -45,7 +45,7 @@ def both(data, resolution, channels=3):
 )
 def test_a_draft_is_taken_only_where_8_pixels_are_left_for_one(short, scale):
     data = encoded(Image.new("RGB", (short + 30, short), "red"), "JPEG")
-    least = Recipe((8, 4), 3, "biggan", found=False, draft=True).least
+    least = ImageRecipe((8, 4), 3, "biggan", found=False, draft=True).least
     assert least == 8 * DRAFT == 64
     image, kinds, draft = decode_telling(data, least)
     if scale == 1:
@@ -58,7 +58,7 @@ def test_a_draft_is_taken_only_where_8_pixels_are_left_for_one(short, scale):
 
 def test_nothing_is_drafted_unasked_nor_what_is_no_jpeg():
     image = Image.new("RGB", (256, 256), "red")
-    assert Recipe((8,), 3, "biggan", found=False).least is None
+    assert ImageRecipe((8,), 3, "biggan", found=False).least is None
     assert decode_telling(encoded(image, "JPEG")).draft is None
     for kind in ("PNG", "WEBP"):
         assert decode_telling(encoded(image, kind), 64).draft is None

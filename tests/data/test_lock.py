@@ -159,8 +159,8 @@ def test_whoever_holds_a_store_that_is_finished_is_named_by_linux(tmp_path, monk
 @pytest.mark.parametrize("words", ["x" * 10_000, "鯉" * 2000, "\0\n\x1b" * 500])
 def test_a_record_always_fits(monkeypatch, words):
     monkeypatch.setattr(sys, "argv", ["cdm", words])
-    told = json.loads(lock.record().rstrip(b"\0"))
-    assert len(lock.record()) == WRITER_SIZE
+    told = json.loads(lock.describe_writer().rstrip(b"\0"))
+    assert len(lock.describe_writer()) == WRITER_SIZE
     assert (told["pid"], told["host"]) == (os.getpid(), socket.gethostname())
 
 

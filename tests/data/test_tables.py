@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from cdm_cli.data.tables import read_json, read_table
+from cdm_cli.data.tables import read_json, read_label_table
 from cdm_cli.errors import BadInputError, MissingError
 from cdm_cli.names import MOST_CLASSES
 
@@ -14,7 +14,7 @@ def table(tmp_path, cells, head="file,label", name="t.csv"):
     lines = [head] if head else []
     lines += [f"i{i}.png,{cell}" for i, cell in enumerate(cells)]
     (tmp_path / name).write_text("\n".join(lines) + "\n")
-    return read_table(tmp_path / name)
+    return read_label_table(tmp_path / name)
 
 
 def values(tmp_path, cells, **changes):
@@ -57,7 +57,7 @@ def test_names_are_names_also_where_a_few_look_like_numbers(tmp_path):
 
 def test_names_beside_ids_are_kept_as_they_are(tmp_path):
     (tmp_path / "t.csv").write_text("file,label,class_name\na.png,0.0,007\nb.png,1,1.0\n")
-    found = read_table(tmp_path / "t.csv")
+    found = read_label_table(tmp_path / "t.csv")
     assert found.values == {"a.png": 0, "b.png": 1}
     assert found.names == ("007", "1.0")
 
@@ -76,18 +76,18 @@ def test_lines_are_counted_as_an_editor_does(tmp_path):
     text = 'file,label\r\n\r\n"a\nb.png",1\r\n\r\nc.png,oops\r\nd.png,2\r\n'
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
     with pytest.raises(BadInputError, match="line 6: 'oops'"):
-        read_table(tmp_path / "t.csv")
+        read_label_table(tmp_path / "t.csv")
 
 
 def test_a_table_may_be_a_link_but_not_a_pipe(tmp_path):
     table(tmp_path, ["1"])
     (tmp_path / "link.csv").symlink_to("t.csv")
-    assert read_table(tmp_path / "link.csv").values == {"i0.png": 1}
+    assert read_label_table(tmp_path / "link.csv").values == {"i0.png": 1}
     with pytest.raises(MissingError):
-        read_table(tmp_path / "none.csv")
+        read_label_table(tmp_path / "none.csv")
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(BadInputError, match="not a regular file"):
-        read_table(tmp_path / "pipe.csv")
+        read_label_table(tmp_path / "pipe.csv")
 
 
 def test_json_says_whole_numbers_as_it_likes_and_no_labels():

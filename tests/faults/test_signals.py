@@ -199,7 +199,7 @@ def test_processes_end_with_their_parent(tmp_path):
     """Else the lock of a job whose parent was killed would stay, and name a dead process."""
     out = tmp_path / "pid.h5"
     task, compute = partial(holds_a_lock, out), Compute(device="cpu")
-    parent = forked(lambda: launching.launch(task, compute, Counted()))
+    parent = forked(lambda: launching.launch_processes(task, compute, Counted()))
     until(lambda: out.exists() and out.read_text(), "the process")
     child = int(out.read_text())
     os.kill(parent, signal.SIGKILL)
@@ -440,7 +440,7 @@ class PressedWhileItStarts:
 @pytest.mark.parametrize("task", [press_once_lost, PressedWhileItStarts()])
 def test_ctrl_c_in_a_process_of_a_job_is_never_lost(task, capfd):
     with pytest.raises(KeyboardInterrupt):
-        launching.launch(task, Compute(device="cpu", gpus=1), Counted())
+        launching.launch_processes(task, Compute(device="cpu", gpus=1), Counted())
     assert capfd.readouterr().err == "", "the parent alone says it"
 
 

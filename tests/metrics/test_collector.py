@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cdm_cli.metrics.collector import Collector
-from cdm_cli.metrics.frechet import Gaussian, frechet_distance
+from cdm_cli.metrics.frechet import FeatureGaussian, frechet_distance
 from cdm_cli.metrics.inception_score import inception_score
 
 
@@ -33,7 +33,7 @@ def test_one_pass_gives_every_statistic(generator):
     assert collector.scores.score() == pytest.approx(inception_score(p), rel=1e-12)
     assert collector.accuracy() == pytest.approx((0.75, (0.75 * 0.25 / 200) ** 0.5))
     assert torch.equal(collector.kept, x[collector.kept_places])
-    reference = Gaussian.of(np.zeros(6), np.eye(6))
+    reference = FeatureGaussian.of(np.zeros(6), np.eye(6))
     estimate = collector.frechet(reference)
     expected = frechet_distance(
         x.double().mean(0), np.cov(x.double(), rowvar=False), np.zeros(6), np.eye(6)
@@ -43,7 +43,7 @@ def test_one_pass_gives_every_statistic(generator):
 
 def test_jackknife_error_is_the_spread_over_fresh_samples(generator):
     """The standard error claimed from one set against the deviation over 100 sets."""
-    reference = Gaussian.of(np.full(4, 0.5), np.diag([1.0, 2.0, 0.5, 1.0]))
+    reference = FeatureGaussian.of(np.full(4, 0.5), np.diag([1.0, 2.0, 0.5, 1.0]))
     sets = torch.randn(100, 300, 4, generator=generator)
     estimates = [collected(x).frechet(reference) for x in sets]
     spread = np.std([estimate.value for estimate in estimates])
@@ -65,7 +65,7 @@ def test_order_and_processes_change_nothing(generator):
         (first if start % 20 else second).add(places, x[places], p[places])
     for mine, theirs in zip(first.tensors(), second.tensors(), strict=True):
         mine += theirs
-    reference = Gaussian.of(np.zeros(3), np.eye(3))
+    reference = FeatureGaussian.of(np.zeros(3), np.eye(3))
     for collector in (again, first):
         assert collector.frechet(reference).value == pytest.approx(
             whole.frechet(reference).value, rel=1e-10
@@ -78,7 +78,7 @@ def test_errors_are_of_samples_whose_classes_are_as_many_each_time(generator):
     """Two far classes, 100 of each in every set: shuffled splits would claim twice the spread."""
     labels = np.arange(200) % 2
     sets = torch.randn(100, 200, 4, generator=generator) + 2.0 * torch.from_numpy(labels)[:, None]
-    reference = Gaussian.of(np.zeros(4), 2 * np.eye(4))
+    reference = FeatureGaussian.of(np.zeros(4), 2 * np.eye(4))
     estimates = [collected(x, labels=labels).frechet(reference) for x in sets]
     spread = np.std([estimate.value for estimate in estimates])
     claimed = np.mean([estimate.error for estimate in estimates])
@@ -90,7 +90,7 @@ def test_what_numbers_are_without_some_samples_is_what_the_others_give(generator
     p = torch.softmax(torch.randn(120, 5, generator=generator), 1)
     labels = np.arange(120) % 5
     collector = collected(x, p, labels)
-    reference = Gaussian.of(np.full(3, 0.5), np.eye(3))
+    reference = FeatureGaussian.of(np.full(3, 0.5), np.eye(3))
     found = [
         collector.frechet(reference), collector.score_estimate(), collector.accuracy_estimate()
     ]  # fmt: skip
@@ -118,7 +118,7 @@ def test_conventional_numbers_owe_nothing_to_the_groups(generator):
     x = torch.randn(90, 6, generator=generator)
     p = torch.softmax(torch.randn(90, 4, generator=generator), 1)
     ids, labels = np.arange(90), np.arange(90) % 3
-    reference = Gaussian.of(np.zeros(6), np.eye(6))
+    reference = FeatureGaussian.of(np.zeros(6), np.eye(6))
     numbers = set()
     for G in (1, 7, 10):
         collector = Collector.empty(ids, labels, 6, num_groups=G)
@@ -143,6 +143,6 @@ def test_the_mark_names_the_groups_not_the_order_of_the_file():
 
 def test_too_few_for_an_error():
     x = torch.tensor([[0.0], [1.0]])
-    estimate = collected(x).frechet(Gaussian.of(np.zeros(1), np.eye(1)))
+    estimate = collected(x).frechet(FeatureGaussian.of(np.zeros(1), np.eye(1)))
     assert estimate.error is None
     assert collected(x).accuracy() is None

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdm_cli.metrics.frechet import Gaussian, Moments, factor, frechet_distance
+from cdm_cli.metrics.frechet import FeatureGaussian, Moments, factor, frechet_distance
 
 
 def exact(mu, sigma, mu_ref, sigma_ref):
@@ -69,7 +69,7 @@ def test_commuting_gaussians_have_a_closed_form(rng):
 
 def test_distance_to_itself_is_zero_and_order_does_not_matter(rng):
     x, y = rng.normal(size=(2, 40, 8))
-    a, b = (Gaussian.of(z.mean(0), np.cov(z, rowvar=False)) for z in (x, y))
+    a, b = (FeatureGaussian.of(z.mean(0), np.cov(z, rowvar=False)) for z in (x, y))
     assert a.distance(a) == pytest.approx(0, abs=1e-12)
     assert a.distance(b) == pytest.approx(b.distance(a), rel=1e-12)
 

@@ -70,7 +70,7 @@ def test_another_file_of_that_name_is_refused(folder, file):
 
 
 def test_missing_weights_say_where_and_what_instead(monkeypatch, tmp_path):
-    monkeypatch.setattr(inception, "places", lambda file: [tmp_path / file.name])
+    monkeypatch.setattr(inception, "weights_places", lambda file: [tmp_path / file.name])
     with pytest.raises(MissingError) as caught:
         InceptionExtractor("clean")
     line = str(caught.value)
@@ -82,11 +82,11 @@ def test_missing_weights_say_where_and_what_instead(monkeypatch, tmp_path):
 
 def test_cleanfids_places_are_searched_in_order(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert inception.places(inception.TORCHSCRIPT)[0].name == "inception-2015-12-05.pt"
+    assert inception.weights_places(inception.TORCHSCRIPT)[0].name == "inception-2015-12-05.pt"
     hub = tmp_path / "checkpoints" / inception.STATE_DICT.name
-    assert inception.places(inception.STATE_DICT) == [hub]
+    assert inception.weights_places(inception.STATE_DICT) == [hub]
     hub.parent.mkdir()
     hub.write_bytes(b"weights")
     assert inception.find_weights(inception.STATE_DICT) == hub
     file = inception.STATE_DICT._replace(sha256=hashlib.sha256(b"weights").hexdigest())
-    assert inception.read_weights(file) == b"weights"
+    assert inception.read_known_weights(file) == b"weights"

@@ -6,7 +6,7 @@ import torch
 from cleanfid.resize import build_resizer
 from PIL import Image
 
-from cdm_cli.metrics.resize import clean, legacy_pytorch, with_channels
+from cdm_cli.metrics.resize import clean, legacy_pytorch, to_channels
 
 
 def drawn(H, W, channels=3):
@@ -46,9 +46,9 @@ def test_legacy_pytorch_is_that_of_cleanfid(size):
 def test_channels():
     grey, colour = drawn(4, 4, 1), drawn(4, 4, 3)
     alpha = torch.full_like(grey, 9)
-    assert torch.equal(with_channels(grey, 3), grey.expand(1, 3, 4, 4))
-    assert torch.equal(with_channels(torch.cat([grey, alpha], 1), 1), grey)
-    assert torch.equal(with_channels(torch.cat([colour, alpha], 1), 3), colour)
-    assert with_channels(colour, 3) is colour
+    assert torch.equal(to_channels(grey, 3), grey.expand(1, 3, 4, 4))
+    assert torch.equal(to_channels(torch.cat([grey, alpha], 1), 1), grey)
+    assert torch.equal(to_channels(torch.cat([colour, alpha], 1), 3), colour)
+    assert to_channels(colour, 3) is colour
     pillow = np.asarray(Image.fromarray(colour[0].permute(1, 2, 0).numpy()).convert("L"))
-    assert (with_channels(colour, 1)[0, 0].numpy() == pillow).all()
+    assert (to_channels(colour, 1)[0, 0].numpy() == pillow).all()

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from cdm_cli.cascade.files import open_regular
+from cdm_cli.cascade.files import open_regular_file
 from cdm_cli.errors import BadInputError, MemoryFloorError, UnsafeInputError, quoted
 
 NOT_TAKEN = "nothing was taken from it"
@@ -53,7 +53,7 @@ def read_tensors(data: bytes, source: Path, *, from_pickle: bool) -> dict[str, T
 
 def read_file(path: Path) -> bytes:
     """Return the bytes of a checkpoint; raise MemoryFloorError where there is no room."""
-    with open_regular(path.resolve()) as file:
+    with open_regular_file(path.resolve()) as file:
         size = os.fstat(file.fileno()).st_size
         try:
             return file.read(size)

@@ -170,7 +170,7 @@ def _pairs(text: str) -> dict[str, str]:
     return pairs
 
 
-def origin_of(names: frozenset[str], said: Origin | None) -> Origin | None:
+def package_of(names: frozenset[str], said: Origin | None) -> Origin | None:
     """Return which package the flags belong to, where one of them tells; said goes first."""
     if said is not None:
         return said

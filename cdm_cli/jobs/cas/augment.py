@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cdm_cli.data.images import from_uint8
 from cdm_cli.diffusion.augment import flip
-from cdm_cli.jobs.cas.recipe import Recipe
+from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.training.keys import seed_of
 from cdm_cli.jobs.training.objective import crop_shifted
 
@@ -37,7 +37,7 @@ class CropDraws(NamedTuple):
         return CropDraws(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
-def draw(recipe: Recipe, step: int) -> CropDraws:
+def draw_crops(recipe: CasRecipe, step: int) -> CropDraws:
     """Draw for all images of a step, whichever process trains on them."""
     generator = torch.Generator().manual_seed(seed_of(recipe.seed, "cas", step))
     B = recipe.batch_size
@@ -63,7 +63,7 @@ def boxes(num: int, generator: torch.Generator) -> Tensor:
     return torch.cat([centre, size], dim=1)
 
 
-def augment(x_0: Tensor, draws: CropDraws, recipe: Recipe) -> Tensor:
+def augment(x_0: Tensor, draws: CropDraws, recipe: CasRecipe) -> Tensor:
     """Crop and mirror images, each by its own draws."""
     x = from_uint8(x_0)
     if recipe.augmentation == "pad-crop":

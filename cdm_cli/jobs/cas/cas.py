@@ -11,7 +11,7 @@ from pathlib import Path
 from cdm_cli.data.disk import check_room, existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
-from cdm_cli.jobs.cas.cost import cost
+from cdm_cli.jobs.cas.cost import estimate_cas
 from cdm_cli.jobs.cas.files import (
     CAS_FILE,
     cas_file,
@@ -21,7 +21,7 @@ from cdm_cli.jobs.cas.files import (
     writable,
 )
 from cdm_cli.jobs.cas.plan import CasWork, TrainingSet, key_of, plan_work
-from cdm_cli.jobs.cas.report import CasResult, write_report
+from cdm_cli.jobs.cas.report import CasResult, write_score
 from cdm_cli.jobs.cas.training import (
     OUTCOME,
     Outcome,
@@ -63,7 +63,7 @@ def plan(options: CasOptions, report: Report) -> dict[str, object]:
         at = {"samples": options.out / "samples", "real": reference_directory(ref.path, work)}
         sets = (work.samples, work.real)
         done = [read_outcome(at[each.name], key_of(work, each), report) for each in sets]
-        return {"out": options.out, **cost(work, device, done.count(None))}
+        return {"out": options.out, **estimate_cas(work, device, done.count(None))}
 
 
 def run(options: CasOptions, report: Report) -> CasResult:
@@ -79,18 +79,18 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
     out = options.out
     with ExitStack() as stack:
 
-        def begun() -> CasWork:
+        def begin() -> CasWork:
             store, ref = stack.enter_context(_stores(options))
             return plan_work(options, store, ref, session.device)
 
-        work = session.decide(begun, lambda work: cas_file(work).deciding())
+        work = session.decide(begin, lambda work: cas_file(work).deciding())
         session.check_shared(out)
         session.lead(lambda: claim(out, work))
         with Stop() as stop:
             samples = _outcome(work, work.samples, out / "samples", stop, session)
             real_at = _real_directory(options.ref, out, work, session)
             real = _outcome(work, work.real, real_at, stop, session)
-        return write_report(out, work, samples, real, session.report, write=session.world.leads)
+        return write_score(out, work, samples, real, session.report, write=session.world.leads)
 
 
 def _outcome(

@@ -13,7 +13,7 @@ from cdm_cli.nets.resnet import cas_network
 EFFICIENCY = {"cuda": 0.07, "cpu": 0.25}
 
 
-def cost(work: CasWork, device: torch.device, classifiers: int) -> dict[str, object]:
+def estimate_cas(work: CasWork, device: torch.device, classifiers: int) -> dict[str, object]:
     """Return images, FLOPs and an estimated time of so many classifiers, all flat."""
     recipe = work.recipe
     with torch.device("meta"):

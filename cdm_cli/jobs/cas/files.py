@@ -21,7 +21,7 @@ from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.cas.plan import CasWork, key_of
-from cdm_cli.jobs.cas.recipe import Recipe
+from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.runtime.identity import check_same, refuse
 from cdm_cli.settings import Settings
 
@@ -34,7 +34,7 @@ class CasFile(Settings):
 
     schema_version: Literal[1] = 1
     cdm_version: str
-    recipe: Recipe
+    recipe: CasRecipe
     samples: str
     samples_digest: str
     ref: str

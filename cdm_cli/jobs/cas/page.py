@@ -9,7 +9,7 @@ from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.errors import MissingError
 from cdm_cli.jobs.cas.files import CAS_FILE, CasFile
-from cdm_cli.jobs.judging.kept import LIMIT, read_table
+from cdm_cli.jobs.judging.kept import LIMIT, read_numbers
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 
@@ -38,20 +38,20 @@ def cas_parts(out: Path) -> Iterator[Html]:
     if not (out / TABLE).is_file():
         raise MissingError(f"{out} has no score yet", next="cdm eval cas, which continues it")
     file = read_settings(CasFile, out / CAS_FILE, LIMIT)
-    table = read_table(out / TABLE)
+    table = read_numbers(out / TABLE)
     scores = {row.extra.get("trained_on"): row for row in table.rows if row.metric == "cas_top1"}
     told = [f"{row.value:.1%} trained on {name}" for name, row in scores.items()]
     yield page.paragraph(f"Top-1 accuracy on real validation images: {', '.join(told)}.", "lead")
     yield page.section(
         "Numbers", page.table(table.header(), table.lines()), page.notes(table.all_notes())
     )
-    yield page.section("Classes", *_pictures(out), page.folded("every class", _classes(out)))
+    yield page.section("Classes", *_pictures(out), page.fold("every class", _classes(out)))
     digests = {"samples": file.samples_digest, "real": file.real_digest, "val": file.val_digest}
     yield page.section(
         "Where it comes from",
         page.facts({"samples": file.samples, "ref": file.ref, "cdm": file.cdm_version}),
         page.facts({f"digest of {name}": digest for name, digest in digests.items()}),
-        page.folded("recipe", page.facts(page.flat(file.recipe.model_dump(mode="json")))),
+        page.fold("recipe", page.facts(page.flat(file.recipe.model_dump(mode="json")))),
     )
 
 
@@ -68,8 +68,8 @@ def _classes(out: Path) -> Html:
         line.model_extra or {} for line in read_settings(ClassesFile, out / CLASSES, LIMIT).classes
     ]
     header = list(dict.fromkeys(name for line in lines for name in line))
-    return page.table(header, [[_said(line.get(name)) for name in header] for line in lines])
+    return page.table(header, [[_in_words(line.get(name)) for name in header] for line in lines])
 
 
-def _said(value: object) -> object:
+def _in_words(value: object) -> object:
     return f"{value:.3g}" if isinstance(value, float) else value

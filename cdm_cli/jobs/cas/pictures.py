@@ -9,14 +9,14 @@ from matplotlib.ticker import MaxNLocator
 
 from cdm_cli.jobs.cas.plan import CasWork, TrainingSet
 from cdm_cli.jobs.pictures.figure import figure_png, new_figure
-from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw, png_bytes, readable
+from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw_sheet, png_bytes, readable_scale
 
 COLUMNS = 6  # images of a class, of samples and of real ones
 REAL, SAMPLES = "tab:blue", "tab:red"
 NAME_LENGTH = 24
 
 
-def plot(lines: Sequence[dict[str, Any]], best: Sequence[int], worst: Sequence[int]) -> bytes:
+def draw_plot(lines: Sequence[dict[str, Any]], best: Sequence[int], worst: Sequence[int]) -> bytes:
     """Draw each class's accuracy after real images (blue) and samples (red), and the extremes."""
     figure = new_figure(11, 4.5)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -52,13 +52,13 @@ def _extremes(axes: Axes, shown: Sequence[dict[str, Any]]) -> None:
     axes.set_xlabel("gain in top-1 by samples instead of real images")
 
 
-def grid(work: CasWork, classes: Sequence[int]) -> bytes:
+def draw_extremes(work: CasWork, classes: Sequence[int]) -> bytes:
     """Draw a row for each class: samples of it on the left, real training images on the right."""
     side = work.recipe.resolution
     tiles = {0: np.full((side, side, 3), 255, np.uint8)}
     rows = [(_name(work, y), _row(work, y, tiles)) for y in classes]
     heads = ("samples", *[""] * (COLUMNS - 1), " ", "real images", *[""] * (COLUMNS - 1))
-    return png_bytes(draw(Sheet(tiles, rows, heads=heads), readable(side)))
+    return png_bytes(draw_sheet(Sheet(tiles, rows, heads=heads), readable_scale(side)))
 
 
 def _name(work: CasWork, y: int) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cdm_cli.data.batches import TrainBatches
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.cas.recipe import Recipe, recipe_of
+from cdm_cli.jobs.cas.recipe import CasRecipe, recipe_of
 from cdm_cli.jobs.judging.images import ImageSet, from_part
 from cdm_cli.jobs.runtime.device import choose_precision
 from cdm_cli.jobs.runtime.world import World
@@ -50,7 +50,7 @@ class TrainingSet:
         told = f"{self.images.digest}/{self.part.name}/{self.images.resolution}/"
         return hashlib.sha256(told.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
 
-    def batches(self, recipe: Recipe, world: World) -> TrainBatches:
+    def batches(self, recipe: CasRecipe, world: World) -> TrainBatches:
         """Return this process's share of the batches of every step."""
         return TrainBatches(
             self.part, recipe.resolution, None, recipe.batch_size, recipe.seed,
@@ -62,7 +62,7 @@ class TrainingSet:
 class CasWork:
     """All that a score is made of."""
 
-    recipe: Recipe
+    recipe: CasRecipe
     samples: TrainingSet
     real: TrainingSet
     val: ImageSet

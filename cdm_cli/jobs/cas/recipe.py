@@ -26,7 +26,7 @@ WARMUP = 5 / 90
 NORM_IMAGES = 64  # half of them take twice the time on a GPU; more leave few GPUs a share
 
 
-class Recipe(Settings):
+class CasRecipe(Settings):
     """All that decides the weights of a classifier, given its images; lengths are in pixels."""
 
     network: CasNet
@@ -68,11 +68,11 @@ def recipe_of(
     num: int,
     precision: Precision,
     seed: int,
-) -> Recipe:
+) -> CasRecipe:
     """Fill in what the images decide: num of them, and the epochs, are a number of steps."""
     large = resolution >= SMALL_IMAGE
     steps = options.steps or math.ceil(options.epochs * num / options.batch_size)
-    return Recipe(
+    return CasRecipe(
         network=options.net,
         resolution=resolution,
         channels=channels,

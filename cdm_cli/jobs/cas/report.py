@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.jobs.cas.pictures import grid, plot
+from cdm_cli.jobs.cas.pictures import draw_extremes, draw_plot
 from cdm_cli.jobs.cas.plan import CasWork, TrainingSet
 from cdm_cli.jobs.cas.training import Outcome
 from cdm_cli.metrics.class_accuracy import ClassAccuracy, gain_errors, gains, tops
@@ -35,12 +35,12 @@ class CasResult:
     written: list[Path]
 
 
-def write_report(
+def write_score(
     out: Path, work: CasWork, samples: Outcome, real: Outcome, report: Report, *, write: bool
 ) -> CasResult:
     """Make the table, and write it with the pictures where asked."""
     mine, theirs = samples.accuracy, real.accuracy
-    table = table_of(work, samples, real)
+    table = cas_table(work, samples, real)
     lines = class_lines(work, mine, theirs)
     best, worst = extremes(gains(mine, theirs))
     texts: dict[str, Callable[[], bytes]] = {
@@ -48,9 +48,9 @@ def write_report(
         "table.csv": lambda: table.to_csv().encode(),
         "classes.json": lambda: _json({"classes": lines}),
         "classes.csv": lambda: _csv(lines),
-        "cas.png": lambda: plot(lines, best, worst),
-        "best.png": lambda: grid(work, best),
-        "worst.png": lambda: grid(work, worst),
+        "cas.png": lambda: draw_plot(lines, best, worst),
+        "best.png": lambda: draw_extremes(work, best),
+        "worst.png": lambda: draw_extremes(work, worst),
     }
     for name, content in texts.items():
         if write:
@@ -65,7 +65,7 @@ def write_report(
     )
 
 
-def table_of(work: CasWork, samples: Outcome, real: Outcome) -> MetricTable:
+def cas_table(work: CasWork, samples: Outcome, real: Outcome) -> MetricTable:
     """Return top-1 and top-5 after training on samples, then on real images."""
     table = MetricTable(mixed=True)  # there may be fewer real images than samples
     for training, outcome in ((work.samples, samples), (work.real, real)):
@@ -83,7 +83,7 @@ def _row(
     return MetricRow(
         metric=metric,
         value=mean,
-        convention=convention_of(work, training),
+        convention=cas_convention(work, training),
         uncertainty=error,
         uncertainty_of="binomial standard error over validation images, one training run",
         reference="val",
@@ -94,7 +94,7 @@ def _row(
     )
 
 
-def convention_of(work: CasWork, training: TrainingSet) -> Convention:
+def cas_convention(work: CasWork, training: TrainingSet) -> Convention:
     """Return how these images became a number: the classifier stands where a judge would."""
     recipe = work.recipe
     return Convention(

@@ -17,8 +17,8 @@ from cdm_cli.cascade.stage import uses_bf16
 from cdm_cli.config import TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import MemoryFloorError, UsageError
-from cdm_cli.jobs.cas.augment import augment, draw
-from cdm_cli.jobs.cas.recipe import Recipe
+from cdm_cli.jobs.cas.augment import augment, draw_crops
+from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.step import learning_rate
 from cdm_cli.nets.memory import memory_errors
@@ -31,11 +31,11 @@ class Fit:
     Raises UsageError where the processes cannot share a batch.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device, world: World) -> None:
+    def __init__(self, recipe: CasRecipe, device: torch.device, world: World) -> None:
         _check_shares(recipe, world)
         self.recipe, self.device, self.world = recipe, device, world
         self.local_batch = recipe.batch_size // world.size
-        self.pieces = pieces(self.local_batch, recipe.norm_images)
+        self.pieces = norm_slices(self.local_batch, recipe.norm_images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             net = cas_network(
@@ -94,7 +94,7 @@ class Fit:
         """Add up this process's part of the gradient of a step's mean loss; return its part."""
         self._optimizer.zero_grad(set_to_none=True)
         first = self.world.rank * self.local_batch
-        draws = draw(self.recipe, step).part(slice(first, first + self.local_batch))
+        draws = draw_crops(self.recipe, step).part(slice(first, first + self.local_batch))
         draws = draws.to(self.device)
         total = torch.zeros((), device=self.device)
         for rows in self.pieces:
@@ -138,7 +138,7 @@ class Fit:
 
     def snapshot(self, step: int) -> Snapshot:
         """Return all that continues from here."""
-        tensors = {f"momentum.{name}": self._momentum(p) for name, p in self._named()}
+        tensors = {f"momentum.{name}": self._momentum(p) for name, p in self._named_tensors()}
         return Snapshot(
             step=step,
             model=dict(self.net.state_dict()),
@@ -151,7 +151,7 @@ class Fit:
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot."""
         self.net.load_state_dict(dict(snapshot.model))
-        for name, parameter in self._named():
+        for name, parameter in self._named_tensors():
             self._momentum(parameter).copy_(snapshot.optimizer[f"momentum.{name}"])
         state: Mapping[str, Any] = snapshot.state
         self._sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
@@ -166,14 +166,14 @@ class Fit:
                 buffer.zero_()
         self.world.sum_(buffers, torch.zeros((), device=self.device))
 
-    def _named(self) -> list[tuple[str, Tensor]]:
+    def _named_tensors(self) -> list[tuple[str, Tensor]]:
         return list(self.net.named_parameters())
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         return self._optimizer.state[parameter]["momentum_buffer"]
 
 
-def _check_shares(recipe: Recipe, world: World) -> None:
+def _check_shares(recipe: CasRecipe, world: World) -> None:
     """Raise UsageError unless each process has enough images for the batch norm of the recipe."""
     share = min(recipe.norm_images, recipe.batch_size)
     if recipe.batch_size % world.size or recipe.batch_size < share * world.size:
@@ -184,7 +184,7 @@ def _check_shares(recipe: Recipe, world: World) -> None:
         )
 
 
-def pieces(num: int, norm_images: int) -> list[slice]:
+def norm_slices(num: int, norm_images: int) -> list[slice]:
     """Cut num images into equal pieces of at most norm_images."""
     count = max(1, -(-num // norm_images))
     ends = [num * (i + 1) // count for i in range(count)]

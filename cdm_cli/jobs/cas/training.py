@@ -25,7 +25,7 @@ from cdm_cli.errors import (
 from cdm_cli.jobs.cas.augment import centre_crop
 from cdm_cli.jobs.cas.plan import CasWork, TrainingSet, key_of
 from cdm_cli.jobs.cas.step import Fit
-from cdm_cli.jobs.judging.images import batches
+from cdm_cli.jobs.judging.images import read_batches
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.headers import checkpoint_digest
@@ -133,7 +133,7 @@ def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, session:
                     _save(fit, directory, step)
                     saved = time.monotonic()
                 if asked:
-                    raise _stopped(stop, step, steps, directory)
+                    raise _stopped_error(stop, step, steps, directory)
     finally:
         del batch  # ends the thread that reads ahead
 
@@ -167,7 +167,7 @@ def _save(fit: Fit, directory: Path, step: int) -> None:
         save_checkpoint(directory, fit.snapshot(step), keep=KEEP)
 
 
-def _stopped(stop: Stop, step: int, steps: int, directory: Path) -> StoppedError:
+def _stopped_error(stop: Stop, step: int, steps: int, directory: Path) -> StoppedError:
     return StoppedError(
         f"stopped by {stop.asked or 'another process'} after step {step} of {steps}",
         kept=f"{directory} holds that step",
@@ -184,7 +184,7 @@ def measure_accuracy(fit: Fit, work: CasWork, session: Session, name: str) -> Cl
         full_float32(),
         session.report.track(f"cas: test after {name}", work.val.num, "images") as advance,
     ):
-        for places, batch in batches(work.val, session):
+        for places, batch in read_batches(work.val, session):
             x = centre_crop(batch.to(session.device), work.recipe.crop)
             y = torch.from_numpy(work.val.labels[places]).to(session.device)
             accuracy.add(fit.net(x), y)

@@ -11,7 +11,13 @@ from cdm_cli.config import StageConfig
 from cdm_cli.data.pruned import missing
 from cdm_cli.data.store import Part, open_store
 from cdm_cli.errors import BadInputError
-from cdm_cli.jobs.checking.screen import Contents, of_checkpoint, of_stage, of_store, of_weights
+from cdm_cli.jobs.checking.screen import (
+    InspectResult,
+    checkpoint_lines,
+    stage_lines,
+    store_lines,
+    weights_lines,
+)
 from cdm_cli.jobs.training.cost import with_classes
 from cdm_cli.names import RUNS
 from cdm_cli.nets.counting import flops_per_image, num_parameters
@@ -21,7 +27,7 @@ from cdm_cli.report import Report
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def run(options: InspectOptions, report: Report) -> Contents:
+def run(options: InspectOptions, report: Report) -> InspectResult:
     """Return the contents of a store, a stage (by path or name), a checkpoint or weights.
 
     Raises MissingError, or BadInputError for a file of another kind or a damaged one.
@@ -32,13 +38,13 @@ def run(options: InspectOptions, report: Report) -> Contents:
     if not path.exists():
         raise missing(path)
     if (path / STAGE_FILE).is_file():
-        return Contents(_stage(path), of_stage)
+        return InspectResult(_stage(path), stage_lines)
     if (path / MANIFEST).is_file():
-        return Contents(_checkpoint(path), of_checkpoint)
+        return InspectResult(_checkpoint(path), checkpoint_lines)
     if path.suffix == ".safetensors" and path.is_file():
-        return Contents(_weights(path), of_weights)
+        return InspectResult(_weights(path), weights_lines)
     if path.is_file() and _starts_with(path, HDF5_SIGNATURE):
-        return Contents(_store(path), of_store)
+        return InspectResult(_store(path), store_lines)
     raise BadInputError(
         f"{path} is neither a store, a stage directory, a checkpoint nor .safetensors",
         next="cdm inspect samples.h5, or cdm inspect runs/base",

@@ -24,11 +24,11 @@ from cdm_cli.jobs.checking.replay_plan import (
     Origin,
     check_chain,
     inputs_of,
-    origin_of,
+    read_origin,
     stage_for,
 )
 from cdm_cli.jobs.runtime.device import build, device_class, make_deterministic
-from cdm_cli.jobs.runtime.identity import recorded_identity
+from cdm_cli.jobs.runtime.identity import identity_in
 from cdm_cli.jobs.runtime.session import Session, plan_session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Inputs, Meter
@@ -61,7 +61,7 @@ class Replayed:
     differing: list[dict[str, object]]
 
     @property
-    def told(self) -> str:
+    def sentence(self) -> str:
         """How a line on the store goes on where no sample differs beyond tolerance."""
         same = f"; {self.identical} of {self.compared} samples made again are the same"
         return same if self.largest == 0 else f"{same}, the others within {self.largest} of 255"
@@ -80,7 +80,7 @@ class Replayed:
         )
 
 
-class Batch(NamedTuple):
+class ReplayBatch(NamedTuple):
     """A compute batch: rows of one block, and how they were computed."""
 
     block: int
@@ -97,26 +97,26 @@ def plan_replay(
     store or it has fewer samples, MissingError and MismatchError for stage and lowres,
     BadInputError for a provenance that does not say enough: all before a block is read.
     """
-    origin, part = origin_of(store), store.parts[""]
+    origin, part = read_origin(store), store.parts[""]
     chosen = choice(part.num, options.replay or 1, options.seed, store.path)
     found = stage_for(store, origin.made, options.model)
     header = read_header(found.directory)
-    chain = check_chain(header.config, origin.made, recorded_identity(store.provenance), store.path)
+    chain = check_chain(header.config, origin.made, identity_in(store.provenance), store.path)
     session = plan_session(Compute(device=options.device), report)
     inputs = inputs_of(store, origin.made, header, options, opened)
 
-    def replayed() -> Replayed:
+    def replay() -> Replayed:
         make_deterministic(session.device)
-        groups = batches(part, chosen, origin)
+        groups = find_batches(part, chosen, origin)
         total = sum(len(batch.rows) for batch in groups)
         where = f"{found.directory} ({found.weights})"
         report.say(
             f"replay: {total} samples in {len(groups)} batches, by {where} on {session.device}"
         )
-        makers = Makers(header, found.weights, origin, chain, session)
+        makers = StageForms(header, found.weights, origin, chain, session)
         return _compare(part, groups, makers, inputs, len(chosen), where)
 
-    return replayed
+    return replay
 
 
 def choice(num: int, count: int, seed: int, path: Path) -> list[int]:
@@ -126,19 +126,19 @@ def choice(num: int, count: int, seed: int, path: Path) -> list[int]:
     return sorted(np.random.default_rng(seed).choice(num, count, replace=False).tolist())
 
 
-def batches(part: Part, chosen: list[int], origin: Origin) -> list[Batch]:
+def find_batches(part: Part, chosen: list[int], origin: Origin) -> list[ReplayBatch]:
     """Return the compute batches that hold the chosen places, each once, in order."""
-    found: dict[int, Batch] = {}
+    found: dict[int, ReplayBatch] = {}
     for row in chosen:
-        block, numerics = row // part.block_size, origin.computed(row)
+        block, numerics = row // part.block_size, origin.numerics_at(row)
         inside = part.block_range(block)
         start = inside.start + (row - inside.start) // numerics.batch_size * numerics.batch_size
         rows = range(start, min(start + numerics.batch_size, inside.stop))
-        found.setdefault(start, Batch(block, rows, numerics))
+        found.setdefault(start, ReplayBatch(block, rows, numerics))
     return list(found.values())
 
 
-class Makers:
+class StageForms:
     """The stage in each of the forms that the store was computed with, loaded when needed."""
 
     def __init__(
@@ -171,7 +171,12 @@ class Makers:
 
 
 def _compare(
-    part: Part, groups: list[Batch], makers: Makers, inputs: Inputs, asked: int, stage: str
+    part: Part,
+    groups: list[ReplayBatch],
+    makers: StageForms,
+    inputs: Inputs,
+    asked: int,
+    stage: str,
 ) -> Replayed:
     num = sum(len(batch.rows) for batch in groups)
     total = num * makers.chain.evaluations
@@ -182,7 +187,7 @@ def _compare(
             engine = makers.engine(batch.numerics)
             allowed = tolerance(batch.numerics, makers)
             made = _make(engine, inputs, batch.rows, meter)
-            levels = differences(_there(part, batch), made)
+            levels = pixel_differences(_there(part, batch), made)
             identical += int((levels == 0).sum())
             largest = max(largest, int(np.ceil(levels.max())))
             differing += _rows(part, batch, levels, allowed)
@@ -199,19 +204,19 @@ def _compare(
     )
 
 
-def _why(groups: list[Batch], makers: Makers) -> str:
+def _why(groups: list[ReplayBatch], makers: StageForms) -> str:
     was = next(batch.numerics for batch in groups if not makers.exact(batch.numerics))
     return f"made on {was.device} ({was.build or 'build not told'}), which rounds otherwise"
 
 
-def tolerance(numerics: HowComputed, makers: Makers) -> int:
+def tolerance(numerics: HowComputed, makers: StageForms) -> int:
     """Return by how many of 255 a pixel may differ."""
     return 0 if makers.exact(numerics) else TOLERANCE.get(numerics.precision, 64)
 
 
 def _make(engine: Engine, inputs: Inputs, rows: range, meter: Meter) -> Block:
     try:
-        return engine.block(inputs(rows), meter)
+        return engine.make_block(inputs(rows), meter)
     except torch.OutOfMemoryError:
         raise MemoryFloorError(
             f"--replay: the {engine.batch_size} samples of a compute batch do not fit into the "
@@ -220,14 +225,14 @@ def _make(engine: Engine, inputs: Inputs, rows: range, meter: Meter) -> Block:
         ) from None
 
 
-def _there(part: Part, batch: Batch) -> Block:
+def _there(part: Part, batch: ReplayBatch) -> Block:
     """Return what the store holds, its block checked once more as it is read."""
     block, start = part.read_checked(batch.block), part.block_range(batch.block).start
     rows = slice(batch.rows.start - start, batch.rows.stop - start)
     return {name: array[rows] for name, array in block.items()}
 
 
-def differences(there: Block, made: Block) -> np.ndarray:
+def pixel_differences(there: Block, made: Block) -> np.ndarray:
     """Return the largest difference of each sample, of 255; infinite for another id or label."""
     worst = np.zeros(len(there["ids"]))
     for name, array in there.items():
@@ -241,7 +246,9 @@ def differences(there: Block, made: Block) -> np.ndarray:
     return np.where(np.isfinite(worst), worst, 255.0)
 
 
-def _rows(part: Part, batch: Batch, levels: np.ndarray, allowed: int) -> list[dict[str, object]]:
+def _rows(
+    part: Part, batch: ReplayBatch, levels: np.ndarray, allowed: int
+) -> list[dict[str, object]]:
     return [
         {"row": row, "id": int(part.ids[row]), "difference": float(level)}
         for row, level in zip(batch.rows, levels.tolist(), strict=True)

@@ -17,7 +17,7 @@ from cdm_cli.diffusion.between import Rule
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, respace
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
-from cdm_cli.jobs.runtime.identity import chain_fields, first_difference, recorded_identity
+from cdm_cli.jobs.runtime.identity import chain_fields, first_difference, identity_in
 from cdm_cli.jobs.sampling.fill import Inputs
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.parents import (
@@ -30,20 +30,20 @@ from cdm_cli.jobs.sampling.parents import (
 from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
 from cdm_cli.jobs.sampling.sample import samples_of_classes
-from cdm_cli.jobs.sampling.upsample import Condition
+from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.names import MOST_COUNTED, RUNS, Augment, Precision, Sampler, Variance
 from cdm_cli.options.files import VerifyOptions
 
 Count = Annotated[int, Field(ge=0)]
 
 
-class Told(BaseModel):
+class Recorded(BaseModel):
     """Base of what a provenance tells; it may tell more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class HowComputed(Told):
+class HowComputed(Recorded):
     """`numerics` of a store, or of the part of it that came from another host."""
 
     batch_size: int = Field(ge=1, le=2**16)
@@ -53,7 +53,7 @@ class HowComputed(Told):
     build: str = ""
 
 
-class HowMade(Told):
+class HowMade(Recorded):
     """`identity` of a store that `sample` or `upsample` made."""
 
     command: Literal["sample", "upsample"]
@@ -86,7 +86,7 @@ class HowMade(Told):
         return there and sum(self.counts) <= MOST_COUNTED
 
 
-class Piece(Told):
+class MergedPiece(Recorded):
     """An entry of `merged`: samples that one part held."""
 
     first: Count
@@ -100,9 +100,9 @@ class Origin:
 
     made: HowMade
     numerics: HowComputed
-    pieces: tuple[Piece, ...]
+    pieces: tuple[MergedPiece, ...]
 
-    def computed(self, row: int) -> HowComputed:
+    def numerics_at(self, row: int) -> HowComputed:
         """Return how the sample at a place of the store was computed."""
         for piece in self.pieces:
             if piece.first <= row < piece.first + piece.num:
@@ -110,12 +110,12 @@ class Origin:
         return self.numerics
 
 
-def origin_of(store: Store) -> Origin:
+def read_origin(store: Store) -> Origin:
     """Read the provenance of a store of samples.
 
     Raises UsageError where no stage made it, BadInputError where something is not told.
     """
-    said: Any = recorded_identity(store.provenance)
+    said: Any = identity_in(store.provenance)
     command = said.get("command") if isinstance(said, dict) else None
     if command not in ("sample", "upsample"):
         raise UsageError(
@@ -126,7 +126,7 @@ def origin_of(store: Store) -> Origin:
         return Origin(
             HowMade.model_validate(said),
             HowComputed.model_validate(store.provenance.get("numerics")),
-            tuple(Piece.model_validate(row) for row in store.provenance.get("merged", ())),
+            tuple(MergedPiece.model_validate(row) for row in store.provenance.get("merged", ())),
         )
     except (ValidationError, TypeError) as error:
         where = error.errors()[0]["loc"] if isinstance(error, ValidationError) else ("merged",)
@@ -205,7 +205,7 @@ def inputs_of(
     chosen = choose_rows(lowres, part, made.num)[rows.start : rows.stop]
     resolution = header.conditioning.resolution
     source = StoreRows(lowres.path, part, resolution, chosen)
-    return Condition(header, source, made.s, made.augment, made.seed).samples
+    return Conditioner(header, source, made.s, made.augment, made.seed).samples
 
 
 def _lowres_for(store: Store, made: HowMade, path: Path | None) -> Path:

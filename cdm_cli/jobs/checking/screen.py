@@ -14,7 +14,7 @@ KINDS = {"sr": "super-resolution"}
 CHAIN = ("sampler", "steps", "s", "augment", "seed")
 
 
-class Contents(dict[str, Any]):
+class InspectResult(dict[str, Any]):
     """What a file holds, whole, and how that is said on one screen."""
 
     def __init__(self, values: Mapping[str, Any], short: Callable[[dict[str, Any]], Lines]) -> None:
@@ -26,13 +26,13 @@ class Contents(dict[str, Any]):
         return [*self._short(self), WHOLE]
 
 
-def _aligned(values: Mapping[str, object]) -> Lines:
+def _align(values: Mapping[str, object]) -> Lines:
     said = {name: value for name, value in values.items() if value not in (None, "", [])}
     width = max(map(len, said), default=0)
     return [f"{name:{width}}  {value}" for name, value in said.items()]
 
 
-def of_store(told: dict[str, Any]) -> Lines:
+def store_lines(told: dict[str, Any]) -> Lines:
     """Return what a store holds, whether it is whole, and how it was made."""
     made, parts = told["provenance"], told["parts"]
     undone = sum(part["blocks"] - part["blocks_done"] for part in parts)
@@ -40,7 +40,7 @@ def of_store(told: dict[str, Any]) -> Lines:
     said = {_name(part["part"]): _part(part) for part in parts}
     return [
         f"{told['path']}: a store of {_kind(told['kind'])}, {state}, {disk(told['bytes'])}",
-        *_aligned({
+        *_align({
             **said,
             "classes": _classes(told["classes"]),
             "made by": made.get("command"),
@@ -87,7 +87,7 @@ def _settings(values: object, names: Sequence[str] = CHAIN) -> str:
     return ", ".join(f"{name} {value}" for name, value in said if value is not None)
 
 
-def of_stage(told: dict[str, Any]) -> Lines:
+def stage_lines(told: dict[str, Any]) -> Lines:
     """Return what a stage is, how far it is trained, and on what."""
     plan, data = told["plan"], told["data"]
     low = f" from {told['low_resolution']}×{told['low_resolution']}" if _low(told) else ""
@@ -99,7 +99,7 @@ def of_stage(told: dict[str, Any]) -> Lines:
     size = "×".join(str(told[name]) for name in ("resolution", "resolution", "channels"))
     return [
         f"{told['path']}: a {kind} stage at {size}{low}, {told['num_classes']} classes",
-        *_aligned({
+        *_align({
             "preset": told["preset"],
             "training": f"{training.steps} steps of {training.batch_size}, "
             f"learning rate {training.lr:g}, seed {training.seed}",
@@ -107,7 +107,7 @@ def of_stage(told: dict[str, Any]) -> Lines:
             **weights,
             "parameters": f"{told['parameters']:,}".replace(",", " "),
             "cost": f"{told['flops_per_image'] / 1e9:.3g} GFLOPs an image and evaluation",
-            "sampled": _sampled(plan.stage),
+            "sampled": _sampling(plan.stage),
             "data": data and f"{data.name} ({data.digest[:DIGITS]}): {data.num_train} train, "
             f"{data.num_val} val",
             "classes": data and _classes(data.classes),
@@ -120,29 +120,29 @@ def _low(told: Mapping[str, Any]) -> bool:
     return "low_resolution" in told
 
 
-def _sampled(stage: Any) -> str:
+def _sampling(stage: Any) -> str:
     chain = getattr(stage, "sampling", None)
     if chain is None:
         return ""
     return f"{chain.sampler}, {chain.steps or stage.schedule.T} of {stage.schedule.T} steps"
 
 
-def of_checkpoint(told: dict[str, Any]) -> Lines:
+def checkpoint_lines(told: dict[str, Any]) -> Lines:
     """Return the step and the size of a checkpoint."""
     files = told["files"]
     size = disk(sum(row["bytes"] for row in files))
     return [
         f"{told['path']}: the checkpoint of step {told['step']}, {len(files)} files, {size}",
-        *_aligned({row["file"]: disk(row["bytes"]) for row in files}),
+        *_align({row["file"]: disk(row["bytes"]) for row in files}),
     ]
 
 
-def of_weights(told: dict[str, Any]) -> Lines:
+def weights_lines(told: dict[str, Any]) -> Lines:
     """Return what a file of weights says of itself."""
     rest = {name: value for name, value in told.items() if name not in ("path", "kind", "bytes")}
     return [
         f"{told['path']}: weights, {disk(told['bytes'])}",
-        *_aligned({name: _short(value) for name, value in rest.items()}),
+        *_align({name: _short(value) for name, value in rest.items()}),
     ]
 
 

@@ -47,14 +47,14 @@ class VerifiedStore:
         if self.state != "good":
             return []
         what = f"{self.blocks} blocks, {disk(self.bytes)}, each as it was written"
-        return [f"{self.path}: good, {what}{self.replay.told if self.replay else ''}"]
+        return [f"{self.path}: good, {what}{self.replay.sentence if self.replay else ''}"]
 
     def failure(self) -> CdmError | None:
         """Return BadInputError for damage, MissingError for a store that is unfinished."""
         if self.damaged:
             return BadInputError(
                 f"{self.path}: {len(self.damaged)} of {self.blocks} blocks are damaged: "
-                f"{_named(self.damaged)}",
+                f"{_list_blocks(self.damaged)}",
                 kept="the file was left as it is",
                 next="copy it again, or make it again under another name: "
                 f"{self.provenance.get('command') or 'with what made it'}",
@@ -62,14 +62,14 @@ class VerifiedStore:
         if self.unfinished:
             return MissingError(
                 f"{self.path} is unfinished: {len(self.unfinished)} of {self.blocks} blocks are "
-                f"still to be made: {_named(self.unfinished)}",
+                f"still to be made: {_list_blocks(self.unfinished)}",
                 kept="the others are good",
                 next=str(self.provenance.get("command") or "rerun what made it"),
             )
         return self.replay.failure(self.path) if self.replay else None
 
 
-def _named(rows: list[dict[str, object]]) -> str:
+def _list_blocks(rows: list[dict[str, object]]) -> str:
     ranges = [
         f"samples {row['samples']}" + (f" of {row['part']}" if row["part"] else "") for row in rows
     ]

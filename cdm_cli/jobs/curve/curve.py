@@ -15,15 +15,15 @@ from typing import Any, ClassVar
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.disk import make_directory
 from cdm_cli.errors import MissingError, StoppedError
-from cdm_cli.jobs.curve.plan import CurveWork, check_out, plan_work
+from cdm_cli.jobs.curve.plan import CurveWork, check_curve_out, plan_work
 from cdm_cli.jobs.curve.table import (
     PLOT,
     CurvePoint,
-    Saved,
+    SavedWeights,
     add_point,
-    best_of,
+    best_point,
     compare_points,
-    name_of,
+    name_of_weights,
     point_of,
     read_curve,
     table_of,
@@ -35,7 +35,7 @@ from cdm_cli.jobs.judging.probe_score import judge_probe, judgement_of
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.cost import cost
+from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics, load_ready_stage, take_weights
 from cdm_cli.jobs.sampling.probe import check_shares, draw_probe
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
@@ -94,11 +94,11 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
         if missing:
             points = _fill(options, work, missing, points, identity, panel)
         session.lead(lambda: write_shown(options.out, points))
-    best, found = best_of(points), compare_points(points)
+    best, found = best_point(points), compare_points(points)
     return CurveResult(
         out=options.out,
         plot=options.out / PLOT,
-        conclusion=found.conclusion(name_of),
+        conclusion=found.conclusion(name_of_weights),
         lowest=f"{best.saved.weights}, FID {best.value:.4g}",
         standing=found.standing,
         best=best.saved.weights,
@@ -119,7 +119,7 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     """Return what would be judged and what that would cost; nothing is loaded or written."""
     with ExitStack() as stack:
         work = plan_work(options, stack)
-        check_out(options.out, work)
+        check_curve_out(options.out, work)
     plan_session(options.judge.compute, report)
     tell_schedule(work.header, options.sampling, work.probe.given_s, report)
     num = len(work.states) * work.probe.num
@@ -128,26 +128,30 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
         "out": str(options.out),
         "checkpoints": [state.weights for state in work.states],
         **work.probe.settings(),
-        **cost(work.header.config, work.probe.chain, num, options.judge.compute),
+        **estimate_cost(work.header.config, work.probe.chain, num, options.judge.compute),
         "disk_bytes": 0,  # images are judged and forgotten
     }
 
 
 def _begin(options: CurveOptions, stack: ExitStack) -> CurveWork:
     work = plan_work(options, stack)
-    check_out(options.out, work)
+    check_curve_out(options.out, work)
     return work
 
 
 def _fill(
-    options: CurveOptions, work: CurveWork, missing: Sequence[Saved], points: list[CurvePoint],
-    identity: dict[str, Any], panel: Panel,
-) -> list[CurvePoint]:  # fmt: skip
+    options: CurveOptions,
+    work: CurveWork,
+    missing: Sequence[SavedWeights],
+    points: list[CurvePoint],
+    identity: dict[str, Any],
+    panel: Panel,
+) -> list[CurvePoint]:
     """Judge what is missing, and write after each state."""
     session, report = panel.session, panel.session.report
     session.lead(lambda: make_directory(options.out))
     chosen = choose_numerics(work.header.config, session, len(missing) * work.probe.evaluations)
-    stage = _ready(options, work, missing, chosen, session)
+    stage = _load_first(options, work, missing, chosen, session)
     with Stop() as stop:
         for number, state in enumerate(missing, 1):
             report.say(f"eval checkpoints: {number} of {len(missing)}: {state.weights}")
@@ -159,12 +163,12 @@ def _fill(
             session.lead(partial(write_points, options.out, identity, points))
             report.say(f"eval checkpoints: {state.weights}: FID {table.rows[0].value:.4g}")
     if not points:
-        raise _overtaken(work)
+        raise _overtaken_error(work)
     return points
 
 
-def _ready(
-    options: CurveOptions, work: CurveWork, missing: Sequence[Saved], chosen: Numerics,
+def _load_first(
+    options: CurveOptions, work: CurveWork, missing: Sequence[SavedWeights], chosen: Numerics,
     session: Session,
 ) -> Stage:  # fmt: skip
     """Load a stage with weights of the first state that is still there."""
@@ -172,10 +176,10 @@ def _ready(
         sampling = replace(options.sampling, weights=state.weights)
         with suppress(MissingError):
             return load_ready_stage(work.header, sampling, chosen, session)
-    raise _overtaken(work)
+    raise _overtaken_error(work)
 
 
-def _overtaken(work: CurveWork) -> StoppedError:
+def _overtaken_error(work: CurveWork) -> StoppedError:
     return StoppedError(
         f"{work.header.directory}: every state was removed or replaced before it was judged: "
         "its training goes on",
@@ -183,7 +187,7 @@ def _overtaken(work: CurveWork) -> StoppedError:
     )
 
 
-def take_state(stage: Stage, directory: Path, state: Saved) -> bool:
+def take_state(stage: Stage, directory: Path, state: SavedWeights) -> bool:
     """Give a stage the weights of a state; False where they are gone, or others by now.
 
     A training goes on meanwhile.
@@ -195,8 +199,13 @@ def take_state(stage: Stage, directory: Path, state: Saved) -> bool:
 
 
 def _judge(
-    work: CurveWork, state: Saved, stage: Stage, numerics: Numerics, panel: Panel, stop: Stop,
-) -> MetricTable:  # fmt: skip
+    work: CurveWork,
+    state: SavedWeights,
+    stage: Stage,
+    numerics: Numerics,
+    panel: Panel,
+    stop: Stop,
+) -> MetricTable:
     probe, session = work.probe, panel.session
     with session.report.track(f"draw {state.weights}", probe.evaluations, "evaluations") as advance:
         images = draw_probe(

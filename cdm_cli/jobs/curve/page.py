@@ -6,7 +6,15 @@ from pathlib import Path
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import StageConfig
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.curve.table import FILE, LIMIT, PLOT, CurveFile, compare_points, name_of, table_of
+from cdm_cli.jobs.curve.table import (
+    FILE,
+    LIMIT,
+    PLOT,
+    CurveFile,
+    compare_points,
+    name_of_weights,
+    table_of,
+)
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.runtime.same_stage import is_of
@@ -36,12 +44,12 @@ def _read(place: Path) -> CurveFile | None:
 
 def _section(place: Path, file: CurveFile) -> Html:
     found, table = compare_points(file.points), table_of(file.points)
-    good = {name_of(one.point) for one in found.good}
+    good = {name_of_weights(one.point) for one in found.good}
     lines, plot = table.lines(), place / PLOT
     return page.section(
         "Checkpoints",
-        page.paragraph(found.conclusion(name_of)),
-        page.picture(plot.read_bytes() if plot.is_file() else None, found.title(name_of)),
+        page.paragraph(found.conclusion(name_of_weights)),
+        page.picture(plot.read_bytes() if plot.is_file() else None, found.title(name_of_weights)),
         page.table(table.header(), lines, [bool(good & {*line}) for line in lines]),
         page.notes(table.all_notes()),
     )

@@ -13,14 +13,14 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.curve.table import (
     FILE,
-    Saved,
+    SavedWeights,
     check_known,
 )
 from cdm_cli.jobs.judging.header import judge_fields, open_reference
 from cdm_cli.jobs.judging.probe_score import with_steps
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header, misfit, read_header
-from cdm_cli.jobs.sampling.judged_on import generated_store, probe_of
+from cdm_cli.jobs.sampling.judged_on import open_generated, probe_of
 from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.names import RUNS
@@ -33,14 +33,14 @@ class CurveWork:
 
     header: Header
     probe: Probe
-    states: tuple[Saved, ...]
+    states: tuple[SavedWeights, ...]
 
 
 def plan_work(options: CurveOptions, stack: ExitStack) -> CurveWork:
     """Decide all that headers and flags decide. The stack keeps the real images open."""
     header = read_header(find_stage(options.stage, Path(RUNS)))
     states = find_states(header.directory, options.weights)
-    generated = generated_store(options.lowres, header, stack, "--lowres")
+    generated = open_generated(options.lowres, header, stack, "--lowres")
     store = None if generated else _store(options, header, stack)
     judge_fields(options.judge)
     open_reference(options.judge.ref, header, stack)
@@ -49,14 +49,14 @@ def plan_work(options: CurveOptions, stack: ExitStack) -> CurveWork:
     return CurveWork(header, probe, states)
 
 
-def check_out(out: Path, work: CurveWork) -> None:
+def check_curve_out(out: Path, work: CurveWork) -> None:
     """See, before weights are loaded, that the directory can be made, or is of the same curve."""
     check_room(existing(out) / FILE, 0)
     config = work.header.config
     check_known(out, {"stage": config_digest(config), **work.probe.identity}, config)
 
 
-def find_states(directory: Path, weights: Sequence[str]) -> tuple[Saved, ...]:
+def find_states(directory: Path, weights: Sequence[str]) -> tuple[SavedWeights, ...]:
     """Return the states that names mean, "all" being every checkpoint, in the order of steps.
 
     Raises MissingError where there is none, or not that one; UsageError for no name at all.
@@ -72,7 +72,7 @@ def find_states(directory: Path, weights: Sequence[str]) -> tuple[Saved, ...]:
     return tuple(sorted(states, key=lambda state: (state.step, state.weights)))
 
 
-def _find_state(directory: Path, name: str, *, listed: bool) -> Saved | None:
+def _find_state(directory: Path, name: str, *, listed: bool) -> SavedWeights | None:
     """Return a state, None for one that was listed and that a training removed since."""
     try:
         return _state(name, weights_file(directory, name))
@@ -82,10 +82,10 @@ def _find_state(directory: Path, name: str, *, listed: bool) -> Saved | None:
         return None
 
 
-def _state(name: str, path: Path) -> Saved:
+def _state(name: str, path: Path) -> SavedWeights:
     metadata = read_metadata(path)
     try:
-        return Saved(weights=name, step=int(metadata["step"]), sha256=metadata["sha256"])
+        return SavedWeights(weights=name, step=int(metadata["step"]), sha256=metadata["sha256"])
     except (KeyError, ValueError):
         raise BadInputError(
             f"{path} does not say of which step it is", next="leave it out of --weights"

@@ -20,7 +20,7 @@ from cdm_cli.jobs.runtime.identity import (
     refuse,
 )
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
-from cdm_cli.metrics.comparisons import Found, compare_rows, comparisons, explain_left_out
+from cdm_cli.metrics.comparisons import RankedRows, compare_rows, comparisons, explain_left_out
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
 from cdm_cli.settings import Settings
 
@@ -32,7 +32,7 @@ GUESSED = (
 )
 
 
-class Saved(Settings):
+class SavedWeights(Settings):
     """Weights of a stage that can be judged. sha256: what their file says of its contents."""
 
     weights: str
@@ -43,7 +43,7 @@ class Saved(Settings):
 class CurvePoint(Settings):
     """What one state scored: FID against every reference."""
 
-    saved: Saved
+    saved: SavedWeights
     rows: tuple[MetricRow, ...]
     notes: tuple[str, ...]
 
@@ -100,7 +100,7 @@ def _note(point: CurvePoint) -> CurvePoint:
     return point.model_copy(update={"notes": (*point.notes, GUESSED)})
 
 
-def point_of(saved: Saved, table: MetricTable) -> CurvePoint:
+def point_of(saved: SavedWeights, table: MetricTable) -> CurvePoint:
     """Return the point of one state; its rows say which state they are of."""
     extra = {"step": saved.step, "weights": saved.weights}
     rows = tuple(replace(row, extra=extra) for row in table.rows if row.metric == "fid")
@@ -113,17 +113,17 @@ def add_point(points: Sequence[CurvePoint], point: CurvePoint) -> list[CurvePoin
     return sorted([*others, point], key=lambda point: (point.saved.step, point.saved.weights))
 
 
-def best_of(points: Sequence[CurvePoint]) -> CurvePoint:
+def best_point(points: Sequence[CurvePoint]) -> CurvePoint:
     """Return the point of the lowest FID; of equals, the earliest."""
     return min(points, key=lambda point: point.value)
 
 
-def compare_points(points: Sequence[CurvePoint]) -> Found:
+def compare_points(points: Sequence[CurvePoint]) -> RankedRows:
     """Compare the numbers that states are compared by; all are of the same noise."""
     return compare_rows([point.rows[0] for point in points])
 
 
-def name_of(point: Mapping[str, Any]) -> str:
+def name_of_weights(point: Mapping[str, Any]) -> str:
     """Return what a person calls a point, as --weights does."""
     return str(point["weights"])
 
@@ -144,7 +144,7 @@ def write_points(out: Path, identity: Mapping[str, Any], points: Sequence[CurveP
     file = CurveFile(
         identity=dict(identity),
         points=tuple(points),
-        conclusion=compare_points(points).conclusion(name_of),
+        conclusion=compare_points(points).conclusion(name_of_weights),
         comparisons=tuple(table_of(points).comparisons),
     )
     write_file_atomically(out / FILE, (file.model_dump_json(indent=1) + "\n").encode())
@@ -153,10 +153,10 @@ def write_points(out: Path, identity: Mapping[str, Any], points: Sequence[CurveP
 def write_shown(out: Path, points: Sequence[CurvePoint]) -> None:
     """Write `curve.csv` and `curve.png`."""
     write_file_atomically(out / CSV, table_of(points).to_csv().encode())
-    write_file_atomically(out / PLOT, picture(points))
+    write_file_atomically(out / PLOT, draw_curve(points))
 
 
-def picture(points: Sequence[CurvePoint]) -> bytes:
+def draw_curve(points: Sequence[CurvePoint]) -> bytes:
     """Draw FID against the step, a line for each reference, as a PNG."""
     figure = new_figure(6.5, 4.2)
     axes = figure.add_subplot(1, 1, 1)
@@ -168,7 +168,7 @@ def picture(points: Sequence[CurvePoint]) -> bytes:
             marker="os^v"[place % 4], capsize=2, label=f"against {reference}",
         )  # fmt: skip
     _draw_undecided(axes, points)
-    axes.set_title(compare_points(points).title(name_of))
+    axes.set_title(compare_points(points).title(name_of_weights))
     axes.set_xlabel("step")
     axes.set_ylabel(f"FID of {points[0].rows[0].convention.num} samples")
     axes.legend(fontsize="small")

@@ -9,8 +9,8 @@ from PIL import Image
 
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.demo.enlarging import enlarged as bicubic
-from cdm_cli.jobs.pictures.shown import Shown, class_names
-from cdm_cli.jobs.pictures.tiles import Sheet, draw, enlarge, readable
+from cdm_cli.jobs.pictures.shown import ShownImages, name_classes
+from cdm_cli.jobs.pictures.tiles import Sheet, draw_sheet, enlarge, readable_scale
 
 NEW = 2  # new images of each class
 REAL = ("low-resolution\ninput", "merely\nenlarged", "upsampled", "real")
@@ -26,10 +26,10 @@ def picture(data: Path, again: Path, lowres: Path, samples: Path) -> Image.Image
     """
     with ExitStack() as stack:
 
-        def opened(path: Path, split: str, *, low: bool = False) -> Shown:
+        def opened(path: Path, split: str, *, low: bool = False) -> ShownImages:
             store = stack.enter_context(open_store(path))
             part = store.parts[split]
-            return Shown(store, part, part.resolutions[0 if low else -1], np.arange(part.num))
+            return ShownImages(store, part, part.resolutions[0 if low else -1], np.arange(part.num))
 
         real = opened(data, "val")
         known = [opened(data, "val", low=True), opened(again, ""), real]
@@ -37,18 +37,20 @@ def picture(data: Path, again: Path, lowres: Path, samples: Path) -> Image.Image
         rows = [
             (_first_of(known, name, 1), _first_of(drawn, name, NEW)) for name in real.store.classes
         ]
-        return draw(_sheet(rows, real.store.classes, real.resolution), readable(real.resolution))
+        return draw_sheet(
+            _sheet(rows, real.store.classes, real.resolution), readable_scale(real.resolution)
+        )
 
 
-def _first_of(shown: Sequence[Shown], name: str, num: int) -> list[list[np.ndarray]]:
+def _first_of(shown: Sequence[ShownImages], name: str, num: int) -> list[list[np.ndarray]]:
     """Return the first images of a class that are in every store, each as it is in all of them."""
     made = shown[1]
-    of_class = np.array(class_names(made, made.places)) == name
+    of_class = np.array(name_classes(made, made.places)) == name
     ids = np.asarray(made.part.ids)[of_class][:num].tolist()
     return [[_image(one, id) for one in shown] for id in ids]
 
 
-def _image(shown: Shown, id: int) -> np.ndarray:
+def _image(shown: ShownImages, id: int) -> np.ndarray:
     place = np.flatnonzero(np.asarray(shown.part.ids) == id)
     return shown.tiles(place)[int(place[0])]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import Bound, bound, join_bounds, mean_and_error
-from cdm_cli.cascade.generate import Samples
+from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import Store, open_store
@@ -114,17 +114,17 @@ class Bounder:
             ) from None
         return [part[:num] for part in found]
 
-    def _samples(self, places: range) -> Samples:
+    def _samples(self, places: range) -> SampleInputs:
         source, config = self.work.sources[self.term.resolution], self.term.header.config
         ids, y = torch.from_numpy(source.ids(places)), torch.from_numpy(source.labels(places))
         if config.conditioning is None or self.term.s is None:
-            return Samples(ids, y)
+            return SampleInputs(ids, y)
         z_0 = self.work.sources[config.conditioning.resolution].z_0(places)
         z_s = draw_non_truncated(config, z_0, self.term.s, ids=ids, seed=self.seed)
-        return Samples(ids, y, z_s, torch.full_like(ids, self.term.s))
+        return SampleInputs(ids, y, z_s, torch.full_like(ids, self.term.s))
 
 
-class Done(NamedTuple):
+class StageBound(NamedTuple):
     """What is left of a stage when its images are bounded."""
 
     bound: Bound
@@ -147,7 +147,7 @@ def run_in(options: ElboOptions, session: Session) -> ElboResult:
         store, work = session.decide(lambda: _begin(options, stack), partial(_deciding, options))
         tell_part(store, options.split, session.report)
         _tell_schedule(options, work, session.report)
-        done = [_one(term, work, options, session) for term in work.terms]
+        done = [_bound_stage(term, work, options, session) for term in work.terms]
         return ElboResult(
             rows=tuple(_rows(work.terms, [each.bound for each in done])),
             data=str(options.ref),
@@ -192,7 +192,7 @@ def _tell_schedule(options: ElboOptions, work: ElboWork, report: Report) -> None
     tell_schedule(work.terms[-1].header, bounded, [term.s for term in work.terms], report)
 
 
-def _one(term: Term, work: ElboWork, options: ElboOptions, session: Session) -> Done:
+def _bound_stage(term: Term, work: ElboWork, options: ElboOptions, session: Session) -> StageBound:
     """Load one stage, bound all images under it, and let go of it."""
     total = term.evaluations(options.terms) * work.num
     chosen = choose_numerics(term.header.config, session, total)
@@ -201,12 +201,12 @@ def _one(term: Term, work: ElboWork, options: ElboOptions, session: Session) -> 
     name, world = term.header.directory.name, session.world
     with Stop() as stop, session.report.track(f"bound {name}", total, "evaluations") as advance:
 
-        def told(num: int) -> None:
+        def count(num: int) -> None:
             advance(num * world.size, f"{work.num} images")
             if stop.asked:
                 raise StoppedError(f"stopped by {stop.asked}", next="the same command starts anew")
 
-        return Done(bounder.all(world, told), stage.digest, chosen)
+        return StageBound(bounder.all(world, count), stage.digest, chosen)
 
 
 def _rows(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[ElboRow]:

@@ -70,7 +70,7 @@ def plan_work(options: ElboOptions, store: Store) -> ElboWork:
         _check_images(header, store, part)
     for low, high in pairwise(headers):
         _check_pair(low, high)
-    given = _given(headers, options.s)
+    given = _s_of_each(headers, options.s)
     above = [s or 0 for s in given[1:]] + [0]
     for (low, high), s in zip(pairwise(headers), above, strict=False):
         _check_process(low, high, s)
@@ -133,7 +133,7 @@ def _check_pair(low: Header, high: Header) -> None:
         )
 
 
-def _given(headers: Sequence[Header], s: Sequence[int]) -> list[int | None]:
+def _s_of_each(headers: Sequence[Header], s: Sequence[int]) -> list[int | None]:
     """Return the s of each stage's condition; raise UsageError for a wrong number or value."""
     above_base = [header for header in headers if header.config.kind == "sr"]
     if len(s) > len(above_base):

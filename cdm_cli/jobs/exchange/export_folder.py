@@ -44,9 +44,9 @@ def write_folder(selection: ExportSelection, out: Path, report: Report) -> int:
 
     Raises WouldOverwriteError for a folder, or a file in it, that another command made.
     """
-    begin(selection, out)
+    claim_folder(selection, out)
     names, labels = Names(selection), list[tuple[str, int]]()
-    made, folders = 0, names.used(selection)
+    made, folders = 0, names.list_folders(selection)
     for folder in folders:
         disk.make_directory(out / folder)
         durable.sweep(out / folder)
@@ -93,7 +93,7 @@ class Names:
             for place, label in enumerate(batch.labels.tolist(), batch.first)
         ]
 
-    def used(self, selection: ExportSelection) -> list[str]:
+    def list_folders(self, selection: ExportSelection) -> list[str]:
         """Return the folders that will hold images. Raises BadInputError for a strange label."""
         labels = np.unique(np.asarray(selection.part.labels[selection.rows])).tolist()
         if self._classes and not 0 <= labels[0] <= labels[-1] < len(self._classes):
@@ -109,26 +109,26 @@ class Names:
         return [{"label": label, "name": name, "folder": folder} for label, (name, folder) in pairs]
 
 
-def begin(selection: ExportSelection, out: Path) -> None:
+def claim_folder(selection: ExportSelection, out: Path) -> None:
     """Claim a new or empty folder, or find that it is this export, whole or begun.
 
     Raises WouldOverwriteError for a folder of anything else.
     """
     if os.path.lexists(out) and not out.is_dir():
-        raise _taken(out, "it is no folder")
+        raise _taken_error(out, "it is no folder")
     there = _manifest(out)
     if there is not None:
         here = selection.identity
         check_same(out, "export", {k: there[k] for k in here if k in there}, here)
         return
     if out.is_dir() and durable.list_finished(out):
-        raise _taken(out, f"it is not empty and has no {EXPORT_JSON}")
+        raise _taken_error(out, f"it is not empty and has no {EXPORT_JSON}")
     disk.make_directory(out)
     durable.sweep(out)
     _write_manifest(selection, out, finished=False)
 
 
-def _taken(path: Path, why: str) -> CdmError:
+def _taken_error(path: Path, why: str) -> CdmError:
     return refuse(f"{path} is not this export: {why}")
 
 
@@ -200,7 +200,7 @@ def _check_same(path: Path, pixels: np.ndarray, kind: str) -> None:
     except BadImageError:
         same = False
     if not same:
-        raise _taken(path, "another image is there")
+        raise _taken_error(path, "another image is there")
 
 
 def encode_image(pixels: np.ndarray, kind: str) -> bytes:

@@ -59,7 +59,7 @@ def write_npz(selection: ExportSelection, out: Path, report: Report) -> int:
     comment = json.dumps(selection.identity, sort_keys=True).encode()
     if os.path.lexists(out):
         if _comment(out) != comment:
-            raise _taken(out)
+            raise _taken_error(out)
         report.say(f"{out} is there already")
         return 0
     with durable.partial(out) as (fd, temporary):
@@ -72,7 +72,7 @@ def write_npz(selection: ExportSelection, out: Path, report: Report) -> int:
             renaming.rename_new(temporary, out)
         except renaming.ExistsError:
             if _comment(out) != comment:
-                raise _taken(out) from None
+                raise _taken_error(out) from None
             disk.unlink(temporary)  # another process made the same
     return len(selection.rows)
 
@@ -85,7 +85,7 @@ def _comment(path: Path) -> bytes:
         return b""
 
 
-def _taken(out: Path) -> WouldOverwriteError:
+def _taken_error(out: Path) -> WouldOverwriteError:
     return WouldOverwriteError(
         f"{out} exists, and is not this export",
         kept="it was left as it is",

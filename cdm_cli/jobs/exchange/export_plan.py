@@ -9,7 +9,7 @@ import numpy as np
 from cdm_cli.data.images import MODES
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.sampling.rows import choose_rows, part_of, resolution_of
+from cdm_cli.jobs.sampling.rows import choose_resolution, choose_rows, part_of
 from cdm_cli.names import ExportFormat
 from cdm_cli.options.files import ExportOptions
 from cdm_cli.options.outputs import is_npz
@@ -72,7 +72,7 @@ class ExportSelection:
 def select_images(store: Store, options: ExportOptions) -> ExportSelection:
     """Decide what is exported. Raises UsageError for what the store, or the format, has not."""
     _, part = part_of(store, options.split)
-    resolution = resolution_of(store, part, options.resolution)
+    resolution = choose_resolution(store, part, options.resolution)
     kind: ExportFormat = options.format or ("npz" if is_npz(options.out) else "png")
     if kind == "jpeg" and part.channels(resolution) in (2, 4):
         mode = MODES[part.channels(resolution)]

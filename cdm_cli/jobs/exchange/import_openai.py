@@ -25,7 +25,7 @@ from cdm_cli.cascade.checkpoint import (
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.cascade.foreign.foreign import read_file, read_tensors, without_prefix
 from cdm_cli.cascade.foreign.openai import stage_config
-from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, origin_of, parse_flags
+from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, package_of, parse_flags
 from cdm_cli.cascade.foreign.openai_names import convert
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import DataInfo, Plan, StageConfig, StageFile, TrainingConfig
@@ -89,7 +89,7 @@ def run(options: ImportOptions, report: Report) -> Imported:
         ),
     )
     if there or not write_stage(out, stage, weights):
-        check_same(out, stage, weights)
+        check_same_stage(out, stage, weights)
         report.say(f"{out} is there already")
     return Imported(
         stage=out,
@@ -109,17 +109,17 @@ def is_import(out: Path) -> bool:
     with suppress(CdmError):
         if read_stage_file(out).plan.preset == PRESET:
             return True
-    raise _taken(f"{out} exists")
+    raise _taken_error(f"{out} exists")
 
 
-def check_same(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> None:
+def check_same_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> None:
     """Raise WouldOverwriteError unless a stage directory holds what this import would write."""
     there = read_stage_file(out)
     if (there.plan, there.data) == (stage.plan, stage.data):
         found = read_weights(weights_file(out), weights).tensors
         if all(torch.equal(found[name], tensor) for name, tensor in weights.items()):
             return
-    raise _taken(f"{out} exists, and is not this import")
+    raise _taken_error(f"{out} exists, and is not this import")
 
 
 def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> bool:
@@ -139,7 +139,7 @@ def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> b
     return True
 
 
-def _taken(what: str) -> WouldOverwriteError:
+def _taken_error(what: str) -> WouldOverwriteError:
     return WouldOverwriteError(what, kept="it is untouched", next="choose another -o runs/NAME")
 
 
@@ -148,7 +148,7 @@ def _flags(options: ImportOptions, report: Report) -> tuple[Flags, Origin | None
     name = options.src.name
     if options.flags or name not in PUBLISHED:
         flags, said = parse_flags(options.flags)
-        return flags, origin_of(said, options.origin)
+        return flags, package_of(said, options.origin)
     origin, text = PUBLISHED[name]
     report.say(f"{name}: taken for the model that {origin} published: {text}")
     return parse_flags([text])[0], options.origin or origin

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cdm_cli.__version__ import __version__
 from cdm_cli.data.arrays import ArraySource
 from cdm_cli.data.class_folders import numbers
-from cdm_cli.data.images import GAMMA, PROFILE, BadImageError, Header, probe
+from cdm_cli.data.images import GAMMA, PROFILE, BadImageError, ImageHeader, probe
 from cdm_cli.data.labels import Labelled, class_names, labels_among
 from cdm_cli.data.schema import PartSpec, StoreSpec, fitting_block_size
 from cdm_cli.data.sources import Source
@@ -56,7 +56,7 @@ class ImportPlan:
     conversions: dict[str, int]
 
 
-def among(found: Labelled, options: ImportOptions) -> tuple[Labelled, tuple[str, ...]]:
+def labels_in(found: Labelled, options: ImportOptions) -> tuple[Labelled, tuple[str, ...]]:
     """Return the labels and all class names: those of --classes, of which some suffice, if given.
 
     Raises MismatchError for a class that is not among them.
@@ -135,7 +135,7 @@ def _unlike(
     )
 
 
-def _header(source: Source, src: Path, i: int) -> Header:
+def _header(source: Source, src: Path, i: int) -> ImageHeader:
     try:
         data = source.read(i)
         if isinstance(data, bytes):
@@ -143,7 +143,7 @@ def _header(source: Source, src: Path, i: int) -> Header:
     except BadImageError as error:
         raise unusable(src, source.names[i], error) from None
     height, width, channels = data.shape
-    return Header(width, height, channels < 3, ("alpha",) if channels in (2, 4) else ())
+    return ImageHeader(width, height, channels < 3, ("alpha",) if channels in (2, 4) else ())
 
 
 def unusable(src: Path, name: str, error: BadImageError) -> CdmError:

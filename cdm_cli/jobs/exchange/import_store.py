@@ -21,8 +21,8 @@ from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.exchange.export_folder import CLASSES_JSON, EXPORT_JSON
 from cdm_cli.jobs.exchange.import_plan import (
     ImportPlan,
-    among,
     each,
+    labels_in,
     plan_import,
     spec_of,
     unusable,
@@ -69,7 +69,7 @@ def _run(options: ImportOptions, spool: Path, report: Report) -> ImportedStore:
     source = open_source(options.src, skips, spool, follow=options.follow_links, inside=inside)
     found = find_labels(source, table, skips)
     require_images(found, options.src, skips)
-    found, classes = among(found, options)
+    found, classes = labels_in(found, options)
     plan = plan_import(found, options.src, report)
     skipped = _count_skips(skips)
     for reason, count in skipped.items():

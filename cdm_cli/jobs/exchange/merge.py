@@ -14,7 +14,7 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, StoppedError, UsageError
-from cdm_cli.jobs.runtime.identity import recorded_identity, resume_or_create, store_difference
+from cdm_cli.jobs.runtime.identity import identity_in, resume_or_create, store_difference
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
 from cdm_cli.jobs.sampling.provenance import command_line
@@ -95,14 +95,14 @@ def order_pieces(stores: Sequence[Store]) -> list[Piece]:
         if piece.first > end:
             raise _absent(end, piece.first)
         end, before = piece.stop, piece.store
-    num = recorded_identity(head.provenance)["num"]
+    num = identity_in(head.provenance)["num"]
     if end != num:
         raise _absent(end, num)
     return pieces
 
 
 def _first(store: Store) -> int:
-    found: Any = recorded_identity(store.provenance)
+    found: Any = identity_in(store.provenance)
     first: Any = found.get("first") if isinstance(found, dict) else None
     num: Any = found.get("num") if isinstance(found, dict) else None
     is_part = isinstance(first, int) and first >= 0 and isinstance(num, int)
@@ -119,7 +119,7 @@ def _check_same(piece: Piece, head: Store) -> None:
     store, part = piece.store, piece.part
     said = {
         **head.provenance,
-        "identity": {**recorded_identity(head.provenance), "first": piece.first},
+        "identity": {**identity_in(head.provenance), "first": piece.first},
     }
     spec = StoreSpec(
         kind="samples",
@@ -190,8 +190,8 @@ def spec_of(pieces: Sequence[Piece], command: str) -> StoreSpec:
     said |= {
         "cdm": __version__,
         "command": command,
-        "identity": {**recorded_identity(head.provenance), "first": 0},
-        "merged": [_told(piece) for piece in pieces],
+        "identity": {**identity_in(head.provenance), "first": 0},
+        "merged": [_describe_piece(piece) for piece in pieces],
     }
     return StoreSpec(
         kind="samples",
@@ -202,7 +202,7 @@ def spec_of(pieces: Sequence[Piece], command: str) -> StoreSpec:
     )
 
 
-def _told(piece: Piece) -> dict[str, Any]:
+def _describe_piece(piece: Piece) -> dict[str, Any]:
     store = piece.store
     return {
         "name": store.path.name,

@@ -13,13 +13,13 @@ from cdm_cli.names import WITH_ERRORS
 UNPAIRED = "unpaired: {why}, so the errors of both numbers count"
 
 
-def seed_of(store: Store) -> int | None:
+def noise_seed(store: Store) -> int | None:
     """Return the seed of the noise that samples were drawn from, None where there is none."""
     seed = store.provenance.get("identity", {}).get("seed")
     return None if seed is None else int(seed)
 
 
-def join(one: MetricTable, other: MetricTable, stores: Sequence[Path], *, seed: bool) -> None:
+def add_other(one: MetricTable, other: MetricTable, stores: Sequence[Path], *, seed: bool) -> None:
     """Add to one table the rows of another store, and how those of both compare.
 
     stores: the names of both. seed: whether they share it.

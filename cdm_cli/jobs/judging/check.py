@@ -8,16 +8,16 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.judging.header import judge_fields
 from cdm_cli.jobs.judging.images import ImageSet
-from cdm_cli.jobs.judging.judge import is_stage
+from cdm_cli.jobs.judging.judge import is_classifier_stage
 from cdm_cli.jobs.judging.npz import open_npz
 from cdm_cli.jobs.judging.references import check_reference, check_resolution
 from cdm_cli.jobs.judging.rows import check_number, no_images, unknown_classes
 from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.names import OF_IMAGES, RUNS
-from cdm_cli.options.judging import EvalOptions, FeatureOptions, parsed
+from cdm_cli.options.judging import EvalOptions, FeatureOptions, parse_metrics
 
 
-def check_asked(options: EvalOptions, images: ImageSet) -> None:
+def check_metrics(options: EvalOptions, images: ImageSet) -> None:
     """Raise what a metric of the list would raise at its turn: UsageError, MismatchError.
 
     With `all`, what cannot be had is left out of the table, with a note, and is no error here; a
@@ -27,10 +27,10 @@ def check_asked(options: EvalOptions, images: ImageSet) -> None:
     check_reference(options.judge.ref, images.resolution)
     if "all" in options.metrics:
         return
-    metrics = parsed(options.metrics)
+    metrics = parse_metrics(options.metrics)
     for metric, num in _numbers(metrics, images, options.judge.ref):
         check_number(metric, num)
-    if "accuracy" in metrics and known_classes(options.judge) != images.classes:
+    if "accuracy" in metrics and classes_of_judge(options.judge) != images.classes:
         raise unknown_classes(options.judge.features)
 
 
@@ -68,9 +68,9 @@ def _real_images(ref: Path, resolution: int) -> int | None:
         return None if npz.images is None else npz.images.num
 
 
-def known_classes(judge: FeatureOptions) -> tuple[str, ...] | None:
+def classes_of_judge(judge: FeatureOptions) -> tuple[str, ...] | None:
     """Return the classes that a judge tells apart, None where none are known."""
-    if not is_stage(judge):
+    if not is_classifier_stage(judge):
         return None
     file = read_stage_file(find_stage(judge.features, Path(RUNS)))
     return file.data.classes if file.data else None

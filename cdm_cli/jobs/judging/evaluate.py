@@ -15,8 +15,8 @@ from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.judging import nearest
-from cdm_cli.jobs.judging.against import join, seed_of
-from cdm_cli.jobs.judging.check import check_alike, check_asked
+from cdm_cli.jobs.judging.against import add_other, noise_seed
+from cdm_cli.jobs.judging.check import check_alike, check_metrics
 from cdm_cli.jobs.judging.cost import cost
 from cdm_cli.jobs.judging.images import ImageSet, collect, from_store
 from cdm_cli.jobs.judging.panel import Panel, convention_of, open_panel, table_of_rows
@@ -27,7 +27,7 @@ from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import OF_IMAGES
-from cdm_cli.options.judging import EvalOptions, parsed
+from cdm_cli.options.judging import EvalOptions, parse_metrics
 from cdm_cli.report import Report
 
 LEFT_OUT = "cas is not in all: it trains two classifiers, for hours; cdm eval cas does"
@@ -59,14 +59,18 @@ def plan(options: EvalOptions, report: Report) -> dict[str, object]:
     with ExitStack() as stack:
         images = _choose_all(options, stack, report)
         told = {"out": str(options.out)} if options.out else {}
-        return {**told, "metrics": list(parsed(options.metrics)), **cost(options, images, session)}
+        return {
+            **told,
+            "metrics": list(parse_metrics(options.metrics)),
+            **cost(options, images, session),
+        }
 
 
 def _check_written(options: EvalOptions) -> None:
     """Raise WouldOverwriteError, or DiskError, for what would be written."""
     _check_out(options.out)
     written = [options.out] if options.out else []
-    if "nn" in parsed(options.metrics):
+    if "nn" in parse_metrics(options.metrics):
         written.append(_picture_path(options.out))
         _check_picture(written[-1])
     for path in written:
@@ -75,7 +79,7 @@ def _check_written(options: EvalOptions) -> None:
 
 def run_in(options: EvalOptions, session: Session) -> EvalResult:
     """Judge a store as one process of a job; the first one writes."""
-    metrics, lenient = parsed(options.metrics), "all" in options.metrics
+    metrics, lenient = parse_metrics(options.metrics), "all" in options.metrics
     with ExitStack() as stack:
         images, *others = session.decide(
             lambda: _choose_all(options, stack, session.report), _deciding
@@ -102,15 +106,15 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
 def _compare(options: EvalOptions, others: ImageSet, panel: Panel, table: MetricTable) -> None:
     """Judge the other store as the first was, and add how they compare."""
     assert options.against is not None
-    metrics = tuple(name for name in parsed(options.metrics) if name != "nn")
+    metrics = tuple(name for name in parse_metrics(options.metrics) if name != "nn")
     collector = collect(others, panel.judge.extractor, panel.session, seed=options.seed)
     lenient = "all" in options.metrics
     other = table_of_rows(panel, others, collector, metrics, options.seed, lenient=lenient)
     paths = (options.store, options.against)
     with ExitStack() as stack:
-        seeds = [seed_of(stack.enter_context(open_store(path))) for path in paths]
+        seeds = [noise_seed(stack.enter_context(open_store(path))) for path in paths]
     shared = seeds[0] is not None and seeds[0] == seeds[1]
-    join(table, other, paths, seed=shared)
+    add_other(table, other, paths, seed=shared)
 
 
 def _choose_all(options: EvalOptions, stack: ExitStack, report: Report) -> list[ImageSet]:
@@ -128,7 +132,7 @@ def _choose_images(options: EvalOptions, stack: ExitStack, report: Report) -> Im
     """Open the store, and choose the images that are judged."""
     store = stack.enter_context(open_store(options.store))
     images = from_store(store, options.split, options.resolution, options.num, options.seed)
-    check_asked(options, images)
+    check_metrics(options, images)
     tell_part(store, options.split, report)
     return images
 
@@ -150,14 +154,16 @@ def _look_nearby(
     with ExitStack() as stack:
         training = training_images(options.judge.ref, images.resolution, stack)
         val = next((found for found in panel.references if found.name == "val"), None)
-        found = nearest.find(collector, training, val, panel.judge.extractor, panel.session)
+        found = nearest.search_nearest(
+            collector, training, val, panel.judge.extractor, panel.session
+        )
         table.extend(
-            nearest.rows(found, convention_of(images, panel.judge, options.seed), training)
+            nearest.nearest_rows(found, convention_of(images, panel.judge, options.seed), training)
         )
         path = _picture_path(options.out)
         if panel.session.world.leads:
-            write_file_atomically(path, _png(nearest.picture(found, images, training)))
-        return nearest.details(found, images, training), [path]
+            write_file_atomically(path, _png(nearest.draw_nearest(found, images, training)))
+        return nearest.list_nearest(found, images, training), [path]
 
 
 def _picture_path(out: Path | None) -> Path:

@@ -9,7 +9,7 @@ from cdm_cli.cascade.checkpoint import find_stage, read_stage_file
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
-from cdm_cli.jobs.judging.judge import is_stage
+from cdm_cli.jobs.judging.judge import is_classifier_stage
 from cdm_cli.jobs.judging.npz import open_npz
 from cdm_cli.jobs.sampling.headers import Header, different_classes, weights_digest
 from cdm_cli.jobs.sampling.provenance import parent
@@ -80,7 +80,7 @@ def judge_fields(options: FeatureOptions, runs: Path = Path(RUNS)) -> dict[str, 
         find_weights(file)
     if name == "inception" or Path(name).name == file.name:
         return {"judge": f"inception, {options.mode}"}
-    if not is_stage(options, runs):
+    if not is_classifier_stage(options, runs):
         return {"judge": name}
     directory = find_stage(name, runs)
     config = read_stage_file(directory).plan.stage

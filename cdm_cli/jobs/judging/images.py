@@ -11,7 +11,7 @@ from torch import Tensor
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.sampling.rows import part_of, resolution_of
+from cdm_cli.jobs.sampling.rows import choose_resolution, part_of
 from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.jackknife import NUM_GROUPS
@@ -71,7 +71,7 @@ def from_part(
 
     Raises UsageError for a resolution or a number that the part does not have.
     """
-    resolution = resolution_of(store, part, resolution)
+    resolution = choose_resolution(store, part, resolution)
     if num is not None and num > part.num:
         raise UsageError(f"--num {num}: {store.path} has {part.num}", next=f"--num {part.num}")
     ids, labels = np.asarray(part.ids), np.asarray(part.labels)
@@ -113,7 +113,7 @@ def queue_of_caller(device: torch.device) -> Callable[[], None]:
     return lambda: torch.cuda.set_stream(queue)
 
 
-def batches(images: ImageSet, session: Session) -> Iterator[tuple[np.ndarray, Tensor]]:
+def read_batches(images: ImageSet, session: Session) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Yield (places [B], uint8 [B, C, H, W] on the device): this process's share, in order.
 
     The next batch is read, checked and copied while the network works on this one.
@@ -166,7 +166,7 @@ def collect(
         seed=seed, num_groups=num_groups if uncertain else 1,
     )  # fmt: skip
     with session.report.track(f"judge {images.name}", images.num, "images") as advance:
-        for places, batch in batches(images, session):
+        for places, batch in read_batches(images, session):
             features, probabilities = extractor(batch)
             collector.add(places, features, probabilities)
             advance(len(places) * world.size, "")

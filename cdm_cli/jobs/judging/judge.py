@@ -36,12 +36,12 @@ def open_judge(options: FeatureOptions, device: torch.device, runs: Path = Path(
         return Judge(InceptionExtractor(options.mode, device))
     if Path(name).name == FILES[options.mode].name:
         return Judge(InceptionExtractor(options.mode, device, weights=Path(name)))
-    if is_stage(options, runs):
+    if is_classifier_stage(options, runs):
         return _classifier(name, runs, device)
     return Judge(_load_installed(name, device))
 
 
-def is_stage(options: FeatureOptions, runs: Path = Path(RUNS)) -> bool:
+def is_classifier_stage(options: FeatureOptions, runs: Path = Path(RUNS)) -> bool:
     """Say whether `--features` names a stage; raise MissingError where it names nothing."""
     name = options.features
     if name == "inception" or Path(name).name == FILES[options.mode].name:

@@ -24,7 +24,7 @@ class KeptTable(Settings):
     notes: tuple[str, ...] = ()
 
 
-def read_table(path: Path) -> MetricTable:
+def read_numbers(path: Path) -> MetricTable:
     """Read a table; raise BadInputError for a file that is none."""
     kept = read_settings(KeptTable, path, LIMIT)
     return MetricTable([*kept.rows], [*kept.notes], [*kept.comparisons], mixed=True)
@@ -34,7 +34,7 @@ def tables_of(store: Path, digest: str) -> Iterator[tuple[Path, MetricTable]]:
     """Yield the tables beside a store that are of its images, which have this digest."""
     for path in sorted(store.absolute().parent.glob("*.json"))[:MOST]:
         try:
-            table = read_table(path)
+            table = read_numbers(path)
         except CdmError:
             continue
         if any(row.convention.samples_digest == digest for row in table.rows):

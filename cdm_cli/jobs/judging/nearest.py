@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cdm_cli.jobs.judging.images import ImageSet, batches
-from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw, readable
+from cdm_cli.jobs.judging.images import ImageSet, read_batches
+from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw_sheet, readable_scale
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.metrics.collector import Collector
@@ -37,7 +37,7 @@ class NearestImages:
     val: np.ndarray
 
 
-def find(
+def search_nearest(
     collector: Collector,
     training: ImageSet,
     val: Reference | None,
@@ -52,7 +52,7 @@ def find(
     queries = torch.cat([samples, torch.from_numpy(real).to(samples)])
     nearest = Nearest(queries, min(NEIGHBOURS, training.num))
     with session.report.track(f"search {training.name}", training.num, "images") as advance:
-        for places, batch in batches(training, session):
+        for places, batch in read_batches(training, session):
             features, _ = extractor(batch)
             nearest.add(features, torch.from_numpy(places))
             advance(len(places) * session.world.size, "")
@@ -77,7 +77,9 @@ def _join(nearest: Nearest, world: World) -> tuple[np.ndarray, np.ndarray]:
     return distances.cpu().numpy(), ids.cpu().numpy()
 
 
-def rows(found: NearestImages, convention: Convention, training: ImageSet) -> list[MetricRow]:
+def nearest_rows(
+    found: NearestImages, convention: Convention, training: ImageSet
+) -> list[MetricRow]:
     """Return the median distance of samples, and how many lie closer than unseen images do."""
     nearest = found.distances[:, 0]
 
@@ -117,10 +119,12 @@ def median_error(x: np.ndarray) -> float:
     return float(high - low) / 2
 
 
-def details(found: NearestImages, images: ImageSet, training: ImageSet) -> list[dict[str, Any]]:
+def list_nearest(
+    found: NearestImages, images: ImageSet, training: ImageSet
+) -> list[dict[str, Any]]:
     """Return the samples that lie nearest to a training image, the nearest first."""
     lines: list[dict[str, Any]] = []
-    for q in _shown(found):
+    for q in _nearest_queries(found):
         place, near = int(found.places[q]), int(found.neighbours[q, 0])
         lines.append(
             {
@@ -135,7 +139,7 @@ def details(found: NearestImages, images: ImageSet, training: ImageSet) -> list[
     return lines
 
 
-def _shown(found: NearestImages) -> list[int]:
+def _nearest_queries(found: NearestImages) -> list[int]:
     return np.argsort(found.distances[:, 0], kind="stable")[:SHOWN].tolist()
 
 
@@ -149,18 +153,20 @@ def _pixel_rms(x: Tensor, y: Tensor) -> float | None:
     return float((x.double() - y.double()).square().mean().sqrt())
 
 
-def picture(found: NearestImages, images: ImageSet, training: ImageSet) -> Image.Image:
+def draw_nearest(found: NearestImages, images: ImageSet, training: ImageSet) -> Image.Image:
     """Draw each of those samples, left, beside its nearest training images."""
     tiles: list[np.ndarray] = []
     rows: list[tuple[str, np.ndarray]] = []
-    for q in _shown(found):
+    for q in _nearest_queries(found):
         start = len(tiles)
-        tiles.append(_shown_as(_one(images, int(found.places[q]))))
-        tiles += [_shown_as(_one(training, int(near))) for near in found.neighbours[q]]
+        tiles.append(_as_pixels(_one(images, int(found.places[q]))))
+        tiles += [_as_pixels(_one(training, int(near))) for near in found.neighbours[q]]
         rows.append((f"{found.distances[q, 0]:.3g}", np.arange(start, len(tiles))))
     heads = ("sample", "nearest of train", *[""] * (found.neighbours.shape[1] - 1))
-    return draw(Sheet(dict(enumerate(tiles)), rows, heads=heads), readable(images.resolution))
+    return draw_sheet(
+        Sheet(dict(enumerate(tiles)), rows, heads=heads), readable_scale(images.resolution)
+    )
 
 
-def _shown_as(x: Tensor) -> np.ndarray:
+def _as_pixels(x: Tensor) -> np.ndarray:
     return as_rgb(x.permute(1, 2, 0).numpy())

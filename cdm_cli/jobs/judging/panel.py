@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from cdm_cli.jobs.judging.images import ImageSet, collect
 from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.judging.references import find_references, reference_digest
-from cdm_cli.jobs.judging.rows import Rows, notes
+from cdm_cli.jobs.judging.rows import Rows, notes_for_reader
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.features import InceptionExtractor
@@ -100,6 +100,6 @@ def table_of_rows(
         collector, panel.references, convention, judge_knows_labels=knows, uncertain=uncertain
     )
     table = rows.table(metrics, lenient=lenient)
-    for line in notes(metrics, convention, panel.judge.extractor, panel.references):
+    for line in notes_for_reader(metrics, convention, panel.judge.extractor, panel.references):
         table.note(line)
     return table

@@ -41,7 +41,7 @@ class EvalResult:
         rows = self.table.rows
         shown: dict[str, Any] = {
             "store": str(self.store),
-            **self._compared(),
+            **self._comparison(),
             "metrics": [
                 {
                     **row.extra,
@@ -71,7 +71,7 @@ class EvalResult:
     def in_short(self) -> list[str | list[dict[str, str]]]:
         """Return the numbers, then what they mean and of what they are."""
         table, kinds = self.table, self.table.conventions
-        told = [self._compared()["conclusion"]] if self.against is not None else []
+        told = [self._comparison()["conclusion"]] if self.against is not None else []
         cells = [dict(zip(table.header(), line, strict=True)) for line in table.lines()]
         if len(kinds) == 1:
             cells = [{title: row[title] for title in row if title != "num"} for row in cells]
@@ -88,7 +88,7 @@ class EvalResult:
             f"{convention.resolution}×{convention.resolution}, seen by {convention.extractor}"
         )
 
-    def _compared(self) -> dict[str, Any]:
+    def _comparison(self) -> dict[str, Any]:
         """Return how two stores compare, where there are two."""
         if self.against is None:
             return {}

@@ -96,12 +96,12 @@ class Rows:
         for reference, estimate in zip(self.references, estimates, strict=True):
             found[reference.name] = estimate
             row = self._row("fid", estimate.value, estimate.error, self._jackknife, reference)
-            yield self._known(row, estimate, corrected=estimate.corrected)
+            yield self._with_estimate(row, estimate, corrected=estimate.corrected)
         if {"train", "val"} <= set(found):
             gap = found["val"].minus(found["train"])
             row = self._row("fid_gap", gap.value, gap.error, self._jackknife)
             row = replace(row, reference="val - train")
-            yield self._known(row, gap, corrected=gap.corrected)
+            yield self._with_estimate(row, gap, corrected=gap.corrected)
 
     def inception_score(self) -> Iterator[MetricRow]:
         """Yield the Inception Score, of whatever network judges."""
@@ -114,7 +114,7 @@ class Rows:
         score = self.collector.scores.score()
         kind = f"standard deviation over {NUM_SPLITS} splits shuffled by id"
         row = self._row("is", score.mean, score.std, kind)
-        yield self._known(row, self.collector.score_estimate())
+        yield self._with_estimate(row, self.collector.score_estimate())
 
     def kid(self) -> Iterator[MetricRow]:
         """Yield the kernel distance to every reference that has features."""
@@ -131,7 +131,7 @@ class Rows:
             settings = {"subsets": 1 if one else NUM_SUBSETS, "subset_size": size, "degree": 3}
             std = None if one else score.std
             row = self._row("kid", score.mean, std, kind, reference, settings)
-            yield self._known(row, estimate)
+            yield self._with_estimate(row, estimate)
 
     def prdc(self) -> Iterator[MetricRow]:
         """Yield precision, recall, density and coverage against every reference."""
@@ -157,7 +157,7 @@ class Rows:
         if score is None or not self.judge_knows_labels:
             raise unknown_classes(self.convention.extractor)
         row = self._row("accuracy", score.mean, score.std, "binomial standard error")
-        yield self._known(row, self.collector.accuracy_estimate())
+        yield self._with_estimate(row, self.collector.accuracy_estimate())
 
     def _with_features(self, metric: str) -> list[Reference]:
         found = [reference for reference in self.references if reference.features is not None]
@@ -176,7 +176,7 @@ class Rows:
         G = len(self.collector.parts)
         return f"jackknife standard error over {G} groups, given how many images a class has"
 
-    def _known(
+    def _with_estimate(
         self, row: MetricRow, estimate: Estimate, *, corrected: float | None = None
     ) -> MetricRow:
         """Add to a row what it would be without some of its samples."""
@@ -210,7 +210,7 @@ class Rows:
         )
 
 
-def notes(
+def notes_for_reader(
     metrics: tuple[str, ...],
     convention: Convention,
     extractor: FeatureExtractor,

@@ -8,19 +8,19 @@ import numpy as np
 
 from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
-from cdm_cli.jobs.pictures.shown import Shown, class_names
+from cdm_cli.jobs.pictures.shown import ShownImages, name_classes
 from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, enlarge
 
 
-def beside(
-    shown: Sequence[Shown], heads: Sequence[str], *, num: int, per_class: int | None = None
+def lay_side_by_side(
+    shown: Sequence[ShownImages], heads: Sequence[str], *, num: int, per_class: int | None = None
 ) -> Sheet:
     """Lay out num ids that all stores have, or per_class of each class: a row for each id.
 
     Smaller images are enlarged by nearest neighbour to the largest. Raises MismatchError where
     the stores share no id, or say differently which class one has.
     """
-    ids = _shared(shown)
+    ids = _shared_ids(shown)
     places = [_places(one, ids) for one in shown]
     _check_classes(shown, places, ids)
     labels = np.asarray(shown[0].part.labels[places[0]])
@@ -28,7 +28,7 @@ def beside(
     pairs = zip(shown, places, strict=True)
     columns = _alike([_column(one, where[chosen]) for one, where in pairs])
     tiles = dict(enumerate(tile for row in zip(*columns, strict=True) for tile in row))
-    names = class_names(shown[0], places[0][chosen])
+    names = name_classes(shown[0], places[0][chosen])
     rows = [
         (f"{name} ({id})", np.arange(row * len(shown), (row + 1) * len(shown)))
         for row, (name, id) in enumerate(zip(names, ids[chosen].tolist(), strict=True))
@@ -37,7 +37,7 @@ def beside(
     return Sheet(tiles, rows, title, tuple(heads))
 
 
-def _shared(shown: Sequence[Shown]) -> np.ndarray:
+def _shared_ids(shown: Sequence[ShownImages]) -> np.ndarray:
     """Return the ids of finished images that all stores have, ascending."""
     ids = reduce(np.intersect1d, (np.asarray(one.part.ids[one.places]) for one in shown))
     if not len(ids):
@@ -49,18 +49,18 @@ def _shared(shown: Sequence[Shown]) -> np.ndarray:
     return ids
 
 
-def _places(shown: Shown, ids: np.ndarray) -> np.ndarray:
+def _places(shown: ShownImages, ids: np.ndarray) -> np.ndarray:
     """Return where images of these ids are, of which the store has each."""
     there = np.asarray(shown.part.ids[shown.places])
     order = np.argsort(there, kind="stable")
     return shown.places[order[np.searchsorted(there, ids, sorter=order)]]
 
 
-def _check_classes(shown: Sequence[Shown], places: list[np.ndarray], ids: np.ndarray) -> None:
+def _check_classes(shown: Sequence[ShownImages], places: list[np.ndarray], ids: np.ndarray) -> None:
     """Raise MismatchError naming the first id that is of another class in another store."""
-    first = np.array(class_names(shown[0], places[0]))
+    first = np.array(name_classes(shown[0], places[0]))
     for one, where in zip(shown[1:], places[1:], strict=True):
-        here = np.array(class_names(one, where))
+        here = np.array(name_classes(one, where))
         differing = np.flatnonzero(first != here)
         if len(differing):
             at = differing[0]
@@ -91,7 +91,7 @@ def spread_over_classes(labels: np.ndarray, num: int) -> np.ndarray:
     return chosen[np.lexsort((rank[chosen], labels[chosen]))]
 
 
-def _column(shown: Shown, places: np.ndarray) -> list[np.ndarray]:
+def _column(shown: ShownImages, places: np.ndarray) -> list[np.ndarray]:
     tiles = shown.tiles(places)
     return [tiles[place] for place in places.tolist()]
 
@@ -104,7 +104,7 @@ def _alike(columns: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
     return made if len(channels) == 1 else [[as_rgb(tile) for tile in column] for column in made]
 
 
-def head_of(store: Store, resolution: int) -> str:
+def column_head(store: Store, resolution: int) -> str:
     """Return the head of a store's column: its name, and at which s it was upsampled."""
     identity: Any = store.provenance.get("identity", {})
     said = identity if isinstance(identity, dict) else {}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs.pictures.beside import beside, head_of
-from cdm_cli.jobs.pictures.shown import Shown, class_names, shown_of
-from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw, readable, write_png
+from cdm_cli.jobs.pictures.beside import column_head, lay_side_by_side
+from cdm_cli.jobs.pictures.shown import ShownImages, choose_shown, name_classes
+from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw_sheet, readable_scale, write_png
 from cdm_cli.options.files import GridOptions
 from cdm_cli.report import Report
 
@@ -37,21 +37,23 @@ def run(options: GridOptions, report: Report) -> GridResult:
     """
     with ExitStack() as stack:
         stores = [stack.enter_context(open_store(path)) for path in options.stores]
-        shown = [shown_of(store, options.split, options.resolution, report) for store in stores]
+        shown = [choose_shown(store, options.split, options.resolution, report) for store in stores]
         resolution = max(one.resolution for one in shown)
         sheet = sheet_of(shown[0], options) if len(shown) == 1 else _several(shown, options)
-        picture = draw(sheet, options.scale or readable(resolution))
+        picture = draw_sheet(sheet, options.scale or readable_scale(resolution))
     of = " and ".join(path.resolve().name for path in options.stores)
     write_png(options.out, picture, of)
     return GridResult(options.out, resolution, len(sheet.rows), sheet.columns)
 
 
-def _several(shown: list[Shown], options: GridOptions) -> Sheet:
-    heads = [head_of(one.store, one.resolution) for one in shown]
-    return beside(shown, heads, num=options.num or DEFAULT_IDS, per_class=options.per_class)
+def _several(shown: list[ShownImages], options: GridOptions) -> Sheet:
+    heads = [column_head(one.store, one.resolution) for one in shown]
+    return lay_side_by_side(
+        shown, heads, num=options.num or DEFAULT_IDS, per_class=options.per_class
+    )
 
 
-def sheet_of(shown: Shown, options: GridOptions) -> Sheet:
+def sheet_of(shown: ShownImages, options: GridOptions) -> Sheet:
     """Lay out the images of one store."""
     rows = _by_class(shown, options.per_class) if options.per_class else _rows(shown, options)
     places = np.concatenate([places for _, places in rows])
@@ -60,7 +62,7 @@ def sheet_of(shown: Shown, options: GridOptions) -> Sheet:
     return Sheet(shown.tiles(places), rows, title)
 
 
-def _rows(shown: Shown, options: GridOptions) -> Rows:
+def _rows(shown: ShownImages, options: GridOptions) -> Rows:
     """Lay out the first images; of prepared data, which is sorted by class, a spread.
 
     A row is named after the class of its images, or the first and the last of their ids.
@@ -75,15 +77,15 @@ def _rows(shown: Shown, options: GridOptions) -> Rows:
     return [(_name(shown, row), row) for row in rows]
 
 
-def _name(shown: Shown, row: np.ndarray) -> str:
-    names = class_names(shown, row)
+def _name(shown: ShownImages, row: np.ndarray) -> str:
+    names = name_classes(shown, row)
     if len(set(names)) == 1:
         return names[0]
     first, last = shown.part.ids[row[:1]].item(), shown.part.ids[row[-1:]].item()
     return f"{first}–{last}"
 
 
-def _by_class(shown: Shown, per_class: int) -> Rows:
+def _by_class(shown: ShownImages, per_class: int) -> Rows:
     labels = np.asarray(shown.part.labels[shown.places])
     chosen = [shown.places[labels == label][:per_class] for label in np.unique(labels)]
-    return [(class_names(shown, row)[0], row) for row in chosen]
+    return [(name_classes(shown, row)[0], row) for row in chosen]

@@ -59,7 +59,7 @@ def _element(tag: str, content: object, kind: str = "") -> Html:
     return Html(f"<{tag}{named}>{text(content)}</{tag}>")
 
 
-def joined(parts: Iterable[Html]) -> Html:
+def join(parts: Iterable[Html]) -> Html:
     """Return parts one below the other."""
     return Html("\n".join(parts))
 
@@ -72,13 +72,13 @@ def paragraph(content: object, kind: str = "") -> Html:
 def section(heading: str, *parts: Html) -> Html:
     """Return parts under a heading, nothing where there are none."""
     there = [part for part in parts if part]
-    return joined([_element("h2", heading), *there]) if there else Html("")
+    return join([_element("h2", heading), *there]) if there else Html("")
 
 
-def folded(summary: str, *parts: Html) -> Html:
+def fold(summary: str, *parts: Html) -> Html:
     """Return parts that a reader unfolds."""
     there = [part for part in parts if part]
-    inside = joined([_element("summary", summary), *there])
+    inside = join([_element("summary", summary), *there])
     return Html(f"<details>\n{inside}\n</details>") if there else Html("")
 
 
@@ -159,7 +159,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
 
 def page(title: str, of: object, *parts: Html) -> bytes:
     """Return a whole page. of: what it is a report of, by which it may replace an earlier one."""
-    body = joined(filter(None, [_element("h1", title), *parts]))
+    body = join(filter(None, [_element("h1", title), *parts]))
     whole = f"""<!DOCTYPE html>
 {_mark(of)}
 <html lang="en">

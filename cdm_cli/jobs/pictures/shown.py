@@ -11,7 +11,7 @@ from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownImages:
     """A part of a store at one resolution. places: int64 [n], of the images that are there."""
 
     store: Store
@@ -32,7 +32,9 @@ class Shown:
         return tiles
 
 
-def shown_of(store: Store, split: str | None, resolution: int | None, report: Report) -> Shown:
+def choose_shown(
+    store: Store, split: str | None, resolution: int | None, report: Report
+) -> ShownImages:
     """Return what of a store is shown; split None: val, resolution None: the highest.
 
     Raises UsageError for a split or resolution that the store does not have, MissingError where
@@ -40,7 +42,9 @@ def shown_of(store: Store, split: str | None, resolution: int | None, report: Re
     """
     _, part = part_of(store, split)
     tell_part(store, split, report)
-    return Shown(store, part, _resolution(store, part, resolution), _finished(store, part))
+    return ShownImages(
+        store, part, _resolution(store, part, resolution), _finished_places(store, part)
+    )
 
 
 def _resolution(store: Store, part: Part, asked: int | None) -> int:
@@ -51,7 +55,7 @@ def _resolution(store: Store, part: Part, asked: int | None) -> int:
     return resolution
 
 
-def _finished(store: Store, part: Part) -> np.ndarray:
+def _finished_places(store: Store, part: Part) -> np.ndarray:
     blocks = (part.block_range(b) for b in range(part.num_blocks) if part.is_done(b))
     done = [np.arange(block.start, block.stop) for block in blocks]
     if not done:
@@ -61,7 +65,7 @@ def _finished(store: Store, part: Part) -> np.ndarray:
     return np.concatenate(done)
 
 
-def class_names(shown: Shown, places: np.ndarray) -> list[str]:
+def name_classes(shown: ShownImages, places: np.ndarray) -> list[str]:
     """Return what the class of each image is called; one without a name by its number."""
     names = dict(enumerate(shown.store.classes))
     labels = np.asarray(shown.part.labels[places]).tolist()

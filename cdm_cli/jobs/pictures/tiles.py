@@ -90,7 +90,7 @@ def _check_size(size: tuple[int, int]) -> None:
         )
 
 
-def draw(sheet: Sheet, scale: int) -> Image.Image:
+def draw_sheet(sheet: Sheet, scale: int) -> Image.Image:
     """Draw a sheet, each pixel of its images scale wide. Raises what `frame_of` raises."""
     frame = frame_of(sheet, scale)
     height, width, channels = next(iter(sheet.tiles.values())).shape
@@ -159,7 +159,7 @@ def _spans(heads: Sequence[str]) -> list[tuple[int, int]]:
     return [(start, end - start) for start, end in zip(starts, ends, strict=False)]
 
 
-def readable(side: int) -> int:
+def readable_scale(side: int) -> int:
     """Return how wide a pixel must be so that an image of this side can be looked at."""
     return max(1, READABLE // side)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.memory import keep_memory_of_images
 from cdm_cli.data.part import Part
-from cdm_cli.data.prepared import Recipe, prepare_image
+from cdm_cli.data.prepared import ImageRecipe, prepare_image
 from cdm_cli.data.schema import PartName
 from cdm_cli.data.sources import Source
 from cdm_cli.data.store import open_store
@@ -40,7 +40,7 @@ class Images:
 
     source: Source
     y: NDArray[np.int64]
-    recipe: Recipe
+    recipe: ImageRecipe
     strict: bool
 
 
@@ -80,7 +80,7 @@ def _bad(source: str, name: str, error: BadImageError) -> BadInputError:
     )
 
 
-def fill(part: Part, path: Path, images: Images, workers: int, report: Report) -> Counter[str]:
+def fill_part(part: Part, path: Path, images: Images, workers: int, report: Report) -> Counter[str]:
     """Make the blocks that are missing; return how many images took which conversion.
 
     path: of the store, for the processes that join.

@@ -17,7 +17,7 @@ from cdm_cli.data.labels import (
     labels_among,
     require_images,
 )
-from cdm_cli.data.prepared import DRAFT, Recipe, look
+from cdm_cli.data.prepared import DRAFT, ImageRecipe, look
 from cdm_cli.data.resize import CONVENTIONS
 from cdm_cli.data.schema import PartName, PartSpec, StoreSpec, fitting_block_size
 from cdm_cli.data.skips import Skips
@@ -82,13 +82,15 @@ def _label(
     return found, skips
 
 
-def _recipe(options: PrepareOptions, train: Labelled) -> Recipe:
+def _recipe(options: PrepareOptions, train: Labelled) -> ImageRecipe:
     """Fix resolutions and channels, by looking at images of train where that is left open."""
     resolutions = tuple(sorted(set(options.resolutions)))
     if options.draft and options.crop != "biggan":
         raise UsageError(f"--draft with --crop {options.crop}", next="leave one of them away")
     if resolutions and options.channels:
-        return Recipe(resolutions, options.channels, options.crop, found=False, draft=options.draft)
+        return ImageRecipe(
+            resolutions, options.channels, options.crop, found=False, draft=options.draft
+        )
     seen = look(train.source)
     if not resolutions:
         if seen.size is None or seen.size[0] != seen.size[1]:
@@ -105,7 +107,7 @@ def _recipe(options: PrepareOptions, train: Labelled) -> Recipe:
             )
     channels = options.channels or seen.channels
     found = options.channels is None
-    return Recipe(resolutions, channels, options.crop, found, options.draft)
+    return ImageRecipe(resolutions, channels, options.crop, found, options.draft)
 
 
 def spec_of(
@@ -128,7 +130,7 @@ def spec_of(
 
 
 def _provenance(
-    options: PrepareOptions, found: Mapping[PartName, FoundImages], recipe: Recipe
+    options: PrepareOptions, found: Mapping[PartName, FoundImages], recipe: ImageRecipe
 ) -> dict[str, Any]:
     said = {"crop": recipe.crop, "channels": recipe.channels, "strict": options.strict}
     if recipe.draft:

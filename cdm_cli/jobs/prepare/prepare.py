@@ -21,11 +21,11 @@ from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, CdmError, quoted
 from cdm_cli.jobs.prepare.cost import cost, layout_size
-from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill
+from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill_part
 from cdm_cli.jobs.prepare.plan import CHANNELS, FoundImages, list_sources, spec_of
-from cdm_cli.jobs.prepare.without import WITHOUT, give_name, without_left_out
-from cdm_cli.jobs.runtime.identity import check_same_store, recorded_identity, resume_or_create
-from cdm_cli.jobs.sampling.classes import empty_classes, without_images
+from cdm_cli.jobs.prepare.without import WITHOUT, copy_without, give_name
+from cdm_cli.jobs.runtime.identity import check_same_store, identity_in, resume_or_create
+from cdm_cli.jobs.sampling.classes import empty_classes, tell_empty
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
 
@@ -110,7 +110,7 @@ def _check_same(out: Path, spec: StoreSpec) -> None:
     """Raise WouldOverwriteError unless out is what this command makes, images left out aside."""
     with open_store(out) as store:
         store.require_finished()
-        same = recorded_identity(store.provenance) == recorded_identity(spec.provenance)
+        same = identity_in(store.provenance) == identity_in(spec.provenance)
         if same and store.kind == spec.kind and store.classes == list(spec.classes):
             return
         check_same_store(store, spec)
@@ -125,7 +125,7 @@ def _tidy(path: Path, spec: StoreSpec) -> None:
     except CdmError:  # another job's, or no store at all
         return
     with store:
-        ours = recorded_identity(store.provenance) == recorded_identity(spec.provenance)
+        ours = identity_in(store.provenance) == identity_in(spec.provenance)
     if ours:
         disk.unlink(path)
 
@@ -137,9 +137,11 @@ def _fill(
     path, conversions = _beside(options.out, PREPARING), Counter[str]()
     with _open_or_create(path, spec) as store:
         for name, part in found.items():
-            conversions += fill(store.parts[name], path, part.images, _workers(options), report)
+            conversions += fill_part(
+                store.parts[name], path, part.images, _workers(options), report
+            )
         left_out: dict[PartName, np.ndarray] = {
-            name: _left_out(store, name, part) for name, part in found.items()
+            name: _find_left_out(store, name, part) for name, part in found.items()
         }
         for name, rows in left_out.items():
             _explain(found[name], rows)
@@ -147,7 +149,7 @@ def _fill(
             skipped: dict[PartName, Mapping[str, object]] = {
                 name: dict(part.skips.as_json()) for name, part in found.items()
             }
-            without_left_out(store, options.out, spec, left_out, skipped, report)
+            copy_without(store, options.out, spec, left_out, skipped, report)
             disk.unlink(path)
         else:
             give_name(path, options.out)
@@ -159,7 +161,7 @@ def _open_or_create(path: Path, spec: StoreSpec) -> Store:
     return resume_or_create(path, spec, next=f"repeat that command, or rm {quoted(path)}")
 
 
-def _left_out(store: Store, name: PartName, part: FoundImages) -> np.ndarray:
+def _find_left_out(store: Store, name: PartName, part: FoundImages) -> np.ndarray:
     """Return the rows whose image could not be used. Raises BadInputError where that is all."""
     ids = np.asarray(store.parts[name].ids)
     if (ids < 0).all():
@@ -202,7 +204,7 @@ def _summary(
         num = {name: part.num for name, part in store.parts.items()}
         empty = empty_classes(store.parts["train"].labels, len(classes))
     if empty:
-        report.say(f"train: {without_images(classes, empty)}")
+        report.say(f"train: {tell_empty(classes, empty)}")
     return Prepared(
         out=options.out,
         train=num["train"],

@@ -19,7 +19,7 @@ from cdm_cli.report import Report
 WITHOUT = ".without"
 
 
-def without_left_out(
+def copy_without(
     store: Store,
     out: Path,
     spec: StoreSpec,

@@ -10,8 +10,8 @@ from cdm_cli.jobs.judging.kept import tables_of
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.grid import sheet_of
 from cdm_cli.jobs.pictures.page import Html
-from cdm_cli.jobs.pictures.shown import shown_of
-from cdm_cli.jobs.pictures.tiles import draw, png_bytes, readable
+from cdm_cli.jobs.pictures.shown import choose_shown
+from cdm_cli.jobs.pictures.tiles import draw_sheet, png_bytes, readable_scale
 from cdm_cli.jobs.runtime.session import Silent
 from cdm_cli.jobs.sampling.parents import parent_rows
 from cdm_cli.names import RUNS
@@ -54,10 +54,10 @@ def _facts(store: Store) -> dict[str, object]:
 def _images(store: Store) -> Html:
     """Return images of each class in a row, or of many classes the first."""
     try:
-        shown = shown_of(store, None, None, Silent())
+        shown = choose_shown(store, None, None, Silent())
         asked = GridOptions(per_class=PER_CLASS if len(store.classes) <= FEW else None)
         sheet = sheet_of(shown, asked)
-        picture = draw(sheet, readable(shown.resolution))
+        picture = draw_sheet(sheet, readable_scale(shown.resolution))
     except CdmError as error:
         return page.paragraph(f"no picture: {error.what}", "note")
     return page.picture(png_bytes(picture), sheet.title)
@@ -80,7 +80,5 @@ def _provenance(store: Store) -> Iterator[Html]:
     yield page.table(["role", "name", "found", "digest"], lines)
     for title, name in [("how it was sampled", "identity"), ("how it was computed", "numerics")]:
         told = said.get(name)
-        yield page.folded(
-            title, page.facts(page.flat(told)) if isinstance(told, dict) else Html("")
-        )
+        yield page.fold(title, page.facts(page.flat(told)) if isinstance(told, dict) else Html(""))
     yield page.facts({"cdm": said.get("cdm")})

@@ -19,7 +19,7 @@ import torch
 from cdm_cli.__version__ import __version__
 from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError, MismatchError
-from cdm_cli.jobs.runtime.identity import first_difference, plain, show_value
+from cdm_cli.jobs.runtime.identity import as_json, first_difference, show_value
 from cdm_cli.jobs.runtime.world import World
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ def _try(action: Callable[[], T]) -> tuple[T | None, Exception | None]:
 
 def _with_facts(decide: Callable[[], T], facts: Callable[[T], Facts]) -> tuple[T, dict[str, Any]]:
     decided = decide()
-    return decided, plain(dict(facts(decided)))
+    return decided, as_json(dict(facts(decided)))
 
 
 def _word(decided: tuple[Any, dict[str, Any]] | None, error: Exception | None) -> Word:

@@ -192,10 +192,10 @@ def differences(there: Any, here: Any, where: str = "") -> Iterator[FieldDiffere
 
 def first_difference(there: Fields, here: Fields) -> FieldDifference | None:
     """Return the first field in which two identities differ, None where they are the same."""
-    return next(differences(plain(there), plain(here)), None)
+    return next(differences(as_json(there), as_json(here)), None)
 
 
-def plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """Return a value as JSON gives it back: tuples are lists, keys are strings."""
     return json.loads(json.dumps(value))
 
@@ -207,7 +207,7 @@ def check_same(
 
     kind: what it holds ("sweep"). there, here: the identity recorded, and the one asked for.
     """
-    found = list(differences(plain(there), plain(here)))
+    found = list(differences(as_json(there), as_json(here)))
     if found:
         raise refuse(f"{path} is of another {kind}: {tell_differences(found)}", next=next)
 
@@ -239,16 +239,16 @@ def has_begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
     return False
 
 
-def recorded_identity(provenance: Fields) -> Any:
+def identity_in(provenance: Fields) -> Any:
     """Return what of a provenance must be equal for one run to continue another, as JSON."""
-    return plain(provenance.get("identity", dict(provenance)))
+    return as_json(provenance.get("identity", dict(provenance)))
 
 
 def store_difference(store: Store, spec: StoreSpec) -> FieldDifference | None:
     """Return where a store differs from the one that is asked for, None if nowhere."""
     contents = schema.contents_of(spec)
     pairs = (
-        (recorded_identity(store.provenance), recorded_identity(spec.provenance)),
+        (identity_in(store.provenance), identity_in(spec.provenance)),
         ({"kind": store.kind}, {"kind": spec.kind}),
         (json.loads(store.contents.encode()), json.loads(contents.encode())),
     )

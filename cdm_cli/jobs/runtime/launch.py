@@ -81,7 +81,9 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def launch(task: Task[R], compute: Compute, report: Report, asked: Facts | None = None) -> R:
+def launch_processes(
+    task: Task[R], compute: Compute, report: Report, asked: Facts | None = None
+) -> R:
     """Run task(report, world) in `compute.gpus` processes; return the first one's result.
 
     asked: what they are started to do. The task and what it returns must be picklable. Raises the

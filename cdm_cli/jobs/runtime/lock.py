@@ -26,7 +26,7 @@ def hold_lock(directory: Path) -> Generator[None]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         _take(fd, path, directory)
-        disk.pwrite_all(fd, path, lock.record(), 0)
+        disk.pwrite_all(fd, path, lock.describe_writer(), 0)
         yield
     finally:
         os.close(fd)

@@ -25,7 +25,7 @@ from cdm_cli.jobs.runtime.agreement import (
 )
 from cdm_cli.jobs.runtime.device import kind_of_device, make_deterministic, pick_device
 from cdm_cli.jobs.runtime.identity import resume_or_create
-from cdm_cli.jobs.runtime.launch import check_processes, launch
+from cdm_cli.jobs.runtime.launch import check_processes, launch_processes
 from cdm_cli.jobs.runtime.ranks import is_started_elsewhere
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
@@ -110,7 +110,7 @@ def start_job(job: Job[O, R], options: O, compute: Compute, report: Report) -> R
     task = partial(take_part, job, options, compute)
     elsewhere = is_started_elsewhere()
     if not elsewhere and (compute.gpus or 1) > 1:
-        return launch(task, compute, report, world.asked)
+        return launch_processes(task, compute, report, world.asked)
     if elsewhere and world.leads and compute.gpus:
         report.say(
             f"--gpus {compute.gpus} is left aside: torchrun or srun started this job, of "
@@ -137,7 +137,7 @@ def take_part(job: Job[O, R], options: O, compute: Compute, report: Report, alon
         told = report if world.leads else Silent()
         return job(options, Session(device, compute, world, told))
     finally:
-        distributed.leave(world)
+        distributed.leave_world(world)
 
 
 @contextmanager

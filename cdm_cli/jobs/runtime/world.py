@@ -152,7 +152,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def leave(world: World) -> None:
+def leave_world(world: World) -> None:
     """Part from the other processes, unless one is lost: NCCL would wait for what it owes."""
     if world.size > 1 and dist.is_initialized() and not world.lost:
         dist.destroy_process_group()

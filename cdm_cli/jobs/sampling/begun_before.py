@@ -11,12 +11,12 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.diffusion.schedules import from_config, respace
-from cdm_cli.jobs.runtime.identity import recorded_identity
+from cdm_cli.jobs.runtime.identity import identity_in
 from cdm_cli.jobs.sampling.make import Work
 from cdm_cli.report import Report
 
 
-def as_begun(work: Work, out: Path, report: Report) -> Work:
+def as_it_began(work: Work, out: Path, report: Report) -> Work:
     """Return the work with the chain of `out`, if that was begun when `--keep-s` added steps.
 
     Its samples are others than those of today's chain, but all of one kind.
@@ -25,7 +25,7 @@ def as_begun(work: Work, out: Path, report: Report) -> Work:
     if older is None or not out.exists():
         return work
     with open_store(out) as store:
-        there: Any = recorded_identity(store.provenance)
+        there: Any = identity_in(store.provenance)
     kept = list(work.keep), older.schedule.times.tolist()[1:], None
     if not isinstance(there, dict) or _read_kept(there) != kept:
         return work

@@ -26,12 +26,12 @@ def empty_classes(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
     return tuple(np.setdiff1d(np.arange(num_classes), labels).tolist())
 
 
-def shown_classes(num_classes: int, empty: Sequence[int]) -> tuple[int, ...]:
+def classes_with_images(num_classes: int, empty: Sequence[int]) -> tuple[int, ...]:
     """Return the ids of all classes but the empty ones."""
     return tuple(np.setdiff1d(np.arange(num_classes), empty).tolist())
 
 
-def without_images(names: Sequence[str], empty: Sequence[int]) -> str:
+def tell_empty(names: Sequence[str], empty: Sequence[int]) -> str:
     """Say in one line which classes have no image: "2 of 13 classes without an image: …"."""
     told = ", ".join(f"{names[k]!r} (id {k})" for k in empty[:SHOWN])
     more = ", …" if len(empty) > SHOWN else ""
@@ -51,7 +51,7 @@ def parse_classes(
     Raises UsageError with the nearest names for an unknown one.
     """
     if text is None:
-        return shown_classes(len(names), empty)
+        return classes_with_images(len(names), empty)
     words = _words(text)
     found: dict[int, None] = {}
     while words:
@@ -62,7 +62,7 @@ def parse_classes(
         raise UsageError("--classes: the list is empty", next="--classes 0-9")
     if hollow := sorted(found.keys() & set(empty)):
         raise UsageError(
-            f"--classes {text}: {without_images(names, hollow)}",
+            f"--classes {text}: {tell_empty(names, hollow)}",
             next="leave them out; without --classes, all that have images are drawn",
         )
     return tuple(found)

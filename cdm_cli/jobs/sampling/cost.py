@@ -29,7 +29,7 @@ def bytes_per_sample(config: StageConfig, keep: Sequence[int] = ()) -> int:
     return pixels * (1 + FLOAT16 * len(keep)) + 16
 
 
-def cost(
+def estimate_cost(
     config: StageConfig, chain: Chain, num: int, compute: Compute, keep: Sequence[int] = (), *,
     evaluations: int | None = None,
 ) -> dict[str, object]:  # fmt: skip

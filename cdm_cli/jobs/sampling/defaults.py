@@ -15,7 +15,7 @@ from cdm_cli.config import Applied, StageFile
 from cdm_cli.errors import MismatchError, UsageError, quoted
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.sampling.headers import Header, read_header, weights_digest
-from cdm_cli.jobs.sampling.schedule_file import kept_steps, schedule_of
+from cdm_cli.jobs.sampling.schedule_file import list_kept_steps, schedule_of
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import DefaultsOptions
 from cdm_cli.options.sampling import Sampling, UpsampleOptions
@@ -74,7 +74,7 @@ def _take(directory: Path, number: int, report: Report) -> Defaults:
                 next=f"cdm defaults {quoted(directory)}, which lists them",
             )
         _put_in_force(directory, file, number)
-    return _changed(directory, file.in_force, report)
+    return _tell_change(directory, file.in_force, report)
 
 
 def _put_in_force(directory: Path, file: StageFile, number: int) -> None:
@@ -100,12 +100,12 @@ def defaults_of(header: Header) -> Defaults:
         steps=chain.schedule.T,
         variance=chain.variance,
         in_force=header.in_force,
-        schedules=kept_steps(header.directory),
+        schedules=list_kept_steps(header.directory),
         applied=rows,
     )
 
 
-def by_default(
+def with_defaults(
     options: UpsampleOptions, header: Header, applied: Applied | None
 ) -> UpsampleOptions:
     """Fill in what was applied to a stage, as far as nothing else is asked for.
@@ -137,7 +137,7 @@ def _with(asked: Sampling, applied: Applied | None) -> Sampling:
 def tell_applied(options: UpsampleOptions, header: Header, report: Report) -> None:
     """Say what stands in for what was not asked."""
     now = header.default
-    if now is None or by_default(options, header, now) == options:
+    if now is None or with_defaults(options, header, now) == options:
         return
     report.say(
         f"upsample: {words_of(now)} where nothing else is asked, which {now.by} found "
@@ -174,21 +174,21 @@ def apply(directory: Path, found: Applied, weights: str, report: Report) -> Defa
         there = file.applied if found in file.applied else (*file.applied, found)
         with_it = file.model_copy(update={"applied": there})
         _put_in_force(directory, with_it, there.index(found) + 1)
-    return _changed(directory, file.in_force, report)
+    return _tell_change(directory, file.in_force, report)
 
 
-def _changed(directory: Path, before: int, report: Report) -> Defaults:
+def _tell_change(directory: Path, before: int, report: Report) -> Defaults:
     """Say what is in force now, what was, and how to go back there."""
     header = read_header(directory)
     now, was = defaults_of(header), defaults_of(replace(header, in_force=before))
-    report.say(f"{directory}: cdm upsample takes {_shown(now)} unless told otherwise")
+    report.say(f"{directory}: cdm upsample takes {_in_words(now)} unless told otherwise")
     if now.in_force != before:
         back = f"cdm defaults {quoted(directory)} --take {before} goes back"
-        report.say(f"before: {_shown(was)}; {back}")
+        report.say(f"before: {_in_words(was)}; {back}")
     return now
 
 
-def _shown(defaults: Defaults) -> str:
+def _in_words(defaults: Defaults) -> str:
     s = "no s (--s says it)" if defaults.s is None else f"s = {defaults.s}"
     kind = " truncated" if defaults.augment == "truncated" else ""
     return f"{s}{kind}, {defaults.sampler}, {defaults.steps} steps"

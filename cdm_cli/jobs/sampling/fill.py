@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.generate import Samples, Steps, generate
+from cdm_cli.cascade.generate import SampleInputs, Steps, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import channels_last, to_uint8
 from cdm_cli.data.store import Part
@@ -22,7 +22,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
 
 Arrays = dict[str, np.ndarray]
-Inputs = Callable[[range], Samples]
+Inputs = Callable[[range], SampleInputs]
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,23 @@ class Engine:
     batch_size: int
     keep: tuple[int, ...] = ()
 
-    def block(self, samples: Samples, meter: "Meter") -> Arrays:
-        """Sample one block; returns what its datasets hold, by name. Raises what `batch` does."""
+    def make_block(self, samples: SampleInputs, meter: "Meter") -> Arrays:
+        """Sample one block; return its arrays by dataset. Raises what `make_batch` raises."""
         num, size = len(samples.ids), self.batch_size
         batches = [
-            self.batch(samples.rows(slice(at, at + size)), meter) for at in range(0, num, size)
+            self.make_batch(samples.rows(slice(at, at + size)), meter) for at in range(0, num, size)
         ]
         arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         assert samples.y is not None
         return {**arrays, "ids": samples.ids.numpy(), "labels": samples.y.numpy()}
 
-    def batch(self, samples: Samples, meter: "Meter") -> Arrays:
-        """Sample one batch; returns what datasets hold of it, by name, but for ids and labels.
+    def make_batch(self, samples: SampleInputs, meter: "Meter") -> Arrays:
+        """Sample one batch; return its images and kept states by dataset, without ids and labels.
 
         Raises MemoryFloorError where the batch does not fit into the device.
         """
         try:
-            return self._made(samples, meter)
+            return self._make(samples, meter)
         except torch.OutOfMemoryError:
             smaller = self.batch_size // 2
             raise MemoryFloorError(
@@ -61,7 +61,7 @@ class Engine:
                 next=f"--batch-size {smaller} with another -o" if smaller else "a larger device",
             ) from None
 
-    def _made(self, samples: Samples, meter: "Meter") -> Arrays:
+    def _make(self, samples: SampleInputs, meter: "Meter") -> Arrays:
         made = generate(
             self.stage,
             self.chain,
@@ -93,10 +93,10 @@ class Meter:
     def watch(self, num: int) -> Callable[[Steps], Iterable[tuple[int, Tensor]]]:
         """Return what wraps the steps of a batch of num samples."""
 
-        def wrapped(steps: Steps) -> Iterator[tuple[int, Tensor]]:
+        def wrap(steps: Steps) -> Iterator[tuple[int, Tensor]]:
             yield next(steps)  # x_T, which costs no evaluation
             for step in steps:
-                self._advance(num, self._told())
+                self._advance(num, self._note())
                 if self._stop.asked:
                     raise StoppedError(
                         f"stopped by {self._stop.asked}",
@@ -105,11 +105,11 @@ class Meter:
                     )
                 yield step
             self._made += num
-            self._advance(0, self._told())
+            self._advance(0, self._note())
 
-        return wrapped
+        return wrap
 
-    def _told(self) -> str:
+    def _note(self) -> str:
         return f"{self._made} of {self._num} images"
 
 
@@ -125,22 +125,22 @@ def fill(
     blocks, world = range(part.num_blocks), session.world
     if upto is not None:
         blocks = blocks[: -(-upto // part.block_size)]
-    runs = runs_of(blocks, engine.batch_size // part.block_size)[world.rank :: world.size]
+    runs = group_blocks(blocks, engine.batch_size // part.block_size)[world.rank :: world.size]
     pending = set(part.pending(blocks))
     missing = [some for run in runs for some in in_a_row([b for b in run if b in pending])]
     all_of_it, num = (_samples(part, some) for some in (runs, missing))
     total, done = (n * engine.chain.evaluations for n in (all_of_it, all_of_it - num))
 
-    def stopped() -> str:
+    def stop_reason() -> str:
         return f"{len(blocks) - len(part.pending(blocks))} of {len(blocks)} blocks are complete"
 
     with Stop() as stop, session.report.track(what, total, "evaluations", done) as advance:
-        meter, longest = Meter(advance, stop, all_of_it, stopped, all_of_it - num), 0.0
+        meter, longest = Meter(advance, stop, all_of_it, stop_reason, all_of_it - num), 0.0
         with BlockWriter(part) as writer:
             for some in missing:
                 start = time.monotonic()
                 rows = range(part.block_range(some[0]).start, part.block_range(some[-1]).stop)
-                arrays = engine.block(inputs(rows), meter)
+                arrays = engine.make_block(inputs(rows), meter)
                 for b in some:
                     writer.put(b, _cut(arrays, part.block_range(b), rows.start))
                 longest = max(longest, time.monotonic() - start)
@@ -148,7 +148,7 @@ def fill(
     return num
 
 
-def measured_rate(engine: Engine, inputs: Inputs, num: int) -> float:
+def measure_rate(engine: Engine, inputs: Inputs, num: int) -> float:
     """Make a batch of num samples at most twice, and return the speed of the second one.
 
     The first one compiles, records and warms up. Nothing is written. Raises what `fill` raises.
@@ -156,13 +156,13 @@ def measured_rate(engine: Engine, inputs: Inputs, num: int) -> float:
     samples = inputs(range(min(num, engine.batch_size)))
     with Stop() as stop:
         meter = Meter(lambda count, note: None, stop, len(samples.ids), lambda: "nothing was made")
-        engine.block(samples, meter)
+        engine.make_block(samples, meter)
         start = time.monotonic()
-        engine.block(samples, meter)
+        engine.make_block(samples, meter)
     return len(samples.ids) * engine.chain.evaluations / (time.monotonic() - start)
 
 
-def runs_of(blocks: range, together: int) -> list[range]:
+def group_blocks(blocks: range, together: int) -> list[range]:
     """Return blocks as they are made: one at a time, or as many as fill a batch."""
     size = max(1, together)
     return [blocks[at : at + size] for at in range(0, len(blocks), size)]

@@ -9,7 +9,7 @@ from cdm_cli.cascade.saved import step_name
 from cdm_cli.config import Applied, ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError, quoted
-from cdm_cli.jobs.sampling.classes import shown_classes
+from cdm_cli.jobs.sampling.classes import classes_with_images
 from cdm_cli.report import Report
 
 
@@ -35,7 +35,7 @@ class Header:
     @property
     def shown(self) -> tuple[int, ...]:
         """Ids of the classes that it has seen, which it can draw."""
-        return shown_classes(len(self.classes), self.empty)
+        return classes_with_images(len(self.classes), self.empty)
 
     @property
     def conditioning(self) -> ConditioningConfig:

@@ -19,13 +19,13 @@ from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.defaults import by_default
+from cdm_cli.jobs.sampling.defaults import with_defaults
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.make import Work, times_to_keep
 from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.schedule_file import chain_for
-from cdm_cli.jobs.sampling.upsample import Condition
+from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.options.sampling import UpsampleOptions
 
 
@@ -61,7 +61,7 @@ class Given:
 
 
 def upsampling_of(header: Header, given: Given, options: UpsampleOptions) -> Work:
-    """Decide all that `upsample.planned` decides, of images in memory for a store.
+    """Decide all that `upsample.plan_work` decides, of images in memory for a store.
 
     Raises UsageError for an s that the stage does not know, and MismatchError where the images
     are not what it starts from.
@@ -71,7 +71,7 @@ def upsampling_of(header: Header, given: Given, options: UpsampleOptions) -> Wor
             f"{header.directory} is a base stage: it starts from nothing",
             next="sample, or name a super-resolution stage",
         )
-    options = by_default(options, header, header.default)
+    options = with_defaults(options, header, header.default)
     s = check_s(header.config, options.s, options.augment)
     augment = options.augment or "non-truncated"
     if augment == "truncated" and s and s not in given.z:
@@ -86,7 +86,7 @@ def upsampling_of(header: Header, given: Given, options: UpsampleOptions) -> Wor
         chain=chain_for(header, options.sampling, keep),
         num=len(given.images),
         rows=range(len(given.images)),
-        inputs=Condition(header, given, s, augment, options.sampling.seed).samples,
+        inputs=Conditioner(header, given, s, augment, options.sampling.seed).samples,
         classes=header.classes,
         fields={},
         keep=keep,
@@ -129,7 +129,7 @@ def in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
         stack.callback(ready.release)
         meter = Meter(advance, Stop(), work.num, str)
         blocks = [
-            engine.block(work.inputs(range(at, min(at + size, work.num))), meter)
+            engine.make_block(work.inputs(range(at, min(at + size, work.num))), meter)
             for at in range(0, work.num, size)
         ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

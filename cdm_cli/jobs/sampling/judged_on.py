@@ -18,7 +18,7 @@ from cdm_cli.options.sampling import Sampling
 GENERATED = "generated"
 
 
-def generated_store(path: Path | None, header: Header, stack: ExitStack, flag: str) -> Store | None:
+def open_generated(path: Path | None, header: Header, stack: ExitStack, flag: str) -> Store | None:
     """Open the low-resolution samples that a flag names; None without one.
 
     Raises UsageError for a base stage, and MismatchError where the stage cannot enlarge them.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.fast import record
+from cdm_cli.cascade.fast import record_kernels
 from cdm_cli.cascade.generate import generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data import pruned
@@ -120,7 +120,7 @@ def make_ready(work: Work, out: Path, session: Session) -> Ready:
     ready = Ready(load_ready_stage(work.header, work.sampling, chosen, session), chosen)
     if before or session.compute.batch_size or session.device.type != "cuda":
         return ready
-    return that_fits(ready, work, session)
+    return halve_until_fits(ready, work, session)
 
 
 def check_output(
@@ -132,17 +132,17 @@ def check_output(
     MissingError for weights that are not there, WouldOverwriteError, DiskError.
     """
     digest = stage_digest(work.header, work.sampling.weights)
-    before = numerics_of(out)
+    before = recorded_numerics(out)
     evaluations = work.num * work.chain.evaluations  # of all parts
     most = work.together or block_size(work.num)
     chosen = choose_numerics(work.header.config, session, evaluations, before, most)
     if before:
         check_same_numerics(before, chosen, out)
-    check_out(out, spec_of(in_its_blocks(work, out), digest, chosen))
+    check_out(out, spec_of(use_its_blocks(work, out), digest, chosen))
     return before, chosen
 
 
-def that_fits(ready: Ready, work: Work, session: Session) -> Ready:
+def halve_until_fits(ready: Ready, work: Work, session: Session) -> Ready:
     """Halve the batch until every process can evaluate the network on as many images."""
     size = ready.numerics.batch_size
     while not session.world.agree(_fits(ready.stage, work, size)):
@@ -170,7 +170,7 @@ def _fits(stage: Stage, work: Work, size: int) -> bool:
     first = work.inputs(range(1))
     tried = stage.with_denoise(stage.net.denoise)
     if stage.device.type == "cuda":
-        tried = record(tried)
+        tried = record_kernels(tried)
     try:
         generate(
             tried, work.chain, first, seed=0, batch_size=size,
@@ -185,10 +185,10 @@ def _fits(stage: Stage, work: Work, size: int) -> bool:
         torch.cuda.empty_cache()
 
 
-def numerics_of(out: Path) -> Mapping[str, Any] | None:
+def recorded_numerics(out: Path) -> Mapping[str, Any] | None:
     """Return the numerics of a store that is to be continued, or that was pruned; None without."""
     if not out.exists():
-        before = pruned.read(out)
+        before = pruned.read_record(out)
         found = before.provenance.get("numerics") if before else None
     else:
         with open_store(out) as store:
@@ -196,7 +196,7 @@ def numerics_of(out: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def in_its_blocks(work: Work, out: Path) -> Work:
+def use_its_blocks(work: Work, out: Path) -> Work:
     """Return the work with blocks of the size of those there: samples are the same in any."""
     if not out.exists():
         return work
@@ -262,7 +262,7 @@ def produce(
     WouldOverwriteError where out was made by another command, StoppedError, DiskError.
     """
     engine = engine_of(work, ready)
-    spec = spec_of(in_its_blocks(work, out), ready.stage.digest, ready.numerics)
+    spec = spec_of(use_its_blocks(work, out), ready.stage.digest, ready.numerics)
     with open_shared_store(out, spec, session) as store:
         part = store.parts[""]
         there = part.num_blocks - len(part.pending())

@@ -2,7 +2,7 @@
 
 The batch, the precision and whether the network is compiled decide the last bit of a sample.
 They follow from the flags and the class of the device, unless its memory is taken
-(`make.that_fits`), and a store carries them in its provenance, for the run that continues.
+(`make.halve_until_fits`), and a store carries them in its provenance, for the run that continues.
 """
 
 import math

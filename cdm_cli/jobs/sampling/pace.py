@@ -7,7 +7,7 @@ import torch
 
 from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.fast import for_sampling
-from cdm_cli.cascade.generate import Samples, walk
+from cdm_cli.cascade.generate import SampleInputs, walk
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig
 from cdm_cli.jobs.runtime.device import wait
@@ -32,14 +32,14 @@ def evaluations_per_second(
     return rate and rate * batch_size
 
 
-def _noise(config: StageConfig, num: int) -> Samples:
+def _noise(config: StageConfig, num: int) -> SampleInputs:
     model, low = config.model, config.conditioning
     y = torch.arange(num) % model.num_classes if model.num_classes else None
     ids = torch.arange(num)
     if low is None:
-        return Samples(ids, y)
+        return SampleInputs(ids, y)
     z_s = torch.zeros(num, model.channels, low.resolution, low.resolution)
-    return Samples(ids, y, z_s, torch.zeros(num, dtype=torch.int64) if low.gaussian else None)
+    return SampleInputs(ids, y, z_s, torch.zeros(num, dtype=torch.int64) if low.gaussian else None)
 
 
 def rate_of(steps: Iterable[object], warm: int, wait: Callable[[], None]) -> float | None:

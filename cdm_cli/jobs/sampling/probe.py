@@ -29,7 +29,7 @@ from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.rows import StoreRows, part_of
 from cdm_cli.jobs.sampling.sample import UNLABELLED, samples_of_classes
 from cdm_cli.jobs.sampling.schedule_file import chain_for
-from cdm_cli.jobs.sampling.upsample import Condition
+from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.nets.ema import Ema
 from cdm_cli.nets.unet import UNet
 from cdm_cli.options.sampling import Sampling
@@ -139,7 +139,7 @@ def sr_probe(
     """Fix the samples of a super-resolution stage: the images at rows of a part, enlarged at s."""
     name, part = part_of(store, split)
     source = StoreRows(store.path, part, header.conditioning.resolution, rows)
-    condition = Condition(header, source, s, "non-truncated", sampling.seed)
+    condition = Conditioner(header, source, s, "non-truncated", sampling.seed)
     return Probe(
         config=header.config,
         chain=chain_for(header, sampling),
@@ -223,7 +223,7 @@ def _watch(
 ) -> Callable[[Steps], Steps]:
     """Return what wraps the steps of a batch; alone, a process need not wait for its end."""
 
-    def wrapped(steps: Steps) -> Steps:
+    def wrap(steps: Steps) -> Steps:
         yield next(steps)  # x_T, which costs no evaluation
         for step in steps:
             advance(num * world.size)
@@ -231,7 +231,7 @@ def _watch(
             if world.size == 1 and asked():
                 return
 
-    return wrapped
+    return wrap
 
 
 def _batch(

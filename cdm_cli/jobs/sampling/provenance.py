@@ -8,7 +8,7 @@ from typing import Any
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.data.store import Store
-from cdm_cli.options.flag import Flagged, flagged
+from cdm_cli.options.flag import Flagged, flags_of
 
 CONVENTIONS = {
     "pixels": "x / 127.5 - 1, back by rounding",
@@ -66,7 +66,7 @@ def parents_of(provenance: Mapping[str, Any]) -> list[dict[str, str]]:
 def command_line(command: str, options: object) -> str:
     """Return the command line that means these options, defaults but `--out` left away."""
     arguments, flags = [], list[str]()
-    for item in flagged(type(options)):
+    for item in flags_of(type(options)):
         value = reduce(getattr, item.path, options)
         if item.flag.argument:
             arguments += map(_word, value if isinstance(value, tuple) else [value])

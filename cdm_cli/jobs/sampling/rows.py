@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.runtime.identity import recorded_identity
+from cdm_cli.jobs.runtime.identity import identity_in
 from cdm_cli.metrics.order import choose_balanced
 from cdm_cli.report import Report
 
@@ -55,7 +55,7 @@ def choose_rows(store: Store, part: Part, num: int | None) -> Rows:
     return choose_balanced(np.asarray(part.ids), np.asarray(part.labels), num)
 
 
-def resolution_of(store: Store, part: Part, asked: int | None) -> int:
+def choose_resolution(store: Store, part: Part, asked: int | None) -> int:
     """Return the resolution that is taken, by default the highest.
 
     Raises UsageError for one that the part does not have.
@@ -139,6 +139,6 @@ def check_states(store: Store, part: Part, s: int) -> None:
 
 def maker_of(store: Store) -> str:
     """Return the command that made a store by a reverse process, "" where none did."""
-    said: Any = recorded_identity(store.provenance)
+    said: Any = identity_in(store.provenance)
     command = said.get("command") if isinstance(said, dict) else None
     return command if command in ("sample", "upsample") else ""

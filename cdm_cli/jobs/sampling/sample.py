@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cdm_cli.cascade.generate import Samples
+from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
-from cdm_cli.jobs.sampling.begun_before import as_begun
+from cdm_cli.jobs.sampling.begun_before import as_it_began
 from cdm_cli.jobs.sampling.blocks import rows_of_part
 from cdm_cli.jobs.sampling.classes import (
     labels_of,
     parse_classes,
     sample_count,
     shares_of,
-    without_images,
+    tell_empty,
 )
-from cdm_cli.jobs.sampling.cost import cost
+from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.headers import Header, base_stage
 from cdm_cli.jobs.sampling.like import count_like
 from cdm_cli.jobs.sampling.make import (
@@ -54,10 +54,10 @@ def run(options: SampleOptions, report: Report) -> Made:
 def run_in(options: SampleOptions, session: Session) -> Made:
     """Sample as one process of a job."""
     work = session.decide(
-        lambda: as_begun(plan_work(options), options.out, session.report), facts_of
+        lambda: as_it_began(plan_work(options), options.out, session.report), facts_of
     )
     if options.classes is None and work.header.empty and len(work.classes) > 1:
-        session.report.say(f"sample: left out {without_images(work.classes, work.header.empty)}")
+        session.report.say(f"sample: left out {tell_empty(work.classes, work.header.empty)}")
     tell_schedule(work.header, options.sampling, [], session.report)
     ready = make_ready(work, options.out, session)
     return produce(work, ready, options.out, session)
@@ -65,14 +65,14 @@ def run_in(options: SampleOptions, session: Session) -> Made:
 
 def plan(options: SampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
-    work = as_begun(plan_work(options), options.out, report)
+    work = as_it_began(plan_work(options), options.out, report)
     check_output(work, options.out, plan_session(options.compute, report))
     tell_schedule(work.header, options.sampling, [], report)
     return {
         "stage": str(work.header.directory),
         "out": str(options.out),
         "classes": len(work.fields["classes"]),
-        **cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
+        **estimate_cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
     }
 
 
@@ -120,8 +120,10 @@ def _asked_of(
     return classes, shares_of(counts), sample_count(options.num or sum(counts), None, 1)
 
 
-def samples_of_classes(ids: range, classes: Sequence[int], counts: Sequence[int] = ()) -> Samples:
+def samples_of_classes(
+    ids: range, classes: Sequence[int], counts: Sequence[int] = ()
+) -> SampleInputs:
     """Return the ids and labels of a base stage's samples."""
     numbers = np.arange(ids.start, ids.stop)
     labels = labels_of(numbers, classes, counts)
-    return Samples(torch.from_numpy(numbers), torch.from_numpy(labels))
+    return SampleInputs(torch.from_numpy(numbers), torch.from_numpy(labels))

@@ -152,13 +152,13 @@ def chain_for(
     )
 
 
-def kept_steps(directory: Path) -> list[int]:
+def list_kept_steps(directory: Path) -> list[int]:
     """Return the numbers of steps for which a stage keeps a schedule, by the names of its files."""
     found = (KEPT_NAME.fullmatch(path.name) for path in (directory / KEPT).glob("*.json"))
     return sorted(int(name[1]) for name in found if name)
 
 
-def kept_path(header: Header, steps: int) -> Path:
+def schedule_path(header: Header, steps: int) -> Path:
     """Return where a stage keeps its schedule of so many steps (`tune-schedule --apply`)."""
     return header.directory / KEPT / f"steps-{steps}.json"
 
@@ -173,7 +173,7 @@ def schedule_of(header: Header, sampling: Sampling) -> Path | None:
     asked = sampling.sampler or sampling.variance or sampling.restart_from
     if not sampling.steps or asked:
         return None
-    path = kept_path(header, sampling.steps)
+    path = schedule_path(header, sampling.steps)
     return path if path.is_file() else None
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cdm_cli.cascade.generate import Samples
+from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.data.store import Store
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
 from cdm_cli.jobs.sampling.make import Work
@@ -43,7 +43,7 @@ class Block:
 
     filling: Filling
     number: int
-    samples: Samples
+    samples: SampleInputs
     made: list[Arrays] = field(default_factory=list[Arrays])
 
     @property
@@ -69,7 +69,7 @@ class Batch(NamedTuple):
     """Rows that are sampled at once, in order."""
 
     shares: tuple[Share, ...]
-    samples: Samples
+    samples: SampleInputs
 
     @property
     def work(self) -> Work:
@@ -80,10 +80,10 @@ class Batch(NamedTuple):
     def of(cls, shares: Iterable[Share]) -> "Batch":
         """Join the inputs of some rows."""
         held = tuple(shares)
-        return cls(held, Samples.join([each.block.samples.rows(each.rows) for each in held]))
+        return cls(held, SampleInputs.join([each.block.samples.rows(each.rows) for each in held]))
 
 
-def batches(
+def cut_batches(
     fillings: Iterable[Filling], size: int, alike: Callable[[Work], Hashable]
 ) -> Iterator[Batch]:
     """Cut what is missing into batches of `size` rows; the last rows of a kind may be fewer.
@@ -126,7 +126,7 @@ def fill_together(
         writing: Future[None] | None = None
         while (batch := ahead.result()) is not None:
             ahead = reader.submit(next, todo, None)
-            arrays = engine_of(batch.work).batch(batch.samples, meter)
+            arrays = engine_of(batch.work).make_batch(batch.samples, meter)
             if writing is not None:
                 writing.result()
             writing = writer.submit(_write, batch, arrays, finished)

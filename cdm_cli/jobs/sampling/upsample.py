@@ -18,16 +18,16 @@ from cdm_cli.cascade.conditioning import (
     draw_non_truncated,
     take_truncated,
 )
-from cdm_cli.cascade.generate import Samples
+from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import UsageError, quoted
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.blocks import rows_of_part
-from cdm_cli.jobs.sampling.classes import without_images
-from cdm_cli.jobs.sampling.cost import cost
-from cdm_cli.jobs.sampling.defaults import by_default, tell_applied
+from cdm_cli.jobs.sampling.classes import tell_empty
+from cdm_cli.jobs.sampling.cost import estimate_cost
+from cdm_cli.jobs.sampling.defaults import tell_applied, with_defaults
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, tell_stage
 from cdm_cli.jobs.sampling.make import (
     Made,
@@ -54,7 +54,7 @@ from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
-class Condition:
+class Conditioner:
     """What a super-resolution stage sees of a store: z_s, and where it comes from."""
 
     header: Header
@@ -63,7 +63,7 @@ class Condition:
     augment: Augment
     seed: int
 
-    def samples(self, places: range) -> Samples:
+    def samples(self, places: range) -> SampleInputs:
         """Return the inputs of places within the chosen rows."""
         ids = torch.from_numpy(self.source.ids(places))
         y = torch.from_numpy(self.source.labels(places))
@@ -72,7 +72,7 @@ class Condition:
         else:
             z_0 = self.source.z_0(places)
             z_s = draw_non_truncated(self.header.config, z_0, self.s, ids=ids, seed=self.seed)
-        return Samples(ids, y, z_s, torch.full_like(ids, self.s))
+        return SampleInputs(ids, y, z_s, torch.full_like(ids, self.s))
 
 
 def run(options: UpsampleOptions, report: Report) -> Made:
@@ -95,7 +95,7 @@ def run_in(options: UpsampleOptions, session: Session) -> Made:
         _tell(options, store, work, report)
         ready = make_ready(work, options.out, session)
         if unseen := _unseen(work, options, store):
-            told = without_images(store.classes, unseen)
+            told = tell_empty(store.classes, unseen)
             report.say(f"upsample: {work.header.directory} was trained with {told}")
         return produce(work, ready, options.out, session)
 
@@ -134,7 +134,7 @@ def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
         "stage": str(work.header.directory),
         "out": str(options.out),
         **{name: work.fields[name] for name in ("s", "augment")},
-        **cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
+        **estimate_cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
     }
 
 
@@ -156,7 +156,7 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
     """
     split, part = part_of(store, options.split)
     header = fitting_stage(options.model, Path(RUNS), store, part)
-    options = by_default(options, header, header.default if applied else None)
+    options = with_defaults(options, header, header.default if applied else None)
     s = check_s(header.config, options.s, options.augment)
     augment: Augment = options.augment or "non-truncated"
     keep = times_to_keep(options.keep_s)
@@ -170,7 +170,7 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
     source = StoreRows(
         store.path, part, header.conditioning.resolution, rows[mine.start : mine.stop]
     )
-    condition = Condition(header, source, s, augment, options.sampling.seed)
+    condition = Conditioner(header, source, s, augment, options.sampling.seed)
     return Work(
         command="upsample",
         typed=command_line("upsample", options),

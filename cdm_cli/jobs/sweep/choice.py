@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cdm_cli.jobs.sweep.point import REAL, Kind, said
-from cdm_cli.metrics.comparisons import Found, compare_rows, comparisons, explain_left_out
+from cdm_cli.metrics.comparisons import RankedRows, compare_rows, comparisons, explain_left_out
 from cdm_cli.metrics.table import Comparison, MetricRow
 from cdm_cli.settings import Settings
 
@@ -96,7 +96,7 @@ def choose(points: Sequence[Judged]) -> Chosen:
     )
 
 
-def deciding(points: Sequence[Judged]) -> Found:
+def deciding(points: Sequence[Judged]) -> RankedRows:
     """Compare the numbers that decide; of real images where no others are there."""
     points = sorted(generated(points) or points, key=lambda point: point.s)
     if all(point.evaluations for point in points):

@@ -21,9 +21,9 @@ from cdm_cli.jobs.runtime.session import GLANCE, Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import LARGEST
 from cdm_cli.jobs.sampling.fill import Engine, Meter
-from cdm_cli.jobs.sampling.make import Work, in_its_blocks, produce, spec_of
+from cdm_cli.jobs.sampling.make import Work, produce, spec_of, use_its_blocks
 from cdm_cli.jobs.sampling.numerics import check_same_numerics
-from cdm_cli.jobs.sampling.together import Filling, batches, fill_together
+from cdm_cli.jobs.sampling.together import Filling, cut_batches, fill_together
 from cdm_cli.jobs.sweep.choice import name_of
 from cdm_cli.jobs.sweep.judges import Bench, Judge
 from cdm_cli.jobs.sweep.plan import Sweep
@@ -107,7 +107,7 @@ class Makers:
                 stage = self.loaded.having(work).stage
                 return Engine(stage, work.chain, work.sampling.seed, size)
 
-            todo = batches(taken.fillings(), size, _alike)
+            todo = cut_batches(taken.fillings(), size, _alike)
             fill_together(todo, engine_of, meter, taken.finished)
             bench.settle(wait=True)
         return taken.elsewhere
@@ -169,7 +169,7 @@ class Taken:
         """Return the store of a point, locked; None where another process makes or has made it."""
         numerics, digest = self.loaded.ready.numerics, self.loaded.digest(point.work)
         try:
-            spec = spec_of(in_its_blocks(point.work, point.samples), digest, numerics)
+            spec = spec_of(use_its_blocks(point.work, point.samples), digest, numerics)
             store = resume_or_create(point.samples, spec)
         except StoppedError:
             self.elsewhere.append(point)

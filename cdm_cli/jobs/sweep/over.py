@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.pictures.beside import beside
-from cdm_cli.jobs.pictures.shown import Shown, shown_of
-from cdm_cli.jobs.pictures.tiles import draw, png_bytes, readable
+from cdm_cli.jobs.pictures.beside import lay_side_by_side
+from cdm_cli.jobs.pictures.shown import ShownImages, choose_shown
+from cdm_cli.jobs.pictures.tiles import draw_sheet, png_bytes, readable_scale
 from cdm_cli.jobs.runtime.session import Silent
 from cdm_cli.jobs.sampling.parents import find_store_of
 from cdm_cli.jobs.sweep.choice import Judged, named
@@ -77,7 +77,7 @@ def _drawn(out: Path, there: Sequence[Judged], kind: Kind, inputs: Mapping[str, 
     with ExitStack() as stack:
         paths = [out / Path(point.samples).name for point in there]
         opened = [stack.enter_context(open_store(path)) for path in paths]
-        shown = [shown_of(store, None, None, Silent()) for store in opened]
+        shown = [choose_shown(store, None, None, Silent()) for store in opened]
         heads = [_head(point, there) for point in there]
         given = _given(out, kind, inputs, stack)
         if given is not None:
@@ -85,8 +85,8 @@ def _drawn(out: Path, there: Sequence[Judged], kind: Kind, inputs: Mapping[str, 
             shown, heads = [first, *shown], ["input", *heads]
             if real is not None:
                 shown, heads = [*shown, real], [*heads, "real"]
-        sheet = beside(shown, heads, num=ROWS)
-        return png_bytes(draw(sheet, readable(max(one.resolution for one in shown))))
+        sheet = lay_side_by_side(shown, heads, num=ROWS)
+        return png_bytes(draw_sheet(sheet, readable_scale(max(one.resolution for one in shown))))
 
 
 def _head(point: Judged, there: Sequence[Judged]) -> str:
@@ -104,10 +104,10 @@ def _given(out: Path, kind: Kind, inputs: Mapping[str, Parent], stack: ExitStack
     return stack.enter_context(open_store(path)) if path else None
 
 
-def _inputs(store: Store, split: str | None, high: int) -> tuple[Shown, Shown | None]:
+def _inputs(store: Store, split: str | None, high: int) -> tuple[ShownImages, ShownImages | None]:
     """Return what was upsampled, and of real images what they are."""
     part = store.parts[split or next(iter(store.parts))]
     low = max((side for side in part.resolutions if side < high), default=max(part.resolutions))
-    first = shown_of(store, split, low, Silent())
+    first = choose_shown(store, split, low, Silent())
     real = split is not None and high in part.resolutions
-    return first, shown_of(store, split, high, Silent()) if real else None
+    return first, choose_shown(store, split, high, Silent()) if real else None

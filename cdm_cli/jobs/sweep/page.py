@@ -99,7 +99,7 @@ def _race(file: SweepFile, race: RaceFile) -> Iterator[Html]:
 def _race_beside(race: RaceFile) -> list[Html]:
     """Return what a page of points with all of their images says of a race among them."""
     return [
-        page.section("A race of these points", page.folded(race.conclusion, *race_parts(race, {})))
+        page.section("A race of these points", page.fold(race.conclusion, *race_parts(race, {})))
     ]
 
 
@@ -122,7 +122,7 @@ def _parts(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterator[Htm
     yield page.section(
         "Commands",
         page.commands([file.command, f"{file.command.replace(' --apply', '')} --apply"]),
-        page.folded("what made each point", page.commands(_typed(out, one) for one in points)),
+        page.fold("what made each point", page.commands(_typed(out, one) for one in points)),
     )
     yield page.section("Where it comes from", *_provenance(file))
 
@@ -154,7 +154,7 @@ def _table(shown: SweepTable, table: MetricTable) -> Html:
     """Return the table, the points that are as good as the best set off."""
     lines = shown.lines()
     good = [line[-1] in ("best", "as good as the best") for line in lines]
-    return page.joined([page.table(shown.header(), lines, good), page.notes(table.all_notes())])
+    return page.join([page.table(shown.header(), lines, good), page.notes(table.all_notes())])
 
 
 def _plot(out: Path) -> bytes | None:
@@ -184,7 +184,7 @@ def _costs(out: Path, points: Sequence[Judged]) -> Html:
     total = sum((point.evaluations or 0) * point.rows[0].convention.num for point in known)
     header = ["point", "images", "evaluations of each", "in all", "MB on disk"]
     told = f"{total:,} evaluations of the network in all" if len(known) == len(points) else ""
-    return page.joined([page.paragraph(told), page.table(header, lines)])
+    return page.join([page.paragraph(told), page.table(header, lines)])
 
 
 def _typed(out: Path, point: Judged) -> str:
@@ -199,6 +199,6 @@ def _typed(out: Path, point: Judged) -> str:
 def _provenance(file: SweepFile) -> Iterator[Html]:
     yield page.parents(parents_of({"parents": list(file.parents)}))
     convention: Mapping[str, Any] = file.convention.as_dict() if file.convention else {}
-    yield page.folded("how images became numbers", page.facts(convention))
-    yield page.folded("what must be equal", page.facts(page.flat(file.identity)))
+    yield page.fold("how images became numbers", page.facts(convention))
+    yield page.fold("what must be equal", page.facts(page.flat(file.identity)))
     yield page.facts({"cdm": file.cdm_version})

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.sampling.headers import weights_digest
 from cdm_cli.jobs.sampling.make import Work
-from cdm_cli.options.sweeping import NONE, spelled
+from cdm_cli.options.sweeping import NONE, spell
 
 Kind = Literal["none", "truncated", "non-truncated", "ground-truth", "ground-truth-train"]
 KINDS: tuple[Kind, ...] = (
@@ -60,7 +60,7 @@ class Point:
     @property
     def samples(self) -> Path:
         """Its upsampled images, a store like any other."""
-        others = "".join(f"-{spelled(axis)}-{_word(value)}" for axis, value in self.axes.items())
+        others = "".join(f"-{spell(axis)}-{_word(value)}" for axis, value in self.axes.items())
         return self.out / f"{self.augment}-s{self.s:04d}{others}.h5"
 
     @property

@@ -18,7 +18,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs.judging.images import ImageSet, collect
 from cdm_cli.jobs.judging.panel import Panel
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.sampling.fill import measured_rate
+from cdm_cli.jobs.sampling.fill import measure_rate
 from cdm_cli.jobs.sampling.make import engine_of, produce
 from cdm_cli.jobs.sweep.choice import PREFERRED, name_of
 from cdm_cli.jobs.sweep.page import write_report
@@ -144,7 +144,7 @@ class Course:
     def measure(self, seconds: float) -> None:
         """Turn a time into evaluations, once: it is recorded before anything is judged."""
         work = self.field.points[0].work
-        mine = measured_rate(engine_of(work, self.loaded.ready), work.inputs, len(work.rows))
+        mine = measure_rate(engine_of(work, self.loaded.ready), work.inputs, len(work.rows))
         rate = sum(self.session.world.gather(mine))
         budget = enough(int(rate * seconds), self.field, rate)
         self._say(f"{self.field.asked} at {rate:.4g} evaluations/s are {budget} evaluations")

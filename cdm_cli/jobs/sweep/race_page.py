@@ -51,7 +51,7 @@ def _round(race: RaceFile, one: RoundFile) -> Html:
     ordered = sorted(one.points, key=lambda point: (not point.beaten, -point.difference))
     lines = [_line(race.number(point.point, one.num), point) for point in ordered]
     header = ["point", f"fid {race.reference}", "±", "higher by", "±", "verdict"]
-    return page.joined([page.paragraph(told), page.table(header, lines)])
+    return page.join([page.paragraph(told), page.table(header, lines)])
 
 
 def _line(number: Number | None, point: Standing) -> list[object]:

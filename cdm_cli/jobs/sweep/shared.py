@@ -11,7 +11,7 @@ from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.judging.panel import Panel, open_panel
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.cost import bytes_per_sample
-from cdm_cli.jobs.sampling.make import Ready, Work, check_output, make_ready, numerics_of
+from cdm_cli.jobs.sampling.make import Ready, Work, check_output, make_ready, recorded_numerics
 from cdm_cli.jobs.sampling.numerics import check_same_numerics, take_weights
 from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sweep.point import Point
@@ -105,10 +105,10 @@ def _opened_with_loaded(
 
 def loaded_for(points: Sequence[Point], session: Session) -> Loaded:
     """Load the stage once, with the numerics of the samples that are there."""
-    begun = [point for point in points if numerics_of(point.samples)]
+    begun = [point for point in points if recorded_numerics(point.samples)]
     first = (begun or list(points))[0]
     ready = make_ready(first.work, first.samples, session)
     for point in begun:
-        check_same_numerics(numerics_of(point.samples) or {}, ready.numerics, point.samples)
+        check_same_numerics(recorded_numerics(point.samples) or {}, ready.numerics, point.samples)
     weights = first.work.sampling.weights
     return Loaded(ready, weights, {weights: ready.stage.digest})

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
-from cdm_cli.jobs.sampling.cost import cost
+from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.jobs.sweep.applied import apply_chosen, how_sure
@@ -143,7 +143,7 @@ def _cost(options: SweepOptions, sweep: Sweep) -> dict[str, object]:
     num = sum(len(work.rows) for work in todo)
     evaluations = sum(len(work.rows) * work.chain.evaluations for work in todo)
     chain, compute = sweep.points[0].work.chain, options.judge.compute
-    found = cost(sweep.header.config, chain, num, compute, evaluations=evaluations)
+    found = estimate_cost(sweep.header.config, chain, num, compute, evaluations=evaluations)
     varied = {name for axis in options.varied for name in DECIDED[axis]}
     shared = {name: value for name, value in found.items() if name not in varied}
     return {**shared, "images_judged": num}
@@ -155,7 +155,9 @@ def _cost_of_race(options: SweepOptions, field: Racers, race: RaceFile) -> dict[
     known: dict[str, object] = {}
     if budget:
         compute = options.judge.compute
-        known = cost(work.header.config, work.chain, field.num, compute, evaluations=budget)
+        known = estimate_cost(
+            work.header.config, work.chain, field.num, compute, evaluations=budget
+        )
         known |= {"rounds": field.rounds(budget), "first_round": field.first(budget)}
     return {**known, "budget": field.asked, "evaluations_of_the_grid": field.grid}
 

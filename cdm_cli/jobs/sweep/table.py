@@ -25,7 +25,7 @@ from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import KINDS, NAME, Point, said
 from cdm_cli.metrics.comparisons import subject
 from cdm_cli.metrics.table import Comparison, Convention, MetricRow, MetricTable
-from cdm_cli.options.sweeping import spelled
+from cdm_cli.options.sweeping import spell
 from cdm_cli.settings import Settings
 
 LIMIT = 2**26
@@ -196,8 +196,8 @@ def _how_chosen(chosen: Chosen) -> str:
 def _flag(axis: str, value: Any) -> str:
     """Return the flag of `cdm upsample` that sets an axis, "" where it is left out."""
     if isinstance(value, bool):
-        return f" --{'' if value else 'no-'}{spelled(axis)}"
-    return "" if value is None else f" --{spelled(axis)} {value}"
+        return f" --{'' if value else 'no-'}{spell(axis)}"
+    return "" if value is None else f" --{spell(axis)} {value}"
 
 
 def write_start(sweep: Sweep, command: str) -> None:

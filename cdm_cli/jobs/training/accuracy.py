@@ -9,7 +9,7 @@ from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import Store
-from cdm_cli.jobs.judging.images import ImageSet, batches, from_part
+from cdm_cli.jobs.judging.images import ImageSet, from_part, read_batches
 from cdm_cli.jobs.training.log import Metrics
 from cdm_cli.jobs.training.objective import ClassifierObjective
 from cdm_cli.jobs.training.step import Trainer
@@ -64,7 +64,7 @@ class Accuracy:
         right = torch.zeros((), device=device)
         labels = torch.from_numpy(self._images.labels).to(device)
         with session.report.track("judge val", self._images.num, "images") as advance:
-            for places, batch in batches(self._images, session):
+            for places, batch in read_batches(self._images, session):
                 found = judge.logits(from_uint8(batch)).argmax(1)
                 right += (found == labels[torch.from_numpy(places).to(device)]).sum()
                 advance(len(places) * trainer.world.size, "")

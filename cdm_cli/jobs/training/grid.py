@@ -17,7 +17,7 @@ from cdm_cli.data import disk, durable
 from cdm_cli.data.images import channels_last
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw, enlarge, png_bytes, readable
+from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw_sheet, enlarge, png_bytes, readable_scale
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import default_batch
 from cdm_cli.jobs.sampling.probe import (
@@ -118,7 +118,7 @@ def picture(layout: GridLayout, images: np.ndarray) -> Image.Image:
     if layout.originals is not None and layout.lowres is not None:
         tiles, rows = _threes(layout.rows, images, layout.lowres, layout.originals)
         heads = HEADS * max(len(places) for _, places in layout.rows)
-    return draw(Sheet(tiles, rows, layout.title, heads), readable(images.shape[1]))
+    return draw_sheet(Sheet(tiles, rows, layout.title, heads), readable_scale(images.shape[1]))
 
 
 def _threes(

@@ -82,7 +82,7 @@ def _grids(directory: Path) -> Iterator[Html]:
         places = (round(at * (len(before) - 1) / (GRIDS - 1)) for at in range(GRIDS))
         some = dict.fromkeys(before[place] for place in places if before)
         yield _grid(last)
-        yield page.folded("earlier", *map(_grid, some))
+        yield page.fold("earlier", *map(_grid, some))
 
 
 def _grid(path: Path) -> Html:

@@ -31,7 +31,7 @@ from cdm_cli.jobs.judging.references import find_references
 from cdm_cli.jobs.runtime.identity import check_same, complete
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.judged_on import generated_store, probe_of
+from cdm_cli.jobs.sampling.judged_on import open_generated, probe_of
 from cdm_cli.jobs.sampling.numerics import Numerics, tell_compiling
 from cdm_cli.jobs.sampling.probe import Probe, build_averaged, check_shares, draw_probe
 from cdm_cli.jobs.training.log import Metrics, read_metrics
@@ -117,7 +117,7 @@ def selection_probe(
     judge_fields(features_of(options), options.runs)
     sampling = with_steps(header.config, Sampling(seed=training.seed))
     flags = "--select-num", "training.sample_s"
-    generated = generated_store(options.select_lowres, header, stack, "--select-lowres")
+    generated = open_generated(options.select_lowres, header, stack, "--select-lowres")
     num, s = options.select_num, training.sample_s
     return probe_of(header, store, num, s, sampling, flags, generated)
 

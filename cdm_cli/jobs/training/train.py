@@ -24,7 +24,7 @@ from cdm_cli.jobs.runtime.device import choose_precision, describe
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.classes import without_images
+from cdm_cli.jobs.sampling.classes import tell_empty
 from cdm_cli.jobs.sampling.headers import checkpoint_digest
 from cdm_cli.jobs.training.accuracy import ACCURACY
 from cdm_cli.jobs.training.cost import cost
@@ -122,7 +122,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
         begun = session.decide(lambda: _begin(options, device, stack), _deciding)
         made, store = begun.made, begun.store
         if empty := data_info(store).without_images:
-            session.report.say(f"{options.data}: {without_images(store.classes, empty)}")
+            session.report.say(f"{options.data}: {tell_empty(store.classes, empty)}")
 
         def claimed() -> None:
             stack.enter_context(hold_lock(directory))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.conditioning import draw_non_truncated
-from cdm_cli.cascade.generate import Samples, noise_name
+from cdm_cli.cascade.generate import SampleInputs, noise_name
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import Store
 from cdm_cli.diffusion.noise import Noise
@@ -21,11 +21,11 @@ from cdm_cli.diffusion.schedules import Schedule
 from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows
 from cdm_cli.jobs.tune.dynamic import Predictions, least_bits, predictions
 from cdm_cli.jobs.tune.judge import PREFERRED, Scorer
-from cdm_cli.jobs.tune.log import Begun
+from cdm_cli.jobs.tune.log import FirstTimes
 from cdm_cli.jobs.tune.plan import REAL, Search
 from cdm_cli.jobs.tune.search import Origin
-from cdm_cli.jobs.tune.teacher import Path, fine, grid, nearest, on, walked
-from cdm_cli.jobs.tune.ways import Shape, Way, even, shaped
+from cdm_cli.jobs.tune.teacher import NoisePath, fine, nearest, on, teacher_times, walk_path
+from cdm_cli.jobs.tune.ways import Shape, Way, even, shape_times
 
 TRIES = 72  # ways that are compared with the teacher
 TAUGHT = 128  # images of the teacher
@@ -47,22 +47,22 @@ class Beginning:
         self._search, self._stage = scorer.search, scorer.ready.stage
         self._size = scorer.ready.numerics.batch_size
         self._bits: Predictions | None = None
-        self._taught: tuple[Path, Tensor, Samples] | None = None
-        self._grid = grid(self._search.schedule)
+        self._taught: tuple[NoisePath, Tensor, SampleInputs] | None = None
+        self._grid = teacher_times(self._search.schedule)
 
     @torch.inference_mode()
-    def of(self, steps: int) -> Begun:
+    def of(self, steps: int) -> FirstTimes:
         """Return the times for so many steps."""
-        return Begun(steps=steps, elbo=self._elbo(steps), teacher=self._teacher(steps))
+        return FirstTimes(steps=steps, elbo=self._elbo(steps), teacher=self._teacher(steps))
 
     def _elbo(self, steps: int) -> tuple[int, ...] | None:
         if self._search.real is None or steps > len(self._grid):
             return None
         if self._bits is None:
-            self._bits = self._measured(self._search.real)
+            self._bits = self._measure(self._search.real)
         return least_bits(self._search.schedule, self._bits, steps)
 
-    def _measured(self, real: Store) -> Predictions:
+    def _measure(self, real: Store) -> Predictions:
         """Evaluate the network at every time of the grid on real images."""
         x_0, samples = self._real_images(real)
         name = f"{noise_name(self._stage.config)}/elbo"
@@ -74,7 +74,7 @@ class Beginning:
                 noise, lambda num: advance(num, f"{len(x_0)} images"),
             )  # fmt: skip
 
-    def _real_images(self, store: Store) -> tuple[Tensor, Samples]:
+    def _real_images(self, store: Store) -> tuple[Tensor, SampleInputs]:
         config, search = self._stage.config, self._search
         name = PREFERRED if PREFERRED in store.parts else next(iter(store.parts))
         part = store.parts[name]
@@ -82,17 +82,17 @@ class Beginning:
         source = StoreRows(store.path, part, config.model.resolution, rows)
         every = range(len(rows))
         ids, y = torch.from_numpy(source.ids(every)), torch.from_numpy(source.labels(every))
-        samples = Samples(ids, y)
+        samples = SampleInputs(ids, y)
         if config.conditioning is not None and search.s is not None:
             low = StoreRows(store.path, part, config.conditioning.resolution, rows)
             seed = self._scorer.seed
             z_s = draw_non_truncated(config, low.z_0(every), search.s, ids=ids, seed=seed)
-            samples = Samples(ids, y, z_s, torch.full_like(ids, search.s))
+            samples = SampleInputs(ids, y, z_s, torch.full_like(ids, search.s))
         x_0 = from_uint8(source.z_0(every))
         rows = torch.arange(self._size).clamp(max=len(x_0) - 1)
         return x_0[rows].to(self._stage.device), samples.pad(self._size).to(self._stage.device)
 
-    def _eps(self, samples: Samples, schedule: Schedule) -> EpsTheta:
+    def _eps(self, samples: SampleInputs, schedule: Schedule) -> EpsTheta:
         y = samples.y if self._stage.config.model.num_classes else None
         return self._stage.eps_theta(schedule, y, samples.z_s, samples.s)
 
@@ -100,16 +100,16 @@ class Beginning:
         """Return the times whose steps end nearest to the teacher's, from the same noise."""
         schedule = self._search.schedule
         if steps >= len(self._grid):
-            return shaped(schedule.T, steps, 1.0, "even")
+            return shape_times(schedule.T, steps, 1.0, "even")
         path, wanted, samples = self._lesson()
         eps_of = partial(self._eps, samples)
 
         def apart(way: Way) -> float:
-            found = walked(schedule, eps_of, way, path)
+            found = walk_path(schedule, eps_of, way, path)
             advance(len(found) * steps, f"{steps} steps")
             return float((found - wanted).square().mean())
 
-        published = [shaped(schedule.T, steps, first, shape) for first, shape, _ in SHAPES]
+        published = [shape_times(schedule.T, steps, first, shape) for first, shape, _ in SHAPES]
         starts = [on(self._grid, even(times, 1.0)) for times in published]
         rng = np.random.default_rng([self._scorer.seed, steps])
         total = (TRIES + len(starts)) * len(wanted) * steps
@@ -117,7 +117,7 @@ class Beginning:
         with self._report.track(what, total, "evaluations") as advance:
             return nearest(schedule, self._grid, starts, apart, TRIES, rng).times
 
-    def _lesson(self) -> tuple[Path, Tensor, Samples]:
+    def _lesson(self) -> tuple[NoisePath, Tensor, SampleInputs]:
         if self._taught is None:
             stage, schedule, shown = self._stage, self._search.schedule, self._search.asked.shown
             num = min(TAUGHT, self._size, len(shown.ids))
@@ -125,13 +125,13 @@ class Beginning:
             model = stage.config.model
             x = torch.empty(num, model.channels, model.resolution, model.resolution)
             noise = Noise(shown.seed, f"{noise_name(stage.config)}/path", samples.ids)
-            path = Path.drawn(schedule, self._grid, x.to(stage.device), noise)
+            path = NoisePath.draw(schedule, self._grid, x.to(stage.device), noise)
             eps_of = partial(self._eps, samples)
-            self._taught = path, walked(schedule, eps_of, fine(self._grid), path), samples
+            self._taught = path, walk_path(schedule, eps_of, fine(self._grid), path), samples
         return self._taught
 
 
-def starts(search: Search, begun: Begun) -> list[tuple[Origin, Way]]:
+def starts(search: Search, begun: FirstTimes) -> list[tuple[Origin, Way]]:
     """Return what a search tries first, each way once, those of the bound at first."""
     listed: list[tuple[Origin, Way]] = []
     if begun.elbo:
@@ -139,7 +139,7 @@ def starts(search: Search, begun: Begun) -> list[tuple[Origin, Way]]:
     for k in (1.0, 0.3):
         listed.append(("teacher", even(begun.teacher, k)))
     for first, shape, stochasticities in SHAPES:
-        times = shaped(search.schedule.T, begun.steps, first, shape)
+        times = shape_times(search.schedule.T, begun.steps, first, shape)
         for k in stochasticities:
             listed.append(("shaped", even(times, k)))
     once = {way: origin for origin, way in reversed(listed)}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
-from cdm_cli.jobs.tune.gain import concluded
+from cdm_cli.jobs.tune.gain import conclude
 
 WHOLE = "times and gains whole: -v"
 
@@ -74,7 +74,7 @@ class TuneResult:
 def result_of(out: Path, log: Path, file: ScheduleFile, kept: tuple[Path, ...]) -> TuneResult:
     """Return what a search found. kept: the files that the stage keeps of it."""
     found = tuple(_found(one) for one in file.schedules)
-    conclusion = " ".join(concluded(one) for one in file.schedules)
+    conclusion = " ".join(conclude(one) for one in file.schedules)
     return TuneResult(out, log, file.metric, file.num, conclusion, found, kept)
 
 

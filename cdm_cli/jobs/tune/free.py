@@ -15,11 +15,11 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.stage import trains_continuously
 from cdm_cli.jobs.sampling.schedule_file import Compared, Named
 from cdm_cli.jobs.tune.begin import starts
-from cdm_cli.jobs.tune.gain import best_of
-from cdm_cli.jobs.tune.log import Begun, Judged, Log, Trial
+from cdm_cli.jobs.tune.gain import best_trial
+from cdm_cli.jobs.tune.log import FirstTimes, FreshScore, Log, Trial
 from cdm_cli.jobs.tune.plan import Search
-from cdm_cli.jobs.tune.search import Candidate, Origin, proposed
-from cdm_cli.jobs.tune.ways import Way, varied
+from cdm_cli.jobs.tune.search import Candidate, Origin, propose
+from cdm_cli.jobs.tune.ways import Way, vary
 from cdm_cli.metrics.comparisons import verdict_between
 from cdm_cli.metrics.jackknife import Estimate, difference
 
@@ -47,7 +47,7 @@ def way_of(trial: Trial) -> Way | None:
     return Way(trial.times, trial.stochasticity, solver)
 
 
-def tried_next(search: Search, begun: Begun, trials: Sequence[Trial]) -> Tried | None:
+def choose_next(search: Search, begun: FirstTimes, trials: Sequence[Trial]) -> Tried | None:
     """Return what is tried after these trials; None: the stage's own schedule."""
     number, linear = len(trials), linear_trials(search)
     if number == 0:
@@ -55,7 +55,7 @@ def tried_next(search: Search, begun: Begun, trials: Sequence[Trial]) -> Tried |
     if number <= linear:
         scored = [(trial.place, trial.fid) for trial in trials if trial.place is not None]
         space, seed = search.space(begun.steps), search.sampling.seed
-        found = proposed(space, number, linear, scored, seed)
+        found = propose(space, number, linear, scored, seed)
         return found.origin, found
     listed = starts(search, begun)
     if number - linear <= len(listed):
@@ -69,7 +69,7 @@ def _near_the_best(search: Search, steps: int, trials: Sequence[Trial]) -> Way:
     Trials come in pairs: what was gained in one direction is followed once more, and where nothing
     was, the opposite is tried.
     """
-    best = way_of(best_of([trial for trial in trials if way_of(trial) and not trial.dropped]))
+    best = way_of(best_trial([trial for trial in trials if way_of(trial) and not trial.dropped]))
     assert best is not None
     varied_so_far = [trial for trial in trials if trial.origin == "varied"]
     pair, second = divmod(len(varied_so_far), 2)
@@ -79,7 +79,7 @@ def _near_the_best(search: Search, steps: int, trials: Sequence[Trial]) -> Way:
     for attempt in range(PATIENCE):
         rng = np.random.default_rng([search.sampling.seed, steps, pair, attempt])
         shift = np.concatenate([rng.normal(size=5), 0.5 * rng.normal(size=3)])
-        found = varied(best, search.schedule, -size * shift if back else size * shift)
+        found = vary(best, search.schedule, -size * shift if back else size * shift)
         if rng.random() < OTHER_SOLVER:
             found = replace(found, sampler="ddim" if best.sampler != "ddim" else "dpm-solver++")
         if found not in there:
@@ -104,7 +104,7 @@ def first_of_best(trials: Sequence[Trial]) -> Estimate | None:
     there = [trial for trial in trials if trial.first and not trial.dropped]
     if not there:
         return None
-    value, *without = best_of(there).first
+    value, *without = best_trial(there).first
     return Estimate(value, tuple(without))
 
 
@@ -112,7 +112,7 @@ def to_judge(search: Search, trials: Sequence[Trial]) -> dict[Named, Chain]:
     """Return what is judged on fresh images: own schedule, baselines, and the best if another."""
     steps = trials[0].steps
     chains: dict[Named, Chain] = {"uniform": search.baseline(steps)}
-    best = best_of(trials)
+    best = best_trial(trials)
     others: dict[Named, list[Trial]] = {
         "elbo": [trial for trial in trials if trial.origin == "elbo"],
         "linear": [trial for trial in trials if trial.place is not None],
@@ -138,14 +138,14 @@ def chain_of_trial(search: Search, trial: Trial) -> Chain:
     return search.chain(search.space(trial.steps).candidate(trial.place, trial.origin))
 
 
-def compared(log: Log, steps: int) -> tuple[Compared, ...]:
+def compare_judged(log: Log, steps: int) -> tuple[Compared, ...]:
     """Return how each that was judged stands beside the reference, on the same fresh images."""
     reference = log.judged.get((0, "reference"))
     found = [one for (at, _), one in log.judged.items() if at == steps]
-    return tuple(_compared(one, reference) for one in [*([reference] if reference else []), *found])
+    return tuple(_compare(one, reference) for one in [*([reference] if reference else []), *found])
 
 
-def _compared(one: Judged, reference: Judged | None) -> Compared:
+def _compare(one: FreshScore, reference: FreshScore | None) -> Compared:
     gap = verdict = None
     if reference is not None and one is not reference:
         gap = difference(one.estimate, reference.estimate, paired=True)

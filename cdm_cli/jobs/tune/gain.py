@@ -17,7 +17,7 @@ from cdm_cli.metrics.jackknife import Estimate, difference
 FROM = {"images": "other images", "noise": "the same images with other noise"}
 
 
-def best_of(trials: Iterable[Trial]) -> Trial:
+def best_trial(trials: Iterable[Trial]) -> Trial:
     """Return the trial of the lowest FID of all images; of equals the earliest."""
     judged = [trial for trial in trials if not trial.dropped]
     return min(judged, key=lambda trial: (trial.fid, trial.number))
@@ -40,14 +40,14 @@ def gains_left(log: Log | None, left: Mapping[int, int]) -> list[int]:
     return [
         steps
         for steps, missing in left.items()
-        if missing or (steps not in log.gains and best_of(log.of(steps)).place is not None)
+        if missing or (steps not in log.gains and best_trial(log.of(steps)).place is not None)
     ]
 
 
 def judge_gain(scorer: Scorer, steps: int, trials: Sequence[Trial]) -> Gain:
     """Judge the best of the trials and the stage's own schedule on fresh images."""
     search = scorer.search
-    candidate = candidate_of(search, steps, best_of(trials))
+    candidate = candidate_of(search, steps, best_trial(trials))
     assert candidate is not None
     own = scorer.fresh(search.baseline(steps), f"{steps} steps, the stage's own again")
     best = scorer.fresh(search.chain(candidate), f"{steps} steps, the best again")
@@ -69,7 +69,7 @@ def gain_between(search: Search, steps: int, own: Estimate, best: Estimate) -> G
     )
 
 
-def concluded(found: Searched) -> str:
+def conclude(found: Searched) -> str:
     """Return what a search of one number of steps came to, in a sentence."""
     start = f"In {found.steps} steps"
     if found.score >= found.baseline:

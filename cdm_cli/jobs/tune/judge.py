@@ -20,8 +20,8 @@ from cdm_cli.jobs.sampling.numerics import (
     choose_numerics,
     load_ready_stage,
 )
-from cdm_cli.jobs.tune.log import Head
-from cdm_cli.jobs.tune.plan import Search, Shown
+from cdm_cli.jobs.tune.log import LogHead
+from cdm_cli.jobs.tune.plan import Search, TrialImages
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.comparisons import verdict_between
 from cdm_cli.metrics.jackknife import Estimate
@@ -58,12 +58,12 @@ class Scorer:
         The same noise for every chain. Several processes share the images; all must call.
         Raises StoppedError when asked to stop, BadInputError for features that are not finite.
         """
-        collector = self._judged(self.search.asked.shown, chain, what)
+        collector = self._judge(self.search.asked.shown, chain, what)
         return collector.frechet(self.reference.gaussian, uncertain=False).value
 
     def fresh(self, chain: Chain, what: str) -> Estimate:
         """Return the FID of images that chose no chain, with its leave-out values."""
-        collector = self._judged(self.search.asked.fresh, chain, what)
+        collector = self._judge(self.search.asked.fresh, chain, what)
         return collector.frechet(self.reference.gaussian)
 
     def race(self, chain: Chain, best: Estimate | None, what: str) -> Raced:
@@ -77,31 +77,31 @@ class Scorer:
         if quarter == len(shown.ids):
             return Raced(self.fid(chain, what), Estimate(0.0), False)
         start, rest = range(quarter), range(quarter, len(shown.ids))
-        head = Shown(shown.inputs, shown.ids[:quarter], shown.labels[:quarter], shown.seed)
+        head = TrialImages(shown.inputs, shown.ids[:quarter], shown.labels[:quarter], shown.seed)
         whole = self._empty(shown)
         opening = self._empty(head)
         self._show(shown, start, chain, what, [opening, whole])
-        self._gathered(opening)
+        self._gather(opening)
         first = opening.frechet(self.reference.gaussian, pairs=False)
         if best is not None and verdict_between(first, best) == "worse":
             return Raced(first.value, first, True)
         self._show(shown, rest, chain, what, [whole])
-        self._gathered(whole)
+        self._gather(whole)
         return Raced(whole.frechet(self.reference.gaussian, uncertain=False).value, first, False)
 
-    def _judged(self, drawn: Shown, chain: Chain, what: str) -> Collector:
+    def _judge(self, drawn: TrialImages, chain: Chain, what: str) -> Collector:
         collector = self._empty(drawn)
         self._show(drawn, range(len(drawn.ids)), chain, what, [collector])
-        self._gathered(collector)
+        self._gather(collector)
         return collector
 
-    def _empty(self, drawn: Shown) -> Collector:
+    def _empty(self, drawn: TrialImages) -> Collector:
         dim = self.panel.judge.extractor.feature_dim
         device = self.panel.session.device
         return Collector.empty(drawn.ids, drawn.labels, dim, device=device, keep=0)
 
     def _show(
-        self, drawn: Shown, places: range, chain: Chain, what: str,
+        self, drawn: TrialImages, places: range, chain: Chain, what: str,
         collectors: list[Collector],
     ) -> None:  # fmt: skip
         """Draw the images at some places, this process its share, and show them to the judge."""
@@ -116,12 +116,12 @@ class Scorer:
             for start in range(0, len(mine), engine.batch_size):
                 here = mine[start : start + engine.batch_size]
                 samples = drawn.inputs(range(int(here[0]), int(here[-1]) + 1))
-                images = torch.from_numpy(engine.block(samples, meter)[name])
+                images = torch.from_numpy(engine.make_block(samples, meter)[name])
                 features, _ = extractor(images.permute(0, 3, 1, 2).to(session.device))
                 for collector in collectors:
                     collector.add(here, features, None)
 
-    def _gathered(self, collector: Collector) -> None:
+    def _gather(self, collector: Collector) -> None:
         """Add up what all processes have seen. Raises BadInputError where it is not finite."""
         first, *rest = collector.tensors()
         self.panel.session.world.sum_(rest, first)
@@ -138,7 +138,9 @@ def first_round(num: int) -> int:
     return num // FIRST if num // FIRST >= LEAST_JUDGED else num
 
 
-def opened(options: TuneOptions, search: Search, session: Session, head: Head | None) -> Scorer:
+def open_scorer(
+    options: TuneOptions, search: Search, session: Session, head: LogHead | None
+) -> Scorer:
     """Load the judge, then the stage with the numerics of the trials that are there."""
     model = search.header.config.model
     if options.num < session.world.size:
@@ -147,15 +149,15 @@ def opened(options: TuneOptions, search: Search, session: Session, head: Head | 
             next="fewer processes",
         )
     panel = open_panel(options.judge, model.resolution, session, features=False)
-    chosen = numerics_of(options, search, head, session)
+    chosen = trial_numerics(options, search, head, session)
     stage = load_ready_stage(search.header, options.sampling, chosen, session)
     named = {reference.name: reference for reference in panel.references}
     reference = named.get(PREFERRED, panel.references[0])
     return Scorer(search, panel, Ready(stage, chosen), reference, options.sampling.seed)
 
 
-def numerics_of(
-    options: TuneOptions, search: Search, head: Head | None, session: Session
+def trial_numerics(
+    options: TuneOptions, search: Search, head: LogHead | None, session: Session
 ) -> Numerics:
     """Return how the trials are computed; raise WouldOverwriteError where those there were not."""
     before = head.numerics if head else None
@@ -167,10 +169,10 @@ def numerics_of(
     return chosen
 
 
-def head_of(scorer: Scorer) -> Head:
+def log_head(scorer: Scorer) -> LogHead:
     """Return the first line of the log."""
     stage = scorer.ready.stage
-    return Head(
+    return LogHead(
         identity=scorer.search.identity,
         stage=stage.name,
         stage_digest=stage.digest,

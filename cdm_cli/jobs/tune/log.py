@@ -32,7 +32,7 @@ M = TypeVar("M")
 LIMIT = 2**28
 
 
-class Head(Settings):
+class LogHead(Settings):
     """The first line: what decides every number, and what is known once weights are loaded.
 
     identity: what must be equal for a run to continue this log. gains: whether what a schedule
@@ -75,7 +75,7 @@ class Trial(Settings):
     dropped: Annotated[bool, LATER_FIELD] = False
 
 
-class Begun(Settings):
+class FirstTimes(Settings):
     """Times, decreasing, that a free search of one number of steps begins with (`begin`)."""
 
     steps: int
@@ -83,7 +83,7 @@ class Begun(Settings):
     teacher: tuple[int, ...]
 
 
-class Judged(Settings):
+class FreshScore(Settings):
     """FID of one way on images that chose none, with leave-out values. steps 0: the reference."""
 
     steps: int
@@ -99,7 +99,7 @@ class Judged(Settings):
         return Estimate(self.value, self.without, self.without_two)
 
 
-Line = Trial | Gain | Begun | Judged
+Line = Trial | Gain | FirstTimes | FreshScore
 LATER: TypeAdapter[Line] = TypeAdapter(Line)
 
 
@@ -107,11 +107,11 @@ LATER: TypeAdapter[Line] = TypeAdapter(Line)
 class Log:
     """All lines of a search, what belongs to a number of steps by that."""
 
-    head: Head
+    head: LogHead
     trials: list[Trial]
     gains: dict[int, Gain]
-    begun: dict[int, Begun]
-    judged: dict[tuple[int, Named], Judged]
+    begun: dict[int, FirstTimes]
+    judged: dict[tuple[int, Named], FreshScore]
 
     def of(self, steps: int) -> list[Trial]:
         """Return the trials of one number of steps, in order."""
@@ -132,18 +132,18 @@ def read_log(path: Path) -> Log | None:
         return None
     lines = read_bytes(path, LIMIT).splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
-    head = _parsed(TypeAdapter(Head), whole[0] if whole else b"", path, 1)
-    later = [_parsed(LATER, line, path, at) for at, line in enumerate(whole[1:], 2)]
+    head = _parse(TypeAdapter(LogHead), whole[0] if whole else b"", path, 1)
+    later = [_parse(LATER, line, path, at) for at, line in enumerate(whole[1:], 2)]
     return Log(
         head,
         [line for line in later if isinstance(line, Trial)],
         {line.steps: line for line in later if isinstance(line, Gain)},
-        {line.steps: line for line in later if isinstance(line, Begun)},
-        {(line.steps, line.name): line for line in later if isinstance(line, Judged)},
+        {line.steps: line for line in later if isinstance(line, FirstTimes)},
+        {(line.steps, line.name): line for line in later if isinstance(line, FreshScore)},
     )
 
 
-def _parsed(lines: TypeAdapter[M], line: bytes, path: Path, number: int) -> M:
+def _parse(lines: TypeAdapter[M], line: bytes, path: Path, number: int) -> M:
     try:
         return lines.validate_json(line)
     except ValidationError:
@@ -161,7 +161,7 @@ def method_of(log: Log | None) -> Searching | None:
     return "free" if log.head.identity.get("search") == "free" else "linear"
 
 
-def check_same(out: Path, identity: dict[str, Any], config: StageConfig) -> None:
+def check_same_search(out: Path, identity: dict[str, Any], config: StageConfig) -> None:
     """Raise WouldOverwriteError naming the first difference if out is of another search.
 
     Raises MissingError where the directory of out does not exist.
@@ -176,7 +176,7 @@ def check_same(out: Path, identity: dict[str, Any], config: StageConfig) -> None
     same_job.check_same(out, "search", complete(there, identity), identity)
 
 
-def begin(path: Path, head: Head) -> None:
+def start_log(path: Path, head: LogHead) -> None:
     """Write the first line, or drop what a kill left half written of the last."""
     if not path.exists():
         durable.write_file_atomically(path, _line(head))
@@ -187,7 +187,7 @@ def begin(path: Path, head: Head) -> None:
         durable.write_file_atomically(path, whole)
 
 
-def add(path: Path, line: Line) -> None:
+def append_line(path: Path, line: Line) -> None:
     """Append a trial, what the search begins with, or what was judged of its best, durably."""
     durable.append(path, _line(line))
 
@@ -197,7 +197,7 @@ def _line(value: Settings) -> bytes:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Generator[None]:
+def hold_log(path: Path) -> Generator[None]:
     """Hold the log for as long as entered. Raises StoppedError where another job has it."""
     fd = open_regular(path)
     try:

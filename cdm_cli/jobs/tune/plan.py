@@ -34,7 +34,7 @@ TRIALS: dict[Searching, int] = {"free": 40, "linear": 16}
 REAL = 256  # images, at most, on which the terms of the bound are measured
 
 
-class Shown(NamedTuple):
+class TrialImages(NamedTuple):
     """Images that a judge is shown. ids, labels: int64 [num]; inputs of places within these."""
 
     inputs: Inputs
@@ -52,8 +52,8 @@ class Asked(NamedTuple):
 
     header: Header
     classes: tuple[str, ...]
-    shown: Shown
-    fresh: Shown
+    shown: TrialImages
+    fresh: TrialImages
     fresh_by: FreshBy
     lowres: str
     fields: dict[str, Any]
@@ -126,23 +126,23 @@ class Search:
         return chain_of(self.header.config, asked)
 
 
-def planned(options: TuneOptions, stack: ExitStack, before: Searching | None = None) -> Search:
+def plan_work(options: TuneOptions, stack: ExitStack, before: Searching | None = None) -> Search:
     """Decide all that headers and flags decide; the stack keeps the stores open.
 
     before: what the search that is there is of. Raises UsageError, MissingError and MismatchError
     for everything that does not fit.
     """
     method = options.search or before or "free"
-    asked, store = _asked_for(options, method, stack)
+    asked, store = _choose_images(options, method, stack)
     header, T = asked.header, asked.header.config.schedule.T
     reference = open_reference(options.judge.ref, header, stack)
-    steps = tuple(_counted(n, T) for n in sorted(set(options.steps)))
+    steps = tuple(_check_steps(n, T) for n in sorted(set(options.steps)))
     trials = options.trials or TRIALS[method]
     many = min(options.reference, T) if method == "free" else 0
     chain = chain_of(header.config, replace(options.sampling, steps=steps[0]))
     identity = {
         **asked.fields,
-        **_sampled(header, chain, options.sampling),
+        **_sampling_fields(header, chain, options.sampling),
         "stage": config_digest(header.config),
         "weights": weights_digest(header.directory, options.sampling.weights),
         "num": options.num,
@@ -158,7 +158,7 @@ def planned(options: TuneOptions, stack: ExitStack, before: Searching | None = N
     )
 
 
-def _asked_for(
+def _choose_images(
     options: TuneOptions, method: Searching, stack: ExitStack
 ) -> tuple[Asked, Store | None]:
     """Return stage and images; of a base stage no store is read."""
@@ -197,7 +197,7 @@ def _of_base(options: TuneOptions, header: Header) -> Asked:
     names = header.classes if conditional else (sample.UNLABELLED,)
     classes = header.shown if conditional else (0,)
 
-    def shown(first: int) -> Shown:
+    def images_from(first: int) -> TrialImages:
         ids = np.arange(first, first + options.num)
 
         def inputs(places: range) -> Any:
@@ -205,21 +205,21 @@ def _of_base(options: TuneOptions, header: Header) -> Asked:
                 range(first + places.start, first + places.stop), classes
             )
 
-        return Shown(inputs, ids, labels_of(ids, classes), options.sampling.seed)
+        return TrialImages(inputs, ids, labels_of(ids, classes), options.sampling.seed)
 
     fields = {"classes": list(classes)}
-    return Asked(header, names, shown(0), shown(options.num), "images", "", fields)
+    return Asked(header, names, images_from(0), images_from(options.num), "images", "", fields)
 
 
-def _images(header: Header, store: Store, part: Part, rows: Rows, s: int, seed: int) -> Shown:
+def _images(header: Header, store: Store, part: Part, rows: Rows, s: int, seed: int) -> TrialImages:
     source = StoreRows(store.path, part, header.conditioning.resolution, rows)
-    inputs = upsample.Condition(header, source, s, "non-truncated", seed).samples
-    return Shown(inputs, np.asarray(part.ids[rows]), np.asarray(part.labels[rows]), seed)
+    inputs = upsample.Conditioner(header, source, s, "non-truncated", seed).samples
+    return TrialImages(inputs, np.asarray(part.ids[rows]), np.asarray(part.labels[rows]), seed)
 
 
 def _fresh(
     header: Header, store: Store, part: Part, used: Rows, s: int, seed: int
-) -> tuple[Shown, FreshBy]:
+) -> tuple[TrialImages, FreshBy]:
     """Return as many images of the store as were used, others where it has enough of them."""
     rest = np.setdiff1d(np.arange(part.num), used)
     if len(rest) < LEAST_JUDGED:
@@ -238,7 +238,7 @@ def _real(reference: RealImages, header: Header) -> Store | None:
     return store if low is None or low.resolution in part.resolutions else None
 
 
-def _sampled(header: Header, chain: Chain, sampling: Sampling) -> dict[str, Any]:
+def _sampling_fields(header: Header, chain: Chain, sampling: Sampling) -> dict[str, Any]:
     """Return what the images of all trials share: not the times, which are searched.
 
     variance: as asked for; None tries both fixed ones.
@@ -248,7 +248,7 @@ def _sampled(header: Header, chain: Chain, sampling: Sampling) -> dict[str, Any]
     return {**shared, "variance": sampling.variance}
 
 
-def _counted(steps: int, T: int) -> int:
+def _check_steps(steps: int, T: int) -> int:
     if not 1 <= steps <= T:
         raise UsageError(f"--steps {steps}: the stage has 1..{T}", next="--steps 4,16,64")
     return steps

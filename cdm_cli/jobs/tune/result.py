@@ -16,9 +16,9 @@ from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.schedule_file import Compared, ScheduleFile, Searched, kept_path
-from cdm_cli.jobs.tune.free import compared, way_of
-from cdm_cli.jobs.tune.gain import best_of, candidate_of, gain_between
+from cdm_cli.jobs.sampling.schedule_file import Compared, ScheduleFile, Searched, schedule_path
+from cdm_cli.jobs.tune.free import compare_judged, way_of
+from cdm_cli.jobs.tune.gain import best_trial, candidate_of, gain_between
 from cdm_cli.jobs.tune.log import Log
 from cdm_cli.jobs.tune.plan import Search
 
@@ -29,10 +29,10 @@ SHOWN = {  # colour and words of each kind of schedule
 }  # fmt: skip
 
 
-def write_all(out: Path, search: Search, log: Log) -> ScheduleFile:
+def write_schedules(out: Path, search: Search, log: Log) -> ScheduleFile:
     """Write the schedules that are known so far, and of a free search the table and the curve."""
     file = file_of(search, log)
-    write_file_atomically(out, _encoded(file))
+    write_file_atomically(out, _encode(file))
     if search.method == "free" and any(one.compared for one in file.schedules):
         write_file_atomically(out.with_suffix(".csv"), _table(file).encode())
         write_file_atomically(out.with_suffix(".png"), _curve(file))
@@ -43,14 +43,14 @@ def apply_kept(header: Header, file: ScheduleFile) -> tuple[Path, ...]:
     """Keep each schedule with its stage, where `--steps N` finds it; returns where."""
     written = list[Path]()
     for one in file.schedules:
-        path = kept_path(header, one.steps)
+        path = schedule_path(header, one.steps)
         make_directory(path.parent)
-        write_file_atomically(path, _encoded(file.model_copy(update={"schedules": (one,)})))
+        write_file_atomically(path, _encode(file.model_copy(update={"schedules": (one,)})))
         written.append(path)
     return tuple(written)
 
 
-def _encoded(file: ScheduleFile) -> bytes:
+def _encode(file: ScheduleFile) -> bytes:
     return (file.model_dump_json(indent=1) + "\n").encode()
 
 
@@ -72,15 +72,17 @@ def file_of(search: Search, log: Log) -> ScheduleFile:
         num=len(search.asked.shown.ids),
         seed=search.sampling.seed,
         schedules=tuple(
-            _searched(search, steps, log) for steps in all_steps if len(log.of(steps)) == complete
+            _best_schedule(search, steps, log)
+            for steps in all_steps
+            if len(log.of(steps)) == complete
         ),
     )
 
 
-def _searched(search: Search, steps: int, log: Log) -> Searched:
+def _best_schedule(search: Search, steps: int, log: Log) -> Searched:
     """Return the trial of the lowest FID as a schedule."""
     trials = log.of(steps)
-    best, baseline = best_of(trials), search.baseline(steps)
+    best, baseline = best_trial(trials), search.baseline(steps)
     found: dict[str, Any] = {"sampler": baseline.sampler}
     way, candidate = way_of(best), candidate_of(search, steps, best)
     if way is not None:
@@ -105,7 +107,7 @@ def _searched(search: Search, steps: int, log: Log) -> Searched:
         baseline=trials[0].fid,
         trials=len(trials) - 1,
         gain=gain,
-        compared=compared(log, steps),
+        compared=compare_judged(log, steps),
     )
 
 

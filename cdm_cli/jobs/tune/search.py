@@ -100,7 +100,7 @@ def last_beta(steps: int, beta_1: float, log_alpha_bar: float) -> float:
     return low
 
 
-def proposed(
+def propose(
     space: Space, number: int, trials: int, scored: Sequence[tuple[Place, float]], seed: int
 ) -> Candidate:
     """Return trial `number` = 1..trials, given the places and scores of those before it.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cdm_cli.diffusion.samplers import EpsTheta, bind
 from cdm_cli.diffusion.schedules import Schedule, respace, trailing_times
-from cdm_cli.jobs.tune.ways import Way, even, places, times_at, varied
+from cdm_cli.jobs.tune.ways import Way, even, places_of_times, times_at, vary
 
 EVENLY = 48  # times of the grid in t, and as many in where they lie
 FIRST, LAST = 0.5, 0.1  # by how much times are shifted, at first and in the end
@@ -25,17 +25,17 @@ FIRST, LAST = 0.5, 0.1  # by how much times are shifted, at first and in the end
 EpsOf = Callable[[Schedule], EpsTheta]
 
 
-def grid(schedule: Schedule) -> tuple[int, ...]:
+def teacher_times(schedule: Schedule) -> tuple[int, ...]:
     """Return the times, ascending, that the teacher walks: spread in t, and in where they lie."""
     T = schedule.T
-    table = places(schedule)
+    table = places_of_times(schedule)
     in_t = trailing_times(T, min(T, EVENLY)).tolist()
     wanted = np.linspace(table[-1], table[0], min(T, EVENLY))
     return tuple(sorted({1, *in_t, *times_at(schedule, wanted)}))
 
 
 @dataclass(frozen=True)
-class Path:
+class NoisePath:
     """One Brownian path for each sample of a batch, at the times of a grid.
 
     V: [G, B, C, H, W], snr: [G], both by descending time, so that SNR ascends.
@@ -46,13 +46,13 @@ class Path:
     V: Tensor
 
     @classmethod
-    def drawn(
+    def draw(
         cls,
         schedule: Schedule,
         times: Sequence[int],
         x: Tensor,
         randn_like: Callable[[Tensor], Tensor],
-    ) -> "Path":
+    ) -> "NoisePath":
         """Draw a path at these times for samples like x."""
         down = tuple(sorted(times, reverse=True))
         alpha_bar = schedule.alpha_bar[list(down)]
@@ -72,7 +72,7 @@ class Path:
         return (self.V[to] - self.V[at]) / float((self.snr[to] - self.snr[at]).sqrt())
 
 
-def walked(schedule: Schedule, eps_of: EpsOf, way: Way, path: Path) -> Tensor:
+def walk_path(schedule: Schedule, eps_of: EpsOf, way: Way, path: NoisePath) -> Tensor:
     """Return x_0 within [-1, 1] where a way ends that follows the path, whose times it has."""
     few = respace(schedule, torch.tensor(sorted(way.times)))
     noises = iter([path.over(t, s) for t, s in pairwise(way.times)])
@@ -98,7 +98,7 @@ def nearest(
         size = FIRST * (LAST / FIRST) ** (number / max(1, tries - 1))
         fresh = np.concatenate([size * rng.normal(size=5), np.zeros(3)])
         shift = fresh if number % 2 == 0 else shift
-        tried = on(times, varied(way, schedule, shift))
+        tried = on(times, vary(way, schedule, shift))
         found = apart(tried) if tried != way else score
         if found < score:
             score, way = found, tried

@@ -17,28 +17,27 @@ from typing import Any
 
 from cdm_cli.cascade.chain import Chain
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
-from cdm_cli.jobs.sampling.cost import cost
 from cdm_cli.jobs.sampling.headers import tell_stage
 from cdm_cli.jobs.tune.begin import TAUGHT, TRIES, Beginning
 from cdm_cli.jobs.tune.found import TuneResult, result_of
-from cdm_cli.jobs.tune.free import first_of_best, to_judge, tried_next
+from cdm_cli.jobs.tune.free import first_of_best, to_judge, choose_next
 from cdm_cli.jobs.tune.gain import gains_left, judge_gain
-from cdm_cli.jobs.tune.judge import Raced, Scorer, head_of, numerics_of, opened
+from cdm_cli.jobs.tune.judge import Raced, Scorer, log_head, trial_numerics, open_scorer
 from cdm_cli.jobs.tune.log import (
-    Judged,
+    FreshScore,
     Log,
     Trial,
-    add,
-    begin,
-    check_same,
-    locked,
+    append_line,
+    check_same_search,
+    hold_log,
     log_path,
     method_of,
     read_log,
+    start_log,
 )
-from cdm_cli.jobs.tune.plan import Search, planned
-from cdm_cli.jobs.tune.result import apply_kept, file_of, write_all
-from cdm_cli.jobs.tune.search import Candidate, proposed
+from cdm_cli.jobs.tune.plan import Search, plan_work
+from cdm_cli.jobs.tune.result import apply_kept, file_of, write_schedules
+from cdm_cli.jobs.tune.search import Candidate, propose
 from cdm_cli.jobs.tune.ways import Way
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.options.judging import TuneOptions
@@ -59,16 +58,16 @@ def run_in(options: TuneOptions, session: Session) -> TuneResult:
     """Search as one process of a job."""
     log = log_path(options.out)
     with ExitStack() as stack:
-        begun = session.decide(lambda: _begun(options, stack, session.report), _deciding)
+        begun = session.decide(lambda: _begin(options, stack, session.report), _deciding)
         search, before = begun
         session.check_shared(options.out)
-        left = left_of(search, before.trials if before else [])
-        if any(left.values()) or unjudged(search, before, left):
-            scorer = opened(options, search, session, before.head if before else None)
-            session.lead(lambda: begin(log, head_of(scorer)))
-            session.lead(lambda: stack.enter_context(locked(log)))
+        left = trials_left(search, before.trials if before else [])
+        if any(left.values()) or steps_to_judge(search, before, left):
+            scorer = open_scorer(options, search, session, before.head if before else None)
+            session.lead(lambda: start_log(log, log_head(scorer)))
+            session.lead(lambda: stack.enter_context(hold_log(log)))
             _fill(scorer, log, options.out)
-        session.lead(lambda: write_all(options.out, search, _read(log)))
+        session.lead(lambda: write_schedules(options.out, search, _read(log)))
         file = file_of(search, _read(log))
         kept = session.lead(lambda: apply_kept(search.header, file)) if options.apply else None
     return result_of(options.out, log, file, kept or ())
@@ -80,18 +79,18 @@ def _fill(scorer: Scorer, log: Path, out: Path) -> None:
     beginning = Beginning(scorer)
     for steps in search.steps:
         if search.method == "free":
-            _begin(scorer, beginning, steps, log)
+            _find_first_times(scorer, beginning, steps, log)
         _search(scorer, steps, log)
         _gain(scorer, steps, log)
-        session.lead(lambda: write_all(out, search, _read(log)))
+        session.lead(lambda: write_schedules(out, search, _read(log)))
 
 
-def _begun(options: TuneOptions, stack: ExitStack, report: Report) -> tuple[Search, Log | None]:
+def _begin(options: TuneOptions, stack: ExitStack, report: Report) -> tuple[Search, Log | None]:
     """Return the search, and what is there of it."""
     before = read_log(log_path(options.out))
-    search = planned(options, stack, method_of(before))
+    search = plan_work(options, stack, method_of(before))
     tell_stage(options.model, search.header, report)
-    check_same(options.out, search.identity, search.header.config)
+    check_same_search(options.out, search.identity, search.header.config)
     return search, before
 
 
@@ -106,7 +105,7 @@ def _deciding(begun: tuple[Search, Log | None]) -> dict[str, Any]:
     }
 
 
-def left_of(search: Search, trials: Sequence[Trial]) -> dict[int, int]:
+def trials_left(search: Search, trials: Sequence[Trial]) -> dict[int, int]:
     """Return how many trials are still to be made, the baseline among them, by steps."""
     return {
         steps: 1 + search.trials - sum(trial.steps == steps for trial in trials)
@@ -114,7 +113,7 @@ def left_of(search: Search, trials: Sequence[Trial]) -> dict[int, int]:
     }
 
 
-def unjudged(search: Search, log: Log | None, left: Mapping[int, int]) -> list[int]:
+def steps_to_judge(search: Search, log: Log | None, left: Mapping[int, int]) -> list[int]:
     """Return the numbers of steps of which something is still to be judged on fresh images."""
     if search.method == "linear":
         return gains_left(log, left)
@@ -131,13 +130,13 @@ def unjudged(search: Search, log: Log | None, left: Mapping[int, int]) -> list[i
 def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     """Return the searches and what they would cost; nothing is loaded or written."""
     with ExitStack() as stack:
-        search, log = _begun(options, stack, report)
+        search, log = _begin(options, stack, report)
     session = plan_session(options.judge.compute, report)
-    numerics_of(options, search, log.head if log else None, session)
-    left = left_of(search, log.trials if log else [])
+    trial_numerics(options, search, log.head if log else None, session)
+    left = trials_left(search, log.trials if log else [])
     evaluations = _evaluations(options, search, log, left)
     chain = search.baseline(max(search.steps))  # of few steps none can be timed
-    one = cost(search.header.config, chain, 1, options.judge.compute)
+    one = estimate_cost(search.header.config, chain, 1, options.judge.compute)
     flops = int(str(one["flops_per_image"])) * evaluations
     seconds = float(str(one["estimated_seconds"])) / chain.evaluations * evaluations
     return {
@@ -163,7 +162,7 @@ def _evaluations(
     """Return how many evaluations there are at most: no trial dropped, all judged."""
     fresh = len(search.asked.fresh.ids)
     trials = options.num * sum(steps * missing for steps, missing in left.items())
-    judged = unjudged(search, log, left)
+    judged = steps_to_judge(search, log, left)
     if search.method == "linear":
         return trials + 2 * fresh * sum(judged)
     taught = TRIES * TAUGHT * sum(steps for steps, missing in left.items() if missing)
@@ -171,11 +170,11 @@ def _evaluations(
     return trials + taught + fresh * (3 * sum(judged) + many)
 
 
-def _begin(scorer: Scorer, beginning: Beginning, steps: int, log: Path) -> None:
+def _find_first_times(scorer: Scorer, beginning: Beginning, steps: int, log: Path) -> None:
     """Find the times to begin with, if that is missing."""
-    if steps not in _read(log).begun and left_of(scorer.search, _read(log).trials)[steps]:
+    if steps not in _read(log).begun and trials_left(scorer.search, _read(log).trials)[steps]:
         found = beginning.of(steps)
-        scorer.panel.session.lead(lambda: add(log, found))
+        scorer.panel.session.lead(lambda: append_line(log, found))
 
 
 def _search(scorer: Scorer, steps: int, log: Path) -> None:
@@ -188,7 +187,7 @@ def _search(scorer: Scorer, steps: int, log: Path) -> None:
         for number in range(done, total):
             there = _read(log)
             trial = _tried(scorer, there, steps, number)
-            session.lead(lambda trial=trial: add(log, trial))
+            session.lead(lambda trial=trial: append_line(log, trial))
             told = f"trial {number}: {_in_short(trial)}"
             if all(trial.fid < other.fid for other in there.of(steps)):
                 session.report.say(f"tune-schedule: {what}, {told}, the lowest so far")
@@ -199,17 +198,17 @@ def _tried(scorer: Scorer, log: Log, steps: int, number: int) -> Trial:
     """Make one trial."""
     search, what = scorer.search, f"{steps} steps, trial {number} of {scorer.search.trials}"
     if search.method == "free":
-        return _raced(scorer, log, steps, what)
+        return _race(scorer, log, steps, what)
     candidate = _next_linear(search, steps, log.of(steps))
     chain = search.chain(candidate) if candidate else search.baseline(steps)
     fid = scorer.fid(chain, what)
     return _trial(steps, number, candidate, chain, Raced(fid, Estimate(0.0), False))
 
 
-def _raced(scorer: Scorer, log: Log, steps: int, what: str) -> Trial:
+def _race(scorer: Scorer, log: Log, steps: int, what: str) -> Trial:
     """Try what a free search tries next."""
     search, trials = scorer.search, log.of(steps)
-    tried = tried_next(search, log.begun[steps], trials)
+    tried = choose_next(search, log.begun[steps], trials)
     chain = search.baseline(steps) if tried is None else search.chain(tried[1])
     raced = scorer.race(chain, first_of_best(trials), what)
     trial = _trial(steps, len(trials), None if tried is None else tried[1], chain, raced)
@@ -219,12 +218,12 @@ def _raced(scorer: Scorer, log: Log, steps: int, what: str) -> Trial:
 def _gain(scorer: Scorer, steps: int, log: Path) -> None:
     """Judge on fresh images what the trials came to, as far as that is missing."""
     search, session, found = scorer.search, scorer.panel.session, _read(log)
-    left = {steps: left_of(search, found.trials)[steps]}
-    if steps not in unjudged(search, found, left):
+    left = {steps: trials_left(search, found.trials)[steps]}
+    if steps not in steps_to_judge(search, found, left):
         return
     if search.method == "linear":
         gain = judge_gain(scorer, steps, found.of(steps))
-        session.lead(lambda: add(log, gain))
+        session.lead(lambda: append_line(log, gain))
         return
     chains: dict[tuple[int, Any], Chain] = {}
     if search.reference:
@@ -233,11 +232,11 @@ def _gain(scorer: Scorer, steps: int, log: Path) -> None:
     for (at, name), chain in chains.items():
         if (at, name) not in found.judged:
             score = scorer.fresh(chain, f"{at or search.reference} steps, {name}, again")
-            line = Judged(
+            line = FreshScore(
                 steps=at, name=name, num=len(search.asked.fresh.ids), value=score.value,
                 without=score.without, without_two=score.without_two,
             )  # fmt: skip
-            session.lead(lambda line=line: add(log, line))
+            session.lead(lambda line=line: append_line(log, line))
 
 
 def _next_linear(search: Search, steps: int, trials: Sequence[Trial]) -> Candidate | None:
@@ -246,7 +245,7 @@ def _next_linear(search: Search, steps: int, trials: Sequence[Trial]) -> Candida
         return None
     scored = [(trial.place, trial.fid) for trial in trials if trial.place is not None]
     seed = search.sampling.seed
-    return proposed(search.space(steps), len(trials), search.trials, scored, seed)
+    return propose(search.space(steps), len(trials), search.trials, scored, seed)
 
 
 def _trial(

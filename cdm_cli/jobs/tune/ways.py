@@ -37,7 +37,7 @@ def even(times: Sequence[int], k: float, sampler: Solver = "dpm-solver++") -> Wa
     return Way(ordered, (k,) * len(ordered), sampler)
 
 
-def places(schedule: Schedule) -> Array:
+def places_of_times(schedule: Schedule) -> Array:
     """Return where t = 1..T lie, asinh(alpha / sigma), decreasing to 0; float64 [T]."""
     alpha_bar = schedule.alpha_bar[1:]
     return (alpha_bar / (1 - alpha_bar)).sqrt().asinh().cpu().numpy()
@@ -45,12 +45,12 @@ def places(schedule: Schedule) -> Array:
 
 def times_at(schedule: Schedule, wanted: Array) -> tuple[int, ...]:
     """Return the times nearest to some places, decreasing and each one once."""
-    table = places(schedule)
+    table = places_of_times(schedule)
     found = 1 + np.abs(table[None, :] - np.sort(wanted)[:, None]).argmin(1)
     return _once(found.tolist(), len(table))
 
 
-def shaped(T: int, steps: int, first: float, shape: Shape) -> tuple[int, ...]:
+def shape_times(T: int, steps: int, first: float, shape: Shape) -> tuple[int, ...]:
     """Return times from first T down, first T f(i / steps), decreasing and each one once.
 
     even: f(u) = u; square: u^2, the quadratic times of Song et al. 2021a (D.2); sine:
@@ -70,7 +70,7 @@ def _once(wanted: Sequence[int], T: int) -> tuple[int, ...]:
     return tuple(times)
 
 
-def varied(way: Way, schedule: Schedule, shift: Array) -> Way:
+def vary(way: Way, schedule: Schedule, shift: Array) -> Way:
     """Return a way near by: its times are shifted, its noise as well, smoothly along it.
 
     shift: [8], five weights for the places of the times, three for the stochasticity.
@@ -78,7 +78,7 @@ def varied(way: Way, schedule: Schedule, shift: Array) -> Way:
     u = np.linspace(0, 1, len(way.times)) if len(way.times) > 1 else np.full(1, 0.5)
     waves = [np.sin(n * np.pi * u) for n in (1, 2, 3)]
     shapes = np.stack([1 - u, u, *waves])
-    at = places(schedule)[np.asarray(way.times) - 1] + shift[:5] @ shapes
+    at = places_of_times(schedule)[np.asarray(way.times) - 1] + shift[:5] @ shapes
     k = np.asarray(way.stochasticity) + shift[5:] @ shapes[:3]
     return replace(
         way,

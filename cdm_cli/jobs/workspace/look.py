@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.cascade.files import open_regular, read_bytes
+from cdm_cli.cascade.files import open_regular_file, read_bytes
 from cdm_cli.errors import BadInputError
 
 MOST_NAMES = 10_000  # of a directory
@@ -72,7 +72,7 @@ def last_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects on the last lines of a file of JSON lines, none without that file."""
     if not is_file(path):
         return
-    with open_regular(path) as file:
+    with open_regular_file(path) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
         lines = file.read(TAIL).splitlines()
     for line in lines:

@@ -49,7 +49,7 @@ def _told(path: Path) -> Any:
         with open_unlinked(path) as store:
             return store.provenance
     if path.name.endswith(pruned.SUFFIX):
-        found = pruned.read(path.with_name(path.name.removesuffix(pruned.SUFFIX)))
+        found = pruned.read_record(path.with_name(path.name.removesuffix(pruned.SUFFIX)))
         return found.provenance if found else {}
     if path.suffix != ".json" or path.name == CURVE:
         return {}

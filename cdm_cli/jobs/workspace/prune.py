@@ -146,7 +146,7 @@ def _remove(item: Item) -> None:
     if item.record is None:
         remove_checkpoint(item.path)
         return
-    pruned.write(item.path, item.record)
+    pruned.write_record(item.path, item.record)
     disk.unlink(item.path)
     disk.sync_directory(item.path.parent)
 

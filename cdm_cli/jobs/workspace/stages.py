@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.cascade.files import open_regular
+from cdm_cli.cascade.files import open_regular_file
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import (
     BEST,
@@ -96,7 +96,7 @@ def is_training(directory: Path) -> bool:
     """Whether a job trains the stage of a directory at the moment."""
     if not is_file(directory / lock.NAME):
         return False
-    with open_regular(directory / lock.NAME) as file:
+    with open_regular_file(directory / lock.NAME) as file:
         return is_held(file.fileno())
 
 

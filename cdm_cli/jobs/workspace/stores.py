@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from cdm_cli.cascade.files import open_regular
+from cdm_cli.cascade.files import open_regular_file
 from cdm_cli.data import pruned
 from cdm_cli.data.guard import look_of_foreign, vet
 from cdm_cli.data.lock import is_held
@@ -28,7 +28,7 @@ def is_store_name(path: Path) -> bool:
 
 def open_unlinked(path: Path) -> Store:
     """Open a store that is no link. Raises CdmError as `open_store` does."""
-    with open_regular(path) as file:
+    with open_regular_file(path) as file:
         return Store(vet(os.dup(file.fileno()), path))
 
 
@@ -44,7 +44,7 @@ def store_row(path: Path, scores: Scores) -> Row:
 
 
 def _store(path: Path, scores: Scores) -> Row:
-    with open_regular(path) as file, Store(vet(os.dup(file.fileno()), path)) as store:
+    with open_regular_file(path) as file, Store(vet(os.dup(file.fileno()), path)) as store:
         parts = store.parts.values()
         done, num = sum(map(done_samples, parts)), sum(part.num for part in parts)
         busy = done < num and is_held(file.fileno())
@@ -71,7 +71,7 @@ def done_samples(part: Part) -> int:
 
 def pruned_row(path: Path, scores: Scores) -> Row | None:
     """Return the row of a store in whose place is a record, None where there is none."""
-    found = pruned.read(path)
+    found = pruned.read_record(path)
     if found is None:
         return None
     score = scores.get(found.digest)

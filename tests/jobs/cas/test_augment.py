@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cdm_cli.data.images import from_uint8
-from cdm_cli.jobs.cas.augment import augment, boxes, centre_crop, draw, resize_crop
+from cdm_cli.jobs.cas.augment import augment, boxes, centre_crop, draw_crops, resize_crop
 from cdm_cli.jobs.cas.recipe import recipe_of
 from cdm_cli.options.judging import CasOptions
 from tests.asking import as_typed
@@ -53,7 +53,7 @@ def test_sizes_that_training_and_test_see(generator, resolution, crop):
     made = recipe(resolution, batch_size=2)
     x_0 = images(2, resolution, generator)
     assert made.crop == crop
-    assert augment(x_0, draw(made, 1), made).shape == (2, 3, crop, crop)
+    assert augment(x_0, draw_crops(made, 1), made).shape == (2, 3, crop, crop)
     assert centre_crop(x_0, crop).shape == (2, 3, crop, crop)
 
 
@@ -64,10 +64,10 @@ def test_the_test_sees_the_centre(generator):
 
 @pytest.mark.parametrize("resolution", [16, 64])
 def test_half_of_the_images_are_mirrored(generator, resolution):
-    draws = draw(recipe(resolution, batch_size=400), 1)
+    draws = draw_crops(recipe(resolution, batch_size=400), 1)
     assert draws.coins.float().mean().item() == pytest.approx(0.5, abs=0.1)
     made, x_0 = recipe(resolution), images(12, resolution, generator)
-    draws = draw(made, 1)
+    draws = draw_crops(made, 1)
     seen, coins = augment(x_0, draws, made), draws.coins
     plain = augment(x_0, draws._replace(coins=torch.zeros_like(coins)), made)
     assert torch.equal(seen[coins], plain[coins].flip(-1))
@@ -77,7 +77,7 @@ def test_half_of_the_images_are_mirrored(generator, resolution):
 def test_small_images_are_windows_of_the_padded_image(generator):
     made = recipe(16)
     x_0 = images(made.batch_size, 16, generator)
-    draws = draw(made, 3)
+    draws = draw_crops(made, 3)
     plain = draws._replace(coins=torch.zeros_like(draws.coins))
     padded = torch.nn.functional.pad(from_uint8(x_0), (2, 2, 2, 2), mode="reflect")
     for i, x in enumerate(augment(x_0, plain, made)):
@@ -87,10 +87,10 @@ def test_small_images_are_windows_of_the_padded_image(generator):
 
 def test_draws_depend_on_step_and_seed_and_are_cut_by_rows():
     made = recipe(64)
-    assert torch.equal(draw(made, 1).boxes, draw(made, 1).boxes)
-    assert not torch.equal(draw(made, 1).boxes, draw(made, 2).boxes)
+    assert torch.equal(draw_crops(made, 1).boxes, draw_crops(made, 1).boxes)
+    assert not torch.equal(draw_crops(made, 1).boxes, draw_crops(made, 2).boxes)
     other = made.model_copy(update={"seed": 1})
-    assert not torch.equal(draw(made, 1).boxes, draw(other, 1).boxes)
-    part = draw(made, 1).part(slice(3, 7))
-    assert torch.equal(part.boxes, draw(made, 1).boxes[3:7])
-    assert torch.equal(part.shifts, draw(made, 1).shifts[:, 3:7])
+    assert not torch.equal(draw_crops(made, 1).boxes, draw_crops(other, 1).boxes)
+    part = draw_crops(made, 1).part(slice(3, 7))
+    assert torch.equal(part.boxes, draw_crops(made, 1).boxes[3:7])
+    assert torch.equal(part.shifts, draw_crops(made, 1).shifts[:, 3:7])

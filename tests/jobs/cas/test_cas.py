@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
 def plots(monkeypatch, request):
     """Drawing takes longer than training here; one test looks at what is drawn."""
     if "good_samples" not in request.node.name:
-        monkeypatch.setattr(cas_report, "plot", lambda *args: b"")
+        monkeypatch.setattr(cas_report, "draw_plot", lambda *args: b"")
 
 
 @pytest.fixture

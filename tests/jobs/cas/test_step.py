@@ -10,7 +10,7 @@ from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.cas import step as cas_step
 from cdm_cli.jobs.cas.plan import plan_work
 from cdm_cli.jobs.cas.recipe import recipe_of
-from cdm_cli.jobs.cas.step import Fit, pieces
+from cdm_cli.jobs.cas.step import Fit, norm_slices
 from cdm_cli.jobs.cas.training import measure_accuracy
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
@@ -194,6 +194,6 @@ def test_a_batch_that_cannot_be_shared(batch_size, processes):
 
 
 def test_pieces_are_equal_and_cover_all():
-    assert pieces(64, 32) == [slice(0, 32), slice(32, 64)]
-    assert pieces(33, 32) == [slice(0, 16), slice(16, 33)]
-    assert pieces(5, 32) == [slice(0, 5)]
+    assert norm_slices(64, 32) == [slice(0, 32), slice(32, 64)]
+    assert norm_slices(33, 32) == [slice(0, 16), slice(16, 33)]
+    assert norm_slices(5, 32) == [slice(0, 5)]

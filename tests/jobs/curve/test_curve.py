@@ -30,10 +30,10 @@ from cdm_cli.jobs.curve.curve import plan, run
 from cdm_cli.jobs.curve.plan import find_states
 from cdm_cli.jobs.curve.table import (
     CurvePoint,
-    Saved,
+    SavedWeights,
     compare_points,
-    name_of,
-    picture,
+    draw_curve,
+    name_of_weights,
     table_of,
 )
 from cdm_cli.metrics.table import Convention, MetricRow
@@ -134,7 +134,7 @@ def of(step, value, noise):
             num=20, balance="", extractor="x", extractor_digest="", resize="", resolution=8
         ),
     )  # fmt: skip
-    saved = Saved(weights=f"step-{step}", step=step, sha256="0")
+    saved = SavedWeights(weights=f"step-{step}", step=step, sha256="0")
     return CurvePoint(saved=saved, rows=(row,), notes=())
 
 
@@ -146,7 +146,7 @@ def test_no_checkpoint_is_crowned_within_the_noise(monkeypatch):
     titles = []
     monkeypatch.setattr(Axes, "set_title", lambda self, title: titles.append(title))
     for points in (near, near[:2], [*near, of(4, 2.0, ())]):
-        picture(points)
+        draw_curve(points)
     assert drawn == [(3.0, 3.01), (3.0, 3.0)]
     assert titles == [
         "as good as the best by FID against train: 2 of 3 points",
@@ -154,7 +154,7 @@ def test_no_checkpoint_is_crowned_within_the_noise(monkeypatch):
         "lowest FID against train: step-4",
     ]
     assert compare_points(near).standing == "as good as the best"
-    assert "all but step-1 (worse by" in compare_points(near).conclusion(name_of)
+    assert "all but step-1 (worse by" in compare_points(near).conclusion(name_of_weights)
     table = table_of([*near, of(4, 2.0, ())])
     assert table.comparisons == []
     assert "no verdicts by FID against train: 1 of 4" in table.notes[0]

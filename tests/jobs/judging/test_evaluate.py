@@ -34,7 +34,7 @@ from cdm_cli.metrics.inception_score import inception_score
 from cdm_cli.metrics.kernel import squared_mmd
 from cdm_cli.metrics.neighbours import prdc
 from cdm_cli.names import METRICS
-from cdm_cli.options.judging import EvalOptions, parsed
+from cdm_cli.options.judging import EvalOptions, parse_metrics
 from cdm_cli.options.sampling import Compute
 from tests.asking import as_typed
 from tests.jobs.judging.making import (
@@ -191,7 +191,7 @@ def test_conventional_numbers_of_samples(num, said):
     images = np.broadcast_to(np.zeros((1, 8, 8, 3), np.uint8), (num, 8, 8, 3))
     many = from_arrays("many", images, np.zeros(num), CLASSES)
     convention = evaluate.convention_of(many, judge, 0)
-    notes = list(evaluate_rows.notes(("fid",), convention, judge.extractor, []))
+    notes = list(evaluate_rows.notes_for_reader(("fid",), convention, judge.extractor, []))
     assert any(said in line for line in notes) if said else not any("50000" in n for n in notes)
 
 
@@ -261,8 +261,8 @@ def test_another_kind_of_table_is_refused():
 
 
 def test_words_for_metrics():
-    assert parsed(["fid", "kid", "fid"]) == ("fid", "kid")
-    assert parsed(["is", "all"]) == ("is", *[metric for metric in METRICS if metric != "is"])
+    assert parse_metrics(["fid", "kid", "fid"]) == ("fid", "kid")
+    assert parse_metrics(["is", "all"]) == ("is", *[metric for metric in METRICS if metric != "is"])
     with pytest.raises(UsageError, match="did you mean fid"):
         as_typed(EvalOptions, metrics=("fidd",))
 
@@ -316,7 +316,7 @@ def test_accuracy_needs_a_judge_of_the_same_classes(workspace):
 
 def test_without_inception_the_line_says_where_it_belongs_and_what_else_to_do(monkeypatch):
     place = "/tmp/inception-2015-12-05.pt"
-    monkeypatch.setattr(inception, "places", lambda file: [evaluate.Path(place + ".none")])
+    monkeypatch.setattr(inception, "weights_places", lambda file: [evaluate.Path(place + ".none")])
     with pytest.raises(MissingError) as caught:
         run(options("fid", features="inception"), Told())
     line = str(caught.value)

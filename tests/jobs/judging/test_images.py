@@ -9,7 +9,7 @@ import torch
 
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
-from cdm_cli.jobs.judging.images import batches, collect, from_arrays, from_store
+from cdm_cli.jobs.judging.images import collect, from_arrays, from_store, read_batches
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from tests.jobs.judging.making import CPU, SAMPLES, write_workspace
@@ -57,7 +57,7 @@ def test_processes_share_the_images(size):
         places = [
             batch[0]
             for rank in range(size)
-            for batch in batches(images, replace(CPU, world=World(rank, size)))
+            for batch in read_batches(images, replace(CPU, world=World(rank, size)))
         ]
     assert np.concatenate(places).tolist() == list(range(75))
 

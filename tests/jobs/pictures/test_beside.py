@@ -5,8 +5,8 @@ import pytest
 
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError
-from cdm_cli.jobs.pictures.beside import beside, head_of, spread_over_classes
-from cdm_cli.jobs.pictures.shown import shown_of
+from cdm_cli.jobs.pictures.beside import column_head, lay_side_by_side, spread_over_classes
+from cdm_cli.jobs.pictures.shown import choose_shown
 from tests.tiny import CLASSES, Told, write_store
 
 
@@ -34,8 +34,8 @@ def laid(tmp_path):
                 tmp_path / f"{len(opened)}-{number}.h5", "samples", {"": part}, block_size=4
             )
             opened.append(open_store(path))
-            found.append(shown_of(opened[-1], None, None, Told()))
-        sheet = beside(found, ["x"] * len(found), num=num, **changes)
+            found.append(choose_shown(opened[-1], None, None, Told()))
+        sheet = lay_side_by_side(found, ["x"] * len(found), num=num, **changes)
         return sheet, [[int(sheet.tiles[at][-1, -1, 0]) for at in row] for _, row in sheet.rows]
 
     yield lay
@@ -82,7 +82,7 @@ def test_a_head_says_at_which_s(tmp_path):
             provenance={"identity": identity},
         )
         with open_store(path) as store:
-            return head_of(store, 4)
+            return column_head(store, 4)
 
     up = {"command": "upsample", "s": 5, "augment": "non-truncated"}
     assert head("a", up) == "a\ns = 5"

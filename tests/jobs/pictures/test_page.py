@@ -18,7 +18,7 @@ def everything(word):
         word, word,
         page.paragraph(word, "lead"),
         page.section(word, page.facts({word: word}), page.notes([word])),
-        page.folded(word, page.table([word, "n"], [[word, 1], [word, 2]], [True, False])),
+        page.fold(word, page.table([word, "n"], [[word, 1], [word, 2]], [True, False])),
         page.commands([word, word]), page.picture(b"png", word),
         page.parents([{"role": word, "name": word, "digest": word}] * 2),
     )  # fmt: skip
@@ -47,7 +47,7 @@ def test_a_long_value_is_cut():
 def test_what_is_not_there_leaves_no_mark():
     nothing = page.Html("")
     parts = [
-        page.paragraph(""), page.section("x", nothing), page.folded("x", nothing),
+        page.paragraph(""), page.section("x", nothing), page.fold("x", nothing),
         page.table(["x"], []), page.facts({"x": None, "y": ""}), page.notes([]),
         page.commands(["", ""]), page.picture(None, "x"),
     ]  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 from PIL import ImageDraw
 
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw, enlarge, frame_of
+from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw_sheet, enlarge, frame_of
 
 GREY = {k: np.full((8, 8, 3), 10 * k, np.uint8) for k in range(6)}
 ROWS = [("", np.array([0, 1, 2])), ("", np.array([3, 4, 5]))]
@@ -26,7 +26,7 @@ def written(monkeypatch):
 
 
 def test_without_words_there_is_nothing_but_images():
-    picture = np.asarray(draw(Sheet(GREY, ROWS), 2))
+    picture = np.asarray(draw_sheet(Sheet(GREY, ROWS), 2))
     assert picture.shape == (2 * 18 - 2, 3 * 18 - 2, 3)
     assert picture[8::18, 8::18, 0].tolist() == [[0, 10, 20], [30, 40, 50]]
 
@@ -35,7 +35,7 @@ def test_images_stand_where_the_frame_says():
     sheet = Sheet(
         GREY, [("cat", ROWS[0][1]), ("a longer name", ROWS[1][1])], "title", ("a", "b\nc", "d")
     )
-    frame, picture = frame_of(sheet, 4), np.asarray(draw(sheet, 4))
+    frame, picture = frame_of(sheet, 4), np.asarray(draw_sheet(sheet, 4))
     assert picture.shape[:2] == frame.size[::-1]
     assert frame.left > 60
     assert frame.top == 3 * 14
@@ -49,7 +49,7 @@ def test_images_stand_where_the_frame_says():
 def test_a_head_stands_above_the_columns_that_it_spans(written):
     sheet = Sheet(GREY, ROWS, heads=("left", "", "right\nof two lines"))
     frame = frame_of(sheet, 8)
-    draw(sheet, 8)
+    draw_sheet(sheet, 8)
     assert written["left"][0] == frame.left + (frame.across + 64) // 2
     assert written["right"][0] == frame.left + 2 * frame.across + 32
     assert written["left"][1] == written["of two lines"][1] == written["right"][1] + 14 < frame.top
@@ -64,7 +64,7 @@ def test_what_is_written_gets_the_room_that_it_needs():
 
 def test_names_from_files_are_one_line_of_bounded_length(written):
     name = "two\nlines\x1b[31m" + "x" * 5000
-    draw(Sheet(GREY, [(name, np.array([0]))], name), 8)
+    draw_sheet(Sheet(GREY, [(name, np.array([0]))], name), 8)
     (word,) = {word for word in written if word}
     assert word.startswith(r"two\nlines\x1b[31m")
     assert len(word) < 100

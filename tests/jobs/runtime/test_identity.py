@@ -32,7 +32,7 @@ from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import plan as sweep_plan
 from cdm_cli.jobs.tune import plan as tune_plan
-from cdm_cli.options.flag import flagged
+from cdm_cli.options.flag import flags_of
 from cdm_cli.options.judging import CurveOptions, FeatureOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from cdm_cli.options.sweeping import SweepSOptions
@@ -91,7 +91,7 @@ def of_search(sampling):
         TuneOptions, steps=(2,), s=5, num=20, out=Path("new.json"), judge=JUDGE, sampling=sampling
     )
     with ExitStack() as stack:
-        return tune_plan.planned(options, stack).identity
+        return tune_plan.plan_work(options, stack).identity
 
 
 def of_store(sampling):
@@ -206,7 +206,7 @@ def test_the_two_schedules_are_as_long():
 
 
 def test_what_a_refusal_calls_a_field_can_be_typed():
-    flags = {name.partition("/")[0] for row in TABLE for item in flagged(row.options)
+    flags = {name.partition("/")[0] for row in TABLE for item in flags_of(row.options)
              for name in item.names if not item.flag.argument}  # fmt: skip
     assert set(TYPED.values()) <= flags
     typed = {field.name for field in fields(Sampling)} - {*HARMLESS, "schedule"}

@@ -65,6 +65,6 @@ def test_processes_share_the_cores_unless_the_user_has_said(said, expected, monk
     if said:
         monkeypatch.setenv("OMP_NUM_THREADS", said)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    variable, number = launch.launch(threads, Compute(device="cpu", gpus=2), Silent())
+    variable, number = launch.launch_processes(threads, Compute(device="cpu", gpus=2), Silent())
     assert variable == expected
     assert number <= int(expected)

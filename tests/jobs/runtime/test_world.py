@@ -4,7 +4,7 @@ import pytest
 import torch.distributed as dist
 
 from cdm_cli.errors import StoppedError
-from cdm_cli.jobs.runtime.world import World, leave
+from cdm_cli.jobs.runtime.world import World, leave_world
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def destroyed(monkeypatch):
 
 
 def test_a_process_leaves_in_good_order(destroyed):
-    leave(World(0, 2))
-    leave(World())
+    leave_world(World(0, 2))
+    leave_world(World())
     assert len(destroyed) == 1
 
 
@@ -30,5 +30,5 @@ def test_who_has_lost_another_one_does_not_wait_for_what_it_owes(destroyed, monk
     world = World(0, 2)
     with pytest.raises(StoppedError, match=r"0 of 2 lost touch .* Connection closed by peer —"):
         world.barrier()
-    leave(world)
+    leave_world(world)
     assert destroyed == []

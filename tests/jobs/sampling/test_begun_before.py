@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdm_cli.errors import WouldOverwriteError
-from cdm_cli.jobs.sampling.begun_before import as_begun
+from cdm_cli.jobs.sampling.begun_before import as_it_began
 from cdm_cli.jobs.sampling.sample import plan_work, run
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
 from tests.asking import as_typed
@@ -34,7 +34,7 @@ def options(**changes):
 def begun(**changes):
     """The times of the chain, and what is told."""
     asked, told = options(**changes), Told()
-    work = as_begun(plan_work(asked), asked.out, told)
+    work = as_it_began(plan_work(asked), asked.out, told)
     return work.chain.schedule.times.tolist()[1:], told.lines
 
 

@@ -10,7 +10,7 @@ from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import make as production
-from cdm_cli.jobs.sampling.make import Ready, make_ready, that_fits
+from cdm_cli.jobs.sampling.make import Ready, halve_until_fits, make_ready
 from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.sample import plan_work, run
 from cdm_cli.options.sampling import Compute, SampleOptions
@@ -70,7 +70,7 @@ class Crowded(World):
 
 def test_a_batch_is_halved_until_it_fits(ready, limited):
     sizes, told = limited(20), Told()
-    found = that_fits(ready, plan_work(OPTIONS), Session(CPU, report=told))
+    found = halve_until_fits(ready, plan_work(OPTIONS), Session(CPU, report=told))
     assert sizes == [50, 25, 13]
     assert found.numerics == replace(ready.numerics, batch_size=13)
     assert told.lines == [f"out of device memory: now {n} images at a time" for n in (25, 13)]
@@ -78,14 +78,14 @@ def test_a_batch_is_halved_until_it_fits(ready, limited):
 
 def test_all_processes_take_what_fits_on_each(ready, limited):
     sizes = limited(30)
-    found = that_fits(ready, plan_work(OPTIONS), Session(CPU, world=Crowded(sizes)))
+    found = halve_until_fits(ready, plan_work(OPTIONS), Session(CPU, world=Crowded(sizes)))
     assert (sizes, found.numerics.batch_size) == ([50, 25, 13], 13)
 
 
 def test_one_image_that_does_not_fit_is_told(ready, limited):
     limited(0)
     with pytest.raises(MemoryFloorError, match="one image at a time does not fit"):
-        that_fits(ready, plan_work(OPTIONS), Session(CPU))
+        halve_until_fits(ready, plan_work(OPTIONS), Session(CPU))
 
 
 def test_three_evaluations_of_the_plain_network_are_tried(ready, limited, monkeypatch):
@@ -95,7 +95,7 @@ def test_three_evaluations_of_the_plain_network_are_tried(ready, limited, monkey
     real = net.denoise
     monkeypatch.setattr(net, "denoise", lambda x, *more: seen.append(len(x)) or real(x, *more))
     limited(30)
-    found = that_fits(replace(ready, stage=compiled), plan_work(OPTIONS), Session(CPU))
+    found = halve_until_fits(replace(ready, stage=compiled), plan_work(OPTIONS), Session(CPU))
     assert seen == [50] * 3 + [25] * 3
     assert found.stage is compiled
 
@@ -114,7 +114,7 @@ def test_on_cuda_a_copy_is_recorded_and_its_memory_given_back(fails, ready, monk
             raise fails
 
     monkeypatch.setattr(type(stage), "device", torch.device("cuda"))
-    monkeypatch.setattr(production, "record", record)
+    monkeypatch.setattr(production, "record_kernels", record)
     monkeypatch.setattr(production, "generate", generate)
     with pytest.raises(ZeroDivisionError) if fails is ZeroDivisionError else nullcontext():
         assert production._fits(stage, plan_work(OPTIONS), 50) is (fails is None)
@@ -126,7 +126,7 @@ def test_another_part_is_told_what_it_needs_for_the_same_bits(ready, limited):
     limited(30)
     told = Told()
     part = replace(OPTIONS, part="2/2")
-    that_fits(ready, plan_work(part), Session(CPU, report=told))
+    halve_until_fits(ready, plan_work(part), Session(CPU, report=told))
     assert "for the same bits, other parts need --batch-size 25" in told.lines[0]
 
 
@@ -148,7 +148,7 @@ def test_it_is_tried_where_nothing_else_decides(
     monkeypatch.setattr(production, "choose_numerics", lambda *_: ready.numerics)
     monkeypatch.setattr(production, "check_same_numerics", lambda *_: None)
     monkeypatch.setattr(production, "load_ready_stage", lambda *_: ready.stage)
-    monkeypatch.setattr(production, "that_fits", lambda ready, *_: calls.append(1) or ready)
+    monkeypatch.setattr(production, "halve_until_fits", lambda ready, *_: calls.append(1) or ready)
     session = Session(torch.device(device), Compute(batch_size=batch_size))
     make_ready(plan_work(OPTIONS), OPTIONS.out, session)
     assert bool(calls) is tried

@@ -12,7 +12,7 @@ import torch
 
 from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
-from cdm_cli.cascade.generate import Samples, generate
+from cdm_cli.cascade.generate import SampleInputs, generate
 from cdm_cli.data.images import to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
@@ -71,7 +71,7 @@ def test_samples_are_those_of_generate(workspace):
     stage = stage_of(CONFIG)
     ids = torch.arange(70, 80)
     chain = chain_of(CONFIG, Sampling(), keep=(5, 11))
-    made = generate(stage, chain, Samples(ids, ids % 3), seed=0, keep=(5, 11), batch_size=64)
+    made = generate(stage, chain, SampleInputs(ids, ids % 3), seed=0, keep=(5, 11), batch_size=64)
     with open_store(workspace / "lowres.h5") as store:
         part = store.parts[""]
         expected = to_uint8(made.x_0).permute(0, 2, 3, 1).numpy()

@@ -11,7 +11,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.make import make_ready, spec_of
-from cdm_cli.jobs.sampling.together import Filling, batches, fill_together
+from cdm_cli.jobs.sampling.together import Filling, cut_batches, fill_together
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from tests.asking import as_typed
 from tests.jobs.sweep.sweeping import NUM, write_workspace
@@ -65,7 +65,7 @@ class Stores:
             def engine_of(work):
                 return Engine(self.ready.stage, work.chain, work.sampling.seed, SIZE)
 
-            todo = batches(fillings, SIZE, lambda work: work.chain.sampler)
+            todo = cut_batches(fillings, SIZE, lambda work: work.chain.sampler)
             fill_together(todo, engine_of, meter, finished.append)
         return finished
 
@@ -96,7 +96,7 @@ def test_stores_that_are_filled_as_one_have_the_bytes_of_each_alone(made, stores
 
 def test_what_is_not_alike_shares_no_batch(stores):
     fillings = [stores.filling(0), stores.filling(5), stores.filling(7, sampler="ddim")]
-    found = list(batches(fillings, SIZE, lambda work: work.chain.sampler))
+    found = list(cut_batches(fillings, SIZE, lambda work: work.chain.sampler))
     kinds = [{share.block.filling.work.chain.sampler for share in one.shares} for one in found]
     assert all(len(kind) == 1 for kind in kinds)
     assert [len(one.samples.ids) for one in found] == [*[SIZE] * 8, 4, *[SIZE] * 4, 2]

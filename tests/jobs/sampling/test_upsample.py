@@ -10,7 +10,7 @@ import torch
 from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
 from cdm_cli.cascade.conditioning import draw_non_truncated, take_truncated
-from cdm_cli.cascade.generate import Samples, generate
+from cdm_cli.cascade.generate import SampleInputs, generate
 from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.images import to_uint8
 from cdm_cli.data.store import open_store
@@ -74,7 +74,7 @@ def options(**changes):
 
 def expected(z_s, ids, y, s, config=CONFIG, seed=0):
     chain = chain_of(config, Sampling())
-    samples = Samples(ids, y, z_s, torch.full_like(ids, s))
+    samples = SampleInputs(ids, y, z_s, torch.full_like(ids, s))
     made = generate(stage_of(config), chain, samples, seed=seed, batch_size=64)
     return to_uint8(made.x_0).permute(0, 2, 3, 1).numpy()
 

@@ -48,13 +48,13 @@ def sweep(told=None):
 
 
 def test_batches_are_full_across_points(monkeypatch):
-    sizes, batch = [], Engine.batch
+    sizes, batch = [], Engine.make_batch
 
     def counted(self, samples, meter):
         sizes.append(len(samples.ids))
         return batch(self, samples, meter)
 
-    monkeypatch.setattr(Engine, "batch", counted)
+    monkeypatch.setattr(Engine, "make_batch", counted)
     sweep()
     assert sizes == [*[SIZE] * (4 * NUM // SIZE), 4 * NUM % SIZE]
 

@@ -67,14 +67,14 @@ def test_it_shows_the_plot_and_the_same_images_over_s_for_each_kind():
 def laid(monkeypatch):
     """What is laid out side by side: names of stores with their resolution, and heads."""
     found = []
-    real = over.beside
+    real = over.lay_side_by_side
 
     def beside(shown, heads, **more):
         names = [f"{one.store.path.name} {one.resolution}" for one in shown]
         found.append(dict(zip(heads, names, strict=True)))
         return real(shown, heads, **more)
 
-    monkeypatch.setattr(over, "beside", beside)
+    monkeypatch.setattr(over, "lay_side_by_side", beside)
     return found
 
 

@@ -115,13 +115,13 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
 
 def sampled(monkeypatch):
     """Return a list of how many samples each batch of a sweep holds."""
-    sizes, batch = [], Engine.batch
+    sizes, batch = [], Engine.make_batch
 
     def counted(self, samples, meter):
         sizes.append(len(samples.ids))
         return batch(self, samples, meter)
 
-    monkeypatch.setattr(Engine, "batch", counted)
+    monkeypatch.setattr(Engine, "make_batch", counted)
     return sizes
 
 
@@ -188,7 +188,7 @@ def test_what_was_judged_serves_another_budget(workspace, monkeypatch):
 
 def test_a_time_becomes_evaluations_once(workspace, monkeypatch):
     rates = iter([BUDGET / 60, 1.0])
-    monkeypatch.setattr("cdm_cli.jobs.sweep.race.measured_rate", lambda *_: next(rates))
+    monkeypatch.setattr("cdm_cli.jobs.sweep.race.measure_rate", lambda *_: next(rates))
 
     def kill(done):
         if done >= 500:

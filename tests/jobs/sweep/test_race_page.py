@@ -97,6 +97,6 @@ def test_a_race_of_another_sweep_is_not_shown(tmp_path):
 
 def test_words_of_strangers_stay_words():
     asked = raced(asked="<script>")
-    made = page.joined(race_parts(asked, {"stage": "<b>"}))
+    made = page.join(race_parts(asked, {"stage": "<b>"}))
     assert "<script>" not in made
     assert "<b>" not in made

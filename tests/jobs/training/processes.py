@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors.torch import load
 
-from cdm_cli.jobs.runtime.launch import launch
+from cdm_cli.jobs.runtime.launch import launch_processes
 from cdm_cli.jobs.training.train import run, run_in
 from cdm_cli.options.sampling import Compute
 from cdm_cli.options.training import TrainOptions
@@ -47,7 +47,7 @@ def train_in(processes: int, *trainings: TrainOptions) -> Told:
             run(training, told)
     else:
         jobs = [(run_in, training, address()) for training in trainings]
-        launch(partial(in_turn, jobs), Compute(device="cpu", gpus=processes), told)
+        launch_processes(partial(in_turn, jobs), Compute(device="cpu", gpus=processes), told)
     return told
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cdm_cli.cascade.generate import Samples, generate
+from cdm_cli.cascade.generate import SampleInputs, generate
 from cdm_cli.config import TrainingConfig
 from cdm_cli.data.images import channels_last, to_uint8
 from cdm_cli.data.store import open_store
@@ -128,7 +128,7 @@ def test_a_picture_shows_the_samples_of_the_layout_in_its_rows(home, store):
     config = base_config()
     layout, stage = layout_of(header(config, home), store, TrainingConfig()), stage_of(config)
     ids = torch.arange(12)
-    made = generate(stage, layout.probe.chain, Samples(ids, ids % 3), seed=0)
+    made = generate(stage, layout.probe.chain, SampleInputs(ids, ids % 3), seed=0)
     images = channels_last(to_uint8(made.x_0)).numpy()
     shown = np.asarray(picture(layout, images))
     tile = shown[14 + 66 : 14 + 66 + 64, -64:][::8, ::8]  # second row, last column

@@ -16,10 +16,10 @@ from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import sweep
 from cdm_cli.jobs.sweep.plan import planned as planned_sweep
-from cdm_cli.jobs.tune.free import tried_next
+from cdm_cli.jobs.tune.free import choose_next
 from cdm_cli.jobs.tune.judge import Scorer
-from cdm_cli.jobs.tune.log import Begun, Trial, read_log
-from cdm_cli.jobs.tune.plan import planned
+from cdm_cli.jobs.tune.log import FirstTimes, Trial, read_log
+from cdm_cli.jobs.tune.plan import plan_work
 from cdm_cli.jobs.tune.result import _curve
 from cdm_cli.jobs.tune.tune import plan, run
 from cdm_cli.jobs.tune.ways import Way
@@ -263,14 +263,14 @@ def test_dry_run_counts_what_the_run_evaluates_at_most(workspace):
 
 def search_of(**changes):
     with ExitStack() as stack:
-        return planned(options(**changes), stack)
+        return plan_work(options(**changes), stack)
 
 
 def judged(search, begun, score, trials):
     """Make trials by a closed form, without images."""
     made = []
     for number in range(trials + 1):
-        tried = tried_next(search, begun, made)
+        tried = choose_next(search, begun, made)
         one = Trial(steps=begun.steps, number=number, origin="baseline", variance="small", fid=99.0)
         if tried is not None:
             origin, way = tried
@@ -286,7 +286,7 @@ def test_variations_near_a_known_optimum(workspace):
     """Best at three times and a stochasticity of 0.7."""
     write_stage(workspace / "runs/long", sr_config(4, 8, schedule={"T": 1000}))
     search = search_of(model="long", steps=(3,))
-    begun = Begun(steps=3, elbo=None, teacher=(900, 300, 90))
+    begun = FirstTimes(steps=3, elbo=None, teacher=(900, 300, 90))
 
     def score(way: Way):
         off = sum(((t - u) / 1000) ** 2 for t, u in zip(way.times, (800, 500, 60), strict=True))

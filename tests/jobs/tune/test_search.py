@@ -12,7 +12,7 @@ from cdm_cli.jobs.tune.search import (
     Space,
     halton,
     last_beta,
-    proposed,
+    propose,
     radical_inverse,
 )
 
@@ -67,7 +67,7 @@ def searched(space, score, trials=16, seed=0):
     tried = []
     for number in range(1, trials + 1):
         scored = [(found.place, score(found)) for found in tried]
-        tried.append(proposed(space, number, trials, scored, seed))
+        tried.append(propose(space, number, trials, scored, seed))
     return tried
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from cdm_cli.diffusion.schedules import cosine
-from cdm_cli.jobs.tune.teacher import Path, fine, grid, nearest, on, walked
+from cdm_cli.jobs.tune.teacher import NoisePath, fine, nearest, on, teacher_times, walk_path
 from cdm_cli.jobs.tune.ways import even
 from tests.oracles import GaussianData, Impulses
 
 SCHEDULE = cosine(200)
 DATA = GaussianData(mean=0.2, std=0.3)
-TIMES = grid(SCHEDULE)
+TIMES = teacher_times(SCHEDULE)
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def path():
     """A path as an affine function of impulses: its covariances have no sampling error."""
     impulses = Impulses(len(TIMES))
     x = torch.zeros(len(TIMES) + 1, 1, 1, 1, dtype=torch.float64)
-    return impulses, Path.drawn(SCHEDULE, TIMES, x, impulses.randn_like)
+    return impulses, NoisePath.draw(SCHEDULE, TIMES, x, impulses.randn_like)
 
 
 @pytest.mark.parametrize("T", [1, 5, 20, 4000])
 def test_the_grid_has_both_ends(T):
-    times = grid(cosine(T))
+    times = teacher_times(cosine(T))
     assert (times[0], times[-1]) == (1, T)
     assert list(times) == sorted({*times})
     assert len(times) <= 97
@@ -53,28 +53,28 @@ def test_a_step_takes_all_increments_that_it_steps_over(path):
 def of(number):
     generator = torch.Generator().manual_seed(0)
     randn = lambda x: torch.randn(x.shape, generator=generator)  # noqa: E731
-    return Path.drawn(SCHEDULE, TIMES, torch.zeros(number, 1, 2, 2), randn)
+    return NoisePath.draw(SCHEDULE, TIMES, torch.zeros(number, 1, 2, 2), randn)
 
 
 def test_more_steps_on_the_path_end_nearer_to_the_teacher():
     path = of(64)
-    wanted = walked(SCHEDULE, DATA.eps_theta, fine(TIMES), path)
+    wanted = walk_path(SCHEDULE, DATA.eps_theta, fine(TIMES), path)
     apart = []
     for steps in (4, 12, 40):
         way = on(TIMES, even(np.linspace(200, 1, steps).round().astype(int).tolist(), 1.0))
-        found = walked(SCHEDULE, DATA.eps_theta, way, path)
+        found = walk_path(SCHEDULE, DATA.eps_theta, way, path)
         apart.append(float((found - wanted).square().mean()))
     assert apart[0] > 2 * apart[1] > 4 * apart[2]
-    other = walked(SCHEDULE, DATA.eps_theta, fine(TIMES), of(64))
+    other = walk_path(SCHEDULE, DATA.eps_theta, fine(TIMES), of(64))
     assert torch.equal(other, wanted)
 
 
 def test_the_nearest_way_is_nearer_than_those_it_began_with():
     path, rng = of(32), np.random.default_rng(0)
-    wanted = walked(SCHEDULE, DATA.eps_theta, fine(TIMES), path)
+    wanted = walk_path(SCHEDULE, DATA.eps_theta, fine(TIMES), path)
 
     def apart(way):
-        found = float((walked(SCHEDULE, DATA.eps_theta, way, path) - wanted).square().mean())
+        found = float((walk_path(SCHEDULE, DATA.eps_theta, way, path) - wanted).square().mean())
         seen[way] = found
         return found
 

@@ -29,10 +29,10 @@ from cdm_cli.jobs.judging.panel import measure, open_panel
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import Gain, Searched
-from cdm_cli.jobs.tune.gain import concluded
+from cdm_cli.jobs.tune.gain import conclude
 from cdm_cli.jobs.tune.judge import Scorer
-from cdm_cli.jobs.tune.log import locked
-from cdm_cli.jobs.tune.plan import planned
+from cdm_cli.jobs.tune.log import hold_log
+from cdm_cli.jobs.tune.plan import plan_work
 from cdm_cli.jobs.tune.tune import plan, run
 from cdm_cli.options.judging import EvalOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
@@ -241,7 +241,7 @@ def test_a_search_that_is_killed_continues_and_ends_in_the_same_bytes(
 
 def search_of(**changes):
     with ExitStack() as stack:
-        return planned(options(**changes), stack)
+        return plan_work(options(**changes), stack)
 
 
 def judged_on(ids, **changes):
@@ -316,9 +316,9 @@ def test_the_sentence_says_no_more_than_is_certain(changes, says):
         steps=4, variance="small", alpha_bar=(0.5,), score=1.0, baseline=4.0, trials=3,
         gain=Gain(**(gain | {"uncertainty": 0.5} | changes)),
     )  # fmt: skip
-    assert says in concluded(schedule)
+    assert says in conclude(schedule)
     own = schedule.model_copy(update={"score": 4.0, "gain": None})
-    assert "no trial had a lower FID" in concluded(own)
+    assert "no trial had a lower FID" in conclude(own)
 
 
 def test_other_numbers_of_steps_join_those_that_are_there(tuned, scored):
@@ -369,7 +369,7 @@ def test_a_damaged_log_names_its_line(tuned):
 
 def test_a_second_process_is_told_to_wait(workspace, scored):
     run(options(), Told())
-    with locked(LOG), pytest.raises(StoppedError, match="being written by process"):
+    with hold_log(LOG), pytest.raises(StoppedError, match="being written by process"):
         run(options(steps=(3,)), Told())
     assert len(trials()) == TRIALS + 1
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cdm_cli.diffusion.schedules import cosine, linear, trailing_times
-from cdm_cli.jobs.tune.ways import Shape, Way, even, places, shaped, times_at, varied
+from cdm_cli.jobs.tune.ways import Shape, Way, even, places_of_times, shape_times, times_at, vary
 
 SCHEDULES = {"cosine": cosine(4000), "linear": linear(1000), "short": cosine(20)}
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
@@ -19,7 +19,7 @@ def decrease(times, schedule):
 
 @each_schedule
 def test_the_times_at_places_are_the_nearest(schedule):
-    table = places(schedule)
+    table = places_of_times(schedule)
     for times in [(schedule.T, 7, 1), (15, 14, 13), (3,)]:
         assert times_at(schedule, table[np.array(times) - 1]) == times
     crowded = times_at(schedule, np.full(6, table[-1]))
@@ -33,7 +33,7 @@ def test_the_times_at_places_are_the_nearest(schedule):
 @pytest.mark.parametrize("shape", get_args(Shape))
 @pytest.mark.parametrize("first", [1.0, 0.5])
 def test_shapes_begin_at_their_first_time_and_decrease(schedule, steps, shape, first):
-    times = shaped(schedule.T, steps, first, shape)
+    times = shape_times(schedule.T, steps, first, shape)
     assert len(times) == steps
     assert decrease(times, schedule)
     assert times[0] == max(first * schedule.T, steps)
@@ -41,18 +41,18 @@ def test_shapes_begin_at_their_first_time_and_decrease(schedule, steps, shape, f
 
 def test_shapes_as_published():
     evenly = tuple(reversed(trailing_times(4000, 16).tolist()))
-    assert shaped(4000, 16, 1.0, "even") == evenly
-    assert shaped(4000, 4, 1.0, "square") == (4000, 2250, 1000, 250)
-    assert shaped(4000, 6, 1.0, "sine") == (4000, 3733, 3000, 2000, 1000, 268)
+    assert shape_times(4000, 16, 1.0, "even") == evenly
+    assert shape_times(4000, 4, 1.0, "square") == (4000, 2250, 1000, 250)
+    assert shape_times(4000, 6, 1.0, "sine") == (4000, 3733, 3000, 2000, 1000, 268)
 
 
 @each_schedule
 def test_what_is_varied_is_a_way_again_and_a_shift_of_nothing_changes_nothing(schedule):
     rng = np.random.default_rng(0)
     way = even((17, 12, 6, 2), 0.7)
-    assert varied(way, schedule, np.zeros(8)) == way
+    assert vary(way, schedule, np.zeros(8)) == way
     for _ in range(30):
-        found = varied(way, schedule, rng.normal(size=8))
+        found = vary(way, schedule, rng.normal(size=8))
         assert decrease(found.times, schedule)
         assert len(found.times) == len(found.stochasticity) == 4
         assert all(0 <= k <= 1 for k in found.stochasticity)
@@ -61,9 +61,9 @@ def test_what_is_varied_is_a_way_again_and_a_shift_of_nothing_changes_nothing(sc
 
 def test_a_shift_of_one_end_leaves_the_other():
     way = Way((3000, 2000, 1000, 200), (0.5, 0.5, 0.5, 0.5), "ddim")
-    found = varied(way, cosine(4000), np.array([0.3, 0, 0, 0, 0, 0, 0.4, 0]))
+    found = vary(way, cosine(4000), np.array([0.3, 0, 0, 0, 0, 0, 0.4, 0]))
     assert found.times[0] < 3000  # it lies higher, so t is lower
     assert found.times[-1] == 200
     assert found.stochasticity[0] == 0.5
     assert found.stochasticity[-1] == pytest.approx(0.9)
-    assert varied(even((9,), 1.0), cosine(4000), np.zeros(8)).times == (9,)
+    assert vary(even((9,), 1.0), cosine(4000), np.zeros(8)).times == (9,)

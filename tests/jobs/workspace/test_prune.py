@@ -152,7 +152,7 @@ def test_the_weights_of_a_pruned_point_stay(home):
     save_best(home / "runs/trained", net_of(sr_config()).state_dict(), 2, score)
     assert STEPS[0] not in going()
     record = pruned.Pruned(1, 8, 10, "e" * 64, "cdm sample", "c.json", provenance_of(STEPS[1]))
-    pruned.write(home / "c.h5", record)
+    pruned.write_record(home / "c.h5", record)
     assert not {*STEPS} & {*going()}
 
 
@@ -275,11 +275,11 @@ def test_what_is_no_workspace_is_said(home):
 @pytest.mark.parametrize("text", ["", "[]", '{"num": 1}', "\x00", '{"num": "a", "resolution": 1}'])
 def test_a_record_of_a_stranger_is_no_record(tmp_path, text):
     (tmp_path / "a.h5.pruned").write_text(text)
-    assert pruned.read(tmp_path / "a.h5") is None
+    assert pruned.read_record(tmp_path / "a.h5") is None
     assert "does not exist" in pruned.missing(tmp_path / "a.h5").what
     (tmp_path / "a.h5.pruned").unlink()
     os.mkfifo(tmp_path / "a.h5.pruned")
-    assert pruned.read(tmp_path / "a.h5") is None
+    assert pruned.read_record(tmp_path / "a.h5") is None
 
 
 def test_two_prunes_do_not_meet(home):
