@@ -17,6 +17,7 @@ from typing import Any
 
 from cdm_cli.cascade.chain import Chain
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
+from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.headers import tell_stage
 from cdm_cli.jobs.tune.begin import TAUGHT, TRIES, Beginning
 from cdm_cli.jobs.tune.found import TuneResult, result_of
