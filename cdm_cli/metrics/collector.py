@@ -169,7 +169,7 @@ class Collector:
         return self.frechets([reference], uncertain=uncertain, pairs=pairs)[0]
 
     def frechets(
-        self, references: Sequence[Gaussian], *, uncertain: bool = True, pairs: bool = True
+        self, references: Sequence[FeatureGaussian], *, uncertain: bool = True, pairs: bool = True
     ) -> list[Estimate]:
         """Return the same for each of several references: what it takes of the samples, once."""
         whole, found = self.whole, dict[tuple[int, ...], list[float]]()
