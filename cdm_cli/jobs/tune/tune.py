@@ -21,9 +21,9 @@ from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.headers import tell_stage
 from cdm_cli.jobs.tune.begin import TAUGHT, TRIES, Beginning
 from cdm_cli.jobs.tune.found import TuneResult, result_of
-from cdm_cli.jobs.tune.free import first_of_best, to_judge, choose_next
+from cdm_cli.jobs.tune.free import choose_next, first_of_best, to_judge
 from cdm_cli.jobs.tune.gain import gains_left, judge_gain
-from cdm_cli.jobs.tune.judge import Raced, Scorer, log_head, trial_numerics, open_scorer
+from cdm_cli.jobs.tune.judge import Raced, Scorer, log_head, open_scorer, trial_numerics
 from cdm_cli.jobs.tune.log import (
     FreshScore,
     Log,
