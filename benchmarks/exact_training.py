@@ -24,7 +24,7 @@ from torch import Tensor
 from cdm_cli.config import Plan, StageConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.device import choose_precision, wait
-from cdm_cli.jobs.runtime.launch import launch
+from cdm_cli.jobs.runtime.launch import launch_processes
 from cdm_cli.jobs.runtime.session import Session, Silent, take_part
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.objective import Objective, build_objective
@@ -163,7 +163,7 @@ def main() -> int:
         found: list[Ways] = []
         for gpus in given.gpus:
             compute = Compute(device=given.device, gpus=gpus)
-            found.append(launch(partial(task, plan, compute), compute, Silent()))
+            found.append(launch_processes(partial(task, plan, compute), compute, Silent()))
             tell(name, gpus, found[-1])
         same = all((each.digest, each.log) == (found[0].digest, found[0].log) for each in found)
         differ += not same
