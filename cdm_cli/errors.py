@@ -19,6 +19,7 @@ data, and what to type next.
 import errno
 import shlex
 from collections.abc import Iterator
+from typing import ClassVar
 
 MEMORY_WORDS = (  # of CUDA, cuBLAS, torch, the C and C++ libraries, threads, the loader, oneDNN
     "out of memory", "alloc_failed", "can't allocate memory", "cannot allocate memory",
@@ -31,14 +32,15 @@ class CdmError(Exception):
     """What a user can cause: one line, one exit code.
 
     what: the fault, naming the file or flag. kept: what is untouched, or saved.
-    next: the command or change to try.
+    next: the command or change to try; where none is known, the `advice` of the kind.
     """
 
     exit_code = 1
+    advice: ClassVar = "rerun with --debug"
 
     def __init__(self, what: str, *, kept: str = "", next: str = "") -> None:
         super().__init__(what)
-        self.what, self.kept, self.next = what, kept, next
+        self.what, self.kept, self.next = what, kept, next or self.advice
 
     def __str__(self) -> str:
         """Return the line that a user reads, control characters escaped."""
@@ -92,55 +94,66 @@ class UsageError(CdmError):
     """A flag or argument that cannot mean anything."""
 
     exit_code = 2
+    advice: ClassVar = "cdm help, or help() in Python, says what it takes"
 
 
 class BadInputError(CdmError):
     """A file is damaged, or breaks the rules of its format."""
 
     exit_code = 65
+    advice: ClassVar = "copy or make the file again, or take another"
 
 
 class UnsafeInputError(BadInputError):
     """A file that would make us read or write elsewhere, or too much."""
+
+    advice: ClassVar = "take it from who made it, or another one"
 
 
 class MissingError(CdmError):
     """An input does not exist."""
 
     exit_code = 66
+    advice: ClassVar = "make it, or name another"
 
 
 class MemoryFloorError(CdmError):
     """Not enough memory even for the smallest unit of work."""
 
     exit_code = 69
+    advice: ClassVar = "less at once, or a machine with more memory"
 
 
 class WouldOverwriteError(CdmError):
     """An output exists and was made by another command."""
 
     exit_code = 73
+    advice: ClassVar = "another -o"
 
 
 class DiskError(CdmError):
     """The disk is full or failed."""
 
     exit_code = 74
+    advice: ClassVar = "check the disk, and who may read and write there"
 
 
 class StoppedError(CdmError):
     """Stopped or locked; the same command continues."""
 
     exit_code = 75
+    advice: ClassVar = "the same command continues"
 
 
 class DivergedError(CdmError):
     """Training ran into non-finite numbers."""
 
     exit_code = 76
+    advice: ClassVar = "a lower --set training.lr"
 
 
 class MismatchError(CdmError):
     """Two files do not fit each other."""
 
     exit_code = 78
+    advice: ClassVar = "take two that belong together"

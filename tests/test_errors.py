@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cdm_cli
+from cdm_cli import errors
 from cdm_cli.data import durable
 from cdm_cli.errors import DiskError, MissingError, is_out_of_memory, quoted
 
@@ -28,6 +29,16 @@ PLAIN = {
     "smaller", "spell(axis)", "there", "torch.cuda.device_count()", "whole",
     "self.provenance.get('command') or 'with what made it'",  # a command line, quoted as typed
 }  # fmt: skip
+
+
+def test_every_kind_has_an_advice_where_an_error_gives_none():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    kinds = [kind for kind in kinds if issubclass(kind, errors.CdmError)]
+    assert len(kinds) == 11
+    for kind in kinds:
+        assert "advice" in vars(kind)
+        assert str(kind("wrong")) == f"wrong — Next: {kind.advice}"
+        assert str(kind("wrong", next="do this")) == "wrong — Next: do this"
 
 
 def advices(tree):

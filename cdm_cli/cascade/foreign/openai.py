@@ -139,7 +139,8 @@ def _model(found: Seen, flags: Flags, channels: int, resolution: int) -> ModelCo
     if (flags.num_heads_upsample or -1) not in (-1, heads) and width is None:
         raise UsageError(
             f"--flags: num_heads_upsample = {flags.num_heads_upsample} differs from num_heads = "
-            f"{heads}; a stage has one number of heads"
+            f"{heads}; a stage has one number of heads",
+            next="another checkpoint",
         )
     values = {
         "resolution": resolution,
@@ -198,7 +199,10 @@ def _numbers(text: str) -> list[int]:
 def _process(flags: Flags, origin: Origin | None, learned: bool) -> dict[str, object]:
     """Return schedule, variance, loss and time of a stage."""
     if flags.predict_xstart:
-        raise UsageError("--flags: predict_xstart: only networks that predict eps are stages")
+        raise UsageError(
+            "--flags: predict_xstart: only networks that predict eps are stages",
+            next="another checkpoint",
+        )
     T = flags.diffusion_steps or STEPS
     improved = origin == "improved-diffusion"
     rescale_time, rescale_loss = flags.rescale_timesteps, flags.rescale_learned_sigmas

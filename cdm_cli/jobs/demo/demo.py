@@ -18,6 +18,7 @@ from pathlib import Path
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.errors import CdmError, StoppedError, WouldOverwriteError
+from cdm_cli.jobs.demo.busy import advice
 from cdm_cli.jobs.demo.drawing import write_images
 from cdm_cli.jobs.demo.enlarging import write_enlarged
 from cdm_cli.jobs.demo.lessons import lessons
@@ -72,6 +73,8 @@ def run(options: DemoOptions, report: Report) -> DemoResult:
     """
     directory = options.directory
     make_directory(directory)
+    if busy := advice():
+        report.say(f"demo: {busy}")
     for name, per_class, seed in (("train", TRAIN_PER_CLASS, 0), ("val", VAL_PER_CLASS, 1)):
         count = write_images(
             directory / f"{name}.zip",
