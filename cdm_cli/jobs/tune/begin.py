@@ -5,6 +5,7 @@ The times with the least bits (`dynamic`), those that end nearest to the stage's
 of it.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -120,7 +121,7 @@ class Beginning:
     def _lesson(self) -> tuple[NoisePath, Tensor, SampleInputs]:
         if self._taught is None:
             stage, schedule, shown = self._stage, self._search.schedule, self._search.asked.shown
-            num = min(TAUGHT, self._size, len(shown.ids))
+            num = taught_images(self._search, self._size)
             samples = shown.inputs(range(num)).to(stage.device)
             model = stage.config.model
             x = torch.empty(num, model.channels, model.resolution, model.resolution)
@@ -129,6 +130,21 @@ class Beginning:
             eps_of = partial(self._eps, samples)
             self._taught = path, walk_path(schedule, eps_of, fine(self._grid), path), samples
         return self._taught
+
+
+def taught_images(search: Search, batch_size: int) -> int:
+    """Return how many images the teacher shows: one batch at most."""
+    return min(TAUGHT, batch_size, len(search.asked.shown.ids))
+
+
+def evaluations(search: Search, batch_size: int, missing: Sequence[int]) -> int:
+    """Return how many evaluations the beginning takes at most for the numbers of steps missing."""
+    if not missing:
+        return 0
+    times = len(teacher_times(search.schedule))
+    compared = sum((TRIES + len(SHAPES)) * steps for steps in missing if steps < times)
+    bits = times * min(REAL, batch_size) if search.real else 0
+    return taught_images(search, batch_size) * (times + compared) + bits
 
 
 def starts(search: Search, begun: FirstTimes) -> list[tuple[Origin, Way]]:

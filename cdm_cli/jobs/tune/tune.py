@@ -19,7 +19,8 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.headers import tell_stage
-from cdm_cli.jobs.tune.begin import TAUGHT, TRIES, Beginning
+from cdm_cli.jobs.tune import begin as beginning
+from cdm_cli.jobs.tune.begin import Beginning
 from cdm_cli.jobs.tune.found import TuneResult, result_of
 from cdm_cli.jobs.tune.free import choose_next, first_of_best, to_judge
 from cdm_cli.jobs.tune.gain import gains_left, judge_gain
@@ -133,9 +134,9 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     with ExitStack() as stack:
         search, log = _begin(options, stack, report)
     session = plan_session(options.judge.compute, report)
-    trial_numerics(options, search, log.head if log else None, session)
+    numerics = trial_numerics(options, search, log.head if log else None, session)
     left = trials_left(search, log.trials if log else [])
-    evaluations = _evaluations(options, search, log, left)
+    evaluations = _evaluations(options, search, log, left, numerics.batch_size)
     chain = search.baseline(max(search.steps))  # of few steps none can be timed
     one = estimate_cost(search.header.config, chain, 1, options.judge.compute)
     flops = int(str(one["flops_per_image"])) * evaluations
@@ -158,7 +159,7 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
 
 
 def _evaluations(
-    options: TuneOptions, search: Search, log: Log | None, left: Mapping[int, int]
+    options: TuneOptions, search: Search, log: Log | None, left: Mapping[int, int], batch_size: int
 ) -> int:
     """Return how many evaluations there are at most: no trial dropped, all judged."""
     fresh = len(search.asked.fresh.ids)
@@ -166,7 +167,9 @@ def _evaluations(
     judged = steps_to_judge(search, log, left)
     if search.method == "linear":
         return trials + 2 * fresh * sum(judged)
-    taught = TRIES * TAUGHT * sum(steps for steps, missing in left.items() if missing)
+    begun = log.begun if log else {}
+    missing = [steps for steps in left if left[steps] and steps not in begun]
+    taught = beginning.evaluations(search, batch_size, missing)
     many = 0 if log and (0, "reference") in log.judged else search.reference
     return trials + taught + fresh * (3 * sum(judged) + many)
 
