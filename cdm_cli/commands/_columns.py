@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from cdm_cli.errors import printable
 
+GAP = 2  # cells between columns
+COMMAND = "cdm "
 SHOWN = 12  # of a list in text; --json has it whole
 
 
@@ -57,22 +60,71 @@ def aligned(table: Columns) -> list[str]:
 
 
 def drawn(table: Columns, width: int) -> list[str]:
-    """Return the lines of a table for a terminal of so many cells, drawn by rich."""
+    """Return the lines of a table for a terminal of so many cells, drawn by rich.
+
+    Cells are broken between words. Columns for which there is no room even so stand in a line of
+    words below their row.
+    """
+    table = table.filled
+    words = [max(len(w) for cell in column for w in [*cell.split(), ""]) for column in _cut(table)]
+    taken = _first_that_fit(table, width)
+    if not taken or sum(words) + GAP * (len(words) - 1) <= width:
+        return _by_rich(table, words if taken else [0] * len(words), width)
+    whole = Columns(table.header[:taken], [row[:taken] for row in table.rows])
+    head, rule, *lines = _by_rich(whole, [0] * taken, width)
+    found = [head, rule]
+    for line, row in zip(lines, table.rows, strict=True):
+        rest = zip(table.header[taken:], row[taken:], strict=True)
+        below = " · ".join(f"{title} {cell}" for title, cell in rest if cell)
+        found += [line, *folded(f"  {below}", width, 2)]
+    return found
+
+
+def _cut(table: Columns) -> list[tuple[str, ...]]:
+    """Return the cells of each column, its title first."""
+    return list(zip(table.header, *table.rows, strict=True))
+
+
+def _first_that_fit(table: Columns, width: int) -> int:
+    """Return how many of the first columns fit beside each other unbroken."""
+    widths = [max(map(len, column)) + GAP for column in _cut(table)]
+    fit = [at for at in range(1, len(widths) + 1) if sum(widths[:at]) - GAP <= width]
+    return max(fit, default=0)
+
+
+def _by_rich(table: Columns, least: Sequence[int], width: int) -> list[str]:
+    """Draw a table whose columns have least widths."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = table.filled
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for title, flush in zip(table.header, table.numeric, strict=True):
-        shown.add_column(Text(title), justify="right" if flush else "left", overflow="fold")
+    shown = Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold"
+    )
+    for title, flush, size in zip(table.header, table.numeric, least, strict=True):
+        shown.add_column(
+            Text(title),
+            justify="right" if flush else "left",
+            overflow="fold",
+            min_width=size or None,
+        )
     for row in table.rows:
         shown.add_row(*map(Text, row))
     console = Console(width=width, highlight=False)
     with console.capture() as held:
         console.print(shown)
     return held.get().rstrip("\n").split("\n")
+
+
+def folded(line: str, width: int, indent: int) -> list[str]:
+    """Return a line broken between words for a terminal; a command stays whole, to be copied."""
+    if len(line) <= width or COMMAND in line:
+        return [line]
+    return wrap(
+        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,
+        replace_whitespace=False, drop_whitespace=True,
+    )  # fmt: skip
 
 
 def _is_number(cell: str) -> bool:

@@ -7,6 +7,7 @@ Results go to stdout.
 
 import json
 import math
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import typer
 
-from cdm_cli.commands._columns import Columns, aligned, columns_of, drawn, word
+from cdm_cli.commands._columns import Columns, aligned, columns_of, drawn, folded, word
 from cdm_cli.commands._report import report_of
 from cdm_cli.errors import printable
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     O = TypeVar("O", bound=Settings)  # noqa: E741
 Said = str | Mapping[str, object] | Sequence[Mapping[str, object]]
+NAMED = re.compile(r"\S[^:]{0,30}?\s{2,}(?=\S)")
 EMPTY = (None, "", [])  # what is not worth a line of text
 
 
@@ -168,10 +170,17 @@ def _lines(parts: Iterable[str | Columns], width: int | None) -> list[str]:
     lines: list[str] = []
     for part in parts:
         if isinstance(part, str):
-            lines.append(printable(part))
+            line = printable(part)
+            lines += [line] if width is None else folded(line, width, _value_at(line))
         else:
             lines += aligned(part) if width is None else drawn(part, width)
     return lines
+
+
+def _value_at(line: str) -> int:
+    """Return where the value of a line `name  value` stands, 0 in any other line."""
+    named = NAMED.match(line)
+    return named.end() if named else 0
 
 
 def _laid_out(result: object, *, whole: bool) -> list[str | Columns]:

@@ -114,6 +114,29 @@ def test_a_terminal_gets_a_table_of_its_width_a_pipe_plain_columns(capsys, monke
     assert "─" not in capsys.readouterr().out
 
 
+def test_a_narrow_terminal_breaks_between_words_and_moves_columns_below(capsys, monkeypatch):
+    rows = [{"name": "base", "kind": "classifier", "made from": "a.h5, b.h5", "size": 3}]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    for width, expected in (
+        (80, ["base  classifier  a.h5, b.h5     3"]),
+        (31, ["base  classifier  a.h5,      3", "                  b.h5"]),
+        (22, ["base  classifier", "  made from a.h5,", "  b.h5 · size 3"]),
+    ):
+        monkeypatch.setenv("COLUMNS", str(width))
+        show({"rows": rows}, as_json=False)
+        shown = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+        assert [line.split() for line in shown[3:]] == [line.split() for line in expected]
+
+
+def test_words_stand_below_words_on_a_terminal_and_commands_stay_whole(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "20")
+    show({"classes": "one two three four", "made by": "cdm sample base --num 40"}, as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "classes  one two", "         three four", "made by  cdm sample base --num 40",
+    ]  # fmt: skip
+
+
 class Metrics:
     """Has the methods of cdm_cli.metrics.table.MetricTable that the commands use."""
 
