@@ -66,18 +66,30 @@ def drawn(table: Columns, width: int) -> list[str]:
     words below their row.
     """
     table = table.filled
-    words = [max(len(w) for cell in column for w in [*cell.split(), ""]) for column in _cut(table)]
-    taken = _first_that_fit(table, width)
-    if not taken or sum(words) + GAP * (len(words) - 1) <= width:
-        return _by_rich(table, words if taken else [0] * len(words), width)
+    widths, taken = _widths(table, width), _first_that_fit(table, width)
+    if widths or not taken:
+        return _by_rich(table, widths, width)
     whole = Columns(table.header[:taken], [row[:taken] for row in table.rows])
-    head, rule, *lines = _by_rich(whole, [0] * taken, width)
+    head, rule, *lines = _by_rich(whole, [], width)
     found = [head, rule]
     for line, row in zip(lines, table.rows, strict=True):
         rest = zip(table.header[taken:], row[taken:], strict=True)
         below = " · ".join(f"{title} {cell}" for title, cell in rest if cell)
         found += [line, *folded(f"  {below}", width, 2)]
     return found
+
+
+def _widths(table: Columns, width: int) -> list[int]:
+    """Return widths of columns within which no word is broken, the widest cut first; [] if none."""
+    columns = _cut(table)
+    least = [max(len(word) for cell in cells for word in [*cell.split(), ""]) for cells in columns]
+    widths, room = [max(map(len, cells)) for cells in columns], width - GAP * (len(columns) - 1)
+    while sum(widths) > room:
+        places = [at for at, size in enumerate(widths) if size > least[at]]
+        if not places:
+            return []
+        widths[max(places, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _cut(table: Columns) -> list[tuple[str, ...]]:
@@ -92,8 +104,8 @@ def _first_that_fit(table: Columns, width: int) -> int:
     return max(fit, default=0)
 
 
-def _by_rich(table: Columns, least: Sequence[int], width: int) -> list[str]:
-    """Draw a table whose columns have least widths."""
+def _by_rich(table: Columns, widths: Sequence[int], width: int) -> list[str]:
+    """Draw a table. widths: of its columns, left to rich where there are none."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -102,13 +114,10 @@ def _by_rich(table: Columns, least: Sequence[int], width: int) -> list[str]:
     shown = Table(
         box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold"
     )
-    for title, flush, size in zip(table.header, table.numeric, least, strict=True):
-        shown.add_column(
-            Text(title),
-            justify="right" if flush else "left",
-            overflow="fold",
-            min_width=size or None,
-        )
+    sizes = widths or [None] * len(table.header)
+    for title, flush, size in zip(table.header, table.numeric, sizes, strict=True):
+        side = "right" if flush else "left"
+        shown.add_column(Text(title), justify=side, overflow="fold", width=size)
     for row in table.rows:
         shown.add_row(*map(Text, row))
     console = Console(width=width, highlight=False)
@@ -119,7 +128,7 @@ def _by_rich(table: Columns, least: Sequence[int], width: int) -> list[str]:
 
 def folded(line: str, width: int, indent: int) -> list[str]:
     """Return a line broken between words for a terminal; a command stays whole, to be copied."""
-    if len(line) <= width or COMMAND in line:
+    if len(line) <= width or line[indent:].startswith(COMMAND):
         return [line]
     return wrap(
         line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,

@@ -125,7 +125,8 @@ def test_a_narrow_terminal_breaks_between_words_and_moves_columns_below(capsys, 
         monkeypatch.setenv("COLUMNS", str(width))
         show({"rows": rows}, as_json=False)
         shown = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
-        assert [line.split() for line in shown[3:]] == [line.split() for line in expected]
+        shown = shown[next(at for at, line in enumerate(shown) if "─" in line) + 1 :]
+        assert [line.split() for line in shown] == [line.split() for line in expected]
 
 
 def test_words_stand_below_words_on_a_terminal_and_commands_stay_whole(capsys, monkeypatch):
