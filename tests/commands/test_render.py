@@ -120,7 +120,7 @@ def test_a_narrow_terminal_breaks_between_words_and_moves_columns_below(capsys, 
     for width, expected in (
         (80, ["base  classifier  a.h5, b.h5     3"]),
         (31, ["base  classifier  a.h5,      3", "                  b.h5"]),
-        (22, ["base  classifier", "  made from a.h5,", "  b.h5 · size 3"]),
+        (22, ["base  classifier", "  made from a.h5, b.h5", "  · size 3"]),
     ):
         monkeypatch.setenv("COLUMNS", str(width))
         show({"rows": rows}, as_json=False)
