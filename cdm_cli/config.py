@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cdm_cli.names import (
     MOST_BATCH,
@@ -271,13 +271,20 @@ class TrainingConfig(Settings):
     keyed_by: Annotated[Literal["rank", "place"], Later(settable=False)] = "rank"
     """Noise and dropout of an image: by its place in the batch; in older trainings by process."""
 
+    @field_validator("virtual_ranks")
+    @classmethod
+    def _halves_to_one(cls, ranks: int) -> int:
+        if ranks & (ranks - 1):
+            raise ValueError("expected a power of two")
+        return ranks
+
     @model_validator(mode="after")
     def _shares_evenly(self) -> Self:
-        ranks = self.virtual_ranks
-        if ranks & (ranks - 1):
-            raise ValueError(f"virtual_ranks {ranks} is no power of two")
-        if ranks and self.batch_size % ranks:
-            raise ValueError(f"a batch of {self.batch_size} has no {ranks} equal parts")
+        if self.virtual_ranks and self.batch_size % self.virtual_ranks:
+            raise ValueError(
+                f"a batch of {self.batch_size} has no {self.virtual_ranks} equal parts, "
+                "its virtual_ranks"
+            )
         return self
 
 

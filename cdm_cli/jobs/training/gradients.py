@@ -30,17 +30,17 @@ CPU_MICRO_BATCH = 256
 def require_even_shares(training: TrainingConfig, processes: int) -> None:
     """Raise UsageError where so many processes cannot share a batch, or its virtual ranks."""
     batch, ranks = training.batch_size, training.virtual_ranks
-    if batch % processes:
-        raise UsageError(
-            f"batch_size {batch} cannot be shared by {processes} processes",
-            next=f"--batch-size {math.ceil(batch / processes) * processes}",
-        )
     if ranks % processes:
         raise UsageError(
             f"the {ranks} virtual ranks of an exact training cannot be shared by {processes} "
             "processes",
             next=f"--gpus {1 << (min(ranks, processes).bit_length() - 1)}, or another NAME with "
             "--no-exact",
+        )
+    if batch % processes:
+        raise UsageError(
+            f"batch_size {batch} cannot be shared by {processes} processes",
+            next=f"--batch-size {math.ceil(batch / processes) * processes}",
         )
 
 
@@ -90,6 +90,7 @@ class Gradients:
 
     def _accumulate(self, step: int, batch: TrainBatch) -> Tensor:
         """Set the gradients of this share of the mean loss over the global batch; return that."""
+        self._forget()  # what a replay would leave until new ones take its place
         inputs = batch, self._keys.draw(step, batch)
         total, *grads = sum_in_order(self._of_pieces(step, inputs), self._pieces)
         for parameter, grad in zip(self._parameters, grads, strict=True):

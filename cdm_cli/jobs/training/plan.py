@@ -159,6 +159,7 @@ def _fixed_fields(plan: Plan) -> dict[str, Any]:
     values = plan.model_dump(mode="json", exclude={"source"})
     values["stage"].pop("sampling", None)
     values["training"] = {k: v for k, v in values["training"].items() if k not in FREE}
+    values["training"].setdefault("virtual_ranks", 0)  # told as what it means
     return values
 
 

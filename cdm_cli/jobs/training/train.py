@@ -15,7 +15,7 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
 from cdm_cli.cascade.fast import compile_net, worth_compiling
 from cdm_cli.cascade.stagefile import STAGE_FILE
-from cdm_cli.config import ClassifierConfig, Plan, StageFile
+from cdm_cli.config import ClassifierConfig, Plan, StageFile, TrainingConfig
 from cdm_cli.data.disk import check_room, existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quoted
@@ -187,7 +187,7 @@ def _train(options: TrainOptions, begun: Begun, session: Session, stop: Stop) ->
         next=f"copy {quoted(directory)} from the host with the newest checkpoint to the others, or "
         "keep it in a directory that all hosts share",
     )
-    report.say(_opening(directory, done, training.steps, precision, session))
+    report.say(_opening(directory, done, training, precision, session))
     if training.flip and done < training.steps:
         report.say(MIRRORED)
     extras = extras_of(
@@ -226,12 +226,13 @@ def _resumed(options: TrainOptions, directory: Path, done: int) -> dict[str, Any
     }
 
 
-def _opening(directory: Path, done: int, steps: int, precision: str, session: Session) -> str:
-    world = session.world
-    where = f"{describe(session.device)}, {precision}" + (
-        f", {world.size} processes" if world.size > 1 else ""
-    )
-    if done >= steps:
+def _opening(
+    directory: Path, done: int, training: TrainingConfig, precision: str, session: Session
+) -> str:
+    several = [f"{session.world.size} processes"] if session.world.size > 1 else []
+    exact = ["exact"] if training.virtual_ranks else []
+    where = ", ".join([describe(session.device), precision, *several, *exact])
+    if done >= training.steps:
         return f"{directory} is trained to step {done} already"
     return f"{directory}: {'from step ' + str(done) if done else 'new'}, on {where}"
 

@@ -64,6 +64,15 @@ def bits(directory: Path) -> dict[str, object]:
     return found
 
 
+def move(home: Path, kind: str) -> str:
+    """Train in 4 processes, go on in 1 and then in 4 again; return the name."""
+    name = f"{kind}-moved"
+    for processes, steps in ((4, 2), (1, 3), (4, 5)):
+        train_in(processes, asked(home, kind, name, exact=True, steps=steps))
+    shutil.rmtree(home / "runs" / name / "checkpoints/step-00000003")  # which one run has not
+    return name
+
+
 def main() -> None:
     """Compare 2, 4 and 8 processes, and a training that changes their number, with one."""
     with tempfile.TemporaryDirectory() as place:
@@ -72,14 +81,12 @@ def main() -> None:
         for processes in (1, 2, 4, 8):
             names = {kind: f"{kind}{processes}" for kind in KINDS}
             train_in(processes, *(asked(home, k, n, exact=True) for k, n in names.items()))
-        moved = [(4, 2), (1, 3), (4, 5)]
         for kind in KINDS:
-            for processes, steps in moved:
-                train_in(processes, asked(home, kind, f"{kind}-moved", exact=True, steps=steps))
-            shutil.rmtree(home / f"runs/{kind}-moved/checkpoints/step-00000003")
-            whole = bits(home / f"runs/{kind}1")
-            for name in (*(f"{kind}{n}" for n in (2, 4, 8)), f"{kind}-moved"):
-                assert bits(home / "runs" / name) == whole, name
+            others = [f"{kind}{processes}" for processes in (2, 4, 8)]
+            if kind != "classifier":  # whose learning rate falls until the last step asked for
+                others.append(move(home, kind))
+            for name in others:
+                assert bits(home / "runs" / name) == bits(home / f"runs/{kind}1"), name
                 sys.stdout.write(f"{name}: the bits of one process\n")
 
 

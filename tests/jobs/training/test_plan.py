@@ -114,7 +114,10 @@ def test_a_training_adds_up_in_one_order_where_asked(tmp_path):
     with pytest.raises(UsageError, match="a batch of 7 has no two equal halves") as refused:
         plan_of_flags(options(tmp_path, exact=True, batch_size=7))
     assert refused.value.next == "--batch-size 8"
-    for ranks, batch, said in ((3, 12, "no power of two"), (8, 12, "no 8 equal parts")):
+    for ranks, batch, said in (
+        (3, 12, "virtual_ranks 3: expected a power of two"),
+        (8, 12, "no 8 equal parts"),
+    ):
         wrong = (f"training.virtual_ranks={ranks}",)
         with pytest.raises(UsageError, match=said):
             plan_of_flags(options(tmp_path, overrides=wrong, batch_size=batch))

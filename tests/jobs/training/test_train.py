@@ -411,6 +411,24 @@ def test_too_large_a_batch_is_taken_in_parts_and_gives_the_same(home, monkeypatc
         torch.testing.assert_close(value, theirs[name], rtol=1e-2, atol=2e-3)
 
 
+def test_an_exact_training_that_runs_out_of_memory_says_what_ends(home, monkeypatch):
+    train(home, name="whole", steps=1, exact=True, batch_size=16)
+    out_of_memory(monkeypatch, 1)
+    told = Told()
+    train(home, KEEP_ALL, told=told, steps=4, exact=True, batch_size=16)
+    said = [line for line in told.lines if "out of device memory" in line]
+    assert len(said) == 1
+    assert "taken 1 images at a time; the result is the same to rounding, no longer to" in said[0]
+    state = json.loads((checkpoints(base(home))[-1] / "state.json").read_text())
+    assert state["resumed"] == [
+        {"step": 0, "before": {"micro_batch": 2}, "now": {"micro_batch": 1}}
+    ]
+    monkeypatch.undo()
+    again = Told()
+    train(home, KEEP_ALL, told=again, steps=5, exact=True, batch_size=16)
+    assert not [line for line in again.lines if "undisturbed" in line], "it goes on in ones"
+
+
 def test_the_network_is_compiled_once_it_is_known_what_fits(home, monkeypatch):
     sizes, compiled = [], Compute(compile=True)
     out_of_memory(monkeypatch, 3)
