@@ -1,7 +1,9 @@
 """Mirrors cdm_cli/jobs/runtime/world.py: what becomes of a process that loses the others."""
 
 import pytest
+import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.runtime.world import World, leave_world
@@ -32,3 +34,28 @@ def test_who_has_lost_another_one_does_not_wait_for_what_it_owes(destroyed, monk
         world.barrier()
     leave_world(world)
     assert destroyed == []
+
+
+@pytest.mark.parametrize("rank", range(4))
+def test_each_process_adds_up_its_share_of_the_numbers_in_one_order(rank, generator, monkeypatch):
+    """Beside three others; real processes are in tests/jobs/training/test_exact.py."""
+    scale = 10.0 ** torch.arange(-2, 2)[:, None]
+    flats = F.pad(scale * torch.randn(4, 997, generator=generator), (0, 3))
+    tree = (flats[0] + flats[1]) + (flats[2] + flats[3])
+    assert not torch.equal(tree, flats.sum(0))
+
+    def exchange(theirs, mine):
+        assert torch.equal(mine, flats[rank])
+        theirs.copy_(torch.cat([flat.chunk(4)[rank] for flat in flats]))
+
+    def gather(everyone, mine):
+        assert torch.equal(mine, tree.chunk(4)[rank])
+        for place, part in zip(everyone, tree.chunk(4), strict=True):
+            place.copy_(part)
+
+    monkeypatch.setattr(dist, "all_to_all_single", exchange)
+    monkeypatch.setattr(dist, "all_gather", gather)
+    loss, gradient = flats[rank, 0].clone(), flats[rank, 1:997].clone().view(83, 12)
+    World(rank, 4).sum_([gradient], loss, in_order=True)
+    assert torch.equal(loss, tree[0])
+    assert torch.equal(gradient.flatten(), tree[1:997])
