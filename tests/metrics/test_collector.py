@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from cdm_cli.metrics.collector import Collector
-from cdm_cli.metrics.frechet import FeatureGaussian, frechet_distance
+from cdm_cli.metrics.frechet import FeatureGaussian, Moments, frechet_distance
 from cdm_cli.metrics.inception_score import inception_score
+from tests.cuda.rig import needs
 
 
 def collected(x, p=None, labels=None, ids=None, chunks=(0, 7, 50, 1000), keep=20):
@@ -146,3 +147,34 @@ def test_too_few_for_an_error():
     estimate = collected(x).frechet(FeatureGaussian.of(np.zeros(1), np.eye(1)))
     assert estimate.error is None
     assert collected(x).accuracy() is None
+
+
+def test_several_references_take_what_the_samples_are_once(generator, monkeypatch):
+    collector = collected(torch.randn(80, 4, generator=generator))
+    references = [FeatureGaussian.of(np.full(4, shift), np.eye(4)) for shift in (0.0, 0.5, 1.0)]
+    apart = [collector.frechet(reference) for reference in references]
+    taken, gaussian = [], Moments.gaussian
+
+    def counted(self):
+        taken.append(self.num)
+        return gaussian(self)
+
+    monkeypatch.setattr(Moments, "gaussian", counted)
+    assert collector.frechets(references) == apart
+    assert len(taken) == 1 + 2 * 10
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs(1))])
+def test_sums_on_the_host_give_the_numbers_they_gave_on_the_device(generator, device):
+    x = torch.randn(80, 4, generator=generator).to(device)
+    p = torch.softmax(torch.randn(80, 5, generator=generator), 1).to(device)
+    collector = Collector.empty(np.arange(80), np.arange(80) % 5, 4, device=device)
+    collector.add(np.arange(80), x, p)
+    reference = FeatureGaussian.of(np.zeros(4), np.eye(4))
+    before = collector.frechet(reference), collector.score_estimate(), collector.accuracy()
+    collector.to_host()
+    assert {sums.outer.device.type for sums in [*collector.moments, *collector.parts]} == {"cpu"}
+    after = collector.frechet(reference), collector.score_estimate(), collector.accuracy()
+    assert after[0] == before[0]
+    assert after[1].value == pytest.approx(before[1].value, rel=1e-12)
+    assert after[2] == before[2]
