@@ -24,6 +24,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 BEGUN = time.monotonic()
@@ -39,9 +40,9 @@ class Clock:
         self.first: dict[str, float] = {}
         self.last: dict[str, float] = defaultdict(lambda: BEGUN)
 
-    def watch(self, holder: Any, name: str, part: str) -> None:
+    def watch(self, holder: Any, function: Callable[..., Any], part: str) -> None:
         """Measure every call of a function of a module or class."""
-        function: Callable[..., Any] = getattr(holder, name)
+        name = function.__name__
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             start = time.monotonic()
@@ -114,36 +115,36 @@ def main() -> None:
 
     clock, rows, steps, batch = Clock(), list[int](), list[int](), Engine.make_batch
 
+    @wraps(batch)
     def counted(self: Engine, samples: Any, meter: Any) -> Any:
         rows.append(len(samples.ids))
         steps.append(self.chain.evaluations)
         return batch(self, samples, meter)
 
-    Engine.make_batch = counted
-    clock.watch(Engine, "batch", "batch")
-    clock.watch(sweep, "planned", "headers")
-    clock.watch(panel, "open_judge", "judge")
-    clock.watch(panel, "find_references", "references")
-    clock.watch(make, "load_ready_stage", "stage")
-    clock.watch(make, "that_fits", "trial")
-    clock.watch(panel, "collect", "features")
-    clock.watch(panel, "table_of_rows", "distances")
-    clock.watch(sweep, "write_all", "numbers")
-    clock.watch(sweep, "write_plot", "plot")
-    clock.watch(sweep, "write_report", "page")
-    clock.watch(fill, "resume_or_create", "making stores")
-    clock.watch(together, "_write", "writing")
+    clock.watch(Engine, counted, "batch")
+    clock.watch(sweep, sweep.planned, "headers")
+    clock.watch(panel, panel.open_judge, "judge")
+    clock.watch(panel, panel.find_references, "references")
+    clock.watch(make, make.load_ready_stage, "stage")
+    clock.watch(make, make.halve_until_fits, "trial")
+    clock.watch(panel, panel.collect, "features")
+    clock.watch(panel, panel.table_of_rows, "distances")
+    clock.watch(sweep, sweep.write_all, "numbers")
+    clock.watch(sweep, sweep.write_plot, "plot")
+    clock.watch(sweep, sweep.write_report, "page")
+    clock.watch(fill, fill.resume_or_create, "making stores")
+    clock.watch(together, together._write, "writing")  # pyright: ignore[reportPrivateUsage]
     read = fill.cut_batches
 
     def batches(*args: Any) -> Iterator[Any]:
         found = Next(read(*args))
-        clock.watch(found, "next", "reading")
+        clock.watch(found, found.next, "reading")
         while (one := found.next()) is not None:
             yield one
 
     fill.cut_batches = batches
-    clock.watch(Judge, "__call__", "judging")
-    clock.watch(sweep, "fill_points", "fill")
+    clock.watch(Judge, Judge.__call__, "judging")
+    clock.watch(sweep, sweep.fill_points, "fill")
     try:
         app(sys.argv[1:])
     except SystemExit as ended:
