@@ -13,6 +13,7 @@ from cdm_cli.commands.table import Command
 from cdm_cli.options.durations import seconds_of
 from cdm_cli.options.flag import OUTPUT, Flagged, flags_of, parts
 from cdm_cli.signals import stopping_after
+from cdm_cli.startup import part
 
 JSON = Annotated[
     bool,
@@ -52,7 +53,8 @@ def function_of(command: Command) -> Callable[..., None]:
 
             options = agreed(ctx, options, _named(f"{command.job}:plan"))
         with stopping_after(_seconds(ctx)):
-            done = _named(f"{command.job}:{job}")
+            with part("imports"):
+                done = _named(f"{command.job}:{job}")
             costs = job == "plan" and not command.asks
             answer(ctx, options, _foretold(done) if costs else done)
 

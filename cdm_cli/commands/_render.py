@@ -20,6 +20,7 @@ import typer
 from cdm_cli.commands._columns import Columns, aligned, columns_of, drawn, folded, word
 from cdm_cli.commands._report import report_of
 from cdm_cli.errors import printable
+from cdm_cli.startup import tell_by
 
 if TYPE_CHECKING:
     from cdm_cli.errors import CdmError
@@ -92,6 +93,8 @@ def answer(ctx: typer.Context, options: "O", run: "Callable[[O, Report], object]
     defaults = _defaults(ctx)
     if defaults:
         report.say(f"{ctx.info_name}: by default {', '.join(defaults)}")
+    if _wants_all(ctx):
+        tell_by(report.say)
     result = run(options, report)
     if ranks().rank == 0:
         show(result, as_json=bool(ctx.params.get("json")), whole=_wants_all(ctx))

@@ -6,6 +6,7 @@ Sampling and writing overlap: a block is hashed and written while the next one i
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,9 +18,11 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import channels_last, to_uint8
 from cdm_cli.data.store import Part
 from cdm_cli.errors import MemoryFloorError, StoppedError
+from cdm_cli.jobs.runtime.device import wait
 from cdm_cli.jobs.runtime.session import Session, wait_for_others
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
+from cdm_cli.startup import first_result
 
 Arrays = dict[str, np.ndarray]
 Inputs = Callable[[range], SampleInputs]
@@ -96,6 +99,7 @@ class Meter:
         def wrap(steps: Steps) -> Iterator[tuple[int, Tensor]]:
             yield next(steps)  # x_T, which costs no evaluation
             for step in steps:
+                first_result(partial(wait, step[1].device))
                 self._advance(num, self._note())
                 if self._stop.asked:
                     raise StoppedError(

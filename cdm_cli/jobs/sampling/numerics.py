@@ -26,6 +26,7 @@ from cdm_cli.names import RUNS, Precision
 from cdm_cli.nets.layout import down_plan, up_plan
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
+from cdm_cli.startup import part
 
 MOST_PIXELS = {"cpu": 2**16, "cuda": 2**20}  # of a compute batch; more run no faster
 MOST = {"cpu": 64, "cuda": 1024}
@@ -121,10 +122,11 @@ def load_ready_stage(
     header: Header, sampling: Sampling, numerics: Numerics, session: Session
 ) -> Stage:
     """Load the stage onto the device. Raises what `load_diffusion_stage` does."""
-    stage = load_diffusion_stage(
-        header.directory, Path(RUNS), sampling.weights, session.device,
-        precision=numerics.precision,
-    )  # fmt: skip
+    with part("weights"):
+        stage = load_diffusion_stage(
+            header.directory, Path(RUNS), sampling.weights, session.device,
+            precision=numerics.precision,
+        )  # fmt: skip
     tell_compiling(numerics, session.report)
     return for_sampling(stage, compiled=numerics.compiled)
 

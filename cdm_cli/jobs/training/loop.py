@@ -24,6 +24,7 @@ from cdm_cli.jobs.training.extra import Extra, due
 from cdm_cli.jobs.training.files import Saver
 from cdm_cli.jobs.training.log import NO_EVENTS, Metrics
 from cdm_cli.jobs.training.step import Progress, Trainer, learning_rate
+from cdm_cli.startup import first_result, part
 
 DIVERGED_AFTER = 10  # skipped steps in a row
 
@@ -138,12 +139,13 @@ class Loop:
 
         What is there afterwards stays: searching it for garbage takes 0.15 s at a time.
         """
-        with self.stop.losing_nothing():
+        with self.stop.losing_nothing(), part("first step"):
             batch = next(batches)
             if self.compiler is not None:
                 self._compile(self.compiler, step, batch)
             self.trainer.step(step, batch)
             self.trainer.streak()  # waits for the device
+        first_result()
         gc.collect()
         gc.freeze()
         self.saver.prepare()

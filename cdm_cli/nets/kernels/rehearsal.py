@@ -15,6 +15,8 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
+from cdm_cli.startup import part
+
 MOMENT = 0.05  # seconds: a kernel is found on the disk in a few thousandths, compiled in 0.3
 MOST_THREADS = 16
 
@@ -62,7 +64,8 @@ class Rehearsal:
         """Wait for the threads. What failed there fails again where it is launched, with words."""
         global _current
         _current = None
-        wait(self._begun.values())
+        with part("kernels"):
+            wait(self._begun.values())
         self._pool.shutdown()
 
     def launch(self, kernel: Any, grid: Any, args: tuple[Any, ...], constants: Constants) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from cdm_cli.nets.kernels import operators
@@ -10,6 +11,7 @@ from cdm_cli.nets.kernels.operators import Operator, launcher, show_to_compiler
 
 WITHOUT = """
 import sys
+import pytest
 import torch
 from cdm_cli.nets.kernels import fused_norm, fused_sum, phases
 x, c = torch.randn(1, 8, 2, 2, requires_grad=True), torch.ones(8)
@@ -26,6 +28,7 @@ def test_no_compiler_is_loaded_for_operators_that_run_as_they_are():
     assert told.stdout.decode().strip() == "[]"
 
 
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_the_compiler_sees_through_an_operator_once_it_is_shown(monkeypatch):
     monkeypatch.setattr(operators, "_unseen", [])
     monkeypatch.setattr(torch.compiler.config, "cache_key_tag", "")

@@ -1,0 +1,63 @@
+"""What the time of a command went to until its first result, which -v tells.
+
+Parts are measured where they are; each is without the parts that begin within it. What other
+threads do meanwhile costs no time.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+
+_spent: dict[str, float] = {}
+_inside: list[float] = []  # seconds of finished parts, for each part that is open
+_tell: list[Callable[[str], object]] = []
+
+
+def _process_start() -> float:
+    """Return when this process began, as time.monotonic() counts; now, where nothing tells that."""
+    now = time.monotonic()
+    with suppress(OSError, ValueError, AttributeError):
+        with open("/proc/self/stat") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        since = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        return now - max(0.0, since)
+    return now
+
+
+def tell_by(say: Callable[[str], object]) -> None:
+    """Let say have the line, once there is a first result."""
+    _tell[:] = [say]
+    _spent.clear()
+
+
+@contextmanager
+def part(what: str) -> Generator[None]:
+    """Count the time while entered, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    start = time.monotonic()
+    _inside.append(0.0)
+    try:
+        yield
+    finally:
+        took = time.monotonic() - start
+        _spent[what] = _spent.get(what, 0.0) + took - _inside.pop()
+        if _inside:
+            _inside[-1] += took
+
+
+def first_result(wait: Callable[[], object] = lambda: None) -> None:
+    """Tell the line, where it was asked for and was not told yet. wait: for the device."""
+    if _tell:
+        wait()
+        _tell.pop()(line(_spent, time.monotonic() - _process_start()))
+
+
+def line(spent: dict[str, float], whole: float) -> str:
+    """Return "ready after 8.1 s: imports 4.0, weights 0.5, the rest 3.6"."""
+    parts = {**spent, "the rest": max(0.0, whole - sum(spent.values()))}
+    listed = ", ".join(f"{what} {seconds:.1f}" for what, seconds in parts.items())
+    return f"ready after {whole:.1f} s: {listed}"

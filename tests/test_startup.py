@@ -1,0 +1,76 @@
+"""Mirrors cdm_cli/startup.py: where the time until a first result went, told with -v."""
+
+import re
+import threading
+from contextlib import suppress
+
+import pytest
+from typer.testing import CliRunner
+
+from cdm_cli import startup
+from cdm_cli.app import app
+from cdm_cli.startup import first_result, line, part, tell_by
+from tests.tiny import base_config, write_stage
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that moves when it is told to; the process began at 0."""
+    now = [10.0]
+    monkeypatch.setattr(startup.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(startup, "_process_start", lambda: 0.0)
+
+    def move(seconds):
+        now[0] += seconds
+
+    return move
+
+
+def test_parts_are_told_without_the_parts_inside_them_and_once(clock):
+    said = []
+    tell_by(said.append)
+    with part("weights"):
+        clock(2.0)
+        with part("kernels"):
+            clock(3.0)
+    with part("weights"):
+        clock(1.0)
+    first_result(lambda: clock(4.0))
+    first_result()
+    assert said == ["ready after 20.0 s: kernels 3.0, weights 3.0, the rest 14.0"]
+
+
+def test_other_threads_cost_no_time(clock):
+    told = []
+    tell_by(told.append)
+
+    def work():
+        with part("reading"):
+            clock(5.0)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    first_result()
+    assert told == [line({}, 15.0)]
+
+
+def test_what_fails_counts_too(clock):
+    told = []
+    tell_by(told.append)
+    with suppress(KeyError), part("weights"):
+        clock(1.0)
+        raise KeyError
+    first_result()
+    assert told == ["ready after 11.0 s: weights 1.0, the rest 10.0"]
+
+
+@pytest.mark.parametrize("words", [["-v"], []])
+def test_a_command_tells_it_with_v_before_its_first_images(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_stage(tmp_path / "runs/base", base_config())
+    asked = [*words, "sample", "--num", "8", "--device", "cpu"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.stderr
+    said = re.findall(r"^ready after \d+\.\d s: .*weights \d.*the rest \d.*$", result.stderr, re.M)
+    assert len(said) == len(words)
