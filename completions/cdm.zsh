@@ -299,7 +299,7 @@ _cdm() {
           '*--ground-truth[Also upsample the real images of --ref]' \
           '*--ground-truth-of[Real images that are upsampled\: train,val]:value: ' \
           '*--num[How many images]:value: ' \
-          '*--apply[Make what is chosen what `cdm upsample` takes for the stage by default]' \
+          '*--apply[Let `cdm upsample` take what is chosen, for this stage, unless told otherwise]' \
           '*--race[Make no more images of points that are beaten for sure]' \
           '*--budget[Time that a race samples\: 90s, 30m, 2h]:value: ' \
           '*--budget-evals[Network evaluations of a race]:value: ' \
@@ -343,7 +343,7 @@ _cdm() {
           '*--ground-truth[Also upsample the real images of --ref]' \
           '*--ground-truth-of[Real images that are upsampled\: train,val]:value: ' \
           '*--num[How many images]:value: ' \
-          '*--apply[Make what is chosen what `cdm upsample` takes for the stage by default]' \
+          '*--apply[Let `cdm upsample` take what is chosen, for this stage, unless told otherwise]' \
           '*--race[Make no more images of points that are beaten for sure]' \
           '*--budget[Time that a race samples\: 90s, 30m, 2h]:value: ' \
           '*--budget-evals[Network evaluations of a race]:value: ' \

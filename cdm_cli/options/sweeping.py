@@ -123,7 +123,7 @@ class SweepOptions:
         None
     )
     apply: Annotated[
-        bool, Flag("Make what is chosen what `cdm upsample` takes for the stage by default.")
+        bool, Flag("Let `cdm upsample` take what is chosen, for this stage, unless told otherwise.")
     ] = False
     race: Annotated[bool, Flag("Make no more images of points that are beaten for sure.")] = False
     budget: Annotated[

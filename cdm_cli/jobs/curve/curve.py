@@ -40,6 +40,7 @@ from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics, load_ready
 from cdm_cli.jobs.sampling.probe import check_shares, draw_probe
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.metrics.table import MetricTable
+from cdm_cli.names import LEAST_JUDGED
 from cdm_cli.options.judging import CurveOptions
 from cdm_cli.report import Report
 
@@ -80,6 +81,7 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
     with ExitStack() as stack:
         work = session.decide(lambda: _begin(options, stack), _deciding)
         check_shares(work.probe, session.world)
+        tell_few(options.num, session.report)
         tell_schedule(work.header, options.sampling, work.probe.given_s, session.report)
         resolution = work.probe.config.model.resolution
         panel = open_panel(options.judge, resolution, session, features=False)
@@ -109,6 +111,15 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
     )
 
 
+def tell_few(num: int, report: Report) -> None:
+    """Say, before anything is drawn, that so few samples leave no error to speak of."""
+    if num < LEAST_JUDGED:
+        report.say(
+            f"--num {num}: errors come from ten groups of samples, of two each at least; with fewer "
+            f"than {LEAST_JUDGED} samples they, and the verdicts, mean little"
+        )
+
+
 def _deciding(work: CurveWork) -> dict[str, Any]:
     """Return what must be equal in every process."""
     states = [state.model_dump() for state in work.states]
@@ -121,6 +132,7 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
         work = plan_work(options, stack)
         check_curve_out(options.out, work)
     plan_session(options.judge.compute, report)
+    tell_few(options.num, report)
     tell_schedule(work.header, options.sampling, work.probe.given_s, report)
     num = len(work.states) * work.probe.num
     return {
