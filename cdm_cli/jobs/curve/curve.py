@@ -115,7 +115,7 @@ def tell_few(num: int, report: Report) -> None:
     """Say, before anything is drawn, that so few samples leave no error to speak of."""
     if num < LEAST_JUDGED:
         report.say(
-            f"--num {num}: errors come from ten groups of samples, of two each at least; with fewer "
+            f"--num {num}: errors come from ten groups of two samples each at least; with fewer "
             f"than {LEAST_JUDGED} samples they, and the verdicts, mean little"
         )
 
