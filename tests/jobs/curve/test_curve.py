@@ -336,7 +336,7 @@ def test_a_plan_loads_and_writes_nothing(home):
     plan(options(num=20), enough)
     assert not enough.lines
     found = plan(options(), few)
-    assert few.lines[0].startswith("--num 6: errors come from ten groups of samples")
+    assert few.lines[0].startswith("--num 6: errors come from ten groups")
     assert found["checkpoints"] == ["step-00000002", "step-00000004", "step-00000005"]
     assert found["network_evaluations"] == 3 * 6 * 3
     assert not (home / "curve").exists()
