@@ -82,7 +82,7 @@ def open_both(
     made = not out.exists()
     session.lead(lambda: make_directory(out))
     try:
-        return _opened_with_loaded(options, points, session)
+        return _open_side_by_side(options, points, session)
     except BaseException:
         if made and session.world.leads:
             with suppress(OSError):
@@ -90,7 +90,7 @@ def open_both(
         raise
 
 
-def _opened_with_loaded(
+def _open_side_by_side(
     options: SweepOptions, points: Sequence[Point], session: Session
 ) -> tuple[Panel, Loaded]:
     resolution = points[0].work.header.config.model.resolution
