@@ -29,7 +29,6 @@ def _process_start() -> float:
 def tell_by(say: Callable[[str], object]) -> None:
     """Let say have the line, once there is a first result."""
     _tell[:] = [say]
-    _spent.clear()
 
 
 @contextmanager
@@ -54,6 +53,7 @@ def first_result(wait: Callable[[], object] = lambda: None) -> None:
     if _tell:
         wait()
         _tell.pop()(line(_spent, time.monotonic() - _process_start()))
+        _spent.clear()
 
 
 def line(spent: dict[str, float], whole: float) -> str:
