@@ -25,7 +25,7 @@ import torch
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
 from cdm_cli.cascade.stage import build_net
-from cdm_cli.config import DataInfo, Plan, StageConfig, StageFile
+from cdm_cli.config import StageConfig
 from cdm_cli.data.batches import TrainBatches
 from cdm_cli.data.part import Part
 from cdm_cli.data.store import open_store
@@ -37,6 +37,7 @@ from cdm_cli.names import Device
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
+from cdm_cli.plans import DataInfo, Plan, StageFile
 from cdm_cli.presets import preset
 
 MiB = 2**20

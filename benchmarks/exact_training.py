@@ -21,7 +21,7 @@ import torch
 from machine import machine
 from torch import Tensor
 
-from cdm_cli.config import Plan, StageConfig
+from cdm_cli.config import StageConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.device import choose_precision, wait
 from cdm_cli.jobs.runtime.launch import launch_processes
@@ -31,6 +31,7 @@ from cdm_cli.jobs.training.objective import Objective, build_objective
 from cdm_cli.jobs.training.plan import VIRTUAL_RANKS
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.sampling import Compute
+from cdm_cli.plans import Plan
 from cdm_cli.presets import preset
 from cdm_cli.report import Report
 

@@ -28,13 +28,14 @@ from torch import Tensor, nn
 
 from cdm_cli.cascade.fast import compile_net, for_sampling
 from cdm_cli.cascade.stage import Stage, build_net
-from cdm_cli.config import StageConfig, TrainingConfig
+from cdm_cli.config import StageConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.device import make_deterministic
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.nets.counting import flops_per_image
+from cdm_cli.plans import TrainingConfig
 from cdm_cli.presets import preset
 
 BATCH = {8: 512, 16: 512, 32: 256, 64: 128, 128: 32, 256: 16}

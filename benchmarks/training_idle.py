@@ -23,7 +23,6 @@ import torch
 from machine import machine
 from scaling import cdm, logging_every, prepare
 
-from cdm_cli.config import Plan
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.runtime.device import make_deterministic
@@ -32,6 +31,7 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.data import batches_of
 from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.step import Trainer
+from cdm_cli.plans import Plan
 from cdm_cli.presets import preset
 
 TURNS = 2

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from cdm_cli.config import Plan
 from cdm_cli.errors import UsageError
+from cdm_cli.plans import Plan
 from cdm_cli.sentences import near
 from cdm_cli.settings import SETTABLE, validate
 

@@ -11,15 +11,14 @@ from cdm_cli.config import (
     ClassifierConfig,
     ConditioningConfig,
     ModelConfig,
-    Plan,
     SamplingDefaults,
     ScheduleConfig,
     StageConfig,
-    TrainingConfig,
 )
 from cdm_cli.errors import UsageError
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
+from cdm_cli.plans import Plan, TrainingConfig
 from cdm_cli.sentences import with_near
 from cdm_cli.settable import settings_of
 

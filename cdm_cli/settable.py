@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from cdm_cli.config import ClassifierConfig, Plan, StageConfig, TrainingConfig
+from cdm_cli.config import ClassifierConfig, StageConfig
+from cdm_cli.plans import Plan, TrainingConfig
 from cdm_cli.sentences import range_in_words
 from cdm_cli.settings import Later, Settings
 

@@ -11,7 +11,7 @@ PACKAGE = Path(cdm_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {"errors", "__version__", "names", "sentences", "units"}, {"settings", "signals", "startup"},
-    {"config"}, {"options", "report", "overrides", "settable"}, {"presets"},
+    {"config"}, {"plans"}, {"options", "report", "overrides", "settable"}, {"presets"},
     {"diffusion", "nets", "data", "metrics"}, {"cascade"},
     {"jobs"}, {"commands", "api"}, {"app"}, {"__main__", "__init__"},
 ]  # fmt: skip

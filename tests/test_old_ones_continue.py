@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 
 from cdm_cli.app import app
 from cdm_cli.cascade import generate, stagefile
-from cdm_cli.config import ClassifierConfig, Plan, StageConfig, StageFile
+from cdm_cli.config import ClassifierConfig, StageConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.cas import training as cas_training
 from cdm_cli.jobs.exchange import export_folder
 from cdm_cli.metrics.features import ClassifierExtractor
+from cdm_cli.plans import Plan, StageFile
 from cdm_cli.settings import Later
 
 HOME = Path(__file__).parent / "fixtures/e2ad55b/home.zip"

@@ -13,10 +13,11 @@ import cdm_cli
 from cdm_cli import sentences
 from cdm_cli.cascade.foreign.openai_flags import Flags
 from cdm_cli.commands.table import TABLE
-from cdm_cli.config import Plan, ScheduleConfig, StageFile
+from cdm_cli.config import ScheduleConfig
 from cdm_cli.errors import UsageError
 from cdm_cli.options.sampling import SampleOptions
 from cdm_cli.overrides import with_overrides
+from cdm_cli.plans import Plan, StageFile
 from cdm_cli.presets import PRESETS, plan_of_preset, preset
 from cdm_cli.sentences import fault_of, near
 from cdm_cli.settings import Settings

@@ -10,17 +10,14 @@ from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import (
     ConditioningConfig,
-    DataInfo,
     ModelConfig,
-    Plan,
     SamplingDefaults,
     ScheduleConfig,
     StageConfig,
-    StageFile,
-    TrainingConfig,
 )
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import create, open_store
+from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 
 CLASSES = ("disk", "ring", "tench, Tinca tinca")
 COSINE = ScheduleConfig(kind="cosine", T=20)

@@ -18,8 +18,8 @@ from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.jobs.sampling.fill import Arrays
 from cdm_cli.jobs.sampling.headers import Header, as_base, read_header
 from cdm_cli.jobs.sampling.in_memory import Given, in_memory, upsampling_of
-from cdm_cli.jobs.sampling.make import Work
 from cdm_cli.jobs.sampling.sample import work_of
+from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.names import RUNS, Device, Precision, Sampler, Variance
 from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
 from cdm_cli.report import Report

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.jobs.sampling.make import times_to_keep
 from cdm_cli.jobs.sampling.rows import check_states, choose_resolution, choose_rows, part_of
+from cdm_cli.jobs.sampling.work import times_to_keep
 
 NOTHING: Mapping[int, Any] = MappingProxyType({})
 

@@ -1,7 +1,7 @@
 """Stage directories and checkpoints: weights, configuration and provenance on disk.
 
     runs/NAME/
-    ├── stage.json                  config.StageFile
+    ├── stage.json                  plans.StageFile
     ├── ema.safetensors             the weights that `sample` and `upsample` take
     ├── best.safetensors            the weights of the best score, which its metadata tell
     └── checkpoints/step-00001000/  model, ema and optimizer (.safetensors), state.json,

@@ -7,10 +7,11 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from cdm_cli.cascade.files import read_bytes
-from cdm_cli.config import AnyStageConfig, StageFile
+from cdm_cli.config import AnyStageConfig
 from cdm_cli.data import durable
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, quoted
 from cdm_cli.options.training import is_plain
+from cdm_cli.plans import StageFile
 from cdm_cli.sentences import fault_of, with_near
 from cdm_cli.settings import Settings
 

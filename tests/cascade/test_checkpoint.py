@@ -29,7 +29,7 @@ from cdm_cli.cascade.checkpoint import (
 from cdm_cli.cascade.classifier import ClassifierStage
 from cdm_cli.cascade.saved import MANIFEST, remove_checkpoint
 from cdm_cli.cascade.stage import Stage
-from cdm_cli.config import ClassifierConfig, Plan, StageFile, TrainingConfig
+from cdm_cli.config import ClassifierConfig
 from cdm_cli.data import disk
 from cdm_cli.errors import (
     BadInputError,
@@ -41,6 +41,7 @@ from cdm_cli.errors import (
     UsageError,
 )
 from cdm_cli.nets.classifier import Classifier
+from cdm_cli.plans import Plan, StageFile, TrainingConfig
 from tests.tiny import CLASSES, base_config, net_of, sr_config, write_stage
 
 

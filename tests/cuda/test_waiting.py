@@ -7,7 +7,6 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from cdm_cli.config import TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import bind, schedule_with
@@ -19,6 +18,7 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sweep.judges import queue_apart
 from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.step import Trainer
+from cdm_cli.plans import TrainingConfig
 from cdm_cli.presets import COSINE, preset
 from tests.cuda.rig import needs
 from tests.jobs.cas.test_step import recipe

@@ -101,7 +101,7 @@ def store(home: Path) -> None:
 def applied(home: Path) -> None:
     """Write a super-resolution stage to which something was applied that is not in force."""
     from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
-    from cdm_cli.config import Applied
+    from cdm_cli.plans import Applied
 
     stage_and_store(home)
     file, found = read_stage_file(home / "runs/sr"), Applied(s=5, augment="non-truncated")

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from cdm_cli.cascade.checkpoint import Snapshot
 from cdm_cli.cascade.stage import uses_bf16
-from cdm_cli.config import TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.cas.augment import augment, draw_crops
@@ -23,6 +22,7 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.step import learning_rate
 from cdm_cli.nets.memory import memory_errors
 from cdm_cli.nets.resnet import cas_network
+from cdm_cli.plans import TrainingConfig
 
 
 class Fit:

@@ -28,12 +28,13 @@ from cdm_cli.cascade.foreign.openai import stage_config
 from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, package_of, parse_flags
 from cdm_cli.cascade.foreign.openai_names import convert
 from cdm_cli.cascade.weights import read_weights
-from cdm_cli.config import DataInfo, Plan, StageConfig, StageFile, TrainingConfig
+from cdm_cli.config import StageConfig
 from cdm_cli.data import disk, durable, renaming
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, WouldOverwriteError
 from cdm_cli.names import Origin
 from cdm_cli.options.files import ImportOptions
+from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 from cdm_cli.report import Report
 
 HDF5 = b"\x89HDF\r\n\x1a\n"

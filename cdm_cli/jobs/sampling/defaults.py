@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.stagefile import find_stage, read_stage_file, write_stage_file
-from cdm_cli.config import Applied, StageFile
 from cdm_cli.errors import MismatchError, UsageError, quoted
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.sampling.headers import Header, read_header, weights_digest
@@ -19,6 +18,7 @@ from cdm_cli.jobs.sampling.schedule_file import list_kept_steps, schedule_of
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import DefaultsOptions
 from cdm_cli.options.sampling import Sampling, UpsampleOptions
+from cdm_cli.plans import Applied, StageFile
 from cdm_cli.report import Report
 
 KEPT = "its defaults are what they were"

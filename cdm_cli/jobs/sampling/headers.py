@@ -6,10 +6,11 @@ from pathlib import Path
 from cdm_cli.cascade.checkpoint import find_stage, list_stages, read_stage_file, weights_file
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import step_name
-from cdm_cli.config import Applied, ConditioningConfig, StageConfig
+from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError, quoted
 from cdm_cli.jobs.sampling.classes import classes_with_images
+from cdm_cli.plans import Applied
 from cdm_cli.report import Report
 
 

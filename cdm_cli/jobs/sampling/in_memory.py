@@ -22,10 +22,10 @@ from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.defaults import with_defaults
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.make import Work, times_to_keep
 from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sampling.upsample import Conditioner
+from cdm_cli.jobs.sampling.work import Work, times_to_keep
 from cdm_cli.options.sampling import UpsampleOptions
 
 

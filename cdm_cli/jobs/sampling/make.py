@@ -1,7 +1,7 @@
 """From a plan that headers decide to a finished store: what `sample` and `upsample` share."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -9,21 +9,17 @@ from typing import Any
 
 import torch
 
-from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.fast import record_kernels
 from cdm_cli.cascade.generate import generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data import pruned
-from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.device import describe
-from cdm_cli.jobs.runtime.identity import chain_fields, check_out
-from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.runtime.identity import check_out
 from cdm_cli.jobs.runtime.session import Session, open_shared_store
 from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.fill import Engine, Inputs, fill
-from cdm_cli.jobs.sampling.headers import Header, weights_digest
+from cdm_cli.jobs.sampling.fill import Engine, fill
 from cdm_cli.jobs.sampling.numerics import (
     DECIDE,
     Numerics,
@@ -32,36 +28,9 @@ from cdm_cli.jobs.sampling.numerics import (
     load_ready_stage,
 )
 from cdm_cli.jobs.sampling.parents import stage_digest
-from cdm_cli.jobs.sampling.provenance import parent, provenance
-from cdm_cli.options.sampling import Sampling
+from cdm_cli.jobs.sampling.work import Work, spec_of, use_its_blocks
 
 TRIED = 3  # evaluations: launched, recorded, replayed
-
-
-@dataclass(frozen=True)
-class Work:
-    """A store to be made. rows: which of all num samples it holds (`--part`).
-
-    inputs: gives the samples of a range of places within the store. fields: what decides
-    them besides stage, chain and seed. typed: the command line, sampling: what it says of that.
-    block: samples of a block of a new store, together: those that are made at a time at most;
-    None: as their number has it.
-    """
-
-    command: str
-    typed: str
-    sampling: Sampling
-    header: Header
-    chain: Chain
-    num: int
-    rows: range
-    inputs: Inputs
-    classes: tuple[str, ...]
-    fields: Mapping[str, Any]
-    parents: tuple[dict[str, str], ...] = ()
-    keep: tuple[int, ...] = ()
-    block: int | None = None
-    together: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,21 +52,6 @@ class Ready:
 
     stage: Stage
     numerics: Numerics
-
-
-def facts_of(work: Work) -> dict[str, Any]:
-    """Return what of a work must be equal in every process, as headers tell it."""
-    header = work.header
-    return {
-        "stage": config_digest(header.config),
-        "weights": weights_digest(header.directory, work.sampling.weights),
-        **chain_fields(header.config, work.chain, work.sampling.seed),
-        **work.fields,
-        "classes of the store": list(work.classes),
-        "num": work.num,
-        "first": work.rows.start,
-        "keep_s": list(work.keep),
-    }
 
 
 def make_ready(work: Work, out: Path, session: Session) -> Ready:
@@ -194,57 +148,6 @@ def recorded_numerics(out: Path) -> Mapping[str, Any] | None:
         with open_store(out) as store:
             found = store.provenance.get("numerics")
     return found if isinstance(found, dict) else None
-
-
-def use_its_blocks(work: Work, out: Path) -> Work:
-    """Return the work with blocks of the size of those there: samples are the same in any."""
-    if not out.exists():
-        return work
-    with open_store(out) as store:
-        return replace(work, block=store.contents.block_size)
-
-
-def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
-    """Return the store's contents and provenance. digest: of the stage."""
-    config = work.header.config
-    model = config.model
-    side, name = model.resolution, work.header.directory.resolve().name
-    identity = {
-        "command": work.command,
-        "stage": digest,
-        **chain_fields(config, work.chain, work.sampling.seed),
-        **work.fields,
-        "num": work.num,
-        "first": work.rows.start,
-        "keep_s": list(work.keep),
-        **_states_fields(work.chain, work.keep),
-    }
-    parents = [parent("stage", name, digest), *work.parents]
-    part = PartSpec(
-        num=len(work.rows),
-        resolutions={side: model.channels},
-        z={s: (side, side, model.channels) for s in work.keep},
-    )
-    return StoreSpec(
-        kind="samples",
-        parts={"": part},
-        classes=list(work.classes),
-        provenance=provenance(
-            work.typed, identity, parents, numerics.as_dict(), work.sampling.note
-        ),
-        block_size=work.block or block_size(work.num),
-    )
-
-
-def _states_fields(chain: Chain, keep: Sequence[int]) -> dict[str, str]:
-    """Return by which rule states were made that the chain steps over, if any of them are kept."""
-    stepped_over = set(keep) - set(chain.schedule.times.tolist())
-    return {"between": chain.rule} if stepped_over else {}
-
-
-def times_to_keep(asked: Sequence[int]) -> tuple[int, ...]:
-    """Return the times whose z_s are kept, ascending; z_0 is the image itself."""
-    return tuple(sorted(set(asked) - {0}))
 
 
 def engine_of(work: Work, ready: Ready) -> Engine:

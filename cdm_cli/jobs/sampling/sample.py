@@ -12,7 +12,6 @@ import torch
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
-from cdm_cli.jobs.sampling.begun_before import as_it_began
 from cdm_cli.jobs.sampling.blocks import rows_of_part
 from cdm_cli.jobs.sampling.classes import (
     labels_of,
@@ -24,17 +23,10 @@ from cdm_cli.jobs.sampling.classes import (
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.headers import Header, base_stage
 from cdm_cli.jobs.sampling.like import count_like
-from cdm_cli.jobs.sampling.make import (
-    Made,
-    Work,
-    check_output,
-    facts_of,
-    make_ready,
-    produce,
-    times_to_keep,
-)
+from cdm_cli.jobs.sampling.make import Made, check_output, make_ready, produce
 from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_schedule
+from cdm_cli.jobs.sampling.work import Work, as_it_began, facts_of, times_to_keep
 from cdm_cli.names import RUNS
 from cdm_cli.options.sampling import SampleOptions
 from cdm_cli.report import Report

@@ -15,7 +15,7 @@ import numpy as np
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.data.store import Store
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
-from cdm_cli.jobs.sampling.make import Work
+from cdm_cli.jobs.sampling.work import Work
 
 
 @dataclass

@@ -29,15 +29,7 @@ from cdm_cli.jobs.sampling.classes import tell_empty
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.defaults import tell_applied, with_defaults
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, tell_stage
-from cdm_cli.jobs.sampling.make import (
-    Made,
-    Work,
-    check_output,
-    facts_of,
-    make_ready,
-    produce,
-    times_to_keep,
-)
+from cdm_cli.jobs.sampling.make import Made, check_output, make_ready, produce
 from cdm_cli.jobs.sampling.provenance import command_line, store_parent
 from cdm_cli.jobs.sampling.rows import (
     LowRes,
@@ -48,6 +40,7 @@ from cdm_cli.jobs.sampling.rows import (
     tell_part,
 )
 from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_schedule
+from cdm_cli.jobs.sampling.work import Work, facts_of, times_to_keep
 from cdm_cli.names import RUNS, Augment
 from cdm_cli.options.sampling import UpsampleOptions
 from cdm_cli.report import Report

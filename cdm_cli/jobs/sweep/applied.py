@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cdm_cli.config import Applied
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.sampling.defaults import KEPT, apply
 from cdm_cli.jobs.sweep.choice import Chosen, Judged, choose, concluded, name_of
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.options.sweeping import UNKEPT, SweepOptions
+from cdm_cli.plans import Applied
 from cdm_cli.report import Report
 
 

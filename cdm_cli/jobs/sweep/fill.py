@@ -21,9 +21,10 @@ from cdm_cli.jobs.runtime.session import GLANCE, Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import LARGEST
 from cdm_cli.jobs.sampling.fill import Engine, Meter
-from cdm_cli.jobs.sampling.make import Work, produce, spec_of, use_its_blocks
+from cdm_cli.jobs.sampling.make import produce
 from cdm_cli.jobs.sampling.numerics import check_same_numerics
 from cdm_cli.jobs.sampling.together import Filling, cut_batches, fill_together
+from cdm_cli.jobs.sampling.work import Work, spec_of, use_its_blocks
 from cdm_cli.jobs.sweep.choice import name_of
 from cdm_cli.jobs.sweep.judges import Bench, Judge
 from cdm_cli.jobs.sweep.plan import Sweep

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.sampling.headers import weights_digest
-from cdm_cli.jobs.sampling.make import Work
+from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.options.sweeping import NONE, spell
 
 Kind = Literal["none", "truncated", "non-truncated", "ground-truth", "ground-truth-train"]

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from cdm_cli.cascade.checkpoint import empty_net
-from cdm_cli.config import AnyStageConfig, Plan
+from cdm_cli.config import AnyStageConfig
 from cdm_cli.jobs.runtime.device import choose_precision, describe, measure_flops
 from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED
 from cdm_cli.jobs.training.gradients import CPU_MICRO_BATCH
 from cdm_cli.jobs.training.pace import steps_per_second
 from cdm_cli.names import Precision
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, flops_per_image, meta_inputs, num_parameters
+from cdm_cli.plans import Plan
 
 FLOAT32 = 4
 CHECKPOINT = (

@@ -3,12 +3,13 @@
 Which images a step takes depends on the step alone.
 """
 
-from cdm_cli.config import Plan, StageConfig
+from cdm_cli.config import StageConfig
 from cdm_cli.data.batches import TrainBatches
 from cdm_cli.data.reading import stamp
 from cdm_cli.data.store import Store
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.plan import resolution_of, training_part
+from cdm_cli.plans import Plan
 from cdm_cli.report import Report
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdm_cli.config import ClassifierConfig, Plan
+from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.store import Store
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.judging.images import ImageSet
@@ -22,6 +22,7 @@ from cdm_cli.jobs.training.plot import LossPlot
 from cdm_cli.jobs.training.select import Selection, selection_panel, selection_probe
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.training import TrainOptions
+from cdm_cli.plans import Plan
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from cdm_cli.config import TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.runtime.device import reproducible_gradients
@@ -23,6 +22,7 @@ from cdm_cli.jobs.training.keys import Keys
 from cdm_cli.jobs.training.objective import Objective
 from cdm_cli.nets.kernels.recorded import Recorded, Tensors, map_tensors
 from cdm_cli.nets.memory import memory_errors
+from cdm_cli.plans import TrainingConfig
 
 CPU_MICRO_BATCH = 256
 

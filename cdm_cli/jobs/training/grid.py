@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from cdm_cli.cascade.checkpoint import step_name
-from cdm_cli.config import TrainingConfig
 from cdm_cli.data import disk, durable
 from cdm_cli.data.images import channels_last
 from cdm_cli.data.store import Part, Store
@@ -34,6 +33,7 @@ from cdm_cli.jobs.training.log import Metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.sampling import Sampling
+from cdm_cli.plans import TrainingConfig
 
 SAMPLES = "samples"
 HEADS = ("input", "sample", "real")

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from cdm_cli.config import TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.objective import Objective
 from cdm_cli.nets.kernels.recorded import map_tensors
+from cdm_cli.plans import TrainingConfig
 
 
 def seed_of(*parts: object) -> int:

@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cdm_cli.cascade.stage import Stage, uses_bf16
-from cdm_cli.config import ClassifierConfig, StageConfig, TrainingConfig
+from cdm_cli.config import ClassifierConfig, StageConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.images import from_uint8
 from cdm_cli.diffusion.augment import flip
 from cdm_cli.names import Precision
 from cdm_cli.nets.classifier import Classifier
+from cdm_cli.plans import TrainingConfig
 
 
 class Objective(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from cdm_cli.config import ClassifierConfig, Plan, StageConfig
+from cdm_cli.config import ClassifierConfig, StageConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.device import wait
 from cdm_cli.jobs.runtime.session import Session
@@ -12,6 +12,7 @@ from cdm_cli.jobs.sampling.pace import rate_of
 from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import Precision
+from cdm_cli.plans import Plan
 
 WARM = 2
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import checkpoints
-from cdm_cli.config import AnyStageConfig, StageConfig, StageFile
+from cdm_cli.config import AnyStageConfig, StageConfig
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.sampling.defaults import words_of
 from cdm_cli.jobs.training.grid import SAMPLES
 from cdm_cli.jobs.training.plot import loss_plot
+from cdm_cli.plans import StageFile
 
 GRIDS = 4  # pictures besides the last
 CLASSES = 30  # names that are listed

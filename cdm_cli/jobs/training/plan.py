@@ -7,20 +7,14 @@ from typing import Any
 
 from cdm_cli.cascade.checkpoint import read_stage_file
 from cdm_cli.cascade.stagefile import STAGE_FILE
-from cdm_cli.config import (
-    AnyStageConfig,
-    ClassifierConfig,
-    DataInfo,
-    Plan,
-    StageConfig,
-    TrainingConfig,
-)
+from cdm_cli.config import AnyStageConfig, ClassifierConfig, StageConfig
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError, quoted
 from cdm_cli.jobs.runtime import identity
 from cdm_cli.jobs.sampling.classes import empty_classes
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
+from cdm_cli.plans import DataInfo, Plan, TrainingConfig
 from cdm_cli.presets import plan_of_preset
 from cdm_cli.settings import validate
 

@@ -20,7 +20,6 @@ from cdm_cli.cascade.checkpoint import save_best
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import BEST
 from cdm_cli.cascade.stage import Stage
-from cdm_cli.config import TrainingConfig
 from cdm_cli.data.store import Store
 from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.judging.header import judge_fields
@@ -43,6 +42,7 @@ from cdm_cli.metrics.table import MetricRow
 from cdm_cli.options.judging import FeatureOptions
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.options.training import TrainOptions
+from cdm_cli.plans import TrainingConfig
 
 
 @dataclass(frozen=True)

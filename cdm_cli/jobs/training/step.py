@@ -13,7 +13,6 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
-from cdm_cli.config import TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.gradients import Gradients
@@ -21,6 +20,7 @@ from cdm_cli.jobs.training.numerics import Numerics, Resumed
 from cdm_cli.jobs.training.objective import Objective
 from cdm_cli.nets.adamw import AdamW
 from cdm_cli.nets.ema import Ema
+from cdm_cli.plans import TrainingConfig
 from cdm_cli.settings import Settings
 
 MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -15,7 +15,7 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
 from cdm_cli.cascade.fast import compile_net, worth_compiling
 from cdm_cli.cascade.stagefile import STAGE_FILE
-from cdm_cli.config import ClassifierConfig, Plan, StageFile, TrainingConfig
+from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.disk import check_room, existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quoted
@@ -47,6 +47,7 @@ from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import DATA, Precision
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
 from cdm_cli.options.training import TrainOptions
+from cdm_cli.plans import Plan, StageFile, TrainingConfig
 from cdm_cli.report import Report
 
 MIRRORED = "half of the images of each step are mirrored left to right (--no-flip: none)"

@@ -20,7 +20,7 @@ from cdm_cli.cascade.saved import (
     read_manifest,
 )
 from cdm_cli.cascade.stagefile import STAGE_FILE, digest_with, read_stage_file
-from cdm_cli.config import ClassifierConfig, StageFile
+from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.lock import is_held
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.runtime import lock
@@ -33,6 +33,7 @@ from cdm_cli.jobs.workspace.look import (
 )
 from cdm_cli.jobs.workspace.rows import Row, row_or_broken
 from cdm_cli.jobs.workspace.scores import Score, Scores, is_number
+from cdm_cli.plans import StageFile
 
 METRICS = "metrics.jsonl"
 FID = "fid_"

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 
 from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
-from cdm_cli.config import ClassifierConfig, DataInfo, Plan, StageFile, TrainingConfig
+from cdm_cli.config import ClassifierConfig
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.options.judging import EvalOptions, FeatureOptions
 from cdm_cli.options.sampling import Compute
+from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 from tests.asking import as_typed
 from tests.tiny import CLASSES, arrays_of, write_store
 

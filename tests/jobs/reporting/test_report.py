@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
-from cdm_cli.config import Applied, DataInfo
 from cdm_cli.errors import BadInputError, MissingError, WouldOverwriteError
 from cdm_cli.jobs.cas.cas import run as score
 from cdm_cli.jobs.curve.curve import run as judge_checkpoints
@@ -17,6 +16,7 @@ from cdm_cli.jobs.sampling.upsample import run as upsample
 from cdm_cli.options.files import ReportOptions
 from cdm_cli.options.judging import CurveOptions, EvalOptions
 from cdm_cli.options.sampling import Compute, UpsampleOptions
+from cdm_cli.plans import Applied, DataInfo
 from tests.asking import as_typed
 from tests.jobs.judging import scoring
 from tests.jobs.pictures.reading import Read

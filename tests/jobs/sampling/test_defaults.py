@@ -7,7 +7,6 @@ import pytest
 
 import cdm_cli
 from cdm_cli.cascade.checkpoint import load_stage, read_stage_file, save_ema, write_stage_file
-from cdm_cli.config import Applied
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MismatchError, StoppedError, UsageError
 from cdm_cli.jobs.runtime.lock import hold_lock
@@ -18,6 +17,7 @@ from cdm_cli.jobs.sampling.headers import read_header, weights_digest
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
 from cdm_cli.options.files import DefaultsOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
+from cdm_cli.plans import Applied
 from tests.asking import as_typed
 from tests.tiny import (
     Told,

@@ -5,12 +5,13 @@ from pathlib import Path
 import torch
 
 from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
-from cdm_cli.config import ClassifierConfig, DataInfo, Plan, StageFile, TrainingConfig
+from cdm_cli.config import ClassifierConfig
 from cdm_cli.jobs.sampling import sample
 from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.options.judging import FeatureOptions
 from cdm_cli.options.sampling import Compute, SampleOptions
+from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 from tests.asking import as_typed
 from tests.tiny import CLASSES, Told, arrays_of, base_config, write_stage, write_store
 

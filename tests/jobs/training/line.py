@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from cdm_cli.config import TrainingConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.step import Trainer
+from cdm_cli.plans import TrainingConfig
 
 CPU = torch.device("cpu")
 VALUES = torch.tensor([1.0, 2.0, 3.0, 6.0])

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from cdm_cli.cascade.generate import SampleInputs, generate
-from cdm_cli.config import TrainingConfig
 from cdm_cli.data.images import channels_last, to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError, StoppedError, UsageError
@@ -16,6 +15,7 @@ from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.training import grid as training_grid
 from cdm_cli.jobs.training import log as training_log
 from cdm_cli.jobs.training.grid import layout_of, picture, spread
+from cdm_cli.plans import TrainingConfig
 from tests.jobs.stopping import StopsAtBar
 from tests.tiny import CLASSES, Told, arrays_of, base_config, sr_config, stage_of, write_store
 from tests.trained import SR, left, train, write_data

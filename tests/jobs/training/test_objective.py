@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cdm_cli.config import ClassifierConfig, TrainingConfig
+from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.images import from_uint8
 from cdm_cli.jobs.training.objective import (
@@ -14,6 +14,7 @@ from cdm_cli.jobs.training.objective import (
     crop_shifted,
 )
 from cdm_cli.nets.kernels.recorded import map_tensors
+from cdm_cli.plans import TrainingConfig
 from tests.tiny import CLASSES, base_config, pictures, sr_config
 
 CPU = torch.device("cpu")

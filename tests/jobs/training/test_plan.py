@@ -7,7 +7,7 @@ import pytest
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.checkpoint import write_stage_file
-from cdm_cli.config import SamplingDefaults, StageConfig, StageFile
+from cdm_cli.config import SamplingDefaults, StageConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.training.plan import (
@@ -22,6 +22,7 @@ from cdm_cli.jobs.training.plan import (
 )
 from cdm_cli.options.sampling import Compute
 from cdm_cli.options.training import TrainOptions
+from cdm_cli.plans import StageFile
 from tests.asking import as_typed
 from tests.tiny import CLASSES, arrays_of, write_store
 

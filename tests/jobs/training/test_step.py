@@ -9,8 +9,8 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cdm_cli.config import TrainingConfig
 from cdm_cli.jobs.training.step import learning_rate
+from cdm_cli.plans import TrainingConfig
 from tests.jobs.training.line import VALUES, batch, trainer
 
 

@@ -18,7 +18,7 @@ from cdm_cli.cascade.checkpoint import (
 )
 from cdm_cli.cascade.classifier import ClassifierStage
 from cdm_cli.cascade.stage import Stage, build_net
-from cdm_cli.config import Applied, StageConfig
+from cdm_cli.config import StageConfig
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
@@ -36,6 +36,7 @@ from cdm_cli.jobs.training import loop as training_loop
 from cdm_cli.jobs.training.objective import ClassifierObjective
 from cdm_cli.jobs.training.train import plan
 from cdm_cli.options.sampling import Compute
+from cdm_cli.plans import Applied
 from tests.jobs.judging.making import write_judge
 from tests.tiny import Told, write_store
 from tests.tiny import arrays_of as arrays

@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/sampling/begun_before.py, on what an older version left behind.
+"""Mirrors cdm_cli/jobs/sampling/work.py, on what an older version left behind.
 
 That such a store is finished: tests/test_old_ones_continue.py.
 """
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cdm_cli.errors import WouldOverwriteError
-from cdm_cli.jobs.sampling.begun_before import as_it_began
 from cdm_cli.jobs.sampling.sample import plan_work, run
+from cdm_cli.jobs.sampling.work import as_it_began
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
 from tests.asking import as_typed
 from tests.test_old_ones_continue import HOME

@@ -1,0 +1,145 @@
+"""A store to be made, decided from headers and flags: what it will hold, and what identifies it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdm_cli.cascade.chain import Chain
+from cdm_cli.config import StageConfig
+from cdm_cli.data.schema import PartSpec, StoreSpec
+from cdm_cli.data.store import open_store
+from cdm_cli.diffusion.schedules import from_config, respace
+from cdm_cli.jobs.runtime.identity import chain_fields, identity_in
+from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.sampling.blocks import block_size
+from cdm_cli.jobs.sampling.fill import Inputs
+from cdm_cli.jobs.sampling.headers import Header, weights_digest
+from cdm_cli.jobs.sampling.numerics import Numerics
+from cdm_cli.jobs.sampling.provenance import parent, provenance
+from cdm_cli.options.sampling import Sampling
+from cdm_cli.report import Report
+
+
+@dataclass(frozen=True)
+class Work:
+    """A store to be made. rows: which of all num samples it holds (`--part`).
+
+    inputs: gives the samples of a range of places within the store. fields: what decides
+    them besides stage, chain and seed. typed: the command line, sampling: what it says of that.
+    block: samples of a block of a new store, together: those that are made at a time at most;
+    None: as their number has it.
+    """
+
+    command: str
+    typed: str
+    sampling: Sampling
+    header: Header
+    chain: Chain
+    num: int
+    rows: range
+    inputs: Inputs
+    classes: tuple[str, ...]
+    fields: Mapping[str, Any]
+    parents: tuple[dict[str, str], ...] = ()
+    keep: tuple[int, ...] = ()
+    block: int | None = None
+    together: int | None = None
+
+
+def facts_of(work: Work) -> dict[str, Any]:
+    """Return what of a work must be equal in every process, as headers tell it."""
+    header = work.header
+    return {
+        "stage": config_digest(header.config),
+        "weights": weights_digest(header.directory, work.sampling.weights),
+        **chain_fields(header.config, work.chain, work.sampling.seed),
+        **work.fields,
+        "classes of the store": list(work.classes),
+        "num": work.num,
+        "first": work.rows.start,
+        "keep_s": list(work.keep),
+    }
+
+
+def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
+    """Return the store's contents and provenance. digest: of the stage."""
+    config = work.header.config
+    model = config.model
+    side, name = model.resolution, work.header.directory.resolve().name
+    identity = {
+        "command": work.command,
+        "stage": digest,
+        **chain_fields(config, work.chain, work.sampling.seed),
+        **work.fields,
+        "num": work.num,
+        "first": work.rows.start,
+        "keep_s": list(work.keep),
+        **_states_fields(work.chain, work.keep),
+    }
+    parents = [parent("stage", name, digest), *work.parents]
+    part = PartSpec(
+        num=len(work.rows),
+        resolutions={side: model.channels},
+        z={s: (side, side, model.channels) for s in work.keep},
+    )
+    return StoreSpec(
+        kind="samples",
+        parts={"": part},
+        classes=list(work.classes),
+        provenance=provenance(
+            work.typed, identity, parents, numerics.as_dict(), work.sampling.note
+        ),
+        block_size=work.block or block_size(work.num),
+    )
+
+
+def _states_fields(chain: Chain, keep: Sequence[int]) -> dict[str, str]:
+    """Return by which rule states were made that the chain steps over, if any of them are kept."""
+    stepped_over = set(keep) - set(chain.schedule.times.tolist())
+    return {"between": chain.rule} if stepped_over else {}
+
+
+def times_to_keep(asked: Sequence[int]) -> tuple[int, ...]:
+    """Return the times whose z_s are kept, ascending; z_0 is the image itself."""
+    return tuple(sorted(set(asked) - {0}))
+
+
+def use_its_blocks(work: Work, out: Path) -> Work:
+    """Return the work with blocks of the size of those there: samples are the same in any."""
+    if not out.exists():
+        return work
+    with open_store(out) as store:
+        return replace(work, block=store.contents.block_size)
+
+
+def as_it_began(work: Work, out: Path, report: Report) -> Work:
+    """Return the work with the chain of `out`, if that was begun when `--keep-s` added steps.
+
+    Its samples are others than those of today's chain, but all of one kind.
+    """
+    older = _stepping_on(work.keep, work.chain, work.header.config)
+    if older is None or not out.exists():
+        return work
+    with open_store(out) as store:
+        there: Any = identity_in(store.provenance)
+    kept = list(work.keep), older.schedule.times.tolist()[1:], None
+    if not isinstance(there, dict) or _read_kept(there) != kept:
+        return work
+    report.say(f"{out} was begun by an older cdm, whose --keep-s adds steps: it is finished so")
+    return replace(work, chain=older)
+
+
+def _read_kept(there: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return there.get("keep_s"), there.get("times"), there.get("between")
+
+
+def _stepping_on(keep: Sequence[int], chain: Chain, config: StageConfig) -> Chain | None:
+    """Return the chain that steps on the kept times as well, None where it does already."""
+    times = set(chain.schedule.times.tolist())
+    if times >= set(keep):
+        return None
+    wanted = torch.tensor(sorted({*times, *keep} - {0}))
+    return replace(chain, schedule=respace(from_config(config.schedule), wanted))
