@@ -104,7 +104,7 @@ def with_near(sentence: str, word: str, names: Iterable[str]) -> str:
 
 
 def near(word: str, names: Iterable[str], n: int = 1) -> list[str]:
-    """Return the n names nearest to a mistyped word, whatever its case; none where none is near."""
+    """Return up to n names similar to a mistyped word, ignoring case; the most similar first."""
     spelled = {name.lower(): name for name in names}
     if SAME.get(word.lower()) in spelled:
         return [SAME[word.lower()]]

@@ -62,7 +62,7 @@ def _rows(model: type[Settings], prefix: str, values: Settings | None) -> Iterat
 
 @cache
 def meanings_of(model: type[Settings]) -> dict[str, str]:
-    """Return what stands below each field of a group of settings, by name."""
+    """Return the docstring below each field of a group of settings, by the field's name."""
     body = cast(ast.ClassDef, ast.parse(dedent(inspect.getsource(model))).body[0]).body
     said: dict[str, str] = {}
     for field, below in pairwise(body):

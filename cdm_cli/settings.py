@@ -20,7 +20,7 @@ from cdm_cli.sentences import fault_of
 
 @dataclass(frozen=True)
 class Later:
-    """Marks a field that was added when files of its model existed already.
+    """Marks a field that was added to a model after files of it had been written.
 
     At its default such a field is not written: what is written of a stage tells stages apart,
     and those that existed stay what they were. So its default, which is what a file without

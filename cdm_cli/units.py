@@ -27,7 +27,7 @@ def _scale(count: int, base: int, names: tuple[str, ...]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in its two largest units: 8 s, 1 min 40 s, 2 h 39 min, 3 days 4 h."""
+    """Return seconds in their two largest units: 8 s, 1 min 40 s, 2 h 39 min, 3 days 4 h."""
     seconds = round(seconds)
     if seconds < 1:
         return "less than a second"

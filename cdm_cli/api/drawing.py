@@ -51,7 +51,7 @@ class LoadedStage:
 
 
 class How(TypedDict, total=False):
-    """How the reverse process is run; what is left out is the stage's own. steps 0: all T."""
+    """How the reverse process is run; settings left out are the stage's own. steps 0: all T."""
 
     sampler: Sampler
     steps: int

@@ -117,7 +117,7 @@ def _load(features: str | LoadedJudge) -> LoadedJudge:
 
 
 def _as_image_set(name: str, given: Images, judge: LoadedJudge) -> ImageSet:
-    """Return images in memory as what is judged; without labels all are of one class."""
+    """Return images in memory as an ImageSet; images without labels are all of class 0."""
     images = given.images if isinstance(given, Samples) else given
     if images.dtype != np.uint8 or images.ndim != 4 or not 1 <= images.shape[3] <= 4:
         raise MismatchError(

@@ -66,7 +66,7 @@ class Chain:
 
     @property
     def rule(self) -> Rule:
-        """How states that it steps over are related to those around them."""
+        """How a state at a time that the chain steps over is drawn from its two neighbours."""
         return rule_of(self.sampler, self.stochasticity)
 
     @property
@@ -90,11 +90,11 @@ def chain_of(
 ) -> Chain:
     """Fix how a stage is sampled: what `sampling` leaves open is the stage's own default.
 
-    keep: times whose states are wanted, which change nothing but must exist. visit: times that
-    the chain steps on besides its own. alpha_bar: a searched schedule (Section 4.4), for a stage
-    that is fed the noise level itself. times: of training, instead of evenly spread ones, in any
-    order; stochasticity: of each of these steps, from the highest time down. Raises UsageError
-    for what cannot be.
+    keep: times whose states are kept; they must be in 1..T and do not change the chain. visit:
+    times that are added to the chain's steps. alpha_bar: a searched schedule (Section 4.4), for a
+    stage that is fed the noise level itself. times: of training, instead of evenly spread ones, in
+    any order; stochasticity: of each of these steps, from the highest time down. Raises UsageError
+    for a time, a variance or a combination that the stage does not allow.
     """
     sampler = sampling.sampler or config.sampling.sampler
     restart_from = sampling.restart_from

@@ -1,7 +1,7 @@
 """Loading a stage for use, from a stage directory that may come from strangers.
 
-What is written there, and how, is in `snapshot`; `stage.json` is in `stagefile`. Both are
-offered here too, so that jobs need one name.
+`snapshot` writes checkpoints and weights, `stagefile` writes `stage.json`. Their functions can be
+imported from here too, so that a job needs one module.
 """
 
 from pathlib import Path
@@ -57,7 +57,7 @@ __all__ = [
 
 
 class _Unset(TorchFunctionMode):
-    """Leaves weights as they are where modules would draw their first ones.
+    """Skips the random initialisation of weights while modules are built.
 
     On the meta device there is nothing to draw, and torch would load its compiler for that.
     """

@@ -26,12 +26,12 @@ class ClassifierStage(nn.Module):
 
     @property
     def resolution(self) -> int:
-        """The side of the images it was trained on."""
+        """The height and width, in pixels, of the images it was trained on."""
         return self.config.resolution
 
     @property
     def feature_dim(self) -> int:
-        """D."""
+        """D, the number of features of an image."""
         return self.net.feature_dim
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

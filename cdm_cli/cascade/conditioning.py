@@ -27,9 +27,10 @@ from cdm_cli.names import Augment
 
 
 def check_s(config: StageConfig, s: int | None, augment: Augment | None = None) -> int:
-    """Return the s that the stage is run at, or raise UsageError saying which it was trained on.
+    """Return the s at which the stage is sampled; raise UsageError for one it was not trained on.
 
-    A stage without Gaussian conditioning augmentation knows s = 0 only, and need not be told.
+    s None: not given, which only a stage without Gaussian conditioning augmentation allows: it
+    was trained on s = 0 alone.
     """
     conditioning = config.conditioning
     assert conditioning is not None
@@ -57,10 +58,10 @@ def check_s(config: StageConfig, s: int | None, augment: Augment | None = None) 
 def check_same_process(
     conditioning: ConditioningConfig, kept: Sequence[float], s: Sequence[int], path: object
 ) -> None:
-    """Raise MismatchError unless the store's process has the noise of z_schedule at every s.
+    """Raise MismatchError unless a store's z/<s> have the noise level of z_schedule at every s.
 
-    kept: alpha_bar of the process that made z/<s>, indexed by its time. A truncated state
-    means what the stage was trained on only where both agree (Section 3.2).
+    kept: alpha_bar of the process that made z/<s>, indexed by its time. Truncated states are
+    inputs the stage was trained on only where both schedules agree (Section 3.2).
     """
     alpha_bar = from_config(conditioning.z_schedule).alpha_bar.tolist()
     for time in s:
@@ -73,7 +74,7 @@ def check_same_process(
 
 
 def take_truncated(z: Tensor) -> Tensor:
-    """Turn z_s of a store, float16 [B, h, w, C], into what a stage takes, float32 [B, C, h, w]."""
+    """Convert z_s as a store holds it, float16 [B, h, w, C], to float32 [B, C, h, w]."""
     return z.permute(0, 3, 1, 2).float().contiguous()
 
 

@@ -77,7 +77,7 @@ def bound(
 
     samples: ids, and y, z_s and s' as the stage takes them. `terms` strata for each image (0:
     every t of the chain's schedule); s must be visited by the chain. The noise depends on
-    (seed, stage, id, stratum) alone. `advance` is told after each network evaluation.
+    (seed, stage, id, stratum) alone. `advance(B)` is called after each network evaluation.
     """
     x_0, samples = x_0.to(stage.device).double(), samples.to(stage.device)
     schedule, name = chain.schedule.to(stage.device), noise_name(stage.config)

@@ -47,9 +47,9 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
 
 
 def record_kernels(stage: Stage) -> Stage:
-    """Return the stage so that the kernels of a shape that comes again are replayed.
+    """Return a stage that records the network's kernels as a CUDA graph and replays them.
 
-    Its `release` forgets what was recorded.
+    One recording is kept for each shape of inputs; `Stage.release` drops them all.
     """
     denoise = stage.denoise
 
@@ -67,7 +67,7 @@ def record_kernels(stage: Stage) -> Stage:
 
 
 def worth_compiling(config: AnyStageConfig, device: torch.device, evaluations: int) -> bool:
-    """Say whether a run of so many evaluations of images is shorter with the compiler's time."""
+    """Return whether compiling first makes a run of so many image evaluations shorter."""
     if device.type != "cuda":
         return False
     net = empty_net(config)

@@ -72,7 +72,7 @@ class Generated(NamedTuple):
 
 
 def noise_name(config: StageConfig) -> str:
-    """Name the stage as its noise knows it ("base32", "sr32-64"), wherever it is stored."""
+    """Return the name that keys a stage's noise, "base32" or "sr32-64"; not its directory's."""
     low = f"{config.conditioning.resolution}-" if config.conditioning else ""
     return f"{config.kind}{low}{config.model.resolution}"
 
@@ -129,9 +129,10 @@ def generate(
 
 
 def filler_of(rule: Rule, schedule: Schedule, noise: Noise, partly: Mapping[int, float]) -> Between:
-    """Return what makes the states between two; the noise of time s is the step s of `noise`.
+    """Return a function that draws states at times between two states of the chain.
 
-    partly: the stochasticity of the step that leaves a time, where it has one of its own.
+    The noise at time s is step s of `noise`, whatever other times are asked for. partly: by time,
+    the stochasticity of the step that leaves it, where steps have one of their own.
     """
 
     def noise_at(s: int, x: Tensor) -> Tensor:
@@ -146,9 +147,9 @@ def filler_of(rule: Rule, schedule: Schedule, noise: Noise, partly: Mapping[int,
 
 
 class KeptStates:
-    """The states at some times of the first num samples of a batch, gathered as it goes down.
+    """Collects the states of a reverse pass at some times, for the first num samples of a batch.
 
-    z: what there is so far, by time.
+    z: time -> state [num, C, H, W], filled while `of` is iterated.
     """
 
     def __init__(
@@ -159,7 +160,7 @@ class KeptStates:
         self._num, self._between = num, between
 
     def of(self, steps: Iterator[State]) -> Iterator[State]:
-        """Pass the states on as they come, but for the start of a restart, which is no step."""
+        """Yield the states of `steps`, keeping those asked for; skip the start of a restart."""
         wanted: Collection[int] = [s for s in self._times if s >= self._restart_from]
         above: State | None = None
         for time, x_time in steps:

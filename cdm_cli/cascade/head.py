@@ -1,4 +1,4 @@
-"""The head of a safetensors file: what it says of itself, without torch or tensors."""
+"""The header of a safetensors file, read and checked without torch and without its tensors."""
 
 import json
 import os
@@ -15,13 +15,16 @@ NOT_READ = "nothing was read from it"
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Read the metadata of a file, which say its step or score; the tensors stay unread."""
+    """Read the metadata of a safetensors file (step, score); its tensors are not read."""
     with open_regular_file(path) as file:
         return parse_header(read_head(file, path)[8:], path)[1]
 
 
 def read_head(file: BufferedReader, path: Path) -> bytearray:
-    """Read the length of the header and the header."""
+    """Read the 8 bytes of the header's length and the header itself; return both.
+
+    Raises UnsafeInputError for a pickle, BadInputError for a length that no header has.
+    """
     head = read_exactly(file, 8, path)
     size = int.from_bytes(head, "little")
     if size > HEADER_LIMIT and bytes(head[:2]) in PICKLES:
@@ -41,7 +44,7 @@ def damage_error(path: Path, what: str) -> BadInputError:
 
 
 def read_exactly(file: BufferedReader, size: int, path: Path) -> bytearray:
-    """Read size bytes; the file is asked for its size first, so a claim allocates nothing."""
+    """Read size bytes. Raises BadInputError, before memory is allocated, if the file has fewer."""
     here, length = file.tell(), os.fstat(file.fileno()).st_size
     if length - here < size:
         raise damage_error(path, f"{length} bytes long, at least {here + size} expected")

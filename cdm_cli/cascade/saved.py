@@ -58,7 +58,7 @@ def checkpoints(directory: Path) -> list[Path]:
 def is_complete(checkpoint: Path) -> bool:
     """Whether a checkpoint is there: its manifest is written last, and removed first.
 
-    What a training that goes on has removed since it was listed is not damaged.
+    A checkpoint that a running training has removed since it was listed is not damaged.
     """
     return (checkpoint / MANIFEST).is_file()
 
@@ -70,7 +70,10 @@ def latest_checkpoint(directory: Path) -> Path | None:
 
 
 def read_manifest(checkpoint: Path) -> Manifest:
-    """Read the manifest of a checkpoint and compare the sizes of its files."""
+    """Read the manifest of a checkpoint and compare the sizes of its files.
+
+    Raises MissingError for a missing file, BadInputError for one of another size.
+    """
     path = checkpoint / MANIFEST
     manifest = read_settings(Manifest, path, SMALL_LIMIT)
     if checkpoint.name != step_name(manifest.step):
@@ -94,7 +97,7 @@ def read_manifest(checkpoint: Path) -> Manifest:
 
 
 def leftovers(directory: Path) -> list[Path]:
-    """Return what a process that was killed began or half removed; nothing of another name."""
+    """Return checkpoints that a killed process left half written or half removed, by name."""
     home = directory / CHECKPOINTS
     found = set(home.iterdir()) - set(checkpoints(directory)) if home.is_dir() else ()
     return sorted(path for path in found if LEFTOVER.fullmatch(path.name))

@@ -47,7 +47,7 @@ from cdm_cli.errors import BadInputError, CdmError
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that continues a training run, besides `stage.json`.
+    """What a training run needs to continue, besides `stage.json`.
 
     optimizer: flat, "exp_avg.NAME" and so on. state: small JSON values.
     """
@@ -75,7 +75,7 @@ def save_best(directory: Path, ema: Mapping[str, Tensor], step: int, score: str)
 
 
 def take_ema(directory: Path, checkpoint: Path) -> None:
-    """Let `ema.safetensors` be the file of a checkpoint: a second name, no second copy."""
+    """Make `ema.safetensors` a hard link to that file of a checkpoint."""
     durable.link_file_atomically(checkpoint / EMA, directory / EMA)
 
 
@@ -140,11 +140,11 @@ def _fill(partial: Path, snapshot: Snapshot, stopped: bool) -> None:
 
 
 def remove_older(directory: Path, step: int, keep: int) -> None:
-    """Of the checkpoints up to a step that is known to be good, leave it and the newest `keep`.
+    """Remove all checkpoints up to `step` but the one of `step` and the newest `keep` regular ones.
 
-    One that was saved where a run was stopped goes with the next, and does not count as kept: it
-    pushes no other out. Later ones than step are there only where one was damaged: they do
-    not count either.
+    step: of the last checkpoint known to be good. A checkpoint that was saved because a run was
+    stopped is removed with the next one and is not counted. Checkpoints later than `step`, left
+    by a run whose last one was damaged, are neither removed nor counted.
     """
     found = [path for path in checkpoints(directory) if path.name <= step_name(step)]
     regular = [path for path in found if not _was_stopped(path)]

@@ -42,7 +42,7 @@ def build_net(config: StageConfig) -> UNet:
 
 
 def trains_continuously(config: StageConfig) -> bool:
-    """Say whether training draws alpha_bar from a continuum (Section 4.4, Appendix B).
+    """Return whether training draws alpha_bar from a continuum (Section 4.4, Appendix B).
 
     A learned variance is tied to the steps of a schedule, so it is trained at those.
     """
@@ -55,7 +55,7 @@ def move_schedule(schedule: Schedule, device: torch.device) -> Schedule:
 
 
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
-    """Say whether the network runs under bfloat16 autocast: by default on CUDA only."""
+    """Return whether the network runs under bfloat16 autocast: by default on CUDA only."""
     return precision == "bf16" or (precision == "auto" and device.type == "cuda")
 
 
@@ -125,22 +125,22 @@ class Stage:
 
     @property
     def denoise(self) -> Callable[..., Tensor]:
-        """What evaluates the network at x_t, t and a `Condition`: [B, C or 2 C, H, W]."""
+        """The function (x_t, t, `Condition`) -> raw output [B, C or 2 C, H, W] of the network."""
         return self._denoise
 
     def with_denoise(
         self, denoise: Callable[..., Tensor], release: Callable[[], None] = _holds_nothing
     ) -> Self:
-        """Return a stage of the same weights whose network `denoise` evaluates; this one stays.
+        """Return a copy of this stage, sharing its weights, that calls `denoise` for the network.
 
-        release: gives back the device memory that `denoise` holds between batches.
+        release: frees the device memory that `denoise` holds between batches.
         """
         other = copy.copy(self)
         other._denoise, other._release = denoise, release
         return other
 
     def with_digest(self, digest: str) -> Self:
-        """Return a stage of the same network, which holds other weights by now."""
+        """Return a copy of this stage, sharing its network, with the digest of its weights."""
         other = copy.copy(self)
         other.digest = digest
         return other

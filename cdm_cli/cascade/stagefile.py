@@ -53,7 +53,7 @@ def read_settings(model: type[M], path: Path, limit: int) -> M:
 
 
 def digest_with(config: AnyStageConfig, weights: str) -> str:
-    """Return the digest of a stage with some of its weights, which have this digest themselves."""
+    """Return the SHA-256 that identifies a stage: of its configuration and its weights' digest."""
     return hashlib.sha256((config.model_dump_json() + weights).encode()).hexdigest()
 
 

@@ -60,7 +60,7 @@ def make_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
 
 
 def length_of_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
-    """Return the bytes before the first tensor, without reading one."""
+    """Return the size in bytes of the head, without reading a tensor."""
     return len(_pack_head(_entries(tensors), {**metadata, "sha256": "0" * 64}))
 
 

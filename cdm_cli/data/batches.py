@@ -34,7 +34,7 @@ class TrainBatch(NamedTuple):
 
 
 def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scramble each number (splitmix64, Steele et al. 2014); overflow is meant."""
+    """Hash each number (splitmix64, Steele et al. 2014); the overflow of uint64 is intended."""
     value = value + np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -21,7 +21,7 @@ Block = dict[str, Array]  # keys "images/32", "labels", "ids", "z/501"
 
 
 class Blocks:
-    """Reads and writes blocks of the part "", "train" or "val"; believes none of them."""
+    """Reads and writes the blocks of the part "", "train" or "val", without checking digests."""
 
     def __init__(self, opened: Opened, name: schema.PartName) -> None:
         self._opened = opened
@@ -40,7 +40,7 @@ class Blocks:
         return range(b * self.block_size, min(self.num, (b + 1) * self.block_size))
 
     def is_done(self, b: int) -> bool:
-        """Tell whether block b was written completely."""
+        """Return whether block b was written completely."""
         return self._read("done", range(b, b + 1)) == b"\1"
 
     def pending(self, blocks: range | None = None) -> list[int]:
@@ -59,7 +59,7 @@ class Blocks:
         return self._read("digest", range(self.num_blocks))
 
     def check_block(self, b: int) -> bool:
-        """Tell whether the bytes of block b have the digest that was stored with them."""
+        """Return whether the bytes of block b have the digest that was stored with them."""
         hashed, rows = self._hash(b), self.block_range(b)
         piece = memoryview(bytearray(PIECE))
         for name in self.members:

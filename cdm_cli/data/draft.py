@@ -24,7 +24,7 @@ class Draft(NamedTuple):
     before: tuple[int, int] = (0, 0)
 
     def turn(self, orientation: int) -> "Draft":
-        """Return the same once an EXIF orientation is applied."""
+        """Return the draft of the image after an EXIF orientation (1..8) is applied to it."""
         (width, height), scale = self.size, self.scale
         right, bottom = -width % scale, -height % scale
         if orientation >= _FIRST_ON_ITS_SIDE:

@@ -100,7 +100,7 @@ def is_unfinished(name: str) -> bool:
 
 
 def list_finished(directory: Path) -> list[str]:
-    """Return the names in a directory but those that `partial` made: a kill leaves them."""
+    """Return the names in a directory, without unfinished files that a killed process left."""
     return [name for name in os.listdir(directory) if not is_unfinished(name)]
 
 

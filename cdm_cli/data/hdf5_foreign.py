@@ -193,7 +193,7 @@ def _read(path: Path, pipe: int, size: int) -> bytes:
 
 
 def _parse_answer(path: Path, data: bytes) -> Any:
-    """Return JSON of the child. Raises UnsafeInputError for anything else."""
+    """Parse an answer of the child. Raises UnsafeInputError for anything but JSON."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

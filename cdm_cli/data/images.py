@@ -216,7 +216,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _plain(image: Image.Image, raw: str, data: bytes) -> Image.Image:
-    """Bring any mode that the three formats have to L, LA, RGB or RGBA."""
+    """Convert any mode of PNG, JPEG and WebP to L, LA, RGB or RGBA."""
     if image.mode not in ("1", "L", "I;16", "RGB", "P", "LA", "RGBA", "CMYK"):
         raise BadImageError(f"pixels of mode {image.mode}")
     if has_key(image):

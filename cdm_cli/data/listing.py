@@ -35,7 +35,7 @@ def is_junk(name: str) -> bool:
 
 
 def is_image_name(name: str, skips: Skips) -> bool:
-    """Tell by the suffix whether to look inside; what is passed over is counted."""
+    """Return whether a name has an image's suffix; count it in skips if not."""
     if name.lower().endswith(SUFFIXES):
         return True
     skips.add(NOT_BY_NAME, name)

@@ -66,7 +66,7 @@ def lock_soon(fd: int, *kinds: int) -> None:
 
 
 def in_use(path: Path) -> bool:
-    """Tell whether a job works in a directory that it locked by `directory`."""
+    """Return whether a job holds the lock of a directory, taken by `directory`."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return is_held(fd)
@@ -99,7 +99,7 @@ def directory(path: Path, *, alone: bool) -> Generator[None]:
 
 
 def is_held(fd: int) -> bool:
-    """Tell whether another job holds the lock of an open file, alone or with its processes."""
+    """Return whether another job holds the lock of an open file, exclusively or shared."""
     try:
         lock_soon(fd, fcntl.LOCK_EX)
     except OSError as error:
@@ -109,7 +109,7 @@ def is_held(fd: int) -> bool:
 
 
 def is_locked(fd: int) -> bool:
-    """Tell whether another program has an open file for itself alone, as libhdf5's writers do."""
+    """Return whether another program has a file locked exclusively, as libhdf5's writers do."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:

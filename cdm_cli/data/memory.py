@@ -27,7 +27,7 @@ def available_memory() -> int:
 
 
 def _free_in_group() -> int:
-    """Return what the limit of a control group (a container, a SLURM job) leaves."""
+    """Return the bytes left below the memory limit of the control group (container, SLURM job)."""
     group = Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text().strip()

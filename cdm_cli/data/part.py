@@ -147,7 +147,7 @@ class Part(Blocks):
         return self._table[b * DIGEST_SIZE : (b + 1) * DIGEST_SIZE]
 
     def iterate_checked(self) -> Iterator[tuple[range, Block]]:
-        """Read all blocks in order, ahead of their user, as `read_checked` does."""
+        """Yield (rows, block) of all blocks in order, each checked; the next are read ahead."""
         with ThreadPoolExecutor(AHEAD, "blocks") as pool:
             ahead: deque[Future[Block]] = deque()
             try:
@@ -190,7 +190,7 @@ class Part(Blocks):
             )
 
     def meaningless(self, block: Mapping[str, Array]) -> str:
-        """Return what no job would write, as the end of a sentence, "" if there is nothing.
+        """Return what is invalid in a block, as the end of a sentence, "" if nothing is.
 
         Looks at the labels and z/<s> of a block, as `read_block` gives it.
         """

@@ -50,7 +50,7 @@ class ImageRecipe:
 
 @dataclass(frozen=True)
 class Look:
-    """What images spread over a source are like. size: (width, height), if all have the same."""
+    """What a sample of a source's images have in common. size: (width, height) if all are equal."""
 
     colour: bool
     alpha: bool

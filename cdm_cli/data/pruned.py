@@ -1,4 +1,4 @@
-"""What stands in the place of a store whose images were removed: what they were, how to make them.
+"""The record of a store whose images were pruned: what they were, and how to make them again.
 
 `samples.h5.pruned` is a JSON file beside the place of `samples.h5`. It says nothing where a store
 is there again.
@@ -19,7 +19,7 @@ LIMIT = 2**23
 
 @dataclass(frozen=True)
 class Pruned:
-    """A store that was: its number of samples, bytes and digest, and its provenance.
+    """A store that was pruned: its number of samples, bytes and digest, and its provenance.
 
     command: what makes it again, of the weights that made it. numbers: the file that keeps what
     it was judged by.

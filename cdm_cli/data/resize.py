@@ -44,7 +44,10 @@ class Span(NamedTuple):
 def resize_image(
     image: Image.Image, resolutions: Sequence[int], crop: Crop, draft: Draft | None = None
 ) -> list[U8]:
-    """Return the pixels [R, R, C] at every resolution R. draft: what image is one of."""
+    """Crop and downsample an image to uint8 [R, R, C] for every resolution R.
+
+    draft: set where the image was decoded smaller than it is.
+    """
     if crop == "adm":
         return [_adm(image, resolution) for resolution in resolutions]
     if draft is not None:

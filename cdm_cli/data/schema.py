@@ -78,7 +78,7 @@ class Contents:
     parts: dict[PartName, PartSpec]
 
     def encode(self) -> bytes:
-        """Return the one way to write this."""
+        """Return the attribute's JSON, the same bytes for the same contents."""
         values = CONTENTS.dump_python(self, mode="json")
         return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
 

@@ -8,7 +8,7 @@ EXAMPLES = 5
 
 @dataclass
 class Skips:
-    """Grows while a source is listed and read; strict readers raise instead of adding."""
+    """Counts what a listing or reading leaves out, with the first names of each reason."""
 
     counts: dict[str, int] = field(default_factory=dict[str, int])
     examples: dict[str, list[str]] = field(default_factory=dict[str, list[str]])

@@ -103,7 +103,7 @@ def _names(names: Any, values: Mapping[str, int | str], where: str) -> tuple[str
 
 
 class _Columns(NamedTuple):
-    """Where a csv has what: places within a line. headed: the name of the class column is told."""
+    """The columns of a csv, by index. headed: whether the first line named the class column."""
 
     file: int
     label: int | None

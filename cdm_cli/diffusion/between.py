@@ -35,7 +35,7 @@ Rule = Literal["bridge", "shared-noise", "partly-shared-noise"]
 
 
 def rule_of(sampler: Sampler, stochasticity: Sequence[float] | None = None) -> Rule:
-    """Return how the states between two of this sampler's are related to them.
+    """Return the rule by which states between two steps of a sampler are drawn.
 
     stochasticity: of each of its steps, where these are between DDIM and ancestral ones.
     """
@@ -54,7 +54,7 @@ def states_between(
 ) -> dict[int, Tensor]:  # fmt: skip
     """Return x_s for every s of times that lies between below, (a, x_a), and above, (b, x_b).
 
-    k: the stochasticity of the step from b to a, where that is what the rule is about.
+    k: the stochasticity of the step from b to a, for the rule of partly drawn noise.
     """
     match rule:
         case "bridge":
@@ -113,8 +113,8 @@ def mix_between(
 ) -> dict[int, Tensor]:
     """Return x_s = sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s) eps for every s between.
 
-    x_0 and eps are those of which both ends are made. They are not solved for, which would divide
-    by how far the ends are apart: x_s is the mixture of x_a and x_b that has its parts of both.
+    x_0 and eps are the pair that x_a and x_b were both made of. They are not solved for, which
+    would divide by the distance of the ends: x_s is a weighted sum of x_a and x_b instead.
     """
     a, b = below[0], above[0]
     return {s: _mixture(schedule, s, below, above) for s in times if a < s < b}

@@ -88,7 +88,7 @@ class Noise:
         self.key, self.ids, self.step = key(seed, stage), ids, 0
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return standard normals like x [B, ...]; raises ValueError if B is not len(ids)."""
+        """Return standard normals like x [B, ...]. Raises ValueError if B is not len(ids)."""
         if len(x) != len(self.ids):
             raise ValueError(f"{len(x)} images, but noise for {len(self.ids)} ids")
         self.ids = self.ids.to(x.device)

@@ -24,7 +24,7 @@ class Gaussian(NamedTuple):
 
 
 def gather(table: Tensor, t: Tensor) -> Tensor:
-    """Return table[t], float64 [B], wherever t lives."""
+    """Return table[t], float64 [B], on the device of t."""
     return table.to(t.device)[t]
 
 

@@ -87,7 +87,7 @@ def ddim(
 
 
 def _fresh_share(schedule: Schedule, stochasticity: Tensor | None) -> Tensor:
-    """Return which part of the variance of x_{t-1}'s noise a step draws, float64 [T + 1]."""
+    """Return the fresh share of the variance of x_{t-1}'s noise, by t; float64 [T + 1]."""
     if stochasticity is None:
         return torch.zeros_like(schedule.alpha_bar)
     return F.pad(-torch.expm1(-2 * _decay(_lengths(schedule), stochasticity)), (1, 0))
@@ -144,13 +144,13 @@ def _solver_tables(schedule: Schedule, stochasticity: Tensor) -> tuple[Tensor, .
 
 
 def _lengths(schedule: Schedule) -> Tensor:
-    """Return how far in lambda each step reaches, the last one infinitely far; float64 [T]."""
+    """Return h of each step, its length in lambda; infinite for the last one. float64 [T]."""
     lambda_ = schedule.alpha_bar.sqrt().log() - (1 - schedule.alpha_bar).sqrt().log()
     return lambda_[:-1] - lambda_[1:]
 
 
 def _decay(h: Tensor, stochasticity: Tensor) -> Tensor:
-    """Return k h: a step keeps exp(-k h) of its noise. 0 where k is, however long; [T]."""
+    """Return k h, [T]: a step keeps exp(-k h) of its noise. 0 where k = 0, even for infinite h."""
     k = stochasticity[1 : len(h) + 1].to(h)
     return torch.where(k > 0, k * h, 0.0)
 

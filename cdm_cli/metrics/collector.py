@@ -129,7 +129,7 @@ class Collector:
 
     @property
     def mark(self) -> str:
-        """What says that two numbers are of the same groups of the same ids, in 16 digits."""
+        """16 hexadecimal digits, equal for numbers of the same groups of the same ids."""
         order = np.argsort(self.ids, kind="stable")
         dealt = np.stack([self.ids[order], self.groups[order]])
         return hashlib.sha256(dealt.astype("<i8").tobytes()).hexdigest()[:16]

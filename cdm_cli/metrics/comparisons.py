@@ -66,7 +66,7 @@ def subject(metric: str, reference: str) -> str:
 
 @dataclass(frozen=True)
 class RankedRows:
-    """What the numbers of one family by one metric and reference come to.
+    """The rows of one family by one metric and reference, with the verdict on each.
 
     lowest: the row of the lowest value, of equals the first. compared: a verdict on each row, in
     order; none where that is not known.
@@ -116,7 +116,7 @@ class RankedRows:
 
 
 def compare_rows(rows: Sequence[MetricRow]) -> RankedRows:
-    """Compare numbers of one metric, of which less is better, and one reference; at least one."""
+    """Compare the rows of one metric and one reference, at least one; less is better."""
     return RankedRows(min(rows, key=lambda row: row.value), tuple(rows), tuple(comparisons(rows)))
 
 
@@ -141,7 +141,7 @@ def _how_much(one: Comparison, named: Named) -> str:
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Return names as a part of a sentence, of many the first."""
+    """Join names for a sentence, "a, b and c"; of many only the first, and how many more."""
     more = len(names) - NAMED
     if more > 0:
         return f"{', '.join(names[:NAMED])} and {more} more"

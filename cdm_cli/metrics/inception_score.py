@@ -20,7 +20,7 @@ NUM_SPLITS = 10
 
 
 class MeanAndStd(NamedTuple):
-    """A number and its standard deviation over splits or subsets."""
+    """A mean over splits or subsets, and its standard deviation."""
 
     mean: float
     std: float

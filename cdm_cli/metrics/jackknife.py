@@ -44,7 +44,7 @@ class Estimate:
 
     @property
     def corrected(self) -> float | None:
-        """The number less its bias, all of that falls with 1 / N (Quenouille 1956)."""
+        """The number minus the jackknife estimate of its bias of order 1 / N (Quenouille 1956)."""
         return float(pseudo_values(self.value, self.without).mean()) if self.without else None
 
     def minus(self, other: "Estimate") -> "Estimate":
@@ -99,7 +99,7 @@ def _gap(one: float | None, other: float | None) -> float | None:
 def estimate(
     value: float, without: Callable[[tuple[int, ...]], float], G: int, *, pairs: bool = True
 ) -> Estimate:
-    """Ask for a number without each of G groups, and without each two neighbours of at least 4."""
+    """Call `without` for each of G groups and, from G = 4 on, for each two neighbouring groups."""
     two = [(g, (g + 1) % G) for g in range(G)] if pairs and G >= LEAST else []
     return Estimate(
         value,

@@ -118,7 +118,7 @@ class MetricTable:
     mixed: bool = False
 
     def add(self, row: MetricRow) -> None:
-        """Append a row. Raises MismatchError for another convention unless the table is mixed."""
+        """Append a row. Raises MismatchError for another convention, unless the table is mixed."""
         if self.rows and not self.mixed:
             differing = self.rows[0].convention.differences(row.convention)
             if differing:
@@ -195,7 +195,7 @@ class MetricTable:
         return [*cells, str(self.comparison_of(row) or "")] if self.comparisons else cells
 
     def comparison_of(self, row: MetricRow) -> Comparison | None:
-        """Return how a row stands among the others, None where that is not known."""
+        """Return the comparison of a row with the best of the table, None if none was made."""
         for one in self.comparisons:
             if (one.point, one.metric, one.reference) == (row.extra, row.metric, row.reference):
                 return one

@@ -113,7 +113,7 @@ def _standing(worse: bool, alone: bool) -> Standing:
 
 
 def _levels(y: Array, level: float) -> Array:
-    """Return at which level each of y [P, G] leaves; those that stay share the last one."""
+    """Return the level at which each of y [P, G] is rejected; those that stay share the last."""
     flips, p, here, last = signs(y.shape[1]), np.ones(len(y)), list(range(len(y))), 0.0
     while len(here) > 1:
         t = np.where(_equal(y[here].mean(1)), 0.0, against_lowest(y[here]))
@@ -130,7 +130,7 @@ def _levels(y: Array, level: float) -> Array:
 
 
 def _equal(means: Array) -> NDArray[np.bool_]:
-    """Return which points only rounding tells from the lowest."""
+    """Return which points equal the lowest up to rounding, bool [P]."""
     return means - means.min() <= EQUAL * np.abs(means).max()
 
 

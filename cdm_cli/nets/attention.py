@@ -23,12 +23,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def attend_by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return the same, with a way back that is made of matrix products."""
+    """Return the same as `attend`, with a backward pass made of matrix products."""
     return _ByProducts.apply(q, k, v)  # pyright: ignore[reportReturnType]
 
 
 class _ByProducts(torch.autograd.Function):
-    """Writes the weights between positions on the way back.
+    """Attention whose backward pass computes the weights between positions again, in memory.
 
     They are no more than q has numbers. With one head of 1024 channels the kernel that is left to
     PyTorch was 6 % of a training step of imagenet-sr64-256 (docs/performance-journal.md).
@@ -60,5 +60,5 @@ def _gradients(q: Tensor, k: Tensor, v: Tensor, dy: Tensor) -> tuple[Tensor, Ten
 
 
 def _float32(a: Tensor, b: Tensor) -> Tensor:
-    """Return a b, which half precision does not round."""
+    """Return the matrix product of a and b in float32."""
     return torch.bmm(a, b, out_dtype=torch.float32) if a.is_cuda else a @ b

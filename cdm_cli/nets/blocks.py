@@ -30,7 +30,7 @@ def set_to_zero(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
 
 
 class Activation(NamedTuple):
-    """What a block returns: x [B, C, H, W], and sums of it where they came for nothing."""
+    """What a block returns: x [B, C, H, W], and its sums if the kernel computed them on the way."""
 
     x: Tensor
     sums: Tensor | None = None
@@ -44,7 +44,7 @@ def end_block_fused(parts: list[Tensor], bias: Tensor, factor: float | None) -> 
 
 
 def end_block(x: Tensor, y: Tensor, factor: float | None) -> Activation:
-    """Return the sum that ends a block elsewhere; y has its bias."""
+    """Return the sum that ends a block where no kernel fuses it, (x + y) factor."""
     return Activation(x + y if factor is None else (x + y) * factor)
 
 

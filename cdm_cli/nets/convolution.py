@@ -59,7 +59,7 @@ def double(x: Tensor) -> Tensor:
 
 
 class EnlargingConv(nn.Conv2d):
-    """What `convolve_doubled` convolves a doubled image with; it is not called by itself.
+    """The weights of `convolve_doubled`, which convolves a doubled image; never called itself.
 
     Sampling keeps its weights in float32: sums of them are rounded, and once is enough.
     """
@@ -71,7 +71,7 @@ class EnlargingConv(nn.Conv2d):
 def convolve_doubled(
     x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the 3x3 convolution of x, doubled, and sums of it where they came for nothing."""
+    """Return the 3x3 convolution of x doubled, and its sums if a kernel computed them too."""
     _, C, H, W = x.shape
     if not (is_fused(x) and C <= FEW_CHANNELS * H * W):
         return F.conv2d(change_resolution(x, "up"), weight, bias, padding=1), None

@@ -10,7 +10,7 @@ from cdm_cli.errors import is_out_of_memory
 
 @contextmanager
 def memory_errors() -> Generator[None]:
-    """Raise torch.OutOfMemoryError where cuBLAS, cuDNN or a CUDA graph lacks memory, too.
+    """Raise torch.OutOfMemoryError also where cuBLAS, cuDNN or a CUDA graph lacks memory.
 
     They take some beside PyTorch's own, and raise RuntimeError.
     """

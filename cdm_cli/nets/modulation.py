@@ -1,4 +1,4 @@
-"""What the embedding of t, s and y makes of every residual block, by one matrix product for all.
+"""Gains and offsets of all residual blocks from the embedding of t, s, y: one matrix product.
 
 AdaGN: GroupNorm(x) (1 + scale) + shift, where a linear layer of the block makes scale and shift of
 the embedding (Dhariwal & Nichol 2021, Eq. 3). The affine map of the norm and the modulation are

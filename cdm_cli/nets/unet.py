@@ -30,7 +30,7 @@ from cdm_cli.nets.normalise import Modulation
 
 
 class Condition(NamedTuple):
-    """What stays the same over the reverse steps of a sample."""
+    """The inputs of the network that are the same in all reverse steps of a sample."""
 
     emb: Tensor | None  # [B, E]: class and s
     z_up: Tensor | None  # [B, C, H, W]: z_s at the stage's resolution
@@ -167,7 +167,7 @@ class UNet(nn.Module):
     def prepare(
         self, z_s: Tensor | None = None, s: Tensor | None = None, y: Tensor | None = None
     ) -> Condition:
-        """Compute once what every reverse step shares."""
+        """Compute what all reverse steps share: the embedding of s and y, and z_s enlarged."""
         assert (z_s is not None) == self.conditioned, "z_s belongs to a conditioned U-Net"
         assert (s is not None) == (self.embed_s is not None), "s does not fit this U-Net"
         assert (y is not None) == (self.embed_y is not None), "y does not fit this U-Net"

@@ -125,7 +125,7 @@ def flags_of(options: type) -> tuple[Flagged, ...]:
 
 
 class _Walk:
-    """One walk through options and their groups; `last` gathers groups within groups."""
+    """Collects the flags of options and their groups; `last` holds groups within groups."""
 
     def __init__(self) -> None:
         self.last: list[Flagged] = []

@@ -63,7 +63,7 @@ def _check_import(path: Path) -> Path:
 
 
 def _not_dangling(take: Callable[[Path], Path]) -> Check:
-    """Check a name by `take`; a link to nothing is refused, of which each writer makes its own."""
+    """Return a Check that calls `take` and refuses a dangling symbolic link."""
 
     def take_unlinked(path: Path) -> Path:
         if islink(path) and not exists(path):

@@ -95,7 +95,7 @@ def _keep(directory: Path, outcome: Outcome) -> None:
 
 
 def remove_checkpoints(directory: Path) -> None:
-    """Remove what an outcome makes superfluous, also after a kill while that was done.
+    """Remove the checkpoints of a training whose outcome is written; finish a killed removal.
 
     Each its manifest first, so that none is ever half there. Where they cannot be removed they
     stay: the outcome counts.

@@ -62,7 +62,7 @@ class Replayed:
 
     @property
     def sentence(self) -> str:
-        """How a line on the store goes on where no sample differs beyond tolerance."""
+        """The end of the line that `cdm verify` prints where no sample differs beyond tolerance."""
         same = f"; {self.identical} of {self.compared} samples made again are the same"
         return same if self.largest == 0 else f"{same}, the others within {self.largest} of 255"
 

@@ -38,7 +38,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Recorded(BaseModel):
-    """Base of what a provenance tells; it may tell more."""
+    """Base of models read from a provenance, which may have further fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -96,7 +96,7 @@ class MergedPiece(Recorded):
 
 @dataclass(frozen=True)
 class Origin:
-    """What a provenance tells, read."""
+    """A provenance that was read: how the store was made and computed."""
 
     made: HowMade
     numerics: HowComputed

@@ -15,7 +15,7 @@ CHAIN = ("sampler", "steps", "s", "augment", "seed")
 
 
 class InspectResult(dict[str, Any]):
-    """What a file holds, whole, and how that is said on one screen."""
+    """What `cdm inspect` found, as a mapping; `in_short` shows it on one screen."""
 
     def __init__(self, values: Mapping[str, Any], short: Callable[[dict[str, Any]], Lines]) -> None:
         super().__init__(values)

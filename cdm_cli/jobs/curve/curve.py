@@ -200,9 +200,9 @@ def _overtaken_error(work: CurveWork) -> StoppedError:
 
 
 def take_state(stage: Stage, directory: Path, state: SavedWeights) -> bool:
-    """Give a stage the weights of a state; False where they are gone, or others by now.
+    """Load the weights of a state into a stage; return False if their file is gone or has changed.
 
-    A training goes on meanwhile.
+    A running training may remove or replace them.
     """
     try:
         return take_weights(stage, directory, state.weights) == state.sha256

@@ -125,7 +125,7 @@ class Bounder:
 
 
 class StageBound(NamedTuple):
-    """What is left of a stage when its images are bounded."""
+    """The bound of one stage, the digest of its weights, and the numerics that computed it."""
 
     bound: Bound
     digest: str
@@ -193,7 +193,7 @@ def _tell_schedule(options: ElboOptions, work: ElboWork, report: Report) -> None
 
 
 def _bound_stage(term: Term, work: ElboWork, options: ElboOptions, session: Session) -> StageBound:
-    """Load one stage, bound all images under it, and let go of it."""
+    """Load one stage, bound all images under it, and free it."""
     total = term.evaluations(options.terms) * work.num
     chosen = choose_numerics(term.header.config, session, total)
     stage = load_ready_stage(term.header, options.sampling, chosen, session)

@@ -38,7 +38,7 @@ class Term:
 
     @property
     def dims(self) -> int:
-        """C H W."""
+        """C H W, the dimensions of x_0."""
         return self.header.config.model.channels * self.resolution**2
 
     def evaluations(self, asked: int) -> int:

@@ -17,7 +17,7 @@ from cdm_cli.report import Report
 
 @dataclass(frozen=True)
 class Exported:
-    """What is there now. made: images of this run; the others were there before."""
+    """The export as it is now. made: images written by this run; the others were there before."""
 
     out: Path
     format: str

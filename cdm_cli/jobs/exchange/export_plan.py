@@ -70,7 +70,7 @@ class ExportSelection:
 
 
 def select_images(store: Store, options: ExportOptions) -> ExportSelection:
-    """Decide what is exported. Raises UsageError for what the store, or the format, has not."""
+    """Choose the images to export. Raises UsageError if the store or the format lacks them."""
     _, part = part_of(store, options.split)
     resolution = choose_resolution(store, part, options.resolution)
     kind: ExportFormat = options.format or ("npz" if is_npz(options.out) else "png")

@@ -104,7 +104,7 @@ def run(options: ImportOptions, report: Report) -> Imported:
 
 
 def is_import(out: Path) -> bool:
-    """Return whether an import is there, or nothing; raise WouldOverwriteError for all else."""
+    """Return whether a stage is at `out`. Raises WouldOverwriteError if anything else is."""
     if not os.path.lexists(out):
         return False
     with suppress(CdmError):
@@ -156,7 +156,7 @@ def _flags(options: ImportOptions, report: Report) -> tuple[Flags, Origin | None
 
 
 def _tell_assumed(flags: Flags, config: StageConfig) -> list[str]:
-    """Tell what neither a flag nor a tensor says."""
+    """Return lines on the settings that were assumed, since no flag and no tensor tells them."""
     values = {
         "num_heads": config.model.num_heads if config.model.head_channels is None else None,
         "diffusion_steps": config.schedule.T,

@@ -14,7 +14,7 @@ UNPAIRED = "unpaired: {why}, so the errors of both numbers count"
 
 
 def noise_seed(store: Store) -> int | None:
-    """Return the seed of the noise that samples were drawn from, None where there is none."""
+    """Return the seed that a store's samples were drawn with, None for other images."""
     seed = store.provenance.get("identity", {}).get("seed")
     return None if seed is None else int(seed)
 

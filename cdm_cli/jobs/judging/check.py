@@ -69,7 +69,7 @@ def _real_images(ref: Path, resolution: int) -> int | None:
 
 
 def classes_of_judge(judge: FeatureOptions) -> tuple[str, ...] | None:
-    """Return the classes that a judge tells apart, None where none are known."""
+    """Return the class names of a judge, None for a judge without known classes."""
     if not is_classifier_stage(judge):
         return None
     file = read_stage_file(find_stage(judge.features, Path(RUNS)))

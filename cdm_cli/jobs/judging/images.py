@@ -38,12 +38,12 @@ class ImageSet:
 
     @property
     def num(self) -> int:
-        """N."""
+        """N, the number of images."""
         return len(self.rows)
 
     @property
     def resolution(self) -> int:
-        """The side of the images."""
+        """The height and width of the images, in pixels."""
         return int(self.images.shape[1])
 
     def read(self, places: np.ndarray) -> Tensor:

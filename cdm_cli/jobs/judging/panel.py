@@ -16,7 +16,7 @@ from cdm_cli.options.judging import FeatureOptions
 
 @dataclass(frozen=True)
 class Panel:
-    """A judge with what it compares: opened once, used for any number of image sets."""
+    """A judge and the statistics of the real images, opened once for any number of image sets."""
 
     judge: Judge
     references: list[Reference]
@@ -48,7 +48,7 @@ def open_panel(
 
 
 def convention_of(images: ImageSet, judge: Judge, seed: int) -> Convention:
-    """Return how these images become numbers."""
+    """Return the convention of numbers of these images by this judge."""
     extractor = judge.extractor
     return Convention(
         num=images.num,

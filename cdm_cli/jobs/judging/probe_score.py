@@ -31,7 +31,7 @@ def judge_probe(panel: Panel, probe: Probe, images: np.ndarray, name: str) -> Me
 
 
 def judgement_of(probe: Probe, panel: Panel) -> dict[str, Any]:
-    """Return all that a score depends on besides the weights."""
+    """Return the identity of a score: all that it depends on besides the weights."""
     extractor, reference = panel.judge.extractor, panel.references[0]
     return {
         **probe.identity,

@@ -1,4 +1,4 @@
-"""What `cdm eval` hands back to whoever shows it."""
+"""The result of `cdm eval`, and how it is shown."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -46,7 +46,7 @@ def unknown_classes(judge: str) -> MismatchError:
 
 
 class Rows:
-    """Everything that rows are made of: one set of samples, one judge, some references."""
+    """Turns one judge's statistics of one set of samples into rows, against some references."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class Rows:
     def _with_estimate(
         self, row: MetricRow, estimate: Estimate, *, corrected: float | None = None
     ) -> MetricRow:
-        """Add to a row what it would be without some of its samples."""
+        """Return a row with its jackknife: the error, and the values without each group."""
         return replace(
             row,
             corrected=corrected,

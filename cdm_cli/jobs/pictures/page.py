@@ -76,7 +76,7 @@ def section(heading: str, *parts: Html) -> Html:
 
 
 def fold(summary: str, *parts: Html) -> Html:
-    """Return parts that a reader unfolds."""
+    """Return parts behind a summary that a reader clicks to see them (HTML details)."""
     there = [part for part in parts if part]
     inside = join([_element("summary", summary), *there])
     return Html(f"<details>\n{inside}\n</details>") if there else Html("")

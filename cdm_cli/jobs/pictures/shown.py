@@ -1,4 +1,4 @@
-"""What of a store is shown: its finished images, at one resolution, each block checked."""
+"""The images of a store that pictures show: finished ones, at one resolution, blocks checked."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ class ShownImages:
 def choose_shown(
     store: Store, split: str | None, resolution: int | None, report: Report
 ) -> ShownImages:
-    """Return what of a store is shown; split None: val, resolution None: the highest.
+    """Choose the images of a store to show; split None: val, resolution None: the highest.
 
     Raises UsageError for a split or resolution that the store does not have, MissingError where
     no image is finished.

@@ -157,7 +157,7 @@ _joined: dict[str, Any] = {}
 
 
 def _join(path: Path, name: str, images: Images) -> None:
-    """Open the store in a process of its own, which ends when its parent is gone."""
+    """Initialise a worker process: open the store, and end with the parent."""
     parent = mp.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -34,7 +34,7 @@ LOOKS, LOOK = 50, 0.1  # seconds between looks for a file that another host has 
 
 
 class Word(NamedTuple):
-    """What one process tells the others: where it is, what it decided, or why it could not."""
+    """The message of one process: its host, the facts it decided, or the error that stopped it."""
 
     host: str
     facts: dict[str, Any]

@@ -21,7 +21,7 @@ TOLD = {
 
 
 class Foretold(dict[str, Any]):
-    """A plan and its cost, whole, beginning with what a person asks."""
+    """A plan and its cost as a mapping; `in_short` is the line that `--dry-run` begins with."""
 
     unshown: ClassVar = ("foretold",)  # text begins with it
 

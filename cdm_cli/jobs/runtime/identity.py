@@ -106,7 +106,7 @@ TYPED = {
 
 
 def complete(there: Fields, here: Fields) -> dict[str, Any]:
-    """Add to a recorded identity the fields of `chain_fields` that earlier versions left out.
+    """Add to a recorded identity those fields of `chain_fields` that earlier versions left out.
 
     Curves, searches and selections used to record sampler, steps, clip, seed and variance ("" for
     a sampler that leaves no choice). What follows from these and from the stage's configuration,
@@ -240,7 +240,7 @@ def has_begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
 
 
 def identity_in(provenance: Fields) -> Any:
-    """Return what of a provenance must be equal for one run to continue another, as JSON."""
+    """Return the part of a provenance that must be equal for a run to continue a store, as JSON."""
     return as_json(provenance.get("identity", dict(provenance)))
 
 

@@ -132,7 +132,7 @@ def _free_port() -> int:
 
 
 class _Ends:
-    """How each process ended, as far as is known, and the bars of the first one."""
+    """Gathers the messages of all processes: how each ended, and the progress bars of the first."""
 
     def __init__(self, report: Report) -> None:
         self.report = report

@@ -43,7 +43,7 @@ GLANCE = 0.5
 
 
 class Silent:
-    """The report of a process that another one speaks for."""
+    """The report of every process but the first, which reports for all: it drops everything."""
 
     def say(self, line: str) -> None:
         """Say nothing."""

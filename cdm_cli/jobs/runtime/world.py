@@ -153,7 +153,7 @@ def _first_line(error: Exception) -> str:
 
 
 def leave_world(world: World) -> None:
-    """Part from the other processes, unless one is lost: NCCL would wait for what it owes."""
+    """Leave the process group, unless a process is lost: NCCL would wait for it."""
     if world.size > 1 and dist.is_initialized() and not world.lost:
         dist.destroy_process_group()
 

@@ -135,7 +135,7 @@ def _with(asked: Sampling, applied: Applied | None) -> Sampling:
 
 
 def tell_applied(options: UpsampleOptions, header: Header, report: Report) -> None:
-    """Say what stands in for what was not asked."""
+    """Report the applied settings that are used where no flag was given."""
     now = header.default
     if now is None or with_defaults(options, header, now) == options:
         return
@@ -158,7 +158,7 @@ def words_of(applied: Applied) -> str:
 
 
 def apply(directory: Path, found: Applied, weights: str, report: Report) -> Defaults:
-    """Make what was found what `cdm upsample` does with a stage unless told otherwise.
+    """Make the settings that a search found the defaults of `cdm upsample` for a stage.
 
     weights: the digest of those that it was found with. Raises MismatchError where the stage was
     trained on since, and StoppedError while it is.

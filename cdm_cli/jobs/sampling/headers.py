@@ -132,7 +132,7 @@ def tell_stage(model: str | None, header: Header, report: Report) -> None:
 
 
 def _anew(header: Header, store: Store, part: Part) -> str:
-    """Return how to make the store anew if it lacks nothing but classes of the stage, else ""."""
+    """Return the command that makes the store anew if only its classes do not fit, else ""."""
     reason = misfit(header, store, part)
     some = set(store.classes) <= set(header.classes)
     if not some or reason != different_classes(header, store.classes):
@@ -142,7 +142,7 @@ def _anew(header: Header, store: Store, part: Part) -> str:
 
 
 def _diffusion(directory: Path) -> Header | str:
-    """Return a stage's header, or why there is none: one that is damaged is in nobody's way."""
+    """Return a stage's header, or the reason why it cannot be read: a damaged stage is skipped."""
     try:
         return read_header(directory)
     except MismatchError:

@@ -35,7 +35,7 @@ TRIED = 3  # evaluations: launched, recorded, replayed
 
 @dataclass(frozen=True)
 class Made:
-    """What was written. made: samples of this run; the others were there before."""
+    """The store that was written. made: samples of this run; the others were there before."""
 
     out: Path
     samples: int
@@ -80,7 +80,7 @@ def make_ready(work: Work, out: Path, session: Session) -> Ready:
 def check_output(
     work: Work, out: Path, session: Session
 ) -> tuple[Mapping[str, Any] | None, Numerics]:
-    """See, before weights are loaded, that `out` can be made or continued; `--dry-run` ends here.
+    """Check, before weights are loaded, that `out` can be made or continued; `--dry-run` ends here.
 
     Returns the numerics of the run that is being continued, and those of this one. Raises
     MissingError for weights that are not there, WouldOverwriteError, DiskError.
@@ -140,7 +140,7 @@ def _fits(stage: Stage, work: Work, size: int) -> bool:
 
 
 def recorded_numerics(out: Path) -> Mapping[str, Any] | None:
-    """Return the numerics of a store that is to be continued, or that was pruned; None without."""
+    """Return the numerics recorded in a store, or in the record of a pruned one; None without."""
     if not out.exists():
         before = pruned.read_record(out)
         found = before.provenance.get("numerics") if before else None
@@ -151,7 +151,7 @@ def recorded_numerics(out: Path) -> Mapping[str, Any] | None:
 
 
 def engine_of(work: Work, ready: Ready) -> Engine:
-    """Return what makes the samples of a work."""
+    """Return the engine that samples a work with a stage that is ready."""
     size = ready.numerics.batch_size
     return Engine(ready.stage, work.chain, work.sampling.seed, size, work.keep)
 
@@ -159,7 +159,7 @@ def engine_of(work: Work, ready: Ready) -> Engine:
 def produce(
     work: Work, ready: Ready, out: Path, session: Session, *, upto: int | None = None
 ) -> Made:
-    """Make the store, or what is missing of it, together with the other processes.
+    """Sample the blocks that the store lacks, sharing them with the other processes.
 
     upto: of the blocks that hold the first `upto` samples; None: of all. Raises
     WouldOverwriteError where out was made by another command, StoppedError, DiskError.

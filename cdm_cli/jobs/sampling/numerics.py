@@ -145,6 +145,6 @@ def take_weights(stage: Stage, directory: Path, weights: str) -> str:
 
 
 def tell_compiling(numerics: Numerics, report: Report) -> None:
-    """Say why nothing will be seen for a while."""
+    """Report that the network is being compiled, which takes a while."""
     if numerics.compiled:
         report.say("compiling the network at its first use, which takes a minute or two")

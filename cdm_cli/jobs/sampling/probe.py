@@ -1,4 +1,4 @@
-"""Samples that a stage is judged by, in training or afterwards: what they show, how they are made.
+"""The samples that a stage is judged by, in training or afterwards: their inputs, their drawing.
 
 A base stage shows every class alike. A super-resolution stage enlarges real images, val where
 there is one, at one s: non-truncated, since a real image has no reverse process of its own.

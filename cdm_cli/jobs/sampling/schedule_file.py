@@ -27,7 +27,7 @@ KEPT_NAME = re.compile(r"steps-(\d{1,6})\.json")
 
 
 class Gain(Settings):
-    """What a schedule gains, on `num` images that did not choose it, of other ids or other noise.
+    """What a schedule gains, on `num` images that did not choose it: other ids, or other noise.
 
     score and baseline: FID of the schedule and of the stage's own. gain: baseline minus score,
     less their biases, with its standard error. verdict: "better", "worse" or "not told apart".

@@ -27,7 +27,7 @@ class Filling:
     left: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Count what is missing."""
+        """Count the blocks that are missing."""
         self.left = len(self.store.parts[""].pending())
 
     def blocks(self) -> Iterator["Block"]:
@@ -48,7 +48,7 @@ class Block:
 
     @property
     def left(self) -> int:
-        """How many rows nothing was made of."""
+        """The number of rows that are not sampled yet."""
         return len(self.samples.ids) - sum(len(next(iter(rows.values()))) for rows in self.made)
 
     def arrays(self) -> Arrays:

@@ -48,7 +48,7 @@ from cdm_cli.report import Report
 
 @dataclass(frozen=True)
 class Conditioner:
-    """What a super-resolution stage sees of a store: z_s, and where it comes from."""
+    """Reads a store and makes the inputs of a super-resolution stage: z_s, s and labels."""
 
     header: Header
     source: LowRes

@@ -25,12 +25,12 @@ from cdm_cli.report import Report
 
 @dataclass(frozen=True)
 class Work:
-    """A store to be made. rows: which of all num samples it holds (`--part`).
+    """A store to be made, as headers and flags decide it.
 
-    inputs: gives the samples of a range of places within the store. fields: what decides
-    them besides stage, chain and seed. typed: the command line, sampling: what it says of that.
-    block: samples of a block of a new store, together: those that are made at a time at most;
-    None: as their number has it.
+    rows: which of all num samples it holds (`--part`). inputs: called with a range of places
+    within the store, returns the network's inputs. fields: the part of the identity besides
+    stage, chain and seed. typed: the command line. block: samples of a block of a new store.
+    together: samples that are made at a time at most. Both None: by the number of samples.
     """
 
     command: str
@@ -50,7 +50,7 @@ class Work:
 
 
 def facts_of(work: Work) -> dict[str, Any]:
-    """Return what of a work must be equal in every process, as headers tell it."""
+    """Return the facts of a work that must be equal in every process, all read from headers."""
     header = work.header
     return {
         "stage": config_digest(header.config),
@@ -108,7 +108,7 @@ def times_to_keep(asked: Sequence[int]) -> tuple[int, ...]:
 
 
 def use_its_blocks(work: Work, out: Path) -> Work:
-    """Return the work with blocks of the size of those there: samples are the same in any."""
+    """Return the work with the block size of a store that is there; samples do not depend on it."""
     if not out.exists():
         return work
     with open_store(out) as store:
@@ -137,7 +137,7 @@ def _read_kept(there: dict[str, Any]) -> tuple[Any, Any, Any]:
 
 
 def _stepping_on(keep: Sequence[int], chain: Chain, config: StageConfig) -> Chain | None:
-    """Return the chain that steps on the kept times as well, None where it does already."""
+    """Return the chain with the kept times as steps too, None if they are steps already."""
     times = set(chain.schedule.times.tolist())
     if times >= set(keep):
         return None

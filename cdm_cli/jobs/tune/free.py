@@ -88,7 +88,7 @@ def _near_the_best(search: Search, steps: int, trials: Sequence[Trial]) -> Way:
 
 
 def _size(trials: Sequence[Trial]) -> float:
-    """Return how far to vary, after what was gained so far."""
+    """Return the size of the next variation: larger after a success, smaller after a failure."""
     size, best = SIZE, np.inf
     for trial in trials:
         better = trial.times is not None and not trial.dropped and trial.fid < best
@@ -109,7 +109,7 @@ def first_of_best(trials: Sequence[Trial]) -> Estimate | None:
 
 
 def to_judge(search: Search, trials: Sequence[Trial]) -> dict[Named, Chain]:
-    """Return what is judged on fresh images: own schedule, baselines, and the best if another."""
+    """Return the chains to judge on fresh images: own schedule, baselines, and the best if new."""
     steps = trials[0].steps
     chains: dict[Named, Chain] = {"uniform": search.baseline(steps)}
     best = best_trial(trials)

@@ -70,7 +70,7 @@ def gain_between(search: Search, steps: int, own: Estimate, best: Estimate) -> G
 
 
 def conclude(found: Searched) -> str:
-    """Return what a search of one number of steps came to, in a sentence."""
+    """Return the result of the search of one number of steps as a sentence."""
     start = f"In {found.steps} steps"
     if found.score >= found.baseline:
         return f"{start} no trial had a lower FID than the stage's own schedule."

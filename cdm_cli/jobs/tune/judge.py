@@ -1,4 +1,4 @@
-"""Judging one schedule: images drawn, shown to the judge and forgotten, batch by batch."""
+"""Judging one schedule: each batch is drawn, its features are added up, its images dropped."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -95,7 +95,7 @@ class FreshScore(Settings):
 
     @property
     def estimate(self) -> Estimate:
-        """The same, to be compared."""
+        """The FID as an Estimate, with its leave-out values."""
         return Estimate(self.value, self.without, self.without_two)
 
 

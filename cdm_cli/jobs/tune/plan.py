@@ -1,4 +1,4 @@
-"""What a search of schedules is of, decided from headers and flags alone."""
+"""Stage, images and identity of a search of schedules, decided from headers and flags alone."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace

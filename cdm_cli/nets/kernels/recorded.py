@@ -30,7 +30,7 @@ def leaves(values: Any) -> Iterator[Tensor | None]:
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], values: Nested) -> Nested:
-    """Return the same tuples with a function of each tensor; None stays None."""
+    """Apply a function to each tensor of nested tuples; None stays None."""
     inside: Any = values
     result: Any = None
     if isinstance(inside, tuple):
@@ -71,7 +71,7 @@ class Recorded:
 
 
 def record_if_it_fits(function: Function, inputs: tuple[Any, ...]) -> Function:
-    """Return a recording, or the function where memory suffices for that alone."""
+    """Return a recording of the function; the function itself where memory is too small for one."""
     try:
         with memory_errors():
             return Recording(function, inputs)
@@ -92,7 +92,7 @@ def _same_kind(x: Tensor) -> Tensor:
 
 @contextmanager
 def pause_collection() -> Generator[None]:
-    """Collect garbage beforehand and none meanwhile: a recording freed then spoils the new one."""
+    """Collect garbage now and none within: freeing a recording while another is made spoils it."""
     gc.collect()
     enabled = gc.isenabled()
     gc.disable()
