@@ -126,9 +126,9 @@ def _by_rich(table: Columns, widths: Sequence[int], width: int) -> list[str]:
     return held.get().rstrip("\n").split("\n")
 
 
-def folded(line: str, width: int, indent: int) -> list[str]:
+def folded(line: str, width: int, indent: int = 0) -> list[str]:
     """Return a line broken between words for a terminal; a command stays whole, to be copied."""
-    if len(line) <= width or line[indent:].startswith(COMMAND):
+    if len(line) <= width or line[indent:].lstrip("$ ").startswith(COMMAND):
         return [line]
     return wrap(
         line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from cdm_cli.commands._columns import folded
 from cdm_cli.commands._progress import Pace
 from cdm_cli.errors import printable
 from cdm_cli.signals import STDERR, undone_if_left
@@ -112,7 +113,8 @@ class Bars:
 
     def say(self, line: str) -> None:
         """Write one line above the bar."""
-        self._console.print(printable(line), markup=False, soft_wrap=True)
+        for part in folded(printable(line), self._console.width):
+            self._console.print(part, markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, what: str, total: int, unit: str, done: int = 0) -> Generator[Advance]:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.app import app
-from cdm_cli.commands._columns import aligned, columns_of
+from cdm_cli.commands._columns import aligned, columns_of, folded
 from cdm_cli.commands._render import plain, show, text
 from cdm_cli.config import ScheduleConfig
 from tests.tiny import arrays_of, write_store
@@ -184,3 +184,8 @@ def test_what_holds_lists_in_a_row_is_left_to_json():
     rows = {"rows": [{"name": "fid", "value": 1.5, "parts": {"without": [1.0, 2.0]}}]}
     assert text(rows) == ["rows:", "name  value", "fid     1.5"]
     assert plain(rows) == rows
+
+
+def test_a_line_of_a_report_is_broken_between_words_but_no_command():
+    assert folded("fid train 1.135, fid val 1.147", 20) == ["fid train 1.135, fid", "val 1.147"]
+    assert folded("$ cdm sample base --num 40", 20) == ["$ cdm sample base --num 40"]
