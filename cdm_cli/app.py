@@ -23,6 +23,7 @@ from cdm_cli.errors import (
     CdmError,
     DiskError,
     MemoryFloorError,
+    MismatchError,
     MissingError,
     is_out_of_memory,
 )
@@ -37,6 +38,7 @@ COMMANDS = {command.name: function_of(command) for command in TABLE} | {
 }
 EVERYWHERE = {"-q", "--quiet", "-v", "--verbose", "--debug"}
 NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+OTHER_BUILD = "torchvision::"  # an operator of torchvision that this torch does not know
 MARKUP: Any = None
 
 
@@ -116,6 +118,11 @@ def as_cdm_error(error: Exception) -> CdmError:
     words = str(error).splitlines()[0] if str(error) else type(error).__name__
     if is_out_of_memory(error):
         return MemoryFloorError(f"not enough memory: {words}", next=_more_memory())
+    if OTHER_BUILD in words:
+        return MismatchError(
+            f"torch and torchvision are not of one build ({words})",
+            next="install both anew, from one index",
+        )
     if isinstance(error, OSError) and error.errno in NOT_THERE and error.filename:
         return MissingError(f"{error.filename} does not exist", next="check the path")
     if isinstance(error, OSError) and error.filename is not None:

@@ -6,17 +6,13 @@ stride 1 and there is no pooling after it (He et al. 2016, Section 4.2). The las
 each residual block starts at 0 (Goyal et al. 2017).
 """
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
-from torchvision.models import ResNet, resnet18, resnet50
 
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.names import CasNet
 from cdm_cli.nets.classifier import Classifier
 
 SMALL_IMAGE = 64  # pixels from which on images get the stem for large ones
-RESNETS: dict[str, Callable[..., ResNet]] = {"resnet18": resnet18, "resnet50": resnet50}
 
 
 class SmallNet(nn.Module):
@@ -44,7 +40,10 @@ def cas_network(name: CasNet, *, resolution: int, channels: int, num_classes: in
     """Build an untrained network for images of a resolution."""
     if name == "small":
         return SmallNet(resolution=resolution, channels=channels, num_classes=num_classes)
-    net = RESNETS[name](weights=None, num_classes=num_classes, zero_init_residual=True)
+    from torchvision import models  # takes a second, and what only reads a score needs none
+
+    resnet = {"resnet18": models.resnet18, "resnet50": models.resnet50}[name]
+    net = resnet(weights=None, num_classes=num_classes, zero_init_residual=True)
     if resolution < SMALL_IMAGE:
         net.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         net.add_module("maxpool", nn.Identity())

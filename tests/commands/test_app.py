@@ -135,3 +135,9 @@ def test_ctrl_c_ends_with_130_and_a_line():
 def test_errors_of_jobs_pass_unchanged():
     error = errors.DiskError("full")
     assert as_cdm_error(error) is error
+
+
+def test_a_torchvision_of_another_build_is_no_bug_of_ours():
+    error = as_cdm_error(RuntimeError("operator torchvision::nms does not exist"))
+    assert isinstance(error, errors.MismatchError)
+    assert "not of one build" in str(error)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,3 +149,8 @@ def test_what_is_nothing_of_ours_has_no_page(path, error):
     with pytest.raises(error):
         reported(path)
     assert not OUT.exists()
+
+
+def test_a_page_needs_no_torchvision():
+    line = "import cdm_cli.jobs.reporting.report, sys; assert 'torchvision' not in sys.modules"
+    subprocess.run([sys.executable, "-c", line], check=True)
