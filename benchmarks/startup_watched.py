@@ -161,7 +161,7 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
     if training:
         ready.watch(step.Trainer, "step", call=not cuda, ends=True)
     elif not cuda:
-        ready.watch(fill.Engine, "batch", call=True, ends=True)
+        ready.watch(fill.Engine, "make_batch", call=True, ends=True)
     _stop_before_saving(told, start)
 
 
