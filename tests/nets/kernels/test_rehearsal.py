@@ -1,8 +1,11 @@
 """Mirrors cdm_cli/nets/kernels/rehearsal.py: kernels compiled side by side, a call made again.
 
-With kernels that only wait; those of Triton, on a GPU, are in tests/cuda.
+With kernels that only wait, but for the last test, on a GPU.
 """
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -106,3 +109,34 @@ def test_what_torch_wraps_to_trace_it_is_left_alone():
     wrapped = object()
     with Rehearsal():
         assert when_ready(wrapped) is wrapped
+
+
+ON_A_GPU = """
+import torch
+from cdm_cli.nets.kernels import fused_norm
+from cdm_cli.nets.kernels.rehearsal import rehearse
+
+x = torch.randn(2, 64, 16, 16, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+gain, offset = torch.ones(64, device="cuda"), torch.zeros(64, device="cuda")
+calls = []
+
+def gradient():
+    calls.append(1)
+    x.grad = None
+    y = fused_norm.normalise(x, 32, gain, offset, silu=True, dropout=0.0)
+    y.float().square().sum().backward()
+    return y.detach(), x.grad
+
+first, again = rehearse(gradient), gradient()
+print(len(calls), all(map(torch.equal, first, again)))
+"""
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_kernels_of_triton_are_those_that_are_launched_afterwards(tmp_path):
+    """In a process of its own, which finds none of them on the disk."""
+    told = subprocess.run(
+        [sys.executable, "-c", ON_A_GPU], capture_output=True, text=True,
+        env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert told.stdout.strip() == "3 True", told.stderr
