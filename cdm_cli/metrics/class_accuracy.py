@@ -17,7 +17,7 @@ Counts = NDArray[np.int64]
 TOP = 5
 
 
-class Accuracy(NamedTuple):
+class AccuracyEstimate(NamedTuple):
     """An accuracy and its binomial standard error."""
 
     mean: float
@@ -64,11 +64,11 @@ class ClassAccuracy:
         rows = [self.tested, *(self.right[k] for k in tops(self.num_classes))]
         return torch.from_numpy(np.stack(rows).astype(np.float64))
 
-    def share(self, k: int) -> Accuracy:
+    def share(self, k: int) -> AccuracyEstimate:
         """Return the accuracy over all tested images."""
         num = int(self.tested.sum())
         mean = int(self.right[k].sum()) / max(num, 1)
-        return Accuracy(mean, (mean * (1 - mean) / max(num, 1)) ** 0.5)
+        return AccuracyEstimate(mean, (mean * (1 - mean) / max(num, 1)) ** 0.5)
 
     def by_class(self, k: int) -> NDArray[np.float64]:
         """Return the accuracy of each class [K], NaN where no image of it was tested."""

@@ -37,13 +37,13 @@ from cdm_cli.options.files import VerifyOptions
 Count = Annotated[int, Field(ge=0)]
 
 
-class Recorded(BaseModel):
+class FromProvenance(BaseModel):
     """Base of models read from a provenance, which may have further fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class HowComputed(Recorded):
+class HowComputed(FromProvenance):
     """`numerics` of a store, or of the part of it that came from another host."""
 
     batch_size: int = Field(ge=1, le=2**16)
@@ -53,7 +53,7 @@ class HowComputed(Recorded):
     build: str = ""
 
 
-class HowMade(Recorded):
+class HowMade(FromProvenance):
     """`identity` of a store that `sample` or `upsample` made."""
 
     command: Literal["sample", "upsample"]
@@ -86,7 +86,7 @@ class HowMade(Recorded):
         return there and sum(self.counts) <= MOST_COUNTED
 
 
-class MergedPiece(Recorded):
+class MergedPiece(FromProvenance):
     """An entry of `merged`: samples that one part held."""
 
     first: Count

@@ -87,7 +87,7 @@ def run(options: DemoOptions, report: Report) -> DemoResult:
     write_enlarged(directory / "lowres.h5", directory / "enlarged.h5", HIGH)
     report.say("demo: enlarged lowres.h5 (bicubic) into enlarged.h5, to compare with")
     _type(JUDGED, options, report)
-    return _told(directory)
+    return _tell_learned(directory)
 
 
 def _type(lines: str, options: DemoOptions, report: Report) -> None:
@@ -98,7 +98,7 @@ def _type(lines: str, options: DemoOptions, report: Report) -> None:
         _run(shlex.split(line), options.directory, quiet=options.quiet)
 
 
-def _told(directory: Path) -> DemoResult:
+def _tell_learned(directory: Path) -> DemoResult:
     """Draw the picture that says it all, and tell what was learned."""
     stores = (directory / name for name in ("data.h5", "again.h5", "lowres.h5", "samples.h5"))
     shown = directory / "demo.png"

@@ -22,7 +22,7 @@ def write_enlarged(lowres: Path, out: Path, resolution: int) -> None:
         with resume_or_create(out, _spec(store, low, resolution)) as larger:
             for b in larger.parts[""].pending():
                 block = part.read_checked(b)
-                images = enlarged(block[f"images/{low}"], resolution)
+                images = enlarge_images(block[f"images/{low}"], resolution)
                 kept = {name: block[name] for name in ("ids", "labels")}
                 larger.parts[""].write_block(b, {f"images/{resolution}": images, **kept})
 
@@ -39,7 +39,7 @@ def _spec(lowres: Store, low: int, resolution: int) -> StoreSpec:
     )
 
 
-def enlarged(images: np.ndarray, resolution: int) -> np.ndarray:
+def enlarge_images(images: np.ndarray, resolution: int) -> np.ndarray:
     """Return uint8 [N, R, R, 3] of uint8 [N, h, w, 3]."""
     size, method = (resolution, resolution), Image.Resampling.BICUBIC
     return np.stack([np.asarray(Image.fromarray(image).resize(size, method)) for image in images])

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs.demo.enlarging import enlarged as bicubic
+from cdm_cli.jobs.demo.enlarging import enlarge_images as bicubic
 from cdm_cli.jobs.pictures.shown import ShownImages, name_classes
 from cdm_cli.jobs.pictures.tiles import Sheet, draw_sheet, enlarge, readable_scale
 

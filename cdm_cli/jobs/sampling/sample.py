@@ -76,7 +76,7 @@ def plan_work(options: SampleOptions) -> Work:
 def work_of(header: Header, options: SampleOptions) -> Work:
     """Decide all that is still open once the stage is known."""
     names = header.classes if header.config.model.num_classes else (UNLABELLED,)
-    classes, counts, num = _asked_of(header, options, names)
+    classes, counts, num = _choose_classes(header, options, names)
     keep = times_to_keep(options.keep_s)
     rows = rows_of_part(num, options.part)
     return Work(
@@ -94,7 +94,7 @@ def work_of(header: Header, options: SampleOptions) -> Work:
     )
 
 
-def _asked_of(
+def _choose_classes(
     header: Header, options: SampleOptions, names: Sequence[str]
 ) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """Return classes, their shares (none: all alike), and how many samples there will be."""

@@ -73,12 +73,12 @@ class TuneResult:
 
 def result_of(out: Path, log: Path, file: ScheduleFile, kept: tuple[Path, ...]) -> TuneResult:
     """Return what a search found. kept: the files that the stage keeps of it."""
-    found = tuple(_found(one) for one in file.schedules)
+    found = tuple(_describe(one) for one in file.schedules)
     conclusion = " ".join(conclude(one) for one in file.schedules)
     return TuneResult(out, log, file.metric, file.num, conclusion, found, kept)
 
 
-def _found(one: Any) -> Found:
+def _describe(one: Any) -> Found:
     tuned = next((it for it in one.compared if it.name == "tuned"), None)
     tuned = tuned or next((it for it in one.compared if it.name == "uniform"), None)
     return Found(

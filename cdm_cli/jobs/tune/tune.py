@@ -190,7 +190,7 @@ def _search(scorer: Scorer, steps: int, log: Path) -> None:
     with session.report.track(what, total, "trials", done) as advance:
         for number in range(done, total):
             there = _read(log)
-            trial = _tried(scorer, there, steps, number)
+            trial = _try_next(scorer, there, steps, number)
             session.lead(lambda trial=trial: append_line(log, trial))
             told = f"trial {number}: {_in_short(trial)}"
             if all(trial.fid < other.fid for other in there.of(steps)):
@@ -198,7 +198,7 @@ def _search(scorer: Scorer, steps: int, log: Path) -> None:
             advance(1, told)
 
 
-def _tried(scorer: Scorer, log: Log, steps: int, number: int) -> Trial:
+def _try_next(scorer: Scorer, log: Log, steps: int, number: int) -> Trial:
     """Make one trial."""
     search, what = scorer.search, f"{steps} steps, trial {number} of {scorer.search.trials}"
     if search.method == "free":

@@ -34,7 +34,7 @@ def run(options: EnvOptions, report: Report) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)),
-        "memory": _told(_memory),
+        "memory": _tell_or_why(_memory),
         **{f"package {name}": _version(name) for name in PACKAGES},
         **_torch(options.device),
         **{f"environment {name}": value for name, value in variables(os.environ).items()},
@@ -48,7 +48,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _told(tell: Callable[[], str]) -> str:
+def _tell_or_why(tell: Callable[[], str]) -> str:
     """Return what is told, or what kept it from being told: torch may be what is broken."""
     try:
         return tell()
@@ -84,7 +84,7 @@ def _torch(choice: Device) -> dict[str, str]:
         return str(torch.cuda.device_count())
 
     told = {"device": device, "build": built, "precision": precision, "cuda devices": devices}
-    return {name: _told(tell) for name, tell in told.items()}
+    return {name: _tell_or_why(tell) for name, tell in told.items()}
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -53,7 +53,7 @@ def _state(directory: Path, kind: str, values: dict[str, Any]) -> str:
         return "finished" if is_file(directory / "table.json") else "unfinished"
     if kind == "curve":
         return f"{_count(values, 'points')} judged"
-    num, race = len(_judged_points(directory)), _race(directory)
+    num, race = len(_list_points(directory)), _race(directory)
     return ", ".join([*([f"{num} judged"] if num or not race else []), *race])
 
 
@@ -70,7 +70,7 @@ def _count(values: dict[str, Any], name: str) -> int:
     return len(found) if isinstance(found, list) else 0
 
 
-def _judged_points(directory: Path) -> list[str]:
+def _list_points(directory: Path) -> list[str]:
     """Return the files of points in the directory of a sweep: all its JSON but its own."""
     names = paths_in(directory)
     points = [path.name for path in names if path.suffix == ".json"]

@@ -13,7 +13,7 @@ from cdm_cli.data.pruned import SUFFIX
 from cdm_cli.errors import CdmError, MissingError
 from cdm_cli.jobs.workspace.folders import folder_row
 from cdm_cli.jobs.workspace.look import MOST_NAMES, is_directory, paths_in
-from cdm_cli.jobs.workspace.needs import kept_for
+from cdm_cli.jobs.workspace.needs import reasons_to_keep
 from cdm_cli.jobs.workspace.rows import Listing, Row, in_bytes
 from cdm_cli.jobs.workspace.scores import Scores, scores_in
 from cdm_cli.jobs.workspace.stages import checkpoint_rows, is_stage, readable, stage_row, weights_in
@@ -52,7 +52,7 @@ def _checkpoints(stage: Path) -> Listing:
     except CdmError:
         return Listing(stage, [stage_row(stage, stage.name, {})])
     seen = weights_in(stage, file)
-    kept, scores = kept_for(readable(seen), Path()), scores_in(Path())
+    kept, scores = reasons_to_keep(readable(seen), Path()), scores_in(Path())
     rows = list(checkpoint_rows(stage, seen, file.plan.training.steps, scores, kept))
     return Listing(stage, rows, [] if rows else [f"{stage} has no checkpoint yet"])
 

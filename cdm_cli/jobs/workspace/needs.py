@@ -29,7 +29,7 @@ def needs_of(workspace: Path) -> Needs:
     needs: Needs = {}
     for path in _files(workspace):
         with suppress(CdmError, OSError):
-            for digest in DIGEST.findall(json.dumps(_told(path))):
+            for digest in DIGEST.findall(json.dumps(_read_provenance(path))):
                 needs.setdefault(digest, str(path.relative_to(workspace)))
     return needs
 
@@ -43,7 +43,7 @@ def _files(workspace: Path) -> Iterator[Path]:
             yield from (found for found in paths_in(path) if is_file(found))
 
 
-def _told(path: Path) -> Any:
+def _read_provenance(path: Path) -> Any:
     """Return what a file says it was made from; of a point of a sweep and a table nothing."""
     if is_store_name(path):
         with open_unlinked(path) as store:
@@ -57,7 +57,7 @@ def _told(path: Path) -> Any:
     return {name: said for name, said in values.items() if isinstance(said, str) or name in MADE}
 
 
-def kept_for(found: Sequence[Weights], workspace: Path) -> Mapping[str, tuple[str, ...]]:
+def reasons_to_keep(found: Sequence[Weights], workspace: Path) -> Mapping[str, tuple[str, ...]]:
     """Return what each of the weights of a stage is kept for, by name: "newest", a store, …"""
     needs, best = needs_of(workspace), _best(found, workspace)
     steps = [weights.name for weights in found if weights.name.startswith("step-")]

@@ -73,7 +73,7 @@ class Prunable:
         """Return what can go, counted, and each: an empty list would say nothing."""
         counts = _counts([row["what"] for row in self.remove])
         first = f"{counts}, {self.size}, can go" if counts else "nothing can go"
-        return [first, *_listed(self.remove), *_listed(self.kept, "kept:")]
+        return [first, *_list_rows(self.remove), *_list_rows(self.kept, "kept:")]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class PruneResult:
         """Return what went, counted: each was told as it went."""
         counts = _counts([row["what"] for row in self.removed])
         first = f"removed {counts}, {self.size}" if counts else "nothing was removed"
-        return [first, *_listed(self.kept, "kept:")]
+        return [first, *_list_rows(self.kept, "kept:")]
 
     def failure(self) -> CdmError | None:
         """Return StoppedError where another job works: the same command removes the rest."""
@@ -176,7 +176,9 @@ def _rows(items: Sequence[Item]) -> list[dict[str, Any]]:
     ]
 
 
-def _listed(rows: Sequence[Mapping[str, Any]], name: str = "") -> list[str | list[dict[str, Any]]]:
+def _list_rows(
+    rows: Sequence[Mapping[str, Any]], name: str = ""
+) -> list[str | list[dict[str, Any]]]:
     """Return rows as a person reads them, below their name; nothing where there are none."""
     shown = [{title: row[title] for title in row if title != "bytes"} for row in rows]
     return ["", *([name] if name else []), shown] if shown else []

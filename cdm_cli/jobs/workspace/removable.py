@@ -18,7 +18,7 @@ from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.jobs.workspace.look import is_directory, is_file, json_of, paths_in, size_of
-from cdm_cli.jobs.workspace.needs import Needs, kept_for, needs_of
+from cdm_cli.jobs.workspace.needs import Needs, needs_of, reasons_to_keep
 from cdm_cli.jobs.workspace.scores import scores_of
 from cdm_cli.jobs.workspace.stages import is_stage, readable, weights_in
 from cdm_cli.jobs.workspace.stores import is_store_name, open_unlinked
@@ -89,7 +89,7 @@ def of_stage(directory: Path, workspace: Path) -> Iterator[Item | Kept]:
     except CdmError as error:
         yield Kept(directory, error.what)
         return
-    kept = kept_for(found, workspace)
+    kept = reasons_to_keep(found, workspace)
     older = [path for path in checkpoints(directory) if kept.get(path.name) == ()]
     if older:
         yield from _older_than_whole(directory, older)

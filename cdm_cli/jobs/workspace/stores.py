@@ -46,7 +46,7 @@ def store_row(path: Path, scores: Scores) -> Row:
 def _store(path: Path, scores: Scores) -> Row:
     with open_regular_file(path) as file, Store(vet(os.dup(file.fileno()), path)) as store:
         parts = store.parts.values()
-        done, num = sum(map(done_samples, parts)), sum(part.num for part in parts)
+        done, num = sum(map(count_done, parts)), sum(part.num for part in parts)
         busy = done < num and is_held(file.fileno())
         score = scores.get(store.digest) if scores and done == num else None
         found = os.fstat(file.fileno())
@@ -64,7 +64,7 @@ def _store(path: Path, scores: Scores) -> Row:
         )
 
 
-def done_samples(part: Part) -> int:
+def count_done(part: Part) -> int:
     """Return how many samples of a part are in blocks that are done."""
     return part.num - sum(len(part.block_range(b)) for b in part.pending())
 

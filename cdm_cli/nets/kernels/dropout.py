@@ -30,10 +30,10 @@ def dropout_mask(seed: Tensor, shape: torch.Size, dropout: float) -> Tensor:
     number is its index in row-major order within what its seed is for.
     """
     place = torch.arange(shape.numel() // len(seed), device=seed.device, dtype=torch.int32)
-    start = (place ^ _shifted(place, 17)).mul_(_word(0xED5AD4BB))
+    start = (place ^ _shift_right(place, 17)).mul_(_word(0xED5AD4BB))
     bits = start[None] ^ torch.where(seed < 2**31, seed, seed - 2**32).int()[:, None]
-    bits.bitwise_xor_(_shifted(bits, 11)).mul_(_word(0xAC4C1B51))
-    bits.bitwise_xor_(_shifted(bits, 15)).mul_(_word(0x31848BAB))
+    bits.bitwise_xor_(_shift_right(bits, 11)).mul_(_word(0xAC4C1B51))
+    bits.bitwise_xor_(_shift_right(bits, 15)).mul_(_word(0x31848BAB))
     unsigned = bits.bitwise_xor_(-(2**31))  # in the order of unsigned numbers
     return (unsigned >= threshold(dropout) - 2**31).view(shape).float().div_(1 - dropout)
 
@@ -43,6 +43,6 @@ def _word(number: int) -> int:
     return number - 2**32 if number >= 2**31 else number
 
 
-def _shifted(words: Tensor, bits: int) -> Tensor:
+def _shift_right(words: Tensor, bits: int) -> Tensor:
     """Shift unsigned words to the right."""
     return (words >> bits).bitwise_and_(2 ** (32 - bits) - 1)

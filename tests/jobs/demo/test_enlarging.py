@@ -5,7 +5,7 @@ import pytest
 
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import WouldOverwriteError
-from cdm_cli.jobs.demo.enlarging import enlarged, write_enlarged
+from cdm_cli.jobs.demo.enlarging import enlarge_images, write_enlarged
 from cdm_cli.jobs.demo.picture import NEW, REAL, picture
 from cdm_cli.jobs.pictures.tiles import readable_scale
 from tests.tiny import CLASSES, arrays_of, write_store
@@ -15,10 +15,10 @@ MADE = {"identity": {"seed": 7}}
 
 def test_flat_images_stay_and_edges_are_bicubic():
     flat = np.full((1, 4, 4, 3), 77, np.uint8)
-    assert (enlarged(flat, 16) == 77).all()
+    assert (enlarge_images(flat, 16) == 77).all()
     edge = np.zeros((1, 4, 4, 3), np.uint8)
     edge[:, :, 2:] = 200
-    row = enlarged(edge, 16)[0, 8, :, 0].astype(int)
+    row = enlarge_images(edge, 16)[0, 8, :, 0].astype(int)
     assert row.max() > 200, "bicubic overshoots beside an edge"
     assert 0 < row[7] < 100 < row[8] < 200
 
@@ -34,7 +34,7 @@ def test_the_larger_samples_are_paired_with_the_smaller(tmp_path):
         assert store.provenance["identity"]["seed"] == 7
         assert part.ids.tolist() == arrays["ids"].tolist()
         assert part.labels.tolist() == arrays["labels"].tolist()
-        assert (part.images(16) == enlarged(arrays["images/4"], 16)).all()
+        assert (part.images(16) == enlarge_images(arrays["images/4"], 16)).all()
     other = write_store(tmp_path / "other.h5", "samples", {"": arrays_of(9, (4,), seed=1)})
     with pytest.raises(WouldOverwriteError):
         write_enlarged(other, tmp_path / "large.h5", 16)

@@ -1,6 +1,5 @@
 """Mirrors cdm_cli/jobs/sweep/applied.py: what is chosen becomes the default of `cdm upsample`."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,28 +16,14 @@ from cdm_cli.jobs.sweep.sweep import run
 from cdm_cli.options.sampling import Sampling, UpsampleOptions
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from tests.asking import as_typed
-from tests.jobs.sweep.sweeping import CPU, JUDGE, files, judged_images, write_workspace
+from tests.jobs.sweep.sweeping import CPU, JUDGE, files, judged_images
 from tests.tiny import Told, net_of, sr_config
 
 SR = Path("runs/sr")
 FEW = {"s": (0, 5), "augments": ("non-truncated",), "num": 20, "judge": JUDGE}
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A workspace with a sweep over s in it."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        write_workspace(home, sr_config(4, 8))
-        swept()
-    return home
-
-
-@pytest.fixture(autouse=True)
-def workspace(made, tmp_path, monkeypatch):
-    shutil.copytree(made, tmp_path / "home")
-    monkeypatch.chdir(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("workspace")
 
 
 def swept(told=None, options=SweepSOptions, **changes):

@@ -14,28 +14,14 @@ from cdm_cli.jobs.sweep.table import judged_in
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from tests.asking import as_typed
 from tests.jobs.pictures.reading import Read
-from tests.jobs.sweep.sweeping import JUDGE, files, write_workspace
-from tests.tiny import Told, sr_config
+from tests.jobs.sweep.sweeping import JUDGE, files
+from tests.tiny import Told
 
 SWEEP, PAGE = Path("sweep"), Path("sweep/report.html")
 FEW = {"s": (0, 5), "num": 20, "judge": JUDGE, "ground_truth": True}
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A workspace with a sweep over s in it."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        write_workspace(home, sr_config(4, 8))
-        swept()
-    return home
-
-
-@pytest.fixture(autouse=True)
-def workspace(made, tmp_path, monkeypatch):
-    shutil.copytree(made, tmp_path / "home")
-    monkeypatch.chdir(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("workspace")
 
 
 def swept(told=None, options=SweepSOptions, **changes):

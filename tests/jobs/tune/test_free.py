@@ -62,14 +62,6 @@ def made(tmp_path_factory, quick):
 
 
 @pytest.fixture
-def tuned(made, tmp_path, monkeypatch):
-    home = tmp_path / "home"
-    shutil.copytree(made, home)
-    monkeypatch.chdir(home)
-    return home
-
-
-@pytest.fixture
 def workspace(tuned):
     for path in (OUT, LOG, OUT.with_suffix(".csv"), OUT.with_suffix(".png")):
         path.unlink()

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -69,15 +68,6 @@ def made(tmp_path_factory):
         patch.chdir(home)
         write_workspace(home, SR)
         run(options(steps=(4, 2)), Told())
-    return home
-
-
-@pytest.fixture
-def tuned(made, tmp_path, monkeypatch):
-    """The same workspace and the search."""
-    home = tmp_path / "home"
-    shutil.copytree(made, home)
-    monkeypatch.chdir(home)
     return home
 
 
