@@ -75,7 +75,7 @@ def _provenance(store: Store) -> Iterator[Html]:
     said: dict[str, Any] = dict(store.provenance)
     yield page.paragraph(said.get("note", ""))
     yield page.commands([str(said.get("command", ""))])
-    rows = parent_rows(said, Path(RUNS), [store.path.absolute().parent, Path()])
+    rows = parent_rows(said, Path(RUNS), [store.path.parent, Path()])
     lines = [[row["role"], row["name"], row["found"], row["digest"]] for row in rows]
     yield page.table(["role", "name", "found", "digest"], lines)
     for title, name in [("how it was sampled", "identity"), ("how it was computed", "numerics")]:

@@ -72,6 +72,13 @@ def test_numbers_of_other_images_are_not_shown():
     assert "table.json" not in reported().words
 
 
+def test_a_page_says_where_parents_are_as_the_workspace_names_them():
+    run(as_typed(ReportOptions, path="samples.h5"), Told())
+    page = Path("report.html").read_text()
+    assert "lowres.h5" in page
+    assert str(Path.cwd()) not in page
+
+
 def test_a_prepared_store_is_shown_too():
     assert "54 prepared images at 4×4, 8×8." in reported("data.h5").words
 
