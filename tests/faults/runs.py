@@ -268,7 +268,7 @@ def cas() -> int:
     options = as_typed(CasOptions, net="small", steps=2, batch_size=6, lr=0.1, compute=CPU)
     with (
         changed(cas_training, SAVE_SECONDS=0.0),  # after every step
-        changed(cas_report, plot=lambda *args: b"a plot"),  # takes longer than all the rest
+        changed(cas_report, draw_plot=lambda *args: b"a plot"),  # takes longer than all the rest
     ):
         return _work(cas.run, options)
 
