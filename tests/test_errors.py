@@ -27,7 +27,7 @@ PLAIN = {
     "max(part.resolutions)", "metric", "min(index, blocks)", "mode", "names", "num", "part.num",
     "recipe.norm_images * world.size", "res", "resolution", "self.trainer.training.lr",
     "-(-training.batch_size // VIRTUAL_RANKS) * VIRTUAL_RANKS",
-    "1 << (min(ranks, processes).bit_length() - 1)",
+    "1 << min(ranks, processes).bit_length() - 1",
     "math.ceil(batch / processes) * processes", "trainer.training.lr",
     "smaller", "spell(axis)", "there", "torch.cuda.device_count()", "whole",
     "self.provenance.get('command') or 'with what made it'",  # a command line, quoted as typed
