@@ -32,6 +32,21 @@ def tell_by(say: Callable[[str], object]) -> None:
 
 
 @contextmanager
+def measured() -> Generator[None]:
+    """Measure one command: what earlier ones of this process left is forgotten, then its own."""
+    _forget()
+    try:
+        yield
+    finally:
+        _forget()
+
+
+def _forget() -> None:
+    _tell.clear()
+    _spent.clear()
+
+
+@contextmanager
 def part(what: str) -> Generator[None]:
     """Count the time while entered, in the main thread."""
     if threading.current_thread() is not threading.main_thread():

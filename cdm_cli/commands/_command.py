@@ -13,7 +13,7 @@ from cdm_cli.commands.table import Command
 from cdm_cli.options.durations import seconds_of
 from cdm_cli.options.flag import OUTPUT, Flagged, flags_of, parts
 from cdm_cli.signals import stopping_after
-from cdm_cli.startup import part
+from cdm_cli.startup import measured, part
 
 JSON = Annotated[
     bool,
@@ -52,7 +52,7 @@ def function_of(command: Command) -> Callable[..., None]:
             from cdm_cli.commands._ask import agreed
 
             options = agreed(ctx, options, _named(f"{command.job}:plan"))
-        with stopping_after(_seconds(ctx)):
+        with stopping_after(_seconds(ctx)), measured():
             with part("imports"):
                 done = _named(f"{command.job}:{job}")
             costs = job == "plan" and not command.asks
