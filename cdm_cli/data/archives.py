@@ -86,7 +86,7 @@ class ArchiveSource:
         return read_member(self.path, member)
 
     def read_beside(self, name: str) -> bytes:
-        """Return the bytes of a file beside an image. Raises what `read` raises."""
+        """Return the bytes of a file beside an image. Raises the errors of `read`."""
         return read_member(self.path, self.beside[name], MAX_BESIDE_BYTES)
 
     def digest(self) -> str:
@@ -117,7 +117,7 @@ def archive_source(name: str, path: Path, members: Iterable[Member], skips: Skip
 
 
 def read_member(path: Path, member: Member, limit: int = MAX_FILE_BYTES) -> bytes:
-    """Read one member. Raises BadImageError where its bytes are not what the list says."""
+    """Read one member. Raises BadImageError where its bytes do not fit size or checksum."""
     span = member.span
     if span.size > limit:
         raise BadImageError(f"a file of more than {limit >> 20} MiB")
@@ -181,7 +181,7 @@ def pread(path: Path, file: int, offset: int, length: int) -> bytes:
 
 
 def safe_name(path: Path, name: str) -> str:
-    """Return a member's name without "." parts. Raises UnsafeInputError if it leaves."""
+    """Return a member's name without "." parts. Raises UnsafeInputError if it leads outside."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name or re.match("[A-Za-z]:", name):
         raise unsafe(path, name, "points outside the archive")
@@ -196,12 +196,12 @@ def add_once(path: Path, members: dict[str, Member], member: Member) -> None:
 
 
 def ratio_limit(stored: int) -> int:
-    """Return the most bytes that so many stored ones may become."""
+    """Return the largest size to which so many compressed bytes may be unpacked."""
     return MAX_RATIO * stored + 4096
 
 
 def unsafe(path: Path, name: str, fault: str) -> UnsafeInputError:
-    """Refuse the archive, naming the member."""
+    """Return the UnsafeInputError that refuses an archive and names the member at fault."""
     return UnsafeInputError(
         f"{path} is refused: its member '{printable_name(name)}' {fault}", kept=KEPT
     )

@@ -42,7 +42,7 @@ def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def permutation(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order of an epoch [num]; the same on every machine and version of NumPy."""
+    """Return the order of an epoch, int64 [num]; the same on every machine and version of NumPy."""
     key = mix(mix(np.array([seed], np.uint64)) ^ np.uint64(epoch))
     return np.argsort(mix(key ^ mix(np.arange(num, dtype=np.uint64))), kind="stable")
 

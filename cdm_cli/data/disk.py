@@ -152,13 +152,13 @@ def reserve(fd: int, path: Path, size: int) -> None:
         os.posix_fallocate(fd, 0, size)
 
 
-def existing(directory: Path) -> Path:
-    """Return a directory that is to be made, or the nearest one above it that is there."""
+def find_existing(directory: Path) -> Path:
+    """Return the directory if it is there, else the nearest one above it that is."""
     return next(each for each in (directory, *directory.absolute().parents) if each.is_dir())
 
 
 def check_room(path: Path, size: int) -> None:
-    """Raise what making a file of this size will, writing nothing: no directory, no room."""
+    """Raise, without writing, what creating a file of `size` bytes would: no directory, no room."""
     if not path.parent.is_dir():
         raise no_directory(path.parent)
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -60,7 +60,7 @@ class BadImageError(Exception):
 
 
 class ImageHeader(NamedTuple):
-    """What is known before a pixel is decoded. kinds: the conversions that it will need."""
+    """What is known before a pixel is decoded. kinds: the conversions that decoding will take."""
 
     width: int
     height: int
@@ -110,10 +110,9 @@ def decode(data: bytes) -> Image.Image:
 
 
 def decode_telling(data: bytes, least: int | None = None) -> Decoded:
-    """Decode, and say what it took.
+    """Decode an image file; return it with the conversions that it took.
 
     least: a JPEG may be decoded smaller, its short side at least this many times scale.
-
     Raises BadImageError.
     """
     with _strictly():

@@ -97,7 +97,7 @@ def _whole(file: FileIO, size: int, limit: int) -> bytes:
 
 
 def read_error(path: Path, error: OSError) -> DiskError:
-    """Say that reading failed in a way that is not the file's fault."""
+    """Return the DiskError for a read that failed through no fault of the file."""
     if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
         return DiskError(
             f"{printable_name(str(path))} changed while it was read", next="run it again"

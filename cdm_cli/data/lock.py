@@ -66,7 +66,7 @@ def lock_soon(fd: int, *kinds: int) -> None:
 
 
 def in_use(path: Path) -> bool:
-    """Return whether a job holds the lock of a directory, taken by `directory`."""
+    """Return whether a job holds the lock that `directory` takes of a directory."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return is_held(fd)

@@ -179,7 +179,7 @@ class Part(Blocks):
         self.put_block(b, arrays)
 
     def require_finished(self, blocks: range | None = None) -> None:
-        """Raise MissingError, saying how much there is to do, unless these blocks are done."""
+        """Raise MissingError, saying how many are left to make, unless these blocks are written."""
         pending = self.pending()
         if pending if blocks is None else set(pending) & set(blocks):
             raise MissingError(
@@ -203,7 +203,7 @@ class Part(Blocks):
         return ""
 
     def outside(self, labels: NDArray[np.int64]) -> str:
-        """Return that some labels are no classes, as the end of a sentence, "" if all are."""
+        """Say, as the end of a sentence, that labels are outside 0..K - 1; "" if none is."""
         num_classes = len(self._opened.classes)
         outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
         if num_classes and len(outside):

@@ -63,7 +63,7 @@ class Look:
 
 
 def look(source: Source, num: int = LOOKED_AT) -> Look:
-    """Look at up to num images of a source; those that cannot be read have no say.
+    """Look at up to num images of a source; those that cannot be read are ignored.
 
     An image is gray if no pixel of it has a colour, however it is stored.
     """

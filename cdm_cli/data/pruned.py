@@ -46,7 +46,7 @@ def write_record(path: Path, pruned: Pruned) -> None:
 
 
 def read_record(path: Path) -> Pruned | None:
-    """Return the record of a store that is not there, None without a good one."""
+    """Return the record of a store that was pruned; None if the store is there, or no good one."""
     if os.path.lexists(path):
         return None
     try:
@@ -68,7 +68,7 @@ def _open_unlinked(name: str, flags: int) -> int:
 
 
 def missing(path: Path) -> MissingError:
-    """Return the error for a store that is not there: that it was pruned, if it was."""
+    """Return the MissingError for a store that is not there, and say so if it was pruned."""
     found = read_record(path)
     if found is None:
         return MissingError(f"{path} does not exist", next="check the path")

@@ -165,7 +165,7 @@ def pack_classes(names: Sequence[str]) -> tuple[bytes, int]:
 
 
 def unpack_classes(packed: bytes, width: int) -> tuple[str, ...]:
-    """Return the names again."""
+    """Return the names that `pack_classes` packed."""
     places = range(0, len(packed), width)
     return tuple(packed[place : place + width].rstrip(b"\0").decode() for place in places)
 

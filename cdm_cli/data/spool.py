@@ -11,9 +11,9 @@ from cdm_cli.errors import DiskError
 
 @contextmanager
 def spool_beside(out: Path) -> Generator[Path]:
-    """Give an empty file beside out, of this process alone, and remove it at the end.
+    """Create an empty file beside out, for this process alone; remove it in the end.
 
-    Those of processes that were killed are removed first.
+    Files that killed processes left are removed first.
     """
     with durable.partial(out.with_name(f"{out.name}.unpacked")) as (_, spool):
         try:

@@ -165,7 +165,7 @@ def _cells(at: str, line: list[str], file: int, column: int) -> tuple[str, str]:
 
 
 def with_ids(rows: list[LabelRow], *, names: bool = False) -> list[LabelRow]:
-    """Return rows of text with ids in place of whole numbers, where all of them are such.
+    """Return rows with ids (int) in place of text, if the text of every row is a whole number.
 
     names: the text is known to be names otherwise. Raises BadInputError naming an odd one.
     """

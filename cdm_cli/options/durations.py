@@ -10,14 +10,14 @@ FORM = re.compile("".join(rf"(?:(\d{{1,6}}){unit})?" for unit in UNITS))
 
 
 def seconds_of(text: str) -> int | None:
-    """Return a length of time in seconds; None for other words, and for none at all."""
+    """Return a length of time in seconds, 1 or more; None for other words, and for 0."""
     match = FORM.fullmatch(text.replace(" ", ""))
     counts = [int(count or 0) for count in match.groups()] if match else [0]
     return sum(count * unit for count, unit in zip(counts, UNITS.values(), strict=False)) or None
 
 
 def duration_of(flag: str) -> Callable[[str], str]:
-    """Return a check of a flag: a length of time, as it was typed, or UsageError."""
+    """Return a function that returns a length of time as it was typed, or raises UsageError."""
 
     def duration(text: str) -> str:
         if seconds_of(text) is None:

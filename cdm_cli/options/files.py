@@ -217,9 +217,9 @@ class DefaultsOptions:
 
 @dataclass(frozen=True)
 class GridOptions:
-    """`cdm grid`. num images in all, or per_class of each, `columns` in a row.
+    """`cdm grid`. num images in all, or per_class of each class, `columns` in a row.
 
-    Of several stores num ids, or per_class of each, every store a column.
+    Of several stores: num ids in all, or per_class of each class, and a column for every store.
     """
 
     stores: Annotated[

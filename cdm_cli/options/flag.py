@@ -18,15 +18,15 @@ HEADINGS = {"judge": "Who judges", "sampling": "How it samples", "compute": "Whe
 
 @dataclass(frozen=True)
 class Flag:
-    """What sets a field, and what `--help` says of it.
+    """The flag that sets a field, and what `--help` says of it.
 
-    names: as typed; by default the field's name with dashes. argument: a word without a name.
-    repeat: typed once for each value; several values are else one word with commas. optional:
-    an argument that may be missing as long as the job does not run. instead: "module:function",
-    which takes the parsed flags, and whose rows are shown under the last word of the field's name
-    instead of running the job. group: its heading in `--help`, by default that of the group of
-    fields. env: a variable of the environment that says what is taken where it is not typed. help
-    ends in "[default: words]." where the default is not a value.
+    help: one sentence; it ends in "[default: words]." where the default is not a value. names: as
+    typed; by default the field's name with dashes. argument: a word without a name. repeat: the
+    flag is typed once for each value; else several values are one word with commas. optional: an
+    argument that may be missing as long as the job does not run. instead: "module:function", which
+    takes the parsed flags and whose rows are shown, titled by the last word of the field's name,
+    in place of a run of the job. group: its heading in `--help`, by default that of the group of
+    fields. env: the variable of the environment whose value is taken where the flag is not typed.
     """
 
     help: str
@@ -51,7 +51,7 @@ class Check:
     function: Callable[[Any], Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        """Return the schema of the type, with the function behind it."""
+        """Return the schema of the type, followed by a call of the function."""
         from pydantic_core import core_schema
 
         return core_schema.no_info_after_validator_function(self._check, handler(source))
@@ -117,8 +117,8 @@ class Flagged:
 def flags_of(options: type) -> tuple[Flagged, ...]:
     """Return the fields of options that have a flag, in the order of `--help`.
 
-    Fields of a group stand in the place of the group, fields of a group within a group last. A
-    field hides one of the same name in a group: `tune-schedule --steps` is its own.
+    Fields of a group take the group's place, fields of a group within a group come last. A field
+    hides one of the same name in a group: `tune-schedule --steps` is its own.
     """
     walk = _Walk()
     return (*walk.fields_of(options, (), frozenset(), {}), *walk.last)
@@ -164,7 +164,7 @@ class _Walk:
 
 
 def parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the type of a field, and what is said beside it."""
+    """Split the type hint of a field into the type and what `Annotated` adds to it."""
     if get_origin(hint) is Annotated:
         kind, *said = get_args(hint)
         return kind, tuple(said)

@@ -100,7 +100,7 @@ class EvalOptions:
     seed: Seed = 0
 
     def __post_init__(self) -> None:
-        """Raise UsageError for stores that are to be compared by nothing that has an error."""
+        """Raise UsageError for --against where no metric has the error that a comparison needs."""
         if self.against and self.metrics and not {*parse_metrics(self.metrics)} & {*WITH_ERRORS}:
             raise UsageError(
                 f"--against: {', '.join(self.metrics)} cannot tell two stores apart, only "
@@ -149,7 +149,7 @@ class TuneOptions:
     sampling: Annotated[Sampling, Without("schedule", "note")] = Sampling()
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what a search leaves no place for."""
+        """Raise UsageError for settings of sampling that a search decides itself."""
         if self.sampling.schedule:
             raise UsageError(
                 f"--schedule {self.sampling.schedule}: a search makes schedules, it takes none",

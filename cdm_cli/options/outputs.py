@@ -19,7 +19,7 @@ FILES = {
 }  # fmt: skip
 
 
-def _ends(path: Path, endings: tuple[str, ...], what: str) -> Path:
+def _check_end(path: Path, endings: tuple[str, ...], what: str) -> Path:
     if not path.name or isdir(path):
         raise UsageError(
             f"-o {path}: this is a folder, {what} is written, which is a file",
@@ -37,7 +37,7 @@ def _ends(path: Path, endings: tuple[str, ...], what: str) -> Path:
 
 def _store(path: Path) -> Path:
     """Take a name of a store; one that exists under another name is continued."""
-    return path if isfile(path) else _ends(path, STORES, "a store")
+    return path if isfile(path) else _check_end(path, STORES, "a store")
 
 
 def _folder(path: Path) -> Path:
@@ -62,7 +62,7 @@ def _check_import(path: Path) -> Path:
     return path if path.suffix.lower() in STORES else _folder(path)
 
 
-def _not_dangling(take: Callable[[Path], Path]) -> Check:
+def _refuse_dangling(take: Callable[[Path], Path]) -> Check:
     """Return a Check that calls `take` and refuses a dangling symbolic link."""
 
     def take_unlinked(path: Path) -> Path:
@@ -78,22 +78,28 @@ def _not_dangling(take: Callable[[Path], Path]) -> Check:
 
 
 OUT = Flag("What to write.", "PATH", ("--out", "-o"), group=OUTPUT)
-StoreOut = Annotated[Path, _not_dangling(_store), OUT]
-DataOut = Annotated[Path, _not_dangling(_store), replace(OUT, env=DATA_ENV)]
-FolderOut = Annotated[Path, _not_dangling(_folder), OUT]
-ExportOut = Annotated[Path, _not_dangling(_check_export), OUT]
+StoreOut = Annotated[Path, _refuse_dangling(_store), OUT]
+DataOut = Annotated[Path, _refuse_dangling(_store), replace(OUT, env=DATA_ENV)]
+FolderOut = Annotated[Path, _refuse_dangling(_folder), OUT]
+ExportOut = Annotated[Path, _refuse_dangling(_check_export), OUT]
 ImportOut = Annotated[
     Path,
-    _not_dangling(_check_import),
+    _refuse_dangling(_check_import),
     Flag("runs/NAME for a stage, NAME.h5 for images.", "PATH", ("--out", "-o"), group=OUTPUT),
 ]
 PageOut = Annotated[
-    Path, _not_dangling(lambda path: _ends(path, (".html", ".htm"), "a page of HTML")), OUT
+    Path,
+    _refuse_dangling(lambda path: _check_end(path, (".html", ".htm"), "a page of HTML")),
+    OUT,
 ]
-PictureOut = Annotated[Path, _not_dangling(lambda path: _ends(path, (".png",), "a PNG")), OUT]
-ScheduleOut = Annotated[Path, _not_dangling(lambda path: _ends(path, (".json",), "JSON")), OUT]
+PictureOut = Annotated[
+    Path, _refuse_dangling(lambda path: _check_end(path, (".png",), "a PNG")), OUT
+]
+ScheduleOut = Annotated[
+    Path, _refuse_dangling(lambda path: _check_end(path, (".json",), "JSON")), OUT
+]
 TableOut = Annotated[
     Path | None,
-    _not_dangling(lambda path: _ends(path, (".json", ".csv"), "a table")),
+    _refuse_dangling(lambda path: _check_end(path, (".json", ".csv"), "a table")),
     Flag("Also write the table as .json or .csv.", "PATH", ("--out", "-o"), group=OUTPUT),
 ]

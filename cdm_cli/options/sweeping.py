@@ -85,8 +85,8 @@ class SweepOptions:
     """`cdm sweep`. augments empty: every kind that the store can give.
 
     s is short for the axis of that name. ground_truth is short for ground_truth_of=("val",).
-    race: points that are beaten with certainty get no more images; budget, budget_evals: what it
-    may cost, neither: a tenth of the grid.
+    race: points that are beaten with certainty get no more images. budget, budget_evals: what the
+    race may cost; where neither is given, a tenth of the whole grid.
     """
 
     command: ClassVar[str] = "sweep"
@@ -139,7 +139,7 @@ class SweepOptions:
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a setting that is given twice, and for what is no race."""
+        """Raise UsageError for a setting that is given twice, or flags that exclude each other."""
         self._check_race()
         typed = [axis for axis, _ in map(axis_of, self.axes)]
         flags = [f.name for f in fields(Sampling) if getattr(self.sampling, f.name) != f.default]
@@ -200,7 +200,7 @@ class SweepOptions:
 
 @dataclass(frozen=True)
 class SweepSOptions(SweepOptions):
-    """`cdm sweep-s`: a sweep over s alone, of which the values may be left to the stage."""
+    """`cdm sweep-s`: a sweep over s alone; values that are not given follow from the stage's T."""
 
     command: ClassVar[str] = "sweep-s"
 

@@ -112,7 +112,7 @@ class TrainOptions:
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
-        """Raise UsageError for images that nothing is selected by."""
+        """Raise UsageError for --select-lowres without --select."""
         if self.select_lowres and not self.select:
             raise UsageError(
                 f"--select-lowres {self.select_lowres}: nothing is selected without --select",

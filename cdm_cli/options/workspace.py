@@ -30,6 +30,6 @@ class PruneOptions:
 
 @dataclass(frozen=True)
 class EnvOptions:
-    """`cdm env`. device: that whose precision and class are told."""
+    """`cdm env`. device: the one whose precision and class are shown."""
 
     device: Annotated[Device, Flag("Which device to tell of.", env=DEVICE_ENV)] = "auto"

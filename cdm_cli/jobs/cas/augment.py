@@ -29,16 +29,16 @@ class CropDraws(NamedTuple):
     coins: Tensor
 
     def part(self, rows: slice) -> "CropDraws":
-        """Return those of some rows."""
+        """Return the draws of some rows of the batch."""
         return CropDraws(self.boxes[rows], self.shifts[:, rows], self.coins[rows])
 
     def to(self, device: torch.device) -> "CropDraws":
-        """Return them on a device."""
+        """Return the draws on a device."""
         return CropDraws(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 def draw_crops(recipe: CasRecipe, step: int) -> CropDraws:
-    """Draw for all images of a step, whichever process trains on them."""
+    """Draw boxes, shifts and coins for all images of a step, the same in every process."""
     generator = torch.Generator().manual_seed(seed_of(recipe.seed, "cas", step))
     B = recipe.batch_size
     shifts = torch.randint(0, 2 * recipe.pad + 1, (2, B), generator=generator)
@@ -64,7 +64,7 @@ def boxes(num: int, generator: torch.Generator) -> Tensor:
 
 
 def augment(x_0: Tensor, draws: CropDraws, recipe: CasRecipe) -> Tensor:
-    """Crop and mirror images, each by its own draws."""
+    """Crop and mirror images uint8 [B, C, H, W], each by its own draws, to [B, C, crop, crop]."""
     x = from_uint8(x_0)
     if recipe.augmentation == "pad-crop":
         x = crop_shifted(x, draws.shifts, recipe.pad)
@@ -82,6 +82,6 @@ def resize_crop(x: Tensor, boxes: Tensor, crop: int) -> Tensor:
 
 
 def centre_crop(x_0: Tensor, crop: int) -> Tensor:
-    """Return the middle of images as the test sees it."""
+    """Cut crop × crop pixels out of the middle of uint8 images, for the test; return [-1, 1]."""
     top, left = ((side - crop) // 2 for side in x_0.shape[2:])
     return from_uint8(x_0[:, :, top : top + crop, left : left + crop])

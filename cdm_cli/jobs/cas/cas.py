@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cdm_cli.data.disk import check_room, existing
+from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
 from cdm_cli.jobs.cas.cost import estimate_cas
@@ -59,7 +59,7 @@ def plan(options: CasOptions, report: Report) -> dict[str, object]:
     with _stores(options) as (store, ref):
         work = plan_work(options, store, ref, device)
         check_free(options.out, work)
-        check_room(existing(options.out) / CAS_FILE, 0)
+        check_room(find_existing(options.out) / CAS_FILE, 0)
         at = {"samples": options.out / "samples", "real": reference_directory(ref.path, work)}
         sets = (work.samples, work.real)
         done = [read_outcome(at[each.name], key_of(work, each), report) for each in sets]

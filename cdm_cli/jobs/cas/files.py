@@ -42,7 +42,7 @@ class CasFile(Settings):
     val_digest: str
 
     def deciding(self) -> dict[str, Any]:
-        """Return what must not change under one name."""
+        """Return what must be equal where a directory is continued: recipe and digests."""
         values = self.model_dump(mode="json")
         return values["recipe"] | {
             name: values[name] for name in ("samples_digest", "real_digest", "val_digest")
@@ -50,7 +50,7 @@ class CasFile(Settings):
 
 
 def cas_file(work: CasWork) -> CasFile:
-    """Return what identifies this score."""
+    """Return the contents of `cas.json` for a score."""
     return CasFile(
         cdm_version=__version__,
         recipe=work.recipe,

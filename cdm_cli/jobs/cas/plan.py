@@ -77,7 +77,7 @@ def plan_work(options: CasOptions, store: Store, ref: Store, device: torch.devic
     """Choose the images and the recipe.
 
     Raises MissingError for an unfinished store, MismatchError where the stores do not fit each
-    other, UsageError for images that there are not.
+    other, UsageError for a split that is not there or cannot be trained on, or too many images.
     """
     for each in (store, ref):
         each.require_finished()
@@ -102,7 +102,7 @@ def plan_work(options: CasOptions, store: Store, ref: Store, device: torch.devic
 
 
 def key_of(work: CasWork, training: TrainingSet) -> str:
-    """Return the SHA-256 over all that decides what a training comes to."""
+    """Return the SHA-256 over the training images, the test images and the recipe of a training."""
     told = f"{training.digest}/{work.val.digest}/{work.recipe.digest}"
     return hashlib.sha256(told.encode()).hexdigest()
 

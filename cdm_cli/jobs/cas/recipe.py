@@ -53,7 +53,7 @@ class CasRecipe(Settings):
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
     def in_words(self) -> str:
-        """Return what happens to the images."""
+        """Say how images are cropped in training and in the test."""
         if self.augmentation == "pad-crop":
             return f"padded by {self.pad} and cropped, mirrored; tested whole"
         return f"random resized crop to {self.crop}, mirrored; tested on the centre of {self.crop}"
@@ -69,7 +69,11 @@ def recipe_of(
     precision: Precision,
     seed: int,
 ) -> CasRecipe:
-    """Fill in what the images decide: num of them, and the epochs, are a number of steps."""
+    """Return the recipe for num training images of these shapes.
+
+    The steps are --steps, or what it takes to see num images --epochs times. resolution decides
+    the augmentation.
+    """
     large = resolution >= SMALL_IMAGE
     steps = options.steps or math.ceil(options.epochs * num / options.batch_size)
     return CasRecipe(

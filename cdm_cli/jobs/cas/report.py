@@ -38,7 +38,7 @@ class CasResult:
 def write_score(
     out: Path, work: CasWork, samples: Outcome, real: Outcome, report: Report, *, write: bool
 ) -> CasResult:
-    """Make the table, and write it with the pictures where asked."""
+    """Compute the score from two outcomes; where asked, write its tables and pictures to `out`."""
     mine, theirs = samples.accuracy, real.accuracy
     table = cas_table(work, samples, real)
     lines = class_lines(work, mine, theirs)
@@ -95,7 +95,7 @@ def _row(
 
 
 def cas_convention(work: CasWork, training: TrainingSet) -> Convention:
-    """Return how these images became a number: the classifier stands where a judge would."""
+    """Return how these images became a number; the classifier takes the place of an extractor."""
     recipe = work.recipe
     return Convention(
         num=training.images.num,
@@ -162,9 +162,10 @@ def _plain(value: Any) -> int | float | None:
 
 
 def extremes(gained: np.ndarray) -> tuple[list[int], list[int]]:
-    """Return the classes that gain most and those that lose most, each from the extreme on.
+    """Return the classes that gain most, and those that lose most, by samples; most extreme first.
 
-    At most six of each, and never one in both; classes that were not tested are in neither.
+    gained: accuracy [K] after samples less that after real images, nan where not tested. At most
+    six of each, and never one in both; classes that were not tested are in neither.
     """
     order = np.argsort(-gained, kind="stable")[: int(np.isfinite(gained).sum())].tolist()
     num = min(SHOWN, len(order) // 2)

@@ -91,7 +91,7 @@ class Fit:
             return torch.zeros((), device=self.device), False
 
     def accumulate(self, step: int, batch: TrainBatch) -> Tensor:
-        """Add up this process's part of the gradient of a step's mean loss; return its part."""
+        """Set `grad` to this process's part of a step's gradient; return its part of the mean loss."""
         self._optimizer.zero_grad(set_to_none=True)
         first = self.world.rank * self.local_batch
         draws = draw_crops(self.recipe, step).part(slice(first, first + self.local_batch))
@@ -137,7 +137,7 @@ class Fit:
         self.skipped += int(skipped)
 
     def snapshot(self, step: int) -> Snapshot:
-        """Return all that continues from here."""
+        """Return the state after a step, for `restore`; its tensors are not copied."""
         tensors = {f"momentum.{name}": self._momentum(p) for name, p in self._named_tensors()}
         return Snapshot(
             step=step,
@@ -149,7 +149,7 @@ class Fit:
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
-        """Continue from a snapshot."""
+        """Load weights, momentum and counts of a snapshot; its tensors are copied."""
         self.net.load_state_dict(dict(snapshot.model))
         for name, parameter in self._named_tensors():
             self._momentum(parameter).copy_(snapshot.optimizer[f"momentum.{name}"])

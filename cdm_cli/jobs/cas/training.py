@@ -77,7 +77,10 @@ def train_and_test(
 
 
 def read_outcome(directory: Path, key: str, report: Report) -> Outcome | None:
-    """Return the outcome in a directory if it is whole and of this key."""
+    """Return the outcome in a directory; None if there is none, or one of another key.
+
+    A damaged one is reported, and is none.
+    """
     try:
         found = read_settings(Outcome, directory / OUTCOME, OUTCOME_LIMIT)
     except MissingError:
@@ -107,7 +110,10 @@ def remove_checkpoints(directory: Path) -> None:
 
 
 def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, session: Session) -> None:
-    """Take the steps that are left, saving every few minutes and at the end."""
+    """Take the steps that are left; save every five minutes, on a stop, and at the end.
+
+    Raises StoppedError, DivergedError, DiskError, and BadInputError for damaged samples.
+    """
     steps = fit.recipe.steps
     done = session.decide(
         lambda: resume_fit(fit, directory, session.report),
@@ -139,7 +145,10 @@ def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, session:
 
 
 def resume_fit(fit: Fit, directory: Path, report: Report) -> int:
-    """Bring a fit to the newest whole checkpoint; return its step, 0 without one."""
+    """Load the newest whole checkpoint into a fit; return its step, 0 without one.
+
+    Damaged checkpoints are reported, and the one before is tried.
+    """
     for path in reversed(checkpoints(directory)):
         try:
             snapshot = load_checkpoint(path, fit.snapshot(0))
@@ -176,7 +185,7 @@ def _stopped_error(stop: Stop, step: int, steps: int, directory: Path) -> Stoppe
 
 
 def measure_accuracy(fit: Fit, work: CasWork, session: Session, name: str) -> ClassAccuracy:
-    """Show every validation image to the classifier, in float32, each process its share."""
+    """Test the classifier on every validation image, in float32, each process its share."""
     fit.share_statistics()
     fit.net.eval()
     accuracy = ClassAccuracy(len(work.classes))

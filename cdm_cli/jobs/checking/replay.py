@@ -45,10 +45,11 @@ HALF = 127.5  # uint8 levels for 1.0 of a state z_s
 
 @dataclass(frozen=True)
 class Replayed:
-    """What was compared. largest: difference of any pixel, of 255; tolerance: what is allowed.
+    """The result of a replay. asked, compared, identical: how many samples.
 
-    stage: that made the samples again. differing: one row for each sample beyond tolerance, at
-    most 20.
+    largest: the largest difference of any pixel, of 255; tolerance: the largest that is allowed;
+    why: the reason for it. stage: that made the samples again. differing: one row for each sample
+    beyond tolerance, at most 20.
     """
 
     stage: str
@@ -67,7 +68,7 @@ class Replayed:
         return same if self.largest == 0 else f"{same}, the others within {self.largest} of 255"
 
     def failure(self, path: Path) -> CdmError | None:
-        """Return BadInputError naming the first samples that are not what they claim."""
+        """Return BadInputError naming the first samples beyond tolerance, None if all are within."""
         if not self.differing:
             return None
         named = ", ".join(str(row["id"]) for row in self.differing[:5])
@@ -91,11 +92,12 @@ class ReplayBatch(NamedTuple):
 def plan_replay(
     store: Store, options: VerifyOptions, opened: ExitStack, report: Report
 ) -> Callable[[], Replayed]:
-    """Return what makes options.replay samples again, and all that share their batches.
+    """Check that samples can be made again; return the function that makes and compares them.
 
-    The stack keeps the store that was upsampled open. Raises UsageError where no stage made the
-    store or it has fewer samples, MissingError and MismatchError for stage and lowres,
-    BadInputError for a provenance that does not say enough: all before a block is read.
+    It makes options.replay samples, and all that share their batches. opened: keeps the store that
+    was upsampled open. Raises UsageError where no stage made the store or it has fewer samples,
+    MissingError and MismatchError for stage and lowres, BadInputError for a provenance that does
+    not say enough: all before a block is read.
     """
     origin, part = read_origin(store), store.parts[""]
     chosen = choice(part.num, options.replay or 1, options.seed, store.path)
@@ -120,7 +122,10 @@ def plan_replay(
 
 
 def choice(num: int, count: int, seed: int, path: Path) -> list[int]:
-    """Return `count` places within 0..num-1, ascending."""
+    """Draw `count` different places within 0..num-1 by seed; return them ascending.
+
+    Raises UsageError for more than there are.
+    """
     if count > num:
         raise UsageError(f"--replay {count}: {path} has {num} samples", next=f"--replay {num}")
     return sorted(np.random.default_rng(seed).choice(num, count, replace=False).tolist())
@@ -149,7 +154,10 @@ class StageForms:
         self._stages: dict[tuple[str, bool], Stage] = {}
 
     def engine(self, numerics: HowComputed) -> Engine:
-        """Return what makes batches as they were made. Raises BadInputError for other weights."""
+        """Return the engine that computes a batch as the store's was computed.
+
+        Raises BadInputError where the weights are not those that made the store.
+        """
         made = self._origin.made
         key = numerics.precision, numerics.compiled and self.exact(numerics)
         if key not in self._stages:
@@ -165,7 +173,7 @@ class StageForms:
         return Engine(self._stages[key], self.chain, made.seed, numerics.batch_size, made.keep_s)
 
     def exact(self, numerics: HowComputed) -> bool:
-        """Tell whether this device and build make the same bits."""
+        """Tell whether this device and build make the same bits as those that made the samples."""
         here = device_class(self.session.device), build(self.session.device)
         return (numerics.device, numerics.build) == here
 
@@ -210,7 +218,7 @@ def _why(groups: list[ReplayBatch], makers: StageForms) -> str:
 
 
 def tolerance(numerics: HowComputed, makers: StageForms) -> int:
-    """Return by how many of 255 a pixel may differ."""
+    """Return by how many of 255 a pixel may differ: 0 where the same bits are expected."""
     return 0 if makers.exact(numerics) else TOLERANCE.get(numerics.precision, 64)
 
 
@@ -233,7 +241,11 @@ def _there(part: Part, batch: ReplayBatch) -> Block:
 
 
 def pixel_differences(there: Block, made: Block) -> np.ndarray:
-    """Return the largest difference of each sample, of 255; infinite for another id or label."""
+    """Return the largest difference of each sample, float64 [n], in levels of uint8.
+
+    Differences of z_s, in [-1, 1], are times 127.5. Another id or label, or a number that is not
+    finite, counts 255.
+    """
     worst = np.zeros(len(there["ids"]))
     for name, array in there.items():
         apart = np.abs(array.astype(np.float64) - made[name].astype(np.float64))

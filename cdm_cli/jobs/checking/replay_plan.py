@@ -139,7 +139,10 @@ def read_origin(store: Store) -> Origin:
 
 
 def chain_from(config: StageConfig, made: HowMade) -> Chain:
-    """Return the chain that `chain_of` fixed when the store was made. ValueError for none."""
+    """Rebuild the chain that `chain_of` fixed when the store was made.
+
+    Raises ValueError or IndexError for fields that make no chain.
+    """
     return Chain(
         schedule=_schedule(config, made),
         sampler=made.sampler,
@@ -192,7 +195,11 @@ def _name_of(store: Store, role: str) -> str:
 def inputs_of(
     store: Store, made: HowMade, header: Header, options: VerifyOptions, opened: ExitStack
 ) -> Inputs:
-    """Return what the stage was given for places of the store; what is opened goes to opened."""
+    """Return the function that gives, for a range of the store's places, what the stage was given.
+
+    opened: keeps the store that was upsampled open. Raises BadInputError where the provenance
+    names no classes, and MissingError or MismatchError for the store that was upsampled.
+    """
     rows = range(made.first, made.first + store.parts[""].num)
     if made.command == "sample":
         if not made.classes or not made.counts_fit:
@@ -231,7 +238,10 @@ def _lowres_for(store: Store, made: HowMade, path: Path | None) -> Path:
 
 
 def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], path: Path) -> Chain:
-    """Return the chain. Raises BadInputError for one that cannot be of this stage."""
+    """Rebuild the chain of a store, and compare it with what the provenance tells of it.
+
+    Raises BadInputError for a chain that this stage cannot have.
+    """
     try:
         chain = chain_from(config, made)
         mine = chain_fields(config, chain, made.seed)

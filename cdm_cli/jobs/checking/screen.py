@@ -22,7 +22,7 @@ class InspectResult(dict[str, Any]):
         self._short = short
 
     def in_short(self) -> Lines:
-        """Return lines, what it is first."""
+        """Return the lines of one screen; the first says what kind of thing is at the path."""
         return [*self._short(self), WHOLE]
 
 

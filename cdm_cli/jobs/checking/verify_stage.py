@@ -75,7 +75,7 @@ class VerifiedStage:
 
 def verify_stage(directory: Path, report: Report) -> VerifiedStage:
     """Check stage.json, the weights and every checkpoint of a stage directory."""
-    kind, checks = "stage", [(STAGE_FILE, lambda: _readable(directory))]
+    kind, checks = "stage", [(STAGE_FILE, lambda: _check_stage_file(directory))]
     try:
         config = read_stage_file(directory).plan.stage
         kind = config.kind
@@ -116,7 +116,7 @@ def _state(check: Callable[[], str]) -> str:
         return error.what
 
 
-def _readable(directory: Path) -> str:
+def _check_stage_file(directory: Path) -> str:
     read_stage_file(directory)
     return GOOD
 
@@ -145,10 +145,10 @@ def _checkpoint(directory: Path, prefix: str) -> Iterator[Check]:
         return
     yield f"{prefix}{MANIFEST}", lambda: GOOD
     for name, entry in manifest.files.items():
-        yield f"{prefix}{name}", partial(_unless_removed, directory, name, entry.sha256)
+        yield f"{prefix}{name}", partial(_check_unless_removed, directory, name, entry.sha256)
 
 
-def _unless_removed(directory: Path, name: str, sha256: str) -> str:
+def _check_unless_removed(directory: Path, name: str, sha256: str) -> str:
     try:
         check_file(directory / name, sha256)
     except CdmError:

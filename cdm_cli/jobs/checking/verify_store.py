@@ -110,7 +110,7 @@ Rows = list[dict[str, object]]
 
 
 def check_blocks(store: Store, report: Report) -> tuple[Rows, Rows]:
-    """Return the blocks that are damaged, and those that were not written yet."""
+    """Compare every block with its digest; return rows of damaged ones, and of unwritten ones."""
     damaged: Rows = []
     unfinished: Rows = []
     total = sum(part.num_blocks for part in store.parts.values())

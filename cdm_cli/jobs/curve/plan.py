@@ -8,7 +8,7 @@ from pathlib import Path
 from cdm_cli.cascade.checkpoint import checkpoints, find_stage, weights_file
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import CHECKPOINTS, is_complete
-from cdm_cli.data.disk import check_room, existing
+from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.curve.table import (
@@ -51,7 +51,7 @@ def plan_work(options: CurveOptions, stack: ExitStack) -> CurveWork:
 
 def check_curve_out(out: Path, work: CurveWork) -> None:
     """See, before weights are loaded, that the directory can be made, or is of the same curve."""
-    check_room(existing(out) / FILE, 0)
+    check_room(find_existing(out) / FILE, 0)
     config = work.header.config
     check_known(out, {"stage": config_digest(config), **work.probe.identity}, config)
 

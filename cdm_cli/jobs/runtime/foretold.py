@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cdm_cli.data.disk import existing
+from cdm_cli.data.disk import find_existing
 from cdm_cli.units import disk, duration, memory, operations
 
 TIMED, RECKONED = "timed here", "reckoned from a matrix product timed here, roughly"
@@ -27,7 +27,7 @@ class Foretold(dict[str, Any]):
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
         super().__init__(plan)
-        place = existing(Path(str(plan.get("out") or plan.get("stage") or ".")))
+        place = find_existing(Path(str(plan.get("out") or plan.get("stage") or ".")))
         self["free_bytes"] = shutil.disk_usage(place).free
         self["foretold"] = _line(self)
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cdm_cli.cascade.stagefile import digest_with
-from cdm_cli.data.disk import check_room, existing, make_directory
+from cdm_cli.data.disk import check_room, find_existing, make_directory
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.judging.panel import Panel, open_panel
 from cdm_cli.jobs.runtime.session import Session
@@ -28,7 +28,7 @@ def check_points(points: Sequence[Point], session: Session) -> None:
         else:
             size += len(point.work.rows) * bytes_per_sample(point.work.header.config)
     if points:
-        check_room(existing(points[0].out) / "points", size)
+        check_room(find_existing(points[0].out) / "points", size)
 
 
 @dataclass

@@ -19,13 +19,17 @@ ACCURACY = "accuracy"
 
 
 def val_images(store: Store, resolution: int) -> ImageSet | None:
-    """Return the images that judge a classifier, or None for a store without val."""
+    """Return all val images at a resolution, on which a classifier is tested; None without val."""
     val = store.parts.get("val")
     return None if val is None else from_part(store, "val", val, resolution, None, 0)
 
 
 class Accuracy:
-    """Logs top-1 accuracy at every checkpoint, in float32 and without augmentation."""
+    """Logs top-1 accuracy at every checkpoint, in float32 and without augmentation.
+
+    there: the accuracies that `metrics.jsonl` has, by step. asked: returns what asks the run to
+    stop, "" for nothing.
+    """
 
     def __init__(
         self, config: ClassifierConfig, images: ImageSet, trainer: Trainer,
@@ -40,7 +44,10 @@ class Accuracy:
         return step not in self._there
 
     def __call__(self, step: int, metrics: Metrics | None) -> None:
-        """Judge all images, each process its share."""
+        """Test the averaged weights on all val images, each process its share; log their accuracy.
+
+        Logs nothing if the run is asked to stop meanwhile.
+        """
         world, num = self._trainer.world, self._images.num
         right = self._right()
         if world.any(bool(self._asked())):

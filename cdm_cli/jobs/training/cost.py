@@ -25,14 +25,19 @@ EFFICIENCY = {"cuda": 0.35, "cpu": 0.25}
 
 
 def with_classes(config: AnyStageConfig) -> AnyStageConfig:
-    """Give a classifier whose data are not there yet ten classes, to count it at all."""
+    """Return the config to count with: a classifier whose data are not there yet has 10 classes."""
     if config.kind == "classifier" and config.num_classes == 0:
         return config.model_copy(update={"num_classes": 10})
     return config
 
 
 def cost(plan: Plan, device: torch.device, processes: int = 1) -> dict[str, object]:
-    """Return parameters, FLOPs, memory and an estimated time, all flat."""
+    """Estimate what a training costs, as one flat mapping.
+
+    FLOPs and evaluations are those of all steps; `memory_bytes` is of one device and
+    `estimated_seconds` of the whole run, by steps that were timed or reckoned (`estimated_by`).
+    processes: how many share a batch.
+    """
     net = empty_net(with_classes(plan.stage))
     training, parameters, flops = plan.training, num_parameters(net), flops_per_image(net)
     precision = choose_precision(training.precision, device)

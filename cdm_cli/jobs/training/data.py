@@ -38,8 +38,8 @@ class Unchanged:
     def __call__(self) -> None:
         """Read again what was read before, if the file was touched since.
 
-        Another file under the same name is told: the one that was opened is read to the end.
-        Raises BadInputError where the file has become shorter, or holds something else.
+        Where another file has taken the path, this is only said: the run keeps reading the one that
+        it opened. Raises BadInputError where that one has become shorter, or holds something else.
         """
         for part in self._store.parts.values():
             part.recheck()

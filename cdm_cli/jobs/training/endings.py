@@ -18,7 +18,10 @@ def words_for(checkpoint: Path | None) -> str:
 
 
 def require_unchanged(unchanged: Callable[[], object], directory: Path, world: World) -> None:
-    """Raise where the data changed: in every process, if they did in one."""
+    """Ask in every process whether its data changed; raise in all of them if they did in one.
+
+    Raises what `unchanged` raises here, and StoppedError where it raised in another process.
+    """
     error: CdmError | None = None
     try:
         unchanged()
@@ -36,7 +39,11 @@ def require_unchanged(unchanged: Callable[[], object], directory: Path, world: W
 
 
 def stop_at(directory: Path, trainer: Trainer, step: int, by: str, *, saved: bool) -> StoppedError:
-    """Return the error of a run that is stopped after a step; saved: that step is there."""
+    """Return the StoppedError of a run that stops after `step`.
+
+    by: the signal, or who else asked. saved: whether there is a checkpoint of that step; there is
+    none where the last steps were not finite.
+    """
     streak = trainer.streak()
     steps = f"{streak} steps were" if streak > 1 else "step was"
     lost = f"the last {steps} not finite, so this one is not saved; "
@@ -53,9 +60,11 @@ def stop_at(directory: Path, trainer: Trainer, step: int, by: str, *, saved: boo
 def divergence_at(
     directory: Path, trainer: Trainer, step: int, in_a_row: int, *, may_pass: bool
 ) -> DivergedError:
-    """Let `ema.safetensors` be that of the last good checkpoint; return the error of the run.
+    """Put the last good weights back into `ema.safetensors`; return the DivergedError of the run.
 
-    in_a_row: steps that were not finite. may_pass: they are few, and the last of the run.
+    Good is a checkpoint before the one that the streak of steps that were not finite began with.
+    in_a_row: the length of that streak. may_pass: it is short, and ends with the last step, so
+    that more steps may get past it.
     """
     begun = step - trainer.streak()
     good = fall_back(directory, begun, writes=trainer.world.leads)

@@ -18,13 +18,13 @@ class Extra(Protocol):
         ...
 
     def missing(self, step: int) -> bool:
-        """Whether nothing is left of this step's turn; asked in the first process only."""
+        """Whether the output of this step's turn is not there; asked in the first process only."""
         ...
 
     def __call__(self, step: int, metrics: Metrics | None) -> None:
-        """Take the turn of a step, in every process; metrics are there in the first one.
+        """Take the turn of a step, in every process; metrics is None in all but the first one.
 
-        Leaves nothing behind where the run is asked to stop: the turn is taken on resume.
+        Writes nothing if the run is asked to stop meanwhile: the turn is taken when it resumes.
         """
         ...
 

@@ -27,7 +27,11 @@ from cdm_cli.plans import Plan
 
 @dataclass(frozen=True)
 class Turns:
-    """What is done between steps: grids, the choice of the best, a classifier's accuracy."""
+    """What is done between steps; None for what a run does not do.
+
+    layout: what its sample grids show. probe: the samples that --select judges. images: those of
+    val, on which a classifier is tested.
+    """
 
     layout: GridLayout | None = None
     probe: Probe | None = None
@@ -37,10 +41,11 @@ class Turns:
 def plan_turns(
     options: TrainOptions, made: Plan, store: Store, directory: Path, stack: ExitStack
 ) -> Turns:
-    """Decide all that headers and flags decide. The store stays open while the run lasts.
+    """Decide from headers and flags what is done between steps.
 
-    Raises UsageError, MissingError or MismatchError for a --select, --features or
-    training.sample_s that cannot be.
+    stack: keeps the store of --select-lowres open while the run lasts. Raises UsageError,
+    MissingError or MismatchError for a --select, --features or training.sample_s that does not
+    fit the stage or its data.
     """
     stage, training = made.stage, made.training
     if isinstance(stage, ClassifierConfig):
@@ -61,10 +66,11 @@ def extras_of(
     turns: Turns, options: TrainOptions, made: Plan, directory: Path, trainer: Trainer,
     judge: Judge | None, asked: Callable[[], str],
 ) -> tuple[Extra, ...]:  # fmt: skip
-    """Make the extras of a run ready, now that there are weights. judge: of --select.
+    """Build the extras of a run once it has its weights, in the order in which they take turns.
 
-    Raises what reading the real images raises, and WouldOverwriteError where best.safetensors
-    was chosen by other rules.
+    judge: who scores --select, None without. asked: returns what asks the run to stop, "" for
+    nothing. Raises what reading the real images raises, and WouldOverwriteError where
+    best.safetensors was chosen by other rules.
     """
     training, leads = made.training, trainer.world.leads
     if isinstance(made.stage, ClassifierConfig):
@@ -86,7 +92,7 @@ def extras_of(
 
 
 def select_cost(turns: Turns, options: TrainOptions, steps: int) -> dict[str, int]:
-    """Return how often --select judges, and the network evaluations of all those samples."""
+    """Return how often --select judges, and the evaluations of all its samples; {} without it."""
     if turns.probe is None:
         return {}
     times = -(-steps // options.select_every)

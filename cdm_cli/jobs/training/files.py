@@ -1,4 +1,4 @@
-"""The checkpoints of a training run: written in the background, and what a run goes on from."""
+"""The checkpoints of a training run: written in the background, and loaded where it resumes."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -42,10 +42,10 @@ class Saver:
         self._error: BaseException | None = None
 
     def prepare(self) -> None:
-        """Set memory of the host aside for the state that a step has left on a CUDA device.
+        """Reserve memory of the host for a copy of the state that a CUDA device holds after a step.
 
-        Where the host has too little, checkpoints are written from the device while training
-        waits, which is said.
+        Does nothing on a CPU, or in another process than the first. Where the host has too little
+        free, training waits while checkpoints are written from the device; a message says so.
         """
         if not self._trainer.world.leads or self._trainer.device.type != "cuda":
             return
@@ -60,9 +60,10 @@ class Saver:
             )
 
     def save(self, step: int, *, stopped: bool = False) -> None:
-        """Save step `step`; errors of the save before this one arise here.
+        """Write the checkpoint of a step, and its weights as `ema.safetensors`.
 
-        stopped: it is saved because the run is stopped there, and counts in no `keep`.
+        Waits for the save before this one first, and raises its error. stopped: the step is saved
+        because the run stops there, and is not one of the newest that `keep` counts.
         """
         self.wait()
         snapshot = snapshot_of(self._trainer, step)
@@ -70,11 +71,13 @@ class Saver:
             self._write(snapshot, stopped)
             return
         snapshot = replace(snapshot, **self._copy.of(snapshot.parts))
-        self._thread = threading.Thread(target=self._guarded, args=(snapshot, stopped), daemon=True)
+        self._thread = threading.Thread(
+            target=self._write_or_keep_error, args=(snapshot, stopped), daemon=True
+        )
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the save that is under way, and raise its error."""
+        """Wait for the save that is under way, and raise the error that it ended with."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -82,7 +85,7 @@ class Saver:
             error, self._error = self._error, None
             raise error
 
-    def _guarded(self, snapshot: Snapshot, stopped: bool) -> None:
+    def _write_or_keep_error(self, snapshot: Snapshot, stopped: bool) -> None:
         try:
             self._write(snapshot, stopped)
         except BaseException as error:
@@ -94,25 +97,26 @@ class Saver:
 
 
 def snapshot_of(trainer: Trainer, step: int) -> Snapshot:
-    """Return a trainer's state, where it is: the next step changes it."""
+    """Return a trainer's state without copying it: the next step overwrites these tensors."""
 
-    def detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def detach(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.detach() for name, tensor in tensors.items()}
 
     return Snapshot(
         step=step,
-        model=detached(trainer.objective.net.state_dict()),
-        ema=detached(trainer.ema.state_dict()),
-        optimizer=detached(trainer.optimizer_tensors()),
+        model=detach(trainer.objective.net.state_dict()),
+        ema=detach(trainer.ema.state_dict()),
+        optimizer=detach(trainer.optimizer_tensors()),
         state=trainer.state().model_dump(mode="json"),
     )
 
 
 def resume(directory: Path, trainer: Trainer, say: Callable[[str], None]) -> int:
-    """Bring the trainer to the newest whole checkpoint; return its step, 0 without one.
+    """Load the newest whole checkpoint into the trainer; return its step, 0 without a checkpoint.
 
-    A damaged checkpoint is told and passed over for the one before it; where none is left,
-    its error is raised. `ema.safetensors` is made to follow the checkpoint.
+    A damaged checkpoint is reported, and the one before it is tried. Raises BadInputError or
+    MissingError where the oldest is damaged too. The first process then makes `ema.safetensors`
+    that of the checkpoint, and removes leftovers and checkpoints beyond `keep`.
     """
     found = checkpoints(directory)
     like = Snapshot(
@@ -168,9 +172,10 @@ def _tidy(directory: Path, loaded: Snapshot, keep: int) -> None:
 
 
 def fall_back(directory: Path, step: int, *, writes: bool) -> Path | None:
-    """Return the newest checkpoint before a step, and let `ema.safetensors` be that one's.
+    """Return the newest checkpoint before `step`, None without one; restore its `ema.safetensors`.
 
-    Without one, `ema.safetensors` is removed. writes: whether this process changes files.
+    Without a checkpoint `ema.safetensors` is removed. writes: whether this process changes files;
+    another one only returns the path.
     """
     good = [path for path in checkpoints(directory) if path.name < step_name(step)]
     last, ema = (good[-1] if good else None), directory / EMA

@@ -45,10 +45,11 @@ def require_even_shares(training: TrainingConfig, processes: int) -> None:
 
 
 class Gradients:
-    """What computes the gradients of a network's parameters, part by part.
+    """Computes the gradients of a network's parameters, one micro-batch after another.
 
-    micro_batch: images at a time. halved_from: what it was before memory ran out, until that is
-    told.
+    piece: the images of one virtual rank, or of this process's share of the batch. micro_batch:
+    images at a time, 1..piece. halved_from: micro_batch before memory ran out, until that is
+    reported (`Trainer.note_halving`).
     """
 
     def __init__(self, objective: Objective, training: TrainingConfig, session: Session) -> None:
@@ -67,14 +68,15 @@ class Gradients:
         return self.piece if self._device.type == "cuda" else CPU_MICRO_BATCH
 
     def continue_with(self, micro_batch: int) -> None:
-        """Take so many images at a time, as a run did before it was stopped."""
+        """Take so many images at a time, as the run did before it was stopped; at most a piece."""
         self.micro_batch = min(self.piece, micro_batch)
 
     def settle(self, step: int, batch: TrainBatch) -> Tensor:
-        """Set the gradients of a step, whose loss is returned; the weights are left alone.
+        """Leave the gradients of a step in the parameters' `grad`; return this process's loss.
 
-        Where a device runs out of memory, all ranks halve the micro-batch and start the step
-        again. Raises MemoryFloorError where one image does not fit.
+        The loss, a scalar, is this process's part of the mean over the global batch. Weights stay
+        as they are. Where a device runs out of memory, all processes halve the micro-batch and take
+        the step again. Raises MemoryFloorError where one image does not fit.
         """
         if not self._objective.net.training:
             self._objective.net.train()
@@ -109,9 +111,9 @@ class Gradients:
     def _of_rows(self, step: int, inputs: tuple[object, ...], start: int, end: int) -> Tensors:
         self._keys.begin_part(step, start)
         rows = slice(start, min(start + self.micro_batch, end))
-        return self._evaluated()(*map_tensors(lambda x: x[rows], inputs))
+        return self._choose_function()(*map_tensors(lambda x: x[rows], inputs))
 
-    def _evaluated(self) -> Callable[..., Tensors]:
+    def _choose_function(self) -> Callable[..., Tensors]:
         """Return what computes gradients: recorded where all parts have one size."""
         equal = self.piece % self.micro_batch == 0
         return self._recorded if equal and self._device.type == "cuda" else self._of_part

@@ -42,7 +42,7 @@ CLASSES, PER_CLASS, PER_CLASS_SR, STEPS = 10, 4, 2, 50
 
 @dataclass(frozen=True)
 class GridLayout:
-    """What a grid shows: its samples, row by row, and the originals that they come from."""
+    """What a grid shows: the samples, row by row; of a super-resolution stage their sources too."""
 
     probe: Probe
     rows: list[tuple[str, np.ndarray]]  # names, and int64 places within the probe
@@ -58,7 +58,10 @@ class GridLayout:
 
 
 def layout_of(header: Header, store: Store, training: TrainingConfig) -> GridLayout:
-    """Fix what the grids of a run show. Raises UsageError for a training.sample_s out of range."""
+    """Choose the samples that every grid of a run shows, and the chain that draws them.
+
+    Raises UsageError for a training.sample_s out of range.
+    """
     config = header.config
     s = choose_s(config, training.sample_s, "training.sample_s")
     T = config.schedule.T
@@ -70,7 +73,7 @@ def layout_of(header: Header, store: Store, training: TrainingConfig) -> GridLay
 
 
 def spread(num: int, most: int = CLASSES) -> list[int]:
-    """Return at most so many of num places, evenly spread, both ends among them."""
+    """Return up to `most` of the places 0..num - 1, evenly spread and ascending, with both ends."""
     return np.unique(np.linspace(0, num - 1, min(num, most)).round().astype(np.int64)).tolist()
 
 
@@ -113,7 +116,7 @@ def _source(store: Store, part: Part, resolution: int, rows: np.ndarray) -> Stor
 
 
 def picture(layout: GridLayout, images: np.ndarray) -> Image.Image:
-    """Lay out the samples uint8 [num, H, W, C] of a layout."""
+    """Draw the grid of a layout from its samples, uint8 [num, H, W, C]."""
     tiles, rows, heads = dict(enumerate(images)), layout.rows, ()
     if layout.originals is not None and layout.lowres is not None:
         tiles, rows = _threes(layout.rows, images, layout.lowres, layout.originals)
@@ -134,7 +137,7 @@ def _threes(
 
 
 class SampleGrid:
-    """Draws the grid of a step: every process some of its samples, the first one the picture."""
+    """Draws the grid of a step: every process samples its share, the first writes the picture."""
 
     def __init__(
         self, directory: Path, layout: GridLayout, trainer: Trainer, asked: Callable[[], str]
@@ -148,9 +151,12 @@ class SampleGrid:
         return not self._path(step).is_file()
 
     def __call__(self, step: int, metrics: Metrics | None) -> None:
-        """Write the picture; memory that does not suffice costs the picture, not the training."""
+        """Draw the samples and write the picture; nothing if the run is asked to stop meanwhile.
+
+        A CdmError, as of too little memory, is reported, and training goes on without this picture.
+        """
         try:
-            images = self._drawn()
+            images = self._draw()
         except CdmError as error:
             self._trainer.session.report.say(f"no sample grid at step {step}: {error.what}")
             return
@@ -162,7 +168,7 @@ class SampleGrid:
         if metrics is not None:
             metrics.show(SAMPLES, np.asarray(found.convert("RGB")), step)
 
-    def _drawn(self) -> np.ndarray | None:
+    def _draw(self) -> np.ndarray | None:
         objective, probe = self._trainer.objective, self._layout.probe
         assert isinstance(objective, StageObjective)
         stage = build_averaged(objective.stage, self._trainer.ema)

@@ -13,15 +13,15 @@ ALIGNED = 64  # bytes: where a tensor begins
 
 
 def size_of(parts: Parts) -> int:
-    """Return the bytes that a copy takes."""
-    return sum(_aligned(tensor) for tensors in parts.values() for tensor in tensors.values())
+    """Return the bytes that a copy of these tensors takes, each beginning at a multiple of 64."""
+    return sum(_aligned_size(tensor) for tensors in parts.values() for tensor in tensors.values())
 
 
 class HostCopy:
-    """Memory for tensors of these shapes, by part and name.
+    """Memory of the host for a copy of tensors, by part and name.
 
-    Its pages are set aside in the background: the kernel clears them, at some GiB a second. The
-    device can write them directly once they are locked, which needs them to be there.
+    A thread writes zeros first, so that the system provides the pages (some GiB a second). Then
+    the pages are locked, after which the device writes them directly.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -32,7 +32,10 @@ class HostCopy:
         self._locked = False
 
     def of(self, parts: Parts) -> dict[str, dict[str, Tensor]]:
-        """Copy tensors of the same names and shapes, all of one moment; valid until the next."""
+        """Copy tensors of the same names and shapes, wait for the device, and return the copies.
+
+        The next call overwrites them.
+        """
         self._lock()
         for part, tensors in parts.items():
             for name, tensor in tensors.items():
@@ -63,7 +66,7 @@ def _cuda() -> Any:
     return torch.cuda.cudart()
 
 
-def _aligned(tensor: Tensor) -> int:
+def _aligned_size(tensor: Tensor) -> int:
     return -(-tensor.numel() * tensor.element_size() // ALIGNED) * ALIGNED
 
 
@@ -76,5 +79,5 @@ def _views(memory: Tensor, parts: Parts) -> dict[str, dict[str, Tensor]]:
         for name, tensor in tensors.items():
             held = memory[start : start + tensor.numel() * tensor.element_size()]
             views[part][name] = held.view(tensor.dtype).reshape(tensor.shape)
-            start += _aligned(tensor)
+            start += _aligned_size(tensor)
     return views

@@ -18,13 +18,13 @@ from cdm_cli.plans import TrainingConfig
 
 
 def seed_of(*parts: object) -> int:
-    """Return a seed in 0..2^63 - 1 that no other parts share (SHA-256)."""
+    """Return a seed in 0..2^63 - 1: from the SHA-256 of the parts, as text joined by "/"."""
     text = "/".join(str(part) for part in parts).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
 
 
 class Keys:
-    """What draws the random numbers of a step for one process of a training."""
+    """Draws the random numbers of a step for one process of a training."""
 
     def __init__(
         self, objective: Objective, training: TrainingConfig, world: World, device: torch.device
@@ -39,7 +39,7 @@ class Keys:
         return self._training.seed, step, self._world.rank if self._by_rank else 0
 
     def draw(self, step: int, batch: TrainBatch) -> tuple[Any, ...]:
-        """Return all that is random in the loss of this process's share of a step's batch."""
+        """Draw what the loss of a step needs at random; return that of this process's rows."""
         self._generator.manual_seed(seed_of(*self._key(step)))
         if self._by_rank or self._world.size == 1:
             return self._objective.draw(batch, self._generator, len(batch.y))
@@ -47,6 +47,6 @@ class Keys:
         return map_tensors(lambda x: x[self._rows].clone(), drawn)
 
     def begin_part(self, step: int, start: int) -> None:
-        """Seed what drops in the rows from `start` on, where dropout is drawn by rank."""
+        """Seed dropout for the rows from `start` on, where a training draws its numbers by rank."""
         if self._by_rank:
             torch.manual_seed(seed_of(*self._key(step), "dropout", start))

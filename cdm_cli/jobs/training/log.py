@@ -21,7 +21,10 @@ METRICS_LIMIT = 2**30
 
 
 class Metrics:
-    """`metrics.jsonl`, one row of numbers per line, and TensorBoard events if it is installed."""
+    """`metrics.jsonl`, one row of numbers per line, and TensorBoard events if it is installed.
+
+    step: where the run goes on; rows of later steps are dropped, as they are written again.
+    """
 
     def __init__(self, directory: Path, step: int) -> None:
         self._path = directory / METRICS
@@ -43,7 +46,7 @@ class Metrics:
             durable.write_file_atomically(self._path, b"".join(kept))
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append a row, which has "step"."""
+        """Append a row of numbers by name, one of them "step", to the file and to the events."""
         durable.append(self._path, (json.dumps(dict(row)) + "\n").encode())
         if self._board is None:
             return
@@ -57,7 +60,7 @@ class Metrics:
             self._board.add_image(name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Finish the events."""
+        """Close the file of events, if there is one."""
         if self._board is not None:
             self._board.close()
 
@@ -77,7 +80,7 @@ def _row(line: bytes) -> dict[str, Any]:
 
 
 def read_metrics(directory: Path, name: str) -> dict[int, float]:
-    """Return what `metrics.jsonl` has under a name, by step."""
+    """Return the finite values of one name in `metrics.jsonl`, by step; skip damaged rows."""
     path = directory / METRICS
     lines = read_bytes(path, METRICS_LIMIT).splitlines() if path.exists() else []
     rows = [(row, row.get(name)) for row in map(_row, lines)]

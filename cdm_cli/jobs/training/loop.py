@@ -33,7 +33,7 @@ Advance = Callable[[int, str], None]
 
 
 class Batches(Protocol):
-    """The data of a step depend on its number alone."""
+    """Where batches come from: the batch of a step depends on the step's number alone."""
 
     def iterate(self, start_step: int, device: torch.device) -> Iterator[TrainBatch]:
         """Yield this process's share of the batches of start_step, start_step + 1, …"""
@@ -44,10 +44,9 @@ class Batches(Protocol):
 class Loop:
     """A training run between its first and its last step.
 
-    extras: what else happens after some steps, once they are saved if they are to be.
-    compiler: what compiles the network, once it is known how many images fit at a time.
-    unchanged: raises BadInputError where the data read so far are not what they were; asked in
-    every process before a step is saved.
+    extras: what else is done after some steps, behind their checkpoints. compiler: compiles the
+    network, once it is known how many images fit at a time. unchanged: raises BadInputError where
+    the data read so far are not what they were; called in every process before a step is saved.
     """
 
     directory: Path
@@ -69,10 +68,11 @@ class Loop:
         self._note = ""
 
     def run(self, done: int) -> None:
-        """Take the turns of extras that `done` still owes, then the steps after it; save the last.
+        """Take the turns of extras that step `done` still lacks, then all steps after it.
 
-        Raises StoppedError once a signal has come and the step is saved, DivergedError, DiskError
-        where a checkpoint cannot be written, and BadInputError for damaged data.
+        Saves every `save_every` steps and the last one. Raises StoppedError once a signal has come
+        and the step is saved, DivergedError, DiskError where a checkpoint cannot be written, and
+        BadInputError for damaged data.
         """
         steps, late = self.trainer.training.steps, self._late(done)
         if done >= steps and not late:
@@ -127,7 +127,7 @@ class Loop:
                 self._extras(step, metrics)
             self.saver.wait()
             if self._owed:
-                self._diverged(training.steps, self.trainer.streak())
+                self._raise_divergence(training.steps, self.trainer.streak())
         finally:
             gc.unfreeze()
             del batches  # ends the thread that reads ahead
@@ -168,7 +168,7 @@ class Loop:
         if extras and self.trainer.device.type == "cuda":
             torch.cuda.empty_cache()  # of another shape than what the next step needs
         if self.trainer.world.any(bool(self.stop.asked)):
-            self._stopped(step)
+            self._save_and_stop(step)
 
     def _step(self, step: int, batch: TrainBatch, metrics: Metrics | None) -> None:
         self.trainer.step(step, batch)
@@ -193,7 +193,7 @@ class Loop:
         self.compiler = None
 
     def _tell_halving(self, step: int) -> None:
-        if said := self.trainer.halving(step):
+        if said := self.trainer.note_halving(step):
             self.report.say(said)
 
     def _log(self, step: int, metrics: Metrics | None) -> None:
@@ -217,7 +217,7 @@ class Loop:
                 }
             )
         if progress.in_a_row >= DIVERGED_AFTER:
-            self._diverged(step, progress.in_a_row)
+            self._raise_divergence(step, progress.in_a_row)
 
     def _save(self, step: int, *, stopped: bool = False) -> bool:
         """Save a step and return True; within a streak of steps that were not finite, do neither.
@@ -235,14 +235,14 @@ class Loop:
         self._saved = step
         return True
 
-    def _stopped(self, step: int) -> None:
+    def _save_and_stop(self, step: int) -> None:
         saved = self._save(step, stopped=True)
         self.saver.wait()
         self.trainer.world.barrier()
         by = self.stop.asked or "another process"
         raise stop_at(self.directory, self.trainer, step, by, saved=saved)
 
-    def _diverged(self, step: int, in_a_row: int) -> None:
+    def _raise_divergence(self, step: int, in_a_row: int) -> None:
         """End the run; the checkpoint that a streak began with is not good: it gave the streak."""
         self.saver.wait()
         more = step == self.trainer.training.steps and in_a_row < DIVERGED_AFTER

@@ -18,7 +18,7 @@ Numerics = Mapping[str, bool | int | str]
 
 
 class Resumed(Settings):
-    """Behind which step a run went on under other numbers: those that differ."""
+    """A resume after `step` under other numerics: those that differ, as they were and are now."""
 
     step: int
     before: dict[str, bool | int | str]
@@ -36,7 +36,7 @@ def numerics_of(
 ) -> dict[str, bool | int | str]:
     """Return what decides the last bits of a step here. threads: of a CPU, in each process.
 
-    exact: the number of processes decides nothing.
+    exact: the number of processes changes no bit, so it is left out.
     """
     device = session.device
     threads = {"threads": torch.get_num_threads()} if device.type == "cpu" else {}
@@ -51,7 +51,7 @@ def numerics_of(
 
 
 def compare_numerics(step: int, before: Numerics, now: Numerics) -> Resumed | None:
-    """Return what differs of what both know, None where nothing does."""
+    """Compare the names that both have; return those whose values differ, None if none do."""
     changed = [name for name in before if name in now and before[name] != now[name]]
     if not changed:
         return None

@@ -27,7 +27,7 @@ class Objective(Protocol):
 
     @property
     def net(self) -> nn.Module:
-        """What is trained."""
+        """The network whose parameters are trained."""
         ...
 
     @property
@@ -65,20 +65,20 @@ class ClassifierObjective:
         self._precision: Precision = precision
 
     def draw(self, batch: TrainBatch, generator: torch.Generator, num: int) -> Shifts:
-        """Draw shifts and flips."""
+        """Draw a shift, 0..2 crop_pad down and across, and a flip for each of num images."""
         pad, at = self._training.crop_pad, generator.device
         shift = torch.randint(0, 2 * pad + 1, (2, num), generator=generator, device=at)
         coin = torch.rand(num, generator=generator, device=at) < 0.5 * self._training.flip
         return Shifts(shift.T, coin)
 
     def losses(self, batch: TrainBatch, draws: Shifts) -> Tensor:
-        """Return [b]."""
+        """Return the cross-entropy of each example, float32 [b]."""
         x = crop_shifted(from_uint8(batch.x_0), draws.shift.T, self._training.crop_pad)
         (x,) = flip(draws.flip, x)
         return F.cross_entropy(self.logits(x), batch.y, reduction="none")
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return float32 [B, K]."""
+        """Return the logits, float32 [B, K], of images x [B, C, H, W] in [-1, 1]."""
         bf16 = uses_bf16(self._precision, x.device)
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=bf16):
             return self.net(x)[1].float()
@@ -103,7 +103,7 @@ def build_objective(
     device: torch.device,
     precision: Precision,
 ) -> StageObjective | ClassifierObjective:
-    """Build the network with the weights that the seed gives, and its loss, on a device."""
+    """Build a network with the weights that training.seed draws, and its loss, on a device."""
     from cdm_cli.cascade.stage import build_net
 
     with torch.random.fork_rng(devices=[]):

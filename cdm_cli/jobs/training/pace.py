@@ -18,7 +18,7 @@ WARM = 2
 
 
 def steps_per_second(plan: Plan, device: torch.device, precision: Precision) -> float | None:
-    """Return the steps a second of one process that takes whole batches."""
+    """Time training on noise; return the steps a second of one process that takes whole batches."""
     config, training = plan.stage, plan.training
     classifies = isinstance(config, ClassifierConfig)
     num = config.num_classes if classifies else config.model.num_classes

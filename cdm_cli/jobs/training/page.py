@@ -21,7 +21,10 @@ Weights = Mapping[str, Mapping[str, str]]
 
 
 def weights_in(directory: Path) -> dict[str, dict[str, str]]:
-    """Return what each file of weights of a stage says of itself, by what `--weights` calls it."""
+    """Return the metadata of each file of weights of a stage, by the name that `--weights` takes.
+
+    Files whose metadata cannot be read are left out.
+    """
     found = {path.stem: path for path in sorted(directory.glob("*.safetensors"))}
     found |= {saved.name: saved / "ema.safetensors" for saved in checkpoints(directory)}
     said: dict[str, dict[str, str]] = {}
@@ -52,7 +55,7 @@ def stage_parts(
 
 
 def kind_of(stage: AnyStageConfig) -> str:
-    """Return what a stage is, with its resolutions."""
+    """Describe a stage in words: what it makes or judges, with its resolutions."""
     if not isinstance(stage, StageConfig):
         return f"A classifier of {stage.resolution}×{stage.resolution}"
     side, low = stage.model.resolution, stage.conditioning

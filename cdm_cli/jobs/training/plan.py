@@ -50,8 +50,8 @@ def plan_of_flags(options: TrainOptions) -> Plan:
     changes: dict[str, Any] = {key: value for key, value in short.items() if value is not None}
     if options.compute.precision != "auto":
         changes["precision"] = options.compute.precision
-    plan = _changed(plan, training=changes)
-    return _changed(plan, training=_order(directory, plan.training, options))
+    plan = _change(plan, training=changes)
+    return _change(plan, training=_order(directory, plan.training, options))
 
 
 def _order(directory: Path, training: TrainingConfig, options: TrainOptions) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _order(directory: Path, training: TrainingConfig, options: TrainOptions) -> 
     return {"keyed_by": (old or training).keyed_by, "virtual_ranks": ranks}
 
 
-def _changed(plan: Plan, **groups: Mapping[str, Any]) -> Plan:
+def _change(plan: Plan, **groups: Mapping[str, Any]) -> Plan:
     values = plan.model_dump()
     for group, changes in groups.items():
         values[group].update(changes)
@@ -101,7 +101,7 @@ def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
             "channels": part.channels(resolution),
             "num_classes": num_classes,
         }
-        return _changed(plan, stage=changes)
+        return _change(plan, stage=changes)
     _check_resolution(stage.model.resolution, part, store)
     if stage.conditioning:
         _check_resolution(stage.conditioning.resolution, part, store)
@@ -109,7 +109,7 @@ def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
         num_classes = 0  # an unconditional model was asked for
     channels = part.channels(stage.model.resolution)
     model = {**stage.model.model_dump(), "channels": channels, "num_classes": num_classes}
-    return _changed(plan, stage={"model": model})
+    return _change(plan, stage={"model": model})
 
 
 def _check_resolution(resolution: int, part: Part, store: Store) -> None:
@@ -124,7 +124,7 @@ def _check_resolution(resolution: int, part: Part, store: Store) -> None:
 
 
 def data_info(store: Store) -> DataInfo:
-    """Return what `stage.json` tells of the data."""
+    """Return what `stage.json` records of the data: name, digest, classes and numbers of images."""
     val = store.parts.get("val")
     return DataInfo(
         name=store.path.name,
@@ -158,5 +158,5 @@ def _fixed_fields(plan: Plan) -> dict[str, Any]:
 
 
 def resolution_of(stage: AnyStageConfig) -> int:
-    """Return the side of the images that a stage makes, or judges."""
+    """Return the side, in pixels, of the images that a stage makes, or that a classifier takes."""
     return stage.model.resolution if isinstance(stage, StageConfig) else stage.resolution

@@ -97,9 +97,9 @@ def _draw_judged(axes: Any, judged: Mapping[str, Mapping[int, float]]) -> None:
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """Return the mean of each value and those before it, whose weights fall exponentially.
+    """Return the exponential moving averages of values [N]: each of a value and all before it.
 
-    The first means are of fewer values: weights are divided by their sum.
+    The weights are divided by their sum, so that the first averages, of fewer values, count too.
     """
     least, share = WINDOW
     decay = 1 - 1 / max(least, share * len(values))

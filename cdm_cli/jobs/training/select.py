@@ -47,7 +47,7 @@ from cdm_cli.plans import TrainingConfig
 
 @dataclass(frozen=True)
 class Best:
-    """The score of best.safetensors, the lowest so far, which others may be as good as.
+    """The score of best.safetensors: the lowest so far, though others may be as good.
 
     judged_by: what must be equal for another to compare. jackknife: `groups`, `without` and
     `without_two` of its row (metrics/table.py); empty where an earlier version judged it.
@@ -87,7 +87,10 @@ class Best:
 
 
 def read_best(directory: Path) -> Best | None:
-    """Read the score of best.safetensors; None without one. Raises BadInputError if it has none."""
+    """Read the score in the metadata of best.safetensors; None without that file.
+
+    Raises BadInputError for a file whose metadata have no score.
+    """
     path = directory / BEST
     if not path.exists():
         return None
@@ -123,25 +126,28 @@ def selection_probe(
 
 
 def features_of(options: TrainOptions) -> FeatureOptions:
-    """Return who judges, against what."""
+    """Return the extractor that judges --select, and the store of real images: that of --data."""
     name = options.features or FeatureOptions().features
     return FeatureOptions(features=name, ref=options.data, compute=options.compute)
 
 
 def selection_judge(options: TrainOptions, device: torch.device) -> Judge | None:
-    """Open who judges --select, before anything is written. Raises what `open_judge` raises."""
+    """Open the judge of --select, before anything is written; return None without --select.
+
+    Raises what `open_judge` raises.
+    """
     return open_judge(features_of(options), device, options.runs) if options.select else None
 
 
 def selection_panel(judge: Judge, data: Path, probe: Probe, session: Session) -> Panel:
-    """Open the references once for all steps: the images of the data, whole."""
+    """Find or compute the statistics of the real images, once for all steps that are judged."""
     resolution = probe.config.model.resolution
     found = find_references(data, resolution, judge.extractor, session, features=False)
     return Panel(judge, found, session)
 
 
 class Selection:
-    """Judges the averaged weights of a step, every process its share of the samples."""
+    """Judges the averaged weights of a step; every process draws its share of the samples."""
 
     def __init__(
         self, options: TrainOptions, directory: Path, trainer: Trainer, probe: Probe,
@@ -163,8 +169,11 @@ class Selection:
         return step not in self._there
 
     def __call__(self, step: int, metrics: Metrics | None) -> None:
-        """Draw, judge, and keep the weights where they are the best so far."""
-        probe, session, stage = self._probe, self._trainer.session, self._averaged()
+        """Draw samples, log their FIDs, and save the weights if the first FID is the lowest so far.
+
+        Writes nothing if the run is asked to stop while samples are drawn.
+        """
+        probe, session, stage = self._probe, self._trainer.session, self._update_stage()
         with session.report.track("draw", probe.evaluations, "evaluations") as advance:
             images = draw_probe(
                 probe, stage, self._numerics.batch_size, session.world,
@@ -181,7 +190,7 @@ class Selection:
         if metrics is not None:
             metrics.write({"step": step, **scores})
 
-    def _averaged(self) -> Stage:
+    def _update_stage(self) -> Stage:
         """Return the stage with the weights of now; it is built, and compiled, once."""
         objective, ema = self._trainer.objective, self._trainer.ema
         assert isinstance(objective, StageObjective)
@@ -207,7 +216,7 @@ class Selection:
         report.say(f"{told}; its weights are kept, the lowest so far")
 
 
-def _named(judged_by: Mapping[str, Any]) -> dict[str, Any]:
+def _rename(judged_by: Mapping[str, Any]) -> dict[str, Any]:
     """Return the rules of a score under the names by which `cdm train` is given them."""
     names = {name: f"sampling.{name}" for name in ("sampler", "steps", "variance")}
     names |= {name: f"select_{name}" for name in ("lowres", "lowres_digest", "num")}
@@ -218,6 +227,6 @@ def check_same_judgement(best: Best | None, now: Mapping[str, Any], directory: P
     """Raise WouldOverwriteError where the score that is there was judged by other rules."""
     if best is not None:
         check_same(
-            directory / BEST, "selection", _named(complete(best.judged_by, now)), _named(now),
+            directory / BEST, "selection", _rename(complete(best.judged_by, now)), _rename(now),
             next="repeat the flags that it was chosen with, or move it away",
         )  # fmt: skip

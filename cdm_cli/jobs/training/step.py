@@ -36,7 +36,11 @@ def learning_rate(training: TrainingConfig, step: int, *, cosine: bool) -> float
 
 
 class Progress(NamedTuple):
-    """What happened since the last `read`, over all ranks."""
+    """What happened since the last `Trainer.read`, over all processes.
+
+    loss, grad_norm: means over the steps that were taken, nan if none was. skipped: how many were
+    not finite. in_a_row: the longest streak of those.
+    """
 
     loss: float
     grad_norm: float
@@ -45,9 +49,10 @@ class Progress(NamedTuple):
 
 
 class State(Settings):
-    """What a checkpoint keeps besides tensors; `sums` and `row` are what `read` tells next.
+    """What a checkpoint keeps besides tensors.
 
-    numerics: what decides the last bits of a step. resumed: where that changed.
+    sums, row: what the trainer has counted since its last `read`. numerics: what decides the last
+    bits of a step. resumed: where that changed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
@@ -109,8 +114,11 @@ class Trainer:
         """Give back the device memory that a step holds until the next one."""
         self.gradients.release()
 
-    def halving(self, step: int) -> str | None:
-        """Return what to say, once, of memory that ran out at a step, and remember what it ends."""
+    def note_halving(self, step: int) -> str | None:
+        """Return the message that memory ran out at a step, once for each time; None if it did not.
+
+        With virtual ranks the new micro-batch changes the last bits, which is noted in `resumed`.
+        """
         gradients = self.gradients
         before, gradients.halved_from = gradients.halved_from, None
         if before is None:
@@ -158,7 +166,7 @@ class Trainer:
         return int(self._row[0].item())
 
     def read(self) -> Progress:
-        """Return means since the last call, and start them again. in_a_row: the longest so far."""
+        """Return means and counts since the last call, and reset them; waits for the device."""
         loss, norm, count, skipped = self._sums.tolist()
         worst = int(self._row[1].item())
         self._sums.zero_()
@@ -196,7 +204,7 @@ class Trainer:
         optimizer: Mapping[str, Tensor],
         state: State,
     ) -> None:
-        """Continue from a checkpoint; its tensors are copied."""
+        """Load a checkpoint into network, average and optimizer; its tensors are copied."""
         self.objective.net.load_state_dict(dict(model))
         self.ema.load_state_dict(ema, state.ema_updates)
         for name, parameter in zip(self.names, self.parameters, strict=True):

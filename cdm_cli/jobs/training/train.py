@@ -16,7 +16,7 @@ from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
 from cdm_cli.cascade.fast import compile_net, worth_compiling
 from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import ClassifierConfig
-from cdm_cli.data.disk import check_room, existing
+from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quoted
 from cdm_cli.jobs.judging.judge import Judge
@@ -93,7 +93,7 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
         )
     config = made.model_dump(mode="json")
     device = plan_session(options.compute, report).device
-    check_room(existing(directory) / STAGE_FILE, 0)
+    check_room(find_existing(directory) / STAGE_FILE, 0)
     return {
         "stage": directory,
         "preset": made.preset,
@@ -116,7 +116,7 @@ def run(options: TrainOptions, report: Report) -> TrainResult:
 
 
 def run_in(options: TrainOptions, session: Session) -> TrainResult:
-    """Train as one process of a job."""
+    """Train as one process of a job: decide, compare with the others, claim the directory, go."""
     directory, device = stage_directory(options), session.device
     with Stop() as stop, ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
@@ -125,7 +125,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
         if empty := data_info(store).without_images:
             session.report.say(f"{options.data}: {tell_empty(store.classes, empty)}")
 
-        def claimed() -> None:
+        def claim() -> None:
             stack.enter_context(hold_lock(directory))
             file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
             if (directory / STAGE_FILE).is_file():
@@ -134,7 +134,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
                 file = file.model_copy(update=kept)
             write_stage_file(directory, file)
 
-        session.lead(claimed)
+        session.lead(claim)
         return _train(options, begun, session, stop)
 
 
@@ -184,7 +184,7 @@ def _train(options: TrainOptions, begun: Begun, session: Session, stop: Stop) ->
     trainer = Trainer(objective, training, session, cosine=cosine, numerics=numbers)
     done = session.decide(
         lambda: resume(directory, trainer, report.say),
-        lambda done: _resumed(options, directory, done),
+        lambda done: _identify_resume(options, directory, done),
         next=f"copy {quoted(directory)} from the host with the newest checkpoint to the others, or "
         "keep it in a directory that all hosts share",
     )
@@ -217,8 +217,8 @@ def _train(options: TrainOptions, begun: Begun, session: Session, stop: Stop) ->
     )
 
 
-def _resumed(options: TrainOptions, directory: Path, done: int) -> dict[str, Any]:
-    """Return what must be equal in every process that goes on after a step."""
+def _identify_resume(options: TrainOptions, directory: Path, done: int) -> dict[str, Any]:
+    """Return what must be equal in every process that goes on after step `done`."""
     best = read_best(directory) if options.select else None
     return {
         "step resumed from": done,

@@ -62,9 +62,9 @@ def test_memory_that_runs_out_halves_a_part_and_ends_equality(ranks, monkeypatch
     monkeypatch.setattr(Line, "losses", losses)
     one = trainer(line, virtual_ranks=ranks)
     one.step(7, batch())
-    said = one.halving(7)
+    said = one.note_halving(7)
     assert "the batch of 4 is now taken 1 images at a time; the result is the same" in said
-    assert one.halving(7) is None
+    assert one.note_halving(7) is None
     assert said.endswith("no longer to the bit") == (ranks > 0)
     (*_, ended) = one.resumed or (None,)
     assert (str(ended) if ended else "") == ("micro_batch was 2, now 1" if ranks else "")
