@@ -91,7 +91,7 @@ class Fit:
             return torch.zeros((), device=self.device), False
 
     def accumulate(self, step: int, batch: TrainBatch) -> Tensor:
-        """Set `grad` to this process's part of a step's gradient; return its part of the mean loss."""
+        """Leave this process's part of a step's gradient in `grad`; return its part of the loss."""
         self._optimizer.zero_grad(set_to_none=True)
         first = self.world.rank * self.local_batch
         draws = draw_crops(self.recipe, step).part(slice(first, first + self.local_batch))

@@ -47,9 +47,8 @@ HALF = 127.5  # uint8 levels for 1.0 of a state z_s
 class Replayed:
     """The result of a replay. asked, compared, identical: how many samples.
 
-    largest: the largest difference of any pixel, of 255; tolerance: the largest that is allowed;
-    why: the reason for it. stage: that made the samples again. differing: one row for each sample
-    beyond tolerance, at most 20.
+    largest: difference of any pixel, of 255; tolerance: what is allowed, and why. stage: that made
+    the samples again. differing: one row for each sample beyond tolerance, at most 20.
     """
 
     stage: str
@@ -68,7 +67,7 @@ class Replayed:
         return same if self.largest == 0 else f"{same}, the others within {self.largest} of 255"
 
     def failure(self, path: Path) -> CdmError | None:
-        """Return BadInputError naming the first samples beyond tolerance, None if all are within."""
+        """Return BadInputError naming the first samples beyond tolerance, None where all fit."""
         if not self.differing:
             return None
         named = ", ".join(str(row["id"]) for row in self.differing[:5])
@@ -122,10 +121,7 @@ def plan_replay(
 
 
 def choice(num: int, count: int, seed: int, path: Path) -> list[int]:
-    """Draw `count` different places within 0..num-1 by seed; return them ascending.
-
-    Raises UsageError for more than there are.
-    """
+    """Draw `count` different places within 0..num-1; return them ascending. Raises UsageError."""
     if count > num:
         raise UsageError(f"--replay {count}: {path} has {num} samples", next=f"--replay {num}")
     return sorted(np.random.default_rng(seed).choice(num, count, replace=False).tolist())
@@ -154,10 +150,7 @@ class StageForms:
         self._stages: dict[tuple[str, bool], Stage] = {}
 
     def engine(self, numerics: HowComputed) -> Engine:
-        """Return the engine that computes a batch as the store's was computed.
-
-        Raises BadInputError where the weights are not those that made the store.
-        """
+        """Return what computes batches as the store's were. Raises BadInputError for other weights."""
         made = self._origin.made
         key = numerics.precision, numerics.compiled and self.exact(numerics)
         if key not in self._stages:
@@ -243,8 +236,7 @@ def _there(part: Part, batch: ReplayBatch) -> Block:
 def pixel_differences(there: Block, made: Block) -> np.ndarray:
     """Return the largest difference of each sample, float64 [n], in levels of uint8.
 
-    Differences of z_s, in [-1, 1], are times 127.5. Another id or label, or a number that is not
-    finite, counts 255.
+    z_s, in [-1, 1], counts times 127.5; another id or label, and what is not finite, counts 255.
     """
     worst = np.zeros(len(there["ids"]))
     for name, array in there.items():

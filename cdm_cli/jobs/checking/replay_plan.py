@@ -139,10 +139,7 @@ def read_origin(store: Store) -> Origin:
 
 
 def chain_from(config: StageConfig, made: HowMade) -> Chain:
-    """Rebuild the chain that `chain_of` fixed when the store was made.
-
-    Raises ValueError or IndexError for fields that make no chain.
-    """
+    """Rebuild the chain that `chain_of` fixed for the store. ValueError, IndexError where none is."""
     return Chain(
         schedule=_schedule(config, made),
         sampler=made.sampler,
@@ -238,10 +235,7 @@ def _lowres_for(store: Store, made: HowMade, path: Path | None) -> Path:
 
 
 def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], path: Path) -> Chain:
-    """Rebuild the chain of a store, and compare it with what the provenance tells of it.
-
-    Raises BadInputError for a chain that this stage cannot have.
-    """
+    """Rebuild a store's chain. Raises BadInputError for one that this stage cannot have."""
     try:
         chain = chain_from(config, made)
         mine = chain_fields(config, chain, made.seed)
