@@ -150,7 +150,7 @@ class StageForms:
         self._stages: dict[tuple[str, bool], Stage] = {}
 
     def engine(self, numerics: HowComputed) -> Engine:
-        """Return what computes batches as the store's were. Raises BadInputError for other weights."""
+        """Return what makes batches as the store's were made. BadInputError for other weights."""
         made = self._origin.made
         key = numerics.precision, numerics.compiled and self.exact(numerics)
         if key not in self._stages:

@@ -139,7 +139,7 @@ def read_origin(store: Store) -> Origin:
 
 
 def chain_from(config: StageConfig, made: HowMade) -> Chain:
-    """Rebuild the chain that `chain_of` fixed for the store. ValueError, IndexError where none is."""
+    """Rebuild the chain that `chain_of` fixed for the store. ValueError, IndexError for none."""
     return Chain(
         schedule=_schedule(config, made),
         sampler=made.sampler,
