@@ -48,9 +48,10 @@ def permutation(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 class TrainBatches:
-    """The batches of one process of `world`. batch_size is global, a multiple of world.
+    """Batches of a part's images, of which this process takes the share of its rank.
 
-    chosen: the rows [M] that take part; None: all of them.
+    batch_size is that of all `world` processes together, a multiple of world. chosen: the rows
+    [M] that take part; None: all. Raises MismatchError for a resolution that the part lacks.
     """
 
     def __init__(
@@ -116,11 +117,10 @@ class TrainBatches:
         return out.permute(0, 3, 1, 2)
 
     def iterate(self, start_step: int, device: torch.device | str = "cpu") -> Generator[TrainBatch]:
-        """Yield the batches of start_step, start_step + 1, … on a device, read ahead.
+        """Yield the batches of start_step, start_step + 1, … on a device; a thread reads ahead.
 
-        Their images are in plain memory order.
-
-        An error of the reading thread is raised here; closing the iterator ends the thread.
+        Images are contiguous [B, C, H, W]. An error of the thread is raised here; closing the
+        iterator ends the thread.
         """
         device = torch.device(device)
         pin = device.type == "cuda"

@@ -28,7 +28,7 @@ def folder_names(classes: Sequence[str], reserved: Sequence[str] = ()) -> list[s
     taken: set[str] = set()
     names: list[str] = []
     for label, name in enumerate(classes):
-        folder = _safe(name, {word.casefold() for word in reserved} | DEVICES)
+        folder = _make_safe(name, {word.casefold() for word in reserved} | DEVICES)
         while _key(folder) in taken:
             folder += f"~{label}"
         taken.add(_key(folder))
@@ -41,7 +41,7 @@ def _key(folder: str) -> str:
     return unicodedata.normalize("NFKC", folder).casefold()
 
 
-def _safe(name: str, reserved: set[str]) -> str:
+def _make_safe(name: str, reserved: set[str]) -> str:
     letters = [char if char.isalnum() or char in PLAIN else _escape(char) for char in name]
     if not letters:
         return "%"

@@ -145,7 +145,7 @@ def sync(fd: int, path: Path) -> None:
 
 
 def reserve(fd: int, path: Path, size: int) -> None:
-    """Give an open file its final size, and the disk blocks for it."""
+    """Give an open file its final size and disk blocks. Raises DiskError where there is no room."""
     with disk_errors(path):
         _check_free(path, os.fstatvfs(fd), size)
         tick("reserve", path, fd=fd, offset=size)

@@ -38,11 +38,11 @@ NO_SECOND_NAME = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, err
 def partial(
     path: Path, *, swept: bool = False, directory: bool = False
 ) -> Generator[tuple[int, Path], None, None]:
-    """Open a new file, or directory, beside path, locked by this process: (descriptor, its name).
+    """Create a file, or directory, beside path and lock it; yield its descriptor and its path.
 
-    The body fills it and gives it its name by `rename` or `rename_new`; if it fails, or a signal
-    ends the program, it is removed. Those of processes that were killed are removed first, unless
-    the caller did so for all that are in the same place (`sweep`).
+    The body fills it and gives it its name by `rename` or `rename_new`; if the body fails, or a
+    signal ends the program, it is removed. What killed processes left for this path is removed
+    first; swept: the caller has done that for the whole directory (`sweep`).
     """
     with disk_errors(path):
         if not swept:
@@ -105,7 +105,7 @@ def list_finished(directory: Path) -> list[str]:
 
 
 def sweep(directory: Path, prefix: str = ".") -> None:
-    """Remove what `partial` made in a directory and whose writer is gone: its lock went with it."""
+    """Remove what `partial` made in a directory, where its writer and so its lock are gone."""
     for name in os.listdir(directory):
         if not (name.startswith(prefix) and is_unfinished(name)):
             continue
@@ -120,7 +120,7 @@ def sweep(directory: Path, prefix: str = ".") -> None:
 
 
 def free_name(path: Path) -> Path:
-    """Return a name like that of a file which is there, that no file has: report-2.html."""
+    """Return a name that no file has, made from that of one that exists: report-2.html."""
     tried = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
     return next(name for name in tried if not os.path.lexists(name))
 

@@ -50,7 +50,7 @@ OTHERS = "HDF5 of another program, in which cdm import and cdm prepare find imag
 
 @dataclass(frozen=True)
 class Opened:
-    """A vetted store: an open file, and what is where in it. stamp: from before it was read."""
+    """A vetted store: an open file, what it contains, and where. stamp: of before it was read."""
 
     fd: int
     path: Path
@@ -77,7 +77,7 @@ def open_vetted(path: Path, *, writable: bool = False) -> Opened:
 
 
 def vet(fd: int, path: Path) -> Opened:
-    """Do what `open_vetted` does to a regular file that is open already; close it on errors."""
+    """Do for an open descriptor of a regular file what `open_vetted` does; close it on errors."""
     try:
         return _vet(fd, path)
     except BaseException:
@@ -86,7 +86,7 @@ def vet(fd: int, path: Path) -> Opened:
 
 
 def look_of_foreign(path: Path) -> str:
-    """Return what a file is that no `cdm` wrote, "" for a store, whole or damaged."""
+    """Say in words what a file is that no `cdm` wrote; "" for a store, whole or damaged."""
     fd = open_regular(path)
     try:
         start = read_at(fd, path, min(START, os.fstat(fd).st_size), 0)
@@ -99,8 +99,8 @@ def look_of_foreign(path: Path) -> str:
 
 def _vet(fd: int, path: Path) -> Opened:
     before = stamp(fd)
-    attributes = _attributes(fd, path)
-    kind, contents, provenance = _meaning(path, attributes)
+    attributes = _read_attributes(fd, path)
+    kind, contents, provenance = _parse_attributes(path, attributes)
     try:
         layout = schema.store_layout(attributes, contents)
     except ValueError as error:
@@ -111,14 +111,21 @@ def _vet(fd: int, path: Path) -> Opened:
             kept="it was left as it is",
             next="copy or make it again",
         )
-    if _header(fd, path, len(layout.header)) != layout.header:
+    if _read_header(fd, path, len(layout.header)) != layout.header:
         raise _unsafe(path, "its structure is not the one that its contents have in a store")
     return Opened(
-        fd, path, kind, contents, _classes(fd, path, contents, layout), provenance, layout, before
+        fd,
+        path,
+        kind,
+        contents,
+        _read_classes(fd, path, contents, layout),
+        provenance,
+        layout,
+        before,
     )
 
 
-def _header(fd: int, path: Path, size: int) -> bytes:
+def _read_header(fd: int, path: Path, size: int) -> bytes:
     """Read the first bytes of a file, the mark of one that was left open taken out.
 
     Raises StoppedError where the program that set it still has the file open.
@@ -135,9 +142,9 @@ def _header(fd: int, path: Path, size: int) -> bytes:
     return unmark(header)
 
 
-def _attributes(fd: int, path: Path) -> dict[str, bytes]:
+def _read_attributes(fd: int, path: Path) -> dict[str, bytes]:
     """Read the root attributes, a small piece of the file first."""
-    start = _header(fd, path, START)
+    start = _read_header(fd, path, START)
     if not start.startswith(SIGNATURE):
         raise BadInputError(
             f"{path} is not a store: it is {_look(start)}",
@@ -147,7 +154,7 @@ def _attributes(fd: int, path: Path) -> dict[str, bytes]:
     try:
         size = int.from_bytes(start[54:58], "little")
         if START < size + 58 <= ATTRIBUTES_LIMIT:
-            start = _header(fd, path, size + 58)
+            start = _read_header(fd, path, size + 58)
         return read_attributes(start)
     except ValueError as error:
         raise _unsafe(path, str(error)) from None
@@ -168,7 +175,9 @@ def _unsafe(path: Path, why: str) -> CdmError:
     )
 
 
-def _meaning(path: Path, attributes: Mapping[str, bytes]) -> tuple[Kind, Contents, dict[str, Any]]:
+def _parse_attributes(
+    path: Path, attributes: Mapping[str, bytes]
+) -> tuple[Kind, Contents, dict[str, Any]]:
     found = attributes.get("schema", b"")
     if not found.startswith(SCHEMA_PREFIX):
         raise _unsafe(path, "it does not say schema = cdm-store")
@@ -197,7 +206,7 @@ def _damage_error(path: Path, why: str) -> CdmError:
     )
 
 
-def _classes(fd: int, path: Path, contents: Contents, layout: Layout) -> tuple[str, ...]:
+def _read_classes(fd: int, path: Path, contents: Contents, layout: Layout) -> tuple[str, ...]:
     if not contents.classes:
         return ()
     size = contents.classes * contents.class_bytes

@@ -87,12 +87,12 @@ def from_uint8(x: "Tensor") -> "Tensor":
 
 
 def channels_first(x: "Tensor") -> "Tensor":
-    """[..., H, W, C] -> [..., C, H, W], contiguous."""
+    """Move the channels of images: [..., H, W, C] -> [..., C, H, W], contiguous."""
     return x.movedim(-1, -3).contiguous()
 
 
 def channels_last(x: "Tensor") -> "Tensor":
-    """[..., C, H, W] -> [..., H, W, C], contiguous."""
+    """Move the channels of images: [..., C, H, W] -> [..., H, W, C], contiguous."""
     return x.movedim(-3, -1).contiguous()
 
 
@@ -110,10 +110,10 @@ def decode(data: bytes) -> Image.Image:
 
 
 def decode_telling(data: bytes, least: int | None = None) -> Decoded:
-    """Decode an image file; return it with the conversions that it took.
+    """Decode an image file as `decode` does; return it with the conversions that it took.
 
-    least: a JPEG may be decoded smaller, its short side at least this many times scale.
-    Raises BadImageError.
+    least: a JPEG may be decoded at 1/2, 1/4 or 1/8 if its short side keeps so many pixels; None:
+    at full size. Raises BadImageError.
     """
     with _strictly():
         image = _open(data)
@@ -122,7 +122,7 @@ def decode_telling(data: bytes, least: int | None = None) -> Decoded:
         image.load()
         if "alpha" not in kinds:
             image.info.pop("transparency", None)  # it stands behind the pixels, where none looks
-        upright = _plain(image, raw, data)
+        upright = _make_plain(image, raw, data)
         if orientation in _TURNS:
             upright = upright.transpose(_TURNS[orientation])
         elif _orientation(image) in _TURNS:
@@ -158,12 +158,12 @@ def with_channels(image: Image.Image, channels: int) -> Image.Image:
     """Convert L, LA, RGB or RGBA to the mode of 1..4 channels; dropped alpha means white."""
     mode = MODES[channels]
     if "A" in image.mode and "A" not in mode:
-        image = _on_white(image)
+        image = _compose_on_white(image)
     return image if image.mode == mode else image.convert(mode)
 
 
 def from_array(pixels: U8) -> Image.Image:
-    """Wrap pixels [H, W, C] as an image of 1..4 channels."""
+    """Return pixels [H, W, C] as an image of C = 1..4 channels."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
@@ -214,21 +214,21 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _plain(image: Image.Image, raw: str, data: bytes) -> Image.Image:
+def _make_plain(image: Image.Image, raw: str, data: bytes) -> Image.Image:
     """Convert any mode of PNG, JPEG and WebP to L, LA, RGB or RGBA."""
     if image.mode not in ("1", "L", "I;16", "RGB", "P", "LA", "RGBA", "CMYK"):
         raise BadImageError(f"pixels of mode {image.mode}")
     if has_key(image):
         alpha = alpha_of(image, raw, data)
-        plain = _opaque(image)
+        plain = _make_opaque(image)
         plain.putalpha(alpha)
         return plain
     if image.has_transparency_data:
         return image.convert("LA" if image.mode == "LA" else "RGBA")
-    return _opaque(image)
+    return _make_opaque(image)
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _make_opaque(image: Image.Image) -> Image.Image:
     """Bring an image to L or RGB; what else says that a value is transparent is forgotten."""
     if image.mode == "I;16":
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -238,7 +238,7 @@ def _opaque(image: Image.Image) -> Image.Image:
     return plain
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _compose_on_white(image: Image.Image) -> Image.Image:
     """Compose on white, rounding once: (c·a + 255·(255 - a)) / 255."""
     pixels = to_array(image).astype(np.uint32)
     colour, alpha = pixels[..., :-1], pixels[..., -1:]

@@ -94,7 +94,7 @@ def _find_labels(source: Source, table: Path | None, skips: Skips) -> Labelled:
 
 
 def require_images(found: Labelled, path: Path, skips: Skips) -> None:
-    """Raise BadInputError, saying what was passed over, unless there is an image."""
+    """Raise BadInputError, saying how many files were skipped and why, if there is no image."""
     if found.source.names:
         return
     told = "; ".join(f"{count} {reason}" for reason, count in skips.counts.items())
@@ -107,7 +107,7 @@ def require_images(found: Labelled, path: Path, skips: Skips) -> None:
 
 
 def class_names(train: Labelled) -> tuple[str, ...]:
-    """Return the names of all classes: those of train, or its numbers written out."""
+    """Return the names of all classes; for labels without names the numbers 0, 1, … written out."""
     if train.classes is not None:
         return train.classes
     return tuple(str(k) for k in range(int(train.y.max(initial=-1)) + 1))
@@ -119,10 +119,11 @@ def labels_among(
     whose: str = "train",
     next: str = "give both the same class folders, or tables with --labels and --val-labels",
 ) -> NDArray[np.int64]:
-    """Return the labels found as ids of other classes, looked up by name.
+    """Translate the labels that were found into ids of `classes`, by name; return them, int64 [N].
 
-    Bare numbers are ids of these, unless all names are numbers. whose: classes these are.
-    Raises MismatchError naming what is unknown, and the nearest names.
+    Labels without names are ids of `classes` already, unless all of its names are numbers. whose:
+    what the message calls the owner of `classes`. Raises MismatchError naming the classes that are
+    not among them, and the nearest names.
     """
     if found.classes == tuple(classes):
         return found.y

@@ -30,7 +30,7 @@ NOT_BY_NAME = "not .png, .jpg, .jpeg or .webp"
 
 
 def is_junk(name: str) -> bool:
-    """Tell names that are no one's data: hidden ones, and what macOS leaves behind."""
+    """Tell whether a name is hidden, or what macOS leaves behind: nobody's data."""
     return name.startswith(".") or name == "__MACOSX"
 
 
@@ -43,13 +43,13 @@ def is_image_name(name: str, skips: Skips) -> bool:
 
 
 def keys(image: str) -> tuple[str, str]:
-    """Return what a file beside an image may be called: without its suffix, or all its dots."""
+    """Return what a label file of an image may be called before its suffix, the longest first."""
     folder, slash, name = image.rpartition("/")
     return folder + slash + name.rpartition(".")[0], folder + slash + name.partition(".")[0]
 
 
 def is_beside(name: str) -> bool:
-    """Tell by the suffix what may be the label of an image."""
+    """Tell by the suffix whether a file may hold the label of an image."""
     return name.endswith(BESIDE)
 
 

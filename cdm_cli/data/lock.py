@@ -27,9 +27,9 @@ LOOKS, LOOK = 5, 0.03  # seconds between tries for a lock
 
 
 def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
-    """Lock an open store for writing, as a job of its own or as one more process of a job.
+    """Lock an open store for writing. join: as one more process of the job that holds it.
 
-    Where the file system has no locks there is none; two writers of one store would write the
+    Where the file system has no locks nothing is locked; two writers of one store would write the
     same bytes. Raises StoppedError naming the holder.
     """
     try:
@@ -48,10 +48,10 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
 
 
 def lock_soon(fd: int, *kinds: int) -> None:
-    """Lock an open file in one way after another, the last of which stays.
+    """Lock an open file in several ways, one after another; the last one stays.
 
     Whoever only looks (`is_held`) holds the lock for an instant, so a lock that is held is tried
-    again, for a tenth of a second. Raises BlockingIOError, and other OSErrors.
+    again, for a tenth of a second. Raises BlockingIOError if it is still held, and other OSErrors.
     """
     for left in reversed(range(LOOKS)):
         try:
@@ -119,10 +119,10 @@ def is_locked(fd: int) -> bool:
 
 
 def holder(fd: int, path: Path, place: int) -> str:
-    """Return who the record at a place of a locked file names.
+    """Return who holds a locked file, from the record at `place` in it.
 
-    A holder that has only just begun is given time to write it; whoever holds a store in which
-    there is nothing to write has none, and is named by Linux.
+    A holder that has only just begun gets a second to write it. Where nothing is left to write in a
+    store its holder has no record, and Linux is asked.
     """
     for _ in range(GLANCES):
         told = read_at(fd, path, WRITER_SIZE, place).rstrip(b"\0")

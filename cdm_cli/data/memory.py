@@ -1,4 +1,4 @@
-"""Memory of the host: how much is free, and how it serves again without page faults."""
+"""Memory of the host: how much is free, and how freed memory is used again without page faults."""
 
 import ctypes
 import os

@@ -92,11 +92,11 @@ class Part(Blocks):
         return block
 
     def check(self, rows: NDArray[np.int64]) -> None:
-        """Compare each block that holds one of these rows with its digest, before its first use.
+        """Compare each block that holds one of these rows with its digest, once.
 
-        For who reads mapped members of a finished part, immediately before reading them. Raises
-        BadInputError for other bytes than were written, and for a file that became shorter:
-        reading its map would end the process (SIGBUS).
+        Call it immediately before reading mapped members of a finished part. Raises BadInputError
+        for other bytes than were written, and for a file that became shorter: reading its map would
+        end the process (SIGBUS).
         """
         self._require_whole()
         new = sorted(set((rows // self.block_size).tolist()) - self._good)
@@ -114,9 +114,9 @@ class Part(Blocks):
                 pool.shutdown(cancel_futures=True)
 
     def recheck(self) -> None:
-        """Check once more all that was checked, where the file was touched meanwhile.
+        """If the file was touched, compare again all blocks that were compared before.
 
-        Raises BadInputError where anything in it has changed since it was first read.
+        Raises BadInputError where anything in them has changed since.
         """
         now = stamp(self._opened.fd)
         if now == self._stamp:

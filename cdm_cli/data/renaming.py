@@ -31,9 +31,9 @@ def rename_new(source: Path, target: Path) -> None:
 
 
 def name_new(source: Path, target: Path) -> None:
-    """Rename, or raise ExistsError; durable only once the directory was synced.
+    """Rename, or raise ExistsError; durable only once the caller has synced the directory.
 
-    Where the file system cannot do so in one step: a second name, then remove the first.
+    Where the file system cannot do so in one step, a file gets a second name and loses the first.
     """
     with disk_errors(target):
         tick("rename", source, target=target)

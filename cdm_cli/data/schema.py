@@ -92,7 +92,7 @@ def num_blocks(num: int, block_size: int) -> int:
 
 
 def block_members(spec: PartSpec) -> dict[str, Dataset]:
-    """Return what the blocks of a part are made of, in the order in which they are hashed."""
+    """Return the datasets whose rows make up a part's blocks, in the order of hashing."""
     num = spec.num
     members = {"ids": Dataset("i8", (num,))}
     for res, channels in sorted(spec.resolutions.items()):
@@ -104,24 +104,27 @@ def block_members(spec: PartSpec) -> dict[str, Dataset]:
 
 
 def block_tables(blocks: int) -> dict[str, Dataset]:
-    """Return what is kept about the blocks of a part."""
+    """Return the datasets that hold a done flag and a digest for each block."""
     return {"done": Dataset("u1", (blocks,)), "digest": Dataset("u1", (blocks, DIGEST_SIZE))}
 
 
 def block_bytes(spec: PartSpec, block_size: int) -> int:
-    """Return the bytes of one full block."""
+    """Return the bytes of one full block of a part."""
     rows = min(block_size, spec.num)
     return rows * sum(member.row_bytes for member in block_members(spec).values())
 
 
 def fitting_block_size(parts: Mapping[Any, PartSpec], limit: int = 2**28) -> int:
-    """Return the largest power of two, up to 1024, whose blocks stay below limit bytes."""
+    """Return the largest power of two, up to 1024, of rows whose block has at most `limit` bytes.
+
+    It is 1 where one row is larger.
+    """
     largest = max(block_bytes(spec, 1) for spec in parts.values())
     return 2 ** max(0, min(10, int(math.log2(max(1, limit // largest)))))
 
 
 def at(part: str, name: str) -> str:
-    """Return the path of a member of a part."""
+    """Return the path of a member in the file: "train/labels", or "labels" where the part is ""."""
     return f"{part}/{name}" if part else name
 
 
@@ -185,7 +188,7 @@ def contents_of(spec: StoreSpec) -> Contents:
 def attributes_of(spec: StoreSpec) -> dict[str, bytes]:
     """Return the root attributes of a store to be made.
 
-    Provenance longer than one attribute can be goes on in provenance_2, and so on.
+    A provenance too long for one attribute is continued in provenance_2, provenance_3, ….
     """
     provenance = json.dumps(
         spec.provenance, sort_keys=True, allow_nan=False, separators=(",", ":")

@@ -37,7 +37,7 @@ NO_LABEL = {"-1", "-1.0", "nan", "null", "<na>"}
 
 @dataclass(frozen=True)
 class LabelTable:
-    """values: file -> class id (all of them) or class name (all). names: of the ids, if told."""
+    """values: file -> class id for all files, or class name for all. names: of the ids, if told."""
 
     values: dict[str, int] | dict[str, str]
     names: tuple[str, ...] | None = None

@@ -135,7 +135,7 @@ def _text(name: bytes) -> str:
 
 
 def gunzip(path: Path) -> Iterator[bytes]:
-    """Yield what a .gz holds. Raises BadInputError (damaged), UnsafeInputError (a bomb)."""
+    """Yield the contents of a .gz. Raises BadInputError (damaged), UnsafeInputError (a bomb)."""
     budget = ratio_limit(path.stat().st_size)
     try:
         with gzip.open(path) as packed:

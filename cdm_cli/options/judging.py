@@ -53,7 +53,7 @@ def parse_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _metric(metric: str) -> str:
+def _check_metric(metric: str) -> str:
     if metric in BESIDES:
         raise UsageError(
             f"{metric} stands alone, not in a list of metrics", next=f"cdm eval {metric} …"
@@ -64,7 +64,7 @@ def _metric(metric: str) -> str:
     return metric
 
 
-def _terms(terms: int) -> int:
+def _check_terms(terms: int) -> int:
     if terms == 1:
         raise UsageError("--terms 1: t = 1 and the others take two at least", next="--terms 64")
     return terms
@@ -87,7 +87,7 @@ class EvalOptions:
     """`cdm eval`. metrics: those of `names.METRICS`, or all. Judging is always in float32."""
 
     metrics: Annotated[
-        tuple[Annotated[str, Check(_metric)], ...],
+        tuple[Annotated[str, Check(_check_metric)], ...],
         Flag(f"{', '.join(METRICS)}, all; or a list.", "METRIC", argument=True),
     ]
     store: Judged = Path(SAMPLES)
@@ -243,7 +243,7 @@ class ElboOptions:
     ] = ()
     num: Annotated[int | None, Ge(2), Flag("How many images [default: 1000].", "N")] = None
     terms: Annotated[
-        int, Ge(0), Check(_terms), Flag("Times t that stand for all, 0: all of them.", "N")
+        int, Ge(0), Check(_check_terms), Flag("Times t that stand for all, 0: all of them.", "N")
     ] = 64
     sampling: Annotated[
         Sampling,

@@ -35,12 +35,12 @@ def _check_end(path: Path, endings: tuple[str, ...], what: str) -> Path:
     )
 
 
-def _store(path: Path) -> Path:
+def _check_store(path: Path) -> Path:
     """Take a name of a store; one that exists under another name is continued."""
     return path if isfile(path) else _check_end(path, STORES, "a store")
 
 
-def _folder(path: Path) -> Path:
+def _check_folder(path: Path) -> Path:
     if path.suffix.lower() in FILES and not isdir(path):
         raise UsageError(
             f"-o {path}: a folder is written, the name promises a file",
@@ -55,11 +55,11 @@ def is_npz(path: Path) -> bool:
 
 
 def _check_export(path: Path) -> Path:
-    return path if is_npz(path) else _folder(path)
+    return path if is_npz(path) else _check_folder(path)
 
 
 def _check_import(path: Path) -> Path:
-    return path if path.suffix.lower() in STORES else _folder(path)
+    return path if path.suffix.lower() in STORES else _check_folder(path)
 
 
 def _refuse_dangling(take: Callable[[Path], Path]) -> Check:
@@ -78,9 +78,9 @@ def _refuse_dangling(take: Callable[[Path], Path]) -> Check:
 
 
 OUT = Flag("What to write.", "PATH", ("--out", "-o"), group=OUTPUT)
-StoreOut = Annotated[Path, _refuse_dangling(_store), OUT]
-DataOut = Annotated[Path, _refuse_dangling(_store), replace(OUT, env=DATA_ENV)]
-FolderOut = Annotated[Path, _refuse_dangling(_folder), OUT]
+StoreOut = Annotated[Path, _refuse_dangling(_check_store), OUT]
+DataOut = Annotated[Path, _refuse_dangling(_check_store), replace(OUT, env=DATA_ENV)]
+FolderOut = Annotated[Path, _refuse_dangling(_check_folder), OUT]
 ExportOut = Annotated[Path, _refuse_dangling(_check_export), OUT]
 ImportOut = Annotated[
     Path,

@@ -47,7 +47,7 @@ Model = Annotated[
 S = Annotated[int | None, Ge(0), Flag("Time at which z_0 is noised, 0 for not at all.", "S")]
 
 
-def _share(part: str) -> str:
+def _check_part(part: str) -> str:
     """Take I/N with I in 1..N."""
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", part)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
@@ -56,7 +56,9 @@ def _share(part: str) -> str:
 
 
 Part = Annotated[
-    str | None, Check(_share), Flag("Do the I-th of N equal parts; `cdm merge` joins them.", "I/N")
+    str | None,
+    Check(_check_part),
+    Flag("Do the I-th of N equal parts; `cdm merge` joins them.", "I/N"),
 ]
 
 

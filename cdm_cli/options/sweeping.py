@@ -59,10 +59,10 @@ def axis_of(text: str) -> tuple[str, tuple[Any, ...]]:
         raise UsageError(with_near(told, spell(axis), names), next="--axis s=0,251,501")
     if not words:
         raise UsageError(f"--axis {text}: expected NAME=V,V", next=f"--axis {spell(axis)}=…")
-    return axis, tuple(dict.fromkeys(_value(axis, word) for word in words))
+    return axis, tuple(dict.fromkeys(_parse_value(axis, word) for word in words))
 
 
-def _value(axis: str, word: str) -> Any:
+def _parse_value(axis: str, word: str) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     may_be_none = any(f.name == axis and f.default is None for f in fields(Sampling))
@@ -75,7 +75,7 @@ def _value(axis: str, word: str) -> Any:
         raise UsageError(told, next="cdm upsample --help") from None
 
 
-def _check(text: str) -> str:
+def _check_axis(text: str) -> str:
     axis_of(text)
     return text
 
@@ -97,7 +97,7 @@ class SweepOptions:
         tuple[Annotated[int, Ge(0)], ...], Flag("Times of z_s, short for --axis s=LIST.", "LIST")
     ] = ()
     axes: Annotated[
-        tuple[Annotated[str, Check(_check)], ...],
+        tuple[Annotated[str, Check(_check_axis)], ...],
         Flag(
             f"Values to compare of {', '.join(map(spell, AXES))}; repeatable, for a grid.",
             "NAME=LIST",

@@ -19,7 +19,7 @@ def is_plain(name: str) -> bool:
     return name not in ("", ".", "..") and name[0] != "-" and not {"/", "\0"} & set(name)
 
 
-def _plain(name: str) -> str:
+def _check_name(name: str) -> str:
     if not is_plain(name):
         raise UsageError(
             f"NAME {name!r}: expected one word without a slash, it names a directory in {RUNS}/",
@@ -28,7 +28,7 @@ def _plain(name: str) -> str:
     return name
 
 
-def _selectable(metric: str) -> str:
+def _check_select(metric: str) -> str:
     if metric not in SELECTABLE:
         raise UsageError(
             f"--select {metric}: stages are selected by {', '.join(SELECTABLE)}",
@@ -43,7 +43,7 @@ class TrainOptions:
 
     name: Annotated[
         str,
-        Check(_plain),
+        Check(_check_name),
         Flag("The stage, kept in runs/NAME/.", "NAME", argument=True, optional=True),
     ]
     preset: Annotated[
@@ -94,7 +94,7 @@ class TrainOptions:
         ),
     ] = None
     select: Annotated[
-        str | None, Check(_selectable), Flag("Keep the weights with the best score.", "fid")
+        str | None, Check(_check_select), Flag("Keep the weights with the best score.", "fid")
     ] = None
     select_num: Annotated[
         int, Ge(2), Le(MOST_JUDGED), Flag("Samples that --select judges.", "N")

@@ -37,7 +37,7 @@ from cdm_cli.report import Report
 
 
 @contextmanager
-def _stores(options: CasOptions) -> Generator[tuple[Store, Store]]:
+def _open_stores(options: CasOptions) -> Generator[tuple[Store, Store]]:
     """Open the samples and the reference, which must be prepared data."""
     ref = options.ref
     if not ref.exists():
@@ -56,7 +56,7 @@ def _stores(options: CasOptions) -> Generator[tuple[Store, Store]]:
 def plan(options: CasOptions, report: Report) -> dict[str, object]:
     """Return what `run` would train and cost; nothing is written."""
     device = plan_session(options.compute, report).device
-    with _stores(options) as (store, ref):
+    with _open_stores(options) as (store, ref):
         work = plan_work(options, store, ref, device)
         check_free(options.out, work)
         check_room(find_existing(options.out) / CAS_FILE, 0)
@@ -80,20 +80,20 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
     with ExitStack() as stack:
 
         def begin() -> CasWork:
-            store, ref = stack.enter_context(_stores(options))
+            store, ref = stack.enter_context(_open_stores(options))
             return plan_work(options, store, ref, session.device)
 
         work = session.decide(begin, lambda work: cas_file(work).deciding())
         session.check_shared(out)
         session.lead(lambda: claim(out, work))
         with Stop() as stop:
-            samples = _outcome(work, work.samples, out / "samples", stop, session)
-            real_at = _real_directory(options.ref, out, work, session)
-            real = _outcome(work, work.real, real_at, stop, session)
+            samples = _find_or_train(work, work.samples, out / "samples", stop, session)
+            real_at = _choose_real_directory(options.ref, out, work, session)
+            real = _find_or_train(work, work.real, real_at, stop, session)
         return write_score(out, work, samples, real, session.report, write=session.world.leads)
 
 
-def _outcome(
+def _find_or_train(
     work: CasWork, training: TrainingSet, directory: Path, stop: Stop, session: Session
 ) -> Outcome:
     key = key_of(work, training)
@@ -106,7 +106,7 @@ def _outcome(
         return train_and_test(work, training, directory, stop, session)
 
 
-def _real_directory(data: Path, out: Path, work: CasWork, session: Session) -> Path:
+def _choose_real_directory(data: Path, out: Path, work: CasWork, session: Session) -> Path:
     """Return the place beside the data, or one in our own directory if that cannot be written."""
     beside = reference_directory(data, work)
     good = not session.world.leads or (beside / OUTCOME).exists() or writable(beside)

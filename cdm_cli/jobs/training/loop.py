@@ -74,26 +74,26 @@ class Loop:
         and the step is saved, DivergedError, DiskError where a checkpoint cannot be written, and
         BadInputError for damaged data.
         """
-        steps, late = self.trainer.training.steps, self._late(done)
+        steps, late = self.trainer.training.steps, self._list_late(done)
         if done >= steps and not late:
             return
         self._saved = done
         what, shown = f"train {self.directory.name}", min(done, steps)
         with (
-            self._metrics(done) as metrics,
+            self._open_metrics(done) as metrics,
             self.report.track(what, steps, "steps", shown) as advance,
         ):
             try:
-                self._take(late, done, metrics)
+                self._take_turns(late, done, metrics)
                 if done < steps:
-                    self._steps(done, metrics, advance)
+                    self._take_steps(done, metrics, advance)
             except BadInputError as error:
                 self.saver.wait()
                 kept = words_for(latest_checkpoint(self.directory))
                 raise type(error)(error.what, kept=kept, next=error.next) from None
 
     @contextmanager
-    def _metrics(self, done: int) -> Generator[Metrics | None]:
+    def _open_metrics(self, done: int) -> Generator[Metrics | None]:
         """Open `metrics.jsonl` in the first process."""
         metrics = Metrics(self.directory, done) if self.trainer.world.leads else None
         if metrics is not None and not metrics.has_events and not done:
@@ -104,7 +104,7 @@ class Loop:
             if metrics is not None:
                 metrics.close()
 
-    def _late(self, done: int) -> list[Extra]:
+    def _list_late(self, done: int) -> list[Extra]:
         """Return the extras still due at step `done`: an earlier run stopped within their turn."""
         last, world = self.trainer.training.steps, self.trainer.world
         return [
@@ -113,18 +113,18 @@ class Loop:
             if due(extra, done, last) and world.any(world.leads and extra.missing(done))
         ]
 
-    def _steps(self, done: int, metrics: Metrics | None, advance: Advance) -> None:
+    def _take_steps(self, done: int, metrics: Metrics | None, advance: Advance) -> None:
         training = self.trainer.training
         self._since = done, time.perf_counter()
         batches = self.batches.iterate(done + 1, self.trainer.device)
         try:
             for step in range(done + 1, training.steps + 1):
                 if step == done + 1:
-                    self._first_step(step, batches, metrics)
+                    self._take_first_step(step, batches, metrics)
                 else:
-                    self._step(step, next(batches), metrics)
+                    self._take_step(step, next(batches), metrics)
                 advance(1, self._note)
-                self._extras(step, metrics)
+                self._take_due_turns(step, metrics)
             self.saver.wait()
             if self._owed:
                 self._raise_divergence(training.steps, self.trainer.streak())
@@ -132,7 +132,7 @@ class Loop:
             gc.unfreeze()
             del batches  # ends the thread that reads ahead
 
-    def _first_step(
+    def _take_first_step(
         self, step: int, batches: Iterator[TrainBatch], metrics: Metrics | None
     ) -> None:
         """Take the first step, which compiles and tries kernels; a stop before its end is one now.
@@ -149,17 +149,17 @@ class Loop:
         gc.collect()
         gc.freeze()
         self.saver.prepare()
-        self._after(step, metrics)
+        self._end_step(step, metrics)
 
-    def _extras(self, step: int, metrics: Metrics | None) -> None:
+    def _take_due_turns(self, step: int, metrics: Metrics | None) -> None:
         """Take the turns of a step; images_per_second is of training alone."""
         start = time.perf_counter()
         turns = [extra for extra in self.extras if due(extra, step, self.trainer.training.steps)]
-        self._take(turns, step, metrics)
+        self._take_turns(turns, step, metrics)
         (before, then), spent = self._since, time.perf_counter() - start
         self._since = before, then + spent
 
-    def _take(self, extras: Sequence[Extra], step: int, metrics: Metrics | None) -> None:
+    def _take_turns(self, extras: Sequence[Extra], step: int, metrics: Metrics | None) -> None:
         """Take the turns of extras; stop behind them where that is asked, in every process."""
         if extras:
             self.trainer.release()
@@ -170,11 +170,11 @@ class Loop:
         if self.trainer.world.any(bool(self.stop.asked)):
             self._save_and_stop(step)
 
-    def _step(self, step: int, batch: TrainBatch, metrics: Metrics | None) -> None:
+    def _take_step(self, step: int, batch: TrainBatch, metrics: Metrics | None) -> None:
         self.trainer.step(step, batch)
-        self._after(step, metrics)
+        self._end_step(step, metrics)
 
-    def _after(self, step: int, metrics: Metrics | None) -> None:
+    def _end_step(self, step: int, metrics: Metrics | None) -> None:
         """Tell, log and save what is due after a step."""
         training = self.trainer.training
         self._tell_halving(step)

@@ -188,7 +188,7 @@ def _train(options: TrainOptions, begun: Begun, session: Session, stop: Stop) ->
         next=f"copy {quoted(directory)} from the host with the newest checkpoint to the others, or "
         "keep it in a directory that all hosts share",
     )
-    report.say(_opening(directory, done, training, precision, session))
+    report.say(_describe_start(directory, done, training, precision, session))
     if training.flip and done < training.steps:
         report.say(MIRRORED)
     extras = extras_of(
@@ -227,7 +227,7 @@ def _identify_resume(options: TrainOptions, directory: Path, done: int) -> dict[
     }
 
 
-def _opening(
+def _describe_start(
     directory: Path, done: int, training: TrainingConfig, precision: str, session: Session
 ) -> str:
     several = [f"{session.world.size} processes"] if session.world.size > 1 else []
