@@ -111,7 +111,7 @@ def main() -> None:
     from cdm_cli.jobs.sampling import make, together
     from cdm_cli.jobs.sampling.fill import Engine
     from cdm_cli.jobs.sweep import fill, sweep
-    from cdm_cli.jobs.sweep.judges import Judge
+    from cdm_cli.jobs.sweep.judges import PointJudge
 
     clock, rows, steps, batch = Clock(), list[int](), list[int](), Engine.make_batch
 
@@ -143,7 +143,7 @@ def main() -> None:
             yield one
 
     fill.cut_batches = batches
-    clock.watch(Judge, Judge.__call__, "judging")
+    clock.watch(PointJudge, PointJudge.__call__, "judging")
     clock.watch(sweep, sweep.fill_points, "fill")
     try:
         app(sys.argv[1:])

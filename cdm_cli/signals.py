@@ -77,7 +77,7 @@ def interrupt() -> None:
 
 
 @contextmanager
-def stopping_after(seconds: float | None) -> Generator[None]:
+def stop_after(seconds: float | None) -> Generator[None]:
     """Ask to stop once, as a signal does, when seconds have passed; None: never.
 
     In the main thread alone, where Python takes signals.
@@ -128,7 +128,7 @@ def release_signals() -> None:
 
 
 @contextmanager
-def undone_if_left(undo: Callable[[], object]) -> Generator[None]:
+def undo_if_left(undo: Callable[[], object]) -> Generator[None]:
     """Call undo if a signal ends the program while entered."""
     _undo.append(undo)
     try:

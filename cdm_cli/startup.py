@@ -32,7 +32,7 @@ def tell_by(say: Callable[[str], object]) -> None:
 
 
 @contextmanager
-def measured() -> Generator[None]:
+def measure_command() -> Generator[None]:
     """Measure one command: what earlier ones of this process left is forgotten, then its own."""
     _forget()
     try:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from cdm_cli import startup
 from cdm_cli.app import app
-from cdm_cli.startup import first_result, line, measured, part, tell_by
+from cdm_cli.startup import first_result, line, measure_command, part, tell_by
 from tests.tiny import base_config, write_stage
 
 
@@ -80,7 +80,7 @@ def test_a_command_tells_it_with_v_before_its_first_images(words, tmp_path, monk
 
 def test_what_an_earlier_command_of_the_process_left_is_forgotten(clock):
     told = []
-    with suppress(KeyError), measured():
+    with suppress(KeyError), measure_command():
         tell_by(told.append)
         with part("weights"):
             clock(1.0)
@@ -88,7 +88,7 @@ def test_what_an_earlier_command_of_the_process_left_is_forgotten(clock):
     first_result()
     with part("kernels"):
         clock(1.0)
-    with measured():
+    with measure_command():
         tell_by(told.append)
         first_result()
     assert told == [line({}, 12.0)]

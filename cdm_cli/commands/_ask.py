@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from cdm_cli.report import Report
 
 
-def agreed(ctx: typer.Context, options: Any, plan: "Callable[[Any, Report], Any]") -> Any:
+def ask_what_to_remove(
+    ctx: typer.Context, options: Any, plan: "Callable[[Any, Report], Any]"
+) -> Any:
     """Return options with what a person agrees to remove; --yes is asked nothing.
 
     Raises UsageError where there is something to remove, and no terminal to ask on.

@@ -36,7 +36,7 @@ class _Fitted:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width
-        what, text = self.pace.fitted(width)
+        what, text = self.pace.fit(width)
         room = width - len(what) - len(text) - 2
         line = Table.grid(padding=(0, 1, 0, 0))
         cells: list[RenderableType] = [Text(what), Text(text)]

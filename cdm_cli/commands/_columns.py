@@ -45,7 +45,7 @@ def _holds_lists(value: object) -> bool:
     return isinstance(value, dict) and any(isinstance(item, list) for item in value.values())
 
 
-def aligned(table: Columns) -> list[str]:
+def align(table: Columns) -> list[str]:
     """Return columns of equal width; those that hold numbers alone stand to the right."""
     table = table.filled
     columns = list(zip(table.header, *table.rows, strict=True))
@@ -59,7 +59,7 @@ def aligned(table: Columns) -> list[str]:
     ]
 
 
-def drawn(table: Columns, width: int) -> list[str]:
+def draw(table: Columns, width: int) -> list[str]:
     """Return the lines of a table for a terminal of so many cells, drawn by rich.
 
     Cells are broken between words. Columns for which there is no room even so stand in a line of
@@ -75,7 +75,7 @@ def drawn(table: Columns, width: int) -> list[str]:
     for line, row in zip(lines, table.rows, strict=True):
         rest = zip(table.header[taken:], row[taken:], strict=True)
         below = " · ".join(f"{title} {cell}" for title, cell in rest if cell)
-        found += [line, *folded(f"  {below}", width, 2)]
+        found += [line, *fold(f"  {below}", width, 2)]
     return found
 
 
@@ -126,7 +126,7 @@ def _by_rich(table: Columns, widths: Sequence[int], width: int) -> list[str]:
     return held.get().rstrip("\n").split("\n")
 
 
-def folded(line: str, width: int, indent: int = 0) -> list[str]:
+def fold(line: str, width: int, indent: int = 0) -> list[str]:
     """Return a line broken between words for a terminal; a command stays whole, to be copied."""
     if len(line) <= width or line[indent:].lstrip("$ ").startswith(COMMAND):
         return [line]

@@ -12,8 +12,8 @@ from cdm_cli.commands._help import help_of
 from cdm_cli.commands.table import Command
 from cdm_cli.options.durations import seconds_of
 from cdm_cli.options.flag import OUTPUT, Flagged, flags_of, parts
-from cdm_cli.signals import stopping_after
-from cdm_cli.startup import measured, part
+from cdm_cli.signals import stop_after
+from cdm_cli.startup import measure_command, part
 
 JSON = Annotated[
     bool,
@@ -35,30 +35,30 @@ def function_of(command: Command) -> Callable[..., None]:
     """Return the function of a command as typer wants it: its flags are its parameters."""
 
     def run(ctx: typer.Context, **_: Any) -> None:
-        from cdm_cli.commands._fields import filled
+        from cdm_cli.commands._fields import fill_options
         from cdm_cli.commands._render import answer, show
 
         for item in flags_of(command.options):
             if item.flag.instead and ctx.params[item.name]:
                 key = item.name.rpartition("_")[2]
                 return show(
-                    {key: _named(item.flag.instead)(ctx.params)}, as_json=ctx.params["json"]
+                    {key: _import_named(item.flag.instead)(ctx.params)}, as_json=ctx.params["json"]
                 )
         job = "plan" if ctx.params.get("dry_run") else "run"
-        options = filled(command.options, ctx)
+        options = fill_options(command.options, ctx)
         if command.check:
-            _named(command.check)(options)
+            _import_named(command.check)(options)
         if command.asks and job == "run":
-            from cdm_cli.commands._ask import agreed
+            from cdm_cli.commands._ask import ask_what_to_remove
 
-            options = agreed(ctx, options, _named(f"{command.job}:plan"))
-        with stopping_after(_seconds(ctx)), measured():
+            options = ask_what_to_remove(ctx, options, _import_named(f"{command.job}:plan"))
+        with stop_after(_seconds(ctx)), measure_command():
             with part("imports"):
-                done = _named(f"{command.job}:{job}")
+                done = _import_named(f"{command.job}:{job}")
             costs = job == "plan" and not command.asks
-            answer(ctx, options, _foretold(done) if costs else done)
+            answer(ctx, options, _foretell(done) if costs else done)
 
-    parameters = [_parameter("ctx", typer.Context), *map(_of, flags_of(command.options))]
+    parameters = [_parameter("ctx", typer.Context), *map(_parameter_of, flags_of(command.options))]
     parameters.append(_parameter("json", JSON, False))
     if command.plans:
         parameters.append(_parameter("dry_run", DRY_RUN, False))
@@ -74,9 +74,9 @@ def _seconds(ctx: typer.Context) -> int | None:
     return seconds_of(typed) if typed else None
 
 
-def _foretold(plan: Callable[..., Any]) -> Callable[..., object]:
+def _foretell(plan: Callable[..., Any]) -> Callable[..., object]:
     """Return what tells the cost of a plan in one line, and then the plan."""
-    foretold = _named("cdm_cli.jobs.runtime.foretold:Foretold")
+    foretold = _import_named("cdm_cli.jobs.runtime.foretold:Foretold")
 
     def told(options: object, report: object) -> object:
         return foretold(plan(options, report))
@@ -84,7 +84,7 @@ def _foretold(plan: Callable[..., Any]) -> Callable[..., object]:
     return told
 
 
-def _named(where: str) -> Any:
+def _import_named(where: str) -> Any:
     """Return what "module:function" names; modules of jobs are imported only when they run."""
     module, _, name = where.partition(":")
     return getattr(import_module(module), name)
@@ -95,9 +95,9 @@ def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Pa
     return Parameter(name, kind, default=default, annotation=annotation)
 
 
-def _of(item: Flagged) -> Parameter:
+def _parameter_of(item: Flagged) -> Parameter:
     """Return the parameter of a flag: what typer parses, and what it shows as the default."""
-    flag, kind, default = item.flag, _parsed(item), _default(item)
+    flag, kind, default = item.flag, _parsed_type(item), _default(item)
     words: dict[str, Any] = {"help": help_of(item), "show_default": False}
     words |= {"metavar": flag.metavar} if flag.metavar is not None else {}
     words |= {"envvar": flag.env, "show_envvar": False} if flag.env else {}
@@ -108,7 +108,7 @@ def _of(item: Flagged) -> Parameter:
     return _parameter(item.name, Annotated[kind, said], default)
 
 
-def _parsed(item: Flagged) -> Any:
+def _parsed_type(item: Flagged) -> Any:
     """Return the type that typer parses: one text for values with commas, a list for repeated."""
     if get_origin(item.kind) is not tuple:
         return item.kind | None if item.flag.optional else item.kind

@@ -32,7 +32,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Command:
+class CommandWords:
     """One command with its flags and, in order, its arguments. A name may be two words."""
 
     name: str
@@ -41,19 +41,19 @@ class Command:
     arguments: tuple[Value, ...]
 
 
-def commands_of(group: Any) -> list[Command]:
+def commands_of(group: Any) -> list[CommandWords]:
     """Return the commands of a typer group; the flags of the group belong to each."""
     shared = [_value(param) for param in group.params if param.name != "version"]
     return [_command(name, command, shared) for name, command in group.commands.items()]
 
 
-def _command(name: str, command: Any, shared: Sequence[Value]) -> Command:
+def _command(name: str, command: Any, shared: Sequence[Value]) -> CommandWords:
     values = [_value(param) for param in command.params]
     flags = [value for value in values if value.names]
     arguments = [value for value in values if not value.names]
     help_flag = Value(("--help", "-h"), "Show every flag.", "none")
     first_sentence = command.help.splitlines()[0].rstrip(".")
-    return Command(name, first_sentence, (*flags, *shared, help_flag), tuple(arguments))
+    return CommandWords(name, first_sentence, (*flags, *shared, help_flag), tuple(arguments))
 
 
 def _value(param: Any) -> Value:
@@ -98,7 +98,7 @@ def _known_words() -> dict[str, tuple[str, ...]]:
     }
 
 
-def bash(commands: Sequence[Command]) -> str:
+def bash(commands: Sequence[CommandWords]) -> str:
     """Return the script for bash."""
     values: list[str] = []
     flags: list[str] = []
@@ -142,7 +142,7 @@ def _bash_action(value: Value) -> str:
     }.get(value.kind, ":")
 
 
-def zsh(commands: Sequence[Command]) -> str:
+def zsh(commands: Sequence[CommandWords]) -> str:
     """Return the script for zsh."""
     single = [command for command in commands if " " not in command.name]
     double = [command for command in commands if " " in command.name]
@@ -156,7 +156,7 @@ def zsh(commands: Sequence[Command]) -> str:
     )
 
 
-def _zsh_case(command: Command) -> list[str]:
+def _zsh_case(command: CommandWords) -> list[str]:
     lines = [f"        '{command.name}') _arguments -s \\"]
     for flag in command.flags:
         for name in flag.names:
@@ -180,7 +180,7 @@ def _zsh_action(value: Value) -> str:
     }.get(value.kind, " ")  # fmt: skip
 
 
-def fish(commands: Sequence[Command]) -> str:
+def fish(commands: Sequence[CommandWords]) -> str:
     """Return the script for fish."""
     lines: list[str] = []
     for command in commands:
@@ -196,7 +196,7 @@ def fish(commands: Sequence[Command]) -> str:
     return FISH.format(classes=CLASSES, header=HEADER.format(shell="fish"), lines="\n".join(lines))
 
 
-def _fish_where(command: Command, commands: Sequence[Command]) -> str:
+def _fish_where(command: CommandWords, commands: Sequence[CommandWords]) -> str:
     """Return the condition under which the command of this name is being typed."""
     seen = [f"__fish_seen_subcommand_from {word}" for word in command.name.split()]
     longer = [other.name.split() for other in commands if other.name.startswith(f"{command.name} ")]
@@ -229,4 +229,8 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-SCRIPTS: dict[str, Callable[[Sequence[Command]], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
+SCRIPTS: dict[str, Callable[[Sequence[CommandWords]], str]] = {
+    "bash": bash,
+    "zsh": zsh,
+    "fish": fish,
+}

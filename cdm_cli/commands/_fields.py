@@ -17,7 +17,7 @@ ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/+(.*)", re.DOTALL)  # a Path k
 PASTED = {"flags", "overrides", "classes", "part"}  # text that may hold anything
 
 
-def filled(options: type[O], ctx: typer.Context) -> O:
+def fill_options(options: type[O], ctx: typer.Context) -> O:
     """Build the options of a job from parsed flags; None, or no word of a list, is the default.
 
     Values are checked against the types and limits of the fields. Raises UsageError naming the
@@ -30,7 +30,7 @@ def filled(options: type[O], ctx: typer.Context) -> O:
         return TypeAdapter(options).validate_python(_values(options, ctx))
     except ValidationError as error:
         fault = fault_of(error)
-        words = [_flag(ctx, fault.parts), _shown(fault.value)]
+        words = [_flag(ctx, fault.parts), _show_value(fault.value)]
         what = f"{' '.join(filter(None, words))}: {fault.sentence}"
         raise UsageError(what, next=f"{ctx.command_path} --help") from None
 
@@ -78,7 +78,7 @@ def _flag(ctx: typer.Context, loc: tuple[int | str, ...]) -> str:
     return "options"
 
 
-def _shown(value: object) -> str:
+def _show_value(value: object) -> str:
     return "" if isinstance(value, dict) else str(value)
 
 

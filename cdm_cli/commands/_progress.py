@@ -59,11 +59,11 @@ class Pace:
     def line(self) -> str:
         """Return one line of a log: count, share, rate, time left, note."""
         parts = [f"{self.what} {self.counted}", f"{100 * self.done / max(self.total, 1):.1f} %"]
-        parts += [f"{rate}/s" for rate in short(self.rate)]
+        parts += [f"{rate}/s" for rate in format_rate(self.rate)]
         parts += [f"{clock_time(left)} left" for left in [self.left] if left is not None]
         return ", ".join([*parts, *([self.note] if self.note else [])])
 
-    def fitted(self, width: int) -> tuple[str, str]:
+    def fit(self, width: int) -> tuple[str, str]:
         """Return what stands before and after a bar, in at most so many cells together.
 
         Where there is little room, the rate goes first, and then the note from its end.
@@ -78,7 +78,7 @@ class Pace:
     def _shorter(self) -> Iterator[str]:
         notes = self.note.split(BETWEEN) if self.note else []
         left = [] if self.left is None else [f"{clock_time(self.left)} left"]
-        rate = [f"{rate}/s" for rate in short(self.rate)]
+        rate = [f"{rate}/s" for rate in format_rate(self.rate)]
         yield BETWEEN.join([self.counted, *rate, *notes, *left])
         for most in range(len(notes), 0, -1):
             yield BETWEEN.join([self.counted, *notes[:most], *left])
@@ -86,7 +86,7 @@ class Pace:
             yield BETWEEN.join([self.counted, *left])
 
 
-def short(rate: float) -> list[str]:
+def format_rate(rate: float) -> list[str]:
     """Return a rate in three digits; nothing for none."""
     return [f"{rate:.3g}" if rate < 100 else f"{rate:.0f}"] if rate else []
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import typer
 
-from cdm_cli.commands._columns import Columns, aligned, columns_of, drawn, folded, word
+from cdm_cli.commands._columns import Columns, align, columns_of, draw, fold, word
 from cdm_cli.commands._report import report_of
 from cdm_cli.errors import printable
 from cdm_cli.startup import tell_by
@@ -73,7 +73,7 @@ class InShort(Protocol):
 
 
 @runtime_checkable
-class Judged(Protocol):
+class MayFail(Protocol):
     """A result that is shown whole, and may still be the end of the command with an error."""
 
     def failure(self) -> "CdmError | None":
@@ -98,7 +98,7 @@ def answer(ctx: typer.Context, options: "O", run: "Callable[[O, Report], object]
     result = run(options, report)
     if ranks().rank == 0:
         show(result, as_json=bool(ctx.params.get("json")), whole=_wants_all(ctx))
-    failure = result.failure() if isinstance(result, Judged) else None
+    failure = result.failure() if isinstance(result, MayFail) else None
     if failure is not None:
         raise failure
 
@@ -134,7 +134,7 @@ def show(result: object, *, as_json: bool, whole: bool = True) -> None:
         typer.echo(json.dumps(plain(result), allow_nan=False))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for line in _lines(_laid_out(result, whole=whole), width):
+    for line in _lines(_lay_out(result, whole=whole), width):
         typer.echo(line)
 
 
@@ -165,7 +165,7 @@ def _members(value: object) -> dict[str, Any] | None:
 
 def text(result: object, *, whole: bool = True) -> list[str]:
     """Return a result as lines of text, as they stand in a pipe."""
-    return _lines(_laid_out(result, whole=whole), None)
+    return _lines(_lay_out(result, whole=whole), None)
 
 
 def _lines(parts: Iterable[str | Columns], width: int | None) -> list[str]:
@@ -174,9 +174,9 @@ def _lines(parts: Iterable[str | Columns], width: int | None) -> list[str]:
     for part in parts:
         if isinstance(part, str):
             line = printable(part)
-            lines += [line] if width is None else folded(line, width, _value_at(line))
+            lines += [line] if width is None else fold(line, width, _value_at(line))
         else:
-            lines += aligned(part) if width is None else drawn(part, width)
+            lines += align(part) if width is None else draw(part, width)
     return lines
 
 
@@ -186,11 +186,11 @@ def _value_at(line: str) -> int:
     return named.end() if named else 0
 
 
-def _laid_out(result: object, *, whole: bool) -> list[str | Columns]:
+def _lay_out(result: object, *, whole: bool) -> list[str | Columns]:
     """Return what a person reads: the answer first, then scalars, then tables under their names."""
     if isinstance(result, Table):
         return [Columns(result.header(), result.lines()), *result.all_notes()]
-    short = [part for said in _shortly(result) for part in _parts(said)]
+    short = [part for said in _summary_of(result) for part in _parts(said)]
     if short and not whole:
         return short
     unshown = getattr(result, "unshown", ())  # in --json alone
@@ -201,12 +201,12 @@ def _laid_out(result: object, *, whole: bool) -> list[str | Columns]:
     for name, value in tables.items():
         parts += ["", f"{name.replace('_', ' ')}:"]
         parts += (
-            _laid_out(value, whole=True) if isinstance(value, Table) else [columns_of(plain(value))]
+            _lay_out(value, whole=True) if isinstance(value, Table) else [columns_of(plain(value))]
         )
     return parts if scalars or short else parts[1:]
 
 
-def _shortly(result: object) -> "Sequence[Said]":
+def _summary_of(result: object) -> "Sequence[Said]":
     return result.in_short() if isinstance(result, InShort) else []
 
 

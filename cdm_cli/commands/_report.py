@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from cdm_cli.commands._columns import folded
+from cdm_cli.commands._columns import fold
 from cdm_cli.commands._progress import Pace
 from cdm_cli.errors import printable
-from cdm_cli.signals import STDERR, undone_if_left
+from cdm_cli.signals import STDERR, undo_if_left
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -113,7 +113,7 @@ class Bars:
 
     def say(self, line: str) -> None:
         """Write one line above the bar."""
-        for part in folded(printable(line), self._console.width):
+        for part in fold(printable(line), self._console.width):
             self._console.print(part, markup=False, soft_wrap=True)
 
     @contextmanager
@@ -139,7 +139,7 @@ class Bars:
 
     @contextmanager
     def _display(self, shown: "Progress") -> Generator[None]:
-        with shown, undone_if_left(_show_cursor):
+        with shown, undo_if_left(_show_cursor):
             yield
 
 

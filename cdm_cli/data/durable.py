@@ -28,7 +28,7 @@ from cdm_cli.data.disk import (
 )
 from cdm_cli.data.renaming import name_new, rename
 from cdm_cli.errors import CdmError
-from cdm_cli.signals import undone_if_left
+from cdm_cli.signals import undo_if_left
 
 PARTIAL = ".partial"
 NO_SECOND_NAME = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EMLINK}
@@ -49,7 +49,7 @@ def partial(
             sweep(path.parent, f".{path.name}.")
         fd, temporary = _make_locked(path, directory=directory)
     try:
-        with undone_if_left(bound(_discard, temporary)):
+        with undo_if_left(bound(_discard, temporary)):
             yield fd, temporary
     except BaseException:
         _discard(temporary)
@@ -141,7 +141,7 @@ def link_file_atomically(source: Path, target: Path) -> None:
     with disk_errors(target):
         sweep(target.parent, f".{target.name}.")
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
-        with undone_if_left(bound(_discard, temporary)):
+        with undo_if_left(bound(_discard, temporary)):
             tick("link", source, target=temporary)
             try:
                 os.link(source, temporary, follow_symlinks=False)

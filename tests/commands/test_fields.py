@@ -25,9 +25,9 @@ def options_of(name, *words):
             seen.append(error)
         raise typer.Exit
 
-    fill = _fields.filled
+    fill = _fields.fill_options
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_fields, "filled", filled)
+        patch.setattr(_fields, "fill_options", filled)
         result = CliRunner().invoke(app, [*name.split(), *words])
     assert result.exit_code == 0, result.output
     if isinstance(seen[0], UsageError):

@@ -74,4 +74,4 @@ def test_nothing_is_left_of_what_is_done():
 )
 def test_what_fits(width, what, text):
     pace, _ = paced((2, 10), (2, 10), note="loss 0.1 · 437 images/s")
-    assert pace.fitted(width) == (what, text)
+    assert pace.fit(width) == (what, text)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.app import app
-from cdm_cli.commands._columns import aligned, columns_of, folded
+from cdm_cli.commands._columns import align, columns_of, fold
 from cdm_cli.commands._render import plain, show, text
 from cdm_cli.config import ScheduleConfig
 from tests.tiny import arrays_of, write_store
@@ -76,7 +76,7 @@ def test_a_table_alone_starts_without_an_empty_line():
 
 def test_words_stand_left_and_gaps_stay_empty():
     rows = [{"name": "truncated", "fid": None}, {"name": "x", "num": 3}]
-    assert aligned(columns_of(rows)) == ["name       num", "truncated", "x            3"]
+    assert align(columns_of(rows)) == ["name       num", "truncated", "x            3"]
 
 
 def test_what_is_empty_is_not_printed():
@@ -187,5 +187,5 @@ def test_what_holds_lists_in_a_row_is_left_to_json():
 
 
 def test_a_line_of_a_report_is_broken_between_words_but_no_command():
-    assert folded("fid train 1.135, fid val 1.147", 20) == ["fid train 1.135, fid", "val 1.147"]
-    assert folded("$ cdm sample base --num 40", 20) == ["$ cdm sample base --num 40"]
+    assert fold("fid train 1.135, fid val 1.147", 20) == ["fid train 1.135, fid", "val 1.147"]
+    assert fold("$ cdm sample base --num 40", 20) == ["$ cdm sample base --num 40"]

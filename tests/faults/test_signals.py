@@ -17,7 +17,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs.runtime import launch as launching
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.options.sampling import Compute
-from cdm_cli.signals import leave_when_asked, stopping_after
+from cdm_cli.signals import leave_when_asked, stop_after
 from tests.drawings import class_images, write_zip
 from tests.faults.jobs import state
 from tests.faults.runs import Counted
@@ -152,10 +152,10 @@ def test_a_signal_of_a_scheduler_asks_to_stop(number):
 
 
 def test_stop_after_asks_once_and_is_over_with_the_command():
-    with stopping_after(0.02), Stop() as stop:
+    with stop_after(0.02), Stop() as stop:
         until(lambda: stop.asked, "the end of the time")
         assert stop.asked == "--stop-after"
-    with stopping_after(60):
+    with stop_after(60):
         pass
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
@@ -378,11 +378,11 @@ def in_a_weakref_callback():
     Thing.seen = weakref.ref(thing, press)
 def in_a_finaliser(): Dying()
 def in_a_generator_that_is_closed(): next(endless())
-filled = _fields.filled
+filled = _fields.fill_options
 def pressed(*words):
     globals()["WHERE"]()
     return filled(*words)
-_fields.filled, sys.argv = pressed, ["cdm", "inspect", "x"]
+_fields.fill_options, sys.argv = pressed, ["cdm", "inspect", "x"]
 app._say("all that is needed to say a line is imported")
 app.main()
 """

@@ -16,7 +16,7 @@ def advice() -> str:
     Threads share each layer of a network and wait for the last, spinning; one that has no core of
     its own makes all others wait.
     """
-    cores, others = len(os.sched_getaffinity(0)), others_running()
+    cores, others = len(os.sched_getaffinity(0)), count_others()
     if not others or cores == 1 or THREADS in os.environ:
         return ""
     free = max(1, cores - others)
@@ -26,14 +26,14 @@ def advice() -> str:
     )
 
 
-def others_running() -> int:
+def count_others() -> int:
     """Return how many threads of other programs run, 0 where that cannot be known."""
     try:
-        return max(0, round(median(_running() for _ in range(SAMPLES))) - 1)
+        return max(0, round(median(_count_running() for _ in range(SAMPLES))) - 1)
     except (OSError, ValueError, IndexError):
         return 0
 
 
-def _running() -> int:
+def _count_running() -> int:
     time.sleep(SECONDS)
     return int(RUNNING.read_text().split()[3].partition("/")[0])

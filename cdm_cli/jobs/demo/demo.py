@@ -28,7 +28,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.names import DATA_ENV, RUNS_ENV
 from cdm_cli.options.files import DemoOptions
 from cdm_cli.report import Report
-from cdm_cli.signals import undone_if_left
+from cdm_cli.signals import undo_if_left
 
 TRAIN_PER_CLASS, VAL_PER_CLASS, DRAWN_RESOLUTION = 400, 100, 32
 HIGH = 16  # the resolution of the cascade
@@ -123,10 +123,14 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
     started: list[subprocess.Popen[bytes]] = []
     with (
         Stop(then=lambda: [process.terminate() for process in started]) as stop,
-        undone_if_left(lambda: [_let_end(process) for process in started]),
+        undo_if_left(lambda: [_let_end(process) for process in started]),
     ):
         process = subprocess.Popen(
-            command, cwd=directory, stdout=STDERR, preexec_fn=_with_parent(), env=_own()
+            command,
+            cwd=directory,
+            stdout=STDERR,
+            preexec_fn=_tie_to_parent(),
+            env=_own_environment(),
         )
         started.append(process)
         if stop.asked:
@@ -145,7 +149,7 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
         raise StoppedError(told, kept=kept, next="the same demo typed again continues")
 
 
-def _own() -> dict[str, str]:
+def _own_environment() -> dict[str, str]:
     """Return the environment without the user's stages and data: a demo has its own."""
     return {name: os.environ[name] for name in os.environ if name not in (RUNS_ENV, DATA_ENV)}
 
@@ -158,7 +162,7 @@ def _let_end(process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def _with_parent() -> Callable[[], None] | None:
+def _tie_to_parent() -> Callable[[], None] | None:
     """Return what a child does first, so that it is killed where its parent is (Linux alone)."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     parent = os.getpid()

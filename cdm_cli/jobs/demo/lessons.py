@@ -27,7 +27,7 @@ def correlations(lowres: Path, samples: Path) -> tuple[float, float]:
         x_0 = _images(part_of(high, None)[1])
     ids = sorted(set(z_0) & set(x_0))
     small = np.stack([z_0[id] for id in ids]).astype(np.float64)
-    made = np.stack([_shrunk(x_0[id], small.shape[1]) for id in ids])
+    made = np.stack([_shrink(x_0[id], small.shape[1]) for id in ids])
     colours = _correlation(small.mean((1, 2)), made.mean((1, 2)))
     return colours, _correlation(small, made)
 
@@ -42,7 +42,7 @@ def _images(part: Part, *, smallest: bool = False) -> dict[int, np.ndarray]:
     }
 
 
-def _shrunk(image: np.ndarray, side: int) -> np.ndarray:
+def _shrink(image: np.ndarray, side: int) -> np.ndarray:
     factor = image.shape[0] // side
     return image.reshape(side, factor, side, factor, -1).mean((1, 3))
 
@@ -54,13 +54,13 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 def lessons(directory: Path) -> list[str]:
     """Return one line for each thing that the run in a directory has shown."""
     return [
-        _following(*correlations(directory / "lowres.h5", directory / "samples.h5")),
-        *_scores(json.loads((directory / "scores.json").read_text()), _on_real(directory)),
+        _say_how_it_follows(*correlations(directory / "lowres.h5", directory / "samples.h5")),
+        *_scores(json.loads((directory / "scores.json").read_text()), _accuracy_on_real(directory)),
         _sweep(json.loads((directory / "sweep" / "sweep.json").read_text())),
     ]
 
 
-def _following(colours: float, pixels: float) -> str:
+def _say_how_it_follows(colours: float, pixels: float) -> str:
     least = min(colours, pixels)
     roughly = "ignores" if least < IGNORES else "follows only roughly"
     return (
@@ -118,7 +118,7 @@ def _sweep(sweep: Mapping[str, Any]) -> str:
     return f"whether noise on its input helps, {num} images cannot tell: {sweep['conclusion']}"
 
 
-def _on_real(directory: Path) -> float | None:
+def _accuracy_on_real(directory: Path) -> float | None:
     """Return the share of real val images that the judge called right as it was trained."""
     rows = map(json.loads, (directory / "runs/features/metrics.jsonl").read_text().splitlines())
     found = [row["accuracy"] for row in rows if "accuracy" in row]

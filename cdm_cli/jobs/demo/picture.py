@@ -26,14 +26,14 @@ def picture(data: Path, again: Path, lowres: Path, samples: Path) -> Image.Image
     """
     with ExitStack() as stack:
 
-        def opened(path: Path, split: str, *, low: bool = False) -> ShownImages:
+        def open_part(path: Path, split: str, *, low: bool = False) -> ShownImages:
             store = stack.enter_context(open_store(path))
             part = store.parts[split]
             return ShownImages(store, part, part.resolutions[0 if low else -1], np.arange(part.num))
 
-        real = opened(data, "val")
-        known = [opened(data, "val", low=True), opened(again, ""), real]
-        drawn = [opened(lowres, "", low=True), opened(samples, "")]
+        real = open_part(data, "val")
+        known = [open_part(data, "val", low=True), open_part(again, ""), real]
+        drawn = [open_part(lowres, "", low=True), open_part(samples, "")]
         rows = [
             (_first_of(known, name, 1), _first_of(drawn, name, NEW)) for name in real.store.classes
         ]
@@ -62,8 +62,8 @@ def _sheet(rows: Sequence[Row], names: Sequence[str], side: int) -> Sheet:
     """Lay the rows out, low-resolution images as large as the others, with a gap in between."""
     gap = [np.full((side, side, 3), 255, np.uint8)]
     lines = [
-        [tile for each in known for tile in _beside(each, side)]
-        + [tile for each in drawn for tile in [*gap, *_beside(each, side)]]
+        [tile for each in known for tile in _lay_beside(each, side)]
+        + [tile for each in drawn for tile in [*gap, *_lay_beside(each, side)]]
         for known, drawn in rows
     ]
     width = max(map(len, lines))
@@ -77,7 +77,7 @@ def _sheet(rows: Sequence[Row], names: Sequence[str], side: int) -> Sheet:
     return Sheet(tiles, list(zip(names, places, strict=True)), TITLE, tuple(heads[:width]))
 
 
-def _beside(images: Sequence[np.ndarray], side: int) -> list[np.ndarray]:
+def _lay_beside(images: Sequence[np.ndarray], side: int) -> list[np.ndarray]:
     """Return an input as it is, merely enlarged, and what else there is of it."""
     low, *rest = images
     return [enlarge(low, side), bicubic(low[None], side)[0], *rest]

@@ -27,7 +27,7 @@ from cdm_cli.errors import BadInputError, CdmError, MismatchError
 from cdm_cli.jobs.judging.images import ImageSet
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.reference import Reference
-from cdm_cli.signals import undone_if_left
+from cdm_cli.signals import undo_if_left
 
 LIMIT = 8 * 4096**2 + 4096  # bytes of the covariance of 4096 dimensions
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -108,7 +108,7 @@ def open_npz(path: Path) -> Generator[Npz]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     temporary = tempfile.TemporaryDirectory()
-    with temporary as folder, undone_if_left(temporary.cleanup):
+    with temporary as folder, undo_if_left(temporary.cleanup):
         images = _images(path, digest, members, Path(folder) / "arr_0")
         if images is not None:
             images = replace(images, check=partial(_check_untouched, path, before))

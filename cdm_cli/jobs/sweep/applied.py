@@ -6,7 +6,7 @@ from typing import Any
 
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.sampling.defaults import KEPT, apply
-from cdm_cli.jobs.sweep.choice import Chosen, Judged, choose, concluded, name_of
+from cdm_cli.jobs.sweep.choice import Chosen, Judged, choose, conclude, name_of
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.options.sweeping import UNKEPT, SweepOptions
 from cdm_cli.plans import Applied
@@ -16,12 +16,12 @@ from cdm_cli.report import Report
 def apply_chosen(
     options: SweepOptions, sweep: Sweep, points: Sequence[Judged], report: Report
 ) -> None:
-    """Apply the chosen of all judged points to the stage, and say how sure the choice is.
+    """Choose among the judged points, make the choice the stage's default, and say how sure it is.
 
-    Raises what `applied_of` and `defaults.apply` raise.
+    Raises MismatchError as `applied_of` does, and what `defaults.apply` raises.
     """
     chosen = choose(points)
-    found = applied_of(options, sweep, chosen, concluded(points))
+    found = applied_of(options, sweep, chosen, conclude(points))
     decided = next(one.decided for one in points if one.labels == labels_of(chosen))
     weights = {**sweep.identity, **decided}["weights"]
     apply(sweep.header.directory, found, weights, report)
@@ -29,19 +29,23 @@ def apply_chosen(
 
 
 def applied_of(options: SweepOptions, sweep: Sweep, chosen: Chosen, conclusion: str) -> Applied:
-    """Return the chosen point as the defaults of a stage.
+    """Return the chosen point as the defaults of a stage. conclusion: the sentence they record.
 
-    Raises MismatchError for one that is certain to be worse than another, or that has a setting of
-    which a stage keeps no default.
+    Raises MismatchError for a point that is certain to be worse than another, and for one with a
+    setting of which a stage keeps no default.
     """
     asked = asdict(options.sampling) | chosen.axes
     name = name_of(labels_of(chosen))
     if (chosen.standing or "").startswith("worse"):
-        raise _refused(sweep, f"{name} has the lowest FID, and is {chosen.standing}", "--num more")
+        raise _apply_error(
+            sweep, f"{name} has the lowest FID, and is {chosen.standing}", "--num more"
+        )
     for setting, default in UNKEPT.items():
         if asked[setting] != default:
             told = f"{name} is chosen, and stages keep no default of {setting.replace('_', '-')}"
-            raise _refused(sweep, told, f"cdm upsample --s {chosen.s} with the flags of that point")
+            raise _apply_error(
+                sweep, told, f"cdm upsample --s {chosen.s} with the flags of that point"
+            )
     return Applied(
         s=chosen.s,
         augment="truncated" if chosen.augment == "truncated" else "non-truncated",
@@ -54,12 +58,15 @@ def applied_of(options: SweepOptions, sweep: Sweep, chosen: Chosen, conclusion: 
 
 
 def labels_of(chosen: Chosen) -> dict[str, Any]:
-    """Return what the rows of the chosen point carry."""
+    """Return the values that identify the chosen point in its rows: augment, s, and all other axes."""
     return {"augment": chosen.augment, "s": chosen.s, **chosen.axes}
 
 
 def how_sure(chosen: Chosen) -> str:
-    """Return in one line how sure a choice is, which is applied all the same."""
+    """Return in one line how certain it is that the chosen point is the best.
+
+    "As good as the best" means that the numbers do not tell some points apart; it is applied, too.
+    """
     name = name_of(labels_of(chosen))
     if chosen.tied is None:
         return f"{name} has the lowest FID; how surely it is the best is not known"
@@ -69,7 +76,7 @@ def how_sure(chosen: Chosen) -> str:
     return f"{name} is as good as the best, and {others}: nothing tells them apart"
 
 
-def _refused(sweep: Sweep, what: str, next: str) -> MismatchError:
+def _apply_error(sweep: Sweep, what: str, next: str) -> MismatchError:
     return MismatchError(
         f"--apply: {what}",
         kept=f"{sweep.out} is complete; of {sweep.header.directory}, {KEPT}",

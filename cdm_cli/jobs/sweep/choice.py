@@ -1,7 +1,7 @@
 """Which point of a sweep is chosen, and how surely: a verdict on every point.
 
-The points of generated images are one family, and those of the real ones of each split, which are
-upsampled too, others: what is best of these says nothing of what is best of those.
+Points are compared within families: all generated images are one family, and the real images of
+each split (`--ground-truth`) are one of their own. The best of one family says nothing of another.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cdm_cli.jobs.sweep.point import REAL, Kind, said
+from cdm_cli.jobs.sweep.point import REAL, Kind, spell_value
 from cdm_cli.metrics.comparisons import RankedRows, compare_rows, comparisons, explain_left_out
 from cdm_cli.metrics.table import Comparison, MetricRow
 from cdm_cli.settings import Settings
@@ -19,10 +19,11 @@ APART = "{} points are compared among themselves"
 
 
 class Judged(Settings):
-    """The file of one point: its numbers, and what they are of.
+    """The JSON file of one point: its numbers, and the setting and samples that they belong to.
 
-    axes: its values besides s. decided: what these decide of what identifies its samples.
-    evaluations: of the network, for one image; None where an earlier version judged it.
+    axes: its values on axes other than s. decided: the identity fields that these axes decide
+    (`point.DECIDED`). evaluations: network evaluations for one image; None in files of versions
+    that did not record it.
     """
 
     schema_version: Literal[1] = 1
@@ -39,16 +40,16 @@ class Judged(Settings):
 
     @property
     def labels(self) -> dict[str, Any]:
-        """What its rows carry."""
+        """The values that identify the point in its rows: augment, s, and all other axes."""
         return {"augment": self.augment, "s": self.s, **self.axes}
 
 
 class Chosen(Settings):
     """The point of the lowest FID against one reference.
 
-    axes: its values besides s. standing: the verdict on it, which need not be "best"; None where
-    that is not known. tied: the other points that are as good as the best, None where that is not
-    known.
+    axes: its values on axes other than s. standing: the verdict on it, which need not be "best".
+    tied: the names of the other points that are as good as the best. Both are None where the
+    numbers were kept without what verdicts need.
     """
 
     augment: Kind
@@ -63,25 +64,29 @@ class Chosen(Settings):
 
 
 def name_of(point: dict[str, Any]) -> str:
-    """Return what a person calls a point; at s = 0 there is no kind."""
+    """Return the name of a point for people, as "truncated s = 251 (steps = 8)"; s = 0 has no kind."""
     kind = "" if point["augment"] == "none" else f"{point['augment']} "
-    others = [named(axis, point[axis]) for axis in point if axis not in ("augment", "s")]
+    others = [name_value(axis, point[axis]) for axis in point if axis not in ("augment", "s")]
     more = f" ({', '.join(others)})" if others else ""
     return f"{kind}s = {point['s']}{more}"
 
 
-def named(axis: str, value: Any) -> str:
-    """Return one value on an axis in words: a sampler says itself what it is."""
-    return said(value) if axis == "sampler" else f"{axis.replace('_', ' ')} = {said(value)}"
+def name_value(axis: str, value: Any) -> str:
+    """Return a value on an axis in words, as "steps = 8"; a sampler is its name alone, as "ddim"."""
+    return (
+        spell_value(value)
+        if axis == "sampler"
+        else f"{axis.replace('_', ' ')} = {spell_value(value)}"
+    )
 
 
 def choose(points: Sequence[Judged]) -> Chosen:
-    """Return the generated point of the lowest FID against train, as the paper selects.
+    """Return the generated point of the lowest FID against train, as the paper selects (Table 3).
 
-    Against the first reference there is where there is no train. Of equals, the one of the fewest
-    evaluations, then of the smallest s.
+    Where there is no train, the first reference decides. Of equal points the one with the fewest
+    evaluations is taken, then the one with the smallest s.
     """
-    here = deciding(points)
+    here = rank_points(points)
     best = here.lowest
     others = {axis: best.extra[axis] for axis in best.extra if axis not in ("augment", "s")}
     return Chosen(
@@ -96,9 +101,13 @@ def choose(points: Sequence[Judged]) -> Chosen:
     )
 
 
-def deciding(points: Sequence[Judged]) -> RankedRows:
-    """Compare the numbers that decide; of real images where no others are there."""
-    points = sorted(generated(points) or points, key=lambda point: point.s)
+def rank_points(points: Sequence[Judged]) -> RankedRows:
+    """Rank points by the number that decides: FID of generated images against train.
+
+    Real images are ranked only where no generated ones are there, and another reference, the first,
+    only where train is not. Rows are in the order of evaluations, then of s.
+    """
+    points = sorted(select_generated(points) or points, key=lambda point: point.s)
     if all(point.evaluations for point in points):
         points.sort(key=lambda point: point.evaluations or 0)
     rows = [row for point in points for row in point.rows if row.metric == "fid"]
@@ -107,8 +116,8 @@ def deciding(points: Sequence[Judged]) -> RankedRows:
     return compare_rows([row for row in rows if row.reference == reference])
 
 
-def generated(points: Sequence[Judged]) -> list[Judged]:
-    """Return the points that are not of real images."""
+def select_generated(points: Sequence[Judged]) -> list[Judged]:
+    """Return the points whose images were upsampled from generated ones, not from real ones."""
     return [point for point in points if point.augment not in REAL.values()]
 
 
@@ -122,18 +131,18 @@ def _families(points: Sequence[Judged]) -> dict[str, list[MetricRow]]:
 
 
 def best_of_each(points: Sequence[Judged]) -> tuple[Chosen, ...]:
-    """Return the best point of each kind of augmentation, among those of its kind."""
+    """Return the best point of each kind of conditioning, compared with that kind alone."""
     kinds = dict.fromkeys(point.augment for point in points)
     return tuple(choose([point for point in points if point.augment == kind]) for kind in kinds)
 
 
-def compared(points: Sequence[Judged]) -> list[Comparison]:
+def compare_points(points: Sequence[Judged]) -> list[Comparison]:
     """Return a verdict on each point among those of its family, by every metric and reference."""
     return [one for family in _families(points).values() for one in comparisons(family)]
 
 
-def unknown(points: Sequence[Judged]) -> list[str]:
-    """Return what a reader of the verdicts must know: which there are not, and of which family."""
+def explain_verdicts(points: Sequence[Judged]) -> list[str]:
+    """Return notes on the verdicts: which are missing and why, and which points stand apart."""
     families = _families(points)
     notes = [
         f"{name.replace('-', ' ')}: {line}" if name and len(families) > 1 else line
@@ -144,11 +153,11 @@ def unknown(points: Sequence[Judged]) -> list[str]:
     return [*notes, *(APART.format(name) for name in apart if len(families) > 1)]
 
 
-def concluded(points: Sequence[Judged]) -> str:
-    """Return what was found, in one sentence: by FID, of generated images."""
-    return deciding(points).conclusion(name_of)
+def conclude(points: Sequence[Judged]) -> str:
+    """Return in one sentence how the generated points compare by FID."""
+    return rank_points(points).conclusion(name_of)
 
 
 def title(points: Sequence[Judged]) -> str:
-    """Return what was found, in a few words."""
-    return deciding(points).title(name_of)
+    """Return in a few words how the generated points compare by FID, as the title of a picture."""
+    return rank_points(points).title(name_of)

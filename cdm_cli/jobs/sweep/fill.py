@@ -1,9 +1,9 @@
 """Making and judging the points of a sweep that are missing.
 
-A process alone fills batches across points, which share one loading, one compilation and one
-recorded graph, and judges a point while the next ones are sampled. Other processes and hosts with
-the same -o take the points that it has not begun: whoever writes a store has its lock. The
-processes of one job (`--gpus N`) share the rows of each point instead.
+A process that is alone fills each batch with rows of several points, which share one loading, one
+compilation and one recorded graph; a thread judges each point while the next ones are sampled.
+Other processes and hosts with the same -o take points that nobody has begun: whoever writes a store
+holds its lock. The processes of one job (`--gpus N`) share the rows of each point instead.
 """
 
 import json
@@ -26,7 +26,7 @@ from cdm_cli.jobs.sampling.numerics import check_same_numerics
 from cdm_cli.jobs.sampling.together import Filling, cut_batches, fill_together
 from cdm_cli.jobs.sampling.work import Work, spec_of, use_its_blocks
 from cdm_cli.jobs.sweep.choice import name_of
-from cdm_cli.jobs.sweep.judges import Bench, Judge
+from cdm_cli.jobs.sweep.judges import Bench, PointJudge
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point
 from cdm_cli.jobs.sweep.shared import Loaded, open_both
@@ -39,10 +39,14 @@ PATIENCE = 600.0  # seconds without a new sample of others that end a wait
 def fill_points(
     options: SweepOptions, sweep: Sweep, missing: Sequence[Point], command: str, session: Session
 ) -> None:
-    """Make and judge the points that are missing, or wait for the processes that do."""
-    panel, loaded = open_both(options, _sharing(sweep.points, session), session)
+    """Make and judge the missing points, and wait for those that other processes make.
+
+    Raises StoppedError when asked to stop, or where a point of another process makes no progress
+    for PATIENCE seconds; what `open_both` raises.
+    """
+    panel, loaded = open_both(options, _set_together(sweep.points, session), session)
     session.lead(lambda: write_start(sweep, command))
-    judge = Judge(sweep, panel, options.sampling.seed)
+    judge = PointJudge(sweep, panel, options.sampling.seed)
     with lock.directory(sweep.out, alone=False):
         makers = Makers(options.command, session, loaded, judge, len(missing))
         if session.world.size > 1:
@@ -51,13 +55,14 @@ def fill_points(
         while missing:
             missing = makers.make_together(missing)
             if missing:
-                missing = _waited(missing, session)
+                missing = _wait_for(missing, session)
 
 
-def _sharing(points: Sequence[Point], session: Session) -> list[Point]:
-    """Return points that know how many samples may be made at a time, on a GPU: those of all.
+def _set_together(points: Sequence[Point], session: Session) -> list[Point]:
+    """Return the points with the batch that a GPU may fill from the rows of all of them.
 
-    On a CPU a batch is that of `cdm upsample`, and the samples are the same to the bit.
+    On a CPU, and with several processes, they stay as they are: a batch is that of `cdm upsample`,
+    and the samples are the same to the bit.
     """
     if session.device.type != "cuda" or session.world.size > 1:
         return list(points)
@@ -65,8 +70,8 @@ def _sharing(points: Sequence[Point], session: Session) -> list[Point]:
     return [replace(point, work=replace(point.work, together=most)) for point in points]
 
 
-def _alike(work: Work) -> str:
-    """Return what works share that share batches: weights, chain and seed."""
+def _batch_key(work: Work) -> str:
+    """Return a text that is equal for works that may share a batch: weights, chain and seed."""
     sampling = work.sampling
     fields = chain_fields(work.header.config, work.chain, sampling.seed)
     return json.dumps({"weights": sampling.weights, **fields})
@@ -74,12 +79,12 @@ def _alike(work: Work) -> str:
 
 @dataclass
 class Makers:
-    """What makes points: the loaded stage, and the judge. num: of the points in all."""
+    """Makes and judges points with one loaded stage. num: points to be made; done: those finished."""
 
     command: str
     session: Session
     loaded: Loaded
-    judge: Judge
+    judge: PointJudge
     num: int
     done: int = field(default=0, init=False)
 
@@ -87,11 +92,11 @@ class Makers:
         """Make one point after another, its rows shared among the processes of the job."""
         for point in points:
             self.session.report.say(f"{self.command}: {name_of(point.labels)}")
-            produce(point.work, self.loaded.having(point.work), point.samples, self.session)
+            produce(point.work, self.loaded.ready_for(point.work), point.samples, self.session)
             self._tell(point, self.judge.keep(point, self.judge(point)))
 
     def make_together(self, points: Sequence[Point]) -> list[Point]:
-        """Make the points that no other process makes, as one; returns the others."""
+        """Make the points that no other process makes, in shared batches; return the others."""
         total, done = _evaluations(points)
         report, size = self.session.report, self.loaded.ready.numerics.batch_size
         with ExitStack() as stack:
@@ -105,11 +110,11 @@ class Makers:
 
             def engine_of(work: Work) -> Engine:
                 bench.settle()
-                stage = self.loaded.having(work).stage
+                stage = self.loaded.ready_for(work).stage
                 return Engine(stage, work.chain, work.sampling.seed, size)
 
-            todo = cut_batches(taken.fillings(), size, _alike)
-            fill_together(todo, engine_of, meter, taken.finished)
+            todo = cut_batches(taken.fillings(), size, _batch_key)
+            fill_together(todo, engine_of, meter, taken.hand_over)
             bench.settle(wait=True)
         return taken.elsewhere
 
@@ -120,16 +125,16 @@ class Makers:
 
 
 def _evaluations(points: Sequence[Point]) -> tuple[int, int]:
-    """Return how many evaluations points take, and of how many the samples are there."""
+    """Return how many evaluations the points take in all, and how many of them are already done."""
     total = left = 0
     for point in points:
         each, rows = point.work.chain.evaluations, len(point.work.rows)
         total += rows * each
-        left += (_pending(point) if point.samples.exists() else rows) * each
+        left += (_count_pending(point) if point.samples.exists() else rows) * each
     return total, total - left
 
 
-def _pending(point: Point) -> int:
+def _count_pending(point: Point) -> int:
     with open_store(point.samples) as store:
         part = store.parts[""]
         return sum(len(part.block_range(block)) for block in part.pending())
@@ -137,9 +142,9 @@ def _pending(point: Point) -> int:
 
 @dataclass
 class Taken:
-    """The points that this process takes, one by one as it comes to them.
+    """The points that this process takes: it locks the store of each as it comes to it.
 
-    elsewhere: those that it finds another process at.
+    elsewhere: the points whose stores other processes have locked.
     """
 
     loaded: Loaded
@@ -150,9 +155,9 @@ class Taken:
     _points: dict[Any, Point] = field(default_factory=dict[Any, Point])
 
     def fillings(self) -> Iterator[Filling]:
-        """Open the store of each point for writing; complete ones go to the judge at once."""
+        """Lock the store of each point and yield it to be filled; a complete one goes to the judge."""
         for point in self.points:
-            store = self._claimed(point)
+            store = self._claim(point)
             if store is None:
                 continue
             filling = Filling(point.work, self.stack.enter_context(store))
@@ -160,13 +165,13 @@ class Taken:
             if filling.left:
                 yield filling
             else:
-                self.finished(filling)
+                self.hand_over(filling)
 
-    def finished(self, filling: Filling) -> None:
-        """Hand a complete store to the judge."""
+    def hand_over(self, filling: Filling) -> None:
+        """Give a complete store to the judge."""
         self.bench.give(self._points[filling.store.path], filling.store)
 
-    def _claimed(self, point: Point) -> Store | None:
+    def _claim(self, point: Point) -> Store | None:
         """Return the store of a point, locked; None where another process makes or has made it."""
         numerics, digest = self.loaded.ready.numerics, self.loaded.digest(point.work)
         try:
@@ -183,20 +188,20 @@ class Taken:
         return store
 
 
-def _waited(points: Sequence[Point], session: Session) -> list[Point]:
-    """Wait until a point is free that another process had, or all are judged; returns the rest.
+def _wait_for(points: Sequence[Point], session: Session) -> list[Point]:
+    """Wait until another process lets go of a point, or all are judged; return the points left.
 
-    Raises StoppedError when asked to stop, or where none of them goes on for long.
+    Raises StoppedError when asked to stop, or where no sample is made for PATIENCE seconds.
     """
     session.report.say(f"waiting for {len(points)} points that other processes make")
     left, seen, since = list(points), -1, time.monotonic()
     with Stop() as stop:
         while True:
             left = [point for point in left if not point.judged.exists()]
-            held = [_held(point) for point in left]
+            held = [_holder_of(point) for point in left]
             if not left or not all(held):
                 return left
-            now = sum(_pending(point) for point in left)
+            now = sum(_count_pending(point) for point in left)
             if now != seen:
                 seen, since = now, time.monotonic()
             if stop.asked or time.monotonic() - since > PATIENCE:
@@ -209,8 +214,8 @@ def _waited(points: Sequence[Point], session: Session) -> list[Point]:
             time.sleep(GLANCE)
 
 
-def _held(point: Point) -> str:
-    """Return who writes the store of a point, "" where nobody does."""
+def _holder_of(point: Point) -> str:
+    """Return who has locked the store of a point, "" where nobody has."""
     try:
         open_store(point.samples, writable=True).close()
     except StoppedError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cdm_cli.jobs.sweep.choice import Judged, deciding, name_of
+from cdm_cli.jobs.sweep.choice import Judged, name_of, rank_points
 from cdm_cli.metrics.comparisons import comparable, subject
 from cdm_cli.metrics.pareto import front
 from cdm_cli.settings import Settings
@@ -12,9 +12,10 @@ from cdm_cli.settings import Settings
 class Placed(Settings):
     """Where a point stands between evaluations and FID against one reference.
 
-    evaluations: of the network, for one image. on_front: whether none that costs no more is
-    certain to be better. against: the best of those, as far as FID tells. difference: how much
-    higher this point is, both less their biases, with its standard error.
+    evaluations: of the network, for one image. on_front: True unless a point that costs no more is
+    certain to be better. against: the lowest of the points that cost no more. difference: how much
+    higher the FID of this point is than that one's, both less their biases; difference_uncertainty:
+    its standard error.
     """
 
     point: dict[str, Any]
@@ -29,11 +30,12 @@ class Placed(Settings):
 
 
 def pareto(points: Sequence[Judged]) -> tuple[Placed, ...]:
-    """Return the place of each point, the cheapest first; none where all cost the same.
+    """Return the place of each point, the cheapest first, at one cost the lowest FID first.
 
-    Nor are there any where some number was kept without what it would be with fewer images.
+    There is none, (), where all points cost the same, where some cost is not known, and where some
+    number was kept without what it is when groups of images are left out.
     """
-    rows = deciding(points).rows
+    rows = rank_points(points).rows
     costs = {tuple(point.labels.items()): point.evaluations for point in points}
     known = (costs[tuple(row.extra.items())] for row in rows)
     paid = [cost for cost in known if cost is not None]
@@ -59,17 +61,20 @@ def pareto(points: Sequence[Judged]) -> tuple[Placed, ...]:
 
 
 def in_words(placed: Sequence[Placed]) -> str:
-    """Return the front in one sentence: the lowest point of each cost, and how many beside it."""
+    """Return the front in one sentence: the lowest point of each cost, and how many more are on it.
+
+    "" where there is no front.
+    """
     if not placed:
         return ""
     on = [one for one in placed if one.on_front]
     costs = dict.fromkeys(one.evaluations for one in on)
-    told = [_told([one for one in on if one.evaluations == cost]) for cost in costs]
+    told = [_tell_level([one for one in on if one.evaluations == cost]) for cost in costs]
     what = f"evaluations and {subject('fid', placed[0].reference)}"
     return f"{len(on)} of {len(placed)} points are on the front of {what}: {'; '.join(told)}."
 
 
-def _told(level: Sequence[Placed]) -> str:
+def _tell_level(level: Sequence[Placed]) -> str:
     lowest = f"{name_of(level[0].point)}, FID {level[0].value:.4g}"
     more = f", and {len(level) - 1} more" if len(level) > 1 else ""
     return f"{level[0].evaluations} for {lowest}{more}"

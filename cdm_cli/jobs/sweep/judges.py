@@ -18,46 +18,50 @@ from cdm_cli.jobs.sweep.table import keep
 from cdm_cli.metrics.table import MetricTable
 
 
-class Verdict(NamedTuple):
-    """The numbers of a point, and what its store says of its parents."""
+class PointNumbers(NamedTuple):
+    """The numbers of a point, and the parents that its store records."""
 
     table: MetricTable
     parents: Sequence[dict[str, str]]
 
 
 @dataclass
-class Judge:
-    """Judges finished stores of a sweep; what a judge can tell is asked of it once."""
+class PointJudge:
+    """Judges finished stores of a sweep. metrics: what the judge can give, found out once."""
 
     sweep: Sweep
     panel: Panel
     seed: int
     metrics: tuple[str, ...] = ()
 
-    def __call__(self, point: Point) -> Verdict:
-        """Judge a point."""
+    def __call__(self, point: Point) -> PointNumbers:
+        """Return the numbers of a point whose store is complete."""
         with open_store(point.samples) as store:
             resolution = self.sweep.header.config.model.resolution
             images = from_store(store, None, resolution, None, self.seed)
             self.metrics = self.metrics or metrics_of(self.panel, images)
             table = measure(self.panel, images, self.metrics, seed=self.seed)
-            return Verdict(table, store.provenance["parents"])
+            return PointNumbers(table, store.provenance["parents"])
 
-    def keep(self, point: Point, found: Verdict) -> str:
-        """Keep the numbers of a point; returns them in short."""
+    def keep(self, point: Point, found: PointNumbers) -> str:
+        """Write the numbers of a point beside its store; return them in a few words."""
         self.panel.session.lead(lambda: keep(self.sweep, point, found.table, found.parents))
-        return _in_short(found.table)
+        return _summarise(found.table)
 
 
 def metrics_of(panel: Panel, images: ImageSet) -> tuple[str, ...]:
-    """Return FID, IS if the judge gives probabilities, accuracy if it knows the classes."""
+    """Return the metrics that a judge can give for images.
+
+    They are FID, IS if it gives class probabilities, and accuracy if its classes are those of the
+    images.
+    """
     blank = torch.zeros(1, images.images.shape[-1], images.resolution, images.resolution)
     _, probabilities = panel.judge.extractor(blank.byte().to(panel.session.device))
     knows = bool(images.classes) and panel.judge.classes == images.classes
     return ("fid", *(["is"] if probabilities is not None else []), *(["accuracy"] if knows else []))
 
 
-def _in_short(table: MetricTable) -> str:
+def _summarise(table: MetricTable) -> str:
     rows = [row for row in table.rows if row.metric != "fid_gap"]
     return ", ".join(
         f"{row.metric} {row.reference} {row.value:.4g}".replace("  ", " ") for row in rows
@@ -65,9 +69,10 @@ def _in_short(table: MetricTable) -> str:
 
 
 def queue_apart(device: torch.device) -> None:
-    """Give this thread a queue of its own on a GPU, which waits for nothing that comes later.
+    """Give this thread a queue of its own on a GPU, which starts after what is queued by now.
 
-    Otherwise each number that it reads waits for the evaluations that are queued by then.
+    On the common queue each number that the thread reads would wait for all evaluations that are
+    queued by then.
     """
     if device.type == "cuda":
         queue = torch.cuda.Stream(device, priority=-1)
@@ -76,26 +81,26 @@ def queue_apart(device: torch.device) -> None:
 
 
 class Bench:
-    """Judges points in a thread of its own, in the order in which they come.
+    """Judges points in a thread of its own, in the order in which they are given.
 
-    A point is given by whatever thread; its numbers are kept by the one that calls `settle`. Its
-    store stays locked until then, so that no other process judges it too.
+    Any thread may give a point; the thread that calls `settle` writes its numbers. The store of a
+    point stays locked until then, so that no other process judges it too.
     """
 
-    def __init__(self, judge: Judge, told: Callable[[Point, str], None]) -> None:
+    def __init__(self, judge: PointJudge, told: Callable[[Point, str], None]) -> None:
         session = replace(judge.panel.session, report=Silent())
         self._judge = replace(judge, panel=replace(judge.panel, session=session))
         self._told = told
         device = judge.panel.session.device
         self._thread = ThreadPoolExecutor(1, "cdm-judge", lambda: queue_apart(device))
-        self._judged: list[tuple[Point, Store, Future[Verdict]]] = []
+        self._judged: list[tuple[Point, Store, Future[PointNumbers]]] = []
 
     def give(self, point: Point, store: Store) -> None:
-        """Hand over a point whose samples are complete."""
+        """Take a point whose samples are complete, to be judged in its turn."""
         self._judged.append((point, store, self._thread.submit(self._judge, point)))
 
     def settle(self, *, wait: bool = False) -> None:
-        """Keep the numbers of the points that are judged by now; wait: of all that were given."""
+        """Write the numbers of the points judged so far; with wait, of all that were given."""
         while self._judged and (wait or self._judged[0][2].done()):
             point, store, judging = self._judged[0]
             told = self._judge.keep(point, judging.result())

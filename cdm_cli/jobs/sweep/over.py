@@ -12,7 +12,7 @@ from cdm_cli.jobs.pictures.shown import ShownImages, choose_shown
 from cdm_cli.jobs.pictures.tiles import draw_sheet, png_bytes, readable_scale
 from cdm_cli.jobs.runtime.session import Silent
 from cdm_cli.jobs.sampling.parents import find_store_of
-from cdm_cli.jobs.sweep.choice import Judged, named
+from cdm_cli.jobs.sweep.choice import Judged, name_value
 from cdm_cli.jobs.sweep.point import KINDS, REAL, Kind
 
 ROWS = 8  # images
@@ -21,14 +21,14 @@ SPLITS = {kind: split for split, kind in REAL.items()}
 
 
 class Parent(NamedTuple):
-    """A store that a sweep names as what it was made from."""
+    """A store that a sweep records as one of its inputs."""
 
     name: str
     digest: str
 
 
 class Figure(NamedTuple):
-    """A picture, or why there is none."""
+    """A picture as PNG with its caption; without a picture the caption says why."""
 
     caption: str
     png: bytes | None
@@ -37,23 +37,25 @@ class Figure(NamedTuple):
 def figures(
     out: Path, points: Sequence[Judged], axes: dict[str, Any], inputs: Mapping[str, Parent]
 ) -> Iterator[Figure]:
-    """Yield one figure for each kind of conditioning, of points with these values on other axes.
+    """Yield one figure for each kind of conditioning: the same images over its points.
 
-    inputs: the store that was upsampled under "lowres", --ref under "ref"; they are looked for
-    beside the directory of the sweep, and here. What is gone is said instead.
+    axes: the values on other axes that the points of a figure over s have. inputs: the store that
+    was upsampled under "lowres", that of --ref under "ref"; they are looked for beside the
+    directory of the sweep and in the current one, and a figure has no inputs where they are not
+    found. Where stores of points are gone, the caption says so.
     """
     for kind in KINDS:
-        there = _over(points, kind, axes)
+        there = _points_over(points, kind, axes)
         if not there:
             continue
-        caption = f"{kind}: the same images, " + _along(there, axes)
+        caption = f"{kind}: the same images, " + _say_axis(there, axes)
         try:
-            yield Figure(caption, _drawn(out, there, kind, inputs))
+            yield Figure(caption, _draw(out, there, kind, inputs))
         except CdmError as error:
             yield Figure(f"no picture of {kind}: {error.what}", None)
 
 
-def _over(points: Sequence[Judged], kind: Kind, axes: dict[str, Any]) -> list[Judged]:
+def _points_over(points: Sequence[Judged], kind: Kind, axes: dict[str, Any]) -> list[Judged]:
     """Return the points of a figure: over s where there are several, else over the other axes."""
     if kind == "none":
         return []
@@ -66,20 +68,20 @@ def _over(points: Sequence[Judged], kind: Kind, axes: dict[str, Any]) -> list[Ju
     return sorted(there, key=lambda point: point.s)[:MOST]
 
 
-def _along(there: Sequence[Judged], axes: dict[str, Any]) -> str:
-    fixed = ", ".join(named(axis, value) for axis, value in axes.items())
+def _say_axis(there: Sequence[Judged], axes: dict[str, Any]) -> str:
+    fixed = ", ".join(name_value(axis, value) for axis, value in axes.items())
     if len({point.s for point in there}) > 1:
         return f"over s ({fixed})" if fixed else "over s"
     return f"at s = {there[0].s}"
 
 
-def _drawn(out: Path, there: Sequence[Judged], kind: Kind, inputs: Mapping[str, Parent]) -> bytes:
+def _draw(out: Path, there: Sequence[Judged], kind: Kind, inputs: Mapping[str, Parent]) -> bytes:
     with ExitStack() as stack:
         paths = [out / Path(point.samples).name for point in there]
         opened = [stack.enter_context(open_store(path)) for path in paths]
         shown = [choose_shown(store, None, None, Silent()) for store in opened]
         heads = [_head(point, there) for point in there]
-        given = _given(out, kind, inputs, stack)
+        given = _open_given(out, kind, inputs, stack)
         if given is not None:
             first, real = _inputs(given, SPLITS.get(kind), shown[0].resolution)
             shown, heads = [first, *shown], ["input", *heads]
@@ -92,10 +94,12 @@ def _drawn(out: Path, there: Sequence[Judged], kind: Kind, inputs: Mapping[str, 
 def _head(point: Judged, there: Sequence[Judged]) -> str:
     if len({other.s for other in there}) > 1:
         return f"s = {point.s}"
-    return "\n".join(named(axis, value) for axis, value in point.axes.items())
+    return "\n".join(name_value(axis, value) for axis, value in point.axes.items())
 
 
-def _given(out: Path, kind: Kind, inputs: Mapping[str, Parent], stack: ExitStack) -> Store | None:
+def _open_given(
+    out: Path, kind: Kind, inputs: Mapping[str, Parent], stack: ExitStack
+) -> Store | None:
     """Open the store that a kind was upsampled from, None where it is not found."""
     given = inputs.get("ref" if kind in REAL.values() else "lowres")
     if given is None:

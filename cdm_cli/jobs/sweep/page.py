@@ -13,7 +13,7 @@ from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.jobs.sweep.applied import how_sure
-from cdm_cli.jobs.sweep.choice import Judged, choose, concluded, name_of, title
+from cdm_cli.jobs.sweep.choice import Judged, choose, conclude, name_of, title
 from cdm_cli.jobs.sweep.front import in_words, pareto
 from cdm_cli.jobs.sweep.over import Figure, Parent, figures
 from cdm_cli.jobs.sweep.plan import mark_of
@@ -25,8 +25,8 @@ from cdm_cli.jobs.sweep.table import (
     PAGE,
     SweepFile,
     SweepTable,
-    joined_table,
-    judged_in,
+    join_table,
+    read_points,
 )
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.report import Report
@@ -40,7 +40,10 @@ WITH_NOISE = (
 
 
 def write_report(out: Path, report: Report) -> None:
-    """Write the page of a sweep into its directory; another page of that name is left alone."""
+    """Write `report.html` into the directory of a sweep.
+
+    A page of another subject stays as it is, and that is said.
+    """
     try:
         page.write_page(out / PAGE, subject_of(out), sweep_page(out))
     except WouldOverwriteError as error:
@@ -48,7 +51,7 @@ def write_report(out: Path, report: Report) -> None:
 
 
 def subject_of(out: Path) -> str:
-    """Return what a page of a sweep is of, whatever its directory is called."""
+    """Return what the page of a sweep is of: its mark, whatever its directory is called."""
     return f"sweep {mark_of(_file(out).identity)[:16]}"
 
 
@@ -57,13 +60,13 @@ def _file(out: Path) -> SweepFile:
 
 
 def sweep_page(out: Path) -> bytes:
-    """Return the page of a sweep; of a race alone where no point has all of its images.
+    """Return the page of a sweep as HTML; that of its race where no point has all of its images.
 
     Raises MissingError where nothing is judged yet.
     """
     file = _with_stage(_file(out), out)
     mark = mark_of(file.identity)
-    points, race, names = judged_in(out, mark), read_race(out, mark), _names(file)
+    points, race, names = read_points(out, mark), read_race(out, mark), _names(file)
     raced = race is not None and bool(race.rounds)
     what = f"{names.get('stage', '')} on {names.get('lowres', '')}"
     if points:
@@ -75,7 +78,7 @@ def sweep_page(out: Path) -> bytes:
 
 
 def _with_stage(file: SweepFile, out: Path) -> SweepFile:
-    """Return a sweep with its parents, which a race leaves to the stores of its points."""
+    """Return the file of a sweep with its parents; a race leaves these to the stores of its points."""
     if "stage" in _names(file):
         return file
     for path in sorted(out.glob("*-s*.h5")):
@@ -105,8 +108,8 @@ def _race_beside(race: RaceFile) -> list[Html]:
 
 def _parts(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterator[Html]:
     chosen = choose(points)
-    table, placed = joined_table(points, chosen), pareto(points)
-    yield page.paragraph(concluded(points), "lead")
+    table, placed = join_table(points, chosen), pareto(points)
+    yield page.paragraph(conclude(points), "lead")
     yield page.paragraph(how_sure(chosen) + ".")
     yield page.paragraph(in_words(placed))
     yield page.section("What it is of", page.facts(_facts(file, points)))
@@ -122,7 +125,7 @@ def _parts(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterator[Htm
     yield page.section(
         "Commands",
         page.commands([file.command, f"{file.command.replace(' --apply', '')} --apply"]),
-        page.fold("what made each point", page.commands(_typed(out, one) for one in points)),
+        page.fold("what made each point", page.commands(_command_of(out, one) for one in points)),
     )
     yield page.section("Where it comes from", *_provenance(file))
 
@@ -187,7 +190,7 @@ def _costs(out: Path, points: Sequence[Judged]) -> Html:
     return page.join([page.paragraph(told), page.table(header, lines)])
 
 
-def _typed(out: Path, point: Judged) -> str:
+def _command_of(out: Path, point: Judged) -> str:
     """Return the command that makes the images of a point."""
     try:
         with open_store(out / Path(point.samples).name) as found:

@@ -20,7 +20,15 @@ from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, tell_stage
 from cdm_cli.jobs.sampling.rows import part_of, tell_part
-from cdm_cli.jobs.sweep.point import DECIDED, REAL, Kind, Point, decided, identifying, settled
+from cdm_cli.jobs.sweep.point import (
+    DECIDED,
+    REAL,
+    Kind,
+    Point,
+    axis_fields,
+    identity_fields,
+    settle_axes,
+)
 from cdm_cli.names import LEAST_JUDGED, RUNS, Augment
 from cdm_cli.options.sampling import UpsampleOptions
 from cdm_cli.options.sweeping import SweepOptions
@@ -32,7 +40,7 @@ TIMES = 6
 
 
 class Setting(NamedTuple):
-    """Where z_s is from: a kind at an s, of the first num images of a store."""
+    """A kind of conditioning at one s, for the first num images of a store."""
 
     augment: Kind
     s: int
@@ -42,7 +50,7 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Sweep:
-    """The points, and all that must be equal for another run to add to them."""
+    """The points of a sweep. identity: what must be equal for another run to add points to them."""
 
     out: Path
     header: Header
@@ -52,19 +60,21 @@ class Sweep:
 
     @property
     def mark(self) -> str:
-        """What tells the points of this sweep from those of another."""
+        """The digest of the identity, which the file of each point records."""
         return mark_of(self.identity)
 
 
 def mark_of(identity: Mapping[str, Any]) -> str:
-    """Return what tells the points of a sweep of this identity from those of another."""
+    """Return the SHA-256 of an identity: it tells the points of one sweep from those of another."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def planned(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
-    """Decide all that headers and flags decide; the stack keeps the stores open.
+def plan_work(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
+    """Decide the points and the identity of a sweep from headers and flags; no weights are read.
 
-    Raises UsageError, MissingError and MismatchError for everything that does not fit.
+    stack: keeps the opened stores open. Raises UsageError for flags that name no point or too few
+    images, MissingError for inputs that do not exist, MismatchError for inputs that do not fit each
+    other.
     """
     store = stack.enter_context(open_store(options.lowres))
     _, part = part_of(store, None)
@@ -73,14 +83,14 @@ def planned(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     tell_stage(options.model, header, report)
     reference = open_reference(options.judge.ref, header, stack)
     judge = judge_fields(options.judge)
-    num = _enough(options, part)
+    num = _check_num(options, part)
     times = _times(options, header)
     settings = [
-        *_generated(options, store, part, header, times, num, report),
-        *_real(options, reference.store, times, num),
+        *_generated_settings(options, store, part, header, times, num, report),
+        *_real_settings(options, reference.store, times, num),
     ]
     points = _points(options, header, settings)
-    fields = identifying(points[0].work)
+    fields = identity_fields(points[0].work)
     of_points = {name for axis in options.varied for name in DECIDED[axis]}
     identity = {
         "lowres": store.digest,
@@ -105,10 +115,10 @@ def _times(options: SweepOptions, header: Header) -> Sequence[int]:
 
 
 def default_times(header: Header) -> list[int]:
-    """Return 0 and the paper's six s (251, 501, … 1501 of T = 4000), at the scale of z_schedule.
+    """Return 0 and the paper's six s (251, 501, … 1501 of T = 4000), scaled to T of z_schedule.
 
-    Where training drew s from less than that, they are spread over what it drew. Raises
-    UsageError for a stage that knows s = 0 only.
+    Where training drew s from a smaller range, the six are spread over that range; 0 is left out
+    where training never saw it. Raises UsageError for a stage that knows s = 0 only.
     """
     conditioning = header.conditioning
     if not conditioning.gaussian:
@@ -134,7 +144,7 @@ def _spread(conditioning: ConditioningConfig) -> list[int]:
     return sorted({s for s in steps if low <= s <= high})
 
 
-def _enough(options: SweepOptions, part: Part) -> int:
+def _check_num(options: SweepOptions, part: Part) -> int:
     num = part.num if options.num is None else options.num
     if num < LEAST_JUDGED:
         raise UsageError(
@@ -145,13 +155,13 @@ def _enough(options: SweepOptions, part: Part) -> int:
     return num
 
 
-def _generated(
+def _generated_settings(
     options: SweepOptions, store: Store, part: Part, header: Header, times: Sequence[int],
     num: int, report: Report,
 ) -> Iterator[Setting]:  # fmt: skip
     """Yield each s with each origin of z_s that is asked for, or that the store can give."""
     kinds: tuple[Augment, ...] = tuple(dict.fromkeys(options.augments))
-    kept = set(part.z_times) if "truncated" in kinds else _usable(store, part, header, report)
+    kept = set(part.z_times) if "truncated" in kinds else _usable_times(store, part, header, report)
     for s in times:
         if s == 0:
             yield Setting("none", s, store, num)
@@ -162,7 +172,7 @@ def _generated(
             yield Setting("non-truncated", s, store, num)
 
 
-def _usable(store: Store, part: Part, header: Header, report: Report) -> set[int]:
+def _usable_times(store: Store, part: Part, header: Header, report: Report) -> set[int]:
     """Return the times whose kept states mean to the stage what it was trained on."""
     usable: set[int] = set()
     for s in part.z_times:
@@ -175,7 +185,7 @@ def _usable(store: Store, part: Part, header: Header, report: Report) -> set[int
     return usable
 
 
-def _real(
+def _real_settings(
     options: SweepOptions, reference: Store | None, times: Sequence[int], num: int
 ) -> Iterator[Setting]:
     """Yield each s with the real images of each split that is asked for."""
@@ -185,11 +195,11 @@ def _real(
                 f"--ground-truth: {options.judge.ref} has no {IMAGES[split]} images to upsample",
                 next="--ref with a prepared store of them (cdm prepare … --val), or leave it out",
             )
-        there = _enough_real(min(num, reference.parts[split].num), split, options)
+        there = _check_num_real(min(num, reference.parts[split].num), split, options)
         yield from (Setting(REAL[split], s, reference, there) for s in times)
 
 
-def _enough_real(num: int, split: str, options: SweepOptions) -> int:
+def _check_num_real(num: int, split: str, options: SweepOptions) -> int:
     """Return the number of real images; raise UsageError where their points could not be judged."""
     if num < LEAST_JUDGED:
         raise UsageError(
@@ -228,5 +238,5 @@ def _point(
         compute=options.judge.compute,
     )
     work = upsample.plan_work(asked, setting.store)
-    taken, fields = settled(axes, work), decided(axes, work)
+    taken, fields = settle_axes(axes, work), axis_fields(axes, work)
     return Point(setting.augment, setting.s, taken, fields, work, options.out)

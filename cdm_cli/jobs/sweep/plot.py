@@ -15,9 +15,16 @@ from matplotlib.figure import Figure
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.judging.band import draw_undecided
 from cdm_cli.jobs.pictures.figure import figure_png, new_figure
-from cdm_cli.jobs.sweep.choice import Chosen, Judged, compared, generated, named, title
+from cdm_cli.jobs.sweep.choice import (
+    Chosen,
+    Judged,
+    compare_points,
+    name_value,
+    select_generated,
+    title,
+)
 from cdm_cli.jobs.sweep.front import Placed, pareto
-from cdm_cli.jobs.sweep.point import REAL, Kind, said
+from cdm_cli.jobs.sweep.point import REAL, Kind, spell_value
 from cdm_cli.metrics.comparisons import SPOKEN
 from cdm_cli.metrics.table import MetricRow
 
@@ -65,14 +72,14 @@ def _explain(figure: Figure, panels: Sequence[Any]) -> None:
 
 
 class Along(NamedTuple):
-    """The axis over which numbers are drawn. words: its values, in order, if some is no number."""
+    """The axis over which numbers are drawn. words: its values in order; () where they are numbers."""
 
     axis: str
     words: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, points: Sequence[Judged]) -> "Along":
-        """Choose s, or else the first axis of several numbers, or else of several values."""
+        """Choose s where points differ in it, else the first axis of several numbers or values."""
         values: dict[str, dict[Any, None]] = {}
         for point in points:
             for axis, value in point.labels.items():
@@ -80,16 +87,16 @@ class Along(NamedTuple):
         several = [axis for axis in values if axis != "augment" and len(values[axis]) > 1]
         numbers = [axis for axis in several if all(map(_is_number, values[axis]))]
         axis = next(iter([*numbers, *several]), "s")
-        words = () if axis in [*numbers, "s"] else tuple(map(said, values[axis]))
+        words = () if axis in [*numbers, "s"] else tuple(map(spell_value, values[axis]))
         return cls(axis, words)
 
     def at(self, labels: Mapping[str, Any]) -> float:
-        """Return where a point is drawn."""
+        """Return where a point is drawn along the axis: its number, or the place of its word."""
         value = labels[self.axis]
-        return self.words.index(said(value)) if self.words else value
+        return self.words.index(spell_value(value)) if self.words else value
 
     def label(self, axes: Any) -> None:
-        """Write the name of the axis, and its words."""
+        """Write the name of the axis under a panel, and its words at their places."""
         axes.set_xlabel(self.axis.replace("_", " "))
         if self.words:
             axes.set_xticks(range(len(self.words)), self.words)
@@ -100,7 +107,7 @@ def _is_number(value: Any) -> bool:
 
 
 class Line(NamedTuple):
-    """What the points of one line share. others: values on axes that it does not go along."""
+    """What the points of one line share. others: their values on the axes it does not run along."""
 
     kind: Kind
     others: tuple[str, ...]
@@ -154,7 +161,7 @@ def _others(point: Judged, along: Along) -> tuple[str, ...]:
     """Return in words the values of a point on the axes that a line does not go along."""
     axes = {axis: value for axis, value in point.labels.items() if axis != "augment"}
     return tuple(
-        named(axis, value) for axis, value in axes.items() if axis not in ("s", along.axis)
+        name_value(axis, value) for axis, value in axes.items() if axis not in ("s", along.axis)
     )
 
 
@@ -164,7 +171,7 @@ def _draw_undecided(
     """Show which generated points are as good as the best by a metric and reference."""
     good = [
         one.point
-        for one in compared(generated(points))
+        for one in compare_points(select_generated(points))
         if (one.metric, one.reference) == (metric, reference) and one.verdict != "worse"
     ]
     rows = [

@@ -33,16 +33,20 @@ DECIDED = {
     "clip": ("clip",),
     "weights": ("weights",),
 }
-"""The fields of a sweep's identity that each axis decides; they are of its points instead."""
+"""The identity fields that each axis decides.
+
+Where a sweep has that axis, each point records them, and the identity of the sweep has none.
+"""
 
 LONGEST = 40  # characters of a value in a name
 
 
 @dataclass(frozen=True)
 class Point:
-    """One setting, and the work of upsampling with it.
+    """One point of a sweep, and the work of upsampling with its setting.
 
-    axes: its values besides s, by field. decided: what these decide of what identifies its samples.
+    axes: its values on axes other than s, by field. decided: the identity fields that these axes
+    decide (DECIDED).
     """
 
     augment: Kind
@@ -54,36 +58,45 @@ class Point:
 
     @property
     def labels(self) -> dict[str, Any]:
-        """What its rows carry."""
+        """The values that identify the point in its rows: augment, s, and all other axes."""
         return {"augment": self.augment, "s": self.s, **self.axes}
 
     @property
     def samples(self) -> Path:
-        """Its upsampled images, a store like any other."""
+        """The path of its upsampled images, a store like any other."""
         others = "".join(f"-{spell(axis)}-{_word(value)}" for axis, value in self.axes.items())
         return self.out / f"{self.augment}-s{self.s:04d}{others}.h5"
 
     @property
     def judged(self) -> Path:
-        """Its numbers."""
+        """The path of its numbers, a JSON file beside the store."""
         return self.samples.with_suffix(".json")
 
 
-def decided(axes: Iterable[str], work: Work) -> dict[str, Any]:
-    """Return the fields that axes decide. Raises MissingError for weights that are not there."""
-    fields, names = identifying(work), {name for axis in axes for name in DECIDED[axis]}
+def axis_fields(axes: Iterable[str], work: Work) -> dict[str, Any]:
+    """Return the identity fields that axes decide, with their values in a work.
+
+    Raises MissingError for weights that are not there.
+    """
+    fields, names = identity_fields(work), {name for axis in axes for name in DECIDED[axis]}
     return {name: fields[name] for name in sorted(names)}
 
 
-def identifying(work: Work) -> dict[str, Any]:
-    """Return what decides the samples of a point besides the sizes and digests of its inputs."""
+def identity_fields(work: Work) -> dict[str, Any]:
+    """Return what decides the samples of a work, but for the sizes and digests of its inputs.
+
+    Raises MissingError for weights that are not there.
+    """
     header, sampling = work.header, work.sampling
     weights = weights_digest(header.directory, sampling.weights)
     return {"weights": weights, **chain_fields(header.config, work.chain, sampling.seed)}
 
 
-def settled(axes: Mapping[str, Any], work: Work) -> dict[str, Any]:
-    """Return values on axes as plain values; what was left to the stage is what it took."""
+def settle_axes(axes: Mapping[str, Any], work: Work) -> dict[str, Any]:
+    """Return the values on axes as JSON takes them.
+
+    Sampler, steps and variance that were left to the stage are what the stage takes.
+    """
     chain = work.chain
     taken = {"sampler": chain.sampler, "steps": chain.schedule.T, "variance": chain.variance}
     plain = {
@@ -92,8 +105,8 @@ def settled(axes: Mapping[str, Any], work: Work) -> dict[str, Any]:
     return {axis: taken.get(axis, value) for axis, value in plain.items()}
 
 
-def said(value: Any) -> str:
-    """Return a value on an axis as it is typed."""
+def spell_value(value: Any) -> str:
+    """Return a value on an axis as it is typed: "none", "yes" or "no", or its text."""
     if value is None or isinstance(value, bool):
         return NONE if value is None else ("yes" if value else "no")
     return str(value)
@@ -101,6 +114,6 @@ def said(value: Any) -> str:
 
 def _word(value: Any) -> str:
     """Return a value as a part of a name; one that is no such part has a digest instead."""
-    word = said(value)
+    word = spell_value(value)
     safe = re.sub(r"[^\w.-]+", "_", word, flags=re.ASCII)[-LONGEST:]
     return safe if safe == word else f"{safe}-{hashlib.sha256(word.encode()).hexdigest()[:8]}"

@@ -1,9 +1,9 @@
 """`cdm sweep --race`: points that are beaten with certainty get no more images.
 
-Each point has a store of its final size, of which a round fills the first images; the stores are
-those of the grid, which the same command without `--race` goes on to fill. The course of a race is
-a function of its budget and of the images alone: what is there already is not made again, and
-counts as if it were.
+Each point has a store of its final size. A round fills the first images of the stores of all points
+that are left; the stores are those of the grid, which the same command without `--race` goes on to
+fill. The course of a race depends on its budget and on the images alone: an image that is there
+already is not made again, but counts as if it were.
 """
 
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ from cdm_cli.jobs.sweep.race_file import (
     Number,
     RaceFile,
     RaceTable,
-    concluded,
+    conclude_race,
     read_race,
     round_file,
     write_race,
 )
-from cdm_cli.jobs.sweep.racers import Racers, budget_of, enough, racers
+from cdm_cli.jobs.sweep.racers import Racers, budget_of, check_budget, racers
 from cdm_cli.jobs.sweep.shared import Loaded, check_points, open_both
 from cdm_cli.jobs.sweep.table import PAGE, write_start
 from cdm_cli.metrics.jackknife import Estimate
@@ -47,10 +47,10 @@ KEPT = 2  # features of images, which no number of a race needs
 
 @dataclass(frozen=True)
 class RaceResult:
-    """What a race found. left: the points that may be the best.
+    """What a race found. left: the names of the points that may be the best.
 
-    evaluations: of the network, of all rounds; made: those of this run, others were there; grid:
-    what all images of all points take. page: where all of it is told.
+    evaluations: network evaluations of all rounds; made: those of this run, the others were there;
+    grid: those that all images of all points take. page: the report of the sweep.
     """
 
     unshown: ClassVar = ("left",)
@@ -65,13 +65,13 @@ class RaceResult:
     table: RaceTable
 
 
-def raced(options: SweepOptions, sweep: Sweep, command: str, session: Session) -> RaceResult:
-    """Race as one process of a job.
+def run_race(options: SweepOptions, sweep: Sweep, command: str, session: Session) -> RaceResult:
+    """Race as one process of a job; return what was found.
 
     Raises UsageError for one point and for a budget without a first round, before any weights are
-    loaded where that can be known; MismatchError for images that are sorted by class.
+    loaded where that can be known; MismatchError for images that are sorted by class; StoppedError.
     """
-    field, begun = session.decide(lambda: begin(options, sweep, command), _deciding)
+    field, begun = session.decide(lambda: begin(options, sweep, command), _fields_to_compare)
     if begun.conclusion:
         session.report.say(f"{sweep.out}: the race is over")
         return _result(sweep, begun, 0, session)
@@ -86,9 +86,10 @@ def raced(options: SweepOptions, sweep: Sweep, command: str, session: Session) -
 
 
 def begin(options: SweepOptions, sweep: Sweep, command: str) -> tuple[Racers, RaceFile]:
-    """Return who races, and the race as far as it is recorded; evaluations 0: not yet measured.
+    """Return the points that race, and the record of the race as far as it was run.
 
-    Raises what `racers` and `budget_of` raise.
+    evaluations is 0 in the record while a budget that is a time was not yet measured. Raises what
+    `racers` and `budget_of` raise.
     """
     field = racers(options, sweep)
     budget = budget_of(options, field)
@@ -109,7 +110,7 @@ def begin(options: SweepOptions, sweep: Sweep, command: str) -> tuple[Racers, Ra
     )
 
 
-def _deciding(begun: tuple[Racers, RaceFile]) -> dict[str, Any]:
+def _fields_to_compare(begun: tuple[Racers, RaceFile]) -> dict[str, Any]:
     return {"race": begun[1].model_dump(mode="json")}
 
 
@@ -129,7 +130,7 @@ def _result(sweep: Sweep, found: RaceFile, made: int, session: Session) -> RaceR
 
 
 class Course:
-    """A race that is being run: what is recorded of it, and what makes and judges its images."""
+    """A race that is being run: its record, and the stage and the judge of its images."""
 
     def __init__(
         self, options: SweepOptions, sweep: Sweep, field: Racers, begun: RaceFile, panel: Panel,
@@ -142,16 +143,20 @@ class Course:
         self.reference = _deciding_reference(panel.references)
 
     def measure(self, seconds: float) -> None:
-        """Turn a time into evaluations, once: it is recorded before anything is judged."""
+        """Turn a budget of seconds into evaluations, once, by the speed that is measured now.
+
+        It is recorded before anything is judged. Raises UsageError for less than a first round
+        takes.
+        """
         work = self.field.points[0].work
         mine = measure_rate(engine_of(work, self.loaded.ready), work.inputs, len(work.rows))
         rate = sum(self.session.world.gather(mine))
-        budget = enough(int(rate * seconds), self.field, rate)
+        budget = check_budget(int(rate * seconds), self.field, rate)
         self._say(f"{self.field.asked} at {rate:.4g} evaluations/s are {budget} evaluations")
         self._record(evaluations=budget, per_second=rate)
 
     def run(self) -> RaceResult:
-        """Run all rounds, saying of each who left and why."""
+        """Run all rounds, saying after each which points are beaten, and by how much."""
         budget, field = self.file.evaluations, self.field
         self.file = self.file.model_copy(update={"rounds": (), "reference": self.reference.name})
         rounds = field.rounds(budget)
@@ -169,7 +174,7 @@ class Course:
                 f"round {kept.round}: {len(left)} points are left after {kept.num} "
                 f"images each, {kept.evaluations} evaluations"
             )
-        self._record(conclusion=concluded(self.file))
+        self._record(conclusion=conclude_race(self.file))
         made = sum(self.session.world.gather(self.made))
         return _result(self.sweep, self.file, made, self.session)
 
@@ -182,7 +187,7 @@ class Course:
         there = self.file.number(point.labels, num)
         if there:
             return there
-        ready = self.loaded.having(point.work)
+        ready = self.loaded.ready_for(point.work)
         made = produce(point.work, ready, point.samples, self.session, upto=num)
         self.made += made.network_evaluations
         found = self.session.world.gather(self._estimate(point, num))[0]

@@ -12,7 +12,7 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.sweep.choice import name_of
-from cdm_cli.jobs.sweep.point import said as word
+from cdm_cli.jobs.sweep.point import spell_value
 from cdm_cli.jobs.sweep.racers import Racers
 from cdm_cli.metrics.best import Contender
 from cdm_cli.metrics.comparisons import list_names, subject
@@ -32,7 +32,7 @@ Labels = dict[str, Any]
 
 
 class Number(Settings):
-    """FID of the first num images of a point, and without each group of these."""
+    """FID of the first num images of a point; without: the same, each jackknife group left out."""
 
     point: Labels
     num: int
@@ -41,14 +41,16 @@ class Number(Settings):
 
     @property
     def estimate(self) -> Estimate:
-        """The number as statistics take it."""
+        """The number as the statistics of metrics/ take it."""
         return Estimate(self.value, self.without)
 
 
 class Standing(Settings):
-    """How one point stood in a round, by differences less their biases.
+    """How one point stood in a round.
 
-    verdict: of a point that left, that it is beaten (of earlier versions: worse).
+    verdict: "beaten" for a point that left ("worse" in files of earlier versions), else "may be the
+    best" or "the best". difference: how much higher its FID is than the lowest, both less their
+    biases; uncertainty: its standard error.
     """
 
     point: Labels
@@ -58,7 +60,7 @@ class Standing(Settings):
 
     @property
     def beaten(self) -> bool:
-        """Whether the point left."""
+        """Whether another point is as good or better with certainty; the point left then."""
         return self.verdict in (BEATEN, "worse")
 
     def __str__(self) -> str:
@@ -66,9 +68,10 @@ class Standing(Settings):
 
 
 class RoundFile(Settings):
-    """One round, of num images of each point: the best leaves with a chance of `level` at most.
+    """One round, on the first num images of each point.
 
-    evaluations: of all rounds up to this one.
+    level: how likely it is at most that the best point leaves in it. evaluations: of all rounds up
+    to this one. against: the lowest point, which the differences are from.
     """
 
     round: int
@@ -80,15 +83,17 @@ class RoundFile(Settings):
 
     @property
     def beaten(self) -> list[Standing]:
-        """The points that left."""
+        """The points that left in this round."""
         return [one for one in self.points if one.beaten]
 
 
 class RaceFile(Settings):
     """The contents of `race.json`.
 
-    asked: the budget as typed; evaluations: what it comes to, per_second: by which rate, where it
-    was a time. costs: evaluations of one image of each point; grid: of all num images of all.
+    asked: the budget as typed; evaluations: what it comes to; per_second: the measured speed by
+    which, where it was a time. costs: evaluations of one image of each point. num: images of each
+    point, at most; step: images are made so many at a time. grid: evaluations of all num images of
+    all points.
     """
 
     schema_version: Literal[1] = 1
@@ -115,19 +120,19 @@ class RaceFile(Settings):
         return self.rounds[-1].evaluations if self.rounds else 0
 
     def number(self, point: Labels, num: int) -> Number | None:
-        """Return the number of so many images of a point, if it was judged."""
+        """Return the number of the first num images of a point, None where they were not judged."""
         here = (one for one in self.numbers if (one.point, one.num) == (point, num))
         return next(here, None)
 
     def same_race(self, field: Racers) -> bool:
-        """Whether it is the race that is asked for."""
+        """Whether this is the race that is asked for: the same budget, points, num and step."""
         points = tuple(point.labels for point in field.points)
         here = self.asked, self.points, self.num, self.step
         return here == (field.asked, points, field.num, field.step)
 
 
 def read_race(out: Path, mark: str) -> RaceFile | None:
-    """Return the race of a directory, None where there is none, or one of another sweep."""
+    """Return the race of a directory; None where there is none, or where it is of another sweep."""
     if not (out / FILE).exists():
         return None
     found = read_settings(RaceFile, out / FILE, LIMIT)
@@ -140,7 +145,7 @@ def write_race(out: Path, race: RaceFile) -> None:
 
 
 def round_file(done: Round, field: Racers) -> RoundFile:
-    """Return a round as it is kept."""
+    """Return the record of a round."""
     labels = [point.labels for point in field.points]
     alone = len(done.left) == 1
     standings = [
@@ -162,7 +167,7 @@ def _verdict(one: Contender, alone: bool) -> str:
     return BEATEN if one.beaten else "the best" if alone else "may be the best"
 
 
-def concluded(race: RaceFile) -> str:
+def conclude_race(race: RaceFile) -> str:
     """Return what a race found and what it took, in one sentence."""
     what, all_ = f"by {subject('fid', race.reference)}", len(race.points)
     share = (
@@ -209,7 +214,7 @@ class RaceTable:
         error = number.estimate.error if number else None
         gone = str(last.round) if standing.beaten else ""
         return [
-            *map(word, point.values()),
+            *map(spell_value, point.values()),
             f"{number.value:.5g}" if number else "",
             "" if error is None else f"{error:.2g}",
             str(last.num),

@@ -20,7 +20,7 @@ CERTAIN = (
 
 
 def race_parts(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
-    """Yield the sections of a race. facts: what it is of."""
+    """Yield the sections of the page of a race. facts: what the race is of, told first."""
     yield page.paragraph(race.conclusion or _so_far(race), "lead")
     yield page.paragraph(CERTAIN.format(100 * (1 - LEVEL)))
     known = {"points": len(race.points), "images of each, at most": race.num}
@@ -42,7 +42,7 @@ def _so_far(race: RaceFile) -> str:
 
 
 def _round(race: RaceFile, one: RoundFile) -> Html:
-    """Return what was found in a round, those first that are beaten."""
+    """Return the section of a round; the points that were beaten come first."""
     told = (
         f"Round {one.round}: {len(one.points)} points on {one.num} images each, against "
         f"{name_of(one.against)}; {len(one.beaten)} beaten. The best one is among these with a "

@@ -1,7 +1,7 @@
 """What a race is of, decided from headers and flags alone: points, images of a round, budget.
 
-Images come in the order of the store. Each round has whole rounds of the classes, where the store
-has them in turn, as `cdm sample` writes them: then all rounds have the same share of each.
+Images come in the order of the store. Where the store has its classes in turn, as `cdm sample`
+writes them, each round ends after a whole turn: then all rounds have the same share of each class.
 """
 
 import math
@@ -29,9 +29,9 @@ UNMIXED = 5.0  # standard deviations of a random order, in which classes may be 
 
 @dataclass(frozen=True)
 class Racers:
-    """The points of a race; each has `num` images at most, made and judged by whole steps.
+    """The points of a race. num: images of each, at most; step: images are made so many at a time.
 
-    costs: evaluations of one image of each. asked: the budget as typed.
+    asked: the budget as typed.
     """
 
     points: tuple[Point, ...]
@@ -51,20 +51,20 @@ class Racers:
 
     @property
     def least(self) -> int:
-        """The least evaluations with which there is a first round."""
+        """The least budget, in evaluations, with which there is a first round."""
         return least_budget(self.costs, LEAST_JUDGED, self.num, self.step)
 
     def first(self, budget: int) -> int:
-        """Return how many images of each point the first round has."""
+        """Return how many images of each point the first round has, with a budget in evaluations."""
         return first_num(self.costs, budget, self.num, self.step)
 
     def rounds(self, budget: int) -> int:
-        """Return how many rounds there are at most."""
+        """Return how many rounds there are at most, with a budget in evaluations."""
         return len(shares(self.costs, budget))
 
 
 def racers(options: SweepOptions, sweep: Sweep) -> Racers:
-    """Return who races.
+    """Return the points that race, and the images of a step.
 
     Raises UsageError for a single point, and MismatchError for images that are sorted by class.
     """
@@ -82,29 +82,33 @@ def racers(options: SweepOptions, sweep: Sweep) -> Racers:
     block = step if step <= LARGEST else BLOCK
     works = [replace(point.work, block=block, together=together) for point in points]
     made = tuple(replace(point, work=work) for point, work in zip(points, works, strict=True))
-    found = Racers(made, num, step, _asked(options))
+    found = Racers(made, num, step, _spell_budget(options))
     _check_mixed(options, labels[: max(LEAST_JUDGED, found.first(found.grid // SHARE))], labels)
     return found
 
 
-def _asked(options: SweepOptions) -> str:
+def _spell_budget(options: SweepOptions) -> str:
     if options.budget_evals is not None:
         return f"{options.budget_evals} evaluations"
     return options.budget or f"1/{SHARE} of the grid"
 
 
 def budget_of(options: SweepOptions, field: Racers) -> int | None:
-    """Return the evaluations of a budget that is no time. Raises UsageError for too few."""
+    """Return the budget in evaluations, by default a tenth of the grid; None for a time.
+
+    Raises UsageError for less than a first round takes.
+    """
     if options.budget is not None:
         return None
     asked = options.budget_evals
-    return enough(field.grid // SHARE if asked is None else asked, field, 0)
+    return check_budget(field.grid // SHARE if asked is None else asked, field, 0)
 
 
-def enough(budget: int, field: Racers, per_second: float) -> int:
-    """Return the evaluations of a budget; raise UsageError for less than the first round takes.
+def check_budget(budget: int, field: Racers, per_second: float) -> int:
+    """Return a budget in evaluations; raise UsageError for less than a first round takes.
 
-    per_second: evaluations, for a budget in minutes, which is advised then.
+    per_second: the measured speed where the budget is a time, 0 where it is not; the error advises
+    a budget of the same kind.
     """
     if field.first(budget) >= min(LEAST_JUDGED, field.num):
         return budget
@@ -119,9 +123,9 @@ def enough(budget: int, field: Racers, per_second: float) -> int:
 
 
 def step_of(labels: NDArray[np.int64]) -> int:
-    """Return the least number of images of a round, of which it has a multiple.
+    """Return how many images of a point are made at a time; each round has a multiple of it.
 
-    That are whole rounds of the classes where labels [N] repeat them in turn, else a block.
+    Where labels [N] repeat the classes in turn these are whole turns, else a block.
     """
     K = len(np.unique(labels))
     in_turn = bool((labels == np.resize(labels[:K], len(labels))).all())
@@ -131,7 +135,7 @@ def step_of(labels: NDArray[np.int64]) -> int:
 def _check_mixed(options: SweepOptions, some: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
     """Raise MismatchError where the first images are of other classes than all are.
 
-    They are as far as by chance, or nearer, unless chi-square is far above its mean.
+    Chi-square of their classes may be as far above its mean as chance makes it (UNMIXED).
     """
     names, counts = np.unique(labels, return_counts=True)
     here = np.array([(some == name).sum() for name in names])

@@ -20,7 +20,10 @@ from cdm_cli.options.sweeping import SweepOptions
 
 
 def check_points(points: Sequence[Point], session: Session) -> None:
-    """See that points can be made or continued, and that there is room for all together."""
+    """Check that points can be made or continued, and that the disk has room for all together.
+
+    Raises MissingError, WouldOverwriteError and DiskError.
+    """
     size = 0
     for point in points:
         if point.samples.exists():
@@ -33,7 +36,7 @@ def check_points(points: Sequence[Point], session: Session) -> None:
 
 @dataclass
 class Loaded:
-    """The stage of a sweep on its device, and which of its weights it has.
+    """The stage of a sweep on its device. weights: which of its weights it has now.
 
     digests: of the stage with each of its weights, as they were when first asked for.
     """
@@ -49,10 +52,10 @@ class Loaded:
             self.digests[weights] = stage_digest(work.header, weights)
         return self.digests[weights]
 
-    def having(self, work: Work) -> Ready:
-        """Return the stage with the weights of a work, taken in place: nothing is compiled anew.
+    def ready_for(self, work: Work) -> Ready:
+        """Return the stage with the weights of a work, read into it in place: nothing is compiled.
 
-        Raises StoppedError where the file holds others than when they were first asked for.
+        Raises StoppedError where the file holds other weights than when they were first asked for.
         """
         header, weights = work.header, work.sampling.weights
         if weights == self.weights:
@@ -75,9 +78,9 @@ def open_both(
 ) -> tuple[Panel, Loaded]:
     """Open the judge with the statistics of the real images, and load the stage.
 
-    One process does both at a time: one waits for the disk, or for what is compiled, while the
-    other computes. Raises what `open_panel` and `loaded_for` raise, of both the first; a directory
-    that was made for the points goes again then.
+    A process that is alone does both at a time: one waits for the disk, or for what is compiled,
+    while the other computes. Raises what `open_panel` raises, else what `load_for` raises; a
+    directory that was made for the points is removed then.
     """
     out = points[0].out
     made = not out.exists()
@@ -97,15 +100,18 @@ def _open_side_by_side(
     resolution = points[0].work.header.config.model.resolution
     if session.world.size > 1:  # whose processes agree in one order
         panel = open_panel(options.judge, resolution, session, features=False)
-        return panel, loaded_for(points, session)
+        return panel, load_for(points, session)
     with ThreadPoolExecutor(1, "cdm-load") as thread:
-        loading = thread.submit(loaded_for, points, session)
+        loading = thread.submit(load_for, points, session)
         panel = open_panel(options.judge, resolution, session, features=False)
         return panel, loading.result()
 
 
-def loaded_for(points: Sequence[Point], session: Session) -> Loaded:
-    """Load the stage once, with the numerics of the samples that are there."""
+def load_for(points: Sequence[Point], session: Session) -> Loaded:
+    """Load the stage once for all points, with the numerics of the samples that are there.
+
+    Raises WouldOverwriteError where samples that are there were made with other numerics.
+    """
     begun = [point for point in points if recorded_numerics(point.samples)]
     first = (begun or list(points))[0]
     ready = make_ready(first.work, first.samples, session)

@@ -16,23 +16,23 @@ from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.jobs.sweep.applied import apply_chosen, how_sure
-from cdm_cli.jobs.sweep.choice import Chosen, choose, concluded, name_of
+from cdm_cli.jobs.sweep.choice import Chosen, choose, conclude, name_of
 from cdm_cli.jobs.sweep.fill import fill_points
 from cdm_cli.jobs.sweep.front import Placed, in_words, pareto
 from cdm_cli.jobs.sweep.page import write_report
-from cdm_cli.jobs.sweep.plan import Sweep, planned
+from cdm_cli.jobs.sweep.plan import Sweep, plan_work
 from cdm_cli.jobs.sweep.plot import write_plot
 from cdm_cli.jobs.sweep.point import DECIDED, NAME, Point
-from cdm_cli.jobs.sweep.race import RaceResult, begin, raced
+from cdm_cli.jobs.sweep.race import RaceResult, begin, run_race
 from cdm_cli.jobs.sweep.race_file import RaceFile
 from cdm_cli.jobs.sweep.racers import Racers
 from cdm_cli.jobs.sweep.shared import check_points
 from cdm_cli.jobs.sweep.table import (
     PAGE,
     SweepTable,
-    all_judged,
-    as_recorded,
-    joined_table,
+    join_table,
+    read_all_points,
+    take_recorded,
     write_all,
 )
 from cdm_cli.options.sampling import Sampling
@@ -42,10 +42,11 @@ from cdm_cli.report import Report
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What was found, and where it is. conclusion: in one sentence; choice, front: in others.
+    """What a sweep found, and where it is.
 
-    chosen: the point of the lowest FID. pareto: the place of each point between evaluations and
-    FID, where they differ in both.
+    conclusion: how the points compare; choice: how sure the choice is; front: which points are
+    worth their cost; each in one sentence. chosen: the point of the lowest FID. pareto: the place
+    of each point between evaluations and FID; () where all cost the same.
     """
 
     unshown: ClassVar = ("chosen", "pareto")
@@ -72,25 +73,25 @@ def run(options: SweepOptions, report: Report) -> SweepResult | RaceResult:
 
 
 def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
-    """Sweep as one process of a job."""
+    """Sweep, or race, as one process of a job. Raises what `run` raises."""
     report = session.report
     with ExitStack() as stack:
-        sweep = session.decide(lambda: _begun(options, stack, report), _deciding)
+        sweep = session.decide(lambda: _begin(options, stack, report), _fields_to_compare)
         session.check_shared(sweep.out)
         command = command_line(options.command, options)
         if options.race:
-            return raced(options, sweep, command, session)
-        session.lead(lambda: check_points(_missing(sweep), session))
-        missing = _missing(sweep)
+            return run_race(options, sweep, command, session)
+        session.lead(lambda: check_points(_list_missing(sweep), session))
+        missing = _list_missing(sweep)
         session.world.barrier()
         there = len(sweep.points) - len(missing)
         if there:
             report.say(f"{sweep.out}: {there} of {len(sweep.points)} points are there")
         if missing:
             fill_points(options, sweep, missing, command, session)
-        points = all_judged(sweep)
+        points = read_all_points(sweep)
         chosen = choose(points)
-        table = joined_table(points, chosen)
+        table = join_table(points, chosen)
         plot = sweep.out / "sweep.png"
         session.lead(lambda: write_all(sweep, command, points, table))
         session.lead(lambda: write_plot(plot, points, chosen))
@@ -101,7 +102,7 @@ def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
     shown = SweepTable(table, chosen.reference, placed)
     front = in_words(placed)
     return SweepResult(
-        conclusion=concluded(points),
+        conclusion=conclude(points),
         choice=how_sure(chosen),
         front=front,
         chosen=chosen,
@@ -114,13 +115,16 @@ def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
 
 
 def plan(options: SweepOptions, report: Report) -> dict[str, object]:
-    """Return the points and what they would cost; nothing is loaded or written."""
+    """Return the points and what the missing ones cost; nothing is loaded or written.
+
+    Raises what `run` raises before weights are loaded.
+    """
     with ExitStack() as stack:
-        sweep = _begun(options, stack, report)
+        sweep = _begin(options, stack, report)
         race = (
             begin(options, sweep, command_line(options.command, options)) if options.race else None
         )
-        points = race[0].points if race else _missing(sweep)
+        points = race[0].points if race else _list_missing(sweep)
         check_points(points, plan_session(options.judge.compute, report))
     return {
         "stage": str(sweep.header.directory),
@@ -139,7 +143,7 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
 
 def _cost(options: SweepOptions, sweep: Sweep) -> dict[str, object]:
     """Return what the missing points cost together; sampler and steps where all share them."""
-    todo = [point.work for point in _missing(sweep)]
+    todo = [point.work for point in _list_missing(sweep)]
     num = sum(len(work.rows) for work in todo)
     evaluations = sum(len(work.rows) * work.chain.evaluations for work in todo)
     chain, compute = sweep.points[0].work.chain, options.judge.compute
@@ -162,8 +166,8 @@ def _cost_of_race(options: SweepOptions, field: Racers, race: RaceFile) -> dict[
     return {**known, "budget": field.asked, "evaluations_of_the_grid": field.grid}
 
 
-def _begun(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
-    sweep = as_recorded(planned(options, stack, report))
+def _begin(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
+    sweep = take_recorded(plan_work(options, stack, report))
     _check_number(options, sweep)
     _tell_schedules(sweep, report)
     return sweep
@@ -191,11 +195,11 @@ def _check_number(options: SweepOptions, sweep: Sweep) -> None:
         )
 
 
-def _missing(sweep: Sweep) -> list[Point]:
+def _list_missing(sweep: Sweep) -> list[Point]:
     return [point for point in sweep.points if not point.judged.exists()]
 
 
-def _deciding(sweep: Sweep) -> dict[str, Any]:
+def _fields_to_compare(sweep: Sweep) -> dict[str, Any]:
     """Return what must be equal in every process."""
-    missing = [point.labels for point in _missing(sweep)]
+    missing = [point.labels for point in _list_missing(sweep)]
     return {**sweep.identity, "points to be judged": missing}

@@ -16,13 +16,13 @@ from cdm_cli.jobs.sweep.choice import (
     Judged,
     best_of_each,
     choose,
-    compared,
-    concluded,
-    unknown,
+    compare_points,
+    conclude,
+    explain_verdicts,
 )
 from cdm_cli.jobs.sweep.front import Placed, pareto
 from cdm_cli.jobs.sweep.plan import Sweep
-from cdm_cli.jobs.sweep.point import KINDS, NAME, Point, said
+from cdm_cli.jobs.sweep.point import KINDS, NAME, Point, spell_value
 from cdm_cli.metrics.comparisons import subject
 from cdm_cli.metrics.table import Comparison, Convention, MetricRow, MetricTable
 from cdm_cli.options.sweeping import spell
@@ -56,11 +56,11 @@ class SweepFile(Settings):
     notes: tuple[str, ...] = ()
 
 
-def as_recorded(sweep: Sweep) -> Sweep:
+def take_recorded(sweep: Sweep) -> Sweep:
     """Return the sweep with the identity that its directory records, which marks its points.
 
-    Raises WouldOverwriteError naming the first difference if the directory, or a point that is
-    there, is of another job.
+    Raises WouldOverwriteError naming the first difference if the directory, or a point in it, is of
+    another job.
     """
     if not has_begun(sweep.out, FILE, OURS, "sweep"):
         return sweep
@@ -77,7 +77,7 @@ def as_recorded(sweep: Sweep) -> Sweep:
 def keep(
     sweep: Sweep, point: Point, table: MetricTable, parents: Sequence[Mapping[str, str]]
 ) -> None:
-    """Write the numbers of a point, whole or not at all."""
+    """Write the numbers of a point into its file, whole or not at all. Raises DiskError."""
     judged = Judged(
         sweep=sweep.mark,
         augment=point.augment,
@@ -95,13 +95,16 @@ def keep(
     write_file_atomically(point.judged, (judged.model_dump_json(indent=1) + "\n").encode())
 
 
-def all_judged(sweep: Sweep) -> list[Judged]:
-    """Return every judged point of the directory, those of earlier commands among them."""
-    return judged_in(sweep.out, sweep.mark)
+def read_all_points(sweep: Sweep) -> list[Judged]:
+    """Return every judged point of the directory, also those of earlier commands."""
+    return read_points(sweep.out, sweep.mark)
 
 
-def judged_in(out: Path, mark: str) -> list[Judged]:
-    """Return every judged point of a directory, all of which must be of the sweep of that mark."""
+def read_points(out: Path, mark: str) -> list[Judged]:
+    """Return every judged point of a directory, by kind, s and the other axes.
+
+    Raises WouldOverwriteError where one of them is of another sweep than that of the mark.
+    """
     names = sorted(path for path in out.iterdir() if NAME.fullmatch(path.name))
     found = [read_settings(Judged, path, LIMIT) for path in names]
     for path, judged in zip(names, found, strict=True):
@@ -149,14 +152,14 @@ class SweepTable:
         return self.metrics.to_json()
 
     def all_notes(self) -> list[str]:
-        """Return what a reader must know."""
+        """Return what a reader of the numbers must know."""
         return self.metrics.all_notes()
 
     def _columns(self) -> list[tuple[str, str]]:
         return list(dict.fromkeys((row.metric, row.reference) for row in self.metrics.rows))
 
     def _line(self, point: dict[str, Any], rows: dict[tuple[str, str], MetricRow]) -> list[str]:
-        cells = [said(value) for value in point.values()]
+        cells = [spell_value(value) for value in point.values()]
         for column in self._columns():
             row = rows.get(column)
             cells.append(f"{row.value:.5g}" if row else "")
@@ -172,22 +175,22 @@ class SweepTable:
         return [str(here.evaluations), "yes" if here.on_front else "no"] if here else ["", ""]
 
 
-def joined_table(points: Sequence[Judged], chosen: Chosen) -> MetricTable:
-    """Return the rows of all points, and how they compare; they may differ in num."""
+def join_table(points: Sequence[Judged], chosen: Chosen) -> MetricTable:
+    """Return the rows of all points in one table, with how they compare; they may differ in num."""
     table = MetricTable(mixed=True)
     for point in points:
         table.extend(point.rows)
         for note in point.notes:
             table.note(note)
-    table.comparisons.extend(compared(points))
-    for note in unknown(points):
+    table.comparisons.extend(compare_points(points))
+    for note in explain_verdicts(points):
         table.note(note)
-    table.note(_how_chosen(chosen))
+    table.note(_say_how_chosen(chosen))
     return table
 
 
-def _how_chosen(chosen: Chosen) -> str:
-    """Return by what the point is chosen, and how it is typed."""
+def _say_how_chosen(chosen: Chosen) -> str:
+    """Return a note: by what the point is chosen, and which flags of `cdm upsample` set it."""
     flags = [_flag(axis, value) for axis, value in {"s": chosen.s, **chosen.axes}.items()]
     what = "s is" if len(flags) == 1 else "the setting is"
     return CHOICE.format(what=what, reference=chosen.reference, flags="".join(flags))
@@ -217,7 +220,7 @@ def write_all(sweep: Sweep, command: str, points: Sequence[Judged], table: Metri
         parents=tuple({tuple(parent.items()): parent for parent in parents}.values()),
         chosen=choose(points),
         best_of_each=best_of_each(points),
-        conclusion=concluded(points),
+        conclusion=conclude(points),
         comparisons=tuple(table.comparisons),
         pareto=pareto(points),
         convention=replace(table.rows[0].convention, samples_digest=""),

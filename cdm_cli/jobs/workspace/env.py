@@ -89,11 +89,11 @@ def _torch(choice: Device) -> dict[str, str]:
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that cdm heeds and that are set; of a path what is in the workspace."""
-    found = {name: _inside(environ[name]) for name in PATHS if environ.get(name)}
+    found = {name: _path_inside(environ[name]) for name in PATHS if environ.get(name)}
     return found | {name: environ[name][:LONGEST] for name in WORDS if environ.get(name)}
 
 
-def _inside(path: str) -> str:
+def _path_inside(path: str) -> str:
     here = Path.cwd()
     whole = Path(os.path.normpath(here / path))
     return str(whole.relative_to(here)) if whole.is_relative_to(here) else OUTSIDE

@@ -16,7 +16,7 @@ def folder_row(directory: Path) -> Row | None:
     """Return the row of a directory, None for one that holds nothing of ours."""
     for file, kind in JUDGED.items():
         if is_file(directory / file):
-            return _judged(directory, directory / file, kind)
+            return _judged_row(directory, directory / file, kind)
     if directory.name.endswith(STATS):
         made_from = (directory.name.removesuffix(".stats"),)
         return _row(directory, "statistics", "kept", directory, made_from=made_from)
@@ -31,7 +31,7 @@ def _row(directory: Path, kind: str, state: str, dated: Path, **more: Any) -> Ro
     return Row(name=name, kind=kind, state=state, size=size, when=when, **more)
 
 
-def _judged(directory: Path, file: Path, kind: str) -> Row:
+def _judged_row(directory: Path, file: Path, kind: str) -> Row:
     def look() -> Row:
         values = json_of(file)
         best = min((score for _, score in scores_of(values)), default=None)

@@ -16,7 +16,13 @@ from cdm_cli.jobs.workspace.look import MOST_NAMES, is_directory, paths_in
 from cdm_cli.jobs.workspace.needs import reasons_to_keep
 from cdm_cli.jobs.workspace.rows import Listing, Row, in_bytes
 from cdm_cli.jobs.workspace.scores import Scores, scores_in
-from cdm_cli.jobs.workspace.stages import checkpoint_rows, is_stage, readable, stage_row, weights_in
+from cdm_cli.jobs.workspace.stages import (
+    checkpoint_rows,
+    is_stage,
+    select_readable,
+    stage_row,
+    weights_in,
+)
 from cdm_cli.jobs.workspace.stores import PRUNED, is_store_name, pruned_row, store_row
 from cdm_cli.names import RUNS
 from cdm_cli.options.workspace import ListOptions
@@ -52,7 +58,7 @@ def _checkpoints(stage: Path) -> Listing:
     except CdmError:
         return Listing(stage, [stage_row(stage, stage.name, {})])
     seen = weights_in(stage, file)
-    kept, scores = reasons_to_keep(readable(seen), Path()), scores_in(Path())
+    kept, scores = reasons_to_keep(select_readable(seen), Path()), scores_in(Path())
     rows = list(checkpoint_rows(stage, seen, file.plan.training.steps, scores, kept))
     return Listing(stage, rows, [] if rows else [f"{stage} has no checkpoint yet"])
 

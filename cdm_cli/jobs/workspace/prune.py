@@ -24,9 +24,9 @@ from cdm_cli.jobs.workspace.removable import (
     LEFTOVER,
     Item,
     Kept,
+    find_in_stage,
+    find_in_sweep,
     is_sweep,
-    of_stage,
-    of_sweep,
 )
 from cdm_cli.jobs.workspace.rows import in_bytes
 from cdm_cli.jobs.workspace.stages import is_stage, is_training
@@ -46,7 +46,7 @@ class Place:
     lock: Callable[[], AbstractContextManager[None]]
     look: Callable[[], Found]
 
-    def seen(self) -> Found:
+    def find(self) -> Found:
         """Return what is found, nothing of it where another job works; no lock is left."""
         busy = Kept(self.path, "another job works in it")
         return iter([busy]) if self.busy() else self.look()
@@ -66,12 +66,12 @@ class Prunable:
 
     def question(self) -> str:
         """Return what a person is asked, "" where there is nothing to ask."""
-        counts = _counts([row["what"] for row in self.remove])
+        counts = _count_kinds([row["what"] for row in self.remove])
         return f"Remove {counts}, {self.size}?" if counts else ""
 
     def in_short(self) -> list[str | list[dict[str, Any]]]:
         """Return what can go, counted, and each: an empty list would say nothing."""
-        counts = _counts([row["what"] for row in self.remove])
+        counts = _count_kinds([row["what"] for row in self.remove])
         first = f"{counts}, {self.size}, can go" if counts else "nothing can go"
         return [first, *_list_rows(self.remove), *_list_rows(self.kept, "kept:")]
 
@@ -91,7 +91,7 @@ class PruneResult:
 
     def in_short(self) -> list[str | list[dict[str, Any]]]:
         """Return what went, counted: each was told as it went."""
-        counts = _counts([row["what"] for row in self.removed])
+        counts = _count_kinds([row["what"] for row in self.removed])
         first = f"removed {counts}, {self.size}" if counts else "nothing was removed"
         return [first, *_list_rows(self.kept, "kept:")]
 
@@ -107,7 +107,7 @@ class PruneResult:
 def plan(options: PruneOptions, report: Report) -> Prunable:
     """Return what `run` would remove. Raises MissingError where there is nothing at the path."""
     del report
-    found = [each for place in _places(options.path) for each in place.seen()]
+    found = [each for place in _places(options.path) for each in place.find()]
     items = [each for each in found if isinstance(each, Item)]
     size = sum(item.size for item in items)
     kept = [each for each in found if isinstance(each, Kept)]
@@ -163,10 +163,10 @@ def _places(path: Path) -> Iterator[Place]:
     for home in [path] if alone else dict.fromkeys([*paths_in(runs), *paths_in(path)]):
         if is_stage(home):
             busy, locked = partial(is_training, home), partial(hold_lock, home)
-            yield Place(home, busy, locked, partial(of_stage, home, workspace))
+            yield Place(home, busy, locked, partial(find_in_stage, home, workspace))
         elif is_sweep(home):
             busy, locked = partial(lock.in_use, home), partial(lock.directory, home, alone=True)
-            yield Place(home, busy, locked, partial(of_sweep, home, workspace, runs))
+            yield Place(home, busy, locked, partial(find_in_sweep, home, workspace, runs))
 
 
 def _rows(items: Sequence[Item]) -> list[dict[str, Any]]:
@@ -188,7 +188,7 @@ def _reasons(kept: Sequence[Kept]) -> list[dict[str, str]]:
     return [{"path": str(each.path), "why": each.why} for each in kept]
 
 
-def _counts(kinds: Sequence[str]) -> str:
+def _count_kinds(kinds: Sequence[str]) -> str:
     """Return how many of each kind there are: "3 checkpoints and the images of 6 points"."""
     said = {
         CHECKPOINT: "{} old checkpoint{}", LEFTOVER: "{} unfinished checkpoint{}",

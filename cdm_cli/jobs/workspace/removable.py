@@ -20,7 +20,7 @@ from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.jobs.workspace.look import is_directory, is_file, json_of, paths_in, size_of
 from cdm_cli.jobs.workspace.needs import Needs, needs_of, reasons_to_keep
 from cdm_cli.jobs.workspace.scores import scores_of
-from cdm_cli.jobs.workspace.stages import is_stage, readable, weights_in
+from cdm_cli.jobs.workspace.stages import is_stage, select_readable, weights_in
 from cdm_cli.jobs.workspace.stores import is_store_name, open_unlinked
 
 SWEEP = "sweep.json"
@@ -66,7 +66,7 @@ def surroundings(workspace: Path, runs: Path) -> Surroundings:
             found = weights_in(directory, read_stage_file(directory))
         except CdmError:
             continue
-        stages |= {weights.digest: (directory, weights.name) for weights in readable(found)}
+        stages |= {weights.digest: (directory, weights.name) for weights in select_readable(found)}
     return Surroundings(needs_of(workspace), stages, dict(_digests(workspace)))
 
 
@@ -82,10 +82,10 @@ def _digests(workspace: Path) -> Iterator[tuple[str, Path]]:
                 continue
 
 
-def of_stage(directory: Path, workspace: Path) -> Iterator[Item | Kept]:
+def find_in_stage(directory: Path, workspace: Path) -> Iterator[Item | Kept]:
     """Yield the checkpoints of a stage that can go, and why others stay."""
     try:
-        found = readable(weights_in(directory, read_stage_file(directory)))
+        found = select_readable(weights_in(directory, read_stage_file(directory)))
     except CdmError as error:
         yield Kept(directory, error.what)
         return
@@ -116,27 +116,27 @@ def is_sweep(directory: Path) -> bool:
     return is_directory(directory) and is_file(directory / SWEEP)
 
 
-def of_sweep(directory: Path, workspace: Path, runs: Path) -> Iterator[Item | Kept]:
+def find_in_sweep(directory: Path, workspace: Path, runs: Path) -> Iterator[Item | Kept]:
     """Yield the images of judged points of a sweep that can go, and why others stay."""
     around = surroundings(workspace, runs)
     for path in paths_in(directory):
         if is_store_name(path) and is_file(path) and is_file(path.with_suffix(".json")):
             try:
-                yield _of_point(path, directory, around)
+                yield _look_at_point(path, directory, around)
             except (CdmError, OSError) as error:
                 yield Kept(path, error.what if isinstance(error, CdmError) else str(error))
 
 
-def _of_point(path: Path, directory: Path, around: Surroundings) -> Item | Kept:
+def _look_at_point(path: Path, directory: Path, around: Surroundings) -> Item | Kept:
     with open_unlinked(path) as store:
         point = json_of(path.with_suffix(".json"))
-        why = _why_kept(store, point, around)
+        why = _reason_to_keep(store, point, around)
         if why:
             return Kept(path, why)
         return Item(path, directory, IMAGES, os.path.getsize(path), _record(store, around))
 
 
-def _why_kept(store: Store, point: Mapping[str, Any], around: Surroundings) -> str:
+def _reason_to_keep(store: Store, point: Mapping[str, Any], around: Surroundings) -> str:
     """Return why the images of a point stay, "" where nothing speaks against removing them."""
     if not store.finished:
         return "it is unfinished"

@@ -66,7 +66,7 @@ def weights_in(directory: Path, file: StageFile) -> dict[str, Weights | CdmError
     return {name: _weights_or_error(name, path, file) for name, path in found.items()}
 
 
-def readable(found: Mapping[str, Weights | CdmError]) -> list[Weights]:
+def select_readable(found: Mapping[str, Weights | CdmError]) -> list[Weights]:
     """Return the files of weights that can be read."""
     return [weights for weights in found.values() if isinstance(weights, Weights)]
 
@@ -118,7 +118,7 @@ def _stage(directory: Path, name: str, size: int, scores: Scores) -> Row:
     training, seen = is_training(directory), weights_in(directory, file)
     if isinstance(ema := seen.get("ema"), CdmError):
         raise ema
-    found = readable(seen)
+    found = select_readable(seen)
     steps = [weights.step or 0 for weights in found if weights.name != "best"]
     rows = list(last_rows(directory / METRICS))
     if training:

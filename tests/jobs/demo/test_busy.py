@@ -39,4 +39,4 @@ def test_whoever_said_how_many_threads_is_told_nothing(running, monkeypatch):
 
 
 def test_where_it_cannot_be_known_nothing_is_said(running):
-    assert busy.others_running() == 0
+    assert busy.count_others() == 0

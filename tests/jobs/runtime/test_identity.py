@@ -83,7 +83,7 @@ def of_curve(sampling):
 def of_sweep(sampling):
     options = as_typed(SweepSOptions, s=(5,), num=20, out=NEW, judge=JUDGE, sampling=sampling)
     with ExitStack() as stack:
-        return sweep_plan.planned(options, stack, Told()).identity
+        return sweep_plan.plan_work(options, stack, Told()).identity
 
 
 def of_search(sampling):

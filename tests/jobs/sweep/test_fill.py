@@ -11,7 +11,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.sampling.fill import Engine
 from cdm_cli.jobs.sweep import fill
-from cdm_cli.jobs.sweep.judges import Judge
+from cdm_cli.jobs.sweep.judges import PointJudge
 from cdm_cli.jobs.sweep.sweep import run
 from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
@@ -60,7 +60,7 @@ def test_batches_are_full_across_points(monkeypatch):
 
 
 def test_a_point_is_judged_while_the_next_ones_are_sampled(made, monkeypatch):
-    sampled, judge, waited = threading.Event(), Judge.__call__, []
+    sampled, judge, waited = threading.Event(), PointJudge.__call__, []
 
     def late(self, point):
         waited.append(sampled.wait(60))
@@ -70,7 +70,7 @@ def test_a_point_is_judged_while_the_next_ones_are_sampled(made, monkeypatch):
         if done >= 4 * NUM * 3:
             sampled.set()
 
-    monkeypatch.setattr(Judge, "__call__", late)
+    monkeypatch.setattr(PointJudge, "__call__", late)
     told = Told(watch)
     sweep(told)
     assert waited == [True] * 4
@@ -82,7 +82,7 @@ def test_a_point_is_judged_while_the_next_ones_are_sampled(made, monkeypatch):
 
 
 def test_what_a_judge_raises_ends_the_sweep_and_the_same_command_continues(made, monkeypatch):
-    judge = Judge.__call__
+    judge = PointJudge.__call__
 
     def fails(self, point):
         if point.s == 6:
@@ -90,7 +90,7 @@ def test_what_a_judge_raises_ends_the_sweep_and_the_same_command_continues(made,
         return judge(self, point)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Judge, "__call__", fails)
+        patch.setattr(PointJudge, "__call__", fails)
         with pytest.raises(StoppedError, match="the judge left"):
             sweep()
     assert not (SWEEP / "non-truncated-s0006.json").exists()

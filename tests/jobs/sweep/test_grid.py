@@ -17,7 +17,7 @@ from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sweep import plot
-from cdm_cli.jobs.sweep.choice import Judged, choose, name_of, unknown
+from cdm_cli.jobs.sweep.choice import Judged, choose, explain_verdicts, name_of
 from cdm_cli.jobs.sweep.front import in_words, pareto
 from cdm_cli.jobs.sweep.plot import Along, write_plot
 from cdm_cli.jobs.sweep.point import DECIDED, NAME
@@ -284,7 +284,7 @@ def test_the_front_is_said_in_words_and_numbers(known):
         "25 for non-truncated s = 5 (steps = 25, ddim), FID 5; "
         "100 for non-truncated s = 5 (steps = 100, ancestral), FID 2."
     )
-    assert not unknown(known)
+    assert not explain_verdicts(known)
 
 
 def test_there_is_no_front_where_all_cost_the_same_or_it_is_not_known(known):

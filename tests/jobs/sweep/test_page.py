@@ -10,7 +10,7 @@ from cdm_cli.errors import MissingError
 from cdm_cli.jobs.sweep import over
 from cdm_cli.jobs.sweep.page import subject_of, sweep_page
 from cdm_cli.jobs.sweep.sweep import run
-from cdm_cli.jobs.sweep.table import judged_in
+from cdm_cli.jobs.sweep.table import read_points
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from tests.asking import as_typed
 from tests.jobs.pictures.reading import Read
@@ -128,7 +128,7 @@ def test_a_sweep_without_a_point_has_no_page():
 
 def test_it_is_of_the_sweep_whatever_the_directory_is_called():
     subject = subject_of(SWEEP)
-    assert judged_in(SWEEP, judged_in_mark())
+    assert read_points(SWEEP, judged_in_mark())
     SWEEP.rename("moved")
     assert subject_of(Path("moved")) == subject
 

@@ -11,7 +11,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.fill import Engine
 from cdm_cli.jobs.sweep.race import Course
-from cdm_cli.jobs.sweep.race_file import RaceFile, RaceTable, concluded
+from cdm_cli.jobs.sweep.race_file import RaceFile, RaceTable, conclude_race
 from cdm_cli.jobs.sweep.racers import step_of
 from cdm_cli.jobs.sweep.sweep import plan, run
 from cdm_cli.metrics.jackknife import Estimate
@@ -210,8 +210,10 @@ def test_a_conclusion_says_what_is_left_and_what_it_took(workspace):
     file = RaceFile.model_validate(course())
     one = file.model_copy(update={"left": file.left[:1]})
     everyone = file.model_copy(update={"left": file.points})
-    assert concluded(one).startswith("s = 0 is the best of 4 points by FID against train, for 2475")
-    assert concluded(everyone).startswith(
+    assert conclude_race(one).startswith(
+        "s = 0 is the best of 4 points by FID against train, for 2475"
+    )
+    assert conclude_race(everyone).startswith(
         "By FID against train any of the 4 points may be the best, "
     )
     assert [len(RaceTable(some).all_notes()) for some in (file, everyone)] == [2, 1]

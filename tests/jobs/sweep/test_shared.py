@@ -34,7 +34,7 @@ class Planned:
 
 def opened(monkeypatch, points, panel, loaded):
     monkeypatch.setattr(shared, "open_panel", lambda *_, **__: panel())
-    monkeypatch.setattr(shared, "loaded_for", lambda *_: loaded())
+    monkeypatch.setattr(shared, "load_for", lambda *_: loaded())
     return shared.open_both(as_typed(SweepSOptions, s=(0,)), points, Session("cpu"))
 
 

@@ -23,15 +23,15 @@ from cdm_cli.jobs.sweep.choice import (
     Judged,
     best_of_each,
     choose,
-    compared,
-    concluded,
+    compare_points,
+    conclude,
+    explain_verdicts,
     title,
-    unknown,
 )
 from cdm_cli.jobs.sweep.plan import default_times
 from cdm_cli.jobs.sweep.plot import write_plot
 from cdm_cli.jobs.sweep.sweep import plan, run
-from cdm_cli.jobs.sweep.table import SweepTable, joined_table
+from cdm_cli.jobs.sweep.table import SweepTable, join_table
 from cdm_cli.metrics.table import Convention, MetricRow
 from cdm_cli.options.judging import EvalOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
@@ -203,35 +203,33 @@ def test_no_winner_is_crowned_within_the_noise(undecided):
     chosen = choose(undecided)
     assert (chosen.s, chosen.standing, len(chosen.tied)) == (5, "as good as the best", 1)
     assert chosen.tied == ("truncated s = 3",)
-    said = concluded(undecided)
+    said = conclude(undecided)
     assert said.startswith("2 of 3 points are as good as the best by FID against train of 20 im")
     assert re.search(r"all but s = 0 \(worse by 4\.?\d* ± 0\.\d+\)\.$", said)
     assert title(undecided) == "as good as the best by FID against train: 2 of 3 points"
-    verdicts = [one.verdict for one in compared(undecided)]
+    verdicts = [one.verdict for one in compare_points(undecided)]
     assert verdicts == ["worse", *["as good as the best"] * 2, "best", "worse"]
-    assert unknown(undecided) == ["ground-truth points are compared among themselves"]
-    assert (
-        SweepTable(joined_table(undecided, chosen), "train").lines()[0][-1].startswith("worse by")
-    )
+    assert explain_verdicts(undecided) == ["ground-truth points are compared among themselves"]
+    assert SweepTable(join_table(undecided, chosen), "train").lines()[0][-1].startswith("worse by")
 
 
 def test_a_winner_beyond_the_noise_is_the_best(undecided):
     clear = [undecided[0], judged("truncated", 3, noise(1, 0.02), train=1.0)]
     assert (choose(clear).standing, choose(clear).tied) == ("best", ())
     assert title(clear) == "best by FID against train: truncated s = 3"
-    assert concluded(clear).startswith("truncated s = 3 is the best of 2 points by FID against tr")
+    assert conclude(clear).startswith("truncated s = 3 is the best of 2 points by FID against tr")
 
 
 def test_points_without_leave_out_values_get_no_verdict(undecided):
     old = [*undecided, judged("truncated", 7, train=4.0)]
     assert (choose(old).s, choose(old).standing, choose(old).tied) == (7, None, None)
     assert title(old) == "lowest FID against train: truncated s = 7"
-    assert concluded(old) == (
+    assert conclude(old) == (
         "truncated s = 7 has the lowest FID against train, 4; how surely is not known."
     )
-    assert "no verdicts by FID against train: 1 of 4 numbers" in unknown(old)[0]
-    assert [one.point["augment"] for one in compared(old)] == ["ground-truth"] * 2
-    assert "is the only point" in concluded(undecided[:1])
+    assert "no verdicts by FID against train: 1 of 4 numbers" in explain_verdicts(old)[0]
+    assert [one.point["augment"] for one in compare_points(old)] == ["ground-truth"] * 2
+    assert "is the only point" in conclude(undecided[:1])
 
 
 def test_the_plot_shows_the_band_of_the_undecided(undecided, tmp_path, monkeypatch):

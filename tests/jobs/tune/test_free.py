@@ -15,7 +15,7 @@ from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import sweep
-from cdm_cli.jobs.sweep.plan import planned as planned_sweep
+from cdm_cli.jobs.sweep.plan import plan_work as planned_sweep
 from cdm_cli.jobs.tune.free import choose_next
 from cdm_cli.jobs.tune.judge import Scorer
 from cdm_cli.jobs.tune.log import FirstTimes, Trial, read_log

@@ -80,9 +80,9 @@ def provenance_of(weights):
 
 def digests():
     from cdm_cli.cascade.stagefile import read_stage_file
-    from cdm_cli.jobs.workspace.stages import readable, weights_in
+    from cdm_cli.jobs.workspace.stages import select_readable, weights_in
 
-    return readable(weights_in(Path("runs/trained"), read_stage_file(Path("runs/trained"))))
+    return select_readable(weights_in(Path("runs/trained"), read_stage_file(Path("runs/trained"))))
 
 
 def test_old_checkpoints_and_judged_images_go_and_numbers_stay(home):
