@@ -11,10 +11,10 @@ THREADS = "OMP_NUM_THREADS"
 
 
 def advice() -> str:
-    """Return what a person may do about programs that keep cores busy, "" where none do.
+    """Return what to type where other programs keep cores busy, "" where none do.
 
-    Threads share each layer of a network and wait for the last, spinning; one that has no core of
-    its own makes all others wait.
+    The threads of a network share each layer and wait, spinning, for the last of them; one that has
+    no core of its own holds up all others.
     """
     cores, others = len(os.sched_getaffinity(0)), count_others()
     if not others or cores == 1 or THREADS in os.environ:
@@ -27,7 +27,10 @@ def advice() -> str:
 
 
 def count_others() -> int:
-    """Return how many threads of other programs run, 0 where that cannot be known."""
+    """Return how many threads of other programs run now, 0 where that cannot be known.
+
+    It is the median of SAMPLES looks, each SECONDS after the one before.
+    """
     try:
         return max(0, round(median(_count_running() for _ in range(SAMPLES))) - 1)
     except (OSError, ValueError, IndexError):

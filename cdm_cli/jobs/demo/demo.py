@@ -52,7 +52,7 @@ eval fid,accuracy --features features --against enlarged.h5 -o scores.json
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Where to look when the demo has ended, and what it has shown."""
+    """What the demo has shown, and the files to look at."""
 
     directory: Path
     picture: Path
@@ -62,7 +62,7 @@ class DemoResult:
     learned: list[str]
 
     def in_short(self) -> list[str]:
-        """Return what was learned, a line each, and where to look."""
+        """Return what the demo has shown, a line each, and which pictures to look at."""
         return [*self.learned, f"see {self.picture}, and {self.sweep_plot}"]
 
 
@@ -91,7 +91,7 @@ def run(options: DemoOptions, report: Report) -> DemoResult:
 
 
 def _type(lines: str, options: DemoOptions, report: Report) -> None:
-    """Run commands as a user types them, and show each before it runs."""
+    """Show each command, then run it as a user who types it."""
     for line in lines.format(seed=options.seed).strip().splitlines():
         report.say("")
         report.say(f"$ cdm {line}")
@@ -150,7 +150,7 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
 
 
 def _own_environment() -> dict[str, str]:
-    """Return the environment without the user's stages and data: a demo has its own."""
+    """Return the environment, but not where the user's stages and data are: a demo has its own."""
     return {name: os.environ[name] for name in os.environ if name not in (RUNS_ENV, DATA_ENV)}
 
 
@@ -163,7 +163,7 @@ def _let_end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _tie_to_parent() -> Callable[[], None] | None:
-    """Return what a child does first, so that it is killed where its parent is (Linux alone)."""
+    """Return what a child does first, so that it is killed when its parent dies (Linux alone)."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     parent = os.getpid()
 

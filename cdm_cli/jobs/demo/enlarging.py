@@ -13,9 +13,10 @@ METHOD = "bicubic, Pillow"
 
 
 def write_enlarged(lowres: Path, out: Path, resolution: int) -> None:
-    """Write the samples of a store at a resolution, enlarged; ids, labels and seed stay theirs.
+    """Write the samples of a store, enlarged to a resolution; ids, labels and seed stay the same.
 
-    What is there of the same samples stays. Raises what `open_store` and `resume_or_create` do.
+    A file that is there of the same samples is continued. Raises what `open_store` and
+    `resume_or_create` raise.
     """
     with open_store(lowres) as store:
         part, low = store.parts[""], min(store.parts[""].resolutions)
@@ -40,6 +41,6 @@ def _spec(lowres: Store, low: int, resolution: int) -> StoreSpec:
 
 
 def enlarge_images(images: np.ndarray, resolution: int) -> np.ndarray:
-    """Return uint8 [N, R, R, 3] of uint8 [N, h, w, 3]."""
+    """Enlarge images, uint8 [N, h, w, 3], to a side R, bicubic: uint8 [N, R, R, 3]."""
     size, method = (resolution, resolution), Image.Resampling.BICUBIC
     return np.stack([np.asarray(Image.fromarray(image).resize(size, method)) for image in images])

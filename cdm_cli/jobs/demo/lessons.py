@@ -1,4 +1,4 @@
-"""What a demo has shown: each a number of this run, and the sentence that it makes."""
+"""What a demo has shown: one sentence for each thing, with the numbers of this run."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,10 +17,11 @@ FID = ("fid", "train")
 
 
 def correlations(lowres: Path, samples: Path) -> tuple[float, float]:
-    """Return how samples follow their inputs: correlations of mean colours, and of all pixels.
+    """Return how closely samples follow their inputs: correlations of mean colours, of all pixels.
 
-    lowres: a store of samples, or prepared data of whose val the smallest images are taken. What
-    was made of them is made as small by area means, and compared id by id.
+    Both are in [-1, 1]. lowres: a store of samples, or prepared data, of which the smallest val
+    images are taken. samples: what was made of these; they are shrunk by area means to the size of
+    the inputs, and compared id by id.
     """
     with open_store(lowres) as low, open_store(samples) as high:
         z_0 = _images(part_of(low, None)[1], smallest=True)
@@ -52,7 +53,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def lessons(directory: Path) -> list[str]:
-    """Return one line for each thing that the run in a directory has shown."""
+    """Return one sentence for each thing that the demo in a directory has shown."""
     return [
         _say_how_it_follows(*correlations(directory / "lowres.h5", directory / "samples.h5")),
         *_scores(json.loads((directory / "scores.json").read_text()), _accuracy_on_real(directory)),

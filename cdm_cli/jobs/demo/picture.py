@@ -19,10 +19,10 @@ TITLE = "left: real images made small, and upsampled; right: new ones, drawn of 
 
 
 def picture(data: Path, again: Path, lowres: Path, samples: Path) -> Image.Image:
-    """Draw a row for each class: a real image that was upsampled, and new ones.
+    """Draw a row for each class: a real image that was upsampled, then new images.
 
-    data: the prepared store; again: images of its val that were upsampled; lowres, samples: new
-    ones of low and of high resolution. Raises what `open_store` does.
+    data: the prepared store. again: its val images made small and upsampled. lowres, samples: new
+    images of low and of high resolution. Raises what `open_store` raises.
     """
     with ExitStack() as stack:
 

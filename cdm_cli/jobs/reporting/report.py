@@ -24,7 +24,7 @@ from cdm_cli.report import Report
 
 @dataclass(frozen=True)
 class Reported:
-    """What was written. bytes: its size."""
+    """The page that was written. of: what it is of; bytes: its size."""
 
     out: Path
     of: str
@@ -32,10 +32,10 @@ class Reported:
 
 
 def run(options: ReportOptions, report: Report) -> Reported:
-    """Write the page of what is at options.path, which is only read.
+    """Write one page of HTML on what is at options.path, which is only read.
 
-    Raises MissingError, BadInputError for what none of the pages is of, and WouldOverwriteError
-    where options.out is anything else than a report of the same.
+    Raises MissingError where nothing is there, BadInputError for what has no page, and
+    WouldOverwriteError where options.out is anything but a report of the same thing.
     """
     path = options.path
     if not path.exists() and (Path(RUNS) / path / STAGE_FILE).is_file():

@@ -58,7 +58,7 @@ def applied_of(options: SweepOptions, sweep: Sweep, chosen: Chosen, conclusion: 
 
 
 def labels_of(chosen: Chosen) -> dict[str, Any]:
-    """Return the values that identify the chosen point in its rows: augment, s, and all other axes."""
+    """Return the values that identify the chosen point in its rows: augment, s, all other axes."""
     return {"augment": chosen.augment, "s": chosen.s, **chosen.axes}
 
 

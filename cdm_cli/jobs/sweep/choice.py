@@ -64,7 +64,7 @@ class Chosen(Settings):
 
 
 def name_of(point: dict[str, Any]) -> str:
-    """Return the name of a point for people, as "truncated s = 251 (steps = 8)"; s = 0 has no kind."""
+    """Return the name of a point for people, as "truncated s = 251"; at s = 0 it has no kind."""
     kind = "" if point["augment"] == "none" else f"{point['augment']} "
     others = [name_value(axis, point[axis]) for axis in point if axis not in ("augment", "s")]
     more = f" ({', '.join(others)})" if others else ""
@@ -72,7 +72,7 @@ def name_of(point: dict[str, Any]) -> str:
 
 
 def name_value(axis: str, value: Any) -> str:
-    """Return a value on an axis in words, as "steps = 8"; a sampler is its name alone, as "ddim"."""
+    """Return a value on an axis in words, as "steps = 8"; a sampler by its name alone, "ddim"."""
     return (
         spell_value(value)
         if axis == "sampler"

@@ -79,7 +79,7 @@ def _batch_key(work: Work) -> str:
 
 @dataclass
 class Makers:
-    """Makes and judges points with one loaded stage. num: points to be made; done: those finished."""
+    """Makes and judges points with one loaded stage. num: points to be made; done: finished."""
 
     command: str
     session: Session
@@ -155,7 +155,7 @@ class Taken:
     _points: dict[Any, Point] = field(default_factory=dict[Any, Point])
 
     def fillings(self) -> Iterator[Filling]:
-        """Lock the store of each point and yield it to be filled; a complete one goes to the judge."""
+        """Lock the store of each point and yield it to be filled; the judge gets complete ones."""
         for point in self.points:
             store = self._claim(point)
             if store is None:

@@ -78,7 +78,7 @@ def sweep_page(out: Path) -> bytes:
 
 
 def _with_stage(file: SweepFile, out: Path) -> SweepFile:
-    """Return the file of a sweep with its parents; a race leaves these to the stores of its points."""
+    """Return the file of a sweep with its parents, which a race leaves to the stores of points."""
     if "stage" in _names(file):
         return file
     for path in sorted(out.glob("*-s*.h5")):

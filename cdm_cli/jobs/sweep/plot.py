@@ -72,7 +72,7 @@ def _explain(figure: Figure, panels: Sequence[Any]) -> None:
 
 
 class Along(NamedTuple):
-    """The axis over which numbers are drawn. words: its values in order; () where they are numbers."""
+    """The axis over which numbers are drawn. words: its values in order, () if all are numbers."""
 
     axis: str
     words: tuple[str, ...] = ()

@@ -55,11 +55,11 @@ class Racers:
         return least_budget(self.costs, LEAST_JUDGED, self.num, self.step)
 
     def first(self, budget: int) -> int:
-        """Return how many images of each point the first round has, with a budget in evaluations."""
+        """Return how many images of each point the first round has. budget: in evaluations."""
         return first_num(self.costs, budget, self.num, self.step)
 
     def rounds(self, budget: int) -> int:
-        """Return how many rounds there are at most, with a budget in evaluations."""
+        """Return how many rounds there are at most. budget: in evaluations."""
         return len(shares(self.costs, budget))
 
 

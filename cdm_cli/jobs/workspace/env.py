@@ -27,7 +27,7 @@ OUTSIDE = "set, a path outside the workspace"
 
 
 def run(options: EnvOptions, report: Report) -> dict[str, Any]:
-    """Return versions, device and settings; what cannot be told is told so, and is no error."""
+    """Return versions, device and settings by name. What cannot be found out says so."""
     del report
     return {
         "cdm": __version__,
@@ -61,7 +61,7 @@ def _memory() -> str:
 
 
 def _torch(choice: Device) -> dict[str, str]:
-    """Return the device, and what --precision auto and the others mean on it."""
+    """Return the device, its build, how many there are, and what `--precision auto` is on it."""
 
     def device() -> str:
         from cdm_cli.jobs.runtime.device import describe, pick_device
@@ -88,7 +88,10 @@ def _torch(choice: Device) -> dict[str, str]:
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that cdm heeds and that are set; of a path what is in the workspace."""
+    """Return the environment variables that cdm reads, and that are set.
+
+    Of a path only what is inside the workspace is shown, of any other value LONGEST characters.
+    """
     found = {name: _path_inside(environ[name]) for name in PATHS if environ.get(name)}
     return found | {name: environ[name][:LONGEST] for name in WORDS if environ.get(name)}
 

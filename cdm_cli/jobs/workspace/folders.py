@@ -13,7 +13,7 @@ RACE = "race.json"  # of points that are not judged on all of their images
 
 
 def folder_row(directory: Path) -> Row | None:
-    """Return the row of a directory, None for one that holds nothing of ours."""
+    """Return the row of a directory; None for one in which cdm made nothing."""
     for file, kind in JUDGED.items():
         if is_file(directory / file):
             return _judged_row(directory, directory / file, kind)

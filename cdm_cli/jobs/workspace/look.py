@@ -21,7 +21,10 @@ TAIL = 2**18
 
 
 def paths_in(directory: Path) -> list[Path]:
-    """Return what is in a directory, by name, but hidden names; nothing where it cannot be read."""
+    """Return the paths in a directory, by name, without hidden ones; [] where it cannot be read.
+
+    At most MOST_NAMES names are looked at.
+    """
     with contextlib.suppress(OSError), os.scandir(directory) as found:
         seen = islice((entry.name for entry in found if not entry.name.startswith(".")), MOST_NAMES)
         return [directory / name for name in sorted(seen)]
@@ -29,17 +32,20 @@ def paths_in(directory: Path) -> list[Path]:
 
 
 def is_directory(path: Path) -> bool:
-    """Whether a directory is there, and no link to one."""
+    """Whether a path is a directory, not a link to one."""
     return path.is_dir() and not path.is_symlink()
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file is there, and no link to one."""
+    """Whether a path is a regular file, not a link to one."""
     return path.is_file() and not path.is_symlink()
 
 
 def size_of(directory: Path) -> int:
-    """Return the bytes of all files of a directory and those in it, as far as they can be seen."""
+    """Return the bytes of all files in a directory and below it, of at most MOST_FILES files.
+
+    A file that is gone meanwhile counts nothing.
+    """
     paths = (Path(home, name) for home, _, names in os.walk(directory) for name in names)
     total = 0
     for path in islice(paths, MOST_FILES):
@@ -49,7 +55,7 @@ def size_of(directory: Path) -> int:
 
 
 def newest_of(*paths: Path) -> float | None:
-    """Return when the last of some files was changed, in seconds; None where none is there."""
+    """Return when the last of some files was changed, in seconds since 1970; None without files."""
     times: list[float] = []
     for path in paths:
         with contextlib.suppress(OSError):
@@ -58,7 +64,7 @@ def newest_of(*paths: Path) -> float | None:
 
 
 def json_of(path: Path, limit: int = JSON_LIMIT) -> dict[str, Any]:
-    """Return the JSON object in a file. Raises BadInputError for anything else."""
+    """Return the JSON object in a file. Raises BadInputError for anything else, or a larger file."""
     try:
         found: Any = json.loads(read_bytes(path, limit))
     except (ValueError, RecursionError):
@@ -69,7 +75,10 @@ def json_of(path: Path, limit: int = JSON_LIMIT) -> dict[str, Any]:
 
 
 def last_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects on the last lines of a file of JSON lines, none without that file."""
+    """Yield the objects in the last TAIL bytes of a file of JSON lines; none without that file.
+
+    A line that holds no object, as the first one that is cut, is left out.
+    """
     if not is_file(path):
         return
     with open_regular_file(path) as file:

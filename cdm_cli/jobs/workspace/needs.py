@@ -21,10 +21,10 @@ Needs = dict[str, str]  # digest: the name of what was made from what has it
 
 
 def needs_of(workspace: Path) -> Needs:
-    """Return every digest that something in a workspace says it was made from.
+    """Return every digest that something in a workspace was made from, with the name of that thing.
 
-    That something is a store, the record of a pruned one, or a JSON file that a command continues
-    from: in the workspace, or in a directory of it.
+    Stores, records of pruned stores, and JSON files from which a command continues say what they
+    were made from. They are looked for in the workspace, and in each directory directly in it.
     """
     needs: Needs = {}
     for path in _files(workspace):
@@ -58,7 +58,11 @@ def _read_provenance(path: Path) -> Any:
 
 
 def reasons_to_keep(found: Sequence[Weights], workspace: Path) -> Mapping[str, tuple[str, ...]]:
-    """Return what each of the weights of a stage is kept for, by name: "newest", a store, …"""
+    """Return for each file of weights of a stage, by name, why it is kept; () if nothing needs it.
+
+    Reasons are "newest" (the last checkpoint), "best" (chosen by --select, or of the lowest FID of
+    a curve), and "made NAME".
+    """
     needs, best = needs_of(workspace), _best(found, workspace)
     steps = [weights.name for weights in found if weights.name.startswith("step-")]
     newest = steps[-1:]

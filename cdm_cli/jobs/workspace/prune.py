@@ -39,7 +39,11 @@ Found = Iterator[Item | Kept]
 
 @dataclass(frozen=True)
 class Place:
-    """A stage or a sweep: whether another job works in it, and what is found in it."""
+    """A stage or a sweep in which something may be removed.
+
+    busy: whether another job works in it. lock: keeps others out of it while it is entered. look:
+    yields what can go, and what stays although it looks as if it could.
+    """
 
     path: Path
     busy: Callable[[], bool]
@@ -47,14 +51,14 @@ class Place:
     look: Callable[[], Found]
 
     def find(self) -> Found:
-        """Return what is found, nothing of it where another job works; no lock is left."""
+        """Return what `look` finds, nothing of it where another job works; nothing is locked."""
         busy = Kept(self.path, "another job works in it")
         return iter([busy]) if self.busy() else self.look()
 
 
 @dataclass(frozen=True)
 class Prunable:
-    """What can go, and what stays although it looks as if it could."""
+    """The plan of `cdm prune`: what can go, and what stays although it looks as if it could."""
 
     unshown: ClassVar = ("bytes",)
 
@@ -65,12 +69,12 @@ class Prunable:
     kept: list[dict[str, str]]
 
     def question(self) -> str:
-        """Return what a person is asked, "" where there is nothing to ask."""
+        """Return the question that a person is asked, "" where there is nothing to remove."""
         counts = _count_kinds([row["what"] for row in self.remove])
         return f"Remove {counts}, {self.size}?" if counts else ""
 
     def in_short(self) -> list[str | list[dict[str, Any]]]:
-        """Return what can go, counted, and each: an empty list would say nothing."""
+        """Return how much can go, then each thing, then what stays and why."""
         counts = _count_kinds([row["what"] for row in self.remove])
         first = f"{counts}, {self.size}, can go" if counts else "nothing can go"
         return [first, *_list_rows(self.remove), *_list_rows(self.kept, "kept:")]
@@ -78,7 +82,7 @@ class Prunable:
 
 @dataclass(frozen=True)
 class PruneResult:
-    """What went. busy: where another job works; nothing was removed there."""
+    """What was removed. busy: a line for each place that was left alone as another job works there."""
 
     unshown: ClassVar = ("bytes",)
 
@@ -90,7 +94,7 @@ class PruneResult:
     busy: tuple[str, ...] = ()
 
     def in_short(self) -> list[str | list[dict[str, Any]]]:
-        """Return what went, counted: each was told as it went."""
+        """Return how much was removed, and what stays and why; each was told as it went."""
         counts = _count_kinds([row["what"] for row in self.removed])
         first = f"removed {counts}, {self.size}" if counts else "nothing was removed"
         return [first, *_list_rows(self.kept, "kept:")]
@@ -115,9 +119,10 @@ def plan(options: PruneOptions, report: Report) -> Prunable:
 
 
 def run(options: PruneOptions, report: Report) -> PruneResult:
-    """Remove what can be made again: all of it, or what was agreed to.
+    """Remove what can be made again: with --yes all of it, else the paths that were agreed to.
 
-    Each stage and sweep is locked meanwhile, and looked at again. Raises MissingError, DiskError.
+    Each stage and sweep is locked while it is looked at again and things are removed. Raises
+    UsageError where neither was said, MissingError where nothing is at the path, DiskError.
     """
     if not options.yes and options.agreed is None:
         raise UsageError("prune was neither told --yes nor asked", next="--dry-run, or --yes")

@@ -29,7 +29,11 @@ CHECKPOINT, IMAGES, LEFTOVER = "checkpoint", "images", "half a checkpoint"
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that can go. home: the stage or sweep it is of; record: what stays of images."""
+    """Something that can be removed.
+
+    home: the stage or sweep that it belongs to. record: what is written in the place of the images
+    of a point; None for a checkpoint.
+    """
 
     path: Path
     home: Path
@@ -48,9 +52,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a workspace needs, and what in it others can be made from again, by digest.
+    """What a workspace has, and what of it is needed, by digest.
 
-    stages: the directory of the stage, and which of its weights; stores: their paths.
+    needs: what other things were made from. stages: the directory of a stage and the name of its
+    weights. stores: the path.
     """
 
     needs: Needs
@@ -59,7 +64,7 @@ class Surroundings:
 
 
 def surroundings(workspace: Path, runs: Path) -> Surroundings:
-    """Look at all stages and stores of a workspace, from headers alone."""
+    """Return what a workspace has and needs, from the headers of all its stages and stores."""
     stages: dict[str, tuple[Path, str]] = {}
     for directory in filter(is_stage, [*paths_in(runs), *paths_in(workspace)]):
         try:
@@ -83,7 +88,7 @@ def _digests(workspace: Path) -> Iterator[tuple[str, Path]]:
 
 
 def find_in_stage(directory: Path, workspace: Path) -> Iterator[Item | Kept]:
-    """Yield the checkpoints of a stage that can go, and why others stay."""
+    """Yield the checkpoints of a stage that can be removed, and those that stay, with the reason."""
     try:
         found = select_readable(weights_in(directory, read_stage_file(directory)))
     except CdmError as error:
@@ -117,7 +122,7 @@ def is_sweep(directory: Path) -> bool:
 
 
 def find_in_sweep(directory: Path, workspace: Path, runs: Path) -> Iterator[Item | Kept]:
-    """Yield the images of judged points of a sweep that can go, and why others stay."""
+    """Yield the images of points that can be removed, and those that stay, with the reason."""
     around = surroundings(workspace, runs)
     for path in paths_in(directory):
         if is_store_name(path) and is_file(path) and is_file(path.with_suffix(".json")):

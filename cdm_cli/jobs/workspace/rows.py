@@ -14,10 +14,11 @@ BROKEN = "broken"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One thing. done, of: steps of a stage, or samples of a store; size: bytes; when: seconds.
+    """One line of `cdm ls`.
 
-    fid: the lowest that is known of it, against train where that is known. note: what is wrong
-    with it, or what a checkpoint is kept for.
+    done, of: steps of a stage, or samples of a store. fid: the lowest that is known of it, against
+    train where that is known. size: in bytes. when: the last change, in seconds since 1970. note:
+    what is wrong with it, or why a checkpoint is kept.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Row:
     note: str = ""
 
     def cells(self) -> dict[str, str]:
-        """Return what the table shows."""
+        """Return the cells of the table by title, as text; long ones are cut."""
         cells = {
             "name": self.name,
             "kind": self.kind,
@@ -51,7 +52,7 @@ class Row:
         return short | {"note": _cut(self.note, LONGEST_NOTE)}
 
     def values(self) -> dict[str, Any]:
-        """Return what --json shows."""
+        """Return the values of --json by name."""
         return asdict(self) | {"when": _time(self.when, "%Y-%m-%dT%H:%M:%S%z")}
 
 
@@ -74,7 +75,7 @@ def _time(seconds: float | None, form: str) -> str:
 
 
 def in_bytes(size: int) -> str:
-    """Return a number of bytes in three digits or so: "812 B", "31.2 MB"."""
+    """Return a number of bytes with its unit, in about three digits: "812 B", "31.2 MB"."""
     value, unit = float(size), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if value < 999.5 or unit == "TB":
@@ -85,14 +86,14 @@ def in_bytes(size: int) -> str:
 
 @dataclass(frozen=True)
 class Listing:
-    """What is at a path."""
+    """What `cdm ls` found at a path."""
 
     path: Path
     rows: Sequence[Row]
     notes: Sequence[str] = ()
 
     def header(self) -> list[str]:
-        """Return the titles of the columns that say something."""
+        """Return the titles of the columns in which any row has a cell."""
         shown = [row.cells() for row in self.rows]
         titles = dict.fromkeys(title for row in shown for title in row)
         return [title for title in titles if any(row[title] for row in shown)]
@@ -116,7 +117,10 @@ class Listing:
 
 
 def row_or_broken(name: str, kind: str, look: Callable[[], Row], **known: Any) -> Row:
-    """Return the row of a thing; where it cannot be read, one that says so."""
+    """Return what look returns; where that cannot be read, a row of the same name that says why.
+
+    known: further values of that row.
+    """
     try:
         return look()
     except CdmError as error:
@@ -129,6 +133,6 @@ def row_or_broken(name: str, kind: str, look: Callable[[], Row], **known: Any) -
 
 
 def text_of(values: Mapping[str, Any], name: str) -> str:
-    """Return a text of a mapping that a stranger may have written, "" for anything else."""
+    """Return the text of that name in what a stranger may have written, "" if it is no text."""
     found = values.get(name)
     return found if isinstance(found, str) else ""

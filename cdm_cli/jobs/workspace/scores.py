@@ -1,6 +1,6 @@
 """FIDs that are written down in a workspace, by the digest of what they are of.
 
-Tables of `cdm eval -o`, points of sweeps and curves say which samples or weights they judged.
+Tables of `cdm eval -o`, points of sweeps, and curves say which samples or weights they judged.
 """
 
 from collections.abc import Iterator
@@ -18,14 +18,17 @@ Scores = dict[str, "Score"]
 
 
 class Score(NamedTuple):
-    """An FID, and what it is against; the best is the least of these tuples."""
+    """An FID. elsewhere: whether it is against something else than train.
+
+    The better of two scores is the smaller tuple: any FID against train is before all others.
+    """
 
     elsewhere: bool
     fid: float
 
 
 def scores_in(workspace: Path) -> Scores:
-    """Return the best FID of each digest that the tables of a workspace tell of."""
+    """Return the best FID of each digest, from at most MOST_TABLES tables of a workspace."""
     best: Scores = {}
     for path in _tables(workspace)[:MOST_TABLES]:
         with suppress(CdmError, OSError):

@@ -55,9 +55,9 @@ class Weights:
 
 
 def weights_in(directory: Path, file: StageFile) -> dict[str, Weights | CdmError]:
-    """Return the files of weights of a stage by name, the newest checkpoint last.
+    """Return the files of weights of a stage by name: ema, best, then checkpoints, the newest last.
 
-    One that cannot be read is the error that says why.
+    One that cannot be read is the error that says why, in its place.
     """
     paths = {"ema": directory / EMA, "best": directory / BEST}
     found = {name: path for name, path in paths.items() if os.path.lexists(path)}
@@ -67,7 +67,7 @@ def weights_in(directory: Path, file: StageFile) -> dict[str, Weights | CdmError
 
 
 def select_readable(found: Mapping[str, Weights | CdmError]) -> list[Weights]:
-    """Return the files of weights that can be read."""
+    """Return the files of weights that can be read, without the errors of the others."""
     return [weights for weights in found.values() if isinstance(weights, Weights)]
 
 
@@ -94,7 +94,7 @@ def _fid_of(metadata: Mapping[str, str]) -> float | None:
 
 
 def is_training(directory: Path) -> bool:
-    """Whether a job trains the stage of a directory at the moment."""
+    """Whether a job is training the stage of a directory now."""
     if not is_file(directory / lock.NAME):
         return False
     with open_regular_file(directory / lock.NAME) as file:
@@ -102,12 +102,12 @@ def is_training(directory: Path) -> bool:
 
 
 def is_stage(directory: Path) -> bool:
-    """Whether a directory is there, and holds `stage.json`."""
+    """Whether a path is a directory, not a link, that holds `stage.json`."""
     return is_directory(directory) and os.path.lexists(directory / STAGE_FILE)
 
 
 def stage_row(directory: Path, name: str, scores: Scores) -> Row:
-    """Return the row of a stage directory; one that is broken says why."""
+    """Return the row of a stage; where the stage cannot be read, a row that says why."""
 
     size = size_of(directory)
     return row_or_broken(name, "stage", lambda: _stage(directory, name, size, scores), size=size)

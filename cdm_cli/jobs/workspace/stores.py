@@ -22,18 +22,21 @@ STORE, PRUNED, FOREIGN = "store", "pruned", "not a store"
 
 
 def is_store_name(path: Path) -> bool:
-    """Whether a file of this name is to be a store."""
+    """Whether the name of a file is that of a store."""
     return path.suffix.lower() in STORES
 
 
 def open_unlinked(path: Path) -> Store:
-    """Open a store that is no link. Raises CdmError as `open_store` does."""
+    """Open a store, but follow no link. Raises CdmError as `open_store` does, and for a link."""
     with open_regular_file(path) as file:
         return Store(vet(os.dup(file.fileno()), path))
 
 
 def store_row(path: Path, scores: Scores) -> Row:
-    """Return the row of a store; one that is broken says why, a file of others what it is."""
+    """Return the row of a store; where it cannot be read, a row that says why.
+
+    A file that another program made is "not a store", with what it looks like.
+    """
     size, when = path.lstat().st_size, newest_of(path)
     row = row_or_broken(path.name, STORE, lambda: _store(path, scores), size=size, when=when)
     look = ""
@@ -65,12 +68,12 @@ def _store(path: Path, scores: Scores) -> Row:
 
 
 def count_done(part: Part) -> int:
-    """Return how many samples of a part are in blocks that are done."""
+    """Return how many samples of a part are in finished blocks."""
     return part.num - sum(len(part.block_range(b)) for b in part.pending())
 
 
 def pruned_row(path: Path, scores: Scores) -> Row | None:
-    """Return the row of a store in whose place is a record, None where there is none."""
+    """Return the row of a store whose images were pruned, from its record; None without one."""
     found = pruned.read_record(path)
     if found is None:
         return None
