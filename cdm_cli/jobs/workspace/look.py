@@ -64,7 +64,7 @@ def newest_of(*paths: Path) -> float | None:
 
 
 def json_of(path: Path, limit: int = JSON_LIMIT) -> dict[str, Any]:
-    """Return the JSON object in a file. Raises BadInputError for anything else, or a larger file."""
+    """Return the JSON object in a file. Raises BadInputError for anything else, or too large."""
     try:
         found: Any = json.loads(read_bytes(path, limit))
     except (ValueError, RecursionError):

@@ -82,7 +82,7 @@ class Prunable:
 
 @dataclass(frozen=True)
 class PruneResult:
-    """What was removed. busy: a line for each place that was left alone as another job works there."""
+    """What was removed. busy: a line for each place where another job works; it was left alone."""
 
     unshown: ClassVar = ("bytes",)
 

@@ -88,7 +88,7 @@ def _digests(workspace: Path) -> Iterator[tuple[str, Path]]:
 
 
 def find_in_stage(directory: Path, workspace: Path) -> Iterator[Item | Kept]:
-    """Yield the checkpoints of a stage that can be removed, and those that stay, with the reason."""
+    """Yield the checkpoints of a stage that can be removed, and those that stay, and why."""
     try:
         found = select_readable(weights_in(directory, read_stage_file(directory)))
     except CdmError as error:
