@@ -1,7 +1,7 @@
 """`cdm sweep --race`: points that are beaten with certainty get no more images.
 
 Each point has a store of its final size. A round fills the first images of the stores of all points
-that are left; the stores are those of the grid, which the same command without `--race` goes on to
+that may still be the best; the stores are those of the grid, which the same command without `--race` goes on to
 fill. The course of a race depends on its budget and on the images alone: an image that is there
 already is not made again, but counts as if it were.
 """
@@ -169,9 +169,9 @@ class Course:
             left = tuple(field.points[i].labels for i in done.left)
             self._record(rounds=(*self.file.rounds, kept), left=left)
             for one in kept.beaten:
-                self._say(f"round {kept.round}: {name_of(one.point)} left, {one}")
+                self._say(f"round {kept.round}: {name_of(one.point)} is {one}")
             self._say(
-                f"round {kept.round}: {len(left)} points are left after {kept.num} "
+                f"round {kept.round}: {_may_be_the_best(len(left))} after {kept.num} "
                 f"images each, {kept.evaluations} evaluations"
             )
         self._record(conclusion=conclude_race(self.file))
@@ -221,6 +221,10 @@ class Course:
     def _record(self, **changes: Any) -> None:
         self.file = self.file.model_copy(update=changes)
         self.session.lead(lambda: write_race(self.sweep.out, self.file))
+
+
+def _may_be_the_best(num: int) -> str:
+    return "1 point is the best" if num == 1 else f"{num} points may be the best"
 
 
 def _deciding_reference(references: Sequence[Reference]) -> Reference:

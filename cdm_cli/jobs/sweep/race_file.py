@@ -24,8 +24,8 @@ from cdm_cli.settings import Settings
 FILE = "race.json"
 LIMIT = 2**26
 FEWER = (
-    "points that left are judged on fewer images, and FID falls with their number: compare points "
-    "of one num alone"
+    "beaten points are judged on fewer images, and FID falls with their number: compare points of "
+    "one num alone"
 )
 ON = "the same command without --race goes on to the whole grid, with what is there"
 Labels = dict[str, Any]
@@ -48,7 +48,7 @@ class Number(Settings):
 class Standing(Settings):
     """How one point stood in a round.
 
-    verdict: "beaten" for a point that left ("worse" in files of earlier versions), else "may be the
+    verdict: "beaten" for a point that gets no more images ("worse" in files of earlier versions), else "may be the
     best" or "the best". difference: how much higher its FID is than the lowest, both less their
     biases; uncertainty: its standard error.
     """
@@ -60,7 +60,7 @@ class Standing(Settings):
 
     @property
     def beaten(self) -> bool:
-        """Whether another point is as good or better with certainty; the point left then."""
+        """Whether another point is as good or better with certainty."""
         return self.verdict in (BEATEN, "worse")
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ class RoundFile(Settings):
 
     @property
     def beaten(self) -> list[Standing]:
-        """The points that left in this round."""
+        """The points that are beaten in this round."""
         return [one for one in self.points if one.beaten]
 
 
@@ -192,7 +192,7 @@ class RaceTable:
         """Return the titles of the columns."""
         labels = [label.replace("_", " ") for label in self.race.points[0]]
         reference = self.race.reference
-        return [*labels, f"fid {reference}", "±", "num", "left in round",
+        return [*labels, f"fid {reference}", "±", "num", "beaten in round",
                 f"by {subject('fid', reference)}"]  # fmt: skip
 
     def lines(self) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""What a page says of a race: who left when and by how much, who is left, what it took."""
+"""What a page says of a race: which points are beaten, when and by how much, and what it took."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -14,8 +14,8 @@ from cdm_cli.metrics.comparisons import subject
 from cdm_cli.metrics.verdicts import LEVEL
 
 CERTAIN = (
-    "Whoever left is beaten: another point is as good or better, and the best point is among those "
-    "that are left, with a chance of {:.0f} %, all rounds counted."
+    "A point is beaten when another one is certain to be as good or better; it gets no more images. "
+    "The best point is not beaten, with a chance of {:.0f} %, all rounds counted."
 )
 
 
@@ -28,7 +28,7 @@ def race_parts(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
     table = RaceTable(race)
     good = [point in race.left for point in race.points]
     yield page.section(
-        "Who is left",
+        "Which points may be the best",
         page.picture(race_plot(race), "How much higher each point was in its last round"),
         page.table(table.header(), table.lines(), good),
         page.notes(table.all_notes()),
@@ -38,15 +38,15 @@ def race_parts(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
 
 
 def _so_far(race: RaceFile) -> str:
-    return f"The race is not over: {len(race.left)} of {len(race.points)} points are left."
+    return f"The race is not over: {len(race.left)} of {len(race.points)} points may be the best."
 
 
 def _round(race: RaceFile, one: RoundFile) -> Html:
     """Return the section of a round; the points that were beaten come first."""
     told = (
         f"Round {one.round}: {len(one.points)} points on {one.num} images each, against "
-        f"{name_of(one.against)}; {len(one.beaten)} beaten. The best one is among these with a "
-        f"chance of {100 * one.level:.2g} % at most."
+        f"{name_of(one.against)}; {len(one.beaten)} beaten. The best point is among these with "
+        f"a chance of {100 * one.level:.2g} % at most."
     )
     ordered = sorted(one.points, key=lambda point: (not point.beaten, -point.difference))
     lines = [_line(race.number(point.point, one.num), point) for point in ordered]

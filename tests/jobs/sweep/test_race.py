@@ -92,8 +92,8 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     gone = rounds[0]["points"][-1]
     assert (gone["point"]["s"], gone["verdict"]) == (FAR, "beaten")
     assert gone["difference"] == pytest.approx(1e-3, rel=0.01)
-    line = next(line for line in told.lines if "s = 9 left" in line)
-    assert line.startswith("sweep-s: round 1: non-truncated s = 9 left, beaten by 0.001 ± ")
+    line = next(line for line in told.lines if "s = 9 is beaten" in line)
+    assert line.startswith("sweep-s: round 1: non-truncated s = 9 is beaten by 0.001 ± ")
     assert len(rounds[1]["points"]) == 3
     assert found.evaluations == STEPS * (4 * 132 + 3 * 99) <= BUDGET
     assert found.made == found.evaluations

@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/sweep/race_page.py: who left when, by how much, and what it took."""
+"""Mirrors cdm_cli/jobs/sweep/race_page.py: which points are beaten, when, by how much, and what it took."""
 
 import pytest
 
@@ -54,12 +54,12 @@ def written(tmp_path, race):
     return tmp_path
 
 
-def test_a_page_of_a_race_says_who_left_when_and_by_how_much(tmp_path):
+def test_a_page_of_a_race_says_who_is_beaten_when_and_by_how_much(tmp_path):
     read = Read(sweep_page(written(tmp_path, raced())))
     assert "2 of 3 may be the best." in read.words
     first = (
         "Round 1: 3 points on 40 images each, against truncated s = 501; 1 beaten. The best "
-        "one is among these with a chance of 1.1 % at most."
+        "point is among these with a chance of 1.1 % at most."
     )
     cells = read.words[read.words.index(first) + 7 :]
     assert cells[:6] == ["s = 0", "0.8", "0.0005", "0.25", "0.01", "beaten"]
@@ -85,7 +85,7 @@ def test_it_has_the_commands_of_the_race_and_of_the_grid(tmp_path):
 def test_a_race_that_is_not_over_says_so_and_one_without_a_round_has_no_page(tmp_path):
     begun = raced(conclusion="", rounds=raced().rounds[:1])
     read = Read(sweep_page(written(tmp_path, begun)))
-    assert "The race is not over: 2 of 3 points are left." in read.words
+    assert "The race is not over: 2 of 3 points may be the best." in read.words
     with pytest.raises(MissingError, match="has no judged point yet"):
         sweep_page(written(tmp_path, raced(rounds=(), conclusion="")))
 
