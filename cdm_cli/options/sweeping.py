@@ -125,7 +125,9 @@ class SweepOptions:
     apply: Annotated[
         bool, Flag("Let `cdm upsample` take what is chosen, for this stage, unless told otherwise.")
     ] = False
-    race: Annotated[bool, Flag("Make no more images of points that are beaten for sure.")] = False
+    race: Annotated[
+        bool, Flag("Make no more images of a point once another is surely as good.")
+    ] = False
     budget: Annotated[
         str | None,
         Check(duration_of("--budget")),

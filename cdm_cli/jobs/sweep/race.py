@@ -1,9 +1,9 @@
 """`cdm sweep --race`: points that are beaten with certainty get no more images.
 
 Each point has a store of its final size. A round fills the first images of the stores of all points
-that may still be the best; the stores are those of the grid, which the same command without `--race` goes on to
-fill. The course of a race depends on its budget and on the images alone: an image that is there
-already is not made again, but counts as if it were.
+that may still be the best; the stores are those of the grid, which the same command without
+`--race` goes on to fill. The course of a race depends on its budget and on the images alone: an
+image that is there already is not made again, but counts as if it were.
 """
 
 from collections.abc import Sequence

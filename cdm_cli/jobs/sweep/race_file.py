@@ -48,9 +48,9 @@ class Number(Settings):
 class Standing(Settings):
     """How one point stood in a round.
 
-    verdict: "beaten" for a point that gets no more images ("worse" in files of earlier versions), else "may be the
-    best" or "the best". difference: how much higher its FID is than the lowest, both less their
-    biases; uncertainty: its standard error.
+    verdict: "beaten" for a point that gets no more images ("worse" in files of earlier versions),
+    else "may be the best" or "the best". difference: how much higher its FID is than the lowest,
+    both less their biases; uncertainty: its standard error.
     """
 
     point: Labels

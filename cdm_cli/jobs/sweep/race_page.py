@@ -14,8 +14,8 @@ from cdm_cli.metrics.comparisons import subject
 from cdm_cli.metrics.verdicts import LEVEL
 
 CERTAIN = (
-    "A point is beaten when another one is certain to be as good or better; it gets no more images. "
-    "The best point is not beaten, with a chance of {:.0f} %, all rounds counted."
+    "A point is beaten when another one is certain to be as good or better; it gets no more "
+    "images. The best point is not beaten, with a chance of {:.0f} %, all rounds counted."
 )
 
 

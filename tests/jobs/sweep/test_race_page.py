@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/sweep/race_page.py: which points are beaten, when, by how much, and what it took."""
+"""Mirrors cdm_cli/jobs/sweep/race_page.py: which points are beaten, when, and what it took."""
 
 import pytest
 
