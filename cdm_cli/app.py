@@ -58,13 +58,13 @@ class Commands(TyperGroup):
         sys.exit(code)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find a command by its first two words where it has two: `eval elbo`."""
+        """Find a command by its first two words where these name one, as `eval elbo`."""
         if " ".join(args[:2]) in self.commands:
             args = [" ".join(args[:2]), *args[2:]]
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> int:
-        """Run the command; 0, or the exit code of what went wrong."""
+        """Run the command; return 0, or the exit code of the error that ended it."""
         try:
             super().invoke(ctx)
             sys.stdout.flush()
@@ -112,7 +112,7 @@ def _say(line: str) -> None:
 
 
 def as_cdm_error(error: Exception) -> CdmError:
-    """Return what the person can do about an exception that no job has translated."""
+    """Return the CdmError of an exception that no job has translated, with what a person can do."""
     if isinstance(error, CdmError):
         return error
     words = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -38,7 +38,7 @@ def name_of(number: int) -> str:
 
 
 def take_signals(take: Handler) -> dict[int, Any]:
-    """Let take have the signals, and return who had them before.
+    """Make take the handler of SIGNALS; return by number the handlers before it.
 
     SIGHUP, SIGUSR1 and SIGUSR2 stay ignored where they are: nohup lets a job outlive its terminal.
     """
@@ -48,16 +48,16 @@ def take_signals(take: Handler) -> dict[int, Any]:
 
 
 def give_back_signals(before: dict[int, Any]) -> None:
-    """Let those have the signals who had them before `take_signals`."""
+    """Put back the handlers that `take_signals` returned."""
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
 def leave_when_asked(*, says: bool = True) -> None:
-    """End the program at the first signal from now on, whatever it is doing: 75, Ctrl-C 130.
+    """From now on, end the program at the first signal: exit code 130 for Ctrl-C, 75 for others.
 
-    A signal that is ignored stays so. While Python itself ends, all are: what is done is done.
-    says: with a line; a process of several leaves that to the one that started it.
+    A signal that is ignored stays ignored, and all are while Python itself ends. says: whether a
+    line is written; a process of several leaves that to the one that started it.
     """
     _ours[:] = [says]
     atexit.register(_at_the_end)  # the first to be registered, so the last to run
@@ -78,9 +78,9 @@ def interrupt() -> None:
 
 @contextmanager
 def stop_after(seconds: float | None) -> Generator[None]:
-    """Ask to stop once, as a signal does, when seconds have passed; None: never.
+    """Send this process SIGALRM, which asks it to stop, once seconds have passed; None: never.
 
-    In the main thread alone, where Python takes signals.
+    It works in the main thread alone, where Python takes signals.
     """
     clocked = seconds is not None and threading.current_thread() is threading.main_thread()
     if clocked and seconds:
@@ -94,9 +94,9 @@ def stop_after(seconds: float | None) -> Generator[None]:
 
 @contextmanager
 def hold_back_signals() -> Generator[None]:
-    """Let signals wait while entered; a process that is spawned meanwhile never hears them.
+    """Block signals while entered; they arrive afterwards. A process spawned meanwhile hears none.
 
-    A terminal and a scheduler send them to all processes, of which the first decides.
+    A terminal and a scheduler send signals to all processes of a job, of which the first decides.
     """
     _start_tracker()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -129,7 +129,7 @@ def release_signals() -> None:
 
 @contextmanager
 def undo_if_left(undo: Callable[[], object]) -> Generator[None]:
-    """Call undo if a signal ends the program while entered."""
+    """Call undo if a signal ends the program while this is entered."""
     _undo.append(undo)
     try:
         yield
@@ -142,7 +142,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def leave(number: int) -> None:
-    """End the program at once, as a signal asks, with one line and what is half written undone."""
+    """End the program at once: call what undoes half-written files, write one line, and exit.
+
+    The exit code is 130 for Ctrl-C, 75 for other signals.
+    """
     for undo in reversed(_undo.copy()):
         with suppress(Exception):
             undo()

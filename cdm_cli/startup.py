@@ -27,13 +27,13 @@ def _process_start() -> float:
 
 
 def tell_by(say: Callable[[str], object]) -> None:
-    """Let say have the line, once there is a first result."""
+    """Have the line told by say, once there is a first result."""
     _tell[:] = [say]
 
 
 @contextmanager
 def measure_command() -> Generator[None]:
-    """Measure one command: what earlier ones of this process left is forgotten, then its own."""
+    """Measure the parts of one command while entered; what another one left is forgotten."""
     _forget()
     try:
         yield
@@ -48,7 +48,7 @@ def _forget() -> None:
 
 @contextmanager
 def part(what: str) -> Generator[None]:
-    """Count the time while entered, in the main thread."""
+    """Count the seconds while entered as those of a part, in the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -64,7 +64,7 @@ def part(what: str) -> Generator[None]:
 
 
 def first_result(wait: Callable[[], object] = lambda: None) -> None:
-    """Tell the line, where it was asked for and was not told yet. wait: for the device."""
+    """Tell the line once, where `tell_by` asked for it. wait: ends when the device is done."""
     if _tell:
         wait()
         _tell.pop()(line(_spent, time.monotonic() - _process_start()))
@@ -72,7 +72,7 @@ def first_result(wait: Callable[[], object] = lambda: None) -> None:
 
 
 def line(spent: dict[str, float], whole: float) -> str:
-    """Return "ready after 8.1 s: imports 4.0, weights 0.5, the rest 3.6"."""
+    """Return the line, as "ready after 8.1 s: imports 4.0, weights 0.5, the rest 3.6"; seconds."""
     parts = {**spent, "the rest": max(0.0, whole - sum(spent.values()))}
     listed = ", ".join(f"{what} {seconds:.1f}" for what, seconds in parts.items())
     return f"ready after {whole:.1f} s: {listed}"

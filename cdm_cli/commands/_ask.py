@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def ask_what_to_remove(
     ctx: typer.Context, options: Any, plan: "Callable[[Any, Report], Any]"
 ) -> Any:
-    """Return options with what a person agrees to remove; --yes is asked nothing.
+    """Ask on the terminal; return the options with what the person agrees to remove.
 
-    Raises UsageError where there is something to remove, and no terminal to ask on.
+    With --yes nothing is asked. Raises UsageError where there is something to remove, and no
+    terminal to ask on.
     """
     if options.yes:
         return options

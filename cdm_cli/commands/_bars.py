@@ -13,7 +13,7 @@ from cdm_cli.commands._progress import LEAST_BAR, Pace
 
 
 def bars(console: Console) -> Progress:
-    """Return a display of tasks that have a Pace in their fields."""
+    """Return a progress display whose tasks have a Pace under "pace" in their fields."""
     return Progress(_Line(), console=console, expand=True)
 
 

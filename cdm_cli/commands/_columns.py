@@ -20,7 +20,7 @@ class Columns:
 
     @property
     def numeric(self) -> list[bool]:
-        """Say of each column if it holds numbers alone."""
+        """Whether each column holds numbers alone."""
         return [all(_is_number(row[at]) for row in self.rows) for at in range(len(self.header))]
 
     @property
@@ -32,7 +32,7 @@ class Columns:
 
 
 def columns_of(rows: Sequence[Mapping[str, object]]) -> Columns:
-    """Return rows under their names; what holds lists is left to --json."""
+    """Return rows as columns of words; a column that holds lists is shown by --json alone."""
     names = [
         name
         for name in dict.fromkeys(name for row in rows for name in row)
@@ -46,7 +46,7 @@ def _holds_lists(value: object) -> bool:
 
 
 def align(table: Columns) -> list[str]:
-    """Return columns of equal width; those that hold numbers alone stand to the right."""
+    """Return lines of text with columns of equal width; columns of numbers stand to the right."""
     table = table.filled
     columns = list(zip(table.header, *table.rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
@@ -60,10 +60,10 @@ def align(table: Columns) -> list[str]:
 
 
 def draw(table: Columns, width: int) -> list[str]:
-    """Return the lines of a table for a terminal of so many cells, drawn by rich.
+    """Return the lines of a table as rich draws it on a terminal of so many cells.
 
-    Cells are broken between words. Columns for which there is no room even so stand in a line of
-    words below their row.
+    Cells are broken between words. Where that is not enough, the first columns that fit are drawn,
+    and the others stand in a line of words below their row.
     """
     table = table.filled
     widths, taken = _widths(table, width), _first_that_fit(table, width)
@@ -127,7 +127,7 @@ def _by_rich(table: Columns, widths: Sequence[int], width: int) -> list[str]:
 
 
 def fold(line: str, width: int, indent: int = 0) -> list[str]:
-    """Return a line broken between words for a terminal; a command stays whole, to be copied."""
+    """Return a line broken between words to a width; a command stays whole, to be copied."""
     if len(line) <= width or line[indent:].lstrip("$ ").startswith(COMMAND):
         return [line]
     return wrap(

@@ -18,10 +18,9 @@ PASTED = {"flags", "overrides", "classes", "part"}  # text that may hold anythin
 
 
 def fill_options(options: type[O], ctx: typer.Context) -> O:
-    """Build the options of a job from parsed flags; None, or no word of a list, is the default.
+    """Return the options of a job, built from parsed flags and checked as their fields say.
 
-    Values are checked against the types and limits of the fields. Raises UsageError naming the
-    flag.
+    A flag that was not typed takes the default of its field. Raises UsageError naming the flag.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -36,9 +35,9 @@ def fill_options(options: type[O], ctx: typer.Context) -> O:
 
 
 def check_files(ctx: typer.Context) -> None:
-    """Refuse what names no file of this machine: an address, or an output that is a stream.
+    """Raise UsageError naming the flag of an address, or of an output that is a stream.
 
-    Raises UsageError naming the flag.
+    Neither is a file of this machine.
     """
     for name, value in ctx.params.items():
         for word in value if isinstance(value, (list, tuple)) else [value]:

@@ -13,7 +13,7 @@ ORDER = (WHAT, *HEADINGS.values(), OUTPUT)
 
 
 class Grouped(TyperCommand):
-    """A command whose flags stand under the headings of their groups."""
+    """A command whose `--help` lists flags under the headings of their groups."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then each group of flags; what belongs to none is output."""

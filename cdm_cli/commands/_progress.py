@@ -42,9 +42,9 @@ class Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds until all is done, None where that is not known, or it is.
+        """Seconds until all is done; None where no speed is known yet, and where all is done.
 
-        They run down by the clock, but not by more than what was done last took.
+        They run down with the clock between two advances, but by no more than the last one took.
         """
         if not self.rate or self.done >= self.total:
             return None
@@ -53,7 +53,7 @@ class Pace:
 
     @property
     def counted(self) -> str:
-        """Return "11/60 steps"."""
+        """How far the job is, as "11/60 steps"."""
         return f"{self.done}/{self.total} {self.unit}"
 
     def line(self) -> str:
@@ -64,9 +64,9 @@ class Pace:
         return ", ".join([*parts, *([self.note] if self.note else [])])
 
     def fit(self, width: int) -> tuple[str, str]:
-        """Return what stands before and after a bar, in at most so many cells together.
+        """Return what stands before and after a bar, in at most width cells together.
 
-        Where there is little room, the rate goes first, and then the note from its end.
+        Where there is little room, the rate is left out first, and then the note from its end.
         """
         for text in self._shorter():
             if len(self.what) + 1 + len(text) + 1 + LEAST_BAR <= width:
@@ -87,7 +87,7 @@ class Pace:
 
 
 def format_rate(rate: float) -> list[str]:
-    """Return a rate in three digits; nothing for none."""
+    """Return a rate in three digits, as the one item of a list; [] for a rate of 0."""
     return [f"{rate:.3g}" if rate < 100 else f"{rate:.0f}"] if rate else []
 
 

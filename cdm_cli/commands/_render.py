@@ -35,7 +35,7 @@ EMPTY = (None, "", [])  # what is not worth a line of text
 
 @runtime_checkable
 class Dumped(Protocol):
-    """A result that says itself what is shown of it."""
+    """A result that says by itself what is shown of it."""
 
     def model_dump(self) -> dict[str, Any]:
         """Return what is shown, in order."""
@@ -65,19 +65,19 @@ class Table(Protocol):
 
 @runtime_checkable
 class InShort(Protocol):
-    """A result that says in short what a person asked; -v and --json show all of it."""
+    """A result with a short form, which is shown unless -v or --json asks for all of it."""
 
     def in_short(self) -> "Sequence[Said]":
-        """Return the answer first: lines, values by name, and tables as rows."""
+        """Return the short form in order: lines, values by name, and tables as rows."""
         ...
 
 
 @runtime_checkable
 class MayFail(Protocol):
-    """A result that is shown whole, and may still be the end of the command with an error."""
+    """A result that is shown whole, after which the command may still end with an error."""
 
     def failure(self) -> "CdmError | None":
-        """Return the error to end with."""
+        """Return the error to end with, None where there is none."""
         ...
 
 
@@ -129,7 +129,7 @@ def _argument(param: Any) -> str:
 
 
 def show(result: object, *, as_json: bool, whole: bool = True) -> None:
-    """Print a result: one JSON object, or text; not whole: in short where it has a short form."""
+    """Print a result: one JSON object, or text; without whole its short form, where it has one."""
     if as_json:
         typer.echo(json.dumps(plain(result), allow_nan=False))
         return
@@ -139,7 +139,7 @@ def show(result: object, *, as_json: bool, whole: bool = True) -> None:
 
 
 def plain(value: object) -> Any:
-    """Return a result as what JSON knows; paths become text, NaN and infinity null."""
+    """Return a result as values of JSON: paths become text, NaN and infinity null."""
     if isinstance(value, Table):
         return plain(value.to_json())
     if _members(value) is not None:
