@@ -8,8 +8,8 @@ from cdm_cli.data import disk
 from tests.faults import power
 from tests.faults.power import every_failure
 
-RERUNS = {"create": 100, "prepare": 100, "prepare, some bad": 40, "sample": 12, "train": 12}
-MOST = {"train": 8}  # moments of each kind of call; `tests/faults/longer.py` takes more
+RERUNS = {"create": 100, "prepare": 100, "prepare, some bad": 40, "sample": 12, "train": 6}
+MOST = {"train": 4}  # moments of each kind of call; `tests/faults/longer.py` takes more
 
 
 @pytest.fixture
