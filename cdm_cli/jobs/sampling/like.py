@@ -35,10 +35,13 @@ def count_like(path: Path, header: Header, classes: Sequence[int]) -> Like:
         if part.num > MOST_COUNTED:
             raise MismatchError(
                 f"--like {path}: {part.num} images, {MOST_COUNTED} can be counted",
-                next="--per-class",
+                next="--per-class N, the same number of each",
             )
         all_counts = np.bincount(part.labels_of(slice(None)), minlength=len(store.classes))
     seen = [label for label in classes if all_counts[label]]
     if not seen:
-        raise MismatchError(f"--like {path}: it has no image of these classes", next="--classes")
+        raise MismatchError(
+            f"--like {path}: it has no image of these classes",
+            next="--classes with some that it has images of, or without --classes",
+        )
     return Like(tuple(seen), tuple(int(all_counts[label]) for label in seen))
