@@ -26,7 +26,7 @@ FIRST = 100  # images of the first of several rounds, at least
 FEWEST, MOST = 10, 40  # groups of the jackknife
 OF_A_GROUP = 10  # images, at least, of more than the fewest groups
 
-Judge = Callable[[Sequence[int], int], Sequence[Estimate]]
+JudgePoints = Callable[[Sequence[int], int], Sequence[Estimate]]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def race(
     costs: Sequence[int],
     budget: int,
     num: int,
-    judge: Judge,
+    judge: JudgePoints,
     *,
     step: int = 1,
     level: float = LEVEL,
