@@ -46,15 +46,15 @@ class CdmError(Exception):
         """Return the line that a user reads, control characters escaped."""
         parts = [self.what, self.kept, f"Next: {self.next}" if self.next else ""]
         line = " — ".join(_cut(part) for part in parts if part)
-        return printable(line)
+        return make_printable(line)
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """Return text as one line that cannot steer a terminal, control characters escaped."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def quoted(word: object) -> str:
+def quote(word: object) -> str:
     """Return a path or a name as one word of a shell, for the command that an error advises."""
     return shlex.quote(str(word))
 

@@ -12,7 +12,7 @@ import pytest
 import cdm_cli
 from cdm_cli import errors
 from cdm_cli.data import durable
-from cdm_cli.errors import DiskError, MissingError, is_out_of_memory, quoted
+from cdm_cli.errors import DiskError, MissingError, is_out_of_memory, quote
 
 PACKAGE = Path(cdm_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -88,11 +88,11 @@ def returns_text(function):
 
 def bare(value):
     """What stands in an f-string of an advice and is neither quoted nor plain."""
-    if isinstance(value, ast.Call) and ast.unparse(value.func) == "quoted":
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "quote":
         return
     if isinstance(value, ast.FormattedValue):
         word = ast.unparse(value.value)
-        if word not in PLAIN and not word.startswith("quoted("):
+        if word not in PLAIN and not word.startswith("quote("):
             yield word
         return
     for inner in ast.iter_child_nodes(value):
@@ -102,12 +102,12 @@ def bare(value):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_advice_can_lose_its_quoting(path):
     found = [word for advice in advices(ast.parse(path.read_text())) for word in bare(advice)]
-    assert found == [], "quoted(…) makes one word of it, whatever it holds"
+    assert found == [], "quote(…) makes one word of it, whatever it holds"
 
 
 def test_a_word_stays_one_word_in_a_shell():
     for name in ("a b.h5", "it's", "$HOME", "a;b", "plain.h5", "Zeichnung Nr. 1*"):
-        assert shlex.split(f"mkdir -p {quoted(Path(name))}") == ["mkdir", "-p", name]
+        assert shlex.split(f"mkdir -p {quote(Path(name))}") == ["mkdir", "-p", name]
 
 
 def test_a_missing_directory_is_advised_as_one_word(tmp_path):
@@ -150,7 +150,7 @@ def test_other_errors_are_not(error):
 
 
 def test_a_shell_that_gives_too_little_memory_is_69_and_says_so():
-    limited = f"ulimit -v 400000; exec {quoted(sys.executable)} -m cdm_cli grid x.h5"
+    limited = f"ulimit -v 400000; exec {quote(sys.executable)} -m cdm_cli grid x.h5"
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
     assert done.returncode == 69, done.stderr
     assert "ulimit -v" in done.stderr

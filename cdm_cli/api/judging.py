@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cdm_cli.api.asked import options_from
 from cdm_cli.api.reading import Samples
-from cdm_cli.errors import MismatchError, UsageError, quoted
+from cdm_cli.errors import MismatchError, UsageError, quote
 from cdm_cli.jobs.judging.images import ImageSet, collect
 from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.judging.panel import Panel, measure
@@ -90,7 +90,7 @@ def evaluate(
     names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     options_from(EvalOptions, metrics=names)
     if odd := [name for name in names if name not in OF_ARRAYS]:
-        raise UsageError(f"metrics: {odd[0]} takes stores", next=f"cdm eval {quoted(odd[0])}")
+        raise UsageError(f"metrics: {odd[0]} takes stores", next=f"cdm eval {quote(odd[0])}")
     judge = _load(features)
     images = _as_image_set("samples", samples, judge)
     against = real if isinstance(real, Reference) else reference(real, features=judge)

@@ -42,7 +42,7 @@ from cdm_cli.cascade.stagefile import (
 )
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import AnyStageConfig, ClassifierConfig
-from cdm_cli.errors import MismatchError, MissingError, UsageError, quoted
+from cdm_cli.errors import MismatchError, MissingError, UsageError, quote
 from cdm_cli.names import Precision
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.unet import UNet
@@ -93,9 +93,7 @@ def weights_file(directory: Path, weights: str = "ema") -> Path:
         steps = [found.name for found in checkpoints(directory)]
         raise MissingError(
             f"{path} does not exist; {directory} has {', '.join(steps) or 'no checkpoint'}",
-            next=f"--weights {quoted(steps[-1])}"
-            if steps
-            else f"cdm train {quoted(directory.name)}",
+            next=f"--weights {quote(steps[-1])}" if steps else f"cdm train {quote(directory.name)}",
         )
     return path
 

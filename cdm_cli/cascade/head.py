@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.cascade.files import open_regular_file
-from cdm_cli.errors import BadInputError, UnsafeInputError, quoted
+from cdm_cli.errors import BadInputError, UnsafeInputError, quote
 
 HEADER_LIMIT = 4 * 2**20  # JSON in memory is up to thirty times as large
 PICKLES = (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")  # what torch.save writes
@@ -31,7 +31,7 @@ def read_head(file: BufferedReader, path: Path) -> bytearray:
         raise UnsafeInputError(
             f"{path} looks like a pickle, which could run code; only safetensors are read",
             kept=NOT_READ,
-            next=f"cdm import {quoted(path)} --from-pickle",
+            next=f"cdm import {quote(path)} --from-pickle",
         )
     if not 2 <= size <= HEADER_LIMIT:
         raise damage_error(path, f"its header claims {size} bytes")

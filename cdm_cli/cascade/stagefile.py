@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import AnyStageConfig
 from cdm_cli.data import durable
-from cdm_cli.errors import BadInputError, MismatchError, MissingError, quoted
+from cdm_cli.errors import BadInputError, MismatchError, MissingError, quote
 from cdm_cli.options.training import is_plain
 from cdm_cli.plans import StageFile
 from cdm_cli.sentences import fault_of, with_near
@@ -76,9 +76,9 @@ def find_stage(name_or_path: str | Path, runs: Path) -> Path:
             str(name_or_path),
             names,
         ),
-        next=f"name one of them, or cdm train {quoted(anew)} --preset P"
+        next=f"name one of them, or cdm train {quote(anew)} --preset P"
         if names
-        else f"cdm train {quoted(anew)} --preset P",
+        else f"cdm train {quote(anew)} --preset P",
     )
 
 

@@ -9,7 +9,7 @@ import typer
 
 from cdm_cli.commands._render import text
 from cdm_cli.commands._report import report_of
-from cdm_cli.errors import UsageError, printable
+from cdm_cli.errors import UsageError, make_printable
 
 if TYPE_CHECKING:
     from cdm_cli.report import Report
@@ -36,6 +36,6 @@ def ask_what_to_remove(
             next=f"{ctx.command_path} --dry-run, which shows them, or --yes, which removes them",
         )
     for line in text(found, whole=False):
-        typer.echo(printable(line), err=True)
+        typer.echo(make_printable(line), err=True)
     names = tuple(row["path"] for row in found.remove) if typer.confirm(question, err=True) else ()
     return replace(options, agreed=names)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
-from cdm_cli.errors import printable
+from cdm_cli.errors import make_printable
 
 GAP = 2  # cells between columns
 COMMAND = "cdm "
@@ -27,7 +27,9 @@ class Columns:
     def filled(self) -> "Columns":
         """The columns in which any row says something, as text that cannot steer a terminal."""
         used = [at for at in range(len(self.header)) if any(row[at] for row in self.rows)]
-        header, *rows = [[printable(row[at]) for at in used] for row in [self.header, *self.rows]]
+        header, *rows = [
+            [make_printable(row[at]) for at in used] for row in [self.header, *self.rows]
+        ]
         return Columns(header, rows)
 
 

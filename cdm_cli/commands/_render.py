@@ -19,7 +19,7 @@ import typer
 
 from cdm_cli.commands._columns import Columns, align, columns_of, draw, fold, word
 from cdm_cli.commands._report import report_of
-from cdm_cli.errors import printable
+from cdm_cli.errors import make_printable
 from cdm_cli.startup import tell_by
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _lines(parts: Iterable[str | Columns], width: int | None) -> list[str]:
     lines: list[str] = []
     for part in parts:
         if isinstance(part, str):
-            line = printable(part)
+            line = make_printable(part)
             lines += [line] if width is None else fold(line, width, _value_at(line))
         else:
             lines += align(part) if width is None else draw(part, width)

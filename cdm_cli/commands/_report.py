@@ -14,7 +14,7 @@ import typer
 
 from cdm_cli.commands._columns import fold
 from cdm_cli.commands._progress import Pace
-from cdm_cli.errors import printable
+from cdm_cli.errors import make_printable
 from cdm_cli.signals import STDERR, undo_if_left
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Lines:
 
     def say(self, line: str) -> None:
         """Write one line at once."""
-        self._stream.write(printable(line) + "\n")
+        self._stream.write(make_printable(line) + "\n")
         self._stream.flush()
 
     @contextmanager
@@ -113,20 +113,20 @@ class Bars:
 
     def say(self, line: str) -> None:
         """Write one line above the bar."""
-        for part in fold(printable(line), self._console.width):
+        for part in fold(make_printable(line), self._console.width):
             self._console.print(part, markup=False, soft_wrap=True)
 
     @contextmanager
     def track(self, what: str, total: int, unit: str, done: int = 0) -> Generator[Advance]:
         """Show a bar; the outermost one stays on the screen when it ends."""
-        pace, outer = Pace(printable(what), total, unit, done), self._shown
+        pace, outer = Pace(make_printable(what), total, unit, done), self._shown
         from cdm_cli.commands._bars import bars
 
         shown = self._shown = outer or bars(self._console)
         task = shown.add_task(what, total=total, completed=done, pace=pace)
 
         def advance(count: int, note: str) -> None:
-            pace.advance(count, printable(note))
+            pace.advance(count, make_printable(note))
             shown.update(task, advance=count)
 
         with self._display(shown) if outer is None else nullcontext():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cdm_cli.errors import CdmError, DiskError, MissingError, quoted
+from cdm_cli.errors import CdmError, DiskError, MissingError, quote
 
 SYNC_FILE_RANGE_WRITE = 2
 ADVICE = {
@@ -74,7 +74,7 @@ def disk_errors(path: Path) -> Generator[None, None, None]:
 
 def no_directory(path: Path) -> MissingError:
     """Return the error of a directory that does not exist."""
-    return MissingError(f"{path} does not exist", next=f"mkdir -p {quoted(path)}")
+    return MissingError(f"{path} does not exist", next=f"mkdir -p {quote(path)}")
 
 
 def no_place(path: Path) -> DiskError:

@@ -16,7 +16,7 @@ from cdm_cli.data.blocks import Array, Block, Blocks
 from cdm_cli.data.guard import Opened
 from cdm_cli.data.reading import cut_error, stamp
 from cdm_cli.data.schema import DIGEST_SIZE, PartName
-from cdm_cli.errors import BadInputError, CdmError, MissingError, quoted
+from cdm_cli.errors import BadInputError, CdmError, MissingError, quote
 
 AHEAD = 2
 CHECKED_AT_ONCE = 8
@@ -220,7 +220,7 @@ class Part(Blocks):
         return BadInputError(
             f"{self._opened.path}: {what}",
             kept="the file was left as it is",
-            next=f"cdm verify {quoted(self._opened.path)}",
+            next=f"cdm verify {quote(self._opened.path)}",
         )
 
 

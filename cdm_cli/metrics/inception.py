@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cdm_cli.errors import BadInputError, MissingError, quoted
+from cdm_cli.errors import BadInputError, MissingError, quote
 from cdm_cli.metrics.arithmetic import full_float32
 from cdm_cli.metrics.resize import clean, legacy_pytorch, to_channels
 from cdm_cli.names import InceptionMode
@@ -71,7 +71,7 @@ def find_weights(file: WeightsFile) -> Path:
         f"Inception weights {file.name} not found (clean-fid looks at "
         f"{' and '.join(map(str, looked))})",
         kept="nothing was downloaded or written",
-        next=f"bring {file.url} to {quoted(looked[0])}, or judge with a classifier trained on your "
+        next=f"bring {file.url} to {quote(looked[0])}, or judge with a classifier trained on your "
         "data: `cdm train features --preset classifier`, then `--features features`",
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le, Lt, MinLen
 
-from cdm_cli.errors import UsageError, quoted
+from cdm_cli.errors import UsageError, quote
 from cdm_cli.names import (
     DATA,
     DEMO,
@@ -149,7 +149,7 @@ class ExportOptions:
             what = "one .npz" if self.format == "npz" else "a folder"
             raise UsageError(
                 f"--format {self.format}: {what} is written, and -o {self.out} is not named so",
-                next=f"-o {quoted(named)}",
+                next=f"-o {quote(named)}",
             )
 
 

@@ -7,7 +7,7 @@ from os.path import exists, isdir, isfile, islink  # false for names that cannot
 from pathlib import Path
 from typing import Annotated
 
-from cdm_cli.errors import UsageError, quoted
+from cdm_cli.errors import UsageError, quote
 from cdm_cli.names import DATA_ENV
 from cdm_cli.options.flag import OUTPUT, Check, Flag
 
@@ -23,7 +23,7 @@ def _check_end(path: Path, endings: tuple[str, ...], what: str) -> Path:
     if not path.name or isdir(path):
         raise UsageError(
             f"-o {path}: this is a folder, {what} is written, which is a file",
-            next=f"-o {quoted(path / f'made{endings[0]}')}",
+            next=f"-o {quote(path / f'made{endings[0]}')}",
         )
     if path.suffix.lower() in endings:
         return path
@@ -31,7 +31,7 @@ def _check_end(path: Path, endings: tuple[str, ...], what: str) -> Path:
     advised = renamed or path.with_name(path.name + endings[0])
     raise UsageError(
         f"-o {path}: {what} is written, the name must end in {' or '.join(endings)}",
-        next=f"-o {quoted(advised)}",
+        next=f"-o {quote(advised)}",
     )
 
 
@@ -44,7 +44,7 @@ def _check_folder(path: Path) -> Path:
     if path.suffix.lower() in FILES and not isdir(path):
         raise UsageError(
             f"-o {path}: a folder is written, the name promises a file",
-            next=f"-o {quoted(path.with_suffix(''))}",
+            next=f"-o {quote(path.with_suffix(''))}",
         )
     return path
 
@@ -70,7 +70,7 @@ def _refuse_dangling(take: Callable[[Path], Path]) -> Check:
             target = path.parent / os.readlink(path)
             raise UsageError(
                 f"-o {path}: a symbolic link to {target}, which does not exist",
-                next=f"-o {quoted(target)}",
+                next=f"-o {quote(target)}",
             )
         return take(path)
 

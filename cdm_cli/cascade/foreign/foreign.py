@@ -20,7 +20,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from cdm_cli.cascade.files import open_regular_file
-from cdm_cli.errors import BadInputError, MemoryFloorError, UnsafeInputError, quoted
+from cdm_cli.errors import BadInputError, MemoryFloorError, UnsafeInputError, quote
 
 NOT_TAKEN = "nothing was taken from it"
 WRAPPERS = ("module.", "_orig_mod.", "model.", "ema_model.", "net.")  # of DDP, compile, trainers
@@ -46,7 +46,7 @@ def read_tensors(data: bytes, source: Path, *, from_pickle: bool) -> dict[str, T
         raise UnsafeInputError(
             f"{source} is a pickle, a format that can hold code",
             kept="it was not unpickled",
-            next=f"cdm import {quoted(source)} --from-pickle reads its tensors and nothing else",
+            next=f"cdm import {quote(source)} --from-pickle reads its tensors and nothing else",
         )
     return _unpickle(data, source)
 

@@ -18,7 +18,7 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.blocks import Block
 from cdm_cli.data.store import Part, Store
-from cdm_cli.errors import BadInputError, CdmError, MemoryFloorError, UsageError, quoted
+from cdm_cli.errors import BadInputError, CdmError, MemoryFloorError, UsageError, quote
 from cdm_cli.jobs.checking.replay_plan import (
     HowComputed,
     Origin,
@@ -160,7 +160,7 @@ class StageForms:
             if stage.digest != made.stage:
                 raise BadInputError(
                     f"{self._header.directory} does not have the digest that its header tells",
-                    next=f"cdm verify {quoted(self._header.directory)}",
+                    next=f"cdm verify {quote(self._header.directory)}",
                 )
             self._stages[key] = stage
         return Engine(self._stages[key], self.chain, made.seed, numerics.batch_size, made.keep_s)

@@ -20,7 +20,7 @@ from cdm_cli.cascade.saved import (
 from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import AnyStageConfig
-from cdm_cli.errors import BadInputError, CdmError, MissingError, quoted
+from cdm_cli.errors import BadInputError, CdmError, MissingError, quote
 from cdm_cli.jobs.training.cost import with_classes
 from cdm_cli.report import Report
 
@@ -63,12 +63,12 @@ class VerifiedStage:
         if self.state == "unfinished":
             return MissingError(
                 f"{self.path} has no {EMA} yet",
-                next=f"cdm train {quoted(self.path.resolve().name)}, which continues",
+                next=f"cdm train {quote(self.path.resolve().name)}, which continues",
             )
         if self.state == "removed":
             return MissingError(
                 f"{self.path} was removed while it was read: the training goes on",
-                next=f"cdm verify {quoted(self.path.parent.parent)}",
+                next=f"cdm verify {quote(self.path.parent.parent)}",
             )
         return None
 

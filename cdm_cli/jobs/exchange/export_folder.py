@@ -25,7 +25,7 @@ from cdm_cli.data import disk, durable, renaming
 from cdm_cli.data.class_folders import file_stems, folder_names
 from cdm_cli.data.images import BadImageError, decode, from_array, to_array
 from cdm_cli.data.listing import DATASET_JSON, read_regular
-from cdm_cli.errors import BadInputError, CdmError, StoppedError, quoted
+from cdm_cli.errors import BadInputError, CdmError, StoppedError, quote
 from cdm_cli.jobs.exchange.export_plan import ExportBatch, ExportSelection
 from cdm_cli.jobs.runtime.identity import check_same, refuse
 from cdm_cli.jobs.runtime.stop import Stop
@@ -99,7 +99,7 @@ class Names:
         if self._classes and not 0 <= labels[0] <= labels[-1] < len(self._classes):
             raise BadInputError(
                 f"{selection.store.path} has labels outside 0..{len(self._classes) - 1}",
-                next=f"cdm verify {quoted(selection.store.path)}",
+                next=f"cdm verify {quote(selection.store.path)}",
             )
         return [self.folder(label) for label in labels]
 

@@ -19,7 +19,7 @@ from cdm_cli.data.images import GAMMA, PROFILE, BadImageError, ImageHeader, prob
 from cdm_cli.data.labels import Labelled, class_names, labels_among
 from cdm_cli.data.schema import PartSpec, StoreSpec, fitting_block_size
 from cdm_cli.data.sources import Source
-from cdm_cli.errors import BadInputError, CdmError, MismatchError, quoted
+from cdm_cli.errors import BadInputError, CdmError, MismatchError, quote
 from cdm_cli.jobs.exchange.import_openai import read_names
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.provenance import command_line
@@ -131,7 +131,7 @@ def _unlike(
     return MismatchError(
         f"{what}; samples are square, of one size, and up to {LARGEST}",
         kept="no store was made",
-        next=f"cdm prepare {quoted(src)} --resolution N, which crops and resizes",
+        next=f"cdm prepare {quote(src)} --resolution N, which crops and resizes",
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.data.durable import free_name, write_file_atomically
-from cdm_cli.errors import WouldOverwriteError, printable, quoted
+from cdm_cli.errors import WouldOverwriteError, make_printable, quote
 
 LONGEST = 2000  # characters of one value
 MARK = "<!-- cdm report of {} -->"
@@ -49,7 +49,7 @@ def text(value: object) -> Html:
     """Return a value as text of a page, whatever it holds; markup is left alone."""
     if isinstance(value, Html):
         return value
-    told = printable("" if value is None else str(value))
+    told = make_printable("" if value is None else str(value))
     cut = told if len(told) <= LONGEST else f"{told[:LONGEST]}…"
     return Html(html.escape(cut))
 
@@ -194,7 +194,7 @@ def write_page(path: Path, of: object, content: bytes) -> None:
         raise WouldOverwriteError(
             f"{path} exists and is no report of {of}",
             kept="it is untouched",
-            next=f"-o {quoted(free_name(path))}",
+            next=f"-o {quote(free_name(path))}",
         )
     write_file_atomically(path, content)
 

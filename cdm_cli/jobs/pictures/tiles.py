@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from cdm_cli.data.durable import free_name, write_file_atomically
-from cdm_cli.errors import UsageError, WouldOverwriteError, printable, quoted
+from cdm_cli.errors import UsageError, WouldOverwriteError, make_printable, quote
 
 READABLE = 64  # pixels that the side of a shown image should have
 GAP = 2
@@ -140,7 +140,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _short(text: str) -> str:
     """Return text as one line; names come from files, and may hold anything."""
-    line = printable(text)
+    line = make_printable(text)
     return line if len(line) <= 2 * LONGEST else f"{line[:LONGEST]}…{line[-LONGEST // 2 :]}"
 
 
@@ -195,7 +195,7 @@ def write_png(path: Path, picture: Image.Image, of: str) -> None:
         raise WouldOverwriteError(
             f"{path} exists and is no picture of {of}",
             kept="it is untouched",
-            next=f"-o {quoted(free_name(path))}",
+            next=f"-o {quote(free_name(path))}",
         )
     write_file_atomically(path, png_bytes(picture, mark))
 

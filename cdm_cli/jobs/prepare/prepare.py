@@ -19,7 +19,7 @@ from cdm_cli.data.prepared import prepare_image
 from cdm_cli.data.schema import PartName, StoreSpec
 from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.errors import BadInputError, CdmError, quoted
+from cdm_cli.errors import BadInputError, CdmError, quote
 from cdm_cli.jobs.prepare.cost import cost, layout_size
 from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill_part
 from cdm_cli.jobs.prepare.plan import CHANNELS, FoundImages, list_sources, spec_of
@@ -158,7 +158,7 @@ def _fill(
 
 def _open_or_create(path: Path, spec: StoreSpec) -> Store:
     """Open what an interrupted run of this command left, or create it."""
-    return resume_or_create(path, spec, next=f"repeat that command, or rm {quoted(path)}")
+    return resume_or_create(path, spec, next=f"repeat that command, or rm {quote(path)}")
 
 
 def _find_left_out(store: Store, name: PartName, part: FoundImages) -> np.ndarray:

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from cdm_cli.errors import UsageError, quoted
+from cdm_cli.errors import UsageError, quote
 from cdm_cli.names import MOST_SAMPLES
 
 RANGE = re.compile(r"(\d+)(?:-(\d+))?")
@@ -115,9 +115,9 @@ def _check_one_meaning(word: str, first: int, last: int, names: Sequence[str]) -
         f"--classes {word}: {name} is the name of class {places[name]}, and as an id it is "
         f"class {names[id_]!r}",
         next="--classes "
-        + quoted(f'"{name}"')
+        + quote(f'"{name}"')
         + ", in double quotes, is the name; or "
-        + quoted(f'"{names[id_]}"'),
+        + quote(f'"{names[id_]}"'),
     )
 
 

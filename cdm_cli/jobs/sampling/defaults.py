@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.stagefile import find_stage, read_stage_file, write_stage_file
-from cdm_cli.errors import MismatchError, UsageError, quoted
+from cdm_cli.errors import MismatchError, UsageError, quote
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.sampling.headers import Header, read_header, weights_digest
 from cdm_cli.jobs.sampling.schedule_file import list_kept_steps, schedule_of
@@ -71,7 +71,7 @@ def _take(directory: Path, number: int, report: Report) -> Defaults:
             raise UsageError(
                 f"--take {number}: {len(file.applied)} were applied to {directory}",
                 kept=KEPT,
-                next=f"cdm defaults {quoted(directory)}, which lists them",
+                next=f"cdm defaults {quote(directory)}, which lists them",
             )
         _put_in_force(directory, file, number)
     return _tell_change(directory, file.in_force, report)
@@ -141,7 +141,7 @@ def tell_applied(options: UpsampleOptions, header: Header, report: Report) -> No
         return
     report.say(
         f"upsample: {words_of(now)} where nothing else is asked, which {now.by} found "
-        f"(cdm defaults {quoted(header.directory)})"
+        f"(cdm defaults {quote(header.directory)})"
     )
 
 
@@ -183,7 +183,7 @@ def _tell_change(directory: Path, before: int, report: Report) -> Defaults:
     now, was = defaults_of(header), defaults_of(replace(header, in_force=before))
     report.say(f"{directory}: cdm upsample takes {_in_words(now)} unless told otherwise")
     if now.in_force != before:
-        back = f"cdm defaults {quoted(directory)} --take {before} goes back"
+        back = f"cdm defaults {quote(directory)} --take {before} goes back"
         report.say(f"before: {_in_words(was)}; {back}")
     return now
 

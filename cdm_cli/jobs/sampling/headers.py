@@ -8,7 +8,7 @@ from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import step_name
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
-from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError, quoted
+from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError, quote
 from cdm_cli.jobs.sampling.classes import classes_with_images
 from cdm_cli.plans import Applied
 from cdm_cli.report import Report
@@ -115,7 +115,7 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
     if fits:
         raise UsageError(
             f"--model is missing: {', '.join(fits)} in {runs}/ all fit {store.path}",
-            next=f"--model {quoted(fits[0])}",
+            next=f"--model {quote(fits[0])}",
         )
     said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     ways = [_anew(header, store, part) for header in headers.values() if isinstance(header, Header)]
@@ -128,7 +128,7 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
 def tell_stage(model: str | None, header: Header, report: Report) -> None:
     """Say which stage was taken where none was named."""
     if model is None:
-        report.say(f"--model {quoted(header.directory)}: the only stage that fits")
+        report.say(f"--model {quote(header.directory)}: the only stage that fits")
 
 
 def _anew(header: Header, store: Store, part: Part) -> str:
@@ -137,7 +137,7 @@ def _anew(header: Header, store: Store, part: Part) -> str:
     some = set(store.classes) <= set(header.classes)
     if not some or reason != different_classes(header, store.classes):
         return ""
-    names = quoted(header.directory)
+    names = quote(header.directory)
     return f"cdm import IMAGES -o NAME.h5 --classes {names}: a store of all its classes"
 
 

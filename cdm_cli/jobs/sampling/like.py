@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import MismatchError, quoted
+from cdm_cli.errors import MismatchError, quote
 from cdm_cli.jobs.sampling.headers import Header, different_classes
 from cdm_cli.names import MOST_COUNTED
 
@@ -29,7 +29,7 @@ def count_like(path: Path, header: Header, classes: Sequence[int]) -> Like:
         if reason := different_classes(header, store.classes):
             raise MismatchError(
                 f"--like {path}: {reason}",
-                next=f"the store that {quoted(header.directory)} learned from",
+                next=f"the store that {quote(header.directory)} learned from",
             )
         part = store.parts.get("train") or next(iter(store.parts.values()))
         if part.num > MOST_COUNTED:

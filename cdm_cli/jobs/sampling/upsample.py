@@ -22,7 +22,7 @@ from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.diffusion.schedules import from_config
-from cdm_cli.errors import UsageError, quoted
+from cdm_cli.errors import UsageError, quote
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.blocks import rows_of_part
 from cdm_cli.jobs.sampling.classes import tell_empty
@@ -138,7 +138,7 @@ def _check_is_not_input(options: UpsampleOptions) -> None:
         raise UsageError(
             f"-o {out}: this is the store that is upsampled",
             kept="it is untouched",
-            next=f"-o {quoted(free)}",
+            next=f"-o {quote(free)}",
         )
 
 

@@ -9,7 +9,7 @@ from cdm_cli.cascade.checkpoint import read_stage_file
 from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import AnyStageConfig, ClassifierConfig, StageConfig
 from cdm_cli.data.store import Part, Store
-from cdm_cli.errors import MismatchError, UsageError, quoted
+from cdm_cli.errors import MismatchError, UsageError, quote
 from cdm_cli.jobs.runtime import identity
 from cdm_cli.jobs.sampling.classes import empty_classes
 from cdm_cli.options.training import TrainOptions
@@ -44,7 +44,7 @@ def plan_of_flags(options: TrainOptions) -> Plan:
     else:
         raise UsageError(
             f"{directory} does not exist yet, so --preset must say what to train",
-            next=f"cdm train {quoted(options.name)} --preset …, or cdm train --list-presets",
+            next=f"cdm train {quote(options.name)} --preset …, or cdm train --list-presets",
         )
     short = {name: getattr(options, name) for name in ("steps", "batch_size", "seed", "flip")}
     changes: dict[str, Any] = {key: value for key, value in short.items() if value is not None}

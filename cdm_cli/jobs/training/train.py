@@ -18,7 +18,7 @@ from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.errors import MissingError, quoted
+from cdm_cli.errors import MissingError, quote
 from cdm_cli.jobs.judging.judge import Judge
 from cdm_cli.jobs.runtime.device import choose_precision, describe
 from cdm_cli.jobs.runtime.lock import hold_lock
@@ -185,7 +185,7 @@ def _train(options: TrainOptions, begun: Begun, session: Session, stop: Stop) ->
     done = session.decide(
         lambda: resume(directory, trainer, report.say),
         lambda done: _identify_resume(options, directory, done),
-        next=f"copy {quoted(directory)} from the host with the newest checkpoint to the others, or "
+        next=f"copy {quote(directory)} from the host with the newest checkpoint to the others, or "
         "keep it in a directory that all hosts share",
     )
     report.say(_describe_start(directory, done, training, precision, session))
