@@ -8,7 +8,8 @@ share ids and noise, of a seed that no search has seen. For every number of step
 tuned schedule, and plain samplers at evenly spread times; the reference is ancestral sampling.
 The last column is the upper end of the paired 95 % interval of the difference (Student, nine
 degrees of freedom), as a share of the reference's FID less its bias. --samplers: those beside the
-tuned schedule.
+tuned schedule. --only reference,tuned-8: sample these and judge nothing; so several GPUs share the
+points, and the same line without it makes the table.
 """
 
 import argparse
@@ -66,6 +67,18 @@ def row_of(name: str, seconds: float, one: MetricRow, many: MetricRow) -> dict[s
     return {**told, "gap": gap.corrected, "gap_error": gap.error, "verdict": verdict}
 
 
+def points_of(arguments: argparse.Namespace) -> dict[str, Sampling]:
+    """Return how each point is sampled: the reference, the tuned schedules, the plain samplers."""
+    seed, tuned = arguments.seed, Path(arguments.schedule)
+    points = {"reference": Sampling(sampler="ancestral", steps=arguments.reference, seed=seed)}
+    there = [one["steps"] for one in json.loads(tuned.read_text())["schedules"]]
+    plain = [int(n) for n in arguments.plain.split(",") if n] or there
+    points |= {f"tuned-{n}": Sampling(schedule=tuned, steps=n, seed=seed) for n in there}
+    for sampler in filter(None, arguments.samplers.split(",")):
+        points |= {f"{sampler}-{n}": Sampling(sampler=sampler, steps=n, seed=seed) for n in plain}
+    return points
+
+
 def main() -> None:
     """Sample and judge every point, and print the table."""
     parser = argparse.ArgumentParser(
@@ -84,18 +97,16 @@ def main() -> None:
     parser.add_argument("--features", default="features")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--only", default="", help="points to sample and not to judge, by commas")
     parser.add_argument("-o", "--out", default="few")
     arguments = parser.parse_args()
     Path(arguments.out).mkdir(exist_ok=True)
-    seed = arguments.seed
-    reference = Sampling(sampler="ancestral", steps=arguments.reference, seed=seed)
-    there = [one["steps"] for one in json.loads(Path(arguments.schedule).read_text())["schedules"]]
-    plain = [int(n) for n in arguments.plain.split(",") if n] or there
-    tuned = Path(arguments.schedule)
-    points = {f"tuned-{n}": Sampling(schedule=tuned, steps=n, seed=seed) for n in there}
-    for sampler in arguments.samplers.split(","):
-        points |= {f"{sampler}-{n}": Sampling(sampler=sampler, steps=n, seed=seed) for n in plain}
-    many, seconds = drawn(arguments, "reference", reference)
+    points = points_of(arguments)
+    if arguments.only:
+        for name in arguments.only.split(","):
+            print(name, drawn(arguments, name, points[name])[1], flush=True)
+        return
+    many, seconds = drawn(arguments, "reference", points.pop("reference"))
     far = judged(arguments, many)
     rows = [row_of("reference", seconds, far, far)]
     for name, sampling in points.items():
