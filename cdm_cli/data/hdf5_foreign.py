@@ -14,7 +14,7 @@ import sys
 import time
 import zlib
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -32,6 +32,7 @@ from cdm_cli.names import MOST_SAMPLES
 
 CHILD = Path(__file__).with_name("hdf5_child.py")
 SILENCE = 120.0  # seconds without an answer
+ENDING = 5.0  # seconds in which it ends that has closed its pipe
 LONGEST_FRAME = 2**24
 SIGXCPU = 24
 NEEDED = ("PATH", "PYTHON", "LD_", "LC_", "LANG", "OPENBLAS_")  # of the environment, nothing else
@@ -162,19 +163,26 @@ def _frames(path: Path, child: "subprocess.Popen[bytes]") -> Iterator[AnswerFram
     while True:
         head = _read(path, pipe, 9)
         if len(head) < 9:
-            raise _broken_error(path, child.wait())
+            raise _broken_error(path, _end(child))
         length = int.from_bytes(head[1:], "little")
         if length > LONGEST_FRAME:
             raise _broken_error(path, 0)
         data = _read(path, pipe, length)
         if len(data) < length:
-            raise _broken_error(path, child.wait())
+            raise _broken_error(path, _end(child))
         frame = AnswerFrame(head[:1], data)
         if frame.kind == b"E":
             raise _refusal(path, data)
         if frame.kind == b".":
             return
         yield frame
+
+
+def _end(child: "subprocess.Popen[bytes]") -> int:
+    """Return how a child ended that says no more, 0 where it has not: a file may have taken it."""
+    with suppress(subprocess.TimeoutExpired):
+        return child.wait(ENDING)
+    return 0
 
 
 def _read(path: Path, pipe: int, size: int) -> bytes:

@@ -218,6 +218,7 @@ def played(tmp_path, monkeypatch, code):
         ("os.kill(os.getpid(), 24)", "takes too long"),
         ("time.sleep(60)", "nothing was read of it for 0 s"),
         ("put(b'H', b'[2, 6, 5, 3]'); time.sleep(60)", "nothing was read of it for 0 s"),
+        ("os.close(1); time.sleep(60)", "broke down"),
         ("put(b'H', b'[2, 6, 5]')", "broke down"),
         ("put(b'H', b'{')", "broke down"),
         ("put(b'E', b'x')", "broke down"),
@@ -232,6 +233,7 @@ def played(tmp_path, monkeypatch, code):
 def test_a_child_that_breaks_down_or_lies(path, tmp_path, monkeypatch, code, words):
     write(path)
     monkeypatch.setattr(hdf5_foreign, "SILENCE", 0.4)
+    monkeypatch.setattr(hdf5_foreign, "ENDING", 0.2)
     played(tmp_path, monkeypatch, code)
     if not words:  # more than it said: the rest is not taken
         assert read(path, labels=None)[1].sum() == 0

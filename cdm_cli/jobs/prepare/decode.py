@@ -26,6 +26,7 @@ from cdm_cli.data.schema import PartName
 from cdm_cli.data.sources import Source
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MemoryFloorError, StoppedError
+from cdm_cli.jobs.runtime.handover import Handover, hand_over
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.report import Report
 from cdm_cli.signals import hold_back_signals
@@ -124,19 +125,23 @@ def _with_processes(
     part: Part, path: Path, images: Images, pending: Sequence[int], workers: int, stop: Stop
 ) -> Iterator[tuple[int, Counter[str]]]:
     """Yield (block, what happened) as they come; when asked to stop, those in hand only."""
-    with hold_back_signals():
-        pool = ProcessPoolExecutor(
-            min(workers, len(pending)), mp.get_context("spawn"), _join, (path, part.name, images)
-        )
+    with hand_over(images) as handed:
+        starts = _join, (path, part.name, handed)
+        with hold_back_signals():
+            pool = ProcessPoolExecutor(min(workers, len(pending)), mp.get_context("spawn"), *starts)
+        yield from _in_pool(pool, pending, AHEAD * workers, stop)
+
+
+def _in_pool(
+    pool: ProcessPoolExecutor, pending: Sequence[int], ahead: int, stop: Stop
+) -> Iterator[tuple[int, Counter[str]]]:
     todo = list(reversed(pending))
     running: dict[Future[Counter[str]], int] = {}
     try:
         while running or (todo and not stop.asked):
-            while todo and len(running) < AHEAD * workers and not stop.asked:
+            while todo and len(running) < ahead and not stop.asked:
                 b = todo.pop()
-                # One that dies while it starts would be waited for without end: concurrent.futures
-                # writes to it through a pipe that its parent, too, could read.
-                with hold_back_signals():
+                with hold_back_signals():  # a process may be started here
                     running[pool.submit(_block, b)] = b
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
@@ -156,14 +161,14 @@ def _with_processes(
 _joined: dict[str, Any] = {}
 
 
-def _join(path: Path, name: str, images: Images) -> None:
+def _join(path: Path, name: str, images: Handover[Images]) -> None:
     """Initialise a worker process: open the store, and end with the parent."""
     parent = mp.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     keep_memory_of_images()
     store = open_store(path, writable=True, shared=True)
-    _joined.update(store=store, part=store.parts[cast(PartName, name)], images=images)
+    _joined.update(store=store, part=store.parts[cast(PartName, name)], images=images.take())
 
 
 def _block(b: int) -> Counter[str]:

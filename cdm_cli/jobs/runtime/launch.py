@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -23,6 +24,7 @@ import torch.multiprocessing as mp
 
 from cdm_cli.errors import CdmError, StoppedError, UsageError
 from cdm_cli.jobs.runtime.agreement import Facts
+from cdm_cli.jobs.runtime.handover import Handover, hand_over
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
@@ -56,13 +58,14 @@ class PipedReport:
         self._pipe.send(("end", None))
 
 
-def _child(task: Task[Any], world: World, pipe: Any) -> None:
+def _child(rank: int, started: Handover[tuple[Task[Any], World]], pipe: Any) -> None:
     """Take part in a task as one of several processes, and send how it ended."""
     leave_when_asked(says=False)
     release_signals()
     _end_with_parent()
+    task, world = started.take()
     try:
-        result = task(PipedReport(pipe), world)
+        result = task(PipedReport(pipe), replace(world, rank=rank, local_rank=rank))
     except CdmError as error:
         pipe.send(("error", (type(error), error.what, error.kept, error.next)))
     else:
@@ -94,25 +97,31 @@ def launch_processes(
     # numpy's BLAS reads this when it is loaded. Processes with a thread for every core each wait
     # for one another: FID of a small store took 35 times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
-    context = mp.get_context("spawn")
     address = f"tcp://127.0.0.1:{_free_port()}"
+    world = World(size=processes, address=address, asked=asked or {})
     family: list[tuple[BaseProcess, Any]] = []
-    for rank in range(processes):
-        ours, theirs = context.Pipe()
-        world = World(rank, processes, rank, address=address, asked=asked or {})
-        process = context.Process(target=_child, args=(task, world, theirs), daemon=True)
-        with hold_back_signals():  # which `_child` hears once it can tell what to do
-            process.start()
-        theirs.close()
-        family.append((process, ours))
     try:
-        with Stop(then=lambda: _ask_to_end([process for process, _ in family])):
-            return _watch(family, report)
+        with hand_over((task, world)) as handed:
+            for rank in range(processes):
+                family.append(_start(rank, handed))
+            with Stop(then=lambda: _ask_to_end([process for process, _ in family])):
+                return _watch(family, report)
     finally:
         for process, pipe in family:
             process.kill()
             process.join()
             pipe.close()
+
+
+def _start(rank: int, handed: Handover[tuple[Task[Any], World]]) -> tuple[BaseProcess, Any]:
+    """Start one process; return it, and the pipe from which to hear it."""
+    context = mp.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_child, args=(rank, handed, theirs), daemon=True)
+    with hold_back_signals():  # which `_child` hears once it can tell what to do
+        process.start()
+    theirs.close()
+    return process, ours
 
 
 def check_processes(compute: Compute) -> None:
@@ -179,7 +188,7 @@ def _watch(family: list[tuple[BaseProcess, Any]], report: Report) -> Any:
                     kind, content = pipe.recv()
                 except (EOFError, ConnectionResetError):
                     del pipes[pipe]
-                    family[rank][0].join()
+                    family[rank][0].join(GRACE)  # it may hang while it ends
                     content = family[rank][0].exitcode
                     kind = _kind_of(content, asked=rank in asked)
                 state.hear(rank, kind, content)
