@@ -43,7 +43,8 @@ from cdm_cli.jobs.judging.panel import Panel, open_panel
 from cdm_cli.jobs.runtime.device import pick_device
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import read_header
-from cdm_cli.jobs.sampling.numerics import choose_numerics, load_ready_stage
+from cdm_cli.jobs.sampling.numerics import choose_numerics
+from cdm_cli.jobs.sampling.ready import load_ready_stage
 from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.names import RUNS

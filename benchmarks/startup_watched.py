@@ -130,7 +130,7 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
     import torch
 
     from cdm_cli.cascade import checkpoint
-    from cdm_cli.jobs.sampling import fill, numerics
+    from cdm_cli.jobs.sampling import fill, ready
     from cdm_cli.jobs.training import gradients, step, train
     from cdm_cli.nets.kernels import recorded
 
@@ -142,7 +142,7 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
     clock.watch(train, "build_objective", "network built")
     clock.watch(train, "Trainer", "average and optimizer made")
     clock.watch(checkpoint.Stage, "to", "weights: to the device")
-    clock.watch(numerics, "for_sampling", "weights: to the device")
+    clock.watch(ready, "for_sampling", "weights: to the device")
     clock.watch(train, "_begin", "data and plan")
     clock.watch(train, "resume", "state of the training")
     clock.watch(recorded, "Recording", "graph recorded")
@@ -155,13 +155,13 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
 
     setattr(gradients.Gradients, name, halved)
     _watch_batches(clock)
-    ready = Ready(clock, told, start, torch.cuda.synchronize if cuda else lambda: None)
+    watched = Ready(clock, told, start, torch.cuda.synchronize if cuda else lambda: None)
     if cuda:
-        ready.watch(recorded.Recorded, "__call__", call=True, ends=not training)
+        watched.watch(recorded.Recorded, "__call__", call=True, ends=not training)
     if training:
-        ready.watch(step.Trainer, "step", call=not cuda, ends=True)
+        watched.watch(step.Trainer, "step", call=not cuda, ends=True)
     elif not cuda:
-        ready.watch(fill.Engine, "make_batch", call=True, ends=True)
+        watched.watch(fill.Engine, "make_batch", call=True, ends=True)
     _stop_before_saving(told, start)
 
 

@@ -108,7 +108,7 @@ def main() -> None:
     """Watch a sweep, and tell."""
     from cdm_cli.app import app
     from cdm_cli.jobs.judging import panel
-    from cdm_cli.jobs.sampling import make, together
+    from cdm_cli.jobs.sampling import ready, together
     from cdm_cli.jobs.sampling.fill import Engine
     from cdm_cli.jobs.sweep import fill, sweep
     from cdm_cli.jobs.sweep.judges import PointJudge
@@ -125,8 +125,8 @@ def main() -> None:
     clock.watch(sweep, sweep.planned, "headers")
     clock.watch(panel, panel.open_judge, "judge")
     clock.watch(panel, panel.find_references, "references")
-    clock.watch(make, make.load_ready_stage, "stage")
-    clock.watch(make, make.halve_until_fits, "trial")
+    clock.watch(ready, ready.load_ready_stage, "stage")
+    clock.watch(ready, ready.halve_until_fits, "trial")
     clock.watch(panel, panel.collect, "features")
     clock.watch(panel, panel.table_of_rows, "distances")
     clock.watch(sweep, sweep.write_all, "numbers")

@@ -31,9 +31,11 @@ from cdm_cli.jobs.runtime.device import build, device_class, make_deterministic
 from cdm_cli.jobs.runtime.identity import identity_in
 from cdm_cli.jobs.runtime.session import Session, plan_session
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.fill import Engine, Inputs, Meter
+from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.headers import Header, read_header
-from cdm_cli.jobs.sampling.numerics import Numerics, load_ready_stage
+from cdm_cli.jobs.sampling.numerics import Numerics
+from cdm_cli.jobs.sampling.ready import load_ready_stage
+from cdm_cli.jobs.sampling.work import Inputs
 from cdm_cli.options.files import VerifyOptions
 from cdm_cli.options.sampling import Compute, Sampling
 from cdm_cli.report import Report

@@ -18,7 +18,6 @@ from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, respace
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.runtime.identity import chain_fields, first_difference, identity_in
-from cdm_cli.jobs.sampling.fill import Inputs
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.parents import (
     StageFound,
@@ -31,6 +30,7 @@ from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
 from cdm_cli.jobs.sampling.sample import samples_of_classes
 from cdm_cli.jobs.sampling.upsample import Conditioner
+from cdm_cli.jobs.sampling.work import Inputs
 from cdm_cli.names import MOST_COUNTED, RUNS, Augment, Precision, Sampler, Variance
 from cdm_cli.options.files import VerifyOptions
 

@@ -36,8 +36,9 @@ from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.cost import estimate_cost
-from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics, load_ready_stage, take_weights
+from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics
 from cdm_cli.jobs.sampling.probe import check_shares, draw_probe
+from cdm_cli.jobs.sampling.ready import load_ready_stage, take_weights
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import LEAST_JUDGED

@@ -29,7 +29,8 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.cost import network_rate
 from cdm_cli.jobs.sampling.headers import weights_digest
-from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics, load_ready_stage
+from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics
+from cdm_cli.jobs.sampling.ready import load_ready_stage
 from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.options.judging import ElboOptions

@@ -1,4 +1,4 @@
-"""Filling a store, block by block, with the samples of one stage.
+"""Filling a store, block by block, with the samples of one stage, as `sample` and `upsample` do.
 
 Sampling and writing overlap: a block is hashed and written while the next one is sampled.
 """
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,14 +19,28 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import channels_last, to_uint8
 from cdm_cli.data.store import Part
 from cdm_cli.errors import MemoryFloorError, StoppedError
-from cdm_cli.jobs.runtime.device import wait
-from cdm_cli.jobs.runtime.session import Session, wait_for_others
+from cdm_cli.jobs.runtime.device import describe, wait
+from cdm_cli.jobs.runtime.session import Session, open_shared_store, wait_for_others
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
+from cdm_cli.jobs.sampling.ready import Ready
+from cdm_cli.jobs.sampling.work import Inputs, Work, spec_of, use_its_blocks
 from cdm_cli.startup import first_result
 
 Arrays = dict[str, np.ndarray]
-Inputs = Callable[[range], SampleInputs]
+
+
+@dataclass(frozen=True)
+class Made:
+    """The store that was written. made: samples of this run; the others were there before."""
+
+    out: Path
+    samples: int
+    made: int
+    resolution: int
+    kept_s: tuple[int, ...]
+    network_evaluations: int
+    device: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,12 @@ class Engine:
     seed: int
     batch_size: int
     keep: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, work: Work, ready: Ready) -> "Engine":
+        """Return the engine that samples a work with a stage that is ready."""
+        size = ready.numerics.batch_size
+        return cls(ready.stage, work.chain, work.sampling.seed, size, work.keep)
 
     def make_block(self, samples: SampleInputs, meter: "Meter") -> Arrays:
         """Sample one block; return its arrays by dataset. Raises what `make_batch` raises."""
@@ -117,15 +138,39 @@ class Meter:
         return f"{self._made} of {self._num} images"
 
 
-def fill(
-    part: Part, engine: Engine, inputs: Inputs, session: Session, *, what: str,
-    upto: int | None = None,
-) -> int:  # fmt: skip
-    """Make the blocks that are missing and are this process's; return how many samples.
+def fill_store(
+    work: Work, ready: Ready, out: Path, session: Session, *, upto: int | None = None
+) -> Made:
+    """Create the store, or open the one that is there, and sample the blocks that it lacks.
 
-    upto: of the blocks that hold the first `upto` samples; None: of all. Raises StoppedError when
-    asked to stop, MemoryFloorError where a batch does not fit into the device, and DiskError.
+    Every process makes its share of the blocks, and waits for the others. upto: only the blocks
+    that hold the first `upto` samples are made; None: all. Raises WouldOverwriteError where out was
+    made by another command, StoppedError when asked to stop, MemoryFloorError where a batch does
+    not fit into the device, and DiskError.
     """
+    spec = spec_of(use_its_blocks(work, out), ready.stage.digest, ready.numerics)
+    with open_shared_store(out, spec, session) as store:
+        part = store.parts[""]
+        there = part.num_blocks - len(part.pending())
+        if there and upto is None:
+            session.report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
+        made = _fill(part, Engine.of(work, ready), work.inputs, session, work.command, upto)
+        session.world.barrier()
+    return Made(
+        out=out,
+        samples=len(work.rows),
+        made=made,
+        resolution=work.header.config.model.resolution,
+        kept_s=work.keep,
+        network_evaluations=made * work.chain.evaluations,
+        device=describe(ready.stage.device),
+    )
+
+
+def _fill(
+    part: Part, engine: Engine, inputs: Inputs, session: Session, command: str, upto: int | None
+) -> int:
+    """Make the blocks that are missing and are this process's; return how many samples."""
     blocks, world = range(part.num_blocks), session.world
     if upto is not None:
         blocks = blocks[: -(-upto // part.block_size)]
@@ -138,7 +183,7 @@ def fill(
     def stop_reason() -> str:
         return f"{len(blocks) - len(part.pending(blocks))} of {len(blocks)} blocks are complete"
 
-    with Stop() as stop, session.report.track(what, total, "evaluations", done) as advance:
+    with Stop() as stop, session.report.track(command, total, "evaluations", done) as advance:
         meter, longest = Meter(advance, stop, all_of_it, stop_reason, all_of_it - num), 0.0
         with BlockWriter(part) as writer:
             for some in missing:
@@ -150,20 +195,6 @@ def fill(
                 longest = max(longest, time.monotonic() - start)
         wait_for_others(part, blocks, world, longest, lambda: stop.asked)
     return num
-
-
-def measure_rate(engine: Engine, inputs: Inputs, num: int) -> float:
-    """Make a batch of num samples at most twice, and return the speed of the second one.
-
-    The first one compiles, records and warms up. Nothing is written. Raises what `fill` raises.
-    """
-    samples = inputs(range(min(num, engine.batch_size)))
-    with Stop() as stop:
-        meter = Meter(lambda count, note: None, stop, len(samples.ids), lambda: "nothing was made")
-        engine.make_block(samples, meter)
-        start = time.monotonic()
-        engine.make_block(samples, meter)
-    return len(samples.ids) * engine.chain.evaluations / (time.monotonic() - start)
 
 
 def group_blocks(blocks: range, together: int) -> list[range]:

@@ -1,6 +1,6 @@
 """Samples as arrays, and from arrays: the same as a store would hold, to the bit.
 
-Blocks, batches and noise are those of `produce`, so that neither where samples go to nor where
+Blocks, batches and noise are those of `fill_store`, so that neither where samples go to nor where
 they come from changes one.
 """
 

@@ -1,8 +1,8 @@
-"""A stage made ready to sample: loaded, in its precision, with a batch that fits the device.
+"""What decides the last bit of a sample, besides stage, chain and seed.
 
-The batch, the precision and whether the network is compiled decide the last bit of a sample.
-They follow from the flags and the class of the device, unless its memory is taken
-(`make.halve_until_fits`), and a store carries them in its provenance, for the run that continues.
+That is the batch, the precision, and whether the network is compiled. They follow from the flags
+and the class of the device, unless its memory is taken (`ready.halve_until_fits`), and a store
+carries them in its provenance, for the run that continues.
 """
 
 import math
@@ -13,20 +13,13 @@ from typing import Any
 
 import torch
 
-from cdm_cli.cascade.checkpoint import empty_net, load_diffusion_stage, weights_file
-from cdm_cli.cascade.fast import for_sampling, worth_compiling
-from cdm_cli.cascade.stage import Stage
-from cdm_cli.cascade.weights import read_weights
+from cdm_cli.cascade.fast import worth_compiling
 from cdm_cli.config import ModelConfig, StageConfig
 from cdm_cli.jobs.runtime.device import build, choose_precision, device_class
 from cdm_cli.jobs.runtime.identity import check_same
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.names import RUNS, Precision
+from cdm_cli.names import Precision
 from cdm_cli.nets.layout import down_plan, up_plan
-from cdm_cli.options.sampling import Sampling
-from cdm_cli.report import Report
-from cdm_cli.startup import part
 
 MOST_PIXELS = {"cpu": 2**16, "cuda": 2**20}  # of a compute batch; more run no faster
 MOST = {"cpu": 64, "cuda": 1024}
@@ -61,8 +54,10 @@ def choose_numerics(
 ) -> Numerics:
     """Fix batch, precision and compilation of a run of so many evaluations in all.
 
-    before: those of the run that is being continued, which hold unless a flag says otherwise.
-    most: samples that are made at a time; a larger batch would be filled up in vain.
+    Each is what its flag says, else what `before` says, the numerics of the run that is being
+    continued, else what the device runs best: a batch that keeps it busy, bf16 on a GPU that has
+    it, compiled where the run is long enough. most: samples that are made at a time; a larger
+    batch would be filled up in vain.
     """
     held, compute, device = before or {}, session.compute, session.device
     batch_size = compute.batch_size or held.get("batch_size")
@@ -116,35 +111,3 @@ def bytes_per_image(model: ModelConfig) -> int:
         widest = max(widest, plan.channels_in * side**2)
         side = side * 2 if plan.resize else side
     return FLOAT32 * (kept + 6 * widest)
-
-
-def load_ready_stage(
-    header: Header, sampling: Sampling, numerics: Numerics, session: Session
-) -> Stage:
-    """Load the stage onto the device. Raises what `load_diffusion_stage` does."""
-    with part("weights"):
-        stage = load_diffusion_stage(
-            header.directory, Path(RUNS), sampling.weights, session.device,
-            precision=numerics.precision,
-        )  # fmt: skip
-    tell_compiling(numerics, session.report)
-    return for_sampling(stage, compiled=numerics.compiled)
-
-
-@torch.no_grad()
-def take_weights(stage: Stage, directory: Path, weights: str) -> str:
-    """Give a stage other weights, checked, rounded as those it has; nothing is compiled anew.
-
-    Returns their digest. Raises MissingError where they are gone, and what `read_weights` raises.
-    """
-    expected = empty_net(stage.config).state_dict()
-    found = read_weights(weights_file(directory, weights), expected)
-    for name, parameter in stage.net.named_parameters():
-        parameter.copy_(found.tensors[name])
-    return found.digest
-
-
-def tell_compiling(numerics: Numerics, report: Report) -> None:
-    """Report that the network is being compiled, which takes a while."""
-    if numerics.compiled:
-        report.say("compiling the network at its first use, which takes a minute or two")

@@ -1,4 +1,4 @@
-"""How fast this device evaluates a network, timed by sampling noise with it for a moment."""
+"""How fast this device evaluates a network, timed by sampling with it for a moment."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -11,6 +11,10 @@ from cdm_cli.cascade.generate import SampleInputs, walk
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig
 from cdm_cli.jobs.runtime.device import wait
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.sampling.fill import Engine, Meter
+from cdm_cli.jobs.sampling.ready import Ready
+from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.names import Precision
 
 SECONDS = 0.3  # of timing
@@ -55,3 +59,19 @@ def rate_of(steps: Iterable[object], warm: int, wait: Callable[[], None]) -> flo
         elif time.perf_counter() - start >= SECONDS:
             break
     return count / (time.perf_counter() - start) if count > 0 else None
+
+
+def measure_rate(work: Work, ready: Ready) -> float:
+    """Make a batch of a work twice; return the evaluations of images a second of the second one.
+
+    The first one compiles, records and warms up. Nothing is written. Raises MemoryFloorError where
+    the batch does not fit into the device, and StoppedError when asked to stop.
+    """
+    engine = Engine.of(work, ready)
+    samples = work.inputs(range(min(len(work.rows), engine.batch_size)))
+    with Stop() as stop:
+        meter = Meter(lambda count, note: None, stop, len(samples.ids), lambda: "nothing was made")
+        engine.make_block(samples, meter)
+        start = time.monotonic()
+        engine.make_block(samples, meter)
+    return len(samples.ids) * engine.chain.evaluations / (time.monotonic() - start)

@@ -24,12 +24,12 @@ from cdm_cli.errors import MemoryFloorError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.classes import labels_of
-from cdm_cli.jobs.sampling.fill import Inputs
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.rows import StoreRows, part_of
 from cdm_cli.jobs.sampling.sample import UNLABELLED, samples_of_classes
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sampling.upsample import Conditioner
+from cdm_cli.jobs.sampling.work import Inputs
 from cdm_cli.nets.ema import Ema
 from cdm_cli.nets.unet import UNet
 from cdm_cli.options.sampling import Sampling

@@ -21,10 +21,11 @@ from cdm_cli.jobs.sampling.classes import (
     tell_empty,
 )
 from cdm_cli.jobs.sampling.cost import estimate_cost
+from cdm_cli.jobs.sampling.fill import Made, fill_store
 from cdm_cli.jobs.sampling.headers import Header, base_stage
 from cdm_cli.jobs.sampling.like import count_like
-from cdm_cli.jobs.sampling.make import Made, check_output, make_ready, produce
 from cdm_cli.jobs.sampling.provenance import command_line
+from cdm_cli.jobs.sampling.ready import check_output, make_ready
 from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_schedule
 from cdm_cli.jobs.sampling.work import Work, as_it_began, facts_of, times_to_keep
 from cdm_cli.names import RUNS
@@ -44,7 +45,7 @@ def run(options: SampleOptions, report: Report) -> Made:
 
 
 def run_in(options: SampleOptions, session: Session) -> Made:
-    """Sample as one process of a job."""
+    """Sample as one process of a job: plan, load the stage, fill the store."""
     work = session.decide(
         lambda: as_it_began(plan_work(options), options.out, session.report), facts_of
     )
@@ -52,7 +53,7 @@ def run_in(options: SampleOptions, session: Session) -> Made:
         session.report.say(f"sample: left out {tell_empty(work.classes, work.header.empty)}")
     tell_schedule(work.header, options.sampling, [], session.report)
     ready = make_ready(work, options.out, session)
-    return produce(work, ready, options.out, session)
+    return fill_store(work, ready, options.out, session)
 
 
 def plan(options: SampleOptions, report: Report) -> dict[str, object]:

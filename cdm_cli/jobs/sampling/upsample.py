@@ -28,9 +28,10 @@ from cdm_cli.jobs.sampling.blocks import rows_of_part
 from cdm_cli.jobs.sampling.classes import tell_empty
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.defaults import tell_applied, with_defaults
+from cdm_cli.jobs.sampling.fill import Made, fill_store
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, tell_stage
-from cdm_cli.jobs.sampling.make import Made, check_output, make_ready, produce
 from cdm_cli.jobs.sampling.provenance import command_line, store_parent
+from cdm_cli.jobs.sampling.ready import check_output, make_ready
 from cdm_cli.jobs.sampling.rows import (
     LowRes,
     StoreRows,
@@ -79,49 +80,22 @@ def run(options: UpsampleOptions, report: Report) -> Made:
 
 
 def run_in(options: UpsampleOptions, session: Session) -> Made:
-    """Upsample as one process of a job."""
-    report = session.report
+    """Upsample as one process of a job: plan, load the stage, fill the store."""
     with ExitStack() as stack:
         store, work = session.decide(
-            lambda: _begin(options, stack), lambda begun: facts_of(begun[1])
+            lambda: _open_and_plan(options, stack), lambda planned: facts_of(planned[1])
         )
-        _tell(options, store, work, report)
+        _tell_choices(options, store, work, session.report)
         ready = make_ready(work, options.out, session)
-        if unseen := _unseen(work, options, store):
-            told = tell_empty(store.classes, unseen)
-            report.say(f"upsample: {work.header.directory} was trained with {told}")
-        return produce(work, ready, options.out, session)
-
-
-def _begin(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, Work]:
-    store = stack.enter_context(open_store(options.lowres))
-    work = plan_work(options, store, applied=True)
-    _check_is_not_input(options)
-    return store, work
-
-
-def _tell(options: UpsampleOptions, store: Store, work: Work, report: Report) -> None:
-    """Say what was taken where it was not named."""
-    tell_part(store, options.split, report)
-    tell_stage(options.model, work.header, report)
-    tell_applied(options, work.header, report)
-    tell_schedule(work.header, work.sampling, [work.fields["s"]], report)
-
-
-def _unseen(work: Work, options: UpsampleOptions, store: Store) -> tuple[int, ...]:
-    """Return the classes that are to be enlarged, and that the stage has seen no image of."""
-    if not work.header.config.model.num_classes:
-        return ()
-    _, part = part_of(store, options.split)
-    return tuple(np.intersect1d(work.header.empty, part.labels).astype(int).tolist())
+        _tell_unseen(options, store, work, session.report)
+        return fill_store(work, ready, options.out, session)
 
 
 def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
-    with open_store(options.lowres) as store:
-        work = plan_work(options, store, applied=True)
-        _tell(options, store, work, report)
-        _check_is_not_input(options)
+    with ExitStack() as stack:
+        store, work = _open_and_plan(options, stack)
+        _tell_choices(options, store, work, report)
         check_output(work, options.out, plan_session(options.compute, report))
     return {
         "stage": str(work.header.directory),
@@ -129,6 +103,33 @@ def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
         **{name: work.fields[name] for name in ("s", "augment")},
         **estimate_cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
     }
+
+
+def _open_and_plan(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, Work]:
+    """Open the store that is upsampled, and decide what is made of it; the stack closes it."""
+    store = stack.enter_context(open_store(options.lowres))
+    work = plan_work(options, store, applied=True)
+    _check_is_not_input(options)
+    return store, work
+
+
+def _tell_choices(options: UpsampleOptions, store: Store, work: Work, report: Report) -> None:
+    """Say which split, stage, settings and schedule are taken where no flag names them."""
+    tell_part(store, options.split, report)
+    tell_stage(options.model, work.header, report)
+    tell_applied(options, work.header, report)
+    tell_schedule(work.header, work.sampling, [work.fields["s"]], report)
+
+
+def _tell_unseen(options: UpsampleOptions, store: Store, work: Work, report: Report) -> None:
+    """Say of which classes, among those to be enlarged, the stage has seen no image."""
+    if not work.header.config.model.num_classes:
+        return
+    _, part = part_of(store, options.split)
+    unseen = np.intersect1d(work.header.empty, part.labels).astype(int).tolist()
+    if unseen:
+        told = tell_empty(store.classes, unseen)
+        report.say(f"upsample: {work.header.directory} was trained with {told}")
 
 
 def _check_is_not_input(options: UpsampleOptions) -> None:

@@ -1,6 +1,6 @@
 """A store to be made, decided from headers and flags: what it will hold, and what identifies it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cdm_cli.cascade.chain import Chain
+from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.config import StageConfig
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import open_store
@@ -15,12 +16,14 @@ from cdm_cli.diffusion.schedules import from_config, respace
 from cdm_cli.jobs.runtime.identity import chain_fields, identity_in
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.fill import Inputs
 from cdm_cli.jobs.sampling.headers import Header, weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics
 from cdm_cli.jobs.sampling.provenance import parent, provenance
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
+
+Inputs = Callable[[range], SampleInputs]
+"""Returns the inputs of the network for places within the rows of a store."""
 
 
 @dataclass(frozen=True)

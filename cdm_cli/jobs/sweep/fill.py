@@ -20,8 +20,7 @@ from cdm_cli.jobs.runtime.identity import chain_fields, resume_or_create
 from cdm_cli.jobs.runtime.session import GLANCE, Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import LARGEST
-from cdm_cli.jobs.sampling.fill import Engine, Meter
-from cdm_cli.jobs.sampling.make import produce
+from cdm_cli.jobs.sampling.fill import Engine, Meter, fill_store
 from cdm_cli.jobs.sampling.numerics import check_same_numerics
 from cdm_cli.jobs.sampling.together import Filling, cut_batches, fill_together
 from cdm_cli.jobs.sampling.work import Work, spec_of, use_its_blocks
@@ -92,7 +91,7 @@ class Makers:
         """Make one point after another, its rows shared among the processes of the job."""
         for point in points:
             self.session.report.say(f"{self.command}: {name_of(point.labels)}")
-            produce(point.work, self.loaded.ready_for(point.work), point.samples, self.session)
+            fill_store(point.work, self.loaded.ready_for(point.work), point.samples, self.session)
             self._tell(point, self.judge.keep(point, self.judge(point)))
 
     def make_together(self, points: Sequence[Point]) -> list[Point]:

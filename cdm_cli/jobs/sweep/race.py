@@ -18,8 +18,8 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs.judging.images import ImageSet, collect
 from cdm_cli.jobs.judging.panel import Panel
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.sampling.fill import measure_rate
-from cdm_cli.jobs.sampling.make import engine_of, produce
+from cdm_cli.jobs.sampling.fill import fill_store
+from cdm_cli.jobs.sampling.pace import measure_rate
 from cdm_cli.jobs.sweep.choice import PREFERRED, name_of
 from cdm_cli.jobs.sweep.page import write_report
 from cdm_cli.jobs.sweep.plan import Sweep
@@ -149,7 +149,7 @@ class Course:
         takes.
         """
         work = self.field.points[0].work
-        mine = measure_rate(engine_of(work, self.loaded.ready), work.inputs, len(work.rows))
+        mine = measure_rate(work, self.loaded.ready)
         rate = sum(self.session.world.gather(mine))
         budget = check_budget(int(rate * seconds), self.field, rate)
         self._say(f"{self.field.asked} at {rate:.4g} evaluations/s are {budget} evaluations")
@@ -188,7 +188,7 @@ class Course:
         if there:
             return there
         ready = self.loaded.ready_for(point.work)
-        made = produce(point.work, ready, point.samples, self.session, upto=num)
+        made = fill_store(point.work, ready, point.samples, self.session, upto=num)
         self.made += made.network_evaluations
         found = self.session.world.gather(self._estimate(point, num))[0]
         number = Number(point=point.labels, num=num, value=found.value, without=found.without)

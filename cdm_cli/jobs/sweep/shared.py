@@ -11,9 +11,15 @@ from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.judging.panel import Panel, open_panel
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.cost import bytes_per_sample
-from cdm_cli.jobs.sampling.make import Ready, check_output, make_ready, recorded_numerics
-from cdm_cli.jobs.sampling.numerics import check_same_numerics, take_weights
+from cdm_cli.jobs.sampling.numerics import check_same_numerics
 from cdm_cli.jobs.sampling.parents import stage_digest
+from cdm_cli.jobs.sampling.ready import (
+    Ready,
+    check_output,
+    make_ready,
+    recorded_numerics,
+    take_weights,
+)
 from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.jobs.sweep.point import Point
 from cdm_cli.options.sweeping import SweepOptions

@@ -31,8 +31,9 @@ from cdm_cli.jobs.runtime.identity import check_same, complete
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.judged_on import open_generated, probe_of
-from cdm_cli.jobs.sampling.numerics import Numerics, tell_compiling
+from cdm_cli.jobs.sampling.numerics import Numerics
 from cdm_cli.jobs.sampling.probe import Probe, build_averaged, check_shares, draw_probe
+from cdm_cli.jobs.sampling.ready import tell_compiling
 from cdm_cli.jobs.training.log import Metrics, read_metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer

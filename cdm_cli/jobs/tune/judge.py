@@ -13,13 +13,12 @@ from cdm_cli.jobs.judging.panel import Panel, convention_of, open_panel
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter
-from cdm_cli.jobs.sampling.make import Ready
 from cdm_cli.jobs.sampling.numerics import (
     Numerics,
     check_same_numerics,
     choose_numerics,
-    load_ready_stage,
 )
+from cdm_cli.jobs.sampling.ready import Ready, load_ready_stage
 from cdm_cli.jobs.tune.log import LogHead
 from cdm_cli.jobs.tune.plan import Search, TrialImages
 from cdm_cli.metrics.collector import Collector

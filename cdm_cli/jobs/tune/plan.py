@@ -19,10 +19,10 @@ from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sampling.classes import labels_of
-from cdm_cli.jobs.sampling.fill import Inputs
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, read_header, weights_digest
 from cdm_cli.jobs.sampling.rows import Rows, StoreRows, choose_rows, part_of
 from cdm_cli.jobs.sampling.schedule_file import FreshBy
+from cdm_cli.jobs.sampling.work import Inputs
 from cdm_cli.jobs.tune.search import Candidate, Space
 from cdm_cli.jobs.tune.ways import Way
 from cdm_cli.metrics.order import choose_balanced

@@ -10,7 +10,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.fill import Engine, Meter
-from cdm_cli.jobs.sampling.make import make_ready
+from cdm_cli.jobs.sampling.ready import make_ready
 from cdm_cli.jobs.sampling.together import Filling, cut_batches, fill_together
 from cdm_cli.jobs.sampling.work import spec_of
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions

@@ -229,7 +229,7 @@ def test_misfits_are_caught_from_headers(workspace, monkeypatch, changes, error,
     z_schedule = ScheduleConfig(kind="cosine", T=30)
     low = CONFIG.conditioning.model_copy(update={"z_schedule": z_schedule})
     write_stage(workspace / "runs/otherz", sr_config(conditioning=low))
-    monkeypatch.setattr("cdm_cli.jobs.sampling.make.load_ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_ready_stage", loaded)
     before = sorted(path.name for path in workspace.iterdir())
     with pytest.raises(error, match=says):
         run(options(**({"model": "sr"} | changes)), Told())

@@ -199,7 +199,7 @@ def test_what_cannot_be_is_caught_from_headers(home, monkeypatch, axes, error, s
     def loaded(*_, **__):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("cdm_cli.jobs.sampling.make.load_ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_ready_stage", loaded)
     monkeypatch.setattr("cdm_cli.jobs.sweep.shared.open_panel", loaded)
     with pytest.raises(error, match=says):
         run(grid(*axes, out=Path("new")), Told())

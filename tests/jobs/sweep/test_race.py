@@ -239,7 +239,7 @@ def test_what_is_no_race_is_said_before_weights_are_loaded(
     def loaded(*_):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("cdm_cli.jobs.sampling.make.load_ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_ready_stage", loaded)
     for job in (run, plan):
         with pytest.raises(UsageError, match=what) as error:
             job(options(**changes), Told())

@@ -1,4 +1,8 @@
-"""From a plan that headers decide to a finished store: what `sample` and `upsample` share."""
+"""A stage made ready to sample: loaded as its run computes, with a batch that fits the device.
+
+Before weights are loaded, the output is checked: it can be made, or it is this job's own and is
+continued.
+"""
 
 import math
 from collections.abc import Mapping
@@ -9,41 +13,32 @@ from typing import Any
 
 import torch
 
-from cdm_cli.cascade.fast import record_kernels
+from cdm_cli.cascade.checkpoint import empty_net, load_diffusion_stage, weights_file
+from cdm_cli.cascade.fast import for_sampling, record_kernels
 from cdm_cli.cascade.generate import generate
 from cdm_cli.cascade.stage import Stage
+from cdm_cli.cascade.weights import read_weights
 from cdm_cli.data import pruned
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError
-from cdm_cli.jobs.runtime.device import describe
 from cdm_cli.jobs.runtime.identity import check_out
-from cdm_cli.jobs.runtime.session import Session, open_shared_store
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.fill import Engine, fill
+from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import (
     DECIDE,
     Numerics,
     check_same_numerics,
     choose_numerics,
-    load_ready_stage,
 )
 from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sampling.work import Work, spec_of, use_its_blocks
+from cdm_cli.names import RUNS
+from cdm_cli.options.sampling import Sampling
+from cdm_cli.report import Report
+from cdm_cli.startup import part
 
 TRIED = 3  # evaluations: launched, recorded, replayed
-
-
-@dataclass(frozen=True)
-class Made:
-    """The store that was written. made: samples of this run; the others were there before."""
-
-    out: Path
-    samples: int
-    made: int
-    resolution: int
-    kept_s: tuple[int, ...]
-    network_evaluations: int
-    device: str
 
 
 @dataclass(frozen=True)
@@ -55,10 +50,11 @@ class Ready:
 
 
 def make_ready(work: Work, out: Path, session: Session) -> Ready:
-    """Load the stage as this run, or the one that it continues, computes with it.
+    """Check the output, fix the numerics, and load the stage onto the device of each process.
 
-    A batch that nobody asked for is tried on a GPU, which others may use too. Raises
-    MemoryFloorError where one image does not fit.
+    Numerics that no flag names are those of the run that `out` was begun by. A batch that neither
+    names is tried on a GPU, which others may use too, and halved until it fits. Raises what
+    `check_output` and `load_ready_stage` raise, and MemoryFloorError where one image does not fit.
     """
     session.check_shared(out)
     before, chosen = session.decide(
@@ -82,8 +78,9 @@ def check_output(
 ) -> tuple[Mapping[str, Any] | None, Numerics]:
     """Check, before weights are loaded, that `out` can be made or continued; `--dry-run` ends here.
 
-    Returns the numerics of the run that is being continued, and those of this one. Raises
-    MissingError for weights that are not there, WouldOverwriteError, DiskError.
+    Returns the numerics of the run that is being continued, None for a new one, and those of this
+    run. Raises MissingError for weights that are not there, WouldOverwriteError where `out` holds
+    something else than `spec_of` the work, DiskError where it has no room.
     """
     digest = stage_digest(work.header, work.sampling.weights)
     before = recorded_numerics(out)
@@ -150,35 +147,37 @@ def recorded_numerics(out: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def engine_of(work: Work, ready: Ready) -> Engine:
-    """Return the engine that samples a work with a stage that is ready."""
-    size = ready.numerics.batch_size
-    return Engine(ready.stage, work.chain, work.sampling.seed, size, work.keep)
+def load_ready_stage(
+    header: Header, sampling: Sampling, numerics: Numerics, session: Session
+) -> Stage:
+    """Load the stage onto the device, its network in the form that runs fastest there.
 
-
-def produce(
-    work: Work, ready: Ready, out: Path, session: Session, *, upto: int | None = None
-) -> Made:
-    """Sample the blocks that the store lacks, sharing them with the other processes.
-
-    upto: of the blocks that hold the first `upto` samples; None: of all. Raises
-    WouldOverwriteError where out was made by another command, StoppedError, DiskError.
+    Raises what `load_diffusion_stage` raises: for weights that are missing or damaged, or do not
+    fit `stage.json`.
     """
-    engine = engine_of(work, ready)
-    spec = spec_of(use_its_blocks(work, out), ready.stage.digest, ready.numerics)
-    with open_shared_store(out, spec, session) as store:
-        part = store.parts[""]
-        there = part.num_blocks - len(part.pending())
-        if there and upto is None:
-            session.report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
-        made = fill(part, engine, work.inputs, session, what=work.command, upto=upto)
-        session.world.barrier()
-    return Made(
-        out=out,
-        samples=len(work.rows),
-        made=made,
-        resolution=work.header.config.model.resolution,
-        kept_s=work.keep,
-        network_evaluations=made * work.chain.evaluations,
-        device=describe(ready.stage.device),
-    )
+    with part("weights"):
+        stage = load_diffusion_stage(
+            header.directory, Path(RUNS), sampling.weights, session.device,
+            precision=numerics.precision,
+        )  # fmt: skip
+    tell_compiling(numerics, session.report)
+    return for_sampling(stage, compiled=numerics.compiled)
+
+
+@torch.no_grad()
+def take_weights(stage: Stage, directory: Path, weights: str) -> str:
+    """Give a stage other weights, checked, rounded as those it has; nothing is compiled anew.
+
+    Returns their digest. Raises MissingError where they are gone, and what `read_weights` raises.
+    """
+    expected = empty_net(stage.config).state_dict()
+    found = read_weights(weights_file(directory, weights), expected)
+    for name, parameter in stage.net.named_parameters():
+        parameter.copy_(found.tensors[name])
+    return found.digest
+
+
+def tell_compiling(numerics: Numerics, report: Report) -> None:
+    """Report that the network is being compiled, which takes a while."""
+    if numerics.compiled:
+        report.say("compiling the network at its first use, which takes a minute or two")

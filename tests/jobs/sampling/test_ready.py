@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/sampling/make.py: a batch that nobody asked for is one that fits."""
+"""Mirrors cdm_cli/jobs/sampling/ready.py: a batch that nobody asked for is one that fits."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -9,9 +9,9 @@ import torch
 from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.sampling import make as production
-from cdm_cli.jobs.sampling.make import Ready, halve_until_fits, make_ready
+from cdm_cli.jobs.sampling import ready as module
 from cdm_cli.jobs.sampling.numerics import choose_numerics
+from cdm_cli.jobs.sampling.ready import Ready, halve_until_fits, make_ready
 from cdm_cli.jobs.sampling.sample import plan_work, run
 from cdm_cli.options.sampling import Compute, SampleOptions
 from tests.asking import as_typed
@@ -42,7 +42,7 @@ def limited(monkeypatch):
     sizes = []
 
     def limit(most):
-        real = production.generate
+        real = module.generate
 
         def generate(*words, batch_size, watch, **more):
             sizes.append(batch_size)
@@ -51,7 +51,7 @@ def limited(monkeypatch):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return made
 
-        monkeypatch.setattr(production, "generate", generate)
+        monkeypatch.setattr(module, "generate", generate)
         return sizes
 
     return limit
@@ -114,10 +114,10 @@ def test_on_cuda_a_copy_is_recorded_and_its_memory_given_back(fails, ready, monk
             raise fails
 
     monkeypatch.setattr(type(stage), "device", torch.device("cuda"))
-    monkeypatch.setattr(production, "record_kernels", record)
-    monkeypatch.setattr(production, "generate", generate)
+    monkeypatch.setattr(module, "record_kernels", record)
+    monkeypatch.setattr(module, "generate", generate)
     with pytest.raises(ZeroDivisionError) if fails is ZeroDivisionError else nullcontext():
-        assert production._fits(stage, plan_work(OPTIONS), 50) is (fails is None)
+        assert module._fits(stage, plan_work(OPTIONS), 50) is (fails is None)
     assert told == [stage.net.denoise, "recorded", "released"]
     assert stage.denoise == stage.net.denoise
 
@@ -145,10 +145,10 @@ def test_it_is_tried_where_nothing_else_decides(
     if begun:
         run(OPTIONS, Told())
     calls = []
-    monkeypatch.setattr(production, "choose_numerics", lambda *_: ready.numerics)
-    monkeypatch.setattr(production, "check_same_numerics", lambda *_: None)
-    monkeypatch.setattr(production, "load_ready_stage", lambda *_: ready.stage)
-    monkeypatch.setattr(production, "halve_until_fits", lambda ready, *_: calls.append(1) or ready)
+    monkeypatch.setattr(module, "choose_numerics", lambda *_: ready.numerics)
+    monkeypatch.setattr(module, "check_same_numerics", lambda *_: None)
+    monkeypatch.setattr(module, "load_ready_stage", lambda *_: ready.stage)
+    monkeypatch.setattr(module, "halve_until_fits", lambda ready, *_: calls.append(1) or ready)
     session = Session(torch.device(device), Compute(batch_size=batch_size))
     make_ready(plan_work(OPTIONS), OPTIONS.out, session)
     assert bool(calls) is tried
