@@ -49,7 +49,7 @@ class Commands(TyperGroup):
         """Run one command line (by default the program's own) and leave with its exit code."""
         words = args[0] if args else extra.pop("args", None)
         words = list(sys.argv[1:] if words is None else words) or ["--help"]
-        extra.update(args=_move_everywhere_first(words), prog_name="cdm", standalone_mode=False)
+        extra.update(args=_move_common_flags_first(words), prog_name="cdm", standalone_mode=False)
         try:
             code = super().main(**extra)
         except TyperException as error:
@@ -84,7 +84,7 @@ class Commands(TyperGroup):
         return 0
 
 
-def _move_everywhere_first(words: list[str]) -> list[str]:
+def _move_common_flags_first(words: list[str]) -> list[str]:
     """Move -q, -v and --debug, which may stand behind the command, to where they are read."""
     end = words.index("--") if "--" in words else len(words)
     moved = [word for word in words[:end] if word in EVERYWHERE]
@@ -162,7 +162,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(epilog=ENVIRONMENT)
-def everywhere(
+def set_common_flags(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show all, and warnings.")

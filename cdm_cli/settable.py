@@ -95,18 +95,18 @@ def _type(annotation: Any) -> str:
     if origin is Annotated:
         return _type(inner[0])
     if origin is Literal:
-        return _either(list(map(str, inner)))
+        return _join_words(list(map(str, inner)))
     if origin is tuple:
         return f"list: {_type(inner[0])}"
     if origin in (Union, UnionType):
         names = dict.fromkeys(_type(kind) for kind in inner if kind is not type(None))
         if "number" in names:
             names.pop("whole number", None)
-        return _either([*names, *(["none"] if type(None) in inner else [])])
+        return _join_words([*names, *(["none"] if type(None) in inner else [])])
     return TYPES.get(annotation, "text")
 
 
-def _either(words: Sequence[str]) -> str:
+def _join_words(words: Sequence[str]) -> str:
     return " or ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
 
 

@@ -99,15 +99,15 @@ def chain_of(
     sampler = sampling.sampler or config.sampling.sampler
     restart_from = sampling.restart_from
     T = config.schedule.T
-    _within("--keep-s", keep, 1, T)
-    _within("--restart-from", [restart_from] if restart_from else [], 1, T)
+    _check_within("--keep-s", keep, 1, T)
+    _check_within("--restart-from", [restart_from] if restart_from else [], 1, T)
     if alpha_bar is None:
         steps = _default_steps(config, sampler) if sampling.steps is None else sampling.steps
-        _within("--steps", [steps] if steps else [], 1, T)
+        _check_within("--steps", [steps] if steps else [], 1, T)
         visited = [*visit, *([restart_from] if restart_from else [])]
         if stochasticity is not None and not {*visited} <= {*(times or ())}:
-            raise _steps_of_their_own()
-        schedule = _stepping(config, sampling.steps, steps, sampler, visited, times)
+            raise _own_steps_error()
+        schedule = _respace(config, sampling.steps, steps, sampler, visited, times)
     else:
         schedule = _take_searched(config, alpha_bar, named=bool(keep or visit or restart_from))
     return Chain(
@@ -122,20 +122,20 @@ def chain_of(
     )
 
 
-def _stepping(
+def _respace(
     config: StageConfig, asked: int | None, steps: int | None, sampler: Sampler,
     visited: Sequence[int], times: Sequence[int] | None,
 ) -> Schedule:  # fmt: skip
     """Return the schedule of training at the times that are given, or at evenly spread ones."""
     whole = from_config(config.schedule)
     if times is not None:
-        _within("a time of the schedule", times, 1, whole.T)
+        _check_within("a time of the schedule", times, 1, whole.T)
         return respace(whole, torch.tensor(sorted({*times, *visited} - {0})))
     imported = _times_of_import(config, asked, steps, sampler)
     return schedule_with(whole, steps, visited, sampler, imported)
 
 
-def _steps_of_their_own() -> UsageError:
+def _own_steps_error() -> UsageError:
     return UsageError(
         "--restart-from: each step of the schedule has a stochasticity of its own, and that time "
         "is none of its steps",
@@ -167,7 +167,7 @@ def _default_steps(config: StageConfig, sampler: Sampler) -> int | None:
     return min(config.schedule.T, max(own.steps, ENOUGH_STEPS))
 
 
-def _within(flag: str, values: Sequence[int], low: int, high: int) -> None:
+def _check_within(flag: str, values: Sequence[int], low: int, high: int) -> None:
     for value in values:
         if not low <= value <= high:
             raise UsageError(

@@ -59,7 +59,7 @@ def uses_bf16(precision: Precision, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and device.type == "cuda")
 
 
-def _holds_nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
@@ -91,7 +91,7 @@ class Stage:
         self.name, self.digest = name, digest
         self.precision: Precision = precision
         self._denoise: Callable[..., Tensor] = net.denoise
-        self._release: Callable[[], None] = _holds_nothing
+        self._release: Callable[[], None] = _do_nothing
         self.schedule = from_config(config.schedule)
         self.z_schedule = (
             from_config(config.conditioning.z_schedule) if config.conditioning else None
@@ -129,7 +129,7 @@ class Stage:
         return self._denoise
 
     def with_denoise(
-        self, denoise: Callable[..., Tensor], release: Callable[[], None] = _holds_nothing
+        self, denoise: Callable[..., Tensor], release: Callable[[], None] = _do_nothing
     ) -> Self:
         """Return a copy of this stage, sharing its weights, that calls `denoise` for the network.
 

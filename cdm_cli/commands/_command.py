@@ -78,10 +78,10 @@ def _foretell(plan: Callable[..., Any]) -> Callable[..., object]:
     """Return what tells the cost of a plan in one line, and then the plan."""
     foretold = _import_named("cdm_cli.jobs.runtime.foretold:Foretold")
 
-    def told(options: object, report: object) -> object:
+    def tell_cost(options: object, report: object) -> object:
         return foretold(plan(options, report))
 
-    return told
+    return tell_cost
 
 
 def _import_named(where: str) -> Any:

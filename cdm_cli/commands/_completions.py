@@ -150,12 +150,12 @@ def zsh(commands: Sequence[CommandWords]) -> str:
     """Return the script for zsh."""
     single = [command for command in commands if " " not in command.name]
     double = [command for command in commands if " " in command.name]
-    described = [f"    {_quoted(f'{command.name}:{command.help}')}" for command in single]
+    described = [f"    {_quote(f'{command.name}:{command.help}')}" for command in single]
     return ZSH.format(
         classes=CLASSES,
         header=HEADER.format(shell="zsh"),
         commands="\n".join(described),
-        pairs="|".join(_quoted(command.name) for command in double),
+        pairs="|".join(_quote(command.name) for command in double),
         cases="\n".join("\n".join(_zsh_case(command)) for command in [*double, *single]),
     )
 
@@ -166,10 +166,10 @@ def _zsh_case(command: CommandWords) -> list[str]:
         for name in flag.names:
             action = "" if flag.kind == "none" else f":value:{_zsh_action(flag)}"
             help_text = flag.help.replace("[", "(").replace("]", ")").replace(":", "\\:")
-            lines.append(f"          {_quoted(f'*{name}[{help_text}]{action}')} \\")
+            lines.append(f"          {_quote(f'*{name}[{help_text}]{action}')} \\")
     for index, argument in enumerate(command.arguments, 1):
         place = "*" if argument.many else f"{index}"
-        lines.append(f"          {_quoted(f'{place}:argument:{_zsh_action(argument)}')} \\")
+        lines.append(f"          {_quote(f'{place}:argument:{_zsh_action(argument)}')} \\")
     lines[-1] = lines[-1].removesuffix(" \\") + " ;;"
     return lines
 
@@ -191,7 +191,7 @@ def fish(commands: Sequence[CommandWords]) -> str:
         if " " not in command.name:
             lines.append(
                 f"complete -c cdm -n __fish_use_subcommand -a {command.name} "
-                f"-d {_quoted(command.help)}"
+                f"-d {_quote(command.help)}"
             )
         where = f"complete -c cdm -n '{_fish_where(command, commands)}'"
         lines += [f"{where} {_fish_flag(flag)}" for flag in command.flags]
@@ -212,24 +212,24 @@ def _fish_where(command: CommandWords, commands: Sequence[CommandWords]) -> str:
 def _fish_flag(flag: Value) -> str:
     names = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in flag.names]
     action = "" if flag.kind == "none" else f" -r {_fish_action(flag)}"
-    return f"{' '.join(names)}{action} -d {_quoted(flag.help)}"
+    return f"{' '.join(names)}{action} -d {_quote(flag.help)}"
 
 
 def _fish_action(value: Value) -> str:
     words = " ".join(value.words)
     stages = f"(__cdm_stages) {words}".strip()
     return {
-        "words": f"-f -a {_quoted(words)}",
-        "stage": f"-f -a {_quoted(stages)}",
-        "checkpoint": f"-f -a {_quoted(f'(__cdm_checkpoints) {words}')}",
+        "words": f"-f -a {_quote(words)}",
+        "stage": f"-f -a {_quote(stages)}",
+        "checkpoint": f"-f -a {_quote(f'(__cdm_checkpoints) {words}')}",
         "class": "-f -a '(__cdm_classes)'",
-        "setting": f"-f -a {_quoted(words)}",
+        "setting": f"-f -a {_quote(words)}",
         "store": "-f -a '(__cdm_stores)'",
         "file": "-F",
     }.get(value.kind, "-f")
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 

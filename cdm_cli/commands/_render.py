@@ -131,21 +131,21 @@ def _argument(param: Any) -> str:
 def show(result: object, *, as_json: bool, whole: bool = True) -> None:
     """Print a result: one JSON object, or text; without whole its short form, where it has one."""
     if as_json:
-        typer.echo(json.dumps(plain(result), allow_nan=False))
+        typer.echo(json.dumps(make_plain(result), allow_nan=False))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in _lines(_lay_out(result, whole=whole), width):
         typer.echo(line)
 
 
-def plain(value: object) -> Any:
+def make_plain(value: object) -> Any:
     """Return a result as values of JSON: paths become text, NaN and infinity null."""
     if isinstance(value, Table):
-        return plain(value.to_json())
+        return make_plain(value.to_json())
     if _members(value) is not None:
-        return {name: plain(item) for name, item in (_members(value) or {}).items()}
+        return {name: make_plain(item) for name, item in (_members(value) or {}).items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [make_plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, (str, int, bool, type(None))) else str(value)
@@ -201,7 +201,9 @@ def _lay_out(result: object, *, whole: bool) -> list[str | Columns]:
     for name, value in tables.items():
         parts += ["", f"{name.replace('_', ' ')}:"]
         parts += (
-            _lay_out(value, whole=True) if isinstance(value, Table) else [columns_of(plain(value))]
+            _lay_out(value, whole=True)
+            if isinstance(value, Table)
+            else [columns_of(make_plain(value))]
         )
     return parts if scalars or short else parts[1:]
 
@@ -213,22 +215,24 @@ def _summary_of(result: object) -> "Sequence[Said]":
 def _parts(said: "Said") -> Sequence[str | Columns]:
     if isinstance(said, str):
         return [said]
-    return _scalars(said) if isinstance(said, Mapping) else [columns_of(plain(said))]
+    return _scalars(said) if isinstance(said, Mapping) else [columns_of(make_plain(said))]
 
 
 def _scalars(values: Mapping[str, object]) -> list[str]:
     """Return a line for each value that is not empty, `name  value`."""
-    flat = {name: value for name, value in _flat(plain(values)).items() if value not in EMPTY}
+    flat = {
+        name: value for name, value in _flatten(make_plain(values)).items() if value not in EMPTY
+    }
     width = max((len(name) for name in flat), default=0)
     return [f"{name:{width}}  {word(value)}" for name, value in flat.items()]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested mappings as one, their names joined: `plan training steps`."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         spelled = f"{prefix}{name}".replace("_", " ")
-        flat |= _flat(value, f"{spelled} ") if isinstance(value, dict) else {spelled: value}
+        flat |= _flatten(value, f"{spelled} ") if isinstance(value, dict) else {spelled: value}
     return flat
 
 

@@ -44,10 +44,10 @@ class Quiet:
         self, what: str, total: int, unit: str, done: int = 0
     ) -> AbstractContextManager[Advance]:
         """Return a tracker that shows nothing."""
-        return nullcontext(_nothing)
+        return nullcontext(_do_nothing)
 
 
-def _nothing(count: int, note: str) -> None:
+def _do_nothing(count: int, note: str) -> None:
     pass
 
 

@@ -143,7 +143,7 @@ def data_offset(path: Path, file: int, member: Member) -> int:
         raise BadImageError("its two headers in the zip differ")
     offset = span.start + LOCAL_HEADER + name_length + extra_length
     if flags & 0x41 or offset + span.stored > span.end:
-        raise unsafe(path, member.name, "overlaps another member or is encrypted")
+        raise unsafe_error(path, member.name, "overlaps another member or is encrypted")
     return offset
 
 
@@ -184,14 +184,14 @@ def safe_name(path: Path, name: str) -> str:
     """Return a member's name without "." parts. Raises UnsafeInputError if it leads outside."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name or re.match("[A-Za-z]:", name):
-        raise unsafe(path, name, "points outside the archive")
+        raise unsafe_error(path, name, "points outside the archive")
     return "/".join(parts)
 
 
 def add_once(path: Path, members: dict[str, Member], member: Member) -> None:
     """Add a member whose name must be new."""
     if member.name in members:
-        raise unsafe(path, member.name, "appears twice")
+        raise unsafe_error(path, member.name, "appears twice")
     members[member.name] = member
 
 
@@ -200,7 +200,7 @@ def ratio_limit(stored: int) -> int:
     return MAX_RATIO * stored + 4096
 
 
-def unsafe(path: Path, name: str, fault: str) -> UnsafeInputError:
+def unsafe_error(path: Path, name: str, fault: str) -> UnsafeInputError:
     """Return the UnsafeInputError that refuses an archive and names the member at fault."""
     return UnsafeInputError(
         f"{path} is refused: its member '{printable_name(name)}' {fault}", kept=KEPT

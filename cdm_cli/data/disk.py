@@ -37,11 +37,11 @@ class Io(NamedTuple):
 Hook = Callable[[Io], None]
 
 
-def _silent(io: Io) -> None:
+def _do_nothing(io: Io) -> None:
     del io
 
 
-_hooks: list[Hook] = [_silent]
+_hooks: list[Hook] = [_do_nothing]
 
 
 def tick(kind: str, path: Path, **details: Any) -> None:

@@ -72,7 +72,7 @@ def open_vetted(path: Path, *, writable: bool = False) -> Opened:
     try:
         fd = open_regular(path, writable=writable)
     except MissingError as error:
-        raise pruned.missing(path) if pruned.read_record(path) else error from None
+        raise pruned.missing_error(path) if pruned.read_record(path) else error from None
     return vet(fd, path)
 
 
@@ -104,7 +104,7 @@ def _vet(fd: int, path: Path) -> Opened:
     try:
         layout = schema.store_layout(attributes, contents)
     except ValueError as error:
-        raise _unsafe(path, str(error)) from None
+        raise _unsafe_error(path, str(error)) from None
     if before.size != layout.size:
         raise BadInputError(
             f"{path} has {before.size} bytes, a store of its contents has {layout.size}",
@@ -112,7 +112,7 @@ def _vet(fd: int, path: Path) -> Opened:
             next="copy or make it again",
         )
     if _read_header(fd, path, len(layout.header)) != layout.header:
-        raise _unsafe(path, "its structure is not the one that its contents have in a store")
+        raise _unsafe_error(path, "its structure is not the one that its contents have in a store")
     return Opened(
         fd,
         path,
@@ -157,7 +157,7 @@ def _read_attributes(fd: int, path: Path) -> dict[str, bytes]:
             start = _read_header(fd, path, size + 58)
         return read_attributes(start)
     except ValueError as error:
-        raise _unsafe(path, str(error)) from None
+        raise _unsafe_error(path, str(error)) from None
 
 
 def _look(start: bytes) -> str:
@@ -167,7 +167,7 @@ def _look(start: bytes) -> str:
     return next(found, f"no HDF5 file, it begins with {start[:8]!r}")
 
 
-def _unsafe(path: Path, why: str) -> CdmError:
+def _unsafe_error(path: Path, why: str) -> CdmError:
     return UnsafeInputError(
         f"{path} is HDF5, but not a store as cdm writes it: {why}",
         kept="nothing in it was read or followed",
@@ -180,7 +180,7 @@ def _parse_attributes(
 ) -> tuple[Kind, Contents, dict[str, Any]]:
     found = attributes.get("schema", b"")
     if not found.startswith(SCHEMA_PREFIX):
-        raise _unsafe(path, "it does not say schema = cdm-store")
+        raise _unsafe_error(path, "it does not say schema = cdm-store")
     if found != schema.SCHEMA.encode():
         raise MismatchError(
             f"{path} is {found[:40].decode('latin-1')}, this cdm reads {schema.SCHEMA}",

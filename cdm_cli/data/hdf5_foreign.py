@@ -191,7 +191,7 @@ def _read(path: Path, pipe: int, size: int) -> bytes:
     while left:
         wait = max(0.0, last + SILENCE - time.monotonic())
         if not select.select([pipe], [], [], wait)[0]:
-            raise _unsafe(path, f"nothing was read of it for {SILENCE:.0f} s")
+            raise _unsafe_error(path, f"nothing was read of it for {SILENCE:.0f} s")
         part = os.read(pipe, left)
         if not part:
             break
@@ -212,7 +212,7 @@ def _refusal(path: Path, data: bytes) -> CdmError:
     """Return the error that the child reports."""
     kind, what, there = _parse_answer(path, data)
     if kind == "unsafe":
-        return _unsafe(path, what)
+        return _unsafe_error(path, what)
     if kind == "bad":
         return BadInputError(f"{path}: {what}", kept=KEPT)
     first = there[0].partition(" ")[0] if there else "PATH"
@@ -223,9 +223,9 @@ def _refusal(path: Path, data: bytes) -> CdmError:
 
 def _broken_error(path: Path, code: int) -> CdmError:
     if code == -SIGXCPU:
-        return _unsafe(path, "reading it takes too long for what it holds")
-    return _unsafe(path, f"the HDF5 library broke down on it ({code})")
+        return _unsafe_error(path, "reading it takes too long for what it holds")
+    return _unsafe_error(path, f"the HDF5 library broke down on it ({code})")
 
 
-def _unsafe(path: Path, what: str) -> CdmError:
+def _unsafe_error(path: Path, what: str) -> CdmError:
     return UnsafeInputError(f"{path}: {what}", kept=KEPT, next="ask who made it for another form")

@@ -98,7 +98,7 @@ def channels_last(x: "Tensor") -> "Tensor":
 
 def probe(data: bytes) -> ImageHeader:
     """Read the header of an image file. Raises BadImageError."""
-    with _strictly():
+    with _translate_errors():
         image = _open(data)
         gray = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
         return ImageHeader(*image.size, gray, _kinds(image))
@@ -115,7 +115,7 @@ def decode_telling(data: bytes, least: int | None = None) -> Decoded:
     least: a JPEG may be decoded at 1/2, 1/4 or 1/8 if its short side keeps so many pixels; None:
     at full size. Raises BadImageError.
     """
-    with _strictly():
+    with _translate_errors():
         image = _open(data)
         kinds, orientation, raw = _kinds(image), _orientation(image), raw_mode(image)
         draft = None if least is None else ask_for_draft(image, least)
@@ -247,7 +247,7 @@ def _compose_on_white(image: Image.Image) -> Image.Image:
 
 
 @contextmanager
-def _strictly() -> Generator[None]:
+def _translate_errors() -> Generator[None]:
     """Turn whatever a decoder raises on damaged bytes into one short reason; mute its warnings."""
     try:
         with warnings.catch_warnings(action="ignore"):

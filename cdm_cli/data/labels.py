@@ -137,7 +137,7 @@ def labels_among(
         ids = {name: k for k, name in enumerate(classes) if times[name] == 1}
         names = class_names(found)
         used = [names[k] for k in np.unique(found.y).tolist()]
-        unknown = _unknown([name for name in used if name not in ids], classes)
+        unknown = _describe_unknown([name for name in used if name not in ids], classes)
         y = np.array([ids.get(name, -1) for name in names], np.int64)[found.y]
     if unknown:
         raise MismatchError(
@@ -148,7 +148,7 @@ def labels_among(
     return y
 
 
-def _unknown(names: Sequence[str], classes: Sequence[str]) -> str:
+def _describe_unknown(names: Sequence[str], classes: Sequence[str]) -> str:
     if not names:
         return ""
     near = difflib.get_close_matches(names[0], classes, n=3, cutoff=0.4)

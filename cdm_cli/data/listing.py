@@ -76,14 +76,14 @@ def read_regular(path: Path, limit: int = MAX_FILE_BYTES, *, follow: bool = Fals
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BadImageError("not a regular file")
-            return _whole(file, status.st_size, limit)
+            return _read_to_end(file, status.st_size, limit)
     except PermissionError as error:
         raise BadImageError("no permission to read") from error
     except OSError as error:
         raise read_error(path, error) from error
 
 
-def _whole(file: FileIO, size: int, limit: int) -> bytes:
+def _read_to_end(file: FileIO, size: int, limit: int) -> bytes:
     """Read a file of that size to its end, which some of /proc do not have where they say."""
     parts: list[bytes] = []
     total = 0

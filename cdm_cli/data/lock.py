@@ -65,7 +65,7 @@ def lock_soon(fd: int, *kinds: int) -> None:
             return
 
 
-def in_use(path: Path) -> bool:
+def is_in_use(path: Path) -> bool:
     """Return whether a job holds the lock that `directory` takes of a directory."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

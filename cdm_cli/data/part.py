@@ -59,9 +59,9 @@ class Part(Blocks):
     def labels_of(self, rows: NDArray[np.int64] | slice) -> NDArray[np.int64]:
         """Return the labels [n] of rows. Raises BadInputError where one is no class."""
         labels = self.map_member("labels")[rows]
-        wrong = self.outside(labels)
+        wrong = self.describe_outside(labels)
         if wrong:
-            raise self._bad(f"{f'{self.name}: ' if self.name else ''}samples {wrong}")
+            raise self._damage_error(f"{f'{self.name}: ' if self.name else ''}samples {wrong}")
         return labels
 
     @property
@@ -85,10 +85,10 @@ class Part(Blocks):
         self.require_finished(range(b, b + 1))
         block = self.read_block(b)
         if self.digest_of(b, block) != self.block_digest(b):
-            raise self.bad_block(b, "do not have the digest they were stored with")
-        wrong = self.meaningless(block)
+            raise self.block_error(b, "do not have the digest they were stored with")
+        wrong = self.describe_invalid(block)
         if wrong:
-            raise self.bad_block(b, wrong)
+            raise self.block_error(b, wrong)
         return block
 
     def check(self, rows: NDArray[np.int64]) -> None:
@@ -108,7 +108,7 @@ class Part(Blocks):
             try:
                 for b, fault in zip(new, pool.map(self._fault, new), strict=True):
                     if fault:
-                        raise self.bad_block(b, fault)
+                        raise self.block_error(b, fault)
                     self._good.add(b)
             finally:
                 pool.shutdown(cancel_futures=True)
@@ -124,7 +124,9 @@ class Part(Blocks):
         self._require_whole()
         good, self._good = self._good, set()
         if self._table and self._table != self.digests():
-            raise self._bad("was changed while it was read: its blocks have other digests now")
+            raise self._damage_error(
+                "was changed while it was read: its blocks have other digests now"
+            )
         self.check(np.array(sorted(good), np.int64) * self.block_size)
         self._stamp = now
 
@@ -138,7 +140,7 @@ class Part(Blocks):
             return "do not have the digest they were stored with"
         rows = self.block_range(b)
         small = ("labels", *(f"z/{s}" for s in self.spec.z))
-        return self.meaningless(
+        return self.describe_invalid(
             {name: self.map_member(name)[rows.start : rows.stop] for name in small}
         )
 
@@ -173,7 +175,7 @@ class Part(Blocks):
                 raise ValueError(
                     f"{name} is {array.dtype} {array.shape}, expected {member.dtype} {shape}"
                 )
-        wrong = self.meaningless(arrays)
+        wrong = self.describe_invalid(arrays)
         if wrong:
             raise ValueError(f"samples of block {b} {wrong}")
         self.put_block(b, arrays)
@@ -189,12 +191,12 @@ class Part(Blocks):
                 next=str(self._opened.provenance.get("command") or "rerun what made it"),
             )
 
-    def meaningless(self, block: Mapping[str, Array]) -> str:
+    def describe_invalid(self, block: Mapping[str, Array]) -> str:
         """Return what is invalid in a block, as the end of a sentence, "" if nothing is.
 
         Looks at the labels and z/<s> of a block, as `read_block` gives it.
         """
-        wrong = self.outside(block["labels"])
+        wrong = self.describe_outside(block["labels"])
         if wrong:
             return wrong
         for s in self.spec.z:
@@ -202,7 +204,7 @@ class Part(Blocks):
                 return f"have values in z/{s} that are not finite"
         return ""
 
-    def outside(self, labels: NDArray[np.int64]) -> str:
+    def describe_outside(self, labels: NDArray[np.int64]) -> str:
         """Say, as the end of a sentence, that labels are outside 0..K - 1; "" if none is."""
         num_classes = len(self._opened.classes)
         outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
@@ -210,13 +212,13 @@ class Part(Blocks):
             return f"have labels outside 0..{num_classes - 1}, the first is {labels[outside[0]]}"
         return ""
 
-    def bad_block(self, b: int, what: str) -> CdmError:
+    def block_error(self, b: int, what: str) -> CdmError:
         """Return the error for a block that cannot be used."""
         rows = self.block_range(b)
         of = f" of {self.name}" if self.name else ""
-        return self._bad(f"samples {rows.start}..{rows.stop - 1}{of} {what}")
+        return self._damage_error(f"samples {rows.start}..{rows.stop - 1}{of} {what}")
 
-    def _bad(self, what: str) -> CdmError:
+    def _damage_error(self, what: str) -> CdmError:
         return BadInputError(
             f"{self._opened.path}: {what}",
             kept="the file was left as it is",

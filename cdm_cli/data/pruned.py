@@ -67,7 +67,7 @@ def _open_unlinked(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def missing(path: Path) -> MissingError:
+def missing_error(path: Path) -> MissingError:
     """Return the MissingError for a store that is not there, and say so if it was pruned."""
     found = read_record(path)
     if found is None:

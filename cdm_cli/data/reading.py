@@ -19,7 +19,7 @@ def open_regular(path: Path, *, writable: bool = False) -> int:
     flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise _irregular(path)
+            raise _irregular_error(path)
         fd = os.open(path, flags)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{path} does not exist", next="check the path") from None
@@ -27,16 +27,16 @@ def open_regular(path: Path, *, writable: bool = False) -> int:
         raise MissingError(f"{path} cannot be the name of a file", next="check it") from None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise _irregular(path) from None
+            raise _irregular_error(path) from None
         kind = DiskError if writable or error.errno == errno.EIO else BadInputError
         raise kind(f"{path} cannot be opened: {error.strerror}", next="see to it") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise _irregular(path)
+        raise _irregular_error(path)
     return fd
 
 
-def _irregular(path: Path) -> CdmError:
+def _irregular_error(path: Path) -> CdmError:
     return UnsafeInputError(
         f"{path} is not a regular file", kept="it was not opened", next="give the path of a file"
     )
@@ -47,7 +47,7 @@ def read_at(fd: int, path: Path, size: int, offset: int) -> bytes:
     try:
         return os.pread(fd, size, offset)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable_error(path, error) from error
 
 
 def read_into(fd: int, path: Path, view: memoryview, offset: int) -> None:
@@ -56,13 +56,13 @@ def read_into(fd: int, path: Path, view: memoryview, offset: int) -> None:
         try:
             count = os.preadv(fd, [view[: 2**30]], offset)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable_error(path, error) from error
         if count == 0:
             raise cut_error(path)
         view, offset = view[count:], offset + count
 
 
-def _unreadable(path: Path, error: OSError) -> CdmError:
+def _unreadable_error(path: Path, error: OSError) -> CdmError:
     return DiskError(f"{path} cannot be read: {error.strerror}", next="see to the disk, then rerun")
 
 

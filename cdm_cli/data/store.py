@@ -113,7 +113,7 @@ def create(path: Path | str, spec: StoreSpec) -> Store:
             renaming.rename_new(temporary, path)
         except renaming.ExistsError:
             raise _taken_error(path) from None
-        return _writable(vet(os.dup(fd), path), join=False)
+        return _lock_for_writing(vet(os.dup(fd), path), join=False)
 
 
 def _taken_error(path: Path) -> CdmError:
@@ -129,10 +129,10 @@ def open_store(path: Path | str, writable: bool = False, *, shared: bool = False
     `open_vetted` raises, and StoppedError if another job writes it.
     """
     opened = open_vetted(Path(path), writable=writable)
-    return _writable(opened, join=shared) if writable else Store(opened)
+    return _lock_for_writing(opened, join=shared) if writable else Store(opened)
 
 
-def _writable(opened: Opened, *, join: bool) -> Store:
+def _lock_for_writing(opened: Opened, *, join: bool) -> Store:
     try:
         lock.take(opened.fd, opened.path, opened.layout.offsets["writer"], join=join)
         store = Store(opened)

@@ -129,7 +129,7 @@ def _read_csv(data: bytes, where: str) -> LabelTable:
         return [LabelRow(at, *_cells(at, line, columns.file, column)) for at, line in body]
 
     if columns.label is not None and columns.name is not None:
-        return _both(with_ids(rows(columns.label)), rows(columns.name), where)
+        return _join_columns(with_ids(rows(columns.label)), rows(columns.name), where)
     only = columns.name if columns.label is None else columns.label
     assert only is not None
     return LabelTable(values_of(with_ids(rows(only), names=columns.headed), CSV_FORM))
@@ -198,7 +198,7 @@ def check_names(rows: list[LabelRow], *, said: bool = False) -> None:
         )
 
 
-def _both(labels: list[LabelRow], names: list[LabelRow], where: str) -> LabelTable:
+def _join_columns(labels: list[LabelRow], names: list[LabelRow], where: str) -> LabelTable:
     """Join columns of ids and names: one name for each id, and one id for each name."""
     values = values_of(labels, CSV_FORM)
     told: dict[int | str, str] = {}

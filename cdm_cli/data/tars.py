@@ -20,7 +20,7 @@ from cdm_cli.data.archives import (
     pread,
     ratio_limit,
     safe_name,
-    unsafe,
+    unsafe_error,
 )
 from cdm_cli.errors import BadInputError, UnsafeInputError
 
@@ -66,7 +66,7 @@ def _add(path: Path, members: dict[str, Member], member: Member, kind: bytes) ->
     if kind in _FILES:
         add_once(path, members, Member(name, member.span))
     elif kind != _FOLDER:
-        raise unsafe(path, member.name, "is a link, a device or a sparse file")
+        raise unsafe_error(path, member.name, "is a link, a device or a sparse file")
 
 
 def _header(path: Path, head: bytes) -> tuple[str, int, bytes]:
@@ -97,7 +97,7 @@ def _number(path: Path, field: bytes, base: int = 8) -> int:
 
 def _overrule(path: Path, told: dict[str, str], name: str, size: int) -> tuple[str, int]:
     if any(key.startswith("GNU.sparse") for key in told):
-        raise unsafe(path, told.get("path", name), "is a link, a device or a sparse file")
+        raise unsafe_error(path, told.get("path", name), "is a link, a device or a sparse file")
     if "size" in told:
         size = _number(path, told["size"].encode("ascii", "replace"), base=10)
     return told.get("path", name), size

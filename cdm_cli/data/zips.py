@@ -14,7 +14,7 @@ from cdm_cli.data.archives import (
     add_once,
     ratio_limit,
     safe_name,
-    unsafe,
+    unsafe_error,
 )
 from cdm_cli.data.listing import read_error
 from cdm_cli.errors import BadInputError
@@ -65,4 +65,4 @@ def _check(path: Path, entry: zipfile.ZipInfo, end: int) -> None:
     }
     for fault, found in faults.items():
         if found:
-            raise unsafe(path, entry.filename, fault)
+            raise unsafe_error(path, entry.filename, fault)

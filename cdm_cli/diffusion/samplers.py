@@ -48,7 +48,7 @@ def ancestral(
     """Draw x_{t-1} ~ p_theta(x_{t-1} | x_t) (Ho et al. 2020, Algorithm 2); x_0 is the mean."""
     schedule, x_t = schedule.to(x_T.device), x_T
     for t in range(schedule.T, 0, -1):
-        time = _everywhere(t, x_t)
+        time = _repeat(t, x_t)
         mean, log_var = p_mean_log_var(
             schedule, x_t, time, eps_theta(x_t, time),
             variance=variance, fraction=fraction, clip=clip,
@@ -75,7 +75,7 @@ def ddim(
     drawn = _fresh_share(schedule, stochasticity)
     draws = bool((drawn > 0).any())
     for t in range(schedule.T, 0, -1):
-        time = _everywhere(t, x_t)
+        time = _repeat(t, x_t)
         x_0 = _x_0(eps_theta, schedule, x_t, time, clip)
         eps = predict_eps(schedule, x_t, time, x_0)
         alpha_bar_prev = schedule.alpha_bar[t - 1]
@@ -115,7 +115,7 @@ def dpm_solver_pp(
     draws = bool((stochasticity[2:] > 0).any())
     x_0_before, x_0_earlier = x_T, x_T
     for t in range(schedule.T, 0, -1):
-        x_0 = _x_0(eps_theta, schedule, x_t, _everywhere(t, x_t), clip)
+        x_0 = _x_0(eps_theta, schedule, x_t, _repeat(t, x_t), clip)
         extrapolated = x_0
         if t < schedule.T:
             extrapolated = x_0 + ahead[t].to(x_0) * (x_0 - x_0_before)
@@ -184,7 +184,7 @@ def bind(
     the others, which have their own.
     """
     if stochasticity is not None:
-        return _partly(sampler, stochasticity, randn_like=randn_like, clip=clip)
+        return _bind_partly(sampler, stochasticity, randn_like=randn_like, clip=clip)
     match sampler:
         case "ancestral":
             return partial(
@@ -198,7 +198,7 @@ def bind(
             return partial(dpm_solver_pp, randn_like=randn_like, clip=clip)
 
 
-def _partly(
+def _bind_partly(
     sampler: Sampler, stochasticity: Sequence[float], *, randn_like: RandnLike, clip: bool
 ) -> Sample:
     table = torch.tensor([0.0, *reversed(stochasticity)], dtype=torch.float64)
@@ -230,7 +230,7 @@ def restart(
     """
     if not 1 <= r <= schedule.T:
         raise ValueError(f"restart from {r} is outside 1..{schedule.T}")
-    zero = _everywhere(0, x_0)
+    zero = _repeat(0, x_0)
     x_r = renoise(schedule, x_0, zero, zero + r, randn_like(x_0))
     yield r, x_r
     yield from sample(
@@ -273,5 +273,5 @@ def _x_0(eps_theta: EpsTheta, schedule: Schedule, x_t: Tensor, time: Tensor, cli
     return predict_clipped_x_0(schedule, x_t, time, eps, clip)
 
 
-def _everywhere(t: int, x: Tensor) -> Tensor:
+def _repeat(t: int, x: Tensor) -> Tensor:
     return torch.full((len(x),), t, device=x.device)

@@ -27,7 +27,7 @@ def comparisons(family: Sequence[MetricRow]) -> list[Comparison]:
     """
     found: list[Comparison] = []
     for rows in _by_metric(family).values():
-        if comparable(rows):
+        if are_comparable(rows):
             found += _compare(rows)
     return found
 
@@ -43,7 +43,7 @@ def verdict_between(one: Estimate, other: Estimate, *, highest: bool = False) ->
     return "worse" if mine.standing == "worse" else "better"
 
 
-def comparable(rows: Sequence[MetricRow]) -> bool:
+def are_comparable(rows: Sequence[MetricRow]) -> bool:
     """Whether several numbers can be compared: all have leave-out values of the same groups."""
     return len(rows) > 1 and "" not in (marks := {row.groups for row in rows}) and len(marks) == 1
 

@@ -211,7 +211,9 @@ class MetricTable:
 
     def to_csv(self) -> str:
         """Return one line for each row: every field of it, of its convention and its verdict."""
-        records = [_flat(row) | _flatten_comparison(self.comparison_of(row)) for row in self.rows]
+        records = [
+            _flatten_row(row) | _flatten_comparison(self.comparison_of(row)) for row in self.rows
+        ]
         columns = list(dict.fromkeys(column for record in records for column in record))
         out = io.StringIO()
         writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
@@ -220,7 +222,7 @@ class MetricTable:
         return out.getvalue()
 
 
-def _flat(row: MetricRow) -> dict[str, Any]:
+def _flatten_row(row: MetricRow) -> dict[str, Any]:
     values = row.as_dict()
     nested = {name: values.pop(name) for name in ("extra", "convention", "settings")}
     for name in ("without", "without_two"):

@@ -116,7 +116,7 @@ def _levels(y: Array, level: float) -> Array:
     """Return the level at which each of y [P, G] is rejected; those that stay share the last."""
     flips, p, here, last = signs(y.shape[1]), np.ones(len(y)), list(range(len(y))), 0.0
     while len(here) > 1:
-        t = np.where(_equal(y[here].mean(1)), 0.0, against_lowest(y[here]))
+        t = np.where(_equals_lowest(y[here].mean(1)), 0.0, against_lowest(y[here]))
         null = against_lowest(flips[:, None, :] * y[here]).max(-1)
         for i, mine in zip(here, t, strict=True):
             p[i] = max(last, float((null >= mine * (1 - EQUAL)).mean()))
@@ -129,7 +129,7 @@ def _levels(y: Array, level: float) -> Array:
     return p
 
 
-def _equal(means: Array) -> NDArray[np.bool_]:
+def _equals_lowest(means: Array) -> NDArray[np.bool_]:
     """Return which points equal the lowest up to rounding, bool [P]."""
     return means - means.min() <= EQUAL * np.abs(means).max()
 

@@ -8,13 +8,13 @@ import typer
 from typer.testing import CliRunner
 
 from cdm_cli import errors
-from cdm_cli.app import Commands, app, as_cdm_error, everywhere
+from cdm_cli.app import Commands, app, as_cdm_error, set_common_flags
 
 
 def cdm_that(action):
     """A `cdm` whose one command does what action does."""
     group = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None)
-    group.callback()(everywhere)
+    group.callback()(set_common_flags)
 
     def command(ctx: typer.Context, out: str = "x") -> None:
         action(ctx, out)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cdm_cli.app import app
 from cdm_cli.commands._columns import align, columns_of, fold
-from cdm_cli.commands._render import plain, show, text
+from cdm_cli.commands._render import make_plain, show, text
 from cdm_cli.config import ScheduleConfig
 from tests.tiny import arrays_of, write_store
 
@@ -33,11 +33,11 @@ RESULT = Result(Path("sweep"), 251, (Row(0, 31.25), Row(251, 8.0)))
 
 
 def test_plain_knows_dataclasses_models_paths_and_what_json_cannot_say():
-    assert plain(RESULT) == {
+    assert make_plain(RESULT) == {
         "out": "sweep", "best_s": 251, "rows": [{"s": 0, "fid": 31.25}, {"s": 251, "fid": 8.0}],
     }  # fmt: skip
-    assert plain({"a": math.nan, 3: math.inf, "b": True}) == {"a": None, "3": None, "b": True}
-    assert plain(ScheduleConfig())["kind"] == "cosine"
+    assert make_plain({"a": math.nan, 3: math.inf, "b": True}) == {"a": None, "3": None, "b": True}
+    assert make_plain(ScheduleConfig())["kind"] == "cosine"
 
 
 def test_json_is_one_line_of_one_object(capsys):
@@ -45,7 +45,7 @@ def test_json_is_one_line_of_one_object(capsys):
     shown = capsys.readouterr()
     assert shown.err == ""
     assert shown.out.count("\n") == 1
-    assert json.loads(shown.out) == plain(RESULT)
+    assert json.loads(shown.out) == make_plain(RESULT)
 
 
 def test_text_has_aligned_scalars_and_then_tables(capsys):
@@ -82,7 +82,7 @@ def test_words_stand_left_and_gaps_stay_empty():
 def test_what_is_empty_is_not_printed():
     result = {"out": "a.h5", "seed": 0, "alpha_bar": None, "damaged": [], "note": "", "why": {}}
     assert text(result) == ["out   a.h5", "seed  0"]
-    assert plain(result) == result
+    assert make_plain(result) == result
 
 
 class Shown:
@@ -97,7 +97,7 @@ def test_a_short_form_is_shown_first_and_alone_unless_all_is_asked_for():
     short = ["good", "metric  value", "fid       2.5", "means well"]
     assert text(Shown(), whole=False) == short
     assert text(Shown()) == [*short, "", f"digest  {'0a' * 32}", "fid     2.5"]
-    assert plain(Shown()) == {"digest": "0a" * 32, "fid": 2.5}
+    assert make_plain(Shown()) == {"digest": "0a" * 32, "fid": 2.5}
 
 
 def test_a_terminal_gets_a_table_of_its_width_a_pipe_plain_columns(capsys, monkeypatch):
@@ -158,7 +158,7 @@ def test_a_table_of_metrics_shows_its_own_cells_and_notes():
     shown = ["metric  value  against", "fid      8.25  train (400)", "is       10.5", "few samples"]
     assert text(Metrics()) == shown
     assert text({"best_s": 5, "table": Metrics()}) == ["best s  5", "", "table:", *shown]
-    assert plain({"table": Metrics()}) == {"table": Metrics().to_json()}
+    assert make_plain({"table": Metrics()}) == {"table": Metrics().to_json()}
 
 
 def test_nested_values_are_flattened_and_long_lists_shortened():
@@ -166,7 +166,7 @@ def test_nested_values_are_flattened_and_long_lists_shortened():
     assert text(nested) == ["plan seed    0", "plan lr max  0.0001"]
     first = ", ".join(map(str, range(12)))
     assert text({"ids": list(range(14))}) == [f"ids  {first}, … (14 in all)"]
-    assert plain({"ids": list(range(14))})["ids"][-1] == 13
+    assert make_plain({"ids": list(range(14))})["ids"][-1] == 13
 
 
 def test_a_result_may_say_itself_what_is_shown():
@@ -174,7 +174,7 @@ def test_a_result_may_say_itself_what_is_shown():
         def model_dump(self):
             return {"store": Path("samples.h5"), "metrics": [{"metric": "fid", "value": 2.5}]}
 
-    assert plain(Judged()) == {
+    assert make_plain(Judged()) == {
         "store": "samples.h5", "metrics": [{"metric": "fid", "value": 2.5}],
     }  # fmt: skip
     assert text(Judged()) == ["store  samples.h5", "", "metrics:", "metric  value", "fid       2.5"]
@@ -183,7 +183,7 @@ def test_a_result_may_say_itself_what_is_shown():
 def test_what_holds_lists_in_a_row_is_left_to_json():
     rows = {"rows": [{"name": "fid", "value": 1.5, "parts": {"without": [1.0, 2.0]}}]}
     assert text(rows) == ["rows:", "name  value", "fid     1.5"]
-    assert plain(rows) == rows
+    assert make_plain(rows) == rows
 
 
 def test_a_line_of_a_report_is_broken_between_words_but_no_command():

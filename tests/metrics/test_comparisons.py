@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cdm_cli.metrics.comparisons import comparable, compare_rows, comparisons, explain_left_out
+from cdm_cli.metrics.comparisons import are_comparable, compare_rows, comparisons, explain_left_out
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 
 CONVENTION = Convention(
@@ -72,7 +72,7 @@ def test_the_sentence_names_the_fewer():
 
 def test_what_has_no_leave_out_values_or_others_is_not_compared():
     known, old = family([1.0, 9.0]), family([1.0], groups="")
-    assert comparable(known)
+    assert are_comparable(known)
     for rows in ([*known, *old], [known[0], *family([1.0], groups="others")], known[:1]):
         assert comparisons(rows) == []
     assert explain_left_out([*known, *old])[0].startswith(

@@ -17,8 +17,8 @@ from cdm_cli.jobs.cas.files import (
     cas_file,
     check_free,
     claim,
+    make_writable,
     reference_directory,
-    writable,
 )
 from cdm_cli.jobs.cas.plan import CasWork, TrainingSet, key_of, plan_work
 from cdm_cli.jobs.cas.report import CasResult, write_score
@@ -83,7 +83,7 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
             store, ref = stack.enter_context(_open_stores(options))
             return plan_work(options, store, ref, session.device)
 
-        work = session.decide(begin, lambda work: cas_file(work).deciding())
+        work = session.decide(begin, lambda work: cas_file(work).fields_to_compare())
         session.check_shared(out)
         session.lead(lambda: claim(out, work))
         with Stop() as stop:
@@ -109,5 +109,5 @@ def _find_or_train(
 def _choose_real_directory(data: Path, out: Path, work: CasWork, session: Session) -> Path:
     """Return the place beside the data, or one in our own directory if that cannot be written."""
     beside = reference_directory(data, work)
-    good = not session.world.leads or (beside / OUTCOME).exists() or writable(beside)
+    good = not session.world.leads or (beside / OUTCOME).exists() or make_writable(beside)
     return beside if session.world.agree(good) else out / "real"

@@ -41,7 +41,7 @@ class CasFile(Settings):
     real_digest: str
     val_digest: str
 
-    def deciding(self) -> dict[str, Any]:
+    def fields_to_compare(self) -> dict[str, Any]:
         """Return what must be equal where a directory is continued: recipe and digests."""
         values = self.model_dump(mode="json")
         return values["recipe"] | {
@@ -79,8 +79,8 @@ def check_free(out: Path, work: CasWork) -> None:
     """Raise what `claim` raises, writing nothing."""
     path = out / CAS_FILE
     if path.exists():
-        there = read_settings(CasFile, path, LIMIT).deciding()
-        check_same(out, "score", there, cas_file(work).deciding())
+        there = read_settings(CasFile, path, LIMIT).fields_to_compare()
+        check_same(out, "score", there, cas_file(work).fields_to_compare())
     elif os.path.lexists(out) and not (out.is_dir() and not durable.list_finished(out)):
         raise refuse(f"{out} exists and is no directory of cdm eval cas")
 
@@ -92,7 +92,7 @@ def reference_directory(data: Path, work: CasWork) -> Path:
     return data.with_name(f"{data.name}.stats") / name
 
 
-def writable(directory: Path) -> bool:
+def make_writable(directory: Path) -> bool:
     """Make a directory; tell whether it can be written to."""
     try:
         disk.make_directory(directory)

@@ -59,8 +59,8 @@ def write_score(
         store=work.samples.images.name,
         metrics=table,
         better_than_real=int((gains(mine, theirs) > 0).sum()),
-        gain_most=[_short(lines[place]) for place in best],
-        lose_most=[_short(lines[place]) for place in worst],
+        gain_most=[_shorten(lines[place]) for place in best],
+        lose_most=[_shorten(lines[place]) for place in worst],
         written=[out / name for name in texts],
     )
 
@@ -151,12 +151,13 @@ def class_lines(work: CasWork, mine: ClassAccuracy, theirs: ClassAccuracy) -> Li
     columns["real_top1"], columns["real_top5"] = theirs.by_class(1), theirs.by_class(top)
     columns["gain"], columns["gain_error"] = gains(mine, theirs), gain_errors(mine, theirs)
     return [
-        {"id": y, "class": name} | {key: _plain(values[y]) for key, values in columns.items()}
+        {"id": y, "class": name}
+        | {key: _number_or_none(values[y]) for key, values in columns.items()}
         for y, name in enumerate(work.classes)
     ]
 
 
-def _plain(value: Any) -> int | float | None:
+def _number_or_none(value: Any) -> int | float | None:
     number = value.item()
     return number if number == number else None
 
@@ -172,7 +173,7 @@ def extremes(gained: np.ndarray) -> tuple[list[int], list[int]]:
     return order[:num], order[::-1][:num]
 
 
-def _short(line: dict[str, Any]) -> dict[str, Any]:
+def _shorten(line: dict[str, Any]) -> dict[str, Any]:
     names = ("id", "class", "top1", "real_top1", "gain", "gain_error")
     return {name: line[name] for name in names}
 

@@ -8,7 +8,7 @@ from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import MANIFEST, checkpoints, read_manifest
 from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
 from cdm_cli.config import StageConfig
-from cdm_cli.data.pruned import missing
+from cdm_cli.data.pruned import missing_error
 from cdm_cli.data.store import Part, open_store
 from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.checking.screen import (
@@ -36,7 +36,7 @@ def run(options: InspectOptions, report: Report) -> InspectResult:
     if not path.exists() and (Path(RUNS) / path / STAGE_FILE).is_file():
         path = Path(RUNS) / path
     if not path.exists():
-        raise missing(path)
+        raise missing_error(path)
     if (path / STAGE_FILE).is_file():
         return InspectResult(_stage(path), stage_lines)
     if (path / MANIFEST).is_file():

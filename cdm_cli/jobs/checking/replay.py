@@ -154,7 +154,7 @@ class StageForms:
     def engine(self, numerics: HowComputed) -> Engine:
         """Return what makes batches as the store's were made. BadInputError for other weights."""
         made = self._origin.made
-        key = numerics.precision, numerics.compiled and self.exact(numerics)
+        key = numerics.precision, numerics.compiled and self.is_exact(numerics)
         if key not in self._stages:
             now = Numerics(numerics.batch_size, *key, device_class(self.session.device), "")
             sampling = Sampling(weights=self._weights)
@@ -167,7 +167,7 @@ class StageForms:
             self._stages[key] = stage
         return Engine(self._stages[key], self.chain, made.seed, numerics.batch_size, made.keep_s)
 
-    def exact(self, numerics: HowComputed) -> bool:
+    def is_exact(self, numerics: HowComputed) -> bool:
         """Tell whether this device and build make the same bits as those that made the samples."""
         here = device_class(self.session.device), build(self.session.device)
         return (numerics.device, numerics.build) == here
@@ -194,7 +194,7 @@ def _compare(
             identical += int((levels == 0).sum())
             largest = max(largest, int(np.ceil(levels.max())))
             differing += _rows(part, batch, levels, allowed)
-    exact = all(makers.exact(batch.numerics) for batch in groups)
+    exact = all(makers.is_exact(batch.numerics) for batch in groups)
     return Replayed(
         stage=stage,
         asked=asked,
@@ -208,13 +208,13 @@ def _compare(
 
 
 def _why(groups: list[ReplayBatch], makers: StageForms) -> str:
-    was = next(batch.numerics for batch in groups if not makers.exact(batch.numerics))
+    was = next(batch.numerics for batch in groups if not makers.is_exact(batch.numerics))
     return f"made on {was.device} ({was.build or 'build not told'}), which rounds otherwise"
 
 
 def tolerance(numerics: HowComputed, makers: StageForms) -> int:
     """Return by how many of 255 a pixel may differ: 0 where the same bits are expected."""
-    return 0 if makers.exact(numerics) else TOLERANCE.get(numerics.precision, 64)
+    return 0 if makers.is_exact(numerics) else TOLERANCE.get(numerics.precision, 64)
 
 
 def _make(engine: Engine, inputs: Inputs, rows: range, meter: Meter) -> Block:

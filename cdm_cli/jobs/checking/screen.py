@@ -90,7 +90,11 @@ def _settings(values: object, names: Sequence[str] = CHAIN) -> str:
 def stage_lines(told: dict[str, Any]) -> Lines:
     """Return what a stage is, how far it is trained, and on what."""
     plan, data = told["plan"], told["data"]
-    low = f" from {told['low_resolution']}×{told['low_resolution']}" if _low(told) else ""
+    low = (
+        f" from {told['low_resolution']}×{told['low_resolution']}"
+        if _has_low_resolution(told)
+        else ""
+    )
     weights = {
         name: f"step {held.get('step')}, sha256 {str(held.get('sha256', ''))[:DIGITS]}"
         for name, held in told["weights"].items()
@@ -107,7 +111,7 @@ def stage_lines(told: dict[str, Any]) -> Lines:
             **weights,
             "parameters": f"{told['parameters']:,}".replace(",", " "),
             "cost": f"{told['flops_per_image'] / 1e9:.3g} GFLOPs an image and evaluation",
-            "sampled": _sampling(plan.stage),
+            "sampled": _describe_sampling(plan.stage),
             "data": data and f"{data.name} ({data.digest[:DIGITS]}): {data.num_train} train, "
             f"{data.num_val} val",
             "classes": data and _classes(data.classes),
@@ -116,11 +120,11 @@ def stage_lines(told: dict[str, Any]) -> Lines:
     ]  # fmt: skip
 
 
-def _low(told: Mapping[str, Any]) -> bool:
+def _has_low_resolution(told: Mapping[str, Any]) -> bool:
     return "low_resolution" in told
 
 
-def _sampling(stage: Any) -> str:
+def _describe_sampling(stage: Any) -> str:
     chain = getattr(stage, "sampling", None)
     if chain is None:
         return ""
@@ -142,10 +146,10 @@ def weights_lines(told: dict[str, Any]) -> Lines:
     rest = {name: value for name, value in told.items() if name not in ("path", "kind", "bytes")}
     return [
         f"{told['path']}: weights, {disk(told['bytes'])}",
-        *_align({name: _short(value) for name, value in rest.items()}),
+        *_align({name: _shorten(value) for name, value in rest.items()}),
     ]
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 80 else f"{text[:80]}…"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cdm_cli.cascade.saved import MANIFEST
 from cdm_cli.cascade.stagefile import STAGE_FILE
-from cdm_cli.data.pruned import missing
+from cdm_cli.data.pruned import missing_error
 from cdm_cli.errors import MissingError, UsageError
 from cdm_cli.jobs.checking.verify_stage import VerifiedStage, verify_checkpoint, verify_stage
 from cdm_cli.jobs.checking.verify_store import VerifiedStore, verify_store
@@ -25,7 +25,7 @@ def run(options: VerifyOptions, report: Report) -> VerifiedStore | VerifiedStage
     if not path.exists() and (Path(RUNS) / path / STAGE_FILE).is_file():
         path = Path(RUNS) / path
     if not path.exists():
-        raise missing(path)
+        raise missing_error(path)
     if not path.is_dir():
         return verify_store(options, report)
     if options.replay is not None:

@@ -106,7 +106,7 @@ def _verdict(
     if state == "good" and kind == "checkpoint" and REMOVED in found:
         state = "removed"
     steps -= len({Path(row["file"]).parent for row in rows if row["state"] == REMOVED})
-    return VerifiedStage(directory, kind, state, steps, _incomplete(directory), rows)
+    return VerifiedStage(directory, kind, state, steps, _list_incomplete(directory), rows)
 
 
 def _state(check: Callable[[], str]) -> str:
@@ -158,7 +158,7 @@ def _check_unless_removed(directory: Path, name: str, sha256: str) -> str:
     return GOOD
 
 
-def _incomplete(directory: Path) -> list[str]:
+def _list_incomplete(directory: Path) -> list[str]:
     """Return checkpoints without a manifest: begun or half removed, they do not count."""
     home = directory / CHECKPOINTS
     if not home.is_dir():

@@ -150,4 +150,6 @@ def fault(part: Part, b: int) -> str:
         return error.what
     rows = part.block_range(b)
     small = ("labels", *(f"z/{s}" for s in part.z_times))
-    return part.meaningless({name: part.map_member(name)[rows.start : rows.stop] for name in small})
+    return part.describe_invalid(
+        {name: part.map_member(name)[rows.start : rows.stop] for name in small}
+    )

@@ -87,7 +87,7 @@ class Bounder:
     asked: int
     seed: int
 
-    def all(self, world: World, advance: Callable[[int], None]) -> Bound:
+    def bound_all(self, world: World, advance: Callable[[int], None]) -> Bound:
         """Bound every image, this process its share; float64 [num] each, in order of rows."""
         num, size = self.work.num, self.batch_size
         parts = torch.zeros(len(Bound._fields), num, dtype=torch.float64, device=self.stage.device)
@@ -145,7 +145,9 @@ def run(options: ElboOptions, report: Report) -> ElboResult:
 def run_in(options: ElboOptions, session: Session) -> ElboResult:
     """Bound as one process of a job."""
     with ExitStack() as stack:
-        store, work = session.decide(lambda: _begin(options, stack), partial(_deciding, options))
+        store, work = session.decide(
+            lambda: _begin(options, stack), partial(_fields_to_compare, options)
+        )
         tell_part(store, options.split, session.report)
         _tell_schedule(options, work, session.report)
         done = [_bound_stage(term, work, options, session) for term in work.terms]
@@ -172,7 +174,7 @@ def _begin(options: ElboOptions, stack: ExitStack) -> tuple[Store, ElboWork]:
     return store, plan_work(options, store)
 
 
-def _deciding(options: ElboOptions, begun: tuple[Store, ElboWork]) -> dict[str, Any]:
+def _fields_to_compare(options: ElboOptions, begun: tuple[Store, ElboWork]) -> dict[str, Any]:
     """Return what must be equal in every process."""
     store, work = begun
     weights, seed = options.sampling.weights, options.sampling.seed
@@ -207,7 +209,7 @@ def _bound_stage(term: Term, work: ElboWork, options: ElboOptions, session: Sess
             if stop.asked:
                 raise StoppedError(f"stopped by {stop.asked}", next="the same command starts anew")
 
-        return StageBound(bounder.all(world, count), stage.digest, chosen)
+        return StageBound(bounder.bound_all(world, count), stage.digest, chosen)
 
 
 def _rows(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[ElboRow]:

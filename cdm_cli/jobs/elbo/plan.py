@@ -88,7 +88,7 @@ def plan_work(options: ElboOptions, store: Store) -> ElboWork:
 
 def _term(header: Header, sampling: Sampling, s: int | None, above: int) -> Term:
     """Return a stage's share of the bound; its chain steps on the time where the next begins."""
-    chain = chain_for(header, _whole(header, sampling), visit=(above,) if above else ())
+    chain = chain_for(header, _settle_sampling(header, sampling), visit=(above,) if above else ())
     return Term(header, chain, s, above)
 
 
@@ -160,7 +160,7 @@ def _check_process(low: Header, high: Header, s: int) -> None:
         )
 
 
-def _whole(header: Header, sampling: Sampling) -> Sampling:
+def _settle_sampling(header: Header, sampling: Sampling) -> Sampling:
     """Return how the bounded chain runs: ancestral, over all T unless steps are asked for."""
     if sampling.sampler not in (None, "ancestral") or sampling.restart_from:
         raise UsageError(

@@ -113,7 +113,7 @@ def look_at(source: Source, src: Path, report: Report) -> tuple[int, int, dict[s
             size = header.width, header.height
             first = first or size
             if size != first or size[0] != size[1] or size[0] > LARGEST:
-                raise _unlike(src, source, i, size, first)
+                raise _size_error(src, source, i, size, first)
             colour, alpha = colour or not header.gray, alpha or "alpha" in header.kinds
             for kind in LOSSY.keys() & header.kinds:
                 conversions[kind] = conversions.get(kind, 0) + 1
@@ -122,7 +122,7 @@ def look_at(source: Source, src: Path, report: Report) -> tuple[int, int, dict[s
     return first[0], (3 if colour else 1) + alpha, conversions
 
 
-def _unlike(
+def _size_error(
     src: Path, source: Source, i: int, size: tuple[int, int], first: tuple[int, int]
 ) -> CdmError:
     what = f"{src}: {source.names[i]} is {size[0]}×{size[1]}"
@@ -141,12 +141,12 @@ def _header(source: Source, src: Path, i: int) -> ImageHeader:
         if isinstance(data, bytes):
             return probe(data)
     except BadImageError as error:
-        raise unusable(src, source.names[i], error) from None
+        raise unusable_error(src, source.names[i], error) from None
     height, width, channels = data.shape
     return ImageHeader(width, height, channels < 3, ("alpha",) if channels in (2, 4) else ())
 
 
-def unusable(src: Path, name: str, error: BadImageError) -> CdmError:
+def unusable_error(src: Path, name: str, error: BadImageError) -> CdmError:
     """Return the error for an image that cannot be used."""
     return BadInputError(
         f"{src}: image {name} cannot be used: {error}",

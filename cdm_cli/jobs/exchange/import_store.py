@@ -25,7 +25,7 @@ from cdm_cli.jobs.exchange.import_plan import (
     labels_in,
     plan_import,
     spec_of,
-    unusable,
+    unusable_error,
 )
 from cdm_cli.jobs.runtime.identity import resume_or_create
 from cdm_cli.jobs.runtime.stop import Stop
@@ -134,8 +134,8 @@ def _pixels(plan: ImportPlan, src: Path, i: int) -> U8:
         data = plan.source.read(i)
         image = decode(data) if isinstance(data, bytes) else from_array(data)
     except BadImageError as error:
-        raise unusable(src, name, error) from None
+        raise unusable_error(src, name, error) from None
     pixels = to_array(with_channels(image, plan.channels))
     if pixels.shape[:2] != (plan.resolution, plan.resolution):
-        raise unusable(src, name, BadImageError("it changed while it was imported"))
+        raise unusable_error(src, name, BadImageError("it changed while it was imported"))
     return pixels

@@ -81,33 +81,33 @@ def order_pieces(stores: Sequence[Store]) -> list[Piece]:
     Raises MismatchError where a store is no part, or differs from the others in more than
     where it begins; where samples are in two parts, or in none.
     """
-    pieces = sorted((Piece(store, _first(store)) for store in stores), key=lambda it: it.first)
+    pieces = sorted((Piece(store, _first_id(store)) for store in stores), key=lambda it: it.first)
     head = pieces[0].store
     for piece in pieces:
         _check_same(piece, head)
     end, before = 0, head
     for piece in pieces:
         if piece.first < end:
-            raise _unfit(
+            raise _unfit_error(
                 f"{before.path} and {piece.store.path} both hold sample {piece.first}",
                 "name each part once",
             )
         if piece.first > end:
-            raise _absent(end, piece.first)
+            raise _absent_error(end, piece.first)
         end, before = piece.stop, piece.store
     num = identity_in(head.provenance)["num"]
     if end != num:
-        raise _absent(end, num)
+        raise _absent_error(end, num)
     return pieces
 
 
-def _first(store: Store) -> int:
+def _first_id(store: Store) -> int:
     found: Any = identity_in(store.provenance)
     first: Any = found.get("first") if isinstance(found, dict) else None
     num: Any = found.get("num") if isinstance(found, dict) else None
     is_part = isinstance(first, int) and first >= 0 and isinstance(num, int)
     if store.kind != "samples" or not is_part:
-        raise _unfit(
+        raise _unfit_error(
             f"{store.path} is no part: it was not made by cdm sample or cdm upsample",
             "cdm inspect shows what it is",
         )
@@ -131,12 +131,12 @@ def _check_same(piece: Piece, head: Store) -> None:
     found = store_difference(store, spec)
     difference = found.side_by_side() if found else _other_terms(store, head)
     if difference:
-        raise _unfit(
+        raise _unfit_error(
             f"{store.path} and {head.path} do not belong together: {difference}",
             "name the parts of one command",
         )
     if piece.first % part.block_size:
-        raise _unfit(
+        raise _unfit_error(
             f"{store.path} begins within a block, at sample {piece.first}",
             "cdm sample or cdm upsample with --part",
         )
@@ -175,11 +175,11 @@ def _tell(pieces: Sequence[Piece], report: Report) -> None:
             )
 
 
-def _absent(start: int, stop: int) -> MismatchError:
-    return _unfit(f"samples {start}..{stop - 1} are in none of the parts", "name all parts")
+def _absent_error(start: int, stop: int) -> MismatchError:
+    return _unfit_error(f"samples {start}..{stop - 1} are in none of the parts", "name all parts")
 
 
-def _unfit(what: str, then: str) -> MismatchError:
+def _unfit_error(what: str, then: str) -> MismatchError:
     return MismatchError(what, kept=NOTHING, next=then)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from cdm_cli.jobs.judging.images import ImageSet
 from cdm_cli.jobs.judging.judge import open_judge
-from cdm_cli.jobs.judging.references import unseen
+from cdm_cli.jobs.judging.references import count_unseen
 from cdm_cli.jobs.runtime.device import describe, wait
 from cdm_cli.jobs.runtime.foretold import TIMED
 from cdm_cli.jobs.runtime.session import Session
@@ -28,7 +28,7 @@ def cost(
     The judge is loaded, and timed on noise. Raises what loading it raises.
     """
     judge = open_judge(options.judge, session.device).extractor
-    real = unseen(options.judge.ref, images[0].resolution, judge)
+    real = count_unseen(options.judge.ref, images[0].resolution, judge)
     samples = sum(each.num for each in images)
     rate = images_per_second(judge, images[0], session.device)
     seconds = (samples + sum(real)) / (rate * (options.judge.compute.gpus or 1))

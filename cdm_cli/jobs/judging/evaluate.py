@@ -82,7 +82,7 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
     metrics, lenient = parse_metrics(options.metrics), "all" in options.metrics
     with ExitStack() as stack:
         images, *others = session.decide(
-            lambda: _choose_all(options, stack, session.report), _deciding
+            lambda: _choose_all(options, stack, session.report), _fields_to_compare
         )
         rich = bool({*OF_IMAGES} & {*metrics})
         panel = open_panel(options.judge, images.resolution, session, features=rich)
@@ -137,7 +137,7 @@ def _choose_images(options: EvalOptions, stack: ExitStack, report: Report) -> Im
     return images
 
 
-def _deciding(chosen: list[ImageSet]) -> dict[str, Any]:
+def _fields_to_compare(chosen: list[ImageSet]) -> dict[str, Any]:
     """Return what must be equal in every process."""
     images = chosen[0]
     same = {"samples": images.digest, "num": images.num, "resolution": images.resolution}

@@ -56,7 +56,7 @@ def find_references(
         ]
 
 
-def unseen(path: Path, resolution: int, extractor: FeatureExtractor) -> list[int]:
+def count_unseen(path: Path, resolution: int, extractor: FeatureExtractor) -> list[int]:
     """Return the numbers of real images, of each part, whose statistics are not kept yet."""
     with ExitStack() as stack:
         if path.suffix == ".npz":

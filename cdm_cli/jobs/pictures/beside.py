@@ -26,7 +26,7 @@ def lay_side_by_side(
     labels = np.asarray(shown[0].part.labels[places[0]])
     chosen = _of_each(labels, per_class) if per_class else spread_over_classes(labels, num)
     pairs = zip(shown, places, strict=True)
-    columns = _alike([_column(one, where[chosen]) for one, where in pairs])
+    columns = _make_alike([_column(one, where[chosen]) for one, where in pairs])
     tiles = dict(enumerate(tile for row in zip(*columns, strict=True) for tile in row))
     names = name_classes(shown[0], places[0][chosen])
     rows = [
@@ -96,7 +96,7 @@ def _column(shown: ShownImages, places: np.ndarray) -> list[np.ndarray]:
     return [tiles[place] for place in places.tolist()]
 
 
-def _alike(columns: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
+def _make_alike(columns: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
     """Return all images of the largest side, in as many channels as the others."""
     side = max(column[0].shape[0] for column in columns)
     channels = {column[0].shape[-1] for column in columns}

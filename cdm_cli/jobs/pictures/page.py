@@ -146,12 +146,12 @@ def parents(rows: Iterable[Mapping[str, str]]) -> Html:
     return table(["role", "name", "digest"], list(lines))
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     """Return nested settings as one mapping, their names joined: `model.dropout`."""
     found: dict[str, object] = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
+            found |= flatten(value, f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = value
     return found

@@ -127,7 +127,7 @@ class _Pen:
 
     def write(self, at: tuple[int, int], text: str, anchor: str) -> None:
         """Write at a point; anchor as Pillow has it."""
-        self._draw.text(at, _short(text), fill=self._ink, font=_font(), anchor=anchor)
+        self._draw.text(at, _shorten(text), fill=self._ink, font=_font(), anchor=anchor)
 
 
 @cache
@@ -138,14 +138,14 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.truetype(path, SIZE) if path.is_file() else ImageFont.load_default(SIZE)
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     """Return text as one line; names come from files, and may hold anything."""
     line = make_printable(text)
     return line if len(line) <= 2 * LONGEST else f"{line[:LONGEST]}…{line[-LONGEST // 2 :]}"
 
 
 def _width(texts: Sequence[str]) -> float:
-    return max((_font().getlength(_short(text)) for text in texts), default=0.0)
+    return max((_font().getlength(_shorten(text)) for text in texts), default=0.0)
 
 
 def _lines(head: str) -> list[str]:

@@ -62,7 +62,7 @@ def write_block(part: Part, b: int, images: Images) -> Counter[str]:
             found, kinds = prepare_image(images.source.read(row), recipe, name)
         except BadImageError as error:
             if images.strict:
-                raise _bad(images.source.name, name, error) from None
+                raise _unusable_error(images.source.name, name, error) from None
             ids[place] = LEFT_OUT - row
             continue
         conversions.update(kinds)
@@ -73,7 +73,7 @@ def write_block(part: Part, b: int, images: Images) -> Counter[str]:
     return conversions
 
 
-def _bad(source: str, name: str, error: BadImageError) -> BadInputError:
+def _unusable_error(source: str, name: str, error: BadImageError) -> BadInputError:
     return BadInputError(
         f"{source}: image {name} cannot be used: {error}",
         kept="finished blocks are kept, no store was made",
@@ -94,9 +94,9 @@ def fill_part(part: Part, path: Path, images: Images, workers: int, report: Repo
     num = sum(len(part.block_range(b)) for b in pending)
     with Stop() as stop, report.track(what, part.num, "images", part.num - num) as advance:
         made = (
-            _with_processes(part, path, images, pending, workers, stop)
+            _write_with_processes(part, path, images, pending, workers, stop)
             if workers > 1 and len(pending) > 1
-            else _alone(part, images, pending, stop)
+            else _write_alone(part, images, pending, stop)
         )
         for b, found in made:
             conversions.update(found)
@@ -111,7 +111,7 @@ def fill_part(part: Part, path: Path, images: Images, workers: int, report: Repo
     return conversions
 
 
-def _alone(
+def _write_alone(
     part: Part, images: Images, pending: Sequence[int], stop: Stop
 ) -> Iterator[tuple[int, Counter[str]]]:
     keep_memory_of_images()
@@ -121,7 +121,7 @@ def _alone(
         yield b, write_block(part, b, images)
 
 
-def _with_processes(
+def _write_with_processes(
     part: Part, path: Path, images: Images, pending: Sequence[int], workers: int, stop: Stop
 ) -> Iterator[tuple[int, Counter[str]]]:
     """Yield (block, what happened) as they come; when asked to stop, those in hand only."""

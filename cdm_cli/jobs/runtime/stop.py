@@ -15,7 +15,7 @@ class Stop:
 
     A second Ctrl-C ends the program at once. Outside the main thread, where Python takes no
     signal, nothing is ever asked. then: called at any other signal, which unlike Ctrl-C
-    reaches this process alone and not those that it started. While `losing_nothing` the program
+    reaches this process alone and not those that it started. While `end_at_once` the program
     ends at the first signal.
     """
 
@@ -34,7 +34,7 @@ class Stop:
         give_back_signals(self._before)
 
     @contextmanager
-    def losing_nothing(self) -> Generator[None]:
+    def end_at_once(self) -> Generator[None]:
         """End the program at a signal: nothing was computed yet that saving would keep.
 
         A compiler, or a first step that tries kernels, asks nobody for minutes.

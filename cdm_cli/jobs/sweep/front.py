@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cdm_cli.jobs.sweep.choice import Judged, name_of, rank_points
-from cdm_cli.metrics.comparisons import comparable, subject
+from cdm_cli.metrics.comparisons import are_comparable, subject
 from cdm_cli.metrics.pareto import front
 from cdm_cli.settings import Settings
 
@@ -39,7 +39,7 @@ def pareto(points: Sequence[Judged]) -> tuple[Placed, ...]:
     costs = {tuple(point.labels.items()): point.evaluations for point in points}
     known = (costs[tuple(row.extra.items())] for row in rows)
     paid = [cost for cost in known if cost is not None]
-    if len(paid) < len(rows) or len(set(paid)) < 2 or not comparable(rows):
+    if len(paid) < len(rows) or len(set(paid)) < 2 or not are_comparable(rows):
         return ()
     placed = [
         Placed(

@@ -25,8 +25,15 @@ from cdm_cli.jobs.tune.judge import PREFERRED, Scorer
 from cdm_cli.jobs.tune.log import FirstTimes
 from cdm_cli.jobs.tune.plan import REAL, Search
 from cdm_cli.jobs.tune.search import Origin
-from cdm_cli.jobs.tune.teacher import NoisePath, fine, nearest, on, teacher_times, walk_path
-from cdm_cli.jobs.tune.ways import Shape, Way, even, shape_times
+from cdm_cli.jobs.tune.teacher import (
+    NoisePath,
+    find_nearest,
+    fine_way,
+    on,
+    teacher_times,
+    walk_path,
+)
+from cdm_cli.jobs.tune.ways import Shape, Way, even_way, shape_times
 
 TRIES = 72  # ways that are compared with the teacher
 TAUGHT = 128  # images of the teacher
@@ -105,18 +112,18 @@ class Beginning:
         path, wanted, samples = self._lesson()
         eps_of = partial(self._eps, samples)
 
-        def apart(way: Way) -> float:
+        def distance(way: Way) -> float:
             found = walk_path(schedule, eps_of, way, path)
             advance(len(found) * steps, f"{steps} steps")
             return float((found - wanted).square().mean())
 
         published = [shape_times(schedule.T, steps, first, shape) for first, shape, _ in SHAPES]
-        starts = [on(self._grid, even(times, 1.0)) for times in published]
+        starts = [on(self._grid, even_way(times, 1.0)) for times in published]
         rng = np.random.default_rng([self._scorer.seed, steps])
         total = (TRIES + len(starts)) * len(wanted) * steps
         what = f"{steps} steps, beside the teacher"
         with self._report.track(what, total, "evaluations") as advance:
-            return nearest(schedule, self._grid, starts, apart, TRIES, rng).times
+            return find_nearest(schedule, self._grid, starts, distance, TRIES, rng).times
 
     def _lesson(self) -> tuple[NoisePath, Tensor, SampleInputs]:
         if self._taught is None:
@@ -128,7 +135,7 @@ class Beginning:
             noise = Noise(shown.seed, f"{noise_name(stage.config)}/path", samples.ids)
             path = NoisePath.draw(schedule, self._grid, x.to(stage.device), noise)
             eps_of = partial(self._eps, samples)
-            self._taught = path, walk_path(schedule, eps_of, fine(self._grid), path), samples
+            self._taught = path, walk_path(schedule, eps_of, fine_way(self._grid), path), samples
         return self._taught
 
 
@@ -151,12 +158,12 @@ def starts(search: Search, begun: FirstTimes) -> list[tuple[Origin, Way]]:
     """Return what a search tries first, each way once, those of the bound at first."""
     listed: list[tuple[Origin, Way]] = []
     if begun.elbo:
-        listed.append(("elbo", even(begun.elbo, 1.0, "ddim")))
+        listed.append(("elbo", even_way(begun.elbo, 1.0, "ddim")))
     for k in (1.0, 0.3):
-        listed.append(("teacher", even(begun.teacher, k)))
+        listed.append(("teacher", even_way(begun.teacher, k)))
     for first, shape, stochasticities in SHAPES:
         times = shape_times(search.schedule.T, begun.steps, first, shape)
         for k in stochasticities:
-            listed.append(("shaped", even(times, k)))
+            listed.append(("shaped", even_way(times, k)))
     once = {way: origin for origin, way in reversed(listed)}
     return [(origin, way) for origin, way in listed if once.pop(way, None) is not None]

@@ -49,8 +49,8 @@ def judge_gain(scorer: Scorer, steps: int, trials: Sequence[Trial]) -> Gain:
     search = scorer.search
     candidate = candidate_of(search, steps, best_trial(trials))
     assert candidate is not None
-    own = scorer.fresh(search.baseline(steps), f"{steps} steps, the stage's own again")
-    best = scorer.fresh(search.chain(candidate), f"{steps} steps, the best again")
+    own = scorer.judge_fresh(search.baseline(steps), f"{steps} steps, the stage's own again")
+    best = scorer.judge_fresh(search.chain(candidate), f"{steps} steps, the best again")
     return gain_between(search, steps, own, best)
 
 

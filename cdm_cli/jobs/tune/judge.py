@@ -60,7 +60,7 @@ class Scorer:
         collector = self._judge(self.search.asked.shown, chain, what)
         return collector.frechet(self.reference.gaussian, uncertain=False).value
 
-    def fresh(self, chain: Chain, what: str) -> Estimate:
+    def judge_fresh(self, chain: Chain, what: str) -> Estimate:
         """Return the FID of images that chose no chain, with its leave-out values."""
         collector = self._judge(self.search.asked.fresh, chain, what)
         return collector.frechet(self.reference.gaussian)
@@ -77,8 +77,8 @@ class Scorer:
             return Raced(self.fid(chain, what), Estimate(0.0), False)
         start, rest = range(quarter), range(quarter, len(shown.ids))
         head = TrialImages(shown.inputs, shown.ids[:quarter], shown.labels[:quarter], shown.seed)
-        whole = self._empty(shown)
-        opening = self._empty(head)
+        whole = self._new_collector(shown)
+        opening = self._new_collector(head)
         self._show(shown, start, chain, what, [opening, whole])
         self._gather(opening)
         first = opening.frechet(self.reference.gaussian, pairs=False)
@@ -89,12 +89,12 @@ class Scorer:
         return Raced(whole.frechet(self.reference.gaussian, uncertain=False).value, first, False)
 
     def _judge(self, drawn: TrialImages, chain: Chain, what: str) -> Collector:
-        collector = self._empty(drawn)
+        collector = self._new_collector(drawn)
         self._show(drawn, range(len(drawn.ids)), chain, what, [collector])
         self._gather(collector)
         return collector
 
-    def _empty(self, drawn: TrialImages) -> Collector:
+    def _new_collector(self, drawn: TrialImages) -> Collector:
         dim = self.panel.judge.extractor.feature_dim
         device = self.panel.session.device
         return Collector.empty(drawn.ids, drawn.labels, dim, device=device, keep=0)

@@ -183,7 +183,7 @@ def _choose_images(
     seed = options.sampling.seed
     fields = {"lowres": store.digest, "split": name, "s": s, "augment": "non-truncated"}
     shown = _images(header, store, part, rows, s, seed)
-    fresh, by = _fresh(header, store, part, rows, s, seed)
+    fresh, by = _choose_fresh(header, store, part, rows, s, seed)
     classes = tuple(store.classes)
     return Asked(header, classes, shown, fresh, by, store.path.name, fields), store
 
@@ -217,7 +217,7 @@ def _images(header: Header, store: Store, part: Part, rows: Rows, s: int, seed: 
     return TrialImages(inputs, np.asarray(part.ids[rows]), np.asarray(part.labels[rows]), seed)
 
 
-def _fresh(
+def _choose_fresh(
     header: Header, store: Store, part: Part, used: Rows, s: int, seed: int
 ) -> tuple[TrialImages, FreshBy]:
     """Return as many images of the store as were used, others where it has enough of them."""

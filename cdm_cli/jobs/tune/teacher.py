@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cdm_cli.diffusion.samplers import EpsTheta, bind
 from cdm_cli.diffusion.schedules import Schedule, respace, trailing_times
-from cdm_cli.jobs.tune.ways import Way, even, places_of_times, times_at, vary
+from cdm_cli.jobs.tune.ways import Way, even_way, places_of_times, times_at, vary
 
 EVENLY = 48  # times of the grid in t, and as many in where they lie
 FIRST, LAST = 0.5, 0.1  # by how much times are shifted, at first and in the end
@@ -66,7 +66,7 @@ class NoisePath:
         at = self.times.index(t)
         return self.V[at] / float(self.snr[at].sqrt())
 
-    def over(self, t: int, s: int) -> Tensor:
+    def noise_of_step(self, t: int, s: int) -> Tensor:
         """Return the noise of a step from t to s < t, a standard normal independent of what was."""
         at, to = self.times.index(t), self.times.index(s)
         return (self.V[to] - self.V[at]) / float((self.snr[to] - self.snr[at]).sqrt())
@@ -75,7 +75,7 @@ class NoisePath:
 def walk_path(schedule: Schedule, eps_of: EpsOf, way: Way, path: NoisePath) -> Tensor:
     """Return x_0 within [-1, 1] where a way ends that follows the path, whose times it has."""
     few = respace(schedule, torch.tensor(sorted(way.times)))
-    noises = iter([path.over(t, s) for t, s in pairwise(way.times)])
+    noises = iter([path.noise_of_step(t, s) for t, s in pairwise(way.times)])
     sample = bind(way.sampler, randn_like=lambda x: next(noises), stochasticity=way.stochasticity)
     x = path.start(way.times[0])
     for _, x in sample(eps_of(few), few, x):  # noqa: B007, B020
@@ -83,23 +83,24 @@ def walk_path(schedule: Schedule, eps_of: EpsOf, way: Way, path: NoisePath) -> T
     return x.clamp(-1, 1)
 
 
-def nearest(
-    schedule: Schedule, times: Sequence[int], begin: Sequence[Way], apart: Callable[[Way], float],
-    tries: int, rng: np.random.Generator,
+def find_nearest(
+    schedule: Schedule, times: Sequence[int], begin: Sequence[Way],
+    distance: Callable[[Way], float], tries: int, rng: np.random.Generator,
 ) -> Way:  # fmt: skip
-    """Return the way whose end is the least apart from the teacher's, of some and of ways near by.
+    """Return the way that ends nearest to the teacher's: one of `begin`, or a varied one.
 
-    times: of the grid. apart: the distance of a way on it. tries: how many are varied from the
-    best so far, in pairs: once more in a direction that was a success, else in the opposite.
+    times: the grid on which ways lie. distance: from where a way on it ends to where the
+    teacher's ends. tries: how often the best way so far is varied, by turns in a direction that is
+    drawn, and again in it after a success, in the opposite one after a failure.
     """
-    score, _, way = min((apart(way), number, way) for number, way in enumerate(begin))
+    score, _, way = min((distance(way), number, way) for number, way in enumerate(begin))
     shift = np.zeros(8)
     for number in range(tries):
         size = FIRST * (LAST / FIRST) ** (number / max(1, tries - 1))
         fresh = np.concatenate([size * rng.normal(size=5), np.zeros(3)])
         shift = fresh if number % 2 == 0 else shift
         tried = on(times, vary(way, schedule, shift))
-        found = apart(tried) if tried != way else score
+        found = distance(tried) if tried != way else score
         if found < score:
             score, way = found, tried
         else:
@@ -114,9 +115,9 @@ def on(times: Sequence[int], way: Way) -> Way:
         free = there[there < taken[-1]] if taken else there
         free = free[: len(free) - left + 1]  # room for those that follow
         taken.append(int(free[np.abs(free - t).argmin()]))
-    return even(taken, way.stochasticity[0], way.sampler)
+    return even_way(taken, way.stochasticity[0], way.sampler)
 
 
-def fine(times: Sequence[int]) -> Way:
+def fine_way(times: Sequence[int]) -> Way:
     """Return the teacher's own way."""
-    return even(times, 1.0)
+    return even_way(times, 1.0)

@@ -60,7 +60,7 @@ def run_in(options: TuneOptions, session: Session) -> TuneResult:
     """Search as one process of a job."""
     log = log_path(options.out)
     with ExitStack() as stack:
-        begun = session.decide(lambda: _begin(options, stack, session.report), _deciding)
+        begun = session.decide(lambda: _begin(options, stack, session.report), _fields_to_compare)
         search, before = begun
         session.check_shared(options.out)
         left = trials_left(search, before.trials if before else [])
@@ -96,7 +96,7 @@ def _begin(options: TuneOptions, stack: ExitStack, report: Report) -> tuple[Sear
     return search, before
 
 
-def _deciding(begun: tuple[Search, Log | None]) -> dict[str, Any]:
+def _fields_to_compare(begun: tuple[Search, Log | None]) -> dict[str, Any]:
     """Return what must be equal in every process."""
     search, log = begun
     return {
@@ -235,7 +235,7 @@ def _gain(scorer: Scorer, steps: int, log: Path) -> None:
     chains |= {(steps, name): it for name, it in to_judge(search, found.of(steps)).items()}
     for (at, name), chain in chains.items():
         if (at, name) not in found.judged:
-            score = scorer.fresh(chain, f"{at or search.reference} steps, {name}, again")
+            score = scorer.judge_fresh(chain, f"{at or search.reference} steps, {name}, again")
             line = FreshScore(
                 steps=at, name=name, num=len(search.asked.fresh.ids), value=score.value,
                 without=score.without, without_two=score.without_two,

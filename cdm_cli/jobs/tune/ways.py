@@ -31,7 +31,7 @@ class Way:
     sampler: Solver
 
 
-def even(times: Sequence[int], k: float, sampler: Solver = "dpm-solver++") -> Way:
+def even_way(times: Sequence[int], k: float, sampler: Solver = "dpm-solver++") -> Way:
     """Return a way with the same stochasticity everywhere."""
     ordered = tuple(sorted(times, reverse=True))
     return Way(ordered, (k,) * len(ordered), sampler)
@@ -47,7 +47,7 @@ def times_at(schedule: Schedule, wanted: Array) -> tuple[int, ...]:
     """Return the times nearest to some places, decreasing and each one once."""
     table = places_of_times(schedule)
     found = 1 + np.abs(table[None, :] - np.sort(wanted)[:, None]).argmin(1)
-    return _once(found.tolist(), len(table))
+    return _make_distinct(found.tolist(), len(table))
 
 
 def shape_times(T: int, steps: int, first: float, shape: Shape) -> tuple[int, ...]:
@@ -58,10 +58,10 @@ def shape_times(T: int, steps: int, first: float, shape: Shape) -> tuple[int, ..
     """
     u = np.arange(steps, 0, -1) / steps
     f = {"even": u, "square": u**2, "sine": np.sin(np.pi * u / 2) ** 2}[shape]
-    return _once(np.ceil(first * T * f - 1e-9).astype(int).tolist(), T)
+    return _make_distinct(np.ceil(first * T * f - 1e-9).astype(int).tolist(), T)
 
 
-def _once(wanted: Sequence[int], T: int) -> tuple[int, ...]:
+def _make_distinct(wanted: Sequence[int], T: int) -> tuple[int, ...]:
     """Return decreasing times within 1..T near those that are wanted, each one once."""
     times: list[int] = []
     for left, t in zip(range(len(wanted), 0, -1), wanted, strict=True):

@@ -68,7 +68,7 @@ def _torch(choice: Device) -> dict[str, str]:
 
         return describe(pick_device(choice))
 
-    def built() -> str:
+    def describe_build() -> str:
         from cdm_cli.jobs.runtime.device import build, pick_device
 
         return build(pick_device(choice))
@@ -83,7 +83,12 @@ def _torch(choice: Device) -> dict[str, str]:
 
         return str(torch.cuda.device_count())
 
-    told = {"device": device, "build": built, "precision": precision, "cuda devices": devices}
+    told = {
+        "device": device,
+        "build": describe_build,
+        "precision": precision,
+        "cuda devices": devices,
+    }
     return {name: _tell_or_why(tell) for name, tell in told.items()}
 
 

@@ -92,7 +92,7 @@ def forward_kernel(
 
 
 @triton.jit
-def _normalising(
+def _load_normaliser(
     gain_ptr, offset_ptr, added_ptr, mean_ptr, rstd_ptr, channel, image, inside, C,
     gain_images, added_images, ADDED: tl.constexpr,
 ):  # fmt: skip
@@ -129,7 +129,7 @@ def backward_kernel(
     image, channel, inside = share(C, EACH, PAD, GROUPS)
     start = image.to(tl.int64) * P
     seed_ptr, first_row = seed_of_image(seed_ptr, seeds, image, start)
-    gain, offset, rstd, shift = _normalising(
+    gain, offset, rstd, shift = _load_normaliser(
         gain_ptr, offset_ptr, added_ptr, mean_ptr, rstd_ptr, channel, image, inside, C,
         gain_images, added_images, ADDED,
     )  # fmt: skip

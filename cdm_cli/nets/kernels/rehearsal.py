@@ -73,7 +73,7 @@ class Rehearsal:
         seen = tuple(Alike(x) if isinstance(x, Tensor) else x for x in args)
         key = (id(kernel), *map(_key, seen), *constants.items())
         if key not in self._begun:
-            self._begun[key] = self._pool.submit(_ready, kernel, grid, seen, constants)
+            self._begun[key] = self._pool.submit(_compile, kernel, grid, seen, constants)
         if not self.postponed:
             done, _ = wait([self._begun[key]], MOMENT)
             self.postponed = not done
@@ -131,7 +131,7 @@ def _key(argument: Any) -> object:
     return ("int", argument == 1, argument % 16 == 0, argument < 2**31) if whole else argument
 
 
-def _ready(kernel: Any, grid: Any, args: tuple[Any, ...], constants: Constants) -> object:
+def _compile(kernel: Any, grid: Any, args: tuple[Any, ...], constants: Constants) -> object:
     """Compile a kernel, or find it, and load it with what launches it."""
     compiled = kernel.warmup(*args, grid=grid, **constants)
     return getattr(compiled, "run", None)

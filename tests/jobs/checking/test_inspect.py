@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.snapshot import Snapshot, save_checkpoint
-from cdm_cli.commands._render import plain, text
+from cdm_cli.commands._render import make_plain, text
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.store import PartSpec, StoreSpec, create
 from cdm_cli.errors import BadInputError, MissingError
@@ -29,7 +29,7 @@ from tests.tiny import (
 
 def inspected(path):
     """As `cdm inspect --json` prints it."""
-    return json.loads(json.dumps(plain(run(as_typed(InspectOptions, path=path), None))))
+    return json.loads(json.dumps(make_plain(run(as_typed(InspectOptions, path=path), None))))
 
 
 def test_a_store(tmp_path):

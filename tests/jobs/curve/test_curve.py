@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from cdm_cli.cascade.saved import remove_checkpoint
-from cdm_cli.commands._render import plain, text
+from cdm_cli.commands._render import make_plain, text
 from cdm_cli.errors import (
     MismatchError,
     MissingError,
@@ -122,7 +122,7 @@ def test_every_checkpoint_gets_a_verdict():
     said = "\n".join(text(result))
     assert "best step" not in said
     assert result.conclusion in said
-    assert plain(result)["best_step"] == result.best_step
+    assert make_plain(result)["best_step"] == result.best_step
 
 
 def of(step, value, noise):

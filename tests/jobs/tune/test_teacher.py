@@ -7,8 +7,15 @@ import pytest
 import torch
 
 from cdm_cli.diffusion.schedules import cosine
-from cdm_cli.jobs.tune.teacher import NoisePath, fine, nearest, on, teacher_times, walk_path
-from cdm_cli.jobs.tune.ways import even
+from cdm_cli.jobs.tune.teacher import (
+    NoisePath,
+    find_nearest,
+    fine_way,
+    on,
+    teacher_times,
+    walk_path,
+)
+from cdm_cli.jobs.tune.ways import even_way
 from tests.oracles import GaussianData, Impulses
 
 SCHEDULE = cosine(200)
@@ -35,7 +42,7 @@ def test_the_grid_has_both_ends(T):
 def test_the_noise_of_a_start_and_of_each_step_is_normal_and_independent(path):
     impulses, path = path
     few = TIMES[::-9]
-    noises = [path.start(few[0]), *(path.over(t, s) for t, s in itertools.pairwise(few))]
+    noises = [path.start(few[0]), *(path.noise_of_step(t, s) for t, s in itertools.pairwise(few))]
     for i, j in itertools.combinations_with_replacement(range(len(noises)), 2):
         expected = pytest.approx(float(i == j), abs=1e-9)
         assert impulses.covariance(noises[i], noises[j]) == expected
@@ -45,9 +52,9 @@ def test_a_step_takes_all_increments_that_it_steps_over(path):
     _, path = path
     t, middle, s = TIMES[60], TIMES[50], TIMES[20]
     snr = {at: float(path.snr[path.times.index(at)]) for at in (t, middle, s)}
-    both = path.over(t, middle) * (snr[middle] - snr[t]) ** 0.5
-    both = both + path.over(middle, s) * (snr[s] - snr[middle]) ** 0.5
-    torch.testing.assert_close(path.over(t, s) * (snr[s] - snr[t]) ** 0.5, both)
+    both = path.noise_of_step(t, middle) * (snr[middle] - snr[t]) ** 0.5
+    both = both + path.noise_of_step(middle, s) * (snr[s] - snr[middle]) ** 0.5
+    torch.testing.assert_close(path.noise_of_step(t, s) * (snr[s] - snr[t]) ** 0.5, both)
 
 
 def of(number):
@@ -58,20 +65,20 @@ def of(number):
 
 def test_more_steps_on_the_path_end_nearer_to_the_teacher():
     path = of(64)
-    wanted = walk_path(SCHEDULE, DATA.eps_theta, fine(TIMES), path)
+    wanted = walk_path(SCHEDULE, DATA.eps_theta, fine_way(TIMES), path)
     apart = []
     for steps in (4, 12, 40):
-        way = on(TIMES, even(np.linspace(200, 1, steps).round().astype(int).tolist(), 1.0))
+        way = on(TIMES, even_way(np.linspace(200, 1, steps).round().astype(int).tolist(), 1.0))
         found = walk_path(SCHEDULE, DATA.eps_theta, way, path)
         apart.append(float((found - wanted).square().mean()))
     assert apart[0] > 2 * apart[1] > 4 * apart[2]
-    other = walk_path(SCHEDULE, DATA.eps_theta, fine(TIMES), of(64))
+    other = walk_path(SCHEDULE, DATA.eps_theta, fine_way(TIMES), of(64))
     assert torch.equal(other, wanted)
 
 
 def test_the_nearest_way_is_nearer_than_those_it_began_with():
     path, rng = of(32), np.random.default_rng(0)
-    wanted = walk_path(SCHEDULE, DATA.eps_theta, fine(TIMES), path)
+    wanted = walk_path(SCHEDULE, DATA.eps_theta, fine_way(TIMES), path)
 
     def apart(way):
         found = float((walk_path(SCHEDULE, DATA.eps_theta, way, path) - wanted).square().mean())
@@ -79,12 +86,15 @@ def test_the_nearest_way_is_nearer_than_those_it_began_with():
         return found
 
     seen = {}
-    begin = [on(TIMES, even((200, 150, 100, 50), 1.0)), on(TIMES, even((60, 50, 40, 30), 1.0))]
-    found = nearest(SCHEDULE, TIMES, begin, apart, 30, rng)
+    begin = [
+        on(TIMES, even_way((200, 150, 100, 50), 1.0)),
+        on(TIMES, even_way((60, 50, 40, 30), 1.0)),
+    ]
+    found = find_nearest(SCHEDULE, TIMES, begin, apart, 30, rng)
     assert seen[found] == min(seen.values()) < 0.7 * min(seen[way] for way in begin)
     assert {t for way in seen for t in way.times} <= {*TIMES}
 
 
 def test_times_move_to_the_nearest_that_are_free():
-    assert on((1, 10, 20, 30), even((21, 20, 19), 1.0)).times == (20, 10, 1)
-    assert on((1, 10, 20, 30), even((2, 1), 1.0)).times == (10, 1)
+    assert on((1, 10, 20, 30), even_way((21, 20, 19), 1.0)).times == (20, 10, 1)
+    assert on((1, 10, 20, 30), even_way((2, 1), 1.0)).times == (10, 1)

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from cdm_cli.diffusion.schedules import cosine, linear, trailing_times
-from cdm_cli.jobs.tune.ways import Shape, Way, even, places_of_times, shape_times, times_at, vary
+from cdm_cli.jobs.tune.ways import (
+    Shape,
+    Way,
+    even_way,
+    places_of_times,
+    shape_times,
+    times_at,
+    vary,
+)
 
 SCHEDULES = {"cosine": cosine(4000), "linear": linear(1000), "short": cosine(20)}
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
@@ -49,7 +57,7 @@ def test_shapes_as_published():
 @each_schedule
 def test_what_is_varied_is_a_way_again_and_a_shift_of_nothing_changes_nothing(schedule):
     rng = np.random.default_rng(0)
-    way = even((17, 12, 6, 2), 0.7)
+    way = even_way((17, 12, 6, 2), 0.7)
     assert vary(way, schedule, np.zeros(8)) == way
     for _ in range(30):
         found = vary(way, schedule, rng.normal(size=8))
@@ -66,4 +74,4 @@ def test_a_shift_of_one_end_leaves_the_other():
     assert found.times[-1] == 200
     assert found.stochasticity[0] == 0.5
     assert found.stochasticity[-1] == pytest.approx(0.9)
-    assert vary(even((9,), 1.0), cosine(4000), np.zeros(8)).times == (9,)
+    assert vary(even_way((9,), 1.0), cosine(4000), np.zeros(8)).times == (9,)

@@ -203,12 +203,12 @@ def test_a_sweep_keeps_others_from_its_directory_while_it_runs(home):
 
     class Watching(Told):
         def say(self, line):
-            busy.append(lock.in_use(home / "sweep"))
+            busy.append(lock.is_in_use(home / "sweep"))
             super().say(line)
 
     swept((0, 5, 7), told=Watching())
     assert any(busy)
-    assert not lock.in_use(home / "sweep")
+    assert not lock.is_in_use(home / "sweep")
 
 
 def test_half_a_checkpoint_goes_too(home):
@@ -276,7 +276,7 @@ def test_what_is_no_workspace_is_said(home):
 def test_a_record_of_a_stranger_is_no_record(tmp_path, text):
     (tmp_path / "a.h5.pruned").write_text(text)
     assert pruned.read_record(tmp_path / "a.h5") is None
-    assert "does not exist" in pruned.missing(tmp_path / "a.h5").what
+    assert "does not exist" in pruned.missing_error(tmp_path / "a.h5").what
     (tmp_path / "a.h5.pruned").unlink()
     os.mkfifo(tmp_path / "a.h5.pruned")
     assert pruned.read_record(tmp_path / "a.h5") is None
