@@ -1,6 +1,8 @@
 """Mirrors cdm_cli/startup.py: where the time until a first result went, told with -v."""
 
 import re
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 
@@ -92,3 +94,27 @@ def test_what_an_earlier_command_of_the_process_left_is_forgotten(clock):
         tell_by(told.append)
         first_result()
     assert told == [line({}, 12.0)]
+
+
+IMPORTS = """
+import sys
+from cdm_cli.nets.kernels import ahead
+
+begun = []
+ahead.begin = lambda: begun.append("torch" in sys.modules)
+
+from typer.testing import CliRunner
+from cdm_cli.app import app
+
+for more in ([], ["--device", "cpu"], ["--gpus", "2"], ["--dry-run"]):
+    CliRunner().invoke(app, ["sample", "nobody", *more])
+import cdm_cli.jobs.training.train, cdm_cli.jobs.sampling.upsample
+heavy = ("triton", "scipy", "sympy", "torch._dynamo", "matplotlib", "torchvision", "rich")
+print(begun, [name for name in heavy if name in sys.modules])
+"""
+
+
+def test_a_gpu_is_prepared_while_torch_is_imported_and_nothing_heavy_is_imported_beside():
+    """By commands that compute in this process, on a GPU if there is one."""
+    told = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
+    assert told.stdout.strip() == "[False] []", told.stderr

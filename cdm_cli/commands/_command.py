@@ -11,7 +11,9 @@ import typer
 from cdm_cli.commands._help import help_of
 from cdm_cli.commands.table import Command
 from cdm_cli.options.durations import seconds_of
+from cdm_cli.nets.kernels import ahead
 from cdm_cli.options.flag import OUTPUT, Flagged, flags_of, parts
+from cdm_cli.options.sampling import Compute
 from cdm_cli.signals import stop_after
 from cdm_cli.startup import measure_command, part
 
@@ -53,6 +55,8 @@ def function_of(command: Command) -> Callable[..., None]:
 
             options = ask_what_to_remove(ctx, options, _import_named(f"{command.job}:plan"))
         with stop_after(_seconds(ctx)), measure_command():
+            if job == "run" and _computes_here(options):
+                ahead.begin()
             with part("imports"):
                 done = _import_named(f"{command.job}:{job}")
             costs = job == "plan" and not command.asks
@@ -66,6 +70,13 @@ def function_of(command: Command) -> Callable[..., None]:
     run.__annotations__ = {item.name: item.annotation for item in parameters}
     run.__doc__ = command.help
     return run
+
+
+def _computes_here(options: object) -> bool:
+    """Return whether a job runs a network in this process, on a GPU if there is one."""
+    holder = getattr(options, "judge", options)
+    compute = getattr(holder, "compute", None)
+    return isinstance(compute, Compute) and compute.device != "cpu" and (compute.gpus or 1) == 1
 
 
 def _seconds(ctx: typer.Context) -> int | None:

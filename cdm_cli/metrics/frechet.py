@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 
 Matrix = NDArray[np.float64]
@@ -28,6 +27,8 @@ def factor(sigma: Matrix) -> Matrix:
     Works for any positive semi-definite matrix; fewer samples than dimensions, constant
     features and an all-zero matrix only make F narrower.
     """
+    from scipy.linalg import get_lapack_funcs  # half a second, of every command that judges later
+
     tolerance = _RANK_TOLERANCE * float(np.max(np.diag(sigma), initial=0.0))
     (pstrf,) = get_lapack_funcs(("pstrf",), (sigma,))
     packed, pivots, rank, _ = pstrf(sigma, lower=1, tol=tolerance)

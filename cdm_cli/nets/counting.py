@@ -5,7 +5,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.flop_counter import FlopCounterMode
 
 from cdm_cli.nets.blocks import Attention
 from cdm_cli.nets.classifier import Classifier
@@ -39,6 +38,8 @@ def flops_per_image(net: UNet | Classifier) -> int:
     Matrix products, convolutions and attention are counted, as is usual; the pass runs on the meta
     device, whose tensors have no storage, wherever the network itself is.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # which imports Triton
+
     tensors = {name: p.detach().to("meta") for name, p in net.named_parameters()}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         functional_call(net, tensors, meta_inputs(net))

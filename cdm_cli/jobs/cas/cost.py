@@ -1,7 +1,6 @@
 """What a Classification Accuracy Score will cost, before anything is trained."""
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from cdm_cli.jobs.cas.plan import CasWork
 from cdm_cli.jobs.runtime.device import describe, measure_flops
@@ -15,6 +14,8 @@ EFFICIENCY = {"cuda": 0.07, "cpu": 0.25}
 
 def estimate_cas(work: CasWork, device: torch.device, classifiers: int) -> dict[str, object]:
     """Return images, FLOPs and an estimated time of so many classifiers, all flat."""
+    from torch.utils.flop_counter import FlopCounterMode  # which imports Triton
+
     recipe = work.recipe
     with torch.device("meta"):
         net = cas_network(

@@ -3,7 +3,8 @@
 Triton compiles a kernel where it is first launched: one core works, and the GPU waits, 15 s for the
 forty kernels of a training step (docs/performance-journal.md). In a rehearsal threads do so, and a
 kernel that is not there within a moment is not launched; the call is then made again. Kernels that
-an earlier run has compiled are there within a moment, and the rehearsal is the call.
+an earlier run has compiled are there within a moment, and the rehearsal is the call: what Triton
+needs before the first of them (`ahead`) is waited for, and is no reason to call again.
 """
 
 import os
@@ -15,9 +16,10 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
+from cdm_cli.nets.kernels import ahead
 from cdm_cli.startup import part
 
-MOMENT = 0.05  # seconds: a kernel is found on the disk in a few thousandths, compiled in 0.3
+MOMENT = 0.2  # seconds: a kernel is found on the disk in some hundredths, compiled in 0.3
 MOST_THREADS = 16
 
 R = TypeVar("R")
@@ -112,6 +114,8 @@ def rehearse(function: Callable[..., R], *inputs: Any) -> R:
     """
     if not torch.cuda.is_initialized():
         return function(*inputs)
+    with part("kernels"):
+        ahead.finish()
     device, drawn = torch.cuda.current_device(), (torch.get_rng_state(), torch.cuda.get_rng_state())
     with Rehearsal(partial(torch.cuda.set_device, device)) as rehearsal:
         result = function(*inputs)

@@ -36,6 +36,7 @@ class Kernel:
 @pytest.fixture
 def on_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(rehearsal.ahead, "finish", lambda: None)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: None)
@@ -74,6 +75,18 @@ def test_kernels_that_are_there_are_launched_at_once_and_the_call_is_not_repeate
 
     rehearse(function, torch.zeros(3))
     assert len(calls) == len(kernel.launched) == 1
+
+
+def test_what_triton_needs_first_is_waited_for_and_no_reason_to_call_again(on_a_gpu, monkeypatch):
+    kernel, calls, moments = Kernel(), [], []
+    monkeypatch.setattr(rehearsal.ahead, "finish", lambda: moments.append(len(calls)))
+
+    def function():
+        calls.append(1)
+        when_ready(kernel)[(1,)]()
+
+    rehearse(function)
+    assert (moments, len(calls)) == ([0], 1)
 
 
 def test_each_kernel_is_compiled_once_for_what_decides_it(threads):
