@@ -10,8 +10,8 @@ import typer
 
 from cdm_cli.commands._help import help_of
 from cdm_cli.commands.table import Command
-from cdm_cli.options.durations import seconds_of
 from cdm_cli.nets.kernels import ahead
+from cdm_cli.options.durations import seconds_of
 from cdm_cli.options.flag import OUTPUT, Flagged, flags_of, parts
 from cdm_cli.options.sampling import Compute
 from cdm_cli.signals import stop_after

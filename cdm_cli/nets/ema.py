@@ -48,6 +48,13 @@ class Ema:
         self.num_updates = num_updates
 
     @torch.no_grad()
+    def restart(self) -> None:
+        """Begin anew from the network's weights, which somebody has replaced."""
+        for name, parameter in self.net.named_parameters():
+            self._shadow[name].copy_(parameter)
+        self.num_updates = 0
+
+    @torch.no_grad()
     def copy_to(self, net: nn.Module) -> None:
         """Overwrite the parameters of a network of the same layout with the averages."""
         for name, parameter in net.named_parameters():

@@ -168,3 +168,16 @@ def test_out_of_memory_halves_what_is_taken_at_a_time_on_all_ranks(gpus):
     assert parts < LARGE // gpus
     for mine, asked in zip(*map(curve, names), strict=True):
         assert mine == pytest.approx(asked, rel=1e-3)
+
+
+@needs(1)
+@pytest.mark.parametrize("micro_batch", ["64", "16"])
+def test_weights_drawn_beside_a_rehearsal_change_no_byte(micro_batch, monkeypatch):
+    names = [f"{how}{micro_batch}" for how in ("at-once-", "beside-")]
+    more = (*SET, f"training.micro_batch={micro_batch}")
+    for name, beside in zip(names, (False, True), strict=True):
+        where = "cdm_cli.jobs.training.objective.worth_a_thread"
+        monkeypatch.setattr(where, lambda *_, beside=beside: beside)
+        trained(options(name, overrides=more, steps=6), 1)
+    one, other = (left(Path("runs") / name) for name in names)
+    assert one == other

@@ -89,3 +89,12 @@ def test_copy_to_another_network():
     net, other = line(3.0), line(0.0)
     Ema(net, 0.9).copy_to(other)
     assert other.weight.item() == 3.0
+
+
+def test_it_begins_anew_from_weights_that_were_replaced():
+    net = line(0.0)
+    ema = Ema(net, 0.9)
+    ema.update()
+    nn.init.constant_(net.weight, 5.0)
+    ema.restart()
+    assert (ema.state_dict()["weight"].item(), ema.num_updates) == (5.0, 0)

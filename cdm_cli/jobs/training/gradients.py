@@ -78,17 +78,36 @@ class Gradients:
         as they are. Where a device runs out of memory, all processes halve the micro-batch and take
         the step again. Raises MemoryFloorError where one image does not fit.
         """
+        return self._halve_until_fits(lambda: self._accumulate(step, batch))
+
+    def rehearse(self, step: int, batch: TrainBatch) -> None:
+        """Compute the gradients of the first rows alone, and drop them, whatever the weights are.
+
+        What a first call compiles, loads and tries is there afterwards, a micro-batch that does
+        not fit is halved, and nothing is recorded: a step computes as if this had not been.
+        """
+        self._halve_until_fits(lambda: self._of_first_rows(step, batch))
+        self._recorded.forget()
+        self._forget()
+
+    def _halve_until_fits(self, compute: Callable[[], Tensor]) -> Tensor:
         if not self._objective.net.training:
             self._objective.net.train()
         while True:
             loss = None
             with suppress(torch.OutOfMemoryError), memory_errors():
                 with reproducible_gradients(self._device):
-                    loss = self._accumulate(step, batch)
+                    loss = compute()
             if self._world.agree(loss is not None):
                 assert loss is not None
                 return loss
             self._halve()
+
+    def _of_first_rows(self, step: int, batch: TrainBatch) -> Tensor:
+        self._forget()
+        loss, *_ = self._of_rows(step, (batch, self._keys.draw(step, batch)), 0, self.piece)
+        assert loss is not None
+        return loss
 
     def _accumulate(self, step: int, batch: TrainBatch) -> Tensor:
         """Set the gradients of this share of the mean loss over the global batch; return that."""

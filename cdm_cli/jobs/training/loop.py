@@ -22,6 +22,7 @@ from cdm_cli.jobs.training.endings import (
 )
 from cdm_cli.jobs.training.extra import Extra, due
 from cdm_cli.jobs.training.files import Saver
+from cdm_cli.jobs.training.first_weights import FirstWeights
 from cdm_cli.jobs.training.log import NO_EVENTS, Metrics
 from cdm_cli.jobs.training.step import Progress, Trainer, learning_rate
 from cdm_cli.startup import first_result, part
@@ -45,7 +46,8 @@ class Loop:
     """A training run between its first and its last step.
 
     extras: what else is done after some steps, behind their checkpoints. compiler: compiles the
-    network, once it is known how many images fit at a time. unchanged: raises BadInputError where
+    network, once it is known how many images fit at a time. weights: those to begin with, where
+    the network does not have them yet. unchanged: raises BadInputError where
     the data read so far are not what they were; called in every process before a step is saved.
     """
 
@@ -55,6 +57,7 @@ class Loop:
     stop: Stop
     extras: tuple[Extra, ...] = ()
     compiler: Callable[[], object] | None = None
+    weights: FirstWeights | None = None
     unchanged: Callable[[], object] = lambda: None
     skipped: int = 0
     last: Progress | None = None
@@ -141,6 +144,9 @@ class Loop:
         """
         with self.stop.end_at_once(), part("first step"):
             batch = next(batches)
+            if self.weights is not None:
+                self.trainer.rehearse(step, batch, self.weights)
+                self.weights = None
             if self.compiler is not None:
                 self._compile(self.compiler, step, batch)
             self.trainer.step(step, batch)

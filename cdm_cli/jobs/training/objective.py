@@ -5,6 +5,7 @@ that a batch gives the same gradient, to rounding, however it is cut into micro-
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -12,13 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.stage import Stage, uses_bf16
 from cdm_cli.config import ClassifierConfig, StageConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.images import from_uint8
 from cdm_cli.diffusion.augment import flip
+from cdm_cli.jobs.training.first_weights import (
+    FirstWeights,
+    draw_beside,
+    draw_net,
+    worth_a_thread,
+)
 from cdm_cli.names import Precision
 from cdm_cli.nets.classifier import Classifier
+from cdm_cli.nets.unet import UNet
 from cdm_cli.plans import TrainingConfig
 
 
@@ -104,11 +113,38 @@ def build_objective(
     precision: Precision,
 ) -> StageObjective | ClassifierObjective:
     """Build a network with the weights that training.seed draws, and its loss, on a device."""
-    from cdm_cli.cascade.stage import build_net
+    net = draw_net(config, training.seed)
+    return _objective_of(net, config, classes, training, device, precision)
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
-        net = Classifier(config) if isinstance(config, ClassifierConfig) else build_net(config)
+
+def begin_objective(
+    config: StageConfig | ClassifierConfig,
+    classes: Sequence[str],
+    training: TrainingConfig,
+    device: torch.device,
+    precision: Precision,
+    stack: ExitStack,
+) -> tuple[StageObjective | ClassifierObjective, FirstWeights | None]:
+    """Do as `build_objective`; where the weights take long, draw them beside what comes next.
+
+    The network then has its weights once `FirstWeights.fill` gives them; the stack ends the thread.
+    """
+    if not worth_a_thread(config, device):
+        return build_objective(config, classes, training, device, precision), None
+    weights = stack.enter_context(draw_beside(config, training.seed))
+    net = empty_net(config).to_empty(device=device)
+    return _objective_of(net, config, classes, training, device, precision), weights
+
+
+def _objective_of(
+    net: UNet | Classifier,
+    config: StageConfig | ClassifierConfig,
+    classes: Sequence[str],
+    training: TrainingConfig,
+    device: torch.device,
+    precision: Precision,
+) -> StageObjective | ClassifierObjective:
+    """Return the loss of a network, which is moved to a device."""
     if isinstance(net, Classifier):
         assert isinstance(config, ClassifierConfig)
         return ClassifierObjective(net.to(device), training, precision)

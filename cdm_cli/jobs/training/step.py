@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.session import Session
+from cdm_cli.jobs.training.first_weights import FirstWeights
 from cdm_cli.jobs.training.gradients import Gradients
 from cdm_cli.jobs.training.numerics import Numerics, Resumed
 from cdm_cli.jobs.training.objective import Objective
@@ -22,6 +23,7 @@ from cdm_cli.nets.adamw import AdamW
 from cdm_cli.nets.ema import Ema
 from cdm_cli.plans import TrainingConfig
 from cdm_cli.settings import Settings
+from cdm_cli.startup import part
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -109,6 +111,13 @@ class Trainer:
     def step(self, step: int, batch: TrainBatch) -> None:
         """Take step number `step` on this rank's share of the global batch, as `Gradients` do."""
         self._update(step, self.gradients.settle(step, batch))
+
+    def rehearse(self, step: int, batch: TrainBatch, weights: FirstWeights) -> None:
+        """Do what a first step does once (`Gradients.rehearse`); then begin with these weights."""
+        self.gradients.rehearse(step, batch)
+        with part("weights"):
+            weights.fill(self.objective.net)
+        self.ema.restart()
 
     def release(self) -> None:
         """Give back the device memory that a step holds until the next one."""

@@ -34,7 +34,11 @@ from cdm_cli.jobs.training.files import resume
 from cdm_cli.jobs.training.log import read_metrics
 from cdm_cli.jobs.training.loop import Loop
 from cdm_cli.jobs.training.numerics import numerics_of
-from cdm_cli.jobs.training.objective import ClassifierObjective, StageObjective, build_objective
+from cdm_cli.jobs.training.objective import (
+    ClassifierObjective,
+    StageObjective,
+    begin_objective,
+)
 from cdm_cli.jobs.training.plan import (
     check_same,
     data_info,
@@ -135,7 +139,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
             write_stage_file(directory, file)
 
         session.lead(claim)
-        return _train(options, begun, session, stop)
+        return _train(options, begun, session, stop, stack)
 
 
 class Begun(NamedTuple):
@@ -173,10 +177,14 @@ def _deciding(begun: Begun) -> dict[str, Any]:
     }
 
 
-def _train(options: TrainOptions, begun: Begun, session: Session, stop: Stop) -> TrainResult:
+def _train(
+    options: TrainOptions, begun: Begun, session: Session, stop: Stop, stack: ExitStack
+) -> TrainResult:
     made, store, device, report = begun.made, begun.store, session.device, session.report
     directory, training, precision = stage_directory(options), made.training, begun.precision
-    objective = build_objective(made.stage, store.classes, training, device, precision)
+    objective, weights = begin_objective(
+        made.stage, store.classes, training, device, precision, stack
+    )
     cosine = isinstance(made.stage, ClassifierConfig)
     compiler = _compiler(objective, made, options, device)
     exact = training.virtual_ranks > 0
@@ -188,6 +196,8 @@ def _train(options: TrainOptions, begun: Begun, session: Session, stop: Stop) ->
         next=f"copy {quote(directory)} from the host with the newest checkpoint to the others, or "
         "keep it in a directory that all hosts share",
     )
+    if weights is not None and done:
+        weights.give_up()
     report.say(_describe_start(directory, done, training, precision, session))
     if training.flip and done < training.steps:
         report.say(MIRRORED)
@@ -201,6 +211,7 @@ def _train(options: TrainOptions, begun: Begun, session: Session, stop: Stop) ->
         stop=stop,
         extras=extras,
         compiler=compiler,
+        weights=None if done else weights,
         unchanged=Unchanged(store, report),
     )
     loop.run(done)

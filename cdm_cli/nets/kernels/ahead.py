@@ -1,7 +1,7 @@
 """What a GPU asks of a process once, done in a thread while torch is imported.
 
-CUDA looks at its devices (0.2 s), and Triton hashes its own library, hundreds of MB, before it finds
-any kernel on the disk (0.6 s): neither needs torch, and Python goes on meanwhile.
+CUDA looks at its devices (0.2 s), and Triton hashes its own library, hundreds of MB, before it
+finds any kernel on the disk (0.6 s): neither needs torch, and Python goes on meanwhile.
 """
 
 import ctypes

@@ -6,6 +6,7 @@ Whatever happens on the way, a run ends in the same bytes.
 import gc
 import json
 import signal
+import threading
 
 import pytest
 import torch
@@ -410,6 +411,46 @@ def test_too_large_a_batch_is_taken_in_parts_and_gives_the_same(home, monkeypatc
     ours, theirs = (tensors(path, "ema") for path in last)
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name], rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("most", [8, 3])
+def test_weights_drawn_beside_the_first_step_are_those_drawn_before_it(
+    most, home, undisturbed, monkeypatch
+):
+    monkeypatch.setattr("cdm_cli.jobs.training.objective.worth_a_thread", lambda *_: True)
+    out_of_memory(monkeypatch, most)
+    told, threads = Told(), threading.active_count()
+    asked = [] if most == 8 else ["training.micro_batch=2"]
+    train(home, DROPOUT, KEEP_ALL, told=told)
+    assert threading.active_count() == threads
+    assert len([line for line in told.lines if "out of device memory" in line]) == len(asked)
+    if not asked:
+        return same_as_undisturbed(home, undisturbed)
+    monkeypatch.undo()
+    train(home, DROPOUT, KEEP_ALL, *asked, name="asked")
+    assert left(home / "runs/asked") == left(base(home))
+
+
+def test_a_run_that_goes_on_draws_no_weights(home, undisturbed, monkeypatch):
+    monkeypatch.setattr("cdm_cli.jobs.training.objective.worth_a_thread", lambda *_: True)
+    train(home, DROPOUT, KEEP_ALL, steps=2)
+    filled = "cdm_cli.jobs.training.first_weights.FirstWeights.fill"
+    monkeypatch.setattr(filled, lambda *_: pytest.fail("weights drawn anew"))
+    train(home, DROPOUT, KEEP_ALL)
+    same_as_undisturbed(home, undisturbed)
+
+
+def test_what_ends_the_thread_that_draws_ends_the_run(home, monkeypatch):
+    monkeypatch.setattr("cdm_cli.jobs.training.objective.worth_a_thread", lambda *_: True)
+
+    def fail(*_):
+        raise MemoryError("of the host")
+
+    monkeypatch.setattr("cdm_cli.jobs.training.first_weights.build_net", fail)
+    threads = threading.active_count()
+    with pytest.raises(MemoryError, match="of the host"):
+        train(home)
+    assert threading.active_count() == threads
 
 
 def test_an_exact_training_that_runs_out_of_memory_says_what_ends(home, monkeypatch):
