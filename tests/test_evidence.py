@@ -1,0 +1,54 @@
+"""docs/evidence/: command lines alone; each of them parses, and docs/evidence.md tells of it."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from cdm_cli.app import app
+from cdm_cli.presets import plan_of_preset
+from tests.tree import ROOT
+
+GROUP = typer.main.get_command(app)
+SCRIPTS = sorted((ROOT / "docs" / "evidence").glob("*.sh"))
+VALUES = {"1": "train.zip", "2": "test.zip", "judge": "features", "seed": "0", "arm": "none"}
+AROUND = re.compile(r"set -euo pipefail|judge=\$\{3:-features\}|for \w+ in [\w\- ]+; do|done")
+
+each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+
+
+def lines_of(script: Path) -> list[str]:
+    """Return the lines of a script that are no comments."""
+    lines = (line.strip() for line in script.read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def parse(line: str) -> dict[str, object]:
+    """Return the flags of a command line whose variables have values."""
+    name, *words = shlex.split(re.sub(r"\$(\w+)", lambda found: VALUES[found[1]], line))[1:]
+    if words and f"{name} {words[0]}" in GROUP.commands:
+        name, *words = f"{name} {words[0]}", *words[1:]
+    return GROUP.commands[name].make_context(name, words).params
+
+
+@each_script
+def test_a_script_is_nothing_but_commands(script):
+    others = [line for line in lines_of(script) if not line.startswith("cdm ")]
+    assert [line for line in others if not AROUND.fullmatch(line)] == []
+
+
+@each_script
+def test_every_command_of_a_script_parses(script):
+    for line in lines_of(script):
+        if line.startswith("cdm "):
+            flags = parse(line)
+            if "preset" in flags:
+                plan_of_preset(flags["preset"], tuple(flags["overrides"] or ()))
+
+
+@each_script
+def test_the_page_says_how_a_script_is_run(script):
+    usage = f"    bash docs/evidence/{script.name} train.zip test.zip\n"
+    assert usage in (ROOT / "docs" / "evidence.md").read_text()
