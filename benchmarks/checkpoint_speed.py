@@ -3,7 +3,9 @@
     python benchmarks/checkpoint_speed.py [--preset imagenet-base32] [--directory DIR] [--times 3]
 
 The state is that of the preset with random weights, after one step; nothing is trained. Beside it
-a plain file of as many bytes is written and synced, to the same disk in the same run.
+a plain file of as many bytes is written and synced, to the same disk in the same run. Then the last
+checkpoint is read and checked, as a training that resumes does; what the system keeps of it in
+memory is read from there.
 """
 
 import argparse
@@ -17,7 +19,7 @@ import torch
 from machine import machine
 
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.training.files import Saver, snapshot_of
+from cdm_cli.jobs.training.files import Saver, resume, snapshot_of
 from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.presets import preset
@@ -79,6 +81,10 @@ def main() -> None:
             print(f"save {step}: training waits {pause:.2f} s, on the disk after {whole:.2f} s, "
                   f"{size / whole / 1e9:.2f} GB/s, {100 * plain / whole:.0f} % of the plain file's "
                   "rate")  # fmt: skip
+        start = time.perf_counter()
+        resume(where, trainer, print)
+        whole = time.perf_counter() - start
+        print(f"resume: {whole:.2f} s, {size / whole / 1e9:.2f} GB/s")
     finally:
         shutil.rmtree(where)
 

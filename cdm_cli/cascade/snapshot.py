@@ -171,12 +171,15 @@ def load_checkpoint(checkpoint: Path, expected: Snapshot) -> Snapshot:
     Raises BadInputError for a damaged one, MismatchError for one of another model.
     """
     manifest = read_manifest(checkpoint)
-    parts = {
-        part: read_weights(
-            checkpoint / name, getattr(expected, part), sha256=manifest.files[name].sha256
-        ).tensors
-        for part, name in PARTS.items()
-    }
+    with ThreadPoolExecutor(len(PARTS)) as pool:
+        reads = {
+            part: pool.submit(
+                read_weights, checkpoint / name, expected.parts[part],
+                sha256=manifest.files[name].sha256,
+            )
+            for part, name in PARTS.items()
+        }  # fmt: skip
+        parts = {part: read.result().tensors for part, read in reads.items()}
     text = read_bytes(checkpoint / STATE, SMALL_LIMIT)
     if hashlib.sha256(text).hexdigest() != manifest.files[STATE].sha256:
         raise BadInputError(f"{checkpoint / STATE} is damaged", next="take an earlier checkpoint")

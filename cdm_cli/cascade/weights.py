@@ -9,6 +9,7 @@ Nothing is ever mapped: a file that is cut short later cannot hurt a running pro
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -139,6 +140,7 @@ def read_weights(
 ) -> LoadedWeights:
     """Read a file of exactly the expected names, dtypes and shapes (tensors may be meta).
 
+    It is in memory once; digests and the check for finite numbers are computed side by side.
     sha256: of the whole file, where a manifest promises one. Raises MissingError,
     BadInputError for a damaged file and MismatchError where the tensors are not those of
     the model.
@@ -151,14 +153,24 @@ def read_weights(
         data = read_exactly(file, total, path)
         if file.read(1):
             raise damage_error(path, "it goes on behind its last tensor")
-    digest = _digest(entries, metadata, [data])
-    if digest != metadata.get("sha256"):
-        raise damage_error(path, "its SHA-256 does not fit its contents")
-    if sha256 is not None and hashlib.sha256(head + data).hexdigest() != sha256:
-        raise damage_error(path, "its SHA-256 is not that of the manifest")
     tensors = {name: _tensor(data, entry) for name, entry in entries.items()}
-    _check_finite(path, tensors)
-    return LoadedWeights(tensors, metadata, digest)
+    with ThreadPoolExecutor(3) as pool:
+        digest = pool.submit(_digest, entries, metadata, [data])
+        whole = pool.submit(_sha256_of, head, data) if sha256 is not None else None
+        finite = pool.submit(_check_finite, path, tensors)
+        if digest.result() != metadata.get("sha256"):
+            raise damage_error(path, "its SHA-256 does not fit its contents")
+        if whole is not None and whole.result() != sha256:
+            raise damage_error(path, "its SHA-256 is not that of the manifest")
+        finite.result()
+    return LoadedWeights(tensors, metadata, digest.result())
+
+
+def _sha256_of(*chunks: Bytes) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def check_tensor_names(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import resource
+import tracemalloc
 
 import pytest
 import safetensors.torch
@@ -117,6 +118,17 @@ def test_a_digest_is_required_and_a_wrong_one_refused(path):
 def test_the_manifest_has_the_last_word(path):
     with pytest.raises(BadInputError, match="manifest"):
         read_weights(path, TENSORS, sha256="0" * 64)
+
+
+def test_a_file_is_in_memory_once(tmp_path):
+    path, tensors = tmp_path / "w", {"x": torch.zeros(2**20)}
+    path.write_bytes(data := pack(tensors))
+    tracemalloc.start()
+    try:
+        read_weights(path, tensors, sha256=hashlib.sha256(data).hexdigest())
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 def test_names_of_another_model(path):
