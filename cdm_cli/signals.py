@@ -1,7 +1,7 @@
 """Signals that ask to stop: the program ends with one line, unless a job asks to save first.
 
-Nothing is raised: at any instruction, within an import or a callback of a library, an exception
-could become another one, or be lost.
+Nothing is raised in a program of ours: at any instruction, within an import or a callback of a
+library, an exception could become another one, or be lost.
 """
 
 import atexit
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -24,6 +25,7 @@ SIGNALS = (
 )  # fmt: skip
 MAY_BE_IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 INTERRUPTED = 130
+HANDLED = 0.5  # seconds within which a handler has run, unless a library keeps it waiting
 AGAIN = "the same command typed again continues or starts over"
 STDERR = 2
 
@@ -66,14 +68,44 @@ def leave_when_asked(*, says: bool = True) -> None:
             signal.signal(number, _leave)
 
 
-def interrupt() -> None:
-    """Do what Ctrl-C does where nothing is saved: end the program, where it is one of ours.
+@contextmanager
+def hear_within_calls() -> Generator[None]:
+    """While entered, a signal ends the program also while the main thread is within a library.
 
-    Raises KeyboardInterrupt elsewhere, in a notebook for instance.
+    Python's own handlers wait until such a call returns, minutes if it waits for another process. A
+    thread does what they would, where that is to leave, once they had their time.
     """
-    if not _ours:
-        raise KeyboardInterrupt
-    leave(signal.SIGINT)
+    if not _ours or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=_hear, args=(heard,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(told)  # which ends the thread
+
+
+def _hear(pipe: int) -> None:
+    while number := os.read(pipe, 1):
+        time.sleep(HANDLED)
+        if signal.getsignal(number[0]) is _leave:
+            leave(number[0])
+    os.close(pipe)
+
+
+@contextmanager
+def leave_at_once() -> Generator[None]:
+    """While entered, the first signal ends the program, whatever a job has asked for."""
+    main = threading.current_thread() is threading.main_thread()
+    before = take_signals(_leave) if main else {}
+    try:
+        yield
+    finally:
+        give_back_signals(before)
 
 
 @contextmanager
@@ -144,8 +176,11 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def leave(number: int) -> None:
     """End the program at once: call what undoes half-written files, write one line, and exit.
 
-    The exit code is 130 for Ctrl-C, 75 for other signals.
+    The exit code is 130 for Ctrl-C, 75 for other signals. Raises KeyboardInterrupt for Ctrl-C where
+    the program is not ours, in a notebook for instance.
     """
+    if number == signal.SIGINT and not _ours:
+        raise KeyboardInterrupt
     for undo in reversed(_undo.copy()):
         with suppress(Exception):
             undo()

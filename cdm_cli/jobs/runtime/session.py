@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from cdm_cli.jobs.runtime.ranks import is_started_elsewhere
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report
+from cdm_cli.signals import hear_within_calls
 
 O = TypeVar("O")  # noqa: E741
 R = TypeVar("R")
@@ -124,8 +125,11 @@ def take_part(job: Job[O, R], options: O, compute: Compute, report: Report, alon
 
     All of them end here unless they were started to do the same, on the same kind of device.
     """
-    world = distributed.connect(alone, kind_of_device(compute.device))
-    try:
+    with ExitStack() as stack:
+        if alone.size > 1:
+            stack.enter_context(hear_within_calls())  # to join the others takes as long as theirs
+        world = distributed.connect(alone, kind_of_device(compute.device))
+        stack.callback(distributed.leave_world, world)
         device = agree_on(
             world,
             lambda: pick_device(compute.device, alone.local_rank),
@@ -136,8 +140,6 @@ def take_part(job: Job[O, R], options: O, compute: Compute, report: Report, alon
             keep_freed_memory()
         told = report if world.leads else Silent()
         return job(options, Session(device, compute, world, told))
-    finally:
-        distributed.leave_world(world)
 
 
 @contextmanager

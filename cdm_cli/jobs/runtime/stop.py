@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-from cdm_cli.signals import give_back_signals, interrupt, leave, name_of, take_signals
+from cdm_cli.signals import give_back_signals, leave, leave_at_once, name_of, take_signals
 
 
 class Stop:
@@ -23,7 +23,7 @@ class Stop:
         self.asked = ""
         self._then = then
         self._before: dict[int, Any] = {}
-        self._at_once, self._number = False, 0
+        self._number = 0
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -39,19 +39,14 @@ class Stop:
 
         A compiler, or a first step that tries kernels, asks nobody for minutes.
         """
-        self._at_once = True
-        if self._number:
-            leave(self._number)
-        try:
+        with leave_at_once():
+            if self._number:
+                leave(self._number)
             yield
-        finally:
-            self._at_once = False
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
-            interrupt()
-        self.asked, self._number = name_of(number), number
-        if self._at_once:
             leave(number)
+        self.asked, self._number = name_of(number), number
         if number != signal.SIGINT:
             self._then()

@@ -6,6 +6,7 @@ torchrun and SLURM say so in the environment; `--gpus N` starts the processes it
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -149,7 +150,9 @@ def connect(world: World, device: str) -> World:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Return what a library says, without the place in its source and what it advises."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[\S+:\d+\] ", "", line).partition(" This is typically")[0]
 
 
 def leave_world(world: World) -> None:

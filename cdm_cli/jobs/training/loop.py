@@ -151,6 +151,7 @@ class Loop:
                 self._compile(self.compiler, step, batch)
             self.trainer.step(step, batch)
             self.trainer.streak()  # waits for the device
+            self.trainer.world.barrier()  # whoever stops before it takes nobody into step 2
         first_result()
         gc.collect()
         gc.freeze()

@@ -122,7 +122,7 @@ def run(options: TrainOptions, report: Report) -> TrainResult:
 def run_in(options: TrainOptions, session: Session) -> TrainResult:
     """Train as one process of a job: decide, compare with the others, claim the directory, go."""
     directory, device = stage_directory(options), session.device
-    with Stop() as stop, ExitStack() as stack:
+    with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         begun = session.decide(lambda: _begin(options, device, stack), _deciding)
         made, store = begun.made, begun.store
@@ -139,7 +139,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
             write_stage_file(directory, file)
 
         session.lead(claim)
-        return _train(options, begun, session, stop, stack)
+        return _train(options, begun, session, stack)
 
 
 class Begun(NamedTuple):
@@ -177,9 +177,7 @@ def _deciding(begun: Begun) -> dict[str, Any]:
     }
 
 
-def _train(
-    options: TrainOptions, begun: Begun, session: Session, stop: Stop, stack: ExitStack
-) -> TrainResult:
+def _train(options: TrainOptions, begun: Begun, session: Session, stack: ExitStack) -> TrainResult:
     made, store, device, report = begun.made, begun.store, session.device, session.report
     directory, training, precision = stage_directory(options), made.training, begun.precision
     objective, weights = begin_objective(
@@ -201,6 +199,7 @@ def _train(
     report.say(_describe_start(directory, done, training, precision, session))
     if training.flip and done < training.steps:
         report.say(MIRRORED)
+    stop = Stop()
     extras = extras_of(
         begun.turns, options, made, directory, trainer, begun.judge, lambda: stop.asked
     )
@@ -214,7 +213,8 @@ def _train(
         weights=None if done else weights,
         unchanged=Unchanged(store, report),
     )
-    loop.run(done)
+    with stop:  # until here nothing was learned that a stop would keep
+        loop.run(done)
     best = read_best(directory) if options.select else None
     return TrainResult(
         stage=directory,
