@@ -76,6 +76,9 @@ def inside(words: list[str], out: Path) -> None:
     """Run a command, watched, up to the end of its last call that is told; write what was seen."""
     start, clock = begun(), Clock()
     clock.add("python", time.monotonic() - start)
+    from cdm_cli.nets.kernels import ahead
+
+    ahead.begin()
     clock.run("import torch", __import__, "torch")
     told: dict[str, Any] = {"calls": [], "ready": None}
     _watch_libraries(clock)
@@ -123,6 +126,7 @@ def _watch_libraries(clock: Clock) -> None:
         clock.watch(compiler.CompiledKernel, "_init_handles", "our Triton kernels: loaded")
     with suppress(ImportError):
         rehearsal = __import__("cdm_cli.nets.kernels.rehearsal", fromlist=["rehearsal"])
+        clock.watch(rehearsal.ahead, "finish", "CUDA and Triton prepared: waited for")
         clock.watch(rehearsal.Rehearsal, "__exit__", "our Triton kernels: waited for")
 
 
@@ -131,7 +135,7 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
 
     from cdm_cli.cascade import checkpoint
     from cdm_cli.jobs.sampling import fill, ready
-    from cdm_cli.jobs.training import gradients, step, train
+    from cdm_cli.jobs.training import first_weights, gradients, step, train
     from cdm_cli.nets.kernels import recorded
 
     cuda = torch.cuda.is_available()
@@ -139,7 +143,8 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
         clock.run("CUDA context", lambda: torch.zeros(1, device="cuda").item())
     clock.watch(checkpoint, "read_weights", "weights: read and hashed")
     clock.watch(checkpoint, "empty_net", "network built")
-    clock.watch(train, "build_objective", "network built")
+    clock.watch(train, "begin_objective", "network built")
+    clock.watch(first_weights.FirstWeights, "fill", "first weights: waited for")
     clock.watch(train, "Trainer", "average and optimizer made")
     clock.watch(checkpoint.Stage, "to", "weights: to the device")
     clock.watch(ready, "for_sampling", "weights: to the device")
