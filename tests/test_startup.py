@@ -1,9 +1,11 @@
 """Mirrors cdm_cli/startup.py: where the time until a first result went, told with -v."""
 
+import gc
 import re
 import subprocess
 import sys
 import threading
+import weakref
 from contextlib import suppress
 
 import pytest
@@ -11,8 +13,20 @@ from typer.testing import CliRunner
 
 from cdm_cli import startup
 from cdm_cli.app import app
-from cdm_cli.startup import first_result, line, measure_command, part, tell_by
+from cdm_cli.startup import (
+    first_result,
+    line,
+    measure_command,
+    measure_first,
+    measure_imports,
+    part,
+    tell_by,
+)
 from tests.tiny import base_config, write_stage
+
+
+class Item:
+    """What can be referred to weakly."""
 
 
 @pytest.fixture
@@ -75,7 +89,8 @@ def test_a_command_tells_it_with_v_before_its_first_images(words, tmp_path, monk
     asked = [*words, "sample", "--num", "8", "--device", "cpu"]
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 0, result.stderr
-    told = r"^ready after \d+\.\d s: .*imports \d.*weights \d.*the rest \d.*$"
+    parts = ("command line", "imports", "weights", "first evaluation", "the rest")
+    told = r"^ready after \d+\.\d s: " + ".*".join(rf"{part} \d" for part in parts) + ".*$"
     said = re.findall(told, result.stderr, re.M)
     assert len(said) == len(words)
 
@@ -93,7 +108,41 @@ def test_what_an_earlier_command_of_the_process_left_is_forgotten(clock):
     with measure_command():
         tell_by(told.append)
         first_result()
-    assert told == [line({}, 12.0)]
+    assert told == [line({"command line": 12.0}, 12.0)]
+
+
+def test_the_making_of_a_first_item_is_a_part_and_it_is_not_held(clock):
+    told, items, held = [], [], []
+
+    def make():
+        for seconds in (3.0, 5.0):
+            clock(seconds)
+            items.append(weakref.ref(made := Item()))
+            yield made
+            del made
+            held.append(items[0]() is not None)
+
+    tell_by(told.append)
+    for item in measure_first("first evaluation", make()):
+        del item
+        first_result()
+    assert told == [line({"first evaluation": 3.0}, 13.0)]
+    assert held == [False, False]
+    assert list(measure_first("none", iter(()))) == []
+
+
+def test_nothing_is_searched_for_garbage_during_imports_nor_what_they_brought(monkeypatch):
+    frozen = []
+    monkeypatch.setattr(startup.gc, "freeze", lambda: frozen.append(gc.isenabled()))
+    with suppress(ImportError), measure_imports():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()
+    assert frozen == [], "torch was there before"
+    monkeypatch.delitem(sys.modules, "torch")
+    with measure_imports():
+        monkeypatch.setitem(sys.modules, "torch", startup)
+    assert frozen == [True]
 
 
 IMPORTS = """

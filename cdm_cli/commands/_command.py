@@ -15,7 +15,7 @@ from cdm_cli.options.durations import seconds_of
 from cdm_cli.options.flag import OUTPUT, Flagged, flags_of, parts
 from cdm_cli.options.sampling import Compute
 from cdm_cli.signals import stop_after
-from cdm_cli.startup import measure_command, part
+from cdm_cli.startup import measure_command, measure_imports
 
 JSON = Annotated[
     bool,
@@ -57,7 +57,7 @@ def function_of(command: Command) -> Callable[..., None]:
         with stop_after(_seconds(ctx)), measure_command():
             if job == "run" and _computes_here(options):
                 ahead.begin()
-            with part("imports"):
+            with measure_imports():
                 done = _import_named(f"{command.job}:{job}")
             costs = job == "plan" and not command.asks
             answer(ctx, options, _foretell(done) if costs else done)

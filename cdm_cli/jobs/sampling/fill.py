@@ -25,7 +25,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
 from cdm_cli.jobs.sampling.ready import Ready
 from cdm_cli.jobs.sampling.work import Inputs, Work, spec_of, use_its_blocks
-from cdm_cli.startup import first_result
+from cdm_cli.startup import first_result, measure_first
 
 Arrays = dict[str, np.ndarray]
 
@@ -119,7 +119,7 @@ class Meter:
 
         def wrap(steps: Steps) -> Iterator[tuple[int, Tensor]]:
             yield next(steps)  # x_T, which costs no evaluation
-            for step in steps:
+            for step in measure_first("first evaluation", steps):
                 first_result(partial(wait, step[1].device))
                 self._advance(num, self._note())
                 if self._stop.asked:
