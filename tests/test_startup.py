@@ -150,7 +150,7 @@ import sys
 from cdm_cli.nets.kernels import ahead
 
 begun = []
-ahead.begin = lambda: begun.append("torch" in sys.modules)
+ahead.begin = lambda device: begun.append("torch" in sys.modules)
 
 from typer.testing import CliRunner
 from cdm_cli.app import app

@@ -39,6 +39,7 @@ def function_of(command: Command) -> Callable[..., None]:
     def run(ctx: typer.Context, **_: Any) -> None:
         from cdm_cli.commands._fields import fill_options
         from cdm_cli.commands._render import answer, show
+        from cdm_cli.jobs.runtime.ranks import ranks
 
         for item in flags_of(command.options):
             if item.flag.instead and ctx.params[item.name]:
@@ -56,7 +57,7 @@ def function_of(command: Command) -> Callable[..., None]:
             options = ask_what_to_remove(ctx, options, _import_named(f"{command.job}:plan"))
         with stop_after(_seconds(ctx)), measure_command():
             if job == "run" and _computes_here(options):
-                ahead.begin()
+                ahead.begin(ranks().local_rank)
             with measure_imports():
                 done = _import_named(f"{command.job}:{job}")
             costs = job == "plan" and not command.asks
