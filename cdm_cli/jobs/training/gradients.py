@@ -21,10 +21,13 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.keys import Keys
 from cdm_cli.jobs.training.objective import Objective
 from cdm_cli.nets.kernels.recorded import Recorded, Tensors, map_tensors
+from cdm_cli.nets.kernels.rehearsal import rehearse
 from cdm_cli.nets.memory import memory_errors
 from cdm_cli.plans import TrainingConfig
 
 CPU_MICRO_BATCH = 256
+FEW = 32  # images
+SPECIAL = 16  # Triton compiles a number that it divides apart from others
 
 
 def require_even_shares(training: TrainingConfig, processes: int) -> None:
@@ -42,6 +45,11 @@ def require_even_shares(training: TrainingConfig, processes: int) -> None:
             f"batch_size {batch} cannot be shared by {processes} processes",
             next=f"--batch-size {math.ceil(batch / processes) * processes}",
         )
+
+
+def few_like(num: int) -> int:
+    """Return few images for which kernels are the same as for num of them."""
+    return num if num < FEW + SPECIAL else FEW + num % SPECIAL
 
 
 class Gradients:
@@ -78,36 +86,33 @@ class Gradients:
         as they are. Where a device runs out of memory, all processes halve the micro-batch and take
         the step again. Raises MemoryFloorError where one image does not fit.
         """
-        return self._halve_until_fits(lambda: self._accumulate(step, batch))
-
-    def rehearse(self, step: int, batch: TrainBatch) -> None:
-        """Compute the gradients of the first rows alone, and drop them, whatever the weights are.
-
-        What a first call compiles, loads and tries is there afterwards, a micro-batch that does
-        not fit is halved, and nothing is recorded: a step computes as if this had not been.
-        """
-        self._halve_until_fits(lambda: self._of_first_rows(step, batch))
-        self._recorded.forget()
-        self._forget()
-
-    def _halve_until_fits(self, compute: Callable[[], Tensor]) -> Tensor:
-        if not self._objective.net.training:
-            self._objective.net.train()
+        self._train()
         while True:
             loss = None
             with suppress(torch.OutOfMemoryError), memory_errors():
                 with reproducible_gradients(self._device):
-                    loss = compute()
+                    loss = self._accumulate(step, batch)
             if self._world.agree(loss is not None):
                 assert loss is not None
                 return loss
             self._halve()
 
-    def _of_first_rows(self, step: int, batch: TrainBatch) -> Tensor:
+    def rehearse(self, step: int, batch: TrainBatch) -> None:
+        """Compute the gradients of a few rows, and drop them, whatever the weights are.
+
+        The kernels that a step of this size needs are compiled then, and libraries are loaded; a
+        step computes as if this had not been.
+        """
+        self._train()
+        rows, inputs = slice(0, few_like(self.micro_batch)), (batch, self._keys.draw(step, batch))
+        with suppress(torch.OutOfMemoryError), memory_errors():
+            with reproducible_gradients(self._device):
+                rehearse(self._of_part, *map_tensors(lambda x: x[rows], inputs))
         self._forget()
-        loss, *_ = self._of_rows(step, (batch, self._keys.draw(step, batch)), 0, self.piece)
-        assert loss is not None
-        return loss
+
+    def _train(self) -> None:
+        if not self._objective.net.training:
+            self._objective.net.train()
 
     def _accumulate(self, step: int, batch: TrainBatch) -> Tensor:
         """Set the gradients of this share of the mean loss over the global batch; return that."""

@@ -5,6 +5,7 @@ import torch
 
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.training.gradients import few_like
 from tests.jobs.training.line import Line, batch, trainer
 from tests.jobs.training.test_step import state
 
@@ -86,3 +87,31 @@ def test_virtual_ranks_that_processes_cannot_share_are_refused(processes, said):
     with pytest.raises(UsageError, match=f"8 virtual ranks .* {processes} processes") as refused:
         trainer(virtual_ranks=8, batch_size=48, world=World(rank=0, size=processes))
     assert refused.value.next.startswith(f"--gpus {said},")
+
+
+@pytest.mark.parametrize(("num", "few"), [(1, 1), (40, 40), (48, 32), (2048, 32), (2049, 33)])
+def test_few_images_are_divided_by_sixteen_as_all_of_them(num, few):
+    assert few_like(num) == few
+
+
+def test_a_rehearsal_takes_few_rows_and_changes_nothing():
+    plain, rehearsed = trainer(batch_size=64), trainer(line := Line(), batch_size=64)
+    rehearsed.gradients.rehearse(1, batch(torch.linspace(-1, 1, 64)))
+    assert [len(seen) for seen in line.seen] == [32]
+    assert all(parameter.grad is None for parameter in rehearsed.parameters)
+    for some in (plain, rehearsed):
+        some.step(1, batch(torch.linspace(-1, 1, 64)))
+    ours, theirs = state(plain), state(rehearsed)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_rehearsal_without_memory_says_nothing(monkeypatch):
+    def losses(self, part, draws):
+        raise torch.OutOfMemoryError("out of memory")
+
+    whole = trainer()
+    with monkeypatch.context() as patch:
+        patch.setattr(Line, "losses", losses)
+        whole.gradients.rehearse(1, batch())
+    whole.step(1, batch())
+    assert whole.gradients.halved_from is None
