@@ -1,8 +1,6 @@
 """`cdm`: assembles the commands, and turns every error into one line and an exit code."""
 
-import errno
 import os
-import resource
 import sys
 import traceback
 import warnings
@@ -19,15 +17,8 @@ from cdm_cli.commands._help import Grouped
 from cdm_cli.commands.completions import completions
 from cdm_cli.commands.help import show_help
 from cdm_cli.commands.table import TABLE
-from cdm_cli.errors import (
-    CdmError,
-    DiskError,
-    MemoryFloorError,
-    MismatchError,
-    MissingError,
-    is_out_of_memory,
-)
 from cdm_cli.names import DATA_ENV, DEVICE_ENV, RUNS_ENV
+from cdm_cli.translation import as_cdm_error
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -37,8 +28,6 @@ COMMANDS = {command.name: function_of(command) for command in TABLE} | {
     "completions": completions,
 }
 EVERYWHERE = {"-q", "--quiet", "-v", "--verbose", "--debug"}
-NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
-OTHER_BUILD = "torchvision::"  # an operator of torchvision that this torch does not know
 MARKUP: Any = None
 
 
@@ -109,34 +98,6 @@ def _help_of(error: TyperException) -> str:
 
 def _say(line: str) -> None:
     typer.echo(f"cdm: error: {' '.join(line.split())}", err=True)
-
-
-def as_cdm_error(error: Exception) -> CdmError:
-    """Return the CdmError of an exception that no job has translated, with what a person can do."""
-    if isinstance(error, CdmError):
-        return error
-    words = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if is_out_of_memory(error):
-        return MemoryFloorError(f"not enough memory: {words}", next=_more_memory())
-    if OTHER_BUILD in words:
-        return MismatchError(
-            f"torch and torchvision are not of one build ({words})",
-            next="install both anew, from one index",
-        )
-    if isinstance(error, OSError) and error.errno in NOT_THERE and error.filename:
-        return MissingError(f"{error.filename} does not exist", next="check the path")
-    if isinstance(error, OSError) and error.filename is not None:
-        return DiskError(f"{error.filename}: {error.strerror}", next="check the file and the disk")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-        return DiskError(f"{error.strerror}", next="free space and run the same command again")
-    return CdmError(f"this is a bug: {type(error).__name__}: {words}", next="rerun with --debug")
-
-
-def _more_memory() -> str:
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        return f"raise the limit of this shell, {limit // 1024} KiB: ulimit -v unlimited"
-    return "a smaller --batch-size, fewer images at once, or a machine with more memory"
 
 
 app = typer.Typer(

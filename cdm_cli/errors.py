@@ -22,8 +22,9 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 MEMORY_WORDS = (  # of CUDA, cuBLAS, torch, the C and C++ libraries, threads, the loader, oneDNN
-    "out of memory", "alloc_failed", "can't allocate memory", "cannot allocate memory",
-    "bad_alloc", "can't start new thread", "failed to map segment", "could not create a primitive",
+    "out of memory", "not enough memory", "alloc_failed", "can't allocate memory",
+    "cannot allocate memory", "bad_alloc", "can't start new thread", "failed to map segment",
+    "could not create a primitive",
 )  # fmt: skip
 LONGEST = 3000  # characters of a part of the line: damaged files can hold names of megabytes
 

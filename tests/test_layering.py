@@ -10,7 +10,8 @@ import cdm_cli
 PACKAGE = Path(cdm_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
-    {"errors", "__version__", "names", "sentences", "units"}, {"settings", "signals", "startup"},
+    {"errors", "__version__", "names", "sentences", "units"},
+    {"settings", "signals", "startup", "translation"},
     {"config"}, {"plans"}, {"options", "report", "overrides", "settable"}, {"presets"},
     {"diffusion", "nets", "data", "metrics"}, {"cascade"},
     {"jobs"}, {"commands", "api"}, {"app"}, {"__main__", "__init__"},

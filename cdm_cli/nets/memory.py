@@ -1,11 +1,17 @@
-"""One exception for a device that has no memory left, whichever library says so."""
+"""One exception for a device without memory, and batches that are halved until they fit."""
 
-from collections.abc import Generator
+import math
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from typing import Any, Generic, TypeVar, cast
 
 import torch
+from torch import Tensor
 
-from cdm_cli.errors import is_out_of_memory
+from cdm_cli.errors import MemoryFloorError, is_out_of_memory
+
+HALVED = "out of device memory: now {} images at a time"
+T = TypeVar("T", Tensor, tuple[Tensor, Tensor | None])
 
 
 @contextmanager
@@ -20,3 +26,54 @@ def memory_errors() -> Generator[None]:
         if isinstance(error, torch.OutOfMemoryError) or not is_out_of_memory(error):
             raise
         raise torch.OutOfMemoryError(str(error)) from None
+
+
+class Halving(Generic[T]):
+    """A function of a batch, called on fewer rows at a time once its device has no memory for all.
+
+    call: takes a tensor [B, ...] and returns one or several [B, ...]. device: where it computes.
+    tell: told of each halving.
+    """
+
+    def __init__(
+        self, call: Callable[[Tensor], T], device: torch.device, tell: Callable[[str], object]
+    ) -> None:
+        self._call, self._device, self._tell = call, device, tell
+        self._most: int | None = None  # rows at a time
+
+    def __call__(self, x: Tensor) -> T:
+        """Call it. Raises MemoryFloorError where a single row does not fit."""
+        while True:
+            pieces = x.split(self._most or max(1, len(x)))
+            try:
+                with memory_errors():
+                    return _join([self._call(piece) for piece in pieces])
+            except torch.OutOfMemoryError:
+                size = len(pieces[0])
+            self._most = halve(size, self._device)  # no traceback holds memory here
+            self._tell(HALVED.format(self._most))
+
+
+def halve(size: int, device: torch.device) -> int:
+    """Return half of a number of images that did not fit, once memory is given back.
+
+    Raises MemoryFloorError for a single one.
+    """
+    if size <= 1:
+        raise MemoryFloorError(
+            f"one image at a time does not fit into the memory of {device}",
+            kept="what is there is untouched",
+            next="free the device of other programs, or take a larger one",
+        )
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return math.ceil(size / 2)
+
+
+def _join(parts: Sequence[T]) -> T:
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], Tensor):
+        return cast(T, torch.cat(cast(Any, parts)))
+    columns = zip(*cast(Any, parts), strict=True)
+    return cast(T, tuple(None if column[0] is None else torch.cat(column) for column in columns))

@@ -31,6 +31,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.headers import checkpoint_digest
 from cdm_cli.metrics.arithmetic import full_float32
 from cdm_cli.metrics.class_accuracy import ClassAccuracy
+from cdm_cli.nets.memory import Halving
 from cdm_cli.report import Report
 from cdm_cli.settings import Settings
 
@@ -189,6 +190,7 @@ def measure_accuracy(fit: Fit, work: CasWork, session: Session, name: str) -> Cl
     fit.share_statistics()
     fit.net.eval()
     accuracy = ClassAccuracy(len(work.classes))
+    net = Halving[torch.Tensor](fit.net, session.device, session.report.say)
     with (
         full_float32(),
         session.report.track(f"cas: test after {name}", work.val.num, "images") as advance,
@@ -196,7 +198,7 @@ def measure_accuracy(fit: Fit, work: CasWork, session: Session, name: str) -> Cl
         for places, batch in read_batches(work.val, session):
             x = centre_crop(batch.to(session.device), work.recipe.crop)
             y = torch.from_numpy(work.val.labels[places]).to(session.device)
-            accuracy.add(fit.net(x), y)
+            accuracy.add(net(x), y)
             advance(len(places) * session.world.size, "")
     counts = accuracy.tensor().to(session.device)
     session.world.sum_([counts], counts.new_zeros(()))

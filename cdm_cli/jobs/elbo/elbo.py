@@ -19,20 +19,20 @@ from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.images import from_uint8
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.errors import MemoryFloorError, StoppedError
+from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.elbo.plan import ElboWork, Term, plan_work
 from cdm_cli.jobs.runtime.device import choose_precision, describe
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.cost import network_rate
 from cdm_cli.jobs.sampling.headers import weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics
 from cdm_cli.jobs.sampling.ready import load_ready_stage
 from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
+from cdm_cli.nets.memory import Halving
 from cdm_cli.options.judging import ElboOptions
 from cdm_cli.report import Report
 
@@ -87,33 +87,29 @@ class Bounder:
     asked: int
     seed: int
 
-    def bound_all(self, world: World, advance: Callable[[int], None]) -> Bound:
+    def bound_all(self, session: Session, advance: Callable[[int], None]) -> Bound:
         """Bound every image, this process its share; float64 [num] each, in order of rows."""
-        num, size = self.work.num, self.batch_size
-        parts = torch.zeros(len(Bound._fields), num, dtype=torch.float64, device=self.stage.device)
+        num, size, world = self.work.num, self.batch_size, session.world
+        device = self.stage.device
+        bound_rows = Halving(partial(self._bound_rows, advance), device, session.report.say)
+        parts = torch.zeros(len(Bound._fields), num, dtype=torch.float64, device=device)
         for start in range(world.rank * size, num, world.size * size):
-            places = range(start, min(start + size, num))
-            parts[:, start : places.stop] = torch.stack(self._batch(places, advance))
+            rows = torch.arange(start, start + size).clamp(max=num - 1)  # batches of one shape
+            stop = min(start + size, num)
+            parts[:, start:stop] = bound_rows(rows)[: stop - start].T
         world.sum_([parts], parts.new_zeros(1))
         return Bound(*parts.cpu())
 
-    def _batch(self, places: range, advance: Callable[[int], None]) -> list[Tensor]:
-        term, num, size = self.term, len(places), self.batch_size
-        samples = self._samples(places).pad(size)
-        x_0 = from_uint8(self.work.sources[term.resolution].z_0(places))
-        rows = torch.arange(size).clamp(max=num - 1)
-        try:
-            found = bound(
-                self.stage, term.chain, x_0[rows], samples,
-                seed=self.seed, terms=self.asked, s=term.above, advance=lambda _: advance(num),
-            )  # fmt: skip
-        except torch.OutOfMemoryError:
-            raise MemoryFloorError(
-                f"{size} images at a time do not fit into the memory of {self.stage.device}",
-                kept="nothing was written",
-                next=f"--batch-size {max(1, size // 2)}",
-            ) from None
-        return [part[:num] for part in found]
+    def _bound_rows(self, advance: Callable[[int], None], rows: Tensor) -> Tensor:
+        """Return the parts of images at some rows, the last one repeated; float64 [B, parts]."""
+        places = range(int(rows[0]), int(rows[-1]) + 1)
+        within, source = rows - rows[0], self.work.sources[self.term.resolution]
+        found = bound(
+            self.stage, self.term.chain, from_uint8(source.z_0(places))[within],
+            self._samples(places).rows(within), seed=self.seed, terms=self.asked,
+            s=self.term.above, advance=lambda _: advance(len(places)),
+        )  # fmt: skip
+        return torch.stack(found, 1)
 
     def _samples(self, places: range) -> SampleInputs:
         source, config = self.work.sources[self.term.resolution], self.term.header.config
@@ -209,7 +205,7 @@ def _bound_stage(term: Term, work: ElboWork, options: ElboOptions, session: Sess
             if stop.asked:
                 raise StoppedError(f"stopped by {stop.asked}", next="the same command starts anew")
 
-        return StageBound(bounder.bound_all(world, count), stage.digest, chosen)
+        return StageBound(bounder.bound_all(session, count), stage.digest, chosen)
 
 
 def _rows(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[ElboRow]:

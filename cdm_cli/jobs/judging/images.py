@@ -16,6 +16,7 @@ from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.jackknife import NUM_GROUPS
 from cdm_cli.metrics.order import choose_balanced
+from cdm_cli.nets.memory import Halving
 
 BATCH = {"cpu": 32, "cuda": 256}
 
@@ -165,9 +166,10 @@ def collect(
         images.ids, images.labels, extractor.feature_dim, device=session.device, keep=keep,
         seed=seed, num_groups=num_groups if uncertain else 1,
     )  # fmt: skip
+    judge = Halving(extractor, session.device, session.report.say)
     with session.report.track(f"judge {images.name}", images.num, "images") as advance:
         for places, batch in read_batches(images, session):
-            features, probabilities = extractor(batch)
+            features, probabilities = judge(batch)
             collector.add(places, features, probabilities)
             advance(len(places) * world.size, "")
     first, *rest = collector.tensors()

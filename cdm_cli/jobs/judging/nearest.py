@@ -21,6 +21,7 @@ from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.neighbours import Nearest
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricRow
+from cdm_cli.nets.memory import Halving
 
 QUERIES = 1000  # samples, and validation images, that are looked up
 SHOWN, NEIGHBOURS = 16, 5
@@ -51,9 +52,10 @@ def search_nearest(
         real = val.features[:QUERIES]
     queries = torch.cat([samples, torch.from_numpy(real).to(samples)])
     nearest = Nearest(queries, min(NEIGHBOURS, training.num))
+    judge = Halving(extractor, session.device, session.report.say)
     with session.report.track(f"search {training.name}", training.num, "images") as advance:
         for places, batch in read_batches(training, session):
-            features, _ = extractor(batch)
+            features, _ = judge(batch)
             nearest.add(features, torch.from_numpy(places))
             advance(len(places) * session.world.size, "")
     distances, neighbours = _join(nearest, session.world)

@@ -30,6 +30,7 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report
 from cdm_cli.signals import INTERRUPTED, hold_back_signals, leave_when_asked, release_signals
+from cdm_cli.translation import as_cdm_error
 
 Message = tuple[str, Any]
 R = TypeVar("R")
@@ -66,7 +67,10 @@ def _child(rank: int, started: Handover[tuple[Task[Any], World]], pipe: Any) -> 
     task, world = started.take()
     try:
         result = task(PipedReport(pipe), replace(world, rank=rank, local_rank=rank))
-    except CdmError as error:
+    except Exception as raised:
+        error = as_cdm_error(raised)
+        if type(error) is CdmError:  # a bug, which its traceback tells of
+            raise
         pipe.send(("error", (type(error), error.what, error.kept, error.next)))
     else:
         pipe.send(("result", result))
@@ -97,8 +101,7 @@ def launch_processes(
     # numpy's BLAS reads this when it is loaded. Processes with a thread for every core each wait
     # for one another: FID of a small store took 35 times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
-    address = f"tcp://127.0.0.1:{_free_port()}"
-    world = World(size=processes, address=address, asked=asked or {})
+    world = World(0, processes, address=f"tcp://127.0.0.1:{_free_port()}", asked=asked or {})
     family: list[tuple[BaseProcess, Any]] = []
     try:
         with hand_over((task, world)) as handed:

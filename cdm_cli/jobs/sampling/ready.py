@@ -4,7 +4,6 @@ Before weights are loaded, the output is checked: it can be made, or it is this 
 continued.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,7 +19,6 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.data import pruned
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.identity import check_out
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.blocks import block_size
@@ -34,6 +32,7 @@ from cdm_cli.jobs.sampling.numerics import (
 from cdm_cli.jobs.sampling.parents import stage_digest
 from cdm_cli.jobs.sampling.work import Work, spec_of, use_its_blocks
 from cdm_cli.names import RUNS
+from cdm_cli.nets.memory import HALVED, halve
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
 from cdm_cli.startup import part
@@ -97,16 +96,10 @@ def halve_until_fits(ready: Ready, work: Work, session: Session) -> Ready:
     """Halve the batch until every process can evaluate the network on as many images."""
     size = ready.numerics.batch_size
     while not session.world.agree(_fits(ready.stage, work, size)):
-        if size == 1:
-            raise MemoryFloorError(
-                f"one image at a time does not fit into the memory of {ready.stage.device}",
-                kept="what is there is untouched",
-                next="free the device of other programs, or take a larger one",
-            )
-        size = math.ceil(size / 2)
+        size = halve(size, ready.stage.device)
         parts = f"; for the same bits, other parts need --batch-size {size}"
         among = parts if len(work.rows) < work.num else ""
-        session.report.say(f"out of device memory: now {size} images at a time{among}")
+        session.report.say(HALVED.format(size) + among)
     return replace(ready, numerics=replace(ready.numerics, batch_size=size))
 
 

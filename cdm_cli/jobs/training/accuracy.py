@@ -14,6 +14,7 @@ from cdm_cli.jobs.training.log import Metrics
 from cdm_cli.jobs.training.objective import ClassifierObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.nets.classifier import Classifier
+from cdm_cli.nets.memory import Halving
 
 ACCURACY = "accuracy"
 
@@ -68,11 +69,12 @@ class Accuracy:
         assert isinstance(net, Classifier)
         trainer.ema.copy_to(net)
         judge = ClassifierObjective(net, trainer.training, "fp32")
+        logits = Halving(lambda x: judge.logits(from_uint8(x)), device, session.report.say)
         right = torch.zeros((), device=device)
         labels = torch.from_numpy(self._images.labels).to(device)
         with session.report.track("judge val", self._images.num, "images") as advance:
             for places, batch in read_batches(self._images, session):
-                found = judge.logits(from_uint8(batch)).argmax(1)
+                found = logits(batch).argmax(1)
                 right += (found == labels[torch.from_numpy(places).to(device)]).sum()
                 advance(len(places) * trainer.world.size, "")
                 if self._asked():

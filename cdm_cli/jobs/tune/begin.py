@@ -5,8 +5,9 @@ The times with the least bits (`dynamic`), those that end nearest to the stage's
 of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ from cdm_cli.jobs.tune.teacher import (
     walk_path,
 )
 from cdm_cli.jobs.tune.ways import Shape, Way, even_way, shape_times
+from cdm_cli.nets.memory import HALVED, halve, memory_errors
+
+T = TypeVar("T")
 
 TRIES = 72  # ways that are compared with the teacher
 TAUGHT = 128  # images of the teacher
@@ -61,7 +65,22 @@ class Beginning:
     @torch.inference_mode()
     def of(self, steps: int) -> FirstTimes:
         """Return the times for so many steps."""
-        return FirstTimes(steps=steps, elbo=self._elbo(steps), teacher=self._teacher(steps))
+        elbo = self._find_within_memory(self._elbo, steps)
+        return FirstTimes(
+            steps=steps, elbo=elbo, teacher=self._find_within_memory(self._teacher, steps)
+        )
+
+    def _find_within_memory(self, find: Callable[[int], T], steps: int) -> T:
+        """Return find(steps), which shows fewer images once the device has no memory for them."""
+        while True:
+            try:
+                with memory_errors():
+                    return find(steps)
+            except torch.OutOfMemoryError:
+                self._taught = None
+            self._stage.release()
+            self._size = halve(self._size, self._stage.device)
+            self._report.say(HALVED.format(self._size))
 
     def _elbo(self, steps: int) -> tuple[int, ...] | None:
         if self._search.real is None or steps > len(self._grid):

@@ -27,6 +27,7 @@ from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention
 from cdm_cli.names import LEAST_JUDGED
+from cdm_cli.nets.memory import Halving
 from cdm_cli.options.judging import TuneOptions
 
 PREFERRED = "train"
@@ -104,7 +105,8 @@ class Scorer:
         collectors: list[Collector],
     ) -> None:  # fmt: skip
         """Draw the images at some places, this process its share, and show them to the judge."""
-        search, session, extractor = self.search, self.panel.session, self.panel.judge.extractor
+        search, session = self.search, self.panel.session
+        judge = Halving(self.panel.judge.extractor, session.device, session.report.say)
         engine = Engine(self.ready.stage, chain, drawn.seed, self.ready.numerics.batch_size)
         name = f"images/{search.header.config.model.resolution}"
         mine = np.array_split(np.arange(places.start, places.stop), session.world.size)
@@ -116,7 +118,7 @@ class Scorer:
                 here = mine[start : start + engine.batch_size]
                 samples = drawn.inputs(range(int(here[0]), int(here[-1]) + 1))
                 images = torch.from_numpy(engine.make_block(samples, meter)[name])
-                features, _ = extractor(images.permute(0, 3, 1, 2).to(session.device))
+                features, _ = judge(images.permute(0, 3, 1, 2).to(session.device))
                 for collector in collectors:
                     collector.add(here, features, None)
 

@@ -79,6 +79,25 @@ def test_batch_size_and_the_choice_of_images_change_no_image():
     assert fewer.error > all_of_them.error
 
 
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
+    whole = run(options(terms=4, batch_size=16), Told())
+    sizes = []
+
+    def limited(stage, chain, x_0, *args, **how):
+        sizes.append(len(x_0))
+        if len(x_0) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return bound(stage, chain, x_0, *args, **how)
+
+    monkeypatch.setattr("cdm_cli.jobs.elbo.elbo.bound", limited)
+    told = Told()
+    halved = run(options(terms=4, batch_size=16), told)
+    assert sizes[:3] == [16, 8, 4]
+    assert set(sizes[2:]) == {4}
+    assert "out of device memory: now 4 images at a time" in told.lines
+    assert halved.rows[0].bits_per_dim == pytest.approx(whole.rows[0].bits_per_dim, rel=1e-6)
+
+
 def test_a_super_resolution_stage_at_s():
     result = run(options("sr", s=(7,), terms=0), Told())
     z_s = draw_non_truncated(SR, images(8), 7, ids=IDS, seed=0)

@@ -50,6 +50,21 @@ def test_each_image_is_judged_once_whatever_the_batch():
     np.testing.assert_allclose(collector.whole.mu, x.mean(0), rtol=1e-6)
 
 
+def test_a_judge_that_lacks_memory_is_shown_fewer_at_a_time():
+    class Limited(Means):
+        def __call__(self, images):
+            if len(images) > 20:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().__call__(images)
+
+    with open_store("samples.h5") as store:
+        images, told = from_store(store, None, 8, None, 0), Told()
+        collector = collect(images, Limited(), replace(CPU, report=told))
+        whole = collect(images, Means(), CPU)
+    np.testing.assert_array_equal(collector.whole.mu, whole.whole.mu)
+    assert told.lines[-1] == "out of device memory: now 16 images at a time"
+
+
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_processes_share_the_images(size):
     with open_store("samples.h5") as store:

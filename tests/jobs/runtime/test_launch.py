@@ -9,7 +9,7 @@ import signal
 import pytest
 import torch
 
-from cdm_cli.errors import BadInputError, CdmError, DiskError, StoppedError
+from cdm_cli.errors import BadInputError, CdmError, DiskError, MemoryFloorError, StoppedError
 from cdm_cli.jobs.runtime import launch
 from cdm_cli.jobs.runtime.session import Silent
 from cdm_cli.options.sampling import Compute
@@ -68,3 +68,13 @@ def test_processes_share_the_cores_unless_the_user_has_said(said, expected, monk
     variable, number = launch.launch_processes(threads, Compute(device="cpu", gpus=2), Silent())
     assert variable == expected
     assert number <= int(expected)
+
+
+def lack_memory(report, world):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the docs")
+
+
+def test_a_process_without_memory_is_told_in_one_line(capfd):
+    with pytest.raises(MemoryFloorError, match="not enough memory: CUDA out of memory"):
+        launch.launch_processes(lack_memory, Compute(device="cpu", gpus=1), Silent())
+    assert capfd.readouterr().err == ""

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
+from cdm_cli.errors import MemoryFloorError, MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import sweep
 from cdm_cli.jobs.sweep.plan import plan_work as planned_sweep
+from cdm_cli.jobs.tune import begin as beginning
 from cdm_cli.jobs.tune.free import choose_next
 from cdm_cli.jobs.tune.judge import Scorer
 from cdm_cli.jobs.tune.log import FirstTimes, Trial, read_log
@@ -81,6 +82,30 @@ def fid_of(store="samples.h5"):
 def upsampled(told=None, **changes):
     asked = {"model": "sr", "s": 5, "num": NUM, "compute": CPU} | changes
     return upsample.run(as_typed(UpsampleOptions, **asked), told or Told())
+
+
+def test_what_does_not_fit_shows_fewer_images(workspace, monkeypatch):
+    """To the teacher, and to the bound; what else is searched goes on as it was."""
+
+    def limited(call, num):
+        def within(*args, **how):
+            if num(args) > 5:
+                raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+            seen.append(num(args))
+            return call(*args, **how)
+
+        return within
+
+    seen, told = list[int](), Told()
+    rows = {"predictions": lambda args: len(args[2]), "walk_path": lambda args: args[3].V.shape[1]}
+    for name, num in rows.items():
+        monkeypatch.setattr(beginning, name, limited(getattr(beginning, name), num))
+    run(options(trials=1), told)
+    assert set(seen) == {4}
+    assert [line for line in told.lines if "out of device memory" in line]
+    monkeypatch.setattr(beginning, "walk_path", limited(None, lambda args: 6))
+    with pytest.raises(MemoryFloorError, match="one image at a time does not fit"):
+        run(options(trials=1, out=Path("other.json")), told)
 
 
 @pytest.mark.parametrize("steps", [2, 3])
