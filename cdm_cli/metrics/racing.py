@@ -1,27 +1,28 @@
-"""Which of many points is the best, for few images: those that are beaten get no more.
+"""Which of many points is the best, for few images: they go to where they are likely to decide.
 
-In each round all points that are left are judged on the same images, those of earlier rounds and
-new ones, and those leave that are certain not to be better than all others (best.py). What their
-images would have cost goes to the others. Looking several times is several chances to lose the
-best: each round has its share of the 5 %, fixed before anything is seen, and the shares add up to
-them, so that the best is still among those that are left with a probability of 95 % (Bonferroni;
-spending as in Lan & DeMets 1983). Most of it is spent on the last round: early ones are for what
-is beaten by far.
+In each round the points that race are judged on the same images, those of earlier rounds and new
+ones, and those are beaten that are certain not to be better than all others (best.py). From half
+of the budget on, points are paused that the rest of it is not likely to beat: they may be the best,
+and their images go to those that it is, and to the lowest ones, which beat them (pausing.py).
+
+Looking several times is several chances to lose the best: each round has its share of the 5 %,
+fixed before anything is seen, and the shares add up to them, so that the best is not beaten with a
+probability of 95 % (Bonferroni; spending as in Lan & DeMets 1983). Most of it is spent on the last
+round: early ones are for what is beaten by far, and to pause points, which takes no share, since a
+point that is paused is not beaten.
 
 A round ends at a fixed share of the budget. How many images that is depends on how many points are
-left, on nothing else: as long as only what is truly worse leaves, what decides is fixed in advance
-up to that.
+left to race.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cdm_cli.metrics.best import Contender, contenders
 from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.metrics.pausing import go_on
 from cdm_cli.metrics.verdicts import LEVEL
 
-ENDS = (1 / 8, 1 / 3, 2 / 3, 1.0)  # of the budget, where rounds end
-EARLY = (0.04, 0.06, 0.15)  # of the level, for the rounds before the last
 FIRST = 100  # images of the first of several rounds, at least
 FEWEST, MOST = 10, 40  # groups of the jackknife
 OF_A_GROUP = 10  # images, at least, of more than the fewest groups
@@ -30,11 +31,40 @@ JudgePoints = Callable[[Sequence[int], int], Sequence[Estimate]]
 
 
 @dataclass(frozen=True)
+class Way:
+    """How races look: ends of the rounds, in shares of a budget, and their shares of the level.
+
+    early: of the rounds before the last, which has the rest. pauses: the share of a budget from
+    which on points are paused; 1 for never.
+    """
+
+    ends: tuple[float, ...]
+    early: tuple[float, ...]
+    pauses: float
+
+
+NOW = Way((0.25, 0.5, 0.7, 0.85, 1.0), (0.02, 0.03, 0.1, 0.15), pauses=0.5)
+BEFORE = Way((1 / 8, 1 / 3, 2 / 3, 1.0), (0.04, 0.06, 0.15), pauses=1.0)  # of earlier versions
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rounds of one race: where they end, in shares of its budget, and the level of each.
+
+    pauses: the share of the budget from which on points are paused after a round.
+    """
+
+    ends: tuple[float, ...]
+    levels: tuple[float, ...]
+    pauses: float
+
+
+@dataclass(frozen=True)
 class Round:
     """One round: the points that were judged on `num` images each, and what was found.
 
-    level: how likely it is at most that the best leaves. spent: evaluations of all rounds up to
-    this one.
+    level: how likely it is at most that the best is beaten in it. spent: evaluations of all rounds
+    up to this one. paused: points that are paused after it. waiting: those that were before.
     """
 
     number: int
@@ -43,15 +73,28 @@ class Round:
     judged: tuple[int, ...]
     found: tuple[Contender, ...]
     spent: int
+    paused: tuple[int, ...] = ()
+    waiting: tuple[int, ...] = ()
 
     @property
     def left(self) -> tuple[int, ...]:
-        """The points that may be the best."""
-        return tuple(i for i, one in self._pairs if not one.beaten)
+        """The points that may be the best, paused or not."""
+        return tuple(sorted((*self.waiting, *(i for i, one in self._pairs if not one.beaten))))
+
+    @property
+    def racing(self) -> tuple[int, ...]:
+        """The points that go on to the next round."""
+        aside = {*self.waiting, *self.paused}
+        return tuple(i for i in self.left if i not in aside)
+
+    def pause(self, kept: Sequence[int]) -> "Round":
+        """Return the same round with all points paused that race on and are not at these places."""
+        stay = {self.judged[place] for place in kept}
+        return replace(self, paused=tuple(i for i in self.racing if i not in stay))
 
     @property
     def beaten(self) -> tuple[tuple[int, Contender], ...]:
-        """The points that leave, and by how much."""
+        """The points that are beaten, and by how much."""
         return tuple(pair for pair in self._pairs if pair[1].beaten)
 
     @property
@@ -73,20 +116,20 @@ def num_groups(num: int) -> int:
     return min(MOST, max(FEWEST, num // OF_A_GROUP))
 
 
-def shares(costs: Sequence[int], budget: int) -> list[float]:
-    """Return at which shares of the budget the rounds end, the first after FIRST images or more."""
-    return [end for end in ENDS[:-1] if end * budget >= FIRST * sum(costs)] + [ENDS[-1]]
+def plan_of(costs: Sequence[int], budget: int, way: Way | None = None) -> Plan:
+    """Return the rounds of a race, all but the last after FIRST images of each point or more.
 
-
-def levels(rounds: int, level: float = LEVEL) -> list[float]:
-    """Return the share of the level that each round has; they add up to it."""
-    early = [share * level for share in EARLY[len(EARLY) - rounds + 1 :]]
-    return [*early, level - sum(early)]
+    way: how it looks, by default NOW. The levels add up to LEVEL.
+    """
+    way = way or NOW
+    ends = [end for end in way.ends[:-1] if end * budget >= FIRST * sum(costs)]
+    early = [share * LEVEL for share in way.early[len(way.early) - len(ends) :]]
+    return Plan((*ends, way.ends[-1]), (*early, LEVEL - sum(early)), way.pauses)
 
 
 def first_num(costs: Sequence[int], budget: int, num: int, step: int) -> int:
     """Return how many images of each point the first round has; 0 if the budget has none."""
-    return _num(0, shares(costs, budget)[0] * budget, costs, num, step)
+    return _num(0, plan_of(costs, budget).ends[0] * budget, costs, num, step)
 
 
 def least_budget(costs: Sequence[int], least: int, num: int, step: int) -> int:
@@ -101,29 +144,33 @@ def race(
     judge: JudgePoints,
     *,
     step: int = 1,
-    level: float = LEVEL,
+    plan: Plan | None = None,
 ) -> Iterator[Round]:
     """Yield the rounds of a race, until one point is left, all have `num` images, or none is paid.
 
     costs: evaluations of one image of each point. budget: evaluations in all. judge: returns a
     number, less of which is better, for each of some points on their first n images, with what it
-    is without each group of these. step: images are made so many at a time.
+    is without each group of these. step: images are made so many at a time. plan: by default
+    `plan_of` the budget.
     """
-    here, n, spent, level_left = list(range(len(costs))), 0, 0, level
-    ends = shares(costs, budget)
-    for number, (end, mine) in enumerate(zip(ends, levels(len(ends), level), strict=True), 1):
+    plan = plan or plan_of(costs, budget)
+    here, aside, n, spent, level = tuple(range(len(costs))), (), 0, 0, sum(plan.levels)
+    for number, (end, mine) in enumerate(zip(plan.ends, plan.levels, strict=True), 1):
         more = _num(n, end * budget - spent, [costs[i] for i in here], num, step)
         if more == n:
             continue
         spent += (more - n) * sum(costs[i] for i in here)
         n = more
-        last = number == len(ends) or n == num
-        mine = level_left if last else mine
-        level_left -= mine
-        found = contenders(judge(here, n), level=mine)
-        done = Round(number, n, mine, tuple(here), tuple(found), spent)
+        last = number == len(plan.ends) or n == num
+        mine = level if last else mine
+        level -= mine
+        found = tuple(contenders(judge(here, n), level=mine))
+        done = Round(number, n, mine, here, found, spent, waiting=aside)
+        if end >= plan.pauses and not last:
+            kept = go_on(found, [costs[i] for i in here], n, num, budget - spent, level)
+            done = done.pause(kept)
         yield done
-        here = list(done.left)
+        here, aside = done.racing, (*aside, *done.paused)
         if len(here) == 1 or n == num:
             return
 

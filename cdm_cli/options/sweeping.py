@@ -85,8 +85,8 @@ class SweepOptions:
     """`cdm sweep`. augments empty: every kind that the store can give.
 
     s is short for the axis of that name. ground_truth is short for ground_truth_of=("val",).
-    race: points that are beaten with certainty get no more images. budget, budget_evals: what the
-    race may cost; where neither is given, a tenth of the whole grid.
+    race: images go where they are likely to tell which point is the best. budget, budget_evals:
+    what the race may cost; where neither is given, a tenth of the whole grid.
     """
 
     command: ClassVar[str] = "sweep"

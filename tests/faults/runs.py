@@ -150,7 +150,7 @@ RACED = (0, 3, 5)
 
 
 def race() -> int:
-    """Race in three rounds; the point at s = 3 is worse by every image, and leaves."""
+    """Race in three rounds; the point at s = 3 is worse by every image, and is beaten."""
     from cdm_cli.jobs.sweep import race, racers
     from cdm_cli.jobs.sweep import sweep as sweep_s
     from cdm_cli.metrics import racing
@@ -166,7 +166,7 @@ def race() -> int:
 
     with (
         changed(racers, BLOCK=8, LEAST_JUDGED=9),  # whole rounds of three classes: 9 images a block
-        changed(racing, FIRST=9, EARLY=(0.1, 0.2, 0.3)),
+        changed(racing, FIRST=9, NOW=racing.Way((1 / 3, 2 / 3, 1.0), (0.2, 0.3), pauses=0.5)),
         changed(race.Course, _estimate=far),
     ):
         return _work(sweep_s.run, asked)

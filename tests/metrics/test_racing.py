@@ -1,10 +1,18 @@
-"""Mirrors cdm_cli/metrics/racing.py: who leaves when, what it costs, how often that is wrong."""
+"""Mirrors cdm_cli/metrics/racing.py: who is beaten when, what it costs, how often that is wrong."""
 
 import numpy as np
 import pytest
 
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.racing import first_num, least_budget, levels, num_groups, race, shares
+from cdm_cli.metrics.racing import (
+    BEFORE,
+    NOW,
+    first_num,
+    least_budget,
+    num_groups,
+    plan_of,
+    race,
+)
 
 P = 6
 
@@ -28,10 +36,12 @@ def correlated(rng, num, near=0.9):
     return np.linalg.cholesky(C) @ rng.normal(size=(P, num))
 
 
-def test_what_is_beaten_leaves_and_the_rest_takes_its_images():
+def test_an_older_race_shares_the_images_of_beaten_points_among_all_others():
     theta = np.array([0.0, 0.0, 5.0, 5.0, 5.0, 0.1])
     noise = correlated(np.random.default_rng(0), 4000)
-    rounds = list(race([1] * P, 8 * 100 * P, 4000, judge_of(noise, theta)))
+    budget = 8 * 100 * P
+    plan = plan_of([1] * P, budget, way=BEFORE)
+    rounds = list(race([1] * P, budget, 4000, judge_of(noise, theta), plan=plan))
     assert [one.num for one in rounds[:2]] == [100, 100 + (1600 - 600) // 3]
     assert rounds[0].judged == tuple(range(P))
     assert rounds[0].left == rounds[1].judged == (0, 1, 5)
@@ -42,20 +52,43 @@ def test_what_is_beaten_leaves_and_the_rest_takes_its_images():
     assert rounds[-1].num >= 100 + (4800 - 600) // 3
     assert {0, 1} <= set(rounds[-1].left)
     assert rounds[-1].lowest in (0, 1)
+    assert not any(one.paused or one.waiting for one in rounds)
+
+
+def test_from_half_of_the_budget_on_points_are_paused_that_it_is_not_likely_to_beat():
+    """Those that are far behind go on, and one that is nearly equal waits: it may be the best."""
+    theta = np.array([0.0, 0.0, 0.02, 0.12, 0.12, 0.0])
+    noise = correlated(np.random.default_rng(3), 4000)
+    first, second, *others, last = race([1] * P, 400 * P, 4000, judge_of(noise, theta))
+    assert (first.num, first.paused, first.beaten) == (100, (), ())
+    assert (second.num, second.paused, second.beaten) == (200, (2,), ())
+    assert second.left == first.judged == tuple(range(P))
+    assert second.racing == others[0].judged == (0, 1, 3, 4, 5)
+    assert others[0].num == 200 + (0.7 - 0.5) * 400 * P / 5
+    assert others[0].left == (0, 1, 2, 5)
+    assert last.judged == others[0].racing == (0, 1, 5)
+    assert last.num == others[0].num + (1 - 0.7) * 400 * P / 3
+    assert last.waiting == others[0].waiting == (2,)
+    assert last.left == (0, 1, 2, 5)
+    assert (last.spent, last.paused) == (400 * P, ())
 
 
 def test_the_shares_of_the_level_add_up_to_it():
     noise = correlated(np.random.default_rng(1), 4000)
-    for budget in (50 * P, 200 * P, 1000 * P):
-        ends = shares([1] * P, budget)
-        assert ends[-1] == 1
-        assert sum(levels(len(ends))) == pytest.approx(0.05)
-        found = list(race([1] * P, budget, 4000, judge_of(noise, np.zeros(P))))
-        assert len(found) == len(ends)
-        assert sum(one.level for one in found) == pytest.approx(0.05)
-    assert [len(shares([1] * P, n * P)) for n in (100, 149, 150, 300, 800, 10**6)] == [
-        1, 1, 2, 3, 4, 4,
-    ]  # fmt: skip
+    for budget in (50 * P, 160 * P, 1000 * P):
+        for way in (NOW, BEFORE):
+            plan = plan_of([1] * P, budget, way=way)
+            assert plan.ends[-1] == 1
+            assert sum(plan.levels) == pytest.approx(0.05)
+            found = list(race([1] * P, budget, 4000, judge_of(noise, np.zeros(P)), plan=plan))
+            assert len(found) == len(plan.ends)
+            assert sum(one.level for one in found) == pytest.approx(0.05)
+    nums = (100, 117, 118, 142, 143, 199, 200, 399, 400, 10**6)
+    rounds = [len(plan_of([1] * P, n * P).ends) for n in nums]
+    assert rounds == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert plan_of([1], 200).levels == pytest.approx((0.0015, 0.005, 0.0075, 0.036))
+    older = [len(plan_of([1] * P, n * P, way=BEFORE).ends) for n in (149, 150, 300, 800)]
+    assert older == [1, 2, 3, 4]
 
 
 def test_nothing_is_judged_twice_and_the_last_look_has_what_is_left_of_the_level():
@@ -65,15 +98,15 @@ def test_nothing_is_judged_twice_and_the_last_look_has_what_is_left_of_the_level
     assert [one.num for one in found] == [150]
     assert found[0].level == pytest.approx(0.05)
     found = list(race([1] * P, 600 * P, 350, judge_of(noise.repeat(3, 1), np.zeros(P))))
-    assert [one.num for one in found] == [200, 350]
+    assert [one.num for one in found][-1] == 350
     assert sum(one.level for one in found) == pytest.approx(0.05)
 
 
 def test_a_race_ends_where_one_is_left():
     noise = correlated(np.random.default_rng(3), 4000)
     found = list(race([1] * P, 800 * P, 4000, judge_of(noise, 9.0 * np.arange(P))))
-    assert len(found) == 1
-    assert found[0].left == (0,)
+    assert [one.num for one in found] == [200]
+    assert found[-1].left == (0,)
 
 
 def test_points_cost_what_they_cost_and_images_come_in_steps():
@@ -81,11 +114,10 @@ def test_points_cost_what_they_cost_and_images_come_in_steps():
     costs = [25, 25, 25, 8, 8, 8]
     theta = np.array([9.0, 9.0, 0.0, 9.0, 9.0, 0.0])
     found = list(race(costs, 400 * sum(costs), 4000, judge_of(noise, theta), step=32))
-    assert [one.num for one in found] == [128, 544, 928]
-    assert found[0].spent == 128 * 99
-    assert found[1].spent == 128 * 99 + (544 - 128) * 33
+    assert [one.num for one in found] == [96, 384, 640, 800, 992]
+    assert [one.spent for one in found[:2]] == [96 * 99, 96 * 99 + 288 * 33]
     assert found[-1].spent <= 400 * sum(costs)
-    assert first_num(costs, 400 * sum(costs), 4000, 32) == 128
+    assert first_num(costs, 400 * sum(costs), 4000, 32) == 96
     assert first_num(costs, 31 * sum(costs), 4000, 32) == 0
     assert least_budget(costs, 20, 4000, 32) == 32 * sum(costs)
     assert first_num(costs, least_budget(costs, 20, 4000, 32), 4000, 32) == 32

@@ -1,7 +1,7 @@
-"""`cdm sweep --race`: points that are beaten with certainty get no more images.
+"""`cdm sweep --race`: images go to the points of which they are likely to tell who is the best.
 
 Each point has a store of its final size. A round fills the first images of the stores of all points
-that may still be the best; the stores are those of the grid, which the same command without
+that are neither beaten nor paused; the stores are those of the grid, which the same command without
 `--race` goes on to fill. The course of a race depends on its budget and on the images alone: an
 image that is there already is not made again, but counts as if it were.
 """
@@ -25,9 +25,11 @@ from cdm_cli.jobs.sweep.page import write_report
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point
 from cdm_cli.jobs.sweep.race_file import (
+    PAUSED,
     Number,
     RaceFile,
     RaceTable,
+    RoundFile,
     conclude_race,
     read_race,
     round_file,
@@ -36,8 +38,9 @@ from cdm_cli.jobs.sweep.race_file import (
 from cdm_cli.jobs.sweep.racers import Racers, budget_of, check_budget, racers
 from cdm_cli.jobs.sweep.shared import Loaded, check_points, open_both
 from cdm_cli.jobs.sweep.table import PAGE, write_start
+from cdm_cli.metrics.comparisons import list_names
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.racing import num_groups, race
+from cdm_cli.metrics.racing import num_groups, plan_of, race
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.options.durations import seconds_of
 from cdm_cli.options.sweeping import SweepOptions
@@ -101,6 +104,7 @@ def begin(options: SweepOptions, sweep: Sweep, command: str) -> tuple[Racers, Ra
         sweep=sweep.mark,
         asked=field.asked,
         evaluations=budget or 0,
+        plan=plan_of(field.costs, budget) if budget else None,
         points=tuple(point.labels for point in field.points),
         costs=tuple(field.costs),
         num=field.num,
@@ -153,30 +157,38 @@ class Course:
         rate = sum(self.session.world.gather(mine))
         budget = check_budget(int(rate * seconds), self.field, rate)
         self._say(f"{self.field.asked} at {rate:.4g} evaluations/s are {budget} evaluations")
-        self._record(evaluations=budget, per_second=rate)
+        plan = plan_of(self.field.costs, budget)
+        self._record(evaluations=budget, per_second=rate, plan=plan)
 
     def run(self) -> RaceResult:
-        """Run all rounds, saying after each which points are beaten, and by how much."""
-        budget, field = self.file.evaluations, self.field
+        """Run all rounds, saying after each which points are beaten, and which are paused."""
+        budget, field, plan = self.file.evaluations, self.field, self.file.rules
         self.file = self.file.model_copy(update={"rounds": (), "reference": self.reference.name})
-        rounds = field.rounds(budget)
+        rounds = len(plan.ends)
         self._say(
             f"a race of {len(field.points)} points, {budget} of {field.grid} "
             f"evaluations, in {rounds} round{'' if rounds == 1 else 's'} at most"
         )
-        for done in race(field.costs, budget, field.num, self._judge, step=field.step):
+        for done in race(field.costs, budget, field.num, self._judge, step=field.step, plan=plan):
             kept = round_file(done, field)
             left = tuple(field.points[i].labels for i in done.left)
             self._record(rounds=(*self.file.rounds, kept), left=left)
-            for one in kept.beaten:
-                self._say(f"round {kept.round}: {name_of(one.point)} is {one}")
-            self._say(
-                f"round {kept.round}: {_may_be_the_best(len(left))} after {kept.num} "
-                f"images each, {kept.evaluations} evaluations"
-            )
+            self._tell(kept, len(left))
         self._record(conclusion=conclude_race(self.file))
         made = sum(self.session.world.gather(self.made))
         return _result(self.sweep, self.file, made, self.session)
+
+    def _tell(self, kept: RoundFile, left: int) -> None:
+        for one in kept.beaten:
+            self._say(f"round {kept.round}: {name_of(one.point)} is {one}")
+        if kept.paused:
+            names = list_names([name_of(one.point) for one in kept.paused])
+            are = "is" if len(kept.paused) == 1 else "are"
+            self._say(f"round {kept.round}: {names} {are} {PAUSED}: what is left goes to others")
+        self._say(
+            f"round {kept.round}: {_may_be_the_best(left)} after {kept.num} "
+            f"images each, {kept.evaluations} evaluations"
+        )
 
     def _judge(self, some: Sequence[int], num: int) -> list[Estimate]:
         self._say(f"{len(some)} points on {num} images each")

@@ -1,4 +1,4 @@
-"""`race.json`: the budget of a race in evaluations, what was judged, and who left when.
+"""`race.json`: the budget of a race, its rounds, what was judged, who was beaten and who paused.
 
 A number is kept as soon as it is there, and the budget before the first one, so that a race that
 was killed ends as if it had not been. Numbers outlive their race: the next one reads them.
@@ -17,16 +17,17 @@ from cdm_cli.jobs.sweep.racers import Racers
 from cdm_cli.metrics.best import Contender
 from cdm_cli.metrics.comparisons import list_names, subject
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.racing import Round
+from cdm_cli.metrics.racing import BEFORE, Plan, Round, plan_of
 from cdm_cli.metrics.verdicts import BEATEN, put_in_words
 from cdm_cli.settings import Settings
 
 FILE = "race.json"
 LIMIT = 2**26
 FEWER = (
-    "beaten points are judged on fewer images, and FID falls with their number: compare points of "
-    "one num alone"
+    "beaten and paused points are judged on fewer images, and FID falls with their number: compare "
+    "points of one num alone"
 )
+PAUSED = "paused"
 ON = "the same command without --race goes on to the whole grid, with what is there"
 Labels = dict[str, Any]
 
@@ -48,15 +49,17 @@ class Number(Settings):
 class Standing(Settings):
     """How one point stood in a round.
 
-    verdict: "beaten" for a point that gets no more images ("worse" in files of earlier versions),
-    else "may be the best" or "the best". difference: how much higher its FID is than the lowest,
-    both less their biases; uncertainty: its standard error.
+    verdict: "beaten" ("worse" in files of earlier versions), else "may be the best" or "the best".
+    difference: how much higher its FID is than the lowest, both less their biases; uncertainty: its
+    standard error. paused: whether it may be the best, but the rest of the budget is not likely to
+    tell, and goes to others.
     """
 
     point: Labels
     verdict: str
     difference: float
     uncertainty: float
+    paused: bool = False
 
     @property
     def beaten(self) -> bool:
@@ -64,7 +67,8 @@ class Standing(Settings):
         return self.verdict in (BEATEN, "worse")
 
     def __str__(self) -> str:
-        return put_in_words(self.verdict, self.difference, self.uncertainty)
+        words = put_in_words(self.verdict, self.difference, self.uncertainty)
+        return f"{words}, {PAUSED}" if self.paused else words
 
 
 class RoundFile(Settings):
@@ -86,12 +90,18 @@ class RoundFile(Settings):
         """The points that are beaten in this round."""
         return [one for one in self.points if one.beaten]
 
+    @property
+    def paused(self) -> list[Standing]:
+        """The points that are paused after this round."""
+        return [one for one in self.points if one.paused]
+
 
 class RaceFile(Settings):
     """The contents of `race.json`.
 
     asked: the budget as typed; evaluations: what it comes to; per_second: the measured speed by
-    which, where it was a time. costs: evaluations of one image of each point. num: images of each
+    which, where it was a time. plan: its rounds, None while a time was not yet measured, and in
+    files of earlier versions. costs: evaluations of one image of each point. num: images of each
     point, at most; step: images are made so many at a time. grid: evaluations of all num images of
     all points.
     """
@@ -103,6 +113,7 @@ class RaceFile(Settings):
     asked: str
     evaluations: int
     per_second: float | None = None
+    plan: Plan | None = None
     reference: str = ""
     points: tuple[Labels, ...]
     costs: tuple[int, ...]
@@ -118,6 +129,11 @@ class RaceFile(Settings):
     def spent(self) -> int:
         """Evaluations of all rounds."""
         return self.rounds[-1].evaluations if self.rounds else 0
+
+    @property
+    def rules(self) -> Plan:
+        """The rounds of this race: a race that an earlier version began goes on as it was begun."""
+        return self.plan or plan_of(self.costs, self.evaluations, way=BEFORE)
 
     def number(self, point: Labels, num: int) -> Number | None:
         """Return the number of the first num images of a point, None where they were not judged."""
@@ -150,7 +166,7 @@ def round_file(done: Round, field: Racers) -> RoundFile:
     alone = len(done.left) == 1
     standings = [
         Standing(point=labels[i], verdict=_verdict(one, alone), difference=one.difference,
-                 uncertainty=one.error)
+                 uncertainty=one.error, paused=i in done.paused)
         for i, one in zip(done.judged, done.found, strict=True)
     ]  # fmt: skip
     return RoundFile(

@@ -9,20 +9,33 @@ from matplotlib.figure import Figure
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.sweep.choice import name_of
-from cdm_cli.jobs.sweep.race_file import Number, RaceFile, RaceTable, RoundFile, Standing
+from cdm_cli.jobs.sweep.race_file import (
+    PAUSED,
+    Number,
+    RaceFile,
+    RaceTable,
+    RoundFile,
+    Standing,
+)
 from cdm_cli.metrics.comparisons import subject
-from cdm_cli.metrics.verdicts import LEVEL
+from cdm_cli.metrics.verdicts import BEATEN, LEVEL
 
 CERTAIN = (
     "A point is beaten when another one is certain to be as good or better; it gets no more "
     "images. The best point is not beaten, with a chance of {:.0f} %, all rounds counted."
+)
+WAITING = (
+    "A paused point may be the best, but what was left of the budget was not likely to tell: it "
+    "went to points of which it was."
 )
 
 
 def race_parts(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
     """Yield the sections of the page of a race. facts: what the race is of, told first."""
     yield page.paragraph(race.conclusion or _so_far(race), "lead")
-    yield page.paragraph(CERTAIN.format(100 * (1 - LEVEL)))
+    paused = any(one.paused for one in race.rounds)
+    words = [CERTAIN.format(100 * (1 - LEVEL)), *([WAITING] if paused else [])]
+    yield page.paragraph(" ".join(words))
     known = {"points": len(race.points), "images of each, at most": race.num}
     yield page.section("What it is of", page.facts({**facts, **known}))
     table = RaceTable(race)
@@ -45,13 +58,17 @@ def _round(race: RaceFile, one: RoundFile) -> Html:
     """Return the section of a round; the points that were beaten come first."""
     told = (
         f"Round {one.round}: {len(one.points)} points on {one.num} images each, against "
-        f"{name_of(one.against)}; {len(one.beaten)} beaten. The best point is among these with "
-        f"a chance of {100 * one.level:.2g} % at most."
+        f"{name_of(one.against)}; {len(one.beaten)} beaten{_paused(one)}. The best point is among "
+        f"the beaten with a chance of {100 * one.level:.2g} % at most."
     )
     ordered = sorted(one.points, key=lambda point: (not point.beaten, -point.difference))
     lines = [_line(race.number(point.point, one.num), point) for point in ordered]
     header = ["point", f"fid {race.reference}", "±", "higher by", "±", "verdict"]
     return page.join([page.paragraph(told), page.table(header, lines)])
+
+
+def _paused(one: RoundFile) -> str:
+    return f", {len(one.paused)} {PAUSED}" if one.paused else ""
 
 
 def _line(number: Number | None, point: Standing) -> list[object]:
@@ -62,7 +79,7 @@ def _line(number: Number | None, point: Standing) -> list[object]:
         "" if error is None else f"{error:.2g}",
         f"{point.difference:.2g}",
         f"{point.uncertainty:.2g}",
-        point.verdict,
+        f"{point.verdict}, {PAUSED}" if point.paused else point.verdict,
     ]
 
 
@@ -95,7 +112,8 @@ def race_plot(race: RaceFile) -> bytes:
         round_, one = last[name]
         colour = "0.55" if one.beaten else "tab:blue"
         axes.errorbar(one.difference, at, xerr=one.uncertainty, fmt="o", capsize=2, color=colour)
-        gone = f" beaten in round {round_.round}" if one.beaten else ""
+        aside = BEATEN if one.beaten else PAUSED if one.paused else ""
+        gone = f" {aside} in round {round_.round}" if aside else ""
         axes.annotate(
             f"{gone} ({round_.num})", (one.difference + one.uncertainty, at), (4, 0),
             textcoords="offset points", va="center", fontsize="small", color=colour,

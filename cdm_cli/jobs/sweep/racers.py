@@ -17,7 +17,7 @@ from cdm_cli.jobs.sampling.rows import choose_rows, part_of
 from cdm_cli.jobs.sweep.choice import name_of
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point
-from cdm_cli.metrics.racing import first_num, least_budget, shares
+from cdm_cli.metrics.racing import first_num, least_budget, plan_of
 from cdm_cli.names import LEAST_JUDGED
 from cdm_cli.options.sweeping import SweepOptions
 
@@ -60,7 +60,7 @@ class Racers:
 
     def rounds(self, budget: int) -> int:
         """Return how many rounds there are at most. budget: in evaluations."""
-        return len(shares(self.costs, budget))
+        return len(plan_of(self.costs, budget).ends)
 
 
 def racers(options: SweepOptions, sweep: Sweep) -> Racers:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from cdm_cli.jobs.sweep.race_file import RaceFile, RaceTable, conclude_race
 from cdm_cli.jobs.sweep.racers import step_of
 from cdm_cli.jobs.sweep.sweep import plan, run
 from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.metrics.racing import BEFORE, plan_of
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from tests.asking import as_typed
 from tests.jobs.pictures.reading import Read
@@ -24,7 +26,7 @@ from tests.tiny import Told, arrays_of, sr_config, write_store
 
 NUM, STEPS = 300, 3  # images, and evaluations of one
 TIMES = (0, 3, 5, 9)
-BUDGET = 900 * STEPS  # 225 images of each, in two rounds
+BUDGET = 900 * STEPS  # 225 images of each, in four rounds
 SWEEP = Path("sweep")
 FAR = 9  # the s of a point that is beaten
 
@@ -86,7 +88,7 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     told = Told()
     found = run(options(), told)
     rounds = course()["rounds"]
-    assert [one["num"] for one in rounds] == [132, 231]
+    assert [one["num"] for one in rounds] == [99, 165, 198, 264]
     assert [one["s"] for one in course()["left"]] == [0, 3, 5]
     assert found.left == ("s = 0", "non-truncated s = 3", "non-truncated s = 5")
     gone = rounds[0]["points"][-1]
@@ -95,7 +97,7 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     line = next(line for line in told.lines if "s = 9 is beaten" in line)
     assert line.startswith("sweep-s: round 1: non-truncated s = 9 is beaten by 0.001 ± ")
     assert len(rounds[1]["points"]) == 3
-    assert found.evaluations == STEPS * (4 * 132 + 3 * 99) <= BUDGET
+    assert found.evaluations == STEPS * (4 * 99 + 3 * 165) <= BUDGET
     assert found.made == found.evaluations
     assert found.grid == STEPS * 4 * NUM
     assert found.page == SWEEP / "report.html"
@@ -103,14 +105,45 @@ def test_a_point_that_is_beaten_gets_no_more_images(workspace):
     assert found.conclusion in words
     assert "Race of sr on lowres.h5" in words
     assert found.conclusion == (
-        "3 of 4 points may be the best by FID against train, for 2475 evaluations, 68.8 % of the "
+        "3 of 4 points may be the best by FID against train, for 2673 evaluations, 74.2 % of the "
         "grid's 3600: s = 0, non-truncated s = 3 and non-truncated s = 5."
     )
     lines = found.table.lines()
     assert [(line[1], line[4], line[5]) for line in lines] == [
-        ("0", "231", ""), ("3", "231", ""), ("5", "231", ""), ("9", "132", "1"),
+        ("0", "264", ""), ("3", "264", ""), ("5", "264", ""), ("9", "99", "1"),
     ]  # fmt: skip
     assert lines[-1][-1].startswith("beaten by 0.001 ± ")
+
+
+def drawn(monkeypatch, theta, seed):
+    """Judge by numbers that are drawn: theta of each s, and noise of each image."""
+
+    def judged(self, point, num):
+        x = theta[point.s] + np.random.default_rng((seed, point.s)).normal(size=NUM)[:num]
+        without = [np.delete(x, np.s_[g::10]).mean() for g in range(10)]
+        return Estimate(float(x.mean()), tuple(map(float, without)))
+
+    monkeypatch.setattr(Course, "_estimate", judged)
+
+
+def test_a_point_that_the_rest_would_hardly_beat_is_paused_and_may_be_the_best(
+    workspace, monkeypatch
+):
+    drawn(monkeypatch, {0: 0.0, 3: 0.0, 5: 0.0, FAR: 0.25}, seed=21)
+    told = Told()
+    found = run(options(), told)
+    first, *_, last = course()["rounds"]
+    assert [one["point"]["s"] for one in first["points"] if one["paused"]] == [3]
+    assert first["points"][1]["verdict"] == "may be the best"
+    assert [one["point"]["s"] for one in last["points"]] == [0, 5, FAR]
+    assert [one["s"] for one in course()["left"]] == [0, 3, 5]
+    line = "sweep-s: round 1: non-truncated s = 3 is paused: what is left goes to others"
+    assert line in told.lines
+    assert found.table.lines()[1][-1] == "may be the best, paused"
+    assert "may be the best, paused" in Read(found.page.read_bytes()).words
+    paused = images(SWEEP / "non-truncated-s0003.h5")
+    assert paused[:99].any()
+    assert not paused[99:].any()
 
 
 def sampled(monkeypatch):
@@ -130,12 +163,12 @@ def test_a_grid_goes_on_with_a_race_and_a_race_reads_a_grid(workspace, monkeypat
     run(options(), Told())
     assert not list(SWEEP.glob("*-s*.json"))
     for path in sorted(SWEEP.glob("*.h5")):
-        num = 132 if "0009" in path.name else 231
+        num = 99 if "0009" in path.name else 264
         np.testing.assert_array_equal(images(path, num), images(Path("other") / path.name, num))
         assert not images(path)[num:].any()
     before, sizes = course(), sampled(monkeypatch)
     run(grid(), Told())
-    assert sum(sizes) == 3 * (NUM - 231) + (NUM - 132)
+    assert sum(sizes) == 3 * (NUM - 264) + (NUM - 99)
     for path in sorted(SWEEP.glob("*.h5")):
         np.testing.assert_array_equal(images(path), images(Path("other") / path.name))
     again = json.loads((SWEEP / "sweep.json").read_text())["rows"]
@@ -168,6 +201,28 @@ def test_a_race_that_is_killed_ends_in_the_same_bytes(workspace, evaluations):
         assert here[name] == there[name].replace(b"--out other", b"--out sweep"), name
 
 
+def test_a_race_of_an_earlier_version_ends_by_its_own_rules(workspace, monkeypatch):
+    """Its file has no plan; it looked at two thirds of this budget first, and paused nothing."""
+
+    def kill(done):
+        if done >= 1700:  # in the second round
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cdm_cli.jobs.sweep.race.plan_of", partial(plan_of, way=BEFORE))
+        with pytest.raises(KilledError):
+            run(options(), Told(kill))
+    there = course()
+    assert there.pop("plan")["ends"] == [2 / 3, 1]
+    for round_ in there["rounds"]:
+        assert not any(one.pop("paused") for one in round_["points"])
+    (SWEEP / "race.json").write_text(json.dumps(there))
+    run(options(), Told())
+    assert [one["num"] for one in course()["rounds"]] == [132, 231]
+    run(options(budget_evals=BUDGET + 1), Told())
+    assert [one["num"] for one in course()["rounds"]] == [99, 165, 198, 264]
+
+
 def test_a_race_that_is_over_does_nothing(workspace, monkeypatch):
     first = run(options(), Told())
     before, seen = files(SWEEP), judged_images(monkeypatch)
@@ -179,7 +234,7 @@ def test_a_race_that_is_over_does_nothing(workspace, monkeypatch):
 def test_what_was_judged_serves_another_budget(workspace, monkeypatch):
     run(options(), Told())
     found = run(options(budget_evals=4 * 300 * STEPS), Told())
-    assert [one["num"] for one in course()["rounds"]] == [99, 231, 300]
+    assert [one["num"] for one in course()["rounds"]] == [132, 231, 264, 300]
     assert found.made < found.evaluations
     seen = judged_images(monkeypatch)
     run(options(), Told())
@@ -199,7 +254,8 @@ def test_a_time_becomes_evaluations_once(workspace, monkeypatch):
     run(options(budget="1m"), Told())
     assert (course()["asked"], course()["evaluations"]) == ("1m", BUDGET)
     assert course()["per_second"] == BUDGET / 60
-    assert [one["num"] for one in course()["rounds"]] == [132, 231]
+    assert [one["num"] for one in course()["rounds"]] == [99, 165, 198, 264]
+    assert course()["plan"]["ends"] == [0.5, 0.7, 0.85, 1]
     with pytest.raises(UsageError, match="2s, 2 evaluations, is too small for a first ro") as error:
         run(options(budget="2s"), Told())
     assert error.value.next == f"--budget {33 * 4 * STEPS}s"
@@ -211,7 +267,7 @@ def test_a_conclusion_says_what_is_left_and_what_it_took(workspace):
     one = file.model_copy(update={"left": file.left[:1]})
     everyone = file.model_copy(update={"left": file.points})
     assert conclude_race(one).startswith(
-        "s = 0 is the best of 4 points by FID against train, for 2475"
+        "s = 0 is the best of 4 points by FID against train, for 2673"
     )
     assert conclude_race(everyone).startswith(
         "By FID against train any of the 4 points may be the best, "
@@ -249,7 +305,7 @@ def test_what_is_no_race_is_said_before_weights_are_loaded(
 
 def test_a_dry_run_says_what_a_race_costs(workspace):
     told = plan(options(), Told())
-    assert (told["network_evaluations"], told["rounds"], told["first_round"]) == (BUDGET, 2, 132)
+    assert (told["network_evaluations"], told["rounds"], told["first_round"]) == (BUDGET, 4, 99)
     assert told["evaluations_of_the_grid"] == STEPS * 4 * NUM
     assert "network_evaluations" not in plan(options(budget="1m"), Told())
 

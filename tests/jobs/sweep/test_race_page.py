@@ -6,7 +6,7 @@ from cdm_cli.errors import MissingError
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.sweep.page import sweep_page
 from cdm_cli.jobs.sweep.plan import mark_of
-from cdm_cli.jobs.sweep.race_file import Number, RaceFile, RoundFile, Standing, write_race
+from cdm_cli.jobs.sweep.race_file import FEWER, Number, RaceFile, RoundFile, Standing, write_race
 from cdm_cli.jobs.sweep.race_page import race_parts
 from cdm_cli.jobs.sweep.table import SweepFile
 from tests.jobs.pictures.reading import Read
@@ -16,8 +16,10 @@ COMMAND = "cdm sweep-s --s 0,251,501 --race --budget-evals 900 --out sweep"
 IDENTITY = {"num": 100}
 
 
-def standing(point, verdict, difference):
-    return Standing(point=POINTS[point], verdict=verdict, difference=difference, uncertainty=0.01)
+def standing(point, verdict, difference, paused=False):
+    return Standing(
+        point=POINTS[point], verdict=verdict, difference=difference, uncertainty=0.01, paused=paused
+    )
 
 
 def number(point, num, value):
@@ -59,13 +61,25 @@ def test_a_page_of_a_race_says_who_is_beaten_when_and_by_how_much(tmp_path):
     assert "2 of 3 may be the best." in read.words
     first = (
         "Round 1: 3 points on 40 images each, against truncated s = 501; 1 beaten. The best "
-        "point is among these with a chance of 1.1 % at most."
+        "point is among the beaten with a chance of 1.1 % at most."
     )
     cells = read.words[read.words.index(first) + 7 :]
     assert cells[:6] == ["s = 0", "0.8", "0.0005", "0.25", "0.01", "beaten"]
     assert cells[6] == "truncated s = 251"
     assert "beaten by 0.25 ± 0.01" in read.words
     assert len(read.images) == 1
+
+
+def test_it_says_which_points_are_paused_and_what_that_means(tmp_path):
+    first, second = raced().rounds
+    paused = standing(1, "may be the best", 0.02, paused=True)
+    first = first.model_copy(update={"points": (first.points[0], paused, first.points[2])})
+    words = Read(sweep_page(written(tmp_path, raced(rounds=(first, second))))).words
+    assert any("1 beaten, 1 paused. The best point" in one for one in words)
+    assert any("A paused point may be the best, but" in one for one in words)
+    assert words.count("may be the best, paused") == 1
+    plain = Read(sweep_page(written(tmp_path, raced()))).words
+    assert not any("paused" in one and one not in FEWER for one in plain)
 
 
 def test_it_says_what_the_race_took_and_the_grid_would_have(tmp_path):
