@@ -102,8 +102,13 @@ def keep_programs() -> None:
     torch's own default is the directory of temporary files, which a restart empties. A place
     that the environment names already (TORCHINDUCTOR_CACHE_DIR) stays.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    place = Path(home) / "cdm" / "compiled"
+    place = cache_directory("compiled")
     with suppress(OSError):  # a home that cannot be written: torch's default does
         place.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))
+
+
+def cache_directory(name: str) -> Path:
+    """Return where what may be lost is kept between runs, in the user's cache directory."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "cdm" / name

@@ -15,6 +15,7 @@ from cdm_cli.jobs.runtime import launch as launching
 from cdm_cli.jobs.runtime.launch import launch_processes
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training import train
+from cdm_cli.jobs.training.gradients import Gradients
 from cdm_cli.options.files import VerifyOptions
 from cdm_cli.options.sampling import Compute
 from cdm_cli.options.training import TrainOptions
@@ -23,10 +24,12 @@ from tests.cuda.rig import (
     GPUS,
     HANG,
     Cramped,
+    GiB,
     address,
     cramped,
     hasty,
     kill_parent,
+    limited,
     micro_batch,
     needs,
     once,
@@ -181,3 +184,26 @@ def test_weights_drawn_beside_a_rehearsal_change_no_byte(micro_batch, monkeypatc
         trained(options(name, overrides=more, steps=6), 1)
     one, other = (left(Path("runs") / name) for name in names)
     assert one == other
+
+
+@pytest.mark.usefixtures("memory")
+@needs(1)
+def test_what_did_not_fit_is_not_tried_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    tried, compute = [], Gradients._accumulate
+
+    def accumulate(self, *inputs):
+        tried.append(self.micro_batch)
+        return compute(self, *inputs)
+
+    monkeypatch.setattr(Gradients, "_accumulate", accumulate)
+    limited(2 * GiB)
+    for name in ("found", "known"):
+        told = Told()
+        trained(options(name, batch_size=LARGE, steps=2), 1, told)
+        assert any(line.startswith("out of device memory") for line in told.lines)
+    size = micro_batch(Path("runs/found"))
+    first, second = tried[: tried.index(size)], tried[tried.index(size) :]
+    assert first[0] == LARGE
+    assert second == [size] * 4, "two steps of each run, and nothing larger in the second"
+    assert micro_batch(Path("runs/known")) == size

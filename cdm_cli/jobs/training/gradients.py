@@ -20,6 +20,7 @@ from cdm_cli.jobs.runtime.ordered import add_part, copy_part, sum_in_order
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.keys import Keys
 from cdm_cli.jobs.training.objective import Objective
+from cdm_cli.jobs.training.sizes import Sizes
 from cdm_cli.nets.kernels.recorded import Recorded, Tensors, map_tensors
 from cdm_cli.nets.kernels.rehearsal import rehearse
 from cdm_cli.nets.memory import memory_errors
@@ -57,7 +58,7 @@ class Gradients:
 
     piece: the images of one virtual rank, or of this process's share of the batch. micro_batch:
     images at a time, 1..piece. halved_from: micro_batch before memory ran out, until that is
-    reported (`Trainer.note_halving`).
+    reported (`Trainer.note_halving`). sizes: known not to fit, up to the first step.
     """
 
     def __init__(self, objective: Objective, training: TrainingConfig, session: Session) -> None:
@@ -70,6 +71,7 @@ class Gradients:
         self.piece = training.batch_size // session.world.size // self._pieces
         self.micro_batch = min(self.piece, training.micro_batch or self._first_micro_batch())
         self.halved_from: int | None = None
+        self.sizes: Sizes | None = None
         self._recorded = Recorded(self._of_part)
 
     def _first_micro_batch(self) -> int:
@@ -88,14 +90,21 @@ class Gradients:
         """
         self._train()
         while True:
+            if self.sizes and self.micro_batch > 1 and self.sizes.did_not_fit(self.micro_batch):
+                self._halve()
+                continue
             loss = None
             with suppress(torch.OutOfMemoryError), memory_errors():
                 with reproducible_gradients(self._device):
                     loss = self._accumulate(step, batch)
             if self._world.agree(loss is not None):
                 assert loss is not None
+                self.sizes = None  # later on, others may have taken memory
                 return loss
+            tried = self.micro_batch
             self._halve()
+            if self.sizes:
+                self.sizes.note(tried)
 
     def rehearse(self, step: int, batch: TrainBatch) -> None:
         """Compute the gradients of a few rows, and drop them, whatever the weights are.

@@ -47,6 +47,7 @@ from cdm_cli.jobs.training.plan import (
     stage_directory,
 )
 from cdm_cli.jobs.training.select import read_best, selection_judge
+from cdm_cli.jobs.training.sizes import known_sizes
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import DATA, Precision
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
@@ -188,6 +189,7 @@ def _train(options: TrainOptions, begun: Begun, session: Session, stack: ExitSta
     exact = training.virtual_ranks > 0
     numbers = numerics_of(session, precision, compiled=compiler is not None, exact=exact)
     trainer = Trainer(objective, training, session, cosine=cosine, numerics=numbers)
+    trainer.gradients.sizes = known_sizes(made, precision, session)
     done = session.decide(
         lambda: resume(directory, trainer, report.say),
         lambda done: _identify_resume(options, directory, done),
