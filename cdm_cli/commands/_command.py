@@ -10,6 +10,7 @@ import typer
 
 from cdm_cli.commands._help import help_of
 from cdm_cli.commands.table import Command
+from cdm_cli.jobs.runtime import busy
 from cdm_cli.nets.kernels import ahead
 from cdm_cli.options.durations import seconds_of
 from cdm_cli.options.flag import OUTPUT, Flagged, flags_of, parts
@@ -58,6 +59,7 @@ def function_of(command: Command) -> Callable[..., None]:
         with stop_after(_seconds(ctx)), measure_command():
             if job == "run" and _computes_here(options):
                 ahead.begin(ranks().local_rank)
+            busy.begin()
             with measure_imports():
                 done = _import_named(f"{command.job}:{job}")
             costs = job == "plan" and not command.asks

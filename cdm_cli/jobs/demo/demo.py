@@ -18,12 +18,12 @@ from pathlib import Path
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.errors import CdmError, StoppedError, WouldOverwriteError
-from cdm_cli.jobs.demo.busy import advice
 from cdm_cli.jobs.demo.drawing import write_images
 from cdm_cli.jobs.demo.enlarging import write_enlarged
 from cdm_cli.jobs.demo.lessons import lessons
 from cdm_cli.jobs.demo.picture import picture
 from cdm_cli.jobs.pictures.tiles import png_bytes
+from cdm_cli.jobs.runtime.busy import TOLD, advice
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.names import DATA_ENV, RUNS_ENV
 from cdm_cli.options.files import DemoOptions
@@ -150,8 +150,12 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
 
 
 def _own_environment() -> dict[str, str]:
-    """Return the environment, but not where the user's stages and data are: a demo has its own."""
-    return {name: os.environ[name] for name in os.environ if name not in (RUNS_ENV, DATA_ENV)}
+    """Return the environment, but not where the user's stages and data are: a demo has its own.
+
+    What the demo has told of other programs is told by none of its commands.
+    """
+    left = {name: os.environ[name] for name in os.environ if name not in (RUNS_ENV, DATA_ENV)}
+    return {**left, TOLD: "1"}
 
 
 def _let_end(process: subprocess.Popen[bytes]) -> None:

@@ -23,6 +23,7 @@ from cdm_cli.jobs.runtime.agreement import (
     describe_task,
     lead_only,
 )
+from cdm_cli.jobs.runtime.busy import advice
 from cdm_cli.jobs.runtime.device import kind_of_device, make_deterministic, pick_device
 from cdm_cli.jobs.runtime.identity import resume_or_create
 from cdm_cli.jobs.runtime.launch import check_processes, launch_processes
@@ -110,6 +111,8 @@ def start_job(job: Job[O, R], options: O, compute: Compute, report: Report) -> R
     world = replace(distributed.from_environment(), asked=describe_task(job, options))
     task = partial(take_part, job, options, compute)
     elsewhere = is_started_elsewhere()
+    if not elsewhere and kind_of_device(compute.device) == "cpu":
+        tell_busy(report, compute.gpus or 1)
     if not elsewhere and (compute.gpus or 1) > 1:
         return launch_processes(task, compute, report, world.asked)
     if elsewhere and world.leads and compute.gpus:
@@ -118,6 +121,12 @@ def start_job(job: Job[O, R], options: O, compute: Compute, report: Report) -> R
             f"{world.size} in all"
         )
     return task(report, world)
+
+
+def tell_busy(report: Report, processes: int) -> None:
+    """Say what to type where other programs keep the cores busy that a network would run on."""
+    if said := advice(processes):
+        report.say(said)
 
 
 def take_part(job: Job[O, R], options: O, compute: Compute, report: Report, alone: World) -> R:
