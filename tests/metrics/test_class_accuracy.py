@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from cdm_cli.metrics.class_accuracy import ClassAccuracy, gain_errors, gains, tops
+from cdm_cli.metrics.class_accuracy import (
+    ClassAccuracy,
+    class_verdicts,
+    gain_errors,
+    gains,
+    tops,
+)
 
 
 def one_by_one(K):
@@ -54,3 +60,25 @@ def test_gain_is_samples_minus_real_with_both_errors():
     np.testing.assert_array_equal(gains(mine, theirs), [-0.25, 0.25, np.nan])
     error = (0.25 * 0.75 / 4 + 0.5 * 0.5 / 4) ** 0.5
     assert gain_errors(mine, theirs)[0] == pytest.approx(error)
+
+
+def accuracies(tested, right):
+    return ClassAccuracy.of(tested, [right, tested])
+
+
+def test_verdicts_on_classes_are_those_of_fishers_test_and_holm():
+    """By hand: 10 of 10 against 0 of 10 has p = 2 / C(20, 10); 10 against 4 has p = 0.0108."""
+    real = accuracies([10, 10, 10, 0], [10, 4, 5, 0])
+    mine = accuracies([10, 10, 10, 0], [0, 10, 5, 0])
+    assert class_verdicts(mine, real) == ["worse", "better", "not told apart", ""]
+    assert class_verdicts(mine, real, 0.0215)[1] == "not told apart"  # twice 0.0108, of two left
+    assert class_verdicts(mine, real, 0.0217)[1] == "better"
+    assert class_verdicts(real, real) == ["not told apart"] * 3 + [""]
+
+
+def test_equal_classes_are_rarely_told_apart():
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(100):
+        pair = (accuracies([50] * 10, rng.binomial(50, 0.7, 10).tolist()) for _ in range(2))
+        wrong += set(class_verdicts(*pair)) != {"not told apart"}
+    assert wrong <= 8

@@ -14,6 +14,7 @@ from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw_sheet, png_bytes, re
 COLUMNS = 6  # images of a class, of samples and of real ones
 REAL, SAMPLES = "tab:blue", "tab:red"
 NAME_LENGTH = 24
+NAMED = 20  # as many classes have their names below them
 
 
 def draw_plot(lines: Sequence[dict[str, Any]], best: Sequence[int], worst: Sequence[int]) -> bytes:
@@ -33,7 +34,10 @@ def _accuracies(axes: Axes, lines: Sequence[dict[str, Any]]) -> None:
     real, samples = ([line[name] for line in shown] for name in ("real_top1", "top1"))
     axes.scatter(places, real, 2 * size, "none", edgecolors=REAL, label="real images")
     axes.scatter(places, samples, size, SAMPLES, label="samples")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(shown) <= NAMED:
+        axes.set_xticks(places, [_label(line) for line in shown], rotation=40, ha="right")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("classes, by accuracy after real images")
     axes.set_ylabel("top-1 accuracy on validation images")
     axes.set_ylim(-0.02, 1.02)
@@ -46,10 +50,14 @@ def _extremes(axes: Axes, shown: Sequence[dict[str, Any]]) -> None:
     gained = [line["gain"] for line in shown]
     colours = [SAMPLES if gain > 0 else REAL for gain in gained]
     axes.barh(places, gained, xerr=[line["gain_error"] for line in shown], color=colours)
-    names = [f"{line['class'][:NAME_LENGTH]} ({line['id']})".replace("$", r"\$") for line in shown]
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, [_label(line) for line in shown])
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel("gain in top-1 by samples instead of real images")
+
+
+def _label(line: dict[str, Any]) -> str:
+    """Return the name of a class, whose dollars matplotlib does not read as mathematics."""
+    return f"{line['class'][:NAME_LENGTH]} ({line['id']})".replace("$", r"\$")
 
 
 def draw_extremes(work: CasWork, classes: Sequence[int]) -> bytes:

@@ -14,7 +14,13 @@ from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.cas.pictures import draw_extremes, draw_plot
 from cdm_cli.jobs.cas.plan import CasWork, TrainingSet
 from cdm_cli.jobs.cas.training import Outcome
-from cdm_cli.metrics.class_accuracy import ClassAccuracy, gain_errors, gains, tops
+from cdm_cli.metrics.class_accuracy import (
+    ClassAccuracy,
+    class_verdicts,
+    gain_errors,
+    gains,
+    tops,
+)
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 from cdm_cli.report import Report
 
@@ -25,11 +31,17 @@ Lines = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class CasResult:
-    """The score beside that of real images, and the classes between which it differs most."""
+    """The score beside that of real images, and the classes between which it differs most.
+
+    better_than_real: classes that gain by samples; certainly_better and certainly_worse: those
+    that gain, and lose, with certainty (`class_verdicts`).
+    """
 
     store: str
     metrics: MetricTable
     better_than_real: int
+    certainly_better: int
+    certainly_worse: int
     gain_most: Lines
     lose_most: Lines
     written: list[Path]
@@ -59,6 +71,8 @@ def write_score(
         store=work.samples.images.name,
         metrics=table,
         better_than_real=int((gains(mine, theirs) > 0).sum()),
+        certainly_better=[line["verdict"] for line in lines].count("better"),
+        certainly_worse=[line["verdict"] for line in lines].count("worse"),
         gain_most=[_shorten(lines[place]) for place in best],
         lose_most=[_shorten(lines[place]) for place in worst],
         written=[out / name for name in texts],
@@ -129,6 +143,10 @@ def _notes(work: CasWork, samples: Outcome, real: Outcome) -> list[str]:
         )
     if empty.any():
         notes.append(f"{int(empty.sum())} of {K} classes have neither a sample nor a real image")
+    notes.append(
+        "certainly, and verdicts: said of all classes at once, any of them wrong with 5 %, for "
+        "these two trainings of the classifier"
+    )
     untested = sum(not num for num in samples.tested)
     if untested:
         notes.append(f"{untested} of {K} classes have no validation image and are not judged")
@@ -150,9 +168,11 @@ def class_lines(work: CasWork, mine: ClassAccuracy, theirs: ClassAccuracy) -> Li
     columns["top1"], columns["top5"] = mine.by_class(1), mine.by_class(top)
     columns["real_top1"], columns["real_top5"] = theirs.by_class(1), theirs.by_class(top)
     columns["gain"], columns["gain_error"] = gains(mine, theirs), gain_errors(mine, theirs)
+    verdicts = class_verdicts(mine, theirs)
     return [
         {"id": y, "class": name}
         | {key: _number_or_none(values[y]) for key, values in columns.items()}
+        | {"verdict": verdicts[y]}
         for y, name in enumerate(work.classes)
     ]
 
@@ -174,7 +194,7 @@ def extremes(gained: np.ndarray) -> tuple[list[int], list[int]]:
 
 
 def _shorten(line: dict[str, Any]) -> dict[str, Any]:
-    names = ("id", "class", "top1", "real_top1", "gain", "gain_error")
+    names = ("id", "class", "top1", "real_top1", "gain", "gain_error", "verdict")
     return {name: line[name] for name in names}
 
 

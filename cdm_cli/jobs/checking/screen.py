@@ -102,7 +102,7 @@ def stage_lines(told: dict[str, Any]) -> Lines:
     training, kind = plan.training, KINDS.get(told["kind"], told["kind"])
     size = "×".join(str(told[name]) for name in ("resolution", "resolution", "channels"))
     return [
-        f"{told['path']}: a {kind} stage at {size}{low}, {told['num_classes']} classes",
+        f"{told['path']}: a {kind} stage at {size}{low}, {_labels(told['num_classes'])}",
         *_align({
             "preset": told["preset"],
             "training": f"{training.steps} steps of {training.batch_size}, "
@@ -118,6 +118,10 @@ def stage_lines(told: dict[str, Any]) -> Lines:
             "cdm": told["cdm_version"],
         }),
     ]  # fmt: skip
+
+
+def _labels(num: int) -> str:
+    return f"{num} classes" if num else "unconditional"
 
 
 def _has_low_resolution(told: Mapping[str, Any]) -> bool:

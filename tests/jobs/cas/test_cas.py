@@ -95,6 +95,7 @@ def _every_output_is_there(out, result):
     lines = list(csv.DictReader((out / "classes.csv").read_text().splitlines()))
     assert [line["class"] for line in lines] == list(COLOURS)
     assert lines[0]["tested"] == "20"
+    assert lines[0]["verdict"] == "not told apart"
     assert json.loads((out / "classes.json").read_text())["classes"][2]["top1"] == 1.0
     assert len(json.loads((out / "table.json").read_text())["rows"]) == 4
     assert "trained_on" in (out / "table.csv").read_text().splitlines()[0]
@@ -152,7 +153,8 @@ def test_the_class_that_is_missing_loses_most(folder):
     result = run(options(folder, "two.h5", out="two"), Told())
     assert result.lose_most[0]["class"] == "bird"
     assert result.lose_most[0]["gain"] == -1
-    assert result.better_than_real == 0
+    assert (result.better_than_real, result.certainly_better, result.certainly_worse) == (0, 0, 1)
+    assert [line["verdict"] for line in result.lose_most] == ["worse"]
     notes = result.metrics.all_notes()
     assert any("1 of 3 classes have no sample" in line for line in notes)
     # 20 samples of apple and cat each, and train has 16 of each class.

@@ -104,6 +104,9 @@ def short(path):
 def test_each_kind_fits_one_screen_and_says_first_what_it_is(tmp_path):
     stage = tmp_path / "runs" / "sr"
     write_stage(stage, sr_config(8, 16))
+    config = sr_config(8, 16)
+    model = config.model.model_copy(update={"num_classes": 0})
+    write_stage(tmp_path / "runs" / "any", config.model_copy(update={"model": model}))
     arrays = arrays_of(4, (8,))
     made = {
         "command": "cdm sample",
@@ -116,6 +119,7 @@ def test_each_kind_fits_one_screen_and_says_first_what_it_is(tmp_path):
     )
     said = {
         stage: "a super-resolution stage at 16×16×3 from 8×8, 3 classes",
+        tmp_path / "runs" / "any": "a super-resolution stage at 16×16×3 from 8×8, unconditional",
         tmp_path / "low.h5": "a store of samples, finished, ",
         saved: "the checkpoint of step 12, 4 files, ",
         saved / "model.safetensors": "weights, ",
