@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from cdm_cli.data.images import channels_first, channels_last
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.jobs.runtime.identity import resume_or_create
+from cdm_cli.jobs.runtime.same_store import resume_or_create
 
 
 def spec_of(lowres: Store, resolution: int) -> StoreSpec:

@@ -14,7 +14,7 @@ from cdm_cli.data import lock
 from cdm_cli.data.schema import WRITER_SIZE
 from cdm_cli.data.store import create, open_store
 from cdm_cli.errors import DiskError, StoppedError
-from cdm_cli.jobs.runtime.identity import resume_or_create
+from cdm_cli.jobs.runtime.same_store import resume_or_create
 from tests.data.stores import fill, filled, samples_spec
 from tests.forking import fork
 

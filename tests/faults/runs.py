@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.jobs.runtime.identity import resume_or_create
+from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.options.files import (
     DefaultsOptions,

@@ -22,7 +22,7 @@ from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.cas.plan import CasWork, key_of
 from cdm_cli.jobs.cas.recipe import CasRecipe
-from cdm_cli.jobs.runtime.identity import check_same, refuse
+from cdm_cli.jobs.runtime.identity import check_same, other_job_error
 from cdm_cli.settings import Settings
 
 CAS_FILE = "cas.json"
@@ -82,7 +82,7 @@ def check_free(out: Path, work: CasWork) -> None:
         there = read_settings(CasFile, path, LIMIT).fields_to_compare()
         check_same(out, "score", there, cas_file(work).fields_to_compare())
     elif os.path.lexists(out) and not (out.is_dir() and not durable.list_finished(out)):
-        raise refuse(f"{out} exists and is no directory of cdm eval cas")
+        raise other_job_error(f"{out} exists and is no directory of cdm eval cas")
 
 
 def reference_directory(data: Path, work: CasWork) -> Path:

@@ -17,7 +17,7 @@ from cdm_cli.jobs.runtime.identity import (
     complete,
     has_begun,
     lacks_sampling,
-    refuse,
+    other_job_error,
 )
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.metrics.comparisons import RankedRows, compare_rows, comparisons, explain_left_out
@@ -90,7 +90,7 @@ def _check_recorded(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]
     """Raise WouldOverwriteError where an old curve cannot say if it was sampled as asked now."""
     asked = [name for name in UNRECORDED if here.get(name) is not None]
     if asked and lacks_sampling(there):
-        raise refuse(
+        raise other_job_error(
             f"{out} is of a version that did not record {UNRECORDED[asked[0]]}: it counts as "
             "sampled without"
         )

@@ -7,7 +7,7 @@ from PIL import Image
 
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.jobs.runtime.identity import resume_or_create
+from cdm_cli.jobs.runtime.same_store import resume_or_create
 
 METHOD = "bicubic, Pillow"
 

@@ -27,7 +27,7 @@ from cdm_cli.data.images import BadImageError, decode, from_array, to_array
 from cdm_cli.data.listing import DATASET_JSON, read_regular
 from cdm_cli.errors import BadInputError, CdmError, StoppedError, quote
 from cdm_cli.jobs.exchange.export_plan import ExportBatch, ExportSelection
-from cdm_cli.jobs.runtime.identity import check_same, refuse
+from cdm_cli.jobs.runtime.identity import check_same, other_job_error
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.report import Report
 
@@ -129,7 +129,7 @@ def claim_folder(selection: ExportSelection, out: Path) -> None:
 
 
 def _taken_error(path: Path, why: str) -> CdmError:
-    return refuse(f"{path} is not this export: {why}")
+    return other_job_error(f"{path} is not this export: {why}")
 
 
 def _manifest(out: Path) -> dict[str, Any] | None:

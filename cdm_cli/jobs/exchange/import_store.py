@@ -27,7 +27,7 @@ from cdm_cli.jobs.exchange.import_plan import (
     spec_of,
     unusable_error,
 )
-from cdm_cli.jobs.runtime.identity import resume_or_create
+from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
 from cdm_cli.options.files import ImportOptions

@@ -14,7 +14,8 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, StoppedError, UsageError
-from cdm_cli.jobs.runtime.identity import identity_in, resume_or_create, store_difference
+from cdm_cli.jobs.runtime.identity import identity_in
+from cdm_cli.jobs.runtime.same_store import resume_or_create, store_difference
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter
 from cdm_cli.jobs.sampling.provenance import command_line

@@ -24,7 +24,8 @@ from cdm_cli.jobs.prepare.cost import cost, layout_size
 from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill_part
 from cdm_cli.jobs.prepare.plan import CHANNELS, FoundImages, list_sources, spec_of
 from cdm_cli.jobs.prepare.without import WITHOUT, copy_without, give_name
-from cdm_cli.jobs.runtime.identity import check_same_store, identity_in, resume_or_create
+from cdm_cli.jobs.runtime.identity import identity_in
+from cdm_cli.jobs.runtime.same_store import check_same_store, resume_or_create
 from cdm_cli.jobs.sampling.classes import empty_classes, tell_empty
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report

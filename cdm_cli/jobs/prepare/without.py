@@ -13,7 +13,7 @@ from cdm_cli.data.part import Part
 from cdm_cli.data.schema import PartName, PartSpec, StoreSpec
 from cdm_cli.data.store import Store
 from cdm_cli.errors import WouldOverwriteError
-from cdm_cli.jobs.runtime.identity import resume_or_create
+from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.report import Report
 
 WITHOUT = ".without"

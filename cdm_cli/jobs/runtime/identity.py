@@ -1,8 +1,8 @@
 """What identifies samples, and whether what is already there is of the same job.
 
 A job that is typed again continues what it finds. Before that it compares the identity that is
-recorded there with its own, field by field, and refuses at the first difference: numbers of two
-makings must not stand in one store, table, curve or log. Every job compares and refuses here.
+recorded there with its own, field by field, and refuses what differs, so that no store, table,
+curve or log holds numbers that were made in two ways. Every job compares and refuses here.
 """
 
 import itertools
@@ -14,10 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cdm_cli.config import StageConfig
-from cdm_cli.data import schema
-from cdm_cli.data.disk import check_room
-from cdm_cli.data.schema import StoreSpec
-from cdm_cli.data.store import Store, create, open_store
 from cdm_cli.errors import WouldOverwriteError
 
 if TYPE_CHECKING:  # prepare needs no torch
@@ -209,7 +205,7 @@ def check_same(
     """
     found = list(differences(as_json(there), as_json(here)))
     if found:
-        raise refuse(f"{path} is of another {kind}: {tell_differences(found)}", next=next)
+        raise other_job_error(f"{path} is of another {kind}: {tell_differences(found)}", next=next)
 
 
 def tell_differences(found: Sequence[object]) -> str:
@@ -218,7 +214,7 @@ def tell_differences(found: Sequence[object]) -> str:
     return "; ".join(map(str, found[:SHOWN])) + more
 
 
-def refuse(what: str, *, next: str = "choose another -o") -> WouldOverwriteError:
+def other_job_error(what: str, *, next: str = "choose another -o") -> WouldOverwriteError:
     """Return the error of a path that another job made, or nobody knows who."""
     return WouldOverwriteError(what, kept="it is untouched", next=next)
 
@@ -230,69 +226,15 @@ def has_begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
     would write, is there without it.
     """
     if out.exists() and not out.is_dir():
-        raise refuse(f"-o {out} is a file, a {kind} needs a directory")
+        raise other_job_error(f"-o {out} is a file, a {kind} needs a directory")
     if (out / file).exists():
         return True
     for name in others:
         if os.path.lexists(out / name):
-            raise refuse(f"{out / name} exists and belongs to no {kind}")
+            raise other_job_error(f"{out / name} exists and belongs to no {kind}")
     return False
 
 
 def identity_in(provenance: Fields) -> Any:
     """Return the part of a provenance that must be equal for a run to continue a store, as JSON."""
     return as_json(provenance.get("identity", dict(provenance)))
-
-
-def store_difference(store: Store, spec: StoreSpec) -> FieldDifference | None:
-    """Return where a store differs from the one that is asked for, None if nowhere."""
-    contents = schema.contents_of(spec)
-    pairs = (
-        (identity_in(store.provenance), identity_in(spec.provenance)),
-        ({"kind": store.kind}, {"kind": spec.kind}),
-        (json.loads(store.contents.encode()), json.loads(contents.encode())),
-    )
-    return next(filter(None, (first_difference(*pair) for pair in pairs)), None)
-
-
-def resume_or_create(
-    path: Path | str, spec: StoreSpec, *, next: str = "choose another -o"
-) -> Store:
-    """Open the store that this same job began, or create it.
-
-    Raises WouldOverwriteError naming the first difference if another job made it, StoppedError
-    if a job is writing it.
-    """
-    path = Path(path)
-    if not os.path.lexists(path):
-        try:
-            return create(path, spec)
-        except WouldOverwriteError:  # another process was quicker
-            pass
-    store = open_store(path, writable=True)
-    try:
-        check_same_store(store, spec, next=next)
-    except WouldOverwriteError:
-        store.close()
-        raise
-    return store
-
-
-def check_out(path: Path, spec: StoreSpec) -> None:
-    """Raise what `resume_or_create` will, as far as can be known without writing anything.
-
-    That is WouldOverwriteError for a store of another job, MissingError and DiskError where a
-    new one has no place.
-    """
-    if os.path.lexists(path):
-        with open_store(path) as store:
-            return check_same_store(store, spec)
-    layout = schema.store_layout(schema.attributes_of(spec), schema.contents_of(spec))
-    check_room(path, layout.size)
-
-
-def check_same_store(store: Store, spec: StoreSpec, *, next: str = "choose another -o") -> None:
-    """Raise WouldOverwriteError naming the first difference of a store from what is asked for."""
-    found = store_difference(store, spec)
-    if found:
-        raise refuse(f"{store.path} is of another command: {found}", next=next)

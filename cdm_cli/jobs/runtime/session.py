@@ -25,9 +25,9 @@ from cdm_cli.jobs.runtime.agreement import (
 )
 from cdm_cli.jobs.runtime.busy import advice
 from cdm_cli.jobs.runtime.device import kind_of_device, make_deterministic, pick_device
-from cdm_cli.jobs.runtime.identity import resume_or_create
 from cdm_cli.jobs.runtime.launch import check_processes, launch_processes
 from cdm_cli.jobs.runtime.ranks import is_started_elsewhere
+from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report

@@ -19,7 +19,7 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.data import pruned
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs.runtime.identity import check_out
+from cdm_cli.jobs.runtime.same_store import check_out
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.headers import Header

@@ -16,7 +16,8 @@ from typing import Any
 from cdm_cli.data import lock
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import StoppedError
-from cdm_cli.jobs.runtime.identity import chain_fields, resume_or_create
+from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.jobs.runtime.session import GLANCE, Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import LARGEST

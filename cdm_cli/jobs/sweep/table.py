@@ -9,7 +9,7 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.jobs.runtime.identity import check_same, has_begun, refuse
+from cdm_cli.jobs.runtime.identity import check_same, has_begun, other_job_error
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.jobs.sweep.choice import (
     Chosen,
@@ -109,7 +109,7 @@ def read_points(out: Path, mark: str) -> list[Judged]:
     found = [read_settings(Judged, path, LIMIT) for path in names]
     for path, judged in zip(names, found, strict=True):
         if judged.sweep != mark:
-            raise refuse(f"{path} is of another sweep")
+            raise other_job_error(f"{path} is of another sweep")
     return sorted(found, key=_place)
 
 

@@ -20,7 +20,7 @@ from cdm_cli.data.lock import kernel_holder
 from cdm_cli.data.reading import open_regular
 from cdm_cli.errors import BadInputError, StoppedError
 from cdm_cli.jobs.runtime import identity as same_job
-from cdm_cli.jobs.runtime.identity import complete, refuse
+from cdm_cli.jobs.runtime.identity import complete, other_job_error
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.jobs.sampling.schedule_file import Gain, Named
 from cdm_cli.jobs.tune.search import Origin, Place
@@ -170,7 +170,9 @@ def check_same_search(out: Path, identity: dict[str, Any], config: StageConfig) 
     log = read_log(log_path(out))
     if log is None:
         if out.exists():
-            raise refuse(f"{out} exists, and the log of its search, {log_path(out)}, does not")
+            raise other_job_error(
+                f"{out} exists, and the log of its search, {log_path(out)}, does not"
+            )
         return
     there = with_known_stage(log.head.identity, config)
     same_job.check_same(out, "search", complete(there, identity), identity)

@@ -24,7 +24,6 @@ from cdm_cli.jobs.runtime.identity import (
     complete,
     differences,
     first_difference,
-    resume_or_create,
     tell_differences,
 )
 from cdm_cli.jobs.runtime.session import Session
@@ -37,7 +36,6 @@ from cdm_cli.options.judging import CurveOptions, FeatureOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
-from tests.data.stores import samples_spec
 from tests.test_old_ones_continue import HOME
 from tests.tiny import Told
 
@@ -187,16 +185,6 @@ def test_a_refusal_names_four_differences_and_counts_the_others():
     assert tell_differences(list("abcdef")) == "a; b; c; d; and 2 more"
     with pytest.raises(WouldOverwriteError, match=r"x is of another sweep: digest was 0{12}…, is"):
         check_same(Path("x"), "sweep", {"digest": 64 * "0"}, {"digest": "1"})
-
-
-def test_another_store_is_not_continued(tmp_path):
-    path = tmp_path / "a.h5"
-    resume_or_create(path, samples_spec()).close()
-    other = {"command": "cdm sample base", "identity": {"seed": 1, "steps": 4}}
-    with pytest.raises(WouldOverwriteError, match="another command: --seed was 0, is 1"):
-        resume_or_create(path, samples_spec(provenance=other))
-    with pytest.raises(WouldOverwriteError, match=r"parts\.\.num was 20, is 21"):
-        resume_or_create(path, samples_spec(num=21))
 
 
 def test_the_two_schedules_are_as_long():

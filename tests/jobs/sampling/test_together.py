@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cdm_cli.jobs.runtime.identity import resume_or_create
+from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling import upsample

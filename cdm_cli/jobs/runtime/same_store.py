@@ -1,0 +1,75 @@
+"""A store that the same job began is continued, another job's is refused.
+
+What is compared is the part of the provenance that decides samples (`identity`), the kind of the
+store, and the names, shapes and types of what is in it.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from cdm_cli.data import schema
+from cdm_cli.data.disk import check_room
+from cdm_cli.data.schema import StoreSpec
+from cdm_cli.data.store import Store, create, open_store
+from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.jobs.runtime.identity import (
+    FieldDifference,
+    first_difference,
+    identity_in,
+    other_job_error,
+)
+
+
+def store_difference(store: Store, spec: StoreSpec) -> FieldDifference | None:
+    """Return where a store differs from the one that is asked for, None if nowhere."""
+    contents = schema.contents_of(spec)
+    pairs = (
+        (identity_in(store.provenance), identity_in(spec.provenance)),
+        ({"kind": store.kind}, {"kind": spec.kind}),
+        (json.loads(store.contents.encode()), json.loads(contents.encode())),
+    )
+    return next(filter(None, (first_difference(*pair) for pair in pairs)), None)
+
+
+def resume_or_create(
+    path: Path | str, spec: StoreSpec, *, next: str = "choose another -o"
+) -> Store:
+    """Open the store that this same job began, or create it.
+
+    Raises WouldOverwriteError naming the first difference if another job made it, StoppedError
+    if a job is writing it.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        try:
+            return create(path, spec)
+        except WouldOverwriteError:  # another process was quicker
+            pass
+    store = open_store(path, writable=True)
+    try:
+        check_same_store(store, spec, next=next)
+    except WouldOverwriteError:
+        store.close()
+        raise
+    return store
+
+
+def check_out(path: Path, spec: StoreSpec) -> None:
+    """Raise what `resume_or_create` will, as far as can be known without writing anything.
+
+    That is WouldOverwriteError for a store of another job, MissingError and DiskError where a
+    new one has no place.
+    """
+    if os.path.lexists(path):
+        with open_store(path) as store:
+            return check_same_store(store, spec)
+    layout = schema.store_layout(schema.attributes_of(spec), schema.contents_of(spec))
+    check_room(path, layout.size)
+
+
+def check_same_store(store: Store, spec: StoreSpec, *, next: str = "choose another -o") -> None:
+    """Raise WouldOverwriteError naming the first difference of a store from what is asked for."""
+    found = store_difference(store, spec)
+    if found:
+        raise other_job_error(f"{store.path} is of another command: {found}", next=next)
