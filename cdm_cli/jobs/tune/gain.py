@@ -1,31 +1,32 @@
 """What a schedule gains over the stage's own, on images that did not choose it.
 
 The lowest of many FIDs is low by luck, too: on the images of the trials the gain is too large. So
-both schedules are judged once more, on the same fresh images, and the difference is paired.
+the best schedule and what it is compared with are judged once more, all on the same fresh images,
+and the differences are paired: a linear search compares with the stage's own schedule, a free one
+also with the best linear one, the one of the lowest bound, and ancestral sampling in many steps.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from cdm_cli.jobs.sampling.schedule_file import Gain, Searched
+from cdm_cli.cascade.chain import Chain
+from cdm_cli.jobs.sampling.schedule_file import Compared, Gain, Named, Searched
 from cdm_cli.jobs.tune.judge import Scorer
-from cdm_cli.jobs.tune.log import Log, Trial
+from cdm_cli.jobs.tune.log import (
+    FreshScore,
+    Log,
+    Trial,
+    append_line,
+    best_trial,
+    read_own_log,
+)
 from cdm_cli.jobs.tune.plan import Search
-from cdm_cli.jobs.tune.search import Candidate
+from cdm_cli.jobs.tune.trials import candidate_of, trials_left, way_of
 from cdm_cli.metrics.comparisons import ALIKE, verdict_between
 from cdm_cli.metrics.jackknife import Estimate, difference
 
 FROM = {"images": "other images", "noise": "the same images with other noise"}
-
-
-def best_trial(trials: Iterable[Trial]) -> Trial:
-    """Return the trial of the lowest FID of all images; of equals the earliest."""
-    judged = [trial for trial in trials if not trial.dropped]
-    return min(judged, key=lambda trial: (trial.fid, trial.number))
-
-
-def candidate_of(search: Search, steps: int, trial: Trial) -> Candidate | None:
-    """Return the schedule of a trial; None: the stage's own."""
-    return search.space(steps).candidate(trial.place, trial.origin) if trial.place else None
 
 
 def gains_left(log: Log | None, left: Mapping[int, int]) -> list[int]:
@@ -47,10 +48,9 @@ def gains_left(log: Log | None, left: Mapping[int, int]) -> list[int]:
 def judge_gain(scorer: Scorer, steps: int, trials: Sequence[Trial]) -> Gain:
     """Judge the best of the trials and the stage's own schedule on fresh images."""
     search = scorer.search
-    candidate = candidate_of(search, steps, best_trial(trials))
-    assert candidate is not None
+    chain = chain_of_trial(search, best_trial(trials))
     own = scorer.judge_fresh(search.baseline(steps), f"{steps} steps, the stage's own again")
-    best = scorer.judge_fresh(search.chain(candidate), f"{steps} steps, the best again")
+    best = scorer.judge_fresh(chain, f"{steps} steps, the best again")
     return gain_between(search, steps, own, best)
 
 
@@ -82,3 +82,97 @@ def conclude(found: Searched) -> str:
     if gain.verdict == ALIKE:
         return f"{start} the schedule and the stage's own differ by {by} in {on}: {ALIKE}."
     return f"{start} the schedule is {gain.verdict} than the stage's own by {by} in {on}."
+
+
+def chains_to_judge(search: Search, trials: Sequence[Trial]) -> dict[Named, Chain]:
+    """Return the chains to judge on fresh images: own schedule, baselines, and the best if new."""
+    steps = trials[0].steps
+    chains: dict[Named, Chain] = {"uniform": search.baseline(steps)}
+    best = best_trial(trials)
+    others: dict[Named, list[Trial]] = {
+        "elbo": [trial for trial in trials if trial.origin == "elbo"],
+        "linear": [trial for trial in trials if trial.place is not None],
+        "tuned": [best] if best.number else [],
+    }
+    for name, those in others.items():
+        if those:
+            chains[name] = chain_of_trial(search, min(those, key=_rank))
+    return chains
+
+
+def _rank(trial: Trial) -> tuple[bool, float, int]:
+    return trial.dropped, trial.fid, trial.number
+
+
+def chain_of_trial(search: Search, trial: Trial) -> Chain:
+    """Return the chain that a trial was of."""
+    found = way_of(trial)
+    if found is not None:
+        return search.chain(found)
+    candidate = candidate_of(search, trial.steps, trial)
+    return search.baseline(trial.steps) if candidate is None else search.chain(candidate)
+
+
+def compare_judged(log: Log, steps: int) -> tuple[Compared, ...]:
+    """Return how each that was judged stands beside the reference, on the same fresh images."""
+    reference = log.judged.get((0, "reference"))
+    found = [one for (at, _), one in log.judged.items() if at == steps]
+    return tuple(_compare(one, reference) for one in [*([reference] if reference else []), *found])
+
+
+def _compare(one: FreshScore, reference: FreshScore | None) -> Compared:
+    gap = verdict = None
+    if reference is not None and one is not reference:
+        gap = difference(one.estimate, reference.estimate, paired=True)
+        known = bool(one.without and reference.without)
+        verdict = verdict_between(one.estimate, reference.estimate) if known else None
+    return Compared(
+        name=one.name,
+        num=one.num,
+        fid=one.value,
+        error=one.estimate.error,
+        difference=None if gap is None else gap.corrected,
+        uncertainty=None if gap is None else gap.error,
+        verdict=verdict,
+    )
+
+
+def steps_to_judge(search: Search, log: Log | None, left: Mapping[int, int]) -> list[int]:
+    """Return the numbers of steps of which something is still to be judged on fresh images."""
+    if search.method == "linear":
+        return gains_left(log, left)
+    there = log.judged if log else {}
+    return [
+        steps
+        for steps, missing in left.items()
+        if missing
+        or log is None
+        or any((steps, name) not in there for name in chains_to_judge(search, log.of(steps)))
+    ]
+
+
+def judge_missing(scorer: Scorer, steps: int, log: Path) -> None:
+    """Judge on fresh images what the trials of so many steps came to, as far as that is missing.
+
+    What is judged is appended to the log, by the first process.
+    """
+    search, session, found = scorer.search, scorer.panel.session, read_own_log(log)
+    left = {steps: trials_left(search, found.trials)[steps]}
+    if steps not in steps_to_judge(search, found, left):
+        return
+    if search.method == "linear":
+        gain = judge_gain(scorer, steps, found.of(steps))
+        session.lead(lambda: append_line(log, gain))
+        return
+    chains: dict[tuple[int, Any], Chain] = {}
+    if search.reference:
+        chains[0, "reference"] = search.many_steps()
+    chains |= {(steps, name): it for name, it in chains_to_judge(search, found.of(steps)).items()}
+    for (at, name), chain in chains.items():
+        if (at, name) not in found.judged:
+            score = scorer.judge_fresh(chain, f"{at or search.reference} steps, {name}, again")
+            line = FreshScore(
+                steps=at, name=name, num=len(search.asked.fresh.ids), value=score.value,
+                without=score.without, without_two=score.without_two,
+            )  # fmt: skip
+            session.lead(lambda line=line: append_line(log, line))

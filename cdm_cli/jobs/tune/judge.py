@@ -19,8 +19,9 @@ from cdm_cli.jobs.sampling.numerics import (
     choose_numerics,
 )
 from cdm_cli.jobs.sampling.ready import Ready, load_ready_stage
+from cdm_cli.jobs.tune.images import TrialImages
 from cdm_cli.jobs.tune.log import LogHead
-from cdm_cli.jobs.tune.plan import Search, TrialImages
+from cdm_cli.jobs.tune.plan import Search
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.comparisons import verdict_between
 from cdm_cli.metrics.jackknife import Estimate

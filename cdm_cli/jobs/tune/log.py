@@ -6,7 +6,7 @@ The first line says what all of them are of. A line that a kill left half writte
 import contextlib
 import fcntl
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -219,3 +219,16 @@ def _take(fd: int, path: Path) -> None:
             kept="that one goes on undisturbed",
             next="wait for it, or stop it and rerun",
         ) from None
+
+
+def best_trial(trials: Iterable[Trial]) -> Trial:
+    """Return the trial of the lowest FID of all images; of equals the earliest."""
+    judged = [trial for trial in trials if not trial.dropped]
+    return min(judged, key=lambda trial: (trial.fid, trial.number))
+
+
+def read_own_log(path: Path) -> Log:
+    """Return the lines of a search whose log this job has started."""
+    found = read_log(path)
+    assert found is not None
+    return found

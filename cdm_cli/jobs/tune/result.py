@@ -17,10 +17,10 @@ from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.schedule_file import Compared, ScheduleFile, Searched, schedule_path
-from cdm_cli.jobs.tune.free import compare_judged, way_of
-from cdm_cli.jobs.tune.gain import best_trial, candidate_of, gain_between
-from cdm_cli.jobs.tune.log import Log
+from cdm_cli.jobs.tune.gain import compare_judged, gain_between
+from cdm_cli.jobs.tune.log import Log, best_trial
 from cdm_cli.jobs.tune.plan import Search
+from cdm_cli.jobs.tune.trials import candidate_of, way_of
 
 COLUMNS = ("steps", *Compared.model_fields)
 SHOWN = {  # colour and words of each kind of schedule

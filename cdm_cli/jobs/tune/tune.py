@@ -10,38 +10,33 @@ Of a free search (`free`) a schedule is any list of times with a stochasticity e
 (`search`) it is the paper's, for stages that are fed the noise level.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.cascade.chain import Chain
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.headers import tell_stage
 from cdm_cli.jobs.tune import begin as beginning
 from cdm_cli.jobs.tune.begin import Beginning
 from cdm_cli.jobs.tune.found import TuneResult, result_of
-from cdm_cli.jobs.tune.free import choose_next, first_of_best, to_judge
-from cdm_cli.jobs.tune.gain import gains_left, judge_gain
-from cdm_cli.jobs.tune.judge import Raced, Scorer, log_head, open_scorer, trial_numerics
+from cdm_cli.jobs.tune.gain import judge_missing, steps_to_judge
+from cdm_cli.jobs.tune.judge import Scorer, log_head, open_scorer, trial_numerics
 from cdm_cli.jobs.tune.log import (
-    FreshScore,
     Log,
-    Trial,
     append_line,
     check_same_search,
     hold_log,
     log_path,
     method_of,
     read_log,
+    read_own_log,
     start_log,
 )
 from cdm_cli.jobs.tune.plan import Search, plan_work
 from cdm_cli.jobs.tune.result import apply_kept, file_of, write_schedules
-from cdm_cli.jobs.tune.search import Candidate, propose
-from cdm_cli.jobs.tune.ways import Way
-from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.jobs.tune.trials import in_short, make_trial, trials_left
 from cdm_cli.options.judging import TuneOptions
 from cdm_cli.report import Report
 
@@ -69,8 +64,8 @@ def run_in(options: TuneOptions, session: Session) -> TuneResult:
             session.lead(lambda: start_log(log, log_head(scorer)))
             session.lead(lambda: stack.enter_context(hold_log(log)))
             _fill(scorer, log, options.out)
-        session.lead(lambda: write_schedules(options.out, search, _read(log)))
-        file = file_of(search, _read(log))
+        session.lead(lambda: write_schedules(options.out, search, read_own_log(log)))
+        file = file_of(search, read_own_log(log))
         kept = session.lead(lambda: apply_kept(search.header, file)) if options.apply else None
     return result_of(options.out, log, file, kept or ())
 
@@ -83,8 +78,8 @@ def _fill(scorer: Scorer, log: Path, out: Path) -> None:
         if search.method == "free":
             _find_first_times(scorer, beginning, steps, log)
         _search(scorer, steps, log)
-        _gain(scorer, steps, log)
-        session.lead(lambda: write_schedules(out, search, _read(log)))
+        judge_missing(scorer, steps, log)
+        session.lead(lambda: write_schedules(out, search, read_own_log(log)))
 
 
 def _begin(options: TuneOptions, stack: ExitStack, report: Report) -> tuple[Search, Log | None]:
@@ -105,28 +100,6 @@ def _fields_to_compare(begun: tuple[Search, Log | None]) -> dict[str, Any]:
         "trials made": len(log.trials) if log else 0,
         "gains judged": [*log.gains, *(f"{name} of {n}" for n, name in log.judged)] if log else [],
     }
-
-
-def trials_left(search: Search, trials: Sequence[Trial]) -> dict[int, int]:
-    """Return how many trials are still to be made, the baseline among them, by steps."""
-    return {
-        steps: 1 + search.trials - sum(trial.steps == steps for trial in trials)
-        for steps in search.steps
-    }
-
-
-def steps_to_judge(search: Search, log: Log | None, left: Mapping[int, int]) -> list[int]:
-    """Return the numbers of steps of which something is still to be judged on fresh images."""
-    if search.method == "linear":
-        return gains_left(log, left)
-    there = log.judged if log else {}
-    return [
-        steps
-        for steps, missing in left.items()
-        if missing
-        or log is None
-        or any((steps, name) not in there for name in to_judge(search, log.of(steps)))
-    ]
 
 
 def plan(options: TuneOptions, report: Report) -> dict[str, object]:
@@ -176,109 +149,24 @@ def _evaluations(
 
 def _find_first_times(scorer: Scorer, beginning: Beginning, steps: int, log: Path) -> None:
     """Find the times to begin with, if that is missing."""
-    if steps not in _read(log).begun and trials_left(scorer.search, _read(log).trials)[steps]:
+    there = read_own_log(log)
+    if steps not in there.begun and trials_left(scorer.search, there.trials)[steps]:
         found = beginning.of(steps)
         scorer.panel.session.lead(lambda: append_line(log, found))
 
 
 def _search(scorer: Scorer, steps: int, log: Path) -> None:
     """Make the trials of one number of steps that are missing."""
-    session, search, there = scorer.panel.session, scorer.search, _read(log)
+    session, search, there = scorer.panel.session, scorer.search, read_own_log(log)
     what, total, done = f"{steps} steps", search.trials + 1, len(there.of(steps))
     if done == total:
         return
     with session.report.track(what, total, "trials", done) as advance:
         for number in range(done, total):
-            there = _read(log)
-            trial = _try_next(scorer, there, steps, number)
+            there = read_own_log(log)
+            trial = make_trial(scorer, there, steps)
             session.lead(lambda trial=trial: append_line(log, trial))
-            told = f"trial {number}: {_in_short(trial)}"
+            told = f"trial {number}: {in_short(trial)}"
             if all(trial.fid < other.fid for other in there.of(steps)):
                 session.report.say(f"tune-schedule: {what}, {told}, the lowest so far")
             advance(1, told)
-
-
-def _try_next(scorer: Scorer, log: Log, steps: int, number: int) -> Trial:
-    """Make one trial."""
-    search, what = scorer.search, f"{steps} steps, trial {number} of {scorer.search.trials}"
-    if search.method == "free":
-        return _race(scorer, log, steps, what)
-    candidate = _next_linear(search, steps, log.of(steps))
-    chain = search.chain(candidate) if candidate else search.baseline(steps)
-    fid = scorer.fid(chain, what)
-    return _trial(steps, number, candidate, chain, Raced(fid, Estimate(0.0), False))
-
-
-def _race(scorer: Scorer, log: Log, steps: int, what: str) -> Trial:
-    """Try what a free search tries next."""
-    search, trials = scorer.search, log.of(steps)
-    tried = choose_next(search, log.begun[steps], trials)
-    chain = search.baseline(steps) if tried is None else search.chain(tried[1])
-    raced = scorer.race(chain, first_of_best(trials), what)
-    trial = _trial(steps, len(trials), None if tried is None else tried[1], chain, raced)
-    return trial if tried is None else trial.model_copy(update={"origin": tried[0]})
-
-
-def _gain(scorer: Scorer, steps: int, log: Path) -> None:
-    """Judge on fresh images what the trials came to, as far as that is missing."""
-    search, session, found = scorer.search, scorer.panel.session, _read(log)
-    left = {steps: trials_left(search, found.trials)[steps]}
-    if steps not in steps_to_judge(search, found, left):
-        return
-    if search.method == "linear":
-        gain = judge_gain(scorer, steps, found.of(steps))
-        session.lead(lambda: append_line(log, gain))
-        return
-    chains: dict[tuple[int, Any], Chain] = {}
-    if search.reference:
-        chains[0, "reference"] = search.many_steps()
-    chains |= {(steps, name): it for name, it in to_judge(search, found.of(steps)).items()}
-    for (at, name), chain in chains.items():
-        if (at, name) not in found.judged:
-            score = scorer.judge_fresh(chain, f"{at or search.reference} steps, {name}, again")
-            line = FreshScore(
-                steps=at, name=name, num=len(search.asked.fresh.ids), value=score.value,
-                without=score.without, without_two=score.without_two,
-            )  # fmt: skip
-            session.lead(lambda line=line: append_line(log, line))
-
-
-def _next_linear(search: Search, steps: int, trials: Sequence[Trial]) -> Candidate | None:
-    """Return what is to be tried after these trials; None: the baseline."""
-    if not trials:
-        return None
-    scored = [(trial.place, trial.fid) for trial in trials if trial.place is not None]
-    seed = search.sampling.seed
-    return propose(search.space(steps), len(trials), search.trials, scored, seed)
-
-
-def _trial(
-    steps: int, number: int, candidate: Candidate | Way | None, chain: Chain, raced: Raced
-) -> Trial:
-    first = (raced.first.value, *raced.first.without) if raced.first.without else ()
-    told = Trial(
-        steps=steps, number=number, origin="baseline", variance=chain.variance, fid=raced.fid,
-        first=first, dropped=raced.dropped,
-    )  # fmt: skip
-    if candidate is None:
-        return told
-    linear = isinstance(candidate, Candidate)
-    names = (
-        ("origin", "place", "beta_1", "beta_T") if linear else ("times", "stochasticity", "sampler")
-    )
-    return told.model_copy(update={name: getattr(candidate, name) for name in names})
-
-
-def _in_short(trial: Trial) -> str:
-    how = f", beta {trial.beta_1:.2g}..{trial.beta_T:.2g}" if trial.place else ""
-    if trial.times is not None and trial.stochasticity is not None:
-        (first, *_, last), k = (trial.times[0], trial.times[-1]), trial.stochasticity
-        how = f", {trial.sampler}, t {first}..{last}, noise {k[0]:.2g}..{k[-1]:.2g}"
-        return f"FID {trial.fid:.4g} ({trial.origin}{how}){', dropped' if trial.dropped else ''}"
-    return f"FID {trial.fid:.4g} ({trial.origin}{how}, {trial.variance})"
-
-
-def _read(log: Path) -> Log:
-    found = read_log(log)
-    assert found is not None
-    return found

@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/tune/free.py, begin.py and result.py: a free search from end to end."""
+"""Mirrors cdm_cli/jobs/tune/trials.py, gain.py, begin.py, result.py: a free search, whole."""
 
 import csv
 import json
@@ -17,11 +17,11 @@ from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import sweep
 from cdm_cli.jobs.sweep.plan import plan_work as planned_sweep
 from cdm_cli.jobs.tune import begin as beginning
-from cdm_cli.jobs.tune.free import choose_next
 from cdm_cli.jobs.tune.judge import Scorer
 from cdm_cli.jobs.tune.log import FirstTimes, Trial, read_log
 from cdm_cli.jobs.tune.plan import plan_work
 from cdm_cli.jobs.tune.result import _curve
+from cdm_cli.jobs.tune.trials import choose_next
 from cdm_cli.jobs.tune.tune import plan, run
 from cdm_cli.jobs.tune.ways import Way
 from cdm_cli.options.judging import EvalOptions, TuneOptions
@@ -302,7 +302,7 @@ def judged(search, begun, score, trials):
     """Make trials by a closed form, without images."""
     made = []
     for number in range(trials + 1):
-        tried = choose_next(search, begun, made)
+        tried = choose_next(search, begun.steps, begun, made)
         one = Trial(steps=begun.steps, number=number, origin="baseline", variance="small", fid=99.0)
         if tried is not None:
             origin, way = tried

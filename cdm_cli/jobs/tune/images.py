@@ -1,0 +1,141 @@
+"""Which stage a search is of, and which images judge its trials: decided from headers alone.
+
+The images of a super-resolution stage are enlarged from a store, so those are the rows of it that
+a search takes; a base stage draws samples of its classes. Other images, which judge no trial,
+judge what is best in the end.
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cdm_cli.cascade.checkpoint import find_stage
+from cdm_cli.cascade.conditioning import check_s
+from cdm_cli.cascade.stage import trains_continuously
+from cdm_cli.data.store import Part, Store, open_store
+from cdm_cli.errors import MismatchError, MissingError, UsageError
+from cdm_cli.jobs.sampling import sample, upsample
+from cdm_cli.jobs.sampling.classes import labels_of
+from cdm_cli.jobs.sampling.headers import Header, fitting_stage, read_header
+from cdm_cli.jobs.sampling.rows import Rows, StoreRows, choose_rows, part_of
+from cdm_cli.jobs.sampling.schedule_file import FreshBy
+from cdm_cli.jobs.sampling.work import Inputs
+from cdm_cli.metrics.order import choose_balanced
+from cdm_cli.names import LEAST_JUDGED, RUNS, Searching
+from cdm_cli.options.judging import TuneOptions
+
+
+class TrialImages(NamedTuple):
+    """Images that a judge is shown. ids, labels: int64 [num]; inputs of places within these."""
+
+    inputs: Inputs
+    ids: np.ndarray
+    labels: np.ndarray
+    seed: int
+
+
+class Asked(NamedTuple):
+    """A stage and the images that its schedules are judged by.
+
+    shown: those of the trials. fresh: images that choose nothing, and fresh_by what sets them
+    apart: other images, or the noise alone. fields: what decides them.
+    """
+
+    header: Header
+    classes: tuple[str, ...]
+    shown: TrialImages
+    fresh: TrialImages
+    fresh_by: FreshBy
+    lowres: str
+    fields: dict[str, Any]
+
+
+def choose_images(
+    options: TuneOptions, method: Searching, stack: ExitStack
+) -> tuple[Asked, Store | None]:
+    """Return the stage with the images, and the store they are enlarged from; a base has none.
+
+    Raises UsageError, MissingError and MismatchError for what does not fit, MismatchError for
+    linear schedules of a stage that was not trained for them.
+    """
+    if options.model is not None:
+        header = read_header(find_stage(options.model, Path(RUNS)))
+        if header.config.kind == "base":
+            if method == "linear":
+                _check_continuous(header)
+            return _ask_base(options, header), None
+    if not options.lowres.exists() and options.model is None:
+        raise MissingError(
+            f"{options.lowres} does not exist",
+            next="cdm sample makes it; or --model with a base stage, which needs none",
+        )
+    store = stack.enter_context(open_store(options.lowres))
+    name, part = part_of(store, None)
+    header = fitting_stage(options.model, Path(RUNS), store, part)
+    if method == "linear":
+        _check_continuous(header)
+    s = check_s(header.config, options.s)
+    rows = choose_rows(store, part, options.num)
+    seed = options.sampling.seed
+    fields = {"lowres": store.digest, "split": name, "s": s, "augment": "non-truncated"}
+    shown = _images(header, store, part, rows, s, seed)
+    fresh, by = _choose_fresh(header, store, part, rows, s, seed)
+    classes = tuple(store.classes)
+    return Asked(header, classes, shown, fresh, by, store.path.name, fields), store
+
+
+def _ask_base(options: TuneOptions, header: Header) -> Asked:
+    """Return samples 0..num - 1 of all classes for the trials, num..2 num - 1 as the fresh ones."""
+    if options.s is not None:
+        raise UsageError(f"--s: {header.directory} is a base stage, which has no s",
+                         next="leave out --s")  # fmt: skip
+    conditional = header.config.model.num_classes > 0
+    names = header.classes if conditional else (sample.UNLABELLED,)
+    classes = header.shown if conditional else (0,)
+
+    def images_from(first: int) -> TrialImages:
+        ids = np.arange(first, first + options.num)
+
+        def inputs(places: range) -> Any:
+            return sample.samples_of_classes(
+                range(first + places.start, first + places.stop), classes
+            )
+
+        return TrialImages(inputs, ids, labels_of(ids, classes), options.sampling.seed)
+
+    fields = {"classes": list(classes)}
+    return Asked(header, names, images_from(0), images_from(options.num), "images", "", fields)
+
+
+def _images(header: Header, store: Store, part: Part, rows: Rows, s: int, seed: int) -> TrialImages:
+    source = StoreRows(store.path, part, header.conditioning.resolution, rows)
+    inputs = upsample.Conditioner(header, source, s, "non-truncated", seed).samples
+    return TrialImages(inputs, np.asarray(part.ids[rows]), np.asarray(part.labels[rows]), seed)
+
+
+def _choose_fresh(
+    header: Header, store: Store, part: Part, used: Rows, s: int, seed: int
+) -> tuple[TrialImages, FreshBy]:
+    """Return as many images of the store as were used, others where it has enough of them."""
+    rest = np.setdiff1d(np.arange(part.num), used)
+    if len(rest) < LEAST_JUDGED:
+        return _images(header, store, part, used, s, (seed + 1) % 2**63), "noise"
+    ids, labels = np.asarray(part.ids)[rest], np.asarray(part.labels)[rest]
+    rows = rest[choose_balanced(ids, labels, min(len(used), len(rest)))]
+    return _images(header, store, part, rows, s, seed), "images"
+
+
+def _check_continuous(header: Header) -> None:
+    """Raise MismatchError for a stage that knows the noise levels of its own schedule only."""
+    if trains_continuously(header.config):
+        return
+    raise MismatchError(
+        f"{header.directory} was trained on the steps of one schedule, not on a continuum of noise "
+        f"levels (time_input = {header.config.time_input}, loss = {header.config.loss}), so no "
+        "linear schedule can be searched for it",
+        kept="no output was made",
+        next="cdm tune-schedule --search free; or train with --set "
+        "time_input=sqrt_alpha_bar --set loss=simple --set variance=small",
+    )
