@@ -18,8 +18,15 @@ import diffusers  # pyright: ignore[reportMissingImports]
 import torch
 from torch import Tensor
 
-from cdm_cli.diffusion.samplers import ancestral, ddim, dpm_solver_pp, schedule_with
-from cdm_cli.diffusion.schedules import Schedule, cosine, linear, respace, space_times
+from cdm_cli.diffusion.samplers import ancestral, ddim, dpm_solver_pp
+from cdm_cli.diffusion.schedules import (
+    Schedule,
+    cosine,
+    linear,
+    respace,
+    schedule_with,
+    space_times,
+)
 
 T = 1000
 SCHEDULES = {"linear": linear(T), "cosine": cosine(T)}

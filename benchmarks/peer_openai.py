@@ -36,6 +36,7 @@ from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, parse_flags
 from cdm_cli.cascade.foreign.openai_names import convert
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.diffusion import samplers
+from cdm_cli.diffusion.schedules import schedule_with
 from cdm_cli.nets.counting import num_parameters
 
 BASE = "--num_channels 64 --num_res_blocks 1 --learn_sigma True"
@@ -141,7 +142,7 @@ def compare_sampling(peers: dict[str, Any], T: int) -> None:
     net, _ = peer_of(peers[GUIDED], said)
     stage = imported(randomised(net), said, GUIDED)
     peer = diffusion_of(GUIDED, "linear", T, "learned", respacing=[10])
-    peer.rescale_timesteps, schedule = True, samplers.schedule_with(stage.schedule, 10)
+    peer.rescale_timesteps, schedule = True, schedule_with(stage.schedule, 10)
     assert (schedule.times[1:] - 1).tolist() == peer.timestep_map
     x_T, eps_theta = torch.randn(2, 3, 32, 32), stage.eps_theta(schedule, None)
     mine = last(samplers.ddim(eps_theta, schedule, x_T, randn_like=torch.randn_like))

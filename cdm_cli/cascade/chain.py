@@ -14,12 +14,14 @@ from torch import Tensor
 from cdm_cli.config import StageConfig
 from cdm_cli.diffusion.between import Rule, rule_of
 from cdm_cli.diffusion.reverse import Fraction
-from cdm_cli.diffusion.samplers import RandnLike, Sample, bind, index_of, schedule_with
+from cdm_cli.diffusion.samplers import RandnLike, Sample, bind
 from cdm_cli.diffusion.schedules import (
     Schedule,
     from_alpha_bar,
     from_config,
+    index_of,
     respace,
+    schedule_with,
     times_of_openai,
 )
 from cdm_cli.errors import UsageError

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cdm_cli.cascade.generate import noise_name
 from cdm_cli.config import ConditioningConfig, StageConfig
-from cdm_cli.data.images import from_uint8
+from cdm_cli.data.pixels import from_uint8
 from cdm_cli.diffusion.augment import gaussian
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.schedules import from_config

@@ -24,7 +24,7 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.diffusion.losses import prior_bits, vlb
 from cdm_cli.diffusion.noise import Noise, integers, key
 from cdm_cli.diffusion.process import q_sample
-from cdm_cli.diffusion.samplers import index_of
+from cdm_cli.diffusion.schedules import index_of
 from cdm_cli.nets.memory import memory_errors
 
 

@@ -22,8 +22,8 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
 from cdm_cli.diffusion.between import Rule, State, states_between
 from cdm_cli.diffusion.noise import Noise
-from cdm_cli.diffusion.samplers import index_of, restart
-from cdm_cli.diffusion.schedules import Schedule
+from cdm_cli.diffusion.samplers import restart
+from cdm_cli.diffusion.schedules import Schedule, index_of
 from cdm_cli.nets.memory import memory_errors
 
 Steps = Iterator[tuple[int, Tensor]]

@@ -17,7 +17,7 @@ from torch import Tensor
 from cdm_cli.cascade.draws import Draws, draw
 from cdm_cli.config import StageConfig
 from cdm_cli.data.batches import TrainBatch
-from cdm_cli.data.images import from_uint8
+from cdm_cli.data.pixels import from_uint8
 from cdm_cli.diffusion import augment, losses
 from cdm_cli.diffusion.process import gather, q_sample_at
 from cdm_cli.diffusion.reverse import split_v
@@ -47,11 +47,6 @@ def trains_continuously(config: StageConfig) -> bool:
     A learned variance is tied to the steps of a schedule, so it is trained at those.
     """
     return config.time_input != "t" and config.loss == "simple"
-
-
-def move_schedule(schedule: Schedule, device: torch.device) -> Schedule:
-    """Return the schedule with its tables on a device, so that no step copies them there."""
-    return Schedule(schedule.alpha_bar.to(device), schedule.times.to(device))
 
 
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
@@ -108,17 +103,12 @@ class Stage:
         """Whether the network has an input for s (Gaussian conditioning augmentation)."""
         return self.config.conditioning is not None and self.config.conditioning.gaussian
 
-    @property
-    def continuous(self) -> bool:
-        """Whether training draws alpha_bar from a continuum, as `trains_continuously` says."""
-        return trains_continuously(self.config)
-
     def to(self, device: torch.device | str) -> Self:
         """Move the weights, on CUDA in channels-last order; the stage itself is returned."""
         place = torch.device(device)
         self.net.to(place)
-        self._schedule = move_schedule(self.schedule, place)
-        self._z_schedule = self.z_schedule and move_schedule(self.z_schedule, place)
+        self._schedule = self.schedule.to(place)
+        self._z_schedule = self.z_schedule and self.z_schedule.to(place)
         if place.type == "cuda":
             self.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return self
@@ -212,16 +202,12 @@ class Stage:
         dropouts = self.net.num_blocks if seeds and self.config.model.dropout else 0
         return draw(self.config, batch, generator, num, flip=flip, dropouts=dropouts)
 
-    def loss(self, batch: TrainBatch, generator: torch.Generator, *, flip: bool = False) -> Tensor:
-        """Return the training loss of each example, [B]."""
-        return self.loss_of(batch, self.draw(batch, generator, len(batch.y), flip=flip))
-
     def loss_of(self, batch: TrainBatch, draws: Draws) -> Tensor:
         """Return the loss of each example, [B], given all that is random in it (Algorithm 1)."""
         x_0, z_s = self._augment(batch, draws)
         alpha_bar_t = (
             augment.continuous_alpha_bar(self._schedule, draws.t, draws.u)
-            if self.continuous
+            if trains_continuously(self.config)
             else gather(self._schedule.alpha_bar, draws.t)
         )
         x_t = q_sample_at(alpha_bar_t, x_0, draws.eps)

@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 
 from cdm_cli.options.files import (
-    DefaultsOptions,
     DemoOptions,
     ExportOptions,
     GridOptions,
     ImportOptions,
-    InspectOptions,
     MergeOptions,
     PrepareOptions,
-    ReportOptions,
     VerifyOptions,
 )
 from cdm_cli.options.judging import (
@@ -24,7 +21,14 @@ from cdm_cli.options.judging import (
 from cdm_cli.options.sampling import SampleOptions, UpsampleOptions
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from cdm_cli.options.training import TrainOptions
-from cdm_cli.options.workspace import EnvOptions, ListOptions, PruneOptions
+from cdm_cli.options.workspace import (
+    DefaultsOptions,
+    EnvOptions,
+    InspectOptions,
+    ListOptions,
+    PruneOptions,
+    ReportOptions,
+)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cdm_cli.data.lookup3 import lookup3
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SUPERBLOCK, ALIGNMENT = 48, 4096
 FLAGS, SEAL = 11, SUPERBLOCK - 4  # places of the consistency flags and the checksum
@@ -228,32 +230,3 @@ def _messages(block: bytes) -> dict[str, bytes]:
         attributes[name.decode("ascii")] = body[9 + sum(sizes) :]
         place += 4 + length
     return attributes
-
-
-def lookup3(data: bytes) -> int:
-    """Return Bob Jenkins's hash, with which HDF5 seals its metadata."""
-    mask = 0xFFFFFFFF
-    a = b = c = (0xDEADBEEF + len(data)) & mask
-    if not data:
-        return c
-    last = (len(data) - 1) // 12 * 12
-    for x, y, z in struct.iter_unpack("<3I", data[:last]):
-        a, b, c = (a + x) & mask, (b + y) & mask, (c + z) & mask
-        for shifts in ((4, 6, 8), (16, 19, 4)):
-            a = ((a - c) ^ _rotate(c, shifts[0])) & mask
-            c = (c + b) & mask
-            b = ((b - a) ^ _rotate(a, shifts[1])) & mask
-            a = (a + c) & mask
-            c = ((c - b) ^ _rotate(b, shifts[2])) & mask
-            b = (b + a) & mask
-    x, y, z = struct.unpack("<3I", data[last:].ljust(12, b"\0"))
-    a, b, c = (a + x) & mask, (b + y) & mask, (c + z) & mask
-    for shift_1, shift_2, shift_3 in ((14, 11, 25), (16, 4, 14)):
-        c = ((c ^ b) - _rotate(b, shift_1)) & mask
-        a = ((a ^ c) - _rotate(c, shift_2)) & mask
-        b = ((b ^ a) - _rotate(a, shift_3)) & mask
-    return ((c ^ b) - _rotate(b, 24)) & mask
-
-
-def _rotate(value: int, count: int) -> int:
-    return ((value << count) | (value >> (32 - count))) & 0xFFFFFFFF

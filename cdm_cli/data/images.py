@@ -1,9 +1,7 @@
-"""Pixels: the only uint8 <-> [-1, 1] conversion, and image files by documented rules.
+"""Image files become pixels, uint8 [H, W, C], by documented rules.
 
-Images in files are uint8, 0..255; in a network float in [-1, 1]: x / 127.5 - 1, and back
-by rounding. B, C, H, W are shapes; C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
+C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
 
-What a file becomes:
 - PNG, JPEG and WebP are read, whatever the name says; anything else is bad.
 - More than 2^26 pixels, or an animation, is bad; the header tells before any pixel is read.
 - An EXIF orientation is applied, unless it stands behind the pixels of a PNG, where viewers do not
@@ -14,14 +12,14 @@ What a file becomes:
 - Where alpha is not asked for, the image is composed on white.
 - On demand, a JPEG much larger than what is made of it is decoded smaller (`data/draft.py`).
 
-Torch is imported for types only: the processes that decode start without it.
+No torch here: the processes that decode start without it.
 """
 
 import io
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +27,6 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cdm_cli.data.colour_key import alpha_of, has_key, raw_mode
 from cdm_cli.data.draft import Draft, ask_for_draft
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 U8 = NDArray[np.uint8]
 
@@ -76,26 +71,6 @@ class Decoded(NamedTuple):
     draft: Draft | None = None
 
 
-def to_uint8(x: "Tensor") -> "Tensor":
-    """Round float images in [-1, 1] to uint8 0..255; what lies outside is clamped."""
-    return x.float().add(1).mul(127.5).round().clamp(0, 255).byte()
-
-
-def from_uint8(x: "Tensor") -> "Tensor":
-    """Map uint8 images 0..255 to float32 in [-1, 1]."""
-    return x.float().div(127.5).sub(1)
-
-
-def channels_first(x: "Tensor") -> "Tensor":
-    """Move the channels of images: [..., H, W, C] -> [..., C, H, W], contiguous."""
-    return x.movedim(-1, -3).contiguous()
-
-
-def channels_last(x: "Tensor") -> "Tensor":
-    """Move the channels of images: [..., C, H, W] -> [..., H, W, C], contiguous."""
-    return x.movedim(-3, -1).contiguous()
-
-
 def probe(data: bytes) -> ImageHeader:
     """Read the header of an image file. Raises BadImageError."""
     with _translate_errors():
@@ -106,10 +81,10 @@ def probe(data: bytes) -> ImageHeader:
 
 def decode(data: bytes) -> Image.Image:
     """Decode an image file to mode L, LA, RGB or RGBA, upright. Raises BadImageError."""
-    return decode_telling(data).image
+    return decode_and_tell(data).image
 
 
-def decode_telling(data: bytes, least: int | None = None) -> Decoded:
+def decode_and_tell(data: bytes, least: int | None = None) -> Decoded:
     """Decode an image file as `decode` does; return it with the conversions that it took.
 
     least: a JPEG may be decoded at 1/2, 1/4 or 1/8 if its short side keeps so many pixels; None:

@@ -13,7 +13,7 @@ from cdm_cli.data.images import (
     BadImageError,
     Decoded,
     decode,
-    decode_telling,
+    decode_and_tell,
     from_array,
     has_colour,
     probe,
@@ -95,7 +95,7 @@ def prepare_image(
     Raises BadImageError; MismatchError for a coloured image where all were found to be gray.
     """
     image, kinds, draft = (
-        decode_telling(data, recipe.least)
+        decode_and_tell(data, recipe.least)
         if isinstance(data, bytes)
         else Decoded(from_array(data), ())
     )

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from cdm_cli.diffusion.process import predict_eps, renoise
 from cdm_cli.diffusion.reverse import Fraction, p_mean_log_var, predict_clipped_x_0, split_v
-from cdm_cli.diffusion.schedules import Schedule, respace, space_times, trailing_times
+from cdm_cli.diffusion.schedules import Schedule
 from cdm_cli.names import Sampler, Variance
 
 EpsTheta = Callable[[Tensor, Tensor], Tensor]
@@ -236,36 +236,6 @@ def restart(
     yield from sample(
         eps_theta, Schedule(schedule.alpha_bar[: r + 1], schedule.times[: r + 1]), x_r
     )
-
-
-def schedule_with(
-    schedule: Schedule,
-    steps: int | None,
-    visit: Sequence[int] = (),
-    sampler: Sampler = "ancestral",
-    times: Tensor | None = None,
-) -> Schedule:
-    """Respace a schedule to evenly spread steps, so that every time in `visit` is one of them.
-
-    times: those to keep instead of evenly spread ones.
-
-    The DPM-Solvers do not visit t = 1: in lambda, the step from T / steps to there is several
-    times as long as the one before, and would extrapolate that far.
-    steps None, 0, or T and more: all of them. visit: times within 0..T, such as that of a restart;
-    the result then has more than `steps` steps. `index_of` finds them in it.
-    """
-    if not steps or steps >= schedule.T:
-        return schedule
-    if times is None:
-        spread = space_times if sampler in ("ancestral", "ddim") else trailing_times
-        times = spread(schedule.T, steps)
-    wanted = {*times.tolist(), *visit} - {0}
-    return respace(schedule, torch.tensor(sorted(wanted)))
-
-
-def index_of(schedule: Schedule, time: int) -> int:
-    """Return the t of this schedule whose original time it is; ValueError if not retained."""
-    return schedule.times.tolist().index(time)
 
 
 def _x_0(eps_theta: EpsTheta, schedule: Schedule, x_t: Tensor, time: Tensor, clip: bool) -> Tensor:

@@ -6,6 +6,7 @@ and t = 0 (or s = 0) is the clean image without a special case.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from cdm_cli.config import ScheduleConfig
 from cdm_cli.errors import UsageError
+from cdm_cli.names import Sampler
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,37 @@ def respace(schedule: Schedule, times: Tensor) -> Schedule:
     if not bool((kept[1:] > kept[:-1]).all()) or int(kept[-1]) > schedule.T:
         raise ValueError(f"times must increase within 1..{schedule.T}")
     return Schedule(schedule.alpha_bar[kept], schedule.times[kept])
+
+
+def schedule_with(
+    schedule: Schedule,
+    steps: int | None,
+    visit: Sequence[int] = (),
+    sampler: Sampler = "ancestral",
+    times: Tensor | None = None,
+) -> Schedule:
+    """Respace a schedule to evenly spread steps, so that every time in `visit` is one of them.
+
+    steps: None, 0, or T and more keep all T. visit: times within 0..T, such as that of a restart;
+    with them the result may have more than `steps` steps, and `index_of` finds them in it. times:
+    those to keep, int64 within 1..T, instead of evenly spread ones. Raises ValueError for a time
+    beyond T.
+
+    The DPM-Solvers do not visit t = 1: in lambda, the step from T / steps to there is several
+    times as long as the one before, and would extrapolate that far.
+    """
+    if not steps or steps >= schedule.T:
+        return schedule
+    if times is None:
+        spread = space_times if sampler in ("ancestral", "ddim") else trailing_times
+        times = spread(schedule.T, steps)
+    wanted = {*times.tolist(), *visit} - {0}
+    return respace(schedule, torch.tensor(sorted(wanted)))
+
+
+def index_of(schedule: Schedule, time: int) -> int:
+    """Return the t of this schedule whose original time it is; ValueError if not retained."""
+    return schedule.times.tolist().index(time)
 
 
 def space_times(T: int, steps: int) -> Tensor:

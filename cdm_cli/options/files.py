@@ -14,7 +14,6 @@ from cdm_cli.names import (
     GRID,
     MOST_PROCESSES,
     MOST_RESOLUTION,
-    REPORT,
     SAMPLES,
     Crop,
     Device,
@@ -26,7 +25,6 @@ from cdm_cli.options.outputs import (
     DataOut,
     ExportOut,
     ImportOut,
-    PageOut,
     PictureOut,
     StoreOut,
     is_npz,
@@ -181,38 +179,6 @@ class VerifyOptions:
     )
     seed: Annotated[int, Ge(0), Lt(2**63), Flag("Decides which samples are replayed.", "N")] = 0
     device: Annotated[Device, Flag("Where the network runs.", env=DEVICE_ENV)] = "auto"
-
-
-@dataclass(frozen=True)
-class InspectOptions:
-    """`cdm inspect`: a store, a stage directory or a checkpoint."""
-
-    path: Annotated[
-        Path, Flag("A store, a stage directory or a checkpoint.", "FILE", argument=True)
-    ]
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """`cdm report`: one page on what is at a path."""
-
-    path: Annotated[
-        Path,
-        Flag("A store; or a directory of a stage, a sweep, or eval cas.", "PATH", argument=True),
-    ] = Path(SAMPLES)
-    out: PageOut = Path(REPORT)
-
-
-@dataclass(frozen=True)
-class DefaultsOptions:
-    """`cdm defaults`: what a stage is sampled with unless told otherwise."""
-
-    stage: Annotated[str, Flag("A stage: its name in runs/ or a directory.", "NAME", argument=True)]
-    take: Annotated[
-        int | None,
-        Ge(0),
-        Flag("Make the K-th that was applied the default, 0: the stage's own.", "K"),
-    ] = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import bound, join_bounds, mean_and_error, strata
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.config import ConditioningConfig, ModelConfig, ScheduleConfig, StageConfig
-from cdm_cli.data.images import from_uint8, to_uint8
+from cdm_cli.data.pixels import from_uint8, to_uint8
 from cdm_cli.diffusion.process import gather
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.options.sampling import Sampling

@@ -10,7 +10,7 @@ from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import bound
 from cdm_cli.cascade.generate import KeptStates, SampleInputs, generate, noise_name
-from cdm_cli.data.images import from_uint8, to_uint8
+from cdm_cli.data.pixels import from_uint8, to_uint8
 from cdm_cli.diffusion import noise
 from cdm_cli.diffusion.between import rule_of
 from cdm_cli.options.sampling import Sampling

@@ -6,7 +6,7 @@ import torch
 from cdm_cli.cascade.stage import Stage, uses_bf16
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.batches import TrainBatch
-from cdm_cli.data.images import from_uint8
+from cdm_cli.data.pixels import from_uint8
 from cdm_cli.diffusion import augment, losses
 from cdm_cli.diffusion.process import q_sample, q_sample_at
 from cdm_cli.diffusion.reverse import split_v
@@ -199,7 +199,9 @@ def test_the_loss_of_parts_adds_up_to_the_loss_of_the_batch(config):
 def test_unconditional_stage_takes_no_label():
     config = base_config(num_classes=0)
     stage, spy = spied(config)
-    stage.loss(batch_of(config), torch.Generator().manual_seed(0))
+    batch = batch_of(config)
+    draws = stage.draw(batch, torch.Generator().manual_seed(0), len(batch.y), flip=False)
+    stage.loss_of(batch, draws)
     assert spy.calls[0][4] is None
 
 

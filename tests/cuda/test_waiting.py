@@ -9,8 +9,8 @@ import torch
 
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.diffusion.noise import Noise
-from cdm_cli.diffusion.samplers import bind, schedule_with
-from cdm_cli.diffusion.schedules import from_config
+from cdm_cli.diffusion.samplers import bind
+from cdm_cli.diffusion.schedules import from_config, schedule_with
 from cdm_cli.jobs.cas.step import Fit
 from cdm_cli.jobs.judging.images import queue_of_caller
 from cdm_cli.jobs.runtime.session import Session

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cdm_cli.data.draft import Draft
-from cdm_cli.data.images import BadImageError, decode_telling, to_array
+from cdm_cli.data.images import BadImageError, decode_and_tell, to_array
 from cdm_cli.data.prepared import DRAFT, ImageRecipe, prepare_image
 from tests.drawings import encoded
 
@@ -47,7 +47,7 @@ def test_a_draft_is_taken_only_where_8_pixels_are_left_for_one(short, scale):
     data = encoded(Image.new("RGB", (short + 30, short), "red"), "JPEG")
     least = ImageRecipe((8, 4), 3, "biggan", found=False, draft=True).least
     assert least == 8 * DRAFT == 64
-    image, kinds, draft = decode_telling(data, least)
+    image, kinds, draft = decode_and_tell(data, least)
     if scale == 1:
         assert (image.size, kinds, draft) == ((short + 30, short), (), None)
     else:
@@ -59,9 +59,9 @@ def test_a_draft_is_taken_only_where_8_pixels_are_left_for_one(short, scale):
 def test_nothing_is_drafted_unasked_nor_what_is_no_jpeg():
     image = Image.new("RGB", (256, 256), "red")
     assert ImageRecipe((8,), 3, "biggan", found=False).least is None
-    assert decode_telling(encoded(image, "JPEG")).draft is None
+    assert decode_and_tell(encoded(image, "JPEG")).draft is None
     for kind in ("PNG", "WEBP"):
-        assert decode_telling(encoded(image, kind), 64).draft is None
+        assert decode_and_tell(encoded(image, kind), 64).draft is None
 
 
 @pytest.mark.parametrize("draw", [photo, triangles])
@@ -118,10 +118,10 @@ def test_a_draft_of_a_cut_file_is_bad():
     data = encoded(photo(300, 300), "JPEG")
     for length in (len(data) // 8, len(data) // 2, len(data) - 40):
         with pytest.raises(BadImageError):
-            decode_telling(data[:length], 64)
+            decode_and_tell(data[:length], 64)
 
 
 def test_the_same_draft_twice():
     data = encoded(photo(300, 300), "JPEG")
-    first, second = (to_array(decode_telling(data, 64).image) for _ in range(2))
+    first, second = (to_array(decode_and_tell(data, 64).image) for _ in range(2))
     assert np.array_equal(first, second)

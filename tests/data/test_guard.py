@@ -11,7 +11,8 @@ import pytest
 
 from cdm_cli.data import schema
 from cdm_cli.data.guard import open_vetted
-from cdm_cli.data.hdf5 import lay_out, lookup3, read_attributes
+from cdm_cli.data.hdf5 import lay_out, read_attributes
+from cdm_cli.data.lookup3 import lookup3
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdm_cli.data import hdf5
-from cdm_cli.data.hdf5 import Dataset, lay_out, lookup3, read_attributes
+from cdm_cli.data.hdf5 import Dataset, lay_out, read_attributes
+from cdm_cli.data.lookup3 import lookup3
 
 NAME = st.text("abcdefghijklmnop0123456789_ é鯉", min_size=1, max_size=40)
 DTYPE = st.sampled_from(["u1", "i8", "f2", "S1", "S5", "S512"])

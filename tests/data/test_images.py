@@ -8,7 +8,6 @@ import zlib
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from cdm_cli.data import images
@@ -28,27 +27,6 @@ def png(width, height, depth, colour_type, rows, chunks=(), late=()):
     body = zlib.compress(b"".join(b"\0" + row for row in rows))
     parts = [(b"IHDR", header), *chunks, (b"IDAT", body), *late, (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-
-
-def test_every_byte_survives_the_network_range():
-    x = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(images.to_uint8(images.from_uint8(x)), x)
-    assert images.from_uint8(x)[[0, 255]].tolist() == [-1, 1]
-
-
-def test_to_uint8_rounds_and_clamps():
-    x = torch.tensor([-1.5, -1.0, 0.6 / 127.5 - 1, 1.4 / 127.5 - 1, 1.0, 7.0])
-    assert images.to_uint8(x).tolist() == [0, 0, 1, 1, 255, 255]
-    assert images.to_uint8(torch.tensor([0.25], dtype=torch.bfloat16)).item() == 159
-
-
-def test_channels_move_and_return():
-    x = torch.arange(24).reshape(1, 2, 3, 4)
-    first = images.channels_first(x)
-    assert first.shape == (1, 4, 2, 3)
-    assert first.is_contiguous()
-    assert first[0, 3, 1, 2] == x[0, 1, 2, 3]
-    assert torch.equal(images.channels_last(first), x)
 
 
 def test_decoding_needs_no_torch():
@@ -144,9 +122,9 @@ EXIF_6 = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
 
 def test_what_stands_behind_the_pixels_of_a_png_is_told_not_used():
     rows = [b"\0\1\2", b"\3\4\5"]
-    before = images.decode_telling(png(3, 2, 8, 0, rows, [(b"eXIf", EXIF_6)]))
+    before = images.decode_and_tell(png(3, 2, 8, 0, rows, [(b"eXIf", EXIF_6)]))
     assert (before.image.size, before.kinds) == ((2, 3), ("turned by EXIF",))
-    late = images.decode_telling(
+    late = images.decode_and_tell(
         png(3, 2, 8, 0, rows, late=[(b"eXIf", EXIF_6), (b"tRNS", b"\0\1")])
     )
     assert (late.image.size, late.image.mode, late.kinds) == ((3, 2), "L", (images.LATE_EXIF,))

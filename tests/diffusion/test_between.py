@@ -19,8 +19,8 @@ from cdm_cli.diffusion.between import (
 )
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.process import predict_eps, q_posterior, q_sample, renoise
-from cdm_cli.diffusion.samplers import ancestral, bind, schedule_with
-from cdm_cli.diffusion.schedules import Schedule, cosine, from_alpha_bar, linear
+from cdm_cli.diffusion.samplers import ancestral, bind
+from cdm_cli.diffusion.schedules import Schedule, cosine, from_alpha_bar, linear, schedule_with
 from cdm_cli.names import Sampler
 from tests.oracles import GaussianData, Impulses, MixtureData
 

@@ -13,15 +13,8 @@ import pytest
 import torch
 
 from cdm_cli.diffusion.process import q_sample
-from cdm_cli.diffusion.samplers import (
-    ancestral,
-    bind,
-    ddim,
-    dpm_solver_pp,
-    restart,
-    schedule_with,
-)
-from cdm_cli.diffusion.schedules import cosine, from_alpha_bar, linear
+from cdm_cli.diffusion.samplers import ancestral, bind, ddim, dpm_solver_pp, restart
+from cdm_cli.diffusion.schedules import cosine, from_alpha_bar, linear, schedule_with
 from cdm_cli.names import Sampler
 from tests.oracles import GaussianData, Impulses, MixtureData
 

@@ -9,16 +9,8 @@ import pytest
 import torch
 
 from cdm_cli.diffusion.reverse import predict_clipped_x_0
-from cdm_cli.diffusion.samplers import (
-    ancestral,
-    bind,
-    ddim,
-    dpm_solver_pp,
-    index_of,
-    restart,
-    schedule_with,
-)
-from cdm_cli.diffusion.schedules import cosine, linear
+from cdm_cli.diffusion.samplers import ancestral, bind, ddim, dpm_solver_pp, restart
+from cdm_cli.diffusion.schedules import cosine, index_of, linear, schedule_with
 from cdm_cli.names import Sampler
 from tests.oracles import GaussianData, Impulses
 

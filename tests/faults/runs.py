@@ -8,14 +8,12 @@ from typing import Any
 from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.options.files import (
-    DefaultsOptions,
     DemoOptions,
     ExportOptions,
     GridOptions,
     ImportOptions,
     MergeOptions,
     PrepareOptions,
-    ReportOptions,
 )
 from cdm_cli.options.judging import (
     CasOptions,
@@ -27,6 +25,7 @@ from cdm_cli.options.judging import (
 from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from cdm_cli.options.training import TrainOptions
+from cdm_cli.options.workspace import DefaultsOptions, ReportOptions
 from tests.asking import as_typed
 from tests.data.stores import fill, samples_spec
 

@@ -21,7 +21,7 @@ from cdm_cli.data import schema
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.checking import inspect
-from cdm_cli.options.files import InspectOptions
+from cdm_cli.options.workspace import InspectOptions
 from tests.asking import as_typed
 from tests.data.stores import arrays_of, samples_spec
 from tests.hostile.make import good_stage, good_store, sealed

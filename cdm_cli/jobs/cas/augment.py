@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdm_cli.data.images import from_uint8
+from cdm_cli.data.pixels import from_uint8
 from cdm_cli.diffusion.augment import flip
 from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.training.keys import seed_of

@@ -21,7 +21,7 @@ from cdm_cli.jobs.checking.screen import (
 from cdm_cli.jobs.training.cost import with_classes
 from cdm_cli.names import RUNS
 from cdm_cli.nets.counting import flops_per_image, num_parameters
-from cdm_cli.options.files import InspectOptions
+from cdm_cli.options.workspace import InspectOptions
 from cdm_cli.report import Report
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +17,14 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.blocks import Block
 from cdm_cli.data.store import Part, Store
-from cdm_cli.errors import BadInputError, CdmError, MemoryFloorError, UsageError, quote
+from cdm_cli.errors import BadInputError, CdmError, MemoryFloorError, quote
+from cdm_cli.jobs.checking.origin import HowComputed, Origin, read_origin
 from cdm_cli.jobs.checking.replay_plan import (
-    HowComputed,
-    Origin,
+    ReplayBatch,
     check_chain,
+    choose_places,
+    find_batches,
     inputs_of,
-    read_origin,
     stage_for,
 )
 from cdm_cli.jobs.runtime.device import build, device_class, make_deterministic
@@ -82,14 +82,6 @@ class Replayed:
         )
 
 
-class ReplayBatch(NamedTuple):
-    """A compute batch: rows of one block, and how they were computed."""
-
-    block: int
-    rows: range
-    numerics: HowComputed
-
-
 def plan_replay(
     store: Store, options: VerifyOptions, opened: ExitStack, report: Report
 ) -> Callable[[], Replayed]:
@@ -101,7 +93,7 @@ def plan_replay(
     not say enough: all before a block is read.
     """
     origin, part = read_origin(store), store.parts[""]
-    chosen = choice(part.num, options.replay or 1, options.seed, store.path)
+    chosen = choose_places(part.num, options.replay or 1, options.seed, store.path)
     found = stage_for(store, origin.made, options.model)
     header = read_header(found.directory)
     chain = check_chain(header.config, origin.made, identity_in(store.provenance), store.path)
@@ -120,25 +112,6 @@ def plan_replay(
         return _compare(part, groups, makers, inputs, len(chosen), where)
 
     return replay
-
-
-def choice(num: int, count: int, seed: int, path: Path) -> list[int]:
-    """Draw `count` different places within 0..num-1; return them ascending. Raises UsageError."""
-    if count > num:
-        raise UsageError(f"--replay {count}: {path} has {num} samples", next=f"--replay {num}")
-    return sorted(np.random.default_rng(seed).choice(num, count, replace=False).tolist())
-
-
-def find_batches(part: Part, chosen: list[int], origin: Origin) -> list[ReplayBatch]:
-    """Return the compute batches that hold the chosen places, each once, in order."""
-    found: dict[int, ReplayBatch] = {}
-    for row in chosen:
-        block, numerics = row // part.block_size, origin.numerics_at(row)
-        inside = part.block_range(block)
-        start = inside.start + (row - inside.start) // numerics.batch_size * numerics.batch_size
-        rows = range(start, min(start + numerics.batch_size, inside.stop))
-        found.setdefault(start, ReplayBatch(block, rows, numerics))
-    return list(found.values())
 
 
 class StageForms:

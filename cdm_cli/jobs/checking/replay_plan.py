@@ -1,23 +1,21 @@
-"""How a store of samples was made, read back from its provenance: stage, chain and inputs."""
+"""What a replay needs: the stage, chain and inputs that made a store, and which batches to make."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.config import StageConfig
-from cdm_cli.data.store import Store, open_store
-from cdm_cli.diffusion.between import Rule
-from cdm_cli.diffusion.reverse import Fraction
+from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, respace
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
-from cdm_cli.jobs.runtime.identity import chain_fields, first_difference, identity_in
+from cdm_cli.jobs.checking.origin import HowComputed, HowMade, Origin
+from cdm_cli.jobs.runtime.identity import chain_fields, first_difference
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.parents import (
     StageFound,
@@ -31,111 +29,28 @@ from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
 from cdm_cli.jobs.sampling.sample import samples_of_classes
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.sampling.work import Inputs
-from cdm_cli.names import MOST_COUNTED, RUNS, Augment, Precision, Sampler, Variance
+from cdm_cli.names import RUNS
 from cdm_cli.options.files import VerifyOptions
 
-Count = Annotated[int, Field(ge=0)]
 
-
-class FromProvenance(BaseModel):
-    """Base of models read from a provenance, which may have further fields."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class HowComputed(FromProvenance):
-    """`numerics` of a store, or of the part of it that came from another host."""
-
-    batch_size: int = Field(ge=1, le=2**16)
-    precision: Precision
-    compiled: bool
-    device: str
-    build: str = ""
-
-
-class HowMade(FromProvenance):
-    """`identity` of a store that `sample` or `upsample` made."""
-
-    command: Literal["sample", "upsample"]
-    stage: str
-    seed: int = Field(ge=0, lt=2**63)
-    sampler: Sampler
-    steps: int = Field(ge=1)
-    times: tuple[int, ...] | None
-    alpha_bar: tuple[float, ...] | None
-    stochasticity: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
-    variance: Variance
-    variance_fraction: Fraction
-    clip: bool
-    restart_from: int | None
-    num: int = Field(ge=1)
-    first: Count
-    keep_s: tuple[int, ...]
-    between: Rule | None = None
-    classes: tuple[Count, ...] = ()
-    counts: tuple[Annotated[int, Field(ge=1, le=MOST_COUNTED)], ...] = ()
-    lowres: str = ""
-    split: str = ""
-    s: Count = 0
-    augment: Augment = "non-truncated"
-
-    @property
-    def counts_fit(self) -> bool:
-        """Whether there is a count for each class, and not too many in all."""
-        there = len(self.counts) in (0, len(self.classes))
-        return there and sum(self.counts) <= MOST_COUNTED
-
-
-class MergedPiece(FromProvenance):
-    """An entry of `merged`: samples that one part held."""
-
-    first: Count
-    num: Count
-    numerics: HowComputed
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A provenance that was read: how the store was made and computed."""
-
-    made: HowMade
-    numerics: HowComputed
-    pieces: tuple[MergedPiece, ...]
-
-    def numerics_at(self, row: int) -> HowComputed:
-        """Return how the sample at a place of the store was computed."""
-        for piece in self.pieces:
-            if piece.first <= row < piece.first + piece.num:
-                return piece.numerics
-        return self.numerics
-
-
-def read_origin(store: Store) -> Origin:
-    """Read the provenance of a store of samples.
-
-    Raises UsageError where no stage made it, BadInputError where something is not told.
-    """
-    said: Any = identity_in(store.provenance)
-    command = said.get("command") if isinstance(said, dict) else None
-    if command not in ("sample", "upsample"):
-        raise UsageError(
-            f"--replay: {store.path} was not made by cdm sample or cdm upsample",
-            next="leave --replay away",
-        )
+def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], path: Path) -> Chain:
+    """Rebuild a store's chain. Raises BadInputError for one that this stage cannot have."""
     try:
-        return Origin(
-            HowMade.model_validate(said),
-            HowComputed.model_validate(store.provenance.get("numerics")),
-            tuple(MergedPiece.model_validate(row) for row in store.provenance.get("merged", ())),
-        )
-    except (ValidationError, TypeError) as error:
-        where = error.errors()[0]["loc"] if isinstance(error, ValidationError) else ("merged",)
+        chain = chain_from(config, made)
+        mine = chain_fields(config, chain, made.seed)
+        found = first_difference({name: told[name] for name in mine if name in told}, mine)
+        if found:
+            raise ValueError(str(found))
+        assert chain.evaluations
+        chain.sample(torch.zeros_like)
+        if made.stochasticity and len(made.stochasticity) != chain.schedule.T:
+            raise ValueError(f"{len(made.stochasticity)} steps, and times of {chain.schedule.T}")
+    except (ValueError, IndexError) as error:
         raise BadInputError(
-            f"{store.path}: its provenance does not tell {'.'.join(map(str, where))}, "
-            "without which its samples cannot be made again",
-            kept="its digests are good",
+            f"{path}: its provenance tells of a chain that its stage does not have: {error}",
             next="leave --replay away",
         ) from None
+    return chain
 
 
 def chain_from(config: StageConfig, made: HowMade) -> Chain:
@@ -234,21 +149,28 @@ def _lowres_for(store: Store, made: HowMade, path: Path | None) -> Path:
     return found
 
 
-def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], path: Path) -> Chain:
-    """Rebuild a store's chain. Raises BadInputError for one that this stage cannot have."""
-    try:
-        chain = chain_from(config, made)
-        mine = chain_fields(config, chain, made.seed)
-        found = first_difference({name: told[name] for name in mine if name in told}, mine)
-        if found:
-            raise ValueError(str(found))
-        assert chain.evaluations
-        chain.sample(torch.zeros_like)
-        if made.stochasticity and len(made.stochasticity) != chain.schedule.T:
-            raise ValueError(f"{len(made.stochasticity)} steps, and times of {chain.schedule.T}")
-    except (ValueError, IndexError) as error:
-        raise BadInputError(
-            f"{path}: its provenance tells of a chain that its stage does not have: {error}",
-            next="leave --replay away",
-        ) from None
-    return chain
+class ReplayBatch(NamedTuple):
+    """A compute batch: rows of one block, and how they were computed."""
+
+    block: int
+    rows: range
+    numerics: HowComputed
+
+
+def choose_places(num: int, count: int, seed: int, path: Path) -> list[int]:
+    """Draw `count` different places within 0..num-1; return them ascending. Raises UsageError."""
+    if count > num:
+        raise UsageError(f"--replay {count}: {path} has {num} samples", next=f"--replay {num}")
+    return sorted(np.random.default_rng(seed).choice(num, count, replace=False).tolist())
+
+
+def find_batches(part: Part, chosen: list[int], origin: Origin) -> list[ReplayBatch]:
+    """Return the compute batches that hold the chosen places, each once, in order."""
+    found: dict[int, ReplayBatch] = {}
+    for row in chosen:
+        block, numerics = row // part.block_size, origin.numerics_at(row)
+        inside = part.block_range(block)
+        start = inside.start + (row - inside.start) // numerics.batch_size * numerics.batch_size
+        rows = range(start, min(start + numerics.batch_size, inside.stop))
+        found.setdefault(start, ReplayBatch(block, rows, numerics))
+    return list(found.values())

@@ -4,7 +4,7 @@ Every image is bounded alone, so that the standard error over images holds all t
 the images, the t that stand for the sum over t, and the noise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.conditioning import draw_non_truncated
-from cdm_cli.cascade.elbo import Bound, bound, join_bounds, mean_and_error
+from cdm_cli.cascade.elbo import Bound, bound
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.cascade.stage import Stage
-from cdm_cli.data.images import from_uint8
+from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.elbo.plan import ElboWork, Term, plan_work
+from cdm_cli.jobs.elbo.result import ElboResult, rows_of
 from cdm_cli.jobs.runtime.device import choose_precision, describe
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
@@ -35,45 +36,6 @@ from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.nets.memory import Halving
 from cdm_cli.options.judging import ElboOptions
 from cdm_cli.report import Report
-
-
-@dataclass(frozen=True)
-class ElboRow:
-    """One row, in bits per dimension of its resolution; error belongs to bits_per_dim.
-
-    The row of a stage within a cascade sums over t > above only. The row named "cascade" is
-    Eq. 3, the weighed sum of those before it.
-    """
-
-    stage: str
-    resolution: int
-    s: int | None
-    above: int
-    prior: float | None
-    divergences: float | None
-    decoder: float | None
-    bits_per_dim: float
-    error: float
-
-
-@dataclass(frozen=True)
-class ElboResult:
-    """Upper bounds of -log2 p(x_0), and what they were computed from and with."""
-
-    rows: tuple[ElboRow, ...]
-    data: str
-    data_digest: str
-    split: str
-    num: int
-    steps: tuple[int, ...]
-    terms: tuple[int, ...]
-    variance: tuple[str, ...]
-    clip: bool
-    stage_digests: tuple[str, ...]
-    batch_size: tuple[int, ...]
-    precision: str
-    seed: int
-    device: str
 
 
 @dataclass(frozen=True)
@@ -148,7 +110,7 @@ def run_in(options: ElboOptions, session: Session) -> ElboResult:
         _tell_schedule(options, work, session.report)
         done = [_bound_stage(term, work, options, session) for term in work.terms]
         return ElboResult(
-            rows=tuple(_rows(work.terms, [each.bound for each in done])),
+            rows=tuple(rows_of(work.terms, [each.bound for each in done])),
             data=str(options.ref),
             data_digest=store.digest,
             split=work.split,
@@ -206,33 +168,6 @@ def _bound_stage(term: Term, work: ElboWork, options: ElboOptions, session: Sess
                 raise StoppedError(f"stopped by {stop.asked}", next="the same command starts anew")
 
         return StageBound(bounder.bound_all(session, count), stage.digest, chosen)
-
-
-def _rows(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[ElboRow]:
-    rows = [_share(term, found) for term, found in zip(terms, bounds, strict=True)]
-    if len(rows) == 1:
-        return rows
-    mean, error = mean_and_error(join_bounds(bounds, [term.dims for term in terms]))
-    whole = ElboRow(
-        stage="cascade", resolution=terms[-1].resolution, s=None, above=0,
-        prior=None, divergences=None, decoder=None, bits_per_dim=mean, error=error,
-    )  # fmt: skip
-    return [*rows, whole]
-
-
-def _share(term: Term, found: Bound) -> ElboRow:
-    mean, error = mean_and_error(found.total)
-    return ElboRow(
-        stage=term.header.directory.name,
-        resolution=term.resolution,
-        s=term.s,
-        above=term.above,
-        prior=float(found.prior.mean()),
-        divergences=float(found.divergences.mean()),
-        decoder=None if term.above else float(found.decoder.mean()),
-        bits_per_dim=mean,
-        error=error,
-    )
 
 
 def plan(options: ElboOptions, report: Report) -> dict[str, object]:

@@ -9,8 +9,7 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.checkpoint import find_stage, weights_file
 from cdm_cli.cascade.conditioning import check_s
 from cdm_cli.data.store import Part, Store
-from cdm_cli.diffusion.samplers import index_of
-from cdm_cli.diffusion.schedules import from_config
+from cdm_cli.diffusion.schedules import from_config, index_of
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header, different_classes, read_header
 from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of

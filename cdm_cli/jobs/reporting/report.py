@@ -18,7 +18,7 @@ from cdm_cli.jobs.sweep.page import subject_of, sweep_page
 from cdm_cli.jobs.sweep.table import FILE as SWEEP_FILE
 from cdm_cli.jobs.training.page import stage_parts, weights_in
 from cdm_cli.names import CURVE, RUNS
-from cdm_cli.options.files import ReportOptions
+from cdm_cli.options.workspace import ReportOptions
 from cdm_cli.report import Report
 
 

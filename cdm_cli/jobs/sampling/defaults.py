@@ -16,8 +16,8 @@ from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.sampling.headers import Header, read_header, weights_digest
 from cdm_cli.jobs.sampling.schedule_file import list_kept_steps, schedule_of
 from cdm_cli.names import RUNS
-from cdm_cli.options.files import DefaultsOptions
 from cdm_cli.options.sampling import Sampling, UpsampleOptions
+from cdm_cli.options.workspace import DefaultsOptions
 from cdm_cli.plans import Applied, StageFile
 from cdm_cli.report import Report
 

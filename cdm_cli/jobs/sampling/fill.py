@@ -16,7 +16,7 @@ from torch import Tensor
 from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.generate import SampleInputs, Steps, generate
 from cdm_cli.cascade.stage import Stage
-from cdm_cli.data.images import channels_last, to_uint8
+from cdm_cli.data.pixels import channels_last, to_uint8
 from cdm_cli.data.store import Part
 from cdm_cli.errors import MemoryFloorError, StoppedError
 from cdm_cli.jobs.runtime.device import describe, wait

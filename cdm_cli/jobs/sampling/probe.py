@@ -18,7 +18,7 @@ from cdm_cli.cascade.fast import for_sampling
 from cdm_cli.cascade.generate import Steps, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
-from cdm_cli.data.images import channels_last, to_uint8
+from cdm_cli.data.pixels import channels_last, to_uint8
 from cdm_cli.data.store import Store
 from cdm_cli.errors import MemoryFloorError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.identity import chain_fields

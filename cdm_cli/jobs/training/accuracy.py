@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.config import ClassifierConfig
-from cdm_cli.data.images import from_uint8
+from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import Store
 from cdm_cli.jobs.judging.images import ImageSet, from_part, read_batches
 from cdm_cli.jobs.training.log import Metrics

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cdm_cli.cascade.checkpoint import step_name
 from cdm_cli.data import disk, durable
-from cdm_cli.data.images import channels_last
+from cdm_cli.data.pixels import channels_last
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw_sheet, enlarge, png_bytes, readable_scale

@@ -17,7 +17,7 @@ from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.stage import Stage, uses_bf16
 from cdm_cli.config import ClassifierConfig, StageConfig
 from cdm_cli.data.batches import TrainBatch
-from cdm_cli.data.images import from_uint8
+from cdm_cli.data.pixels import from_uint8
 from cdm_cli.diffusion.augment import flip
 from cdm_cli.jobs.training.first_weights import (
     FirstWeights,

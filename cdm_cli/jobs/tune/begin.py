@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.generate import SampleInputs, noise_name
-from cdm_cli.data.images import from_uint8
+from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import Store
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import EpsTheta

@@ -26,6 +26,7 @@ from cdm_cli.nets.kernels.split_norm import (
     NO_SUMS,
     Gradients,
     Sums,
+    as_tokens,
     by_channel,
     none_of,
     power_of_two,
@@ -227,8 +228,8 @@ def normalise(
     channels-last order.
     """
     H, W = x.shape[2:]
-    x = _tokens(x)
-    other = none_of(x) if other is None else _tokens(other)
+    x = as_tokens(x)
+    other = none_of(x) if other is None else as_tokens(other)
     gain, offset = _columns(gain).float(), _columns(offset).float()
     added = none_of(gain) if added is None else _columns(added)
     nothing = none_of(gain)
@@ -245,7 +246,3 @@ def normalise(
 
 def _columns(coefficients: Tensor) -> Tensor:
     return (coefficients if coefficients.dim() == 2 else coefficients[:, None]).contiguous()
-
-
-def _tokens(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1).flatten(1, 2).contiguous()

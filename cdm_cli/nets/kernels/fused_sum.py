@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.nets.kernels.operators import Operator, launcher
-from cdm_cli.nets.kernels.split_norm import none_of, power_of_two
+from cdm_cli.nets.kernels.split_norm import as_tokens, none_of, power_of_two
 
 SLICE, MOST_SLICES = 64, 256  # pixels that a program sums, and slices of an image
 WIDEST = 128  # channels of a program
@@ -92,6 +92,6 @@ _summed.differentiate_by(_differentiate, _save)
 def add_and_sum(parts: list[Tensor], bias: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """Return (a + b + c + bias) factor of two or three [B, C, H, W], and sums of it."""
     H, W = parts[0].shape[2:]
-    a, b, *c = (part.permute(0, 2, 3, 1).flatten(1, 2).contiguous() for part in parts)
+    a, b, *c = (as_tokens(part) for part in parts)
     y, sums = _summed(a, b, c[0] if c else none_of(a), bias.contiguous(), factor)
     return y.unflatten(1, (H, W)).permute(0, 3, 1, 2), sums

@@ -172,3 +172,8 @@ def whole_groups(C: int, groups: int, width: int) -> tuple[int, int]:
     each = C // groups
     pad = power_of_two(each)
     return (math.gcd(groups, max(1, width // each)) if pad == each else 1), pad
+
+
+def as_tokens(x: Tensor) -> Tensor:
+    """Return x [B, C, H, W] as [B, H W, C], contiguous: no copy in channels-last order."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2).contiguous()

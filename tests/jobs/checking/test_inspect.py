@@ -14,7 +14,7 @@ from cdm_cli.data.store import PartSpec, StoreSpec, create
 from cdm_cli.errors import BadInputError, MissingError
 from cdm_cli.jobs.checking.inspect import run
 from cdm_cli.nets.counting import num_parameters
-from cdm_cli.options.files import InspectOptions
+from cdm_cli.options.workspace import InspectOptions
 from tests.asking import as_typed
 from tests.tiny import (
     CLASSES,

@@ -9,6 +9,7 @@ from cdm_cli.cascade.checkpoint import Snapshot, save_checkpoint
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.checking import replay
+from cdm_cli.jobs.checking.replay_plan import choose_places
 from cdm_cli.jobs.checking.verify import run
 from cdm_cli.jobs.exchange import merge
 from cdm_cli.jobs.runtime.same_stage import config_digest
@@ -162,11 +163,11 @@ def test_another_device_or_build_may_round_otherwise_but_not_more(workspace, mon
 
 
 def test_samples_are_chosen_by_the_seed():
-    assert replay.choice(100, 3, 0, "x") == replay.choice(100, 3, 0, "x")
-    assert replay.choice(100, 3, 0, "x") != replay.choice(100, 3, 1, "x")
-    assert replay.choice(5, 5, 0, "x") == list(range(5))
+    assert choose_places(100, 3, 0, "x") == choose_places(100, 3, 0, "x")
+    assert choose_places(100, 3, 0, "x") != choose_places(100, 3, 1, "x")
+    assert choose_places(5, 5, 0, "x") == list(range(5))
     with pytest.raises(UsageError, match="has 5 samples"):
-        replay.choice(5, 6, 0, "x")
+        choose_places(5, 6, 0, "x")
 
 
 def test_each_part_of_a_merged_store_is_replayed_as_it_was_made(workspace):

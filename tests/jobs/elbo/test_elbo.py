@@ -13,7 +13,7 @@ from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import bound, join_bounds, mean_and_error
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.config import ScheduleConfig
-from cdm_cli.data.images import from_uint8
+from cdm_cli.data.pixels import from_uint8
 from cdm_cli.errors import MismatchError, MissingError, StoppedError, UsageError
 from cdm_cli.jobs.elbo.elbo import plan, run
 from cdm_cli.options.judging import ElboOptions

@@ -15,9 +15,9 @@ from cdm_cli.jobs.curve.curve import run as judge_checkpoints
 from cdm_cli.jobs.judging.evaluate import run as evaluate
 from cdm_cli.jobs.reporting.report import run
 from cdm_cli.jobs.sampling.upsample import run as upsample
-from cdm_cli.options.files import ReportOptions
 from cdm_cli.options.judging import CurveOptions, EvalOptions
 from cdm_cli.options.sampling import Compute, UpsampleOptions
+from cdm_cli.options.workspace import ReportOptions
 from cdm_cli.plans import Applied, DataInfo
 from tests.asking import as_typed
 from tests.jobs.judging import scoring

@@ -12,7 +12,7 @@ import torch
 
 from cdm_cli.commands.table import TABLE
 from cdm_cli.errors import UsageError, WouldOverwriteError
-from cdm_cli.jobs.checking.replay_plan import HowMade
+from cdm_cli.jobs.checking.origin import HowMade
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.judging.panel import open_panel
 from cdm_cli.jobs.judging.probe_score import judgement_of

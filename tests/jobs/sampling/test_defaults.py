@@ -15,8 +15,8 @@ from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.defaults import apply, run
 from cdm_cli.jobs.sampling.headers import read_header, weights_digest
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
-from cdm_cli.options.files import DefaultsOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
+from cdm_cli.options.workspace import DefaultsOptions
 from cdm_cli.plans import Applied
 from tests.asking import as_typed
 from tests.tiny import (

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.generate import generate
-from cdm_cli.data.images import channels_last, to_uint8
+from cdm_cli.data.pixels import channels_last, to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError, MismatchError, UsageError
 from cdm_cli.jobs.judging.probe_score import with_steps

@@ -13,7 +13,7 @@ import torch
 from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
 from cdm_cli.cascade.generate import SampleInputs, generate
-from cdm_cli.data.images import to_uint8
+from cdm_cli.data.pixels import to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     MismatchError,
@@ -26,8 +26,8 @@ from cdm_cli.jobs.checking import inspect
 from cdm_cli.jobs.sampling import fill as engine
 from cdm_cli.jobs.sampling.sample import plan, run
 from cdm_cli.names import Sampler
-from cdm_cli.options.files import InspectOptions
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
+from cdm_cli.options.workspace import InspectOptions
 from tests.asking import as_typed
 from tests.tiny import Told, base_config, contents, sr_config, stage_of, write_stage
 

@@ -12,7 +12,7 @@ from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
 from cdm_cli.cascade.conditioning import draw_non_truncated, take_truncated
 from cdm_cli.cascade.generate import SampleInputs, generate
 from cdm_cli.config import ScheduleConfig
-from cdm_cli.data.images import to_uint8
+from cdm_cli.data.pixels import to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from cdm_cli.cascade.generate import SampleInputs, generate
-from cdm_cli.data.images import channels_last, to_uint8
+from cdm_cli.data.pixels import channels_last, to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError, StoppedError, UsageError
 from cdm_cli.jobs.sampling.headers import Header

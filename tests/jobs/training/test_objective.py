@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.batches import TrainBatch
-from cdm_cli.data.images import from_uint8
+from cdm_cli.data.pixels import from_uint8
 from cdm_cli.jobs.training.objective import (
     ClassifierObjective,
     StageObjective,

@@ -20,7 +20,7 @@ from cdm_cli.cascade.checkpoint import (
 from cdm_cli.cascade.classifier import ClassifierStage
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig
-from cdm_cli.data.images import from_uint8
+from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,

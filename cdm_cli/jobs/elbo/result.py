@@ -1,0 +1,74 @@
+"""What `cdm eval elbo` found: a row for each stage, and one for the cascade (Eq. 1, Eq. 3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cdm_cli.cascade.elbo import Bound, join_bounds, mean_and_error
+from cdm_cli.jobs.elbo.plan import Term
+
+
+@dataclass(frozen=True)
+class ElboRow:
+    """One row, in bits per dimension of its resolution; error belongs to bits_per_dim.
+
+    The row of a stage within a cascade sums over t > above only. The row named "cascade" is
+    Eq. 3, the weighed sum of those before it.
+    """
+
+    stage: str
+    resolution: int
+    s: int | None
+    above: int
+    prior: float | None
+    divergences: float | None
+    decoder: float | None
+    bits_per_dim: float
+    error: float
+
+
+@dataclass(frozen=True)
+class ElboResult:
+    """Upper bounds of -log2 p(x_0), and what they were computed from and with."""
+
+    rows: tuple[ElboRow, ...]
+    data: str
+    data_digest: str
+    split: str
+    num: int
+    steps: tuple[int, ...]
+    terms: tuple[int, ...]
+    variance: tuple[str, ...]
+    clip: bool
+    stage_digests: tuple[str, ...]
+    batch_size: tuple[int, ...]
+    precision: str
+    seed: int
+    device: str
+
+
+def rows_of(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[ElboRow]:
+    """Return a row for each stage, and for several the sum over them, weighed as Eq. 3 says."""
+    rows = [_stage_row(term, found) for term, found in zip(terms, bounds, strict=True)]
+    if len(rows) == 1:
+        return rows
+    mean, error = mean_and_error(join_bounds(bounds, [term.dims for term in terms]))
+    whole = ElboRow(
+        stage="cascade", resolution=terms[-1].resolution, s=None, above=0,
+        prior=None, divergences=None, decoder=None, bits_per_dim=mean, error=error,
+    )  # fmt: skip
+    return [*rows, whole]
+
+
+def _stage_row(term: Term, found: Bound) -> ElboRow:
+    mean, error = mean_and_error(found.total)
+    return ElboRow(
+        stage=term.header.directory.name,
+        resolution=term.resolution,
+        s=term.s,
+        above=term.above,
+        prior=float(found.prior.mean()),
+        divergences=float(found.divergences.mean()),
+        decoder=None if term.above else float(found.decoder.mean()),
+        bits_per_dim=mean,
+        error=error,
+    )
