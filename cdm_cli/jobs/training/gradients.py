@@ -117,7 +117,7 @@ class Gradients:
         with suppress(torch.OutOfMemoryError), memory_errors():
             with reproducible_gradients(self._device):
                 rehearse(self._of_part, *map_tensors(lambda x: x[rows], inputs))
-        self._forget()
+        self.release()
 
     def _train(self) -> None:
         if not self._objective.net.training:
