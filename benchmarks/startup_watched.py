@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 
+ASIDE = ("ThreadPool", "first weights", "ahead")  # names of threads that work beside the command
+
+
 class Clock:
     """Seconds and calls of each part, each without the parts that began within it."""
 
@@ -34,7 +37,7 @@ class Clock:
 
     def run(self, part: str, function: Callable[..., Any], *args: Any, **words: Any) -> Any:
         """Call a function as a part; what other threads do costs no time, and is not told."""
-        if threading.current_thread().name.startswith("ThreadPool"):
+        if threading.current_thread().name.startswith(ASIDE):
             return function(*args, **words)
         inside = [0.0]
         self._open.append((part, inside))
@@ -151,6 +154,7 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
     clock.watch(train, "_begin", "data and plan")
     clock.watch(train, "resume", "state of the training")
     clock.watch(recorded, "Recording", "graph recorded")
+    clock.watch(step.Trainer, "rehearse", "few rows rehearsed: the rest")
     clock.watch(step.Trainer, "_update", "optimizer and average: a step")
     halve = getattr(gradients.Gradients, name := "_halve")
 
