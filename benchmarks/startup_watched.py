@@ -16,7 +16,6 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-
 ASIDE = ("ThreadPool", "first weights", "ahead")  # names of threads that work beside the command
 
 
