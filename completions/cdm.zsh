@@ -300,7 +300,7 @@ _cdm() {
           '*--ground-truth-of[Real images that are upsampled\: train,val]:value: ' \
           '*--num[How many images]:value: ' \
           '*--apply[Let `cdm upsample` take what is chosen, for this stage, unless told otherwise]' \
-          '*--race[Make no more images of a point once another is surely as good]' \
+          '*--race[Make no more images of points that are beaten or paused]' \
           '*--budget[Time that a race samples\: 90s, 30m, 2h]:value: ' \
           '*--budget-evals[Network evaluations of a race]:value: ' \
           '*--out[What to write]:value:_files' \
@@ -344,7 +344,7 @@ _cdm() {
           '*--ground-truth-of[Real images that are upsampled\: train,val]:value: ' \
           '*--num[How many images]:value: ' \
           '*--apply[Let `cdm upsample` take what is chosen, for this stage, unless told otherwise]' \
-          '*--race[Make no more images of a point once another is surely as good]' \
+          '*--race[Make no more images of points that are beaten or paused]' \
           '*--budget[Time that a race samples\: 90s, 30m, 2h]:value: ' \
           '*--budget-evals[Network evaluations of a race]:value: ' \
           '*--out[What to write]:value:_files' \

@@ -125,9 +125,7 @@ class SweepOptions:
     apply: Annotated[
         bool, Flag("Let `cdm upsample` take what is chosen, for this stage, unless told otherwise.")
     ] = False
-    race: Annotated[
-        bool, Flag("Make no more images of a point once another is surely as good.")
-    ] = False
+    race: Annotated[bool, Flag("Make no more images of points that are beaten or paused.")] = False
     budget: Annotated[
         str | None,
         Check(duration_of("--budget")),
