@@ -12,7 +12,7 @@ round: early ones are for what is beaten by far, and to pause points, which take
 point that is paused is not beaten.
 
 A round ends at a fixed share of the budget. How many images that is depends on how many points are
-left to race.
+left to race. Where all but one are beaten, those that were paused race again, as far as it goes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -155,12 +155,16 @@ def race(
     """
     plan = plan or plan_of(costs, budget)
     here, aside, n, spent, level = tuple(range(len(costs))), (), 0, 0, sum(plan.levels)
+    made = [0] * len(costs)
     for number, (end, mine) in enumerate(zip(plan.ends, plan.levels, strict=True), 1):
-        more = _num(n, end * budget - spent, [costs[i] for i in here], num, step)
+        behind = sum(costs[i] * (n - made[i]) for i in here)
+        more = _num(n, end * budget - spent - behind, [costs[i] for i in here], num, step)
         if more == n:
             continue
-        spent += (more - n) * sum(costs[i] for i in here)
+        spent += sum(costs[i] * (more - made[i]) for i in here)
         n = more
+        for i in here:
+            made[i] = n
         last = number == len(plan.ends) or n == num
         mine = level if last else mine
         level -= mine
@@ -171,6 +175,8 @@ def race(
             done = done.pause(kept)
         yield done
         here, aside = done.racing, (*aside, *done.paused)
+        if len(here) == 1:  # the rest of the budget is for those that wait
+            here, aside = done.left, ()
         if len(here) == 1 or n == num:
             return
 

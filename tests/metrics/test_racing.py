@@ -73,6 +73,24 @@ def test_from_half_of_the_budget_on_points_are_paused_that_it_is_not_likely_to_b
     assert (last.spent, last.paused) == (400 * P, ())
 
 
+def test_paused_points_race_again_where_all_others_are_beaten():
+    """The lowest point is far below all others once one is paused, which then has to catch up."""
+    near, far = np.array([0.0, 0.0, 0.02, 0.12, 0.12, 0.0]), np.array([-5.0, 0, 0, 0, 0, 0])
+    noise = correlated(np.random.default_rng(3), 4000)
+    before, after = judge_of(noise, near), judge_of(noise, far)
+    rounds = list(
+        race([1] * P, 400 * P, 4000, lambda some, num: (before if num <= 200 else after)(some, num))
+    )
+    assert [one.paused for one in rounds] == [(), (2,), (), ()]
+    assert [i for i, _ in rounds[2].beaten] == [1, 3, 4, 5]
+    assert rounds[2].left == rounds[3].judged == (0, 2)
+    assert rounds[3].waiting == ()
+    new = rounds[3].num - rounds[2].num
+    assert rounds[3].spent - rounds[2].spent == 2 * new + rounds[2].num - rounds[1].num
+    assert rounds[3].spent <= 0.85 * 400 * P < rounds[3].spent + 2
+    assert rounds[3].left == (0,)
+
+
 def test_the_shares_of_the_level_add_up_to_it():
     noise = correlated(np.random.default_rng(1), 4000)
     for budget in (50 * P, 160 * P, 1000 * P):
