@@ -77,7 +77,7 @@ def part(what: str) -> Generator[None]:
 def measure_imports() -> Generator[None]:
     """Count "imports"; meanwhile nothing is searched for garbage, nor what they bring afterwards.
 
-    A sixth of the import of torch would be such searches, of modules that stay.
+    A fifth of the import of torch would be such searches, of modules that stay.
     """
     fresh, enabled = "torch" not in sys.modules, gc.isenabled()
     gc.disable()
