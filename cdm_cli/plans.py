@@ -97,7 +97,8 @@ class Applied(Settings):
     """What a search found for a super-resolution stage, and `cdm upsample` takes by default.
 
     sampler, steps (0: all T) and variance as the search was asked for them, None for the stage's
-    own. by: the directory of the search. found: its conclusion.
+    own. by: the directory of the search. found: its conclusion. weights: SHA-256 of those that it
+    was found with, "" in what earlier versions applied.
     """
 
     s: int = Field(ge=0)
@@ -107,6 +108,7 @@ class Applied(Settings):
     variance: Variance | None = None
     by: str = ""
     found: str = ""
+    weights: Annotated[str, Later(settable=False)] = ""
 
 
 class StageFile(Settings):

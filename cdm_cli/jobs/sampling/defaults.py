@@ -139,8 +139,11 @@ def tell_applied(options: UpsampleOptions, header: Header, report: Report) -> No
     now = header.default
     if now is None or with_defaults(options, header, now) == options:
         return
+    weights, others = options.sampling.weights, ""
+    if now.weights and now.weights != weights_digest(header.directory, weights):
+        others = f" for other weights than {weights} of now"
     report.say(
-        f"upsample: {words_of(now)} where nothing else is asked, which {now.by} found "
+        f"upsample: {words_of(now)} where nothing else is asked, which {now.by} found{others} "
         f"(cdm defaults {quote(header.directory)})"
     )
 
@@ -171,6 +174,7 @@ def apply(directory: Path, found: Applied, weights: str, report: Report) -> Defa
                 kept=KEPT,
                 next="the same search with another -o",
             )
+        found = found.model_copy(update={"weights": weights})
         there = file.applied if found in file.applied else (*file.applied, found)
         with_it = file.model_copy(update={"applied": there})
         _put_in_force(directory, with_it, there.index(found) + 1)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from cdm_cli.cascade.chain import Chain, chain_of
-from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.cascade.stagefile import digest_with, read_settings
+from cdm_cli.errors import MismatchError, MissingError, UsageError
 from cdm_cli.jobs.runtime.same_stage import is_of
-from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sampling.headers import Header, weights_digest
 from cdm_cli.names import Sampler, Variance
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
@@ -180,20 +181,27 @@ def schedule_of(header: Header, sampling: Sampling) -> Path | None:
 def tell_schedule(
     header: Header, sampling: Sampling, s: Sequence[int | None], report: Report
 ) -> None:
-    """Say which kept schedule is used, and where one is used at another s than its own."""
+    """Say which kept schedule is used, and where its search had another s or other weights."""
     path = schedule_of(header, sampling)
     if path is None:
         return
     if sampling.schedule is None:
         report.say(f"--steps {sampling.steps}: on the schedule that is kept in {path}")
-    searched = read_settings(ScheduleFile, path, LIMIT).s
-    others = [at for at in dict.fromkeys(s) if at is not None and at != searched]
+    searched = read_settings(ScheduleFile, path, LIMIT)
+    others = [at for at in dict.fromkeys(s) if at is not None and at != searched.s]
     if others:
         report.say(
-            f"{path} was searched at s = {searched}, this is at s = "
+            f"{path} was searched at s = {searched.s}, this is at s = "
             f"{', '.join(map(str, others))}: another schedule may be better there "
             "(cdm tune-schedule --s)"
         )
+    with suppress(MissingError):
+        weights = weights_digest(header.directory, sampling.weights)
+        if digest_with(header.config, weights) != searched.stage_digest:
+            report.say(
+                f"{path} was searched with other weights than {sampling.weights} of "
+                f"{header.directory}: another schedule may be better (cdm tune-schedule)"
+            )
 
 
 def choose_schedule(file: ScheduleFile, steps: int | None, path: Path) -> Searched:

@@ -58,6 +58,17 @@ def upsampled(told=None, out="samples.h5", **changes):
         return store.provenance["identity"]
 
 
+def test_what_was_found_for_other_weights_is_said_to_be():
+    """A stage that was trained on keeps its defaults."""
+    applied()
+    told = Told()
+    upsampled(told, out="same.h5")
+    assert not any("other weights" in line for line in told.lines)
+    save_ema(SR, net_of(sr_config(), 7).state_dict(), step=2)
+    upsampled(told, out="other.h5")
+    assert any("which sweep found for other weights than ema of now" in line for line in told.lines)
+
+
 def test_upsample_takes_what_was_applied_and_says_so():
     with pytest.raises(UsageError, match="--s is missing"):
         upsampled()

@@ -7,10 +7,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
+from cdm_cli.cascade.checkpoint import save_ema
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.elbo import elbo
 from cdm_cli.jobs.sampling import upsample
+from cdm_cli.jobs.sampling.headers import weights_digest
 from cdm_cli.jobs.sweep import sweep as sweep_s
 from cdm_cli.options.judging import CurveOptions, ElboOptions, FeatureOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
@@ -39,7 +42,7 @@ def upsampled(s, told, sampling=SEARCHED):
 
 
 def run_upsampling(s, told, sampling=SEARCHED):
-    out = Path(f"{s}-{bool(sampling.schedule)}.h5")
+    out = Path(f"{s}-{bool(sampling.schedule)}-{weights_digest(Path('runs/sr'))}.h5")
     upsample.run(
         as_typed(UpsampleOptions, s=s, num=8, sampling=sampling, compute=CPU, out=out), told
     )
@@ -72,3 +75,15 @@ def test_another_s_than_that_of_the_search_is_said(used):
         told = Told()
         used(s, told, sampling)
         assert not any("was searched" in line for line in told.lines)
+
+
+@pytest.mark.parametrize("used", [upsampled, run_upsampling, swept, judged, bounded])
+def test_other_weights_than_those_of_the_search_are_said(used):
+    """A schedule is used as well after the stage was trained on, or with --weights best."""
+    told, says = Told(), "schedule.json was searched with other weights than ema of runs/sr"
+    used(5, told)
+    assert not any(says in line for line in told.lines)
+    state = load_file("runs/sr/ema.safetensors")
+    save_ema(Path("runs/sr"), {name: value + 0.01 for name, value in state.items()}, step=9)
+    used(5, told)
+    assert any(says in line for line in told.lines)
