@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.generate import SampleInputs, noise_name
+from cdm_cli.cascade.generate import SampleInputs, check_finite, noise_name
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.diffusion.losses import prior_bits, vlb
 from cdm_cli.diffusion.noise import Noise, integers, key
@@ -77,7 +77,8 @@ def bound(
 
     samples: ids, and y, z_s and s' as the stage takes them. `terms` strata for each image (0:
     every t of the chain's schedule); s must be visited by the chain. The noise depends on
-    (seed, stage, id, stratum) alone. `advance(B)` is called after each network evaluation.
+    (seed, stage, id, stratum) alone. `advance(B)` is called after each network evaluation. Raises
+    BadInputError where the network gives what is not finite.
     """
     x_0, samples = x_0.to(stage.device).double(), samples.to(stage.device)
     schedule, name = chain.schedule.to(stage.device), noise_name(stage.config)
@@ -104,6 +105,7 @@ def bound(
         else:
             divergences = divergences + size * term
         advance(len(x_0))
+    check_finite(stage, divergences, decoder)
     return Bound(prior_bits(schedule, x_0), divergences, decoder)
 
 

@@ -24,6 +24,7 @@ from cdm_cli.diffusion.between import Rule, State, states_between
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import restart
 from cdm_cli.diffusion.schedules import Schedule, index_of
+from cdm_cli.errors import BadInputError
 from cdm_cli.nets.memory import memory_errors
 
 Steps = Iterator[tuple[int, Tensor]]
@@ -126,6 +127,16 @@ def generate(
     for _, x_time in watch(kept.of(walk(stage, chain, samples, seed))):  # noqa: B007
         pass
     return Generated(x_time[:num], kept.z)
+
+
+def check_finite(stage: Stage, *tensors: Tensor) -> None:
+    """Raise BadInputError where a stage gave what is not finite, which bytes would hide."""
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise BadInputError(
+            f"{stage.name} gives images that are not finite",
+            kept="what was finished before is complete",
+            next="other --weights, or --precision fp32",
+        )
 
 
 def filler_of(rule: Rule, schedule: Schedule, noise: Noise, partly: Mapping[int, float]) -> Between:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.generate import SampleInputs, Steps, generate
+from cdm_cli.cascade.generate import SampleInputs, Steps, check_finite, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.pixels import channels_last, to_uint8
 from cdm_cli.data.store import Part
@@ -72,7 +72,8 @@ class Engine:
     def make_batch(self, samples: SampleInputs, meter: "Meter") -> Arrays:
         """Sample one batch; return its images and kept states by dataset, without ids and labels.
 
-        Raises MemoryFloorError where the batch does not fit into the device.
+        Raises MemoryFloorError where the batch does not fit into the device, and BadInputError
+        where the network gives what is not finite.
         """
         try:
             return self._make(samples, meter)
@@ -96,7 +97,9 @@ class Engine:
             watch=meter.watch(len(samples.ids)),
         )
         images = f"images/{self.stage.config.model.resolution}"
-        kept = {f"z/{s}": _rows(made.z[s].half()) for s in self.keep}
+        z = {s: made.z[s].half() for s in self.keep}
+        check_finite(self.stage, made.x_0, *z.values())
+        kept = {f"z/{s}": _rows(z_s) for s, z_s in z.items()}
         return {images: _rows(to_uint8(made.x_0)), **kept}
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.conditioning import draw_non_truncated
-from cdm_cli.cascade.generate import SampleInputs, noise_name
+from cdm_cli.cascade.generate import SampleInputs, check_finite, noise_name
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import Store
 from cdm_cli.diffusion.noise import Noise
@@ -96,10 +96,12 @@ class Beginning:
         noise = Noise(self._scorer.seed, name, samples.ids)
         total = len(self._grid) * len(x_0)
         with self._report.track("terms of the bound", total, "evaluations") as advance:
-            return predictions(
+            found = predictions(
                 self._search.schedule, self._grid, x_0, self._eps(samples, self._search.schedule),
                 noise, lambda num: advance(num, f"{len(x_0)} images"),
             )  # fmt: skip
+        check_finite(self._stage, torch.from_numpy(found.square))
+        return found
 
     def _real_images(self, store: Store) -> tuple[Tensor, SampleInputs]:
         config, search = self._stage.config, self._search
@@ -154,7 +156,9 @@ class Beginning:
             noise = Noise(shown.seed, f"{noise_name(stage.config)}/path", samples.ids)
             path = NoisePath.draw(schedule, self._grid, x.to(stage.device), noise)
             eps_of = partial(self._eps, samples)
-            self._taught = path, walk_path(schedule, eps_of, fine_way(self._grid), path), samples
+            wanted = walk_path(schedule, eps_of, fine_way(self._grid), path)
+            check_finite(stage, wanted)
+            self._taught = path, wanted, samples
         return self._taught
 
 

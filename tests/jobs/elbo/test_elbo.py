@@ -4,17 +4,19 @@ The numbers are those of cascade/elbo.py on the same images.
 """
 
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
 from cdm_cli.cascade.chain import chain_of
+from cdm_cli.cascade.checkpoint import save_ema
 from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import bound, join_bounds, mean_and_error
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.pixels import from_uint8
-from cdm_cli.errors import MismatchError, MissingError, StoppedError, UsageError
+from cdm_cli.errors import BadInputError, MismatchError, MissingError, StoppedError, UsageError
 from cdm_cli.jobs.elbo.elbo import plan, run
 from cdm_cli.options.judging import ElboOptions
 from cdm_cli.options.sampling import Compute, Sampling
@@ -24,6 +26,7 @@ from tests.tiny import (
     arrays_of,
     base_config,
     continuous_config,
+    net_of,
     sr_config,
     stage_of,
     write_stage,
@@ -96,6 +99,14 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
     assert set(sizes[2:]) == {4}
     assert "out of device memory: now 4 images at a time" in told.lines
     assert halved.rows[0].bits_per_dim == pytest.approx(whole.rows[0].bits_per_dim, rel=1e-6)
+
+
+def test_a_network_that_gives_what_is_not_finite_bounds_nothing():
+    """Else the row would have no numbers, and no word of why."""
+    state = {name: 1e18 * value for name, value in net_of(BASE, 0).state_dict().items()}
+    save_ema(Path("runs/base"), state, step=2)
+    with pytest.raises(BadInputError, match="base gives images that are not finite"):
+        run(options(terms=4), Told())
 
 
 def test_a_super_resolution_stage_at_s():

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from cdm_cli.cascade.chain import chain_of
-from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
+from cdm_cli.cascade.checkpoint import read_stage_file, save_ema, write_stage_file
 from cdm_cli.cascade.generate import SampleInputs, generate
 from cdm_cli.data.pixels import to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
+    BadInputError,
     MismatchError,
     MissingError,
     StoppedError,
@@ -29,7 +30,7 @@ from cdm_cli.names import Sampler
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
 from cdm_cli.options.workspace import InspectOptions
 from tests.asking import as_typed
-from tests.tiny import Told, base_config, contents, sr_config, stage_of, write_stage
+from tests.tiny import Told, base_config, contents, net_of, sr_config, stage_of, write_stage
 
 CONFIG = base_config()
 
@@ -64,6 +65,17 @@ def test_a_store_of_images_labels_ids_and_states(workspace):
         assert part.images(8).shape == (150, 8, 8, 3)
         assert store.provenance["identity"]["keep_s"] == [5, 11]
         assert store.provenance["parents"][0]["name"] == "base"
+
+
+@pytest.mark.parametrize("keep_s", [(), (5,)])
+def test_what_is_not_finite_becomes_no_image(workspace, keep_s):
+    """Bytes would hide it: the images would be black."""
+    state = {name: 1e18 * value for name, value in net_of(CONFIG, 0).state_dict().items()}
+    save_ema(workspace / "runs/base", state, step=2)
+    with pytest.raises(BadInputError, match="base gives images that are not finite"):
+        run(options(keep_s=keep_s), Told())
+    with open_store(workspace / "lowres.h5") as store:
+        assert not store.finished
 
 
 def test_samples_are_those_of_generate(workspace):

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from cdm_cli.errors import MemoryFloorError, MismatchError, UsageError, WouldOverwriteError
+from cdm_cli.cascade.checkpoint import save_ema
+from cdm_cli.errors import (
+    BadInputError,
+    MemoryFloorError,
+    MismatchError,
+    UsageError,
+    WouldOverwriteError,
+)
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
@@ -29,7 +36,7 @@ from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleO
 from cdm_cli.options.sweeping import SweepOptions
 from tests.asking import as_typed
 from tests.jobs.sweep.sweeping import CPU, JUDGE, write_workspace
-from tests.tiny import Told, sr_config, write_stage
+from tests.tiny import Told, net_of, sr_config, write_stage
 
 NUM, TRIALS, REFERENCE = 24, 9, 8
 OUT, LOG = Path("schedule.json"), Path("schedule.trials.jsonl")
@@ -106,6 +113,13 @@ def test_what_does_not_fit_shows_fewer_images(workspace, monkeypatch):
     monkeypatch.setattr(beginning, "walk_path", limited(None, lambda args: 6))
     with pytest.raises(MemoryFloorError, match="one image at a time does not fit"):
         run(options(trials=1, out=Path("other.json")), told)
+
+
+def test_a_network_that_gives_what_is_not_finite_is_not_searched(workspace):
+    state = {name: 1e18 * value for name, value in net_of(sr_config(4, 8), 0).state_dict().items()}
+    save_ema(Path("runs/sr"), state, step=2)
+    with pytest.raises(BadInputError, match="sr gives images that are not finite"):
+        run(options(), Told())
 
 
 @pytest.mark.parametrize("steps", [2, 3])
