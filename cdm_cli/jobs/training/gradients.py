@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import reduce
+from itertools import islice, starmap
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -84,10 +86,23 @@ class Gradients:
     def settle(self, step: int, batch: TrainBatch) -> Tensor:
         """Leave the gradients of a step in the parameters' `grad`; return this process's loss.
 
-        The loss, a scalar, is this process's part of the mean over the global batch. Weights stay
-        as they are. Where a device runs out of memory, all processes halve the micro-batch and take
-        the step again. Raises MemoryFloorError where one image does not fit.
+        All that is random is drawn; batch and draws are cut into parts that fit the device; the
+        gradients of the parts are added up. The loss, a scalar, is this process's part of the mean
+        over the global batch. Weights stay as they are. Where a device runs out of memory, all
+        processes halve the micro-batch and take the step again. Raises MemoryFloorError where one
+        image does not fit.
         """
+
+        def compute() -> Tensor:
+            self._forget()  # what a replay would leave until new ones take its place
+            inputs = batch, self._keys.draw(step, batch)
+            parts = (map_tensors(itemgetter(rows), inputs) for rows in self._cut(step))
+            return self._add_up(starmap(self._choose_function(), parts))
+
+        return self._halve_until_fits(compute)
+
+    def _halve_until_fits(self, compute: Callable[[], Tensor]) -> Tensor:
+        """Return what `compute` returns once no process runs out of memory in it."""
         self._train()
         while True:
             if self.sizes and self.micro_batch > 1 and self.sizes.did_not_fit(self.micro_batch):
@@ -96,7 +111,7 @@ class Gradients:
             loss = None
             with suppress(torch.OutOfMemoryError), memory_errors():
                 with reproducible_gradients(self._device):
-                    loss = self._accumulate(step, batch)
+                    loss = compute()
             if self._world.agree(loss is not None):
                 assert loss is not None
                 self.sizes = None  # later on, others may have taken memory
@@ -116,40 +131,38 @@ class Gradients:
         rows, inputs = slice(0, few_like(self.micro_batch)), (batch, self._keys.draw(step, batch))
         with suppress(torch.OutOfMemoryError), memory_errors():
             with reproducible_gradients(self._device):
-                rehearse(self._of_part, *map_tensors(lambda x: x[rows], inputs))
+                rehearse(self._of_part, *map_tensors(itemgetter(rows), inputs))
         self.release()
 
     def _train(self) -> None:
         if not self._objective.net.training:
             self._objective.net.train()
 
-    def _accumulate(self, step: int, batch: TrainBatch) -> Tensor:
-        """Set the gradients of this share of the mean loss over the global batch; return that."""
-        self._forget()  # what a replay would leave until new ones take its place
-        inputs = batch, self._keys.draw(step, batch)
-        total, *grads = sum_in_order(self._of_pieces(step, inputs), self._pieces)
-        for parameter, grad in zip(self._parameters, grads, strict=True):
-            parameter.grad = grad
-        assert total is not None
-        return total
-
-    def _of_pieces(self, step: int, inputs: tuple[object, ...]) -> Iterator[Tensors]:
-        """Yield the loss and the gradients of each piece; the next one may take their memory."""
+    def _cut(self, step: int) -> Iterator[slice]:
+        """Yield the rows of each part, which is within a piece, with dropout seeded for them."""
         for first in range(0, self._pieces * self.piece, self.piece):
-            starts = range(first, first + self.piece, self.micro_batch)
-            parts = (self._of_rows(step, inputs, start, first + self.piece) for start in starts)
-            sums = next(parts)
-            yield reduce(add_part, parts, copy_part(sums)) if len(starts) > 1 else sums
-
-    def _of_rows(self, step: int, inputs: tuple[object, ...], start: int, end: int) -> Tensors:
-        self._keys.begin_part(step, start)
-        rows = slice(start, min(start + self.micro_batch, end))
-        return self._choose_function()(*map_tensors(lambda x: x[rows], inputs))
+            for start in range(first, first + self.piece, self.micro_batch):
+                self._keys.begin_part(step, start)
+                yield slice(start, min(start + self.micro_batch, first + self.piece))
 
     def _choose_function(self) -> Callable[..., Tensors]:
         """Return what computes gradients: recorded where all parts have one size."""
         equal = self.piece % self.micro_batch == 0
         return self._recorded if equal and self._device.type == "cuda" else self._of_part
+
+    def _add_up(self, parts: Iterator[Tensors]) -> Tensor:
+        """Set the gradients to the sums of those of all parts; return the sum of their losses."""
+        total, *grads = sum_in_order(self._add_up_pieces(parts), self._pieces)
+        for parameter, grad in zip(self._parameters, grads, strict=True):
+            parameter.grad = grad
+        assert total is not None
+        return total
+
+    def _add_up_pieces(self, parts: Iterator[Tensors]) -> Iterator[Tensors]:
+        """Yield the loss and the gradients of each piece; the next one may take their memory."""
+        others = math.ceil(self.piece / self.micro_batch) - 1
+        for sums in parts:
+            yield reduce(add_part, islice(parts, others), copy_part(sums)) if others else sums
 
     def _of_part(self, batch: TrainBatch, draws: tuple[Tensor | None, ...]) -> Tensors:
         """Return the loss of some rows, and its gradient for each parameter."""
