@@ -160,7 +160,7 @@ def training_call(
     if compiled:
         compile_net(stage.net)
     training = TrainingConfig(batch_size=batch, lr=1e-4, keyed_by="place")
-    device, objective = torch.device("cuda"), StageObjective(stage, flip=True)
+    device, objective = torch.device("cuda"), StageObjective(stage, training)
     trainer = Trainer(objective, training, Session(device), cosine=False)
     images, steps = uint8_batch(config, batch), itertools.count(1)
 

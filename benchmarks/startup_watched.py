@@ -150,7 +150,7 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
     clock.watch(train, "Trainer", "average and optimizer made")
     clock.watch(checkpoint.Stage, "to", "weights: to the device")
     clock.watch(ready, "for_sampling", "weights: to the device")
-    clock.watch(train, "_begin", "data and plan")
+    clock.watch(train, "plan_work", "data and plan")
     clock.watch(train, "resume", "state of the training")
     clock.watch(recorded, "Recording", "graph recorded")
     clock.watch(step.Trainer, "rehearse", "few rows rehearsed: the rest")

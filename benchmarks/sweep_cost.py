@@ -122,7 +122,7 @@ def main() -> None:
         return batch(self, samples, meter)
 
     clock.watch(Engine, counted, "batch")
-    clock.watch(sweep, sweep.planned, "headers")
+    clock.watch(sweep, sweep.plan_work, "headers")
     clock.watch(panel, panel.open_judge, "judge")
     clock.watch(panel, panel.find_references, "references")
     clock.watch(ready, ready.load_ready_stage, "stage")

@@ -28,8 +28,8 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs.runtime.device import make_deterministic
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.training.data import batches_of
 from cdm_cli.jobs.training.objective import build_objective
+from cdm_cli.jobs.training.plan import batches_of
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.plans import Plan
 from cdm_cli.presets import preset
@@ -52,7 +52,7 @@ def rate(trainer: Trainer, batches: Iterable[TrainBatch]) -> float:
     for steps, batch in enumerate(batches, 1):
         trainer.step(steps, batch)
     torch.cuda.synchronize()
-    return steps * trainer.local_batch / (time.perf_counter() - start)
+    return steps * trainer.training.batch_size / (time.perf_counter() - start)
 
 
 def bare_and_fed(plan: Plan, steps: int) -> dict[str, list[float]]:

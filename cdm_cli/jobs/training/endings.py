@@ -1,13 +1,16 @@
-"""How a training run ends before its last step: what is said, and what is kept."""
+"""How a training run ends before its last step: by what, what is said, and what is kept."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from cdm_cli.cascade.checkpoint import CHECKPOINTS, latest_checkpoint, step_name
+from cdm_cli.data.reading import stamp
+from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError, DivergedError, StoppedError
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.files import fall_back
 from cdm_cli.jobs.training.step import Trainer
+from cdm_cli.report import Report
 
 
 def words_for(checkpoint: Path | None) -> str:
@@ -15,6 +18,36 @@ def words_for(checkpoint: Path | None) -> str:
     return (
         f"the last good checkpoint is {checkpoint}" if checkpoint else "no good checkpoint was made"
     )
+
+
+class Unchanged:
+    """Notices, whenever it is called, that the data of a running training were changed in place."""
+
+    def __init__(self, store: Store, report: Report) -> None:
+        self._store, self._report = store, report
+        self._there = self._in_place()
+
+    def __call__(self) -> None:
+        """Read again what was read before, if the file was touched since.
+
+        Where another file has taken the path, this is only said: the run keeps reading the one that
+        it opened. Raises BadInputError where that one has become shorter, or holds something else.
+        """
+        for part in self._store.parts.values():
+            part.recheck()
+        was, self._there = self._there, self._in_place()
+        if was and not self._there:
+            self._report.say(
+                f"{self._store.path} is another file now: this run goes on with the one that it "
+                "opened, and to continue it after a stop takes the same data"
+            )
+
+    def _in_place(self) -> bool:
+        """Whether the path leads to the file that was opened."""
+        try:
+            return stamp(self._store.path)[:2] == self._store.stamp[:2]
+        except OSError:
+            return False
 
 
 def require_unchanged(unchanged: Callable[[], object], directory: Path, world: World) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.store import Store
@@ -17,7 +16,7 @@ from cdm_cli.jobs.training.accuracy import ACCURACY, Accuracy, val_images
 from cdm_cli.jobs.training.extra import Extra
 from cdm_cli.jobs.training.grid import GridLayout, SampleGrid, layout_of
 from cdm_cli.jobs.training.log import read_metrics
-from cdm_cli.jobs.training.plan import data_info
+from cdm_cli.jobs.training.plan import data_info, stage_directory
 from cdm_cli.jobs.training.plot import LossPlot
 from cdm_cli.jobs.training.select import Selection, selection_panel, selection_probe
 from cdm_cli.jobs.training.step import Trainer
@@ -38,9 +37,7 @@ class Turns:
     images: ImageSet | None = None
 
 
-def plan_turns(
-    options: TrainOptions, made: Plan, store: Store, directory: Path, stack: ExitStack
-) -> Turns:
+def plan_turns(options: TrainOptions, made: Plan, store: Store, stack: ExitStack) -> Turns:
     """Decide from headers and flags what is done between steps.
 
     stack: keeps the store of --select-lowres open while the run lasts. Raises UsageError,
@@ -55,6 +52,7 @@ def plan_turns(
                 next="leave it out; accuracy on val is logged at every checkpoint",
             )
         return Turns(images=val_images(store, stage.resolution))
+    directory = stage_directory(options)
     header = Header(directory, stage, tuple(store.classes), data_info(store).without_images)
     layout = layout_of(header, store, training)
     if not options.select:
@@ -63,8 +61,8 @@ def plan_turns(
 
 
 def extras_of(
-    turns: Turns, options: TrainOptions, made: Plan, directory: Path, trainer: Trainer,
-    judge: Judge | None, asked: Callable[[], str],
+    turns: Turns, options: TrainOptions, made: Plan, trainer: Trainer, judge: Judge | None,
+    asked: Callable[[], str],
 ) -> tuple[Extra, ...]:  # fmt: skip
     """Build the extras of a run once it has its weights, in the order in which they take turns.
 
@@ -72,7 +70,7 @@ def extras_of(
     nothing. Raises what reading the real images raises, and WouldOverwriteError where
     best.safetensors was chosen by other rules.
     """
-    training, leads = made.training, trainer.world.leads
+    directory, training, leads = stage_directory(options), made.training, trainer.world.leads
     if isinstance(made.stage, ClassifierConfig):
         there = read_metrics(directory, ACCURACY)
         images = turns.images

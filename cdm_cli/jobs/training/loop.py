@@ -6,12 +6,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from cdm_cli.cascade.checkpoint import latest_checkpoint
-from cdm_cli.data.batches import TrainBatch
+from cdm_cli.data.batches import TrainBatch, TrainBatches
 from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.training.endings import (
@@ -22,7 +21,6 @@ from cdm_cli.jobs.training.endings import (
 )
 from cdm_cli.jobs.training.extra import Extra, due
 from cdm_cli.jobs.training.files import Saver
-from cdm_cli.jobs.training.first_weights import FirstWeights
 from cdm_cli.jobs.training.log import NO_EVENTS, Metrics
 from cdm_cli.jobs.training.step import Progress, Trainer, learning_rate
 from cdm_cli.startup import first_result, part
@@ -33,31 +31,21 @@ DIVERGED_AFTER = 10  # skipped steps in a row
 Advance = Callable[[int, str], None]
 
 
-class Batches(Protocol):
-    """Where batches come from: the batch of a step depends on the step's number alone."""
-
-    def iterate(self, start_step: int, device: torch.device) -> Iterator[TrainBatch]:
-        """Yield this process's share of the batches of start_step, start_step + 1, …"""
-        ...
-
-
 @dataclass
 class Loop:
     """A training run between its first and its last step.
 
     extras: what else is done after some steps, behind their checkpoints. compiler: compiles the
-    network, once it is known how many images fit at a time. weights: those to begin with, where
-    the network does not have them yet. unchanged: raises BadInputError where
+    network, once it is known how many images fit at a time. unchanged: raises BadInputError where
     the data read so far are not what they were; called in every process before a step is saved.
     """
 
     directory: Path
     trainer: Trainer
-    batches: Batches
+    batches: TrainBatches
     stop: Stop
     extras: tuple[Extra, ...] = ()
     compiler: Callable[[], object] | None = None
-    weights: FirstWeights | None = None
     unchanged: Callable[[], object] = lambda: None
     skipped: int = 0
     last: Progress | None = None
@@ -123,9 +111,10 @@ class Loop:
         try:
             for step in range(done + 1, training.steps + 1):
                 if step == done + 1:
-                    self._take_first_step(step, batches, metrics)
+                    self._take_first_step(step, batches)
                 else:
-                    self._take_step(step, next(batches), metrics)
+                    self.trainer.step(step, next(batches))
+                self._end_step(step, metrics)
                 advance(1, self._note)
                 self._take_due_turns(step, metrics)
             self.saver.wait()
@@ -135,18 +124,14 @@ class Loop:
             gc.unfreeze()
             del batches  # ends the thread that reads ahead
 
-    def _take_first_step(
-        self, step: int, batches: Iterator[TrainBatch], metrics: Metrics | None
-    ) -> None:
+    def _take_first_step(self, step: int, batches: Iterator[TrainBatch]) -> None:
         """Take the first step, which compiles and tries kernels; a stop before its end is one now.
 
         What is there afterwards stays: searching it for garbage takes 0.15 s at a time.
         """
         with self.stop.end_at_once(), part("first step"):
             batch = next(batches)
-            if self.weights is not None:
-                self.trainer.rehearse(step, batch, self.weights)
-                self.weights = None
+            self.trainer.await_first_weights(step, batch)
             if self.compiler is not None:
                 self._compile(self.compiler, step, batch)
             self.trainer.step(step, batch)
@@ -156,7 +141,6 @@ class Loop:
         gc.collect()
         gc.freeze()
         self.saver.prepare()
-        self._end_step(step, metrics)
 
     def _take_due_turns(self, step: int, metrics: Metrics | None) -> None:
         """Take the turns of a step; images_per_second is of training alone."""
@@ -176,10 +160,6 @@ class Loop:
             torch.cuda.empty_cache()  # of another shape than what the next step needs
         if self.trainer.world.any(bool(self.stop.asked)):
             self._save_and_stop(step)
-
-    def _take_step(self, step: int, batch: TrainBatch, metrics: Metrics | None) -> None:
-        self.trainer.step(step, batch)
-        self._end_step(step, metrics)
 
     def _end_step(self, step: int, metrics: Metrics | None) -> None:
         """Tell, log and save what is due after a step."""

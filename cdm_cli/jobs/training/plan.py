@@ -5,16 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.checkpoint import read_stage_file
-from cdm_cli.cascade.stagefile import STAGE_FILE
+from cdm_cli.cascade.stagefile import STAGE_FILE, write_stage_file
 from cdm_cli.config import AnyStageConfig, ClassifierConfig, StageConfig
+from cdm_cli.data.batches import TrainBatches
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError, quote
 from cdm_cli.jobs.runtime import identity
+from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.classes import empty_classes
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
-from cdm_cli.plans import DataInfo, Plan, TrainingConfig
+from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 from cdm_cli.presets import plan_of_preset
 from cdm_cli.settings import validate
 
@@ -148,6 +151,15 @@ def check_same(directory: Path, plan: Plan, data: DataInfo) -> None:
     )  # fmt: skip
 
 
+def write_plan(directory: Path, plan: Plan, data: DataInfo) -> None:
+    """Write `stage.json`; what searches applied to the stage that is there stays."""
+    file = StageFile(cdm_version=__version__, plan=plan, data=data)
+    if (directory / STAGE_FILE).is_file():
+        old = read_stage_file(directory)
+        file = file.model_copy(update={"applied": old.applied, "in_force": old.in_force})
+    write_stage_file(directory, file)
+
+
 def _fixed_fields(plan: Plan) -> dict[str, Any]:
     """Return what must not change under one name: all that has a part in the weights."""
     values = plan.model_dump(mode="json", exclude={"source"})
@@ -160,3 +172,18 @@ def _fixed_fields(plan: Plan) -> dict[str, Any]:
 def resolution_of(stage: AnyStageConfig) -> int:
     """Return the side, in pixels, of the images that a stage makes, or that a classifier takes."""
     return stage.model.resolution if isinstance(stage, StageConfig) else stage.resolution
+
+
+def batches_of(plan: Plan, store: Store, world: World) -> TrainBatches:
+    """Return the batches of a training, of each of which this process takes its share."""
+    stage, training = plan.stage, plan.training
+    conditioning = stage.conditioning if isinstance(stage, StageConfig) else None
+    return TrainBatches(
+        training_part(store),
+        resolution_of(stage),
+        conditioning.resolution if conditioning else None,
+        training.batch_size,
+        training.seed,
+        world.rank,
+        world.size,
+    )

@@ -79,11 +79,14 @@ class Trainer:
         *,
         cosine: bool,
         numerics: Numerics | None = None,
+        weights: FirstWeights | None = None,
     ) -> None:
+        """Take weights to begin with where the network does not have them yet."""
         device, world = session.device, session.world
         self.gradients = Gradients(objective, training, session)
         self.objective, self.training, self.cosine = objective, training, cosine
         self.session, self.device, self.world = session, device, world
+        self._weights = weights
         self._numerics, self.resumed = dict(numerics or {}), tuple[Resumed, ...]()
         self.names = [name for name, _ in objective.net.named_parameters()]
         self.parameters = list(objective.net.parameters())
@@ -112,12 +115,18 @@ class Trainer:
         """Take step number `step` on this rank's share of the global batch, as `Gradients` do."""
         self._update(step, self.gradients.settle(step, batch))
 
-    def rehearse(self, step: int, batch: TrainBatch, weights: FirstWeights) -> None:
-        """Do what a first step does once (`Gradients.rehearse`); then begin with these weights."""
+    def await_first_weights(self, step: int, batch: TrainBatch) -> None:
+        """Let the network have its first weights, where they are still being drawn.
+
+        What a first step does once is done meanwhile (`Gradients.rehearse`).
+        """
+        if self._weights is None:
+            return
         self.gradients.rehearse(step, batch)
         with part("weights"):
-            weights.fill(self.objective.net)
+            self._weights.fill(self.objective.net)
         self.ema.restart()
+        self._weights = None
 
     def release(self) -> None:
         """Give back the device memory that a step holds until the next one."""
@@ -213,7 +222,13 @@ class Trainer:
         optimizer: Mapping[str, Tensor],
         state: State,
     ) -> None:
-        """Load a checkpoint into network, average and optimizer; its tensors are copied."""
+        """Load a checkpoint into network, average and optimizer; its tensors are copied.
+
+        First weights that are still being drawn are given up.
+        """
+        if self._weights is not None:
+            self._weights.give_up()
+            self._weights = None
         self.objective.net.load_state_dict(dict(model))
         self.ema.load_state_dict(ema, state.ema_updates)
         for name, parameter in zip(self.names, self.parameters, strict=True):

@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/training/data.py: training uses no byte that was not written so."""
+"""Mirrors cdm_cli/jobs/training/endings.py: training uses no byte that was not written so."""
 
 import os
 import shutil
