@@ -115,8 +115,10 @@ def generate(
 ) -> Generated:
     """Sample a batch, padded to batch_size, and keep its states at the times of `keep`.
 
-    x_0 does not depend on what is kept, and no evaluation is added. `watch` wraps the steps, x_T
-    and one for each evaluation, to show progress or to stop between them.
+    x_T is drawn for each id; the chain leads down to x_0, each step with an evaluation of the
+    network for x_t, t, z_s, s and y. x_0 does not depend on what is kept, and no evaluation is
+    added. `watch` wraps the steps, x_T and one for each evaluation, to show progress or to stop
+    between them.
     """
     num = len(samples.ids)
     noise = Noise(seed, f"{noise_name(stage.config)}/between", samples.ids.to(stage.device))

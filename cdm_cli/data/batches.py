@@ -50,8 +50,10 @@ def permutation(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
 class TrainBatches:
     """Batches of a part's images, of which this process takes the share of its rank.
 
-    batch_size is that of all `world` processes together, a multiple of world. chosen: the rows
-    [M] that take part; None: all. Raises MismatchError for a resolution that the part lacks.
+    They go through all images in the order of a permutation, epoch after epoch, which seed and
+    epoch decide. batch_size is that of all `world` processes together, a multiple of world. chosen:
+    the rows [M] that take part; None: all. Raises MismatchError for a resolution that the part
+    lacks.
     """
 
     def __init__(

@@ -107,7 +107,12 @@ def plan_session(compute: Compute, report: Report) -> Session:
 
 
 def start_job(job: Job[O, R], options: O, compute: Compute, report: Report) -> R:
-    """Run job(options, session), in `--gpus N` processes of our own where that is asked."""
+    """Run job(options, session), and return what it returns.
+
+    It runs in this process, which may be one of those that torchrun or srun started; or, with
+    `--gpus N`, in N processes that are started here, whose first one's result it is. Raises what
+    the job raises, and MismatchError where processes were started to do different things.
+    """
     world = replace(distributed.from_environment(), asked=describe_task(job, options))
     task = partial(take_part, job, options, compute)
     elsewhere = is_started_elsewhere()
@@ -153,7 +158,11 @@ def take_part(job: Job[O, R], options: O, compute: Compute, report: Report, alon
 
 @contextmanager
 def open_shared_store(out: Path, spec: StoreSpec, session: Session) -> Generator[Store]:
-    """Open the store for every process: the first creates and locks it, the others follow."""
+    """Open the store for every process: the first creates and locks it, the others follow.
+
+    A store that is there is continued if it is of this same job, that is if its contents and the
+    identity in its provenance are those of `spec`. Raises WouldOverwriteError if not.
+    """
     store = session.lead(lambda: resume_or_create(out, spec))
     if store is None:
         store = open_store(out, writable=True, shared=True)

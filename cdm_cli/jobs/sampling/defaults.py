@@ -108,9 +108,11 @@ def defaults_of(header: Header) -> Defaults:
 def with_defaults(
     options: UpsampleOptions, header: Header, applied: Applied | None
 ) -> UpsampleOptions:
-    """Fill in what was applied to a stage, as far as nothing else is asked for.
+    """Return the options with what was applied to a stage, as far as no flag asks for another.
 
-    Steps that are asked for, and that the stage keeps a schedule for, come with its sampler.
+    applied: s, augment, sampler, steps and variance that `sweep-s --apply` made the defaults of
+    `cdm upsample`; None: the stage's own, which change nothing here. Steps that are asked for, and
+    that the stage keeps a schedule for, come with its sampler.
     """
     if applied is None:
         return options

@@ -91,8 +91,9 @@ def as_base(header: Header) -> Header:
 def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> Header:
     """Return the named super-resolution stage, or the only one in runs that fits the store.
 
-    Raises MismatchError saying why a named one does not fit; without a name, UsageError where
-    several fit and MissingError where none does.
+    A stage fits a store that has images of the resolution and channels it starts from, and its
+    classes, if it has any. Only `stage.json` is read. Raises MismatchError saying why a named one
+    does not fit; without a name, UsageError where several fit and MissingError where none does.
     """
     if model is not None:
         header = read_header(find_stage(model, runs))

@@ -26,10 +26,11 @@ def provenance(
     numerics: Mapping[str, Any],
     note: str = "",
 ) -> dict[str, Any]:
-    """Return the provenance of a store of samples: plain values only.
+    """Return the provenance of a store of samples, plain values only: all that is named here.
 
-    identity: what decides its samples, and must be equal for a run to continue it. command:
-    what was typed, other names of the same things allowed. note: the user's own words.
+    The version of cdm and the conventions of pixels, noise and time stand with it. identity: what
+    decides its samples, and must be equal for a run to continue it. command: what was typed, other
+    names of the same things allowed. note: the user's own words.
     """
     return {
         "cdm": __version__,

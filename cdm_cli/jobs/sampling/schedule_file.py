@@ -122,10 +122,13 @@ class ScheduleFile(Settings):
 def chain_for(
     header: Header, sampling: Sampling, keep: Sequence[int] = (), visit: Sequence[int] = ()
 ) -> Chain:
-    """Fix the chain of a stage, on the schedule of `--schedule`, or that is kept for `--steps`.
+    """Fix sampler, times and variance of a stage: those of a schedule, or as the flags say.
 
-    Raises UsageError, MismatchError where the schedule was searched for another stage, and
-    what reading the file raises.
+    The schedule is that of `--schedule`, or the one that the stage keeps for `--steps` alone.
+    Without one, what the flags leave open is the stage's default, and its times are spread evenly
+    (`chain_of`). keep: times whose states are kept; visit: times that become steps. Raises
+    UsageError, MismatchError where the schedule was searched for another stage, and what reading
+    the file raises.
     """
     path = schedule_of(header, sampling)
     if path is None:

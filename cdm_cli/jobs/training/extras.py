@@ -40,9 +40,10 @@ class Turns:
 def plan_turns(options: TrainOptions, made: Plan, store: Store, stack: ExitStack) -> Turns:
     """Decide from headers and flags what is done between steps.
 
-    stack: keeps the store of --select-lowres open while the run lasts. Raises UsageError,
-    MissingError or MismatchError for a --select, --features or training.sample_s that does not
-    fit the stage or its data.
+    A diffusion stage draws grids of samples, and with --select samples that FID judges; a
+    classifier is tested on val. Both plot their losses. stack: keeps the store of --select-lowres
+    open while the run lasts. Raises UsageError, MissingError or MismatchError for a --select,
+    --features or training.sample_s that does not fit the stage or its data.
     """
     stage, training = made.stage, made.training
     if isinstance(stage, ClassifierConfig):

@@ -60,10 +60,12 @@ class Saver:
             )
 
     def save(self, step: int, *, stopped: bool = False) -> None:
-        """Write the checkpoint of a step, and its weights as `ema.safetensors`.
+        """Write the checkpoint of a step, and link its averaged weights as `ema.safetensors`.
 
-        Waits for the save before this one first, and raises its error. stopped: the step is saved
-        because the run stops there, and is not one of the newest that `keep` counts.
+        A checkpoint has the weights, their average, the optimizer's moments and the trainer's
+        `State`; those beyond the newest `keep` are removed. Waits for the save before this one
+        first, and raises its error. stopped: the step is saved because the run stops there, and is
+        not one of the newest that `keep` counts.
         """
         self.wait()
         snapshot = snapshot_of(self._trainer, step)

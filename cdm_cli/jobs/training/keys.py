@@ -39,7 +39,11 @@ class Keys:
         return self._training.seed, step, self._world.rank if self._by_rank else 0
 
     def draw(self, step: int, batch: TrainBatch) -> tuple[Any, ...]:
-        """Draw what the loss of a step needs at random; return that of this process's rows."""
+        """Draw what the loss of a step needs at random; return that of this process's rows.
+
+        The generator is seeded by (seed, step) and draws for the whole batch; in trainings of
+        earlier versions it is seeded by the rank too, and draws for its share.
+        """
         self._generator.manual_seed(seed_of(*self._key(step)))
         if self._by_rank or self._world.size == 1:
             return self._objective.draw(batch, self._generator, len(batch.y))

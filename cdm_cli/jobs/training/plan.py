@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cdm_cli.data.batches import TrainBatches
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError, quote
 from cdm_cli.jobs.runtime import identity
+from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.classes import empty_classes
 from cdm_cli.options.training import TrainOptions
@@ -37,7 +39,8 @@ def stage_directory(options: TrainOptions) -> Path:
 def plan_of_flags(options: TrainOptions) -> Plan:
     """Return the plan that the flags ask for, before the data are looked at.
 
-    Without --preset it is that of the run which exists. Raises UsageError if there is none.
+    It is the preset with --set, --steps and their like put in, --exact as virtual ranks. Without
+    --preset it is that of the run which exists. Raises UsageError if there is none.
     """
     directory = stage_directory(options)
     if options.preset is not None:
@@ -151,8 +154,13 @@ def check_same(directory: Path, plan: Plan, data: DataInfo) -> None:
     )  # fmt: skip
 
 
-def write_plan(directory: Path, plan: Plan, data: DataInfo) -> None:
-    """Write `stage.json`; what searches applied to the stage that is there stays."""
+def claim_directory(directory: Path, plan: Plan, data: DataInfo, stack: ExitStack) -> None:
+    """Lock the directory of a stage until the stack is closed, and write its `stage.json`.
+
+    What searches applied to the stage that is there stays. Raises StoppedError while another
+    process trains it.
+    """
+    stack.enter_context(hold_lock(directory))
     file = StageFile(cdm_version=__version__, plan=plan, data=data)
     if (directory / STAGE_FILE).is_file():
         old = read_stage_file(directory)

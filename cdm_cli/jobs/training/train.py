@@ -19,7 +19,6 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quote
 from cdm_cli.jobs.judging.judge import Judge
 from cdm_cli.jobs.runtime.device import choose_precision, describe
-from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.classes import tell_empty
@@ -36,13 +35,14 @@ from cdm_cli.jobs.training.objective import begin_objective
 from cdm_cli.jobs.training.plan import (
     batches_of,
     check_same,
+    claim_directory,
     data_info,
     fit_to_data,
     plan_of_flags,
     stage_directory,
-    write_plan,
 )
 from cdm_cli.jobs.training.select import read_best, selection_judge
+from cdm_cli.jobs.training.sizes import known_sizes
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import DATA, Precision
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
@@ -150,7 +150,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
         work = session.decide(lambda: plan_work(options, device, stack), TrainWork.facts)
         if empty := work.data.without_images:
             report.say(f"{options.data}: {tell_empty(work.store.classes, empty)}")
-        session.lead(lambda: _claim_directory(work, stack))
+        session.lead(lambda: claim_directory(work.directory, work.made, work.data, stack))
         trainer = _build_trainer(work, session, stack)
         done = session.decide(
             lambda: resume(work.directory, trainer, report.say),
@@ -198,12 +198,6 @@ def _plan_on_data(options: TrainOptions, stack: ExitStack) -> tuple[Plan, Store,
     return made, store, data, plan_turns(options, made, store, stack)
 
 
-def _claim_directory(work: TrainWork, stack: ExitStack) -> None:
-    """Lock the directory until the stack is closed, and write `stage.json`."""
-    stack.enter_context(hold_lock(work.directory))
-    write_plan(work.directory, work.made, work.data)
-
-
 def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Trainer:
     """Build the network, its average and its optimizer on the device.
 
@@ -215,7 +209,11 @@ def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Train
     )
     cosine, exact = isinstance(stage, ClassifierConfig), training.virtual_ranks > 0
     numerics = numerics_of(session, precision, compiled=work.compiled, exact=exact)
-    return Trainer(objective, training, session, cosine=cosine, numerics=numerics, weights=weights)
+    trainer = Trainer(
+        objective, training, session, cosine=cosine, numerics=numerics, weights=weights
+    )
+    trainer.gradients.sizes = known_sizes(work.made, precision, session)
+    return trainer
 
 
 def _facts_of_resume(work: TrainWork, done: int) -> dict[str, Any]:
