@@ -52,7 +52,9 @@ def judged(arguments: argparse.Namespace, store: Path) -> MetricRow:
     """Return FID against train, as `cdm eval fid` has it."""
     compute = Compute(device=arguments.device, batch_size=arguments.batch_size)
     judge = FeatureOptions(features=arguments.features, ref=Path(arguments.ref), compute=compute)
-    table = evaluate.run(EvalOptions(metrics=("fid",), store=store, judge=judge), Silent()).table
+    table = evaluate.run(
+        EvalOptions(metrics=("fid",), stores=(store,), judge=judge), Silent()
+    ).table
     return table.row("fid", "train")
 
 

@@ -61,7 +61,7 @@ def measured(arguments: argparse.Namespace, point: str) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     judge = FeatureOptions(features=arguments.features)
     found = evaluate.run(
-        EvalOptions(metrics=("fid", "accuracy"), store=out, judge=judge), Silent()
+        EvalOptions(metrics=("fid", "accuracy"), stores=(out,), judge=judge), Silent()
     ).table
     row = next(row for row in found.rows if row.metric == "fid" and row.reference == "train")
     return {

@@ -315,7 +315,7 @@ _cdm_value() {
     'eval --gpus') : ;;
     'eval --stop-after') : ;;
     'eval '0) _cdm_words 'fid is kid prdc accuracy nn all cas elbo checkpoints' ;;
-    'eval '1) _cdm_stores ;;
+    'eval '[0-9]*) _cdm_stores ;;
     'eval cas --ref') _cdm_stores ;;
     'eval cas --split') _cdm_words 'train val' ;;
     'eval cas --resolution') : ;;
@@ -348,7 +348,7 @@ _cdm_value() {
     'eval elbo --precision') _cdm_words 'auto fp32 bf16' ;;
     'eval elbo --gpus') : ;;
     'eval elbo --stop-after') : ;;
-    'eval elbo '*) _cdm_stages '' ;;
+    'eval elbo '[0-9]*) _cdm_stages '' ;;
     'eval checkpoints --weights') _cdm_checkpoints 'ema best' ;;
     'eval checkpoints --s') : ;;
     'eval checkpoints --lowres') _cdm_stores ;;
@@ -384,7 +384,7 @@ _cdm_value() {
     'grid --per-class') : ;;
     'grid --columns') : ;;
     'grid --scale') : ;;
-    'grid '*) : ;;
+    'grid '[0-9]*) _cdm_stores ;;
     'report --out'|'report -o') _cdm_files ;;
     'report '0) _cdm_files ;;
     'verify --replay') : ;;
@@ -394,7 +394,7 @@ _cdm_value() {
     'verify --device') _cdm_words 'auto cpu cuda' ;;
     'verify '0) _cdm_files ;;
     'merge --out'|'merge -o') _cdm_files ;;
-    'merge '*) : ;;
+    'merge '[0-9]*) _cdm_stores ;;
     'export --out'|'export -o') _cdm_files ;;
     'export --format') _cdm_words 'png jpeg npz' ;;
     'export --split') _cdm_words 'train val' ;;
@@ -408,7 +408,7 @@ _cdm_value() {
     'import --images') : ;;
     'import --labels') _cdm_files ;;
     'import '0) _cdm_files ;;
-    'help '*) _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval defaults demo ls prune env inspect grid report verify merge export import' ;;
+    'help '[0-9]*) _cdm_words 'prepare train sample upsample sweep-s sweep tune-schedule eval defaults demo ls prune env inspect grid report verify merge export import' ;;
     'completions '0) _cdm_words 'bash zsh fish' ;;
   esac
 }

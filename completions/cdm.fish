@@ -402,7 +402,7 @@ complete -c cdm -n '__fish_seen_subcommand_from grid' -l quiet -s q -d 'Say noth
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l verbose -s v -d 'Show all, and warnings'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l debug -d 'Show where an error arose'
 complete -c cdm -n '__fish_seen_subcommand_from grid' -l help -s h -d 'Show every flag.'
-complete -c cdm -n '__fish_seen_subcommand_from grid' -f
+complete -c cdm -n '__fish_seen_subcommand_from grid' -f -a '(__cdm_stores)'
 complete -c cdm -n __fish_use_subcommand -a report -d 'Write one page of HTML on a stage, a sweep, a score or a store'
 complete -c cdm -n '__fish_seen_subcommand_from report' -l out -s o -r -F -d 'What to write'
 complete -c cdm -n '__fish_seen_subcommand_from report' -l json -d 'Print one JSON object and nothing else'
@@ -430,7 +430,7 @@ complete -c cdm -n '__fish_seen_subcommand_from merge' -l quiet -s q -d 'Say not
 complete -c cdm -n '__fish_seen_subcommand_from merge' -l verbose -s v -d 'Show all, and warnings'
 complete -c cdm -n '__fish_seen_subcommand_from merge' -l debug -d 'Show where an error arose'
 complete -c cdm -n '__fish_seen_subcommand_from merge' -l help -s h -d 'Show every flag.'
-complete -c cdm -n '__fish_seen_subcommand_from merge' -f
+complete -c cdm -n '__fish_seen_subcommand_from merge' -f -a '(__cdm_stores)'
 complete -c cdm -n __fish_use_subcommand -a export -d 'Write the images of a store as files, or as one .npz'
 complete -c cdm -n '__fish_seen_subcommand_from export' -l out -s o -r -F -d 'What to write'
 complete -c cdm -n '__fish_seen_subcommand_from export' -l format -r -f -a 'png jpeg npz' -d 'png, jpeg or npz'

@@ -442,7 +442,7 @@ _cdm() {
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
           '1:argument:(fid is kid prdc accuracy nn all cas elbo checkpoints)' \
-          '2:argument:_files -g "*.h5(-.)"' ;;
+          '*:argument:_files -g "*.h5(-.)"' ;;
         'defaults') _arguments -s \
           '*--take[Make the K-th that was applied the default, 0\: the stage'\''s own]:value: ' \
           '*--json[Print one JSON object and nothing else]' \
@@ -525,7 +525,7 @@ _cdm() {
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
-          '*:argument: ' ;;
+          '*:argument:_files -g "*.h5(-.)"' ;;
         'report') _arguments -s \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \
@@ -564,7 +564,7 @@ _cdm() {
           '*--debug[Show where an error arose]' \
           '*--help[Show every flag.]' \
           '*-h[Show every flag.]' \
-          '*:argument: ' ;;
+          '*:argument:_files -g "*.h5(-.)"' ;;
         'export') _arguments -s \
           '*--out[What to write]:value:_files' \
           '*-o[What to write]:value:_files' \

@@ -6,6 +6,7 @@ Python. `completions/` holds them, and a test keeps them current.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 from cdm_cli.commands._shells import BASH, CLASSES, FISH, ZSH
@@ -72,15 +73,16 @@ def _kind(param: Any) -> tuple[str, tuple[str, ...]]:
     known = _known_words().get(param.name, ())
     if getattr(param, "is_flag", False):
         return "none", ()
-    is_path = param.type_descriptor.is_path
+    described = param.type_descriptor
+    is_path = described.is_path or described.annotation == list[Path]  # several are no path to it
     if param.name in STAGES:
         return "stage", known
     if param.name in OWN and not is_path:
         return OWN[param.name], known
     if is_path and param.metavar in STORES:
         return "store", ()
-    if known or param.type_descriptor.choices:
-        return "words", known or tuple(param.type_descriptor.choices)
+    if known or described.choices:
+        return "words", known or tuple(described.choices)
     return ("file" if is_path else "text"), ()
 
 
@@ -116,7 +118,7 @@ def bash(commands: Sequence[CommandWords]) -> str:
             where = "|".join(f"'{command.name} {name}'" for name in flag.names)
             arguments.append(f"    {where}) {_bash_action(flag)} ;;")
         for index, argument in enumerate(command.arguments):
-            place = "*" if argument.many else f"{index}"
+            place = "[0-9]*" if argument.many else f"{index}"  # and not the flags of `eval cas`
             arguments.append(f"    '{command.name} '{place}) {_bash_action(argument)} ;;")
     return BASH.format(
         classes=CLASSES,

@@ -122,6 +122,7 @@ TABLE = (
         (
             "cdm eval fid samples.h5 --ref data.h5 --features features --json",
             "cdm eval all samples.h5 --against other.h5 --features features",
+            "cdm eval fid,is s0.h5 s501.h5 --against single.h5 -o arms.csv",
         ), plans=True,
     ),
     Command(

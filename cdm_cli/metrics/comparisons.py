@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.table import Comparison, Labels, MetricRow
-from cdm_cli.metrics.verdicts import verdicts_on
+from cdm_cli.metrics.verdicts import LEVEL, verdicts_on
 
 HIGHEST = ("is", "accuracy")  # of these metrics more is better
 ALIKE = "not told apart"
@@ -32,12 +32,14 @@ def comparisons(family: Sequence[MetricRow]) -> list[Comparison]:
     return found
 
 
-def verdict_between(one: Estimate, other: Estimate, *, highest: bool = False) -> str:
-    """Return "better", "worse" or "not told apart", of one number, at a level of 5 %.
+def verdict_between(
+    one: Estimate, other: Estimate, *, highest: bool = False, level: float = LEVEL
+) -> str:
+    """Return "better", "worse" or "not told apart", of one number, at a level, by default 5 %.
 
     Raises ValueError for different numbers of groups.
     """
-    mine, theirs = verdicts_on([one, other], highest=highest)
+    mine, theirs = verdicts_on([one, other], level=level, highest=highest)
     if "worse" not in (mine.standing, theirs.standing):
         return ALIKE
     return "worse" if mine.standing == "worse" else "better"

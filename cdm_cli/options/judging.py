@@ -84,13 +84,19 @@ class FeatureOptions:
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """`cdm eval`. metrics: those of `names.METRICS`, or all. Judging is always in float32."""
+    """`cdm eval`. metrics: those of `names.METRICS`, or all. Judging is always in float32.
+
+    against: what each of the stores is compared with.
+    """
 
     metrics: Annotated[
         tuple[Annotated[str, Check(_check_metric)], ...],
         Flag(f"{', '.join(METRICS)}, all; or a list.", "METRIC", argument=True),
     ]
-    store: Judged = Path(SAMPLES)
+    stores: Annotated[
+        tuple[Path, ...],
+        Flag("Store to judge; several: in one table.", "STORE...", argument=True, repeat=True),
+    ] = (Path(SAMPLES),)
     split: Split = None
     resolution: Resolution = None
     num: AtLeastTwo = None

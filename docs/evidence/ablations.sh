@@ -21,9 +21,8 @@ for seed in 0 1; do
   cdm train "no-labels-$seed" --preset cifar-sr16-32 --steps 800 --seed "$seed" --set conditioning.gaussian=false --set conditioning.blur=true --set model.num_classes=0
   cdm train "small-batch-$seed" --preset cifar-sr16-32 --steps 800 --seed "$seed" --set conditioning.gaussian=false --set conditioning.blur=true --batch-size 128
   cdm train "no-flips-$seed" --preset cifar-sr16-32 --steps 800 --seed "$seed" --set conditioning.gaussian=false --set conditioning.blur=true --no-flip
-  cdm upsample lowres.h5 --model "blur-$seed" -o "blur-$seed.h5"
-  for arm in sharp wider widest no-labels small-batch no-flips; do
+  for arm in blur sharp wider widest no-labels small-batch no-flips; do
     cdm upsample lowres.h5 --model "$arm-$seed" -o "$arm-$seed.h5"
-    cdm eval fid,is "$arm-$seed.h5" --features "$judge" --against "blur-$seed.h5" -o "$arm-$seed.csv"
   done
+  cdm eval fid,is "sharp-$seed.h5" "wider-$seed.h5" "widest-$seed.h5" "no-labels-$seed.h5" "small-batch-$seed.h5" "no-flips-$seed.h5" --features "$judge" --against "blur-$seed.h5" -o "arms-$seed.csv"
 done

@@ -1,56 +1,77 @@
-"""`cdm eval --against`: whether two stores differ, by every metric that knows its error."""
+"""`cdm eval --against`: whether stores differ from another, by metrics that know their error."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cdm_cli.data.store import Store
+from cdm_cli.data.store import open_store
 from cdm_cli.metrics.comparisons import ALIKE, HIGHEST, subject, verdict_between
 from cdm_cli.metrics.jackknife import difference
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
+from cdm_cli.metrics.verdicts import LEVEL
 from cdm_cli.names import WITH_ERRORS
 
-UNPAIRED = "unpaired: {why}, so the errors of both numbers count"
+UNPAIRED = "unpaired: {why} ({names}), so the errors of both numbers count"
 
 
-def noise_seed(store: Store) -> int | None:
+def join_tables(tables: Mapping[Path, MetricTable]) -> MetricTable:
+    """Put the numbers of several stores into one table, each labelled with its store."""
+    joined = MetricTable(mixed=True)
+    for path, table in tables.items():
+        joined.extend(replace(row, extra={"store": str(path)}) for row in table.rows)
+        for note in table.notes:
+            joined.note(note)
+    return joined
+
+
+def compare_stores(table: MetricTable, stores: Sequence[Path], against: Path) -> None:
+    """Add how each of several stores compares with another, by each metric and reference.
+
+    Of each of these the verdicts on all stores are wrong with a probability of 5 % at most
+    (Bonferroni). Pairs of numbers are compared where both share ids and the seed of their noise.
+    """
+    theirs = {(row.metric, row.reference): row for row in _rows_of(table, against)}
+    seed = _noise_seed(against)
+    for path in stores:
+        shared = seed is not None and seed == _noise_seed(path)
+        for row in _rows_of(table, path):
+            other = theirs.get((row.metric, row.reference))
+            if other is not None and row.metric in WITH_ERRORS:
+                _compare(table, row, other, seed=shared, level=LEVEL / len(stores))
+    if len(stores) > 1:
+        table.note(
+            f"verdicts are on {len(stores)} stores at once: by each number any of them is wrong "
+            "with 5 % at most"
+        )
+
+
+def _rows_of(table: MetricTable, store: Path) -> list[MetricRow]:
+    return [row for row in table.rows if row.extra == {"store": str(store)}]
+
+
+def _noise_seed(path: Path) -> int | None:
     """Return the seed that a store's samples were drawn with, None for other images."""
-    seed = store.provenance.get("identity", {}).get("seed")
+    with open_store(path) as store:
+        seed = store.provenance.get("identity", {}).get("seed")
     return None if seed is None else int(seed)
 
 
-def add_other(one: MetricTable, other: MetricTable, stores: Sequence[Path], *, seed: bool) -> None:
-    """Add to one table the rows of another store, and how those of both compare.
-
-    stores: the names of both. seed: whether they share it.
-    """
-    one.mixed = True
-    theirs = {(row.metric, row.reference): row for row in _of(stores[1], other)}
-    mine = _of(stores[0], one)
-    one.rows[:] = [*mine, *theirs.values()]
-    for note in other.notes:
-        one.note(note)
-    pairs = [(row, theirs.get((row.metric, row.reference))) for row in mine]
-    for row, there in pairs:
-        if there is not None and row.metric in WITH_ERRORS:
-            _compare(one, row, there, seed=seed)
-
-
-def _of(store: Path, table: MetricTable) -> list[MetricRow]:
-    return [replace(row, extra={"store": str(store)}) for row in table.rows]
-
-
-def _compare(table: MetricTable, row: MetricRow, other: MetricRow, *, seed: bool) -> None:
+def _compare(
+    table: MetricTable, row: MetricRow, other: MetricRow, *, seed: bool, level: float
+) -> None:
     """Compare two numbers pair by pair where their noise is the same, and say where it is not."""
     if not row.without or len(row.without) != len(other.without):
         table.note(f"no verdict by {subject(row.metric, row.reference)}: too few images")
         return
     same = row.groups == other.groups
     if not (seed and same):
-        table.note(UNPAIRED.format(why="the ids differ" if not same else "they share no seed"))
+        names = f"{row.extra['store']} and {other.extra['store']}"
+        why = "the ids differ" if not same else "they share no seed"
+        table.note(UNPAIRED.format(why=why, names=names))
     gap = difference(row.estimate, other.estimate, paired=seed and same)
     assert gap.corrected is not None
     assert gap.error is not None
+    highest = row.metric in HIGHEST
     told = Comparison(
         point=row.extra,
         metric=row.metric,
@@ -58,16 +79,22 @@ def _compare(table: MetricTable, row: MetricRow, other: MetricRow, *, seed: bool
         against=other.extra,
         difference=gap.corrected,
         uncertainty=gap.error,
-        verdict=verdict_between(row.estimate, other.estimate, highest=row.metric in HIGHEST),
+        verdict=verdict_between(row.estimate, other.estimate, highest=highest, level=level),
     )
     table.comparisons.append(told)
 
 
-def conclusion(table: MetricTable) -> str:
-    """Return what the first comparison says, in one sentence that a person can repeat."""
+def conclusions(table: MetricTable) -> list[str]:
+    """Return what the first comparison of each store says, in a sentence that can be repeated."""
     if not table.comparisons:
-        return "no number of the two stores could be compared"
-    one = table.comparisons[0]
+        return ["no number of the stores could be compared"]
+    first: dict[str, Comparison] = {}
+    for one in table.comparisons:
+        first.setdefault(one.point["store"], one)
+    return [_conclude(table, one) for one in first.values()]
+
+
+def _conclude(table: MetricTable, one: Comparison) -> str:
     mine, theirs = one.point["store"], one.against["store"]
     what = f"{subject(one.metric, one.reference)} of {_nums(table, one)} images"
     gap = f"{abs(one.difference):.2g} ± {one.uncertainty:.2g}"
@@ -77,5 +104,9 @@ def conclusion(table: MetricTable) -> str:
 
 
 def _nums(table: MetricTable, one: Comparison) -> str:
-    rows = [row for row in table.rows if row.metric == one.metric]
+    rows = [
+        row
+        for row in table.rows
+        if row.metric == one.metric and row.extra in (one.point, one.against)
+    ]
     return " and ".join(dict.fromkeys(str(row.convention.num) for row in rows))

@@ -35,16 +35,17 @@ def check_metrics(options: EvalOptions, images: ImageSet) -> None:
 
 
 def check_alike(options: EvalOptions, resolution: int, other: Store) -> None:
-    """Raise MismatchError where the store that another is compared with lacks its resolution."""
+    """Raise MismatchError where another store lacks the resolution of the first."""
     _, part = part_of(other, options.split)
     if resolution in part.resolutions:
         return
     there = ", ".join(map(str, part.resolutions))
+    flag = "--against " if other.path == options.against else ""
     raise MismatchError(
-        f"--against {other.path} has images of {there} pixels, {options.store} is judged at "
+        f"{flag}{other.path} has images of {there} pixels, {options.stores[0]} is judged at "
         f"{resolution}",
         kept="nothing was judged",
-        next="--against with a store of that resolution",
+        next=f"{flag or 'with '}a store of that resolution",
     )
 
 

@@ -2,8 +2,8 @@
 
 import io
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.judging import nearest
-from cdm_cli.jobs.judging.against import add_other, noise_seed
+from cdm_cli.jobs.judging.against import compare_stores, join_tables
 from cdm_cli.jobs.judging.check import check_alike, check_metrics
 from cdm_cli.jobs.judging.cost import cost
 from cdm_cli.jobs.judging.images import ImageSet, collect, from_store
@@ -31,6 +31,7 @@ from cdm_cli.options.judging import EvalOptions, parse_metrics
 from cdm_cli.report import Report
 
 LEFT_OUT = "cas is not in all: it trains two classifiers, for hours; cdm eval cas does"
+FIRST_ALONE = "nearest images are those of {store} alone"
 
 
 NEAREST_PICTURE = Path("nearest.png")
@@ -78,7 +79,7 @@ def _check_written(options: EvalOptions) -> None:
 
 
 def run_in(options: EvalOptions, session: Session) -> EvalResult:
-    """Judge a store as one process of a job; the first one writes."""
+    """Judge stores as one process of a job; the first one writes."""
     metrics, lenient = parse_metrics(options.metrics), "all" in options.metrics
     with ExitStack() as stack:
         images, *others = session.decide(
@@ -94,44 +95,60 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
         written: list[Path] = []
         if "nn" in metrics:
             lines, written = _look_nearby(options, panel, images, collector, table)
-        for other in others:
-            _compare(options, other, panel, table)
+        if others:
+            table = _with_others(options, others, panel, table)
         if options.out is not None:
             written.append(options.out)
             if session.world.leads:
                 write_file_atomically(options.out, _encode(table, options.out))
-    return EvalResult(options.store, table, lines, written, options.against)
+    return EvalResult(options.stores, table, lines, written, options.against)
 
 
-def _compare(options: EvalOptions, others: ImageSet, panel: Panel, table: MetricTable) -> None:
-    """Judge the other store as the first was, and add how they compare."""
-    assert options.against is not None
+def _with_others(
+    options: EvalOptions, others: Sequence[ImageSet], panel: Panel, first: MetricTable
+) -> MetricTable:
+    """Judge the other stores as the first was; return all numbers, and how they compare."""
     metrics = tuple(name for name in parse_metrics(options.metrics) if name != "nn")
-    collector = collect(others, panel.judge.extractor, panel.session, seed=options.seed)
     lenient = "all" in options.metrics
-    other = table_of_rows(panel, others, collector, metrics, options.seed, lenient=lenient)
-    paths = (options.store, options.against)
-    with ExitStack() as stack:
-        seeds = [noise_seed(stack.enter_context(open_store(path))) for path in paths]
-    shared = seeds[0] is not None and seeds[0] == seeds[1]
-    add_other(table, other, paths, seed=shared)
+    path, *paths = _list_stores(options)
+    tables = {path: first}
+    for name, images in zip(paths, others, strict=True):
+        collector = collect(images, panel.judge.extractor, panel.session, seed=options.seed)
+        tables[name] = table_of_rows(
+            panel, images, collector, metrics, options.seed, lenient=lenient
+        )
+    joined = join_tables(tables)
+    if "nn" in parse_metrics(options.metrics):
+        joined.note(FIRST_ALONE.format(store=path))
+    if options.against is not None:
+        compare_stores(joined, options.stores, options.against)
+    return joined
+
+
+def _list_stores(options: EvalOptions) -> list[Path]:
+    """Return the stores that are judged, and behind them what they are compared with."""
+    return [*options.stores, *([options.against] if options.against else [])]
 
 
 def _choose_all(options: EvalOptions, stack: ExitStack, report: Report) -> list[ImageSet]:
-    """Choose the images that are judged, and those of the store that they are compared with."""
-    images = _choose_images(options, stack, report)
-    if options.against is None:
-        return [images]
-    with open_store(options.against) as store:
-        check_alike(options, images.resolution, store)
-    asked = replace(options, store=options.against, resolution=images.resolution)
-    return [images, _choose_images(asked, stack, report)]
+    """Choose the images of every store: all of the resolution that the first one has."""
+    first, *others = _list_stores(options)
+    images = _choose_images(options, first, options.resolution, stack, report)
+    for path in others:
+        with open_store(path) as store:
+            check_alike(options, images.resolution, store)
+    return [
+        images,
+        *(_choose_images(options, path, images.resolution, stack, report) for path in others),
+    ]
 
 
-def _choose_images(options: EvalOptions, stack: ExitStack, report: Report) -> ImageSet:
-    """Open the store, and choose the images that are judged."""
-    store = stack.enter_context(open_store(options.store))
-    images = from_store(store, options.split, options.resolution, options.num, options.seed)
+def _choose_images(
+    options: EvalOptions, path: Path, resolution: int | None, stack: ExitStack, report: Report
+) -> ImageSet:
+    """Open a store, and choose the images that are judged."""
+    store = stack.enter_context(open_store(path))
+    images = from_store(store, options.split, resolution, options.num, options.seed)
     check_metrics(options, images)
     tell_part(store, options.split, report)
     return images
@@ -141,7 +158,7 @@ def _fields_to_compare(chosen: list[ImageSet]) -> dict[str, Any]:
     """Return what must be equal in every process."""
     images = chosen[0]
     same = {"samples": images.digest, "num": images.num, "resolution": images.resolution}
-    return same | {"against": [(other.digest, other.num) for other in chosen[1:]]}
+    return same | {"others": [(other.digest, other.num) for other in chosen[1:]]}
 
 
 def _look_nearby(

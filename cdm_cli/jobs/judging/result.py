@@ -1,10 +1,12 @@
 """The result of `cdm eval`, and how it is shown."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.jobs.judging.against import conclusion
+from cdm_cli.jobs.judging.against import conclusions
+from cdm_cli.metrics.comparisons import list_names
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 
 ERROR = "±: one standard error or deviation; corrected: less the bias of so few images"
@@ -27,20 +29,20 @@ class EvalResult:
 
     def __init__(
         self,
-        store: Path,
+        stores: Sequence[Path],
         table: MetricTable,
         neighbours: list[dict[str, Any]],
         written: list[Path],
         against: Path | None = None,
     ) -> None:
-        self.store, self.table, self.against = store, table, against
+        self.stores, self.table, self.against = stores, table, against
         self.neighbours, self.written = neighbours, written
 
     def model_dump(self) -> dict[str, Any]:
         """Return what a command shows: numbers, their uncertainty, and one convention."""
         rows = self.table.rows
         shown: dict[str, Any] = {
-            "store": str(self.store),
+            **self._named(),
             **self._comparison(),
             "metrics": [
                 {
@@ -71,7 +73,7 @@ class EvalResult:
     def in_short(self) -> list[str | list[dict[str, str]]]:
         """Return the numbers, then what they mean and of what they are."""
         table, kinds = self.table, self.table.conventions
-        told = [self._comparison()["conclusion"]] if self.against is not None else []
+        told = conclusions(self.table) if self.against is not None else []
         cells = [dict(zip(table.header(), line, strict=True)) for line in table.lines()]
         if len(kinds) == 1:
             cells = [{title: row[title] for title in row if title != "num"} for row in cells]
@@ -82,19 +84,25 @@ class EvalResult:
         return [*told, cells, *said, WHOLE]
 
     def _of(self, convention: Convention) -> str:
-        stores = [str(path) for path in (self.store, self.against) if path]
+        stores = [str(path) for path in (*self.stores, self.against) if path]
+        each = "each of " if len(stores) > 2 else ""
         return (
-            f"of {convention.num} images of {' and of '.join(stores)} ({convention.balance}), "
+            f"of {convention.num} images of {each}{list_names(stores)} ({convention.balance}), "
             f"{convention.resolution}×{convention.resolution}, seen by {convention.extractor}"
         )
 
+    def _named(self) -> dict[str, Any]:
+        """Return which stores were judged: under another key where there are several."""
+        names = [str(path) for path in self.stores]
+        return {"stores": names} if len(names) > 1 else {"store": names[0]}
+
     def _comparison(self) -> dict[str, Any]:
-        """Return how two stores compare, where there are two."""
+        """Return how the stores compare with another, where there is one."""
         if self.against is None:
             return {}
         told = [asdict(one) for one in self.table.comparisons]
-        sentence = conclusion(self.table)
-        return {"against": str(self.against), "conclusion": sentence, "comparisons": told}
+        said = " ".join(conclusions(self.table))
+        return {"against": str(self.against), "conclusion": said, "comparisons": told}
 
 
 def _jackknife(row: MetricRow) -> dict[str, Any]:

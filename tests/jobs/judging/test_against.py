@@ -9,6 +9,7 @@ import pytest
 
 from cdm_cli.commands._render import text
 from cdm_cli.errors import MismatchError, MissingError, UsageError
+from cdm_cli.jobs.judging import against
 from cdm_cli.jobs.judging.evaluate import run
 from cdm_cli.metrics.jackknife import difference
 from tests.jobs.judging.making import SAMPLES, counted, options, write_workspace
@@ -39,8 +40,8 @@ def made(name, seed, arrays):
     write_store(Path(name), "samples", {"": arrays}, provenance={"identity": {"seed": seed}})
 
 
-def compared(against, *metrics, **changes):
-    return run(options(*metrics, against=Path(against), **changes), Told())
+def compared(other, *metrics, **changes):
+    return run(options(*metrics, against=Path(other), **changes), Told())
 
 
 def test_what_differs_is_told_pair_by_pair():
@@ -60,7 +61,7 @@ def test_what_differs_is_told_pair_by_pair():
     )
     gap = difference(mine.estimate, theirs.estimate, paired=True)
     assert (one["difference"], one["uncertainty"]) == (gap.corrected, gap.error)
-    turned = run(options("fid", store=Path("dark.h5"), against=Path("samples.h5")), Told())
+    turned = run(options("fid", stores=(Path("dark.h5"),), against=Path("samples.h5")), Told())
     assert turned.table.comparisons[0].verdict == "worse"
     assert turned.model_dump()["conclusion"].startswith("dark.h5 is worse than samples.h5 by ")
     assert "samples.h5 is better" in "\n".join(text(result))
@@ -82,8 +83,63 @@ def test_the_answer_is_said_first_then_what_it_means_and_digests_on_demand():
     assert text(one, whole=False)[0].split() == ["metric", "value", "±", "corrected", "against"]
 
 
+def several(*names, **changes):
+    return run(options("fid", stores=tuple(map(Path, names)), **changes), Told())
+
+
+def test_several_stores_are_compared_with_one_each_pair_by_pair():
+    result = several("samples.h5", "close.h5", against=Path("dark.h5"))
+    shown = result.model_dump()
+    assert shown["stores"] == ["samples.h5", "close.h5"]
+    assert [row["store"] for row in shown["metrics"][::3]] == ["samples.h5", "close.h5", "dark.h5"]
+    made = {one["point"]["store"]: one for one in shown["comparisons"][::2]}
+    assert {one["verdict"] for one in made.values()} == {"better"}
+    for name, one in made.items():
+        alone = several(name, against=Path("dark.h5")).table.comparisons[0]
+        assert (one["difference"], one["uncertainty"]) == (alone.difference, alone.uncertainty)
+    first, second, *_ = text(result, whole=False)
+    assert first.startswith("samples.h5 is better than dark.h5 by ")
+    assert second.startswith("close.h5 is better than dark.h5 by ")
+    said = "\n".join(text(result, whole=False))
+    assert "of each of samples.h5, close.h5 and dark.h5" in said
+    assert "verdicts are on 2 stores at once" in said
+
+
+def test_the_more_stores_are_compared_the_more_a_verdict_asks_for(monkeypatch):
+    levels, real = [], against.verdict_between
+
+    def verdict(one, other, *, highest, level):
+        levels.append(level)
+        return real(one, other, highest=highest, level=level)
+
+    monkeypatch.setattr(against, "verdict_between", verdict)
+    compared("dark.h5")
+    several("samples.h5", "close.h5", "others.h5", "again.h5", against=Path("dark.h5"))
+    assert levels == [0.05] * 2 + [0.0125] * 8
+
+
+def test_several_stores_without_another_are_one_table():
+    result = several("samples.h5", "dark.h5")
+    alone = [several(name).table.value("fid", "train") for name in ("samples.h5", "dark.h5")]
+    rows = [row for row in result.table.rows if (row.metric, row.reference) == ("fid", "train")]
+    assert [row.value for row in rows] == alone
+    assert [row.extra for row in rows] == [{"store": "samples.h5"}, {"store": "dark.h5"}]
+    assert result.table.comparisons == []
+    assert "conclusion" not in result.model_dump()
+    made("small.h5", 0, arrays_of(75, (4,)))
+    with pytest.raises(MismatchError, match=r"^small\.h5 has images of 4 pixels, samples\.h5 is"):
+        several("samples.h5", "small.h5")
+
+
+def test_nearest_images_are_those_of_the_first_store():
+    result = run(options("fid", "nn", stores=(Path("samples.h5"), Path("dark.h5"))), Told())
+    stores = {row.extra["store"] for row in result.table.rows if row.metric.startswith("nn")}
+    assert stores == {"samples.h5"}
+    assert any("nearest images are those of samples.h5 alone" in n for n in result.table.notes)
+
+
 def test_each_store_has_the_numbers_that_it_has_alone():
-    alone = run(options("fid", store=Path("dark.h5")), Told()).table
+    alone = run(options("fid", stores=(Path("dark.h5"),)), Told()).table
     both = compared("dark.h5").table
     assert [row.value for row in both.rows if row.extra == {"store": "dark.h5"}] == [
         row.value for row in alone.rows

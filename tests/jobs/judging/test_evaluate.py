@@ -157,7 +157,7 @@ def test_the_order_of_the_store_does_not_matter(by):
     write_store("other.h5", "samples", {"": permuted(SAMPLES, order)})
     metrics = ("fid", "is", "kid", "prdc", "accuracy")
     here = run(options(*metrics), Told()).table.rows
-    there = run(options(*metrics, store="other.h5"), Told()).table.rows
+    there = run(options(*metrics, stores=("other.h5",)), Told()).table.rows
     for one, other in zip(here, there, strict=True):
         assert other.value == pytest.approx(one.value, rel=1e-5), one.metric
         assert other.uncertainty == pytest.approx(one.uncertainty, rel=1e-4), one.metric
@@ -201,7 +201,7 @@ def test_num_takes_a_balanced_share(monkeypatch):
     seen = counted(monkeypatch)
     run(options("fid"), Told())
     seen.clear()
-    (row, *_) = run(options("fid", store="ordered.h5", num=30), Told()).table.rows
+    (row, *_) = run(options("fid", stores=("ordered.h5",), num=30), Told()).table.rows
     assert sum(seen) == 30
     assert (row.convention.num, row.convention.balance) == (30, "3 classes × 10")
 
@@ -270,16 +270,16 @@ def test_words_for_metrics():
 @pytest.mark.parametrize(
     ("changes", "error", "says"),
     [
-        ({"store": "nothing.h5"}, MissingError, "nothing"),
+        ({"stores": ("nothing.h5",)}, MissingError, "nothing"),
         ({"ref": "nothing.h5"}, MissingError, "--ref nothing"),
         ({"features": "nothing"}, MissingError, "nothing"),
         ({"resolution": 32}, UsageError, "--resolution 32: .* has 8, 16"),
         ({"num": 76}, UsageError, "has 75"),
         ({"split": "val"}, UsageError, "--split val"),
         ({"ref": "small.h5", "resolution": 16}, MismatchError, "samples 16"),
-        ({"store": "half.h5"}, MissingError, "unfinished"),
+        ({"stores": ("half.h5",)}, MissingError, "unfinished"),
         ({"ref": "half.h5"}, MissingError, "unfinished"),
-        ({"store": "one.h5"}, MismatchError, "at least 2"),
+        ({"stores": ("one.h5",)}, MismatchError, "at least 2"),
     ],
 )
 def test_misfits_are_told(changes, error, says):
@@ -341,10 +341,10 @@ def test_real_images_can_be_judged_like_samples():
     with open_store("data.h5") as store:
         images = from_store(store, None, 8, None, 0)
         assert images.name.endswith(":val")
-    assert run(options("fid", store="data.h5"), Told()).table.value("fid", "val") == pytest.approx(
-        0, abs=1e-9
-    )
-    train = run(options("fid", store="data.h5", split="train"), Told()).table
+    assert run(options("fid", stores=("data.h5",)), Told()).table.value(
+        "fid", "val"
+    ) == pytest.approx(0, abs=1e-9)
+    train = run(options("fid", stores=("data.h5",), split="train"), Told()).table
     assert train.value("fid", "train") == pytest.approx(0, abs=1e-9)
 
 

@@ -26,7 +26,7 @@ def workspace(tmp_path, monkeypatch):
 
 
 def test_planted_copies_are_found():
-    result = run(options("nn", store="copies.h5"), Told())
+    result = run(options("nn", stores=("copies.h5",)), Told())
     first = result.neighbours[:3]
     assert {(line["sample"], line["train"]) for line in first} == set(
         zip(COPIES, ORIGINALS, strict=True)
@@ -48,7 +48,7 @@ def test_copies_show_in_the_table():
     copied = with_images(SAMPLES, rows, TRAIN["images/8"][: len(rows)])
     write_store("half.h5", "samples", {"": copied})
     honest = run(options("nn"), Told()).table
-    table = run(options("nn", store="half.h5"), Told()).table
+    table = run(options("nn", stores=("half.h5",)), Told()).table
     assert table.value("nn_close") >= len(rows) / 75
     assert honest.value("nn_close") < 0.2
     assert table.value("nn_distance") < 1e-6 < honest.value("nn_distance")
@@ -60,7 +60,7 @@ def test_copies_show_in_the_table():
 
 def test_the_picture_shows_the_sample_and_its_neighbours(workspace, monkeypatch):
     monkeypatch.setattr(evaluate_nearest, "SHOWN", 3)
-    result = run(options("nn", store="copies.h5", out="t.json"), Told())
+    result = run(options("nn", stores=("copies.h5",), out="t.json"), Told())
     assert [str(path) for path in result.written] == ["t.png", "t.json"]
     picture = np.asarray(Image.open(workspace / "t.png").convert("RGB"))
     for row in ORIGINALS:

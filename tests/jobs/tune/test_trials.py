@@ -82,7 +82,7 @@ def schedules():
 
 
 def fid_of(store="samples.h5"):
-    asked = as_typed(EvalOptions, metrics=("fid",), store=Path(store), judge=JUDGE)
+    asked = as_typed(EvalOptions, metrics=("fid",), stores=(Path(store),), judge=JUDGE)
     return evaluate.run(asked, Told()).table.value("fid", "train")
 
 
