@@ -248,7 +248,8 @@ class Measured:
         """Train the stage that a case needs, where no case has left it."""
         need = NEEDS.get(case)
         if need and not (self._place / "runs" / CASES[need].split()[1]).exists():
-            run_alone(need, self._place, self._asked.seconds, self._extra, to_its_end=True)
+            left = self._end - time.monotonic()
+            run_alone(need, self._place, left, self._extra, to_its_end=True)
 
     def _time_for(self, what: str) -> float:
         left = self._end - time.monotonic()
