@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import StageConfig
 from cdm_cli.errors import WouldOverwriteError
 
@@ -222,13 +223,15 @@ def other_job_error(what: str, *, next: str = "choose another -o") -> WouldOverw
 def has_begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
     """Return whether a directory holds `file`, which records the identity of its job.
 
-    Raises WouldOverwriteError where `out` is a file, or where one of `others`, which the job
-    would write, is there without it.
+    Raises WouldOverwriteError where `out` is a file or a stage, or where one of `others`, which the
+    job would write, is there without it.
     """
     if out.exists() and not out.is_dir():
         raise other_job_error(f"-o {out} is a file, a {kind} needs a directory")
     if (out / file).exists():
         return True
+    if (out / STAGE_FILE).exists():
+        raise other_job_error(f"-o {out} is a stage, a {kind} needs a directory of its own")
     for name in others:
         if os.path.lexists(out / name):
             raise other_job_error(f"{out / name} exists and belongs to no {kind}")

@@ -9,6 +9,7 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.errors import quote
 from cdm_cli.jobs.runtime.identity import check_same, has_begun, other_job_error
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.jobs.sweep.choice import (
@@ -103,13 +104,19 @@ def read_all_points(sweep: Sweep) -> list[Judged]:
 def read_points(out: Path, mark: str) -> list[Judged]:
     """Return every judged point of a directory, by kind, s and the other axes.
 
-    Raises WouldOverwriteError where one of them is of another sweep than that of the mark.
+    Raises WouldOverwriteError where one of them is of another sweep than that of the mark, or holds
+    the numbers of another point.
     """
     names = sorted(path for path in out.iterdir() if NAME.fullmatch(path.name))
     found = [read_settings(Judged, path, LIMIT) for path in names]
     for path, judged in zip(names, found, strict=True):
         if judged.sweep != mark:
             raise other_job_error(f"{path} is of another sweep")
+        if Path(judged.samples).stem != path.stem:
+            raise other_job_error(
+                f"{path} has the numbers of {judged.samples}",
+                next=f"rm {quote(path)}, and the same command judges its images again",
+            )
     return sorted(found, key=_place)
 
 

@@ -389,6 +389,8 @@ def test_what_is_no_sweep_is_left_alone(workspace):
         run(options(out="file"), Told())
     with pytest.raises(WouldOverwriteError, match=r"sweep\.csv exists and belongs to no sweep"):
         run(options(), Told())
+    with pytest.raises(WouldOverwriteError, match="runs/sr is a stage, a sweep needs a directory"):
+        run(options(out="runs/sr"), Told())
     assert (SWEEP / "sweep.csv").read_text() == "mine"
 
 
@@ -397,6 +399,17 @@ def test_a_point_of_another_sweep_is_refused(swept):
     (SWEEP / "none-s0000.json").write_text(json.dumps(point))
     with pytest.raises(WouldOverwriteError, match=r"none-s0000\.json is of another sweep"):
         run(options(), Told())
+
+
+def test_numbers_of_another_point_are_refused(swept):
+    """A file that was copied over another would be counted twice, and that point be missing."""
+    (SWEEP / "none-s0000.json").write_text(json.dumps(told("truncated-s0005")))
+    with pytest.raises(
+        WouldOverwriteError, match=r"none-s0000\.json has the numbers of truncated-s0005\.h5"
+    ):
+        run(options(), Told())
+    (SWEEP / "none-s0000.json").unlink()
+    run(options(), Told())
 
 
 def test_truncated_only_where_it_is_kept_and_means_the_same(workspace):
