@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from cdm_cli.metrics.features import Features, InceptionExtractor, extract
 from cdm_cli.metrics.frechet import FeatureGaussian, Moments, frechet_distance
 from cdm_cli.metrics.inception_score import inception_score
-from cdm_cli.metrics.kernel import kernel_distance
+from cdm_cli.metrics.kernel import kernel_estimate
 from cdm_cli.metrics.neighbours import prdc
 from cdm_cli.metrics.order import split_of
 from cdm_cli.names import InceptionMode
@@ -122,7 +122,7 @@ def numbers(found: tuple[Features, Features]) -> dict[str, float]:
     neighbours = prdc(x, y)
     return {
         "fid": gaussian(x).distance(gaussian(y)),
-        "kid": kernel_distance(x, y, subset_size=len(x)).mean,
+        "kid": kernel_estimate(x, y, subset_size=len(x))[0].mean,
         "is": inception_score(p, num_splits=1).mean,
         "precision": neighbours.precision.mean,
         "recall": neighbours.recall.mean,

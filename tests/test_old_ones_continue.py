@@ -23,6 +23,7 @@ from cdm_cli.jobs.exchange import export_folder
 from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.plans import Plan, StageFile
 from cdm_cli.settings import Later
+from tests.data.stores import forget_block
 
 HOME = Path(__file__).parent / "fixtures/e2ad55b/home.zip"
 CURVE = "--num 20 --features features --device cpu --batch-size 8"
@@ -193,7 +194,7 @@ def test_a_chain_that_stepped_on_what_it_kept_is_finished_so(work):
     """The states that a chain steps over are drawn between its own today; z_0 was another."""
     with open_store("lowres.h5", writable=True) as store:
         there, block = store.provenance, store.parts[""].read_block(1)
-        store.parts[""].forget_block(1)
+        forget_block(store.parts[""], 1)
     assert (there["identity"]["keep_s"], there["identity"]["steps"]) == ([5], 4)
     assert '"steps": 4' in cdm(f"{BASE} --dry-run --json")
     cdm(BASE)

@@ -82,6 +82,13 @@ def find_stage(name_or_path: str | Path, runs: Path) -> Path:
     )
 
 
+def resolve_path(path: Path, runs: Path) -> Path:
+    """Return the stage in `runs` of that name where nothing is at a path, else the path."""
+    if not path.exists() and (runs / path / STAGE_FILE).is_file():
+        return runs / path
+    return path
+
+
 def list_stages(runs: Path) -> list[str]:
     """Return the names of all stages in a directory, sorted."""
     if not runs.is_dir():

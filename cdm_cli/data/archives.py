@@ -41,7 +41,11 @@ PLAIN, STORED, DEFLATED = range(3)
 
 
 class MemberSpan(NamedTuple):
-    """Where a member lies: bytes [start, end) hold it and, in a zip, its local header."""
+    """Where a member lies: bytes [start, end) hold it and, in a zip, its local header.
+
+    stored: the bytes that it takes there; size: once it is unpacked. crc: its CRC-32, 0 in a tar,
+    which has none. how: PLAIN (in a tar, without a local header), STORED or DEFLATED.
+    """
 
     start: int
     end: int
@@ -59,7 +63,7 @@ class Member(NamedTuple):
 
 
 class ArchiveSource:
-    """The images of an archive whose members are known by their place in the file."""
+    """The images of an archive. spans: where they lie, int64 [N, 6], the fields of `MemberSpan`."""
 
     labels: NDArray[np.int64] | None = None
 
@@ -95,7 +99,10 @@ class ArchiveSource:
 
 
 def archive_source(name: str, path: Path, members: Iterable[Member], skips: Skips) -> ArchiveSource:
-    """Choose the images among the members, sorted by name."""
+    """Choose the images among the members, sorted by name; what is passed over goes to skips.
+
+    dataset.json at the root is read. Raises what `read_member` raises, for that one.
+    """
     dataset_json = None
     chosen: list[Member] = []
     beside: dict[str, Member] = {}
@@ -117,7 +124,11 @@ def archive_source(name: str, path: Path, members: Iterable[Member], skips: Skip
 
 
 def read_member(path: Path, member: Member, limit: int = MAX_FILE_BYTES) -> bytes:
-    """Read one member. Raises BadImageError where its bytes do not fit size or checksum."""
+    """Read one member.
+
+    Raises BadImageError where it is larger than `limit`, or its bytes do not fit its size or
+    checksum; UnsafeInputError, BadInputError and DiskError for the archive.
+    """
     span = member.span
     if span.size > limit:
         raise BadImageError(f"a file of more than {limit >> 20} MiB")
@@ -133,7 +144,11 @@ def read_member(path: Path, member: Member, limit: int = MAX_FILE_BYTES) -> byte
 
 
 def data_offset(path: Path, file: int, member: Member) -> int:
-    """Return where a zip member's data begin, which its local header must agree on."""
+    """Return where a zip member's data begin, which its local header tells.
+
+    Raises BadImageError where that header and the directory of the zip tell different methods,
+    UnsafeInputError where the data would reach beyond the member.
+    """
     span = member.span
     head = pread(path, file, span.start, LOCAL_HEADER)
     flags, method, name_length, extra_length = (
@@ -158,22 +173,25 @@ def _inflate(data: bytes, size: int) -> bytes:
 
 @contextmanager
 def open_for_reading(path: Path) -> Generator[int]:
-    """Open a regular file for pread, and close it. Raises DiskError."""
+    """Hold a file open for `pread`, for as long as entered. Raises DiskError."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            yield file
-        finally:
-            os.close(file)
     except OSError as error:
         raise read_error(path, error) from error
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 def pread(path: Path, file: int, offset: int, length: int) -> bytes:
-    """Read exactly so many bytes. Raises BadInputError where the file ends before."""
-    data = os.pread(file, length, offset)
+    """Read exactly so many bytes. Raises DiskError, BadInputError where the file ends before."""
+    data = b""
     while len(data) < length:
-        part = os.pread(file, length - len(data), offset + len(data))
+        try:
+            part = os.pread(file, length - len(data), offset + len(data))
+        except OSError as error:
+            raise read_error(path, error) from error
         if not part:
             raise BadInputError(f"{path} is cut: it ends inside a member", kept=KEPT)
         data += part
@@ -189,7 +207,7 @@ def safe_name(path: Path, name: str) -> str:
 
 
 def add_once(path: Path, members: dict[str, Member], member: Member) -> None:
-    """Add a member whose name must be new."""
+    """Add a member. Raises UnsafeInputError where another one has its name."""
     if member.name in members:
         raise unsafe_error(path, member.name, "appears twice")
     members[member.name] = member

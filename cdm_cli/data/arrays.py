@@ -37,7 +37,11 @@ _STEP = 2**20
 
 
 class ArraySource:
-    """The rows of one array of uint8 images, at their place in a file."""
+    """Rows of one array of uint8 images, uncompressed at an offset of a file.
+
+    shape: of an image, (H, W, C). rows: int64 [N], which of the array. labels: int64 [N]. crc: of
+    the array. called: what the arrays of images and labels are called.
+    """
 
     dataset_json: bytes | None = None
     beside: Collection[str] = ()
@@ -77,13 +81,16 @@ class ArraySource:
         raise KeyError(name)
 
     def digest(self) -> str:
-        """Return the sha256 over shape, rows, labels and the array's checksum."""
+        """Return the sha256 over shape, checksum, rows and labels (0 where there are none)."""
         labels = self.rows * 0 if self.labels is None else self.labels
         return listing_digest([], np.array([*self.shape, self.crc]), self.rows, labels)
 
 
 def npz_source(name: str, path: Path, members: Sequence[Member], spool: Path) -> ArraySource:
-    """Open the arrays of an .npz. Raises BadInputError, UnsafeInputError, DiskError."""
+    """Open the arrays of an .npz, a compressed arr_0 by way of spool.
+
+    Raises BadInputError, UnsafeInputError, DiskError.
+    """
     table = {member.name: member for member in members}
     if IMAGES not in table:
         found = ", ".join(sorted(table)[:5]).replace(".npy", "") or "nothing"

@@ -19,9 +19,11 @@ FORM = "expected a class id or name in each .cls"
 
 
 def labels_beside(source: Source) -> tuple[LabelTable, str] | None:
-    """Return the labels that side files tell, and their suffix; None without any.
+    """Return the labels that files beside the images tell, and their suffix; None without any.
 
-    Raises BadInputError for a side file that cannot be read, or is no label.
+    .cls files are asked first, and .json files where none of them tells a label. A .json that is
+    no object, or has none of KEYS, tells none. Raises BadInputError for a file that cannot be read,
+    and naming the one whose label is no class id or name.
     """
     for suffix in BESIDE:
         rows = list(_rows(source, suffix))

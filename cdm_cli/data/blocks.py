@@ -44,7 +44,7 @@ class Blocks:
         return self._read("done", range(b, b + 1)) == b"\1"
 
     def pending(self, blocks: range | None = None) -> list[int]:
-        """Return the blocks that are still to be written, of all or of some in a row."""
+        """Return the numbers of the blocks that are still to be written, of all or of a range."""
         some = range(self.num_blocks) if blocks is None else blocks
         flags = self._read("done", some)
         return [b for b, flag in zip(some, flags, strict=True) if flag != 1]
@@ -100,11 +100,6 @@ class Blocks:
         self._write("digest", b, self.digest_of(b, block))
         self._sync()
         self._write("done", b, b"\1")
-        self._sync()
-
-    def forget_block(self, b: int) -> None:
-        """Clear the done flag of block b, so that it is written again."""
-        self._write("done", b, b"\0")
         self._sync()
 
     def _hash(self, b: int) -> "hashlib._Hash":  # pyright: ignore[reportPrivateUsage]

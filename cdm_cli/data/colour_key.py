@@ -1,8 +1,8 @@
 """The colour key of a PNG (tRNS): the one sample value of gray or RGB that is transparent.
 
 The key is compared with the samples as the file has them (PNG, third edition, 11.3.1.1), at 1, 2,
-4, 8 or 16 bits; of the key as many of its lowest bits count, as in libpng. Pillow compares it with
-samples that were brought to 8 bits, where 2, 4 and 16 bits meet it by chance at most.
+4, 8 or 16 bits; of the key as many of its lowest bits count, as in libpng. Pillow brings samples to
+8 bits before it compares, and so finds a key of 2, 4 or 16 bits by chance at most.
 """
 
 import io

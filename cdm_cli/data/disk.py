@@ -128,9 +128,9 @@ def pwrite_all(fd: int, path: Path, data: Bytes, offset: int) -> None:
 
 
 def begin_sync(fd: int, offset: int, size: int) -> None:
-    """Let the disk begin to take some bytes of an open file, so that `sync` waits less.
+    """Have the system begin to write some bytes of an open file, so that `sync` waits less.
 
-    It promises nothing; a system without the call writes them when it likes.
+    They are on the disk only after `sync`. Without the system call (it is Linux's) nothing happens.
     """
     call = getattr(ctypes.CDLL(None), "sync_file_range", None)
     if call is not None:
@@ -153,7 +153,7 @@ def reserve(fd: int, path: Path, size: int) -> None:
 
 
 def find_existing(directory: Path) -> Path:
-    """Return the directory if it is there, else the nearest one above it that is."""
+    """Return the directory if it exists, else the nearest one above it that does."""
     return next(each for each in (directory, *directory.absolute().parents) if each.is_dir())
 
 

@@ -1,7 +1,7 @@
 """Drafts: JPEGs decoded at 1/2, 1/4 or 1/8, by an inverse DCT of fewer coefficients.
 
-Not the mean of the pixels, so that what is made of a draft differs a little from what is made
-of the full image. docs/method.md says by how much under the rule that `cdm prepare` follows.
+A draft is not the mean of the pixels, so what is made of it differs a little from what is made of
+the full image. docs/method.md says by how much under the rule that `cdm prepare` follows.
 """
 
 from typing import NamedTuple
@@ -35,9 +35,10 @@ class Draft(NamedTuple):
 
 
 def ask_for_draft(image: Image.Image, least: int) -> Draft | None:
-    """Ask for the smallest draft of a JPEG whose short side has at least `least` pixels.
+    """Have Pillow decode a JPEG smaller, at the smallest scale that leaves `least` pixels.
 
-    Call it before the pixels are loaded.
+    least: of the short side. None where the image is decoded at full size. Call it before the
+    pixels are loaded.
     """
     size = image.size
     scale = next((n for n in (8, 4, 2) if min(size) >= n * least), 1)

@@ -95,7 +95,7 @@ def _open(temporary: Path, how: int, path: Path) -> int:
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a file or directory of this name is one that `partial` made."""
+    """Return whether a file or directory of this name is one that `partial` made."""
     return name.startswith(".") and name.endswith(PARTIAL)
 
 

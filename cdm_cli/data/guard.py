@@ -50,7 +50,10 @@ OTHERS = "HDF5 of another program, in which cdm import and cdm prepare find imag
 
 @dataclass(frozen=True)
 class Opened:
-    """A vetted store: an open file, what it contains, and where. stamp: of before it was read."""
+    """A vetted store: an open file, what it contains, and where.
+
+    stamp: that of the file before any of it was read.
+    """
 
     fd: int
     path: Path
@@ -67,7 +70,7 @@ def open_vetted(path: Path, *, writable: bool = False) -> Opened:
 
     Raises MissingError; UnsafeInputError for what is no regular file, or has another structure
     than a store; BadInputError for a damaged store; MismatchError for one of another version;
-    StoppedError for one that another program has open for writing.
+    StoppedError for one that another program has open for writing; DiskError.
     """
     try:
         fd = open_regular(path, writable=writable)
@@ -86,7 +89,10 @@ def vet(fd: int, path: Path) -> Opened:
 
 
 def look_of_foreign(path: Path) -> str:
-    """Say in words what a file is that no `cdm` wrote; "" for a store, whole or damaged."""
+    """Say in words what a file is that no `cdm` wrote.
+
+    "" for a store, whole or damaged, and for a file that is empty or all zeros.
+    """
     fd = open_regular(path)
     try:
         start = read_at(fd, path, min(START, os.fstat(fd).st_size), 0)

@@ -43,7 +43,10 @@ class RefusedError(Exception):
 
 
 def main(fd: int, images: str, labels: str) -> None:
-    """Answer with a head, the images as uint8 and the labels as int64, or why not."""
+    """Answer with a head, the images as uint8 and the labels as int64, or with why not.
+
+    fd: the file, open for reading. images, labels: paths of datasets; no images: list them.
+    """
     try:
         size = os.fstat(fd).st_size
         root = _open_root(fd)
@@ -61,7 +64,10 @@ def main(fd: int, images: str, labels: str) -> None:
 
 
 def _open_root(fd: int) -> Any:
-    """Open the file, and close every other door; return its root group."""
+    """Open the file and return its root group; from here on no other file can be opened.
+
+    Nothing can be written, and memory and time are limited.
+    """
     with open("/proc/self/statm") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     _limit(resource.RLIMIT_AS, mapped + MEMORY)

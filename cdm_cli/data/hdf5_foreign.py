@@ -1,8 +1,8 @@
 """Images in anybody's HDF5 file: read by libhdf5 in a child process, and unpacked.
 
 What the child may do, and what it refuses, is in `hdf5_child`. Its answers are believed no more
-than the file: shapes have limits, and so many bytes as they mean are taken. It is ended where it
-is silent for long.
+than the file: a shape must be within limits, and as many bytes are taken as that shape has. A
+child that is silent for two minutes is ended.
 """
 
 import json
@@ -47,7 +47,7 @@ class Inside(NamedTuple):
 
 
 def inside_of(images: str | None, labels: Path | None) -> tuple[Inside | None, Path | None]:
-    """Tell what `--images` and `--labels` mean: datasets of an HDF5 file, or a table."""
+    """Return what `--images` and `--labels` mean: datasets of an HDF5 file, or a table."""
     if images is None:
         return None, labels
     return Inside(images, None if labels is None else str(labels)), None
@@ -61,7 +61,7 @@ class AnswerFrame(NamedTuple):
 
 
 def is_hdf5(path: Path) -> bool:
-    """Tell by the signature, which may stand behind a block of the user's."""
+    """Tell by the signature, which may stand behind a block of the user's. Raises as `read_at`."""
     fd = open_regular(path)
     try:
         return any(read_at(fd, path, 8, place) == hdf5.SIGNATURE for place in PLACES)
@@ -70,16 +70,17 @@ def is_hdf5(path: Path) -> bool:
 
 
 def hdf5_source(path: Path, inside: Inside | None, spool: Path) -> ArraySource:
-    """Unpack the images of an HDF5 file. None: say which datasets there are.
+    """Unpack the images of an HDF5 file into spool, and return them as a source.
 
-    Raises UsageError for a dataset that is not there, BadInputError, UnsafeInputError, DiskError.
+    Raises UsageError, which lists the datasets, where inside is None or names none of them;
+    BadInputError, UnsafeInputError, DiskError.
     """
     inside = inside or Inside("")
     with _answers(path, inside) as frames:
         N, *one = _shape(path, next(frames, AnswerFrame(b".", b"")))
         size = N * math.prod(one)
         disk.check_room(spool, size)
-        pixels = _Pixels(frames, size)
+        pixels = _Pixels(path, frames, size)
         write_spool(pixels, spool)
         y = _labels(path, inside, pixels.labels, N)
     H, W, C = one
@@ -92,22 +93,23 @@ def hdf5_source(path: Path, inside: Inside | None, spool: Path) -> ArraySource:
 class _Pixels:
     """The bytes of the images, as they come; afterwards `crc` and the bytes of `labels`."""
 
-    def __init__(self, frames: Iterator[AnswerFrame], size: int) -> None:
-        self._frames, self._size = frames, size
+    def __init__(self, path: Path, frames: Iterator[AnswerFrame], size: int) -> None:
+        self._path, self._frames, self._size = path, frames, size
         self.crc, self.labels = 0, b""
 
     def __iter__(self) -> Iterator[bytes]:
-        left, labels = self._size, list[bytes]()
+        left, room, labels = self._size, MAX_LABEL_BYTES, list[bytes]()
         for kind, data in self._frames:
             if kind == b"I" and len(data) <= left:
                 left -= len(data)
                 self.crc = zlib.crc32(data, self.crc)
                 yield data
-            elif kind == b"L" and not left and len(labels) < MAX_LABEL_BYTES // len(data):
+            elif kind == b"L" and not left and 0 < len(data) <= room:
+                room -= len(data)
                 labels.append(data)
         self.labels = b"".join(labels)
         if left:
-            raise BadInputError("the images end too early", kept=KEPT)
+            raise BadInputError(f"{self._path}: the images end too early", kept=KEPT)
 
 
 def _shape(path: Path, head: AnswerFrame) -> tuple[int, ...]:
@@ -179,14 +181,14 @@ def _frames(path: Path, child: "subprocess.Popen[bytes]") -> Iterator[AnswerFram
 
 
 def _end(child: "subprocess.Popen[bytes]") -> int:
-    """Return how a child ended that says no more, 0 where it has not: a file may have taken it."""
+    """Wait for a child that has closed its pipe; return its exit code, 0 where it does not end."""
     with suppress(subprocess.TimeoutExpired):
         return child.wait(ENDING)
     return 0
 
 
 def _read(path: Path, pipe: int, size: int) -> bytes:
-    """Read size bytes, fewer only at the end. Raises UnsafeInputError where none comes for long."""
+    """Read size bytes, fewer only at the end; UnsafeInputError where none comes for SILENCE."""
     parts, left, last = list[bytes](), size, time.monotonic()
     while left:
         wait = max(0.0, last + SILENCE - time.monotonic())

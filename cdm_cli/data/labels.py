@@ -7,9 +7,9 @@
 - dataset.json as NVlabs writes it: {"labels": [["path", k], ...]} or {"labels": {path: k}}.
   It is used without being asked for if it lies at the source's root; where it says that
   there are no labels, all images are one class: its folders are shards.
-- `.cls` or `.json` files beside the images (`data/beside.py`), likewise.
-- "prefix" instead of a table: class = what stands before the first "_" in the name of a file.
-  "folders" instead of a table: by folders, whatever else there is.
+- `.cls` or `.json` files beside the images (`data/beside.py`), also without being asked for.
+- "prefix" in place of a table: class = what stands before the first "_" in the name of a file.
+  "folders" in place of a table: by folders, even where the source holds labels.
 
 Class ids follow the sorted names; names that are all whole numbers are sorted as numbers.
 """
@@ -47,8 +47,8 @@ HINTED = 3  # prefixes that are told as examples
 class Labelled:
     """A source of labelled images. classes None: the labels are bare numbers.
 
-    how: where the labels came from, for the reader of a summary. beside: the suffix of the files
-    that told them, or a tuple of none.
+    y: int64 [N]. how: where the labels came from, for the reader of a summary. beside: the suffix
+    of the files that told them, () where others did.
     """
 
     source: Source
@@ -61,8 +61,8 @@ class Labelled:
 def find_labels(source: Source, table: Path | None, skips: Skips) -> Labelled:
     """Find the class of every image; those without one go to skips.
 
-    table: a file, or one of RULES. Raises BadInputError (a broken table, no images),
-    MismatchError (a table of other files).
+    table: a file, or one of RULES. Raises MissingError (no table), BadInputError (a broken table,
+    too many classes), MismatchError (a table of other files).
     """
     found = _find_labels(source, table, skips)
     for name in sorted(source.beside):
@@ -220,7 +220,7 @@ def _hint(names: Sequence[str]) -> str:
 
 
 def _is_wrapper(folders: Sequence[tuple[str, ...]], depth: int) -> bool:
-    """Tell whether all images lie deeper than one single folder of this depth."""
+    """Tell whether a single folder of this depth holds all images, in folders of its own."""
     if not folders or min(map(len, folders)) < depth + 2:
         return False
     return len({parts[depth] for parts in folders}) == 1

@@ -43,7 +43,7 @@ def is_image_name(name: str, skips: Skips) -> bool:
 
 
 def keys(image: str) -> tuple[str, str]:
-    """Return what a label file of an image may be called before its suffix, the longest first."""
+    """Return the names without suffix that a label file of an image may have, the longest first."""
     folder, slash, name = image.rpartition("/")
     return folder + slash + name.rpartition(".")[0], folder + slash + name.partition(".")[0]
 
@@ -84,7 +84,7 @@ def read_regular(path: Path, limit: int = MAX_FILE_BYTES, *, follow: bool = Fals
 
 
 def _read_to_end(file: FileIO, size: int, limit: int) -> bytes:
-    """Read a file of that size to its end, which some of /proc do not have where they say."""
+    """Read a file to its end. size: what it says it has, which files of /proc do not keep to."""
     parts: list[bytes] = []
     total = 0
     while size <= limit and (part := file.read(max(size + 1 - total, 2**16))):
@@ -97,7 +97,7 @@ def _read_to_end(file: FileIO, size: int, limit: int) -> bytes:
 
 
 def read_error(path: Path, error: OSError) -> DiskError:
-    """Return the DiskError for a read that failed through no fault of the file."""
+    """Return the DiskError for a read that failed: the file is gone, or the disk is at fault."""
     if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
         return DiskError(
             f"{printable_name(str(path))} changed while it was read", next="run it again"

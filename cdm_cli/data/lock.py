@@ -78,7 +78,8 @@ def is_in_use(path: Path) -> bool:
 def directory(path: Path, *, alone: bool) -> Generator[None]:
     """Lock a directory, shared with others who work in it, or alone; no file is made for it.
 
-    Raises StoppedError where another job works in it, or has it alone.
+    Where the file system has no locks nothing is locked. Raises StoppedError where another job
+    works in it, or has it alone.
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -4,9 +4,8 @@ Shapes: images uint8 [N, H, W, C], z float16 [N, h, w, C], labels and ids int64 
 """
 
 import os
-from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from cdm_cli.data.reading import cut_error, stamp
 from cdm_cli.data.schema import DIGEST_SIZE, PartName
 from cdm_cli.errors import BadInputError, CdmError, MissingError, quote
 
-AHEAD = 2
 CHECKED_AT_ONCE = 8
 
 
@@ -80,7 +78,8 @@ class Part(Blocks):
         """Read block b, all of it, and compare it with its digest.
 
         Keys "images/32", "labels", "ids", "z/501". Raises MissingError if the block was not
-        written yet; BadInputError if its bytes are not those that were written, or mean nothing.
+        written yet; BadInputError if its bytes are not those that were written, or labels or z are
+        invalid (`describe_invalid`).
         """
         self.require_finished(range(b, b + 1))
         block = self.read_block(b)
@@ -138,28 +137,11 @@ class Part(Blocks):
         """Return what is wrong with the samples of a block, "" for nothing."""
         if not self.check_block(b) or self.block_digest(b) != self._digest(b):
             return "do not have the digest they were stored with"
-        rows = self.block_range(b)
-        small = ("labels", *(f"z/{s}" for s in self.spec.z))
-        return self.describe_invalid(
-            {name: self.map_member(name)[rows.start : rows.stop] for name in small}
-        )
+        return self.describe_invalid_block(b)
 
     def _digest(self, b: int) -> bytes:
         """Return the digest that block b had when the first block was checked."""
         return self._table[b * DIGEST_SIZE : (b + 1) * DIGEST_SIZE]
-
-    def iterate_checked(self) -> Iterator[tuple[range, Block]]:
-        """Yield (rows, block) of all blocks in order, each checked; the next are read ahead."""
-        with ThreadPoolExecutor(AHEAD, "blocks") as pool:
-            ahead: deque[Future[Block]] = deque()
-            try:
-                for b in range(self.num_blocks + AHEAD):
-                    if b < self.num_blocks:
-                        ahead.append(pool.submit(self.read_checked, b))
-                    if b >= AHEAD:
-                        yield self.block_range(b - AHEAD), ahead.popleft().result()
-            finally:
-                pool.shutdown(cancel_futures=True)
 
     def write_block(self, b: int, arrays: Mapping[str, Array]) -> None:
         """Write block b: its bytes and their digest, synced, then its done flag, synced.
@@ -192,9 +174,9 @@ class Part(Blocks):
             )
 
     def describe_invalid(self, block: Mapping[str, Array]) -> str:
-        """Return what is invalid in a block, as the end of a sentence, "" if nothing is.
+        """Return what is invalid in the labels and z/<s> of a block, "" if nothing is.
 
-        Looks at the labels and z/<s> of a block, as `read_block` gives it.
+        What is returned ends a sentence: "have labels outside 0..9, the first is 10".
         """
         wrong = self.describe_outside(block["labels"])
         if wrong:
@@ -204,8 +186,16 @@ class Part(Blocks):
                 return f"have values in z/{s} that are not finite"
         return ""
 
+    def describe_invalid_block(self, b: int) -> str:
+        """Return the same of block b as it is in the file, whose images are not read."""
+        rows = self.block_range(b)
+        small = ("labels", *(f"z/{s}" for s in self.spec.z))
+        return self.describe_invalid(
+            {name: self.map_member(name)[rows.start : rows.stop] for name in small}
+        )
+
     def describe_outside(self, labels: NDArray[np.int64]) -> str:
-        """Say, as the end of a sentence, that labels are outside 0..K - 1; "" if none is."""
+        """Return, as the end of a sentence, which label is outside 0..K - 1; "" if none is."""
         num_classes = len(self._opened.classes)
         outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
         if num_classes and len(outside):
@@ -213,7 +203,7 @@ class Part(Blocks):
         return ""
 
     def block_error(self, b: int, what: str) -> CdmError:
-        """Return the error for a block that cannot be used."""
+        """Return the error for a block that cannot be used. what: the end of its sentence."""
         rows = self.block_range(b)
         of = f" of {self.name}" if self.name else ""
         return self._damage_error(f"samples {rows.start}..{rows.stop - 1}{of} {what}")

@@ -1,4 +1,4 @@
-"""From the file of an image to its pixels at every resolution: one decode, and a reason if not.
+"""From the file of an image to its pixels at every resolution, decoded once.
 
 Nothing here needs torch, so that the processes that decode start quickly.
 """
@@ -31,9 +31,10 @@ ENLARGED = "enlarged (smaller than the resolution)"
 
 @dataclass(frozen=True)
 class ImageRecipe:
-    """How every image is treated.
+    """How every image becomes pixels at each of `resolutions`, with 1..4 channels.
 
-    found: channels were found by looking, not asked for. draft: large JPEGs are decoded smaller.
+    found: whether channels were found by looking at some images, not asked for. draft: whether
+    large JPEGs are decoded smaller.
     """
 
     resolutions: tuple[int, ...]
@@ -65,7 +66,8 @@ class Look:
 def look(source: Source, num: int = LOOKED_AT) -> Look:
     """Look at up to num images of a source; those that cannot be read are ignored.
 
-    An image is gray if no pixel of it has a colour, however it is stored.
+    An image file is gray if no pixel of it has a colour, however it is stored; of an array the
+    number of channels decides.
     """
     colour, alpha = False, True
     sizes: set[tuple[int, int]] = set()
@@ -90,9 +92,10 @@ def look(source: Source, num: int = LOOKED_AT) -> Look:
 def prepare_image(
     data: bytes | U8, recipe: ImageRecipe, name: str
 ) -> tuple[list[U8], Sequence[str]]:
-    """Return the pixels [R, R, C] at every resolution, and the conversions that it took.
+    """Return the pixels uint8 [R, R, C] at every resolution R, and the conversions that it took.
 
-    Raises BadImageError; MismatchError for a coloured image where all were found to be gray.
+    data: the image file, or pixels [H, W, C]. name: what an error calls the image. Raises
+    BadImageError; MismatchError for a coloured image where those looked at were gray.
     """
     image, kinds, draft = (
         decode_and_tell(data, recipe.least)

@@ -46,7 +46,7 @@ def resize_image(
 ) -> list[U8]:
     """Crop and downsample an image to uint8 [R, R, C] for every resolution R.
 
-    draft: set where the image was decoded smaller than it is.
+    draft: how the image lies on the full one, where it was decoded smaller than that is.
     """
     if crop == "adm":
         return [_adm(image, resolution) for resolution in resolutions]
@@ -61,7 +61,7 @@ def resize_image(
 
 
 def centre_square(image: Image.Image) -> Image.Image:
-    """Cut the largest square out of the middle."""
+    """Cut the largest square out of the middle (as torchvision's CenterCrop places it)."""
     side = min(image.size)
     if image.width == image.height:
         return image
@@ -88,7 +88,7 @@ def areas(
 ) -> list[U8]:
     """Shrink [H, W, C], or the spans of it, to every [R, R, C] by the area mean, rounded half up.
 
-    The sums of a resolution that divides a larger one are added up from those.
+    The sums of a resolution that divides a larger one are those of the larger one added up.
     """
     alpha = pixels.shape[-1] in (2, 4)
     source = _weight(pixels) if alpha else pixels
@@ -143,7 +143,7 @@ def box_sums(
 def join_sums(
     sums: NDArray[np.integer], weight: int, factor: int, top: int
 ) -> tuple[NDArray[np.integer], int]:
-    """Add up the sums [R, R, C] of factor x factor boxes each; the same as of R / factor."""
+    """Add up each factor x factor of the sums [R, R, C]: the `box_sums` of R / factor."""
     R, _, C = sums.shape
     size, weight = R // factor, weight * factor**2
     sums = sums.astype(_integer(top * weight), copy=False)
@@ -160,7 +160,7 @@ def _add(parts: NDArray[np.integer]) -> NDArray[np.integer]:
 
 
 def _top(pixels: NDArray[np.integer]) -> int:
-    """Return one more than a pixel holds, so that a sum may be rounded within its integer."""
+    """Return one more than a pixel can be, so that half of a weight may be added to a sum."""
     return 256 if pixels.dtype == np.uint8 else 256 * 256
 
 
@@ -194,9 +194,10 @@ def _transpose(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def _fit(square: Image.Image, pixels: U8, resolution: int) -> U8 | None:
-    """Enlarge, leave or shrink a square image without sums of boxes; None where it takes those.
+    """Enlarge, leave or shrink a square image with Pillow; None where only sums of boxes do.
 
-    pixels are its own. Pillow's reduce is the same exact mean: opaque, factor a power of 2.
+    pixels: those of the image. For opaque images and a factor that is a power of 2, Pillow's
+    reduce is the same exact mean.
     """
     factor, rest = divmod(square.width, resolution)
     if factor == 0:

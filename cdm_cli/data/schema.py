@@ -7,10 +7,10 @@
     ├── labels, ids           int64 [N]
     ├── z/<s>                 float16 [N, h, w, C]
     ├── done                  uint8 [blocks], 1 once a block is complete
-    └── digest                uint8 [blocks, 32], SHA-256 of the bytes of a block
+    └── digest                uint8 [blocks, 32], SHA-256 of the place and bytes of a block
 
-Prepared data has everything below `writer` twice, under `train/` and under `val/`. The
-attribute `contents` says all of it once more, and with it alone the whole structure of the
+Prepared data has everything below `writer` under `train/` and, where it has such a part, once more
+under `val/`. The attribute `contents` says all of it, and from it alone the whole structure of the
 file can be laid out again: that is how a file is vetted (guard.py).
 """
 
@@ -56,8 +56,9 @@ class PartSpec:
 class StoreSpec:
     """Everything that is fixed when a store is created.
 
-    parts: {"": …} or {"train": …, "val": …}. provenance: what JSON can hold; its "identity"
-    is what must be equal for another run to continue this store, all of it where it has none.
+    parts: {"": …}, {"train": …} or {"train": …, "val": …}. provenance: what JSON can hold; its
+    "identity" is what must be equal for another run to continue this store, all of it where it has
+    none.
     """
 
     kind: Kind
@@ -141,7 +142,10 @@ def store_layout(attributes: Mapping[str, bytes], contents: Contents) -> Layout:
 
 
 def check_size(contents: Contents) -> None:
-    """Raise ValueError unless the parts fit together and every reader can hold a block."""
+    """Raise ValueError for parts of other names or without images, and for what is too large.
+
+    Limits: the class names together, the bytes of a block, and the number of blocks of a part.
+    """
     if set(contents.parts) not in ({""}, {"train"}, {"train", "val"}):
         raise ValueError(f"parts {sorted(contents.parts)}")
     if contents.classes * contents.class_bytes > CLASSES_LIMIT:
@@ -205,5 +209,5 @@ def attributes_of(spec: StoreSpec) -> dict[str, bytes]:
 
 
 def join_provenance(attributes: Mapping[str, bytes]) -> bytes:
-    """Return the provenance of read attributes, as JSON."""
+    """Return the provenance that root attributes hold, as the JSON it was written as."""
     return b"".join(value for name, value in attributes.items() if name.startswith("provenance"))

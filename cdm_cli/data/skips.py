@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cdm_cli.errors import make_printable
+
 EXAMPLES = 5
 
 
@@ -45,4 +47,4 @@ def as_unicode(name: str) -> str:
 
 def printable_name(name: str) -> str:
     """Escape what is not text: control characters, and what `as_unicode` escapes."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in as_unicode(name))
+    return make_printable(as_unicode(name))

@@ -1,8 +1,8 @@
 """Where images come from: a folder, .zip, .tar(.gz), ADM .npz or HDF5 file, behind one protocol.
 
-A source lists names first and reads each image when asked, in any process. What a source
-is, its first bytes say, not its name. Nothing outside a source is ever read, unless
-links of a folder are to be followed.
+A source lists names first and reads each image when asked, in any process. The first bytes of a
+file say what it is, not its name; only a zip of arrays may be told by the name .npz. Nothing
+outside a source is ever read, unless links of a folder are to be followed.
 """
 
 import os
@@ -50,9 +50,10 @@ class Source(Protocol):
         ...
 
     def read(self, i: int) -> bytes | U8:
-        """Return the file of image i, or its pixels [H, W, C].
+        """Return the bytes of the file of image i, or its pixels uint8 [H, W, C].
 
-        Raises BadImageError where this one image cannot be used.
+        Raises BadImageError where this one image cannot be used; BadInputError, UnsafeInputError
+        or DiskError where the source as a whole cannot.
         """
         ...
 
@@ -70,10 +71,11 @@ def open_source(
 ) -> Source:
     """List a source. What is passed over goes to skips; spool takes what must be unpacked.
 
-    follow: whether symbolic links of a folder are followed; those of an archive never are. inside:
-    which datasets of an HDF5 file are meant.
+    follow: whether symbolic links of a folder are followed; an archive that has links is refused.
+    inside: which datasets of an HDF5 file are meant.
 
-    Raises UsageError, MissingError, BadInputError, UnsafeInputError, DiskError.
+    Raises UsageError where inside names no dataset, or path is no HDF5 file; MissingError where
+    nothing is at path; BadInputError, UnsafeInputError, DiskError.
     """
     try:
         return _open(path, skips, spool, follow, inside)

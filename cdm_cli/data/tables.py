@@ -1,7 +1,8 @@
 """Label tables: csv and NVlabs's dataset.json -> file: class id or class name.
 
-A column of whole numbers (3, or 3.0) holds ids, any other holds names. What is almost one of
-ids, or says with a word that there is no label, is an error that names the cell.
+A column of whole numbers (3, or 3.0) holds ids, any other holds names. A column that is whole
+numbers but for some cells, or has a cell that says there is no label (nan, null, -1), is an error
+that names the cell.
 """
 
 import csv
@@ -37,7 +38,7 @@ NO_LABEL = {"-1", "-1.0", "nan", "null", "<na>"}
 
 @dataclass(frozen=True)
 class LabelTable:
-    """values: file -> class id for all files, or class name for all. names: of the ids, if told."""
+    """values: file -> class id for all files, or class name for all. names: of ids 0..K - 1."""
 
     values: dict[str, int] | dict[str, str]
     names: tuple[str, ...] | None = None
@@ -167,7 +168,8 @@ def _cells(at: str, line: list[str], file: int, column: int) -> tuple[str, str]:
 def with_ids(rows: list[LabelRow], *, names: bool = False) -> list[LabelRow]:
     """Return rows with ids (int) in place of text, if the text of every row is a whole number.
 
-    names: the text is known to be names otherwise. Raises BadInputError naming an odd one.
+    names: that the column is headed as one of names, so that nothing else is checked. Raises
+    BadInputError naming a cell that is odd (`check_names`).
     """
     found = [WHOLE.fullmatch(row.value) for row in rows]
     if all(found):
@@ -179,10 +181,11 @@ def with_ids(rows: list[LabelRow], *, names: bool = False) -> list[LabelRow]:
 
 
 def check_names(rows: list[LabelRow], *, said: bool = False) -> None:
-    """Raise BadInputError where text that was to be names is ids but for a few, or no label.
+    """Raise BadInputError naming a cell where a column of names looks like one of ids.
 
-    said: that the text is no number can be told from how it is written, as in JSON; so only what
-    looks like a number is odd.
+    It does where a cell says that there is no label (NO_LABEL); and where some cells are whole
+    numbers and the others all look like numbers (1.5, 1e3), or are as few or fewer. said: that text
+    and numbers are written differently, as in JSON, so that few others may stand beside numbers.
     """
     texts = [row for row in rows if isinstance(row.value, str)]
     odd = [row for row in texts if not WHOLE.fullmatch(row.value)]
@@ -212,7 +215,10 @@ def _join_columns(labels: list[LabelRow], names: list[LabelRow], where: str) -> 
 
 
 def values_of(rows: Iterable[LabelRow], form: str) -> Any:
-    """Check every row, and that a file has one label. Raises BadInputError naming the row."""
+    """Return file -> label of rows, all ids in range or all names, one for each file.
+
+    form: what an error advises. Raises BadInputError naming the row.
+    """
     values: dict[str, int | str] = {}
     kinds: set[type] = set()
     for where, path, told in rows:

@@ -22,6 +22,7 @@ from cdm_cli.data.archives import (
     safe_name,
     unsafe_error,
 )
+from cdm_cli.data.listing import read_error
 from cdm_cli.errors import BadInputError, UnsafeInputError
 
 BLOCK = 512
@@ -96,6 +97,7 @@ def _number(path: Path, field: bytes, base: int = 8) -> int:
 
 
 def _overrule(path: Path, told: dict[str, str], name: str, size: int) -> tuple[str, int]:
+    """Return name and size of a member: those that extended headers tell, where they tell any."""
     if any(key.startswith("GNU.sparse") for key in told):
         raise unsafe_error(path, told.get("path", name), "is a link, a device or a sparse file")
     if "size" in told:
@@ -135,7 +137,10 @@ def _text(name: bytes) -> str:
 
 
 def gunzip(path: Path) -> Iterator[bytes]:
-    """Yield the contents of a .gz. Raises BadInputError (damaged), UnsafeInputError (a bomb)."""
+    """Yield the contents of a .gz, piece by piece.
+
+    Raises BadInputError (damaged), UnsafeInputError (a bomb), DiskError.
+    """
     budget = ratio_limit(path.stat().st_size)
     try:
         with gzip.open(path) as packed:
@@ -146,3 +151,5 @@ def gunzip(path: Path) -> Iterator[bytes]:
                 yield part
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadInputError(f"{path} is a damaged .gz ({error})", kept=KEPT) from error
+    except OSError as error:
+        raise read_error(path, error) from error

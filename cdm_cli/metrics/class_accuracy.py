@@ -34,7 +34,10 @@ def tops(num_classes: int) -> tuple[int, int]:
 
 @dataclass
 class ClassAccuracy:
-    """Counts of tested images [K], and for each k of those whose class is among the first k."""
+    """Counts of tested images [K], and for each k of `tops` of those that are right.
+
+    An image is right at k if its class is among the k of the largest logits.
+    """
 
     num_classes: int
     tested: Counts = field(init=False)
@@ -46,7 +49,7 @@ class ClassAccuracy:
 
     @classmethod
     def of(cls, tested: Sequence[int], right: Sequence[Sequence[int]]) -> "ClassAccuracy":
-        """Take counts that were made before; right: [2][K], for the two k."""
+        """Take counts that were made before; tested: [K], right: [2][K], for the two k."""
         made = cls(len(tested))
         made.tested = np.asarray(tested, np.int64)
         rows = zip(tops(len(tested)), right, strict=True)
@@ -68,13 +71,13 @@ class ClassAccuracy:
         return torch.from_numpy(np.stack(rows).astype(np.float64))
 
     def share(self, k: int) -> AccuracyEstimate:
-        """Return the accuracy over all tested images."""
+        """Return the top-k accuracy over all tested images; 0 where none was tested."""
         num = int(self.tested.sum())
         mean = int(self.right[k].sum()) / max(num, 1)
         return AccuracyEstimate(mean, (mean * (1 - mean) / max(num, 1)) ** 0.5)
 
     def by_class(self, k: int) -> NDArray[np.float64]:
-        """Return the accuracy of each class [K], NaN where no image of it was tested."""
+        """Return the top-k accuracy of each class [K], NaN where no image of it was tested."""
         with np.errstate(invalid="ignore"):
             return self.right[k] / self.tested
 

@@ -27,7 +27,10 @@ KEEP = 10_000
 class Collector:
     """Statistics of N images with the given ids and labels, [N] each, seen in any order.
 
-    moments are those of the splits, parts those of the groups.
+    splits, groups: of each image, int64 [N]. moments: of each split; parts: of each group. kept:
+    features [M, D] of the images at kept_places [M]; slots: the row of each image in it, -1 for
+    none, [N]. From probabilities: scores by split, cells by split and group, and called, how many
+    images of each group were called by their label, float64 [G].
     """
 
     ids: NDArray[np.int64]
@@ -116,7 +119,7 @@ class Collector:
         return [*sums, *([self.called] if self.called is not None else []), self.kept]
 
     def to_host(self) -> None:
-        """Move all sums into the memory of the host: what becomes of them waits for no device."""
+        """Move moments and scores into the memory of the host, where distances are computed."""
         self.moments = [sums.to_host() for sums in self.moments]
         self.parts = [sums.to_host() for sums in self.parts]
         self.scores = self.scores and self.scores.to_host()
@@ -171,7 +174,7 @@ class Collector:
     def frechets(
         self, references: Sequence[FeatureGaussian], *, uncertain: bool = True, pairs: bool = True
     ) -> list[Estimate]:
-        """Return the same for each of several references: what it takes of the samples, once."""
+        """Return the same for each of several references; moments of the samples are made once."""
         whole, found = self.whole, dict[tuple[int, ...], list[float]]()
 
         def distances(out: tuple[int, ...]) -> list[float]:

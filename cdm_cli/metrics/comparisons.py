@@ -22,8 +22,8 @@ Named = Callable[[Labels], str]
 def comparisons(family: Sequence[MetricRow]) -> list[Comparison]:
     """Return a verdict on each point of a family, by each of its metrics and references.
 
-    Each verdict is certain among those of one metric and reference: any of these is wrong with a
-    probability of 5 %.
+    The verdicts of one metric and reference are one family: the probability that any of these is
+    wrong is 5 % at most.
     """
     found: list[Comparison] = []
     for rows in _by_metric(family).values():

@@ -20,7 +20,10 @@ NUM_SPLITS = 10
 
 
 class MeanAndStd(NamedTuple):
-    """A mean over splits or subsets, and its standard deviation."""
+    """A mean, and a standard deviation: over splits or subsets, or of the mean itself.
+
+    IS and KID have the first; accuracies and scores of neighbours the second, a standard error.
+    """
 
     mean: float
     std: float

@@ -54,34 +54,6 @@ class Discrepancy:
         return estimate(self.value(), without, G)
 
 
-def squared_mmd(x: Tensor, y: Tensor) -> float:
-    """Return the unbiased squared discrepancy of x [N, D] and y [M, D]."""
-    return Discrepancy(x, y).value()
-
-
-def kernel_distance(
-    features: Tensor,
-    features_ref: Tensor,
-    *,
-    ids: NDArray[np.int64] | None = None,
-    ids_ref: NDArray[np.int64] | None = None,
-    num_subsets: int = NUM_SUBSETS,
-    subset_size: int = SUBSET_SIZE,
-    seed: int = 0,
-) -> MeanAndStd:
-    """Return mean and standard deviation of the squared MMD over pairs of random subsets.
-
-    features: [N, D]; features_ref: [M, D]. Which samples a subset takes depends on the ids and
-    the seed, not on the order of the file. With N = M = the size of a subset there is only
-    one, and the standard deviation is 0. Raises ValueError for fewer than two samples.
-    """
-    score, _ = kernel_estimate(
-        features, features_ref, ids=ids, ids_ref=ids_ref,
-        num_subsets=num_subsets, subset_size=subset_size, seed=seed,
-    )  # fmt: skip
-    return score
-
-
 def kernel_estimate(
     features: Tensor,
     features_ref: Tensor,
@@ -93,7 +65,14 @@ def kernel_estimate(
     subset_size: int = SUBSET_SIZE,
     seed: int = 0,
 ) -> tuple[MeanAndStd, Estimate]:
-    """Return the same, and what the mean is without each of the groups [N] of the samples."""
+    """Return mean and standard deviation of the squared MMD over pairs of random subsets.
+
+    And the mean as an Estimate: what it is without each of the groups [N] of the samples.
+    features: [N, D]; features_ref: [M, D]; ids [N], ids_ref [M]: which samples a subset takes
+    depends on these and the seed, not on the order of the file. With N = M = the size of a subset
+    there is only one, and the standard deviation is 0. Raises ValueError for fewer than two
+    samples or real images.
+    """
     size = min(len(features), len(features_ref), subset_size)
     if size < 2:
         raise ValueError("a kernel distance needs two samples of each kind")
@@ -111,7 +90,7 @@ def kernel_estimate(
 
 
 def _estimate(found: Discrepancy, subset: Tensor, groups: NDArray[np.int64] | None) -> Estimate:
-    """Leave groups out, where each two of them leave two samples at least."""
+    """Leave groups out of one subset, where two samples at least remain."""
     if groups is None:
         return Estimate(found.value())
     G, mine = int(groups.max()) + 1, torch.from_numpy(groups).to(subset.device)[subset]

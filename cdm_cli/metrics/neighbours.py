@@ -62,8 +62,11 @@ def radii(x: Tensor, ks: tuple[int, ...]) -> Tensor:
 def prdc(features: Tensor, features_ref: Tensor, *, k: int = 3, k_density: int = 5) -> PRDC:
     """Return precision, recall (Kynkäänniemi et al. 2019) and density, coverage (Naeem 2020).
 
-    precision: the share of samples inside the k-neighbourhood of a real image; recall: the
-    share of real images inside that of a sample. density and coverage count with k_density.
+    The k-neighbourhood of an image is the ball that reaches to its k-th nearest one of its kind.
+    precision: the share of samples inside that of a real image; recall: the share of real images
+    inside that of a sample. density: in how many neighbourhoods of real images a sample is, over
+    k_density; coverage: the share of real images whose neighbourhood holds a sample, both with
+    k_density and without the edge. features: [N, D]; features_ref: [M, D].
     Raises ValueError unless both sides have more than k and k_density members.
     """
     if min(len(features), len(features_ref)) <= max(k, k_density):
@@ -89,7 +92,11 @@ def _mean(values: Tensor) -> MeanAndStd:
 
 
 class Nearest:
-    """Streaming search: the k nearest of all features ever added, for each query [Q, D]."""
+    """Streaming search: for each query [Q, D] the k nearest of all features that were added.
+
+    distances: float64 [Q, k], ascending, and ids: int64 [Q, k] of these; fewer than k columns
+    until k were added.
+    """
 
     def __init__(self, queries: Tensor, k: int) -> None:
         self.queries, self.k = queries, k
@@ -97,7 +104,7 @@ class Nearest:
         self.ids = torch.zeros(len(queries), 0, dtype=torch.int64, device=queries.device)
 
     def add(self, features: Tensor, ids: Tensor) -> None:
-        """Consider features [B, D] with their ids [B]."""
+        """Add features [B, D] with their ids [B]."""
         found = distances(self.queries, features.to(self.queries.device))
         names = ids.to(self.ids.device).expand(len(self.queries), -1)
         both = torch.cat([self.distances, found], 1)

@@ -74,7 +74,7 @@ def choose_balanced(
     return np.sort(np.lexsort((place, _ranks(order, labels)))[:num]).astype(np.int64)
 
 
-def choice_by_class(
+def choose_by_class(
     ids: NDArray[np.int64], labels: NDArray[np.int64], counts: NDArray[np.int64], seed: int = 0
 ) -> NDArray[np.int64]:
     """Choose counts [K] of each label, all where there are fewer, of N positions, ascending."""

@@ -29,7 +29,10 @@ class FrontPlace:
 def front(
     costs: Sequence[int], estimates: Sequence[Estimate], *, level: float = LEVEL
 ) -> list[FrontPlace]:
-    """Return the place of each point, of which less is better. Raises ValueError as `verdicts`."""
+    """Return whether each of P points is on the front; less is better, of cost and number.
+
+    costs, estimates: [P]. Raises ValueError for different numbers of groups.
+    """
     families = {
         cost: [i for i, one in enumerate(costs) if one <= cost] for cost in sorted(set(costs))
     }

@@ -24,7 +24,7 @@ from cdm_cli.metrics.frechet import FeatureGaussian
 
 @dataclass(frozen=True)
 class Reference:
-    """Statistics of real images.
+    """Statistics of real images: mu [D] and sigma [D, D] of their features.
 
     name: "train", "val" or a file name. num: how many images, None where the file does not
     say. features [M, D] and ids [M]: what kernel and neighbour metrics compare with, or None.

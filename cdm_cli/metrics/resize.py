@@ -37,7 +37,7 @@ def bicubic_weights(size_in: int, size_out: int) -> Tensor:
 
 
 def clean(x: Tensor, size: int = INCEPTION_SIZE) -> Tensor:
-    """Resize x [B, C, H, W], values 0..255, to float32 [B, C, size, size]."""
+    """Resize x [B, C, H, W], values 0..255, to float32 [B, C, size, size] within 0..255."""
     across = bicubic_weights(x.shape[3], size).to(x.device)
     down = bicubic_weights(x.shape[2], size).to(x.device)
     rows = (x.double() @ across.T).float()
@@ -45,7 +45,7 @@ def clean(x: Tensor, size: int = INCEPTION_SIZE) -> Tensor:
 
 
 def legacy_pytorch(x: Tensor, size: int = INCEPTION_SIZE) -> Tensor:
-    """Resize as pytorch-fid did: bilinear, not antialiased, clipped."""
+    """Resize x [B, C, H, W] as pytorch-fid did, to float32: bilinear, not antialiased, clipped."""
     x = functional.interpolate(x.float(), size=(size, size), mode="bilinear", align_corners=False)
     return x.clamp(0, 255)
 

@@ -4,9 +4,9 @@ The lowest of thirteen FIDs is lower than the others by luck, too. The points ar
 the lowest by paired Student statistics over the groups of the jackknife, and the largest of them
 is held against what it would be if nothing but noise told the points apart: the groups of all
 points together change sign, in all 2^G ways. That keeps whatever the points share, and needs no
-table (Westfall & Young 1993; Winkler et al. 2014). A point that is beaten leaves, and those that
-are left are compared anew, until none is beaten: the model confidence set of Hansen, Lunde &
-Nason (2011), which holds all of the best points with a probability of 1 - level.
+table (Westfall & Young 1993; Winkler et al. 2014). Where the farthest point is certain to be worse
+it is set aside, and the others are compared anew, until none is: the model confidence set of
+Hansen, Lunde & Nason (2011), which holds all of the best points with a probability of 1 - level.
 
 The real images are taken as they are: a verdict is about the distance to these.
 """
@@ -58,9 +58,10 @@ def put_in_words(standing: str, difference: float, error: float) -> str:
 def verdicts_on(
     estimates: Sequence[Estimate], *, level: float = LEVEL, highest: bool = False
 ) -> list[Verdict]:
-    """Return a verdict on each of several numbers, see `verdicts`; all or none know two left out.
+    """Return a verdict on each of several numbers, as `verdicts` does.
 
-    Raises ValueError for different numbers of groups.
+    Their values without two groups are used where all of them have these. Raises ValueError for
+    different numbers of groups.
     """
     values = [found.value for found in estimates]
     without = np.array([found.without for found in estimates])
@@ -76,7 +77,7 @@ def verdicts(
     level: float = LEVEL,
     highest: bool = False,
 ) -> list[Verdict]:
-    """Return a verdict on each of P points, any of them wrong with a probability of `level`.
+    """Return a verdict on each of P points; that any is wrong has a probability of `level` at most.
 
     values: [P]; without: [P, G], leave-one-out values over the same groups, so that what the
     samples of the points share is cancelled (independent samples may stand beside them);
@@ -113,7 +114,11 @@ def _standing(worse: bool, alone: bool) -> Standing:
 
 
 def _levels(y: Array, level: float) -> Array:
-    """Return the level at which each of y [P, G] is rejected; those that stay share the last."""
+    """Return the lowest level at which each of y [P, G] would be called worse, [P].
+
+    It is 1 for the lowest. Points are set aside one after another, so no later one has a lower
+    level than an earlier one.
+    """
     flips, p, here, last = signs(y.shape[1]), np.ones(len(y)), list(range(len(y))), 0.0
     while len(here) > 1:
         t = np.where(_equals_lowest(y[here].mean(1)), 0.0, against_lowest(y[here]))

@@ -64,3 +64,8 @@ def filled(path, spec):
     with create(path, spec) as store:
         fill(store)
     return path
+
+
+def forget_block(part, b):
+    """Clear the done flag of block b, as if a kill had come before it."""
+    part._write("done", b, b"\0")

@@ -7,7 +7,15 @@ import pytest
 
 from cdm_cli.data import disk
 from cdm_cli.data.store import create, open_store
-from tests.data.stores import arrays_of, fill, filled, flip, prepared_spec, samples_spec
+from tests.data.stores import (
+    arrays_of,
+    fill,
+    filled,
+    flip,
+    forget_block,
+    prepared_spec,
+    samples_spec,
+)
 
 
 @pytest.fixture
@@ -118,7 +126,7 @@ def test_a_forgotten_block_is_written_again(store, part):
     fill(store)
     seen = []
     with disk.announce_to(seen.append):
-        part.forget_block(1)
+        forget_block(part, 1)
     assert [io.kind for io in seen] == ["write", "sync"]
     assert part.pending() == [1]
     fill(store)

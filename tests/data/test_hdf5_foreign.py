@@ -225,6 +225,7 @@ def played(tmp_path, monkeypatch, code):
         ("put(b'.', b'')", "broke down"),
         ("os.write(1, b'H' + b'\\xff' * 8)", "broke down"),
         ("put(b'H', b'[2, 6, 5, 3]'); put(b'I', bytes(180)); put(b'I', b'x'); put(b'.', b'')", ""),
+        ("put(b'H', b'[2, 6, 5, 3]'); put(b'I', bytes(180)); put(b'L', b''); put(b'.', b'')", ""),
         ("put(b'H', b'[2, 6, 5, 3]'); put(b'I', bytes(100)); put(b'.', b'')", "end too early"),
         ("put(b'H', b'[2, 70000, 70000, 3]')", "has images of"),
         ("put(b'H', b'[1073741824, 8192, 8192, 3]')", "MB are free"),
@@ -238,8 +239,9 @@ def test_a_child_that_breaks_down_or_lies(path, tmp_path, monkeypatch, code, wor
     if not words:  # more than it said: the rest is not taken
         assert read(path, labels=None)[1].sum() == 0
         return
-    with pytest.raises((UnsafeInputError, BadInputError, DiskError), match=words):
+    with pytest.raises((UnsafeInputError, BadInputError, DiskError), match=words) as caught:
         read(path, labels=None)
+    assert str(path.with_name("spool") if "free" in words else path) in str(caught.value)
 
 
 def test_no_child_is_left(path):

@@ -1,7 +1,6 @@
 """Mirrors cdm_cli/data/part.py."""
 
 import os
-import threading
 
 import numpy as np
 import pytest
@@ -146,25 +145,6 @@ def test_unfinished_blocks_are_not_handed_out(tmp_path):
             with pytest.raises(MissingError, match=r"2 of 3 blocks") as caught:
                 attempt()
             assert caught.value.next == "cdm sample base", "the command of its provenance"
-
-
-def test_checked_blocks_come_in_order_and_end_with_the_first_bad_one(path, part):
-    found = list(part.iterate_checked())
-    assert [rows for rows, _ in found] == [range(8), range(8, 16), range(16, 20)]
-    for b, (_, block) in enumerate(found):
-        np.testing.assert_array_equal(block["z/3"], arrays_of(part, b)["z/3"])
-    flip(path, offset(part, "labels", 17))
-    blocks = part.iterate_checked()
-    assert len(next(blocks)[0]) == len(next(blocks)[0]) == 8
-    with pytest.raises(BadInputError, match=r"16\.\.19"):
-        next(blocks)
-
-
-def test_reading_ahead_ends_with_its_user(part):
-    blocks = part.iterate_checked()
-    next(blocks)
-    blocks.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("blocks") and t.is_alive()]
 
 
 @pytest.mark.parametrize(

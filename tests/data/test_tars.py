@@ -1,5 +1,6 @@
 """Mirrors cdm_cli/data/tars.py: what makes a tar refused."""
 
+import errno
 import gzip
 import io
 import os
@@ -7,10 +8,10 @@ import tarfile
 
 import pytest
 
-from cdm_cli.data.archives import read_member
+from cdm_cli.data.archives import open_for_reading, pread, read_member
 from cdm_cli.data.spool import write_spool
 from cdm_cli.data.tars import gunzip, tar_members
-from cdm_cli.errors import BadInputError, UnsafeInputError
+from cdm_cli.errors import BadInputError, DiskError, UnsafeInputError
 
 NOISE = os.urandom(700)
 
@@ -142,6 +143,22 @@ def test_gzip_is_unpacked(tmp_path):
     path = tmp_path / "t.gz"
     path.write_bytes(gzip.compress(NOISE))
     assert write_spool(gunzip(path), tmp_path / "spool").read_bytes() == NOISE
+
+
+@pytest.mark.parametrize("how", ["gz", "member"])
+def test_a_disk_that_fails_while_it_is_unpacked_is_named(tmp_path, monkeypatch, how):
+    """The file that cannot be read is to blame, not the one beside the output."""
+    path = tmp_path / "source"
+    path.write_bytes(gzip.compress(NOISE))
+
+    def fails(*args, **kwargs):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(*((gzip, "open") if how == "gz" else (os, "pread")), fails)
+    with open_for_reading(path) as file:
+        parts = gunzip(path) if how == "gz" else (pread(path, file, at, 1) for at in range(9))
+        with pytest.raises(DiskError, match=f"{path} cannot be read: Input/output error"):
+            write_spool(parts, tmp_path / "spool")
 
 
 def test_a_gzip_bomb_is_refused(tmp_path):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cdm_cli.metrics.order import (
-    choice_by_class,
     choose_balanced,
+    choose_by_class,
     groups_of,
     hash_ids,
     shuffle,
@@ -91,12 +91,12 @@ def test_balanced_choice_ignores_the_order_of_the_file():
     assert first == set(ids[other][choose_balanced(ids[other], labels[other], 50)])
 
 
-def test_choice_by_class_takes_the_counts_asked_for_or_all_there_are():
+def test_choose_by_class_takes_the_counts_asked_for_or_all_there_are():
     ids, labels = np.arange(100, 140), np.arange(40) % 4
-    rows = choice_by_class(ids, labels, np.array([3, 0, 99, 1]), seed=1)
+    rows = choose_by_class(ids, labels, np.array([3, 0, 99, 1]), seed=1)
     assert np.bincount(labels[rows], minlength=4).tolist() == [3, 0, 10, 1]
     assert (np.diff(rows) > 0).all()
-    fewer = choice_by_class(ids, labels, np.array([2, 0, 5, 1]), seed=1)
+    fewer = choose_by_class(ids, labels, np.array([2, 0, 5, 1]), seed=1)
     assert set(fewer) < set(rows)
-    other = choice_by_class(ids, labels, np.array([3, 0, 99, 1]), seed=2)
+    other = choose_by_class(ids, labels, np.array([3, 0, 99, 1]), seed=2)
     assert set(other) != set(rows)

@@ -20,7 +20,7 @@ from cdm_cli.jobs.cas.recipe import CasRecipe, recipe_of
 from cdm_cli.jobs.judging.images import ImageSet, from_part
 from cdm_cli.jobs.runtime.device import choose_precision
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.metrics.order import choice_by_class
+from cdm_cli.metrics.order import choose_by_class
 from cdm_cli.options.judging import CasOptions
 
 UNTOUCHED = "nothing was written"
@@ -172,6 +172,6 @@ def _match(ref: Store, samples: TrainingSet, seed: int) -> TrainingSet:
     part, counts = ref.parts["train"], samples.counts
     every = from_part(ref, "train", part, samples.images.resolution, None, 0)
     counts = np.where(counts > 0, counts, round(counts[counts > 0].mean()))
-    rows = choice_by_class(every.ids, every.labels, counts, seed)
+    rows = choose_by_class(every.ids, every.labels, counts, seed)
     chosen = replace(every, rows=rows, ids=every.ids[rows], labels=every.labels[rows])
     return TrainingSet("real", chosen, part)

@@ -1,4 +1,7 @@
-"""What a file holds and where it came from, told from headers: no image, no weight is read."""
+"""`cdm inspect`: what a file holds and where it came from, told from headers.
+
+No image and no weight is read.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +9,9 @@ from typing import Any
 from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import MANIFEST, checkpoints, read_manifest
-from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
+from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file, resolve_path
 from cdm_cli.config import StageConfig
+from cdm_cli.data.hdf5 import SIGNATURE
 from cdm_cli.data.pruned import missing_error
 from cdm_cli.data.store import Part, open_store
 from cdm_cli.errors import BadInputError
@@ -24,17 +28,14 @@ from cdm_cli.nets.counting import flops_per_image, num_parameters
 from cdm_cli.options.workspace import InspectOptions
 from cdm_cli.report import Report
 
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
 
 def run(options: InspectOptions, report: Report) -> InspectResult:
     """Return the contents of a store, a stage (by path or name), a checkpoint or weights.
 
-    Raises MissingError, or BadInputError for a file of another kind or a damaged one.
+    Raises MissingError, BadInputError for a file of another kind or a damaged one, and what
+    `open_store` raises.
     """
-    path = options.path
-    if not path.exists() and (Path(RUNS) / path / STAGE_FILE).is_file():
-        path = Path(RUNS) / path
+    path = resolve_path(options.path, Path(RUNS))
     if not path.exists():
         raise missing_error(path)
     if (path / STAGE_FILE).is_file():
@@ -43,7 +44,7 @@ def run(options: InspectOptions, report: Report) -> InspectResult:
         return InspectResult(_checkpoint(path), checkpoint_lines)
     if path.suffix == ".safetensors" and path.is_file():
         return InspectResult(_weights(path), weights_lines)
-    if path.is_file() and _starts_with(path, HDF5_SIGNATURE):
+    if path.is_file() and _starts_with(path, SIGNATURE):
         return InspectResult(_store(path), store_lines)
     raise BadInputError(
         f"{path} is neither a store, a stage directory, a checkpoint nor .safetensors",

@@ -1,8 +1,8 @@
 """`cdm verify --replay K`: samples made again from their provenance, and compared.
 
-A digest shows that a file is what was written; this shows that it is what the stage makes. The
+A digest shows that a file is what was written; a replay shows that it is what the stage makes. The
 compute batches that hold the chosen samples are made again whole, because the shape of a batch
-and its company decide the last bits; all samples in them are compared.
+and the other samples in it decide the last bits; all samples of these batches are compared.
 """
 
 from collections.abc import Callable
@@ -49,8 +49,9 @@ HALF = 127.5  # uint8 levels for 1.0 of a state z_s
 class Replayed:
     """The result of a replay. asked, compared, identical: how many samples.
 
-    largest: difference of any pixel, of 255; tolerance: what is allowed, and why. stage: that made
-    the samples again. differing: one row for each sample beyond tolerance, at most 20.
+    stage: the one that made the samples again. largest: the largest difference of any pixel, in
+    levels of 255; tolerance: the difference that is allowed; why: the reason. differing: one row
+    for each sample beyond tolerance, at most 20.
     """
 
     stage: str
@@ -125,7 +126,10 @@ class StageForms:
         self._stages: dict[tuple[str, bool], Stage] = {}
 
     def engine(self, numerics: HowComputed) -> Engine:
-        """Return what makes batches as the store's were made. BadInputError for other weights."""
+        """Return the engine that makes batches as those of the store were made.
+
+        Raises BadInputError where the weights do not have the digest that the header tells.
+        """
         made = self._origin.made
         key = numerics.precision, numerics.compiled and self.is_exact(numerics)
         if key not in self._stages:
@@ -211,7 +215,8 @@ def _there(part: Part, batch: ReplayBatch) -> Block:
 def pixel_differences(there: Block, made: Block) -> np.ndarray:
     """Return the largest difference of each sample, float64 [n], in levels of uint8.
 
-    z_s, in [-1, 1], counts times 127.5; another id or label, and what is not finite, counts 255.
+    Differences of z_s, in [-1, 1], count times 127.5. A sample of another id or label, or with a
+    value that is not finite, counts 255.
     """
     worst = np.zeros(len(there["ids"]))
     for name, array in there.items():

@@ -34,7 +34,10 @@ from cdm_cli.options.files import VerifyOptions
 
 
 def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], path: Path) -> Chain:
-    """Rebuild a store's chain. Raises BadInputError for one that this stage cannot have."""
+    """Rebuild the chain of a store. Raises BadInputError for one that this stage cannot have.
+
+    told: the identity in the store's provenance. path: of the store.
+    """
     try:
         chain = chain_from(config, made)
         mine = chain_fields(config, chain, made.seed)
@@ -54,7 +57,10 @@ def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], pat
 
 
 def chain_from(config: StageConfig, made: HowMade) -> Chain:
-    """Rebuild the chain that `chain_of` fixed for the store. ValueError, IndexError for none."""
+    """Rebuild the chain that `chain_of` fixed for the store.
+
+    Raises ValueError or IndexError for times and a schedule that make no chain.
+    """
     return Chain(
         schedule=_schedule(config, made),
         sampler=made.sampler,
@@ -107,7 +113,7 @@ def _name_of(store: Store, role: str) -> str:
 def inputs_of(
     store: Store, made: HowMade, header: Header, options: VerifyOptions, opened: ExitStack
 ) -> Inputs:
-    """Return the function that gives, for a range of the store's places, what the stage was given.
+    """Return the function from a range of places in the store to the inputs of these samples.
 
     opened: keeps the store that was upsampled open. Raises BadInputError where the provenance
     names no classes, and MissingError or MismatchError for the store that was upsampled.

@@ -90,11 +90,8 @@ def _settings(values: object, names: Sequence[str] = CHAIN) -> str:
 def stage_lines(told: dict[str, Any]) -> Lines:
     """Return what a stage is, how far it is trained, and on what."""
     plan, data = told["plan"], told["data"]
-    low = (
-        f" from {told['low_resolution']}×{told['low_resolution']}"
-        if _has_low_resolution(told)
-        else ""
-    )
+    low = told.get("low_resolution")
+    source = f" from {low}×{low}" if low else ""
     weights = {
         name: f"step {held.get('step')}, sha256 {str(held.get('sha256', ''))[:DIGITS]}"
         for name, held in told["weights"].items()
@@ -102,7 +99,7 @@ def stage_lines(told: dict[str, Any]) -> Lines:
     training, kind = plan.training, KINDS.get(told["kind"], told["kind"])
     size = "×".join(str(told[name]) for name in ("resolution", "resolution", "channels"))
     return [
-        f"{told['path']}: a {kind} stage at {size}{low}, {_labels(told['num_classes'])}",
+        f"{told['path']}: a {kind} stage at {size}{source}, {_labels(told['num_classes'])}",
         *_align({
             "preset": told["preset"],
             "training": f"{training.steps} steps of {training.batch_size}, "
@@ -122,10 +119,6 @@ def stage_lines(told: dict[str, Any]) -> Lines:
 
 def _labels(num: int) -> str:
     return f"{num} classes" if num else "unconditional"
-
-
-def _has_low_resolution(told: Mapping[str, Any]) -> bool:
-    return "low_resolution" in told
 
 
 def _describe_sampling(stage: Any) -> str:

@@ -1,12 +1,13 @@
-"""`cdm verify`: every byte of a store or a stage, compared with the digest it was written with.
+"""`cdm verify`: every byte of a store or a stage is compared with the digest it was written with.
 
-What is found is returned whole; `failure` then says with which error the command ends.
+A job returns all that it found, good or damaged; `failure` of that result is the error with which
+the command ends.
 """
 
 from pathlib import Path
 
 from cdm_cli.cascade.saved import MANIFEST
-from cdm_cli.cascade.stagefile import STAGE_FILE
+from cdm_cli.cascade.stagefile import STAGE_FILE, resolve_path
 from cdm_cli.data.pruned import missing_error
 from cdm_cli.errors import MissingError, UsageError
 from cdm_cli.jobs.checking.verify_stage import VerifiedStage, verify_checkpoint, verify_stage
@@ -19,11 +20,10 @@ from cdm_cli.report import Report
 def run(options: VerifyOptions, report: Report) -> VerifiedStore | VerifiedStage:
     """Verify a store, a stage (by name or directory) or one checkpoint.
 
-    Raises MissingError, UsageError for --replay of a stage, and what `open_store` raises.
+    Damage is not raised but returned. Raises MissingError, UsageError for --replay of a stage, and
+    what `verify_store` raises.
     """
-    path = options.path
-    if not path.exists() and (Path(RUNS) / path / STAGE_FILE).is_file():
-        path = Path(RUNS) / path
+    path = resolve_path(options.path, Path(RUNS))
     if not path.exists():
         raise missing_error(path)
     if not path.is_dir():

@@ -31,9 +31,10 @@ Check = tuple[str, Callable[[], str]]  # name of a file; the check returns GOOD,
 
 @dataclass(frozen=True)
 class VerifiedStage:
-    """What was found. state: "good", "damaged", "unfinished" or "removed"; files: one row for each.
+    """What was found. files: one row for each. incomplete: checkpoints without a manifest.
 
-    Beside a training that goes on, older checkpoints are removed while they are read.
+    state: "good", "damaged", "unfinished" (no EMA weights yet) or "removed", since a training that
+    goes on removes older checkpoints while they are read.
     """
 
     path: Path
@@ -159,7 +160,7 @@ def _check_unless_removed(directory: Path, name: str, sha256: str) -> str:
 
 
 def _list_incomplete(directory: Path) -> list[str]:
-    """Return checkpoints without a manifest: begun or half removed, they do not count."""
+    """Return the names of checkpoints without a manifest, which were begun or half removed."""
     home = directory / CHECKPOINTS
     if not home.is_dir():
         return []

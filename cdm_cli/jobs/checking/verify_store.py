@@ -1,4 +1,4 @@
-"""Every block of a store against its digest, in threads; and samples made again (`--replay`)."""
+"""Every block of a store is compared with its digest, and samples are made again (`--replay`)."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -26,8 +26,9 @@ NAMED = 5  # ranges that the error names; the table has all
 class VerifiedStore:
     """What was found. state: "good", "damaged" or "unfinished".
 
-    damaged, unfinished: one row for each block. parents: found is where the file or stage with
-    that digest is, "" if it is not here. replay: None where it was not asked for.
+    damaged, unfinished: one row for each block. parents: one row for each, whose "found" is the
+    path of the file or stage with that digest, "" if it is not here. replay: None where it was not
+    asked for, or blocks are not good.
     """
 
     path: Path
@@ -80,7 +81,7 @@ def verify_store(options: VerifyOptions, report: Report) -> VerifiedStore:
     """Check every block; where all are good, make samples again if that is asked for.
 
     Raises what `open_store` raises and, before a block is read, what `plan_replay` raises where
-    samples cannot be made again.
+    samples cannot be made again; MemoryFloorError and StoppedError while they are made.
     """
     with open_store(options.path) as store, ExitStack() as opened:
         asked = options.replay is not None
@@ -132,7 +133,7 @@ def _row(part: Part, b: int) -> dict[str, object]:
 
 
 def _faults(part: Part, blocks: list[int]) -> Iterator[tuple[int, str]]:
-    """Yield what is wrong with each block, "" for nothing, in their order."""
+    """Yield (block, what is wrong with it), "" for nothing, in order; threads read ahead."""
     threads = min(THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads, "verify") as pool:
         try:
@@ -142,14 +143,10 @@ def _faults(part: Part, blocks: list[int]) -> Iterator[tuple[int, str]]:
 
 
 def fault(part: Part, b: int) -> str:
-    """Return what is wrong with a finished block, "" for nothing."""
+    """Return what is wrong with a finished block, as the end of a sentence, "" for nothing."""
     try:
         if not part.check_block(b):
             return "does not have the digest it was stored with"
     except DiskError as error:
         return error.what
-    rows = part.block_range(b)
-    small = ("labels", *(f"z/{s}" for s in part.z_times))
-    return part.describe_invalid(
-        {name: part.map_member(name)[rows.start : rows.stop] for name in small}
-    )
+    return part.describe_invalid_block(b)

@@ -40,9 +40,10 @@ MANIFEST_LIMIT = 2**20
 
 
 def write_folder(selection: ExportSelection, out: Path, report: Report) -> int:
-    """Write all files that are not there yet; return how many.
+    """Write all images that are not there yet, then the tables; return how many images.
 
-    Raises WouldOverwriteError for a folder, or a file in it, that another command made.
+    Raises WouldOverwriteError for a folder, or a file in it, that another command made;
+    BadInputError for a damaged store, StoppedError between two blocks, DiskError.
     """
     claim_folder(selection, out)
     names, labels = Names(selection), list[tuple[str, int]]()
@@ -74,7 +75,7 @@ def write_folder(selection: ExportSelection, out: Path, report: Report) -> int:
 
 
 class Names:
-    """Where each image goes, from its label and its id."""
+    """The path of each image within the export, from its label and its id."""
 
     def __init__(self, selection: ExportSelection) -> None:
         self._classes = selection.store.classes
@@ -110,7 +111,7 @@ class Names:
 
 
 def claim_folder(selection: ExportSelection, out: Path) -> None:
-    """Claim a new or empty folder, or find that it is this export, whole or begun.
+    """Make a new or empty folder this export's; one that is, whole or begun, is left as it is.
 
     Raises WouldOverwriteError for a folder of anything else.
     """
@@ -189,7 +190,7 @@ def put(path: Path, pixels: np.ndarray, kind: str) -> bool:
 
 
 def _check_same(path: Path, pixels: np.ndarray, kind: str) -> None:
-    """Compare pixels, where the format keeps them, else bytes."""
+    """Raise WouldOverwriteError for a PNG of other pixels, or a JPEG of other bytes."""
     try:
         data = read_regular(path)
         same = (

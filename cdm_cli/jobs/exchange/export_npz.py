@@ -1,7 +1,7 @@
 """An .npz as ADM's evaluation reads it: arr_0 uint8 [N, H, W, C] and arr_1 int64 [N], streamed.
 
-It appears whole or not at all. What it was made from stands in the comment of the archive,
-which no reader of arrays looks at, so that the same command finds it done.
+It appears whole or not at all. The comment of the archive, which no reader of arrays looks at,
+holds the identity of the export, so that the same command finds it done.
 """
 
 import io
@@ -23,7 +23,7 @@ from cdm_cli.report import Report
 
 
 class Stream(io.RawIOBase):
-    """An open file for `zipfile`, written through `durable`."""
+    """An open file as `zipfile` writes to one; every write goes through `data/disk.py`."""
 
     def __init__(self, fd: int, path: Path) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def _write_array(
     descr: str,
     pieces: Iterator[np.ndarray],
 ) -> None:
-    """Write an array in C order. The date is that of no day, so that bytes follow contents."""
+    """Write pieces as one array in C order. The same contents give the same bytes, at any date."""
     member = zipfile.ZipInfo(name)
     with archive.open(member, "w", force_zip64=True) as file:
         header = {"descr": descr, "fortran_order": False, "shape": shape}

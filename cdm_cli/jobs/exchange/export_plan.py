@@ -1,4 +1,4 @@
-"""What of a store is exported, and its images in order, checked as they are read."""
+"""Which images of a store are exported; they are read in order, each block checked."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class ExportBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class ExportSelection:
-    """What of a store is exported: rows of a part [N], at one resolution."""
+    """The images that are exported: rows int64 [N] of a part, at one resolution."""
 
     store: Store
     part: Part
@@ -70,7 +70,11 @@ class ExportSelection:
 
 
 def select_images(store: Store, options: ExportOptions) -> ExportSelection:
-    """Choose the images to export. Raises UsageError if the store or the format lacks them."""
+    """Choose the images to export.
+
+    Raises UsageError for a part, a resolution or a number that the store does not have, and for
+    JPEGs of images with alpha.
+    """
     _, part = part_of(store, options.split)
     resolution = choose_resolution(store, part, options.resolution)
     kind: ExportFormat = options.format or ("npz" if is_npz(options.out) else "png")

@@ -26,18 +26,18 @@ def run(options: ImportOptions, report: Report) -> Imported | ImportedStore:
                 f"-o {options.out}: {options.src} is a checkpoint, which becomes a stage",
                 next="-o runs/base",
             )
-        _without(options, FOR_CHECKPOINTS, "images")
+        _refuse_flags(options, FOR_CHECKPOINTS, "images")
         return import_store.run(options, report)
     if suffix in IMAGES or options.src.is_dir():
         raise UsageError(
             f"-o {options.out}: {options.src} holds images, which become a store",
             next="-o samples.h5",
         )
-    _without(options, FOR_IMAGES, "a checkpoint")
+    _refuse_flags(options, FOR_IMAGES, "a checkpoint")
     return import_openai.run(options, report)
 
 
-def _without(options: ImportOptions, flags: dict[str, str], source: str) -> None:
+def _refuse_flags(options: ImportOptions, flags: dict[str, str], source: str) -> None:
     for name, flag in flags.items():
         if getattr(options, name):
             raise UsageError(f"{flag}: does not go with {source}", next=f"leave {flag} away")

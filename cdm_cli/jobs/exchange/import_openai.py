@@ -1,8 +1,8 @@
 """`cdm import`: weights that others trained become a stage of ours.
 
-The flags of the models that openai published are known by the name of their file; any other
-checkpoint comes with the flags it was trained with. What no tensor shows and no flag says is
-taken from the defaults of the two packages, and told.
+The flags of the models that openai published are known by the name of their file; for any other
+checkpoint the user gives the flags it was trained with. A setting that no tensor shows and no flag
+says is the default of its package, and the report says so.
 """
 
 import hashlib
@@ -30,6 +30,7 @@ from cdm_cli.cascade.foreign.openai_names import convert
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import StageConfig
 from cdm_cli.data import disk, durable, renaming
+from cdm_cli.data.hdf5 import SIGNATURE
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, WouldOverwriteError
 from cdm_cli.names import Origin
@@ -37,14 +38,13 @@ from cdm_cli.options.files import ImportOptions
 from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 from cdm_cli.report import Report
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
 PRESET = "imported"
 NAMES_LIMIT = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import made."""
+    """The stage that an import made, or found. sha256: of the file of the checkpoint."""
 
     stage: Path
     kind: str
@@ -58,7 +58,9 @@ class Imported:
 def run(options: ImportOptions, report: Report) -> Imported:
     """Convert a checkpoint into a stage directory that `sample` and `upsample` use.
 
-    Where it is there already, nothing is written. Raises WouldOverwriteError for anything else.
+    Where the same import is at options.out already, nothing is written. Raises WouldOverwriteError
+    for anything else there, BadInputError and UnsafeInputError for the checkpoint, UsageError for
+    flags that do not describe it, MismatchError for --classes of another number.
     """
     source, out = options.src, options.out
     there = is_import(out)
@@ -104,7 +106,7 @@ def run(options: ImportOptions, report: Report) -> Imported:
 
 
 def is_import(out: Path) -> bool:
-    """Return whether a stage is at `out`. Raises WouldOverwriteError if anything else is."""
+    """Return whether an imported stage is at `out`; WouldOverwriteError if anything else is."""
     if not os.path.lexists(out):
         return False
     with suppress(CdmError):
@@ -189,7 +191,7 @@ def read_names(path: Path) -> tuple[str, ...]:
         data = read_stage_file(path).data
         return data.classes if data else ()
     with path.open("rb") as file:
-        is_store = file.read(len(HDF5)) == HDF5
+        is_store = file.read(len(SIGNATURE)) == SIGNATURE
     if is_store:
         with open_store(path) as store:
             return tuple(store.classes)

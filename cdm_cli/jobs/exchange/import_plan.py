@@ -57,9 +57,10 @@ class ImportPlan:
 
 
 def labels_in(found: Labelled, options: ImportOptions) -> tuple[Labelled, tuple[str, ...]]:
-    """Return the labels and all class names: those of --classes, of which some suffice, if given.
+    """Return the labels that were found, and the names of all classes of the store.
 
-    Raises MismatchError for a class that is not among them.
+    These are the names of --classes, of which the images may have some only; without --classes
+    those of the images. Raises MismatchError for a class that is not among the given ones.
     """
     if options.classes is None:
         return found, class_names(found)
@@ -70,7 +71,10 @@ def labels_in(found: Labelled, options: ImportOptions) -> tuple[Labelled, tuple[
 
 
 def plan_import(found: Labelled, src: Path, report: Report) -> ImportPlan:
-    """Look at every header, and put the images in order."""
+    """Look at every header, report what pixels will lose, and put the images in order.
+
+    Raises what `look_at` raises.
+    """
     resolution, channels, conversions = look_at(found.source, src, report)
     for kind, count in conversions.items():
         report.say(f"{src}: {count} images {LOSSY[kind]}")
@@ -92,7 +96,7 @@ def order_images(found: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64],
 
 
 def interleave(y: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the order in which the first of each class come first, then the second, and so on."""
+    """Return the order [N] in which the first image of each class y [N] comes, then the second."""
     by_class = np.argsort(y, kind="stable")
     rank = np.empty(len(y), np.int64)
     rank[by_class] = np.arange(len(y)) - np.searchsorted(y[by_class], y[by_class])
@@ -102,7 +106,9 @@ def interleave(y: NDArray[np.int64]) -> NDArray[np.int64]:
 def look_at(source: Source, src: Path, report: Report) -> tuple[int, int, dict[str, int]]:
     """Return the resolution, the channels that lose nothing, and counts of lossy conversions.
 
-    Raises MismatchError for images of several sizes, or not square; BadInputError.
+    The headers of all files are read; of an array one image, since all are alike. Raises
+    MismatchError for images of several sizes, not square or too large; BadInputError naming an
+    image that cannot be used.
     """
     first: tuple[int, int] | None = None
     colour = alpha = False

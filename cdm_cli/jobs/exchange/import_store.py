@@ -17,7 +17,6 @@ from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
 from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Part
-from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.exchange.export_folder import CLASSES_JSON, EXPORT_JSON
 from cdm_cli.jobs.exchange.import_plan import (
     ImportPlan,
@@ -36,9 +35,10 @@ from cdm_cli.report import Report
 
 @dataclass(frozen=True)
 class ImportedStore:
-    """What is there now. made: images of this run; the others were there before.
+    """The store as it is now. made: images of this run; the others were there before.
 
-    labels, ids: where they came from. conversions: images whose pixels are not all kept.
+    labels, ids: where they came from, in words. conversions: how many images of each kind lose
+    something of their pixels. skipped: how many files were passed over, by reason.
     """
 
     out: Path
@@ -111,13 +111,7 @@ def fill_blocks(part: Part, plan: ImportPlan, src: Path, report: Report) -> int:
         with BlockWriter(part) as writer:
             for b in pending:
                 if stop.asked:
-                    writer.wait()
-                    raise StoppedError(
-                        f"stopped by {stop.asked}",
-                        kept=f"{part.num_blocks - len(part.pending())} of {part.num_blocks} "
-                        "blocks are complete",
-                        next="the same command continues",
-                    )
+                    raise writer.stopped_error(stop.asked)
                 rows = part.block_range(b)
                 images = np.stack(list(each(partial(_pixels, plan, src), rows)))
                 inside = slice(rows.start, rows.stop)

@@ -1,7 +1,7 @@
 """`cdm merge`: what several hosts made with `--part I/N` becomes one store, as if never divided.
 
 A part consists of whole blocks, as large as those of the whole, so blocks map one to one. Each
-is compared with its digest as it is read, and gets another one, which includes its new number.
+is compared with its digest as it is read, and gets a new digest, which includes its new number.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from typing import Any
 from cdm_cli.__version__ import __version__
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Part, Store, open_store
-from cdm_cli.errors import MismatchError, StoppedError, UsageError
+from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.runtime.identity import identity_in
 from cdm_cli.jobs.runtime.same_store import resume_or_create, store_difference
 from cdm_cli.jobs.runtime.stop import Stop
@@ -39,7 +39,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part and its place in the whole, in samples."""
+    """A part, and the place of its first sample in the whole."""
 
     store: Store
     first: int
@@ -149,7 +149,7 @@ def _spec_with(store: Store, num: int) -> Any:
 
 
 def _other_terms(store: Store, head: Store) -> str:
-    """Return what differs in how the numbers are meant, or rounded."""
+    """Return how conventions or precision of two parts differ, "" where they do not."""
     there, here = store.provenance, head.provenance
     if there.get("conventions") != here.get("conventions"):
         return "they follow other conventions, which cdm inspect shows"
@@ -231,13 +231,7 @@ def copy_blocks(pieces: Sequence[Piece], whole: Store, report: Report) -> int:
         with BlockWriter(target) as writer:
             for b in pending:
                 if stop.asked:
-                    writer.wait()
-                    raise StoppedError(
-                        f"stopped by {stop.asked}",
-                        kept=f"{target.num_blocks - len(target.pending())} of "
-                        f"{target.num_blocks} blocks are complete",
-                        next="the same command continues",
-                    )
+                    raise writer.stopped_error(stop.asked)
                 part, source = sources[b]
                 writer.put(b, part.read_checked(source))
                 advance(1, "")

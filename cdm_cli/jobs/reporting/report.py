@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
+from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file, resolve_path
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MissingError
@@ -37,9 +37,7 @@ def run(options: ReportOptions, report: Report) -> Reported:
     Raises MissingError where nothing is there, BadInputError for what has no page, and
     WouldOverwriteError where options.out is anything but a report of the same thing.
     """
-    path = options.path
-    if not path.exists() and (Path(RUNS) / path / STAGE_FILE).is_file():
-        path = Path(RUNS) / path
+    path = resolve_path(options.path, Path(RUNS))
     if not path.exists():
         raise MissingError(f"{path} does not exist", next="cdm report with a store, stage or sweep")
     of, made = _maker(path)

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from cdm_cli.data.store import Part
-from cdm_cli.errors import UsageError
+from cdm_cli.errors import StoppedError, UsageError
 
 SMALLEST, LARGEST = 64, 1024
 BLOCKS = 16  # at least so many, where there are samples enough
@@ -70,6 +70,16 @@ class BlockWriter:
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
+
+    def stopped_error(self, asked: str) -> StoppedError:
+        """Wait for the block in hand; return the error of a job that is asked to stop then."""
+        self.wait()
+        total = self._part.num_blocks
+        return StoppedError(
+            f"stopped by {asked}",
+            kept=f"{total - len(self._part.pending())} of {total} blocks are complete",
+            next="the same command continues",
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from cdm_cli.jobs.checking import verify_stage
 from cdm_cli.jobs.checking.verify import run
 from cdm_cli.options.files import VerifyOptions
 from tests.asking import as_typed
+from tests.data.stores import forget_block
 from tests.jobs.checking.verifying import copied, flip, make, place_of, verified
 from tests.tiny import Told, arrays_of, base_config, net_of, write_store
 
@@ -75,7 +76,7 @@ def test_a_block_that_means_nothing_is_damaged_whatever_its_digest(workspace):
 
 def test_an_unfinished_store_says_what_is_missing(workspace):
     with open_store("lowres.h5", writable=True) as store:
-        store.parts[""].forget_block(1)
+        forget_block(store.parts[""], 1)
     found = verified("lowres.h5", replay=3)
     assert (found.state, found.replay) == ("unfinished", None)
     error = found.failure()
@@ -115,7 +116,7 @@ def test_the_command_prints_the_table_and_ends_with_65_or_66(workspace):
     done = CliRunner().invoke(app, ["verify", "base"])
     assert done.stdout == "runs/base: good, 2 files, each as it was written\n"
     with open_store("samples.h5", writable=True) as store:
-        store.parts[""].forget_block(0)
+        forget_block(store.parts[""], 0)
     done = CliRunner().invoke(app, ["verify", "samples.h5"])
     assert done.exit_code == 66
     assert "0..63" in done.stdout

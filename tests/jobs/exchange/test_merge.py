@@ -22,6 +22,7 @@ from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.options.files import MergeOptions
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleOptions
 from tests.asking import as_typed
+from tests.data.stores import forget_block
 from tests.tiny import (
     Told,
     arrays_of,
@@ -211,7 +212,7 @@ def test_a_part_that_begins_within_a_block_is_refused(workspace):
 
 def test_an_unfinished_part_is_refused(workspace):
     with open_store("p2.h5", writable=True) as store:
-        store.parts[""].forget_block(0)
+        forget_block(store.parts[""], 0)
     with pytest.raises(MissingError, match=r"p2\.h5 is unfinished"):
         merged("p1.h5", "p2.h5", "p3.h5")
     assert not (workspace / "out.h5").exists()

@@ -31,7 +31,7 @@ from cdm_cli.metrics import inception
 from cdm_cli.metrics.features import extract
 from cdm_cli.metrics.frechet import frechet_distance
 from cdm_cli.metrics.inception_score import inception_score
-from cdm_cli.metrics.kernel import squared_mmd
+from cdm_cli.metrics.kernel import Discrepancy
 from cdm_cli.metrics.neighbours import prdc
 from cdm_cli.names import METRICS
 from cdm_cli.options.judging import EvalOptions, parse_metrics
@@ -81,7 +81,7 @@ def test_the_numbers_are_those_of_the_metrics_on_the_same_features():
         assert rows["fid", name].value == pytest.approx(expected, rel=1e-6)
         assert rows["precision", name].value == prdc(x, y).precision.mean
         assert rows["coverage", name].value == prdc(x, y).coverage.mean
-        full = squared_mmd(x, y)
+        full = Discrepancy(x, y).value()
         row = rows["kid", name]
         assert abs(row.value - full) < row.uncertainty
     assert rows["is", ""].value == pytest.approx(inception_score(p, SAMPLES["ids"]).mean, rel=1e-6)

@@ -15,6 +15,7 @@ from cdm_cli.jobs.sweep.judges import PointJudge
 from cdm_cli.jobs.sweep.sweep import run
 from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
+from tests.data.stores import forget_block
 from tests.jobs.sweep.sweeping import CPU, JUDGE, NUM, files, judged_images, write_workspace
 from tests.tiny import Told, sr_config
 
@@ -106,7 +107,7 @@ def begin(name, made):
     shutil.copy(made / "sweep" / f"{name}.h5", SWEEP / f"{name}.h5")
     with open_store(SWEEP / f"{name}.h5", writable=True) as store:
         for block in range(store.parts[""].num_blocks):
-            store.parts[""].forget_block(block)
+            forget_block(store.parts[""], block)
     shutil.copy(made / "sweep/sweep.json", SWEEP / "sweep.json")
     return open_store(SWEEP / f"{name}.h5", writable=True)
 
