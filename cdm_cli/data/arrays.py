@@ -99,7 +99,7 @@ def npz_source(name: str, path: Path, members: Sequence[Member], spool: Path) ->
     try:
         where, offset = _in_place(path, member, spool)
         with open_for_reading(where) as file:
-            head = os.pread(file, min(_HEAD, member.span.size), offset)
+            head = pread(where, file, offset, min(_HEAD, member.span.size))
         shape, dtype, length = _npy_header(head)
         if dtype != np.uint8:
             raise BadImageError(f"arr_0 is {dtype}, not uint8")
