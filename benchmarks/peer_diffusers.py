@@ -100,6 +100,14 @@ def compare_ddpm(name: str, exact: bool, variance: str, steps: int) -> float:
     return difference(ours, peer_states(peer, net, x_T, channels, generator=noise(1)))
 
 
+def stochasticity_of(eta: float, schedule: Schedule) -> Tensor:
+    """Return the stochasticity [T + 1] whose steps draw as much as those of DDIM's eta."""
+    lambda_ = schedule.alpha_bar.logit() / 2
+    h = lambda_[:-1] - lambda_[1:]
+    k = -torch.log1p(eta**2 * torch.expm1(-2 * h)) / (2 * h)
+    return torch.cat([k.new_zeros(1), k.nan_to_num(0.0).clamp(max=1)])
+
+
 def compare_ddim(name: str, exact: bool, eta: float, steps: int) -> float:
     """DDIM beside DDIMScheduler, x_0 clipped and eps solved again from it."""
     schedule = SCHEDULES[name]
@@ -108,7 +116,7 @@ def compare_ddim(name: str, exact: bool, eta: float, steps: int) -> float:
     peer.set_timesteps(steps)
     x_T, draws = torch.randn(2, 3, 8, 8, dtype=torch.float64), noise(1)
     ours = ddim(
-        on(short, net, 3), short, x_T, eta=eta,
+        on(short, net, 3), short, x_T, stochasticity=stochasticity_of(eta, short),
         randn_like=lambda x: torch.randn(x.shape, generator=draws, dtype=x.dtype),
     )  # fmt: skip
     step = {"eta": eta, "use_clipped_model_output": True, "generator": noise(1)}
