@@ -21,7 +21,8 @@ NEXT = "next"
 PLAIN = {
     "', '.join(CLASS)", "', '.join(FILE)", "', '.join(LABEL)", "(low + high) // 4",
     "MOST_SAMPLES // num_classes", "again", "axis", "blocks", "ctx.command_path",
-    "field.least", "file.url", "first", "fit.recipe.lr", "flag", "flags[0]", "last", "least",
+    "field.least", "file.url", "first", "fit.recipe.lr", "flag", "flag or 'with '", "flags[0]",
+    "last", "least",
     "limit // 1024", "lower", "math.ceil(field.least / per_second)",
     "math.ceil(training.batch_size / world.size) * world.size", "max(1, size // 2)",
     "max(part.resolutions)", "metric", "min(index, blocks)", "mode", "names", "num", "part.num",
