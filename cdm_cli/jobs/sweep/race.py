@@ -185,9 +185,11 @@ class Course:
             names = list_names([name_of(one.point) for one in kept.paused])
             are = "is" if len(kept.paused) == 1 else "are"
             self._say(f"round {kept.round}: {names} {are} {PAUSED}: what is left goes to others")
+        waited = left > len(kept.points) - len(kept.beaten)
+        each = "of each that raced" if waited else "each"
         self._say(
             f"round {kept.round}: {_may_be_the_best(left)} after {kept.num} "
-            f"images each, {kept.evaluations} evaluations"
+            f"images {each}, {kept.evaluations} evaluations"
         )
 
     def _judge(self, some: Sequence[int], num: int) -> list[Estimate]:

@@ -139,6 +139,8 @@ def test_a_point_that_the_rest_would_hardly_beat_is_paused_and_may_be_the_best(
     assert [one["s"] for one in course()["left"]] == [0, 3, 5]
     line = "sweep-s: round 1: non-truncated s = 3 is paused: what is left goes to others"
     assert line in told.lines
+    assert any("may be the best after 99 images each," in one for one in told.lines)
+    assert any("after 264 images of each that raced," in one for one in told.lines)
     assert found.table.lines()[1][-1] == "may be the best, paused"
     assert "may be the best, paused" in Read(found.page.read_bytes()).words
     paused = images(SWEEP / "non-truncated-s0003.h5")
