@@ -102,7 +102,7 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
             raise MismatchError(
                 f"{header.directory} and {store.path} do not fit: {reason}",
                 kept="no output was made",
-                next=_anew(header, store, part) or "name another --model or another store",
+                next=_advise_anew(header, store, part) or "name another --model or another store",
             )
         return header
     headers = {name: _diffusion(runs / name) for name in list_stages(runs)}
@@ -119,7 +119,11 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
             next=f"--model {quote(fits[0])}",
         )
     said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    ways = [_anew(header, store, part) for header in headers.values() if isinstance(header, Header)]
+    ways = [
+        _advise_anew(header, store, part)
+        for header in headers.values()
+        if isinstance(header, Header)
+    ]
     raise MissingError(
         f"no super-resolution stage in {runs}/ fits {store.path} ({said or 'there is no stage'})",
         next=next(filter(None, ways), "cdm train sr --preset …, or --model with a path"),
@@ -132,7 +136,7 @@ def tell_stage(model: str | None, header: Header, report: Report) -> None:
         report.say(f"--model {quote(header.directory)}: the only stage that fits")
 
 
-def _anew(header: Header, store: Store, part: Part) -> str:
+def _advise_anew(header: Header, store: Store, part: Part) -> str:
     """Return the command that makes the store anew if only its classes do not fit, else ""."""
     reason = misfit(header, store, part)
     some = set(store.classes) <= set(header.classes)

@@ -225,7 +225,7 @@ class RaceTable:
         return [*([FEWER] if apart else []), ON]
 
     def _line(self, point: Labels) -> list[str]:
-        last, standing = self._last(point)
+        last, standing = self._find_last(point)
         number = self.race.number(point, last.num)
         error = number.estimate.error if number else None
         gone = str(last.round) if standing.beaten else ""
@@ -238,7 +238,7 @@ class RaceTable:
             str(standing),
         ]
 
-    def _last(self, point: Labels) -> tuple[RoundFile, Standing]:
+    def _find_last(self, point: Labels) -> tuple[RoundFile, Standing]:
         """Return the last round of a point, and how it stood."""
         found = [
             (one, standing)

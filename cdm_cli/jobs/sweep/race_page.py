@@ -32,7 +32,7 @@ WAITING = (
 
 def race_parts(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
     """Yield the sections of the page of a race. facts: what the race is of, told first."""
-    yield page.paragraph(race.conclusion or _so_far(race), "lead")
+    yield page.paragraph(race.conclusion or _say_so_far(race), "lead")
     paused = any(one.paused for one in race.rounds)
     words = [CERTAIN.format(100 * (1 - LEVEL)), *([WAITING] if paused else [])]
     yield page.paragraph(" ".join(words))
@@ -50,7 +50,7 @@ def race_parts(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
     yield page.section("What it cost", *_costs(race))
 
 
-def _so_far(race: RaceFile) -> str:
+def _say_so_far(race: RaceFile) -> str:
     return f"The race is not over: {len(race.left)} of {len(race.points)} points may be the best."
 
 

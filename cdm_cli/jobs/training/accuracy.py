@@ -50,7 +50,7 @@ class Accuracy:
         Logs nothing if the run is asked to stop meanwhile.
         """
         world, num = self._trainer.world, self._images.num
-        right = self._right()
+        right = self._count_right()
         if world.any(bool(self._asked())):
             return
         world.sum_([], right)
@@ -62,7 +62,7 @@ class Accuracy:
         )
 
     @torch.no_grad()
-    def _right(self) -> Tensor:
+    def _count_right(self) -> Tensor:
         """Return how many images of this process's share are right; float32, without shape."""
         trainer, session, device = self._trainer, self._trainer.session, self._trainer.device
         net = empty_net(self._config).to_empty(device=device).eval()
