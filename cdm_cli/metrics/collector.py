@@ -19,6 +19,7 @@ from cdm_cli.metrics.frechet import FeatureGaussian, Moments
 from cdm_cli.metrics.inception_score import NUM_SPLITS, MeanAndStd, SplitScores
 from cdm_cli.metrics.jackknife import LEAST, NUM_GROUPS, Estimate, estimate
 from cdm_cli.metrics.order import choose_balanced, groups_of, split_of
+from cdm_cli.metrics.threads import one_thread_if_small
 
 KEEP = 10_000
 
@@ -84,9 +85,11 @@ class Collector:
     ) -> None:
         """Take features [B, D] and probabilities [B, K] of the images at places [B]."""
         device = features.device
-        for kind, sums in ((self.splits[places], self.moments), (self.groups[places], self.parts)):
-            for part in np.unique(kind).tolist() if sums else ():
-                sums[part].add(features[_rows(kind == part, device)])
+        sums_by_part = ((self.splits[places], self.moments), (self.groups[places], self.parts))
+        with one_thread_if_small(features.shape[1]):
+            for kind, sums in sums_by_part:
+                for part in np.unique(kind).tolist() if sums else ():
+                    sums[part].add(features[_rows(kind == part, device)])
         slots = self.slots[places]
         self.kept[torch.from_numpy(slots[slots >= 0]).to(device)] = features[
             _rows(slots >= 0, device)
@@ -184,12 +187,13 @@ class Collector:
                 found[out] = [gaussian.distance(reference) for reference in references]
             return found[out]
 
-        if not uncertain:
-            return [Estimate(value) for value in distances(())]
-        return [
-            self._estimate(value, lambda out, at=at: distances(out)[at], pairs=pairs)
-            for at, value in enumerate(distances(()))
-        ]
+        with one_thread_if_small(len(whole.total)):
+            if not uncertain:
+                return [Estimate(value) for value in distances(())]
+            return [
+                self._estimate(value, lambda out, at=at: distances(out)[at], pairs=pairs)
+                for at, value in enumerate(distances(()))
+            ]
 
     def _estimate(
         self, value: float, without: Callable[[tuple[int, ...]], float], *, pairs: bool = True
