@@ -1,7 +1,6 @@
 """Mirrors cdm_cli/jobs/sweep/page.py and over.py: what a person reads of a sweep."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -110,12 +109,12 @@ def test_a_page_of_something_else_is_left_alone():
 
 def test_names_in_its_files_reach_nothing_but_the_page(tmp_path):
     """A point says where its samples are: only in the directory of the sweep."""
-    shutil.copy("lowres.h5", tmp_path / "other.h5")
+    (SWEEP / "none-s0000.h5").rename(tmp_path / "none-s0000.h5")
     path = SWEEP / "none-s0000.json"
-    point = json.loads(path.read_text())
-    path.write_text(json.dumps(point | {"samples": "../../other.h5", "notes": ["<script>"]}))
+    point = json.loads(path.read_text()) | {"samples": "../../none-s0000.h5"}
+    path.write_text(json.dumps(point | {"notes": ["<script>"]}))
     read = Read(sweep_page(SWEEP))
-    assert "no picture of truncated: sweep/other.h5 does not exist" in read.said
+    assert "no picture of truncated: sweep/none-s0000.h5 does not exist" in read.said
     assert "<script>" in read.words
 
 
