@@ -158,3 +158,8 @@ def signs(G: int) -> NDArray[np.float64]:
         minus = np.random.default_rng(0).random((2**ALL_SIGNS, G)) < 0.5
         minus[0] = False
     return np.where(minus, -1.0, 1.0)
+
+
+def least_level(G: int) -> float:
+    """Return the least p that two numbers of G groups can have: both signs of what was found."""
+    return 2 / min(2**G, 2**ALL_SIGNS)

@@ -113,6 +113,15 @@ class EvalOptions:
                 f"{', '.join(WITH_ERRORS)} can",
                 next="cdm eval fid A.h5 --against B.h5",
             )
+        if not self.compared:
+            raise UsageError(
+                f"--against {self.against}: it is the store that is judged", next="another store"
+            )
+
+    @property
+    def compared(self) -> tuple[Path, ...]:
+        """The stores, each once, without that of --against, which a pattern may name as well."""
+        return tuple(path for path in dict.fromkeys(self.stores) if path != self.against)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.metrics.comparisons import ALIKE, HIGHEST, subject, verdict_between
 from cdm_cli.metrics.jackknife import difference
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
-from cdm_cli.metrics.verdicts import LEVEL
+from cdm_cli.metrics.verdicts import LEVEL, least_level
 from cdm_cli.names import WITH_ERRORS
 
 UNPAIRED = "unpaired: {why} ({names}), so the errors of both numbers count"
@@ -31,17 +31,23 @@ def compare_stores(table: MetricTable, stores: Sequence[Path], against: Path) ->
     (Bonferroni). Pairs of numbers are compared where both share ids and the seed of their noise.
     """
     theirs = {(row.metric, row.reference): row for row in _rows_of(table, against)}
-    seed = _noise_seed(against)
+    seed, level = _noise_seed(against), LEVEL / len(stores)
     for path in stores:
         shared = seed is not None and seed == _noise_seed(path)
         for row in _rows_of(table, path):
             other = theirs.get((row.metric, row.reference))
             if other is not None and row.metric in WITH_ERRORS:
-                _compare(table, row, other, seed=shared, level=LEVEL / len(stores))
+                _compare(table, row, other, seed=shared, level=level)
     if len(stores) > 1:
         table.note(
             f"verdicts are on {len(stores)} stores at once: by each number any of them is wrong "
             "with 5 % at most"
+        )
+    least = max((least_level(len(row.without)) for row in table.rows if row.without), default=0.0)
+    if least > level:
+        table.note(
+            f"nothing can be told apart by some of these numbers: {len(stores)} stores ask for a "
+            f"level of {level:.2g}, and their groups of images give {least:.2g} at best"
         )
 
 

@@ -42,7 +42,7 @@ def check_alike(options: EvalOptions, resolution: int, other: Store) -> None:
     there = ", ".join(map(str, part.resolutions))
     flag = "--against " if other.path == options.against else ""
     raise MismatchError(
-        f"{flag}{other.path} has images of {there} pixels, {options.stores[0]} is judged at "
+        f"{flag}{other.path} has images of {there} pixels, {options.compared[0]} is judged at "
         f"{resolution}",
         kept="nothing was judged",
         next=f"{flag or 'with '}a store of that resolution",

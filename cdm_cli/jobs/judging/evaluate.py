@@ -101,7 +101,7 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
             written.append(options.out)
             if session.world.leads:
                 write_file_atomically(options.out, _encode(table, options.out))
-    return EvalResult(options.stores, table, lines, written, options.against)
+    return EvalResult(options.compared, table, lines, written, options.against)
 
 
 def _with_others(
@@ -121,13 +121,13 @@ def _with_others(
     if "nn" in parse_metrics(options.metrics):
         joined.note(FIRST_ALONE.format(store=path))
     if options.against is not None:
-        compare_stores(joined, options.stores, options.against)
+        compare_stores(joined, options.compared, options.against)
     return joined
 
 
 def _list_stores(options: EvalOptions) -> list[Path]:
     """Return the stores that are judged, and behind them what they are compared with."""
-    return [*options.stores, *([options.against] if options.against else [])]
+    return [*options.compared, options.against] if options.against else [*options.compared]
 
 
 def _choose_all(options: EvalOptions, stack: ExitStack, report: Report) -> list[ImageSet]:

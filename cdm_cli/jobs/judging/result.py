@@ -53,6 +53,7 @@ class EvalResult:
                     "corrected": row.corrected,
                     "reference": row.reference,
                     "real_images": row.reference_num,
+                    **({"convention": row.convention.as_dict()} if row.extra else {}),
                     **({"jackknife": _jackknife(row)} if row.without else {}),
                 }
                 for row in rows
@@ -80,11 +81,13 @@ class EvalResult:
         metrics = dict.fromkeys(MEANS.get(row.metric, "") for row in table.rows)
         means = [line for line in (ERROR, *metrics) if line]
         where = [f"written: {', '.join(map(str, self.written))}"] if self.written else []
-        said = [*means, *map(self._of, kinds[:1]), *table.all_notes(), *where]
+        said = [*means, *map(self._of, kinds), *table.all_notes(), *where]
         return [*told, cells, *said, WHOLE]
 
     def _of(self, convention: Convention) -> str:
-        stores = [str(path) for path in (*self.stores, self.against) if path]
+        """Return of what the numbers of one convention are."""
+        mine = (row for row in self.table.rows if row.convention == convention)
+        stores = list(dict.fromkeys(row.extra.get("store", str(self.stores[0])) for row in mine))
         each = "each of " if len(stores) > 2 else ""
         return (
             f"of {convention.num} images of {each}{list_names(stores)} ({convention.balance}), "

@@ -118,6 +118,37 @@ def test_the_more_stores_are_compared_the_more_a_verdict_asks_for(monkeypatch):
     assert levels == [0.05] * 2 + [0.0125] * 8
 
 
+def test_each_store_is_said_to_have_as_many_images_as_it_has():
+    made("few.h5", 0, {name: array[:50] for name, array in SAMPLES.items()})
+    result = several("samples.h5", "few.h5", against=Path("dark.h5"))
+    said = "\n".join(text(result, whole=False))
+    assert "of 75 images of samples.h5 and dark.h5 (" in said
+    assert "of 50 images of few.h5 (" in said
+    shown = result.model_dump()["metrics"]
+    nums = {row["store"]: row["convention"]["num"] for row in shown}
+    assert nums == {"samples.h5": 75, "few.h5": 50, "dark.h5": 75}
+
+
+def test_a_store_is_judged_once_and_not_compared_with_itself(monkeypatch):
+    once = several("samples.h5", against=Path("dark.h5")).model_dump()
+    seen = counted(monkeypatch)
+    names = ("./samples.h5", "dark.h5", "samples.h5")
+    assert several(*names, against=Path("dark.h5")).model_dump() == once
+    assert sum(seen) == 2 * 75
+    with pytest.raises(UsageError, match=r"--against dark\.h5: it is the store that is judged"):
+        options("fid", stores=(Path("dark.h5"),), against=Path("dark.h5"))
+
+
+def test_more_stores_than_the_groups_of_images_can_tell_apart_are_said_to_be():
+    """The signs of ten groups give 2 / 1024 at best, which is 5 % / 25."""
+    table = compared("dark.h5").table
+    for num, told in ((25, False), (26, True)):
+        table.notes.clear()
+        against.compare_stores(table, [Path("samples.h5")] * num, Path("dark.h5"))
+        assert table.comparisons[-1].verdict == ("not told apart" if told else "better")
+        assert any("26 stores ask for a level of 0.0019" in note for note in table.notes) == told
+
+
 def test_several_stores_without_another_are_one_table():
     result = several("samples.h5", "dark.h5")
     alone = [several(name).table.value("fid", "train") for name in ("samples.h5", "dark.h5")]
