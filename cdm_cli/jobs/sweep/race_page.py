@@ -122,7 +122,7 @@ def race_plot(race: RaceFile) -> bytes:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     low, high = axes.get_xlim()
-    axes.set_xlim(low, high + (high - low) / 4)  # for what is written there
+    axes.set_xlim(low, high + (high - low) / 3)  # for what is written there
     axes.set_xlabel(f"{subject('fid', race.reference)}, above the lowest (of so many images)")
     figure.tight_layout()
     held = io.BytesIO()
