@@ -81,7 +81,7 @@ def assert_same(one, other):
 def test_numbers_are_those_of_the_command(tmp_path):
     metrics = ("fid", "is", "kid", "prdc", "accuracy")
     asked = as_typed(
-        EvalOptions, metrics=metrics, store="data.h5", split="val", resolution=16,
+        EvalOptions, metrics=metrics, stores=("data.h5",), split="val", resolution=16,
         judge={"features": "features", "ref": "data.h5", "compute": CPU},
     )  # fmt: skip
     told = [row for row in evaluate(asked, Told()).table.rows if row.reference in ("train", "")]

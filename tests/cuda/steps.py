@@ -43,7 +43,7 @@ def options_of(tag: str) -> list[tuple[Any, Any]]:
         SweepSOptions, lowres=lowres, model="sr", s=(0, S), num=128, out=sweep, judge=JUDGE
     )
     judging = as_typed(
-        EvalOptions, metrics=("fid",), store=samples, judge=JUDGE, out=Path(f"{tag}.json")
+        EvalOptions, metrics=("fid",), stores=(samples,), judge=JUDGE, out=Path(f"{tag}.json")
     )
     return [
         (sample, drawing(str(lowres))),

@@ -198,7 +198,7 @@ def eval() -> int:
     options = as_typed(
         EvalOptions,
         metrics=("fid", "is"),
-        store=Path("lowres.h5"),
+        stores=(Path("lowres.h5"),),
         judge=judge,
         out=Path("table.json"),
     )
