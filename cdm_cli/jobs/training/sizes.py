@@ -65,6 +65,8 @@ def known_sizes(plan: Plan, precision: Precision, session: Session) -> Sizes | N
     decides = {
         "stage": plan.stage.model_dump(mode="json"),
         "gradient checkpointing": plan.training.gradient_checkpointing,
+        "batch size": plan.training.batch_size,  # of several parts the sums take memory, too
+        "virtual ranks": plan.training.virtual_ranks,
         "precision": precision,
         "device": device_class(session.device),
         "build": build(session.device),

@@ -110,10 +110,11 @@ def test_what_decides_how_much_fits_has_a_file_of_its_own(monkeypatch, tmp_path)
     monkeypatch.setattr(sizes, "build", lambda device: "B")
     device, plan = torch.device("cuda", 0), preset("tiny-base8")
     alone = Session(device)
-    spared = plan.training.model_copy(update={"gradient_checkpointing": True})
+    others = ({"gradient_checkpointing": True}, {"batch_size": 16}, {"virtual_ranks": 2})
+    trainings = [plan.training.model_copy(update=other) for other in others]
     for made, precision in (
         (plan, "fp32"), (plan, "bf16"), (preset("tiny-base16"), "fp32"),
-        (plan.model_copy(update={"training": spared}), "fp32"),
+        *((plan.model_copy(update={"training": training}), "fp32") for training in trainings),
     ):  # fmt: skip
         found = known_sizes(made, precision, alone)
         assert not found.did_not_fit(8)

@@ -105,3 +105,17 @@ def test_where_there_is_no_triton_nothing_happens(on_a_gpu, monkeypatch):
     monkeypatch.setitem(sys.modules, "triton.runtime.cache", None)
     ahead.begin()
     ahead.finish()
+
+
+def test_a_triton_that_is_broken_writes_no_traceback_into_what_is_said(on_a_gpu, monkeypatch):
+    class Broken:
+        @property
+        def triton_key(self):
+            raise RuntimeError("no driver")
+
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    monkeypatch.setitem(sys.modules, "triton.runtime.cache", Broken())
+    ahead.begin()
+    ahead.finish()
+    assert raised == []
