@@ -48,7 +48,7 @@ class TrainingConfig(Settings):
     """Checkpoints that are kept."""
     virtual_ranks: Annotated[int, Field(ge=0, le=1024), Later()] = 0
     """Parts of a batch whose gradients are added up in one order on any number of processes
-    (--exact); 0: in the order of the processes.
+    (--exact); 0: in an order that depends on the processes.
     """
     keyed_by: Annotated[Literal["rank", "place"], Later(settable=False)] = "rank"
     """Noise and dropout of an image: by its place in the batch; in older trainings by process."""

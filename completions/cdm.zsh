@@ -127,7 +127,7 @@ _cdm() {
           '*:argument: _cdm_stages' ;;
         'eval checkpoints') _arguments -s \
           '*--weights[all, or some of step-00001000,ema,best]:value: _cdm_checkpoints ema best' \
-          '*--s[Time at which z_0 is noised, 0 for not at all]:value: ' \
+          '*--s[Time s of z_s\: z_0 noised to it, or the state kept at it; 0\: z_0 itself]:value: ' \
           '*--lowres[Generated images that it enlarges]:value:_files -g "*.h5(-.)"' \
           '*--num[Samples that judge each checkpoint]:value: ' \
           '*--out[What to write]:value:_files' \
@@ -257,7 +257,7 @@ _cdm() {
           '1:argument: _cdm_stages' ;;
         'upsample') _arguments -s \
           '*--model[Super-resolution stage\: a name in runs/ or a directory]:value: _cdm_stages' \
-          '*--s[Time at which z_0 is noised, 0 for not at all]:value: ' \
+          '*--s[Time s of z_s\: z_0 noised to it, or the state kept at it; 0\: z_0 itself]:value: ' \
           '*--augment[Origin of z_s\: the store'\''s own, or z_0 noised afresh]:value:(truncated non-truncated)' \
           '*--keep-s[Also store z_s at these times, 251,501, for --augment truncated; changes no image]:value: ' \
           '*--split[Part of a prepared store]:value:(train val)' \
@@ -382,7 +382,7 @@ _cdm() {
         'tune-schedule') _arguments -s \
           '*--model[A name in runs/ or a directory; a base stage takes no LOWRES]:value: _cdm_stages' \
           '*--steps[Step counts to search a schedule for]:value: ' \
-          '*--s[Time at which z_0 is noised, 0 for not at all]:value: ' \
+          '*--s[Time s of z_s\: z_0 noised to it, or the state kept at it; 0\: z_0 itself]:value: ' \
           '*--num[Images that judge a trial]:value: ' \
           '*--trials[Schedules to try per count]:value: ' \
           '*--search[Any times and noise, or the paper'\''s linear schedules]:value:(free linear)' \

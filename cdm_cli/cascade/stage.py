@@ -68,8 +68,9 @@ def _order(x_t: Tensor) -> Tensor:
 class Stage:
     """p_theta(x_0) or p_theta(x_0 | z_s) of one resolution.
 
-    name and digest identify the stage in noise and provenance: the directory it was loaded
-    from, and a hash over configuration and weights ("" for a stage that is being trained).
+    name and digest identify the stage in messages and provenance: the directory it was loaded
+    from, and a hash over configuration and weights ("" for a stage that is being trained). Noise is
+    keyed by `noise_name` instead.
     """
 
     def __init__(

@@ -44,7 +44,11 @@ Model = Annotated[
         "STAGE",
     ),
 ]
-S = Annotated[int | None, Ge(0), Flag("Time at which z_0 is noised, 0 for not at all.", "S")]
+S = Annotated[
+    int | None,
+    Ge(0),
+    Flag("Time s of z_s: z_0 noised to it, or the state kept at it; 0: z_0 itself.", "S"),
+]
 
 
 def _check_part(part: str) -> str:

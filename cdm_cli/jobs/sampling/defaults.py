@@ -108,11 +108,12 @@ def defaults_of(header: Header) -> Defaults:
 def with_defaults(
     options: UpsampleOptions, header: Header, applied: Applied | None
 ) -> UpsampleOptions:
-    """Return the options with what was applied to a stage, as far as no flag asks for another.
+    """Return the options with what was applied to a stage in place of what they leave out.
 
     applied: s, augment, sampler, steps and variance that `sweep-s --apply` made the defaults of
-    `cdm upsample`; None: the stage's own, which change nothing here. Steps that are asked for, and
-    that the stage keeps a schedule for, come with its sampler.
+    `cdm upsample`; None: the stage's own, which change nothing here. augment is taken only together
+    with s; steps and variance are not with another sampler, and none of the three is with a
+    schedule: that of `--schedule`, or the one that the stage keeps for `--steps`.
     """
     if applied is None:
         return options

@@ -146,10 +146,13 @@ def fill_store(
 ) -> Made:
     """Create the store, or open the one that is there, and sample the blocks that it lacks.
 
-    Every process makes its share of the blocks, and waits for the others. upto: only the blocks
-    that hold the first `upto` samples are made; None: all. Raises WouldOverwriteError where out was
-    made by another command, StoppedError when asked to stop, MemoryFloorError where a batch does
-    not fit into the device, and DiskError.
+    Process r of n makes each n-th block, or row of blocks that fill a batch, from the r-th on, and
+    waits for the others. A block is cut into batches of ready.numerics.batch_size rows, each made
+    by `generate`; a stop comes between two evaluations, and loses the blocks in hand. upto: only
+    the blocks that hold the first `upto` samples are made; None: all. Raises WouldOverwriteError
+    where out was made by another command, StoppedError when asked to stop, MemoryFloorError where a
+    batch does not fit into the device, BadInputError where samples are not finite or what is read
+    is damaged, and DiskError.
     """
     spec = spec_of(use_its_blocks(work, out), ready.stage.digest, ready.numerics)
     with open_shared_store(out, spec, session) as store:
@@ -183,11 +186,11 @@ def _fill(
     all_of_it, num = (_samples(part, some) for some in (runs, missing))
     total, done = (n * engine.chain.evaluations for n in (all_of_it, all_of_it - num))
 
-    def stop_reason() -> str:
+    def tell_kept() -> str:
         return f"{len(blocks) - len(part.pending(blocks))} of {len(blocks)} blocks are complete"
 
     with Stop() as stop, session.report.track(command, total, "evaluations", done) as advance:
-        meter, longest = Meter(advance, stop, all_of_it, stop_reason, all_of_it - num), 0.0
+        meter, longest = Meter(advance, stop, all_of_it, tell_kept, all_of_it - num), 0.0
         with BlockWriter(part) as writer:
             for some in missing:
                 start = time.monotonic()

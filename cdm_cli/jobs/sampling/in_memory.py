@@ -80,7 +80,7 @@ def upsampling_of(header: Header, given: Given, options: UpsampleOptions) -> Wor
     keep = times_to_keep(options.keep_s)
     return Work(
         command="upsample",
-        typed="",
+        equivalent_command="",
         sampling=options.sampling,
         header=header,
         chain=chain_for(header, options.sampling, keep),

@@ -79,7 +79,8 @@ def check_output(
 
     Returns the numerics of the run that is being continued, None for a new one, and those of this
     run. Raises MissingError for weights that are not there, WouldOverwriteError where `out` holds
-    something else than `spec_of` the work, DiskError where it has no room.
+    something else than `spec_of` the work, or was begun by numerics that a flag contradicts,
+    DiskError where it has no room.
     """
     digest = stage_digest(work.header, work.sampling.weights)
     before = recorded_numerics(out)

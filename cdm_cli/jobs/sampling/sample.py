@@ -39,7 +39,8 @@ def run(options: SampleOptions, report: Report) -> Made:
     """Sample into options.out.
 
     Raises UsageError for classes or times that do not exist, MissingError without the stage,
-    WouldOverwriteError where out was made by another command, StoppedError, DiskError.
+    WouldOverwriteError where out was made by another command, StoppedError, DiskError,
+    MemoryFloorError, and BadInputError for damaged files or samples that are not finite.
     """
     return start_job(run_in, options, options.compute, report)
 
@@ -82,7 +83,7 @@ def work_of(header: Header, options: SampleOptions) -> Work:
     rows = rows_of_part(num, options.part)
     return Work(
         command="sample",
-        typed=command_line("sample", options),
+        equivalent_command=command_line("sample", options),
         sampling=options.sampling,
         header=header,
         chain=chain_for(header, options.sampling, keep),

@@ -72,9 +72,10 @@ class Conditioner:
 def run(options: UpsampleOptions, report: Report) -> Made:
     """Upsample options.lowres into options.out.
 
-    Raises MismatchError where stage and store do not fit, UsageError for an s that the stage
-    does not know, WouldOverwriteError, StoppedError, DiskError; all that headers show is
-    found before weights are loaded.
+    Raises MismatchError where stage and store do not fit, MissingError for one that is not there
+    or a store that is not finished, UsageError for an s that the stage does not know,
+    WouldOverwriteError, StoppedError, DiskError, MemoryFloorError, and BadInputError for damaged
+    files or samples that are not finite; all that headers show is found before weights are loaded.
     """
     return start_job(run_in, options, options.compute, report)
 
@@ -167,7 +168,7 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
     condition = Conditioner(header, source, s, augment, options.sampling.seed)
     return Work(
         command="upsample",
-        typed=command_line("upsample", options),
+        equivalent_command=command_line("upsample", options),
         sampling=options.sampling,
         header=header,
         chain=chain,

@@ -32,12 +32,13 @@ class Work:
 
     rows: which of all num samples it holds (`--part`). inputs: called with a range of places
     within the store, returns the network's inputs. fields: the part of the identity besides
-    stage, chain and seed. typed: the command line. block: samples of a block of a new store.
+    stage, chain and seed. equivalent_command: one that asks for the
+    same, with flags for what was applied to the stage. block: samples of a block of a new store.
     together: samples that are made at a time at most. Both None: by the number of samples.
     """
 
     command: str
-    typed: str
+    equivalent_command: str
     sampling: Sampling
     header: Header
     chain: Chain
@@ -93,7 +94,7 @@ def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
         parts={"": part},
         classes=list(work.classes),
         provenance=provenance(
-            work.typed, identity, parents, numerics.as_dict(), work.sampling.note
+            work.equivalent_command, identity, parents, numerics.as_dict(), work.sampling.note
         ),
         block_size=work.block or block_size(work.num),
     )

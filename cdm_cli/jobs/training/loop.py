@@ -61,9 +61,11 @@ class Loop:
     def run(self, done: int) -> None:
         """Take the turns of extras that step `done` still lacks, then all steps after it.
 
-        Saves every `save_every` steps and the last one. Raises StoppedError once a signal has come
-        and the step is saved, DivergedError, DiskError where a checkpoint cannot be written, and
-        BadInputError for damaged data.
+        After each step: log, save, extras, each where it is due, then stop where that is asked in
+        any process. Raises StoppedError, the step saved unless it ends a streak that was not
+        finite; DivergedError for ten such steps in a row, found when logging, or where one is the
+        last; DiskError where a checkpoint cannot be written; BadInputError for damaged data. In the
+        first step a signal ends the program at once.
         """
         steps, late = self.trainer.training.steps, self._list_late(done)
         if done >= steps and not late:

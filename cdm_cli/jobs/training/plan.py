@@ -1,4 +1,4 @@
-"""What `cdm train` is about to do: preset, overrides and data together, and what it costs."""
+"""What `cdm train` is about to do: preset, overrides and data together."""
 
 import math
 from collections.abc import Mapping
@@ -21,12 +21,14 @@ from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
 from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 from cdm_cli.presets import plan_of_preset
+from cdm_cli.report import Report
 from cdm_cli.settings import validate
 
 EXACT = False  # whether a new training is exact unless --no-exact
 VIRTUAL_RANKS = 8  # of an exact training, where its batch has so many equal parts
 
-# What may change between two runs of one command: none of it changes a weight.
+# What may change between two runs of one command. Two of them change weights: `steps` those of a
+# classifier (`tell_new_fall`), `micro_batch` their last bits.
 FREE = {"steps", "log_every", "save_every", "grid_every", "sample_s", "keep", "micro_batch",
         "gradient_checkpointing"}  # fmt: skip
 
@@ -154,18 +156,36 @@ def check_same(directory: Path, plan: Plan, data: DataInfo) -> None:
     )  # fmt: skip
 
 
-def claim_directory(directory: Path, plan: Plan, data: DataInfo, stack: ExitStack) -> None:
+def claim_directory(
+    directory: Path, plan: Plan, data: DataInfo, stack: ExitStack
+) -> StageFile | None:
     """Lock the directory of a stage until the stack is closed, and write its `stage.json`.
 
-    What searches applied to the stage that is there stays. Raises StoppedError while another
-    process trains it.
+    Returns the one that was there, if one was; what searches applied to that stage stays. The lock
+    is flock(2) and ends with its owner. Raises StoppedError while another process trains it.
     """
     stack.enter_context(hold_lock(directory))
     file = StageFile(cdm_version=__version__, plan=plan, data=data)
-    if (directory / STAGE_FILE).is_file():
-        old = read_stage_file(directory)
+    old = read_stage_file(directory) if (directory / STAGE_FILE).is_file() else None
+    if old:
         file = file.model_copy(update={"applied": old.applied, "in_force": old.in_force})
     write_stage_file(directory, file)
+    return old
+
+
+def tell_new_fall(old: StageFile | None, plan: Plan, done: int, report: Report) -> None:
+    """Say where a classifier goes on after step `done` to another last step than it was told.
+
+    Its learning rate falls until the last step, so every later rate is another one.
+    """
+    steps = plan.training.steps
+    if old is None or not isinstance(plan.stage, ClassifierConfig) or not 0 < done < steps:
+        return
+    if (was := old.plan.training.steps) != steps:
+        report.say(
+            f"--steps was {was}, is {steps}: after step {done} the learning rate falls towards 0 "
+            f"until step {steps}, no longer until step {was}"
+        )
 
 
 def _fixed_fields(plan: Plan) -> dict[str, Any]:

@@ -29,7 +29,11 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def learning_rate(training: TrainingConfig, step: int, *, cosine: bool) -> float:
-    """Return the rate of a step, 1..steps: linear warm-up, then constant or a cosine to 0."""
+    """Return the rate of a step, 1..steps: after a linear warm-up constant.
+
+    cosine: the rate is multiplied with half a cosine that falls from 1 at step 1, in the warm-up
+    too, to 0 at steps + 1.
+    """
     rate = training.lr * min(1.0, step / max(training.warmup, 1))
     if not cosine:
         return rate

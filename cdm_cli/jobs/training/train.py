@@ -40,6 +40,7 @@ from cdm_cli.jobs.training.plan import (
     fit_to_data,
     plan_of_flags,
     stage_directory,
+    tell_new_fall,
 )
 from cdm_cli.jobs.training.select import read_best, selection_judge
 from cdm_cli.jobs.training.sizes import known_sizes
@@ -74,7 +75,7 @@ class TrainWork(NamedTuple):
 
     made: what is trained, and how. store: the data, `data` what `stage.json` records of them.
     turns: what is done between steps. judge: who scores --select, None without it. compiled:
-    whether the network is, which nothing that a resume changes decides.
+    whether the network is: what --compile says, else what all steps decide, not those left.
     """
 
     options: TrainOptions
@@ -133,7 +134,7 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
 
 
 def run(options: TrainOptions, report: Report) -> TrainResult:
-    """Train the stage, or continue it; returns at once where it is done already.
+    """Train the stage, or continue it; one that is done only gets the extras that it lacks.
 
     Raises MismatchError where the data do not fit, WouldOverwriteError where the name belongs
     to another configuration, StoppedError after a signal (all is saved), DivergedError,
@@ -150,7 +151,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
         work = session.decide(lambda: plan_work(options, device, stack), TrainWork.facts)
         if empty := work.data.without_images:
             report.say(f"{options.data}: {tell_empty(work.store.classes, empty)}")
-        session.lead(lambda: claim_directory(work.directory, work.made, work.data, stack))
+        old = session.lead(lambda: claim_directory(work.directory, work.made, work.data, stack))
         trainer = _build_trainer(work, session, stack)
         done = session.decide(
             lambda: resume(work.directory, trainer, report.say),
@@ -159,6 +160,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
             "others, or keep it in a directory that all hosts share",
         )
         _tell_start(work, done, session)
+        tell_new_fall(old, work.made, done, report)
         stop = Stop()
         loop = Loop(
             directory=work.directory,

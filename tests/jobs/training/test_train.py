@@ -224,8 +224,10 @@ def test_a_finished_run_returns_at_once(undisturbed):
 
 
 def test_more_steps_continue_a_run_which_needs_no_preset(home, undisturbed):
+    told = Told()
     train(home, DROPOUT, KEEP_ALL, steps=2)
-    train(home, preset=None, small=())
+    train(home, preset=None, small=(), told=told)
+    assert not [line for line in told.lines if "learning rate" in line]
     same_as_undisturbed(home, undisturbed)
 
 
@@ -553,6 +555,17 @@ def test_accuracy_is_that_of_the_averaged_weights_on_plain_images(home, monkeypa
     judge = load_stage("judge", home / "runs")
     assert isinstance(judge, ClassifierStage)
     torch.testing.assert_close(judge(x)[1], found)
+
+
+def test_a_classifier_says_that_its_rate_falls_until_another_last_step(home):
+    settings = {"preset": "tiny-classifier", "small": CLASSIFIER, "name": "judge"}
+    told: list[list[str]] = []
+    for steps in (2, 4, 4, 3):
+        report = Told()
+        train(home, **settings, steps=steps, told=report)
+        told.append([line for line in report.lines if "learning rate" in line])
+    line = "--steps was 2, is 4: after step 2 the learning rate falls towards 0 until step 4, "
+    assert told == [[], [f"{line}no longer until step 2"], [], []]
 
 
 def test_a_classifier_without_val_has_no_accuracy(tmp_path):
