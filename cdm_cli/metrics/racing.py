@@ -23,7 +23,7 @@ from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.pausing import go_on
 from cdm_cli.metrics.verdicts import LEVEL
 
-FIRST = 100  # images of the first of several rounds, at least
+FIRST = 100  # images of each point that the first of several rounds could pay for, at least
 FEWEST, MOST = 10, 40  # groups of the jackknife
 OF_A_GROUP = 10  # images, at least, of more than the fewest groups
 
@@ -117,9 +117,10 @@ def num_groups(num: int) -> int:
 
 
 def plan_of(costs: Sequence[int], budget: int, way: Way | None = None) -> Plan:
-    """Return the rounds of a race, all but the last after FIRST images of each point or more.
+    """Return the rounds of a race, all but the last once FIRST images of each point are paid for.
 
-    way: how it looks, by default NOW. The levels add up to LEVEL.
+    Where images are made in steps a round may have fewer. way: how it looks, by default NOW. The
+    levels add up to LEVEL.
     """
     way = way or NOW
     ends = [end for end in way.ends[:-1] if end * budget >= FIRST * sum(costs)]
