@@ -155,8 +155,9 @@ class Course:
         work = self.field.points[0].work
         mine = measure_rate(work, self.loaded.ready)
         rate = sum(self.session.world.gather(mine))
-        budget = check_budget(int(rate * seconds), self.field, rate)
-        self._say(f"{self.field.asked} at {rate:.4g} evaluations/s are {budget} evaluations")
+        paid = int(rate * seconds)
+        budget = check_budget(paid, self.field, rate)
+        self._say(f"{self.field.asked} at {rate:.4g} evaluations/s are {paid} evaluations")
         plan = plan_of(self.field.costs, budget)
         self._record(evaluations=budget, per_second=rate, plan=plan)
 

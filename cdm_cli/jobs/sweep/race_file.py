@@ -99,11 +99,11 @@ class RoundFile(Settings):
 class RaceFile(Settings):
     """The contents of `race.json`.
 
-    asked: the budget as typed; evaluations: what it comes to; per_second: the measured speed by
-    which, where it was a time. plan: its rounds, None while a time was not yet measured, and in
-    files of earlier versions. costs: evaluations of one image of each point. num: images of each
-    point, at most; step: images are made so many at a time. grid: evaluations of all num images of
-    all points.
+    asked: the budget as typed; evaluations: what it comes to, at most the grid's (in files of
+    earlier versions more); per_second: the measured speed by which, where it was a time. plan: its
+    rounds, None while a time was not yet measured, and in files of earlier versions. costs:
+    evaluations of one image of each point. num: images of each point, at most; step: images are
+    made so many at a time. grid: evaluations of all num images of all points.
     """
 
     schema_version: Literal[1] = 1

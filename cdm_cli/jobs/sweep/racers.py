@@ -105,13 +105,13 @@ def budget_of(options: SweepOptions, field: Racers) -> int | None:
 
 
 def check_budget(budget: int, field: Racers, per_second: float) -> int:
-    """Return a budget in evaluations; raise UsageError for less than a first round takes.
+    """Return a budget in evaluations, at most those of the grid, of which its rounds are shares.
 
-    per_second: the measured speed where the budget is a time, 0 where it is not; the error advises
-    a budget of the same kind.
+    Raises UsageError for less than a first round takes. per_second: the measured speed where the
+    budget is a time, 0 where it is not; the error advises a budget of the same kind.
     """
     if field.first(budget) >= min(LEAST_JUDGED, field.num):
-        return budget
+        return min(budget, field.grid)
     flag = f"--budget {math.ceil(field.least / per_second)}s" if per_second else ""
     asked = f"{field.asked}, {budget} evaluations," if per_second else field.asked
     raise UsageError(

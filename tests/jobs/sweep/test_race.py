@@ -280,8 +280,18 @@ def test_a_conclusion_says_what_is_left_and_what_it_took(workspace):
 def test_the_rate_is_that_of_a_second_batch(workspace):
     found = run(options(budget="1h"), Told())
     assert course()["per_second"] > 0
-    assert course()["evaluations"] == int(3600 * course()["per_second"])
+    assert course()["evaluations"] == found.grid == STEPS * 4 * NUM
     assert found.table.lines()[0][4] == "300"
+
+
+def test_a_budget_beyond_the_grid_is_that_of_the_grid(workspace):
+    """Else the first look would be at all images of all points, and nothing be saved."""
+    told = plan(options(budget_evals=10**9), Told())
+    assert told["network_evaluations"] == told["evaluations_of_the_grid"] == STEPS * 4 * NUM
+    found = run(options(budget_evals=10**9), Told())
+    assert course()["asked"] == "1000000000 evaluations"
+    assert len(course()["rounds"][-1]["points"]) < 4
+    assert found.evaluations < found.grid
 
 
 @pytest.mark.parametrize(
