@@ -153,7 +153,7 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
     clock.watch(train, "plan_work", "data and plan")
     clock.watch(train, "resume", "state of the training")
     clock.watch(recorded, "Recording", "graph recorded")
-    clock.watch(step.Trainer, "rehearse", "few rows rehearsed: the rest")
+    clock.watch(gradients.Gradients, "warm_up", "few rows rehearsed: the rest")
     clock.watch(step.Trainer, "_update", "optimizer and average: a step")
     halve = getattr(gradients.Gradients, name := "_halve")
 

@@ -51,7 +51,9 @@ class TrainingConfig(Settings):
     (--exact); 0: in an order that depends on the processes.
     """
     keyed_by: Annotated[Literal["rank", "place"], Later(settable=False)] = "rank"
-    """Noise and dropout of an image: by its place in the batch; in older trainings by process."""
+    """Noise and dropout of an image: by its place in the batch, or, in older trainings, by process.
+    The default is what files without the field mean; new trainings have place.
+    """
 
     @field_validator("virtual_ranks")
     @classmethod

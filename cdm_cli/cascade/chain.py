@@ -36,7 +36,7 @@ ENOUGH_STEPS = 250
 class Chain:
     """A schedule and the sampler that walks it; restart_from is a time of training, 1..T.
 
-    searched: the schedule is none of training's, and its times mean nothing (Section 4.4).
+    searched: noise levels were searched; times of this schedule are none of training (Section 4.4).
     stochasticity: of each step from x_T down, where the steps are between DDIM and ancestral ones.
     """
 

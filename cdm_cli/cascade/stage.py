@@ -58,7 +58,7 @@ def _do_nothing() -> None:
     pass
 
 
-def _order(x_t: Tensor) -> Tensor:
+def _lay_out(x_t: Tensor) -> Tensor:
     """Return an image as the weights lie: channels-last on CUDA."""
     if x_t.device.type == "cuda":
         return x_t.contiguous(memory_format=torch.channels_last)
@@ -184,7 +184,7 @@ class Stage:
             with self._autocast(x_t.device):
                 if condition is None:
                     condition = self.net.prepare(z_s, level, y)
-                return self._denoise(_order(x_t), table[t], condition).float()
+                return self._denoise(_lay_out(x_t), table[t], condition).float()
 
         return call
 
@@ -196,15 +196,22 @@ class Stage:
         self, batch: TrainBatch, generator: torch.Generator, num: int, *, flip: bool,
         seeds: bool = True,
     ) -> Draws:  # fmt: skip
-        """Draw all that is random in the loss of so many images, like those of a batch.
+        """Draw all that is random in the loss of num images; of the batch only shapes are used.
 
-        seeds: whether those of dropout are drawn here, or torch's default generator drops.
+        t is uniform over 1..T; flip, where it is asked for, has probability 1/2; s is that of
+        `augment.draw_s`. seeds: whether those of dropout are drawn here, or torch's default
+        generator drops.
         """
         dropouts = self.net.num_blocks if seeds and self.config.model.dropout else 0
         return draw(self.config, batch, generator, num, flip=flip, dropouts=dropouts)
 
     def loss_of(self, batch: TrainBatch, draws: Draws) -> Tensor:
-        """Return the loss of each example, [B], given all that is random in it (Algorithm 1)."""
+        """Return the loss of each example, [B], given all that is random in it (Algorithm 1).
+
+        x_0 and z_0 are flipped alike, z_0 is blurred and noised, x_0 noised to t (to a level within
+        the segment of t where `trains_continuously`). By config.loss it is `losses.simple`,
+        `losses.hybrid`, or T times `losses.vlb`.
+        """
         x_0, z_s = self._augment(batch, draws)
         alpha_bar_t = (
             augment.continuous_alpha_bar(self._schedule, draws.t, draws.u)
@@ -215,7 +222,9 @@ class Stage:
         time = self.time_input(alpha_bar_t, draws.t)
         y = batch.y if self.config.model.num_classes else None
         with self._autocast(x_t.device):
-            output = self.net(_order(x_t), time, z_s, self.s_input(draws.s), y, draws.seeds).float()
+            output = self.net(
+                _lay_out(x_t), time, z_s, self.s_input(draws.s), y, draws.seeds
+            ).float()
         return self._penalty(x_0, x_t, draws, output)
 
     def _augment(self, batch: TrainBatch, draws: Draws) -> tuple[Tensor, Tensor | None]:

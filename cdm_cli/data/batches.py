@@ -50,10 +50,11 @@ def permutation(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
 class TrainBatches:
     """Batches of a part's images, of which this process takes the share of its rank.
 
-    They go through all images in the order of a permutation, epoch after epoch, which seed and
-    epoch decide. batch_size is that of all `world` processes together, a multiple of world. chosen:
-    the rows [M] that take part; None: all. Raises MismatchError for a resolution that the part
-    lacks.
+    Step k = 1, 2, … has places (k - 1) B to k B - 1 of the endless row of epochs, across their
+    borders; rank r takes the r-th of `world` equal runs of these. An epoch has all images in the
+    order of a permutation, which seed and epoch decide. batch_size B is that of all `world`
+    processes together, a multiple of world. chosen: the rows [M] that take part; None: all. Raises
+    MismatchError for a resolution that the part lacks.
     """
 
     def __init__(
@@ -90,10 +91,10 @@ class TrainBatches:
         rows = np.empty(share, np.int64)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
-            rows[chosen] = self._order(int(epoch))[places[chosen] % self._num]
+            rows[chosen] = self._permutation(int(epoch))[places[chosen] % self._num]
         return rows if self._chosen is None else self._chosen[rows]
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
             self._orders = {e: o for e, o in self._orders.items() if e >= epoch - 1}
             self._orders[epoch] = permutation(self._num, self._seed, epoch)

@@ -170,9 +170,11 @@ class SampleOptions:
 
 @dataclass(frozen=True)
 class UpsampleOptions:
-    """`cdm upsample`. augment None: non-truncated. model None: the only stage that fits.
+    """`cdm upsample`. model None: the only stage that fits.
 
-    keep_s: times of its own images, for a stage that starts from these.
+    s: the time whose z_s conditions; None: what was applied, 0 for a stage without augmentation.
+    augment None: what was applied, where s is None too, else non-truncated. keep_s: times of its
+    own images, for a stage that starts from these.
     """
 
     lowres: LowRes = Path(LOWRES)

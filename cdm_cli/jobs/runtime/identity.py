@@ -36,9 +36,10 @@ DIGEST = re.compile("[0-9a-f]{64}")
 def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, Any]:
     """Return what decides the samples of a stage, given its weights and inputs.
 
-    `process` is the noise schedule that z/<s> of a store belong to. `times`: those of them that
-    the chain visits, where it leaves some out; `alpha_bar`: the schedule that was searched,
-    where the chain follows one; `stochasticity`: of each step, where steps have one of their own.
+    resolution, channels, process (the noise schedule that z/<s> of a store belong to), seed,
+    sampler, steps, times (of the process, that the chain visits, where it leaves some out),
+    alpha_bar (of a schedule that was searched, where the chain follows one), variance and its
+    fraction, clip, restart_from, and stochasticity (of each step, where they have their own).
     """
     schedule = chain.schedule
     partly = {} if chain.stochasticity is None else {"stochasticity": list(chain.stochasticity)}

@@ -45,7 +45,7 @@ GLANCE = 0.5
 
 
 class Silent:
-    """The report of every process but the first, which reports for all: it drops everything."""
+    """Drops everything: only the first process reports."""
 
     def say(self, line: str) -> None:
         """Say nothing."""
@@ -161,7 +161,9 @@ def open_shared_store(out: Path, spec: StoreSpec, session: Session) -> Generator
     """Open the store for every process: the first creates and locks it, the others follow.
 
     A store that is there is continued if it is of this same job, that is if its contents and the
-    identity in its provenance are those of `spec`. Raises WouldOverwriteError if not.
+    identity in its provenance are those of `spec`. Raises WouldOverwriteError if not, and
+    StoppedError while another job writes it: the lock is flock(2), which ends with its owner,
+    however that ends.
     """
     store = session.lead(lambda: resume_or_create(out, spec))
     if store is None:

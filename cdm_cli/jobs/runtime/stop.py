@@ -13,10 +13,10 @@ from cdm_cli.signals import give_back_signals, leave, leave_at_once, name_of, ta
 class Stop:
     """While entered, the first signal only asks to stop; `asked` tells its name.
 
-    A second Ctrl-C ends the program at once. Outside the main thread, where Python takes no
-    signal, nothing is ever asked. then: called at any other signal, which unlike Ctrl-C
-    reaches this process alone and not those that it started. While `end_at_once` the program
-    ends at the first signal.
+    It is Ctrl-C, or comes from a scheduler, --stop-after or a lost terminal. A second Ctrl-C ends
+    the program at once. Outside the main thread, where Python takes no signal, nothing is ever
+    asked. then: called at any other signal, which unlike Ctrl-C reaches this process alone and not
+    those that it started. While `end_at_once` the program ends at the first signal.
     """
 
     def __init__(self, then: Callable[[], object] = lambda: None) -> None:

@@ -51,7 +51,8 @@ def rows_of_part(num: int, part: str | None) -> range:
 class BlockWriter:
     """Writes a block in a thread of its own while the next one is being sampled.
 
-    One block waits at a time, so memory stays flat. A failed write is raised at the next
+    One block waits at a time, so memory stays flat. A block counts once `Part.write_block` has
+    synced it; one that a kill interrupts is made again. A failed write is raised at the next
     `put` or at the end.
     """
 

@@ -85,7 +85,8 @@ def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: Path) ->
 def default_batch(config: StageConfig, device: torch.device, most: int | None = None) -> int:
     """Return a batch at which the device is busy and half of its memory is enough.
 
-    most: how many there are to fill it, which are divided evenly. Without it, a power of two.
+    At most 64 images and 2^16 pixels on a CPU, 1024 and 2^20 on a GPU. most: how many there are to
+    fill it, which are divided evenly. Without it, a power of two.
     """
     pixels = config.model.resolution**2
     batch = max(1, min(MOST[device.type], MOST_PIXELS[device.type] // pixels))

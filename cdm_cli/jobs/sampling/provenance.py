@@ -65,7 +65,7 @@ def parents_of(provenance: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def command_line(command: str, options: object) -> str:
-    """Return the command line that means these options, defaults but `--out` left away."""
+    """Return the command line of these options, without those at their default, except `--out`."""
     arguments, flags = [], list[str]()
     for item in flags_of(type(options)):
         value = reduce(getattr, item.path, options)

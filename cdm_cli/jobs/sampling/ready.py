@@ -51,8 +51,9 @@ class Ready:
 def make_ready(work: Work, out: Path, session: Session) -> Ready:
     """Check the output, fix the numerics, and load the stage onto the device of each process.
 
-    Numerics that no flag names are those of the run that `out` was begun by. A batch that neither
-    names is tried on a GPU, which others may use too, and halved until it fits. Raises what
+    Each of the numerics is what its flag says, else that of the run that `out` was begun by, else
+    what the device runs best; only a batch of the last kind (`default_batch`) is tried, on a GPU,
+    which others may use too, and halved until it fits in every process. Raises what
     `check_output` and `load_ready_stage` raise, and MemoryFloorError where one image does not fit.
     """
     session.check_shared(out)

@@ -124,7 +124,8 @@ def chain_for(
 ) -> Chain:
     """Fix sampler, times and variance of a stage: those of a schedule, or as the flags say.
 
-    The schedule is that of `--schedule`, or the one that the stage keeps for `--steps` alone.
+    The schedule is that of `--schedule`, or the one that the stage keeps for `--steps N`, unless
+    `--sampler`, `--variance` or `--restart-from` is given too.
     Without one, what the flags leave open is the stage's default, and its times are spread evenly
     (`chain_of`). keep: times whose states are kept; visit: times that become steps. Raises
     UsageError, MismatchError where the schedule was searched for another stage, and what reading

@@ -147,7 +147,7 @@ def _check_is_not_input(options: UpsampleOptions) -> None:
 def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) -> Work:
     """Decide all that headers and flags decide. The store stays open while the work is done.
 
-    applied: whether what a search found, and applied to the stage, stands in for what is left out.
+    applied: whether the stage's applied default fills in what no flag says.
     """
     split, part = part_of(store, options.split)
     header = fitting_stage(options.model, Path(RUNS), store, part)

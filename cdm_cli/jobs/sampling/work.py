@@ -69,7 +69,12 @@ def facts_of(work: Work) -> dict[str, Any]:
 
 
 def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
-    """Return the store's contents and provenance. digest: of the stage."""
+    """Return the store's contents and provenance. digest: of the stage.
+
+    Its identity, which a run that continues must equal: command, digest of the stage,
+    `chain_fields` with the seed, work.fields, num, first, keep_s, and the rule for states that the
+    chain steps over. Numerics and note stand beside it.
+    """
     config = work.header.config
     model = config.model
     side, name = model.resolution, work.header.directory.resolve().name

@@ -21,17 +21,20 @@ def words_for(checkpoint: Path | None) -> str:
 
 
 class Unchanged:
-    """Notices, whenever it is called, that the data of a running training were changed in place."""
+    """Notices, whenever it is called, that the data of a running training were changed in place.
+
+    It reads again what was read, if the file was touched; raises BadInputError if it differs.
+    """
 
     def __init__(self, store: Store, report: Report) -> None:
         self._store, self._report = store, report
         self._there = self._in_place()
 
     def __call__(self) -> None:
-        """Read again what was read before, if the file was touched since.
+        """Raise BadInputError where the data are shorter, or something else, than what was read.
 
         Where another file has taken the path, this is only said: the run keeps reading the one that
-        it opened. Raises BadInputError where that one has become shorter, or holds something else.
+        it opened.
         """
         for part in self._store.parts.values():
             part.recheck()

@@ -63,7 +63,8 @@ class Saver:
         """Write the checkpoint of a step, and link its averaged weights as `ema.safetensors`.
 
         A checkpoint has the weights, their average, the optimizer's moments and the trainer's
-        `State`; those beyond the newest `keep` are removed. Waits for the save before this one
+        `State`; it is written beside, and renamed once whole: a kill leaves only a leftover, which
+        is removed. Those beyond the newest `keep` are removed. Waits for the save before this one
         first, and raises its error. stopped: the step is saved because the run stops there, and is
         not one of the newest that `keep` counts.
         """
@@ -117,8 +118,9 @@ def resume(directory: Path, trainer: Trainer, say: Callable[[str], None]) -> int
     """Load the newest whole checkpoint into the trainer; return its step, 0 without a checkpoint.
 
     A damaged checkpoint is reported, and the one before it is tried. Raises BadInputError or
-    MissingError where the oldest is damaged too. The first process then makes `ema.safetensors`
-    that of the checkpoint, and removes leftovers and checkpoints beyond `keep`.
+    MissingError where the oldest is damaged too. A resume under other numerics than the
+    checkpoint's is reported, and kept in the trainer's `resumed`. The first process then makes
+    `ema.safetensors` that of the checkpoint, and removes leftovers and checkpoints beyond `keep`.
     """
     found = checkpoints(directory)
     like = Snapshot(

@@ -83,26 +83,27 @@ class Gradients:
         """Take so many images at a time, as the run did before it was stopped; at most a piece."""
         self.micro_batch = min(self.piece, micro_batch)
 
-    def settle(self, step: int, batch: TrainBatch) -> Tensor:
+    def compute(self, step: int, batch: TrainBatch) -> Tensor:
         """Leave the gradients of a step in the parameters' `grad`; return this process's loss.
 
-        All that is random is drawn; batch and draws are cut into parts that fit the device; the
-        gradients of the parts are added up. The loss, a scalar, is this process's part of the mean
+        `Keys.draw` draws all that is random, by (seed, step); batch and draws are cut into parts of
+        micro_batch rows; each goes through `Objective.losses` and backward, and the gradients of
+        the parts are added up. The loss, a scalar, is this process's part of the mean
         over the global batch. Weights stay as they are. Where a device runs out of memory, all
         processes halve the micro-batch and take the step again. Raises MemoryFloorError where one
         image does not fit.
         """
 
-        def compute() -> Tensor:
+        def try_once() -> Tensor:
             self._forget()  # what a replay would leave until new ones take its place
             inputs = batch, self._keys.draw(step, batch)
             parts = (map_tensors(itemgetter(rows), inputs) for rows in self._cut(step))
             return self._add_up(starmap(self._choose_function(), parts))
 
-        return self._halve_until_fits(compute)
+        return self._halve_until_fits(try_once)
 
-    def _halve_until_fits(self, compute: Callable[[], Tensor]) -> Tensor:
-        """Return what `compute` returns once no process runs out of memory in it."""
+    def _halve_until_fits(self, try_once: Callable[[], Tensor]) -> Tensor:
+        """Return what `try_once` returns once no process runs out of memory in it."""
         self._train()
         while True:
             if self.sizes and self.micro_batch > 1 and self.sizes.did_not_fit(self.micro_batch):
@@ -111,7 +112,7 @@ class Gradients:
             loss = None
             with suppress(torch.OutOfMemoryError), memory_errors():
                 with reproducible_gradients(self._device):
-                    loss = compute()
+                    loss = try_once()
             if self._world.agree(loss is not None):
                 assert loss is not None
                 self.sizes = None  # later on, others may have taken memory
@@ -121,7 +122,7 @@ class Gradients:
             if self.sizes:
                 self.sizes.note(tried)
 
-    def rehearse(self, step: int, batch: TrainBatch) -> None:
+    def warm_up(self, step: int, batch: TrainBatch) -> None:
         """Compute the gradients of a few rows, and drop them, whatever the weights are.
 
         The kernels that a step of this size needs are compiled then, and libraries are loaded; a

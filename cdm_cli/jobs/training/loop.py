@@ -174,7 +174,7 @@ class Loop:
             self._owed = not self._save(step)
 
     def _compile(self, compiler: Callable[[], object], step: int, batch: TrainBatch) -> None:
-        self.trainer.gradients.settle(step, batch)  # the compiler would take minutes for each size
+        self.trainer.gradients.compute(step, batch)  # the compiler would take minutes for each size
         self._tell_halving(step)
         self.trainer.release()
         self.report.say("compiling the network at its first step, which takes some minutes")

@@ -41,7 +41,7 @@ class Objective(Protocol):
 
     @property
     def draw(self) -> Callable[[TrainBatch, torch.Generator, int], tuple[Tensor | None, ...]]:
-        """Draw all that is random in the loss of so many images, like those of a batch."""
+        """Draw all that is random in the loss of num images; of the batch only shapes are used."""
         ...
 
     @property
@@ -51,7 +51,10 @@ class Objective(Protocol):
 
 
 class StageObjective:
-    """The loss of a diffusion stage (Sections 2.1 and 3)."""
+    """The loss of a diffusion stage (Sections 2.1 and 3).
+
+    losses is `Stage.loss_of`, draw is `Stage.draw`.
+    """
 
     def __init__(self, stage: Stage, training: TrainingConfig) -> None:
         self.stage, self.net, self.losses = stage, stage.net, stage.loss_of

@@ -59,10 +59,12 @@ def plan_of_flags(options: TrainOptions) -> Plan:
     if options.compute.precision != "auto":
         changes["precision"] = options.compute.precision
     plan = _change(plan, training=changes)
-    return _change(plan, training=_order(directory, plan.training, options))
+    return _change(plan, training=_choose_keying(directory, plan.training, options))
 
 
-def _order(directory: Path, training: TrainingConfig, options: TrainOptions) -> dict[str, Any]:
+def _choose_keying(
+    directory: Path, training: TrainingConfig, options: TrainOptions
+) -> dict[str, Any]:
     """Return by what random numbers are keyed, and the virtual ranks: as begun, where it is."""
     begun = (directory / STAGE_FILE).is_file()
     old = read_stage_file(directory).plan.training if begun else None
@@ -145,7 +147,11 @@ def data_info(store: Store) -> DataInfo:
 
 
 def check_same(directory: Path, plan: Plan, data: DataInfo) -> None:
-    """Raise WouldOverwriteError showing what differs from the run that exists, if one does."""
+    """Raise WouldOverwriteError showing what differs from the run that exists, if one does.
+
+    Only the settings in FREE (steps, logging, saving, grids, memory) and how the stage is
+    sampled by default may differ.
+    """
     if not (directory / STAGE_FILE).is_file():
         return
     old = read_stage_file(directory)
@@ -203,7 +209,11 @@ def resolution_of(stage: AnyStageConfig) -> int:
 
 
 def batches_of(plan: Plan, store: Store, world: World) -> TrainBatches:
-    """Return the batches of a training, of each of which this process takes its share."""
+    """Return the batches of a training, of each of which this process takes its share.
+
+    They are of the train split, or of all of a store of samples (`training_part`), shuffled by
+    training.seed.
+    """
     stage, training = plan.stage, plan.training
     conditioning = stage.conditioning if isinstance(stage, StageConfig) else None
     return TrainBatches(

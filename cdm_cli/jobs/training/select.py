@@ -148,7 +148,11 @@ def selection_panel(judge: Judge, data: Path, probe: Probe, session: Session) ->
 
 
 class Selection:
-    """Judges the averaged weights of a step; every process draws its share of the samples."""
+    """Judges the averaged weights of a step; every process draws its share of the samples.
+
+    It keeps them in best.safetensors where the FID against the first reference is strictly the
+    lowest so far, certain or not.
+    """
 
     def __init__(
         self, options: TrainOptions, directory: Path, trainer: Trainer, probe: Probe,
@@ -202,7 +206,7 @@ class Selection:
         return self._stage
 
     def _keep(self, step: int, row: MetricRow) -> None:
-        """Keep the weights of the lowest score, whether or not that is certain to be the best."""
+        """Keep the weights of the lowest score, and say how surely it is lower."""
         num, before, report = self._probe.num, self.best, self._trainer.session.report
         told = f"step {step}: FID {row.value:.4g} of {num} samples against {row.reference}"
         if before is not None:

@@ -55,10 +55,10 @@ class Sizes:
             write_file_atomically(self._path, json.dumps(self._known).encode())
 
 
-def known_sizes(plan: Plan, precision: Precision, session: Session) -> Sizes | None:
-    """Return what is known of this training on this device; None where it is not to be used.
+def sizes_too_large(plan: Plan, precision: Precision, session: Session) -> Sizes | None:
+    """Return the micro-batches that earlier runs of such a training found too large for the device.
 
-    Several processes would have to know the same.
+    None on a CPU, or with several processes, which might know different ones.
     """
     if session.device.type != "cuda" or session.world.size > 1:
         return None

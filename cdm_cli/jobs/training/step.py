@@ -57,8 +57,9 @@ class Progress(NamedTuple):
 class State(Settings):
     """What a checkpoint keeps besides tensors.
 
-    sums, row: what the trainer has counted since its last `read`. numerics: what decides the last
-    bits of a step. resumed: where that changed.
+    sums: what the trainer has counted since its last `read`. row: the streak of bad steps now, and
+    the longest since then. numerics: what decides the last bits of a step. resumed: where that
+    changed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
@@ -116,17 +117,21 @@ class Trainer:
         ]
 
     def step(self, step: int, batch: TrainBatch) -> None:
-        """Take step number `step` on this rank's share of the global batch, as `Gradients` do."""
-        self._update(step, self.gradients.settle(step, batch))
+        """Take step number `step` on this rank's share of the global batch.
+
+        Gradients (`Gradients.compute`) are added up over processes, not clipped; Adam steps unless
+        norm or loss is not finite; the average is updated after every step, a skipped one too.
+        """
+        self._update(step, self.gradients.compute(step, batch))
 
     def await_first_weights(self, step: int, batch: TrainBatch) -> None:
         """Let the network have its first weights, where they are still being drawn.
 
-        What a first step does once is done meanwhile (`Gradients.rehearse`).
+        What a first step does once is done meanwhile (`Gradients.warm_up`).
         """
         if self._weights is None:
             return
-        self.gradients.rehearse(step, batch)
+        self.gradients.warm_up(step, batch)
         with part("weights"):
             self._weights.fill(self.objective.net)
         self.ema.restart()

@@ -43,7 +43,7 @@ from cdm_cli.jobs.training.plan import (
     tell_new_fall,
 )
 from cdm_cli.jobs.training.select import read_best, selection_judge
-from cdm_cli.jobs.training.sizes import known_sizes
+from cdm_cli.jobs.training.sizes import sizes_too_large
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import DATA, Precision
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
@@ -214,7 +214,7 @@ def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Train
     trainer = Trainer(
         objective, training, session, cosine=cosine, numerics=numerics, weights=weights
     )
-    trainer.gradients.sizes = known_sizes(work.made, precision, session)
+    trainer.gradients.sizes = sizes_too_large(work.made, precision, session)
     return trainer
 
 

@@ -96,7 +96,7 @@ def test_few_images_are_divided_by_sixteen_as_all_of_them(num, few):
 
 def test_a_rehearsal_takes_few_rows_and_changes_nothing():
     plain, rehearsed = trainer(batch_size=64), trainer(line := Line(), batch_size=64)
-    rehearsed.gradients.rehearse(1, batch(torch.linspace(-1, 1, 64)))
+    rehearsed.gradients.warm_up(1, batch(torch.linspace(-1, 1, 64)))
     assert [len(seen) for seen in line.seen] == [32]
     assert all(parameter.grad is None for parameter in rehearsed.parameters)
     for some in (plain, rehearsed):
@@ -112,6 +112,6 @@ def test_a_rehearsal_without_memory_says_nothing(monkeypatch):
     whole = trainer()
     with monkeypatch.context() as patch:
         patch.setattr(Line, "losses", losses)
-        whole.gradients.rehearse(1, batch())
+        whole.gradients.warm_up(1, batch())
     whole.step(1, batch())
     assert whole.gradients.halved_from is None
