@@ -18,17 +18,17 @@ class Extra(Protocol):
         ...
 
     def missing(self, step: int) -> bool:
-        """Whether the output of this step's turn is not there; asked in the first process only."""
+        """Whether what it makes at a step is not there; asked in the first process only."""
         ...
 
     def __call__(self, step: int, metrics: Metrics | None) -> None:
-        """Take the turn of a step, in every process; metrics is None in all but the first one.
+        """Do it after a step, in every process; metrics is None in all but the first one.
 
-        Writes nothing if the run is asked to stop meanwhile: the turn is taken when it resumes.
+        Writes nothing if the run is asked to stop meanwhile: it is done when the run resumes.
         """
         ...
 
 
 def due(extra: Extra, step: int, last: int) -> bool:
-    """Say whether it is the extra's turn after a step of a run that ends with step `last`."""
+    """Say whether an extra is due after a step of a run that ends with step `last`."""
     return extra.every > 0 and step > 0 and (step % extra.every == 0 or step == last)

@@ -25,8 +25,8 @@ from cdm_cli.plans import Plan
 
 
 @dataclass(frozen=True)
-class Turns:
-    """What is done between steps; None for what a run does not do.
+class ExtrasPlan:
+    """The extras of a run, as headers and flags decide them; None for what it does not do.
 
     layout: what its sample grids show. probe: the samples that --select judges. images: those of
     val, on which a classifier is tested.
@@ -37,8 +37,8 @@ class Turns:
     images: ImageSet | None = None
 
 
-def plan_turns(options: TrainOptions, made: Plan, store: Store, stack: ExitStack) -> Turns:
-    """Decide from headers and flags what is done between steps.
+def plan_extras(options: TrainOptions, made: Plan, store: Store, stack: ExitStack) -> ExtrasPlan:
+    """Decide from headers and flags which extras a run has.
 
     A diffusion stage draws grids of samples, and with --select samples that FID judges; a
     classifier is tested on val. Both plot their losses. stack: keeps the store of --select-lowres
@@ -52,21 +52,23 @@ def plan_turns(options: TrainOptions, made: Plan, store: Store, stack: ExitStack
                 f"--select {options.select}: a classifier draws no samples",
                 next="leave it out; accuracy on val is logged at every checkpoint",
             )
-        return Turns(images=val_images(store, stage.resolution))
+        return ExtrasPlan(images=val_images(store, stage.resolution))
     directory = stage_directory(options)
     header = Header(directory, stage, tuple(store.classes), data_info(store).without_images)
     layout = layout_of(header, store, training)
     if not options.select:
-        return Turns(layout)
-    return Turns(layout, selection_probe(options, header, store, training, stack))
+        return ExtrasPlan(layout)
+    return ExtrasPlan(layout, selection_probe(options, header, store, training, stack))
 
 
 def extras_of(
-    turns: Turns, options: TrainOptions, made: Plan, trainer: Trainer, judge: Judge | None,
+    planned: ExtrasPlan, options: TrainOptions, made: Plan, trainer: Trainer, judge: Judge | None,
     asked: Callable[[], str],
 ) -> tuple[Extra, ...]:  # fmt: skip
-    """Build the extras of a run once it has its weights, in the order in which they take turns.
+    """Build the extras of a run once it has its weights, in the order in which they are done.
 
+    Grid and plot are due every grid_every steps (0: never), --select, between them, every
+    select_every; accuracy and plot of a classifier every save_every; all after the last step, too.
     judge: who scores --select, None without. asked: returns what asks the run to stop, "" for
     nothing. Raises what reading the real images raises, and WouldOverwriteError where
     best.safetensors was chosen by other rules.
@@ -74,15 +76,15 @@ def extras_of(
     directory, training, leads = stage_directory(options), made.training, trainer.world.leads
     if isinstance(made.stage, ClassifierConfig):
         there = read_metrics(directory, ACCURACY)
-        images = turns.images
+        images = planned.images
         judge_it = (Accuracy(made.stage, images, trainer, there, asked),) if images else ()
         return (*judge_it, LossPlot(directory, training.save_every, leads=leads))
-    assert turns.layout is not None
+    assert planned.layout is not None
     plot = LossPlot(directory, training.grid_every, leads=leads)
-    grid = SampleGrid(directory, turns.layout, trainer, asked)
-    if turns.probe is None or judge is None:
+    grid = SampleGrid(directory, planned.layout, trainer, asked)
+    if planned.probe is None or judge is None:
         return (grid, plot)
-    session, probe = trainer.session, turns.probe
+    session, probe = trainer.session, planned.probe
     chosen = choose_numerics(made.stage, session, probe.evaluations)
     told = ", ".join(f"{name} {value}" for name, value in probe.settings().items())
     session.report.say(f"--select fid every {options.select_every} steps: {told}")
@@ -90,9 +92,9 @@ def extras_of(
     return (grid, Selection(options, directory, trainer, probe, panel, chosen, asked), plot)
 
 
-def select_cost(turns: Turns, options: TrainOptions, steps: int) -> dict[str, int]:
+def select_cost(planned: ExtrasPlan, options: TrainOptions, steps: int) -> dict[str, int]:
     """Return how often --select judges, and the evaluations of all its samples; {} without it."""
-    if turns.probe is None:
+    if planned.probe is None:
         return {}
     times = -(-steps // options.select_every)
-    return {"judgements": times, "judging_evaluations": times * turns.probe.evaluations}
+    return {"judgements": times, "judging_evaluations": times * planned.probe.evaluations}

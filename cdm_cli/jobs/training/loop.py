@@ -59,7 +59,7 @@ class Loop:
         self._note = ""
 
     def run(self, done: int) -> None:
-        """Take the turns of extras that step `done` still lacks, then all steps after it.
+        """Do the extras that step `done` still lacks, then take all steps after it.
 
         After each step: log, save, extras, each where it is due, then stop where that is asked in
         any process. Raises StoppedError, the step saved unless it ends a streak that was not
@@ -77,7 +77,7 @@ class Loop:
             self.report.track(what, steps, "steps", shown) as advance,
         ):
             try:
-                self._take_turns(late, done, metrics)
+                self._run_extras(late, done, metrics)
                 if done < steps:
                     self._take_steps(done, metrics, advance)
             except BadInputError as error:
@@ -98,7 +98,7 @@ class Loop:
                 metrics.close()
 
     def _list_late(self, done: int) -> list[Extra]:
-        """Return the extras still due at step `done`: an earlier run stopped within their turn."""
+        """Return the extras still due at step `done`: an earlier run stopped within them."""
         last, world = self.trainer.training.steps, self.trainer.world
         return [
             extra
@@ -118,7 +118,7 @@ class Loop:
                     self.trainer.step(step, next(batches))
                 self._end_step(step, metrics)
                 advance(1, self._note)
-                self._take_due_turns(step, metrics)
+                self._run_due_extras(step, metrics)
             self.saver.wait()
             if self._owed:
                 self._raise_divergence(training.steps, self.trainer.streak())
@@ -144,16 +144,16 @@ class Loop:
         gc.freeze()
         self.saver.prepare()
 
-    def _take_due_turns(self, step: int, metrics: Metrics | None) -> None:
-        """Take the turns of a step; images_per_second is of training alone."""
+    def _run_due_extras(self, step: int, metrics: Metrics | None) -> None:
+        """Do the extras due after a step; images_per_second is of training alone."""
         start = time.perf_counter()
-        turns = [extra for extra in self.extras if due(extra, step, self.trainer.training.steps)]
-        self._take_turns(turns, step, metrics)
+        extras = [extra for extra in self.extras if due(extra, step, self.trainer.training.steps)]
+        self._run_extras(extras, step, metrics)
         (before, then), spent = self._since, time.perf_counter() - start
         self._since = before, then + spent
 
-    def _take_turns(self, extras: Sequence[Extra], step: int, metrics: Metrics | None) -> None:
-        """Take the turns of extras; stop behind them where that is asked, in every process."""
+    def _run_extras(self, extras: Sequence[Extra], step: int, metrics: Metrics | None) -> None:
+        """Do some extras; stop behind them where that is asked, in every process."""
         if extras:
             self.trainer.release()
         for extra in extras:

@@ -26,7 +26,7 @@ from cdm_cli.jobs.sampling.headers import checkpoint_digest
 from cdm_cli.jobs.training.accuracy import ACCURACY
 from cdm_cli.jobs.training.cost import cost
 from cdm_cli.jobs.training.endings import Unchanged
-from cdm_cli.jobs.training.extras import Turns, extras_of, plan_turns, select_cost
+from cdm_cli.jobs.training.extras import ExtrasPlan, extras_of, plan_extras, select_cost
 from cdm_cli.jobs.training.files import resume
 from cdm_cli.jobs.training.log import read_metrics
 from cdm_cli.jobs.training.loop import Loop
@@ -74,7 +74,7 @@ class TrainWork(NamedTuple):
     """What a run is decided to be, from headers and flags, before anything is written.
 
     made: what is trained, and how. store: the data, `data` what `stage.json` records of them.
-    turns: what is done between steps. judge: who scores --select, None without it. compiled:
+    extras: what is done between steps. judge: who scores --select, None without it. compiled:
     whether the network is: what --compile says, else what all steps decide, not those left.
     """
 
@@ -82,7 +82,7 @@ class TrainWork(NamedTuple):
     made: Plan
     store: Store
     data: DataInfo
-    turns: Turns
+    extras: ExtrasPlan
     judge: Judge | None
     precision: Precision
     compiled: bool
@@ -94,7 +94,7 @@ class TrainWork(NamedTuple):
 
     def facts(self) -> dict[str, Any]:
         """Return what must be equal in every process."""
-        probe = self.turns.probe
+        probe = self.extras.probe
         return {
             "plan": self.made.model_dump(mode="json"),
             "data": self.store.digest,
@@ -109,10 +109,10 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
 
     Without the data, classes and channels are those of the preset.
     """
-    made, turns = plan_of_flags(options), Turns()
+    made, extras = plan_of_flags(options), ExtrasPlan()
     if options.data.exists():
         with ExitStack() as stack:
-            made, _, _, turns = _plan_on_data(options, stack)
+            made, _, _, extras = _plan_on_data(options, stack)
     elif options.data != Path(DATA):
         raise MissingError(f"--data {options.data} does not exist", next="cdm prepare SRC makes it")
     else:
@@ -127,7 +127,7 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
         "preset": made.preset,
         "kind": made.stage.kind,
         **cost(made, device, options.compute.gpus or 1),
-        **select_cost(turns, options, made.training.steps),
+        **select_cost(extras, options, made.training.steps),
         "stage_config": config["stage"],
         "training_config": config["training"],
     }
@@ -168,7 +168,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
             batches=batches_of(work.made, work.store, session.world),
             stop=stop,
             extras=extras_of(
-                work.turns, options, work.made, trainer, work.judge, lambda: stop.asked
+                work.extras, options, work.made, trainer, work.judge, lambda: stop.asked
             ),
             compiler=partial(compile_net, trainer.objective.net) if work.compiled else None,
             unchanged=Unchanged(work.store, report),
@@ -180,24 +180,26 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
 
 def plan_work(options: TrainOptions, device: torch.device, stack: ExitStack) -> TrainWork:
     """Decide all that headers and flags decide. The stack keeps the data open."""
-    made, store, data, turns = _plan_on_data(options, stack)
+    made, store, data, extras = _plan_on_data(options, stack)
     judge = selection_judge(options, device)
     training, compiled = made.training, options.compute.compile
     if compiled is None:
         evaluations = FORWARD_AND_BACKWARD * training.batch_size * training.steps
         compiled = worth_compiling(made.stage, device, evaluations)
     precision = choose_precision(training.precision, device)
-    return TrainWork(options, made, store, data, turns, judge, precision, compiled)
+    return TrainWork(options, made, store, data, extras, judge, precision, compiled)
 
 
-def _plan_on_data(options: TrainOptions, stack: ExitStack) -> tuple[Plan, Store, DataInfo, Turns]:
+def _plan_on_data(
+    options: TrainOptions, stack: ExitStack
+) -> tuple[Plan, Store, DataInfo, ExtrasPlan]:
     """Open the data, fit what the flags ask for to them, and compare it with the run there is."""
     asked = plan_of_flags(options)
     store = stack.enter_context(open_store(options.data))
     store.require_finished()
     made, data = fit_to_data(asked, store, options), data_info(store)
     check_same(stage_directory(options), made, data)
-    return made, store, data, plan_turns(options, made, store, stack)
+    return made, store, data, plan_extras(options, made, store, stack)
 
 
 def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Trainer:
