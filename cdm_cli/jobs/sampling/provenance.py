@@ -29,8 +29,8 @@ def provenance(
     """Return the provenance of a store of samples, plain values only: all that is named here.
 
     The version of cdm and the conventions of pixels, noise and time stand with it. identity: what
-    decides its samples, and must be equal for a run to continue it. command: what was typed, other
-    names of the same things allowed. note: the user's own words.
+    decides its samples, and must be equal for a run to continue it. command: one that asks
+    for the same as the one that was typed. note: the user's own words.
     """
     return {
         "cdm": __version__,
