@@ -208,9 +208,8 @@ class Stage:
     def loss_of(self, batch: TrainBatch, draws: Draws) -> Tensor:
         """Return the loss of each example, [B], given all that is random in it (Algorithm 1).
 
-        x_0 and z_0 are flipped alike, z_0 is blurred and noised, x_0 noised to t (to a level within
-        the segment of t where `trains_continuously`). By config.loss it is `losses.simple`,
-        `losses.hybrid`, or T times `losses.vlb`.
+        x_0 and z_0 are flipped alike, z_0 blurred and noised, x_0 noised to t (to a level within
+        its segment where `trains_continuously`); then `losses.simple`, `hybrid` or T times `vlb`.
         """
         x_0, z_s = self._augment(batch, draws)
         alpha_bar_t = (
