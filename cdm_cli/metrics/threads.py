@@ -8,16 +8,18 @@ longer than that, and where another program holds a core, seconds.
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 SMALL = 512  # features: matrices of more have work for several threads
+# OpenBLAS is NumPy's and SciPy's alone, OpenMP counts by thread: others compute as before.
+LIMITED = ["openblas", "openmp"]
 
 
 @contextmanager
 def one_thread_if_small(feature_dim: int) -> Generator[None]:
-    """Let BLAS and OpenMP compute in one thread within, for matrices [D, D] of at most SMALL."""
+    """Let matrices [D, D] of at most SMALL be computed in one thread within."""
     if feature_dim > SMALL:
         yield
         return
-    with threadpool_limits(1):
+    with ThreadpoolController().select(internal_api=LIMITED).limit(limits=1):
         yield

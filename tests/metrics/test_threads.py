@@ -1,5 +1,7 @@
 """Mirrors cdm_cli/metrics/threads.py: how many threads small matrices take."""
 
+import threading
+
 import numpy as np
 import pytest
 import scipy.linalg  # noqa: F401  a BLAS of its own
@@ -45,3 +47,21 @@ def test_the_numbers_of_a_classifier_are_computed_in_one(monkeypatch):
     collector.frechet(collector.whole.gaussian())
     assert len(met) > 1
     assert set(met) == {1}
+
+
+def test_another_thread_samples_with_its_own():
+    limited, seen = threading.Event(), threading.Event()
+
+    def judge():
+        with one_thread_if_small(8):
+            limited.set()
+            seen.wait()
+
+    judging = threading.Thread(target=judge)
+    judging.start()
+    limited.wait()
+    try:
+        assert torch.get_num_threads() == 2
+    finally:
+        seen.set()
+        judging.join()
