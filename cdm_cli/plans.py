@@ -17,7 +17,7 @@ class TrainingConfig(Settings):
     batch_size: int = Field(default=256, ge=1, le=MOST_BATCH)
     """Images of a step, over all GPUs."""
     micro_batch: int | None = Field(default=None, ge=1)
-    """Images at a time within a step; none: what fits."""
+    """Images at a time within a step; none: what fits, on a CPU at most 256."""
     lr: float = Field(default=1e-4, gt=0)
     """Learning rate of Adam."""
     weight_decay: float = Field(default=0.0, ge=0)

@@ -83,9 +83,9 @@ def draw_non_truncated(
 ) -> Tensor:
     """Draw z'_s ~ q(z_s | z_0) for each sample (Section 3.3); z_0 itself where s = 0.
 
-    z_0: uint8 [B, C, h, w], generated or real; ids: int64 [B]. The draw depends on (seed,
-    `noise_name`, id) alone, by another key than x_T, and is the same eps for every s, so that a
-    sweep over s is paired.
+    z_0: uint8 [B, C, h, w], generated or real; ids: int64 [B]. q is that of the conditioning's
+    z_schedule. eps is keyed by "sr32-64/z_s" (`noise_name`, not the name of x_T), seed and id
+    alone: the same for every s, so that a sweep over s is paired.
     """
     assert config.conditioning is not None
     z = from_uint8(z_0)

@@ -52,8 +52,9 @@ def make_ready(work: Work, out: Path, session: Session) -> Ready:
     """Check the output, fix the numerics, and load the stage onto the device of each process.
 
     Each of the numerics is what its flag says, else that of the run that `out` was begun by, else
-    what the device runs best; only a batch of the last kind (`default_batch`) is tried, on a GPU,
-    which others may use too, and halved until it fits in every process. Raises what
+    what the device runs best, of a batch 64 images and 2^16 pixels at most on a CPU, 1024 and 2^20
+    on a GPU (`default_batch`). Only such a batch is tried, on a GPU, which others may use too, and
+    halved until it fits in every process. Raises what
     `check_output` and `load_ready_stage` raise, and MemoryFloorError where one image does not fit.
     """
     session.check_shared(out)

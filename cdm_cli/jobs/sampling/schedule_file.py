@@ -124,12 +124,13 @@ def chain_for(
 ) -> Chain:
     """Fix sampler, times and variance of a stage: those of a schedule, or as the flags say.
 
-    The schedule is that of `--schedule`, or the one that the stage keeps for `--steps N`, unless
-    `--sampler`, `--variance` or `--restart-from` is given too.
-    Without one, what the flags leave open is the stage's default, and its times are spread evenly
-    (`chain_of`). keep: times whose states are kept; visit: times that become steps. Raises
-    UsageError, MismatchError where the schedule was searched for another stage, and what reading
-    the file raises.
+    The schedule is that of `--schedule`, of several in the file that of `--steps` or else of the
+    best score; another `--sampler` walks its times. Without `--schedule` it is the one that the
+    stage keeps for `--steps N`, if no `--sampler`, `--variance` or `--restart-from` is given.
+    Without any, what the flags leave open is the stage's default, and its times are spread evenly,
+    those of an imported stage as its package spreads them (`chain_of`). keep: times whose states
+    are kept; visit: times that become steps. Raises UsageError, MismatchError where the schedule
+    was searched for another stage, and what reading the file raises.
     """
     path = schedule_of(header, sampling)
     if path is None:

@@ -31,10 +31,11 @@ class Work:
     """A store to be made, as headers and flags decide it.
 
     rows: which of all num samples it holds (`--part`). inputs: called with a range of places
-    within the store, returns the network's inputs. fields: the part of the identity besides
-    stage, chain and seed. equivalent_command: one that asks for the same, with flags for what was
-    applied to the stage. block: samples of a block of a new store. together: samples that are made
-    at a time at most. Both None: by the number of samples.
+    within the store, returns the network's inputs. fields: what belongs to the identity of the
+    samples of this command alone (`spec_of` has all of it). equivalent_command: one that asks for
+    the same, with flags for what was applied to the stage. block: samples of a block, of a store
+    that is there its own. together: samples that are made at a time at most. Both
+    None: by the number of samples.
     """
 
     command: str

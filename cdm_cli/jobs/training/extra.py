@@ -10,7 +10,7 @@ from cdm_cli.jobs.training.log import Metrics
 
 
 class Extra(Protocol):
-    """Something that is done every so many steps (0: never), and after the last one."""
+    """Something that is done every so many steps, and after the last one; 0 steps: never."""
 
     @property
     def every(self) -> int:

@@ -67,8 +67,9 @@ def extras_of(
 ) -> tuple[Extra, ...]:  # fmt: skip
     """Build the extras of a run once it has its weights, in the order in which they are done.
 
-    Grid and plot are due every grid_every steps (0: never), --select, between them, every
-    select_every; accuracy and plot of a classifier every save_every; all after the last step, too.
+    Grid and plot are due every grid_every steps, --select, between them, every select_every;
+    accuracy and plot of a classifier every save_every; all after the last step, too, but for those
+    of which 0 says never.
     judge: who scores --select, None without. asked: returns what asks the run to stop, "" for
     nothing. Raises what reading the real images raises, and WouldOverwriteError where
     best.safetensors was chosen by other rules.

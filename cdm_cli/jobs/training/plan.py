@@ -96,10 +96,13 @@ def training_part(store: Store) -> Part:
 def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
     """Take classes, channels and (for a classifier) the resolution from the data.
 
-    Raises MismatchError listing what the store has where a resolution is not in it.
+    What `--set` says stays: no classes, for an unconditional model, and a classifier's resolution.
+    Raises UsageError where it says other classes or channels than the data have, and MismatchError
+    listing what the store has where a resolution is not in it.
     """
     part, stage = training_part(store), plan.stage
-    said = {assignment.partition("=")[0].strip() for assignment in options.overrides}
+    typed = {assignment.partition("=")[0].strip() for assignment in options.overrides}
+    said = set(typed)
     if options.preset is None:
         said |= {"resolution", "model.num_classes"}  # as the run that exists has them
     num_classes = len(store.classes)
@@ -111,6 +114,7 @@ def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
             "channels": part.channels(resolution),
             "num_classes": num_classes,
         }
+        _check_typed(typed, "", stage.model_dump(), changes, store)
         return _change(plan, stage=changes)
     _check_resolution(stage.model.resolution, part, store)
     if stage.conditioning:
@@ -118,8 +122,22 @@ def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
     if "model.num_classes" in said and stage.model.num_classes == 0:
         num_classes = 0  # an unconditional model was asked for
     channels = part.channels(stage.model.resolution)
-    model = {**stage.model.model_dump(), "channels": channels, "num_classes": num_classes}
-    return _change(plan, stage={"model": model})
+    changes = {"channels": channels, "num_classes": num_classes}
+    before = stage.model.model_dump()
+    _check_typed(typed, "model.", before, changes, store)
+    return _change(plan, stage={"model": {**before, **changes}})
+
+
+def _check_typed(
+    typed: set[str], prefix: str, asked: Mapping[str, Any], found: Mapping[str, int], store: Store
+) -> None:
+    """Raise UsageError where a setting was typed otherwise than the data have it."""
+    for name, value in found.items():
+        if prefix + name in typed and asked[name] != value:
+            raise UsageError(
+                f"--set {prefix}{name}={asked[name]}: {store.path} has {value}",
+                next="leave it out, it is taken from the data",
+            )
 
 
 def _check_resolution(resolution: int, part: Part, store: Store) -> None:

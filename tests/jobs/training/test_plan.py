@@ -77,6 +77,22 @@ def test_classes_and_channels_are_those_of_the_data(tmp_path, store):
     assert fit_to_data(plan_of_flags(asked), store, asked).stage.model.num_classes == 0
 
 
+@pytest.mark.parametrize(
+    ("preset", "typed", "found"),
+    [
+        ("tiny-base8", "model.num_classes=5", len(CLASSES)),
+        ("tiny-base8", "model.channels=1", 3),
+        ("tiny-classifier", "num_classes=5", len(CLASSES)),
+    ],
+)
+def test_other_classes_or_channels_than_those_of_the_data_are_refused(
+    preset, typed, found, tmp_path, store
+):
+    asked = options(tmp_path, preset=preset, overrides=(typed,))
+    with pytest.raises(UsageError, match=rf"--set {typed}: .*data.h5 has {found}"):
+        fit_to_data(plan_of_flags(asked), store, asked)
+
+
 def test_a_classifier_takes_the_highest_resolution_unless_told(tmp_path, store):
     asked = options(tmp_path, preset="tiny-classifier")
     made = fit_to_data(plan_of_flags(asked), store, asked)
