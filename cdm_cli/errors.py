@@ -3,7 +3,8 @@
     CdmError            1   (base class; never raised itself)
     ├── UsageError      2   a flag or argument that cannot mean anything
     ├── BadInputError  65   a file is damaged, or breaks the rules of its format
-    │   └── UnsafeInputError  a file that would make us read or write elsewhere, or too much
+    │   ├── UnsafeInputError  a file that would make us read or write elsewhere, or too much
+    │   └── NotFiniteError    a network gave numbers that are none, which bytes would hide
     ├── MissingError   66   an input does not exist
     ├── MemoryFloorError 69 not enough memory even for the smallest unit of work
     ├── WouldOverwriteError 73  an output exists and was made by another command
@@ -109,6 +110,12 @@ class UnsafeInputError(BadInputError):
     """A file that would make us read or write elsewhere, or too much."""
 
     advice: ClassVar = "take it from who made it, or another one"
+
+
+class NotFiniteError(BadInputError):
+    """A network gave numbers that are not finite, which bytes would hide: its images were black."""
+
+    advice: ClassVar = "other --weights, or --precision fp32"
 
 
 class MissingError(CdmError):

@@ -2,6 +2,9 @@
 
 import json
 
+import torch
+
+from cdm_cli.jobs.sampling.probe import build_averaged
 from cdm_cli.jobs.training.train import run
 from cdm_cli.options.sampling import Compute
 from cdm_cli.options.training import TrainOptions
@@ -39,6 +42,15 @@ def options(tmp_path, *more, name="base", preset="tiny-base8", small=SMALL, **ch
 def train(tmp_path, *more, told=None, **changes):
     """Run it; returns the result."""
     return run(options(tmp_path, *more, **changes), told or Told())
+
+
+def overflowing(stage, ema, **more):
+    """Return what `build_averaged` returns, its weights so large that activations overflow."""
+    own = build_averaged(stage, ema, **more)
+    with torch.no_grad():
+        for parameter in own.net.parameters():
+            parameter.add_(1).mul_(1e18)
+    return own
 
 
 def left(directory):

@@ -14,17 +14,19 @@ those of the process that the stage was trained on.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
+from cdm_cli.data.pixels import channels_last, to_uint8
 from cdm_cli.diffusion.between import Rule, State, states_between
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import restart
 from cdm_cli.diffusion.schedules import Schedule, index_of
-from cdm_cli.errors import BadInputError
+from cdm_cli.errors import NotFiniteError
 from cdm_cli.nets.memory import memory_errors
 
 Steps = Iterator[tuple[int, Tensor]]
@@ -133,13 +135,21 @@ def generate(
 
 
 def check_finite(stage: Stage, *tensors: Tensor) -> None:
-    """Raise BadInputError where a stage gave what is not finite, which bytes would hide."""
+    """Raise NotFiniteError where a stage gave what is not finite, which bytes would hide."""
     if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-        raise BadInputError(
+        raise NotFiniteError(
             f"{stage.name} gives images that are not finite",
             kept="what was finished before is complete",
-            next="other --weights, or --precision fp32",
         )
+
+
+def as_images(stage: Stage, x_0: Tensor) -> np.ndarray:
+    """Return samples of a stage as bytes, uint8 [B, H, W, C]; the only way from floats to them.
+
+    x_0: float [B, C, H, W]. Raises NotFiniteError.
+    """
+    check_finite(stage, x_0)
+    return channels_last(to_uint8(x_0)).cpu().numpy()
 
 
 def filler_of(rule: Rule, schedule: Schedule, noise: Noise, partly: Mapping[int, float]) -> Between:

@@ -1,18 +1,20 @@
 """Mirrors cdm_cli/cascade/generate.py: what is visited, kept, padded, and never changes."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from cdm_cli.cascade import generate as generate_module
 from cdm_cli.cascade.chain import chain_of
-from cdm_cli.cascade.generate import SampleInputs, generate, noise_name, walk
+from cdm_cli.cascade.generate import SampleInputs, as_images, generate, noise_name, walk
 from cdm_cli.config import SamplingDefaults
 from cdm_cli.diffusion.between import draw_between
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import ancestral, restart
 from cdm_cli.diffusion.schedules import linear
-from cdm_cli.errors import UsageError
+from cdm_cli.errors import NotFiniteError, UsageError
 from cdm_cli.options.sampling import Sampling
 from tests.tiny import base_config, continuous_config, sr_config, stage_of
 
@@ -211,3 +213,13 @@ def test_what_cannot_be_is_refused_before_weights_exist(config, sampling, more, 
 def test_a_chain_is_a_value(stage):
     chain = chain_of(stage.config, Sampling(steps=3))
     assert replace(chain, clip=False).schedule is chain.schedule
+
+
+def test_floats_become_bytes_in_one_place_which_refuses_what_is_not_finite():
+    stage = stage_of(base_config())
+    with pytest.raises(NotFiniteError, match="tiny gives images that are not finite"):
+        as_images(stage, torch.tensor([[[[0.5, torch.nan]]]]))
+    assert as_images(stage, torch.tensor([[[[0.5, 7.0]]]])).tolist() == [[[[191], [255]]]]
+    package = Path(generate_module.__file__).parents[1]
+    calls = [path.name for path in package.rglob("*.py") if "to_uint8(" in path.read_text()]
+    assert sorted(calls) == ["generate.py", "pixels.py"]

@@ -186,10 +186,13 @@ def _stopped_error(stop: Stop, step: int, steps: int, directory: Path) -> Stoppe
 
 
 def measure_accuracy(fit: Fit, work: CasWork, session: Session, name: str) -> ClassAccuracy:
-    """Test the classifier on every validation image, in float32, each process its share."""
+    """Test the classifier on every validation image, in float32, each process its share.
+
+    Raises DivergedError, in every process, where some logit is not finite.
+    """
     fit.share_statistics()
     fit.net.eval()
-    accuracy = ClassAccuracy(len(work.classes))
+    accuracy, bad = ClassAccuracy(len(work.classes)), torch.zeros((), device=session.device)
     net = Halving[torch.Tensor](fit.net, session.device, session.report.say)
     with (
         full_float32(),
@@ -198,9 +201,17 @@ def measure_accuracy(fit: Fit, work: CasWork, session: Session, name: str) -> Cl
         for places, batch in read_batches(work.val, session):
             x = centre_crop(batch.to(session.device), work.recipe.crop)
             y = torch.from_numpy(work.val.labels[places]).to(session.device)
-            accuracy.add(net(x), y)
+            logits = net(x)
+            bad += ~logits.isfinite().all()
+            accuracy.add(logits, y)
             advance(len(places) * session.world.size, "")
     counts = accuracy.tensor().to(session.device)
-    session.world.sum_([counts], counts.new_zeros(()))
+    session.world.sum_([counts], bad)
+    if bad:
+        raise DivergedError(
+            f"the classifier of {name} gives logits that are not finite",
+            kept="nothing was counted",
+            next=f"a lower --lr (now {fit.recipe.lr:g}), with another -o",
+        )
     tested, *right = counts.long().tolist()
     return ClassAccuracy.of(tested, right)

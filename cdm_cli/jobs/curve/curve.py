@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.disk import make_directory
-from cdm_cli.errors import MissingError, StoppedError
+from cdm_cli.errors import MissingError, NotFiniteError, StoppedError
 from cdm_cli.jobs.curve.plan import CurveWork, check_curve_out, plan_work
 from cdm_cli.jobs.curve.table import (
     PLOT,
@@ -160,7 +160,11 @@ def _fill(
     identity: dict[str, Any],
     panel: Panel,
 ) -> list[CurvePoint]:
-    """Judge what is missing, and write after each state."""
+    """Judge what is missing, and write after each state; pass over states that cannot be judged.
+
+    Raises NotFiniteError or StoppedError where no state is judged at all.
+    """
+    refused = None
     session, report = panel.session, panel.session.report
     session.lead(lambda: make_directory(options.out))
     chosen = choose_numerics(work.header.config, session, len(missing) * work.probe.evaluations)
@@ -171,12 +175,17 @@ def _fill(
             if not session.world.agree(take_state(stage, work.header.directory, state)):
                 report.say(f"{state.weights} was removed or replaced meanwhile: passed over")
                 continue
-            table = _judge(work, state, stage, chosen, panel, stop)
+            try:
+                table = _judge(work, state, stage, chosen, panel, stop)
+            except NotFiniteError as error:
+                refused = error
+                report.say(f"{state.weights} is not judged: {error.what}")
+                continue
             points = add_point(points, point_of(state, table))
             session.lead(partial(write_points, options.out, identity, points))
             report.say(f"eval checkpoints: {state.weights}: FID {table.rows[0].value:.4g}")
     if not points:
-        raise _overtaken_error(work)
+        raise refused or _overtaken_error(work)
     return points
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.generate import SampleInputs, Steps, check_finite, generate
+from cdm_cli.cascade.generate import SampleInputs, Steps, as_images, check_finite, generate
 from cdm_cli.cascade.stage import Stage
-from cdm_cli.data.pixels import channels_last, to_uint8
+from cdm_cli.data.pixels import channels_last
 from cdm_cli.data.store import Part
 from cdm_cli.errors import MemoryFloorError, StoppedError
 from cdm_cli.jobs.runtime.device import describe, wait
@@ -72,8 +72,7 @@ class Engine:
     def make_batch(self, samples: SampleInputs, meter: "Meter") -> Arrays:
         """Sample one batch; return its images and kept states by dataset, without ids and labels.
 
-        Raises MemoryFloorError where the batch does not fit into the device, and BadInputError
-        where the network gives what is not finite.
+        Raises MemoryFloorError where the batch does not fit into the device, and NotFiniteError.
         """
         try:
             return self._make(samples, meter)
@@ -98,13 +97,9 @@ class Engine:
         )
         images = f"images/{self.stage.config.model.resolution}"
         z = {s: made.z[s].half() for s in self.keep}
-        check_finite(self.stage, made.x_0, *z.values())
-        kept = {f"z/{s}": _rows(z_s) for s, z_s in z.items()}
-        return {images: _rows(to_uint8(made.x_0)), **kept}
-
-
-def _rows(x: Tensor) -> np.ndarray:
-    return channels_last(x).cpu().numpy()
+        check_finite(self.stage, *z.values())
+        kept = {f"z/{s}": channels_last(z_s).cpu().numpy() for s, z_s in z.items()}
+        return {images: as_images(self.stage, made.x_0), **kept}
 
 
 class Meter:

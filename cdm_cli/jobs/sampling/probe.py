@@ -6,6 +6,7 @@ there is one, at one s: non-truncated, since a real image has no reverse process
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,12 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.conditioning import check_s
 from cdm_cli.cascade.fast import for_sampling
-from cdm_cli.cascade.generate import Steps, generate
+from cdm_cli.cascade.generate import Steps, as_images, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
-from cdm_cli.data.pixels import channels_last, to_uint8
 from cdm_cli.data.store import Store
 from cdm_cli.errors import MemoryFloorError, MismatchError, UsageError
+from cdm_cli.jobs.runtime.agreement import agree_on
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.classes import labels_of
@@ -158,8 +159,8 @@ def build_averaged(stage: Stage, ema: Ema, *, compiled: bool = False) -> Stage:
     net = empty_net(stage.config)
     assert isinstance(net, UNet)
     ema.copy_to(net.to_empty(device=stage.device))
-    own = Stage(stage.config, stage.classes, net, precision=stage.precision).to(stage.device)
-    return for_sampling(own, compiled=compiled)
+    own = Stage(stage.config, stage.classes, net, name="the average", precision=stage.precision)
+    return for_sampling(own.to(stage.device), compiled=compiled)
 
 
 def draw_probe(
@@ -175,7 +176,8 @@ def draw_probe(
 
     advance: told of network evaluations. asked: whether to stop, which gives None in every
     process. Batches are halved where the device's memory, which training fills, does not
-    suffice. Raises MemoryFloorError, in every process, where one sample does not fit.
+    suffice. Raises in every process MemoryFloorError where one sample does not fit, and
+    NotFiniteError where the samples of one process are none.
     """
     model = probe.config.model
     images = np.zeros((probe.num, model.resolution, model.resolution, model.channels), np.uint8)
@@ -185,7 +187,8 @@ def draw_probe(
     while start < longest:
         first = min(mine.start + start, mine[-1])  # a shorter share repeats its last one
         places = range(first, min(mine.start + start + size, mine.stop))
-        made = _batch(probe, stage, places, size, _watch(len(places), world, advance, asked))
+        watch = _watch(len(places), world, advance, asked)
+        made = agree_on(world, partial(_batch, probe, stage, places, size, watch))
         if not world.agree(made is not None):
             size = _halve(size, stage.device)
             continue
@@ -237,12 +240,12 @@ def _watch(
 def _batch(
     probe: Probe, stage: Stage, places: range, size: int, watch: Callable[[Steps], Steps]
 ) -> np.ndarray | None:
-    """Return uint8 [n, H, W, C], or None where the memory does not suffice."""
+    """Return uint8 [n, H, W, C], or None where memory does not suffice; raise NotFiniteError."""
     try:
         made = generate(
             stage, probe.chain, probe.inputs(places), seed=probe.seed, batch_size=size, watch=watch
         )
-        return channels_last(to_uint8(made.x_0)).cpu().numpy()
+        return as_images(stage, made.x_0)
     except torch.OutOfMemoryError:
         return None
 

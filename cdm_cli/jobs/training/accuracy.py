@@ -1,6 +1,7 @@
 """The share of validation images that a classifier's averaged weights call by their label."""
 
 from collections.abc import Callable
+from math import nan
 
 import torch
 from torch import Tensor
@@ -47,13 +48,18 @@ class Accuracy:
     def __call__(self, step: int, metrics: Metrics | None) -> None:
         """Test the averaged weights on all val images, each process its share; log their accuracy.
 
-        Logs nothing if the run is asked to stop meanwhile.
+        Logs nothing if the run is asked to stop meanwhile, or where logits are not finite.
         """
         world, num = self._trainer.world, self._images.num
         right = self._count_right()
         if world.any(bool(self._asked())):
             return
         world.sum_([], right)
+        if right.isnan():
+            self._trainer.session.report.say(
+                f"step {step} is not tested: the average gives logits that are not finite"
+            )
+            return
         self._there[step] = float(right) / num
         if metrics is not None:
             metrics.write({"step": step, ACCURACY: self._there[step]})
@@ -63,7 +69,10 @@ class Accuracy:
 
     @torch.no_grad()
     def _count_right(self) -> Tensor:
-        """Return how many images of this process's share are right; float32, without shape."""
+        """Return how many images of this process's share are right; float32, without shape.
+
+        NaN where some logit is not finite.
+        """
         trainer, session, device = self._trainer, self._trainer.session, self._trainer.device
         net = empty_net(self._config).to_empty(device=device).eval()
         assert isinstance(net, Classifier)
@@ -74,8 +83,10 @@ class Accuracy:
         labels = torch.from_numpy(self._images.labels).to(device)
         with session.report.track("judge val", self._images.num, "images") as advance:
             for places, batch in read_batches(self._images, session):
-                found = logits(batch).argmax(1)
-                right += (found == labels[torch.from_numpy(places).to(device)]).sum()
+                found = logits(batch)
+                y = labels[torch.from_numpy(places).to(device)]
+                right += (found.argmax(1) == y).sum()
+                right[~found.isfinite().all()] = nan  # argmax would call it the class of the NaN
                 advance(len(places) * trainer.world.size, "")
                 if self._asked():
                     break

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cdm_cli.cascade.checkpoint import save_best
@@ -21,7 +22,7 @@ from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import BEST
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.store import Store
-from cdm_cli.errors import BadInputError
+from cdm_cli.errors import BadInputError, NotFiniteError
 from cdm_cli.jobs.judging.header import judge_fields
 from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.judging.panel import Panel
@@ -176,15 +177,15 @@ class Selection:
     def __call__(self, step: int, metrics: Metrics | None) -> None:
         """Draw samples, log their FIDs, and save the weights if the first FID is the lowest so far.
 
-        Writes nothing if the run is asked to stop while samples are drawn.
+        Writes nothing if the run is asked to stop while samples are drawn. Samples that are not
+        finite have no score: that is reported, and training goes on.
         """
-        probe, session, stage = self._probe, self._trainer.session, self._update_stage()
-        with session.report.track("draw", probe.evaluations, "evaluations") as advance:
-            images = draw_probe(
-                probe, stage, self._numerics.batch_size, session.world,
-                advance=lambda num: advance(num, ""), asked=self._asked,
-            )  # fmt: skip
-        stage.release()  # training needs the room
+        probe, session = self._probe, self._trainer.session
+        try:
+            images = self._draw()
+        except NotFiniteError as error:
+            session.report.say(f"step {step} is not judged: {error.what}")
+            return
         if images is None:
             return
         table = judge_probe(self._panel, probe, images, f"step {step}")
@@ -194,6 +195,18 @@ class Selection:
         self._keep(step, table.row("fid", self._panel.references[0].name))
         if metrics is not None:
             metrics.write({"step": step, **scores})
+
+    def _draw(self) -> np.ndarray | None:
+        """Return what `draw_probe` returns for the weights of now, and raise what it raises."""
+        probe, session, stage = self._probe, self._trainer.session, self._update_stage()
+        try:
+            with session.report.track("draw", probe.evaluations, "evaluations") as advance:
+                return draw_probe(
+                    probe, stage, self._numerics.batch_size, session.world,
+                    advance=lambda num: advance(num, ""), asked=self._asked,
+                )  # fmt: skip
+        finally:
+            stage.release()  # training needs the room
 
     def _update_stage(self) -> Stage:
         """Return the stage with the weights of now; it is built, and compiled, once."""

@@ -6,7 +6,7 @@ from torch import nn
 
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import MemoryFloorError, UsageError
+from cdm_cli.errors import DivergedError, MemoryFloorError, UsageError
 from cdm_cli.jobs.cas import step as cas_step
 from cdm_cli.jobs.cas.plan import plan_work
 from cdm_cli.jobs.cas.recipe import recipe_of
@@ -183,6 +183,18 @@ def test_the_test_takes_running_statistics_whatever_its_batch(tmp_path):
             counts.append(accuracy.tensor())
     assert torch.equal(*counts)
     assert counts[0][1].sum() > 30
+
+
+def test_logits_that_are_not_finite_are_no_answer(tmp_path):
+    """The largest of NaN is the first: every image would be called by one class."""
+    fit = Fit(recipe(), CPU, World())
+    for parameter in fit.net.parameters():
+        parameter.data.fill_(1e38)
+    data, samples = write_data(tmp_path / "data.h5"), write_samples(tmp_path / "samples.h5")
+    with open_store(data) as ref, open_store(samples) as store:
+        work = plan_work(options(tmp_path), store, ref, CPU)
+        with pytest.raises(DivergedError, match="samples gives logits that are not finite"):
+            measure_accuracy(fit, work, Session(CPU, Compute(batch_size=8)), "samples")
 
 
 @pytest.mark.parametrize(("batch_size", "processes"), [(7, 2), (2, 2), (6, 2)])

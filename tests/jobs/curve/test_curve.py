@@ -20,6 +20,7 @@ from cdm_cli.commands._render import make_plain, text
 from cdm_cli.errors import (
     MismatchError,
     MissingError,
+    NotFiniteError,
     StoppedError,
     UsageError,
     WouldOverwriteError,
@@ -316,6 +317,34 @@ def test_where_nothing_is_left_the_same_command_looks_again(grown, monkeypatch):
     monkeypatch.setattr(curve, "read_curve", rotated)
     with pytest.raises(StoppedError, match="removed or replaced before it was judged"):
         run(options(weights=("step-00000002",)), Told())
+
+
+def test_a_state_that_gives_what_is_not_finite_is_passed_over_and_told(grown, monkeypatch):
+    monkeypatch.setattr(curve, "take_weights", loose(curve.take_weights))
+    told = Told()
+    run(options(), told)
+    assert [point["saved"]["step"] for point in points()] == [2, 5]
+    assert "step-00000004 is not judged: base gives images that are not finite" in told.lines
+
+
+def loose(real):
+    """Let the weights of step 4 overflow once they are loaded."""
+
+    def take(stage, directory, name):
+        digest = real(stage, directory, name)
+        if name == "step-00000004":
+            for parameter in stage.net.parameters():
+                parameter.add_(1).mul_(1e18)
+        return digest
+
+    return take
+
+
+def test_where_no_state_gives_finite_images_that_is_the_error(grown, monkeypatch):
+    monkeypatch.setattr(curve, "take_weights", loose(curve.take_weights))
+    with pytest.raises(NotFiniteError, match="base gives images"):
+        run(options(weights=("step-00000004",)), Told())
+    assert not Path("curve/curve.json").exists()
 
 
 def test_weights_that_are_replaced_meanwhile_are_not_judged_under_the_old_step(grown, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from cdm_cli.cascade.generate import generate
 from cdm_cli.data.pixels import channels_last, to_uint8
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import MemoryFloorError, MismatchError, UsageError
+from cdm_cli.errors import MemoryFloorError, MismatchError, NotFiniteError, UsageError
 from cdm_cli.jobs.judging.probe_score import with_steps
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import probe as probing
@@ -58,6 +58,9 @@ class Partner(World):
 
     def agree(self, flag):
         return flag
+
+    def gather(self, value):
+        return [value] * self.size
 
 
 def made(probe, stage, batch_size=4, world=None, **changes):
@@ -134,6 +137,31 @@ def test_memory_that_does_not_suffice_halves_the_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(probing, "_batch", lambda *words: None)
     with pytest.raises(MemoryFloorError, match="one sample does not fit"):
         made(probe, stage, 5)
+
+
+def test_what_is_not_finite_becomes_no_image_in_any_process(tmp_path):
+    """Bytes would hide it: the images would be black, and judged."""
+
+    class Second(World):
+        def gather(self, value):
+            return [theirs[0], value]
+
+    config, theirs = base_config(), []
+    probe, ruined = base_probe(header(config, tmp_path), 6, Sampling()), stage_of(config)
+    for parameter in ruined.net.parameters():
+        parameter.mul_(1e18)
+    with pytest.raises(NotFiniteError, match="tiny gives images that are not finite"):
+        made(probe, ruined)
+
+    class First(World):
+        def gather(self, value):
+            theirs.append(value)
+            return [value, value]
+
+    with pytest.raises(NotFiniteError):
+        made(probe, ruined, world=First(rank=0, size=2))
+    with pytest.raises(NotFiniteError, match=r"rank 0 on .*: tiny gives images"):
+        made(probe, stage_of(config), world=Second(rank=1, size=2))
 
 
 def test_more_processes_than_samples_draw_along_and_cannot_judge(tmp_path):

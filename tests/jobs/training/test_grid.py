@@ -18,7 +18,7 @@ from cdm_cli.jobs.training.grid import layout_of, picture, spread
 from cdm_cli.plans import TrainingConfig
 from tests.jobs.stopping import StopsAtBar
 from tests.tiny import CLASSES, Told, arrays_of, base_config, sr_config, stage_of, write_store
-from tests.trained import SR, left, train, write_data
+from tests.trained import SR, left, overflowing, train, write_data
 
 GRIDS = "training.grid_every=2"
 
@@ -186,6 +186,14 @@ def test_memory_that_does_not_suffice_costs_the_picture_alone(home, monkeypatch)
     told = Told()
     assert train(home, GRIDS, steps=2, told=told).steps == 2
     assert "no sample grid at step 2: one sample does not fit" in told.lines
+
+
+def test_samples_that_are_not_finite_are_no_picture(home, monkeypatch):
+    monkeypatch.setattr(training_grid, "build_averaged", overflowing)
+    told = Told()
+    assert train(home, GRIDS, steps=2, told=told).steps == 2
+    assert "no sample grid at step 2: the average gives images that are not finite" in told.lines
+    assert not grid(home, 2).exists()
 
 
 def test_tensorboard_gets_the_picture_if_it_is_there(home, monkeypatch):

@@ -22,11 +22,12 @@ from cdm_cli.errors import (
 from cdm_cli.jobs.training import select as training_select
 from cdm_cli.jobs.training.select import read_best
 from cdm_cli.metrics.table import Convention, MetricRow
+from cdm_cli.nets.ema import Ema
 from cdm_cli.options.sampling import Compute
 from tests.jobs.judging.making import write_judge
 from tests.jobs.stopping import StopsAtBar
 from tests.tiny import Told, arrays_of, base_config, write_stage, write_store
-from tests.trained import CLASSIFIER, SR, rows, train, write_data
+from tests.trained import CLASSIFIER, SR, overflowing, rows, train, write_data
 
 SELECT = {"select": "fid", "select_num": 6, "select_every": 2, "features": "judge"}
 KEEP_ALL = "training.keep=9"
@@ -173,6 +174,18 @@ def test_of_equals_the_first_is_kept_and_nan_never(home, monkeypatch):
     scripted(monkeypatch, 3.0, 3.0, float("nan"))
     assert train(home, KEEP_ALL, **SELECT).best_step == 2
     assert best_is(home, 2)
+
+
+def test_samples_that_are_not_finite_have_no_score(home, monkeypatch):
+    """Black images would be judged like any others. Training goes on; its memory is released."""
+    monkeypatch.setattr(training_select, "build_averaged", overflowing)
+    monkeypatch.setattr(Ema, "copy_to", lambda ema, net: None)
+    told = Told()
+    result = train(home, told=told, **SELECT)
+    assert (result.steps, result.best_step) == (5, None)
+    assert "step 4 is not judged: the average gives images that are not finite" in told.lines
+    assert not (base(home) / "best.safetensors").exists()
+    assert not [row for row in rows(base(home)) if "fid_train" in row]
 
 
 def test_the_score_says_by_which_rules_it_was_judged(home):

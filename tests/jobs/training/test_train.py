@@ -568,6 +568,22 @@ def test_a_classifier_says_that_its_rate_falls_until_another_last_step(home):
     assert told == [[], [f"{line}no longer until step 2"], [], []]
 
 
+def test_logits_that_are_not_finite_are_no_accuracy(home, monkeypatch):
+    """The largest of NaN is the first: every image would be called by class 0."""
+    told, real = Told(), ClassifierObjective.logits
+
+    def logits(self, x):
+        found = real(self, x)
+        return found if torch.is_grad_enabled() else found * torch.nan
+
+    monkeypatch.setattr(ClassifierObjective, "logits", logits)
+    settings = {"preset": "tiny-classifier", "small": CLASSIFIER, "name": "judge"}
+    result = train(home, steps=2, told=told, **settings)
+    assert result.accuracy is None
+    assert "step 2 is not tested: the average gives logits that are not finite" in told.lines
+    assert not [row for row in rows(home / "runs/judge") if "accuracy" in row]
+
+
 def test_a_classifier_without_val_has_no_accuracy(tmp_path):
     write_store(tmp_path / "data.h5", "prepared", {"train": arrays(12, (8,))})
     result = train(tmp_path, preset="tiny-classifier", small=CLASSIFIER, steps=1)
