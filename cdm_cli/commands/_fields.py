@@ -14,7 +14,7 @@ from cdm_cli.sentences import fault_of
 
 O = TypeVar("O")  # noqa: E741
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/+(.*)", re.DOTALL)  # a Path keeps one
-PASTED = {"flags", "overrides", "classes", "part"}  # text that may hold anything
+TEXTS = {"TEXT", "LIST", "NAME=LIST", "FIELD=VALUE", "I/N"}  # metavars of what may hold anything
 
 
 def fill_options(options: type[O], ctx: typer.Context) -> O:
@@ -39,11 +39,12 @@ def check_files(ctx: typer.Context) -> None:
 
     Neither is a file of this machine.
     """
+    texts = {param.name for param in ctx.command.params if param.metavar in TEXTS}
     for name, value in ctx.params.items():
         for word in value if isinstance(value, (list, tuple)) else [value]:
             address = ADDRESS.match(str(word)) if isinstance(word, Path | str) else None
             flag = _flag(ctx, (name,))
-            if address and name not in PASTED and not Path(address[1]).exists():
+            if address and name not in texts and not Path(address[1]).exists():
                 there = word if isinstance(word, str) else _address(address)
                 raise UsageError(
                     f"{flag} {there}: an address; cdm reads and writes files of this machine alone",

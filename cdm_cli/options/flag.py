@@ -9,8 +9,9 @@ decide together is checked by `__post_init__`, wherever options are made.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
+M = TypeVar("M")
 WHAT, OUTPUT = "What", "Output"
 HEADINGS = {"judge": "Who judges", "sampling": "How it samples", "compute": "Where it computes"}
 """The headings of groups of fields in `--help`, by the field that holds the group, in order."""
@@ -76,6 +77,27 @@ class Reflag:
 
     name: str
     flag: Flag
+
+
+@dataclass(frozen=True)
+class Harmless:
+    """Stands beside the Flag of a field of `Sampling` that changes no sample, and says why.
+
+    The field is no part of an identity, so that a run with another value continues what is there;
+    it is no axis of a sweep.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Identified:
+    """Stands beside the Flag of a field of `Sampling` that identities record in another form.
+
+    by: what is recorded in its place.
+    """
+
+    by: str
 
 
 @dataclass(frozen=True)
@@ -161,6 +183,13 @@ class _Walk:
             elif isinstance(word, Reflag):
                 flags = flags | {word.name: word.flag}
         return self.fields_of(kind, path, hidden, flags)
+
+
+def find_marks(options: type, kind: type[M]) -> dict[str, M]:
+    """Return what stands beside the types of the fields of options, of one kind, by field."""
+    hints = get_type_hints(options, include_extras=True)
+    pairs = ((name, word) for name, hint in hints.items() for word in parts(hint)[1])
+    return {name: word for name, word in pairs if isinstance(word, kind)}
 
 
 def parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -22,7 +22,7 @@ from cdm_cli.names import (
     Variance,
 )
 from cdm_cli.options.durations import duration_of
-from cdm_cli.options.flag import OUTPUT, Check, Flag
+from cdm_cli.options.flag import OUTPUT, Check, Flag, Harmless, Identified
 from cdm_cli.options.outputs import StoreOut
 
 Seed = Annotated[int, Ge(0), Lt(2**63), Flag("Seed of all noise.", "N")]
@@ -105,19 +105,27 @@ class Sampling:
     variance: Annotated[
         Variance | None, Flag("Variance of an ancestral step [default: the stage's own].")
     ] = None
-    schedule: Annotated[Path | None, Flag("Noise schedule that tune-schedule wrote.", "FILE")] = (
-        None
-    )
+    schedule: Annotated[
+        Path | None,
+        Flag("Noise schedule that tune-schedule wrote.", "FILE"),
+        Identified("the times and the noise that the file tells"),
+    ] = None
     restart_from: Annotated[
         int | None, Ge(1), Flag("Noise the result to this time and sample again.", "T")
     ] = None
     clip: Annotated[
         bool, Flag("Clip the predicted x_0 to [-1, 1] at each step.", names=("--clip/--no-clip",))
     ] = True
-    weights: Annotated[str, Flag("ema, best, or a checkpoint: step-00001000.", "WHICH")] = "ema"
+    weights: Annotated[
+        str,
+        Flag("ema, best, or a checkpoint: step-00001000.", "WHICH"),
+        Identified("their digest, whatever they are called"),
+    ] = "ema"
     seed: Seed = 0
     note: Annotated[
-        str, Flag("Words to keep in what is written; `inspect` shows them.", "TEXT", group=OUTPUT)
+        str,
+        Flag("Words to keep in what is written; `inspect` shows them.", "TEXT", group=OUTPUT),
+        Harmless("words are no setting, and who continues may say more"),
     ] = ""
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from annotated_types import Ge
 from cdm_cli.errors import UsageError
 from cdm_cli.names import LEAST_JUDGED, LOWRES, SWEEP, Augment
 from cdm_cli.options.durations import duration_of
-from cdm_cli.options.flag import Check, Flag
+from cdm_cli.options.flag import Check, Flag, Harmless, find_marks
 from cdm_cli.options.judging import FeatureOptions
 from cdm_cli.options.outputs import FolderOut
 from cdm_cli.options.sampling import LowRes, Model, S, Sampling
@@ -22,13 +22,13 @@ from cdm_cli.sentences import fault_of, with_near
 
 SHARED = {
     "seed": "points share their noise, by which they are compared; --seed is one for all",
-    "note": "words are no setting",
     "augment": "--augment says where z_s is from, once for each kind",
+    **{name: mark.why for name, mark in find_marks(Sampling, Harmless).items()},
 }
 """What is no axis, and why."""
 
-UNKEPT = {"schedule": None, "restart_from": None, "clip": True, "weights": "ema"}
-"""Settings of sampling that a stage keeps no default of, and what it is sampled with."""
+UNKEPT = ("schedule", "restart_from", "clip", "weights")
+"""Settings of sampling that a stage keeps no default of."""
 
 NONE = "none"  # of a setting that may be left out
 
@@ -149,8 +149,8 @@ class SweepOptions:
                 f"--axis {axis} is given twice, or beside --{axis}",
                 next=f"one --axis {axis}=V,V with all its values",
             )
-        for name, default in UNKEPT.items():
-            if self.apply and getattr(self.sampling, name) != default:
+        for name in UNKEPT:
+            if self.apply and name in flags:
                 raise UsageError(
                     f"--apply: stages keep no default of --{spell(name)}",
                     next="leave one of them out",

