@@ -9,26 +9,24 @@ thousandfold compression. A member whose bytes are merely damaged is one bad ima
 import os
 import re
 import zlib
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cdm_cli.data.disk import hold_open
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.listing import (
     DATASET_JSON,
     MAX_BESIDE_BYTES,
     MAX_FILE_BYTES,
     MAX_TABLE_BYTES,
-    beside_images,
-    is_beside,
-    is_image_name,
-    is_junk,
     listing_digest,
     read_error,
+    sort_names,
 )
 from cdm_cli.data.skips import Skips, printable_name
 from cdm_cli.errors import BadInputError, UnsafeInputError
@@ -103,24 +101,14 @@ def archive_source(name: str, path: Path, members: Iterable[Member], skips: Skip
 
     dataset.json at the root is read. Raises what `read_member` raises, for that one.
     """
-    dataset_json = None
-    chosen: list[Member] = []
-    beside: dict[str, Member] = {}
-    for member in sorted(members):
-        if any(is_junk(part) for part in member.name.split("/")):
-            continue
-        if member.name == DATASET_JSON:
-            dataset_json = read_member(path, member, MAX_TABLE_BYTES)
-        elif is_beside(member.name):
-            beside[member.name] = member
-        elif is_image_name(member.name, skips):
-            chosen.append(member)
-    spans = np.array([member.span for member in chosen], np.int64).reshape(
-        -1, len(MemberSpan._fields)
-    )
-    names = [member.name for member in chosen]
-    labels = {side: beside[side] for side in beside_images(beside, names, skips)}
-    return ArchiveSource(name, path, names, spans, dataset_json, labels)
+    found = {member.name: member for member in sorted(members)}
+    names = sort_names(found, skips)
+    table = found.get(DATASET_JSON)
+    dataset_json = table and read_member(path, table, MAX_TABLE_BYTES)
+    spans = np.array([found[image].span for image in names.images], np.int64)
+    spans = spans.reshape(-1, len(MemberSpan._fields))
+    labels = {side: found[side] for side in names.beside}
+    return ArchiveSource(name, path, names.images, spans, dataset_json, labels)
 
 
 def read_member(path: Path, member: Member, limit: int = MAX_FILE_BYTES) -> bytes:
@@ -171,17 +159,12 @@ def _inflate(data: bytes, size: int) -> bytes:
     return plain if inflater.eof else b""
 
 
-@contextmanager
-def open_for_reading(path: Path) -> Generator[int]:
-    """Hold a file open for `pread`, for as long as entered. Raises DiskError."""
+def open_for_reading(path: Path) -> AbstractContextManager[int]:
+    """Open a file for `pread`, for as long as entered. Raises DiskError."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return hold_open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
     except OSError as error:
         raise read_error(path, error) from error
-    try:
-        yield file
-    finally:
-        os.close(file)
 
 
 def pread(path: Path, file: int, offset: int, length: int) -> bytes:

@@ -60,6 +60,15 @@ def announce_to(hook: Hook) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
+def hold_open(fd: int) -> Generator[int]:
+    """Keep an open file for as long as entered, then close it."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
 def disk_errors(path: Path) -> Generator[None, None, None]:
     """Turn an OSError into DiskError, or MissingError where the directory does not exist."""
     try:
@@ -108,13 +117,14 @@ def make_directory(path: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
-    with disk_errors(path):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            tick("sync_directory", path, fd=fd)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    with disk_errors(path), hold_open(open_directory(path)) as fd:
+        tick("sync_directory", path, fd=fd)
+        os.fsync(fd)
+
+
+def open_directory(path: Path) -> int:
+    """Open a directory, to sync or to lock it. Raises OSError."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def pwrite_all(fd: int, path: Path, data: Bytes, offset: int) -> None:

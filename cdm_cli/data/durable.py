@@ -18,6 +18,7 @@ from pathlib import Path
 from cdm_cli.data.disk import (
     Bytes,
     disk_errors,
+    hold_open,
     no_place,
     pwrite_all,
     remove_tree,
@@ -112,11 +113,9 @@ def sweep(directory: Path, prefix: str = ".") -> None:
         found = directory / name
         with contextlib.suppress(OSError):
             fd = os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
+            with hold_open(fd):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 (remove_tree if found.is_dir() else unlink)(found)
-            finally:
-                os.close(fd)
 
 
 def free_name(path: Path) -> Path:
@@ -183,10 +182,8 @@ def append(path: Path, data: Bytes) -> None:
         new = not path.exists()
         tick("create", path)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        try:
+        with hold_open(fd):
             pwrite_all(fd, path, data, os.fstat(fd).st_size)
             sync(fd, path)
-        finally:
-            os.close(fd)
         if new:
             sync_directory(path.parent)

@@ -17,13 +17,11 @@ from cdm_cli.data.listing import (
     DATASET_JSON,
     MAX_BESIDE_BYTES,
     MAX_TABLE_BYTES,
-    beside_images,
-    is_beside,
-    is_image_name,
     is_junk,
     listing_digest,
     read_error,
     read_regular,
+    sort_names,
 )
 from cdm_cli.data.skips import Skips, printable_name
 from cdm_cli.errors import BadInputError, UnsafeInputError
@@ -74,20 +72,13 @@ def open_folder(root: Path, skips: Skips, *, follow: bool = False) -> FolderSour
     follow: take what symbolic links lead to, too. Raises UnsafeInputError where one leads to a
     folder that is listed already.
     """
-    sizes: dict[str, int] = {}
-    beside: list[str] = []
+    sizes = dict(_files(root, skips, follow))
+    names = sort_names(sizes, skips)
     dataset_json = None
-    for name, size in _files(root, skips, follow):
-        if name == DATASET_JSON:
-            dataset_json = read_regular(root / name, MAX_TABLE_BYTES, follow=follow)
-        elif is_beside(name):
-            beside.append(name)
-        elif is_image_name(name, skips):
-            sizes[name] = size
-    names = sorted(sizes)
-    ordered = np.array([sizes[name] for name in names], np.int64)
-    labels = beside_images(sorted(beside), names, skips)
-    return FolderSource(root, names, ordered, dataset_json, labels, follow=follow)
+    if DATASET_JSON in sizes:
+        dataset_json = read_regular(root / DATASET_JSON, MAX_TABLE_BYTES, follow=follow)
+    ordered = np.array([sizes[name] for name in names.images], np.int64)
+    return FolderSource(root, names.images, ordered, dataset_json, names.beside, follow=follow)
 
 
 def _files(root: Path, skips: Skips, follow: bool) -> Iterator[tuple[str, int]]:

@@ -19,6 +19,7 @@ from typing import Any, cast, get_args
 from pydantic import ValidationError
 
 from cdm_cli.data import lock, pruned, schema
+from cdm_cli.data.disk import hold_open
 from cdm_cli.data.hdf5 import (
     ATTRIBUTES_LIMIT,
     SIGNATURE,
@@ -93,11 +94,8 @@ def look_of_foreign(path: Path) -> str:
 
     "" for a store, whole or damaged, and for a file that is empty or all zeros.
     """
-    fd = open_regular(path)
-    try:
+    with hold_open(open_regular(path)) as fd:
         start = read_at(fd, path, min(START, os.fstat(fd).st_size), 0)
-    finally:
-        os.close(fd)
     if SCHEMA_PREFIX in start or not start.strip(b"\0"):
         return ""
     return OTHERS if start.startswith(SIGNATURE) else _look(start)

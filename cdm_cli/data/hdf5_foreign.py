@@ -62,11 +62,8 @@ class AnswerFrame(NamedTuple):
 
 def is_hdf5(path: Path) -> bool:
     """Tell by the signature, which may stand behind a block of the user's. Raises as `read_at`."""
-    fd = open_regular(path)
-    try:
+    with disk.hold_open(open_regular(path)) as fd:
         return any(read_at(fd, path, 8, place) == hdf5.SIGNATURE for place in PLACES)
-    finally:
-        os.close(fd)
 
 
 def hdf5_source(path: Path, inside: Inside | None, spool: Path) -> ArraySource:
@@ -137,18 +134,15 @@ def _labels(path: Path, inside: Inside, data: bytes, N: int) -> NDArray[np.int64
 @contextmanager
 def _answers(path: Path, inside: Inside) -> Generator[Iterator[AnswerFrame]]:
     """Start the child, give its answers, and end it."""
-    fd = open_regular(path)
-    words = [str(fd), inside.images, inside.labels or ""]
     environment = {name: os.environ[name] for name in os.environ if name.startswith(NEEDED)}
     environment |= {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
-    try:
+    with disk.hold_open(open_regular(path)) as fd:
+        words = [str(fd), inside.images, inside.labels or ""]
         child = subprocess.Popen(
             [sys.executable, "-P", str(CHILD), *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             pass_fds=[fd], env=environment, start_new_session=True,
         )  # fmt: skip
-    finally:
-        os.close(fd)
     try:
         yield _frames(path, child)
     finally:

@@ -159,12 +159,7 @@ def _describe_unknown(names: Sequence[str], classes: Sequence[str]) -> str:
 def _by_table(
     source: Source, table: LabelTable, name: str, skips: Skips, without: str = NO_LABEL
 ) -> Labelled:
-    keep: list[int] = []
-    for i, file in enumerate(source.names):
-        if file in table.values:
-            keep.append(i)
-        else:
-            skips.add(without, file)
+    keep = _keep(source, [file in table.values for file in source.names], without, skips)
     if not keep:
         told = printable_name(next(iter(table.values)))
         has = printable_name(source.names[0]) if source.names else "no image"
@@ -180,6 +175,14 @@ def _by_table(
     return Labelled(taken, np.array(values, np.int64), table.names, how)
 
 
+def _keep(source: Source, fits: Sequence[bool], reason: str, skips: Skips) -> list[int]:
+    """Return the places of images that fit; the others go to skips."""
+    for name, fit in zip(source.names, fits, strict=True):
+        if not fit:
+            skips.add(reason, name)
+    return [i for i, fit in enumerate(fits) if fit]
+
+
 def _by_folder(source: Source, skips: Skips) -> Labelled:
     folders = [tuple(name.split("/")[:-1]) for name in source.names]
     depth = 0
@@ -189,12 +192,7 @@ def _by_folder(source: Source, skips: Skips) -> Labelled:
         return _number_classes(
             source, [ALL] * len(folders), f"no folders: one class{_hint(source.names)}"
         )
-    keep: list[int] = []
-    for i, parts in enumerate(folders):
-        if len(parts) > depth:
-            keep.append(i)
-        else:
-            skips.add(NO_FOLDER, source.names[i])
+    keep = _keep(source, [len(parts) > depth for parts in folders], NO_FOLDER, skips)
     inside = "/".join(folders[keep[0]][:depth])
     how = f"class folders inside {printable_name(inside)!r}" if inside else "class folders"
     return _number_classes(source.take(keep), [folders[i][depth] for i in keep], how)
@@ -203,9 +201,7 @@ def _by_folder(source: Source, skips: Skips) -> Labelled:
 def _by_prefix(source: Source, skips: Skips) -> Labelled:
     """Take what stands before the first "_" in the name of a file, as guided-diffusion does."""
     files = [name.rpartition("/")[2] for name in source.names]
-    keep = [i for i, file in enumerate(files) if "_" in file]
-    for i in np.setdiff1d(np.arange(len(files)), keep).tolist():
-        skips.add(NO_PREFIX, source.names[i])
+    keep = _keep(source, ["_" in file for file in files], NO_PREFIX, skips)
     prefixes = [files[i].partition("_")[0] for i in keep]
     return _number_classes(source.take(keep), prefixes, "names of files, up to the first _")
 

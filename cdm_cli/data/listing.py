@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,35 +35,33 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def is_image_name(name: str, skips: Skips) -> bool:
-    """Return whether a name has an image's suffix; count it in skips if not."""
-    if name.lower().endswith(SUFFIXES):
-        return True
-    skips.add(NOT_BY_NAME, name)
-    return False
-
-
 def keys(image: str) -> tuple[str, str]:
     """Return the names without suffix that a label file of an image may have, the longest first."""
     folder, slash, name = image.rpartition("/")
     return folder + slash + name.rpartition(".")[0], folder + slash + name.partition(".")[0]
 
 
-def is_beside(name: str) -> bool:
-    """Tell by the suffix whether a file may hold the label of an image."""
-    return name.endswith(BESIDE)
+class Names(NamedTuple):
+    """The names in a source that count, each sorted: images, and what may hold their labels."""
+
+    images: list[str]
+    beside: list[str]
 
 
-def beside_images(names: Iterable[str], images: Iterable[str], skips: Skips) -> list[str]:
-    """Return those files that lie beside one of the images; the others are counted."""
+def sort_names(names: Iterable[str], skips: Skips) -> Names:
+    """Tell images, and files beside them that may hold their labels, from other files of a source.
+
+    Others are counted in skips; junk and the dataset.json of the source's root are not.
+    """
+    there = [name for name in names if not any(map(is_junk, name.split("/")))]
+    images = sorted(name for name in there if name.lower().endswith(SUFFIXES))
     known = {key for image in images for key in keys(image)}
-    found: list[str] = []
-    for name in names:
-        if name.rpartition(".")[0] in known:
-            found.append(name)
-        else:
-            skips.add(NOT_BY_NAME, name)
-    return found
+    labels = (name for name in there if name.endswith(BESIDE) and name != DATASET_JSON)
+    beside = sorted(name for name in labels if name.rpartition(".")[0] in known)
+    used = {*images, *beside, DATASET_JSON}
+    for name in (name for name in there if name not in used):
+        skips.add(NOT_BY_NAME, name)
+    return Names(images, beside)
 
 
 def read_regular(path: Path, limit: int = MAX_FILE_BYTES, *, follow: bool = False) -> bytes:

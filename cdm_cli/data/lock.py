@@ -17,6 +17,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+from cdm_cli.data.disk import hold_open, open_directory
 from cdm_cli.data.reading import read_at
 from cdm_cli.data.schema import WRITER_SIZE
 from cdm_cli.errors import DiskError, StoppedError
@@ -35,16 +36,19 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
     try:
         lock_soon(fd, *([] if join else [fcntl.LOCK_EX]), fcntl.LOCK_SH)
     except BlockingIOError:
-        raise StoppedError(
-            f"{path} is being written by {holder(fd, path, writer_at)}",
-            kept="that one goes on undisturbed",
-            next="wait for it, or stop it and rerun",
-        ) from None
+        held_by = holder(fd, path, writer_at)
+        raise _busy_error(f"{path} is being written by {held_by}") from None
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise DiskError(
                 f"{path} cannot be locked: {error.strerror}", next="see to it"
             ) from None
+
+
+def _busy_error(what: str) -> StoppedError:
+    return StoppedError(
+        what, kept="that one goes on undisturbed", next="wait for it, or stop it and rerun"
+    )
 
 
 def lock_soon(fd: int, *kinds: int) -> None:
@@ -67,11 +71,8 @@ def lock_soon(fd: int, *kinds: int) -> None:
 
 def is_in_use(path: Path) -> bool:
     """Return whether a job holds the lock that `directory` takes of a directory."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with hold_open(open_directory(path)) as fd:
         return is_held(fd)
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -81,22 +82,13 @@ def directory(path: Path, *, alone: bool) -> Generator[None]:
     Where the file system has no locks nothing is locked. Raises StoppedError where another job
     works in it, or has it alone.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        lock_soon(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-    except OSError as error:
-        if isinstance(error, BlockingIOError):
-            holder = kernel_holder(fd)
-            os.close(fd)
-            raise StoppedError(
-                f"another job works in {path}: {holder}",
-                kept="that one goes on undisturbed",
-                next="wait for it, or stop it and rerun",
-            ) from None
-    try:
+    with hold_open(open_directory(path)) as fd:
+        with contextlib.suppress(OSError):
+            try:
+                lock_soon(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            except BlockingIOError:
+                raise _busy_error(f"another job works in {path}: {kernel_holder(fd)}") from None
         yield
-    finally:
-        os.close(fd)
 
 
 def is_held(fd: int) -> bool:
