@@ -27,8 +27,8 @@ SHARED = {
 }
 """What is no axis, and why."""
 
-UNKEPT = ("schedule", "restart_from", "clip", "weights")
-"""Settings of sampling that a stage keeps no default of."""
+UNKEPT = {"schedule": None, "restart_from": None, "clip": True, "weights": "ema"}
+"""Settings of sampling that a stage keeps no default of, and what it is sampled with."""
 
 NONE = "none"  # of a setting that may be left out
 
