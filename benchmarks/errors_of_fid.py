@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.frechet import FeatureGaussian, Moments
-from cdm_cli.metrics.jackknife import Estimate, difference, variance
+from cdm_cli.metrics.jackknife import Estimate, variance
 from cdm_cli.metrics.order import groups_of
 from cdm_cli.metrics.verdicts import verdicts_on
 
@@ -168,7 +168,7 @@ def spread(sets: Iterator[tuple[Array, NDArray[np.int64], FeatureGaussian]]) -> 
     for x, labels, real in sets:
         one = estimated(x, labels, real)
         shuffled = estimated(x[:1], np.zeros_like(labels), real)[0]
-        gaps = [difference(one[0], other, paired=True) for other in one[1:]]
+        gaps = [one[0].minus(other) for other in one[1:]]
         rows.append({
             "value": _array(found.value for found in one),
             "corrected": _array(found.corrected for found in one),

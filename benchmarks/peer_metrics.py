@@ -30,13 +30,13 @@ from PIL import Image
 from scipy import linalg
 from torch import Tensor, nn
 
-from cdm_cli.metrics.features import Features, InceptionExtractor, extract
-from cdm_cli.metrics.frechet import FeatureGaussian, Moments, frechet_distance
-from cdm_cli.metrics.inception_score import inception_score
+from cdm_cli.metrics.features import InceptionExtractor
+from cdm_cli.metrics.frechet import FeatureGaussian, Moments
 from cdm_cli.metrics.kernel import kernel_estimate
 from cdm_cli.metrics.neighbours import prdc
 from cdm_cli.metrics.order import split_of
 from cdm_cli.names import InceptionMode
+from tests.metrics.whole import Features, extract, frechet_distance, inception_score
 
 START = time.monotonic()
 TOLERANCE = 1e-4

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cdm_cli.metrics.jackknife import Array, Estimate, pseudo_values, variance
-from cdm_cli.metrics.verdicts import EQUAL, LEVEL, signs
+from cdm_cli.metrics.jackknife import Array, Estimate
+from cdm_cli.metrics.verdicts import EQUAL, LEVEL, measure_gaps, signs
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,8 @@ def contenders(estimates: Sequence[Estimate], *, level: float = LEVEL) -> list[C
     The best is beaten with a probability of `level` at most. Raises ValueError for different
     numbers of groups.
     """
-    value = np.array([found.value for found in estimates])
-    without = np.array([found.without for found in estimates])
-    y = pseudo_values(value, without)
-    p, best = levels_of(y), int(y.mean(1).argmin())
-    error = variance(value - value[best], without - without[best]) ** 0.5
-    gap = y.mean(1) - y[best].mean()
+    y, best, gap, error = measure_gaps(estimates)
+    p = levels_of(y)
     return [
         Contender(bool(p[i] <= level), float(gap[i]), float(error[i]), float(p[i]), i == best)
         for i in range(len(y))

@@ -6,7 +6,7 @@ uncertainty the standard error of that share, sqrt(p (1 - p) / N).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,17 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cdm_cli.metrics.comparisons import ALIKE
+from cdm_cli.metrics.jackknife import MeanAndStd, measure_share
 from cdm_cli.metrics.verdicts import LEVEL
 
 Counts = NDArray[np.int64]
 TOP = 5
-
-
-class AccuracyEstimate(NamedTuple):
-    """An accuracy and its binomial standard error."""
-
-    mean: float
-    error: float
 
 
 def tops(num_classes: int) -> tuple[int, int]:
@@ -70,11 +64,9 @@ class ClassAccuracy:
         rows = [self.tested, *(self.right[k] for k in tops(self.num_classes))]
         return torch.from_numpy(np.stack(rows).astype(np.float64))
 
-    def share(self, k: int) -> AccuracyEstimate:
+    def share(self, k: int) -> MeanAndStd:
         """Return the top-k accuracy over all tested images; 0 where none was tested."""
-        num = int(self.tested.sum())
-        mean = int(self.right[k].sum()) / max(num, 1)
-        return AccuracyEstimate(mean, (mean * (1 - mean) / max(num, 1)) ** 0.5)
+        return measure_share(int(self.right[k].sum()), int(self.tested.sum()))
 
     def by_class(self, k: int) -> NDArray[np.float64]:
         """Return the top-k accuracy of each class [K], NaN where no image of it was tested."""

@@ -7,7 +7,7 @@ field is a sum over samples, so processes that saw different samples join by add
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cdm_cli.metrics.frechet import FeatureGaussian, Moments
-from cdm_cli.metrics.inception_score import NUM_SPLITS, MeanAndStd, SplitScores
-from cdm_cli.metrics.jackknife import LEAST, NUM_GROUPS, Estimate, estimate
+from cdm_cli.metrics.inception_score import NUM_SPLITS, SplitScores
+from cdm_cli.metrics.jackknife import (
+    NUM_GROUPS,
+    Estimate,
+    MeanAndStd,
+    estimate,
+    measure_share,
+)
 from cdm_cli.metrics.order import choose_balanced, groups_of, split_of
 from cdm_cli.metrics.threads import one_thread_if_small
 
@@ -115,11 +121,9 @@ class Collector:
 
     def tensors(self) -> list[Tensor]:
         """Return every sum, to be added up over processes in place."""
-        moments = [*self.moments, *self.parts]
-        sums = [tensor for m in moments for tensor in (m.count, m.total, m.outer)]
-        for s in (self.scores, self.cells):
-            sums += [s.counts, s.marginal, s.negentropy] if s is not None else []
-        return [*sums, *([self.called] if self.called is not None else []), self.kept]
+        sums = [tensor for moments in (*self.moments, *self.parts) for tensor in moments]
+        called = () if self.called is None else (self.called,)
+        return [*sums, *(self.scores or ()), *(self.cells or ()), *called, self.kept]
 
     def to_host(self) -> None:
         """Move moments and scores into the memory of the host, where distances are computed."""
@@ -134,6 +138,11 @@ class Collector:
         return _sum(self.moments)
 
     @property
+    def sizes(self) -> list[int]:
+        """How many images each group has."""
+        return np.bincount(self.groups).tolist()
+
+    @property
     def mark(self) -> str:
         """16 hexadecimal digits, equal for numbers of the same groups of the same ids."""
         order = np.argsort(self.ids, kind="stable")
@@ -144,25 +153,25 @@ class Collector:
         """Return how many images were called by their label, with its standard error."""
         if self.called is None:
             return None
-        share = float(self.called.sum()) / len(self.ids)
-        return MeanAndStd(share, (share * (1 - share) / len(self.ids)) ** 0.5)
+        return measure_share(float(self.called.sum()), len(self.ids))
 
     def accuracy_estimate(self) -> Estimate:
         """Return the same share, and what it is without some groups. Needs probabilities."""
         assert self.called is not None
-        hits, counts = self.called.cpu().numpy(), np.bincount(self.groups)
-        share = float(hits.sum()) / len(self.ids)
-        return self._estimate(
-            share, lambda out: float(_sum_without(hits, out) / _sum_without(counts, out))
-        )
+        hits, sizes = self.called.cpu().numpy(), self.sizes
+
+        def share(out: tuple[int, ...] = ()) -> float:
+            return float(np.delete(hits, out).sum() / np.delete(sizes, out).sum())
+
+        return estimate(share(), share, sizes)
 
     def score_estimate(self) -> Estimate:
         """Return the Inception Score, and what it is without some groups. Needs probabilities."""
         assert self.scores is not None
         assert self.cells is not None
         cells, S = self.cells, len(self.moments)
-        return self._estimate(
-            self.scores.score().mean, lambda out: cells.without(out, S).score().mean
+        return estimate(
+            self.scores.score().mean, lambda out: cells.without(out, S).score().mean, self.sizes
         )
 
     def frechet(
@@ -191,19 +200,9 @@ class Collector:
             if not uncertain:
                 return [Estimate(value) for value in distances(())]
             return [
-                self._estimate(value, lambda out, at=at: distances(out)[at], pairs=pairs)
+                estimate(value, lambda out, at=at: distances(out)[at], self.sizes, pairs=pairs)
                 for at, value in enumerate(distances(()))
             ]
-
-    def _estimate(
-        self, value: float, without: Callable[[tuple[int, ...]], float], *, pairs: bool = True
-    ) -> Estimate:
-        """Leave groups out, where two samples at least remain."""
-        G = len(self.parts)
-        taken = -(-len(self.ids) // G) * (2 if G >= LEAST else 1) if G else 0
-        if not G or len(self.ids) - taken < 2:
-            return Estimate(value)
-        return estimate(value, without, G, pairs=pairs)
 
 
 def _sum(parts: list[Moments]) -> Moments:
@@ -213,10 +212,6 @@ def _sum(parts: list[Moments]) -> Moments:
     for part in parts:
         whole.merge(part)
     return whole
-
-
-def _sum_without(sums: NDArray[np.float64] | NDArray[np.int64], out: tuple[int, ...]) -> float:
-    return float(np.delete(sums, out).sum())
 
 
 def _rows(mask: NDArray[np.bool_], device: torch.device) -> Tensor:

@@ -166,14 +166,6 @@ def _compare(rows: Sequence[MetricRow]) -> list[Comparison]:
     verdicts = verdicts_on([row.estimate for row in rows], highest=highest)
     best = next(row for row, one in zip(rows, verdicts, strict=True) if one.lowest)
     return [
-        Comparison(
-            point=row.extra,
-            metric=row.metric,
-            reference=row.reference,
-            against=best.extra,
-            difference=one.difference,
-            uncertainty=one.error,
-            verdict=one.standing,
-        )
+        Comparison.of(row, best, one.standing, one.difference, one.error)
         for row, one in zip(rows, verdicts, strict=True)
     ]

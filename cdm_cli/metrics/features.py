@@ -5,8 +5,7 @@ single images on the way. An extractor is clean-fid's Inception, a classifier tr
 `cdm train NAME --preset classifier`, or any installed object with this protocol.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from cdm_cli.metrics.arithmetic import full_float32
 from cdm_cli.metrics.inception import InceptionExtractor
 from cdm_cli.metrics.resize import to_channels
 
-__all__ = ["ClassifierExtractor", "FeatureExtractor", "Features", "InceptionExtractor", "extract"]
+__all__ = ["ClassifierExtractor", "FeatureExtractor", "InceptionExtractor"]
 
 
 class FeatureExtractor(Protocol):
@@ -67,24 +66,3 @@ class ClassifierExtractor:
         with full_float32():
             features, logits = self.net(x / 127.5 - 1)
         return features.float(), torch.softmax(logits.float(), dim=1)
-
-
-class Features(NamedTuple):
-    """float32 features [N, D] and probabilities [N, K], or None, on the CPU."""
-
-    features: Tensor
-    probabilities: Tensor | None
-
-
-def extract(extractor: FeatureExtractor, batches: Iterable[Tensor]) -> Features:
-    """Run uint8 batches [B, C, H, W] through an extractor and keep everything, in order."""
-    kept: list[Tensor] = []
-    judged: list[Tensor] = []
-    for images in batches:
-        features, probabilities = extractor(images)
-        kept.append(features.cpu())
-        if probabilities is not None:
-            judged.append(probabilities.cpu())
-    if not kept:
-        return Features(torch.zeros(0, extractor.feature_dim), None)
-    return Features(torch.cat(kept), torch.cat(judged) if judged else None)

@@ -8,6 +8,7 @@ parts, no offset on the diagonal. Everything is float64; mu is [D], Sigma is [D,
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -73,25 +74,14 @@ class FeatureGaussian:
         return max(float(gap @ gap) + traces - 2 * root_trace, 0.0)
 
 
-def frechet_distance(
-    mu: ArrayLike, sigma: ArrayLike, mu_ref: ArrayLike, sigma_ref: ArrayLike
-) -> float:
-    """Return |mu - mu_ref|² + Tr(sigma + sigma_ref - 2 (sigma sigma_ref)^½), never negative.
-
-    mu, mu_ref: [D]; sigma, sigma_ref: [D, D], symmetric positive semi-definite, of any rank.
-    Raises ValueError for shapes that do not fit or values that are not finite.
-    """
-    return FeatureGaussian.of(mu, sigma).distance(FeatureGaussian.of(mu_ref, sigma_ref))
-
-
-@dataclass
-class Moments:
+class Moments(NamedTuple):
     """Streaming mean and covariance: sums in float64 on the device of the features.
 
-    Flat in memory, [D] and [D, D], however many features are added. Every field is a sum.
+    Flat in memory however many features are added. n: how many they are, [1]; total: their sum,
+    [D]; outer: the sum of x xᵀ, [D, D].
     """
 
-    count: Tensor
+    n: Tensor
     total: Tensor
     outer: Tensor
 
@@ -104,42 +94,41 @@ class Moments:
     @property
     def num(self) -> int:
         """How many features were added."""
-        return int(self.count)
+        return int(self.n)
 
     def add(self, features: Tensor) -> None:
         """Add features [B, D]. Infinities and NaN show in `gaussian`."""
         x = features.double()
-        self.count += len(x)
-        self.total += x.sum(0)
+        self.n.add_(len(x))
+        self.total.add_(x.sum(0))
         self.outer.addmm_(x.T, x)
 
     def merge(self, other: "Moments") -> None:
         """Add everything that other has seen."""
-        self.count += other.count.to(self.count.device)
-        self.total += other.total.to(self.total.device)
-        self.outer += other.outer.to(self.outer.device)
+        for mine, theirs in zip(self, other, strict=True):
+            mine.add_(theirs.to(mine.device))
 
     def to_host(self) -> "Moments":
         """Return the same sums in the memory of the host."""
-        return Moments(self.count.cpu(), self.total.cpu(), self.outer.cpu())
+        return Moments(*(sums.cpu() for sums in self))
 
     def without(self, other: "Moments") -> "Moments":
         """Return the moments of what self has seen and other, a part of it, has not."""
-        return Moments(self.count - other.count, self.total - other.total, self.outer - other.outer)
+        return Moments(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
 
     @property
     def mu(self) -> Matrix:
         """The mean [D]."""
-        return (self.total / self.count.clamp(min=1)).cpu().numpy()
+        return (self.total / self.n.clamp(min=1)).cpu().numpy()
 
     @property
     def sigma(self) -> Matrix:
         """The covariance [D, D], divided by N - 1. Raises ValueError for fewer than two."""
         if self.num < 2:
             raise ValueError(f"a covariance needs two samples, {self.num} were added")
-        mean = self.total / self.count
-        centred = self.outer - self.count * torch.outer(mean, mean)
-        return (centred / (self.count - 1)).cpu().numpy()
+        mean = self.total / self.n
+        centred = self.outer - self.n * torch.outer(mean, mean)
+        return (centred / (self.n - 1)).cpu().numpy()
 
     def gaussian(self) -> FeatureGaussian:
         """Return the Gaussian with these moments. Raises ValueError if they are not finite."""

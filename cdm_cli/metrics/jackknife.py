@@ -10,9 +10,10 @@ error: the part that two groups make together counts twice (Efron & Stein 1981),
 groups measures that part, and it is taken off.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,22 @@ NUM_GROUPS = 10
 LEAST = 4  # groups, for values without two of them
 
 Array = NDArray[np.float64]
+
+
+class MeanAndStd(NamedTuple):
+    """A mean, and a standard deviation: over splits or subsets, or of the mean itself.
+
+    IS and KID have the first; accuracies and scores of neighbours the second, a standard error.
+    """
+
+    mean: float
+    std: float
+
+
+def measure_share(hits: float, num: int) -> MeanAndStd:
+    """Return which share of num samples the hits are, with its binomial standard error; 0 of 0."""
+    share = hits / max(num, 1)
+    return MeanAndStd(share, (share * (1 - share) / max(num, 1)) ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -61,50 +78,27 @@ class Estimate:
         )
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How far apart two numbers are. corrected: less their biases. error: one standard error.
-
-    paired: what both samples share has been cancelled; otherwise they count as independent.
-    """
-
-    value: float
-    corrected: float | None
-    error: float | None
-    paired: bool
-
-
-def difference(one: Estimate, other: Estimate, *, paired: bool) -> Difference:
-    """Return one minus other.
-
-    paired: whether both are of the same groups of the same ids (and of the same noise, if they
-    are to cancel it). Raises ValueError for a pair with different numbers of groups.
-    """
-    if paired:
-        gap = one.minus(other)
-        return Difference(gap.value, gap.corrected, gap.error, paired)
-    known = one.error is not None and other.error is not None
-    return Difference(
-        one.value - other.value,
-        _gap(one.corrected, other.corrected),
-        float(np.hypot(one.error or 0, other.error or 0)) if known else None,
-        paired,
-    )
-
-
-def _gap(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
-
-
 def estimate(
-    value: float, without: Callable[[tuple[int, ...]], float], G: int, *, pairs: bool = True
+    value: float,
+    without: Callable[[tuple[int, ...]], float],
+    sizes: Sequence[int],
+    *,
+    pairs: bool = True,
 ) -> Estimate:
-    """Call `without` for each of G groups and, from G = 4 on, for each two neighbouring groups."""
-    two = [(g, (g + 1) % G) for g in range(G)] if pairs and G >= LEAST else []
+    """Return a number with what it is without each group of its samples.
+
+    without: returns the number without the groups whose places it is given. sizes: how many
+    samples each of G groups has. From G = 4 on each two neighbouring groups are left out as well,
+    unless pairs is False. Nothing is where that would leave fewer than two samples.
+    """
+    G = len(sizes)
+    two = [(g, (g + 1) % G) for g in range(G)] if G >= LEAST else []
+    if G < 2 or sum(sizes) - max(sizes) * (2 if two else 1) < 2:
+        return Estimate(value)
     return Estimate(
         value,
         tuple(without((g,)) for g in range(G)),
-        tuple(without(pair) for pair in two),
+        tuple(without(pair) for pair in two if pairs),
     )
 
 

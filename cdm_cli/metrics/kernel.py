@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cdm_cli.metrics.inception_score import MeanAndStd
-from cdm_cli.metrics.jackknife import LEAST, Estimate, estimate
+from cdm_cli.metrics.jackknife import Estimate, MeanAndStd, estimate
 from cdm_cli.metrics.order import shuffle
 
 NUM_SUBSETS = 100
@@ -51,7 +50,7 @@ class Discrepancy:
             inside_x = (left @ inside @ left - left @ own) / (N * (N - 1))
             return float(inside_x + self.inside_y - 2 * (left @ across) / N)
 
-        return estimate(self.value(), without, G)
+        return estimate(self.value(), without, n.long().tolist())
 
 
 def kernel_estimate(
@@ -80,25 +79,18 @@ def kernel_estimate(
     order, order_ref = _order(ids, len(features), seed), _order(ids_ref, len(features_ref), seed)
     if size == len(features) == len(features_ref):
         num_subsets = 1
+    group_of = torch.zeros(len(features), dtype=torch.int64)
+    if groups is not None:
+        group_of = torch.from_numpy(groups)
+    group_of, G = group_of.to(features.device), int(group_of.max()) + 1
     found: list[Estimate] = []
     for _ in range(num_subsets):
         mine = _subset(rng, order, size, features.device)
         theirs = _subset(rng, order_ref, size, features_ref.device)
-        found.append(_estimate(Discrepancy(features[mine], features_ref[theirs]), mine, groups))
+        apart = Discrepancy(features[mine], features_ref[theirs])
+        found.append(apart.estimate(group_of[mine], G))
     values = [one.value for one in found]
     return MeanAndStd(float(np.mean(values)), float(np.std(values))), _mean(found)
-
-
-def _estimate(found: Discrepancy, subset: Tensor, groups: NDArray[np.int64] | None) -> Estimate:
-    """Leave groups out of one subset, where two samples at least remain."""
-    if groups is None:
-        return Estimate(found.value())
-    G, mine = int(groups.max()) + 1, torch.from_numpy(groups).to(subset.device)[subset]
-    sizes = torch.bincount(mine, minlength=G)
-    taken = int(sizes.max()) * (2 if G >= LEAST else 1)
-    if G < 2 or len(mine) - taken < 2:
-        return Estimate(found.value())
-    return found.estimate(mine, G)
 
 
 def _mean(found: list[Estimate]) -> Estimate:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cdm_cli.metrics.inception_score import MeanAndStd
+from cdm_cli.metrics.jackknife import MeanAndStd
 
 ROWS = 512
 ROUNDING = 1e-6  # a distance of less than this share of the features is 0

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from cdm_cli.errors import MismatchError
-from cdm_cli.metrics.jackknife import Difference, Estimate, difference
+from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.verdicts import put_in_words
 
 Labels = dict[str, Any]
@@ -39,10 +39,6 @@ class Convention:
         """Return the names of the fields in which two conventions differ."""
         names = [f.name for f in fields(self) if f.compare]
         return [name for name in names if getattr(self, name) != getattr(other, name)]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +72,6 @@ class MetricRow:
         """The number with what it would be without some of its samples."""
         return Estimate(self.value, self.without, self.without_two)
 
-    def minus(self, other: "MetricRow") -> Difference:
-        """Return how far apart two numbers are: paired where both are of the same groups."""
-        paired = self.groups != "" and self.groups == other.groups
-        return difference(self.estimate, other.estimate, paired=paired)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return nested plain values for JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -103,6 +90,16 @@ class Comparison:
     difference: float
     uncertainty: float
     verdict: str
+
+    @classmethod
+    def of(
+        cls, row: MetricRow, against: MetricRow, verdict: str, difference: float, error: float
+    ) -> "Comparison":
+        """Return how a row stands beside another of the same metric and reference."""
+        return cls(
+            point=row.extra, metric=row.metric, reference=row.reference, against=against.extra,
+            difference=difference, uncertainty=error, verdict=verdict,
+        )  # fmt: skip
 
     def __str__(self) -> str:
         return put_in_words(self.verdict, self.difference, self.uncertainty)
@@ -204,7 +201,7 @@ class MetricTable:
     def to_json(self) -> dict[str, Any]:
         """Return the rows with their conventions, how they compare, and the notes, plainly."""
         return {
-            "rows": [row.as_dict() for row in self.rows],
+            "rows": [asdict(row) for row in self.rows],
             "comparisons": [asdict(one) for one in self.comparisons],
             "notes": self.all_notes(),
         }
@@ -223,7 +220,7 @@ class MetricTable:
 
 
 def _flatten_row(row: MetricRow) -> dict[str, Any]:
-    values = row.as_dict()
+    values = asdict(row)
     nested = {name: values.pop(name) for name in ("extra", "convention", "settings")}
     for name in ("without", "without_two"):
         values[name] = " ".join(map(repr, values[name]))

@@ -13,10 +13,10 @@ The real images are taken as they are: a verdict is about the distance to these.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from cdm_cli.metrics.jackknife import Array, Estimate, pseudo_values, variance
 
@@ -55,58 +55,57 @@ def put_in_words(standing: str, difference: float, error: float) -> str:
     return f"{standing}{by}" if standing in ("worse", "better", BEATEN) else standing
 
 
+class Gaps(NamedTuple):
+    """How much higher each of P numbers is than the lowest, all less their biases.
+
+    y: pseudo-values [P, G]. lowest: the place of the lowest. gap: [P], and error: its standard
+    error, [P].
+    """
+
+    y: Array
+    lowest: int
+    gap: Array
+    error: Array
+
+
+def measure_gaps(estimates: Sequence[Estimate], *, highest: bool = False) -> Gaps:
+    """Compare numbers of the same groups with the lowest; highest: with the highest, all negated.
+
+    What the samples share cancels. Values without two groups are used where all numbers have them.
+    Raises ValueError for different numbers of groups, and for fewer than two.
+    """
+    sign = -1 if highest else 1
+    value = sign * np.array([one.value for one in estimates])
+    without = sign * np.array([one.without for one in estimates])
+    if without.shape[1] < 2:
+        raise ValueError(f"{without.shape[1]} groups, expected two at least")
+    y = pseudo_values(value, without)
+    lowest = int(y.mean(1).argmin())
+    two: Array = np.zeros((len(y), 0))
+    if all(one.without_two for one in estimates):
+        two = sign * np.array([one.without_two for one in estimates])
+    squares = variance(value - value[lowest], without - without[lowest], two - two[lowest])
+    return Gaps(y, lowest, y.mean(1) - y[lowest].mean(), squares**0.5)
+
+
 def verdicts_on(
     estimates: Sequence[Estimate], *, level: float = LEVEL, highest: bool = False
 ) -> list[Verdict]:
-    """Return a verdict on each of several numbers, as `verdicts` does.
+    """Return a verdict on each of several numbers.
 
-    Their values without two groups are used where all of them have these. Raises ValueError for
-    different numbers of groups.
+    That any of these is wrong has a probability of `level` at most. Numbers of independent samples
+    may stand beside those that share samples. highest: whether higher is better.
+    Raises ValueError as `measure_gaps` does.
     """
-    values = [found.value for found in estimates]
-    without = np.array([found.without for found in estimates])
-    two = [found.without_two for found in estimates]
-    return verdicts(values, without, two if all(two) else (), level=level, highest=highest)
-
-
-def verdicts(
-    values: ArrayLike,
-    without: ArrayLike,
-    without_two: ArrayLike = (),
-    *,
-    level: float = LEVEL,
-    highest: bool = False,
-) -> list[Verdict]:
-    """Return a verdict on each of P points; that any is wrong has a probability of `level` at most.
-
-    values: [P]; without: [P, G], leave-one-out values over the same groups, so that what the
-    samples of the points share is cancelled (independent samples may stand beside them);
-    without_two: [P, G], for the errors alone. highest: whether higher is better.
-    Raises ValueError for shapes that do not fit.
-    """
-    value, left, two = _arrays(values, without, without_two)
-    if highest:
-        value, left, two = -value, -left, -two
-    y = pseudo_values(value, left)
-    best, p = int(y.mean(1).argmin()), _levels(y, level)
-    gap = y.mean(1) - y[best].mean()
-    error = variance(value - value[best], left - left[best], two - two[best] if two.size else ())
+    y, best, gap, error = measure_gaps(estimates, highest=highest)
+    p, gap = _levels(y, level), -gap if highest else gap
     alone = (p > level).sum() == 1
     return [
-        Verdict(_standing(p[i] <= level, alone), float(-gap[i] if highest else gap[i]),
-                float(error[i] ** 0.5), float(p[i]), i == best)
+        Verdict(
+            _standing(p[i] <= level, alone), float(gap[i]), float(error[i]), float(p[i]), i == best
+        )
         for i in range(len(y))
-    ]  # fmt: skip
-
-
-def _arrays(values: ArrayLike, without: ArrayLike, without_two: ArrayLike) -> list[Array]:
-    arrays = [np.asarray(given, np.float64) for given in (values, without, without_two)]
-    shape, *others = (array.shape for array in (arrays[1], arrays[0], arrays[2]))
-    fits = len(shape) == 2 and shape[1] > 1 and others[0] == shape[:1]
-    if not fits or (arrays[2].size and others[1] != shape):
-        shapes = ", ".join(str(array.shape) for array in arrays)
-        raise ValueError(f"values, without, without_two {shapes}: expected [P], [P, G], [P, G]")
-    return arrays
+    ]
 
 
 def _standing(worse: bool, alone: bool) -> Standing:

@@ -24,7 +24,7 @@ def test_top_1_and_top_5_of_eight_classes():
     assert accuracy.tested.tolist() == [8, 0, 0, 0, 0, 0, 0, 0]
     assert accuracy.share(1).mean == 1 / 8
     assert accuracy.share(5).mean == 5 / 8
-    assert accuracy.share(5).error == pytest.approx((5 / 8 * 3 / 8 / 8) ** 0.5)
+    assert accuracy.share(5).std == pytest.approx((5 / 8 * 3 / 8 / 8) ** 0.5)
 
 
 @pytest.mark.parametrize(("K", "top"), [(2, 2), (3, 3), (5, 5), (6, 5), (1000, 5)])

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from cdm_cli.metrics.collector import Collector
-from cdm_cli.metrics.frechet import FeatureGaussian, Moments, frechet_distance
-from cdm_cli.metrics.inception_score import inception_score
+from cdm_cli.metrics.frechet import FeatureGaussian, Moments
 from tests.cuda.rig import needs
+from tests.metrics.whole import frechet_distance, inception_score
 
 
 def collected(x, p=None, labels=None, ids=None, chunks=(0, 7, 50, 1000), keep=20):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from cdm_cli.metrics.frechet import FeatureGaussian, Moments, factor, frechet_distance
+from cdm_cli.metrics.frechet import FeatureGaussian, Moments, factor
+from tests.metrics.whole import frechet_distance
 
 
 def exact(mu, sigma, mu_ref, sigma_ref):

@@ -5,7 +5,6 @@ import pytest
 
 from cdm_cli.metrics.jackknife import (
     Estimate,
-    difference,
     estimate,
     interactions,
     pseudo_values,
@@ -22,7 +21,9 @@ def rng():
 
 def of_groups(sums, f):
     """The estimate of f(mean of groups [G, ...])."""
-    return estimate(f(sums.mean(0)), lambda out: f(np.delete(sums, out, 0).mean(0)), len(sums))
+    return estimate(
+        f(sums.mean(0)), lambda out: f(np.delete(sums, out, 0).mean(0)), [2] * len(sums)
+    )
 
 
 def test_of_a_mean_it_is_the_textbooks(rng):
@@ -60,20 +61,25 @@ def test_what_pairs_make_is_not_counted_twice(rng, num_groups):
 def test_paired_differences_cancel_what_is_shared(rng):
     shared, own = rng.normal(size=G), 0.1 * rng.normal(size=G)
     one, other = of_groups(shared + own, float), of_groups(shared, float)
-    paired, apart = (difference(one, other, paired=kind) for kind in (True, False))
-    assert paired.value == apart.value == pytest.approx(own.mean())
-    assert paired.corrected == pytest.approx(apart.corrected)
+    paired = one.minus(other)
+    assert paired.value == pytest.approx(own.mean())
+    assert paired.corrected == pytest.approx(one.corrected - other.corrected)
     assert paired.error == pytest.approx(own.std(ddof=1) / G**0.5)
-    assert apart.error == pytest.approx(np.hypot(one.error, other.error))
-    assert (paired.paired, apart.paired) == (True, False)
     with pytest.raises(ValueError, match="shorter"):
-        difference(one, Estimate(1.0, (1.0, 2.0)), paired=True)
+        one.minus(Estimate(1.0, (1.0, 2.0)))
 
 
 def test_a_number_alone_has_no_error():
     bare = Estimate(1.5)
     assert (bare.error, bare.corrected) == (None, None)
-    assert difference(bare, Estimate(1.0), paired=False).error is None
-    few = estimate(1.0, lambda out: float(sum(out)), 3)
+    few = estimate(1.0, lambda out: float(sum(out)), [2] * 3)
     assert (len(few.without), few.without_two) == (3, ())
     assert few.error > 0
+
+
+@pytest.mark.parametrize(("sizes", "without", "two"), [
+    ([2, 1], 0, 0), ([2, 2], 2, 0), ([1] * 4, 4, 4), ([1, 1, 1, 0], 0, 0), ([9], 0, 0), ([], 0, 0),
+])  # fmt: skip
+def test_no_group_is_left_out_where_fewer_than_two_samples_would_remain(sizes, without, two):
+    found = estimate(1.0, lambda out: 2.0, sizes)
+    assert (len(found.without), len(found.without_two)) == (without, two)

@@ -47,18 +47,6 @@ def test_a_number_less_its_bias_stands_beside_it():
     assert (record["without"], record["without_two"], record["groups"]) == ("1.5 0.25", "", "ab")
 
 
-def test_rows_of_the_same_groups_are_compared_pair_by_pair():
-    one = row(value=2.0, without=(2.1, 1.9, 2.0), groups="ab")
-    other = row(value=1.5, without=(1.6, 1.4, 1.5), groups="ab")
-    assert one.minus(other).error == pytest.approx(0, abs=1e-12)
-    for changed in (row(value=1.5, without=other.without, groups="cd"), row(value=1.5)):
-        apart = one.minus(changed)
-        assert (apart.paired, apart.value) == (False, 0.5)
-    assert one.minus(row(value=1.5, without=other.without, groups="cd")).error > 0.1
-    assert row(value=1.5).minus(row(value=1.0)).error is None
-    assert row(value=1.5).minus(row(value=1.0)).paired is False
-
-
 def test_another_convention_is_refused_or_told():
     other = MetricRow(metric="fid", value=2.0, convention=convention(num=50))
     table = MetricTable([row()])

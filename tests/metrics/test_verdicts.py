@@ -1,10 +1,12 @@
 """Mirrors cdm_cli/metrics/verdicts.py: how often any of many equal points is called worse."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from cdm_cli.metrics.jackknife import Estimate, pseudo_values
-from cdm_cli.metrics.verdicts import against_lowest, signs, verdicts, verdicts_on
+from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.metrics.verdicts import against_lowest, measure_gaps, signs, verdicts_on
 
 P, G = 13, 10
 
@@ -15,9 +17,10 @@ def rng():
 
 
 def measured(y):
-    """Return values [P] and leave-one-out values [P, G] whose pseudo-values are y [P, G]."""
-    values = y.mean(1)
-    return values, (G * values[:, None] - y) / (G - 1)
+    """Return numbers whose pseudo-values are y [P, G]."""
+    without = (G * y.mean(1, keepdims=True) - y) / (G - 1)
+    pairs = zip(y.mean(1), without, strict=True)
+    return [Estimate(float(value), tuple(left)) for value, left in pairs]
 
 
 def correlated(rng, near, num=P):
@@ -29,7 +32,7 @@ def correlated(rng, near, num=P):
 @pytest.mark.parametrize("near", [0.0, 0.8, 0.99])
 def test_equal_points_are_called_worse_in_one_family_of_twenty(rng, near):
     """Seven of 150 families are expected; more than 16 come with one seed in a thousand."""
-    families = (verdicts(*measured(5 + correlated(rng, near))) for _ in range(150))
+    families = (verdicts_on(measured(5 + correlated(rng, near))) for _ in range(150))
     wrong = sum(any(one.standing == "worse" for one in family) for family in families)
     assert 1 <= wrong <= 16
 
@@ -39,7 +42,7 @@ def test_points_tied_for_the_best_stay_beside_points_that_are_worse(rng):
     theta = np.array([0] * 7 + [50] * 6)
     wrong = 0
     for _ in range(80):
-        family = verdicts(*measured(theta[:, None] + correlated(rng, 0.5)))
+        family = verdicts_on(measured(theta[:, None] + correlated(rng, 0.5)))
         assert all(one.standing == "worse" for one in family[7:])
         wrong += any(one.standing == "worse" for one in family[:7])
     assert 1 <= wrong <= 11
@@ -47,13 +50,13 @@ def test_points_tied_for_the_best_stay_beside_points_that_are_worse(rng):
 
 def test_what_differs_by_many_errors_is_told(rng):
     y = 1 + 0.01 * rng.normal(size=(3, G)) + np.array([0.0, 0.5, 0.1])[:, None]
-    best, far, near = verdicts(*measured(y))
+    best, far, near = verdicts_on(measured(y))
     assert (best.standing, far.standing, near.standing) == ("best", "worse", "worse")
     assert far.difference == pytest.approx(0.5, abs=0.02)
     assert far.error == pytest.approx((y[1] - y[0]).std(ddof=1) / G**0.5)
     assert str(far) == f"worse by {far.difference:.2g} ± {far.error:.2g}"
     assert (best.p, best.difference, best.error) == (1, 0, 0)
-    turned = verdicts(*measured(-y), highest=True)
+    turned = verdicts_on(measured(-y), highest=True)
     assert [str(one) for one in turned] == [str(one) for one in (best, far, near)]
     assert turned[1].difference == pytest.approx(-far.difference)
 
@@ -61,29 +64,28 @@ def test_what_differs_by_many_errors_is_told(rng):
 def test_shared_noise_tells_apart_what_errors_of_each_do_not(rng):
     shared = rng.normal(size=G)
     y = np.stack([shared, shared + 0.1 + 0.01 * rng.normal(size=G)])
-    assert [one.standing for one in verdicts(*measured(y))] == ["best", "worse"]
+    assert [one.standing for one in verdicts_on(measured(y))] == ["best", "worse"]
     y[1] = rng.permutation(y[1])
-    assert {one.standing for one in verdicts(*measured(y))} == {"as good as the best"}
+    assert {one.standing for one in verdicts_on(measured(y))} == {"as good as the best"}
 
 
 def test_the_same_numbers_up_to_rounding_are_as_good(rng):
     y = np.tile(3 + rng.normal(size=G), (2, 1))
     y[1] += 1e-13
-    assert {str(one) for one in verdicts(*measured(y))} == {"as good as the best"}
+    assert {str(one) for one in verdicts_on(measured(y))} == {"as good as the best"}
 
 
 def test_too_few_groups_tell_nothing(rng):
-    values = np.array([0.0, 100.0])
-    without = np.array([[0.0, 0.1, -0.1], [100.0, 100.1, 99.8]])
-    assert {one.standing for one in verdicts(values, without)} == {"as good as the best"}
-    assert verdicts([1.0], without[:1])[0].standing == "best"
+    few = [Estimate(0.0, (0.0, 0.1, -0.1)), Estimate(100.0, (100.0, 100.1, 99.8))]
+    assert {one.standing for one in verdicts_on(few)} == {"as good as the best"}
+    assert verdicts_on(few[:1])[0].standing == "best"
 
 
 def test_a_stricter_level_calls_less(rng):
     y = np.stack([rng.normal(size=G), rng.normal(size=G) + 1.5])
-    p = verdicts(*measured(y))[1].p
+    p = verdicts_on(measured(y))[1].p
     for level, standing in ((p, "worse"), (p * 0.99, "as good as the best")):
-        assert verdicts(*measured(y), level=level)[1].standing == standing
+        assert verdicts_on(measured(y), level=level)[1].standing == standing
 
 
 def test_every_pattern_of_signs_once():
@@ -101,12 +103,19 @@ def test_against_the_lowest_is_students_t(rng):
     np.testing.assert_allclose(against_lowest(y), expected * G**0.5, atol=1e-12)
 
 
-def test_estimates_and_shapes(rng):
-    values, without = measured(rng.normal(size=(3, G)))
-    found = [Estimate(v, tuple(w), tuple(w)) for v, w in zip(values, without, strict=True)]
-    assert [one.p for one in verdicts_on(found)] == [one.p for one in verdicts(values, without)]
-    np.testing.assert_allclose(pseudo_values(values, without).mean(1), values)
-    with pytest.raises(ValueError, match="expected"):
-        verdicts(values[:2], without)
-    with pytest.raises(ValueError, match="expected"):
+def test_pairs_count_for_the_errors_alone_and_where_all_have_them(rng):
+    y = rng.normal(size=(3, G))
+    found = measured(y)
+    paired = [replace(one, without_two=one.without) for one in found]
+    assert [one.p for one in verdicts_on(paired)] == [one.p for one in verdicts_on(found)]
+    assert [one.error for one in verdicts_on(paired)] != [one.error for one in verdicts_on(found)]
+    some = [*paired[:2], found[2]]
+    assert [one.error for one in verdicts_on(some)] == [one.error for one in verdicts_on(found)]
+    np.testing.assert_allclose(measure_gaps(found).y, y)
+
+
+def test_numbers_of_too_few_or_different_groups_are_refused():
+    with pytest.raises(ValueError, match="expected two"):
         verdicts_on([Estimate(1.0), Estimate(2.0)])
+    with pytest.raises(ValueError, match="shape"):
+        verdicts_on([Estimate(1.0, (1.0, 2.0)), Estimate(1.0, (1.0, 2.0, 3.0))])

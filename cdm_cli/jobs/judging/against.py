@@ -1,12 +1,13 @@
 """`cdm eval --against`: whether stores differ from another, by metrics that know their error."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cdm_cli.data.store import open_store
 from cdm_cli.metrics.comparisons import ALIKE, HIGHEST, subject, verdict_between
-from cdm_cli.metrics.jackknife import difference
+from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
 from cdm_cli.metrics.verdicts import LEVEL, least_level
 from cdm_cli.names import WITH_ERRORS
@@ -74,20 +75,20 @@ def _compare(
         names = f"{row.extra['store']} and {other.extra['store']}"
         why = "the ids differ" if not same else "they share no seed"
         table.note(UNPAIRED.format(why=why, names=names))
-    gap = difference(row.estimate, other.estimate, paired=seed and same)
-    assert gap.corrected is not None
-    assert gap.error is not None
-    highest = row.metric in HIGHEST
-    told = Comparison(
-        point=row.extra,
-        metric=row.metric,
-        reference=row.reference,
-        against=other.extra,
-        difference=gap.corrected,
-        uncertainty=gap.error,
-        verdict=verdict_between(row.estimate, other.estimate, highest=highest, level=level),
-    )
-    table.comparisons.append(told)
+    mine, theirs = row.estimate, other.estimate
+    verdict = verdict_between(mine, theirs, highest=row.metric in HIGHEST, level=level)
+    gap = _measure_gap(mine, theirs, paired=seed and same)
+    table.comparisons.append(Comparison.of(row, other, verdict, *gap))
+
+
+def _measure_gap(one: Estimate, other: Estimate, *, paired: bool) -> tuple[float, float]:
+    """Return one minus other, both less their biases, and its standard error.
+
+    paired: what both samples share is cancelled; otherwise they count as independent.
+    """
+    gap = one.minus(other)
+    errors = (gap.error,) if paired else (one.error, other.error)
+    return gap.corrected or 0.0, math.hypot(*(error or 0.0 for error in errors))
 
 
 def conclusions(table: MetricTable) -> list[str]:

@@ -53,13 +53,13 @@ class EvalResult:
                     "corrected": row.corrected,
                     "reference": row.reference,
                     "real_images": row.reference_num,
-                    **({"convention": row.convention.as_dict()} if row.extra else {}),
+                    **({"convention": asdict(row.convention)} if row.extra else {}),
                     **({"jackknife": _jackknife(row)} if row.without else {}),
                 }
                 for row in rows
             ],
             "uncertainty": {row.metric: row.uncertainty_of for row in rows if row.uncertainty_of},
-            "convention": self.table.conventions[0].as_dict() if rows else {},
+            "convention": asdict(self.table.conventions[0]) if rows else {},
             "references": {
                 row.reference: row.reference_digest for row in rows if row.reference_num
             },

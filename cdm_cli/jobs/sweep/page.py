@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def _command_of(out: Path, point: Judged) -> str:
 
 def _provenance(file: SweepFile) -> Iterator[Html]:
     yield page.parents(parents_of({"parents": list(file.parents)}))
-    convention: Mapping[str, Any] = file.convention.as_dict() if file.convention else {}
+    convention: Mapping[str, Any] = asdict(file.convention) if file.convention else {}
     yield page.fold("how images became numbers", page.facts(convention))
     yield page.fold("what must be equal", page.facts(page.flatten(file.identity)))
     yield page.facts({"cdm": file.cdm_version})

@@ -39,7 +39,7 @@ from cdm_cli.jobs.training.log import Metrics, read_metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.metrics.comparisons import ALIKE, verdict_between
-from cdm_cli.metrics.jackknife import Estimate, difference
+from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.table import MetricRow
 from cdm_cli.options.judging import FeatureOptions
 from cdm_cli.options.sampling import Sampling
@@ -80,7 +80,7 @@ class Best:
         if not kept or kept["groups"] != row.groups or not math.isfinite(row.value):
             return "how surely is not known"
         there = Estimate(self.value, tuple(kept["without"]), tuple(kept["without_two"]))
-        gap = difference(row.estimate, there, paired=True)
+        gap = row.estimate.minus(there)
         verdict = verdict_between(row.estimate, there)
         by = f"{abs(gap.corrected or 0):.2g} ± {gap.error:.2g}"
         if verdict == ALIKE:

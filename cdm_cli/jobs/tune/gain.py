@@ -24,7 +24,7 @@ from cdm_cli.jobs.tune.log import (
 from cdm_cli.jobs.tune.plan import Search
 from cdm_cli.jobs.tune.trials import candidate_of, trials_left, way_of
 from cdm_cli.metrics.comparisons import ALIKE, verdict_between
-from cdm_cli.metrics.jackknife import Estimate, difference
+from cdm_cli.metrics.jackknife import Estimate
 
 FROM = {"images": "other images", "noise": "the same images with other noise"}
 
@@ -56,7 +56,7 @@ def judge_gain(scorer: Scorer, steps: int, trials: Sequence[Trial]) -> Gain:
 
 def gain_between(search: Search, steps: int, own: Estimate, best: Estimate) -> Gain:
     """Return what the best schedule gains over the stage's own, of their FIDs on fresh images."""
-    gap = difference(own, best, paired=True)
+    gap = own.minus(best)
     return Gain(
         steps=steps,
         fresh=search.asked.fresh_by,
@@ -123,7 +123,7 @@ def compare_judged(log: Log, steps: int) -> tuple[Compared, ...]:
 def _compare(one: FreshScore, reference: FreshScore | None) -> Compared:
     gap = verdict = None
     if reference is not None and one is not reference:
-        gap = difference(one.estimate, reference.estimate, paired=True)
+        gap = one.estimate.minus(reference.estimate)
         known = bool(one.without and reference.without)
         verdict = verdict_between(one.estimate, reference.estimate) if known else None
     return Compared(

@@ -1,6 +1,6 @@
 """Judging one schedule: each batch is drawn, its features are added up, its images dropped."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -179,7 +179,7 @@ def log_head(scorer: Scorer) -> LogHead:
         stage=stage.name,
         stage_digest=stage.digest,
         reference=scorer.reference.name,
-        convention=convention(scorer).as_dict(),
+        convention=asdict(convention(scorer)),
         numerics=scorer.ready.numerics.as_dict(),
         gains=True,
     )

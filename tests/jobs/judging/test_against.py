@@ -11,7 +11,6 @@ from cdm_cli.commands._render import text
 from cdm_cli.errors import MismatchError, MissingError, UsageError
 from cdm_cli.jobs.judging import against
 from cdm_cli.jobs.judging.evaluate import run
-from cdm_cli.metrics.jackknife import difference
 from tests.jobs.judging.making import SAMPLES, counted, options, write_workspace
 from tests.tiny import Told, arrays_of, write_store
 
@@ -59,7 +58,7 @@ def test_what_differs_is_told_pair_by_pair():
     mine, theirs = (
         row for row in result.table.rows if (row.metric, row.reference) == ("fid", "train")
     )
-    gap = difference(mine.estimate, theirs.estimate, paired=True)
+    gap = mine.estimate.minus(theirs.estimate)
     assert (one["difference"], one["uncertainty"]) == (gap.corrected, gap.error)
     turned = run(options("fid", stores=(Path("dark.h5"),), against=Path("samples.h5")), Told())
     assert turned.table.comparisons[0].verdict == "worse"

@@ -29,9 +29,6 @@ from cdm_cli.jobs.judging.judge import open_judge
 from cdm_cli.jobs.judging.panel import measure, open_panel
 from cdm_cli.jobs.runtime.foretold import TIMED
 from cdm_cli.metrics import inception
-from cdm_cli.metrics.features import extract
-from cdm_cli.metrics.frechet import frechet_distance
-from cdm_cli.metrics.inception_score import inception_score
 from cdm_cli.metrics.kernel import Discrepancy
 from cdm_cli.metrics.neighbours import prdc
 from cdm_cli.names import METRICS
@@ -49,6 +46,7 @@ from tests.jobs.judging.making import (
     write_judge,
     write_workspace,
 )
+from tests.metrics.whole import extract, frechet_distance, inception_score
 from tests.tiny import CLASSES, Told, write_store
 
 

@@ -13,11 +13,10 @@ from cdm_cli.errors import BadInputError, MismatchError
 from cdm_cli.jobs.judging.evaluate import run
 from cdm_cli.jobs.judging.judge import open_judge
 from cdm_cli.jobs.judging.npz import open_npz
-from cdm_cli.metrics.features import extract
-from cdm_cli.metrics.frechet import frechet_distance
 from cdm_cli.signals import leave_when_asked
 from tests.forking import fork
 from tests.jobs.judging.making import SAMPLES, TRAIN, counted, options, write_workspace
+from tests.metrics.whole import extract, frechet_distance
 from tests.tiny import Told
 
 D = 16

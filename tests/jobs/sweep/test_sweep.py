@@ -120,7 +120,7 @@ def test_a_point_is_what_upsample_and_eval_give(swept, name, changes):
     assert contents("samples.h5") == contents(SWEEP / f"{name}.h5")
     metrics = ("fid", "is", "accuracy")
     table = evaluate.run(as_typed(EvalOptions, metrics=metrics, judge=JUDGE), Told()).table
-    rows = [row.as_dict() for row in table.rows if row.metric != "fid_gap"]
+    rows = [asdict(row) for row in table.rows if row.metric != "fid_gap"]
     assert values(told(name)["rows"]) == values(rows)
 
 
