@@ -123,7 +123,7 @@ def compare(plan: Plan, session: Session) -> Ways:
             digest, log = digest_of(trainer), (seen.loss, seen.grad_norm)
         rates.append(rate(trainer, batch, first + 1))
         parts[ranks > 0] = trainer.gradients.micro_batch
-        trainer.release()
+        trainer.gradients.release()
         del trainer
     return Ways([rates[0], rates[2]], rates[1], (parts[0], parts[1]), digest, log)
 

@@ -142,7 +142,7 @@ def sampling_call(
     stage = for_sampling(ours(config), compiled=compiled)
     with torch.inference_mode():
         x_t, _, z_s, s, y = inputs(config, batch)
-    eps_theta = stage.eps_theta(stage.schedule, y, z_s, s.long() if stage.embeds_s else None)
+    eps_theta = stage.eps_theta(stage.schedule, y, z_s, s.long())
     t = torch.full((batch,), 500, device="cuda")
 
     def call() -> Tensor:

@@ -145,7 +145,7 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
         clock.run("CUDA context", lambda: torch.zeros(1, device="cuda").item())
     clock.watch(checkpoint, "read_weights", "weights: read and hashed")
     clock.watch(checkpoint, "empty_net", "network built")
-    clock.watch(train, "begin_objective", "network built")
+    clock.watch(train, "begin_net", "network built")
     clock.watch(first_weights.FirstWeights, "fill", "first weights: waited for")
     clock.watch(train, "Trainer", "average and optimizer made")
     clock.watch(checkpoint.Stage, "to", "weights: to the device")

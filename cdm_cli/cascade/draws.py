@@ -34,8 +34,10 @@ def draw(
 ) -> Draws:  # fmt: skip
     """Draw t, eps, augmentations and seeds of dropout from the generator, on its device.
 
-    num: how many images are drawn for, which are of the shapes of the batch. dropouts: seeds of
-    each image; their number changes nothing else that is drawn.
+    t is uniform over 1..T; flip, where it is asked for, has probability 1/2; s is that of
+    `augment.draw_s`. num: how many images are drawn for, which are of the shapes of the batch.
+    dropouts: seeds of each image, 0 where torch's default generator drops or nothing does; their
+    number changes nothing else that is drawn.
     """
     device = generator.device
     t = torch.randint(1, config.schedule.T + 1, (num,), generator=generator, device=device)

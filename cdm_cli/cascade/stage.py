@@ -14,18 +14,18 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.draws import Draws, draw
+from cdm_cli.cascade.draws import Draws
 from cdm_cli.config import StageConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.diffusion import augment, losses
 from cdm_cli.diffusion.process import gather, q_sample_at
 from cdm_cli.diffusion.reverse import split_v
+from cdm_cli.diffusion.samplers import EpsTheta
 from cdm_cli.diffusion.schedules import Schedule, from_config
 from cdm_cli.names import Precision
 from cdm_cli.nets.unet import UNet
 
-EpsTheta = Callable[[Tensor, Tensor], Tensor]
 LOG_SNR_LIMIT = 20.0
 
 
@@ -52,6 +52,11 @@ def trains_continuously(config: StageConfig) -> bool:
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
     """Return whether the network runs under bfloat16 autocast: by default on CUDA only."""
     return precision == "bf16" or (precision == "auto" and device.type == "cuda")
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """Return what to enter while the network runs: bfloat16 autocast where `uses_bf16`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(precision, device))
 
 
 def _do_nothing() -> None:
@@ -98,11 +103,6 @@ class Stage:
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.net.parameters()).device
-
-    @property
-    def embeds_s(self) -> bool:
-        """Whether the network has an input for s (Gaussian conditioning augmentation)."""
-        return self.config.conditioning is not None and self.config.conditioning.gaussian
 
     def to(self, device: torch.device | str) -> Self:
         """Move the weights, on CUDA in channels-last order; the stage itself is returned."""
@@ -159,7 +159,7 @@ class Stage:
 
     def s_input(self, s: Tensor | None) -> Tensor | None:
         """Return what the network is fed for s, float32 [B], or None where it has no such input."""
-        if s is None or self.z_schedule is None or not self.embeds_s:
+        if s is None or self.z_schedule is None or self.net.embed_s is None:
             return None
         return (s.double() * (1000 / self.z_schedule.T if self.config.rescale_time else 1)).float()
 
@@ -181,29 +181,12 @@ class Stage:
 
         def call(x_t: Tensor, t: Tensor) -> Tensor:
             nonlocal condition
-            with self._autocast(x_t.device):
+            with autocast(self.precision, x_t.device):
                 if condition is None:
                     condition = self.net.prepare(z_s, level, y)
                 return self._denoise(_lay_out(x_t), table[t], condition).float()
 
         return call
-
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        bf16 = uses_bf16(self.precision, device)
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
-
-    def draw(
-        self, batch: TrainBatch, generator: torch.Generator, num: int, *, flip: bool,
-        seeds: bool = True,
-    ) -> Draws:  # fmt: skip
-        """Draw all that is random in the loss of num images; of the batch only shapes are used.
-
-        t is uniform over 1..T; flip, where it is asked for, has probability 1/2; s is that of
-        `augment.draw_s`. seeds: whether those of dropout are drawn here, or torch's default
-        generator drops.
-        """
-        dropouts = self.net.num_blocks if seeds and self.config.model.dropout else 0
-        return draw(self.config, batch, generator, num, flip=flip, dropouts=dropouts)
 
     def loss_of(self, batch: TrainBatch, draws: Draws) -> Tensor:
         """Return the loss of each example, [B], given all that is random in it (Algorithm 1).
@@ -220,7 +203,7 @@ class Stage:
         x_t = q_sample_at(alpha_bar_t, x_0, draws.eps)
         time = self.time_input(alpha_bar_t, draws.t)
         y = batch.y if self.config.model.num_classes else None
-        with self._autocast(x_t.device):
+        with autocast(self.precision, x_t.device):
             output = self.net(
                 _lay_out(x_t), time, z_s, self.s_input(draws.s), y, draws.seeds
             ).float()

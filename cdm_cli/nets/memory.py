@@ -54,17 +54,18 @@ class Halving(Generic[T]):
             self._tell(HALVED.format(self._most))
 
 
-def halve(size: int, device: torch.device) -> int:
-    """Return half of a number of images that did not fit, once memory is given back.
+def halve(
+    size: int, device: torch.device, *,
+    kept: str = "what is there is untouched",
+    next: str = "free the device of other programs, or take a larger one",
+) -> int:  # fmt: skip
+    """Give back the device's unused memory; return half of a number of images that did not fit.
 
-    Raises MemoryFloorError for a single one.
+    Raises MemoryFloorError for a single one: kept and next are what it says.
     """
     if size <= 1:
-        raise MemoryFloorError(
-            f"one image at a time does not fit into the memory of {device}",
-            kept="what is there is untouched",
-            next="free the device of other programs, or take a larger one",
-        )
+        told = f"one image at a time does not fit into the memory of {device}"
+        raise MemoryFloorError(told, kept=kept, next=next)
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return math.ceil(size / 2)

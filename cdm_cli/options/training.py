@@ -111,6 +111,11 @@ class TrainOptions:
     )
     compute: Compute = Compute()
 
+    @property
+    def directory(self) -> Path:
+        """Where the stage is kept: runs/NAME."""
+        return self.runs / self.name
+
     def __post_init__(self) -> None:
         """Raise UsageError for --select-lowres without --select."""
         if self.select_lowres and not self.select:

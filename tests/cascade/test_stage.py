@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cdm_cli.cascade.draws import draw
 from cdm_cli.cascade.stage import Stage, uses_bf16
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.batches import TrainBatch
@@ -32,10 +33,15 @@ class Spy(torch.nn.Module):
     def __init__(self, net):
         super().__init__()
         self.net, self.calls, self.denoise = net, [], net.denoise
+        self.embed_s = net.embed_s
 
     def forward(self, *inputs):
         self.calls.append(inputs)
         return self.net(*inputs)
+
+
+def draw_for(stage, batch, generator, num, *, flip):
+    return draw(stage.config, batch, generator, num, flip=flip, dropouts=0)
 
 
 def spied(config):
@@ -106,7 +112,7 @@ def test_eps_theta_equals_the_whole_network_and_computes_the_condition_once(monk
 def test_loss_of_a_base_stage_is_the_hybrid_loss_of_what_it_drew():
     stage, spy = spied(base_config())
     batch = batch_of(stage.config)
-    draws = stage.draw(batch, torch.Generator().manual_seed(5), len(batch.y), flip=True)
+    draws = draw_for(stage, batch, torch.Generator().manual_seed(5), len(batch.y), flip=True)
     loss = stage.loss_of(batch, draws)
     (x_0,) = augment.flip(draws.flip, from_uint8(batch.x_0))
     x_t, time, z_s, s, y, _ = spy.calls[0]
@@ -123,7 +129,7 @@ def test_loss_of_a_base_stage_is_the_hybrid_loss_of_what_it_drew():
 def test_super_resolution_noises_the_flipped_z_0_at_low_resolution():
     stage, spy = spied(sr_config())
     batch = batch_of(stage.config)
-    draws = stage.draw(batch, torch.Generator().manual_seed(5), len(batch.y), flip=True)
+    draws = draw_for(stage, batch, torch.Generator().manual_seed(5), len(batch.y), flip=True)
     stage.loss_of(batch, draws)
     _, _, z_s, s, _, _ = spy.calls[0]
     (z_0,) = augment.flip(draws.flip, from_uint8(batch.z_0))
@@ -139,7 +145,7 @@ def test_blur_comes_before_noise():
     )
     stage, spy = spied(sr_config(conditioning=conditioning))
     batch = batch_of(stage.config)
-    draws = stage.draw(batch, torch.Generator().manual_seed(5), len(batch.y), flip=False)
+    draws = draw_for(stage, batch, torch.Generator().manual_seed(5), len(batch.y), flip=False)
     stage.loss_of(batch, draws)
     blurred = augment.blur(from_uint8(batch.z_0), draws.sigma, draws.blurred)
     assert torch.equal(spy.calls[0][2], q_sample(stage.z_schedule, blurred, draws.s, draws.eps_z))
@@ -148,7 +154,7 @@ def test_blur_comes_before_noise():
 def test_continuous_stage_is_fed_a_level_within_its_segment():
     stage, spy = spied(continuous_config())
     batch = batch_of(stage.config)
-    draws = stage.draw(batch, torch.Generator().manual_seed(5), len(batch.y), flip=False)
+    draws = draw_for(stage, batch, torch.Generator().manual_seed(5), len(batch.y), flip=False)
     loss = stage.loss_of(batch, draws)
     x_t, root, z_s, s, _, _ = spy.calls[0]
     roots = 1000 * stage.schedule.alpha_bar.sqrt()
@@ -166,7 +172,7 @@ def test_continuous_stage_is_fed_a_level_within_its_segment():
 def test_vlb_is_the_whole_bound_from_one_term():
     stage = stage_of(base_config().model_copy(update={"loss": "vlb"}))
     batch = batch_of(stage.config)
-    draws = stage.draw(batch, torch.Generator().manual_seed(5), len(batch.y), flip=False)
+    draws = draw_for(stage, batch, torch.Generator().manual_seed(5), len(batch.y), flip=False)
     x_0 = from_uint8(batch.x_0)
     x_t = q_sample(stage.schedule, x_0, draws.t, draws.eps)
     output = stage.net(x_t, draws.t.float(), None, None, batch.y)
@@ -178,7 +184,7 @@ def test_t_covers_1_to_T_and_nothing_else():
     stage = stage_of(base_config())
     generator = torch.Generator().manual_seed(0)
     batch = batch_of(stage.config)
-    draws = (stage.draw(batch, generator, len(batch.y), flip=False) for _ in range(200))
+    draws = (draw_for(stage, batch, generator, len(batch.y), flip=False) for _ in range(200))
     seen = {t for drawn in draws for t in drawn.t.tolist()}
     assert seen == set(range(1, 21))
 
@@ -186,7 +192,7 @@ def test_t_covers_1_to_T_and_nothing_else():
 @pytest.mark.parametrize("config", [base_config(), sr_config(), continuous_config()])
 def test_the_loss_of_parts_adds_up_to_the_loss_of_the_batch(config):
     stage, batch = stage_of(config), batch_of(config)
-    draws = stage.draw(batch, torch.Generator().manual_seed(5), len(batch.y), flip=True)
+    draws = draw_for(stage, batch, torch.Generator().manual_seed(5), len(batch.y), flip=True)
     apart = []
     for rows in (slice(0, 1), slice(1, 4)):
         part, its_draws = (
@@ -200,7 +206,7 @@ def test_unconditional_stage_takes_no_label():
     config = base_config(num_classes=0)
     stage, spy = spied(config)
     batch = batch_of(config)
-    draws = stage.draw(batch, torch.Generator().manual_seed(0), len(batch.y), flip=False)
+    draws = draw_for(stage, batch, torch.Generator().manual_seed(0), len(batch.y), flip=False)
     stage.loss_of(batch, draws)
     assert spy.calls[0][4] is None
 

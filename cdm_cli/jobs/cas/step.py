@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.cascade.checkpoint import Snapshot
-from cdm_cli.cascade.stage import uses_bf16
+from cdm_cli.cascade.stage import autocast
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.cas.augment import augment, draw_crops
@@ -110,10 +110,9 @@ class Fit:
 
     def _logits(self, x: Tensor) -> Tensor:
         """Return float32 [B, K]."""
-        bf16 = uses_bf16(self.recipe.precision, x.device)
         if x.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=bf16):
+        with autocast(self.recipe.precision, x.device):
             return self.net(x).float()
 
     @torch.no_grad()

@@ -229,11 +229,10 @@ def _judge(
     stop: Stop,
 ) -> MetricTable:
     probe, session = work.probe, panel.session
-    with session.report.track(f"draw {state.weights}", probe.evaluations, "evaluations") as advance:
-        images = draw_probe(
-            probe, stage, numerics.batch_size, session.world,
-            advance=lambda num: advance(num, ""), asked=lambda: stop.asked,
-        )  # fmt: skip
+    images = draw_probe(
+        probe, stage, numerics.batch_size, session, asked=lambda: stop.asked,
+        what=f"draw {state.weights}",
+    )  # fmt: skip
     if images is None:
         raise StoppedError(
             f"stopped by {stop.asked or 'another process'} at {state.weights}",

@@ -12,6 +12,7 @@ import torch
 from cdm_cli.__version__ import __version__
 from cdm_cli.errors import UsageError
 from cdm_cli.names import Device, Precision
+from cdm_cli.options.sampling import Compute
 
 GiB = 2**30
 
@@ -38,6 +39,16 @@ def pick_device(choice: Device, local_rank: int = 0) -> torch.device:
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
+
+
+def check_processes(compute: Compute) -> None:
+    """Raise UsageError where this machine has fewer devices than --gpus asks for."""
+    processes, there = compute.gpus or 1, torch.cuda.device_count()
+    if processes > 1 and compute.device != "cpu" and there < processes:
+        raise UsageError(
+            f"--gpus {processes}: torch finds {there} CUDA devices",
+            next=f"--gpus {there}" if there else "leave --gpus away",
+        )
 
 
 def kind_of_device(choice: Device) -> str:

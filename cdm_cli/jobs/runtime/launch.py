@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 import torch
 import torch.multiprocessing as mp
 
-from cdm_cli.errors import CdmError, StoppedError, UsageError
+from cdm_cli.errors import CdmError, StoppedError
 from cdm_cli.jobs.runtime.agreement import Facts
+from cdm_cli.jobs.runtime.device import check_processes
 from cdm_cli.jobs.runtime.handover import Handover, hand_over
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
@@ -33,6 +34,7 @@ from cdm_cli.signals import INTERRUPTED, hold_back_signals, leave_when_asked, re
 from cdm_cli.translation import as_cdm_error
 
 Message = tuple[str, Any]
+Family = list[tuple[BaseProcess, Any]]  # each process, and the pipe from which to hear it
 R = TypeVar("R")
 Task = Callable[[Report, World], R]
 
@@ -102,12 +104,12 @@ def launch_processes(
     # for one another: FID of a small store took 35 times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
     world = World(0, processes, address=f"tcp://127.0.0.1:{_free_port()}", asked=asked or {})
-    family: list[tuple[BaseProcess, Any]] = []
+    family: Family = []
     try:
         with hand_over((task, world)) as handed:
             for rank in range(processes):
                 family.append(_start(rank, handed))
-            with Stop(then=lambda: _ask_to_end([process for process, _ in family])):
+            with Stop(then=lambda: _ask_to_end(family)):
                 return _watch(family, report)
     finally:
         for process, pipe in family:
@@ -125,16 +127,6 @@ def _start(rank: int, handed: Handover[tuple[Task[Any], World]]) -> tuple[BasePr
         process.start()
     theirs.close()
     return process, ours
-
-
-def check_processes(compute: Compute) -> None:
-    """Raise UsageError where this machine has fewer devices than --gpus asks for."""
-    processes, there = compute.gpus or 1, torch.cuda.device_count()
-    if processes > 1 and compute.device != "cpu" and there < processes:
-        raise UsageError(
-            f"--gpus {processes}: torch finds {there} CUDA devices",
-            next=f"--gpus {there}" if there else "leave --gpus away",
-        )
 
 
 def _free_port() -> int:
@@ -178,7 +170,7 @@ class _Ends:
             self._bars.pop()[0].close()
 
 
-def _watch(family: list[tuple[BaseProcess, Any]], report: Report) -> Any:
+def _watch(family: Family, report: Report) -> Any:
     """Pass on messages until every process has ended, or some while after one has failed."""
     state, deadline, asked = _Ends(report), float("inf"), set[int]()
     pipes: dict[Any, int] = {pipe: rank for rank, (_, pipe) in enumerate(family)}
@@ -197,7 +189,7 @@ def _watch(family: list[tuple[BaseProcess, Any]], report: Report) -> Any:
                 state.hear(rank, kind, content)
             if state.failed and deadline == float("inf"):
                 deadline = time.monotonic() + GRACE
-                asked = _ask_to_end([process for process, _ in family])
+                asked = _ask_to_end(family)
     finally:
         state.close()
     return _outcome(state.ends, len(family))
@@ -210,12 +202,12 @@ def _kind_of(exit_code: int | None, *, asked: bool) -> str:
     return "ended" if asked and exit_code == StoppedError.exit_code else "died"
 
 
-def _ask_to_end(processes: list[BaseProcess]) -> set[int]:
+def _ask_to_end(family: Family) -> set[int]:
     """Ask the processes that still run to stop and save; return their ranks."""
-    running = {rank: process for rank, process in enumerate(processes) if process.is_alive()}
-    for process in running.values():
-        process.terminate()
-    return set(running)
+    running = {rank for rank, (process, _) in enumerate(family) if process.is_alive()}
+    for rank in running:
+        family[rank][0].terminate()
+    return running
 
 
 def _outcome(ends: dict[int, Message], size: int) -> Any:

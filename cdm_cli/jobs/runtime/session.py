@@ -24,8 +24,13 @@ from cdm_cli.jobs.runtime.agreement import (
     lead_only,
 )
 from cdm_cli.jobs.runtime.busy import advice
-from cdm_cli.jobs.runtime.device import kind_of_device, make_deterministic, pick_device
-from cdm_cli.jobs.runtime.launch import check_processes, launch_processes
+from cdm_cli.jobs.runtime.device import (
+    check_processes,
+    kind_of_device,
+    make_deterministic,
+    pick_device,
+)
+from cdm_cli.jobs.runtime.launch import launch_processes
 from cdm_cli.jobs.runtime.ranks import is_started_elsewhere
 from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.jobs.runtime.world import World

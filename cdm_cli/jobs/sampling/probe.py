@@ -20,9 +20,9 @@ from cdm_cli.cascade.generate import Steps, as_images, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import Store
-from cdm_cli.errors import MemoryFloorError, MismatchError, UsageError
-from cdm_cli.jobs.runtime.agreement import agree_on
+from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.classes import labels_of
 from cdm_cli.jobs.sampling.headers import Header
@@ -32,6 +32,7 @@ from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.sampling.work import Inputs
 from cdm_cli.nets.ema import Ema
+from cdm_cli.nets.memory import halve
 from cdm_cli.nets.unet import UNet
 from cdm_cli.options.sampling import Sampling
 
@@ -78,14 +79,12 @@ class Probe:
     def settings(self) -> dict[str, Any]:
         """Return how the samples are made, as it is shown."""
         chain = self.chain
-        searched = {"schedule": "searched"} if chain.searched else {}
-        restarted = {"restart_from": chain.restart_from} if chain.restart_from else {}
         return {
             "num": self.num,
             "sampler": chain.sampler,
             "steps": chain.schedule.T,
-            **searched,
-            **restarted,
+            **({"schedule": "searched"} if chain.searched else {}),
+            **({"restart_from": chain.restart_from} if chain.restart_from else {}),
             "variance": chain.variance if chain.sampler == "ancestral" else "",
             "clip": chain.clip,
             "seed": self.seed,
@@ -167,36 +166,37 @@ def draw_probe(
     probe: Probe,
     stage: Stage,
     batch_size: int,
-    world: World,
+    session: Session,
     *,
-    advance: Callable[[int], None],
     asked: Callable[[], str],
+    what: str = "draw",
 ) -> np.ndarray | None:
     """Sample uint8 [num, H, W, C]; each process fills its share (`share_of`), no more.
 
-    advance: told of network evaluations. asked: whether to stop, which gives None in every
-    process. Batches are halved where the device's memory, which training fills, does not
-    suffice. Raises in every process MemoryFloorError where one sample does not fit, and
-    NotFiniteError where the samples of one process are none.
+    asked: what asks to stop, which gives None in every process. what: names the progress bar.
+    Batches are halved where the device's memory, which training fills, does not suffice. Raises in
+    every process MemoryFloorError where one sample does not fit, and NotFiniteError where the
+    samples of one process are none.
     """
-    model = probe.config.model
+    model, world = probe.config.model, session.world
     images = np.zeros((probe.num, model.resolution, model.resolution, model.channels), np.uint8)
     mine = share_of(probe.num, world) or range(probe.num - 1, probe.num)  # one is drawn along
     start, longest = 0, -(-probe.num // world.size)
     size = min(batch_size, longest)
-    while start < longest:
-        first = min(mine.start + start, mine[-1])  # a shorter share repeats its last one
-        places = range(first, min(mine.start + start + size, mine.stop))
-        watch = _watch(len(places), world, advance, asked)
-        made = agree_on(world, partial(_batch, probe, stage, places, size, watch))
-        if not world.agree(made is not None):
-            size = _halve(size, stage.device)
-            continue
-        if world.any(bool(asked())):
-            return None
-        assert made is not None
-        images[places.start : places.stop] = made
-        start += size
+    with session.report.track(what, probe.evaluations, "evaluations") as advance:
+        while start < longest:
+            first = min(mine.start + start, mine[-1])  # a shorter share repeats its last one
+            places = range(first, min(mine.start + start + size, mine.stop))
+            watch = _watch(len(places), world, advance, asked)
+            made = session.decide(partial(_sample, probe, stage, places, size, watch))
+            if not world.agree(made is not None):
+                size = halve(size, stage.device)
+                continue
+            if world.any(bool(asked())):
+                return None
+            assert made is not None
+            images[places.start : places.stop] = made
+            start += size
     return images
 
 
@@ -222,14 +222,14 @@ def check_shares(probe: Probe, world: World) -> None:
 
 
 def _watch(
-    num: int, world: World, advance: Callable[[int], None], asked: Callable[[], str]
+    num: int, world: World, advance: Callable[[int, str], None], asked: Callable[[], str]
 ) -> Callable[[Steps], Steps]:
     """Return what wraps the steps of a batch; alone, a process need not wait for its end."""
 
     def wrap(steps: Steps) -> Steps:
         yield next(steps)  # x_T, which costs no evaluation
         for step in steps:
-            advance(num * world.size)
+            advance(num * world.size, "")
             yield step
             if world.size == 1 and asked():
                 return
@@ -237,7 +237,7 @@ def _watch(
     return wrap
 
 
-def _batch(
+def _sample(
     probe: Probe, stage: Stage, places: range, size: int, watch: Callable[[Steps], Steps]
 ) -> np.ndarray | None:
     """Return uint8 [n, H, W, C], or None where memory does not suffice; raise NotFiniteError."""
@@ -248,15 +248,3 @@ def _batch(
         return as_images(stage, made.x_0)
     except torch.OutOfMemoryError:
         return None
-
-
-def _halve(size: int, device: torch.device) -> int:
-    if size == 1:
-        raise MemoryFloorError(
-            f"one sample does not fit into the memory of {device} beside the training",
-            kept="the last checkpoint is complete",
-            next="a smaller --set training.micro_batch",
-        )
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return size // 2

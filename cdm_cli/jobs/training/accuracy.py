@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.checkpoint import empty_net
-from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import Store
 from cdm_cli.jobs.judging.images import ImageSet, from_part, read_batches
@@ -34,11 +33,10 @@ class Accuracy:
     """
 
     def __init__(
-        self, config: ClassifierConfig, images: ImageSet, trainer: Trainer,
-        there: dict[int, float], asked: Callable[[], str],
-    ) -> None:  # fmt: skip
+        self, images: ImageSet, trainer: Trainer, there: dict[int, float], asked: Callable[[], str]
+    ) -> None:
         self.every = trainer.training.save_every
-        self._config, self._images, self._trainer = config, images, trainer
+        self._images, self._trainer = images, trainer
         self._there, self._asked = there, asked
 
     def missing(self, step: int) -> bool:
@@ -74,7 +72,8 @@ class Accuracy:
         NaN where some logit is not finite.
         """
         trainer, session, device = self._trainer, self._trainer.session, self._trainer.device
-        net = empty_net(self._config).to_empty(device=device).eval()
+        assert isinstance(trainer.objective, ClassifierObjective)
+        net = empty_net(trainer.objective.net.config).to_empty(device=device).eval()
         assert isinstance(net, Classifier)
         trainer.ema.copy_to(net)
         judge = ClassifierObjective(net, trainer.training, "fp32")

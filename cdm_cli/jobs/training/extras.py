@@ -16,7 +16,7 @@ from cdm_cli.jobs.training.accuracy import ACCURACY, Accuracy, val_images
 from cdm_cli.jobs.training.extra import Extra
 from cdm_cli.jobs.training.grid import GridLayout, SampleGrid, layout_of
 from cdm_cli.jobs.training.log import read_metrics
-from cdm_cli.jobs.training.plan import data_info, stage_directory
+from cdm_cli.jobs.training.plan import data_info
 from cdm_cli.jobs.training.plot import LossPlot
 from cdm_cli.jobs.training.select import Selection, selection_panel, selection_probe
 from cdm_cli.jobs.training.step import Trainer
@@ -53,7 +53,7 @@ def plan_extras(options: TrainOptions, made: Plan, store: Store, stack: ExitStac
                 next="leave it out; accuracy on val is logged at every checkpoint",
             )
         return ExtrasPlan(images=val_images(store, stage.resolution))
-    directory = stage_directory(options)
+    directory = options.directory
     header = Header(directory, stage, tuple(store.classes), data_info(store).without_images)
     layout = layout_of(header, store, training)
     if not options.select:
@@ -61,8 +61,8 @@ def plan_extras(options: TrainOptions, made: Plan, store: Store, stack: ExitStac
     return ExtrasPlan(layout, selection_probe(options, header, store, training, stack))
 
 
-def extras_of(
-    planned: ExtrasPlan, options: TrainOptions, made: Plan, trainer: Trainer, judge: Judge | None,
+def build_extras(
+    planned: ExtrasPlan, options: TrainOptions, trainer: Trainer, judge: Judge | None,
     asked: Callable[[], str],
 ) -> tuple[Extra, ...]:  # fmt: skip
     """Build the extras of a run once it has its weights, in the order in which they are done.
@@ -74,26 +74,24 @@ def extras_of(
     nothing. Raises what reading the real images raises, and WouldOverwriteError where
     best.safetensors was chosen by other rules.
     """
-    directory, training, leads = stage_directory(options), made.training, trainer.world.leads
-    if isinstance(made.stage, ClassifierConfig):
-        there = read_metrics(directory, ACCURACY)
-        images = planned.images
-        judge_it = (Accuracy(made.stage, images, trainer, there, asked),) if images else ()
+    directory, training, leads = options.directory, trainer.training, trainer.world.leads
+    if planned.layout is None:
+        there, images = read_metrics(directory, ACCURACY), planned.images
+        judge_it = (Accuracy(images, trainer, there, asked),) if images else ()
         return (*judge_it, LossPlot(directory, training.save_every, leads=leads))
-    assert planned.layout is not None
     plot = LossPlot(directory, training.grid_every, leads=leads)
     grid = SampleGrid(directory, planned.layout, trainer, asked)
     if planned.probe is None or judge is None:
         return (grid, plot)
     session, probe = trainer.session, planned.probe
-    chosen = choose_numerics(made.stage, session, probe.evaluations)
+    chosen = choose_numerics(probe.config, session, probe.evaluations)
     told = ", ".join(f"{name} {value}" for name, value in probe.settings().items())
     session.report.say(f"--select fid every {options.select_every} steps: {told}")
     panel = selection_panel(judge, options.data, probe, session)
     return (grid, Selection(options, directory, trainer, probe, panel, chosen, asked), plot)
 
 
-def select_cost(planned: ExtrasPlan, options: TrainOptions, steps: int) -> dict[str, int]:
+def count_judgements(planned: ExtrasPlan, options: TrainOptions, steps: int) -> dict[str, int]:
     """Return how often --select judges, and the evaluations of all its samples; {} without it."""
     if planned.probe is None:
         return {}

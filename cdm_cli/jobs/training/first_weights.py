@@ -5,9 +5,8 @@ depends on none of them.
 """
 
 import threading
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -87,17 +86,22 @@ class FirstWeights:
         self._drawn.clear()
 
 
-@contextmanager
-def draw_beside(config: AnyStageConfig, seed: int) -> Generator[FirstWeights]:
-    """Draw while entered; on leaving, what is not drawn yet is given up."""
+def begin_net(
+    config: AnyStageConfig, seed: int, device: torch.device, stack: ExitStack
+) -> tuple[UNet | Classifier, FirstWeights | None]:
+    """Build a network with the weights that a seed draws.
+
+    Where drawing takes long, a thread draws while other things are done, and the stack ends it:
+    the network has its memory on the device, and its weights once `FirstWeights.fill` gives them.
+    """
+    if not is_worth_a_thread(config, device):
+        return draw_net(config, seed), None
     weights = FirstWeights(config, seed)
-    try:
-        yield weights
-    finally:
-        weights.give_up()
+    stack.callback(weights.give_up)
+    return empty_net(config).to_empty(device=device), weights
 
 
-def worth_a_thread(config: AnyStageConfig, device: torch.device) -> bool:
+def is_worth_a_thread(config: AnyStageConfig, device: torch.device) -> bool:
     """Return whether drawing takes longer than what a GPU computes twice meanwhile."""
     if device.type != "cuda":
         return False

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.data.batches import TrainBatch
-from cdm_cli.errors import MemoryFloorError, UsageError
+from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.device import reproducible_gradients
 from cdm_cli.jobs.runtime.ordered import add_part, copy_part, sum_in_order
 from cdm_cli.jobs.runtime.session import Session
@@ -25,7 +25,7 @@ from cdm_cli.jobs.training.objective import Objective
 from cdm_cli.jobs.training.sizes import Sizes
 from cdm_cli.nets.kernels.recorded import Recorded, Tensors, map_tensors
 from cdm_cli.nets.kernels.rehearsal import rehearse
-from cdm_cli.nets.memory import memory_errors
+from cdm_cli.nets.memory import halve, memory_errors
 from cdm_cli.plans import TrainingConfig
 
 CPU_MICRO_BATCH = 256
@@ -184,12 +184,11 @@ class Gradients:
             torch.cuda.empty_cache()
 
     def _halve(self) -> None:
-        if self.micro_batch == 1:
-            raise MemoryFloorError(
-                f"one image at a time does not fit into the memory of {self._device}",
-                kept="the last checkpoint is complete",
-                next="--set training.gradient_checkpointing=true, or a smaller model",
-            )
-        self.halved_from = self.halved_from or self.micro_batch
-        self.micro_batch = math.ceil(self.micro_batch / 2)
         self.release()
+        self.halved_from = self.halved_from or self.micro_batch
+        self.micro_batch = halve(
+            self.micro_batch,
+            self._device,
+            kept="the last checkpoint is complete",
+            next="--set training.gradient_checkpointing=true, or a smaller model",
+        )

@@ -174,11 +174,7 @@ class SampleGrid:
         stage = build_averaged(objective.stage, self._trainer.ema)
         session = self._trainer.session
         size = default_batch(probe.config, stage.device)
-        with session.report.track("draw", probe.evaluations, "evaluations") as advance:
-            images = draw_probe(
-                probe, stage, size, session.world, advance=lambda n: advance(n, ""),
-                asked=self._asked,
-            )  # fmt: skip
+        images = draw_probe(probe, stage, size, session, asked=self._asked)
         return None if images is None else gather_shares(images, session.world)
 
     def _path(self, step: int) -> Path:

@@ -155,7 +155,7 @@ class Loop:
     def _run_extras(self, extras: Sequence[Extra], step: int, metrics: Metrics | None) -> None:
         """Do some extras; stop behind them where that is asked, in every process."""
         if extras:
-            self.trainer.release()
+            self.trainer.gradients.release()
         for extra in extras:
             extra(step, metrics)
         if extras and self.trainer.device.type == "cuda":
@@ -176,7 +176,7 @@ class Loop:
     def _compile(self, compiler: Callable[[], object], step: int, batch: TrainBatch) -> None:
         self.trainer.gradients.compute(step, batch)  # the compiler would take minutes for each size
         self._tell_halving(step)
-        self.trainer.release()
+        self.trainer.gradients.release()
         self.report.say("compiling the network at its first step, which takes some minutes")
         compiler()
         self.compiler = None

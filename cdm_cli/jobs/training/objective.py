@@ -5,7 +5,6 @@ that a batch gives the same gradient, to rounding, however it is cut into micro-
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -13,18 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdm_cli.cascade.checkpoint import empty_net
-from cdm_cli.cascade.stage import Stage, uses_bf16
-from cdm_cli.config import ClassifierConfig, StageConfig
+from cdm_cli.cascade.draws import draw
+from cdm_cli.cascade.stage import Stage, autocast
+from cdm_cli.config import AnyStageConfig, ClassifierConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.diffusion.augment import flip
-from cdm_cli.jobs.training.first_weights import (
-    FirstWeights,
-    draw_beside,
-    draw_net,
-    worth_a_thread,
-)
+from cdm_cli.jobs.training.first_weights import draw_net
 from cdm_cli.names import Precision
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.unet import UNet
@@ -51,15 +45,17 @@ class Objective(Protocol):
 
 
 class StageObjective:
-    """The loss of a diffusion stage (Sections 2.1 and 3).
+    """The loss of a diffusion stage (Sections 2.1 and 3): `Stage.loss_of` and `draws.draw`.
 
-    losses is `Stage.loss_of`, draw is `Stage.draw`.
+    In a training that keys its numbers by place each image has its own seeds of dropout; in older
+    ones torch's default generator drops.
     """
 
     def __init__(self, stage: Stage, training: TrainingConfig) -> None:
         self.stage, self.net, self.losses = stage, stage.net, stage.loss_of
-        seeds = training.keyed_by == "place"
-        self.draw = partial(stage.draw, flip=training.flip, seeds=seeds)
+        seeded = training.keyed_by == "place" and stage.config.model.dropout > 0
+        dropouts = stage.net.num_blocks if seeded else 0
+        self.draw = partial(draw, stage.config, flip=training.flip, dropouts=dropouts)
 
 
 class Shifts(NamedTuple):
@@ -91,8 +87,7 @@ class ClassifierObjective:
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits, float32 [B, K], of images x [B, C, H, W] in [-1, 1]."""
-        bf16 = uses_bf16(self._precision, x.device)
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=bf16):
+        with autocast(self._precision, x.device):
             return self.net(x)[1].float()
 
 
@@ -109,49 +104,19 @@ def crop_shifted(x: Tensor, shift: Tensor, pad: int) -> Tensor:
 
 
 def build_objective(
-    config: StageConfig | ClassifierConfig,
+    config: AnyStageConfig,
     classes: Sequence[str],
     training: TrainingConfig,
     device: torch.device,
     precision: Precision,
+    net: UNet | Classifier | None = None,
 ) -> StageObjective | ClassifierObjective:
-    """Build a network with the weights that training.seed draws, and its loss, on a device."""
-    net = draw_net(config, training.seed)
-    return _objective_of(net, config, classes, training, device, precision)
-
-
-def begin_objective(
-    config: StageConfig | ClassifierConfig,
-    classes: Sequence[str],
-    training: TrainingConfig,
-    device: torch.device,
-    precision: Precision,
-    stack: ExitStack,
-) -> tuple[StageObjective | ClassifierObjective, FirstWeights | None]:
-    """Do as `build_objective`; where the weights take long, draw them beside what comes next.
-
-    The network then has its weights once `FirstWeights.fill` gives them; the stack ends the thread.
-    """
-    if not worth_a_thread(config, device):
-        return build_objective(config, classes, training, device, precision), None
-    weights = stack.enter_context(draw_beside(config, training.seed))
-    net = empty_net(config).to_empty(device=device)
-    return _objective_of(net, config, classes, training, device, precision), weights
-
-
-def _objective_of(
-    net: UNet | Classifier,
-    config: StageConfig | ClassifierConfig,
-    classes: Sequence[str],
-    training: TrainingConfig,
-    device: torch.device,
-    precision: Precision,
-) -> StageObjective | ClassifierObjective:
-    """Return the loss of a network, which is moved to a device."""
-    if isinstance(net, Classifier):
-        assert isinstance(config, ClassifierConfig)
-        return ClassifierObjective(net.to(device), training, precision)
-    assert isinstance(config, StageConfig)
+    """Move a network to a device and return its loss; net None: of weights by training.seed."""
+    net = (net or draw_net(config, training.seed)).to(device)
+    if isinstance(config, ClassifierConfig):
+        assert isinstance(net, Classifier)
+        return ClassifierObjective(net, training, precision)
+    assert isinstance(net, UNet)
     net.gradient_checkpointing = training.gradient_checkpointing
     stage = Stage(config, classes, net, precision=precision).to(device)
     return StageObjective(stage, training)

@@ -33,18 +33,13 @@ FREE = {"steps", "log_every", "save_every", "grid_every", "sample_s", "keep", "m
         "gradient_checkpointing"}  # fmt: skip
 
 
-def stage_directory(options: TrainOptions) -> Path:
-    """Return runs/NAME."""
-    return options.runs / options.name
-
-
 def plan_of_flags(options: TrainOptions) -> Plan:
     """Return the plan that the flags ask for, before the data are looked at.
 
     It is the preset with --set, --steps and their like put in, --exact as virtual ranks. Without
     --preset it is that of the run which exists. Raises UsageError if there is none.
     """
-    directory = stage_directory(options)
+    directory = options.directory
     if options.preset is not None:
         plan = plan_of_preset(options.preset, options.overrides)
     elif (directory / STAGE_FILE).is_file():

@@ -14,9 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from cdm_cli.cascade.checkpoint import save_best
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import BEST
@@ -24,7 +21,7 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.store import Store
 from cdm_cli.errors import BadInputError, NotFiniteError
 from cdm_cli.jobs.judging.header import judge_fields
-from cdm_cli.jobs.judging.judge import Judge, open_judge
+from cdm_cli.jobs.judging.judge import Judge
 from cdm_cli.jobs.judging.panel import Panel
 from cdm_cli.jobs.judging.probe_score import judge_probe, judgement_of, with_steps
 from cdm_cli.jobs.judging.references import find_references
@@ -133,14 +130,6 @@ def features_of(options: TrainOptions) -> FeatureOptions:
     return FeatureOptions(features=name, ref=options.data, compute=options.compute)
 
 
-def selection_judge(options: TrainOptions, device: torch.device) -> Judge | None:
-    """Open the judge of --select, before anything is written; return None without --select.
-
-    Raises what `open_judge` raises.
-    """
-    return open_judge(features_of(options), device, options.runs) if options.select else None
-
-
 def selection_panel(judge: Judge, data: Path, probe: Probe, session: Session) -> Panel:
     """Find or compute the statistics of the real images, once for all steps that are judged."""
     resolution = probe.config.model.resolution
@@ -180,12 +169,15 @@ class Selection:
         Writes nothing if the run is asked to stop while samples are drawn. Samples that are not
         finite have no score: that is reported, and training goes on.
         """
-        probe, session = self._probe, self._trainer.session
+        probe, session, stage = self._probe, self._trainer.session, self._update_stage()
+        size = self._numerics.batch_size
         try:
-            images = self._draw()
+            images = draw_probe(probe, stage, size, session, asked=self._asked)
         except NotFiniteError as error:
             session.report.say(f"step {step} is not judged: {error.what}")
             return
+        finally:
+            stage.release()  # training needs the room
         if images is None:
             return
         table = judge_probe(self._panel, probe, images, f"step {step}")
@@ -195,18 +187,6 @@ class Selection:
         self._keep(step, table.row("fid", self._panel.references[0].name))
         if metrics is not None:
             metrics.write({"step": step, **scores})
-
-    def _draw(self) -> np.ndarray | None:
-        """Return what `draw_probe` returns for the weights of now, and raise what it raises."""
-        probe, session, stage = self._probe, self._trainer.session, self._update_stage()
-        try:
-            with session.report.track("draw", probe.evaluations, "evaluations") as advance:
-                return draw_probe(
-                    probe, stage, self._numerics.batch_size, session.world,
-                    advance=lambda num: advance(num, ""), asked=self._asked,
-                )  # fmt: skip
-        finally:
-            stage.release()  # training needs the room
 
     def _update_stage(self) -> Stage:
         """Return the stage with the weights of now; it is built, and compiled, once."""

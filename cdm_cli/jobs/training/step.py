@@ -7,7 +7,7 @@ they were.
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import ConfigDict, Field
@@ -22,7 +22,7 @@ from cdm_cli.jobs.training.objective import Objective
 from cdm_cli.nets.adamw import AdamW
 from cdm_cli.nets.ema import Ema
 from cdm_cli.plans import TrainingConfig
-from cdm_cli.settings import Settings
+from cdm_cli.settings import Later, Settings
 from cdm_cli.startup import part
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -57,9 +57,9 @@ class Progress(NamedTuple):
 class State(Settings):
     """What a checkpoint keeps besides tensors.
 
-    sums: what the trainer has counted since its last `read`. row: the streak of bad steps now, and
-    the longest since then. numerics: what decides the last bits of a step. resumed: where that
-    changed.
+    micro_batch: images at a time, micro_batch_asked: those of `--set training.micro_batch`. sums:
+    what the trainer has counted since its last `read`. row: the streak of bad steps now, and the
+    longest since then. numerics: what decides the last bits of a step. resumed: where that changed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
@@ -71,6 +71,7 @@ class State(Settings):
     row: tuple[float, float]
     numerics: dict[str, bool | int | str] = Field(default_factory=dict[str, bool | int | str])
     resumed: tuple[Resumed, ...] = ()
+    micro_batch_asked: Annotated[int | None, Later()] = Field(default=None, ge=1)
 
 
 class Trainer:
@@ -93,7 +94,6 @@ class Trainer:
         self.session, self.device, self.world = session, device, world
         self._weights = weights
         self._numerics, self.resumed = dict(numerics or {}), tuple[Resumed, ...]()
-        self.names = [name for name, _ in objective.net.named_parameters()]
         self.parameters = list(objective.net.parameters())
         self.ema = Ema(objective.net, training.ema_decay)
         self.optimizer = AdamW(self._groups(), lr=training.lr)
@@ -111,10 +111,7 @@ class Trainer:
         decay = self.training.weight_decay
         wide = [p for p in self.parameters if p.ndim > 1]
         narrow = [p for p in self.parameters if p.ndim <= 1]
-        return [
-            {"params": wide, "weight_decay": decay},
-            {"params": narrow, "weight_decay": 0.0},
-        ]
+        return [{"params": wide, "weight_decay": decay}, {"params": narrow, "weight_decay": 0.0}]
 
     def step(self, step: int, batch: TrainBatch) -> None:
         """Take step number `step` on this rank's share of the global batch.
@@ -136,10 +133,6 @@ class Trainer:
             self._weights.fill(self.objective.net)
         self.ema.restart()
         self._weights = None
-
-    def release(self) -> None:
-        """Give back the device memory that a step holds until the next one."""
-        self.gradients.release()
 
     def note_halving(self, step: int) -> str | None:
         """Return the message that memory ran out at a step, once for each time; None if it did not.
@@ -204,7 +197,7 @@ class Trainer:
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """Return the state of the optimizer, flat: "exp_avg.NAME", and the steps taken, "step"."""
         flat: dict[str, Tensor] = {"step": torch.zeros(())}
-        for name, parameter in zip(self.names, self.parameters, strict=True):
+        for name, parameter in self.objective.net.named_parameters():
             state = self.optimizer.state.get(parameter, {})
             for moment in MOMENTS:
                 flat[f"{moment}.{name}"] = state.get(moment, torch.zeros_like(parameter))
@@ -221,6 +214,7 @@ class Trainer:
             "row": self._row.tolist(),
             "numerics": self.numerics,
             "resumed": self.resumed,
+            "micro_batch_asked": self.training.micro_batch,
         }
         return State.model_validate(state)
 
@@ -233,20 +227,22 @@ class Trainer:
     ) -> None:
         """Load a checkpoint into network, average and optimizer; its tensors are copied.
 
-        First weights that are still being drawn are given up.
+        Images at a time are those of the checkpoint, unless others are asked for now, or another
+        number of processes shares a batch. First weights that are still being drawn are given up.
         """
         if self._weights is not None:
             self._weights.give_up()
             self._weights = None
         self.objective.net.load_state_dict(dict(model))
         self.ema.load_state_dict(ema, state.ema_updates)
-        for name, parameter in zip(self.names, self.parameters, strict=True):
+        for name, parameter in self.objective.net.named_parameters():
             moments = {
                 m: torch.empty_like(parameter).copy_(optimizer[f"{m}.{name}"]) for m in MOMENTS
             }
             taken = optimizer["step"].clone().to(self.device)
             self.optimizer.state[parameter] = {"step": taken, **moments}
-        if state.processes == self.world.size or self.training.virtual_ranks:
+        same_share = state.processes == self.world.size or self.training.virtual_ranks
+        if same_share and state.micro_batch_asked == self.training.micro_batch:
             self.gradients.continue_with(state.micro_batch)
         self._sums.copy_(torch.tensor(state.sums, dtype=torch.float64))
         self._row.copy_(torch.tensor(state.row))

@@ -17,7 +17,7 @@ from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MissingError, quote
-from cdm_cli.jobs.judging.judge import Judge
+from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.runtime.device import choose_precision, describe
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
@@ -26,12 +26,13 @@ from cdm_cli.jobs.sampling.headers import checkpoint_digest
 from cdm_cli.jobs.training.accuracy import ACCURACY
 from cdm_cli.jobs.training.cost import cost
 from cdm_cli.jobs.training.endings import Unchanged
-from cdm_cli.jobs.training.extras import ExtrasPlan, extras_of, plan_extras, select_cost
+from cdm_cli.jobs.training.extras import ExtrasPlan, build_extras, count_judgements, plan_extras
 from cdm_cli.jobs.training.files import resume
+from cdm_cli.jobs.training.first_weights import begin_net
 from cdm_cli.jobs.training.log import read_metrics
 from cdm_cli.jobs.training.loop import Loop
 from cdm_cli.jobs.training.numerics import numerics_of
-from cdm_cli.jobs.training.objective import begin_objective
+from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.plan import (
     batches_of,
     check_same,
@@ -39,16 +40,15 @@ from cdm_cli.jobs.training.plan import (
     data_info,
     fit_to_data,
     plan_of_flags,
-    stage_directory,
     tell_new_fall,
 )
-from cdm_cli.jobs.training.select import read_best, selection_judge
+from cdm_cli.jobs.training.select import features_of, read_best
 from cdm_cli.jobs.training.sizes import sizes_too_large
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import DATA, Precision
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
 from cdm_cli.options.training import TrainOptions
-from cdm_cli.plans import DataInfo, Plan
+from cdm_cli.plans import Plan
 from cdm_cli.report import Report
 
 
@@ -73,24 +73,18 @@ class TrainResult:
 class TrainWork(NamedTuple):
     """What a run is decided to be, from headers and flags, before anything is written.
 
-    made: what is trained, and how. store: the data, `data` what `stage.json` records of them.
-    extras: what is done between steps. judge: who scores --select, None without it. compiled:
-    whether the network is: what --compile says, else what all steps decide, not those left.
+    made: what is trained, and how. store: the data. extras: what is done between steps. judge: who
+    scores --select, None without it. compiled: whether the network is: what --compile says, else
+    what all steps decide, not those left.
     """
 
     options: TrainOptions
     made: Plan
     store: Store
-    data: DataInfo
     extras: ExtrasPlan
     judge: Judge | None
     precision: Precision
     compiled: bool
-
-    @property
-    def directory(self) -> Path:
-        """Where the stage is kept."""
-        return stage_directory(self.options)
 
     def facts(self) -> dict[str, Any]:
         """Return what must be equal in every process."""
@@ -112,14 +106,14 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
     made, extras = plan_of_flags(options), ExtrasPlan()
     if options.data.exists():
         with ExitStack() as stack:
-            made, _, _, extras = _plan_on_data(options, stack)
+            made, _, extras = _plan_on_data(options, stack)
     elif options.data != Path(DATA):
         raise MissingError(f"--data {options.data} does not exist", next="cdm prepare SRC makes it")
     else:
         report.say(
             f"{DATA} does not exist, so this cannot be run yet: counting with the preset's classes"
         )
-    directory, config = stage_directory(options), made.model_dump(mode="json")
+    directory, config = options.directory, made.model_dump(mode="json")
     device = plan_session(options.compute, report).device
     check_room(find_existing(directory) / STAGE_FILE, 0)
     return {
@@ -127,7 +121,7 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
         "preset": made.preset,
         "kind": made.stage.kind,
         **cost(made, device, options.compute.gpus or 1),
-        **select_cost(extras, options, made.training.steps),
+        **count_judgements(extras, options, made.training.steps),
         "stage_config": config["stage"],
         "training_config": config["training"],
     }
@@ -145,31 +139,30 @@ def run(options: TrainOptions, report: Report) -> TrainResult:
 
 def run_in(options: TrainOptions, session: Session) -> TrainResult:
     """Train as one process of a job: plan, claim the directory, load the last checkpoint, go on."""
-    device, report = session.device, session.report
+    device, report, directory = session.device, session.report, options.directory
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         work = session.decide(lambda: plan_work(options, device, stack), TrainWork.facts)
-        if empty := work.data.without_images:
+        data = data_info(work.store)
+        if empty := data.without_images:
             report.say(f"{options.data}: {tell_empty(work.store.classes, empty)}")
-        old = session.lead(lambda: claim_directory(work.directory, work.made, work.data, stack))
+        old = session.lead(lambda: claim_directory(directory, work.made, data, stack))
         trainer = _build_trainer(work, session, stack)
         done = session.decide(
-            lambda: resume(work.directory, trainer, report.say),
+            lambda: resume(directory, trainer, report.say),
             lambda done: _facts_of_resume(work, done),
-            next=f"copy {quote(work.directory)} from the host with the newest checkpoint to the "
+            next=f"copy {quote(directory)} from the host with the newest checkpoint to the "
             "others, or keep it in a directory that all hosts share",
         )
         _tell_start(work, done, session)
         tell_new_fall(old, work.made, done, report)
         stop = Stop()
         loop = Loop(
-            directory=work.directory,
+            directory=directory,
             trainer=trainer,
             batches=batches_of(work.made, work.store, session.world),
             stop=stop,
-            extras=extras_of(
-                work.extras, options, work.made, trainer, work.judge, lambda: stop.asked
-            ),
+            extras=build_extras(work.extras, options, trainer, work.judge, lambda: stop.asked),
             compiler=partial(compile_net, trainer.objective.net) if work.compiled else None,
             unchanged=Unchanged(work.store, report),
         )
@@ -180,26 +173,24 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
 
 def plan_work(options: TrainOptions, device: torch.device, stack: ExitStack) -> TrainWork:
     """Decide all that headers and flags decide. The stack keeps the data open."""
-    made, store, data, extras = _plan_on_data(options, stack)
-    judge = selection_judge(options, device)
+    made, store, extras = _plan_on_data(options, stack)
+    judge = open_judge(features_of(options), device, options.runs) if options.select else None
     training, compiled = made.training, options.compute.compile
     if compiled is None:
         evaluations = FORWARD_AND_BACKWARD * training.batch_size * training.steps
         compiled = worth_compiling(made.stage, device, evaluations)
     precision = choose_precision(training.precision, device)
-    return TrainWork(options, made, store, data, extras, judge, precision, compiled)
+    return TrainWork(options, made, store, extras, judge, precision, compiled)
 
 
-def _plan_on_data(
-    options: TrainOptions, stack: ExitStack
-) -> tuple[Plan, Store, DataInfo, ExtrasPlan]:
+def _plan_on_data(options: TrainOptions, stack: ExitStack) -> tuple[Plan, Store, ExtrasPlan]:
     """Open the data, fit what the flags ask for to them, and compare it with the run there is."""
     asked = plan_of_flags(options)
     store = stack.enter_context(open_store(options.data))
     store.require_finished()
-    made, data = fit_to_data(asked, store, options), data_info(store)
-    check_same(stage_directory(options), made, data)
-    return made, store, data, plan_extras(options, made, store, stack)
+    made = fit_to_data(asked, store, options)
+    check_same(options.directory, made, data_info(store))
+    return made, store, plan_extras(options, made, store, stack)
 
 
 def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Trainer:
@@ -208,9 +199,9 @@ def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Train
     First weights that take long are drawn in a thread, which the stack ends.
     """
     stage, training, precision = work.made.stage, work.made.training, work.precision
-    objective, weights = begin_objective(
-        stage, work.store.classes, training, session.device, precision, stack
-    )
+    device, classes = session.device, work.store.classes
+    net, weights = begin_net(stage, training.seed, device, stack)
+    objective = build_objective(stage, classes, training, device, precision, net)
     cosine, exact = isinstance(stage, ClassifierConfig), training.virtual_ranks > 0
     numerics = numerics_of(session, precision, compiled=work.compiled, exact=exact)
     trainer = Trainer(
@@ -222,17 +213,17 @@ def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Train
 
 def _facts_of_resume(work: TrainWork, done: int) -> dict[str, Any]:
     """Return what must be equal in every process that goes on after step `done`."""
-    best = read_best(work.directory) if work.options.select else None
+    best = read_best(work.options.directory) if work.options.select else None
     return {
         "step resumed from": done,
-        "weights there": checkpoint_digest(work.directory, done),
+        "weights there": checkpoint_digest(work.options.directory, done),
         "best score": best.text() if best else None,
     }
 
 
 def _tell_start(work: TrainWork, done: int, session: Session) -> None:
     """Say where a run begins, on what, and that images are mirrored."""
-    training, directory, report = work.made.training, work.directory, session.report
+    training, directory, report = work.made.training, work.options.directory, session.report
     if done >= training.steps:
         report.say(f"{directory} is trained to step {done} already")
         return
@@ -246,12 +237,12 @@ def _tell_start(work: TrainWork, done: int, session: Session) -> None:
 
 def _result_of(work: TrainWork, loop: Loop, done: int) -> TrainResult:
     steps = max(done, work.made.training.steps)
-    best = read_best(work.directory) if work.options.select else None
+    best = read_best(work.options.directory) if work.options.select else None
     return TrainResult(
-        stage=work.directory,
+        stage=work.options.directory,
         steps=steps,
         loss=loop.last.loss if loop.last else None,
-        accuracy=read_metrics(work.directory, ACCURACY).get(steps),
+        accuracy=read_metrics(work.options.directory, ACCURACY).get(steps),
         best_step=best.step if best else None,
         best_fid=best.value if best else None,
         skipped_steps=loop.skipped,

@@ -3,6 +3,8 @@
 The same samples at any batch size and number of processes.
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from cdm_cli.data.pixels import channels_last, to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError, MismatchError, NotFiniteError, UsageError
 from cdm_cli.jobs.judging.probe_score import with_steps
+from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import probe as probing
 from cdm_cli.jobs.sampling.headers import Header
@@ -63,9 +66,9 @@ class Partner(World):
         return [value] * self.size
 
 
-def made(probe, stage, batch_size=4, world=None, **changes):
-    values = {"advance": lambda num: None, "asked": lambda: ""}
-    return draw_probe(probe, stage, batch_size, world or World(), **(values | changes))
+def made(probe, stage, batch_size=4, world=None, report=None, asked=lambda: ""):
+    session = Session(torch.device("cpu"), world=world or World(), report=report or Silent())
+    return draw_probe(probe, stage, batch_size, session, asked=asked)
 
 
 def directly(probe, stage):
@@ -103,11 +106,20 @@ def test_processes_make_shares_that_are_the_whole(size, tmp_path):
 def test_evaluations_are_told_and_a_stop_is_obeyed_at_the_next_one(tmp_path):
     config = base_config()
     probe, stage, told = base_probe(header(config, tmp_path), 6, Sampling()), stage_of(config), []
-    made(probe, stage, 4, advance=told.append)
-    assert sum(told) == probe.evaluations
+
+    class Counting(Silent):
+        @contextmanager
+        def track(self, what, total, unit, done=0):
+            told.append((what, total, unit))
+            yield lambda count, note: told.append(count)
+
+    made(probe, stage, 4, report=Counting())
+    first, *counts = told
+    assert first == ("draw", probe.evaluations, "evaluations")
+    assert sum(counts) == probe.evaluations
     told.clear()
-    assert made(probe, stage, 4, advance=told.append, asked=lambda: "SIGTERM") is None
-    assert told == [4]
+    assert made(probe, stage, 4, report=Counting(), asked=lambda: "SIGTERM") is None
+    assert told == [first, 4]
 
 
 def test_a_stop_that_another_process_was_asked_for_is_obeyed(tmp_path):
@@ -133,9 +145,9 @@ def test_memory_that_does_not_suffice_halves_the_batch(tmp_path, monkeypatch):
     config = base_config()
     probe, stage = base_probe(header(config, tmp_path), 5, Sampling()), stage_of(config)
     assert nearly(made(probe, stage, 5), directly(probe, stage))
-    assert sizes == [5, 2, 2, 2]
-    monkeypatch.setattr(probing, "_batch", lambda *words: None)
-    with pytest.raises(MemoryFloorError, match="one sample does not fit"):
+    assert sizes == [5, 3, 2, 2, 2]
+    monkeypatch.setattr(probing, "_sample", lambda *words: None)
+    with pytest.raises(MemoryFloorError, match="one image at a time does not fit"):
         made(probe, stage, 5)
 
 

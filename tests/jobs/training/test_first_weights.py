@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -13,9 +14,9 @@ from cdm_cli.jobs.training import first_weights
 from cdm_cli.jobs.training.first_weights import (
     FirstWeights,
     GivenUpError,
-    draw_beside,
+    begin_net,
     draw_net,
-    worth_a_thread,
+    is_worth_a_thread,
 )
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.presets import preset
@@ -49,12 +50,13 @@ def test_they_are_those_of_the_default_generator_which_is_left_alone(config):
 
 def test_nothing_that_is_drawn_meanwhile_changes_them():
     config = preset("tiny-base16").stage
-    with draw_beside(config, 7) as weights:
-        while not weights._drawn[0].done():
-            torch.manual_seed(1)
-            torch.rand(5)
-        net = empty_net(config).to_empty(device="cpu")
-        weights.fill(net)
+    weights = FirstWeights(config, 7)
+    while not weights._drawn[0].done():
+        torch.manual_seed(1)
+        torch.rand(5)
+    net = empty_net(config).to_empty(device="cpu")
+    weights.fill(net)
+    weights.give_up()
     assert same(net, by_the_default_generator(config, 7))
 
 
@@ -63,8 +65,10 @@ def test_what_ends_the_thread_is_raised_where_weights_are_needed(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(first_weights, "build_net", fail)
-    with draw_beside(base_config(), 0) as weights, pytest.raises(MemoryError):
+    weights = FirstWeights(base_config(), 0)
+    with pytest.raises(MemoryError):
         weights.fill(empty_net(base_config()))
+    weights.give_up()
 
 
 def test_a_thread_that_is_given_up_ends_before_its_next_layer():
@@ -74,7 +78,7 @@ def test_a_thread_that_is_given_up_ends_before_its_next_layer():
         draw_net(base_config(), 0, given_up)
 
 
-def test_an_error_meanwhile_gives_the_thread_up(monkeypatch):
+def test_the_stack_gives_the_thread_up(monkeypatch):
     layers = []
 
     def build(config):
@@ -83,8 +87,9 @@ def test_an_error_meanwhile_gives_the_thread_up(monkeypatch):
             time.sleep(0.001)
 
     monkeypatch.setattr(first_weights, "build_net", build)
-    with pytest.raises(KeyError), draw_beside(base_config(), 0):
-        raise KeyError
+    monkeypatch.setattr(first_weights, "is_worth_a_thread", lambda *_: True)
+    with ExitStack() as stack:
+        begin_net(base_config(), 0, torch.device("cpu"), stack)
     seen = len(layers)
     time.sleep(0.01)
     assert len(layers) == seen
@@ -98,6 +103,6 @@ def test_weights_are_given_up_once_or_twice():
 
 def test_large_networks_on_a_gpu_are_worth_a_thread():
     large, small = preset("imagenet-base32").stage, preset("cifar-base16").stage
-    assert worth_a_thread(large, torch.device("cuda", 0))
-    assert not worth_a_thread(small, torch.device("cuda", 0))
-    assert not worth_a_thread(large, torch.device("cpu"))
+    assert is_worth_a_thread(large, torch.device("cuda", 0))
+    assert not is_worth_a_thread(small, torch.device("cuda", 0))
+    assert not is_worth_a_thread(large, torch.device("cpu"))

@@ -76,6 +76,15 @@ def test_memory_that_runs_out_halves_a_part_and_ends_equality(ranks, monkeypatch
     assert other.gradients.micro_batch == (1 if ranks else 2), "bits go on as they are by now"
 
 
+@pytest.mark.parametrize(("asked", "taken"), [(2, 1), (3, 3), (1, 1), (None, 4)])
+def test_a_run_that_goes_on_takes_what_is_asked_anew_else_what_fitted(asked, taken):
+    one, other = trainer(micro_batch=2), trainer(micro_batch=asked)
+    one.gradients.continue_with(1)  # as where two had not fitted
+    tensors = one.objective.net.state_dict(), one.ema.state_dict(), one.optimizer_tensors()
+    other.restore(*tensors, one.state())
+    assert other.gradients.micro_batch == taken
+
+
 def test_a_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(UsageError, match="cannot be shared by 3 processes") as refused:
         trainer(world=World(rank=0, size=3))

@@ -17,7 +17,6 @@ from cdm_cli.jobs.training.plan import (
     fit_to_data,
     plan_of_flags,
     resolution_of,
-    stage_directory,
     training_part,
 )
 from cdm_cli.options.sampling import Compute
@@ -43,8 +42,8 @@ def written(asked, store):
     """Let the run of these options exist."""
     made = fit_to_data(plan_of_flags(asked), store, asked)
     file = StageFile(cdm_version=__version__, plan=made, data=data_info(store))
-    stage_directory(asked).mkdir(parents=True)
-    write_stage_file(stage_directory(asked), file)
+    asked.directory.mkdir(parents=True)
+    write_stage_file(asked.directory, file)
     return made
 
 
@@ -145,20 +144,18 @@ def test_a_training_goes_on_as_it_was_begun(preset, tmp_path, store):
     written(options(tmp_path, exact=True), store)
     asked = options(tmp_path, preset=preset)
     assert order(asked) == (8, "place")
-    check_same(
-        stage_directory(asked), fit_to_data(plan_of_flags(asked), store, asked), data_info(store)
-    )
+    check_same(asked.directory, fit_to_data(plan_of_flags(asked), store, asked), data_info(store))
     otherwise = options(tmp_path, preset=preset, exact=False)
     made = fit_to_data(plan_of_flags(otherwise), store, otherwise)
     with pytest.raises(WouldOverwriteError, match=r"training\.virtual_ranks was 8"):
-        check_same(stage_directory(otherwise), made, data_info(store))
+        check_same(otherwise.directory, made, data_info(store))
 
 
 @pytest.mark.parametrize("preset", [None, "tiny-base8"])
 def test_an_older_training_keeps_its_keys(preset, tmp_path, store):
     asked = options(tmp_path)
     written(asked, store)
-    path = stage_directory(asked) / "stage.json"
+    path = asked.directory / "stage.json"
     file = json.loads(path.read_text())
     assert file["plan"]["training"].pop("keyed_by") == "place"
     path.write_text(json.dumps(file))
@@ -174,12 +171,10 @@ def test_what_changes_no_weight_may_change(tmp_path, store):
     }  # fmt: skip
     assert set(values) == FREE
     training = made.training.model_copy(update=values)
-    check_same(
-        stage_directory(asked), made.model_copy(update={"training": training}), data_info(store)
-    )
+    check_same(asked.directory, made.model_copy(update={"training": training}), data_info(store))
     assert isinstance(made.stage, StageConfig)
     stage = made.stage.model_copy(update={"sampling": SamplingDefaults(sampler="ddim", steps=3)})
-    check_same(stage_directory(asked), made.model_copy(update={"stage": stage}), data_info(store))
+    check_same(asked.directory, made.model_copy(update={"stage": stage}), data_info(store))
 
 
 def test_all_else_must_stay_and_the_first_four_differences_are_told(tmp_path, store):
@@ -188,13 +183,13 @@ def test_all_else_must_stay_and_the_first_four_differences_are_told(tmp_path, st
     changes = {"lr": 9.0, "warmup": 9, "ema_decay": 0.5, "flip": False, "seed": 9}
     other = made.model_copy(update={"training": made.training.model_copy(update=changes)})
     with pytest.raises(WouldOverwriteError) as refused:
-        check_same(stage_directory(asked), other, data_info(store))
+        check_same(asked.directory, other, data_info(store))
     told = str(refused.value)
     assert "training.lr was 0.001, is 9.0" in told
     assert "and 1 more" in told
     data = data_info(store).model_copy(update={"digest": "0" * 64})
     with pytest.raises(WouldOverwriteError, match="data was"):
-        check_same(stage_directory(asked), made, data)
+        check_same(asked.directory, made, data)
 
 
 def test_data_info_counts_both_splits(tmp_path, store):

@@ -65,7 +65,7 @@ def test_released_memory_changes_no_step():
     for step in (1, 2, 3):
         one.step(step, batch())
         other.step(step, batch())
-        other.release()
+        other.gradients.release()
         assert other.objective.net.weight.grad is None
     assert all(torch.equal(tensor, state(other)[name]) for name, tensor in state(one).items())
 

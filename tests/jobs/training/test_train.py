@@ -419,7 +419,7 @@ def test_too_large_a_batch_is_taken_in_parts_and_gives_the_same(home, monkeypatc
 def test_weights_drawn_beside_the_first_step_are_those_drawn_before_it(
     most, home, undisturbed, monkeypatch
 ):
-    monkeypatch.setattr("cdm_cli.jobs.training.objective.worth_a_thread", lambda *_: True)
+    monkeypatch.setattr("cdm_cli.jobs.training.first_weights.is_worth_a_thread", lambda *_: True)
     out_of_memory(monkeypatch, most)
     told, threads = Told(), threading.active_count()
     asked = [] if most == 8 else ["training.micro_batch=2"]
@@ -434,7 +434,7 @@ def test_weights_drawn_beside_the_first_step_are_those_drawn_before_it(
 
 
 def test_a_run_that_goes_on_draws_no_weights(home, undisturbed, monkeypatch):
-    monkeypatch.setattr("cdm_cli.jobs.training.objective.worth_a_thread", lambda *_: True)
+    monkeypatch.setattr("cdm_cli.jobs.training.first_weights.is_worth_a_thread", lambda *_: True)
     train(home, DROPOUT, KEEP_ALL, steps=2)
     filled = "cdm_cli.jobs.training.first_weights.FirstWeights.fill"
     monkeypatch.setattr(filled, lambda *_: pytest.fail("weights drawn anew"))
@@ -443,7 +443,7 @@ def test_a_run_that_goes_on_draws_no_weights(home, undisturbed, monkeypatch):
 
 
 def test_what_ends_the_thread_that_draws_ends_the_run(home, monkeypatch):
-    monkeypatch.setattr("cdm_cli.jobs.training.objective.worth_a_thread", lambda *_: True)
+    monkeypatch.setattr("cdm_cli.jobs.training.first_weights.is_worth_a_thread", lambda *_: True)
 
     def fail(*_):
         raise MemoryError("of the host")
@@ -499,6 +499,15 @@ def test_the_batch_that_fitted_is_remembered(home, monkeypatch):
     train(home, KEEP_ALL, steps=3)
     state = json.loads((checkpoints(base(home))[-1] / "state.json").read_text())
     assert state["micro_batch"] == 4
+
+
+def test_a_run_that_goes_on_takes_the_parts_that_are_asked_for_anew(home):
+    train(home, KEEP_ALL, steps=2, exact=True, batch_size=16)
+    told = Told()
+    train(home, KEEP_ALL, "training.micro_batch=1", told=told, steps=3, exact=True, batch_size=16)
+    state = json.loads((checkpoints(base(home))[-1] / "state.json").read_text())
+    assert (state["micro_batch"], state["micro_batch_asked"]) == (1, 1)
+    assert any("micro_batch was 2, now 1: from step 2 on" in line for line in told.lines)
 
 
 def test_one_image_that_does_not_fit_is_the_end(home, monkeypatch):
