@@ -68,16 +68,15 @@ class Chain:
 
     @property
     def rule(self) -> Rule:
-        """How a state at a time that the chain steps over is drawn from its two neighbours."""
+        """The name of how a state that the chain steps over is drawn from its two neighbours."""
         return rule_of(self.sampler, self.stochasticity)
 
     @property
-    def partly(self) -> dict[int, float]:
-        """The stochasticity of the step that leaves a time of training, by that time."""
-        if self.stochasticity is None:
-            return {}
-        times = self.schedule.times.tolist()
-        return dict(zip(reversed(times[1:]), self.stochasticity, strict=True))
+    def stochasticity_by_time(self) -> dict[int, float]:
+        """The stochasticity k of the step that leaves a time of training, by that time."""
+        times, own = self.schedule.times.tolist(), float(self.rule == "bridge")
+        each = [own] * self.schedule.T if self.stochasticity is None else self.stochasticity
+        return dict(zip(reversed(times[1:]), each, strict=True))
 
 
 def chain_of(

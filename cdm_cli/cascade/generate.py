@@ -22,7 +22,7 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
 from cdm_cli.data.pixels import channels_last, to_uint8
-from cdm_cli.diffusion.between import Rule, State, states_between
+from cdm_cli.diffusion.between import State, draw_between
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import restart
 from cdm_cli.diffusion.schedules import Schedule, index_of
@@ -125,8 +125,8 @@ def generate(
     """
     num = len(samples.ids)
     noise = Noise(seed, f"{noise_name(stage.config)}/between", samples.ids.to(stage.device))
-    fill = filler_of(chain.rule, stage.schedule, noise, chain.partly)
-    kept = KeptStates(keep, chain.restart_from, num, fill)
+    draw = bind_noise(stage.schedule, noise, chain.stochasticity_by_time)
+    kept = KeptStates(keep, chain.restart_from, num, draw)
     samples = samples.to(stage.device).pad(batch_size or num)
     x_time = torch.empty(0)
     for _, x_time in watch(kept.of(walk(stage, chain, samples, seed))):  # noqa: B007
@@ -152,22 +152,22 @@ def as_images(stage: Stage, x_0: Tensor) -> np.ndarray:
     return channels_last(to_uint8(x_0)).cpu().numpy()
 
 
-def filler_of(rule: Rule, schedule: Schedule, noise: Noise, partly: Mapping[int, float]) -> Between:
-    """Return a function that draws states at times between two states of the chain.
+def bind_noise(schedule: Schedule, noise: Noise, stochasticity: Mapping[int, float]) -> Between:
+    """Return `draw_between` as a function of times and the two states of the chain around them.
 
-    The noise at time s is step s of `noise`, whatever other times are asked for. partly: by time,
-    the stochasticity of the step that leaves it, where steps have one of their own.
+    The noise at time s is step s of `noise`, whatever other times are asked for. stochasticity: by
+    time, of the step that leaves it.
     """
 
     def noise_at(s: int, x: Tensor) -> Tensor:
         noise.skip_to(s)
         return noise(x)
 
-    def between(times: Collection[int], below: State, above: State) -> dict[int, Tensor]:
-        k = partly.get(above[0], 0.0)
-        return states_between(rule, schedule, times, below, above, noise_at, k)
+    def draw(times: Collection[int], below: State, above: State) -> dict[int, Tensor]:
+        k = stochasticity[above[0]]
+        return draw_between(schedule, times, below, above, noise_at, k)
 
-    return between
+    return draw
 
 
 class KeptStates:

@@ -35,9 +35,9 @@ Rule = Literal["bridge", "shared-noise", "partly-shared-noise"]
 
 
 def rule_of(sampler: Sampler, stochasticity: Sequence[float] | None = None) -> Rule:
-    """Return the rule by which states between two steps of a sampler are drawn.
+    """Return the name, as stores record it, of the rule by which `draw_between` draws.
 
-    stochasticity: of each of its steps, where these are between DDIM and ancestral ones.
+    stochasticity: of each step of the sampler, where these are between DDIM and ancestral ones.
     """
     if stochasticity is not None:
         return "partly-shared-noise"
@@ -48,63 +48,36 @@ def rule_of(sampler: Sampler, stochasticity: Sequence[float] | None = None) -> R
             return "shared-noise"
 
 
-def states_between(
-    rule: Rule, schedule: Schedule, times: Collection[int], below: State, above: State,
-    noise_at: NoiseAt, k: float = 0.0,
-) -> dict[int, Tensor]:  # fmt: skip
-    """Return x_s for every s of times that lies between below, (a, x_a), and above, (b, x_b).
-
-    k: the stochasticity of the step from b to a, for the rule of partly drawn noise.
-    """
-    match rule:
-        case "bridge":
-            return draw_between(schedule, times, below, above, noise_at)
-        case "shared-noise":
-            return mix_between(schedule, times, below, above)
-        case "partly-shared-noise":
-            if k == 1:
-                return draw_between(schedule, times, below, above, noise_at)
-            if k == 0:
-                return mix_between(schedule, times, below, above)
-            return draw_partly(schedule, times, below, above, noise_at, k)
-
-
-def bridge(schedule: Schedule, s: int, below: State, above: State) -> tuple[Tensor, float]:
-    """Return mean and standard deviation of q(x_s | x_a, x_b)."""
-    (a, x_a), (b, x_b) = below, above
-    of_x_a, of_x_b, std = _weights_of_bridge(schedule, a, s, b)
-    return of_x_a * x_a + of_x_b * x_b, std
-
-
-def _weights_of_bridge(schedule: Schedule, a: int, s: int, b: int) -> tuple[float, float, float]:
-    alpha_bar_a, alpha_bar_s, alpha_bar_b = _alpha_bar(schedule, a, s, b)
-    u_a, u_s, u_b = ((1 - it) / it for it in (alpha_bar_a, alpha_bar_s, alpha_bar_b))
-    weight = (u_s - u_a) / (u_b - u_a)
-    of_x_a = (1 - weight) * math.sqrt(alpha_bar_s / alpha_bar_a)
-    of_x_b = weight * math.sqrt(alpha_bar_s / alpha_bar_b)
-    return of_x_a, of_x_b, math.sqrt(alpha_bar_s * weight * (u_b - u_s))
-
-
 def draw_between(
-    schedule: Schedule, times: Collection[int], below: State, above: State, noise_at: NoiseAt
-) -> dict[int, Tensor]:
-    """Draw x_s for every s of times that lies between, jointly from q(. | x_a, x_b).
+    schedule: Schedule, times: Collection[int], below: State, above: State, noise_at: NoiseAt,
+    k: float, rho: float | None = None,
+) -> dict[int, Tensor]:  # fmt: skip
+    """Draw x_s for every s of times that lies between below, (a, x_a), and above, (b, x_b).
+
+    k: the stochasticity of the step from b to a, within 0..1; 0 draws nothing (`mix_between`). rho:
+    the correlation of the noise of x_a and of x_b, by default that of a whole step.
 
     The time in the middle is drawn given both ends, then each half given its own (Lévy's
     construction). The way to s and the noise on it depend on a, b and s alone, so that no state
     changes with which others are asked for.
     """
-    (a, _), (b, x_b) = below, above
+    (a, x_a), (b, x_b) = below, above
     inside = [s for s in times if a < s < b]
     if not inside:
         return {}
+    if k == 0:
+        return mix_between(schedule, inside, below, above)
     middle = (a + b) // 2
-    mean, std = bridge(schedule, middle, below, above)
-    x_s = mean + std * noise_at(middle, x_b)
+    of_x_a, of_x_b, std = weigh_bridge(schedule, a, middle, b)
+    rho_a = rho_b = rho
+    if k < 1:
+        rho = _correlate(schedule, a, b, k) if rho is None else rho
+        of_x_a, of_x_b, std, rho_a, rho_b = _weigh_partly(schedule, a, middle, b, k, rho)
+    x_s = of_x_a * x_a + of_x_b * x_b + std * noise_at(middle, x_b)
     return {
-        **draw_between(schedule, inside, below, (middle, x_s), noise_at),
+        **draw_between(schedule, inside, below, (middle, x_s), noise_at, k, rho_a),
         **({middle: x_s} if middle in inside else {}),
-        **draw_between(schedule, inside, (middle, x_s), above, noise_at),
+        **draw_between(schedule, inside, (middle, x_s), above, noise_at, k, rho_b),
     }
 
 
@@ -116,17 +89,22 @@ def mix_between(
     x_0 and eps are the pair that x_a and x_b were both made of. They are not solved for, which
     would divide by the distance of the ends: x_s is a weighted sum of x_a and x_b instead.
     """
-    a, b = below[0], above[0]
-    return {s: _mixture(schedule, s, below, above) for s in times if a < s < b}
-
-
-def _mixture(schedule: Schedule, s: int, below: State, above: State) -> Tensor:
     (a, x_a), (b, x_b) = below, above
-    of_x_a, of_x_b = _weights_of_mixture(schedule, a, s, b)
-    return of_x_a * x_a + of_x_b * x_b
+    weights = {s: _weigh_mixture(schedule, a, s, b) for s in times if a < s < b}
+    return {s: of_x_a * x_a + of_x_b * x_b for s, (of_x_a, of_x_b) in weights.items()}
 
 
-def _weights_of_mixture(schedule: Schedule, a: int, s: int, b: int) -> tuple[float, float]:
+def weigh_bridge(schedule: Schedule, a: int, s: int, b: int) -> tuple[float, float, float]:
+    """Return what x_a and x_b are multiplied by in the mean of q(x_s | x_a, x_b), and its std."""
+    alpha_bar_a, alpha_bar_s, alpha_bar_b = _alpha_bar(schedule, a, s, b)
+    u_a, u_s, u_b = ((1 - it) / it for it in (alpha_bar_a, alpha_bar_s, alpha_bar_b))
+    weight = (u_s - u_a) / (u_b - u_a)
+    of_x_a = (1 - weight) * math.sqrt(alpha_bar_s / alpha_bar_a)
+    of_x_b = weight * math.sqrt(alpha_bar_s / alpha_bar_b)
+    return of_x_a, of_x_b, math.sqrt(alpha_bar_s * weight * (u_b - u_s))
+
+
+def _weigh_mixture(schedule: Schedule, a: int, s: int, b: int) -> tuple[float, float]:
     angle_a, angle_s, angle_b = (
         math.atan2(math.sqrt(1 - it), math.sqrt(it)) for it in _alpha_bar(schedule, a, s, b)
     )
@@ -134,41 +112,24 @@ def _weights_of_mixture(schedule: Schedule, a: int, s: int, b: int) -> tuple[flo
     return math.sin(angle_b - angle_s) / whole, math.sin(angle_s - angle_a) / whole
 
 
-def draw_partly(
-    schedule: Schedule, times: Collection[int], below: State, above: State, noise_at: NoiseAt,
-    k: float, rho: float | None = None,
-) -> dict[int, Tensor]:  # fmt: skip
-    """Draw x_s for every s of times that lies between two states whose noise is partly the same.
-
-    k: the stochasticity of the step, within 0..1. rho: the correlation of the noise of x_a and of
-    x_b, of a whole step by default. The way to s is that of `draw_between`.
-    """
-    (a, _), (b, x_b) = below, above
-    inside = [s for s in times if a < s < b]
-    if not inside:
-        return {}
-    middle = (a + b) // 2
-    noise = [math.sqrt(1 - it) for it in _alpha_bar(schedule, a, middle, b)]
-    rho = _correlation(schedule, a, b, k) if rho is None else rho
-    of_x_a, of_x_b = _weights_of_mixture(schedule, a, middle, b)
-    of_a, of_b, _ = _weights_of_bridge(schedule, a, middle, b)
+def _weigh_partly(
+    schedule: Schedule, a: int, s: int, b: int, k: float, rho: float
+) -> tuple[float, float, float, float, float]:
+    """Return what x_a, x_b and new noise are multiplied by, and the rho of a to s and of s to b."""
+    noise_a, noise_s, noise_b = (math.sqrt(1 - it) for it in _alpha_bar(schedule, a, s, b))
+    of_x_a, of_x_b = _weigh_mixture(schedule, a, s, b)
+    of_a, of_b, _ = weigh_bridge(schedule, a, s, b)
     of_x_a, of_x_b = (1 - k) * of_x_a + k * of_a, (1 - k) * of_x_b + k * of_b
-    n_a, n_b = of_x_a * noise[0] / noise[1], of_x_b * noise[2] / noise[1]
+    n_a, n_b = of_x_a * noise_a / noise_s, of_x_b * noise_b / noise_s
     lacking = max(1 - n_a**2 - n_b**2 - 2 * rho * n_a * n_b, 0.0)
-    x_s = of_x_a * below[1] + of_x_b * x_b + noise[1] * math.sqrt(lacking) * noise_at(middle, x_b)
-    half = middle, x_s
-    return {
-        **draw_partly(schedule, inside, below, half, noise_at, k, n_a + rho * n_b),
-        **({middle: x_s} if middle in inside else {}),
-        **draw_partly(schedule, inside, half, above, noise_at, k, rho * n_a + n_b),
-    }
+    return of_x_a, of_x_b, noise_s * math.sqrt(lacking), n_a + rho * n_b, rho * n_a + n_b
 
 
-def _correlation(schedule: Schedule, a: int, b: int, k: float) -> float:
+def _correlate(schedule: Schedule, a: int, b: int, k: float) -> float:
     """Return exp(-k h), the correlation of the noise at both ends of a step; 0 where a = 0."""
-    alpha_bar_a, alpha_bar_b = _alpha_bar(schedule, a, b)
-    signal_a, signal_b = (math.sqrt(it / (1 - it)) if it < 1 else math.inf
-                          for it in (alpha_bar_a, alpha_bar_b))  # fmt: skip
+    signal_a, signal_b = (
+        math.sqrt(it / (1 - it)) if it < 1 else math.inf for it in _alpha_bar(schedule, a, b)
+    )
     return (signal_b / signal_a) ** k
 
 

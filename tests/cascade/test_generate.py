@@ -90,7 +90,7 @@ def test_a_state_between_two_steps_is_of_the_ids_alone(stage):
     assert torch.equal(mixed, whole[[3, 6]])
     states = dict(walk(stage, chain, samples(range(8)), 0))
     below, above = (1, states[1]), (10, states[10])
-    assert torch.equal(whole, draw_between(stage.schedule, (6,), below, above, noise_at(8))[6])
+    assert torch.equal(whole, draw_between(stage.schedule, (6,), below, above, noise_at(8), 1)[6])
 
 
 def noise_at(num):
@@ -155,7 +155,7 @@ def test_restart_noises_x_0_and_walks_again(stage):
     gaps = {5: ((1, second[1]), (7, second[2])), 9: ((7, second[2]), (12, second[3]))}
     for s, (below, above) in gaps.items():
         assert torch.equal(
-            got.z[s], draw_between(stage.schedule, (s,), below, above, noise_at(5))[s]
+            got.z[s], draw_between(stage.schedule, (s,), below, above, noise_at(5), 1)[s]
         )
 
 

@@ -9,14 +9,7 @@ from typing import get_args
 import pytest
 import torch
 
-from cdm_cli.diffusion.between import (
-    bridge,
-    draw_between,
-    draw_partly,
-    mix_between,
-    rule_of,
-    states_between,
-)
+from cdm_cli.diffusion.between import draw_between, mix_between, rule_of, weigh_bridge
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.process import predict_eps, q_posterior, q_sample, renoise
 from cdm_cli.diffusion.samplers import ancestral, bind
@@ -59,7 +52,8 @@ def exact(whole, data, times):
 def test_below_the_last_step_it_is_the_posterior_given_x_0(whole, randn_like):
     x_0, x_t = (randn_like(torch.empty(2, 1, 3, 3)).double() for _ in range(2))
     for b in (2, 30, 60):
-        mean, std = bridge(whole, b - 1, (0, x_0), (b, x_t))
+        of_x_0, of_x_t, std = weigh_bridge(whole, 0, b - 1, b)
+        mean = of_x_0 * x_0 + of_x_t * x_t
         expected = q_posterior(whole, x_0, x_t, torch.tensor([b, b]))
         torch.testing.assert_close(mean, expected.mean, rtol=1e-9, atol=1e-12)
         assert std**2 == pytest.approx(whole.beta_tilde[b].item(), rel=1e-9)
@@ -72,7 +66,7 @@ def test_what_is_drawn_between_two_states_of_the_forward_process_is_a_third(whol
     impulses = Impulses(40)
     ends = forward(whole, DATA, (a, b), impulses)
     noise_at = lambda s, x: impulses.source()  # noqa: E731
-    states = ends | draw_between(whole, kept, (a, ends[a]), (b, ends[b]), noise_at)
+    states = ends | draw_between(whole, kept, (a, ends[a]), (b, ends[b]), noise_at, 1)
     assert sorted(states) == [0, a, *kept, b]
     assert covariances(states, impulses) == exact(whole, DATA, states)
     for s, x_s in states.items():
@@ -91,7 +85,7 @@ def test_no_state_changes_with_which_others_are_kept(randn_like):
             noise.skip_to(s)
             return noise(x)
 
-        return draw_between(COSINE, times, (160, x_a), (320, x_b), noise_at)
+        return draw_between(COSINE, times, (160, x_a), (320, x_b), noise_at, 1)
 
     everything = kept(range(4001))
     assert sorted(everything) == list(range(161, 320))
@@ -109,9 +103,9 @@ def test_nothing_is_drawn_that_no_kept_time_needs():
         return torch.zeros_like(x)
 
     x = torch.zeros(1, 1, 1, 1)
-    draw_between(COSINE, (), (0, x), (4000, x), noise_at)
+    draw_between(COSINE, (), (0, x), (4000, x), noise_at, 1)
     assert not asked
-    draw_between(COSINE, (251,), (0, x), (4000, x), noise_at)
+    draw_between(COSINE, (251,), (0, x), (4000, x), noise_at, 1)
     assert asked == [2000, 1000, 500, 250, 375, 312, 281, 265, 257, 253, 251]
 
 
@@ -167,7 +161,7 @@ def test_kept_states_have_the_law_of_the_forward_process_and_z_0_with_them(whole
     noise_at = lambda s, x: impulses.source()  # noqa: E731
     states = states_of(
         sampler, DATA.with_v(few), few, impulses.source(mean, var**0.5),
-        lambda below, above: draw_between(whole, kept, below, above, noise_at),
+        lambda below, above: draw_between(whole, kept, below, above, noise_at, 1),
     )  # fmt: skip
     asked = {s: states[s] for s in (*kept, times[3], times[-1])}
     assert covariances(asked, impulses) == exact(whole, DATA, asked)
@@ -189,8 +183,8 @@ def test_kept_states_of_steps_that_draw_a_part_have_the_marginal_of_the_forward_
     sampler = bind(name, randn_like=impulses.randn_like, clip=False, stochasticity=[k] * few.T)
     states = states_of(
         sampler, data.eps_theta(few), few, impulses.source(mean, var**0.5),
-        lambda below, above: states_between(
-            "partly-shared-noise", COSINE, kept, below, above, lambda s, x: impulses.source(), k
+        lambda below, above: draw_between(
+            COSINE, kept, below, above, lambda s, x: impulses.source(), k
         ),
     )  # fmt: skip
     assert {*kept} <= {*states}
@@ -199,26 +193,23 @@ def test_kept_states_of_steps_that_draw_a_part_have_the_marginal_of_the_forward_
         assert impulses.moments(x_s) == pytest.approx(expected, rel=1e-7, abs=1e-12)
 
 
-def test_the_ends_of_stochasticity_are_the_other_rules(randn_like):
-    """To the bit where a step is one of both, and in the limit."""
+def test_the_ends_of_stochasticity_are_limits_of_what_is_between(randn_like):
     x_a, x_b = (randn_like(torch.empty(2, 1, 4, 4)).double() for _ in range(2))
     noise = {s: randn_like(x_a).double() for s in range(200, 400)}
     noise_at = lambda s, x: noise[s]  # noqa: E731
     ends = (210, x_a), (390, x_b)
-    for k, rule in ((0.0, "shared-noise"), (1.0, "bridge")):
-        one = states_between("partly-shared-noise", COSINE, (251, 300), *ends, noise_at, k)
-        other = states_between(rule, COSINE, (251, 300), *ends, noise_at)
-        assert all(torch.equal(one[s], other[s]) for s in (251, 300))
-        near = draw_partly(COSINE, (251, 300), *ends, noise_at, abs(k - 1e-9))
+    for k in (0.0, 1.0):
+        end = draw_between(COSINE, (251, 300), *ends, noise_at, k)
+        near = draw_between(COSINE, (251, 300), *ends, noise_at, abs(k - 1e-9))
         for s in (251, 300):
-            torch.testing.assert_close(near[s], other[s], rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(near[s], end[s], rtol=1e-3, atol=1e-3)
 
 
 def test_no_state_of_partly_shared_noise_changes_with_which_others_are_kept(randn_like):
     x_a, x_b = (randn_like(torch.empty(3, 1, 4, 4)) for _ in range(2))
     noise = {s: randn_like(x_a) for s in range(161, 320)}
     noise_at = lambda s, x: noise[s]  # noqa: E731
-    kept = lambda times: draw_partly(COSINE, times, (160, x_a), (320, x_b), noise_at, 0.4)  # noqa: E731
+    kept = lambda times: draw_between(COSINE, times, (160, x_a), (320, x_b), noise_at, 0.4)  # noqa: E731
     everything = kept(range(4001))
     for times in [(161,), (319, 250, 251), (240, 241), (1, 160, 320, 4000)]:
         some = kept(times)
@@ -226,7 +217,11 @@ def test_no_state_of_partly_shared_noise_changes_with_which_others_are_kept(rand
         assert all(torch.equal(x_s, everything[s]) for s, x_s in some.items())
 
 
-def error_between(sampler, rule, steps, k=0.0):
+def own_k(name):
+    return float(rule_of(name) == "bridge")
+
+
+def error_between(sampler, steps, k):
     """Error of the variance in the middle of the step that ends at log-SNR 3, as next door."""
     log_snr = torch.linspace(3, -8, steps + 1, dtype=torch.float64)
     halves = torch.stack([log_snr, log_snr - (log_snr[0] - log_snr[1]) / 2], 1).flatten()[:-1]
@@ -239,8 +234,8 @@ def error_between(sampler, rule, steps, k=0.0):
     s = whole.times[3].item()
     states = states_of(
         sampler(impulses.randn_like), DATA.eps_theta(few), few, impulses.source(mean, var**0.5),
-        lambda below, above: states_between(
-            rule, whole, (s,), below, above, lambda s, x: impulses.source(), k
+        lambda below, above: draw_between(
+            whole, (s,), below, above, lambda s, x: impulses.source(), k
         ),
     )  # fmt: skip
     return abs(impulses.moments(states[s])[1] - DATA.moments(whole, s)[1])
@@ -253,7 +248,7 @@ def error_between(sampler, rule, steps, k=0.0):
 def test_states_between_are_as_accurate_as_those_that_are_visited(name, order):
     """Halving the step divides the error of the truncated state by 2 ** order."""
     bound = lambda noise: bind(name, randn_like=noise, clip=False)  # noqa: E731
-    coarse, fine = (error_between(bound, rule_of(name), steps) for steps in (320, 640))
+    coarse, fine = (error_between(bound, steps, own_k(name)) for steps in (320, 640))
     assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
 
 
@@ -264,7 +259,7 @@ def test_states_between_steps_that_draw_a_part_are_as_accurate(name, order):
             name, randn_like=noise, clip=False, stochasticity=[0.9] * few.T
         )(network, few, x_T)
 
-    coarse, fine = (error_between(bound, "partly-shared-noise", steps, 0.9) for steps in (320, 640))
+    coarse, fine = (error_between(bound, steps, 0.9) for steps in (320, 640))
     assert math.log2(coarse / fine) == pytest.approx(order, abs=0.25)
 
 
@@ -278,8 +273,8 @@ def test_two_modes_come_out_alike_truncated_or_not(name, s, randn_like, generato
     sampler = bind(name, randn_like=randn_like, clip=False)
     states = states_of(
         sampler, data.eps_theta(few), few, z_T,
-        lambda below, above: states_between(
-            rule_of(name), COSINE, (s,), below, above, lambda s, x: randn_like(x)
+        lambda below, above: draw_between(
+            COSINE, (s,), below, above, lambda s, x: randn_like(x), own_k(name)
         ),
     )  # fmt: skip
     z_0 = data.sample(randn_like(z_T), torch.rand(z_T.shape, generator=generator))
@@ -293,8 +288,8 @@ def test_two_modes_come_out_alike_truncated_or_not(name, s, randn_like, generato
 
 def test_float32_stays_float32():
     x = torch.zeros(1, 1, 2, 2)
-    for rule in ("bridge", "shared-noise"):
-        found = states_between(rule, COSINE, (5,), (0, x), (9, x), lambda s, x: torch.ones_like(x))
+    for k in (0, 0.5, 1):
+        found = draw_between(COSINE, (5,), (0, x), (9, x), lambda s, x: torch.ones_like(x), k)
         assert {x_s.dtype for x_s in found.values()} == {torch.float32}
 
 
