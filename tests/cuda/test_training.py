@@ -179,7 +179,7 @@ def test_weights_drawn_beside_a_rehearsal_change_no_byte(micro_batch, monkeypatc
     names = [f"{how}{micro_batch}" for how in ("at-once-", "beside-")]
     more = (*SET, f"training.micro_batch={micro_batch}")
     for name, beside in zip(names, (False, True), strict=True):
-        where = "cdm_cli.jobs.training.objective.worth_a_thread"
+        where = "cdm_cli.jobs.training.first_weights.is_worth_a_thread"
         monkeypatch.setattr(where, lambda *_, beside=beside: beside)
         trained(options(name, overrides=more, steps=6), 1)
     one, other = (left(Path("runs") / name) for name in names)
@@ -190,13 +190,13 @@ def test_weights_drawn_beside_a_rehearsal_change_no_byte(micro_batch, monkeypatc
 @needs(1)
 def test_what_did_not_fit_is_not_tried_again(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    tried, compute = [], Gradients._accumulate
+    tried, compute = [], Gradients._add_up
 
-    def accumulate(self, *inputs):
+    def add_up(self, *inputs):
         tried.append(self.micro_batch)
         return compute(self, *inputs)
 
-    monkeypatch.setattr(Gradients, "_accumulate", accumulate)
+    monkeypatch.setattr(Gradients, "_add_up", add_up)
     limited(2 * GiB)
     tries: list[list[int]] = []
     for name in ("found", "known"):

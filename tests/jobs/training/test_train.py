@@ -398,6 +398,11 @@ def out_of_memory(monkeypatch, most):
     monkeypatch.setattr(Stage, "loss_of", losses)
 
 
+def numbers_left(directory):
+    """Return weights, moments and losses, without how many images were asked for at a time."""
+    return {name: found for name, found in left(directory).items() if not name.endswith(".json")}
+
+
 def test_too_large_a_batch_is_taken_in_parts_and_gives_the_same(home, monkeypatch):
     whole = train(home, name="whole", steps=2)
     train(home, "training.micro_batch=2", name="asked", steps=2)
@@ -407,7 +412,7 @@ def test_too_large_a_batch_is_taken_in_parts_and_gives_the_same(home, monkeypatc
     said = [line for line in told.lines if "out of device memory" in line]
     assert len(said) == 1
     assert "the batch of 8 is now taken 2 images at a time" in said[0]
-    assert left(home / "runs/asked") == left(base(home))
+    assert numbers_left(home / "runs/asked") == numbers_left(base(home))
     assert parts.loss == pytest.approx(whole.loss, rel=1e-4)
     last = checkpoints(home / "runs/whole")[-1], checkpoints(base(home))[-1]
     ours, theirs = (tensors(path, "ema") for path in last)
@@ -430,7 +435,7 @@ def test_weights_drawn_beside_the_first_step_are_those_drawn_before_it(
         return same_as_undisturbed(home, undisturbed)
     monkeypatch.undo()
     train(home, DROPOUT, KEEP_ALL, *asked, name="asked")
-    assert left(home / "runs/asked") == left(base(home))
+    assert numbers_left(home / "runs/asked") == numbers_left(base(home))
 
 
 def test_a_run_that_goes_on_draws_no_weights(home, undisturbed, monkeypatch):
@@ -489,7 +494,7 @@ def test_the_network_is_compiled_once_it_is_known_what_fits(home, monkeypatch):
     assert sizes == [8, 4, 2, 2, 2, 2, "compiled", *8 * [2]]
     said = [line.split()[0] for line in told.lines if line.startswith(("out of", "compiling"))]
     assert said == ["out", "compiling"]
-    assert left(home / "runs/asked") == left(base(home))
+    assert numbers_left(home / "runs/asked") == numbers_left(base(home))
 
 
 def test_the_batch_that_fitted_is_remembered(home, monkeypatch):
