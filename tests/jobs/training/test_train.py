@@ -258,13 +258,13 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_written(tmp_path):
 
 
 def test_mirroring_is_said_and_can_be_left_out(home, monkeypatch):
-    drawn, real = [], Stage.draw
+    drawn, real = [], draws.draw
 
-    def draw(self, *batch, **more):
-        drawn.append(real(self, *batch, **more).flip)
-        return real(self, *batch, **more)
+    def draw(*batch, **more):
+        drawn.append(real(*batch, **more).flip)
+        return real(*batch, **more)
 
-    monkeypatch.setattr(Stage, "draw", draw)
+    monkeypatch.setattr("cdm_cli.jobs.training.objective.draw", draw)
     told, plain = Told(), Told()
     train(home, told=told)
     assert 0 < torch.stack(drawn).float().mean() < 1
