@@ -11,6 +11,7 @@ import threading
 import pytest
 import torch
 
+from cdm_cli.cascade import draws
 from cdm_cli.cascade.checkpoint import (
     checkpoints,
     load_stage,
