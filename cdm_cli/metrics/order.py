@@ -54,7 +54,7 @@ def groups_of(
         by_chance = hash_ids(num_groups * names[k] + np.arange(num_groups), seed)
         chosen[k] = np.lexsort((by_chance, sizes))
         sizes[chosen[k, : rests[k]]] += 1
-    rank = _ranks(shuffle(ids, seed), labels)
+    rank = rank_in_class(labels, shuffle(ids, seed))
     groups, last = rank % num_groups, rank >= (counts - rests)[which]
     groups[last] = chosen[which[last], groups[last]]
     return groups
@@ -71,19 +71,25 @@ def choose_balanced(
     order = shuffle(ids, seed)
     place = np.empty(len(ids), dtype=np.int64)
     place[order] = np.arange(len(ids))
-    return np.sort(np.lexsort((place, _ranks(order, labels)))[:num]).astype(np.int64)
+    return np.sort(np.lexsort((place, rank_in_class(labels, order)))[:num]).astype(np.int64)
 
 
 def choose_by_class(
     ids: NDArray[np.int64], labels: NDArray[np.int64], counts: NDArray[np.int64], seed: int = 0
 ) -> NDArray[np.int64]:
     """Choose counts [K] of each label, all where there are fewer, of N positions, ascending."""
-    rank = _ranks(shuffle(ids, seed), labels)
+    rank = rank_in_class(labels, shuffle(ids, seed))
     return np.flatnonzero(rank < counts[labels]).astype(np.int64)
 
 
-def _ranks(order: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return at which place of its own class each position [N] comes in an order of all."""
+def rank_in_class(
+    labels: NDArray[np.int64], order: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Return at which place of its own class each position [N] comes in an order of all.
+
+    labels: [N]. order: of the positions, int64 [N]; None: as they are.
+    """
+    order = np.arange(len(labels)) if order is None else order
     by_class = order[np.argsort(labels[order], kind="stable")]
     sorted_labels = labels[by_class]
     first = np.searchsorted(sorted_labels, sorted_labels, side="left")

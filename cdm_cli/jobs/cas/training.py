@@ -20,7 +20,6 @@ from cdm_cli.errors import (
     DivergedError,
     MismatchError,
     MissingError,
-    StoppedError,
 )
 from cdm_cli.jobs.cas.augment import centre_crop
 from cdm_cli.jobs.cas.plan import CasWork, TrainingSet, key_of
@@ -140,7 +139,8 @@ def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, session:
                     _save(fit, directory, step)
                     saved = time.monotonic()
                 if asked:
-                    raise _stopped_error(stop, step, steps, directory)
+                    where = f" after step {step} of {steps}"
+                    raise stop.error(f"{directory} holds that step", where=where)
     finally:
         del batch  # ends the thread that reads ahead
 
@@ -175,14 +175,6 @@ def _check_course(fit: Fit, step: int, directory: Path) -> None:
 def _save(fit: Fit, directory: Path, step: int) -> None:
     if fit.world.leads:
         save_checkpoint(directory, fit.snapshot(step), keep=KEEP)
-
-
-def _stopped_error(stop: Stop, step: int, steps: int, directory: Path) -> StoppedError:
-    return StoppedError(
-        f"stopped by {stop.asked or 'another process'} after step {step} of {steps}",
-        kept=f"{directory} holds that step",
-        next="the same command continues",
-    )
 
 
 def measure_accuracy(fit: Fit, work: CasWork, session: Session, name: str) -> ClassAccuracy:

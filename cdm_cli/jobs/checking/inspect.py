@@ -11,7 +11,7 @@ from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import MANIFEST, checkpoints, read_manifest
 from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file, resolve_path
 from cdm_cli.config import StageConfig
-from cdm_cli.data.hdf5 import SIGNATURE
+from cdm_cli.data.hdf5_foreign import is_hdf5
 from cdm_cli.data.pruned import missing_error
 from cdm_cli.data.store import Part, open_store
 from cdm_cli.errors import BadInputError
@@ -44,17 +44,12 @@ def run(options: InspectOptions, report: Report) -> InspectResult:
         return InspectResult(_checkpoint(path), checkpoint_lines)
     if path.suffix == ".safetensors" and path.is_file():
         return InspectResult(_weights(path), weights_lines)
-    if path.is_file() and _starts_with(path, SIGNATURE):
+    if path.is_file() and is_hdf5(path):
         return InspectResult(_store(path), store_lines)
     raise BadInputError(
         f"{path} is neither a store, a stage directory, a checkpoint nor .safetensors",
         next="cdm inspect samples.h5, or cdm inspect runs/base",
     )
-
-
-def _starts_with(path: Path, signature: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(signature)) == signature
 
 
 def _store(path: Path) -> dict[str, Any]:

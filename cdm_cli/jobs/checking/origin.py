@@ -1,7 +1,7 @@
 """How a store of samples was made and computed, read back from its provenance."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -10,6 +10,7 @@ from cdm_cli.diffusion.between import Rule
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.errors import BadInputError, UsageError
 from cdm_cli.jobs.runtime.identity import identity_in
+from cdm_cli.jobs.sampling.rows import maker_of
 from cdm_cli.names import MOST_COUNTED, Augment, Precision, Sampler, Variance
 
 Count = Annotated[int, Field(ge=0)]
@@ -93,16 +94,14 @@ def read_origin(store: Store) -> Origin:
 
     Raises UsageError where no stage made it, BadInputError where something is not told.
     """
-    said: Any = identity_in(store.provenance)
-    command = said.get("command") if isinstance(said, dict) else None
-    if command not in ("sample", "upsample"):
+    if not maker_of(store):
         raise UsageError(
             f"--replay: {store.path} was not made by cdm sample or cdm upsample",
             next="leave --replay away",
         )
     try:
         return Origin(
-            HowMade.model_validate(said),
+            HowMade.model_validate(identity_in(store.provenance)),
             HowComputed.model_validate(store.provenance.get("numerics")),
             tuple(MergedPiece.model_validate(row) for row in store.provenance.get("merged", ())),
         )

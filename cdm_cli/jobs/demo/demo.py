@@ -145,8 +145,8 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
         error.exit_code = code if code > 0 else 128 - code
         raise error
     if stop.asked:
-        told = f"stopped by {stop.asked} after cdm {words[0]}"
-        raise StoppedError(told, kept=kept, next="the same demo typed again continues")
+        again = "the same demo typed again continues"
+        raise stop.error(kept, where=f" after cdm {words[0]}", next=again)
 
 
 def _own_environment() -> dict[str, str]:

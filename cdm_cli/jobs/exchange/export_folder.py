@@ -25,7 +25,7 @@ from cdm_cli.data import disk, durable, renaming
 from cdm_cli.data.class_folders import file_stems, folder_names
 from cdm_cli.data.images import BadImageError, decode, from_array, to_array
 from cdm_cli.data.listing import DATASET_JSON, read_regular
-from cdm_cli.errors import BadInputError, CdmError, StoppedError, quote
+from cdm_cli.errors import BadInputError, CdmError, quote
 from cdm_cli.jobs.exchange.export_plan import ExportBatch, ExportSelection
 from cdm_cli.jobs.runtime.identity import check_same, other_job_error
 from cdm_cli.jobs.runtime.stop import Stop
@@ -58,11 +58,7 @@ def write_folder(selection: ExportSelection, out: Path, report: Report) -> int:
     ):
         for batch in selection.batches():
             if stop.asked:
-                raise StoppedError(
-                    f"stopped by {stop.asked}",
-                    kept=f"{batch.first} images are there",
-                    next="the same command continues",
-                )
+                raise stop.error(f"{batch.first} images are there")
             paths = names.of(batch)
             targets = [out / path for path in paths]
             made += sum(pool.map(put, targets, batch.images, repeat(selection.format)))

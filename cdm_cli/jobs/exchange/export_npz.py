@@ -16,8 +16,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from cdm_cli.data import disk, durable, renaming
-from cdm_cli.errors import StoppedError, WouldOverwriteError
 from cdm_cli.jobs.exchange.export_plan import ExportSelection
+from cdm_cli.jobs.runtime.identity import other_job_error
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.report import Report
 
@@ -57,9 +57,10 @@ def write_npz(selection: ExportSelection, out: Path, report: Report) -> int:
     Raises WouldOverwriteError for another file of that name, StoppedError, DiskError.
     """
     comment = json.dumps(selection.identity, sort_keys=True).encode()
+    taken = f"{out} exists, and is not this export"
     if os.path.lexists(out):
         if _comment(out) != comment:
-            raise _taken_error(out)
+            raise other_job_error(taken)
         report.say(f"{out} is there already")
         return 0
     with durable.partial(out) as (fd, temporary):
@@ -72,7 +73,7 @@ def write_npz(selection: ExportSelection, out: Path, report: Report) -> int:
             renaming.rename_new(temporary, out)
         except renaming.ExistsError:
             if _comment(out) != comment:
-                raise _taken_error(out) from None
+                raise other_job_error(taken) from None
             disk.unlink(temporary)  # another process made the same
     return len(selection.rows)
 
@@ -83,14 +84,6 @@ def _comment(path: Path) -> bytes:
             return archive.comment
     except (OSError, zipfile.BadZipFile):
         return b""
-
-
-def _taken_error(out: Path) -> WouldOverwriteError:
-    return WouldOverwriteError(
-        f"{out} exists, and is not this export",
-        kept="it was left as it is",
-        next="choose another name with -o",
-    )
 
 
 def _write_images(
@@ -104,11 +97,8 @@ def _write_images(
         with Stop() as stop, report.track("export", N, "images") as advance:
             for batch in selection.batches():
                 if stop.asked:
-                    raise StoppedError(
-                        f"stopped by {stop.asked}",
-                        kept="nothing was written: an .npz appears whole",
-                        next="the same command starts over",
-                    )
+                    kept = "nothing was written: an .npz appears whole"
+                    raise stop.error(kept, next="the same command starts over")
                 labels[batch.first : batch.first + len(batch.labels)] = batch.labels
                 yield batch.images
                 advance(len(batch.images), "")

@@ -30,15 +30,17 @@ from cdm_cli.cascade.foreign.openai_names import convert
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import StageConfig
 from cdm_cli.data import disk, durable, renaming
-from cdm_cli.data.hdf5 import SIGNATURE
+from cdm_cli.data.hdf5_foreign import is_hdf5
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import BadInputError, CdmError, MismatchError, WouldOverwriteError
+from cdm_cli.errors import BadInputError, CdmError, MismatchError
+from cdm_cli.jobs.runtime.identity import other_job_error
 from cdm_cli.names import Origin
 from cdm_cli.options.files import ImportOptions
 from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 from cdm_cli.report import Report
 
 PRESET = "imported"
+NEXT = "choose another -o runs/NAME"
 NAMES_LIMIT = 16 * 2**20
 
 
@@ -112,7 +114,7 @@ def is_import(out: Path) -> bool:
     with suppress(CdmError):
         if read_stage_file(out).plan.preset == PRESET:
             return True
-    raise _taken_error(f"{out} exists")
+    raise other_job_error(f"{out} exists", next=NEXT)
 
 
 def check_same_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> None:
@@ -122,7 +124,7 @@ def check_same_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor])
         found = read_weights(weights_file(out), weights).tensors
         if all(torch.equal(found[name], tensor) for name, tensor in weights.items()):
             return
-    raise _taken_error(f"{out} exists, and is not this import")
+    raise other_job_error(f"{out} exists, and is not this import", next=NEXT)
 
 
 def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> bool:
@@ -140,10 +142,6 @@ def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> b
             disk.remove_tree(partial)
             return False
     return True
-
-
-def _taken_error(what: str) -> WouldOverwriteError:
-    return WouldOverwriteError(what, kept="it is untouched", next="choose another -o runs/NAME")
 
 
 def _flags(options: ImportOptions, report: Report) -> tuple[Flags, Origin | None]:
@@ -190,9 +188,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     if path.is_dir():
         data = read_stage_file(path).data
         return data.classes if data else ()
-    with path.open("rb") as file:
-        is_store = file.read(len(SIGNATURE)) == SIGNATURE
-    if is_store:
+    if is_hdf5(path):
         with open_store(path) as store:
             return tuple(store.classes)
     try:

@@ -23,6 +23,7 @@ from cdm_cli.errors import BadInputError, CdmError, MismatchError, quote
 from cdm_cli.jobs.exchange.import_openai import read_names
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.provenance import command_line
+from cdm_cli.metrics.order import rank_in_class
 from cdm_cli.options.files import ImportOptions
 from cdm_cli.report import Report
 
@@ -97,10 +98,7 @@ def order_images(found: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64],
 
 def interleave(y: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the order [N] in which the first image of each class y [N] comes, then the second."""
-    by_class = np.argsort(y, kind="stable")
-    rank = np.empty(len(y), np.int64)
-    rank[by_class] = np.arange(len(y)) - np.searchsorted(y[by_class], y[by_class])
-    return np.lexsort((y, rank)).astype(np.int64)
+    return np.lexsort((y, rank_in_class(y))).astype(np.int64)
 
 
 def look_at(source: Source, src: Path, report: Report) -> tuple[int, int, dict[str, int]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cdm_cli.data.blocks import Block
 from cdm_cli.data.hdf5_foreign import inside_of
 from cdm_cli.data.images import U8, BadImageError, decode, from_array, to_array, with_channels
 from cdm_cli.data.labels import find_labels, require_images
@@ -27,8 +28,7 @@ from cdm_cli.jobs.exchange.import_plan import (
     unusable_error,
 )
 from cdm_cli.jobs.runtime.same_store import resume_or_create
-from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.blocks import BlockWriter
+from cdm_cli.jobs.sampling.blocks import write_missing
 from cdm_cli.options.files import ImportOptions
 from cdm_cli.report import Report
 
@@ -103,22 +103,17 @@ def _count_skips(skips: Skips) -> dict[str, int]:
 def fill_blocks(part: Part, plan: ImportPlan, src: Path, report: Report) -> int:
     """Decode and write the blocks that are missing; return how many images.
 
-    Raises StoppedError between two blocks, BadInputError naming an image, DiskError.
+    Raises what `write_missing` raises, and BadInputError naming an image.
     """
-    pending = part.pending()
-    num = sum(len(part.block_range(b)) for b in pending)
-    with Stop() as stop, report.track("import", part.num, "images", part.num - num) as advance:
-        with BlockWriter(part) as writer:
-            for b in pending:
-                if stop.asked:
-                    raise writer.stopped_error(stop.asked)
-                rows = part.block_range(b)
-                images = np.stack(list(each(partial(_pixels, plan, src), rows)))
-                inside = slice(rows.start, rows.stop)
-                arrays = {"ids": plan.ids[inside], "labels": plan.y[inside]}
-                writer.put(b, {**arrays, f"images/{plan.resolution}": images})
-                advance(len(rows), "")
-    return num
+
+    def make(b: int) -> Block:
+        rows = part.block_range(b)
+        images = np.stack(list(each(partial(_pixels, plan, src), rows)))
+        inside = slice(rows.start, rows.stop)
+        arrays = {"ids": plan.ids[inside], "labels": plan.y[inside]}
+        return {**arrays, f"images/{plan.resolution}": images}
+
+    return write_missing(part, make, "import", report)
 
 
 def _pixels(plan: ImportPlan, src: Path, i: int) -> U8:

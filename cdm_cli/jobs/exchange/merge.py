@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.__version__ import __version__
+from cdm_cli.data.blocks import Block
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.runtime.identity import identity_in
 from cdm_cli.jobs.runtime.same_store import resume_or_create, store_difference
-from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.blocks import BlockWriter
+from cdm_cli.jobs.sampling.blocks import write_missing
 from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.options.files import MergeOptions
 from cdm_cli.report import Report
@@ -103,11 +103,10 @@ def order_pieces(stores: Sequence[Store]) -> list[Piece]:
 
 
 def _first_id(store: Store) -> int:
-    found: Any = identity_in(store.provenance)
-    first: Any = found.get("first") if isinstance(found, dict) else None
-    num: Any = found.get("num") if isinstance(found, dict) else None
-    is_part = isinstance(first, int) and first >= 0 and isinstance(num, int)
-    if store.kind != "samples" or not is_part:
+    found = identity_in(store.provenance)
+    first, num = found.get("first"), found.get("num")
+    is_part = store.kind == "samples" and isinstance(num, int)
+    if not is_part or not isinstance(first, int) or first < 0:
         raise _unfit_error(
             f"{store.path} is no part: it was not made by cdm sample or cdm upsample",
             "cdm inspect shows what it is",
@@ -217,7 +216,7 @@ def _describe_piece(piece: Piece) -> dict[str, Any]:
 def copy_blocks(pieces: Sequence[Piece], whole: Store, report: Report) -> int:
     """Copy the blocks that are missing; return how many.
 
-    Raises BadInputError for a block that does not have its digest, StoppedError.
+    Raises BadInputError for a block that does not have its digest, and what `write_missing` raises.
     """
     target, size = whole.parts[""], whole.contents.block_size
     sources = {
@@ -225,14 +224,11 @@ def copy_blocks(pieces: Sequence[Piece], whole: Store, report: Report) -> int:
         for piece in pieces
         for b in range(piece.part.num_blocks)
     }
-    pending = target.pending()
-    done = target.num_blocks - len(pending)
-    with Stop() as stop, report.track("merge", target.num_blocks, "blocks", done) as advance:
-        with BlockWriter(target) as writer:
-            for b in pending:
-                if stop.asked:
-                    raise writer.stopped_error(stop.asked)
-                part, source = sources[b]
-                writer.put(b, part.read_checked(source))
-                advance(1, "")
-    return len(pending)
+    pending = len(target.pending())
+
+    def read(b: int) -> Block:
+        part, source = sources[b]
+        return part.read_checked(source)
+
+    write_missing(target, read, "merge", report)
+    return pending

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
@@ -10,6 +9,8 @@ from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.pictures.shown import ShownImages, name_classes
 from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, enlarge
+from cdm_cli.jobs.runtime.identity import identity_in
+from cdm_cli.metrics.order import rank_in_class
 
 
 def lay_side_by_side(
@@ -80,12 +81,9 @@ def _of_each(labels: np.ndarray, per_class: int) -> np.ndarray:
 
 def spread_over_classes(labels: np.ndarray, num: int) -> np.ndarray:
     """Return num places, or all, of as many classes as possible, each as often as the others."""
-    order = np.argsort(labels, kind="stable")
-    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
-    rank = np.empty(len(labels), dtype=np.int64)  # of an image within its class
-    rank[order] = np.arange(len(labels)) - np.repeat(starts, counts)
-    if len(starts) > num:  # of some classes one each, from the first to the last
-        firsts = order[starts]
+    _, firsts = np.unique(labels, return_index=True)
+    rank = rank_in_class(labels)
+    if len(firsts) > num:  # of some classes one each, from the first to the last
         return firsts[np.linspace(0, len(firsts) - 1, num).round().astype(np.int64)]
     chosen = np.lexsort((labels, rank))[:num]
     return chosen[np.lexsort((rank[chosen], labels[chosen]))]
@@ -106,8 +104,7 @@ def _make_alike(columns: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
 
 def column_head(store: Store, resolution: int) -> str:
     """Return the head of a store's column: its name, and at which s it was upsampled."""
-    identity: Any = store.provenance.get("identity", {})
-    said = identity if isinstance(identity, dict) else {}
+    said = identity_in(store.provenance)
     if said.get("command") != "upsample":
         return f"{store.path.stem}\n{resolution}×{resolution}"
     kind = " truncated" if said.get("augment") == "truncated" else ""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdm_cli.data.store import Part, Store
-from cdm_cli.errors import MissingError, UsageError
-from cdm_cli.jobs.sampling.rows import part_of, tell_part
+from cdm_cli.errors import MissingError
+from cdm_cli.jobs.sampling.rows import choose_resolution, part_of, tell_part
 from cdm_cli.report import Report
 
 
@@ -42,20 +42,11 @@ def choose_shown(
     """
     _, part = part_of(store, split)
     tell_part(store, split, report)
-    return ShownImages(
-        store, part, _resolution(store, part, resolution), _finished_places(store, part)
-    )
+    side = choose_resolution(store, part, resolution)
+    return ShownImages(store, part, side, _find_finished(store, part))
 
 
-def _resolution(store: Store, part: Part, asked: int | None) -> int:
-    resolution = asked or max(part.resolutions)
-    if resolution not in part.resolutions:
-        has = ", ".join(map(str, part.resolutions))
-        raise UsageError(f"--resolution {resolution}: {store.path} has {has}", next="one of them")
-    return resolution
-
-
-def _finished_places(store: Store, part: Part) -> np.ndarray:
+def _find_finished(store: Store, part: Part) -> np.ndarray:
     blocks = (part.block_range(b) for b in range(part.num_blocks) if part.is_done(b))
     done = [np.arange(block.start, block.stop) for block in blocks]
     if not done:

@@ -25,9 +25,10 @@ from cdm_cli.data.prepared import ImageRecipe, prepare_image
 from cdm_cli.data.schema import PartName
 from cdm_cli.data.sources import Source
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import BadInputError, MemoryFloorError, StoppedError
+from cdm_cli.errors import BadInputError, MemoryFloorError
 from cdm_cli.jobs.runtime.handover import Handover, hand_over
 from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.sampling.blocks import tell_complete
 from cdm_cli.report import Report
 from cdm_cli.signals import hold_back_signals
 
@@ -102,12 +103,7 @@ def fill_part(part: Part, path: Path, images: Images, workers: int, report: Repo
             conversions.update(found)
             advance(len(part.block_range(b)), "")
         if stop.asked:
-            left = len(part.pending())
-            raise StoppedError(
-                f"stopped by {stop.asked}",
-                kept=f"{part.num_blocks - left} of {part.num_blocks} blocks are done",
-                next="the same command continues",
-            )
+            raise stop.error(tell_complete(part))
     return conversions
 
 

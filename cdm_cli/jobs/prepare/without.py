@@ -1,7 +1,8 @@
 """A prepared store once more, without the images that turned out to be unusable."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cdm_cli.data.schema import PartName, PartSpec, StoreSpec
 from cdm_cli.data.store import Store
 from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.runtime.same_store import resume_or_create
+from cdm_cli.jobs.sampling.blocks import write_missing
 from cdm_cli.report import Report
 
 WITHOUT = ".without"
@@ -29,14 +31,16 @@ def copy_without(
 ) -> None:
     """Copy the good rows of a filled store to out, which appears when it is complete.
 
-    left_out: row numbers of each part. skipped: why, for the provenance.
+    left_out: row numbers of each part. skipped: why, for the provenance. Raises what
+    `resume_or_create` and `write_missing` raise.
     """
     path = out.with_name(f"{out.name}{WITHOUT}")
     with resume_or_create(path, _spec(spec, left_out, skipped)) as copy:
         for part in copy.parts.values():
             name = part.name
             good = np.setdiff1d(np.arange(store.parts[name].num), left_out[name])
-            _copy(store.parts[name], part, good, report)
+            gather = partial(_gather, store.parts[name], part, good)
+            write_missing(part, gather, f"copy the good images of {name}", report)
         give_name(path, out)
 
 
@@ -62,26 +66,12 @@ def _spec(
     return replace(spec, parts=parts, provenance={**spec.provenance, "skipped": skips})
 
 
-def _copy(source: Part, target: Part, good: np.ndarray, report: Report) -> None:
-    pending = target.pending()
-    num = sum(len(target.block_range(b)) for b in pending)
-    with report.track(f"copy the good images of {target.name}", num, "images") as advance:
-        for b in pending:
-            rows = target.block_range(b)
-            target.write_block(b, _gather(source, good[rows.start : rows.stop]))
-            advance(len(rows), "")
-
-
-def _gather(source: Part, rows: np.ndarray) -> Block:
-    """Read rows [n], ascending, out of the blocks that hold them, each checked."""
-    pieces = [
-        {name: array[rows[rows // source.block_size == b] - b * source.block_size]
-         for name, array in block.items()}
-        for b, block in _blocks(source, rows)
-    ]  # fmt: skip
+def _gather(source: Part, target: Part, good: np.ndarray, b: int) -> Block:
+    """Read what block b of the target holds: rows of `good`, out of blocks that are checked."""
+    there = target.block_range(b)
+    rows, size, pieces = good[there.start : there.stop], source.block_size, list[Block]()
+    for block in np.unique(rows // size).tolist():
+        inside = rows[rows // size == block] - block * size
+        found = source.read_checked(block)
+        pieces.append({name: array[inside] for name, array in found.items()})
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-
-
-def _blocks(source: Part, rows: np.ndarray) -> Iterator[tuple[int, Block]]:
-    for b in np.unique(rows // source.block_size).tolist():
-        yield b, source.read_checked(b)

@@ -238,6 +238,10 @@ def has_begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
     return False
 
 
-def identity_in(provenance: Fields) -> Any:
-    """Return the part of a provenance that must be equal for a run to continue a store, as JSON."""
-    return as_json(provenance.get("identity", dict(provenance)))
+def identity_in(provenance: Fields) -> dict[str, Any]:
+    """Return the part of a provenance that must be equal for a run to continue a store, as JSON.
+
+    It is all of it where it has no such part, and {} where that is no object.
+    """
+    found = as_json(provenance.get("identity", dict(provenance)))
+    return found if isinstance(found, dict) else {}

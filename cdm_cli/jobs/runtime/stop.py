@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
+from cdm_cli.errors import StoppedError
 from cdm_cli.signals import give_back_signals, leave, leave_at_once, name_of, take_signals
 
 
@@ -43,6 +44,16 @@ class Stop:
             if self._number:
                 leave(self._number)
             yield
+
+    def error(
+        self, kept: str, *, where: str = "", next: str = "the same command continues"
+    ) -> StoppedError:
+        """Return the error of a job that ends because this process, or another one, is asked to.
+
+        where: how far it is, as " after step 3 of 9".
+        """
+        by = self.asked or "another process"
+        return StoppedError(f"stopped by {by}{where}", kept=kept, next=next)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:

@@ -5,14 +5,16 @@ processes nor an interruption changes a byte of the store.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
 import numpy as np
 
 from cdm_cli.data.store import Part
-from cdm_cli.errors import StoppedError, UsageError
+from cdm_cli.errors import UsageError
+from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.report import Report
 
 SMALLEST, LARGEST = 64, 1024
 BLOCKS = 16  # at least so many, where there are samples enough
@@ -71,16 +73,6 @@ class BlockWriter:
         if writing is not None:
             writing.result()
 
-    def stopped_error(self, asked: str) -> StoppedError:
-        """Wait for the block in hand; return the error of a job that is asked to stop then."""
-        self.wait()
-        total = self._part.num_blocks
-        return StoppedError(
-            f"stopped by {asked}",
-            kept=f"{total - len(self._part.pending())} of {total} blocks are complete",
-            next="the same command continues",
-        )
-
     def __enter__(self) -> Self:
         return self
 
@@ -90,3 +82,30 @@ class BlockWriter:
                 self.wait()
         finally:
             self._thread.shutdown(wait=True)
+
+
+def write_missing(
+    part: Part, make: Callable[[int], Mapping[str, np.ndarray]], what: str, report: Report
+) -> int:
+    """Make and write each block of a part that is missing; return how many images that were.
+
+    make: returns the arrays of a block, by dataset. what: the report calls this so. Raises
+    StoppedError between two blocks when asked to stop, DiskError, and what `make` raises.
+    """
+    pending = part.pending()
+    num = sum(len(part.block_range(b)) for b in pending)
+    with Stop() as stop, report.track(what, part.num, "images", part.num - num) as advance:
+        with BlockWriter(part) as writer:
+            for b in pending:
+                if stop.asked:
+                    writer.wait()
+                    raise stop.error(tell_complete(part))
+                writer.put(b, make(b))
+                advance(len(part.block_range(b)), "")
+    return num
+
+
+def tell_complete(part: Part, blocks: range | None = None) -> str:
+    """Say how many blocks of a part, or of some of its blocks, are complete."""
+    total = part.num_blocks if blocks is None else len(blocks)
+    return f"{total - len(part.pending(blocks))} of {total} blocks are complete"

@@ -18,11 +18,11 @@ from cdm_cli.cascade.generate import SampleInputs, Steps, as_images, check_finit
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.pixels import channels_last
 from cdm_cli.data.store import Part
-from cdm_cli.errors import MemoryFloorError, StoppedError
+from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.device import describe, wait
 from cdm_cli.jobs.runtime.session import Session, open_shared_store, wait_for_others
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.blocks import BlockWriter
+from cdm_cli.jobs.sampling.blocks import BlockWriter, tell_complete
 from cdm_cli.jobs.sampling.ready import Ready
 from cdm_cli.jobs.sampling.work import Inputs, Work, spec_of, use_its_blocks
 from cdm_cli.startup import first_result, measure_first
@@ -121,11 +121,7 @@ class Meter:
                 first_result(partial(wait, step[1].device))
                 self._advance(num, self._note())
                 if self._stop.asked:
-                    raise StoppedError(
-                        f"stopped by {self._stop.asked}",
-                        kept=self._stopped(),
-                        next="the same command continues",
-                    )
+                    raise self._stop.error(self._stopped())
                 yield step
             self._made += num
             self._advance(0, self._note())
@@ -181,11 +177,9 @@ def _fill(
     all_of_it, num = (_samples(part, some) for some in (runs, missing))
     total, done = (n * engine.chain.evaluations for n in (all_of_it, all_of_it - num))
 
-    def tell_kept() -> str:
-        return f"{len(blocks) - len(part.pending(blocks))} of {len(blocks)} blocks are complete"
-
     with Stop() as stop, session.report.track(command, total, "evaluations", done) as advance:
-        meter, longest = Meter(advance, stop, all_of_it, tell_kept, all_of_it - num), 0.0
+        tell_kept, longest = partial(tell_complete, part, blocks), 0.0
+        meter = Meter(advance, stop, all_of_it, tell_kept, all_of_it - num)
         with BlockWriter(part) as writer:
             for some in missing:
                 start = time.monotonic()

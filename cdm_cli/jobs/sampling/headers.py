@@ -53,11 +53,8 @@ def read_header(directory: Path) -> Header:
         raise MismatchError(
             f"{directory} is a classifier, expected a diffusion stage", next="name another stage"
         )
-    data = file.data
-    if data is None:
-        return Header(directory, config, (), (), file.applied, file.in_force)
-    without = data.without_images
-    return Header(directory, config, data.classes, without, file.applied, file.in_force)
+    classes, empty = (file.data.classes, file.data.without_images) if file.data else ((), ())
+    return Header(directory, config, classes, empty, file.applied, file.in_force)
 
 
 def weights_digest(directory: Path, weights: str = "ema") -> str:

@@ -23,6 +23,7 @@ from cdm_cli.jobs.sampling.defaults import with_defaults
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import choose_numerics
+from cdm_cli.jobs.sampling.rows import channels_first
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.sampling.work import Work, times_to_keep
@@ -52,8 +53,7 @@ class Given:
 
     def z_0(self, places: range) -> Tensor:
         """Return uint8 [n, C, h, w]."""
-        images = np.ascontiguousarray(self.images[places.start : places.stop])
-        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        return channels_first(self.images[places.start : places.stop])
 
     def z_s(self, places: range, s: int) -> Tensor:
         """Return the kept states, float16 [n, h, w, C]."""

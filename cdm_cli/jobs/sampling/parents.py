@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cdm_cli.cascade.checkpoint import checkpoints, list_stages, read_stage_file, weights_file
-from cdm_cli.cascade.head import read_metadata
+from cdm_cli.cascade.checkpoint import checkpoints, list_stages, read_stage_file
 from cdm_cli.cascade.stagefile import digest_with
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.sampling.headers import Header
+from cdm_cli.jobs.sampling.headers import Header, weights_digest
 from cdm_cli.jobs.sampling.provenance import parents_of
 
 
@@ -43,8 +42,7 @@ def stage_digest(header: Header, weights: str) -> str:
 
     Raises UsageError and MissingError where there are no such weights.
     """
-    metadata = read_metadata(weights_file(header.directory, weights))
-    return digest_with(header.config, metadata.get("sha256", ""))
+    return digest_with(header.config, weights_digest(header.directory, weights))
 
 
 def _digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
@@ -56,7 +54,7 @@ def _digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
     steps = reversed([path.name for path in checkpoints(directory)])
     for weights in ("ema", "best", *steps):
         try:
-            said = read_metadata(weights_file(directory, weights)).get("sha256", "")
+            said = weights_digest(directory, weights)
         except CdmError:
             continue
         yield StageFound(directory, weights), digest_with(config, said)

@@ -1,7 +1,7 @@
 """Reading the images that a super-resolution stage starts from, checked as they are read."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -90,6 +90,11 @@ class LowRes(Protocol):
         ...
 
 
+def channels_first(images: np.ndarray) -> Tensor:
+    """Return images [n, H, W, C] as a tensor [n, C, H, W], contiguous."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous()
+
+
 class StoreRows:
     """Images, labels, ids and z_s of chosen rows; every block is checked before its first use."""
 
@@ -106,8 +111,7 @@ class StoreRows:
 
     def z_0(self, places: range) -> Tensor:
         """Return uint8 [n, C, h, w]."""
-        images = self.part.images(self.resolution)[self._at(places)]
-        return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous()
+        return channels_first(self.part.images(self.resolution)[self._at(places)])
 
     def z_s(self, places: range, s: int) -> Tensor:
         """Return the kept states, float16 [n, h, w, C]."""
@@ -139,6 +143,5 @@ def check_states(store: Store, part: Part, s: int) -> None:
 
 def maker_of(store: Store) -> str:
     """Return the command that made a store by a reverse process, "" where none did."""
-    said: Any = identity_in(store.provenance)
-    command = said.get("command") if isinstance(said, dict) else None
+    command = identity_in(store.provenance).get("command")
     return command if command in ("sample", "upsample") else ""

@@ -60,9 +60,16 @@ def facts_of(work: Work) -> dict[str, Any]:
     return {
         "stage": config_digest(header.config),
         "weights": weights_digest(header.directory, work.sampling.weights),
-        **chain_fields(header.config, work.chain, work.sampling.seed),
-        **work.fields,
         "classes of the store": list(work.classes),
+        **_fields_of(work),
+    }
+
+
+def _fields_of(work: Work) -> dict[str, Any]:
+    """Return what decides the samples of a work, given the weights of its stage."""
+    return {
+        **chain_fields(work.header.config, work.chain, work.sampling.seed),
+        **work.fields,
         "num": work.num,
         "first": work.rows.start,
         "keep_s": list(work.keep),
@@ -76,17 +83,12 @@ def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
     `chain_fields` with the seed, work.fields, num, first, keep_s, and the rule for states that the
     chain steps over. Numerics and note stand beside it.
     """
-    config = work.header.config
-    model = config.model
+    model = work.header.config.model
     side, name = model.resolution, work.header.directory.resolve().name
     identity = {
         "command": work.command,
         "stage": digest,
-        **chain_fields(config, work.chain, work.sampling.seed),
-        **work.fields,
-        "num": work.num,
-        "first": work.rows.start,
-        "keep_s": list(work.keep),
+        **_fields_of(work),
         **_states_fields(work.chain, work.keep),
     }
     parents = [parent("stage", name, digest), *work.parents]
@@ -134,16 +136,12 @@ def as_it_began(work: Work, out: Path, report: Report) -> Work:
     if older is None or not out.exists():
         return work
     with open_store(out) as store:
-        there: Any = identity_in(store.provenance)
+        there = identity_in(store.provenance)
     kept = list(work.keep), older.schedule.times.tolist()[1:], None
-    if not isinstance(there, dict) or _read_kept(there) != kept:
+    if tuple(map(there.get, ("keep_s", "times", "between"))) != kept:
         return work
     report.say(f"{out} was begun by an older cdm, whose --keep-s adds steps: it is finished so")
     return replace(work, chain=older)
-
-
-def _read_kept(there: dict[str, Any]) -> tuple[Any, Any, Any]:
-    return there.get("keep_s"), there.get("times"), there.get("between")
 
 
 def _stepping_on(keep: Sequence[int], chain: Chain, config: StageConfig) -> Chain | None:

@@ -3,6 +3,8 @@
 Parts become the store that one command would have made.
 """
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,6 @@ from cdm_cli.errors import (
     UsageError,
     WouldOverwriteError,
 )
-from cdm_cli.jobs.exchange import merge
 from cdm_cli.jobs.exchange.merge import run
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.options.files import MergeOptions
@@ -126,21 +127,10 @@ def test_killed_at_any_operation_the_same_command_ends_in_the_same_bytes(workspa
     assert not [path for path in workspace.iterdir() if path.name.startswith(".")]
 
 
-def test_a_stopped_merge_continues_where_it_was(workspace, monkeypatch):
-    class Asked:
-        asked = ""
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-    monkeypatch.setattr(merge, "Stop", Asked)
-    told = Told(lambda done: setattr(Asked, "asked", "SIGTERM"))
+def test_a_stopped_merge_continues_where_it_was(workspace):
+    told = Told(lambda done: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(StoppedError, match="1 of 3 blocks are complete"):
         merged("p1.h5", "p2.h5", "p3.h5", told=told)
-    Asked.asked = ""
     assert merged("p1.h5", "p2.h5", "p3.h5").made == 2
     assert merged("p1.h5", "p2.h5", "p3.h5").made == 0
     assert contents("out.h5") == contents("whole.h5")

@@ -24,6 +24,7 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs.checking import inspect
+from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling import fill as engine
 from cdm_cli.jobs.sampling.sample import plan, run
 from cdm_cli.names import Sampler
@@ -109,7 +110,7 @@ def test_a_stopped_run_continues_and_ends_in_the_same_bytes(workspace, monkeypat
     assert again.made == 0
 
 
-class AskedAfter:
+class AskedAfter(Stop):
     """Asks to stop after a number of network evaluations of a batch."""
 
     steps, limit = 0, 0
@@ -122,10 +123,8 @@ class AskedAfter:
     def asked(self):
         return "Ctrl-C" if self.steps > self.limit else ""
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
+    @asked.setter
+    def asked(self, name):
         pass
 
 
