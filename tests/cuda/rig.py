@@ -42,7 +42,7 @@ def address() -> str:
     """Return where the processes of one more job may meet."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def part(job: Run, options: Any, report: Report, world: World) -> Any:

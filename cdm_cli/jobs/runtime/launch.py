@@ -103,7 +103,7 @@ def launch_processes(
     # numpy's BLAS reads this when it is loaded. Processes with a thread for every core each wait
     # for one another: FID of a small store took 35 times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
-    world = World(0, processes, address=f"tcp://127.0.0.1:{_free_port()}", asked=asked or {})
+    world = World(0, processes, address=f"127.0.0.1:{_free_port()}", asked=asked or {})
     family: Family = []
     try:
         with hand_over((task, world)) as handed:

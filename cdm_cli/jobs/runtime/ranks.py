@@ -3,6 +3,8 @@
 import os
 from typing import NamedTuple
 
+from cdm_cli.errors import UsageError
+
 
 class Ranks(NamedTuple):
     """The place of a process among all of a job, and among those of its host."""
@@ -20,15 +22,28 @@ def is_started_elsewhere() -> bool:
 def ranks() -> Ranks:
     """Return what the environment says; SLURM counts only within a job step of several tasks.
 
-    A plain `cdm` in a batch script is one process.
+    A plain `cdm` in a batch script is one process. Raises UsageError for what is no number, and
+    for a rank that the job does not have.
     """
-    seen = os.environ.get
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return Ranks(int(seen("RANK", 0)), int(seen("WORLD_SIZE", 1)), int(seen("LOCAL_RANK", 0)))
-    if int(seen("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
-        return Ranks(
-            int(seen("SLURM_PROCID", 0)),
-            int(seen("SLURM_STEP_NUM_TASKS", 1)),
-            int(seen("SLURM_LOCALID", 0)),
-        )
+        return _read("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    if _number("SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in os.environ:
+        return _read("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
     return Ranks()
+
+
+def _read(rank: str, size: str, local_rank: str) -> Ranks:
+    found = Ranks(_number(rank, 0), _number(size, 1), _number(local_rank, 0))
+    if found.rank >= found.size:
+        raise UsageError(
+            f"{rank}={found.rank}: {size}={found.size} has ranks 0..{found.size - 1}",
+            next=f"start each rank of them once, or unset {rank} {size}",
+        )
+    return found
+
+
+def _number(name: str, default: int) -> int:
+    word = os.environ.get(name, str(default))
+    if not word.isdecimal():
+        raise UsageError(f"{name}={word}: expected a whole number", next=f"unset {name}")
+    return int(word)

@@ -147,7 +147,7 @@ def take_part(job: Job[O, R], options: O, compute: Compute, report: Report, alon
     with ExitStack() as stack:
         if alone.size > 1:
             stack.enter_context(hear_within_calls())  # to join the others takes as long as theirs
-        world = distributed.connect(alone, kind_of_device(compute.device))
+        world = distributed.connect(alone, kind_of_device(compute.device), report.say)
         stack.callback(distributed.leave_world, world)
         device = agree_on(
             world,

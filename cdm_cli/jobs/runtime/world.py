@@ -7,7 +7,7 @@ torchrun and SLURM say so in the environment; `--gpus N` starts the processes it
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.errors import StoppedError, UsageError
+from cdm_cli.jobs.runtime.meeting import meet
 from cdm_cli.jobs.runtime.ordered import sum_in_order
 from cdm_cli.jobs.runtime.ranks import ranks
 
@@ -39,7 +40,7 @@ class World:
     size: int = 1
     local_rank: int = 0
     control: Any = None  # a gloo group, where size > 1 and connected
-    address: str = ""  # where the first process listens, if one of ours started all of them
+    address: str = ""  # HOST:PORT of the first process, if one of ours started all
     asked: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
     lost: list[str] = field(default_factory=list[str], compare=False)
 
@@ -124,21 +125,21 @@ def from_environment() -> World:
     return World(*ranks())
 
 
-def connect(world: World, device: str) -> World:
+def connect(world: World, device: str, say: Callable[[str], object]) -> World:
     """Join the other processes, which exchange numbers on "cuda" or "cpu"; alone, do nothing.
 
-    Raises UsageError where the address of the first process is not known, StoppedError where
-    the others do not come.
+    say: told for whom this process waits. Raises what `meet` raises, and UsageError where the
+    address of the first process is not known.
     """
     if world.size == 1:
         return world
-    method = world.address or _address()
+    address = world.address or _address()
+    store = meet(world.rank, world.size, address, HANG_TIMEOUT, say)
     backend = "nccl" if device == "cuda" else "gloo"
     try:
         dist.init_process_group(
-            backend, init_method=method, rank=world.rank, world_size=world.size,
-            timeout=HANG_TIMEOUT,
-        )  # fmt: skip
+            backend, store=store, rank=world.rank, world_size=world.size, timeout=HANG_TIMEOUT
+        )
         control = dist.new_group(backend="gloo", timeout=HANG_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise StoppedError(
@@ -163,7 +164,7 @@ def leave_world(world: World) -> None:
 
 def _address() -> str:
     if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
-        return "env://"
+        return f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     host = os.environ.get("SLURM_LAUNCH_NODE_IPADDR")
     if host is None:
         raise UsageError(
@@ -171,4 +172,4 @@ def _address() -> str:
             next="export MASTER_ADDR=host MASTER_PORT=29500, or use --gpus N",
         )
     port = 20_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000
-    return f"tcp://{host}:{port}"
+    return f"{host}:{port}"

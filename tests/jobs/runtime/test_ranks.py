@@ -2,6 +2,7 @@
 
 import pytest
 
+from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.ranks import is_started_elsewhere, ranks
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
@@ -27,6 +28,22 @@ def test_who_we_are_is_in_the_environment(environment, expected, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert ranks() == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"RANK": "8"}, "RANK=8: WORLD_SIZE=8 has ranks 0..7"),
+        ({"RANK": "one"}, "RANK=one: expected a whole number"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE=: expected a whole number"),
+    ],
+)
+def test_a_rank_that_the_job_does_not_have_is_told(changes, told, monkeypatch):
+    for name, value in (TORCHRUN | changes).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError) as caught:
+        ranks()
+    assert caught.value.what == told
 
 
 def test_one_process_of_torchrun_was_started_elsewhere_too(monkeypatch):

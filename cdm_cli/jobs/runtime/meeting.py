@@ -1,0 +1,188 @@
+"""How the processes of a job meet: each says in a store of the first one that it is there.
+
+torch would wait for a process that never comes, or that died since, for minutes without a word.
+Here each tells whom it waits for; a process that was there and gives no sign of life any more
+ends the wait, and so do two processes of one rank or of different sizes of the job.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+
+from torch.distributed import (
+    DistError,
+    PrefixStore,  # pyright: ignore[reportPrivateImportUsage]
+    Store,  # pyright: ignore[reportPrivateImportUsage]
+    TCPStore,  # pyright: ignore[reportPrivateImportUsage]
+)
+
+from cdm_cli.errors import CdmError, MismatchError, StoppedError, UsageError
+
+Say = Callable[[str], object]
+
+SHORTEST, LONGEST = 0.02, 0.5  # seconds between two looks
+TELL, AGAIN = 10.0, 60.0  # seconds of waiting until it is told, and told again
+SILENCE = 20.0  # seconds without a sign of life of a process that was there: it has ended
+CONNECT = 2.0  # seconds to reach the first process at one look
+HERE, MET = "here", "met"
+
+
+def meet(rank: int, size: int, address: str, patience: timedelta, say: Say) -> Store:
+    """Wait until all processes are there; return the store that they share, by which they connect.
+
+    rank: this process among size > 1. address: HOST:PORT of the first, which opens the store, or
+    of torchrun's own. say: told of whom this process waits for. Raises StoppedError where one does
+    not come within `patience` or ends meanwhile, MismatchError where two say they are one rank or
+    that the job is of other sizes, and UsageError for a port that is taken.
+    """
+    watch = _Watch(rank, size, address, patience.total_seconds(), say)
+    store = _open_store(watch, patience)
+    try:
+        store.add(f"number/{rank}", 1)
+        for word in (HERE, MET):  # who was there when the last one came may have ended since
+            store.set(f"{word}/{rank}", _describe(size))
+            _wait_for_all(store, watch, word)
+    except DistError as error:
+        raise watch.error_of([0], f"ended: {error}") from None
+    return store
+
+
+class _Watch:
+    """Counts the seconds of a wait, tells for whom it is, and ends it."""
+
+    def __init__(self, rank: int, size: int, address: str, patience: float, say: Say) -> None:
+        self.rank, self.size = rank, size
+        host, _, port = address.rpartition(":")
+        if not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise UsageError(f"{address}: expected a port in 1..65535", next="another MASTER_PORT")
+        self.host, self.port = host, int(port)
+        elastic = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        self.opens = rank == 0 and not elastic  # torchrun has a store of its own
+        self._patience, self._say = patience, say
+        self._since = time.monotonic()
+        self._told = self._since + TELL
+
+    def looks(self) -> Iterator[None]:
+        """Yield before each look, sleeping between two of them."""
+        pause = SHORTEST
+        while True:
+            yield
+            time.sleep(pause)
+            pause = min(1.5 * pause, LONGEST)
+
+    def wait(self, missing: Sequence[int], why: str = "") -> None:
+        """Tell now and then who is missing. Raises StoppedError where patience is at its end."""
+        now = time.monotonic()
+        if now - self._since > self._patience:
+            raise self.error_of(missing, f"did not come within {self._patience:.0f} s{why}")
+        if now > self._told:
+            left = self._patience - (now - self._since)
+            self._say(
+                f"rank {self.rank} of {self.size} waits for {self._name(missing)}{why}; "
+                f"at most {left:.0f} s more"
+            )
+            self._told = now + AGAIN
+
+    def error_of(self, ranks: Sequence[int], what: str) -> StoppedError:
+        """Return the error of a process that has waited for others in vain."""
+        return StoppedError(
+            f"rank {self.rank} of {self.size} did not meet the others: {self._name(ranks)} {what}",
+            kept="nothing was computed",
+            next="look at the messages of those, then start all of them again; MASTER_ADDR and "
+            "MASTER_PORT must lead to rank 0",
+        )
+
+    def _name(self, ranks: Sequence[int]) -> str:
+        shown = ", ".join(map(str, ranks[:8])) + (", …" if len(ranks) > 8 else "")
+        place = f" at {self.host}:{self.port}" if list(ranks) == [0] else ""
+        return f"rank {shown}{place}"
+
+    def reach_first(self) -> str:
+        """Return why the store cannot be reached at this look, "" if it can be."""
+        if self.opens:
+            return ""
+        try:
+            socket.create_connection((self.host, self.port), CONNECT).close()
+        except OSError as error:
+            return f": {error.strerror or error}"
+        return ""
+
+
+def _open_store(watch: _Watch, patience: timedelta) -> Store:
+    """Open the store in the first process, unless torchrun has one; reach it from the others."""
+    for _ in watch.looks():
+        if not (why := watch.reach_first()):
+            break
+        watch.wait([0], why)
+    try:
+        store = TCPStore(
+            watch.host, watch.port, watch.size, watch.opens, patience,
+            wait_for_workers=False, multi_tenant=True,
+        )  # fmt: skip
+    except DistError as error:
+        if watch.opens and "EADDRINUSE" in str(error):
+            raise UsageError(
+                f"port {watch.port} of this host is taken: by another process of RANK=0, or "
+                "another program",
+                kept="nothing was computed",
+                next="another MASTER_PORT for all processes, or end that one",
+            ) from None
+        raise watch.error_of([0], f"could not be reached: {error}") from None
+    return PrefixStore(f"cdm/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+
+
+def _describe(size: int) -> str:
+    return json.dumps({"size": size, "host": socket.gethostname(), "pid": os.getpid()})
+
+
+def _wait_for_all(store: Store, watch: _Watch, word: str) -> None:
+    """Give signs of life until every process has said the word."""
+    seen: dict[int, tuple[int, float]] = {}  # by rank: its signs of life, and when one was new
+    missing = list(range(watch.size))
+    for _ in watch.looks():
+        if watch.reach_first():
+            raise watch.error_of([0], "has ended")
+        store.add(f"life/{watch.rank}", 1)
+        missing = [rank for rank in missing if not store.check([f"{word}/{rank}"])]
+        _check_alike(store, watch)
+        if not missing:
+            return
+        there = [rank for rank in missing if store.check([f"{HERE}/{rank}"])]
+        gone = [rank for rank in there if _is_silent(store, rank, seen)]
+        if gone:
+            raise watch.error_of(
+                gone, f"was there, and has ended: no sign of it for {SILENCE:.0f} s"
+            )
+        watch.wait(missing)
+
+
+def _is_silent(store: Store, rank: int, seen: dict[int, tuple[int, float]]) -> bool:
+    signs, now = store.add(f"life/{rank}", 0), time.monotonic()
+    if rank not in seen or seen[rank][0] != signs:
+        seen[rank] = signs, now
+    return now - seen[rank][1] > SILENCE
+
+
+def _check_alike(store: Store, watch: _Watch) -> None:
+    """Raise MismatchError where processes share a rank, or were told of other sizes of the job."""
+    for rank in range(watch.size):
+        if store.add(f"number/{rank}", 0) > 1:
+            raise _differ(f"several processes have RANK={rank}")
+        if store.check([f"{HERE}/{rank}"]):
+            other = json.loads(store.get(f"{HERE}/{rank}"))
+            if other["size"] != watch.size:
+                raise _differ(
+                    f"WORLD_SIZE is {other['size']} in rank {rank} on {other['host']}, "
+                    f"{watch.size} in rank {watch.rank}"
+                )
+
+
+def _differ(what: str) -> CdmError:
+    return MismatchError(
+        what,
+        kept="nothing was computed",
+        next="start all processes again: RANK from 0 to WORLD_SIZE - 1, each once",
+    )

@@ -1,0 +1,112 @@
+"""Mirrors cdm_cli/jobs/runtime/meeting.py: nobody waits in silence, or for who has ended."""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from torch.distributed import PrefixStore, TCPStore
+
+from cdm_cli.errors import CdmError, MismatchError, StoppedError, UsageError
+from cdm_cli.jobs.runtime import meeting
+from cdm_cli.jobs.runtime.meeting import meet
+from tests.jobs.runtime.two_hosts import free_port
+
+LONG = timedelta(seconds=30)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch):
+    """Tell at once, and take a second for a long silence."""
+    monkeypatch.setattr(meeting, "TELL", 0.1)
+    monkeypatch.setattr(meeting, "SILENCE", 1.0)
+    for name in ("TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def place():
+    return f"127.0.0.1:{free_port()}"
+
+
+def together(place, *processes, patience=LONG):
+    """Let processes (rank, size) meet, each in a thread; return what each got, and was told."""
+    told = [[] for _ in processes]
+
+    def part(at):
+        try:
+            return meet(*processes[at], place, patience, told[at].append)
+        except CdmError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(part, range(len(processes)))), told
+
+
+def test_all_meet_in_one_store(place):
+    stores, told = together(place, (2, 3), (0, 3), (1, 3))
+    stores[0].set("word", "said")
+    assert [store.get("word") for store in stores] == [b"said"] * 3
+    assert told[1] == []
+
+
+def test_the_first_tells_whom_it_waits_for_and_for_how_long(place):
+    (error,), (lines,) = together(place, (0, 3), patience=timedelta(seconds=1))
+    assert isinstance(error, StoppedError)
+    assert "rank 1, 2 did not come within 1 s" in error.what
+    assert lines == ["rank 0 of 3 waits for rank 1, 2; at most 1 s more"]
+
+
+def test_the_others_tell_that_they_wait_for_the_first_and_where(place):
+    (error,), (line, *_) = together(place, (1, 2), patience=timedelta(seconds=1))
+    assert isinstance(error, StoppedError)
+    assert f"rank 0 at {place} did not come within 1 s: Connection refused" in error.what
+    assert line[0].startswith(f"rank 1 of 2 waits for rank 0 at {place}: Connection refused")
+
+
+def test_a_process_that_was_there_and_has_ended_ends_the_wait(place):
+    """It had said that it is there; the last one to come finds all there, and it gone."""
+    host, _, port = place.rpartition(":")
+    server = TCPStore(host, int(port), 3, True, LONG, wait_for_workers=False, multi_tenant=True)
+    PrefixStore("cdm/0", server).set("here/1", '{"size": 3, "host": "host1", "pid": 7}')
+    found, _ = together(place, (0, 3), (2, 3))
+    assert all(isinstance(error, StoppedError) for error in found)
+    assert "rank 1 was there, and has ended: no sign of it" in found[0].what + found[1].what
+
+
+def test_the_end_of_the_first_ends_the_wait_of_the_others(place):
+    host, _, port = place.rpartition(":")
+    server = [TCPStore(host, int(port), 3, True, LONG, wait_for_workers=False)]
+    told = []
+
+    def say(line):
+        told.append(line)
+        server.clear()
+
+    with pytest.raises(StoppedError, match=rf"rank 0 at {place} has ended"):
+        meet(1, 3, place, LONG, say)
+    assert told == ["rank 1 of 3 waits for rank 0, 2; at most 30 s more"]
+
+
+def test_two_processes_of_one_rank_are_told(place):
+    found, _ = together(place, (0, 3), (1, 3), (1, 3))
+    assert any(isinstance(e, MismatchError) and "RANK=1" in e.what for e in found)
+    assert all(isinstance(error, CdmError) for error in found)
+
+
+def test_processes_of_jobs_of_other_sizes_are_told(place):
+    found, _ = together(place, (0, 2), (1, 3))
+    assert any(isinstance(e, MismatchError) and "WORLD_SIZE is" in e.what for e in found)
+    assert all(isinstance(error, CdmError) for error in found)
+
+
+def test_a_port_that_is_taken_or_none_is_told(place):
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port} of this host is taken"):
+            meet(0, 2, f"127.0.0.1:{port}", LONG, print)
+    for word in ("huh", "0", "70000"):
+        with pytest.raises(UsageError, match=rf"host0:{word}: expected a port in 1..65535"):
+            meet(0, 2, f"host0:{word}", LONG, print)
