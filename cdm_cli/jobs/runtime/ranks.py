@@ -37,7 +37,7 @@ def _read(rank: str, size: str, local_rank: str) -> Ranks:
     if found.rank >= found.size:
         raise UsageError(
             f"{rank}={found.rank}: {size}={found.size} has ranks 0..{found.size - 1}",
-            next=f"start each rank of them once, or unset {rank} {size}",
+            next="start each rank once; for a process of its own, unset both",
         )
     return found
 
@@ -45,5 +45,5 @@ def _read(rank: str, size: str, local_rank: str) -> Ranks:
 def _number(name: str, default: int) -> int:
     word = os.environ.get(name, str(default))
     if not word.isdecimal():
-        raise UsageError(f"{name}={word}: expected a whole number", next=f"unset {name}")
+        raise UsageError(f"{name}={word}: expected a whole number", next="unset it")
     return int(word)
