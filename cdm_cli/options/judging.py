@@ -1,6 +1,5 @@
 """What the commands are asked that judge samples, checkpoints or schedules against real images."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -43,14 +42,6 @@ from cdm_cli.sentences import with_near
 Ref = Annotated[Path, Flag("Prepared store with the real images.", "STORE", env=DATA_ENV)]
 Judged = Annotated[Path, Flag("Store to judge.", "STORE", argument=True)]
 AtLeastTwo = Annotated[int | None, Ge(2), Flag("How many images [default: all].", "N")]
-
-
-def parse_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
-    """Return the metrics that a list names; all: each of them, accuracy where it applies."""
-    found: list[str] = []
-    for metric in metrics:
-        found += METRICS if metric == "all" else [metric]
-    return tuple(dict.fromkeys(found))
 
 
 def _check_metric(metric: str) -> str:
@@ -107,7 +98,7 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         """Raise UsageError for --against where no metric has the error that a comparison needs."""
-        if self.against and self.metrics and not {*parse_metrics(self.metrics)} & {*WITH_ERRORS}:
+        if self.against and self.metrics and not {*self.names} & {*WITH_ERRORS}:
             raise UsageError(
                 f"--against: {', '.join(self.metrics)} cannot tell two stores apart, only "
                 f"{', '.join(WITH_ERRORS)} can",
@@ -117,6 +108,17 @@ class EvalOptions:
             raise UsageError(
                 f"--against {self.against}: it is the store that is judged", next="another store"
             )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics, each once; of all, each of them."""
+        listed = (METRICS if metric == "all" else (metric,) for metric in self.metrics)
+        return tuple(dict.fromkeys(name for names in listed for name in names))
+
+    @property
+    def lenient(self) -> bool:
+        """Whether a metric that cannot be had is left out with a note: with all, no error."""
+        return "all" in self.metrics
 
     @property
     def compared(self) -> tuple[Path, ...]:

@@ -1,20 +1,18 @@
 """What of `cdm eval` cannot be computed, found from headers before the first image is judged."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from cdm_cli.cascade.checkpoint import find_stage, read_stage_file
-from cdm_cli.data.store import Store, open_store
+from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.judging.header import judge_fields
 from cdm_cli.jobs.judging.images import ImageSet
 from cdm_cli.jobs.judging.judge import is_classifier_stage
-from cdm_cli.jobs.judging.npz import open_npz
-from cdm_cli.jobs.judging.references import check_reference, check_resolution
+from cdm_cli.jobs.judging.real import open_real
 from cdm_cli.jobs.judging.rows import check_number, no_images, unknown_classes
 from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.names import OF_IMAGES, RUNS
-from cdm_cli.options.judging import EvalOptions, FeatureOptions, parse_metrics
+from cdm_cli.options.judging import EvalOptions, FeatureOptions
 
 
 def check_metrics(options: EvalOptions, images: ImageSet) -> None:
@@ -24,13 +22,18 @@ def check_metrics(options: EvalOptions, images: ImageSet) -> None:
     judge or a reference that is not there, or does not fit, always is.
     """
     judge_fields(options.judge)
-    check_reference(options.judge.ref, images.resolution)
-    if "all" in options.metrics:
+    ref = options.judge.ref
+    with open_real(ref) as real:
+        parts = real.images(images.resolution).values()
+        there = min((part.num for part in parts), default=None)
+    if options.lenient:
         return
-    metrics = parse_metrics(options.metrics)
-    for metric, num in _numbers(metrics, images, options.judge.ref):
+    for metric in options.names:
+        if metric in OF_IMAGES and there is None:
+            raise no_images(metric, ref.name)
+        num = min(images.num, there or images.num) if metric in OF_IMAGES else images.num
         check_number(metric, num)
-    if "accuracy" in metrics and classes_of_judge(options.judge) != images.classes:
+    if "accuracy" in options.names and classes_of_judge(options.judge) != images.classes:
         raise unknown_classes(options.judge.features)
 
 
@@ -47,26 +50,6 @@ def check_alike(options: EvalOptions, resolution: int, other: Store) -> None:
         kept="nothing was judged",
         next=f"{flag or 'with '}a store of that resolution",
     )
-
-
-def _numbers(metrics: Iterable[str], images: ImageSet, ref: Path) -> Iterable[tuple[str, int]]:
-    """Yield each metric with how many images it has on the side that has fewer."""
-    there = _real_images(ref, images.resolution)
-    for metric in metrics:
-        if metric in OF_IMAGES and there is None:
-            raise no_images(metric, ref.name)
-        yield metric, min(images.num, there or images.num) if metric in OF_IMAGES else images.num
-
-
-def _real_images(ref: Path, resolution: int) -> int | None:
-    """Return the images of the smallest part of the reference; None: it has statistics alone."""
-    if ref.suffix != ".npz":
-        with open_store(ref) as store:
-            return min(part.num for part in store.parts.values())
-    with open_npz(ref) as npz:
-        if npz.images is not None:
-            check_resolution(ref, [npz.images.resolution], resolution)
-        return None if npz.images is None else npz.images.num
 
 
 def classes_of_judge(judge: FeatureOptions) -> tuple[str, ...] | None:

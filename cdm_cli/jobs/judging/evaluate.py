@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,14 @@ from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import OF_IMAGES
-from cdm_cli.options.judging import EvalOptions, parse_metrics
+from cdm_cli.options.judging import EvalOptions
 from cdm_cli.report import Report
 
 LEFT_OUT = "cas is not in all: it trains two classifiers, for hours; cdm eval cas does"
 FIRST_ALONE = "nearest images are those of {store} alone"
-
-
 NEAREST_PICTURE = Path("nearest.png")
-
-
 MARK = "cdm_eval"
+CSV_MARK = "metric,value,uncertainty"
 
 
 def run(options: EvalOptions, report: Report) -> EvalResult:
@@ -62,41 +59,51 @@ def plan(options: EvalOptions, report: Report) -> dict[str, object]:
         told = {"out": str(options.out)} if options.out else {}
         return {
             **told,
-            "metrics": list(parse_metrics(options.metrics)),
+            "metrics": list(options.names),
             **cost(options, images, session),
         }
 
 
 def _check_written(options: EvalOptions) -> None:
     """Raise WouldOverwriteError, or DiskError, for what would be written."""
-    _check_out(options.out)
-    written = [options.out] if options.out else []
-    if "nn" in parse_metrics(options.metrics):
-        written.append(_picture_path(options.out))
-        _check_picture(written[-1])
-    for path in written:
-        check_room(path, 0)
+    if options.out:
+        mark = MARK if options.out.suffix == ".json" else CSV_MARK
+        _check_ours(options.out, mark, "table of cdm eval", "another -o")
+    if "nn" in options.names:
+        _check_ours(
+            _picture_path(options.out), MARK, "picture of cdm eval nn",
+            "another -o: the picture is named after the table",
+        )  # fmt: skip
+
+
+def _check_ours(path: Path, mark: str, what: str, next: str) -> None:
+    """Refuse, before any work, to replace a file without our mark, or to fill a full disk."""
+    if path.exists() and not (path.is_file() and _holds(path, mark.encode())):
+        raise WouldOverwriteError(
+            f"{path} exists and is no {what}", kept="it is untouched", next=next
+        )
+    check_room(path, 0)
 
 
 def run_in(options: EvalOptions, session: Session) -> EvalResult:
     """Judge stores as one process of a job; the first one writes."""
-    metrics, lenient = parse_metrics(options.metrics), "all" in options.metrics
     with ExitStack() as stack:
-        images, *others = session.decide(
+        chosen = session.decide(
             lambda: _choose_all(options, stack, session.report), _fields_to_compare
         )
-        rich = bool({*OF_IMAGES} & {*metrics})
-        panel = open_panel(options.judge, images.resolution, session, features=rich)
-        collector = collect(images, panel.judge.extractor, session, seed=options.seed)
-        table = table_of_rows(panel, images, collector, metrics, options.seed, lenient=lenient)
-        if lenient:
-            table.note(LEFT_OUT)
+        rich = bool({*OF_IMAGES} & {*options.names})
+        panel = open_panel(options.judge, chosen[0].resolution, session, features=rich)
+        tables: dict[Path, MetricTable] = {}
         lines: list[dict[str, Any]] = []
         written: list[Path] = []
-        if "nn" in metrics:
-            lines, written = _look_nearby(options, panel, images, collector, table)
-        if others:
-            table = _with_others(options, others, panel, table)
+        for path, images in zip(_list_stores(options), chosen, strict=True):
+            collector = collect(images, panel.judge.extractor, session, seed=options.seed)
+            tables[path] = table_of_rows(
+                panel, images, collector, options.names, options.seed, lenient=options.lenient
+            )
+            if "nn" in options.names and images is chosen[0]:
+                lines, written = _look_nearby(options, panel, images, collector, tables[path])
+        table = _join(options, tables)
         if options.out is not None:
             written.append(options.out)
             if session.world.leads:
@@ -104,22 +111,16 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
     return EvalResult(options.compared, table, lines, written, options.against)
 
 
-def _with_others(
-    options: EvalOptions, others: Sequence[ImageSet], panel: Panel, first: MetricTable
-) -> MetricTable:
-    """Judge the other stores as the first was; return all numbers, and how they compare."""
-    metrics = tuple(name for name in parse_metrics(options.metrics) if name != "nn")
-    lenient = "all" in options.metrics
-    path, *paths = _list_stores(options)
-    tables = {path: first}
-    for name, images in zip(paths, others, strict=True):
-        collector = collect(images, panel.judge.extractor, panel.session, seed=options.seed)
-        tables[name] = table_of_rows(
-            panel, images, collector, metrics, options.seed, lenient=lenient
-        )
+def _join(options: EvalOptions, tables: Mapping[Path, MetricTable]) -> MetricTable:
+    """Return the numbers of all stores, and how they compare where that is asked for."""
+    first, *others = tables
+    if options.lenient:
+        tables[first].note(LEFT_OUT)
+    if not others:
+        return tables[first]
     joined = join_tables(tables)
-    if "nn" in parse_metrics(options.metrics):
-        joined.note(FIRST_ALONE.format(store=path))
+    if "nn" in options.names:
+        joined.note(FIRST_ALONE.format(store=first))
     if options.against is not None:
         compare_stores(joined, options.compared, options.against)
     return joined
@@ -132,26 +133,18 @@ def _list_stores(options: EvalOptions) -> list[Path]:
 
 def _choose_all(options: EvalOptions, stack: ExitStack, report: Report) -> list[ImageSet]:
     """Choose the images of every store: all of the resolution that the first one has."""
-    first, *others = _list_stores(options)
-    images = _choose_images(options, first, options.resolution, stack, report)
-    for path in others:
-        with open_store(path) as store:
-            check_alike(options, images.resolution, store)
-    return [
-        images,
-        *(_choose_images(options, path, images.resolution, stack, report) for path in others),
-    ]
-
-
-def _choose_images(
-    options: EvalOptions, path: Path, resolution: int | None, stack: ExitStack, report: Report
-) -> ImageSet:
-    """Open a store, and choose the images that are judged."""
-    store = stack.enter_context(open_store(path))
-    images = from_store(store, options.split, resolution, options.num, options.seed)
-    check_metrics(options, images)
-    tell_part(store, options.split, report)
-    return images
+    chosen: list[ImageSet] = []
+    resolution = options.resolution
+    for path in _list_stores(options):
+        store = stack.enter_context(open_store(path))
+        if chosen:
+            resolution = chosen[0].resolution
+            check_alike(options, resolution, store)
+        images = from_store(store, options.split, resolution, options.num, options.seed)
+        check_metrics(options, images)
+        tell_part(store, options.split, report)
+        chosen.append(images)
+    return chosen
 
 
 def _fields_to_compare(chosen: list[ImageSet]) -> dict[str, Any]:
@@ -187,24 +180,6 @@ def _picture_path(out: Path | None) -> Path:
     return out.with_suffix(".png") if out else NEAREST_PICTURE
 
 
-def _check_out(out: Path | None) -> None:
-    """Refuse, before any work, an --out that is not ours to replace."""
-    if out is not None and out.exists() and not (out.is_file() and _is_ours(out)):
-        raise WouldOverwriteError(
-            f"{out} exists and is no table of cdm eval", kept="it is untouched", next="another -o"
-        )
-
-
-def _check_picture(path: Path) -> None:
-    """Refuse, before any work, to replace a picture that is not of nearest images."""
-    if path.exists() and not (path.is_file() and _holds(path, MARK.encode())):
-        raise WouldOverwriteError(
-            f"{path} exists and is no picture of cdm eval nn",
-            kept="it is untouched",
-            next="another -o: the picture is named after the table",
-        )
-
-
 def _holds(path: Path, mark: bytes) -> bool:
     with path.open("rb") as file:
         return mark in file.read(200)
@@ -216,10 +191,6 @@ def _png(picture: Image.Image) -> bytes:
     note.add_text(MARK, "nearest training images")
     picture.save(held, "PNG", pnginfo=note)
     return held.getvalue()
-
-
-def _is_ours(path: Path) -> bool:
-    return _holds(path, MARK.encode() if path.suffix == ".json" else b"metric,value,uncertainty")
 
 
 def _encode(table: MetricTable, out: Path) -> bytes:

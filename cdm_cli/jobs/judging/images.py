@@ -11,6 +11,7 @@ from torch import Tensor
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.session import Session
+from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.rows import choose_resolution, part_of
 from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
@@ -99,11 +100,11 @@ def from_store(
 
 
 def from_arrays(
-    name: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], digest: str = ""
+    name: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
 ) -> ImageSet:
     """Take images uint8 [N, H, W, C] in memory, with their labels [N]; ids are 0..N-1."""
     ids = np.arange(len(images))
-    return ImageSet(name, digest, images, ids, ids, labels.astype(np.int64), classes)
+    return ImageSet(name, "", images, ids, ids, labels.astype(np.int64), classes)
 
 
 def queue_of_caller(device: torch.device) -> Callable[[], None]:
@@ -172,12 +173,20 @@ def collect(
             features, probabilities = judge(batch)
             collector.add(places, features, probabilities)
             advance(len(places) * world.size, "")
+    gather(collector, world, f"{extractor.name} gives features of {images.name}")
+    collector.to_host()
+    return collector
+
+
+def gather(collector: Collector, world: World, what: str, kept: str = "") -> None:
+    """Add up in every process what all of them have seen.
+
+    Raises BadInputError where it is not finite. what: whose features are of what. kept: what
+    became of what was done before.
+    """
     first, *rest = collector.tensors()
     world.sum_(rest, first)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in collector.tensors()):
         raise BadInputError(
-            f"{extractor.name} gives features of {images.name} that are not finite",
-            next="check the weights of the judge",
+            f"{what} that are not finite", kept=kept, next="check the weights of the judge"
         )
-    collector.to_host()
-    return collector

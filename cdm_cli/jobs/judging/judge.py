@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from cdm_cli.cascade.checkpoint import find_stage, load_stage
+from cdm_cli.cascade.checkpoint import find_stage, load_stage, read_stage_file
 from cdm_cli.cascade.classifier import ClassifierStage
+from cdm_cli.config import ClassifierConfig
 from cdm_cli.errors import BadInputError, MismatchError, MissingError
 from cdm_cli.metrics.features import ClassifierExtractor, FeatureExtractor, InceptionExtractor
 from cdm_cli.metrics.inception import FILES
@@ -32,19 +33,25 @@ def open_judge(options: FeatureOptions, device: torch.device, runs: Path = Path(
     Raises MissingError, BadInputError or MismatchError telling what to do instead.
     """
     name = options.features
-    if name == "inception":
-        return Judge(InceptionExtractor(options.mode, device))
-    if Path(name).name == FILES[options.mode].name:
-        return Judge(InceptionExtractor(options.mode, device, weights=Path(name)))
+    if is_inception(options):
+        weights = None if name == "inception" else Path(name)
+        return Judge(InceptionExtractor(options.mode, device, weights=weights))
     if is_classifier_stage(options, runs):
-        return _classifier(name, runs, device)
+        return _load_classifier(name, runs, device)
     return Judge(_load_installed(name, device))
+
+
+def is_inception(options: FeatureOptions) -> bool:
+    """Say whether `--features` is "inception", or names a file of its weights."""
+    return options.features == "inception" or (
+        Path(options.features).name == FILES[options.mode].name
+    )
 
 
 def is_classifier_stage(options: FeatureOptions, runs: Path = Path(RUNS)) -> bool:
     """Say whether `--features` names a stage; raise MissingError where it names nothing."""
     name = options.features
-    if name == "inception" or Path(name).name == FILES[options.mode].name:
+    if is_inception(options):
         return False
     try:
         find_stage(name, runs)
@@ -55,13 +62,25 @@ def is_classifier_stage(options: FeatureOptions, runs: Path = Path(RUNS)) -> boo
     return True
 
 
-def _classifier(name: str, runs: Path, device: torch.device) -> Judge:
-    stage = load_stage(name, runs, device=device, precision="fp32")
-    if not isinstance(stage, ClassifierStage):
+def read_classifier(name: str, runs: Path) -> tuple[Path, ClassifierConfig]:
+    """Return the directory and the configuration of a stage that judges; no weight is read.
+
+    Raises MissingError where there is no such stage, MismatchError for one that draws images.
+    """
+    directory = find_stage(name, runs)
+    config = read_stage_file(directory).plan.stage
+    if not isinstance(config, ClassifierConfig):
         raise MismatchError(
             f"--features {name}: this stage draws images, a judge must be a classifier",
             next="cdm train features --preset classifier, then --features features",
         )
+    return directory, config
+
+
+def _load_classifier(name: str, runs: Path, device: torch.device) -> Judge:
+    read_classifier(name, runs)
+    stage = load_stage(name, runs, device=device, precision="fp32")
+    assert isinstance(stage, ClassifierStage)
     extractor = ClassifierExtractor(
         stage,
         stage.resolution,

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from cdm_cli.jobs.judging.images import ImageSet, collect
 from cdm_cli.jobs.judging.judge import Judge, open_judge
-from cdm_cli.jobs.judging.references import find_references, reference_digest
+from cdm_cli.jobs.judging.real import read_digest
+from cdm_cli.jobs.judging.references import find_references
 from cdm_cli.jobs.judging.rows import Rows, notes_for_reader
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.collector import Collector
@@ -36,7 +37,7 @@ def open_panel(
         lambda judge: {
             "judge": judge.extractor.name,
             "judge's digest": judge.extractor.digest,
-            "real images": reference_digest(options.ref),
+            "real images": read_digest(options.ref),
         },
     )
     if options.mode != FeatureOptions.mode and not isinstance(judge.extractor, InceptionExtractor):
@@ -63,21 +64,14 @@ def convention_of(images: ImageSet, judge: Judge, seed: int) -> Convention:
 
 
 def measure(
-    panel: Panel,
-    images: ImageSet,
-    metrics: tuple[str, ...],
-    *,
-    seed: int = 0,
-    uncertain: bool = True,
+    panel: Panel, images: ImageSet, metrics: tuple[str, ...], *, seed: int = 0
 ) -> MetricTable:
     """Judge images in one pass and return the metrics: fid, is, kid, prdc, accuracy.
 
-    uncertain: whether FID gets its jackknife error, which costs twenty more distances.
+    Raises what `collect` and `Rows.table` raise.
     """
-    collector = collect(
-        images, panel.judge.extractor, panel.session, seed=seed, uncertain=uncertain
-    )
-    return table_of_rows(panel, images, collector, metrics, seed, uncertain=uncertain)
+    collector = collect(images, panel.judge.extractor, panel.session, seed=seed)
+    return table_of_rows(panel, images, collector, metrics, seed)
 
 
 def table_of_rows(
@@ -87,7 +81,6 @@ def table_of_rows(
     metrics: tuple[str, ...],
     seed: int,
     *,
-    uncertain: bool = True,
     lenient: bool = False,
 ) -> MetricTable:
     """Turn what one pass over images left, the collector, into rows with their notes.
@@ -96,9 +89,7 @@ def table_of_rows(
     """
     convention = convention_of(images, panel.judge, seed)
     knows = bool(panel.judge.classes) and panel.judge.classes == images.classes
-    rows = Rows(
-        collector, panel.references, convention, judge_knows_labels=knows, uncertain=uncertain
-    )
+    rows = Rows(collector, panel.references, convention, judge_knows_labels=knows)
     table = rows.table(metrics, lenient=lenient)
     for line in notes_for_reader(metrics, convention, panel.judge.extractor, panel.references):
         table.note(line)

@@ -9,7 +9,6 @@ may be deleted at any time.
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import Any
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import CdmError, DiskError, MismatchError, MissingError
-from cdm_cli.jobs.judging.images import ImageSet, collect, from_part
-from cdm_cli.jobs.judging.npz import Npz, open_npz
+from cdm_cli.jobs.judging.images import ImageSet, collect
+from cdm_cli.jobs.judging.npz import Npz
+from cdm_cli.jobs.judging.real import RealImages, open_real
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.collector import KEEP
 from cdm_cli.metrics.features import FeatureExtractor
@@ -44,66 +43,23 @@ def find_references(
     features: whether kernel and neighbour metrics will be asked for. Raises MissingError, or
     MismatchError where the store lacks the resolution or the file is of another extractor.
     """
-    check_reference(path, resolution)
-    if path.suffix == ".npz":
-        with open_npz(path) as npz:
-            return [_of_npz(npz, resolution, extractor, session, features=features)]
-    with open_store(path) as store:
+    with open_real(path) as real:
+        if isinstance(real.source, Npz):
+            return [_of_npz(real, real.source, resolution, extractor, session, features=features)]
         return [
-            statistics(path, name, reference_images(store, name, resolution), extractor, session)
-            for name in ("train", "val", "")
-            if name in store.parts
+            statistics(path, name, images, extractor, session)
+            for name, images in real.images(resolution).items()
         ]
 
 
 def count_unseen(path: Path, resolution: int, extractor: FeatureExtractor) -> list[int]:
     """Return the numbers of real images, of each part, whose statistics are not kept yet."""
-    with ExitStack() as stack:
-        if path.suffix == ".npz":
-            images = stack.enter_context(open_npz(path)).images
-            parts = {"": images} if images else {}
-        else:
-            store = stack.enter_context(open_store(path))
-            parts = {name: reference_images(store, name, resolution) for name in store.parts}
-        keys = {name: _key(images, name, extractor) for name, images in parts.items()}
-        there = {name for name, key in keys.items() if statistics_path(path, key).is_file()}
-        return [images.num for name, images in parts.items() if name not in there]
-
-
-def reference_digest(path: Path) -> str:
-    """Return what tells the real images of one path from those of another."""
-    _check_there(path)
-    if path.suffix == ".npz":
-        with open_npz(path) as npz:
-            return npz.digest
-    with open_store(path) as store:
-        return store.digest
-
-
-def _check_there(path: Path) -> None:
-    if not path.exists():
-        raise MissingError(
-            f"--ref {path} does not exist",
-            next="cdm prepare makes data.h5 from real images; or --ref FILE",
-        )
-
-
-def check_reference(path: Path, resolution: int) -> None:
-    """Raise MissingError without the real images; MismatchError where they lack the resolution."""
-    _check_there(path)
-    if path.suffix == ".npz":
-        return
-    with open_store(path) as store:
-        store.require_finished()
-        for part in store.parts.values():
-            check_resolution(path, part.resolutions, resolution)
-
-
-def reference_images(store: Store, name: str, resolution: int) -> ImageSet:
-    """Return all images of a part. Raises MismatchError where it lacks the resolution."""
-    part = store.parts[name]
-    check_resolution(store.path, part.resolutions, resolution)
-    return from_part(store, name, part, resolution, None, 0)
+    with open_real(path) as real:
+        return [
+            images.num
+            for name, images in real.images(resolution).items()
+            if not statistics_path(path, _key(images, name, extractor)).is_file()
+        ]
 
 
 def training_images(path: Path, resolution: int, stack: ExitStack) -> ImageSet:
@@ -111,24 +67,10 @@ def training_images(path: Path, resolution: int, stack: ExitStack) -> ImageSet:
 
     The stack keeps the file open. Raises MismatchError where there are none.
     """
-    if path.suffix == ".npz":
-        images = stack.enter_context(open_npz(path)).images
-        if images is None:
-            raise MismatchError(f"nn: {path} holds no images", next="--ref data.h5")
-        check_resolution(path, [images.resolution], resolution)
-        return images
-    store = stack.enter_context(open_store(path))
-    name = next(name for name in ("train", "", "val") if name in store.parts)
-    return reference_images(store, name, resolution)
-
-
-def check_resolution(path: Path, there: Sequence[int], resolution: int) -> None:
-    """Raise MismatchError unless the real images are there at the resolution of the samples."""
-    if resolution not in there:
-        raise MismatchError(
-            f"{path} has images of {', '.join(map(str, there))} pixels, the samples {resolution}",
-            next=f"cdm prepare … --resolution {resolution}, or another --ref",
-        )
+    parts = stack.enter_context(open_real(path)).images(resolution)
+    if not parts:
+        raise MismatchError(f"nn: {path} holds no images", next="--ref data.h5")
+    return next(iter(parts.values()))
 
 
 def statistics(
@@ -153,6 +95,7 @@ def statistics(
 
 
 def _of_npz(
+    real: RealImages,
     npz: Npz,
     resolution: int,
     extractor: FeatureExtractor,
@@ -162,14 +105,11 @@ def _of_npz(
 ) -> Reference:
     """Take mu and sigma as they are, and judge the images where something needs them."""
     moments = npz.moments(extractor)
-    images = npz.images
-    if images is None or (moments is not None and not features):
-        assert moments is not None
+    if moments is not None and not (features and npz.images):
         return moments
-    check_resolution(npz.path, [images.resolution], resolution)
-    seen = statistics(npz.path, "", images, extractor, session)
+    seen = statistics(real.path, "", real.images(resolution)[""], extractor, session)
     if moments is None:
-        return replace(seen, name=npz.path.name)
+        return replace(seen, name=real.path.name)
     return replace(moments, features=seen.features, ids=seen.ids)
 
 

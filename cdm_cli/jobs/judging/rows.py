@@ -55,10 +55,9 @@ class Rows:
         convention: Convention,
         *,
         judge_knows_labels: bool,
-        uncertain: bool,
     ) -> None:
         self.collector, self.references, self.convention = collector, references, convention
-        self.judge_knows_labels, self.uncertain = judge_knows_labels, uncertain
+        self.judge_knows_labels = judge_knows_labels
         self.remarks: list[str] = []
 
     def table(self, metrics: tuple[str, ...], *, lenient: bool = False) -> MetricTable:
@@ -91,17 +90,13 @@ class Rows:
     def fid(self) -> Iterator[MetricRow]:
         """Yield FID against every reference, and the gap of val and train."""
         found: dict[str, Estimate] = {}
-        gaussians = [reference.gaussian for reference in self.references]
-        estimates = self.collector.frechets(gaussians, uncertain=self.uncertain)
+        estimates = self.collector.frechets([one.gaussian for one in self.references])
         for reference, estimate in zip(self.references, estimates, strict=True):
             found[reference.name] = estimate
-            row = self._row("fid", estimate.value, estimate.error, self._jackknife, reference)
-            yield self._with_estimate(row, estimate, corrected=estimate.corrected)
+            yield self._distance_row("fid", estimate, reference)
         if {"train", "val"} <= set(found):
-            gap = found["val"].minus(found["train"])
-            row = self._row("fid_gap", gap.value, gap.error, self._jackknife)
-            row = replace(row, reference="val - train")
-            yield self._with_estimate(row, gap, corrected=gap.corrected)
+            row = self._distance_row("fid_gap", found["val"].minus(found["train"]))
+            yield replace(row, reference="val - train")
 
     def inception_score(self) -> Iterator[MetricRow]:
         """Yield the Inception Score, of whatever network judges."""
@@ -113,8 +108,7 @@ class Rows:
         check_number("is", self.convention.num)
         score = self.collector.scores.score()
         kind = f"standard deviation over {NUM_SPLITS} splits shuffled by id"
-        row = self._row("is", score.mean, score.std, kind)
-        yield self._with_estimate(row, self.collector.score_estimate())
+        yield self._row("is", score, kind, estimate=self.collector.score_estimate())
 
     def kid(self) -> Iterator[MetricRow]:
         """Yield the kernel distance to every reference that has features."""
@@ -129,9 +123,8 @@ class Rows:
             kind = f"standard deviation over {NUM_SUBSETS} subsets of {size}"
             one = size == len(ids) == len(real)
             settings = {"subsets": 1 if one else NUM_SUBSETS, "subset_size": size, "degree": 3}
-            std = None if one else score.std
-            row = self._row("kid", score.mean, std, kind, reference, settings)
-            yield self._with_estimate(row, estimate)
+            told = (score.mean, None if one else score.std)
+            yield self._row("kid", told, kind, reference, settings, estimate)
 
     def prdc(self) -> Iterator[MetricRow]:
         """Yield precision, recall, density and coverage against every reference."""
@@ -149,15 +142,15 @@ class Rows:
                 k = PRDC_K if name in ("precision", "recall") else PRDC_K_DENSITY
                 settings = {"k": k, "samples": len(self.collector.kept), "real": len(real)}
                 kind = "standard error over images, neighbourhoods held"
-                yield self._row(name, score.mean, score.std, kind, reference, settings)
+                yield self._row(name, score, kind, reference, settings)
 
     def accuracy(self) -> Iterator[MetricRow]:
         """Yield the share of samples that the judge calls by their label (top 1)."""
         score = self.collector.accuracy()
         if score is None or not self.judge_knows_labels:
             raise unknown_classes(self.convention.extractor)
-        row = self._row("accuracy", score.mean, score.std, "binomial standard error")
-        yield self._with_estimate(row, self.collector.accuracy_estimate())
+        kind, estimate = "binomial standard error", self.collector.accuracy_estimate()
+        yield self._row("accuracy", score, kind, estimate=estimate)
 
     def _with_features(self, metric: str) -> list[Reference]:
         found = [reference for reference in self.references if reference.features is not None]
@@ -171,38 +164,40 @@ class Rows:
             self.collector.kept.device
         )
 
-    @property
-    def _jackknife(self) -> str:
-        G = len(self.collector.parts)
-        return f"jackknife standard error over {G} groups, given how many images a class has"
-
-    def _with_estimate(
-        self, row: MetricRow, estimate: Estimate, *, corrected: float | None = None
+    def _distance_row(
+        self, metric: str, estimate: Estimate, reference: Reference | None = None
     ) -> MetricRow:
-        """Return a row with its jackknife: the error, and the values without each group."""
-        return replace(
-            row,
-            corrected=corrected,
-            without=estimate.without,
-            without_two=estimate.without_two,
-            groups=self.collector.mark if estimate.without else "",
-        )
+        """Return a row whose value is not a mean: its error, and less its bias, by jackknife."""
+        kind = f"jackknife standard error over {len(self.collector.parts)} groups, given how many "
+        kind += "images a class has"
+        told = estimate.value, estimate.error
+        row = self._row(metric, told, kind, reference, estimate=estimate)
+        return replace(row, corrected=estimate.corrected)
 
     def _row(
         self,
         metric: str,
-        value: float,
-        uncertainty: float | None,
+        told: tuple[float, float | None],
         kind: str,
         reference: Reference | None = None,
         settings: dict[str, int] | None = None,
+        estimate: Estimate | None = None,
     ) -> MetricRow:
+        """Return a row. told: its value and uncertainty. kind: what the uncertainty is.
+
+        estimate: the value with what it is without some groups, None where that is not known.
+        """
+        value, uncertainty = told
+        known = estimate or Estimate(value)
         return MetricRow(
             metric=metric,
             value=value,
             convention=self.convention,
             uncertainty=uncertainty,
             uncertainty_of=kind if uncertainty is not None else "",
+            without=known.without,
+            without_two=known.without_two,
+            groups=self.collector.mark if known.without else "",
             reference=reference.name if reference else "",
             reference_num=reference.num if reference else None,
             reference_digest=reference.digest if reference else "",

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.errors import BadInputError, MismatchError
-from cdm_cli.jobs.judging.images import from_arrays
+from cdm_cli.errors import MismatchError
+from cdm_cli.jobs.judging.images import from_arrays, gather
 from cdm_cli.jobs.judging.panel import Panel, convention_of, open_panel
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
@@ -124,15 +124,10 @@ class Scorer:
                     collector.add(here, features, None)
 
     def _gather(self, collector: Collector) -> None:
-        """Add up what all processes have seen. Raises BadInputError where it is not finite."""
-        first, *rest = collector.tensors()
-        self.panel.session.world.sum_(rest, first)
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in collector.tensors()):
-            raise BadInputError(
-                f"{self.panel.judge.extractor.name} gives features that are not finite",
-                kept="every trial before this one is kept",
-                next="check the weights of the judge",
-            )
+        what = f"{self.panel.judge.extractor.name} gives features"
+        gather(
+            collector, self.panel.session.world, what, kept="every trial before this one is kept"
+        )
 
 
 def first_round(num: int) -> int:

@@ -32,7 +32,7 @@ from cdm_cli.metrics import inception
 from cdm_cli.metrics.kernel import Discrepancy
 from cdm_cli.metrics.neighbours import prdc
 from cdm_cli.names import METRICS
-from cdm_cli.options.judging import EvalOptions, parse_metrics
+from cdm_cli.options.judging import EvalOptions
 from cdm_cli.options.sampling import Compute
 from tests.asking import as_typed
 from tests.jobs.judging.making import (
@@ -209,11 +209,10 @@ def test_one_panel_judges_many_sets():
     """What sweep-s does: the judge and the references once, then set after set."""
     panel = open_panel(options().judge, 8, CPU)
     images = from_arrays("x", VAL["images/8"], VAL["labels"], CLASSES)
-    table = measure(panel, images, ("fid", "accuracy"), uncertain=False)
+    table = measure(panel, images, ("fid", "accuracy"))
     assert table.value("fid", "val") == pytest.approx(0, abs=1e-9)
     assert table.value("fid", "train") > 1e-5
     assert table.value("accuracy") <= 1
-    assert shown(table)["fid", "val"].uncertainty is None
 
 
 def test_a_mode_that_the_judge_does_not_have_is_told():
@@ -260,8 +259,9 @@ def test_another_kind_of_table_is_refused():
 
 
 def test_words_for_metrics():
-    assert parse_metrics(["fid", "kid", "fid"]) == ("fid", "kid")
-    assert parse_metrics(["is", "all"]) == ("is", *[metric for metric in METRICS if metric != "is"])
+    assert EvalOptions(("fid", "kid", "fid")).names == ("fid", "kid")
+    rest = [metric for metric in METRICS if metric != "is"]
+    assert EvalOptions(("is", "all")).names == ("is", *rest)
     with pytest.raises(UsageError, match="did you mean fid"):
         as_typed(EvalOptions, metrics=("fidd",))
 
