@@ -101,7 +101,8 @@ class Searched(Settings):
 class ScheduleFile(Settings):
     """The contents of `schedule.json`: the schedules, and all they were judged by.
 
-    Version 1 knew alpha_bar alone. lowres "" and s None: of a base stage.
+    Version 1 knew alpha_bar alone. lowres "" and s None: of a base stage. clip: whether trials
+    clipped the predicted x_0; None: an earlier version searched, and did not say.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -116,6 +117,7 @@ class ScheduleFile(Settings):
     s: int | None
     num: int
     seed: int
+    clip: bool | None = None
     schedules: tuple[Searched, ...] = Field(min_length=1)
 
 
@@ -186,7 +188,7 @@ def schedule_of(header: Header, sampling: Sampling) -> Path | None:
 def tell_schedule(
     header: Header, sampling: Sampling, s: Sequence[int | None], report: Report
 ) -> None:
-    """Say which kept schedule is used, and where its search had another s or other weights."""
+    """Say which kept schedule is used, and where its search had other s, weights or clipping."""
     path = schedule_of(header, sampling)
     if path is None:
         return
@@ -199,6 +201,11 @@ def tell_schedule(
             f"{path} was searched at s = {searched.s}, this is at s = "
             f"{', '.join(map(str, others))}: another schedule may be better there "
             "(cdm tune-schedule --s)"
+        )
+    if searched.clip not in (None, sampling.clip):
+        flag, now = ("--clip", "--no-clip") if searched.clip else ("--no-clip", "--clip")
+        report.say(
+            f"{path} was searched with {flag}, this is with {now}: {flag} takes it as it was found"
         )
     with suppress(MissingError):
         weights = weights_digest(header.directory, sampling.weights)

@@ -71,6 +71,7 @@ def file_of(search: Search, log: Log) -> ScheduleFile:
         s=search.s,
         num=len(search.asked.shown.ids),
         seed=search.sampling.seed,
+        clip=search.sampling.clip,
         schedules=tuple(
             _best_schedule(search, steps, log)
             for steps in all_steps

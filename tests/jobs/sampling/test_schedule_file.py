@@ -3,7 +3,9 @@
 A schedule is used as it was searched, or that is said.
 """
 
+import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,8 @@ def upsampled(s, told, sampling=SEARCHED):
 
 
 def run_upsampling(s, told, sampling=SEARCHED):
-    out = Path(f"{s}-{bool(sampling.schedule)}-{weights_digest(Path('runs/sr'))}.h5")
+    digest = weights_digest(Path("runs/sr"))
+    out = Path(f"{s}-{bool(sampling.schedule)}-{sampling.clip}-{digest}.h5")
     upsample.run(
         as_typed(UpsampleOptions, s=s, num=8, sampling=sampling, compute=CPU, out=out), told
     )
@@ -87,3 +90,20 @@ def test_other_weights_than_those_of_the_search_are_said(used):
     save_ema(Path("runs/sr"), {name: value + 0.01 for name, value in state.items()}, step=9)
     used(5, told)
     assert any(says in line for line in told.lines)
+
+
+@pytest.mark.parametrize("used", [upsampled, run_upsampling, swept, judged, bounded])
+@pytest.mark.parametrize(("clip", "lines"), [(None, 0), (True, 0), (False, 1)])
+def test_another_clipping_than_that_of_the_search_is_said(used, clip, lines):
+    """None: a file of an earlier version, which did not say it."""
+    searched = json.loads(Path("schedule.json").read_text())
+    assert "clip" not in searched
+    if clip is not None:
+        Path("schedule.json").write_text(json.dumps(searched | {"clip": clip}))
+    told, unclipped = Told(), Told()
+    used(5, told)
+    says = "schedule.json was searched with --no-clip, this is with --clip: --no-clip takes it as"
+    assert sum(says in line for line in told.lines) == lines
+    used(5, unclipped, replace(SEARCHED, clip=False))
+    says = "schedule.json was searched with --clip, this is with --no-clip: --clip takes it as"
+    assert any(says in line for line in unclipped.lines) == (clip is True)

@@ -247,15 +247,19 @@ def test_a_linear_search_does_not_join_a_free_one(tuned):
 
 
 def test_a_base_stage_needs_no_store(workspace):
-    asked = options(model="base", s=None, trials=6, lowres=Path("nowhere.h5"), apply=True)
+    asked = options(
+        model="base", s=None, trials=6, lowres=Path("nowhere.h5"), apply=True,
+        sampling=Sampling(clip=False),
+    )  # fmt: skip
     with pytest.raises(UsageError, match="has no s"):
         run(replace(asked, s=5), Told())
     run(asked, Told())
-    one = schedules()[2]
+    one, told = schedules()[2], Told()
     made = sample.run(
         as_typed(SampleOptions, num=NUM, compute=CPU, out="own.h5", sampling=Sampling(steps=2)),
-        Told(),
+        told,
     )
+    assert any("steps-2.json was searched with --no-clip" in line for line in told.lines)
     assert made.network_evaluations == 2 * NUM
     with upsample.open_store("own.h5") as store:
         assert store.provenance["identity"]["times"] == sorted(one.times)
