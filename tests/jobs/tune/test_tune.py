@@ -255,7 +255,7 @@ def test_what_it_gains_is_judged_on_images_that_did_not_choose_it(tuned):
     steps, gain = schedule["steps"], schedule["gain"]
     own = judged_on(search.asked.fresh.ids, steps=steps)
     best = judged_on(search.asked.fresh.ids, steps=steps, schedule=OUT)
-    gap = own.minus(best)
+    gap = own.estimate.minus(best.estimate)
     assert (gain["baseline"], gain["score"]) == pytest.approx((own.value, best.value), rel=1e-3)
     assert gain["gain"] == pytest.approx(gap.corrected, rel=0.02)
     assert gain["uncertainty"] == pytest.approx(gap.error, rel=0.02)
