@@ -29,9 +29,10 @@ import torch.nn.functional as F
 from machine import machine
 from torch import Tensor
 
-from cdm_cli.cascade.checkpoint import checkpoints, find_stage
 from cdm_cli.cascade.conditioning import draw_non_truncated
+from cdm_cli.cascade.saved import checkpoints
 from cdm_cli.cascade.stage import Stage
+from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.pixels import from_uint8, to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.diffusion.noise import Noise

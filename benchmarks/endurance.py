@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import torch
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
+from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.cascade.stage import build_net
+from cdm_cli.cascade.stagefile import write_stage_file
 from cdm_cli.config import StageConfig
 from cdm_cli.data.batches import TrainBatches
 from cdm_cli.data.part import Part

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
+from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.cascade.stage import Stage, build_net
+from cdm_cli.cascade.stagefile import write_stage_file
+from cdm_cli.cascade.weights import iterate_bytes, make_head
 from cdm_cli.config import (
     ConditioningConfig,
     ModelConfig,
@@ -22,6 +24,11 @@ from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 CLASSES = ("disk", "ring", "tench, Tinca tinca")
 COSINE = ScheduleConfig(kind="cosine", T=20)
 LINEAR = ScheduleConfig(kind="linear", T=50)
+
+
+def pack(tensors, metadata=None):
+    """The bytes of a safetensors file of ours."""
+    return b"".join([make_head(tensors, metadata).data, *map(bytes, iterate_bytes(tensors))])
 
 
 def model(resolution, **changes):

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from cdm_cli.api.asked import options_from
 from cdm_cli.api.reading import NOTHING, Samples
-from cdm_cli.cascade.checkpoint import find_stage, load_diffusion_stage
+from cdm_cli.cascade.checkpoint import load_diffusion_stage
 from cdm_cli.cascade.stage import Stage
+from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.device import choose_precision, make_deterministic, pick_device
 from cdm_cli.jobs.runtime.session import Session, Silent

@@ -1,8 +1,4 @@
-"""Loading a stage for use, from a stage directory that may come from strangers.
-
-`snapshot` writes checkpoints and weights, `stagefile` writes `stage.json`. Their functions can be
-imported from here too, so that a job needs one module.
-"""
+"""Loading a stage for use, from a stage directory that may come from strangers."""
 
 from pathlib import Path
 from typing import Any
@@ -11,35 +7,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from cdm_cli.cascade.classifier import ClassifierStage
-from cdm_cli.cascade.saved import (
-    BEST,
-    CHECKPOINTS,
-    EMA,
-    STEP_NAME,
-    checkpoints,
-    latest_checkpoint,
-    read_manifest,
-    step_name,
-)
-from cdm_cli.cascade.snapshot import (
-    Snapshot,
-    load_checkpoint,
-    remove_leftovers,
-    remove_older,
-    save_best,
-    save_checkpoint,
-    save_ema,
-    take_ema,
-)
+from cdm_cli.cascade.saved import BEST, CHECKPOINTS, EMA, STEP_NAME, checkpoints
 from cdm_cli.cascade.stage import Stage, build_net
-from cdm_cli.cascade.stagefile import (
-    STAGE_FILE,
-    digest_with,
-    find_stage,
-    list_stages,
-    read_stage_file,
-    write_stage_file,
-)
+from cdm_cli.cascade.stagefile import digest_with, find_stage, read_stage_file
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import AnyStageConfig, ClassifierConfig
 from cdm_cli.errors import MismatchError, MissingError, UsageError, quote
@@ -47,13 +17,6 @@ from cdm_cli.names import Precision
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.unet import UNet
 from cdm_cli.sentences import with_near
-
-__all__ = [
-    "STAGE_FILE", "Snapshot", "checkpoints", "empty_net", "find_stage", "latest_checkpoint",
-    "list_stages", "load_checkpoint", "load_diffusion_stage", "load_stage", "read_manifest",
-    "read_stage_file", "remove_leftovers", "remove_older", "save_best", "save_checkpoint",
-    "save_ema", "step_name", "take_ema", "weights_file", "write_stage_file",
-]  # fmt: skip
 
 
 class _Unset(TorchFunctionMode):
@@ -138,12 +101,9 @@ def load_diffusion_stage(
     *,
     precision: Precision = "auto",
 ) -> Stage:
-    """Load a base or super-resolution stage; raise MismatchError for a classifier."""
-    directory = find_stage(name_or_path, runs)
-    if isinstance(read_stage_file(directory).plan.stage, ClassifierConfig):
-        raise MismatchError(
-            f"{directory} is a classifier, expected a diffusion stage", next="name another stage"
-        )
-    stage = load_stage(directory, runs, weights, device, precision=precision)
-    assert isinstance(stage, Stage)
+    """Load a base or super-resolution stage as `load_stage`; MismatchError for a classifier."""
+    stage = load_stage(name_or_path, runs, weights, device, precision=precision)
+    if isinstance(stage, ClassifierStage):
+        told = f"{find_stage(name_or_path, runs)} is a classifier, expected a diffusion stage"
+        raise MismatchError(told, next="name another stage")
     return stage

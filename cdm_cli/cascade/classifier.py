@@ -29,11 +29,6 @@ class ClassifierStage(nn.Module):
         """The height and width, in pixels, of the images it was trained on."""
         return self.config.resolution
 
-    @property
-    def feature_dim(self) -> int:
-        """D, the number of features of an image."""
-        return self.net.feature_dim
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, D] and logits [B, K]."""
         return self.net(x)

@@ -1,14 +1,15 @@
 """Tensors in files: safetensors that carry the SHA-256 of their own contents.
 
-The format alone notices 9 of 500 flipped bytes, so `pack` puts a digest over all
-the rest into its metadata, and `read_weights` accepts nothing without it. A file is checked
+The format alone notices 9 of 500 flipped bytes, so `make_head` puts a digest over all the
+rest into its metadata, and `read_weights` accepts nothing without it. A file is checked
 against what the model expects, and against its own size, before memory is set aside for it.
 Nothing is ever mapped: a file that is cut short later cannot hurt a running program.
 """
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +55,8 @@ def make_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
     notes = dict(metadata or {})
     notes["sha256"] = _digest(entries, notes, iterate_bytes(tensors))
     data = _pack_head(entries, notes)
-    whole = hashlib.sha256(data)
-    for piece in iterate_bytes(tensors):
-        whole.update(piece)
-    return FileHead(data, whole.hexdigest(), len(data) + _size(entries))
+    whole = _sha256_of([data], iterate_bytes(tensors))
+    return FileHead(data, whole, len(data) + _size(entries))
 
 
 def length_of_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
@@ -97,11 +96,6 @@ def _bytes_of(tensor: Tensor) -> memoryview:
     return memoryview(cast(Any, tensor.numpy()))
 
 
-def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return the bytes of a safetensors file, its digest among the metadata."""
-    return b"".join([make_head(tensors, metadata).data, *map(bytes, iterate_bytes(tensors))])
-
-
 def _entries(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return what the head says of each tensor: dtype, shape and place."""
     entries: dict[str, Any] = {}
@@ -129,8 +123,12 @@ def _digest(
     entries: Mapping[str, Any], metadata: Mapping[str, str], chunks: Iterable[Bytes]
 ) -> str:
     notes = {key: value for key, value in metadata.items() if key != "sha256"}
-    digest = hashlib.sha256(json.dumps([entries, notes], sort_keys=True).encode())
-    for chunk in chunks:
+    return _sha256_of([json.dumps([entries, notes], sort_keys=True).encode()], chunks)
+
+
+def _sha256_of(*parts: Iterable[Bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in itertools.chain(*parts):
         digest.update(chunk)
     return digest.hexdigest()
 
@@ -156,7 +154,7 @@ def read_weights(
     tensors = {name: _tensor(data, entry) for name, entry in entries.items()}
     with ThreadPoolExecutor(3) as pool:
         digest = pool.submit(_digest, entries, metadata, [data])
-        whole = pool.submit(_sha256_of, head, data) if sha256 is not None else None
+        whole = pool.submit(_sha256_of, [head, data]) if sha256 is not None else None
         finite = pool.submit(_check_finite, path, tensors)
         if digest.result() != metadata.get("sha256"):
             raise damage_error(path, "its SHA-256 does not fit its contents")
@@ -166,24 +164,22 @@ def read_weights(
     return LoadedWeights(tensors, metadata, digest.result())
 
 
-def _sha256_of(*chunks: Bytes) -> str:
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
 def check_tensor_names(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raise MismatchError naming the first tensors that are missing or too many."""
-    missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    if missing or extra:
-        told = [f"lacks {len(missing)} ({', '.join(missing[:3])})"] if missing else []
-        told += [f"has {len(extra)} too many ({', '.join(extra[:3])})"] if extra else []
+    if odd := tell_odd_names(found.keys(), expected.keys()):
         raise MismatchError(
-            f"{path} is not of this model: of its {len(expected)} tensors it {' and '.join(told)}",
+            f"{path} is not of this model: of its {len(expected)} tensors it {odd}",
             kept=NOT_READ,
             next="compare stage.json with the weights",
         )
+
+
+def tell_odd_names(found: Set[str], expected: Set[str]) -> str:
+    """Return "lacks 2 (a, b) and has 1 too many (c)", the first by name; "" for the same names."""
+    missing, extra = sorted(expected - found), sorted(found - expected)
+    told = [f"lacks {len(missing)} ({', '.join(missing[:3])})"] if missing else []
+    told += [f"has {len(extra)} too many ({', '.join(extra[:3])})"] if extra else []
+    return " and ".join(told)
 
 
 def _check_entries(path: Path, entries: Mapping[str, Any], expected: Mapping[str, Tensor]) -> int:

@@ -9,17 +9,18 @@ from typing import NamedTuple
 from cdm_cli.errors import BadInputError, CdmError, DiskError, MissingError, UnsafeInputError
 
 
-def open_regular(path: Path, *, writable: bool = False) -> int:
+def open_regular(path: Path, *, writable: bool = False, follow: bool = True) -> int:
     """Open a regular file, without waiting for a pipe or touching a device.
 
-    A link that leads to a regular file is followed: whoever typed the path may have made it.
+    follow: follow a link to a regular file, which whoever typed the path may have made.
     Raises MissingError, UnsafeInputError for what is no regular file, DiskError or
     BadInputError where the system refuses to open it.
     """
     flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    flags |= 0 if follow else os.O_NOFOLLOW
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise _irregular_error(path)
+        if not stat.S_ISREG(path.stat(follow_symlinks=follow).st_mode):
+            raise _irregular_error(path, follow)
         fd = os.open(path, flags)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{path} does not exist", next="check the path") from None
@@ -27,19 +28,19 @@ def open_regular(path: Path, *, writable: bool = False) -> int:
         raise MissingError(f"{path} cannot be the name of a file", next="check it") from None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise _irregular_error(path) from None
+            raise _irregular_error(path, follow) from None
         kind = DiskError if writable or error.errno == errno.EIO else BadInputError
         raise kind(f"{path} cannot be opened: {error.strerror}", next="see to it") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise _irregular_error(path)
+        raise _irregular_error(path, follow)
     return fd
 
 
-def _irregular_error(path: Path) -> CdmError:
-    return UnsafeInputError(
-        f"{path} is not a regular file", kept="it was not opened", next="give the path of a file"
-    )
+def _irregular_error(path: Path, follow: bool) -> CdmError:
+    advice = "give the path of a file" if follow else "put a copy in its place"
+    told = f"{path} is not a regular file"
+    return UnsafeInputError(told, kept="it was not opened", next=advice)
 
 
 def read_at(fd: int, path: Path, size: int, offset: int) -> bytes:

@@ -68,8 +68,8 @@ def ddim(
 ) -> Steps:
     """DDIM (Song et al. 2021a, Eqs. 12 and 16), which draws no noise by default.
 
-    stochasticity: within 0..1, float64 [T + 1]; 1 everywhere is `ancestral`. Where x_0 was
-    clipped, eps is solved again, so that the pair still explains x_t.
+    stochasticity: within 0..1, float64 [T + 1, or more, as for a restart]; 1 everywhere is
+    `ancestral`. Where x_0 was clipped, eps is solved again, so that the pair still explains x_t.
     """
     schedule, x_t = schedule.to(x_T.device), x_T
     drawn = _fresh_share(schedule, stochasticity)
@@ -105,14 +105,14 @@ def dpm_solver_pp(
     """DPM-Solver++(2M), or, where noise is given, SDE-DPM-Solver++(2M) (Lu et al. 2022).
 
     arXiv 2211.01095, Algorithm 2 and its variant for diffusion SDEs, whose steps of first order
-    are those of `ancestral` with the small variance. stochasticity: within 0..1, float64 [T + 1],
-    what lies between the two, 1 by default; 0 everywhere draws nothing.
+    are those of `ancestral` with the small variance. stochasticity: within 0..1, float64 [T + 1, or
+    more, as for a restart], what lies between the two, 1 by default; 0 everywhere draws nothing.
     """
     schedule, x_t = schedule.to(x_T.device), x_T
     if stochasticity is None:
         stochasticity = torch.full_like(schedule.alpha_bar, float(randn_like is not None))
     of_x_t, of_x_0, of_noise, ahead, further = _solver_tables(schedule, stochasticity)
-    draws = bool((stochasticity[2:] > 0).any())
+    draws = bool((stochasticity[2 : schedule.T + 1] > 0).any())
     x_0_before, x_0_earlier = x_T, x_T
     for t in range(schedule.T, 0, -1):
         x_0 = _x_0(eps_theta, schedule, x_t, _repeat(t, x_t), clip)
@@ -183,35 +183,23 @@ def bind(
     stochasticity: of each step, from x_T down, for ddim and dpm-solver++. Raises ValueError for
     the others, which have their own.
     """
+    table = None
     if stochasticity is not None:
-        return _bind_partly(sampler, stochasticity, randn_like=randn_like, clip=clip)
+        if sampler not in ("ddim", "dpm-solver++"):
+            raise ValueError(f"{sampler} has a stochasticity of its own")
+        table = torch.tensor([0.0, *reversed(stochasticity)], dtype=torch.float64)
     match sampler:
         case "ancestral":
             return partial(
                 ancestral, randn_like=randn_like, variance=variance, fraction=fraction, clip=clip
             )
         case "ddim":
-            return partial(ddim, randn_like=randn_like, clip=clip)
+            return partial(ddim, randn_like=randn_like, stochasticity=table, clip=clip)
         case "dpm-solver++":
-            return partial(dpm_solver_pp, clip=clip)
+            noise = None if table is None else randn_like
+            return partial(dpm_solver_pp, randn_like=noise, stochasticity=table, clip=clip)
         case "sde-dpm-solver++":
             return partial(dpm_solver_pp, randn_like=randn_like, clip=clip)
-
-
-def _bind_partly(
-    sampler: Sampler, stochasticity: Sequence[float], *, randn_like: RandnLike, clip: bool
-) -> Sample:
-    table = torch.tensor([0.0, *reversed(stochasticity)], dtype=torch.float64)
-    match sampler:
-        case "ddim":
-            step = partial(ddim, randn_like=randn_like, clip=clip)
-        case "dpm-solver++":
-            step = partial(dpm_solver_pp, randn_like=randn_like, clip=clip)
-        case _:
-            raise ValueError(f"{sampler} has a stochasticity of its own")
-    return lambda eps_theta, schedule, x_T: step(
-        eps_theta, schedule, x_T, stochasticity=table[: schedule.T + 1].to(x_T.device)
-    )
 
 
 def restart(

@@ -75,11 +75,10 @@ class GroupNorm(nn.Module):
         other holds the last channels where x holds the first ones alone. dropout: the caller says
         0 in evaluation.
         """
-        gain, offset, added, seed = modulation or Modulation(self.weight, self.bias)
+        modulation = modulation or Modulation(self.weight, self.bias)
         return group_norm(
-            x, self.groups, gain, offset,
-            added=added, other=other, sums=sums, silu=silu, dropout=dropout, seed=seed,
-        )  # fmt: skip
+            x, self.groups, modulation, other=other, sums=sums, silu=silu, dropout=dropout
+        )
 
 
 class Upsample(nn.Module):

@@ -49,11 +49,6 @@ class Classifier(nn.Module):
         self.norm_out = GroupNorm(channels, 16)
         self.head = nn.Linear(channels, config.num_classes)
 
-    @property
-    def feature_dim(self) -> int:
-        """D."""
-        return self.head.in_features
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, D] and logits [B, K]."""
         h = self.blocks(self.conv_in(x.to(self.conv_in.weight.dtype)))

@@ -30,27 +30,19 @@ class Modulation(NamedTuple):
 
 
 def group_norm(
-    x: Tensor,
-    groups: int,
-    gain: Tensor,
-    offset: Tensor,
-    *,
-    added: Tensor | None = None,
-    other: Tensor | None = None,
-    sums: Sums = NO_SUMS,
-    silu: bool = False,
-    dropout: float = 0.0,
-    seed: Tensor | None = None,
-) -> Tensor:
+    x: Tensor, groups: int, modulation: Modulation, *, other: Tensor | None = None,
+    sums: Sums = NO_SUMS, silu: bool = False, dropout: float = 0.0,
+) -> Tensor:  # fmt: skip
     """Normalise each group of channels of x + added, then multiply by gain and add offset.
 
-    other: the last channels [B, C', H, W], where `is_fused` and x holds the first ones alone.
-    sums: of x and other, where they came with these. dropout: in evaluation, too.
-    seed: of dropout, for each image; None: what drops is drawn from torch's default generator.
+    modulation: gain, offset, added, and the seed of dropout; without a seed torch's default
+    generator drops. other: the last channels [B, C', H, W], where `is_fused` and x holds the first
+    ones alone. sums: of x and other, where they came with these. dropout: in evaluation, too.
     On CPU by PyTorch's kernel, which is the fast one there. On CUDA that kernel leaves the
     channels-last order: half precision has kernels of our own, else statistics and
     multiply-add are written out.
     """
+    gain, offset, added, seed = modulation
     if is_fused(x):
         from cdm_cli.nets.kernels.fused_norm import (
             normalise,  # brings the compiler, a second's load

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.foreign.openai_names import names
+from cdm_cli.cascade.foreign.openai_names import name_tensors
 from cdm_cli.cascade.stage import build_net
 from cdm_cli.config import (
     ConditioningConfig,
@@ -41,7 +41,7 @@ def sr_stage(**changes: object) -> StageConfig:
 def checkpoint(config: StageConfig) -> dict[str, Tensor]:
     """Return random tensors under the packages' names, 1x1 convolutions for attention."""
     generator = torch.Generator().manual_seed(3)
-    table, result = names(config), {}
+    table, result = name_tensors(config), {}
     for ours, tensor in build_net(config).state_dict().items():
         noise = 0.1 * torch.randn(tensor.shape, generator=generator)
         theirs = table[ours]

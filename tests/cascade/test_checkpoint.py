@@ -9,26 +9,18 @@ import sys
 import pytest
 import torch
 
-from cdm_cli.cascade.checkpoint import (
-    Snapshot,
-    checkpoints,
-    find_stage,
-    latest_checkpoint,
-    list_stages,
-    load_checkpoint,
-    load_diffusion_stage,
-    load_stage,
-    read_stage_file,
-    save_best,
-    save_checkpoint,
-    save_ema,
-    step_name,
-    weights_file,
-    write_stage_file,
-)
+from cdm_cli.cascade.checkpoint import load_diffusion_stage, load_stage, weights_file
 from cdm_cli.cascade.classifier import ClassifierStage
-from cdm_cli.cascade.saved import MANIFEST, remove_checkpoint
+from cdm_cli.cascade.saved import (
+    MANIFEST,
+    checkpoints,
+    latest_checkpoint,
+    remove_checkpoint,
+    step_name,
+)
+from cdm_cli.cascade.snapshot import Snapshot, load_checkpoint, save_best, save_checkpoint, save_ema
 from cdm_cli.cascade.stage import Stage
+from cdm_cli.cascade.stagefile import find_stage, list_stages, read_stage_file, write_stage_file
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data import disk
 from cdm_cli.errors import (
@@ -320,7 +312,7 @@ def test_classifier_is_a_module_of_features_and_logits(tmp_path):
     loaded = load_stage("features", tmp_path / "runs")
     assert isinstance(loaded, ClassifierStage)
     assert isinstance(loaded, torch.nn.Module)
-    assert (loaded.resolution, loaded.feature_dim, loaded.training) == (8, 16, False)
+    assert (loaded.resolution, loaded.training) == (8, False)
     x = torch.randn(2, 3, 8, 8)
     for part, expected in zip(loaded(x), net(x), strict=True):
         assert torch.equal(part, expected)

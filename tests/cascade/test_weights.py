@@ -12,8 +12,9 @@ import torch
 
 from cdm_cli.cascade.head import HEADER_LIMIT, read_metadata
 from cdm_cli.cascade.snapshot import save_ema
-from cdm_cli.cascade.weights import iterate_bytes, length_of_head, make_head, pack, read_weights
+from cdm_cli.cascade.weights import iterate_bytes, length_of_head, make_head, read_weights
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, MissingError, UnsafeInputError
+from tests.tiny import pack
 
 TENSORS = {
     "a.weight": torch.arange(6, dtype=torch.float32).reshape(2, 3),

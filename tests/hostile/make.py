@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from cdm_cli.cascade.head import HEADER_LIMIT
-from cdm_cli.cascade.weights import pack
 from cdm_cli.data import schema
 from cdm_cli.data.store import create
 from tests.data.stores import CLASSES, fill, samples_spec
-from tests.tiny import base_config, net_of, write_stage
+from tests.tiny import base_config, net_of, pack, write_stage
 
 SECRET = b"THE-SECRET-OF-ANOTHER-FILE"
 CONFIG = base_config(channel_mult=(1,))

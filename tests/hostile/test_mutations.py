@@ -14,9 +14,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cdm_cli.cascade.checkpoint import Snapshot, load_checkpoint, load_stage, save_checkpoint
+from cdm_cli.cascade.checkpoint import load_stage
 from cdm_cli.cascade.head import read_metadata
-from cdm_cli.cascade.weights import pack, read_weights
+from cdm_cli.cascade.snapshot import Snapshot, load_checkpoint, save_checkpoint
+from cdm_cli.cascade.weights import read_weights
 from cdm_cli.data import schema
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
@@ -25,7 +26,7 @@ from cdm_cli.options.workspace import InspectOptions
 from tests.asking import as_typed
 from tests.data.stores import arrays_of, samples_spec
 from tests.hostile.make import good_stage, good_store, sealed
-from tests.tiny import Told
+from tests.tiny import Told, pack
 
 REFUSED = {2, 65, 66, 78}
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

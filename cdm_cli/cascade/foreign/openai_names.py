@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.stage import build_net
+from cdm_cli.cascade.weights import tell_odd_names
 from cdm_cli.config import ModelConfig, StageConfig
 from cdm_cli.errors import BadInputError, MismatchError
 from cdm_cli.nets.layout import down_plan, up_plan
@@ -33,7 +34,7 @@ PARTS = {
 KEPT, NEXT = "nothing was written", "check --flags, above all image_size and large_size"
 
 
-def names(config: StageConfig) -> dict[str, str]:
+def name_tensors(config: StageConfig) -> dict[str, str]:
     """Return their name of every tensor of a stage's network, by ours."""
     modules = MODULES | _cells(config.model)
     with torch.device("meta"):
@@ -70,8 +71,10 @@ def convert(tensors: Mapping[str, Tensor], config: StageConfig, source: str) -> 
     are missing, too many or of another shape, and BadInputError for entries that are not
     finite.
     """
-    table = names(config)
-    _check_names(tensors, set(table.values()), source)
+    table = name_tensors(config)
+    if odd := tell_odd_names(tensors.keys(), {*table.values()}):
+        told = f"{source}: of the {len(table)} tensors of this network it {odd}"
+        raise MismatchError(told, kept=KEPT, next=NEXT)
     with torch.device("meta"):
         expected = build_net(config).state_dict()
     result: dict[str, Tensor] = {}
@@ -88,15 +91,3 @@ def convert(tensors: Mapping[str, Tensor], config: StageConfig, source: str) -> 
         if not bool(result[ours].isfinite().all()):
             raise BadInputError(f"{source}: tensor {theirs} is not finite", kept=KEPT)
     return result
-
-
-def _check_names(found: Mapping[str, Tensor], expected: set[str], source: str) -> None:
-    missing, extra = sorted(expected - found.keys()), sorted(found.keys() - expected)
-    if missing or extra:
-        told = [f"lacks {len(missing)} ({', '.join(missing[:3])})"] if missing else []
-        told += [f"has {len(extra)} unknown ({', '.join(extra[:3])})"] if extra else []
-        raise MismatchError(
-            f"{source}: of the {len(expected)} tensors of this network it {' and '.join(told)}",
-            kept=KEPT,
-            next=NEXT,
-        )

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdm_cli.cascade.checkpoint import Snapshot
+from cdm_cli.cascade.snapshot import Snapshot
 from cdm_cli.cascade.stage import autocast
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import MemoryFloorError, UsageError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from cdm_cli.cascade.checkpoint import CHECKPOINTS, checkpoints, load_checkpoint, save_checkpoint
-from cdm_cli.cascade.saved import remove_checkpoint
+from cdm_cli.cascade.saved import CHECKPOINTS, checkpoints, remove_checkpoint
+from cdm_cli.cascade.snapshot import load_checkpoint, save_checkpoint
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data import disk, durable
 from cdm_cli.errors import (

@@ -5,9 +5,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdm_cli.cascade.checkpoint import checkpoints, find_stage, weights_file
+from cdm_cli.cascade.checkpoint import weights_file
 from cdm_cli.cascade.head import read_metadata
-from cdm_cli.cascade.saved import CHECKPOINTS, is_complete
+from cdm_cli.cascade.saved import CHECKPOINTS, checkpoints, is_complete
+from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError

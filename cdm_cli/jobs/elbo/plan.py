@@ -6,8 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.checkpoint import find_stage, weights_file
+from cdm_cli.cascade.checkpoint import weights_file
 from cdm_cli.cascade.conditioning import check_s
+from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.store import Part, Store
 from cdm_cli.diffusion.schedules import from_config, index_of
 from cdm_cli.errors import MismatchError, UsageError

@@ -16,17 +16,14 @@ import torch
 from torch import Tensor
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.cascade.checkpoint import (
-    read_stage_file,
-    save_ema,
-    weights_file,
-    write_stage_file,
-)
+from cdm_cli.cascade.checkpoint import weights_file
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.cascade.foreign.foreign import read_file, read_tensors, without_prefix
 from cdm_cli.cascade.foreign.openai import stage_config
 from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, package_of, parse_flags
 from cdm_cli.cascade.foreign.openai_names import convert
+from cdm_cli.cascade.snapshot import save_ema
+from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import StageConfig
 from cdm_cli.data import disk, durable, renaming

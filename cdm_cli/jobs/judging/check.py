@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cdm_cli.cascade.checkpoint import find_stage, read_stage_file
+from cdm_cli.cascade.stagefile import find_stage, read_stage_file
 from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.judging.header import judge_fields

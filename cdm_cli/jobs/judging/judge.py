@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from cdm_cli.cascade.checkpoint import find_stage, load_stage, read_stage_file
+from cdm_cli.cascade.checkpoint import load_stage
 from cdm_cli.cascade.classifier import ClassifierStage
+from cdm_cli.cascade.stagefile import find_stage, read_stage_file
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.errors import BadInputError, MismatchError, MissingError
 from cdm_cli.metrics.features import ClassifierExtractor, FeatureExtractor, InceptionExtractor

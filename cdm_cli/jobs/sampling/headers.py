@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdm_cli.cascade.checkpoint import find_stage, list_stages, read_stage_file, weights_file
+from cdm_cli.cascade.checkpoint import weights_file
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import step_name
+from cdm_cli.cascade.stagefile import find_stage, list_stages, read_stage_file
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError, quote

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cdm_cli.cascade.checkpoint import checkpoints, list_stages, read_stage_file
-from cdm_cli.cascade.stagefile import digest_with
+from cdm_cli.cascade.saved import checkpoints
+from cdm_cli.cascade.stagefile import digest_with, list_stages, read_stage_file
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.sampling.headers import Header, weights_digest

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cdm_cli.cascade.checkpoint import CHECKPOINTS, latest_checkpoint, step_name
+from cdm_cli.cascade.saved import CHECKPOINTS, latest_checkpoint, step_name
 from cdm_cli.data.reading import stamp
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError, DivergedError, StoppedError

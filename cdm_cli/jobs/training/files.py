@@ -8,19 +8,15 @@ from pathlib import Path
 from pydantic import ValidationError
 from torch import Tensor
 
-from cdm_cli.cascade.checkpoint import (
-    CHECKPOINTS,
-    EMA,
+from cdm_cli.cascade.head import read_metadata
+from cdm_cli.cascade.saved import CHECKPOINTS, EMA, checkpoints, remove_leftovers, step_name
+from cdm_cli.cascade.snapshot import (
     Snapshot,
-    checkpoints,
     load_checkpoint,
-    remove_leftovers,
     remove_older,
     save_checkpoint,
-    step_name,
     take_ema,
 )
-from cdm_cli.cascade.head import read_metadata
 from cdm_cli.data import disk
 from cdm_cli.data.memory import available_memory
 from cdm_cli.errors import BadInputError, CdmError, MissingError

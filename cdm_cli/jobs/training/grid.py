@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cdm_cli.cascade.checkpoint import step_name
+from cdm_cli.cascade.saved import step_name
 from cdm_cli.data import disk, durable
 from cdm_cli.data.pixels import channels_last
 from cdm_cli.data.store import Part, Store

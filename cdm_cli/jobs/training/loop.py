@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cdm_cli.cascade.checkpoint import latest_checkpoint
+from cdm_cli.cascade.saved import latest_checkpoint
 from cdm_cli.data.batches import TrainBatch, TrainBatches
 from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.runtime.stop import Stop

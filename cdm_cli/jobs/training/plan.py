@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.cascade.checkpoint import read_stage_file
-from cdm_cli.cascade.stagefile import STAGE_FILE, write_stage_file
+from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file, write_stage_file
 from cdm_cli.config import AnyStageConfig, ClassifierConfig, StageConfig
 from cdm_cli.data.batches import TrainBatches
 from cdm_cli.data.store import Part, Store

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.cascade.checkpoint import save_best
 from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.saved import BEST
+from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.store import Store
 from cdm_cli.errors import BadInputError, NotFiniteError

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cdm_cli.cascade.checkpoint import find_stage
 from cdm_cli.cascade.conditioning import check_s
 from cdm_cli.cascade.stage import trains_continuously
+from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, MissingError, UsageError
 from cdm_cli.jobs.sampling import sample, upsample

@@ -6,7 +6,7 @@ import torch
 from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.foreign.openai import read_architecture, stage_config
 from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, package_of, parse_flags
-from cdm_cli.cascade.foreign.openai_names import convert, names
+from cdm_cli.cascade.foreign.openai_names import convert, name_tensors
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import SamplingDefaults
 from cdm_cli.diffusion.schedules import space_times, times_of_openai, trailing_times
@@ -44,12 +44,12 @@ def config_of(config, text="--image_size 16", origin=None):
 
 
 def test_names_are_those_of_the_packages():
-    assert set(names(stage()).values()) == spelled_out()
-    assert len(set(names(stage()).values())) == len(names(stage()))
+    assert set(name_tensors(stage()).values()) == spelled_out()
+    assert len(set(name_tensors(stage()).values())) == len(name_tensors(stage()))
 
 
 def test_names_of_blocks_that_resample():
-    table = names(stage(model=model(resblock_updown=True)))
+    table = name_tensors(stage(model=model(resblock_updown=True)))
     assert table["down.1.resize.conv_1.weight"] == "input_blocks.2.0.in_layers.2.weight"
     assert table["up.1.resize.modulation.bias"] == "output_blocks.1.2.emb_layers.1.bias"
 
@@ -228,7 +228,7 @@ def test_weights_arrive_as_float32_under_our_names(order, dtype):
     weights = convert(tensors, config, "m.pt")
     build_net(config).load_state_dict(weights)
     assert all(w.dtype == torch.float32 and w.is_contiguous() for w in weights.values())
-    for ours, theirs in names(config).items():
+    for ours, theirs in name_tensors(config).items():
         assert torch.equal(weights[ours].flatten(), tensors[theirs].float().flatten())
 
 

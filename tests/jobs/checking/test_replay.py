@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdm_cli.cascade.checkpoint import Snapshot, save_checkpoint
+from cdm_cli.cascade.snapshot import Snapshot, save_checkpoint
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.checking import replay

@@ -10,8 +10,8 @@ import torch
 from typer.testing import CliRunner
 
 from cdm_cli.app import app
-from cdm_cli.cascade.checkpoint import Snapshot, save_best, save_checkpoint
 from cdm_cli.cascade.saved import remove_checkpoint
+from cdm_cli.cascade.snapshot import Snapshot, save_best, save_checkpoint
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MissingError, UsageError
 from cdm_cli.jobs.checking import verify_stage

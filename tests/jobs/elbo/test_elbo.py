@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from cdm_cli.cascade.chain import chain_of
-from cdm_cli.cascade.checkpoint import save_ema
 from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import bound, join_bounds, mean_and_error
 from cdm_cli.cascade.generate import SampleInputs
+from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, StoppedError, UsageError

@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cdm_cli.cascade.checkpoint import load_diffusion_stage, read_stage_file, save_ema
+from cdm_cli.cascade.checkpoint import load_diffusion_stage
 from cdm_cli.cascade.foreign.openai_names import convert
+from cdm_cli.cascade.snapshot import save_ema
+from cdm_cli.cascade.stagefile import read_stage_file
 from cdm_cli.data import disk
 from cdm_cli.errors import (
     BadInputError,

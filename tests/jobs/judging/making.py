@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cdm_cli.cascade.checkpoint import save_ema, write_stage_file
+from cdm_cli.cascade.snapshot import save_ema
+from cdm_cli.cascade.stagefile import write_stage_file
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.features import ClassifierExtractor

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
+from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
 from cdm_cli.errors import BadInputError, MissingError, WouldOverwriteError
 from cdm_cli.jobs.cas.cas import run as score
 from cdm_cli.jobs.curve.curve import run as judge_checkpoints

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import cdm_cli
-from cdm_cli.cascade.checkpoint import load_stage, read_stage_file, save_ema, write_stage_file
+from cdm_cli.cascade.checkpoint import load_stage
+from cdm_cli.cascade.snapshot import save_ema
+from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MismatchError, StoppedError, UsageError
 from cdm_cli.jobs.runtime.lock import hold_lock

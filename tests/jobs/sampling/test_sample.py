@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from cdm_cli.cascade.chain import chain_of
-from cdm_cli.cascade.checkpoint import read_stage_file, save_ema, write_stage_file
 from cdm_cli.cascade.generate import SampleInputs, generate
+from cdm_cli.cascade.snapshot import save_ema
+from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
 from cdm_cli.data.pixels import to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (

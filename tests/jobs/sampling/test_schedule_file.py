@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from cdm_cli.cascade.checkpoint import save_ema
+from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.elbo import elbo
 from cdm_cli.jobs.sampling import upsample

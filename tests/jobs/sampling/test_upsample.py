@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cdm_cli.cascade.chain import chain_of
-from cdm_cli.cascade.checkpoint import read_stage_file, write_stage_file
 from cdm_cli.cascade.conditioning import draw_non_truncated, take_truncated
 from cdm_cli.cascade.generate import SampleInputs, generate
+from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
 from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.pixels import to_uint8
 from cdm_cli.data.store import open_store

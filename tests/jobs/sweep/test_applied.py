@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cdm_cli.cascade.checkpoint import save_ema
+from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.sampling import upsample

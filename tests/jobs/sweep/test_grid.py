@@ -10,7 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from cdm_cli.cascade.checkpoint import save_best
+from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MissingError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.runtime.identity import chain_fields

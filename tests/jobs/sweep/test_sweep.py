@@ -12,7 +12,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from cdm_cli.cascade.checkpoint import save_ema
+from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.config import ConditioningConfig, ScheduleConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, MissingError, UsageError, WouldOverwriteError

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from cdm_cli.cascade.checkpoint import checkpoints
+from cdm_cli.cascade.saved import checkpoints
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError
 from tests.tiny import Told, arrays_of, write_store

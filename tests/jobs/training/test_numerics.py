@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from cdm_cli.cascade.checkpoint import checkpoints
+from cdm_cli.cascade.saved import checkpoints
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.numerics import compare_numerics, numerics_of
 from tests.tiny import Told

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.cascade.checkpoint import write_stage_file
+from cdm_cli.cascade.stagefile import write_stage_file
 from cdm_cli.config import SamplingDefaults, StageConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from cdm_cli.cascade.checkpoint import load_stage, save_best
+from cdm_cli.cascade.checkpoint import load_stage
 from cdm_cli.cascade.head import read_metadata
+from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,

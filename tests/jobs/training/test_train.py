@@ -12,14 +12,11 @@ import pytest
 import torch
 
 from cdm_cli.cascade import draws
-from cdm_cli.cascade.checkpoint import (
-    checkpoints,
-    load_stage,
-    read_stage_file,
-    write_stage_file,
-)
+from cdm_cli.cascade.checkpoint import load_stage
 from cdm_cli.cascade.classifier import ClassifierStage
+from cdm_cli.cascade.saved import checkpoints
 from cdm_cli.cascade.stage import Stage, build_net
+from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
 from cdm_cli.config import StageConfig
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import open_store

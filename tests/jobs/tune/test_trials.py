@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from cdm_cli.cascade.checkpoint import save_ema
+from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.errors import (
     BadInputError,
     MemoryFloorError,

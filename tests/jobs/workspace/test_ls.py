@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.app import app
-from cdm_cli.cascade.checkpoint import save_best
 from cdm_cli.cascade.head import read_metadata
+from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.data import lock
 from cdm_cli.data.store import create, open_store
 from cdm_cli.errors import MissingError

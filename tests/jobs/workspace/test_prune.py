@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.app import app
-from cdm_cli.cascade.checkpoint import checkpoints, save_best
+from cdm_cli.cascade.saved import checkpoints
+from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.data import lock, pruned
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MissingError, StoppedError, UsageError
