@@ -235,7 +235,7 @@ def test_weights_arrive_as_float32_under_our_names(order, dtype):
 def test_tensors_missing_unknown_or_of_another_shape():
     tensors = checkpoint(stage())
     tensors["extra.weight"] = tensors.pop("out.0.bias")
-    with pytest.raises(MismatchError, match=r"lacks 1 \(out.0.bias\) and has 1 unknown \(extra"):
+    with pytest.raises(MismatchError, match=r"lacks 1 \(out.0.bias\) and has 1 too many \(extra"):
         convert(tensors, stage(), "m.pt")
     tensors = checkpoint(stage())
     tensors["out.0.bias"] = torch.zeros(7)
