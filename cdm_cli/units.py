@@ -38,3 +38,12 @@ def duration(seconds: float) -> str:
             return f"{whole} {name}" + (f" {left} {part}" if left else "")
     minutes, left = divmod(seconds, MINUTE)
     return " ".join([f"{minutes} min"] * bool(minutes) + [f"{left} s"] * bool(left))
+
+
+def is_number(cell: object) -> bool:
+    """Tell whether a cell of a table is a number, or empty."""
+    try:
+        float(str(cell) or 0)
+    except ValueError:
+        return False
+    return True

@@ -18,7 +18,8 @@ from cdm_cli.jobs.runtime.device import choose_precision, make_deterministic, pi
 from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.jobs.sampling.fill import Arrays
 from cdm_cli.jobs.sampling.headers import Header, as_base, read_header
-from cdm_cli.jobs.sampling.in_memory import Given, in_memory, upsampling_of
+from cdm_cli.jobs.sampling.in_memory import in_memory, upsampling_of
+from cdm_cli.jobs.sampling.rows import LowRes
 from cdm_cli.jobs.sampling.sample import work_of
 from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.names import RUNS, Device, Precision, Sampler, Variance
@@ -139,7 +140,7 @@ def upsample(
     )  # fmt: skip
     numbers = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
     z: Mapping[int, Any] = NOTHING if z_s is None or s is None else {s: z_s}
-    given = Given(images, np.asarray(labels, np.int64), numbers, z)
+    given = LowRes(images, np.asarray(labels, np.int64), numbers, z)
     return _draw(stage, upsampling_of(stage.header, given, options), report)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 
 from cdm_cli.errors import make_printable
+from cdm_cli.units import is_number
 
 GAP = 2  # cells between columns
 COMMAND = "cdm "
@@ -21,7 +22,7 @@ class Columns:
     @property
     def numeric(self) -> list[bool]:
         """Whether each column holds numbers alone."""
-        return [all(_is_number(row[at]) for row in self.rows) for at in range(len(self.header))]
+        return [all(is_number(row[at]) for row in self.rows) for at in range(len(self.header))]
 
     @property
     def filled(self) -> "Columns":
@@ -136,14 +137,6 @@ def fold(line: str, width: int, indent: int = 0) -> list[str]:
         line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False,
         replace_whitespace=False, drop_whitespace=True,
     )  # fmt: skip
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell or 0)
-    except ValueError:
-        return False
-    return True
 
 
 def word(value: object) -> str:

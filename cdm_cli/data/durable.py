@@ -28,7 +28,7 @@ from cdm_cli.data.disk import (
     unlink,
 )
 from cdm_cli.data.renaming import name_new, rename
-from cdm_cli.errors import CdmError
+from cdm_cli.errors import CdmError, WouldOverwriteError, quote
 from cdm_cli.signals import undo_if_left
 
 PARTIAL = ".partial"
@@ -130,6 +130,25 @@ def write_file_atomically(path: Path, data: Bytes) -> None:
         pwrite_all(fd, temporary, data, 0)
         sync(fd, temporary)
         rename(temporary, path)
+
+
+def write_over_own(path: Path, data: Bytes, mark: bytes, head: int, what: str) -> None:
+    """Write a file, over one that has `mark` among its first `head` bytes.
+
+    Raises WouldOverwriteError where the name is that of anything else. what: the file in words.
+    """
+    if path.exists() and not (path.is_file() and _has_mark(path, mark, head)):
+        raise WouldOverwriteError(
+            f"{path} exists and is no {what}",
+            kept="it is untouched",
+            next=f"-o {quote(free_name(path))}",
+        )
+    write_file_atomically(path, data)
+
+
+def _has_mark(path: Path, mark: bytes, head: int) -> bool:
+    with path.open("rb") as file:
+        return mark in file.read(head)
 
 
 def link_file_atomically(source: Path, target: Path) -> None:

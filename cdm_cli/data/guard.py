@@ -110,11 +110,8 @@ def _vet(fd: int, path: Path) -> Opened:
     except ValueError as error:
         raise _unsafe_error(path, str(error)) from None
     if before.size != layout.size:
-        raise BadInputError(
-            f"{path} has {before.size} bytes, a store of its contents has {layout.size}",
-            kept="it was left as it is",
-            next="copy or make it again",
-        )
+        wanted = f"a store of its contents has {layout.size}"
+        raise _damage_error(path, f"it has {before.size} bytes, {wanted}")
     if _read_header(fd, path, len(layout.header)) != layout.header:
         raise _unsafe_error(path, "its structure is not the one that its contents have in a store")
     return Opened(

@@ -51,7 +51,7 @@ def cas_parts(out: Path) -> Iterator[Html]:
         "Where it comes from",
         page.facts({"samples": file.samples, "ref": file.ref, "cdm": file.cdm_version}),
         page.facts({f"digest of {name}": digest for name, digest in digests.items()}),
-        page.fold("recipe", page.facts(page.flatten(file.recipe.model_dump(mode="json")))),
+        page.fold("recipe", page.facts(file.recipe.model_dump(mode="json"))),
     )
 
 

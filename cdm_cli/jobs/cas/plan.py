@@ -20,6 +20,7 @@ from cdm_cli.jobs.cas.recipe import CasRecipe, recipe_of
 from cdm_cli.jobs.judging.images import ImageSet, from_part
 from cdm_cli.jobs.runtime.device import choose_precision
 from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.metrics.order import choose_by_class
 from cdm_cli.options.judging import CasOptions
 
@@ -81,9 +82,9 @@ def plan_work(options: CasOptions, store: Store, ref: Store, device: torch.devic
     """
     for each in (store, ref):
         each.require_finished()
-    name = options.split or ("" if "" in store.parts else "train")
+    default = "" if "" in store.parts else "train"
+    name, part = part_of(store, options.split or default)
     _check_stores(store, name, ref)
-    part = store.parts[name]
     images = from_part(store, name, part, options.resolution, options.num, options.seed)
     samples = TrainingSet("samples", images, part)
     resolution = images.resolution
@@ -108,11 +109,6 @@ def key_of(work: CasWork, training: TrainingSet) -> str:
 
 
 def _check_stores(store: Store, name: str, ref: Store) -> None:
-    if name not in store.parts:
-        there = " and ".join(filter(None, store.parts)) or "none, it holds samples"
-        raise UsageError(
-            f"--split {name}: {store.path} has the splits {there}", next="leave it out"
-        )
     if not {"train", "val"} <= set(ref.parts):
         raise MismatchError(
             f"cas tests on real validation images, and {ref.path} has no val split",

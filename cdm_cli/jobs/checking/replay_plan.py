@@ -129,7 +129,7 @@ def inputs_of(
     _, part = part_of(lowres, made.split or None)
     chosen = choose_rows(lowres, part, made.num)[rows.start : rows.stop]
     resolution = header.conditioning.resolution
-    source = StoreRows(lowres.path, part, resolution, chosen)
+    source = StoreRows(part, resolution, chosen)
     return Conditioner(header, source, made.s, made.augment, made.seed).samples
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.pictures.tiles import png_bytes
 
 Plane = np.ndarray  # float [H, W]
 Distance = Callable[[Plane, Plane, float], Plane]
@@ -105,12 +106,6 @@ def draw(name: str, resolution: int, rng: np.random.Generator) -> np.ndarray:
     return np.rint(ground + cover * (ink - ground)).astype(np.uint8)
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    held = io.BytesIO()
-    Image.fromarray(pixels).save(held, "PNG")
-    return held.getvalue()
-
-
 def write_images(path: Path, *, per_class: int, resolution: int, seed: int) -> int:
     """Write a .zip of class folders with per_class images each; return how many images.
 
@@ -122,6 +117,6 @@ def write_images(path: Path, *, per_class: int, resolution: int, seed: int) -> i
         for name in FIGURES:
             for index in range(per_class):
                 entry = zipfile.ZipInfo(f"{name}/{index:05d}.png", ZIP_EPOCH)
-                archive.writestr(entry, _png(draw(name, resolution, rng)))
+                archive.writestr(entry, png_bytes(Image.fromarray(draw(name, resolution, rng))))
     write_file_atomically(path, held.getvalue())
     return per_class * len(FIGURES)

@@ -12,7 +12,7 @@ from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.store import Part, Store
 from cdm_cli.diffusion.schedules import from_config, index_of
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.sampling.headers import Header, different_classes, read_header
+from cdm_cli.jobs.sampling.headers import Header, describe_misfit, read_header
 from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.names import RUNS
@@ -82,7 +82,7 @@ def plan_work(options: ElboOptions, store: Store) -> ElboWork:
     num = min(part.num, ENOUGH) if options.num is None else options.num
     rows = choose_rows(store, part, num)
     sides = {side for header in headers for side in _sides(header)}
-    sources = {side: StoreRows(store.path, part, side, rows) for side in sides}
+    sources = {side: StoreRows(part, side, rows) for side in sides}
     return ElboWork(tuple(terms), split, num, sources)
 
 
@@ -100,24 +100,11 @@ def _sides(header: Header) -> list[int]:
 
 def _check_images(header: Header, store: Store, part: Part) -> None:
     """Raise MismatchError unless the part has the stage's images and classes."""
-    model = header.config.model
-    for resolution in _sides(header):
-        if resolution not in part.resolutions:
-            there = ", ".join(map(str, part.resolutions))
-            raise MismatchError(
-                f"{store.path} has images of {there} pixels, {header.directory} takes {resolution}",
-                next=f"cdm prepare … --resolution {resolution}, or another --ref",
-            )
-        if part.channels(resolution) != model.channels:
-            raise MismatchError(
-                f"{store.path} has {part.channels(resolution)} channels, {header.directory} "
-                f"has {model.channels}",
-                next="another --ref, or another stage",
-            )
-    reason = different_classes(header, store.classes) if model.num_classes else ""
-    if reason:
+    faults = (describe_misfit(header, store, part, side) for side in _sides(header))
+    if reason := next(filter(None, faults), ""):
         raise MismatchError(
-            f"{header.directory} and {store.path} do not fit: {reason}", next="another --ref"
+            f"{header.directory} and {store.path} do not fit: {reason}",
+            next="another --ref, or cdm prepare with the stage's resolutions",
         )
 
 

@@ -4,11 +4,10 @@ import hashlib
 from contextlib import ExitStack
 from pathlib import Path
 
-from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.judging.judge import is_classifier_stage, is_inception, read_classifier
 from cdm_cli.jobs.judging.real import RealImages, open_real
-from cdm_cli.jobs.sampling.headers import Header, different_classes, weights_digest
+from cdm_cli.jobs.sampling.headers import Header, describe_misfit, weights_digest
 from cdm_cli.metrics.inception import FILES, find_weights
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import FeatureOptions
@@ -23,26 +22,18 @@ def open_reference(path: Path, header: Header, stack: ExitStack) -> RealImages:
         with open_real(path) as real:  # whose images, unpacked, are not needed
             return real
     real = stack.enter_context(open_real(path))
-    reason = _misfit(real.store, header) if real.store else ""
-    if reason:
+    side, store = header.config.model.resolution, real.store
+    faults: list[str] = []
+    if store is not None:
+        parts = store.parts.values()
+        faults = [describe_misfit(header, store, part, side, "makes") for part in parts]
+    if reason := next(filter(None, faults), ""):
         raise MismatchError(
             f"--ref {path} does not fit {header.directory}: {reason}",
             kept="no output was made",
             next="another --ref, or cdm prepare with the stage's resolution",
         )
     return real
-
-
-def _misfit(store: Store, header: Header) -> str:
-    model = header.config.model
-    for part in store.parts.values():
-        if model.resolution not in part.resolutions:
-            there = ", ".join(map(str, part.resolutions))
-            return f"it has images of {there} pixels, the stage makes {model.resolution}"
-        channels = part.channels(model.resolution)
-        if channels != model.channels:
-            return f"it has {channels} channels, the stage {model.channels}"
-    return different_classes(header, store.classes) if model.num_classes else ""
 
 
 def judge_fields(options: FeatureOptions, runs: Path = Path(RUNS)) -> dict[str, str]:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.data.durable import free_name, write_file_atomically
-from cdm_cli.errors import WouldOverwriteError, make_printable, quote
+from cdm_cli.data.durable import write_over_own
+from cdm_cli.errors import make_printable
+from cdm_cli.units import is_number
 
 LONGEST = 2000  # characters of one value
 MARK = "<!-- cdm report of {} -->"
@@ -83,10 +84,10 @@ def fold(summary: str, *parts: Html) -> Html:
 
 
 def facts(values: Mapping[str, object]) -> Html:
-    """Return names and values, those left out that are None or ""."""
+    """Return names and values, those of nested mappings as `model.dropout`; no None and no ""."""
     rows = [
         _element("dt", name.replace("_", " ")) + _element("dd", value)
-        for name, value in values.items()
+        for name, value in _flatten(values).items()
         if value not in (None, "")
     ]
     return Html("<dl>\n" + "\n".join(rows) + "\n</dl>") if rows else Html("")
@@ -98,7 +99,7 @@ def table(
     """Return a table; columns of numbers stand to the right. good: the lines that stand out."""
     if not lines:
         return Html("")
-    right = [all(_is_number(line[at]) for line in lines) for at in range(len(header))]
+    right = [all(is_number(line[at]) for line in lines) for at in range(len(header))]
     kinds = ["n" if flush else "" for flush in right]
     rows = [_row("th", header, kinds)]
     for number, line in enumerate(lines):
@@ -109,14 +110,6 @@ def table(
 def _row(tag: str, cells: Sequence[object], kinds: Sequence[str], good: bool = False) -> Html:
     inside = "".join(_element(tag, cell, kind) for cell, kind in zip(cells, kinds, strict=True))
     return Html(f'<tr class="good">{inside}</tr>' if good else f"<tr>{inside}</tr>")
-
-
-def _is_number(cell: object) -> bool:
-    try:
-        float(str(cell) or 0)
-    except ValueError:
-        return False
-    return True
 
 
 def notes(lines: Iterable[str]) -> Html:
@@ -146,12 +139,12 @@ def parents(rows: Iterable[Mapping[str, str]]) -> Html:
     return table(["role", "name", "digest"], list(lines))
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     """Return nested settings as one mapping, their names joined: `model.dropout`."""
     found: dict[str, object] = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            found |= flatten(value, f"{prefix}{name}.")
+            found |= _flatten(value, f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = value
     return found
@@ -190,18 +183,5 @@ def write_page(path: Path, of: object, content: bytes) -> None:
 
     Raises WouldOverwriteError where the name is that of anything else.
     """
-    if path.exists() and not _is_of(path, of):
-        raise WouldOverwriteError(
-            f"{path} exists and is no report of {of}",
-            kept="it is untouched",
-            next=f"-o {quote(free_name(path))}",
-        )
-    write_file_atomically(path, content)
-
-
-def _is_of(path: Path, of: object) -> bool:
     start = f"<!DOCTYPE html>\n{_mark(of)}\n".encode()
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(start)) == start
+    write_over_own(path, content, start, len(start), f"report of {of}")

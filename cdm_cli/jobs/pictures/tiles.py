@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from cdm_cli.data.durable import free_name, write_file_atomically
-from cdm_cli.errors import UsageError, WouldOverwriteError, make_printable, quote
+from cdm_cli.data.durable import write_over_own
+from cdm_cli.data.images import MODES, from_array
+from cdm_cli.errors import UsageError, make_printable
 
 READABLE = 64  # pixels that the side of a shown image should have
 GAP = 2
@@ -94,8 +95,7 @@ def draw_sheet(sheet: Sheet, scale: int) -> Image.Image:
     """Draw a sheet, each pixel of its images scale wide. Raises what `frame_of` raises."""
     frame = frame_of(sheet, scale)
     height, width, channels = next(iter(sheet.tiles.values())).shape
-    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
-    picture = Image.new(mode, frame.size, (PAPER,) * channels)
+    picture = Image.new(MODES[channels], frame.size, (PAPER,) * channels)
     pen = _Pen(picture, channels)
     pen.write((GAP, LINE // 2), sheet.title, "lm")
     _draw_heads(pen, sheet, frame, width * scale)
@@ -104,8 +104,7 @@ def draw_sheet(sheet: Sheet, scale: int) -> Image.Image:
         pen.write((GAP, y + height * scale // 2), name, "lm")
         for column, place in enumerate(places.tolist()):
             tile = sheet.tiles[place].repeat(scale, 0).repeat(scale, 1)
-            shown = Image.fromarray(tile[..., 0] if channels == 1 else tile, mode)
-            picture.paste(shown, (frame.left + column * frame.across, y))
+            picture.paste(from_array(tile), (frame.left + column * frame.across, y))
     return picture
 
 
@@ -191,17 +190,5 @@ def write_png(path: Path, picture: Image.Image, of: str) -> None:
     Raises WouldOverwriteError where the name is that of anything else.
     """
     mark = hashlib.sha256(of.encode()).hexdigest()
-    if path.exists() and not _has_mark(path, mark):
-        raise WouldOverwriteError(
-            f"{path} exists and is no picture of {of}",
-            kept="it is untouched",
-            next=f"-o {quote(free_name(path))}",
-        )
-    write_file_atomically(path, png_bytes(picture, mark))
-
-
-def _has_mark(path: Path, mark: str) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return f"{MARK}\0{mark}".encode() in file.read(HEAD)
+    told = f"{MARK}\0{mark}".encode()
+    write_over_own(path, png_bytes(picture, mark), told, HEAD, f"picture of {of}")

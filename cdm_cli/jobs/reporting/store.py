@@ -80,7 +80,5 @@ def _provenance(store: Store) -> Iterator[Html]:
     yield page.table(["role", "name", "found", "digest"], lines)
     for title, name in [("how it was sampled", "identity"), ("how it was computed", "numerics")]:
         told = said.get(name)
-        yield page.fold(
-            title, page.facts(page.flatten(told)) if isinstance(told, dict) else Html("")
-        )
+        yield page.fold(title, page.facts(told) if isinstance(told, dict) else Html(""))
     yield page.facts({"cdm": said.get("cdm")})

@@ -156,16 +156,27 @@ def _diffusion(directory: Path) -> Header | str:
 
 def misfit(header: Header, store: Store, part: Part) -> str:
     """Return why the stage cannot start from this store, or "" if it can."""
-    config, low = header.config, header.config.conditioning
+    low = header.config.conditioning
     if low is None:
         return "it is a base stage"
-    if low.resolution not in part.resolutions:
+    return describe_misfit(header, store, part, low.resolution, "starts from")
+
+
+def describe_misfit(
+    header: Header, store: Store, part: Part, resolution: int, does: str = "takes"
+) -> str:
+    """Return how images of a part at a resolution, or their classes, differ from the stage's.
+
+    "" where they do not. does: what the stage does with such images, as "makes".
+    """
+    model = header.config.model
+    if resolution not in part.resolutions:
         there = ", ".join(map(str, part.resolutions))
-        return f"the stage starts from {low.resolution}×{low.resolution}, the store has {there}"
-    channels = part.channels(low.resolution)
-    if channels != config.model.channels:
-        return f"the stage has {config.model.channels} channels, the store {channels}"
-    return different_classes(header, store.classes) if config.model.num_classes else ""
+        return f"the stage {does} {resolution}×{resolution}, the store has {there}"
+    channels = part.channels(resolution)
+    if channels != model.channels:
+        return f"the stage has {model.channels} channels, the store {channels}"
+    return different_classes(header, store.classes) if model.num_classes else ""
 
 
 def different_classes(header: Header, classes: list[str]) -> str:

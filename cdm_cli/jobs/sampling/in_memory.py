@@ -4,13 +4,9 @@ Blocks, batches and noise are those of `fill_store`, so that neither where sampl
 they come from changes one.
 """
 
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cdm_cli.cascade.conditioning import check_s
 from cdm_cli.cascade.fast import for_sampling
@@ -23,44 +19,14 @@ from cdm_cli.jobs.sampling.defaults import with_defaults
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import choose_numerics
-from cdm_cli.jobs.sampling.rows import channels_first
+from cdm_cli.jobs.sampling.rows import LowRes
 from cdm_cli.jobs.sampling.schedule_file import chain_for
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.sampling.work import Work, times_to_keep
 from cdm_cli.options.sampling import UpsampleOptions
 
 
-@dataclass(frozen=True)
-class Given:
-    """Low-resolution images in memory: a `LowRes` whose places are its rows.
-
-    images: uint8 [N, h, w, C]; y and numbers, their labels and ids: int64 [N]. z: kept states
-    by their time, float16 [N, h, w, C].
-    """
-
-    images: np.ndarray
-    y: np.ndarray
-    numbers: np.ndarray
-    z: Mapping[int, np.ndarray]
-
-    def ids(self, places: range) -> np.ndarray:
-        """Return int64 ids."""
-        return self.numbers[places.start : places.stop]
-
-    def labels(self, places: range) -> np.ndarray:
-        """Return int64 labels."""
-        return self.y[places.start : places.stop]
-
-    def z_0(self, places: range) -> Tensor:
-        """Return uint8 [n, C, h, w]."""
-        return channels_first(self.images[places.start : places.stop])
-
-    def z_s(self, places: range, s: int) -> Tensor:
-        """Return the kept states, float16 [n, h, w, C]."""
-        return torch.from_numpy(np.ascontiguousarray(self.z[s][places.start : places.stop]))
-
-
-def upsampling_of(header: Header, given: Given, options: UpsampleOptions) -> Work:
+def upsampling_of(header: Header, given: LowRes, options: UpsampleOptions) -> Work:
     """Decide all that `upsample.plan_work` decides, of images in memory for a store.
 
     Raises UsageError for an s that the stage does not know, and MismatchError where the images
@@ -93,7 +59,7 @@ def upsampling_of(header: Header, given: Given, options: UpsampleOptions) -> Wor
     )
 
 
-def _check_fits(header: Header, given: Given, s: int) -> None:
+def _check_fits(header: Header, given: LowRes, s: int) -> None:
     if not len(given.images):
         raise UsageError("there are no images")
     side, model = header.conditioning.resolution, header.config.model

@@ -138,7 +138,7 @@ def sr_probe(
 ) -> Probe:  # fmt: skip
     """Fix the samples of a super-resolution stage: the images at rows of a part, enlarged at s."""
     name, part = part_of(store, split)
-    source = StoreRows(store.path, part, header.conditioning.resolution, rows)
+    source = StoreRows(part, header.conditioning.resolution, rows)
     condition = Conditioner(header, source, s, "non-truncated", sampling.seed)
     return Probe(
         config=header.config,

@@ -1,7 +1,6 @@
 """Reading the images that a super-resolution stage starts from, checked as they are read."""
 
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -70,56 +69,50 @@ def choose_resolution(store: Store, part: Part, asked: int | None) -> int:
     return resolution
 
 
-class LowRes(Protocol):
-    """What a super-resolution stage starts from: places within the chosen rows, in any order."""
+class LowRes:
+    """What a super-resolution stage starts from: images in memory, at places 0..N-1.
+
+    images: uint8 [N, h, w, C]. y, numbers: their labels and ids, int64 [N]. z: kept states by their
+    time, float16 [N, h, w, C].
+    """
+
+    def __init__(
+        self, images: np.ndarray, y: np.ndarray, numbers: np.ndarray, z: Mapping[int, np.ndarray]
+    ) -> None:
+        self.images, self.y, self.numbers, self.z = images, y, numbers, z
 
     def ids(self, places: range) -> np.ndarray:
-        """Return int64 ids."""
-        ...
+        """Return int64 ids of places."""
+        return np.asarray(self.numbers[self._at(places)])
 
     def labels(self, places: range) -> np.ndarray:
         """Return int64 labels."""
-        ...
+        return np.asarray(self.y[self._at(places)])
 
     def z_0(self, places: range) -> Tensor:
         """Return uint8 [n, C, h, w]."""
-        ...
+        images = np.ascontiguousarray(self.images[self._at(places)])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
     def z_s(self, places: range, s: int) -> Tensor:
         """Return the kept states, float16 [n, h, w, C]."""
-        ...
+        return torch.from_numpy(np.ascontiguousarray(self.z[s][self._at(places)]))
+
+    def _at(self, places: range) -> Rows | slice:
+        return slice(places.start, places.stop)
 
 
-def channels_first(images: np.ndarray) -> Tensor:
-    """Return images [n, H, W, C] as a tensor [n, C, H, W], contiguous."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous()
+class StoreRows(LowRes):
+    """Chosen rows of a part, at places within these; every block is checked before it is used."""
 
-
-class StoreRows:
-    """Images, labels, ids and z_s of chosen rows; every block is checked before its first use."""
-
-    def __init__(self, path: Path, part: Part, resolution: int, rows: Rows) -> None:
-        self.path, self.part, self.resolution, self.rows = path, part, resolution, rows
-
-    def ids(self, places: range) -> np.ndarray:
-        """Return int64 ids of places within the chosen rows."""
-        return np.asarray(self.part.ids[self._at(places)])
-
-    def labels(self, places: range) -> np.ndarray:
-        """Return int64 labels."""
-        return np.asarray(self.part.labels_of(self._at(places)))
-
-    def z_0(self, places: range) -> Tensor:
-        """Return uint8 [n, C, h, w]."""
-        return channels_first(self.part.images(self.resolution)[self._at(places)])
-
-    def z_s(self, places: range, s: int) -> Tensor:
-        """Return the kept states, float16 [n, h, w, C]."""
-        return torch.from_numpy(np.ascontiguousarray(self.part.z(s)[self._at(places)]))
+    def __init__(self, part: Part, resolution: int, rows: Rows) -> None:
+        z = {s: part.z(s) for s in part.z_times}
+        super().__init__(part.images(resolution), part.map_member("labels"), part.ids, z)
+        self._part, self._rows = part, rows
 
     def _at(self, places: range) -> Rows:
-        rows = self.rows[places.start : places.stop]
-        self.part.check(rows)
+        rows = self._rows[places.start : places.stop]
+        self._part.check(rows)
         return rows
 
 

@@ -162,9 +162,7 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
     store.require_finished()
     rows = choose_rows(store, part, options.num)
     mine = rows_of_part(len(rows), options.part)
-    source = StoreRows(
-        store.path, part, header.conditioning.resolution, rows[mine.start : mine.stop]
-    )
+    source = StoreRows(part, header.conditioning.resolution, rows[mine.start : mine.stop])
     condition = Conditioner(header, source, s, augment, options.sampling.seed)
     return Work(
         command="upsample",

@@ -204,5 +204,5 @@ def _provenance(file: SweepFile) -> Iterator[Html]:
     yield page.parents(parents_of({"parents": list(file.parents)}))
     convention: Mapping[str, Any] = asdict(file.convention) if file.convention else {}
     yield page.fold("how images became numbers", page.facts(convention))
-    yield page.fold("what must be equal", page.facts(page.flatten(file.identity)))
+    yield page.fold("what must be equal", page.facts(file.identity))
     yield page.facts({"cdm": file.cdm_version})

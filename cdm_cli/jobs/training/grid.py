@@ -14,7 +14,7 @@ from PIL import Image
 from cdm_cli.cascade.saved import step_name
 from cdm_cli.data import disk, durable
 from cdm_cli.data.pixels import channels_last
-from cdm_cli.data.store import Part, Store
+from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw_sheet, enlarge, png_bytes, readable_scale
 from cdm_cli.jobs.sampling.headers import Header
@@ -106,13 +106,9 @@ def _of_sr(header: Header, store: Store, s: int, sampling: Sampling) -> GridLayo
     return GridLayout(
         probe=sr_probe(header, store, chosen, s, sampling),
         rows=rows,
-        originals=_source(store, part, header.config.model.resolution, chosen),
-        lowres=_source(store, part, header.conditioning.resolution, chosen),
+        originals=StoreRows(part, header.config.model.resolution, chosen),
+        lowres=StoreRows(part, header.conditioning.resolution, chosen),
     )
-
-
-def _source(store: Store, part: Part, resolution: int, rows: np.ndarray) -> StoreRows:
-    return StoreRows(store.path, part, resolution, rows)
 
 
 def picture(layout: GridLayout, images: np.ndarray) -> Image.Image:

@@ -51,7 +51,7 @@ def stage_parts(
     yield page.section("Defaults", *_defaults(file))
     yield page.section("Weights", _weights(weights))
     config = file.plan.model_dump(mode="json")
-    yield page.section("Configuration", page.facts(page.flatten(config)))
+    yield page.section("Configuration", page.facts(config))
 
 
 def kind_of(stage: AnyStageConfig) -> str:

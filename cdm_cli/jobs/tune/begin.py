@@ -108,12 +108,12 @@ class Beginning:
         name = PREFERRED if PREFERRED in store.parts else next(iter(store.parts))
         part = store.parts[name]
         rows = choose_rows(store, part, min(REAL, self._size, part.num))
-        source = StoreRows(store.path, part, config.model.resolution, rows)
+        source = StoreRows(part, config.model.resolution, rows)
         every = range(len(rows))
         ids, y = torch.from_numpy(source.ids(every)), torch.from_numpy(source.labels(every))
         samples = SampleInputs(ids, y)
         if config.conditioning is not None and search.s is not None:
-            low = StoreRows(store.path, part, config.conditioning.resolution, rows)
+            low = StoreRows(part, config.conditioning.resolution, rows)
             seed = self._scorer.seed
             z_s = draw_non_truncated(config, low.z_0(every), search.s, ids=ids, seed=seed)
             samples = SampleInputs(ids, y, z_s, torch.full_like(ids, search.s))

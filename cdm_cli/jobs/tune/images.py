@@ -110,7 +110,7 @@ def _ask_base(options: TuneOptions, header: Header) -> Asked:
 
 
 def _images(header: Header, store: Store, part: Part, rows: Rows, s: int, seed: int) -> TrialImages:
-    source = StoreRows(store.path, part, header.conditioning.resolution, rows)
+    source = StoreRows(part, header.conditioning.resolution, rows)
     inputs = upsample.Conditioner(header, source, s, "non-truncated", seed).samples
     return TrialImages(inputs, np.asarray(part.ids[rows]), np.asarray(part.labels[rows]), seed)
 

@@ -65,7 +65,12 @@ def test_a_picture_is_within_the_page():
 
 
 def test_settings_are_one_list():
-    assert page.flatten({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
+    told = page.facts({"a": {"b": 1, "c": {"d": 2}}, "e": 3, "f": {"g": None}})
+    assert re.findall("<dt>(.*)</dt><dd>(.*)</dd>", told) == [
+        ("a.b", "1"),
+        ("a.c.d", "2"),
+        ("e", "3"),
+    ]
 
 
 def test_a_page_replaces_one_of_the_same_and_nothing_else(tmp_path):
