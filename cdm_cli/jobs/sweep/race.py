@@ -17,6 +17,7 @@ from cdm_cli.data import lock
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.judging.images import ImageSet, collect
 from cdm_cli.jobs.judging.panel import Panel
+from cdm_cli.jobs.runtime.identity import check_same
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.fill import fill_store
 from cdm_cli.jobs.sampling.pace import measure_rate
@@ -25,6 +26,7 @@ from cdm_cli.jobs.sweep.page import write_report
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point
 from cdm_cli.jobs.sweep.race_file import (
+    FILE,
     PAUSED,
     Number,
     RaceFile,
@@ -92,11 +94,13 @@ def begin(options: SweepOptions, sweep: Sweep, command: str) -> tuple[Racers, Ra
     """Return the points that race, and the record of the race as far as it was run.
 
     evaluations is 0 in the record while a budget that is a time was not yet measured. Raises what
-    `racers` and `budget_of` raise.
+    `racers` and `budget_of` raise, and WouldOverwriteError where an axis stands for other weights
+    or another schedule than when its point raced.
     """
     field = racers(options, sweep)
     budget = budget_of(options, field)
     there = read_race(sweep.out, sweep.mark)
+    numbers = _take_numbers(there, field, sweep.out) if there else ()
     if there and there.same_race(field):
         return field, there
     return field, RaceFile(
@@ -106,12 +110,27 @@ def begin(options: SweepOptions, sweep: Sweep, command: str) -> tuple[Racers, Ra
         evaluations=budget or 0,
         plan=plan_of(field.costs, budget) if budget else None,
         points=tuple(point.labels for point in field.points),
+        decided=tuple(dict(point.decided) for point in field.points),
         costs=tuple(field.costs),
         num=field.num,
         step=field.step,
         grid=field.grid,
-        numbers=there.numbers if there else (),
+        numbers=numbers,
     )
+
+
+def _take_numbers(there: RaceFile, field: Racers, out: Path) -> tuple[Number, ...]:
+    """Return the numbers that serve another race, once all points are what they were.
+
+    What the axes of a point decide is known of the last race alone.
+    """
+    was = list(zip(there.points, there.decided, strict=False))
+    for point in field.points:
+        for decided in (decided for labels, decided in was if labels == point.labels):
+            check_same(out / FILE, "sampling", decided, point.decided)
+    if not any(there.decided):  # no axes, or an earlier version
+        return there.numbers
+    return tuple(one for one in there.numbers if one.point in there.points)
 
 
 def _fields_to_compare(begun: tuple[Racers, RaceFile]) -> dict[str, Any]:

@@ -103,7 +103,8 @@ class RaceFile(Settings):
     earlier versions more); per_second: the measured speed by which, where it was a time. plan: its
     rounds, None while a time was not yet measured, and in files of earlier versions. costs:
     evaluations of one image of each point. num: images of each point, at most; step: images are
-    made so many at a time. grid: evaluations of all num images of all points.
+    made so many at a time. grid: evaluations of all num images of all points. decided: what the
+    axes of each point decide, as weights by their digest; () in files of earlier versions.
     """
 
     schema_version: Literal[1] = 1
@@ -116,6 +117,7 @@ class RaceFile(Settings):
     plan: Plan | None = None
     reference: str = ""
     points: tuple[Labels, ...]
+    decided: tuple[Labels, ...] = ()
     costs: tuple[int, ...]
     num: int
     step: int

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import MismatchError, UsageError
+from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.sampling.fill import Engine
 from cdm_cli.jobs.sweep.race import Course
 from cdm_cli.jobs.sweep.race_file import RaceFile, RaceTable, conclude_race
@@ -22,7 +24,7 @@ from tests.asking import as_typed
 from tests.jobs.pictures.reading import Read
 from tests.jobs.sweep import sweeping
 from tests.jobs.sweep.sweeping import JUDGE, files, judged_images, write_workspace
-from tests.tiny import Told, arrays_of, sr_config, write_store
+from tests.tiny import Told, arrays_of, net_of, sr_config, write_store
 
 NUM, STEPS = 300, 3  # images, and evaluations of one
 TIMES = (0, 3, 5, 9)
@@ -331,6 +333,25 @@ def test_points_of_several_costs_race(workspace):
     assert course()["costs"] == [1, 1, 3, 3]
     assert found.evaluations <= 1600
     assert all(one["s"] == 0 for one in course()["left"])
+
+
+@pytest.mark.parametrize("budget", [BUDGET, BUDGET + STEPS], ids=["over", "another budget"])
+def test_what_was_judged_of_other_weights_is_of_another_race(workspace, budget):
+    """An axis names weights or a schedule; what the name stands for may have changed since."""
+    asked = as_typed(
+        SweepOptions, axes=("s=3", "weights=best,ema"), augments=("non-truncated",), judge=JUDGE,
+        race=True, budget_evals=BUDGET,
+    )  # fmt: skip
+    stage, config = Path("runs/sr"), sr_config(4, 8)
+    save_best(stage, net_of(config, 5).state_dict(), 2, "{}")
+    run(asked, Told())
+    before = course()
+    for path in SWEEP.glob("*.h5"):
+        path.unlink()
+    save_best(stage, net_of(config, 6).state_dict(), 3, "{}")
+    with pytest.raises(WouldOverwriteError, match=r"race\.json is of another sampling: w"):
+        run(replace(asked, budget_evals=budget), Told())
+    assert course() == before
 
 
 def test_images_that_are_sorted_by_class_are_no_race(workspace):
