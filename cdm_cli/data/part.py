@@ -6,6 +6,8 @@ Shapes: images uint8 [N, H, W, C], z float16 [N, h, w, C], labels and ids int64 
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,7 +74,7 @@ class Part(Blocks):
         self._require_whole()
         member, place = self.members[name], self._place(name, 0)
         with os.fdopen(os.dup(self._opened.fd), "rb") as file:
-            return np.memmap(file, f"<{member.dtype}", "r", offset=place, shape=member.shape)
+            return map_array(file, self._opened.path, f"<{member.dtype}", place, member.shape)
 
     def read_checked(self, b: int) -> Block:
         """Read block b, all of it, and compare it with its digest.
@@ -214,6 +216,16 @@ class Part(Blocks):
             kept="the file was left as it is",
             next=f"cdm verify {quote(self._opened.path)}",
         )
+
+
+def map_array(
+    file: BufferedReader, path: Path, dtype: str, offset: int, shape: tuple[int, ...]
+) -> "np.memmap[Any, Any]":
+    """Map an array that lies in a file. Raises BadInputError where the file ends before it does."""
+    try:
+        return np.memmap(file, dtype, "r", offset, shape)
+    except ValueError:
+        raise cut_error(path) from None
 
 
 def _cores() -> int:

@@ -135,6 +135,12 @@ def test_a_file_cut_short_is_an_error_and_not_the_end_of_the_process(path, part)
             read()
 
 
+def test_a_file_cut_short_once_it_was_seen_to_be_whole_is_no_map(path, part, monkeypatch):
+    monkeypatch.setattr(Part, "_require_whole", lambda self: os.truncate(path, 4096))
+    with pytest.raises(BadInputError, match=r"a\.h5 became shorter"):
+        part.images(8)
+
+
 def test_unfinished_blocks_are_not_handed_out(tmp_path):
     with create(tmp_path / "b.h5", samples_spec()) as store:
         part = store.parts[""]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cdm_cli.data.archives import Member, read_member
 from cdm_cli.data.arrays import npz_source
+from cdm_cli.data.part import map_array
 from cdm_cli.data.reading import Stamp, stamp
 from cdm_cli.data.zips import zip_members
 from cdm_cli.errors import BadInputError, CdmError, MismatchError
@@ -126,11 +127,13 @@ def _images(path: Path, digest: str, members: dict[str, Member], spool: Path) ->
         return None
     source = npz_source(path.name, path, list(members.values()), spool)
     num = len(source.rows)
+    with source.path.open("rb") as file:
+        images = map_array(file, path, "u1", source.offset, (num, *source.shape))
     labels = np.zeros(num, np.int64) if source.labels is None else source.labels
     return ImageSet(
         name=path.name,
         digest=digest,
-        images=np.memmap(source.path, np.uint8, "r", source.offset, (num, *source.shape)),
+        images=images,
         rows=np.arange(num),
         ids=np.arange(num),
         labels=labels,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from cdm_cli.data.arrays import npz_source
 from cdm_cli.errors import BadInputError, MismatchError
 from cdm_cli.jobs.judging.evaluate import run
 from cdm_cli.jobs.judging.judge import open_judge
@@ -84,6 +85,22 @@ def test_images_that_change_after_their_digest_was_taken_are_not_read():
         os.truncate("images.npz", 100)
         with pytest.raises(BadInputError, match=r"images\.npz was changed while it was read"):
             npz.images.read(np.arange(3))
+
+
+def test_images_that_are_cut_short_after_they_were_listed_are_an_error(monkeypatch):
+    np.savez("images.npz", PIXELS)
+
+    def listed(*args):
+        source = npz_source(*args)
+        os.truncate("images.npz", 1000)
+        return source
+
+    monkeypatch.setattr("cdm_cli.jobs.judging.npz.npz_source", listed)
+    with (
+        pytest.raises(BadInputError, match=r"images\.npz became shorter"),
+        open_npz(Path("images.npz")),
+    ):
+        pass
 
 
 def test_statistics_alone_have_no_images():
