@@ -23,7 +23,8 @@ from cdm_cli.jobs.training import train
 from cdm_cli.options.sampling import Compute
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.report import Report
-from tests.faults.test_signals import children_of, running, until
+from tests.faults.test_signals import running, until
+from tests.forking import children_of
 from tests.tiny import Told
 
 GPUS = torch.cuda.device_count()

@@ -23,7 +23,7 @@ from cdm_cli.signals import leave_when_asked, stop_after
 from tests.drawings import class_images, write_zip
 from tests.faults.jobs import state
 from tests.faults.runs import Counted
-from tests.forking import fork
+from tests.forking import children_of, fork
 from tests.tiny import arrays_of, base_config, contents, write_stage, write_store
 
 PATIENCE = 240  # seconds, on a very busy machine
@@ -224,11 +224,6 @@ def forked(action):
 
 def ended(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def children_of(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
 
 
 def running(pid):
