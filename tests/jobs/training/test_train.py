@@ -176,8 +176,10 @@ def test_killed_and_resumed_ends_in_the_same_bytes(home, undisturbed):
     same_as_undisturbed(home, undisturbed)
 
 
-def test_garbage_is_looked_for_among_new_objects_alone(home):
+def test_garbage_is_looked_for_among_new_objects_alone(home, monkeypatch):
     """Through all that torch loads it would take as long as several steps, again and again."""
+    monkeypatch.setattr(training_loop, "gc", gc)
+    gc.unfreeze()
     frozen = {}
     told = Told(lambda done: frozen.update({done: gc.get_freeze_count()}))
     train(home, told=told)
@@ -185,6 +187,7 @@ def test_garbage_is_looked_for_among_new_objects_alone(home):
     with pytest.raises(KilledError):
         train(home, name="killed", told=Told(killing_at(2)))
     assert gc.get_freeze_count() == 0
+    gc.freeze()  # for the other tests
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(home, undisturbed):
