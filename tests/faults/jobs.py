@@ -21,6 +21,7 @@ from tests.faults import inputs, runs
 
 STORES = (".h5", ".preparing", ".without")
 BOARD = "tensorboard"  # its events tell the time, in their names, too
+TRAINING = ("training.train", "pictures.figure")
 CLOCKS = {"images_per_second"}  # of metrics.jsonl
 
 
@@ -133,8 +134,8 @@ JOBS = {
             ("sampling.upsample",),
             2 * 2,
         ),
-        Job("train", "train", inputs.data, runs.train, ("training.train",)),
-        Job("train, select", "train", inputs.judge_and_data, runs.select, ("training.train",)),
+        Job("train", "train", inputs.data, runs.train, TRAINING),
+        Job("train, select", "train", inputs.judge_and_data, runs.select, TRAINING),
         Job("sweep", "sweep-s", inputs.judge_and_store, runs.sweep, ("sweep.sweep",), unit=8 * 2),
         Job("race", "sweep-s", inputs.judge_and_store, runs.race, ("sweep.race",), unit=9 * 2),
         Job("race, then grid", "sweep-s", inputs.raced, runs.grid_of_race, ("sweep.sweep",), 6 * 2),

@@ -1,6 +1,7 @@
 """The jobs themselves, run in the current directory; each returns how much work it found to do."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from cdm_cli.options.training import TrainOptions
 from cdm_cli.options.workspace import DefaultsOptions, ReportOptions
 from tests.asking import as_typed
 from tests.data.stores import fill, samples_spec
+from tests.faults.sketching import sketch
 
 CPU = Compute(device="cpu", batch_size=2)
 TRAINING = (
@@ -82,8 +84,9 @@ class Counted:
 
 
 def _work(run: Callable[..., Any], options: Any) -> int:
-    counted = Counted()
-    run(options, counted)
+    counted, drawing = Counted(), sys.modules.get("matplotlib.figure")
+    with changed(drawing.Figure, savefig=sketch) if drawing else contextlib.nullcontext():
+        run(options, counted)
     return counted.total
 
 
@@ -184,11 +187,13 @@ def grid_of_race() -> int:
 
 
 def tune() -> int:
+    from cdm_cli.jobs.tune import begin, teacher
     from cdm_cli.jobs.tune import tune as tune_schedule
 
     judge = as_typed(FeatureOptions, features="judge", compute=Compute(device="cpu", batch_size=8))
     options = {"steps": (2,), "num": 24, "trials": 2, "judge": judge}
-    return _work(tune_schedule.run, as_typed(TuneOptions, **options))
+    with changed(begin, TRIES=4), changed(teacher, EVENLY=8):
+        return _work(tune_schedule.run, as_typed(TuneOptions, **options))
 
 
 def eval() -> int:

@@ -30,9 +30,9 @@ def warmed(tmp_path_factory):
     make.good_stage(home / "good")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        for words in (("inspect", "good.h5"), ("verify", "good.h5"), ("inspect", "good"),
-                      ("sample", "good", "--num", "2", "-o", "x.h5")):  # fmt: skip
-            assert CliRunner().invoke(app, words).exit_code == 0, words
+        for words in ("inspect good.h5", "verify good.h5", "grid good.h5", "inspect good",
+                      "sample good --num 2 -o x.h5"):  # fmt: skip
+            assert CliRunner().invoke(app, words.split()).exit_code == 0, words
 
 
 @pytest.fixture
@@ -87,11 +87,9 @@ def check_store(outside, path):
 
 
 def check_stage(outside, path):
-    check(
-        outside,
-        lambda: refusal(load_stage, path, Path("runs")),
-        lambda: command("sample", path, "--num", "2", "--device", "cpu"),
-    )
+    """In two children: a header of megabytes takes half of what memory one may need."""
+    check(outside, lambda: refusal(load_stage, path, Path("runs")))
+    check(outside, lambda: command("sample", path, "--num", "2", "--device", "cpu"))
     assert not os.path.exists("lowres.h5")
 
 
