@@ -185,7 +185,7 @@ for (resident, most), (B, P, C_x, C_other, groups), (rows, added, silu, dropout)
     [(2, 30, 24, 16, 5), (2, 20, 24, 0, 8), (1, 40, 48, 0, 2)],
     [(1, 0, True, 0.0), (1, 1, True, 0.4), (2, 1, False, 0.7), (2, 2, True, 0.1)],
 ):
-    if (rows == 1) != (resident == 64) and most == 64 and B > 1:
+    if (rows == 1) != (resident == 64) and most == 64 and B > 1 or added == 1 and not C_other:
         continue  # for time; all of them run on CUDA
     f.RESIDENT, f.MOST_PIXELS = resident, most  # all at once, in tiles, by many programs
     C = C_x + C_other
