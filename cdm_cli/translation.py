@@ -1,7 +1,11 @@
 """Errors of Python, torch and the system, as what a person can do about them."""
 
 import errno
+import os
 import resource
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
 
 from cdm_cli.errors import (
     CdmError,
@@ -11,8 +15,17 @@ from cdm_cli.errors import (
     MissingError,
     is_out_of_memory,
 )
+from cdm_cli.names import DATA, LOWRES, RUNS, SAMPLES
+from cdm_cli.sentences import near
 
 NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+MADE_BY = {
+    DATA: "cdm prepare SRC makes it",
+    LOWRES: "cdm sample makes it",
+    SAMPLES: "cdm upsample makes it",
+    RUNS: "cdm train makes it",
+}
+LOOKED_AT = 1000  # names of a directory, at most, among which a mistyped one is looked for
 OTHER_BUILD = "torchvision::"  # an operator of torchvision that this torch does not know
 
 
@@ -29,12 +42,25 @@ def as_cdm_error(error: Exception) -> CdmError:
             next="install both anew, from one index",
         )
     if isinstance(error, OSError) and error.errno in NOT_THERE and error.filename:
-        return MissingError(f"{error.filename} does not exist", next="check the path")
+        return no_input(Path(os.fsdecode(error.filename)))
     if isinstance(error, OSError) and error.filename is not None:
         return DiskError(f"{error.filename}: {error.strerror}", next="check the file and the disk")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return DiskError(f"{error.strerror}", next="free space and run the same command again")
     return CdmError(f"this is a bug: {type(error).__name__}: {words}", next="rerun with --debug")
+
+
+def no_input(path: Path) -> MissingError:
+    """Return the error of an input that does not exist: its nearest name, and what makes it."""
+    names = list[str]()
+    with suppress(OSError, ValueError), os.scandir(path.parent) as entries:
+        names = [entry.name for entry in islice(entries, LOOKED_AT)]
+    found = near(path.name, names)
+    meant = f"; did you mean {path.with_name(found[0])}?" if found else ""
+    return MissingError(
+        f"{path} does not exist{meant}",
+        next=MADE_BY.get(path.name, "cdm ls lists what is here and what it is"),
+    )
 
 
 def _more_memory() -> str:

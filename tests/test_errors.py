@@ -13,6 +13,7 @@ import cdm_cli
 from cdm_cli import errors
 from cdm_cli.data import durable
 from cdm_cli.errors import DiskError, MissingError, is_out_of_memory, quote
+from cdm_cli.translation import no_input
 
 PACKAGE = Path(cdm_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -156,3 +157,26 @@ def test_a_shell_that_gives_too_little_memory_is_69_and_says_so():
     assert done.returncode == 69, done.stderr
     assert "ulimit -v" in done.stderr
     assert "bug" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "then"),
+    [
+        ("dta.h5", "dta.h5 does not exist; did you mean data.h5?", "cdm ls lists what is here"),
+        ("home/smaples.h5", "does not exist; did you mean home/samples.h5?", "cdm ls"),
+        ("lowres.h5", "lowres.h5 does not exist", "cdm sample makes it"),
+        ("nowhere/data.h5", "nowhere/data.h5 does not exist", "cdm prepare SRC makes it"),
+        ("nul\0.h5", "does not exist", "cdm ls"),
+    ],
+)
+def test_an_input_that_is_not_there_has_its_nearest_name_or_what_makes_it(
+    path, what, then, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("data.h5", "home/samples.h5"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    error = no_input(Path(path))
+    assert what in error.what
+    assert error.next.startswith(then)
+    assert ("did you mean" in error.what) == ("did you mean" in what)

@@ -12,6 +12,7 @@ from typing import Any
 
 from cdm_cli.data import durable
 from cdm_cli.errors import MissingError
+from cdm_cli.translation import no_input
 
 SUFFIX = ".pruned"
 LIMIT = 2**23
@@ -71,7 +72,7 @@ def missing_error(path: Path) -> MissingError:
     """Return the MissingError for a store that is not there, and say so if it was pruned."""
     found = read_record(path)
     if found is None:
-        return MissingError(f"{path} does not exist", next="check the path")
+        return no_input(path)
     return MissingError(
         f"{path} was pruned: its {found.num} images were removed",
         kept=f"its numbers are in {path.with_name(Path(found.numbers).name)}",

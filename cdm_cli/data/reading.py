@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cdm_cli.errors import BadInputError, CdmError, DiskError, MissingError, UnsafeInputError
+from cdm_cli.translation import no_input
 
 
 def open_regular(path: Path, *, writable: bool = False, follow: bool = True) -> int:
@@ -23,7 +24,7 @@ def open_regular(path: Path, *, writable: bool = False, follow: bool = True) -> 
             raise _irregular_error(path, follow)
         fd = os.open(path, flags)
     except (FileNotFoundError, NotADirectoryError):
-        raise MissingError(f"{path} does not exist", next="check the path") from None
+        raise no_input(path) from None
     except ValueError:
         raise MissingError(f"{path} cannot be the name of a file", next="check it") from None
     except OSError as error:

@@ -24,7 +24,8 @@ from cdm_cli.data.skips import Skips
 from cdm_cli.data.spool import write_spool
 from cdm_cli.data.tars import gunzip, tar_members
 from cdm_cli.data.zips import zip_members
-from cdm_cli.errors import BadInputError, MissingError, UsageError
+from cdm_cli.errors import BadInputError, UsageError
+from cdm_cli.translation import no_input
 
 
 class Source(Protocol):
@@ -110,7 +111,7 @@ def _kind_of(path: Path) -> str:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        raise MissingError(f"{path} does not exist", next="check the path of SRC") from None
+        raise no_input(path) from None
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
     if stat.S_ISDIR(mode):

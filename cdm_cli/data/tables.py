@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.listing import MAX_TABLE_BYTES, SUFFIXES, read_regular
 from cdm_cli.data.skips import as_unicode, printable_name
-from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.errors import BadInputError
 from cdm_cli.names import MOST_CLASSES
+from cdm_cli.translation import no_input
 
 JSON_FORM = 'expected {"labels": [["path", k], ...]} or {"labels": {"path": k}}'
 CSV_FORM = "expected lines of file,label or file,class"
@@ -55,7 +56,7 @@ class LabelRow(NamedTuple):
 def read_label_table(path: Path) -> LabelTable:
     """Read a .json or .csv table. Raises MissingError, BadInputError naming the line."""
     if not path.exists():
-        raise MissingError(f"{path} does not exist", next="check the path of --labels")
+        raise no_input(path)
     try:
         data = read_regular(path, MAX_TABLE_BYTES, follow=True)
     except BadImageError as error:

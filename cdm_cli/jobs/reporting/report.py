@@ -7,7 +7,7 @@ from pathlib import Path
 from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file, resolve_path
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import BadInputError, MissingError
+from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.cas.files import CAS_FILE
 from cdm_cli.jobs.cas.page import cas_parts
 from cdm_cli.jobs.curve.page import curves_of
@@ -20,6 +20,7 @@ from cdm_cli.jobs.training.page import stage_parts, weights_in
 from cdm_cli.names import CURVE, RUNS
 from cdm_cli.options.workspace import ReportOptions
 from cdm_cli.report import Report
+from cdm_cli.translation import no_input
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def run(options: ReportOptions, report: Report) -> Reported:
     """
     path = resolve_path(options.path, Path(RUNS))
     if not path.exists():
-        raise MissingError(f"{path} does not exist", next="cdm report with a store, stage or sweep")
+        raise no_input(path)
     of, made = _maker(path)
     content = made()
     page.write_page(options.out, of, content)

@@ -96,7 +96,7 @@ def _ids(word: str, match: re.Match[str], names: Sequence[str]) -> list[int]:
         if word in names:  # it can only be the name
             return [names.index(word)]
         what = f"--classes {word}: the classes are 0-{len(names) - 1}"
-        raise UsageError(what, next="see cdm inspect")
+        raise UsageError(what, next="ids or names of these, which cdm inspect STAGE lists")
     _check_one_meaning(word, first, last, names)
     return list(range(first, last + 1))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cdm_cli.cascade.stagefile import read_stage_file
 from cdm_cli.data.pruned import SUFFIX
-from cdm_cli.errors import CdmError, MissingError
+from cdm_cli.errors import CdmError
 from cdm_cli.jobs.workspace.folders import folder_row
 from cdm_cli.jobs.workspace.look import MOST_NAMES, is_directory, paths_in
 from cdm_cli.jobs.workspace.needs import reasons_to_keep
@@ -27,6 +27,7 @@ from cdm_cli.jobs.workspace.stores import PRUNED, is_store_name, pruned_row, sto
 from cdm_cli.names import RUNS
 from cdm_cli.options.workspace import ListOptions
 from cdm_cli.report import Report
+from cdm_cli.translation import no_input
 
 REMAKE = "pruned: cdm inspect FILE says which command makes the images again"
 NOTHING = "nothing of cdm is here: cdm prepare makes a store, cdm train a stage, cdm demo both"
@@ -48,7 +49,7 @@ def run(options: ListOptions, report: Report) -> Listing:
         return Listing(path, rows, _notes(rows))
     row = _file_row(path, {})
     if row is None:
-        raise MissingError(f"{path} does not exist", next="cdm ls")
+        raise no_input(path)
     return Listing(path, [row])
 
 
