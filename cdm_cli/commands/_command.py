@@ -13,25 +13,18 @@ from cdm_cli.commands.table import Command
 from cdm_cli.jobs.runtime import busy
 from cdm_cli.nets.kernels import ahead
 from cdm_cli.options.durations import seconds_of
-from cdm_cli.options.flag import OUTPUT, Flagged, flags_of, parts
+from cdm_cli.options.flag import OUTPUT, Flag, Flagged, flags_of, parts
 from cdm_cli.options.sampling import Compute
 from cdm_cli.signals import stop_after
 from cdm_cli.startup import measure_command, measure_imports
 
-JSON = Annotated[
-    bool,
-    typer.Option(
-        "--json", help="Print one JSON object and nothing else [default: off].",
-        rich_help_panel=OUTPUT, show_default=False,
-    ),
-]  # fmt: skip
-DRY_RUN = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run", help="Print the plan and its cost; compute and write nothing [default: off].",
-        rich_help_panel=OUTPUT, show_default=False,
-    ),
-]  # fmt: skip
+JSON = Flagged(
+    ("json",), bool, False, Flag("Print one JSON object and nothing else.", group=OUTPUT)
+)
+DRY_RUN = Flagged(
+    ("dry_run",), bool, False,
+    Flag("Print the plan and its cost; compute and write nothing.", group=OUTPUT),
+)  # fmt: skip
 
 
 def function_of(command: Command) -> Callable[..., None]:
@@ -65,10 +58,8 @@ def function_of(command: Command) -> Callable[..., None]:
             costs = job == "plan" and not command.asks
             answer(ctx, options, _foretell(done) if costs else done)
 
-    parameters = [_parameter("ctx", typer.Context), *map(_parameter_of, flags_of(command.options))]
-    parameters.append(_parameter("json", JSON, False))
-    if command.plans:
-        parameters.append(_parameter("dry_run", DRY_RUN, False))
+    flags = [*flags_of(command.options), JSON, *([DRY_RUN] if command.plans else [])]
+    parameters = [_parameter("ctx", typer.Context), *map(_parameter_of, flags)]
     run.__signature__ = Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     run.__annotations__ = {item.name: item.annotation for item in parameters}
     run.__doc__ = command.help

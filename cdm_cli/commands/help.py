@@ -22,22 +22,12 @@ def show_help(ctx: typer.Context, command: Words = None) -> None:
     Example: cdm help
     Example: cdm help eval cas
     """
-    root = ctx.find_root()
-    name = " ".join(command or [])
-    typer.echo(_command(root, name).get_help(root) if not name else _help_of(root, name))
-
-
-def _command(root: Any, name: str) -> Any:
-    group: Any = root.command
-    if not name:
-        return group
-    if name not in group.commands:
-        listed = f"COMMAND {name!r}: there is no such command"
-        raise UsageError(with_near(listed, name, group.commands), next="cdm help")
-    return group.commands[name]
-
-
-def _help_of(root: Any, name: str) -> str:
-    command = _command(root, name)
-    inner = command.make_context(name, [], parent=root, resilient_parsing=True)
-    return str(command.get_help(inner))
+    shown = ctx.find_root()
+    group: Any = shown.command
+    if name := " ".join(command or []):
+        if name not in group.commands:
+            listed = f"COMMAND {name!r}: there is no such command"
+            raise UsageError(with_near(listed, name, group.commands), next="cdm help")
+        inner = group.commands[name]
+        shown = inner.make_context(name, [], parent=shown, resilient_parsing=True)
+    typer.echo(shown.get_help())

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge, Le, Lt, MinLen
+from annotated_types import Ge, Le, MinLen
 
 from cdm_cli.errors import UsageError, quote
 from cdm_cli.names import (
@@ -29,7 +29,7 @@ from cdm_cli.options.outputs import (
     StoreOut,
     is_npz,
 )
-from cdm_cli.options.sampling import Num, PerClass, Resolution, Seed, Split
+from cdm_cli.options.sampling import AnySeed, Num, PerClass, Resolution, Seed, Split
 
 Labels = Annotated[
     Path | None,
@@ -177,7 +177,7 @@ class VerifyOptions:
     lowres: Annotated[Path | None, Flag("Store that was upsampled [default: found].", "STORE")] = (
         None
     )
-    seed: Annotated[int, Ge(0), Lt(2**63), Flag("Decides which samples are replayed.", "N")] = 0
+    seed: Annotated[AnySeed, Flag("Decides which samples are replayed.", "N")] = 0
     device: Annotated[Device, Flag("Where the network runs.", env=DEVICE_ENV)] = "auto"
 
 

@@ -25,7 +25,8 @@ from cdm_cli.options.durations import duration_of
 from cdm_cli.options.flag import OUTPUT, Check, Flag, Harmless, Identified
 from cdm_cli.options.outputs import StoreOut
 
-Seed = Annotated[int, Ge(0), Lt(2**63), Flag("Seed of all noise.", "N")]
+AnySeed = Annotated[int, Ge(0), Lt(2**63)]
+Seed = Annotated[AnySeed, Flag("Seed of all noise.", "N")]
 Num = Annotated[int | None, Ge(1), Flag("How many images [default: all].", "N")]
 KeepS = Annotated[
     tuple[Annotated[int, Ge(0)], ...],

@@ -20,6 +20,7 @@ from cdm_cli.jobs.cas.recipe import CasRecipe, recipe_of
 from cdm_cli.jobs.judging.images import ImageSet, from_part
 from cdm_cli.jobs.runtime.device import choose_precision
 from cdm_cli.jobs.runtime.world import World
+from cdm_cli.jobs.sampling.headers import compare_classes, compare_images
 from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.metrics.order import choose_by_class
 from cdm_cli.options.judging import CasOptions
@@ -121,9 +122,9 @@ def _check_stores(store: Store, name: str, ref: Store) -> None:
             kept=UNTOUCHED,
             next="--split train",
         )
-    if store.classes != ref.classes:
+    if different := compare_classes(store.classes, ref.classes, "STORE", "--ref"):
         raise MismatchError(
-            f"{store.path} and {ref.path} have different classes: {_first_difference(store, ref)}",
+            f"{store.path} and {ref.path} have different classes: {different}",
             kept=UNTOUCHED,
             next="--ref with the data that the samples were modelled on",
         )
@@ -133,30 +134,16 @@ def _check_stores(store: Store, name: str, ref: Store) -> None:
         )
 
 
-def _first_difference(store: Store, ref: Store) -> str:
-    if len(store.classes) != len(ref.classes):
-        return f"{len(store.classes)} and {len(ref.classes)}"
-    pairs = enumerate(zip(store.classes, ref.classes, strict=True))
-    place, (mine, theirs) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
-    return f"number {place} is {mine!r} and {theirs!r}"
-
-
 def _check_images(ref: Store, resolution: int, channels: int, store: Store) -> None:
     """Raise MismatchError unless both splits of ref have such images."""
-    for part in (ref.parts["train"], ref.parts["val"]):
-        if resolution not in part.resolutions:
-            there = ", ".join(map(str, part.resolutions))
-            raise MismatchError(
-                f"{ref.path} has images of {there} pixels, {store.path} of {resolution}",
-                kept=UNTOUCHED,
-                next=f"cdm prepare … --resolution {resolution}, or another --ref",
-            )
-        if part.channels(resolution) != channels:
-            raise MismatchError(
-                f"{ref.path} has {part.channels(resolution)} channels, {store.path} {channels}",
-                kept=UNTOUCHED,
-                next="another --ref",
-            )
+    parts = (ref.parts["train"], ref.parts["val"])
+    faults = (compare_images(part, resolution, channels, "STORE", "--ref") for part in parts)
+    if fault := next(filter(None, faults), ""):
+        raise MismatchError(
+            f"{store.path} and {ref.path} have different images: {fault}",
+            kept=UNTOUCHED,
+            next=f"cdm prepare … --resolution {resolution}, or another --ref",
+        )
 
 
 def _match(ref: Store, samples: TrainingSet, seed: int) -> TrainingSet:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.units import disk
 
 Lines = list[str]
@@ -44,7 +45,7 @@ def store_lines(told: dict[str, Any]) -> Lines:
             **said,
             "classes": _classes(told["classes"]),
             "made by": made.get("command"),
-            "from": ", ".join(map(_parent, _rows(made.get("parents")))),
+            "from": ", ".join(map(_describe_parent, parents_of(made))),
             "sampled": _settings(made.get("identity")),
             "computed": _settings(made.get("numerics"), ("device", "precision", "batch_size")),
             "cdm": made.get("cdm"),
@@ -72,13 +73,8 @@ def _classes(names: Sequence[str]) -> str:
     return f"{len(names)}: {', '.join(names[:SHOWN])}{more}" if names else ""
 
 
-def _rows(value: object) -> list[Mapping[str, Any]]:
-    found: list[Any] = value if isinstance(value, list) else []
-    return [row for row in found if isinstance(row, Mapping)]
-
-
-def _parent(row: Mapping[str, Any]) -> str:
-    return f"{row.get('role', '')} {row.get('name', '')} ({str(row.get('digest', ''))[:DIGITS]})"
+def _describe_parent(row: Mapping[str, str]) -> str:
+    return f"{row['role']} {row['name']} ({row['digest'][:DIGITS]})"
 
 
 def _settings(values: object, names: Sequence[str] = CHAIN) -> str:

@@ -1,6 +1,5 @@
 """What `cdm import` is about to do with images: order, ids, classes, and what they share."""
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,23 +11,22 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm_cli.__version__ import __version__
 from cdm_cli.data.arrays import ArraySource
 from cdm_cli.data.class_folders import numbers
 from cdm_cli.data.images import GAMMA, PROFILE, BadImageError, ImageHeader, probe
 from cdm_cli.data.labels import Labelled, class_names, labels_among
-from cdm_cli.data.schema import PartSpec, StoreSpec, fitting_block_size
+from cdm_cli.data.listing import listing_digest
+from cdm_cli.data.schema import PartName, PartSpec, StoreSpec
 from cdm_cli.data.sources import Source
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, quote
 from cdm_cli.jobs.exchange.import_openai import read_names
-from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.provenance import command_line
+from cdm_cli.jobs.sampling.blocks import image_block_size
+from cdm_cli.jobs.sampling.provenance import command_line, parent, provenance
 from cdm_cli.metrics.order import rank_in_class
 from cdm_cli.options.files import ImportOptions
 from cdm_cli.report import Report
 
 T = TypeVar("T")
-BLOCK_BYTES = 2**26
 THREADS = 8
 LARGEST = 4096
 TOO_MUCH = "which 8 bits of gray or RGB cannot keep"
@@ -168,24 +166,22 @@ def each(work: Callable[[int], T], rows: range) -> Iterator[T]:
 
 def spec_of(plan: ImportPlan, classes: tuple[str, ...], options: ImportOptions) -> StoreSpec:
     """Return the contents and the provenance of the store."""
-    part, source = PartSpec(len(plan.ids), {plan.resolution: plan.channels}), plan.source
-    digest = source.digest()
+    parts: dict[PartName, PartSpec] = {
+        "": PartSpec(len(plan.ids), {plan.resolution: plan.channels})
+    }
+    digest = plan.source.digest()
+    identity = {
+        "command": "import",
+        "source": digest,
+        "labels": listing_digest((), plan.y),
+        "ids": listing_digest((), plan.ids),
+        "num": len(plan.ids),
+    }
+    parents = [parent("source", plan.source.name, digest)]
     return StoreSpec(
         kind="samples",
-        parts={"": part},
+        parts=parts,
         classes=list(classes),
-        provenance={
-            "cdm": __version__,
-            "command": command_line("import", options),
-            "identity": {
-                "command": "import",
-                "source": digest,
-                "labels": hashlib.sha256(plan.y.astype("<i8").tobytes()).hexdigest(),
-                "ids": hashlib.sha256(plan.ids.astype("<i8").tobytes()).hexdigest(),
-                "num": len(plan.ids),
-            },
-            "parents": [{"role": "source", "name": source.name, "digest": digest}],
-            "conventions": CONVENTIONS,
-        },
-        block_size=min(block_size(part.num), fitting_block_size({"": part}, BLOCK_BYTES)),
+        provenance=provenance(command_line("import", options), identity, parents, CONVENTIONS),
+        block_size=image_block_size(parts),
     )

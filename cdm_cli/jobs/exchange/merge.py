@@ -6,7 +6,7 @@ is compared with its digest as it is read, and gets a new digest, which includes
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.runtime.identity import identity_in
 from cdm_cli.jobs.runtime.same_store import resume_or_create, store_difference
 from cdm_cli.jobs.sampling.blocks import write_missing
-from cdm_cli.jobs.sampling.provenance import command_line
+from cdm_cli.jobs.sampling.provenance import command_line, numerics_in
 from cdm_cli.options.files import MergeOptions
 from cdm_cli.report import Report
 
@@ -117,18 +117,7 @@ def _first_id(store: Store) -> int:
 def _check_same(piece: Piece, head: Store) -> None:
     """Raise MismatchError unless the piece is of the same command as the first."""
     store, part = piece.store, piece.part
-    said = {
-        **head.provenance,
-        "identity": {**identity_in(head.provenance), "first": piece.first},
-    }
-    spec = StoreSpec(
-        kind="samples",
-        parts={"": _spec_with(head, part.num)},
-        classes=head.classes,
-        provenance=said,
-        block_size=head.contents.block_size,
-    )
-    found = store_difference(store, spec)
+    found = store_difference(store, _spec_like(head, piece.first, part.num))
     difference = found.side_by_side() if found else _other_terms(store, head)
     if difference:
         raise _unfit_error(
@@ -142,9 +131,19 @@ def _check_same(piece: Piece, head: Store) -> None:
         )
 
 
-def _spec_with(store: Store, num: int) -> Any:
-    spec = store.contents.parts[""]
-    return type(spec)(num=num, resolutions=spec.resolutions, z=spec.z)
+def _spec_like(head: Store, first: int, num: int, **more: object) -> StoreSpec:
+    """Return the store of the same command that holds num samples from the first on.
+
+    more: what else its provenance tells.
+    """
+    identity = {**identity_in(head.provenance), "first": first}
+    return StoreSpec(
+        kind="samples",
+        parts={"": replace(head.contents.parts[""], num=num)},
+        classes=head.classes,
+        provenance={**head.provenance, "identity": identity, **more},
+        block_size=head.contents.block_size,
+    )
 
 
 def _other_terms(store: Store, head: Store) -> str:
@@ -152,21 +151,16 @@ def _other_terms(store: Store, head: Store) -> str:
     there, here = store.provenance, head.provenance
     if there.get("conventions") != here.get("conventions"):
         return "they follow other conventions, which cdm inspect shows"
-    was, wants = (_numerics(it).get("precision") for it in (store, head))
+    was, wants = (numerics_in(it.provenance).get("precision") for it in (store, head))
     return f"precision is {was} there, {wants} here" if was != wants else ""
-
-
-def _numerics(store: Store) -> dict[str, Any]:
-    found: Any = store.provenance.get("numerics")
-    return found if isinstance(found, dict) else {}
 
 
 def _tell(pieces: Sequence[Piece], report: Report) -> None:
     """Say where parts were computed otherwise than the first, which changes their last bits."""
     first, *others = pieces
-    want = _numerics(first.store)
+    want = numerics_in(first.store.provenance)
     for piece in others:
-        has = _numerics(piece.store)
+        has = numerics_in(piece.store.provenance)
         differs = [f"{key} {has.get(key)}" for key in want if has.get(key) != want[key]]
         if differs:
             report.say(
@@ -185,20 +179,9 @@ def _unfit_error(what: str, then: str) -> MismatchError:
 
 def spec_of(pieces: Sequence[Piece], command: str) -> StoreSpec:
     """Return the store of the undivided command, which remembers its parts."""
-    head = pieces[0].store
-    said = dict(head.provenance)
-    said |= {
-        "cdm": __version__,
-        "command": command,
-        "identity": {**identity_in(head.provenance), "first": 0},
-        "merged": [_describe_piece(piece) for piece in pieces],
-    }
-    return StoreSpec(
-        kind="samples",
-        parts={"": _spec_with(head, pieces[-1].stop)},
-        classes=head.classes,
-        provenance=said,
-        block_size=head.contents.block_size,
+    merged = [_describe_piece(piece) for piece in pieces]
+    return _spec_like(
+        pieces[0].store, 0, pieces[-1].stop, cdm=__version__, command=command, merged=merged
     )
 
 
@@ -209,7 +192,7 @@ def _describe_piece(piece: Piece) -> dict[str, Any]:
         "digest": store.digest,
         "first": piece.first,
         "num": piece.part.num,
-        "numerics": _numerics(store),
+        "numerics": numerics_in(store.provenance),
     }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
-from cdm_cli.jobs.pictures.shown import ShownImages, name_classes
+from cdm_cli.jobs.pictures.shown import ShownImages, first_of_classes, name_classes
 from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, enlarge
 from cdm_cli.jobs.runtime.identity import identity_in
 from cdm_cli.metrics.order import rank_in_class
@@ -25,7 +25,9 @@ def lay_side_by_side(
     places = [_places(one, ids) for one in shown]
     _check_classes(shown, places, ids)
     labels = np.asarray(shown[0].part.labels[places[0]])
-    chosen = _of_each(labels, per_class) if per_class else spread_over_classes(labels, num)
+    chosen = spread_over_classes(labels, num)
+    if per_class:
+        chosen = np.concatenate(first_of_classes(labels, per_class))
     pairs = zip(shown, places, strict=True)
     columns = _make_alike([_column(one, where[chosen]) for one, where in pairs])
     tiles = dict(enumerate(tile for row in zip(*columns, strict=True) for tile in row))
@@ -71,12 +73,6 @@ def _check_classes(shown: Sequence[ShownImages], places: list[np.ndarray], ids: 
                 kept="nothing was written",
                 next="stores that were made from one another, or from the same images",
             )
-
-
-def _of_each(labels: np.ndarray, per_class: int) -> np.ndarray:
-    return np.concatenate(
-        [np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)]
-    )
 
 
 def spread_over_classes(labels: np.ndarray, num: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.pictures.beside import column_head, lay_side_by_side
-from cdm_cli.jobs.pictures.shown import ShownImages, choose_shown, name_classes
+from cdm_cli.jobs.pictures.shown import ShownImages, choose_shown, first_of_classes, name_classes
 from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw_sheet, readable_scale, write_png
 from cdm_cli.options.files import GridOptions
 from cdm_cli.report import Report
@@ -87,5 +87,5 @@ def _name(shown: ShownImages, row: np.ndarray) -> str:
 
 def _by_class(shown: ShownImages, per_class: int) -> Rows:
     labels = np.asarray(shown.part.labels[shown.places])
-    chosen = [shown.places[labels == label][:per_class] for label in np.unique(labels)]
-    return [(name_classes(shown, row)[0], row) for row in chosen]
+    rows = [shown.places[chosen] for chosen in first_of_classes(labels, per_class)]
+    return [(name_classes(shown, row)[0], row) for row in rows]

@@ -1,13 +1,9 @@
 """What `cdm prepare` is about to do: which images, of which classes, become what."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from cdm_cli.__version__ import __version__
 from cdm_cli.data.hdf5_foreign import Inside, inside_of
 from cdm_cli.data.labels import (
     RULES,
@@ -17,20 +13,20 @@ from cdm_cli.data.labels import (
     labels_among,
     require_images,
 )
+from cdm_cli.data.listing import listing_digest
 from cdm_cli.data.prepared import DRAFT, ImageRecipe, look
 from cdm_cli.data.resize import CONVENTIONS
-from cdm_cli.data.schema import PartName, PartSpec, StoreSpec, fitting_block_size
+from cdm_cli.data.schema import PartName, PartSpec, StoreSpec
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.prepare.decode import Images
-from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.provenance import command_line
+from cdm_cli.jobs.sampling.blocks import image_block_size
+from cdm_cli.jobs.sampling.provenance import command_line, parent, provenance
 from cdm_cli.names import MOST_RESOLUTION
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
 
-BLOCK_BYTES = 2**26  # of one block, which every process holds in memory
 DRAFTED = f", JPEGs decoded at 1/2, 1/4 or 1/8 where {DRAFT} pixels are left for one that is stored"
 RESOLUTIONS = "--resolution 64, repeated for every stage of the cascade"
 CHANNELS = {1: "gray", 2: "gray and alpha", 3: "colour", 4: "colour and alpha"}
@@ -119,13 +115,12 @@ def spec_of(
     parts: dict[PartName, PartSpec] = {
         name: PartSpec(len(part.images.y), sizes) for name, part in found.items()
     }
-    most = max(part.num for part in parts.values())
     return StoreSpec(
         kind="prepared",
         parts=parts,
         classes=list(classes),
         provenance=_provenance(options, found, recipe),
-        block_size=min(block_size(most), fitting_block_size(parts, BLOCK_BYTES)),
+        block_size=image_block_size(parts),
     )
 
 
@@ -136,27 +131,18 @@ def _provenance(
     if recipe.draft:
         said["draft"] = DRAFT
     sources = {name: part.images.source for name, part in found.items()}
-    return {
-        "cdm": __version__,
-        "command": command_line("prepare", options),
-        "identity": {
-            "command": "prepare",
-            "sources": {name: source.digest() for name, source in sources.items()},
-            "labels": {name: _digest(part.images.y) for name, part in found.items()},
-            "resolutions": list(recipe.resolutions),
-            **said,
-        },
-        "parents": [
-            {"role": name, "name": source.name, "digest": source.digest()}
-            for name, source in sources.items()
-        ],
-        "conventions": {
-            "crop": CONVENTIONS[recipe.crop] + (DRAFTED if recipe.draft else ""),
-            "channels": CHANNELS[recipe.channels],
-            "labels": found["train"].how,
-        },
+    digests = {name: source.digest() for name, source in sources.items()}
+    identity = {
+        "command": "prepare",
+        "sources": digests,
+        "labels": {name: listing_digest((), part.images.y) for name, part in found.items()},
+        "resolutions": list(recipe.resolutions),
+        **said,
     }
-
-
-def _digest(y: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(y, "<i8").tobytes()).hexdigest()
+    parents = [parent(name, source.name, digests[name]) for name, source in sources.items()]
+    conventions = {
+        "crop": CONVENTIONS[recipe.crop] + (DRAFTED if recipe.draft else ""),
+        "channels": CHANNELS[recipe.channels],
+        "labels": found["train"].how,
+    }
+    return provenance(command_line("prepare", options), identity, parents, conventions)

@@ -11,12 +11,14 @@ from typing import Self
 
 import numpy as np
 
+from cdm_cli.data.schema import PartName, PartSpec, fitting_block_size
 from cdm_cli.data.store import Part
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.report import Report
 
 SMALLEST, LARGEST = 64, 1024
+BLOCK_BYTES = 2**26  # of images of files, which every process holds in memory
 BLOCKS = 16  # at least so many, where there are samples enough
 SHARES = 8  # their number is a multiple of that or just below: 2, 4 or 8 processes have as many
 
@@ -28,6 +30,12 @@ def block_size(num: int) -> int:
     """
     blocks = max(BLOCKS, SHARES * math.ceil(num / (SHARES * LARGEST)))
     return max(SMALLEST, 8 * math.ceil(num / blocks / 8))
+
+
+def image_block_size(parts: Mapping[PartName, PartSpec]) -> int:
+    """Return how many images of files a block holds: as `block_size`, up to 64 MiB of them."""
+    most = max(part.num for part in parts.values())
+    return min(block_size(most), fitting_block_size(parts, BLOCK_BYTES))
 
 
 def rows_of_part(num: int, part: str | None) -> range:

@@ -43,6 +43,13 @@ class Made:
     device: str
 
 
+def join_arrays(batches: Sequence[Arrays], samples: SampleInputs) -> Arrays:
+    """Return what was made of consecutive rows as one, with the ids and labels of these."""
+    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    assert samples.y is not None
+    return {**arrays, "ids": samples.ids.numpy(), "labels": samples.y.numpy()}
+
+
 @dataclass(frozen=True)
 class Engine:
     """A stage on its device, and how it is run; compute batches have batch_size rows."""
@@ -65,9 +72,7 @@ class Engine:
         batches = [
             self.make_batch(samples.rows(slice(at, at + size)), meter) for at in range(0, num, size)
         ]
-        arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-        assert samples.y is not None
-        return {**arrays, "ids": samples.ids.numpy(), "labels": samples.y.numpy()}
+        return join_arrays(batches, samples)
 
     def make_batch(self, samples: SampleInputs, meter: "Meter") -> Arrays:
         """Sample one batch; return its images and kept states by dataset, without ids and labels.

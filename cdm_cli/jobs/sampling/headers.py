@@ -1,5 +1,6 @@
 """Which stage fits which store, found out from headers: no weight is read for it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def _advise_anew(header: Header, store: Store, part: Part) -> str:
     """Return the command that makes the store anew if only its classes do not fit, else ""."""
     reason = misfit(header, store, part)
     some = set(store.classes) <= set(header.classes)
-    if not some or reason != different_classes(header, store.classes):
+    if not some or reason != compare_classes(header.classes, store.classes):
         return ""
     names = quote(header.directory)
     return f"cdm import IMAGES -o NAME.h5 --classes {names}: a store of all its classes"
@@ -170,21 +171,34 @@ def describe_misfit(
     "" where they do not. does: what the stage does with such images, as "makes".
     """
     model = header.config.model
+    fault = compare_images(part, resolution, model.channels, does=does)
+    if fault or not model.num_classes:
+        return fault
+    return compare_classes(header.classes, store.classes)
+
+
+def compare_images(
+    part: Part, resolution: int, channels: int, one: str = "the stage", other: str = "the store",
+    does: str = "has",
+) -> str:  # fmt: skip
+    """Return how the images of a part differ from those of one resolution and channels, or "".
+
+    one: who has or takes such images, which `does` says; other: whose part it is.
+    """
     if resolution not in part.resolutions:
         there = ", ".join(map(str, part.resolutions))
-        return f"the stage {does} {resolution}×{resolution}, the store has {there}"
-    channels = part.channels(resolution)
-    if channels != model.channels:
-        return f"the stage has {model.channels} channels, the store {channels}"
-    return different_classes(header, store.classes) if model.num_classes else ""
+        return f"{one} {does} {resolution}×{resolution}, {other} has {there}"
+    if part.channels(resolution) != channels:
+        return f"{one} has {channels} channels, {other} {part.channels(resolution)}"
+    return ""
 
 
-def different_classes(header: Header, classes: list[str]) -> str:
-    """Return how the class names of stage and store differ, or "" if they do not."""
-    ours, theirs = list(header.classes), list(classes)
-    if ours == theirs:
-        return ""
+def compare_classes(
+    ours: Sequence[str], theirs: Sequence[str], one: str = "the stage", other: str = "the store"
+) -> str:
+    """Return how the class names of one and another differ, or "" if they do not."""
     if len(ours) != len(theirs):
-        return f"the stage has {len(ours)} classes, the store {len(theirs)}"
-    first = next(i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
-    return f"class {first} is {ours[first]!r} for the stage, {theirs[first]!r} in the store"
+        return f"{one} has {len(ours)} classes, {other} {len(theirs)}"
+    pairs = enumerate(zip(ours, theirs, strict=True))
+    told = (f"class {k} is {a!r} in {one}, {b!r} in {other}" for k, (a, b) in pairs if a != b)
+    return next(told, "")

@@ -2,31 +2,27 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, quote
-from cdm_cli.jobs.sampling.headers import Header, different_classes
+from cdm_cli.jobs.sampling.headers import Header, compare_classes
 from cdm_cli.names import MOST_COUNTED
 
 
-class Like(NamedTuple):
-    """Classes that have images, and how many images each of them has."""
-
-    classes: tuple[int, ...]
-    counts: tuple[int, ...]
-
-
-def count_like(path: Path, header: Header, classes: Sequence[int]) -> Like:
+def count_like(
+    path: Path, header: Header, classes: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Count the images of classes in a store: in train of prepared data, else in its only part.
+
+    Returns the classes that have images, and how many each of them has.
 
     Raises MissingError without the store; MismatchError where its classes are not the stage's,
     where none of those asked for has an image, or for more than 2^25 images.
     """
     with open_store(path) as store:
-        if reason := different_classes(header, store.classes):
+        if reason := compare_classes(header.classes, store.classes):
             raise MismatchError(
                 f"--like {path}: {reason}",
                 next=f"the store that {quote(header.directory)} learned from",
@@ -44,4 +40,4 @@ def count_like(path: Path, header: Header, classes: Sequence[int]) -> Like:
             f"--like {path}: it has no image of these classes",
             next="--classes with some that it has images of, or without --classes",
         )
-    return Like(tuple(seen), tuple(int(all_counts[label]) for label in seen))
+    return tuple(seen), tuple(int(all_counts[label]) for label in seen)

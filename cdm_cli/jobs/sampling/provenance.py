@@ -23,24 +23,29 @@ def provenance(
     command: str,
     identity: Mapping[str, Any],
     parents: Sequence[Mapping[str, str]],
-    numerics: Mapping[str, Any],
-    note: str = "",
+    conventions: Mapping[str, str] = CONVENTIONS,
+    **more: object,
 ) -> dict[str, Any]:
-    """Return the provenance of a store of samples, plain values only: all that is named here.
+    """Return the provenance of a store, plain values only, with the version of cdm.
 
-    The version of cdm and the conventions of pixels, noise and time stand with it. identity: what
-    decides its samples, and must be equal for a run to continue it. command: one that asks
-    for the same as the one that was typed. note: the user's own words.
+    command: one that asks for the same as the one that was typed. identity: what decides the
+    images, and must be equal for a run to continue the store. conventions: what its numbers mean;
+    by default those of samples. more: what else is told, as numerics and note, unless it is empty.
     """
     return {
         "cdm": __version__,
         "command": command,
         "identity": dict(identity),
         "parents": [dict(parent) for parent in parents],
-        "numerics": dict(numerics),
-        "conventions": CONVENTIONS,
-        **({"note": note} if note else {}),
+        "conventions": dict(conventions),
+        **{name: value for name, value in more.items() if value},
     }
+
+
+def numerics_in(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numerics that a provenance tells of, {} where it tells of none."""
+    found: Any = provenance.get("numerics")
+    return found if isinstance(found, dict) else {}
 
 
 def parent(role: str, name: str, digest: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ from cdm_cli.jobs.sampling.numerics import (
     choose_numerics,
 )
 from cdm_cli.jobs.sampling.parents import stage_digest
+from cdm_cli.jobs.sampling.provenance import numerics_in
 from cdm_cli.jobs.sampling.work import Work, spec_of, use_its_blocks
 from cdm_cli.names import RUNS
 from cdm_cli.nets.memory import HALVED, halve
@@ -136,11 +137,9 @@ def recorded_numerics(out: Path) -> Mapping[str, Any] | None:
     """Return the numerics recorded in a store, or in the record of a pruned one; None without."""
     if not out.exists():
         before = pruned.read_record(out)
-        found = before.provenance.get("numerics") if before else None
-    else:
-        with open_store(out) as store:
-            found = store.provenance.get("numerics")
-    return found if isinstance(found, dict) else None
+        return (before and numerics_in(before.provenance)) or None
+    with open_store(out) as store:
+        return numerics_in(store.provenance) or None
 
 
 def load_ready_stage(

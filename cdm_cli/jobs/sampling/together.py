@@ -10,11 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.data.store import Store
-from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
+from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, join_arrays
 from cdm_cli.jobs.sampling.work import Work
 
 
@@ -53,9 +51,7 @@ class Block:
 
     def arrays(self) -> Arrays:
         """Return what the datasets of a whole block hold, by name."""
-        assert self.samples.y is not None
-        found = {name: np.concatenate([rows[name] for rows in self.made]) for name in self.made[0]}
-        return {**found, "ids": self.samples.ids.numpy(), "labels": self.samples.y.numpy()}
+        return join_arrays(self.made, self.samples)
 
 
 class Share(NamedTuple):

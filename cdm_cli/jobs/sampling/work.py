@@ -102,7 +102,11 @@ def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
         parts={"": part},
         classes=list(work.classes),
         provenance=provenance(
-            work.equivalent_command, identity, parents, numerics.as_dict(), work.sampling.note
+            work.equivalent_command,
+            identity,
+            parents,
+            numerics=numerics.as_dict(),
+            note=work.sampling.note,
         ),
         block_size=work.block or block_size(work.num),
     )

@@ -81,7 +81,7 @@ def test_what_cannot_be_counted_is_refused(workspace, monkeypatch):
     odd = write_store(
         workspace / "odd.h5", "prepared", {"train": arrays_of(9, (8,))}, classes=("a", "b", "c")
     )
-    with pytest.raises(MismatchError, match="class 0 is 'disk' for the stage, 'a' in the store"):
+    with pytest.raises(MismatchError, match="class 0 is 'disk' in the stage, 'a' in the store"):
         sample(like=str(odd))
     monkeypatch.setattr(counting, "MOST_COUNTED", 8)
     with pytest.raises(MismatchError, match="9 images, 8 can be counted"):

@@ -211,7 +211,7 @@ def test_continues_and_refuses_to_mix(workspace):
         ({"model": "sr16"}, MismatchError, "starts from 16×16, the store has 8"),
         ({"model": "gray"}, MismatchError, "has 1 channels, the store 3"),
         ({"model": "two"}, MismatchError, "has 2 classes, the store 3"),
-        ({"model": "other"}, MismatchError, "class 1 is 'rings' for the stage, 'ring'"),
+        ({"model": "other"}, MismatchError, "class 1 is 'rings' in the stage, 'ring'"),
         ({"model": "otherz", "augment": "truncated"}, MismatchError, "another noise schedule"),
         ({"out": "lowres.h5"}, UsageError, "the store that is upsampled"),
         ({"sampling": {"variance": "learned", "sampler": "ddim"}}, UsageError, "--variance"),
