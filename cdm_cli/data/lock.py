@@ -27,8 +27,11 @@ GLANCES, GLANCE = 20, 0.05  # seconds between looks for the name of a holder
 LOOKS, LOOK = 5, 0.03  # seconds between tries for a lock
 
 
-def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
-    """Lock an open store for writing. join: as one more process of the job that holds it.
+def take(fd: int, path: Path, writer_at: int, *, join: bool, busy: str = "") -> None:
+    """Lock an open store for writing, or a file that stands for what is being done.
+
+    writer_at: where the holder is recorded. join: as one more process of the job that holds it.
+    busy: what is said of a lock that another has, by default "PATH is being written".
 
     Where the file system has no locks nothing is locked; two writers of one store would write the
     same bytes. Raises StoppedError naming the holder.
@@ -36,8 +39,8 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool) -> None:
     try:
         lock_soon(fd, *([] if join else [fcntl.LOCK_EX]), fcntl.LOCK_SH)
     except BlockingIOError:
-        held_by = holder(fd, path, writer_at)
-        raise _busy_error(f"{path} is being written by {held_by}") from None
+        told = busy or f"{path} is being written"
+        raise _busy_error(f"{told} by {holder(fd, path, writer_at)}") from None
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise DiskError(

@@ -39,7 +39,7 @@ class Accuracy:
         self._images, self._trainer = images, trainer
         self._there, self._asked = there, asked
 
-    def missing(self, step: int) -> bool:
+    def is_missing(self, step: int) -> bool:
         """Whether `metrics.jsonl` has no accuracy of a step."""
         return step not in self._there
 

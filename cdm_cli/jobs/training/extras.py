@@ -1,8 +1,14 @@
-"""Which extras a run has: decided from headers before it begins, opened once it has its weights."""
+"""What happens between two steps besides training: pictures, accuracy, the choice of the best.
+
+Which of these a run has is decided from headers before it begins; they are built once it has its
+weights. An extra reads the averaged weights and touches nothing that a step depends on, so a run
+ends in the same bytes with extras and without.
+"""
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.store import Store
@@ -13,15 +19,39 @@ from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.jobs.training.accuracy import ACCURACY, Accuracy, val_images
-from cdm_cli.jobs.training.extra import Extra
 from cdm_cli.jobs.training.grid import GridLayout, SampleGrid, layout_of
-from cdm_cli.jobs.training.log import read_metrics
+from cdm_cli.jobs.training.log import Metrics, read_metrics
 from cdm_cli.jobs.training.plan import data_info
 from cdm_cli.jobs.training.plot import LossPlot
 from cdm_cli.jobs.training.select import Selection, selection_panel, selection_probe
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.plans import Plan
+
+
+class Extra(Protocol):
+    """Something that is done every so many steps, and after the last one; 0 steps: never."""
+
+    @property
+    def every(self) -> int:
+        """Steps from one time to the next."""
+        ...
+
+    def is_missing(self, step: int) -> bool:
+        """Whether what it makes at a step is not there; asked in the first process only."""
+        ...
+
+    def __call__(self, step: int, metrics: Metrics | None) -> None:
+        """Do it after a step, in every process; metrics is None in all but the first one.
+
+        Writes nothing if the run is asked to stop meanwhile: it is done when the run resumes.
+        """
+        ...
+
+
+def is_due(extra: Extra, step: int, last: int) -> bool:
+    """Say whether an extra is due after a step of a run that ends with step `last`."""
+    return extra.every > 0 and step > 0 and (step % extra.every == 0 or step == last)
 
 
 @dataclass(frozen=True)

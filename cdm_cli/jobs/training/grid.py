@@ -142,7 +142,7 @@ class SampleGrid:
         self._home, self._layout = directory / SAMPLES, layout
         self._trainer, self._asked = trainer, asked
 
-    def missing(self, step: int) -> bool:
+    def is_missing(self, step: int) -> bool:
         """Whether the picture of a step is not there."""
         return not self._path(step).is_file()
 

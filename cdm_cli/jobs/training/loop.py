@@ -19,7 +19,7 @@ from cdm_cli.jobs.training.endings import (
     stop_at,
     words_for,
 )
-from cdm_cli.jobs.training.extra import Extra, due
+from cdm_cli.jobs.training.extras import Extra, is_due
 from cdm_cli.jobs.training.files import Saver
 from cdm_cli.jobs.training.log import NO_EVENTS, Metrics
 from cdm_cli.jobs.training.step import Progress, Trainer, learning_rate
@@ -103,7 +103,7 @@ class Loop:
         return [
             extra
             for extra in self.extras
-            if due(extra, done, last) and world.any(world.leads and extra.missing(done))
+            if is_due(extra, done, last) and world.any(world.leads and extra.is_missing(done))
         ]
 
     def _take_steps(self, done: int, metrics: Metrics | None, advance: Advance) -> None:
@@ -147,7 +147,9 @@ class Loop:
     def _run_due_extras(self, step: int, metrics: Metrics | None) -> None:
         """Do the extras due after a step; images_per_second is of training alone."""
         start = time.perf_counter()
-        extras = [extra for extra in self.extras if due(extra, step, self.trainer.training.steps)]
+        extras = [
+            extra for extra in self.extras if is_due(extra, step, self.trainer.training.steps)
+        ]
         self._run_extras(extras, step, metrics)
         (before, then), spent = self._since, time.perf_counter() - start
         self._since = before, then + spent

@@ -30,7 +30,7 @@ class LossPlot:
     def __init__(self, directory: Path, every: int, *, leads: bool) -> None:
         self.every, self._directory, self._leads = every, directory, leads
 
-    def missing(self, step: int) -> bool:
+    def is_missing(self, step: int) -> bool:
         """Whether the plot of a step is not there."""
         return last_step_of(self._directory / LOSS) != step
 

@@ -159,7 +159,7 @@ class Selection:
         self.best = read_best(directory)
         check_same_judgement(self.best, self._judged_by, directory)
 
-    def missing(self, step: int) -> bool:
+    def is_missing(self, step: int) -> bool:
         """Whether `metrics.jsonl` has no score of a step."""
         return step not in self._there
 

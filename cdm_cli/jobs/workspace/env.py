@@ -34,14 +34,14 @@ def run(options: EnvOptions, report: Report) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)),
-        "memory": _tell_or_why(_memory),
-        **{f"package {name}": _version(name) for name in PACKAGES},
-        **_torch(options.device),
-        **{f"environment {name}": value for name, value in variables(os.environ).items()},
+        "memory": _tell_or_why(_measure_memory),
+        **{f"package {name}": _find_version(name) for name in PACKAGES},
+        **_tell_torch(options.device),
+        **{f"environment {name}": value for name, value in tell_variables(os.environ).items()},
     }
 
 
-def _version(package: str) -> str:
+def _find_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
@@ -56,52 +56,44 @@ def _tell_or_why(tell: Callable[[], str]) -> str:
         return f"not known: {type(error).__name__}"
 
 
-def _memory() -> str:
+def _measure_memory() -> str:
     return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
 
 
-def _torch(choice: Device) -> dict[str, str]:
+def _tell_torch(choice: Device) -> dict[str, str]:
     """Return the device, its build, how many there are, and what `--precision auto` is on it."""
 
-    def device() -> str:
-        from cdm_cli.jobs.runtime.device import describe, pick_device
+    def look(tell: Callable[[Any, Any], str]) -> str:
+        def with_torch() -> str:
+            from cdm_cli.jobs.runtime import device
 
-        return describe(pick_device(choice))
+            return tell(device, device.pick_device(choice))
 
-    def describe_build() -> str:
-        from cdm_cli.jobs.runtime.device import build, pick_device
+        return _tell_or_why(with_torch)
 
-        return build(pick_device(choice))
-
-    def precision() -> str:
-        from cdm_cli.jobs.runtime.device import choose_precision, pick_device
-
-        return f"auto is {choose_precision('auto', pick_device(choice))}"
-
-    def devices() -> str:
+    def count_devices() -> str:
         import torch
 
         return str(torch.cuda.device_count())
 
-    told = {
-        "device": device,
-        "build": describe_build,
-        "precision": precision,
-        "cuda devices": devices,
+    return {
+        "device": look(lambda on, device: on.describe(device)),
+        "build": look(lambda on, device: on.build(device)),
+        "precision": look(lambda on, device: f"auto is {on.choose_precision('auto', device)}"),
+        "cuda devices": _tell_or_why(count_devices),
     }
-    return {name: _tell_or_why(tell) for name, tell in told.items()}
 
 
-def variables(environ: Mapping[str, str]) -> dict[str, str]:
+def tell_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables that cdm reads, and that are set.
 
     Of a path only what is inside the workspace is shown, of any other value LONGEST characters.
     """
-    found = {name: _path_inside(environ[name]) for name in PATHS if environ.get(name)}
+    found = {name: _tell_path(environ[name]) for name in PATHS if environ.get(name)}
     return found | {name: environ[name][:LONGEST] for name in WORDS if environ.get(name)}
 
 
-def _path_inside(path: str) -> str:
+def _tell_path(path: str) -> str:
     here = Path.cwd()
     whole = Path(os.path.normpath(here / path))
     return str(whole.relative_to(here)) if whole.is_relative_to(here) else OUTSIDE

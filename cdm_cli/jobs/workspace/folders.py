@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.jobs.workspace.look import is_directory, is_file, json_of, newest_of, paths_in, size_of
 from cdm_cli.jobs.workspace.rows import Row, row_or_broken, text_of
 from cdm_cli.jobs.workspace.scores import scores_of
@@ -35,9 +36,7 @@ def _judged_row(directory: Path, file: Path, kind: str) -> Row:
     def look() -> Row:
         values = json_of(file)
         best = min((score for _, score in scores_of(values)), default=None)
-        said = values.get("parents")
-        parents = [row for row in said if isinstance(row, dict)] if isinstance(said, list) else []
-        names = dict.fromkeys(text_of(row, "name") for row in parents)
+        names = dict.fromkeys(row["name"] for row in parents_of(values))
         names |= {} if kind != "cas" else {text_of(values, "samples"): None}
         return _row(
             directory, kind, _state(directory, kind, values), file,

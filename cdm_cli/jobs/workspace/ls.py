@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from cdm_cli.cascade.stagefile import read_stage_file
+from cdm_cli.cascade.stagefile import read_stage_file, resolve_path
 from cdm_cli.data.pruned import SUFFIX
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.workspace.folders import folder_row
@@ -38,9 +38,7 @@ def run(options: ListOptions, report: Report) -> Listing:
 
     Raises MissingError where there is nothing of that name.
     """
-    path = options.path
-    if not os.path.lexists(path) and is_stage(Path(RUNS) / path):
-        path = Path(RUNS) / path
+    path = resolve_path(options.path, Path(RUNS))
     if is_stage(path):
         return _checkpoints(path)
     if path.is_dir():

@@ -4,7 +4,6 @@ A record stays where images were (data/pruned.py): written before they go, so th
 the two loses nothing, and the next run goes on.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cdm_cli.cascade.saved import remove_checkpoint
+from cdm_cli.cascade.stagefile import resolve_path
 from cdm_cli.data import disk, lock, pruned
 from cdm_cli.errors import CdmError, MissingError, StoppedError, UsageError
 from cdm_cli.jobs.runtime.lock import hold_lock
@@ -70,12 +70,12 @@ class Prunable:
 
     def question(self) -> str:
         """Return the question that a person is asked, "" where there is nothing to remove."""
-        counts = _count_kinds([row["what"] for row in self.remove])
+        counts = _count_kinds(self.remove)
         return f"Remove {counts}, {self.size}?" if counts else ""
 
     def in_short(self) -> list[str | list[dict[str, Any]]]:
         """Return how much can go, then each thing, then what stays and why."""
-        counts = _count_kinds([row["what"] for row in self.remove])
+        counts = _count_kinds(self.remove)
         first = f"{counts}, {self.size}, can go" if counts else "nothing can go"
         return [first, *_list_rows(self.remove), *_list_rows(self.kept, "kept:")]
 
@@ -95,7 +95,7 @@ class PruneResult:
 
     def in_short(self) -> list[str | list[dict[str, Any]]]:
         """Return how much was removed, and what stays and why; each was told as it went."""
-        counts = _count_kinds([row["what"] for row in self.removed])
+        counts = _count_kinds(self.removed)
         first = f"removed {counts}, {self.size}" if counts else "nothing was removed"
         return [first, *_list_rows(self.kept, "kept:")]
 
@@ -113,9 +113,8 @@ def plan(options: PruneOptions, report: Report) -> Prunable:
     del report
     found = [each for place in _places(options.path) for each in place.find()]
     items = [each for each in found if isinstance(each, Item)]
-    size = sum(item.size for item in items)
     kept = [each for each in found if isinstance(each, Kept)]
-    return Prunable(options.path, size, in_bytes(size), _rows(items), _reasons(kept))
+    return Prunable(options.path, *_sum_up(items, kept))
 
 
 def run(options: PruneOptions, report: Report) -> PruneResult:
@@ -141,10 +140,7 @@ def run(options: PruneOptions, report: Report) -> PruneResult:
                         removed.append(each)
         except StoppedError as error:
             busy.append(error.what)
-    size = sum(item.size for item in removed)
-    return PruneResult(
-        options.path, size, in_bytes(size), _rows(removed), _reasons(kept), tuple(busy)
-    )
+    return PruneResult(options.path, *_sum_up(removed, kept), tuple(busy))
 
 
 def _remove(item: Item) -> None:
@@ -158,8 +154,7 @@ def _remove(item: Item) -> None:
 
 def _places(path: Path) -> Iterator[Place]:
     """Yield the stages and sweeps of a path. Raises MissingError where none can be."""
-    if not os.path.lexists(path) and is_stage(Path(RUNS) / path):
-        path = Path(RUNS) / path
+    path = resolve_path(path, Path(RUNS))
     if not path.is_dir():
         raise MissingError(f"{path} is no directory", next="cdm prune, in a workspace")
     alone = is_stage(path) or is_sweep(path)
@@ -174,11 +169,16 @@ def _places(path: Path) -> Iterator[Place]:
             yield Place(home, busy, locked, partial(find_in_sweep, home, workspace, runs))
 
 
-def _rows(items: Sequence[Item]) -> list[dict[str, Any]]:
-    return [
+def _sum_up(
+    items: Sequence[Item], kept: Sequence[Kept]
+) -> tuple[int, str, list[dict[str, Any]], list[dict[str, str]]]:
+    """Return the bytes of all items, the same in words, a row for each, and why others stay."""
+    size = sum(item.size for item in items)
+    rows = [
         {"path": str(item.path), "what": item.what, "size": in_bytes(item.size), "bytes": item.size}
         for item in items
     ]
+    return size, in_bytes(size), rows, [{"path": str(each.path), "why": each.why} for each in kept]
 
 
 def _list_rows(
@@ -189,16 +189,13 @@ def _list_rows(
     return ["", *([name] if name else []), shown] if shown else []
 
 
-def _reasons(kept: Sequence[Kept]) -> list[dict[str, str]]:
-    return [{"path": str(each.path), "why": each.why} for each in kept]
-
-
-def _count_kinds(kinds: Sequence[str]) -> str:
+def _count_kinds(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return how many of each kind there are: "3 checkpoints and the images of 6 points"."""
     said = {
         CHECKPOINT: "{} old checkpoint{}", LEFTOVER: "{} unfinished checkpoint{}",
         IMAGES: "the images of {} judged point{}",
     }  # fmt: skip
+    kinds = [row["what"] for row in rows]
     numbers = {kind: kinds.count(kind) for kind in said if kind in kinds}
     counts = [said[kind].format(num, "" if num == 1 else "s") for kind, num in numbers.items()]
     return " and ".join(counts)
