@@ -19,7 +19,7 @@ import torch
 from machine import machine
 
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.training.files import Saver, resume, snapshot_of
+from cdm_cli.jobs.training.files import Saver, resume, take_snapshot
 from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.presets import preset
@@ -63,7 +63,7 @@ def main() -> None:
     trainer = trainer_of(given.preset, device)
     where = Path(tempfile.mkdtemp(dir=given.directory))
     try:
-        parts = snapshot_of(trainer, 0).parts
+        parts = take_snapshot(trainer, 0).parts
         size = sum(x.numel() * x.element_size() for part in parts.values() for x in part.values())
         plain = synced(where / "plain", size)
         print(f"{size / 1e9:.2f} GB; a plain file of that size: {plain:.2f} s, "

@@ -29,7 +29,7 @@ from cdm_cli.jobs.runtime.device import make_deterministic
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.objective import build_objective
-from cdm_cli.jobs.training.plan import batches_of
+from cdm_cli.jobs.training.plan import open_batches
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.plans import Plan
 from cdm_cli.presets import preset
@@ -59,7 +59,7 @@ def bare_and_fed(plan: Plan, steps: int) -> dict[str, list[float]]:
     """Return the rates of both, in turns."""
     trainer, rates = trainer_of(plan), {"bare": list[float](), "fed": list[float]()}
     with open_store("data.h5") as store:
-        batches = batches_of(plan, store, World())
+        batches = open_batches(plan, store, World())
         with closing(batches.iterate(1, trainer.device)) as fed:
             held = next(fed)
         rate(trainer, repeat(held, FIRST))

@@ -103,7 +103,7 @@ def chain_of(
     _check_within("--keep-s", keep, 1, T)
     _check_within("--restart-from", [restart_from] if restart_from else [], 1, T)
     if alpha_bar is None:
-        steps = _default_steps(config, sampler) if sampling.steps is None else sampling.steps
+        steps = _choose_steps(config, sampler) if sampling.steps is None else sampling.steps
         _check_within("--steps", [steps] if steps else [], 1, T)
         visited = [*visit, *([restart_from] if restart_from else [])]
         if stochasticity is not None and not {*visited} <= {*(times or ())}:
@@ -114,7 +114,7 @@ def chain_of(
     return Chain(
         schedule=schedule,
         sampler=sampler,
-        variance=_variance(config, sampling.variance, sampler),
+        variance=_choose_variance(config, sampling.variance, sampler),
         fraction=config.variance_fraction,
         clip=sampling.clip,
         restart_from=restart_from,
@@ -132,7 +132,7 @@ def _respace(
     if times is not None:
         _check_within("a time of the schedule", times, 1, whole.T)
         return respace(whole, torch.tensor(sorted({*times, *visited} - {0})))
-    imported = _times_of_import(config, asked, steps, sampler)
+    imported = _choose_times(config, asked, steps, sampler)
     return schedule_with(whole, steps, visited, sampler, imported)
 
 
@@ -145,7 +145,7 @@ def _own_steps_error() -> UsageError:
     )
 
 
-def _times_of_import(
+def _choose_times(
     config: StageConfig, asked: int | None, steps: int | None, sampler: Sampler
 ) -> Tensor | None:
     """Return the times that openai's packages would keep, for a stage that was imported from them.
@@ -160,7 +160,7 @@ def _times_of_import(
     return times_of_openai(config.schedule.T, own.respacing if as_it_came else str(steps))
 
 
-def _default_steps(config: StageConfig, sampler: Sampler) -> int | None:
+def _choose_steps(config: StageConfig, sampler: Sampler) -> int | None:
     """Return the stage's own steps, which are enough for its own sampler."""
     own = config.sampling
     if own.steps is None or sampler == own.sampler:
@@ -191,7 +191,7 @@ def _take_searched(config: StageConfig, alpha_bar: Sequence[float], *, named: bo
     return from_alpha_bar(torch.tensor(list(alpha_bar), dtype=torch.float64))
 
 
-def _variance(config: StageConfig, asked: Variance | None, sampler: Sampler) -> Variance:
+def _choose_variance(config: StageConfig, asked: Variance | None, sampler: Sampler) -> Variance:
     if asked and sampler != "ancestral":
         raise UsageError(
             f"--variance {asked}: {sampler} leaves no choice of variance",

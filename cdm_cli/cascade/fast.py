@@ -15,7 +15,7 @@ from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.cascade.stage import Stage, uses_bf16
 from cdm_cli.config import AnyStageConfig
 from cdm_cli.nets.convolution import EnlargingConv
-from cdm_cli.nets.counting import flops_per_image, most_flops_per_image
+from cdm_cli.nets.counting import bound_flops_per_image, flops_per_image
 from cdm_cli.nets.kernels.recorded import Recorded
 from cdm_cli.nets.unet import Condition
 
@@ -71,7 +71,7 @@ def worth_compiling(config: AnyStageConfig, device: torch.device, evaluations: i
     if device.type != "cuda":
         return False
     net = empty_net(config)
-    if evaluations * most_flops_per_image(net) < WORTH_COMPILING:
+    if evaluations * bound_flops_per_image(net) < WORTH_COMPILING:
         return False
     return evaluations * flops_per_image(net) >= WORTH_COMPILING
 

@@ -63,7 +63,7 @@ def is_complete(checkpoint: Path) -> bool:
     return (checkpoint / MANIFEST).is_file()
 
 
-def latest_checkpoint(directory: Path) -> Path | None:
+def find_latest_checkpoint(directory: Path) -> Path | None:
     """Return the newest complete checkpoint, if there is one."""
     found = checkpoints(directory)
     return found[-1] if found else None

@@ -40,7 +40,7 @@ from cdm_cli.cascade.saved import (
     step_name,
 )
 from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.cascade.weights import FileHead, iterate_bytes, length_of_head, make_head, read_weights
+from cdm_cli.cascade.weights import FileHead, iterate_bytes, make_head, measure_head, read_weights
 from cdm_cli.data import disk, durable, renaming
 from cdm_cli.errors import BadInputError, CdmError
 
@@ -89,7 +89,7 @@ def _write(
 ) -> FileEntry:
     """Write a file of tensors while its head, which holds their digest, is being computed."""
     with durable.partial(path) as (fd, temporary):
-        offset = length_of_head(tensors, metadata)
+        offset = measure_head(tensors, metadata)
         for piece in iterate_bytes(tensors):
             disk.pwrite_all(fd, temporary, piece, offset)
             disk.begin_sync(fd, offset, len(piece))

@@ -207,7 +207,7 @@ class Stage:
             output = self.net(
                 _lay_out(x_t), time, z_s, self.s_input(draws.s), y, draws.seeds
             ).float()
-        return self._penalty(x_0, x_t, draws, output)
+        return self._penalise(x_0, x_t, draws, output)
 
     def _augment(self, batch: TrainBatch, draws: Draws) -> tuple[Tensor, Tensor | None]:
         """Flip both images alike, then blur and noise z_0 at LOW resolution (Section 3.1)."""
@@ -222,7 +222,7 @@ class Stage:
             z = augment.gaussian(self._z_schedule, z, draws.s, draws.eps_z)
         return x_0, z
 
-    def _penalty(self, x_0: Tensor, x_t: Tensor, draws: Draws, output: Tensor) -> Tensor:
+    def _penalise(self, x_0: Tensor, x_t: Tensor, draws: Draws, output: Tensor) -> Tensor:
         config, t = self.config, draws.t
         variance, fraction = config.variance, config.variance_fraction
         match config.loss:

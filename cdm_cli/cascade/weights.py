@@ -51,17 +51,17 @@ def make_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
 
     Tensors are read in pieces, twice, and may be on a device.
     """
-    entries = _entries(tensors)
+    entries = _list_entries(tensors)
     notes = dict(metadata or {})
     notes["sha256"] = _digest(entries, notes, iterate_bytes(tensors))
     data = _pack_head(entries, notes)
-    whole = _sha256_of([data], iterate_bytes(tensors))
-    return FileHead(data, whole, len(data) + _size(entries))
+    whole = _hash([data], iterate_bytes(tensors))
+    return FileHead(data, whole, len(data) + _count_bytes(entries))
 
 
-def length_of_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
+def measure_head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
     """Return the size in bytes of the head, without reading a tensor."""
-    return len(_pack_head(_entries(tensors), {**metadata, "sha256": "0" * 64}))
+    return len(_pack_head(_list_entries(tensors), {**metadata, "sha256": "0" * 64}))
 
 
 def iterate_bytes(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
@@ -71,14 +71,14 @@ def iterate_bytes(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
     """
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     buffer, full = torch.empty(min(PIECE, size), dtype=torch.uint8), 0
-    view = _bytes_of(buffer)
+    view = _view_bytes(buffer)
     for name in sorted(tensors):
         flat = tensors[name].detach().contiguous().reshape(-1).view(torch.uint8)
         if flat.device.type == "cpu" and len(flat) >= PIECE // 16:
             if full:
                 yield view[:full]
                 full = 0
-            whole = _bytes_of(flat)
+            whole = _view_bytes(flat)
             yield from (whole[start : start + PIECE] for start in range(0, len(whole), PIECE))
             continue
         while len(flat):
@@ -92,11 +92,11 @@ def iterate_bytes(tensors: Mapping[str, Tensor]) -> Iterator[memoryview]:
         yield view[:full]
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def _view_bytes(tensor: Tensor) -> memoryview:
     return memoryview(cast(Any, tensor.numpy()))
 
 
-def _entries(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _list_entries(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return what the head says of each tensor: dtype, shape and place."""
     entries: dict[str, Any] = {}
     end = 0
@@ -109,7 +109,7 @@ def _entries(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     return entries
 
 
-def _size(entries: Mapping[str, Any]) -> int:
+def _count_bytes(entries: Mapping[str, Any]) -> int:
     return max((entry["data_offsets"][1] for entry in entries.values()), default=0)
 
 
@@ -123,10 +123,10 @@ def _digest(
     entries: Mapping[str, Any], metadata: Mapping[str, str], chunks: Iterable[Bytes]
 ) -> str:
     notes = {key: value for key, value in metadata.items() if key != "sha256"}
-    return _sha256_of([json.dumps([entries, notes], sort_keys=True).encode()], chunks)
+    return _hash([json.dumps([entries, notes], sort_keys=True).encode()], chunks)
 
 
-def _sha256_of(*parts: Iterable[Bytes]) -> str:
+def _hash(*parts: Iterable[Bytes]) -> str:
     digest = hashlib.sha256()
     for chunk in itertools.chain(*parts):
         digest.update(chunk)
@@ -151,10 +151,10 @@ def read_weights(
         data = read_exactly(file, total, path)
         if file.read(1):
             raise damage_error(path, "it goes on behind its last tensor")
-    tensors = {name: _tensor(data, entry) for name, entry in entries.items()}
+    tensors = {name: _view_tensor(data, entry) for name, entry in entries.items()}
     with ThreadPoolExecutor(3) as pool:
         digest = pool.submit(_digest, entries, metadata, [data])
-        whole = pool.submit(_sha256_of, [head, data]) if sha256 is not None else None
+        whole = pool.submit(_hash, [head, data]) if sha256 is not None else None
         finite = pool.submit(_check_finite, path, tensors)
         if digest.result() != metadata.get("sha256"):
             raise damage_error(path, "its SHA-256 does not fit its contents")
@@ -209,7 +209,7 @@ def _check_entries(path: Path, entries: Mapping[str, Any], expected: Mapping[str
     return bounds[-1]
 
 
-def _tensor(data: bytearray, entry: Mapping[str, Any]) -> Tensor:
+def _view_tensor(data: bytearray, entry: Mapping[str, Any]) -> Tensor:
     start, end = entry["data_offsets"]
     dtype = DTYPES[entry["dtype"]]
     if start == end:

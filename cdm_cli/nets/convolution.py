@@ -28,10 +28,10 @@ class FirstConv(nn.Conv2d):
         """Return [B, out_channels, H, W]."""
         if not input.is_cuda:
             return super().forward(input)
-        return self._conv_forward(in_eights(input), in_eights(self.weight), self.bias)
+        return self._conv_forward(pad_to_eights(input), pad_to_eights(self.weight), self.bias)
 
 
-def in_eights(x: Tensor) -> Tensor:
+def pad_to_eights(x: Tensor) -> Tensor:
     """Add channels of zeros to [B, C, H, W], up to a multiple of eight."""
     return F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % 8))
 

@@ -42,11 +42,11 @@ def flops_per_image(net: UNet | Classifier) -> int:
 
     tensors = {name: p.detach().to("meta") for name, p in net.named_parameters()}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        functional_call(net, tensors, meta_inputs(net))
+        functional_call(net, tensors, build_meta_inputs(net))
     return counter.get_total_flops()
 
 
-def most_flops_per_image(net: UNet | Classifier) -> int:
+def bound_flops_per_image(net: UNet | Classifier) -> int:
     """Return more than `flops_per_image`, which loads torch's compiler and takes seconds.
 
     Every weight meets every pixel once at most, and attention compares each two pixels.
@@ -57,7 +57,7 @@ def most_flops_per_image(net: UNet | Classifier) -> int:
     return 2 * pixels * num_parameters(net) + attending * 4 * pixels**2 * widest
 
 
-def meta_inputs(net: UNet | Classifier) -> tuple[Tensor | None, ...]:
+def build_meta_inputs(net: UNet | Classifier) -> tuple[Tensor | None, ...]:
     """Return arguments of `net.forward` for one image, on the meta device."""
     config: HasResolution = net.config
     x = torch.empty(1, config.channels, config.resolution, config.resolution, device="meta")

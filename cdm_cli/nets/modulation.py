@@ -22,14 +22,14 @@ def modulations(
 
     seeds: of the dropout behind it, int64 [B, blocks].
     """
-    made = _modulations(blocks, emb)
+    made = _compute_modulations(blocks, emb)
     if seeds is None:
         return made
     each = seeds.t().contiguous().unbind()
     return [one._replace(seed=seed) for one, seed in zip(made, each, strict=True)]
 
 
-def _modulations(blocks: Sequence[ResBlock], emb: Tensor) -> list[Modulation]:
+def _compute_modulations(blocks: Sequence[ResBlock], emb: Tensor) -> list[Modulation]:
     """Return gain, offset and what is added, of each block.
 
     All blocks are of one kind, scale_shift or not. Rows of the product are channels, so that those
@@ -39,9 +39,9 @@ def _modulations(blocks: Sequence[ResBlock], emb: Tensor) -> list[Modulation]:
     channels = [len(norm.weight) for norm in norms]
     biases = [cast(Tensor, block.conv_1.bias) for block in blocks]
     if not blocks[0].scale_shift:
-        added = (_product(blocks, emb, 1) + _join(biases)).split(channels)
+        added = (_multiply(blocks, emb, 1) + _join(biases)).split(channels)
         return [Modulation(n.weight, n.bias, a) for n, a in zip(norms, added, strict=True)]
-    scale, shift = _product(blocks, emb, 2).chunk(2)
+    scale, shift = _multiply(blocks, emb, 2).chunk(2)
     factor = 1 + scale
     gain = _join([norm.weight for norm in norms]) * factor
     offset = _join([norm.bias for norm in norms]) * factor + shift
@@ -49,7 +49,7 @@ def _modulations(blocks: Sequence[ResBlock], emb: Tensor) -> list[Modulation]:
     return [Modulation(*part) for part in parts]
 
 
-def _product(blocks: Sequence[ResBlock], emb: Tensor, parts: int) -> Tensor:
+def _multiply(blocks: Sequence[ResBlock], emb: Tensor, parts: int) -> Tensor:
     """Return the layers' results: the first part of all blocks, then the second; [.., B]."""
     layers = [block.modulation for block in blocks]
     of_layers = [(layer.weight.chunk(parts), layer.bias.chunk(parts)) for layer in layers]

@@ -36,7 +36,9 @@ class SmallNet(nn.Module):
         return self.classifier(x)[1]
 
 
-def cas_network(name: CasNet, *, resolution: int, channels: int, num_classes: int) -> nn.Module:
+def build_cas_network(
+    name: CasNet, *, resolution: int, channels: int, num_classes: int
+) -> nn.Module:
     """Build an untrained network for images of a resolution."""
     if name == "small":
         return SmallNet(resolution=resolution, channels=channels, num_classes=num_classes)

@@ -46,11 +46,11 @@ class Cell(nn.Module):
         super().__init__()
         self.block = self.attention = self.resize = None
         if plan.has_block:
-            self.block = res_block(config, plan.channels_in, plan.channels)
+            self.block = build_block(config, plan.channels_in, plan.channels)
         if plan.has_attention:
-            self.attention = attention(config, plan.channels)
+            self.attention = build_attention(config, plan.channels)
         if plan.resize and config.resblock_updown:
-            self.resize = res_block(config, plan.channels, plan.channels, plan)
+            self.resize = build_block(config, plan.channels, plan.channels, plan)
         elif plan.resize:
             self.resize = (Upsample if plan.resize == "up" else Downsample)(plan.channels)
 
@@ -67,7 +67,7 @@ class Cell(nn.Module):
         return h if self.resize is None else self.resize(h)
 
 
-def res_block(
+def build_block(
     config: ModelConfig, channels_in: int, channels: int, plan: CellPlan | None = None
 ) -> ResBlock:
     """Build a residual block; with a plan, the one that changes the resolution."""
@@ -83,7 +83,7 @@ def res_block(
     )
 
 
-def attention(config: ModelConfig, channels: int) -> Attention:
+def build_attention(config: ModelConfig, channels: int) -> Attention:
     """Build self-attention with heads as a count, or of a given width."""
     return Attention(
         channels,
@@ -99,9 +99,9 @@ class Middle(nn.Module):
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
-        self.block_1 = res_block(config, channels, channels)
-        self.attention = attention(config, channels)
-        self.block_2 = res_block(config, channels, channels)
+        self.block_1 = build_block(config, channels, channels)
+        self.attention = build_attention(config, channels)
+        self.block_2 = build_block(config, channels, channels)
 
     def forward(self, h: Activation, modulated: Modulated) -> Activation:
         """Return [B, C, H, W]."""

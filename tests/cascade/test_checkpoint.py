@@ -14,7 +14,7 @@ from cdm_cli.cascade.classifier import ClassifierStage
 from cdm_cli.cascade.saved import (
     MANIFEST,
     checkpoints,
-    latest_checkpoint,
+    find_latest_checkpoint,
     remove_checkpoint,
     step_name,
 )
@@ -53,7 +53,7 @@ def base(tmp_path):
 
 def test_a_checkpoint_comes_back(tmp_path):
     path = save_checkpoint(tmp_path, snapshot(1000, 0.1), keep=2)
-    assert path == tmp_path / "checkpoints" / "step-00001000" == latest_checkpoint(tmp_path)
+    assert path == tmp_path / "checkpoints" / "step-00001000" == find_latest_checkpoint(tmp_path)
     loaded = load_checkpoint(path, snapshot(0))
     assert (loaded.step, loaded.state) == (1000, {"k": 1000})
     assert torch.equal(loaded.model["w"], torch.full((3, 2), 0.1))
@@ -64,7 +64,7 @@ def test_the_newest_are_kept_and_one_of_the_same_step_is_replaced(tmp_path):
     for step in (1, 2, 10, 2):
         save_checkpoint(tmp_path, snapshot(step, float(step)), keep=2)
     assert [path.name for path in checkpoints(tmp_path)] == [step_name(2), step_name(10)]
-    assert latest_checkpoint(tmp_path / "none") is None
+    assert find_latest_checkpoint(tmp_path / "none") is None
 
 
 def test_killed_at_any_operation_an_older_checkpoint_stays_whole(tmp_path):
@@ -85,7 +85,7 @@ def test_killed_at_any_operation_an_older_checkpoint_stays_whole(tmp_path):
 
         with pytest.raises(Killed), disk.announce_to(kill):
             save_checkpoint(home, snapshot(2), keep=1)
-        found = latest_checkpoint(home)
+        found = find_latest_checkpoint(home)
         assert found is not None
         assert load_checkpoint(found, snapshot(0)).state == {"k": int(found.name[5:])}
         save_checkpoint(home, snapshot(2), keep=1)
@@ -147,7 +147,7 @@ def test_a_directory_without_its_manifest_does_not_count(tmp_path):
     save_checkpoint(tmp_path, snapshot(1), keep=3)
     newer = save_checkpoint(tmp_path, snapshot(2), keep=3)
     (newer / MANIFEST).unlink()
-    found = latest_checkpoint(tmp_path)
+    found = find_latest_checkpoint(tmp_path)
     assert found is not None
     assert found.name == step_name(1)
 

@@ -12,7 +12,7 @@ import torch
 
 from cdm_cli.cascade.head import HEADER_LIMIT, read_metadata
 from cdm_cli.cascade.snapshot import save_ema
-from cdm_cli.cascade.weights import iterate_bytes, length_of_head, make_head, read_weights
+from cdm_cli.cascade.weights import iterate_bytes, make_head, measure_head, read_weights
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, MissingError, UnsafeInputError
 from tests.tiny import pack
 
@@ -195,7 +195,7 @@ def test_pieces_of_any_size_are_the_bytes_of_the_whole(piece, monkeypatch):
     assert max(map(len, iterate_bytes(TENSORS))) <= piece
     head = make_head(TENSORS, {"step": "7"})
     assert whole.startswith(head.data)
-    assert length_of_head(TENSORS, {"step": "7"}) == len(head.data)
+    assert measure_head(TENSORS, {"step": "7"}) == len(head.data)
     assert (head.size, head.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())
 
 

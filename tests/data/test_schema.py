@@ -12,7 +12,7 @@ from cdm_cli.data.store import StoreSpec, create, open_store
 from tests.data.stores import CLASSES, prepared_spec, samples_spec
 
 
-def layout_of(spec):
+def plan_layout(spec):
     return schema.store_layout(schema.attributes_of(spec), schema.contents_of(spec))
 
 
@@ -23,7 +23,7 @@ def test_contents_say_all_that_the_layout_needs(spec):
     assert again == contents
     assert again.encode() == contents.encode()
     attributes = schema.attributes_of(spec)
-    assert schema.store_layout(attributes, again) == layout_of(spec)
+    assert schema.store_layout(attributes, again) == plan_layout(spec)
 
 
 def test_the_members_of_a_part_in_the_order_of_their_digest():
@@ -121,7 +121,7 @@ def test_numbers_that_json_does_not_know_are_no_provenance():
 def test_members_lie_where_the_layout_says(tmp_path):
     """Row r of a member starts at its offset + r * row_bytes: what blocks and maps rely on."""
     spec = samples_spec()
-    layout = layout_of(spec)
+    layout = plan_layout(spec)
     with create(tmp_path / "a.h5", spec) as store:
         part = store.parts[""]
         images = np.arange(8 * 192, dtype=np.uint8).reshape(8, 8, 8, 3)

@@ -5,15 +5,17 @@ import torch
 import torch.nn.functional as F
 
 from cdm_cli.nets import convolution
-from cdm_cli.nets.convolution import convolve, convolve_doubled, double, in_eights
+from cdm_cli.nets.convolution import convolve, convolve_doubled, double, pad_to_eights
 
 
 @pytest.mark.parametrize("channels", [3, 6, 8, 9])
 def test_channels_of_zeros_change_no_convolution(channels, generator):
     conv = torch.nn.Conv2d(channels, 5, 3, padding=1)
     x = torch.randn(2, channels, 6, 7, generator=generator)
-    assert in_eights(x).shape[1] % 8 == 0
-    y = torch.nn.functional.conv2d(in_eights(x), in_eights(conv.weight), conv.bias, padding=1)
+    assert pad_to_eights(x).shape[1] % 8 == 0
+    y = torch.nn.functional.conv2d(
+        pad_to_eights(x), pad_to_eights(conv.weight), conv.bias, padding=1
+    )
     torch.testing.assert_close(y, conv(x))
 
 

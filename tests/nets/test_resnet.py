@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from cdm_cli.nets.resnet import cas_network
+from cdm_cli.nets.resnet import build_cas_network
 
 
 def meta(name, resolution, *, channels=3, num_classes=7):
     """Return the network, its logits' shape and the side of its last feature maps."""
     with torch.device("meta"):
-        net = cas_network(
+        net = build_cas_network(
             name, resolution=resolution, channels=channels, num_classes=num_classes
         ).eval()
         seen = []
@@ -47,5 +47,5 @@ def test_resnet50_of_1000_classes_is_the_published_one():
 
 
 def test_residual_blocks_begin_as_the_identity():
-    net = cas_network("resnet18", resolution=8, channels=3, num_classes=2)
+    net = build_cas_network("resnet18", resolution=8, channels=3, num_classes=2)
     assert all(block.bn2.weight.abs().max() == 0 for block in net.layer1)

@@ -37,8 +37,9 @@ def read_tensors(data: bytes, source: Path, *, from_pickle: bool) -> dict[str, T
         try:
             return load(data)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            first = _take_first_line(error)
             raise BadInputError(
-                f"{source} is neither safetensors nor a file of torch.save: {_first_line(error)}",
+                f"{source} is neither safetensors nor a file of torch.save: {first}",
                 kept=NOT_TAKEN,
                 next="download it again",
             ) from None
@@ -71,21 +72,23 @@ def _unpickle(data: bytes, source: Path) -> dict[str, Tensor]:
             values = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsafeInputError(
-            f"{source} is more than a table of tensors, or damaged: {_reason(error)}",
+            f"{source} is more than a table of tensors, or damaged: {_tell_reason(error)}",
             kept="nothing in it was executed",
             next="ask its author for a safetensors file",
         ) from None
     except Exception as error:  # a damaged pickle can fail in any way
         raise BadInputError(
-            f"{source} is damaged: {_first_line(error)}", kept=NOT_TAKEN, next="download it again"
+            f"{source} is damaged: {_take_first_line(error)}",
+            kept=NOT_TAKEN,
+            next="download it again",
         ) from None
-    values = _only_table(values, source)
+    values = _find_table(values, source)
     for name, tensor in values.items():
         _check_tensor(name, tensor, source)
     return {str(name): tensor for name, tensor in values.items()}
 
 
-def _only_table(values: object, source: Path) -> dict[Any, Any]:
+def _find_table(values: object, source: Path) -> dict[Any, Any]:
     """Return the table of tensors: the file's own, or the only one in it, as under "state_dict"."""
     if not isinstance(values, dict):
         raise BadInputError(
@@ -108,7 +111,7 @@ def _is_table(value: object) -> bool:
     return bool(table) and all(isinstance(tensor, Tensor) for tensor in table.values())
 
 
-def without_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+def remove_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     """Return tensors without what wrappers put before every name, and that: "module.", or ""."""
     found, removed = dict(tensors), ""
     while found:
@@ -127,7 +130,9 @@ def _check_zip(data: bytes, source: Path) -> None:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise BadInputError(
-            f"{source} is damaged: {_first_line(error)}", kept=NOT_TAKEN, next="download it again"
+            f"{source} is damaged: {_take_first_line(error)}",
+            kept=NOT_TAKEN,
+            next="download it again",
         ) from None
     if any(m.filename.endswith("constants.pkl") or "/code/" in m.filename for m in members):
         raise UnsafeInputError(
@@ -154,11 +159,11 @@ def _check_tensor(name: object, tensor: object, source: Path) -> None:
         raise UnsafeInputError(f"{source}: tensor {name} does not fill its place", kept=NOT_TAKEN)
 
 
-def _reason(error: pickle.UnpicklingError) -> str:
+def _tell_reason(error: pickle.UnpicklingError) -> str:
     """Return what the restricted unpickler met, without its advice to switch it off."""
     names = re.search(r"GLOBAL (\S+)", str(error))
     return f"it asks for {names[1][:100]}" if names else "its pickle says other things"
 
 
-def _first_line(error: Exception) -> str:
+def _take_first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

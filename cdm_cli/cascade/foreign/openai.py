@@ -49,7 +49,7 @@ class Seen(NamedTuple):
 
 def read_architecture(tensors: Mapping[str, Tensor], source: str) -> Seen:
     """Read the architecture off the tensors; raise MismatchError where there is none."""
-    base = _shape(tensors, "time_embed.0.weight", source)[1]
+    base = _read_shape(tensors, "time_embed.0.weight", source)[1]
     last = [int(m[1]) for name in tensors if (m := re.match(r"output_blocks\.(\d{1,4})\.", name))]
     if not last:
         raise MismatchError(
@@ -57,15 +57,17 @@ def read_architecture(tensors: Mapping[str, Tensor], source: str) -> Seen:
             next="import a diffusion model",
         )
     count = max(last) + 1
-    period, updown = _first_resize(tensors, count)
+    period, updown = _find_first_resize(tensors, count)
     levels = [1 + level * period for level in range(count // period)]
-    widths = [_shape(tensors, f"input_blocks.{i}.0.out_layers.3.weight", source)[0] for i in levels]
-    modulation = _shape(tensors, "input_blocks.1.0.emb_layers.1.weight", source)[0]
+    widths = [
+        _read_shape(tensors, f"input_blocks.{i}.0.out_layers.3.weight", source)[0] for i in levels
+    ]
+    modulation = _read_shape(tensors, "input_blocks.1.0.emb_layers.1.weight", source)[0]
     label_emb = tensors.get("label_emb.weight")
     return Seen(
         num_channels=base,
-        in_channels=_shape(tensors, "input_blocks.0.0.weight", source)[1],
-        out_channels=_shape(tensors, "out.2.weight", source)[0],
+        in_channels=_read_shape(tensors, "input_blocks.0.0.weight", source)[1],
+        out_channels=_read_shape(tensors, "out.2.weight", source)[0],
         num_res_blocks=period - 1,
         channel_mult=tuple(w // base if w % base == 0 else w / base for w in widths),
         attention_levels=tuple(
@@ -77,7 +79,7 @@ def read_architecture(tensors: Mapping[str, Tensor], source: str) -> Seen:
     )
 
 
-def _first_resize(tensors: Mapping[str, Tensor], count: int) -> tuple[int, bool]:
+def _find_first_resize(tensors: Mapping[str, Tensor], count: int) -> tuple[int, bool]:
     """Return how many output blocks a level has, and whether residual blocks resample."""
     for i in range(count):
         for part in (1, 2):
@@ -88,7 +90,7 @@ def _first_resize(tensors: Mapping[str, Tensor], count: int) -> tuple[int, bool]
     return count, False
 
 
-def _shape(tensors: Mapping[str, Tensor], name: str, source: str) -> tuple[int, ...]:
+def _read_shape(tensors: Mapping[str, Tensor], name: str, source: str) -> tuple[int, ...]:
     if name not in tensors or tensors[name].dim() < 2:
         raise MismatchError(
             f"{source} has no weight {name}, which every U-Net of guided-diffusion and "
@@ -120,20 +122,20 @@ def stage_config(
     if resolution is None:
         name = "large_size" if upsamples else "image_size"
         raise UsageError(f"--flags: {name} is missing, and no tensor tells it", next=EXAMPLE)
-    model = _model(found, flags, channels, resolution)
+    model = _build_model(found, flags, channels, resolution)
     _compare(model, found, flags, learned, source)
     values = {
         "kind": "sr" if upsamples else "base",
         "model": model,
-        **_process(flags, origin, learned),
+        **_build_process(flags, origin, learned),
         "time_offset": -1,
-        "conditioning": _conditioning(flags) if upsamples else None,
-        "sampling": _sampling(flags, flags.diffusion_steps or STEPS),
+        "conditioning": _build_conditioning(flags) if upsamples else None,
+        "sampling": _build_sampling(flags, flags.diffusion_steps or STEPS),
     }
     return validate(StageConfig, values, source="--flags")
 
 
-def _model(found: Seen, flags: Flags, channels: int, resolution: int) -> ModelConfig:
+def _build_model(found: Seen, flags: Flags, channels: int, resolution: int) -> ModelConfig:
     heads = flags.num_heads or NUM_HEADS
     width = flags.num_head_channels if (flags.num_head_channels or -1) > 0 else None
     if (flags.num_heads_upsample or -1) not in (-1, heads) and width is None:
@@ -165,9 +167,9 @@ def _compare(model: ModelConfig, found: Seen, flags: Flags, learned: bool, sourc
     sides = [model.resolution >> level for level in range(len(found.channel_mult))]
     said_levels = None
     if flags.attention_resolutions is not None:
-        rates = {model.resolution // max(1, r) for r in _numbers(flags.attention_resolutions)}
+        rates = {model.resolution // max(1, r) for r in _parse_numbers(flags.attention_resolutions)}
         said_levels = tuple(level for level in range(len(sides)) if 1 << level in rates)
-    mult = tuple(_numbers(flags.channel_mult)) if flags.channel_mult else None
+    mult = tuple(_parse_numbers(flags.channel_mult)) if flags.channel_mult else None
     pairs = {
         "num_channels": (flags.num_channels, found.num_channels),
         "num_res_blocks": (flags.num_res_blocks, found.num_res_blocks),
@@ -189,14 +191,14 @@ def _compare(model: ModelConfig, found: Seen, flags: Flags, learned: bool, sourc
             )
 
 
-def _numbers(text: str) -> list[int]:
+def _parse_numbers(text: str) -> list[int]:
     try:
         return [int(word) for word in text.split(",") if word.strip()]
     except ValueError:
         raise UsageError(f"--flags: {text!r} is no list of numbers", next=EXAMPLE) from None
 
 
-def _process(flags: Flags, origin: Origin | None, learned: bool) -> dict[str, object]:
+def _build_process(flags: Flags, origin: Origin | None, learned: bool) -> dict[str, object]:
     """Return schedule, variance, loss and time of a stage."""
     if flags.predict_xstart:
         raise UsageError(
@@ -224,14 +226,14 @@ def _process(flags: Flags, origin: Origin | None, learned: bool) -> dict[str, ob
     }
 
 
-def _conditioning(flags: Flags) -> ConditioningConfig:
+def _build_conditioning(flags: Flags) -> ConditioningConfig:
     if flags.small_size is None:
         raise UsageError("--flags: small_size is missing", next='--flags "… --small_size 64"')
     values = {"resolution": flags.small_size, "gaussian": False}
     return validate(ConditioningConfig, values, source="--flags")
 
 
-def _sampling(flags: Flags, T: int) -> SamplingDefaults:
+def _build_sampling(flags: Flags, T: int) -> SamplingDefaults:
     """Return how the stage is sampled: as often, and at the times, that its packages would."""
     text = (flags.timestep_respacing or "").replace(" ", "")
     ddim = flags.use_ddim or text.startswith("ddim")

@@ -144,7 +144,7 @@ def parse_flags(texts: Iterable[str]) -> tuple[Flags, frozenset[str]]:
     """
     values: dict[str, str] = {}
     for text in texts:
-        values.update(_pairs(text))
+        values.update(_parse_pairs(text))
     for name in values:
         if name not in Flags.model_fields and name not in IGNORED:
             near = difflib.get_close_matches(name, Flags.model_fields, n=1)
@@ -154,7 +154,7 @@ def parse_flags(texts: Iterable[str]) -> tuple[Flags, frozenset[str]]:
     return validate(Flags, known, source="--flags"), frozenset(values)
 
 
-def _pairs(text: str) -> dict[str, str]:
+def _parse_pairs(text: str) -> dict[str, str]:
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -170,7 +170,7 @@ def _pairs(text: str) -> dict[str, str]:
     return pairs
 
 
-def package_of(names: frozenset[str], said: Origin | None) -> Origin | None:
+def find_package(names: frozenset[str], said: Origin | None) -> Origin | None:
     """Return which package the flags belong to, where one of them tells; said goes first."""
     if said is not None:
         return said

@@ -36,13 +36,13 @@ KEPT, NEXT = "nothing was written", "check --flags, above all image_size and lar
 
 def name_tensors(config: StageConfig) -> dict[str, str]:
     """Return their name of every tensor of a stage's network, by ours."""
-    modules = MODULES | _cells(config.model)
+    modules = MODULES | _name_cells(config.model)
     with torch.device("meta"):
         ours = build_net(config).state_dict()
     return {name: _rename(name, modules) for name in ours}
 
 
-def _cells(model: ModelConfig) -> dict[str, str]:
+def _name_cells(model: ModelConfig) -> dict[str, str]:
     """Return their name of every block, attention and change of resolution, by ours."""
     table: dict[str, str] = {}
     for i in range(len(down_plan(model))):

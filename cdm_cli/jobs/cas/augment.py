@@ -13,7 +13,7 @@ from torch import Tensor
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.diffusion.augment import flip
 from cdm_cli.jobs.cas.recipe import CasRecipe
-from cdm_cli.jobs.training.keys import seed_of
+from cdm_cli.jobs.training.keys import derive_seed
 from cdm_cli.jobs.training.objective import crop_shifted
 
 AREA = (0.08, 1.0)  # of the image, and the ratio of width to height, as torchvision draws them
@@ -39,7 +39,7 @@ class CropDraws(NamedTuple):
 
 def draw_crops(recipe: CasRecipe, step: int) -> CropDraws:
     """Draw boxes, shifts and coins for all images of a step, the same in every process."""
-    generator = torch.Generator().manual_seed(seed_of(recipe.seed, "cas", step))
+    generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "cas", step))
     B = recipe.batch_size
     shifts = torch.randint(0, 2 * recipe.pad + 1, (2, B), generator=generator)
     coins = torch.rand(B, generator=generator) < 0.5

@@ -6,7 +6,7 @@ from cdm_cli.jobs.cas.plan import CasWork
 from cdm_cli.jobs.runtime.device import describe, measure_flops
 from cdm_cli.jobs.runtime.foretold import RECKONED
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, num_parameters
-from cdm_cli.nets.resnet import cas_network
+from cdm_cli.nets.resnet import build_cas_network
 
 # Share of the speed of one large matrix product that a whole training step reaches.
 EFFICIENCY = {"cuda": 0.07, "cpu": 0.25}
@@ -18,7 +18,7 @@ def estimate_cas(work: CasWork, device: torch.device, classifiers: int) -> dict[
 
     recipe = work.recipe
     with torch.device("meta"):
-        net = cas_network(
+        net = build_cas_network(
             recipe.network, resolution=recipe.resolution, channels=recipe.channels,
             num_classes=recipe.num_classes,
         )  # fmt: skip

@@ -21,7 +21,7 @@ from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.step import learning_rate
 from cdm_cli.nets.memory import memory_errors
-from cdm_cli.nets.resnet import cas_network
+from cdm_cli.nets.resnet import build_cas_network
 from cdm_cli.plans import TrainingConfig
 
 
@@ -38,7 +38,7 @@ class Fit:
         self.pieces = norm_slices(self.local_batch, recipe.norm_images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            net = cas_network(
+            net = build_cas_network(
                 recipe.network, resolution=recipe.resolution, channels=recipe.channels,
                 num_classes=recipe.num_classes,
             )  # fmt: skip

@@ -22,7 +22,7 @@ from cdm_cli.jobs.checking.screen import (
     store_lines,
     weights_lines,
 )
-from cdm_cli.jobs.training.cost import with_classes
+from cdm_cli.jobs.training.cost import assume_classes
 from cdm_cli.names import RUNS
 from cdm_cli.nets.counting import flops_per_image, num_parameters
 from cdm_cli.options.workspace import InspectOptions
@@ -81,7 +81,7 @@ def _part(name: str, part: Part) -> dict[str, Any]:
 def _stage(path: Path) -> dict[str, Any]:
     file = read_stage_file(path)
     stage = file.plan.stage
-    net = empty_net(with_classes(stage))
+    net = empty_net(assume_classes(stage))
     saved = [step.name for step in checkpoints(path)]
     weights = {found.name: read_metadata(found) for found in sorted(path.glob("*.safetensors"))}
     return {

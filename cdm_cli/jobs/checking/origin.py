@@ -9,7 +9,7 @@ from cdm_cli.data.store import Store
 from cdm_cli.diffusion.between import Rule
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.errors import BadInputError, UsageError
-from cdm_cli.jobs.runtime.identity import identity_in
+from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.jobs.sampling.rows import maker_of
 from cdm_cli.names import MOST_COUNTED, Augment, Precision, Sampler, Variance
 
@@ -101,7 +101,7 @@ def read_origin(store: Store) -> Origin:
         )
     try:
         return Origin(
-            HowMade.model_validate(identity_in(store.provenance)),
+            HowMade.model_validate(read_identity(store.provenance)),
             HowComputed.model_validate(store.provenance.get("numerics")),
             tuple(MergedPiece.model_validate(row) for row in store.provenance.get("merged", ())),
         )

@@ -27,8 +27,8 @@ from cdm_cli.jobs.checking.replay_plan import (
     inputs_of,
     stage_for,
 )
-from cdm_cli.jobs.runtime.device import build, device_class, make_deterministic
-from cdm_cli.jobs.runtime.identity import identity_in
+from cdm_cli.jobs.runtime.device import describe_build, make_deterministic, name_device_class
+from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.jobs.runtime.session import Session, plan_session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter
@@ -97,7 +97,7 @@ def plan_replay(
     chosen = choose_places(part.num, options.replay or 1, options.seed, store.path)
     found = stage_for(store, origin.made, options.model)
     header = read_header(found.directory)
-    chain = check_chain(header.config, origin.made, identity_in(store.provenance), store.path)
+    chain = check_chain(header.config, origin.made, read_identity(store.provenance), store.path)
     session = plan_session(Compute(device=options.device), report)
     inputs = inputs_of(store, origin.made, header, options, opened)
 
@@ -133,7 +133,7 @@ class StageForms:
         made = self._origin.made
         key = numerics.precision, numerics.compiled and self.is_exact(numerics)
         if key not in self._stages:
-            now = Numerics(numerics.batch_size, *key, device_class(self.session.device), "")
+            now = Numerics(numerics.batch_size, *key, name_device_class(self.session.device), "")
             sampling = Sampling(weights=self._weights)
             stage = load_ready_stage(self._header, sampling, now, self.session)
             if stage.digest != made.stage:
@@ -146,7 +146,7 @@ class StageForms:
 
     def is_exact(self, numerics: HowComputed) -> bool:
         """Tell whether this device and build make the same bits as those that made the samples."""
-        here = device_class(self.session.device), build(self.session.device)
+        here = name_device_class(self.session.device), describe_build(self.session.device)
         return (numerics.device, numerics.build) == here
 
 

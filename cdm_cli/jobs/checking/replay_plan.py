@@ -15,7 +15,7 @@ from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, respace
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.checking.origin import HowComputed, HowMade, Origin
-from cdm_cli.jobs.runtime.identity import chain_fields, first_difference
+from cdm_cli.jobs.runtime.identity import chain_fields, find_first_difference
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.parents import (
     StageFound,
@@ -41,7 +41,7 @@ def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], pat
     try:
         chain = chain_from(config, made)
         mine = chain_fields(config, chain, made.seed)
-        found = first_difference({name: told[name] for name in mine if name in told}, mine)
+        found = find_first_difference({name: told[name] for name in mine if name in told}, mine)
         if found:
             raise ValueError(str(found))
         assert chain.evaluations

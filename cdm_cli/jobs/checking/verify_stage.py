@@ -21,7 +21,7 @@ from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import AnyStageConfig
 from cdm_cli.errors import BadInputError, CdmError, MissingError, quote
-from cdm_cli.jobs.training.cost import with_classes
+from cdm_cli.jobs.training.cost import assume_classes
 from cdm_cli.report import Report
 
 GOOD, ABSENT, REMOVED = "good", "not there yet", "removed meanwhile"
@@ -124,7 +124,7 @@ def _check_stage_file(directory: Path) -> str:
 
 def _weights(directory: Path, config: AnyStageConfig) -> list[Check]:
     """Check the weights against their own digest and against stage.json."""
-    expected = empty_net(with_classes(config)).state_dict()
+    expected = empty_net(assume_classes(config)).state_dict()
 
     def check(path: Path) -> str:
         if path.name == EMA and not path.exists():

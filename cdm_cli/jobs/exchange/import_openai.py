@@ -18,9 +18,9 @@ from torch import Tensor
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.checkpoint import weights_file
 from cdm_cli.cascade.files import read_bytes
-from cdm_cli.cascade.foreign.foreign import read_file, read_tensors, without_prefix
+from cdm_cli.cascade.foreign.foreign import read_file, read_tensors, remove_prefix
 from cdm_cli.cascade.foreign.openai import stage_config
-from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, package_of, parse_flags
+from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, find_package, parse_flags
 from cdm_cli.cascade.foreign.openai_names import convert
 from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
@@ -66,7 +66,7 @@ def run(options: ImportOptions, report: Report) -> Imported:
     flags, origin = _flags(options, report)
     data = read_file(source)
     found = read_tensors(data, source, from_pickle=options.from_pickle)
-    tensors, prefix = without_prefix(found)
+    tensors, prefix = remove_prefix(found)
     if prefix:
         report.say(f"{source.name}: every name begins with {prefix}, which is left away")
     config = stage_config(tensors, flags, origin, str(source))
@@ -146,7 +146,7 @@ def _flags(options: ImportOptions, report: Report) -> tuple[Flags, Origin | None
     name = options.src.name
     if options.flags or name not in PUBLISHED:
         flags, said = parse_flags(options.flags)
-        return flags, package_of(said, options.origin)
+        return flags, find_package(said, options.origin)
     origin, text = PUBLISHED[name]
     report.say(f"{name}: taken for the model that {origin} published: {text}")
     return parse_flags([text])[0], options.origin or origin

@@ -15,8 +15,8 @@ from cdm_cli.data.blocks import Block
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.runtime.identity import identity_in
-from cdm_cli.jobs.runtime.same_store import resume_or_create, store_difference
+from cdm_cli.jobs.runtime.identity import read_identity
+from cdm_cli.jobs.runtime.same_store import find_store_difference, resume_or_create
 from cdm_cli.jobs.sampling.blocks import write_missing
 from cdm_cli.jobs.sampling.provenance import command_line, numerics_in
 from cdm_cli.options.files import MergeOptions
@@ -96,14 +96,14 @@ def order_pieces(stores: Sequence[Store]) -> list[Piece]:
         if piece.first > end:
             raise _absent_error(end, piece.first)
         end, before = piece.stop, piece.store
-    num = identity_in(head.provenance)["num"]
+    num = read_identity(head.provenance)["num"]
     if end != num:
         raise _absent_error(end, num)
     return pieces
 
 
 def _first_id(store: Store) -> int:
-    found = identity_in(store.provenance)
+    found = read_identity(store.provenance)
     first, num = found.get("first"), found.get("num")
     is_part = store.kind == "samples" and isinstance(num, int)
     if not is_part or not isinstance(first, int) or first < 0:
@@ -117,7 +117,7 @@ def _first_id(store: Store) -> int:
 def _check_same(piece: Piece, head: Store) -> None:
     """Raise MismatchError unless the piece is of the same command as the first."""
     store, part = piece.store, piece.part
-    found = store_difference(store, _spec_like(head, piece.first, part.num))
+    found = find_store_difference(store, _spec_like(head, piece.first, part.num))
     difference = found.side_by_side() if found else _other_terms(store, head)
     if difference:
         raise _unfit_error(
@@ -136,7 +136,7 @@ def _spec_like(head: Store, first: int, num: int, **more: object) -> StoreSpec:
 
     more: what else its provenance tells.
     """
-    identity = {**identity_in(head.provenance), "first": first}
+    identity = {**read_identity(head.provenance), "first": first}
     return StoreSpec(
         kind="samples",
         parts={"": replace(head.contents.parts[""], num=num)},

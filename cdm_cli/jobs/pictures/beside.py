@@ -9,7 +9,7 @@ from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.pictures.shown import ShownImages, first_of_classes, name_classes
 from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, enlarge
-from cdm_cli.jobs.runtime.identity import identity_in
+from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.metrics.order import rank_in_class
 
 
@@ -100,7 +100,7 @@ def _make_alike(columns: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
 
 def column_head(store: Store, resolution: int) -> str:
     """Return the head of a store's column: its name, and at which s it was upsampled."""
-    said = identity_in(store.provenance)
+    said = read_identity(store.provenance)
     if said.get("command") != "upsample":
         return f"{store.path.stem}\n{resolution}×{resolution}"
     kind = " truncated" if said.get("augment") == "truncated" else ""

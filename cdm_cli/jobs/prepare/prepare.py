@@ -24,7 +24,7 @@ from cdm_cli.jobs.prepare.cost import cost, layout_size
 from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill_part
 from cdm_cli.jobs.prepare.plan import CHANNELS, FoundImages, list_sources, spec_of
 from cdm_cli.jobs.prepare.without import WITHOUT, copy_without, give_name
-from cdm_cli.jobs.runtime.identity import identity_in
+from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.jobs.runtime.same_store import check_same_store, resume_or_create
 from cdm_cli.jobs.sampling.classes import empty_classes, tell_empty
 from cdm_cli.options.files import PrepareOptions
@@ -111,7 +111,7 @@ def _check_same(out: Path, spec: StoreSpec) -> None:
     """Raise WouldOverwriteError unless out is what this command makes, images left out aside."""
     with open_store(out) as store:
         store.require_finished()
-        same = identity_in(store.provenance) == identity_in(spec.provenance)
+        same = read_identity(store.provenance) == read_identity(spec.provenance)
         if same and store.kind == spec.kind and store.classes == list(spec.classes):
             return
         check_same_store(store, spec)
@@ -126,7 +126,7 @@ def _tidy(path: Path, spec: StoreSpec) -> None:
     except CdmError:  # another job's, or no store at all
         return
     with store:
-        ours = identity_in(store.provenance) == identity_in(spec.provenance)
+        ours = read_identity(store.provenance) == read_identity(spec.provenance)
     if ours:
         disk.unlink(path)
 

@@ -16,7 +16,7 @@ from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.reporting.store import store_parts
 from cdm_cli.jobs.sweep.page import subject_of, sweep_page
 from cdm_cli.jobs.sweep.table import FILE as SWEEP_FILE
-from cdm_cli.jobs.training.page import stage_parts, weights_in
+from cdm_cli.jobs.training.page import draw_stage_sections, weights_in
 from cdm_cli.names import CURVE, RUNS
 from cdm_cli.options.workspace import ReportOptions
 from cdm_cli.report import Report
@@ -73,7 +73,7 @@ def _stage(directory: Path) -> Iterator[Html]:
     digests = {said.get("sha256", "") for said in weights.values()}
     is_diffusion = isinstance(config, StageConfig)
     curves = curves_of(config, digests, places) if is_diffusion else iter(())
-    yield from stage_parts(directory, file, weights, curves)
+    yield from draw_stage_sections(directory, file, weights, curves)
 
 
 def _store(path: Path) -> Iterator[Html]:

@@ -19,7 +19,7 @@ import torch
 from cdm_cli.__version__ import __version__
 from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError, MismatchError
-from cdm_cli.jobs.runtime.identity import as_json, first_difference, show_value
+from cdm_cli.jobs.runtime.identity import as_json, find_first_difference, show_value
 from cdm_cli.jobs.runtime.world import World
 
 T = TypeVar("T")
@@ -66,8 +66,8 @@ def agree_on(
     """
     if world.size == 1:
         return decide()
-    decided, error = _try(lambda: _with_facts(decide, facts))
-    words: list[Word] = world.gather(_word(decided, error))
+    decided, error = _try(lambda: _list_facts(decide, facts))
+    words: list[Word] = world.gather(_speak(decided, error))
     if error is not None:
         raise error
     assert decided is not None
@@ -83,12 +83,12 @@ def _try(action: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return None, error
 
 
-def _with_facts(decide: Callable[[], T], facts: Callable[[T], Facts]) -> tuple[T, dict[str, Any]]:
+def _list_facts(decide: Callable[[], T], facts: Callable[[T], Facts]) -> tuple[T, dict[str, Any]]:
     decided = decide()
     return decided, as_json(dict(facts(decided)))
 
 
-def _word(decided: tuple[Any, dict[str, Any]] | None, error: Exception | None) -> Word:
+def _speak(decided: tuple[Any, dict[str, Any]] | None, error: Exception | None) -> Word:
     known = error if isinstance(error, CdmError) or error is None else CdmError(repr(error))
     return Word(socket.gethostname(), decided[1] if decided else {}, known)
 
@@ -97,23 +97,23 @@ def _check_none_failed(words: list[Word], world: World) -> None:
     for rank, word in enumerate(words):
         if word.error is not None:
             what, error = word.error.what, word.error
-            told = what if world.address else f"{_place(rank, words)}: {what}"  # of one host
+            told = what if world.address else f"{_name_place(rank, words)}: {what}"  # of one host
             raise type(error)(told, kept=error.kept, next=error.next)
 
 
 def _check_no_difference(words: list[Word], next: str) -> None:
     for rank, word in enumerate(words):
-        found = first_difference(words[0].facts, word.facts)
+        found = find_first_difference(words[0].facts, word.facts)
         if found:
             raise MismatchError(
                 f"the processes of this job differ: {found.name} is {show_value(found.there)} in "
-                f"{_place(0, words)}, {show_value(found.here)} in {_place(rank, words)}",
+                f"{_name_place(0, words)}, {show_value(found.here)} in {_name_place(rank, words)}",
                 kept="nothing was computed",
                 next=next,
             )
 
 
-def _place(rank: int, words: list[Word]) -> str:
+def _name_place(rank: int, words: list[Word]) -> str:
     return f"rank {rank} on {words[rank].host}"
 
 

@@ -51,7 +51,7 @@ def check_processes(compute: Compute) -> None:
         )
 
 
-def kind_of_device(choice: Device) -> str:
+def choose_kind(choice: Device) -> str:
     """Return "cuda" or "cpu", where a job would compute; nothing is checked yet."""
     return "cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu"
 
@@ -64,12 +64,12 @@ def describe(device: torch.device) -> str:
     return f"CPU, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
-def device_class(device: torch.device) -> str:
+def name_device_class(device: torch.device) -> str:
     """Return the kind of device within which results are bit-identical."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def build(device: torch.device) -> str:
+def describe_build(device: torch.device) -> str:
     """Return what computes on a device: within one build, bits are the same.
 
     cdm is of it, since another version may have other kernels.

@@ -29,7 +29,7 @@ class Foretold(dict[str, Any]):
         super().__init__(plan)
         place = find_existing(Path(str(plan.get("out") or plan.get("stage") or ".")))
         self["free_bytes"] = shutil.disk_usage(place).free
-        self["foretold"] = _line(self)
+        self["foretold"] = _write_line(self)
 
     def in_short(self) -> list[str | Mapping[str, Any] | Sequence[Mapping[str, Any]]]:
         """Return the line, then counts in units of people, then tables under their names."""
@@ -58,7 +58,7 @@ def _count(name: str, value: Any) -> Any:
     return f"{value:,}" if value >= COUNTED and name != "seed" else value
 
 
-def _line(plan: Mapping[str, Any]) -> str:
+def _write_line(plan: Mapping[str, Any]) -> str:
     seconds, by = plan.get("estimated_seconds"), plan.get("estimated_by")
     parts = [UNKNOWN if seconds is None else f"{duration(float(seconds))} on this device"]
     parts[0] += f" ({by})" if by else ""

@@ -187,7 +187,7 @@ def differences(there: Any, here: Any, where: str = "") -> Iterator[FieldDiffere
         yield FieldDifference(where, there, here)
 
 
-def first_difference(there: Fields, here: Fields) -> FieldDifference | None:
+def find_first_difference(there: Fields, here: Fields) -> FieldDifference | None:
     """Return the first field in which two identities differ, None where they are the same."""
     return next(differences(as_json(there), as_json(here)), None)
 
@@ -238,7 +238,7 @@ def has_begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
     return False
 
 
-def identity_in(provenance: Fields) -> dict[str, Any]:
+def read_identity(provenance: Fields) -> dict[str, Any]:
     """Return the part of a provenance that must be equal for a run to continue a store, as JSON.
 
     It is all of it where it has no such part, and {} where that is no object.

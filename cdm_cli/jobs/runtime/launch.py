@@ -61,7 +61,7 @@ class PipedReport:
         self._pipe.send(("end", None))
 
 
-def _child(rank: int, started: Handover[tuple[Task[Any], World]], pipe: Any) -> None:
+def _run_child(rank: int, started: Handover[tuple[Task[Any], World]], pipe: Any) -> None:
     """Take part in a task as one of several processes, and send how it ended."""
     leave_when_asked(says=False)
     release_signals()
@@ -103,7 +103,7 @@ def launch_processes(
     # numpy's BLAS reads this when it is loaded. Processes with a thread for every core each wait
     # for one another: FID of a small store took 35 times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
-    world = World(0, processes, address=f"127.0.0.1:{_free_port()}", asked=asked or {})
+    world = World(0, processes, address=f"127.0.0.1:{_find_port()}", asked=asked or {})
     family: Family = []
     try:
         with hand_over((task, world)) as handed:
@@ -122,14 +122,14 @@ def _start(rank: int, handed: Handover[tuple[Task[Any], World]]) -> tuple[BasePr
     """Start one process; return it, and the pipe from which to hear it."""
     context = mp.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_child, args=(rank, handed, theirs), daemon=True)
-    with hold_back_signals():  # which `_child` hears once it can tell what to do
+    process = context.Process(target=_run_child, args=(rank, handed, theirs), daemon=True)
+    with hold_back_signals():  # which `_run_child` hears once it can tell what to do
         process.start()
     theirs.close()
     return process, ours
 
 
-def _free_port() -> int:
+def _find_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -185,17 +185,17 @@ def _watch(family: Family, report: Report) -> Any:
                     del pipes[pipe]
                     family[rank][0].join(GRACE)  # it may hang while it ends
                     content = family[rank][0].exitcode
-                    kind = _kind_of(content, asked=rank in asked)
+                    kind = _name_end(content, asked=rank in asked)
                 state.hear(rank, kind, content)
             if state.failed and deadline == float("inf"):
                 deadline = time.monotonic() + GRACE
                 asked = _ask_to_end(family)
     finally:
         state.close()
-    return _outcome(state.ends, len(family))
+    return _conclude(state.ends, len(family))
 
 
-def _kind_of(exit_code: int | None, *, asked: bool) -> str:
+def _name_end(exit_code: int | None, *, asked: bool) -> str:
     """Return how a process ended that has said nothing."""
     if exit_code == INTERRUPTED:
         return "interrupted"
@@ -210,14 +210,14 @@ def _ask_to_end(family: Family) -> set[int]:
     return running
 
 
-def _outcome(ends: dict[int, Message], size: int) -> Any:
+def _conclude(ends: dict[int, Message], size: int) -> Any:
     """Return the first process's result, or raise what explains the end of the job best."""
     for rank, (kind, content) in sorted(ends.items()):
         if kind == "died":
             stopped = content == StoppedError.exit_code  # at once: it had nothing to save
             raise StoppedError(
                 f"process {rank} of {size} "
-                + ("was stopped" if stopped else f"died{_cause(content)}"),
+                + ("was stopped" if stopped else f"died{_name_cause(content)}"),
                 kept="what was saved so far is complete",
                 next="run the same command again, it continues there",
             )
@@ -236,7 +236,7 @@ def _outcome(ends: dict[int, Message], size: int) -> Any:
     return ends[0][1]
 
 
-def _cause(exit_code: int | None) -> str:
+def _name_cause(exit_code: int | None) -> str:
     """Return what an exit code tells, as ": killed by SIGKILL (out of memory?)"."""
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name

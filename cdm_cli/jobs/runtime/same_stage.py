@@ -17,14 +17,14 @@ from cdm_cli.names import Sampler, Variance
 
 def config_digest(config: StageConfig) -> str:
     """Return what tells stages of different configuration apart, as it is recorded today."""
-    return _sha256(config.model_dump_json(exclude={"sampling"}))
+    return _hash(config.model_dump_json(exclude={"sampling"}))
 
 
 def is_of(config: StageConfig, digest: object) -> bool:
     """Return whether a digest, of today or of an earlier version, is of this configuration."""
     if digest == config_digest(config):
         return True
-    return isinstance(digest, str) and digest in _earlier_digests(config)
+    return isinstance(digest, str) and digest in _list_earlier_digests(config)
 
 
 def with_known_stage(there: Fields, config: StageConfig) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def with_known_stage(there: Fields, config: StageConfig) -> dict[str, Any]:
     return {**there, "stage": config_digest(config)} if known else dict(there)
 
 
-def _earlier_digests(config: StageConfig) -> Iterator[str]:
+def _list_earlier_digests(config: StageConfig) -> Iterator[str]:
     """Yield the digests that earlier versions recorded, which were of the sampling defaults too.
 
     They do not tell which those were: the present ones come first, then all others, about seven
@@ -42,13 +42,13 @@ def _earlier_digests(config: StageConfig) -> Iterator[str]:
     own = config.sampling.model_dump_json()
     head, tail = config.model_dump_json().split(f'"sampling":{own}')
     begun = hashlib.sha256(f'{head}"sampling":'.encode())
-    for text in itertools.chain([own], _all_defaults(config)):
+    for text in itertools.chain([own], _list_defaults(config)):
         hashed = begun.copy()
         hashed.update(f"{text}{tail}".encode())
         yield hashed.hexdigest()
 
 
-def _all_defaults(config: StageConfig) -> Iterator[str]:
+def _list_defaults(config: StageConfig) -> Iterator[str]:
     """Yield all sampling defaults that the stage could have had, as JSON."""
     for sampler in get_args(Sampler):
         variances = (None, *get_args(Variance)) if sampler == "ancestral" else (None,)
@@ -61,5 +61,5 @@ def _all_defaults(config: StageConfig) -> Iterator[str]:
                 yield f'{head}"steps":{steps}{tail}'
 
 
-def _sha256(text: str) -> str:
+def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

@@ -15,21 +15,21 @@ from cdm_cli.data.store import Store, create, open_store
 from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.runtime.identity import (
     FieldDifference,
-    first_difference,
-    identity_in,
+    find_first_difference,
     other_job_error,
+    read_identity,
 )
 
 
-def store_difference(store: Store, spec: StoreSpec) -> FieldDifference | None:
+def find_store_difference(store: Store, spec: StoreSpec) -> FieldDifference | None:
     """Return where a store differs from the one that is asked for, None if nowhere."""
     contents = schema.contents_of(spec)
     pairs = (
-        (identity_in(store.provenance), identity_in(spec.provenance)),
+        (read_identity(store.provenance), read_identity(spec.provenance)),
         ({"kind": store.kind}, {"kind": spec.kind}),
         (json.loads(store.contents.encode()), json.loads(contents.encode())),
     )
-    return next(filter(None, (first_difference(*pair) for pair in pairs)), None)
+    return next(filter(None, (find_first_difference(*pair) for pair in pairs)), None)
 
 
 def resume_or_create(
@@ -70,6 +70,6 @@ def check_out(path: Path, spec: StoreSpec) -> None:
 
 def check_same_store(store: Store, spec: StoreSpec, *, next: str = "choose another -o") -> None:
     """Raise WouldOverwriteError naming the first difference of a store from what is asked for."""
-    found = store_difference(store, spec)
+    found = find_store_difference(store, spec)
     if found:
         raise other_job_error(f"{store.path} is of another command: {found}", next=next)

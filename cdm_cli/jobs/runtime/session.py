@@ -26,7 +26,7 @@ from cdm_cli.jobs.runtime.agreement import (
 from cdm_cli.jobs.runtime.busy import advice
 from cdm_cli.jobs.runtime.device import (
     check_processes,
-    kind_of_device,
+    choose_kind,
     make_deterministic,
     pick_device,
 )
@@ -121,7 +121,7 @@ def start_job(job: Job[O, R], options: O, compute: Compute, report: Report) -> R
     world = replace(distributed.from_environment(), asked=describe_task(job, options))
     task = partial(take_part, job, options, compute)
     elsewhere = is_started_elsewhere()
-    if not elsewhere and kind_of_device(compute.device) == "cpu":
+    if not elsewhere and choose_kind(compute.device) == "cpu":
         tell_busy(report, compute.gpus or 1)
     if not elsewhere and (compute.gpus or 1) > 1:
         return launch_processes(task, compute, report, world.asked)
@@ -147,7 +147,7 @@ def take_part(job: Job[O, R], options: O, compute: Compute, report: Report, alon
     with ExitStack() as stack:
         if alone.size > 1:
             stack.enter_context(hear_within_calls())  # to join the others takes as long as theirs
-        world = distributed.connect(alone, kind_of_device(compute.device), report.say)
+        world = distributed.connect(alone, choose_kind(compute.device), report.say)
         stack.callback(distributed.leave_world, world)
         device = agree_on(
             world,

@@ -111,7 +111,7 @@ class World:
         try:
             call()
         except RuntimeError as error:
-            words = _first_line(error)
+            words = _take_first_line(error)
             self.lost.append(words)
             raise StoppedError(
                 f"process {self.rank} of {self.size} lost touch with another one: {words}",
@@ -133,7 +133,7 @@ def connect(world: World, device: str, say: Callable[[str], object]) -> World:
     """
     if world.size == 1:
         return world
-    address = world.address or _address()
+    address = world.address or _find_address()
     store = meet(world.rank, world.size, address, HANG_TIMEOUT, say)
     backend = "nccl" if device == "cuda" else "gloo"
     try:
@@ -142,15 +142,16 @@ def connect(world: World, device: str, say: Callable[[str], object]) -> World:
         )
         control = dist.new_group(backend="gloo", timeout=HANG_TIMEOUT)
     except (RuntimeError, ValueError) as error:
+        words = _take_first_line(error)
         raise StoppedError(
-            f"process {world.rank} of {world.size} did not meet the others: {_first_line(error)}",
+            f"process {world.rank} of {world.size} did not meet the others: {words}",
             kept="nothing was computed",
             next="look at their own messages; MASTER_ADDR and MASTER_PORT must lead to the first",
         ) from None
     return replace(world, control=control)
 
 
-def _first_line(error: Exception) -> str:
+def _take_first_line(error: Exception) -> str:
     """Return what a library says, without the place in its source and what it advises."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return re.sub(r"^\[\S+:\d+\] ", "", line).partition(" This is typically")[0]
@@ -162,7 +163,7 @@ def leave_world(world: World) -> None:
         dist.destroy_process_group()
 
 
-def _address() -> str:
+def _find_address() -> str:
     if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
         return f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     host = os.environ.get("SLURM_LAUNCH_NODE_IPADDR")

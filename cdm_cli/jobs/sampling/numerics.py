@@ -15,7 +15,7 @@ import torch
 
 from cdm_cli.cascade.fast import worth_compiling
 from cdm_cli.config import ModelConfig, StageConfig
-from cdm_cli.jobs.runtime.device import build, choose_precision, device_class
+from cdm_cli.jobs.runtime.device import choose_precision, describe_build, name_device_class
 from cdm_cli.jobs.runtime.identity import check_same
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.names import Precision
@@ -69,7 +69,9 @@ def choose_numerics(
     compiled = held.get("compiled") if compute.compile is None else compute.compile
     if compiled is None:
         compiled = worth_compiling(config, device, evaluations)
-    return Numerics(batch_size, precision, compiled, device_class(device), build(device))
+    return Numerics(
+        batch_size, precision, compiled, name_device_class(device), describe_build(device)
+    )
 
 
 def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: Path) -> None:

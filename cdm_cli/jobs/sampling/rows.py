@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.runtime.identity import identity_in
+from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.metrics.order import choose_balanced
 from cdm_cli.report import Report
 
@@ -136,5 +136,5 @@ def check_states(store: Store, part: Part, s: int) -> None:
 
 def maker_of(store: Store) -> str:
     """Return the command that made a store by a reverse process, "" where none did."""
-    command = identity_in(store.provenance).get("command")
+    command = read_identity(store.provenance).get("command")
     return command if command in ("sample", "upsample") else ""

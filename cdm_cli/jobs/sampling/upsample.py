@@ -22,7 +22,7 @@ from cdm_cli.config import ScheduleConfig
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import UsageError, quote
-from cdm_cli.jobs.runtime.identity import identity_in
+from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.blocks import rows_of_part
 from cdm_cli.jobs.sampling.classes import tell_empty
@@ -182,7 +182,7 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
 
 def process_of(store: Store) -> list[float]:
     """Return alpha_bar of the process that made a store of samples; [] for other stores."""
-    process = identity_in(store.provenance).get("process")
+    process = read_identity(store.provenance).get("process")
     if process is None:
         return []
     return from_config(ScheduleConfig.model_validate(process)).alpha_bar.tolist()

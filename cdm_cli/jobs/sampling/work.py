@@ -13,7 +13,7 @@ from cdm_cli.config import StageConfig
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import open_store
 from cdm_cli.diffusion.schedules import from_config, respace
-from cdm_cli.jobs.runtime.identity import chain_fields, identity_in
+from cdm_cli.jobs.runtime.identity import chain_fields, read_identity
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.headers import Header, weights_digest
@@ -140,7 +140,7 @@ def as_it_began(work: Work, out: Path, report: Report) -> Work:
     if older is None or not out.exists():
         return work
     with open_store(out) as store:
-        there = identity_in(store.provenance)
+        there = read_identity(store.provenance)
     kept = list(work.keep), older.schedule.times.tolist()[1:], None
     if tuple(map(there.get, ("keep_s", "times", "between"))) != kept:
         return work

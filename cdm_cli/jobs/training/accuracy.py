@@ -19,7 +19,7 @@ from cdm_cli.nets.memory import Halving
 ACCURACY = "accuracy"
 
 
-def val_images(store: Store, resolution: int) -> ImageSet | None:
+def find_val_images(store: Store, resolution: int) -> ImageSet | None:
     """Return all val images at a resolution, on which a classifier is tested; None without val."""
     val = store.parts.get("val")
     return None if val is None else from_part(store, "val", val, resolution, None, 0)

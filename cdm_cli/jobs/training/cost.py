@@ -10,9 +10,14 @@ from cdm_cli.config import AnyStageConfig
 from cdm_cli.jobs.runtime.device import choose_precision, describe, measure_flops
 from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED
 from cdm_cli.jobs.training.gradients import CPU_MICRO_BATCH
-from cdm_cli.jobs.training.pace import steps_per_second
+from cdm_cli.jobs.training.pace import time_steps
 from cdm_cli.names import Precision
-from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, flops_per_image, meta_inputs, num_parameters
+from cdm_cli.nets.counting import (
+    FORWARD_AND_BACKWARD,
+    build_meta_inputs,
+    flops_per_image,
+    num_parameters,
+)
 from cdm_cli.plans import Plan
 
 FLOAT32 = 4
@@ -24,7 +29,7 @@ BYTES_PER_PARAMETER = 20  # float32 weight, gradient, average and Adam's two mom
 EFFICIENCY = {"cuda": 0.35, "cpu": 0.25}
 
 
-def with_classes(config: AnyStageConfig) -> AnyStageConfig:
+def assume_classes(config: AnyStageConfig) -> AnyStageConfig:
     """Return the config to count with: a classifier whose data are not there yet has 10 classes."""
     if config.kind == "classifier" and config.num_classes == 0:
         return config.model_copy(update={"num_classes": 10})
@@ -38,16 +43,16 @@ def cost(plan: Plan, device: torch.device, processes: int = 1) -> dict[str, obje
     `estimated_seconds` of the whole run, by steps that were timed or reckoned (`estimated_by`).
     processes: how many share a batch.
     """
-    net = empty_net(with_classes(plan.stage))
+    net = empty_net(assume_classes(plan.stage))
     training, parameters, flops = plan.training, num_parameters(net), flops_per_image(net)
     precision = choose_precision(training.precision, device)
     total = FORWARD_AND_BACKWARD * flops * training.batch_size * training.steps
-    rate, by = _rate(plan, total / training.steps, device, precision, processes)
+    rate, by = _find_rate(plan, total / training.steps, device, precision, processes)
     piece = training.batch_size // max(1, training.virtual_ranks)
     sums = max(0, training.virtual_ranks.bit_length() - 1)  # of gradients, that wait for others
     fixed = (BYTES_PER_PARAMETER + FLOAT32 * sums) * parameters
-    per_image = activation_bytes(net) // (2 if precision == "bf16" else 1)
-    micro_batch = training.micro_batch or _that_fits(piece, fixed, per_image, device)
+    per_image = count_activation_bytes(net) // (2 if precision == "bf16" else 1)
+    micro_batch = training.micro_batch or _choose_micro_batch(piece, fixed, per_image, device)
     return {
         "parameters": parameters,
         "flops_per_image": flops,
@@ -67,7 +72,7 @@ def cost(plan: Plan, device: torch.device, processes: int = 1) -> dict[str, obje
     }
 
 
-def _rate(
+def _find_rate(
     plan: Plan, flops: float, device: torch.device, precision: Precision, processes: int
 ) -> tuple[float, str]:
     """Return the steps a second, of so many FLOPs in all processes, and how they are known.
@@ -79,16 +84,16 @@ def _rate(
         return rate, RECKONED
     share = max(plan.training.batch_size // processes, 1)
     mine = plan.training.model_copy(update={"batch_size": share})
-    stage = with_classes(plan.stage)
+    stage = assume_classes(plan.stage)
     with suppress(torch.OutOfMemoryError):
-        timed = steps_per_second(
+        timed = time_steps(
             plan.model_copy(update={"training": mine, "stage": stage}), device, precision
         )
         return (timed, TIMED) if timed else (rate, RECKONED)
     return rate, RECKONED
 
 
-def _that_fits(batch_size: int, fixed: int, per_image: int, device: torch.device) -> int:
+def _choose_micro_batch(batch_size: int, fixed: int, per_image: int, device: torch.device) -> int:
     """Halve the batch as training would, until the estimate fits into the device."""
     if device.type != "cuda":
         return min(batch_size, CPU_MICRO_BATCH)
@@ -98,7 +103,7 @@ def _that_fits(batch_size: int, fixed: int, per_image: int, device: torch.device
     return batch_size
 
 
-def activation_bytes(net: nn.Module) -> int:
+def count_activation_bytes(net: nn.Module) -> int:
     """Return the bytes that one image's forward pass keeps for its backward pass, in float32.
 
     Counted on the meta device, where tensors have shapes but no storage; a tensor that
@@ -113,5 +118,5 @@ def activation_bytes(net: nn.Module) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        net(*meta_inputs(net))  # pyright: ignore[reportArgumentType]
+        net(*build_meta_inputs(net))  # pyright: ignore[reportArgumentType]
     return sum(tensor.numel() * tensor.element_size() for tensor in kept.values())

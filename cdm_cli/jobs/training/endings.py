@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cdm_cli.cascade.saved import CHECKPOINTS, latest_checkpoint, step_name
+from cdm_cli.cascade.saved import CHECKPOINTS, find_latest_checkpoint, step_name
 from cdm_cli.data.reading import stamp
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError, DivergedError, StoppedError
@@ -13,7 +13,7 @@ from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.report import Report
 
 
-def words_for(checkpoint: Path | None) -> str:
+def tell_last_good(checkpoint: Path | None) -> str:
     """Say which checkpoint is the last good one."""
     return (
         f"the last good checkpoint is {checkpoint}" if checkpoint else "no good checkpoint was made"
@@ -28,7 +28,7 @@ class Unchanged:
 
     def __init__(self, store: Store, report: Report) -> None:
         self._store, self._report = store, report
-        self._there = self._in_place()
+        self._there = self._is_in_place()
 
     def __call__(self) -> None:
         """Raise BadInputError where the data are shorter, or something else, than what was read.
@@ -38,14 +38,14 @@ class Unchanged:
         """
         for part in self._store.parts.values():
             part.recheck()
-        was, self._there = self._there, self._in_place()
+        was, self._there = self._there, self._is_in_place()
         if was and not self._there:
             self._report.say(
                 f"{self._store.path} is another file now: this run goes on with the one that it "
                 "opened, and to continue it after a stop takes the same data"
             )
 
-    def _in_place(self) -> bool:
+    def _is_in_place(self) -> bool:
         """Whether the path leads to the file that was opened."""
         try:
             return stamp(self._store.path)[:2] == self._store.stamp[:2]
@@ -69,12 +69,14 @@ def require_unchanged(unchanged: Callable[[], object], directory: Path, world: W
     if not good:
         raise StoppedError(
             "the data of another process have changed",
-            kept=words_for(latest_checkpoint(directory)),
+            kept=tell_last_good(find_latest_checkpoint(directory)),
             next="see its message",
         )
 
 
-def stop_at(directory: Path, trainer: Trainer, step: int, by: str, *, saved: bool) -> StoppedError:
+def explain_stop(
+    directory: Path, trainer: Trainer, step: int, by: str, *, saved: bool
+) -> StoppedError:
     """Return the StoppedError of a run that stops after `step`.
 
     by: the signal, or who else asked. saved: whether there is a checkpoint of that step; there is
@@ -83,17 +85,17 @@ def stop_at(directory: Path, trainer: Trainer, step: int, by: str, *, saved: boo
     streak = trainer.streak()
     steps = f"{streak} steps were" if streak > 1 else "step was"
     lost = f"the last {steps} not finite, so this one is not saved; "
-    last = latest_checkpoint(directory)
+    last = find_latest_checkpoint(directory)
     there = f"{directory}/checkpoints holds that step" if step else "nothing was learned yet"
     return StoppedError(
         f"stopped by {by} after step {step} of {trainer.training.steps}",
-        kept=there if saved else lost + words_for(last),
+        kept=there if saved else lost + tell_last_good(last),
         next="run the same command again, it "
         + ("continues there" if saved or last else "begins anew"),
     )
 
 
-def divergence_at(
+def recover_from_divergence(
     directory: Path, trainer: Trainer, step: int, in_a_row: int, *, may_pass: bool
 ) -> DivergedError:
     """Put the last good weights back into `ema.safetensors`; return the DivergedError of the run.
@@ -112,6 +114,6 @@ def divergence_at(
     return DivergedError(
         f"{steps} step {step}, had a loss or gradient that is not "
         "finite; none of them touched the weights",
-        kept=words_for(good) + told,
+        kept=tell_last_good(good) + told,
         next=f"more --steps, which may pass them, or {lower}" if may_pass else lower,
     )

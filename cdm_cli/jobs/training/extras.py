@@ -18,12 +18,12 @@ from cdm_cli.jobs.judging.judge import Judge
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.probe import Probe
-from cdm_cli.jobs.training.accuracy import ACCURACY, Accuracy, val_images
-from cdm_cli.jobs.training.grid import GridLayout, SampleGrid, layout_of
+from cdm_cli.jobs.training.accuracy import ACCURACY, Accuracy, find_val_images
+from cdm_cli.jobs.training.grid import GridLayout, SampleGrid, plan_layout
 from cdm_cli.jobs.training.log import Metrics, read_metrics
-from cdm_cli.jobs.training.plan import data_info
+from cdm_cli.jobs.training.plan import describe_data
 from cdm_cli.jobs.training.plot import LossPlot
-from cdm_cli.jobs.training.select import Selection, selection_panel, selection_probe
+from cdm_cli.jobs.training.select import Selection, open_selection_panel, plan_selection
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.plans import Plan
@@ -82,13 +82,13 @@ def plan_extras(options: TrainOptions, made: Plan, store: Store, stack: ExitStac
                 f"--select {options.select}: a classifier draws no samples",
                 next="leave it out; accuracy on val is logged at every checkpoint",
             )
-        return ExtrasPlan(images=val_images(store, stage.resolution))
+        return ExtrasPlan(images=find_val_images(store, stage.resolution))
     directory = options.directory
-    header = Header(directory, stage, tuple(store.classes), data_info(store).without_images)
-    layout = layout_of(header, store, training)
+    header = Header(directory, stage, tuple(store.classes), describe_data(store).without_images)
+    layout = plan_layout(header, store, training)
     if not options.select:
         return ExtrasPlan(layout)
-    return ExtrasPlan(layout, selection_probe(options, header, store, training, stack))
+    return ExtrasPlan(layout, plan_selection(options, header, store, training, stack))
 
 
 def build_extras(
@@ -117,7 +117,7 @@ def build_extras(
     chosen = choose_numerics(probe.config, session, probe.evaluations)
     told = ", ".join(f"{name} {value}" for name, value in probe.settings().items())
     session.report.say(f"--select fid every {options.select_every} steps: {told}")
-    panel = selection_panel(judge, options.data, probe, session)
+    panel = open_selection_panel(judge, options.data, probe, session)
     return (grid, Selection(options, directory, trainer, probe, panel, chosen, asked), plot)
 
 

@@ -45,7 +45,7 @@ class Saver:
         """
         if not self._trainer.world.leads or self._trainer.device.type != "cuda":
             return
-        parts = snapshot_of(self._trainer, 0).parts
+        parts = take_snapshot(self._trainer, 0).parts
         size, free = size_of(parts), available_memory()
         if size <= free * MOST_OF_FREE:
             self._copy = HostCopy(parts)
@@ -65,7 +65,7 @@ class Saver:
         not one of the newest that `keep` counts.
         """
         self.wait()
-        snapshot = snapshot_of(self._trainer, step)
+        snapshot = take_snapshot(self._trainer, step)
         if self._copy is None:
             self._write(snapshot, stopped)
             return
@@ -95,7 +95,7 @@ class Saver:
         take_ema(self._directory, saved)
 
 
-def snapshot_of(trainer: Trainer, step: int) -> Snapshot:
+def take_snapshot(trainer: Trainer, step: int) -> Snapshot:
     """Return a trainer's state without copying it: the next step overwrites these tensors."""
 
     def detach(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -105,7 +105,7 @@ def snapshot_of(trainer: Trainer, step: int) -> Snapshot:
         step=step,
         model=detach(trainer.objective.net.state_dict()),
         ema=detach(trainer.ema.state_dict()),
-        optimizer=detach(trainer.optimizer_tensors()),
+        optimizer=detach(trainer.flatten_optimizer()),
         state=trainer.state().model_dump(mode="json"),
     )
 
@@ -123,12 +123,12 @@ def resume(directory: Path, trainer: Trainer, say: Callable[[str], None]) -> int
         step=0,
         model=trainer.objective.net.state_dict(),
         ema=trainer.ema.state_dict(),
-        optimizer=trainer.optimizer_tensors(),
+        optimizer=trainer.flatten_optimizer(),
     )
     for path in reversed(found):
         try:
             loaded = load_checkpoint(path, like)
-            state = _state_of(path, loaded)
+            state = _read_state(path, loaded)
         except (BadInputError, MissingError) as error:
             if path == found[0]:
                 raise
@@ -151,7 +151,7 @@ def _tell_numerics(step: int, trainer: Trainer, state: State, say: Callable[[str
         say(f"{changed}: from step {step} on the bytes are not those of an undisturbed run")
 
 
-def _state_of(path: Path, loaded: Snapshot) -> State:
+def _read_state(path: Path, loaded: Snapshot) -> State:
     try:
         return State.model_validate(dict(loaded.state))
     except ValidationError as error:
@@ -165,7 +165,7 @@ def _state_of(path: Path, loaded: Snapshot) -> State:
 
 def _tidy(directory: Path, loaded: Snapshot, keep: int) -> None:
     """Do what the process that saved this checkpoint would have done next."""
-    if ema_step(directory) != loaded.step:
+    if find_ema_step(directory) != loaded.step:
         take_ema(directory, directory / CHECKPOINTS / step_name(loaded.step))
     remove_leftovers(directory)
     remove_older(directory, loaded.step, keep)
@@ -181,12 +181,12 @@ def fall_back(directory: Path, step: int, *, writes: bool) -> Path | None:
     last, ema = (good[-1] if good else None), directory / EMA
     if writes and last is None:
         disk.unlink(ema)
-    elif writes and last is not None and ema_step(directory) != ema_step(last):
+    elif writes and last is not None and find_ema_step(directory) != find_ema_step(last):
         take_ema(directory, last)
     return last
 
 
-def ema_step(directory: Path) -> int | None:
+def find_ema_step(directory: Path) -> int | None:
     """Return the step of `ema.safetensors` of a stage or checkpoint, None without a whole one."""
     try:
         return int(read_metadata(directory / EMA).get("step", ""))

@@ -50,7 +50,7 @@ def require_even_shares(training: TrainingConfig, processes: int) -> None:
         )
 
 
-def few_like(num: int) -> int:
+def choose_few(num: int) -> int:
     """Return few images for which kernels are the same as for num of them."""
     return num if num < FEW + SPECIAL else FEW + num % SPECIAL
 
@@ -71,12 +71,12 @@ class Gradients:
         self._parameters = list(objective.net.parameters())
         self._pieces = max(1, training.virtual_ranks // session.world.size)
         self.piece = training.batch_size // session.world.size // self._pieces
-        self.micro_batch = min(self.piece, training.micro_batch or self._first_micro_batch())
+        self.micro_batch = min(self.piece, training.micro_batch or self._choose_micro_batch())
         self.halved_from: int | None = None
         self.sizes: Sizes | None = None
-        self._recorded = Recorded(self._of_part)
+        self._recorded = Recorded(self._compute_part)
 
-    def _first_micro_batch(self) -> int:
+    def _choose_micro_batch(self) -> int:
         return self.piece if self._device.type == "cuda" else CPU_MICRO_BATCH
 
     def continue_with(self, micro_batch: int) -> None:
@@ -129,10 +129,10 @@ class Gradients:
         step computes as if this had not been.
         """
         self._train()
-        rows, inputs = slice(0, few_like(self.micro_batch)), (batch, self._keys.draw(step, batch))
+        rows, inputs = slice(0, choose_few(self.micro_batch)), (batch, self._keys.draw(step, batch))
         with suppress(torch.OutOfMemoryError), memory_errors():
             with reproducible_gradients(self._device):
-                rehearse(self._of_part, *map_tensors(itemgetter(rows), inputs))
+                rehearse(self._compute_part, *map_tensors(itemgetter(rows), inputs))
         self.release()
 
     def _train(self) -> None:
@@ -149,7 +149,7 @@ class Gradients:
     def _choose_function(self) -> Callable[..., Tensors]:
         """Return what computes gradients: recorded where all parts have one size."""
         equal = self.piece % self.micro_batch == 0
-        return self._recorded if equal and self._device.type == "cuda" else self._of_part
+        return self._recorded if equal and self._device.type == "cuda" else self._compute_part
 
     def _add_up(self, parts: Iterator[Tensors]) -> Tensor:
         """Set the gradients to the sums of those of all parts; return the sum of their losses."""
@@ -165,7 +165,7 @@ class Gradients:
         for sums in parts:
             yield reduce(add_part, islice(parts, others), copy_part(sums)) if others else sums
 
-    def _of_part(self, batch: TrainBatch, draws: tuple[Tensor | None, ...]) -> Tensors:
+    def _compute_part(self, batch: TrainBatch, draws: tuple[Tensor | None, ...]) -> Tensors:
         """Return the loss of some rows, and its gradient for each parameter."""
         self._forget()
         loss = self._objective.losses(batch, draws).sum() / self._training.batch_size

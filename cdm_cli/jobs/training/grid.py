@@ -57,7 +57,7 @@ class GridLayout:
         return f"{chain.sampler}, {chain.evaluations} steps{noised}"
 
 
-def layout_of(header: Header, store: Store, training: TrainingConfig) -> GridLayout:
+def plan_layout(header: Header, store: Store, training: TrainingConfig) -> GridLayout:
     """Choose the samples that every grid of a run shows, and the chain that draws them.
 
     Raises UsageError for a training.sample_s out of range.
@@ -68,8 +68,8 @@ def layout_of(header: Header, store: Store, training: TrainingConfig) -> GridLay
     steps = min(config.sampling.steps or T, T, STEPS)
     sampling = Sampling(sampler="ddim", steps=steps, seed=training.seed)
     if s is None:
-        return _of_base(header, sampling)
-    return _of_sr(header, store, s, sampling)
+        return _plan_base(header, sampling)
+    return _plan_sr(header, store, s, sampling)
 
 
 def spread(num: int, most: int = CLASSES) -> list[int]:
@@ -77,7 +77,7 @@ def spread(num: int, most: int = CLASSES) -> list[int]:
     return np.unique(np.linspace(0, num - 1, min(num, most)).round().astype(np.int64)).tolist()
 
 
-def _of_base(header: Header, sampling: Sampling) -> GridLayout:
+def _plan_base(header: Header, sampling: Sampling) -> GridLayout:
     conditional = header.config.model.num_classes > 0
     there = header.shown
     shown = tuple(there[k] for k in spread(len(there))) if conditional else (0,) * CLASSES
@@ -89,7 +89,7 @@ def _of_base(header: Header, sampling: Sampling) -> GridLayout:
     return GridLayout(probe, rows)
 
 
-def _of_sr(header: Header, store: Store, s: int, sampling: Sampling) -> GridLayout:
+def _plan_sr(header: Header, store: Store, s: int, sampling: Sampling) -> GridLayout:
     _, part = part_of(store, None)
     labels = np.asarray(part.labels)
     there = np.unique(labels)
@@ -115,12 +115,12 @@ def picture(layout: GridLayout, images: np.ndarray) -> Image.Image:
     """Draw the grid of a layout from its samples, uint8 [num, H, W, C]."""
     tiles, rows, heads = dict(enumerate(images)), layout.rows, ()
     if layout.originals is not None and layout.lowres is not None:
-        tiles, rows = _threes(layout.rows, images, layout.lowres, layout.originals)
+        tiles, rows = _set_in_threes(layout.rows, images, layout.lowres, layout.originals)
         heads = HEADS * max(len(places) for _, places in layout.rows)
     return draw_sheet(Sheet(tiles, rows, layout.title, heads), readable_scale(images.shape[1]))
 
 
-def _threes(
+def _set_in_threes(
     rows: Rows, images: np.ndarray, lowres: StoreRows, originals: StoreRows
 ) -> tuple[dict[int, np.ndarray], Rows]:
     places = range(len(images))
@@ -144,7 +144,7 @@ class SampleGrid:
 
     def is_missing(self, step: int) -> bool:
         """Whether the picture of a step is not there."""
-        return not self._path(step).is_file()
+        return not self._locate(step).is_file()
 
     def __call__(self, step: int, metrics: Metrics | None) -> None:
         """Draw the samples and write the picture; nothing if the run is asked to stop meanwhile.
@@ -160,7 +160,7 @@ class SampleGrid:
             return
         found = picture(self._layout, images)
         disk.make_directory(self._home)
-        durable.write_file_atomically(self._path(step), png_bytes(found))
+        durable.write_file_atomically(self._locate(step), png_bytes(found))
         if metrics is not None:
             metrics.show(SAMPLES, np.asarray(found.convert("RGB")), step)
 
@@ -173,5 +173,5 @@ class SampleGrid:
         images = draw_probe(probe, stage, size, session, asked=self._asked)
         return None if images is None else gather_shares(images, session.world)
 
-    def _path(self, step: int) -> Path:
+    def _locate(self, step: int) -> Path:
         return self._home / f"{step_name(step)}.png"

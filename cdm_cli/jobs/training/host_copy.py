@@ -14,7 +14,7 @@ ALIGNED = 64  # bytes: where a tensor begins
 
 def size_of(parts: Parts) -> int:
     """Return the bytes that a copy of these tensors takes, each beginning at a multiple of 64."""
-    return sum(_aligned_size(tensor) for tensors in parts.values() for tensor in tensors.values())
+    return sum(_align_size(tensor) for tensors in parts.values() for tensor in tensors.values())
 
 
 class HostCopy:
@@ -26,7 +26,7 @@ class HostCopy:
 
     def __init__(self, parts: Parts) -> None:
         self._memory = torch.empty(size_of(parts), dtype=torch.uint8)
-        self._tensors = _views(self._memory, parts)
+        self._tensors = _cut_views(self._memory, parts)
         self._cleared = threading.Thread(target=self._memory.zero_, daemon=True)
         self._cleared.start()
         self._locked = False
@@ -53,24 +53,24 @@ class HostCopy:
         if torch.cuda.is_available() and len(self._memory):
             with suppress(RuntimeError):
                 torch.cuda.check_error(
-                    _cuda().cudaHostRegister(self._memory.data_ptr(), len(self._memory), 0)
+                    _load_runtime().cudaHostRegister(self._memory.data_ptr(), len(self._memory), 0)
                 )
 
     def __del__(self) -> None:
         if self._locked and torch.cuda.is_available() and len(self._memory):
             with suppress(Exception):
-                _cuda().cudaHostUnregister(self._memory.data_ptr())
+                _load_runtime().cudaHostUnregister(self._memory.data_ptr())
 
 
-def _cuda() -> Any:
+def _load_runtime() -> Any:
     return torch.cuda.cudart()
 
 
-def _aligned_size(tensor: Tensor) -> int:
+def _align_size(tensor: Tensor) -> int:
     return -(-tensor.numel() * tensor.element_size() // ALIGNED) * ALIGNED
 
 
-def _views(memory: Tensor, parts: Parts) -> dict[str, dict[str, Tensor]]:
+def _cut_views(memory: Tensor, parts: Parts) -> dict[str, dict[str, Tensor]]:
     """Return tensors of the shapes of parts, side by side in memory."""
     views: dict[str, dict[str, Tensor]] = {}
     start = 0
@@ -79,5 +79,5 @@ def _views(memory: Tensor, parts: Parts) -> dict[str, dict[str, Tensor]]:
         for name, tensor in tensors.items():
             held = memory[start : start + tensor.numel() * tensor.element_size()]
             views[part][name] = held.view(tensor.dtype).reshape(tensor.shape)
-            start += _aligned_size(tensor)
+            start += _align_size(tensor)
     return views

@@ -17,7 +17,7 @@ from cdm_cli.nets.kernels.recorded import map_tensors
 from cdm_cli.plans import TrainingConfig
 
 
-def seed_of(*parts: object) -> int:
+def derive_seed(*parts: object) -> int:
     """Return a seed in 0..2^63 - 1: from the SHA-256 of the parts, as text joined by "/"."""
     text = "/".join(str(part) for part in parts).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
@@ -44,7 +44,7 @@ class Keys:
         The generator is seeded by (seed, step) and draws for the whole batch; in trainings of
         earlier versions it is seeded by the rank too, and draws for its share.
         """
-        self._generator.manual_seed(seed_of(*self._key(step)))
+        self._generator.manual_seed(derive_seed(*self._key(step)))
         if self._by_rank or self._world.size == 1:
             return self._objective.draw(batch, self._generator, len(batch.y))
         drawn = self._objective.draw(batch, self._generator, self._training.batch_size)
@@ -53,4 +53,4 @@ class Keys:
     def begin_part(self, step: int, start: int) -> None:
         """Seed dropout for the rows from `start` on, where a training draws its numbers by rank."""
         if self._by_rank:
-            torch.manual_seed(seed_of(*self._key(step), "dropout", start))
+            torch.manual_seed(derive_seed(*self._key(step), "dropout", start))

@@ -41,7 +41,7 @@ class Metrics:
         if not self._path.exists():
             return
         lines = read_bytes(self._path, METRICS_LIMIT).splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith(b"\n") and _step_of(line) <= step]
+        kept = [line for line in lines if line.endswith(b"\n") and _read_step(line) <= step]
         if kept != lines:
             durable.write_file_atomically(self._path, b"".join(kept))
 
@@ -65,11 +65,11 @@ class Metrics:
             self._board.close()
 
 
-def _step_of(line: bytes) -> float:
-    return float(_row(line).get("step", "inf"))
+def _read_step(line: bytes) -> float:
+    return float(_parse_row(line).get("step", "inf"))
 
 
-def _row(line: bytes) -> dict[str, Any]:
+def _parse_row(line: bytes) -> dict[str, Any]:
     """Return a row, or an empty one for what is none: half a line, another program's."""
     try:
         row = json.loads(line)
@@ -83,7 +83,7 @@ def read_metrics(directory: Path, name: str) -> dict[int, float]:
     """Return the finite values of one name in `metrics.jsonl`, by step; skip damaged rows."""
     path = directory / METRICS
     lines = read_bytes(path, METRICS_LIMIT).splitlines() if path.exists() else []
-    rows = [(row, row.get(name)) for row in map(_row, lines)]
+    rows = [(row, row.get(name)) for row in map(_parse_row, lines)]
     return {row["step"]: float(x) for row, x in rows if isinstance(x, int | float) and isfinite(x)}
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
-from cdm_cli.cascade.saved import latest_checkpoint
+from cdm_cli.cascade.saved import find_latest_checkpoint
 from cdm_cli.data.batches import TrainBatch, TrainBatches
 from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.training.endings import (
-    divergence_at,
+    explain_stop,
+    recover_from_divergence,
     require_unchanged,
-    stop_at,
-    words_for,
+    tell_last_good,
 )
 from cdm_cli.jobs.training.extras import Extra, is_due
 from cdm_cli.jobs.training.files import Saver
@@ -82,7 +82,7 @@ class Loop:
                     self._take_steps(done, metrics, advance)
             except BadInputError as error:
                 self.saver.wait()
-                kept = words_for(latest_checkpoint(self.directory))
+                kept = tell_last_good(find_latest_checkpoint(self.directory))
                 raise type(error)(error.what, kept=kept, next=error.next) from None
 
     @contextmanager
@@ -200,9 +200,9 @@ class Loop:
             metrics.write(
                 {
                     "step": step,
-                    "loss": _number(progress.loss),
+                    "loss": _drop_nan(progress.loss),
                     "lr": learning_rate(trainer.training, step, cosine=trainer.cosine),
-                    "grad_norm": _number(progress.grad_norm),
+                    "grad_norm": _drop_nan(progress.grad_norm),
                     "skipped": progress.skipped,
                     "images_per_second": round(rate, 1),
                 }
@@ -231,15 +231,15 @@ class Loop:
         self.saver.wait()
         self.trainer.world.barrier()
         by = self.stop.asked or "another process"
-        raise stop_at(self.directory, self.trainer, step, by, saved=saved)
+        raise explain_stop(self.directory, self.trainer, step, by, saved=saved)
 
     def _raise_divergence(self, step: int, in_a_row: int) -> None:
         """End the run; the checkpoint that a streak began with is not good: it gave the streak."""
         self.saver.wait()
         more = step == self.trainer.training.steps and in_a_row < DIVERGED_AFTER
-        raise divergence_at(self.directory, self.trainer, step, in_a_row, may_pass=more)
+        raise recover_from_divergence(self.directory, self.trainer, step, in_a_row, may_pass=more)
 
 
-def _number(value: float) -> float | None:
+def _drop_nan(value: float) -> float | None:
     """Return a number as JSON knows it; the mean of no steps at all is none."""
     return value if value == value else None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import torch
 
-from cdm_cli.jobs.runtime.device import build, device_class
+from cdm_cli.jobs.runtime.device import describe_build, name_device_class
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.names import Precision
 from cdm_cli.settings import Settings
@@ -31,7 +31,7 @@ class Resumed(Settings):
         )
 
 
-def numerics_of(
+def list_numerics(
     session: Session, precision: Precision, *, compiled: bool, exact: bool
 ) -> dict[str, bool | int | str]:
     """Return what decides the last bits of a step here. threads: of a CPU, in each process.
@@ -41,8 +41,8 @@ def numerics_of(
     device = session.device
     threads = {"threads": torch.get_num_threads()} if device.type == "cpu" else {}
     return {
-        "device": device_class(device),
-        "build": build(device),
+        "device": name_device_class(device),
+        "build": describe_build(device),
         "precision": precision,
         "compiled": compiled,
         **({} if exact else {"processes": session.world.size}),

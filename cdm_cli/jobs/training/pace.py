@@ -17,7 +17,7 @@ from cdm_cli.plans import Plan
 WARM = 2
 
 
-def steps_per_second(plan: Plan, device: torch.device, precision: Precision) -> float | None:
+def time_steps(plan: Plan, device: torch.device, precision: Precision) -> float | None:
     """Time training on noise; return the steps a second of one process that takes whole batches."""
     config, training = plan.stage, plan.training
     classifies = isinstance(config, ClassifierConfig)
@@ -25,7 +25,7 @@ def steps_per_second(plan: Plan, device: torch.device, precision: Precision) -> 
     classes = [str(k) for k in range(num)]
     objective = build_objective(config, classes, training, device, precision)
     trainer = Trainer(objective, training, Session(device), cosine=classifies)
-    batch = _noise(config, training.batch_size, device)
+    batch = _draw_noise(config, training.batch_size, device)
 
     def steps() -> Iterator[None]:
         step = 0
@@ -36,7 +36,9 @@ def steps_per_second(plan: Plan, device: torch.device, precision: Precision) -> 
     return rate_of(steps(), WARM, lambda: wait(device))
 
 
-def _noise(config: StageConfig | ClassifierConfig, num: int, device: torch.device) -> TrainBatch:
+def _draw_noise(
+    config: StageConfig | ClassifierConfig, num: int, device: torch.device
+) -> TrainBatch:
     model = config if isinstance(config, ClassifierConfig) else config.model
     low = config.conditioning if isinstance(config, StageConfig) else None
 

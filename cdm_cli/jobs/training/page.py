@@ -11,7 +11,7 @@ from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.sampling.defaults import words_of
 from cdm_cli.jobs.training.grid import SAMPLES
-from cdm_cli.jobs.training.plot import loss_plot
+from cdm_cli.jobs.training.plot import draw_loss_plot
 from cdm_cli.plans import StageFile
 
 GRIDS = 4  # pictures besides the last
@@ -36,20 +36,20 @@ def weights_in(directory: Path) -> dict[str, dict[str, str]]:
     return said
 
 
-def stage_parts(
+def draw_stage_sections(
     directory: Path, file: StageFile, weights: Weights, curves: Iterator[Html]
 ) -> Iterator[Html]:
     """Yield the sections of a stage directory; curves: of its checkpoints."""
     step = weights.get("ema", {}).get("step", "0")
     steps = file.plan.training.steps
     yield page.paragraph(f"{kind_of(file.plan.stage)}, at step {step} of {steps}.", "lead")
-    yield page.facts(_facts(file))
-    plot = page.picture(loss_plot(directory), "loss of the steps that were logged")
+    yield page.facts(_tell_facts(file))
+    plot = page.picture(draw_loss_plot(directory), "loss of the steps that were logged")
     yield page.section("Loss", plot)
-    yield page.section("Samples", *_grids(directory))
+    yield page.section("Samples", *_draw_grids(directory))
     yield from curves
-    yield page.section("Defaults", *_defaults(file))
-    yield page.section("Weights", _weights(weights))
+    yield page.section("Defaults", *_draw_defaults(file))
+    yield page.section("Weights", _draw_weights(weights))
     config = file.plan.model_dump(mode="json")
     yield page.section("Configuration", page.facts(config))
 
@@ -64,7 +64,7 @@ def kind_of(stage: AnyStageConfig) -> str:
     return f"A super-resolution stage from {low.resolution}×{low.resolution} to {side}×{side}"
 
 
-def _facts(file: StageFile) -> dict[str, object]:
+def _tell_facts(file: StageFile) -> dict[str, object]:
     data = file.data
     known: dict[str, object] = {"preset": file.plan.preset, "cdm": file.cdm_version}
     if data is None:
@@ -78,22 +78,22 @@ def _facts(file: StageFile) -> dict[str, object]:
     }
 
 
-def _grids(directory: Path) -> Iterator[Html]:
+def _draw_grids(directory: Path) -> Iterator[Html]:
     """Yield the last grid of samples, and some of those before it, folded."""
     found = sorted((directory / SAMPLES).glob("step-*.png"))
     if found:
         *before, last = found
         places = (round(at * (len(before) - 1) / (GRIDS - 1)) for at in range(GRIDS))
         some = dict.fromkeys(before[place] for place in places if before)
-        yield _grid(last)
-        yield page.fold("earlier", *map(_grid, some))
+        yield _draw_grid(last)
+        yield page.fold("earlier", *map(_draw_grid, some))
 
 
-def _grid(path: Path) -> Html:
+def _draw_grid(path: Path) -> Html:
     return page.picture(path.read_bytes(), path.stem)
 
 
-def _defaults(file: StageFile) -> Iterator[Html]:
+def _draw_defaults(file: StageFile) -> Iterator[Html]:
     """Yield what searches found and `--apply` made the default, and which of it is in force."""
     rows = [
         [at, "yes" if at == file.in_force else "", words_of(one), one.by, one.found]
@@ -103,6 +103,6 @@ def _defaults(file: StageFile) -> Iterator[Html]:
     yield page.table(["number", "in force", "applied", "found by", "which said"], rows, good)
 
 
-def _weights(weights: Weights) -> Html:
+def _draw_weights(weights: Weights) -> Html:
     rows = [[name, said.get("step", ""), said.get("sha256", "")] for name, said in weights.items()]
     return page.table(["weights", "step", "sha256"], rows)

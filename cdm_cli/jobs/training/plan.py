@@ -32,7 +32,7 @@ FREE = {"steps", "log_every", "save_every", "grid_every", "sample_s", "keep", "m
         "gradient_checkpointing"}  # fmt: skip
 
 
-def plan_of_flags(options: TrainOptions) -> Plan:
+def plan_from_flags(options: TrainOptions) -> Plan:
     """Return the plan that the flags ask for, before the data are looked at.
 
     It is the preset with --set, --steps and their like put in, --exact as virtual ranks. Without
@@ -82,7 +82,7 @@ def _change(plan: Plan, **groups: Mapping[str, Any]) -> Plan:
     return validate(Plan, values, source=f"preset {plan.preset}")
 
 
-def training_part(store: Store) -> Part:
+def find_training_part(store: Store) -> Part:
     """Return the images to train on: the train split, or all of a store of samples."""
     return store.parts["train"] if "train" in store.parts else store.parts[""]
 
@@ -94,7 +94,7 @@ def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
     Raises UsageError where it says other classes or channels than the data have, and MismatchError
     listing what the store has where a resolution is not in it.
     """
-    part, stage = training_part(store), plan.stage
+    part, stage = find_training_part(store), plan.stage
     typed = {assignment.partition("=")[0].strip() for assignment in options.overrides}
     said = set(typed)
     if options.preset is None:
@@ -145,16 +145,16 @@ def _check_resolution(resolution: int, part: Part, store: Store) -> None:
     )
 
 
-def data_info(store: Store) -> DataInfo:
+def describe_data(store: Store) -> DataInfo:
     """Return what `stage.json` records of the data: name, digest, classes and numbers of images."""
     val = store.parts.get("val")
     return DataInfo(
         name=store.path.name,
         digest=store.digest,
         classes=tuple(store.classes),
-        num_train=training_part(store).num,
+        num_train=find_training_part(store).num,
         num_val=val.num if val else 0,
-        without_images=empty_classes(training_part(store).labels, len(store.classes)),
+        without_images=empty_classes(find_training_part(store).labels, len(store.classes)),
     )
 
 
@@ -167,9 +167,9 @@ def check_same(directory: Path, plan: Plan, data: DataInfo) -> None:
     if not (directory / STAGE_FILE).is_file():
         return
     old = read_stage_file(directory)
-    before = {**_fixed_fields(old.plan), "data": old.data.digest if old.data else ""}
+    before = {**_list_fixed_fields(old.plan), "data": old.data.digest if old.data else ""}
     identity.check_same(
-        directory, "training", before, {**_fixed_fields(plan), "data": data.digest},
+        directory, "training", before, {**_list_fixed_fields(plan), "data": data.digest},
         next="choose another NAME, or repeat the flags that it was made with",
     )  # fmt: skip
 
@@ -206,7 +206,7 @@ def tell_new_fall(old: StageFile | None, plan: Plan, done: int, report: Report) 
         )
 
 
-def _fixed_fields(plan: Plan) -> dict[str, Any]:
+def _list_fixed_fields(plan: Plan) -> dict[str, Any]:
     """Return what must not change under one name: all that has a part in the weights."""
     values = plan.model_dump(mode="json", exclude={"source"})
     values["stage"].pop("sampling", None)
@@ -220,16 +220,16 @@ def resolution_of(stage: AnyStageConfig) -> int:
     return stage.model.resolution if isinstance(stage, StageConfig) else stage.resolution
 
 
-def batches_of(plan: Plan, store: Store, world: World) -> TrainBatches:
+def open_batches(plan: Plan, store: Store, world: World) -> TrainBatches:
     """Return the batches of a training, of each of which this process takes its share.
 
-    They are of the train split, or of all of a store of samples (`training_part`), shuffled by
+    They are of the train split, or of all of a store of samples (`find_training_part`), shuffled by
     training.seed.
     """
     stage, training = plan.stage, plan.training
     conditioning = stage.conditioning if isinstance(stage, StageConfig) else None
     return TrainBatches(
-        training_part(store),
+        find_training_part(store),
         resolution_of(stage),
         conditioning.resolution if conditioning else None,
         training.batch_size,

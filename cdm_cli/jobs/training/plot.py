@@ -32,16 +32,16 @@ class LossPlot:
 
     def is_missing(self, step: int) -> bool:
         """Whether the plot of a step is not there."""
-        return last_step_of(self._directory / LOSS) != step
+        return read_last_step(self._directory / LOSS) != step
 
     def __call__(self, step: int, metrics: Metrics | None) -> None:
         """Write the plot over that of an earlier step."""
-        encoded = loss_plot(self._directory, step) if self._leads else None
+        encoded = draw_loss_plot(self._directory, step) if self._leads else None
         if encoded:
             write_file_atomically(self._directory / LOSS, encoded)
 
 
-def last_step_of(path: Path) -> int | None:
+def read_last_step(path: Path) -> int | None:
     """Return the step that a plot says it is drawn to, None for no plot of ours."""
     try:
         with Image.open(path) as picture:
@@ -50,7 +50,7 @@ def last_step_of(path: Path) -> int | None:
         return None
 
 
-def loss_plot(directory: Path, step: int | None = None) -> bytes | None:
+def draw_loss_plot(directory: Path, step: int | None = None) -> bytes | None:
     """Draw what `metrics.jsonl` has up to a step, None for all, as a PNG; None without a loss."""
     from cdm_cli.jobs.pictures.figure import figure_png, new_figure  # matplotlib takes 0.3 s
 

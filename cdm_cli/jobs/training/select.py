@@ -108,7 +108,7 @@ def read_best(directory: Path) -> Best | None:
         ) from None
 
 
-def selection_probe(
+def plan_selection(
     options: TrainOptions, header: Header, store: Store, training: TrainingConfig, stack: ExitStack
 ) -> Probe:
     """Check all of --select that headers decide, and fix the samples that will be judged.
@@ -130,7 +130,7 @@ def features_of(options: TrainOptions) -> FeatureOptions:
     return FeatureOptions(features=name, ref=options.data, compute=options.compute)
 
 
-def selection_panel(judge: Judge, data: Path, probe: Probe, session: Session) -> Panel:
+def open_selection_panel(judge: Judge, data: Path, probe: Probe, session: Session) -> Panel:
     """Find or compute the statistics of the real images, once for all steps that are judged."""
     resolution = probe.config.model.resolution
     found = find_references(data, resolution, judge.extractor, session, features=False)

@@ -17,7 +17,7 @@ import torch
 from cdm_cli.cascade.fast import cache_directory
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.runtime.device import build, device_class, free_memory
+from cdm_cli.jobs.runtime.device import describe_build, free_memory, name_device_class
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.names import Precision
 from cdm_cli.plans import Plan
@@ -55,7 +55,7 @@ class Sizes:
             write_file_atomically(self._path, json.dumps(self._known).encode())
 
 
-def sizes_too_large(plan: Plan, precision: Precision, session: Session) -> Sizes | None:
+def open_sizes(plan: Plan, precision: Precision, session: Session) -> Sizes | None:
     """Return the micro-batches that earlier runs of such a training found too large for the device.
 
     None on a CPU, or with several processes, which might know different ones.
@@ -68,15 +68,15 @@ def sizes_too_large(plan: Plan, precision: Precision, session: Session) -> Sizes
         "batch size": plan.training.batch_size,  # of several parts the sums take memory, too
         "virtual ranks": plan.training.virtual_ranks,
         "precision": precision,
-        "device": device_class(session.device),
-        "build": build(session.device),
+        "device": name_device_class(session.device),
+        "build": describe_build(session.device),
     }
     text = json.dumps(decides, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
-    return Sizes(cache_directory("sizes") / f"{name}.json", partial(_room, session.device))
+    return Sizes(cache_directory("sizes") / f"{name}.json", partial(_measure_room, session.device))
 
 
-def _room(device: torch.device) -> int:
+def _measure_room(device: torch.device) -> int:
     """Return the bytes of a CUDA device that this process may still take."""
     total = torch.cuda.get_device_properties(device).total_memory
     allowed = total * torch.cuda.get_per_process_memory_fraction(device)

@@ -96,7 +96,7 @@ class Trainer:
         self._numerics, self.resumed = dict(numerics or {}), tuple[Resumed, ...]()
         self.parameters = list(objective.net.parameters())
         self.ema = Ema(objective.net, training.ema_decay)
-        self.optimizer = AdamW(self._groups(), lr=training.lr)
+        self.optimizer = AdamW(self._group_parameters(), lr=training.lr)
         self._sums = torch.zeros(4, device=device, dtype=torch.float64)
         self._row = torch.zeros(2, device=device)
 
@@ -106,7 +106,7 @@ class Trainer:
         pieces = {"micro_batch": self.gradients.micro_batch} if self.training.virtual_ranks else {}
         return {**self._numerics, **pieces}
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _group_parameters(self) -> list[dict[str, Any]]:
         """Decay matrices only: gains and biases have no scale to lose."""
         decay = self.training.weight_decay
         wide = [p for p in self.parameters if p.ndim > 1]
@@ -194,7 +194,7 @@ class Trainer:
         count = count or math.nan
         return Progress(loss / count, norm / count, int(skipped), worst)
 
-    def optimizer_tensors(self) -> dict[str, Tensor]:
+    def flatten_optimizer(self) -> dict[str, Tensor]:
         """Return the state of the optimizer, flat: "exp_avg.NAME", and the steps taken, "step"."""
         flat: dict[str, Tensor] = {"step": torch.zeros(())}
         for name, parameter in self.objective.net.named_parameters():

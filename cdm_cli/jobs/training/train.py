@@ -31,19 +31,19 @@ from cdm_cli.jobs.training.files import resume
 from cdm_cli.jobs.training.first_weights import begin_net
 from cdm_cli.jobs.training.log import read_metrics
 from cdm_cli.jobs.training.loop import Loop
-from cdm_cli.jobs.training.numerics import numerics_of
+from cdm_cli.jobs.training.numerics import list_numerics
 from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.plan import (
-    batches_of,
     check_same,
     claim_directory,
-    data_info,
+    describe_data,
     fit_to_data,
-    plan_of_flags,
+    open_batches,
+    plan_from_flags,
     tell_new_fall,
 )
 from cdm_cli.jobs.training.select import features_of, read_best
-from cdm_cli.jobs.training.sizes import sizes_too_large
+from cdm_cli.jobs.training.sizes import open_sizes
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import DATA, Precision
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD
@@ -103,7 +103,7 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
 
     Without the data, classes and channels are those of the preset.
     """
-    made, extras = plan_of_flags(options), ExtrasPlan()
+    made, extras = plan_from_flags(options), ExtrasPlan()
     if options.data.exists():
         with ExitStack() as stack:
             made, _, extras = _plan_on_data(options, stack)
@@ -143,14 +143,14 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         work = session.decide(lambda: plan_work(options, device, stack), TrainWork.facts)
-        data = data_info(work.store)
+        data = describe_data(work.store)
         if empty := data.without_images:
             report.say(f"{options.data}: {tell_empty(work.store.classes, empty)}")
         old = session.lead(lambda: claim_directory(directory, work.made, data, stack))
         trainer = _build_trainer(work, session, stack)
         done = session.decide(
             lambda: resume(directory, trainer, report.say),
-            lambda done: _facts_of_resume(work, done),
+            lambda done: _list_resumed_facts(work, done),
             next=f"copy {quote(directory)} from the host with the newest checkpoint to the "
             "others, or keep it in a directory that all hosts share",
         )
@@ -160,7 +160,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
         loop = Loop(
             directory=directory,
             trainer=trainer,
-            batches=batches_of(work.made, work.store, session.world),
+            batches=open_batches(work.made, work.store, session.world),
             stop=stop,
             extras=build_extras(work.extras, options, trainer, work.judge, lambda: stop.asked),
             compiler=partial(compile_net, trainer.objective.net) if work.compiled else None,
@@ -168,7 +168,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
         )
         with stop:  # until here nothing was learned that a stop would keep
             loop.run(done)
-        return _result_of(work, loop, done)
+        return _build_result(work, loop, done)
 
 
 def plan_work(options: TrainOptions, device: torch.device, stack: ExitStack) -> TrainWork:
@@ -185,11 +185,11 @@ def plan_work(options: TrainOptions, device: torch.device, stack: ExitStack) -> 
 
 def _plan_on_data(options: TrainOptions, stack: ExitStack) -> tuple[Plan, Store, ExtrasPlan]:
     """Open the data, fit what the flags ask for to them, and compare it with the run there is."""
-    asked = plan_of_flags(options)
+    asked = plan_from_flags(options)
     store = stack.enter_context(open_store(options.data))
     store.require_finished()
     made = fit_to_data(asked, store, options)
-    check_same(options.directory, made, data_info(store))
+    check_same(options.directory, made, describe_data(store))
     return made, store, plan_extras(options, made, store, stack)
 
 
@@ -203,15 +203,15 @@ def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Train
     net, weights = begin_net(stage, training.seed, device, stack)
     objective = build_objective(stage, classes, training, device, precision, net)
     cosine, exact = isinstance(stage, ClassifierConfig), training.virtual_ranks > 0
-    numerics = numerics_of(session, precision, compiled=work.compiled, exact=exact)
+    numerics = list_numerics(session, precision, compiled=work.compiled, exact=exact)
     trainer = Trainer(
         objective, training, session, cosine=cosine, numerics=numerics, weights=weights
     )
-    trainer.gradients.sizes = sizes_too_large(work.made, precision, session)
+    trainer.gradients.sizes = open_sizes(work.made, precision, session)
     return trainer
 
 
-def _facts_of_resume(work: TrainWork, done: int) -> dict[str, Any]:
+def _list_resumed_facts(work: TrainWork, done: int) -> dict[str, Any]:
     """Return what must be equal in every process that goes on after step `done`."""
     best = read_best(work.options.directory) if work.options.select else None
     return {
@@ -235,7 +235,7 @@ def _tell_start(work: TrainWork, done: int, session: Session) -> None:
         report.say("half of the images of each step are mirrored left to right (--no-flip: none)")
 
 
-def _result_of(work: TrainWork, loop: Loop, done: int) -> TrainResult:
+def _build_result(work: TrainWork, loop: Loop, done: int) -> TrainResult:
     steps = max(done, work.made.training.steps)
     best = read_best(work.options.directory) if work.options.select else None
     return TrainResult(

@@ -78,7 +78,7 @@ def _tell_torch(choice: Device) -> dict[str, str]:
 
     return {
         "device": look(lambda on, device: on.describe(device)),
-        "build": look(lambda on, device: on.build(device)),
+        "build": look(lambda on, device: on.describe_build(device)),
         "precision": look(lambda on, device: f"auto is {on.choose_precision('auto', device)}"),
         "cuda devices": _tell_or_why(count_devices),
     }

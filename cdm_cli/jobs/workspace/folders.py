@@ -4,63 +4,70 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.jobs.sampling.provenance import parents_of
-from cdm_cli.jobs.workspace.look import is_directory, is_file, json_of, newest_of, paths_in, size_of
-from cdm_cli.jobs.workspace.rows import Row, row_or_broken, text_of
-from cdm_cli.jobs.workspace.scores import scores_of
+from cdm_cli.jobs.workspace.look import (
+    find_newest,
+    is_directory,
+    is_file,
+    list_paths,
+    read_json_object,
+    size_of,
+)
+from cdm_cli.jobs.workspace.rows import Row, describe_or_break, text_of
+from cdm_cli.jobs.workspace.scores import read_scores
 
 STATS = ".h5.stats"
 JUDGED = {"sweep.json": "sweep", "curve.json": "curve", "cas.json": "cas"}
 RACE = "race.json"  # of points that are not judged on all of their images
 
 
-def folder_row(directory: Path) -> Row | None:
+def describe_folder(directory: Path) -> Row | None:
     """Return the row of a directory; None for one in which cdm made nothing."""
     for file, kind in JUDGED.items():
         if is_file(directory / file):
-            return _judged_row(directory, directory / file, kind)
+            return _describe_judged(directory, directory / file, kind)
     if directory.name.endswith(STATS):
         made_from = (directory.name.removesuffix(".stats"),)
-        return _row(directory, "statistics", "kept", directory, made_from=made_from)
+        return _describe(directory, "statistics", "kept", directory, made_from=made_from)
     if is_directory(directory / "runs"):
-        return _row(directory, "workspace", "", directory / "runs")
+        return _describe(directory, "workspace", "", directory / "runs")
     return None
 
 
-def _row(directory: Path, kind: str, state: str, dated: Path, **more: Any) -> Row:
-    when, size = newest_of(dated), size_of(directory)
+def _describe(directory: Path, kind: str, state: str, dated: Path, **more: Any) -> Row:
+    when, size = find_newest(dated), size_of(directory)
     name = f"{directory.name}/"
     return Row(name=name, kind=kind, state=state, size=size, when=when, **more)
 
 
-def _judged_row(directory: Path, file: Path, kind: str) -> Row:
+def _describe_judged(directory: Path, file: Path, kind: str) -> Row:
     def look() -> Row:
-        values = json_of(file)
-        best = min((score for _, score in scores_of(values)), default=None)
+        values = read_json_object(file)
+        best = min((score for _, score in read_scores(values)), default=None)
         names = dict.fromkeys(row["name"] for row in parents_of(values))
         names |= {} if kind != "cas" else {text_of(values, "samples"): None}
-        return _row(
-            directory, kind, _state(directory, kind, values), file,
+        return _describe(
+            directory, kind, _tell_state(directory, kind, values), file,
             fid=best.fid if best else None, made_from=tuple(filter(None, names)),
         )  # fmt: skip
 
-    return row_or_broken(f"{directory.name}/", kind, look)
+    return describe_or_break(f"{directory.name}/", kind, look)
 
 
-def _state(directory: Path, kind: str, values: dict[str, Any]) -> str:
+def _tell_state(directory: Path, kind: str, values: dict[str, Any]) -> str:
     """Return how many points are judged, or whether a score is."""
     if kind == "cas":
         return "finished" if is_file(directory / "table.json") else "unfinished"
     if kind == "curve":
         return f"{_count(values, 'points')} judged"
-    num, race = len(_list_points(directory)), _race(directory)
+    num, race = len(_list_points(directory)), _tell_race(directory)
     return ", ".join([*([f"{num} judged"] if num or not race else []), *race])
 
 
-def _race(directory: Path) -> list[str]:
+def _tell_race(directory: Path) -> list[str]:
     """Return in words how a race stands, nothing where there is none."""
     if not is_file(directory / RACE):
         return []
-    values = json_of(directory / RACE)
+    values = read_json_object(directory / RACE)
     return [f"race: {_count(values, 'left')} of {_count(values, 'points')} left"]
 
 
@@ -71,6 +78,6 @@ def _count(values: dict[str, Any], name: str) -> int:
 
 def _list_points(directory: Path) -> list[str]:
     """Return the files of points in the directory of a sweep: all its JSON but its own."""
-    names = paths_in(directory)
+    names = list_paths(directory)
     points = [path.name for path in names if path.suffix == ".json"]
     return [name for name in points if name not in (*JUDGED, RACE)]

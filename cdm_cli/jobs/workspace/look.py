@@ -20,7 +20,7 @@ JSON_LIMIT = 2**23  # JSON in memory is up to thirty times as large
 TAIL = 2**18
 
 
-def paths_in(directory: Path) -> list[Path]:
+def list_paths(directory: Path) -> list[Path]:
     """Return the paths in a directory, by name, without hidden ones; [] where it cannot be read.
 
     At most MOST_NAMES names are looked at.
@@ -54,7 +54,7 @@ def size_of(directory: Path) -> int:
     return total
 
 
-def newest_of(*paths: Path) -> float | None:
+def find_newest(*paths: Path) -> float | None:
     """Return when the last of some files was changed, in seconds since 1970; None without files."""
     times: list[float] = []
     for path in paths:
@@ -63,7 +63,7 @@ def newest_of(*paths: Path) -> float | None:
     return max(times, default=None)
 
 
-def json_of(path: Path, limit: int = JSON_LIMIT) -> dict[str, Any]:
+def read_json_object(path: Path, limit: int = JSON_LIMIT) -> dict[str, Any]:
     """Return the JSON object in a file. Raises BadInputError for anything else, or too large."""
     try:
         found: Any = json.loads(read_bytes(path, limit))
@@ -74,7 +74,7 @@ def json_of(path: Path, limit: int = JSON_LIMIT) -> dict[str, Any]:
     return found
 
 
-def last_rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_last_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects in the last TAIL bytes of a file of JSON lines; none without that file.
 
     A line that holds no object, as the first one that is cut, is left out.

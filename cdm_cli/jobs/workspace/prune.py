@@ -16,8 +16,8 @@ from cdm_cli.cascade.stagefile import resolve_path
 from cdm_cli.data import disk, lock, pruned
 from cdm_cli.errors import CdmError, MissingError, StoppedError, UsageError
 from cdm_cli.jobs.runtime.lock import hold_lock
-from cdm_cli.jobs.workspace.look import paths_in
-from cdm_cli.jobs.workspace.ls import runs_of
+from cdm_cli.jobs.workspace.look import list_paths
+from cdm_cli.jobs.workspace.ls import find_runs
 from cdm_cli.jobs.workspace.removable import (
     CHECKPOINT,
     IMAGES,
@@ -111,7 +111,7 @@ class PruneResult:
 def plan(options: PruneOptions, report: Report) -> Prunable:
     """Return what `run` would remove. Raises MissingError where there is nothing at the path."""
     del report
-    found = [each for place in _places(options.path) for each in place.find()]
+    found = [each for place in _find_places(options.path) for each in place.find()]
     items = [each for each in found if isinstance(each, Item)]
     kept = [each for each in found if isinstance(each, Kept)]
     return Prunable(options.path, *_sum_up(items, kept))
@@ -128,7 +128,7 @@ def run(options: PruneOptions, report: Report) -> PruneResult:
     removed: list[Item] = []
     kept: list[Kept] = []
     busy: list[str] = []
-    for place in _places(options.path):
+    for place in _find_places(options.path):
         try:
             with place.lock():
                 for each in list(place.look()):
@@ -152,15 +152,15 @@ def _remove(item: Item) -> None:
     disk.sync_directory(item.path.parent)
 
 
-def _places(path: Path) -> Iterator[Place]:
+def _find_places(path: Path) -> Iterator[Place]:
     """Yield the stages and sweeps of a path. Raises MissingError where none can be."""
     path = resolve_path(path, Path(RUNS))
     if not path.is_dir():
         raise MissingError(f"{path} is no directory", next="cdm prune, in a workspace")
     alone = is_stage(path) or is_sweep(path)
     workspace = path.parent if is_sweep(path) else Path() if alone else path
-    runs = runs_of(workspace)
-    for home in [path] if alone else dict.fromkeys([*paths_in(runs), *paths_in(path)]):
+    runs = find_runs(workspace)
+    for home in [path] if alone else dict.fromkeys([*list_paths(runs), *list_paths(path)]):
         if is_stage(home):
             busy, locked = partial(is_training, home), partial(hold_lock, home)
             yield Place(home, busy, locked, partial(find_in_stage, home, workspace))

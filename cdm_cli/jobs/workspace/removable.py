@@ -17,9 +17,9 @@ from cdm_cli.data.pruned import Pruned
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.sampling.provenance import parents_of
-from cdm_cli.jobs.workspace.look import is_directory, is_file, json_of, paths_in, size_of
-from cdm_cli.jobs.workspace.needs import Needs, needs_of, reasons_to_keep
-from cdm_cli.jobs.workspace.scores import scores_of
+from cdm_cli.jobs.workspace.look import is_directory, is_file, list_paths, read_json_object, size_of
+from cdm_cli.jobs.workspace.needs import Needs, find_needs, find_reasons_to_keep
+from cdm_cli.jobs.workspace.scores import read_scores
 from cdm_cli.jobs.workspace.stages import is_stage, select_readable, weights_in
 from cdm_cli.jobs.workspace.stores import is_store_name, open_unlinked
 
@@ -63,21 +63,21 @@ class Surroundings:
     stores: Mapping[str, Path]
 
 
-def surroundings(workspace: Path, runs: Path) -> Surroundings:
+def survey(workspace: Path, runs: Path) -> Surroundings:
     """Return what a workspace has and needs, from the headers of all its stages and stores."""
     stages: dict[str, tuple[Path, str]] = {}
-    for directory in filter(is_stage, [*paths_in(runs), *paths_in(workspace)]):
+    for directory in filter(is_stage, [*list_paths(runs), *list_paths(workspace)]):
         try:
             found = weights_in(directory, read_stage_file(directory))
         except CdmError:
             continue
         stages |= {weights.digest: (directory, weights.name) for weights in select_readable(found)}
-    return Surroundings(needs_of(workspace), stages, dict(_digests(workspace)))
+    return Surroundings(find_needs(workspace), stages, dict(_list_digests(workspace)))
 
 
-def _digests(workspace: Path) -> Iterator[tuple[str, Path]]:
-    inside = paths_in(workspace)
-    deeper = [path for home in inside if is_directory(home) for path in paths_in(home)]
+def _list_digests(workspace: Path) -> Iterator[tuple[str, Path]]:
+    inside = list_paths(workspace)
+    deeper = [path for home in inside if is_directory(home) for path in list_paths(home)]
     for path in [*inside, *deeper]:
         if is_store_name(path) and is_file(path):
             try:
@@ -94,15 +94,15 @@ def find_in_stage(directory: Path, workspace: Path) -> Iterator[Item | Kept]:
     except CdmError as error:
         yield Kept(directory, error.what)
         return
-    kept = reasons_to_keep(found, workspace)
+    kept = find_reasons_to_keep(found, workspace)
     older = [path for path in checkpoints(directory) if kept.get(path.name) == ()]
     if older:
-        yield from _older_than_whole(directory, older)
+        yield from _find_older_than_whole(directory, older)
     for path in leftovers(directory):
         yield Item(path, directory, LEFTOVER, size_of(path))
 
 
-def _older_than_whole(directory: Path, older: Sequence[Path]) -> Iterator[Item | Kept]:
+def _find_older_than_whole(directory: Path, older: Sequence[Path]) -> Iterator[Item | Kept]:
     """Yield what is older than the newest checkpoint that a training could continue from."""
     found = checkpoints(directory)
     for path in reversed(found):
@@ -123,8 +123,8 @@ def is_sweep(directory: Path) -> bool:
 
 def find_in_sweep(directory: Path, workspace: Path, runs: Path) -> Iterator[Item | Kept]:
     """Yield the images of points that can be removed, and those that stay, with the reason."""
-    around = surroundings(workspace, runs)
-    for path in paths_in(directory):
+    around = survey(workspace, runs)
+    for path in list_paths(directory):
         if is_store_name(path) and is_file(path) and is_file(path.with_suffix(".json")):
             try:
                 yield _look_at_point(path, directory, around)
@@ -134,18 +134,18 @@ def find_in_sweep(directory: Path, workspace: Path, runs: Path) -> Iterator[Item
 
 def _look_at_point(path: Path, directory: Path, around: Surroundings) -> Item | Kept:
     with open_unlinked(path) as store:
-        point = json_of(path.with_suffix(".json"))
-        why = _reason_to_keep(store, point, around)
+        point = read_json_object(path.with_suffix(".json"))
+        why = _find_reason_to_keep(store, point, around)
         if why:
             return Kept(path, why)
-        return Item(path, directory, IMAGES, os.path.getsize(path), _record(store, around))
+        return Item(path, directory, IMAGES, os.path.getsize(path), _build_record(store, around))
 
 
-def _reason_to_keep(store: Store, point: Mapping[str, Any], around: Surroundings) -> str:
+def _find_reason_to_keep(store: Store, point: Mapping[str, Any], around: Surroundings) -> str:
     """Return why the images of a point stay, "" where nothing speaks against removing them."""
     if not store.finished:
         return "it is unfinished"
-    if point.get("samples") != store.path.name or store.digest not in dict(scores_of(point)):
+    if point.get("samples") != store.path.name or store.digest not in dict(read_scores(point)):
         return f"{store.path.with_suffix('.json').name} has no numbers of these images"
     if store.digest in around.needs:
         return f"{around.needs[store.digest]} was made from it"
@@ -153,23 +153,23 @@ def _reason_to_keep(store: Store, point: Mapping[str, Any], around: Surroundings
         there = around.stages if parent["role"] == "stage" else around.stores
         if parent["digest"] not in there:
             return f"{parent['name']}, which it was made from, is not here as it was"
-    return "" if _command(store, around) else "it does not say what made it"
+    return "" if _build_command(store, around) else "it does not say what made it"
 
 
-def _record(store: Store, around: Surroundings) -> Pruned:
+def _build_record(store: Store, around: Surroundings) -> Pruned:
     part = store.parts[""]
     return Pruned(
         num=part.num,
         resolution=max(part.resolutions),
         size=os.path.getsize(store.path),
         digest=store.digest,
-        command=_command(store, around),
+        command=_build_command(store, around),
         numbers=store.path.with_suffix(".json").name,
         provenance=dict(store.provenance),
     )
 
 
-def _command(store: Store, around: Surroundings) -> str:
+def _build_command(store: Store, around: Surroundings) -> str:
     """Return the command that makes a store again, with the weights that made it, at its place."""
     said = store.provenance.get("command")
     parents = {row["role"]: row["digest"] for row in parents_of(store.provenance)}

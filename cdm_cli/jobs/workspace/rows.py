@@ -41,22 +41,22 @@ class Row:
             "kind": self.kind,
             "resolution": self.resolution,
             "preset": self.preset,
-            "done": _share(self.done, self.of),
+            "done": _write_share(self.done, self.of),
             "state": self.state,
             "FID": "" if self.fid is None else f"{self.fid:.4g}",
             "size": "" if self.size is None else in_bytes(self.size),
             "made from": ", ".join(self.made_from),
-            "when": _time(self.when, "%Y-%m-%d %H:%M"),
+            "when": _write_time(self.when, "%Y-%m-%d %H:%M"),
         }
         short = {title: _cut(cell, LONGEST) for title, cell in cells.items()}
         return short | {"note": _cut(self.note, LONGEST_NOTE)}
 
     def values(self) -> dict[str, Any]:
         """Return the values of --json by name."""
-        return asdict(self) | {"when": _time(self.when, "%Y-%m-%dT%H:%M:%S%z")}
+        return asdict(self) | {"when": _write_time(self.when, "%Y-%m-%dT%H:%M:%S%z")}
 
 
-def _share(done: int | None, of: int | None) -> str:
+def _write_share(done: int | None, of: int | None) -> str:
     if done is None or of is None or done == of:
         return "" if done is None else str(done)
     return f"{done} of {of}"
@@ -66,7 +66,7 @@ def _cut(cell: str, most: int) -> str:
     return cell if len(cell) <= most else f"{cell[: most - 1]}…"
 
 
-def _time(seconds: float | None, form: str) -> str:
+def _write_time(seconds: float | None, form: str) -> str:
     try:
         found = None if seconds is None else datetime.fromtimestamp(seconds).astimezone()
     except (ValueError, OverflowError, OSError):  # a year that has no date here
@@ -116,7 +116,7 @@ class Listing:
         return list(self.notes)
 
 
-def row_or_broken(name: str, kind: str, look: Callable[[], Row], **known: Any) -> Row:
+def describe_or_break(name: str, kind: str, look: Callable[[], Row], **known: Any) -> Row:
     """Return what look returns; where that cannot be read, a row of the same name that says why.
 
     known: further values of that row.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.workspace.look import is_directory, is_file, json_of, paths_in
+from cdm_cli.jobs.workspace.look import is_directory, is_file, list_paths, read_json_object
 
 PREFERRED = "train"
 MOST_TABLES, LARGE = 500, 1e300
@@ -27,21 +27,21 @@ class Score(NamedTuple):
     fid: float
 
 
-def scores_in(workspace: Path) -> Scores:
+def find_scores(workspace: Path) -> Scores:
     """Return the best FID of each digest, from at most MOST_TABLES tables of a workspace."""
     best: Scores = {}
-    for path in _tables(workspace)[:MOST_TABLES]:
+    for path in _list_tables(workspace)[:MOST_TABLES]:
         with suppress(CdmError, OSError):
-            for digest, score in scores_of(json_of(path)):
+            for digest, score in read_scores(read_json_object(path)):
                 best[digest] = min(score, best.get(digest, score))
     return best
 
 
-def _tables(workspace: Path) -> list[Path]:
+def _list_tables(workspace: Path) -> list[Path]:
     """Return the .json files of a workspace, and of the sweeps and curves in it."""
-    inside = paths_in(workspace)
+    inside = list_paths(workspace)
     judged = [home for home in inside if is_directory(home) and _is_judged(home)]
-    paths = [*inside, *(path for home in judged for path in paths_in(home))]
+    paths = [*inside, *(path for home in judged for path in list_paths(home))]
     return [path for path in paths if path.suffix == ".json" and is_file(path)]
 
 
@@ -49,24 +49,24 @@ def _is_judged(directory: Path) -> bool:
     return any(is_file(directory / name) for name in DIRECTORIES)
 
 
-def scores_of(table: Any) -> Iterator[tuple[str, Score]]:
+def read_scores(table: Any) -> Iterator[tuple[str, Score]]:
     """Yield (digest, score) for each FID of a table, a point of a sweep, or a curve."""
-    for row in _dicts(table, "rows"):
+    for row in _list_dicts(table, "rows"):
         convention = row.get("convention")
         digest = convention.get("samples_digest") if isinstance(convention, dict) else None
-        yield from _score(digest, row)
-    for point in _dicts(table, "points"):
+        yield from _read_score(digest, row)
+    for point in _list_dicts(table, "points"):
         saved = point.get("saved")
-        for row in _dicts(point, "rows"):
-            yield from _score(saved.get("sha256") if isinstance(saved, dict) else None, row)
+        for row in _list_dicts(point, "rows"):
+            yield from _read_score(saved.get("sha256") if isinstance(saved, dict) else None, row)
 
 
-def _dicts(values: Any, name: str) -> list[dict[str, Any]]:
+def _list_dicts(values: Any, name: str) -> list[dict[str, Any]]:
     found = values.get(name) if isinstance(values, dict) else None
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
-def _score(digest: Any, row: dict[str, Any]) -> Iterator[tuple[str, Score]]:
+def _read_score(digest: Any, row: dict[str, Any]) -> Iterator[tuple[str, Score]]:
     value = row.get("value")
     if digest and isinstance(digest, str) and row.get("metric") == "fid" and is_number(value):
         yield digest, Score(row.get("reference") != PREFERRED, float(value))

@@ -25,13 +25,13 @@ from cdm_cli.data.lock import is_held
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.runtime import lock
 from cdm_cli.jobs.workspace.look import (
+    find_newest,
     is_directory,
     is_file,
-    last_rows,
-    newest_of,
+    read_last_rows,
     size_of,
 )
-from cdm_cli.jobs.workspace.rows import Row, row_or_broken
+from cdm_cli.jobs.workspace.rows import Row, describe_or_break
 from cdm_cli.jobs.workspace.scores import Score, Scores, is_number
 from cdm_cli.plans import StageFile
 
@@ -63,7 +63,7 @@ def weights_in(directory: Path, file: StageFile) -> dict[str, Weights | CdmError
     found = {name: path for name, path in paths.items() if os.path.lexists(path)}
     if is_directory(directory / CHECKPOINTS):
         found |= {path.name: path / EMA for path in checkpoints(directory) if is_directory(path)}
-    return {name: _weights_or_error(name, path, file) for name, path in found.items()}
+    return {name: _read_weights(name, path, file) for name, path in found.items()}
 
 
 def select_readable(found: Mapping[str, Weights | CdmError]) -> list[Weights]:
@@ -71,7 +71,7 @@ def select_readable(found: Mapping[str, Weights | CdmError]) -> list[Weights]:
     return [weights for weights in found.values() if isinstance(weights, Weights)]
 
 
-def _weights_or_error(name: str, path: Path, file: StageFile) -> Weights | CdmError:
+def _read_weights(name: str, path: Path, file: StageFile) -> Weights | CdmError:
     try:
         said = read_metadata(path)
     except CdmError as error:
@@ -79,11 +79,11 @@ def _weights_or_error(name: str, path: Path, file: StageFile) -> Weights | CdmEr
     sha256, step = said.get("sha256", ""), said.get("step", "")
     return Weights(
         name, path, int(step) if step.isascii() and step.isdigit() and len(step) < 13 else None,
-        sha256, digest_with(file.plan.stage, sha256), _fid_of(said),
+        sha256, digest_with(file.plan.stage, sha256), _read_fid(said),
     )  # fmt: skip
 
 
-def _fid_of(metadata: Mapping[str, str]) -> float | None:
+def _read_fid(metadata: Mapping[str, str]) -> float | None:
     """Return the FID by which `cdm train --select` chose weights."""
     try:
         score: Any = json.loads(metadata.get("score", ""))
@@ -106,21 +106,23 @@ def is_stage(directory: Path) -> bool:
     return is_directory(directory) and os.path.lexists(directory / STAGE_FILE)
 
 
-def stage_row(directory: Path, name: str, scores: Scores) -> Row:
+def describe_stage(directory: Path, name: str, scores: Scores) -> Row:
     """Return the row of a stage; where the stage cannot be read, a row that says why."""
 
     size = size_of(directory)
-    return row_or_broken(name, "stage", lambda: _stage(directory, name, size, scores), size=size)
+    return describe_or_break(
+        name, "stage", lambda: _describe(directory, name, size, scores), size=size
+    )
 
 
-def _stage(directory: Path, name: str, size: int, scores: Scores) -> Row:
+def _describe(directory: Path, name: str, size: int, scores: Scores) -> Row:
     file = read_stage_file(directory)
     training, seen = is_training(directory), weights_in(directory, file)
     if isinstance(ema := seen.get("ema"), CdmError):
         raise ema
     found = select_readable(seen)
     steps = [weights.step or 0 for weights in found if weights.name != "best"]
-    rows = list(last_rows(directory / METRICS))
+    rows = list(read_last_rows(directory / METRICS))
     if training:
         steps += [row["step"] for row in rows if type(row.get("step")) is int]
     done, of = max(steps, default=0), file.plan.training.steps
@@ -128,23 +130,23 @@ def _stage(directory: Path, name: str, size: int, scores: Scores) -> Row:
     return Row(
         name=name,
         kind=file.plan.stage.kind,
-        resolution=_resolution(file),
+        resolution=_tell_resolution(file),
         preset=file.plan.preset,
         done=None if imported else done,
         of=None if imported else of,
-        state=_state(training, done, of) if not imported else "imported",
-        fid=_best(found, rows, scores),
+        state=_tell_state(training, done, of) if not imported else "imported",
+        fid=_find_best(found, rows, scores),
         size=size,
         made_from=(file.data.name,) if file.data else (),
-        when=newest_of(directory / STAGE_FILE, *(weights.path for weights in found)),
+        when=find_newest(directory / STAGE_FILE, *(weights.path for weights in found)),
     )
 
 
-def _state(training: bool, done: int, of: int) -> str:
+def _tell_state(training: bool, done: int, of: int) -> str:
     return "training" if training else "finished" if done >= of else "stopped"
 
 
-def _resolution(file: StageFile) -> str:
+def _tell_resolution(file: StageFile) -> str:
     stage = file.plan.stage
     if isinstance(stage, ClassifierConfig):
         return str(stage.resolution)
@@ -152,7 +154,7 @@ def _resolution(file: StageFile) -> str:
     return f"{low}{stage.model.resolution}"
 
 
-def _best(found: list[Weights], rows: list[dict[str, object]], scores: Scores) -> float | None:
+def _find_best(found: list[Weights], rows: list[dict[str, object]], scores: Scores) -> float | None:
     """Return the best FID of any weights: of --select, of a curve, or logged in training."""
     known = [scores[weights.sha256] for weights in found if weights.sha256 in scores]
     known += [Score(False, weights.score) for weights in found if weights.score is not None]
@@ -165,7 +167,7 @@ def _best(found: list[Weights], rows: list[dict[str, object]], scores: Scores) -
     return min(known).fid if known else None
 
 
-def checkpoint_rows(
+def describe_checkpoints(
     directory: Path,
     seen: Mapping[str, Weights | CdmError],
     of: int,
@@ -180,14 +182,14 @@ def checkpoint_rows(
         whole = STEP_NAME.fullmatch(name) is not None
         kind = "checkpoint" if whole else "weights"
         path = directory / CHECKPOINTS / name if whole else directory / f"{name}.safetensors"
-        look = partial(_weights_row, name, kind, path, weights, of, scores)
-        row = row_or_broken(name, kind, look)
+        look = partial(_describe_weights, name, kind, path, weights, of, scores)
+        row = describe_or_break(name, kind, look)
         yield replace(row, note=row.note or ", ".join(kept_for.get(name, ())))
     for path in leftovers(directory):
         yield Row(name=path.name, kind="checkpoint", state="unfinished", size=size_of(path))
 
 
-def _weights_row(
+def _describe_weights(
     name: str, kind: str, path: Path, weights: Weights | CdmError, of: int, scores: Scores
 ) -> Row:
     if isinstance(weights, CdmError):
@@ -200,5 +202,5 @@ def _weights_row(
     return Row(
         name=name, kind=kind, done=weights.step, of=of, state="whole",
         fid=min(known, default=None), size=size_of(path) if whole else path.lstat().st_size,
-        when=newest_of(weights.path),
+        when=find_newest(weights.path),
     )  # fmt: skip

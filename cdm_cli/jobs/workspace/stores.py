@@ -13,8 +13,8 @@ from cdm_cli.data.part import Part
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.sampling.provenance import parents_of
-from cdm_cli.jobs.workspace.look import newest_of
-from cdm_cli.jobs.workspace.rows import BROKEN, Row, row_or_broken
+from cdm_cli.jobs.workspace.look import find_newest
+from cdm_cli.jobs.workspace.rows import BROKEN, Row, describe_or_break
 from cdm_cli.jobs.workspace.scores import Scores
 from cdm_cli.options.outputs import STORES
 
@@ -32,13 +32,13 @@ def open_unlinked(path: Path) -> Store:
         return Store(vet(os.dup(file.fileno()), path))
 
 
-def store_row(path: Path, scores: Scores) -> Row:
+def describe_store(path: Path, scores: Scores) -> Row:
     """Return the row of a store; where it cannot be read, a row that says why.
 
     A file that another program made is "not a store", with what it looks like.
     """
-    size, when = path.lstat().st_size, newest_of(path)
-    row = row_or_broken(path.name, STORE, lambda: _store(path, scores), size=size, when=when)
+    size, when = path.lstat().st_size, find_newest(path)
+    row = describe_or_break(path.name, STORE, lambda: _describe(path, scores), size=size, when=when)
     look = ""
     if row.state == BROKEN:
         with suppress(CdmError, OSError):
@@ -46,7 +46,7 @@ def store_row(path: Path, scores: Scores) -> Row:
     return replace(row, kind="file", state=FOREIGN, note=look) if look else row
 
 
-def _store(path: Path, scores: Scores) -> Row:
+def _describe(path: Path, scores: Scores) -> Row:
     with open_regular_file(path) as file, Store(vet(os.dup(file.fileno()), path)) as store:
         parts = store.parts.values()
         done, num = sum(map(count_done, parts)), sum(part.num for part in parts)
@@ -72,7 +72,7 @@ def count_done(part: Part) -> int:
     return part.num - sum(len(part.block_range(b)) for b in part.pending())
 
 
-def pruned_row(path: Path, scores: Scores) -> Row | None:
+def describe_pruned(path: Path, scores: Scores) -> Row | None:
     """Return the row of a store whose images were pruned, from its record; None without one."""
     found = pruned.read_record(path)
     if found is None:
@@ -87,5 +87,5 @@ def pruned_row(path: Path, scores: Scores) -> Row | None:
         state=PRUNED,
         fid=score.fid if score else None,
         made_from=tuple(row["name"] for row in parents_of(found.provenance)),
-        when=newest_of(pruned.record_of(path)),
+        when=find_newest(pruned.record_of(path)),
     )

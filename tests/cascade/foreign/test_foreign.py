@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from cdm_cli.cascade.foreign.foreign import read_file, read_tensors, without_prefix
+from cdm_cli.cascade.foreign.foreign import read_file, read_tensors, remove_prefix
 from cdm_cli.errors import BadInputError, MissingError, UnsafeInputError
 
 SOURCE = Path("m.pt")
@@ -82,13 +82,13 @@ def test_of_several_tables_none_is_guessed():
 
 def test_what_wrappers_put_before_every_name_is_left_away():
     tensor = torch.ones(1)
-    assert without_prefix({"module.a.b": tensor, "module.c": tensor}) == (
+    assert remove_prefix({"module.a.b": tensor, "module.c": tensor}) == (
         {"a.b": tensor, "c": tensor}, "module.",
     )  # fmt: skip
-    assert without_prefix({"module._orig_mod.a": tensor})[1] == "module._orig_mod."
+    assert remove_prefix({"module._orig_mod.a": tensor})[1] == "module._orig_mod."
     for names in (("module.a", "b"), ("time_embed.0.weight", "time_embed.2.weight")):
         table = dict.fromkeys(names, tensor)
-        assert without_prefix(table) == (table, "")
+        assert remove_prefix(table) == (table, "")
 
 
 def test_a_tensor_larger_than_its_storage():

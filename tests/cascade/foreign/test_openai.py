@@ -5,7 +5,7 @@ import torch
 
 from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.foreign.openai import read_architecture, stage_config
-from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, package_of, parse_flags
+from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, find_package, parse_flags
 from cdm_cli.cascade.foreign.openai_names import convert, name_tensors
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import SamplingDefaults
@@ -207,10 +207,10 @@ def test_a_later_flag_wins_and_spellings_are_free():
 
 
 def test_origin_by_the_flags_that_only_one_package_has():
-    assert package_of(frozenset(["use_fp16"]), None) == "guided-diffusion"
-    assert package_of(frozenset(["sigma_small"]), None) == "improved-diffusion"
-    assert package_of(frozenset(["lr"]), None) is None
-    assert package_of(frozenset(["use_fp16"]), "improved-diffusion") == "improved-diffusion"
+    assert find_package(frozenset(["use_fp16"]), None) == "guided-diffusion"
+    assert find_package(frozenset(["sigma_small"]), None) == "improved-diffusion"
+    assert find_package(frozenset(["lr"]), None) is None
+    assert find_package(frozenset(["use_fp16"]), "improved-diffusion") == "improved-diffusion"
 
 
 def test_flags_of_the_published_models_are_read():

@@ -37,7 +37,7 @@ def normed(monkeypatch):
     """What stands for a ResNet: a convolution, batch norm, and a linear layer."""
     monkeypatch.setattr(
         cas_step,
-        "cas_network",
+        "build_cas_network",
         lambda *_, **__: nn.Sequential(
             nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)
         ),

@@ -147,7 +147,7 @@ def test_a_store_that_was_changed_with_its_digests_is_caught(workspace, path, na
 
 
 def test_another_device_or_build_may_round_otherwise_but_not_more(workspace, monkeypatch):
-    monkeypatch.setattr(replay, "build", lambda device: "another torch")
+    monkeypatch.setattr(replay, "describe_build", lambda device: "another torch")
     found = verified(replay=1).replay
     assert (found.tolerance, found.largest) == (8, 0)
     assert "which rounds otherwise" in found.why

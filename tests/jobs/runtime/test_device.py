@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from cdm_cli.jobs.runtime import device as devices
-from cdm_cli.jobs.runtime.device import build, reproducible_gradients
+from cdm_cli.jobs.runtime.device import describe_build, reproducible_gradients
 from cdm_cli.jobs.training import gradients
 from tests.trained import train, write_data
 
 
 def test_another_version_of_cdm_is_another_build(monkeypatch):
     """Its kernels may round otherwise, and `cdm verify --replay` would blame the store."""
-    here = build(torch.device("cpu"))
+    here = describe_build(torch.device("cpu"))
     assert torch.__version__ in here
     monkeypatch.setattr(devices, "__version__", "99.0.0")
-    assert build(torch.device("cpu")) != here
+    assert describe_build(torch.device("cpu")) != here
 
 
 def modes():

@@ -22,7 +22,7 @@ from cdm_cli.jobs.runtime.identity import (
     check_same,
     complete,
     differences,
-    first_difference,
+    find_first_difference,
     tell_differences,
 )
 from cdm_cli.jobs.runtime.session import Session
@@ -118,19 +118,19 @@ def test_every_option_of_sampling_identifies_samples(job, option):
         with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}"):
             JOBS[job](other)
     elif (job, option) not in OF_THE_JOB:
-        assert first_difference(JOBS[job](PLAIN), JOBS[job](other)), option
+        assert find_first_difference(JOBS[job](PLAIN), JOBS[job](other)), option
 
 
 @pytest.mark.parametrize("job", ["curve", "sweep", "store"])
 def test_schedules_of_equal_length_are_told_apart(job):
     first, second = (replace(PLAIN, schedule=Path(name)) for name in
                      ("schedule.json", "other.json"))  # fmt: skip
-    found = first_difference(JOBS[job](first), JOBS[job](second))
+    found = find_first_difference(JOBS[job](first), JOBS[job](second))
     assert found is not None
     assert found.where == "alpha_bar[0]"
     shutil.copy("schedule.json", "copy.json")
     again = replace(PLAIN, schedule=Path("copy.json"))
-    assert first_difference(JOBS[job](first), JOBS[job](again)) is None
+    assert find_first_difference(JOBS[job](first), JOBS[job](again)) is None
 
 
 def test_a_selection_is_identified_by_the_same_fields():
@@ -145,7 +145,7 @@ def test_a_selection_is_identified_by_the_same_fields():
         judgement_of(probe, panel),
         replace(probe, chain=replace(probe.chain, clip=False)),
     )
-    assert first_difference(plain, judgement_of(other, panel))
+    assert find_first_difference(plain, judgement_of(other, panel))
     assert set(probe.identity) < set(plain)
 
 
@@ -161,21 +161,24 @@ def test_only_what_every_old_file_had_is_filled_in():
     assert complete(old, here) == here
     assert complete(here, here) == here
     restarted = {**of_curve(replace(PLAIN, restart_from=20)), "stage": "x"}
-    found = first_difference(complete(old, restarted), restarted)
+    found = find_first_difference(complete(old, restarted), restarted)
     assert str(found) == "--restart-from was none, is 20"
     assert complete({**old, "variance": None}, here)["variance"] is None
     assert complete({**old, "variance": ""}, here)["variance"] == "small"
 
 
 def test_a_field_that_one_side_lacks_is_a_difference():
-    assert str(first_difference({}, {"a": None})) == "a was absent, is none"
-    assert first_difference({"a": (1, 2)}, {"a": [1, 2]}) is None
+    assert str(find_first_difference({}, {"a": None})) == "a was absent, is none"
+    assert find_first_difference({"a": (1, 2)}, {"a": [1, 2]}) is None
     implied = ("alpha_bar", "between", "process", "times")  # nobody types them
     found = differences({}, dict.fromkeys(("num", "keep_s", *implied)))
     assert [each.where for each in found] == ["keep_s", "num", *implied]
-    assert str(first_difference({"keep_s": [251]}, {"keep_s": []})) == "--keep-s was 251, is none"
     assert (
-        str(first_difference({"keep_s": [1, 5]}, {"keep_s": [1, 7]})) == "--keep-s was 1,5, is 1,7"
+        str(find_first_difference({"keep_s": [251]}, {"keep_s": []})) == "--keep-s was 251, is none"
+    )
+    assert (
+        str(find_first_difference({"keep_s": [1, 5]}, {"keep_s": [1, 7]}))
+        == "--keep-s was 1,5, is 1,7"
     )
     nested = list(differences({"a": {"b": 1, "c": [1, 2, 3]}}, {"a": {"b": 2, "c": [1, 5, 6]}}))
     assert list(map(str, nested)) == ["a.b was 1, is 2", "a.c[1] was 2, is 5"]

@@ -41,17 +41,17 @@ BY_US = ("ended", StoppedError.exit_code)
 def test_the_end_that_explains_most_is_told(ends, kind, says):
     """In the order in which the processes ended."""
     with pytest.raises(CdmError, match=says) as caught:
-        launch._outcome(ends, 2)
+        launch._conclude(ends, 2)
     assert type(caught.value) is kind
 
 
 def test_the_result_is_that_of_the_first():
-    assert launch._outcome({1: ("result", "b"), 0: ("result", "a")}, 2) == "a"
+    assert launch._conclude({1: ("result", "b"), 0: ("result", "a")}, 2) == "a"
 
 
 def test_ctrl_c_in_a_process_is_ctrl_c():
     with pytest.raises(KeyboardInterrupt):
-        launch._outcome({0: ("interrupted", None), 1: BY_US}, 2)
+        launch._conclude({0: ("interrupted", None), 1: BY_US}, 2)
 
 
 def threads(report, world):

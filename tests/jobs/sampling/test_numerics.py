@@ -25,7 +25,11 @@ def gpu(monkeypatch):
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=2**34)
     )
-    for name, value in (("choose_precision", "bf16"), ("device_class", "a GPU"), ("build", "x")):
+    for name, value in (
+        ("choose_precision", "bf16"),
+        ("name_device_class", "a GPU"),
+        ("build", "x"),
+    ):
         monkeypatch.setattr(stages, name, lambda *_, value=value: value)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.training.gradients import few_like
+from cdm_cli.jobs.training.gradients import choose_few
 from tests.jobs.training.line import Line, batch, trainer
 from tests.jobs.training.test_step import state
 
@@ -72,7 +72,7 @@ def test_memory_that_runs_out_halves_a_part_and_ends_equality(ranks, monkeypatch
     assert ended is None or ended.step == 6
     assert one.state().numerics.get("micro_batch") == (1 if ranks else None)
     other = trainer(Line(), virtual_ranks=ranks, world=World(rank=0, size=2))
-    other.restore(line.net.state_dict(), one.ema.state_dict(), one.optimizer_tensors(), one.state())
+    other.restore(line.net.state_dict(), one.ema.state_dict(), one.flatten_optimizer(), one.state())
     assert other.gradients.micro_batch == (1 if ranks else 2), "bits go on as they are by now"
 
 
@@ -80,7 +80,7 @@ def test_memory_that_runs_out_halves_a_part_and_ends_equality(ranks, monkeypatch
 def test_a_run_that_goes_on_takes_what_is_asked_anew_else_what_fitted(asked, taken):
     one, other = trainer(micro_batch=2), trainer(micro_batch=asked)
     one.gradients.continue_with(1)  # as where two had not fitted
-    tensors = one.objective.net.state_dict(), one.ema.state_dict(), one.optimizer_tensors()
+    tensors = one.objective.net.state_dict(), one.ema.state_dict(), one.flatten_optimizer()
     other.restore(*tensors, one.state())
     assert other.gradients.micro_batch == taken
 
@@ -100,7 +100,7 @@ def test_virtual_ranks_that_processes_cannot_share_are_refused(processes, said):
 
 @pytest.mark.parametrize(("num", "few"), [(1, 1), (40, 40), (48, 32), (2048, 32), (2049, 33)])
 def test_few_images_are_divided_by_sixteen_as_all_of_them(num, few):
-    assert few_like(num) == few
+    assert choose_few(num) == few
 
 
 def test_a_rehearsal_takes_few_rows_and_changes_nothing():

@@ -14,7 +14,7 @@ from cdm_cli.errors import MemoryFloorError, StoppedError, UsageError
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.training import grid as training_grid
 from cdm_cli.jobs.training import log as training_log
-from cdm_cli.jobs.training.grid import layout_of, picture, spread
+from cdm_cli.jobs.training.grid import picture, plan_layout, spread
 from cdm_cli.plans import TrainingConfig
 from tests.jobs.stopping import StopsAtBar
 from tests.tiny import CLASSES, Told, arrays_of, base_config, sr_config, stage_of, write_store
@@ -51,7 +51,7 @@ def test_places_are_spread_over_all_classes():
 
 def test_a_base_stage_shows_four_samples_of_each_class(home, store):
     config = base_config(steps=7)
-    layout = layout_of(header(config, home), store, TrainingConfig(seed=5))
+    layout = plan_layout(header(config, home), store, TrainingConfig(seed=5))
     probe = layout.probe
     assert [name for name, _ in layout.rows] == list(CLASSES)
     for label, (_, places) in enumerate(layout.rows):
@@ -65,29 +65,29 @@ def test_a_base_stage_shows_four_samples_of_each_class(home, store):
 
 def test_a_grid_shows_classes_that_have_images(home, store):
     some = Header(home / "runs/x", base_config(), CLASSES, (1,))
-    layout = layout_of(some, store, TrainingConfig())
+    layout = plan_layout(some, store, TrainingConfig())
     assert [name for name, _ in layout.rows] == [CLASSES[0], CLASSES[2]]
     assert layout.probe.labels.tolist() == [0, 2] * 4
 
 
 @pytest.mark.parametrize(("steps", "taken"), [(None, 20), (7, 7), (20, 20)])
 def test_steps_are_those_of_the_stage_but_few(steps, taken, home, store, monkeypatch):
-    layout = layout_of(header(base_config(steps=steps), home), store, TrainingConfig())
+    layout = plan_layout(header(base_config(steps=steps), home), store, TrainingConfig())
     assert layout.probe.chain.evaluations == taken
     monkeypatch.setattr(training_grid, "STEPS", 5)
-    layout = layout_of(header(base_config(steps=steps), home), store, TrainingConfig())
+    layout = plan_layout(header(base_config(steps=steps), home), store, TrainingConfig())
     assert layout.probe.chain.evaluations == 5
 
 
 def test_an_unconditional_stage_shows_rows_without_names(home, store):
-    layout = layout_of(header(base_config(num_classes=0), home), store, TrainingConfig())
+    layout = plan_layout(header(base_config(num_classes=0), home), store, TrainingConfig())
     assert [name for name, _ in layout.rows] == [""] * 10
     places = np.concatenate([places for _, places in layout.rows])
     assert sorted(places.tolist()) == list(range(40))
 
 
 def test_an_sr_stage_shows_input_sample_and_original_of_val(home, store):
-    layout = layout_of(header(sr_config(), home), store, TrainingConfig())
+    layout = plan_layout(header(sr_config(), home), store, TrainingConfig())
     assert (layout.probe.s, layout.probe.lowres) == (5, "val")  # a quarter of 0..20
     val = store.parts["val"]
     made = np.full((layout.probe.num, 16, 16, 3), 77, np.uint8)
@@ -111,7 +111,7 @@ def test_an_sr_stage_shows_input_sample_and_original_of_val(home, store):
 def test_without_val_an_sr_stage_shows_train(tmp_path):
     path = write_store(tmp_path / "data.h5", "prepared", {"train": arrays_of(9, (8, 16))})
     with open_store(path) as store:
-        layout = layout_of(header(sr_config(), tmp_path), store, TrainingConfig(sample_s=0))
+        layout = plan_layout(header(sr_config(), tmp_path), store, TrainingConfig(sample_s=0))
     assert (layout.probe.s, layout.probe.lowres) == (0, "train")
 
 
@@ -121,12 +121,12 @@ def test_without_val_an_sr_stage_shows_train(tmp_path):
 )
 def test_an_s_that_cannot_be_is_refused(config, s, told, home, store):
     with pytest.raises(UsageError, match=told):
-        layout_of(header(config, home), store, TrainingConfig(sample_s=s))
+        plan_layout(header(config, home), store, TrainingConfig(sample_s=s))
 
 
 def test_a_picture_shows_the_samples_of_the_layout_in_its_rows(home, store):
     config = base_config()
-    layout, stage = layout_of(header(config, home), store, TrainingConfig()), stage_of(config)
+    layout, stage = plan_layout(header(config, home), store, TrainingConfig()), stage_of(config)
     ids = torch.arange(12)
     made = generate(stage, layout.probe.chain, SampleInputs(ids, ids % 3), seed=0)
     images = channels_last(to_uint8(made.x_0)).numpy()

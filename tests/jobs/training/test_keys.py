@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.training.keys import Keys, seed_of
+from cdm_cli.jobs.training.keys import Keys, derive_seed
 from tests.jobs.training.line import CPU, VALUES, Line, batch, settings
 from tests.trained import rows, train
 
@@ -16,10 +16,12 @@ OLD_LOSSES = [1.123236895, 4.872620106, 4.700328350, 2.372719049, 0.967257142]  
 
 
 def test_seeds_depend_on_every_part():
-    seeds = {seed_of(*parts) for parts in [(0, 1, 2), (0, 2, 1), (0, 12), (0, 1, 2, "dropout", 0)]}
+    seeds = {
+        derive_seed(*parts) for parts in [(0, 1, 2), (0, 2, 1), (0, 12), (0, 1, 2, "dropout", 0)]
+    }
     assert len(seeds) == 4
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert seed_of(0, 1, 2) == seed_of(0, 1, 2)
+    assert derive_seed(0, 1, 2) == derive_seed(0, 1, 2)
 
 
 def drawn(step, rank=0, processes=1, **changes):

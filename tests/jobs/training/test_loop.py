@@ -40,6 +40,6 @@ def test_a_batch_goes_through_three_functions_from_the_loop_to_the_loss(tmp_path
     write_data(tmp_path / "data.h5")
     train(tmp_path, "training.micro_batch=4", steps=2)
     first, rest = ways[:2], ways[2:]
-    way = ["Trainer.step", "Gradients.compute", "Gradients._of_part"]
+    way = ["Trainer.step", "Gradients.compute", "Gradients._compute_part"]
     assert first == 2 * [["Loop._take_first_step", *way]]
     assert rest == 2 * [way]

@@ -8,7 +8,7 @@ import torch
 
 from cdm_cli.cascade.saved import checkpoints
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.training.numerics import compare_numerics, numerics_of
+from cdm_cli.jobs.training.numerics import compare_numerics, list_numerics
 from tests.tiny import Told
 from tests.trained import train, write_data
 
@@ -56,7 +56,7 @@ def test_another_number_of_threads_is_told_and_stays_on_record(home):
 
 
 def test_a_checkpoint_of_before_this_was_kept_continues(home, monkeypatch):
-    monkeypatch.setattr("cdm_cli.jobs.training.train.numerics_of", lambda *args, **more: {})
+    monkeypatch.setattr("cdm_cli.jobs.training.train.list_numerics", lambda *args, **more: {})
     train(home, KEEP_ALL, steps=2)
     monkeypatch.undo()
     told = Told()
@@ -72,13 +72,13 @@ def test_a_checkpoint_of_before_this_was_kept_continues(home, monkeypatch):
     ],
 )  # fmt: skip
 def test_all_that_decides_last_bits_is_compared(name, value):
-    now = numerics_of(Session(torch.device("cpu")), "fp32", compiled=False, exact=False)
+    now = list_numerics(Session(torch.device("cpu")), "fp32", compiled=False, exact=False)
     assert compare_numerics(3, now, now) is None
     changed = compare_numerics(3, {**now, name: value}, now)
     assert str(changed) == f"{name} was {value}, now {now[name]}"
 
 
 def test_processes_decide_nothing_in_an_exact_training():
-    now = numerics_of(Session(torch.device("cpu")), "fp32", compiled=False, exact=True)
+    now = list_numerics(Session(torch.device("cpu")), "fp32", compiled=False, exact=True)
     assert "processes" not in now
     assert compare_numerics(3, {"processes": 4, **now}, now) is None

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from cdm_cli.jobs.training.plot import last_step_of, loss_plot, smooth
+from cdm_cli.jobs.training.plot import draw_loss_plot, read_last_step, smooth
 from tests.tiny import Told
 from tests.trained import CLASSIFIER, train, write_data
 
@@ -38,9 +38,9 @@ def lines(monkeypatch):
 def test_it_is_drawn_with_every_grid_and_at_the_end(home, lines):
     run = home / "runs/base"
     train(home, EVERY, steps=2)
-    assert last_step_of(run / "loss.png") == 2
+    assert read_last_step(run / "loss.png") == 2
     train(home, EVERY, steps=5)
-    assert last_step_of(run / "loss.png") == 5
+    assert read_last_step(run / "loss.png") == 5
     assert list(lines["loss"]) == [1, 2, 3, 4, 5]
     with Image.open(run / "loss.png") as picture:
         assert picture.width > 600
@@ -50,7 +50,7 @@ def test_one_that_is_missing_or_of_an_earlier_step_is_drawn_again(home):
     path = home / "runs/base/loss.png"
     train(home, EVERY, steps=3)
     whole = path.read_bytes()
-    for wrong in (b"no picture", loss_plot(path.parent, 2)):
+    for wrong in (b"no picture", draw_loss_plot(path.parent, 2)):
         path.write_bytes(wrong)
         train(home, EVERY, steps=3)
         assert path.read_bytes() == whole
@@ -64,7 +64,7 @@ def test_without_pictures_there_is_none(home):
 def test_a_classifier_shows_its_accuracy(home, lines):
     train(home, name="judge", preset="tiny-classifier", small=CLASSIFIER, steps=4)
     assert list(lines["accuracy on val"]) == [2, 4]
-    assert last_step_of(home / "runs/judge/loss.png") == 4
+    assert read_last_step(home / "runs/judge/loss.png") == 4
 
 
 def test_scores_of_select_are_shown_and_lines_that_are_none_left_out(tmp_path, lines):
@@ -74,10 +74,10 @@ def test_scores_of_select_are_shown_and_lines_that_are_none_left_out(tmp_path, l
     ]  # fmt: skip
     text = "\n".join([*map(json.dumps, rows), "half a li"])
     (tmp_path / "metrics.jsonl").write_text(text)
-    assert loss_plot(tmp_path)
+    assert draw_loss_plot(tmp_path)
     assert (lines["loss"], lines["FID against train"]) == ({1: 2.0}, {2: 9.0})
     (tmp_path / "metrics.jsonl").write_text("")
-    assert loss_plot(tmp_path) is None
+    assert draw_loss_plot(tmp_path) is None
 
 
 def test_smoothing_keeps_what_is_constant_and_averages_the_rest():

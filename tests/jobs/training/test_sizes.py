@@ -8,7 +8,7 @@ import torch
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training import sizes
-from cdm_cli.jobs.training.sizes import SLACK, Sizes, sizes_too_large
+from cdm_cli.jobs.training.sizes import SLACK, Sizes, open_sizes
 from cdm_cli.presets import preset
 from tests.jobs.training.line import Line, batch, trainer
 from tests.jobs.training.test_step import state
@@ -105,9 +105,9 @@ def test_memory_that_others_take_later_is_not_kept(path, monkeypatch):
 
 def test_what_decides_how_much_fits_has_a_file_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(sizes, "_room", lambda device: FREE)
-    monkeypatch.setattr(sizes, "device_class", lambda device: "H")
-    monkeypatch.setattr(sizes, "build", lambda device: "B")
+    monkeypatch.setattr(sizes, "_measure_room", lambda device: FREE)
+    monkeypatch.setattr(sizes, "name_device_class", lambda device: "H")
+    monkeypatch.setattr(sizes, "describe_build", lambda device: "B")
     device, plan = torch.device("cuda", 0), preset("tiny-base8")
     alone = Session(device)
     others = ({"gradient_checkpointing": True}, {"batch_size": 16}, {"virtual_ranks": 2})
@@ -116,13 +116,13 @@ def test_what_decides_how_much_fits_has_a_file_of_its_own(monkeypatch, tmp_path)
         (plan, "fp32"), (plan, "bf16"), (preset("tiny-base16"), "fp32"),
         *((plan.model_copy(update={"training": training}), "fp32") for training in trainings),
     ):  # fmt: skip
-        found = sizes_too_large(made, precision, alone)
+        found = open_sizes(made, precision, alone)
         assert not found.did_not_fit(8)
         found.note(8)
-        assert sizes_too_large(made, precision, alone).did_not_fit(8)
+        assert open_sizes(made, precision, alone).did_not_fit(8)
     two = Session(device, world=World(size=2))
-    assert sizes_too_large(plan, "fp32", two) is None
+    assert open_sizes(plan, "fp32", two) is None
 
 
 def test_a_cpu_has_no_such_sizes():
-    assert sizes_too_large(preset("tiny-base8"), "fp32", Session(torch.device("cpu"))) is None
+    assert open_sizes(preset("tiny-base8"), "fp32", Session(torch.device("cpu"))) is None

@@ -15,7 +15,7 @@ from tests.jobs.training.line import VALUES, batch, trainer
 
 
 def state(one):
-    tensors = {**one.objective.net.state_dict(), **one.optimizer_tensors()}
+    tensors = {**one.objective.net.state_dict(), **one.flatten_optimizer()}
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
@@ -110,7 +110,7 @@ def test_a_restored_trainer_continues_bit_for_bit():
     for step in (1, 2):
         one.step(step, batch())
     ema = {name: tensor.clone() for name, tensor in one.ema.state_dict().items()}
-    tensors = {name: tensor.clone() for name, tensor in one.optimizer_tensors().items()}
+    tensors = {name: tensor.clone() for name, tensor in one.flatten_optimizer().items()}
     model = {name: tensor.clone() for name, tensor in one.objective.net.state_dict().items()}
     other.restore(model, ema, tensors, one.state())
     for step in (3, 4):
