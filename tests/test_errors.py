@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 NEXT = "next"
 # What an advice may hold as it is: numbers, flags, words of ours, and addresses.
 PLAIN = {
-    "', '.join(CLASS)", "', '.join(FILE)", "', '.join(LABEL)", "(low + high) // 4",
+    "', '.join(CLASS)", "', '.join(FILE)", "', '.join(LABEL)", "quarter",
     "MOST_SAMPLES // num_classes", "again", "axis", "blocks", "ctx.command_path",
     "field.least", "file.url", "first", "fit.recipe.lr", "flag", "flag or 'with '", "flags[0]",
     "last", "least",

@@ -172,7 +172,9 @@ def _check_within(flag: str, values: Sequence[int], low: int, high: int) -> None
     for value in values:
         if not low <= value <= high:
             raise UsageError(
-                f"{flag} {value}: the stage has times {low}..{high}", next="choose one of these"
+                f"{flag} {value}: the stage has times {low}..{high}",
+                kept="nothing was made",
+                next=f"{flag} with one of these",
             )
 
 

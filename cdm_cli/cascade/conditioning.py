@@ -43,14 +43,16 @@ def check_s(config: StageConfig, s: int | None, augment: Augment | None = None) 
             )
         return 0
     low, high = conditioning.s_min, conditioning.highest_s
+    quarter = low + (high - low) // 4
     if s is None:
         raise UsageError(
             f"--s is missing: the stage takes {low}..{high}",
-            next=f"--s {(low + high) // 4}, or cdm sweep-s --apply, which finds the best",
+            next=f"--s {quarter}, or cdm sweep-s --apply, which finds the best",
         )
     if not low <= s <= high and not (s == 0 and conditioning.s_zero > 0):
         raise UsageError(
-            f"--s {s}: the stage was trained on s = {low}..{high}", next="choose one of these"
+            f"--s {s}: the stage was trained on s = {low}..{high}",
+            next=f"--s {quarter}, or cdm sweep-s, which finds the best",
         )
     return s
 

@@ -38,8 +38,11 @@ def read_stage_file(directory: Path) -> StageFile:
     return read_settings(StageFile, path, STAGE_LIMIT)
 
 
-def read_settings(model: type[M], path: Path, limit: int) -> M:
-    """Read one JSON file of at most limit bytes as a Settings model."""
+def read_settings(model: type[M], path: Path, limit: int, *, next: str = "restore the file") -> M:
+    """Read one JSON file of at most limit bytes as a Settings model.
+
+    Raises BadInputError, whose advice is `next`, for another one, and what `read_bytes` raises.
+    """
     try:
         return model.model_validate_json(read_bytes(path, limit))
     except ValidationError as error:
@@ -48,7 +51,7 @@ def read_settings(model: type[M], path: Path, limit: int) -> M:
         raise BadInputError(
             f"{where} {fault.sentence}",
             kept="nothing was taken from it",
-            next="restore the file",
+            next=next,
         ) from None
 
 

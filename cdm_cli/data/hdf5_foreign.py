@@ -37,6 +37,7 @@ LONGEST_FRAME = 2**24
 SIGXCPU = 24
 NEEDED = ("PATH", "PYTHON", "LD_", "LC_", "LANG", "OPENBLAS_")  # of the environment, nothing else
 PLACES = (0, *(512 * 2**k for k in range(8)))  # of the signature, before which others may write
+OURS = {"digest", "done", "ids", "labels"}  # datasets of a store of cdm
 
 
 class Inside(NamedTuple):
@@ -211,7 +212,14 @@ def _refusal(path: Path, data: bytes) -> CdmError:
         return _unsafe_error(path, what)
     if kind == "bad":
         return BadInputError(f"{path}: {what}", kept=KEPT)
-    first = there[0].partition(" ")[0] if there else "PATH"
+    names = [one.partition(" ")[0] for one in there]
+    if not what and OURS <= {Path(name).name for name in names}:
+        return UsageError(
+            f"{path} is a store of cdm: there is nothing to prepare",
+            kept=KEPT,
+            next="cdm train --data, cdm eval and cdm grid take it as it is",
+        )
+    first = names[0] if names else "PATH"
     listed = "; ".join(there) or "no dataset of whole numbers"
     what = f"{path}: {what}; it has {listed}" if what else f"{path} is HDF5, and has {listed}"
     return UsageError(what, kept=KEPT, next=f"--images {first}")

@@ -95,3 +95,12 @@ def test_a_state_of_another_process_does_not_fit():
         check_same_process(conditioning, other, (3,), "lowres.h5")
     with pytest.raises(MismatchError, match="z/20"):
         check_same_process(conditioning, same[:10], (20,), "lowres.h5")
+
+
+@pytest.mark.parametrize("s", [None, 100])
+def test_the_s_that_is_advised_is_one_that_the_stage_takes(s):
+    config = limited(s_min=8, s_max=10)
+    with pytest.raises(UsageError) as caught:
+        check_s(config, s)
+    advised = int(caught.value.next.split()[1].rstrip(","))
+    assert check_s(config, advised) == advised

@@ -48,7 +48,7 @@ def run(options: InspectOptions, report: Report) -> InspectResult:
         return InspectResult(_store(path), store_lines)
     raise BadInputError(
         f"{path} is neither a store, a stage directory, a checkpoint nor .safetensors",
-        next="cdm inspect samples.h5, or cdm inspect runs/base",
+        next="cdm ls says what is here; cdm report shows a sweep, a curve or a score",
     )
 
 

@@ -25,8 +25,8 @@ def find_store_difference(store: Store, spec: StoreSpec) -> FieldDifference | No
     """Return where a store differs from the one that is asked for, None if nowhere."""
     contents = schema.contents_of(spec)
     pairs = (
-        (read_identity(store.provenance), read_identity(spec.provenance)),
         ({"kind": store.kind}, {"kind": spec.kind}),
+        (read_identity(store.provenance), read_identity(spec.provenance)),
         (json.loads(store.contents.encode()), json.loads(contents.encode())),
     )
     return next(filter(None, (find_first_difference(*pair) for pair in pairs)), None)

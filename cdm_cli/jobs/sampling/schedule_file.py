@@ -121,6 +121,11 @@ class ScheduleFile(Settings):
     schedules: tuple[Searched, ...] = Field(min_length=1)
 
 
+def read_schedules(path: Path) -> ScheduleFile:
+    """Read a file of schedules. Raises MissingError, and BadInputError for any other file."""
+    return read_settings(ScheduleFile, path, LIMIT, next="a file that cdm tune-schedule wrote")
+
+
 def chain_for(
     header: Header, sampling: Sampling, keep: Sequence[int] = (), visit: Sequence[int] = ()
 ) -> Chain:
@@ -137,7 +142,7 @@ def chain_for(
     path = schedule_of(header, sampling)
     if path is None:
         return chain_of(header.config, sampling, keep=keep, visit=visit)
-    file = read_settings(ScheduleFile, path, LIMIT)
+    file = read_schedules(path)
     if not is_of(header.config, file.config_digest):
         raise MismatchError(
             f"{path} was searched for the stage {file.stage!r}, whose configuration "
@@ -194,7 +199,7 @@ def tell_schedule(
         return
     if sampling.schedule is None:
         report.say(f"--steps {sampling.steps}: on the schedule that is kept in {path}")
-    searched = read_settings(ScheduleFile, path, LIMIT)
+    searched = read_schedules(path)
     others = [at for at in dict.fromkeys(s) if at is not None and at != searched.s]
     if others:
         report.say(

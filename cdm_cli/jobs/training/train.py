@@ -144,6 +144,8 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         work = session.decide(lambda: plan_work(options, device, stack), TrainWork.facts)
         data = describe_data(work.store)
+        if work.store.kind != "prepared":
+            report.say(f"{options.data} holds samples, no real images")
         if empty := data.without_images:
             report.say(f"{options.data}: {tell_empty(work.store.classes, empty)}")
         old = session.lead(lambda: claim_directory(directory, work.made, data, stack))

@@ -113,6 +113,8 @@ def test_datasets_of_any_hdf5_are_train_and_val(workspace):
     assert made("all.h5", out="b.h5", val="all.h5", **asked).val == 7
     with pytest.raises(UsageError, match="is HDF5, and has x uint8"):
         made("all.h5", out="c.h5")
+    with pytest.raises(UsageError, match=r"b\.h5 is a store of cdm: there is nothing to prepare"):
+        made("b.h5", out="c.h5")
     with pytest.raises(UsageError, match="--val-images without --val"):
         made("all.h5", out="c.h5", val_images="x", **asked)
 

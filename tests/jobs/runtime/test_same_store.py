@@ -1,5 +1,7 @@
 """Mirrors cdm_cli/jobs/runtime/same_store.py: what a job continues, and what it refuses."""
 
+from dataclasses import replace
+
 import pytest
 
 from cdm_cli.data.store import create
@@ -16,6 +18,8 @@ def test_another_store_is_not_continued(tmp_path, take):
     create(path, samples_spec()).close()
     with pytest.raises(WouldOverwriteError, match="another command: --seed was 0, is 1"):
         take(path, samples_spec(provenance=OTHER))
+    with pytest.raises(WouldOverwriteError, match="kind was samples, is prepared"):
+        take(path, replace(samples_spec(provenance=OTHER), kind="prepared"))
     with pytest.raises(WouldOverwriteError, match=r"parts\.\.num was 20, is 21"):
         take(path, samples_spec(num=21))
     with resume_or_create(path, samples_spec()) as store:  # and who was refused holds no lock

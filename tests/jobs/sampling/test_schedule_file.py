@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from cdm_cli.cascade.snapshot import save_ema
+from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.elbo import elbo
 from cdm_cli.jobs.sampling import upsample
@@ -107,3 +108,9 @@ def test_another_clipping_than_that_of_the_search_is_said(used, clip, lines):
     used(5, unclipped, replace(SEARCHED, clip=False))
     says = "schedule.json was searched with --clip, this is with --no-clip: --clip takes it as"
     assert any(says in line for line in unclipped.lines) == (clip is True)
+
+
+def test_another_file_is_no_schedule():
+    Path("other.json").write_text('{"a": 1}')
+    with pytest.raises(BadInputError, match=r"other\.json: .* Next: a file that cdm tune-schedule"):
+        upsampled(5, Told(), Sampling(schedule=Path("other.json")))

@@ -618,6 +618,17 @@ def test_a_plan_writes_nothing_and_knows_the_cost(home, monkeypatch):
     assert not (home / "runs").exists()
 
 
+def test_that_samples_are_no_real_images_is_said(tmp_path):
+    lines = {}
+    for kind, part in (("samples", ""), ("prepared", "train")):
+        home, told = tmp_path / kind, Told()
+        home.mkdir()
+        write_store(home / "data.h5", kind, {part: arrays(16, (8,))})
+        train(home, steps=1, told=told)
+        lines[kind] = [line for line in told.lines if "holds samples, no real images" in line]
+    assert (len(lines["samples"]), lines["prepared"]) == (1, [])
+
+
 def test_classes_without_images_are_named_at_the_start_and_recorded(tmp_path):
     gap = arrays(16, (8, 16)) | {"labels": torch.arange(16).numpy() % 2 * 2}
     write_store(tmp_path / "data.h5", "prepared", {"train": gap, "val": arrays(6, (8, 16))})
