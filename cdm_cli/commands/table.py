@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cdm_cli.options.cas import CasOptions
 from cdm_cli.options.files import (
     DemoOptions,
     ExportOptions,
@@ -11,13 +12,7 @@ from cdm_cli.options.files import (
     PrepareOptions,
     VerifyOptions,
 )
-from cdm_cli.options.judging import (
-    CasOptions,
-    CurveOptions,
-    ElboOptions,
-    EvalOptions,
-    TuneOptions,
-)
+from cdm_cli.options.judging import CurveOptions, ElboOptions, EvalOptions, TuneOptions
 from cdm_cli.options.sampling import SampleOptions, UpsampleOptions
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from cdm_cli.options.training import TrainOptions

@@ -161,35 +161,30 @@ class MetricTable:
 
     def header(self) -> list[str]:
         """Return the column titles of `lines`."""
-        convention = ["convention"] if len(self.conventions) > 1 else []
-        corrected = ["corrected"] if self._corrected else []
-        verdict = ["verdict"] if self.comparisons else []
-        titles = [*self._labels(), "metric", "value", "±", *corrected, "against", "num"]
-        return [*titles, *convention, *verdict]
+        return [*self._columns()]
 
     def lines(self) -> list[list[str]]:
         """Return one list of cells for each row, for a terminal."""
-        kinds = self.conventions
-        return [self._cells(row, kinds) for row in self.rows]
+        return [[*cells] for cells in zip(*self._columns().values(), strict=True)]
 
-    @property
-    def _corrected(self) -> bool:
-        return any(row.corrected is not None for row in self.rows)
-
-    def _labels(self) -> list[str]:
-        return list(dict.fromkeys(label for row in self.rows for label in row.extra))
-
-    def _cells(self, row: MetricRow, kinds: list[Convention]) -> list[str]:
-        against = row.reference + (f" ({row.reference_num})" if row.reference_num else "")
-        spread = "" if row.uncertainty is None else f"{row.uncertainty:.2g}"
-        cells = [str(row.extra.get(label, "")) for label in self._labels()]
-        cells += [row.metric, f"{row.value:.5g}", spread]
-        if self._corrected:
-            cells.append("" if row.corrected is None else f"{row.corrected:.5g}")
-        cells += [against, str(row.convention.num)]
+    def _columns(self) -> dict[str, list[str]]:
+        """Return the cells of each column that the table has, by its title."""
+        rows, kinds = self.rows, self.conventions
+        labels = dict.fromkeys(label for row in rows for label in row.extra)
+        columns = {label: [str(row.extra.get(label, "")) for row in rows] for label in labels}
+        columns["metric"] = [row.metric for row in rows]
+        columns["value"] = [f"{row.value:.5g}" for row in rows]
+        columns["±"] = [_spell(row.uncertainty, 2) for row in rows]
+        if any(row.corrected is not None for row in rows):
+            columns["corrected"] = [_spell(row.corrected, 5) for row in rows]
+        nums = (f" ({row.reference_num})" if row.reference_num else "" for row in rows)
+        columns["against"] = [row.reference + num for row, num in zip(rows, nums, strict=True)]
+        columns["num"] = [str(row.convention.num) for row in rows]
         if len(kinds) > 1:
-            cells.append(chr(ord("A") + kinds.index(row.convention)))
-        return [*cells, str(self.comparison_of(row) or "")] if self.comparisons else cells
+            columns["convention"] = [chr(ord("A") + kinds.index(row.convention)) for row in rows]
+        if self.comparisons:
+            columns["verdict"] = [str(self.comparison_of(row) or "") for row in rows]
+        return columns
 
     def comparison_of(self, row: MetricRow) -> Comparison | None:
         """Return the comparison of a row with the best of the table, None if none was made."""
@@ -217,6 +212,10 @@ class MetricTable:
         writer.writeheader()
         writer.writerows(records)
         return out.getvalue()
+
+
+def _spell(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}g}"
 
 
 def _flatten_row(row: MetricRow) -> dict[str, Any]:

@@ -4,25 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Le, MinLen
 
 from cdm_cli.errors import UsageError
 from cdm_cli.names import (
     BESIDES,
-    CAS,
     CURVE,
     DATA,
     DATA_ENV,
     LEAST_JUDGED,
     LOWRES,
     METRICS,
-    MOST_BATCH,
     MOST_JUDGED,
-    MOST_STEPS,
     SAMPLES,
     SCHEDULE,
     WITH_ERRORS,
-    CasNet,
     InceptionMode,
     Searching,
 )
@@ -40,7 +36,6 @@ from cdm_cli.options.sampling import (
 from cdm_cli.sentences import with_near
 
 Ref = Annotated[Path, Flag("Prepared store with the real images.", "STORE", env=DATA_ENV)]
-Judged = Annotated[Path, Flag("Store to judge.", "STORE", argument=True)]
 AtLeastTwo = Annotated[int | None, Ge(2), Flag("How many images [default: all].", "N")]
 
 
@@ -200,39 +195,6 @@ class CurveOptions:
     out: FolderOut = Path(CURVE)
     judge: FeatureOptions = FeatureOptions()
     sampling: Annotated[Sampling, Without("note")] = Sampling()
-
-
-@dataclass(frozen=True)
-class CasOptions:
-    """`cdm eval cas`. steps: instead of epochs, of the samples. lr None: 0.1 for 256 images.
-
-    batch_size: the images of a step, of all processes together.
-    """
-
-    store: Judged = Path(SAMPLES)
-    ref: Ref = Path(DATA)
-    split: Annotated[str | None, Flag("Part of a prepared STORE [default: train].", "train")] = None
-    resolution: Resolution = None
-    num: AtLeastTwo = None
-    net: Annotated[CasNet, Flag("Classifier to train; small is for a CPU.")] = "resnet50"
-    epochs: Annotated[float, Gt(0), Le(MOST_STEPS), Flag("How often to see every sample.", "N")] = (
-        90
-    )
-    steps: Annotated[int | None, Ge(1), Le(MOST_STEPS), Flag("Steps, instead of epochs.", "N")] = (
-        None
-    )
-    batch_size: Annotated[
-        int, Ge(2), Le(MOST_BATCH), Flag("Images of a step, over all GPUs.", "N")
-    ] = 256
-    lr: Annotated[
-        float | None, Gt(0), Flag("Highest rate [default: 0.1 for each 256 images].", "X")
-    ] = None
-    label_smoothing: Annotated[
-        float, Ge(0), Lt(1), Flag("Share of the label given to all.", "X")
-    ] = 0.1
-    seed: Annotated[int, Ge(0), Lt(2**63), Flag("Seed of weights, data order and crops.", "N")] = 0
-    out: FolderOut = Path(CAS)
-    compute: Annotated[Compute, Without("compile")] = Compute()
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import cdm_cli
 from cdm_cli.app import COMMANDS, app
 from cdm_cli.commands._help import ORDER, help_of
 from cdm_cli.commands.table import TABLE
+from cdm_cli.options.cas import CasOptions
 from cdm_cli.options.flag import flags_of
-from cdm_cli.options.judging import CasOptions
 
 ROOT = Path(cdm_cli.__file__).parent.parent
 GROUP = typer.main.get_command(app)

@@ -8,6 +8,7 @@ from typing import Any
 
 from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.metrics.jackknife import Estimate
+from cdm_cli.options.cas import CasOptions
 from cdm_cli.options.files import (
     DemoOptions,
     ExportOptions,
@@ -16,13 +17,7 @@ from cdm_cli.options.files import (
     MergeOptions,
     PrepareOptions,
 )
-from cdm_cli.options.judging import (
-    CasOptions,
-    CurveOptions,
-    EvalOptions,
-    FeatureOptions,
-    TuneOptions,
-)
+from cdm_cli.options.judging import CurveOptions, EvalOptions, FeatureOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from cdm_cli.options.training import TrainOptions

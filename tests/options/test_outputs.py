@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cdm_cli.errors import UsageError
+from cdm_cli.options.cas import CasOptions
 from cdm_cli.options.files import (
     ExportOptions,
     GridOptions,
@@ -12,7 +13,7 @@ from cdm_cli.options.files import (
     MergeOptions,
     PrepareOptions,
 )
-from cdm_cli.options.judging import CasOptions, CurveOptions, EvalOptions, TuneOptions
+from cdm_cli.options.judging import CurveOptions, EvalOptions, TuneOptions
 from cdm_cli.options.sampling import SampleOptions, UpsampleOptions
 from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed

@@ -32,7 +32,7 @@ from cdm_cli.jobs.cas.training import (
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.options.judging import CasOptions
+from cdm_cli.options.cas import CasOptions
 from cdm_cli.report import Report
 
 

@@ -23,7 +23,7 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.headers import compare_classes, compare_images
 from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.metrics.order import choose_by_class
-from cdm_cli.options.judging import CasOptions
+from cdm_cli.options.cas import CasOptions
 
 UNTOUCHED = "nothing was written"
 

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from cdm_cli.names import CasNet, Precision
 from cdm_cli.nets.resnet import SMALL_IMAGE
-from cdm_cli.options.judging import CasOptions
+from cdm_cli.options.cas import CasOptions
 from cdm_cli.settings import Settings
 
 LR, LR_BATCH = 0.1, 256

@@ -130,8 +130,7 @@ def _fields_to_compare(work: CurveWork) -> dict[str, Any]:
 def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     """Return what would be judged and what that would cost; nothing is loaded or written."""
     with ExitStack() as stack:
-        work = plan_work(options, stack)
-        check_curve_out(options.out, work)
+        work = _begin(options, stack)
     plan_session(options.judge.compute, report)
     tell_few(options.num, report)
     tell_schedule(work.header, options.sampling, work.probe.given_s, report)

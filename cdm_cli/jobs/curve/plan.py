@@ -12,11 +12,7 @@ from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
-from cdm_cli.jobs.curve.table import (
-    FILE,
-    SavedWeights,
-    check_known,
-)
+from cdm_cli.jobs.curve.table import FILE, SavedWeights, read_curve
 from cdm_cli.jobs.judging.header import judge_fields, open_reference
 from cdm_cli.jobs.judging.probe_score import with_steps
 from cdm_cli.jobs.runtime.same_stage import config_digest
@@ -54,7 +50,8 @@ def check_curve_out(out: Path, work: CurveWork) -> None:
     """See, before weights are loaded, that the directory can be made, or is of the same curve."""
     check_room(find_existing(out) / FILE, 0)
     config = work.header.config
-    check_known(out, {"stage": config_digest(config), **work.probe.identity}, config)
+    known = {"stage": config_digest(config), **work.probe.identity}
+    read_curve(out, known, config, whole=False)
 
 
 def find_states(directory: Path, weights: Sequence[str]) -> tuple[SavedWeights, ...]:

@@ -64,26 +64,25 @@ class CurveFile(Settings):
     comparisons: tuple[Comparison, ...] = ()
 
 
-def read_curve(out: Path, identity: Mapping[str, Any], config: StageConfig) -> list[CurvePoint]:
-    """Return the points of a directory. Raises WouldOverwriteError where it is of another curve."""
+def read_curve(
+    out: Path, identity: Mapping[str, Any], config: StageConfig, *, whole: bool = True
+) -> list[CurvePoint]:
+    """Return the points of a directory, none where there is no curve yet.
+
+    whole: whether the identity is all of it, not only what headers tell. Raises
+    WouldOverwriteError where the directory is of another curve.
+    """
     if not has_begun(out, FILE, (CSV, PLOT), "curve"):
         return []
     file = read_settings(CurveFile, out / FILE, LIMIT)
     _check_recorded(out, file.identity, identity)
-    there = with_known_stage(file.identity, config)
-    check_same(out, "curve", complete(there, identity), identity)
-    guessed = lacks_sampling(file.identity)
-    return [_note(point) if guessed else point for point in file.points]
-
-
-def check_known(out: Path, known: Mapping[str, Any], config: StageConfig) -> None:
-    """Raise what `read_curve` raises, as far as headers tell; known: that part of the identity."""
-    if not has_begun(out, FILE, (CSV, PLOT), "curve"):
-        return
-    recorded = read_settings(CurveFile, out / FILE, LIMIT).identity
-    _check_recorded(out, recorded, known)
-    there = complete(with_known_stage(recorded, config), known)
-    check_same(out, "curve", {name: there.get(name) for name in known}, known)
+    there = complete(with_known_stage(file.identity, config), identity)
+    if not whole:
+        there = {name: there.get(name) for name in identity}
+    check_same(out, "curve", there, identity)
+    if not lacks_sampling(file.identity):
+        return [*file.points]
+    return [point.model_copy(update={"notes": (*point.notes, GUESSED)}) for point in file.points]
 
 
 def _check_recorded(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
@@ -94,10 +93,6 @@ def _check_recorded(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]
             f"{out} is of a version that did not record {UNRECORDED[asked[0]]}: it counts as "
             "sampled without"
         )
-
-
-def _note(point: CurvePoint) -> CurvePoint:
-    return point.model_copy(update={"notes": (*point.notes, GUESSED)})
 
 
 def point_of(saved: SavedWeights, table: MetricTable) -> CurvePoint:

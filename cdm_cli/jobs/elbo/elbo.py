@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import Bound, bound
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.cascade.stage import Stage
@@ -33,6 +32,7 @@ from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics
 from cdm_cli.jobs.sampling.ready import load_ready_stage
 from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
+from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.nets.memory import Halving
 from cdm_cli.options.judging import ElboOptions
 from cdm_cli.report import Report
@@ -74,13 +74,13 @@ class Bounder:
         return torch.stack(found, 1)
 
     def _samples(self, places: range) -> SampleInputs:
-        source, config = self.work.sources[self.term.resolution], self.term.header.config
-        ids, y = torch.from_numpy(source.ids(places)), torch.from_numpy(source.labels(places))
-        if config.conditioning is None or self.term.s is None:
-            return SampleInputs(ids, y)
-        z_0 = self.work.sources[config.conditioning.resolution].z_0(places)
-        z_s = draw_non_truncated(config, z_0, self.term.s, ids=ids, seed=self.seed)
-        return SampleInputs(ids, y, z_s, torch.full_like(ids, self.term.s))
+        header, s = self.term.header, self.term.s
+        if s is not None:
+            low = self.work.sources[header.conditioning.resolution]
+            return Conditioner(header, low, s, "non-truncated", self.seed).samples(places)
+        source = self.work.sources[self.term.resolution]
+        ids, y = source.ids(places), source.labels(places)
+        return SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))
 
 
 class StageBound(NamedTuple):
@@ -179,17 +179,17 @@ def plan(options: ElboOptions, report: Report) -> dict[str, object]:
     precision = choose_precision(options.compute.precision, device)
     rates = [network_rate(term.header.config, term.chain, device, precision) for term in work.terms]
     _tell_schedule(options, work, report)
+    evaluations = [term.evaluations(options.terms) * work.num for term in work.terms]
     rows = [
         {
             "stage": term.header.directory.name,
             "s": term.s,
             "above": term.above,
             "images": work.num,
-            "evaluations": term.evaluations(options.terms) * work.num,
+            "evaluations": num,
         }
-        for term in work.terms
+        for term, num in zip(work.terms, evaluations, strict=True)
     ]
-    evaluations = [term.evaluations(options.terms) * work.num for term in work.terms]
     seconds = sum(num / rate for num, (rate, _) in zip(evaluations, rates, strict=True))
     return {
         "data": str(options.ref),

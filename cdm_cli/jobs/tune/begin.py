@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.generate import SampleInputs, check_finite, noise_name
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import Store
@@ -21,6 +20,7 @@ from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import EpsTheta
 from cdm_cli.diffusion.schedules import Schedule
 from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows
+from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.tune.dynamic import Predictions, least_bits, predictions
 from cdm_cli.jobs.tune.judge import PREFERRED, Scorer
 from cdm_cli.jobs.tune.log import FirstTimes
@@ -29,7 +29,6 @@ from cdm_cli.jobs.tune.search import Origin
 from cdm_cli.jobs.tune.teacher import (
     NoisePath,
     find_nearest,
-    fine_way,
     on,
     teacher_times,
     walk_path,
@@ -110,13 +109,13 @@ class Beginning:
         rows = choose_rows(store, part, min(REAL, self._size, part.num))
         source = StoreRows(part, config.model.resolution, rows)
         every = range(len(rows))
-        ids, y = torch.from_numpy(source.ids(every)), torch.from_numpy(source.labels(every))
-        samples = SampleInputs(ids, y)
         if config.conditioning is not None and search.s is not None:
             low = StoreRows(part, config.conditioning.resolution, rows)
-            seed = self._scorer.seed
-            z_s = draw_non_truncated(config, low.z_0(every), search.s, ids=ids, seed=seed)
-            samples = SampleInputs(ids, y, z_s, torch.full_like(ids, search.s))
+            taken = Conditioner(search.header, low, search.s, "non-truncated", self._scorer.seed)
+            samples = taken.samples(every)
+        else:
+            ids, y = source.ids(every), source.labels(every)
+            samples = SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))
         x_0 = from_uint8(source.z_0(every))
         rows = torch.arange(self._size).clamp(max=len(x_0) - 1)
         return x_0[rows].to(self._stage.device), samples.pad(self._size).to(self._stage.device)
@@ -156,7 +155,7 @@ class Beginning:
             noise = Noise(shown.seed, f"{noise_name(stage.config)}/path", samples.ids)
             path = NoisePath.draw(schedule, self._grid, x.to(stage.device), noise)
             eps_of = partial(self._eps, samples)
-            wanted = walk_path(schedule, eps_of, fine_way(self._grid), path)
+            wanted = walk_path(schedule, eps_of, even_way(self._grid, 1.0), path)
             check_finite(stage, wanted)
             self._taught = path, wanted, samples
         return self._taught

@@ -19,10 +19,10 @@ from torch import Tensor
 from cdm_cli.diffusion.losses import discretised_log_likelihood
 from cdm_cli.diffusion.process import Gaussian, q_sample
 from cdm_cli.diffusion.reverse import predict_clipped_x_0, split_v
+from cdm_cli.diffusion.samplers import EpsTheta
 from cdm_cli.diffusion.schedules import Schedule
 
 Array = NDArray[np.float64]
-EpsTheta = Callable[[Tensor, Tensor], Tensor]
 PIXELS = 8192  # of each time, that the decoder's share is measured on
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
+from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
 from cdm_cli.jobs.tune.gain import conclude
 
 WHOLE = "times and gains whole: -v"
@@ -78,9 +78,9 @@ def result_of(out: Path, log: Path, file: ScheduleFile, kept: tuple[Path, ...]) 
     return TuneResult(out, log, file.metric, file.num, conclusion, found, kept)
 
 
-def _describe(one: Any) -> Found:
-    tuned = next((it for it in one.compared if it.name == "tuned"), None)
-    tuned = tuned or next((it for it in one.compared if it.name == "uniform"), None)
+def _describe(one: Searched) -> Found:
+    named = {row.name: row for row in one.compared}
+    tuned = named.get("tuned") or named.get("uniform")
     return Found(
         steps=one.steps,
         fid=one.score,

@@ -29,31 +29,6 @@ from cdm_cli.metrics.jackknife import Estimate
 FROM = {"images": "other images", "noise": "the same images with other noise"}
 
 
-def gains_left(log: Log | None, left: Mapping[int, int]) -> list[int]:
-    """Return the numbers of steps whose gain is still to be judged, or may be.
-
-    left: how many trials are missing, by steps. A log of a version that judged none gets none.
-    """
-    if log is None:
-        return list(left)
-    if not log.head.gains:
-        return []
-    return [
-        steps
-        for steps, missing in left.items()
-        if missing or (steps not in log.gains and best_trial(log.of(steps)).place is not None)
-    ]
-
-
-def judge_gain(scorer: Scorer, steps: int, trials: Sequence[Trial]) -> Gain:
-    """Judge the best of the trials and the stage's own schedule on fresh images."""
-    search = scorer.search
-    chain = chain_of_trial(search, best_trial(trials))
-    own = scorer.judge_fresh(search.baseline(steps), f"{steps} steps, the stage's own again")
-    best = scorer.judge_fresh(chain, f"{steps} steps, the best again")
-    return gain_between(search, steps, own, best)
-
-
 def gain_between(search: Search, steps: int, own: Estimate, best: Estimate) -> Gain:
     """Return what the best schedule gains over the stage's own, of their FIDs on fresh images."""
     gap = own.minus(best)
@@ -138,17 +113,24 @@ def _compare(one: FreshScore, reference: FreshScore | None) -> Compared:
 
 
 def steps_to_judge(search: Search, log: Log | None, left: Mapping[int, int]) -> list[int]:
-    """Return the numbers of steps of which something is still to be judged on fresh images."""
+    """Return the numbers of steps of which something is still to be judged, or may be.
+
+    left: how many trials are missing, by steps. A linear search of a version that judged no gains
+    gets none.
+    """
+    if log is None:
+        return list(left)
+    if search.method == "linear" and not log.head.gains:
+        return []
+    return [n for n, missing in left.items() if missing or _lacks_scores(search, log, n)]
+
+
+def _lacks_scores(search: Search, log: Log, steps: int) -> bool:
+    """Return whether what the trials of so many steps came to was not all judged."""
+    trials = log.of(steps)
     if search.method == "linear":
-        return gains_left(log, left)
-    there = log.judged if log else {}
-    return [
-        steps
-        for steps, missing in left.items()
-        if missing
-        or log is None
-        or any((steps, name) not in there for name in chains_to_judge(search, log.of(steps)))
-    ]
+        return steps not in log.gains and best_trial(trials).place is not None
+    return any((steps, name) not in log.judged for name in chains_to_judge(search, trials))
 
 
 def judge_missing(scorer: Scorer, steps: int, log: Path) -> None:
@@ -161,8 +143,10 @@ def judge_missing(scorer: Scorer, steps: int, log: Path) -> None:
     if steps not in steps_to_judge(search, found, left):
         return
     if search.method == "linear":
-        gain = judge_gain(scorer, steps, found.of(steps))
-        session.lead(lambda: append_line(log, gain))
+        best = chain_of_trial(search, best_trial(found.of(steps)))
+        own = scorer.judge_fresh(search.baseline(steps), f"{steps} steps, the stage's own again")
+        again = scorer.judge_fresh(best, f"{steps} steps, the best again")
+        session.lead(lambda: append_line(log, gain_between(search, steps, own, again)))
         return
     chains: dict[tuple[int, Any], Chain] = {}
     if search.reference:

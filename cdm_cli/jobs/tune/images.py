@@ -76,13 +76,19 @@ def choose_images(
     header = fitting_stage(options.model, Path(RUNS), store, part)
     if method == "linear":
         _check_continuous(header)
-    s = check_s(header.config, options.s)
+    s, seed = check_s(header.config, options.s), options.sampling.seed
     rows = choose_rows(store, part, options.num)
-    seed = options.sampling.seed
+
+    def images_of(rows: Rows, seed: int) -> TrialImages:
+        source = StoreRows(part, header.conditioning.resolution, rows)
+        inputs = upsample.Conditioner(header, source, s, "non-truncated", seed).samples
+        return TrialImages(inputs, np.asarray(part.ids[rows]), np.asarray(part.labels[rows]), seed)
+
     fields = {"lowres": store.digest, "split": name, "s": s, "augment": "non-truncated"}
-    shown = _images(header, store, part, rows, s, seed)
-    fresh, by = _choose_fresh(header, store, part, rows, s, seed)
-    classes = tuple(store.classes)
+    others = _choose_others(part, rows)
+    fresh = images_of(rows, (seed + 1) % 2**63) if others is None else images_of(others, seed)
+    by: FreshBy = "noise" if others is None else "images"
+    shown, classes = images_of(rows, seed), tuple(store.classes)
     return Asked(header, classes, shown, fresh, by, store.path.name, fields), store
 
 
@@ -109,22 +115,13 @@ def _ask_base(options: TuneOptions, header: Header) -> Asked:
     return Asked(header, names, images_from(0), images_from(options.num), "images", "", fields)
 
 
-def _images(header: Header, store: Store, part: Part, rows: Rows, s: int, seed: int) -> TrialImages:
-    source = StoreRows(part, header.conditioning.resolution, rows)
-    inputs = upsample.Conditioner(header, source, s, "non-truncated", seed).samples
-    return TrialImages(inputs, np.asarray(part.ids[rows]), np.asarray(part.labels[rows]), seed)
-
-
-def _choose_fresh(
-    header: Header, store: Store, part: Part, used: Rows, s: int, seed: int
-) -> tuple[TrialImages, FreshBy]:
-    """Return as many images of the store as were used, others where it has enough of them."""
+def _choose_others(part: Part, used: Rows) -> Rows | None:
+    """Return as many rows of a part as were used, all of them others; None: there are too few."""
     rest = np.setdiff1d(np.arange(part.num), used)
     if len(rest) < LEAST_JUDGED:
-        return _images(header, store, part, used, s, (seed + 1) % 2**63), "noise"
+        return None
     ids, labels = np.asarray(part.ids)[rest], np.asarray(part.labels)[rest]
-    rows = rest[choose_balanced(ids, labels, min(len(used), len(rest)))]
-    return _images(header, store, part, rows, s, seed), "images"
+    return rest[choose_balanced(ids, labels, min(len(used), len(rest)))]
 
 
 def _check_continuous(header: Header) -> None:

@@ -7,13 +7,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.jobs.pictures.figure import figure_png, new_figure
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.schedule_file import Compared, ScheduleFile, Searched, schedule_path
@@ -113,26 +112,22 @@ def _best_schedule(search: Search, steps: int, log: Log) -> Searched:
 
 
 def _table(file: ScheduleFile) -> str:
-    """Return a line for each schedule that was judged on fresh images."""
+    """Return a line for each schedule that was judged on fresh images, one for the reference."""
     held = io.StringIO()
     writer = csv.writer(held, lineterminator="\n")
     writer.writerow(COLUMNS)
-    rows = [("", row) for row in file.schedules[0].compared if row.name == "reference"]
-    rows += [
-        (str(one.steps), row)
-        for one in file.schedules
-        for row in one.compared
-        if row.name != "reference"
-    ]
-    for steps, row in rows:
-        writer.writerow([steps, *("" if v is None else v for v in row.model_dump().values())])
+    for one in file.schedules:
+        for row in one.compared:
+            if row.name != "reference":
+                writer.writerow([one.steps, *row.model_dump().values()])
+            elif one is file.schedules[0]:
+                writer.writerow(["", *row.model_dump().values()])
     return held.getvalue()
 
 
 def _curve(file: ScheduleFile) -> bytes:
     """Draw FID on fresh images against the number of steps, as Figure 8."""
-    figure = Figure(figsize=(6, 4.5))
-    FigureCanvasAgg(figure)
+    figure = new_figure(6, 4.5)
     axes: Any = figure.add_subplot()
     for name, (colour, words) in SHOWN.items():
         line = _line(file.schedules, name)
@@ -150,10 +145,7 @@ def _curve(file: ScheduleFile) -> bytes:
     axes.set_xticks(ticks := [one.steps for one in file.schedules], [str(n) for n in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.legend(fontsize="small")
-    figure.subplots_adjust(0.14, 0.12, 0.96, 0.95)
-    held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
-    return held.getvalue()
+    return figure_png(figure)
 
 
 def _label_within_decades(axis: Any) -> None:

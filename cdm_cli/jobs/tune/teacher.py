@@ -116,8 +116,3 @@ def on(times: Sequence[int], way: Way) -> Way:
         free = free[: len(free) - left + 1]  # room for those that follow
         taken.append(int(free[np.abs(free - t).argmin()]))
     return even_way(taken, way.stochasticity[0], way.sampler)
-
-
-def fine_way(times: Sequence[int]) -> Way:
-    """Return the teacher's own way."""
-    return even_way(times, 1.0)

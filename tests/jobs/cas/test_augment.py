@@ -6,7 +6,7 @@ import torch
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.jobs.cas.augment import augment, boxes, centre_crop, draw_crops, resize_crop
 from cdm_cli.jobs.cas.recipe import recipe_of
-from cdm_cli.options.judging import CasOptions
+from cdm_cli.options.cas import CasOptions
 from tests.asking import as_typed
 
 

@@ -30,7 +30,8 @@ from cdm_cli.jobs.cas.step import Fit
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.options.judging import CasOptions, EvalOptions
+from cdm_cli.options.cas import CasOptions
+from cdm_cli.options.judging import EvalOptions
 from tests.asking import as_typed
 from tests.jobs.judging.scoring import (
     COLOURS,

@@ -14,7 +14,7 @@ from cdm_cli.jobs.cas.step import Fit, norm_slices
 from cdm_cli.jobs.cas.training import measure_accuracy
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.options.judging import CasOptions
+from cdm_cli.options.cas import CasOptions
 from cdm_cli.options.sampling import Compute
 from tests.asking import as_typed
 from tests.jobs.judging.scoring import options, write_data, write_samples

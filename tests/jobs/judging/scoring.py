@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cdm_cli.options.judging import CasOptions
+from cdm_cli.options.cas import CasOptions
 from tests.asking import as_typed
 from tests.tiny import write_store
 

@@ -10,7 +10,6 @@ from cdm_cli.diffusion.schedules import cosine
 from cdm_cli.jobs.tune.teacher import (
     NoisePath,
     find_nearest,
-    fine_way,
     on,
     teacher_times,
     walk_path,
@@ -65,20 +64,20 @@ def of(number):
 
 def test_more_steps_on_the_path_end_nearer_to_the_teacher():
     path = of(64)
-    wanted = walk_path(SCHEDULE, DATA.eps_theta, fine_way(TIMES), path)
+    wanted = walk_path(SCHEDULE, DATA.eps_theta, even_way(TIMES, 1.0), path)
     apart = []
     for steps in (4, 12, 40):
         way = on(TIMES, even_way(np.linspace(200, 1, steps).round().astype(int).tolist(), 1.0))
         found = walk_path(SCHEDULE, DATA.eps_theta, way, path)
         apart.append(float((found - wanted).square().mean()))
     assert apart[0] > 2 * apart[1] > 4 * apart[2]
-    other = walk_path(SCHEDULE, DATA.eps_theta, fine_way(TIMES), of(64))
+    other = walk_path(SCHEDULE, DATA.eps_theta, even_way(TIMES, 1.0), of(64))
     assert torch.equal(other, wanted)
 
 
 def test_the_nearest_way_is_nearer_than_those_it_began_with():
     path, rng = of(32), np.random.default_rng(0)
-    wanted = walk_path(SCHEDULE, DATA.eps_theta, fine_way(TIMES), path)
+    wanted = walk_path(SCHEDULE, DATA.eps_theta, even_way(TIMES, 1.0), path)
 
     def apart(way):
         found = float((walk_path(SCHEDULE, DATA.eps_theta, way, path) - wanted).square().mean())
