@@ -31,7 +31,7 @@ from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import create, open_store
 from cdm_cli.jobs.judging.images import BATCH, collect, from_store
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.metrics.features import InceptionExtractor
+from cdm_cli.metrics.inception import InceptionExtractor
 from cdm_cli.metrics.resize import clean
 from cdm_cli.options.sampling import Compute
 

@@ -30,8 +30,8 @@ from PIL import Image
 from scipy import linalg
 from torch import Tensor, nn
 
-from cdm_cli.metrics.features import InceptionExtractor
 from cdm_cli.metrics.frechet import FeatureGaussian, Moments
+from cdm_cli.metrics.inception import InceptionExtractor
 from cdm_cli.metrics.kernel import kernel_estimate
 from cdm_cli.metrics.neighbours import prdc
 from cdm_cli.metrics.order import split_of

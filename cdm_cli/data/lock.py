@@ -18,7 +18,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from cdm_cli.data.disk import hold_open, open_directory
-from cdm_cli.data.reading import read_at
+from cdm_cli.data.reading import open_regular, read_at
 from cdm_cli.data.schema import WRITER_SIZE
 from cdm_cli.errors import DiskError, StoppedError
 
@@ -86,12 +86,29 @@ def directory(path: Path, *, alone: bool) -> Generator[None]:
     works in it, or has it alone.
     """
     with hold_open(open_directory(path)) as fd:
-        with contextlib.suppress(OSError):
-            try:
-                lock_soon(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-            except BlockingIOError:
-                raise _busy_error(f"another job works in {path}: {kernel_holder(fd)}") from None
+        kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+        _lock_if_possible(fd, kind, f"another job works in {path}:")
         yield
+
+
+@contextlib.contextmanager
+def hold_file(path: Path) -> Generator[None]:
+    """Lock a file alone for as long as entered.
+
+    Where the file system has no locks nothing is locked. Raises StoppedError naming the holder.
+    """
+    with hold_open(open_regular(path)) as fd:
+        _lock_if_possible(fd, fcntl.LOCK_EX, f"{path} is being written by")
+        yield
+
+
+def _lock_if_possible(fd: int, kind: int, busy: str) -> None:
+    """Lock an open file where its file system can; raise StoppedError if another job has it."""
+    with contextlib.suppress(OSError):
+        try:
+            lock_soon(fd, kind)
+        except BlockingIOError:
+            raise _busy_error(f"{busy} {kernel_holder(fd)}") from None
 
 
 def is_held(fd: int) -> bool:

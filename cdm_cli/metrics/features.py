@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cdm_cli.metrics.arithmetic import full_float32
-from cdm_cli.metrics.inception import InceptionExtractor
 from cdm_cli.metrics.resize import to_channels
-
-__all__ = ["ClassifierExtractor", "FeatureExtractor", "InceptionExtractor"]
 
 
 class FeatureExtractor(Protocol):

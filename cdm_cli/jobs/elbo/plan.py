@@ -112,10 +112,10 @@ def _check_pair(low: Header, high: Header) -> None:
     """Raise MismatchError unless high starts from what low makes."""
     conditioning, made = high.config.conditioning, low.config.model.resolution
     if conditioning is None or conditioning.resolution != made:
-        starts = f"from {conditioning.resolution}×{conditioning.resolution}" if conditioning else ""
+        side = conditioning.resolution if conditioning else 0
+        starts = f"starts from {side}×{side}" if side else "is a base stage"
         raise MismatchError(
-            f"{low.directory} makes {made}×{made}, {high.directory} "
-            f"{f'starts {starts}' if starts else 'is a base stage'}",
+            f"{low.directory} makes {made}×{made}, {high.directory} {starts}",
             next="cdm eval elbo base sr: the stages of one cascade, from its base up",
         )
 

@@ -12,8 +12,8 @@ from cdm_cli.cascade.classifier import ClassifierStage
 from cdm_cli.cascade.stagefile import find_stage, read_stage_file
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.errors import BadInputError, MismatchError, MissingError
-from cdm_cli.metrics.features import ClassifierExtractor, FeatureExtractor, InceptionExtractor
-from cdm_cli.metrics.inception import FILES
+from cdm_cli.metrics.features import ClassifierExtractor, FeatureExtractor
+from cdm_cli.metrics.inception import FILES, InceptionExtractor
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import FeatureOptions
 

@@ -9,7 +9,7 @@ from cdm_cli.jobs.judging.references import find_references
 from cdm_cli.jobs.judging.rows import Rows, notes_for_reader
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.collector import Collector
-from cdm_cli.metrics.features import InceptionExtractor
+from cdm_cli.metrics.inception import InceptionExtractor
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricTable
 from cdm_cli.options.judging import FeatureOptions

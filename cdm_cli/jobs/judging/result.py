@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cdm_cli.jobs.judging.against import conclusions
 from cdm_cli.metrics.comparisons import list_names
@@ -24,19 +24,17 @@ MEANS = {  # what a number says, in units of people; docs/metrics.md has the def
 }
 
 
-class EvalResult:
-    """What `cdm eval` found. table: every number with its whole convention."""
+class EvalResult(NamedTuple):
+    """What `cdm eval` found. table: every number with its whole convention.
 
-    def __init__(
-        self,
-        stores: Sequence[Path],
-        table: MetricTable,
-        neighbours: list[dict[str, Any]],
-        written: list[Path],
-        against: Path | None = None,
-    ) -> None:
-        self.stores, self.table, self.against = stores, table, against
-        self.neighbours, self.written = neighbours, written
+    neighbours: lines of `list_nearest`. written: files. against: what the stores are compared with.
+    """
+
+    stores: Sequence[Path]
+    table: MetricTable
+    neighbours: list[dict[str, Any]]
+    written: list[Path]
+    against: Path | None
 
     def model_dump(self) -> dict[str, Any]:
         """Return what a command shows: numbers, their uncertainty, and one convention."""

@@ -22,7 +22,7 @@ from cdm_cli.jobs.tune.log import (
     read_own_log,
 )
 from cdm_cli.jobs.tune.plan import Search
-from cdm_cli.jobs.tune.trials import candidate_of, trials_left, way_of
+from cdm_cli.jobs.tune.trials import schedule_of, trials_left
 from cdm_cli.metrics.comparisons import ALIKE, verdict_between
 from cdm_cli.metrics.jackknife import Estimate
 
@@ -81,11 +81,8 @@ def _rank(trial: Trial) -> tuple[bool, float, int]:
 
 def chain_of_trial(search: Search, trial: Trial) -> Chain:
     """Return the chain that a trial was of."""
-    found = way_of(trial)
-    if found is not None:
-        return search.chain(found)
-    candidate = candidate_of(search, trial.steps, trial)
-    return search.baseline(trial.steps) if candidate is None else search.chain(candidate)
+    found = schedule_of(search, trial)
+    return search.baseline(trial.steps) if found is None else search.chain(found)
 
 
 def compare_judged(log: Log, steps: int) -> tuple[Compared, ...]:

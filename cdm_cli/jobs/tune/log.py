@@ -3,10 +3,7 @@
 The first line says what all of them are of. A line that a kill left half written is dropped.
 """
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,9 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import StageConfig
 from cdm_cli.data import disk, durable
-from cdm_cli.data.lock import kernel_holder
-from cdm_cli.data.reading import open_regular
-from cdm_cli.errors import BadInputError, StoppedError
+from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.runtime import identity as same_job
 from cdm_cli.jobs.runtime.identity import complete, other_job_error
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
@@ -196,29 +191,6 @@ def append_line(path: Path, line: Line) -> None:
 
 def _line(value: Settings) -> bytes:
     return (value.model_dump_json() + "\n").encode()
-
-
-@contextlib.contextmanager
-def hold_log(path: Path) -> Generator[None]:
-    """Hold the log for as long as entered. Raises StoppedError where another job has it."""
-    fd = open_regular(path)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            _take(fd, path)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _take(fd: int, path: Path) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StoppedError(
-            f"{path} is being written by {kernel_holder(fd)}",
-            kept="that one goes on undisturbed",
-            next="wait for it, or stop it and rerun",
-        ) from None
 
 
 def best_trial(trials: Iterable[Trial]) -> Trial:

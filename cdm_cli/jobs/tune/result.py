@@ -19,7 +19,8 @@ from cdm_cli.jobs.sampling.schedule_file import Compared, ScheduleFile, Searched
 from cdm_cli.jobs.tune.gain import compare_judged, gain_between
 from cdm_cli.jobs.tune.log import Log, best_trial
 from cdm_cli.jobs.tune.plan import Search
-from cdm_cli.jobs.tune.trials import candidate_of, way_of
+from cdm_cli.jobs.tune.trials import schedule_of
+from cdm_cli.jobs.tune.ways import Way
 
 COLUMNS = ("steps", *Compared.model_fields)
 SHOWN = {  # colour and words of each kind of schedule
@@ -84,11 +85,11 @@ def _best_schedule(search: Search, steps: int, log: Log) -> Searched:
     trials = log.of(steps)
     best, baseline = best_trial(trials), search.baseline(steps)
     found: dict[str, Any] = {"sampler": baseline.sampler}
-    way, candidate = way_of(best), candidate_of(search, steps, best)
-    if way is not None:
-        found = {name.name: getattr(way, name.name) for name in fields(way)}
-    elif candidate is not None:
-        found["alpha_bar"] = candidate.alpha_bar
+    tried = schedule_of(search, best)
+    if isinstance(tried, Way):
+        found = {name.name: getattr(tried, name.name) for name in fields(tried)}
+    elif tried is not None:
+        found["alpha_bar"] = tried.alpha_bar
     elif search.method == "linear":
         found["alpha_bar"] = tuple(baseline.schedule.alpha_bar[1:].tolist())
     else:

@@ -113,9 +113,11 @@ def first_of_best(trials: Sequence[Trial]) -> Estimate | None:
     return Estimate(value, tuple(without))
 
 
-def candidate_of(search: Search, steps: int, trial: Trial) -> Candidate | None:
-    """Return the schedule of a trial; None: the stage's own."""
-    return search.space(steps).candidate(trial.place, trial.origin) if trial.place else None
+def schedule_of(search: Search, trial: Trial) -> Candidate | Way | None:
+    """Return what a trial tried; None: the stage's own schedule."""
+    if trial.place is not None:
+        return search.space(trial.steps).candidate(trial.place, trial.origin)
+    return way_of(trial)
 
 
 def make_trial(scorer: Scorer, log: Log, steps: int) -> Trial:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from cdm_cli.data.lock import hold_file
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.headers import tell_stage
@@ -27,7 +28,6 @@ from cdm_cli.jobs.tune.log import (
     Log,
     append_line,
     check_same_search,
-    hold_log,
     log_path,
     method_of,
     read_log,
@@ -62,7 +62,7 @@ def run_in(options: TuneOptions, session: Session) -> TuneResult:
         if any(left.values()) or steps_to_judge(search, before, left):
             scorer = open_scorer(options, search, session, before.head if before else None)
             session.lead(lambda: start_log(log, log_head(scorer)))
-            session.lead(lambda: stack.enter_context(hold_log(log)))
+            session.lead(lambda: stack.enter_context(hold_file(log)))
             _fill(scorer, log, options.out)
         session.lead(lambda: write_schedules(options.out, search, read_own_log(log)))
         file = file_of(search, read_own_log(log))
@@ -119,8 +119,10 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
         "out": str(options.out),
         "samples": options.num,
         "trials": sum(left.values()),
-        **{name: one[name] for name in ("parameters", "flops_per_image", "batch_size")},
-        "memory_bytes": one["memory_bytes"],
+        **{
+            name: one[name]
+            for name in ("parameters", "flops_per_image", "batch_size", "memory_bytes")
+        },
         "disk_bytes": 0,
         "network_evaluations": evaluations,
         "flops": flops,

@@ -13,6 +13,7 @@ import torch
 from cdm_cli.cascade.checkpoint import load_diffusion_stage
 from cdm_cli.commands._render import text
 from cdm_cli.config import ConditioningConfig
+from cdm_cli.data.lock import hold_file
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,
@@ -30,7 +31,6 @@ from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import Gain, Searched
 from cdm_cli.jobs.tune.gain import conclude
 from cdm_cli.jobs.tune.judge import Scorer
-from cdm_cli.jobs.tune.log import hold_log
 from cdm_cli.jobs.tune.plan import plan_work
 from cdm_cli.jobs.tune.tune import plan, run
 from cdm_cli.options.judging import EvalOptions, TuneOptions
@@ -359,7 +359,7 @@ def test_a_damaged_log_names_its_line(tuned):
 
 def test_a_second_process_is_told_to_wait(workspace, scored):
     run(options(), Told())
-    with hold_log(LOG), pytest.raises(StoppedError, match="being written by process"):
+    with hold_file(LOG), pytest.raises(StoppedError, match="being written by process"):
         run(options(steps=(3,)), Told())
     assert len(trials()) == TRIALS + 1
 
