@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.frechet import FeatureGaussian, Moments
 from cdm_cli.metrics.jackknife import Estimate, variance
-from cdm_cli.metrics.order import groups_of
-from cdm_cli.metrics.verdicts import verdicts_on
+from cdm_cli.metrics.order import deal_groups
+from cdm_cli.metrics.verdicts import reach_verdicts
 
 POINTS = 13
 Array = NDArray[np.float64]
@@ -199,7 +199,7 @@ def _array(values: Any) -> Array:
 
 def wrong(families: Iterable[list[Estimate]]) -> dict[str, float]:
     """Return the share of families of equal points in which any is called worse."""
-    calls = [any(one.standing == "worse" for one in verdicts_on(family)) for family in families]
+    calls = [any(one.standing == "worse" for one in reach_verdicts(family)) for family in families]
     share = float(np.mean(calls))
     return {"families": len(calls), "wrong": share, "±": (share * (1 - share) / len(calls)) ** 0.5}
 
@@ -215,7 +215,7 @@ class Features:
         self.real = _real(held)
         self.num = self.x.shape[1] // size
         ids = np.arange(self.x.shape[1])
-        self.of_set, self.size = groups_of(ids, self.labels, self.num), size
+        self.of_set, self.size = deal_groups(ids, self.labels, self.num), size
 
     def sets(self) -> Iterator[tuple[Array, NDArray[np.int64], FeatureGaussian]]:
         """Yield every set."""

@@ -32,7 +32,7 @@ from cdm_cli.data.store import create, open_store
 from cdm_cli.jobs.judging.images import BATCH, collect, from_store
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.inception import InceptionExtractor
-from cdm_cli.metrics.resize import clean
+from cdm_cli.metrics.resize import resize_clean
 from cdm_cli.options.sampling import Compute
 
 CHILDREN = resource.RUSAGE_CHILDREN
@@ -191,7 +191,7 @@ def print_rates(inputs: Inputs, repeats: int, *, peer_float32: bool) -> None:
 def print_variants(inputs: Inputs) -> None:
     """Print the network alone in other forms of the same float32 arithmetic."""
     allow_tf32(False)
-    x = (clean(inputs.images[: inputs.batch_size].to(inputs.device)) - 128) / 128
+    x = (resize_clean(inputs.images[: inputs.batch_size].to(inputs.device)) - 128) / 128
     last = x.contiguous(memory_format=torch.channels_last)
 
     def layers() -> Any:

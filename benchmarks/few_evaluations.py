@@ -23,7 +23,7 @@ from machine import machine
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.runtime.session import Silent
 from cdm_cli.jobs.sampling import sample, upsample
-from cdm_cli.metrics.comparisons import verdict_between
+from cdm_cli.metrics.comparisons import tell_apart
 from cdm_cli.metrics.table import MetricRow
 from cdm_cli.options.judging import EvalOptions, FeatureOptions
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleOptions
@@ -64,7 +64,7 @@ def row_of(name: str, seconds: float, one: MetricRow, many: MetricRow) -> dict[s
     if one is many:
         return {**told, "corrected": one.estimate.corrected}
     gap = one.estimate.minus(many.estimate)
-    verdict = verdict_between(one.estimate, many.estimate)
+    verdict = tell_apart(one.estimate, many.estimate)
     return {**told, "gap": gap.corrected, "gap_error": gap.error, "verdict": verdict}
 
 

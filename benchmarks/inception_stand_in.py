@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from cdm_cli.metrics.inception import STATE_DICT, TORCHSCRIPT, WeightsFile, empty_network
+from cdm_cli.metrics.inception import STATE_DICT, TORCHSCRIPT, WeightsFile, build_network
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.metrics.stand_in import StandIn
@@ -40,7 +40,7 @@ class Files(NamedTuple):
 
 def random_network(seed: int = 0) -> nn.Module:
     """Return the network with weights that keep activations of order one at every layer."""
-    net = empty_network()
+    net = build_network()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         for module in net.modules():

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cdm_cli.metrics.frechet import FeatureGaussian
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.order import groups_of
+from cdm_cli.metrics.order import deal_groups
 
 Labels = NDArray[np.int64]
 Sums = tuple[float, Array, float, Array, Array]  # of a few images: num, x, x², z, z zᵀ
@@ -31,7 +31,7 @@ class Points:
 
     def judged(self, point: int, rows: Labels, G: int) -> Estimate:
         """Return FID of some images of a point, and without each of G groups of them."""
-        groups = groups_of(rows, self.labels[rows], G)
+        groups = deal_groups(rows, self.labels[rows], G)
         if len(rows) <= self.x[point].shape[1]:
             left = [self._fid_of_few(point, rows[groups != g]) for g in range(G)]
             return Estimate(self._fid_of_few(point, rows), tuple(left))

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from cdm_cli.metrics.frechet import FeatureGaussian, Moments
 from cdm_cli.metrics.inception import InceptionExtractor
-from cdm_cli.metrics.kernel import kernel_estimate
+from cdm_cli.metrics.kernel import estimate_kernel_distance
 from cdm_cli.metrics.neighbours import prdc
-from cdm_cli.metrics.order import split_of
+from cdm_cli.metrics.order import deal_splits
 from cdm_cli.names import InceptionMode
 from tests.metrics.whole import Features, extract, frechet_distance, inception_score
 
@@ -122,7 +122,7 @@ def numbers(found: tuple[Features, Features]) -> dict[str, float]:
     neighbours = prdc(x, y)
     return {
         "fid": gaussian(x).distance(gaussian(y)),
-        "kid": kernel_estimate(x, y, subset_size=len(x))[0].mean,
+        "kid": estimate_kernel_distance(x, y, subset_size=len(x))[0].mean,
         "is": inception_score(p, num_splits=1).mean,
         "precision": neighbours.precision.mean,
         "recall": neighbours.recall.mean,
@@ -283,7 +283,7 @@ def ten_splits(found: tuple[Features, Features]) -> list[Row]:
     num = len(p) // 10 * 10
     order = np.random.RandomState(2020).permutation(num)
     ids = np.empty(num, dtype=np.int64)
-    ids[order] = np.argsort(split_of(np.arange(num), 10), kind="stable")
+    ids[order] = np.argsort(deal_splits(np.arange(num), 10), kind="stable")
     score = inception_score(p[:num], ids)
     theirs = isc_features_to_metric(p[:num].double().log())
     return [

@@ -31,11 +31,11 @@ from errors_of_fid import FAMILIES, Case, show
 from machine import machine
 from many_fids import Labels, Points, interleaved
 
-from cdm_cli.metrics.best import contenders
+from cdm_cli.metrics.best import rank_contenders
 from cdm_cli.metrics.frechet import FeatureGaussian
 from cdm_cli.metrics.jackknife import NUM_GROUPS, Estimate
-from cdm_cli.metrics.racing import Round, num_groups, race
-from cdm_cli.metrics.verdicts import verdicts_on
+from cdm_cli.metrics.racing import Round, count_groups, race
+from cdm_cli.metrics.verdicts import reach_verdicts
 
 SHARES = "20,10,5,2"
 EVERY = 20  # replays between two lines of progress
@@ -62,15 +62,15 @@ class Order:
         costs = [1] * len(self.points.x)
 
         def judge(some: Sequence[int], num: int) -> list[Estimate]:
-            return self.judge(some, num, num_groups(num))
+            return self.judge(some, num, count_groups(num))
 
         return list(race(costs, budget, len(self.order), judge))
 
     def uniform(self, num: int) -> tuple[list[int], list[int]]:
         """Return who is left of the same images for all: by verdicts, and as a race judges."""
         all_ = range(len(self.points.x))
-        verdicts = verdicts_on(self.judge(all_, num, NUM_GROUPS))
-        raced = contenders(self.judge(all_, num, num_groups(num)))
+        verdicts = reach_verdicts(self.judge(all_, num, NUM_GROUPS))
+        raced = rank_contenders(self.judge(all_, num, count_groups(num)))
         return (
             [i for i, one in enumerate(verdicts) if one.standing != "worse"],
             [i for i, one in enumerate(raced) if not one.beaten],
@@ -117,7 +117,7 @@ def show_replays(folder: Path, shares: list[int], replays: int, jobs: int, out: 
     labels = np.load(folder / "labels.npy").astype(np.int64)
     points = Points([np.load(folder / f"{name}.npy") for name in names], labels, real)
     grid = [points.judged(i, np.arange(len(labels)), NUM_GROUPS) for i in range(len(names))]
-    alike = [i for i, one in enumerate(verdicts_on(grid)) if one.standing != "worse"]
+    alike = [i for i, one in enumerate(reach_verdicts(grid)) if one.standing != "worse"]
     values = np.array([one.value for one in grid])
     best = int(values.argmin())
     for name, one in zip(names, grid, strict=True):

@@ -128,7 +128,7 @@ def main() -> None:
     clock.watch(ready, ready.load_ready_stage, "stage")
     clock.watch(ready, ready.halve_until_fits, "trial")
     clock.watch(panel, panel.collect, "features")
-    clock.watch(panel, panel.table_of_rows, "distances")
+    clock.watch(panel, panel.make_table, "distances")
     clock.watch(sweep, sweep.write_all, "numbers")
     clock.watch(sweep, sweep.write_plot, "plot")
     clock.watch(sweep, sweep.write_report, "page")

@@ -8,7 +8,7 @@ import torch
 
 
 @contextmanager
-def full_float32() -> Generator[None]:
+def use_full_float32() -> Generator[None]:
     """Switch TF32 off while entered, and gradients with it; training may have switched it on."""
     cudnn: Any = torch.backends.cudnn
     matmul: Any = torch.backends.cuda.matmul

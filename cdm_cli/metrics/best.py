@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdm_cli.metrics.jackknife import Array, Estimate
-from cdm_cli.metrics.verdicts import EQUAL, LEVEL, measure_gaps, signs
+from cdm_cli.metrics.verdicts import EQUAL, LEVEL, list_signs, measure_gaps
 
 
 @dataclass(frozen=True)
@@ -35,35 +35,35 @@ class Contender:
     lowest: bool = False
 
 
-def contenders(estimates: Sequence[Estimate], *, level: float = LEVEL) -> list[Contender]:
+def rank_contenders(estimates: Sequence[Estimate], *, level: float = LEVEL) -> list[Contender]:
     """Return how each of P points stands, by numbers of which less is better.
 
     The best is beaten with a probability of `level` at most. Raises ValueError for different
     numbers of groups.
     """
     y, best, gap, error = measure_gaps(estimates)
-    p = levels_of(y)
+    p = find_levels(y)
     return [
         Contender(bool(p[i] <= level), float(gap[i]), float(error[i]), float(p[i]), i == best)
         for i in range(len(y))
     ]
 
 
-def levels_of(y: Array) -> Array:
+def find_levels(y: Array) -> Array:
     """Return at which level each of y [P, G] is beaten, [P]; 1 for the lowest."""
-    means, flips = y.mean(1), signs(y.shape[1])
+    means, flips = y.mean(1), list_signs(y.shape[1])
     flipped = flips @ y.T / y.shape[1]
     close = EQUAL * np.abs(means).max()
     p = np.ones(len(y))
     for i in range(len(y)):
         if (means[i] - means > close).any():
-            t = _against_others(i, y, flipped)
+            t = _compare_with_others(i, y, flipped)
             largest = t[0, means[i] - np.delete(means, i) > close].max()
             p[i] = (t.max(1) >= largest * (1 - EQUAL)).mean()
     return p
 
 
-def _against_others(i: int, y: Array, flipped: Array) -> Array:
+def _compare_with_others(i: int, y: Array, flipped: Array) -> Array:
     """Return Student's t of point i less each other, by each pattern of signs, [S, P - 1].
 
     flipped: the means of y [P, G] by pattern, [S, P], the first as they are.

@@ -21,14 +21,14 @@ Counts = NDArray[np.int64]
 TOP = 5
 
 
-def tops(num_classes: int) -> tuple[int, int]:
+def list_tops(num_classes: int) -> tuple[int, int]:
     """Return the two k of top-1 and top-5: of fewer than five classes, all of them."""
     return 1, min(TOP, num_classes)
 
 
 @dataclass
 class ClassAccuracy:
-    """Counts of tested images [K], and for each k of `tops` of those that are right.
+    """Counts of tested images [K], and for each k of `list_tops` of those that are right.
 
     An image is right at k if its class is among the k of the largest logits.
     """
@@ -39,14 +39,14 @@ class ClassAccuracy:
 
     def __post_init__(self) -> None:
         self.tested = np.zeros(self.num_classes, np.int64)
-        self.right = {k: np.zeros(self.num_classes, np.int64) for k in tops(self.num_classes)}
+        self.right = {k: np.zeros(self.num_classes, np.int64) for k in list_tops(self.num_classes)}
 
     @classmethod
     def of(cls, tested: Sequence[int], right: Sequence[Sequence[int]]) -> "ClassAccuracy":
         """Take counts that were made before; tested: [K], right: [2][K], for the two k."""
         made = cls(len(tested))
         made.tested = np.asarray(tested, np.int64)
-        rows = zip(tops(len(tested)), right, strict=True)
+        rows = zip(list_tops(len(tested)), right, strict=True)
         made.right = {k: np.asarray(row, np.int64) for k, row in rows}
         return made
 
@@ -61,7 +61,7 @@ class ClassAccuracy:
 
     def tensor(self) -> Tensor:
         """Return all counts, float64 [3, K], to be added up over processes."""
-        rows = [self.tested, *(self.right[k] for k in tops(self.num_classes))]
+        rows = [self.tested, *(self.right[k] for k in list_tops(self.num_classes))]
         return torch.from_numpy(np.stack(rows).astype(np.float64))
 
     def share(self, k: int) -> MeanAndStd:
@@ -74,28 +74,28 @@ class ClassAccuracy:
             return self.right[k] / self.tested
 
 
-def gains(samples: ClassAccuracy, real: ClassAccuracy) -> NDArray[np.float64]:
+def measure_gains(samples: ClassAccuracy, real: ClassAccuracy) -> NDArray[np.float64]:
     """Return what each class [K] gains in top-1 by training on samples instead of real images."""
     return samples.by_class(1) - real.by_class(1)
 
 
-def gain_errors(samples: ClassAccuracy, real: ClassAccuracy) -> NDArray[np.float64]:
+def measure_gain_errors(samples: ClassAccuracy, real: ClassAccuracy) -> NDArray[np.float64]:
     """Return the binomial standard error of each gain [K], the two classifiers taken apart."""
     p, q = samples.by_class(1), real.by_class(1)
     with np.errstate(invalid="ignore"):
         return np.sqrt(p * (1 - p) / samples.tested + q * (1 - q) / real.tested)
 
 
-def class_verdicts(samples: ClassAccuracy, real: ClassAccuracy, level: float = LEVEL) -> list[str]:
+def compare_classes(samples: ClassAccuracy, real: ClassAccuracy, level: float = LEVEL) -> list[str]:
     """Return whether each class gains by samples: "better", "worse", "not told apart", of K.
 
     Fisher's exact test of the right and wrong answers, and Holm (1979) for all classes at once:
     any class is called better or worse that is not with a probability of `level` at most. ""
     where no image was tested. The two trainings are taken as they are.
     """
-    gained = gains(samples, real)
+    gained = measure_gains(samples, real)
     places = np.flatnonzero(np.isfinite(gained)).tolist()
-    p = np.array([_p_of_class(samples, real, place) for place in places])
+    p = np.array([_test_class(samples, real, place) for place in places])
     said = ["" if np.isnan(gain) else ALIKE for gain in gained]
     for left, at in zip(range(len(p), 0, -1), np.argsort(p, kind="stable"), strict=True):
         if p[at] * left > level:
@@ -104,7 +104,7 @@ def class_verdicts(samples: ClassAccuracy, real: ClassAccuracy, level: float = L
     return said
 
 
-def _p_of_class(samples: ClassAccuracy, real: ClassAccuracy, y: int) -> float:
+def _test_class(samples: ClassAccuracy, real: ClassAccuracy, y: int) -> float:
     from scipy.stats import fisher_exact  # half a second, of those who compare classes
 
     rows = [[one.right[1][y], one.tested[y] - one.right[1][y]] for one in (samples, real)]

@@ -24,8 +24,8 @@ from cdm_cli.metrics.jackknife import (
     estimate,
     measure_share,
 )
-from cdm_cli.metrics.order import choose_balanced, groups_of, split_of
-from cdm_cli.metrics.threads import one_thread_if_small
+from cdm_cli.metrics.order import choose_balanced, deal_groups, deal_splits
+from cdm_cli.metrics.threads import limit_threads_if_small
 
 KEEP = 10_000
 
@@ -77,8 +77,8 @@ class Collector:
         return cls(
             ids=ids,
             labels=labels,
-            splits=split_of(ids, num_splits, seed),
-            groups=groups_of(ids, labels, G, seed),
+            splits=deal_splits(ids, num_splits, seed),
+            groups=deal_groups(ids, labels, G, seed),
             slots=slots,
             moments=[Moments.zeros(feature_dim, device) for _ in range(num_splits)],
             parts=[Moments.zeros(feature_dim, device) for _ in range(G if G > 1 else 0)],
@@ -92,13 +92,13 @@ class Collector:
         """Take features [B, D] and probabilities [B, K] of the images at places [B]."""
         device = features.device
         sums_by_part = ((self.splits[places], self.moments), (self.groups[places], self.parts))
-        with one_thread_if_small(features.shape[1]):
+        with limit_threads_if_small(features.shape[1]):
             for kind, sums in sums_by_part:
                 for part in np.unique(kind).tolist() if sums else ():
-                    sums[part].add(features[_rows(kind == part, device)])
+                    sums[part].add(features[_find_rows(kind == part, device)])
         slots = self.slots[places]
         self.kept[torch.from_numpy(slots[slots >= 0]).to(device)] = features[
-            _rows(slots >= 0, device)
+            _find_rows(slots >= 0, device)
         ]
         if probabilities is not None:
             self._judge(places, probabilities)
@@ -135,7 +135,7 @@ class Collector:
     @property
     def whole(self) -> Moments:
         """The moments of all splits together."""
-        return _sum(self.moments)
+        return _add_up(self.moments)
 
     @property
     def sizes(self) -> list[int]:
@@ -191,12 +191,12 @@ class Collector:
 
         def distances(out: tuple[int, ...]) -> list[float]:
             if out not in found:
-                left = whole.without(_sum([self.parts[g] for g in out])) if out else whole
+                left = whole.without(_add_up([self.parts[g] for g in out])) if out else whole
                 gaussian = left.gaussian()
                 found[out] = [gaussian.distance(reference) for reference in references]
             return found[out]
 
-        with one_thread_if_small(len(whole.total)):
+        with limit_threads_if_small(len(whole.total)):
             if not uncertain:
                 return [Estimate(value) for value in distances(())]
             return [
@@ -205,7 +205,7 @@ class Collector:
             ]
 
 
-def _sum(parts: list[Moments]) -> Moments:
+def _add_up(parts: list[Moments]) -> Moments:
     if len(parts) == 1:
         return parts[0]
     whole = Moments.zeros(len(parts[0].total), parts[0].total.device)
@@ -214,5 +214,5 @@ def _sum(parts: list[Moments]) -> Moments:
     return whole
 
 
-def _rows(mask: NDArray[np.bool_], device: torch.device) -> Tensor:
+def _find_rows(mask: NDArray[np.bool_], device: torch.device) -> Tensor:
     return torch.from_numpy(np.flatnonzero(mask)).to(device)

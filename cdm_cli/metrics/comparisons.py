@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.table import Comparison, Labels, MetricRow
-from cdm_cli.metrics.verdicts import LEVEL, verdicts_on
+from cdm_cli.metrics.verdicts import LEVEL, reach_verdicts
 
 HIGHEST = ("is", "accuracy")  # of these metrics more is better
 ALIKE = "not told apart"
@@ -19,27 +19,27 @@ NAMED = 6  # points in a sentence
 Named = Callable[[Labels], str]
 
 
-def comparisons(family: Sequence[MetricRow]) -> list[Comparison]:
+def compare_family(family: Sequence[MetricRow]) -> list[Comparison]:
     """Return a verdict on each point of a family, by each of its metrics and references.
 
     The verdicts of one metric and reference are one family: the probability that any of these is
     wrong is 5 % at most.
     """
     found: list[Comparison] = []
-    for rows in _by_metric(family).values():
+    for rows in _group_by_metric(family).values():
         if are_comparable(rows):
             found += _compare(rows)
     return found
 
 
-def verdict_between(
+def tell_apart(
     one: Estimate, other: Estimate, *, highest: bool = False, level: float = LEVEL
 ) -> str:
     """Return "better", "worse" or "not told apart", of one number, at a level, by default 5 %.
 
     Raises ValueError for different numbers of groups.
     """
-    mine, theirs = verdicts_on([one, other], level=level, highest=highest)
+    mine, theirs = reach_verdicts([one, other], level=level, highest=highest)
     if "worse" not in (mine.standing, theirs.standing):
         return ALIKE
     return "worse" if mine.standing == "worse" else "better"
@@ -53,14 +53,14 @@ def are_comparable(rows: Sequence[MetricRow]) -> bool:
 def explain_left_out(family: Sequence[MetricRow]) -> list[str]:
     """Return why some points of a family got no verdict, a line for each metric and reference."""
     return [
-        f"no verdicts by {subject(metric, reference)}: {missing} of {len(rows)} numbers were kept "
-        "without what they would be with fewer images (by an earlier version, or of too few)"
-        for (metric, reference), rows in _by_metric(family).items()
+        f"no verdicts by {name_subject(metric, reference)}: {missing} of {len(rows)} numbers were "
+        "kept without what they would be with fewer images (by an earlier version, or of too few)"
+        for (metric, reference), rows in _group_by_metric(family).items()
         if len(rows) > 1 and (missing := sum(not row.groups for row in rows))
     ]
 
 
-def subject(metric: str, reference: str) -> str:
+def name_subject(metric: str, reference: str) -> str:
     """Return what is compared, as `FID against train`."""
     spoken = SPOKEN.get(metric, metric)
     return f"{spoken} against {reference}" if reference else spoken
@@ -114,18 +114,20 @@ class RankedRows:
 
     @property
     def _what(self) -> str:
-        return subject(self.lowest.metric, self.lowest.reference)
+        return name_subject(self.lowest.metric, self.lowest.reference)
 
 
 def compare_rows(rows: Sequence[MetricRow]) -> RankedRows:
     """Compare the rows of one metric and one reference, at least one; less is better."""
-    return RankedRows(min(rows, key=lambda row: row.value), tuple(rows), tuple(comparisons(rows)))
+    return RankedRows(
+        min(rows, key=lambda row: row.value), tuple(rows), tuple(compare_family(rows))
+    )
 
 
 def _conclude(compared: Sequence[Comparison], num: int, named: Named) -> str:
-    what = f"by {subject(compared[0].metric, compared[0].reference)} of {num} images"
+    what = f"by {name_subject(compared[0].metric, compared[0].reference)} of {num} images"
     good = [one for one in compared if one.verdict != "worse"]
-    worse = sorted((one for one in compared if one.verdict == "worse"), key=_distance)
+    worse = sorted((one for one in compared if one.verdict == "worse"), key=_measure_distance)
     if not worse:
         return f"{what[0].upper()}{what[1:]} nothing tells the {len(compared)} points apart."
     if len(good) == 1:
@@ -134,11 +136,11 @@ def _conclude(compared: Sequence[Comparison], num: int, named: Named) -> str:
         return f"{best} is the best of {len(compared)} points {what}: {nearest} is {worse[0]}."
     some = f"{len(good)} of {len(compared)} points are as good as the best {what}"
     if len(worse) <= len(good):
-        return f"{some}, all but {list_names([_how_much(one, named) for one in worse])}."
+        return f"{some}, all but {list_names([_tell_how_much(one, named) for one in worse])}."
     return f"{some}: {list_names([named(one.point) for one in good])}."
 
 
-def _how_much(one: Comparison, named: Named) -> str:
+def _tell_how_much(one: Comparison, named: Named) -> str:
     return f"{named(one.point)} ({one})"
 
 
@@ -150,11 +152,11 @@ def list_names(names: Sequence[str]) -> str:
     return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
 
 
-def _distance(one: Comparison) -> float:
+def _measure_distance(one: Comparison) -> float:
     return abs(one.difference)
 
 
-def _by_metric(family: Sequence[MetricRow]) -> dict[tuple[str, str], list[MetricRow]]:
+def _group_by_metric(family: Sequence[MetricRow]) -> dict[tuple[str, str], list[MetricRow]]:
     rows: dict[tuple[str, str], list[MetricRow]] = {}
     for row in family:
         rows.setdefault((row.metric, row.reference), []).append(row)
@@ -163,7 +165,7 @@ def _by_metric(family: Sequence[MetricRow]) -> dict[tuple[str, str], list[Metric
 
 def _compare(rows: Sequence[MetricRow]) -> list[Comparison]:
     highest = rows[0].metric in HIGHEST
-    verdicts = verdicts_on([row.estimate for row in rows], highest=highest)
+    verdicts = reach_verdicts([row.estimate for row in rows], highest=highest)
     best = next(row for row, one in zip(rows, verdicts, strict=True) if one.lowest)
     return [
         Comparison.of(row, best, one.standing, one.difference, one.error)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cdm_cli.metrics.arithmetic import full_float32
+from cdm_cli.metrics.arithmetic import use_full_float32
 from cdm_cli.metrics.resize import to_channels
 
 
@@ -60,6 +60,6 @@ class ClassifierExtractor:
         if x.shape[2:] != (self.resolution, self.resolution):
             size = (self.resolution, self.resolution)
             x = functional.interpolate(x, size=size, mode="bilinear", antialias=True)
-        with full_float32():
+        with use_full_float32():
             features, logits = self.net(x / 127.5 - 1)
         return features.float(), torch.softmax(logits.float(), dim=1)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from cdm_cli.errors import BadInputError, MissingError, quote
-from cdm_cli.metrics.arithmetic import full_float32
-from cdm_cli.metrics.resize import clean, legacy_pytorch, to_channels
+from cdm_cli.metrics.arithmetic import use_full_float32
+from cdm_cli.metrics.resize import resize_clean, resize_legacy_pytorch, to_channels
 from cdm_cli.names import InceptionMode
 
 
@@ -54,7 +54,7 @@ RESIZES: dict[InceptionMode, str] = {
 FEATURE_DIM = 2048
 
 
-def weights_places(file: WeightsFile) -> list[Path]:
+def list_weights_places(file: WeightsFile) -> list[Path]:
     """Return the paths at which clean-fid looks for a file of weights, in order."""
     temporary = Path("./" if platform.system() == "Windows" else "/tmp") / file.name
     hub = Path(torch.hub.get_dir()) / "checkpoints" / file.name
@@ -63,7 +63,7 @@ def weights_places(file: WeightsFile) -> list[Path]:
 
 def find_weights(file: WeightsFile) -> Path:
     """Return the first place that holds the file, or raise MissingError telling what to do."""
-    looked = weights_places(file)
+    looked = list_weights_places(file)
     for path in looked:
         if path.is_file():
             return path
@@ -96,14 +96,14 @@ def read_known_weights(file: WeightsFile, path: Path | None = None) -> bytes:
     return content
 
 
-def _torchscript(content: bytes, device: torch.device) -> nn.Module:
+def _load_torchscript(content: bytes, device: torch.device) -> nn.Module:
     with warnings.catch_warnings():
         for kind in (FutureWarning, DeprecationWarning):  # torch.jit is ageing, the file not ours
             warnings.simplefilter("ignore", kind)
         return torch.jit.load(io.BytesIO(content), map_location=device).eval()
 
 
-def empty_network() -> nn.Module:
+def build_network() -> nn.Module:
     """Build the network of pytorch-fid, without weights: images in [-1, 1] to logits [B, 1008]."""
     import torchvision
     from cleanfid import inception_pytorch as fid
@@ -121,8 +121,8 @@ def empty_network() -> nn.Module:
     return net.eval()
 
 
-def _fid_inception(content: bytes, device: torch.device) -> nn.Module:
-    net = empty_network()
+def _load_state_dict(content: bytes, device: torch.device) -> nn.Module:
+    net = build_network()
     net.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     return net.to(device)
 
@@ -152,7 +152,7 @@ class InceptionExtractor:
         self.name = f"inception-{mode}"
         self.digest = file.sha256
         self.resize = RESIZES[mode]
-        load = _fid_inception if mode == "legacy-pytorch" else _torchscript
+        load = _load_state_dict if mode == "legacy-pytorch" else _load_torchscript
         self._net: Any = load(content, self.device)
         self._head = self._take_head()
 
@@ -167,7 +167,7 @@ class InceptionExtractor:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [B, 2048] and probabilities [B, K] of images uint8 [B, C, H, W]."""
         x = to_channels(images.to(self.device), 3)
-        with full_float32():
+        with use_full_float32():
             features = self._features(x).reshape(len(x), -1).float()
             return features, torch.softmax(features @ self._head.T, dim=1)
 
@@ -175,8 +175,8 @@ class InceptionExtractor:
         if self.mode == "legacy-tensorflow":
             return self._net(x.float(), return_features=True)
         if self.mode == "clean":
-            return self._net.layers(self._lay_out((clean(x) - 128) / 128))
-        return self._net(self._lay_out(2 * (legacy_pytorch(x) / 255) - 1))
+            return self._net.layers(self._lay_out((resize_clean(x) - 128) / 128))
+        return self._net(self._lay_out(2 * (resize_legacy_pytorch(x) / 255) - 1))
 
     def _lay_out(self, x: Tensor) -> Tensor:
         """Put channels last on a CPU, whose convolutions are 1.6 times as fast then."""

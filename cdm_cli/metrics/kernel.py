@@ -53,7 +53,7 @@ class Discrepancy:
         return estimate(self.value(), without, n.long().tolist())
 
 
-def kernel_estimate(
+def estimate_kernel_distance(
     features: Tensor,
     features_ref: Tensor,
     *,
@@ -76,7 +76,10 @@ def kernel_estimate(
     if size < 2:
         raise ValueError("a kernel distance needs two samples of each kind")
     rng = np.random.default_rng(seed)
-    order, order_ref = _order(ids, len(features), seed), _order(ids_ref, len(features_ref), seed)
+    order, order_ref = (
+        _shuffle(ids, len(features), seed),
+        _shuffle(ids_ref, len(features_ref), seed),
+    )
     if size == len(features) == len(features_ref):
         num_subsets = 1
     group_of = torch.zeros(len(features), dtype=torch.int64)
@@ -85,15 +88,15 @@ def kernel_estimate(
     group_of, G = group_of.to(features.device), int(group_of.max()) + 1
     found: list[Estimate] = []
     for _ in range(num_subsets):
-        mine = _subset(rng, order, size, features.device)
-        theirs = _subset(rng, order_ref, size, features_ref.device)
+        mine = _draw_subset(rng, order, size, features.device)
+        theirs = _draw_subset(rng, order_ref, size, features_ref.device)
         apart = Discrepancy(features[mine], features_ref[theirs])
         found.append(apart.estimate(group_of[mine], G))
     values = [one.value for one in found]
-    return MeanAndStd(float(np.mean(values)), float(np.std(values))), _mean(found)
+    return MeanAndStd(float(np.mean(values)), float(np.std(values))), _average(found)
 
 
-def _mean(found: list[Estimate]) -> Estimate:
+def _average(found: list[Estimate]) -> Estimate:
     value = float(np.mean([one.value for one in found]))
     if not all(one.without for one in found):
         return Estimate(value)
@@ -102,11 +105,11 @@ def _mean(found: list[Estimate]) -> Estimate:
     return Estimate(value, tuple(without.tolist()), tuple(two.tolist()))
 
 
-def _order(ids: NDArray[np.int64] | None, num: int, seed: int) -> NDArray[np.int64]:
+def _shuffle(ids: NDArray[np.int64] | None, num: int, seed: int) -> NDArray[np.int64]:
     return shuffle(np.arange(num) if ids is None else ids, seed)
 
 
-def _subset(
+def _draw_subset(
     rng: np.random.Generator, order: NDArray[np.int64], size: int, device: torch.device
 ) -> Tensor:
     return torch.from_numpy(order[rng.permutation(len(order))[:size]]).to(device)

@@ -41,7 +41,7 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
     return squares.masked_fill_(squares <= ROUNDING**2 * whole, 0).sqrt_()
 
 
-def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def _measure_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield (rows of x, their distances to all of y)."""
     y = y.double()
     for start in range(0, len(x), ROWS):
@@ -52,7 +52,7 @@ def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
 def radii(x: Tensor, ks: tuple[int, ...]) -> Tensor:
     """Return the distance of each x [N, D] to its k-th nearest other one, [len(ks), N]."""
     found = torch.empty(len(ks), len(x), dtype=torch.float64, device=x.device)
-    for rows, block in _blocks(x, x):
+    for rows, block in _measure_blocks(x, x):
         block[torch.arange(len(block)), torch.arange(rows.start, rows.stop)] = 0
         nearest = block.topk(max(ks) + 1, largest=False).values  # the first is x itself
         found[:, rows] = nearest[:, list(ks)].T
@@ -77,17 +77,17 @@ def prdc(features: Tensor, features_ref: Tensor, *, k: int = 3, k_density: int =
     density = torch.zeros_like(inside)
     recalled = torch.zeros(len(features_ref), dtype=torch.bool, device=features.device)
     nearest = torch.full_like(own, torch.inf)
-    for rows, block in _blocks(features, features_ref):
+    for rows, block in _measure_blocks(features, features_ref):
         inside[rows] = (block <= own).any(1).double()
         density[rows] = (block < own_density).sum(1).double() / k_density
         recalled |= (block <= theirs[rows, None]).any(0)
         nearest = torch.minimum(nearest, block.amin(0))
     covered = (nearest < own_density).double()
-    scores = map(_mean, (inside, recalled.double(), density, covered))
+    scores = map(_average, (inside, recalled.double(), density, covered))
     return PRDC(*scores, alike=int((own_density == 0).sum()))
 
 
-def _mean(values: Tensor) -> MeanAndStd:
+def _average(values: Tensor) -> MeanAndStd:
     return MeanAndStd(float(values.mean()), float(values.std() / len(values) ** 0.5))
 
 

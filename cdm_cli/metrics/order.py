@@ -32,14 +32,14 @@ def shuffle(ids: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
     return np.lexsort((ids, hash_ids(ids, seed))).astype(np.int64)
 
 
-def split_of(ids: NDArray[np.int64], num_splits: int, seed: int = 0) -> NDArray[np.int64]:
+def deal_splits(ids: NDArray[np.int64], num_splits: int, seed: int = 0) -> NDArray[np.int64]:
     """Assign each of ids [N] to a split 0..num_splits-1 of equal size (up to one)."""
     splits = np.empty(len(ids), dtype=np.int64)
     splits[shuffle(ids, seed)] = np.arange(len(ids)) * num_splits // max(len(ids), 1)
     return splits
 
 
-def groups_of(
+def deal_groups(
     ids: NDArray[np.int64], labels: NDArray[np.int64], num_groups: int, seed: int = 0
 ) -> NDArray[np.int64]:
     """Deal N samples into groups 0..num_groups-1, each with the same share of every label.

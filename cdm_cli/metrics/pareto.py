@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.verdicts import LEVEL, verdicts_on
+from cdm_cli.metrics.verdicts import LEVEL, reach_verdicts
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FrontPlace:
     error: float
 
 
-def front(
+def find_front(
     costs: Sequence[int], estimates: Sequence[Estimate], *, level: float = LEVEL
 ) -> list[FrontPlace]:
     """Return whether each of P points is on the front; less is better, of cost and number.
@@ -39,7 +39,7 @@ def front(
     K = max(1, sum(len(family) > 1 for family in families.values()))
     places: dict[int, FrontPlace] = {}
     for cost, family in families.items():
-        found = verdicts_on([estimates[i] for i in family], level=level / K)
+        found = reach_verdicts([estimates[i] for i in family], level=level / K)
         lowest = next(i for i, one in zip(family, found, strict=True) if one.lowest)
         for i, one in zip(family, found, strict=True):
             if costs[i] == cost:

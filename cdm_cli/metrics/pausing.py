@@ -32,13 +32,13 @@ def go_on(
         some = others[:count]
         more = paid / sum(costs[place] for place in (*lowest, *some))
         ratio = min(num, n + more) / n
-        mean = sum(chance_to_beat(found[place].p, ratio, level) for place in some)
+        mean = sum(reckon_chance(found[place].p, ratio, level) for place in some)
         if mean > most:
             most, best = mean, [*lowest, *some]
     return sorted(best)
 
 
-def chance_to_beat(p: float, ratio: float, level: float) -> float:
+def reckon_chance(p: float, ratio: float, level: float) -> float:
     """Return how likely a point is to be beaten at a level by `ratio` times the images of its p."""
     if p >= 1 or ratio <= 1:
         return 0.0

@@ -18,7 +18,7 @@ left to race. Where all but one are beaten, those that were paused race again, a
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cdm_cli.metrics.best import Contender, contenders
+from cdm_cli.metrics.best import Contender, rank_contenders
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.pausing import go_on
 from cdm_cli.metrics.verdicts import LEVEL
@@ -31,7 +31,7 @@ JudgePoints = Callable[[Sequence[int], int], Sequence[Estimate]]
 
 
 @dataclass(frozen=True)
-class Way:
+class Pattern:
     """How races look: ends of the rounds, in shares of a budget, and their shares of the level.
 
     early: of the rounds before the last, which has the rest. pauses: the share of a budget from
@@ -43,8 +43,8 @@ class Way:
     pauses: float
 
 
-NOW = Way((0.25, 0.5, 0.7, 0.85, 1.0), (0.02, 0.03, 0.1, 0.15), pauses=0.5)
-BEFORE = Way((1 / 8, 1 / 3, 2 / 3, 1.0), (0.04, 0.06, 0.15), pauses=1.0)  # of earlier versions
+NOW = Pattern((0.25, 0.5, 0.7, 0.85, 1.0), (0.02, 0.03, 0.1, 0.15), pauses=0.5)
+BEFORE = Pattern((1 / 8, 1 / 3, 2 / 3, 1.0), (0.04, 0.06, 0.15), pauses=1.0)  # of earlier versions
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Round:
         return tuple(zip(self.judged, self.found, strict=True))
 
 
-def num_groups(num: int) -> int:
+def count_groups(num: int) -> int:
     """Return into how many groups the images of a round are dealt: the more, the surer.
 
     Of 13 points ten groups ask for a difference of 2.8 to 3.2 errors, forty for 2.4 to 2.6, which
@@ -116,7 +116,7 @@ def num_groups(num: int) -> int:
     return min(MOST, max(FEWEST, num // OF_A_GROUP))
 
 
-def plan_of(costs: Sequence[int], budget: int, way: Way | None = None) -> Plan:
+def plan_rounds(costs: Sequence[int], budget: int, way: Pattern | None = None) -> Plan:
     """Return the rounds of a race, all but the last once FIRST images of each point are paid for.
 
     Where images are made in steps a round may have fewer. way: how it looks, by default NOW. The
@@ -128,12 +128,12 @@ def plan_of(costs: Sequence[int], budget: int, way: Way | None = None) -> Plan:
     return Plan((*ends, way.ends[-1]), (*early, LEVEL - sum(early)), way.pauses)
 
 
-def first_num(costs: Sequence[int], budget: int, num: int, step: int) -> int:
+def count_first(costs: Sequence[int], budget: int, num: int, step: int) -> int:
     """Return how many images of each point the first round has; 0 if the budget has none."""
-    return _num(0, plan_of(costs, budget).ends[0] * budget, costs, num, step)
+    return _count_images(0, plan_rounds(costs, budget).ends[0] * budget, costs, num, step)
 
 
-def least_budget(costs: Sequence[int], least: int, num: int, step: int) -> int:
+def find_least_budget(costs: Sequence[int], least: int, num: int, step: int) -> int:
     """Return the evaluations with which the first round has `least` images of each point."""
     return sum(costs) * min(-(-least // step) * step, num)
 
@@ -152,14 +152,14 @@ def race(
     costs: evaluations of one image of each point. budget: evaluations in all. judge: returns a
     number, less of which is better, for each of some points on their first n images, with what it
     is without each group of these. step: images are made so many at a time. plan: by default
-    `plan_of` the budget.
+    `plan_rounds` the budget.
     """
-    plan = plan or plan_of(costs, budget)
+    plan = plan or plan_rounds(costs, budget)
     here, aside, n, spent, level = tuple(range(len(costs))), (), 0, 0, sum(plan.levels)
     made = [0] * len(costs)
     for number, (end, mine) in enumerate(zip(plan.ends, plan.levels, strict=True), 1):
         behind = sum(costs[i] * (n - made[i]) for i in here)
-        more = _num(n, end * budget - spent - behind, [costs[i] for i in here], num, step)
+        more = _count_images(n, end * budget - spent - behind, [costs[i] for i in here], num, step)
         if more == n:
             continue
         spent += sum(costs[i] * (more - made[i]) for i in here)
@@ -169,7 +169,7 @@ def race(
         last = number == len(plan.ends) or n == num
         mine = level if last else mine
         level -= mine
-        found = tuple(contenders(judge(here, n), level=mine))
+        found = tuple(rank_contenders(judge(here, n), level=mine))
         done = Round(number, n, mine, here, found, spent, waiting=aside)
         if end >= plan.pauses and not last:
             kept = go_on(found, [costs[i] for i in here], n, num, budget - spent, level)
@@ -182,7 +182,7 @@ def race(
             return
 
 
-def _num(n: int, paid: float, costs: Sequence[int], num: int, step: int) -> int:
+def _count_images(n: int, paid: float, costs: Sequence[int], num: int, step: int) -> int:
     """Return how many images each point has after n and what is paid for more, whole steps."""
     more = n + int(paid // sum(costs))
     return num if more >= num else max(n, more // step * step)

@@ -65,15 +65,15 @@ class Reference:
             tensors |= {"features": self.features, "ids": self.ids}
         about = {"name": self.name, "num": self.num, "digest": self.digest, "key": key}
         text = json.dumps(about)
-        return save(tensors, {"cdm": text, "sha256": _sha256(text, tensors)})
+        return save(tensors, {"cdm": text, "sha256": _hash(text, tensors)})
 
     @classmethod
     def from_bytes(cls, content: bytes, feature_dim: int, key: dict[str, Any]) -> "Reference":
         """Read what `to_bytes` wrote. Raises BadInputError unless it is of the same key."""
         try:
-            metadata = json.loads(_header(content))["__metadata__"]
+            metadata = json.loads(_cut_header(content))["__metadata__"]
             tensors = load(content)
-            if metadata["sha256"] != _sha256(metadata["cdm"], tensors):
+            if metadata["sha256"] != _hash(metadata["cdm"], tensors):
                 raise ValueError("their SHA-256 is another")
             about = json.loads(metadata["cdm"])
             found = cls(
@@ -92,7 +92,7 @@ class Reference:
         return kept and self.mu.shape == (D,) and self.sigma.shape == (D, D)
 
 
-def _sha256(text: str, tensors: Mapping[str, NDArray[Any]]) -> str:
+def _hash(text: str, tensors: Mapping[str, NDArray[Any]]) -> str:
     hashed = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         array = tensors[name]
@@ -101,5 +101,5 @@ def _sha256(text: str, tensors: Mapping[str, NDArray[Any]]) -> str:
     return hashed.hexdigest()
 
 
-def _header(content: bytes) -> bytes:
+def _cut_header(content: bytes) -> bytes:
     return content[8 : 8 + int.from_bytes(content[:8], "little")]

@@ -36,7 +36,7 @@ def bicubic_weights(size_in: int, size_out: int) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
-def clean(x: Tensor, size: int = INCEPTION_SIZE) -> Tensor:
+def resize_clean(x: Tensor, size: int = INCEPTION_SIZE) -> Tensor:
     """Resize x [B, C, H, W], values 0..255, to float32 [B, C, size, size] within 0..255."""
     across = bicubic_weights(x.shape[3], size).to(x.device)
     down = bicubic_weights(x.shape[2], size).to(x.device)
@@ -44,7 +44,7 @@ def clean(x: Tensor, size: int = INCEPTION_SIZE) -> Tensor:
     return (down @ rows.double()).float().clamp(0, 255)
 
 
-def legacy_pytorch(x: Tensor, size: int = INCEPTION_SIZE) -> Tensor:
+def resize_legacy_pytorch(x: Tensor, size: int = INCEPTION_SIZE) -> Tensor:
     """Resize x [B, C, H, W] as pytorch-fid did, to float32: bilinear, not antialiased, clipped."""
     x = functional.interpolate(x.float(), size=(size, size), mode="bilinear", align_corners=False)
     return x.clamp(0, 255)

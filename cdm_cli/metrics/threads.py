@@ -16,7 +16,7 @@ LIMITED = ["openblas", "openmp"]
 
 
 @contextmanager
-def one_thread_if_small(feature_dim: int) -> Generator[None]:
+def limit_threads_if_small(feature_dim: int) -> Generator[None]:
     """Let matrices [D, D] of at most SMALL be computed in one thread within."""
     if feature_dim > SMALL:
         yield

@@ -88,7 +88,7 @@ def measure_gaps(estimates: Sequence[Estimate], *, highest: bool = False) -> Gap
     return Gaps(y, lowest, y.mean(1) - y[lowest].mean(), squares**0.5)
 
 
-def verdicts_on(
+def reach_verdicts(
     estimates: Sequence[Estimate], *, level: float = LEVEL, highest: bool = False
 ) -> list[Verdict]:
     """Return a verdict on each of several numbers.
@@ -98,30 +98,34 @@ def verdicts_on(
     Raises ValueError as `measure_gaps` does.
     """
     y, best, gap, error = measure_gaps(estimates, highest=highest)
-    p, gap = _levels(y, level), -gap if highest else gap
+    p, gap = _find_levels(y, level), -gap if highest else gap
     alone = (p > level).sum() == 1
     return [
         Verdict(
-            _standing(p[i] <= level, alone), float(gap[i]), float(error[i]), float(p[i]), i == best
+            _name_standing(p[i] <= level, alone),
+            float(gap[i]),
+            float(error[i]),
+            float(p[i]),
+            i == best,
         )
         for i in range(len(y))
     ]
 
 
-def _standing(worse: bool, alone: bool) -> Standing:
+def _name_standing(worse: bool, alone: bool) -> Standing:
     return "worse" if worse else "best" if alone else "as good as the best"
 
 
-def _levels(y: Array, level: float) -> Array:
+def _find_levels(y: Array, level: float) -> Array:
     """Return the lowest level at which each of y [P, G] would be called worse, [P].
 
     It is 1 for the lowest. Points are set aside one after another, so no later one has a lower
     level than an earlier one.
     """
-    flips, p, here, last = signs(y.shape[1]), np.ones(len(y)), list(range(len(y))), 0.0
+    flips, p, here, last = list_signs(y.shape[1]), np.ones(len(y)), list(range(len(y))), 0.0
     while len(here) > 1:
-        t = np.where(_equals_lowest(y[here].mean(1)), 0.0, against_lowest(y[here]))
-        null = against_lowest(flips[:, None, :] * y[here]).max(-1)
+        t = np.where(_equals_lowest(y[here].mean(1)), 0.0, compare_with_lowest(y[here]))
+        null = compare_with_lowest(flips[:, None, :] * y[here]).max(-1)
         for i, mine in zip(here, t, strict=True):
             p[i] = max(last, float((null >= mine * (1 - EQUAL)).mean()))
         worst = here[int(t.argmax())]
@@ -138,7 +142,7 @@ def _equals_lowest(means: Array) -> NDArray[np.bool_]:
     return means - means.min() <= EQUAL * np.abs(means).max()
 
 
-def against_lowest(y: Array) -> Array:
+def compare_with_lowest(y: Array) -> Array:
     """Return Student's t of each point less the one of the lowest mean, [..., P] of [..., P, G]."""
     lowest = y.mean(-1).argmin(-1)[..., None, None]
     gap = y - np.take_along_axis(y, lowest, -2)
@@ -149,7 +153,7 @@ def against_lowest(y: Array) -> Array:
     return t
 
 
-def signs(G: int) -> NDArray[np.float64]:
+def list_signs(G: int) -> NDArray[np.float64]:
     """Return every pattern of G signs, [2^G, G], the first all +1; at most 4096 of them."""
     if G <= ALL_SIGNS:
         minus = (np.arange(2**G)[:, None] >> np.arange(G) & 1) == 1
@@ -159,6 +163,6 @@ def signs(G: int) -> NDArray[np.float64]:
     return np.where(minus, -1.0, 1.0)
 
 
-def least_level(G: int) -> float:
+def find_least_level(G: int) -> float:
     """Return the least p that two numbers of G groups can have: both signs of what was found."""
     return 2 / min(2**G, 2**ALL_SIGNS)

@@ -12,7 +12,7 @@ from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import bind
 from cdm_cli.diffusion.schedules import from_config, schedule_with
 from cdm_cli.jobs.cas.step import Fit
-from cdm_cli.jobs.judging.images import queue_of_caller
+from cdm_cli.jobs.judging.images import take_queue_of_caller
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sweep.judges import queue_apart
@@ -98,7 +98,7 @@ def test_a_judge_waits_for_no_evaluation_that_is_queued_meanwhile():
     device = torch.device("cuda")
 
     def judged():
-        with ThreadPoolExecutor(1, initializer=queue_of_caller(device)) as reader:
+        with ThreadPoolExecutor(1, initializer=take_queue_of_caller(device)) as reader:
             x = reader.submit(lambda: torch.arange(1000).pin_memory().to(device, non_blocking=True))
             return float(x.result().sum())
 

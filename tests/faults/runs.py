@@ -163,7 +163,7 @@ def race() -> int:
 
     with (
         changed(racers, BLOCK=8, LEAST_JUDGED=9),  # whole rounds of three classes: 9 images a block
-        changed(racing, FIRST=9, NOW=racing.Way((1 / 3, 2 / 3, 1.0), (0.2, 0.3), pauses=0.5)),
+        changed(racing, FIRST=9, NOW=racing.Pattern((1 / 3, 2 / 3, 1.0), (0.2, 0.3), pauses=0.5)),
         changed(race.Course, _estimate=far),
     ):
         return _work(sweep_s.run, asked)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cdm_cli.metrics.best import contenders, levels_of
+from cdm_cli.metrics.best import find_levels, rank_contenders
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.verdicts import signs, verdicts_on
+from cdm_cli.metrics.verdicts import list_signs, reach_verdicts
 
 
 def estimates(y):
@@ -18,7 +18,7 @@ def estimates(y):
 
 def test_levels_are_those_of_all_signs_counted_by_hand():
     y = np.random.default_rng(0).normal(size=(4, 6)) + np.array([0, 0.5, 1, 3])[:, None]
-    found = levels_of(y)
+    found = find_levels(y)
 
     def largest(one, i):
         gaps = [one[i] - one[j] for j in range(4) if j != i]
@@ -28,14 +28,14 @@ def test_levels_are_those_of_all_signs_counted_by_hand():
         if i == y.mean(1).argmin():
             assert found[i] == 1
             continue
-        null = [largest(sign * y, i) for sign in signs(6)]
+        null = [largest(sign * y, i) for sign in list_signs(6)]
         assert found[i] == np.mean([one >= largest(y, i) * (1 - 1e-9) for one in null])
 
 
 def test_a_point_that_is_far_is_beaten_by_how_much_it_is_higher():
     y = np.random.default_rng(1).normal(size=(5, 12))
     y[3] += 9
-    found = contenders(estimates(y))
+    found = rank_contenders(estimates(y))
     assert [one.beaten for one in found] == [False, False, False, True, False]
     lowest = next(i for i, one in enumerate(found) if one.lowest)
     assert lowest == y.mean(1).argmin()
@@ -48,7 +48,7 @@ def test_rounding_beats_nobody_and_neither_does_a_point_beside_itself():
     y = np.repeat(np.random.default_rng(2).normal(size=(1, 10)) + 1, 3, 0)
     y[1] *= 1 + 1e-12
     y[2] += 5
-    assert [one.beaten for one in contenders(estimates(y))] == [False, False, True]
+    assert [one.beaten for one in rank_contenders(estimates(y))] == [False, False, True]
 
 
 def test_the_best_is_lost_in_one_family_of_twenty_and_more_leave_than_by_verdicts():
@@ -56,14 +56,14 @@ def test_the_best_is_lost_in_one_family_of_twenty_and_more_leave_than_by_verdict
     rng, lost, ours, theirs = np.random.default_rng(3), 0, 0, 0
     for _ in range(150):
         y = rng.normal(size=(7, 10)) + rng.normal(size=10)
-        lost += contenders(estimates(y))[0].beaten
+        lost += rank_contenders(estimates(y))[0].beaten
         y += 0.5 * np.arange(7)[:, None]
-        ours += sum(one.beaten for one in contenders(estimates(y)))
-        theirs += sum(one.standing == "worse" for one in verdicts_on(estimates(y)))
+        ours += sum(one.beaten for one in rank_contenders(estimates(y)))
+        theirs += sum(one.standing == "worse" for one in reach_verdicts(estimates(y)))
     assert lost <= 15
     assert ours > theirs > 150
 
 
 def test_numbers_of_different_groups_are_refused():
     with pytest.raises(ValueError, match="shape"):
-        contenders([Estimate(1.0, (1.0, 2.0)), Estimate(1.0, (1.0, 2.0, 3.0))])
+        rank_contenders([Estimate(1.0, (1.0, 2.0)), Estimate(1.0, (1.0, 2.0, 3.0))])

@@ -6,10 +6,10 @@ import torch
 
 from cdm_cli.metrics.class_accuracy import (
     ClassAccuracy,
-    class_verdicts,
-    gain_errors,
-    gains,
-    tops,
+    compare_classes,
+    list_tops,
+    measure_gain_errors,
+    measure_gains,
 )
 
 
@@ -29,7 +29,7 @@ def test_top_1_and_top_5_of_eight_classes():
 
 @pytest.mark.parametrize(("K", "top"), [(2, 2), (3, 3), (5, 5), (6, 5), (1000, 5)])
 def test_top_k_is_capped_at_the_number_of_classes(K, top):
-    assert tops(K) == (1, top)
+    assert list_tops(K) == (1, top)
     accuracy = ClassAccuracy(K)
     accuracy.add(torch.zeros(4, K), torch.tensor([0, 1, 1, 0]))
     if top == K:
@@ -57,9 +57,9 @@ def test_counts_survive_being_added_up_and_taken_again():
 def test_gain_is_samples_minus_real_with_both_errors():
     mine = ClassAccuracy.of([4, 4, 0], [[1, 4, 0], [4, 4, 0]])
     theirs = ClassAccuracy.of([4, 4, 0], [[2, 3, 0], [4, 4, 0]])
-    np.testing.assert_array_equal(gains(mine, theirs), [-0.25, 0.25, np.nan])
+    np.testing.assert_array_equal(measure_gains(mine, theirs), [-0.25, 0.25, np.nan])
     error = (0.25 * 0.75 / 4 + 0.5 * 0.5 / 4) ** 0.5
-    assert gain_errors(mine, theirs)[0] == pytest.approx(error)
+    assert measure_gain_errors(mine, theirs)[0] == pytest.approx(error)
 
 
 def accuracies(tested, right):
@@ -70,15 +70,15 @@ def test_verdicts_on_classes_are_those_of_fishers_test_and_holm():
     """By hand: 10 of 10 against 0 of 10 has p = 2 / C(20, 10); 10 against 4 has p = 0.0108."""
     real = accuracies([10, 10, 10, 0], [10, 4, 5, 0])
     mine = accuracies([10, 10, 10, 0], [0, 10, 5, 0])
-    assert class_verdicts(mine, real) == ["worse", "better", "not told apart", ""]
-    assert class_verdicts(mine, real, 0.0215)[1] == "not told apart"  # twice 0.0108, of two left
-    assert class_verdicts(mine, real, 0.0217)[1] == "better"
-    assert class_verdicts(real, real) == ["not told apart"] * 3 + [""]
+    assert compare_classes(mine, real) == ["worse", "better", "not told apart", ""]
+    assert compare_classes(mine, real, 0.0215)[1] == "not told apart"  # twice 0.0108, of two left
+    assert compare_classes(mine, real, 0.0217)[1] == "better"
+    assert compare_classes(real, real) == ["not told apart"] * 3 + [""]
 
 
 def test_equal_classes_are_rarely_told_apart():
     rng, wrong = np.random.default_rng(0), 0
     for _ in range(100):
         pair = (accuracies([50] * 10, rng.binomial(50, 0.7, 10).tolist()) for _ in range(2))
-        wrong += set(class_verdicts(*pair)) != {"not told apart"}
+        wrong += set(compare_classes(*pair)) != {"not told apart"}
     assert wrong <= 8

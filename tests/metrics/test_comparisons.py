@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from cdm_cli.metrics.comparisons import are_comparable, compare_rows, comparisons, explain_left_out
+from cdm_cli.metrics.comparisons import (
+    are_comparable,
+    compare_family,
+    compare_rows,
+    explain_left_out,
+)
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 
 CONVENTION = Convention(
@@ -34,7 +39,7 @@ def said(values, **how):
 
 def test_every_point_is_compared_with_the_lowest_by_each_metric():
     rows = [*family([3.0, 1.0, 1.001]), *family([3.0, 1.0, 2.0], metric="is", reference="")]
-    compared = comparisons(rows)
+    compared = compare_family(rows)
     assert [(one.metric, one.verdict) for one in compared] == [
         ("fid", "worse"), ("fid", "as good as the best"), ("fid", "as good as the best"),
         ("is", "best"), ("is", "worse"), ("is", "worse"),
@@ -74,7 +79,7 @@ def test_what_has_no_leave_out_values_or_others_is_not_compared():
     known, old = family([1.0, 9.0]), family([1.0], groups="")
     assert are_comparable(known)
     for rows in ([*known, *old], [known[0], *family([1.0], groups="others")], known[:1]):
-        assert comparisons(rows) == []
+        assert compare_family(rows) == []
     assert explain_left_out([*known, *old])[0].startswith(
         "no verdicts by FID against train: 1 of 3 num"
     )
@@ -83,7 +88,7 @@ def test_what_has_no_leave_out_values_or_others_is_not_compared():
 
 def test_a_table_with_comparisons_shows_them_everywhere():
     rows = family([1.0, 9.0])
-    table = MetricTable(rows, comparisons=comparisons(rows[:1] + rows[1:]))
+    table = MetricTable(rows, comparisons=compare_family(rows[:1] + rows[1:]))
     assert table.header()[-1] == "verdict"
     assert table.lines()[0][-1] == "best"
     assert table.lines()[1][-1].startswith("worse by 7.9 ± ")

@@ -70,7 +70,7 @@ def test_another_file_of_that_name_is_refused(folder, file):
 
 
 def test_missing_weights_say_where_and_what_instead(monkeypatch, tmp_path):
-    monkeypatch.setattr(inception, "weights_places", lambda file: [tmp_path / file.name])
+    monkeypatch.setattr(inception, "list_weights_places", lambda file: [tmp_path / file.name])
     with pytest.raises(MissingError) as caught:
         InceptionExtractor("clean")
     line = str(caught.value)
@@ -82,9 +82,9 @@ def test_missing_weights_say_where_and_what_instead(monkeypatch, tmp_path):
 
 def test_cleanfids_places_are_searched_in_order(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert inception.weights_places(inception.TORCHSCRIPT)[0].name == "inception-2015-12-05.pt"
+    assert inception.list_weights_places(inception.TORCHSCRIPT)[0].name == "inception-2015-12-05.pt"
     hub = tmp_path / "checkpoints" / inception.STATE_DICT.name
-    assert inception.weights_places(inception.STATE_DICT) == [hub]
+    assert inception.list_weights_places(inception.STATE_DICT) == [hub]
     hub.parent.mkdir()
     hub.write_bytes(b"weights")
     assert inception.find_weights(inception.STATE_DICT) == hub

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cdm_cli.metrics.inception_score import SplitScores
-from cdm_cli.metrics.order import split_of
+from cdm_cli.metrics.order import deal_splits
 from tests.metrics.whole import inception_score
 
 
@@ -15,7 +15,7 @@ def one_hot(labels, K):
 
 def test_sure_and_balanced_gives_the_number_of_classes():
     labels = np.arange(1000) % 5
-    splits = split_of(np.arange(1000), 10)
+    splits = deal_splits(np.arange(1000), 10)
     ids = np.empty(1000, dtype=np.int64)
     for split in range(10):  # each split holds every class equally often
         ids[np.arange(1000) // 100 == split] = np.flatnonzero(splits == split)
@@ -47,7 +47,7 @@ def test_order_of_the_file_changes_nothing(generator):
 
 def test_batches_add_up(generator):
     p = torch.softmax(torch.randn(200, 6, generator=generator), 1)
-    splits = torch.from_numpy(split_of(np.arange(200), 10))
+    splits = torch.from_numpy(deal_splits(np.arange(200), 10))
     scores = SplitScores.empty(10, 6, p.device)
     for start in range(0, 200, 64):
         scores.add(p[start : start + 64], splits[start : start + 64])

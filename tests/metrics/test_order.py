@@ -6,10 +6,10 @@ import pytest
 from cdm_cli.metrics.order import (
     choose_balanced,
     choose_by_class,
-    groups_of,
+    deal_groups,
+    deal_splits,
     hash_ids,
     shuffle,
-    split_of,
 )
 
 
@@ -28,10 +28,10 @@ def test_order_of_samples_does_not_depend_on_order_of_file():
 
 def test_splits_are_equal_and_hold_every_class():
     labels = np.repeat(np.arange(10), 100)
-    splits = split_of(np.arange(1000), 10)
+    splits = deal_splits(np.arange(1000), 10)
     assert (np.bincount(splits) == 100).all()
     assert np.histogram2d(labels, splits, bins=10)[0].min() >= 1
-    assert np.ptp(np.bincount(split_of(np.arange(1003), 10))) <= 1
+    assert np.ptp(np.bincount(deal_splits(np.arange(1003), 10))) <= 1
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_splits_are_equal_and_hold_every_class():
 )
 def test_groups_have_the_same_share_of_every_label(sizes):
     labels = np.repeat(np.arange(len(sizes)), sizes)
-    groups = groups_of(np.arange(len(labels)), labels, 10)
+    groups = deal_groups(np.arange(len(labels)), labels, 10)
     counts = np.histogram2d(labels, groups, bins=(np.arange(len(sizes) + 1), np.arange(11)))[0]
     assert np.ptp(counts, axis=1).max() <= 1
     assert np.ptp(counts.sum(0)) <= 1
@@ -48,22 +48,22 @@ def test_groups_have_the_same_share_of_every_label(sizes):
 def test_groups_depend_on_seed_ids_and_labels_alone():
     rng = np.random.default_rng(2)
     ids, labels = rng.permutation(500)[:300], rng.integers(0, 7, 300)
-    groups, other = groups_of(ids, labels, 10, seed=4), rng.permutation(300)
-    assert (groups_of(ids[other], labels[other], 10, seed=4) == groups[other]).all()
-    assert (groups_of(ids, labels, 10, seed=5) != groups).any()
-    assert (groups_of(ids + 1, labels, 10, seed=4) != groups).any()
+    groups, other = deal_groups(ids, labels, 10, seed=4), rng.permutation(300)
+    assert (deal_groups(ids[other], labels[other], 10, seed=4) == groups[other]).all()
+    assert (deal_groups(ids, labels, 10, seed=5) != groups).any()
+    assert (deal_groups(ids + 1, labels, 10, seed=4) != groups).any()
 
 
 def test_which_group_an_image_is_in_is_fixed_for_ever():
     """Files keep what numbers are without each group; new points are compared with them."""
-    groups = groups_of(np.arange(14), np.arange(14) % 3, 4)
+    groups = deal_groups(np.arange(14), np.arange(14) % 3, 4)
     assert groups.tolist() == [0, 3, 0, 1, 2, 2, 2, 1, 3, 3, 0, 1, 2, 1]
 
 
 def test_labels_of_fewer_samples_than_groups_meet_in_groups_by_chance():
     """Dealt in turn, labels of five would fill groups 0 to 4 or 5 to 9, and errors be too small."""
     labels = np.arange(500) % 100
-    groups = groups_of(np.arange(500), labels, 10)
+    groups = deal_groups(np.arange(500), labels, 10)
     assert len({tuple(np.sort(groups[labels == label])) for label in range(100)}) > 50
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.pareto import front
+from cdm_cli.metrics.pareto import find_front
 
 
 def estimates(means, size=0.1, shared=1.0, seed=0):
@@ -18,12 +18,12 @@ def estimates(means, size=0.1, shared=1.0, seed=0):
 
 
 def on(costs, found):
-    return [place.on_front for place in front(costs, found)]
+    return [place.on_front for place in find_front(costs, found)]
 
 
 def test_the_front_of_points_far_apart_is_that_of_their_numbers():
     costs, means = [8, 8, 25, 25, 100, 100], [9, 12, 5, 10, 5.5, 4]
-    places = front(costs, estimates(means))
+    places = find_front(costs, estimates(means))
     assert [place.on_front for place in places] == [True, False, True, False, False, True]
     assert [place.against for place in places] == [0, 0, 2, 2, 5, 5]
     assert places[1].difference > 2.5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cdm_cli.metrics.best import Contender
-from cdm_cli.metrics.pausing import NORMAL, chance_to_beat, go_on
+from cdm_cli.metrics.pausing import NORMAL, go_on, reckon_chance
 
 LEVEL = 0.05
 
@@ -23,18 +23,18 @@ def test_the_chance_is_that_of_a_mean_that_more_images_join():
     theta = z + rng.normal(size=400_000)  # per image of the first round, whose error is 1
     more = theta * (ratio - 1) + rng.normal(size=len(theta)) * (ratio - 1) ** 0.5
     drawn = ((z + more) / ratio**0.5 > NORMAL.inv_cdf(1 - LEVEL)).mean()
-    assert chance_to_beat(1 - NORMAL.cdf(z), ratio, LEVEL) == pytest.approx(drawn, abs=3e-3)
+    assert reckon_chance(1 - NORMAL.cdf(z), ratio, LEVEL) == pytest.approx(drawn, abs=3e-3)
 
 
 def test_what_is_at_its_level_stays_there_by_a_coin_if_hardly_any_images_follow():
-    assert chance_to_beat(LEVEL, 1 + 1e-9, LEVEL) == pytest.approx(0.5, abs=1e-4)
-    assert chance_to_beat(0.2, 1 + 1e-9, LEVEL) == 0
-    assert chance_to_beat(0.01, 1 + 1e-9, LEVEL) == 1
+    assert reckon_chance(LEVEL, 1 + 1e-9, LEVEL) == pytest.approx(0.5, abs=1e-4)
+    assert reckon_chance(0.2, 1 + 1e-9, LEVEL) == 0
+    assert reckon_chance(0.01, 1 + 1e-9, LEVEL) == 1
 
 
 def test_the_lowest_and_what_no_images_follow_are_not_beaten():
-    assert chance_to_beat(1.0, 9.0, LEVEL) == 0
-    assert chance_to_beat(0.01, 1.0, LEVEL) == 0
+    assert reckon_chance(1.0, 9.0, LEVEL) == 0
+    assert reckon_chance(0.01, 1.0, LEVEL) == 0
 
 
 def test_the_rest_goes_to_points_that_it_is_likely_to_beat_and_to_the_two_lowest():
@@ -47,7 +47,7 @@ def test_the_rest_goes_to_points_that_it_is_likely_to_beat_and_to_the_two_lowest
 def test_how_many_share_it_makes_the_mean_number_that_is_beaten_the_largest():
     ps, paid, n = (1.0, 0.95, 0.05, 0.08, 0.15, 0.3, 0.5, 0.6), 700, 150
     means = [
-        sum(chance_to_beat(p, 1 + paid / (2 + count) / n, LEVEL) for p in ps[2 : 2 + count])
+        sum(reckon_chance(p, 1 + paid / (2 + count) / n, LEVEL) for p in ps[2 : 2 + count])
         for count in range(1, 7)
     ]
     most = 1 + int(np.argmax(means))

@@ -7,10 +7,10 @@ from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import (
     BEFORE,
     NOW,
-    first_num,
-    least_budget,
-    num_groups,
-    plan_of,
+    count_first,
+    count_groups,
+    find_least_budget,
+    plan_rounds,
     race,
 )
 
@@ -21,7 +21,7 @@ def judge_of(noise, theta):
     """Return a judge of images whose number is theta [P], of each image with its noise [P, N]."""
 
     def judge(points, num):
-        G = num_groups(num)
+        G = count_groups(num)
         x = theta[:, None] + noise[:, :num]
         sums = np.stack([x[:, g::G].sum(1) for g in range(G)], 1)
         counts = np.array([len(range(g, num, G)) for g in range(G)])
@@ -40,7 +40,7 @@ def test_an_older_race_shares_the_images_of_beaten_points_among_all_others():
     theta = np.array([0.0, 0.0, 5.0, 5.0, 5.0, 0.1])
     noise = correlated(np.random.default_rng(0), 4000)
     budget = 8 * 100 * P
-    plan = plan_of([1] * P, budget, way=BEFORE)
+    plan = plan_rounds([1] * P, budget, way=BEFORE)
     rounds = list(race([1] * P, budget, 4000, judge_of(noise, theta), plan=plan))
     assert [one.num for one in rounds[:2]] == [100, 100 + (1600 - 600) // 3]
     assert rounds[0].judged == tuple(range(P))
@@ -95,17 +95,17 @@ def test_the_shares_of_the_level_add_up_to_it():
     noise = correlated(np.random.default_rng(1), 4000)
     for budget in (50 * P, 160 * P, 1000 * P):
         for way in (NOW, BEFORE):
-            plan = plan_of([1] * P, budget, way=way)
+            plan = plan_rounds([1] * P, budget, way=way)
             assert plan.ends[-1] == 1
             assert sum(plan.levels) == pytest.approx(0.05)
             found = list(race([1] * P, budget, 4000, judge_of(noise, np.zeros(P)), plan=plan))
             assert len(found) == len(plan.ends)
             assert sum(one.level for one in found) == pytest.approx(0.05)
     nums = (100, 117, 118, 142, 143, 199, 200, 399, 400, 10**6)
-    rounds = [len(plan_of([1] * P, n * P).ends) for n in nums]
+    rounds = [len(plan_rounds([1] * P, n * P).ends) for n in nums]
     assert rounds == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
-    assert plan_of([1], 200).levels == pytest.approx((0.0015, 0.005, 0.0075, 0.036))
-    older = [len(plan_of([1] * P, n * P, way=BEFORE).ends) for n in (149, 150, 300, 800)]
+    assert plan_rounds([1], 200).levels == pytest.approx((0.0015, 0.005, 0.0075, 0.036))
+    older = [len(plan_rounds([1] * P, n * P, way=BEFORE).ends) for n in (149, 150, 300, 800)]
     assert older == [1, 2, 3, 4]
 
 
@@ -135,11 +135,11 @@ def test_points_cost_what_they_cost_and_images_come_in_steps():
     assert [one.num for one in found] == [96, 384, 640, 800, 992]
     assert [one.spent for one in found[:2]] == [96 * 99, 96 * 99 + 288 * 33]
     assert found[-1].spent <= 400 * sum(costs)
-    assert first_num(costs, 400 * sum(costs), 4000, 32) == 96
-    assert first_num(costs, 31 * sum(costs), 4000, 32) == 0
-    assert least_budget(costs, 20, 4000, 32) == 32 * sum(costs)
-    assert first_num(costs, least_budget(costs, 20, 4000, 32), 4000, 32) == 32
-    assert first_num(costs, least_budget(costs, 20, 25, 32), 25, 32) == 25
+    assert count_first(costs, 400 * sum(costs), 4000, 32) == 96
+    assert count_first(costs, 31 * sum(costs), 4000, 32) == 0
+    assert find_least_budget(costs, 20, 4000, 32) == 32 * sum(costs)
+    assert count_first(costs, find_least_budget(costs, 20, 4000, 32), 4000, 32) == 32
+    assert count_first(costs, find_least_budget(costs, 20, 25, 32), 25, 32) == 25
 
 
 @pytest.mark.parametrize("near", [0.0, 0.95])

@@ -6,7 +6,7 @@ import torch
 from cleanfid.resize import build_resizer
 from PIL import Image
 
-from cdm_cli.metrics.resize import clean, legacy_pytorch, to_channels
+from cdm_cli.metrics.resize import resize_clean, resize_legacy_pytorch, to_channels
 
 
 def drawn(H, W, channels=3):
@@ -24,7 +24,7 @@ def by_cleanfid(images, mode):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_clean_is_pillow_to_the_bit(size):
     images = drawn(size, size)
-    assert torch.equal(clean(images), by_cleanfid(images, "clean"))
+    assert torch.equal(resize_clean(images), by_cleanfid(images, "clean"))
 
 
 @pytest.mark.parametrize("size", [(64, 48), (301, 512), (512, 301)])
@@ -32,7 +32,7 @@ def test_clean_is_pillow_to_the_bit(size):
 def test_oblong_images_may_round_differently(size):
     """Pillow 13 takes the columns first in tall images: the last digit of float32 changes."""
     images = drawn(*size)
-    difference = (clean(images) - by_cleanfid(images, "clean")).abs().max()
+    difference = (resize_clean(images) - by_cleanfid(images, "clean")).abs().max()
     assert difference <= 4 * 255 * torch.finfo(torch.float32).eps
 
 
@@ -40,7 +40,7 @@ def test_oblong_images_may_round_differently(size):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_legacy_pytorch_is_that_of_cleanfid(size):
     images = drawn(*size)
-    assert torch.equal(legacy_pytorch(images), by_cleanfid(images, "legacy_pytorch"))
+    assert torch.equal(resize_legacy_pytorch(images), by_cleanfid(images, "legacy_pytorch"))
 
 
 def test_channels():

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.frechet import FeatureGaussian
-from cdm_cli.metrics.threads import SMALL, one_thread_if_small
+from cdm_cli.metrics.threads import SMALL, limit_threads_if_small
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def most_threads() -> int:
 
 @pytest.mark.parametrize(("feature_dim", "threads"), [(SMALL, 1), (SMALL + 1, 2)])
 def test_matrices_of_many_features_alone_take_several(feature_dim, threads):
-    with one_thread_if_small(feature_dim):
+    with limit_threads_if_small(feature_dim):
         assert torch.get_num_threads() == threads
         assert threads > 1 or most_threads() == 1
     assert torch.get_num_threads() == 2
@@ -53,7 +53,7 @@ def test_another_thread_samples_with_its_own():
     limited, seen = threading.Event(), threading.Event()
 
     def judge():
-        with one_thread_if_small(8):
+        with limit_threads_if_small(8):
             limited.set()
             seen.wait()
 

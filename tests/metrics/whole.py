@@ -12,7 +12,7 @@ from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.frechet import FeatureGaussian
 from cdm_cli.metrics.inception_score import NUM_SPLITS, SplitScores
 from cdm_cli.metrics.jackknife import MeanAndStd
-from cdm_cli.metrics.order import split_of
+from cdm_cli.metrics.order import deal_splits
 
 
 class Features(NamedTuple):
@@ -43,7 +43,7 @@ def inception_score(
 ) -> MeanAndStd:
     """Return the score over splits of probabilities [N, K], by ids [N]; None: 0..N-1."""
     num, K = probabilities.shape
-    splits = split_of(np.arange(num) if ids is None else ids, num_splits)
+    splits = deal_splits(np.arange(num) if ids is None else ids, num_splits)
     scores = SplitScores.empty(num_splits, K, probabilities.device)
     scores.add(probabilities, torch.from_numpy(splits))
     return scores.score()

@@ -16,10 +16,10 @@ from cdm_cli.jobs.cas.plan import CasWork, TrainingSet
 from cdm_cli.jobs.cas.training import Outcome
 from cdm_cli.metrics.class_accuracy import (
     ClassAccuracy,
-    class_verdicts,
-    gain_errors,
-    gains,
-    tops,
+    compare_classes,
+    list_tops,
+    measure_gain_errors,
+    measure_gains,
 )
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 from cdm_cli.report import Report
@@ -34,7 +34,7 @@ class CasResult:
     """The score beside that of real images, and the classes between which it differs most.
 
     better_than_real: classes that gain by samples; certainly_better and certainly_worse: those
-    that gain, and lose, with certainty (`class_verdicts`).
+    that gain, and lose, with certainty (`compare_classes`).
     """
 
     store: str
@@ -54,7 +54,7 @@ def write_score(
     mine, theirs = samples.accuracy, real.accuracy
     table = cas_table(work, samples, real)
     lines = class_lines(work, mine, theirs)
-    best, worst = extremes(gains(mine, theirs))
+    best, worst = extremes(measure_gains(mine, theirs))
     texts: dict[str, Callable[[], bytes]] = {
         "table.json": lambda: _json(table.to_json()),
         "table.csv": lambda: table.to_csv().encode(),
@@ -70,7 +70,7 @@ def write_score(
     return CasResult(
         store=work.samples.images.name,
         metrics=table,
-        better_than_real=int((gains(mine, theirs) > 0).sum()),
+        better_than_real=int((measure_gains(mine, theirs) > 0).sum()),
         certainly_better=[line["verdict"] for line in lines].count("better"),
         certainly_worse=[line["verdict"] for line in lines].count("worse"),
         gain_most=[_shorten(lines[place]) for place in best],
@@ -83,7 +83,7 @@ def cas_table(work: CasWork, samples: Outcome, real: Outcome) -> MetricTable:
     """Return top-1 and top-5 after training on samples, then on real images."""
     table = MetricTable(mixed=True)  # there may be fewer real images than samples
     for training, outcome in ((work.samples, samples), (work.real, real)):
-        for metric, k in zip(METRICS, tops(len(work.classes)), strict=True):
+        for metric, k in zip(METRICS, list_tops(len(work.classes)), strict=True):
             table.add(_row(work, training, outcome.accuracy, metric, k))
     for line in _notes(work, samples, real):
         table.note(line)
@@ -150,7 +150,7 @@ def _notes(work: CasWork, samples: Outcome, real: Outcome) -> list[str]:
     untested = sum(not num for num in samples.tested)
     if untested:
         notes.append(f"{untested} of {K} classes have no validation image and are not judged")
-    if tops(K)[1] == K:
+    if list_tops(K)[1] == K:
         notes.append(f"cas_top5 counts the first {K} of {K} classes: it says nothing")
     notes += [
         f"{outcome.skipped} steps on {name} were left out, their gradient was not finite"
@@ -162,13 +162,16 @@ def _notes(work: CasWork, samples: Outcome, real: Outcome) -> list[str]:
 
 def class_lines(work: CasWork, mine: ClassAccuracy, theirs: ClassAccuracy) -> Lines:
     """Return one flat mapping for each class; None where no image of it was tested."""
-    top, columns = tops(len(work.classes))[1], dict[str, Any]()
+    top, columns = list_tops(len(work.classes))[1], dict[str, Any]()
     columns["samples"], columns["real_images"] = work.samples.counts, work.real.counts
     columns["tested"] = mine.tested
     columns["top1"], columns["top5"] = mine.by_class(1), mine.by_class(top)
     columns["real_top1"], columns["real_top5"] = theirs.by_class(1), theirs.by_class(top)
-    columns["gain"], columns["gain_error"] = gains(mine, theirs), gain_errors(mine, theirs)
-    verdicts = class_verdicts(mine, theirs)
+    columns["gain"], columns["gain_error"] = (
+        measure_gains(mine, theirs),
+        measure_gain_errors(mine, theirs),
+    )
+    verdicts = compare_classes(mine, theirs)
     return [
         {"id": y, "class": name}
         | {key: _number_or_none(values[y]) for key, values in columns.items()}

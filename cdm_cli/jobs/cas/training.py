@@ -28,7 +28,7 @@ from cdm_cli.jobs.judging.images import read_batches
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.headers import checkpoint_digest
-from cdm_cli.metrics.arithmetic import full_float32
+from cdm_cli.metrics.arithmetic import use_full_float32
 from cdm_cli.metrics.class_accuracy import ClassAccuracy
 from cdm_cli.nets.memory import Halving
 from cdm_cli.report import Report
@@ -187,7 +187,7 @@ def measure_accuracy(fit: Fit, work: CasWork, session: Session, name: str) -> Cl
     accuracy, bad = ClassAccuracy(len(work.classes)), torch.zeros((), device=session.device)
     net = Halving[torch.Tensor](fit.net, session.device, session.report.say)
     with (
-        full_float32(),
+        use_full_float32(),
         session.report.track(f"cas: test after {name}", work.val.num, "images") as advance,
     ):
         for places, batch in read_batches(work.val, session):

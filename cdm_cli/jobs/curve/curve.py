@@ -21,17 +21,17 @@ from cdm_cli.jobs.curve.table import (
     CurvePoint,
     SavedWeights,
     add_point,
-    best_point,
     compare_points,
-    name_of_weights,
-    point_of,
+    find_best_point,
+    make_point,
+    make_table,
+    name_point,
     read_curve,
-    table_of,
     write_points,
     write_shown,
 )
 from cdm_cli.jobs.judging.panel import Panel, open_panel
-from cdm_cli.jobs.judging.probe_score import judge_probe, judgement_of
+from cdm_cli.jobs.judging.probe_score import identify_judgement, judge_probe
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
@@ -87,7 +87,7 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
         resolution = work.probe.config.model.resolution
         panel = open_panel(options.judge, resolution, session, features=False)
         config = work.header.config
-        identity = {"stage": config_digest(config), **judgement_of(work.probe, panel)}
+        identity = {"stage": config_digest(config), **identify_judgement(work.probe, panel)}
         points = session.decide(
             lambda: read_curve(options.out, identity, config),
             lambda points: {**identity, "states judged": [p.saved.model_dump() for p in points]},
@@ -97,18 +97,18 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
         if missing:
             points = _fill(options, work, missing, points, identity, panel)
         session.lead(lambda: write_shown(options.out, points))
-    best, found = best_point(points), compare_points(points)
+    best, found = find_best_point(points), compare_points(points)
     return CurveResult(
         out=options.out,
         plot=options.out / PLOT,
-        conclusion=found.conclusion(name_of_weights),
+        conclusion=found.conclusion(name_point),
         lowest=f"{best.saved.weights}, FID {best.value:.4g}",
         standing=found.standing,
         best=best.saved.weights,
         best_step=best.saved.step,
         best_fid=best.value,
         samples=work.probe.settings(),
-        table=table_of(points),
+        table=make_table(points),
     )
 
 
@@ -180,7 +180,7 @@ def _fill(
                 refused = error
                 report.say(f"{state.weights} is not judged: {error.what}")
                 continue
-            points = add_point(points, point_of(state, table))
+            points = add_point(points, make_point(state, table))
             session.lead(partial(write_points, options.out, identity, points))
             report.say(f"eval checkpoints: {state.weights}: FID {table.rows[0].value:.4g}")
     if not points:

@@ -12,15 +12,15 @@ from cdm_cli.jobs.curve.table import (
     PLOT,
     CurveFile,
     compare_points,
-    name_of_weights,
-    table_of,
+    make_table,
+    name_point,
 )
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.runtime.same_stage import is_of
 
 
-def curves_of(
+def find_curves(
     config: StageConfig, digests: Collection[str], places: Collection[Path]
 ) -> Iterator[Html]:
     """Yield a section for each curve in these places that is of this stage.
@@ -43,13 +43,13 @@ def _read(place: Path) -> CurveFile | None:
 
 
 def _section(place: Path, file: CurveFile) -> Html:
-    found, table = compare_points(file.points), table_of(file.points)
-    good = {name_of_weights(one.point) for one in found.good}
+    found, table = compare_points(file.points), make_table(file.points)
+    good = {name_point(one.point) for one in found.good}
     lines, plot = table.lines(), place / PLOT
     return page.section(
         "Checkpoints",
-        page.paragraph(found.conclusion(name_of_weights)),
-        page.picture(plot.read_bytes() if plot.is_file() else None, found.title(name_of_weights)),
+        page.paragraph(found.conclusion(name_point)),
+        page.picture(plot.read_bytes() if plot.is_file() else None, found.title(name_point)),
         page.table(table.header(), lines, [bool(good & {*line}) for line in lines]),
         page.notes(table.all_notes()),
     )

@@ -13,8 +13,8 @@ from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.curve.table import FILE, SavedWeights, read_curve
-from cdm_cli.jobs.judging.header import judge_fields, open_reference
-from cdm_cli.jobs.judging.probe_score import with_steps
+from cdm_cli.jobs.judging.header import identify_judge, open_reference
+from cdm_cli.jobs.judging.probe_score import fill_in_steps
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header, misfit, read_header
 from cdm_cli.jobs.sampling.judged_on import open_generated, probe_of
@@ -38,10 +38,10 @@ def plan_work(options: CurveOptions, stack: ExitStack) -> CurveWork:
     header = read_header(find_stage(options.stage, Path(RUNS)))
     states = find_states(header.directory, options.weights)
     generated = open_generated(options.lowres, header, stack, "--lowres")
-    store = None if generated else _store(options, header, stack)
-    judge_fields(options.judge)
+    store = None if generated else _open_real_images(options, header, stack)
+    identify_judge(options.judge)
     open_reference(options.judge.ref, header, stack)
-    sampling = with_steps(header.config, options.sampling)
+    sampling = fill_in_steps(header.config, options.sampling)
     probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"), generated)
     return CurveWork(header, probe, states)
 
@@ -73,14 +73,14 @@ def find_states(directory: Path, weights: Sequence[str]) -> tuple[SavedWeights, 
 def _find_state(directory: Path, name: str, *, listed: bool) -> SavedWeights | None:
     """Return a state, None for one that was listed and that a training removed since."""
     try:
-        return _state(name, weights_file(directory, name))
+        return _read_state(name, weights_file(directory, name))
     except MissingError:
         if not listed or is_complete(directory / CHECKPOINTS / name):
             raise
         return None
 
 
-def _state(name: str, path: Path) -> SavedWeights:
+def _read_state(name: str, path: Path) -> SavedWeights:
     metadata = read_metadata(path)
     try:
         return SavedWeights(weights=name, step=int(metadata["step"]), sha256=metadata["sha256"])
@@ -90,7 +90,7 @@ def _state(name: str, path: Path) -> SavedWeights:
         ) from None
 
 
-def _store(options: CurveOptions, header: Header, stack: ExitStack) -> Store | None:
+def _open_real_images(options: CurveOptions, header: Header, stack: ExitStack) -> Store | None:
     """Open the real images that a super-resolution stage enlarges; a base stage needs none."""
     if header.config.kind == "base":
         return None

@@ -20,7 +20,7 @@ from cdm_cli.jobs.runtime.identity import (
     other_job_error,
 )
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
-from cdm_cli.metrics.comparisons import RankedRows, compare_rows, comparisons, explain_left_out
+from cdm_cli.metrics.comparisons import RankedRows, compare_family, compare_rows, explain_left_out
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
 from cdm_cli.settings import Settings
 
@@ -95,7 +95,7 @@ def _check_recorded(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]
         )
 
 
-def point_of(saved: SavedWeights, table: MetricTable) -> CurvePoint:
+def make_point(saved: SavedWeights, table: MetricTable) -> CurvePoint:
     """Return the point of one state; its rows say which state they are of."""
     extra = {"step": saved.step, "weights": saved.weights}
     rows = tuple(replace(row, extra=extra) for row in table.rows if row.metric == "fid")
@@ -108,7 +108,7 @@ def add_point(points: Sequence[CurvePoint], point: CurvePoint) -> list[CurvePoin
     return sorted([*others, point], key=lambda point: (point.saved.step, point.saved.weights))
 
 
-def best_point(points: Sequence[CurvePoint]) -> CurvePoint:
+def find_best_point(points: Sequence[CurvePoint]) -> CurvePoint:
     """Return the point of the lowest FID; of equals, the earliest."""
     return min(points, key=lambda point: point.value)
 
@@ -118,15 +118,15 @@ def compare_points(points: Sequence[CurvePoint]) -> RankedRows:
     return compare_rows([point.rows[0] for point in points])
 
 
-def name_of_weights(point: Mapping[str, Any]) -> str:
+def name_point(point: Mapping[str, Any]) -> str:
     """Return what a person calls a point, as --weights does."""
     return str(point["weights"])
 
 
-def table_of(points: Sequence[CurvePoint]) -> MetricTable:
+def make_table(points: Sequence[CurvePoint]) -> MetricTable:
     """Return the rows of all points, and a verdict on each against every reference."""
     rows = [row for point in points for row in point.rows]
-    table = MetricTable(comparisons=comparisons(rows), notes=explain_left_out(rows))
+    table = MetricTable(comparisons=compare_family(rows), notes=explain_left_out(rows))
     for point in points:
         table.extend(point.rows)
         for note in point.notes:
@@ -139,15 +139,15 @@ def write_points(out: Path, identity: Mapping[str, Any], points: Sequence[CurveP
     file = CurveFile(
         identity=dict(identity),
         points=tuple(points),
-        conclusion=compare_points(points).conclusion(name_of_weights),
-        comparisons=tuple(table_of(points).comparisons),
+        conclusion=compare_points(points).conclusion(name_point),
+        comparisons=tuple(make_table(points).comparisons),
     )
     write_file_atomically(out / FILE, (file.model_dump_json(indent=1) + "\n").encode())
 
 
 def write_shown(out: Path, points: Sequence[CurvePoint]) -> None:
     """Write `curve.csv` and `curve.png`."""
-    write_file_atomically(out / CSV, table_of(points).to_csv().encode())
+    write_file_atomically(out / CSV, make_table(points).to_csv().encode())
     write_file_atomically(out / PLOT, draw_curve(points))
 
 
@@ -163,7 +163,7 @@ def draw_curve(points: Sequence[CurvePoint]) -> bytes:
             marker="os^v"[place % 4], capsize=2, label=f"against {reference}",
         )  # fmt: skip
     _draw_undecided(axes, points)
-    axes.set_title(compare_points(points).title(name_of_weights))
+    axes.set_title(compare_points(points).title(name_point))
     axes.set_xlabel("step")
     axes.set_ylabel(f"FID of {points[0].rows[0].convention.num} samples")
     axes.legend(fontsize="small")

@@ -20,7 +20,7 @@ from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.elbo.plan import ElboWork, Term, plan_work
-from cdm_cli.jobs.elbo.result import ElboResult, rows_of
+from cdm_cli.jobs.elbo.result import ElboResult, make_rows
 from cdm_cli.jobs.runtime.device import choose_precision, describe
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
@@ -110,7 +110,7 @@ def run_in(options: ElboOptions, session: Session) -> ElboResult:
         _tell_schedule(options, work, session.report)
         done = [_bound_stage(term, work, options, session) for term in work.terms]
         return ElboResult(
-            rows=tuple(rows_of(work.terms, [each.bound for each in done])),
+            rows=tuple(make_rows(work.terms, [each.bound for each in done])),
             data=str(options.ref),
             data_digest=store.digest,
             split=work.split,

@@ -70,29 +70,29 @@ def plan_work(options: ElboOptions, store: Store) -> ElboWork:
         _check_images(header, store, part)
     for low, high in pairwise(headers):
         _check_pair(low, high)
-    given = _s_of_each(headers, options.s)
+    given = _choose_each_s(headers, options.s)
     above = [s or 0 for s in given[1:]] + [0]
     for (low, high), s in zip(pairwise(headers), above, strict=False):
         _check_process(low, high, s)
     terms = [
-        _term(header, options.sampling, s, t)
+        _plan_term(header, options.sampling, s, t)
         for header, s, t in zip(headers, given, above, strict=True)
     ]
     store.require_finished()
     num = min(part.num, ENOUGH) if options.num is None else options.num
     rows = choose_rows(store, part, num)
-    sides = {side for header in headers for side in _sides(header)}
+    sides = {side for header in headers for side in _list_sides(header)}
     sources = {side: StoreRows(part, side, rows) for side in sides}
     return ElboWork(tuple(terms), split, num, sources)
 
 
-def _term(header: Header, sampling: Sampling, s: int | None, above: int) -> Term:
+def _plan_term(header: Header, sampling: Sampling, s: int | None, above: int) -> Term:
     """Return a stage's share of the bound; its chain steps on the time where the next begins."""
     chain = chain_for(header, _settle_sampling(header, sampling), visit=(above,) if above else ())
     return Term(header, chain, s, above)
 
 
-def _sides(header: Header) -> list[int]:
+def _list_sides(header: Header) -> list[int]:
     """Return the resolutions that a stage takes images of."""
     low = header.config.conditioning
     return [header.config.model.resolution, *([low.resolution] if low else [])]
@@ -100,7 +100,7 @@ def _sides(header: Header) -> list[int]:
 
 def _check_images(header: Header, store: Store, part: Part) -> None:
     """Raise MismatchError unless the part has the stage's images and classes."""
-    faults = (describe_misfit(header, store, part, side) for side in _sides(header))
+    faults = (describe_misfit(header, store, part, side) for side in _list_sides(header))
     if reason := next(filter(None, faults), ""):
         raise MismatchError(
             f"{header.directory} and {store.path} do not fit: {reason}",
@@ -120,7 +120,7 @@ def _check_pair(low: Header, high: Header) -> None:
         )
 
 
-def _s_of_each(headers: Sequence[Header], s: Sequence[int]) -> list[int | None]:
+def _choose_each_s(headers: Sequence[Header], s: Sequence[int]) -> list[int | None]:
     """Return the s of each stage's condition; raise UsageError for a wrong number or value."""
     above_base = [header for header in headers if header.config.kind == "sr"]
     if len(s) > len(above_base):

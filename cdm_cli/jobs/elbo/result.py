@@ -46,9 +46,9 @@ class ElboResult:
     device: str
 
 
-def rows_of(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[ElboRow]:
+def make_rows(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[ElboRow]:
     """Return a row for each stage, and for several the sum over them, weighed as Eq. 3 says."""
-    rows = [_stage_row(term, found) for term, found in zip(terms, bounds, strict=True)]
+    rows = [_make_stage_row(term, found) for term, found in zip(terms, bounds, strict=True)]
     if len(rows) == 1:
         return rows
     mean, error = mean_and_error(join_bounds(bounds, [term.dims for term in terms]))
@@ -59,7 +59,7 @@ def rows_of(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[ElboRow]:
     return [*rows, whole]
 
 
-def _stage_row(term: Term, found: Bound) -> ElboRow:
+def _make_stage_row(term: Term, found: Bound) -> ElboRow:
     mean, error = mean_and_error(found.total)
     return ElboRow(
         stage=term.header.directory.name,

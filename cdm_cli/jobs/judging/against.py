@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from cdm_cli.data.store import open_store
-from cdm_cli.metrics.comparisons import ALIKE, HIGHEST, subject, verdict_between
+from cdm_cli.metrics.comparisons import ALIKE, HIGHEST, name_subject, tell_apart
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
-from cdm_cli.metrics.verdicts import LEVEL, least_level
+from cdm_cli.metrics.verdicts import LEVEL, find_least_level
 from cdm_cli.names import WITH_ERRORS
 
 UNPAIRED = "unpaired: {why} ({names}), so the errors of both numbers count"
@@ -31,11 +31,11 @@ def compare_stores(table: MetricTable, stores: Sequence[Path], against: Path) ->
     Of each of these the verdicts on all stores are wrong with a probability of 5 % at most
     (Bonferroni). Pairs of numbers are compared where both share ids and the seed of their noise.
     """
-    theirs = {(row.metric, row.reference): row for row in _rows_of(table, against)}
-    seed, level = _noise_seed(against), LEVEL / len(stores)
+    theirs = {(row.metric, row.reference): row for row in _select_rows(table, against)}
+    seed, level = _read_noise_seed(against), LEVEL / len(stores)
     for path in stores:
-        shared = seed is not None and seed == _noise_seed(path)
-        for row in _rows_of(table, path):
+        shared = seed is not None and seed == _read_noise_seed(path)
+        for row in _select_rows(table, path):
             other = theirs.get((row.metric, row.reference))
             if other is not None and row.metric in WITH_ERRORS:
                 _compare(table, row, other, seed=shared, level=level)
@@ -44,7 +44,9 @@ def compare_stores(table: MetricTable, stores: Sequence[Path], against: Path) ->
             f"verdicts are on {len(stores)} stores at once: by each number any of them is wrong "
             "with 5 % at most"
         )
-    least = max((least_level(len(row.without)) for row in table.rows if row.without), default=0.0)
+    least = max(
+        (find_least_level(len(row.without)) for row in table.rows if row.without), default=0.0
+    )
     if least > level:
         table.note(
             f"nothing can be told apart by some of these numbers: {len(stores)} stores ask for a "
@@ -52,11 +54,11 @@ def compare_stores(table: MetricTable, stores: Sequence[Path], against: Path) ->
         )
 
 
-def _rows_of(table: MetricTable, store: Path) -> list[MetricRow]:
+def _select_rows(table: MetricTable, store: Path) -> list[MetricRow]:
     return [row for row in table.rows if row.extra == {"store": str(store)}]
 
 
-def _noise_seed(path: Path) -> int | None:
+def _read_noise_seed(path: Path) -> int | None:
     """Return the seed that a store's samples were drawn with, None for other images."""
     with open_store(path) as store:
         seed = store.provenance.get("identity", {}).get("seed")
@@ -68,7 +70,7 @@ def _compare(
 ) -> None:
     """Compare two numbers pair by pair where their noise is the same, and say where it is not."""
     if not row.without or len(row.without) != len(other.without):
-        table.note(f"no verdict by {subject(row.metric, row.reference)}: too few images")
+        table.note(f"no verdict by {name_subject(row.metric, row.reference)}: too few images")
         return
     same = row.groups == other.groups
     if not (seed and same):
@@ -76,7 +78,7 @@ def _compare(
         why = "the ids differ" if not same else "they share no seed"
         table.note(UNPAIRED.format(why=why, names=names))
     mine, theirs = row.estimate, other.estimate
-    verdict = verdict_between(mine, theirs, highest=row.metric in HIGHEST, level=level)
+    verdict = tell_apart(mine, theirs, highest=row.metric in HIGHEST, level=level)
     gap = _measure_gap(mine, theirs, paired=seed and same)
     table.comparisons.append(Comparison.of(row, other, verdict, *gap))
 
@@ -91,7 +93,7 @@ def _measure_gap(one: Estimate, other: Estimate, *, paired: bool) -> tuple[float
     return gap.corrected or 0.0, math.hypot(*(error or 0.0 for error in errors))
 
 
-def conclusions(table: MetricTable) -> list[str]:
+def conclude_each(table: MetricTable) -> list[str]:
     """Return what the first comparison of each store says, in a sentence that can be repeated."""
     if not table.comparisons:
         return ["no number of the stores could be compared"]
@@ -103,14 +105,14 @@ def conclusions(table: MetricTable) -> list[str]:
 
 def _conclude(table: MetricTable, one: Comparison) -> str:
     mine, theirs = one.point["store"], one.against["store"]
-    what = f"{subject(one.metric, one.reference)} of {_nums(table, one)} images"
+    what = f"{name_subject(one.metric, one.reference)} of {_list_nums(table, one)} images"
     gap = f"{abs(one.difference):.2g} ± {one.uncertainty:.2g}"
     if one.verdict == ALIKE:
         return f"{what} does not tell {mine} and {theirs} apart: they differ by {gap}."
     return f"{mine} is {one.verdict} than {theirs} by {gap} in {what}."
 
 
-def _nums(table: MetricTable, one: Comparison) -> str:
+def _list_nums(table: MetricTable, one: Comparison) -> str:
     rows = [
         row
         for row in table.rows

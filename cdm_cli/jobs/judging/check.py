@@ -5,11 +5,11 @@ from pathlib import Path
 from cdm_cli.cascade.stagefile import find_stage, read_stage_file
 from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
-from cdm_cli.jobs.judging.header import judge_fields
+from cdm_cli.jobs.judging.header import identify_judge
 from cdm_cli.jobs.judging.images import ImageSet
 from cdm_cli.jobs.judging.judge import is_classifier_stage
 from cdm_cli.jobs.judging.real import open_real
-from cdm_cli.jobs.judging.rows import check_number, no_images, unknown_classes
+from cdm_cli.jobs.judging.rows import check_number, no_images_error, unknown_classes_error
 from cdm_cli.jobs.sampling.rows import part_of
 from cdm_cli.names import OF_IMAGES, RUNS
 from cdm_cli.options.judging import EvalOptions, FeatureOptions
@@ -21,7 +21,7 @@ def check_metrics(options: EvalOptions, images: ImageSet) -> None:
     With `all`, what cannot be had is left out of the table, with a note, and is no error here; a
     judge or a reference that is not there, or does not fit, always is.
     """
-    judge_fields(options.judge)
+    identify_judge(options.judge)
     ref = options.judge.ref
     with open_real(ref) as real:
         parts = real.images(images.resolution).values()
@@ -30,11 +30,11 @@ def check_metrics(options: EvalOptions, images: ImageSet) -> None:
         return
     for metric in options.names:
         if metric in OF_IMAGES and there is None:
-            raise no_images(metric, ref.name)
+            raise no_images_error(metric, ref.name)
         num = min(images.num, there or images.num) if metric in OF_IMAGES else images.num
         check_number(metric, num)
-    if "accuracy" in options.names and classes_of_judge(options.judge) != images.classes:
-        raise unknown_classes(options.judge.features)
+    if "accuracy" in options.names and read_judge_classes(options.judge) != images.classes:
+        raise unknown_classes_error(options.judge.features)
 
 
 def check_alike(options: EvalOptions, resolution: int, other: Store) -> None:
@@ -52,7 +52,7 @@ def check_alike(options: EvalOptions, resolution: int, other: Store) -> None:
     )
 
 
-def classes_of_judge(judge: FeatureOptions) -> tuple[str, ...] | None:
+def read_judge_classes(judge: FeatureOptions) -> tuple[str, ...] | None:
     """Return the class names of a judge, None for a judge without known classes."""
     if not is_classifier_stage(judge):
         return None

@@ -20,7 +20,7 @@ SECONDS = 0.3  # of timing
 DOUBLE, FLOAT = 8, 4
 
 
-def cost(
+def estimate_eval(
     options: EvalOptions, images: Sequence[ImageSet], session: Session
 ) -> dict[str, object]:  # fmt: skip
     """Return images, time and what is kept of real images that were not judged before, all flat.
@@ -30,20 +30,20 @@ def cost(
     judge = open_judge(options.judge, session.device).extractor
     real = count_unseen(options.judge.ref, images[0].resolution, judge)
     samples = sum(each.num for each in images)
-    rate = images_per_second(judge, images[0], session.device)
+    rate = time_judge(judge, images[0], session.device)
     seconds = (samples + sum(real)) / (rate * (options.judge.compute.gpus or 1))
     return {
         "judge": judge.name,
         "images_judged": samples,
         "real_images_judged": sum(real),
-        "disk_bytes": sum(_kept_bytes(num, judge.feature_dim) for num in real),
+        "disk_bytes": sum(_count_kept_bytes(num, judge.feature_dim) for num in real),
         "device": describe(session.device),
         "estimated_seconds": float(f"{seconds:.4g}"),
         "estimated_by": TIMED,
     }
 
 
-def images_per_second(judge: FeatureExtractor, like: ImageSet, device: torch.device) -> float:
+def time_judge(judge: FeatureExtractor, like: ImageSet, device: torch.device) -> float:
     """Return how many images of a size the judge sees a second, of one process."""
     size = (BATCH[device.type], like.images.shape[3], *like.images.shape[1:3])
     noise = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
@@ -57,6 +57,6 @@ def images_per_second(judge: FeatureExtractor, like: ImageSet, device: torch.dev
     return count / (time.perf_counter() - start)
 
 
-def _kept_bytes(num: int, dim: int) -> int:
+def _count_kept_bytes(num: int, dim: int) -> int:
     """Return the bytes of the statistics of so many images: moments, and features of some."""
     return DOUBLE * dim * (dim + 1) + FLOAT * dim * min(num, KEEP)

@@ -17,10 +17,10 @@ from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.judging import nearest
 from cdm_cli.jobs.judging.against import compare_stores, join_tables
 from cdm_cli.jobs.judging.check import check_alike, check_metrics
-from cdm_cli.jobs.judging.cost import cost
+from cdm_cli.jobs.judging.cost import estimate_eval
 from cdm_cli.jobs.judging.images import ImageSet, collect, from_store
-from cdm_cli.jobs.judging.panel import Panel, convention_of, open_panel, table_of_rows
-from cdm_cli.jobs.judging.references import training_images
+from cdm_cli.jobs.judging.panel import Panel, make_table, open_panel, state_convention
+from cdm_cli.jobs.judging.references import open_training_images
 from cdm_cli.jobs.judging.result import EvalResult
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.rows import tell_part
@@ -60,7 +60,7 @@ def plan(options: EvalOptions, report: Report) -> dict[str, object]:
         return {
             **told,
             "metrics": list(options.names),
-            **cost(options, images, session),
+            **estimate_eval(options, images, session),
         }
 
 
@@ -71,7 +71,7 @@ def _check_written(options: EvalOptions) -> None:
         _check_ours(options.out, mark, "table of cdm eval", "another -o")
     if "nn" in options.names:
         _check_ours(
-            _picture_path(options.out), MARK, "picture of cdm eval nn",
+            _name_picture(options.out), MARK, "picture of cdm eval nn",
             "another -o: the picture is named after the table",
         )  # fmt: skip
 
@@ -98,7 +98,7 @@ def run_in(options: EvalOptions, session: Session) -> EvalResult:
         written: list[Path] = []
         for path, images in zip(_list_stores(options), chosen, strict=True):
             collector = collect(images, panel.judge.extractor, session, seed=options.seed)
-            tables[path] = table_of_rows(
+            tables[path] = make_table(
                 panel, images, collector, options.names, options.seed, lenient=options.lenient
             )
             if "nn" in options.names and images is chosen[0]:
@@ -162,21 +162,25 @@ def _look_nearby(
     table: MetricTable,
 ) -> tuple[list[dict[str, Any]], list[Path]]:
     with ExitStack() as stack:
-        training = training_images(options.judge.ref, images.resolution, stack)
+        training = open_training_images(options.judge.ref, images.resolution, stack)
         val = next((found for found in panel.references if found.name == "val"), None)
         found = nearest.search_nearest(
             collector, training, val, panel.judge.extractor, panel.session
         )
         table.extend(
-            nearest.nearest_rows(found, convention_of(images, panel.judge, options.seed), training)
+            nearest.make_nearest_rows(
+                found, state_convention(images, panel.judge, options.seed), training
+            )
         )
-        path = _picture_path(options.out)
+        path = _name_picture(options.out)
         if panel.session.world.leads:
-            write_file_atomically(path, _png(nearest.draw_nearest(found, images, training)))
+            write_file_atomically(
+                path, _encode_picture(nearest.draw_nearest(found, images, training))
+            )
         return nearest.list_nearest(found, images, training), [path]
 
 
-def _picture_path(out: Path | None) -> Path:
+def _name_picture(out: Path | None) -> Path:
     return out.with_suffix(".png") if out else NEAREST_PICTURE
 
 
@@ -185,7 +189,7 @@ def _holds(path: Path, mark: bytes) -> bool:
         return mark in file.read(200)
 
 
-def _png(picture: Image.Image) -> bytes:
+def _encode_picture(picture: Image.Image) -> bytes:
     """Return a PNG that says, in its first bytes, that it is ours to replace."""
     note, held = PngInfo(), io.BytesIO()
     note.add_text(MARK, "nearest training images")

@@ -36,7 +36,7 @@ def open_reference(path: Path, header: Header, stack: ExitStack) -> RealImages:
     return real
 
 
-def judge_fields(options: FeatureOptions, runs: Path = Path(RUNS)) -> dict[str, str]:
+def identify_judge(options: FeatureOptions, runs: Path = Path(RUNS)) -> dict[str, str]:
     """Return what tells judges apart.
 
     Raises MissingError where there is no judge of that name, MismatchError for a stage that

@@ -107,7 +107,7 @@ def from_arrays(
     return ImageSet(name, "", images, ids, ids, labels.astype(np.int64), classes)
 
 
-def queue_of_caller(device: torch.device) -> Callable[[], None]:
+def take_queue_of_caller(device: torch.device) -> Callable[[], None]:
     """Return what makes another thread queue its work on a GPU where the caller does, in order."""
     if device.type != "cuda":
         return lambda: None
@@ -131,7 +131,7 @@ def read_batches(images: ImageSet, session: Session) -> Iterator[tuple[np.ndarra
             return batch
         return batch.contiguous().pin_memory().to(device, non_blocking=True)
 
-    with ThreadPoolExecutor(1, "cdm-read", queue_of_caller(device)) as thread:
+    with ThreadPoolExecutor(1, "cdm-read", take_queue_of_caller(device)) as thread:
         ahead = [thread.submit(read, places) for places in pieces[:2]]
         for index, places in enumerate(pieces):
             batch = ahead.pop(0).result()

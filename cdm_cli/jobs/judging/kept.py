@@ -30,7 +30,7 @@ def read_numbers(path: Path) -> MetricTable:
     return MetricTable([*kept.rows], [*kept.notes], [*kept.comparisons], mixed=True)
 
 
-def tables_of(store: Path, digest: str) -> Iterator[tuple[Path, MetricTable]]:
+def find_tables(store: Path, digest: str) -> Iterator[tuple[Path, MetricTable]]:
     """Yield the tables beside a store that are of its images, which have this digest."""
     for path in sorted(store.absolute().parent.glob("*.json"))[:MOST]:
         try:

@@ -79,7 +79,7 @@ def _join(nearest: Nearest, world: World) -> tuple[np.ndarray, np.ndarray]:
     return distances.cpu().numpy(), ids.cpu().numpy()
 
 
-def nearest_rows(
+def make_nearest_rows(
     found: NearestImages, convention: Convention, training: ImageSet
 ) -> list[MetricRow]:
     """Return the median distance of samples, and how many lie closer than unseen images do."""
@@ -99,9 +99,9 @@ def nearest_rows(
         )
 
     kind = "standard error of the median, by its order statistics"
-    made = [row("nn_distance", np.median(nearest), median_error(nearest), kind)]
+    made = [row("nn_distance", np.median(nearest), measure_median_error(nearest), kind)]
     if len(found.val):
-        error, val = median_error(found.val), len(found.val)
+        error, val = measure_median_error(found.val), len(found.val)
         made.append(row("nn_distance_val", np.median(found.val), error, kind, real=val))
         close = float((nearest < np.quantile(found.val, QUANTILE)).mean())
         error = (close * (1 - close) / len(nearest)) ** 0.5
@@ -110,7 +110,7 @@ def nearest_rows(
     return made
 
 
-def median_error(x: np.ndarray) -> float:
+def measure_median_error(x: np.ndarray) -> float:
     """Return the standard error of the median of x [N], whatever the distribution.
 
     The rank of the true median is binomial, with a standard deviation of sqrt(N) / 2 (David &
@@ -126,7 +126,7 @@ def list_nearest(
 ) -> list[dict[str, Any]]:
     """Return the samples that lie nearest to a training image, the nearest first."""
     lines: list[dict[str, Any]] = []
-    for q in _nearest_queries(found):
+    for q in _choose_nearest(found):
         place, near = int(found.places[q]), int(found.neighbours[q, 0])
         lines.append(
             {
@@ -135,21 +135,23 @@ def list_nearest(
                 "train": int(training.ids[near]),
                 "train_class": training.classes[training.labels[near]],
                 "distance": float(found.distances[q, 0]),
-                "pixel_rms": _pixel_rms(_one(images, place), _one(training, near)),
+                "pixel_rms": _measure_pixel_rms(
+                    _read_one(images, place), _read_one(training, near)
+                ),
             }
         )
     return lines
 
 
-def _nearest_queries(found: NearestImages) -> list[int]:
+def _choose_nearest(found: NearestImages) -> list[int]:
     return np.argsort(found.distances[:, 0], kind="stable")[:SHOWN].tolist()
 
 
-def _one(images: ImageSet, place: int) -> Tensor:
+def _read_one(images: ImageSet, place: int) -> Tensor:
     return images.read(np.array([place]))[0]
 
 
-def _pixel_rms(x: Tensor, y: Tensor) -> float | None:
+def _measure_pixel_rms(x: Tensor, y: Tensor) -> float | None:
     if x.shape != y.shape:
         return None
     return float((x.double() - y.double()).square().mean().sqrt())
@@ -159,10 +161,10 @@ def draw_nearest(found: NearestImages, images: ImageSet, training: ImageSet) -> 
     """Draw each of those samples, left, beside its nearest training images."""
     tiles: list[np.ndarray] = []
     rows: list[tuple[str, np.ndarray]] = []
-    for q in _nearest_queries(found):
+    for q in _choose_nearest(found):
         start = len(tiles)
-        tiles.append(_as_pixels(_one(images, int(found.places[q]))))
-        tiles += [_as_pixels(_one(training, int(near))) for near in found.neighbours[q]]
+        tiles.append(_lay_out(_read_one(images, int(found.places[q]))))
+        tiles += [_lay_out(_read_one(training, int(near))) for near in found.neighbours[q]]
         rows.append((f"{found.distances[q, 0]:.3g}", np.arange(start, len(tiles))))
     heads = ("sample", "nearest of train", *[""] * (found.neighbours.shape[1] - 1))
     return draw_sheet(
@@ -170,5 +172,5 @@ def draw_nearest(found: NearestImages, images: ImageSet, training: ImageSet) -> 
     )
 
 
-def _as_pixels(x: Tensor) -> np.ndarray:
+def _lay_out(x: Tensor) -> np.ndarray:
     return as_rgb(x.permute(1, 2, 0).numpy())

@@ -110,7 +110,7 @@ def open_npz(path: Path) -> Generator[Npz]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     temporary = tempfile.TemporaryDirectory()
     with temporary as folder, undo_if_left(temporary.cleanup):
-        images = _images(path, digest, members, Path(folder) / "arr_0")
+        images = _open_images(path, digest, members, Path(folder) / "arr_0")
         if images is not None:
             images = replace(images, check=partial(_check_untouched, path, before))
         yield Npz(path, digest, members, images)
@@ -122,7 +122,9 @@ def _check_untouched(path: Path, before: Stamp, rows: NDArray[np.int64]) -> None
         raise BadInputError(f"{path} was changed while it was read", next="the same command again")
 
 
-def _images(path: Path, digest: str, members: dict[str, Member], spool: Path) -> ImageSet | None:
+def _open_images(
+    path: Path, digest: str, members: dict[str, Member], spool: Path
+) -> ImageSet | None:
     if "arr_0.npy" not in members:
         return None
     source = npz_source(path.name, path, list(members.values()), spool)

@@ -6,7 +6,7 @@ from cdm_cli.jobs.judging.images import ImageSet, collect
 from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.judging.real import read_digest
 from cdm_cli.jobs.judging.references import find_references
-from cdm_cli.jobs.judging.rows import Rows, notes_for_reader
+from cdm_cli.jobs.judging.rows import Rows, list_notes
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.inception import InceptionExtractor
@@ -48,7 +48,7 @@ def open_panel(
     return Panel(judge, found, session)
 
 
-def convention_of(images: ImageSet, judge: Judge, seed: int) -> Convention:
+def state_convention(images: ImageSet, judge: Judge, seed: int) -> Convention:
     """Return the convention of numbers of these images by this judge."""
     extractor = judge.extractor
     return Convention(
@@ -71,10 +71,10 @@ def measure(
     Raises what `collect` and `Rows.table` raise.
     """
     collector = collect(images, panel.judge.extractor, panel.session, seed=seed)
-    return table_of_rows(panel, images, collector, metrics, seed)
+    return make_table(panel, images, collector, metrics, seed)
 
 
-def table_of_rows(
+def make_table(
     panel: Panel,
     images: ImageSet,
     collector: Collector,
@@ -87,10 +87,10 @@ def table_of_rows(
 
     lenient: a metric that the judge cannot give is left out with a note, not refused.
     """
-    convention = convention_of(images, panel.judge, seed)
+    convention = state_convention(images, panel.judge, seed)
     knows = bool(panel.judge.classes) and panel.judge.classes == images.classes
     rows = Rows(collector, panel.references, convention, judge_knows_labels=knows)
     table = rows.table(metrics, lenient=lenient)
-    for line in notes_for_reader(metrics, convention, panel.judge.extractor, panel.references):
+    for line in list_notes(metrics, convention, panel.judge.extractor, panel.references):
         table.note(line)
     return table

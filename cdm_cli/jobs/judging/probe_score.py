@@ -14,7 +14,7 @@ from cdm_cli.metrics.table import MetricTable
 from cdm_cli.options.sampling import Sampling
 
 
-def with_steps(config: StageConfig, sampling: Sampling) -> Sampling:
+def fill_in_steps(config: StageConfig, sampling: Sampling) -> Sampling:
     """Fill in the steps of samples that are judged: the stage's own default, else at most 250.
 
     All T = 4000 would cost more than training.
@@ -30,7 +30,7 @@ def judge_probe(panel: Panel, probe: Probe, images: np.ndarray, name: str) -> Me
     return measure(panel, found, ("fid",), seed=probe.seed)
 
 
-def judgement_of(probe: Probe, panel: Panel) -> dict[str, Any]:
+def identify_judgement(probe: Probe, panel: Panel) -> dict[str, Any]:
     """Return the identity of a score: all that it depends on besides the weights."""
     extractor, reference = panel.judge.extractor, panel.references[0]
     return {

@@ -45,9 +45,9 @@ def find_references(
     """
     with open_real(path) as real:
         if isinstance(real.source, Npz):
-            return [_of_npz(real, real.source, resolution, extractor, session, features=features)]
+            return [_take_npz(real, real.source, resolution, extractor, session, features=features)]
         return [
-            statistics(path, name, images, extractor, session)
+            find_statistics(path, name, images, extractor, session)
             for name, images in real.images(resolution).items()
         ]
 
@@ -58,11 +58,11 @@ def count_unseen(path: Path, resolution: int, extractor: FeatureExtractor) -> li
         return [
             images.num
             for name, images in real.images(resolution).items()
-            if not statistics_path(path, _key(images, name, extractor)).is_file()
+            if not name_statistics(path, _make_key(images, name, extractor)).is_file()
         ]
 
 
-def training_images(path: Path, resolution: int, stack: ExitStack) -> ImageSet:
+def open_training_images(path: Path, resolution: int, stack: ExitStack) -> ImageSet:
     """Return the images that samples may be copies of: train of a store, or those of an .npz.
 
     The stack keeps the file open. Raises MismatchError where there are none.
@@ -73,7 +73,7 @@ def training_images(path: Path, resolution: int, stack: ExitStack) -> ImageSet:
     return next(iter(parts.values()))
 
 
-def statistics(
+def find_statistics(
     path: Path,
     part: str,
     images: ImageSet,
@@ -81,8 +81,8 @@ def statistics(
     session: Session,
 ) -> Reference:
     """Return the statistics of all images, from their file beside path if it is there."""
-    key = _key(images, part, extractor)
-    kept = statistics_path(path, key)
+    key = _make_key(images, part, extractor)
+    kept = name_statistics(path, key)
     found = _read_kept(kept, extractor.feature_dim, key, session.report)
     if session.world.agree(found is not None) and found is not None:
         return found
@@ -94,7 +94,7 @@ def statistics(
     return reference
 
 
-def _of_npz(
+def _take_npz(
     real: RealImages,
     npz: Npz,
     resolution: int,
@@ -107,13 +107,13 @@ def _of_npz(
     moments = npz.moments(extractor)
     if moments is not None and not (features and npz.images):
         return moments
-    seen = statistics(real.path, "", real.images(resolution)[""], extractor, session)
+    seen = find_statistics(real.path, "", real.images(resolution)[""], extractor, session)
     if moments is None:
         return replace(seen, name=real.path.name)
     return replace(moments, features=seen.features, ids=seen.ids)
 
 
-def _key(images: ImageSet, part: str, extractor: FeatureExtractor) -> dict[str, Any]:
+def _make_key(images: ImageSet, part: str, extractor: FeatureExtractor) -> dict[str, Any]:
     return {
         "schema": 1,
         "data": images.digest,
@@ -126,7 +126,7 @@ def _key(images: ImageSet, part: str, extractor: FeatureExtractor) -> dict[str, 
     }
 
 
-def statistics_path(data: Path, key: dict[str, Any]) -> Path:
+def name_statistics(data: Path, key: dict[str, Any]) -> Path:
     """Return where the statistics of that key stand, beside the data."""
     tail = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     name = f"{key['part'] or 'ref'}-{key['resolution']}-{key['extractor']}-{tail}"

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cdm_cli.jobs.judging.against import conclusions
+from cdm_cli.jobs.judging.against import conclude_each
 from cdm_cli.metrics.comparisons import list_names
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 
@@ -52,7 +52,7 @@ class EvalResult(NamedTuple):
                     "reference": row.reference,
                     "real_images": row.reference_num,
                     **({"convention": asdict(row.convention)} if row.extra else {}),
-                    **({"jackknife": _jackknife(row)} if row.without else {}),
+                    **({"jackknife": _dump_jackknife(row)} if row.without else {}),
                 }
                 for row in rows
             ],
@@ -72,7 +72,7 @@ class EvalResult(NamedTuple):
     def in_short(self) -> list[str | list[dict[str, str]]]:
         """Return the numbers, then what they mean and of what they are."""
         table, kinds = self.table, self.table.conventions
-        told = conclusions(self.table) if self.against is not None else []
+        told = conclude_each(self.table) if self.against is not None else []
         cells = [dict(zip(table.header(), line, strict=True)) for line in table.lines()]
         if len(kinds) == 1:
             cells = [{title: row[title] for title in row if title != "num"} for row in cells]
@@ -102,9 +102,9 @@ class EvalResult(NamedTuple):
         if self.against is None:
             return {}
         told = [asdict(one) for one in self.table.comparisons]
-        said = " ".join(conclusions(self.table))
+        said = " ".join(conclude_each(self.table))
         return {"against": str(self.against), "conclusion": said, "comparisons": told}
 
 
-def _jackknife(row: MetricRow) -> dict[str, Any]:
+def _dump_jackknife(row: MetricRow) -> dict[str, Any]:
     return {"groups": row.groups, "without": row.without, "without_two": row.without_two}

@@ -11,7 +11,7 @@ from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.inception_score import NUM_SPLITS
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.kernel import NUM_SUBSETS, SUBSET_SIZE, kernel_estimate
+from cdm_cli.metrics.kernel import NUM_SUBSETS, SUBSET_SIZE, estimate_kernel_distance
 from cdm_cli.metrics.neighbours import PRDC, prdc
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
@@ -29,7 +29,7 @@ def check_number(metric: str, num: int) -> None:
         )
 
 
-def no_images(metric: str, name: str) -> MismatchError:
+def no_images_error(metric: str, name: str) -> MismatchError:
     """Return the error of a metric that compares images, asked of statistics."""
     return MismatchError(
         f"{metric} needs real images, {name} brings their mean and covariance alone",
@@ -37,7 +37,7 @@ def no_images(metric: str, name: str) -> MismatchError:
     )
 
 
-def unknown_classes(judge: str) -> MismatchError:
+def unknown_classes_error(judge: str) -> MismatchError:
     """Return the error of a judge that cannot call the samples by their labels."""
     return MismatchError(
         f"accuracy: {judge} does not know the classes of the samples",
@@ -117,7 +117,7 @@ class Rows:
         for reference in self._with_features("kid"):
             real = self._real(reference)
             size = min(len(ids), len(real), SUBSET_SIZE)
-            score, estimate = kernel_estimate(
+            score, estimate = estimate_kernel_distance(
                 self.collector.kept, real, ids=ids, ids_ref=reference.ids, groups=groups
             )
             kind = f"standard deviation over {NUM_SUBSETS} subsets of {size}"
@@ -148,14 +148,16 @@ class Rows:
         """Yield the share of samples that the judge calls by their label (top 1)."""
         score = self.collector.accuracy()
         if score is None or not self.judge_knows_labels:
-            raise unknown_classes(self.convention.extractor)
+            raise unknown_classes_error(self.convention.extractor)
         kind, estimate = "binomial standard error", self.collector.accuracy_estimate()
         yield self._row("accuracy", score, kind, estimate=estimate)
 
     def _with_features(self, metric: str) -> list[Reference]:
         found = [reference for reference in self.references if reference.features is not None]
         if not found:
-            raise no_images(metric, ", ".join(reference.name for reference in self.references))
+            raise no_images_error(
+                metric, ", ".join(reference.name for reference in self.references)
+            )
         return found
 
     def _real(self, reference: Reference) -> torch.Tensor:
@@ -205,7 +207,7 @@ class Rows:
         )
 
 
-def notes_for_reader(
+def list_notes(
     metrics: tuple[str, ...],
     convention: Convention,
     extractor: FeatureExtractor,
@@ -222,7 +224,7 @@ def notes_for_reader(
         )
     if "fid" in metrics and num <= D:
         yield f"{num} samples in {D} dimensions: their covariance is singular, FID is far too high"
-    yield from _about_extractor(judged, convention)
+    yield from _tell_extractor(judged, convention)
     for reference in references:
         if reference.num is None and "fid" in metrics:
             yield (
@@ -231,7 +233,7 @@ def notes_for_reader(
             )
 
 
-def _about_extractor(judged: list[str], convention: Convention) -> Iterator[str]:
+def _tell_extractor(judged: list[str], convention: Convention) -> Iterator[str]:
     if not judged:
         return
     name = convention.extractor

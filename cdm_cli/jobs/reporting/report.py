@@ -10,7 +10,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.cas.files import CAS_FILE
 from cdm_cli.jobs.cas.page import cas_parts
-from cdm_cli.jobs.curve.page import curves_of
+from cdm_cli.jobs.curve.page import find_curves
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.reporting.store import store_parts
@@ -72,7 +72,7 @@ def _stage(directory: Path) -> Iterator[Html]:
     config, places = file.plan.stage, [Path(CURVE), directory / CURVE]
     digests = {said.get("sha256", "") for said in weights.values()}
     is_diffusion = isinstance(config, StageConfig)
-    curves = curves_of(config, digests, places) if is_diffusion else iter(())
+    curves = find_curves(config, digests, places) if is_diffusion else iter(())
     yield from draw_stage_sections(directory, file, weights, curves)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.judging.kept import tables_of
+from cdm_cli.jobs.judging.kept import find_tables
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.grid import sheet_of
 from cdm_cli.jobs.pictures.page import Html
@@ -65,7 +65,7 @@ def _images(store: Store) -> Html:
 
 def _numbers(store: Store) -> Iterator[Html]:
     """Yield the tables beside the store that are of its images."""
-    for path, table in tables_of(store.path, store.digest):
+    for path, table in find_tables(store.path, store.digest):
         yield page.paragraph(path.name)
         yield page.table(table.header(), table.lines())
         yield page.notes(table.all_notes())

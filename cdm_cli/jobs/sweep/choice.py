@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cdm_cli.jobs.sweep.point import REAL, Kind, spell_value
-from cdm_cli.metrics.comparisons import RankedRows, compare_rows, comparisons, explain_left_out
+from cdm_cli.metrics.comparisons import RankedRows, compare_family, compare_rows, explain_left_out
 from cdm_cli.metrics.table import Comparison, MetricRow
 from cdm_cli.settings import Settings
 
@@ -138,7 +138,7 @@ def best_of_each(points: Sequence[Judged]) -> tuple[Chosen, ...]:
 
 def compare_points(points: Sequence[Judged]) -> list[Comparison]:
     """Return a verdict on each point among those of its family, by every metric and reference."""
-    return [one for family in _families(points).values() for one in comparisons(family)]
+    return [one for family in _families(points).values() for one in compare_family(family)]
 
 
 def explain_verdicts(points: Sequence[Judged]) -> list[str]:
@@ -149,7 +149,7 @@ def explain_verdicts(points: Sequence[Judged]) -> list[str]:
         for name, rows in families.items()
         for line in explain_left_out(rows)
     ]
-    apart = [name for name, rows in families.items() if name and comparisons(rows)]
+    apart = [name for name, rows in families.items() if name and compare_family(rows)]
     return [*notes, *(APART.format(name) for name in apart if len(families) > 1)]
 
 

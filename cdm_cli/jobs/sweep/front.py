@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cdm_cli.jobs.sweep.choice import Judged, name_of, rank_points
-from cdm_cli.metrics.comparisons import are_comparable, subject
-from cdm_cli.metrics.pareto import front
+from cdm_cli.metrics.comparisons import are_comparable, name_subject
+from cdm_cli.metrics.pareto import find_front
 from cdm_cli.settings import Settings
 
 
@@ -54,7 +54,7 @@ def pareto(points: Sequence[Judged]) -> tuple[Placed, ...]:
             difference_uncertainty=place.error,
         )
         for row, cost, place in zip(
-            rows, paid, front(paid, [row.estimate for row in rows]), strict=True
+            rows, paid, find_front(paid, [row.estimate for row in rows]), strict=True
         )
     ]
     return tuple(sorted(placed, key=lambda one: (one.evaluations, one.value)))
@@ -70,7 +70,7 @@ def in_words(placed: Sequence[Placed]) -> str:
     on = [one for one in placed if one.on_front]
     costs = dict.fromkeys(one.evaluations for one in on)
     told = [_tell_level([one for one in on if one.evaluations == cost]) for cost in costs]
-    what = f"evaluations and {subject('fid', placed[0].reference)}"
+    what = f"evaluations and {name_subject('fid', placed[0].reference)}"
     return f"{len(on)} of {len(placed)} points are on the front of {what}: {'; '.join(told)}."
 
 

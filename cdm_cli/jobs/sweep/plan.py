@@ -15,7 +15,7 @@ from cdm_cli.cascade.conditioning import check_s, check_same_process
 from cdm_cli.config import ConditioningConfig
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.judging.header import judge_fields, open_reference
+from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, tell_stage
@@ -82,7 +82,7 @@ def plan_work(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     header = fitting_stage(options.model, Path(RUNS), store, part)
     tell_stage(options.model, header, report)
     reference = open_reference(options.judge.ref, header, stack)
-    judge = judge_fields(options.judge)
+    judge = identify_judge(options.judge)
     num = _check_num(options, part)
     times = _times(options, header)
     settings = [

@@ -42,7 +42,7 @@ from cdm_cli.jobs.sweep.shared import Loaded, check_points, open_both
 from cdm_cli.jobs.sweep.table import PAGE, write_start
 from cdm_cli.metrics.comparisons import list_names
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.racing import num_groups, plan_of, race
+from cdm_cli.metrics.racing import count_groups, plan_rounds, race
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.options.durations import seconds_of
 from cdm_cli.options.sweeping import SweepOptions
@@ -108,7 +108,7 @@ def begin(options: SweepOptions, sweep: Sweep, command: str) -> tuple[Racers, Ra
         sweep=sweep.mark,
         asked=field.asked,
         evaluations=budget or 0,
-        plan=plan_of(field.costs, budget) if budget else None,
+        plan=plan_rounds(field.costs, budget) if budget else None,
         points=tuple(point.labels for point in field.points),
         decided=tuple(dict(point.decided) for point in field.points),
         costs=tuple(field.costs),
@@ -177,7 +177,7 @@ class Course:
         paid = int(rate * seconds)
         budget = check_budget(paid, self.field, rate)
         self._say(f"{self.field.asked} at {rate:.4g} evaluations/s are {paid} evaluations")
-        plan = plan_of(self.field.costs, budget)
+        plan = plan_rounds(self.field.costs, budget)
         self._record(evaluations=budget, per_second=rate, plan=plan)
 
     def run(self) -> RaceResult:
@@ -245,7 +245,7 @@ class Course:
             )
             collector = collect(
                 images, self.panel.judge.extractor, self.session, keep=KEPT, seed=self.seed,
-                num_groups=num_groups(num),
+                num_groups=count_groups(num),
             )  # fmt: skip
         return collector.frechet(self.reference.gaussian, pairs=False)
 

@@ -15,9 +15,9 @@ from cdm_cli.jobs.sweep.choice import name_of
 from cdm_cli.jobs.sweep.point import spell_value
 from cdm_cli.jobs.sweep.racers import Racers
 from cdm_cli.metrics.best import Contender
-from cdm_cli.metrics.comparisons import list_names, subject
+from cdm_cli.metrics.comparisons import list_names, name_subject
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.racing import BEFORE, Plan, Round, plan_of
+from cdm_cli.metrics.racing import BEFORE, Plan, Round, plan_rounds
 from cdm_cli.metrics.verdicts import BEATEN, put_in_words
 from cdm_cli.settings import Settings
 
@@ -135,7 +135,7 @@ class RaceFile(Settings):
     @property
     def rules(self) -> Plan:
         """The rounds of this race: a race that an earlier version began goes on as it was begun."""
-        return self.plan or plan_of(self.costs, self.evaluations, way=BEFORE)
+        return self.plan or plan_rounds(self.costs, self.evaluations, way=BEFORE)
 
     def number(self, point: Labels, num: int) -> Number | None:
         """Return the number of the first num images of a point, None where they were not judged."""
@@ -187,7 +187,7 @@ def _verdict(one: Contender, alone: bool) -> str:
 
 def conclude_race(race: RaceFile) -> str:
     """Return what a race found and what it took, in one sentence."""
-    what, all_ = f"by {subject('fid', race.reference)}", len(race.points)
+    what, all_ = f"by {name_subject('fid', race.reference)}", len(race.points)
     share = (
         f"{race.spent} evaluations, {100 * race.spent / race.grid:.3g} % of the grid's {race.grid}"
     )
@@ -211,7 +211,7 @@ class RaceTable:
         labels = [label.replace("_", " ") for label in self.race.points[0]]
         reference = self.race.reference
         return [*labels, f"fid {reference}", "±", "num", "beaten in round",
-                f"by {subject('fid', reference)}"]  # fmt: skip
+                f"by {name_subject('fid', reference)}"]  # fmt: skip
 
     def lines(self) -> list[list[str]]:
         """Return one line of cells for each point."""

@@ -17,7 +17,7 @@ from cdm_cli.jobs.sweep.race_file import (
     RoundFile,
     Standing,
 )
-from cdm_cli.metrics.comparisons import subject
+from cdm_cli.metrics.comparisons import name_subject
 from cdm_cli.metrics.verdicts import BEATEN, LEVEL
 
 CERTAIN = (
@@ -123,7 +123,7 @@ def race_plot(race: RaceFile) -> bytes:
     axes.invert_yaxis()
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + (high - low) / 3)  # for what is written there
-    axes.set_xlabel(f"{subject('fid', race.reference)}, above the lowest (of so many images)")
+    axes.set_xlabel(f"{name_subject('fid', race.reference)}, above the lowest (of so many images)")
     figure.tight_layout()
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=120, metadata={"Software": None})

@@ -17,7 +17,7 @@ from cdm_cli.jobs.sampling.rows import choose_rows, part_of
 from cdm_cli.jobs.sweep.choice import name_of
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point
-from cdm_cli.metrics.racing import first_num, least_budget, plan_of
+from cdm_cli.metrics.racing import count_first, find_least_budget, plan_rounds
 from cdm_cli.names import LEAST_JUDGED
 from cdm_cli.options.sweeping import SweepOptions
 
@@ -52,15 +52,15 @@ class Racers:
     @property
     def least(self) -> int:
         """The least budget, in evaluations, with which there is a first round."""
-        return least_budget(self.costs, LEAST_JUDGED, self.num, self.step)
+        return find_least_budget(self.costs, LEAST_JUDGED, self.num, self.step)
 
     def first(self, budget: int) -> int:
         """Return how many images of each point the first round has. budget: in evaluations."""
-        return first_num(self.costs, budget, self.num, self.step)
+        return count_first(self.costs, budget, self.num, self.step)
 
     def rounds(self, budget: int) -> int:
         """Return how many rounds there are at most. budget: in evaluations."""
-        return len(plan_of(self.costs, budget).ends)
+        return len(plan_rounds(self.costs, budget).ends)
 
 
 def racers(options: SweepOptions, sweep: Sweep) -> Racers:

@@ -24,7 +24,7 @@ from cdm_cli.jobs.sweep.choice import (
 from cdm_cli.jobs.sweep.front import Placed, pareto
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import KINDS, NAME, Point, spell_value
-from cdm_cli.metrics.comparisons import subject
+from cdm_cli.metrics.comparisons import name_subject
 from cdm_cli.metrics.table import Comparison, Convention, MetricRow, MetricTable
 from cdm_cli.options.sweeping import spell
 from cdm_cli.settings import Settings
@@ -144,7 +144,7 @@ class SweepTable:
         labels = [label.replace("_", " ") for label in self.metrics.rows[0].extra]
         cost = ["evaluations", "front"] if self.placed else []
         return [*labels, *(cell for title in titles for cell in (title, "±")), "num", *cost,
-                f"by {subject('fid', self.reference)}"]  # fmt: skip
+                f"by {name_subject('fid', self.reference)}"]  # fmt: skip
 
     def lines(self) -> list[list[str]]:
         """Return one line of cells for each point."""

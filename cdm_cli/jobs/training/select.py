@@ -20,10 +20,10 @@ from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.store import Store
 from cdm_cli.errors import BadInputError, NotFiniteError
-from cdm_cli.jobs.judging.header import judge_fields
+from cdm_cli.jobs.judging.header import identify_judge
 from cdm_cli.jobs.judging.judge import Judge
 from cdm_cli.jobs.judging.panel import Panel
-from cdm_cli.jobs.judging.probe_score import judge_probe, judgement_of, with_steps
+from cdm_cli.jobs.judging.probe_score import fill_in_steps, identify_judgement, judge_probe
 from cdm_cli.jobs.judging.references import find_references
 from cdm_cli.jobs.runtime.identity import check_same, complete
 from cdm_cli.jobs.runtime.session import Session
@@ -35,7 +35,7 @@ from cdm_cli.jobs.sampling.ready import tell_compiling
 from cdm_cli.jobs.training.log import Metrics, read_metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
-from cdm_cli.metrics.comparisons import ALIKE, verdict_between
+from cdm_cli.metrics.comparisons import ALIKE, tell_apart
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.table import MetricRow
 from cdm_cli.options.judging import FeatureOptions
@@ -78,7 +78,7 @@ class Best:
             return "how surely is not known"
         there = Estimate(self.value, tuple(kept["without"]), tuple(kept["without_two"]))
         gap = row.estimate.minus(there)
-        verdict = verdict_between(row.estimate, there)
+        verdict = tell_apart(row.estimate, there)
         by = f"{abs(gap.corrected or 0):.2g} ± {gap.error:.2g}"
         if verdict == ALIKE:
             return f"{ALIKE}, they differ by {by}"
@@ -116,8 +116,8 @@ def plan_selection(
     The stack keeps --select-lowres open. Raises UsageError for more samples than there are images
     to enlarge; MissingError and MismatchError for a judge that is none, or images that do not fit.
     """
-    judge_fields(features_of(options), options.runs)
-    sampling = with_steps(header.config, Sampling(seed=training.seed))
+    identify_judge(features_of(options), options.runs)
+    sampling = fill_in_steps(header.config, Sampling(seed=training.seed))
     flags = "--select-num", "training.sample_s"
     generated = open_generated(options.select_lowres, header, stack, "--select-lowres")
     num, s = options.select_num, training.sample_s
@@ -155,7 +155,7 @@ class Selection:
         self._score = f"fid_{panel.references[0].name}"
         self._there = read_metrics(directory, self._score)
         self._stage: Stage | None = None
-        self._judged_by = judgement_of(probe, panel)
+        self._judged_by = identify_judgement(probe, panel)
         self.best = read_best(directory)
         check_same_judgement(self.best, self._judged_by, directory)
 

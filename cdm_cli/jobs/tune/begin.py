@@ -21,19 +21,19 @@ from cdm_cli.diffusion.samplers import EpsTheta
 from cdm_cli.diffusion.schedules import Schedule
 from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows
 from cdm_cli.jobs.sampling.upsample import Conditioner
-from cdm_cli.jobs.tune.dynamic import Predictions, least_bits, predictions
+from cdm_cli.jobs.tune.dynamic import Predictions, find_least_bits, predict
 from cdm_cli.jobs.tune.judge import PREFERRED, Scorer
 from cdm_cli.jobs.tune.log import FirstTimes
 from cdm_cli.jobs.tune.plan import REAL, Search
 from cdm_cli.jobs.tune.search import Origin
 from cdm_cli.jobs.tune.teacher import (
     NoisePath,
+    choose_teacher_times,
     find_nearest,
-    on,
-    teacher_times,
+    move_onto,
     walk_path,
 )
-from cdm_cli.jobs.tune.ways import Shape, Way, even_way, shape_times
+from cdm_cli.jobs.tune.ways import Shape, Way, make_even_way, shape_times
 from cdm_cli.nets.memory import HALVED, halve, memory_errors
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Beginning:
         self._size = scorer.ready.numerics.batch_size
         self._bits: Predictions | None = None
         self._taught: tuple[NoisePath, Tensor, SampleInputs] | None = None
-        self._grid = teacher_times(self._search.schedule)
+        self._grid = choose_teacher_times(self._search.schedule)
 
     @torch.inference_mode()
     def of(self, steps: int) -> FirstTimes:
@@ -86,7 +86,7 @@ class Beginning:
             return None
         if self._bits is None:
             self._bits = self._measure(self._search.real)
-        return least_bits(self._search.schedule, self._bits, steps)
+        return find_least_bits(self._search.schedule, self._bits, steps)
 
     def _measure(self, real: Store) -> Predictions:
         """Evaluate the network at every time of the grid on real images."""
@@ -95,7 +95,7 @@ class Beginning:
         noise = Noise(self._scorer.seed, name, samples.ids)
         total = len(self._grid) * len(x_0)
         with self._report.track("terms of the bound", total, "evaluations") as advance:
-            found = predictions(
+            found = predict(
                 self._search.schedule, self._grid, x_0, self._eps(samples, self._search.schedule),
                 noise, lambda num: advance(num, f"{len(x_0)} images"),
             )  # fmt: skip
@@ -138,54 +138,54 @@ class Beginning:
             return float((found - wanted).square().mean())
 
         published = [shape_times(schedule.T, steps, first, shape) for first, shape, _ in SHAPES]
-        starts = [on(self._grid, even_way(times, 1.0)) for times in published]
+        published_ways = [move_onto(self._grid, make_even_way(times, 1.0)) for times in published]
         rng = np.random.default_rng([self._scorer.seed, steps])
-        total = (TRIES + len(starts)) * len(wanted) * steps
+        total = (TRIES + len(published_ways)) * len(wanted) * steps
         what = f"{steps} steps, beside the teacher"
         with self._report.track(what, total, "evaluations") as advance:
-            return find_nearest(schedule, self._grid, starts, distance, TRIES, rng).times
+            return find_nearest(schedule, self._grid, published_ways, distance, TRIES, rng).times
 
     def _lesson(self) -> tuple[NoisePath, Tensor, SampleInputs]:
         if self._taught is None:
             stage, schedule, shown = self._stage, self._search.schedule, self._search.asked.shown
-            num = taught_images(self._search, self._size)
+            num = count_taught_images(self._search, self._size)
             samples = shown.inputs(range(num)).to(stage.device)
             model = stage.config.model
             x = torch.empty(num, model.channels, model.resolution, model.resolution)
             noise = Noise(shown.seed, f"{noise_name(stage.config)}/path", samples.ids)
             path = NoisePath.draw(schedule, self._grid, x.to(stage.device), noise)
             eps_of = partial(self._eps, samples)
-            wanted = walk_path(schedule, eps_of, even_way(self._grid, 1.0), path)
+            wanted = walk_path(schedule, eps_of, make_even_way(self._grid, 1.0), path)
             check_finite(stage, wanted)
             self._taught = path, wanted, samples
         return self._taught
 
 
-def taught_images(search: Search, batch_size: int) -> int:
+def count_taught_images(search: Search, batch_size: int) -> int:
     """Return how many images the teacher shows: one batch at most."""
     return min(TAUGHT, batch_size, len(search.asked.shown.ids))
 
 
-def evaluations(search: Search, batch_size: int, missing: Sequence[int]) -> int:
+def count_evaluations(search: Search, batch_size: int, missing: Sequence[int]) -> int:
     """Return how many evaluations the beginning takes at most for the numbers of steps missing."""
     if not missing:
         return 0
-    times = len(teacher_times(search.schedule))
+    times = len(choose_teacher_times(search.schedule))
     compared = sum((TRIES + len(SHAPES)) * steps for steps in missing if steps < times)
     bits = times * min(REAL, batch_size) if search.real else 0
-    return taught_images(search, batch_size) * (times + compared) + bits
+    return count_taught_images(search, batch_size) * (times + compared) + bits
 
 
-def starts(search: Search, begun: FirstTimes) -> list[tuple[Origin, Way]]:
+def list_starts(search: Search, begun: FirstTimes) -> list[tuple[Origin, Way]]:
     """Return what a search tries first, each way once, those of the bound at first."""
     listed: list[tuple[Origin, Way]] = []
     if begun.elbo:
-        listed.append(("elbo", even_way(begun.elbo, 1.0, "ddim")))
+        listed.append(("elbo", make_even_way(begun.elbo, 1.0, "ddim")))
     for k in (1.0, 0.3):
-        listed.append(("teacher", even_way(begun.teacher, k)))
+        listed.append(("teacher", make_even_way(begun.teacher, k)))
     for first, shape, stochasticities in SHAPES:
         times = shape_times(search.schedule.T, begun.steps, first, shape)
         for k in stochasticities:
-            listed.append(("shaped", even_way(times, k)))
+            listed.append(("shaped", make_even_way(times, k)))
     once = {way: origin for origin, way in reversed(listed)}
     return [(origin, way) for origin, way in listed if once.pop(way, None) is not None]

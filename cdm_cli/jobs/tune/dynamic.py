@@ -41,7 +41,7 @@ class Predictions:
     power: float
 
 
-def predictions(
+def predict(
     schedule: Schedule, times: tuple[int, ...], x_0: Tensor, eps_theta: EpsTheta,
     noise: Callable[[Tensor], Tensor], advance: Callable[[int], None] = lambda num: None,
 ) -> Predictions:  # fmt: skip
@@ -61,7 +61,7 @@ def predictions(
     return Predictions(times, np.array(squares), torch.stack(pixels), torch.stack(means), power)
 
 
-def least_bits(schedule: Schedule, found: Predictions, steps: int) -> tuple[int, ...]:
+def find_least_bits(schedule: Schedule, found: Predictions, steps: int) -> tuple[int, ...]:
     """Return the times, decreasing, of the chain of so many steps with the least bits.
 
     Raises ValueError where the grid has fewer times.

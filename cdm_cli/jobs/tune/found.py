@@ -71,7 +71,7 @@ class TuneResult:
         return [self.conclusion, rows, f"written: {where}", WHOLE]
 
 
-def result_of(out: Path, log: Path, file: ScheduleFile, kept: tuple[Path, ...]) -> TuneResult:
+def describe_search(out: Path, log: Path, file: ScheduleFile, kept: tuple[Path, ...]) -> TuneResult:
     """Return what a search found. kept: the files that the stage keeps of it."""
     found = tuple(_describe(one) for one in file.schedules)
     conclusion = " ".join(conclude(one) for one in file.schedules)

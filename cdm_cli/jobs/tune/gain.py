@@ -18,18 +18,18 @@ from cdm_cli.jobs.tune.log import (
     Log,
     Trial,
     append_line,
-    best_trial,
+    find_best_trial,
     read_own_log,
 )
 from cdm_cli.jobs.tune.plan import Search
-from cdm_cli.jobs.tune.trials import schedule_of, trials_left
-from cdm_cli.metrics.comparisons import ALIKE, verdict_between
+from cdm_cli.jobs.tune.trials import count_trials_left, read_schedule
+from cdm_cli.metrics.comparisons import ALIKE, tell_apart
 from cdm_cli.metrics.jackknife import Estimate
 
 FROM = {"images": "other images", "noise": "the same images with other noise"}
 
 
-def gain_between(search: Search, steps: int, own: Estimate, best: Estimate) -> Gain:
+def measure_gain(search: Search, steps: int, own: Estimate, best: Estimate) -> Gain:
     """Return what the best schedule gains over the stage's own, of their FIDs on fresh images."""
     gap = own.minus(best)
     return Gain(
@@ -40,7 +40,7 @@ def gain_between(search: Search, steps: int, own: Estimate, best: Estimate) -> G
         baseline=own.value,
         gain=gap.value if gap.corrected is None else gap.corrected,
         uncertainty=gap.error,
-        verdict=verdict_between(best, own) if best.without else None,
+        verdict=tell_apart(best, own) if best.without else None,
     )
 
 
@@ -59,11 +59,11 @@ def conclude(found: Searched) -> str:
     return f"{start} the schedule is {gain.verdict} than the stage's own by {by} in {on}."
 
 
-def chains_to_judge(search: Search, trials: Sequence[Trial]) -> dict[Named, Chain]:
+def choose_chains(search: Search, trials: Sequence[Trial]) -> dict[Named, Chain]:
     """Return the chains to judge on fresh images: own schedule, baselines, and the best if new."""
     steps = trials[0].steps
     chains: dict[Named, Chain] = {"uniform": search.baseline(steps)}
-    best = best_trial(trials)
+    best = find_best_trial(trials)
     others: dict[Named, list[Trial]] = {
         "elbo": [trial for trial in trials if trial.origin == "elbo"],
         "linear": [trial for trial in trials if trial.place is not None],
@@ -71,7 +71,7 @@ def chains_to_judge(search: Search, trials: Sequence[Trial]) -> dict[Named, Chai
     }
     for name, those in others.items():
         if those:
-            chains[name] = chain_of_trial(search, min(those, key=_rank))
+            chains[name] = make_chain(search, min(those, key=_rank))
     return chains
 
 
@@ -79,9 +79,9 @@ def _rank(trial: Trial) -> tuple[bool, float, int]:
     return trial.dropped, trial.fid, trial.number
 
 
-def chain_of_trial(search: Search, trial: Trial) -> Chain:
+def make_chain(search: Search, trial: Trial) -> Chain:
     """Return the chain that a trial was of."""
-    found = schedule_of(search, trial)
+    found = read_schedule(search, trial)
     return search.baseline(trial.steps) if found is None else search.chain(found)
 
 
@@ -97,7 +97,7 @@ def _compare(one: FreshScore, reference: FreshScore | None) -> Compared:
     if reference is not None and one is not reference:
         gap = one.estimate.minus(reference.estimate)
         known = bool(one.without and reference.without)
-        verdict = verdict_between(one.estimate, reference.estimate) if known else None
+        verdict = tell_apart(one.estimate, reference.estimate) if known else None
     return Compared(
         name=one.name,
         num=one.num,
@@ -109,7 +109,7 @@ def _compare(one: FreshScore, reference: FreshScore | None) -> Compared:
     )
 
 
-def steps_to_judge(search: Search, log: Log | None, left: Mapping[int, int]) -> list[int]:
+def choose_steps(search: Search, log: Log | None, left: Mapping[int, int]) -> list[int]:
     """Return the numbers of steps of which something is still to be judged, or may be.
 
     left: how many trials are missing, by steps. A linear search of a version that judged no gains
@@ -126,8 +126,8 @@ def _lacks_scores(search: Search, log: Log, steps: int) -> bool:
     """Return whether what the trials of so many steps came to was not all judged."""
     trials = log.of(steps)
     if search.method == "linear":
-        return steps not in log.gains and best_trial(trials).place is not None
-    return any((steps, name) not in log.judged for name in chains_to_judge(search, trials))
+        return steps not in log.gains and find_best_trial(trials).place is not None
+    return any((steps, name) not in log.judged for name in choose_chains(search, trials))
 
 
 def judge_missing(scorer: Scorer, steps: int, log: Path) -> None:
@@ -136,19 +136,19 @@ def judge_missing(scorer: Scorer, steps: int, log: Path) -> None:
     What is judged is appended to the log, by the first process.
     """
     search, session, found = scorer.search, scorer.panel.session, read_own_log(log)
-    left = {steps: trials_left(search, found.trials)[steps]}
-    if steps not in steps_to_judge(search, found, left):
+    left = {steps: count_trials_left(search, found.trials)[steps]}
+    if steps not in choose_steps(search, found, left):
         return
     if search.method == "linear":
-        best = chain_of_trial(search, best_trial(found.of(steps)))
+        best = make_chain(search, find_best_trial(found.of(steps)))
         own = scorer.judge_fresh(search.baseline(steps), f"{steps} steps, the stage's own again")
         again = scorer.judge_fresh(best, f"{steps} steps, the best again")
-        session.lead(lambda: append_line(log, gain_between(search, steps, own, again)))
+        session.lead(lambda: append_line(log, measure_gain(search, steps, own, again)))
         return
     chains: dict[tuple[int, Any], Chain] = {}
     if search.reference:
         chains[0, "reference"] = search.many_steps()
-    chains |= {(steps, name): it for name, it in chains_to_judge(search, found.of(steps)).items()}
+    chains |= {(steps, name): it for name, it in choose_chains(search, found.of(steps)).items()}
     for (at, name), chain in chains.items():
         if (at, name) not in found.judged:
             score = scorer.judge_fresh(chain, f"{at or search.reference} steps, {name}, again")

@@ -9,7 +9,7 @@ import torch
 from cdm_cli.cascade.chain import Chain
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.judging.images import from_arrays, gather
-from cdm_cli.jobs.judging.panel import Panel, convention_of, open_panel
+from cdm_cli.jobs.judging.panel import Panel, open_panel, state_convention
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter
@@ -23,7 +23,7 @@ from cdm_cli.jobs.tune.images import TrialImages
 from cdm_cli.jobs.tune.log import LogHead
 from cdm_cli.jobs.tune.plan import Search
 from cdm_cli.metrics.collector import Collector
-from cdm_cli.metrics.comparisons import verdict_between
+from cdm_cli.metrics.comparisons import tell_apart
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention
@@ -74,7 +74,7 @@ class Scorer:
         of 5 %: what both owe to the images and their noise cancels.
         """
         shown = self.search.asked.shown
-        quarter = first_round(len(shown.ids))
+        quarter = count_first_round(len(shown.ids))
         if quarter == len(shown.ids):
             return Raced(self.fid(chain, what), Estimate(0.0), False)
         start, rest = range(quarter), range(quarter, len(shown.ids))
@@ -84,7 +84,7 @@ class Scorer:
         self._show(shown, start, chain, what, [opening, whole])
         self._gather(opening)
         first = opening.frechet(self.reference.gaussian, pairs=False)
-        if best is not None and verdict_between(first, best) == "worse":
+        if best is not None and tell_apart(first, best) == "worse":
             return Raced(first.value, first, True)
         self._show(shown, rest, chain, what, [whole])
         self._gather(whole)
@@ -130,7 +130,7 @@ class Scorer:
         )
 
 
-def first_round(num: int) -> int:
+def count_first_round(num: int) -> int:
     """Return how many images are judged first: all, where a part of them would be too few."""
     return num // FIRST if num // FIRST >= LEAST_JUDGED else num
 
@@ -146,27 +146,27 @@ def open_scorer(
             next="fewer processes",
         )
     panel = open_panel(options.judge, model.resolution, session, features=False)
-    chosen = trial_numerics(options, search, head, session)
+    chosen = choose_trial_numerics(options, search, head, session)
     stage = load_ready_stage(search.header, options.sampling, chosen, session)
     named = {reference.name: reference for reference in panel.references}
     reference = named.get(PREFERRED, panel.references[0])
     return Scorer(search, panel, Ready(stage, chosen), reference, options.sampling.seed)
 
 
-def trial_numerics(
+def choose_trial_numerics(
     options: TuneOptions, search: Search, head: LogHead | None, session: Session
 ) -> Numerics:
     """Return how the trials are computed; raise WouldOverwriteError where those there were not."""
     before = head.numerics if head else None
     evaluations = (1 + search.trials) * options.num * sum(search.steps)
-    most = first_round(options.num) if search.method == "free" else None
+    most = count_first_round(options.num) if search.method == "free" else None
     chosen = choose_numerics(search.header.config, session, evaluations, before, most)
     if before:
         check_same_numerics(before, chosen, options.out)
     return chosen
 
 
-def log_head(scorer: Scorer) -> LogHead:
+def make_log_head(scorer: Scorer) -> LogHead:
     """Return the first line of the log."""
     stage = scorer.ready.stage
     return LogHead(
@@ -174,17 +174,17 @@ def log_head(scorer: Scorer) -> LogHead:
         stage=stage.name,
         stage_digest=stage.digest,
         reference=scorer.reference.name,
-        convention=asdict(convention(scorer)),
+        convention=asdict(state_trial_convention(scorer)),
         numerics=scorer.ready.numerics.as_dict(),
         gains=True,
     )
 
 
-def convention(scorer: Scorer) -> Convention:
+def state_trial_convention(scorer: Scorer) -> Convention:
     """Return how the images of a trial become a number."""
     search = scorer.search
     model, shown = search.header.config.model, search.asked.shown
     shape = (len(shown.ids), model.resolution, model.resolution, model.channels)
     images = np.broadcast_to(np.uint8(0), shape)
     drawn = from_arrays("trial", images, shown.labels, search.asked.classes)
-    return convention_of(drawn, scorer.panel.judge, scorer.seed)
+    return state_convention(drawn, scorer.panel.judge, scorer.seed)

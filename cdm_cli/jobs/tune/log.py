@@ -113,7 +113,7 @@ class Log:
         return [trial for trial in self.trials if trial.steps == steps]
 
 
-def log_path(out: Path) -> Path:
+def name_log(out: Path) -> Path:
     """Return where the trials of a schedule file are kept."""
     return out.with_name(f"{out.stem}.trials.jsonl")
 
@@ -149,7 +149,7 @@ def _parse(lines: TypeAdapter[M], line: bytes, path: Path, number: int) -> M:
         ) from None
 
 
-def method_of(log: Log | None) -> Searching | None:
+def read_method(log: Log | None) -> Searching | None:
     """Return what the schedules of a search are; versions that knew linear ones did not say it."""
     if log is None:
         return None
@@ -162,11 +162,11 @@ def check_same_search(out: Path, identity: dict[str, Any], config: StageConfig) 
     Raises MissingError where the directory of out does not exist.
     """
     disk.check_room(out, 0)
-    log = read_log(log_path(out))
+    log = read_log(name_log(out))
     if log is None:
         if out.exists():
             raise other_job_error(
-                f"{out} exists, and the log of its search, {log_path(out)}, does not"
+                f"{out} exists, and the log of its search, {name_log(out)}, does not"
             )
         return
     there = with_known_stage(log.head.identity, config)
@@ -176,7 +176,7 @@ def check_same_search(out: Path, identity: dict[str, Any], config: StageConfig) 
 def start_log(path: Path, head: LogHead) -> None:
     """Write the first line, or drop what a kill left half written of the last."""
     if not path.exists():
-        durable.write_file_atomically(path, _line(head))
+        durable.write_file_atomically(path, _encode_line(head))
         return
     content = read_bytes(path, LIMIT)
     whole = content[: content.rfind(b"\n") + 1]
@@ -186,14 +186,14 @@ def start_log(path: Path, head: LogHead) -> None:
 
 def append_line(path: Path, line: Line) -> None:
     """Append a trial, what the search begins with, or what was judged of its best, durably."""
-    durable.append(path, _line(line))
+    durable.append(path, _encode_line(line))
 
 
-def _line(value: Settings) -> bytes:
+def _encode_line(value: Settings) -> bytes:
     return (value.model_dump_json() + "\n").encode()
 
 
-def best_trial(trials: Iterable[Trial]) -> Trial:
+def find_best_trial(trials: Iterable[Trial]) -> Trial:
     """Return the trial of the lowest FID of all images; of equals the earliest."""
     judged = [trial for trial in trials if not trial.dropped]
     return min(judged, key=lambda trial: (trial.fid, trial.number))

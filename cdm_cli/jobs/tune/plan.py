@@ -8,7 +8,7 @@ from cdm_cli.cascade.chain import Chain, chain_of
 from cdm_cli.data.store import Store
 from cdm_cli.diffusion.schedules import Schedule, from_config
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.judging.header import RealImages, judge_fields, open_reference
+from cdm_cli.jobs.judging.header import RealImages, identify_judge, open_reference
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header, weights_digest
@@ -106,23 +106,30 @@ def plan_work(options: TuneOptions, stack: ExitStack, before: Searching | None =
     chain = chain_of(header.config, replace(options.sampling, steps=steps[0]))
     identity = {
         **asked.fields,
-        **_sampling_fields(header, chain, options.sampling),
+        **_list_sampling_fields(header, chain, options.sampling),
         "stage": config_digest(header.config),
         "weights": weights_digest(header.directory, options.sampling.weights),
         "num": options.num,
         "trials": trials,
-        **judge_fields(options.judge),
+        **identify_judge(options.judge),
         "ref": reference.digest,
         **({"search": "free", "reference": many} if method == "free" else {}),
     }
     if store is not None:
         store.require_finished()
     return Search(
-        asked, method, steps, trials, many, options.sampling, identity, _real(reference, header)
+        asked,
+        method,
+        steps,
+        trials,
+        many,
+        options.sampling,
+        identity,
+        _choose_real(reference, header),
     )
 
 
-def _real(reference: RealImages, header: Header) -> Store | None:
+def _choose_real(reference: RealImages, header: Header) -> Store | None:
     """Return the store that judges, if it has what the stage starts from as well."""
     low, store = header.config.conditioning, reference.store
     if store is None:
@@ -131,7 +138,7 @@ def _real(reference: RealImages, header: Header) -> Store | None:
     return store if low is None or low.resolution in part.resolutions else None
 
 
-def _sampling_fields(header: Header, chain: Chain, sampling: Sampling) -> dict[str, Any]:
+def _list_sampling_fields(header: Header, chain: Chain, sampling: Sampling) -> dict[str, Any]:
     """Return what the images of all trials share: not the times, which are searched.
 
     variance: as asked for; None tries both fixed ones.

@@ -16,10 +16,10 @@ from cdm_cli.jobs.pictures.figure import figure_png, new_figure
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.schedule_file import Compared, ScheduleFile, Searched, schedule_path
-from cdm_cli.jobs.tune.gain import compare_judged, gain_between
-from cdm_cli.jobs.tune.log import Log, best_trial
+from cdm_cli.jobs.tune.gain import compare_judged, measure_gain
+from cdm_cli.jobs.tune.log import Log, find_best_trial
 from cdm_cli.jobs.tune.plan import Search
-from cdm_cli.jobs.tune.trials import schedule_of
+from cdm_cli.jobs.tune.trials import read_schedule
 from cdm_cli.jobs.tune.ways import Way
 
 COLUMNS = ("steps", *Compared.model_fields)
@@ -31,11 +31,11 @@ SHOWN = {  # colour and words of each kind of schedule
 
 def write_schedules(out: Path, search: Search, log: Log) -> ScheduleFile:
     """Write the schedules that are known so far, and of a free search the table and the curve."""
-    file = file_of(search, log)
+    file = make_file(search, log)
     write_file_atomically(out, _encode(file))
     if search.method == "free" and any(one.compared for one in file.schedules):
-        write_file_atomically(out.with_suffix(".csv"), _table(file).encode())
-        write_file_atomically(out.with_suffix(".png"), _curve(file))
+        write_file_atomically(out.with_suffix(".csv"), _make_table(file).encode())
+        write_file_atomically(out.with_suffix(".png"), _draw_curve(file))
     return file
 
 
@@ -54,7 +54,7 @@ def _encode(file: ScheduleFile) -> bytes:
     return (file.model_dump_json(indent=1) + "\n").encode()
 
 
-def file_of(search: Search, log: Log) -> ScheduleFile:
+def make_file(search: Search, log: Log) -> ScheduleFile:
     """Return the best schedule of each number of steps whose search is complete."""
     head = log.head
     all_steps = sorted({trial.steps for trial in log.trials})
@@ -73,19 +73,19 @@ def file_of(search: Search, log: Log) -> ScheduleFile:
         seed=search.sampling.seed,
         clip=search.sampling.clip,
         schedules=tuple(
-            _best_schedule(search, steps, log)
+            _describe_best(search, steps, log)
             for steps in all_steps
             if len(log.of(steps)) == complete
         ),
     )
 
 
-def _best_schedule(search: Search, steps: int, log: Log) -> Searched:
+def _describe_best(search: Search, steps: int, log: Log) -> Searched:
     """Return the trial of the lowest FID as a schedule."""
     trials = log.of(steps)
-    best, baseline = best_trial(trials), search.baseline(steps)
+    best, baseline = find_best_trial(trials), search.baseline(steps)
     found: dict[str, Any] = {"sampler": baseline.sampler}
-    tried = schedule_of(search, best)
+    tried = read_schedule(search, best)
     if isinstance(tried, Way):
         found = {name.name: getattr(tried, name.name) for name in fields(tried)}
     elif tried is not None:
@@ -97,7 +97,7 @@ def _best_schedule(search: Search, steps: int, log: Log) -> Searched:
     gain = log.gains.get(steps)
     if (steps, "tuned") in log.judged:
         own, tuned = (log.judged[steps, name].estimate for name in ("uniform", "tuned"))
-        gain = gain_between(search, steps, own, tuned)
+        gain = measure_gain(search, steps, own, tuned)
     return Searched(
         steps=steps,
         **found,
@@ -112,7 +112,7 @@ def _best_schedule(search: Search, steps: int, log: Log) -> Searched:
     )
 
 
-def _table(file: ScheduleFile) -> str:
+def _make_table(file: ScheduleFile) -> str:
     """Return a line for each schedule that was judged on fresh images, one for the reference."""
     held = io.StringIO()
     writer = csv.writer(held, lineterminator="\n")
@@ -126,12 +126,12 @@ def _table(file: ScheduleFile) -> str:
     return held.getvalue()
 
 
-def _curve(file: ScheduleFile) -> bytes:
+def _draw_curve(file: ScheduleFile) -> bytes:
     """Draw FID on fresh images against the number of steps, as Figure 8."""
     figure = new_figure(6, 4.5)
     axes: Any = figure.add_subplot()
     for name, (colour, words) in SHOWN.items():
-        line = _line(file.schedules, name)
+        line = _select_scores(file.schedules, name)
         if line:
             steps, fid, error = zip(*line, strict=True)
             axes.errorbar(steps, fid, yerr=error, capsize=2, marker="o", color=colour, label=words)
@@ -156,7 +156,7 @@ def _label_within_decades(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _line(schedules: Sequence[Searched], name: str) -> list[tuple[int, float, float]]:
+def _select_scores(schedules: Sequence[Searched], name: str) -> list[tuple[int, float, float]]:
     return [
         (one.steps, row.fid, row.error or 0.0)
         for one in schedules

@@ -75,13 +75,13 @@ class Space:
         beta_1 = math.exp(first + u_1 * (math.log(constant) - first))
         if self.steps == 1:
             beta_1 = constant
-        beta_T = last_beta(self.steps, beta_1, log_alpha_bar)
+        beta_T = solve_last_beta(self.steps, beta_1, log_alpha_bar)
         alpha_bar = linear(self.steps, beta_1, beta_T).alpha_bar[1:]
         variance = self.variances[which]
         return Candidate(origin, place, beta_1, beta_T, variance, tuple(alpha_bar.tolist()))
 
 
-def last_beta(steps: int, beta_1: float, log_alpha_bar: float) -> float:
+def solve_last_beta(steps: int, beta_1: float, log_alpha_bar: float) -> float:
     """Return the beta_T >= beta_1 at which the linear schedule ends at this log alpha_bar_T.
 
     Solved by bisection: log alpha_bar_T = sum of log(1 - beta_t) decreases with beta_T. Given

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cdm_cli.diffusion.samplers import EpsTheta, bind
 from cdm_cli.diffusion.schedules import Schedule, respace, trailing_times
-from cdm_cli.jobs.tune.ways import Way, even_way, places_of_times, times_at, vary
+from cdm_cli.jobs.tune.ways import Way, find_times, make_even_way, place_times, vary
 
 EVENLY = 48  # times of the grid in t, and as many in where they lie
 FIRST, LAST = 0.5, 0.1  # by how much times are shifted, at first and in the end
@@ -25,13 +25,13 @@ FIRST, LAST = 0.5, 0.1  # by how much times are shifted, at first and in the end
 EpsOf = Callable[[Schedule], EpsTheta]
 
 
-def teacher_times(schedule: Schedule) -> tuple[int, ...]:
+def choose_teacher_times(schedule: Schedule) -> tuple[int, ...]:
     """Return the times, ascending, that the teacher walks: spread in t, and in where they lie."""
     T = schedule.T
-    table = places_of_times(schedule)
+    table = place_times(schedule)
     in_t = trailing_times(T, min(T, EVENLY)).tolist()
     wanted = np.linspace(table[-1], table[0], min(T, EVENLY))
-    return tuple(sorted({1, *in_t, *times_at(schedule, wanted)}))
+    return tuple(sorted({1, *in_t, *find_times(schedule, wanted)}))
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def find_nearest(
         size = FIRST * (LAST / FIRST) ** (number / max(1, tries - 1))
         fresh = np.concatenate([size * rng.normal(size=5), np.zeros(3)])
         shift = fresh if number % 2 == 0 else shift
-        tried = on(times, vary(way, schedule, shift))
+        tried = move_onto(times, vary(way, schedule, shift))
         found = distance(tried) if tried != way else score
         if found < score:
             score, way = found, tried
@@ -108,11 +108,11 @@ def find_nearest(
     return way
 
 
-def on(times: Sequence[int], way: Way) -> Way:
+def move_onto(times: Sequence[int], way: Way) -> Way:
     """Return the way with each time moved to the nearest of a grid that is still free."""
     there, taken = np.asarray(sorted(times, reverse=True)), list[int]()
     for left, t in zip(range(len(way.times), 0, -1), way.times, strict=True):
         free = there[there < taken[-1]] if taken else there
         free = free[: len(free) - left + 1]  # room for those that follow
         taken.append(int(free[np.abs(free - t).argmin()]))
-    return even_way(taken, way.stochasticity[0], way.sampler)
+    return make_even_way(taken, way.stochasticity[0], way.sampler)

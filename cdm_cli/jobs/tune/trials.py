@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 
 from cdm_cli.cascade.stage import trains_continuously
-from cdm_cli.jobs.tune.begin import starts
+from cdm_cli.jobs.tune.begin import list_starts
 from cdm_cli.jobs.tune.judge import Raced, Scorer
-from cdm_cli.jobs.tune.log import FirstTimes, Log, Trial, best_trial
+from cdm_cli.jobs.tune.log import FirstTimes, Log, Trial, find_best_trial
 from cdm_cli.jobs.tune.plan import Search
 from cdm_cli.jobs.tune.search import Candidate, Origin, propose
 from cdm_cli.jobs.tune.ways import Way, vary
@@ -30,7 +30,7 @@ PATIENCE = 50  # draws until one is new
 Tried = tuple[Origin, Candidate | Way]
 
 
-def linear_trials(search: Search) -> int:
+def count_linear_trials(search: Search) -> int:
     """Return how many trials are linear schedules: none for a stage that knows its own alone."""
     if search.method == "linear":
         return search.trials
@@ -39,7 +39,7 @@ def linear_trials(search: Search) -> int:
     return min(LINEAR, search.trials // 4)
 
 
-def way_of(trial: Trial) -> Way | None:
+def read_way(trial: Trial) -> Way | None:
     """Return the way that a trial was of."""
     if trial.times is None or trial.stochasticity is None:
         return None
@@ -54,7 +54,7 @@ def choose_next(
 
     begun: the times that a free search begins with.
     """
-    number, linear = len(trials), linear_trials(search)
+    number, linear = len(trials), count_linear_trials(search)
     if number == 0:
         return None
     if number <= linear:
@@ -62,25 +62,27 @@ def choose_next(
         found = propose(search.space(steps), number, linear, scored, search.sampling.seed)
         return found.origin, found
     assert begun is not None
-    listed = starts(search, begun)
+    listed = list_starts(search, begun)
     if number - linear <= len(listed):
         return listed[number - linear - 1]
-    return "varied", _near_the_best(search, steps, trials)
+    return "varied", _vary_best(search, steps, trials)
 
 
-def _near_the_best(search: Search, steps: int, trials: Sequence[Trial]) -> Way:
+def _vary_best(search: Search, steps: int, trials: Sequence[Trial]) -> Way:
     """Return a way near the best of all ways that was not tried.
 
     Trials come in pairs: what was gained in one direction is followed once more, and where nothing
     was, the opposite is tried.
     """
-    best = way_of(best_trial([trial for trial in trials if way_of(trial) and not trial.dropped]))
+    best = read_way(
+        find_best_trial([trial for trial in trials if read_way(trial) and not trial.dropped])
+    )
     assert best is not None
     varied_so_far = [trial for trial in trials if trial.origin == "varied"]
     pair, second = divmod(len(varied_so_far), 2)
-    back = second and way_of(varied_so_far[-1]) != best
-    there = {way_of(trial) for trial in trials}
-    size = _size(trials)
+    back = second and read_way(varied_so_far[-1]) != best
+    there = {read_way(trial) for trial in trials}
+    size = _choose_size(trials)
     for attempt in range(PATIENCE):
         rng = np.random.default_rng([search.sampling.seed, steps, pair, attempt])
         shift = np.concatenate([rng.normal(size=5), 0.5 * rng.normal(size=3)])
@@ -92,7 +94,7 @@ def _near_the_best(search: Search, steps: int, trials: Sequence[Trial]) -> Way:
     return best
 
 
-def _size(trials: Sequence[Trial]) -> float:
+def _choose_size(trials: Sequence[Trial]) -> float:
     """Return the size of the next variation: larger after a success, smaller after a failure."""
     size, best = SIZE, np.inf
     for trial in trials:
@@ -104,20 +106,20 @@ def _size(trials: Sequence[Trial]) -> float:
     return size
 
 
-def first_of_best(trials: Sequence[Trial]) -> Estimate | None:
+def find_first_of_best(trials: Sequence[Trial]) -> Estimate | None:
     """Return what the best so far had on the first images."""
     there = [trial for trial in trials if trial.first and not trial.dropped]
     if not there:
         return None
-    value, *without = best_trial(there).first
+    value, *without = find_best_trial(there).first
     return Estimate(value, tuple(without))
 
 
-def schedule_of(search: Search, trial: Trial) -> Candidate | Way | None:
+def read_schedule(search: Search, trial: Trial) -> Candidate | Way | None:
     """Return what a trial tried; None: the stage's own schedule."""
     if trial.place is not None:
         return search.space(trial.steps).candidate(trial.place, trial.origin)
-    return way_of(trial)
+    return read_way(trial)
 
 
 def make_trial(scorer: Scorer, log: Log, steps: int) -> Trial:
@@ -129,7 +131,7 @@ def make_trial(scorer: Scorer, log: Log, steps: int) -> Trial:
     if search.method == "linear":
         raced = Raced(scorer.fid(chain, what), Estimate(0.0), False)
     else:
-        raced = scorer.race(chain, first_of_best(trials), what)
+        raced = scorer.race(chain, find_first_of_best(trials), what)
     first = (raced.first.value, *raced.first.without) if raced.first.without else ()
     trial = Trial(
         steps=steps, number=len(trials), origin="baseline", variance=chain.variance,
@@ -144,7 +146,7 @@ def make_trial(scorer: Scorer, log: Log, steps: int) -> Trial:
     return trial.model_copy(update={"origin": origin, **fields})
 
 
-def in_short(trial: Trial) -> str:
+def summarise(trial: Trial) -> str:
     """Return the FID of a trial and what it tried, as the rest of a line."""
     how = f", beta {trial.beta_1:.2g}..{trial.beta_T:.2g}" if trial.place else ""
     if trial.times is not None and trial.stochasticity is not None:
@@ -154,7 +156,7 @@ def in_short(trial: Trial) -> str:
     return f"FID {trial.fid:.4g} ({trial.origin}{how}, {trial.variance})"
 
 
-def trials_left(search: Search, trials: Sequence[Trial]) -> dict[int, int]:
+def count_trials_left(search: Search, trials: Sequence[Trial]) -> dict[int, int]:
     """Return how many trials are still to be made, the baseline among them, by steps."""
     return {
         steps: 1 + search.trials - sum(trial.steps == steps for trial in trials)

@@ -21,22 +21,22 @@ from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.headers import tell_stage
 from cdm_cli.jobs.tune import begin as beginning
 from cdm_cli.jobs.tune.begin import Beginning
-from cdm_cli.jobs.tune.found import TuneResult, result_of
-from cdm_cli.jobs.tune.gain import judge_missing, steps_to_judge
-from cdm_cli.jobs.tune.judge import Scorer, log_head, open_scorer, trial_numerics
+from cdm_cli.jobs.tune.found import TuneResult, describe_search
+from cdm_cli.jobs.tune.gain import choose_steps, judge_missing
+from cdm_cli.jobs.tune.judge import Scorer, choose_trial_numerics, make_log_head, open_scorer
 from cdm_cli.jobs.tune.log import (
     Log,
     append_line,
     check_same_search,
-    log_path,
-    method_of,
+    name_log,
     read_log,
+    read_method,
     read_own_log,
     start_log,
 )
 from cdm_cli.jobs.tune.plan import Search, plan_work
-from cdm_cli.jobs.tune.result import apply_kept, file_of, write_schedules
-from cdm_cli.jobs.tune.trials import in_short, make_trial, trials_left
+from cdm_cli.jobs.tune.result import apply_kept, make_file, write_schedules
+from cdm_cli.jobs.tune.trials import count_trials_left, make_trial, summarise
 from cdm_cli.options.judging import TuneOptions
 from cdm_cli.report import Report
 
@@ -53,21 +53,21 @@ def run(options: TuneOptions, report: Report) -> TuneResult:
 
 def run_in(options: TuneOptions, session: Session) -> TuneResult:
     """Search as one process of a job."""
-    log = log_path(options.out)
+    log = name_log(options.out)
     with ExitStack() as stack:
         begun = session.decide(lambda: _begin(options, stack, session.report), _fields_to_compare)
         search, before = begun
         session.check_shared(options.out)
-        left = trials_left(search, before.trials if before else [])
-        if any(left.values()) or steps_to_judge(search, before, left):
+        left = count_trials_left(search, before.trials if before else [])
+        if any(left.values()) or choose_steps(search, before, left):
             scorer = open_scorer(options, search, session, before.head if before else None)
-            session.lead(lambda: start_log(log, log_head(scorer)))
+            session.lead(lambda: start_log(log, make_log_head(scorer)))
             session.lead(lambda: stack.enter_context(hold_file(log)))
             _fill(scorer, log, options.out)
         session.lead(lambda: write_schedules(options.out, search, read_own_log(log)))
-        file = file_of(search, read_own_log(log))
+        file = make_file(search, read_own_log(log))
         kept = session.lead(lambda: apply_kept(search.header, file)) if options.apply else None
-    return result_of(options.out, log, file, kept or ())
+    return describe_search(options.out, log, file, kept or ())
 
 
 def _fill(scorer: Scorer, log: Path, out: Path) -> None:
@@ -84,8 +84,8 @@ def _fill(scorer: Scorer, log: Path, out: Path) -> None:
 
 def _begin(options: TuneOptions, stack: ExitStack, report: Report) -> tuple[Search, Log | None]:
     """Return the search, and what is there of it."""
-    before = read_log(log_path(options.out))
-    search = plan_work(options, stack, method_of(before))
+    before = read_log(name_log(options.out))
+    search = plan_work(options, stack, read_method(before))
     tell_stage(options.model, search.header, report)
     check_same_search(options.out, search.identity, search.header.config)
     return search, before
@@ -107,8 +107,8 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     with ExitStack() as stack:
         search, log = _begin(options, stack, report)
     session = plan_session(options.judge.compute, report)
-    numerics = trial_numerics(options, search, log.head if log else None, session)
-    left = trials_left(search, log.trials if log else [])
+    numerics = choose_trial_numerics(options, search, log.head if log else None, session)
+    left = count_trials_left(search, log.trials if log else [])
     evaluations = _evaluations(options, search, log, left, numerics.batch_size)
     chain = search.baseline(max(search.steps))  # of few steps none can be timed
     one = estimate_cost(search.header.config, chain, 1, options.judge.compute)
@@ -139,12 +139,12 @@ def _evaluations(
     """Return how many evaluations there are at most: no trial dropped, all judged."""
     fresh = len(search.asked.fresh.ids)
     trials = options.num * sum(steps * missing for steps, missing in left.items())
-    judged = steps_to_judge(search, log, left)
+    judged = choose_steps(search, log, left)
     if search.method == "linear":
         return trials + 2 * fresh * sum(judged)
     begun = log.begun if log else {}
     missing = [steps for steps in left if left[steps] and steps not in begun]
-    taught = beginning.evaluations(search, batch_size, missing)
+    taught = beginning.count_evaluations(search, batch_size, missing)
     many = 0 if log and (0, "reference") in log.judged else search.reference
     return trials + taught + fresh * (3 * sum(judged) + many)
 
@@ -152,7 +152,7 @@ def _evaluations(
 def _find_first_times(scorer: Scorer, beginning: Beginning, steps: int, log: Path) -> None:
     """Find the times to begin with, if that is missing."""
     there = read_own_log(log)
-    if steps not in there.begun and trials_left(scorer.search, there.trials)[steps]:
+    if steps not in there.begun and count_trials_left(scorer.search, there.trials)[steps]:
         found = beginning.of(steps)
         scorer.panel.session.lead(lambda: append_line(log, found))
 
@@ -168,7 +168,7 @@ def _search(scorer: Scorer, steps: int, log: Path) -> None:
             there = read_own_log(log)
             trial = make_trial(scorer, there, steps)
             session.lead(lambda trial=trial: append_line(log, trial))
-            told = f"trial {number}: {in_short(trial)}"
+            told = f"trial {number}: {summarise(trial)}"
             if all(trial.fid < other.fid for other in there.of(steps)):
                 session.report.say(f"tune-schedule: {what}, {told}, the lowest so far")
             advance(1, told)

@@ -31,21 +31,21 @@ class Way:
     sampler: Solver
 
 
-def even_way(times: Sequence[int], k: float, sampler: Solver = "dpm-solver++") -> Way:
+def make_even_way(times: Sequence[int], k: float, sampler: Solver = "dpm-solver++") -> Way:
     """Return a way with the same stochasticity everywhere."""
     ordered = tuple(sorted(times, reverse=True))
     return Way(ordered, (k,) * len(ordered), sampler)
 
 
-def places_of_times(schedule: Schedule) -> Array:
+def place_times(schedule: Schedule) -> Array:
     """Return where t = 1..T lie, asinh(alpha / sigma), decreasing to 0; float64 [T]."""
     alpha_bar = schedule.alpha_bar[1:]
     return (alpha_bar / (1 - alpha_bar)).sqrt().asinh().cpu().numpy()
 
 
-def times_at(schedule: Schedule, wanted: Array) -> tuple[int, ...]:
+def find_times(schedule: Schedule, wanted: Array) -> tuple[int, ...]:
     """Return the times nearest to some places, decreasing and each one once."""
-    table = places_of_times(schedule)
+    table = place_times(schedule)
     found = 1 + np.abs(table[None, :] - np.sort(wanted)[:, None]).argmin(1)
     return _make_distinct(found.tolist(), len(table))
 
@@ -78,10 +78,10 @@ def vary(way: Way, schedule: Schedule, shift: Array) -> Way:
     u = np.linspace(0, 1, len(way.times)) if len(way.times) > 1 else np.full(1, 0.5)
     waves = [np.sin(n * np.pi * u) for n in (1, 2, 3)]
     shapes = np.stack([1 - u, u, *waves])
-    at = places_of_times(schedule)[np.asarray(way.times) - 1] + shift[:5] @ shapes
+    at = place_times(schedule)[np.asarray(way.times) - 1] + shift[:5] @ shapes
     k = np.asarray(way.stochasticity) + shift[5:] @ shapes[:3]
     return replace(
         way,
-        times=times_at(schedule, at),
+        times=find_times(schedule, at),
         stochasticity=tuple(np.clip(k, 0, 1).round(4).tolist()),
     )

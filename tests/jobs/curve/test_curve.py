@@ -34,8 +34,8 @@ from cdm_cli.jobs.curve.table import (
     SavedWeights,
     compare_points,
     draw_curve,
-    name_of_weights,
-    table_of,
+    make_table,
+    name_point,
 )
 from cdm_cli.metrics.table import Convention, MetricRow
 from cdm_cli.options.judging import CurveOptions, FeatureOptions
@@ -155,8 +155,8 @@ def test_no_checkpoint_is_crowned_within_the_noise(monkeypatch):
         "lowest FID against train: step-4",
     ]
     assert compare_points(near).standing == "as good as the best"
-    assert "all but step-1 (worse by" in compare_points(near).conclusion(name_of_weights)
-    table = table_of([*near, of(4, 2.0, ())])
+    assert "all but step-1 (worse by" in compare_points(near).conclusion(name_point)
+    table = make_table([*near, of(4, 2.0, ())])
     assert table.comparisons == []
     assert "no verdicts by FID against train: 1 of 4" in table.notes[0]
 

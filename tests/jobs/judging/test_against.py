@@ -111,7 +111,7 @@ def test_the_more_stores_are_compared_the_more_a_verdict_asks_for(monkeypatch):
         levels.append(level)
         return real(one, other, highest=highest, level=level)
 
-    monkeypatch.setattr(against, "verdict_between", verdict)
+    monkeypatch.setattr(against, "tell_apart", verdict)
     compared("dark.h5")
     several("samples.h5", "close.h5", "others.h5", "again.h5", against=Path("dark.h5"))
     assert levels == [0.05] * 2 + [0.0125] * 8

@@ -190,7 +190,7 @@ def test_conventional_numbers_of_samples(num, said):
     images = np.broadcast_to(np.zeros((1, 8, 8, 3), np.uint8), (num, 8, 8, 3))
     many = from_arrays("many", images, np.zeros(num), CLASSES)
     convention = evaluate.convention_of(many, judge, 0)
-    notes = list(evaluate_rows.notes_for_reader(("fid",), convention, judge.extractor, []))
+    notes = list(evaluate_rows.list_notes(("fid",), convention, judge.extractor, []))
     assert any(said in line for line in notes) if said else not any("50000" in n for n in notes)
 
 
@@ -315,7 +315,9 @@ def test_accuracy_needs_a_judge_of_the_same_classes(workspace):
 
 def test_without_inception_the_line_says_where_it_belongs_and_what_else_to_do(monkeypatch):
     place = "/tmp/inception-2015-12-05.pt"
-    monkeypatch.setattr(inception, "weights_places", lambda file: [evaluate.Path(place + ".none")])
+    monkeypatch.setattr(
+        inception, "list_weights_places", lambda file: [evaluate.Path(place + ".none")]
+    )
     with pytest.raises(MissingError) as caught:
         run(options("fid", features="inception"), Told())
     line = str(caught.value)

@@ -12,7 +12,7 @@ from cdm_cli.errors import BadInputError, MismatchError, MissingError
 from cdm_cli.jobs.judging import judge as evaluate_judge
 from cdm_cli.jobs.judging.evaluate import run
 from cdm_cli.jobs.judging.judge import open_judge
-from cdm_cli.jobs.judging.rows import notes_for_reader
+from cdm_cli.jobs.judging.rows import list_notes
 from cdm_cli.metrics import inception
 from cdm_cli.metrics.inception import FILES, TORCHSCRIPT
 from cdm_cli.options.judging import FeatureOptions
@@ -128,7 +128,7 @@ def test_inception_where_cleanfid_keeps_it(workspace, monkeypatch):
     few = {name: array[:20] for name, array in SAMPLES.items()}
     write_store("samples.h5", "samples", {"": few})
     file = save_stand_in(workspace)
-    monkeypatch.setattr(inception, "weights_places", lambda wanted: [workspace / file.name])
+    monkeypatch.setattr(inception, "list_weights_places", lambda wanted: [workspace / file.name])
     monkeypatch.setitem(inception.FILES, "clean", file)
     table = run(options("is", features="inception", ref="samples.h5"), Told()).table
     convention = table.rows[0].convention
@@ -136,6 +136,4 @@ def test_inception_where_cleanfid_keeps_it(workspace, monkeypatch):
     assert any("--mode legacy-tensorflow" in line for line in table.notes)
     literature = replace(convention, extractor="inception-legacy-tensorflow")
     extractor = SimpleNamespace(feature_dim=2048)
-    assert not any(
-        "--mode" in line for line in notes_for_reader(("is",), literature, extractor, [])
-    )
+    assert not any("--mode" in line for line in list_notes(("is",), literature, extractor, []))

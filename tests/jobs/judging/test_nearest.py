@@ -7,7 +7,7 @@ from PIL import Image
 
 from cdm_cli.jobs.judging import nearest as evaluate_nearest
 from cdm_cli.jobs.judging.evaluate import run
-from cdm_cli.jobs.judging.nearest import median_error
+from cdm_cli.jobs.judging.nearest import measure_median_error
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.metrics.neighbours import Nearest
 from tests.jobs.judging.making import SAMPLES, TRAIN, options, with_images, write_workspace
@@ -103,9 +103,9 @@ def test_processes_that_saw_few_images_join(monkeypatch, generator):
 
 def test_error_of_a_median_is_the_spread_over_fresh_samples():
     x = np.random.default_rng(0).exponential(size=(400, 201))
-    claimed = np.mean([median_error(one) for one in x])
+    claimed = np.mean([measure_median_error(one) for one in x])
     assert claimed == pytest.approx(np.median(x, 1).std(), rel=0.1)
-    assert median_error(np.array([3.0])) == 0
+    assert measure_median_error(np.array([3.0])) == 0
 
 
 def test_without_val_there_is_no_comparison(workspace):

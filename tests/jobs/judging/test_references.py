@@ -11,7 +11,7 @@ import torch
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.judging.evaluate import run
 from cdm_cli.jobs.judging.judge import open_judge
-from cdm_cli.jobs.judging.references import find_references, training_images
+from cdm_cli.jobs.judging.references import find_references, open_training_images
 from tests.jobs.judging.making import CPU, TRAIN, counted, options, write_judge, write_workspace
 from tests.tiny import Told, arrays_of, write_store
 
@@ -120,10 +120,10 @@ def test_a_missing_resolution_is_told_with_what_there_is():
 
 def test_training_images_are_those_of_train():
     with ExitStack() as stack:
-        images = training_images(options().judge.ref, 8, stack)
+        images = open_training_images(options().judge.ref, 8, stack)
         assert images.num == 90
         np.testing.assert_array_equal(
             images.read(np.array([3, 7])).permute(0, 2, 3, 1), TRAIN["images/8"][[3, 7]]
         )
     with ExitStack() as stack, pytest.raises(MismatchError, match="the samples 64"):
-        training_images(options().judge.ref, 64, stack)
+        open_training_images(options().judge.ref, 64, stack)

@@ -15,7 +15,7 @@ from cdm_cli.errors import UsageError, WouldOverwriteError
 from cdm_cli.jobs.checking.origin import HowMade
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.judging.panel import open_panel
-from cdm_cli.jobs.judging.probe_score import judgement_of
+from cdm_cli.jobs.judging.probe_score import identify_judgement
 from cdm_cli.jobs.runtime.identity import (
     TYPED,
     chain_fields,
@@ -142,10 +142,10 @@ def test_a_selection_is_identified_by_the_same_fields():
         probe = curve.plan_work(options, stack).probe
     panel = open_panel(JUDGE, 8, Session(CPU_DEVICE), features=False)
     plain, other = (
-        judgement_of(probe, panel),
+        identify_judgement(probe, panel),
         replace(probe, chain=replace(probe.chain, clip=False)),
     )
-    assert find_first_difference(plain, judgement_of(other, panel))
+    assert find_first_difference(plain, identify_judgement(other, panel))
     assert set(probe.identity) < set(plain)
 
 

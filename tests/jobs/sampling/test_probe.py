@@ -13,7 +13,7 @@ from cdm_cli.cascade.generate import generate
 from cdm_cli.data.pixels import channels_last, to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError, MismatchError, NotFiniteError, UsageError
-from cdm_cli.jobs.judging.probe_score import with_steps
+from cdm_cli.jobs.judging.probe_score import fill_in_steps
 from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import probe as probing
@@ -246,13 +246,13 @@ def test_the_default_s_is_a_quarter_of_the_range(tmp_path):
 
 
 def test_steps_of_a_judged_stage():
-    assert with_steps(base_config(steps=4), Sampling()).steps is None  # the stage's own
-    assert with_steps(base_config(steps=None), Sampling()).steps == 20
-    assert with_steps(base_config(steps=None), Sampling(steps=0)).steps == 0
+    assert fill_in_steps(base_config(steps=4), Sampling()).steps is None  # the stage's own
+    assert fill_in_steps(base_config(steps=None), Sampling()).steps == 20
+    assert fill_in_steps(base_config(steps=None), Sampling(steps=0)).steps == 0
     long = base_config(steps=None).model_copy(
         update={"schedule": base_config().schedule.model_copy(update={"T": 4000})}
     )
-    assert with_steps(long, Sampling()).steps == 250
+    assert fill_in_steps(long, Sampling()).steps == 250
 
 
 def test_averaged_weights_are_a_stage_of_their_own():

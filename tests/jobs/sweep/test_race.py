@@ -18,7 +18,7 @@ from cdm_cli.jobs.sweep.race_file import RaceFile, RaceTable, conclude_race
 from cdm_cli.jobs.sweep.racers import step_of
 from cdm_cli.jobs.sweep.sweep import plan, run
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.racing import BEFORE, plan_of
+from cdm_cli.metrics.racing import BEFORE, plan_rounds
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from tests.asking import as_typed
 from tests.jobs.pictures.reading import Read
@@ -213,7 +213,7 @@ def test_a_race_of_an_earlier_version_ends_by_its_own_rules(workspace, monkeypat
             raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr("cdm_cli.jobs.sweep.race.plan_of", partial(plan_of, way=BEFORE))
+        patch.setattr("cdm_cli.jobs.sweep.race.plan_rounds", partial(plan_rounds, way=BEFORE))
         with pytest.raises(KilledError):
             run(options(), Told(kill))
     there = course()

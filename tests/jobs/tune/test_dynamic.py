@@ -8,7 +8,7 @@ import torch
 from cdm_cli.diffusion.losses import prior_bits, vlb
 from cdm_cli.diffusion.process import q_sample
 from cdm_cli.diffusion.schedules import cosine, respace
-from cdm_cli.jobs.tune.dynamic import decoders, divergences, least_bits, predictions, priors
+from cdm_cli.jobs.tune.dynamic import decoders, divergences, find_least_bits, predict, priors
 from tests.oracles import GaussianData
 
 SCHEDULE, TIMES = cosine(30), (1, 2, 4, 7, 11, 16, 22, 27, 30)
@@ -29,7 +29,7 @@ def noise(seed=1):
 
 @pytest.fixture(scope="module")
 def found(x_0):
-    return predictions(SCHEDULE, TIMES, x_0, DATA.eps_theta(SCHEDULE), noise())
+    return predict(SCHEDULE, TIMES, x_0, DATA.eps_theta(SCHEDULE), noise())
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,13 @@ def test_the_sum_is_the_bound_of_the_respaced_chain(found, last, x_0, times):
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 8])
 def test_no_other_list_has_fewer_bits(found, last, steps):
-    best = least_bits(SCHEDULE, found, steps)
+    best = find_least_bits(SCHEDULE, found, steps)
     assert list(best) == sorted(best, reverse=True)
     least = min(total(found, last, times) for times in combinations(TIMES, steps))
     assert total(found, last, best[::-1]) == pytest.approx(least, rel=1e-12)
 
 
 def test_all_times_and_more_than_there_are(found):
-    assert least_bits(SCHEDULE, found, len(TIMES)) == TIMES[::-1]
+    assert find_least_bits(SCHEDULE, found, len(TIMES)) == TIMES[::-1]
     with pytest.raises(ValueError, match="10 steps of 9"):
-        least_bits(SCHEDULE, found, 10)
+        find_least_bits(SCHEDULE, found, 10)

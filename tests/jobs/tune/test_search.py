@@ -11,9 +11,9 @@ from cdm_cli.jobs.tune.search import (
     MOST_SIGNAL,
     Space,
     halton,
-    last_beta,
     propose,
     radical_inverse,
+    solve_last_beta,
 )
 
 BOTH = ("small", "large")
@@ -49,7 +49,7 @@ def test_the_ends_of_the_box():
 @pytest.mark.parametrize(("steps", "beta_1", "beta_T"), [(4, 0.01, 0.9), (100, 1e-4, 0.1)])
 def test_last_beta_is_the_one_that_ends_there(steps, beta_1, beta_T):
     end = float(linear(steps, beta_1, beta_T).alpha_bar[-1])
-    assert last_beta(steps, beta_1, math.log(end)) == pytest.approx(beta_T, rel=1e-9)
+    assert solve_last_beta(steps, beta_1, math.log(end)) == pytest.approx(beta_T, rel=1e-9)
 
 
 def test_halton():

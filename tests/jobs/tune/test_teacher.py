@@ -9,17 +9,17 @@ import torch
 from cdm_cli.diffusion.schedules import cosine
 from cdm_cli.jobs.tune.teacher import (
     NoisePath,
+    choose_teacher_times,
     find_nearest,
-    on,
-    teacher_times,
+    move_onto,
     walk_path,
 )
-from cdm_cli.jobs.tune.ways import even_way
+from cdm_cli.jobs.tune.ways import make_even_way
 from tests.oracles import GaussianData, Impulses
 
 SCHEDULE = cosine(200)
 DATA = GaussianData(mean=0.2, std=0.3)
-TIMES = teacher_times(SCHEDULE)
+TIMES = choose_teacher_times(SCHEDULE)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def path():
 
 @pytest.mark.parametrize("T", [1, 5, 20, 4000])
 def test_the_grid_has_both_ends(T):
-    times = teacher_times(cosine(T))
+    times = choose_teacher_times(cosine(T))
     assert (times[0], times[-1]) == (1, T)
     assert list(times) == sorted({*times})
     assert len(times) <= 97
@@ -64,20 +64,22 @@ def of(number):
 
 def test_more_steps_on_the_path_end_nearer_to_the_teacher():
     path = of(64)
-    wanted = walk_path(SCHEDULE, DATA.eps_theta, even_way(TIMES, 1.0), path)
+    wanted = walk_path(SCHEDULE, DATA.eps_theta, make_even_way(TIMES, 1.0), path)
     apart = []
     for steps in (4, 12, 40):
-        way = on(TIMES, even_way(np.linspace(200, 1, steps).round().astype(int).tolist(), 1.0))
+        way = move_onto(
+            TIMES, make_even_way(np.linspace(200, 1, steps).round().astype(int).tolist(), 1.0)
+        )
         found = walk_path(SCHEDULE, DATA.eps_theta, way, path)
         apart.append(float((found - wanted).square().mean()))
     assert apart[0] > 2 * apart[1] > 4 * apart[2]
-    other = walk_path(SCHEDULE, DATA.eps_theta, even_way(TIMES, 1.0), of(64))
+    other = walk_path(SCHEDULE, DATA.eps_theta, make_even_way(TIMES, 1.0), of(64))
     assert torch.equal(other, wanted)
 
 
 def test_the_nearest_way_is_nearer_than_those_it_began_with():
     path, rng = of(32), np.random.default_rng(0)
-    wanted = walk_path(SCHEDULE, DATA.eps_theta, even_way(TIMES, 1.0), path)
+    wanted = walk_path(SCHEDULE, DATA.eps_theta, make_even_way(TIMES, 1.0), path)
 
     def apart(way):
         found = float((walk_path(SCHEDULE, DATA.eps_theta, way, path) - wanted).square().mean())
@@ -86,8 +88,8 @@ def test_the_nearest_way_is_nearer_than_those_it_began_with():
 
     seen = {}
     begin = [
-        on(TIMES, even_way((200, 150, 100, 50), 1.0)),
-        on(TIMES, even_way((60, 50, 40, 30), 1.0)),
+        move_onto(TIMES, make_even_way((200, 150, 100, 50), 1.0)),
+        move_onto(TIMES, make_even_way((60, 50, 40, 30), 1.0)),
     ]
     found = find_nearest(SCHEDULE, TIMES, begin, apart, 30, rng)
     assert seen[found] == min(seen.values()) < 0.7 * min(seen[way] for way in begin)
@@ -95,5 +97,5 @@ def test_the_nearest_way_is_nearer_than_those_it_began_with():
 
 
 def test_times_move_to_the_nearest_that_are_free():
-    assert on((1, 10, 20, 30), even_way((21, 20, 19), 1.0)).times == (20, 10, 1)
-    assert on((1, 10, 20, 30), even_way((2, 1), 1.0)).times == (10, 1)
+    assert move_onto((1, 10, 20, 30), make_even_way((21, 20, 19), 1.0)).times == (20, 10, 1)
+    assert move_onto((1, 10, 20, 30), make_even_way((2, 1), 1.0)).times == (10, 1)

@@ -27,7 +27,7 @@ from cdm_cli.jobs.tune import begin as beginning
 from cdm_cli.jobs.tune.judge import Scorer
 from cdm_cli.jobs.tune.log import FirstTimes, Trial, read_log
 from cdm_cli.jobs.tune.plan import plan_work
-from cdm_cli.jobs.tune.result import _curve
+from cdm_cli.jobs.tune.result import _draw_curve
 from cdm_cli.jobs.tune.trials import choose_next
 from cdm_cli.jobs.tune.tune import plan, run
 from cdm_cli.jobs.tune.ways import Way
@@ -104,7 +104,7 @@ def test_what_does_not_fit_shows_fewer_images(workspace, monkeypatch):
         return within
 
     seen, told = list[int](), Told()
-    rows = {"predictions": lambda args: len(args[2]), "walk_path": lambda args: args[3].V.shape[1]}
+    rows = {"predict": lambda args: len(args[2]), "walk_path": lambda args: args[3].V.shape[1]}
     for name, num in rows.items():
         monkeypatch.setattr(beginning, name, limited(getattr(beginning, name), num))
     run(options(trials=1), told)
@@ -206,7 +206,7 @@ def test_the_curve_can_be_read_within_a_decade(tuned, monkeypatch, span):
         said.extend(text.get_text() for text in inside if text.get_text())
 
     monkeypatch.setattr(Figure, "savefig", save)
-    _curve(ScheduleFile.model_validate_json(OUT.read_text()))
+    _draw_curve(ScheduleFile.model_validate_json(OUT.read_text()))
     assert len(said) >= 2
 
 
@@ -362,7 +362,7 @@ def test_a_trial_that_is_worse_on_the_first_images_is_dropped(workspace, monkeyp
 
     monkeypatch.setattr(Scorer, "_show", show)
     monkeypatch.setattr("cdm_cli.jobs.tune.judge.FIRST", 3)
-    monkeypatch.setattr("cdm_cli.jobs.tune.judge.verdict_between", lambda one, best: "worse")
+    monkeypatch.setattr("cdm_cli.jobs.tune.judge.tell_apart", lambda one, best: "worse")
     run(options(num=66, trials=3, reference=0), Told())
     trials = read_log(LOG).of(2)
     assert [trial.dropped for trial in trials] == [False, True, True, True]

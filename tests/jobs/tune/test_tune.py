@@ -375,7 +375,11 @@ def test_a_second_process_is_told_to_wait(workspace, scored):
         ({"steps": (2, 51)}, UsageError, r"--steps 51: the stage has 1\.\.50"),
         ({"num": 67}, UsageError, "has 66 images"),
         ({"sampling": Sampling(restart_from=3)}, UsageError, "--restart-from"),
-        ({"judge": replace(JUDGE, ref=Path("low.h5"))}, MismatchError, "makes 8×8, the store has 4"),
+        (
+            {"judge": replace(JUDGE, ref=Path("low.h5"))},
+            MismatchError,
+            "makes 8×8, the store has 4",
+        ),
         ({"judge": replace(JUDGE, features="nobody")}, MissingError, "nobody"),
         ({"out": Path("new/schedule.json")}, MissingError, "new does not exist"),
     ],

@@ -10,10 +10,10 @@ from cdm_cli.diffusion.schedules import cosine, linear, trailing_times
 from cdm_cli.jobs.tune.ways import (
     Shape,
     Way,
-    even_way,
-    places_of_times,
+    find_times,
+    make_even_way,
+    place_times,
     shape_times,
-    times_at,
     vary,
 )
 
@@ -27,13 +27,13 @@ def decrease(times, schedule):
 
 @each_schedule
 def test_the_times_at_places_are_the_nearest(schedule):
-    table = places_of_times(schedule)
+    table = place_times(schedule)
     for times in [(schedule.T, 7, 1), (15, 14, 13), (3,)]:
-        assert times_at(schedule, table[np.array(times) - 1]) == times
-    crowded = times_at(schedule, np.full(6, table[-1]))
+        assert find_times(schedule, table[np.array(times) - 1]) == times
+    crowded = find_times(schedule, np.full(6, table[-1]))
     assert decrease(crowded, schedule)
     assert len(crowded) == 6
-    assert decrease(times_at(schedule, np.full(6, 99.0)), schedule)
+    assert decrease(find_times(schedule, np.full(6, 99.0)), schedule)
 
 
 @each_schedule
@@ -57,7 +57,7 @@ def test_shapes_as_published():
 @each_schedule
 def test_what_is_varied_is_a_way_again_and_a_shift_of_nothing_changes_nothing(schedule):
     rng = np.random.default_rng(0)
-    way = even_way((17, 12, 6, 2), 0.7)
+    way = make_even_way((17, 12, 6, 2), 0.7)
     assert vary(way, schedule, np.zeros(8)) == way
     for _ in range(30):
         found = vary(way, schedule, rng.normal(size=8))
@@ -74,4 +74,4 @@ def test_a_shift_of_one_end_leaves_the_other():
     assert found.times[-1] == 200
     assert found.stochasticity[0] == 0.5
     assert found.stochasticity[-1] == pytest.approx(0.9)
-    assert vary(even_way((9,), 1.0), cosine(4000), np.zeros(8)).times == (9,)
+    assert vary(make_even_way((9,), 1.0), cosine(4000), np.zeros(8)).times == (9,)
