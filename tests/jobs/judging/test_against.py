@@ -105,7 +105,7 @@ def test_several_stores_are_compared_with_one_each_pair_by_pair():
 
 
 def test_the_more_stores_are_compared_the_more_a_verdict_asks_for(monkeypatch):
-    levels, real = [], against.verdict_between
+    levels, real = [], against.tell_apart
 
     def verdict(one, other, *, highest, level):
         levels.append(level)

@@ -189,7 +189,7 @@ def test_conventional_numbers_of_samples(num, said):
     judge = open_judge(options().judge, torch.device("cpu"))
     images = np.broadcast_to(np.zeros((1, 8, 8, 3), np.uint8), (num, 8, 8, 3))
     many = from_arrays("many", images, np.zeros(num), CLASSES)
-    convention = evaluate.convention_of(many, judge, 0)
+    convention = evaluate.state_convention(many, judge, 0)
     notes = list(evaluate_rows.list_notes(("fid",), convention, judge.extractor, []))
     assert any(said in line for line in notes) if said else not any("50000" in n for n in notes)
 
