@@ -162,7 +162,7 @@ def test_the_order_of_the_store_does_not_matter(by):
         assert other.uncertainty == pytest.approx(one.uncertainty, rel=1e-4), one.metric
 
 
-def test_several_processes_find_what_one_finds(workspace):
+def test_several_processes_find_what_one_finds(workspace, in_pair):
     one = run(options("all"), Told())
     again = options("all", compute=Compute(device="cpu", batch_size=16, gpus=2), out="two.json")
     two = run(again, Told())

@@ -137,7 +137,7 @@ def test_the_compute_batch_changes_no_sample_beyond_rounding(workspace):
         assert np.abs(first - second).max() <= 1
 
 
-def test_two_processes_make_the_same_bytes_as_one(workspace):
+def test_two_processes_make_the_same_bytes_as_one(workspace, in_pair):
     run(options("one.h5"), Told())
     made = run(options("two.h5", compute=Compute(device="cpu", gpus=2)), Told())
     assert made.samples == 150

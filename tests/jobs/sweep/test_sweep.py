@@ -508,7 +508,7 @@ def test_dry_run_tells_points_and_cost_and_writes_nothing(swept):
     assert not (SWEEP / "non-truncated-s0006.h5").exists()
 
 
-def test_two_processes_make_the_same_sweep(made, workspace):
+def test_two_processes_make_the_same_sweep(made, workspace, in_pair):
     two = replace(JUDGE, compute=Compute(device="cpu", batch_size=32, gpus=2))
     run(options(s=(0,), judge=two), Told())
     assert contents(SWEEP / "none-s0000.h5") == contents(made / "sweep/none-s0000.h5")

@@ -1,13 +1,11 @@
-"""Training in two processes beside the same in one; tests.jobs.training.processes has four, eight.
-
-The processes are started once, for all that is trained in two.
-"""
+"""Training in two processes beside the same in one; `processes.py` has four and eight."""
 
 import shutil
 import zipfile
 
 import pytest
 
+from tests.jobs.training import processes
 from tests.jobs.training.processes import KEEP_ALL, asked, bits, train_in
 from tests.jobs.training.test_keys import OLD
 from tests.trained import SR, options, rows, write_data
@@ -16,7 +14,7 @@ OLD_LOSSES = [4.475385189, 0.998791277, 2.803512096]  # of two processes, from s
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory, pair):
     """Train all there is in one process, then the same in two."""
     home = tmp_path_factory.mktemp("home")
     write_data(home / "data.h5")
@@ -24,18 +22,20 @@ def home(tmp_path_factory):
         file.extractall(home, [name for name in file.namelist() if name.startswith("runs/sr/")])
     old = "model.dropout=0.2", KEEP_ALL
 
-    def trainings(processes):
+    def trainings(num):
         for kind in ("base", "sr"):
-            yield asked(home, kind, f"exact-{kind}-{processes}", exact=True, steps=3)
-        yield asked(home, "sr", f"plain-sr-{processes}", steps=3)
+            yield asked(home, kind, f"exact-{kind}-{num}", exact=True, steps=3)
+        yield asked(home, "sr", f"plain-sr-{num}", steps=3)
 
     train_in(1, *trainings(1), asked(home, "base", "moved", exact=True, steps=1))
-    train_in(
-        2,
-        *trainings(2),
-        asked(home, "base", "moved", steps=2),
-        options(home, *old, name="sr", preset="tiny-sr8-16", small=SR),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "launch_processes", pair.launch)
+        train_in(
+            2,
+            *trainings(2),
+            asked(home, "base", "moved", steps=2),
+            options(home, *old, name="sr", preset="tiny-sr8-16", small=SR),
+        )
     return home
 
 

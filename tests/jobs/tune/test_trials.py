@@ -279,7 +279,7 @@ def test_a_base_stage_is_judged_on_what_sample_draws(workspace):
     assert fid_of("a.h5") == pytest.approx(schedules()[2].score, rel=1e-9)
 
 
-def test_two_processes_find_the_same(made, workspace):
+def test_two_processes_find_the_same(made, workspace, in_pair):
     two = replace(JUDGE, compute=Compute(device="cpu", batch_size=32, gpus=2))
     run(options(trials=1, judge=two, reference=0), Told())
     alone = [json.loads(line) for line in (made / LOG).read_text().splitlines()[1:]]

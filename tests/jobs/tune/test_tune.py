@@ -425,7 +425,7 @@ def test_dry_run_tells_what_is_left_and_writes_nothing(tuned):
     assert (OUT.read_bytes(), LOG.read_bytes()) == before
 
 
-def test_two_processes_find_the_same(made, workspace):
+def test_two_processes_find_the_same(made, workspace, in_pair):
     two = replace(JUDGE, compute=Compute(device="cpu", batch_size=32, gpus=2))
     result = run(options(trials=1, judge=two), Told())
     alone = [json.loads(line) for line in (made / LOG).read_text().splitlines()[1:]]
