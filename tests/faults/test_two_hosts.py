@@ -135,6 +135,38 @@ def lose_a_host(rank, first, tmp_path):
     assert (there / f"step-{done + 1:08d}/manifest.json").exists()
 
 
+def stuck(*words, **more):
+    """Make no sample."""
+    time.sleep(600)
+
+
+def test_a_host_that_is_killed_while_others_wait_for_its_samples_ends_the_wait(first):
+    """They exchange nothing then: the other one waited for 600 seconds."""
+    words = ["sample", "base", "--num", "100", *SAMPLE[4:]]
+    one, other = started(
+        first, first, words, changed={"cdm_cli.jobs.sampling.fill.generate": stuck}
+    )
+    until = time.monotonic() + 60
+    while not blocks_made(first / "new.h5"):
+        assert time.monotonic() < until, one.log.read_text()
+        time.sleep(0.05)
+    other.process.kill()
+    killed = time.monotonic()
+    ends = ended((one, other))
+    assert [end.code for end in ends] == [75, -9]
+    assert time.monotonic() - killed < 10
+    last = ends[0].said.splitlines()[-1]
+    assert "stopped waiting: rank 1 has ended — 1 of 2 blocks are complete" in last
+
+
+def blocks_made(path):
+    if not path.exists():
+        return 0
+    with open_store(path) as store:
+        part = store.parts[""]
+        return part.num_blocks - len(part.pending())
+
+
 def main():
     """Lose the first host, which the suite leaves out for time."""
     with tempfile.TemporaryDirectory() as folder:

@@ -184,16 +184,19 @@ def wait_for_others(
     """Wait until the other processes have written their blocks, for as long as they progress.
 
     blocks: those of all processes. longest: seconds that some took here. Raises StoppedError when
-    asked to stop, or where no block appears for long.
+    asked to stop, where another process has ended, or where no block appears for long.
     """
     left, since = len(part.pending(blocks)), time.monotonic()
     while world.size > 1 and left:
         time.sleep(GLANCE)
+        ended = world.find_ended()
         now = len(part.pending(blocks))
         if now < left:
             left, since = now, time.monotonic()
-        if asked() or time.monotonic() - since > PATIENCE + 3 * longest:
-            why = asked() or f"another process has made no block for {PATIENCE:.0f} s and more"
+        gone = f"rank {', '.join(map(str, ended))} has ended" if ended and left else ""
+        if asked() or gone or time.monotonic() - since > PATIENCE + 3 * longest:
+            silent = f"another process has made no block for {PATIENCE:.0f} s and more"
+            why = asked() or gone or silent
             raise StoppedError(
                 f"stopped waiting: {why}",
                 kept=f"{len(blocks) - left} of {len(blocks)} blocks are complete",

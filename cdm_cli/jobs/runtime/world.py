@@ -8,6 +8,7 @@ torchrun and SLURM say so in the environment; `--gpus N` starts the processes it
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm_cli.errors import StoppedError, UsageError
+from cdm_cli.jobs.runtime.lifelines import Lifelines
 from cdm_cli.jobs.runtime.meeting import meet
 from cdm_cli.jobs.runtime.ordered import sum_in_order
 from cdm_cli.jobs.runtime.ranks import ranks
@@ -33,7 +35,7 @@ class World:
     """This process among all of a job; the default is a job of one process.
 
     asked: what it was started to do, which must be the same in all of them. lost: what was said
-    when another one could not be reached any more.
+    when another one could not be reached any more. lines: to the others, once connected.
     """
 
     rank: int = 0
@@ -43,11 +45,16 @@ class World:
     address: str = ""  # HOST:PORT of the first process, if one of ours started all
     asked: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
     lost: list[str] = field(default_factory=list[str], compare=False)
+    lines: Lifelines | None = field(default=None, compare=False)
 
     @property
     def leads(self) -> bool:
         """Whether this process writes and reports for all."""
         return self.rank == 0
+
+    def find_ended(self) -> list[int]:
+        """Return the ranks of other processes that have ended, as far as this one can know."""
+        return self.lines.find_ended() if self.lines else []
 
     def agree(self, flag: bool) -> bool:
         """Return whether the flag is true in every process."""
@@ -148,7 +155,18 @@ def connect(world: World, device: str, say: Callable[[str], object]) -> World:
             kept="nothing was computed",
             next="look at their own messages; MASTER_ADDR and MASTER_PORT must lead to the first",
         ) from None
-    return replace(world, control=control)
+    return _hold_lines(replace(world, control=control), address)
+
+
+def _hold_lines(world: World, address: str) -> World:
+    """Connect to all other processes, to know when one ends; without, where this host cannot."""
+    lines = None
+    with suppress(OSError):
+        lines = Lifelines(address)
+    for rank, place in enumerate(world.gather(lines.place if lines else None)):
+        if lines and place and rank != world.rank:
+            lines.connect(rank, place)
+    return replace(world, lines=lines)
 
 
 def _take_first_line(error: Exception) -> str:
@@ -159,6 +177,8 @@ def _take_first_line(error: Exception) -> str:
 
 def leave_world(world: World) -> None:
     """Leave the process group, unless a process is lost: NCCL would wait for it."""
+    if world.lines is not None:
+        world.lines.close()
     if world.size > 1 and dist.is_initialized() and not world.lost:
         dist.destroy_process_group()
 

@@ -1,0 +1,50 @@
+"""Which processes of a job have ended: each holds a connection to every other one.
+
+Nothing is sent. The system closes the connections of a process that ends, however it ends, even
+while the others exchange nothing, as when each makes its own blocks of a store.
+"""
+
+import select
+import socket
+from contextlib import suppress
+from typing import NamedTuple
+
+CONNECT = 5.0  # seconds to reach another process; one that is not reached is not watched
+
+
+class Place(NamedTuple):
+    """Where a process can be reached."""
+
+    host: str
+    port: int
+
+
+class Lifelines:
+    """The connections of one process; `connect` makes them once all have a place."""
+
+    def __init__(self, address: str) -> None:
+        """Listen where others reach this host. address: HOST:PORT that all of them reach."""
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), CONNECT) as line:
+            own = str(line.getsockname()[0])
+        family = socket.AF_INET6 if ":" in own else socket.AF_INET
+        self._listener = socket.create_server((own, 0), family=family, backlog=socket.SOMAXCONN)
+        self.place = Place(own, int(self._listener.getsockname()[1]))
+        self._lines: dict[int, socket.socket] = {}
+
+    def connect(self, rank: int, place: Place) -> None:
+        """Hold a connection to another process, where the network allows it."""
+        with suppress(OSError):
+            self._lines[rank] = socket.create_connection(place, CONNECT)
+
+    def find_ended(self) -> list[int]:
+        """Return the ranks of processes that have ended, of those that could be reached."""
+        poll, ranks = select.poll(), {line.fileno(): rank for rank, line in self._lines.items()}
+        for number in ranks:
+            poll.register(number, select.POLLIN)
+        return sorted(ranks[number] for number, _ in poll.poll(0))
+
+    def close(self) -> None:
+        """Let go of all connections, which the others take for the end of this process."""
+        for line in (self._listener, *self._lines.values()):
+            line.close()
