@@ -12,10 +12,12 @@ round: early ones are for what is beaten by far, and to pause points, which take
 point that is paused is not beaten.
 
 A round ends at a fixed share of the budget. How many images that is depends on how many points are
-left to race. Where all but one are beaten, those that were paused race again, as far as it goes.
+left to race. Where all but one are beaten, or a round gives all images to those that race, paused
+points race again: as many as the rest of the budget brings to as many images, those first that were
+the nearest to be beaten.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cdm_cli.metrics.best import Contender, rank_contenders
@@ -35,15 +37,16 @@ class Pattern:
     """How races look: ends of the rounds, in shares of a budget, and their shares of the level.
 
     early: of the rounds before the last, which has the rest. pauses: the share of a budget from
-    which on points are paused; 1 for never.
+    which on points are paused; 1 for never. wakes: see `Plan`.
     """
 
     ends: tuple[float, ...]
     early: tuple[float, ...]
     pauses: float
+    wakes: bool = False
 
 
-NOW = Pattern((0.25, 0.5, 0.7, 0.85, 1.0), (0.02, 0.03, 0.1, 0.15), pauses=0.5)
+NOW = Pattern((0.25, 0.5, 0.7, 0.85, 1.0), (0.02, 0.03, 0.1, 0.15), pauses=0.5, wakes=True)
 BEFORE = Pattern((1 / 8, 1 / 3, 2 / 3, 1.0), (0.04, 0.06, 0.15), pauses=1.0)  # of earlier versions
 
 
@@ -51,12 +54,15 @@ BEFORE = Pattern((1 / 8, 1 / 3, 2 / 3, 1.0), (0.04, 0.06, 0.15), pauses=1.0)  # 
 class Plan:
     """The rounds of one race: where they end, in shares of its budget, and the level of each.
 
-    pauses: the share of the budget from which on points are paused after a round.
+    pauses: the share of the budget from which on points are paused after a round. wakes: whether as
+    many paused points as the budget pays for race again once the others need no more images; where
+    it is not (races of earlier versions), all do or none, once a single other one is left.
     """
 
     ends: tuple[float, ...]
     levels: tuple[float, ...]
     pauses: float
+    wakes: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def plan_rounds(costs: Sequence[int], budget: int, way: Pattern | None = None) -
     way = way or NOW
     ends = [end for end in way.ends[:-1] if end * budget >= FIRST * sum(costs)]
     early = [share * LEVEL for share in way.early[len(way.early) - len(ends) :]]
-    return Plan((*ends, way.ends[-1]), (*early, LEVEL - sum(early)), way.pauses)
+    return Plan((*ends, way.ends[-1]), (*early, LEVEL - sum(early)), way.pauses, way.wakes)
 
 
 def count_first(costs: Sequence[int], budget: int, num: int, step: int) -> int:
@@ -155,31 +161,79 @@ def race(
     `plan_rounds` the budget.
     """
     plan = plan or plan_rounds(costs, budget)
-    here, aside, n, spent, level = tuple(range(len(costs))), (), 0, 0, sum(plan.levels)
-    made = [0] * len(costs)
+    field = _Field(costs, budget, num, step, plan.wakes)
+    level = sum(plan.levels)
     for number, (end, mine) in enumerate(zip(plan.ends, plan.levels, strict=True), 1):
-        behind = sum(costs[i] * (n - made[i]) for i in here)
-        more = _count_images(n, end * budget - spent - behind, [costs[i] for i in here], num, step)
-        if more == n:
+        if not field.make(end):
             continue
-        spent += sum(costs[i] * (more - made[i]) for i in here)
-        n = more
-        for i in here:
-            made[i] = n
-        last = number == len(plan.ends) or n == num
+        last = number == len(plan.ends) or field.n == num
         mine = level if last else mine
         level -= mine
-        found = tuple(rank_contenders(judge(here, n), level=mine))
-        done = Round(number, n, mine, here, found, spent, waiting=aside)
+        found = tuple(rank_contenders(judge(field.here, field.n), level=mine))
+        done = Round(number, field.n, mine, field.here, found, field.spent, waiting=field.aside)
         if end >= plan.pauses and not last:
-            kept = go_on(found, [costs[i] for i in here], n, num, budget - spent, level)
+            here = [costs[i] for i in field.here]
+            kept = go_on(found, here, field.n, num, budget - field.spent, level)
             done = done.pause(kept)
         yield done
-        here, aside = done.racing, (*aside, *done.paused)
-        if len(here) == 1:  # the rest of the budget is for those that wait
-            here, aside = done.left, ()
-        if len(here) == 1 or n == num:
+        if not field.follow(done):
             return
+
+
+class _Field:
+    """The points of a race between two rounds. here: those that race; aside: those that are paused.
+
+    n: images of each that races, at least; made: of each point. spent: evaluations.
+    """
+
+    def __init__(self, costs: Sequence[int], budget: int, num: int, step: int, wakes: bool) -> None:
+        self._costs, self._budget, self._num, self._step = costs, budget, num, step
+        self._wakes, self._p = wakes, dict[int, float]()
+        self.here, self.aside = tuple(range(len(costs))), tuple[int, ...]()
+        self.n, self.spent, self.made = 0, 0, [0] * len(costs)
+
+    def make(self, end: float) -> bool:
+        """Give images to all that race, up to a share of the budget; return whether it has any."""
+        behind = self._cost_of(self.here)
+        paid = end * self._budget - self.spent - behind
+        here = [self._costs[i] for i in self.here]
+        more = _count_images(self.n, paid, here, self._num, self._step)
+        catches_up = self._wakes and behind > 0 and paid >= 0
+        if more == self.n and not catches_up:
+            return False
+        self.n = more
+        self._give(self.here)
+        if self._wakes and self.n == self._num:
+            self._give(self._wake())
+        return True
+
+    def follow(self, done: Round) -> bool:
+        """Take out who is beaten or paused; return whether another round may follow."""
+        self._p |= {i: one.p for i, one in zip(done.judged, done.found, strict=True)}
+        self.here, self.aside = done.racing, (*self.aside, *done.paused)
+        if len(self.here) == 1 and self.n < self._num:
+            self._wake()
+        return len(self.here) > 1 and self.n < self._num
+
+    def _wake(self) -> list[int]:
+        """Let those paused points race that the rest of the budget brings to n images."""
+        woken, paid = list[int](), self._budget - self.spent
+        for i in sorted(self.aside, key=lambda i: self._p[i]):
+            if not self._wakes or self._cost_of([*woken, i]) <= paid:
+                woken.append(i)
+        self.here = tuple(sorted((*self.here, *woken)))
+        self.aside = tuple(i for i in self.aside if i not in woken)
+        return woken
+
+    def _give(self, some: Iterable[int]) -> None:
+        """Make the images that some points lack of n."""
+        self.spent += self._cost_of(some)
+        for i in some:
+            self.made[i] = self.n
+
+    def _cost_of(self, some: Iterable[int]) -> int:
+        """Return the evaluations that some points take to have n images each."""
+        return sum(self._costs[i] * (self.n - self.made[i]) for i in some)
 
 
 def _count_images(n: int, paid: float, costs: Sequence[int], num: int, step: int) -> int:

@@ -138,6 +138,14 @@ JOBS = {
         Job("train, select", "train", inputs.judge_and_data, runs.select, TRAINING),
         Job("sweep", "sweep-s", inputs.judge_and_store, runs.sweep, ("sweep.sweep",), unit=8 * 2),
         Job("race", "sweep-s", inputs.judge_and_store, runs.race, ("sweep.race",), unit=9 * 2),
+        Job(
+            "race, paused",
+            "sweep-s",
+            inputs.judge_and_store,
+            runs.race_with_pause,
+            ("sweep.race",),
+            unit=9 * 2,
+        ),
         Job("race, then grid", "sweep-s", inputs.raced, runs.grid_of_race, ("sweep.sweep",), 6 * 2),
         Job("grid, then race", "sweep-s", inputs.gridded, runs.race, ("sweep.race",), unit=0),
         Job(

@@ -148,23 +148,45 @@ RACED = (0, 3, 5)
 
 def race() -> int:
     """Race in three rounds; the point at s = 3 is worse by every image, and is beaten."""
-    from cdm_cli.jobs.sweep import race, racers
-    from cdm_cli.jobs.sweep import sweep as sweep_s
-    from cdm_cli.metrics import racing
+    from cdm_cli.jobs.sweep.race_judge import RaceJudge
 
-    judge = as_typed(FeatureOptions, features="judge", compute=Compute(device="cpu", batch_size=8))
-    budget = 27 * len(RACED) * 2
-    asked = as_typed(SweepSOptions, s=RACED, judge=judge, race=True, budget_evals=budget)
-    estimate = race.Course._estimate
+    estimate = RaceJudge.estimate
 
     def far(self: Any, point: Any, num: int) -> Estimate:
         found, more = estimate(self, point, num), 1.0 * (point.s == 3)
         return Estimate(found.value + more, tuple(one + more for one in found.without))
 
+    with changed(RaceJudge, estimate=far):
+        return _raced(27 * len(RACED))
+
+
+def race_with_pause() -> int:
+    """Race in two rounds; after the first one the last point is paused, and stays so."""
+    from cdm_cli.metrics import racing
+
+    with changed(racing, go_on=lambda *_: [0, 1]):
+        return _raced(21 * len(RACED))
+
+
+def _raced(images: int) -> int:
+    """Race for so many images; the numbers of a round are kept at its end.
+
+    Before, they would come at moments of chance.
+    """
+    from cdm_cli.jobs.sweep import racers
+    from cdm_cli.jobs.sweep import sweep as sweep_s
+    from cdm_cli.jobs.sweep.judges import Bench
+    from cdm_cli.metrics import racing
+
+    settle = Bench.settle
+    judge = as_typed(FeatureOptions, features="judge", compute=Compute(device="cpu", batch_size=8))
+    asked = as_typed(SweepSOptions, s=RACED, judge=judge, race=True, budget_evals=images * 2)
     with (
         changed(racers, BLOCK=8, LEAST_JUDGED=9),  # whole rounds of three classes: 9 images a block
-        changed(racing, FIRST=9, NOW=racing.Pattern((1 / 3, 2 / 3, 1.0), (0.2, 0.3), pauses=0.5)),
-        changed(race.Course, _estimate=far),
+        changed(
+            racing, FIRST=9, NOW=racing.Pattern((1 / 3, 2 / 3, 1.0), (0.2, 0.3), 0.5, wakes=True)
+        ),
+        changed(Bench, settle=lambda self, wait=False: settle(self, wait=True) if wait else None),
     ):
         return _work(sweep_s.run, asked)
 

@@ -18,7 +18,7 @@ from tests.faults.two_jobs import once
 
 CHEAP, MOST = ("create", "prepare", "prepare, some bad"), {"sample": 8}
 NETWORKS = ("sample", "upsample", "train", "sweep", "eval")
-LONGER = ("grid, then race",)  # broken in the longer mode alone
+LONGER = ("grid, then race", "race, paused")  # broken in the longer mode alone
 OTHERS = [name for name in JOBS if name not in (*CHEAP, *NETWORKS, *LONGER)]
 PRINTING = {
     "eval elbo": "eval elbo base --ref samples.h5 --steps 2 --device cpu",

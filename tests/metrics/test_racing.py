@@ -1,5 +1,7 @@
 """Mirrors cdm_cli/metrics/racing.py: who is beaten when, what it costs, how often that is wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import (
     BEFORE,
     NOW,
+    Plan,
     count_first,
     count_groups,
     find_least_budget,
@@ -89,6 +92,50 @@ def test_paused_points_race_again_where_all_others_are_beaten():
     assert rounds[3].spent - rounds[2].spent == 2 * new + rounds[2].num - rounds[1].num
     assert rounds[3].spent <= 0.85 * 400 * P < rounds[3].spent + 2
     assert rounds[3].left == (0,)
+
+
+@pytest.mark.parametrize("wakes", [True, False])
+@pytest.mark.parametrize(("num", "spent"), [(450, 1988), (500, 2088)])
+def test_paused_points_race_again_where_the_others_get_all_images(wakes, num, spent):
+    """In a round before the last, and in the last; an earlier version left them their images."""
+    near, far = np.array([0.0, 0.0, 0.02, 0.12, 0.12, 0.0]), np.array([0.0, 0, 0.02, 5, 5, 5])
+    noise, plan = correlated(np.random.default_rng(3), 4000), plan_rounds([1] * P, 400 * P)
+    before, after = judge_of(noise, near), judge_of(noise, far)
+
+    def judge(some, num):
+        return (before if num <= 200 else after)(some, num)
+
+    plan = replace(plan, wakes=wakes)
+    rounds = list(race([1] * P, 400 * P, num, judge, plan=plan))
+    assert (rounds[1].paused, rounds[-1].num) == ((2,), num)
+    assert rounds[-1].judged == ((0, 1, 2) if wakes else (0, 1))
+    assert rounds[-1].waiting == (() if wakes else (2,))
+    assert rounds[-1].spent == spent + (num - 200) * wakes <= 400 * P
+    assert sum(one.level for one in rounds) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("wakes", [True, False])
+def test_as_many_paused_points_race_again_as_the_budget_pays_for(monkeypatch, wakes):
+    """One of two that are paused costs too much to catch up; then the other one waited, too."""
+
+    def go_on(found, *_):
+        return [0, 1, 3, 4] if len(found) == P else range(len(found))
+
+    monkeypatch.setattr("cdm_cli.metrics.racing.go_on", go_on)
+    noise = correlated(np.random.default_rng(3), 4000)
+    before, after = judge_of(noise, np.zeros(P)), judge_of(noise, np.array([-5.0, 0, 0, 0, 0, 0]))
+
+    def judge(some, num):
+        return (before if num <= 200 else after)(some, num)
+
+    costs = [1, 1, 1, 1, 1, 12]
+    plan = Plan((0.25, 0.5, 0.7, 1.0), (0.01, 0.005, 0.005, 0.03), 0.5, wakes)
+    rounds = list(race(costs, 400 * sum(costs), 4000, judge, plan=plan))
+    assert rounds[1].paused == (2, 5)
+    assert rounds[2].left == (0, 2, 5)
+    assert len(rounds) == 3 + wakes
+    assert rounds[-1].left == ((0, 5) if wakes else (0, 2, 5))
+    assert rounds[-1].waiting == ((5,) if wakes else (2, 5))
 
 
 def test_the_shares_of_the_level_add_up_to_it():

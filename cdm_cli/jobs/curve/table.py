@@ -13,6 +13,7 @@ from cdm_cli.jobs.judging.band import draw_undecided
 from cdm_cli.jobs.pictures.figure import figure_png, new_figure
 from cdm_cli.jobs.runtime.identity import (
     UNRECORDED,
+    advise_remaking,
     check_same,
     complete,
     has_begun,
@@ -74,7 +75,8 @@ def read_curve(
     """
     if not has_begun(out, FILE, (CSV, PLOT), "curve"):
         return []
-    file = read_settings(CurveFile, out / FILE, LIMIT)
+    again = advise_remaking(out, FILE, (CSV, PLOT))
+    file = read_settings(CurveFile, out / FILE, LIMIT, next=again)
     _check_recorded(out, file.identity, identity)
     there = complete(with_known_stage(file.identity, config), identity)
     if not whole:

@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.errors import CdmError
+from cdm_cli.jobs.runtime.identity import advise_remaking
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
 
 LIMIT = 2**24
@@ -26,7 +27,7 @@ class KeptTable(Settings):
 
 def read_numbers(path: Path) -> MetricTable:
     """Read a table; raise BadInputError for a file that is none."""
-    kept = read_settings(KeptTable, path, LIMIT)
+    kept = read_settings(KeptTable, path, LIMIT, next=advise_remaking(path.parent, path.name))
     return MetricTable([*kept.rows], [*kept.notes], [*kept.comparisons], mixed=True)
 
 

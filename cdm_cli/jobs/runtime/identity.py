@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import StageConfig
-from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.errors import WouldOverwriteError, quote
 from cdm_cli.options.flag import Identified, find_marks, flags_of
 from cdm_cli.options.sampling import Sampling
 
@@ -236,6 +236,17 @@ def has_begun(out: Path, file: str, others: Sequence[str], kind: str) -> bool:
         if os.path.lexists(out / name):
             raise other_job_error(f"{out / name} exists and belongs to no {kind}")
     return False
+
+
+def advise_remaking(out: Path, file: str, others: Sequence[str] = ()) -> str:
+    """Return what to type where `file`, which a job wrote into `out`, is damaged.
+
+    The command that wrote it does so again, from what else it made; others: files that it refuses
+    to find without that one.
+    """
+    there = [file, *(name for name in others if name != file and os.path.lexists(out / name))]
+    files = " ".join(quote(out / name) for name in there)
+    return f"rm {files}, then the command that made it, again"
 
 
 def read_identity(provenance: Fields) -> dict[str, Any]:

@@ -173,9 +173,7 @@ def _fill(
     part: Part, engine: Engine, inputs: Inputs, session: Session, command: str, upto: int | None
 ) -> int:
     """Make the blocks that are missing and are this process's; return how many samples."""
-    blocks, world = range(part.num_blocks), session.world
-    if upto is not None:
-        blocks = blocks[: -(-upto // part.block_size)]
+    blocks, world = blocks_upto(part, upto), session.world
     runs = group_blocks(blocks, engine.batch_size // part.block_size)[world.rank :: world.size]
     pending = set(part.pending(blocks))
     missing = [some for run in runs for some in in_a_row([b for b in run if b in pending])]
@@ -195,6 +193,11 @@ def _fill(
                 longest = max(longest, time.monotonic() - start)
         wait_for_others(part, blocks, world, longest, lambda: stop.asked)
     return num
+
+
+def blocks_upto(part: Part, num: int | None) -> range:
+    """Return the blocks of a part that hold its first num samples; None: all of them."""
+    return range(part.num_blocks if num is None else -(-num // part.block_size))
 
 
 def group_blocks(blocks: range, together: int) -> list[range]:

@@ -12,27 +12,61 @@ from typing import NamedTuple
 
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.data.store import Store
-from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, join_arrays
+from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, blocks_upto, join_arrays
 from cdm_cli.jobs.sampling.work import Work
 
 
 @dataclass
 class Filling:
-    """A store that is being filled. left: its blocks that are not written yet."""
+    """A store that is being filled.
+
+    finished: called once nothing is missing. upto: only the blocks that hold so many images from
+    the first on are made; None: all. left: blocks that are not written yet.
+    """
 
     work: Work
     store: Store
+    finished: Callable[[], None]
+    upto: int | None = None
     left: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Count the blocks that are missing."""
-        self.left = len(self.store.parts[""].pending())
+        self.left = len(self._pending)
 
-    def blocks(self) -> Iterator["Block"]:
+    @property
+    def _blocks(self) -> range:
+        return blocks_upto(self.store.parts[""], self.upto)
+
+    @property
+    def _pending(self) -> list[int]:
+        return self.store.parts[""].pending(self._blocks)
+
+    @property
+    def num(self) -> int:
+        """The number of images that it has in the end."""
+        return self._count(self._blocks)
+
+    @property
+    def num_missing(self) -> int:
+        """The number of images that are missing."""
+        return self._count(self._pending)
+
+    def _count(self, blocks: Iterable[int]) -> int:
+        return sum(len(self.store.parts[""].block_range(block)) for block in blocks)
+
+    def read_blocks(self) -> Iterator["Block"]:
         """Read the inputs of each block that is missing."""
         part = self.store.parts[""]
-        for block in part.pending():
+        for block in self._pending:
             yield Block(self, block, self.work.inputs(part.block_range(block)))
+
+    def write_block(self, block: "Block") -> None:
+        """Write a block that is whole; call `finished` after the last one."""
+        self.store.parts[""].write_block(block.number, block.arrays())
+        self.left -= 1
+        if not self.left:
+            self.finished()
 
 
 @dataclass
@@ -84,16 +118,20 @@ def cut_batches(
 ) -> Iterator[Batch]:
     """Cut what is missing into batches of `size` rows; the last rows of a kind may be fewer.
 
-    alike: works for which it is the same share batches, if they follow each other.
+    alike: works for which it is the same share batches, if they follow each other. A store that
+    lacks nothing is in no batch; it is called finished when its turn comes.
     """
     held: list[Share] = []
     kind, num = None, 0
     for filling in fillings:
+        if not filling.left:
+            filling.finished()
+            continue
         if held and alike(filling.work) != kind:
             yield Batch.of(held)
             held, num = [], 0
         kind = alike(filling.work)
-        for block in filling.blocks():
+        for block in filling.read_blocks():
             start, whole = 0, len(block.samples.ids)
             while start < whole:
                 stop = min(whole, start + size - num)
@@ -106,16 +144,11 @@ def cut_batches(
         yield Batch.of(held)
 
 
-def fill_together(
-    todo: Iterator[Batch],
-    engine_of: Callable[[Work], Engine],
-    meter: Meter,
-    finished: Callable[[Filling], None],
-) -> None:
+def fill_together(todo: Iterator[Batch], engine_of: Callable[[Work], Engine], meter: Meter) -> None:
     """Sample batches, and write each block that is whole.
 
-    engine_of: called before each batch. finished: called, in the thread that writes, for each
-    store that is complete by now. Raises what `fill` does.
+    engine_of: called before each batch. Fillings are called finished in the thread that writes or
+    the one that reads ahead. Raises what `Engine.make_batch` and `Part.write_block` raise.
     """
     with ThreadPoolExecutor(1, "cdm-read") as reader, ThreadPoolExecutor(1, "cdm-write") as writer:
         ahead: Future[Batch | None] = reader.submit(next, todo, None)
@@ -125,12 +158,12 @@ def fill_together(
             arrays = engine_of(batch.work).make_batch(batch.samples, meter)
             if writing is not None:
                 writing.result()
-            writing = writer.submit(_write, batch, arrays, finished)
+            writing = writer.submit(_write, batch, arrays)
         if writing is not None:
             writing.result()
 
 
-def _write(batch: Batch, arrays: Arrays, finished: Callable[[Filling], None]) -> None:
+def _write(batch: Batch, arrays: Arrays) -> None:
     """Give each block its rows, and write those that are whole."""
     at = 0
     for block, rows in batch.shares:
@@ -138,8 +171,4 @@ def _write(batch: Batch, arrays: Arrays, finished: Callable[[Filling], None]) ->
         block.made.append({name: array[at:end] for name, array in arrays.items()})
         at = end
         if block.left == 0:
-            filling = block.filling
-            filling.store.parts[""].write_block(block.number, block.arrays())
-            filling.left -= 1
-            if filling.left == 0:
-                finished(filling)
+            block.filling.write_block(block)

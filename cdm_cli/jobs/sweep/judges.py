@@ -1,14 +1,15 @@
 """Judging the points of a sweep: one after the other, in a thread while the next are sampled."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 
-from cdm_cli.data.store import Store, open_store
+from cdm_cli.data.store import open_store
 from cdm_cli.jobs.judging.images import ImageSet, from_store
 from cdm_cli.jobs.judging.panel import Panel, measure
 from cdm_cli.jobs.runtime.session import Silent
@@ -16,6 +17,8 @@ from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point
 from cdm_cli.jobs.sweep.table import keep
 from cdm_cli.metrics.table import MetricTable
+
+T = TypeVar("T")
 
 
 class PointNumbers(NamedTuple):
@@ -80,33 +83,49 @@ def queue_apart(device: torch.device) -> None:
         torch.cuda.set_stream(queue)
 
 
+class Aside(Silent):
+    """A report for a thread: keeps what is said, for the thread that shows the progress to say."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque()
+
+    def say(self, line: str) -> None:
+        """Keep a line."""
+        self.lines.append(line)
+
+
 class Bench:
     """Judges points in a thread of its own, in the order in which they are given.
 
-    Any thread may give a point; the thread that calls `settle` writes its numbers. The store of a
-    point stays locked until then, so that no other process judges it too.
+    Any thread may give a point; the thread that calls `settle` keeps its numbers, and says what
+    was said to the report of `panel` meanwhile.
     """
 
-    def __init__(self, judge: PointJudge, told: Callable[[Point, str], None]) -> None:
-        session = replace(judge.panel.session, report=Silent())
-        self._judge = replace(judge, panel=replace(judge.panel, session=session))
-        self._told = told
-        device = judge.panel.session.device
-        self._thread = ThreadPoolExecutor(1, "cdm-judge", lambda: queue_apart(device))
-        self._judged: list[tuple[Point, Store, Future[PointNumbers]]] = []
+    def __init__(self, panel: Panel, command: str) -> None:
+        session, self._aside = panel.session, Aside()
+        self.panel = replace(panel, session=replace(session, report=self._aside))
+        self._say: Callable[[str], None] = lambda line: session.report.say(f"{command}: {line}")
+        self._thread = ThreadPoolExecutor(1, "cdm-judge", lambda: queue_apart(session.device))
+        self._judged: list[tuple[Future[Any], Callable[[Any], None]]] = []
 
-    def give(self, point: Point, store: Store) -> None:
-        """Take a point whose samples are complete, to be judged in its turn."""
-        self._judged.append((point, store, self._thread.submit(self._judge, point)))
+    def give(self, judge: Callable[[], T], keep: Callable[[T], None]) -> None:
+        """Take a point to be judged in its turn. keep: called by `settle` with what judge found."""
+        self._judged.append((self._thread.submit(judge), keep))
 
     def settle(self, *, wait: bool = False) -> None:
-        """Write the numbers of the points judged so far; with wait, of all that were given."""
-        while self._judged and (wait or self._judged[0][2].done()):
-            point, store, judging = self._judged[0]
-            told = self._judge.keep(point, judging.result())
-            store.close()
+        """Keep the numbers of the points judged so far; with wait, of all that were given.
+
+        Raises what judging a point raised.
+        """
+        while self._judged and (wait or self._judged[0][0].done()):
+            judging, keep = self._judged[0]
+            try:
+                found = judging.result()
+            finally:
+                while self._aside.lines:
+                    self._say(self._aside.lines.popleft())
+            keep(found)
             del self._judged[0]
-            self._told(point, told)
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError, MissingError, WouldOverwriteError
 from cdm_cli.jobs.pictures import page
@@ -18,16 +17,16 @@ from cdm_cli.jobs.sweep.choice import Judged, choose, conclude, name_of, title
 from cdm_cli.jobs.sweep.front import in_words, pareto
 from cdm_cli.jobs.sweep.over import Figure, Parent, figures
 from cdm_cli.jobs.sweep.plan import mark_of
-from cdm_cli.jobs.sweep.race_file import ON, RaceFile, read_race
+from cdm_cli.jobs.sweep.race_file import RaceFile, read_race
 from cdm_cli.jobs.sweep.race_page import race_parts
+from cdm_cli.jobs.sweep.race_table import ON
 from cdm_cli.jobs.sweep.table import (
-    FILE,
-    LIMIT,
     PAGE,
     SweepFile,
     SweepTable,
     join_table,
     read_points,
+    read_sweep,
 )
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.report import Report
@@ -53,11 +52,7 @@ def write_report(out: Path, report: Report) -> None:
 
 def subject_of(out: Path) -> str:
     """Return what the page of a sweep is of: its mark, whatever its directory is called."""
-    return f"sweep {mark_of(_file(out).identity)[:16]}"
-
-
-def _file(out: Path) -> SweepFile:
-    return read_settings(SweepFile, out / FILE, LIMIT)
+    return f"sweep {mark_of(read_sweep(out).identity)[:16]}"
 
 
 def sweep_page(out: Path) -> bytes:
@@ -65,7 +60,7 @@ def sweep_page(out: Path) -> bytes:
 
     Raises MissingError where nothing is judged yet.
     """
-    file = _with_stage(_file(out), out)
+    file = _with_stage(read_sweep(out), out)
     mark = mark_of(file.identity)
     points, race, names = read_points(out, mark), read_race(out, mark), _names(file)
     raced = race is not None and bool(race.rounds)

@@ -4,18 +4,15 @@ A number is kept as soon as it is there, and the budget before the first one, so
 was killed ends as if it had not been. Numbers outlive their race: the next one reads them.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.jobs.sweep.choice import name_of
-from cdm_cli.jobs.sweep.point import spell_value
+from cdm_cli.jobs.runtime.identity import advise_remaking
 from cdm_cli.jobs.sweep.racers import Racers
 from cdm_cli.metrics.best import Contender
-from cdm_cli.metrics.comparisons import list_names, name_subject
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import BEFORE, Plan, Round, plan_rounds
 from cdm_cli.metrics.verdicts import BEATEN, put_in_words
@@ -23,12 +20,7 @@ from cdm_cli.settings import Settings
 
 FILE = "race.json"
 LIMIT = 2**26
-FEWER = (
-    "beaten and paused points are judged on fewer images, and FID falls with their number: compare "
-    "points of one num alone"
-)
 PAUSED = "paused"
-ON = "the same command without --race goes on to the whole grid, with what is there"
 Labels = dict[str, Any]
 
 
@@ -153,7 +145,7 @@ def read_race(out: Path, mark: str) -> RaceFile | None:
     """Return the race of a directory; None where there is none, or where it is of another sweep."""
     if not (out / FILE).exists():
         return None
-    found = read_settings(RaceFile, out / FILE, LIMIT)
+    found = read_settings(RaceFile, out / FILE, LIMIT, next=advise_remaking(out, FILE))
     return found if found.sweep == mark else None
 
 
@@ -183,69 +175,3 @@ def round_file(done: Round, field: Racers) -> RoundFile:
 
 def _verdict(one: Contender, alone: bool) -> str:
     return BEATEN if one.beaten else "the best" if alone else "may be the best"
-
-
-def conclude_race(race: RaceFile) -> str:
-    """Return what a race found and what it took, in one sentence."""
-    what, all_ = f"by {name_subject('fid', race.reference)}", len(race.points)
-    share = (
-        f"{race.spent} evaluations, {100 * race.spent / race.grid:.3g} % of the grid's {race.grid}"
-    )
-    names = [name_of(point) for point in race.left]
-    if len(names) == 1:
-        return f"{names[0]} is the best of {all_} points {what}, for {share}."
-    if len(names) == all_:
-        return f"{what[0].upper()}{what[1:]} any of the {all_} points may be the best, for {share}."
-    some = f"{len(names)} of {all_} points may be the best {what}, for {share}"
-    return f"{some}: {list_names(names)}."
-
-
-@dataclass(frozen=True)
-class RaceTable:
-    """One line for each point: its last number, and how it stood then."""
-
-    race: RaceFile
-
-    def header(self) -> list[str]:
-        """Return the titles of the columns."""
-        labels = [label.replace("_", " ") for label in self.race.points[0]]
-        reference = self.race.reference
-        return [*labels, f"fid {reference}", "±", "num", "beaten in round",
-                f"by {name_subject('fid', reference)}"]  # fmt: skip
-
-    def lines(self) -> list[list[str]]:
-        """Return one line of cells for each point."""
-        return [self._line(point) for point in self.race.points]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all that `race.json` holds."""
-        return self.race.model_dump(mode="json")
-
-    def all_notes(self) -> list[str]:
-        """Return what a reader must know."""
-        apart = len(self.race.left) < len(self.race.points)
-        return [*([FEWER] if apart else []), ON]
-
-    def _line(self, point: Labels) -> list[str]:
-        last, standing = self._find_last(point)
-        number = self.race.number(point, last.num)
-        error = number.estimate.error if number else None
-        gone = str(last.round) if standing.beaten else ""
-        return [
-            *map(spell_value, point.values()),
-            f"{number.value:.5g}" if number else "",
-            "" if error is None else f"{error:.2g}",
-            str(last.num),
-            gone,
-            str(standing),
-        ]
-
-    def _find_last(self, point: Labels) -> tuple[RoundFile, Standing]:
-        """Return the last round of a point, and how it stood."""
-        found = [
-            (one, standing)
-            for one in self.race.rounds
-            for standing in one.points
-            if standing.point == point
-        ]
-        return found[-1]

@@ -13,10 +13,10 @@ from cdm_cli.jobs.sweep.race_file import (
     PAUSED,
     Number,
     RaceFile,
-    RaceTable,
     RoundFile,
     Standing,
 )
+from cdm_cli.jobs.sweep.race_table import RaceTable
 from cdm_cli.metrics.comparisons import name_subject
 from cdm_cli.metrics.verdicts import BEATEN, LEVEL
 

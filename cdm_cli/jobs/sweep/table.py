@@ -9,8 +9,12 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.errors import quote
-from cdm_cli.jobs.runtime.identity import check_same, has_begun, other_job_error
+from cdm_cli.jobs.runtime.identity import (
+    advise_remaking,
+    check_same,
+    has_begun,
+    other_job_error,
+)
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.jobs.sweep.choice import (
     Chosen,
@@ -65,12 +69,12 @@ def take_recorded(sweep: Sweep) -> Sweep:
     """
     if not has_begun(sweep.out, FILE, OURS, "sweep"):
         return sweep
-    there = read_settings(SweepFile, sweep.out / FILE, LIMIT).identity
+    there = read_sweep(sweep.out).identity
     known = with_known_stage(there, sweep.header.config)
     check_same(sweep.out, "sweep", known, sweep.identity)
     for point in sweep.points:
         if point.axes and point.judged.exists():
-            decided = read_settings(Judged, point.judged, LIMIT).decided
+            decided = _read_point(point.judged).decided
             check_same(point.judged, "sampling", decided, point.decided)
     return replace(sweep, identity=there)
 
@@ -96,6 +100,15 @@ def keep(
     write_file_atomically(point.judged, (judged.model_dump_json(indent=1) + "\n").encode())
 
 
+def read_sweep(out: Path) -> SweepFile:
+    """Read `sweep.json`; raise BadInputError for a damaged one, which can be made again."""
+    return read_settings(SweepFile, out / FILE, LIMIT, next=advise_remaking(out, FILE, OURS))
+
+
+def _read_point(path: Path) -> Judged:
+    return read_settings(Judged, path, LIMIT, next=advise_remaking(path.parent, path.name))
+
+
 def read_all_points(sweep: Sweep) -> list[Judged]:
     """Return every judged point of the directory, also those of earlier commands."""
     return read_points(sweep.out, sweep.mark)
@@ -108,14 +121,14 @@ def read_points(out: Path, mark: str) -> list[Judged]:
     the numbers of another point.
     """
     names = sorted(path for path in out.iterdir() if NAME.fullmatch(path.name))
-    found = [read_settings(Judged, path, LIMIT) for path in names]
+    found = [_read_point(path) for path in names]
     for path, judged in zip(names, found, strict=True):
         if judged.sweep != mark:
             raise other_job_error(f"{path} is of another sweep")
         if Path(judged.samples).stem != path.stem:
             raise other_job_error(
                 f"{path} has the numbers of {judged.samples}",
-                next=f"rm {quote(path)}, and the same command judges its images again",
+                next=advise_remaking(out, path.name),
             )
     return sorted(found, key=_place)
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.config import StageConfig
 from cdm_cli.data import disk, durable
-from cdm_cli.errors import BadInputError
+from cdm_cli.errors import BadInputError, quote
 from cdm_cli.jobs.runtime import identity as same_job
 from cdm_cli.jobs.runtime.identity import complete, other_job_error
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
@@ -142,10 +142,12 @@ def _parse(lines: TypeAdapter[M], line: bytes, path: Path, number: int) -> M:
     try:
         return lines.validate_json(line)
     except ValidationError:
+        cut = f"sed -i '{number},$d' {quote(path)}, then the same command goes on from there"
+        advise = cut if number > 1 else "restore it, or choose another -o"
         raise BadInputError(
             f"{path}: line {number} is no line of a search",
             kept="it was left as it is",
-            next="restore it, or choose another -o",
+            next=advise,
         ) from None
 
 

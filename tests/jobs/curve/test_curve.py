@@ -18,6 +18,7 @@ from PIL import Image
 from cdm_cli.cascade.saved import remove_checkpoint
 from cdm_cli.commands._render import make_plain, text
 from cdm_cli.errors import (
+    BadInputError,
     MismatchError,
     MissingError,
     NotFiniteError,
@@ -40,7 +41,7 @@ from cdm_cli.jobs.curve.table import (
 from cdm_cli.metrics.table import Convention, MetricRow
 from cdm_cli.options.judging import CurveOptions, FeatureOptions
 from cdm_cli.options.sampling import Compute, Sampling
-from tests.asking import as_typed
+from tests.asking import as_typed, type_advice
 from tests.jobs.judging.making import counted, write_judge
 from tests.tiny import Told, arrays_of, write_store
 from tests.trained import SR, rows, train, write_data
@@ -259,6 +260,17 @@ def test_a_stop_keeps_what_was_judged():
     assert [point["saved"]["step"] for point in points()] == [2]
     run(options(), Told())
     assert [point["saved"]["step"] for point in points()] == [2, 4, 5]
+
+
+def test_a_damaged_curve_is_judged_again_as_its_error_advises():
+    run(options(), Told())
+    whole = Path("curve/curve.json").read_bytes()
+    Path("curve/curve.json").write_bytes(whole[:-9])
+    with pytest.raises(BadInputError, match=r"curve\.json is no JSON") as error:
+        run(options(), Told())
+    type_advice(error.value)
+    run(options(), Told())
+    assert Path("curve/curve.json").read_bytes() == whole
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ class Stores:
 
     def __init__(self, home, tmp_path, monkeypatch):
         monkeypatch.chdir(home)
-        self.folder, self._stores = tmp_path, []
+        self.folder, self._stores, self.finished = tmp_path, [], []
         self.lowres = upsample.open_store("lowres.h5")
         work = self._work(0)
         self.ready = make_ready(work, tmp_path / "x.h5", Session(torch.device("cpu"), CPU))
@@ -56,10 +56,9 @@ class Stores:
         spec = spec_of(work, self.ready.stage.digest, self.ready.numerics)
         store = resume_or_create(self.folder / f"{s}.h5", spec)
         self._stores.append(store)
-        return Filling(work, store)
+        return Filling(work, store, lambda: self.finished.append(f"{s}.h5"))
 
     def fill(self, fillings, watch=lambda num: None):
-        finished = []
         with Stop() as stop:
             meter = Meter(lambda num, note: watch(num), stop, 0, str)
 
@@ -67,8 +66,7 @@ class Stores:
                 return Engine(self.ready.stage, work.chain, work.sampling.seed, SIZE)
 
             todo = cut_batches(fillings, SIZE, lambda work: work.chain.sampler)
-            fill_together(todo, engine_of, meter, finished.append)
-        return finished
+            fill_together(todo, engine_of, meter)
 
     def close(self):
         for store in (*self._stores, self.lowres):
@@ -85,8 +83,8 @@ def stores(made, tmp_path, monkeypatch):
 def test_stores_that_are_filled_as_one_have_the_bytes_of_each_alone(made, stores):
     fillings = [stores.filling(s) for s in (0, 5, 7)]
     rows = []
-    finished = stores.fill(iter(fillings), rows.append)
-    assert [filling.store.path.name for filling in finished] == ["0.h5", "5.h5", "7.h5"]
+    stores.fill(iter(fillings), rows.append)
+    assert stores.finished == ["0.h5", "5.h5", "7.h5"]
     stores.close()
     for s in (0, 5, 7):
         assert contents(stores.folder / f"{s}.h5") == contents(made / f"alone{s}.h5")

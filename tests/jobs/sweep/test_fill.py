@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import StoppedError
@@ -13,6 +14,7 @@ from cdm_cli.jobs.sampling.fill import Engine
 from cdm_cli.jobs.sweep import fill
 from cdm_cli.jobs.sweep.judges import PointJudge
 from cdm_cli.jobs.sweep.sweep import run
+from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
 from tests.data.stores import forget_block
@@ -153,3 +155,18 @@ def test_two_commands_at_once_make_one_sweep(made):
     judged = [line for one in told for line in one.lines if ": fid train" in line]
     assert len(judged) == len(POINTS)
     assert files(SWEEP) == files(made / "sweep")
+
+
+def test_what_is_said_while_a_thread_judges_is_told(monkeypatch):
+    judge, lacking = ClassifierExtractor.__call__, iter([True])
+
+    def call(self, images):
+        apart = threading.current_thread() is not threading.main_thread()
+        if apart and len(images) > 1 and next(lacking, False):
+            raise torch.OutOfMemoryError
+        return judge(self, images)
+
+    monkeypatch.setattr(ClassifierExtractor, "__call__", call)
+    told = Told()
+    sweep(told)
+    assert "sweep-s: out of device memory: now 16 images at a time" in told.lines

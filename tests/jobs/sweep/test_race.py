@@ -1,4 +1,7 @@
-"""Mirrors race.py, race_file.py and racers.py of cdm_cli/jobs/sweep: the grid's images, fewer."""
+"""Mirrors race.py, course.py, racers.py and race_{judge,file,table}.py of cdm_cli/jobs/sweep.
+
+A race has the images of the grid, fewer of them.
+"""
 
 import json
 import shutil
@@ -11,19 +14,20 @@ import pytest
 
 from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
+from cdm_cli.errors import BadInputError, MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.sampling.fill import Engine
-from cdm_cli.jobs.sweep.race import Course
-from cdm_cli.jobs.sweep.race_file import RaceFile, RaceTable, conclude_race
+from cdm_cli.jobs.sweep.race_file import RaceFile
+from cdm_cli.jobs.sweep.race_judge import RaceJudge
+from cdm_cli.jobs.sweep.race_table import RaceTable, conclude_race, say_why_it_ended
 from cdm_cli.jobs.sweep.racers import step_of
 from cdm_cli.jobs.sweep.sweep import plan, run
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import BEFORE, plan_rounds
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
-from tests.asking import as_typed
+from tests.asking import as_typed, type_advice
 from tests.jobs.pictures.reading import Read
 from tests.jobs.sweep import sweeping
-from tests.jobs.sweep.sweeping import JUDGE, files, judged_images, write_workspace
+from tests.jobs.sweep.sweeping import JUDGE, NUM_VAL, files, judged_images, write_workspace
 from tests.tiny import Told, arrays_of, net_of, sr_config, write_store
 
 NUM, STEPS = 300, 3  # images, and evaluations of one
@@ -46,13 +50,13 @@ def grid(**changes):
 @pytest.fixture(autouse=True)
 def _far(monkeypatch):
     """One point is far worse than the others, by every image."""
-    judge = Course._estimate
+    judge = RaceJudge.estimate
 
     def judged(self, point, num):
         found, more = judge(self, point, num), 1e-3 * (point.s == FAR)
         return Estimate(found.value + more, tuple(one + more for one in found.without))
 
-    monkeypatch.setattr(Course, "_estimate", judged)
+    monkeypatch.setattr(RaceJudge, "estimate", judged)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +129,7 @@ def drawn(monkeypatch, theta, seed):
         without = [np.delete(x, np.s_[g::10]).mean() for g in range(10)]
         return Estimate(float(x.mean()), tuple(map(float, without)))
 
-    monkeypatch.setattr(Course, "_estimate", judged)
+    monkeypatch.setattr(RaceJudge, "estimate", judged)
 
 
 def test_a_point_that_the_rest_would_hardly_beat_is_paused_and_may_be_the_best(
@@ -148,6 +152,33 @@ def test_a_point_that_the_rest_would_hardly_beat_is_paused_and_may_be_the_best(
     paused = images(SWEEP / "non-truncated-s0003.h5")
     assert paused[:99].any()
     assert not paused[99:].any()
+
+
+def test_paused_points_race_again_where_the_others_have_all_images(workspace, monkeypatch):
+    drawn(monkeypatch, {0: 0.0, 3: 0.0, 5: 0.0, FAR: 0.25}, seed=25)
+    told = Told()
+    run(options(budget_evals=1100 * STEPS), told)
+    first, *_, last = course()["rounds"]
+    assert [one["point"]["s"] for one in first["points"] if one["paused"]] == [0]
+    assert (last["num"], [one["point"]["s"] for one in last["points"]]) == (NUM, [0, 3, 5])
+    assert [one["s"] for one in course()["left"]] == [3, 5]
+    assert images(SWEEP / "none-s0000.h5").any((1, 2, 3)).all()
+    assert not any("are left:" in line for line in told.lines)
+
+
+def test_it_says_why_a_part_of_the_budget_is_left(workspace, monkeypatch):
+    drawn(monkeypatch, {0: 0.0, 3: 0.0, 5: 0.0, FAR: 0.25}, seed=21)
+    told = Told()
+    run(options(budget_evals=1000 * STEPS), told)
+    assert told.lines[-1] == (
+        "sweep-s: 210 of 3000 evaluations are left: too few to bring a paused point to 300 images"
+    )
+    file = RaceFile.model_validate(course())
+    assert file.plan is not None
+    old = file.model_copy(update={"plan": replace(file.plan, wakes=False)})
+    assert say_why_it_ended(old) == "in a race of an earlier version, paused ones wait"
+    alone = file.model_copy(update={"left": file.left[:1]})
+    assert say_why_it_ended(alone) == "one point is left, there is nothing to compare"
 
 
 def sampled(monkeypatch):
@@ -235,6 +266,18 @@ def test_a_race_that_is_over_does_nothing(workspace, monkeypatch):
     assert files(SWEEP) == before
 
 
+def test_a_damaged_race_is_run_again_as_its_error_advises(workspace):
+    """On the images that are there."""
+    run(options(), Told())
+    before = files(SWEEP)
+    (SWEEP / "race.json").write_bytes(b"{}")
+    with pytest.raises(BadInputError, match=r"race\.json: ") as error:
+        run(options(), Told())
+    type_advice(error.value)
+    assert run(options(), Told()).made == 0
+    assert files(SWEEP) == before
+
+
 def test_what_was_judged_serves_another_budget(workspace, monkeypatch):
     run(options(), Told())
     found = run(options(budget_evals=4 * 300 * STEPS), Told())
@@ -247,7 +290,7 @@ def test_what_was_judged_serves_another_budget(workspace, monkeypatch):
 
 def test_a_time_becomes_evaluations_once(workspace, monkeypatch):
     rates = iter([BUDGET / 60, 1.0])
-    monkeypatch.setattr("cdm_cli.jobs.sweep.race.measure_rate", lambda *_: next(rates))
+    monkeypatch.setattr("cdm_cli.jobs.sweep.course.measure_rate", lambda *_: next(rates))
 
     def kill(done):
         if done >= 500:
@@ -368,3 +411,11 @@ def test_a_round_has_whole_rounds_of_the_classes():
     assert step_of(np.arange(3000) % 1000) == step_of(np.arange(1500) % 1000) == 1000
     assert step_of(np.zeros(300, np.int64)) == 32
     assert step_of(np.random.default_rng(0).integers(0, 10, 300)) == 32
+
+
+def test_a_batch_that_an_earlier_round_judged_is_not_judged_again(workspace, monkeypatch):
+    """A batch has 32 images; the last one of a round is short, and other in the next round."""
+    seen = judged_images(monkeypatch)
+    run(options(), Told())
+    last_batches = [num % 32 for num in (99, 165, 198, 264)]
+    assert sum(seen) == 30 + NUM_VAL + 3 * (264 // 32 * 32 + sum(last_batches)) + 99

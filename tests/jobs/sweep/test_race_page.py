@@ -6,8 +6,9 @@ from cdm_cli.errors import MissingError
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.sweep.page import sweep_page
 from cdm_cli.jobs.sweep.plan import mark_of
-from cdm_cli.jobs.sweep.race_file import FEWER, Number, RaceFile, RoundFile, Standing, write_race
+from cdm_cli.jobs.sweep.race_file import Number, RaceFile, RoundFile, Standing, write_race
 from cdm_cli.jobs.sweep.race_page import race_parts
+from cdm_cli.jobs.sweep.race_table import FEWER
 from cdm_cli.jobs.sweep.table import SweepFile
 from tests.jobs.pictures.reading import Read
 

@@ -15,7 +15,13 @@ from PIL import Image
 from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.config import ConditioningConfig, ScheduleConfig
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import MismatchError, MissingError, UsageError, WouldOverwriteError
+from cdm_cli.errors import (
+    BadInputError,
+    MismatchError,
+    MissingError,
+    UsageError,
+    WouldOverwriteError,
+)
 from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header
@@ -36,7 +42,7 @@ from cdm_cli.metrics.table import Convention, MetricRow
 from cdm_cli.options.judging import EvalOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from cdm_cli.options.sweeping import SweepSOptions
-from tests.asking import as_typed
+from tests.asking import as_typed, type_advice
 from tests.jobs.sweep.sweeping import (
     CPU,
     JUDGE,
@@ -410,6 +416,24 @@ def test_numbers_of_another_point_are_refused(swept):
         run(options(), Told())
     (SWEEP / "none-s0000.json").unlink()
     run(options(), Told())
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "none-s0000.json"])
+def test_a_damaged_file_is_made_again_as_its_error_advises(swept, monkeypatch, name):
+    """From the stores of the points, and the numbers of the others."""
+    before, rows, drawn = files(SWEEP), told()["rows"], []
+    (SWEEP / name).write_bytes(before[name][:100])
+    with pytest.raises(BadInputError, match=re.escape(name)) as error:
+        run(options(), Told())
+    assert files(SWEEP) == before | {name: before[name][:100]}
+    type_advice(error.value)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.fill.generate", lambda *_, **__: drawn.append(1))
+    run(options(), Told())
+    assert drawn == []
+    after = files(SWEEP)
+    changed = {one for one in before if after[one] != before[one]}
+    assert changed <= {"report.html", "sweep.json"}, "which tell the command"
+    assert told()["rows"] == rows
 
 
 def test_truncated_only_where_it_is_kept_and_means_the_same(workspace):

@@ -35,7 +35,7 @@ from cdm_cli.jobs.tune.plan import plan_work
 from cdm_cli.jobs.tune.tune import plan, run
 from cdm_cli.options.judging import EvalOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
-from tests.asking import as_typed
+from tests.asking import as_typed, type_advice
 from tests.jobs.sweep.sweeping import CPU, JUDGE, judged_images, write_judge, write_workspace
 from tests.tiny import (
     COSINE,
@@ -353,8 +353,14 @@ def test_a_file_without_its_log_is_left_alone(tuned):
 def test_a_damaged_log_names_its_line(tuned):
     lines = LOG.read_text().splitlines(keepends=True)
     LOG.write_text("".join([lines[0], "nonsense\n", *lines[2:]]))
-    with pytest.raises(BadInputError, match=r"trials\.jsonl: line 2 is no line of a search"):
+    with pytest.raises(
+        BadInputError, match=r"trials\.jsonl: line 2 is no line of a search"
+    ) as error:
         run(options(), Told())
+    type_advice(error.value)
+    assert LOG.read_text() == lines[0]
+    run(options(), Told())
+    assert set(LOG.read_text().splitlines(keepends=True)) <= set(lines)
 
 
 def test_a_second_process_is_told_to_wait(workspace, scored):
