@@ -150,6 +150,10 @@ class TuneOptions:
         Searching | None,
         Flag("Any times and noise, or the paper's linear schedules [default: free]."),
     ] = None
+    start: Annotated[
+        Path | None,
+        Flag("Schedules found before, to begin with: of other weights, or another s.", "FILE"),
+    ] = None
     reference: Annotated[
         int, Ge(0), Flag("Ancestral steps that all are compared with, 0 for none.", "N")
     ] = 250

@@ -177,8 +177,10 @@ def count_evaluations(search: Search, batch_size: int, missing: Sequence[int]) -
 
 
 def list_starts(search: Search, begun: FirstTimes) -> list[tuple[Origin, Way]]:
-    """Return what a search tries first, each way once, those of the bound at first."""
+    """Return what a search tries first, each way once: that of --start, those of the bound, ..."""
     listed: list[tuple[Origin, Way]] = []
+    if given := search.given.get(begun.steps):
+        listed.append(("given", given))
     if begun.elbo:
         listed.append(("elbo", make_even_way(begun.elbo, 1.0, "ddim")))
     for k in (1.0, 0.3):

@@ -17,8 +17,9 @@ from cdm_cli.errors import BadInputError, quote
 from cdm_cli.jobs.runtime import identity as same_job
 from cdm_cli.jobs.runtime.identity import complete, other_job_error
 from cdm_cli.jobs.runtime.same_stage import with_known_stage
-from cdm_cli.jobs.sampling.schedule_file import Gain, Named
+from cdm_cli.jobs.sampling.schedule_file import Gain, Named, Searched
 from cdm_cli.jobs.tune.search import Origin, Place
+from cdm_cli.jobs.tune.ways import Way
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.names import Sampler, Searching, Variance
 from cdm_cli.settings import Later, Settings
@@ -193,6 +194,14 @@ def append_line(path: Path, line: Line) -> None:
 
 def _encode_line(value: Settings) -> bytes:
     return (value.model_dump_json() + "\n").encode()
+
+
+def read_way(found: Trial | Searched) -> Way | None:
+    """Return the way of a trial or of a schedule; None for linear ones, and for a stage's own."""
+    if found.times is None or found.stochasticity is None:
+        return None
+    solver = "ddim" if found.sampler == "ddim" else "dpm-solver++"
+    return Way(found.times, found.stochasticity, solver)
 
 
 def find_best_trial(trials: Iterable[Trial]) -> Trial:

@@ -1,18 +1,23 @@
 """A search of schedules: its chains and its identity, decided from headers and flags alone."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from cdm_cli.cascade.chain import Chain, chain_of
+from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data.store import Store
 from cdm_cli.diffusion.schedules import Schedule, from_config
-from cdm_cli.errors import UsageError
+from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.header import RealImages, identify_judge, open_reference
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header, weights_digest
+from cdm_cli.jobs.sampling.schedule_file import LIMIT, ScheduleFile
 from cdm_cli.jobs.tune.images import Asked, choose_images
+from cdm_cli.jobs.tune.log import read_way
 from cdm_cli.jobs.tune.search import Candidate, Space
 from cdm_cli.jobs.tune.ways import Way
 from cdm_cli.names import Searching, Variance
@@ -27,8 +32,9 @@ REAL = 256  # images, at most, on which the terms of the bound are measured
 class Search:
     """One search for each number of steps, all of the same images.
 
-    identity: what must be equal to continue. real: the images that judge, where there are any to
-    evaluate the network on. reference: ancestral steps, 0 for none.
+    given: ways of `--start`, by their number of steps. identity: what must be equal to continue.
+    real: the images that judge, where there are any to evaluate the network on. reference:
+    ancestral steps, 0 for none.
     """
 
     asked: Asked
@@ -37,6 +43,7 @@ class Search:
     trials: int
     reference: int
     sampling: Sampling
+    given: Mapping[int, Way]
     identity: dict[str, Any]
     real: Store | None
 
@@ -104,6 +111,7 @@ def plan_work(options: TuneOptions, stack: ExitStack, before: Searching | None =
     trials = options.trials or TRIALS[method]
     many = min(options.reference, T) if method == "free" else 0
     chain = chain_of(header.config, replace(options.sampling, steps=steps[0]))
+    given = _read_start(options.start, method, steps, T) if options.start else {}
     identity = {
         **asked.fields,
         **_list_sampling_fields(header, chain, options.sampling),
@@ -114,19 +122,12 @@ def plan_work(options: TuneOptions, stack: ExitStack, before: Searching | None =
         **identify_judge(options.judge),
         "ref": reference.digest,
         **({"search": "free", "reference": many} if method == "free" else {}),
+        **({"start": {str(n): asdict(way) for n, way in given.items()}} if given else {}),
     }
     if store is not None:
         store.require_finished()
-    return Search(
-        asked,
-        method,
-        steps,
-        trials,
-        many,
-        options.sampling,
-        identity,
-        _choose_real(reference, header),
-    )
+    real = _choose_real(reference, header)
+    return Search(asked, method, steps, trials, many, options.sampling, given, identity, real)
 
 
 def _choose_real(reference: RealImages, header: Header) -> Store | None:
@@ -136,6 +137,35 @@ def _choose_real(reference: RealImages, header: Header) -> Store | None:
         return None
     part = next(iter(store.parts.values()))
     return store if low is None or low.resolution in part.resolutions else None
+
+
+def _read_start(path: Path, method: Searching, steps: Sequence[int], T: int) -> dict[int, Way]:
+    """Return the ways of a schedule file, those of the numbers of steps that are searched.
+
+    Raises UsageError where the file has none of these or linear ones are searched, MismatchError
+    for times beyond T.
+    """
+    if method == "linear":
+        raise UsageError(
+            f"--start {path}: a search of linear schedules begins with none",
+            next="leave it out, or --search free",
+        )
+    file = read_settings(ScheduleFile, path, LIMIT)
+    there = {found.steps: way for found in file.schedules if (way := read_way(found))}
+    given = {n: there[n] for n in steps if n in there}
+    if not given:
+        has, asked = (", ".join(map(str, numbers)) for numbers in (there, steps))
+        raise UsageError(
+            f"--start {path}: it has schedules of {has or 'no'} steps with times and noise, "
+            f"--steps asks for {asked}",
+            next="choose a number of steps of these, or leave --start out",
+        )
+    if late := [t for way in given.values() for t in way.times if t > T]:
+        raise MismatchError(
+            f"--start {path}: it visits t = {max(late)}, the stage was trained on 1..{T}",
+            next="leave --start out",
+        )
+    return given
 
 
 def _list_sampling_fields(header: Header, chain: Chain, sampling: Sampling) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from cdm_cli.diffusion.schedules import linear
 from cdm_cli.metrics.order import hash_ids
 from cdm_cli.names import Variance
 
-Origin = Literal["baseline", "spread", "refined", "elbo", "teacher", "shaped", "varied"]
+Origin = Literal["baseline", "spread", "refined", "elbo", "teacher", "shaped", "varied", "given"]
 Place = tuple[float, float, int]  # two coordinates in [0, 1], and which variance
 
 LEAST_BETA = (2 / 255) ** 2

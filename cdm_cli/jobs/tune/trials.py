@@ -15,7 +15,7 @@ import numpy as np
 from cdm_cli.cascade.stage import trains_continuously
 from cdm_cli.jobs.tune.begin import list_starts
 from cdm_cli.jobs.tune.judge import Raced, Scorer
-from cdm_cli.jobs.tune.log import FirstTimes, Log, Trial, find_best_trial
+from cdm_cli.jobs.tune.log import FirstTimes, Log, Trial, find_best_trial, read_way
 from cdm_cli.jobs.tune.plan import Search
 from cdm_cli.jobs.tune.search import Candidate, Origin, propose
 from cdm_cli.jobs.tune.ways import Way, vary
@@ -37,14 +37,6 @@ def count_linear_trials(search: Search) -> int:
     if not trains_continuously(search.header.config):
         return 0
     return min(LINEAR, search.trials // 4)
-
-
-def read_way(trial: Trial) -> Way | None:
-    """Return the way that a trial was of."""
-    if trial.times is None or trial.stochasticity is None:
-        return None
-    solver = "ddim" if trial.sampler == "ddim" else "dpm-solver++"
-    return Way(trial.times, trial.stochasticity, solver)
 
 
 def choose_next(

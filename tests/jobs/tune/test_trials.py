@@ -15,6 +15,7 @@ from cdm_cli.errors import (
     BadInputError,
     MemoryFloorError,
     MismatchError,
+    MissingError,
     UsageError,
     WouldOverwriteError,
 )
@@ -36,7 +37,7 @@ from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleO
 from cdm_cli.options.sweeping import SweepOptions
 from tests.asking import as_typed
 from tests.jobs.sweep.sweeping import CPU, JUDGE, write_workspace
-from tests.tiny import Told, net_of, sr_config, write_stage
+from tests.tiny import Told, continuous_config, net_of, sr_config, write_stage
 
 NUM, TRIALS, REFERENCE = 24, 9, 8
 OUT, LOG = Path("schedule.json"), Path("schedule.trials.jsonl")
@@ -347,6 +348,56 @@ def test_variations_near_a_known_optimum(workspace):
     assert len({(t.times, t.stochasticity, t.sampler) for t in trials}) == len(trials)
     assert min(trial.fid for trial in trials) < 0.3 * min(starts)
     assert [t.times for t in judged(search, begun, score, 20)] == [t.times for t in trials[:21]]
+
+
+def keep_schedules(path, *given):
+    """Write a schedule file with these fields of its schedules."""
+    one = {"variance": "small", "score": 1.0, "baseline": 2.0, "trials": 9}
+    head = {
+        "cdm_version": "0", "stage": "sr", "stage_digest": "", "config_digest": "other",
+        "lowres": "", "lowres_digest": "", "metric": "fid vs train", "convention": {}, "s": 7,
+        "num": 9, "seed": 0,
+    }  # fmt: skip
+    file = ScheduleFile.model_validate({**head, "schedules": [one | fields for fields in given]})
+    path.write_text(file.model_dump_json())
+
+
+def test_a_search_begins_with_what_another_found(workspace):
+    """Of each number of steps the file has: tried first, then varied as what else is found."""
+    found = {"sampler": "dpm-solver++", "times": (17, 4), "stochasticity": (0.25, 0.5)}
+    own = {"steps": 4, "sampler": "ancestral", "times": (20, 15, 10, 5)}
+    keep_schedules(Path("earlier.json"), {"steps": 2} | found, own)
+    asked = options(start=Path("earlier.json"), steps=(2, 3))
+    run(asked, Told())
+    log = read_log(LOG)
+    assert log is not None
+    first = log.of(2)[1]
+    assert (first.origin, first.times) == ("given", (17, 4))
+    assert first.stochasticity == (0.25, 0.5)
+    assert {trial.origin for trial in log.of(3)}.isdisjoint({"given"})
+    run(asked, Told())
+    with pytest.raises(WouldOverwriteError, match="start"):
+        run(options(), Told())
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"steps": (4, 5)}, UsageError, r"schedules of 2 steps with times.*asks for 4, 5"),
+        ({"search": "linear", "model": "continuous"}, UsageError, "begins with none"),
+        ({"model": "short"}, MismatchError, r"visits t = 17, the stage was trained on 1\.\.9"),
+        ({"start": Path("none.json")}, MissingError, "none.json"),
+    ],
+)
+def test_what_a_search_cannot_begin_with(workspace, changes, error, says):
+    write_stage(workspace / "runs/short", sr_config(4, 8, schedule={"T": 9}))
+    write_stage(workspace / "runs/continuous", continuous_config(4, 8))
+    found = {"sampler": "ddim", "times": (17, 4), "stochasticity": (0.25, 0.5)}
+    own = {"steps": 4, "sampler": "ancestral", "times": (20, 15, 10, 5)}
+    keep_schedules(Path("earlier.json"), {"steps": 2} | found, own)
+    asked = {"start": Path("earlier.json"), "s": 0 if "search" in changes else 5} | changes
+    with pytest.raises(error, match=says):
+        plan(options(**asked), Told())
 
 
 def test_a_trial_that_is_worse_on_the_first_images_is_dropped(workspace, monkeypatch):
