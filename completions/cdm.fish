@@ -221,6 +221,7 @@ complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l s -r -f -d 'Ti
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l num -r -f -d 'Images that judge a trial'
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l trials -r -f -d 'Schedules to try per count'
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l search -r -f -a 'free linear' -d 'Any times and noise, or the paper'\''s linear schedules'
+complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l start -r -F -d 'Schedules found before, to begin with: of other weights, or another s'
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l reference -r -f -d 'Ancestral steps that all are compared with, 0 for none'
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l apply -d 'Keep what is found with the stage, for --steps N'
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l out -s o -r -F -d 'What to write'

@@ -386,6 +386,7 @@ _cdm() {
           '*--num[Images that judge a trial]:value: ' \
           '*--trials[Schedules to try per count]:value: ' \
           '*--search[Any times and noise, or the paper'\''s linear schedules]:value:(free linear)' \
+          '*--start[Schedules found before, to begin with\: of other weights, or another s]:value:_files' \
           '*--reference[Ancestral steps that all are compared with, 0 for none]:value: ' \
           '*--apply[Keep what is found with the stage, for --steps N]' \
           '*--out[What to write]:value:_files' \
