@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cdm_cli.cascade.chain import Chain, chain_of
-from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data.store import Store
 from cdm_cli.diffusion.schedules import Schedule, from_config
 from cdm_cli.errors import MismatchError, UsageError
@@ -15,7 +14,7 @@ from cdm_cli.jobs.judging.header import RealImages, identify_judge, open_referen
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header, weights_digest
-from cdm_cli.jobs.sampling.schedule_file import LIMIT, ScheduleFile
+from cdm_cli.jobs.sampling.schedule_file import read_schedules
 from cdm_cli.jobs.tune.images import Asked, choose_images
 from cdm_cli.jobs.tune.log import read_way
 from cdm_cli.jobs.tune.search import Candidate, Space
@@ -150,7 +149,7 @@ def _read_start(path: Path, method: Searching, steps: Sequence[int], T: int) -> 
             f"--start {path}: a search of linear schedules begins with none",
             next="leave it out, or --search free",
         )
-    file = read_settings(ScheduleFile, path, LIMIT)
+    file = read_schedules(path)
     there = {found.steps: way for found in file.schedules if (way := read_way(found))}
     given = {n: there[n] for n in steps if n in there}
     if not given:
