@@ -41,7 +41,7 @@ class Bound(NamedTuple):
         return self.prior + self.divergences + self.decoder
 
 
-def strata(T: int, num: int, s: int = 0) -> Tensor:
+def cut_strata(T: int, num: int, s: int = 0) -> Tensor:
     """Cut s + 1..T into num strata: stratum k is edges[k] + 1..edges[k + 1]; int64 [num + 1].
 
     num 0, or T - s and more: every t alone. Sizes grow geometrically with t, and with s = 0
@@ -88,7 +88,7 @@ def bound(
         samples.z_s,
         samples.s,
     )
-    edges = strata(schedule.T, terms, index_of(chain.schedule, s))
+    edges = cut_strata(schedule.T, terms, index_of(chain.schedule, s))
     sizes = edges.diff()
     lowest = edges[:-1].to(x_0.device) + 1
     times = lowest + integers(key(seed, f"{name}/elbo/t"), samples.ids, sizes)

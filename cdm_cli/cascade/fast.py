@@ -26,11 +26,10 @@ _TRUNK = (nn.Conv2d, nn.Linear)
 def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
     """Return the stage with its network in the form that evaluates it fastest.
 
-    The weights are changed in place: with bf16, those of convolutions and projections are rounded
-    once (the embeddings and norms stay float32, and so do weights of which sums are rounded), and
-    none is trained any more. compiled: one program
-    for the one shape of all batches, made at the first call. On CUDA, the kernels of a shape
-    that comes again are recorded.
+    Its weights are changed in place and trained no more: with bf16, those of convolutions and
+    projections are rounded once; embeddings and norms stay float32, and so do weights of which sums
+    are rounded. compiled: torch makes one program, for the one shape of all batches, at the first
+    call. On CUDA, kernels are recorded for each shape that comes a second time.
     """
     stage.net.eval().requires_grad_(False)
     if uses_bf16(stage.precision, stage.device):

@@ -37,7 +37,10 @@ def gaussian(z_schedule: Schedule, z_0: Tensor, s: Tensor, eps: Tensor) -> Tenso
 def draw_blur(
     config: ConditioningConfig, B: int, generator: Generator, device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
-    """Draw per example sigma ~ U(blur_sigma), float32 [B], and whether to blur, bool [B]."""
+    """Draw sigma of each example, uniform over blur_sigma, and whether it is blurred (Section 3.1).
+
+    Returns float32 [B], in pixels, and bool [B], true with blur_probability.
+    """
     low, high = config.blur_sigma
     sigma, coin = torch.rand(2, B, generator=generator, device=generator.device)
     sigma, apply = low + (high - low) * sigma, coin < config.blur_probability
@@ -45,9 +48,10 @@ def draw_blur(
 
 
 def blur(z_0: Tensor, sigma: Tensor, apply: Tensor) -> Tensor:
-    """Filter with a 3 x 3 Gaussian of width sigma [B] where apply [B] (Section 3.1).
+    """Filter z_0 with a 3 x 3 Gaussian of width sigma, in pixels, [B] (Section 3.1).
 
-    Reflect padding (needs h, w >= 2); an example without apply is returned bit for bit.
+    apply: bool [B]; an example without it is returned bit for bit. Padded by reflection, so h and w
+    are 2 at least.
     """
     side = (-0.5 / sigma.double().square()).exp()
     centre = 1 / (1 + 2 * side)

@@ -54,8 +54,9 @@ def draw_between(
 ) -> dict[int, Tensor]:  # fmt: skip
     """Draw x_s for every s of times that lies between below, (a, x_a), and above, (b, x_b).
 
-    k: the stochasticity of the step from b to a, within 0..1; 0 draws nothing (`mix_between`). rho:
-    the correlation of the noise of x_a and of x_b, by default that of a whole step.
+    Such an x_s is the truncated z_s of Section 3.2 where the chain steps over s. k: the
+    stochasticity of the step from b to a, within 0..1; 0 draws nothing (`mix_between`). rho: the
+    correlation of the noise of x_a and of x_b, by default that of a whole step.
 
     The time in the middle is drawn given both ends, then each half given its own (Lévy's
     construction). The way to s and the noise on it depend on a, b and s alone, so that no state

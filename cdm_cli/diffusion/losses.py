@@ -24,7 +24,10 @@ def mean_over_image(x: Tensor) -> Tensor:
 
 
 def simple(eps: Tensor, eps_theta: Tensor) -> Tensor:
-    """L_simple of one t per example: the mean over C, H, W of |eps - eps_theta|^2; [B]."""
+    """Return L_simple of one t per example (Ho et al. 2020, Eq. 14; Section 2.1); [B].
+
+    It is the mean over C, H, W of (eps - eps_theta)^2.
+    """
     return mean_over_image((eps - eps_theta.to(eps)).square())
 
 
@@ -109,7 +112,7 @@ def hybrid(
     fraction: Fraction = "centred",
     vlb_weight: float = 0.001,
 ) -> Tensor:
-    """L_hybrid = L_simple + vlb_weight L_vlb (Nichol & Dhariwal 2021, Eq. 16), one t each; [B].
+    """Return L_simple + vlb_weight L_vlb (Nichol & Dhariwal 2021, Eq. 16), of one t each; [B].
 
     L_vlb is a sum over T terms, so its estimate from one uniform t is T times that term:
     the weight per term is vlb_weight T = 4 for T = 4000. The mean is detached inside L_vlb,
@@ -124,7 +127,7 @@ def hybrid(
 
 
 def prior_bits(schedule: Schedule, x_0: Tensor) -> Tensor:
-    """L_T = KL(q(x_T | x_0) || N(0, I)) of Eq. 1 in bits/dim, float64 [B]."""
+    """Return L_T = KL(q(x_T | x_0) || N(0, I)) of Eq. 1, in bits/dim, float64 [B]."""
     T = torch.full((len(x_0),), schedule.T, device=x_0.device)
     alpha_bar_T = gather(schedule.alpha_bar, T)
     x_0_squared = mean_over_image(x_0.double().square())

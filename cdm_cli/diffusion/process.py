@@ -48,13 +48,13 @@ def q_sample_at(alpha_bar_t: Tensor, x_0: Tensor, eps: Tensor) -> Tensor:
 
 
 def predict_x_0(schedule: Schedule, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-    """Solve q_sample for x_0, given the noise the network believes in (t >= 1)."""
+    """Return the x_0 of which `q_sample` makes x_t by eps, for t >= 1 (Ho et al. 2020, Eq. 15)."""
     alpha_bar_t = gather(schedule.alpha_bar, t)
     return scale(alpha_bar_t.rsqrt(), x_t) - scale((1 / alpha_bar_t - 1).sqrt(), eps)
 
 
 def predict_eps(schedule: Schedule, x_t: Tensor, t: Tensor, x_0: Tensor) -> Tensor:
-    """Solve q_sample for eps, given x_0 (t >= 1)."""
+    """Return the eps by which `q_sample` makes x_t of x_0, for t >= 1."""
     alpha_bar_t = gather(schedule.alpha_bar, t)
     return scale((1 - alpha_bar_t).rsqrt(), x_t) - scale((1 / alpha_bar_t - 1).rsqrt(), x_0)
 

@@ -71,7 +71,10 @@ class EnlargingConv(nn.Conv2d):
 def convolve_doubled(
     x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the 3x3 convolution of x doubled, and its sums if a kernel computed them too."""
+    """Return the 3x3 convolution of x doubled by repetition, [B, C', 2 H, 2 W].
+
+    Beside it are its sums for the next norm, where a kernel took them on the way, else None.
+    """
     _, C, H, W = x.shape
     if not (is_fused(x) and C <= FEW_CHANNELS * H * W):
         return F.conv2d(change_resolution(x, "up"), weight, bias, padding=1), None

@@ -1,7 +1,5 @@
 """Parameters and operations of a network, counted without running it."""
 
-from typing import Protocol
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -11,20 +9,6 @@ from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.unet import UNet
 
 FORWARD_AND_BACKWARD = 3  # the backward pass takes twice the operations of the forward pass
-
-
-class HasResolution(Protocol):
-    """What the inputs of a network depend on."""
-
-    @property
-    def resolution(self) -> int:
-        """Height and width."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """1..4."""
-        ...
 
 
 def num_parameters(net: nn.Module) -> int:
@@ -59,7 +43,7 @@ def bound_flops_per_image(net: UNet | Classifier) -> int:
 
 def build_meta_inputs(net: UNet | Classifier) -> tuple[Tensor | None, ...]:
     """Return arguments of `net.forward` for one image, on the meta device."""
-    config: HasResolution = net.config
+    config = net.config
     x = torch.empty(1, config.channels, config.resolution, config.resolution, device="meta")
     if isinstance(net, Classifier):
         return (x,)

@@ -20,7 +20,7 @@ class Ema:
             name: parameter.detach().float().clone() for name, parameter in net.named_parameters()
         }
 
-    def current_decay(self) -> float:
+    def compute_decay(self) -> float:
         """Return the decay that the next update uses."""
         n = self.num_updates + 1
         return min(self.decay, (1 + n) / (10 + n))
@@ -28,7 +28,7 @@ class Ema:
     @torch.no_grad()
     def update(self) -> None:
         """Move the shadow towards the network, in one fused call per device."""
-        weight = 1 - self.current_decay()
+        weight = 1 - self.compute_decay()
         shadow = list(self._shadow.values())
         parameters = [parameter.float() for parameter in self._parameters]
         torch._foreach_lerp_(shadow, parameters, weight)  # pyright: ignore

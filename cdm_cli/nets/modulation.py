@@ -18,9 +18,10 @@ from cdm_cli.nets.normalise import Modulation
 def modulations(
     blocks: Sequence[ResBlock], emb: Tensor, seeds: Tensor | None = None
 ) -> list[Modulation]:
-    """Return the modulation of each block's second norm, float32, for emb [B, E] after its SiLU.
+    """Return the modulation of each block's second norm, for emb [B, E] after its SiLU.
 
-    seeds: of the dropout behind it, int64 [B, blocks].
+    Gains and offsets are float32 [C, B], or [C] where the embedding is added before the norm.
+    seeds: of the dropout after each of these norms, int64 [B, blocks].
     """
     made = _compute_modulations(blocks, emb)
     if seeds is None:

@@ -37,7 +37,8 @@ def group_norm(
 
     modulation: gain, offset, added, and the seed of dropout; without a seed torch's default
     generator drops. other: the last channels [B, C', H, W], where `is_fused` and x holds the first
-    ones alone. sums: of x and other, where they came with these. dropout: in evaluation, too.
+    ones alone. sums: of x and other, where they came with these. dropout: a probability, 0 where
+    nothing is to be dropped, as in evaluation.
     On CPU by PyTorch's kernel, which is the fast one there. On CUDA that kernel leaves the
     channels-last order: half precision has kernels of our own, else statistics and
     multiply-add are written out.

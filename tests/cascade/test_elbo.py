@@ -10,7 +10,7 @@ import torch
 
 from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.conditioning import draw_non_truncated
-from cdm_cli.cascade.elbo import bound, join_bounds, mean_and_error, strata
+from cdm_cli.cascade.elbo import bound, cut_strata, join_bounds, mean_and_error
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.config import ConditioningConfig, ModelConfig, ScheduleConfig, StageConfig
 from cdm_cli.data.pixels import from_uint8, to_uint8
@@ -193,7 +193,7 @@ def test_an_image_has_its_own_noise_in_any_batch(pair):
 
 @pytest.mark.parametrize(("T", "num", "s"), [(4000, 64, 0), (4000, 7, 501), (10, 9, 0), (10, 4, 3)])
 def test_strata_cut_all_times_and_grow(T, num, s):
-    edges = strata(T, num, s)
+    edges = cut_strata(T, num, s)
     sizes = edges.diff()
     assert len(sizes) == num
     assert edges[0] == s
@@ -205,12 +205,12 @@ def test_strata_cut_all_times_and_grow(T, num, s):
 
 @pytest.mark.parametrize("num", [0, 7, 100])
 def test_strata_of_one_t_each(num):
-    assert strata(10, num, 3).tolist() == [3, 4, 5, 6, 7, 8, 9, 10]
+    assert cut_strata(10, num, 3).tolist() == [3, 4, 5, 6, 7, 8, 9, 10]
 
 
 def test_one_stratum_is_too_few():
     with pytest.raises(ValueError, match="one stratum"):
-        strata(10, 1)
+        cut_strata(10, 1)
 
 
 def test_mean_and_error():

@@ -18,7 +18,7 @@ def test_warm_up_then_the_constant_decay():
     ema = Ema(line(0.0), 0.5)
     decays = []
     for _ in range(12):
-        decays.append(ema.current_decay())
+        decays.append(ema.compute_decay())
         ema.update()
     assert decays[:3] == [2 / 11, 3 / 12, 4 / 13]
     assert decays[-1] == 0.5
@@ -58,7 +58,7 @@ def test_saved_averages_continue_where_they_stopped():
     first, second = Ema(net, 0.99), Ema(other, 0.99)
     saved = moved(net, first, [1.0, 2.0, 3.0, 4.0, 5.0])
     second.load_state_dict(saved, first.num_updates)
-    assert (second.num_updates, second.current_decay()) == (5, 7 / 16)
+    assert (second.num_updates, second.compute_decay()) == (5, 7 / 16)
     assert all(torch.equal(tensor, saved[name]) for name, tensor in second.state_dict().items())
     one, two = moved(net, first, [9.0, -3.0]), moved(other, second, [9.0, -3.0])
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())

@@ -16,7 +16,7 @@ from cdm_cli.jobs.pictures.page import Html
 from cdm_cli.jobs.reporting.store import store_parts
 from cdm_cli.jobs.sweep.page import subject_of, sweep_page
 from cdm_cli.jobs.sweep.table import FILE as SWEEP_FILE
-from cdm_cli.jobs.training.page import draw_stage_sections, weights_in
+from cdm_cli.jobs.training.page import draw_stage_sections, read_weights_metadata
 from cdm_cli.names import CURVE, RUNS
 from cdm_cli.options.workspace import ReportOptions
 from cdm_cli.report import Report
@@ -68,7 +68,7 @@ def _maker(path: Path) -> tuple[str, Callable[[], bytes]]:
 
 
 def _stage(directory: Path) -> Iterator[Html]:
-    file, weights = read_stage_file(directory), weights_in(directory)
+    file, weights = read_stage_file(directory), read_weights_metadata(directory)
     config, places = file.plan.stage, [Path(CURVE), directory / CURVE]
     digests = {said.get("sha256", "") for said in weights.values()}
     is_diffusion = isinstance(config, StageConfig)

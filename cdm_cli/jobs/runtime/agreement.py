@@ -127,7 +127,7 @@ def check_shared(world: World, out: Path) -> None:
     token = world.gather(secrets.token_hex(8))[0]
     mark = out.parent / f".{out.name}.{token}{durable.PARTIAL}"
     try:
-        lead_only(world, lambda: durable.write_file_atomically(mark, b""))
+        agree_on(world, lambda: durable.write_file_atomically(mark, b"") if world.leads else None)
         agree_on(world, lambda: _check_seen(mark, out))
     finally:
         if world.leads:
@@ -145,11 +145,3 @@ def _check_seen(mark: Path, out: Path) -> None:
         kept="nothing was computed",
         next=SHARED,
     )
-
-
-def lead_only(world: World, action: Callable[[], T]) -> T | None:
-    """Run an action in the first process only; where it fails, every process raises its error.
-
-    Returns its result there and None in the others.
-    """
-    return agree_on(world, lambda: action() if world.leads else None)

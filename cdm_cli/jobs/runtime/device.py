@@ -102,7 +102,7 @@ def make_deterministic(device: torch.device) -> None:
 
 
 @contextmanager
-def reproducible_gradients(device: torch.device) -> Generator[None]:
+def order_gradients(device: torch.device) -> Generator[None]:
     """Add up gradients in one order, as long as entered, so that they have the same bits again.
 
     Otherwise the backward pass of flash attention over more than about 128 positions, and that

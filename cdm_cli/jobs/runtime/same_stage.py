@@ -28,7 +28,7 @@ def is_of(config: StageConfig, digest: object) -> bool:
 
 
 def with_known_stage(there: Fields, config: StageConfig) -> dict[str, Any]:
-    """Return a recorded identity with the digest of today, where it is of this configuration."""
+    """Return a recorded identity; where its digest is of this configuration, with that of today."""
     known = is_of(config, there.get("stage"))
     return {**there, "stage": config_digest(config)} if known else dict(there)
 

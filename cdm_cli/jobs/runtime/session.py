@@ -21,7 +21,6 @@ from cdm_cli.jobs.runtime.agreement import (
     agree_on,
     check_shared,
     describe_task,
-    lead_only,
 )
 from cdm_cli.jobs.runtime.busy import advice
 from cdm_cli.jobs.runtime.device import (
@@ -94,7 +93,7 @@ class Session:
 
         Where the action fails, every process raises its error.
         """
-        return lead_only(self.world, action)
+        return self.decide(lambda: action() if self.world.leads else None)
 
     def check_shared(self, out: Path) -> None:
         """Raise MismatchError in every process unless all of them see the directory of `out`."""

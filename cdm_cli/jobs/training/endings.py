@@ -14,16 +14,16 @@ from cdm_cli.report import Report
 
 
 def tell_last_good(checkpoint: Path | None) -> str:
-    """Say which checkpoint is the last good one."""
+    """Return words that name the last good checkpoint, or say that there is none."""
     return (
         f"the last good checkpoint is {checkpoint}" if checkpoint else "no good checkpoint was made"
     )
 
 
 class Unchanged:
-    """Notices, whenever it is called, that the data of a running training were changed in place.
+    """Tells, whenever it is called, whether the data of a running training were changed in place.
 
-    It reads again what was read, if the file was touched; raises BadInputError if it differs.
+    Where the file was touched, blocks that were read are read again and compared with before.
     """
 
     def __init__(self, store: Store, report: Report) -> None:
@@ -31,7 +31,7 @@ class Unchanged:
         self._there = self._is_in_place()
 
     def __call__(self) -> None:
-        """Raise BadInputError where the data are shorter, or something else, than what was read.
+        """Raise BadInputError where the data are cut short, or are no longer what was read.
 
         Where another file has taken the path, this is only said: the run keeps reading the one that
         it opened.

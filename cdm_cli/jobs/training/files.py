@@ -143,7 +143,7 @@ def resume(directory: Path, trainer: Trainer, say: Callable[[str], None]) -> int
 
 
 def _tell_numerics(step: int, trainer: Trainer, state: State, say: Callable[[str], None]) -> None:
-    """Say and remember where a run goes on under other numbers than it had."""
+    """Say that a run goes on under other numerics than the checkpoint's; keep it in `resumed`."""
     before = {"processes": state.processes, **state.numerics}
     changed = compare_numerics(step, before, trainer.numerics)
     trainer.resumed = (*state.resumed, *([changed] if changed else []))

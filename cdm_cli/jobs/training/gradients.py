@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.runtime.device import reproducible_gradients
+from cdm_cli.jobs.runtime.device import order_gradients
 from cdm_cli.jobs.runtime.ordered import add_part, copy_part, sum_in_order
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.keys import Keys
@@ -51,7 +51,7 @@ def require_even_shares(training: TrainingConfig, processes: int) -> None:
 
 
 def choose_few(num: int) -> int:
-    """Return few images for which kernels are the same as for num of them."""
+    """Return a small number of images, for which Triton compiles the same kernels as for num."""
     return num if num < FEW + SPECIAL else FEW + num % SPECIAL
 
 
@@ -111,7 +111,7 @@ class Gradients:
                 continue
             loss = None
             with suppress(torch.OutOfMemoryError), memory_errors():
-                with reproducible_gradients(self._device):
+                with order_gradients(self._device):
                     loss = try_once()
             if self._world.agree(loss is not None):
                 assert loss is not None
@@ -131,7 +131,7 @@ class Gradients:
         self._train()
         rows, inputs = slice(0, choose_few(self.micro_batch)), (batch, self._keys.draw(step, batch))
         with suppress(torch.OutOfMemoryError), memory_errors():
-            with reproducible_gradients(self._device):
+            with order_gradients(self._device):
                 rehearse(self._compute_part, *map_tensors(itemgetter(rows), inputs))
         self.release()
 

@@ -20,7 +20,7 @@ CLASSES = 30  # names that are listed
 Weights = Mapping[str, Mapping[str, str]]
 
 
-def weights_in(directory: Path) -> dict[str, dict[str, str]]:
+def read_weights_metadata(directory: Path) -> dict[str, dict[str, str]]:
     """Return the metadata of each file of weights of a stage, by the name that `--weights` takes.
 
     Files whose metadata cannot be read are left out.
@@ -42,7 +42,7 @@ def draw_stage_sections(
     """Yield the sections of a stage directory; curves: of its checkpoints."""
     step = weights.get("ema", {}).get("step", "0")
     steps = file.plan.training.steps
-    yield page.paragraph(f"{kind_of(file.plan.stage)}, at step {step} of {steps}.", "lead")
+    yield page.paragraph(f"{name_kind(file.plan.stage)}, at step {step} of {steps}.", "lead")
     yield page.facts(_tell_facts(file))
     plot = page.picture(draw_loss_plot(directory), "loss of the steps that were logged")
     yield page.section("Loss", plot)
@@ -54,7 +54,7 @@ def draw_stage_sections(
     yield page.section("Configuration", page.facts(config))
 
 
-def kind_of(stage: AnyStageConfig) -> str:
+def name_kind(stage: AnyStageConfig) -> str:
     """Describe a stage in words: what it makes or judges, with its resolutions."""
     if not isinstance(stage, StageConfig):
         return f"A classifier of {stage.resolution}×{stage.resolution}"

@@ -12,7 +12,7 @@ from cdm_cli.jobs.workspace.look import (
     read_json_object,
     size_of,
 )
-from cdm_cli.jobs.workspace.rows import Row, describe_or_break, text_of
+from cdm_cli.jobs.workspace.rows import Row, describe_or_tell_why, text_of
 from cdm_cli.jobs.workspace.scores import read_scores
 
 STATS = ".h5.stats"
@@ -50,7 +50,7 @@ def _describe_judged(directory: Path, file: Path, kind: str) -> Row:
             fid=best.fid if best else None, made_from=tuple(filter(None, names)),
         )  # fmt: skip
 
-    return describe_or_break(f"{directory.name}/", kind, look)
+    return describe_or_tell_why(f"{directory.name}/", kind, look)
 
 
 def _tell_state(directory: Path, kind: str, values: dict[str, Any]) -> str:

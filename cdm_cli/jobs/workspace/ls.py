@@ -19,9 +19,9 @@ from cdm_cli.jobs.workspace.scores import Scores, find_scores
 from cdm_cli.jobs.workspace.stages import (
     describe_checkpoints,
     describe_stage,
+    find_stage_weights,
     is_stage,
     select_readable,
-    weights_in,
 )
 from cdm_cli.jobs.workspace.stores import PRUNED, describe_pruned, describe_store, is_store_name
 from cdm_cli.names import RUNS
@@ -56,7 +56,7 @@ def _list_checkpoints(stage: Path) -> Listing:
         file = read_stage_file(stage)
     except CdmError:
         return Listing(stage, [describe_stage(stage, stage.name, {})])
-    seen = weights_in(stage, file)
+    seen = find_stage_weights(stage, file)
     kept, scores = find_reasons_to_keep(select_readable(seen), Path()), find_scores(Path())
     rows = list(describe_checkpoints(stage, seen, file.plan.training.steps, scores, kept))
     return Listing(stage, rows, [] if rows else [f"{stage} has no checkpoint yet"])

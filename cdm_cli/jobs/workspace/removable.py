@@ -20,7 +20,7 @@ from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.jobs.workspace.look import is_directory, is_file, list_paths, read_json_object, size_of
 from cdm_cli.jobs.workspace.needs import Needs, find_needs, find_reasons_to_keep
 from cdm_cli.jobs.workspace.scores import read_scores
-from cdm_cli.jobs.workspace.stages import is_stage, select_readable, weights_in
+from cdm_cli.jobs.workspace.stages import find_stage_weights, is_stage, select_readable
 from cdm_cli.jobs.workspace.stores import is_store_name, open_unlinked
 
 SWEEP = "sweep.json"
@@ -68,7 +68,7 @@ def survey(workspace: Path, runs: Path) -> Surroundings:
     stages: dict[str, tuple[Path, str]] = {}
     for directory in filter(is_stage, [*list_paths(runs), *list_paths(workspace)]):
         try:
-            found = weights_in(directory, read_stage_file(directory))
+            found = find_stage_weights(directory, read_stage_file(directory))
         except CdmError:
             continue
         stages |= {weights.digest: (directory, weights.name) for weights in select_readable(found)}
@@ -90,7 +90,7 @@ def _list_digests(workspace: Path) -> Iterator[tuple[str, Path]]:
 def find_in_stage(directory: Path, workspace: Path) -> Iterator[Item | Kept]:
     """Yield the checkpoints of a stage that can be removed, and those that stay, and why."""
     try:
-        found = select_readable(weights_in(directory, read_stage_file(directory)))
+        found = select_readable(find_stage_weights(directory, read_stage_file(directory)))
     except CdmError as error:
         yield Kept(directory, error.what)
         return

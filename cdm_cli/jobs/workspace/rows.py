@@ -116,7 +116,7 @@ class Listing:
         return list(self.notes)
 
 
-def describe_or_break(name: str, kind: str, look: Callable[[], Row], **known: Any) -> Row:
+def describe_or_tell_why(name: str, kind: str, look: Callable[[], Row], **known: Any) -> Row:
     """Return what look returns; where that cannot be read, a row of the same name that says why.
 
     known: further values of that row.

@@ -31,7 +31,7 @@ from cdm_cli.jobs.workspace.look import (
     read_last_rows,
     size_of,
 )
-from cdm_cli.jobs.workspace.rows import Row, describe_or_break
+from cdm_cli.jobs.workspace.rows import Row, describe_or_tell_why
 from cdm_cli.jobs.workspace.scores import Score, Scores, is_number
 from cdm_cli.plans import StageFile
 
@@ -54,7 +54,7 @@ class Weights:
     score: float | None
 
 
-def weights_in(directory: Path, file: StageFile) -> dict[str, Weights | CdmError]:
+def find_stage_weights(directory: Path, file: StageFile) -> dict[str, Weights | CdmError]:
     """Return the files of weights of a stage by name: ema, best, then checkpoints, the newest last.
 
     One that cannot be read is the error that says why, in its place.
@@ -110,14 +110,14 @@ def describe_stage(directory: Path, name: str, scores: Scores) -> Row:
     """Return the row of a stage; where the stage cannot be read, a row that says why."""
 
     size = size_of(directory)
-    return describe_or_break(
+    return describe_or_tell_why(
         name, "stage", lambda: _describe(directory, name, size, scores), size=size
     )
 
 
 def _describe(directory: Path, name: str, size: int, scores: Scores) -> Row:
     file = read_stage_file(directory)
-    training, seen = is_training(directory), weights_in(directory, file)
+    training, seen = is_training(directory), find_stage_weights(directory, file)
     if isinstance(ema := seen.get("ema"), CdmError):
         raise ema
     found = select_readable(seen)
@@ -176,14 +176,14 @@ def describe_checkpoints(
 ) -> Iterator[Row]:
     """Yield a row for each file of weights and each checkpoint, oldest first.
 
-    seen: what `weights_in` gives; of: the steps of the training; kept_for: what needs them.
+    seen: what `find_stage_weights` gives; of: the steps of the training; kept_for: what needs them.
     """
     for name, weights in seen.items():
         whole = STEP_NAME.fullmatch(name) is not None
         kind = "checkpoint" if whole else "weights"
         path = directory / CHECKPOINTS / name if whole else directory / f"{name}.safetensors"
         look = partial(_describe_weights, name, kind, path, weights, of, scores)
-        row = describe_or_break(name, kind, look)
+        row = describe_or_tell_why(name, kind, look)
         yield replace(row, note=row.note or ", ".join(kept_for.get(name, ())))
     for path in leftovers(directory):
         yield Row(name=path.name, kind="checkpoint", state="unfinished", size=size_of(path))

@@ -14,7 +14,7 @@ from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.sampling.provenance import parents_of
 from cdm_cli.jobs.workspace.look import find_newest
-from cdm_cli.jobs.workspace.rows import BROKEN, Row, describe_or_break
+from cdm_cli.jobs.workspace.rows import BROKEN, Row, describe_or_tell_why
 from cdm_cli.jobs.workspace.scores import Scores
 from cdm_cli.options.outputs import STORES
 
@@ -38,7 +38,9 @@ def describe_store(path: Path, scores: Scores) -> Row:
     A file that another program made is "not a store", with what it looks like.
     """
     size, when = path.lstat().st_size, find_newest(path)
-    row = describe_or_break(path.name, STORE, lambda: _describe(path, scores), size=size, when=when)
+    row = describe_or_tell_why(
+        path.name, STORE, lambda: _describe(path, scores), size=size, when=when
+    )
     look = ""
     if row.state == BROKEN:
         with suppress(CdmError, OSError):

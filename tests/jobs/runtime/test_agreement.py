@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
 
 import cdm_cli
 from cdm_cli.errors import BadInputError, CdmError, MismatchError
-from cdm_cli.jobs.runtime.agreement import Word, agree_on, describe_task, lead_only
+from cdm_cli.jobs.runtime.agreement import Word, agree_on, describe_task
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import SampleOptions
 from tests.asking import as_typed
@@ -51,7 +53,7 @@ def both_end(ends, code, says):
 
 def test_alone_nothing_is_asked():
     assert agree_on(World(), lambda: 3, lambda number: {"number": object()}) == 3
-    assert lead_only(World(), lambda: 4) == 4
+    assert Session(torch.device("cpu")).lead(lambda: 4) == 4
 
 
 def test_what_is_the_same_everywhere_is_returned():

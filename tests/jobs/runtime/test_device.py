@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cdm_cli.jobs.runtime import device as devices
-from cdm_cli.jobs.runtime.device import describe_build, reproducible_gradients
+from cdm_cli.jobs.runtime.device import describe_build, order_gradients
 from cdm_cli.jobs.training import gradients
 from tests.trained import train, write_data
 
@@ -27,7 +27,7 @@ def modes():
 @pytest.mark.parametrize(("name", "inside"), [("cuda", (True, False)), ("cpu", (False, True))])
 def test_gradients_are_added_in_one_order_on_cuda_and_the_mode_ends(name, inside):
     assert modes() == (False, True)
-    with contextlib.suppress(RuntimeError), reproducible_gradients(torch.device(name)):
+    with contextlib.suppress(RuntimeError), order_gradients(torch.device(name)):
         assert modes() == inside
         raise RuntimeError
     assert modes() == (False, True)
@@ -38,9 +38,9 @@ def test_every_step_of_training_computes_its_gradients_so(tmp_path, monkeypatch)
 
     def entered(device):
         seen.append(device.type)
-        return devices.reproducible_gradients(device)
+        return devices.order_gradients(device)
 
-    monkeypatch.setattr(gradients, "reproducible_gradients", entered)
+    monkeypatch.setattr(gradients, "order_gradients", entered)
     write_data(tmp_path / "data.h5")
     train(tmp_path, steps=3)
     assert seen == ["cpu"] * 3

@@ -81,9 +81,11 @@ def provenance_of(weights):
 
 def digests():
     from cdm_cli.cascade.stagefile import read_stage_file
-    from cdm_cli.jobs.workspace.stages import select_readable, weights_in
+    from cdm_cli.jobs.workspace.stages import find_stage_weights, select_readable
 
-    return select_readable(weights_in(Path("runs/trained"), read_stage_file(Path("runs/trained"))))
+    return select_readable(
+        find_stage_weights(Path("runs/trained"), read_stage_file(Path("runs/trained")))
+    )
 
 
 def test_old_checkpoints_and_judged_images_go_and_numbers_stay(home):
