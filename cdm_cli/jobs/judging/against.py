@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cdm_cli.data.store import open_store
+from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.metrics.comparisons import ALIKE, HIGHEST, name_subject, tell_apart
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
@@ -61,8 +62,8 @@ def _select_rows(table: MetricTable, store: Path) -> list[MetricRow]:
 def _read_noise_seed(path: Path) -> int | None:
     """Return the seed that a store's samples were drawn with, None for other images."""
     with open_store(path) as store:
-        seed = store.provenance.get("identity", {}).get("seed")
-    return None if seed is None else int(seed)
+        seed = read_identity(store.provenance).get("seed")
+    return seed if isinstance(seed, int) else None
 
 
 def _compare(

@@ -9,7 +9,7 @@ import socket
 from contextlib import suppress
 from typing import NamedTuple
 
-CONNECT = 5.0  # seconds to reach another process; one that is not reached is not watched
+CONNECT = 2.0  # seconds to reach another process; one that is not reached is not watched
 
 
 class Place(NamedTuple):
@@ -32,10 +32,11 @@ class Lifelines:
         self.place = Place(own, int(self._listener.getsockname()[1]))
         self._lines: dict[int, socket.socket] = {}
 
-    def connect(self, rank: int, place: Place) -> None:
-        """Hold a connection to another process, where the network allows it."""
+    def connect(self, rank: int, place: Place) -> bool:
+        """Hold a connection to another process; return whether the network allows it."""
         with suppress(OSError):
             self._lines[rank] = socket.create_connection(place, CONNECT)
+        return rank in self._lines
 
     def find_ended(self) -> list[int]:
         """Return the ranks of processes that have ended, of those that could be reached."""

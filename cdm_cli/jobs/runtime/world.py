@@ -159,13 +159,13 @@ def connect(world: World, device: str, say: Callable[[str], object]) -> World:
 
 
 def _hold_lines(world: World, address: str) -> World:
-    """Connect to all other processes, to know when one ends; without, where this host cannot."""
+    """Connect to all other processes, to know when one ends, as far as the network allows it."""
     lines = None
     with suppress(OSError):
         lines = Lifelines(address)
     for rank, place in enumerate(world.gather(lines.place if lines else None)):
-        if lines and place and rank != world.rank:
-            lines.connect(rank, place)
+        if lines and place and rank != world.rank and not lines.connect(rank, place):
+            break  # each of the others would take as long to be tried
     return replace(world, lines=lines)
 
 

@@ -216,3 +216,13 @@ def test_what_cannot_be_compared_is_refused():
         options("prdc", "nn", against=Path("dark.h5"))
     with pytest.raises(MissingError, match=r"none\.h5"):
         compared("none.h5")
+
+
+@pytest.mark.parametrize("identity", [5, {"seed": "ten"}, {"seed": None}])
+def test_a_store_of_a_strange_origin_shares_no_seed(identity):
+    """What others wrote into a store is no reason to end in a traceback."""
+    Path("again.h5").unlink()
+    made_by_others = {"identity": identity}
+    write_store(Path("again.h5"), "samples", {"": SAMPLES}, provenance=made_by_others)
+    result = compared("again.h5", "fid")
+    assert any("they share no seed" in note for note in result.model_dump()["notes"])

@@ -31,6 +31,6 @@ def test_a_process_that_cannot_be_reached_is_not_taken_for_one_that_ended(addres
     mine = Lifelines(address)
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = Place("127.0.0.1", server.getsockname()[1])
-    mine.connect(1, closed)
+    assert not mine.connect(1, closed)
     assert mine.find_ended() == []
     mine.close()
