@@ -36,7 +36,7 @@ class CasOptions:
         int, Ge(2), Le(MOST_BATCH), Flag("Images of a step, over all GPUs.", "N")
     ] = 256
     lr: Annotated[
-        float | None, Gt(0), Flag("Highest rate [default: 0.1 for each 256 images].", "X")
+        float | None, Gt(0), Le(1000), Flag("Highest rate [default: 0.1 for each 256 images].", "X")
     ] = None
     label_smoothing: Annotated[
         float, Ge(0), Lt(1), Flag("Share of the label given to all.", "X")

@@ -11,6 +11,7 @@ from typing import get_args
 
 import pytest
 import typer
+from annotated_types import Le, Lt
 from typer.testing import CliRunner
 
 import cdm_cli
@@ -149,3 +150,10 @@ def imported(lines, code):
     )
     assert done.returncode == 0, done.stderr
     return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("command", TABLE, ids=lambda command: command.name)
+def test_a_number_that_is_typed_has_an_upper_limit_so_that_none_is_infinite(command):
+    for item in flags_of(command.options):
+        if float in (item.kind, *get_args(item.kind)):
+            assert any(isinstance(limit, Le | Lt) for limit in item.limits), item.name
