@@ -127,7 +127,9 @@ def compare_rows(rows: Sequence[MetricRow]) -> RankedRows:
 def _conclude(compared: Sequence[Comparison], num: int, named: Named) -> str:
     what = f"by {name_subject(compared[0].metric, compared[0].reference)} of {num} images"
     good = [one for one in compared if one.verdict != "worse"]
-    worse = sorted((one for one in compared if one.verdict == "worse"), key=_measure_distance)
+    worse = sorted(
+        (one for one in compared if one.verdict == "worse"), key=lambda one: abs(one.difference)
+    )
     if not worse:
         return f"{what[0].upper()}{what[1:]} nothing tells the {len(compared)} points apart."
     if len(good) == 1:
@@ -136,12 +138,8 @@ def _conclude(compared: Sequence[Comparison], num: int, named: Named) -> str:
         return f"{best} is the best of {len(compared)} points {what}: {nearest} is {worse[0]}."
     some = f"{len(good)} of {len(compared)} points are as good as the best {what}"
     if len(worse) <= len(good):
-        return f"{some}, all but {list_names([_tell_how_much(one, named) for one in worse])}."
+        return f"{some}, all but {list_names([f'{named(one.point)} ({one})' for one in worse])}."
     return f"{some}: {list_names([named(one.point) for one in good])}."
-
-
-def _tell_how_much(one: Comparison, named: Named) -> str:
-    return f"{named(one.point)} ({one})"
 
 
 def list_names(names: Sequence[str]) -> str:
@@ -150,10 +148,6 @@ def list_names(names: Sequence[str]) -> str:
     if more > 0:
         return f"{', '.join(names[:NAMED])} and {more} more"
     return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
-
-
-def _measure_distance(one: Comparison) -> float:
-    return abs(one.difference)
 
 
 def _group_by_metric(family: Sequence[MetricRow]) -> dict[tuple[str, str], list[MetricRow]]:

@@ -71,7 +71,8 @@ class Reference:
     def from_bytes(cls, content: bytes, feature_dim: int, key: dict[str, Any]) -> "Reference":
         """Read what `to_bytes` wrote. Raises BadInputError unless it is of the same key."""
         try:
-            metadata = json.loads(_cut_header(content))["__metadata__"]
+            end = 8 + int.from_bytes(content[:8], "little")
+            metadata = json.loads(content[8:end])["__metadata__"]
             tensors = load(content)
             if metadata["sha256"] != _hash(metadata["cdm"], tensors):
                 raise ValueError("their SHA-256 is another")
@@ -99,7 +100,3 @@ def _hash(text: str, tensors: Mapping[str, NDArray[Any]]) -> str:
         hashed.update(f"{name} {array.dtype} {array.shape}\n".encode())
         hashed.update(np.ascontiguousarray(array).data)
     return hashed.hexdigest()
-
-
-def _cut_header(content: bytes) -> bytes:
-    return content[8 : 8 + int.from_bytes(content[:8], "little")]

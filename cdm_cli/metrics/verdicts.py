@@ -124,7 +124,9 @@ def _find_levels(y: Array, level: float) -> Array:
     """
     flips, p, here, last = list_signs(y.shape[1]), np.ones(len(y)), list(range(len(y))), 0.0
     while len(here) > 1:
-        t = np.where(_equals_lowest(y[here].mean(1)), 0.0, compare_with_lowest(y[here]))
+        above = y[here].mean(1) - y[here].mean(1).min()
+        equal = above <= EQUAL * np.abs(y[here].mean(1)).max()
+        t = np.where(equal, 0.0, compare_with_lowest(y[here]))
         null = compare_with_lowest(flips[:, None, :] * y[here]).max(-1)
         for i, mine in zip(here, t, strict=True):
             p[i] = max(last, float((null >= mine * (1 - EQUAL)).mean()))
@@ -135,11 +137,6 @@ def _find_levels(y: Array, level: float) -> Array:
         here.remove(worst)
     p[int(y.mean(1).argmin())] = 1.0
     return p
-
-
-def _equals_lowest(means: Array) -> NDArray[np.bool_]:
-    """Return which points equal the lowest up to rounding, bool [P]."""
-    return means - means.min() <= EQUAL * np.abs(means).max()
 
 
 def compare_with_lowest(y: Array) -> Array:

@@ -22,7 +22,6 @@ from cdm_cli.jobs.curve.table import (
     SavedWeights,
     add_point,
     compare_points,
-    find_best_point,
     make_point,
     make_table,
     name_point,
@@ -97,16 +96,17 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
         if missing:
             points = _fill(options, work, missing, points, identity, panel)
         session.lead(lambda: write_shown(options.out, points))
-    best, found = find_best_point(points), compare_points(points)
+    found = compare_points(points)
+    best = found.lowest.extra["weights"]
     return CurveResult(
         out=options.out,
         plot=options.out / PLOT,
         conclusion=found.conclusion(name_point),
-        lowest=f"{best.saved.weights}, FID {best.value:.4g}",
+        lowest=f"{best}, FID {found.lowest.value:.4g}",
         standing=found.standing,
-        best=best.saved.weights,
-        best_step=best.saved.step,
-        best_fid=best.value,
+        best=best,
+        best_step=found.lowest.extra["step"],
+        best_fid=found.lowest.value,
         samples=work.probe.settings(),
         table=make_table(points),
     )
@@ -233,9 +233,6 @@ def _judge(
         what=f"draw {state.weights}",
     )  # fmt: skip
     if images is None:
-        raise StoppedError(
-            f"stopped by {stop.asked or 'another process'} at {state.weights}",
-            kept="the checkpoints judged before are kept",
-            next="the same command continues",
-        )
+        kept = "the checkpoints judged before are kept"
+        raise stop.error(kept, where=f" at {state.weights}")
     return judge_probe(panel, probe, images, state.weights)

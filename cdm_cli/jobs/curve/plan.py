@@ -73,15 +73,12 @@ def find_states(directory: Path, weights: Sequence[str]) -> tuple[SavedWeights, 
 def _find_state(directory: Path, name: str, *, listed: bool) -> SavedWeights | None:
     """Return a state, None for one that was listed and that a training removed since."""
     try:
-        return _read_state(name, weights_file(directory, name))
+        path = weights_file(directory, name)
+        metadata = read_metadata(path)
     except MissingError:
         if not listed or is_complete(directory / CHECKPOINTS / name):
             raise
         return None
-
-
-def _read_state(name: str, path: Path) -> SavedWeights:
-    metadata = read_metadata(path)
     try:
         return SavedWeights(weights=name, step=int(metadata["step"]), sha256=metadata["sha256"])
     except (KeyError, ValueError):

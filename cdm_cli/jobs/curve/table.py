@@ -42,16 +42,11 @@ class SavedWeights(Settings):
 
 
 class CurvePoint(Settings):
-    """What one state scored: FID against every reference."""
+    """What one state scored: FID against every reference; states are compared by the first."""
 
     saved: SavedWeights
     rows: tuple[MetricRow, ...]
     notes: tuple[str, ...]
-
-    @property
-    def value(self) -> float:
-        """The number that states are compared by: FID against the first reference, train."""
-        return self.rows[0].value
 
 
 class CurveFile(Settings):
@@ -108,11 +103,6 @@ def add_point(points: Sequence[CurvePoint], point: CurvePoint) -> list[CurvePoin
     """Add a point, in the order of steps; one of the same name was of earlier weights."""
     others = [other for other in points if other.saved.weights != point.saved.weights]
     return sorted([*others, point], key=lambda point: (point.saved.step, point.saved.weights))
-
-
-def find_best_point(points: Sequence[CurvePoint]) -> CurvePoint:
-    """Return the point of the lowest FID; of equals, the earliest."""
-    return min(points, key=lambda point: point.value)
 
 
 def compare_points(points: Sequence[CurvePoint]) -> RankedRows:
@@ -176,5 +166,5 @@ def _draw_undecided(axes: Any, points: Sequence[CurvePoint]) -> None:
     """Show which are as good as the best by the number that states are compared by."""
     good = [one.point for one in compare_points(points).good]
     there = [p for p in points if p.rows[0].extra in good]
-    steps, values = [p.saved.step for p in there], [p.value for p in there]
+    steps, values = [p.saved.step for p in there], [p.rows[0].value for p in there]
     draw_undecided(axes, steps, values, points[0].rows[0].reference)

@@ -18,7 +18,6 @@ from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.elbo.plan import ElboWork, Term, plan_work
 from cdm_cli.jobs.elbo.result import ElboResult, make_rows
 from cdm_cli.jobs.runtime.device import choose_precision, describe
@@ -165,7 +164,7 @@ def _bound_stage(term: Term, work: ElboWork, options: ElboOptions, session: Sess
         def count(num: int) -> None:
             advance(num * world.size, f"{work.num} images")
             if stop.asked:
-                raise StoppedError(f"stopped by {stop.asked}", next="the same command starts anew")
+                raise stop.error("", next="the same command starts anew")
 
         return StageBound(bounder.bound_all(session, count), stage.digest, chosen)
 

@@ -1,6 +1,6 @@
 """What `cdm eval` will cost: images that the judge sees, and how long it takes over them."""
 
-import time
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -11,12 +11,12 @@ from cdm_cli.jobs.judging.references import count_unseen
 from cdm_cli.jobs.runtime.device import describe, wait
 from cdm_cli.jobs.runtime.foretold import TIMED
 from cdm_cli.jobs.runtime.session import Session
+from cdm_cli.jobs.sampling.pace import rate_of
 from cdm_cli.metrics.collector import KEEP
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.options.judging import EvalOptions
 
 BATCH = {"cpu": 4, "cuda": 256}  # images that are timed: Inception takes a second for four
-SECONDS = 0.3  # of timing
 DOUBLE, FLOAT = 8, 4
 
 
@@ -47,14 +47,8 @@ def time_judge(judge: FeatureExtractor, like: ImageSet, device: torch.device) ->
     """Return how many images of a size the judge sees a second, of one process."""
     size = (BATCH[device.type], like.images.shape[3], *like.images.shape[1:3])
     noise = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
-    judge(noise)  # chooses kernels
-    wait(device)
-    start, count = time.perf_counter(), 0
-    while count == 0 or time.perf_counter() - start < SECONDS:
-        judge(noise)
-        wait(device)
-        count += len(noise)
-    return count / (time.perf_counter() - start)
+    calls = (judge(noise) for _ in itertools.count())  # the first one chooses kernels
+    return (rate_of(calls, 0, lambda: wait(device)) or 0.0) * len(noise)
 
 
 def _count_kept_bytes(num: int, dim: int) -> int:

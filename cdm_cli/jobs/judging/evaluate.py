@@ -78,7 +78,11 @@ def _check_written(options: EvalOptions) -> None:
 
 def _check_ours(path: Path, mark: str, what: str, next: str) -> None:
     """Refuse, before any work, to replace a file without our mark, or to fill a full disk."""
-    if path.exists() and not (path.is_file() and _holds(path, mark.encode())):
+    ours = not path.exists()
+    if path.is_file():
+        with path.open("rb") as file:
+            ours = mark.encode() in file.read(200)
+    if not ours:
         raise WouldOverwriteError(
             f"{path} exists and is no {what}", kept="it is untouched", next=next
         )
@@ -182,11 +186,6 @@ def _look_nearby(
 
 def _name_picture(out: Path | None) -> Path:
     return out.with_suffix(".png") if out else NEAREST_PICTURE
-
-
-def _holds(path: Path, mark: bytes) -> bool:
-    with path.open("rb") as file:
-        return mark in file.read(200)
 
 
 def _encode_picture(picture: Image.Image) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cdm_cli.jobs.judging.against import conclude_each
 from cdm_cli.metrics.comparisons import list_names
-from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
+from cdm_cli.metrics.table import Convention, MetricTable
 
 ERROR = "±: one standard error or deviation; corrected: less the bias of so few images"
 WHOLE = "convention and digests: -v; everything, for machines: --json"
@@ -38,9 +38,9 @@ class EvalResult(NamedTuple):
 
     def model_dump(self) -> dict[str, Any]:
         """Return what a command shows: numbers, their uncertainty, and one convention."""
-        rows = self.table.rows
+        rows, names = self.table.rows, [str(path) for path in self.stores]
         shown: dict[str, Any] = {
-            **self._named(),
+            **({"stores": names} if len(names) > 1 else {"store": names[0]}),
             **self._comparison(),
             "metrics": [
                 {
@@ -91,11 +91,6 @@ class EvalResult(NamedTuple):
             f"of {convention.num} images of {each}{list_names(stores)} ({convention.balance}), "
             f"{convention.resolution}×{convention.resolution}, seen by {convention.extractor}"
         )
-
-    def _named(self) -> dict[str, Any]:
-        """Return which stores were judged: under another key where there are several."""
-        names = [str(path) for path in self.stores]
-        return {"stores": names} if len(names) > 1 else {"store": names[0]}
 
     def _comparison(self) -> dict[str, Any]:
         """Return how the stores compare with another, where there is one."""

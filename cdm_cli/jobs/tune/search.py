@@ -117,13 +117,9 @@ def propose(
     if done in (0, ahead - 1) and space.chooses and all(place != other for place, _ in scored):
         return space.candidate(other, "refined")
     half = WIDEST * (NARROWEST / WIDEST) ** (done / max(1, ahead - 1))
-    near = [_reflect(u + half * (2 * h - 1)) for u, h in ((best[0], h_1), (best[1], h_T))]
+    near = [u + half * (2 * h - 1) for u, h in ((best[0], h_1), (best[1], h_T))]
+    near = [1 - abs(1 - abs(u)) for u in near]  # what lies beyond 0 or 1 is reflected
     return space.candidate((near[0], near[1], best[2]), "refined")
-
-
-def _reflect(u: float) -> float:
-    """Reflect what lies beyond 0 or 1."""
-    return 1 - abs(1 - abs(u))
 
 
 def halton(number: int, seed: int) -> tuple[float, float]:
