@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cdm_cli.jobs.judging.against import conclude_each
 from cdm_cli.metrics.comparisons import list_names
-from cdm_cli.metrics.table import Convention, MetricTable
+from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 
 ERROR = "±: one standard error or deviation; corrected: less the bias of so few images"
 WHOLE = "convention and digests: -v; everything, for machines: --json"
