@@ -38,8 +38,8 @@ class Contender:
 def rank_contenders(estimates: Sequence[Estimate], *, level: float = LEVEL) -> list[Contender]:
     """Return how each of P points stands, by numbers of which less is better.
 
-    The best is beaten with a probability of `level` at most. Raises ValueError for different
-    numbers of groups.
+    The best is beaten with a probability of `level` at most. Raises ValueError as
+    `measure_gaps` does.
     """
     y, best, gap, error = measure_gaps(estimates)
     p = find_levels(y)

@@ -57,7 +57,8 @@ def check_curve_out(out: Path, work: CurveWork) -> None:
 def find_states(directory: Path, weights: Sequence[str]) -> tuple[SavedWeights, ...]:
     """Return the states that names mean, "all" being every checkpoint, in the order of steps.
 
-    Raises MissingError where there is none, or not that one; UsageError for no name at all.
+    Raises MissingError where there is none, or not one that is named; UsageError for a word that
+    names no weights.
     """
     there = [path.name for path in checkpoints(directory)] if "all" in weights else []
     names = dict.fromkeys(name for word in weights for name in (there if word == "all" else [word]))

@@ -49,7 +49,10 @@ class Bounder:
     seed: int
 
     def bound_all(self, session: Session, advance: Callable[[int], None]) -> Bound:
-        """Bound every image, this process its share; float64 [num] each, in order of rows."""
+        """Return the parts of the bound of every image, each float64 [num], in order of rows.
+
+        Every process bounds a share of the images, and gets those of all.
+        """
         num, size, world = self.work.num, self.batch_size, session.world
         device = self.stage.device
         bound_rows = Halving(partial(self._bound_rows, advance), device, session.report.say)

@@ -23,9 +23,10 @@ DOUBLE, FLOAT = 8, 4
 def estimate_eval(
     options: EvalOptions, images: Sequence[ImageSet], session: Session
 ) -> dict[str, object]:  # fmt: skip
-    """Return images, time and what is kept of real images that were not judged before, all flat.
+    """Return how many images will be judged, in which time, and what is kept of it on the disk.
 
-    The judge is loaded, and timed on noise. Raises what loading it raises.
+    Real images count where no statistics of them are kept yet. The judge is loaded, and timed on
+    noise. Raises what `open_judge` raises.
     """
     judge = open_judge(options.judge, session.device).extractor
     real = count_unseen(options.judge.ref, images[0].resolution, judge)

@@ -30,7 +30,12 @@ QUANTILE = 0.05
 
 @dataclass(frozen=True)
 class NearestImages:
-    """The nearest training images [Q, k] of some samples [Q], and distances of val [V]."""
+    """What `search_nearest` found for Q samples and V images of val.
+
+    places: [Q], of the samples in their set. neighbours: [Q, k], places of the nearest training
+    images, the nearest first, and distances: [Q, k], of their features. val: [V], the distances of
+    images of val to the nearest one.
+    """
 
     places: np.ndarray
     distances: np.ndarray
@@ -45,7 +50,10 @@ def search_nearest(
     extractor: FeatureExtractor,
     session: Session,
 ) -> NearestImages:
-    """Search every training image once, for the samples and for images of val."""
+    """Show the judge every training image once; return the nearest ones of samples and of val.
+
+    Of both, those are looked up whose features were kept, at most QUERIES.
+    """
     samples = collector.kept[:QUERIES]
     real = np.zeros((0, samples.shape[1]), np.float32)
     if val is not None and val.features is not None:
@@ -158,7 +166,7 @@ def _measure_pixel_rms(x: Tensor, y: Tensor) -> float | None:
 
 
 def draw_nearest(found: NearestImages, images: ImageSet, training: ImageSet) -> Image.Image:
-    """Draw each of those samples, left, beside its nearest training images."""
+    """Draw each sample of `list_nearest`, left, beside its nearest training images."""
     tiles: list[np.ndarray] = []
     rows: list[tuple[str, np.ndarray]] = []
     for q in _choose_nearest(found):

@@ -15,9 +15,10 @@ from cdm_cli.options.sampling import Sampling
 
 
 def fill_in_steps(config: StageConfig, sampling: Sampling) -> Sampling:
-    """Fill in the steps of samples that are judged: the stage's own default, else at most 250.
+    """Return how samples are made that are judged, with 250 steps at most where none are given.
 
-    All T = 4000 would cost more than training.
+    Steps or a schedule that are asked for, and the default of the stage, stay. To sample with all
+    T = 4000 steps would cost more than training.
     """
     if sampling.steps is not None or sampling.schedule or config.sampling.steps:
         return sampling

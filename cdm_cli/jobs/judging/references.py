@@ -53,7 +53,7 @@ def find_references(
 
 
 def count_unseen(path: Path, resolution: int, extractor: FeatureExtractor) -> list[int]:
-    """Return the numbers of real images, of each part, whose statistics are not kept yet."""
+    """Return how many images each part has of which no statistics are kept yet."""
     with open_real(path) as real:
         return [
             images.num

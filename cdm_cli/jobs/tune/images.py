@@ -28,7 +28,10 @@ from cdm_cli.options.judging import TuneOptions
 
 
 class TrialImages(NamedTuple):
-    """Images that a judge is shown. ids, labels: int64 [num]; inputs of places within these."""
+    """Images that a judge is shown. ids, labels: int64 [num].
+
+    inputs: makes the inputs of a stage for a range of places within these. seed: of their noise.
+    """
 
     inputs: Inputs
     ids: np.ndarray

@@ -36,7 +36,10 @@ FIRST = 4  # the first round has one in so many of the images
 
 
 class Raced(NamedTuple):
-    """FID of a schedule. first: of the first images. dropped: worse on these, fid is of these."""
+    """FID of a schedule. first: of the first images alone, empty where all are judged at once.
+
+    dropped: whether it was certain to be worse than the best on these; then fid is of these alone.
+    """
 
     fid: float
     first: Estimate

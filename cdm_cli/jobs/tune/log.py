@@ -122,7 +122,8 @@ def name_log(out: Path) -> Path:
 def read_log(path: Path) -> Log | None:
     """Return the lines of a search, or None where there is no log yet.
 
-    Raises BadInputError for a line in the middle that is none of ours.
+    A last line without its end, which a kill left, does not count. Raises BadInputError for any
+    other line that is none of ours.
     """
     if not path.exists():
         return None
@@ -160,7 +161,7 @@ def read_method(log: Log | None) -> Searching | None:
 
 
 def check_same_search(out: Path, identity: dict[str, Any], config: StageConfig) -> None:
-    """Raise WouldOverwriteError naming the first difference if out is of another search.
+    """Raise WouldOverwriteError naming what differs if out is of another search.
 
     Raises MissingError where the directory of out does not exist.
     """
