@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.disk import make_directory
 from cdm_cli.errors import MissingError, NotFiniteError, StoppedError
-from cdm_cli.jobs.curve.plan import CurveWork, check_curve_out, plan_work
+from cdm_cli.jobs.curve.plan import CurveWork, plan_work
 from cdm_cli.jobs.curve.table import (
     PLOT,
     CurvePoint,
@@ -79,7 +79,7 @@ def run(options: CurveOptions, report: Report) -> CurveResult:
 def run_in(options: CurveOptions, session: Session) -> CurveResult:
     """Judge as one process of a job."""
     with ExitStack() as stack:
-        work = session.decide(lambda: _begin(options, stack), _fields_to_compare)
+        work = session.decide(lambda: plan_work(options, stack), _fields_to_compare)
         check_shares(work.probe, session.world)
         tell_few(options.num, session.report)
         tell_schedule(work.header, options.sampling, work.probe.given_s, session.report)
@@ -130,7 +130,7 @@ def _fields_to_compare(work: CurveWork) -> dict[str, Any]:
 def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     """Return what would be judged and what that would cost; nothing is loaded or written."""
     with ExitStack() as stack:
-        work = _begin(options, stack)
+        work = plan_work(options, stack)
     plan_session(options.judge.compute, report)
     tell_few(options.num, report)
     tell_schedule(work.header, options.sampling, work.probe.given_s, report)
@@ -143,12 +143,6 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
         **estimate_cost(work.header.config, work.probe.chain, num, options.judge.compute),
         "disk_bytes": 0,  # images are judged and forgotten
     }
-
-
-def _begin(options: CurveOptions, stack: ExitStack) -> CurveWork:
-    work = plan_work(options, stack)
-    check_curve_out(options.out, work)
-    return work
 
 
 def _fill(

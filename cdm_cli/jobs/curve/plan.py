@@ -34,7 +34,11 @@ class CurveWork:
 
 
 def plan_work(options: CurveOptions, stack: ExitStack) -> CurveWork:
-    """Decide all that headers and flags decide. The stack keeps the real images open."""
+    """Decide all that headers and flags decide. The stack keeps the real images open.
+
+    Raises UsageError, MissingError and MismatchError for what does not fit, DiskError, and
+    WouldOverwriteError where the directory is of another curve.
+    """
     header = read_header(find_stage(options.stage, Path(RUNS)))
     states = find_states(header.directory, options.weights)
     generated = open_generated(options.lowres, header, stack, "--lowres")
@@ -43,15 +47,10 @@ def plan_work(options: CurveOptions, stack: ExitStack) -> CurveWork:
     open_reference(options.judge.ref, header, stack)
     sampling = fill_in_steps(header.config, options.sampling)
     probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"), generated)
+    check_room(find_existing(options.out) / FILE, 0)
+    known = {"stage": config_digest(header.config), **probe.identity}
+    read_curve(options.out, known, header.config, whole=False)
     return CurveWork(header, probe, states)
-
-
-def check_curve_out(out: Path, work: CurveWork) -> None:
-    """See, before weights are loaded, that the directory can be made, or is of the same curve."""
-    check_room(find_existing(out) / FILE, 0)
-    config = work.header.config
-    known = {"stage": config_digest(config), **work.probe.identity}
-    read_curve(out, known, config, whole=False)
 
 
 def find_states(directory: Path, weights: Sequence[str]) -> tuple[SavedWeights, ...]:

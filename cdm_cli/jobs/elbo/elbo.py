@@ -17,7 +17,6 @@ from cdm_cli.cascade.elbo import Bound, bound
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.pixels import from_uint8
-from cdm_cli.data.store import Store, open_store
 from cdm_cli.jobs.elbo.plan import ElboWork, Term, plan_work
 from cdm_cli.jobs.elbo.result import ElboResult, make_rows
 from cdm_cli.jobs.runtime.device import choose_precision, describe
@@ -105,16 +104,16 @@ def run(options: ElboOptions, report: Report) -> ElboResult:
 def run_in(options: ElboOptions, session: Session) -> ElboResult:
     """Bound as one process of a job."""
     with ExitStack() as stack:
-        store, work = session.decide(
-            lambda: _begin(options, stack), partial(_fields_to_compare, options)
+        work = session.decide(
+            lambda: plan_work(options, stack), partial(_fields_to_compare, options)
         )
-        tell_part(store, options.split, session.report)
+        tell_part(work.store, options.split, session.report)
         _tell_schedule(options, work, session.report)
         done = [_bound_stage(term, work, options, session) for term in work.terms]
         return ElboResult(
             rows=tuple(make_rows(work.terms, [each.bound for each in done])),
             data=str(options.ref),
-            data_digest=store.digest,
+            data_digest=work.store.digest,
             split=work.split,
             num=work.num,
             steps=tuple(term.chain.schedule.T for term in work.terms),
@@ -129,14 +128,8 @@ def run_in(options: ElboOptions, session: Session) -> ElboResult:
         )
 
 
-def _begin(options: ElboOptions, stack: ExitStack) -> tuple[Store, ElboWork]:
-    store = stack.enter_context(open_store(options.ref))
-    return store, plan_work(options, store)
-
-
-def _fields_to_compare(options: ElboOptions, begun: tuple[Store, ElboWork]) -> dict[str, Any]:
+def _fields_to_compare(options: ElboOptions, work: ElboWork) -> dict[str, Any]:
     """Return what must be equal in every process."""
-    store, work = begun
     weights, seed = options.sampling.weights, options.sampling.seed
     stages = [
         {
@@ -147,7 +140,7 @@ def _fields_to_compare(options: ElboOptions, begun: tuple[Store, ElboWork]) -> d
         }
         for term in work.terms
     ]
-    return {"data": store.digest, "split": work.split, "num": work.num, "stages": stages}
+    return {"data": work.store.digest, "split": work.split, "num": work.num, "stages": stages}
 
 
 def _tell_schedule(options: ElboOptions, work: ElboWork, report: Report) -> None:
@@ -174,9 +167,9 @@ def _bound_stage(term: Term, work: ElboWork, options: ElboOptions, session: Sess
 
 def plan(options: ElboOptions, report: Report) -> dict[str, object]:
     """Return what `run` would evaluate; nothing is loaded."""
-    with open_store(options.ref) as store:
-        work = plan_work(options, store)
-        tell_part(store, options.split, report)
+    with ExitStack() as stack:
+        work = plan_work(options, stack)
+        tell_part(work.store, options.split, report)
     device = plan_session(options.compute, report).device
     precision = choose_precision(options.compute.precision, device)
     rates = [network_rate(term.header.config, term.chain, device, precision) for term in work.terms]

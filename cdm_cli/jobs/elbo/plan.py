@@ -1,6 +1,7 @@
 """Which stages are bounded on which images, decided from headers and flags alone."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.checkpoint import weights_file
 from cdm_cli.cascade.conditioning import check_s
 from cdm_cli.cascade.stagefile import find_stage
-from cdm_cli.data.store import Part, Store
+from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.diffusion.schedules import from_config, index_of
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header, describe_misfit, read_header
@@ -51,18 +52,20 @@ class Term:
 class ElboWork:
     """The terms, from the lowest resolution up, and num images at every resolution they take."""
 
+    store: Store
     terms: tuple[Term, ...]
     split: str
     num: int
     sources: dict[int, StoreRows]
 
 
-def plan_work(options: ElboOptions, store: Store) -> ElboWork:
-    """Decide all that headers and flags decide. The store stays open while the work is done.
+def plan_work(options: ElboOptions, stack: ExitStack) -> ElboWork:
+    """Decide all that headers and flags decide. The stack keeps the store open.
 
     Raises UsageError, MissingError, and MismatchError where stages, or stages and data, do not
     fit each other.
     """
+    store = stack.enter_context(open_store(options.ref))
     headers = [read_header(find_stage(name, Path(RUNS))) for name in options.stages]
     split, part = part_of(store, options.split)
     for header in headers:
@@ -83,7 +86,7 @@ def plan_work(options: ElboOptions, store: Store) -> ElboWork:
     rows = choose_rows(store, part, num)
     sides = {side for header in headers for side in _list_sides(header)}
     sources = {side: StoreRows(part, side, rows) for side in sides}
-    return ElboWork(tuple(terms), split, num, sources)
+    return ElboWork(store, tuple(terms), split, num, sources)
 
 
 def _plan_term(header: Header, sampling: Sampling, s: int | None, above: int) -> Term:

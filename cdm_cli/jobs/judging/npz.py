@@ -60,7 +60,12 @@ class Npz:
                 f"features of {extractor.name}",
                 next="--features inception, or another --ref",
             )
-        self._check_mode(extractor)
+        mode = self.mode()
+        if mode is not None and extractor.name != f"inception-{mode}":
+            raise MismatchError(
+                f"{self.path} holds statistics of inception-{mode}, not of {extractor.name}",
+                next=f"--features inception --mode {mode}",
+            )
         return Reference(name=self.path.name, num=None, mu=mu, sigma=sigma, digest=self.digest)
 
     def mode(self) -> str | None:
@@ -69,14 +74,6 @@ class Npz:
             return "legacy-tensorflow"  # only ADM's evaluator writes spatial statistics
         parts = [mode for mode in CLEANFID_MODES if f"_{mode}_" in f"_{self.path.stem}_"]
         return parts[0].replace("_", "-") if parts else None
-
-    def _check_mode(self, extractor: FeatureExtractor) -> None:
-        mode = self.mode()
-        if mode is not None and extractor.name != f"inception-{mode}":
-            raise MismatchError(
-                f"{self.path} holds statistics of inception-{mode}, not of {extractor.name}",
-                next=f"--features inception --mode {mode}",
-            )
 
     def _read(self, name: str) -> NDArray[np.float64]:
         try:

@@ -71,12 +71,9 @@ def choose_chains(search: Search, trials: Sequence[Trial]) -> dict[Named, Chain]
     }
     for name, those in others.items():
         if those:
-            chains[name] = make_chain(search, min(those, key=_rank))
+            first = min(those, key=lambda trial: (trial.dropped, trial.fid, trial.number))
+            chains[name] = make_chain(search, first)
     return chains
-
-
-def _rank(trial: Trial) -> tuple[bool, float, int]:
-    return trial.dropped, trial.fid, trial.number
 
 
 def make_chain(search: Search, trial: Trial) -> Chain:

@@ -125,17 +125,15 @@ def make_trial(scorer: Scorer, log: Log, steps: int) -> Trial:
     else:
         raced = scorer.race(chain, find_first_of_best(trials), what)
     first = (raced.first.value, *raced.first.without) if raced.first.without else ()
-    trial = Trial(
-        steps=steps, number=len(trials), origin="baseline", variance=chain.variance,
-        fid=raced.fid, first=first, dropped=raced.dropped,
+    origin, schedule = tried or ("baseline", None)
+    names: tuple[str, ...] = ()
+    if schedule is not None:
+        linear = isinstance(schedule, Candidate)
+        names = ("place", "beta_1", "beta_T") if linear else ("times", "stochasticity", "sampler")
+    return Trial(
+        steps=steps, number=len(trials), origin=origin, variance=chain.variance, fid=raced.fid,
+        first=first, dropped=raced.dropped, **{name: getattr(schedule, name) for name in names},
     )  # fmt: skip
-    if tried is None:
-        return trial
-    origin, schedule = tried
-    linear = isinstance(schedule, Candidate)
-    names = ("place", "beta_1", "beta_T") if linear else ("times", "stochasticity", "sampler")
-    fields = {name: getattr(schedule, name) for name in names}
-    return trial.model_copy(update={"origin": origin, **fields})
 
 
 def summarise(trial: Trial) -> str:
