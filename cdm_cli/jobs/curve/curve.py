@@ -39,6 +39,7 @@ from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics
 from cdm_cli.jobs.sampling.probe import check_shares, draw_probe
 from cdm_cli.jobs.sampling.ready import load_ready_stage, take_weights
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
+from cdm_cli.metrics.comparisons import list_names
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import LEAST_JUDGED
 from cdm_cli.options.judging import CurveOptions
@@ -96,8 +97,11 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
         if missing:
             points = _fill(options, work, missing, points, identity, panel)
         session.lead(lambda: write_shown(options.out, points))
-    found = compare_points(points)
+    found, table = compare_points(points), make_table(points)
     best = found.lowest.extra["weights"]
+    there = {point.saved.weights: point.saved for point in points}
+    if left := [one.weights for one in work.states if there.get(one.weights) != one]:
+        table.note(f"without {list_names(left)}: gone meanwhile, or of images that are not finite")
     return CurveResult(
         out=options.out,
         plot=options.out / PLOT,
@@ -108,7 +112,7 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
         best_step=found.lowest.extra["step"],
         best_fid=found.lowest.value,
         samples=work.probe.settings(),
-        table=make_table(points),
+        table=table,
     )
 
 

@@ -334,8 +334,10 @@ def test_where_nothing_is_left_the_same_command_looks_again(grown, monkeypatch):
 def test_a_state_that_gives_what_is_not_finite_is_passed_over_and_told(grown, monkeypatch):
     monkeypatch.setattr(curve, "take_weights", loose(curve.take_weights))
     told = Told()
-    run(options(), told)
+    result = run(options(), told)
     assert [point["saved"]["step"] for point in points()] == [2, 5]
+    notes = result.table.all_notes()
+    assert "without step-00000004: gone meanwhile, or of images that are not finite" in notes
     assert "step-00000004 is not judged: base gives images that are not finite" in told.lines
 
 
