@@ -118,19 +118,17 @@ def test_sampling_is_stopped_by_sigterm_and_alone_on_its_store(workspace, whole)
 
 
 @pytest.mark.parametrize("workspace", ["train"], indirect=True)
-@pytest.mark.parametrize(
-    ("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGUSR1, "SIGUSR1")]
-)
-def test_training_is_stopped_once_the_step_is_saved(number, name, workspace, whole):
+def test_training_is_stopped_once_the_step_is_saved(workspace, whole):
+    """By Ctrl-C; `python -m tests.faults.cluster` stops one by SIGUSR1."""
     process = begun(*TRAIN)
     saved = workspace / "runs/base/checkpoints/step-00000005/manifest.json"
     until(saved.exists, "a checkpoint")
     code, said = cdm(*TRAIN)
     assert code == 75, said
     assert f"runs/base is being trained by process {process.pid} on {socket.gethostname()}" in said
-    code, said = stopped(process, number)
+    code, said = stopped(process, signal.SIGINT)
     assert code == 75, said
-    assert f"stopped by {name} after step" in said
+    assert "stopped by Ctrl-C after step" in said
     assert "Next: run the same command again, it continues there" in said
     assert cdm(*TRAIN)[0] == 0
     assert state(workspace) == state(whole / "train")
@@ -332,13 +330,16 @@ PRESSED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 ENDS = ((75, "stopped by SIGTERM"), (75, "stopped by SIGHUP"), (130, "interrupted"))
 
 
-@pytest.mark.parametrize("words", [SAMPLE, ("grid", "s.h5"), ("export", "s.h5", "-o", "e")])
+@pytest.mark.parametrize(
+    ("words", "delays"),
+    [(SAMPLE, EARLY), (("grid", "s.h5"), EARLY[::2]), (("export", "s.h5", "-o", "e"), EARLY[1::2])],
+)
 @pytest.mark.parametrize("workspace", ["sample"], indirect=True)
-def test_a_signal_while_modules_are_imported_is_one_line_and_75(workspace, words):
+def test_a_signal_while_modules_are_imported_is_one_line_and_75(workspace, words, delays):
     """Several processes at a time, each stopped a moment later; Ctrl-C has nothing to save: 130."""
     write_store(workspace / "s.h5", "samples", {"": arrays_of(64, [8])})
-    processes = [begun(*words) for _ in EARLY]
-    for place, (delay, process) in enumerate(zip(EARLY, processes, strict=True)):
+    processes = [begun(*words) for _ in delays]
+    for place, (delay, process) in enumerate(zip(delays, processes, strict=True)):
         until_it_computed(process, delay)
         process.send_signal(PRESSED[place % 3])
     for place, process in enumerate(processes):
