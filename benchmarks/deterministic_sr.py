@@ -271,7 +271,7 @@ def opened(
     store = stack.enter_context(open_store(arguments.ref))
     _, part = part_of(store, None)
     rows = choose_rows(store, part, min(arguments.num, part.num))
-    high, low = (StoreRows(store.path, part, side, rows)
+    high, low = (StoreRows(part, side, rows)
                  for side in (config.model.resolution, header.conditioning.resolution))  # fmt: skip
     every = range(len(rows))
     images = Images(

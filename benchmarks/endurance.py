@@ -71,9 +71,10 @@ class Uses:
         print(f"  {line}")
 
     @contextmanager
-    def track(self, what: str, total: int, unit: str) -> Generator[Callable[[int, str], None]]:
+    def track(
+        self, what: str, total: int, unit: str, done: int = 0
+    ) -> Generator[Callable[[int, str], None]]:
         """Count, and look from time to time."""
-        done = 0
 
         def advance(count: int, note: str) -> None:
             nonlocal done

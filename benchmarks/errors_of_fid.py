@@ -59,7 +59,7 @@ class Case:
     @property
     def spectrum(self) -> Array:
         """The variances [D] within a class."""
-        return np.arange(1, self.D + 1) ** -0.5
+        return np.arange(1, self.D + 1, dtype=np.float64) ** -0.5
 
     @property
     def shares(self) -> Array:

@@ -51,9 +51,18 @@ def measured(arguments: argparse.Namespace, point: str) -> dict[str, Any]:
         compile=False, precision=cast(Precision, precision[0] if precision else "auto")
     )
     start = time.perf_counter()
-    common = {"num": arguments.num, "out": out, "sampling": sampling, "compute": compute}
+    common: dict[str, Any] = {
+        "num": arguments.num,
+        "out": out,
+        "sampling": sampling,
+        "compute": compute,
+    }
     if arguments.lowres:
-        sr = {"lowres": Path(arguments.lowres), "model": arguments.stage, "s": arguments.s}
+        sr: dict[str, Any] = {
+            "lowres": Path(arguments.lowres),
+            "model": arguments.stage,
+            "s": arguments.s,
+        }
         upsample.run(UpsampleOptions(**sr, **common), Silent())
     else:
         keep_s = tuple(int(s) for s in arguments.keep_s.split(",") if s)

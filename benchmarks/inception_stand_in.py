@@ -9,7 +9,7 @@ import hashlib
 import sys
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -49,14 +49,14 @@ def random_network(seed: int = 0) -> nn.Module:
             elif isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(std=0.1)  # pyright: ignore[reportOptionalMemberAccess]
                 module.running_var.uniform_(0.8, 1.2)  # pyright: ignore[reportOptionalMemberAccess]
-        nn.init.normal_(net.fc.weight, std=LOGIT_SPREAD / 2048**0.5)
+        nn.init.normal_(cast(nn.Linear, net.fc).weight, std=LOGIT_SPREAD / 2048**0.5)
     return net
 
 
 def as_torchscript(net: nn.Module) -> torch.jit.ScriptModule:
     """Return the same network with the interface of inception-2015-12-05.pt."""
     layers = [getattr(net, name) for name in (*STEM, *MIXED)]
-    module = StandIn()
+    module: Any = StandIn()
     module.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     module.output = net.fc
     with warnings.catch_warnings():

@@ -19,6 +19,7 @@ import types
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import torch
@@ -38,6 +39,7 @@ from cdm_cli.nets.counting import flops_per_image
 from cdm_cli.plans import TrainingConfig
 from cdm_cli.presets import preset
 
+Net = TypeVar("Net", bound=nn.Module)
 BATCH = {8: 512, 16: 512, 32: 256, 64: 128, 128: 32, 256: 16}
 CALLS = 4
 HELD = 3.0  # seconds of matrix products after which their rate no longer falls
@@ -99,7 +101,7 @@ def uint8_batch(config: StageConfig, batch: int) -> TrainBatch:
     return TrainBatch(x_0, z_0 if conditioning else None, y)
 
 
-def randomised(net: nn.Module) -> nn.Module:
+def randomised(net: Net) -> Net:
     """Fill every zero-initialised weight, so that nothing is timed on zeros."""
     for parameter in net.parameters():
         if not bool(parameter.any()):
@@ -117,8 +119,8 @@ def ours(config: StageConfig) -> Stage:
 @contextmanager
 def as_cdm_runs() -> Generator[None]:
     """Choose kernels as every command does, and give the peer its own choice back."""
-    cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
-    before = cudnn.deterministic
+    cudnn: Any = torch.backends.cudnn
+    before, precision = cudnn.deterministic, torch.get_float32_matmul_precision()
     make_deterministic(torch.device("cuda"))
     try:
         yield
@@ -194,8 +196,7 @@ def peer_net(config: StageConfig, path: str) -> nn.Module:
             use_scale_shift_norm=model.scale_shift,
             resblock_updown=model.resblock_updown,
         )
-    net = randomised(net)
-    net.convert_to_fp16()
+    randomised(net).convert_to_fp16()  # pyright: ignore[reportCallIssue]
     return net
 
 
@@ -212,7 +213,7 @@ def peer_call(config: StageConfig, batch: int, path: str, *, train: bool) -> Cal
         net.eval()
         return lambda: torch.no_grad()(net)(x_t, t, y)
     net.train()
-    weights = list(net.parameters())
+    weights: list[Tensor] = list(net.parameters())
     master = [p.detach().float().clone().requires_grad_() for p in weights]
     average = [m.detach().clone() for m in master]
     adam = torch.optim.AdamW(master, 1e-4, weight_decay=0.0, fused=True)
@@ -225,8 +226,8 @@ def peer_call(config: StageConfig, batch: int, path: str, *, train: bool) -> Cal
         torch.nn.utils.get_total_norm([m.grad for m in master if m.grad is not None])
         adam.step()
         with torch.no_grad():
-            torch._foreach_lerp_(average, master, 1e-4)
-            torch._foreach_copy_(weights, master)
+            torch._foreach_lerp_(average, master, 1e-4)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_copy_(weights, master)  # pyright: ignore[reportPrivateImportUsage]
 
     return call
 

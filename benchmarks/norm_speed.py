@@ -51,11 +51,12 @@ def sides(x: Tensor, other: Tensor | None) -> dict[str, Callable[[], object]]:
     """Every way from x and other to SiLU of the norm of both, and the fused way back."""
     both = x if other is None else torch.cat([x, other], 1)
     gain, offset = torch.randn(2, both.shape[1], both.shape[0], device="cuda")
-    tokens = [_tokens(x), _tokens(x)[..., :0] if other is None else _tokens(other)]
+    tokens = _tokens(x), _tokens(x)[..., :0] if other is None else _tokens(other)
     inputs = (*tokens, gain, offset, gain[:, :0])
     unknown = (gain[:0], gain[:0])
     branch, bias = torch.randn_like(tokens[0]), torch.randn(x.shape[1], device="cuda")
-    known = [fused_sum.launch(z, z, z[..., :0], bias[: z.shape[2]], 1.0)[1] for z in tokens]
+    one, two = (fused_sum.launch(z, z, z[..., :0], bias[: z.shape[2]], 1.0)[1] for z in tokens)
+    known = one, two
 
     def joined() -> Tensor:
         return x if other is None else torch.cat([x, other], 1)

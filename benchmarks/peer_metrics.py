@@ -300,7 +300,7 @@ def full_rank(D: int = 512, N: int = 4096) -> list[Row]:
 
     rng = np.random.default_rng(0)
     sets = [rng.gamma(k, size=(N, D)) @ rng.normal(size=(D, D)) / D**0.5 for k in (1.0, 1.2)]
-    four = [part for x in sets for part in (x.mean(0), np.cov(x, rowvar=False))]
+    four: list[Any] = [part for x in sets for part in (x.mean(0), np.cov(x, rowvar=False))]
     value = frechet_distance(*four)
     tensors = [torch.from_numpy(part) for part in four]
     return [
@@ -376,7 +376,8 @@ def main() -> None:
         except ImportError:
             sys.exit(f"{name} is not installed: pip install -e '.[bench]'")
     device = torch.device(arguments.device)
-    for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
+    backends: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
+    for backend in backends:
         backend.allow_tf32 = False  # all in float32: TF32 alone moves FID by more than 1e-4
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

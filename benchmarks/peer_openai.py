@@ -212,8 +212,8 @@ def main() -> None:
     compare_decoder((GUIDED, IMPROVED))
     use_exact_cdf((GUIDED, IMPROVED))
     for package in (GUIDED, IMPROVED):
-        for name, T in (("cosine", 4000), ("linear", 1000)):
-            compare_process(package, name, T)
+        for name, times in (("cosine", 4000), ("linear", 1000)):
+            compare_process(package, name, times)
     if failed:
         sys.exit(f"{len(failed)} rows are above their bounds: {', '.join(failed)}")
 

@@ -171,4 +171,5 @@ def compare_decoder(packages: tuple[str, ...]) -> None:
 def use_exact_cdf(packages: tuple[str, ...]) -> None:
     """Give the peers the exact distribution function, so that the rest of L_0 can be compared."""
     for package in packages:
-        import_module(f"{package}.losses").approx_standard_normal_cdf = torch.special.ndtr
+        losses: Any = import_module(f"{package}.losses")
+        losses.approx_standard_normal_cdf = torch.special.ndtr

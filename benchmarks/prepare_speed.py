@@ -55,7 +55,7 @@ def photo(rng: np.random.Generator, height: int, width: int) -> Image.Image:
 
 def drawn(root: Path, num: int, size: tuple[int, int]) -> list[Path]:
     """Write num JPEGs into class folders; every 50th is drawn, the others are shifts of it."""
-    rng, paths = np.random.default_rng(0), list[Path]()
+    rng, paths, pixels = np.random.default_rng(0), list[Path](), np.empty(0, np.uint8)
     for i in range(num):
         if i % 50 == 0:
             pixels = np.asarray(photo(rng, size[1], size[0]))

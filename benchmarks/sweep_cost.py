@@ -110,7 +110,7 @@ def main() -> None:
     from cdm_cli.jobs.judging import panel
     from cdm_cli.jobs.sampling import ready, together
     from cdm_cli.jobs.sampling.fill import Engine
-    from cdm_cli.jobs.sweep import fill, sweep
+    from cdm_cli.jobs.sweep import making, sweep
     from cdm_cli.jobs.sweep.judges import PointJudge
 
     clock, rows, steps, batch = Clock(), list[int](), list[int](), Engine.make_batch
@@ -132,9 +132,9 @@ def main() -> None:
     clock.watch(sweep, sweep.write_all, "numbers")
     clock.watch(sweep, sweep.write_plot, "plot")
     clock.watch(sweep, sweep.write_report, "page")
-    clock.watch(fill, fill.resume_or_create, "making stores")
+    clock.watch(making, making.resume_or_create, "making stores")
     clock.watch(together, together._write, "writing")  # pyright: ignore[reportPrivateUsage]
-    read = fill.cut_batches
+    read = making.cut_batches
 
     def batches(*args: Any) -> Iterator[Any]:
         found = Next(read(*args))
@@ -142,7 +142,7 @@ def main() -> None:
         while (one := found.next()) is not None:
             yield one
 
-    fill.cut_batches = batches
+    making.cut_batches = batches
     clock.watch(PointJudge, PointJudge.__call__, "judging")
     clock.watch(sweep, sweep.fill_points, "fill")
     try:
