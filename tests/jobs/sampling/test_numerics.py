@@ -28,7 +28,7 @@ def gpu(monkeypatch):
     for name, value in (
         ("choose_precision", "bf16"),
         ("name_device_class", "a GPU"),
-        ("build", "x"),
+        ("describe_build", "x"),
     ):
         monkeypatch.setattr(stages, name, lambda *_, value=value: value)
 
