@@ -1,13 +1,13 @@
-"""A race beside a grid of as many evaluations, in one run, each by the command that a user types.
+r"""A race beside a grid of as many evaluations, in one run, each by the command that a user types.
 
     python benchmarks/race_beside_grid.py [--preset cifar-sr16-32] [--budget-evals 650000]
-    python benchmarks/race_beside_grid.py --preset tiny-sr8-16 --num 2000 --steps 2 \
-        --budget-evals 16000 --device cpu
+    python benchmarks/race_beside_grid.py --preset tiny-sr8-16 --points 3 --num 600 --steps 1 \
+        --budget-evals 900
 
 Nothing is trained: the stage of a preset whose last layer is still zero, so that all points have
 the same images. None is beaten or paused then, and every round fills the stores of all points.
 The judge is the classifier of the preset of that name, with 256 features. What each part of both
-took is told by sweep_cost.py.
+took is told by sweep_cost.py. The grid has a batch of up to 1024 on a GPU, a race one of 256.
 """
 
 import argparse

@@ -12,8 +12,11 @@ where it has not run yet. Printed in seconds of the clock, in the order in which
 - first batch: kernels are compiled or loaded, a graph is recorded;
 - evaluations: all other batches, from their inputs to samples in memory;
 - between batches: what sampling waited for besides: inputs, writing, numbers that are kept;
-- last points: what was left to judge when all was sampled;
+- last points: what was left to judge when all was sampled; of a race its page, too;
 - tables: JSON, CSV, the plot and the page.
+
+A race is a sweep like any other: `--race`. Its batches are those of all rounds; what it waits for
+at the end of a round, its judge for the most part, is between batches, and told alone as well.
 
 Beside these: what the threads did meanwhile, which costs no time as long as it is less than the
 evaluations: reading inputs (with making stores, which are also told alone), writing, judging, of
@@ -30,6 +33,10 @@ from typing import Any
 BEGUN = time.monotonic()
 LOADED = ("judge", "references", "stage", "trial")
 WRITTEN = ("numbers", "plot", "page")
+MEANWHILE = (
+    "reading", "making stores", "writing", "judging", "  features", "  distances", "race.json",
+    "waiting for numbers",
+)  # fmt: skip
 
 
 class Clock:
@@ -67,7 +74,7 @@ class Next:
         return next(self._found, None)
 
 
-def told(clock: Clock, rows: list[int], steps: list[int], end: float) -> None:
+def told(clock: Clock, rows: list[int], sizes: list[int], steps: list[int], end: float) -> None:
     """Print the parts."""
     batches = clock.each["batch"]
     if not batches:
@@ -92,14 +99,15 @@ def told(clock: Clock, rows: list[int], steps: list[int], end: float) -> None:
         ("in all", end - BEGUN),
     ]
     for name, seconds in lines:
-        print(f"{name:16} {seconds:8.2f} s")
+        print(f"{name:19} {seconds:8.2f} s")
     print("meanwhile:")
-    for part in ("reading", "making stores", "writing", "judging", "  features", "  distances"):
+    for part in MEANWHILE:
         took = clock.each[part.strip()]
-        print(f"{part:16} {sum(took):8.2f} s in {len(took)} calls")
+        print(f"{part:19} {sum(took):8.2f} s in {len(took)} calls")
     print(
-        f"{evaluations} evaluations of {sum(rows)} images in {len(rows)} batches of at most "
-        f"{max(rows)}; {warm / max(sampling, 1e-9):.0f} evaluations/s in all but the first, "
+        f"{evaluations} evaluations of {sum(rows)} images in {len(rows)} batches of {max(sizes)}, "
+        f"{sum(rows) / sum(sizes):.1%} full; "
+        f"{warm / max(sampling, 1e-9):.0f} evaluations/s in all but the first, "
         f"{evaluations / (end - BEGUN):.0f}/s in all"
     )
 
@@ -110,14 +118,18 @@ def main() -> None:
     from cdm_cli.jobs.judging import panel
     from cdm_cli.jobs.sampling import ready, together
     from cdm_cli.jobs.sampling.fill import Engine
-    from cdm_cli.jobs.sweep import making, sweep
-    from cdm_cli.jobs.sweep.judges import PointJudge
+    from cdm_cli.jobs.sweep import course, making, race, race_judge, sweep
+    from cdm_cli.jobs.sweep.judges import Bench, PointJudge
+    from cdm_cli.jobs.sweep.race_judge import RaceJudge
+    from cdm_cli.metrics.collector import Collector
 
-    clock, rows, steps, batch = Clock(), list[int](), list[int](), Engine.make_batch
+    clock, batch = Clock(), Engine.make_batch
+    rows, sizes, steps = list[int](), list[int](), list[int]()
 
     @wraps(batch)
     def counted(self: Engine, samples: Any, meter: Any) -> Any:
         rows.append(len(samples.ids))
+        sizes.append(self.batch_size)
         steps.append(self.chain.evaluations)
         return batch(self, samples, meter)
 
@@ -144,13 +156,20 @@ def main() -> None:
 
     making.cut_batches = batches
     clock.watch(PointJudge, PointJudge.__call__, "judging")
+    clock.watch(RaceJudge, RaceJudge.estimate, "judging")
+    clock.watch(race_judge, race_judge.collect, "features")
+    clock.watch(Collector, Collector.frechet, "distances")
+    clock.watch(Bench, Bench.settle, "waiting for numbers")
+    clock.watch(course, course.write_race, "race.json")
+    clock.watch(race, race.write_report, "page")
     clock.watch(sweep, sweep.fill_points, "fill")
+    clock.watch(sweep, sweep.run_race, "fill")
     try:
         app(sys.argv[1:])
     except SystemExit as ended:
         if ended.code:
             raise
-    told(clock, rows, steps, time.monotonic())
+    told(clock, rows, sizes, steps, time.monotonic())
 
 
 if __name__ == "__main__":
