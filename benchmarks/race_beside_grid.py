@@ -107,8 +107,11 @@ def main() -> None:
         os.chdir(home)
         most = write_workspace(asked.preset, asked.num) * SHARE
         s = [str(round(most * place / (asked.points - 1))) for place in range(asked.points)]
-        words = ["sweep-s", "--s", ",".join(s), "--augment", "non-truncated", "--model", "sr"]
-        words += ["--features", "judge", "--steps", str(asked.steps), "--device", asked.device]
+        words = ["sweep-s", "--augment", "non-truncated", "--model", "sr", "--features", "judge"]
+        words += ["--steps", str(asked.steps), "--device", asked.device]
+        timed("before both, for caches and the statistics of real images",
+              [*words, "--s", "0", "--num", "20", "-o", "first"])  # fmt: skip
+        words += ["--s", ",".join(s)]
         budget = ["--race", "--budget-evals", str(asked.budget_evals)]
         race = timed("race", [*words, *budget, "--num", str(asked.num), "-o", "race"])
         rounds = json.loads(Path("race/race.json").read_text())["rounds"]
