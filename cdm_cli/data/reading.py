@@ -20,7 +20,7 @@ def open_regular(path: Path, *, writable: bool = False, follow: bool = True) -> 
     flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     flags |= 0 if follow else os.O_NOFOLLOW
     try:
-        if not stat.S_ISREG(path.stat(follow_symlinks=follow).st_mode):
+        if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):
             raise _irregular_error(path, follow)
         fd = os.open(path, flags)
     except (FileNotFoundError, NotADirectoryError):
