@@ -12,10 +12,15 @@ from pydantic import Field
 from cdm_cli.jobs.sweep.point import REAL, Kind, spell_value
 from cdm_cli.metrics.comparisons import RankedRows, compare_family, compare_rows, explain_left_out
 from cdm_cli.metrics.table import Comparison, MetricRow
+from cdm_cli.options.sweeping import spell
 from cdm_cli.settings import Settings
 
 PREFERRED = "train"  # the reference by whose FID the paper chooses
 APART = "{} points are compared among themselves"
+CHOICE = (
+    "{what} chosen by FID against {reference}, on the images that are reported here: to publish a "
+    "number, judge fresh ones (cdm sample, then cdm upsample{flags}, with another --seed)"
+)
 
 
 class Judged(Settings):
@@ -161,3 +166,17 @@ def conclude(points: Sequence[Judged]) -> str:
 def title(points: Sequence[Judged]) -> str:
     """Return in a few words how the generated points compare by FID, as the title of a picture."""
     return rank_points(points).title(name_of)
+
+
+def say_how_chosen(chosen: Chosen) -> str:
+    """Return a note: by what the point is chosen, and which flags of `cdm upsample` set it."""
+    flags = [_flag(axis, value) for axis, value in {"s": chosen.s, **chosen.axes}.items()]
+    what = "s is" if len(flags) == 1 else "the setting is"
+    return CHOICE.format(what=what, reference=chosen.reference, flags="".join(flags))
+
+
+def _flag(axis: str, value: Any) -> str:
+    """Return the flag of `cdm upsample` that sets an axis, "" where it is left out."""
+    if isinstance(value, bool):
+        return f" --{'' if value else 'no-'}{spell(axis)}"
+    return "" if value is None else f" --{spell(axis)} {value}"

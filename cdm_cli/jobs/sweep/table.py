@@ -24,23 +24,19 @@ from cdm_cli.jobs.sweep.choice import (
     compare_points,
     conclude,
     explain_verdicts,
+    say_how_chosen,
 )
 from cdm_cli.jobs.sweep.front import Placed, pareto
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import KINDS, NAME, Point, spell_value
 from cdm_cli.metrics.comparisons import name_subject
 from cdm_cli.metrics.table import Comparison, Convention, MetricRow, MetricTable
-from cdm_cli.options.sweeping import spell
 from cdm_cli.settings import Settings
 
 LIMIT = 2**26
 FILE = "sweep.json"
 PAGE = "report.html"
 OURS = (FILE, "sweep.csv", "sweep.png", PAGE, "race.json")
-CHOICE = (
-    "{what} chosen by FID against {reference}, on the images that are reported here: to publish a "
-    "number, judge fresh ones (cdm sample, then cdm upsample{flags}, with another --seed)"
-)
 
 
 class SweepFile(Settings):
@@ -205,22 +201,8 @@ def join_table(points: Sequence[Judged], chosen: Chosen) -> MetricTable:
     table.comparisons.extend(compare_points(points))
     for note in explain_verdicts(points):
         table.note(note)
-    table.note(_say_how_chosen(chosen))
+    table.note(say_how_chosen(chosen))
     return table
-
-
-def _say_how_chosen(chosen: Chosen) -> str:
-    """Return a note: by what the point is chosen, and which flags of `cdm upsample` set it."""
-    flags = [_flag(axis, value) for axis, value in {"s": chosen.s, **chosen.axes}.items()]
-    what = "s is" if len(flags) == 1 else "the setting is"
-    return CHOICE.format(what=what, reference=chosen.reference, flags="".join(flags))
-
-
-def _flag(axis: str, value: Any) -> str:
-    """Return the flag of `cdm upsample` that sets an axis, "" where it is left out."""
-    if isinstance(value, bool):
-        return f" --{'' if value else 'no-'}{spell(axis)}"
-    return "" if value is None else f" --{spell(axis)} {value}"
 
 
 def write_start(sweep: Sweep, command: str) -> None:
