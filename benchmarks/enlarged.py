@@ -49,7 +49,7 @@ def main() -> None:
         spec = spec_of(lowres, arguments.resolution)
         part, low = lowres.parts[""], min(lowres.parts[""].resolutions)
         with resume_or_create(arguments.out, spec) as store:
-            for b in store.parts[""].pending():
+            for b in store.parts[""].list_missing():
                 block = part.read_checked(b)
                 images = enlarged(block[f"images/{low}"], arguments.resolution)
                 kept = {name: block[name] for name in ("ids", "labels")}

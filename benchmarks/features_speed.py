@@ -59,7 +59,7 @@ def store_of(images: torch.Tensor, path: Path) -> Path:
     )
     with create(path, spec) as store:
         part = store.parts[""]
-        for block in part.pending():
+        for block in part.list_missing():
             rows = part.block_range(block)
             ids = np.arange(rows.start, rows.stop)
             arrays = {f"images/{R}": pixels[rows.start : rows.stop], "ids": ids, "labels": ids * 0}

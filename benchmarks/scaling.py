@@ -99,7 +99,7 @@ def done(out: Path) -> int:
         return 0
     with open_store(out) as store:
         part = store.parts[""]
-        return part.num_blocks - len(part.pending())
+        return part.num_blocks - len(part.list_missing())
 
 
 def main() -> None:

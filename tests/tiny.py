@@ -137,7 +137,7 @@ def write_store(path, kind, parts, *, classes=CLASSES, provenance=None, block_si
     with create(path, spec) as store:
         for name, arrays in parts.items():
             part = store.parts[name]
-            for block in part.pending()[:blocks]:
+            for block in part.list_missing()[:blocks]:
                 rows = part.block_range(block)
                 part.write_block(
                     block, {key: array[rows.start : rows.stop] for key, array in arrays.items()}

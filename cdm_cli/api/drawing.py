@@ -18,7 +18,7 @@ from cdm_cli.jobs.runtime.device import choose_precision, make_deterministic, pi
 from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.jobs.sampling.fill import Arrays
 from cdm_cli.jobs.sampling.headers import Header, as_base, read_header
-from cdm_cli.jobs.sampling.in_memory import in_memory, upsampling_of
+from cdm_cli.jobs.sampling.in_memory import sample_in_memory, upsampling_of
 from cdm_cli.jobs.sampling.rows import LowRes
 from cdm_cli.jobs.sampling.sample import work_of
 from cdm_cli.jobs.sampling.work import Work
@@ -154,7 +154,7 @@ def _sampling(seed: int, how: How) -> dict[str, Any]:
 
 def _draw(stage: LoadedStage, work: Work, report: Report | None) -> Samples:
     session = Session(stage.stage.device, stage.compute, report=report or Silent())
-    arrays: Arrays = in_memory(work, stage.stage, session)
+    arrays: Arrays = sample_in_memory(work, stage.stage, session)
     images = arrays[f"images/{stage.resolution}"]
     z = {s: arrays[f"z/{s}"] for s in work.keep}
     return Samples(images, arrays["labels"], arrays["ids"], z)

@@ -69,7 +69,7 @@ def draw(table: Columns, width: int) -> list[str]:
     and the others stand in a line of words below their row.
     """
     table = table.filled
-    widths, taken = _widths(table, width), _first_that_fit(table, width)
+    widths, taken = _widths(table, width), _count_fitting(table, width)
     if widths or not taken:
         return _by_rich(table, widths, width)
     whole = Columns(table.header[:taken], [row[:taken] for row in table.rows])
@@ -100,7 +100,7 @@ def _cut(table: Columns) -> list[tuple[str, ...]]:
     return list(zip(table.header, *table.rows, strict=True))
 
 
-def _first_that_fit(table: Columns, width: int) -> int:
+def _count_fitting(table: Columns, width: int) -> int:
     """Return how many of the first columns fit beside each other unbroken."""
     widths = [max(map(len, column)) + GAP for column in _cut(table)]
     fit = [at for at in range(1, len(widths) + 1) if sum(widths[:at]) - GAP <= width]

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from cdm_cli.data.images import BadImageError
-from cdm_cli.data.listing import BESIDE, keys
+from cdm_cli.data.listing import BESIDE, list_keys
 from cdm_cli.data.sources import Source
-from cdm_cli.data.tables import CLASS, LABEL, LabelRow, LabelTable, values_of, with_ids
+from cdm_cli.data.tables import CLASS, LABEL, LabelRow, LabelTable, read_ids, values_of
 from cdm_cli.errors import BadInputError
 
 KEYS = ("cls", *LABEL, *(word for word in CLASS if word != "name"))
@@ -29,14 +29,16 @@ def labels_beside(source: Source) -> tuple[LabelTable, str] | None:
         rows = list(_rows(source, suffix))
         if rows:
             texts = [row for row in rows if isinstance(row.value, str)]
-            read = with_ids(rows) if len(texts) == len(rows) else rows
+            read = read_ids(rows) if len(texts) == len(rows) else rows
             return LabelTable(values_of(read, FORM)), suffix
     return None
 
 
 def _rows(source: Source, suffix: str) -> Iterable[LabelRow]:
     for image in source.names:
-        side = next((key + suffix for key in keys(image) if key + suffix in source.beside), None)
+        side = next(
+            (key + suffix for key in list_keys(image) if key + suffix in source.beside), None
+        )
         if side is not None:
             where = f"{source.name}: {side}"
             value = _value(source, side, where)

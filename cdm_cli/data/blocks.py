@@ -43,7 +43,7 @@ class Blocks:
         """Return whether block b was written completely."""
         return self._read("done", range(b, b + 1)) == b"\1"
 
-    def pending(self, blocks: range | None = None) -> list[int]:
+    def list_missing(self, blocks: range | None = None) -> list[int]:
         """Return the numbers of the blocks that are still to be written, of all or of a range."""
         some = range(self.num_blocks) if blocks is None else blocks
         flags = self._read("done", some)
@@ -52,7 +52,7 @@ class Blocks:
     @property
     def finished(self) -> bool:
         """Whether every block was written."""
-        return not self.pending()
+        return not self.list_missing()
 
     def digests(self) -> bytes:
         """Return the stored digests of all blocks."""

@@ -71,7 +71,7 @@ class Numbers(NamedTuple):
 
 
 def file_stems(ids: NDArray[np.int64]) -> list[str]:
-    """Return one file name without suffix for each image, from which `numbers` reads its id.
+    """Return one file name without suffix for each image, from which `read_numbers` reads its id.
 
     "00000012" where ids [N] increase; else with the place in front, "00000003-id12".
     """
@@ -80,7 +80,7 @@ def file_stems(ids: NDArray[np.int64]) -> list[str]:
     return [f"{place:0{DIGITS}d}-id{number}" for place, number in enumerate(ids.tolist())]
 
 
-def numbers(stems: Sequence[str]) -> Numbers | None:
+def read_numbers(stems: Sequence[str]) -> Numbers | None:
     """Read order and ids from file names [N]; None unless all of them are such names.
 
     Plain numbers must differ from each other, or they do not tell images apart.

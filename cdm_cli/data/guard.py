@@ -114,16 +114,8 @@ def _vet(fd: int, path: Path) -> Opened:
         raise _damage_error(path, f"it has {before.size} bytes, {wanted}")
     if _read_header(fd, path, len(layout.header)) != layout.header:
         raise _unsafe_error(path, "its structure is not the one that its contents have in a store")
-    return Opened(
-        fd,
-        path,
-        kind,
-        contents,
-        _read_classes(fd, path, contents, layout),
-        provenance,
-        layout,
-        before,
-    )
+    classes = _read_classes(fd, path, contents, layout)
+    return Opened(fd, path, kind, contents, classes, provenance, layout, before)
 
 
 def _read_header(fd: int, path: Path, size: int) -> bytes:

@@ -129,7 +129,7 @@ def _has_other_gamma(image: Image.Image) -> bool:
     return gamma is not None and not stronger and not low <= gamma <= high
 
 
-def with_channels(image: Image.Image, channels: int) -> Image.Image:
+def convert_channels(image: Image.Image, channels: int) -> Image.Image:
     """Convert L, LA, RGB or RGBA to the mode of 1..4 channels; dropped alpha means white."""
     mode = MODES[channels]
     if "A" in image.mode and "A" not in mode:
@@ -152,7 +152,7 @@ def has_colour(image: Image.Image) -> bool:
     """Tell whether any pixel (over white, if it has alpha) is not gray."""
     if image.mode in ("L", "LA"):
         return False
-    pixels = to_array(with_channels(image, 3))
+    pixels = to_array(convert_channels(image, 3))
     return bool((pixels[..., :2] != pixels[..., 1:]).any())
 
 

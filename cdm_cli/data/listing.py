@@ -35,7 +35,7 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def keys(image: str) -> tuple[str, str]:
+def list_keys(image: str) -> tuple[str, str]:
     """Return the names without suffix that a label file of an image may have, the longest first."""
     folder, slash, name = image.rpartition("/")
     return folder + slash + name.rpartition(".")[0], folder + slash + name.partition(".")[0]
@@ -55,7 +55,7 @@ def sort_names(names: Iterable[str], skips: Skips) -> Names:
     """
     there = [name for name in names if not any(map(is_junk, name.split("/")))]
     images = sorted(name for name in there if name.lower().endswith(SUFFIXES))
-    known = {key for image in images for key in keys(image)}
+    known = {key for image in images for key in list_keys(image)}
     labels = (name for name in there if name.endswith(BESIDE) and name != DATASET_JSON)
     beside = sorted(name for name in labels if name.rpartition(".")[0] in known)
     used = {*images, *beside, DATASET_JSON}

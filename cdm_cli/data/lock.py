@@ -40,7 +40,7 @@ def take(fd: int, path: Path, writer_at: int, *, join: bool, busy: str = "") -> 
         lock_soon(fd, *([] if join else [fcntl.LOCK_EX]), fcntl.LOCK_SH)
     except BlockingIOError:
         told = busy or f"{path} is being written"
-        raise _busy_error(f"{told} by {holder(fd, path, writer_at)}") from None
+        raise _busy_error(f"{told} by {read_holder(fd, path, writer_at)}") from None
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise DiskError(
@@ -73,13 +73,13 @@ def lock_soon(fd: int, *kinds: int) -> None:
 
 
 def is_in_use(path: Path) -> bool:
-    """Return whether a job holds the lock that `directory` takes of a directory."""
+    """Return whether a job holds the lock that `hold_directory` takes of a directory."""
     with hold_open(open_directory(path)) as fd:
         return is_held(fd)
 
 
 @contextlib.contextmanager
-def directory(path: Path, *, alone: bool) -> Generator[None]:
+def hold_directory(path: Path, *, alone: bool) -> Generator[None]:
     """Lock a directory, shared with others who work in it, or alone; no file is made for it.
 
     Where the file system has no locks nothing is locked. Raises StoppedError where another job
@@ -108,7 +108,7 @@ def _lock_if_possible(fd: int, kind: int, busy: str) -> None:
         try:
             lock_soon(fd, kind)
         except BlockingIOError:
-            raise _busy_error(f"{busy} {kernel_holder(fd)}") from None
+            raise _busy_error(f"{busy} {ask_for_holder(fd)}") from None
 
 
 def is_held(fd: int) -> bool:
@@ -131,7 +131,7 @@ def is_locked(fd: int) -> bool:
     return False
 
 
-def holder(fd: int, path: Path, place: int) -> str:
+def read_holder(fd: int, path: Path, place: int) -> str:
     """Return who holds a locked file, from the record at `place` in it.
 
     A holder that has only just begun gets a second to write it. Where nothing is left to write in a
@@ -142,10 +142,10 @@ def holder(fd: int, path: Path, place: int) -> str:
         if told:
             return _name_holder(told)
         time.sleep(GLANCE)
-    return kernel_holder(fd)
+    return ask_for_holder(fd)
 
 
-def kernel_holder(fd: int) -> str:
+def ask_for_holder(fd: int) -> str:
     """Return who holds the lock of an open file that has no record, as far as Linux tells."""
     found = os.fstat(fd)
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"

@@ -13,7 +13,7 @@ BLOCKS_KEPT = 8  # of at most 16 MiB
 MMAP_THRESHOLD, TRIM_THRESHOLD = (-3, 2**25), (-1, 2**28)  # of mallopt, and their values
 
 
-def available_memory() -> int:
+def measure_free_memory() -> int:
     """Return the bytes of the host's memory that can be used without swapping.
 
     Where the kernel does not say so (it is not Linux), all that there is.

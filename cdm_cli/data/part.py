@@ -166,7 +166,7 @@ class Part(Blocks):
 
     def require_finished(self, blocks: range | None = None) -> None:
         """Raise MissingError, saying how many are left to make, unless these blocks are written."""
-        pending = self.pending()
+        pending = self.list_missing()
         if pending if blocks is None else set(pending) & set(blocks):
             raise MissingError(
                 f"{self._opened.path} is unfinished: {len(pending)} of {self.num_blocks} "

@@ -12,12 +12,12 @@ from cdm_cli.data.images import (
     U8,
     BadImageError,
     Decoded,
+    convert_channels,
     decode,
     decode_and_tell,
     from_array,
     has_colour,
     probe,
-    with_channels,
 )
 from cdm_cli.data.resize import resize_image
 from cdm_cli.data.sources import Source
@@ -108,7 +108,7 @@ def prepare_image(
             kept="no store was made",
             next="--channels 3, or --channels 1 to make all of them gray",
         )
-    image = with_channels(image, recipe.channels)
+    image = convert_channels(image, recipe.channels)
     if min(image.size) < max(recipe.resolutions):
         kinds = (*kinds, ENLARGED)
     return resize_image(image, recipe.resolutions, recipe.crop, draft), kinds

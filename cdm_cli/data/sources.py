@@ -94,12 +94,9 @@ def _open(path: Path, skips: Skips, spool: Path, follow: bool, inside: Inside | 
         )
     if kind == "folder":
         return open_folder(path, skips, follow=follow)
-    if kind == "gzip":
-        return archive_source(
-            name, where := write_spool(gunzip(path), spool), tar_members(where), skips
-        )
-    if kind == "tar":
-        return archive_source(name, path, tar_members(path), skips)
+    if kind in ("tar", "gzip"):
+        where = path if kind == "tar" else write_spool(gunzip(path), spool)
+        return archive_source(name, where, tar_members(where), skips)
     members = zip_members(path)
     if any(member.name == IMAGES for member in members) or path.suffix == ".npz":
         return npz_source(name, path, members, spool)
@@ -110,17 +107,14 @@ def _kind_of(path: Path) -> str:
     """Return "folder", "zip", "gzip", "tar" or "hdf5". Raises MissingError, BadInputError."""
     try:
         mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        raise no_input(path) from None
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
-    if stat.S_ISDIR(mode):
-        return "folder"
-    if not stat.S_ISREG(mode):
-        raise BadInputError(f"{path} is neither a folder nor a regular file")
-    try:
+        if stat.S_ISDIR(mode):
+            return "folder"
+        if not stat.S_ISREG(mode):
+            raise BadInputError(f"{path} is neither a folder nor a regular file")
         with open(path, "rb") as file:
             head = file.read(512)
+    except FileNotFoundError:
+        raise no_input(path) from None
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
     return _kind_of_bytes(path, head)

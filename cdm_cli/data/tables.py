@@ -131,10 +131,10 @@ def _read_csv(data: bytes, where: str) -> LabelTable:
         return [LabelRow(at, *_cells(at, line, columns.file, column)) for at, line in body]
 
     if columns.label is not None and columns.name is not None:
-        return _join_columns(with_ids(rows(columns.label)), rows(columns.name), where)
+        return _join_columns(read_ids(rows(columns.label)), rows(columns.name), where)
     only = columns.name if columns.label is None else columns.label
     assert only is not None
-    return LabelTable(values_of(with_ids(rows(only), names=columns.headed), CSV_FORM))
+    return LabelTable(values_of(read_ids(rows(only), names=columns.headed), CSV_FORM))
 
 
 def _columns(at: str, first: list[str]) -> tuple[_Columns, bool]:
@@ -166,7 +166,7 @@ def _cells(at: str, line: list[str], file: int, column: int) -> tuple[str, str]:
     return line[file].strip(), line[column].strip()
 
 
-def with_ids(rows: list[LabelRow], *, names: bool = False) -> list[LabelRow]:
+def read_ids(rows: list[LabelRow], *, names: bool = False) -> list[LabelRow]:
     """Return rows with ids (int) in place of text, if the text of every row is a whole number.
 
     names: that the column is headed as one of names, so that nothing else is checked. Raises

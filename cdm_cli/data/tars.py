@@ -51,12 +51,8 @@ def tar_members(path: Path) -> list[Member]:
             if kind in _EXTENDED:
                 told |= _extend(path, kind, _body(path, file, start, size))
             else:
-                _add(
-                    path,
-                    members,
-                    Member(name, MemberSpan(start, start + size, size, size, 0, PLAIN)),
-                    kind,
-                )
+                span = MemberSpan(start, start + size, size, size, 0, PLAIN)
+                _add(path, members, Member(name, span), kind)
                 told = {}
             offset = start + -(-size // BLOCK) * BLOCK
     return list(members.values())

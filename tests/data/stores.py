@@ -47,7 +47,7 @@ def arrays_of(part, b, seed=0):
 
 def fill(store, seed=0):
     for part in store.parts.values():
-        for b in part.pending():
+        for b in part.list_missing():
             part.write_block(b, arrays_of(part, b, seed))
     return store
 

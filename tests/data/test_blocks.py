@@ -37,11 +37,11 @@ def test_which_rows_a_block_holds(part):
 
 
 def test_what_was_put_is_read_again(store, part):
-    assert part.pending() == [0, 1, 2]
+    assert part.list_missing() == [0, 1, 2]
     for b in (2, 0):
         part.put_block(b, arrays_of(part, b))
     assert (part.is_done(0), part.is_done(1), part.is_done(2)) == (True, False, True)
-    assert part.pending() == [1]
+    assert part.list_missing() == [1]
     for b in (0, 2):
         assert part.check_block(b)
         for name, array in part.read_block(b).items():
@@ -118,14 +118,14 @@ def test_only_one_value_means_done(tmp_path, flag):
     with open_store(path) as store:
         part = store.parts[""]
         flip(path, place(part, "done") + 1, 1 ^ flag)
-        assert part.pending() == [1]
+        assert part.list_missing() == [1]
         assert not part.is_done(1)
 
 
 def test_a_forgotten_block_is_written_again(store, part):
     fill(store)
     forget_block(part, 1)
-    assert part.pending() == [1]
+    assert part.list_missing() == [1]
     fill(store)
     assert part.finished
 

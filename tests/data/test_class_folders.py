@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdm_cli.data.class_folders import LONGEST, file_stems, folder_names, numbers
+from cdm_cli.data.class_folders import LONGEST, file_stems, folder_names, read_numbers
 from cdm_cli.data.listing import is_junk
 
 RESERVED = ("classes.json", "__MACOSX")
@@ -74,7 +74,7 @@ def test_ids_come_back_in_order_from_shuffled_names(ids):
     stems = file_stems(np.array(ids, np.int64))
     assert len(set(stems)) == len(ids)
     mixed = np.random.default_rng(0).permutation(len(ids))
-    found = numbers([stems[i] for i in mixed])
+    found = read_numbers([stems[i] for i in mixed])
     if not ids:
         assert found is None
         return
@@ -86,4 +86,4 @@ def test_ids_come_back_in_order_from_shuffled_names(ids):
     "stems", [["1", "01"], ["1", "x"], ["1", "00000002-id3"], ["1" * 19], ["0-id1", "00-id2"], [""]]
 )
 def test_names_that_tell_no_ids(stems):
-    assert numbers(stems) is None
+    assert read_numbers(stems) is None

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cdm_cli.data import images
-from cdm_cli.data.images import BadImageError, decode, probe, to_array, with_channels
+from cdm_cli.data.images import BadImageError, convert_channels, decode, probe, to_array
 from tests.drawings import encoded, pixels
 
 
@@ -167,7 +167,7 @@ def test_exif_orientation_is_applied(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif, quality=100)
-    found = to_array(with_channels(decode(data), 1))[..., 0]
+    found = to_array(convert_channels(decode(data), 1))[..., 0]
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).max() <= 3
     assert probe(data).kinds == (("turned by EXIF",) if orientation > 1 else ())
@@ -182,18 +182,18 @@ def test_unreadable_exif_says_nothing():
 def test_alpha_is_composed_on_white_and_kept_on_demand():
     rgba = np.array([[[10, 20, 30, 0], [10, 20, 30, 255], [10, 20, 30, 51]]], np.uint8)
     image = decode(encoded(rgba))
-    assert np.array_equal(to_array(with_channels(image, 4)), rgba)
+    assert np.array_equal(to_array(convert_channels(image, 4)), rgba)
     # 0.2 · colour + 0.8 · 255
     expected = [[255] * 3, [10, 20, 30], [206, 208, 210]]
-    assert to_array(with_channels(image, 3))[0].tolist() == expected
-    assert to_array(with_channels(image, 2))[0, :, 1].tolist() == [0, 255, 51]
-    assert to_array(with_channels(image, 1))[0, 0].tolist() == [255]
+    assert to_array(convert_channels(image, 3))[0].tolist() == expected
+    assert to_array(convert_channels(image, 2))[0, :, 1].tolist() == [0, 255, 51]
+    assert to_array(convert_channels(image, 1))[0, 0].tolist() == [255]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_any_channels_from_any(mode, channels):
-    assert to_array(with_channels(Image.new(mode, (2, 3)), channels)).shape == (3, 2, channels)
+    assert to_array(convert_channels(Image.new(mode, (2, 3)), channels)).shape == (3, 2, channels)
 
 
 def test_arrays_of_1_to_4_channels_wrap_unchanged():

@@ -66,7 +66,7 @@ def test_a_lock_ends_with_its_owner_however_that_ends(tmp_path):
 
     assert settled([forked(die)], 1) == [-9]
     with resume_or_create(path, samples_spec()) as store:
-        assert store.parts[""].pending() == [0, 1, 2]
+        assert store.parts[""].list_missing() == [0, 1, 2]
     assert [found.name for found in tmp_path.iterdir()] == ["a.h5"]
 
 
@@ -194,6 +194,6 @@ def test_the_kernel_tells_who_holds_a_file_without_a_record(tmp_path):
     with path.open() as held, path.open() as other:
         fcntl.flock(held, fcntl.LOCK_EX)
         mine = f"process {os.getpid()} on {socket.gethostname()}"
-        assert lock.kernel_holder(other.fileno()) == mine
+        assert lock.ask_for_holder(other.fileno()) == mine
         fcntl.flock(held, fcntl.LOCK_UN)
-        assert lock.kernel_holder(other.fileno()) == "another process"
+        assert lock.ask_for_holder(other.fileno()) == "another process"

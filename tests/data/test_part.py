@@ -168,7 +168,7 @@ def test_what_means_nothing_is_neither_written_nor_read(tmp_path, name, wrong, s
         block = {**arrays_of(part, 0), name: wrong}
         with pytest.raises(ValueError, match=says):
             part.write_block(0, block)
-        assert part.pending() == [0, 1, 2]
+        assert part.list_missing() == [0, 1, 2]
         part.put_block(0, block)  # as a stranger would, digest and all
         with pytest.raises(BadInputError, match=says):
             part.read_checked(0)
@@ -201,4 +201,4 @@ def test_arrays_of_another_form_are_refused(tmp_path, name, wrong):
             del block[name]
         with pytest.raises(ValueError, match="expected"):
             part.write_block(0, block)
-        assert part.pending() == [0, 1, 2]
+        assert part.list_missing() == [0, 1, 2]

@@ -35,7 +35,7 @@ def test_an_interrupted_store_ends_in_the_same_bytes(tmp_path):
         with pytest.raises(MissingError, match="2 of 3 blocks"):
             store.require_finished()
     with resume_or_create(tmp_path / "b.h5", samples_spec()) as store:
-        assert store.parts[""].pending() == [0, 2]
+        assert store.parts[""].list_missing() == [0, 2]
         fill(store)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5"]

@@ -87,7 +87,7 @@ def _work(run: Callable[..., Any], options: Any) -> int:
 
 def create() -> int:
     with resume_or_create("store.h5", samples_spec(num=12, block_size=4)) as store:
-        pending = store.parts[""].pending()
+        pending = store.parts[""].list_missing()
         fill(store)
     return len(pending)
 

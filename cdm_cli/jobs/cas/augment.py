@@ -43,10 +43,10 @@ def draw_crops(recipe: CasRecipe, step: int) -> CropDraws:
     B = recipe.batch_size
     shifts = torch.randint(0, 2 * recipe.pad + 1, (2, B), generator=generator)
     coins = torch.rand(B, generator=generator) < 0.5
-    return CropDraws(boxes(B, generator), shifts, coins)
+    return CropDraws(draw_boxes(B, generator), shifts, coins)
 
 
-def boxes(num: int, generator: torch.Generator) -> Tensor:
+def draw_boxes(num: int, generator: torch.Generator) -> Tensor:
     """Draw boxes [num, 4] of random area and ratio that lie inside the image.
 
     Of ten tries the first that fits is taken, and the whole image where none does (Szegedy et

@@ -54,7 +54,7 @@ def write_score(
     mine, theirs = samples.accuracy, real.accuracy
     table = cas_table(work, samples, real)
     lines = class_lines(work, mine, theirs)
-    best, worst = extremes(measure_gains(mine, theirs))
+    best, worst = find_extremes(measure_gains(mine, theirs))
     texts: dict[str, Callable[[], bytes]] = {
         "table.json": lambda: _json(table.to_json()),
         "table.csv": lambda: table.to_csv().encode(),
@@ -185,7 +185,7 @@ def _number_or_none(value: Any) -> int | float | None:
     return number if number == number else None
 
 
-def extremes(gained: np.ndarray) -> tuple[list[int], list[int]]:
+def find_extremes(gained: np.ndarray) -> tuple[list[int], list[int]]:
     """Return the classes that gain most, and those that lose most, by samples; most extreme first.
 
     gained: accuracy [K] after samples less that after real images, nan where not tested. At most

@@ -73,7 +73,7 @@ def _part(name: str, part: Part) -> dict[str, Any]:
         "num": part.num,
         "images": [f"{res}x{res}x{part.channels(res)}" for res in part.resolutions],
         "z_s": list(part.z_times),
-        "blocks_done": part.num_blocks - len(part.pending()),
+        "blocks_done": part.num_blocks - len(part.list_missing()),
         "blocks": part.num_blocks,
     }
 

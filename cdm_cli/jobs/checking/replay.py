@@ -165,7 +165,7 @@ def _compare(
         meter = Meter(advance, stop, num, lambda: "the store was only read")
         for batch in groups:
             engine = makers.engine(batch.numerics)
-            allowed = tolerance(batch.numerics, makers)
+            allowed = choose_tolerance(batch.numerics, makers)
             made = _make(engine, inputs, batch.rows, meter)
             levels = pixel_differences(_there(part, batch), made)
             identical += int((levels == 0).sum())
@@ -178,7 +178,7 @@ def _compare(
         compared=num,
         identical=identical,
         largest=largest,
-        tolerance=max(tolerance(batch.numerics, makers) for batch in groups),
+        tolerance=max(choose_tolerance(batch.numerics, makers) for batch in groups),
         why="same device and build: every bit" if exact else _why(groups, makers),
         differing=differing[:SHOWN],
     )
@@ -189,7 +189,7 @@ def _why(groups: list[ReplayBatch], makers: StageForms) -> str:
     return f"made on {was.device} ({was.build or 'build not told'}), which rounds otherwise"
 
 
-def tolerance(numerics: HowComputed, makers: StageForms) -> int:
+def choose_tolerance(numerics: HowComputed, makers: StageForms) -> int:
     """Return by how many of 255 a pixel may differ: 0 where the same bits are expected."""
     return 0 if makers.is_exact(numerics) else TOLERANCE.get(numerics.precision, 64)
 

@@ -117,7 +117,7 @@ def check_blocks(store: Store, report: Report) -> tuple[Rows, Rows]:
     total = sum(part.num_blocks for part in store.parts.values())
     with report.track("verify", total, "blocks") as advance:
         for part in store.parts.values():
-            pending = part.pending()
+            pending = part.list_missing()
             unfinished += [_row(part, b) for b in pending]
             advance(len(pending), "")
             for b, what in _faults(part, sorted(set(range(part.num_blocks)) - set(pending))):
@@ -137,12 +137,12 @@ def _faults(part: Part, blocks: list[int]) -> Iterator[tuple[int, str]]:
     threads = min(THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads, "verify") as pool:
         try:
-            yield from zip(blocks, pool.map(partial(fault, part), blocks), strict=True)
+            yield from zip(blocks, pool.map(partial(find_fault, part), blocks), strict=True)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def fault(part: Part, b: int) -> str:
+def find_fault(part: Part, b: int) -> str:
     """Return what is wrong with a finished block, as the end of a sentence, "" for nothing."""
     try:
         if not part.check_block(b):

@@ -16,7 +16,7 @@ from cdm_cli.jobs.curve.table import FILE, SavedWeights, read_curve
 from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.judging.probe_score import fill_in_steps
 from cdm_cli.jobs.runtime.same_stage import config_digest
-from cdm_cli.jobs.sampling.headers import Header, misfit, read_header
+from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit, read_header
 from cdm_cli.jobs.sampling.judged_on import open_generated, probe_of
 from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.jobs.sampling.rows import part_of
@@ -99,7 +99,7 @@ def _open_real_images(options: CurveOptions, header: Header, stack: ExitStack) -
         )
     store = stack.enter_context(open_store(ref))
     store.require_finished()
-    reason = misfit(header, store, part_of(store, None)[1])
+    reason = describe_lowres_misfit(header, store, part_of(store, None)[1])
     if reason:
         raise MismatchError(
             f"{header.directory} and {ref} do not fit: {reason}", next="another --ref"

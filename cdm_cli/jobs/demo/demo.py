@@ -20,8 +20,8 @@ from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.errors import CdmError, StoppedError, WouldOverwriteError
 from cdm_cli.jobs.demo.drawing import write_images
 from cdm_cli.jobs.demo.enlarging import write_enlarged
-from cdm_cli.jobs.demo.lessons import lessons
-from cdm_cli.jobs.demo.picture import picture
+from cdm_cli.jobs.demo.lessons import list_lessons
+from cdm_cli.jobs.demo.picture import draw_picture
 from cdm_cli.jobs.pictures.tiles import png_bytes
 from cdm_cli.jobs.runtime.busy import TOLD, advice
 from cdm_cli.jobs.runtime.stop import Stop
@@ -102,14 +102,14 @@ def _tell_learned(directory: Path) -> DemoResult:
     """Draw the picture that says it all, and tell what was learned."""
     stores = (directory / name for name in ("data.h5", "again.h5", "lowres.h5", "samples.h5"))
     shown = directory / "demo.png"
-    write_file_atomically(shown, png_bytes(picture(*stores)))
+    write_file_atomically(shown, png_bytes(draw_picture(*stores)))
     return DemoResult(
         directory=directory,
         picture=shown,
         low_resolution_images=directory / "lowres.h5",
         images=directory / "samples.h5",
         sweep_plot=directory / "sweep" / "sweep.png",
-        learned=lessons(directory),
+        learned=list_lessons(directory),
     )
 
 

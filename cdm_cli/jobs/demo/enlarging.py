@@ -21,7 +21,7 @@ def write_enlarged(lowres: Path, out: Path, resolution: int) -> None:
     with open_store(lowres) as store:
         part, low = store.parts[""], min(store.parts[""].resolutions)
         with resume_or_create(out, _spec(store, low, resolution)) as larger:
-            for b in larger.parts[""].pending():
+            for b in larger.parts[""].list_missing():
                 block = part.read_checked(b)
                 images = enlarge_images(block[f"images/{low}"], resolution)
                 kept = {name: block[name] for name in ("ids", "labels")}

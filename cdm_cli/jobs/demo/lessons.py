@@ -10,14 +10,14 @@ import numpy as np
 from cdm_cli.data.store import Part, open_store
 from cdm_cli.jobs.sampling.rows import part_of
 
-FOLLOWS, IGNORES = 0.9, 0.5  # correlations from which one says so
+FOLLOWS, IGNORES = 0.9, 0.5  # correlate from which one says so
 CERTAIN = 2  # standard errors
 STORES = ("samples.h5", "enlarged.h5")
 FID = ("fid", "train")
 
 
-def correlations(lowres: Path, samples: Path) -> tuple[float, float]:
-    """Return how closely samples follow their inputs: correlations of mean colours, of all pixels.
+def correlate(lowres: Path, samples: Path) -> tuple[float, float]:
+    """Return how closely samples follow their inputs: correlate of mean colours, of all pixels.
 
     Both are in [-1, 1]. lowres: a store of samples, or prepared data, of which the smallest val
     images are taken. samples: what was made of these; they are shrunk by area means to the size of
@@ -52,10 +52,10 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
-def lessons(directory: Path) -> list[str]:
+def list_lessons(directory: Path) -> list[str]:
     """Return one sentence for each thing that the demo in a directory has shown."""
     return [
-        _say_how_it_follows(*correlations(directory / "lowres.h5", directory / "samples.h5")),
+        _say_how_it_follows(*correlate(directory / "lowres.h5", directory / "samples.h5")),
         *_scores(json.loads((directory / "scores.json").read_text()), _accuracy_on_real(directory)),
         _sweep(json.loads((directory / "sweep" / "sweep.json").read_text())),
     ]

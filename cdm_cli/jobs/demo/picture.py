@@ -18,7 +18,7 @@ DRAWN = ("drawn by the\nbase model", "merely\nenlarged", "upsampled")
 TITLE = "left: real images made small, and upsampled; right: new ones, drawn of a class"
 
 
-def picture(data: Path, again: Path, lowres: Path, samples: Path) -> Image.Image:
+def draw_picture(data: Path, again: Path, lowres: Path, samples: Path) -> Image.Image:
     """Draw a row for each class: a real image that was upsampled, then new images.
 
     data: the prepared store. again: its val images made small and upsampled. lowres, samples: new
@@ -35,14 +35,15 @@ def picture(data: Path, again: Path, lowres: Path, samples: Path) -> Image.Image
         known = [open_part(data, "val", low=True), open_part(again, ""), real]
         drawn = [open_part(lowres, "", low=True), open_part(samples, "")]
         rows = [
-            (_first_of(known, name, 1), _first_of(drawn, name, NEW)) for name in real.store.classes
+            (_take_first_of(known, name, 1), _take_first_of(drawn, name, NEW))
+            for name in real.store.classes
         ]
         return draw_sheet(
             _sheet(rows, real.store.classes, real.resolution), readable_scale(real.resolution)
         )
 
 
-def _first_of(shown: Sequence[ShownImages], name: str, num: int) -> list[list[np.ndarray]]:
+def _take_first_of(shown: Sequence[ShownImages], name: str, num: int) -> list[list[np.ndarray]]:
     """Return the first images of a class that are in every store, each as it is in all of them."""
     made = shown[1]
     of_class = np.array(name_classes(made, made.places)) == name

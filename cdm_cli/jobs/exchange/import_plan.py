@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm_cli.data.arrays import ArraySource
-from cdm_cli.data.class_folders import numbers
+from cdm_cli.data.class_folders import read_numbers
 from cdm_cli.data.images import GAMMA, PROFILE, BadImageError, ImageHeader, probe
 from cdm_cli.data.labels import Labelled, class_names, labels_among
 from cdm_cli.data.listing import listing_digest
@@ -21,7 +21,7 @@ from cdm_cli.data.sources import Source
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, quote
 from cdm_cli.jobs.exchange.import_openai import read_names
 from cdm_cli.jobs.sampling.blocks import image_block_size
-from cdm_cli.jobs.sampling.provenance import command_line, parent, provenance
+from cdm_cli.jobs.sampling.provenance import command_line, make_provenance, parent
 from cdm_cli.metrics.order import rank_in_class
 from cdm_cli.options.files import ImportOptions
 from cdm_cli.report import Report
@@ -88,7 +88,7 @@ def order_images(found: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64],
     if isinstance(source, ArraySource):
         return np.arange(N), np.arange(N), "rows of the array"
     stems = [os.path.splitext(name.rpartition("/")[2])[0] for name in source.names]
-    told = numbers(stems)
+    told = read_numbers(stems)
     if told is not None:
         return told.order, told.ids[told.order], "file names"
     return interleave(found.y), np.arange(N), "counted"
@@ -182,6 +182,6 @@ def spec_of(plan: ImportPlan, classes: tuple[str, ...], options: ImportOptions) 
         kind="samples",
         parts=parts,
         classes=list(classes),
-        provenance=provenance(command_line("import", options), identity, parents, CONVENTIONS),
+        provenance=make_provenance(command_line("import", options), identity, parents, CONVENTIONS),
         block_size=image_block_size(parts),
     )

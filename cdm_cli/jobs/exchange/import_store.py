@@ -12,7 +12,7 @@ import numpy as np
 
 from cdm_cli.data.blocks import Block
 from cdm_cli.data.hdf5_foreign import inside_of
-from cdm_cli.data.images import U8, BadImageError, decode, from_array, to_array, with_channels
+from cdm_cli.data.images import U8, BadImageError, convert_channels, decode, from_array, to_array
 from cdm_cli.data.labels import find_labels, require_images
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
@@ -124,7 +124,7 @@ def _pixels(plan: ImportPlan, src: Path, i: int) -> U8:
         image = decode(data) if isinstance(data, bytes) else from_array(data)
     except BadImageError as error:
         raise unusable_error(src, name, error) from None
-    pixels = to_array(with_channels(image, plan.channels))
+    pixels = to_array(convert_channels(image, plan.channels))
     if pixels.shape[:2] != (plan.resolution, plan.resolution):
         raise unusable_error(src, name, BadImageError("it changed while it was imported"))
     return pixels

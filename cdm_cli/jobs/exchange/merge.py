@@ -82,7 +82,9 @@ def order_pieces(stores: Sequence[Store]) -> list[Piece]:
     Raises MismatchError where a store is no part, or differs from the others in more than
     where it begins; where samples are in two parts, or in none.
     """
-    pieces = sorted((Piece(store, _first_id(store)) for store in stores), key=lambda it: it.first)
+    pieces = sorted(
+        (Piece(store, _read_first_id(store)) for store in stores), key=lambda it: it.first
+    )
     head = pieces[0].store
     for piece in pieces:
         _check_same(piece, head)
@@ -102,7 +104,7 @@ def order_pieces(stores: Sequence[Store]) -> list[Piece]:
     return pieces
 
 
-def _first_id(store: Store) -> int:
+def _read_first_id(store: Store) -> int:
     found = read_identity(store.provenance)
     first, num = found.get("first"), found.get("num")
     is_part = store.kind == "samples" and isinstance(num, int)
@@ -118,7 +120,7 @@ def _check_same(piece: Piece, head: Store) -> None:
     """Raise MismatchError unless the piece is of the same command as the first."""
     store, part = piece.store, piece.part
     found = find_store_difference(store, _spec_like(head, piece.first, part.num))
-    difference = found.side_by_side() if found else _other_terms(store, head)
+    difference = found.side_by_side() if found else _compare_terms(store, head)
     if difference:
         raise _unfit_error(
             f"{store.path} and {head.path} do not belong together: {difference}",
@@ -146,7 +148,7 @@ def _spec_like(head: Store, first: int, num: int, **more: object) -> StoreSpec:
     )
 
 
-def _other_terms(store: Store, head: Store) -> str:
+def _compare_terms(store: Store, head: Store) -> str:
     """Return how conventions or precision of two parts differ, "" where they do not."""
     there, here = store.provenance, head.provenance
     if there.get("conventions") != here.get("conventions"):
@@ -207,7 +209,7 @@ def copy_blocks(pieces: Sequence[Piece], whole: Store, report: Report) -> int:
         for piece in pieces
         for b in range(piece.part.num_blocks)
     }
-    pending = len(target.pending())
+    pending = len(target.list_missing())
 
     def read(b: int) -> Block:
         part, source = sources[b]

@@ -7,7 +7,7 @@ import numpy as np
 
 from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
-from cdm_cli.jobs.pictures.shown import ShownImages, first_of_classes, name_classes
+from cdm_cli.jobs.pictures.shown import ShownImages, name_classes, take_first_of_classes
 from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, enlarge
 from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.metrics.order import rank_in_class
@@ -21,13 +21,13 @@ def lay_side_by_side(
     Smaller images are enlarged by nearest neighbour to the largest. Raises MismatchError where
     the stores share no id, or say differently which class one has.
     """
-    ids = _shared_ids(shown)
+    ids = _find_shared_ids(shown)
     places = [_places(one, ids) for one in shown]
     _check_classes(shown, places, ids)
     labels = np.asarray(shown[0].part.labels[places[0]])
     chosen = spread_over_classes(labels, num)
     if per_class:
-        chosen = np.concatenate(first_of_classes(labels, per_class))
+        chosen = np.concatenate(take_first_of_classes(labels, per_class))
     pairs = zip(shown, places, strict=True)
     columns = _make_alike([_column(one, where[chosen]) for one, where in pairs])
     tiles = dict(enumerate(tile for row in zip(*columns, strict=True) for tile in row))
@@ -40,7 +40,7 @@ def lay_side_by_side(
     return Sheet(tiles, rows, title, tuple(heads))
 
 
-def _shared_ids(shown: Sequence[ShownImages]) -> np.ndarray:
+def _find_shared_ids(shown: Sequence[ShownImages]) -> np.ndarray:
     """Return the ids of finished images that all stores have, ascending."""
     ids = reduce(np.intersect1d, (np.asarray(one.part.ids[one.places]) for one in shown))
     if not len(ids):
@@ -98,7 +98,7 @@ def _make_alike(columns: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
     return made if len(channels) == 1 else [[as_rgb(tile) for tile in column] for column in made]
 
 
-def column_head(store: Store, resolution: int) -> str:
+def name_column(store: Store, resolution: int) -> str:
     """Return the head of a store's column: its name, and at which s it was upsampled."""
     said = read_identity(store.provenance)
     if said.get("command") != "upsample":

@@ -8,8 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs.pictures.beside import column_head, lay_side_by_side
-from cdm_cli.jobs.pictures.shown import ShownImages, choose_shown, first_of_classes, name_classes
+from cdm_cli.jobs.pictures.beside import lay_side_by_side, name_column
+from cdm_cli.jobs.pictures.shown import (
+    ShownImages,
+    choose_shown,
+    name_classes,
+    take_first_of_classes,
+)
 from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw_sheet, readable_scale, write_png
 from cdm_cli.options.files import GridOptions
 from cdm_cli.report import Report
@@ -39,15 +44,15 @@ def run(options: GridOptions, report: Report) -> GridResult:
         stores = [stack.enter_context(open_store(path)) for path in options.stores]
         shown = [choose_shown(store, options.split, options.resolution, report) for store in stores]
         resolution = max(one.resolution for one in shown)
-        sheet = sheet_of(shown[0], options) if len(shown) == 1 else _several(shown, options)
+        sheet = sheet_of(shown[0], options) if len(shown) == 1 else _lay_out_several(shown, options)
         picture = draw_sheet(sheet, options.scale or readable_scale(resolution))
     of = " and ".join(path.resolve().name for path in options.stores)
     write_png(options.out, picture, of)
     return GridResult(options.out, resolution, len(sheet.rows), sheet.columns)
 
 
-def _several(shown: list[ShownImages], options: GridOptions) -> Sheet:
-    heads = [column_head(one.store, one.resolution) for one in shown]
+def _lay_out_several(shown: list[ShownImages], options: GridOptions) -> Sheet:
+    heads = [name_column(one.store, one.resolution) for one in shown]
     return lay_side_by_side(
         shown, heads, num=options.num or DEFAULT_IDS, per_class=options.per_class
     )
@@ -87,5 +92,5 @@ def _name(shown: ShownImages, row: np.ndarray) -> str:
 
 def _by_class(shown: ShownImages, per_class: int) -> Rows:
     labels = np.asarray(shown.part.labels[shown.places])
-    rows = [shown.places[chosen] for chosen in first_of_classes(labels, per_class)]
+    rows = [shown.places[chosen] for chosen in take_first_of_classes(labels, per_class)]
     return [(name_classes(shown, row)[0], row) for row in rows]

@@ -63,6 +63,6 @@ def name_classes(shown: ShownImages, places: np.ndarray) -> list[str]:
     return [names.get(label, str(label)) for label in labels]
 
 
-def first_of_classes(labels: np.ndarray, per_class: int) -> list[np.ndarray]:
+def take_first_of_classes(labels: np.ndarray, per_class: int) -> list[np.ndarray]:
     """Return the first places, per_class at most, of each class in labels [N], by ascending id."""
     return [np.flatnonzero(labels == label)[:per_class] for label in np.unique(labels)]

@@ -15,7 +15,7 @@ SECONDS = 0.5  # of timing
 TIMED_IMAGES = 64
 
 
-def cost(
+def estimate_cost(
     found: Mapping[PartName, FoundImages], spec: StoreSpec, workers: int, left: int
 ) -> dict[str, object]:
     """Return what becomes of the images, the bytes of the store, and a time for `left` images."""

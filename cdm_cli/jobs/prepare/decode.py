@@ -90,7 +90,7 @@ def fill_part(part: Part, path: Path, images: Images, workers: int, report: Repo
     Raises StoppedError when asked to stop, once the blocks in hand are written; what
     `write_block` raises; MemoryFloorError where a process was killed.
     """
-    pending, conversions = part.pending(), Counter[str]()
+    pending, conversions = part.list_missing(), Counter[str]()
     what = f"prepare {part.name}"
     num = sum(len(part.block_range(b)) for b in pending)
     with Stop() as stop, report.track(what, part.num, "images", part.num - num) as advance:
@@ -125,10 +125,10 @@ def _write_with_processes(
         starts = _join, (path, part.name, handed)
         with hold_back_signals():
             pool = ProcessPoolExecutor(min(workers, len(pending)), mp.get_context("spawn"), *starts)
-        yield from _in_pool(pool, pending, AHEAD * workers, stop)
+        yield from _decode_in_pool(pool, pending, AHEAD * workers, stop)
 
 
-def _in_pool(
+def _decode_in_pool(
     pool: ProcessPoolExecutor, pending: Sequence[int], ahead: int, stop: Stop
 ) -> Iterator[tuple[int, Counter[str]]]:
     todo = list(reversed(pending))

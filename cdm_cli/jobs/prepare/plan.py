@@ -22,7 +22,7 @@ from cdm_cli.data.sources import open_source
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.prepare.decode import Images
 from cdm_cli.jobs.sampling.blocks import image_block_size
-from cdm_cli.jobs.sampling.provenance import command_line, parent, provenance
+from cdm_cli.jobs.sampling.provenance import command_line, make_provenance, parent
 from cdm_cli.names import MOST_RESOLUTION
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
@@ -145,4 +145,4 @@ def _provenance(
         "channels": CHANNELS[recipe.channels],
         "labels": found["train"].how,
     }
-    return provenance(command_line("prepare", options), identity, parents, conventions)
+    return make_provenance(command_line("prepare", options), identity, parents, conventions)

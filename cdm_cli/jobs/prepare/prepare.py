@@ -20,13 +20,13 @@ from cdm_cli.data.schema import PartName, StoreSpec
 from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, CdmError, quote
-from cdm_cli.jobs.prepare.cost import cost, layout_size
+from cdm_cli.jobs.prepare.cost import estimate_cost, layout_size
 from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill_part
 from cdm_cli.jobs.prepare.plan import CHANNELS, FoundImages, list_sources, spec_of
 from cdm_cli.jobs.prepare.without import WITHOUT, copy_without, give_name
 from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.jobs.runtime.same_store import check_same_store, resume_or_create
-from cdm_cli.jobs.sampling.classes import empty_classes, tell_empty
+from cdm_cli.jobs.sampling.classes import find_empty_classes, tell_empty
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
 
@@ -81,7 +81,7 @@ def plan(options: PrepareOptions, report: Report) -> dict[str, object]:
         else:
             disk.check_room(out, layout_size(spec))
         left = 0 if there else sum(len(part.images.y) for part in found.values())
-        return {"out": str(out), **cost(found, spec, _workers(options), left)}
+        return {"out": str(out), **estimate_cost(found, spec, _workers(options), left)}
 
 
 def _workers(options: PrepareOptions) -> int:
@@ -136,7 +136,7 @@ def _fill(
 ) -> Counter[str]:
     """Fill the store under its other name, then give it its own."""
     path, conversions = _beside(options.out, PREPARING), Counter[str]()
-    with _open_or_create(path, spec) as store:
+    with resume_or_create(path, spec, next=f"repeat that command, or rm {quote(path)}") as store:
         for name, part in found.items():
             conversions += fill_part(
                 store.parts[name], path, part.images, _workers(options), report
@@ -155,11 +155,6 @@ def _fill(
         else:
             give_name(path, options.out)
     return conversions
-
-
-def _open_or_create(path: Path, spec: StoreSpec) -> Store:
-    """Open what an interrupted run of this command left, or create it."""
-    return resume_or_create(path, spec, next=f"repeat that command, or rm {quote(path)}")
 
 
 def _find_left_out(store: Store, name: PartName, part: FoundImages) -> np.ndarray:
@@ -203,7 +198,7 @@ def _summary(
     recipe = found["train"].images.recipe
     with open_store(options.out) as store:
         num = {name: part.num for name, part in store.parts.items()}
-        empty = empty_classes(store.parts["train"].labels, len(classes))
+        empty = find_empty_classes(store.parts["train"].labels, len(classes))
     if empty:
         report.say(f"train: {tell_empty(classes, empty)}")
     return Prepared(

@@ -185,11 +185,11 @@ def wait_for_others(
     blocks: those of all processes. longest: seconds that some took here. Raises StoppedError when
     asked to stop, where another process has ended, or where no block appears for long.
     """
-    left, since = len(part.pending(blocks)), time.monotonic()
+    left, since = len(part.list_missing(blocks)), time.monotonic()
     while world.size > 1 and left:
         time.sleep(GLANCE)
         ended = world.find_ended()
-        now = len(part.pending(blocks))
+        now = len(part.list_missing(blocks))
         if now < left:
             left, since = now, time.monotonic()
         gone = f"rank {', '.join(map(str, ended))} has ended" if ended and left else ""

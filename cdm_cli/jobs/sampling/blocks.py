@@ -100,7 +100,7 @@ def write_missing(
     make: returns the arrays of a block, by dataset. what: the report calls this so. Raises
     StoppedError between two blocks when asked to stop, DiskError, and what `make` raises.
     """
-    pending = part.pending()
+    pending = part.list_missing()
     num = sum(len(part.block_range(b)) for b in pending)
     with Stop() as stop, report.track(what, part.num, "images", part.num - num) as advance:
         with BlockWriter(part) as writer:
@@ -116,4 +116,4 @@ def write_missing(
 def tell_complete(part: Part, blocks: range | None = None) -> str:
     """Say how many blocks of a part, or of some of its blocks, are complete."""
     total = part.num_blocks if blocks is None else len(blocks)
-    return f"{total - len(part.pending(blocks))} of {total} blocks are complete"
+    return f"{total - len(part.list_missing(blocks))} of {total} blocks are complete"

@@ -21,12 +21,12 @@ QUOTED = re.compile(r'"([^"]*)"')
 PER_CLASS = 10  # where neither --num nor --per-class is given
 
 
-def empty_classes(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
+def find_empty_classes(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
     """Return the ids below num_classes that no label [N] has."""
     return tuple(np.setdiff1d(np.arange(num_classes), labels).tolist())
 
 
-def classes_with_images(num_classes: int, empty: Sequence[int]) -> tuple[int, ...]:
+def find_classes_with_images(num_classes: int, empty: Sequence[int]) -> tuple[int, ...]:
     """Return the ids of all classes but the empty ones."""
     return tuple(np.setdiff1d(np.arange(num_classes), empty).tolist())
 
@@ -51,11 +51,11 @@ def parse_classes(
     Raises UsageError with the nearest names for an unknown one.
     """
     if text is None:
-        return classes_with_images(len(names), empty)
+        return find_classes_with_images(len(names), empty)
     words = _words(text)
     found: dict[int, None] = {}
     while words:
-        ids, used = _first(words, names)
+        ids, used = _take_first(words, names)
         found.update(dict.fromkeys(ids))
         words = words[used:]
     if not found:
@@ -74,7 +74,7 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in words if word.strip()]
 
 
-def _first(words: list[str], names: Sequence[str]) -> tuple[list[int], int]:
+def _take_first(words: list[str], names: Sequence[str]) -> tuple[list[int], int]:
     """Return the ids that the first words mean, and how many words that took."""
     if match := RANGE.fullmatch(words[0]):
         return _ids(words[0], match, names), 1
@@ -121,7 +121,7 @@ def _check_one_meaning(word: str, first: int, last: int, names: Sequence[str]) -
     )
 
 
-def _spelling(name: str) -> str:
+def _normalise(name: str) -> str:
     return re.sub(r"\s*,\s*", ", ", name.strip()).casefold()
 
 
@@ -129,8 +129,8 @@ def _lookup(name: str, names: Sequence[str]) -> int | None:
     """Return the class of that name: exactly, else in any case, else by its first synonym."""
     if name in names:
         return names.index(name)
-    wanted = _spelling(name)
-    spelled = [_spelling(known) for known in names]
+    wanted = _normalise(name)
+    spelled = [_normalise(known) for known in names]
     for keys in (spelled, [known.partition(", ")[0] for known in spelled]):
         hits = [index for index, key in enumerate(keys) if key == wanted]
         if len(hits) == 1:

@@ -85,7 +85,7 @@ def _put_in_force(directory: Path, file: StageFile, number: int) -> None:
 def defaults_of(header: Header) -> Defaults:
     """Return what is in force for a stage."""
     now = header.default
-    chain = chain_of(header.config, _with(Sampling(), now))
+    chain = chain_of(header.config, _fill_in(Sampling(), now))
     low = header.config.conditioning
     blind = low is not None and not low.gaussian  # takes no s but 0
     rows = [
@@ -105,7 +105,7 @@ def defaults_of(header: Header) -> Defaults:
     )
 
 
-def with_defaults(
+def fill_defaults(
     options: UpsampleOptions, header: Header, applied: Applied | None
 ) -> UpsampleOptions:
     """Return the options with what was applied to a stage in place of what they leave out.
@@ -121,11 +121,11 @@ def with_defaults(
     if s is None:
         s, augment = applied.s, augment or applied.augment
     kept = schedule_of(header, options.sampling) is not None
-    sampling = options.sampling if kept else _with(options.sampling, applied)
+    sampling = options.sampling if kept else _fill_in(options.sampling, applied)
     return replace(options, s=s, augment=augment, sampling=sampling)
 
 
-def _with(asked: Sampling, applied: Applied | None) -> Sampling:
+def _fill_in(asked: Sampling, applied: Applied | None) -> Sampling:
     """Return how a stage is sampled; another sampler takes steps and variance of its own."""
     if applied is None or asked.schedule is not None:
         return asked
@@ -140,7 +140,7 @@ def _with(asked: Sampling, applied: Applied | None) -> Sampling:
 def tell_applied(options: UpsampleOptions, header: Header, report: Report) -> None:
     """Report the applied settings that are used where no flag was given."""
     now = header.default
-    if now is None or with_defaults(options, header, now) == options:
+    if now is None or fill_defaults(options, header, now) == options:
         return
     weights, others = options.sampling.weights, ""
     if now.weights and now.weights != weights_digest(header.directory, weights):

@@ -153,7 +153,7 @@ def fill_store(
     spec = spec_of(use_its_blocks(work, out), ready.stage.digest, ready.numerics)
     with open_shared_store(out, spec, session) as store:
         part = store.parts[""]
-        there = part.num_blocks - len(part.pending())
+        there = part.num_blocks - len(part.list_missing())
         if there and upto is None:
             session.report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
         made = _fill(part, Engine.of(work, ready), work.inputs, session, work.command, upto)
@@ -175,8 +175,8 @@ def _fill(
     """Make the blocks that are missing and are this process's; return how many samples."""
     blocks, world = blocks_upto(part, upto), session.world
     runs = group_blocks(blocks, engine.batch_size // part.block_size)[world.rank :: world.size]
-    pending = set(part.pending(blocks))
-    missing = [some for run in runs for some in in_a_row([b for b in run if b in pending])]
+    pending = set(part.list_missing(blocks))
+    missing = [some for run in runs for some in join_consecutive([b for b in run if b in pending])]
     all_of_it, num = (_samples(part, some) for some in (runs, missing))
     total, done = (n * engine.chain.evaluations for n in (all_of_it, all_of_it - num))
 
@@ -206,7 +206,7 @@ def group_blocks(blocks: range, together: int) -> list[range]:
     return [blocks[at : at + size] for at in range(0, len(blocks), size)]
 
 
-def in_a_row(blocks: Sequence[int]) -> list[range]:
+def join_consecutive(blocks: Sequence[int]) -> list[range]:
     """Return ascending blocks as ranges without gaps."""
     found: list[range] = []
     for b in blocks:

@@ -11,7 +11,7 @@ from cdm_cli.cascade.stagefile import find_stage, list_stages, read_stage_file
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError, quote
-from cdm_cli.jobs.sampling.classes import classes_with_images
+from cdm_cli.jobs.sampling.classes import find_classes_with_images
 from cdm_cli.plans import Applied
 from cdm_cli.report import Report
 
@@ -38,7 +38,7 @@ class Header:
     @property
     def shown(self) -> tuple[int, ...]:
         """Ids of the classes that it has seen, which it can draw."""
-        return classes_with_images(len(self.classes), self.empty)
+        return find_classes_with_images(len(self.classes), self.empty)
 
     @property
     def conditioning(self) -> ConditioningConfig:
@@ -96,7 +96,7 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
     """
     if model is not None:
         header = read_header(find_stage(model, runs))
-        reason = misfit(header, store, part)
+        reason = describe_lowres_misfit(header, store, part)
         if reason:
             raise MismatchError(
                 f"{header.directory} and {store.path} do not fit: {reason}",
@@ -106,7 +106,7 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
         return header
     headers = {name: _diffusion(runs / name) for name in list_stages(runs)}
     reasons = {
-        name: misfit(header, store, part) if isinstance(header, Header) else header
+        name: describe_lowres_misfit(header, store, part) if isinstance(header, Header) else header
         for name, header in headers.items()
     }
     fits = [name for name, reason in reasons.items() if not reason]
@@ -137,7 +137,7 @@ def tell_stage(model: str | None, header: Header, report: Report) -> None:
 
 def _advise_anew(header: Header, store: Store, part: Part) -> str:
     """Return the command that makes the store anew if only its classes do not fit, else ""."""
-    reason = misfit(header, store, part)
+    reason = describe_lowres_misfit(header, store, part)
     some = set(store.classes) <= set(header.classes)
     if not some or reason != compare_classes(header.classes, store.classes):
         return ""
@@ -155,7 +155,7 @@ def _diffusion(directory: Path) -> Header | str:
         return error.what
 
 
-def misfit(header: Header, store: Store, part: Part) -> str:
+def describe_lowres_misfit(header: Header, store: Store, part: Part) -> str:
     """Return why the stage cannot start from this store, or "" if it can."""
     low = header.config.conditioning
     if low is None:

@@ -15,7 +15,7 @@ from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.defaults import with_defaults
+from cdm_cli.jobs.sampling.defaults import fill_defaults
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import choose_numerics
@@ -37,7 +37,7 @@ def upsampling_of(header: Header, given: LowRes, options: UpsampleOptions) -> Wo
             f"{header.directory} is a base stage: it starts from nothing",
             next="sample, or name a super-resolution stage",
         )
-    options = with_defaults(options, header, header.default)
+    options = fill_defaults(options, header, header.default)
     s = check_s(header.config, options.s, options.augment)
     augment = options.augment or "non-truncated"
     if augment == "truncated" and s and s not in given.z:
@@ -79,7 +79,7 @@ def _check_fits(header: Header, given: LowRes, s: int) -> None:
         )
 
 
-def in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
+def sample_in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
     """Return what the datasets of the store would hold, by name.
 
     stage: loaded onto the device of the session, which is of one process. Raises MemoryFloorError.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.sampling.headers import Header, misfit
+from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit
 from cdm_cli.jobs.sampling.probe import Probe, base_probe, choose_s, sr_probe
 from cdm_cli.jobs.sampling.rows import choose_rows, part_of
 from cdm_cli.options.sampling import Sampling
@@ -32,7 +32,7 @@ def open_generated(path: Path | None, header: Header, stack: ExitStack, flag: st
         )
     store = stack.enter_context(open_store(path))
     store.require_finished()
-    reason = misfit(header, store, part_of(store, None)[1])
+    reason = describe_lowres_misfit(header, store, part_of(store, None)[1])
     if reason:
         raise MismatchError(
             f"{flag} {path} does not fit {header.directory}: {reason}",

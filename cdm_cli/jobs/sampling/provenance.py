@@ -19,7 +19,7 @@ CONVENTIONS = {
 }
 
 
-def provenance(
+def make_provenance(
     command: str,
     identity: Mapping[str, Any],
     parents: Sequence[Mapping[str, str]],

@@ -86,7 +86,7 @@ def check_output(
     DiskError where it has no room.
     """
     digest = stage_digest(work.header, work.sampling.weights)
-    before = recorded_numerics(out)
+    before = read_numerics(out)
     evaluations = work.num * work.chain.evaluations  # of all parts
     most = work.together or block_size(work.num)
     chosen = choose_numerics(work.header.config, session, evaluations, before, most)
@@ -133,7 +133,7 @@ def _fits(stage: Stage, work: Work, size: int) -> bool:
         torch.cuda.empty_cache()
 
 
-def recorded_numerics(out: Path) -> Mapping[str, Any] | None:
+def read_numerics(out: Path) -> Mapping[str, Any] | None:
     """Return the numerics recorded in a store, or in the record of a pruned one; None without."""
     if not out.exists():
         before = pruned.read_record(out)

@@ -27,7 +27,7 @@ from cdm_cli.jobs.sampling.like import count_like
 from cdm_cli.jobs.sampling.provenance import command_line
 from cdm_cli.jobs.sampling.ready import check_output, make_ready
 from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_schedule
-from cdm_cli.jobs.sampling.work import Work, as_it_began, facts_of, times_to_keep
+from cdm_cli.jobs.sampling.work import Work, facts_of, keep_old_chain, times_to_keep
 from cdm_cli.names import RUNS
 from cdm_cli.options.sampling import SampleOptions
 from cdm_cli.report import Report
@@ -48,7 +48,7 @@ def run(options: SampleOptions, report: Report) -> Made:
 def run_in(options: SampleOptions, session: Session) -> Made:
     """Sample as one process of a job: plan, load the stage, fill the store."""
     work = session.decide(
-        lambda: as_it_began(plan_work(options), options.out, session.report), facts_of
+        lambda: keep_old_chain(plan_work(options), options.out, session.report), facts_of
     )
     if options.classes is None and work.header.empty and len(work.classes) > 1:
         session.report.say(f"sample: left out {tell_empty(work.classes, work.header.empty)}")
@@ -59,7 +59,7 @@ def run_in(options: SampleOptions, session: Session) -> Made:
 
 def plan(options: SampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
-    work = as_it_began(plan_work(options), options.out, report)
+    work = keep_old_chain(plan_work(options), options.out, report)
     check_output(work, options.out, plan_session(options.compute, report))
     tell_schedule(work.header, options.sampling, [], report)
     return {

@@ -40,7 +40,7 @@ class Filling:
 
     @property
     def _pending(self) -> list[int]:
-        return self.store.parts[""].pending(self._blocks)
+        return self.store.parts[""].list_missing(self._blocks)
 
     @property
     def num(self) -> int:

@@ -27,7 +27,7 @@ from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.blocks import rows_of_part
 from cdm_cli.jobs.sampling.classes import tell_empty
 from cdm_cli.jobs.sampling.cost import estimate_cost
-from cdm_cli.jobs.sampling.defaults import tell_applied, with_defaults
+from cdm_cli.jobs.sampling.defaults import fill_defaults, tell_applied
 from cdm_cli.jobs.sampling.fill import Made, fill_store
 from cdm_cli.jobs.sampling.headers import Header, fitting_stage, tell_stage
 from cdm_cli.jobs.sampling.provenance import command_line, store_parent
@@ -151,7 +151,7 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
     """
     split, part = part_of(store, options.split)
     header = fitting_stage(options.model, Path(RUNS), store, part)
-    options = with_defaults(options, header, header.default if applied else None)
+    options = fill_defaults(options, header, header.default if applied else None)
     s = check_s(header.config, options.s, options.augment)
     augment: Augment = options.augment or "non-truncated"
     keep = times_to_keep(options.keep_s)

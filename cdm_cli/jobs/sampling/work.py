@@ -18,7 +18,7 @@ from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.blocks import block_size
 from cdm_cli.jobs.sampling.headers import Header, weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics
-from cdm_cli.jobs.sampling.provenance import parent, provenance
+from cdm_cli.jobs.sampling.provenance import make_provenance, parent
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
 
@@ -101,7 +101,7 @@ def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
         kind="samples",
         parts={"": part},
         classes=list(work.classes),
-        provenance=provenance(
+        provenance=make_provenance(
             work.equivalent_command,
             identity,
             parents,
@@ -131,12 +131,12 @@ def use_its_blocks(work: Work, out: Path) -> Work:
         return replace(work, block=store.contents.block_size)
 
 
-def as_it_began(work: Work, out: Path, report: Report) -> Work:
+def keep_old_chain(work: Work, out: Path, report: Report) -> Work:
     """Return the work with the chain of `out`, if that was begun when `--keep-s` added steps.
 
     Its samples are others than those of today's chain, but all of one kind.
     """
-    older = _stepping_on(work.keep, work.chain, work.header.config)
+    older = _step_on(work.keep, work.chain, work.header.config)
     if older is None or not out.exists():
         return work
     with open_store(out) as store:
@@ -148,7 +148,7 @@ def as_it_began(work: Work, out: Path, report: Report) -> Work:
     return replace(work, chain=older)
 
 
-def _stepping_on(keep: Sequence[int], chain: Chain, config: StageConfig) -> Chain | None:
+def _step_on(keep: Sequence[int], chain: Chain, config: StageConfig) -> Chain | None:
     """Return the chain with the kept times as steps too, None if they are steps already."""
     times = set(chain.schedule.times.tolist())
     if times >= set(keep):

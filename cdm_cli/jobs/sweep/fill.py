@@ -42,7 +42,7 @@ def fill_points(
     panel, loaded = open_both(options, _set_together(sweep.points, session), session)
     session.lead(lambda: write_start(sweep, command))
     judge = PointJudge(sweep, panel, options.sampling.seed)
-    with lock.directory(sweep.out, alone=False):
+    with lock.hold_directory(sweep.out, alone=False):
         makers = Makers(options.command, session, loaded, judge, len(missing))
         if session.world.size > 1:
             makers.make_in_turn(missing)
@@ -132,7 +132,7 @@ def _count_missing(point: Point) -> int:
         return len(point.work.rows)
     with open_store(point.samples) as store:
         part = store.parts[""]
-        return sum(len(part.block_range(block)) for block in part.pending())
+        return sum(len(part.block_range(block)) for block in part.list_missing())
 
 
 def _wait_for(points: Sequence[Point], session: Session) -> list[Point]:

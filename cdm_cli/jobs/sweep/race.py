@@ -63,7 +63,7 @@ def run_race(options: SweepOptions, sweep: Sweep, command: str, session: Session
     session.lead(lambda: check_points(field.points, session))
     panel, loaded = open_both(options, field.points, session)
     session.lead(lambda: write_start(sweep, command))
-    with lock.directory(sweep.out, alone=False), ExitStack() as stack:
+    with lock.hold_directory(sweep.out, alone=False), ExitStack() as stack:
         bench = stack.enter_context(Bench(panel, options.command))
         judge = RaceJudge(panel, options.sampling.seed)
         course = Course(options, sweep, field, begun, loaded, judge, bench, session)

@@ -17,7 +17,7 @@ from cdm_cli.jobs.sampling.ready import (
     Ready,
     check_output,
     make_ready,
-    recorded_numerics,
+    read_numerics,
     take_weights,
 )
 from cdm_cli.jobs.sampling.work import Work
@@ -118,10 +118,10 @@ def load_for(points: Sequence[Point], session: Session) -> Loaded:
 
     Raises WouldOverwriteError where samples that are there were made with other numerics.
     """
-    begun = [point for point in points if recorded_numerics(point.samples)]
+    begun = [point for point in points if read_numerics(point.samples)]
     first = (begun or list(points))[0]
     ready = make_ready(first.work, first.samples, session)
     for point in begun:
-        check_same_numerics(recorded_numerics(point.samples) or {}, ready.numerics, point.samples)
+        check_same_numerics(read_numerics(point.samples) or {}, ready.numerics, point.samples)
     weights = first.work.sampling.weights
     return Loaded(ready, weights, {weights: ready.stage.digest})

@@ -18,7 +18,7 @@ from cdm_cli.cascade.snapshot import (
     take_ema,
 )
 from cdm_cli.data import disk
-from cdm_cli.data.memory import available_memory
+from cdm_cli.data.memory import measure_free_memory
 from cdm_cli.errors import BadInputError, CdmError, MissingError
 from cdm_cli.jobs.training.host_copy import HostCopy, size_of
 from cdm_cli.jobs.training.numerics import compare_numerics
@@ -46,7 +46,7 @@ class Saver:
         if not self._trainer.world.leads or self._trainer.device.type != "cuda":
             return
         parts = take_snapshot(self._trainer, 0).parts
-        size, free = size_of(parts), available_memory()
+        size, free = size_of(parts), measure_free_memory()
         if size <= free * MOST_OF_FREE:
             self._copy = HostCopy(parts)
         else:

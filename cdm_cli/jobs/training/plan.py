@@ -15,7 +15,7 @@ from cdm_cli.errors import MismatchError, UsageError, quote
 from cdm_cli.jobs.runtime import identity
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.sampling.classes import empty_classes
+from cdm_cli.jobs.sampling.classes import find_empty_classes
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
 from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
@@ -154,7 +154,7 @@ def describe_data(store: Store) -> DataInfo:
         classes=tuple(store.classes),
         num_train=find_training_part(store).num,
         num_val=val.num if val else 0,
-        without_images=empty_classes(find_training_part(store).labels, len(store.classes)),
+        without_images=find_empty_classes(find_training_part(store).labels, len(store.classes)),
     )
 
 

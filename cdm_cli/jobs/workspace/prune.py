@@ -165,7 +165,10 @@ def _find_places(path: Path) -> Iterator[Place]:
             busy, locked = partial(is_training, home), partial(hold_lock, home)
             yield Place(home, busy, locked, partial(find_in_stage, home, workspace))
         elif is_sweep(home):
-            busy, locked = partial(lock.is_in_use, home), partial(lock.directory, home, alone=True)
+            busy, locked = (
+                partial(lock.is_in_use, home),
+                partial(lock.hold_directory, home, alone=True),
+            )
             yield Place(home, busy, locked, partial(find_in_sweep, home, workspace, runs))
 
 

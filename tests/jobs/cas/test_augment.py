@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cdm_cli.data.pixels import from_uint8
-from cdm_cli.jobs.cas.augment import augment, boxes, centre_crop, draw_crops, resize_crop
+from cdm_cli.jobs.cas.augment import augment, centre_crop, draw_boxes, draw_crops, resize_crop
 from cdm_cli.jobs.cas.recipe import recipe_of
 from cdm_cli.options.cas import CasOptions
 from tests.asking import as_typed
@@ -22,7 +22,7 @@ def images(num, side, generator):
 
 
 def test_boxes_lie_inside_and_follow_area_and_ratio(generator):
-    box = boxes(20_000, generator)
+    box = draw_boxes(20_000, generator)
     centre, size = box[:, :2], box[:, 2:]
     assert (centre - size / 2).min() >= -1e-6
     assert (centre + size / 2).max() <= 1 + 1e-6

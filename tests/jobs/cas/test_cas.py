@@ -25,7 +25,7 @@ from cdm_cli.jobs.cas import training as cas_training
 from cdm_cli.jobs.cas.cas import plan, run
 from cdm_cli.jobs.cas.plan import plan_work
 from cdm_cli.jobs.cas.recipe import recipe_of
-from cdm_cli.jobs.cas.report import extremes
+from cdm_cli.jobs.cas.report import find_extremes
 from cdm_cli.jobs.cas.step import Fit
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
@@ -438,9 +438,9 @@ def test_the_plan_counts_and_writes_nothing(folder, tmp_path):
 
 def test_extremes_are_never_the_same_class_and_leave_out_the_untested():
     gained = np.array([0.1, np.nan, -0.4, 0.3, 0.0])
-    assert extremes(gained) == ([3, 0], [2, 4])
+    assert find_extremes(gained) == ([3, 0], [2, 4])
     many = np.arange(100.0)
-    best, worst = extremes(many)
+    best, worst = find_extremes(many)
     assert best == [99, 98, 97, 96, 95, 94]
     assert worst == [0, 1, 2, 3, 4, 5]
 

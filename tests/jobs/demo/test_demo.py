@@ -97,8 +97,8 @@ def test_the_demo_runs_each_line_in_its_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(
         demo, "write_enlarged", lambda *paths: ran.append((["enlarge"], paths[0].parent))
     )
-    monkeypatch.setattr(demo, "lessons", lambda place: ["it follows", str(place)])
-    monkeypatch.setattr(demo, "picture", lambda *stores: Image.new("RGB", (3, 2)))
+    monkeypatch.setattr(demo, "list_lessons", lambda place: ["it follows", str(place)])
+    monkeypatch.setattr(demo, "draw_picture", lambda *stores: Image.new("RGB", (3, 2)))
     monkeypatch.setattr(demo, "TRAIN_PER_CLASS", 2)
     monkeypatch.setattr(demo, "VAL_PER_CLASS", 1)
     directory = tmp_path / "new" / "demo"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cdm_cli.jobs.demo.drawing import FIGURES
-from cdm_cli.jobs.demo.lessons import correlations, lessons
+from cdm_cli.jobs.demo.lessons import correlate, list_lessons
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from tests.asking import as_typed
@@ -29,7 +29,7 @@ def test_a_short_training_of_the_demos_recipe_follows_its_input(tmp_path, monkey
     train(tmp_path, name="sr", **settings)
     asked = {"lowres": Path("data.h5"), "model": "sr", "s": 0, "compute": CPU}
     upsample.run(as_typed(UpsampleOptions, sampling=Sampling(steps=12), **asked), Told())
-    colours, pixels = correlations(Path("data.h5"), Path("samples.h5"))
+    colours, pixels = correlate(Path("data.h5"), Path("samples.h5"))
     assert colours > 0.92
     assert pixels > 0.78
 
@@ -40,17 +40,17 @@ def test_correlations_are_of_the_same_ids_at_the_size_of_the_input(tmp_path):
     order = np.random.default_rng(2).permutation(60)[:40]
     kept = {name: val[name][order] for name in ("images/8", "labels", "ids")}
     write_store(tmp_path / "same.h5", "samples", {"": kept}, classes=list(FIGURES))
-    found = correlations(tmp_path / "data.h5", tmp_path / "same.h5")
+    found = correlate(tmp_path / "data.h5", tmp_path / "same.h5")
     assert found == pytest.approx((1, 1), abs=1e-3)
     turned = kept | {"images/8": 255 - kept["images/8"]}
     write_store(tmp_path / "turned.h5", "samples", {"": turned}, classes=list(FIGURES))
-    found = correlations(tmp_path / "data.h5", tmp_path / "turned.h5")
+    found = correlate(tmp_path / "data.h5", tmp_path / "turned.h5")
     assert found == pytest.approx((-1, -1), abs=1e-3)
 
 
 def ran(directory, **how):
     write_demo(directory, **how)
-    return lessons(directory)
+    return list_lessons(directory)
 
 
 def test_a_good_run_says_so_in_numbers(tmp_path):

@@ -219,7 +219,7 @@ def test_a_damaged_part_is_noticed_as_it_is_read(workspace):
     with pytest.raises(BadInputError, match=r"p2\.h5: samples 0\.\.63 do not have the digest"):
         merged("p1.h5", "p2.h5", "p3.h5")
     with open_store("out.h5") as store:
-        assert store.parts[""].pending() == [1, 2]
+        assert store.parts[""].list_missing() == [1, 2]
 
 
 def test_nothing_is_overwritten(workspace):

@@ -5,7 +5,7 @@ import pytest
 
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError
-from cdm_cli.jobs.pictures.beside import column_head, lay_side_by_side, spread_over_classes
+from cdm_cli.jobs.pictures.beside import lay_side_by_side, name_column, spread_over_classes
 from cdm_cli.jobs.pictures.shown import choose_shown
 from tests.tiny import CLASSES, Told, write_store
 
@@ -82,7 +82,7 @@ def test_a_head_says_at_which_s(tmp_path):
             provenance={"identity": identity},
         )
         with open_store(path) as store:
-            return column_head(store, 4)
+            return name_column(store, 4)
 
     up = {"command": "upsample", "s": 5, "augment": "non-truncated"}
     assert head("a", up) == "a\ns = 5"

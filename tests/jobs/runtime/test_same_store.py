@@ -23,7 +23,7 @@ def test_another_store_is_not_continued(tmp_path, take):
     with pytest.raises(WouldOverwriteError, match=r"parts\.\.num was 20, is 21"):
         take(path, samples_spec(num=21))
     with resume_or_create(path, samples_spec()) as store:  # and who was refused holds no lock
-        assert store.parts[""].pending() == [0, 1, 2]
+        assert store.parts[""].list_missing() == [0, 1, 2]
 
 
 def test_what_is_checked_first_writes_nothing(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.sampling.classes import (
-    empty_classes,
+    find_empty_classes,
     labels_of,
     parse_classes,
     sample_count,
@@ -94,8 +94,8 @@ def test_classes_without_images_are_left_out_and_refused_by_name():
 
 
 def test_labels_tell_which_classes_are_empty():
-    assert empty_classes(np.array([3, 1, 3]), 5) == (0, 2, 4)
-    assert empty_classes(np.array([10**15, 0]), 1) == ()
+    assert find_empty_classes(np.array([3, 1, 3]), 5) == (0, 2, 4)
+    assert find_empty_classes(np.array([10**15, 0]), 1) == ()
 
 
 def test_a_first_synonym_of_two_classes_is_refused():

@@ -10,7 +10,7 @@ import pytest
 
 from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.sampling.sample import plan_work, run
-from cdm_cli.jobs.sampling.work import as_it_began
+from cdm_cli.jobs.sampling.work import keep_old_chain
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling
 from tests.asking import as_typed
 from tests.test_old_ones_continue import HOME
@@ -34,7 +34,7 @@ def options(**changes):
 def begun(**changes):
     """The times of the chain, and what is told."""
     asked, told = options(**changes), Told()
-    work = as_it_began(plan_work(asked), asked.out, told)
+    work = keep_old_chain(plan_work(asked), asked.out, told)
     return work.chain.schedule.times.tolist()[1:], told.lines
 
 

@@ -187,7 +187,7 @@ def test_images_stay_that_cannot_be_made_again_or_were_not_judged(home, change, 
 
 
 def test_where_a_job_works_nothing_goes(home):
-    with hold_lock(home / "runs/trained"), lock.directory(home / "sweep", alone=False):
+    with hold_lock(home / "runs/trained"), lock.hold_directory(home / "sweep", alone=False):
         assert going() == []
         assert [row["why"] for row in plan(PruneOptions(), Told()).kept] == [
             "another job works in it"
@@ -286,7 +286,7 @@ def test_a_record_of_a_stranger_is_no_record(tmp_path, text):
 
 
 def test_two_prunes_do_not_meet(home):
-    with lock.directory(home / "sweep", alone=True):
+    with lock.hold_directory(home / "sweep", alone=True):
         assert "another job works in sweep" in str(prune("sweep").failure())
     fd = os.open(home / "sweep", os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it was given back
