@@ -164,7 +164,7 @@ def blocks_made(path):
         return 0
     with open_store(path) as store:
         part = store.parts[""]
-        return part.num_blocks - len(part.pending())
+        return part.num_blocks - len(part.list_missing())
 
 
 def main():
