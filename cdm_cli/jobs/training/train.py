@@ -196,10 +196,7 @@ def _plan_on_data(options: TrainOptions, stack: ExitStack) -> tuple[Plan, Store,
 
 
 def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Trainer:
-    """Build the network, its average and its optimizer on the device.
-
-    First weights that take long are drawn in a thread, which the stack ends.
-    """
+    """Build network, average and optimizer on the device; the stack ends a thread that draws."""
     stage, training, precision = work.made.stage, work.made.training, work.precision
     device, classes = session.device, work.store.classes
     net, weights = begin_net(stage, training.seed, device, stack)
