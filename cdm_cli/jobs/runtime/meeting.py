@@ -8,8 +8,10 @@ ends the wait, and so do two processes of one rank or of different sizes of the 
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from datetime import timedelta
 
 from torch.distributed import (
@@ -27,7 +29,7 @@ SHORTEST, LONGEST = 0.02, 0.5  # seconds between two looks
 TELL, AGAIN = 10.0, 60.0  # seconds of waiting until it is told, and told again
 SILENCE = 20.0  # seconds without a sign of life of a process that was there: it has ended
 CONNECT = 2.0  # seconds to reach the first process at one look
-HERE, MET = "here", "met"
+HERE, MET, DIFFER = "here", "met", "differ"
 
 
 def meet(rank: int, size: int, address: str, patience: timedelta, say: Say) -> Store:
@@ -41,9 +43,8 @@ def meet(rank: int, size: int, address: str, patience: timedelta, say: Say) -> S
     watch = _Watch(rank, size, address, patience.total_seconds(), say)
     store = _open_store(watch, patience)
     try:
-        store.add(f"number/{rank}", 1)
+        _arrive(store, watch)
         for word in (HERE, MET):  # who was there when the last one came may have ended since
-            store.set(f"{word}/{rank}", _describe(size))
             _wait_for_all(store, watch, word)
     except DistError as error:
         raise watch.error_of([0], f"ended: {error}") from None
@@ -63,6 +64,7 @@ class _Watch:
         self.opens = rank == 0 and not elastic  # torchrun has a store of its own
         self._patience, self._say = patience, say
         self._since = time.monotonic()
+        self._heard = self._since
         self._told = self._since + TELL
 
     def looks(self) -> Iterator[None]:
@@ -100,15 +102,32 @@ class _Watch:
         place = f" at {self.host}:{self.port}" if list(ranks) == [0] else ""
         return f"rank {shown}{place}"
 
-    def reach_first(self) -> str:
-        """Return why the store cannot be reached at this look, "" if it can be."""
+    def reach_first(self) -> OSError | None:
+        """Return why the store cannot be reached at this look, None if it can be."""
         if self.opens:
-            return ""
+            return None
         try:
             socket.create_connection((self.host, self.port), CONNECT).close()
         except OSError as error:
-            return f": {error.strerror or error}"
-        return ""
+            return error
+        self._heard = time.monotonic()
+        return None
+
+    def hears_first(self) -> bool:
+        """Return whether the store, which was there, can be asked at this look.
+
+        Raises StoppedError where nobody listens there any more, or the network was lost for long.
+        """
+        why = self.reach_first()
+        if isinstance(why, ConnectionRefusedError):
+            raise self.error_of([0], "has ended")
+        if why and time.monotonic() - self._heard > SILENCE:
+            raise self.error_of([0], f"was not reached for {SILENCE:.0f} s{_tell(why)}")
+        return why is None
+
+
+def _tell(error: OSError) -> str:
+    return f": {error.strerror or error}"
 
 
 def _open_store(watch: _Watch, patience: timedelta) -> Store:
@@ -116,12 +135,9 @@ def _open_store(watch: _Watch, patience: timedelta) -> Store:
     for _ in watch.looks():
         if not (why := watch.reach_first()):
             break
-        watch.wait([0], why)
+        watch.wait([0], _tell(why))
     try:
-        store = TCPStore(
-            watch.host, watch.port, watch.size, watch.opens, patience,
-            wait_for_workers=False, multi_tenant=True,
-        )  # fmt: skip
+        store = _join_store(watch, patience)
     except DistError as error:
         if watch.opens and "EADDRINUSE" in str(error):
             raise UsageError(
@@ -134,29 +150,82 @@ def _open_store(watch: _Watch, patience: timedelta) -> Store:
     return PrefixStore(f"cdm/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
-def _describe(size: int) -> str:
-    return json.dumps({"size": size, "host": socket.gethostname(), "pid": os.getpid()})
+def _join_store(watch: _Watch, patience: timedelta) -> Store:
+    """Return the store, in a thread: torch waits without end for a program that says nothing."""
+    joined: Future[Store] = Future()
+
+    def join() -> None:
+        try:
+            joined.set_result(
+                TCPStore(
+                    watch.host, watch.port, watch.size, watch.opens, patience,
+                    wait_for_workers=False, multi_tenant=True,
+                )
+            )  # fmt: skip
+        except BaseException as error:
+            joined.set_exception(error)
+
+    threading.Thread(target=join, daemon=True).start()
+    for _ in watch.looks():
+        if joined.done():
+            break
+        watch.wait([0], ": what listens there does not answer as it does")
+    return joined.result()
+
+
+def _describe(watch: _Watch) -> str:
+    host = socket.gethostname()
+    return json.dumps({"size": watch.size, "rank": watch.rank, "host": host})
+
+
+def _arrive(store: Store, watch: _Watch) -> None:
+    """Say that this process is there, and to all what does not fit those that were there."""
+    if store.add(f"number/{watch.rank}", 1) > 1:
+        store.set(DIFFER, f"several processes have RANK={watch.rank}")
+    first = json.loads(store.compare_set("job", "", _describe(watch)))
+    if first["size"] != watch.size:
+        store.set(
+            DIFFER,
+            f"WORLD_SIZE is {first['size']} in rank {first['rank']} on {first['host']}, "
+            f"{watch.size} in rank {watch.rank} on {socket.gethostname()}",
+        )
 
 
 def _wait_for_all(store: Store, watch: _Watch, word: str) -> None:
-    """Give signs of life until every process has said the word."""
+    """Say the word, and give signs of life until every process has said it.
+
+    A look takes the store four answers, of however many processes: a slow store would keep all of
+    them from giving signs. Who is missing is asked for now and then.
+    """
+    store.set(f"{word}/{watch.rank}", "")
     seen: dict[int, tuple[int, float]] = {}  # by rank: its signs of life, and when one was new
-    missing = list(range(watch.size))
+    missing, asked = list(range(watch.size)), time.monotonic()
     for _ in watch.looks():
-        if watch.reach_first():
-            raise watch.error_of([0], "has ended")
+        if not watch.hears_first():
+            continue
         store.add(f"life/{watch.rank}", 1)
-        missing = [rank for rank in missing if not store.check([f"{word}/{rank}"])]
-        _check_alike(store, watch)
-        if not missing:
+        if store.check([DIFFER]):
+            raise _differ(store.get(DIFFER).decode())
+        if store.check([f"{word}/{rank}" for rank in missing]):
             return
-        there = [rank for rank in missing if store.check([f"{HERE}/{rank}"])]
-        gone = [rank for rank in there if _is_silent(store, rank, seen)]
-        if gone:
-            raise watch.error_of(
-                gone, f"was there, and has ended: no sign of it for {SILENCE:.0f} s"
-            )
-        watch.wait(missing)
+        if time.monotonic() - asked > SILENCE / 4:
+            missing, asked = _find_missing(store, word, missing), time.monotonic()
+            gone = [rank for rank in missing if word == MET and _is_silent(store, rank, seen)]
+            if gone:
+                raise watch.error_of(
+                    gone, f"was there, and has ended: no sign of it for {SILENCE:.0f} s"
+                )
+            watch.wait(missing)
+
+
+def _find_missing(store: Store, word: str, ranks: list[int]) -> list[int]:
+    """Return those of the ranks that have not said a word, asking for halves of them."""
+    if store.check([f"{word}/{rank}" for rank in ranks]):
+        return []
+    if len(ranks) == 1:
+        return ranks
+    halves = ranks[: len(ranks) // 2], ranks[len(ranks) // 2 :]
+    return [rank for half in halves for rank in _find_missing(store, word, half)]
 
 
 def _is_silent(store: Store, rank: int, seen: dict[int, tuple[int, float]]) -> bool:
@@ -164,20 +233,6 @@ def _is_silent(store: Store, rank: int, seen: dict[int, tuple[int, float]]) -> b
     if rank not in seen or seen[rank][0] != signs:
         seen[rank] = signs, now
     return now - seen[rank][1] > SILENCE
-
-
-def _check_alike(store: Store, watch: _Watch) -> None:
-    """Raise MismatchError where processes share a rank, or were told of other sizes of the job."""
-    for rank in range(watch.size):
-        if store.add(f"number/{rank}", 0) > 1:
-            raise _differ(f"several processes have RANK={rank}")
-        if store.check([f"{HERE}/{rank}"]):
-            other = json.loads(store.get(f"{HERE}/{rank}"))
-            if other["size"] != watch.size:
-                raise _differ(
-                    f"WORLD_SIZE is {other['size']} in rank {rank} on {other['host']}, "
-                    f"{watch.size} in rank {watch.rank}"
-                )
 
 
 def _differ(what: str) -> CdmError:

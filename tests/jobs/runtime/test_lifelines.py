@@ -1,10 +1,11 @@
 """Mirrors cdm_cli/jobs/runtime/lifelines.py: who has ended is known, and nobody else is."""
 
+import select
 import socket
 
 import pytest
 
-from cdm_cli.jobs.runtime.lifelines import Lifelines, Place
+from cdm_cli.jobs.runtime.lifelines import Lifelines
 
 
 @pytest.fixture
@@ -30,7 +31,29 @@ def test_a_process_that_ends_is_known_by_all_others(address):
 def test_a_process_that_cannot_be_reached_is_not_taken_for_one_that_ended(address):
     mine = Lifelines(address)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        closed = Place("127.0.0.1", server.getsockname()[1])
+        closed = mine.place._replace(port=server.getsockname()[1])
     assert not mine.connect(1, closed)
     assert mine.find_ended() == []
+    mine.close()
+
+
+def test_another_host_is_not_looked_for_on_the_loopback_of_this_one(address):
+    """A name of its own leads a host to 127.0.1.1, as Debian has it; here others listen there."""
+    mine = Lifelines(address)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = mine.place._replace(port=server.getsockname()[1], network="host1")
+        assert not mine.connect(1, theirs)
+        assert mine.connect(2, theirs._replace(network=mine.place.network))
+    mine.close()
+
+
+def test_what_speaks_is_not_taken_for_a_process_that_has_ended(address):
+    mine = Lifelines(address)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert mine.connect(1, mine.place._replace(port=server.getsockname()[1]))
+        line, _ = server.accept()
+        line.sendall(b"SSH-2.0\r\n")
+        assert select.select(list(mine._lines.values()), [], [], 10)[0]
+        assert mine.find_ended() == []
+        line.close()
     mine.close()

@@ -68,7 +68,7 @@ def test_a_process_that_was_there_and_has_ended_ends_the_wait(place):
     """It had said that it is there; the last one to come finds all there, and it gone."""
     host, _, port = place.rpartition(":")
     server = TCPStore(host, int(port), 3, True, LONG, wait_for_workers=False, multi_tenant=True)
-    PrefixStore("cdm/0", server).set("here/1", '{"size": 3, "host": "host1", "pid": 7}')
+    PrefixStore("cdm/0", server).set("here/1", '{"size": 3, "host": "host1"}')
     found, _ = together(place, (0, 3), (2, 3))
     assert all(isinstance(error, StoppedError) for error in found)
     assert "rank 1 was there, and has ended: no sign of it" in found[0].what + found[1].what
@@ -110,3 +110,66 @@ def test_a_port_that_is_taken_or_none_is_told(place):
     for word in ("huh", "0", "70000"):
         with pytest.raises(UsageError, match=rf"host0:{word}: expected a port in 1..65535"):
             meet(0, 2, f"host0:{word}", LONG, print)
+
+
+def test_a_program_that_listens_and_says_nothing_is_told_of_and_does_not_keep_a_process(place):
+    told = []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        place = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(StoppedError, match="did not come within 1 s: what listens there does"):
+            meet(1, 2, place, timedelta(seconds=1), told.append)
+    assert "rank 1 of 2 waits for rank 0" in told[0]
+
+
+class Network:
+    """Reaches a place, but for looks that are lost on the way."""
+
+    def __init__(self, lost):
+        self.lost, self.looks, self.reach = lost, 0, socket.create_connection
+
+    def __call__(self, place, patience):
+        self.looks += 1
+        if self.looks in self.lost:
+            raise TimeoutError("timed out")
+        return self.reach(place, patience)
+
+
+def test_a_look_that_is_lost_on_the_way_is_not_taken_for_the_end_of_the_first(place, monkeypatch):
+    network = Network(lost=range(2, 5))
+    monkeypatch.setattr(meeting.socket, "create_connection", network)
+    stores, _ = together(place, (0, 2), (1, 2))
+    assert all(not isinstance(store, CdmError) for store in stores)
+    assert network.looks > 4
+
+
+def test_a_network_that_is_lost_for_long_ends_the_wait(place, monkeypatch):
+    host, _, port = place.rpartition(":")
+    server = TCPStore(host, int(port), 2, True, LONG, wait_for_workers=False)
+    monkeypatch.setattr(meeting.socket, "create_connection", Network(lost=range(2, 1000)))
+    with pytest.raises(StoppedError, match=r"rank 0 at .* was not reached for 1 s: timed out"):
+        meet(1, 2, place, LONG, print)
+    del server
+
+
+def test_the_questions_of_a_wait_do_not_grow_with_the_number_of_processes(place, monkeypatch):
+    """Each takes the store some time: with a question for each process all would fall silent."""
+    asked, size = [], 200
+
+    class Counting(PrefixStore):
+        def check(self, keys):
+            asked.append(keys)
+            return super().check(keys)
+
+        def add(self, key, number):
+            asked.append(key)
+            return super().add(key, number)
+
+    host, _, port = place.rpartition(":")
+    server = TCPStore(host, int(port), size, True, LONG, wait_for_workers=False, multi_tenant=True)
+    for rank in range(1, size - 1):
+        PrefixStore("cdm/0", server).set(f"here/{rank}", '{"size": 200, "host": "host1"}')
+    monkeypatch.setattr(meeting, "PrefixStore", Counting)
+    (error,), _ = together(place, (0, size), patience=timedelta(seconds=1))
+    assert isinstance(error, StoppedError)
+    assert f"rank {size - 1} did not come within 1 s" in error.what
+    assert 0 < len(asked) < size
