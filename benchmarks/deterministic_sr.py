@@ -46,7 +46,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import read_header
 from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.ready import load_ready_stage
-from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
+from cdm_cli.jobs.sampling.rows import StoreRows, choose_part, choose_rows
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import FeatureOptions
@@ -269,7 +269,7 @@ def opened(
     header = read_header(find_stage(arguments.stage, Path(RUNS)))
     config = header.config
     store = stack.enter_context(open_store(arguments.ref))
-    _, part = part_of(store, None)
+    _, part = choose_part(store, None)
     rows = choose_rows(store, part, min(arguments.num, part.num))
     high, low = (StoreRows(part, side, rows)
                  for side in (config.model.resolution, header.conditioning.resolution))  # fmt: skip

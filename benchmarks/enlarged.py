@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cdm_cli.data.pixels import channels_last
+from cdm_cli.data.pixels import move_channels_last
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.jobs.runtime.same_store import resume_or_create
@@ -35,7 +35,7 @@ def enlarged(images: np.ndarray, resolution: int) -> np.ndarray:
     """Return uint8 [N, R, R, C] of uint8 [N, h, w, C]."""
     x = torch.from_numpy(images).movedim(-1, -3).contiguous().float()
     x = F.interpolate(x, (resolution, resolution), mode="bilinear", align_corners=False)
-    return channels_last(x.round().byte()).numpy()
+    return move_channels_last(x.round().byte()).numpy()
 
 
 def main() -> None:

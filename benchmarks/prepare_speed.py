@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, features
 
-from cdm_cli.data.resize import centre_square
+from cdm_cli.data.resize import cut_centre_square
 
 CLASSES = 4
 RESOLUTIONS = ((64,), (64, 256))
@@ -82,7 +82,7 @@ def _cpu() -> float:
 def plain(paths: Sequence[Path], resolutions: Sequence[int]) -> None:
     """Do what a loop of a few lines would do."""
     for path in paths:
-        square = centre_square(Image.open(path).convert("RGB"))
+        square = cut_centre_square(Image.open(path).convert("RGB"))
         for resolution in resolutions:
             np.asarray(square.resize((resolution, resolution), Image.Resampling.BOX))
 

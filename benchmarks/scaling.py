@@ -26,7 +26,7 @@ from machine import machine
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.demo.drawing import write_images
-from cdm_cli.jobs.sampling.blocks import block_size
+from cdm_cli.jobs.sampling.blocks import choose_block_size
 from cdm_cli.presets import preset
 
 
@@ -80,8 +80,8 @@ def sampling_rate(num: int, steps: int, gpus: int) -> float:
     words = [sys.executable, "-m", "cdm_cli", "sample", "stage", *flags, "--no-compile"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
         begun = moment(process, out, gpus)
-        ended = moment(process, out, num // block_size(num))
-    return (num - gpus * block_size(num)) / (ended - begun)
+        ended = moment(process, out, num // choose_block_size(num))
+    return (num - gpus * choose_block_size(num)) / (ended - begun)
 
 
 def moment(process: subprocess.Popen[bytes], out: Path, blocks: int) -> float:
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=24576, help="samples")
     parser.add_argument("--gpus", type=int, default=2)
     arguments = parser.parse_args()
-    rounds, left = divmod(arguments.num, block_size(arguments.num) * arguments.gpus)
+    rounds, left = divmod(arguments.num, choose_block_size(arguments.num) * arguments.gpus)
     if arguments.mode == "sample" and (left or rounds < 2):
         parser.error(f"--num {arguments.num}: no two or more blocks for each GPU, evenly")
     print(f"{machine()}, {arguments.preset}")

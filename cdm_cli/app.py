@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 from cdm_cli import signals
 from cdm_cli.__version__ import __version__
-from cdm_cli.commands._command import function_of
+from cdm_cli.commands._command import make_function
 from cdm_cli.commands._help import Grouped
 from cdm_cli.commands.completions import completions
 from cdm_cli.commands.help import show_help
@@ -23,7 +23,7 @@ from cdm_cli.translation import as_cdm_error
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-COMMANDS = {command.name: function_of(command) for command in TABLE} | {
+COMMANDS = {command.name: make_function(command) for command in TABLE} | {
     "help": show_help,
     "completions": completions,
 }

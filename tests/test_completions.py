@@ -11,7 +11,7 @@ import typer
 
 import cdm_cli
 from cdm_cli.app import app
-from cdm_cli.commands._completions import SCRIPTS, commands_of
+from cdm_cli.commands._completions import SCRIPTS, list_commands
 from cdm_cli.names import Sampler
 from cdm_cli.presets import PRESETS
 
@@ -79,7 +79,7 @@ def need(shell):
 def test_the_scripts_are_current(shell):
     path = HOME / f"cdm.{shell}"
     told = f"run: cdm completions {shell} > completions/{path.name}"
-    assert path.read_text() == SCRIPTS[shell](commands_of(GROUP)), told
+    assert path.read_text() == SCRIPTS[shell](list_commands(GROUP)), told
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -91,7 +91,7 @@ def test_the_shell_reads_its_script(shell):
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_flag_is_in_the_script(shell):
     text = (HOME / f"cdm.{shell}").read_text()
-    for command in commands_of(GROUP):
+    for command in list_commands(GROUP):
         for flag in command.flags:
             for name in flag.names:
                 assert (name.lstrip("-") if shell == "fish" else name) in text

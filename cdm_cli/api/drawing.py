@@ -17,10 +17,10 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.device import choose_precision, make_deterministic, pick_device
 from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.jobs.sampling.fill import Arrays
-from cdm_cli.jobs.sampling.headers import Header, as_base, read_header
-from cdm_cli.jobs.sampling.in_memory import sample_in_memory, upsampling_of
+from cdm_cli.jobs.sampling.headers import Header, read_header, require_base
+from cdm_cli.jobs.sampling.in_memory import plan_in_memory, sample_in_memory
 from cdm_cli.jobs.sampling.rows import LowRes
-from cdm_cli.jobs.sampling.sample import work_of
+from cdm_cli.jobs.sampling.sample import make_work
 from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.names import RUNS, Device, Precision, Sampler, Variance
 from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
@@ -111,7 +111,7 @@ def sample(
         SampleOptions, classes=listed, num=num, per_class=per_class, keep_s=tuple(keep_s),
         sampling=_sampling(seed, how),
     )  # fmt: skip
-    return _draw(stage, work_of(as_base(stage.header), options), report)
+    return _draw(stage, make_work(require_base(stage.header), options), report)
 
 
 def upsample(
@@ -141,7 +141,7 @@ def upsample(
     numbers = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
     z: Mapping[int, Any] = NOTHING if z_s is None or s is None else {s: z_s}
     given = LowRes(images, np.asarray(labels, np.int64), numbers, z)
-    return _draw(stage, upsampling_of(stage.header, given, options), report)
+    return _draw(stage, plan_in_memory(stage.header, given, options), report)
 
 
 def _sampling(seed: int, how: How) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.jobs.sampling.rows import check_states, choose_resolution, choose_rows, part_of
-from cdm_cli.jobs.sampling.work import times_to_keep
+from cdm_cli.jobs.sampling.rows import check_states, choose_part, choose_resolution, choose_rows
+from cdm_cli.jobs.sampling.work import choose_kept_times
 
 NOTHING: Mapping[int, Any] = MappingProxyType({})
 
@@ -46,15 +46,15 @@ def read(
     with ExitStack() as stack:
         opened = store if isinstance(store, Store) else stack.enter_context(open_store(store))
         opened.require_finished()
-        _, part = part_of(opened, split)
-        side, times = choose_resolution(opened, part, resolution), times_to_keep(z)
+        _, part = choose_part(opened, split)
+        side, times = choose_resolution(opened, part, resolution), choose_kept_times(z)
         for s in times:
             check_states(opened, part, s)
         rows = choose_rows(opened, part, num)
         part.check(rows)
         return Samples(
             np.array(part.images(side)[rows]),
-            np.array(part.labels_of(rows)),
+            np.array(part.read_labels(rows)),
             np.array(part.ids[rows]),
             {s: np.array(part.z(s)[rows]) for s in times},
         )

@@ -21,7 +21,7 @@ from torch import Tensor
 from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
-from cdm_cli.data.pixels import channels_last, to_uint8
+from cdm_cli.data.pixels import move_channels_last, to_uint8
 from cdm_cli.diffusion.between import State, draw_between
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import restart
@@ -149,7 +149,7 @@ def as_images(stage: Stage, x_0: Tensor) -> np.ndarray:
     x_0: float [B, C, H, W]. Raises NotFiniteError.
     """
     check_finite(stage, x_0)
-    return channels_last(to_uint8(x_0)).cpu().numpy()
+    return move_channels_last(to_uint8(x_0)).cpu().numpy()
 
 
 def bind_noise(schedule: Schedule, noise: Noise, stochasticity: Mapping[int, float]) -> Between:

@@ -88,7 +88,7 @@ def _write(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], head: "Future[FileHead]"
 ) -> FileEntry:
     """Write a file of tensors while its head, which holds their digest, is being computed."""
-    with durable.partial(path) as (fd, temporary):
+    with durable.make_partial(path) as (fd, temporary):
         offset = measure_head(tensors, metadata)
         for piece in iterate_bytes(tensors):
             disk.pwrite_all(fd, temporary, piece, offset)

@@ -55,6 +55,12 @@ def read_settings(model: type[M], path: Path, limit: int, *, next: str = "restor
         ) from None
 
 
+def write_settings(path: Path, settings: Settings) -> None:
+    """Write a Settings model as one JSON file, whole or not at all. Raises DiskError."""
+    data = settings.model_dump_json(indent=1) + "\n"
+    durable.write_file_atomically(path, data.encode())
+
+
 def digest_with(config: AnyStageConfig, weights: str) -> str:
     """Return the SHA-256 that identifies a stage: of its configuration and its weights' digest."""
     return hashlib.sha256((config.model_dump_json() + weights).encode()).hexdigest()

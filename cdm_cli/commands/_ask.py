@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cdm_cli.commands._render import text
-from cdm_cli.commands._report import report_of
+from cdm_cli.commands._render import write_lines
+from cdm_cli.commands._report import choose_report
 from cdm_cli.errors import UsageError, make_printable
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def ask_what_to_remove(
     """
     if options.yes:
         return options
-    found = plan(options, report_of(ctx))
+    found = plan(options, choose_report(ctx))
     question = found.question()
     if not question:
         return replace(options, agreed=())
@@ -35,7 +35,7 @@ def ask_what_to_remove(
             kept="nothing was removed",
             next=f"{ctx.command_path} --dry-run, which shows them, or --yes, which removes them",
         )
-    for line in text(found, whole=False):
+    for line in write_lines(found, whole=False):
         typer.echo(make_printable(line), err=True)
     names = tuple(row["path"] for row in found.remove) if typer.confirm(question, err=True) else ()
     return replace(options, agreed=names)

@@ -12,7 +12,7 @@ from rich.text import Text
 from cdm_cli.commands._progress import LEAST_BAR, Pace
 
 
-def bars(console: Console) -> Progress:
+def make_progress(console: Console) -> Progress:
     """Return a progress display whose tasks have a Pace under "pace" in their fields."""
     return Progress(_Line(), console=console, expand=True)
 

@@ -34,14 +34,14 @@ class Columns:
         return Columns(header, rows)
 
 
-def columns_of(rows: Sequence[Mapping[str, object]]) -> Columns:
+def make_columns(rows: Sequence[Mapping[str, object]]) -> Columns:
     """Return rows as columns of words; a column that holds lists is shown by --json alone."""
     names = [
         name
         for name in dict.fromkeys(name for row in rows for name in row)
         if not any(_holds_lists(row.get(name)) for row in rows)
     ]
-    return Columns(names, [[word(row.get(name)) for name in names] for row in rows])
+    return Columns(names, [[shorten(row.get(name)) for name in names] for row in rows])
 
 
 def _holds_lists(value: object) -> bool:
@@ -69,11 +69,11 @@ def draw(table: Columns, width: int) -> list[str]:
     and the others stand in a line of words below their row.
     """
     table = table.filled
-    widths, taken = _widths(table, width), _count_fitting(table, width)
+    widths, taken = _choose_widths(table, width), _count_fitting(table, width)
     if widths or not taken:
-        return _by_rich(table, widths, width)
+        return _draw_by_rich(table, widths, width)
     whole = Columns(table.header[:taken], [row[:taken] for row in table.rows])
-    head, rule, *lines = _by_rich(whole, [], width)
+    head, rule, *lines = _draw_by_rich(whole, [], width)
     found = [head, rule]
     for line, row in zip(lines, table.rows, strict=True):
         rest = zip(table.header[taken:], row[taken:], strict=True)
@@ -82,9 +82,9 @@ def draw(table: Columns, width: int) -> list[str]:
     return found
 
 
-def _widths(table: Columns, width: int) -> list[int]:
+def _choose_widths(table: Columns, width: int) -> list[int]:
     """Return widths of columns within which no word is broken, the widest cut first; [] if none."""
-    columns = _cut(table)
+    columns = _list_columns(table)
     least = [max(len(word) for cell in cells for word in [*cell.split(), ""]) for cells in columns]
     widths, room = [max(map(len, cells)) for cells in columns], width - GAP * (len(columns) - 1)
     while sum(widths) > room:
@@ -95,19 +95,19 @@ def _widths(table: Columns, width: int) -> list[int]:
     return widths
 
 
-def _cut(table: Columns) -> list[tuple[str, ...]]:
+def _list_columns(table: Columns) -> list[tuple[str, ...]]:
     """Return the cells of each column, its title first."""
     return list(zip(table.header, *table.rows, strict=True))
 
 
 def _count_fitting(table: Columns, width: int) -> int:
     """Return how many of the first columns fit beside each other unbroken."""
-    widths = [max(map(len, column)) + GAP for column in _cut(table)]
+    widths = [max(map(len, column)) + GAP for column in _list_columns(table)]
     fit = [at for at in range(1, len(widths) + 1) if sum(widths[:at]) - GAP <= width]
     return max(fit, default=0)
 
 
-def _by_rich(table: Columns, widths: Sequence[int], width: int) -> list[str]:
+def _draw_by_rich(table: Columns, widths: Sequence[int], width: int) -> list[str]:
     """Draw a table. widths: of its columns, left to rich where there are none."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -139,13 +139,13 @@ def fold(line: str, width: int, indent: int = 0) -> list[str]:
     )  # fmt: skip
 
 
-def word(value: object) -> str:
+def shorten(value: object) -> str:
     """Return a plain value in few characters: four digits of a float, a list's first words."""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {word(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {shorten(item)}" for key, item in value.items())
     if isinstance(value, list):
         more = [f"… ({len(value)} in all)"] if len(value) > SHOWN else []
-        return ", ".join([*map(word, value[:SHOWN]), *more]) or "none"
+        return ", ".join([*map(shorten, value[:SHOWN]), *more]) or "none"
     return "" if value is None else str(value)

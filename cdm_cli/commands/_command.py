@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from cdm_cli.commands._help import help_of
+from cdm_cli.commands._help import write_help
 from cdm_cli.commands.table import Command
 from cdm_cli.jobs.runtime import busy
 from cdm_cli.nets.kernels import ahead
-from cdm_cli.options.durations import seconds_of
-from cdm_cli.options.flag import OUTPUT, Flag, Flagged, flags_of, parts
+from cdm_cli.options.durations import parse_seconds
+from cdm_cli.options.flag import OUTPUT, Flag, Flagged, list_flags, split_hint
 from cdm_cli.options.sampling import Compute
 from cdm_cli.signals import stop_after
 from cdm_cli.startup import measure_command, measure_imports
@@ -27,7 +27,7 @@ DRY_RUN = Flagged(
 )  # fmt: skip
 
 
-def function_of(command: Command) -> Callable[..., None]:
+def make_function(command: Command) -> Callable[..., None]:
     """Return the function of a command as typer wants it: its flags are its parameters."""
 
     def run(ctx: typer.Context, **_: Any) -> None:
@@ -35,7 +35,7 @@ def function_of(command: Command) -> Callable[..., None]:
         from cdm_cli.commands._render import answer, show
         from cdm_cli.jobs.runtime.ranks import ranks
 
-        for item in flags_of(command.options):
+        for item in list_flags(command.options):
             if item.flag.instead and ctx.params[item.name]:
                 key = item.name.rpartition("_")[2]
                 return show(
@@ -49,7 +49,7 @@ def function_of(command: Command) -> Callable[..., None]:
             from cdm_cli.commands._ask import ask_what_to_remove
 
             options = ask_what_to_remove(ctx, options, _import_named(f"{command.job}:plan"))
-        with stop_after(_seconds(ctx)), measure_command():
+        with stop_after(_read_seconds(ctx)), measure_command():
             if job == "run" and _computes_here(options):
                 ahead.begin(ranks().local_rank)
             busy.begin()
@@ -58,8 +58,8 @@ def function_of(command: Command) -> Callable[..., None]:
             costs = job == "plan" and not command.asks
             answer(ctx, options, _foretell(done) if costs else done)
 
-    flags = [*flags_of(command.options), JSON, *([DRY_RUN] if command.plans else [])]
-    parameters = [_parameter("ctx", typer.Context), *map(_parameter_of, flags)]
+    flags = [*list_flags(command.options), JSON, *([DRY_RUN] if command.plans else [])]
+    parameters = [_make_parameter("ctx", typer.Context), *map(_make_parameter_of, flags)]
     run.__signature__ = Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     run.__annotations__ = {item.name: item.annotation for item in parameters}
     run.__doc__ = command.help
@@ -73,10 +73,10 @@ def _computes_here(options: object) -> bool:
     return isinstance(compute, Compute) and compute.device != "cpu" and (compute.gpus or 1) == 1
 
 
-def _seconds(ctx: typer.Context) -> int | None:
+def _read_seconds(ctx: typer.Context) -> int | None:
     """Return after how many seconds the command is to stop by itself."""
     typed = ctx.params.get("stop_after")
-    return seconds_of(typed) if typed else None
+    return parse_seconds(typed) if typed else None
 
 
 def _foretell(plan: Callable[..., Any]) -> Callable[..., object]:
@@ -95,36 +95,36 @@ def _import_named(where: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
+def _make_parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
     kind = Parameter.KEYWORD_ONLY
     return Parameter(name, kind, default=default, annotation=annotation)
 
 
-def _parameter_of(item: Flagged) -> Parameter:
+def _make_parameter_of(item: Flagged) -> Parameter:
     """Return the parameter of a flag: what typer parses, and what it shows as the default."""
-    flag, kind, default = item.flag, _parsed_type(item), _default(item)
-    words: dict[str, Any] = {"help": help_of(item), "show_default": False}
+    flag, kind, default = item.flag, _choose_type(item), _choose_default(item)
+    words: dict[str, Any] = {"help": write_help(item), "show_default": False}
     words |= {"metavar": flag.metavar} if flag.metavar is not None else {}
     words |= {"envvar": flag.env, "show_envvar": False} if flag.env else {}
     if flag.argument:
         said: Any = typer.Argument(**words)
     else:
         said = typer.Option(*item.names, rich_help_panel=item.group, **words)
-    return _parameter(item.name, Annotated[kind, said], default)
+    return _make_parameter(item.name, Annotated[kind, said], default)
 
 
-def _parsed_type(item: Flagged) -> Any:
+def _choose_type(item: Flagged) -> Any:
     """Return the type that typer parses: one text for values with commas, a list for repeated."""
     if get_origin(item.kind) is not tuple:
         return item.kind | None if item.flag.optional else item.kind
-    inner, _ = parts(get_args(item.kind)[0])
+    inner, _ = split_hint(get_args(item.kind)[0])
     if item.listed:
         return str if item.default else str | None
     words = str if get_origin(inner) is Literal else inner
     return list[words] if item.default is MISSING else list[words] | None
 
 
-def _default(item: Flagged) -> Any:
+def _choose_default(item: Flagged) -> Any:
     if item.flag.optional:
         return None
     if item.default is MISSING:

@@ -46,14 +46,14 @@ class CommandWords:
     arguments: tuple[Value, ...]
 
 
-def commands_of(group: Any) -> list[CommandWords]:
+def list_commands(group: Any) -> list[CommandWords]:
     """Return the commands of a typer group; the flags of the group belong to each."""
-    shared = [_value(param) for param in group.params if param.name != "version"]
-    return [_command(name, command, shared) for name, command in group.commands.items()]
+    shared = [_make_value(param) for param in group.params if param.name != "version"]
+    return [_make_command(name, command, shared) for name, command in group.commands.items()]
 
 
-def _command(name: str, command: Any, shared: Sequence[Value]) -> CommandWords:
-    values = [_value(param) for param in command.params]
+def _make_command(name: str, command: Any, shared: Sequence[Value]) -> CommandWords:
+    values = [_make_value(param) for param in command.params]
     flags = [value for value in values if value.names]
     arguments = [value for value in values if not value.names]
     help_flag = Value(("--help", "-h"), "Show every flag.", "none")
@@ -61,16 +61,16 @@ def _command(name: str, command: Any, shared: Sequence[Value]) -> CommandWords:
     return CommandWords(name, first_sentence, (*flags, *shared, help_flag), tuple(arguments))
 
 
-def _value(param: Any) -> Value:
+def _make_value(param: Any) -> Value:
     is_flag = param.param_type_name == "option"
     names = (*param.opts, *param.secondary_opts) if is_flag else ()
-    kind, words = _kind(param)
+    kind, words = _find_kind(param)
     help_text = (param.help or "").partition(" [")[0].rstrip(".")
     return Value(names, help_text, kind, words, many=param.nargs == -1)
 
 
-def _kind(param: Any) -> tuple[str, tuple[str, ...]]:
-    known = _known_words().get(param.name, ())
+def _find_kind(param: Any) -> tuple[str, tuple[str, ...]]:
+    known = _list_known_words().get(param.name, ())
     if getattr(param, "is_flag", False):
         return "none", ()
     described = param.type_descriptor
@@ -86,7 +86,7 @@ def _kind(param: Any) -> tuple[str, tuple[str, ...]]:
     return ("file" if is_path else "text"), ()
 
 
-def _known_words() -> dict[str, tuple[str, ...]]:
+def _list_known_words() -> dict[str, tuple[str, ...]]:
     from cdm_cli.commands.table import TABLE
     from cdm_cli.presets import PRESETS
     from cdm_cli.settable import settings_of
@@ -104,22 +104,22 @@ def _known_words() -> dict[str, tuple[str, ...]]:
     }
 
 
-def bash(commands: Sequence[CommandWords]) -> str:
+def write_bash(commands: Sequence[CommandWords]) -> str:
     """Return the script for bash."""
     values: list[str] = []
     flags: list[str] = []
     arguments: list[str] = []
     for command in commands:
         taking = [flag for flag in command.flags if flag.kind != "none"]
-        flags.append(f"    '{command.name}') flags='{_names(command.flags)}' ;;")
-        valued = _names(taking)
+        flags.append(f"    '{command.name}') flags='{_join_names(command.flags)}' ;;")
+        valued = _join_names(taking)
         values.append(f"    '{command.name}') valued=' {valued} ' ;;")
         for flag in taking:
             where = "|".join(f"'{command.name} {name}'" for name in flag.names)
-            arguments.append(f"    {where}) {_bash_action(flag)} ;;")
+            arguments.append(f"    {where}) {_write_bash_action(flag)} ;;")
         for index, argument in enumerate(command.arguments):
             place = "[0-9]*" if argument.many else f"{index}"  # and not the flags of `eval cas`
-            arguments.append(f"    '{command.name} '{place}) {_bash_action(argument)} ;;")
+            arguments.append(f"    '{command.name} '{place}) {_write_bash_action(argument)} ;;")
     return BASH.format(
         classes=CLASSES,
         header=HEADER.format(shell="bash"),
@@ -131,11 +131,11 @@ def bash(commands: Sequence[CommandWords]) -> str:
     )
 
 
-def _names(flags: Sequence[Value]) -> str:
+def _join_names(flags: Sequence[Value]) -> str:
     return " ".join(name for flag in flags for name in flag.names)
 
 
-def _bash_action(value: Value) -> str:
+def _write_bash_action(value: Value) -> str:
     words = " ".join(value.words)
     return {
         "words": f"_cdm_words '{words}'",
@@ -148,7 +148,7 @@ def _bash_action(value: Value) -> str:
     }.get(value.kind, ":")
 
 
-def zsh(commands: Sequence[CommandWords]) -> str:
+def write_zsh(commands: Sequence[CommandWords]) -> str:
     """Return the script for zsh."""
     single = [command for command in commands if " " not in command.name]
     double = [command for command in commands if " " in command.name]
@@ -158,25 +158,25 @@ def zsh(commands: Sequence[CommandWords]) -> str:
         header=HEADER.format(shell="zsh"),
         commands="\n".join(described),
         pairs="|".join(_quote(command.name) for command in double),
-        cases="\n".join("\n".join(_zsh_case(command)) for command in [*double, *single]),
+        cases="\n".join("\n".join(_write_zsh_case(command)) for command in [*double, *single]),
     )
 
 
-def _zsh_case(command: CommandWords) -> list[str]:
+def _write_zsh_case(command: CommandWords) -> list[str]:
     lines = [f"        '{command.name}') _arguments -s \\"]
     for flag in command.flags:
         for name in flag.names:
-            action = "" if flag.kind == "none" else f":value:{_zsh_action(flag)}"
+            action = "" if flag.kind == "none" else f":value:{_write_zsh_action(flag)}"
             help_text = flag.help.replace("[", "(").replace("]", ")").replace(":", "\\:")
             lines.append(f"          {_quote(f'*{name}[{help_text}]{action}')} \\")
     for index, argument in enumerate(command.arguments, 1):
         place = "*" if argument.many else f"{index}"
-        lines.append(f"          {_quote(f'{place}:argument:{_zsh_action(argument)}')} \\")
+        lines.append(f"          {_quote(f'{place}:argument:{_write_zsh_action(argument)}')} \\")
     lines[-1] = lines[-1].removesuffix(" \\") + " ;;"
     return lines
 
 
-def _zsh_action(value: Value) -> str:
+def _write_zsh_action(value: Value) -> str:
     words = " ".join(value.words)
     stages = f" _cdm_stages {words}".rstrip()  # the space keeps zsh from adding words of its own
     return {
@@ -186,7 +186,7 @@ def _zsh_action(value: Value) -> str:
     }.get(value.kind, " ")  # fmt: skip
 
 
-def fish(commands: Sequence[CommandWords]) -> str:
+def write_fish(commands: Sequence[CommandWords]) -> str:
     """Return the script for fish."""
     lines: list[str] = []
     for command in commands:
@@ -195,14 +195,14 @@ def fish(commands: Sequence[CommandWords]) -> str:
                 f"complete -c cdm -n __fish_use_subcommand -a {command.name} "
                 f"-d {_quote(command.help)}"
             )
-        where = f"complete -c cdm -n '{_fish_where(command, commands)}'"
-        lines += [f"{where} {_fish_flag(flag)}" for flag in command.flags]
+        where = f"complete -c cdm -n '{_write_fish_condition(command, commands)}'"
+        lines += [f"{where} {_write_fish_flag(flag)}" for flag in command.flags]
         for argument in command.arguments:
-            lines.append(f"{where} {_fish_action(argument)}")
+            lines.append(f"{where} {_write_fish_action(argument)}")
     return FISH.format(classes=CLASSES, header=HEADER.format(shell="fish"), lines="\n".join(lines))
 
 
-def _fish_where(command: CommandWords, commands: Sequence[CommandWords]) -> str:
+def _write_fish_condition(command: CommandWords, commands: Sequence[CommandWords]) -> str:
     """Return the condition under which the command of this name is being typed."""
     seen = [f"__fish_seen_subcommand_from {word}" for word in command.name.split()]
     longer = [other.name.split() for other in commands if other.name.startswith(f"{command.name} ")]
@@ -211,13 +211,13 @@ def _fish_where(command: CommandWords, commands: Sequence[CommandWords]) -> str:
     return "; and ".join(seen)
 
 
-def _fish_flag(flag: Value) -> str:
+def _write_fish_flag(flag: Value) -> str:
     names = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in flag.names]
-    action = "" if flag.kind == "none" else f" -r {_fish_action(flag)}"
+    action = "" if flag.kind == "none" else f" -r {_write_fish_action(flag)}"
     return f"{' '.join(names)}{action} -d {_quote(flag.help)}"
 
 
-def _fish_action(value: Value) -> str:
+def _write_fish_action(value: Value) -> str:
     words = " ".join(value.words)
     stages = f"(__cdm_stages) {words}".strip()
     return {
@@ -236,7 +236,7 @@ def _quote(text: str) -> str:
 
 
 SCRIPTS: dict[str, Callable[[Sequence[CommandWords]], str]] = {
-    "bash": bash,
-    "zsh": zsh,
-    "fish": fish,
+    "bash": write_bash,
+    "zsh": write_zsh,
+    "fish": write_fish,
 }

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import typer
 
 from cdm_cli.errors import UsageError
-from cdm_cli.options.flag import flags_of
+from cdm_cli.options.flag import list_flags
 from cdm_cli.sentences import fault_of
 
 O = TypeVar("O")  # noqa: E741
@@ -26,10 +26,10 @@ def fill_options(options: type[O], ctx: typer.Context) -> O:
 
     check_files(ctx)
     try:
-        return TypeAdapter(options).validate_python(_values(options, ctx))
+        return TypeAdapter(options).validate_python(_collect_values(options, ctx))
     except ValidationError as error:
         fault = fault_of(error)
-        words = [_flag(ctx, fault.parts), _show_value(fault.value)]
+        words = [_find_flag(ctx, fault.parts), _show_value(fault.value)]
         what = f"{' '.join(filter(None, words))}: {fault.sentence}"
         raise UsageError(what, next=f"{ctx.command_path} --help") from None
 
@@ -43,9 +43,9 @@ def check_files(ctx: typer.Context) -> None:
     for name, value in ctx.params.items():
         for word in value if isinstance(value, (list, tuple)) else [value]:
             address = ADDRESS.match(str(word)) if isinstance(word, Path | str) else None
-            flag = _flag(ctx, (name,))
+            flag = _find_flag(ctx, (name,))
             if address and name not in texts and not Path(address[1]).exists():
-                there = word if isinstance(word, str) else _address(address)
+                there = word if isinstance(word, str) else _find_address(address)
                 raise UsageError(
                     f"{flag} {there}: an address; cdm reads and writes files of this machine alone",
                     next="copy it here (curl -LO, rclone, …), then give the name of the file",
@@ -57,7 +57,7 @@ def check_files(ctx: typer.Context) -> None:
                 )
 
 
-def _address(seen: re.Match[str]) -> str:
+def _find_address(seen: re.Match[str]) -> str:
     """Return an address as it was typed; where that is not found, no more than its host.
 
     A Path keeps one slash of several.
@@ -67,7 +67,7 @@ def _address(seen: re.Match[str]) -> str:
     return next((word for word in words if str(Path(word)) == seen[0]), f"{host}/…")
 
 
-def _flag(ctx: typer.Context, loc: tuple[int | str, ...]) -> str:
+def _find_flag(ctx: typer.Context, loc: tuple[int | str, ...]) -> str:
     """Return how the user typed the field at loc: `--keep-s`, or `LOWRES` for an argument."""
     names = {param.name: param for param in ctx.command.params}
     for part in reversed(loc):
@@ -82,12 +82,12 @@ def _show_value(value: object) -> str:
     return "" if isinstance(value, dict) else str(value)
 
 
-def _values(options: type, ctx: typer.Context) -> dict[str, Any]:
+def _collect_values(options: type, ctx: typer.Context) -> dict[str, Any]:
     """Return what was typed where it stands in the options; -q and its like stand before all."""
     everywhere = ctx.find_root().params
     own = {field.name for field in fields(options)}
     values = {name: value for name, value in everywhere.items() if name in own}
-    for item in flags_of(options):
+    for item in list_flags(options):
         value = ctx.params.get(item.name)
         if value not in (None, [], ()):
             *groups, name = item.path

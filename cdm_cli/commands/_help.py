@@ -19,7 +19,7 @@ class Grouped(TyperCommand):
         """Write the arguments, then each group of flags; what belongs to none is output."""
         params = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
         known = [(param, record) for param, record in params if record is not None]
-        with_names = [(_heading(param), record) for param, record in known]
+        with_names = [(_find_heading(param), record) for param, record in known]
         for heading in ("Arguments", *ORDER):
             records = [record for name, record in with_names if name == heading]
             if records:
@@ -27,23 +27,23 @@ class Grouped(TyperCommand):
                     formatter.write_dl(records)
 
 
-def _heading(param: Any) -> str:
+def _find_heading(param: Any) -> str:
     if param.param_type_name == "argument":
         return "Arguments"
     return getattr(param, "rich_help_panel", None) or OUTPUT
 
 
-def help_of(item: Flagged) -> str:
+def write_help(item: Flagged) -> str:
     """Return what `--help` says of a flag: "How many images [default: all; 1 or more]."""
     text, _, words = item.flag.help.partition(GIVEN)
-    words = words.rstrip(".").removesuffix("]") or _default(item)
+    words = words.rstrip(".").removesuffix("]") or _name_default(item)
     env = f"${item.flag.env} or " if item.flag.env else ""
     notes = [f"default: {env}{words}"] if words else []
     notes += [limits] if (limits := range_in_words(item.limits)) else []
     return f"{text.rstrip('.')} [{'; '.join(notes)}]." if notes else text
 
 
-def _default(item: Flagged) -> str:
+def _name_default(item: Flagged) -> str:
     """Return the default in a word, "" where something must be given."""
     if item.default is MISSING:
         return ""

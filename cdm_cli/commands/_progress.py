@@ -10,9 +10,9 @@ LEAST_BAR = 8  # cells
 
 @dataclass
 class Pace:
-    """Counts up to total; done is what an earlier run did, and says nothing of this one's speed.
+    """Counts up to total. done: how many are done, at first those of an earlier run.
 
-    The clock starts with the first advance: the one before it may have compiled a network.
+    The speed is that after the first advance, before which a network may have been compiled.
     """
 
     what: str
@@ -56,11 +56,11 @@ class Pace:
         """How far the job is, as "11/60 steps"."""
         return f"{self.done}/{self.total} {self.unit}"
 
-    def line(self) -> str:
+    def make_line(self) -> str:
         """Return one line of a log: count, share, rate, time left, note."""
         parts = [f"{self.what} {self.counted}", f"{100 * self.done / max(self.total, 1):.1f} %"]
         parts += [f"{rate}/s" for rate in format_rate(self.rate)]
-        parts += [f"{clock_time(left)} left" for left in [self.left] if left is not None]
+        parts += [f"{format_time(left)} left" for left in [self.left] if left is not None]
         return ", ".join([*parts, *([self.note] if self.note else [])])
 
     def fit(self, width: int) -> tuple[str, str]:
@@ -68,16 +68,16 @@ class Pace:
 
         Where there is little room, the rate is left out first, and then the note from its end.
         """
-        for text in self._shorter():
+        for text in self._shorten():
             if len(self.what) + 1 + len(text) + 1 + LEAST_BAR <= width:
                 return self.what, text
-        text = [*self._shorter()][-1]
+        text = [*self._shorten()][-1]
         room = max(width - 1 - len(text), 1)
         return (self.what if len(self.what) <= room else f"{self.what[: room - 1]}…"), text
 
-    def _shorter(self) -> Iterator[str]:
+    def _shorten(self) -> Iterator[str]:
         notes = self.note.split(BETWEEN) if self.note else []
-        left = [] if self.left is None else [f"{clock_time(self.left)} left"]
+        left = [] if self.left is None else [f"{format_time(self.left)} left"]
         rate = [f"{rate}/s" for rate in format_rate(self.rate)]
         yield BETWEEN.join([self.counted, *rate, *notes, *left])
         for most in range(len(notes), 0, -1):
@@ -91,7 +91,7 @@ def format_rate(rate: float) -> list[str]:
     return [f"{rate:.3g}" if rate < 100 else f"{rate:.0f}"] if rate else []
 
 
-def clock_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Return h:mm:ss, or m:ss below one hour."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import typer
 
-from cdm_cli.commands._columns import Columns, align, columns_of, draw, fold, word
-from cdm_cli.commands._report import report_of
+from cdm_cli.commands._columns import Columns, align, draw, fold, make_columns, shorten
+from cdm_cli.commands._report import choose_report
 from cdm_cli.errors import make_printable
 from cdm_cli.startup import tell_by
 
@@ -89,8 +89,8 @@ def answer(ctx: typer.Context, options: "O", run: "Callable[[O, Report], object]
     """
     from cdm_cli.jobs.runtime.ranks import ranks
 
-    report = report_of(ctx)
-    defaults = _defaults(ctx)
+    report = choose_report(ctx)
+    defaults = _list_defaults(ctx)
     if defaults:
         report.say(f"{ctx.info_name}: by default {', '.join(defaults)}")
     if _wants_all(ctx):
@@ -108,7 +108,7 @@ def _wants_all(ctx: typer.Context) -> bool:
     return bool(params.get("verbose") or params.get("debug"))
 
 
-def _defaults(ctx: typer.Context) -> list[str]:
+def _list_defaults(ctx: typer.Context) -> list[str]:
     """Return the files and stages that the user left to us, as `--out samples.h5`, `NAME base`."""
     said: list[str] = []
     for param in ctx.command.params:
@@ -117,14 +117,14 @@ def _defaults(ctx: typer.Context) -> list[str]:
         paths = value if isinstance(value, (list, tuple)) else [value]
         first = next(iter(paths), None)
         left = source is not None and source.name == "DEFAULT"
-        flag = param.opts[0] if param.opts[0].startswith("-") else _argument(param)
+        flag = param.opts[0] if param.opts[0].startswith("-") else _name_argument(param)
         named = isinstance(first, Path) or (first and not flag.startswith("-"))
         if left and named and first != Path():
             said.append(f"{flag} {' '.join(map(str, paths))}")
     return said
 
 
-def _argument(param: Any) -> str:
+def _name_argument(param: Any) -> str:
     return str(param.metavar or param.opts[0].upper()).removesuffix("...")
 
 
@@ -134,7 +134,7 @@ def show(result: object, *, as_json: bool, whole: bool = True) -> None:
         typer.echo(json.dumps(make_plain(result), allow_nan=False))
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for line in _lines(_lay_out(result, whole=whole), width):
+    for line in _write_lines(_lay_out(result, whole=whole), width):
         typer.echo(line)
 
 
@@ -142,8 +142,8 @@ def make_plain(value: object) -> Any:
     """Return a result as values of JSON: paths become text, NaN and infinity null."""
     if isinstance(value, Table):
         return make_plain(value.to_json())
-    if _members(value) is not None:
-        return {name: make_plain(item) for name, item in (_members(value) or {}).items()}
+    if _find_members(value) is not None:
+        return {name: make_plain(item) for name, item in (_find_members(value) or {}).items()}
     if isinstance(value, (list, tuple)):
         return [make_plain(item) for item in value]
     if isinstance(value, float):
@@ -151,7 +151,7 @@ def make_plain(value: object) -> Any:
     return value if isinstance(value, (str, int, bool, type(None))) else str(value)
 
 
-def _members(value: object) -> dict[str, Any] | None:
+def _find_members(value: object) -> dict[str, Any] | None:
     """Return the fields of a mapping, dataclass, settings model or Dumped, or None for others."""
     if isinstance(value, Mapping):
         return {str(name): item for name, item in value.items()}
@@ -163,24 +163,24 @@ def _members(value: object) -> dict[str, Any] | None:
     return value.model_dump() if isinstance(value, Dumped) else None
 
 
-def text(result: object, *, whole: bool = True) -> list[str]:
+def write_lines(result: object, *, whole: bool = True) -> list[str]:
     """Return a result as lines of text, as they stand in a pipe."""
-    return _lines(_lay_out(result, whole=whole), None)
+    return _write_lines(_lay_out(result, whole=whole), None)
 
 
-def _lines(parts: Iterable[str | Columns], width: int | None) -> list[str]:
+def _write_lines(parts: Iterable[str | Columns], width: int | None) -> list[str]:
     """Return lines; width: of a terminal, on which rich draws the tables."""
     lines: list[str] = []
     for part in parts:
         if isinstance(part, str):
             line = make_printable(part)
-            lines += [line] if width is None else fold(line, width, _value_at(line))
+            lines += [line] if width is None else fold(line, width, _find_value(line))
         else:
             lines += align(part) if width is None else draw(part, width)
     return lines
 
 
-def _value_at(line: str) -> int:
+def _find_value(line: str) -> int:
     """Return where the value of a line `name  value` stands, 0 in any other line."""
     named = NAMED.match(line)
     return named.end() if named else 0
@@ -190,41 +190,43 @@ def _lay_out(result: object, *, whole: bool) -> list[str | Columns]:
     """Return what a person reads: the answer first, then scalars, then tables under their names."""
     if isinstance(result, Table):
         return [Columns(result.header(), result.lines()), *result.all_notes()]
-    short = [part for said in _summary_of(result) for part in _parts(said)]
+    short = [part for said in _summarise(result) for part in _lay_out_said(said)]
     if short and not whole:
         return short
     unshown = getattr(result, "unshown", ())  # in --json alone
-    values = {name: item for name, item in (_members(result) or {}).items() if name not in unshown}
+    values = {
+        name: item for name, item in (_find_members(result) or {}).items() if name not in unshown
+    }
     tables = {name: value for name, value in values.items() if _is_table(value)}
-    scalars = _scalars({name: value for name, value in values.items() if name not in tables})
+    scalars = _list_scalars({name: value for name, value in values.items() if name not in tables})
     parts = [*short, *([""] if short else []), *scalars]
     for name, value in tables.items():
         parts += ["", f"{name.replace('_', ' ')}:"]
         parts += (
             _lay_out(value, whole=True)
             if isinstance(value, Table)
-            else [columns_of(make_plain(value))]
+            else [make_columns(make_plain(value))]
         )
     return parts if scalars or short else parts[1:]
 
 
-def _summary_of(result: object) -> "Sequence[Said]":
+def _summarise(result: object) -> "Sequence[Said]":
     return result.in_short() if isinstance(result, InShort) else []
 
 
-def _parts(said: "Said") -> Sequence[str | Columns]:
+def _lay_out_said(said: "Said") -> Sequence[str | Columns]:
     if isinstance(said, str):
         return [said]
-    return _scalars(said) if isinstance(said, Mapping) else [columns_of(make_plain(said))]
+    return _list_scalars(said) if isinstance(said, Mapping) else [make_columns(make_plain(said))]
 
 
-def _scalars(values: Mapping[str, object]) -> list[str]:
+def _list_scalars(values: Mapping[str, object]) -> list[str]:
     """Return a line for each value that is not empty, `name  value`."""
     flat = {
         name: value for name, value in _flatten(make_plain(values)).items() if value not in EMPTY
     }
     width = max((len(name) for name in flat), default=0)
-    return [f"{name:{width}}  {word(value)}" for name, value in flat.items()]
+    return [f"{name:{width}}  {shorten(value)}" for name, value in flat.items()]
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -240,4 +242,4 @@ def _is_table(value: object) -> bool:
     if isinstance(value, Table):
         return True
     rows = value if isinstance(value, (list, tuple)) else ()
-    return bool(rows) and all(_members(row) is not None for row in rows)
+    return bool(rows) and all(_find_members(row) is not None for row in rows)

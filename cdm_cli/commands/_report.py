@@ -27,7 +27,7 @@ SHOW_CURSOR = b"\x1b[?25h\n"  # which a bar hides
 Advance = Callable[[int, str], None]
 
 
-def report_of(ctx: typer.Context) -> "Report":
+def choose_report(ctx: typer.Context) -> "Report":
     """Return the Report that fits stderr: quiet (-q), a terminal's, or a log's."""
     if ctx.find_root().params.get("quiet"):
         return Quiet()
@@ -89,7 +89,7 @@ class Lines:
         def tell() -> None:
             nonlocal said
             self._last, said = self._clock(), (pace.done, pace.note)
-            self.say(pace.line())
+            self.say(pace.make_line())
 
         try:
             yield advance
@@ -120,9 +120,9 @@ class Bars:
     def track(self, what: str, total: int, unit: str, done: int = 0) -> Generator[Advance]:
         """Show a bar; the outermost one stays on the screen when it ends."""
         pace, outer = Pace(make_printable(what), total, unit, done), self._shown
-        from cdm_cli.commands._bars import bars
+        from cdm_cli.commands._bars import make_progress
 
-        shown = self._shown = outer or bars(self._console)
+        shown = self._shown = outer or make_progress(self._console)
         task = shown.add_task(what, total=total, completed=done, pace=pace)
 
         def advance(count: int, note: str) -> None:

@@ -16,6 +16,6 @@ def completions(ctx: typer.Context, shell: ShellName) -> None:
     Example: cdm completions bash > ~/.local/share/bash-completion/completions/cdm
     Example: cdm completions zsh > ~/.zfunc/_cdm
     """
-    from cdm_cli.commands._completions import SCRIPTS, commands_of
+    from cdm_cli.commands._completions import SCRIPTS, list_commands
 
-    typer.echo(SCRIPTS[shell](commands_of(ctx.find_root().command)), nl=False)
+    typer.echo(SCRIPTS[shell](list_commands(ctx.find_root().command)), nl=False)

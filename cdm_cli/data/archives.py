@@ -24,11 +24,11 @@ from cdm_cli.data.listing import (
     MAX_BESIDE_BYTES,
     MAX_FILE_BYTES,
     MAX_TABLE_BYTES,
-    listing_digest,
+    digest_listing,
     read_error,
     sort_names,
 )
-from cdm_cli.data.skips import Skips, printable_name
+from cdm_cli.data.skips import Skips, make_printable_name
 from cdm_cli.errors import BadInputError, UnsafeInputError
 
 MAX_RATIO = 1000  # deflate itself ends at 1032
@@ -93,10 +93,10 @@ class ArchiveSource:
 
     def digest(self) -> str:
         """Return the sha256 over names, sizes and, in a zip, checksums."""
-        return listing_digest(self.names, self.spans[:, 3], self.spans[:, 4])
+        return digest_listing(self.names, self.spans[:, 3], self.spans[:, 4])
 
 
-def archive_source(name: str, path: Path, members: Iterable[Member], skips: Skips) -> ArchiveSource:
+def open_archive(name: str, path: Path, members: Iterable[Member], skips: Skips) -> ArchiveSource:
     """Choose the images among the members, sorted by name; what is passed over goes to skips.
 
     dataset.json at the root is read. Raises what `read_member` raises, for that one.
@@ -123,7 +123,7 @@ def read_member(path: Path, member: Member, limit: int = MAX_FILE_BYTES) -> byte
     with open_for_reading(path) as file:
         if span.how == PLAIN:
             return pread(path, file, span.start, span.stored)
-        data = pread(path, file, data_offset(path, file, member), span.stored)
+        data = pread(path, file, find_data(path, file, member), span.stored)
     if span.how == DEFLATED:
         data = _inflate(data, span.size)
     if len(data) != span.size or zlib.crc32(data) != span.crc:
@@ -131,7 +131,7 @@ def read_member(path: Path, member: Member, limit: int = MAX_FILE_BYTES) -> byte
     return data
 
 
-def data_offset(path: Path, file: int, member: Member) -> int:
+def find_data(path: Path, file: int, member: Member) -> int:
     """Return where a zip member's data begin, which its local header tells.
 
     Raises BadImageError where that header and the directory of the zip tell different methods,
@@ -181,7 +181,7 @@ def pread(path: Path, file: int, offset: int, length: int) -> bytes:
     return data
 
 
-def safe_name(path: Path, name: str) -> str:
+def clean_name(path: Path, name: str) -> str:
     """Return a member's name without "." parts. Raises UnsafeInputError if it leads outside."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name or re.match("[A-Za-z]:", name):
@@ -196,7 +196,7 @@ def add_once(path: Path, members: dict[str, Member], member: Member) -> None:
     members[member.name] = member
 
 
-def ratio_limit(stored: int) -> int:
+def limit_size(stored: int) -> int:
     """Return the largest size to which so many compressed bytes may be unpacked."""
     return MAX_RATIO * stored + 4096
 
@@ -204,5 +204,5 @@ def ratio_limit(stored: int) -> int:
 def unsafe_error(path: Path, name: str, fault: str) -> UnsafeInputError:
     """Return the UnsafeInputError that refuses an archive and names the member at fault."""
     return UnsafeInputError(
-        f"{path} is refused: its member '{printable_name(name)}' {fault}", kept=KEPT
+        f"{path} is refused: its member '{make_printable_name(name)}' {fault}", kept=KEPT
     )

@@ -19,13 +19,13 @@ from cdm_cli.data.archives import (
     DEFLATED,
     KEPT,
     Member,
-    data_offset,
+    find_data,
     open_for_reading,
     pread,
     read_member,
 )
 from cdm_cli.data.images import MAX_PIXELS, U8, BadImageError
-from cdm_cli.data.listing import listing_digest
+from cdm_cli.data.listing import digest_listing
 from cdm_cli.data.spool import write_spool
 from cdm_cli.errors import BadInputError
 from cdm_cli.names import MOST_CLASSES
@@ -83,10 +83,10 @@ class ArraySource:
     def digest(self) -> str:
         """Return the sha256 over shape, checksum, rows and labels (0 where there are none)."""
         labels = self.rows * 0 if self.labels is None else self.labels
-        return listing_digest([], np.array([*self.shape, self.crc]), self.rows, labels)
+        return digest_listing([], np.array([*self.shape, self.crc]), self.rows, labels)
 
 
-def npz_source(name: str, path: Path, members: Sequence[Member], spool: Path) -> ArraySource:
+def open_arrays(name: str, path: Path, members: Sequence[Member], spool: Path) -> ArraySource:
     """Open the arrays of an .npz, a compressed arr_0 by way of spool.
 
     Raises BadInputError, UnsafeInputError, DiskError.
@@ -97,14 +97,14 @@ def npz_source(name: str, path: Path, members: Sequence[Member], spool: Path) ->
         raise BadInputError(f"{path} holds {found}; images are expected in arr_0", kept=KEPT)
     member = table[IMAGES]
     try:
-        where, offset = _in_place(path, member, spool)
+        where, offset = _find_in_place(path, member, spool)
         with open_for_reading(where) as file:
             head = pread(where, file, offset, min(_HEAD, member.span.size))
-        shape, dtype, length = _npy_header(head)
+        shape, dtype, length = _read_npy_header(head)
         if dtype != np.uint8:
             raise BadImageError(f"arr_0 is {dtype}, not uint8")
-        N, *one = _image_shape(shape, member.span.size - length)
-        labels = _labels(path, table[LABELS], N) if LABELS in table else None
+        N, *one = _check_image_shape(shape, member.span.size - length)
+        labels = _read_labels(path, table[LABELS], N) if LABELS in table else None
     except BadImageError as error:
         raise BadInputError(f"{path} cannot be used: {error}", kept=KEPT) from error
     H, W, C = one
@@ -112,21 +112,21 @@ def npz_source(name: str, path: Path, members: Sequence[Member], spool: Path) ->
     return ArraySource(name, where, offset + length, (H, W, C), rows, labels, member.span.crc)
 
 
-def _in_place(path: Path, member: Member, spool: Path) -> tuple[Path, int]:
+def _find_in_place(path: Path, member: Member, spool: Path) -> tuple[Path, int]:
     """Return a file and offset where a member lies uncompressed, its checksum compared."""
     span = member.span
     with open_for_reading(path) as file:
-        where, offset = path, data_offset(path, file, member)
+        where, offset = path, find_data(path, file, member)
         if span.how == DEFLATED:
             where, offset = write_spool(_inflate(path, file, offset, span.stored), spool), 0
     with open_for_reading(where) as file:
         long_enough = os.fstat(file).st_size >= offset + span.size
-        if not long_enough or _crc(_parts(where, file, offset, span.size)) != span.crc:
+        if not long_enough or _compute_crc(_read_parts(where, file, offset, span.size)) != span.crc:
             raise BadImageError("the checksum of arr_0 is wrong")
     return where, offset
 
 
-def _parts(path: Path, file: int, offset: int, length: int) -> Iterator[bytes]:
+def _read_parts(path: Path, file: int, offset: int, length: int) -> Iterator[bytes]:
     for at in range(0, length, _STEP):
         yield pread(path, file, offset + at, min(_STEP, length - at))
 
@@ -135,7 +135,7 @@ def _inflate(path: Path, file: int, offset: int, stored: int) -> Iterator[bytes]
     """Yield what a deflated member holds: at most 1032 times its bytes, so never without end."""
     inflater = zlib.decompressobj(-15)
     try:
-        for part in _parts(path, file, offset, stored):
+        for part in _read_parts(path, file, offset, stored):
             while part:
                 yield inflater.decompress(part, _STEP)
                 part = inflater.unconsumed_tail
@@ -144,14 +144,14 @@ def _inflate(path: Path, file: int, offset: int, stored: int) -> Iterator[bytes]
         raise BadImageError("the deflated bytes of arr_0 are damaged") from error
 
 
-def _crc(parts: Iterator[bytes]) -> int:
+def _compute_crc(parts: Iterator[bytes]) -> int:
     crc = 0
     for part in parts:
         crc = zlib.crc32(part, crc)
     return crc
 
 
-def _npy_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+def _read_npy_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Return shape, dtype and the header's own length. Raises BadImageError."""
     stream = BytesIO(data)
     try:
@@ -166,7 +166,7 @@ def _npy_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     return shape, dtype, stream.tell()
 
 
-def _image_shape(shape: tuple[int, ...], size: int) -> tuple[int, int, int, int]:
+def _check_image_shape(shape: tuple[int, ...], size: int) -> tuple[int, int, int, int]:
     """Return N, H, W, C of arr_0. Raises BadImageError."""
     N, H, W, C = shape if len(shape) == 4 else (*shape, 1) if len(shape) == 3 else (0, 0, 0, 0)
     if not (1 <= C <= 4 and H >= 1 and W >= 1 and H * W <= MAX_PIXELS):
@@ -176,10 +176,10 @@ def _image_shape(shape: tuple[int, ...], size: int) -> tuple[int, int, int, int]
     return N, H, W, C
 
 
-def _labels(path: Path, member: Member, N: int) -> NDArray[np.int64]:
+def _read_labels(path: Path, member: Member, N: int) -> NDArray[np.int64]:
     """Read arr_1. Raises BadImageError naming the first label that cannot be one."""
     data = read_member(path, member, MAX_LABEL_BYTES)
-    shape, dtype, length = _npy_header(data)
+    shape, dtype, length = _read_npy_header(data)
     if dtype.kind not in "iu" or shape != (N,) or len(data) != length + N * dtype.itemsize:
         raise BadImageError(f"arr_1 is {dtype} {list(shape)}, not {N} whole numbers")
     return require_classes(np.frombuffer(data, dtype, offset=length), "arr_1")

@@ -33,7 +33,7 @@ class TrainBatch(NamedTuple):
     y: Tensor  # int64 [B]
 
 
-def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def hash_numbers(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Hash each number (splitmix64, Steele et al. 2014); the overflow of uint64 is intended."""
     value = value + np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -41,10 +41,12 @@ def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return value ^ (value >> np.uint64(31))
 
 
-def permutation(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def permute(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return the order of an epoch, int64 [num]; the same on every machine and version of NumPy."""
-    key = mix(mix(np.array([seed], np.uint64)) ^ np.uint64(epoch))
-    return np.argsort(mix(key ^ mix(np.arange(num, dtype=np.uint64))), kind="stable")
+    key = hash_numbers(hash_numbers(np.array([seed], np.uint64)) ^ np.uint64(epoch))
+    return np.argsort(
+        hash_numbers(key ^ hash_numbers(np.arange(num, dtype=np.uint64))), kind="stable"
+    )
 
 
 class TrainBatches:
@@ -82,7 +84,7 @@ class TrainBatches:
         self._batch_size, self._seed, self._rank, self._world = batch_size, seed, rank, world
         self._orders: dict[int, NDArray[np.int64]] = {}
 
-    def rows(self, step: int) -> NDArray[np.int64]:
+    def choose_rows(self, step: int) -> NDArray[np.int64]:
         """Return the rows of this process's share of a step (1, 2, …), [B / world]."""
         share = self._batch_size // self._world
         first = (step - 1) * self._batch_size + self._rank * share
@@ -91,25 +93,25 @@ class TrainBatches:
         rows = np.empty(share, np.int64)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
-            rows[chosen] = self._permutation(int(epoch))[places[chosen] % self._num]
+            rows[chosen] = self._permute(int(epoch))[places[chosen] % self._num]
         return rows if self._chosen is None else self._chosen[rows]
 
-    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+    def _permute(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
             self._orders = {e: o for e, o in self._orders.items() if e >= epoch - 1}
-            self._orders[epoch] = permutation(self._num, self._seed, epoch)
+            self._orders[epoch] = permute(self._num, self._seed, epoch)
         return self._orders[epoch]
 
-    def batch(self, step: int, *, pin: bool = False) -> TrainBatch:
+    def read_batch(self, step: int, *, pin: bool = False) -> TrainBatch:
         """Return this process's share of a step (1, 2, …), on the CPU, images channels-last.
 
         pin: in memory that a GPU reads by itself; a copy from other memory may wait for the step
         before. Each block is compared with its digest before its first use. Raises BadInputError.
         """
-        rows = self.rows(step)
+        rows = self.choose_rows(step)
         self._part.check(rows)
         images = [self._gather(name, rows, pin) for name in self._names]
-        y = torch.from_numpy(self._part.labels_of(rows))
+        y = torch.from_numpy(self._part.read_labels(rows))
         y = y.pin_memory() if pin else y
         return TrainBatch(images[0], images[1] if len(images) > 1 else None, y)
 
@@ -134,7 +136,7 @@ class TrainBatches:
             step = start_step
             while not stop.is_set():
                 try:
-                    item = self.batch(step, pin=pin)
+                    item = self.read_batch(step, pin=pin)
                 except BaseException as error:  # handed to the consumer, whatever it is
                     item = error
                 while not stop.is_set():

@@ -11,14 +11,14 @@ from typing import Any
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.listing import BESIDE, list_keys
 from cdm_cli.data.sources import Source
-from cdm_cli.data.tables import CLASS, LABEL, LabelRow, LabelTable, read_ids, values_of
+from cdm_cli.data.tables import CLASS, LABEL, LabelRow, LabelTable, collect_values, read_ids
 from cdm_cli.errors import BadInputError
 
 KEYS = ("cls", *LABEL, *(word for word in CLASS if word != "name"))
 FORM = "expected a class id or name in each .cls"
 
 
-def labels_beside(source: Source) -> tuple[LabelTable, str] | None:
+def find_labels_beside(source: Source) -> tuple[LabelTable, str] | None:
     """Return the labels that files beside the images tell, and their suffix; None without any.
 
     .cls files are asked first, and .json files where none of them tells a label. A .json that is
@@ -26,27 +26,27 @@ def labels_beside(source: Source) -> tuple[LabelTable, str] | None:
     and naming the one whose label is no class id or name.
     """
     for suffix in BESIDE:
-        rows = list(_rows(source, suffix))
+        rows = list(_read_rows(source, suffix))
         if rows:
             texts = [row for row in rows if isinstance(row.value, str)]
             read = read_ids(rows) if len(texts) == len(rows) else rows
-            return LabelTable(values_of(read, FORM)), suffix
+            return LabelTable(collect_values(read, FORM)), suffix
     return None
 
 
-def _rows(source: Source, suffix: str) -> Iterable[LabelRow]:
+def _read_rows(source: Source, suffix: str) -> Iterable[LabelRow]:
     for image in source.names:
         side = next(
             (key + suffix for key in list_keys(image) if key + suffix in source.beside), None
         )
         if side is not None:
             where = f"{source.name}: {side}"
-            value = _value(source, side, where)
+            value = _read_value(source, side, where)
             if value is not None:
                 yield LabelRow(where, image, value)
 
 
-def _value(source: Source, side: str, where: str) -> Any:
+def _read_value(source: Source, side: str, where: str) -> Any:
     try:
         data = source.read_beside(side)
     except BadImageError as error:

@@ -27,11 +27,11 @@ class Blocks:
         self._opened = opened
         self.name: schema.PartName = name
         self.spec = opened.contents.parts[name]
-        self.members: dict[str, Dataset] = schema.block_members(self.spec)
+        self.members: dict[str, Dataset] = schema.list_members(self.spec)
         self.num = self.spec.num
         self.block_size = opened.contents.block_size
-        self.num_blocks = schema.num_blocks(self.num, self.block_size)
-        self._tables = schema.block_tables(self.num_blocks)
+        self.num_blocks = schema.count_blocks(self.num, self.block_size)
+        self._tables = schema.list_tables(self.num_blocks)
 
     def block_range(self, b: int) -> range:
         """Return the rows of block b; the last block may be short."""
@@ -54,7 +54,7 @@ class Blocks:
         """Whether every block was written."""
         return not self.list_missing()
 
-    def digests(self) -> bytes:
+    def read_digests(self) -> bytes:
         """Return the stored digests of all blocks."""
         return self._read("digest", range(self.num_blocks))
 
@@ -63,22 +63,22 @@ class Blocks:
         hashed, rows = self._hash(b), self.block_range(b)
         piece = memoryview(bytearray(PIECE))
         for name in self.members:
-            stop = self._place(name, rows.stop)
-            for place in range(self._place(name, rows.start), stop, PIECE):
+            stop = self._find_place(name, rows.stop)
+            for place in range(self._find_place(name, rows.start), stop, PIECE):
                 view = piece[: stop - place]
                 read_into(self._opened.fd, self._opened.path, view, place)
                 hashed.update(view)
-        return hashed.digest() == self.block_digest(b)
+        return hashed.digest() == self.read_digest(b)
 
-    def block_digest(self, b: int) -> bytes:
+    def read_digest(self, b: int) -> bytes:
         """Return the stored SHA-256 of block b."""
         return self._read("digest", range(b, b + 1))
 
-    def digest_of(self, b: int, block: Mapping[str, Array]) -> bytes:
+    def compute_digest(self, b: int, block: Mapping[str, Array]) -> bytes:
         """Return the SHA-256 that block b has if it holds these arrays."""
         hashed = self._hash(b)
         for name in self.members:
-            hashed.update(_bytes(block[name]))
+            hashed.update(_view_bytes(block[name]))
         return hashed.digest()
 
     def read_block(self, b: int) -> Block:
@@ -86,8 +86,8 @@ class Blocks:
         rows, block = self.block_range(b), Block()
         for name, member in self.members.items():
             array = np.empty((len(rows), *member.shape[1:]), f"<{member.dtype}")
-            place = self._place(name, rows.start)
-            read_into(self._opened.fd, self._opened.path, _bytes(array), place)
+            place = self._find_place(name, rows.start)
+            read_into(self._opened.fd, self._opened.path, _view_bytes(array), place)
             block[name] = array
         return block
 
@@ -96,8 +96,8 @@ class Blocks:
         rows = self.block_range(b)
         for name, member in self.members.items():
             array = np.ascontiguousarray(block[name], f"<{member.dtype}")
-            self._write(name, rows.start, _bytes(array))
-        self._write("digest", b, self.digest_of(b, block))
+            self._write(name, rows.start, _view_bytes(array))
+        self._write("digest", b, self.compute_digest(b, block))
         self._sync()
         self._write("done", b, b"\1")
         self._sync()
@@ -106,23 +106,23 @@ class Blocks:
         """Begin a digest; equal bytes at different places have different ones."""
         return hashlib.sha256(f"{self.name}/{b}/{len(self.block_range(b))}\n".encode())
 
-    def _place(self, name: str, row: int) -> int:
+    def _find_place(self, name: str, row: int) -> int:
         dataset = self._tables.get(name) or self.members[name]
-        start = self._opened.layout.offsets[schema.at(self.name, name)]
+        start = self._opened.layout.offsets[schema.join_path(self.name, name)]
         return start + row * dataset.row_bytes
 
     def _read(self, name: str, rows: range) -> bytes:
-        place = self._place(name, rows.start)
-        data = bytearray(self._place(name, rows.stop) - place)
+        place = self._find_place(name, rows.start)
+        data = bytearray(self._find_place(name, rows.stop) - place)
         read_into(self._opened.fd, self._opened.path, memoryview(data), place)
         return bytes(data)
 
     def _write(self, name: str, row: int, data: disk.Bytes) -> None:
-        disk.pwrite_all(self._opened.fd, self._opened.path, data, self._place(name, row))
+        disk.pwrite_all(self._opened.fd, self._opened.path, data, self._find_place(name, row))
 
     def _sync(self) -> None:
         disk.sync(self._opened.fd, self._opened.path)
 
 
-def _bytes(array: Array) -> memoryview:
+def _view_bytes(array: Array) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

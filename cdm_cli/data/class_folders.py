@@ -23,20 +23,20 @@ NUMBERED = re.compile(r"(?:(\d{1,18})-id(-?\d{1,18})|(\d{1,18}))")
 DIGITS = 8
 
 
-def folder_names(classes: Sequence[str], reserved: Sequence[str] = ()) -> list[str]:
+def name_folders(classes: Sequence[str], reserved: Sequence[str] = ()) -> list[str]:
     """Return one folder name for each class; reserved: names that are taken already."""
     taken: set[str] = set()
     names: list[str] = []
     for label, name in enumerate(classes):
         folder = _make_safe(name, {word.casefold() for word in reserved} | DEVICES)
-        while _key(folder) in taken:
+        while _fold(folder) in taken:
             folder += f"~{label}"
-        taken.add(_key(folder))
+        taken.add(_fold(folder))
         names.append(folder)
     return names
 
 
-def _key(folder: str) -> str:
+def _fold(folder: str) -> str:
     """Return what file systems that fold case and compose letters compare."""
     return unicodedata.normalize("NFKC", folder).casefold()
 
@@ -70,7 +70,7 @@ class Numbers(NamedTuple):
     ids: NDArray[np.int64]
 
 
-def file_stems(ids: NDArray[np.int64]) -> list[str]:
+def name_files(ids: NDArray[np.int64]) -> list[str]:
     """Return one file name without suffix for each image, from which `read_numbers` reads its id.
 
     "00000012" where ids [N] increase; else with the place in front, "00000003-id12".

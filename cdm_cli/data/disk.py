@@ -69,24 +69,24 @@ def hold_open(fd: int) -> Generator[int]:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Generator[None, None, None]:
+def translate_disk_errors(path: Path) -> Generator[None, None, None]:
     """Turn an OSError into DiskError, or MissingError where the directory does not exist."""
     try:
         yield
     except FileNotFoundError as error:
         if not path.parent.is_dir():
-            raise no_directory(path.parent) from error
+            raise no_directory_error(path.parent) from error
         raise MissingError(f"{path} does not exist", next="see what removed it") from error
     except OSError as error:
         raise disk_error(path, error) from error
 
 
-def no_directory(path: Path) -> MissingError:
+def no_directory_error(path: Path) -> MissingError:
     """Return the error of a directory that does not exist."""
     return MissingError(f"{path} does not exist", next=f"mkdir -p {quote(path)}")
 
 
-def no_place(path: Path) -> DiskError:
+def no_place_error(path: Path) -> DiskError:
     """Return the error of a directory that lets nobody make files, as those of /proc do."""
     return DiskError(
         f"{path.parent} takes no new files", kept="nothing was written", next="write elsewhere"
@@ -104,7 +104,7 @@ def disk_error(path: Path, error: OSError) -> CdmError:
 
 def make_directory(path: Path) -> None:
     """Create a directory and its parents, durably; an existing one is left alone."""
-    with disk_errors(path):
+    with translate_disk_errors(path):
         if path.is_dir():
             return
         if path.parent != path:
@@ -117,7 +117,7 @@ def make_directory(path: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
-    with disk_errors(path), hold_open(open_directory(path)) as fd:
+    with translate_disk_errors(path), hold_open(open_directory(path)) as fd:
         tick("sync_directory", path, fd=fd)
         os.fsync(fd)
 
@@ -130,7 +130,7 @@ def open_directory(path: Path) -> int:
 def pwrite_all(fd: int, path: Path, data: Bytes, offset: int) -> None:
     """Write all of data at an offset of an open file."""
     view = memoryview(data).cast("B")
-    with disk_errors(path):
+    with translate_disk_errors(path):
         while len(view):
             tick("write", path, fd=fd, offset=offset, data=view)
             count = os.pwrite(fd, view[: 2**30], offset)
@@ -149,14 +149,14 @@ def begin_sync(fd: int, offset: int, size: int) -> None:
 
 def sync(fd: int, path: Path) -> None:
     """Return once the contents of an open file are on the disk."""
-    with disk_errors(path):
+    with translate_disk_errors(path):
         tick("sync", path, fd=fd)
         os.fsync(fd)
 
 
 def reserve(fd: int, path: Path, size: int) -> None:
     """Give an open file its final size and disk blocks. Raises DiskError where there is no room."""
-    with disk_errors(path):
+    with translate_disk_errors(path):
         _check_free(path, os.fstatvfs(fd), size)
         tick("reserve", path, fd=fd, offset=size)
         os.posix_fallocate(fd, 0, size)
@@ -170,13 +170,13 @@ def find_existing(directory: Path) -> Path:
 def check_room(path: Path, size: int) -> None:
     """Raise, without writing, what creating a file of `size` bytes would: no directory, no room."""
     if not path.parent.is_dir():
-        raise no_directory(path.parent)
+        raise no_directory_error(path.parent)
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise disk_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
-    with disk_errors(path):
+    with translate_disk_errors(path):
         space = os.statvfs(path.parent)
         if not space.f_blocks:
-            raise no_place(path)
+            raise no_place_error(path)
         _check_free(path, space, size)
 
 
@@ -192,7 +192,7 @@ def _check_free(path: Path, space: os.statvfs_result, size: int) -> None:
 
 def unlink(path: Path) -> None:
     """Remove a file if it is there."""
-    with disk_errors(path):
+    with translate_disk_errors(path):
         tick("unlink", path)
         path.unlink(missing_ok=True)
 
@@ -203,13 +203,13 @@ def remove_tree(path: Path, first: str | None = None) -> None:
     Links are removed, never followed. Nothing happens if it does not exist, or is gone
     meanwhile because another process does the same.
     """
-    with disk_errors(path):
+    with translate_disk_errors(path):
         if not path.is_dir() or path.is_symlink():
             return
         if first:
             unlink(path / first)
             sync_directory(path)
-        for entry in sorted(_entries(path)):
+        for entry in sorted(_list_entries(path)):
             if entry.is_dir() and not entry.is_symlink():
                 remove_tree(entry)
             else:
@@ -220,7 +220,7 @@ def remove_tree(path: Path, first: str | None = None) -> None:
             sync_directory(path.parent)
 
 
-def _entries(path: Path) -> list[Path]:
+def _list_entries(path: Path) -> list[Path]:
     with contextlib.suppress(FileNotFoundError):
         return list(path.iterdir())
     return []

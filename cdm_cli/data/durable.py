@@ -17,14 +17,14 @@ from pathlib import Path
 
 from cdm_cli.data.disk import (
     Bytes,
-    disk_errors,
     hold_open,
-    no_place,
+    no_place_error,
     pwrite_all,
     remove_tree,
     sync,
     sync_directory,
     tick,
+    translate_disk_errors,
     unlink,
 )
 from cdm_cli.data.renaming import name_new, rename
@@ -36,7 +36,7 @@ NO_SECOND_NAME = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, err
 
 
 @contextlib.contextmanager
-def partial(
+def make_partial(
     path: Path, *, swept: bool = False, directory: bool = False
 ) -> Generator[tuple[int, Path], None, None]:
     """Create a file, or directory, beside path and lock it; yield its descriptor and its path.
@@ -45,7 +45,7 @@ def partial(
     signal ends the program, it is removed. What killed processes left for this path is removed
     first; swept: the caller has done that for the whole directory (`sweep`).
     """
-    with disk_errors(path):
+    with translate_disk_errors(path):
         if not swept:
             sweep(path.parent, f".{path.name}.")
         fd, temporary = _make_locked(path, directory=directory)
@@ -91,12 +91,12 @@ def _open(temporary: Path, how: int, path: Path) -> int:
         return os.open(temporary, how, 0o666)
     except FileNotFoundError:
         if how & os.O_CREAT and path.parent.is_dir():
-            raise no_place(path) from None
+            raise no_place_error(path) from None
         raise
 
 
 def is_unfinished(name: str) -> bool:
-    """Return whether a file or directory of this name is one that `partial` made."""
+    """Return whether a file or directory of this name is one that `make_partial` made."""
     return name.startswith(".") and name.endswith(PARTIAL)
 
 
@@ -106,7 +106,7 @@ def list_finished(directory: Path) -> list[str]:
 
 
 def sweep(directory: Path, prefix: str = ".") -> None:
-    """Remove what `partial` made in a directory, where its writer and so its lock are gone."""
+    """Remove what `make_partial` made in a directory, where its writer and so its lock are gone."""
     for name in os.listdir(directory):
         if not (name.startswith(prefix) and is_unfinished(name)):
             continue
@@ -118,7 +118,7 @@ def sweep(directory: Path, prefix: str = ".") -> None:
                 (remove_tree if found.is_dir() else unlink)(found)
 
 
-def free_name(path: Path) -> Path:
+def find_free_name(path: Path) -> Path:
     """Return a name that no file has, made from that of one that exists: report-2.html."""
     tried = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
     return next(name for name in tried if not os.path.lexists(name))
@@ -126,7 +126,7 @@ def free_name(path: Path) -> Path:
 
 def write_file_atomically(path: Path, data: Bytes) -> None:
     """Replace the contents of a file; readers see all of the old or all of the new."""
-    with partial(path) as (fd, temporary):
+    with make_partial(path) as (fd, temporary):
         pwrite_all(fd, temporary, data, 0)
         sync(fd, temporary)
         rename(temporary, path)
@@ -141,7 +141,7 @@ def write_over_own(path: Path, data: Bytes, mark: bytes, head: int, what: str) -
         raise WouldOverwriteError(
             f"{path} exists and is no {what}",
             kept="it is untouched",
-            next=f"-o {quote(free_name(path))}",
+            next=f"-o {quote(find_free_name(path))}",
         )
     write_file_atomically(path, data)
 
@@ -156,7 +156,7 @@ def link_file_atomically(source: Path, target: Path) -> None:
 
     Where the file system has no second names, target is a copy.
     """
-    with disk_errors(target):
+    with translate_disk_errors(target):
         sweep(target.parent, f".{target.name}.")
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
         with undo_if_left(bound(_discard, temporary)):
@@ -175,7 +175,7 @@ def link_file_atomically(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with partial(target) as (fd, temporary), source.open("rb") as file:
+    with make_partial(target) as (fd, temporary), source.open("rb") as file:
         offset = 0
         while piece := file.read(2**24):
             pwrite_all(fd, temporary, piece, offset)
@@ -189,7 +189,7 @@ def write_new(path: Path, data: Bytes) -> None:
 
     The caller sweeps and syncs its directory, once for all of them.
     """
-    with partial(path, swept=True) as (fd, temporary):
+    with make_partial(path, swept=True) as (fd, temporary):
         pwrite_all(fd, temporary, data, 0)
         sync(fd, temporary)
         name_new(temporary, path)
@@ -197,7 +197,7 @@ def write_new(path: Path, data: Bytes) -> None:
 
 def append(path: Path, data: Bytes) -> None:
     """Append to a file, creating it, durably; a kill may leave the last piece half written."""
-    with disk_errors(path):
+    with translate_disk_errors(path):
         new = not path.exists()
         tick("create", path)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)

@@ -17,13 +17,13 @@ from cdm_cli.data.listing import (
     DATASET_JSON,
     MAX_BESIDE_BYTES,
     MAX_TABLE_BYTES,
+    digest_listing,
     is_junk,
-    listing_digest,
     read_error,
     read_regular,
     sort_names,
 )
-from cdm_cli.data.skips import Skips, printable_name
+from cdm_cli.data.skips import Skips, make_printable_name
 from cdm_cli.errors import BadInputError, UnsafeInputError
 
 LINK = "symbolic link, not followed without --follow-links"
@@ -63,7 +63,7 @@ class FolderSource:
 
     def digest(self) -> str:
         """Return the sha256 over names and sizes."""
-        return listing_digest(self.names, self.sizes)
+        return digest_listing(self.names, self.sizes)
 
 
 def open_folder(root: Path, skips: Skips, *, follow: bool = False) -> FolderSource:
@@ -72,7 +72,7 @@ def open_folder(root: Path, skips: Skips, *, follow: bool = False) -> FolderSour
     follow: take what symbolic links lead to, too. Raises UnsafeInputError where one leads to a
     folder that is listed already.
     """
-    sizes = dict(_files(root, skips, follow))
+    sizes = dict(_list_files(root, skips, follow))
     names = sort_names(sizes, skips)
     dataset_json = None
     if DATASET_JSON in sizes:
@@ -81,19 +81,19 @@ def open_folder(root: Path, skips: Skips, *, follow: bool = False) -> FolderSour
     return FolderSource(root, names.images, ordered, dataset_json, names.beside, follow=follow)
 
 
-def _files(root: Path, skips: Skips, follow: bool) -> Iterator[tuple[str, int]]:
+def _list_files(root: Path, skips: Skips, follow: bool) -> Iterator[tuple[str, int]]:
     """Yield name and size of every regular file of any depth."""
-    folders, known = [""], {_identity(os.stat(root)): ""}
+    folders, known = [""], {_identify(os.stat(root)): ""}
     while folders:
         inside = folders.pop()
-        for entry in _entries(root, inside, skips):
+        for entry in _list_entries(root, inside, skips):
             name = inside + entry.name
-            status = None if is_junk(entry.name) else _status(root, name, entry, skips, follow)
+            status = None if is_junk(entry.name) else _read_status(root, name, entry, skips, follow)
             if status is None:
                 continue
             if stat.S_ISDIR(status.st_mode):
                 if follow:
-                    _check_new(root, name, known, _identity(status))
+                    _check_new(root, name, known, _identify(status))
                 folders.append(name + "/")
             elif stat.S_ISREG(status.st_mode):
                 yield name, status.st_size
@@ -101,7 +101,7 @@ def _files(root: Path, skips: Skips, follow: bool) -> Iterator[tuple[str, int]]:
                 skips.add("not a regular file", name)
 
 
-def _status(
+def _read_status(
     root: Path, name: str, entry: os.DirEntry[str], skips: Skips, follow: bool
 ) -> os.stat_result | None:
     """Return what an entry is, None for a link that is not followed or leads nowhere."""
@@ -118,7 +118,7 @@ def _status(
         return None
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
+def _identify(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
@@ -128,8 +128,8 @@ def _check_new(
     """Refuse a folder that is listed already: links may make loops, or a tree without end."""
     before = known.setdefault(identity, name)
     if before != name:
-        both = f"'{printable_name(name)}' and " + (
-            f"'{printable_name(before)}'" if before else "it"
+        both = f"'{make_printable_name(name)}' and " + (
+            f"'{make_printable_name(before)}'" if before else "it"
         )
         raise UnsafeInputError(
             f"{root} is refused: {both} are one folder, by a symbolic link",
@@ -138,7 +138,7 @@ def _check_new(
         )
 
 
-def _entries(root: Path, inside: str, skips: Skips) -> list[os.DirEntry[str]]:
+def _list_entries(root: Path, inside: str, skips: Skips) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(root / inside) as entries:
             return sorted(entries, key=lambda entry: entry.name)

@@ -28,7 +28,7 @@ from cdm_cli.data.hdf5 import (
     unmark,
     was_left_open,
 )
-from cdm_cli.data.reading import Stamp, open_regular, read_at, stamp
+from cdm_cli.data.reading import Stamp, open_regular, read_at, read_stamp
 from cdm_cli.data.schema import CONTENTS, Contents, Kind
 from cdm_cli.errors import (
     BadInputError,
@@ -89,7 +89,7 @@ def vet(fd: int, path: Path) -> Opened:
         raise
 
 
-def look_of_foreign(path: Path) -> str:
+def describe_foreign(path: Path) -> str:
     """Say in words what a file is that no `cdm` wrote.
 
     "" for a store, whole or damaged, and for a file that is empty or all zeros.
@@ -98,15 +98,15 @@ def look_of_foreign(path: Path) -> str:
         start = read_at(fd, path, min(START, os.fstat(fd).st_size), 0)
     if SCHEMA_PREFIX in start or not start.strip(b"\0"):
         return ""
-    return OTHERS if start.startswith(SIGNATURE) else _look(start)
+    return OTHERS if start.startswith(SIGNATURE) else _describe(start)
 
 
 def _vet(fd: int, path: Path) -> Opened:
-    before = stamp(fd)
+    before = read_stamp(fd)
     attributes = _read_attributes(fd, path)
     kind, contents, provenance = _parse_attributes(path, attributes)
     try:
-        layout = schema.store_layout(attributes, contents)
+        layout = schema.lay_out_store(attributes, contents)
     except ValueError as error:
         raise _unsafe_error(path, str(error)) from None
     if before.size != layout.size:
@@ -140,7 +140,7 @@ def _read_attributes(fd: int, path: Path) -> dict[str, bytes]:
     start = _read_header(fd, path, START)
     if not start.startswith(SIGNATURE):
         raise BadInputError(
-            f"{path} is not a store: it is {_look(start)}",
+            f"{path} is not a store: it is {_describe(start)}",
             kept="it was left as it is",
             next="cdm prepare or cdm sample make stores",
         )
@@ -153,7 +153,7 @@ def _read_attributes(fd: int, path: Path) -> dict[str, bytes]:
         raise _unsafe_error(path, str(error)) from None
 
 
-def _look(start: bytes) -> str:
+def _describe(start: bytes) -> str:
     if not start.strip(b"\0"):
         return "all zeros" if start else "empty"
     found = (what for sign, what in LOOKS.items() if start.lstrip().startswith(sign))

@@ -69,11 +69,11 @@ def lay_out(attributes: Mapping[str, bytes], datasets: Mapping[str, Dataset]) ->
 
     Raises ValueError for an attribute, or a file, that is larger than the format allows.
     """
-    tree = _tree(datasets)
+    tree = _build_tree(datasets)
     unknown = dict.fromkeys((*tree, *datasets), 0)
     end = SUPERBLOCK
     addresses: dict[str, int] = {}
-    for path, messages in _objects(attributes, datasets, tree, unknown, unknown).items():
+    for path, messages in _build_objects(attributes, datasets, tree, unknown, unknown).items():
         addresses[path] = end
         end += len(messages) + HEADER_FRAME
     offsets: dict[str, int] = {}
@@ -82,12 +82,12 @@ def lay_out(attributes: Mapping[str, bytes], datasets: Mapping[str, Dataset]) ->
         end = offsets[path] + dataset.nbytes
         if end > SIZE_LIMIT:
             raise ValueError(f"a file of more than {SIZE_LIMIT} bytes")
-    objects = _objects(attributes, datasets, tree, addresses, offsets)
-    header = _superblock(end) + b"".join(map(_object_header, objects.values()))
+    objects = _build_objects(attributes, datasets, tree, addresses, offsets)
+    header = _build_superblock(end) + b"".join(map(_build_object_header, objects.values()))
     return Layout(header, offsets, end)
 
 
-def _tree(datasets: Mapping[str, Dataset]) -> dict[str, list[str]]:
+def _build_tree(datasets: Mapping[str, Dataset]) -> dict[str, list[str]]:
     """Return the children of every group, the root "" first, groups before what is in them."""
     tree: dict[str, list[str]] = {"": []}
     for path in datasets:
@@ -102,7 +102,7 @@ def _tree(datasets: Mapping[str, Dataset]) -> dict[str, list[str]]:
     return tree
 
 
-def _objects(
+def _build_objects(
     attributes: Mapping[str, bytes],
     datasets: Mapping[str, Dataset],
     tree: Mapping[str, list[str]],
@@ -113,67 +113,67 @@ def _objects(
     objects: dict[str, bytes] = {}
     for path, children in tree.items():
         inside = {child: addresses[child] for child in children}
-        objects[path] = _group_messages({} if path else attributes, inside)
+        objects[path] = _build_group({} if path else attributes, inside)
     for path, dataset in datasets.items():
-        objects[path] = _dataset_messages(dataset, offsets[path])
+        objects[path] = _build_dataset(dataset, offsets[path])
     return objects
 
 
-def _superblock(end: int) -> bytes:
+def _build_superblock(end: int) -> bytes:
     """Format version 2, addresses and lengths of 8 bytes, the root group right behind."""
     fields = struct.pack("<4B4Q", 2, 8, 8, 0, 0, UNDEFINED, end, SUPERBLOCK)
-    return _check(SIGNATURE + fields)
+    return _seal(SIGNATURE + fields)
 
 
-def _object_header(messages: bytes) -> bytes:
-    return _check(b"OHDR" + struct.pack("<BBI", 2, 2, len(messages)) + messages)
+def _build_object_header(messages: bytes) -> bytes:
+    return _seal(b"OHDR" + struct.pack("<BBI", 2, 2, len(messages)) + messages)
 
 
-def _check(block: bytes) -> bytes:
+def _seal(block: bytes) -> bytes:
     return block + struct.pack("<I", lookup3(block))
 
 
-def _message(kind: int, body: bytes) -> bytes:
+def _build_message(kind: int, body: bytes) -> bytes:
     if len(body) >= 2**16:
         raise ValueError("a header message of more than 65535 bytes")
     return struct.pack("<BHB", kind, len(body), 0) + body
 
 
-def _group_messages(attributes: Mapping[str, bytes], children: Mapping[str, int]) -> bytes:
-    """Attributes first, so that they are found without knowing anything else."""
-    messages = [_message(ATTRIBUTE, _attribute(*item)) for item in attributes.items()]
-    messages.append(_message(LINK_INFO, struct.pack("<2B2Q", 0, 0, UNDEFINED, UNDEFINED)))
-    messages.append(_message(GROUP_INFO, bytes(2)))
+def _build_group(attributes: Mapping[str, bytes], children: Mapping[str, int]) -> bytes:
+    """Return the messages of a group: attributes first, to be found without knowing the rest."""
+    messages = [_build_message(ATTRIBUTE, _build_attribute(*item)) for item in attributes.items()]
+    messages.append(_build_message(LINK_INFO, struct.pack("<2B2Q", 0, 0, UNDEFINED, UNDEFINED)))
+    messages.append(_build_message(GROUP_INFO, bytes(2)))
     for path, address in children.items():
         name = path.rpartition("/")[2].encode()
         body = struct.pack("<3B", 1, 0, len(name)) + name + struct.pack("<Q", address)
-        messages.append(_message(LINK, body))
+        messages.append(_build_message(LINK, body))
     return b"".join(messages)
 
 
-def _attribute(name: str, value: bytes) -> bytes:
-    dtype, space = _datatype(f"S{len(value)}"), _dataspace(())
+def _build_attribute(name: str, value: bytes) -> bytes:
+    dtype, space = _build_datatype(f"S{len(value)}"), _build_dataspace(())
     key = name.encode() + b"\0"
     sizes = struct.pack("<2B3HB", 3, 0, len(key), len(dtype), len(space), 0)
     return sizes + key + dtype + space + value
 
 
-def _dataset_messages(dataset: Dataset, offset: int) -> bytes:
+def _build_dataset(dataset: Dataset, offset: int) -> bytes:
     """Contiguous, allocated early, never filled."""
     messages = (
-        _message(DATASPACE, _dataspace(dataset.shape)),
-        _message(DATATYPE, _datatype(dataset.dtype)),
-        _message(FILL, bytes((3, 0b101))),
-        _message(LAYOUT, struct.pack("<2B2Q", 3, 1, offset, dataset.nbytes)),
+        _build_message(DATASPACE, _build_dataspace(dataset.shape)),
+        _build_message(DATATYPE, _build_datatype(dataset.dtype)),
+        _build_message(FILL, bytes((3, 0b101))),
+        _build_message(LAYOUT, struct.pack("<2B2Q", 3, 1, offset, dataset.nbytes)),
     )
     return b"".join(messages)
 
 
-def _dataspace(shape: tuple[int, ...]) -> bytes:
+def _build_dataspace(shape: tuple[int, ...]) -> bytes:
     return struct.pack(f"<4B{len(shape)}Q", 2, len(shape), 0, 1 if shape else 0, *shape)
 
 
-def _datatype(dtype: str) -> bytes:
+def _build_datatype(dtype: str) -> bytes:
     """Little-endian integers and half floats, null-padded UTF-8 strings."""
     kind, size = dtype[0], int(dtype[1:])
     if kind == "S":
@@ -190,13 +190,13 @@ def was_left_open(header: bytes) -> bool:
     A program that is killed leaves it there; nothing else of the file tells of it.
     """
     block = header[:SEAL]
-    return len(block) == SEAL and block[FLAGS] in OPEN_FLAGS and header.startswith(_check(block))
+    return len(block) == SEAL and block[FLAGS] in OPEN_FLAGS and header.startswith(_seal(block))
 
 
 def unmark(header: bytes) -> bytes:
     """Return the header of a file that was left open as it was before."""
     block = header[:FLAGS] + b"\0" + header[FLAGS + 1 : SEAL]
-    return _check(block) + header[SUPERBLOCK:]
+    return _seal(block) + header[SUPERBLOCK:]
 
 
 def read_attributes(start: bytes) -> dict[str, bytes]:
@@ -214,10 +214,10 @@ def read_attributes(start: bytes) -> dict[str, bytes]:
     kind, version, flags, size = struct.unpack_from("<4sBBI", start, SUPERBLOCK)
     if (kind, version, flags) != (b"OHDR", 2, 2) or size > ATTRIBUTES_LIMIT:
         raise ValueError("another form of HDF5")
-    return _messages(start[SUPERBLOCK + 10 : SUPERBLOCK + 10 + size])
+    return _parse_attributes(start[SUPERBLOCK + 10 : SUPERBLOCK + 10 + size])
 
 
-def _messages(block: bytes) -> dict[str, bytes]:
+def _parse_attributes(block: bytes) -> dict[str, bytes]:
     attributes: dict[str, bytes] = {}
     place = 0
     while place + 4 <= len(block) and block[place] == ATTRIBUTE:

@@ -52,8 +52,8 @@ def main(fd: int, images: str, labels: str) -> None:
         root = _open_root(fd)
         if not images:
             raise RefusedError("usage", "", _list_datasets(root))
-        pixels = _dataset(root, images, size)
-        y = _dataset(root, labels, size) if labels else None
+        pixels = _find_dataset(root, images, size)
+        y = _find_dataset(root, labels, size) if labels else None
         _answer(pixels, y, images, labels)
     except RefusedError as refused:
         _put(b"E", json.dumps([refused.kind, str(refused), refused.there]).encode())
@@ -87,7 +87,7 @@ def _limit(what: int, most: int) -> None:
     resource.setrlimit(what, (most, most))
 
 
-def _dataset(root: Any, path: str, size: int) -> Any:
+def _find_dataset(root: Any, path: str, size: int) -> Any:
     """Find a dataset by hard links alone, and check all that its header says."""
     at = root
     for name in filter(None, path.split("/")):
@@ -156,7 +156,7 @@ def _answer(pixels: Any, y: Any, images: str, labels: str) -> None:
     """Send everything. Raises RefusedError for what are no images, or no labels of theirs."""
     shape, dtype = tuple(pixels.shape), pixels.dtype
     told = f"{images} is {dtype} {list(shape)}"
-    axes = _axes(shape)
+    axes = _find_axes(shape)
     if dtype != np.uint8 or axes is None:
         raise RefusedError("bad", f"{told}, expected uint8 [N, H, W, C], [N, C, H, W] or [N, H, W]")
     if y is not None and (y.shape[0] != shape[0] or math.prod(y.shape) != shape[0]):
@@ -168,23 +168,23 @@ def _answer(pixels: Any, y: Any, images: str, labels: str) -> None:
     whole = shape if len(shape) == 4 else (*shape, 1)
     _put(b"H", json.dumps([whole[axis] for axis in axes]).encode())
     at_once = max(1, STEP // math.prod(whole[1:]))
-    for rows in _rows(pixels, h5t.NATIVE_UINT8, np.uint8):
+    for rows in _read_rows(pixels, h5t.NATIVE_UINT8, np.uint8):
         turned = rows.reshape(-1, *whole[1:]).transpose(axes)
         for at in range(0, len(turned), at_once):
             _put(b"I", np.ascontiguousarray(turned[at : at + at_once]))
-    for rows in _rows(y, h5t.NATIVE_INT64, np.int64) if y is not None else ():
+    for rows in _read_rows(y, h5t.NATIVE_INT64, np.int64) if y is not None else ():
         _put(b"L", rows)
     _put(b".", b"")
 
 
-def _axes(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+def _find_axes(shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """Return which axes are N, H, W, C; None where the shape has none."""
     if len(shape) == 3 or (len(shape) == 4 and shape[3] <= 4):
         return (0, 1, 2, 3)
     return (0, 2, 3, 1) if len(shape) == 4 and shape[1] <= 4 else None
 
 
-def _rows(dataset: Any, kind: Any, dtype: Any) -> Iterator[Any]:
+def _read_rows(dataset: Any, kind: Any, dtype: Any) -> Iterator[Any]:
     """Read a dataset by rows, every chunk once."""
     N, *one = dataset.shape
     plan, row = dataset.get_create_plist(), max(1, math.prod(one) * np.dtype(dtype).itemsize)

@@ -47,7 +47,7 @@ class Inside(NamedTuple):
     labels: str | None = None
 
 
-def inside_of(images: str | None, labels: Path | None) -> tuple[Inside | None, Path | None]:
+def find_inside(images: str | None, labels: Path | None) -> tuple[Inside | None, Path | None]:
     """Return what `--images` and `--labels` mean: datasets of an HDF5 file, or a table."""
     if images is None:
         return None, labels
@@ -67,20 +67,20 @@ def is_hdf5(path: Path) -> bool:
         return any(read_at(fd, path, 8, place) == hdf5.SIGNATURE for place in PLACES)
 
 
-def hdf5_source(path: Path, inside: Inside | None, spool: Path) -> ArraySource:
+def open_hdf5(path: Path, inside: Inside | None, spool: Path) -> ArraySource:
     """Unpack the images of an HDF5 file into spool, and return them as a source.
 
     Raises UsageError, which lists the datasets, where inside is None or names none of them;
     BadInputError, UnsafeInputError, DiskError.
     """
     inside = inside or Inside("")
-    with _answers(path, inside) as frames:
-        N, *one = _shape(path, next(frames, AnswerFrame(b".", b"")))
+    with _start_child(path, inside) as frames:
+        N, *one = _read_shape(path, next(frames, AnswerFrame(b".", b"")))
         size = N * math.prod(one)
         disk.check_room(spool, size)
         pixels = _Pixels(path, frames, size)
         write_spool(pixels, spool)
-        y = _labels(path, inside, pixels.labels, N)
+        y = _read_labels(path, inside, pixels.labels, N)
     H, W, C = one
     return ArraySource(
         path.absolute().name, spool, 0, (H, W, C), np.arange(N), y, pixels.crc,
@@ -110,7 +110,7 @@ class _Pixels:
             raise BadInputError(f"{self._path}: the images end too early", kept=KEPT)
 
 
-def _shape(path: Path, head: AnswerFrame) -> tuple[int, ...]:
+def _read_shape(path: Path, head: AnswerFrame) -> tuple[int, ...]:
     """Return N, H, W, C. Raises BadInputError."""
     found: Any = _parse_answer(path, head.data)
     if head.kind != b"H" or not isinstance(found, list) or len(cast(list[Any], found)) != 4:
@@ -121,7 +121,7 @@ def _shape(path: Path, head: AnswerFrame) -> tuple[int, ...]:
     return N, H, W, C
 
 
-def _labels(path: Path, inside: Inside, data: bytes, N: int) -> NDArray[np.int64] | None:
+def _read_labels(path: Path, inside: Inside, data: bytes, N: int) -> NDArray[np.int64] | None:
     if inside.labels is None:
         return None
     if len(data) != 8 * N:
@@ -133,7 +133,7 @@ def _labels(path: Path, inside: Inside, data: bytes, N: int) -> NDArray[np.int64
 
 
 @contextmanager
-def _answers(path: Path, inside: Inside) -> Generator[Iterator[AnswerFrame]]:
+def _start_child(path: Path, inside: Inside) -> Generator[Iterator[AnswerFrame]]:
     """Start the child, give its answers, and end it."""
     environment = {name: os.environ[name] for name in os.environ if name.startswith(NEEDED)}
     environment |= {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
@@ -145,7 +145,7 @@ def _answers(path: Path, inside: Inside) -> Generator[Iterator[AnswerFrame]]:
             pass_fds=[fd], env=environment, start_new_session=True,
         )  # fmt: skip
     try:
-        yield _frames(path, child)
+        yield _read_frames(path, child)
     finally:
         child.kill()
         child.wait()
@@ -153,7 +153,7 @@ def _answers(path: Path, inside: Inside) -> Generator[Iterator[AnswerFrame]]:
         child.stdout.close()
 
 
-def _frames(path: Path, child: "subprocess.Popen[bytes]") -> Iterator[AnswerFrame]:
+def _read_frames(path: Path, child: "subprocess.Popen[bytes]") -> Iterator[AnswerFrame]:
     """Yield answers up to the last one. Raises what the child reports, or what became of it."""
     assert child.stdout is not None
     pipe = child.stdout.fileno()
@@ -169,7 +169,7 @@ def _frames(path: Path, child: "subprocess.Popen[bytes]") -> Iterator[AnswerFram
             raise _broken_error(path, _end(child))
         frame = AnswerFrame(head[:1], data)
         if frame.kind == b"E":
-            raise _refusal(path, data)
+            raise _refused_error(path, data)
         if frame.kind == b".":
             return
         yield frame
@@ -205,7 +205,7 @@ def _parse_answer(path: Path, data: bytes) -> Any:
         raise _broken_error(path, 0) from None
 
 
-def _refusal(path: Path, data: bytes) -> CdmError:
+def _refused_error(path: Path, data: bytes) -> CdmError:
     """Return the error that the child reports."""
     kind, what, there = _parse_answer(path, data)
     if kind == "unsafe":

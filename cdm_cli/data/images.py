@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from cdm_cli.data.colour_key import alpha_of, has_key, raw_mode
+from cdm_cli.data.colour_key import has_key, make_alpha, read_raw_mode
 from cdm_cli.data.draft import Draft, ask_for_draft
 
 U8 = NDArray[np.uint8]
@@ -76,7 +76,7 @@ def probe(data: bytes) -> ImageHeader:
     with _translate_errors():
         image = _open(data)
         gray = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
-        return ImageHeader(*image.size, gray, _kinds(image))
+        return ImageHeader(*image.size, gray, _list_kinds(image))
 
 
 def decode(data: bytes) -> Image.Image:
@@ -92,7 +92,7 @@ def decode_and_tell(data: bytes, least: int | None = None) -> Decoded:
     """
     with _translate_errors():
         image = _open(data)
-        kinds, orientation, raw = _kinds(image), _orientation(image), raw_mode(image)
+        kinds, orientation, raw = _list_kinds(image), _read_orientation(image), read_raw_mode(image)
         draft = None if least is None else ask_for_draft(image, least)
         image.load()
         if "alpha" not in kinds:
@@ -100,7 +100,7 @@ def decode_and_tell(data: bytes, least: int | None = None) -> Decoded:
         upright = _make_plain(image, raw, data)
         if orientation in _TURNS:
             upright = upright.transpose(_TURNS[orientation])
-        elif _orientation(image) in _TURNS:
+        elif _read_orientation(image) in _TURNS:
             kinds = (*kinds, LATE_EXIF)
         if draft is None:
             return Decoded(upright, kinds)
@@ -108,13 +108,13 @@ def decode_and_tell(data: bytes, least: int | None = None) -> Decoded:
         return Decoded(upright, kinds, draft.turn(orientation))
 
 
-def _kinds(image: ImageFile.ImageFile) -> tuple[str, ...]:
+def _list_kinds(image: ImageFile.ImageFile) -> tuple[str, ...]:
     kinds = {
-        "16-bit": raw_mode(image).endswith(";16B"),
+        "16-bit": read_raw_mode(image).endswith(";16B"),
         "CMYK": image.mode == "CMYK",
         "alpha": image.has_transparency_data,
         "palette": image.mode == "P",
-        "turned by EXIF": _orientation(image) in _TURNS,
+        "turned by EXIF": _read_orientation(image) in _TURNS,
         PROFILE: "icc_profile" in image.info,
         GAMMA: _has_other_gamma(image),
     }
@@ -178,7 +178,7 @@ def _check_webp_canvas(data: bytes) -> None:
         _check_pixels(width, height)
 
 
-def _orientation(image: Image.Image) -> int:
+def _read_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation 1..8; an EXIF block that cannot be read says nothing."""
     if not {"exif", "xmp", "Raw profile type exif"} & image.info.keys():
         return 1
@@ -194,7 +194,7 @@ def _make_plain(image: Image.Image, raw: str, data: bytes) -> Image.Image:
     if image.mode not in ("1", "L", "I;16", "RGB", "P", "LA", "RGBA", "CMYK"):
         raise BadImageError(f"pixels of mode {image.mode}")
     if has_key(image):
-        alpha = alpha_of(image, raw, data)
+        alpha = make_alpha(image, raw, data)
         plain = _make_opaque(image)
         plain.putalpha(alpha)
         return plain

@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm_cli.data.arrays import ArraySource
-from cdm_cli.data.beside import labels_beside
+from cdm_cli.data.beside import find_labels_beside
 from cdm_cli.data.folders import LINK
 from cdm_cli.data.listing import DATASET_JSON, NOT_BY_NAME
-from cdm_cli.data.skips import Skips, as_unicode, printable_name
+from cdm_cli.data.skips import Skips, as_unicode, make_printable_name
 from cdm_cli.data.sources import Source
 from cdm_cli.data.tables import LabelTable, read_json, read_label_table
 from cdm_cli.errors import BadInputError, MismatchError
@@ -74,9 +74,11 @@ def find_labels(source: Source, table: Path | None, skips: Skips) -> Labelled:
 def _find_labels(source: Source, table: Path | None, skips: Skips) -> Labelled:
     rule = str(table)
     if rule in RULES:
-        return _by_prefix(source, skips) if rule == PREFIX else _by_folder(source, skips)
+        return (
+            _label_by_prefix(source, skips) if rule == PREFIX else _label_by_folder(source, skips)
+        )
     if table is not None:
-        return _by_table(source, read_label_table(table), table.name, skips)
+        return _label_by_table(source, read_label_table(table), table.name, skips)
     if isinstance(source, ArraySource) and source.labels is not None:
         return Labelled(source, source.labels, None, source.labelled_by)
     if source.dataset_json is not None:
@@ -84,13 +86,13 @@ def _find_labels(source: Source, table: Path | None, skips: Skips) -> Labelled:
         if found is None:
             how = f"{DATASET_JSON} has no labels: one class; --labels {FOLDERS} takes its folders"
             return _number_classes(source, [ALL] * len(source.names), how)
-        return _by_table(source, found, DATASET_JSON, skips)
-    beside = labels_beside(source)
+        return _label_by_table(source, found, DATASET_JSON, skips)
+    beside = find_labels_beside(source)
     if beside is not None:
         read, suffix = beside
         how = f"{suffix} files beside the images"
-        return replace(_by_table(source, read, how, skips, NO_LABEL_BESIDE), beside=suffix)
-    return _by_folder(source, skips)
+        return replace(_label_by_table(source, read, how, skips, NO_LABEL_BESIDE), beside=suffix)
+    return _label_by_folder(source, skips)
 
 
 def require_images(found: Labelled, path: Path, skips: Skips) -> None:
@@ -106,14 +108,14 @@ def require_images(found: Labelled, path: Path, skips: Skips) -> None:
     )
 
 
-def class_names(train: Labelled) -> tuple[str, ...]:
+def list_classes(train: Labelled) -> tuple[str, ...]:
     """Return the names of all classes; for labels without names the numbers 0, 1, … written out."""
     if train.classes is not None:
         return train.classes
     return tuple(str(k) for k in range(int(train.y.max(initial=-1)) + 1))
 
 
-def labels_among(
+def translate_labels(
     classes: Sequence[str],
     found: Labelled,
     whose: str = "train",
@@ -135,7 +137,7 @@ def labels_among(
     else:
         times = Counter(classes)
         ids = {name: k for k, name in enumerate(classes) if times[name] == 1}
-        names = class_names(found)
+        names = list_classes(found)
         used = [names[k] for k in np.unique(found.y).tolist()]
         unknown = _describe_unknown([name for name in used if name not in ids], classes)
         y = np.array([ids.get(name, -1) for name in names], np.int64)[found.y]
@@ -156,13 +158,13 @@ def _describe_unknown(names: Sequence[str], classes: Sequence[str]) -> str:
     return f"class {', '.join(map(repr, names[:3]))}{hint}"
 
 
-def _by_table(
+def _label_by_table(
     source: Source, table: LabelTable, name: str, skips: Skips, without: str = NO_LABEL
 ) -> Labelled:
     keep = _keep(source, [file in table.values for file in source.names], without, skips)
     if not keep:
-        told = printable_name(next(iter(table.values)))
-        has = printable_name(source.names[0]) if source.names else "no image"
+        told = make_printable_name(next(iter(table.values)))
+        has = make_printable_name(source.names[0]) if source.names else "no image"
         raise MismatchError(
             f"{name} labels {told!r} and others, {source.name} holds {has!r}: none fits"
         )
@@ -183,7 +185,7 @@ def _keep(source: Source, fits: Sequence[bool], reason: str, skips: Skips) -> li
     return [i for i, fit in enumerate(fits) if fit]
 
 
-def _by_folder(source: Source, skips: Skips) -> Labelled:
+def _label_by_folder(source: Source, skips: Skips) -> Labelled:
     folders = [tuple(name.split("/")[:-1]) for name in source.names]
     depth = 0
     while _is_wrapper(folders, depth):
@@ -194,11 +196,11 @@ def _by_folder(source: Source, skips: Skips) -> Labelled:
         )
     keep = _keep(source, [len(parts) > depth for parts in folders], NO_FOLDER, skips)
     inside = "/".join(folders[keep[0]][:depth])
-    how = f"class folders inside {printable_name(inside)!r}" if inside else "class folders"
+    how = f"class folders inside {make_printable_name(inside)!r}" if inside else "class folders"
     return _number_classes(source.take(keep), [folders[i][depth] for i in keep], how)
 
 
-def _by_prefix(source: Source, skips: Skips) -> Labelled:
+def _label_by_prefix(source: Source, skips: Skips) -> Labelled:
     """Take what stands before the first "_" in the name of a file, as guided-diffusion does."""
     files = [name.rpartition("/")[2] for name in source.names]
     keep = _keep(source, ["_" in file for file in files], NO_PREFIX, skips)
@@ -211,7 +213,7 @@ def _hint(names: Sequence[str]) -> str:
     found = Counter(name.partition("_")[0] for name in names if "_" in name)
     if found.total() < len(names) or not 2 <= len(found) <= len(names) // 2:
         return ""
-    told = ", ".join(f"{printable_name(prefix)}_" for prefix in sorted(found)[:HINTED])
+    told = ", ".join(f"{make_printable_name(prefix)}_" for prefix in sorted(found)[:HINTED])
     return f"; names begin with {told}{' …' * (len(found) > HINTED)}: --labels {PREFIX}"
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm_cli.data.images import BadImageError
-from cdm_cli.data.skips import Skips, printable_name
+from cdm_cli.data.skips import Skips, make_printable_name
 from cdm_cli.errors import DiskError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -99,12 +99,12 @@ def read_error(path: Path, error: OSError) -> DiskError:
     """Return the DiskError for a read that failed: the file is gone, or the disk is at fault."""
     if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
         return DiskError(
-            f"{printable_name(str(path))} changed while it was read", next="run it again"
+            f"{make_printable_name(str(path))} changed while it was read", next="run it again"
         )
-    return DiskError(f"{printable_name(str(path))} cannot be read: {error.strerror}")
+    return DiskError(f"{make_printable_name(str(path))} cannot be read: {error.strerror}")
 
 
-def listing_digest(names: Sequence[str], *columns: NDArray[np.integer]) -> str:
+def digest_listing(names: Sequence[str], *columns: NDArray[np.integer]) -> str:
     """Return the sha256 over names and columns of numbers."""
     digest = hashlib.sha256()
     for name in names:

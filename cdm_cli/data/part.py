@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cdm_cli.data.blocks import Array, Block, Blocks
 from cdm_cli.data.guard import Opened
-from cdm_cli.data.reading import cut_error, stamp
+from cdm_cli.data.reading import cut_error, read_stamp
 from cdm_cli.data.schema import DIGEST_SIZE, PartName
 from cdm_cli.errors import BadInputError, CdmError, MissingError, quote
 
@@ -54,9 +54,9 @@ class Part(Blocks):
     @property
     def labels(self) -> NDArray[np.int64]:
         """Labels [N], mapped. Raises BadInputError where one is no class."""
-        return self.labels_of(slice(None))
+        return self.read_labels(slice(None))
 
-    def labels_of(self, rows: NDArray[np.int64] | slice) -> NDArray[np.int64]:
+    def read_labels(self, rows: NDArray[np.int64] | slice) -> NDArray[np.int64]:
         """Return the labels [n] of rows. Raises BadInputError where one is no class."""
         labels = self.map_member("labels")[rows]
         wrong = self.describe_outside(labels)
@@ -72,7 +72,7 @@ class Part(Blocks):
     def map_member(self, name: str) -> "np.memmap[Any, Any]":
         """Map one member for reading, unchecked. Raises BadInputError for a file cut short."""
         self._require_whole()
-        member, place = self.members[name], self._place(name, 0)
+        member, place = self.members[name], self._find_place(name, 0)
         with os.fdopen(os.dup(self._opened.fd), "rb") as file:
             return map_array(file, self._opened.path, f"<{member.dtype}", place, member.shape)
 
@@ -85,7 +85,7 @@ class Part(Blocks):
         """
         self.require_finished(range(b, b + 1))
         block = self.read_block(b)
-        if self.digest_of(b, block) != self.block_digest(b):
+        if self.compute_digest(b, block) != self.read_digest(b):
             raise self.block_error(b, "do not have the digest they were stored with")
         wrong = self.describe_invalid(block)
         if wrong:
@@ -104,10 +104,10 @@ class Part(Blocks):
         if not new:
             return
         if not self._table:
-            self._table = self.digests()
-        with ThreadPoolExecutor(min(len(new), _cores()), "check") as pool:
+            self._table = self.read_digests()
+        with ThreadPoolExecutor(min(len(new), _count_cores()), "check") as pool:
             try:
-                for b, fault in zip(new, pool.map(self._fault, new), strict=True):
+                for b, fault in zip(new, pool.map(self._find_fault, new), strict=True):
                     if fault:
                         raise self.block_error(b, fault)
                     self._good.add(b)
@@ -119,12 +119,12 @@ class Part(Blocks):
 
         Raises BadInputError where anything in them has changed since.
         """
-        now = stamp(self._opened.fd)
+        now = read_stamp(self._opened.fd)
         if now == self._stamp:
             return
         self._require_whole()
         good, self._good = self._good, set()
-        if self._table and self._table != self.digests():
+        if self._table and self._table != self.read_digests():
             raise self._damage_error(
                 "was changed while it was read: its blocks have other digests now"
             )
@@ -132,16 +132,16 @@ class Part(Blocks):
         self._stamp = now
 
     def _require_whole(self) -> None:
-        if stamp(self._opened.fd).size < self._opened.layout.size:
+        if read_stamp(self._opened.fd).size < self._opened.layout.size:
             raise cut_error(self._opened.path)
 
-    def _fault(self, b: int) -> str:
+    def _find_fault(self, b: int) -> str:
         """Return what is wrong with the samples of a block, "" for nothing."""
-        if not self.check_block(b) or self.block_digest(b) != self._digest(b):
+        if not self.check_block(b) or self.read_digest(b) != self._find_first_digest(b):
             return "do not have the digest they were stored with"
         return self.describe_invalid_block(b)
 
-    def _digest(self, b: int) -> bytes:
+    def _find_first_digest(self, b: int) -> bytes:
         """Return the digest that block b had when the first block was checked."""
         return self._table[b * DIGEST_SIZE : (b + 1) * DIGEST_SIZE]
 
@@ -228,5 +228,5 @@ def map_array(
         raise cut_error(path) from None
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     return min(CHECKED_AT_ONCE, len(os.sched_getaffinity(0)))

@@ -16,6 +16,6 @@ def from_uint8(x: Tensor) -> Tensor:
     return x.float().div(127.5).sub(1)
 
 
-def channels_last(x: Tensor) -> Tensor:
+def move_channels_last(x: Tensor) -> Tensor:
     """Move the channels of images: [..., C, H, W] -> [..., H, W, C], contiguous."""
     return x.movedim(-3, -1).contiguous()

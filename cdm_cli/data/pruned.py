@@ -35,7 +35,7 @@ class Pruned:
     provenance: dict[str, Any]
 
 
-def record_of(path: Path) -> Path:
+def place_record(path: Path) -> Path:
     """Return where the record of a store is."""
     return path.with_name(path.name + SUFFIX)
 
@@ -43,7 +43,7 @@ def record_of(path: Path) -> Path:
 def write_record(path: Path, pruned: Pruned) -> None:
     """Write the record of a store that is about to be removed, whole or not at all."""
     data = json.dumps(asdict(pruned), indent=1, allow_nan=False) + "\n"
-    durable.write_file_atomically(record_of(path), data.encode())
+    durable.write_file_atomically(place_record(path), data.encode())
 
 
 def read_record(path: Path) -> Pruned | None:
@@ -51,7 +51,7 @@ def read_record(path: Path) -> Pruned | None:
     if os.path.lexists(path):
         return None
     try:
-        with open(record_of(path), "rb", opener=_open_unlinked) as file:
+        with open(place_record(path), "rb", opener=_open_unlinked) as file:
             values: Any = json.loads(file.read(LIMIT))
         found = Pruned(**values)
     except (OSError, ValueError, TypeError, RecursionError):

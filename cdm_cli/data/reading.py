@@ -83,7 +83,7 @@ class Stamp(NamedTuple):
     changed_ns: int
 
 
-def stamp(file: int | Path) -> Stamp:
+def read_stamp(file: int | Path) -> Stamp:
     """Return the stamp of an open file, or of what lies at a path now. Raises OSError."""
     found = os.stat(file)
     return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -5,7 +5,7 @@ import errno
 import os
 from pathlib import Path
 
-from cdm_cli.data.disk import disk_errors, sync_directory, tick
+from cdm_cli.data.disk import sync_directory, tick, translate_disk_errors
 
 RENAME_NOREPLACE, AT_FDCWD = 1, -100
 NO_SUCH_CALL = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -17,7 +17,7 @@ class ExistsError(Exception):
 
 def rename(source: Path, target: Path) -> None:
     """Rename, replacing a file of that name, and make it durable."""
-    with disk_errors(target):
+    with translate_disk_errors(target):
         tick("rename", source, target=target)
         source.replace(target)
         sync_directory(target.parent)
@@ -25,7 +25,7 @@ def rename(source: Path, target: Path) -> None:
 
 def rename_new(source: Path, target: Path) -> None:
     """Rename, durably, or raise ExistsError if there is a file of that name."""
-    with disk_errors(target):
+    with translate_disk_errors(target):
         name_new(source, target)
         sync_directory(target.parent)
 
@@ -35,7 +35,7 @@ def name_new(source: Path, target: Path) -> None:
 
     Where the file system cannot do so in one step, a file gets a second name and loses the first.
     """
-    with disk_errors(target):
+    with translate_disk_errors(target):
         tick("rename", source, target=target)
         try:
             if not _renameat2(source, target):

@@ -49,41 +49,41 @@ def resize_image(
     draft: how the image lies on the full one, where it was decoded smaller than that is.
     """
     if crop == "adm":
-        return [_adm(image, resolution) for resolution in resolutions]
+        return [_resize_as_adm(image, resolution) for resolution in resolutions]
     if draft is not None:
-        return areas(to_array(image), resolutions, *_spans(draft))
-    square = centre_square(image)
+        return average_areas(to_array(image), resolutions, *_place_spans(draft))
+    square = cut_centre_square(image)
     pixels = to_array(square)
     found = {R: _fit(square, pixels, R) for R in resolutions}
     left = [R for R in resolutions if found[R] is None]
-    found.update(zip(left, areas(pixels, left), strict=True))
+    found.update(zip(left, average_areas(pixels, left), strict=True))
     return [cast(U8, found[R]) for R in resolutions]
 
 
-def centre_square(image: Image.Image) -> Image.Image:
+def cut_centre_square(image: Image.Image) -> Image.Image:
     """Cut the largest square out of the middle (as torchvision's CenterCrop places it)."""
     side = min(image.size)
     if image.width == image.height:
         return image
-    left, top = (_margin(length, side) for length in image.size)
+    left, top = (_find_margin(length, side) for length in image.size)
     return image.crop((left, top, left + side, top + side))
 
 
-def _margin(length: int, side: int) -> int:
+def _find_margin(length: int, side: int) -> int:
     return round((length - side) / 2)
 
 
-def _spans(draft: Draft) -> tuple[Span, Span]:
+def _place_spans(draft: Draft) -> tuple[Span, Span]:
     """Return the centre square of the full image, across and down."""
     side = min(draft.size)
     across, down = (
-        Span(before + _margin(length, side), side, draft.scale)
+        Span(before + _find_margin(length, side), side, draft.scale)
         for length, before in zip(draft.size, draft.before, strict=True)
     )
     return across, down
 
 
-def areas(
+def average_areas(
     pixels: U8, resolutions: Sequence[int], across: Span | None = None, down: Span | None = None
 ) -> list[U8]:
     """Shrink [H, W, C], or the spans of it, to every [R, R, C] by the area mean, rounded half up.
@@ -96,9 +96,9 @@ def areas(
     for R in sorted(set(resolutions), reverse=True):
         multiple = min((larger for larger in sums if larger % R == 0), default=None)
         if multiple is None:
-            sums[R] = box_sums(source, R, across, down)
+            sums[R] = sum_boxes(source, R, across, down)
         else:
-            sums[R] = join_sums(*sums[multiple], multiple // R, _top(source))
+            sums[R] = join_sums(*sums[multiple], multiple // R, _bound_pixels(source))
     mean = _mean_with_alpha if alpha else _mean
     return [_transpose(mean(*sums[R])) for R in resolutions]
 
@@ -123,7 +123,7 @@ def _mean_with_alpha(sums: NDArray[np.integer], weight: int) -> U8:
     return (means + 0.5).astype(np.uint8)
 
 
-def box_sums(
+def sum_boxes(
     pixels: NDArray[np.integer], R: int, across: Span | None = None, down: Span | None = None
 ) -> tuple[NDArray[np.integer], int]:
     """Sum [H, W, C] over the boxes of each target pixel -> [R, R, C], x before y.
@@ -133,8 +133,8 @@ def box_sums(
     """
     H, W, C = pixels.shape
     across, down = across or Span(0, W), down or Span(0, H)
-    weight, top = down.length * across.length, _top(pixels)
-    narrow, wide = _integer(top * down.length), _integer(top * weight)
+    weight, top = down.length * across.length, _bound_pixels(pixels)
+    narrow, wide = _choose_integer(top * down.length), _choose_integer(top * weight)
     rows = _sum(pixels.reshape(H, W * C).astype(narrow), down, R)
     turned = _transpose(rows.reshape(R, W, C)).reshape(W, R * C)
     return _sum(turned.astype(wide, copy=False), across, R).reshape(R, R, C), weight
@@ -143,10 +143,10 @@ def box_sums(
 def join_sums(
     sums: NDArray[np.integer], weight: int, factor: int, top: int
 ) -> tuple[NDArray[np.integer], int]:
-    """Add up each factor x factor of the sums [R, R, C]: the `box_sums` of R / factor."""
+    """Add up each factor x factor of the sums [R, R, C]: the `sum_boxes` of R / factor."""
     R, _, C = sums.shape
     size, weight = R // factor, weight * factor**2
-    sums = sums.astype(_integer(top * weight), copy=False)
+    sums = sums.astype(_choose_integer(top * weight), copy=False)
     rows = _add(np.moveaxis(sums.reshape(size, factor, R, C), 1, 0))
     return _add(np.moveaxis(rows.reshape(size, size, factor, C), 2, 0)), weight
 
@@ -159,22 +159,22 @@ def _add(parts: NDArray[np.integer]) -> NDArray[np.integer]:
     return total
 
 
-def _top(pixels: NDArray[np.integer]) -> int:
+def _bound_pixels(pixels: NDArray[np.integer]) -> int:
     """Return one more than a pixel can be, so that half of a weight may be added to a sum."""
     return 256 if pixels.dtype == np.uint8 else 256 * 256
 
 
-def _integer(bound: int) -> type[np.integer]:
+def _choose_integer(bound: int) -> type[np.integer]:
     return np.int32 if bound < 2**31 else np.int64
 
 
 def _sum(x: NDArray[np.integer], span: Span, R: int) -> NDArray[np.integer]:
     """Sum the rows of x [S, M] into R boxes [R, M]."""
-    return cast(NDArray[np.integer], _boxes(x.shape[0], span, R, x.dtype) @ x)
+    return cast(NDArray[np.integer], _share_boxes(x.shape[0], span, R, x.dtype) @ x)
 
 
 @lru_cache(maxsize=256)
-def _boxes(S: int, span: Span, R: int, dtype: np.dtype[Any]) -> csr_array:
+def _share_boxes(S: int, span: Span, R: int, dtype: np.dtype[Any]) -> csr_array:
     """Return the shares [R, S] of S rows in R boxes, each of which weighs span.length.
 
     In units of 1/R, row k covers k·scale·R to (k + 1)·scale·R, and box i covers
@@ -209,7 +209,7 @@ def _fit(square: Image.Image, pixels: U8, resolution: int) -> U8 | None:
     return None
 
 
-def _adm(image: Image.Image, resolution: int) -> U8:
+def _resize_as_adm(image: Image.Image, resolution: int) -> U8:
     while min(image.size) >= 2 * resolution:
         halved = (image.width // 2, image.height // 2)
         image = image.resize(halved, resample=Image.Resampling.BOX)

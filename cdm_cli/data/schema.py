@@ -87,12 +87,12 @@ class Contents:
 CONTENTS = TypeAdapter(Contents)
 
 
-def num_blocks(num: int, block_size: int) -> int:
+def count_blocks(num: int, block_size: int) -> int:
     """Return the number of blocks; the last may be short."""
     return -(-num // block_size)
 
 
-def block_members(spec: PartSpec) -> dict[str, Dataset]:
+def list_members(spec: PartSpec) -> dict[str, Dataset]:
     """Return the datasets whose rows make up a part's blocks, in the order of hashing."""
     num = spec.num
     members = {"ids": Dataset("i8", (num,))}
@@ -104,40 +104,40 @@ def block_members(spec: PartSpec) -> dict[str, Dataset]:
     return members
 
 
-def block_tables(blocks: int) -> dict[str, Dataset]:
+def list_tables(blocks: int) -> dict[str, Dataset]:
     """Return the datasets that hold a done flag and a digest for each block."""
     return {"done": Dataset("u1", (blocks,)), "digest": Dataset("u1", (blocks, DIGEST_SIZE))}
 
 
-def block_bytes(spec: PartSpec, block_size: int) -> int:
+def count_block_bytes(spec: PartSpec, block_size: int) -> int:
     """Return the bytes of one full block of a part."""
     rows = min(block_size, spec.num)
-    return rows * sum(member.row_bytes for member in block_members(spec).values())
+    return rows * sum(member.row_bytes for member in list_members(spec).values())
 
 
-def fitting_block_size(parts: Mapping[Any, PartSpec], limit: int = 2**28) -> int:
+def fit_block_size(parts: Mapping[Any, PartSpec], limit: int = 2**28) -> int:
     """Return the largest power of two, up to 1024, of rows whose block has at most `limit` bytes.
 
     It is 1 where one row is larger.
     """
-    largest = max(block_bytes(spec, 1) for spec in parts.values())
+    largest = max(count_block_bytes(spec, 1) for spec in parts.values())
     return 2 ** max(0, min(10, int(math.log2(max(1, limit // largest)))))
 
 
-def at(part: str, name: str) -> str:
+def join_path(part: str, name: str) -> str:
     """Return the path of a member in the file: "train/labels", or "labels" where the part is ""."""
     return f"{part}/{name}" if part else name
 
 
-def store_layout(attributes: Mapping[str, bytes], contents: Contents) -> Layout:
+def lay_out_store(attributes: Mapping[str, bytes], contents: Contents) -> Layout:
     """Lay out a store. Raises ValueError for one that is larger than any reader allows."""
     check_size(contents)
     datasets = {"writer": Dataset(f"S{WRITER_SIZE}", ())}
     if contents.classes:
         datasets["classes"] = Dataset(f"S{contents.class_bytes}", (contents.classes,))
     for part, spec in sorted(contents.parts.items()):
-        members = block_tables(num_blocks(spec.num, contents.block_size)) | block_members(spec)
-        datasets.update({at(part, name): member for name, member in members.items()})
+        members = list_tables(count_blocks(spec.num, contents.block_size)) | list_members(spec)
+        datasets.update({join_path(part, name): member for name, member in members.items()})
     return lay_out(attributes, datasets)
 
 
@@ -153,9 +153,9 @@ def check_size(contents: Contents) -> None:
     for spec in contents.parts.values():
         if not spec.resolutions:
             raise ValueError("a part without images")
-        if block_bytes(spec, contents.block_size) > BLOCK_LIMIT:
+        if count_block_bytes(spec, contents.block_size) > BLOCK_LIMIT:
             raise ValueError(f"a block has more than {BLOCK_LIMIT} bytes")
-        if num_blocks(spec.num, contents.block_size) > BLOCKS_LIMIT:
+        if count_blocks(spec.num, contents.block_size) > BLOCKS_LIMIT:
             raise ValueError(f"there are more than {BLOCKS_LIMIT} blocks")
 
 
@@ -177,7 +177,7 @@ def unpack_classes(packed: bytes, width: int) -> tuple[str, ...]:
     return tuple(packed[place : place + width].rstrip(b"\0").decode() for place in places)
 
 
-def contents_of(spec: StoreSpec) -> Contents:
+def make_contents(spec: StoreSpec) -> Contents:
     """Return the attribute `contents` of a store to be made."""
     packed, width = pack_classes(spec.classes)
     return Contents(
@@ -189,7 +189,7 @@ def contents_of(spec: StoreSpec) -> Contents:
     )
 
 
-def attributes_of(spec: StoreSpec) -> dict[str, bytes]:
+def make_attributes(spec: StoreSpec) -> dict[str, bytes]:
     """Return the root attributes of a store to be made.
 
     A provenance too long for one attribute is continued in provenance_2, provenance_3, ….
@@ -200,7 +200,7 @@ def attributes_of(spec: StoreSpec) -> dict[str, bytes]:
     attributes = {
         "schema": SCHEMA.encode(),
         "kind": spec.kind.encode(),
-        "contents": contents_of(spec).encode(),
+        "contents": make_contents(spec).encode(),
     }
     for number, start in enumerate(range(0, len(provenance), ATTRIBUTE_LIMIT), 1):
         name = "provenance" if number == 1 else f"provenance_{number}"

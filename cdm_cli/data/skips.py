@@ -20,7 +20,7 @@ class Skips:
         self.counts[reason] = self.counts.get(reason, 0) + 1
         first = self.examples.setdefault(reason, [])
         if len(first) < EXAMPLES:
-            first.append(printable_name(name))
+            first.append(make_printable_name(name))
 
     @property
     def total(self) -> int:
@@ -45,6 +45,6 @@ def as_unicode(name: str) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-def printable_name(name: str) -> str:
+def make_printable_name(name: str) -> str:
     """Escape what is not text: control characters, and what `as_unicode` escapes."""
     return make_printable(as_unicode(name))

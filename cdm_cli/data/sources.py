@@ -14,16 +14,16 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm_cli.data.archives import archive_source
-from cdm_cli.data.arrays import IMAGES, npz_source
+from cdm_cli.data.archives import open_archive
+from cdm_cli.data.arrays import IMAGES, open_arrays
 from cdm_cli.data.folders import open_folder
-from cdm_cli.data.hdf5_foreign import Inside, hdf5_source, is_hdf5
+from cdm_cli.data.hdf5_foreign import Inside, is_hdf5, open_hdf5
 from cdm_cli.data.images import U8, BadImageError
 from cdm_cli.data.listing import DATASET_JSON
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.spool import write_spool
-from cdm_cli.data.tars import gunzip, tar_members
-from cdm_cli.data.zips import zip_members
+from cdm_cli.data.tars import gunzip, list_tar_members
+from cdm_cli.data.zips import list_zip_members
 from cdm_cli.errors import BadInputError, UsageError
 from cdm_cli.translation import no_input
 
@@ -85,9 +85,9 @@ def open_source(
 
 
 def _open(path: Path, skips: Skips, spool: Path, follow: bool, inside: Inside | None) -> Source:
-    kind, name = _kind_of(path), path.absolute().name
+    kind, name = _find_kind(path), path.absolute().name
     if kind == "hdf5":
-        return hdf5_source(path, inside, spool)
+        return open_hdf5(path, inside, spool)
     if inside is not None:
         raise UsageError(
             f"--images {inside.images}: {path} is no HDF5 file", next="leave out --images"
@@ -96,14 +96,14 @@ def _open(path: Path, skips: Skips, spool: Path, follow: bool, inside: Inside | 
         return open_folder(path, skips, follow=follow)
     if kind in ("tar", "gzip"):
         where = path if kind == "tar" else write_spool(gunzip(path), spool)
-        return archive_source(name, where, tar_members(where), skips)
-    members = zip_members(path)
+        return open_archive(name, where, list_tar_members(where), skips)
+    members = list_zip_members(path)
     if any(member.name == IMAGES for member in members) or path.suffix == ".npz":
-        return npz_source(name, path, members, spool)
-    return archive_source(name, path, members, skips)
+        return open_arrays(name, path, members, spool)
+    return open_archive(name, path, members, skips)
 
 
-def _kind_of(path: Path) -> str:
+def _find_kind(path: Path) -> str:
     """Return "folder", "zip", "gzip", "tar" or "hdf5". Raises MissingError, BadInputError."""
     try:
         mode = os.stat(path).st_mode
@@ -117,10 +117,10 @@ def _kind_of(path: Path) -> str:
         raise no_input(path) from None
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
-    return _kind_of_bytes(path, head)
+    return _find_kind_of_bytes(path, head)
 
 
-def _kind_of_bytes(path: Path, head: bytes) -> str:
+def _find_kind_of_bytes(path: Path, head: bytes) -> str:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
     if head.startswith(b"\x1f\x8b"):

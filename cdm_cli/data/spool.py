@@ -15,7 +15,7 @@ def spool_beside(out: Path) -> Generator[Path]:
 
     Files that killed processes left are removed first.
     """
-    with durable.partial(out.with_name(f"{out.name}.unpacked")) as (_, spool):
+    with durable.make_partial(out.with_name(f"{out.name}.unpacked")) as (_, spool):
         try:
             yield spool
         finally:

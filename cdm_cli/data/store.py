@@ -53,7 +53,7 @@ class Store:
         """SHA-256 over what is in the store, by the digests of its blocks; not its provenance."""
         hashed = hashlib.sha256(self.contents.encode())
         for part in self.parts.values():
-            hashed.update(part.digests())
+            hashed.update(part.read_digests())
         return hashed.hexdigest()
 
     def close(self) -> None:
@@ -91,11 +91,11 @@ def create(path: Path | str, spec: StoreSpec) -> Store:
     Raises WouldOverwriteError if the path exists, DiskError if the disk is too small.
     """
     path = Path(path)
-    attributes = schema.attributes_of(spec)
-    layout = schema.store_layout(attributes, schema.contents_of(spec))
+    attributes = schema.make_attributes(spec)
+    layout = schema.lay_out_store(attributes, schema.make_contents(spec))
     if os.path.lexists(path):
         raise _taken_error(path)
-    with durable.partial(path) as (fd, temporary):
+    with durable.make_partial(path) as (fd, temporary):
         disk.reserve(fd, temporary, layout.size)
         disk.pwrite_all(fd, temporary, layout.header, 0)
         disk.pwrite_all(fd, temporary, lock.describe_writer(), layout.offsets["writer"])

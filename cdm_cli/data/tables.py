@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.listing import MAX_TABLE_BYTES, SUFFIXES, read_regular
-from cdm_cli.data.skips import as_unicode, printable_name
+from cdm_cli.data.skips import as_unicode, make_printable_name
 from cdm_cli.errors import BadInputError
 from cdm_cli.names import MOST_CLASSES
 from cdm_cli.translation import no_input
@@ -88,11 +88,11 @@ def read_json(data: bytes, where: str) -> LabelTable | None:
     if not rows:
         return None
     check_names(rows, said=True)
-    values = values_of(rows, JSON_FORM)
-    return LabelTable(values, _names(told.get("classes"), values, where))
+    values = collect_values(rows, JSON_FORM)
+    return LabelTable(values, _read_names(told.get("classes"), values, where))
 
 
-def _names(names: Any, values: Mapping[str, int | str], where: str) -> tuple[str, ...] | None:
+def _read_names(names: Any, values: Mapping[str, int | str], where: str) -> tuple[str, ...] | None:
     """Check the names of the ids, if there are any. Raises BadInputError."""
     if names is None or any(isinstance(value, str) for value in values.values()):
         return None
@@ -122,27 +122,27 @@ def _read_csv(data: bytes, where: str) -> LabelTable:
         raise BadInputError(f"{where} is no csv ({error})", next=CSV_FORM) from error
     if not lines:
         raise BadInputError(f"{where} has no labels", next=CSV_FORM)
-    columns, has_header = _columns(*lines[0])
+    columns, has_header = _find_columns(*lines[0])
     body = lines[has_header:]
     if not body:
         raise BadInputError(f"{where} has no labels", next=CSV_FORM)
 
     def rows(column: int) -> list[LabelRow]:
-        return [LabelRow(at, *_cells(at, line, columns.file, column)) for at, line in body]
+        return [LabelRow(at, *_read_cells(at, line, columns.file, column)) for at, line in body]
 
     if columns.label is not None and columns.name is not None:
         return _join_columns(read_ids(rows(columns.label)), rows(columns.name), where)
     only = columns.name if columns.label is None else columns.label
     assert only is not None
-    return LabelTable(values_of(read_ids(rows(only), names=columns.headed), CSV_FORM))
+    return LabelTable(collect_values(read_ids(rows(only), names=columns.headed), CSV_FORM))
 
 
-def _columns(at: str, first: list[str]) -> tuple[_Columns, bool]:
+def _find_columns(at: str, first: list[str]) -> tuple[_Columns, bool]:
     """Return where the columns are, and whether the first line tells it. Raises BadInputError."""
     head = [cell.strip().lower() for cell in first]
     has_header = any(cell in FILE for cell in head)
     if not has_header and not is_picture(head[0]):
-        told = ", ".join(repr(printable_name(cell)) for cell in first[:4])
+        told = ", ".join(repr(make_printable_name(cell)) for cell in first[:4])
         raise BadInputError(f"{at}: {told} is neither an image nor a known header", next=HEADERS)
     columns = head if has_header else ["file", "label", "class"][: len(head)]
     file, label, name = (_find(columns, words) for words in (FILE, LABEL, CLASS))
@@ -160,7 +160,7 @@ def _find(columns: list[str], words: tuple[str, ...]) -> int | None:
     return next((i for i, cell in enumerate(columns) if cell in words), None)
 
 
-def _cells(at: str, line: list[str], file: int, column: int) -> tuple[str, str]:
+def _read_cells(at: str, line: list[str], file: int, column: int) -> tuple[str, str]:
     if len(line) <= max(file, column) or not line[column].strip():
         raise BadInputError(f"{at} has no label", next=CSV_FORM)
     return line[file].strip(), line[column].strip()
@@ -196,15 +196,15 @@ def check_names(rows: list[LabelRow], *, said: bool = False) -> None:
     if odd and (no_label or (whole and (numbers or (whole >= len(odd) and not said)))):
         row = no_label or odd[0]
         raise BadInputError(
-            f"{row.where}: {printable_name(row.value)!r} is no class id, {whole} of {len(texts)} "
-            "labels are",
+            f"{row.where}: {make_printable_name(row.value)!r} is no class id, {whole} of "
+            f"{len(texts)} labels are",
             next="leave such images out of the table; or, if all are names, head them class_name",
         )
 
 
 def _join_columns(labels: list[LabelRow], names: list[LabelRow], where: str) -> LabelTable:
     """Join columns of ids and names: one name for each id, and one id for each name."""
-    values = values_of(labels, CSV_FORM)
+    values = collect_values(labels, CSV_FORM)
     told: dict[int | str, str] = {}
     for (at, _, label), (_, _, name) in zip(labels, names, strict=True):
         if told.setdefault(label, str(name)) != str(name):
@@ -215,7 +215,7 @@ def _join_columns(labels: list[LabelRow], names: list[LabelRow], where: str) -> 
     return LabelTable(values, tuple(told.get(k, str(k)) for k in range(top + 1)))
 
 
-def values_of(rows: Iterable[LabelRow], form: str) -> Any:
+def collect_values(rows: Iterable[LabelRow], form: str) -> Any:
     """Return file -> label of rows, all ids in range or all names, one for each file.
 
     form: what an error advises. Raises BadInputError naming the row.
@@ -227,11 +227,11 @@ def values_of(rows: Iterable[LabelRow], form: str) -> Any:
         file = path.replace("\\", "/").removeprefix("./")
         kinds.add(type(value))
         if kinds not in ({int}, {str}) or value == "":
-            text = printable_name(repr(value)[:60])
+            text = make_printable_name(repr(value)[:60])
             raise BadInputError(f"{where}: {text} is no class id or name", next=form)
         if isinstance(value, int) and not 0 <= value < MOST_CLASSES:
             text = f"{where}: class {value} is outside 0..{MOST_CLASSES - 1}"
             raise BadInputError(text, next=form)
         if values.setdefault(file, value) != value:
-            raise BadInputError(f"{where}: {printable_name(file)!r} has another label before")
+            raise BadInputError(f"{where}: {make_printable_name(file)!r} has another label before")
     return values

@@ -16,10 +16,10 @@ from cdm_cli.data.archives import (
     Member,
     MemberSpan,
     add_once,
+    clean_name,
+    limit_size,
     open_for_reading,
     pread,
-    ratio_limit,
-    safe_name,
     unsafe_error,
 )
 from cdm_cli.data.listing import read_error
@@ -32,7 +32,7 @@ _PAX, _PAX_GLOBAL, _LONG_NAME = b"x", b"g", b"L"
 _EXTENDED = (_PAX, _PAX_GLOBAL, _LONG_NAME)
 
 
-def tar_members(path: Path) -> list[Member]:
+def list_tar_members(path: Path) -> list[Member]:
     """List the files of a tar after checking all of it.
 
     Raises UnsafeInputError for what `archives` refuses, BadInputError for a damaged tar.
@@ -42,14 +42,14 @@ def tar_members(path: Path) -> list[Member]:
     with open_for_reading(path) as file:
         total, offset = os.fstat(file).st_size, 0
         while (head := pread(path, file, offset, BLOCK)).strip(b"\0"):
-            name, size, kind = _header(path, head)
+            name, size, kind = _read_header(path, head)
             if kind not in _EXTENDED:
                 name, size = _overrule(path, told, name, size)
             start = offset + BLOCK
             if start + size > total:
                 raise BadInputError(f"{path} is cut: it ends inside a member", kept=KEPT)
             if kind in _EXTENDED:
-                told |= _extend(path, kind, _body(path, file, start, size))
+                told |= _extend(path, kind, _read_body(path, file, start, size))
             else:
                 span = MemberSpan(start, start + size, size, size, 0, PLAIN)
                 _add(path, members, Member(name, span), kind)
@@ -59,16 +59,16 @@ def tar_members(path: Path) -> list[Member]:
 
 
 def _add(path: Path, members: dict[str, Member], member: Member, kind: bytes) -> None:
-    name = safe_name(path, member.name)
+    name = clean_name(path, member.name)
     if kind in _FILES:
         add_once(path, members, Member(name, member.span))
     elif kind != _FOLDER:
         raise unsafe_error(path, member.name, "is a link, a device or a sparse file")
 
 
-def _header(path: Path, head: bytes) -> tuple[str, int, bytes]:
+def _read_header(path: Path, head: bytes) -> tuple[str, int, bytes]:
     """Return name, size and kind of a member's header block."""
-    told = _number(path, head[148:156])
+    told = _parse_number(path, head[148:156])
     if told != sum(head) - sum(head[148:156]) + 8 * ord(" "):
         raise BadInputError(
             f"{path} is a damaged tar: the checksum of a header is wrong", kept=KEPT
@@ -76,10 +76,10 @@ def _header(path: Path, head: bytes) -> tuple[str, int, bytes]:
     name, prefix = head[:100].split(b"\0")[0], head[345:500].split(b"\0")[0]
     if prefix and head[257:263] == b"ustar\0":
         name = prefix + b"/" + name
-    return _text(name), _number(path, head[124:136]), head[156:157]
+    return _decode(name), _parse_number(path, head[124:136]), head[156:157]
 
 
-def _number(path: Path, field: bytes, base: int = 8) -> int:
+def _parse_number(path: Path, field: bytes, base: int = 8) -> int:
     """Read digits, or GNU's base 256 for sizes of 8 GiB and more; never less than 0."""
     if field[:1] == b"\x80":
         return int.from_bytes(field[1:], "big")
@@ -97,11 +97,11 @@ def _overrule(path: Path, told: dict[str, str], name: str, size: int) -> tuple[s
     if any(key.startswith("GNU.sparse") for key in told):
         raise unsafe_error(path, told.get("path", name), "is a link, a device or a sparse file")
     if "size" in told:
-        size = _number(path, told["size"].encode("ascii", "replace"), base=10)
+        size = _parse_number(path, told["size"].encode("ascii", "replace"), base=10)
     return told.get("path", name), size
 
 
-def _body(path: Path, file: int, start: int, size: int) -> bytes:
+def _read_body(path: Path, file: int, start: int, size: int) -> bytes:
     if size > MAX_EXTENDED:
         raise UnsafeInputError(f"{path} is refused: a header of {size} bytes", kept=KEPT)
     return pread(path, file, start, size)
@@ -110,11 +110,11 @@ def _body(path: Path, file: int, start: int, size: int) -> bytes:
 def _extend(path: Path, kind: bytes, body: bytes) -> dict[str, str]:
     """Return what a header tells about the next member; a global one tells nothing we use."""
     if kind == _LONG_NAME:
-        return {"path": _text(body.rstrip(b"\0"))}
-    return _pax(path, body) if kind == _PAX else {}
+        return {"path": _decode(body.rstrip(b"\0"))}
+    return _parse_pax(path, body) if kind == _PAX else {}
 
 
-def _pax(path: Path, body: bytes) -> dict[str, str]:
+def _parse_pax(path: Path, body: bytes) -> dict[str, str]:
     """Parse records of the form "length key=value\\n", length counting the whole record."""
     records: dict[str, str] = {}
     while body:
@@ -123,12 +123,12 @@ def _pax(path: Path, body: bytes) -> dict[str, str]:
         key, found, value = body[len(digits) + 1 : length - 1].partition(b"=")
         if not found or not len(digits) < length <= len(body):
             raise BadInputError(f"{path} is a damaged tar: a pax header ends early", kept=KEPT)
-        records[_text(key)] = _text(value)
+        records[_decode(key)] = _decode(value)
         body = body[length:]
     return records
 
 
-def _text(name: bytes) -> str:
+def _decode(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
@@ -137,7 +137,7 @@ def gunzip(path: Path) -> Iterator[bytes]:
 
     Raises BadInputError (damaged), UnsafeInputError (a bomb), DiskError.
     """
-    budget = ratio_limit(path.stat().st_size)
+    budget = limit_size(path.stat().st_size)
     try:
         with gzip.open(path) as packed:
             while part := packed.read(2**20):

@@ -12,8 +12,8 @@ from cdm_cli.data.archives import (
     Member,
     MemberSpan,
     add_once,
-    ratio_limit,
-    safe_name,
+    clean_name,
+    limit_size,
     unsafe_error,
 )
 from cdm_cli.data.listing import read_error
@@ -23,17 +23,17 @@ _ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # plain, strong, and a masked directory
 _FILE, _FOLDER = 0o100000, 0o040000
 
 
-def zip_members(path: Path) -> list[Member]:
+def list_zip_members(path: Path) -> list[Member]:
     """List the files of a zip after checking all of it.
 
     Raises UnsafeInputError for what `archives` refuses, BadInputError for a damaged zip.
     """
-    entries, directory = _entries(path)
+    entries, directory = _list_entries(path)
     entries.sort(key=lambda entry: entry.header_offset)
     ends = [*(entry.header_offset for entry in entries[1:]), directory]
     members: dict[str, Member] = {}
     for entry, end in zip(entries, ends, strict=False):
-        name = safe_name(path, entry.orig_filename.replace("\\", "/"))
+        name = clean_name(path, entry.orig_filename.replace("\\", "/"))
         _check(path, entry, end)
         if not entry.is_dir():
             how = DEFLATED if entry.compress_type == zipfile.ZIP_DEFLATED else STORED
@@ -43,7 +43,7 @@ def zip_members(path: Path) -> list[Member]:
     return list(members.values())
 
 
-def _entries(path: Path) -> tuple[list[zipfile.ZipInfo], int]:
+def _list_entries(path: Path) -> tuple[list[zipfile.ZipInfo], int]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist(), archive.start_dir
@@ -61,7 +61,7 @@ def _check(path: Path, entry: zipfile.ZipInfo, end: int) -> None:
         "is a link or a device": kind not in (0, _FILE, _FOLDER),
         "uses a compression other than stored and deflate": entry.compress_type not in (0, 8),
         "overlaps another member": entry.header_offset < 0 or entry.header_offset + least > end,
-        f"expands more than {MAX_RATIO} times": entry.file_size > ratio_limit(entry.compress_size),
+        f"expands more than {MAX_RATIO} times": entry.file_size > limit_size(entry.compress_size),
     }
     for fault, found in faults.items():
         if found:

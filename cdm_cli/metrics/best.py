@@ -16,23 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdm_cli.metrics.jackknife import Array, Estimate
-from cdm_cli.metrics.verdicts import EQUAL, LEVEL, list_signs, measure_gaps
+from cdm_cli.metrics.verdicts import EQUAL, LEVEL, Gap, list_signs, measure_gaps
 
 
 @dataclass(frozen=True)
-class Contender:
+class Contender(Gap):
     """How one point stands among those that may be the best.
 
-    beaten: whether another one is certain to be as good or better. difference: how much higher it
-    is than the lowest, both less their biases, and its standard error. p: the lowest level at
-    which it would be beaten; 1 for the lowest. lowest: whether it is that one.
+    beaten: whether another one is certain to be as good or better.
     """
 
     beaten: bool
-    difference: float
-    error: float
-    p: float
-    lowest: bool = False
 
 
 def rank_contenders(estimates: Sequence[Estimate], *, level: float = LEVEL) -> list[Contender]:
@@ -44,7 +38,7 @@ def rank_contenders(estimates: Sequence[Estimate], *, level: float = LEVEL) -> l
     y, best, gap, error = measure_gaps(estimates)
     p = find_levels(y)
     return [
-        Contender(bool(p[i] <= level), float(gap[i]), float(error[i]), float(p[i]), i == best)
+        Contender(float(gap[i]), float(error[i]), float(p[i]), i == best, bool(p[i] <= level))
         for i in range(len(y))
     ]
 

@@ -30,20 +30,28 @@ Standing = Literal["best", "as good as the best", "worse"]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What is certain about one point.
+class Gap:
+    """How one point compares with the lowest of several.
 
-    "best": all others are worse. "as good as the best": one of several that nothing tells apart.
-    difference: how much higher it is than the lowest, both less their biases, and its standard
-    error. p: the lowest level at which it would be called worse; 1 for the lowest. lowest: whether
-    the others are compared with it.
+    difference: how much higher it is, both less their biases, and its standard error. p: the lowest
+    level at which it would be called worse, or beaten; 1 for the lowest. lowest: whether it is that
+    one.
     """
 
-    standing: Standing
     difference: float
     error: float
     p: float
-    lowest: bool = False
+    lowest: bool
+
+
+@dataclass(frozen=True)
+class Verdict(Gap):
+    """What is certain about one point.
+
+    "best": all others are worse. "as good as the best": one of several that nothing tells apart.
+    """
+
+    standing: Standing
 
     def __str__(self) -> str:
         return put_in_words(self.standing, self.difference, self.error)
@@ -102,11 +110,11 @@ def reach_verdicts(
     alone = (p > level).sum() == 1
     return [
         Verdict(
-            _name_standing(p[i] <= level, alone),
             float(gap[i]),
             float(error[i]),
             float(p[i]),
             i == best,
+            _name_standing(p[i] <= level, alone),
         )
         for i in range(len(y))
     ]

@@ -15,9 +15,9 @@ from cdm_cli.options.sampling import Compute, Resolution
 
 @dataclass(frozen=True)
 class CasOptions:
-    """`cdm eval cas`. steps: instead of epochs, of the samples. lr None: 0.1 for 256 images.
+    """`cdm eval cas`. epochs: how often each sample is seen; steps: of both trainings, instead.
 
-    batch_size: the images of a step, of all processes together.
+    batch_size: the images of a step, of all processes together. lr None: 0.1 for each 256 of them.
     """
 
     store: Annotated[Path, Flag("Store to judge.", "STORE", argument=True)] = Path(SAMPLES)

@@ -9,18 +9,18 @@ UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 FORM = re.compile("".join(rf"(?:(\d{{1,6}}){unit})?" for unit in UNITS))
 
 
-def seconds_of(text: str) -> int | None:
+def parse_seconds(text: str) -> int | None:
     """Return a length of time in seconds, 1 or more; None for other words, and for 0."""
     match = FORM.fullmatch(text.replace(" ", ""))
     counts = [int(count or 0) for count in match.groups()] if match else [0]
     return sum(count * unit for count, unit in zip(counts, UNITS.values(), strict=False)) or None
 
 
-def duration_of(flag: str) -> Callable[[str], str]:
+def make_duration_check(flag: str) -> Callable[[str], str]:
     """Return a function that returns a length of time as it was typed, or raises UsageError."""
 
     def duration(text: str) -> str:
-        if seconds_of(text) is None:
+        if parse_seconds(text) is None:
             raise UsageError(
                 f"{flag} {text}: expected a length of time, as 11h50m, 45m or 90s",
                 next=f"{flag} 1h",

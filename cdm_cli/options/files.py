@@ -95,9 +95,9 @@ class ImportOptions:
     """`cdm import`: a checkpoint becomes a stage, images become a store (out ends in .h5).
 
     flags, origin and from_pickle belong to checkpoints, images, labels and follow_links to images.
-    images, labels: of an HDF5 file, the datasets. flags:
-    what the scripts of openai's packages were given, pasted. classes: the names of all classes, in
-    a store, a stage, or a text file with one a line; by default they are "0", "1", ….
+    flags: what the scripts of openai's packages were given, pasted. images: the dataset of an HDF5
+    file, labels then names another. classes: the names of all classes, in a store, a stage, or a
+    text file with one a line; by default those that images come with, or "0", "1", ….
     """
 
     src: Annotated[

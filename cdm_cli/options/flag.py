@@ -136,14 +136,14 @@ class Flagged:
 
 
 @cache
-def flags_of(options: type) -> tuple[Flagged, ...]:
+def list_flags(options: type) -> tuple[Flagged, ...]:
     """Return the fields of options that have a flag, in the order of `--help`.
 
     Fields of a group take the group's place, fields of a group within a group come last. A field
     hides one of the same name in a group: `tune-schedule --steps` is its own.
     """
     walk = _Walk()
-    return (*walk.fields_of(options, (), frozenset(), {}), *walk.last)
+    return (*walk.walk(options, (), frozenset(), {}), *walk.last)
 
 
 class _Walk:
@@ -152,28 +152,28 @@ class _Walk:
     def __init__(self) -> None:
         self.last: list[Flagged] = []
 
-    def fields_of(
+    def walk(
         self, options: type, path: tuple[str, ...], hidden: frozenset[str], flags: dict[str, Flag]
     ) -> Iterator[Flagged]:
         hints = get_type_hints(options, include_extras=True)
         members = fields(options)
         own = hidden | {member.name for member in members}
         for member in members:
-            kind, said = parts(hints[member.name])
+            kind, said = split_hint(hints[member.name])
             here = (*path, member.name)
             if is_dataclass(kind):
-                inner = self._group(cast(type, kind), said, here, own, flags)
+                inner = self._walk_group(cast(type, kind), said, here, own, flags)
                 if path:
                     self.last += inner
                 else:
                     yield from inner
             elif member.name not in hidden:
                 for flag in (word for word in said if isinstance(word, Flag)):
-                    inside = parts(get_args(kind)[0])[1] if get_origin(kind) is tuple else ()
+                    inside = split_hint(get_args(kind)[0])[1] if get_origin(kind) is tuple else ()
                     said = (*said, *inside)
                     yield Flagged(here, kind, member.default, flags.get(member.name, flag), said)
 
-    def _group(
+    def _walk_group(
         self, kind: type, said: tuple[Any, ...], path: tuple[str, ...], hidden: frozenset[str],
         flags: dict[str, Flag],
     ) -> Iterator[Flagged]:  # fmt: skip
@@ -182,17 +182,17 @@ class _Walk:
                 hidden |= word.names
             elif isinstance(word, Reflag):
                 flags = flags | {word.name: word.flag}
-        return self.fields_of(kind, path, hidden, flags)
+        return self.walk(kind, path, hidden, flags)
 
 
 def find_marks(options: type, kind: type[M]) -> dict[str, M]:
     """Return what stands beside the types of the fields of options, of one kind, by field."""
     hints = get_type_hints(options, include_extras=True)
-    pairs = ((name, word) for name, hint in hints.items() for word in parts(hint)[1])
+    pairs = ((name, word) for name, hint in hints.items() for word in split_hint(hint)[1])
     return {name: word for name, word in pairs if isinstance(word, kind)}
 
 
-def parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+def split_hint(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     """Split the type hint of a field into the type and what `Annotated` adds to it."""
     if get_origin(hint) is Annotated:
         kind, *said = get_args(hint)

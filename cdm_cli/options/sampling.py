@@ -21,7 +21,7 @@ from cdm_cli.names import (
     Sampler,
     Variance,
 )
-from cdm_cli.options.durations import duration_of
+from cdm_cli.options.durations import make_duration_check
 from cdm_cli.options.flag import OUTPUT, Check, Flag, Harmless, Identified
 from cdm_cli.options.outputs import StoreOut
 
@@ -85,7 +85,7 @@ class Compute:
     ] = None
     stop_after: Annotated[
         str | None,
-        Check(duration_of("--stop-after")),
+        Check(make_duration_check("--stop-after")),
         Flag("Stop after 11h50m, 45m, 90s, all saved; the same command continues.", "TIME"),
     ] = None
 

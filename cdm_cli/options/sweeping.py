@@ -13,7 +13,7 @@ from annotated_types import Ge
 
 from cdm_cli.errors import UsageError
 from cdm_cli.names import LEAST_JUDGED, LOWRES, SWEEP, Augment
-from cdm_cli.options.durations import duration_of
+from cdm_cli.options.durations import make_duration_check
 from cdm_cli.options.flag import Check, Flag, Harmless, find_marks
 from cdm_cli.options.judging import FeatureOptions
 from cdm_cli.options.outputs import FolderOut
@@ -43,7 +43,7 @@ def spell(axis: str) -> str:
     return axis.replace("_", "-")
 
 
-def axis_of(text: str) -> tuple[str, tuple[Any, ...]]:
+def parse_axis(text: str) -> tuple[str, tuple[Any, ...]]:
     """Return the field that `NAME=V,V` names, and its values, each once, as the flag takes them.
 
     Raises UsageError for another name, and for a value that the flag of that name refuses.
@@ -76,7 +76,7 @@ def _parse_value(axis: str, word: str) -> Any:
 
 
 def _check_axis(text: str) -> str:
-    axis_of(text)
+    parse_axis(text)
     return text
 
 
@@ -128,7 +128,7 @@ class SweepOptions:
     race: Annotated[bool, Flag("Make no more images of points that are beaten or paused.")] = False
     budget: Annotated[
         str | None,
-        Check(duration_of("--budget")),
+        Check(make_duration_check("--budget")),
         Flag("Time that a race samples: 90s, 30m, 2h [default: see --budget-evals].", "TIME"),
     ] = None
     budget_evals: Annotated[
@@ -141,7 +141,7 @@ class SweepOptions:
     def __post_init__(self) -> None:
         """Raise UsageError for a setting that is given twice, or flags that exclude each other."""
         self._check_race()
-        typed = [axis for axis, _ in map(axis_of, self.axes)]
+        typed = [axis for axis, _ in map(parse_axis, self.axes)]
         flags = [f.name for f in fields(Sampling) if getattr(self.sampling, f.name) != f.default]
         given = [*typed, *flags, *(["s"] if self.s else [])]
         for axis in map(spell, (axis for axis in typed if given.count(axis) > 1)):
@@ -177,18 +177,18 @@ class SweepOptions:
     @property
     def times(self) -> tuple[int, ...]:
         """The values of s, ascending; none where none is given."""
-        return tuple(sorted({*self.s, *dict(map(axis_of, self.axes)).get("s", ())}))
+        return tuple(sorted({*self.s, *dict(map(parse_axis, self.axes)).get("s", ())}))
 
     @property
     def varied(self) -> tuple[str, ...]:
         """The axes besides s, in the order of AXES."""
-        given = {axis for axis, _ in map(axis_of, self.axes)}
+        given = {axis for axis, _ in map(parse_axis, self.axes)}
         return tuple(axis for axis in AXES if axis in given - {"s"})
 
     @property
     def grid(self) -> list[dict[str, Any]]:
         """All combinations of the values of the axes besides s, by the names of fields."""
-        values = dict(map(axis_of, self.axes))
+        values = dict(map(parse_axis, self.axes))
         lists = [values[axis] for axis in self.varied]
         return [dict(zip(self.varied, one, strict=True)) for one in itertools.product(*lists)]
 

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 import cdm_cli
 from cdm_cli.app import COMMANDS, app
-from cdm_cli.commands._help import ORDER, help_of
+from cdm_cli.commands._help import ORDER, write_help
 from cdm_cli.commands.table import TABLE
 from cdm_cli.options.cas import CasOptions
-from cdm_cli.options.flag import flags_of
+from cdm_cli.options.flag import list_flags
 
 ROOT = Path(cdm_cli.__file__).parent.parent
 GROUP = typer.main.get_command(app)
@@ -68,13 +68,13 @@ def test_every_flag_stands_in_a_group_with_its_default_and_range(name):
 
 @pytest.mark.parametrize("command", TABLE, ids=lambda command: command.name)
 def test_every_number_has_a_range(command):
-    for item in flags_of(command.options):
+    for item in list_flags(command.options):
         if {int, float} & {item.kind, *get_args(item.kind)} - {bool} and item.kind is not bool:
-            assert re.search(r"\d or more|\d to \d|more than \d", help_of(item)), item.name
+            assert re.search(r"\d or more|\d to \d|more than \d", write_help(item)), item.name
 
 
 def test_the_range_that_is_said_is_the_range_that_is_checked():
-    said = {item.name: help_of(item) for item in flags_of(CasOptions)}
+    said = {item.name: write_help(item) for item in list_flags(CasOptions)}
     assert "[default: 256; 2 to 1048576]." in said["batch_size"]
     assert "[default: 0.1; 0 or more, less than 1]." in said["label_smoothing"]
     assert "[default: 0; 0 or more, less than 2^63]." in said["seed"]
@@ -86,7 +86,7 @@ def test_the_range_that_is_said_is_the_range_that_is_checked():
 @pytest.mark.parametrize("command", TABLE, ids=lambda command: command.name)
 def test_every_field_has_a_flag(command):
     fields = {field.name for field in dataclasses.fields(command.options)}
-    fields -= {item.path[0] for item in flags_of(command.options)}
+    fields -= {item.path[0] for item in list_flags(command.options)}
     assert {(command.name, name) for name in fields} <= UNFLAGGED
 
 
@@ -154,6 +154,6 @@ def imported(lines, code):
 
 @pytest.mark.parametrize("command", TABLE, ids=lambda command: command.name)
 def test_a_number_that_is_typed_has_an_upper_limit_so_that_none_is_infinite(command):
-    for item in flags_of(command.options):
+    for item in list_flags(command.options):
         if float in (item.kind, *get_args(item.kind)):
             assert any(isinstance(limit, Le | Lt) for limit in item.limits), item.name

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdm_cli.commands._progress import Pace, clock_time
+from cdm_cli.commands._progress import Pace, format_time
 
 
 class Clock:
@@ -27,13 +27,13 @@ def paced(*advances, total=60, done=0, note=""):
     ("seconds", "text"), [(0, "0:00"), (61, "1:01"), (3599.6, "1:00:00"), (90_000, "25:00:00")]
 )
 def test_clock_time(seconds, text):
-    assert clock_time(seconds) == text
+    assert format_time(seconds) == text
 
 
 def test_no_rate_before_any_time_has_passed():
     pace, _ = paced((0, 5), total=10)
     assert (pace.rate, pace.left) == (0.0, None)
-    assert pace.line() == "train base 5/10 steps, 50.0 %"
+    assert pace.make_line() == "train base 5/10 steps, 50.0 %"
 
 
 def test_the_first_advance_counts_only_while_it_is_the_only_one():

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.app import app
-from cdm_cli.commands._columns import align, columns_of, fold
-from cdm_cli.commands._render import make_plain, show, text
+from cdm_cli.commands._columns import align, fold, make_columns
+from cdm_cli.commands._render import make_plain, show, write_lines
 from cdm_cli.config import ScheduleConfig
 from tests.tiny import arrays_of, write_store
 
@@ -71,17 +71,17 @@ def test_of_several_processes_the_first_one_shows_what_came_out(rank, shown, tmp
 
 
 def test_a_table_alone_starts_without_an_empty_line():
-    assert text({"rows": [{"a": 1}]}) == ["rows:", "a", "1"]
+    assert write_lines({"rows": [{"a": 1}]}) == ["rows:", "a", "1"]
 
 
 def test_words_stand_left_and_gaps_stay_empty():
     rows = [{"name": "truncated", "fid": None}, {"name": "x", "num": 3}]
-    assert align(columns_of(rows)) == ["name       num", "truncated", "x            3"]
+    assert align(make_columns(rows)) == ["name       num", "truncated", "x            3"]
 
 
 def test_what_is_empty_is_not_printed():
     result = {"out": "a.h5", "seed": 0, "alpha_bar": None, "damaged": [], "note": "", "why": {}}
-    assert text(result) == ["out   a.h5", "seed  0"]
+    assert write_lines(result) == ["out   a.h5", "seed  0"]
     assert make_plain(result) == result
 
 
@@ -95,8 +95,8 @@ class Shown:
 
 def test_a_short_form_is_shown_first_and_alone_unless_all_is_asked_for():
     short = ["good", "metric  value", "fid       2.5", "means well"]
-    assert text(Shown(), whole=False) == short
-    assert text(Shown()) == [*short, "", f"digest  {'0a' * 32}", "fid     2.5"]
+    assert write_lines(Shown(), whole=False) == short
+    assert write_lines(Shown()) == [*short, "", f"digest  {'0a' * 32}", "fid     2.5"]
     assert make_plain(Shown()) == {"digest": "0a" * 32, "fid": 2.5}
 
 
@@ -156,16 +156,16 @@ class Metrics:
 
 def test_a_table_of_metrics_shows_its_own_cells_and_notes():
     shown = ["metric  value  against", "fid      8.25  train (400)", "is       10.5", "few samples"]
-    assert text(Metrics()) == shown
-    assert text({"best_s": 5, "table": Metrics()}) == ["best s  5", "", "table:", *shown]
+    assert write_lines(Metrics()) == shown
+    assert write_lines({"best_s": 5, "table": Metrics()}) == ["best s  5", "", "table:", *shown]
     assert make_plain({"table": Metrics()}) == {"table": Metrics().to_json()}
 
 
 def test_nested_values_are_flattened_and_long_lists_shortened():
     nested = {"plan": {"seed": 0, "lr": {"max": 1e-4}}}
-    assert text(nested) == ["plan seed    0", "plan lr max  0.0001"]
+    assert write_lines(nested) == ["plan seed    0", "plan lr max  0.0001"]
     first = ", ".join(map(str, range(12)))
-    assert text({"ids": list(range(14))}) == [f"ids  {first}, … (14 in all)"]
+    assert write_lines({"ids": list(range(14))}) == [f"ids  {first}, … (14 in all)"]
     assert make_plain({"ids": list(range(14))})["ids"][-1] == 13
 
 
@@ -177,12 +177,18 @@ def test_a_result_may_say_itself_what_is_shown():
     assert make_plain(Judged()) == {
         "store": "samples.h5", "metrics": [{"metric": "fid", "value": 2.5}],
     }  # fmt: skip
-    assert text(Judged()) == ["store  samples.h5", "", "metrics:", "metric  value", "fid       2.5"]
+    assert write_lines(Judged()) == [
+        "store  samples.h5",
+        "",
+        "metrics:",
+        "metric  value",
+        "fid       2.5",
+    ]
 
 
 def test_what_holds_lists_in_a_row_is_left_to_json():
     rows = {"rows": [{"name": "fid", "value": 1.5, "parts": {"without": [1.0, 2.0]}}]}
-    assert text(rows) == ["rows:", "name  value", "fid     1.5"]
+    assert write_lines(rows) == ["rows:", "name  value", "fid     1.5"]
     assert make_plain(rows) == rows
 
 

@@ -135,7 +135,7 @@ def test_samples_that_do_not_fit_are_said_in_one_line_with_the_next_command(home
 @needs(1)
 @pytest.mark.usefixtures("memory")
 def test_a_batch_that_nobody_asked_for_is_one_that_fits(home, monkeypatch):
-    monkeypatch.setattr("cdm_cli.jobs.sampling.numerics.default_batch", lambda *_: 2**20)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.numerics.choose_batch", lambda *_: 2**20)
     told = Told()
     sample.run(as_typed(SampleOptions, num=64, out=Path("halved.h5")), told)
     with open_store("halved.h5") as made:

@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from cdm_cli.data.arrays import npz_source
-from cdm_cli.data.zips import zip_members
+from cdm_cli.data.arrays import open_arrays
+from cdm_cli.data.zips import list_zip_members
 from cdm_cli.errors import BadInputError
 from tests.drawings import write_zip
 
@@ -15,7 +15,7 @@ X = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
 
 
 def opened(path, spool=None):
-    return npz_source(path.name, path, zip_members(path), spool or path.parent / "spool")
+    return open_arrays(path.name, path, list_zip_members(path), spool or path.parent / "spool")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdm_cli.data.batches import TrainBatches, mix, permutation
+from cdm_cli.data.batches import TrainBatches, hash_numbers, permute
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MismatchError
 from tests.data.stores import filled, flip, prepared_spec
@@ -30,7 +30,7 @@ def test_splitmix64_against_its_published_sequence():
     """The first outputs of Vigna's splitmix64.c from seed 1234567."""
     gamma = 0x9E3779B97F4A7C15
     states = np.array([(1234567 + i * gamma) % 2**64 for i in range(3)], np.uint64)
-    assert mix(states).tolist() == [
+    assert hash_numbers(states).tolist() == [
         6457827717110365317, 3203168211198807973, 9817491932198370423,
     ]  # fmt: skip
 
@@ -38,63 +38,63 @@ def test_splitmix64_against_its_published_sequence():
 @given(st.integers(1, 400), st.integers(0, 2**63 - 1), st.integers(0, 10**6))
 @settings(max_examples=50, deadline=None)
 def test_an_epoch_is_a_permutation(num, seed, epoch):
-    assert sorted(permutation(num, seed, epoch).tolist()) == list(range(num))
+    assert sorted(permute(num, seed, epoch).tolist()) == list(range(num))
 
 
 def test_orders_are_fixed_for_ever_and_differ():
     """A literal, so that a run begun with one version goes on with another."""
-    assert permutation(8, 0, 0).tolist() == [2, 6, 5, 3, 0, 4, 7, 1]
-    orders = {tuple(permutation(50, seed, epoch)) for seed in range(5) for epoch in range(5)}
+    assert permute(8, 0, 0).tolist() == [2, 6, 5, 3, 0, 4, 7, 1]
+    orders = {tuple(permute(50, seed, epoch)) for seed in range(5) for epoch in range(5)}
     assert len(orders) == 25
 
 
 def test_every_place_is_as_likely_for_every_sample():
     """chi^2 of where each of 8 samples stands in 4000 epochs; 49 degrees of freedom, p = 1e-6."""
-    orders = np.stack([permutation(8, 7, epoch) for epoch in range(4000)])
+    orders = np.stack([permute(8, 7, epoch) for epoch in range(4000)])
     counts = np.stack([(orders == sample).sum(0) for sample in range(8)])
     assert ((counts - 500) ** 2 / 500).sum() < 110
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 6, 20, 30, 64])
 def test_epochs_cover_everything_once_whatever_the_batch(part, batch_size):
-    found = np.concatenate([batches(part, batch_size).rows(step) for step in range(1, 61)])
+    found = np.concatenate([batches(part, batch_size).choose_rows(step) for step in range(1, 61)])
     for epoch in range(len(found) // part.num):
         rows = found[epoch * part.num : (epoch + 1) * part.num]
-        np.testing.assert_array_equal(rows, permutation(part.num, 0, epoch))
+        np.testing.assert_array_equal(rows, permute(part.num, 0, epoch))
 
 
 @pytest.mark.parametrize("world", [2, 3, 6])
 def test_processes_share_the_batch_of_one(part, world):
     for step in (1, 4, 9):
-        shares = [batches(part, rank=rank, world=world).rows(step) for rank in range(world)]
-        np.testing.assert_array_equal(np.concatenate(shares), batches(part).rows(step))
+        shares = [batches(part, rank=rank, world=world).choose_rows(step) for rank in range(world)]
+        np.testing.assert_array_equal(np.concatenate(shares), batches(part).choose_rows(step))
 
 
 def test_a_step_depends_on_nothing_before_it(part):
     straight = batches(part)
-    rows = [straight.rows(step).tolist() for step in range(1, 30)]
+    rows = [straight.choose_rows(step).tolist() for step in range(1, 30)]
     for step in (29, 3, 17):
-        assert batches(part).rows(step).tolist() == rows[step - 1]
-    assert batches(part, seed=1).rows(1).tolist() != rows[0]
+        assert batches(part).choose_rows(step).tolist() == rows[step - 1]
+    assert batches(part, seed=1).choose_rows(1).tolist() != rows[0]
 
 
 def test_only_chosen_rows_take_part(part):
     chosen = np.array([3, 5, 7, 11, 13])
     found = np.concatenate(
-        [batches(part, 5, chosen=chosen).rows(step) for step in range(1, 4)]
+        [batches(part, 5, chosen=chosen).choose_rows(step) for step in range(1, 4)]
     ).reshape(3, 5)
     assert [sorted(rows) for rows in found.tolist()] == [chosen.tolist()] * 3
 
 
 def test_what_a_batch_holds(part):
-    batch, rows = batches(part).batch(3), batches(part).rows(3)
+    batch, rows = batches(part).read_batch(3), batches(part).choose_rows(3)
     assert batch.x_0.shape == (6, 3, 8, 8)
     assert batch.z_0.shape == (6, 3, 4, 4)
     assert batch.x_0.dtype == batch.z_0.dtype == torch.uint8
     np.testing.assert_array_equal(batch.x_0.permute(0, 2, 3, 1).numpy(), part.images(8)[rows])
     np.testing.assert_array_equal(batch.z_0.permute(0, 2, 3, 1).numpy(), part.images(4)[rows])
     assert batch.y.tolist() == part.labels[rows].tolist()
-    assert batches(part, low=None).batch(3).z_0 is None
+    assert batches(part, low=None).read_batch(3).z_0 is None
 
 
 def test_all_of_a_batch_is_pinned_for_a_gpu(part, monkeypatch):
@@ -110,7 +110,7 @@ def test_all_of_a_batch_is_pinned_for_a_gpu(part, monkeypatch):
 
     monkeypatch.setattr(torch, "empty", empty_on_any_machine)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: noted(tensor.clone()))
-    assert {tensor.data_ptr() for tensor in batches(part).batch(1, pin=True)} == pinned
+    assert {tensor.data_ptr() for tensor in batches(part).read_batch(1, pin=True)} == pinned
     assert len(pinned) == 3
 
 
@@ -118,7 +118,7 @@ def test_all_of_a_batch_is_pinned_for_a_gpu(part, monkeypatch):
 def test_iterating_resumes_at_any_step(part, start):
     found = batches(part).iterate(start)
     for step in range(start, start + 5):
-        expected = batches(part).batch(step)
+        expected = batches(part).read_batch(step)
         for ours, theirs in zip(next(found), expected, strict=True):
             assert torch.equal(ours, theirs)
             assert ours.is_contiguous()
@@ -133,8 +133,8 @@ def test_an_error_of_the_reading_thread_is_the_caller_s(part, monkeypatch):
             raise OSError("gone")
         return real(self, step, pin=pin)
 
-    real = TrainBatches.batch
-    monkeypatch.setattr(TrainBatches, "batch", failing)
+    real = TrainBatches.read_batch
+    monkeypatch.setattr(TrainBatches, "read_batch", failing)
     found = batches(part).iterate(1)
     next(found), next(found)
     with pytest.raises(OSError, match="gone"):
@@ -160,24 +160,24 @@ def test_labels_that_change_while_they_are_read_are_no_index(tmp_path):
     path = filled(tmp_path / "a.h5", prepared_spec())
     with open_store(path) as store:
         part = store.parts["train"]
-        batches(part, 20).batch(1)
+        batches(part, 20).read_batch(1)
         with path.open("r+b") as file:
             file.seek(part._opened.layout.offsets["train/labels"])
             file.write(np.full(20, 4, "<i8").tobytes())
         with pytest.raises(BadInputError, match=r"labels outside 0\.\.3, the first is 4"):
-            batches(part, 20).batch(2)
+            batches(part, 20).read_batch(2)
 
 
 def test_data_cut_short_under_the_reader_end_it_with_an_error(tmp_path, monkeypatch):
     """Between two batches; what is cut while it is copied ends the process (SIGBUS)."""
-    path, read = filled(tmp_path / "a.h5", prepared_spec()), TrainBatches.batch
+    path, read = filled(tmp_path / "a.h5", prepared_spec()), TrainBatches.read_batch
 
     def batch(self, step, **how):
         if step == 3:
             os.truncate(path, 4096)
         return read(self, step, **how)
 
-    monkeypatch.setattr(TrainBatches, "batch", batch)
+    monkeypatch.setattr(TrainBatches, "read_batch", batch)
     with open_store(path) as store:
         found = batches(store.parts["train"], 20).iterate(1)
         next(found), next(found)

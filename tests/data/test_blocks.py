@@ -88,7 +88,7 @@ def test_equal_bytes_elsewhere_are_not_the_same_block(tmp_path):
         for part in (train, val):
             for b in (0, 1):
                 part.put_block(b, same)
-        digests = {part.block_digest(b) for part in (train, val) for b in (0, 1)}
+        digests = {part.read_digest(b) for part in (train, val) for b in (0, 1)}
     assert len(digests) == 4
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdm_cli.data.class_folders import LONGEST, file_stems, folder_names, read_numbers
+from cdm_cli.data.class_folders import LONGEST, name_files, name_folders, read_numbers
 from cdm_cli.data.listing import is_junk
 
 RESERVED = ("classes.json", "__MACOSX")
@@ -15,7 +15,7 @@ RESERVED = ("classes.json", "__MACOSX")
 
 @pytest.mark.parametrize("name", ["disk", "tench, Tinca tinca", "naïve", "鯉", "a.b", "it's (1)"])
 def test_ordinary_names_stay(name):
-    assert folder_names([name]) == [name]
+    assert name_folders([name]) == [name]
 
 
 @pytest.mark.parametrize(
@@ -39,24 +39,24 @@ def test_ordinary_names_stay(name):
     ],
 )
 def test_hostile_names_are_escaped(name, folder):
-    assert folder_names([name], RESERVED) == [folder]
+    assert name_folders([name], RESERVED) == [folder]
 
 
 def test_names_that_a_file_system_cannot_tell_apart():
-    names = folder_names(["Disk", "disk", "disk", "é", "e\u0301"])
+    names = name_folders(["Disk", "disk", "disk", "é", "e\u0301"])
     assert names[:3] == ["Disk", "disk~1", "disk~2"]
     assert len({unicodedata.normalize("NFKC", name).casefold() for name in names}) == 5
 
 
 def test_long_names_differ_still():
-    names = folder_names(["x" * 4000, "x" * 4001, "鯉" * 1000])
+    names = name_folders(["x" * 4000, "x" * 4001, "鯉" * 1000])
     assert len(set(names)) == 3
     assert all(len(name.encode()) <= LONGEST for name in names)
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=8))
 def test_any_names_become_safe_and_distinct(names):
-    folders = folder_names(names, RESERVED)
+    folders = name_folders(names, RESERVED)
     assert len({unicodedata.normalize("NFKC", name).casefold() for name in folders}) == len(names)
     for folder in folders:
         assert folder not in ("", ".", "..")
@@ -71,7 +71,7 @@ def test_any_names_become_safe_and_distinct(names):
     "ids", [[0, 1, 2], [5, 70, 10**9], [3, 1, 2], [4, 4, 4], [-5, 0, 1], [2, -1], [7], []]
 )
 def test_ids_come_back_in_order_from_shuffled_names(ids):
-    stems = file_stems(np.array(ids, np.int64))
+    stems = name_files(np.array(ids, np.int64))
     assert len(set(stems)) == len(ids)
     mixed = np.random.default_rng(0).permutation(len(ids))
     found = read_numbers([stems[i] for i in mixed])

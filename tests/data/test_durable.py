@@ -103,7 +103,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
     path = tmp_path / "a"
     pid = fork()
     if pid == 0:
-        with durable.partial(path):
+        with durable.make_partial(path):
             os._exit(0)
     os.waitpid(pid, 0)
     assert len(names(tmp_path)) == 1
@@ -113,7 +113,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
 
 
 def test_what_another_process_is_writing_is_not_swept(tmp_path):
-    with durable.partial(tmp_path / "a") as (fd, temporary):
+    with durable.make_partial(tmp_path / "a") as (fd, temporary):
         durable.write_file_atomically(tmp_path / "a", b"theirs")
         disk.pwrite_all(fd, temporary, b"ours", 0)
         renaming.rename(temporary, tmp_path / "a")
@@ -151,7 +151,7 @@ def test_a_new_name_is_never_taken_twice(tmp_path, monkeypatch, kernel):
 
 
 def test_more_than_the_disk_has_is_refused_beforehand(tmp_path):
-    with durable.partial(tmp_path / "a") as (fd, temporary):
+    with durable.make_partial(tmp_path / "a") as (fd, temporary):
         with pytest.raises(DiskError, match=r"needs 4611686018427\.4 MB, .* are free"):
             disk.reserve(fd, temporary, 2**62)
         assert os.fstat(fd).st_size == 0
@@ -207,13 +207,13 @@ def test_appending_is_synced_and_follows_no_link(tmp_path):
 
 
 def test_a_directory_appears_whole_or_not_at_all(tmp_path):
-    with durable.partial(tmp_path / "a", directory=True) as (_, partial):
+    with durable.make_partial(tmp_path / "a", directory=True) as (_, partial):
         (partial / "inside").write_bytes(b"1")
         renaming.rename_new(partial, tmp_path / "a")
     assert names(tmp_path) == ["a"]
     with (
         pytest.raises(renaming.ExistsError),
-        durable.partial(tmp_path / "a", directory=True) as (_, partial),
+        durable.make_partial(tmp_path / "a", directory=True) as (_, partial),
     ):
         renaming.rename_new(partial, tmp_path / "a")
     assert names(tmp_path) == ["a"]
@@ -221,7 +221,7 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_directories_that_a_killed_process_left_are_swept_others_are_not(tmp_path):
-    with durable.partial(tmp_path / "a", directory=True) as (_, partial):
+    with durable.make_partial(tmp_path / "a", directory=True) as (_, partial):
         old = tmp_path / ".a.0123.partial"
         old.mkdir()
         (old / "inside").write_bytes(b"half")
@@ -234,8 +234,8 @@ def test_a_signal_that_ends_the_program_leaves_nothing_half_written(tmp_path):
     if pid == 0:
         signals.leave_when_asked()
         with (
-            durable.partial(tmp_path / "a"),
-            durable.partial(tmp_path / "b", directory=True),
+            durable.make_partial(tmp_path / "a"),
+            durable.make_partial(tmp_path / "b", directory=True),
         ):
             os.kill(os.getpid(), signal.SIGTERM)
         os._exit(0)

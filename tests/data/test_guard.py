@@ -44,8 +44,8 @@ def vet(path):
 
 def relaid(path, **changes):
     """The same file with other root attributes, sealed as an attacker would."""
-    attributes = schema.attributes_of(samples_spec()) | changes
-    layout = schema.store_layout(attributes, schema.contents_of(samples_spec()))
+    attributes = schema.make_attributes(samples_spec()) | changes
+    layout = schema.lay_out_store(attributes, schema.make_contents(samples_spec()))
     data = bytearray(layout.size)
     data[: len(layout.header)] = layout.header
     packed = schema.pack_classes(CLASSES)[0]
@@ -57,7 +57,7 @@ def relaid(path, **changes):
 def test_a_store_says_what_it_holds(path):
     opened = vet(path)
     assert (opened.kind, opened.classes) == ("samples", CLASSES)
-    assert opened.contents == schema.contents_of(samples_spec())
+    assert opened.contents == schema.make_contents(samples_spec())
     assert opened.provenance == samples_spec().provenance
 
 
@@ -187,7 +187,7 @@ def test_another_version_says_which(path, found):
         {"provenance": b'{"a": \xff}'},
         {"contents": b"{}"},
         {"contents": b"[" * 50_000},
-        {"contents": schema.contents_of(samples_spec()).encode()[:-1]},
+        {"contents": schema.make_contents(samples_spec()).encode()[:-1]},
     ],
 )
 def test_attributes_that_mean_nothing_are_damage(path, changes):
@@ -204,7 +204,7 @@ def test_attributes_that_mean_nothing_are_damage(path, changes):
     ],
 )  # fmt: skip
 def test_contents_that_do_not_fit_the_file(path, changes):
-    contents = json.loads(schema.contents_of(samples_spec()).encode())
+    contents = json.loads(schema.make_contents(samples_spec()).encode())
     contents["parts"][""].update(changes)
     with pytest.raises(BadInputError):
         open_vetted(relaid(path, contents=json.dumps(contents).encode()))
@@ -212,7 +212,7 @@ def test_contents_that_do_not_fit_the_file(path, changes):
 
 def test_contents_written_in_another_way_are_still_one_store(path):
     """Spaces in the JSON lead to another header, which is compared as it stands."""
-    contents = json.loads(schema.contents_of(samples_spec()).encode())
+    contents = json.loads(schema.make_contents(samples_spec()).encode())
     assert vet(relaid(path, contents=json.dumps(contents, indent=1).encode()))
 
 
@@ -224,7 +224,7 @@ def test_more_attributes_than_a_store_has(path):
 def test_class_names_that_are_no_text(path):
     spec = samples_spec()
     packed = b"\xff" * len(schema.pack_classes(CLASSES)[0])
-    contents = json.loads(schema.contents_of(spec).encode())
+    contents = json.loads(schema.make_contents(spec).encode())
     contents["class_sha256"] = schema.hashlib.sha256(packed).hexdigest()
     relaid(path, contents=json.dumps(contents).encode())
     start = lay_out_of(path).offsets["classes"]
@@ -238,7 +238,7 @@ def test_class_names_that_are_no_text(path):
 def lay_out_of(path):
     """The layout that the file's own attributes have."""
     attributes = read_attributes(path.read_bytes())
-    return schema.store_layout(attributes, schema.CONTENTS.validate_json(attributes["contents"]))
+    return schema.lay_out_store(attributes, schema.CONTENTS.validate_json(attributes["contents"]))
 
 
 def test_large_provenance_is_read_in_one_more_piece(tmp_path):

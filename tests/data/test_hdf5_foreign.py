@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cdm_cli.data import hdf5_foreign
-from cdm_cli.data.hdf5_foreign import Inside, hdf5_source, inside_of, is_hdf5
+from cdm_cli.data.hdf5_foreign import Inside, find_inside, is_hdf5, open_hdf5
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
 from cdm_cli.errors import BadInputError, CdmError, DiskError, UnsafeInputError, UsageError
@@ -38,7 +38,7 @@ def write(path, *, images=X, labels=Y, how=None, **file):
 
 
 def read(path, images="data/x", labels="data/y"):
-    source = hdf5_source(path, Inside(images, labels), path.with_name("spool"))
+    source = open_hdf5(path, Inside(images, labels), path.with_name("spool"))
     pixels = np.stack([source.read(i) for i in range(len(source.names))])
     return source, pixels
 
@@ -75,7 +75,7 @@ def test_reads_of_several_steps(path, monkeypatch):
     plane = RNG.integers(0, 256, (3, 512, 512)).astype(np.uint8)
     images = plane + np.arange(50, dtype=np.uint8)[:, None, None, None]
     write(path, images=images, labels=Y[:50], how={"chunks": (9, 3, 256, 512)})
-    source = hdf5_source(path, Inside("data/x"), path.with_name("spool"))
+    source = open_hdf5(path, Inside("data/x"), path.with_name("spool"))
     for row in (0, 8, 9, 31, 49):
         np.testing.assert_array_equal(source.read(row), images[row].transpose(1, 2, 0))
 
@@ -248,7 +248,7 @@ def test_a_child_that_breaks_down_or_lies(path, tmp_path, monkeypatch, code, wor
 def test_no_child_is_left(path):
     write(path)
     before = children_of(os.getpid())  # other tests may keep some
-    source = hdf5_source(path, Inside("data/x"), path.with_name("spool"))
+    source = open_hdf5(path, Inside("data/x"), path.with_name("spool"))
     assert source.labels is None
     with pytest.raises(UsageError):
         read(path, images="")
@@ -268,6 +268,6 @@ def test_what_a_source_is_its_bytes_say(path, tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError, match=r"--images x: .*folder is no HDF5 file"):
         open_source(tmp_path / "folder", Skips(), tmp_path / "spool", inside=Inside("x"))
-    assert inside_of(None, path) == (None, path)
-    assert inside_of("x", None) == (Inside("x", None), None)
-    assert re.fullmatch(r"Inside\(images='x', labels='a/y'\)", repr(inside_of("x", "a/y")[0]))
+    assert find_inside(None, path) == (None, path)
+    assert find_inside("x", None) == (Inside("x", None), None)
+    assert re.fullmatch(r"Inside\(images='x', labels='a/y'\)", repr(find_inside("x", "a/y")[0]))

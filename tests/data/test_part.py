@@ -92,8 +92,8 @@ def test_a_block_that_means_nothing_is_not_read_through_a_map_either(tmp_path):
         with pytest.raises(BadInputError, match=r"samples have labels outside 0\.\.3"):
             part.labels  # noqa: B018
         with pytest.raises(BadInputError, match="the first is 7"):
-            part.labels_of(np.array([1, 7, 2]))
-        assert part.labels_of(np.array([1, 2])).tolist() == [1, 2]
+            part.read_labels(np.array([1, 7, 2]))
+        assert part.read_labels(np.array([1, 2])).tolist() == [1, 2]
 
 
 def test_what_was_read_is_checked_again_where_the_file_was_touched(path, part, monkeypatch):

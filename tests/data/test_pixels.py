@@ -2,7 +2,7 @@
 
 import torch
 
-from cdm_cli.data.pixels import channels_last, from_uint8, to_uint8
+from cdm_cli.data.pixels import from_uint8, move_channels_last, to_uint8
 
 
 def test_every_byte_survives_the_network_range():
@@ -19,7 +19,7 @@ def test_to_uint8_rounds_and_clamps():
 
 def test_channels_move_last():
     x = torch.arange(24).reshape(1, 4, 2, 3)
-    last = channels_last(x)
+    last = move_channels_last(x)
     assert last.shape == (1, 2, 3, 4)
     assert last.is_contiguous()
     assert last[0, 1, 2, 3] == x[0, 3, 1, 2]

@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from cdm_cli.data.images import from_array
-from cdm_cli.data.resize import Span, areas, box_sums, centre_square, join_sums, resize_image
+from cdm_cli.data.resize import (
+    Span,
+    average_areas,
+    cut_centre_square,
+    join_sums,
+    resize_image,
+    sum_boxes,
+)
 from tests.drawings import pixels, resize
 
 
@@ -21,7 +28,7 @@ def weights(S, R):
 
 
 def area(x, R, *spans):
-    return areas(x, [R], *spans)[0]
+    return average_areas(x, [R], *spans)[0]
 
 
 def exact_area(x, R):
@@ -66,14 +73,14 @@ def test_reduce_agrees_with_area_on_every_tie():
 
 def test_sums_of_a_large_white_image_do_not_overflow():
     x = np.full((3001, 3001, 1), 255, np.uint8)
-    sums, weight = box_sums(x, 2)
+    sums, weight = sum_boxes(x, 2)
     assert weight == 3001**2
     assert (sums == 255 * weight).all()
 
 
 def test_joined_sums_of_a_large_white_image_do_not_overflow():
     x = np.full((1500, 1500, 1), 255, np.uint8)
-    sums, weight = box_sums(x, 8)
+    sums, weight = sum_boxes(x, 8)
     assert sums.dtype == np.int32
     sums, weight = join_sums(sums, weight, 4, 256)
     assert weight == 16 * 1500**2
@@ -85,7 +92,7 @@ def test_joined_sums_of_a_large_white_image_do_not_overflow():
 def test_resolutions_that_divide_each_other_are_those_of_each_alone(channels, spans):
     x = np.random.default_rng(channels).integers(0, 256, (61, 61, channels), dtype=np.uint8)
     together = [4, 48, 12, 8, 24, 12]
-    for R, found in zip(together, areas(x, together, *spans), strict=True):
+    for R, found in zip(together, average_areas(x, together, *spans), strict=True):
         assert np.array_equal(found, area(x, R, *spans)), R
 
 
@@ -103,7 +110,7 @@ def test_what_is_transparent_has_no_say():
 def test_square_sits_in_the_middle(height, width, top, left):
     x = np.arange(height * width, dtype=np.uint8).reshape(height, width)
     side = min(height, width)
-    found = np.asarray(centre_square(Image.fromarray(x)))
+    found = np.asarray(cut_centre_square(Image.fromarray(x)))
     assert np.array_equal(found, x[top : top + side, left : left + side])
 
 

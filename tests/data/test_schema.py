@@ -13,39 +13,41 @@ from tests.data.stores import CLASSES, prepared_spec, samples_spec
 
 
 def plan_layout(spec):
-    return schema.store_layout(schema.attributes_of(spec), schema.contents_of(spec))
+    return schema.lay_out_store(schema.make_attributes(spec), schema.make_contents(spec))
 
 
 @pytest.mark.parametrize("spec", [samples_spec(), prepared_spec(), samples_spec(classes=())])
 def test_contents_say_all_that_the_layout_needs(spec):
-    contents = schema.contents_of(spec)
+    contents = schema.make_contents(spec)
     again = CONTENTS.validate_json(contents.encode())
     assert again == contents
     assert again.encode() == contents.encode()
-    attributes = schema.attributes_of(spec)
-    assert schema.store_layout(attributes, again) == plan_layout(spec)
+    attributes = schema.make_attributes(spec)
+    assert schema.lay_out_store(attributes, again) == plan_layout(spec)
 
 
 def test_the_members_of_a_part_in_the_order_of_their_digest():
     spec = PartSpec(5, {16: 4, 8: 1}, {12: (4, 2, 3), 3: (4, 4, 1)})
-    members = schema.block_members(spec)
+    members = schema.list_members(spec)
     assert list(members) == ["ids", "images/8", "images/16", "labels", "z/3", "z/12"]
     assert members["images/16"].shape == (5, 16, 16, 4)
     assert members["z/12"].shape == (5, 4, 2, 3)
-    assert schema.block_bytes(spec, 2) == 2 * (8 + 64 + 1024 + 8 + 2 * 16 + 2 * 24)
+    assert schema.count_block_bytes(spec, 2) == 2 * (8 + 64 + 1024 + 8 + 2 * 16 + 2 * 24)
 
 
 @pytest.mark.parametrize(("num", "size", "blocks"), [(1, 8, 1), (8, 8, 1), (9, 8, 2), (16, 8, 2)])
 def test_the_last_block_may_be_short(num, size, blocks):
-    assert schema.num_blocks(num, size) == blocks
+    assert schema.count_blocks(num, size) == blocks
 
 
 def test_block_sizes_keep_blocks_small():
-    assert schema.fitting_block_size({"": PartSpec(10**6, {8: 3})}) == 1024
+    assert schema.fit_block_size({"": PartSpec(10**6, {8: 3})}) == 1024
     large = PartSpec(10**6, {1024: 3})
-    size = schema.fitting_block_size({"": large})
-    assert schema.block_bytes(large, size) <= 2**28 < schema.block_bytes(large, 2 * size)
-    assert schema.fitting_block_size({"": PartSpec(9, {4096: 4})}, 1) == 1
+    size = schema.fit_block_size({"": large})
+    assert (
+        schema.count_block_bytes(large, size) <= 2**28 < schema.count_block_bytes(large, 2 * size)
+    )
+    assert schema.fit_block_size({"": PartSpec(9, {4096: 4})}, 1) == 1
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_class_names_that_cannot_be_stored(name):
 def test_long_provenance_goes_on_in_more_attributes(tmp_path):
     provenance = {"command": "cdm", "long": "x" * 200_000}
     spec = samples_spec(provenance=provenance)
-    assert [n for n in schema.attributes_of(spec) if n.startswith("prov")] == [
+    assert [n for n in schema.make_attributes(spec) if n.startswith("prov")] == [
         "provenance", "provenance_2", "provenance_3", "provenance_4",
     ]  # fmt: skip
     create(tmp_path / "a.h5", spec).close()
@@ -76,7 +78,7 @@ def test_long_provenance_goes_on_in_more_attributes(tmp_path):
 
 def test_twelve_attributes_of_provenance_keep_their_order():
     spec = samples_spec(provenance={"long": "".join(map(str, range(130_000)))})
-    attributes = schema.attributes_of(spec)
+    attributes = schema.make_attributes(spec)
     assert "provenance_11" in attributes
     assert json.loads(schema.join_provenance(attributes)) == spec.provenance
 
@@ -115,7 +117,7 @@ def test_parts_that_cannot_be(wrong):
 def test_numbers_that_json_does_not_know_are_no_provenance():
     spec = StoreSpec("samples", samples_spec().parts, CLASSES, {"x": float("nan")})
     with pytest.raises(ValueError, match="JSON"):
-        schema.attributes_of(spec)
+        schema.make_attributes(spec)
 
 
 def test_members_lie_where_the_layout_says(tmp_path):

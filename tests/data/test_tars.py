@@ -10,7 +10,7 @@ import pytest
 
 from cdm_cli.data.archives import open_for_reading, pread, read_member
 from cdm_cli.data.spool import write_spool
-from cdm_cli.data.tars import gunzip, tar_members
+from cdm_cli.data.tars import gunzip, list_tar_members
 from cdm_cli.errors import BadInputError, DiskError, UnsafeInputError
 
 NOISE = os.urandom(700)
@@ -34,28 +34,28 @@ def written(path, *members, **options):
 def test_members_and_their_bytes(tmp_path):
     folder = member("a", b"", type=tarfile.DIRTYPE)
     path = written(tmp_path / "t.tar", folder, member("a/1.png"), member("./b/2.png", b""))
-    found = {item.name: read_member(path, item) for item in tar_members(path)}
+    found = {item.name: read_member(path, item) for item in list_tar_members(path)}
     assert found == {"a/1.png": NOISE, "b/2.png": b""}
 
 
 def test_pax_sizes_and_names_overrule(tmp_path):
     headers = {"path": "long/" + "n" * 300 + ".png", "size": "3", "comment": "a=b\nc"}
     path = written(tmp_path / "t.tar", member("short", b"abc", pax_headers=headers))
-    [found] = tar_members(path)
+    [found] = list_tar_members(path)
     assert found.name == headers["path"]
     assert read_member(path, found) == b"abc"
 
 
 def test_global_pax_headers_are_passed_over(tmp_path):
     path = written(tmp_path / "t.tar", member("a.png"), pax_headers={"comment": "0" * 40})
-    assert [item.name for item in tar_members(path)] == ["a.png"]
+    assert [item.name for item in list_tar_members(path)] == ["a.png"]
 
 
 @pytest.mark.parametrize("name", ["../a.png", "/a.png", "a/../../b.png"])
 def test_paths_that_leave_are_refused(name, tmp_path):
     path = written(tmp_path / "t.tar", member("good.png"), member(name))
     with pytest.raises(UnsafeInputError, match="points outside the archive"):
-        tar_members(path)
+        list_tar_members(path)
 
 
 @pytest.mark.parametrize(
@@ -64,26 +64,26 @@ def test_paths_that_leave_are_refused(name, tmp_path):
 def test_links_devices_and_sparse_files_are_refused(kind, tmp_path):
     path = written(tmp_path / "t.tar", member("a.png", b"", type=kind, linkname="/etc/passwd"))
     with pytest.raises(UnsafeInputError, match="is a link, a device or a sparse file"):
-        tar_members(path)
+        list_tar_members(path)
 
 
 def test_pax_sparse_files_are_refused(tmp_path):
     headers = {"GNU.sparse.major": "1", "GNU.sparse.size": "99999999999"}
     path = written(tmp_path / "t.tar", member("a.png", pax_headers=headers))
     with pytest.raises(UnsafeInputError, match="sparse"):
-        tar_members(path)
+        list_tar_members(path)
 
 
 def test_a_name_twice_is_refused(tmp_path):
     path = written(tmp_path / "t.tar", member("a.png"), member("./a.png"))
     with pytest.raises(UnsafeInputError, match=r"'a.png' appears twice"):
-        tar_members(path)
+        list_tar_members(path)
 
 
 def test_a_giant_header_is_refused_unread(tmp_path):
     path = written(tmp_path / "t.tar", member("a.png", pax_headers={"comment": "x" * 2**21}))
     with pytest.raises(UnsafeInputError, match="a header of"):
-        tar_members(path)
+        list_tar_members(path)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_odd_sizes_are_damage(size, tmp_path):
     data[148:156] = b"%06o\0 " % (sum(data[:148]) + 8 * 32 + sum(data[156:512]))
     path.write_bytes(data)
     with pytest.raises(BadInputError, match=r"damaged tar"):
-        tar_members(path)
+        list_tar_members(path)
 
 
 def test_a_size_beyond_the_file_is_a_cut(tmp_path):
@@ -106,7 +106,7 @@ def test_a_size_beyond_the_file_is_a_cut(tmp_path):
     data[148:156] = b"%06o\0 " % (sum(data[:148]) + 8 * 32 + sum(data[156:512]))
     path.write_bytes(data)
     with pytest.raises(BadInputError, match="ends inside a member"):
-        tar_members(path)
+        list_tar_members(path)
 
 
 def test_every_truncation_is_refused(tmp_path):
@@ -116,7 +116,7 @@ def test_every_truncation_is_refused(tmp_path):
     for length in [*range(0, end, 97), end]:
         path.write_bytes(whole[:length])
         with pytest.raises(BadInputError):
-            tar_members(path)
+            list_tar_members(path)
 
 
 def test_flipped_headers_are_noticed(tmp_path):
@@ -125,7 +125,7 @@ def test_flipped_headers_are_noticed(tmp_path):
     for place in range(512):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
         try:
-            [found] = tar_members(path)
+            [found] = list_tar_members(path)
         except BadInputError:
             continue
         assert 148 <= place < 156, "only the checksum's own padding may differ"
@@ -136,7 +136,7 @@ def test_flipped_headers_are_noticed(tmp_path):
 def test_damaged_pax_records(body, tmp_path):
     path = written(tmp_path / "t.tar", member("x", body, type=b"x"), member("a.png"))
     with pytest.raises(BadInputError, match="pax header"):
-        tar_members(path)
+        list_tar_members(path)
 
 
 def test_gzip_is_unpacked(tmp_path):

@@ -8,10 +8,10 @@ import zipfile
 
 import pytest
 
-from cdm_cli.data.archives import archive_source, read_member
+from cdm_cli.data.archives import open_archive, read_member
 from cdm_cli.data.images import BadImageError
 from cdm_cli.data.skips import Skips
-from cdm_cli.data.zips import zip_members
+from cdm_cli.data.zips import list_zip_members
 from cdm_cli.errors import BadInputError, UnsafeInputError
 from tests.drawings import write_zip
 
@@ -38,31 +38,31 @@ def written(path, *entries, method=zipfile.ZIP_STORED):
 def test_paths_that_leave_are_refused(name, tmp_path):
     path = written(tmp_path / "z.zip", (entry("good.png"), NOISE), (entry(name), NOISE))
     with pytest.raises(UnsafeInputError, match="points outside the archive"):
-        zip_members(path)
+        list_zip_members(path)
 
 
 def test_a_name_with_a_nul_is_refused(tmp_path):
     path = write_zip(tmp_path / "z.zip", {"a/b.png": NOISE})
     path.write_bytes(path.read_bytes().replace(b"a/b.png", b"a/b\0png"))
     with pytest.raises(UnsafeInputError, match=r"'a/b\\x00png' points outside"):
-        zip_members(path)
+        list_zip_members(path)
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
 def test_links_and_devices_are_refused(kind, tmp_path):
     path = written(tmp_path / "z.zip", (entry("a.png", kind | 0o777), b"/etc/passwd"))
     with pytest.raises(UnsafeInputError, match=r"'a.png' is a link or a device"):
-        zip_members(path)
+        list_zip_members(path)
 
 
 def test_a_name_twice_is_refused(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate"):
         path = written(tmp_path / "z.zip", (entry("a.png"), b"1"), (entry("a.png"), b"2"))
     with pytest.raises(UnsafeInputError, match=r"'a.png' appears twice"):
-        zip_members(path)
+        list_zip_members(path)
     path = written(tmp_path / "z.zip", (entry("a.png"), b"1"), (entry("./a.png"), b"2"))
     with pytest.raises(UnsafeInputError, match=r"'a.png' appears twice"):
-        zip_members(path)
+        list_zip_members(path)
 
 
 def test_encryption_is_refused(tmp_path):
@@ -71,24 +71,24 @@ def test_encryption_is_refused(tmp_path):
     data[data.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(data)
     with pytest.raises(UnsafeInputError, match="is encrypted"):
-        zip_members(path)
+        list_zip_members(path)
     data[data.index(b"PK\x01\x02") + 8] &= ~1
     data[6] |= 1
     path.write_bytes(data)
     with pytest.raises(UnsafeInputError, match="is encrypted"):
-        read_member(path, zip_members(path)[0])
+        read_member(path, list_zip_members(path)[0])
 
 
 def test_odd_compression_is_refused(tmp_path):
     path = write_zip(tmp_path / "z.zip", {"a.png": NOISE}, zipfile.ZIP_BZIP2)
     with pytest.raises(UnsafeInputError, match="other than stored and deflate"):
-        zip_members(path)
+        list_zip_members(path)
 
 
 def test_a_bomb_is_refused_before_it_expands(tmp_path):
     path = write_zip(tmp_path / "z.zip", {"a.png": bytes(2**24)}, zipfile.ZIP_DEFLATED)
     with pytest.raises(UnsafeInputError, match="expands more than 1000 times"):
-        zip_members(path)
+        list_zip_members(path)
 
 
 def test_a_member_that_lies_about_its_size_stays_small(tmp_path):
@@ -96,7 +96,7 @@ def test_a_member_that_lies_about_its_size_stays_small(tmp_path):
     data = path.read_bytes().replace(struct.pack("<I", 2**24), struct.pack("<I", 1000))
     path.write_bytes(data)
     with pytest.raises(BadImageError, match="checksum"):
-        read_member(path, zip_members(path)[0])
+        read_member(path, list_zip_members(path)[0])
 
 
 def test_overlapping_members_are_refused(tmp_path):
@@ -107,7 +107,7 @@ def test_overlapping_members_are_refused(tmp_path):
     data[second + 42 : second + 46] = bytes(4)
     path.write_bytes(data)
     with pytest.raises(UnsafeInputError, match="overlaps another member"):
-        zip_members(path)
+        list_zip_members(path)
 
 
 def test_a_member_reaching_into_the_next_is_refused(tmp_path):
@@ -117,7 +117,7 @@ def test_a_member_reaching_into_the_next_is_refused(tmp_path):
     data[28:30] = struct.pack("<H", 600)
     path.write_bytes(data)
     with pytest.raises(UnsafeInputError, match="overlaps another member"):
-        read_member(path, zip_members(path)[0])
+        read_member(path, list_zip_members(path)[0])
 
 
 def test_a_changed_byte_is_one_bad_image(tmp_path):
@@ -126,7 +126,7 @@ def test_a_changed_byte_is_one_bad_image(tmp_path):
         data = bytearray(path.read_bytes())
         data[300] ^= 1
         path.write_bytes(data)
-        source = archive_source("z.zip", path, zip_members(path), Skips())
+        source = open_archive("z.zip", path, list_zip_members(path), Skips())
         with pytest.raises(BadImageError):
             source.read(0)
         assert source.read(1) == NOISE
@@ -140,7 +140,7 @@ def test_bytes_before_and_after_are_allowed(tmp_path):
         archive.comment = b"made by a test"
     path = tmp_path / "z.zip"
     path.write_bytes(b"#!/bin/sh\n" + stream.getvalue())
-    assert read_member(path, zip_members(path)[0]) == NOISE
+    assert read_member(path, list_zip_members(path)[0]) == NOISE
 
 
 def test_every_truncation_is_refused_or_one_bad_image(tmp_path):
@@ -149,7 +149,7 @@ def test_every_truncation_is_refused_or_one_bad_image(tmp_path):
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(BadInputError):
-            zip_members(path)
+            list_zip_members(path)
 
 
 def test_flipped_bytes_never_give_other_bytes(tmp_path):
@@ -159,7 +159,7 @@ def test_flipped_bytes_never_give_other_bytes(tmp_path):
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
         try:
-            read = [read_member(path, member) for member in zip_members(path)]
+            read = [read_member(path, member) for member in list_zip_members(path)]
         except (BadInputError, BadImageError):
             continue
         assert set(read) <= set(bodies.values())
@@ -167,8 +167,8 @@ def test_flipped_bytes_never_give_other_bytes(tmp_path):
 
 def test_windows_separators_make_folders(tmp_path):
     path = written(tmp_path / "z.zip", (entry("cat\\1.png"), NOISE))
-    assert [member.name for member in zip_members(path)] == ["cat/1.png"]
+    assert [member.name for member in list_zip_members(path)] == ["cat/1.png"]
 
 
 def test_an_empty_zip_is_empty(tmp_path):
-    assert zip_members(write_zip(tmp_path / "z.zip", {})) == []
+    assert list_zip_members(write_zip(tmp_path / "z.zip", {})) == []

@@ -207,12 +207,12 @@ def sealed(changes, size=None):
     """Return the maker of a store with other attributes, laid out as its own contents say."""
 
     def make(path, outside):
-        attributes = schema.attributes_of(samples_spec()) | changes
+        attributes = schema.make_attributes(samples_spec()) | changes
         try:
             contents = schema.CONTENTS.validate_json(attributes["contents"])
-            layout = schema.store_layout(attributes, contents)
+            layout = schema.lay_out_store(attributes, contents)
         except ValueError:  # not to be laid out: then as the good one is
-            layout = schema.store_layout(attributes, schema.contents_of(samples_spec()))
+            layout = schema.lay_out_store(attributes, schema.make_contents(samples_spec()))
         with path.open("wb") as file:
             file.write(layout.header)
             file.truncate(min(layout.size, 2**43) if size is None else size)
@@ -225,7 +225,7 @@ def sealed(changes, size=None):
 
 def contents(**changes):
     """Return the attribute `contents` with other values."""
-    values = json.loads(schema.contents_of(samples_spec()).encode())
+    values = json.loads(schema.make_contents(samples_spec()).encode())
     part = {key: changes.pop(key) for key in ("num", "resolutions", "z") if key in changes}
     values["parts"][""].update(part)
     return {"contents": json.dumps(values | changes).encode()}

@@ -123,7 +123,7 @@ def altered(draw, value):
 @FEW
 @given(data=st.data())
 def test_stores_that_say_other_things_under_the_right_seals(home, data):
-    good = json.loads(schema.contents_of(samples_spec()).encode())
+    good = json.loads(schema.make_contents(samples_spec()).encode())
     told = {
         "contents": json.dumps(data.draw(altered(good))).encode(),
         "provenance": json.dumps(data.draw(JSON)).encode(),

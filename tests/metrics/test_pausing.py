@@ -12,9 +12,7 @@ LEVEL = 0.05
 def standing(*ps, differences=None):
     """Return a round of points; the first is the lowest, each next one is higher."""
     above = differences or range(len(ps))
-    return [
-        Contender(p <= 0, float(d), 1.0, p, lowest=d == 0) for p, d in zip(ps, above, strict=True)
-    ]
+    return [Contender(float(d), 1.0, p, d == 0, p <= 0) for p, d in zip(ps, above, strict=True)]
 
 
 def test_the_chance_is_that_of_a_mean_that_more_images_join():

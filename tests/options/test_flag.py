@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from cdm_cli.options.flag import Flag, Reflag, Without, flags_of
+from cdm_cli.options.flag import Flag, Reflag, Without, list_flags
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,23 @@ class Hiding:
 
 
 def test_fields_of_groups_stand_in_place_and_groups_within_groups_last():
-    assert [item.path for item in flags_of(Asked)] == [
+    assert [item.path for item in list_flags(Asked)] == [
         ("a_b",), ("group", "a"), ("group", "b"), ("many",), ("again",), ("group", "inner", "c"),
     ]  # fmt: skip
 
 
 def test_a_group_may_say_another_thing_of_a_field():
-    found = {item.name: item for item in flags_of(Asked)}
+    found = {item.name: item for item in list_flags(Asked)}
     assert found["b"].flag == Flag("Another b.", "N")
     assert found["b"].default is None
 
 
 def test_a_field_hides_one_of_its_name_in_a_group():
-    assert [item.path for item in flags_of(Hiding) if item.name == "a"] == [("a",)]
+    assert [item.path for item in list_flags(Hiding) if item.name == "a"] == [("a",)]
 
 
 def test_names_are_the_field_with_dashes_unless_said():
-    found = {item.name: item for item in flags_of(Asked)}
+    found = {item.name: item for item in list_flags(Asked)}
     assert found["a_b"].names == ("--a-b",)
     assert found["again"].names == ("--one", "-1")
     assert (found["many"].listed, found["again"].listed) == (True, False)

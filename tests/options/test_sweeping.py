@@ -7,7 +7,7 @@ import pytest
 
 from cdm_cli.errors import UsageError
 from cdm_cli.options.sampling import Sampling
-from cdm_cli.options.sweeping import AXES, SHARED, SweepOptions, SweepSOptions, axis_of
+from cdm_cli.options.sweeping import AXES, SHARED, SweepOptions, SweepSOptions, parse_axis
 from tests.asking import as_typed
 
 
@@ -36,7 +36,7 @@ def test_every_setting_of_sampling_is_an_axis_or_says_why_not():
 )
 def test_values_are_those_of_the_flag(text, values):
     name = text.partition("=")[0].replace("-", "_")
-    assert axis_of(text) == (name, values)
+    assert parse_axis(text) == (name, values)
 
 
 @pytest.mark.parametrize(

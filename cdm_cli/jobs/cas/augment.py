@@ -28,7 +28,7 @@ class CropDraws(NamedTuple):
     shifts: Tensor
     coins: Tensor
 
-    def part(self, rows: slice) -> "CropDraws":
+    def take_rows(self, rows: slice) -> "CropDraws":
         """Return the draws of some rows of the batch."""
         return CropDraws(self.boxes[rows], self.shifts[:, rows], self.coins[rows])
 
@@ -81,7 +81,7 @@ def resize_crop(x: Tensor, boxes: Tensor, crop: int) -> Tensor:
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def centre_crop(x_0: Tensor, crop: int) -> Tensor:
+def crop_centre(x_0: Tensor, crop: int) -> Tensor:
     """Cut crop × crop pixels out of the middle of uint8 images, for the test; return [-1, 1]."""
     top, left = ((side - crop) // 2 for side in x_0.shape[2:])
     return from_uint8(x_0[:, :, top : top + crop, left : left + crop])

@@ -14,13 +14,13 @@ from cdm_cli.errors import MismatchError, MissingError
 from cdm_cli.jobs.cas.cost import estimate_cas
 from cdm_cli.jobs.cas.files import (
     CAS_FILE,
-    cas_file,
     check_free,
     claim,
+    make_cas_file,
     make_writable,
-    reference_directory,
+    place_reference,
 )
-from cdm_cli.jobs.cas.plan import CasWork, TrainingSet, key_of, plan_work
+from cdm_cli.jobs.cas.plan import CasWork, TrainingSet, make_key, plan_work
 from cdm_cli.jobs.cas.report import CasResult, write_score
 from cdm_cli.jobs.cas.training import (
     OUTCOME,
@@ -54,15 +54,18 @@ def _open_stores(options: CasOptions) -> Generator[tuple[Store, Store]]:
 
 
 def plan(options: CasOptions, report: Report) -> dict[str, object]:
-    """Return what `run` would train and cost; nothing is written."""
+    """Return what `run` would train and cost; nothing is written.
+
+    Raises what `plan_work` and `check_free` raise, MissingError without --ref, and DiskError.
+    """
     device = plan_session(options.compute, report).device
     with _open_stores(options) as (store, ref):
         work = plan_work(options, store, ref, device)
         check_free(options.out, work)
         check_room(find_existing(options.out) / CAS_FILE, 0)
-        at = {"samples": options.out / "samples", "real": reference_directory(ref.path, work)}
+        at = {"samples": options.out / "samples", "real": place_reference(ref.path, work)}
         sets = (work.samples, work.real)
-        done = [read_outcome(at[each.name], key_of(work, each), report) for each in sets]
+        done = [read_outcome(at[each.name], make_key(work, each), report) for each in sets]
         return {"out": options.out, **estimate_cas(work, device, done.count(None))}
 
 
@@ -83,7 +86,7 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
             store, ref = stack.enter_context(_open_stores(options))
             return plan_work(options, store, ref, session.device)
 
-        work = session.decide(begin, lambda work: cas_file(work).fields_to_compare())
+        work = session.decide(begin, lambda work: make_cas_file(work).list_compared())
         session.check_shared(out)
         session.lead(lambda: claim(out, work))
         with Stop() as stop:
@@ -96,7 +99,7 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
 def _find_or_train(
     work: CasWork, training: TrainingSet, directory: Path, stop: Stop, session: Session
 ) -> Outcome:
-    key = key_of(work, training)
+    key = make_key(work, training)
     found = read_outcome(directory, key, session.report)
     if session.world.agree(found is not None) and found is not None:
         session.lead(lambda: remove_checkpoints(directory))
@@ -108,6 +111,6 @@ def _find_or_train(
 
 def _choose_real_directory(data: Path, out: Path, work: CasWork, session: Session) -> Path:
     """Return the place beside the data, or one in our own directory if that cannot be written."""
-    beside = reference_directory(data, work)
+    beside = place_reference(data, work)
     good = not session.world.leads or (beside / OUTCOME).exists() or make_writable(beside)
     return beside if session.world.agree(good) else out / "real"

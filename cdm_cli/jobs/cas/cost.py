@@ -13,7 +13,7 @@ EFFICIENCY = {"cuda": 0.07, "cpu": 0.25}
 
 
 def estimate_cas(work: CasWork, device: torch.device, classifiers: int) -> dict[str, object]:
-    """Return images, FLOPs and an estimated time of so many classifiers, all flat."""
+    """Return by name the images, FLOPs and estimated seconds of training so many classifiers."""
     from torch.utils.flop_counter import FlopCounterMode  # which imports Triton
 
     recipe = work.recipe

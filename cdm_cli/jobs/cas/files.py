@@ -20,7 +20,7 @@ from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.cas.plan import CasWork, key_of
+from cdm_cli.jobs.cas.plan import CasWork, make_key
 from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.runtime.identity import check_same, other_job_error
 from cdm_cli.settings import Settings
@@ -41,7 +41,7 @@ class CasFile(Settings):
     real_digest: str
     val_digest: str
 
-    def fields_to_compare(self) -> dict[str, Any]:
+    def list_compared(self) -> dict[str, Any]:
         """Return what must be equal where a directory is continued: recipe and digests."""
         values = self.model_dump(mode="json")
         return values["recipe"] | {
@@ -49,7 +49,7 @@ class CasFile(Settings):
         }
 
 
-def cas_file(work: CasWork) -> CasFile:
+def make_cas_file(work: CasWork) -> CasFile:
     """Return the contents of `cas.json` for a score."""
     return CasFile(
         cdm_version=__version__,
@@ -68,7 +68,7 @@ def claim(out: Path, work: CasWork) -> None:
     Raises WouldOverwriteError naming what differs, or for a path that is something else.
     """
     check_free(out, work)
-    path, mine = out / CAS_FILE, cas_file(work)
+    path, mine = out / CAS_FILE, make_cas_file(work)
     if not path.exists():
         disk.make_directory(out)
         text = mine.model_dump_json(indent=2) + "\n"
@@ -79,16 +79,16 @@ def check_free(out: Path, work: CasWork) -> None:
     """Raise what `claim` raises, writing nothing."""
     path = out / CAS_FILE
     if path.exists():
-        there = read_settings(CasFile, path, LIMIT).fields_to_compare()
-        check_same(out, "score", there, cas_file(work).fields_to_compare())
+        there = read_settings(CasFile, path, LIMIT).list_compared()
+        check_same(out, "score", there, make_cas_file(work).list_compared())
     elif os.path.lexists(out) and not (out.is_dir() and not durable.list_finished(out)):
         raise other_job_error(f"{out} exists and is no directory of cdm eval cas")
 
 
-def reference_directory(data: Path, work: CasWork) -> Path:
+def place_reference(data: Path, work: CasWork) -> Path:
     """Return where the classifier of the real images is trained and kept."""
     recipe = work.recipe
-    name = f"cas-{recipe.resolution}-{recipe.network}-{key_of(work, work.real)[:16]}"
+    name = f"cas-{recipe.resolution}-{recipe.network}-{make_key(work, work.real)[:16]}"
     return data.with_name(f"{data.name}.stats") / name
 
 

@@ -33,7 +33,7 @@ class ClassesFile(Settings):
     classes: tuple[ClassLine, ...]
 
 
-def cas_parts(out: Path) -> Iterator[Html]:
+def tell_score(out: Path) -> Iterator[Html]:
     """Yield the sections of a score. Raises MissingError where it is not there yet."""
     if not (out / TABLE).is_file():
         raise MissingError(f"{out} has no score yet", next="cdm eval cas, which continues it")
@@ -45,7 +45,9 @@ def cas_parts(out: Path) -> Iterator[Html]:
     yield page.section(
         "Numbers", page.table(table.header(), table.lines()), page.notes(table.all_notes())
     )
-    yield page.section("Classes", *_pictures(out), page.fold("every class", _classes(out)))
+    yield page.section(
+        "Classes", *_read_pictures(out), page.fold("every class", _tell_classes(out))
+    )
     digests = {"samples": file.samples_digest, "real": file.real_digest, "val": file.val_digest}
     yield page.section(
         "Where it comes from",
@@ -55,21 +57,21 @@ def cas_parts(out: Path) -> Iterator[Html]:
     )
 
 
-def _pictures(out: Path) -> Iterator[Html]:
+def _read_pictures(out: Path) -> Iterator[Html]:
     for name, caption in PICTURES.items():
         path = out / name
         yield page.picture(path.read_bytes() if path.is_file() else None, caption)
 
 
-def _classes(out: Path) -> Html:
+def _tell_classes(out: Path) -> Html:
     if not (out / CLASSES).is_file():
         return Html("")
     lines = [
         line.model_extra or {} for line in read_settings(ClassesFile, out / CLASSES, LIMIT).classes
     ]
     header = list(dict.fromkeys(name for line in lines for name in line))
-    return page.table(header, [[_in_words(line.get(name)) for name in header] for line in lines])
+    return page.table(header, [[_shorten(line.get(name)) for name in header] for line in lines])
 
 
-def _in_words(value: object) -> object:
+def _shorten(value: object) -> object:
     return f"{value:.3g}" if isinstance(value, float) else value

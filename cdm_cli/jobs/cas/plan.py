@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from cdm_cli.data.batches import TrainBatches
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.cas.recipe import CasRecipe, recipe_of
+from cdm_cli.jobs.cas.recipe import CasRecipe, choose_recipe
 from cdm_cli.jobs.judging.images import ImageSet, from_part
 from cdm_cli.jobs.runtime.device import choose_precision
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.headers import compare_classes, compare_images
-from cdm_cli.jobs.sampling.rows import part_of
+from cdm_cli.jobs.sampling.rows import choose_part
 from cdm_cli.metrics.order import choose_by_class
 from cdm_cli.options.cas import CasOptions
 
@@ -52,7 +52,7 @@ class TrainingSet:
         told = f"{self.images.digest}/{self.part.name}/{self.images.resolution}/"
         return hashlib.sha256(told.encode() + self.rows.astype("<i8").tobytes()).hexdigest()
 
-    def batches(self, recipe: CasRecipe, world: World) -> TrainBatches:
+    def take_batches(self, recipe: CasRecipe, world: World) -> TrainBatches:
         """Return this process's share of the batches of every step."""
         return TrainBatches(
             self.part, recipe.resolution, None, recipe.batch_size, recipe.seed,
@@ -84,13 +84,13 @@ def plan_work(options: CasOptions, store: Store, ref: Store, device: torch.devic
     for each in (store, ref):
         each.require_finished()
     default = "" if "" in store.parts else "train"
-    name, part = part_of(store, options.split or default)
+    name, part = choose_part(store, options.split or default)
     _check_stores(store, name, ref)
     images = from_part(store, name, part, options.resolution, options.num, options.seed)
     samples = TrainingSet("samples", images, part)
     resolution = images.resolution
     _check_images(ref, resolution, part.channels(resolution), store)
-    recipe = recipe_of(
+    recipe = choose_recipe(
         options,
         resolution=resolution,
         channels=part.channels(resolution),
@@ -103,7 +103,7 @@ def plan_work(options: CasOptions, store: Store, ref: Store, device: torch.devic
     return CasWork(recipe, samples, _match(ref, samples, options.seed), val)
 
 
-def key_of(work: CasWork, training: TrainingSet) -> str:
+def make_key(work: CasWork, training: TrainingSet) -> str:
     """Return the SHA-256 over the training images, the test images and the recipe of a training."""
     told = f"{training.digest}/{work.val.digest}/{work.recipe.digest}"
     return hashlib.sha256(told.encode()).hexdigest()

@@ -52,14 +52,14 @@ class CasRecipe(Settings):
         """SHA-256 of all of it."""
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
-    def in_words(self) -> str:
+    def describe_crop(self) -> str:
         """Say how images are cropped in training and in the test."""
         if self.augmentation == "pad-crop":
             return f"padded by {self.pad} and cropped, mirrored; tested whole"
         return f"random resized crop to {self.crop}, mirrored; tested on the centre of {self.crop}"
 
 
-def recipe_of(
+def choose_recipe(
     options: CasOptions,
     *,
     resolution: int,

@@ -52,14 +52,14 @@ def write_score(
 ) -> CasResult:
     """Compute the score from two outcomes; where asked, write its tables and pictures to `out`."""
     mine, theirs = samples.accuracy, real.accuracy
-    table = cas_table(work, samples, real)
-    lines = class_lines(work, mine, theirs)
+    table = make_table(work, samples, real)
+    lines = list_classes(work, mine, theirs)
     best, worst = find_extremes(measure_gains(mine, theirs))
     texts: dict[str, Callable[[], bytes]] = {
-        "table.json": lambda: _json(table.to_json()),
+        "table.json": lambda: _encode_json(table.to_json()),
         "table.csv": lambda: table.to_csv().encode(),
-        "classes.json": lambda: _json({"classes": lines}),
-        "classes.csv": lambda: _csv(lines),
+        "classes.json": lambda: _encode_json({"classes": lines}),
+        "classes.csv": lambda: _encode_csv(lines),
         "cas.png": lambda: draw_plot(lines, best, worst),
         "best.png": lambda: draw_extremes(work, best),
         "worst.png": lambda: draw_extremes(work, worst),
@@ -79,25 +79,25 @@ def write_score(
     )
 
 
-def cas_table(work: CasWork, samples: Outcome, real: Outcome) -> MetricTable:
+def make_table(work: CasWork, samples: Outcome, real: Outcome) -> MetricTable:
     """Return top-1 and top-5 after training on samples, then on real images."""
     table = MetricTable(mixed=True)  # there may be fewer real images than samples
     for training, outcome in ((work.samples, samples), (work.real, real)):
         for metric, k in zip(METRICS, list_tops(len(work.classes)), strict=True):
-            table.add(_row(work, training, outcome.accuracy, metric, k))
-    for line in _notes(work, samples, real):
+            table.add(_make_row(work, training, outcome.accuracy, metric, k))
+    for line in _list_notes(work, samples, real):
         table.note(line)
     return table
 
 
-def _row(
+def _make_row(
     work: CasWork, training: TrainingSet, accuracy: ClassAccuracy, metric: str, k: int
 ) -> MetricRow:
     mean, error = accuracy.share(k)
     return MetricRow(
         metric=metric,
         value=mean,
-        convention=cas_convention(work, training),
+        convention=make_convention(work, training),
         uncertainty=error,
         uncertainty_of="binomial standard error over validation images, one training run",
         reference="val",
@@ -108,7 +108,7 @@ def _row(
     )
 
 
-def cas_convention(work: CasWork, training: TrainingSet) -> Convention:
+def make_convention(work: CasWork, training: TrainingSet) -> Convention:
     """Return how these images became a number; the classifier takes the place of an extractor."""
     recipe = work.recipe
     return Convention(
@@ -116,7 +116,7 @@ def cas_convention(work: CasWork, training: TrainingSet) -> Convention:
         balance=training.images.balance(),
         extractor=f"{recipe.network} trained {recipe.steps} steps",
         extractor_digest=recipe.digest,
-        resize=recipe.in_words(),
+        resize=recipe.describe_crop(),
         resolution=recipe.resolution,
         precision=f"{recipe.precision} in training, float32 in the test",
         seed=recipe.seed,
@@ -124,7 +124,7 @@ def cas_convention(work: CasWork, training: TrainingSet) -> Convention:
     )
 
 
-def _notes(work: CasWork, samples: Outcome, real: Outcome) -> list[str]:
+def _list_notes(work: CasWork, samples: Outcome, real: Outcome) -> list[str]:
     K, counts, had = len(work.classes), work.samples.counts, work.real.counts
     notes = ["the same recipe for both: the samples alone, or real training images alone"]
     short = int((had < counts).sum())
@@ -160,7 +160,7 @@ def _notes(work: CasWork, samples: Outcome, real: Outcome) -> list[str]:
     return notes
 
 
-def class_lines(work: CasWork, mine: ClassAccuracy, theirs: ClassAccuracy) -> Lines:
+def list_classes(work: CasWork, mine: ClassAccuracy, theirs: ClassAccuracy) -> Lines:
     """Return one flat mapping for each class; None where no image of it was tested."""
     top, columns = list_tops(len(work.classes))[1], dict[str, Any]()
     columns["samples"], columns["real_images"] = work.samples.counts, work.real.counts
@@ -174,13 +174,13 @@ def class_lines(work: CasWork, mine: ClassAccuracy, theirs: ClassAccuracy) -> Li
     verdicts = compare_classes(mine, theirs)
     return [
         {"id": y, "class": name}
-        | {key: _number_or_none(values[y]) for key, values in columns.items()}
+        | {key: _take_number(values[y]) for key, values in columns.items()}
         | {"verdict": verdicts[y]}
         for y, name in enumerate(work.classes)
     ]
 
 
-def _number_or_none(value: Any) -> int | float | None:
+def _take_number(value: Any) -> int | float | None:
     number = value.item()
     return number if number == number else None
 
@@ -201,11 +201,11 @@ def _shorten(line: dict[str, Any]) -> dict[str, Any]:
     return {name: line[name] for name in names}
 
 
-def _json(values: dict[str, Any]) -> bytes:
+def _encode_json(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
-def _csv(lines: Lines) -> bytes:
+def _encode_csv(lines: Lines) -> bytes:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
     writer.writeheader()

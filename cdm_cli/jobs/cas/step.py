@@ -35,7 +35,7 @@ class Fit:
         _check_shares(recipe, world)
         self.recipe, self.device, self.world = recipe, device, world
         self.local_batch = recipe.batch_size // world.size
-        self.pieces = norm_slices(self.local_batch, recipe.norm_images)
+        self.pieces = cut_for_norm(self.local_batch, recipe.norm_images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             net = build_cas_network(
@@ -50,7 +50,7 @@ class Fit:
             steps=recipe.steps, batch_size=recipe.batch_size, lr=recipe.lr, warmup=recipe.warmup
         )
         self._optimizer = torch.optim.SGD(
-            self._groups(), lr=recipe.lr, momentum=recipe.momentum, fused=True
+            self._group_parameters(), lr=recipe.lr, momentum=recipe.momentum, fused=True
         )
         for parameter in self.parameters:  # so that a first step that is skipped leaves zeros
             self._optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
@@ -58,7 +58,7 @@ class Fit:
         self.loss: float | None = None
         self.skipped = 0
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _group_parameters(self) -> list[dict[str, Any]]:
         """Decay matrices only: gains and biases have no scale to lose."""
         wide = [p for p in self.parameters if p.ndim > 1]
         narrow = [p for p in self.parameters if p.ndim <= 1]
@@ -94,13 +94,13 @@ class Fit:
         """Leave this process's part of a step's gradient in `grad`; return its part of the loss."""
         self._optimizer.zero_grad(set_to_none=True)
         first = self.world.rank * self.local_batch
-        draws = draw_crops(self.recipe, step).part(slice(first, first + self.local_batch))
+        draws = draw_crops(self.recipe, step).take_rows(slice(first, first + self.local_batch))
         draws = draws.to(self.device)
         total = torch.zeros((), device=self.device)
         for rows in self.pieces:
-            x = augment(batch.x_0[rows].contiguous(), draws.part(rows), self.recipe)
+            x = augment(batch.x_0[rows].contiguous(), draws.take_rows(rows), self.recipe)
             losses = F.cross_entropy(
-                self._logits(x), batch.y[rows], reduction="sum",
+                self._compute_logits(x), batch.y[rows], reduction="sum",
                 label_smoothing=self.recipe.label_smoothing,
             )  # fmt: skip
             loss = losses / self.recipe.batch_size
@@ -108,7 +108,7 @@ class Fit:
             total += loss.detach()
         return total
 
-    def _logits(self, x: Tensor) -> Tensor:
+    def _compute_logits(self, x: Tensor) -> Tensor:
         """Return float32 [B, K]."""
         if x.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
@@ -137,7 +137,7 @@ class Fit:
 
     def snapshot(self, step: int) -> Snapshot:
         """Return the state after a step, for `restore`; its tensors are not copied."""
-        tensors = {f"momentum.{name}": self._momentum(p) for name, p in self._named_tensors()}
+        tensors = {f"momentum.{name}": self._find_momentum(p) for name, p in self._named_tensors()}
         return Snapshot(
             step=step,
             model=dict(self.net.state_dict()),
@@ -151,7 +151,7 @@ class Fit:
         """Load weights, momentum and counts of a snapshot; its tensors are copied."""
         self.net.load_state_dict(dict(snapshot.model))
         for name, parameter in self._named_tensors():
-            self._momentum(parameter).copy_(snapshot.optimizer[f"momentum.{name}"])
+            self._find_momentum(parameter).copy_(snapshot.optimizer[f"momentum.{name}"])
         state: Mapping[str, Any] = snapshot.state
         self._sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
         self.loss, self.skipped = state["loss"], state["skipped"]
@@ -168,7 +168,7 @@ class Fit:
     def _named_tensors(self) -> list[tuple[str, Tensor]]:
         return list(self.net.named_parameters())
 
-    def _momentum(self, parameter: Tensor) -> Tensor:
+    def _find_momentum(self, parameter: Tensor) -> Tensor:
         return self._optimizer.state[parameter]["momentum_buffer"]
 
 
@@ -183,7 +183,7 @@ def _check_shares(recipe: CasRecipe, world: World) -> None:
         )
 
 
-def norm_slices(num: int, norm_images: int) -> list[slice]:
+def cut_for_norm(num: int, norm_images: int) -> list[slice]:
     """Cut num images into equal pieces of at most norm_images."""
     count = max(1, -(-num // norm_images))
     ends = [num * (i + 1) // count for i in range(count)]

@@ -12,8 +12,8 @@ import torch
 
 from cdm_cli.cascade.saved import CHECKPOINTS, checkpoints, remove_checkpoint
 from cdm_cli.cascade.snapshot import load_checkpoint, save_checkpoint
-from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.data import disk, durable
+from cdm_cli.cascade.stagefile import read_settings, write_settings
+from cdm_cli.data import disk
 from cdm_cli.errors import (
     BadInputError,
     CdmError,
@@ -21,13 +21,13 @@ from cdm_cli.errors import (
     MismatchError,
     MissingError,
 )
-from cdm_cli.jobs.cas.augment import centre_crop
-from cdm_cli.jobs.cas.plan import CasWork, TrainingSet, key_of
+from cdm_cli.jobs.cas.augment import crop_centre
+from cdm_cli.jobs.cas.plan import CasWork, TrainingSet, make_key
 from cdm_cli.jobs.cas.step import Fit
 from cdm_cli.jobs.judging.images import read_batches
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.headers import checkpoint_digest
+from cdm_cli.jobs.sampling.headers import read_checkpoint_digest
 from cdm_cli.metrics.arithmetic import use_full_float32
 from cdm_cli.metrics.class_accuracy import ClassAccuracy
 from cdm_cli.nets.memory import Halving
@@ -69,7 +69,7 @@ def train_and_test(
     accuracy = measure_accuracy(fit, work, session, training.name)
     right = tuple(tuple(row.tolist()) for row in accuracy.right.values())
     outcome = Outcome(
-        key=key_of(work, training), loss=fit.loss, skipped=fit.skipped,
+        key=make_key(work, training), loss=fit.loss, skipped=fit.skipped,
         tested=tuple(accuracy.tested.tolist()), right=(right[0], right[1]),
     )  # fmt: skip
     session.lead(lambda: _keep(directory, outcome))
@@ -92,8 +92,7 @@ def read_outcome(directory: Path, key: str, report: Report) -> Outcome | None:
 
 
 def _keep(directory: Path, outcome: Outcome) -> None:
-    text = outcome.model_dump_json(indent=1) + "\n"
-    durable.write_file_atomically(directory / OUTCOME, text.encode())
+    write_settings(directory / OUTCOME, outcome)
     remove_checkpoints(directory)
 
 
@@ -119,10 +118,10 @@ def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, session:
         lambda: resume_fit(fit, directory, session.report),
         lambda done: {
             "step resumed from": done,
-            "weights there": checkpoint_digest(directory, done),
+            "weights there": read_checkpoint_digest(directory, done),
         },
     )
-    batch = training.batches(fit.recipe, fit.world).iterate(done + 1, fit.device)
+    batch = training.take_batches(fit.recipe, fit.world).iterate(done + 1, fit.device)
     saved = time.monotonic()
     try:
         with session.report.track(
@@ -191,7 +190,7 @@ def measure_accuracy(fit: Fit, work: CasWork, session: Session, name: str) -> Cl
         session.report.track(f"cas: test after {name}", work.val.num, "images") as advance,
     ):
         for places, batch in read_batches(work.val, session):
-            x = centre_crop(batch.to(session.device), work.recipe.crop)
+            x = crop_centre(batch.to(session.device), work.recipe.crop)
             y = torch.from_numpy(work.val.labels[places]).to(session.device)
             logits = net(x)
             bad += ~logits.isfinite().all()

@@ -10,7 +10,7 @@ from cdm_cli.diffusion.between import Rule
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.errors import BadInputError, UsageError
 from cdm_cli.jobs.runtime.identity import read_identity
-from cdm_cli.jobs.sampling.rows import maker_of
+from cdm_cli.jobs.sampling.rows import find_maker
 from cdm_cli.names import MOST_COUNTED, Augment, Precision, Sampler, Variance
 
 Count = Annotated[int, Field(ge=0)]
@@ -94,7 +94,7 @@ def read_origin(store: Store) -> Origin:
 
     Raises UsageError where no stage made it, BadInputError where something is not told.
     """
-    if not maker_of(store):
+    if not find_maker(store):
         raise UsageError(
             f"--replay: {store.path} was not made by cdm sample or cdm upsample",
             next="leave --replay away",

@@ -15,18 +15,19 @@ from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, respace
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.checking.origin import HowComputed, HowMade, Origin
-from cdm_cli.jobs.runtime.identity import chain_fields, find_first_difference
+from cdm_cli.jobs.runtime.differences import find_first_difference
+from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.parents import (
     StageFound,
     find_stage_of,
+    find_store_digest,
     find_store_of,
-    store_digest,
-    weights_of,
+    find_weights,
 )
-from cdm_cli.jobs.sampling.provenance import parents_of
-from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
-from cdm_cli.jobs.sampling.sample import samples_of_classes
+from cdm_cli.jobs.sampling.provenance import list_parents
+from cdm_cli.jobs.sampling.rows import StoreRows, choose_part, choose_rows
+from cdm_cli.jobs.sampling.sample import make_samples
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.sampling.work import Inputs
 from cdm_cli.names import RUNS
@@ -87,7 +88,7 @@ def stage_for(store: Store, made: HowMade, model: str | None) -> StageFound:
     """
     if model is not None:
         directory = find_stage(model, Path(RUNS))
-        found = weights_of(directory, made.stage)
+        found = find_weights(directory, made.stage)
         if found is None:
             raise MismatchError(
                 f"--model {model}: none of its weights made {store.path}, whose stage has the "
@@ -106,7 +107,7 @@ def stage_for(store: Store, made: HowMade, model: str | None) -> StageFound:
 
 
 def _name_of(store: Store, role: str) -> str:
-    rows = parents_of(store.provenance)
+    rows = list_parents(store.provenance)
     return next((row["name"] for row in rows if row["role"] == role), "not named")
 
 
@@ -122,22 +123,22 @@ def inputs_of(
     if made.command == "sample":
         if not made.classes or not made.counts_fit:
             raise BadInputError(f"{store.path}: its provenance does not tell classes")
-        return lambda places: samples_of_classes(
+        return lambda places: make_samples(
             rows[places.start : places.stop], made.classes, made.counts
         )
     lowres = opened.enter_context(open_store(_lowres_for(store, made, options.lowres)))
-    _, part = part_of(lowres, made.split or None)
+    _, part = choose_part(lowres, made.split or None)
     chosen = choose_rows(lowres, part, made.num)[rows.start : rows.stop]
     resolution = header.conditioning.resolution
     source = StoreRows(part, resolution, chosen)
-    return Conditioner(header, source, made.s, made.augment, made.seed).samples
+    return Conditioner(header, source, made.s, made.augment, made.seed).make_samples
 
 
 def _lowres_for(store: Store, made: HowMade, path: Path | None) -> Path:
     """Find the store that was upsampled: `--lowres`, or one with that digest."""
     name = _name_of(store, "lowres")
     if path is not None:
-        digest = store_digest(path)
+        digest = find_store_digest(path)
         if digest and digest != made.lowres:
             raise MismatchError(
                 f"--lowres {path}: its digest is {digest[:12]}…, {store.path} was made from "

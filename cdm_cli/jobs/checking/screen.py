@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cdm_cli.jobs.sampling.provenance import parents_of
+from cdm_cli.jobs.sampling.provenance import list_parents
 from cdm_cli.units import disk
 
 Lines = list[str]
@@ -45,7 +45,7 @@ def store_lines(told: dict[str, Any]) -> Lines:
             **said,
             "classes": _classes(told["classes"]),
             "made by": made.get("command"),
-            "from": ", ".join(map(_describe_parent, parents_of(made))),
+            "from": ", ".join(map(_describe_parent, list_parents(made))),
             "sampled": _settings(made.get("identity")),
             "computed": _settings(made.get("numerics"), ("device", "precision", "batch_size")),
             "cdm": made.get("cdm"),

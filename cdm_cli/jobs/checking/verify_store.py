@@ -12,7 +12,7 @@ from typing import Any
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import BadInputError, CdmError, DiskError, MissingError
 from cdm_cli.jobs.checking.replay import Replayed, plan_replay
-from cdm_cli.jobs.sampling.parents import parent_rows
+from cdm_cli.jobs.sampling.parents import find_parents
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import VerifyOptions
 from cdm_cli.report import Report
@@ -99,7 +99,7 @@ def verify_store(options: VerifyOptions, report: Report) -> VerifiedStore:
             digest=store.digest,
             provenance=store.provenance,
             replay=again,
-            parents=parent_rows(
+            parents=find_parents(
                 store.provenance, Path(RUNS), [Path(), options.path.absolute().parent]
             ),
             damaged=damaged,

@@ -111,7 +111,7 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
         best=best,
         best_step=found.lowest.extra["step"],
         best_fid=found.lowest.value,
-        samples=work.probe.settings(),
+        samples=work.probe.list_settings(),
         table=table,
     )
 
@@ -143,7 +143,7 @@ def plan(options: CurveOptions, report: Report) -> dict[str, object]:
         "stage": str(work.header.directory),
         "out": str(options.out),
         "checkpoints": [state.weights for state in work.states],
-        **work.probe.settings(),
+        **work.probe.list_settings(),
         **estimate_cost(work.header.config, work.probe.chain, num, options.judge.compute),
         "disk_bytes": 0,  # images are judged and forgotten
     }

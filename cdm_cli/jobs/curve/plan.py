@@ -17,9 +17,9 @@ from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.judging.probe_score import fill_in_steps
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit, read_header
-from cdm_cli.jobs.sampling.judged_on import open_generated, probe_of
+from cdm_cli.jobs.sampling.judged_on import make_probe, open_generated
 from cdm_cli.jobs.sampling.probe import Probe
-from cdm_cli.jobs.sampling.rows import part_of
+from cdm_cli.jobs.sampling.rows import choose_part
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import CurveOptions
 
@@ -46,7 +46,7 @@ def plan_work(options: CurveOptions, stack: ExitStack) -> CurveWork:
     identify_judge(options.judge)
     open_reference(options.judge.ref, header, stack)
     sampling = fill_in_steps(header.config, options.sampling)
-    probe = probe_of(header, store, options.num, options.s, sampling, ("--num", "--s"), generated)
+    probe = make_probe(header, store, options.num, options.s, sampling, ("--num", "--s"), generated)
     check_room(find_existing(options.out) / FILE, 0)
     known = {"stage": config_digest(header.config), **probe.identity}
     read_curve(options.out, known, header.config, whole=False)
@@ -99,7 +99,7 @@ def _open_real_images(options: CurveOptions, header: Header, stack: ExitStack) -
         )
     store = stack.enter_context(open_store(ref))
     store.require_finished()
-    reason = describe_lowres_misfit(header, store, part_of(store, None)[1])
+    reason = describe_lowres_misfit(header, store, choose_part(store, None)[1])
     if reason:
         raise MismatchError(
             f"{header.directory} and {ref} do not fit: {reason}", next="another --ref"

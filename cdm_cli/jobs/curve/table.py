@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.cascade.stagefile import read_settings
+from cdm_cli.cascade.stagefile import read_settings, write_settings
 from cdm_cli.config import StageConfig
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.judging.band import draw_undecided
-from cdm_cli.jobs.pictures.figure import figure_png, new_figure
+from cdm_cli.jobs.pictures.figure import encode_figure, make_figure
 from cdm_cli.jobs.runtime.identity import (
     UNRECORDED,
     advise_remaking,
@@ -134,7 +134,7 @@ def write_points(out: Path, identity: Mapping[str, Any], points: Sequence[CurveP
         conclusion=compare_points(points).conclusion(name_point),
         comparisons=tuple(make_table(points).comparisons),
     )
-    write_file_atomically(out / FILE, (file.model_dump_json(indent=1) + "\n").encode())
+    write_settings(out / FILE, file)
 
 
 def write_shown(out: Path, points: Sequence[CurvePoint]) -> None:
@@ -145,7 +145,7 @@ def write_shown(out: Path, points: Sequence[CurvePoint]) -> None:
 
 def draw_curve(points: Sequence[CurvePoint]) -> bytes:
     """Draw FID against the step, a line for each reference, as a PNG."""
-    figure = new_figure(6.5, 4.2)
+    figure = make_figure(6.5, 4.2)
     axes = figure.add_subplot(1, 1, 1)
     for place, reference in enumerate(dict.fromkeys(r.reference for p in points for r in p.rows)):
         rows = [(p.saved.step, r) for p in points for r in p.rows if r.reference == reference]
@@ -159,7 +159,7 @@ def draw_curve(points: Sequence[CurvePoint]) -> bytes:
     axes.set_xlabel("step")
     axes.set_ylabel(f"FID of {points[0].rows[0].convention.num} samples")
     axes.legend(fontsize="small")
-    return figure_png(figure)
+    return encode_figure(figure)
 
 
 def _draw_undecided(axes: Any, points: Sequence[CurvePoint]) -> None:

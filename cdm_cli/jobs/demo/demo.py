@@ -22,7 +22,7 @@ from cdm_cli.jobs.demo.drawing import write_images
 from cdm_cli.jobs.demo.enlarging import write_enlarged
 from cdm_cli.jobs.demo.lessons import list_lessons
 from cdm_cli.jobs.demo.picture import draw_picture
-from cdm_cli.jobs.pictures.tiles import png_bytes
+from cdm_cli.jobs.pictures.tiles import encode_png
 from cdm_cli.jobs.runtime.busy import TOLD, advice
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.names import DATA_ENV, RUNS_ENV
@@ -69,7 +69,7 @@ class DemoResult:
 def run(options: DemoOptions, report: Report) -> DemoResult:
     """Draw the images and run the transcript; a second run continues the first.
 
-    Raises CdmError with the exit code of the command that failed.
+    Raises CdmError with the exit code of the command that failed, StoppedError once asked to stop.
     """
     directory = options.directory
     make_directory(directory)
@@ -102,7 +102,7 @@ def _tell_learned(directory: Path) -> DemoResult:
     """Draw the picture that says it all, and tell what was learned."""
     stores = (directory / name for name in ("data.h5", "again.h5", "lowres.h5", "samples.h5"))
     shown = directory / "demo.png"
-    write_file_atomically(shown, png_bytes(draw_picture(*stores)))
+    write_file_atomically(shown, encode_png(draw_picture(*stores)))
     return DemoResult(
         directory=directory,
         picture=shown,
@@ -130,7 +130,7 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
             cwd=directory,
             stdout=STDERR,
             preexec_fn=_tie_to_parent(),
-            env=_own_environment(),
+            env=_make_environment(),
         )
         started.append(process)
         if stop.asked:
@@ -149,7 +149,7 @@ def _run(words: list[str], directory: Path, *, quiet: bool) -> None:
         raise stop.error(kept, where=f" after cdm {words[0]}", next=again)
 
 
-def _own_environment() -> dict[str, str]:
+def _make_environment() -> dict[str, str]:
     """Return the environment, but not where the user's stages and data are: a demo has its own.
 
     What the demo has told of other programs is told by none of its commands.

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.jobs.pictures.tiles import png_bytes
+from cdm_cli.jobs.pictures.tiles import encode_png
 
 Plane = np.ndarray  # float [H, W]
 Distance = Callable[[Plane, Plane, float], Plane]
@@ -84,7 +84,7 @@ ENDLESS = {  # these fill the image; the size is one cell, or one pair of stripe
 FIGURE_SIZE = (0.26, 0.4)
 
 
-def _colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _draw_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw a ground and an ink, one dark and one bright, either way round."""
     dark = rng.uniform(0, 90, 3)
     bright = rng.uniform(90, 255, 3)
@@ -102,7 +102,7 @@ def draw(name: str, resolution: int, rng: np.random.Generator) -> np.ndarray:
     y, x = np.meshgrid(grid - centre[0], grid - centre[1], indexing="ij")
     x, y = np.cos(turn) * x - np.sin(turn) * y, np.sin(turn) * x + np.cos(turn) * y
     cover = np.clip(0.5 - FIGURES[name](x, y, size) * resolution, 0, 1)[..., None]
-    ground, ink = _colours(rng)
+    ground, ink = _draw_colours(rng)
     return np.rint(ground + cover * (ink - ground)).astype(np.uint8)
 
 
@@ -117,6 +117,6 @@ def write_images(path: Path, *, per_class: int, resolution: int, seed: int) -> i
         for name in FIGURES:
             for index in range(per_class):
                 entry = zipfile.ZipInfo(f"{name}/{index:05d}.png", ZIP_EPOCH)
-                archive.writestr(entry, png_bytes(Image.fromarray(draw(name, resolution, rng))))
+                archive.writestr(entry, encode_png(Image.fromarray(draw(name, resolution, rng))))
     write_file_atomically(path, held.getvalue())
     return per_class * len(FIGURES)

@@ -20,7 +20,7 @@ def write_enlarged(lowres: Path, out: Path, resolution: int) -> None:
     """
     with open_store(lowres) as store:
         part, low = store.parts[""], min(store.parts[""].resolutions)
-        with resume_or_create(out, _spec(store, low, resolution)) as larger:
+        with resume_or_create(out, _make_spec(store, low, resolution)) as larger:
             for b in larger.parts[""].list_missing():
                 block = part.read_checked(b)
                 images = enlarge_images(block[f"images/{low}"], resolution)
@@ -28,7 +28,7 @@ def write_enlarged(lowres: Path, out: Path, resolution: int) -> None:
                 larger.parts[""].write_block(b, {f"images/{resolution}": images, **kept})
 
 
-def _spec(lowres: Store, low: int, resolution: int) -> StoreSpec:
+def _make_spec(lowres: Store, low: int, resolution: int) -> StoreSpec:
     part = lowres.parts[""]
     seed = lowres.provenance.get("identity", {}).get("seed")
     return StoreSpec(

@@ -10,7 +10,7 @@ from PIL import Image
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.demo.enlarging import enlarge_images as bicubic
 from cdm_cli.jobs.pictures.shown import ShownImages, name_classes
-from cdm_cli.jobs.pictures.tiles import Sheet, draw_sheet, enlarge, readable_scale
+from cdm_cli.jobs.pictures.tiles import Sheet, choose_scale, draw_sheet, enlarge
 
 NEW = 2  # new images of each class
 REAL = ("low-resolution\ninput", "merely\nenlarged", "upsampled", "real")
@@ -39,7 +39,7 @@ def draw_picture(data: Path, again: Path, lowres: Path, samples: Path) -> Image.
             for name in real.store.classes
         ]
         return draw_sheet(
-            _sheet(rows, real.store.classes, real.resolution), readable_scale(real.resolution)
+            _lay_out(rows, real.store.classes, real.resolution), choose_scale(real.resolution)
         )
 
 
@@ -48,18 +48,18 @@ def _take_first_of(shown: Sequence[ShownImages], name: str, num: int) -> list[li
     made = shown[1]
     of_class = np.array(name_classes(made, made.places)) == name
     ids = np.asarray(made.part.ids)[of_class][:num].tolist()
-    return [[_image(one, id) for one in shown] for id in ids]
+    return [[_read_image(one, id) for one in shown] for id in ids]
 
 
-def _image(shown: ShownImages, id: int) -> np.ndarray:
+def _read_image(shown: ShownImages, id: int) -> np.ndarray:
     place = np.flatnonzero(np.asarray(shown.part.ids) == id)
-    return shown.tiles(place)[int(place[0])]
+    return shown.read_tiles(place)[int(place[0])]
 
 
 Row = tuple[list[list[np.ndarray]], list[list[np.ndarray]]]
 
 
-def _sheet(rows: Sequence[Row], names: Sequence[str], side: int) -> Sheet:
+def _lay_out(rows: Sequence[Row], names: Sequence[str], side: int) -> Sheet:
     """Lay the rows out, low-resolution images as large as the others, with a gap in between."""
     gap = [np.full((side, side, 3), 255, np.uint8)]
     lines = [

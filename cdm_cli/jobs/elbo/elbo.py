@@ -24,8 +24,8 @@ from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.cost import network_rate
-from cdm_cli.jobs.sampling.headers import weights_digest
+from cdm_cli.jobs.sampling.cost import estimate_rate
+from cdm_cli.jobs.sampling.headers import read_weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics
 from cdm_cli.jobs.sampling.ready import load_ready_stage
 from cdm_cli.jobs.sampling.rows import tell_part
@@ -78,7 +78,7 @@ class Bounder:
         header, s = self.term.header, self.term.s
         if s is not None:
             low = self.work.sources[header.conditioning.resolution]
-            return Conditioner(header, low, s, "non-truncated", self.seed).samples(places)
+            return Conditioner(header, low, s, "non-truncated", self.seed).make_samples(places)
         source = self.work.sources[self.term.resolution]
         ids, y = source.ids(places), source.labels(places)
         return SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))
@@ -134,7 +134,7 @@ def _fields_to_compare(options: ElboOptions, work: ElboWork) -> dict[str, Any]:
     stages = [
         {
             "stage": config_digest(term.header.config),
-            "weights": weights_digest(term.header.directory, weights),
+            "weights": read_weights_digest(term.header.directory, weights),
             "s": term.s,
             **chain_fields(term.header.config, term.chain, seed),
         }
@@ -172,7 +172,9 @@ def plan(options: ElboOptions, report: Report) -> dict[str, object]:
         tell_part(work.store, options.split, report)
     device = plan_session(options.compute, report).device
     precision = choose_precision(options.compute.precision, device)
-    rates = [network_rate(term.header.config, term.chain, device, precision) for term in work.terms]
+    rates = [
+        estimate_rate(term.header.config, term.chain, device, precision) for term in work.terms
+    ]
     _tell_schedule(options, work, report)
     evaluations = [term.evaluations(options.terms) * work.num for term in work.terms]
     rows = [

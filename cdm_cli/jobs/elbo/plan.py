@@ -14,8 +14,8 @@ from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.diffusion.schedules import from_config, index_of
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header, describe_misfit, read_header
-from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows, part_of
-from cdm_cli.jobs.sampling.schedule_file import chain_for
+from cdm_cli.jobs.sampling.rows import StoreRows, choose_part, choose_rows
+from cdm_cli.jobs.sampling.schedule_file import choose_chain
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import ElboOptions
 from cdm_cli.options.sampling import Sampling
@@ -67,7 +67,7 @@ def plan_work(options: ElboOptions, stack: ExitStack) -> ElboWork:
     """
     store = stack.enter_context(open_store(options.ref))
     headers = [read_header(find_stage(name, Path(RUNS))) for name in options.stages]
-    split, part = part_of(store, options.split)
+    split, part = choose_part(store, options.split)
     for header in headers:
         weights_file(header.directory, options.sampling.weights)
         _check_images(header, store, part)
@@ -91,7 +91,9 @@ def plan_work(options: ElboOptions, stack: ExitStack) -> ElboWork:
 
 def _plan_term(header: Header, sampling: Sampling, s: int | None, above: int) -> Term:
     """Return a stage's share of the bound; its chain steps on the time where the next begins."""
-    chain = chain_for(header, _settle_sampling(header, sampling), visit=(above,) if above else ())
+    chain = choose_chain(
+        header, _settle_sampling(header, sampling), visit=(above,) if above else ()
+    )
     return Term(header, chain, s, above)
 
 

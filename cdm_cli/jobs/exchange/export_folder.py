@@ -22,7 +22,7 @@ import numpy as np
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.data import disk, durable, renaming
-from cdm_cli.data.class_folders import file_stems, folder_names
+from cdm_cli.data.class_folders import name_files, name_folders
 from cdm_cli.data.images import BadImageError, decode, from_array, to_array
 from cdm_cli.data.listing import DATASET_JSON, read_regular
 from cdm_cli.errors import BadInputError, CdmError, quote
@@ -75,8 +75,8 @@ class Names:
 
     def __init__(self, selection: ExportSelection) -> None:
         self._classes = selection.store.classes
-        self._folders = folder_names(self._classes, OWN)
-        self._stems = file_stems(np.asarray(selection.part.ids[selection.rows]))
+        self._folders = name_folders(self._classes, OWN)
+        self._stems = name_files(np.asarray(selection.part.ids[selection.rows]))
         self._suffix = SUFFIX[selection.format]
 
     def folder(self, label: int) -> str:

@@ -63,7 +63,7 @@ def write_npz(selection: ExportSelection, out: Path, report: Report) -> int:
             raise other_job_error(taken)
         report.say(f"{out} is there already")
         return 0
-    with durable.partial(out) as (fd, temporary):
+    with durable.make_partial(out) as (fd, temporary):
         with zipfile.ZipFile(Stream(fd, temporary), "w") as archive:
             labels = _write_images(archive, selection, report)
             _write_array(archive, "arr_1.npy", labels.shape, "<i8", iter([labels]))

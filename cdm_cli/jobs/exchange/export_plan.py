@@ -9,7 +9,7 @@ import numpy as np
 from cdm_cli.data.images import MODES
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.sampling.rows import choose_resolution, choose_rows, part_of
+from cdm_cli.jobs.sampling.rows import choose_part, choose_resolution, choose_rows
 from cdm_cli.names import ExportFormat
 from cdm_cli.options.files import ExportOptions
 from cdm_cli.options.outputs import is_npz
@@ -75,7 +75,7 @@ def select_images(store: Store, options: ExportOptions) -> ExportSelection:
     Raises UsageError for a part, a resolution or a number that the store does not have, and for
     JPEGs of images with alpha.
     """
-    _, part = part_of(store, options.split)
+    _, part = choose_part(store, options.split)
     resolution = choose_resolution(store, part, options.resolution)
     kind: ExportFormat = options.format or ("npz" if is_npz(options.out) else "png")
     if kind == "jpeg" and part.channels(resolution) in (2, 4):

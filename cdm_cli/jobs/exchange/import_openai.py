@@ -130,7 +130,7 @@ def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> b
     Return False where another process was faster.
     """
     disk.make_directory(out.parent)
-    with durable.partial(out, directory=True) as (_, partial):
+    with durable.make_partial(out, directory=True) as (_, partial):
         save_ema(partial, weights, step=0)
         write_stage_file(partial, stage)
         try:

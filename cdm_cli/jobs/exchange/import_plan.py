@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from cdm_cli.data.arrays import ArraySource
 from cdm_cli.data.class_folders import read_numbers
 from cdm_cli.data.images import GAMMA, PROFILE, BadImageError, ImageHeader, probe
-from cdm_cli.data.labels import Labelled, class_names, labels_among
-from cdm_cli.data.listing import listing_digest
+from cdm_cli.data.labels import Labelled, list_classes, translate_labels
+from cdm_cli.data.listing import digest_listing
 from cdm_cli.data.schema import PartName, PartSpec, StoreSpec
 from cdm_cli.data.sources import Source
 from cdm_cli.errors import BadInputError, CdmError, MismatchError, quote
 from cdm_cli.jobs.exchange.import_openai import read_names
-from cdm_cli.jobs.sampling.blocks import image_block_size
-from cdm_cli.jobs.sampling.provenance import command_line, make_provenance, parent
+from cdm_cli.jobs.sampling.blocks import choose_image_block_size
+from cdm_cli.jobs.sampling.provenance import make_parent, make_provenance, spell_command
 from cdm_cli.metrics.order import rank_in_class
 from cdm_cli.options.files import ImportOptions
 from cdm_cli.report import Report
@@ -62,10 +62,10 @@ def labels_in(found: Labelled, options: ImportOptions) -> tuple[Labelled, tuple[
     those of the images. Raises MismatchError for a class that is not among the given ones.
     """
     if options.classes is None:
-        return found, class_names(found)
+        return found, list_classes(found)
     names, told = read_names(options.classes), f"--classes {options.classes}"
     advice = "name the folders as the classes are called, or --labels FILE"
-    y = labels_among(names, found, told, advice)
+    y = translate_labels(names, found, told, advice)
     return replace(found, y=y, classes=names), names
 
 
@@ -173,15 +173,17 @@ def spec_of(plan: ImportPlan, classes: tuple[str, ...], options: ImportOptions) 
     identity = {
         "command": "import",
         "source": digest,
-        "labels": listing_digest((), plan.y),
-        "ids": listing_digest((), plan.ids),
+        "labels": digest_listing((), plan.y),
+        "ids": digest_listing((), plan.ids),
         "num": len(plan.ids),
     }
-    parents = [parent("source", plan.source.name, digest)]
+    parents = [make_parent("source", plan.source.name, digest)]
     return StoreSpec(
         kind="samples",
         parts=parts,
         classes=list(classes),
-        provenance=make_provenance(command_line("import", options), identity, parents, CONVENTIONS),
-        block_size=image_block_size(parts),
+        provenance=make_provenance(
+            spell_command("import", options), identity, parents, CONVENTIONS
+        ),
+        block_size=choose_image_block_size(parts),
     )

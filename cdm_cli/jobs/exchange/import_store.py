@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cdm_cli.data.blocks import Block
-from cdm_cli.data.hdf5_foreign import inside_of
+from cdm_cli.data.hdf5_foreign import find_inside
 from cdm_cli.data.images import U8, BadImageError, convert_channels, decode, from_array, to_array
 from cdm_cli.data.labels import find_labels, require_images
 from cdm_cli.data.skips import Skips
@@ -65,7 +65,7 @@ def run(options: ImportOptions, report: Report) -> ImportedStore:
 
 def _run(options: ImportOptions, spool: Path, report: Report) -> ImportedStore:
     skips = Skips()
-    inside, table = inside_of(options.images, options.labels)
+    inside, table = find_inside(options.images, options.labels)
     source = open_source(options.src, skips, spool, follow=options.follow_links, inside=inside)
     found = find_labels(source, table, skips)
     require_images(found, options.src, skips)

@@ -18,7 +18,7 @@ from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.jobs.runtime.same_store import find_store_difference, resume_or_create
 from cdm_cli.jobs.sampling.blocks import write_missing
-from cdm_cli.jobs.sampling.provenance import command_line, numerics_in
+from cdm_cli.jobs.sampling.provenance import find_numerics, spell_command
 from cdm_cli.options.files import MergeOptions
 from cdm_cli.report import Report
 
@@ -65,7 +65,7 @@ def run(options: MergeOptions, report: Report) -> Merged:
         raise UsageError(f"-o {options.out}: is one of the parts", next="-o samples.h5")
     with ExitStack() as opened:
         pieces = order_pieces([opened.enter_context(open_store(path)) for path in options.parts])
-        spec = spec_of(pieces, command_line("merge", options))
+        spec = spec_of(pieces, spell_command("merge", options))
         for piece in pieces:
             piece.store.require_finished()
         _tell(pieces, report)
@@ -153,16 +153,16 @@ def _compare_terms(store: Store, head: Store) -> str:
     there, here = store.provenance, head.provenance
     if there.get("conventions") != here.get("conventions"):
         return "they follow other conventions, which cdm inspect shows"
-    was, wants = (numerics_in(it.provenance).get("precision") for it in (store, head))
+    was, wants = (find_numerics(it.provenance).get("precision") for it in (store, head))
     return f"precision is {was} there, {wants} here" if was != wants else ""
 
 
 def _tell(pieces: Sequence[Piece], report: Report) -> None:
     """Say where parts were computed otherwise than the first, which changes their last bits."""
     first, *others = pieces
-    want = numerics_in(first.store.provenance)
+    want = find_numerics(first.store.provenance)
     for piece in others:
-        has = numerics_in(piece.store.provenance)
+        has = find_numerics(piece.store.provenance)
         differs = [f"{key} {has.get(key)}" for key in want if has.get(key) != want[key]]
         if differs:
             report.say(
@@ -194,7 +194,7 @@ def _describe_piece(piece: Piece) -> dict[str, Any]:
         "digest": store.digest,
         "first": piece.first,
         "num": piece.part.num,
-        "numerics": numerics_in(store.provenance),
+        "numerics": find_numerics(store.provenance),
     }
 
 

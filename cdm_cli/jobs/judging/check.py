@@ -10,7 +10,7 @@ from cdm_cli.jobs.judging.images import ImageSet
 from cdm_cli.jobs.judging.judge import is_classifier_stage
 from cdm_cli.jobs.judging.real import open_real
 from cdm_cli.jobs.judging.rows import check_number, no_images_error, unknown_classes_error
-from cdm_cli.jobs.sampling.rows import part_of
+from cdm_cli.jobs.sampling.rows import choose_part
 from cdm_cli.names import OF_IMAGES, RUNS
 from cdm_cli.options.judging import EvalOptions, FeatureOptions
 
@@ -39,7 +39,7 @@ def check_metrics(options: EvalOptions, images: ImageSet) -> None:
 
 def check_alike(options: EvalOptions, resolution: int, other: Store) -> None:
     """Raise MismatchError where another store lacks the resolution of the first."""
-    _, part = part_of(other, options.split)
+    _, part = choose_part(other, options.split)
     if resolution in part.resolutions:
         return
     there = ", ".join(map(str, part.resolutions))

@@ -11,7 +11,7 @@ from cdm_cli.jobs.judging.references import count_unseen
 from cdm_cli.jobs.runtime.device import describe, wait
 from cdm_cli.jobs.runtime.foretold import TIMED
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.sampling.pace import rate_of
+from cdm_cli.jobs.sampling.pace import measure_pace
 from cdm_cli.metrics.collector import KEEP
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.options.judging import EvalOptions
@@ -49,7 +49,7 @@ def time_judge(judge: FeatureExtractor, like: ImageSet, device: torch.device) ->
     size = (BATCH[device.type], like.images.shape[3], *like.images.shape[1:3])
     noise = torch.randint(0, 256, size, dtype=torch.uint8, device=device)
     calls = (judge(noise) for _ in itertools.count())  # the first one chooses kernels
-    return (rate_of(calls, 0, lambda: wait(device)) or 0.0) * len(noise)
+    return (measure_pace(calls, 0, lambda: wait(device)) or 0.0) * len(noise)
 
 
 def _count_kept_bytes(num: int, dim: int) -> int:

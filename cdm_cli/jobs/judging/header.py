@@ -7,7 +7,7 @@ from pathlib import Path
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.judging.judge import is_classifier_stage, is_inception, read_classifier
 from cdm_cli.jobs.judging.real import RealImages, open_real
-from cdm_cli.jobs.sampling.headers import Header, describe_misfit, weights_digest
+from cdm_cli.jobs.sampling.headers import Header, describe_misfit, read_weights_digest
 from cdm_cli.metrics.inception import FILES, find_weights
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import FeatureOptions
@@ -53,5 +53,5 @@ def identify_judge(options: FeatureOptions, runs: Path = Path(RUNS)) -> dict[str
     return {
         "judge": "classifier",
         "judge_config": hashlib.sha256(config.model_dump_json().encode()).hexdigest(),
-        "judge_weights": weights_digest(directory),
+        "judge_weights": read_weights_digest(directory),
     }

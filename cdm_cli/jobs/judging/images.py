@@ -12,7 +12,7 @@ from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.sampling.rows import choose_resolution, part_of
+from cdm_cli.jobs.sampling.rows import choose_part, choose_resolution
 from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.jackknife import NUM_GROUPS
@@ -95,7 +95,7 @@ def from_store(
 ) -> ImageSet:
     """Choose images of a finished store; of prepared data one split, val unless named."""
     store.require_finished()
-    name, part = part_of(store, split)
+    name, part = choose_part(store, split)
     return from_part(store, name, part, resolution, num, seed)
 
 

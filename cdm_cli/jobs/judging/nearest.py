@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from cdm_cli.jobs.judging.images import ImageSet, read_batches
-from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw_sheet, readable_scale
+from cdm_cli.jobs.pictures.tiles import Sheet, choose_scale, draw_sheet, make_rgb
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.metrics.collector import Collector
@@ -176,9 +176,9 @@ def draw_nearest(found: NearestImages, images: ImageSet, training: ImageSet) -> 
         rows.append((f"{found.distances[q, 0]:.3g}", np.arange(start, len(tiles))))
     heads = ("sample", "nearest of train", *[""] * (found.neighbours.shape[1] - 1))
     return draw_sheet(
-        Sheet(dict(enumerate(tiles)), rows, heads=heads), readable_scale(images.resolution)
+        Sheet(dict(enumerate(tiles)), rows, heads=heads), choose_scale(images.resolution)
     )
 
 
 def _lay_out(x: Tensor) -> np.ndarray:
-    return as_rgb(x.permute(1, 2, 0).numpy())
+    return make_rgb(x.permute(1, 2, 0).numpy())

@@ -20,10 +20,10 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from cdm_cli.data.archives import Member, read_member
-from cdm_cli.data.arrays import npz_source
+from cdm_cli.data.arrays import open_arrays
 from cdm_cli.data.part import map_array
-from cdm_cli.data.reading import Stamp, stamp
-from cdm_cli.data.zips import zip_members
+from cdm_cli.data.reading import Stamp, read_stamp
+from cdm_cli.data.zips import list_zip_members
 from cdm_cli.errors import BadInputError, CdmError, MismatchError
 from cdm_cli.jobs.judging.images import ImageSet
 from cdm_cli.metrics.features import FeatureExtractor
@@ -97,12 +97,12 @@ def open_npz(path: Path) -> Generator[Npz]:
 
     Raises BadInputError or UnsafeInputError.
     """
-    members = {member.name: member for member in zip_members(path)}
+    members = {member.name: member for member in list_zip_members(path)}
     if not MOMENTS <= set(members) and "arr_0.npy" not in members:
         raise BadInputError(
             f"{path} has neither mu and sigma nor arr_0", next="another --ref, or cdm prepare"
         )
-    before = stamp(path)
+    before = read_stamp(path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     temporary = tempfile.TemporaryDirectory()
@@ -115,7 +115,7 @@ def open_npz(path: Path) -> Generator[Npz]:
 
 def _check_untouched(path: Path, before: Stamp, rows: NDArray[np.int64]) -> None:
     """Raise BadInputError where a file, whose images are mapped, was touched since its digest."""
-    if stamp(path) != before:
+    if read_stamp(path) != before:
         raise BadInputError(f"{path} was changed while it was read", next="the same command again")
 
 
@@ -124,7 +124,7 @@ def _open_images(
 ) -> ImageSet | None:
     if "arr_0.npy" not in members:
         return None
-    source = npz_source(path.name, path, list(members.values()), spool)
+    source = open_arrays(path.name, path, list(members.values()), spool)
     num = len(source.rows)
     with source.path.open("rb") as file:
         images = map_array(file, path, "u1", source.offset, (num, *source.shape))

@@ -9,7 +9,7 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
 from cdm_cli.jobs.judging.images import ImageSet, from_part
 from cdm_cli.jobs.judging.npz import Npz, open_npz
-from cdm_cli.jobs.sampling.provenance import parent
+from cdm_cli.jobs.sampling.provenance import make_parent
 
 PARTS = "train", "val", ""  # of a store, in the order of references; "" holds samples
 
@@ -34,7 +34,7 @@ class RealImages:
     @property
     def parent(self) -> dict[str, str]:
         """Its entry among the parents of what is judged against it."""
-        return parent("ref", self.path.name, self.digest)
+        return make_parent("ref", self.path.name, self.digest)
 
     def images(self, resolution: int) -> dict[str, ImageSet]:
         """Return all images of each part by its name, train first; none of statistics alone.

@@ -8,7 +8,7 @@ import numpy as np
 from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.pictures.shown import ShownImages, name_classes, take_first_of_classes
-from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, enlarge
+from cdm_cli.jobs.pictures.tiles import Sheet, enlarge, make_rgb
 from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.metrics.order import rank_in_class
 
@@ -22,14 +22,14 @@ def lay_side_by_side(
     the stores share no id, or say differently which class one has.
     """
     ids = _find_shared_ids(shown)
-    places = [_places(one, ids) for one in shown]
+    places = [_find_places(one, ids) for one in shown]
     _check_classes(shown, places, ids)
     labels = np.asarray(shown[0].part.labels[places[0]])
     chosen = spread_over_classes(labels, num)
     if per_class:
         chosen = np.concatenate(take_first_of_classes(labels, per_class))
     pairs = zip(shown, places, strict=True)
-    columns = _make_alike([_column(one, where[chosen]) for one, where in pairs])
+    columns = _make_alike([_read_column(one, where[chosen]) for one, where in pairs])
     tiles = dict(enumerate(tile for row in zip(*columns, strict=True) for tile in row))
     names = name_classes(shown[0], places[0][chosen])
     rows = [
@@ -52,7 +52,7 @@ def _find_shared_ids(shown: Sequence[ShownImages]) -> np.ndarray:
     return ids
 
 
-def _places(shown: ShownImages, ids: np.ndarray) -> np.ndarray:
+def _find_places(shown: ShownImages, ids: np.ndarray) -> np.ndarray:
     """Return where images of these ids are, of which the store has each."""
     there = np.asarray(shown.part.ids[shown.places])
     order = np.argsort(there, kind="stable")
@@ -85,8 +85,8 @@ def spread_over_classes(labels: np.ndarray, num: int) -> np.ndarray:
     return chosen[np.lexsort((rank[chosen], labels[chosen]))]
 
 
-def _column(shown: ShownImages, places: np.ndarray) -> list[np.ndarray]:
-    tiles = shown.tiles(places)
+def _read_column(shown: ShownImages, places: np.ndarray) -> list[np.ndarray]:
+    tiles = shown.read_tiles(places)
     return [tiles[place] for place in places.tolist()]
 
 
@@ -95,7 +95,7 @@ def _make_alike(columns: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
     side = max(column[0].shape[0] for column in columns)
     channels = {column[0].shape[-1] for column in columns}
     made = [[enlarge(tile, side) for tile in column] for column in columns]
-    return made if len(channels) == 1 else [[as_rgb(tile) for tile in column] for column in made]
+    return made if len(channels) == 1 else [[make_rgb(tile) for tile in column] for column in made]
 
 
 def name_column(store: Store, resolution: int) -> str:

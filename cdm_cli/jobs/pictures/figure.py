@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 DPI = 120
 
 
-def new_figure(width: float, height: float) -> Figure:
+def make_figure(width: float, height: float) -> Figure:
     """Return an empty figure of so many inches, whose parts find their places by themselves."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def figure_png(figure: Figure, **told: str) -> bytes:
+def encode_figure(figure: Figure, **told: str) -> bytes:
     """Encode a figure. told: text that the file keeps, by keyword, as PNG's tEXt has it."""
     held = io.BytesIO()
     with warnings.catch_warnings():

@@ -15,7 +15,7 @@ from cdm_cli.jobs.pictures.shown import (
     name_classes,
     take_first_of_classes,
 )
-from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw_sheet, readable_scale, write_png
+from cdm_cli.jobs.pictures.tiles import Rows, Sheet, choose_scale, draw_sheet, write_png
 from cdm_cli.options.files import GridOptions
 from cdm_cli.report import Report
 
@@ -44,8 +44,10 @@ def run(options: GridOptions, report: Report) -> GridResult:
         stores = [stack.enter_context(open_store(path)) for path in options.stores]
         shown = [choose_shown(store, options.split, options.resolution, report) for store in stores]
         resolution = max(one.resolution for one in shown)
-        sheet = sheet_of(shown[0], options) if len(shown) == 1 else _lay_out_several(shown, options)
-        picture = draw_sheet(sheet, options.scale or readable_scale(resolution))
+        sheet = (
+            lay_out_one(shown[0], options) if len(shown) == 1 else _lay_out_several(shown, options)
+        )
+        picture = draw_sheet(sheet, options.scale or choose_scale(resolution))
     of = " and ".join(path.resolve().name for path in options.stores)
     write_png(options.out, picture, of)
     return GridResult(options.out, resolution, len(sheet.rows), sheet.columns)
@@ -58,16 +60,20 @@ def _lay_out_several(shown: list[ShownImages], options: GridOptions) -> Sheet:
     )
 
 
-def sheet_of(shown: ShownImages, options: GridOptions) -> Sheet:
+def lay_out_one(shown: ShownImages, options: GridOptions) -> Sheet:
     """Lay out the images of one store."""
-    rows = _by_class(shown, options.per_class) if options.per_class else _rows(shown, options)
+    rows = (
+        _group_by_class(shown, options.per_class)
+        if options.per_class
+        else _choose_rows(shown, options)
+    )
     places = np.concatenate([places for _, places in rows])
     part, side = shown.part, shown.resolution
     title = f"{shown.store.path.name}: {len(places)} of {part.num} images, {side}×{side}"
-    return Sheet(shown.tiles(places), rows, title)
+    return Sheet(shown.read_tiles(places), rows, title)
 
 
-def _rows(shown: ShownImages, options: GridOptions) -> Rows:
+def _choose_rows(shown: ShownImages, options: GridOptions) -> Rows:
     """Lay out the first images; of prepared data, which is sorted by class, a spread.
 
     A row is named after the class of its images, or the first and the last of their ids.
@@ -79,10 +85,10 @@ def _rows(shown: ShownImages, options: GridOptions) -> Rows:
     columns = options.columns or math.ceil(math.sqrt(num))
     starts = range(0, num, columns)
     rows = [places[start : start + columns][: num - start] for start in starts]
-    return [(_name(shown, row), row) for row in rows]
+    return [(_name_row(shown, row), row) for row in rows]
 
 
-def _name(shown: ShownImages, row: np.ndarray) -> str:
+def _name_row(shown: ShownImages, row: np.ndarray) -> str:
     names = name_classes(shown, row)
     if len(set(names)) == 1:
         return names[0]
@@ -90,7 +96,7 @@ def _name(shown: ShownImages, row: np.ndarray) -> str:
     return f"{first}–{last}"
 
 
-def _by_class(shown: ShownImages, per_class: int) -> Rows:
+def _group_by_class(shown: ShownImages, per_class: int) -> Rows:
     labels = np.asarray(shown.part.labels[shown.places])
     rows = [shown.places[chosen] for chosen in take_first_of_classes(labels, per_class)]
     return [(name_classes(shown, row)[0], row) for row in rows]

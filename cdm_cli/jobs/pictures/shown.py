@@ -6,7 +6,7 @@ import numpy as np
 
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MissingError
-from cdm_cli.jobs.sampling.rows import choose_resolution, part_of, tell_part
+from cdm_cli.jobs.sampling.rows import choose_part, choose_resolution, tell_part
 from cdm_cli.report import Report
 
 
@@ -19,7 +19,7 @@ class ShownImages:
     resolution: int
     places: np.ndarray
 
-    def tiles(self, places: np.ndarray) -> dict[int, np.ndarray]:
+    def read_tiles(self, places: np.ndarray) -> dict[int, np.ndarray]:
         """Read images, their blocks checked: place -> uint8 [H, W, C]."""
         part, wanted = self.part, dict[int, list[int]]()
         for place in places.tolist():
@@ -40,7 +40,7 @@ def choose_shown(
     Raises UsageError for a split or resolution that the store does not have, MissingError where
     no image is finished.
     """
-    _, part = part_of(store, split)
+    _, part = choose_part(store, split)
     tell_part(store, split, report)
     side = choose_resolution(store, part, resolution)
     return ShownImages(store, part, side, _find_finished(store, part))

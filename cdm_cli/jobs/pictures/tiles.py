@@ -60,23 +60,26 @@ class Frame:
     size: tuple[int, int]
 
 
-def frame_of(sheet: Sheet, scale: int) -> Frame:
+def place_frame(sheet: Sheet, scale: int) -> Frame:
     """Return where the images stand, each pixel scale wide; what is written gets the room it needs.
 
     Raises UsageError where that is more than viewers open.
     """
     height, width, _ = next(iter(sheet.tiles.values())).shape
-    heads = [_lines(head) for head in sheet.heads]
-    spans = _spans(sheet.heads)
-    widest = max((_width(heads[at]) / num for at, num in spans), default=0)
+    heads = [_split_lines(head) for head in sheet.heads]
+    spans = _find_spans(sheet.heads)
+    widest = max((_measure_width(heads[at]) / num for at, num in spans), default=0)
     across = max(width * scale, math.ceil(widest) + 2 * GAP * bool(widest)) + GAP
-    names = _width([name for name, _ in sheet.rows])
+    names = _measure_width([name for name, _ in sheet.rows])
     margin = math.ceil(names) + 3 * GAP if names else 0
     left = margin + (across - GAP - width * scale) // 2
     top = LINE * (bool(sheet.title) + max(map(len, heads), default=0))
     down = height * scale + GAP
     whole = margin + sheet.columns * across - GAP, top + len(sheet.rows) * down - GAP
-    size = max(whole[0], math.ceil(_width([sheet.title])) + 2 * GAP * bool(sheet.title)), whole[1]
+    size = (
+        max(whole[0], math.ceil(_measure_width([sheet.title])) + 2 * GAP * bool(sheet.title)),
+        whole[1],
+    )
     _check_size(size)
     return Frame(left, top, across, down, size)
 
@@ -92,8 +95,8 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def draw_sheet(sheet: Sheet, scale: int) -> Image.Image:
-    """Draw a sheet, each pixel of its images scale wide. Raises what `frame_of` raises."""
-    frame = frame_of(sheet, scale)
+    """Draw a sheet, each pixel of its images scale wide. Raises what `place_frame` raises."""
+    frame = place_frame(sheet, scale)
     height, width, channels = next(iter(sheet.tiles.values())).shape
     picture = Image.new(MODES[channels], frame.size, (PAPER,) * channels)
     pen = _Pen(picture, channels)
@@ -110,9 +113,9 @@ def draw_sheet(sheet: Sheet, scale: int) -> Image.Image:
 
 def _draw_heads(pen: "_Pen", sheet: Sheet, frame: Frame, width: int) -> None:
     """Write each head in the middle of the columns that it spans, its last line above them."""
-    for at, num in _spans(sheet.heads):
+    for at, num in _find_spans(sheet.heads):
         x = frame.left + at * frame.across + ((num - 1) * frame.across + width) // 2
-        lines = _lines(sheet.heads[at])
+        lines = _split_lines(sheet.heads[at])
         for up, line in enumerate(reversed(lines)):
             pen.write((x, frame.top - LINE * up - LINE // 2), line, "mm")
 
@@ -126,11 +129,11 @@ class _Pen:
 
     def write(self, at: tuple[int, int], text: str, anchor: str) -> None:
         """Write at a point; anchor as Pillow has it."""
-        self._draw.text(at, _shorten(text), fill=self._ink, font=_font(), anchor=anchor)
+        self._draw.text(at, _shorten(text), fill=self._ink, font=_load_font(), anchor=anchor)
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _load_font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return the font that matplotlib has: it knows more letters than Pillow's, and ×."""
     found = find_spec("matplotlib")
     path = Path(found.origin).parent / FONT if found and found.origin else Path(FONT)
@@ -143,22 +146,22 @@ def _shorten(text: str) -> str:
     return line if len(line) <= 2 * LONGEST else f"{line[:LONGEST]}…{line[-LONGEST // 2 :]}"
 
 
-def _width(texts: Sequence[str]) -> float:
-    return max((_font().getlength(_shorten(text)) for text in texts), default=0.0)
+def _measure_width(texts: Sequence[str]) -> float:
+    return max((_load_font().getlength(_shorten(text)) for text in texts), default=0.0)
 
 
-def _lines(head: str) -> list[str]:
+def _split_lines(head: str) -> list[str]:
     return head.split("\n") if head else []
 
 
-def _spans(heads: Sequence[str]) -> list[tuple[int, int]]:
+def _find_spans(heads: Sequence[str]) -> list[tuple[int, int]]:
     """Return the column where each head begins, and how many columns it spans."""
     starts = [at for at, head in enumerate(heads) if head]
     ends = [*starts[1:], len(heads)]
     return [(start, end - start) for start, end in zip(starts, ends, strict=False)]
 
 
-def readable_scale(side: int) -> int:
+def choose_scale(side: int) -> int:
     """Return how wide a pixel must be so that an image of this side can be looked at."""
     return max(1, READABLE // side)
 
@@ -169,13 +172,13 @@ def enlarge(image: np.ndarray, side: int) -> np.ndarray:
     return image[np.arange(side) * height // side][:, np.arange(side) * width // side]
 
 
-def as_rgb(image: np.ndarray) -> np.ndarray:
+def make_rgb(image: np.ndarray) -> np.ndarray:
     """Return an image uint8 [H, W, C] in three channels: gray three times, without opacity."""
     channels = image.shape[-1]
     return image[..., :3] if channels >= 3 else image[..., :1].repeat(3, axis=-1)
 
 
-def png_bytes(picture: Image.Image, mark: str = "") -> bytes:
+def encode_png(picture: Image.Image, mark: str = "") -> bytes:
     """Encode a picture. mark: what its first bytes say of it."""
     held, info = io.BytesIO(), PngInfo()
     if mark:
@@ -191,4 +194,4 @@ def write_png(path: Path, picture: Image.Image, of: str) -> None:
     """
     mark = hashlib.sha256(of.encode()).hexdigest()
     told = f"{MARK}\0{mark}".encode()
-    write_over_own(path, png_bytes(picture, mark), told, HEAD, f"picture of {of}")
+    write_over_own(path, encode_png(picture, mark), told, HEAD, f"picture of {of}")

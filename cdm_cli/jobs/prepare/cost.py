@@ -19,8 +19,8 @@ def estimate_cost(
     found: Mapping[PartName, FoundImages], spec: StoreSpec, workers: int, left: int
 ) -> dict[str, object]:
     """Return what becomes of the images, the bytes of the store, and a time for `left` images."""
-    recipe, layout = found["train"].images.recipe, layout_size(spec)
-    rate = images_per_second(found["train"])
+    recipe, layout = found["train"].images.recipe, measure_layout(spec)
+    rate = measure_rate(found["train"])
     seconds = left / (rate * workers)
     return {
         **{name: len(part.images.y) for name, part in found.items()},
@@ -36,12 +36,12 @@ def estimate_cost(
     }
 
 
-def layout_size(spec: StoreSpec) -> int:
+def measure_layout(spec: StoreSpec) -> int:
     """Return the bytes of a store of these contents."""
-    return schema.store_layout(schema.attributes_of(spec), schema.contents_of(spec)).size
+    return schema.lay_out_store(schema.make_attributes(spec), schema.make_contents(spec)).size
 
 
-def images_per_second(part: FoundImages) -> float:
+def measure_rate(part: FoundImages) -> float:
     """Return how many images of a part one process prepares a second, from some of them."""
     start, count = time.perf_counter(), 0
     for row in _spread(len(part.images.y)):
@@ -55,6 +55,6 @@ def images_per_second(part: FoundImages) -> float:
 
 
 def _spread(num: int) -> Iterator[int]:
-    """Yield rows from all over a listing, the first of it last."""
+    """Yield rows from all over a listing, from its last one backwards."""
     step = max(1, num // TIMED_IMAGES)
     yield from range(num - 1, -1, -step)

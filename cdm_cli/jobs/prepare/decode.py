@@ -85,10 +85,9 @@ def _unusable_error(source: str, name: str, error: BadImageError) -> BadInputErr
 def fill_part(part: Part, path: Path, images: Images, workers: int, report: Report) -> Counter[str]:
     """Make the blocks that are missing; return how many images took which conversion.
 
-    path: of the store, for the processes that join.
-
-    Raises StoppedError when asked to stop, once the blocks in hand are written; what
-    `write_block` raises; MemoryFloorError where a process was killed.
+    path: of the store, for the processes that join. Raises StoppedError when asked to stop, once
+    the blocks in hand are written; what `write_block` raises; MemoryFloorError where a process was
+    killed.
     """
     pending, conversions = part.list_missing(), Counter[str]()
     what = f"prepare {part.name}"
@@ -138,7 +137,7 @@ def _decode_in_pool(
             while todo and len(running) < ahead and not stop.asked:
                 b = todo.pop()
                 with hold_back_signals():  # a process may be started here
-                    running[pool.submit(_block, b)] = b
+                    running[pool.submit(_write_block_of_worker, b)] = b
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 yield running.pop(future), future.result()
@@ -167,5 +166,5 @@ def _join(path: Path, name: str, images: Handover[Images]) -> None:
     _joined.update(store=store, part=store.parts[cast(PartName, name)], images=images.take())
 
 
-def _block(b: int) -> Counter[str]:
+def _write_block_of_worker(b: int) -> Counter[str]:
     return write_block(_joined["part"], b, _joined["images"])

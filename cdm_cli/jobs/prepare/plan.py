@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cdm_cli.data.hdf5_foreign import Inside, inside_of
+from cdm_cli.data.hdf5_foreign import Inside, find_inside
 from cdm_cli.data.labels import (
     RULES,
     Labelled,
-    class_names,
     find_labels,
-    labels_among,
+    list_classes,
     require_images,
+    translate_labels,
 )
-from cdm_cli.data.listing import listing_digest
+from cdm_cli.data.listing import digest_listing
 from cdm_cli.data.prepared import DRAFT, ImageRecipe, look
 from cdm_cli.data.resize import CONVENTIONS
 from cdm_cli.data.schema import PartName, PartSpec, StoreSpec
@@ -21,8 +21,8 @@ from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.prepare.decode import Images
-from cdm_cli.jobs.sampling.blocks import image_block_size
-from cdm_cli.jobs.sampling.provenance import command_line, make_provenance, parent
+from cdm_cli.jobs.sampling.blocks import choose_image_block_size
+from cdm_cli.jobs.sampling.provenance import make_parent, make_provenance, spell_command
 from cdm_cli.names import MOST_RESOLUTION
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
@@ -43,23 +43,28 @@ class FoundImages(NamedTuple):
 def list_sources(
     options: PrepareOptions, spools: Mapping[str, Path], report: Report
 ) -> tuple[dict[PartName, FoundImages], tuple[str, ...]]:
-    """List both sources, and decide what all images become."""
+    """List both sources, and decide what all images become; return them and the class names.
+
+    spools: where each part may unpack its source. Raises UsageError for flags that do not fit each
+    other or the images, MismatchError where val has other classes, and what `open_source` and
+    `find_labels` raise.
+    """
     follow = options.follow_links
-    inside, table = inside_of(options.images, options.labels)
+    inside, table = find_inside(options.images, options.labels)
     train, train_skips = _label(options.src, table, spools["train"], follow, inside)
-    classes = class_names(train)
+    classes = list_classes(train)
     sources: dict[PartName, tuple[Labelled, Skips]] = {"train": (train, train_skips)}
     labels = {"train": train.y}
     if options.val is not None:
         images = options.val_images or options.images
         rule = options.labels if images or str(options.labels) in RULES else None
-        inside, table = inside_of(images, options.val_labels or rule)
+        inside, table = find_inside(images, options.val_labels or rule)
         val, skips = _label(options.val, table, spools["val"], follow, inside)
-        sources["val"], labels["val"] = (val, skips), labels_among(classes, val)
+        sources["val"], labels["val"] = (val, skips), translate_labels(classes, val)
     elif options.val_labels is not None or options.val_images is not None:
         flag = "--val-labels" if options.val_labels is not None else "--val-images"
         raise UsageError(f"{flag} without --val", next="--val SRC")
-    recipe = _recipe(options, train)
+    recipe = _choose_recipe(options, train)
     found: dict[PartName, FoundImages] = {}
     for name, (part, skips) in sources.items():
         report.say(f"{name}: {len(part.source.names)} images in {part.source.name} ({part.how})")
@@ -78,7 +83,7 @@ def _label(
     return found, skips
 
 
-def _recipe(options: PrepareOptions, train: Labelled) -> ImageRecipe:
+def _choose_recipe(options: PrepareOptions, train: Labelled) -> ImageRecipe:
     """Fix resolutions and channels, by looking at images of train where that is left open."""
     resolutions = tuple(sorted(set(options.resolutions)))
     if options.draft and options.crop != "biggan":
@@ -106,7 +111,7 @@ def _recipe(options: PrepareOptions, train: Labelled) -> ImageRecipe:
     return ImageRecipe(resolutions, channels, options.crop, found, options.draft)
 
 
-def spec_of(
+def make_spec(
     options: PrepareOptions, found: Mapping[PartName, FoundImages], classes: tuple[str, ...]
 ) -> StoreSpec:
     """Return the store that holds every image of the listing, and what identifies the command."""
@@ -119,12 +124,12 @@ def spec_of(
         kind="prepared",
         parts=parts,
         classes=list(classes),
-        provenance=_provenance(options, found, recipe),
-        block_size=image_block_size(parts),
+        provenance=_record_provenance(options, found, recipe),
+        block_size=choose_image_block_size(parts),
     )
 
 
-def _provenance(
+def _record_provenance(
     options: PrepareOptions, found: Mapping[PartName, FoundImages], recipe: ImageRecipe
 ) -> dict[str, Any]:
     said = {"crop": recipe.crop, "channels": recipe.channels, "strict": options.strict}
@@ -135,14 +140,14 @@ def _provenance(
     identity = {
         "command": "prepare",
         "sources": digests,
-        "labels": {name: listing_digest((), part.images.y) for name, part in found.items()},
+        "labels": {name: digest_listing((), part.images.y) for name, part in found.items()},
         "resolutions": list(recipe.resolutions),
         **said,
     }
-    parents = [parent(name, source.name, digests[name]) for name, source in sources.items()]
+    parents = [make_parent(name, source.name, digests[name]) for name, source in sources.items()]
     conventions = {
         "crop": CONVENTIONS[recipe.crop] + (DRAFTED if recipe.draft else ""),
         "channels": CHANNELS[recipe.channels],
         "labels": found["train"].how,
     }
-    return make_provenance(command_line("prepare", options), identity, parents, conventions)
+    return make_provenance(spell_command("prepare", options), identity, parents, conventions)

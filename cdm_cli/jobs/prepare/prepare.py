@@ -20,9 +20,9 @@ from cdm_cli.data.schema import PartName, StoreSpec
 from cdm_cli.data.spool import spool_beside
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import BadInputError, CdmError, quote
-from cdm_cli.jobs.prepare.cost import estimate_cost, layout_size
+from cdm_cli.jobs.prepare.cost import estimate_cost, measure_layout
 from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill_part
-from cdm_cli.jobs.prepare.plan import CHANNELS, FoundImages, list_sources, spec_of
+from cdm_cli.jobs.prepare.plan import CHANNELS, FoundImages, list_sources, make_spec
 from cdm_cli.jobs.prepare.without import WITHOUT, copy_without, give_name
 from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.jobs.runtime.same_store import check_same_store, resume_or_create
@@ -61,7 +61,10 @@ def run(options: PrepareOptions, report: Report) -> Prepared:
     DiskError.
     """
     out = options.out
-    with spool_beside(_beside(out, ".train")) as train, spool_beside(_beside(out, ".val")) as val:
+    with (
+        spool_beside(_name_beside(out, ".train")) as train,
+        spool_beside(_name_beside(out, ".val")) as val,
+    ):
         return _run(options, {"train": train, "val": val}, report)
 
 
@@ -72,38 +75,41 @@ def plan(options: PrepareOptions, report: Report) -> dict[str, object]:
     it decodes.
     """
     out = options.out
-    with spool_beside(_beside(out, ".train")) as train, spool_beside(_beside(out, ".val")) as val:
+    with (
+        spool_beside(_name_beside(out, ".train")) as train,
+        spool_beside(_name_beside(out, ".val")) as val,
+    ):
         found, classes = list_sources(options, {"train": train, "val": val}, report)
-        spec = spec_of(options, found, classes)
+        spec = make_spec(options, found, classes)
         there = os.path.lexists(out)
         if there:
             _check_same(out, spec)
         else:
-            disk.check_room(out, layout_size(spec))
+            disk.check_room(out, measure_layout(spec))
         left = 0 if there else sum(len(part.images.y) for part in found.values())
-        return {"out": str(out), **estimate_cost(found, spec, _workers(options), left)}
+        return {"out": str(out), **estimate_cost(found, spec, _count_workers(options), left)}
 
 
-def _workers(options: PrepareOptions) -> int:
+def _count_workers(options: PrepareOptions) -> int:
     return options.workers or len(os.sched_getaffinity(0))
 
 
 def _run(options: PrepareOptions, spools: Mapping[str, Path], report: Report) -> Prepared:
     found, classes = list_sources(options, spools, report)
-    spec = spec_of(options, found, classes)
+    spec = make_spec(options, found, classes)
     if os.path.lexists(options.out):
         _check_same(options.out, spec)
         for tail in (PREPARING, WITHOUT):
-            _tidy(_beside(options.out, tail), spec)
+            _tidy(_name_beside(options.out, tail), spec)
         _explain_again(options.out, found)
         report.say(f"{options.out} is there already")
         conversions = Counter[str]()
     else:
         conversions = _fill(options, found, spec, report)
-    return _summary(options, found, classes, conversions, report)
+    return _summarise(options, found, classes, conversions, report)
 
 
-def _beside(path: Path, tail: str) -> Path:
+def _name_beside(path: Path, tail: str) -> Path:
     return path.with_name(f"{path.name}{tail}")
 
 
@@ -135,11 +141,11 @@ def _fill(
     options: PrepareOptions, found: Mapping[PartName, FoundImages], spec: StoreSpec, report: Report
 ) -> Counter[str]:
     """Fill the store under its other name, then give it its own."""
-    path, conversions = _beside(options.out, PREPARING), Counter[str]()
+    path, conversions = _name_beside(options.out, PREPARING), Counter[str]()
     with resume_or_create(path, spec, next=f"repeat that command, or rm {quote(path)}") as store:
         for name, part in found.items():
             conversions += fill_part(
-                store.parts[name], path, part.images, _workers(options), report
+                store.parts[name], path, part.images, _count_workers(options), report
             )
         left_out: dict[PartName, np.ndarray] = {
             name: _find_left_out(store, name, part) for name, part in found.items()
@@ -188,7 +194,7 @@ def _explain_again(out: Path, found: Mapping[PartName, FoundImages]) -> None:
             _explain(part, np.setdiff1d(np.arange(len(part.images.y)), store.parts[name].ids))
 
 
-def _summary(
+def _summarise(
     options: PrepareOptions,
     found: Mapping[PartName, FoundImages],
     classes: tuple[str, ...],

@@ -32,10 +32,10 @@ def copy_without(
     """Copy the good rows of a filled store to out, which appears when it is complete.
 
     left_out: row numbers of each part. skipped: why, for the provenance. Raises what
-    `resume_or_create` and `write_missing` raise.
+    `resume_or_create`, `write_missing` and `give_name` raise.
     """
     path = out.with_name(f"{out.name}{WITHOUT}")
-    with resume_or_create(path, _spec(spec, left_out, skipped)) as copy:
+    with resume_or_create(path, _make_spec(spec, left_out, skipped)) as copy:
         for part in copy.parts.values():
             name = part.name
             good = np.setdiff1d(np.arange(store.parts[name].num), left_out[name])
@@ -54,7 +54,7 @@ def give_name(path: Path, out: Path) -> None:
         ) from None
 
 
-def _spec(
+def _make_spec(
     spec: StoreSpec,
     left_out: Mapping[PartName, np.ndarray],
     skipped: Mapping[PartName, Mapping[str, Any]],

@@ -9,12 +9,12 @@ from cdm_cli.config import StageConfig
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.cas.files import CAS_FILE
-from cdm_cli.jobs.cas.page import cas_parts
+from cdm_cli.jobs.cas.page import tell_score
 from cdm_cli.jobs.curve.page import find_curves
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
-from cdm_cli.jobs.reporting.store import store_parts
-from cdm_cli.jobs.sweep.page import subject_of, sweep_page
+from cdm_cli.jobs.reporting.store import tell_store
+from cdm_cli.jobs.sweep.page import make_page, name_subject
 from cdm_cli.jobs.sweep.table import FILE as SWEEP_FILE
 from cdm_cli.jobs.training.page import draw_stage_sections, read_weights_metadata
 from cdm_cli.names import CURVE, RUNS
@@ -41,33 +41,33 @@ def run(options: ReportOptions, report: Report) -> Reported:
     path = resolve_path(options.path, Path(RUNS))
     if not path.exists():
         raise no_input(path)
-    of, made = _maker(path)
+    of, made = _find_maker(path)
     content = made()
     page.write_page(options.out, of, content)
     return Reported(options.out, of, len(content))
 
 
-def _maker(path: Path) -> tuple[str, Callable[[], bytes]]:
+def _find_maker(path: Path) -> tuple[str, Callable[[], bytes]]:
     """Return what a path is, in words that stay the same, and what makes its page."""
     name = path.resolve().name
     if (path / SWEEP_FILE).is_file():
-        return subject_of(path), lambda: sweep_page(path)
+        return name_subject(path), lambda: make_page(path)
     if (path / STAGE_FILE).is_file():
         of = f"stage {name}"
-        return of, lambda: page.page(f"Stage {name}", of, *_stage(path))
+        return of, lambda: page.page(f"Stage {name}", of, *_tell_stage(path))
     if (path / CAS_FILE).is_file():
         of = f"score {name}"
-        return of, lambda: page.page("Classification Accuracy Score", of, *cas_parts(path))
+        return of, lambda: page.page("Classification Accuracy Score", of, *tell_score(path))
     if path.is_file():
         of = f"store {name}"
-        return of, lambda: page.page(name, of, *_store(path))
+        return of, lambda: page.page(name, of, *_tell_store(path))
     raise BadInputError(
         f"{path} is no store, stage, sweep or directory of cdm eval cas",
         next="cdm report samples.h5, or cdm report runs/base",
     )
 
 
-def _stage(directory: Path) -> Iterator[Html]:
+def _tell_stage(directory: Path) -> Iterator[Html]:
     file, weights = read_stage_file(directory), read_weights_metadata(directory)
     config, places = file.plan.stage, [Path(CURVE), directory / CURVE]
     digests = {said.get("sha256", "") for said in weights.values()}
@@ -76,6 +76,6 @@ def _stage(directory: Path) -> Iterator[Html]:
     yield from draw_stage_sections(directory, file, weights, curves)
 
 
-def _store(path: Path) -> Iterator[Html]:
+def _tell_store(path: Path) -> Iterator[Html]:
     with open_store(path) as store:
-        yield from store_parts(store)
+        yield from tell_store(store)

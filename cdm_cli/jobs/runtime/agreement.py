@@ -19,7 +19,7 @@ import torch
 from cdm_cli.__version__ import __version__
 from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError, MismatchError
-from cdm_cli.jobs.runtime.identity import as_json, find_first_difference, show_value
+from cdm_cli.jobs.runtime.differences import as_json, find_first_difference, show_value
 from cdm_cli.jobs.runtime.world import World
 
 T = TypeVar("T")

@@ -5,28 +5,26 @@ recorded there with its own, field by field, and refuses what differs, so that n
 curve or log holds numbers that were made in two ways. Every job compares and refuses here.
 """
 
-import itertools
-import json
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any
 
 from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import StageConfig
 from cdm_cli.errors import WouldOverwriteError, quote
-from cdm_cli.options.flag import Identified, find_marks, flags_of
-from cdm_cli.options.sampling import Sampling
+from cdm_cli.jobs.runtime.differences import (
+    OF_THE_STAGE,
+    Fields,
+    as_json,
+    find_differences,
+    tell_differences,
+)
 
 if TYPE_CHECKING:  # prepare needs no torch
     from cdm_cli.cascade.chain import Chain
 
-Fields = Mapping[str, Any]
-
-SHOWN = 4  # differences that a refusal names
-LONGEST = 80  # characters of a value that is shown
-DIGEST = re.compile("[0-9a-f]{64}")
+UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
 
 
 def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, Any]:
@@ -57,51 +55,6 @@ def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, An
     }
 
 
-OF_THE_STAGE = ("resolution", "channels", "process", "variance_fraction", "times")
-FOLLOWING = {*OF_THE_STAGE, "alpha_bar", "stochasticity", "between"}  # nobody types them
-UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
-OF_SAMPLING = {
-    item.name: item.names[0].partition("/")[0]
-    for item in flags_of(Sampling)
-    if item.name not in find_marks(Sampling, Identified)
-}
-TYPED = (
-    OF_SAMPLING
-    | {
-        name: f"--{name.replace('_', '-')}"
-        for name in (
-            "augment",
-            "batch_size",
-            "classes",
-            "crop",
-            "draft",
-            "epochs",
-            "keep_s",
-            "label_smoothing",
-            "lr",
-            "net",
-            "num",
-            "precision",
-            "reference",
-            "search",
-            "select_lowres",
-            "select_num",
-            "split",
-            "strict",
-            "trials",
-        )
-    }
-    | {
-        "axes": "--axis",
-        "counts": "--like",
-        "judge": "--features",
-        "resolutions": "--resolution",
-        "s": "--s",
-    }
-)
-"""Fields of identities that somebody types, by name, and what a refusal calls them: their flags."""
-
-
 def complete(there: Fields, here: Fields) -> dict[str, Any]:
     """Add to a recorded identity those fields of `chain_fields` that earlier versions left out.
 
@@ -125,78 +78,6 @@ def lacks_sampling(there: Fields) -> bool:
     return not set(UNRECORDED) <= set(there)
 
 
-class FieldDifference(NamedTuple):
-    """One field in which two identities differ, as "training.lr", and its two values."""
-
-    where: str
-    there: Any
-    here: Any
-
-    @property
-    def name(self) -> str:
-        """What a person calls the field: its flag, where it has one."""
-        return TYPED.get(self.where, self.where)
-
-    def __str__(self) -> str:
-        """Return "training.lr was 0.1, is 0.2"."""
-        return f"{self.name} was {show_value(self.there)}, is {show_value(self.here)}"
-
-    def side_by_side(self) -> str:
-        """Return "--seed is 1 there, 0 here", of two things of one age."""
-        return f"{self.name} is {show_value(self.there)} there, {show_value(self.here)} here"
-
-
-class Absent:
-    """The value of a field that one of two identities does not have; None is a value."""
-
-
-ABSENT = Absent()
-
-
-def show_value(value: Any) -> str:
-    """Return a value as an error shows it: as JSON, a digest or what is long cut short.
-
-    A list stands as it is typed: `251,501`.
-    """
-    if isinstance(value, list):
-        value = ",".join(map(str, cast("list[Any]", value))) or None
-    if value is ABSENT or value is None:
-        return "absent" if value is ABSENT else "none"
-    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
-    if DIGEST.fullmatch(text):
-        return f"{text[:12]}…"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-
-
-def differences(there: Any, here: Any, where: str = "") -> Iterator[FieldDifference]:
-    """Yield the fields in which two JSON values differ; of a list the first place, or all of it
-    where it is typed.
-
-    What is typed comes first, then what follows from it, both by name.
-    """
-    if isinstance(there, dict) and isinstance(here, dict):
-        keys = sorted({*there, *here})
-        for key in sorted(keys, key=FOLLOWING.__contains__):
-            inside = f"{where}.{key}" if where else str(key)
-            yield from differences(there.get(key, ABSENT), here.get(key, ABSENT), inside)
-    elif isinstance(there, list) and isinstance(here, list) and where not in TYPED:
-        pairs = enumerate(itertools.zip_longest(there, here, fillvalue=ABSENT))
-        found = (differences(*pair, f"{where}[{place}]") for place, pair in pairs)
-        yield from itertools.islice(itertools.chain.from_iterable(found), 1)
-    elif there != here:
-        yield FieldDifference(where, there, here)
-
-
-def find_first_difference(there: Fields, here: Fields) -> FieldDifference | None:
-    """Return the first field in which two identities differ, None where they are the same."""
-    return next(differences(as_json(there), as_json(here)), None)
-
-
-def as_json(value: Any) -> Any:
-    """Return a value as JSON gives it back: tuples are lists, keys are strings."""
-    return json.loads(json.dumps(value))
-
-
 def check_same(
     path: Path, kind: str, there: Fields, here: Fields, *, next: str = "choose another -o"
 ) -> None:
@@ -204,15 +85,9 @@ def check_same(
 
     kind: what it holds ("sweep"). there, here: the identity recorded, and the one asked for.
     """
-    found = list(differences(as_json(there), as_json(here)))
+    found = list(find_differences(as_json(there), as_json(here)))
     if found:
         raise other_job_error(f"{path} is of another {kind}: {tell_differences(found)}", next=next)
-
-
-def tell_differences(found: Sequence[object]) -> str:
-    """Return the first differences in words, and how many there are besides."""
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return "; ".join(map(str, found[:SHOWN])) + more
 
 
 def other_job_error(what: str, *, next: str = "choose another -o") -> WouldOverwriteError:

@@ -13,9 +13,8 @@ from cdm_cli.data.disk import check_room
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Store, create, open_store
 from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.jobs.runtime.differences import FieldDifference, find_first_difference
 from cdm_cli.jobs.runtime.identity import (
-    FieldDifference,
-    find_first_difference,
     other_job_error,
     read_identity,
 )
@@ -23,7 +22,7 @@ from cdm_cli.jobs.runtime.identity import (
 
 def find_store_difference(store: Store, spec: StoreSpec) -> FieldDifference | None:
     """Return where a store differs from the one that is asked for, None if nowhere."""
-    contents = schema.contents_of(spec)
+    contents = schema.make_contents(spec)
     pairs = (
         ({"kind": store.kind}, {"kind": spec.kind}),
         (read_identity(store.provenance), read_identity(spec.provenance)),
@@ -64,7 +63,7 @@ def check_out(path: Path, spec: StoreSpec) -> None:
     if os.path.lexists(path):
         with open_store(path) as store:
             return check_same_store(store, spec)
-    layout = schema.store_layout(schema.attributes_of(spec), schema.contents_of(spec))
+    layout = schema.lay_out_store(schema.make_attributes(spec), schema.make_contents(spec))
     check_room(path, layout.size)
 
 

@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from cdm_cli.data.schema import PartName, PartSpec, fitting_block_size
+from cdm_cli.data.schema import PartName, PartSpec, fit_block_size
 from cdm_cli.data.store import Part
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.stop import Stop
@@ -23,7 +23,7 @@ BLOCKS = 16  # at least so many, where there are samples enough
 SHARES = 8  # their number is a multiple of that or just below: 2, 4 or 8 processes have as many
 
 
-def block_size(num: int) -> int:
+def choose_block_size(num: int) -> int:
     """Return how many samples a block holds: a multiple of 8 in 64..1024.
 
     Small stores have small blocks, so that several processes have work and little is lost.
@@ -32,13 +32,13 @@ def block_size(num: int) -> int:
     return max(SMALLEST, 8 * math.ceil(num / blocks / 8))
 
 
-def image_block_size(parts: Mapping[PartName, PartSpec]) -> int:
-    """Return how many images of files a block holds: as `block_size`, up to 64 MiB of them."""
+def choose_image_block_size(parts: Mapping[PartName, PartSpec]) -> int:
+    """Return how many images of files a block holds: as `choose_block_size`, 64 MiB at most."""
     most = max(part.num for part in parts.values())
-    return min(block_size(most), fitting_block_size(parts, BLOCK_BYTES))
+    return min(choose_block_size(most), fit_block_size(parts, BLOCK_BYTES))
 
 
-def rows_of_part(num: int, part: str | None) -> range:
+def select_rows(num: int, part: str | None) -> range:
     """Return the samples of `--part I/N`: whole blocks, as evenly as that allows.
 
     Raises UsageError where there are fewer blocks than parts.
@@ -46,7 +46,7 @@ def rows_of_part(num: int, part: str | None) -> range:
     if part is None:
         return range(num)
     index, count = map(int, part.split("/"))
-    size = block_size(num)
+    size = choose_block_size(num)
     blocks = -(-num // size)
     if count > blocks:
         raise UsageError(

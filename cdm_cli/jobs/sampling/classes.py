@@ -1,7 +1,7 @@
 """Which classes are sampled, and which sample shows which: `0-9,17,tench`.
 
 Sample i shows classes[i % K], so that every prefix of a store is as balanced as it can be
-(numerics: a class-ordered store would make "the first 10,000" a few classes only).
+(in a store ordered by class "the first 10,000" would be a few classes only).
 """
 
 import difflib
@@ -52,7 +52,7 @@ def parse_classes(
     """
     if text is None:
         return find_classes_with_images(len(names), empty)
-    words = _words(text)
+    words = _split_words(text)
     found: dict[int, None] = {}
     while words:
         ids, used = _take_first(words, names)
@@ -68,7 +68,7 @@ def parse_classes(
     return tuple(found)
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     """Split at commas outside double quotes; the quotes stay, to mark names."""
     words = re.findall(r'\s*("[^"]*"|[^,]*)\s*(?:,|$)', text)
     return [word.strip() for word in words if word.strip()]
@@ -77,17 +77,17 @@ def _words(text: str) -> list[str]:
 def _take_first(words: list[str], names: Sequence[str]) -> tuple[list[int], int]:
     """Return the ids that the first words mean, and how many words that took."""
     if match := RANGE.fullmatch(words[0]):
-        return _ids(words[0], match, names), 1
+        return _parse_range(words[0], match, names), 1
     if match := QUOTED.fullmatch(words[0]):
         return [_find_class(match[1], names)], 1
     for used in range(len(words), 1, -1):  # the longest name first: names may hold commas
-        known = _lookup(", ".join(words[:used]), names)
+        known = _look_up(", ".join(words[:used]), names)
         if known is not None:
             return [known], used
     return [_find_class(words[0], names)], 1
 
 
-def _ids(word: str, match: re.Match[str], names: Sequence[str]) -> list[int]:
+def _parse_range(word: str, match: re.Match[str], names: Sequence[str]) -> list[int]:
     first = int(match[1])
     last = first if match[2] is None else int(match[2])
     if last < first and word not in names:
@@ -125,7 +125,7 @@ def _normalise(name: str) -> str:
     return re.sub(r"\s*,\s*", ", ", name.strip()).casefold()
 
 
-def _lookup(name: str, names: Sequence[str]) -> int | None:
+def _look_up(name: str, names: Sequence[str]) -> int | None:
     """Return the class of that name: exactly, else in any case, else by its first synonym."""
     if name in names:
         return names.index(name)
@@ -139,7 +139,7 @@ def _lookup(name: str, names: Sequence[str]) -> int | None:
 
 
 def _find_class(word: str, names: Sequence[str]) -> int:
-    known = _lookup(word, names)
+    known = _look_up(word, names)
     if known is not None:
         return known
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.4) or list(names[:3])
@@ -149,8 +149,11 @@ def _find_class(word: str, names: Sequence[str]) -> int:
     )
 
 
-def sample_count(num: int | None, per_class: int | None, num_classes: int) -> int:
-    """Return how many samples are asked for; 10 of each class where nothing is said."""
+def count_samples(num: int | None, per_class: int | None, num_classes: int) -> int:
+    """Return how many samples are asked for; 10 of each class where nothing is said.
+
+    Raises UsageError for more than a store holds.
+    """
     count = num if num is not None else (per_class or PER_CLASS) * num_classes
     if count > MOST_SAMPLES:
         raise UsageError(
@@ -160,23 +163,25 @@ def sample_count(num: int | None, per_class: int | None, num_classes: int) -> in
     return count
 
 
-def shares_of(counts: Sequence[int]) -> tuple[int, ...]:
-    """Return the smallest counts in the same proportions; none where all are alike."""
+def reduce_counts(counts: Sequence[int]) -> tuple[int, ...]:
+    """Return the smallest counts in the same proportions; () where all are alike."""
     least = math.gcd(*counts)
     return () if len(set(counts)) == 1 else tuple(count // least for count in counts)
 
 
-def labels_of(ids: np.ndarray, classes: Sequence[int], counts: Sequence[int] = ()) -> np.ndarray:
+def assign_labels(
+    ids: np.ndarray, classes: Sequence[int], counts: Sequence[int] = ()
+) -> np.ndarray:
     """Return the class of each sample id, int64: interleaved, balanced or as often as counted.
 
-    counts: of each class, which sum(counts) ids in a row have; a prefix nearly has their shares.
+    counts: how often each class comes in sum(counts) ids in a row, evenly spread over these.
     """
-    order = _cycle_of(tuple(counts)) if counts else np.arange(len(classes))
+    order = _spread_evenly(tuple(counts)) if counts else np.arange(len(classes))
     return np.asarray(classes, dtype=np.int64)[order[ids % len(order)]]
 
 
 @lru_cache(maxsize=1)
-def _cycle_of(counts: tuple[int, ...]) -> np.ndarray:
+def _spread_evenly(counts: tuple[int, ...]) -> np.ndarray:
     """Return places within counts, each as often as counted and evenly spread, int64."""
     places = np.repeat(np.arange(len(counts)), counts)
     each = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])

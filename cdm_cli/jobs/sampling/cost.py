@@ -10,9 +10,9 @@ from cdm_cli.cascade.checkpoint import empty_net
 from cdm_cli.config import StageConfig
 from cdm_cli.jobs.runtime.device import choose_precision, describe, measure_flops, pick_device
 from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED
-from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.numerics import FLOAT32, bytes_per_image, default_batch
-from cdm_cli.jobs.sampling.pace import evaluations_per_second
+from cdm_cli.jobs.sampling.blocks import choose_block_size
+from cdm_cli.jobs.sampling.numerics import FLOAT32, choose_batch, estimate_image_bytes
+from cdm_cli.jobs.sampling.pace import time_random_network
 from cdm_cli.names import Precision
 from cdm_cli.nets.counting import flops_per_image, num_parameters
 from cdm_cli.options.sampling import Compute
@@ -22,7 +22,7 @@ EFFICIENCY = {"cuda": 0.4, "cpu": 0.3}
 FLOAT16 = 2
 
 
-def bytes_per_sample(config: StageConfig, keep: Sequence[int] = ()) -> int:
+def count_sample_bytes(config: StageConfig, keep: Sequence[int] = ()) -> int:
     """Return the bytes of one sample in the store: image, label, id and kept states."""
     model = config.model
     pixels = model.channels * model.resolution**2
@@ -33,9 +33,9 @@ def estimate_cost(
     config: StageConfig, chain: Chain, num: int, compute: Compute, keep: Sequence[int] = (), *,
     evaluations: int | None = None,
 ) -> dict[str, object]:  # fmt: skip
-    """Return parameters, FLOPs, bytes and an estimated time of num samples, all flat.
+    """Return by name the parameters, FLOPs, bytes and estimated seconds of num samples.
 
-    evaluations: of the network, where not all samples are of the chain.
+    evaluations: of the network for all samples, where other chains draw some of them.
     """
     device = pick_device(compute.device)
     precision = choose_precision(compute.precision, device)
@@ -43,8 +43,8 @@ def estimate_cost(
     flops = flops_per_image(net)  # pyright: ignore[reportArgumentType]
     evaluations = num * chain.evaluations if evaluations is None else evaluations
     parameters = num_parameters(net)
-    batch_size = compute.batch_size or default_batch(config, device, block_size(num))
-    rate, by = network_rate(config, chain, device, precision)
+    batch_size = compute.batch_size or choose_batch(config, device, choose_block_size(num))
+    rate, by = estimate_rate(config, chain, device, precision)
     return {
         "samples": num,
         "sampler": chain.sampler,
@@ -53,9 +53,9 @@ def estimate_cost(
         "parameters": parameters,
         "flops_per_image": flops,
         "flops": flops * evaluations,
-        "bytes": num * bytes_per_sample(config, keep),
-        "disk_bytes": num * bytes_per_sample(config, keep),
-        "memory_bytes": FLOAT32 * parameters + batch_size * bytes_per_image(config.model),
+        "bytes": num * count_sample_bytes(config, keep),
+        "disk_bytes": num * count_sample_bytes(config, keep),
+        "memory_bytes": FLOAT32 * parameters + batch_size * estimate_image_bytes(config.model),
         "batch_size": batch_size,
         "device": describe(device),
         "precision": precision,
@@ -64,7 +64,7 @@ def estimate_cost(
     }
 
 
-def network_rate(
+def estimate_rate(
     config: StageConfig, chain: Chain, device: torch.device, precision: Precision
 ) -> tuple[float, str]:
     """Return the evaluations of images a second, of one process, and how they are known.
@@ -73,10 +73,10 @@ def network_rate(
     """
     flops = flops_per_image(empty_net(config))
     rate = measure_flops(device, precision) * EFFICIENCY[device.type] / flops
-    batch_size = default_batch(config, device)
+    batch_size = choose_batch(config, device)
     if batch_size / rate > LONGEST:
         return rate, RECKONED
     with suppress(torch.OutOfMemoryError):
-        timed = evaluations_per_second(config, chain, batch_size, device, precision)
+        timed = time_random_network(config, chain, batch_size, device, precision)
         return (timed, TIMED) if timed else (rate, RECKONED)
     return rate, RECKONED

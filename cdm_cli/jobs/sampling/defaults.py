@@ -13,8 +13,8 @@ from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.stagefile import find_stage, read_stage_file, write_stage_file
 from cdm_cli.errors import MismatchError, UsageError, quote
 from cdm_cli.jobs.runtime.lock import hold_lock
-from cdm_cli.jobs.sampling.headers import Header, read_header, weights_digest
-from cdm_cli.jobs.sampling.schedule_file import list_kept_steps, schedule_of
+from cdm_cli.jobs.sampling.headers import Header, read_header, read_weights_digest
+from cdm_cli.jobs.sampling.schedule_file import find_schedule, list_kept_steps
 from cdm_cli.names import RUNS
 from cdm_cli.options.sampling import Sampling, UpsampleOptions
 from cdm_cli.options.workspace import DefaultsOptions
@@ -60,7 +60,7 @@ def run(options: DefaultsOptions, report: Report) -> Defaults:
     and StoppedError while the stage is being trained.
     """
     directory = find_stage(options.stage, Path(RUNS))
-    found = defaults_of(read_header(directory))
+    found = find_defaults(read_header(directory))
     return found if options.take is None else _take(directory, options.take, report)
 
 
@@ -82,14 +82,14 @@ def _put_in_force(directory: Path, file: StageFile, number: int) -> None:
         write_stage_file(directory, file.model_copy(update={"in_force": number}))
 
 
-def defaults_of(header: Header) -> Defaults:
+def find_defaults(header: Header) -> Defaults:
     """Return what is in force for a stage."""
     now = header.default
     chain = chain_of(header.config, _fill_in(Sampling(), now))
     low = header.config.conditioning
     blind = low is not None and not low.gaussian  # takes no s but 0
     rows = [
-        Choice(at, at == header.in_force, words_of(one), one.by, one.found)._asdict()
+        Choice(at, at == header.in_force, describe_applied(one), one.by, one.found)._asdict()
         for at, one in enumerate(header.applied, 1)
     ]
     return Defaults(
@@ -120,7 +120,7 @@ def fill_defaults(
     s, augment = options.s, options.augment
     if s is None:
         s, augment = applied.s, augment or applied.augment
-    kept = schedule_of(header, options.sampling) is not None
+    kept = find_schedule(header, options.sampling) is not None
     sampling = options.sampling if kept else _fill_in(options.sampling, applied)
     return replace(options, s=s, augment=augment, sampling=sampling)
 
@@ -143,15 +143,15 @@ def tell_applied(options: UpsampleOptions, header: Header, report: Report) -> No
     if now is None or fill_defaults(options, header, now) == options:
         return
     weights, others = options.sampling.weights, ""
-    if now.weights and now.weights != weights_digest(header.directory, weights):
+    if now.weights and now.weights != read_weights_digest(header.directory, weights):
         others = f" for other weights than {weights} of now"
     report.say(
-        f"upsample: {words_of(now)} where nothing else is asked, which {now.by} found{others} "
-        f"(cdm defaults {quote(header.directory)})"
+        f"upsample: {describe_applied(now)} where nothing else is asked, which {now.by} "
+        f"found{others} (cdm defaults {quote(header.directory)})"
     )
 
 
-def words_of(applied: Applied) -> str:
+def describe_applied(applied: Applied) -> str:
     """Return what was applied in a few words: `s = 501, ddim, 8 steps`."""
     steps = applied.steps
     told = [
@@ -171,9 +171,9 @@ def apply(directory: Path, found: Applied, weights: str, report: Report) -> Defa
     """
     with hold_lock(directory):
         file = read_stage_file(directory)
-        if weights_digest(directory) != weights:
+        if read_weights_digest(directory) != weights:
             raise MismatchError(
-                f"--apply: {directory} was trained on since {words_of(found)} was found",
+                f"--apply: {directory} was trained on since {describe_applied(found)} was found",
                 kept=KEPT,
                 next="the same search with another -o",
             )
@@ -187,15 +187,15 @@ def apply(directory: Path, found: Applied, weights: str, report: Report) -> Defa
 def _tell_change(directory: Path, before: int, report: Report) -> Defaults:
     """Say what is in force now, what was, and how to go back there."""
     header = read_header(directory)
-    now, was = defaults_of(header), defaults_of(replace(header, in_force=before))
-    report.say(f"{directory}: cdm upsample takes {_in_words(now)} unless told otherwise")
+    now, was = find_defaults(header), find_defaults(replace(header, in_force=before))
+    report.say(f"{directory}: cdm upsample takes {_describe(now)} unless told otherwise")
     if now.in_force != before:
         back = f"cdm defaults {quote(directory)} --take {before} goes back"
-        report.say(f"before: {_in_words(was)}; {back}")
+        report.say(f"before: {_describe(was)}; {back}")
     return now
 
 
-def _in_words(defaults: Defaults) -> str:
+def _describe(defaults: Defaults) -> str:
     s = "no s (--s says it)" if defaults.s is None else f"s = {defaults.s}"
     kind = " truncated" if defaults.augment == "truncated" else ""
     return f"{s}{kind}, {defaults.sampler}, {defaults.steps} steps"

@@ -16,7 +16,7 @@ from torch import Tensor
 from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.generate import SampleInputs, Steps, as_images, check_finite, generate
 from cdm_cli.cascade.stage import Stage
-from cdm_cli.data.pixels import channels_last
+from cdm_cli.data.pixels import move_channels_last
 from cdm_cli.data.store import Part
 from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.device import describe, wait
@@ -24,7 +24,7 @@ from cdm_cli.jobs.runtime.session import Session, open_shared_store, wait_for_ot
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter, tell_complete
 from cdm_cli.jobs.sampling.ready import Ready
-from cdm_cli.jobs.sampling.work import Inputs, Work, spec_of, use_its_blocks
+from cdm_cli.jobs.sampling.work import Inputs, Work, make_spec, use_its_blocks
 from cdm_cli.startup import first_result, measure_first
 
 Arrays = dict[str, np.ndarray]
@@ -103,7 +103,7 @@ class Engine:
         images = f"images/{self.stage.config.model.resolution}"
         z = {s: made.z[s].half() for s in self.keep}
         check_finite(self.stage, *z.values())
-        kept = {f"z/{s}": channels_last(z_s).cpu().numpy() for s, z_s in z.items()}
+        kept = {f"z/{s}": move_channels_last(z_s).cpu().numpy() for s, z_s in z.items()}
         return {images: as_images(self.stage, made.x_0), **kept}
 
 
@@ -150,7 +150,7 @@ def fill_store(
     batch does not fit into the device, BadInputError where samples are not finite or what is read
     is damaged, and DiskError.
     """
-    spec = spec_of(use_its_blocks(work, out), ready.stage.digest, ready.numerics)
+    spec = make_spec(use_its_blocks(work, out), ready.stage.digest, ready.numerics)
     with open_shared_store(out, spec, session) as store:
         part = store.parts[""]
         there = part.num_blocks - len(part.list_missing())
@@ -173,11 +173,11 @@ def _fill(
     part: Part, engine: Engine, inputs: Inputs, session: Session, command: str, upto: int | None
 ) -> int:
     """Make the blocks that are missing and are this process's; return how many samples."""
-    blocks, world = blocks_upto(part, upto), session.world
+    blocks, world = select_blocks(part, upto), session.world
     runs = group_blocks(blocks, engine.batch_size // part.block_size)[world.rank :: world.size]
     pending = set(part.list_missing(blocks))
     missing = [some for run in runs for some in join_consecutive([b for b in run if b in pending])]
-    all_of_it, num = (_samples(part, some) for some in (runs, missing))
+    all_of_it, num = (_count_samples(part, some) for some in (runs, missing))
     total, done = (n * engine.chain.evaluations for n in (all_of_it, all_of_it - num))
 
     with Stop() as stop, session.report.track(command, total, "evaluations", done) as advance:
@@ -195,7 +195,7 @@ def _fill(
     return num
 
 
-def blocks_upto(part: Part, num: int | None) -> range:
+def select_blocks(part: Part, num: int | None) -> range:
     """Return the blocks of a part that hold its first num samples; None: all of them."""
     return range(part.num_blocks if num is None else -(-num // part.block_size))
 
@@ -217,7 +217,7 @@ def join_consecutive(blocks: Sequence[int]) -> list[range]:
     return found
 
 
-def _samples(part: Part, runs: Sequence[range]) -> int:
+def _count_samples(part: Part, runs: Sequence[range]) -> int:
     return sum(len(part.block_range(b)) for run in runs for b in run)
 
 

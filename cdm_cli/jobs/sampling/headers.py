@@ -59,7 +59,7 @@ def read_header(directory: Path) -> Header:
     return Header(directory, config, classes, empty, file.applied, file.in_force)
 
 
-def weights_digest(directory: Path, weights: str = "ema") -> str:
+def read_weights_digest(directory: Path, weights: str = "ema") -> str:
     """Return the SHA-256 that a file of weights claims; it is checked when they are loaded.
 
     Raises MissingError where there are no such weights.
@@ -67,17 +67,17 @@ def weights_digest(directory: Path, weights: str = "ema") -> str:
     return read_metadata(weights_file(directory, weights)).get("sha256", "")
 
 
-def checkpoint_digest(directory: Path, step: int) -> str:
+def read_checkpoint_digest(directory: Path, step: int) -> str:
     """Return the SHA-256 of the averaged weights of a checkpoint, "" for step 0."""
-    return weights_digest(directory, step_name(step)) if step else ""
+    return read_weights_digest(directory, step_name(step)) if step else ""
 
 
-def base_stage(name_or_path: str, runs: Path) -> Header:
+def find_base_stage(name_or_path: str, runs: Path) -> Header:
     """Return the base stage of that name; raise MissingError, or MismatchError for an SR stage."""
-    return as_base(read_header(find_stage(name_or_path, runs)))
+    return require_base(read_header(find_stage(name_or_path, runs)))
 
 
-def as_base(header: Header) -> Header:
+def require_base(header: Header) -> Header:
     """Return the header of a base stage; raise MismatchError for another."""
     if header.config.kind != "base":
         raise MismatchError(
@@ -87,7 +87,7 @@ def as_base(header: Header) -> Header:
     return header
 
 
-def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> Header:
+def find_fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> Header:
     """Return the named super-resolution stage, or the only one in runs that fits the store.
 
     A stage fits a store that has images of the resolution and channels it starts from, and its
@@ -104,7 +104,7 @@ def fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> He
                 next=_advise_anew(header, store, part) or "name another --model or another store",
             )
         return header
-    headers = {name: _diffusion(runs / name) for name in list_stages(runs)}
+    headers = {name: _read_or_explain(runs / name) for name in list_stages(runs)}
     reasons = {
         name: describe_lowres_misfit(header, store, part) if isinstance(header, Header) else header
         for name, header in headers.items()
@@ -145,7 +145,7 @@ def _advise_anew(header: Header, store: Store, part: Part) -> str:
     return f"cdm import IMAGES -o NAME.h5 --classes {names}: a store of all its classes"
 
 
-def _diffusion(directory: Path) -> Header | str:
+def _read_or_explain(directory: Path) -> Header | str:
     """Return a stage's header, or the reason why it cannot be read: a damaged stage is skipped."""
     try:
         return read_header(directory)

@@ -14,23 +14,23 @@ from cdm_cli.cascade.stage import Stage
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.blocks import block_size
+from cdm_cli.jobs.sampling.blocks import choose_block_size
 from cdm_cli.jobs.sampling.defaults import fill_defaults
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.rows import LowRes
-from cdm_cli.jobs.sampling.schedule_file import chain_for
+from cdm_cli.jobs.sampling.schedule_file import choose_chain
 from cdm_cli.jobs.sampling.upsample import Conditioner
-from cdm_cli.jobs.sampling.work import Work, times_to_keep
+from cdm_cli.jobs.sampling.work import Work, choose_kept_times
 from cdm_cli.options.sampling import UpsampleOptions
 
 
-def upsampling_of(header: Header, given: LowRes, options: UpsampleOptions) -> Work:
+def plan_in_memory(header: Header, given: LowRes, options: UpsampleOptions) -> Work:
     """Decide all that `upsample.plan_work` decides, of images in memory for a store.
 
-    Raises UsageError for an s that the stage does not know, and MismatchError where the images
-    are not what it starts from.
+    Raises UsageError for an s that the stage does not know and for no images, MismatchError where
+    they are not what it starts from, BadInputError for labels that are none of its classes.
     """
     if header.config.conditioning is None:
         raise MismatchError(
@@ -43,16 +43,16 @@ def upsampling_of(header: Header, given: LowRes, options: UpsampleOptions) -> Wo
     if augment == "truncated" and s and s not in given.z:
         raise MismatchError(f"there is no z_s for s = {s}", next="sample with keep_s, or read z")
     _check_fits(header, given, s if augment == "truncated" else 0)
-    keep = times_to_keep(options.keep_s)
+    keep = choose_kept_times(options.keep_s)
     return Work(
         command="upsample",
         equivalent_command="",
         sampling=options.sampling,
         header=header,
-        chain=chain_for(header, options.sampling, keep),
+        chain=choose_chain(header, options.sampling, keep),
         num=len(given.images),
         rows=range(len(given.images)),
-        inputs=Conditioner(header, given, s, augment, options.sampling.seed).samples,
+        inputs=Conditioner(header, given, s, augment, options.sampling.seed).make_samples,
         classes=header.classes,
         fields={},
         keep=keep,
@@ -84,7 +84,7 @@ def sample_in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
 
     stage: loaded onto the device of the session, which is of one process. Raises MemoryFloorError.
     """
-    size, evaluations = block_size(work.num), work.num * work.chain.evaluations
+    size, evaluations = choose_block_size(work.num), work.num * work.chain.evaluations
     chosen = choose_numerics(work.header.config, session, evaluations, most=size)
     ready = for_sampling(stage, compiled=chosen.compiled)
     engine = Engine(ready, work.chain, work.sampling.seed, chosen.batch_size, work.keep)

@@ -11,8 +11,8 @@ from pathlib import Path
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit
-from cdm_cli.jobs.sampling.probe import Probe, base_probe, choose_s, sr_probe
-from cdm_cli.jobs.sampling.rows import choose_rows, part_of
+from cdm_cli.jobs.sampling.probe import Probe, choose_s, make_base_probe, make_sr_probe
+from cdm_cli.jobs.sampling.rows import choose_part, choose_rows
 from cdm_cli.options.sampling import Sampling
 
 GENERATED = "generated"
@@ -32,7 +32,7 @@ def open_generated(path: Path | None, header: Header, stack: ExitStack, flag: st
         )
     store = stack.enter_context(open_store(path))
     store.require_finished()
-    reason = describe_lowres_misfit(header, store, part_of(store, None)[1])
+    reason = describe_lowres_misfit(header, store, choose_part(store, None)[1])
     if reason:
         raise MismatchError(
             f"{flag} {path} does not fit {header.directory}: {reason}",
@@ -42,31 +42,29 @@ def open_generated(path: Path | None, header: Header, stack: ExitStack, flag: st
     return store
 
 
-def probe_of(
+def make_probe(
     header: Header, store: Store | None, num: int, s: int | None, sampling: Sampling,
     flags: tuple[str, str], generated: Store | None = None,
 ) -> Probe:  # fmt: skip
     """Fix num samples that FID will judge. flags: what the user calls num and s.
 
     store: the real images that a super-resolution stage enlarges, generated: those that it
-    enlarges instead; a base stage needs none.
-
-    Raises UsageError for an s that the stage does not know, or where the store has fewer images
-    than a super-resolution stage is to enlarge.
+    enlarges instead; a base stage needs none. Raises UsageError for an s that the stage does not
+    know, or where the store has fewer images than a super-resolution stage is to enlarge.
     """
     s = choose_s(header.config, s, flags[1])
     if s is None:
-        return base_probe(header, num, sampling)
+        return make_base_probe(header, num, sampling)
     source = generated or store
     assert source is not None
-    name, part = part_of(source, None)
+    name, part = choose_part(source, None)
     if num > part.num:
         raise UsageError(
             f"{flags[0]} {num}: {source.path} has {part.num} images "
             f"{f'in {name} ' if name else ''}to enlarge",
             next=f"{flags[0]} {part.num}",
         )
-    probe = sr_probe(header, source, choose_rows(source, part, num), s, sampling)
+    probe = make_sr_probe(header, source, choose_rows(source, part, num), s, sampling)
     if generated is None:
         return probe
     return replace(probe, lowres=GENERATED, lowres_digest=generated.digest)

@@ -16,10 +16,9 @@ def count_like(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Count the images of classes in a store: in train of prepared data, else in its only part.
 
-    Returns the classes that have images, and how many each of them has.
-
-    Raises MissingError without the store; MismatchError where its classes are not the stage's,
-    where none of those asked for has an image, or for more than 2^25 images.
+    Returns the classes that have images, and how many each of them has. Raises MissingError without
+    the store; MismatchError where its classes are not the stage's, where none of those asked for
+    has an image, or for more than 2^25 images.
     """
     with open_store(path) as store:
         if reason := compare_classes(header.classes, store.classes):
@@ -33,7 +32,7 @@ def count_like(
                 f"--like {path}: {part.num} images, {MOST_COUNTED} can be counted",
                 next="--per-class N, the same number of each",
             )
-        all_counts = np.bincount(part.labels_of(slice(None)), minlength=len(store.classes))
+        all_counts = np.bincount(part.read_labels(slice(None)), minlength=len(store.classes))
     seen = [label for label in classes if all_counts[label]]
     if not seen:
         raise MismatchError(

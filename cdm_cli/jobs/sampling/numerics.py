@@ -62,7 +62,7 @@ def choose_numerics(
     held, compute, device = before or {}, session.compute, session.device
     batch_size = compute.batch_size or held.get("batch_size")
     if batch_size is None:
-        batch_size = default_batch(config, device, most)
+        batch_size = choose_batch(config, device, most)
     precision = choose_precision(compute.precision, device)
     if compute.precision == "auto":
         precision = held.get("precision", precision)
@@ -84,7 +84,7 @@ def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: Path) ->
     )  # fmt: skip
 
 
-def default_batch(config: StageConfig, device: torch.device, most: int | None = None) -> int:
+def choose_batch(config: StageConfig, device: torch.device, most: int | None = None) -> int:
     """Return a batch at which the device is busy and half of its memory is enough.
 
     At most 64 images and 2^16 pixels on a CPU, 1024 and 2^20 on a GPU. most: how many there are to
@@ -94,13 +94,13 @@ def default_batch(config: StageConfig, device: torch.device, most: int | None = 
     batch = max(1, min(MOST[device.type], MOST_PIXELS[device.type] // pixels))
     if device.type == "cuda":
         room = torch.cuda.get_device_properties(device).total_memory // 2
-        batch = min(batch, max(1, room // bytes_per_image(config.model)))
+        batch = min(batch, max(1, room // estimate_image_bytes(config.model)))
     if most is None:
         return 2 ** (batch.bit_length() - 1)
     return math.ceil(most / math.ceil(most / batch))
 
 
-def bytes_per_image(model: ModelConfig) -> int:
+def estimate_image_bytes(model: ModelConfig) -> int:
     """Return about the memory of one image in a network evaluation, in float32.
 
     The way down is kept for the way up; the widest cell holds a handful of copies of itself.

@@ -22,21 +22,21 @@ WARM = 4  # first steps that choose kernels, and record them
 
 
 @torch.inference_mode()
-def evaluations_per_second(
+def time_random_network(
     config: StageConfig, chain: Chain, batch_size: int, device: torch.device, precision: Precision
 ) -> float | None:
-    """Return the images' evaluations a second, without weights: a network of random ones.
+    """Return how many images a network with random weights evaluates a second.
 
     None where the chain has too few steps to time one.
     """
     stage = Stage(config, (), build_net(config), precision=precision).to(device)
     stage = for_sampling(stage, compiled=False)
-    steps = walk(stage, chain, _noise(config, batch_size).to(device), 0)
-    rate = rate_of(steps, min(WARM, chain.evaluations), lambda: wait(device))
+    steps = walk(stage, chain, _make_inputs(config, batch_size).to(device), 0)
+    rate = measure_pace(steps, min(WARM, chain.evaluations), lambda: wait(device))
     return rate and rate * batch_size
 
 
-def _noise(config: StageConfig, num: int) -> SampleInputs:
+def _make_inputs(config: StageConfig, num: int) -> SampleInputs:
     model, low = config.model, config.conditioning
     y = torch.arange(num) % model.num_classes if model.num_classes else None
     ids = torch.arange(num)
@@ -46,7 +46,7 @@ def _noise(config: StageConfig, num: int) -> SampleInputs:
     return SampleInputs(ids, y, z_s, torch.zeros(num, dtype=torch.int64) if low.gaussian else None)
 
 
-def rate_of(steps: Iterable[object], warm: int, wait: Callable[[], None]) -> float | None:
+def measure_pace(steps: Iterable[object], warm: int, wait: Callable[[], None]) -> float | None:
     """Return how many of the steps are taken a second, after `warm` and one; None if no more."""
     start, count = 0.0, -warm - 1
     for _ in steps:

@@ -12,8 +12,8 @@ from cdm_cli.cascade.saved import checkpoints
 from cdm_cli.cascade.stagefile import digest_with, list_stages, read_stage_file
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.sampling.headers import Header, weights_digest
-from cdm_cli.jobs.sampling.provenance import parents_of
+from cdm_cli.jobs.sampling.headers import Header, read_weights_digest
+from cdm_cli.jobs.sampling.provenance import list_parents
 
 
 class StageFound(NamedTuple):
@@ -26,26 +26,26 @@ class StageFound(NamedTuple):
 def find_stage_of(digest: str, runs: Path) -> StageFound | None:
     """Return the stage in runs whose weights and configuration have this digest."""
     for name in list_stages(runs):
-        found = weights_of(runs / name, digest)
+        found = find_weights(runs / name, digest)
         if found is not None:
             return found
     return None
 
 
-def weights_of(directory: Path, digest: str) -> StageFound | None:
+def find_weights(directory: Path, digest: str) -> StageFound | None:
     """Return which weights of a stage directory have this digest, if any have."""
-    return next((found for found, has in _digests(directory) if has == digest), None)
+    return next((found for found, has in _list_digests(directory) if has == digest), None)
 
 
-def stage_digest(header: Header, weights: str) -> str:
+def find_stage_digest(header: Header, weights: str) -> str:
     """Return the digest of a stage with some of its weights, from headers alone.
 
     Raises UsageError and MissingError where there are no such weights.
     """
-    return digest_with(header.config, weights_digest(header.directory, weights))
+    return digest_with(header.config, read_weights_digest(header.directory, weights))
 
 
-def _digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
+def _list_digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
     """Yield the digest that each file of weights gives a stage, as `load_stage` computes it."""
     try:
         config = read_stage_file(directory).plan.stage
@@ -54,7 +54,7 @@ def _digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
     steps = reversed([path.name for path in checkpoints(directory)])
     for weights in ("ema", "best", *steps):
         try:
-            said = weights_digest(directory, weights)
+            said = read_weights_digest(directory, weights)
         except CdmError:
             continue
         yield StageFound(directory, weights), digest_with(config, said)
@@ -66,12 +66,12 @@ def find_store_of(digest: str, name: str, directories: list[Path]) -> Path | Non
         named = directory / Path(name).name
         others = sorted(path for path in directory.glob("*.h5") if path != named)
         for path in (named, *others):
-            if path.is_file() and store_digest(path) == digest:
+            if path.is_file() and find_store_digest(path) == digest:
                 return path
     return None
 
 
-def store_digest(path: Path) -> str:
+def find_store_digest(path: Path) -> str:
     """Return the digest of a store, "" for a file that is none."""
     try:
         with open_store(path) as store:
@@ -80,12 +80,12 @@ def store_digest(path: Path) -> str:
         return ""
 
 
-def parent_rows(
+def find_parents(
     provenance: Mapping[str, Any], runs: Path, directories: list[Path]
 ) -> list[dict[str, str]]:
     """Return the parents, and where each is found: "" for nowhere, or of another kind."""
     rows: list[dict[str, str]] = []
-    for row in parents_of(provenance):
+    for row in list_parents(provenance):
         where = ""
         if row["role"] == "stage":
             stage = find_stage_of(row["digest"], runs)

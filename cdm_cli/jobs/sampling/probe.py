@@ -24,11 +24,11 @@ from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.sampling.classes import labels_of
+from cdm_cli.jobs.sampling.classes import assign_labels
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.rows import StoreRows, part_of
-from cdm_cli.jobs.sampling.sample import UNLABELLED, samples_of_classes
-from cdm_cli.jobs.sampling.schedule_file import chain_for
+from cdm_cli.jobs.sampling.rows import StoreRows, choose_part
+from cdm_cli.jobs.sampling.sample import UNLABELLED, make_samples
+from cdm_cli.jobs.sampling.schedule_file import choose_chain
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.sampling.work import Inputs
 from cdm_cli.nets.ema import Ema
@@ -69,14 +69,14 @@ class Probe:
         fields = chain_fields(self.config, self.chain, self.seed)
         some = {"classes": list(self.shown)} if self.shown else {}
         which = {"lowres_digest": self.lowres_digest} if self.lowres_digest else {}
-        return {**fields, "num": self.num, **some, **self._above(), **which}
+        return {**fields, "num": self.num, **some, **self._list_inputs(), **which}
 
     @property
     def given_s(self) -> list[int]:
         """The s that a super-resolution stage is given; none for a base stage."""
         return [] if self.s is None else [self.s]
 
-    def settings(self) -> dict[str, Any]:
+    def list_settings(self) -> dict[str, Any]:
         """Return how the samples are made, as it is shown."""
         chain = self.chain
         return {
@@ -88,10 +88,10 @@ class Probe:
             "variance": chain.variance if chain.sampler == "ancestral" else "",
             "clip": chain.clip,
             "seed": self.seed,
-            **self._above(),
+            **self._list_inputs(),
         }
 
-    def _above(self) -> dict[str, Any]:
+    def _list_inputs(self) -> dict[str, Any]:
         return {} if self.s is None else {"s": self.s, "lowres": self.lowres}
 
 
@@ -110,7 +110,7 @@ def choose_s(config: StageConfig, s: int | None, flag: str) -> int | None:
     return check_s(config, s)
 
 
-def base_probe(
+def make_base_probe(
     header: Header, num: int, sampling: Sampling, shown: tuple[int, ...] | None = None
 ) -> Probe:
     """Fix num samples of a base stage, sample i of class shown[i % K]; None: all it has seen."""
@@ -122,29 +122,29 @@ def base_probe(
         shown = header.shown
     return Probe(
         config=header.config,
-        chain=chain_for(header, sampling),
+        chain=choose_chain(header, sampling),
         num=num,
-        inputs=lambda places: samples_of_classes(places, shown),
-        labels=labels_of(np.arange(num), shown),
+        inputs=lambda places: make_samples(places, shown),
+        labels=assign_labels(np.arange(num), shown),
         classes=classes,
         seed=sampling.seed,
         shown=shown if len(shown) < len(classes) else (),
     )
 
 
-def sr_probe(
+def make_sr_probe(
     header: Header, store: Store, rows: np.ndarray, s: int, sampling: Sampling,
     split: str | None = None,
 ) -> Probe:  # fmt: skip
     """Fix the samples of a super-resolution stage: the images at rows of a part, enlarged at s."""
-    name, part = part_of(store, split)
+    name, part = choose_part(store, split)
     source = StoreRows(part, header.conditioning.resolution, rows)
     condition = Conditioner(header, source, s, "non-truncated", sampling.seed)
     return Probe(
         config=header.config,
-        chain=chain_for(header, sampling),
+        chain=choose_chain(header, sampling),
         num=len(rows),
-        inputs=condition.samples,
+        inputs=condition.make_samples,
         labels=np.asarray(part.labels[rows]),
         classes=tuple(store.classes),
         seed=sampling.seed,
@@ -171,7 +171,7 @@ def draw_probe(
     asked: Callable[[], str],
     what: str = "draw",
 ) -> np.ndarray | None:
-    """Sample uint8 [num, H, W, C]; each process fills its share (`share_of`), no more.
+    """Sample uint8 [num, H, W, C]; each process fills its share (`find_share`), no more.
 
     asked: what asks to stop, which gives None in every process. what: names the progress bar.
     Batches are halved where the device's memory, which training fills, does not suffice. Raises in
@@ -180,7 +180,7 @@ def draw_probe(
     """
     model, world = probe.config.model, session.world
     images = np.zeros((probe.num, model.resolution, model.resolution, model.channels), np.uint8)
-    mine = share_of(probe.num, world) or range(probe.num - 1, probe.num)  # one is drawn along
+    mine = find_share(probe.num, world) or range(probe.num - 1, probe.num)  # one is drawn along
     start, longest = 0, -(-probe.num // world.size)
     size = min(batch_size, longest)
     with session.report.track(what, probe.evaluations, "evaluations") as advance:
@@ -200,7 +200,7 @@ def draw_probe(
     return images
 
 
-def share_of(num: int, world: World) -> range:
+def find_share(num: int, world: World) -> range:
     """Return the places among num samples that are this process's own; some have one more."""
     least, more = divmod(num, world.size)
     start = world.rank * least + min(world.rank, more)
@@ -209,7 +209,7 @@ def share_of(num: int, world: World) -> range:
 
 def gather_shares(images: np.ndarray, world: World) -> np.ndarray:
     """Return the images [num, ...] of which each process has filled its share, whole in each."""
-    mine = share_of(len(images), world)
+    mine = find_share(len(images), world)
     return np.concatenate(world.gather(images[mine.start : mine.stop]))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.data.store import Store
-from cdm_cli.options.flag import Flagged, flags_of
+from cdm_cli.options.flag import Flagged, list_flags
 
 CONVENTIONS = {
     "pixels": "x / 127.5 - 1, back by rounding",
@@ -42,23 +42,23 @@ def make_provenance(
     }
 
 
-def numerics_in(provenance: Mapping[str, Any]) -> dict[str, Any]:
+def find_numerics(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return the numerics that a provenance tells of, {} where it tells of none."""
     found: Any = provenance.get("numerics")
     return found if isinstance(found, dict) else {}
 
 
-def parent(role: str, name: str, digest: str) -> dict[str, str]:
+def make_parent(role: str, name: str, digest: str) -> dict[str, str]:
     """Return one entry of `parents`."""
     return {"role": role, "name": name, "digest": digest}
 
 
-def store_parent(store: Store) -> dict[str, str]:
+def make_store_parent(store: Store) -> dict[str, str]:
     """Return the entry of a store that samples were made from."""
-    return parent("lowres", store.path.name, store.digest)
+    return make_parent("lowres", store.path.name, store.digest)
 
 
-def parents_of(provenance: Mapping[str, Any]) -> list[dict[str, str]]:
+def list_parents(provenance: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the parents that a provenance tells of, as far as they are told in full."""
     told: Any = provenance.get("parents")
     rows = told if isinstance(told, list) else []
@@ -69,27 +69,30 @@ def parents_of(provenance: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def command_line(command: str, options: object) -> str:
+def spell_command(command: str, options: object) -> str:
     """Return the command line of these options, without those at their default, except `--out`."""
     arguments, flags = [], list[str]()
-    for item in flags_of(type(options)):
+    for item in list_flags(type(options)):
         value = reduce(getattr, item.path, options)
         if item.flag.argument:
-            arguments += map(_word, value if isinstance(value, tuple) else [value])
+            arguments += map(_spell_value, value if isinstance(value, tuple) else [value])
         elif value != item.default or item.name == "out":
-            flags += _words(item, value)
+            flags += _spell_flag(item, value)
     return shlex.join(["cdm", *command.split(), *arguments, *flags])
 
 
-def _words(item: Flagged, value: Any) -> list[str]:
+def _spell_flag(item: Flagged, value: Any) -> list[str]:
     """Return how a flag is typed that gives a field this value."""
     on, _, off = item.names[0].partition("/")
     if isinstance(value, bool):
         return [on if value else off]
     if isinstance(value, tuple) and item.flag.repeat:
-        return [word for one in value for word in (on, _word(one))]
-    return [on, ",".join(map(_word, value)) if isinstance(value, tuple) else _word(value)]
+        return [word for one in value for word in (on, _spell_value(one))]
+    return [
+        on,
+        ",".join(map(_spell_value, value)) if isinstance(value, tuple) else _spell_value(value),
+    ]
 
 
-def _word(value: object) -> str:
+def _spell_value(value: object) -> str:
     return value.as_posix() if isinstance(value, Path) else str(value)

@@ -21,7 +21,7 @@ from cdm_cli.data import pruned
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.runtime.same_store import check_out
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.sampling.blocks import block_size
+from cdm_cli.jobs.sampling.blocks import choose_block_size
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import (
     DECIDE,
@@ -29,9 +29,9 @@ from cdm_cli.jobs.sampling.numerics import (
     check_same_numerics,
     choose_numerics,
 )
-from cdm_cli.jobs.sampling.parents import stage_digest
-from cdm_cli.jobs.sampling.provenance import numerics_in
-from cdm_cli.jobs.sampling.work import Work, spec_of, use_its_blocks
+from cdm_cli.jobs.sampling.parents import find_stage_digest
+from cdm_cli.jobs.sampling.provenance import find_numerics
+from cdm_cli.jobs.sampling.work import Work, make_spec, use_its_blocks
 from cdm_cli.names import RUNS
 from cdm_cli.nets.memory import HALVED, halve
 from cdm_cli.options.sampling import Sampling
@@ -54,9 +54,9 @@ def make_ready(work: Work, out: Path, session: Session) -> Ready:
 
     Each of the numerics is what its flag says, else that of the run that `out` was begun by, else
     what the device runs best, of a batch 64 images and 2^16 pixels at most on a CPU, 1024 and 2^20
-    on a GPU (`default_batch`). Only such a batch is tried, on a GPU, which others may use too, and
-    halved until it fits in every process. Raises what
-    `check_output` and `load_ready_stage` raise, and MemoryFloorError where one image does not fit.
+    on a GPU (`choose_batch`). Only such a batch is tried, on a GPU, which others may use too, and
+    halved until it fits in every process. Raises what `check_output` and `load_ready_stage` raise,
+    and MemoryFloorError where one image does not fit.
     """
     session.check_shared(out)
     before, chosen = session.decide(
@@ -82,24 +82,24 @@ def check_output(
 
     Returns the numerics of the run that is being continued, None for a new one, and those of this
     run. Raises MissingError for weights that are not there, WouldOverwriteError where `out` holds
-    something else than `spec_of` the work, or was begun by numerics that a flag contradicts,
+    something else than `make_spec` the work, or was begun by numerics that a flag contradicts,
     DiskError where it has no room.
     """
-    digest = stage_digest(work.header, work.sampling.weights)
+    digest = find_stage_digest(work.header, work.sampling.weights)
     before = read_numerics(out)
     evaluations = work.num * work.chain.evaluations  # of all parts
-    most = work.together or block_size(work.num)
+    most = work.together or choose_block_size(work.num)
     chosen = choose_numerics(work.header.config, session, evaluations, before, most)
     if before:
         check_same_numerics(before, chosen, out)
-    check_out(out, spec_of(use_its_blocks(work, out), digest, chosen))
+    check_out(out, make_spec(use_its_blocks(work, out), digest, chosen))
     return before, chosen
 
 
 def halve_until_fits(ready: Ready, work: Work, session: Session) -> Ready:
     """Halve the batch until every process can evaluate the network on as many images."""
     size = ready.numerics.batch_size
-    while not session.world.agree(_fits(ready.stage, work, size)):
+    while not session.world.agree(_does_fit(ready.stage, work, size)):
         size = halve(size, ready.stage.device)
         parts = f"; for the same bits, other parts need --batch-size {size}"
         among = parts if len(work.rows) < work.num else ""
@@ -107,7 +107,7 @@ def halve_until_fits(ready: Ready, work: Work, session: Session) -> Ready:
     return replace(ready, numerics=replace(ready.numerics, batch_size=size))
 
 
-def _fits(stage: Stage, work: Work, size: int) -> bool:
+def _does_fit(stage: Stage, work: Work, size: int) -> bool:
     """Evaluate the network three times on a batch of `size`, and return whether that fits.
 
     The batch is the first image, padded. On CUDA the first evaluation launches the kernels, the
@@ -137,9 +137,9 @@ def read_numerics(out: Path) -> Mapping[str, Any] | None:
     """Return the numerics recorded in a store, or in the record of a pruned one; None without."""
     if not out.exists():
         before = pruned.read_record(out)
-        return (before and numerics_in(before.provenance)) or None
+        return (before and find_numerics(before.provenance)) or None
     with open_store(out) as store:
-        return numerics_in(store.provenance) or None
+        return find_numerics(store.provenance) or None
 
 
 def load_ready_stage(

@@ -15,7 +15,7 @@ from cdm_cli.report import Report
 Rows = np.ndarray  # int64 [n], places within a part
 
 
-def part_of(store: Store, split: str | None) -> tuple[str, Part]:
+def choose_part(store: Store, split: str | None) -> tuple[str, Part]:
     """Return the part of a store and its name: of prepared data the split, by default val.
 
     Raises UsageError for a split that the store does not have.
@@ -83,22 +83,22 @@ class LowRes:
 
     def ids(self, places: range) -> np.ndarray:
         """Return int64 ids of places."""
-        return np.asarray(self.numbers[self._at(places)])
+        return np.asarray(self.numbers[self._locate(places)])
 
     def labels(self, places: range) -> np.ndarray:
         """Return int64 labels."""
-        return np.asarray(self.y[self._at(places)])
+        return np.asarray(self.y[self._locate(places)])
 
     def z_0(self, places: range) -> Tensor:
         """Return uint8 [n, C, h, w]."""
-        images = np.ascontiguousarray(self.images[self._at(places)])
+        images = np.ascontiguousarray(self.images[self._locate(places)])
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
     def z_s(self, places: range, s: int) -> Tensor:
         """Return the kept states, float16 [n, h, w, C]."""
-        return torch.from_numpy(np.ascontiguousarray(self.z[s][self._at(places)]))
+        return torch.from_numpy(np.ascontiguousarray(self.z[s][self._locate(places)]))
 
-    def _at(self, places: range) -> Rows | slice:
+    def _locate(self, places: range) -> Rows | slice:
         return slice(places.start, places.stop)
 
 
@@ -110,7 +110,7 @@ class StoreRows(LowRes):
         super().__init__(part.images(resolution), part.map_member("labels"), part.ids, z)
         self._part, self._rows = part, rows
 
-    def _at(self, places: range) -> Rows:
+    def _locate(self, places: range) -> Rows:
         rows = self._rows[places.start : places.stop]
         self._part.check(rows)
         return rows
@@ -121,10 +121,10 @@ def check_states(store: Store, part: Part, s: int) -> None:
 
     z_0 of a reverse process is its image itself; what no process made has none.
     """
-    if s in part.z_times or (s == 0 and maker_of(store)):
+    if s in part.z_times or (s == 0 and find_maker(store)):
         return
     there = ", ".join(map(str, part.z_times))
-    maker = maker_of(store)
+    maker = find_maker(store)
     again = f"cdm {maker} … --keep-s {s} with another -o, or " if maker else ""
     raise MismatchError(
         f"{store.path} has no z_s for s = {s}, "
@@ -134,7 +134,7 @@ def check_states(store: Store, part: Part, s: int) -> None:
     )
 
 
-def maker_of(store: Store) -> str:
+def find_maker(store: Store) -> str:
     """Return the command that made a store by a reverse process, "" where none did."""
     command = read_identity(store.provenance).get("command")
     return command if command in ("sample", "upsample") else ""

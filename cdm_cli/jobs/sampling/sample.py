@@ -12,22 +12,22 @@ import torch
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
-from cdm_cli.jobs.sampling.blocks import rows_of_part
+from cdm_cli.jobs.sampling.blocks import select_rows
 from cdm_cli.jobs.sampling.classes import (
-    labels_of,
+    assign_labels,
+    count_samples,
     parse_classes,
-    sample_count,
-    shares_of,
+    reduce_counts,
     tell_empty,
 )
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.fill import Made, fill_store
-from cdm_cli.jobs.sampling.headers import Header, base_stage
+from cdm_cli.jobs.sampling.headers import Header, find_base_stage
 from cdm_cli.jobs.sampling.like import count_like
-from cdm_cli.jobs.sampling.provenance import command_line
+from cdm_cli.jobs.sampling.provenance import spell_command
 from cdm_cli.jobs.sampling.ready import check_output, make_ready
-from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_schedule
-from cdm_cli.jobs.sampling.work import Work, facts_of, keep_old_chain, times_to_keep
+from cdm_cli.jobs.sampling.schedule_file import choose_chain, tell_schedule
+from cdm_cli.jobs.sampling.work import Work, choose_kept_times, keep_old_chain, list_facts
 from cdm_cli.names import RUNS
 from cdm_cli.options.sampling import SampleOptions
 from cdm_cli.report import Report
@@ -48,7 +48,7 @@ def run(options: SampleOptions, report: Report) -> Made:
 def run_in(options: SampleOptions, session: Session) -> Made:
     """Sample as one process of a job: plan, load the stage, fill the store."""
     work = session.decide(
-        lambda: keep_old_chain(plan_work(options), options.out, session.report), facts_of
+        lambda: keep_old_chain(plan_work(options), options.out, session.report), list_facts
     )
     if options.classes is None and work.header.empty and len(work.classes) > 1:
         session.report.say(f"sample: left out {tell_empty(work.classes, work.header.empty)}")
@@ -71,25 +71,31 @@ def plan(options: SampleOptions, report: Report) -> dict[str, object]:
 
 
 def plan_work(options: SampleOptions) -> Work:
-    """Decide all that headers and flags decide."""
-    return work_of(base_stage(options.stage, Path(RUNS)), options)
+    """Decide all that headers and flags decide.
+
+    Raises what `find_base_stage` and `make_work` raise.
+    """
+    return make_work(find_base_stage(options.stage, Path(RUNS)), options)
 
 
-def work_of(header: Header, options: SampleOptions) -> Work:
-    """Decide all that is still open once the stage is known."""
+def make_work(header: Header, options: SampleOptions) -> Work:
+    """Decide all that is still open once the stage is known.
+
+    Raises UsageError for classes or times that do not exist, and for too many samples or parts.
+    """
     names = header.classes if header.config.model.num_classes else (UNLABELLED,)
     classes, counts, num = _choose_classes(header, options, names)
-    keep = times_to_keep(options.keep_s)
-    rows = rows_of_part(num, options.part)
+    keep = choose_kept_times(options.keep_s)
+    rows = select_rows(num, options.part)
     return Work(
         command="sample",
-        equivalent_command=command_line("sample", options),
+        equivalent_command=spell_command("sample", options),
         sampling=options.sampling,
         header=header,
-        chain=chain_for(header, options.sampling, keep),
+        chain=choose_chain(header, options.sampling, keep),
         num=num,
         rows=rows,
-        inputs=lambda places: samples_of_classes(rows[places.start : places.stop], classes, counts),
+        inputs=lambda places: make_samples(rows[places.start : places.stop], classes, counts),
         classes=names,
         fields={"classes": list(classes), **({"counts": list(counts)} if counts else {})},
         keep=keep,
@@ -109,15 +115,13 @@ def _choose_classes(
             )
     classes = parse_classes(options.classes, names, header.empty if conditional else ())
     if options.like is None:
-        return classes, (), sample_count(options.num, options.per_class, len(classes))
+        return classes, (), count_samples(options.num, options.per_class, len(classes))
     classes, counts = count_like(options.like, header, classes)
-    return classes, shares_of(counts), sample_count(options.num or sum(counts), None, 1)
+    return classes, reduce_counts(counts), count_samples(options.num or sum(counts), None, 1)
 
 
-def samples_of_classes(
-    ids: range, classes: Sequence[int], counts: Sequence[int] = ()
-) -> SampleInputs:
+def make_samples(ids: range, classes: Sequence[int], counts: Sequence[int] = ()) -> SampleInputs:
     """Return the ids and labels of a base stage's samples."""
     numbers = np.arange(ids.start, ids.stop)
-    labels = labels_of(numbers, classes, counts)
+    labels = assign_labels(numbers, classes, counts)
     return SampleInputs(torch.from_numpy(numbers), torch.from_numpy(labels))

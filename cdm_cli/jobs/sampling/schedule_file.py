@@ -14,7 +14,7 @@ from cdm_cli.cascade.chain import Chain, chain_of
 from cdm_cli.cascade.stagefile import digest_with, read_settings
 from cdm_cli.errors import MismatchError, MissingError, UsageError
 from cdm_cli.jobs.runtime.same_stage import is_of
-from cdm_cli.jobs.sampling.headers import Header, weights_digest
+from cdm_cli.jobs.sampling.headers import Header, read_weights_digest
 from cdm_cli.names import Sampler, Variance
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
@@ -126,7 +126,7 @@ def read_schedules(path: Path) -> ScheduleFile:
     return read_settings(ScheduleFile, path, LIMIT, next="a file that cdm tune-schedule wrote")
 
 
-def chain_for(
+def choose_chain(
     header: Header, sampling: Sampling, keep: Sequence[int] = (), visit: Sequence[int] = ()
 ) -> Chain:
     """Fix sampler, times and variance of a stage: those of a schedule, or as the flags say.
@@ -139,7 +139,7 @@ def chain_for(
     are kept; visit: times that become steps. Raises UsageError, MismatchError where the schedule
     was searched for another stage, and what reading the file raises.
     """
-    path = schedule_of(header, sampling)
+    path = find_schedule(header, sampling)
     if path is None:
         return chain_of(header.config, sampling, keep=keep, visit=visit)
     file = read_schedules(path)
@@ -171,12 +171,12 @@ def list_kept_steps(directory: Path) -> list[int]:
     return sorted(int(name[1]) for name in found if name)
 
 
-def schedule_path(header: Header, steps: int) -> Path:
+def place_schedule(header: Header, steps: int) -> Path:
     """Return where a stage keeps its schedule of so many steps (`tune-schedule --apply`)."""
     return header.directory / KEPT / f"steps-{steps}.json"
 
 
-def schedule_of(header: Header, sampling: Sampling) -> Path | None:
+def find_schedule(header: Header, sampling: Sampling) -> Path | None:
     """Return the file of `--schedule`, or the one that the stage keeps for `--steps N` alone.
 
     A sampler, a variance or a restart that is asked for beside the steps means evenly spread ones.
@@ -186,7 +186,7 @@ def schedule_of(header: Header, sampling: Sampling) -> Path | None:
     asked = sampling.sampler or sampling.variance or sampling.restart_from
     if not sampling.steps or asked:
         return None
-    path = schedule_path(header, sampling.steps)
+    path = place_schedule(header, sampling.steps)
     return path if path.is_file() else None
 
 
@@ -194,7 +194,7 @@ def tell_schedule(
     header: Header, sampling: Sampling, s: Sequence[int | None], report: Report
 ) -> None:
     """Say which kept schedule is used, and where its search had other s, weights or clipping."""
-    path = schedule_of(header, sampling)
+    path = find_schedule(header, sampling)
     if path is None:
         return
     if sampling.schedule is None:
@@ -213,7 +213,7 @@ def tell_schedule(
             f"{path} was searched with {flag}, this is with {now}: {flag} takes it as it was found"
         )
     with suppress(MissingError):
-        weights = weights_digest(header.directory, sampling.weights)
+        weights = read_weights_digest(header.directory, sampling.weights)
         if digest_with(header.config, weights) != searched.stage_digest:
             report.say(
                 f"{path} was searched with other weights than {sampling.weights} of "

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.data.store import Store
-from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, blocks_upto, join_arrays
+from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, join_arrays, select_blocks
 from cdm_cli.jobs.sampling.work import Work
 
 
@@ -36,7 +36,7 @@ class Filling:
 
     @property
     def _blocks(self) -> range:
-        return blocks_upto(self.store.parts[""], self.upto)
+        return select_blocks(self.store.parts[""], self.upto)
 
     @property
     def _pending(self) -> list[int]:
@@ -63,7 +63,7 @@ class Filling:
 
     def write_block(self, block: "Block") -> None:
         """Write a block that is whole; call `finished` after the last one."""
-        self.store.parts[""].write_block(block.number, block.arrays())
+        self.store.parts[""].write_block(block.number, block.join_made())
         self.left -= 1
         if not self.left:
             self.finished()
@@ -83,7 +83,7 @@ class Block:
         """The number of rows that are not sampled yet."""
         return len(self.samples.ids) - sum(len(next(iter(rows.values()))) for rows in self.made)
 
-    def arrays(self) -> Arrays:
+    def join_made(self) -> Arrays:
         """Return what the datasets of a whole block hold, by name."""
         return join_arrays(self.made, self.samples)
 

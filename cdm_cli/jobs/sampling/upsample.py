@@ -24,24 +24,24 @@ from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import UsageError, quote
 from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
-from cdm_cli.jobs.sampling.blocks import rows_of_part
+from cdm_cli.jobs.sampling.blocks import select_rows
 from cdm_cli.jobs.sampling.classes import tell_empty
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.defaults import fill_defaults, tell_applied
 from cdm_cli.jobs.sampling.fill import Made, fill_store
-from cdm_cli.jobs.sampling.headers import Header, fitting_stage, tell_stage
-from cdm_cli.jobs.sampling.provenance import command_line, store_parent
+from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, tell_stage
+from cdm_cli.jobs.sampling.provenance import make_store_parent, spell_command
 from cdm_cli.jobs.sampling.ready import check_output, make_ready
 from cdm_cli.jobs.sampling.rows import (
     LowRes,
     StoreRows,
     check_states,
+    choose_part,
     choose_rows,
-    part_of,
     tell_part,
 )
-from cdm_cli.jobs.sampling.schedule_file import chain_for, tell_schedule
-from cdm_cli.jobs.sampling.work import Work, facts_of, times_to_keep
+from cdm_cli.jobs.sampling.schedule_file import choose_chain, tell_schedule
+from cdm_cli.jobs.sampling.work import Work, choose_kept_times, list_facts
 from cdm_cli.names import RUNS, Augment
 from cdm_cli.options.sampling import UpsampleOptions
 from cdm_cli.report import Report
@@ -57,7 +57,7 @@ class Conditioner:
     augment: Augment
     seed: int
 
-    def samples(self, places: range) -> SampleInputs:
+    def make_samples(self, places: range) -> SampleInputs:
         """Return the inputs of places within the chosen rows."""
         ids = torch.from_numpy(self.source.ids(places))
         y = torch.from_numpy(self.source.labels(places))
@@ -84,7 +84,7 @@ def run_in(options: UpsampleOptions, session: Session) -> Made:
     """Upsample as one process of a job: plan, load the stage, fill the store."""
     with ExitStack() as stack:
         store, work = session.decide(
-            lambda: _open_and_plan(options, stack), lambda planned: facts_of(planned[1])
+            lambda: _open_and_plan(options, stack), lambda planned: list_facts(planned[1])
         )
         _tell_choices(options, store, work, session.report)
         ready = make_ready(work, options.out, session)
@@ -126,7 +126,7 @@ def _tell_unseen(options: UpsampleOptions, store: Store, work: Work, report: Rep
     """Say of which classes, among those to be enlarged, the stage has seen no image."""
     if not work.header.config.model.num_classes:
         return
-    _, part = part_of(store, options.split)
+    _, part = choose_part(store, options.split)
     unseen = np.intersect1d(work.header.empty, part.labels).astype(int).tolist()
     if unseen:
         told = tell_empty(store.classes, unseen)
@@ -147,40 +147,41 @@ def _check_is_not_input(options: UpsampleOptions) -> None:
 def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) -> Work:
     """Decide all that headers and flags decide. The store stays open while the work is done.
 
-    applied: whether the stage's applied default fills in what no flag says.
+    applied: whether the stage's applied default fills in what no flag says. Raises what `run`
+    raises of headers and flags.
     """
-    split, part = part_of(store, options.split)
-    header = fitting_stage(options.model, Path(RUNS), store, part)
+    split, part = choose_part(store, options.split)
+    header = find_fitting_stage(options.model, Path(RUNS), store, part)
     options = fill_defaults(options, header, header.default if applied else None)
     s = check_s(header.config, options.s, options.augment)
     augment: Augment = options.augment or "non-truncated"
-    keep = times_to_keep(options.keep_s)
-    chain = chain_for(header, options.sampling, keep)
+    keep = choose_kept_times(options.keep_s)
+    chain = choose_chain(header, options.sampling, keep)
     if augment == "truncated":
         check_states(store, part, s)
-        check_same_process(header.conditioning, process_of(store), [s], store.path)
+        check_same_process(header.conditioning, read_process(store), [s], store.path)
     store.require_finished()
     rows = choose_rows(store, part, options.num)
-    mine = rows_of_part(len(rows), options.part)
+    mine = select_rows(len(rows), options.part)
     source = StoreRows(part, header.conditioning.resolution, rows[mine.start : mine.stop])
     condition = Conditioner(header, source, s, augment, options.sampling.seed)
     return Work(
         command="upsample",
-        equivalent_command=command_line("upsample", options),
+        equivalent_command=spell_command("upsample", options),
         sampling=options.sampling,
         header=header,
         chain=chain,
         num=len(rows),
         rows=mine,
-        inputs=condition.samples,
+        inputs=condition.make_samples,
         classes=tuple(store.classes),
         fields={"lowres": store.digest, "split": split, "s": s, "augment": augment},
-        parents=(store_parent(store),),
+        parents=(make_store_parent(store),),
         keep=keep,
     )
 
 
-def process_of(store: Store) -> list[float]:
+def read_process(store: Store) -> list[float]:
     """Return alpha_bar of the process that made a store of samples; [] for other stores."""
     process = read_identity(store.provenance).get("process")
     if process is None:

@@ -15,10 +15,10 @@ from cdm_cli.data.store import open_store
 from cdm_cli.diffusion.schedules import from_config, respace
 from cdm_cli.jobs.runtime.identity import chain_fields, read_identity
 from cdm_cli.jobs.runtime.same_stage import config_digest
-from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.headers import Header, weights_digest
+from cdm_cli.jobs.sampling.blocks import choose_block_size
+from cdm_cli.jobs.sampling.headers import Header, read_weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics
-from cdm_cli.jobs.sampling.provenance import make_provenance, parent
+from cdm_cli.jobs.sampling.provenance import make_parent, make_provenance
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
 
@@ -32,10 +32,10 @@ class Work:
 
     rows: which of all num samples it holds (`--part`). inputs: called with a range of places
     within the store, returns the network's inputs. fields: what belongs to the identity of the
-    samples of this command alone (`spec_of` has all of it). equivalent_command: one that asks for
+    samples of this command alone (`make_spec` has all of it). equivalent_command: one that asks for
     the same, with flags for what was applied to the stage. block: samples of a block, of a store
-    that is there its own. together: samples that are made at a time at most. Both
-    None: by the number of samples.
+    that is there its own. together: samples that are made at a time at most. Both None: by the
+    number of samples.
     """
 
     command: str
@@ -54,18 +54,18 @@ class Work:
     together: int | None = None
 
 
-def facts_of(work: Work) -> dict[str, Any]:
+def list_facts(work: Work) -> dict[str, Any]:
     """Return the facts of a work that must be equal in every process, all read from headers."""
     header = work.header
     return {
         "stage": config_digest(header.config),
-        "weights": weights_digest(header.directory, work.sampling.weights),
+        "weights": read_weights_digest(header.directory, work.sampling.weights),
         "classes of the store": list(work.classes),
-        **_fields_of(work),
+        **_list_fields(work),
     }
 
 
-def _fields_of(work: Work) -> dict[str, Any]:
+def _list_fields(work: Work) -> dict[str, Any]:
     """Return what decides the samples of a work, given the weights of its stage."""
     return {
         **chain_fields(work.header.config, work.chain, work.sampling.seed),
@@ -76,7 +76,7 @@ def _fields_of(work: Work) -> dict[str, Any]:
     }
 
 
-def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
+def make_spec(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
     """Return the store's contents and provenance. digest: of the stage.
 
     Its identity, which a run that continues must equal: command, digest of the stage,
@@ -88,10 +88,10 @@ def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
     identity = {
         "command": work.command,
         "stage": digest,
-        **_fields_of(work),
-        **_states_fields(work.chain, work.keep),
+        **_list_fields(work),
+        **_tell_rule(work.chain, work.keep),
     }
-    parents = [parent("stage", name, digest), *work.parents]
+    parents = [make_parent("stage", name, digest), *work.parents]
     part = PartSpec(
         num=len(work.rows),
         resolutions={side: model.channels},
@@ -108,17 +108,17 @@ def spec_of(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
             numerics=numerics.as_dict(),
             note=work.sampling.note,
         ),
-        block_size=work.block or block_size(work.num),
+        block_size=work.block or choose_block_size(work.num),
     )
 
 
-def _states_fields(chain: Chain, keep: Sequence[int]) -> dict[str, str]:
+def _tell_rule(chain: Chain, keep: Sequence[int]) -> dict[str, str]:
     """Return by which rule states were made that the chain steps over, if any of them are kept."""
     stepped_over = set(keep) - set(chain.schedule.times.tolist())
     return {"between": chain.rule} if stepped_over else {}
 
 
-def times_to_keep(asked: Sequence[int]) -> tuple[int, ...]:
+def choose_kept_times(asked: Sequence[int]) -> tuple[int, ...]:
     """Return the times whose z_s are kept, ascending; z_0 is the image itself."""
     return tuple(sorted(set(asked) - {0}))
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.sampling.defaults import KEPT, apply
-from cdm_cli.jobs.sweep.choice import Chosen, Judged, choose, conclude, name_of
+from cdm_cli.jobs.sweep.choice import Chosen, Judged, choose, conclude, name_point
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.options.sweeping import UNKEPT, SweepOptions
 from cdm_cli.plans import Applied
@@ -18,24 +17,24 @@ def apply_chosen(
 ) -> None:
     """Choose among the judged points, make the choice the stage's default, and say how sure it is.
 
-    Raises MismatchError as `applied_of` does, and what `defaults.apply` raises.
+    Raises MismatchError as `make_applied` does, and what `defaults.apply` raises.
     """
     chosen = choose(points)
-    found = applied_of(options, sweep, chosen, conclude(points))
-    decided = next(one.decided for one in points if one.labels == labels_of(chosen))
+    found = make_applied(options, sweep, chosen, conclude(points))
+    decided = next(one.decided for one in points if one.labels == chosen.labels)
     weights = {**sweep.identity, **decided}["weights"]
     apply(sweep.header.directory, found, weights, report)
-    report.say(how_sure(chosen))
+    report.say(say_how_sure(chosen))
 
 
-def applied_of(options: SweepOptions, sweep: Sweep, chosen: Chosen, conclusion: str) -> Applied:
+def make_applied(options: SweepOptions, sweep: Sweep, chosen: Chosen, conclusion: str) -> Applied:
     """Return the chosen point as the defaults of a stage. conclusion: the sentence they record.
 
     Raises MismatchError for a point that is certain to be worse than another, and for one with a
     setting of which a stage keeps no default.
     """
     asked = asdict(options.sampling) | chosen.axes
-    name = name_of(labels_of(chosen))
+    name = name_point(chosen.labels)
     if (chosen.standing or "").startswith("worse"):
         raise _apply_error(
             sweep, f"{name} has the lowest FID, and is {chosen.standing}", "--num more"
@@ -57,17 +56,12 @@ def applied_of(options: SweepOptions, sweep: Sweep, chosen: Chosen, conclusion: 
     )
 
 
-def labels_of(chosen: Chosen) -> dict[str, Any]:
-    """Return the values that identify the chosen point in its rows: augment, s, all other axes."""
-    return {"augment": chosen.augment, "s": chosen.s, **chosen.axes}
-
-
-def how_sure(chosen: Chosen) -> str:
+def say_how_sure(chosen: Chosen) -> str:
     """Return in one line how certain it is that the chosen point is the best.
 
     "As good as the best" means that the numbers do not tell some points apart; it is applied, too.
     """
-    name = name_of(labels_of(chosen))
+    name = name_point(chosen.labels)
     if chosen.tied is None:
         return f"{name} has the lowest FID; how surely it is the best is not known"
     if not chosen.tied:

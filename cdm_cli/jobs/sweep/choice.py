@@ -67,8 +67,13 @@ class Chosen(Settings):
     standing: str | None = None
     tied: tuple[str, ...] | None = None
 
+    @property
+    def labels(self) -> dict[str, Any]:
+        """The values that identify the point in its rows: augment, s, and all other axes."""
+        return {"augment": self.augment, "s": self.s, **self.axes}
 
-def name_of(point: dict[str, Any]) -> str:
+
+def name_point(point: dict[str, Any]) -> str:
     """Return the name of a point for people, as "truncated s = 251"; at s = 0 it has no kind."""
     kind = "" if point["augment"] == "none" else f"{point['augment']} "
     others = [name_value(axis, point[axis]) for axis in point if axis not in ("augment", "s")]
@@ -86,10 +91,10 @@ def name_value(axis: str, value: Any) -> str:
 
 
 def choose(points: Sequence[Judged]) -> Chosen:
-    """Return the generated point of the lowest FID against train, as the paper selects (Table 3).
+    """Return the point of the lowest FID, as the paper selects (Table 3), among those ranked.
 
-    Where there is no train, the first reference decides. Of equal points the one with the fewest
-    evaluations is taken, then the one with the smallest s.
+    `rank_points` says which points these are, and which reference decides. Of equal points the
+    first is taken: the one with the fewest evaluations, then the one with the smallest s.
     """
     here = rank_points(points)
     best = here.lowest
@@ -102,7 +107,7 @@ def choose(points: Sequence[Judged]) -> Chosen:
         value=best.value,
         uncertainty=best.uncertainty,
         standing=here.standing,
-        tied=here.names_of_tied(name_of),
+        tied=here.names_of_tied(name_point),
     )
 
 
@@ -110,7 +115,7 @@ def rank_points(points: Sequence[Judged]) -> RankedRows:
     """Rank points by the number that decides: FID of generated images against train.
 
     Real images are ranked only where no generated ones are there, and another reference, the first,
-    only where train is not. Rows are in the order of evaluations, then of s.
+    only where train is not. Rows are in the order of evaluations, where all are known, then of s.
     """
     points = sorted(select_generated(points) or points, key=lambda point: point.s)
     if all(point.evaluations for point in points):
@@ -126,7 +131,7 @@ def select_generated(points: Sequence[Judged]) -> list[Judged]:
     return [point for point in points if point.augment not in REAL.values()]
 
 
-def _families(points: Sequence[Judged]) -> dict[str, list[MetricRow]]:
+def _group_families(points: Sequence[Judged]) -> dict[str, list[MetricRow]]:
     """Return the rows of each family by its name: "" of generated images, a kind of real ones."""
     families: dict[str, list[MetricRow]] = {}
     for point in points:
@@ -135,7 +140,7 @@ def _families(points: Sequence[Judged]) -> dict[str, list[MetricRow]]:
     return families
 
 
-def best_of_each(points: Sequence[Judged]) -> tuple[Chosen, ...]:
+def choose_of_each(points: Sequence[Judged]) -> tuple[Chosen, ...]:
     """Return the best point of each kind of conditioning, compared with that kind alone."""
     kinds = dict.fromkeys(point.augment for point in points)
     return tuple(choose([point for point in points if point.augment == kind]) for kind in kinds)
@@ -143,12 +148,12 @@ def best_of_each(points: Sequence[Judged]) -> tuple[Chosen, ...]:
 
 def compare_points(points: Sequence[Judged]) -> list[Comparison]:
     """Return a verdict on each point among those of its family, by every metric and reference."""
-    return [one for family in _families(points).values() for one in compare_family(family)]
+    return [one for family in _group_families(points).values() for one in compare_family(family)]
 
 
 def explain_verdicts(points: Sequence[Judged]) -> list[str]:
     """Return notes on the verdicts: which are missing and why, and which points stand apart."""
-    families = _families(points)
+    families = _group_families(points)
     notes = [
         f"{name.replace('-', ' ')}: {line}" if name and len(families) > 1 else line
         for name, rows in families.items()
@@ -159,23 +164,23 @@ def explain_verdicts(points: Sequence[Judged]) -> list[str]:
 
 
 def conclude(points: Sequence[Judged]) -> str:
-    """Return in one sentence how the generated points compare by FID."""
-    return rank_points(points).conclusion(name_of)
+    """Return in one sentence how the points that `rank_points` ranks compare by FID."""
+    return rank_points(points).conclusion(name_point)
 
 
-def title(points: Sequence[Judged]) -> str:
-    """Return in a few words how the generated points compare by FID, as the title of a picture."""
-    return rank_points(points).title(name_of)
+def entitle(points: Sequence[Judged]) -> str:
+    """Return the same in a few words, as the title of a picture."""
+    return rank_points(points).title(name_point)
 
 
 def say_how_chosen(chosen: Chosen) -> str:
     """Return a note: by what the point is chosen, and which flags of `cdm upsample` set it."""
-    flags = [_flag(axis, value) for axis, value in {"s": chosen.s, **chosen.axes}.items()]
+    flags = [_spell_flag(axis, value) for axis, value in {"s": chosen.s, **chosen.axes}.items()]
     what = "s is" if len(flags) == 1 else "the setting is"
     return CHOICE.format(what=what, reference=chosen.reference, flags="".join(flags))
 
 
-def _flag(axis: str, value: Any) -> str:
+def _spell_flag(axis: str, value: Any) -> str:
     """Return the flag of `cdm upsample` that sets an axis, "" where it is left out."""
     if isinstance(value, bool):
         return f" --{'' if value else 'no-'}{spell(axis)}"

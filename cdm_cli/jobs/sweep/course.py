@@ -12,7 +12,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.fill import fill_store
 from cdm_cli.jobs.sampling.pace import measure_rate
 from cdm_cli.jobs.sampling.together import Filling
-from cdm_cli.jobs.sweep.choice import name_of
+from cdm_cli.jobs.sweep.choice import name_point
 from cdm_cli.jobs.sweep.judges import Bench
 from cdm_cli.jobs.sweep.making import Amount, Maker, claim
 from cdm_cli.jobs.sweep.plan import Sweep
@@ -22,7 +22,7 @@ from cdm_cli.jobs.sweep.race_file import (
     Number,
     RaceFile,
     RoundFile,
-    round_file,
+    record_round,
     write_race,
 )
 from cdm_cli.jobs.sweep.race_judge import RaceJudge
@@ -78,7 +78,7 @@ class Course:
             f"evaluations, in {rounds} round{'' if rounds == 1 else 's'} at most"
         )
         for done in race(field.costs, budget, field.num, self._look, step=field.step, plan=plan):
-            kept = round_file(done, field)
+            kept = record_round(done, field)
             left = tuple(field.points[i].labels for i in done.left)
             self._record(rounds=(*self.file.rounds, kept), left=left)
             self._tell(kept, len(left))
@@ -87,15 +87,15 @@ class Course:
 
     def _tell(self, kept: RoundFile, left: int) -> None:
         for one in kept.beaten:
-            self._say(f"round {kept.round}: {name_of(one.point)} is {one}")
+            self._say(f"round {kept.round}: {name_point(one.point)} is {one}")
         if kept.paused:
-            names = list_names([name_of(one.point) for one in kept.paused])
+            names = list_names([name_point(one.point) for one in kept.paused])
             are = "is" if len(kept.paused) == 1 else "are"
             self._say(f"round {kept.round}: {names} {are} {PAUSED}: what is left goes to others")
         waited = left > len(kept.points) - len(kept.beaten)
         each = "of each that raced" if waited else "each"
         self._say(
-            f"round {kept.round}: {_may_be_the_best(left)} after {kept.num} "
+            f"round {kept.round}: {_say_who_may_be_best(left)} after {kept.num} "
             f"images {each}, {kept.evaluations} evaluations"
         )
 
@@ -113,22 +113,22 @@ class Course:
         """Return the numbers of some points, making and judging what is missing of them."""
         self._say(f"{len(some)} points on {num} images each")
         points = [self.field.points[i] for i in some]
-        missing = [one for one in points if not self.file.number(one.labels, num)]
+        missing = [one for one in points if not self.file.find_number(one.labels, num)]
         if self.session.world.size > 1:
             self._make_in_turn(missing, num)
         elif missing:
             self._make_together(missing, num)
-        found = [self.file.number(one.labels, num) for one in points]
+        found = [self.file.find_number(one.labels, num) for one in points]
         return [one.estimate for one in found if one]
 
     def _make_in_turn(self, points: Sequence[Point], num: int) -> None:
         """Make one point after another, its rows shared among the processes of the job."""
         for point in points:
-            ready = self.loaded.ready_for(point.work)
+            ready = self.loaded.switch_to(point.work)
             made = fill_store(point.work, ready, point.samples, self.session, upto=num)
             self.made += made.network_evaluations
             found = self.session.world.gather(self.judge.estimate(point, num))[0]
-            self._record(numbers=(*self.file.numbers, _number(point, num, found)))
+            self._record(numbers=(*self.file.numbers, _make_number(point, num, found)))
 
     def _make_together(self, points: Sequence[Point], num: int) -> None:
         """Make points in shared batches, each judged while the next ones are sampled.
@@ -139,7 +139,7 @@ class Course:
         judge = replace(self.judge, panel=self.bench.panel)
 
         def keep(point: Point, estimate: Estimate) -> None:
-            found[point.samples] = _number(point, num, estimate)
+            found[point.samples] = _make_number(point, num, estimate)
             judged = takewhile(lambda one: one.samples in found, points)
             self._record(numbers=(*before, *(found[one.samples] for one in judged)))
 
@@ -168,9 +168,9 @@ class Course:
         self.session.lead(lambda: write_race(self.sweep.out, self.file))
 
 
-def _may_be_the_best(num: int) -> str:
+def _say_who_may_be_best(num: int) -> str:
     return "1 point is the best" if num == 1 else f"{num} points may be the best"
 
 
-def _number(point: Point, num: int, found: Estimate) -> Number:
+def _make_number(point: Point, num: int, found: Estimate) -> Number:
     return Number(point=point.labels, num=num, value=found.value, without=found.without)

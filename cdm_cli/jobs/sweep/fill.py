@@ -19,7 +19,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import LARGEST
 from cdm_cli.jobs.sampling.fill import fill_store
 from cdm_cli.jobs.sampling.together import Filling
-from cdm_cli.jobs.sweep.choice import name_of
+from cdm_cli.jobs.sweep.choice import name_point
 from cdm_cli.jobs.sweep.judges import Bench, PointJudge, PointNumbers
 from cdm_cli.jobs.sweep.making import Amount, Maker, claim
 from cdm_cli.jobs.sweep.plan import Sweep
@@ -36,8 +36,8 @@ def fill_points(
 ) -> None:
     """Make and judge the missing points, and wait for those that other processes make.
 
-    Raises StoppedError when asked to stop, or where a point of another process makes no progress
-    for PATIENCE seconds; what `open_both` raises.
+    Raises StoppedError when asked to stop, or where the other processes make no sample for PATIENCE
+    seconds; what `open_both` raises.
     """
     panel, loaded = open_both(options, _set_together(sweep.points, session), session)
     session.lead(lambda: write_start(sweep, command))
@@ -79,8 +79,8 @@ class Makers:
     def make_in_turn(self, points: Sequence[Point]) -> None:
         """Make one point after another, its rows shared among the processes of the job."""
         for point in points:
-            self.session.report.say(f"{self.command}: {name_of(point.labels)}")
-            fill_store(point.work, self.loaded.ready_for(point.work), point.samples, self.session)
+            self.session.report.say(f"{self.command}: {name_point(point.labels)}")
+            fill_store(point.work, self.loaded.switch_to(point.work), point.samples, self.session)
             self._keep(point, self.judge(point))
 
     def make_together(self, points: Sequence[Point]) -> list[Point]:
@@ -122,7 +122,7 @@ class Makers:
         if store is not None:
             store.close()
         self.done += 1
-        name = f"{name_of(point.labels)} ({self.done} of {self.num})"
+        name = f"{name_point(point.labels)} ({self.done} of {self.num})"
         self.session.report.say(f"{self.command}: {name}: {told}")
 
 
@@ -145,7 +145,7 @@ def _wait_for(points: Sequence[Point], session: Session) -> list[Point]:
     with Stop() as stop:
         while True:
             left = [point for point in left if not point.judged.exists()]
-            held = [_holder_of(point) for point in left]
+            held = [_find_holder(point) for point in left]
             if not left or not all(held):
                 return left
             now = sum(map(_count_missing, left))
@@ -161,7 +161,7 @@ def _wait_for(points: Sequence[Point], session: Session) -> list[Point]:
             time.sleep(GLANCE)
 
 
-def _holder_of(point: Point) -> str:
+def _find_holder(point: Point) -> str:
     """Return who has locked the store of a point, "" where nobody has."""
     try:
         open_store(point.samples, writable=True).close()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cdm_cli.jobs.sweep.choice import Judged, name_of, rank_points
+from cdm_cli.jobs.sweep.choice import Judged, name_point, rank_points
 from cdm_cli.metrics.comparisons import are_comparable, name_subject
 from cdm_cli.metrics.pareto import find_front
 from cdm_cli.settings import Settings
@@ -29,11 +29,11 @@ class Placed(Settings):
     difference_uncertainty: float
 
 
-def pareto(points: Sequence[Judged]) -> tuple[Placed, ...]:
+def place_points(points: Sequence[Judged]) -> tuple[Placed, ...]:
     """Return the place of each point, the cheapest first, at one cost the lowest FID first.
 
-    There is none, (), where all points cost the same, where some cost is not known, and where some
-    number was kept without what it is when groups of images are left out.
+    Returns () where all points cost the same, where some cost is not known, and where some number
+    was kept without those that leave out a group of images each, which tell its error.
     """
     rows = rank_points(points).rows
     costs = {tuple(point.labels.items()): point.evaluations for point in points}
@@ -60,7 +60,7 @@ def pareto(points: Sequence[Judged]) -> tuple[Placed, ...]:
     return tuple(sorted(placed, key=lambda one: (one.evaluations, one.value)))
 
 
-def in_words(placed: Sequence[Placed]) -> str:
+def say_front(placed: Sequence[Placed]) -> str:
     """Return the front in one sentence: the lowest point of each cost, and how many more are on it.
 
     "" where there is no front.
@@ -75,6 +75,6 @@ def in_words(placed: Sequence[Placed]) -> str:
 
 
 def _tell_level(level: Sequence[Placed]) -> str:
-    lowest = f"{name_of(level[0].point)}, FID {level[0].value:.4g}"
+    lowest = f"{name_point(level[0].point)}, FID {level[0].value:.4g}"
     more = f", and {len(level) - 1} more" if len(level) > 1 else ""
     return f"{level[0].evaluations} for {lowest}{more}"

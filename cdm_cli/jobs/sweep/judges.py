@@ -42,7 +42,7 @@ class PointJudge:
         with open_store(point.samples) as store:
             resolution = self.sweep.header.config.model.resolution
             images = from_store(store, None, resolution, None, self.seed)
-            self.metrics = self.metrics or metrics_of(self.panel, images)
+            self.metrics = self.metrics or find_metrics(self.panel, images)
             table = measure(self.panel, images, self.metrics, seed=self.seed)
             return PointNumbers(table, store.provenance["parents"])
 
@@ -52,7 +52,7 @@ class PointJudge:
         return _summarise(found.table)
 
 
-def metrics_of(panel: Panel, images: ImageSet) -> tuple[str, ...]:
+def find_metrics(panel: Panel, images: ImageSet) -> tuple[str, ...]:
     """Return the metrics that a judge can give for images.
 
     They are FID, IS if it gives class probabilities, and accuracy if its classes are those of the

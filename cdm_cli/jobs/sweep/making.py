@@ -17,7 +17,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.numerics import check_same_numerics
 from cdm_cli.jobs.sampling.together import Filling, cut_batches, fill_together
-from cdm_cli.jobs.sampling.work import Work, spec_of, use_its_blocks
+from cdm_cli.jobs.sampling.work import Work, make_spec, use_its_blocks
 from cdm_cli.jobs.sweep.judges import Bench
 from cdm_cli.jobs.sweep.point import Point
 from cdm_cli.jobs.sweep.shared import Loaded
@@ -42,15 +42,15 @@ def claim(point: Point, loaded: Loaded) -> Store:
     Raises StoppedError where another process writes it, and WouldOverwriteError where another
     command made it, or other numerics.
     """
-    numerics, digest = loaded.ready.numerics, loaded.digest(point.work)
-    spec = spec_of(use_its_blocks(point.work, point.samples), digest, numerics)
+    numerics, digest = loaded.ready.numerics, loaded.find_digest(point.work)
+    spec = make_spec(use_its_blocks(point.work, point.samples), digest, numerics)
     store = resume_or_create(point.samples, spec)
     there = store.provenance.get("numerics") or {}
     check_same_numerics(there, numerics, point.samples)
     return store
 
 
-def _batch_key(work: Work) -> str:
+def _make_batch_key(work: Work) -> str:
     """Return a text that is equal for works that may share a batch: weights, chain and seed."""
     sampling = work.sampling
     fields = chain_fields(work.header.config, work.chain, sampling.seed)
@@ -81,10 +81,10 @@ class Maker:
                 advance, stop, whole.images, lambda: "finished blocks and points are complete",
                 there.images,
             )  # fmt: skip
-            todo = cut_batches(fillings, self.loaded.ready.numerics.batch_size, _batch_key)
-            fill_together(todo, self._engine_of, meter)
+            todo = cut_batches(fillings, self.loaded.ready.numerics.batch_size, _make_batch_key)
+            fill_together(todo, self._make_engine, meter)
             self.bench.settle(wait=True)
 
-    def _engine_of(self, work: Work) -> Engine:
+    def _make_engine(self, work: Work) -> Engine:
         self.bench.settle()
-        return Engine.of(work, self.loaded.ready_for(work))
+        return Engine.of(work, self.loaded.switch_to(work))

@@ -9,7 +9,7 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.pictures.beside import lay_side_by_side
 from cdm_cli.jobs.pictures.shown import ShownImages, choose_shown
-from cdm_cli.jobs.pictures.tiles import draw_sheet, png_bytes, readable_scale
+from cdm_cli.jobs.pictures.tiles import choose_scale, draw_sheet, encode_png
 from cdm_cli.jobs.runtime.session import Silent
 from cdm_cli.jobs.sampling.parents import find_store_of
 from cdm_cli.jobs.sweep.choice import Judged, name_value
@@ -34,7 +34,7 @@ class Figure(NamedTuple):
     png: bytes | None
 
 
-def figures(
+def draw_figures(
     out: Path, points: Sequence[Judged], axes: dict[str, Any], inputs: Mapping[str, Parent]
 ) -> Iterator[Figure]:
     """Yield one figure for each kind of conditioning: the same images over its points.
@@ -45,7 +45,7 @@ def figures(
     found. Where stores of points are gone, the caption says so.
     """
     for kind in KINDS:
-        there = _points_over(points, kind, axes)
+        there = _select_points(points, kind, axes)
         if not there:
             continue
         caption = f"{kind}: the same images, " + _say_axis(there, axes)
@@ -55,7 +55,7 @@ def figures(
             yield Figure(f"no picture of {kind}: {error.what}", None)
 
 
-def _points_over(points: Sequence[Judged], kind: Kind, axes: dict[str, Any]) -> list[Judged]:
+def _select_points(points: Sequence[Judged], kind: Kind, axes: dict[str, Any]) -> list[Judged]:
     """Return the points of a figure: over s where there are several, else over the other axes."""
     if kind == "none":
         return []
@@ -80,18 +80,18 @@ def _draw(out: Path, there: Sequence[Judged], kind: Kind, inputs: Mapping[str, P
         paths = [out / Path(point.samples).name for point in there]
         opened = [stack.enter_context(open_store(path)) for path in paths]
         shown = [choose_shown(store, None, None, Silent()) for store in opened]
-        heads = [_head(point, there) for point in there]
+        heads = [_make_head(point, there) for point in there]
         given = _open_given(out, kind, inputs, stack)
         if given is not None:
-            first, real = _inputs(given, SPLITS.get(kind), shown[0].resolution)
+            first, real = _choose_inputs(given, SPLITS.get(kind), shown[0].resolution)
             shown, heads = [first, *shown], ["input", *heads]
             if real is not None:
                 shown, heads = [*shown, real], [*heads, "real"]
         sheet = lay_side_by_side(shown, heads, num=ROWS)
-        return png_bytes(draw_sheet(sheet, readable_scale(max(one.resolution for one in shown))))
+        return encode_png(draw_sheet(sheet, choose_scale(max(one.resolution for one in shown))))
 
 
-def _head(point: Judged, there: Sequence[Judged]) -> str:
+def _make_head(point: Judged, there: Sequence[Judged]) -> str:
     if len({other.s for other in there}) > 1:
         return f"s = {point.s}"
     return "\n".join(name_value(axis, value) for axis, value in point.axes.items())
@@ -108,7 +108,9 @@ def _open_given(
     return stack.enter_context(open_store(path)) if path else None
 
 
-def _inputs(store: Store, split: str | None, high: int) -> tuple[ShownImages, ShownImages | None]:
+def _choose_inputs(
+    store: Store, split: str | None, high: int
+) -> tuple[ShownImages, ShownImages | None]:
     """Return what was upsampled, and of real images what they are."""
     part = store.parts[split or next(iter(store.parts))]
     low = max((side for side in part.resolutions if side < high), default=max(part.resolutions))

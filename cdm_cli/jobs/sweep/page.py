@@ -11,14 +11,14 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError, MissingError, WouldOverwriteError
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
-from cdm_cli.jobs.sampling.provenance import parents_of
-from cdm_cli.jobs.sweep.applied import how_sure
-from cdm_cli.jobs.sweep.choice import Judged, choose, conclude, name_of, title
-from cdm_cli.jobs.sweep.front import in_words, pareto
-from cdm_cli.jobs.sweep.over import Figure, Parent, figures
-from cdm_cli.jobs.sweep.plan import mark_of
+from cdm_cli.jobs.sampling.provenance import list_parents
+from cdm_cli.jobs.sweep.applied import say_how_sure
+from cdm_cli.jobs.sweep.choice import Judged, choose, conclude, entitle, name_point
+from cdm_cli.jobs.sweep.front import place_points, say_front
+from cdm_cli.jobs.sweep.over import Figure, Parent, draw_figures
+from cdm_cli.jobs.sweep.plan import make_mark
 from cdm_cli.jobs.sweep.race_file import RaceFile, read_race
-from cdm_cli.jobs.sweep.race_page import race_parts
+from cdm_cli.jobs.sweep.race_page import tell_race
 from cdm_cli.jobs.sweep.race_table import ON
 from cdm_cli.jobs.sweep.table import (
     PAGE,
@@ -45,102 +45,105 @@ def write_report(out: Path, report: Report) -> None:
     A page of another subject stays as it is, and that is said.
     """
     try:
-        page.write_page(out / PAGE, subject_of(out), sweep_page(out))
+        page.write_page(out / PAGE, name_subject(out), make_page(out))
     except WouldOverwriteError as error:
         report.say(f"{error.what}: {error.kept}")
 
 
-def subject_of(out: Path) -> str:
+def name_subject(out: Path) -> str:
     """Return what the page of a sweep is of: its mark, whatever its directory is called."""
-    return f"sweep {mark_of(read_sweep(out).identity)[:16]}"
+    return f"sweep {make_mark(read_sweep(out).identity)[:16]}"
 
 
-def sweep_page(out: Path) -> bytes:
+def make_page(out: Path) -> bytes:
     """Return the page of a sweep as HTML; that of its race where no point has all of its images.
 
     Raises MissingError where nothing is judged yet.
     """
-    file = _with_stage(read_sweep(out), out)
-    mark = mark_of(file.identity)
-    points, race, names = read_points(out, mark), read_race(out, mark), _names(file)
+    file = _add_stage(read_sweep(out), out)
+    mark = make_mark(file.identity)
+    points, race, names = read_points(out, mark), read_race(out, mark), _name_inputs(file)
     raced = race is not None and bool(race.rounds)
     what = f"{names.get('stage', '')} on {names.get('lowres', '')}"
     if points:
-        parts = [*_parts(out, file, points), *(_race_beside(race) if race and raced else [])]
-        return page.page(f"Sweep of {what}", subject_of(out), *parts)
+        parts = [
+            *_tell_sweep(out, file, points),
+            *(_tell_race_beside(race) if race and raced else []),
+        ]
+        return page.page(f"Sweep of {what}", name_subject(out), *parts)
     if race and raced:
-        return page.page(f"Race of {what}", subject_of(out), *_race(file, race))
+        return page.page(f"Race of {what}", name_subject(out), *_tell_race(file, race))
     raise MissingError(f"{out} has no judged point yet", next="the command that made it, again")
 
 
-def _with_stage(file: SweepFile, out: Path) -> SweepFile:
+def _add_stage(file: SweepFile, out: Path) -> SweepFile:
     """Return the file of a sweep with its parents, which a race leaves to the stores of points."""
-    if "stage" in _names(file):
+    if "stage" in _name_inputs(file):
         return file
     for path in sorted(out.glob("*-s*.h5")):
         with suppress(CdmError), open_store(path) as store:
-            parents = (*file.parents, *parents_of(store.provenance))
+            parents = (*file.parents, *list_parents(store.provenance))
             return file.model_copy(update={"parents": parents})
     return file
 
 
-def _race(file: SweepFile, race: RaceFile) -> Iterator[Html]:
+def _tell_race(file: SweepFile, race: RaceFile) -> Iterator[Html]:
     """Yield the sections of a race, with its command and that of the grid."""
-    yield from race_parts(race, _of_what(file))
+    yield from tell_race(race, _list_inputs(file))
     yield page.section(
         "Commands",
         page.commands([race.command, RACED.sub("", race.command)]),
         page.paragraph(ON, "note"),
     )
-    yield page.section("Where it comes from", *_provenance(file))
+    yield page.section("Where it comes from", *_tell_provenance(file))
 
 
-def _race_beside(race: RaceFile) -> list[Html]:
+def _tell_race_beside(race: RaceFile) -> list[Html]:
     """Return what a page of points with all of their images says of a race among them."""
     return [
-        page.section("A race of these points", page.fold(race.conclusion, *race_parts(race, {})))
+        page.section("A race of these points", page.fold(race.conclusion, *tell_race(race, {})))
     ]
 
 
-def _parts(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterator[Html]:
+def _tell_sweep(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterator[Html]:
     chosen = choose(points)
-    table, placed = join_table(points, chosen), pareto(points)
+    table, placed = join_table(points, chosen), place_points(points)
     yield page.paragraph(conclude(points), "lead")
-    yield page.paragraph(how_sure(chosen) + ".")
-    yield page.paragraph(in_words(placed))
-    yield page.section("What it is of", page.facts(_facts(file, points)))
+    yield page.paragraph(say_how_sure(chosen) + ".")
+    yield page.paragraph(say_front(placed))
+    yield page.section("What it is of", page.facts(_list_facts(file, points)))
     yield page.section(
         "Numbers",
-        page.picture(_plot(out), title(points)),
+        page.picture(_read_plot(out), entitle(points)),
         page.paragraph(WITH_NOISE, "note"),
-        _table(SweepTable(table, chosen.reference, placed), table),
+        _make_table(SweepTable(table, chosen.reference, placed), table),
     )
-    drawn = figures(out, points, chosen.axes, _inputs(file))
-    yield page.section("The same images", *map(_figure, drawn))
-    yield page.section("What it cost", _costs(out, points))
+    drawn = draw_figures(out, points, chosen.axes, _find_inputs(file))
+    yield page.section("The same images", *map(_show_figure, drawn))
+    yield page.section("What it cost", _tell_costs(out, points))
     yield page.section(
         "Commands",
         page.commands([file.command, f"{file.command.replace(' --apply', '')} --apply"]),
-        page.fold("what made each point", page.commands(_command_of(out, one) for one in points)),
+        page.fold("what made each point", page.commands(_read_command(out, one) for one in points)),
     )
-    yield page.section("Where it comes from", *_provenance(file))
+    yield page.section("Where it comes from", *_tell_provenance(file))
 
 
-def _names(file: SweepFile) -> dict[str, str]:
+def _name_inputs(file: SweepFile) -> dict[str, str]:
     """Return what a sweep was made from, by role."""
     return {parent.get("role", ""): parent.get("name", "") for parent in reversed(file.parents)}
 
 
-def _of_what(file: SweepFile) -> dict[str, object]:
-    names = _names(file)
+def _list_inputs(file: SweepFile) -> dict[str, object]:
+    names = _name_inputs(file)
     roles = {"stage": "stage", "low-resolution images": "lowres", "real images": "ref"}
     return {told: names.get(role) for told, role in roles.items()}
 
 
-def _facts(file: SweepFile, points: Sequence[Judged]) -> dict[str, object]:
+def _list_facts(file: SweepFile, points: Sequence[Judged]) -> dict[str, object]:
     kind = points[0].rows[0].convention
     return {
-        **_of_what(file),
+        **_list_inputs(file),
         "judge": f"{kind.extractor}, {kind.resolution}×{kind.resolution}",
         "images of each point": ", ".join(
             map(str, sorted({row.convention.num for point in points for row in point.rows}))
@@ -149,36 +152,36 @@ def _facts(file: SweepFile, points: Sequence[Judged]) -> dict[str, object]:
     }
 
 
-def _table(shown: SweepTable, table: MetricTable) -> Html:
+def _make_table(shown: SweepTable, table: MetricTable) -> Html:
     """Return the table, the points that are as good as the best set off."""
     lines = shown.lines()
     good = [line[-1] in ("best", "as good as the best") for line in lines]
     return page.join([page.table(shown.header(), lines, good), page.notes(table.all_notes())])
 
 
-def _plot(out: Path) -> bytes | None:
+def _read_plot(out: Path) -> bytes | None:
     path = out / "sweep.png"
     return path.read_bytes() if path.is_file() else None
 
 
-def _figure(figure: Figure) -> Html:
+def _show_figure(figure: Figure) -> Html:
     return page.picture(figure.png, figure.caption) or page.paragraph(figure.caption, "note")
 
 
-def _inputs(file: SweepFile) -> dict[str, Parent]:
+def _find_inputs(file: SweepFile) -> dict[str, Parent]:
     """Return the stores that points were upsampled from, as far as they are named."""
     named = {parent.get("digest"): parent.get("name", "") for parent in file.parents}
     digests = {role: str(file.identity.get(role)) for role in ("lowres", "ref")}
     return {role: Parent(named.get(digest, ""), digest) for role, digest in digests.items()}
 
 
-def _costs(out: Path, points: Sequence[Judged]) -> Html:
+def _tell_costs(out: Path, points: Sequence[Judged]) -> Html:
     lines: list[list[object]] = []
     for point in points:
         store, num = out / Path(point.samples).name, point.rows[0].convention.num
         each = point.evaluations
         size = f"{store.stat().st_size / 1e6:.1f}" if store.is_file() else ""
-        lines.append([name_of(point.labels), num, each or "", each * num if each else "", size])
+        lines.append([name_point(point.labels), num, each or "", each * num if each else "", size])
     known = [point for point in points if point.evaluations]
     total = sum((point.evaluations or 0) * point.rows[0].convention.num for point in known)
     header = ["point", "images", "evaluations of each", "in all", "MB on disk"]
@@ -186,7 +189,7 @@ def _costs(out: Path, points: Sequence[Judged]) -> Html:
     return page.join([page.paragraph(told), page.table(header, lines)])
 
 
-def _command_of(out: Path, point: Judged) -> str:
+def _read_command(out: Path, point: Judged) -> str:
     """Return the command that makes the images of a point."""
     try:
         with open_store(out / Path(point.samples).name) as found:
@@ -195,8 +198,8 @@ def _command_of(out: Path, point: Judged) -> str:
         return ""
 
 
-def _provenance(file: SweepFile) -> Iterator[Html]:
-    yield page.parents(parents_of({"parents": list(file.parents)}))
+def _tell_provenance(file: SweepFile) -> Iterator[Html]:
+    yield page.parents(list_parents({"parents": list(file.parents)}))
     convention: Mapping[str, Any] = asdict(file.convention) if file.convention else {}
     yield page.fold("how images became numbers", page.facts(convention))
     yield page.fold("what must be equal", page.facts(file.identity))

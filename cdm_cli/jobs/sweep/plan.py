@@ -18,15 +18,15 @@ from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
-from cdm_cli.jobs.sampling.headers import Header, fitting_stage, tell_stage
-from cdm_cli.jobs.sampling.rows import part_of, tell_part
+from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, tell_stage
+from cdm_cli.jobs.sampling.rows import choose_part, tell_part
 from cdm_cli.jobs.sweep.point import (
     DECIDED,
     REAL,
     Kind,
     Point,
-    axis_fields,
-    identity_fields,
+    find_axis_fields,
+    find_identity_fields,
     settle_axes,
 )
 from cdm_cli.names import LEAST_JUDGED, RUNS, Augment
@@ -61,10 +61,10 @@ class Sweep:
     @property
     def mark(self) -> str:
         """The digest of the identity, which the file of each point records."""
-        return mark_of(self.identity)
+        return make_mark(self.identity)
 
 
-def mark_of(identity: Mapping[str, Any]) -> str:
+def make_mark(identity: Mapping[str, Any]) -> str:
     """Return the SHA-256 of an identity: it tells the points of one sweep from those of another."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -77,20 +77,20 @@ def plan_work(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     other.
     """
     store = stack.enter_context(open_store(options.lowres))
-    _, part = part_of(store, None)
+    _, part = choose_part(store, None)
     tell_part(store, None, report)
-    header = fitting_stage(options.model, Path(RUNS), store, part)
+    header = find_fitting_stage(options.model, Path(RUNS), store, part)
     tell_stage(options.model, header, report)
     reference = open_reference(options.judge.ref, header, stack)
     judge = identify_judge(options.judge)
     num = _check_num(options, part)
-    times = _times(options, header)
+    times = _choose_times(options, header)
     settings = [
-        *_generated_settings(options, store, part, header, times, num, report),
-        *_real_settings(options, reference.store, times, num),
+        *_list_generated(options, store, part, header, times, num, report),
+        *_list_real(options, reference.store, times, num),
     ]
-    points = _points(options, header, settings)
-    fields = identity_fields(points[0].work)
+    points = _combine(options, header, settings)
+    fields = find_identity_fields(points[0].work)
     of_points = {name for axis in options.varied for name in DECIDED[axis]}
     identity = {
         "lowres": store.digest,
@@ -107,14 +107,14 @@ def plan_work(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     return Sweep(options.out, header, points, identity, tuple(distinct.values()))
 
 
-def _times(options: SweepOptions, header: Header) -> Sequence[int]:
+def _choose_times(options: SweepOptions, header: Header) -> Sequence[int]:
     """Return the values of s, in order: with other axes alone there is one, which must be given."""
     if options.times:
         return options.times
-    return [check_s(header.config, None)] if options.varied else default_times(header)
+    return [check_s(header.config, None)] if options.varied else choose_default_times(header)
 
 
-def default_times(header: Header) -> list[int]:
+def choose_default_times(header: Header) -> list[int]:
     """Return 0 and the paper's six s (251, 501, … 1501 of T = 4000), scaled to T of z_schedule.
 
     Where training drew s from a smaller range, the six are spread over that range; 0 is left out
@@ -155,13 +155,17 @@ def _check_num(options: SweepOptions, part: Part) -> int:
     return num
 
 
-def _generated_settings(
+def _list_generated(
     options: SweepOptions, store: Store, part: Part, header: Header, times: Sequence[int],
     num: int, report: Report,
 ) -> Iterator[Setting]:  # fmt: skip
     """Yield each s with each origin of z_s that is asked for, or that the store can give."""
     kinds: tuple[Augment, ...] = tuple(dict.fromkeys(options.augments))
-    kept = set(part.z_times) if "truncated" in kinds else _usable_times(store, part, header, report)
+    kept = (
+        set(part.z_times)
+        if "truncated" in kinds
+        else _find_usable_times(store, part, header, report)
+    )
     for s in times:
         if s == 0:
             yield Setting("none", s, store, num)
@@ -172,12 +176,12 @@ def _generated_settings(
             yield Setting("non-truncated", s, store, num)
 
 
-def _usable_times(store: Store, part: Part, header: Header, report: Report) -> set[int]:
+def _find_usable_times(store: Store, part: Part, header: Header, report: Report) -> set[int]:
     """Return the times whose kept states mean to the stage what it was trained on."""
     usable: set[int] = set()
     for s in part.z_times:
         try:
-            check_same_process(header.conditioning, upsample.process_of(store), [s], store.path)
+            check_same_process(header.conditioning, upsample.read_process(store), [s], store.path)
         except MismatchError as error:
             report.say(f"sweep-s: left out: {error.what}")
         else:
@@ -185,7 +189,7 @@ def _usable_times(store: Store, part: Part, header: Header, report: Report) -> s
     return usable
 
 
-def _real_settings(
+def _list_real(
     options: SweepOptions, reference: Store | None, times: Sequence[int], num: int
 ) -> Iterator[Setting]:
     """Yield each s with the real images of each split that is asked for."""
@@ -210,19 +214,19 @@ def _check_num_real(num: int, split: str, options: SweepOptions) -> int:
     return num
 
 
-def _points(
+def _combine(
     options: SweepOptions, header: Header, settings: Sequence[Setting]
 ) -> tuple[Point, ...]:
     """Combine settings with all values on other axes; two that come to the same are one point."""
     points: dict[Path, Point] = {}
     for axes in options.grid:
         for setting in settings:
-            point = _point(options, header, setting, axes)
+            point = _plan_point(options, header, setting, axes)
             points.setdefault(point.samples, point)
     return tuple(points.values())
 
 
-def _point(
+def _plan_point(
     options: SweepOptions, header: Header, setting: Setting, axes: Mapping[str, Any]
 ) -> Point:
     """Plan one point as `cdm upsample` plans it: same checks, same samples, same provenance."""
@@ -238,5 +242,5 @@ def _point(
         compute=options.judge.compute,
     )
     work = upsample.plan_work(asked, setting.store)
-    taken, fields = settle_axes(axes, work), axis_fields(axes, work)
+    taken, fields = settle_axes(axes, work), find_axis_fields(axes, work)
     return Point(setting.augment, setting.s, taken, fields, work, options.out)

@@ -14,16 +14,16 @@ from matplotlib.figure import Figure
 
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.judging.band import draw_undecided
-from cdm_cli.jobs.pictures.figure import figure_png, new_figure
+from cdm_cli.jobs.pictures.figure import encode_figure, make_figure
 from cdm_cli.jobs.sweep.choice import (
     Chosen,
     Judged,
     compare_points,
+    entitle,
     name_value,
     select_generated,
-    title,
 )
-from cdm_cli.jobs.sweep.front import Placed, pareto
+from cdm_cli.jobs.sweep.front import Placed, place_points
 from cdm_cli.jobs.sweep.point import REAL, Kind, spell_value
 from cdm_cli.metrics.comparisons import SPOKEN
 from cdm_cli.metrics.table import MetricRow
@@ -41,9 +41,9 @@ LETTER, MARK, LINE = 0.07, 0.6, 0.2  # of a legend, in inches
 def write_plot(path: Path, points: Sequence[Judged], chosen: Chosen) -> None:
     """Draw FID against every reference, IS where the judge gives it, and FID over its cost."""
     there = {row.metric for point in points for row in point.rows}
-    metrics, placed = [name for name in DRAWN if name in there], pareto(points)
+    metrics, placed = [name for name in DRAWN if name in there], place_points(points)
     panels = len(metrics) + bool(placed)
-    figure = new_figure(6 * panels, 4.5)
+    figure = make_figure(6 * panels, 4.5)
     along = Along.of(points)
     for place, metric in enumerate(metrics, 1):
         axes = figure.add_subplot(1, panels, place)
@@ -53,9 +53,9 @@ def write_plot(path: Path, points: Sequence[Judged], chosen: Chosen) -> None:
         axes.set_ylabel(f"{SPOKEN[metric]} ({points[0].rows[0].convention.extractor})")
     if placed:
         _draw_front(figure.add_subplot(1, panels, panels), placed)
-    figure.suptitle(title(points))
+    figure.suptitle(entitle(points))
     _explain(figure, [figure.axes[0], *figure.axes[len(metrics) :]])
-    write_file_atomically(path, figure_png(figure))
+    write_file_atomically(path, encode_figure(figure))
 
 
 def _explain(figure: Figure, panels: Sequence[Any]) -> None:
@@ -90,7 +90,7 @@ class Along(NamedTuple):
         words = () if axis in [*numbers, "s"] else tuple(map(spell_value, values[axis]))
         return cls(axis, words)
 
-    def at(self, labels: Mapping[str, Any]) -> float:
+    def find_place(self, labels: Mapping[str, Any]) -> float:
         """Return where a point is drawn along the axis: its number, or the place of its word."""
         value = labels[self.axis]
         return self.words.index(spell_value(value)) if self.words else value
@@ -118,7 +118,7 @@ class Line(NamedTuple):
 
 def _draw(axes: Any, points: Sequence[Judged], metric: str, along: Along) -> None:
     """Draw a line for each kind, each combination of other values, and each reference."""
-    lines = _lines(points, along)
+    lines = _group_lines(points, along)
     single = len({line.others for line in lines}) == 1
     for number, (line, there) in enumerate(lines.items()):
         rows = [row for point in there for row in point.rows if row.metric == metric]
@@ -127,7 +127,7 @@ def _draw(axes: Any, points: Sequence[Judged], metric: str, along: Along) -> Non
         references = dict.fromkeys(row.reference for row in rows)
         for mark, reference in zip(MARKS, references, strict=False):
             of_it = [row for row in rows if row.reference == reference]
-            at, value, error = zip(*sorted(_dot(row, along) for row in of_it), strict=True)
+            at, value, error = zip(*sorted(_make_dot(row, along) for row in of_it), strict=True)
             axes.errorbar(
                 at, value, yerr=error, capsize=2, color=colour, marker=mark,
                 linestyle=style,
@@ -136,15 +136,15 @@ def _draw(axes: Any, points: Sequence[Judged], metric: str, along: Along) -> Non
             )  # fmt: skip
 
 
-def _dot(row: MetricRow, along: Along) -> tuple[float, float, float]:
-    return along.at(row.extra), row.value, row.uncertainty or 0.0
+def _make_dot(row: MetricRow, along: Along) -> tuple[float, float, float]:
+    return along.find_place(row.extra), row.value, row.uncertainty or 0.0
 
 
-def _lines(points: Sequence[Judged], along: Along) -> dict[Line, list[Judged]]:
+def _group_lines(points: Sequence[Judged], along: Along) -> dict[Line, list[Judged]]:
     """Return the points of each line; over s, those of generated images begin without noise."""
     lines: dict[Line, list[Judged]] = {}
     for point in points:
-        lines.setdefault(Line(point.augment, _others(point, along)), []).append(point)
+        lines.setdefault(Line(point.augment, _name_others(point, along)), []).append(point)
     for line in [line for line in lines if line.kind == "none" and along.axis == "s"]:
         sharing = [
             other for other in lines
@@ -157,7 +157,7 @@ def _lines(points: Sequence[Judged], along: Along) -> dict[Line, list[Judged]]:
     return lines
 
 
-def _others(point: Judged, along: Along) -> tuple[str, ...]:
+def _name_others(point: Judged, along: Along) -> tuple[str, ...]:
     """Return in words the values of a point on the axes that a line does not go along."""
     axes = {axis: value for axis, value in point.labels.items() if axis != "augment"}
     return tuple(
@@ -180,7 +180,7 @@ def _draw_undecided(
         for row in point.rows
         if (row.metric, row.reference) == (metric, reference) and row.extra in good
     ]
-    at, values = [along.at(row.extra) for row in rows], [row.value for row in rows]
+    at, values = [along.find_place(row.extra) for row in rows], [row.value for row in rows]
     draw_undecided(axes, at, values, reference)
 
 

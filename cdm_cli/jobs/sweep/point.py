@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cdm_cli.jobs.runtime.identity import chain_fields
-from cdm_cli.jobs.sampling.headers import weights_digest
+from cdm_cli.jobs.sampling.headers import read_weights_digest
 from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.options.sweeping import NONE, spell
 
@@ -64,7 +64,7 @@ class Point:
     @property
     def samples(self) -> Path:
         """The path of its upsampled images, a store like any other."""
-        others = "".join(f"-{spell(axis)}-{_word(value)}" for axis, value in self.axes.items())
+        others = "".join(f"-{spell(axis)}-{_make_word(value)}" for axis, value in self.axes.items())
         return self.out / f"{self.augment}-s{self.s:04d}{others}.h5"
 
     @property
@@ -73,22 +73,22 @@ class Point:
         return self.samples.with_suffix(".json")
 
 
-def axis_fields(axes: Iterable[str], work: Work) -> dict[str, Any]:
+def find_axis_fields(axes: Iterable[str], work: Work) -> dict[str, Any]:
     """Return the identity fields that axes decide, with their values in a work.
 
     Raises MissingError for weights that are not there.
     """
-    fields, names = identity_fields(work), {name for axis in axes for name in DECIDED[axis]}
+    fields, names = find_identity_fields(work), {name for axis in axes for name in DECIDED[axis]}
     return {name: fields[name] for name in sorted(names)}
 
 
-def identity_fields(work: Work) -> dict[str, Any]:
+def find_identity_fields(work: Work) -> dict[str, Any]:
     """Return what decides the samples of a work, but for the sizes and digests of its inputs.
 
     Raises MissingError for weights that are not there.
     """
     header, sampling = work.header, work.sampling
-    weights = weights_digest(header.directory, sampling.weights)
+    weights = read_weights_digest(header.directory, sampling.weights)
     return {"weights": weights, **chain_fields(header.config, work.chain, sampling.seed)}
 
 
@@ -112,7 +112,7 @@ def spell_value(value: Any) -> str:
     return str(value)
 
 
-def _word(value: Any) -> str:
+def _make_word(value: Any) -> str:
     """Return a value as a part of a name; one that is no such part has a digest instead."""
     word = spell_value(value)
     safe = re.sub(r"[^\w.-]+", "_", word, flags=re.ASCII)[-LONGEST:]

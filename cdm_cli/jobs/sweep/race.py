@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from cdm_cli.data import lock
 from cdm_cli.jobs.runtime.identity import check_same
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.sweep.choice import name_of
+from cdm_cli.jobs.sweep.choice import name_point
 from cdm_cli.jobs.sweep.course import Course
 from cdm_cli.jobs.sweep.judges import Bench
 from cdm_cli.jobs.sweep.page import write_report
@@ -22,11 +22,11 @@ from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.race_file import FILE, Number, RaceFile, read_race
 from cdm_cli.jobs.sweep.race_judge import RaceJudge
 from cdm_cli.jobs.sweep.race_table import RaceTable
-from cdm_cli.jobs.sweep.racers import Racers, budget_of, racers
+from cdm_cli.jobs.sweep.racers import Racers, choose_racers, find_budget
 from cdm_cli.jobs.sweep.shared import check_points, open_both
 from cdm_cli.jobs.sweep.table import PAGE, write_start
 from cdm_cli.metrics.racing import plan_rounds
-from cdm_cli.options.durations import seconds_of
+from cdm_cli.options.durations import parse_seconds
 from cdm_cli.options.sweeping import SweepOptions
 
 
@@ -56,10 +56,10 @@ def run_race(options: SweepOptions, sweep: Sweep, command: str, session: Session
     Raises UsageError for one point and for a budget without a first round, before any weights are
     loaded where that can be known; MismatchError for images that are sorted by class; StoppedError.
     """
-    field, begun = session.decide(lambda: begin(options, sweep, command), _fields_to_compare)
+    field, begun = session.decide(lambda: begin(options, sweep, command), _list_compared)
     if begun.conclusion:
         session.report.say(f"{sweep.out}: the race is over")
-        return _result(sweep, begun, 0, session)
+        return _make_result(sweep, begun, 0, session)
     session.lead(lambda: check_points(field.points, session))
     panel, loaded = open_both(options, field.points, session)
     session.lead(lambda: write_start(sweep, command))
@@ -68,24 +68,24 @@ def run_race(options: SweepOptions, sweep: Sweep, command: str, session: Session
         judge = RaceJudge(panel, options.sampling.seed)
         course = Course(options, sweep, field, begun, loaded, judge, bench, session)
         if options.budget and not begun.evaluations:
-            course.measure(seconds_of(options.budget) or 0)
+            course.measure(parse_seconds(options.budget) or 0)
         course.run()
     made = sum(session.world.gather(course.made))
-    return _result(sweep, course.file, made, session)
+    return _make_result(sweep, course.file, made, session)
 
 
 def begin(options: SweepOptions, sweep: Sweep, command: str) -> tuple[Racers, RaceFile]:
     """Return the points that race, and the record of the race as far as it was run.
 
     evaluations is 0 in the record while a budget that is a time was not yet measured. Raises what
-    `racers` and `budget_of` raise, and WouldOverwriteError where an axis stands for other weights
-    or another schedule than when its point raced.
+    `choose_racers` and `find_budget` raise, and WouldOverwriteError where an axis stands for other
+    weights or another schedule than when its point raced.
     """
-    field = racers(options, sweep)
-    budget = budget_of(options, field)
+    field = choose_racers(options, sweep)
+    budget = find_budget(options, field)
     there = read_race(sweep.out, sweep.mark)
     numbers = _take_numbers(there, field, sweep.out) if there else ()
-    if there and there.same_race(field):
+    if there and there.is_same_race(field):
         return field, there
     return field, RaceFile(
         command=command,
@@ -117,18 +117,18 @@ def _take_numbers(there: RaceFile, field: Racers, out: Path) -> tuple[Number, ..
     return tuple(one for one in there.numbers if one.point in there.points)
 
 
-def _fields_to_compare(begun: tuple[Racers, RaceFile]) -> dict[str, Any]:
+def _list_compared(begun: tuple[Racers, RaceFile]) -> dict[str, Any]:
     return {"race": begun[1].model_dump(mode="json")}
 
 
-def _result(sweep: Sweep, found: RaceFile, made: int, session: Session) -> RaceResult:
+def _make_result(sweep: Sweep, found: RaceFile, made: int, session: Session) -> RaceResult:
     """Write the page of a race that is over, and return what it found."""
     session.lead(lambda: write_report(sweep.out, session.report))
     return RaceResult(
         out=sweep.out,
         page=sweep.out / PAGE,
         conclusion=found.conclusion,
-        left=tuple(map(name_of, found.left)),
+        left=tuple(map(name_point, found.left)),
         evaluations=found.spent,
         made=made,
         grid=found.grid,

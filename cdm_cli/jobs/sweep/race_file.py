@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.cascade.stagefile import read_settings
-from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.cascade.stagefile import read_settings, write_settings
 from cdm_cli.jobs.runtime.identity import advise_remaking
 from cdm_cli.jobs.sweep.racers import Racers
 from cdm_cli.metrics.best import Contender
@@ -66,8 +65,8 @@ class Standing(Settings):
 class RoundFile(Settings):
     """One round, on the first num images of each point.
 
-    level: how likely it is at most that the best point leaves in it. evaluations: of all rounds up
-    to this one. against: the lowest point, which the differences are from.
+    level: the probability, at most, that the best point is beaten in it. evaluations: of all rounds
+    up to this one. against: the point of the lowest FID, from which the differences are.
     """
 
     round: int
@@ -129,12 +128,12 @@ class RaceFile(Settings):
         """The rounds of this race: a race that an earlier version began goes on as it was begun."""
         return self.plan or plan_rounds(self.costs, self.evaluations, way=BEFORE)
 
-    def number(self, point: Labels, num: int) -> Number | None:
+    def find_number(self, point: Labels, num: int) -> Number | None:
         """Return the number of the first num images of a point, None where they were not judged."""
         here = (one for one in self.numbers if (one.point, one.num) == (point, num))
         return next(here, None)
 
-    def same_race(self, field: Racers) -> bool:
+    def is_same_race(self, field: Racers) -> bool:
         """Whether this is the race that is asked for: the same budget, points, num and step."""
         points = tuple(point.labels for point in field.points)
         here = self.asked, self.points, self.num, self.step
@@ -151,15 +150,15 @@ def read_race(out: Path, mark: str) -> RaceFile | None:
 
 def write_race(out: Path, race: RaceFile) -> None:
     """Write `race.json`, whole or not at all."""
-    write_file_atomically(out / FILE, (race.model_dump_json(indent=1) + "\n").encode())
+    write_settings(out / FILE, race)
 
 
-def round_file(done: Round, field: Racers) -> RoundFile:
+def record_round(done: Round, field: Racers) -> RoundFile:
     """Return the record of a round."""
     labels = [point.labels for point in field.points]
     alone = len(done.left) == 1
     standings = [
-        Standing(point=labels[i], verdict=_verdict(one, alone), difference=one.difference,
+        Standing(point=labels[i], verdict=_say_verdict(one, alone), difference=one.difference,
                  uncertainty=one.error, paused=i in done.paused)
         for i, one in zip(done.judged, done.found, strict=True)
     ]  # fmt: skip
@@ -173,5 +172,5 @@ def round_file(done: Round, field: Racers) -> RoundFile:
     )
 
 
-def _verdict(one: Contender, alone: bool) -> str:
+def _say_verdict(one: Contender, alone: bool) -> str:
     return BEATEN if one.beaten else "the best" if alone else "may be the best"

@@ -48,7 +48,7 @@ class RaceJudge:
                 images=part.images(max(part.resolutions)),
                 rows=np.arange(num),
                 ids=np.asarray(part.ids[:num]),
-                labels=np.asarray(part.labels_of(slice(num))),
+                labels=np.asarray(part.read_labels(slice(num))),
                 classes=tuple(store.classes),
                 check=part.check,
             )

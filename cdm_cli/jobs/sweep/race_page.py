@@ -1,14 +1,11 @@
 """What a page says of a race: which points are beaten, when and by how much, and what it took."""
 
-import io
 from collections.abc import Iterator, Mapping
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from cdm_cli.jobs.pictures import page
+from cdm_cli.jobs.pictures.figure import encode_figure, make_figure
 from cdm_cli.jobs.pictures.page import Html
-from cdm_cli.jobs.sweep.choice import name_of
+from cdm_cli.jobs.sweep.choice import name_point
 from cdm_cli.jobs.sweep.race_file import (
     PAUSED,
     Number,
@@ -30,7 +27,7 @@ WAITING = (
 )
 
 
-def race_parts(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
+def tell_race(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
     """Yield the sections of the page of a race. facts: what the race is of, told first."""
     yield page.paragraph(race.conclusion or _say_so_far(race), "lead")
     paused = any(one.paused for one in race.rounds)
@@ -42,39 +39,39 @@ def race_parts(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
     good = [point in race.left for point in race.points]
     yield page.section(
         "Which points may be the best",
-        page.picture(race_plot(race), "How much higher each point was in its last round"),
+        page.picture(draw_race(race), "How much higher each point was in its last round"),
         page.table(table.header(), table.lines(), good),
         page.notes(table.all_notes()),
     )
-    yield page.section("Round by round", *(_round(race, one) for one in race.rounds))
-    yield page.section("What it cost", *_costs(race))
+    yield page.section("Round by round", *(_tell_round(race, one) for one in race.rounds))
+    yield page.section("What it cost", *_tell_costs(race))
 
 
 def _say_so_far(race: RaceFile) -> str:
     return f"The race is not over: {len(race.left)} of {len(race.points)} points may be the best."
 
 
-def _round(race: RaceFile, one: RoundFile) -> Html:
+def _tell_round(race: RaceFile, one: RoundFile) -> Html:
     """Return the section of a round; the points that were beaten come first."""
     told = (
         f"Round {one.round}: {len(one.points)} points on {one.num} images each, against "
-        f"{name_of(one.against)}; {len(one.beaten)} beaten{_paused(one)}. The best point is among "
-        f"the beaten with a chance of {100 * one.level:.2g} % at most."
+        f"{name_point(one.against)}; {len(one.beaten)} beaten{_count_paused(one)}. The best point "
+        f"is among the beaten with a chance of {100 * one.level:.2g} % at most."
     )
     ordered = sorted(one.points, key=lambda point: (not point.beaten, -point.difference))
-    lines = [_line(race.number(point.point, one.num), point) for point in ordered]
+    lines = [_make_line(race.find_number(point.point, one.num), point) for point in ordered]
     header = ["point", f"fid {race.reference}", "±", "higher by", "±", "verdict"]
     return page.join([page.paragraph(told), page.table(header, lines)])
 
 
-def _paused(one: RoundFile) -> str:
+def _count_paused(one: RoundFile) -> str:
     return f", {len(one.paused)} {PAUSED}" if one.paused else ""
 
 
-def _line(number: Number | None, point: Standing) -> list[object]:
+def _make_line(number: Number | None, point: Standing) -> list[object]:
     error = number.estimate.error if number else None
     return [
-        name_of(point.point),
+        name_point(point.point),
         f"{number.value:.5g}" if number else "",
         "" if error is None else f"{error:.2g}",
         f"{point.difference:.2g}",
@@ -83,7 +80,7 @@ def _line(number: Number | None, point: Standing) -> list[object]:
     ]
 
 
-def _costs(race: RaceFile) -> Iterator[Html]:
+def _tell_costs(race: RaceFile) -> Iterator[Html]:
     """Yield the evaluations of each round, and those of the grid beside them."""
     spent = [0, *(one.evaluations for one in race.rounds)]
     lines: list[tuple[object, ...]] = [
@@ -101,12 +98,11 @@ def _costs(race: RaceFile) -> Iterator[Html]:
     yield page.paragraph(f"{share}. Asked for: {race.asked}{rate}.")
 
 
-def race_plot(race: RaceFile) -> bytes:
+def draw_race(race: RaceFile) -> bytes:
     """Return a picture of the last difference of each point from the lowest, with its error."""
-    last = {name_of(one.point): (round_, one) for round_ in race.rounds for one in round_.points}
+    last = {name_point(one.point): (round_, one) for round_ in race.rounds for one in round_.points}
     names = sorted(last, key=lambda name: last[name][1].difference)
-    figure = Figure(figsize=(8, 1.2 + 0.3 * len(names)))
-    FigureCanvasAgg(figure)
+    figure = make_figure(8, 1.2 + 0.3 * len(names))
     axes = figure.add_subplot()
     for at, name in enumerate(names):
         round_, one = last[name]
@@ -124,7 +120,4 @@ def race_plot(race: RaceFile) -> bytes:
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + (high - low) / 3)  # for what is written there
     axes.set_xlabel(f"{name_subject('fid', race.reference)}, above the lowest (of so many images)")
-    figure.tight_layout()
-    held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=120, metadata={"Software": None})
-    return held.getvalue()
+    return encode_figure(figure)

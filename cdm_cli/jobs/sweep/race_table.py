@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cdm_cli.jobs.sweep.choice import name_of
+from cdm_cli.jobs.sweep.choice import name_point
 from cdm_cli.jobs.sweep.point import spell_value
 from cdm_cli.jobs.sweep.race_file import Labels, RaceFile, RoundFile, Standing
 from cdm_cli.metrics.comparisons import list_names, name_subject
@@ -21,7 +21,7 @@ def conclude_race(race: RaceFile) -> str:
     share = (
         f"{race.spent} evaluations, {100 * race.spent / race.grid:.3g} % of the grid's {race.grid}"
     )
-    names = [name_of(point) for point in race.left]
+    names = [name_point(point) for point in race.left]
     if len(names) == 1:
         return f"{names[0]} is the best of {all_} points {what}, for {share}."
     if len(names) == all_:
@@ -56,7 +56,7 @@ class RaceTable:
 
     def lines(self) -> list[list[str]]:
         """Return one line of cells for each point."""
-        return [self._line(point) for point in self.race.points]
+        return [self._make_line(point) for point in self.race.points]
 
     def to_json(self) -> dict[str, Any]:
         """Return all that `race.json` holds."""
@@ -67,9 +67,9 @@ class RaceTable:
         apart = len(self.race.left) < len(self.race.points)
         return [*([FEWER] if apart else []), ON]
 
-    def _line(self, point: Labels) -> list[str]:
+    def _make_line(self, point: Labels) -> list[str]:
         last, standing = self._find_last(point)
-        number = self.race.number(point, last.num)
+        number = self.race.find_number(point, last.num)
         error = number.estimate.error if number else None
         gone = str(last.round) if standing.beaten else ""
         return [

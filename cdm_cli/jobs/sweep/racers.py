@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.sampling.blocks import LARGEST, block_size
-from cdm_cli.jobs.sampling.rows import choose_rows, part_of
-from cdm_cli.jobs.sweep.choice import name_of
+from cdm_cli.jobs.sampling.blocks import LARGEST, choose_block_size
+from cdm_cli.jobs.sampling.rows import choose_part, choose_rows
+from cdm_cli.jobs.sweep.choice import name_point
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point
 from cdm_cli.metrics.racing import count_first, find_least_budget, plan_rounds
@@ -54,36 +54,39 @@ class Racers:
         """The least budget, in evaluations, with which there is a first round."""
         return find_least_budget(self.costs, LEAST_JUDGED, self.num, self.step)
 
-    def first(self, budget: int) -> int:
+    def count_first_images(self, budget: int) -> int:
         """Return how many images of each point the first round has. budget: in evaluations."""
         return count_first(self.costs, budget, self.num, self.step)
 
-    def rounds(self, budget: int) -> int:
+    def count_rounds(self, budget: int) -> int:
         """Return how many rounds there are at most. budget: in evaluations."""
         return len(plan_rounds(self.costs, budget).ends)
 
 
-def racers(options: SweepOptions, sweep: Sweep) -> Racers:
-    """Return the points that race, and the images of a step.
+def choose_racers(options: SweepOptions, sweep: Sweep) -> Racers:
+    """Return the points that race, and how many images of each are made at a time.
 
     Raises UsageError for a single point, and MismatchError for images that are sorted by class.
     """
     points = sweep.points
     if len(points) == 1:
         raise UsageError(
-            f"--race: {name_of(points[0].labels)} is the only point, there is nothing to compare",
+            f"--race: {name_point(points[0].labels)} is the only point, there is nothing to "
+            "compare",
             next="more values, or leave --race out",
         )
     with open_store(options.lowres) as store:
-        _, part = part_of(store, None)
-        labels = part.labels_of(choose_rows(store, part, options.num))
+        _, part = choose_part(store, None)
+        labels = part.read_labels(choose_rows(store, part, options.num))
     num = len(labels)
-    step, together = step_of(labels), min(block_size(num), TOGETHER)
+    step, together = find_step(labels), min(choose_block_size(num), TOGETHER)
     block = step if step <= LARGEST else BLOCK
     works = [replace(point.work, block=block, together=together) for point in points]
     made = tuple(replace(point, work=work) for point, work in zip(points, works, strict=True))
     found = Racers(made, num, step, _spell_budget(options))
-    _check_mixed(options, labels[: max(LEAST_JUDGED, found.first(found.grid // SHARE))], labels)
+    _check_mixed(
+        options, labels[: max(LEAST_JUDGED, found.count_first_images(found.grid // SHARE))], labels
+    )
     return found
 
 
@@ -93,7 +96,7 @@ def _spell_budget(options: SweepOptions) -> str:
     return options.budget or f"1/{SHARE} of the grid"
 
 
-def budget_of(options: SweepOptions, field: Racers) -> int | None:
+def find_budget(options: SweepOptions, field: Racers) -> int | None:
     """Return the budget in evaluations, by default a tenth of the grid; None for a time.
 
     Raises UsageError for less than a first round takes.
@@ -105,24 +108,24 @@ def budget_of(options: SweepOptions, field: Racers) -> int | None:
 
 
 def check_budget(budget: int, field: Racers, per_second: float) -> int:
-    """Return a budget in evaluations, at most those of the grid, of which its rounds are shares.
+    """Return a budget in evaluations, cut to those of the whole grid.
 
     Raises UsageError for less than a first round takes. per_second: the measured speed where the
     budget is a time, 0 where it is not; the error advises a budget of the same kind.
     """
-    if field.first(budget) >= min(LEAST_JUDGED, field.num):
+    if field.count_first_images(budget) >= min(LEAST_JUDGED, field.num):
         return min(budget, field.grid)
     flag = f"--budget {math.ceil(field.least / per_second)}s" if per_second else ""
     asked = f"{field.asked}, {budget} evaluations," if per_second else field.asked
     raise UsageError(
         f"--race: a budget of {asked} is too small for a first round: "
-        f"{len(field.points)} points with {field.first(field.least)} images each take "
+        f"{len(field.points)} points with {field.count_first_images(field.least)} images each take "
         f"{field.least}",
         next=flag or f"--budget-evals {field.least}",
     )
 
 
-def step_of(labels: NDArray[np.int64]) -> int:
+def find_step(labels: NDArray[np.int64]) -> int:
     """Return how many images of a point are made at a time; each round has a multiple of it.
 
     Where labels [N] repeat the classes in turn these are whole turns, else a block.

@@ -10,9 +10,9 @@ from cdm_cli.data.disk import check_room, find_existing, make_directory
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.judging.panel import Panel, open_panel
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.sampling.cost import bytes_per_sample
+from cdm_cli.jobs.sampling.cost import count_sample_bytes
 from cdm_cli.jobs.sampling.numerics import check_same_numerics
-from cdm_cli.jobs.sampling.parents import stage_digest
+from cdm_cli.jobs.sampling.parents import find_stage_digest
 from cdm_cli.jobs.sampling.ready import (
     Ready,
     check_output,
@@ -35,31 +35,31 @@ def check_points(points: Sequence[Point], session: Session) -> None:
         if point.samples.exists():
             check_output(point.work, point.samples, session)
         else:
-            size += len(point.work.rows) * bytes_per_sample(point.work.header.config)
+            size += len(point.work.rows) * count_sample_bytes(point.work.header.config)
     if points:
         check_room(find_existing(points[0].out) / "points", size)
 
 
 @dataclass
 class Loaded:
-    """The stage of a sweep on its device. weights: which of its weights it has now.
+    """The stage of a sweep on its device. weights: the name of those that it has now.
 
-    digests: of the stage with each of its weights, as they were when first asked for.
+    digests: by the name of weights, the digest that the stage had with them when first asked for.
     """
 
     ready: Ready
     weights: str
     digests: dict[str, str]
 
-    def digest(self, work: Work) -> str:
+    def find_digest(self, work: Work) -> str:
         """Return the digest of the stage with the weights of a work."""
         weights = work.sampling.weights
         if weights not in self.digests:
-            self.digests[weights] = stage_digest(work.header, weights)
+            self.digests[weights] = find_stage_digest(work.header, weights)
         return self.digests[weights]
 
-    def ready_for(self, work: Work) -> Ready:
-        """Return the stage with the weights of a work, read into it in place: nothing is compiled.
+    def switch_to(self, work: Work) -> Ready:
+        """Read the weights of a work into the stage, in place, and return it: nothing is compiled.
 
         Raises StoppedError where the file holds other weights than when they were first asked for.
         """
@@ -68,7 +68,7 @@ class Loaded:
             return self.ready
         taken = take_weights(self.ready.stage, header.directory, weights)
         digest = digest_with(header.config, taken)
-        if digest != self.digest(work):
+        if digest != self.find_digest(work):
             raise StoppedError(
                 f"the {weights} weights of {header.directory} were replaced meanwhile",
                 kept="what is judged is kept",

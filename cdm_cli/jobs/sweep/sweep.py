@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.cost import estimate_cost
-from cdm_cli.jobs.sampling.provenance import command_line
+from cdm_cli.jobs.sampling.provenance import spell_command
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
-from cdm_cli.jobs.sweep.applied import apply_chosen, how_sure
-from cdm_cli.jobs.sweep.choice import Chosen, choose, conclude, name_of
+from cdm_cli.jobs.sweep.applied import apply_chosen, say_how_sure
+from cdm_cli.jobs.sweep.choice import Chosen, choose, conclude, name_point
 from cdm_cli.jobs.sweep.fill import fill_points
-from cdm_cli.jobs.sweep.front import Placed, in_words, pareto
+from cdm_cli.jobs.sweep.front import Placed, place_points, say_front
 from cdm_cli.jobs.sweep.page import write_report
 from cdm_cli.jobs.sweep.plan import Sweep, plan_work
 from cdm_cli.jobs.sweep.plot import write_plot
@@ -67,7 +67,7 @@ def run(options: SweepOptions, report: Report) -> SweepResult | RaceResult:
 
     Raises UsageError, MissingError and MismatchError for what does not fit, before any weights
     are loaded; WouldOverwriteError where options.out is of another sweep; StoppedError, DiskError;
-    what `applied_of` and `defaults.apply` raise, once the sweep is complete.
+    what `make_applied` and `defaults.apply` raise, once the sweep is complete.
     """
     return start_job(run_in, options, options.judge.compute, report)
 
@@ -76,9 +76,9 @@ def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
     """Sweep, or race, as one process of a job. Raises what `run` raises."""
     report = session.report
     with ExitStack() as stack:
-        sweep = session.decide(lambda: _begin(options, stack, report), _fields_to_compare)
+        sweep = session.decide(lambda: _begin(options, stack, report), _list_compared)
         session.check_shared(sweep.out)
-        command = command_line(options.command, options)
+        command = spell_command(options.command, options)
         if options.race:
             return run_race(options, sweep, command, session)
         session.lead(lambda: check_points(_list_missing(sweep), session))
@@ -98,12 +98,12 @@ def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
         session.lead(lambda: write_report(sweep.out, report))
         if options.apply:
             session.lead(lambda: apply_chosen(options, sweep, points, report))
-    placed = pareto(points)
+    placed = place_points(points)
     shown = SweepTable(table, chosen.reference, placed)
-    front = in_words(placed)
+    front = say_front(placed)
     return SweepResult(
         conclusion=conclude(points),
-        choice=how_sure(chosen),
+        choice=say_how_sure(chosen),
         front=front,
         chosen=chosen,
         out=sweep.out,
@@ -122,14 +122,14 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
     with ExitStack() as stack:
         sweep = _begin(options, stack, report)
         race = (
-            begin(options, sweep, command_line(options.command, options)) if options.race else None
+            begin(options, sweep, spell_command(options.command, options)) if options.race else None
         )
         points = race[0].points if race else _list_missing(sweep)
         check_points(points, plan_session(options.judge.compute, report))
     return {
         "stage": str(sweep.header.directory),
         "out": str(sweep.out),
-        **(_cost_of_race(options, *race) if race else _cost(options, sweep)),
+        **(_estimate_cost_of_race(options, *race) if race else _estimate_cost(options, sweep)),
         "points": [
             {
                 **point.labels,
@@ -141,7 +141,7 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
     }
 
 
-def _cost(options: SweepOptions, sweep: Sweep) -> dict[str, object]:
+def _estimate_cost(options: SweepOptions, sweep: Sweep) -> dict[str, object]:
     """Return what the missing points cost together; sampler and steps where all share them."""
     todo = [point.work for point in _list_missing(sweep)]
     num = sum(len(work.rows) for work in todo)
@@ -153,7 +153,9 @@ def _cost(options: SweepOptions, sweep: Sweep) -> dict[str, object]:
     return {**shared, "images_judged": num}
 
 
-def _cost_of_race(options: SweepOptions, field: Racers, race: RaceFile) -> dict[str, object]:
+def _estimate_cost_of_race(
+    options: SweepOptions, field: Racers, race: RaceFile
+) -> dict[str, object]:
     """Return what a race costs at most; nothing that follows from a budget that is a time."""
     budget, work = race.evaluations, field.points[0].work
     known: dict[str, object] = {}
@@ -162,7 +164,10 @@ def _cost_of_race(options: SweepOptions, field: Racers, race: RaceFile) -> dict[
         known = estimate_cost(
             work.header.config, work.chain, field.num, compute, evaluations=budget
         )
-        known |= {"rounds": field.rounds(budget), "first_round": field.first(budget)}
+        known |= {
+            "rounds": field.count_rounds(budget),
+            "first_round": field.count_first_images(budget),
+        }
     return {**known, "budget": field.asked, "evaluations_of_the_grid": field.grid}
 
 
@@ -190,7 +195,8 @@ def _check_number(options: SweepOptions, sweep: Sweep) -> None:
     there = sweep.out.is_dir() and any(NAME.fullmatch(path.name) for path in sweep.out.iterdir())
     if len(sweep.points) == 1 and options.command == SweepOptions.command and not there:
         raise UsageError(
-            f"--axis: {name_of(sweep.points[0].labels)} is a single point, compared with nothing",
+            f"--axis: {name_point(sweep.points[0].labels)} is a single point, compared with "
+            "nothing",
             next="more values, or cdm upsample and cdm eval, which judge one",
         )
 
@@ -199,7 +205,7 @@ def _list_missing(sweep: Sweep) -> list[Point]:
     return [point for point in sweep.points if not point.judged.exists()]
 
 
-def _fields_to_compare(sweep: Sweep) -> dict[str, Any]:
+def _list_compared(sweep: Sweep) -> dict[str, Any]:
     """Return what must be equal in every process."""
     missing = [point.labels for point in _list_missing(sweep)]
     return {**sweep.identity, "points to be judged": missing}

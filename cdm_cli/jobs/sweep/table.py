@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.cascade.stagefile import read_settings
+from cdm_cli.cascade.stagefile import read_settings, write_settings
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.runtime.identity import (
@@ -19,14 +19,14 @@ from cdm_cli.jobs.runtime.same_stage import with_known_stage
 from cdm_cli.jobs.sweep.choice import (
     Chosen,
     Judged,
-    best_of_each,
     choose,
+    choose_of_each,
     compare_points,
     conclude,
     explain_verdicts,
     say_how_chosen,
 )
-from cdm_cli.jobs.sweep.front import Placed, pareto
+from cdm_cli.jobs.sweep.front import Placed, place_points
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import KINDS, NAME, Point, spell_value
 from cdm_cli.metrics.comparisons import name_subject
@@ -93,7 +93,7 @@ def keep(
         ),
         notes=tuple(table.notes),
     )
-    write_file_atomically(point.judged, (judged.model_dump_json(indent=1) + "\n").encode())
+    write_settings(point.judged, judged)
 
 
 def read_sweep(out: Path) -> SweepFile:
@@ -126,10 +126,10 @@ def read_points(out: Path, mark: str) -> list[Judged]:
                 f"{path} has the numbers of {judged.samples}",
                 next=advise_remaking(out, path.name),
             )
-    return sorted(found, key=_place)
+    return sorted(found, key=_make_sort_key)
 
 
-def _place(judged: Judged) -> tuple[Any, ...]:
+def _make_sort_key(judged: Judged) -> tuple[Any, ...]:
     """Return what orders points: by kind, s, and the other axes; a number before a word."""
     others = ((isinstance(value, str), value or 0) for value in judged.axes.values())
     return KINDS.index(judged.augment), judged.s, *others
@@ -149,7 +149,7 @@ class SweepTable:
 
     def header(self) -> list[str]:
         """Return the titles of the columns."""
-        titles = [f"{metric} {reference}".strip() for metric, reference in self._columns()]
+        titles = [f"{metric} {reference}".strip() for metric, reference in self._list_columns()]
         labels = [label.replace("_", " ") for label in self.metrics.rows[0].extra]
         cost = ["evaluations", "front"] if self.placed else []
         return [*labels, *(cell for title in titles for cell in (title, "±")), "num", *cost,
@@ -161,7 +161,7 @@ class SweepTable:
         for row in self.metrics.rows:
             point = tuple(row.extra.items())
             points.setdefault(point, {})[row.metric, row.reference] = row
-        return [self._line(dict(point), rows) for point, rows in points.items()]
+        return [self._make_line(dict(point), rows) for point, rows in points.items()]
 
     def to_json(self) -> dict[str, Any]:
         """Return every row with its convention."""
@@ -171,20 +171,22 @@ class SweepTable:
         """Return what a reader of the numbers must know."""
         return self.metrics.all_notes()
 
-    def _columns(self) -> list[tuple[str, str]]:
+    def _list_columns(self) -> list[tuple[str, str]]:
         return list(dict.fromkeys((row.metric, row.reference) for row in self.metrics.rows))
 
-    def _line(self, point: dict[str, Any], rows: dict[tuple[str, str], MetricRow]) -> list[str]:
+    def _make_line(
+        self, point: dict[str, Any], rows: dict[tuple[str, str], MetricRow]
+    ) -> list[str]:
         cells = [spell_value(value) for value in point.values()]
-        for column in self._columns():
+        for column in self._list_columns():
             row = rows.get(column)
             cells.append(f"{row.value:.5g}" if row else "")
             cells.append(f"{row.uncertainty:.2g}" if row and row.uncertainty is not None else "")
         num = str(next(iter(rows.values())).convention.num)
         one = self.metrics.comparison_of(rows["fid", self.reference])
-        return [*cells, num, *self._cost(point), str(one or "")]
+        return [*cells, num, *self._tell_cost(point), str(one or "")]
 
-    def _cost(self, point: dict[str, Any]) -> list[str]:
+    def _tell_cost(self, point: dict[str, Any]) -> list[str]:
         if not self.placed:
             return []
         here = next((one for one in self.placed if one.point == point), None)
@@ -210,7 +212,7 @@ def write_start(sweep: Sweep, command: str) -> None:
     make_directory(sweep.out)
     if not (sweep.out / FILE).exists():
         file = SweepFile(command=command, identity=sweep.identity, parents=sweep.parents)
-        _write(sweep.out / FILE, file)
+        write_settings(sweep.out / FILE, file)
 
 
 def write_all(sweep: Sweep, command: str, points: Sequence[Judged], table: MetricTable) -> None:
@@ -221,17 +223,13 @@ def write_all(sweep: Sweep, command: str, points: Sequence[Judged], table: Metri
         identity=sweep.identity,
         parents=tuple({tuple(parent.items()): parent for parent in parents}.values()),
         chosen=choose(points),
-        best_of_each=best_of_each(points),
+        best_of_each=choose_of_each(points),
         conclusion=conclude(points),
         comparisons=tuple(table.comparisons),
-        pareto=pareto(points),
+        pareto=place_points(points),
         convention=replace(table.rows[0].convention, samples_digest=""),
         rows=tuple(table.rows),
         notes=tuple(table.all_notes()),
     )
-    _write(sweep.out / FILE, file)
+    write_settings(sweep.out / FILE, file)
     write_file_atomically(sweep.out / "sweep.csv", table.to_csv().encode())
-
-
-def _write(path: Path, file: SweepFile) -> None:
-    write_file_atomically(path, (file.model_dump_json(indent=1) + "\n").encode())

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cdm_cli.cascade.saved import CHECKPOINTS, find_latest_checkpoint, step_name
-from cdm_cli.data.reading import stamp
+from cdm_cli.data.reading import read_stamp
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError, DivergedError, StoppedError
 from cdm_cli.jobs.runtime.world import World
@@ -48,7 +48,7 @@ class Unchanged:
     def _is_in_place(self) -> bool:
         """Whether the path leads to the file that was opened."""
         try:
-            return stamp(self._store.path)[:2] == self._store.stamp[:2]
+            return read_stamp(self._store.path)[:2] == self._store.stamp[:2]
         except OSError:
             return False
 

@@ -13,22 +13,22 @@ from PIL import Image
 
 from cdm_cli.cascade.saved import step_name
 from cdm_cli.data import disk, durable
-from cdm_cli.data.pixels import channels_last
+from cdm_cli.data.pixels import move_channels_last
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.pictures.tiles import Rows, Sheet, draw_sheet, enlarge, png_bytes, readable_scale
+from cdm_cli.jobs.pictures.tiles import Rows, Sheet, choose_scale, draw_sheet, encode_png, enlarge
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.numerics import default_batch
+from cdm_cli.jobs.sampling.numerics import choose_batch
 from cdm_cli.jobs.sampling.probe import (
     Probe,
-    base_probe,
     build_averaged,
     choose_s,
     draw_probe,
     gather_shares,
-    sr_probe,
+    make_base_probe,
+    make_sr_probe,
 )
-from cdm_cli.jobs.sampling.rows import StoreRows, part_of
+from cdm_cli.jobs.sampling.rows import StoreRows, choose_part
 from cdm_cli.jobs.training.log import Metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
@@ -81,7 +81,7 @@ def _plan_base(header: Header, sampling: Sampling) -> GridLayout:
     conditional = header.config.model.num_classes > 0
     there = header.shown
     shown = tuple(there[k] for k in spread(len(there))) if conditional else (0,) * CLASSES
-    probe = base_probe(header, PER_CLASS * len(shown), sampling, shown)
+    probe = make_base_probe(header, PER_CLASS * len(shown), sampling, shown)
     rows = [
         (header.classes[label] if conditional else "", np.arange(row, probe.num, len(shown)))
         for row, label in enumerate(shown)
@@ -90,7 +90,7 @@ def _plan_base(header: Header, sampling: Sampling) -> GridLayout:
 
 
 def _plan_sr(header: Header, store: Store, s: int, sampling: Sampling) -> GridLayout:
-    _, part = part_of(store, None)
+    _, part = choose_part(store, None)
     labels = np.asarray(part.labels)
     there = np.unique(labels)
     groups = [
@@ -104,7 +104,7 @@ def _plan_sr(header: Header, store: Store, s: int, sampling: Sampling) -> GridLa
         for (name, places), end in zip(groups, ends, strict=True)
     ]
     return GridLayout(
-        probe=sr_probe(header, store, chosen, s, sampling),
+        probe=make_sr_probe(header, store, chosen, s, sampling),
         rows=rows,
         originals=StoreRows(part, header.config.model.resolution, chosen),
         lowres=StoreRows(part, header.conditioning.resolution, chosen),
@@ -117,15 +117,15 @@ def picture(layout: GridLayout, images: np.ndarray) -> Image.Image:
     if layout.originals is not None and layout.lowres is not None:
         tiles, rows = _set_in_threes(layout.rows, images, layout.lowres, layout.originals)
         heads = HEADS * max(len(places) for _, places in layout.rows)
-    return draw_sheet(Sheet(tiles, rows, layout.title, heads), readable_scale(images.shape[1]))
+    return draw_sheet(Sheet(tiles, rows, layout.title, heads), choose_scale(images.shape[1]))
 
 
 def _set_in_threes(
     rows: Rows, images: np.ndarray, lowres: StoreRows, originals: StoreRows
 ) -> tuple[dict[int, np.ndarray], Rows]:
     places = range(len(images))
-    z_0 = channels_last(lowres.z_0(places)).numpy()
-    x_0 = channels_last(originals.z_0(places)).numpy()
+    z_0 = move_channels_last(lowres.z_0(places)).numpy()
+    x_0 = move_channels_last(originals.z_0(places)).numpy()
     inputs = np.stack([enlarge(image, images.shape[1]) for image in z_0])
     tiles = np.stack([inputs, images, x_0], 1).reshape(-1, *images.shape[1:])
     threes = [(name, (3 * at[:, None] + np.arange(3)).reshape(-1)) for name, at in rows]
@@ -160,7 +160,7 @@ class SampleGrid:
             return
         found = picture(self._layout, images)
         disk.make_directory(self._home)
-        durable.write_file_atomically(self._locate(step), png_bytes(found))
+        durable.write_file_atomically(self._locate(step), encode_png(found))
         if metrics is not None:
             metrics.show(SAMPLES, np.asarray(found.convert("RGB")), step)
 
@@ -169,7 +169,7 @@ class SampleGrid:
         assert isinstance(objective, StageObjective)
         stage = build_averaged(objective.stage, self._trainer.ema)
         session = self._trainer.session
-        size = default_batch(probe.config, stage.device)
+        size = choose_batch(probe.config, stage.device)
         images = draw_probe(probe, stage, size, session, asked=self._asked)
         return None if images is None else gather_shares(images, session.world)
 

@@ -8,7 +8,7 @@ from cdm_cli.config import ClassifierConfig, StageConfig
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.jobs.runtime.device import wait
 from cdm_cli.jobs.runtime.session import Session
-from cdm_cli.jobs.sampling.pace import rate_of
+from cdm_cli.jobs.sampling.pace import measure_pace
 from cdm_cli.jobs.training.objective import build_objective
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import Precision
@@ -33,7 +33,7 @@ def time_steps(plan: Plan, device: torch.device, precision: Precision) -> float 
             step += 1
             yield trainer.step(step, batch)
 
-    return rate_of(steps(), WARM, lambda: wait(device))
+    return measure_pace(steps(), WARM, lambda: wait(device))
 
 
 def _draw_noise(

@@ -9,7 +9,7 @@ from cdm_cli.config import AnyStageConfig, StageConfig
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
-from cdm_cli.jobs.sampling.defaults import words_of
+from cdm_cli.jobs.sampling.defaults import describe_applied
 from cdm_cli.jobs.training.grid import SAMPLES
 from cdm_cli.jobs.training.plot import draw_loss_plot
 from cdm_cli.plans import StageFile
@@ -96,7 +96,7 @@ def _draw_grid(path: Path) -> Html:
 def _draw_defaults(file: StageFile) -> Iterator[Html]:
     """Yield what searches found and `--apply` made the default, and which of it is in force."""
     rows = [
-        [at, "yes" if at == file.in_force else "", words_of(one), one.by, one.found]
+        [at, "yes" if at == file.in_force else "", describe_applied(one), one.by, one.found]
         for at, one in enumerate(file.applied, 1)
     ]
     good = [at == file.in_force for at, _ in enumerate(file.applied, 1)]

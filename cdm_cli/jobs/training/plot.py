@@ -52,21 +52,21 @@ def read_last_step(path: Path) -> int | None:
 
 def draw_loss_plot(directory: Path, step: int | None = None) -> bytes | None:
     """Draw what `metrics.jsonl` has up to a step, None for all, as a PNG; None without a loss."""
-    from cdm_cli.jobs.pictures.figure import figure_png, new_figure  # matplotlib takes 0.3 s
+    from cdm_cli.jobs.pictures.figure import encode_figure, make_figure  # matplotlib takes 0.3 s
 
     losses = read_metrics(directory, "loss")
     step = max(losses, default=0) if step is None else step
     losses = {at: loss for at, loss in losses.items() if at <= step}
     if not losses:
         return None
-    figure = new_figure(7, 4.2)
+    figure = make_figure(7, 4.2)
     axes = figure.add_subplot(1, 1, 1)
     _draw_losses(axes, losses)
     judged = {name: read_metrics(directory, name) for name in JUDGED}
     _draw_judged(axes, {name: found for name, found in judged.items() if found})
     axes.set_title(f"{directory.resolve().name}, step {step}".replace("$", r"\$"))
     figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
-    return figure_png(figure, **{STEP: str(step)})
+    return encode_figure(figure, **{STEP: str(step)})
 
 
 def _draw_losses(axes: Any, losses: Mapping[int, float]) -> None:

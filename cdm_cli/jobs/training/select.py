@@ -28,7 +28,7 @@ from cdm_cli.jobs.judging.references import find_references
 from cdm_cli.jobs.runtime.identity import check_same, complete
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.judged_on import open_generated, probe_of
+from cdm_cli.jobs.sampling.judged_on import make_probe, open_generated
 from cdm_cli.jobs.sampling.numerics import Numerics
 from cdm_cli.jobs.sampling.probe import Probe, build_averaged, check_shares, draw_probe
 from cdm_cli.jobs.sampling.ready import tell_compiling
@@ -121,7 +121,7 @@ def plan_selection(
     flags = "--select-num", "training.sample_s"
     generated = open_generated(options.select_lowres, header, stack, "--select-lowres")
     num, s = options.select_num, training.sample_s
-    return probe_of(header, store, num, s, sampling, flags, generated)
+    return make_probe(header, store, num, s, sampling, flags, generated)
 
 
 def features_of(options: TrainOptions) -> FeatureOptions:

@@ -22,7 +22,7 @@ from cdm_cli.jobs.runtime.device import choose_precision, describe
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.classes import tell_empty
-from cdm_cli.jobs.sampling.headers import checkpoint_digest
+from cdm_cli.jobs.sampling.headers import read_checkpoint_digest
 from cdm_cli.jobs.training.accuracy import ACCURACY
 from cdm_cli.jobs.training.cost import cost
 from cdm_cli.jobs.training.endings import Unchanged
@@ -215,7 +215,7 @@ def _list_resumed_facts(work: TrainWork, done: int) -> dict[str, Any]:
     best = read_best(work.options.directory) if work.options.select else None
     return {
         "step resumed from": done,
-        "weights there": checkpoint_digest(work.options.directory, done),
+        "weights there": read_checkpoint_digest(work.options.directory, done),
         "best score": best.text() if best else None,
     }
 

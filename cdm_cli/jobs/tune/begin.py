@@ -112,7 +112,7 @@ class Beginning:
         if config.conditioning is not None and search.s is not None:
             low = StoreRows(part, config.conditioning.resolution, rows)
             taken = Conditioner(search.header, low, search.s, "non-truncated", self._scorer.seed)
-            samples = taken.samples(every)
+            samples = taken.make_samples(every)
         else:
             ids, y = source.ids(every), source.labels(every)
             samples = SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))

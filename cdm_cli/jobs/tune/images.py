@@ -17,9 +17,9 @@ from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, MissingError, UsageError
 from cdm_cli.jobs.sampling import sample, upsample
-from cdm_cli.jobs.sampling.classes import labels_of
-from cdm_cli.jobs.sampling.headers import Header, fitting_stage, read_header
-from cdm_cli.jobs.sampling.rows import Rows, StoreRows, choose_rows, part_of
+from cdm_cli.jobs.sampling.classes import assign_labels
+from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, read_header
+from cdm_cli.jobs.sampling.rows import Rows, StoreRows, choose_part, choose_rows
 from cdm_cli.jobs.sampling.schedule_file import FreshBy
 from cdm_cli.jobs.sampling.work import Inputs
 from cdm_cli.metrics.order import choose_balanced
@@ -75,8 +75,8 @@ def choose_images(
             next="cdm sample makes it; or --model with a base stage, which needs none",
         )
     store = stack.enter_context(open_store(options.lowres))
-    name, part = part_of(store, None)
-    header = fitting_stage(options.model, Path(RUNS), store, part)
+    name, part = choose_part(store, None)
+    header = find_fitting_stage(options.model, Path(RUNS), store, part)
     if method == "linear":
         _check_continuous(header)
     s, seed = check_s(header.config, options.s), options.sampling.seed
@@ -84,7 +84,7 @@ def choose_images(
 
     def images_of(rows: Rows, seed: int) -> TrialImages:
         source = StoreRows(part, header.conditioning.resolution, rows)
-        inputs = upsample.Conditioner(header, source, s, "non-truncated", seed).samples
+        inputs = upsample.Conditioner(header, source, s, "non-truncated", seed).make_samples
         return TrialImages(inputs, np.asarray(part.ids[rows]), np.asarray(part.labels[rows]), seed)
 
     fields = {"lowres": store.digest, "split": name, "s": s, "augment": "non-truncated"}
@@ -108,11 +108,9 @@ def _ask_base(options: TuneOptions, header: Header) -> Asked:
         ids = np.arange(first, first + options.num)
 
         def inputs(places: range) -> Any:
-            return sample.samples_of_classes(
-                range(first + places.start, first + places.stop), classes
-            )
+            return sample.make_samples(range(first + places.start, first + places.stop), classes)
 
-        return TrialImages(inputs, ids, labels_of(ids, classes), options.sampling.seed)
+        return TrialImages(inputs, ids, assign_labels(ids, classes), options.sampling.seed)
 
     fields = {"classes": list(classes)}
     return Asked(header, names, images_from(0), images_from(options.num), "images", "", fields)

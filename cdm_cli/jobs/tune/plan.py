@@ -13,7 +13,7 @@ from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.header import RealImages, identify_judge, open_reference
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_stage import config_digest
-from cdm_cli.jobs.sampling.headers import Header, weights_digest
+from cdm_cli.jobs.sampling.headers import Header, read_weights_digest
 from cdm_cli.jobs.sampling.schedule_file import read_schedules
 from cdm_cli.jobs.tune.images import Asked, choose_images
 from cdm_cli.jobs.tune.log import read_way
@@ -115,7 +115,7 @@ def plan_work(options: TuneOptions, stack: ExitStack, before: Searching | None =
         **asked.fields,
         **_list_sampling_fields(header, chain, options.sampling),
         "stage": config_digest(header.config),
-        "weights": weights_digest(header.directory, options.sampling.weights),
+        "weights": read_weights_digest(header.directory, options.sampling.weights),
         "num": options.num,
         "trials": trials,
         **identify_judge(options.judge),

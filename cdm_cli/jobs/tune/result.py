@@ -10,12 +10,13 @@ from typing import Any
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from cdm_cli.__version__ import __version__
+from cdm_cli.cascade.stagefile import write_settings
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
-from cdm_cli.jobs.pictures.figure import figure_png, new_figure
+from cdm_cli.jobs.pictures.figure import encode_figure, make_figure
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.schedule_file import Compared, ScheduleFile, Searched, schedule_path
+from cdm_cli.jobs.sampling.schedule_file import Compared, ScheduleFile, Searched, place_schedule
 from cdm_cli.jobs.tune.gain import compare_judged, measure_gain
 from cdm_cli.jobs.tune.log import Log, find_best_trial
 from cdm_cli.jobs.tune.plan import Search
@@ -32,7 +33,7 @@ SHOWN = {  # colour and words of each kind of schedule
 def write_schedules(out: Path, search: Search, log: Log) -> ScheduleFile:
     """Write the schedules that are known so far, and of a free search the table and the curve."""
     file = make_file(search, log)
-    write_file_atomically(out, _encode(file))
+    write_settings(out, file)
     if search.method == "free" and any(one.compared for one in file.schedules):
         write_file_atomically(out.with_suffix(".csv"), _make_table(file).encode())
         write_file_atomically(out.with_suffix(".png"), _draw_curve(file))
@@ -43,15 +44,11 @@ def apply_kept(header: Header, file: ScheduleFile) -> tuple[Path, ...]:
     """Keep each schedule with its stage, where `--steps N` finds it; returns where."""
     written = list[Path]()
     for one in file.schedules:
-        path = schedule_path(header, one.steps)
+        path = place_schedule(header, one.steps)
         make_directory(path.parent)
-        write_file_atomically(path, _encode(file.model_copy(update={"schedules": (one,)})))
+        write_settings(path, file.model_copy(update={"schedules": (one,)}))
         written.append(path)
     return tuple(written)
-
-
-def _encode(file: ScheduleFile) -> bytes:
-    return (file.model_dump_json(indent=1) + "\n").encode()
 
 
 def make_file(search: Search, log: Log) -> ScheduleFile:
@@ -128,7 +125,7 @@ def _make_table(file: ScheduleFile) -> str:
 
 def _draw_curve(file: ScheduleFile) -> bytes:
     """Draw FID on fresh images against the number of steps, as Figure 8."""
-    figure = new_figure(6, 4.5)
+    figure = make_figure(6, 4.5)
     axes: Any = figure.add_subplot()
     for name, (colour, words) in SHOWN.items():
         line = _select_scores(file.schedules, name)
@@ -146,7 +143,7 @@ def _draw_curve(file: ScheduleFile) -> bytes:
     axes.set_xticks(ticks := [one.steps for one in file.schedules], [str(n) for n in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.legend(fontsize="small")
-    return figure_png(figure)
+    return encode_figure(figure)
 
 
 def _label_within_decades(axis: Any) -> None:

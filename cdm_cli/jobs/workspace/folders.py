@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.jobs.sampling.provenance import parents_of
+from cdm_cli.jobs.sampling.provenance import list_parents
 from cdm_cli.jobs.workspace.look import (
     find_newest,
     is_directory,
@@ -43,7 +43,7 @@ def _describe_judged(directory: Path, file: Path, kind: str) -> Row:
     def look() -> Row:
         values = read_json_object(file)
         best = min((score for _, score in read_scores(values)), default=None)
-        names = dict.fromkeys(row["name"] for row in parents_of(values))
+        names = dict.fromkeys(row["name"] for row in list_parents(values))
         names |= {} if kind != "cas" else {text_of(values, "samples"): None}
         return _describe(
             directory, kind, _tell_state(directory, kind, values), file,

@@ -16,7 +16,7 @@ from cdm_cli.cascade.stagefile import read_stage_file
 from cdm_cli.data.pruned import Pruned
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.sampling.provenance import parents_of
+from cdm_cli.jobs.sampling.provenance import list_parents
 from cdm_cli.jobs.workspace.look import is_directory, is_file, list_paths, read_json_object, size_of
 from cdm_cli.jobs.workspace.needs import Needs, find_needs, find_reasons_to_keep
 from cdm_cli.jobs.workspace.scores import read_scores
@@ -149,7 +149,7 @@ def _find_reason_to_keep(store: Store, point: Mapping[str, Any], around: Surroun
         return f"{store.path.with_suffix('.json').name} has no numbers of these images"
     if store.digest in around.needs:
         return f"{around.needs[store.digest]} was made from it"
-    for parent in parents_of(store.provenance):
+    for parent in list_parents(store.provenance):
         there = around.stages if parent["role"] == "stage" else around.stores
         if parent["digest"] not in there:
             return f"{parent['name']}, which it was made from, is not here as it was"
@@ -172,7 +172,7 @@ def _build_record(store: Store, around: Surroundings) -> Pruned:
 def _build_command(store: Store, around: Surroundings) -> str:
     """Return the command that makes a store again, with the weights that made it, at its place."""
     said = store.provenance.get("command")
-    parents = {row["role"]: row["digest"] for row in parents_of(store.provenance)}
+    parents = {row["role"]: row["digest"] for row in list_parents(store.provenance)}
     if not isinstance(said, str) or parents.get("stage") not in around.stages:
         return ""
     words, (_, weights) = shlex.split(said), around.stages[parents["stage"]]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from cdm_cli.cascade.files import open_regular_file
 from cdm_cli.data import pruned
-from cdm_cli.data.guard import look_of_foreign, vet
+from cdm_cli.data.guard import describe_foreign, vet
 from cdm_cli.data.lock import is_held
 from cdm_cli.data.part import Part
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.sampling.provenance import parents_of
+from cdm_cli.jobs.sampling.provenance import list_parents
 from cdm_cli.jobs.workspace.look import find_newest
 from cdm_cli.jobs.workspace.rows import BROKEN, Row, describe_or_tell_why
 from cdm_cli.jobs.workspace.scores import Scores
@@ -44,7 +44,7 @@ def describe_store(path: Path, scores: Scores) -> Row:
     look = ""
     if row.state == BROKEN:
         with suppress(CdmError, OSError):
-            look = look_of_foreign(path)
+            look = describe_foreign(path)
     return replace(row, kind="file", state=FOREIGN, note=look) if look else row
 
 
@@ -64,7 +64,7 @@ def _describe(path: Path, scores: Scores) -> Row:
             state="being written" if busy else "finished" if done == num else "unfinished",
             fid=score.fid if score else None,
             size=found.st_size,
-            made_from=tuple(row["name"] for row in parents_of(store.provenance)),
+            made_from=tuple(row["name"] for row in list_parents(store.provenance)),
             when=found.st_mtime,
         )
 
@@ -88,6 +88,6 @@ def describe_pruned(path: Path, scores: Scores) -> Row | None:
         of=found.num,
         state=PRUNED,
         fid=score.fid if score else None,
-        made_from=tuple(row["name"] for row in parents_of(found.provenance)),
-        when=find_newest(pruned.record_of(path)),
+        made_from=tuple(row["name"] for row in list_parents(found.provenance)),
+        when=find_newest(pruned.place_record(path)),
     )

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from cdm_cli.data.pixels import from_uint8
-from cdm_cli.jobs.cas.augment import augment, centre_crop, draw_boxes, draw_crops, resize_crop
-from cdm_cli.jobs.cas.recipe import recipe_of
+from cdm_cli.jobs.cas.augment import augment, crop_centre, draw_boxes, draw_crops, resize_crop
+from cdm_cli.jobs.cas.recipe import choose_recipe
 from cdm_cli.options.cas import CasOptions
 from tests.asking import as_typed
 
 
 def recipe(resolution, **changes):
-    return recipe_of(
+    return choose_recipe(
         as_typed(CasOptions, **({"batch_size": 12} | changes)), resolution=resolution, channels=3,
         num_classes=3, num=100, precision="fp32", seed=0,
     )  # fmt: skip
@@ -54,12 +54,12 @@ def test_sizes_that_training_and_test_see(generator, resolution, crop):
     x_0 = images(2, resolution, generator)
     assert made.crop == crop
     assert augment(x_0, draw_crops(made, 1), made).shape == (2, 3, crop, crop)
-    assert centre_crop(x_0, crop).shape == (2, 3, crop, crop)
+    assert crop_centre(x_0, crop).shape == (2, 3, crop, crop)
 
 
 def test_the_test_sees_the_centre(generator):
     x_0 = images(1, 64, generator)
-    torch.testing.assert_close(centre_crop(x_0, 56), from_uint8(x_0[:, :, 4:60, 4:60]))
+    torch.testing.assert_close(crop_centre(x_0, 56), from_uint8(x_0[:, :, 4:60, 4:60]))
 
 
 @pytest.mark.parametrize("resolution", [16, 64])
@@ -91,6 +91,6 @@ def test_draws_depend_on_step_and_seed_and_are_cut_by_rows():
     assert not torch.equal(draw_crops(made, 1).boxes, draw_crops(made, 2).boxes)
     other = made.model_copy(update={"seed": 1})
     assert not torch.equal(draw_crops(made, 1).boxes, draw_crops(other, 1).boxes)
-    part = draw_crops(made, 1).part(slice(3, 7))
+    part = draw_crops(made, 1).take_rows(slice(3, 7))
     assert torch.equal(part.boxes, draw_crops(made, 1).boxes[3:7])
     assert torch.equal(part.shifts, draw_crops(made, 1).shifts[:, 3:7])

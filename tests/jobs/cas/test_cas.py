@@ -24,7 +24,7 @@ from cdm_cli.jobs.cas import report as cas_report
 from cdm_cli.jobs.cas import training as cas_training
 from cdm_cli.jobs.cas.cas import plan, run
 from cdm_cli.jobs.cas.plan import plan_work
-from cdm_cli.jobs.cas.recipe import recipe_of
+from cdm_cli.jobs.cas.recipe import choose_recipe
 from cdm_cli.jobs.cas.report import find_extremes
 from cdm_cli.jobs.cas.step import Fit
 from cdm_cli.jobs.runtime.session import Session
@@ -169,7 +169,7 @@ def test_real_images_are_as_many_as_samples_of_each_class(folder):
         work = plan_work(options(folder, "few.h5"), store, ref, CPU)
         assert work.real.counts.tolist() == [3, 1, 2]
         assert work.real.images.labels.tolist() == work.real.part.labels[work.real.rows].tolist()
-        rows = work.real.batches(work.recipe, World()).rows(1)
+        rows = work.real.take_batches(work.recipe, World()).choose_rows(1)
         assert set(rows.tolist()) == set(work.real.rows.tolist())
 
 
@@ -351,7 +351,7 @@ def test_misfits_are_seen_before_training(misfits, trainings, changes, error, sa
 def test_damaged_samples_are_refused_before_training(folder, tmp_path):
     path = write_samples(tmp_path / "samples.h5")
     with open_store(path) as store:
-        offset = store.parts[""]._place("images/8", 3)
+        offset = store.parts[""]._find_place("images/8", 3)
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(bytes(data))
@@ -373,7 +373,7 @@ def test_samples_damaged_after_the_first_checkpoint_are_refused(folder, tmp_path
     with pytest.raises(KeyboardInterrupt):
         run(asked, Told(kill))
     with open_store(path) as store:
-        offset = store.parts[""]._place("images/8", 3)
+        offset = store.parts[""]._find_place("images/8", 3)
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(bytes(99))
@@ -384,7 +384,7 @@ def test_samples_damaged_after_the_first_checkpoint_are_refused(folder, tmp_path
 def test_samples_rewritten_while_they_are_trained_on_are_noticed(folder, tmp_path):
     path = write_samples(tmp_path / "samples.h5")
     with open_store(path) as store:
-        offset = store.parts[""]._place("images/8", 3)
+        offset = store.parts[""]._find_place("images/8", 3)
 
     def rewrite(done):
         if done == 7:
@@ -447,11 +447,11 @@ def test_extremes_are_never_the_same_class_and_leave_out_the_untested():
 
 def test_epochs_count_samples():
     fixed = {"resolution": 256, "channels": 3, "num_classes": 10, "precision": "bf16", "seed": 0}
-    made = recipe_of(CasOptions(), num=50_000, **fixed)
+    made = choose_recipe(CasOptions(), num=50_000, **fixed)
     assert made.steps == 17_579  # 90 epochs of 50 000 images, 256 at a time
     assert made.warmup == 977
     assert made.lr == 0.1
-    assert recipe_of(as_typed(CasOptions, batch_size=1024), num=50_000, **fixed).lr == 0.4
+    assert choose_recipe(as_typed(CasOptions, batch_size=1024), num=50_000, **fixed).lr == 0.4
 
 
 def test_cas_is_no_metric_of_a_list():

@@ -9,8 +9,8 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import DivergedError, MemoryFloorError, UsageError
 from cdm_cli.jobs.cas import step as cas_step
 from cdm_cli.jobs.cas.plan import plan_work
-from cdm_cli.jobs.cas.recipe import recipe_of
-from cdm_cli.jobs.cas.step import Fit, norm_slices
+from cdm_cli.jobs.cas.recipe import choose_recipe
+from cdm_cli.jobs.cas.step import Fit, cut_for_norm
 from cdm_cli.jobs.cas.training import measure_accuracy
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 def recipe(net="small", *, batch_size=8, norm_images=4, **changes):
     asked = {"net": net, "batch_size": batch_size, "steps": 10, "lr": 0.1} | changes
     options = as_typed(CasOptions, **asked)
-    made = recipe_of(
+    made = choose_recipe(
         options, resolution=8, channels=3, num_classes=3, num=100, precision="fp32",
         seed=0,
     )  # fmt: skip
@@ -93,7 +93,7 @@ def test_a_step_is_sgd_with_momentum_and_decays_matrices_alone(generator):
         decay = 1e-4 if p.ndim > 1 else 0
         torch.testing.assert_close(p.detach(), w - rate * (g + decay * w))
     middle = [p.detach().clone() for p in fit.parameters]
-    momentum = [fit._momentum(p).clone() for p in fit.parameters]
+    momentum = [fit._find_momentum(p).clone() for p in fit.parameters]
     fit.step(2, batch)
     rate = fit._optimizer.param_groups[0]["lr"]
     for p, w, m, g in zip(fit.parameters, middle, momentum, grads(fit), strict=True):
@@ -120,7 +120,7 @@ def test_a_step_that_is_not_finite_touches_nothing(generator):
     weights = head.weight.detach().clone()
     fit.step(1, batch)
     assert torch.equal(head.weight, weights)
-    assert all(fit._momentum(p).abs().max() == 0 for p in fit.parameters)
+    assert all(fit._find_momentum(p).abs().max() == 0 for p in fit.parameters)
     fit.read()
     assert fit.loss is None
     assert fit.skipped == 1
@@ -174,9 +174,9 @@ def test_the_test_takes_running_statistics_whatever_its_batch(tmp_path):
     counts = []
     with open_store(data) as ref, open_store(samples) as store:
         work = plan_work(options(tmp_path), store, ref, CPU)
-        batches = work.samples.batches(fit.recipe, World())
+        batches = work.samples.take_batches(fit.recipe, World())
         for step in range(1, 9):
-            fit.step(step, batches.batch(step))
+            fit.step(step, batches.read_batch(step))
         for batch_size in (1, 60):
             session = Session(CPU, Compute(batch_size=batch_size))
             accuracy = measure_accuracy(fit, work, session, "samples")
@@ -206,6 +206,6 @@ def test_a_batch_that_cannot_be_shared(batch_size, processes):
 
 
 def test_pieces_are_equal_and_cover_all():
-    assert norm_slices(64, 32) == [slice(0, 32), slice(32, 64)]
-    assert norm_slices(33, 32) == [slice(0, 16), slice(16, 33)]
-    assert norm_slices(5, 32) == [slice(0, 5)]
+    assert cut_for_norm(64, 32) == [slice(0, 32), slice(32, 64)]
+    assert cut_for_norm(33, 32) == [slice(0, 16), slice(16, 33)]
+    assert cut_for_norm(5, 32) == [slice(0, 5)]

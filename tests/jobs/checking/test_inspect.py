@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.snapshot import Snapshot, save_checkpoint
-from cdm_cli.commands._render import make_plain, text
+from cdm_cli.commands._render import make_plain, write_lines
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.store import PartSpec, StoreSpec, create
 from cdm_cli.errors import BadInputError, MissingError
@@ -98,7 +98,7 @@ def test_a_checkpoint_and_its_weights(tmp_path):
 
 
 def short(path):
-    return text(run(as_typed(InspectOptions, path=path), None), whole=False)
+    return write_lines(run(as_typed(InspectOptions, path=path), None), whole=False)
 
 
 def test_each_kind_fits_one_screen_and_says_first_what_it_is(tmp_path):

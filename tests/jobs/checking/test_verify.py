@@ -44,7 +44,7 @@ def test_a_good_store_and_its_parents(workspace):
     shutil.rmtree("runs/sr")
     assert [row["found"] for row in verified().parents] == ["", "renamed.h5"]
     with open_store("renamed.h5") as store:
-        digest = store.parts[""].block_digest(0)
+        digest = store.parts[""].read_digest(0)
     flip("renamed.h5", Path("renamed.h5").read_bytes().index(digest))
     assert verified().parents[1]["found"] == ""
 

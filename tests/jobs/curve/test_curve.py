@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from cdm_cli.cascade.saved import remove_checkpoint
-from cdm_cli.commands._render import make_plain, text
+from cdm_cli.commands._render import make_plain, write_lines
 from cdm_cli.errors import (
     BadInputError,
     MismatchError,
@@ -121,7 +121,7 @@ def test_every_checkpoint_gets_a_verdict():
         verdicts = {row["verdict"] for row in csv.DictReader(stream)}
     assert verdicts <= {"best", "as good as the best", "worse"}
     assert result.table.header()[-1] == "verdict"
-    said = "\n".join(text(result))
+    said = "\n".join(write_lines(result))
     assert "best step" not in said
     assert result.conclusion in said
     assert make_plain(result)["best_step"] == result.best_step

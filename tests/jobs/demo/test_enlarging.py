@@ -7,7 +7,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.demo.enlarging import enlarge_images, write_enlarged
 from cdm_cli.jobs.demo.picture import NEW, REAL, draw_picture
-from cdm_cli.jobs.pictures.tiles import readable_scale
+from cdm_cli.jobs.pictures.tiles import choose_scale
 from tests.tiny import CLASSES, arrays_of, write_store
 
 MADE = {"identity": {"seed": 7}}
@@ -51,7 +51,7 @@ def test_the_picture_has_a_row_for_each_class_with_input_output_and_real(tmp_pat
         }})  # fmt: skip
     paths = [tmp_path / name for name in ("data.h5", "again.h5", "low.h5", "high.h5")]
     drawn = np.asarray(draw_picture(*paths))
-    scale = readable_scale(32)
+    scale = choose_scale(32)
     assert drawn.shape[0] > len(CLASSES) * 32 * scale
     assert drawn.shape[1] > (len(REAL) + NEW * 4) * 32 * scale
     for image in (val["images/32"][3], kept["images/32"][0], new["images/32"][0]):

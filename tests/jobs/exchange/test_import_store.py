@@ -23,7 +23,7 @@ from cdm_cli.errors import (
 )
 from cdm_cli.jobs.exchange import export
 from cdm_cli.jobs.exchange.import_any import run
-from cdm_cli.jobs.sampling.headers import fitting_stage
+from cdm_cli.jobs.sampling.headers import find_fitting_stage
 from cdm_cli.options.files import ExportOptions, ImportOptions
 from tests.asking import as_typed
 from tests.drawings import COLOURS, class_images, encoded, pixels, write_folder
@@ -334,12 +334,12 @@ def test_a_stage_names_classes_and_upsample_says_how():
     imported(source)
     for model, error in ((None, MissingError), ("sr", MismatchError)):
         with open_store("in.h5") as store, pytest.raises(error) as caught:
-            fitting_stage(model, Path("runs"), store, store.parts[""])
+            find_fitting_stage(model, Path("runs"), store, store.parts[""])
         assert f"--classes {stage}" in caught.value.next
     Path("in.h5").unlink()
     imported(source, classes=stage)
     with open_store("in.h5") as store:
-        assert fitting_stage(None, Path("runs"), store, store.parts[""]).directory == stage
+        assert find_fitting_stage(None, Path("runs"), store, store.parts[""]).directory == stage
     assert set(opened()[1]) == {0, 2}
 
 

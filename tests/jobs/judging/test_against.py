@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdm_cli.commands._render import text
+from cdm_cli.commands._render import write_lines
 from cdm_cli.errors import MismatchError, MissingError, UsageError
 from cdm_cli.jobs.judging import against
 from cdm_cli.jobs.judging.evaluate import run
@@ -63,13 +63,13 @@ def test_what_differs_is_told_pair_by_pair():
     turned = run(options("fid", stores=(Path("dark.h5"),), against=Path("samples.h5")), Told())
     assert turned.table.comparisons[0].verdict == "worse"
     assert turned.model_dump()["conclusion"].startswith("dark.h5 is worse than samples.h5 by ")
-    assert "samples.h5 is better" in "\n".join(text(result))
+    assert "samples.h5 is better" in "\n".join(write_lines(result))
 
 
 def test_the_answer_is_said_first_then_what_it_means_and_digests_on_demand():
     result = compared("dark.h5", "fid")
     digest = result.model_dump()["convention"]["extractor_digest"]
-    told, header, *rows = text(result, whole=False)
+    told, header, *rows = write_lines(result, whole=False)
     assert told.startswith("samples.h5 is better than dark.h5 by ")
     assert header.split() == ["store", "metric", "value", "±", "corrected", "against", "verdict"]
     assert rows[0].startswith("samples.h5  fid ")
@@ -77,9 +77,15 @@ def test_the_answer_is_said_first_then_what_it_means_and_digests_on_demand():
     assert said.index("train (") < said.index("±: one standard error") < said.index("fid: how far")
     assert "seen by classifier-judge" in said
     assert digest not in said
-    assert digest in "\n".join(text(result))
+    assert digest in "\n".join(write_lines(result))
     one = run(options("fid"), Told())
-    assert text(one, whole=False)[0].split() == ["metric", "value", "±", "corrected", "against"]
+    assert write_lines(one, whole=False)[0].split() == [
+        "metric",
+        "value",
+        "±",
+        "corrected",
+        "against",
+    ]
 
 
 def several(*names, **changes):
@@ -96,10 +102,10 @@ def test_several_stores_are_compared_with_one_each_pair_by_pair():
     for name, one in made.items():
         alone = several(name, against=Path("dark.h5")).table.comparisons[0]
         assert (one["difference"], one["uncertainty"]) == (alone.difference, alone.uncertainty)
-    first, second, *_ = text(result, whole=False)
+    first, second, *_ = write_lines(result, whole=False)
     assert first.startswith("samples.h5 is better than dark.h5 by ")
     assert second.startswith("close.h5 is better than dark.h5 by ")
-    said = "\n".join(text(result, whole=False))
+    said = "\n".join(write_lines(result, whole=False))
     assert "of each of samples.h5, close.h5 and dark.h5" in said
     assert "verdicts are on 2 stores at once" in said
 
@@ -120,7 +126,7 @@ def test_the_more_stores_are_compared_the_more_a_verdict_asks_for(monkeypatch):
 def test_each_store_is_said_to_have_as_many_images_as_it_has():
     made("few.h5", 0, {name: array[:50] for name, array in SAMPLES.items()})
     result = several("samples.h5", "few.h5", against=Path("dark.h5"))
-    said = "\n".join(text(result, whole=False))
+    said = "\n".join(write_lines(result, whole=False))
     assert "of 75 images of samples.h5 and dark.h5 (" in said
     assert "of 50 images of few.h5 (" in said
     shown = result.model_dump()["metrics"]

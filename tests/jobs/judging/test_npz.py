@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdm_cli.data.arrays import npz_source
+from cdm_cli.data.arrays import open_arrays
 from cdm_cli.errors import BadInputError, MismatchError
 from cdm_cli.jobs.judging.evaluate import run
 from cdm_cli.jobs.judging.judge import open_judge
@@ -91,11 +91,11 @@ def test_images_that_are_cut_short_after_they_were_listed_are_an_error(monkeypat
     np.savez("images.npz", PIXELS)
 
     def listed(*args):
-        source = npz_source(*args)
+        source = open_arrays(*args)
         os.truncate("images.npz", 1000)
         return source
 
-    monkeypatch.setattr("cdm_cli.jobs.judging.npz.npz_source", listed)
+    monkeypatch.setattr("cdm_cli.jobs.judging.npz.open_arrays", listed)
     with (
         pytest.raises(BadInputError, match=r"images\.npz became shorter"),
         open_npz(Path("images.npz")),

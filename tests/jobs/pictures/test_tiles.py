@@ -5,7 +5,7 @@ import pytest
 from PIL import ImageDraw
 
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.pictures.tiles import Sheet, as_rgb, draw_sheet, enlarge, frame_of
+from cdm_cli.jobs.pictures.tiles import Sheet, draw_sheet, enlarge, make_rgb, place_frame
 
 GREY = {k: np.full((8, 8, 3), 10 * k, np.uint8) for k in range(6)}
 ROWS = [("", np.array([0, 1, 2])), ("", np.array([3, 4, 5]))]
@@ -35,7 +35,7 @@ def test_images_stand_where_the_frame_says():
     sheet = Sheet(
         GREY, [("cat", ROWS[0][1]), ("a longer name", ROWS[1][1])], "title", ("a", "b\nc", "d")
     )
-    frame, picture = frame_of(sheet, 4), np.asarray(draw_sheet(sheet, 4))
+    frame, picture = place_frame(sheet, 4), np.asarray(draw_sheet(sheet, 4))
     assert picture.shape[:2] == frame.size[::-1]
     assert frame.left > 60
     assert frame.top == 3 * 14
@@ -48,7 +48,7 @@ def test_images_stand_where_the_frame_says():
 
 def test_a_head_stands_above_the_columns_that_it_spans(written):
     sheet = Sheet(GREY, ROWS, heads=("left", "", "right\nof two lines"))
-    frame = frame_of(sheet, 8)
+    frame = place_frame(sheet, 8)
     draw_sheet(sheet, 8)
     assert written["left"][0] == frame.left + (frame.across + 64) // 2
     assert written["right"][0] == frame.left + 2 * frame.across + 32
@@ -57,9 +57,9 @@ def test_a_head_stands_above_the_columns_that_it_spans(written):
 
 def test_what_is_written_gets_the_room_that_it_needs():
     wide = Sheet(GREY, ROWS, heads=("a head much wider than eight pixels", "b", "c"))
-    assert frame_of(wide, 1).across > 100
+    assert place_frame(wide, 1).across > 100
     titled = Sheet(GREY, ROWS, "a title much wider than three times eight pixels")
-    assert frame_of(titled, 1).size[0] > 200
+    assert place_frame(titled, 1).size[0] > 200
 
 
 def test_names_from_files_are_one_line_of_bounded_length(written):
@@ -72,7 +72,7 @@ def test_names_from_files_are_one_line_of_bounded_length(written):
 
 def test_a_picture_too_large_for_viewers_is_refused():
     with pytest.raises(UsageError, match="pixels"):
-        frame_of(Sheet(GREY, ROWS * 200), 64)
+        place_frame(Sheet(GREY, ROWS * 200), 64)
 
 
 def test_enlarging_repeats_the_nearest_pixel():
@@ -84,7 +84,7 @@ def test_enlarging_repeats_the_nearest_pixel():
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_any_channels_become_three(channels):
     image = np.arange(4 * channels, dtype=np.uint8).reshape(2, 2, channels)
-    shown = as_rgb(image)
+    shown = make_rgb(image)
     assert shown.shape == (2, 2, 3)
     assert np.array_equal(shown[..., 0], image[..., 0])
     assert np.array_equal(shown, image[..., :3]) == (channels >= 3)

@@ -2,7 +2,7 @@
 
 import shutil
 
-from cdm_cli.commands._render import text
+from cdm_cli.commands._render import write_lines
 from cdm_cli.jobs.runtime.foretold import TIMED, Foretold
 from cdm_cli.units import disk
 
@@ -16,12 +16,12 @@ def test_time_memory_and_room_come_first(tmp_path):
     plan = Foretold(PLAN | {"out": str(tmp_path / "not" / "there" / "y.h5")})
     free = disk(shutil.disk_usage(tmp_path).free)
     said = "2 h 39 min on this device (timed here), 4.0 GiB of memory, 20.8 GB on disk (free: "
-    assert text(plan)[0].startswith(said)
-    assert text(plan)[0].rpartition(": ")[2].split()[1] == f"{free})".split()[1]
-    assert plan["foretold"] == text(plan)[0] == text(plan, whole=False)[0]
-    assert "estimated seconds  9540.0" in text(plan)
-    assert not any("seconds" in line for line in text(plan, whole=False))
-    assert "\n".join(text(plan)).count(said) == 1
+    assert write_lines(plan)[0].startswith(said)
+    assert write_lines(plan)[0].rpartition(": ")[2].split()[1] == f"{free})".split()[1]
+    assert plan["foretold"] == write_lines(plan)[0] == write_lines(plan, whole=False)[0]
+    assert "estimated seconds  9540.0" in write_lines(plan)
+    assert not any("seconds" in line for line in write_lines(plan, whole=False))
+    assert "\n".join(write_lines(plan)).count(said) == 1
 
 
 def test_what_is_not_known_is_not_made_up():
@@ -37,10 +37,10 @@ def test_counts_are_in_units_of_people_and_settings_left_to_v():
         "checkpoint_bytes": 6_515_424, "resolutions": [8, 16], "model": {"dropout": 0.1},
         "points": [{"s": 0, "images": 400}],
     })  # fmt: skip
-    assert text(plan, whole=False)[1:] == [
+    assert write_lines(plan, whole=False)[1:] == [
         "", "network evaluations  128,000", "training flops       7.5 TFLOP",
         "seed                 70000", "checkpoint           6.5 MB", "resolutions          8, 16",
         "", "points:", "s  images", "0     400", "all settings: -v",
     ]  # fmt: skip
-    assert "training flops       7509049344000" in text(plan)
-    assert "model dropout        0.1" in text(plan)
+    assert "training flops       7509049344000" in write_lines(plan)
+    assert "model dropout        0.1" in write_lines(plan)

@@ -10,27 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from cdm_cli.commands.table import TABLE
 from cdm_cli.errors import UsageError, WouldOverwriteError
 from cdm_cli.jobs.checking.origin import HowMade
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.judging.panel import open_panel
 from cdm_cli.jobs.judging.probe_score import identify_judgement
-from cdm_cli.jobs.runtime.identity import (
-    TYPED,
-    chain_fields,
-    check_same,
-    complete,
-    differences,
-    find_first_difference,
-    tell_differences,
-)
+from cdm_cli.jobs.runtime.differences import find_first_difference
+from cdm_cli.jobs.runtime.identity import chain_fields, check_same, complete
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import plan as sweep_plan
 from cdm_cli.jobs.tune import plan as tune_plan
-from cdm_cli.options.flag import Harmless, Identified, find_marks, flags_of
+from cdm_cli.options.flag import Harmless, Identified, find_marks
 from cdm_cli.options.judging import CurveOptions, FeatureOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from cdm_cli.options.sweeping import SweepSOptions
@@ -167,25 +159,7 @@ def test_only_what_every_old_file_had_is_filled_in():
     assert complete({**old, "variance": ""}, here)["variance"] == "small"
 
 
-def test_a_field_that_one_side_lacks_is_a_difference():
-    assert str(find_first_difference({}, {"a": None})) == "a was absent, is none"
-    assert find_first_difference({"a": (1, 2)}, {"a": [1, 2]}) is None
-    implied = ("alpha_bar", "between", "process", "times")  # nobody types them
-    found = differences({}, dict.fromkeys(("num", "keep_s", *implied)))
-    assert [each.where for each in found] == ["keep_s", "num", *implied]
-    assert (
-        str(find_first_difference({"keep_s": [251]}, {"keep_s": []})) == "--keep-s was 251, is none"
-    )
-    assert (
-        str(find_first_difference({"keep_s": [1, 5]}, {"keep_s": [1, 7]}))
-        == "--keep-s was 1,5, is 1,7"
-    )
-    nested = list(differences({"a": {"b": 1, "c": [1, 2, 3]}}, {"a": {"b": 2, "c": [1, 5, 6]}}))
-    assert list(map(str, nested)) == ["a.b was 1, is 2", "a.c[1] was 2, is 5"]
-
-
-def test_a_refusal_names_four_differences_and_counts_the_others():
-    assert tell_differences(list("abcdef")) == "a; b; c; d; and 2 more"
+def test_a_refusal_names_what_differs():
     with pytest.raises(WouldOverwriteError, match=r"x is of another sweep: digest was 0{12}…, is"):
         check_same(Path("x"), "sweep", {"digest": 64 * "0"}, {"digest": "1"})
 
@@ -194,11 +168,3 @@ def test_the_two_schedules_are_as_long():
     read = [ScheduleFile.model_validate_json(Path(name).read_text()) for name in
             ("schedule.json", "other.json")]  # fmt: skip
     assert len({len(file.schedules[0].alpha_bar) for file in read}) == 1
-
-
-def test_what_a_refusal_calls_a_field_can_be_typed():
-    flags = {name.partition("/")[0] for row in TABLE for item in flags_of(row.options)
-             for name in item.names if not item.flag.argument}  # fmt: skip
-    assert set(TYPED.values()) <= flags
-    assert {"--keep-s", "--clip", "--restart-from"} <= set(TYPED.values())
-    assert "weights" not in TYPED  # a digest in identities

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from cdm_cli.data.schema import BLOCKS_LIMIT, num_blocks
+from cdm_cli.data.schema import BLOCKS_LIMIT, count_blocks
 from cdm_cli.errors import DiskError, UsageError
-from cdm_cli.jobs.sampling.blocks import BlockWriter, block_size, rows_of_part
+from cdm_cli.jobs.sampling.blocks import BlockWriter, choose_block_size, select_rows
 from cdm_cli.names import MOST_SAMPLES
 from cdm_cli.options.sampling import SampleOptions
 from tests.asking import as_typed
@@ -17,13 +17,13 @@ from tests.asking import as_typed
     ("num", "size"), [(1, 64), (1000, 64), (2000, 128), (10_000, 632), (50_000, 896)]
 )
 def test_block_size_depends_on_the_number_alone(num, size):
-    assert block_size(num) == size
+    assert choose_block_size(num) == size
 
 
 @pytest.mark.parametrize("num", [2000, 5000, 10_000, 20_000, 50_000, 123_457, 1_281_167])
 @pytest.mark.parametrize("processes", [1, 2, 4, 8])
 def test_processes_have_as_many_blocks_each(num, processes):
-    size = block_size(num)
+    size = choose_block_size(num)
     most = -(-num // (size * processes)) * size  # samples of a process, the last block filled up
     assert size <= 1024
     assert most * processes <= 1.03 * num
@@ -33,8 +33,8 @@ def test_processes_have_as_many_blocks_each(num, processes):
     ("num", "count"), [(64, 1), (65, 2), (1000, 2), (1000, 7), (1000, 16), (50_000, 3), (50_000, 7)]
 )
 def test_parts_are_whole_blocks_and_together_everything(num, count):
-    size = block_size(num)
-    parts = [rows_of_part(num, f"{i}/{count}") for i in range(1, count + 1)]
+    size = choose_block_size(num)
+    parts = [select_rows(num, f"{i}/{count}") for i in range(1, count + 1)]
     assert [row for rows in parts for row in rows] == list(range(num))
     assert all(rows.start % size == 0 and len(rows) for rows in parts)
     blocks = [-(-len(rows) // size) for rows in parts]
@@ -44,7 +44,7 @@ def test_parts_are_whole_blocks_and_together_everything(num, count):
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/0", "1/17"])
 def test_a_part_that_cannot_be_is_refused(part):
     with pytest.raises(UsageError, match="--part"):
-        rows_of_part(1000, as_typed(SampleOptions, part=part).part)
+        select_rows(1000, as_typed(SampleOptions, part=part).part)
 
 
 class SlowPart:
@@ -89,4 +89,4 @@ def test_a_failed_write_is_raised_and_a_good_one_survives_another_error():
 
 
 def test_the_largest_store_that_may_be_asked_for_has_a_table_of_blocks():
-    assert num_blocks(MOST_SAMPLES, block_size(MOST_SAMPLES)) <= BLOCKS_LIMIT
+    assert count_blocks(MOST_SAMPLES, choose_block_size(MOST_SAMPLES)) <= BLOCKS_LIMIT

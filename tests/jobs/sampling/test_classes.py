@@ -7,11 +7,11 @@ import pytest
 
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.sampling.classes import (
+    assign_labels,
+    count_samples,
     find_empty_classes,
-    labels_of,
     parse_classes,
-    sample_count,
-    shares_of,
+    reduce_counts,
     tell_empty,
 )
 from cdm_cli.options.sampling import SampleOptions
@@ -104,7 +104,7 @@ def test_a_first_synonym_of_two_classes_is_refused():
 
 
 def test_every_prefix_is_balanced():
-    labels = labels_of(np.arange(50), (4, 0, 9))
+    labels = assign_labels(np.arange(50), (4, 0, 9))
     for num in range(1, 51):
         counts = np.bincount(labels[:num], minlength=10)[[4, 0, 9]]
         assert counts.max() - counts.min() <= 1
@@ -112,16 +112,16 @@ def test_every_prefix_is_balanced():
 
 
 def test_counts():
-    assert sample_count(None, None, 3) == 30
-    assert sample_count(17, None, 3) == 17
-    assert sample_count(None, 5, 3) == 15
+    assert count_samples(None, None, 3) == 30
+    assert count_samples(17, None, 3) == 17
+    assert count_samples(None, 5, 3) == 15
     with pytest.raises(UsageError, match="exclude"):
         as_typed(SampleOptions, num=17, per_class=5)
 
 
 def test_samples_have_the_counts_of_classes_and_prefixes_nearly_their_shares():
     counts = np.array([1, 5, 3])
-    labels = labels_of(np.arange(18), (4, 2, 7), tuple(counts.tolist()))
+    labels = assign_labels(np.arange(18), (4, 2, 7), tuple(counts.tolist()))
     assert [int((labels == label).sum()) for label in (4, 2, 7)] == [2, 10, 6]
     assert labels[:9].tolist() == labels[9:].tolist()
     for num in range(1, 19):
@@ -130,7 +130,9 @@ def test_samples_have_the_counts_of_classes_and_prefixes_nearly_their_shares():
 
 
 def test_equal_counts_are_those_of_interleaved_classes():
-    assert shares_of((5000, 5000)) == ()
-    assert shares_of((6, 4, 2)) == (3, 2, 1)
+    assert reduce_counts((5000, 5000)) == ()
+    assert reduce_counts((6, 4, 2)) == (3, 2, 1)
     ids = np.arange(12)
-    assert labels_of(ids, (3, 1, 2), (1, 1, 1)).tolist() == labels_of(ids, (3, 1, 2)).tolist()
+    assert (
+        assign_labels(ids, (3, 1, 2), (1, 1, 1)).tolist() == assign_labels(ids, (3, 1, 2)).tolist()
+    )

@@ -15,7 +15,7 @@ from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.defaults import apply, run
-from cdm_cli.jobs.sampling.headers import read_header, weights_digest
+from cdm_cli.jobs.sampling.headers import read_header, read_weights_digest
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from cdm_cli.options.workspace import DefaultsOptions
@@ -46,7 +46,7 @@ def home(tmp_path, monkeypatch):
 
 
 def applied(found=FEW, told=None):
-    return apply(SR, found, weights_digest(SR), told or Told())
+    return apply(SR, found, read_weights_digest(SR), told or Told())
 
 
 def options(**changes):
@@ -204,7 +204,7 @@ def test_a_stage_that_is_trained_is_left_alone():
     before = (SR / "stage.json").read_bytes()
     with hold_lock(SR), pytest.raises(StoppedError, match="is being trained"):
         applied()
-    was = weights_digest(SR)
+    was = read_weights_digest(SR)
     save_ema(SR, net_of(sr_config(), seed=1).state_dict(), step=2)
     with pytest.raises(MismatchError, match="was trained on since"):
         apply(SR, FEW, was, Told())

@@ -7,7 +7,7 @@ import pytest
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.judged_on import open_generated, probe_of
+from cdm_cli.jobs.sampling.judged_on import make_probe, open_generated
 from cdm_cli.options.sampling import Sampling
 from tests.tiny import CLASSES, arrays_of, base_config, sr_config, write_store
 
@@ -32,9 +32,9 @@ def test_generated_images_are_enlarged_instead_of_real_ones(tmp_path, stack):
     path = write_store(tmp_path / "low.h5", "samples", {"": arrays_of(12, (8,), seed=5)})
     generated = open_generated(path, sr, stack, "--lowres")
     assert generated is not None
-    on_real = probe_of(sr, real, 6, 7, Sampling(), FLAGS)
-    on_those = probe_of(sr, None, 6, 7, Sampling(), FLAGS, generated)
-    assert on_those.settings()["lowres"] == "generated"
+    on_real = make_probe(sr, real, 6, 7, Sampling(), FLAGS)
+    on_those = make_probe(sr, None, 6, 7, Sampling(), FLAGS, generated)
+    assert on_those.list_settings()["lowres"] == "generated"
     assert on_those.identity["lowres_digest"] == generated.digest
     assert "lowres_digest" not in on_real.identity  # of before: those judged then are continued
     ours, theirs = (probe.inputs(range(6)).z_s for probe in (on_those, on_real))
@@ -43,7 +43,7 @@ def test_generated_images_are_enlarged_instead_of_real_ones(tmp_path, stack):
     assert not bool((ours == theirs).all())
     assert on_those.inputs(range(6)).ids.tolist() == list(range(6))
     with pytest.raises(UsageError, match=r"--num 13: .*low\.h5 has 12 images to enlarge"):
-        probe_of(sr, None, 13, 7, Sampling(), FLAGS, generated)
+        make_probe(sr, None, 13, 7, Sampling(), FLAGS, generated)
 
 
 def test_none_is_real_images(tmp_path, stack):

@@ -10,8 +10,8 @@ import torch
 
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import numerics as stages
-from cdm_cli.jobs.sampling.blocks import block_size
-from cdm_cli.jobs.sampling.numerics import choose_numerics, default_batch
+from cdm_cli.jobs.sampling.blocks import choose_block_size
+from cdm_cli.jobs.sampling.numerics import choose_batch, choose_numerics
 from cdm_cli.options.sampling import Compute
 from cdm_cli.presets import preset
 
@@ -37,29 +37,29 @@ def gpu(monkeypatch):
 @pytest.mark.parametrize("num", [3, 64, 2000, 10_000, 50_000])
 def test_a_batch_is_never_filled_up_to_more_than_a_block(num):
     """Half of the work would be in vain, or more, and a block is what processes share."""
-    batch = choose_numerics(BASE, Session(CUDA), num, most=block_size(num)).batch_size
-    assert batch <= block_size(num)
-    assert batch == block_size(num)
+    batch = choose_numerics(BASE, Session(CUDA), num, most=choose_block_size(num)).batch_size
+    assert batch <= choose_block_size(num)
+    assert batch == choose_block_size(num)
 
 
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("num", [3, 64, 2000, 10_000, 50_000])
 def test_batches_that_memory_limits_are_equal_parts_of_a_block(num):
-    size, limit = block_size(num), default_batch(LARGE, CUDA)
-    batch = default_batch(LARGE, CUDA, size)
+    size, limit = choose_block_size(num), choose_batch(LARGE, CUDA)
+    batch = choose_batch(LARGE, CUDA, size)
     assert limit // 2 < batch
-    assert batch * stages.bytes_per_image(LARGE.model) <= 2**33
+    assert batch * stages.estimate_image_bytes(LARGE.model) <= 2**33
     parts = -(-size // batch)
     assert parts * batch - size < parts, "less than one image a batch is filled up"
 
 
 @pytest.mark.usefixtures("gpu")
 def test_half_of_the_memory_is_enough_for_a_batch():
-    batch = default_batch(LARGE, CUDA)
+    batch = choose_batch(LARGE, CUDA)
     assert batch & (batch - 1) == 0
     assert 1 < batch < 16
-    assert batch * stages.bytes_per_image(LARGE.model) <= 2**33
-    assert default_batch(BASE, CPU) == 64
+    assert batch * stages.estimate_image_bytes(LARGE.model) <= 2**33
+    assert choose_batch(BASE, CPU) == 64
 
 
 @pytest.mark.usefixtures("gpu")

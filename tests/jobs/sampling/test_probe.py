@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.generate import generate
-from cdm_cli.data.pixels import channels_last, to_uint8
+from cdm_cli.data.pixels import move_channels_last, to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError, MismatchError, NotFiniteError, UsageError
 from cdm_cli.jobs.judging.probe_score import fill_in_steps
@@ -18,15 +18,15 @@ from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import probe as probing
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.judged_on import probe_of
+from cdm_cli.jobs.sampling.judged_on import make_probe
 from cdm_cli.jobs.sampling.probe import (
-    base_probe,
     build_averaged,
     check_shares,
     choose_s,
     draw_probe,
+    find_share,
     gather_shares,
-    share_of,
+    make_base_probe,
 )
 from cdm_cli.nets.ema import Ema
 from cdm_cli.options.sampling import Sampling
@@ -74,7 +74,7 @@ def made(probe, stage, batch_size=4, world=None, report=None, asked=lambda: ""):
 def directly(probe, stage):
     samples = probe.inputs(range(probe.num))
     found = generate(stage, probe.chain, samples, seed=probe.seed).x_0
-    return channels_last(to_uint8(found)).numpy()
+    return move_channels_last(to_uint8(found)).numpy()
 
 
 def nearly(one, other):
@@ -85,7 +85,7 @@ def nearly(one, other):
 @pytest.mark.parametrize("batch_size", [2, 4, 64])
 def test_samples_are_those_of_the_stage_at_any_batch_size(batch_size, tmp_path):
     config = base_config()
-    probe = base_probe(header(config, tmp_path), 7, Sampling(seed=3))
+    probe = make_base_probe(header(config, tmp_path), 7, Sampling(seed=3))
     stage = stage_of(config)
     assert nearly(made(probe, stage, batch_size), directly(probe, stage))
     assert probe.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
@@ -96,7 +96,7 @@ def test_samples_are_those_of_the_stage_at_any_batch_size(batch_size, tmp_path):
 def test_processes_make_shares_that_are_the_whole(size, tmp_path):
     """Seven samples: shares differ by one, and a process whose share is done draws along."""
     config = base_config()
-    probe, stage = base_probe(header(config, tmp_path), 7, Sampling()), stage_of(config)
+    probe, stage = make_base_probe(header(config, tmp_path), 7, Sampling()), stage_of(config)
     shares = [made(probe, stage, 2, Partner(rank=rank, size=size)) for rank in range(size)]
     assert nearly(sum(shares), directly(probe, stage))
     filled = [set(np.flatnonzero(share.any((1, 2, 3)))) for share in shares]
@@ -105,7 +105,11 @@ def test_processes_make_shares_that_are_the_whole(size, tmp_path):
 
 def test_evaluations_are_told_and_a_stop_is_obeyed_at_the_next_one(tmp_path):
     config = base_config()
-    probe, stage, told = base_probe(header(config, tmp_path), 6, Sampling()), stage_of(config), []
+    probe, stage, told = (
+        make_base_probe(header(config, tmp_path), 6, Sampling()),
+        stage_of(config),
+        [],
+    )
 
     class Counting(Silent):
         @contextmanager
@@ -128,7 +132,7 @@ def test_a_stop_that_another_process_was_asked_for_is_obeyed(tmp_path):
             return True
 
     config = base_config()
-    probe = base_probe(header(config, tmp_path), 6, Sampling())
+    probe = make_base_probe(header(config, tmp_path), 6, Sampling())
     assert made(probe, stage_of(config), world=Stopping()) is None
 
 
@@ -143,7 +147,7 @@ def test_memory_that_does_not_suffice_halves_the_batch(tmp_path, monkeypatch):
 
     monkeypatch.setattr(probing, "generate", limited)
     config = base_config()
-    probe, stage = base_probe(header(config, tmp_path), 5, Sampling()), stage_of(config)
+    probe, stage = make_base_probe(header(config, tmp_path), 5, Sampling()), stage_of(config)
     assert nearly(made(probe, stage, 5), directly(probe, stage))
     assert sizes == [5, 3, 2, 2, 2]
     monkeypatch.setattr(probing, "_sample", lambda *words: None)
@@ -159,7 +163,7 @@ def test_what_is_not_finite_becomes_no_image_in_any_process(tmp_path):
             return [theirs[0], value]
 
     config, theirs = base_config(), []
-    probe, ruined = base_probe(header(config, tmp_path), 6, Sampling()), stage_of(config)
+    probe, ruined = make_base_probe(header(config, tmp_path), 6, Sampling()), stage_of(config)
     for parameter in ruined.net.parameters():
         parameter.mul_(1e18)
     with pytest.raises(NotFiniteError, match="tiny gives images that are not finite"):
@@ -178,9 +182,9 @@ def test_what_is_not_finite_becomes_no_image_in_any_process(tmp_path):
 
 def test_more_processes_than_samples_draw_along_and_cannot_judge(tmp_path):
     config = base_config()
-    probe, stage = base_probe(header(config, tmp_path), 2, Sampling()), stage_of(config)
+    probe, stage = make_base_probe(header(config, tmp_path), 2, Sampling()), stage_of(config)
     worlds = [Partner(rank=rank, size=3) for rank in range(3)]
-    shares = [share_of(2, world) for world in worlds]
+    shares = [find_share(2, world) for world in worlds]
     assert shares == [range(1), range(1, 2), range(2, 2)]
     found = [
         made(probe, stage, world=world)[mine.start : mine.stop]
@@ -194,7 +198,7 @@ def test_more_processes_than_samples_draw_along_and_cannot_judge(tmp_path):
 def test_shares_of_all_processes_are_one_whole():
     class Heard(World):
         def gather(self, value):
-            others = [share_of(7, World(rank, 3)) for rank in range(3)]
+            others = [find_share(7, World(rank, 3)) for rank in range(3)]
             assert value.tolist() == list(others[self.rank])
             return [np.arange(7)[other.start : other.stop] for other in others]
 
@@ -204,7 +208,7 @@ def test_shares_of_all_processes_are_one_whole():
 
 def test_a_super_resolution_stage_enlarges_real_images_of_val(tmp_path, store):
     config = sr_config()
-    probe = probe_of(header(config, tmp_path), store, 6, 7, Sampling(), FLAGS)
+    probe = make_probe(header(config, tmp_path), store, 6, 7, Sampling(), FLAGS)
     inputs = probe.inputs(range(6))
     assert inputs.s is not None
     assert inputs.s.tolist() == [7] * 6
@@ -214,18 +218,18 @@ def test_a_super_resolution_stage_enlarges_real_images_of_val(tmp_path, store):
     assert probe.labels.tolist() == np.asarray(val.labels)[inputs.ids.numpy()].tolist()
     assert nearly(made(probe, stage_of(config)), directly(probe, stage_of(config)))
     with pytest.raises(UsageError, match=r"--num 11: .*10 images in val") as refused:
-        probe_of(header(config, tmp_path), store, 11, 7, Sampling(), FLAGS)
+        make_probe(header(config, tmp_path), store, 11, 7, Sampling(), FLAGS)
     assert refused.value.next == "--num 10"
 
 
 def test_settings_say_what_scores_depend_on(tmp_path, store):
-    base = base_probe(header(base_config(), tmp_path), 6, Sampling(seed=2)).settings()
+    base = make_base_probe(header(base_config(), tmp_path), 6, Sampling(seed=2)).list_settings()
     assert base == {
         "num": 6, "sampler": "ancestral", "steps": 4, "variance": "learned", "clip": True,
         "seed": 2,
     }  # fmt: skip
-    sr = probe_of(header(sr_config(), tmp_path), store, 6, None, Sampling(sampler="ddim"), FLAGS)
-    found = sr.settings()
+    sr = make_probe(header(sr_config(), tmp_path), store, 6, None, Sampling(sampler="ddim"), FLAGS)
+    found = sr.list_settings()
     assert (found["s"], found["lowres"], found["variance"]) == (5, "val", "")
 
 
@@ -271,10 +275,10 @@ def test_averaged_weights_are_a_stage_of_their_own():
 def test_classes_that_had_no_image_are_not_probed_and_that_is_part_of_the_identity(tmp_path):
     whole = header(base_config(), tmp_path)
     some = Header(whole.directory, whole.config, CLASSES, (0,))
-    probe = base_probe(some, 5, Sampling())
+    probe = make_base_probe(some, 5, Sampling())
     assert probe.labels.tolist() == [1, 2, 1, 2, 1]
     assert torch.equal(probe.inputs(range(5)).y, torch.from_numpy(probe.labels))
     assert probe.identity["classes"] == [1, 2]
-    assert "classes" not in base_probe(whole, 5, Sampling()).identity
+    assert "classes" not in make_base_probe(whole, 5, Sampling()).identity
     blind = Header(whole.directory, base_config(num_classes=0), CLASSES, (0,))
-    assert base_probe(blind, 3, Sampling()).labels.tolist() == [0, 0, 0]
+    assert make_base_probe(blind, 3, Sampling()).labels.tolist() == [0, 0, 0]

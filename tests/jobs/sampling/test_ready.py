@@ -117,7 +117,7 @@ def test_on_cuda_a_copy_is_recorded_and_its_memory_given_back(fails, ready, monk
     monkeypatch.setattr(module, "record_kernels", record)
     monkeypatch.setattr(module, "generate", generate)
     with pytest.raises(ZeroDivisionError) if fails is ZeroDivisionError else nullcontext():
-        assert module._fits(stage, plan_work(OPTIONS), 50) is (fails is None)
+        assert module._does_fit(stage, plan_work(OPTIONS), 50) is (fails is None)
     assert told == [stage.net.denoise, "recorded", "released"]
     assert stage.denoise == stage.net.denoise
 

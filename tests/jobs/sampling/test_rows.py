@@ -3,7 +3,7 @@
 import pytest
 
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs.sampling.rows import part_of, tell_part
+from cdm_cli.jobs.sampling.rows import choose_part, tell_part
 from tests.tiny import Told, arrays_of, write_store
 
 NUM = 6
@@ -21,6 +21,6 @@ def test_the_only_part_is_taken_and_told(tmp_path, monkeypatch, parts, split, sa
     told = Told()
     with open_store("data.h5") as store:
         tell_part(store, split, told)
-        name, _ = part_of(store, split)
+        name, _ = choose_part(store, split)
     assert told.lines == says
     assert name == ("train" if says or split else "val")

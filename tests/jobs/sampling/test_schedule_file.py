@@ -16,7 +16,7 @@ from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.elbo import elbo
 from cdm_cli.jobs.sampling import upsample
-from cdm_cli.jobs.sampling.headers import weights_digest
+from cdm_cli.jobs.sampling.headers import read_weights_digest
 from cdm_cli.jobs.sweep import sweep as sweep_s
 from cdm_cli.options.judging import CurveOptions, ElboOptions, FeatureOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
@@ -45,7 +45,7 @@ def upsampled(s, told, sampling=SEARCHED):
 
 
 def run_upsampling(s, told, sampling=SEARCHED):
-    digest = weights_digest(Path("runs/sr"))
+    digest = read_weights_digest(Path("runs/sr"))
     out = Path(f"{s}-{bool(sampling.schedule)}-{sampling.clip}-{digest}.h5")
     upsample.run(
         as_typed(UpsampleOptions, s=s, num=8, sampling=sampling, compute=CPU, out=out), told

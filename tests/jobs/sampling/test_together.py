@@ -12,7 +12,7 @@ from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.ready import make_ready
 from cdm_cli.jobs.sampling.together import Filling, cut_batches, fill_together
-from cdm_cli.jobs.sampling.work import spec_of
+from cdm_cli.jobs.sampling.work import make_spec
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from tests.asking import as_typed
 from tests.jobs.sweep.sweeping import NUM, write_workspace
@@ -53,7 +53,7 @@ class Stores:
 
     def filling(self, s, **sampling):
         work = self._work(s, **sampling)
-        spec = spec_of(work, self.ready.stage.digest, self.ready.numerics)
+        spec = make_spec(work, self.ready.stage.digest, self.ready.numerics)
         store = resume_or_create(self.folder / f"{s}.h5", spec)
         self._stores.append(store)
         return Filling(work, store, lambda: self.finished.append(f"{s}.h5"))

@@ -276,7 +276,7 @@ def test_dry_run_tells_the_cost_and_writes_nothing(workspace):
 
 def test_process_of_a_store_that_no_stage_made(workspace):
     with open_store("data.h5") as store:
-        assert upsample.process_of(store) == []
+        assert upsample.read_process(store) == []
 
 
 def test_classes_that_the_stage_has_never_seen_are_told(workspace):

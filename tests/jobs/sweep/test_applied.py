@@ -9,7 +9,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import read_header
-from cdm_cli.jobs.sweep.applied import applied_of, how_sure
+from cdm_cli.jobs.sweep.applied import make_applied, say_how_sure
 from cdm_cli.jobs.sweep.choice import Chosen
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.sweep import run
@@ -47,7 +47,7 @@ def test_a_finished_sweep_only_applies(monkeypatch):
         chosen.s, "non-truncated", None, None,
     )  # fmt: skip
     assert (found.by, found.found) == ("sweep", swept().conclusion)
-    assert how_sure(chosen) in told.lines
+    assert say_how_sure(chosen) in told.lines
 
 
 def test_without_it_nothing_is_applied():
@@ -101,10 +101,10 @@ def test_what_a_stage_cannot_keep_is_refused(changes, told):
     options = as_typed(SweepOptions)
     sweep = Sweep(Path("sweep"), read_header(SR), (), {}, ())
     with pytest.raises(MismatchError, match=told) as error:
-        applied_of(options, sweep, Chosen(**CHOSEN | changes), "")
+        make_applied(options, sweep, Chosen(**CHOSEN | changes), "")
     assert "sweep is complete" in str(error.value)
     good = Chosen(**CHOSEN, axes={"steps": 7, "weights": "ema"})
-    found = applied_of(options, sweep, good, "It is.")
+    found = make_applied(options, sweep, good, "It is.")
     assert (found.augment, found.s, found.steps, found.found) == ("truncated", 5, 7, "It is.")
 
 
@@ -121,4 +121,4 @@ def test_it_is_refused_before_anything_is_made(sampling):
     [(None, "not known"), ((), "with certainty"), (("a",), "another point"), (("a", "b"), "2 oth")],
 )
 def test_how_sure_the_choice_is_is_said(tied, told):
-    assert told in how_sure(Chosen(**CHOSEN, tied=tied))
+    assert told in say_how_sure(Chosen(**CHOSEN, tied=tied))

@@ -15,10 +15,10 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import MissingError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.sampling import upsample
-from cdm_cli.jobs.sampling.schedule_file import chain_for
+from cdm_cli.jobs.sampling.schedule_file import choose_chain
 from cdm_cli.jobs.sweep import plot
-from cdm_cli.jobs.sweep.choice import Judged, choose, explain_verdicts, name_of
-from cdm_cli.jobs.sweep.front import in_words, pareto
+from cdm_cli.jobs.sweep.choice import Judged, choose, explain_verdicts, name_point
+from cdm_cli.jobs.sweep.front import place_points, say_front
 from cdm_cli.jobs.sweep.plot import Along, write_plot
 from cdm_cli.jobs.sweep.point import DECIDED, NAME
 from cdm_cli.jobs.sweep.sweep import plan, run
@@ -72,7 +72,7 @@ def told(name="sweep"):
 
 def test_the_legend_of_many_lines_covers_none(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plot, "figure_png", lambda figure: drawn.append(figure) or b"")
+    monkeypatch.setattr(plot, "encode_figure", lambda figure: drawn.append(figure) or b"")
     samplers = ("ddim", "ancestral", "dpm-solver++", "sde-dpm-solver++")
     many = [
         judged(float(s + place), steps, s=s, steps=steps, sampler=sampler, variance=variance)
@@ -235,7 +235,8 @@ def test_an_axis_decides_no_field_that_the_sweep_records_for_all(home, axis):
     with open_store("lowres.h5") as store:
         header = upsample.plan_work(as_typed(UpsampleOptions, s=5), store).header
     chains = [
-        chain_for(header, sampling) for sampling in (Sampling(), Sampling(**{axis: OTHERS[axis]}))
+        choose_chain(header, sampling)
+        for sampling in (Sampling(), Sampling(**{axis: OTHERS[axis]}))
     ]
     one, other = (chain_fields(header.config, chain, 0) for chain in chains)
     changed = {name for name in one if one[name] != other[name]}
@@ -273,12 +274,12 @@ def known():
 
 
 def test_the_front_is_said_in_words_and_numbers(known):
-    placed = pareto(known)
+    placed = place_points(known)
     assert [one.on_front for one in placed] == [True, False, True, False, True]
     assert [one.evaluations for one in placed] == [8, 8, 25, 25, 100]
     assert placed[3].against == known[2].labels
     assert placed[3].difference == pytest.approx(5.0, abs=0.5)
-    assert in_words(placed) == (
+    assert say_front(placed) == (
         "3 of 5 points are on the front of evaluations and FID against train: "
         "8 for non-truncated s = 5 (steps = 8, ddim), FID 9; "
         "25 for non-truncated s = 5 (steps = 25, ddim), FID 5; "
@@ -288,16 +289,16 @@ def test_the_front_is_said_in_words_and_numbers(known):
 
 
 def test_there_is_no_front_where_all_cost_the_same_or_it_is_not_known(known):
-    assert pareto(known[:2]) == ()
-    assert in_words(()) == ""
+    assert place_points(known[:2]) == ()
+    assert say_front(()) == ""
     old = [point.model_copy(update={"evaluations": None}) for point in known]
-    assert pareto(old) == ()
+    assert place_points(old) == ()
 
 
 def test_of_equals_the_cheapest_is_chosen(known):
     same = [judged(2.0, 250, steps=250, sampler="ddim"), known[-1]]
     assert choose(same).axes == {"steps": 100, "sampler": "ancestral"}
-    assert name_of(same[0].labels) == "non-truncated s = 5 (steps = 250, ddim)"
+    assert name_point(same[0].labels) == "non-truncated s = 5 (steps = 250, ddim)"
 
 
 def test_the_picture_goes_along_one_axis(known, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from cdm_cli.errors import MissingError
 from cdm_cli.jobs.sweep import over
-from cdm_cli.jobs.sweep.page import subject_of, sweep_page
+from cdm_cli.jobs.sweep.page import make_page, name_subject
 from cdm_cli.jobs.sweep.sweep import run
 from cdm_cli.jobs.sweep.table import read_points
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
@@ -64,7 +64,7 @@ def laid(monkeypatch):
 
 
 def test_columns_are_the_input_each_s_and_of_real_images_the_truth(laid):
-    sweep_page(SWEEP)
+    make_page(SWEEP)
     kept, fresh, real = laid
     assert kept == {
         "input": "lowres.h5 4", "s = 0": "none-s0000.h5 8", "s = 5": "truncated-s0005.h5 8",
@@ -88,7 +88,7 @@ def test_what_is_gone_is_said_and_the_rest_is_shown():
     (SWEEP / "truncated-s0005.h5").unlink()
     Path("lowres.h5").unlink()
     (SWEEP / "sweep.png").unlink()
-    read = Read(sweep_page(SWEEP))
+    read = Read(make_page(SWEEP))
     assert "no picture of truncated: sweep/truncated-s0005.h5 does not exist" in read.said
     assert len(read.images) == 2
 
@@ -113,7 +113,7 @@ def test_names_in_its_files_reach_nothing_but_the_page(tmp_path):
     path = SWEEP / "none-s0000.json"
     point = json.loads(path.read_text()) | {"samples": "../../none-s0000.h5"}
     path.write_text(json.dumps(point | {"notes": ["<script>"]}))
-    read = Read(sweep_page(SWEEP))
+    read = Read(make_page(SWEEP))
     assert "no picture of truncated: sweep/none-s0000.h5 does not exist" in read.said
     assert "<script>" in read.words
 
@@ -122,14 +122,14 @@ def test_a_sweep_without_a_point_has_no_page():
     for point in SWEEP.glob("*-s*.json"):
         point.unlink()
     with pytest.raises(MissingError, match="no judged point"):
-        sweep_page(SWEEP)
+        make_page(SWEEP)
 
 
 def test_it_is_of_the_sweep_whatever_the_directory_is_called():
-    subject = subject_of(SWEEP)
+    subject = name_subject(SWEEP)
     assert read_points(SWEEP, judged_in_mark())
     SWEEP.rename("moved")
-    assert subject_of(Path("moved")) == subject
+    assert name_subject(Path("moved")) == subject
 
 
 def judged_in_mark():

@@ -19,7 +19,7 @@ from cdm_cli.jobs.sampling.fill import Engine
 from cdm_cli.jobs.sweep.race_file import RaceFile
 from cdm_cli.jobs.sweep.race_judge import RaceJudge
 from cdm_cli.jobs.sweep.race_table import RaceTable, conclude_race, say_why_it_ended
-from cdm_cli.jobs.sweep.racers import step_of
+from cdm_cli.jobs.sweep.racers import find_step
 from cdm_cli.jobs.sweep.sweep import plan, run
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import BEFORE, plan_rounds
@@ -406,11 +406,11 @@ def test_images_that_are_sorted_by_class_are_no_race(workspace):
 
 
 def test_a_round_has_whole_rounds_of_the_classes():
-    assert step_of(np.arange(300) % 10) == 40
-    assert step_of(np.arange(300) % 3) == 33
-    assert step_of(np.arange(3000) % 1000) == step_of(np.arange(1500) % 1000) == 1000
-    assert step_of(np.zeros(300, np.int64)) == 32
-    assert step_of(np.random.default_rng(0).integers(0, 10, 300)) == 32
+    assert find_step(np.arange(300) % 10) == 40
+    assert find_step(np.arange(300) % 3) == 33
+    assert find_step(np.arange(3000) % 1000) == find_step(np.arange(1500) % 1000) == 1000
+    assert find_step(np.zeros(300, np.int64)) == 32
+    assert find_step(np.random.default_rng(0).integers(0, 10, 300)) == 32
 
 
 def test_a_batch_that_an_earlier_round_judged_is_not_judged_again(workspace, monkeypatch):

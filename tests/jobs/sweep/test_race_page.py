@@ -4,10 +4,10 @@ import pytest
 
 from cdm_cli.errors import MissingError
 from cdm_cli.jobs.pictures import page
-from cdm_cli.jobs.sweep.page import sweep_page
-from cdm_cli.jobs.sweep.plan import mark_of
+from cdm_cli.jobs.sweep.page import make_page
+from cdm_cli.jobs.sweep.plan import make_mark
 from cdm_cli.jobs.sweep.race_file import Number, RaceFile, RoundFile, Standing, write_race
-from cdm_cli.jobs.sweep.race_page import race_parts
+from cdm_cli.jobs.sweep.race_page import tell_race
 from cdm_cli.jobs.sweep.race_table import FEWER
 from cdm_cli.jobs.sweep.table import SweepFile
 from tests.jobs.pictures.reading import Read
@@ -41,7 +41,7 @@ def raced(**changes):
     numbers = [number(0, 40, 0.8), number(1, 40, 0.57), number(2, 40, 0.55)]
     numbers += [number(1, 80, 0.41), number(2, 80, 0.43)]
     given = {
-        "command": COMMAND, "sweep": mark_of(IDENTITY), "asked": "900 evaluations",
+        "command": COMMAND, "sweep": make_mark(IDENTITY), "asked": "900 evaluations",
         "evaluations": 900, "reference": "train", "points": POINTS, "costs": (3, 3, 3), "num": 100,
         "step": 10, "grid": 900, "rounds": rounds, "left": POINTS[1:],
         "conclusion": "2 of 3 may be the best.", "numbers": tuple(numbers),
@@ -58,7 +58,7 @@ def written(tmp_path, race):
 
 
 def test_a_page_of_a_race_says_who_is_beaten_when_and_by_how_much(tmp_path):
-    read = Read(sweep_page(written(tmp_path, raced())))
+    read = Read(make_page(written(tmp_path, raced())))
     assert "2 of 3 may be the best." in read.words
     first = (
         "Round 1: 3 points on 40 images each, against truncated s = 501; 1 beaten. The best "
@@ -75,16 +75,16 @@ def test_it_says_which_points_are_paused_and_what_that_means(tmp_path):
     first, second = raced().rounds
     paused = standing(1, "may be the best", 0.02, paused=True)
     first = first.model_copy(update={"points": (first.points[0], paused, first.points[2])})
-    words = Read(sweep_page(written(tmp_path, raced(rounds=(first, second))))).words
+    words = Read(make_page(written(tmp_path, raced(rounds=(first, second))))).words
     assert any("1 beaten, 1 paused. The best point" in one for one in words)
     assert any("A paused point may be the best, but" in one for one in words)
     assert words.count("may be the best, paused") == 1
-    plain = Read(sweep_page(written(tmp_path, raced()))).words
+    plain = Read(make_page(written(tmp_path, raced()))).words
     assert not any("paused" in one and one not in FEWER for one in plain)
 
 
 def test_it_says_what_the_race_took_and_the_grid_would_have(tmp_path):
-    read = Read(sweep_page(written(tmp_path, raced())))
+    read = Read(make_page(written(tmp_path, raced())))
     cells = read.words[read.words.index("round 1") :]
     assert cells[:4] == ["round 1", "3", "40", "360"]
     assert cells[4:8] == ["round 2", "2", "80", "240"]
@@ -92,26 +92,26 @@ def test_it_says_what_the_race_took_and_the_grid_would_have(tmp_path):
 
 
 def test_it_has_the_commands_of_the_race_and_of_the_grid(tmp_path):
-    said = Read(sweep_page(written(tmp_path, raced()))).said
+    said = Read(make_page(written(tmp_path, raced()))).said
     assert COMMAND in said
     assert "cdm sweep-s --s 0,251,501 --out sweep" in said
 
 
 def test_a_race_that_is_not_over_says_so_and_one_without_a_round_has_no_page(tmp_path):
     begun = raced(conclusion="", rounds=raced().rounds[:1])
-    read = Read(sweep_page(written(tmp_path, begun)))
+    read = Read(make_page(written(tmp_path, begun)))
     assert "The race is not over: 2 of 3 points may be the best." in read.words
     with pytest.raises(MissingError, match="has no judged point yet"):
-        sweep_page(written(tmp_path, raced(rounds=(), conclusion="")))
+        make_page(written(tmp_path, raced(rounds=(), conclusion="")))
 
 
 def test_a_race_of_another_sweep_is_not_shown(tmp_path):
     with pytest.raises(MissingError):
-        sweep_page(written(tmp_path, raced(sweep="0" * 64)))
+        make_page(written(tmp_path, raced(sweep="0" * 64)))
 
 
 def test_words_of_strangers_stay_words():
     asked = raced(asked="<script>")
-    made = page.join(race_parts(asked, {"stage": "<b>"}))
+    made = page.join(tell_race(asked, {"stage": "<b>"}))
     assert "<script>" not in made
     assert "<b>" not in made

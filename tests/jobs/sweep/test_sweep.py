@@ -27,14 +27,14 @@ from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sweep.choice import (
     Judged,
-    best_of_each,
     choose,
+    choose_of_each,
     compare_points,
     conclude,
+    entitle,
     explain_verdicts,
-    title,
 )
-from cdm_cli.jobs.sweep.plan import default_times
+from cdm_cli.jobs.sweep.plan import choose_default_times
 from cdm_cli.jobs.sweep.plot import write_plot
 from cdm_cli.jobs.sweep.sweep import plan, run
 from cdm_cli.jobs.sweep.table import SweepTable, join_table
@@ -182,7 +182,7 @@ def test_the_lowest_fid_against_train_of_generated_images_is_chosen():
     chosen = choose(points)
     assert (chosen.augment, chosen.s, chosen.value) == ("non-truncated", 5, 5.0)
     assert (chosen.reference, chosen.uncertainty) == ("train", 1.0)
-    best = {one.augment: one.s for one in best_of_each(points)}
+    best = {one.augment: one.s for one in choose_of_each(points)}
     assert best == {"none": 0, "truncated": 7, "non-truncated": 5, "ground-truth": 0}
     only = [judged("none", 0, stats=2.0), judged("truncated", 3, stats=1.0)]
     assert (choose(only).s, choose(only).reference) == (3, "stats")
@@ -212,7 +212,7 @@ def test_no_winner_is_crowned_within_the_noise(undecided):
     said = conclude(undecided)
     assert said.startswith("2 of 3 points are as good as the best by FID against train of 20 im")
     assert re.search(r"all but s = 0 \(worse by 4\.?\d* ± 0\.\d+\)\.$", said)
-    assert title(undecided) == "as good as the best by FID against train: 2 of 3 points"
+    assert entitle(undecided) == "as good as the best by FID against train: 2 of 3 points"
     verdicts = [one.verdict for one in compare_points(undecided)]
     assert verdicts == ["worse", *["as good as the best"] * 2, "best", "worse"]
     assert explain_verdicts(undecided) == ["ground-truth points are compared among themselves"]
@@ -222,14 +222,14 @@ def test_no_winner_is_crowned_within_the_noise(undecided):
 def test_a_winner_beyond_the_noise_is_the_best(undecided):
     clear = [undecided[0], judged("truncated", 3, noise(1, 0.02), train=1.0)]
     assert (choose(clear).standing, choose(clear).tied) == ("best", ())
-    assert title(clear) == "best by FID against train: truncated s = 3"
+    assert entitle(clear) == "best by FID against train: truncated s = 3"
     assert conclude(clear).startswith("truncated s = 3 is the best of 2 points by FID against tr")
 
 
 def test_points_without_leave_out_values_get_no_verdict(undecided):
     old = [*undecided, judged("truncated", 7, train=4.0)]
     assert (choose(old).s, choose(old).standing, choose(old).tied) == (7, None, None)
-    assert title(old) == "lowest FID against train: truncated s = 7"
+    assert entitle(old) == "lowest FID against train: truncated s = 7"
     assert conclude(old) == (
         "truncated s = 7 has the lowest FID against train, 4; how surely is not known."
     )
@@ -517,7 +517,7 @@ def paths(judge):
 )
 def test_the_default_s_are_the_papers_at_the_scale_of_T(changes, times):
     config = sr_config(4, 8, conditioning=ConditioningConfig(resolution=4, **changes))
-    assert default_times(Header(Path("sr"), config, ())) == times
+    assert choose_default_times(Header(Path("sr"), config, ())) == times
 
 
 def test_dry_run_tells_points_and_cost_and_writes_nothing(swept):

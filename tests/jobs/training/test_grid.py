@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from cdm_cli.cascade.generate import SampleInputs, generate
-from cdm_cli.data.pixels import channels_last, to_uint8
+from cdm_cli.data.pixels import move_channels_last, to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MemoryFloorError, StoppedError, UsageError
 from cdm_cli.jobs.sampling.headers import Header
@@ -129,7 +129,7 @@ def test_a_picture_shows_the_samples_of_the_layout_in_its_rows(home, store):
     layout, stage = plan_layout(header(config, home), store, TrainingConfig()), stage_of(config)
     ids = torch.arange(12)
     made = generate(stage, layout.probe.chain, SampleInputs(ids, ids % 3), seed=0)
-    images = channels_last(to_uint8(made.x_0)).numpy()
+    images = move_channels_last(to_uint8(made.x_0)).numpy()
     shown = np.asarray(picture(layout, images))
     tile = shown[14 + 66 : 14 + 66 + 64, -64:][::8, ::8]  # second row, last column
     assert np.array_equal(tile, images[3 * 3 + 1])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.checkpoint import load_diffusion_stage
-from cdm_cli.commands._render import text
+from cdm_cli.commands._render import write_lines
 from cdm_cli.config import ConditioningConfig
 from cdm_cli.data.lock import hold_file
 from cdm_cli.data.store import open_store
@@ -448,7 +448,7 @@ def test_a_trial_is_told_only_where_it_is_the_lowest_so_far(workspace, scored):
     said = [line for line in told.lines if "the lowest so far" in line]
     assert [int(line.split("trial ")[1].split(":")[0]) for line in said] == lowest
     assert len(said) < len(fids) == 9
-    short = text(result, whole=False)
+    short = write_lines(result, whole=False)
     assert short[0] == result.conclusion
     assert short[1].split()[:5] == ["steps", "FID", "the", "stage's", "own"]
     assert short[3] == f"written: {OUT}, {LOG}"
