@@ -76,8 +76,8 @@ def test_the_digest_is_sha256_of_place_and_bytes(part):
     hashed = hashlib.sha256(b"/2/4\n")
     for name in ("ids", "images/8", "labels", "z/3", "z/12"):
         hashed.update(block[name].tobytes())
-    assert part.block_digest(2) == hashed.digest()
-    assert part.digests() == bytes(64) + hashed.digest()
+    assert part.read_digest(2) == hashed.digest()
+    assert part.read_digests() == bytes(64) + hashed.digest()
 
 
 def test_equal_bytes_elsewhere_are_not_the_same_block(tmp_path):
