@@ -17,7 +17,7 @@ from cdm_cli.metrics.racing import count_groups
 from cdm_cli.metrics.reference import Reference
 
 KEPT = 2  # features of images, which no number of a race needs
-MOST = 2**30  # bytes of features in the memory of the host
+MOST = 2**30  # bytes of features in the memory of the host, of all processes of a job
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class RaceJudge:
 
     def estimate(self, point: Point, num: int) -> Estimate:
         """Judge the first num images of a point, by FID against one reference."""
-        extractor = Remembering(self.panel.judge.extractor, self.known, point.samples.name)
+        most = MOST // self.panel.session.world.size
+        extractor = Remembering(self.panel.judge.extractor, self.known, point.samples.name, most)
         with open_store(point.samples) as store:
             part = store.parts[""]
             images = ImageSet(
@@ -66,8 +67,11 @@ class Remembering:
     earlier round has judged. There are no class probabilities.
     """
 
-    def __init__(self, extractor: FeatureExtractor, known: dict[bytes, Tensor], of: str) -> None:
-        self.name, self.digest = extractor.name, extractor.digest
+    def __init__(
+        self, extractor: FeatureExtractor, known: dict[bytes, Tensor], of: str, most: int = MOST
+    ) -> None:
+        """Remember in `known`. of: names the point. most: bytes of features that are kept."""
+        self.name, self.digest, self._most = extractor.name, extractor.digest, most
         self.feature_dim, self.resize = extractor.feature_dim, extractor.resize
         self._extractor, self._known, self._of = extractor, known, of
 
@@ -79,6 +83,6 @@ class Remembering:
         if key in self._known:
             return self._known[key].to(images.device), None
         features, _ = self._extractor(images)
-        if sum(kept.nbytes for kept in self._known.values()) + features.nbytes <= MOST:
-            self._known[key] = features.cpu()
+        if sum(kept.nbytes for kept in self._known.values()) + features.nbytes <= self._most:
+            self._known[key] = features.to("cpu", copy=True)  # what is given may be used again
         return features, None

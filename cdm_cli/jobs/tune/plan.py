@@ -142,7 +142,7 @@ def _read_start(path: Path, method: Searching, steps: Sequence[int], T: int) -> 
     """Return the ways of a schedule file, those of the numbers of steps that are searched.
 
     Raises UsageError where the file has none of these or linear ones are searched, MismatchError
-    for times beyond T.
+    for more or fewer times than steps, and for times beyond T.
     """
     if method == "linear":
         raise UsageError(
@@ -159,6 +159,12 @@ def _read_start(path: Path, method: Searching, steps: Sequence[int], T: int) -> 
             f"--steps asks for {asked}",
             next="choose a number of steps of these, or leave --start out",
         )
+    for n, way in given.items():
+        if len(way.times) != n:
+            raise MismatchError(
+                f"--start {path}: its schedule of {n} steps has {len(way.times)} times",
+                next="leave --start out",
+            )
     if late := [t for way in given.values() for t in way.times if t > T]:
         raise MismatchError(
             f"--start {path}: it visits t = {max(late)}, the stage was trained on 1..{T}",

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError, WouldOverwriteError
 from cdm_cli.jobs.sampling.fill import Engine
 from cdm_cli.jobs.sweep.race_file import RaceFile
-from cdm_cli.jobs.sweep.race_judge import RaceJudge
+from cdm_cli.jobs.sweep.race_judge import RaceJudge, Remembering
 from cdm_cli.jobs.sweep.race_table import RaceTable, conclude_race, say_why_it_ended
 from cdm_cli.jobs.sweep.racers import find_step
 from cdm_cli.jobs.sweep.sweep import plan, run
@@ -419,3 +420,29 @@ def test_a_batch_that_an_earlier_round_judged_is_not_judged_again(workspace, mon
     run(options(), Told())
     last_batches = [num % 32 for num in (99, 165, 198, 264)]
     assert sum(seen) == 30 + NUM_VAL + 3 * (264 // 32 * 32 + sum(last_batches)) + 99
+
+
+class Reusing:
+    """An extractor that gives its features in the same memory each time."""
+
+    name, digest, feature_dim, resize = "reusing", "", 3, ""
+
+    def __init__(self):
+        self.calls, self._given = 0, torch.zeros(4, 3)
+
+    def __call__(self, images):
+        self.calls += 1
+        return self._given.fill_(float(images[0, 0, 0, 0])), None
+
+
+def test_what_is_remembered_of_images_is_bounded_and_no_memory_of_the_extractor():
+    extractor, known = Reusing(), {}
+    judge = Remembering(extractor, known, "s0.h5", most=2 * 4 * 3 * 4)
+    batches = [torch.full((4, 3, 2, 2), value, dtype=torch.uint8) for value in (1, 2, 3)]
+    for batch in batches:
+        judge(batch)
+    assert [float(judge(batch)[0][0, 0]) for batch in batches] == [1, 2, 3]
+    assert extractor.calls == 4  # the third was not kept
+    assert sum(kept.untyped_storage().nbytes() for kept in known.values()) == 2 * 4 * 3 * 4
+    Remembering(extractor, known, "s5.h5", most=0)(batches[0])  # of another point
+    assert extractor.calls == 5

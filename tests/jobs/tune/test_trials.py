@@ -383,7 +383,8 @@ def test_a_search_begins_with_what_another_found(workspace):
 @pytest.mark.parametrize(
     ("changes", "error", "says"),
     [
-        ({"steps": (4, 5)}, UsageError, r"schedules of 2 steps with times.*asks for 4, 5"),
+        ({"steps": (4, 5)}, UsageError, r"schedules of 2, 3 steps with times.*asks for 4, 5"),
+        ({"steps": (2, 3)}, MismatchError, "its schedule of 3 steps has 2 times"),
         ({"search": "linear", "model": "continuous"}, UsageError, "begins with none"),
         ({"model": "short"}, MismatchError, r"visits t = 17, the stage was trained on 1\.\.9"),
         ({"start": Path("none.json")}, MissingError, "none.json"),
@@ -394,7 +395,7 @@ def test_what_a_search_cannot_begin_with(workspace, changes, error, says):
     write_stage(workspace / "runs/continuous", continuous_config(4, 8))
     found = {"sampler": "ddim", "times": (17, 4), "stochasticity": (0.25, 0.5)}
     own = {"steps": 4, "sampler": "ancestral", "times": (20, 15, 10, 5)}
-    keep_schedules(Path("earlier.json"), {"steps": 2} | found, own)
+    keep_schedules(Path("earlier.json"), {"steps": 2} | found, {"steps": 3} | found, own)
     asked = {"start": Path("earlier.json"), "s": 0 if "search" in changes else 5} | changes
     with pytest.raises(error, match=says):
         plan(options(**asked), Told())
