@@ -5,13 +5,13 @@ while the others exchange nothing, as when each makes its own blocks of a store.
 """
 
 import os
-import select
 import socket
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+ENDED = "has ended"
 CONNECT = 2.0  # seconds to reach another process; one that is not reached is not watched
 
 
@@ -54,16 +54,12 @@ class Lifelines:
         if ip_address(place.host).is_loopback and place.network != self.place.network:
             return False
         with suppress(OSError):
-            self._lines[rank] = socket.create_connection(place[:2], CONNECT)
+            self._lines[rank] = reach(place.host, place.port)
         return rank in self._lines
 
     def find_ended(self) -> list[int]:
         """Return the ranks of processes that have ended, of those that could be reached."""
-        poll, ranks = select.poll(), {line.fileno(): rank for rank, line in self._lines.items()}
-        for number in ranks:
-            poll.register(number, select.POLLIN)
-        told = sorted(ranks[number] for number, _ in poll.poll(0))
-        return [rank for rank in told if _is_closed(self._lines[rank])]
+        return [rank for rank, line in sorted(self._lines.items()) if find_end(line) == ENDED]
 
     def close(self) -> None:
         """Let go of all connections, which the others take for the end of this process."""
@@ -71,11 +67,32 @@ class Lifelines:
             line.close()
 
 
-def _is_closed(line: socket.socket) -> bool:
-    """Whether the other end of a line is closed; what speaks there is no process of a job."""
+def reach(host: str, port: int, silence: float | None = None) -> socket.socket:
+    """Return a connection, for `find_end`. Raises OSError within `CONNECT` seconds.
+
+    silence: seconds, about, without an answer of the other host's system that end it; None: none.
+    """
+    line = socket.create_connection((host, port), CONNECT)
+    line.setblocking(False)
+    if silence is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+            line.setsockopt(socket.IPPROTO_TCP, name, max(1, round(silence / 4)))
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    return line
+
+
+def find_end(line: socket.socket) -> str:
+    """Return how the other end of a line ended, "" if it has not.
+
+    What speaks there is no process of a job: nothing is known of its end.
+    """
     try:
-        return not line.recv(1, socket.MSG_PEEK)
+        said = line.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return ""
     except ConnectionResetError:
-        return True
-    except OSError:  # the network is lost, which says nothing of the process
-        return False
+        return ENDED
+    except OSError as error:
+        return f"was not reached for long: {error.strerror or error}"
+    return "" if said else ENDED

@@ -2,7 +2,7 @@
 
 torch would wait for a process that never comes, or that died since, for minutes without a word.
 Here each tells whom it waits for; a process that was there and gives no sign of life any more
-ends the wait, and so do two processes of one rank or of different sizes of the job.
+ends the wait, and so do two processes of one rank or of other sizes of the job.
 """
 
 import json
@@ -11,8 +11,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from datetime import timedelta
+from typing import TypeVar
 
 from torch.distributed import (
     DistError,
@@ -22,13 +23,15 @@ from torch.distributed import (
 )
 
 from cdm_cli.errors import CdmError, MismatchError, StoppedError, UsageError
+from cdm_cli.jobs.runtime.lifelines import find_end, reach
 
 Say = Callable[[str], object]
+T = TypeVar("T")
 
 SHORTEST, LONGEST = 0.02, 0.5  # seconds between two looks
 TELL, AGAIN = 10.0, 60.0  # seconds of waiting until it is told, and told again
 SILENCE = 20.0  # seconds without a sign of life of a process that was there: it has ended
-CONNECT = 2.0  # seconds to reach the first process at one look
+ANSWER = 2.0  # seconds for an answer, before it is looked whether the first process has ended
 HERE, MET, DIFFER = "here", "met", "differ"
 
 
@@ -41,13 +44,15 @@ def meet(rank: int, size: int, address: str, patience: timedelta, say: Say) -> S
     that the job is of other sizes, and UsageError for a port that is taken.
     """
     watch = _Watch(rank, size, address, patience.total_seconds(), say)
-    store = _open_store(watch, patience)
     try:
-        _arrive(store, watch)
+        store = _open_store(watch, patience)
+        _ask(watch, lambda: _arrive(store, watch))
         for word in (HERE, MET):  # who was there when the last one came may have ended since
             _wait_for_all(store, watch, word)
     except DistError as error:
         raise watch.error_of([0], f"ended: {error}") from None
+    finally:
+        watch.close()
     return store
 
 
@@ -64,7 +69,7 @@ class _Watch:
         self.opens = rank == 0 and not elastic  # torchrun has a store of its own
         self._patience, self._say = patience, say
         self._since = time.monotonic()
-        self._heard = self._since
+        self._line: socket.socket | None = None
         self._told = self._since + TELL
 
     def looks(self) -> Iterator[None]:
@@ -103,31 +108,28 @@ class _Watch:
         return f"rank {shown}{place}"
 
     def reach_first(self) -> OSError | None:
-        """Return why the store cannot be reached at this look, None if it can be."""
+        """Return why the store cannot be reached at this look, None once it is.
+
+        The connection stays, to know when the first process ends: a new one for each look of each
+        process would keep the store from answering.
+        """
         if self.opens:
             return None
         try:
-            socket.create_connection((self.host, self.port), CONNECT).close()
+            self._line = reach(self.host, self.port, SILENCE)
         except OSError as error:
             return error
-        self._heard = time.monotonic()
         return None
 
-    def hears_first(self) -> bool:
-        """Return whether the store, which was there, can be asked at this look.
+    def check_first(self) -> None:
+        """Raise StoppedError where nobody listens any more where the store was, or is reached."""
+        if self._line is not None and (why := find_end(self._line)):
+            raise self.error_of([0], why)
 
-        Raises StoppedError where nobody listens there any more, or the network was lost for long.
-        """
-        why = self.reach_first()
-        if isinstance(why, ConnectionRefusedError):
-            raise self.error_of([0], "has ended")
-        if why and time.monotonic() - self._heard > SILENCE:
-            raise self.error_of([0], f"was not reached for {SILENCE:.0f} s{_tell(why)}")
-        return why is None
-
-
-def _tell(error: OSError) -> str:
-    return f": {error.strerror or error}"
+    def close(self) -> None:
+        """Let go of the first process."""
+        if self._line is not None:
+            self._line.close()
 
 
 def _open_store(watch: _Watch, patience: timedelta) -> Store:
@@ -135,14 +137,20 @@ def _open_store(watch: _Watch, patience: timedelta) -> Store:
     for _ in watch.looks():
         if not (why := watch.reach_first()):
             break
-        watch.wait([0], _tell(why))
+        watch.wait([0], f": {why.strerror or why}")
+
+    def join() -> Store:
+        return TCPStore(
+            watch.host, watch.port, watch.size, watch.opens, patience,
+            wait_for_workers=False, multi_tenant=True,
+        )  # fmt: skip
+
     try:
-        store = _join_store(watch, patience)
+        store = _ask(watch, join)
     except DistError as error:
         if watch.opens and "EADDRINUSE" in str(error):
             raise UsageError(
-                f"port {watch.port} of this host is taken: by another process of RANK=0, or "
-                "another program",
+                f"port {watch.port} of this host is taken: by RANK=0 of a job, or another program",
                 kept="nothing was computed",
                 next="another MASTER_PORT for all processes, or end that one",
             ) from None
@@ -150,27 +158,21 @@ def _open_store(watch: _Watch, patience: timedelta) -> Store:
     return PrefixStore(f"cdm/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
-def _join_store(watch: _Watch, patience: timedelta) -> Store:
-    """Return the store, in a thread: torch waits without end for a program that says nothing."""
-    joined: Future[Store] = Future()
+def _ask(watch: _Watch, question: Callable[[], T]) -> T:
+    """Return an answer of the store, asked in a thread: torch waits without end for a mute one."""
+    answer: Future[T] = Future()
 
-    def join() -> None:
+    def ask() -> None:
         try:
-            joined.set_result(
-                TCPStore(
-                    watch.host, watch.port, watch.size, watch.opens, patience,
-                    wait_for_workers=False, multi_tenant=True,
-                )
-            )  # fmt: skip
+            answer.set_result(question())
         except BaseException as error:
-            joined.set_exception(error)
+            answer.set_exception(error)
 
-    threading.Thread(target=join, daemon=True).start()
-    for _ in watch.looks():
-        if joined.done():
-            break
-        watch.wait([0], ": what listens there does not answer as it does")
-    return joined.result()
+    threading.Thread(target=ask, daemon=True).start()
+    while wait([answer], ANSWER).not_done:
+        watch.check_first()
+        watch.wait([0], ": what listens there does not answer")
+    return answer.result()
 
 
 def _describe(watch: _Watch) -> str:
@@ -194,28 +196,33 @@ def _arrive(store: Store, watch: _Watch) -> None:
 def _wait_for_all(store: Store, watch: _Watch, word: str) -> None:
     """Say the word, and give signs of life until every process has said it.
 
-    A look takes the store four answers, of however many processes: a slow store would keep all of
+    A look takes the store three answers, of however many processes: a slow store would keep all of
     them from giving signs. Who is missing is asked for now and then.
     """
-    store.set(f"{word}/{watch.rank}", "")
+    _ask(watch, lambda: store.set(f"{word}/{watch.rank}", ""))
     seen: dict[int, tuple[int, float]] = {}  # by rank: its signs of life, and when one was new
     missing, asked = list(range(watch.size)), time.monotonic()
     for _ in watch.looks():
-        if not watch.hears_first():
-            continue
-        store.add(f"life/{watch.rank}", 1)
-        if store.check([DIFFER]):
-            raise _differ(store.get(DIFFER).decode())
-        if store.check([f"{word}/{rank}" for rank in missing]):
+        watch.check_first()
+        if _ask(watch, lambda: _look(store, watch, word, missing)):  # noqa: B023
             return
         if time.monotonic() - asked > SILENCE / 4:
-            missing, asked = _find_missing(store, word, missing), time.monotonic()
+            asked = time.monotonic()
+            missing = _ask(watch, lambda: _find_missing(store, word, missing))  # noqa: B023
+            if not missing:  # the last one has come since that look
+                return
             gone = [rank for rank in missing if word == MET and _is_silent(store, rank, seen)]
             if gone:
-                raise watch.error_of(
-                    gone, f"was there, and has ended: no sign of it for {SILENCE:.0f} s"
-                )
+                raise watch.error_of(gone, f"has ended: no sign of it for {SILENCE:.0f} s")
             watch.wait(missing)
+
+
+def _look(store: Store, watch: _Watch, word: str, missing: Sequence[int]) -> bool:
+    """Give a sign of life, and return whether those that were missing have said the word."""
+    store.add(f"life/{watch.rank}", 1)
+    if store.check([DIFFER]):
+        raise _differ(store.get(DIFFER).decode())
+    return store.check([f"{word}/{rank}" for rank in missing])
 
 
 def _find_missing(store: Store, word: str, ranks: list[int]) -> list[int]:

@@ -1,6 +1,7 @@
 """Mirrors cdm_cli/jobs/runtime/meeting.py: nobody waits in silence, or for who has ended."""
 
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -20,6 +21,7 @@ def hasty(monkeypatch):
     """Tell at once, and take a second for a long silence."""
     monkeypatch.setattr(meeting, "TELL", 0.1)
     monkeypatch.setattr(meeting, "SILENCE", 1.0)
+    monkeypatch.setattr(meeting, "ANSWER", 0.2)
     for name in ("TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
 
@@ -71,7 +73,7 @@ def test_a_process_that_was_there_and_has_ended_ends_the_wait(place):
     PrefixStore("cdm/0", server).set("here/1", '{"size": 3, "host": "host1"}')
     found, _ = together(place, (0, 3), (2, 3))
     assert all(isinstance(error, StoppedError) for error in found)
-    assert "rank 1 was there, and has ended: no sign of it" in found[0].what + found[1].what
+    assert "rank 1 has ended: no sign of it" in found[0].what + found[1].what
 
 
 def test_the_end_of_the_first_ends_the_wait_of_the_others(place):
@@ -121,34 +123,30 @@ def test_a_program_that_listens_and_says_nothing_is_told_of_and_does_not_keep_a_
     assert "rank 1 of 2 waits for rank 0" in told[0]
 
 
-class Network:
-    """Reaches a place, but for looks that are lost on the way."""
+def test_each_process_connects_once_however_long_it_waits(place, monkeypatch):
+    """A store that takes hundreds of connections a second answers nobody."""
+    reached, reach = [], socket.create_connection
 
-    def __init__(self, lost):
-        self.lost, self.looks, self.reach = lost, 0, socket.create_connection
+    def connect(*asked):
+        reached.append(reach(*asked))
+        return reached[-1]
 
-    def __call__(self, place, patience):
-        self.looks += 1
-        if self.looks in self.lost:
-            raise TimeoutError("timed out")
-        return self.reach(place, patience)
-
-
-def test_a_look_that_is_lost_on_the_way_is_not_taken_for_the_end_of_the_first(place, monkeypatch):
-    network = Network(lost=range(2, 5))
-    monkeypatch.setattr(meeting.socket, "create_connection", network)
-    stores, _ = together(place, (0, 2), (1, 2))
-    assert all(not isinstance(store, CdmError) for store in stores)
-    assert network.looks > 4
+    monkeypatch.setattr(meeting.socket, "create_connection", connect)
+    found, _ = together(place, (0, 3), (1, 3), patience=timedelta(seconds=1))
+    assert all("rank 2 did not come within 1 s" in error.what for error in found)
+    assert len(reached) == 1
+    assert reached[0].fileno() == -1
 
 
-def test_a_network_that_is_lost_for_long_ends_the_wait(place, monkeypatch):
-    host, _, port = place.rpartition(":")
-    server = TCPStore(host, int(port), 2, True, LONG, wait_for_workers=False)
-    monkeypatch.setattr(meeting.socket, "create_connection", Network(lost=range(2, 1000)))
-    with pytest.raises(StoppedError, match=r"rank 0 at .* was not reached for 1 s: timed out"):
-        meet(1, 2, place, LONG, print)
-    del server
+def test_a_store_that_answers_no_more_ends_the_wait(place, monkeypatch):
+    class Mute(PrefixStore):
+        def check(self, keys):
+            time.sleep(5)
+
+    monkeypatch.setattr(meeting, "PrefixStore", Mute)
+    (error,), _ = together(place, (0, 2), patience=timedelta(seconds=1))
+    assert isinstance(error, StoppedError)
+    assert "did not come within 1 s: what listens there does not answer" in error.what
 
 
 def test_the_questions_of_a_wait_do_not_grow_with_the_number_of_processes(place, monkeypatch):
