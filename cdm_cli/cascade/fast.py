@@ -48,7 +48,7 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
 def record_kernels(stage: Stage) -> Stage:
     """Return a stage that records the network's kernels as a CUDA graph and replays them.
 
-    One recording is kept for each shape of inputs; `Stage.release` drops them all.
+    One recording is kept, of the last shape of inputs; `Stage.release` drops it.
     """
     denoise = stage.denoise
 

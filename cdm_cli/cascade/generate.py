@@ -118,8 +118,9 @@ def generate(
     """Sample a batch, padded to batch_size, and keep its states at the times of `keep`.
 
     x_T is drawn for each id; the chain leads down to x_0, each step with an evaluation of the
-    network for x_t, t, z_s, s and y. All noise is that of (seed, `noise_name`, id), whatever the
-    batch; rows of padding are dropped. x_0 does not depend on what is kept, and no evaluation is
+    network for x_t, t, z_s, s and y. Noise is that of (seed, `noise_name`, id, step), whatever the
+    batch, and has another name where states between two steps are kept; rows of padding are
+    dropped. x_0 does not depend on what is kept, and no evaluation is
     added. `watch` wraps the steps, x_T and one for each evaluation, to show progress or to stop
     between them.
     """

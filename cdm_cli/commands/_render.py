@@ -82,11 +82,7 @@ class MayFail(Protocol):
 
 
 def answer(ctx: typer.Context, options: "O", run: "Callable[[O, Report], object]") -> None:
-    """Run the job on its options and show what it returns, once for all processes.
-
-    The options come first: what is wrong with flags is said before a job, and torch with it, is
-    imported.
-    """
+    """Run a job on options that were checked, and show what it returns, once for all processes."""
     from cdm_cli.jobs.runtime.ranks import ranks
 
     report = choose_report(ctx)

@@ -1,8 +1,8 @@
 """A store: one ordinary HDF5 file, of its final size from the first moment, filled by blocks.
 
 It is created under another name, its space reserved, and renamed; from then on nothing
-structural changes. A kill, a full disk or a power cut costs at most the block in hand, and the
-same command continues.
+structural changes. A kill, a full disk or a power cut costs what is being sampled and the block
+that is being written, of each process, and the same command continues.
 """
 
 import contextlib

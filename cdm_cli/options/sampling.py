@@ -126,7 +126,7 @@ class Sampling:
     note: Annotated[
         str,
         Flag("Words to keep in what is written; `inspect` shows them.", "TEXT", group=OUTPUT),
-        Harmless("words are no setting, and who continues may say more"),
+        Harmless("words are no setting; a store keeps those that it was begun with"),
     ] = ""
 
     def __post_init__(self) -> None:

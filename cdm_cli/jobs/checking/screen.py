@@ -45,6 +45,7 @@ def store_lines(told: dict[str, Any]) -> Lines:
             **said,
             "classes": _classes(told["classes"]),
             "made by": made.get("command"),
+            "note": made.get("note"),
             "from": ", ".join(map(_describe_parent, list_parents(made))),
             "sampled": _settings(made.get("identity")),
             "computed": _settings(made.get("numerics"), ("device", "precision", "batch_size")),

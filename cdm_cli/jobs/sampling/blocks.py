@@ -1,7 +1,7 @@
 """Blocks of samples: the unit of work and of resume, and what several processes share.
 
-Which rows a block holds depends on the number of samples alone, so that neither the number of
-processes nor an interruption changes a byte of the store.
+Which rows a block holds depends on the number of samples and their size, and a store keeps the
+blocks that it has, so that neither the number of processes nor an interruption changes a byte.
 """
 
 import math
@@ -61,8 +61,8 @@ class BlockWriter:
     """Writes a block in a thread of its own while the next one is being sampled.
 
     One block waits at a time, so memory stays flat. A block counts once `Part.write_block` has
-    synced it; one that a kill interrupts is made again. A failed write is raised at the next
-    `put` or at the end.
+    synced it; one that a kill interrupts is made again, one that was handed over before a stop is
+    written. A failed write is raised by the next `put` or `wait`, or at the end.
     """
 
     def __init__(self, part: Part) -> None:

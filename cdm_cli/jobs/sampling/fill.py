@@ -32,7 +32,11 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Made:
-    """The store that was written. made: samples of this run; the others were there before."""
+    """The store that was written.
+
+    made: samples of this run, of all its processes, which network_evaluations are of; the others
+    were there before.
+    """
 
     out: Path
     samples: int
@@ -144,7 +148,7 @@ def fill_store(
 
     Process r of n makes each n-th block, or row of blocks that fill a batch, from the r-th on, and
     waits for the others. A block is cut into batches of ready.numerics.batch_size rows, each made
-    by `generate`; a stop comes between two evaluations, and loses the blocks in hand. upto: only
+    by `generate`; a stop comes between two evaluations, and loses what is being sampled. upto: only
     the blocks that hold the first `upto` samples are made; None: all. Raises WouldOverwriteError
     where out was made by another command, StoppedError when asked to stop, MemoryFloorError where a
     batch does not fit into the device, BadInputError where samples are not finite or what is read
@@ -156,8 +160,11 @@ def fill_store(
         there = part.num_blocks - len(part.list_missing())
         if there and upto is None:
             session.report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
-        made = _fill(part, Engine.of(work, ready), work.inputs, session, work.command, upto)
-        session.world.barrier()
+        note = work.sampling.note
+        if note and note != store.provenance.get("note"):
+            session.report.say(f"{out}: keeps the note that it was begun with")
+        mine = _fill(part, Engine.of(work, ready), work.inputs, session, work.command, upto)
+        made = sum(session.world.gather(mine))
     return Made(
         out=out,
         samples=len(work.rows),
@@ -181,9 +188,14 @@ def _fill(
     total, done = (n * engine.chain.evaluations for n in (all_of_it, all_of_it - num))
 
     with Stop() as stop, session.report.track(command, total, "evaluations", done) as advance:
-        tell_kept, longest = partial(tell_complete, part, blocks), 0.0
-        meter = Meter(advance, stop, all_of_it, tell_kept, all_of_it - num)
+        longest = 0.0
         with BlockWriter(part) as writer:
+
+            def tell_kept() -> str:
+                writer.wait()
+                return tell_complete(part, blocks)
+
+            meter = Meter(advance, stop, all_of_it, tell_kept, all_of_it - num)
             for some in missing:
                 start = time.monotonic()
                 rows = range(part.block_range(some[0]).start, part.block_range(some[-1]).stop)

@@ -54,8 +54,9 @@ def make_ready(work: Work, out: Path, session: Session) -> Ready:
 
     Each of the numerics is what its flag says, else that of the run that `out` was begun by, else
     what the device runs best, of a batch 64 images and 2^16 pixels at most on a CPU, 1024 and 2^20
-    on a GPU (`choose_batch`). Only such a batch is tried, on a GPU, which others may use too, and
-    halved until it fits in every process. Raises what `check_output` and `load_ready_stage` raise,
+    on a GPU (`choose_batch`). Only the last is tried, on a GPU, whose memory others may use: a few
+    evaluations of the first image, which write nothing, in a batch that is halved until it fits in
+    every process. Raises what `check_output` and `load_ready_stage` raise,
     and MemoryFloorError where one image does not fit.
     """
     session.check_shared(out)

@@ -37,11 +37,25 @@ def tell_part(store: Store, split: str | None, report: Report) -> None:
         report.say(f"{store.path} has no val: taking {next(iter(store.parts))}, its only part")
 
 
+def tell_classes(store: Store, part: Part, num: int | None, report: Report) -> None:
+    """Say that the first num samples lack classes of the store, where they do."""
+    if num is None or store.kind != "samples" or num >= part.num:
+        return
+    labels = np.asarray(part.labels)
+    has, of = (len(np.unique(some)) for some in (labels[:num], labels))
+    if has < min(num, of):
+        report.say(
+            f"{store.path}: its first {num} images are of {has} of its {of} classes: they stand in "
+            "the order in which they were imported"
+        )
+
+
 def choose_rows(store: Store, part: Part, num: int | None) -> Rows:
     """Return which images are taken: the first num samples, or num real images of all classes.
 
-    Samples are interleaved by class, so that a prefix is balanced; real images may be sorted,
-    and are chosen by a hash of their ids. Raises UsageError where there are fewer.
+    Samples that cdm made are interleaved by class, so that a prefix is balanced; imported ones
+    stand as they were found (`tell_classes`). Real images may be sorted, and are chosen by a hash
+    of their ids. Raises UsageError where there are fewer.
     """
     if num is None:
         return np.arange(part.num)

@@ -38,6 +38,7 @@ from cdm_cli.jobs.sampling.rows import (
     check_states,
     choose_part,
     choose_rows,
+    tell_classes,
     tell_part,
 )
 from cdm_cli.jobs.sampling.schedule_file import choose_chain, tell_schedule
@@ -117,6 +118,7 @@ def _open_and_plan(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, W
 def _tell_choices(options: UpsampleOptions, store: Store, work: Work, report: Report) -> None:
     """Say which split, stage, settings and schedule are taken where no flag names them."""
     tell_part(store, options.split, report)
+    tell_classes(store, choose_part(store, options.split)[1], options.num, report)
     tell_stage(options.model, work.header, report)
     tell_applied(options, work.header, report)
     tell_schedule(work.header, work.sampling, [work.fields["s"]], report)

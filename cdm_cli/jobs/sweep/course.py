@@ -39,7 +39,7 @@ from cdm_cli.options.sweeping import SweepOptions
 class Course:
     """A race that is being run: its record, and the stage and the judge of its images.
 
-    made: network evaluations of this process.
+    made: network evaluations of all processes of the job.
     """
 
     options: SweepOptions

@@ -19,7 +19,7 @@ from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, tell_stage
-from cdm_cli.jobs.sampling.rows import choose_part, tell_part
+from cdm_cli.jobs.sampling.rows import choose_part, tell_classes, tell_part
 from cdm_cli.jobs.sweep.point import (
     DECIDED,
     REAL,
@@ -84,6 +84,7 @@ def plan_work(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     reference = open_reference(options.judge.ref, header, stack)
     judge = identify_judge(options.judge)
     num = _check_num(options, part)
+    tell_classes(store, part, num, report)
     times = _choose_times(options, header)
     settings = [
         *_list_generated(options, store, part, header, times, num, report),

@@ -70,8 +70,7 @@ def run_race(options: SweepOptions, sweep: Sweep, command: str, session: Session
         if options.budget and not begun.evaluations:
             course.measure(parse_seconds(options.budget) or 0)
         course.run()
-    made = sum(session.world.gather(course.made))
-    return _make_result(sweep, course.file, made, session)
+    return _make_result(sweep, course.file, course.made, session)
 
 
 def begin(options: SweepOptions, sweep: Sweep, command: str) -> tuple[Racers, RaceFile]:

@@ -45,7 +45,7 @@ class Progress(NamedTuple):
     """What happened since the last `Trainer.read`, over all processes.
 
     loss, grad_norm: means over the steps that were taken, nan if none was. skipped: how many were
-    not finite. in_a_row: the longest streak of those.
+    not finite. in_a_row: the longest streak of those, which may have begun before.
     """
 
     loss: float

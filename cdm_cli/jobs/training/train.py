@@ -131,7 +131,8 @@ def run(options: TrainOptions, report: Report) -> TrainResult:
     """Train the stage, or continue it; one that is done only gets the extras that it lacks.
 
     Raises MismatchError where the data do not fit, WouldOverwriteError where the name belongs
-    to another configuration, StoppedError after a signal (all is saved), DivergedError,
+    to another configuration, StoppedError after a signal (`Loop.run` says what is saved) or
+    where another job trains it, DivergedError,
     DiskError, MemoryFloorError, and BadInputError for damaged data.
     """
     return start_job(run_in, options, options.compute, report)

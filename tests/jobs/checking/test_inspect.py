@@ -111,6 +111,7 @@ def test_each_kind_fits_one_screen_and_says_first_what_it_is(tmp_path):
     made = {
         "command": "cdm sample",
         "parents": [{"role": "stage", "name": "b", "digest": "f" * 64}],
+        "note": "for the talk",
     }
     write_store(tmp_path / "low.h5", "samples", {"": arrays}, provenance=made)
     tensors = {"w": torch.arange(3.0)}
@@ -130,6 +131,7 @@ def test_each_kind_fits_one_screen_and_says_first_what_it_is(tmp_path):
         assert len(lines) <= 23
         assert not any(line.endswith(("None", "[]")) for line in lines)
     assert "from     stage b (ffffffffffff)" in short(tmp_path / "low.h5")
+    assert "note     for the talk" in short(tmp_path / "low.h5")
 
 
 def test_a_provenance_of_anything_is_shown_or_left_out(tmp_path):

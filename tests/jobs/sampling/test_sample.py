@@ -3,6 +3,7 @@
 The store, and that nothing but the command decides its bytes.
 """
 
+import time
 from contextlib import ExitStack
 from typing import get_args
 
@@ -14,10 +15,12 @@ from cdm_cli.cascade.chain import chain_of
 from cdm_cli.cascade.generate import SampleInputs, generate
 from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
+from cdm_cli.data.part import Part
 from cdm_cli.data.pixels import to_uint8
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,
+    DiskError,
     MismatchError,
     MissingError,
     StoppedError,
@@ -140,8 +143,42 @@ def test_the_compute_batch_changes_no_sample_beyond_rounding(workspace):
 def test_two_processes_make_the_same_bytes_as_one(workspace, in_pair):
     run(options("one.h5"), Told())
     made = run(options("two.h5", compute=Compute(device="cpu", gpus=2)), Told())
-    assert made.samples == 150
+    assert made.samples == made.made == 150
     assert contents("two.h5") == contents("one.h5")
+
+
+def test_a_block_that_is_being_written_at_a_stop_counts(workspace, monkeypatch):
+    """It is waited for before it is said how many are complete, and its failure is told."""
+    write = Part.write_block
+
+    def write_late(part, number, arrays):
+        time.sleep(0.3)
+        if failing:
+            raise DiskError("no space")
+        write(part, number, arrays)
+
+    failing = False
+    monkeypatch.setattr(Part, "write_block", write_late)
+    monkeypatch.setattr(engine, "Stop", AskedAfter)
+    AskedAfter.steps, AskedAfter.limit = 0, 6
+    with pytest.raises(StoppedError, match="1 of 3 blocks are complete"):
+        run(options(), Told(AskedAfter.count_up))
+    failing, AskedAfter.steps = True, 0
+    with pytest.raises(DiskError, match="no space"):
+        run(options(), Told(AskedAfter.count_up))
+
+
+def test_a_store_keeps_the_note_that_it_was_begun_with(workspace, monkeypatch):
+    monkeypatch.setattr(engine, "Stop", AskedAfter)
+    AskedAfter.steps, AskedAfter.limit = 0, 6
+    with pytest.raises(StoppedError):
+        run(options(sampling=Sampling(note="first")), Told(AskedAfter.count_up))
+    AskedAfter.limit = 10**9
+    told = Told()
+    run(options(sampling=Sampling(note="second")), told)
+    assert "lowres.h5: keeps the note that it was begun with" in told.lines
+    with open_store("lowres.h5") as store:
+        assert store.provenance["note"] == "first"
 
 
 def test_parts_hold_the_same_samples(workspace):
