@@ -63,7 +63,7 @@ class Check:
 
 @dataclass(frozen=True, init=False)
 class Without:
-    """Fields of a group that have no flag in these options."""
+    """Fields of a group, or all of one heading, that have no flag in these options."""
 
     names: frozenset[str]
 
@@ -168,7 +168,7 @@ class _Walk:
                 else:
                     yield from inner
             elif member.name not in hidden:
-                for flag in (word for word in said if isinstance(word, Flag)):
+                for flag in (w for w in said if isinstance(w, Flag) and w.group not in hidden):
                     inside = split_hint(get_args(kind)[0])[1] if get_origin(kind) is tuple else ()
                     said = (*said, *inside)
                     yield Flagged(here, kind, member.default, flags.get(member.name, flag), said)

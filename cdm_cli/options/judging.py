@@ -22,7 +22,7 @@ from cdm_cli.names import (
     InceptionMode,
     Searching,
 )
-from cdm_cli.options.flag import Check, Flag, Reflag, Without
+from cdm_cli.options.flag import OUTPUT, Check, Flag, Reflag, Without
 from cdm_cli.options.outputs import FolderOut, ScheduleOut, TableOut
 from cdm_cli.options.sampling import (
     Compute,
@@ -162,7 +162,7 @@ class TuneOptions:
     ] = False
     out: ScheduleOut = Path(SCHEDULE)
     judge: FeatureOptions = FeatureOptions()
-    sampling: Annotated[Sampling, Without("schedule", "note")] = Sampling()
+    sampling: Annotated[Sampling, Without("schedule", OUTPUT)] = Sampling()
 
     def __post_init__(self) -> None:
         """Raise UsageError for settings of sampling that a search decides itself."""
@@ -198,7 +198,7 @@ class CurveOptions:
     ] = 10_000
     out: FolderOut = Path(CURVE)
     judge: FeatureOptions = FeatureOptions()
-    sampling: Annotated[Sampling, Without("note")] = Sampling()
+    sampling: Annotated[Sampling, Without(OUTPUT)] = Sampling()
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class ElboOptions:
     ] = 64
     sampling: Annotated[
         Sampling,
-        Without("sampler", "restart_from", "note"),
+        Without("sampler", "restart_from", OUTPUT),
         Reflag("steps", Flag("Steps of the bounded chain [default: all T].", "N")),
     ] = Sampling()
     compute: Compute = Compute()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from cdm_cli.options.flag import Flag, Reflag, Without, list_flags
+from cdm_cli.options.flag import OUTPUT, Flag, Reflag, Without, list_flags
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,16 @@ class Group:
     a: Annotated[int, Flag("a of the group.")] = 1
     b: Annotated[str | None, Flag("b.", "B")] = None
     hidden: Annotated[int, Flag("Hidden.")] = 0
+    words: Annotated[str, Flag("Hidden with its heading.", group=OUTPUT)] = ""
     inner: Inner = Inner()
 
 
 @dataclass(frozen=True)
 class Asked:
     a_b: Annotated[int, Flag("a_b.")]
-    group: Annotated[Group, Without("hidden"), Reflag("b", Flag("Another b.", "N"))] = Group()
+    group: Annotated[Group, Without("hidden", OUTPUT), Reflag("b", Flag("Another b.", "N"))] = (
+        Group()
+    )
     many: Annotated[tuple[int, ...], Flag("Many.")] = ()
     again: Annotated[tuple[int, ...], Flag("Again.", names=("--one", "-1"), repeat=True)] = ()
     unflagged: int = 0
