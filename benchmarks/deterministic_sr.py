@@ -275,8 +275,9 @@ def opened(
                  for side in (config.model.resolution, header.conditioning.resolution))  # fmt: skip
     every = range(len(rows))
     images = Images(
-        from_uint8(high.z_0(every)).to(device), low.z_0(every).to(device),
-        *(torch.from_numpy(part).to(device) for part in (high.labels(every), high.ids(every))),
+        from_uint8(high.take_z_0(every)).to(device), low.take_z_0(every).to(device),
+        torch.from_numpy(high.take_labels(every)).to(device),
+        torch.from_numpy(high.take_ids(every)).to(device),
     )  # fmt: skip
     compute = Compute(device=arguments.device, compile=False, batch_size=arguments.batch_size)
     session = Session(device, compute)

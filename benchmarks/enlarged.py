@@ -24,7 +24,7 @@ def spec_of(lowres: Store, resolution: int) -> StoreSpec:
     low = min(part.resolutions)
     return StoreSpec(
         kind="samples",
-        parts={"": PartSpec(part.num, {resolution: part.channels(low)})},
+        parts={"": PartSpec(part.num, {resolution: part.count_channels(low)})},
         classes=lowres.classes,
         provenance={"command": "benchmarks/enlarged.py", "identity": {"lowres": lowres.digest}},
         block_size=part.block_size,

@@ -60,7 +60,7 @@ def store_of(images: torch.Tensor, path: Path) -> Path:
     with create(path, spec) as store:
         part = store.parts[""]
         for block in part.list_missing():
-            rows = part.block_range(block)
+            rows = part.list_rows(block)
             ids = np.arange(rows.start, rows.stop)
             arrays = {f"images/{R}": pixels[rows.start : rows.stop], "ids": ids, "labels": ids * 0}
             part.write_block(block, arrays)

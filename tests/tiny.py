@@ -138,7 +138,7 @@ def write_store(path, kind, parts, *, classes=CLASSES, provenance=None, block_si
         for name, arrays in parts.items():
             part = store.parts[name]
             for block in part.list_missing()[:blocks]:
-                rows = part.block_range(block)
+                rows = part.list_rows(block)
                 part.write_block(
                     block, {key: array[rows.start : rows.stop] for key, array in arrays.items()}
                 )
@@ -181,7 +181,7 @@ def contents(path):
                 part.labels.tobytes(),
             )
             for resolution in part.resolutions:
-                found[f"{name}/images/{resolution}"] = part.images(resolution).tobytes()
+                found[f"{name}/images/{resolution}"] = part.map_images(resolution).tobytes()
             for s in part.z_times:
-                found[f"{name}/z/{s}"] = part.z(s).tobytes()
+                found[f"{name}/z/{s}"] = part.map_z(s).tobytes()
         return found

@@ -83,7 +83,7 @@ class ArchiveSource:
         return ArchiveSource(self.name, self.path, names, self.spans[list(rows)])
 
     def read(self, i: int) -> bytes:
-        """Return the bytes of image i. Raises BadImageError, UnsafeInputError, DiskError."""
+        """Return the bytes of image i. Raises what `read_member` raises."""
         member = Member(self.names[i], MemberSpan(*self.spans[i].tolist()))
         return read_member(self.path, member)
 

@@ -33,8 +33,8 @@ class Blocks:
         self.num_blocks = schema.count_blocks(self.num, self.block_size)
         self._tables = schema.list_tables(self.num_blocks)
 
-    def block_range(self, b: int) -> range:
-        """Return the rows of block b; the last block may be short."""
+    def list_rows(self, b: int) -> range:
+        """Return the rows of block b; the last block may be short. Raises IndexError."""
         if not 0 <= b < self.num_blocks:
             raise IndexError(f"block {b} of {self.num_blocks}")
         return range(b * self.block_size, min(self.num, (b + 1) * self.block_size))
@@ -60,7 +60,7 @@ class Blocks:
 
     def check_block(self, b: int) -> bool:
         """Return whether the bytes of block b have the digest that was stored with them."""
-        hashed, rows = self._hash(b), self.block_range(b)
+        hashed, rows = self._hash(b), self.list_rows(b)
         piece = memoryview(bytearray(PIECE))
         for name in self.members:
             stop = self._find_place(name, rows.stop)
@@ -82,8 +82,8 @@ class Blocks:
         return hashed.digest()
 
     def read_block(self, b: int) -> Block:
-        """Read block b, unchecked."""
-        rows, block = self.block_range(b), Block()
+        """Read block b, unchecked. Raises DiskError, BadInputError where the file was cut."""
+        rows, block = self.list_rows(b), Block()
         for name, member in self.members.items():
             array = np.empty((len(rows), *member.shape[1:]), f"<{member.dtype}")
             place = self._find_place(name, rows.start)
@@ -92,8 +92,8 @@ class Blocks:
         return block
 
     def put_block(self, b: int, block: Mapping[str, Array]) -> None:
-        """Write block b: its bytes and their digest, synced, then its done flag, synced."""
-        rows = self.block_range(b)
+        """Write block b: bytes and digest, synced, then its done flag, synced. Raises DiskError."""
+        rows = self.list_rows(b)
         for name, member in self.members.items():
             array = np.ascontiguousarray(block[name], f"<{member.dtype}")
             self._write(name, rows.start, _view_bytes(array))
@@ -104,7 +104,7 @@ class Blocks:
 
     def _hash(self, b: int) -> "hashlib._Hash":  # pyright: ignore[reportPrivateUsage]
         """Begin a digest; equal bytes at different places have different ones."""
-        return hashlib.sha256(f"{self.name}/{b}/{len(self.block_range(b))}\n".encode())
+        return hashlib.sha256(f"{self.name}/{b}/{len(self.list_rows(b))}\n".encode())
 
     def _find_place(self, name: str, row: int) -> int:
         dataset = self._tables.get(name) or self.members[name]

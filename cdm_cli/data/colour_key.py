@@ -27,7 +27,7 @@ def has_key(image: Image.Image) -> bool:
 
 
 def make_alpha(image: Image.Image, raw: str, data: bytes) -> Image.Image:
-    """Return the alpha, mode L, that the key of a loaded PNG gives it: 0 where it is met, or 255.
+    """Return the alpha, mode L, that the key of a loaded PNG gives it: 0 where it is met, else 255.
 
     raw: its `read_raw_mode`. data: the file, of which 16-bit colours are read once more.
     """

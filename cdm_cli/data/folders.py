@@ -54,11 +54,11 @@ class FolderSource:
         return FolderSource(self.root, names, self.sizes[list(rows)], follow=self.follow)
 
     def read(self, i: int) -> bytes:
-        """Return the bytes of image i."""
+        """Return the bytes of image i. Raises BadImageError and DiskError."""
         return read_regular(self.root / self.names[i], follow=self.follow)
 
     def read_beside(self, name: str) -> bytes:
-        """Return the bytes of a file beside an image."""
+        """Return the bytes of a file beside an image. Raises the errors of `read`."""
         return read_regular(self.root / name, MAX_BESIDE_BYTES, follow=self.follow)
 
     def digest(self) -> str:

@@ -105,7 +105,7 @@ def read_error(path: Path, error: OSError) -> DiskError:
 
 
 def digest_listing(names: Sequence[str], *columns: NDArray[np.integer]) -> str:
-    """Return the sha256 over names and columns of numbers."""
+    """Return the SHA-256 over names and columns of numbers."""
     digest = hashlib.sha256()
     for name in names:
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0")

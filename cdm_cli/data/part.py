@@ -34,7 +34,7 @@ class Part(Blocks):
         """The resolutions, smallest first."""
         return sorted(self.spec.resolutions)
 
-    def channels(self, res: int) -> int:
+    def count_channels(self, res: int) -> int:
         """Return the number of channels at a resolution."""
         return self.spec.resolutions[res]
 
@@ -43,11 +43,11 @@ class Part(Blocks):
         """Every s for which z_s is kept, smallest first."""
         return sorted(self.spec.z)
 
-    def images(self, res: int) -> "np.memmap[Any, Any]":
+    def map_images(self, res: int) -> "np.memmap[Any, Any]":
         """Map all images [N, H, W, C], unchecked; zero where a block is unfinished."""
         return self.map_member(f"images/{res}")
 
-    def z(self, s: int) -> "np.memmap[Any, Any]":
+    def map_z(self, s: int) -> "np.memmap[Any, Any]":
         """Map z_s of all samples [N, h, w, C], unchecked."""
         return self.map_member(f"z/{s}")
 
@@ -154,7 +154,7 @@ class Part(Blocks):
         if set(arrays) != set(self.members):
             raise ValueError(f"block has {sorted(arrays)}, expected {sorted(self.members)}")
         for name, member in self.members.items():
-            array, shape = arrays[name], (len(self.block_range(b)), *member.shape[1:])
+            array, shape = arrays[name], (len(self.list_rows(b)), *member.shape[1:])
             if array.shape != shape or array.dtype != np.dtype(member.dtype):
                 raise ValueError(
                     f"{name} is {array.dtype} {array.shape}, expected {member.dtype} {shape}"
@@ -190,7 +190,7 @@ class Part(Blocks):
 
     def describe_invalid_block(self, b: int) -> str:
         """Return the same of block b as it is in the file, whose images are not read."""
-        rows = self.block_range(b)
+        rows = self.list_rows(b)
         small = ("labels", *(f"z/{s}" for s in self.spec.z))
         return self.describe_invalid(
             {name: self.map_member(name)[rows.start : rows.stop] for name in small}
@@ -206,7 +206,7 @@ class Part(Blocks):
 
     def block_error(self, b: int, what: str) -> CdmError:
         """Return the error for a block that cannot be used. what: the end of its sentence."""
-        rows = self.block_range(b)
+        rows = self.list_rows(b)
         of = f" of {self.name}" if self.name else ""
         return self._damage_error(f"samples {rows.start}..{rows.stop - 1}{of} {what}")
 

@@ -126,7 +126,7 @@ def _mean_with_alpha(sums: NDArray[np.integer], weight: int) -> U8:
 def sum_boxes(
     pixels: NDArray[np.integer], R: int, across: Span | None = None, down: Span | None = None
 ) -> tuple[NDArray[np.integer], int]:
-    """Sum [H, W, C] over the boxes of each target pixel -> [R, R, C], x before y.
+    """Sum [H, W, C] over the box of each target pixel; return [R, R, C], its first axis x.
 
     Exact: shares of cut pixels are whole numbers, and every sum fits its integer. Returns
     the sums and their weight, so that the mean is sums / weight. H, W >= R.

@@ -127,14 +127,14 @@ def _read_csv(data: bytes, where: str) -> LabelTable:
     if not body:
         raise BadInputError(f"{where} has no labels", next=CSV_FORM)
 
-    def rows(column: int) -> list[LabelRow]:
+    def read_rows(column: int) -> list[LabelRow]:
         return [LabelRow(at, *_read_cells(at, line, columns.file, column)) for at, line in body]
 
     if columns.label is not None and columns.name is not None:
-        return _join_columns(read_ids(rows(columns.label)), rows(columns.name), where)
+        return _join_columns(read_ids(read_rows(columns.label)), read_rows(columns.name), where)
     only = columns.name if columns.label is None else columns.label
     assert only is not None
-    return LabelTable(collect_values(read_ids(rows(only), names=columns.headed), CSV_FORM))
+    return LabelTable(collect_values(read_ids(read_rows(only), names=columns.headed), CSV_FORM))
 
 
 def _find_columns(at: str, first: list[str]) -> tuple[_Columns, bool]:

@@ -19,7 +19,7 @@ def parse_seconds(text: str) -> int | None:
 def make_duration_check(flag: str) -> Callable[[str], str]:
     """Return a function that returns a length of time as it was typed, or raises UsageError."""
 
-    def duration(text: str) -> str:
+    def check_duration(text: str) -> str:
         if parse_seconds(text) is None:
             raise UsageError(
                 f"{flag} {text}: expected a length of time, as 11h50m, 45m or 90s",
@@ -27,4 +27,4 @@ def make_duration_check(flag: str) -> Callable[[str], str]:
             )
         return text
 
-    return duration
+    return check_duration

@@ -29,7 +29,7 @@ def prepared_spec(num=20, num_val=6, resolutions=None, block_size=8, **changes):
 
 def arrays_of(part, b, seed=0):
     """What a job would write into block b: a function of the rows alone."""
-    rows = part.block_range(b)
+    rows = part.list_rows(b)
     arrays = {}
     for place, (name, member) in enumerate(part.members.items()):
         shape = (len(rows), *member.shape[1:])

@@ -30,10 +30,10 @@ def part(store):
 
 
 def test_which_rows_a_block_holds(part):
-    assert [part.block_range(b) for b in range(3)] == [range(8), range(8, 16), range(16, 20)]
+    assert [part.list_rows(b) for b in range(3)] == [range(8), range(8, 16), range(16, 20)]
     for b in (-1, 3):
         with pytest.raises(IndexError):
-            part.block_range(b)
+            part.list_rows(b)
 
 
 def test_what_was_put_is_read_again(store, part):

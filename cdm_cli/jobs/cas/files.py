@@ -3,6 +3,7 @@
     cas/
     ├── cas.json          recipe and digests of the images: what the numbers are of
     ├── samples/          the classifier trained on samples (training.py)
+    ├── real/             that of the real images, where no files can be made beside the data
     ├── table.json, .csv  the numbers with their convention
     ├── classes.json, .csv  accuracy of each class on both
     ├── cas.png           real against samples, class by class (Figure 5)

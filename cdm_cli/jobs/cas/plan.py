@@ -89,11 +89,11 @@ def plan_work(options: CasOptions, store: Store, ref: Store, device: torch.devic
     images = from_part(store, name, part, options.resolution, options.num, options.seed)
     samples = TrainingSet("samples", images, part)
     resolution = images.resolution
-    _check_images(ref, resolution, part.channels(resolution), store)
+    _check_images(ref, resolution, part.count_channels(resolution), store)
     recipe = choose_recipe(
         options,
         resolution=resolution,
-        channels=part.channels(resolution),
+        channels=part.count_channels(resolution),
         num_classes=len(ref.classes),
         num=images.num,
         precision=choose_precision(options.compute.precision, device),

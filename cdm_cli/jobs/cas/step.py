@@ -137,7 +137,9 @@ class Fit:
 
     def snapshot(self, step: int) -> Snapshot:
         """Return the state after a step, for `restore`; its tensors are not copied."""
-        tensors = {f"momentum.{name}": self._find_momentum(p) for name, p in self._named_tensors()}
+        tensors = {
+            f"momentum.{name}": self._find_momentum(p) for name, p in self.net.named_parameters()
+        }
         return Snapshot(
             step=step,
             model=dict(self.net.state_dict()),
@@ -150,7 +152,7 @@ class Fit:
     def restore(self, snapshot: Snapshot) -> None:
         """Load weights, momentum and counts of a snapshot; its tensors are copied."""
         self.net.load_state_dict(dict(snapshot.model))
-        for name, parameter in self._named_tensors():
+        for name, parameter in self.net.named_parameters():
             self._find_momentum(parameter).copy_(snapshot.optimizer[f"momentum.{name}"])
         state: Mapping[str, Any] = snapshot.state
         self._sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
@@ -164,9 +166,6 @@ class Fit:
             for buffer in buffers:
                 buffer.zero_()
         self.world.sum_(buffers, torch.zeros((), device=self.device))
-
-    def _named_tensors(self) -> list[tuple[str, Tensor]]:
-        return list(self.net.named_parameters())
 
     def _find_momentum(self, parameter: Tensor) -> Tensor:
         return self._optimizer.state[parameter]["momentum_buffer"]

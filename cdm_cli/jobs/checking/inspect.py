@@ -71,7 +71,7 @@ def _part(name: str, part: Part) -> dict[str, Any]:
     return {
         "part": name or "all",
         "num": part.num,
-        "images": [f"{res}x{res}x{part.channels(res)}" for res in part.resolutions],
+        "images": [f"{res}x{res}x{part.count_channels(res)}" for res in part.resolutions],
         "z_s": list(part.z_times),
         "blocks_done": part.num_blocks - len(part.list_missing()),
         "blocks": part.num_blocks,

@@ -207,7 +207,7 @@ def _make(engine: Engine, inputs: Inputs, rows: range, meter: Meter) -> Block:
 
 def _there(part: Part, batch: ReplayBatch) -> Block:
     """Return what the store holds, its block checked once more as it is read."""
-    block, start = part.read_checked(batch.block), part.block_range(batch.block).start
+    block, start = part.read_checked(batch.block), part.list_rows(batch.block).start
     rows = slice(batch.rows.start - start, batch.rows.stop - start)
     return {name: array[rows] for name, array in block.items()}
 

@@ -176,7 +176,7 @@ def find_batches(part: Part, chosen: list[int], origin: Origin) -> list[ReplayBa
     found: dict[int, ReplayBatch] = {}
     for row in chosen:
         block, numerics = row // part.block_size, origin.numerics_at(row)
-        inside = part.block_range(block)
+        inside = part.list_rows(block)
         start = inside.start + (row - inside.start) // numerics.batch_size * numerics.batch_size
         rows = range(start, min(start + numerics.batch_size, inside.stop))
         found.setdefault(start, ReplayBatch(block, rows, numerics))

@@ -128,7 +128,7 @@ def check_blocks(store: Store, report: Report) -> tuple[Rows, Rows]:
 
 
 def _row(part: Part, b: int) -> dict[str, object]:
-    rows = part.block_range(b)
+    rows = part.list_rows(b)
     return {"part": part.name, "block": b, "samples": f"{rows.start}..{rows.stop - 1}"}
 
 

@@ -80,7 +80,7 @@ def run(options: CurveOptions, report: Report) -> CurveResult:
 def run_in(options: CurveOptions, session: Session) -> CurveResult:
     """Judge as one process of a job."""
     with ExitStack() as stack:
-        work = session.decide(lambda: plan_work(options, stack), _fields_to_compare)
+        work = session.decide(lambda: plan_work(options, stack), _list_compared)
         check_shares(work.probe, session.world)
         tell_few(options.num, session.report)
         tell_schedule(work.header, options.sampling, work.probe.given_s, session.report)
@@ -125,7 +125,7 @@ def tell_few(num: int, report: Report) -> None:
         )
 
 
-def _fields_to_compare(work: CurveWork) -> dict[str, Any]:
+def _list_compared(work: CurveWork) -> dict[str, Any]:
     """Return what must be equal in every process."""
     states = [state.model_dump() for state in work.states]
     return {"stage": config_digest(work.header.config), **work.probe.identity, "states": states}

@@ -33,7 +33,7 @@ def _make_spec(lowres: Store, low: int, resolution: int) -> StoreSpec:
     seed = lowres.provenance.get("identity", {}).get("seed")
     return StoreSpec(
         kind="samples",
-        parts={"": PartSpec(part.num, {resolution: part.channels(low)})},
+        parts={"": PartSpec(part.num, {resolution: part.count_channels(low)})},
         classes=lowres.classes,
         provenance={"command": METHOD, "identity": {"lowres": lowres.digest, "seed": seed}},
         block_size=part.block_size,

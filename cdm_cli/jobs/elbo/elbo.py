@@ -68,7 +68,7 @@ class Bounder:
         places = range(int(rows[0]), int(rows[-1]) + 1)
         within, source = rows - rows[0], self.work.sources[self.term.resolution]
         found = bound(
-            self.stage, self.term.chain, from_uint8(source.z_0(places))[within],
+            self.stage, self.term.chain, from_uint8(source.take_z_0(places))[within],
             self._samples(places).rows(within), seed=self.seed, terms=self.asked,
             s=self.term.above, advance=lambda _: advance(len(places)),
         )  # fmt: skip
@@ -80,7 +80,7 @@ class Bounder:
             low = self.work.sources[header.conditioning.resolution]
             return Conditioner(header, low, s, "non-truncated", self.seed).make_samples(places)
         source = self.work.sources[self.term.resolution]
-        ids, y = source.ids(places), source.labels(places)
+        ids, y = source.take_ids(places), source.take_labels(places)
         return SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))
 
 
@@ -104,9 +104,7 @@ def run(options: ElboOptions, report: Report) -> ElboResult:
 def run_in(options: ElboOptions, session: Session) -> ElboResult:
     """Bound as one process of a job."""
     with ExitStack() as stack:
-        work = session.decide(
-            lambda: plan_work(options, stack), partial(_fields_to_compare, options)
-        )
+        work = session.decide(lambda: plan_work(options, stack), partial(_list_compared, options))
         tell_part(work.store, options.split, session.report)
         _tell_schedule(options, work, session.report)
         done = [_bound_stage(term, work, options, session) for term in work.terms]
@@ -128,7 +126,7 @@ def run_in(options: ElboOptions, session: Session) -> ElboResult:
         )
 
 
-def _fields_to_compare(options: ElboOptions, work: ElboWork) -> dict[str, Any]:
+def _list_compared(options: ElboOptions, work: ElboWork) -> dict[str, Any]:
     """Return what must be equal in every process."""
     weights, seed = options.sampling.weights, options.sampling.seed
     stages = [

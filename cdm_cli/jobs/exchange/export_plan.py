@@ -51,7 +51,7 @@ class ExportSelection:
     @property
     def channels(self) -> int:
         """Channels of the images."""
-        return self.part.channels(self.resolution)
+        return self.part.count_channels(self.resolution)
 
     def batches(self) -> Iterator[ExportBatch]:
         """Yield the chosen images in order, each block read once and checked.
@@ -78,7 +78,7 @@ def select_images(store: Store, options: ExportOptions) -> ExportSelection:
     _, part = choose_part(store, options.split)
     resolution = choose_resolution(store, part, options.resolution)
     kind: ExportFormat = options.format or ("npz" if is_npz(options.out) else "png")
-    if kind == "jpeg" and part.channels(resolution) in (2, 4):
-        mode = MODES[part.channels(resolution)]
+    if kind == "jpeg" and part.count_channels(resolution) in (2, 4):
+        mode = MODES[part.count_channels(resolution)]
         raise UsageError(f"--format jpeg: JPEG has no alpha, the images are {mode}", next="png")
     return ExportSelection(store, part, choose_rows(store, part, options.num), resolution, kind)

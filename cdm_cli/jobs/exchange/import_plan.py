@@ -164,7 +164,7 @@ def each(work: Callable[[int], T], rows: range) -> Iterator[T]:
             yield from pool.map(work, range(start, min(start + 64 * THREADS, rows.stop)))
 
 
-def spec_of(plan: ImportPlan, classes: tuple[str, ...], options: ImportOptions) -> StoreSpec:
+def make_spec(plan: ImportPlan, classes: tuple[str, ...], options: ImportOptions) -> StoreSpec:
     """Return the contents and the provenance of the store."""
     parts: dict[PartName, PartSpec] = {
         "": PartSpec(len(plan.ids), {plan.resolution: plan.channels})

@@ -23,8 +23,8 @@ from cdm_cli.jobs.exchange.import_plan import (
     ImportPlan,
     each,
     labels_in,
+    make_spec,
     plan_import,
-    spec_of,
     unusable_error,
 )
 from cdm_cli.jobs.runtime.same_store import resume_or_create
@@ -74,7 +74,7 @@ def _run(options: ImportOptions, spool: Path, report: Report) -> ImportedStore:
     skipped = _count_skips(skips)
     for reason, count in skipped.items():
         report.say(f"{options.src}: {count} passed over: {reason}")
-    with resume_or_create(options.out, spec_of(plan, classes, options)) as store:
+    with resume_or_create(options.out, make_spec(plan, classes, options)) as store:
         made = fill_blocks(store.parts[""], plan, options.src, report)
     return ImportedStore(
         out=options.out,
@@ -107,7 +107,7 @@ def fill_blocks(part: Part, plan: ImportPlan, src: Path, report: Report) -> int:
     """
 
     def make(b: int) -> Block:
-        rows = part.block_range(b)
+        rows = part.list_rows(b)
         images = np.stack(list(each(partial(_pixels, plan, src), rows)))
         inside = slice(rows.start, rows.stop)
         arrays = {"ids": plan.ids[inside], "labels": plan.y[inside]}

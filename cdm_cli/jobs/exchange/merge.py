@@ -65,7 +65,7 @@ def run(options: MergeOptions, report: Report) -> Merged:
         raise UsageError(f"-o {options.out}: is one of the parts", next="-o samples.h5")
     with ExitStack() as opened:
         pieces = order_pieces([opened.enter_context(open_store(path)) for path in options.parts])
-        spec = spec_of(pieces, spell_command("merge", options))
+        spec = make_spec(pieces, spell_command("merge", options))
         for piece in pieces:
             piece.store.require_finished()
         _tell(pieces, report)
@@ -179,7 +179,7 @@ def _unfit_error(what: str, then: str) -> MismatchError:
     return MismatchError(what, kept=NOTHING, next=then)
 
 
-def spec_of(pieces: Sequence[Piece], command: str) -> StoreSpec:
+def make_spec(pieces: Sequence[Piece], command: str) -> StoreSpec:
     """Return the store of the undivided command, which remembers its parts."""
     merged = [_describe_piece(piece) for piece in pieces]
     return _spec_like(

@@ -92,9 +92,7 @@ def _check_ours(path: Path, mark: str, what: str, next: str) -> None:
 def run_in(options: EvalOptions, session: Session) -> EvalResult:
     """Judge stores as one process of a job; the first one writes."""
     with ExitStack() as stack:
-        chosen = session.decide(
-            lambda: _choose_all(options, stack, session.report), _fields_to_compare
-        )
+        chosen = session.decide(lambda: _choose_all(options, stack, session.report), _list_compared)
         rich = bool({*OF_IMAGES} & {*options.names})
         panel = open_panel(options.judge, chosen[0].resolution, session, features=rich)
         tables: dict[Path, MetricTable] = {}
@@ -151,7 +149,7 @@ def _choose_all(options: EvalOptions, stack: ExitStack, report: Report) -> list[
     return chosen
 
 
-def _fields_to_compare(chosen: list[ImageSet]) -> dict[str, Any]:
+def _list_compared(chosen: list[ImageSet]) -> dict[str, Any]:
     """Return what must be equal in every process."""
     images = chosen[0]
     same = {"samples": images.digest, "num": images.num, "resolution": images.resolution}

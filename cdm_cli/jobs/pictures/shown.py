@@ -27,7 +27,7 @@ class ShownImages:
         tiles: dict[int, np.ndarray] = {}
         for block, inside in wanted.items():
             images = part.read_checked(block)[f"images/{self.resolution}"]
-            start = part.block_range(block).start
+            start = part.list_rows(block).start
             tiles |= {place: images[place - start].copy() for place in inside}
         return tiles
 
@@ -47,7 +47,7 @@ def choose_shown(
 
 
 def _find_finished(store: Store, part: Part) -> np.ndarray:
-    blocks = (part.block_range(b) for b in range(part.num_blocks) if part.is_done(b))
+    blocks = (part.list_rows(b) for b in range(part.num_blocks) if part.is_done(b))
     done = [np.arange(block.start, block.stop) for block in blocks]
     if not done:
         raise MissingError(

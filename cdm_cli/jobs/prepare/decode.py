@@ -51,7 +51,7 @@ def write_block(part: Part, b: int, images: Images) -> Counter[str]:
 
     Raises BadInputError for an image that cannot be used, if strict; DiskError.
     """
-    rows, recipe, conversions = part.block_range(b), images.recipe, Counter[str]()
+    rows, recipe, conversions = part.list_rows(b), images.recipe, Counter[str]()
     ids = np.arange(rows.start, rows.stop)
     pixels = {
         res: np.zeros((len(rows), res, res, recipe.channels), np.uint8)
@@ -91,7 +91,7 @@ def fill_part(part: Part, path: Path, images: Images, workers: int, report: Repo
     """
     pending, conversions = part.list_missing(), Counter[str]()
     what = f"prepare {part.name}"
-    num = sum(len(part.block_range(b)) for b in pending)
+    num = sum(len(part.list_rows(b)) for b in pending)
     with Stop() as stop, report.track(what, part.num, "images", part.num - num) as advance:
         made = (
             _write_with_processes(part, path, images, pending, workers, stop)
@@ -100,7 +100,7 @@ def fill_part(part: Part, path: Path, images: Images, workers: int, report: Repo
         )
         for b, found in made:
             conversions.update(found)
-            advance(len(part.block_range(b)), "")
+            advance(len(part.list_rows(b)), "")
         if stop.asked:
             raise stop.error(tell_complete(part))
     return conversions

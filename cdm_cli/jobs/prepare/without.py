@@ -68,7 +68,7 @@ def _make_spec(
 
 def _gather(source: Part, target: Part, good: np.ndarray, b: int) -> Block:
     """Read what block b of the target holds: rows of `good`, out of blocks that are checked."""
-    there = target.block_range(b)
+    there = target.list_rows(b)
     rows, size, pieces = good[there.start : there.stop], source.block_size, list[Block]()
     for block in np.unique(rows // size).tolist():
         inside = rows[rows // size == block] - block * size

@@ -101,7 +101,7 @@ def write_missing(
     StoppedError between two blocks when asked to stop, DiskError, and what `make` raises.
     """
     pending = part.list_missing()
-    num = sum(len(part.block_range(b)) for b in pending)
+    num = sum(len(part.list_rows(b)) for b in pending)
     with Stop() as stop, report.track(what, part.num, "images", part.num - num) as advance:
         with BlockWriter(part) as writer:
             for b in pending:
@@ -109,7 +109,7 @@ def write_missing(
                     writer.wait()
                     raise stop.error(tell_complete(part))
                 writer.put(b, make(b))
-                advance(len(part.block_range(b)), "")
+                advance(len(part.list_rows(b)), "")
     return num
 
 

@@ -198,10 +198,10 @@ def _fill(
             meter = Meter(advance, stop, all_of_it, tell_kept, all_of_it - num)
             for some in missing:
                 start = time.monotonic()
-                rows = range(part.block_range(some[0]).start, part.block_range(some[-1]).stop)
+                rows = range(part.list_rows(some[0]).start, part.list_rows(some[-1]).stop)
                 arrays = engine.make_block(inputs(rows), meter)
                 for b in some:
-                    writer.put(b, _cut(arrays, part.block_range(b), rows.start))
+                    writer.put(b, _cut(arrays, part.list_rows(b), rows.start))
                 longest = max(longest, time.monotonic() - start)
         wait_for_others(part, blocks, world, longest, lambda: stop.asked)
     return num
@@ -230,7 +230,7 @@ def join_consecutive(blocks: Sequence[int]) -> list[range]:
 
 
 def _count_samples(part: Part, runs: Sequence[range]) -> int:
-    return sum(len(part.block_range(b)) for run in runs for b in run)
+    return sum(len(part.list_rows(b)) for run in runs for b in run)
 
 
 def _cut(arrays: Arrays, rows: range, first: int) -> Arrays:

@@ -188,8 +188,8 @@ def compare_images(
     if resolution not in part.resolutions:
         there = ", ".join(map(str, part.resolutions))
         return f"{one} {does} {resolution}×{resolution}, {other} has {there}"
-    if part.channels(resolution) != channels:
-        return f"{one} has {channels} channels, {other} {part.channels(resolution)}"
+    if part.count_channels(resolution) != channels:
+        return f"{one} has {channels} channels, {other} {part.count_channels(resolution)}"
     return ""
 
 

@@ -7,7 +7,7 @@ carries them in its provenance, for the run that continues.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,6 @@ class Numerics:
     compiled: bool
     device: str
     build: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for provenance."""
-        return asdict(self)
 
 
 def choose_numerics(

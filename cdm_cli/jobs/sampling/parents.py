@@ -24,7 +24,7 @@ class StageFound(NamedTuple):
 
 
 def find_stage_of(digest: str, runs: Path) -> StageFound | None:
-    """Return the stage in runs whose weights and configuration have this digest."""
+    """Return the first stage in runs whose weights and configuration have this digest, or None."""
     for name in list_stages(runs):
         found = find_weights(runs / name, digest)
         if found is not None:
@@ -33,7 +33,7 @@ def find_stage_of(digest: str, runs: Path) -> StageFound | None:
 
 
 def find_weights(directory: Path, digest: str) -> StageFound | None:
-    """Return which weights of a stage directory have this digest, if any have."""
+    """Return which weights of a stage directory have this digest, None where none have."""
     return next((found for found, has in _list_digests(directory) if has == digest), None)
 
 
@@ -61,7 +61,7 @@ def _list_digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
 
 
 def find_store_of(digest: str, name: str, directories: list[Path]) -> Path | None:
-    """Return the store with this digest: the one of its recorded name, or any other."""
+    """Return the store with this digest: that of its recorded name, any other, or None."""
     for directory in dict.fromkeys(directories):
         named = directory / Path(name).name
         others = sorted(path for path in directory.glob("*.h5") if path != named)

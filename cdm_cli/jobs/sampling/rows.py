@@ -95,20 +95,20 @@ class LowRes:
     ) -> None:
         self.images, self.y, self.numbers, self.z = images, y, numbers, z
 
-    def ids(self, places: range) -> np.ndarray:
+    def take_ids(self, places: range) -> np.ndarray:
         """Return int64 ids of places."""
         return np.asarray(self.numbers[self._locate(places)])
 
-    def labels(self, places: range) -> np.ndarray:
+    def take_labels(self, places: range) -> np.ndarray:
         """Return int64 labels."""
         return np.asarray(self.y[self._locate(places)])
 
-    def z_0(self, places: range) -> Tensor:
+    def take_z_0(self, places: range) -> Tensor:
         """Return uint8 [n, C, h, w]."""
         images = np.ascontiguousarray(self.images[self._locate(places)])
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
-    def z_s(self, places: range, s: int) -> Tensor:
+    def take_z_s(self, places: range, s: int) -> Tensor:
         """Return the kept states, float16 [n, h, w, C]."""
         return torch.from_numpy(np.ascontiguousarray(self.z[s][self._locate(places)]))
 
@@ -120,8 +120,8 @@ class StoreRows(LowRes):
     """Chosen rows of a part, at places within these; every block is checked before it is used."""
 
     def __init__(self, part: Part, resolution: int, rows: Rows) -> None:
-        z = {s: part.z(s) for s in part.z_times}
-        super().__init__(part.images(resolution), part.map_member("labels"), part.ids, z)
+        z = {s: part.map_z(s) for s in part.z_times}
+        super().__init__(part.map_images(resolution), part.map_member("labels"), part.ids, z)
         self._part, self._rows = part, rows
 
     def _locate(self, places: range) -> Rows:

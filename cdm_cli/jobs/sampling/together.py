@@ -53,13 +53,13 @@ class Filling:
         return self._count(self._pending)
 
     def _count(self, blocks: Iterable[int]) -> int:
-        return sum(len(self.store.parts[""].block_range(block)) for block in blocks)
+        return sum(len(self.store.parts[""].list_rows(block)) for block in blocks)
 
     def read_blocks(self) -> Iterator["Block"]:
         """Read the inputs of each block that is missing."""
         part = self.store.parts[""]
         for block in self._pending:
-            yield Block(self, block, self.work.inputs(part.block_range(block)))
+            yield Block(self, block, self.work.inputs(part.list_rows(block)))
 
     def write_block(self, block: "Block") -> None:
         """Write a block that is whole; call `finished` after the last one."""

@@ -60,12 +60,12 @@ class Conditioner:
 
     def make_samples(self, places: range) -> SampleInputs:
         """Return the inputs of places within the chosen rows."""
-        ids = torch.from_numpy(self.source.ids(places))
-        y = torch.from_numpy(self.source.labels(places))
+        ids = torch.from_numpy(self.source.take_ids(places))
+        y = torch.from_numpy(self.source.take_labels(places))
         if self.augment == "truncated" and self.s > 0:
-            z_s = take_truncated(self.source.z_s(places, self.s))
+            z_s = take_truncated(self.source.take_z_s(places, self.s))
         else:
-            z_0 = self.source.z_0(places)
+            z_0 = self.source.take_z_0(places)
             z_s = draw_non_truncated(self.header.config, z_0, self.s, ids=ids, seed=self.seed)
         return SampleInputs(ids, y, z_s, torch.full_like(ids, self.s))
 

@@ -1,7 +1,7 @@
 """A store to be made, decided from headers and flags: what it will hold, and what identifies it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def make_spec(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
             work.equivalent_command,
             identity,
             parents,
-            numerics=numerics.as_dict(),
+            numerics=asdict(numerics),
             note=work.sampling.note,
         ),
         block_size=work.block or choose_block_size(work.num),

@@ -132,7 +132,7 @@ def _count_missing(point: Point) -> int:
         return len(point.work.rows)
     with open_store(point.samples) as store:
         part = store.parts[""]
-        return sum(len(part.block_range(block)) for block in part.list_missing())
+        return sum(len(part.list_rows(block)) for block in part.list_missing())
 
 
 def _wait_for(points: Sequence[Point], session: Session) -> list[Point]:

@@ -124,8 +124,8 @@ def _set_in_threes(
     rows: Rows, images: np.ndarray, lowres: StoreRows, originals: StoreRows
 ) -> tuple[dict[int, np.ndarray], Rows]:
     places = range(len(images))
-    z_0 = move_channels_last(lowres.z_0(places)).numpy()
-    x_0 = move_channels_last(originals.z_0(places)).numpy()
+    z_0 = move_channels_last(lowres.take_z_0(places)).numpy()
+    x_0 = move_channels_last(originals.take_z_0(places)).numpy()
     inputs = np.stack([enlarge(image, images.shape[1]) for image in z_0])
     tiles = np.stack([inputs, images, x_0], 1).reshape(-1, *images.shape[1:])
     threes = [(name, (3 * at[:, None] + np.arange(3)).reshape(-1)) for name, at in rows]

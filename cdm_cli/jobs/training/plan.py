@@ -105,7 +105,7 @@ def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
         _check_resolution(resolution, part, store)
         changes = {
             "resolution": resolution,
-            "channels": part.channels(resolution),
+            "channels": part.count_channels(resolution),
             "num_classes": num_classes,
         }
         _check_typed(typed, "", stage.model_dump(), changes, store)
@@ -115,7 +115,7 @@ def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
         _check_resolution(stage.conditioning.resolution, part, store)
     if "model.num_classes" in said and stage.model.num_classes == 0:
         num_classes = 0  # an unconditional model was asked for
-    channels = part.channels(stage.model.resolution)
+    channels = part.count_channels(stage.model.resolution)
     changes = {"channels": channels, "num_classes": num_classes}
     before = stage.model.model_dump()
     _check_typed(typed, "model.", before, changes, store)

@@ -114,9 +114,9 @@ class Beginning:
             taken = Conditioner(search.header, low, search.s, "non-truncated", self._scorer.seed)
             samples = taken.make_samples(every)
         else:
-            ids, y = source.ids(every), source.labels(every)
+            ids, y = source.take_ids(every), source.take_labels(every)
             samples = SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))
-        x_0 = from_uint8(source.z_0(every))
+        x_0 = from_uint8(source.take_z_0(every))
         rows = torch.arange(self._size).clamp(max=len(x_0) - 1)
         return x_0[rows].to(self._stage.device), samples.pad(self._size).to(self._stage.device)
 

@@ -178,7 +178,7 @@ def make_log_head(scorer: Scorer) -> LogHead:
         stage_digest=stage.digest,
         reference=scorer.reference.name,
         convention=asdict(state_trial_convention(scorer)),
-        numerics=scorer.ready.numerics.as_dict(),
+        numerics=asdict(scorer.ready.numerics),
         gains=True,
     )
 

@@ -55,7 +55,7 @@ def run_in(options: TuneOptions, session: Session) -> TuneResult:
     """Search as one process of a job."""
     log = name_log(options.out)
     with ExitStack() as stack:
-        begun = session.decide(lambda: _begin(options, stack, session.report), _fields_to_compare)
+        begun = session.decide(lambda: _begin(options, stack, session.report), _list_compared)
         search, before = begun
         session.check_shared(options.out)
         left = count_trials_left(search, before.trials if before else [])
@@ -91,7 +91,7 @@ def _begin(options: TuneOptions, stack: ExitStack, report: Report) -> tuple[Sear
     return search, before
 
 
-def _fields_to_compare(begun: tuple[Search, Log | None]) -> dict[str, Any]:
+def _list_compared(begun: tuple[Search, Log | None]) -> dict[str, Any]:
     """Return what must be equal in every process."""
     search, log = begun
     return {

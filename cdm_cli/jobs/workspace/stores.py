@@ -71,7 +71,7 @@ def _describe(path: Path, scores: Scores) -> Row:
 
 def count_done(part: Part) -> int:
     """Return how many samples of a part are in finished blocks."""
-    return part.num - sum(len(part.block_range(b)) for b in part.list_missing())
+    return part.num - sum(len(part.list_rows(b)) for b in part.list_missing())
 
 
 def describe_pruned(path: Path, scores: Scores) -> Row | None:

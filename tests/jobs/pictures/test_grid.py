@@ -32,7 +32,7 @@ def write_store(path, *, num=12, blocks=3, resolutions=None, kind="samples", par
     with store:
         for part in store.parts.values():
             for b in range(blocks):
-                rows = part.block_range(b)
+                rows = part.list_rows(b)
                 part.write_block(b, block(labels[rows.start : rows.stop], resolutions, rows.start))
     return path
 
