@@ -46,13 +46,12 @@ class Lifelines:
         self.place = Place(own, int(self._listener.getsockname()[1]), name_network())
         self._lines: dict[int, socket.socket] = {}
 
-    def connect(self, rank: int, place: Place) -> bool:
-        """Hold a connection to another process; return whether the network allows it.
+    def may_reach(self, place: Place) -> bool:
+        """Return whether a place is to be tried: another host's loopback is anybody's on this."""
+        return place.network == self.place.network or not ip_address(place.host).is_loopback
 
-        A place on the loopback of another host is not tried: it may be anybody's on this one.
-        """
-        if ip_address(place.host).is_loopback and place.network != self.place.network:
-            return False
+    def connect(self, rank: int, place: Place) -> bool:
+        """Hold a connection to another process; return whether the network allows it."""
         with suppress(OSError):
             self._lines[rank] = reach(place.host, place.port)
         return rank in self._lines

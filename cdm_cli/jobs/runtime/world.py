@@ -164,7 +164,9 @@ def _hold_lines(world: World, address: str) -> World:
     with suppress(OSError):
         lines = Lifelines(address)
     for rank, place in enumerate(world.gather(lines.place if lines else None)):
-        if lines and place and rank != world.rank and not lines.connect(rank, place):
+        if not lines or not place or rank == world.rank or not lines.may_reach(place):
+            continue
+        if not lines.connect(rank, place):
             break  # each of the others would take as long to be tried
     return replace(world, lines=lines)
 
