@@ -181,7 +181,7 @@ def contents(path):
                 part.labels.tobytes(),
             )
             for resolution in part.resolutions:
-                found[f"{name}/images/{resolution}"] = part.map_images(resolution).tobytes()
+                found[f"{name}/images/{resolution}"] = part.images(resolution).tobytes()
             for s in part.z_times:
-                found[f"{name}/z/{s}"] = part.map_z(s).tobytes()
+                found[f"{name}/z/{s}"] = part.z(s).tobytes()
         return found

@@ -53,8 +53,8 @@ def read(
         rows = choose_rows(opened, part, num)
         part.check(rows)
         return Samples(
-            np.array(part.map_images(side)[rows]),
+            np.array(part.images(side)[rows]),
             np.array(part.read_labels(rows)),
             np.array(part.ids[rows]),
-            {s: np.array(part.map_z(s)[rows]) for s in times},
+            {s: np.array(part.z(s)[rows]) for s in times},
         )

@@ -116,7 +116,7 @@ class TrainBatches:
         return TrainBatch(images[0], images[1] if len(images) > 1 else None, y)
 
     def _gather(self, name: str, rows: NDArray[np.int64], pin: bool) -> Tensor:
-        mapped = self._part.map_images(int(name.rpartition("/")[2]))
+        mapped = self._part.images(int(name.rpartition("/")[2]))
         out = torch.empty((len(rows), *mapped.shape[1:]), dtype=torch.uint8, pin_memory=pin)
         np.take(mapped, rows, axis=0, out=out.numpy(), mode="clip")
         return out.permute(0, 3, 1, 2)

@@ -43,11 +43,11 @@ class Part(Blocks):
         """Every s for which z_s is kept, smallest first."""
         return sorted(self.spec.z)
 
-    def map_images(self, res: int) -> "np.memmap[Any, Any]":
+    def images(self, res: int) -> "np.memmap[Any, Any]":
         """Map all images [N, H, W, C], unchecked; zero where a block is unfinished."""
         return self.map_member(f"images/{res}")
 
-    def map_z(self, s: int) -> "np.memmap[Any, Any]":
+    def z(self, s: int) -> "np.memmap[Any, Any]":
         """Map z_s of all samples [N, h, w, C], unchecked."""
         return self.map_member(f"z/{s}")
 

@@ -91,8 +91,8 @@ def test_what_a_batch_holds(part):
     assert batch.x_0.shape == (6, 3, 8, 8)
     assert batch.z_0.shape == (6, 3, 4, 4)
     assert batch.x_0.dtype == batch.z_0.dtype == torch.uint8
-    np.testing.assert_array_equal(batch.x_0.permute(0, 2, 3, 1).numpy(), part.map_images(8)[rows])
-    np.testing.assert_array_equal(batch.z_0.permute(0, 2, 3, 1).numpy(), part.map_images(4)[rows])
+    np.testing.assert_array_equal(batch.x_0.permute(0, 2, 3, 1).numpy(), part.images(8)[rows])
+    np.testing.assert_array_equal(batch.z_0.permute(0, 2, 3, 1).numpy(), part.images(4)[rows])
     assert batch.y.tolist() == part.labels[rows].tolist()
     assert batches(part, low=None).read_batch(3).z_0 is None
 

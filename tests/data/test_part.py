@@ -30,7 +30,7 @@ def test_what_there_is(part):
     assert (part.resolutions, part.count_channels(8), part.z_times) == ([8], 3, [3, 12])
     assert part.labels.tolist() == [row % len(CLASSES) for rows in (8, 8, 4) for row in range(rows)]
     assert part.ids.tolist() == list(range(20))
-    assert (part.map_images(8).shape, part.map_z(12).shape) == ((20, 8, 8, 3), (20, 4, 4, 3))
+    assert (part.images(8).shape, part.z(12).shape) == ((20, 8, 8, 3), (20, 4, 4, 3))
 
 
 def test_maps_show_the_bytes_and_cannot_change_them(part):
@@ -39,7 +39,7 @@ def test_maps_show_the_bytes_and_cannot_change_them(part):
         for name, array in arrays_of(part, b).items():
             np.testing.assert_array_equal(part.map_member(name)[rows.start : rows.stop], array)
     with pytest.raises(ValueError, match="read-only"):
-        part.map_images(8)[0] = 0
+        part.images(8)[0] = 0
 
 
 def test_checked_reads_find_a_changed_byte(path, part):
@@ -128,7 +128,7 @@ def test_a_file_cut_short_is_an_error_and_not_the_end_of_the_process(path, part)
     """A page of a map that lies behind the end of its file kills whoever touches it: SIGBUS."""
     os.truncate(path, path.stat().st_size // 2)
     for read in (
-        lambda: part.check(np.array([0])), part.recheck, lambda: part.map_images(8),
+        lambda: part.check(np.array([0])), part.recheck, lambda: part.images(8),
         lambda: part.labels, lambda: part.ids,
     ):  # fmt: skip
         with pytest.raises(BadInputError, match=r"a\.h5 became shorter"):
@@ -138,7 +138,7 @@ def test_a_file_cut_short_is_an_error_and_not_the_end_of_the_process(path, part)
 def test_a_file_cut_short_once_it_was_seen_to_be_whole_is_no_map(path, part, monkeypatch):
     monkeypatch.setattr(Part, "_require_whole", lambda self: os.truncate(path, 4096))
     with pytest.raises(BadInputError, match=r"a\.h5 became shorter"):
-        part.map_images(8)
+        part.images(8)
 
 
 def test_unfinished_blocks_are_not_handed_out(tmp_path):

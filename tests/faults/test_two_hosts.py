@@ -56,7 +56,7 @@ def images(path):
     with open_store(path) as store:
         (part,) = store.parts.values()
         resolution = max(part.resolutions)
-        return np.asarray(part.map_images(resolution)[:], int), np.asarray(part.ids)
+        return np.asarray(part.images(resolution)[:], int), np.asarray(part.ids)
 
 
 def nearly(one, other):

@@ -81,7 +81,7 @@ def from_part(
     return ImageSet(
         name=f"{store.path}:{name}" if name else str(store.path),
         digest=store.digest,
-        images=part.map_images(resolution),
+        images=part.images(resolution),
         rows=rows,
         ids=ids[rows],
         labels=labels[rows],

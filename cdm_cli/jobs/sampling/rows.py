@@ -120,8 +120,8 @@ class StoreRows(LowRes):
     """Chosen rows of a part, at places within these; every block is checked before it is used."""
 
     def __init__(self, part: Part, resolution: int, rows: Rows) -> None:
-        z = {s: part.map_z(s) for s in part.z_times}
-        super().__init__(part.map_images(resolution), part.map_member("labels"), part.ids, z)
+        z = {s: part.z(s) for s in part.z_times}
+        super().__init__(part.images(resolution), part.map_member("labels"), part.ids, z)
         self._part, self._rows = part, rows
 
     def _locate(self, places: range) -> Rows:

@@ -46,7 +46,7 @@ class RaceJudge:
             images = ImageSet(
                 name=str(point.samples),
                 digest="",
-                images=part.map_images(max(part.resolutions)),
+                images=part.images(max(part.resolutions)),
                 rows=np.arange(num),
                 ids=np.asarray(part.ids[:num]),
                 labels=np.asarray(part.read_labels(slice(num))),

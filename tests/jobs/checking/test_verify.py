@@ -92,7 +92,7 @@ def test_splits_are_named(workspace):
         "data.h5", "prepared", {"train": arrays_of(70, [8]), "val": arrays_of(10, [8], seed=1)}
     )
     with open_store("data.h5") as store:
-        place = store.parts["val"].map_images(8).offset
+        place = store.parts["val"].images(8).offset
     flip("data.h5", place)
     found = verified("data.h5")
     assert found.damaged[0] | {"what": ""} == {

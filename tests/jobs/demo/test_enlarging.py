@@ -34,7 +34,7 @@ def test_the_larger_samples_are_paired_with_the_smaller(tmp_path):
         assert store.provenance["identity"]["seed"] == 7
         assert part.ids.tolist() == arrays["ids"].tolist()
         assert part.labels.tolist() == arrays["labels"].tolist()
-        assert (part.map_images(16) == enlarge_images(arrays["images/4"], 16)).all()
+        assert (part.images(16) == enlarge_images(arrays["images/4"], 16)).all()
     other = write_store(tmp_path / "other.h5", "samples", {"": arrays_of(9, (4,), seed=1)})
     with pytest.raises(WouldOverwriteError):
         write_enlarged(other, tmp_path / "large.h5", 16)

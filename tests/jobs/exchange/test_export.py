@@ -150,7 +150,7 @@ def test_split_resolution_and_num():
     exported("a.npz", store="data.h5", resolution=8)
     exported("b.npz", store="data.h5", split="train", num=9)
     with np.load("a.npz") as a, np.load("b.npz") as b, open_store("data.h5") as store:
-        np.testing.assert_array_equal(a["arr_0"], store.parts["val"].map_images(8))
+        np.testing.assert_array_equal(a["arr_0"], store.parts["val"].images(8))
         assert b["arr_0"].shape == (9, 16, 16, 3)
         assert np.bincount(b["arr_1"]).tolist() == [3, 3, 3]
     exported("some", store="data.h5", num=6)
@@ -269,7 +269,7 @@ def test_an_empty_folder_is_used(arrays):
 def test_a_damaged_block_is_noticed_and_its_samples_named(arrays, out):
     stored(arrays)
     with open_store("samples.h5") as store:
-        place = store.parts[""].map_images(8).offset + 64 * 192
+        place = store.parts[""].images(8).offset + 64 * 192
     data = bytearray(Path("samples.h5").read_bytes())
     data[place] ^= 1
     Path("samples.h5").write_bytes(data)

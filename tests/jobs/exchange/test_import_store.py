@@ -68,7 +68,7 @@ def opened(path="in.h5"):
         part = store.parts[""]
         res = part.resolutions[0]
         return (
-            np.array(part.map_images(res)), part.labels.tolist(), part.ids.tolist(), store.classes,
+            np.array(part.images(res)), part.labels.tolist(), part.ids.tolist(), store.classes,
         )  # fmt: skip
 
 

@@ -210,7 +210,7 @@ def test_an_unfinished_part_is_refused(workspace):
 
 def test_a_damaged_part_is_noticed_as_it_is_read(workspace):
     with open_store("p2.h5") as store:
-        place = store.parts[""].map_images(8).offset + 100
+        place = store.parts[""].images(8).offset + 100
     with open("p2.h5", "r+b") as file:
         file.seek(place)
         byte = file.read(1)[0]

@@ -328,7 +328,7 @@ def test_without_inception_the_line_says_where_it_belongs_and_what_else_to_do(mo
 
 def test_a_flipped_byte_in_a_store_is_noticed(workspace):
     with open_store("samples.h5") as store:
-        place = store.parts[""].map_images(8).offset
+        place = store.parts[""].images(8).offset
     with open("samples.h5", "r+b") as file:
         file.seek(place + 70)
         byte = file.read(1)

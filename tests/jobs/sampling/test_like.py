@@ -50,7 +50,7 @@ def test_the_image_of_an_id_and_class_is_that_of_any_other_store(workspace):
     run(as_typed(SampleOptions, classes="0,2", num=9, out="all.h5", compute=CPU), Told())
     with open_store("like.h5") as one, open_store("all.h5") as other:
         same = np.asarray(one.parts[""].labels) == np.asarray(other.parts[""].labels)
-        images = [np.asarray(store.parts[""].map_images(8)[:])[same] for store in (one, other)]
+        images = [np.asarray(store.parts[""].images(8)[:])[same] for store in (one, other)]
     assert same.any()
     assert np.array_equal(*images)
 

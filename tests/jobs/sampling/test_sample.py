@@ -66,8 +66,8 @@ def test_a_store_of_images_labels_ids_and_states(workspace):
         assert part.ids.tolist() == list(range(150))
         assert part.labels.tolist() == [1, 0] * 75
         assert part.z_times == [5, 11]
-        assert part.map_z(5).dtype == np.float16
-        assert part.map_images(8).shape == (150, 8, 8, 3)
+        assert part.z(5).dtype == np.float16
+        assert part.images(8).shape == (150, 8, 8, 3)
         assert store.provenance["identity"]["keep_s"] == [5, 11]
         assert store.provenance["parents"][0]["name"] == "base"
 
@@ -92,9 +92,9 @@ def test_samples_are_those_of_generate(workspace):
     with open_store(workspace / "lowres.h5") as store:
         part = store.parts[""]
         expected = to_uint8(made.x_0).permute(0, 2, 3, 1).numpy()
-        np.testing.assert_array_equal(part.map_images(8)[70:80], expected)
+        np.testing.assert_array_equal(part.images(8)[70:80], expected)
         states = made.z[11].half().permute(0, 2, 3, 1).numpy()
-        np.testing.assert_array_equal(part.map_z(11)[70:80], states)
+        np.testing.assert_array_equal(part.z(11)[70:80], states)
 
 
 def test_a_stopped_run_continues_and_ends_in_the_same_bytes(workspace, monkeypatch):
@@ -136,7 +136,7 @@ def test_the_compute_batch_changes_no_sample_beyond_rounding(workspace):
     run(options("a.h5"), Told())
     run(options("b.h5", compute=Compute(device="cpu", batch_size=7)), Told())
     with open_store("a.h5") as a, open_store("b.h5") as b:
-        first, second = a.parts[""].map_images(8).astype(int), b.parts[""].map_images(8).astype(int)
+        first, second = a.parts[""].images(8).astype(int), b.parts[""].images(8).astype(int)
         assert np.abs(first - second).max() <= 1
 
 
@@ -188,8 +188,8 @@ def test_parts_hold_the_same_samples(workspace):
     with ExitStack() as stack:
         names = ("whole.h5", "part1.h5", "part2.h5")
         whole, *parts = (stack.enter_context(open_store(name)).parts[""] for name in names)
-        joined = np.concatenate([part.map_images(8) for part in parts])
-        np.testing.assert_array_equal(joined, whole.map_images(8))
+        joined = np.concatenate([part.images(8) for part in parts])
+        np.testing.assert_array_equal(joined, whole.images(8))
         assert np.concatenate([part.ids for part in parts]).tolist() == list(range(150))
 
 
@@ -223,12 +223,8 @@ def test_no_image_changes_with_what_is_kept_nor_a_state_with_the_others(workspac
             stack.enter_context(open_store(name)).parts[""]
             for name in ("none.h5", "one.h5", "both.h5")
         )
-        assert (
-            one.map_images(8).tobytes()
-            == both.map_images(8).tobytes()
-            == none.map_images(8).tobytes()
-        )
-        assert one.map_z(11).tobytes() == both.map_z(11).tobytes()
+        assert one.images(8).tobytes() == both.images(8).tobytes() == none.images(8).tobytes()
+        assert one.z(11).tobytes() == both.z(11).tobytes()
 
 
 def test_states_that_are_visited_are_told_as_ever(workspace):

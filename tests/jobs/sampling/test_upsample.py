@@ -82,14 +82,14 @@ def expected(z_s, ids, y, s, config=CONFIG, seed=0):
 def lowres_rows(rows):
     with open_store("lowres.h5") as store:
         part = store.parts[""]
-        arrays = (part.map_images(8), part.ids, part.labels, part.map_z(5))
+        arrays = (part.images(8), part.ids, part.labels, part.z(5))
         z_0, ids, y, z_s = (torch.from_numpy(np.array(array[rows])) for array in arrays)
         return z_0.permute(0, 3, 1, 2), ids, y, z_s
 
 
 def images(path="samples.h5"):
     with open_store(path) as store:
-        return np.array(store.parts[""].map_images(16))
+        return np.array(store.parts[""].images(16))
 
 
 def test_non_truncated_is_the_default_and_labels_are_carried_on(workspace):
@@ -153,11 +153,9 @@ def test_three_stages_are_conditioned_on_the_states_of_the_pass_before(workspace
     run(options(lowres="samples.h5", augment="truncated", s=7, out="big.h5"), Told())
     with open_store("samples.h5") as store, open_store("big.h5") as big:
         part = store.parts[""]
-        assert part.map_z(7).shape == (5, 16, 16, 3)
-        z_s, ids, y = (
-            torch.from_numpy(np.array(it)) for it in (part.map_z(7), part.ids, part.labels)
-        )
-        got = np.array(big.parts[""].map_images(32))
+        assert part.z(7).shape == (5, 16, 16, 3)
+        z_s, ids, y = (torch.from_numpy(np.array(it)) for it in (part.z(7), part.ids, part.labels))
+        got = np.array(big.parts[""].images(32))
     config = sr_config(16, 32)
     np.testing.assert_array_equal(got, expected(take_truncated(z_s), ids, y, 7, config))
 
@@ -261,7 +259,7 @@ def test_unfinished_and_damaged_input_is_refused(workspace):
         run(options(lowres="half.h5"), Told())
     data = bytearray((workspace / "lowres.h5").read_bytes())
     with open_store("lowres.h5") as store:
-        pixel = store.parts[""].map_images(8)[66].tobytes()
+        pixel = store.parts[""].images(8)[66].tobytes()
     data[data.index(pixel)] ^= 1
     (workspace / "lowres.h5").write_bytes(data)
     with pytest.raises(BadInputError, match=r"samples 64\.\."):

@@ -82,7 +82,7 @@ def course():
 
 def images(path, num=None):
     with open_store(path) as store:
-        return store.parts[""].map_images(8)[:num].copy()
+        return store.parts[""].images(8)[:num].copy()
 
 
 def test_one_round_is_called_so(workspace):

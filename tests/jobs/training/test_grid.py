@@ -103,8 +103,8 @@ def test_an_sr_stage_shows_input_sample_and_original_of_val(home, store):
                 for number in (3, 2, 1)
             ]  # fmt: skip
             low, sample, original = (tile[::4, ::4] for tile in tiles)
-            assert np.array_equal(original, val.map_images(16)[place])
-            assert np.array_equal(low[::2, ::2], val.map_images(8)[place])
+            assert np.array_equal(original, val.images(16)[place])
+            assert np.array_equal(low[::2, ::2], val.images(8)[place])
             assert (sample == 77).all()
 
 

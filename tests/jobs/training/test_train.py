@@ -565,7 +565,7 @@ def test_accuracy_is_that_of_the_averaged_weights_on_plain_images(home, monkeypa
     train(home, preset="tiny-classifier", small=CLASSIFIER, name="judge", steps=2)
     ((x, found),) = seen
     with open_store(home / "data.h5") as store:
-        val = torch.from_numpy(store.parts["val"].map_images(16).copy()).permute(0, 3, 1, 2)
+        val = torch.from_numpy(store.parts["val"].images(16).copy()).permute(0, 3, 1, 2)
     torch.testing.assert_close(x, from_uint8(val))
     judge = load_stage("judge", home / "runs")
     assert isinstance(judge, ClassifierStage)

@@ -136,7 +136,7 @@ def test_what_is_kept_with_the_stage_is_chosen_by_its_steps(tuned):
     assert any("runs/sr/schedules/steps-2.json" in line for line in told.lines)
     upsampled(sampling=Sampling(schedule=OUT, steps=2), out=Path("named.h5"))
     with upsample.open_store("kept.h5") as one, upsample.open_store("named.h5") as two:
-        assert one.parts[""].map_images(8).tobytes() == two.parts[""].map_images(8).tobytes()
+        assert one.parts[""].images(8).tobytes() == two.parts[""].images(8).tobytes()
         identity = [store.provenance["identity"] for store in (one, two)]
     assert identity[0] == identity[1]
     assert identity[0]["times"] == sorted(schedules()[2].times)

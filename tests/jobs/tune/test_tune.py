@@ -172,7 +172,7 @@ def test_a_baseline_that_no_trial_beats_is_what_is_written(workspace, monkeypatc
     assert with_file.network_evaluations == 2 * 4
     upsample.run(replace(asked, sampling=Sampling(steps=2), out=Path("own.h5")), Told())
     with upsample.open_store("samples.h5") as one, upsample.open_store("own.h5") as two:
-        assert one.parts[""].map_images(8).tobytes() == two.parts[""].map_images(8).tobytes()
+        assert one.parts[""].images(8).tobytes() == two.parts[""].images(8).tobytes()
 
 
 def test_the_variance_is_only_searched_where_it_is_left_open(workspace, scored):
