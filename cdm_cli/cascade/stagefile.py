@@ -47,7 +47,7 @@ def read_settings(model: type[M], path: Path, limit: int, *, next: str = "restor
         return model.model_validate_json(read_bytes(path, limit))
     except ValidationError as error:
         fault = fault_of(error)
-        where = f"{path}: {fault.where}:" if fault.where else str(path)
+        where = f"{path}: {fault.where}:" if fault.where else f"{path}:"
         raise BadInputError(
             f"{where} {fault.sentence}",
             kept="nothing was taken from it",

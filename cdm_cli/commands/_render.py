@@ -229,7 +229,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested mappings as one, their names joined: `plan training steps`."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        spelled = f"{prefix}{name}".replace("_", " ")
+        spelled = prefix + (name if name.isupper() else name.replace("_", " "))  # CDM_DEVICE
         flat |= _flatten(value, f"{spelled} ") if isinstance(value, dict) else {spelled: value}
     return flat
 

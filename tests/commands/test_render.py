@@ -129,6 +129,13 @@ def test_a_narrow_terminal_breaks_between_words_and_moves_columns_below(capsys, 
         assert [line.split() for line in shown] == [line.split() for line in expected]
 
 
+def test_names_are_said_as_words_and_variables_as_they_are_typed(capsys):
+    show({"batch_size": 2, "environment": {"CDM_RUNS": "here"}}, as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "batch size            2", "environment CDM_RUNS  here",
+    ]  # fmt: skip
+
+
 def test_words_stand_below_words_on_a_terminal_and_commands_stay_whole(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "20")

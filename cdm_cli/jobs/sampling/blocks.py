@@ -50,7 +50,7 @@ def select_rows(num: int, part: str | None) -> range:
     blocks = -(-num // size)
     if count > blocks:
         raise UsageError(
-            f"--part {part}: {num} samples are only {blocks} blocks of {size}",
+            f"--part {part}: parts are whole blocks of {size}, {num} samples have {blocks}",
             next=f"--part {min(index, blocks)}/{blocks}",
         )
     first, last = (size * (blocks * i // count) for i in (index - 1, index))

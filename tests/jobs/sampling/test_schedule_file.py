@@ -110,7 +110,8 @@ def test_another_clipping_than_that_of_the_search_is_said(used, clip, lines):
     assert any(says in line for line in unclipped.lines) == (clip is True)
 
 
-def test_another_file_is_no_schedule():
-    Path("other.json").write_text('{"a": 1}')
+@pytest.mark.parametrize("content", ['{"a": 1}', "[1]"])
+def test_another_file_is_no_schedule(content):
+    Path("other.json").write_text(content)
     with pytest.raises(BadInputError, match=r"other\.json: .* Next: a file that cdm tune-schedule"):
         upsampled(5, Told(), Sampling(schedule=Path("other.json")))
