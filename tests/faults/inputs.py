@@ -181,3 +181,14 @@ def demonstrated(home: Path) -> None:
     directory.mkdir()
     write_data(directory / "data.h5")
     write_demo(directory)
+
+
+def count_blocks(path: Path) -> int:
+    """Return how many blocks of a store of samples are complete, 0 where it is not there yet."""
+    from cdm_cli.data.store import open_store
+
+    if not path.exists():
+        return 0
+    with open_store(path) as store:
+        part = store.parts[""]
+        return part.num_blocks - len(part.list_missing())

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from cdm_cli.__main__ import main as cdm_main
 from cdm_cli.app import app
-from cdm_cli.data.store import open_store
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.runtime import launch as launching
 from cdm_cli.jobs.runtime.session import take_part
@@ -21,6 +20,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.options.sampling import Compute
 from cdm_cli.signals import leave_when_asked, stop_after
 from tests.drawings import class_images, write_zip
+from tests.faults.inputs import count_blocks
 from tests.faults.jobs import state
 from tests.faults.runs import Counted
 from tests.forking import children_of, fork
@@ -78,14 +78,6 @@ def until(condition, what):
         time.sleep(0.02)
 
 
-def blocks_done(path):
-    if not path.exists():
-        return 0
-    with open_store(path) as store:
-        part = store.parts[""]
-        return part.num_blocks - len(part.list_missing())
-
-
 def begun(*words):
     """Start a real `cdm` in the current directory."""
     command = [sys.executable, "-m", "cdm_cli", *words]
@@ -101,12 +93,12 @@ def stopped(process, number):
 @pytest.mark.parametrize("workspace", ["sample"], indirect=True)
 def test_sampling_is_stopped_by_sigterm_and_alone_on_its_store(workspace, whole):
     process = begun(*SAMPLE)
-    until(lambda: blocks_done(workspace / "lowres.h5"), "a block")
+    until(lambda: count_blocks(workspace / "lowres.h5"), "a block")
     code, said = cdm(*SAMPLE)
     assert code == 75, said
     assert f"lowres.h5 is being written by process {process.pid} on {socket.gethostname()}" in said
     code, said = stopped(process, signal.SIGTERM)
-    done = blocks_done(workspace / "lowres.h5")
+    done = count_blocks(workspace / "lowres.h5")
     assert code == 75, said
     assert "stopped by SIGTERM" in said
     assert f"{done} of 5 blocks are complete — Next: the same command continues" in said
@@ -165,7 +157,7 @@ def test_a_process_of_several_that_is_killed_is_named(workspace, whole):
     """--gpus 2 on a CPU; one process then ends what two began."""
     words = (*SAMPLE, "--gpus", "2")
     parent = forked(lambda: run_main(words, workspace / "said"))
-    until(lambda: blocks_done(workspace / "lowres.h5"), "a block")
+    until(lambda: count_blocks(workspace / "lowres.h5"), "a block")
     ranks = sorted(children_of(parent))[-2:]
     os.kill(ranks[1], signal.SIGKILL)
     killed = time.monotonic()

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from cdm_cli.app import app
 from cdm_cli.data.store import open_store
 from cdm_cli.jobs.sampling.probe import draw_probe
+from tests.faults.inputs import count_blocks
 from tests.jobs.runtime.two_hosts import (
     SAMPLE,
     TRAIN,
@@ -147,7 +148,7 @@ def test_a_host_that_is_killed_while_others_wait_for_its_samples_ends_the_wait(f
         first, first, words, changed={"cdm_cli.jobs.sampling.fill.generate": stuck}
     )
     until = time.monotonic() + 60
-    while not blocks_made(first / "new.h5"):
+    while not count_blocks(first / "new.h5"):
         assert time.monotonic() < until, one.log.read_text()
         time.sleep(0.05)
     other.process.kill()
@@ -157,14 +158,6 @@ def test_a_host_that_is_killed_while_others_wait_for_its_samples_ends_the_wait(f
     assert time.monotonic() - killed < 10
     last = ends[0].said.splitlines()[-1]
     assert "stopped waiting: rank 1 has ended — 1 of 2 blocks are complete" in last
-
-
-def blocks_made(path):
-    if not path.exists():
-        return 0
-    with open_store(path) as store:
-        part = store.parts[""]
-        return part.num_blocks - len(part.list_missing())
 
 
 def main():

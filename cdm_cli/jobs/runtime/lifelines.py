@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 ENDED = "has ended"
 CONNECT = 2.0  # seconds to reach another process; one that is not reached is not watched
-
-
 BOOT, NET = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/net")
 
 
@@ -75,9 +73,10 @@ def reach(host: str, port: int, silence: float | None = None) -> socket.socket:
     line.setblocking(False)
     if silence is not None:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
-            line.setsockopt(socket.IPPROTO_TCP, name, max(1, round(silence / 4)))
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        often = max(1, round(silence / 4))
+        for name, value in (("TCP_KEEPIDLE", often), ("TCP_KEEPINTVL", often), ("TCP_KEEPCNT", 3)):
+            if number := getattr(socket, name, None):  # macOS lacks the first
+                line.setsockopt(socket.IPPROTO_TCP, number, value)
     return line
 
 
