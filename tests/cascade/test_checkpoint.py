@@ -187,8 +187,8 @@ def test_stage_file_comes_back(base):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "stage.json is no JSON"),
-        ("[" * 200_000, "stage.json is no JSON"),
+        ("", "stage.json: is no JSON"),
+        ("[" * 200_000, "stage.json: is no JSON"),
         ("{}", "cdm_version: is missing"),
         ('{"schema_version": 2}', "schema_version: expected 1"),
         ("\x00\xff", "stage.json"),

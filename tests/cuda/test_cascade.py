@@ -34,7 +34,8 @@ from tests.cuda.rig import (
     unlimited,
 )
 from tests.cuda.steps import JUDGE, S, cascade_together, drawing, drawing_words
-from tests.faults.test_signals import begun, blocks_done, until
+from tests.faults.inputs import count_blocks
+from tests.faults.test_signals import begun, until
 from tests.tiny import Told, contents
 from tests.trained import rows
 
@@ -88,12 +89,12 @@ def test_a_rank_and_then_the_parent_are_killed_and_the_bytes_are_the_same(one):
     with pytest.raises(StoppedError, match="process 1 of 2 died: killed by SIGKILL"):
         together(sample.run_in, drawing(out), 2, told)
     assert time.monotonic() - killed[0] < launching.GRACE
-    done = blocks_done(Path(out))
+    done = count_blocks(Path(out))
     assert 2 <= done < 9
     process = begun(*drawing_words(out))
-    until(lambda: blocks_done(Path(out)) > done, "another block")
+    until(lambda: count_blocks(Path(out)) > done, "another block")
     kill_parent(process)
-    assert done < blocks_done(Path(out)) < 10
+    assert done < count_blocks(Path(out)) < 10
     together(sample.run_in, drawing(out), 2, Told())
     assert contents(out) == contents("one-lowres.h5")
 

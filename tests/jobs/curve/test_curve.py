@@ -266,7 +266,7 @@ def test_a_damaged_curve_is_judged_again_as_its_error_advises():
     run(options(), Told())
     whole = Path("curve/curve.json").read_bytes()
     Path("curve/curve.json").write_bytes(whole[:-9])
-    with pytest.raises(BadInputError, match=r"curve\.json is no JSON") as error:
+    with pytest.raises(BadInputError, match=r"curve\.json: is no JSON") as error:
         run(options(), Told())
     type_advice(error.value)
     run(options(), Told())
