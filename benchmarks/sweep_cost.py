@@ -116,7 +116,7 @@ def main() -> None:
     """Watch a sweep, and tell."""
     from cdm_cli.app import app
     from cdm_cli.jobs.judging import panel
-    from cdm_cli.jobs.sampling import ready, together
+    from cdm_cli.jobs.sampling import ready, shared_batches
     from cdm_cli.jobs.sampling.fill import Engine
     from cdm_cli.jobs.sweep import course, making, race, race_judge, sweep
     from cdm_cli.jobs.sweep.judges import Bench, PointJudge
@@ -145,7 +145,7 @@ def main() -> None:
     clock.watch(sweep, sweep.write_plot, "plot")
     clock.watch(sweep, sweep.write_report, "page")
     clock.watch(making, making.resume_or_create, "making stores")
-    clock.watch(together, together._write, "writing")  # pyright: ignore[reportPrivateUsage]
+    clock.watch(shared_batches, shared_batches._write, "writing")  # pyright: ignore
     read = making.cut_batches
 
     def batches(*args: Any) -> Iterator[Any]:

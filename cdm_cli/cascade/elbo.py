@@ -66,7 +66,7 @@ def bound(
     stage: Stage,
     chain: Chain,
     x_0: Tensor,
-    samples: SampleInputs,
+    inputs: SampleInputs,
     *,
     seed: int,
     terms: int = 0,
@@ -75,24 +75,24 @@ def bound(
 ) -> Bound:
     """Bound -log2 p_theta(x_0 | z_s, y), or with s > 0 the part of Eq. 3 above the split at s.
 
-    samples: ids, and y, z_s and s' as the stage takes them. `terms` strata for each image (0:
+    inputs: ids, and y, z_s and s' as the stage takes them. `terms` strata for each image (0:
     every t of the chain's schedule); s must be visited by the chain. The noise depends on
     (seed, stage, id, stratum) alone. `advance(B)` is called after each network evaluation. Raises
     BadInputError where the network gives what is not finite.
     """
-    x_0, samples = x_0.to(stage.device).double(), samples.to(stage.device)
+    x_0, inputs = x_0.to(stage.device).double(), inputs.to(stage.device)
     schedule, name = chain.schedule.to(stage.device), noise_name(stage.config)
     eps_theta = stage.eps_theta(
         chain.schedule,
-        samples.y if stage.config.model.num_classes else None,
-        samples.z_s,
-        samples.s,
+        inputs.y if stage.config.model.num_classes else None,
+        inputs.z_s,
+        inputs.s,
     )
     edges = cut_strata(schedule.T, terms, index_of(chain.schedule, s))
     sizes = edges.diff()
     lowest = edges[:-1].to(x_0.device) + 1
-    times = lowest + integers(key(seed, f"{name}/elbo/t"), samples.ids, sizes)
-    noise = Noise(seed, f"{name}/elbo", samples.ids)
+    times = lowest + integers(key(seed, f"{name}/elbo/t"), inputs.ids, sizes)
+    noise = Noise(seed, f"{name}/elbo", inputs.ids)
     decoder = divergences = x_0.new_zeros(len(x_0))
     for t, size, below in zip(times.unbind(1), sizes.tolist(), edges.tolist(), strict=False):
         x_t = q_sample(schedule, x_0, t, noise(x_0))

@@ -43,27 +43,27 @@ class SampleInputs(NamedTuple):
     s: Tensor | None = None
 
     @classmethod
-    def join(cls, parts: Sequence["SampleInputs"]) -> "SampleInputs":
-        """Return the samples of several batches as one; all have the same inputs."""
-        ids, *others = zip(*parts, strict=True)
+    def join(cls, batches: Sequence["SampleInputs"]) -> "SampleInputs":
+        """Return the inputs of several batches as one; all have the same fields."""
+        ids, *others = zip(*batches, strict=True)
         joined = (None if each[0] is None else torch.cat(each) for each in others)
         return cls(torch.cat(ids), *joined)
 
-    def rows(self, rows: slice | Tensor) -> "SampleInputs":
-        """Return some of the samples."""
-        return self._each(lambda part: part[rows])
+    def select(self, rows: slice | Tensor) -> "SampleInputs":
+        """Return the inputs of some samples."""
+        return self._each(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device) -> "SampleInputs":
-        """Return the samples on a device."""
-        return self._each(lambda part: part.to(device))
+        """Return the inputs on a device."""
+        return self._each(lambda tensor: tensor.to(device))
 
     def pad(self, batch_size: int) -> "SampleInputs":
         """Repeat the last sample up to batch_size, so that all batches have one shape."""
         rows = torch.arange(batch_size, device=self.ids.device)
-        return self.rows(rows.clamp(max=len(self.ids) - 1))
+        return self.select(rows.clamp(max=len(self.ids) - 1))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "SampleInputs":
-        others = (None if part is None else change(part) for part in self[1:])
+        others = (None if tensor is None else change(tensor) for tensor in self[1:])
         return SampleInputs(change(self.ids), *others)
 
 
@@ -80,18 +80,18 @@ def noise_name(config: StageConfig) -> str:
     return f"{config.kind}{low}{config.model.resolution}"
 
 
-def walk(stage: Stage, chain: Chain, samples: SampleInputs, seed: int) -> Steps:
+def walk(stage: Stage, chain: Chain, inputs: SampleInputs, seed: int) -> Steps:
     """Yield (time, x_time) from x_T down to x_0, on the stage's device.
 
     After a restart the times start again at restart_from (Section 4.2).
     """
     model = stage.config.model
-    ids = samples.ids.to(stage.device)
+    ids = inputs.ids.to(stage.device)
     noise = Noise(seed, noise_name(stage.config), ids)
     shape = (len(ids), model.channels, model.resolution, model.resolution)
     x_T = noise(torch.empty(shape, device=stage.device))
-    y = samples.y if model.num_classes else None
-    eps_theta = stage.eps_theta(chain.schedule, y, samples.z_s, samples.s)
+    y = inputs.y if model.num_classes else None
+    eps_theta = stage.eps_theta(chain.schedule, y, inputs.z_s, inputs.s)
     sample, times = chain.sample(noise), chain.schedule.times.tolist()
     x_t = x_T
     yield times[-1], x_T
@@ -108,7 +108,7 @@ def walk(stage: Stage, chain: Chain, samples: SampleInputs, seed: int) -> Steps:
 def generate(
     stage: Stage,
     chain: Chain,
-    samples: SampleInputs,
+    inputs: SampleInputs,
     *,
     seed: int,
     keep: Sequence[int] = (),
@@ -124,13 +124,13 @@ def generate(
     added. `watch` wraps the steps, x_T and one for each evaluation, to show progress or to stop
     between them.
     """
-    num = len(samples.ids)
-    noise = Noise(seed, f"{noise_name(stage.config)}/between", samples.ids.to(stage.device))
+    num = len(inputs.ids)
+    noise = Noise(seed, f"{noise_name(stage.config)}/between", inputs.ids.to(stage.device))
     draw = bind_noise(stage.schedule, noise, chain.stochasticity_by_time)
     kept = KeptStates(keep, chain.restart_from, num, draw)
-    samples = samples.to(stage.device).pad(batch_size or num)
+    inputs = inputs.to(stage.device).pad(batch_size or num)
     x_time = torch.empty(0)
-    for _, x_time in watch(kept.of(walk(stage, chain, samples, seed))):  # noqa: B007
+    for _, x_time in watch(kept.of(walk(stage, chain, inputs, seed))):  # noqa: B007
         pass
     return Generated(x_time[:num], kept.z)
 

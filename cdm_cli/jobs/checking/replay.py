@@ -22,9 +22,9 @@ from cdm_cli.jobs.checking.origin import HowComputed, Origin, read_origin
 from cdm_cli.jobs.checking.replay_plan import (
     ReplayBatch,
     check_chain,
+    choose_inputs,
     choose_places,
     find_batches,
-    inputs_of,
     stage_for,
 )
 from cdm_cli.jobs.runtime.device import describe_build, make_deterministic, name_device_class
@@ -35,7 +35,7 @@ from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.headers import Header, read_header
 from cdm_cli.jobs.sampling.numerics import Numerics
 from cdm_cli.jobs.sampling.ready import load_ready_stage
-from cdm_cli.jobs.sampling.work import Inputs
+from cdm_cli.jobs.sampling.work import MakeInputs
 from cdm_cli.options.files import VerifyOptions
 from cdm_cli.options.sampling import Compute, Sampling
 from cdm_cli.report import Report
@@ -99,7 +99,7 @@ def plan_replay(
     header = read_header(found.directory)
     chain = check_chain(header.config, origin.made, read_identity(store.provenance), store.path)
     session = plan_session(Compute(device=options.device), report)
-    inputs = inputs_of(store, origin.made, header, options, opened)
+    make_inputs = choose_inputs(store, origin.made, header, options, opened)
 
     def replay() -> Replayed:
         make_deterministic(session.device)
@@ -110,7 +110,7 @@ def plan_replay(
             f"replay: {total} samples in {len(groups)} batches, by {where} on {session.device}"
         )
         makers = StageForms(header, found.weights, origin, chain, session)
-        return _compare(part, groups, makers, inputs, len(chosen), where)
+        return _compare(part, groups, makers, make_inputs, len(chosen), where)
 
     return replay
 
@@ -154,7 +154,7 @@ def _compare(
     part: Part,
     groups: list[ReplayBatch],
     makers: StageForms,
-    inputs: Inputs,
+    make_inputs: MakeInputs,
     asked: int,
     stage: str,
 ) -> Replayed:
@@ -166,7 +166,7 @@ def _compare(
         for batch in groups:
             engine = makers.engine(batch.numerics)
             allowed = choose_tolerance(batch.numerics, makers)
-            made = _make(engine, inputs, batch.rows, meter)
+            made = _make(engine, make_inputs, batch.rows, meter)
             levels = pixel_differences(_there(part, batch), made)
             identical += int((levels == 0).sum())
             largest = max(largest, int(np.ceil(levels.max())))
@@ -194,9 +194,9 @@ def choose_tolerance(numerics: HowComputed, makers: StageForms) -> int:
     return 0 if makers.is_exact(numerics) else TOLERANCE.get(numerics.precision, 64)
 
 
-def _make(engine: Engine, inputs: Inputs, rows: range, meter: Meter) -> Block:
+def _make(engine: Engine, make_inputs: MakeInputs, rows: range, meter: Meter) -> Block:
     try:
-        return engine.make_block(inputs(rows), meter)
+        return engine.make_block(make_inputs(rows), meter)
     except torch.OutOfMemoryError:
         raise MemoryFloorError(
             f"--replay: the {engine.batch_size} samples of a compute batch do not fit into the "

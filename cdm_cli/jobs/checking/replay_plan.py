@@ -27,9 +27,9 @@ from cdm_cli.jobs.sampling.parents import (
 )
 from cdm_cli.jobs.sampling.provenance import list_parents
 from cdm_cli.jobs.sampling.rows import StoreRows, choose_part, choose_rows
-from cdm_cli.jobs.sampling.sample import make_samples
+from cdm_cli.jobs.sampling.sample import make_inputs
 from cdm_cli.jobs.sampling.upsample import Conditioner
-from cdm_cli.jobs.sampling.work import Inputs
+from cdm_cli.jobs.sampling.work import MakeInputs
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import VerifyOptions
 
@@ -111,9 +111,9 @@ def _name_of(store: Store, role: str) -> str:
     return next((row["name"] for row in rows if row["role"] == role), "not named")
 
 
-def inputs_of(
+def choose_inputs(
     store: Store, made: HowMade, header: Header, options: VerifyOptions, opened: ExitStack
-) -> Inputs:
+) -> MakeInputs:
     """Return the function from a range of places in the store to the inputs of these samples.
 
     opened: keeps the store that was upsampled open. Raises BadInputError where the provenance
@@ -123,7 +123,7 @@ def inputs_of(
     if made.command == "sample":
         if not made.classes or not made.counts_fit:
             raise BadInputError(f"{store.path}: its provenance does not tell classes")
-        return lambda places: make_samples(
+        return lambda places: make_inputs(
             rows[places.start : places.stop], made.classes, made.counts
         )
     lowres = opened.enter_context(open_store(_lowres_for(store, made, options.lowres)))
@@ -131,7 +131,7 @@ def inputs_of(
     chosen = choose_rows(lowres, part, made.num)[rows.start : rows.stop]
     resolution = header.conditioning.resolution
     source = StoreRows(part, resolution, chosen)
-    return Conditioner(header, source, made.s, made.augment, made.seed).make_samples
+    return Conditioner(header, source, made.s, made.augment, made.seed).make_inputs
 
 
 def _lowres_for(store: Store, made: HowMade, path: Path | None) -> Path:

@@ -69,16 +69,16 @@ class Bounder:
         within, source = rows - rows[0], self.work.sources[self.term.resolution]
         found = bound(
             self.stage, self.term.chain, from_uint8(source.take_z_0(places))[within],
-            self._samples(places).rows(within), seed=self.seed, terms=self.asked,
+            self._make_inputs(places).select(within), seed=self.seed, terms=self.asked,
             s=self.term.above, advance=lambda _: advance(len(places)),
         )  # fmt: skip
         return torch.stack(found, 1)
 
-    def _samples(self, places: range) -> SampleInputs:
+    def _make_inputs(self, places: range) -> SampleInputs:
         header, s = self.term.header, self.term.s
         if s is not None:
             low = self.work.sources[header.conditioning.resolution]
-            return Conditioner(header, low, s, "non-truncated", self.seed).make_samples(places)
+            return Conditioner(header, low, s, "non-truncated", self.seed).make_inputs(places)
         source = self.work.sources[self.term.resolution]
         ids, y = source.take_ids(places), source.take_labels(places)
         return SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))

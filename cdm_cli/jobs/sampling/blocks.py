@@ -38,7 +38,7 @@ def choose_image_block_size(parts: Mapping[PartName, PartSpec]) -> int:
     return min(choose_block_size(most), fit_block_size(parts, BLOCK_BYTES))
 
 
-def select_rows(num: int, part: str | None) -> range:
+def select_samples(num: int, part: str | None) -> range:
     """Return the samples of `--part I/N`: whole blocks, as evenly as that allows.
 
     Raises UsageError where there are fewer blocks than parts.

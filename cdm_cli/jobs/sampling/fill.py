@@ -24,7 +24,7 @@ from cdm_cli.jobs.runtime.session import Session, open_shared_store, wait_for_ot
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter, tell_complete
 from cdm_cli.jobs.sampling.ready import Ready
-from cdm_cli.jobs.sampling.work import Inputs, Work, make_spec, use_its_blocks
+from cdm_cli.jobs.sampling.work import MakeInputs, Work, make_spec, use_its_blocks
 from cdm_cli.startup import first_result, measure_first
 
 Arrays = dict[str, np.ndarray]
@@ -47,11 +47,11 @@ class Made:
     device: str
 
 
-def join_arrays(batches: Sequence[Arrays], samples: SampleInputs) -> Arrays:
+def join_arrays(batches: Sequence[Arrays], inputs: SampleInputs) -> Arrays:
     """Return what was made of consecutive rows as one, with the ids and labels of these."""
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    assert samples.y is not None
-    return {**arrays, "ids": samples.ids.numpy(), "labels": samples.y.numpy()}
+    assert inputs.y is not None
+    return {**arrays, "ids": inputs.ids.numpy(), "labels": inputs.y.numpy()}
 
 
 @dataclass(frozen=True)
@@ -70,21 +70,22 @@ class Engine:
         size = ready.numerics.batch_size
         return cls(ready.stage, work.chain, work.sampling.seed, size, work.keep)
 
-    def make_block(self, samples: SampleInputs, meter: "Meter") -> Arrays:
+    def make_block(self, inputs: SampleInputs, meter: "Meter") -> Arrays:
         """Sample one block; return its arrays by dataset. Raises what `make_batch` raises."""
-        num, size = len(samples.ids), self.batch_size
+        num, size = len(inputs.ids), self.batch_size
         batches = [
-            self.make_batch(samples.rows(slice(at, at + size)), meter) for at in range(0, num, size)
+            self.make_batch(inputs.select(slice(at, at + size)), meter)
+            for at in range(0, num, size)
         ]
-        return join_arrays(batches, samples)
+        return join_arrays(batches, inputs)
 
-    def make_batch(self, samples: SampleInputs, meter: "Meter") -> Arrays:
+    def make_batch(self, inputs: SampleInputs, meter: "Meter") -> Arrays:
         """Sample one batch; return its images and kept states by dataset, without ids and labels.
 
         Raises MemoryFloorError where the batch does not fit into the device, and NotFiniteError.
         """
         try:
-            return self._make(samples, meter)
+            return self._make(inputs, meter)
         except torch.OutOfMemoryError:
             smaller = self.batch_size // 2
             raise MemoryFloorError(
@@ -94,21 +95,21 @@ class Engine:
                 next=f"--batch-size {smaller} with another -o" if smaller else "a larger device",
             ) from None
 
-    def _make(self, samples: SampleInputs, meter: "Meter") -> Arrays:
-        made = generate(
+    def _make(self, inputs: SampleInputs, meter: "Meter") -> Arrays:
+        generated = generate(
             self.stage,
             self.chain,
-            samples,
+            inputs,
             seed=self.seed,
             keep=self.keep,
             batch_size=self.batch_size,
-            watch=meter.watch(len(samples.ids)),
+            watch=meter.watch(len(inputs.ids)),
         )
         images = f"images/{self.stage.config.model.resolution}"
-        z = {s: made.z[s].half() for s in self.keep}
+        z = {s: generated.z[s].half() for s in self.keep}
         check_finite(self.stage, *z.values())
         kept = {f"z/{s}": move_channels_last(z_s).cpu().numpy() for s, z_s in z.items()}
-        return {images: as_images(self.stage, made.x_0), **kept}
+        return {images: as_images(self.stage, generated.x_0), **kept}
 
 
 class Meter:
@@ -163,11 +164,11 @@ def fill_store(
         note = work.sampling.note
         if note and note != store.provenance.get("note"):
             session.report.say(f"{out}: keeps the note that it was begun with")
-        mine = _fill(part, Engine.of(work, ready), work.inputs, session, work.command, upto)
+        mine = _fill(part, Engine.of(work, ready), work.make_inputs, session, work.command, upto)
         made = sum(session.world.gather(mine))
     return Made(
         out=out,
-        samples=len(work.rows),
+        samples=len(work.samples),
         made=made,
         resolution=work.header.config.model.resolution,
         kept_s=work.keep,
@@ -177,7 +178,12 @@ def fill_store(
 
 
 def _fill(
-    part: Part, engine: Engine, inputs: Inputs, session: Session, command: str, upto: int | None
+    part: Part,
+    engine: Engine,
+    make_inputs: MakeInputs,
+    session: Session,
+    command: str,
+    upto: int | None,
 ) -> int:
     """Make the blocks that are missing and are this process's; return how many samples."""
     blocks, world = select_blocks(part, upto), session.world
@@ -199,7 +205,7 @@ def _fill(
             for some in missing:
                 start = time.monotonic()
                 rows = range(part.list_rows(some[0]).start, part.list_rows(some[-1]).stop)
-                arrays = engine.make_block(inputs(rows), meter)
+                arrays = engine.make_block(make_inputs(rows), meter)
                 for b in some:
                     writer.put(b, _cut(arrays, part.list_rows(b), rows.start))
                 longest = max(longest, time.monotonic() - start)
@@ -212,9 +218,9 @@ def select_blocks(part: Part, num: int | None) -> range:
     return range(part.num_blocks if num is None else -(-num // part.block_size))
 
 
-def group_blocks(blocks: range, together: int) -> list[range]:
+def group_blocks(blocks: range, per_batch: int) -> list[range]:
     """Return blocks as they are made: one at a time, or as many as fill a batch."""
-    size = max(1, together)
+    size = max(1, per_batch)
     return [blocks[at : at + size] for at in range(0, len(blocks), size)]
 
 

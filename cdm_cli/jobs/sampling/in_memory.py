@@ -51,8 +51,8 @@ def plan_in_memory(header: Header, given: LowRes, options: UpsampleOptions) -> W
         header=header,
         chain=choose_chain(header, options.sampling, keep),
         num=len(given.images),
-        rows=range(len(given.images)),
-        inputs=Conditioner(header, given, s, augment, options.sampling.seed).make_samples,
+        samples=range(len(given.images)),
+        make_inputs=Conditioner(header, given, s, augment, options.sampling.seed).make_inputs,
         classes=header.classes,
         fields={},
         keep=keep,
@@ -85,7 +85,7 @@ def sample_in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
     stage: loaded onto the device of the session, which is of one process. Raises MemoryFloorError.
     """
     size, evaluations = choose_block_size(work.num), work.num * work.chain.evaluations
-    chosen = choose_numerics(work.header.config, session, evaluations, most=size)
+    chosen = choose_numerics(work.header.config, session, evaluations, most_at_once=size)
     ready = for_sampling(stage, compiled=chosen.compiled)
     engine = Engine(ready, work.chain, work.sampling.seed, chosen.batch_size, work.keep)
     with (
@@ -95,7 +95,7 @@ def sample_in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
         stack.callback(ready.release)
         meter = Meter(advance, Stop(), work.num, str)
         blocks = [
-            engine.make_block(work.inputs(range(at, min(at + size, work.num))), meter)
+            engine.make_block(work.make_inputs(range(at, min(at + size, work.num))), meter)
             for at in range(0, work.num, size)
         ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

@@ -46,19 +46,19 @@ def choose_numerics(
     session: Session,
     evaluations: int,
     before: Mapping[str, Any] | None = None,
-    most: int | None = None,
+    most_at_once: int | None = None,
 ) -> Numerics:
     """Fix batch, precision and compilation of a run of so many evaluations in all.
 
     Each is what its flag says, else what `before` says, the numerics of the run that is being
     continued, else what the device runs best: a batch that keeps it busy, bf16 on a GPU that has
-    it, compiled where the run is long enough. most: samples that are made at a time; a larger
-    batch would be filled up in vain.
+    it, compiled where the run is long enough. most_at_once: samples that are made at a time; a
+    larger batch would be filled up in vain.
     """
     held, compute, device = before or {}, session.compute, session.device
     batch_size = compute.batch_size or held.get("batch_size")
     if batch_size is None:
-        batch_size = choose_batch(config, device, most)
+        batch_size = choose_batch(config, device, most_at_once)
     precision = choose_precision(compute.precision, device)
     if compute.precision == "auto":
         precision = held.get("precision", precision)
@@ -80,20 +80,20 @@ def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: Path) ->
     )  # fmt: skip
 
 
-def choose_batch(config: StageConfig, device: torch.device, most: int | None = None) -> int:
+def choose_batch(config: StageConfig, device: torch.device, most_at_once: int | None = None) -> int:
     """Return a batch at which the device is busy and half of its memory is enough.
 
-    At most 64 images and 2^16 pixels on a CPU, 1024 and 2^20 on a GPU. most: how many there are to
-    fill it, which are divided evenly. Without it, a power of two.
+    At most 64 images and 2^16 pixels on a CPU, 1024 and 2^20 on a GPU. most_at_once: how many there
+    are to fill it, which are divided evenly. Without it, a power of two.
     """
     pixels = config.model.resolution**2
     batch = max(1, min(MOST[device.type], MOST_PIXELS[device.type] // pixels))
     if device.type == "cuda":
         room = torch.cuda.get_device_properties(device).total_memory // 2
         batch = min(batch, max(1, room // estimate_image_bytes(config.model)))
-    if most is None:
+    if most_at_once is None:
         return 2 ** (batch.bit_length() - 1)
-    return math.ceil(most / math.ceil(most / batch))
+    return math.ceil(most_at_once / math.ceil(most_at_once / batch))
 
 
 def estimate_image_bytes(model: ModelConfig) -> int:

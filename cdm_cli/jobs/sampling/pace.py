@@ -68,10 +68,10 @@ def measure_rate(work: Work, ready: Ready) -> float:
     the batch does not fit into the device, and StoppedError when asked to stop.
     """
     engine = Engine.of(work, ready)
-    samples = work.inputs(range(min(len(work.rows), engine.batch_size)))
+    inputs = work.make_inputs(range(min(len(work.samples), engine.batch_size)))
     with Stop() as stop:
-        meter = Meter(lambda count, note: None, stop, len(samples.ids), lambda: "nothing was made")
-        engine.make_block(samples, meter)
+        meter = Meter(lambda count, note: None, stop, len(inputs.ids), lambda: "nothing was made")
+        engine.make_block(inputs, meter)
         start = time.monotonic()
-        engine.make_block(samples, meter)
-    return len(samples.ids) * engine.chain.evaluations / (time.monotonic() - start)
+        engine.make_block(inputs, meter)
+    return len(inputs.ids) * engine.chain.evaluations / (time.monotonic() - start)

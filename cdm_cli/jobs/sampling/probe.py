@@ -27,10 +27,10 @@ from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.classes import assign_labels
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.rows import StoreRows, choose_part
-from cdm_cli.jobs.sampling.sample import UNLABELLED, make_samples
+from cdm_cli.jobs.sampling.sample import UNLABELLED, make_inputs
 from cdm_cli.jobs.sampling.schedule_file import choose_chain
 from cdm_cli.jobs.sampling.upsample import Conditioner
-from cdm_cli.jobs.sampling.work import Inputs
+from cdm_cli.jobs.sampling.work import MakeInputs
 from cdm_cli.nets.ema import Ema
 from cdm_cli.nets.memory import halve
 from cdm_cli.nets.unet import UNet
@@ -41,7 +41,7 @@ from cdm_cli.options.sampling import Sampling
 class Probe:
     """num samples of one stage, fixed before any weights. labels: int64 [num].
 
-    inputs: gives the inputs of a range of places. lowres: the split that they are enlarged
+    make_inputs: gives the inputs of a range of places. lowres: the split that they are enlarged
     from, with s, or "generated" beside the digest of that store; "" and None for a base stage.
     shown: ids of the classes, where not all are.
     """
@@ -49,7 +49,7 @@ class Probe:
     config: StageConfig
     chain: Chain
     num: int
-    inputs: Inputs
+    make_inputs: MakeInputs
     labels: np.ndarray
     classes: tuple[str, ...]
     seed: int
@@ -124,7 +124,7 @@ def make_base_probe(
         config=header.config,
         chain=choose_chain(header, sampling),
         num=num,
-        inputs=lambda places: make_samples(places, shown),
+        make_inputs=lambda places: make_inputs(places, shown),
         labels=assign_labels(np.arange(num), shown),
         classes=classes,
         seed=sampling.seed,
@@ -139,12 +139,12 @@ def make_sr_probe(
     """Fix the samples of a super-resolution stage: the images at rows of a part, enlarged at s."""
     name, part = choose_part(store, split)
     source = StoreRows(part, header.conditioning.resolution, rows)
-    condition = Conditioner(header, source, s, "non-truncated", sampling.seed)
+    conditioner = Conditioner(header, source, s, "non-truncated", sampling.seed)
     return Probe(
         config=header.config,
         chain=choose_chain(header, sampling),
         num=len(rows),
-        inputs=condition.make_samples,
+        make_inputs=conditioner.make_inputs,
         labels=np.asarray(part.labels[rows]),
         classes=tuple(store.classes),
         seed=sampling.seed,
@@ -188,14 +188,14 @@ def draw_probe(
             first = min(mine.start + start, mine[-1])  # a shorter share repeats its last one
             places = range(first, min(mine.start + start + size, mine.stop))
             watch = _watch(len(places), world, advance, asked)
-            made = session.decide(partial(_sample, probe, stage, places, size, watch))
-            if not world.agree(made is not None):
+            drawn = session.decide(partial(_sample, probe, stage, places, size, watch))
+            if not world.agree(drawn is not None):
                 size = halve(size, stage.device)
                 continue
             if world.any(bool(asked())):
                 return None
-            assert made is not None
-            images[places.start : places.stop] = made
+            assert drawn is not None
+            images[places.start : places.stop] = drawn
             start += size
     return images
 
@@ -242,9 +242,14 @@ def _sample(
 ) -> np.ndarray | None:
     """Return uint8 [n, H, W, C], or None where memory does not suffice; raise NotFiniteError."""
     try:
-        made = generate(
-            stage, probe.chain, probe.inputs(places), seed=probe.seed, batch_size=size, watch=watch
+        generated = generate(
+            stage,
+            probe.chain,
+            probe.make_inputs(places),
+            seed=probe.seed,
+            batch_size=size,
+            watch=watch,
         )
-        return as_images(stage, made.x_0)
+        return as_images(stage, generated.x_0)
     except torch.OutOfMemoryError:
         return None

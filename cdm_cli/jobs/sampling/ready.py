@@ -89,8 +89,8 @@ def check_output(
     digest = find_stage_digest(work.header, work.sampling.weights)
     before = read_numerics(out)
     evaluations = work.num * work.chain.evaluations  # of all parts
-    most = work.together or choose_block_size(work.num)
-    chosen = choose_numerics(work.header.config, session, evaluations, before, most)
+    most_at_once = work.most_at_once or choose_block_size(work.num)
+    chosen = choose_numerics(work.header.config, session, evaluations, before, most_at_once)
     if before:
         check_same_numerics(before, chosen, out)
     check_out(out, make_spec(use_its_blocks(work, out), digest, chosen))
@@ -103,7 +103,7 @@ def halve_until_fits(ready: Ready, work: Work, session: Session) -> Ready:
     while not session.world.agree(_does_fit(ready.stage, work, size)):
         size = halve(size, ready.stage.device)
         parts = f"; for the same bits, other parts need --batch-size {size}"
-        among = parts if len(work.rows) < work.num else ""
+        among = parts if len(work.samples) < work.num else ""
         session.report.say(HALVED.format(size) + among)
     return replace(ready, numerics=replace(ready.numerics, batch_size=size))
 
@@ -116,7 +116,7 @@ def _does_fit(stage: Stage, work: Work, size: int) -> bool:
     it finds none the network runs without a graph, as it will later. The plain network is tried:
     the compiler would take minutes for each size.
     """
-    first = work.inputs(range(1))
+    first = work.make_inputs(range(1))
     tried = stage.with_denoise(stage.net.denoise)
     if stage.device.type == "cuda":
         tried = record_kernels(tried)

@@ -12,7 +12,7 @@ import torch
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
-from cdm_cli.jobs.sampling.blocks import select_rows
+from cdm_cli.jobs.sampling.blocks import select_samples
 from cdm_cli.jobs.sampling.classes import (
     assign_labels,
     count_samples,
@@ -66,7 +66,9 @@ def plan(options: SampleOptions, report: Report) -> dict[str, object]:
         "stage": str(work.header.directory),
         "out": str(options.out),
         "classes": len(work.fields["classes"]),
-        **estimate_cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
+        **estimate_cost(
+            work.header.config, work.chain, len(work.samples), options.compute, work.keep
+        ),
     }
 
 
@@ -86,7 +88,7 @@ def make_work(header: Header, options: SampleOptions) -> Work:
     names = header.classes if header.config.model.num_classes else (UNLABELLED,)
     classes, counts, num = _choose_classes(header, options, names)
     keep = choose_kept_times(options.keep_s)
-    rows = select_rows(num, options.part)
+    samples = select_samples(num, options.part)
     return Work(
         command="sample",
         equivalent_command=spell_command("sample", options),
@@ -94,8 +96,10 @@ def make_work(header: Header, options: SampleOptions) -> Work:
         header=header,
         chain=choose_chain(header, options.sampling, keep),
         num=num,
-        rows=rows,
-        inputs=lambda places: make_samples(rows[places.start : places.stop], classes, counts),
+        samples=samples,
+        make_inputs=lambda places: make_inputs(
+            samples[places.start : places.stop], classes, counts
+        ),
         classes=names,
         fields={"classes": list(classes), **({"counts": list(counts)} if counts else {})},
         keep=keep,
@@ -120,7 +124,7 @@ def _choose_classes(
     return classes, reduce_counts(counts), count_samples(options.num or sum(counts), None, 1)
 
 
-def make_samples(ids: range, classes: Sequence[int], counts: Sequence[int] = ()) -> SampleInputs:
+def make_inputs(ids: range, classes: Sequence[int], counts: Sequence[int] = ()) -> SampleInputs:
     """Return the ids and labels of a base stage's samples."""
     numbers = np.arange(ids.start, ids.stop)
     labels = assign_labels(numbers, classes, counts)

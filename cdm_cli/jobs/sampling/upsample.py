@@ -24,7 +24,7 @@ from cdm_cli.diffusion.schedules import from_config
 from cdm_cli.errors import UsageError, quote
 from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
-from cdm_cli.jobs.sampling.blocks import select_rows
+from cdm_cli.jobs.sampling.blocks import select_samples
 from cdm_cli.jobs.sampling.classes import tell_empty
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.defaults import fill_defaults, tell_applied
@@ -58,7 +58,7 @@ class Conditioner:
     augment: Augment
     seed: int
 
-    def make_samples(self, places: range) -> SampleInputs:
+    def make_inputs(self, places: range) -> SampleInputs:
         """Return the inputs of places within the chosen rows."""
         ids = torch.from_numpy(self.source.take_ids(places))
         y = torch.from_numpy(self.source.take_labels(places))
@@ -103,7 +103,9 @@ def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
         "stage": str(work.header.directory),
         "out": str(options.out),
         **{name: work.fields[name] for name in ("s", "augment")},
-        **estimate_cost(work.header.config, work.chain, len(work.rows), options.compute, work.keep),
+        **estimate_cost(
+            work.header.config, work.chain, len(work.samples), options.compute, work.keep
+        ),
     }
 
 
@@ -164,9 +166,9 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
         check_same_process(header.conditioning, read_process(store), [s], store.path)
     store.require_finished()
     rows = choose_rows(store, part, options.num)
-    mine = select_rows(len(rows), options.part)
+    mine = select_samples(len(rows), options.part)
     source = StoreRows(part, header.conditioning.resolution, rows[mine.start : mine.stop])
-    condition = Conditioner(header, source, s, augment, options.sampling.seed)
+    conditioner = Conditioner(header, source, s, augment, options.sampling.seed)
     return Work(
         command="upsample",
         equivalent_command=spell_command("upsample", options),
@@ -174,8 +176,8 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
         header=header,
         chain=chain,
         num=len(rows),
-        rows=mine,
-        inputs=condition.make_samples,
+        samples=mine,
+        make_inputs=conditioner.make_inputs,
         classes=tuple(store.classes),
         fields={"lowres": store.digest, "split": split, "s": s, "augment": augment},
         parents=(make_store_parent(store),),

@@ -22,7 +22,7 @@ from cdm_cli.jobs.sampling.provenance import make_parent, make_provenance
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
 
-Inputs = Callable[[range], SampleInputs]
+MakeInputs = Callable[[range], SampleInputs]
 """Returns the inputs of the network for places within the rows of a store."""
 
 
@@ -30,12 +30,12 @@ Inputs = Callable[[range], SampleInputs]
 class Work:
     """A store to be made, as headers and flags decide it.
 
-    rows: which of all num samples it holds (`--part`). inputs: called with a range of places
-    within the store, returns the network's inputs. fields: what belongs to the identity of the
-    samples of this command alone (`make_spec` has all of it). equivalent_command: one that asks for
-    the same, with flags for what was applied to the stage. block: samples of a block, of a store
-    that is there its own. together: samples that are made at a time at most. Both None: by the
-    number of samples.
+    samples: which of all num samples it holds (`--part`). make_inputs: called with a range of
+    places within the store, returns the network's inputs. fields: what belongs to the identity of
+    the samples of this command alone (`make_spec` has all of it). equivalent_command: one that asks
+    for the same, with flags for what was applied to the stage. block_size: samples of a block, of a
+    store that is there its own. most_at_once: samples of a batch at most. Both None: by the number
+    of samples.
     """
 
     command: str
@@ -44,14 +44,14 @@ class Work:
     header: Header
     chain: Chain
     num: int
-    rows: range
-    inputs: Inputs
+    samples: range
+    make_inputs: MakeInputs
     classes: tuple[str, ...]
     fields: Mapping[str, Any]
     parents: tuple[dict[str, str], ...] = ()
     keep: tuple[int, ...] = ()
-    block: int | None = None
-    together: int | None = None
+    block_size: int | None = None
+    most_at_once: int | None = None
 
 
 def list_facts(work: Work) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _list_fields(work: Work) -> dict[str, Any]:
         **chain_fields(work.header.config, work.chain, work.sampling.seed),
         **work.fields,
         "num": work.num,
-        "first": work.rows.start,
+        "first": work.samples.start,
         "keep_s": list(work.keep),
     }
 
@@ -93,7 +93,7 @@ def make_spec(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
     }
     parents = [make_parent("stage", name, digest), *work.parents]
     part = PartSpec(
-        num=len(work.rows),
+        num=len(work.samples),
         resolutions={side: model.channels},
         z={s: (side, side, model.channels) for s in work.keep},
     )
@@ -108,7 +108,7 @@ def make_spec(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
             numerics=asdict(numerics),
             note=work.sampling.note,
         ),
-        block_size=work.block or choose_block_size(work.num),
+        block_size=work.block_size or choose_block_size(work.num),
     )
 
 
@@ -128,7 +128,7 @@ def use_its_blocks(work: Work, out: Path) -> Work:
     if not out.exists():
         return work
     with open_store(out) as store:
-        return replace(work, block=store.contents.block_size)
+        return replace(work, block_size=store.contents.block_size)
 
 
 def keep_old_chain(work: Work, out: Path, report: Report) -> Work:

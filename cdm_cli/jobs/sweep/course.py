@@ -11,7 +11,7 @@ from typing import Any
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.fill import fill_store
 from cdm_cli.jobs.sampling.pace import measure_rate
-from cdm_cli.jobs.sampling.together import Filling
+from cdm_cli.jobs.sampling.shared_batches import Filling
 from cdm_cli.jobs.sweep.choice import name_point
 from cdm_cli.jobs.sweep.judges import Bench
 from cdm_cli.jobs.sweep.making import Amount, Maker, claim

@@ -18,7 +18,7 @@ from cdm_cli.jobs.runtime.session import GLANCE, Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import LARGEST
 from cdm_cli.jobs.sampling.fill import fill_store
-from cdm_cli.jobs.sampling.together import Filling
+from cdm_cli.jobs.sampling.shared_batches import Filling
 from cdm_cli.jobs.sweep.choice import name_point
 from cdm_cli.jobs.sweep.judges import Bench, PointJudge, PointNumbers
 from cdm_cli.jobs.sweep.making import Amount, Maker, claim
@@ -39,7 +39,7 @@ def fill_points(
     Raises StoppedError when asked to stop, or where the other processes make no sample for PATIENCE
     seconds; what `open_both` raises.
     """
-    panel, loaded = open_both(options, _set_together(sweep.points, session), session)
+    panel, loaded = open_both(options, _set_most_at_once(sweep.points, session), session)
     session.lead(lambda: write_start(sweep, command))
     judge = PointJudge(sweep, panel, options.sampling.seed)
     with lock.hold_directory(sweep.out, alone=False):
@@ -53,7 +53,7 @@ def fill_points(
                 missing = _wait_for(missing, session)
 
 
-def _set_together(points: Sequence[Point], session: Session) -> list[Point]:
+def _set_most_at_once(points: Sequence[Point], session: Session) -> list[Point]:
     """Return the points with the batch that a GPU may fill from the rows of all of them.
 
     On a CPU, and with several processes, they stay as they are: a batch is that of `cdm upsample`,
@@ -61,8 +61,8 @@ def _set_together(points: Sequence[Point], session: Session) -> list[Point]:
     """
     if session.device.type != "cuda" or session.world.size > 1:
         return list(points)
-    most = min(LARGEST, sum(len(point.work.rows) for point in points))
-    return [replace(point, work=replace(point.work, together=most)) for point in points]
+    most = min(LARGEST, sum(len(point.work.samples) for point in points))
+    return [replace(point, work=replace(point.work, most_at_once=most)) for point in points]
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Makers:
 
     def make_together(self, points: Sequence[Point]) -> list[Point]:
         """Make the points that no other process makes, in shared batches; return the others."""
-        whole = Amount.of((point.work, len(point.work.rows)) for point in points)
+        whole = Amount.of((point.work, len(point.work.samples)) for point in points)
         missing = Amount.of((point.work, _count_missing(point)) for point in points)
         elsewhere: list[Point] = []
         with ExitStack() as stack, Bench(self.judge.panel, self.command) as bench:
@@ -129,7 +129,7 @@ class Makers:
 def _count_missing(point: Point) -> int:
     """Return how many images of a point are not made yet."""
     if not point.samples.exists():
-        return len(point.work.rows)
+        return len(point.work.samples)
     with open_store(point.samples) as store:
         part = store.parts[""]
         return sum(len(part.list_rows(block)) for block in part.list_missing())

@@ -16,7 +16,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.numerics import check_same_numerics
-from cdm_cli.jobs.sampling.together import Filling, cut_batches, fill_together
+from cdm_cli.jobs.sampling.shared_batches import Filling, cut_batches, fill_stores
 from cdm_cli.jobs.sampling.work import Work, make_spec, use_its_blocks
 from cdm_cli.jobs.sweep.judges import Bench
 from cdm_cli.jobs.sweep.point import Point
@@ -70,7 +70,7 @@ class Maker:
         """Fill stores in shared batches, and keep what is judged meanwhile, to the last number.
 
         whole: what all of them have in the end; missing: what of it earlier runs have not made.
-        Raises what `fill_together` and `Bench.settle` raise, and StoppedError when asked to stop.
+        Raises what `fill_stores` and `Bench.settle` raise, and StoppedError when asked to stop.
         """
         there = Amount(*(all_ - left for all_, left in zip(whole, missing, strict=True)))
         track = self.session.report.track(
@@ -82,7 +82,7 @@ class Maker:
                 there.images,
             )  # fmt: skip
             todo = cut_batches(fillings, self.loaded.ready.numerics.batch_size, _make_batch_key)
-            fill_together(todo, self._make_engine, meter)
+            fill_stores(todo, self._make_engine, meter)
             self.bench.settle(wait=True)
 
     def _make_engine(self, work: Work) -> Engine:

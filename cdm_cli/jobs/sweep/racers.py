@@ -22,7 +22,7 @@ from cdm_cli.names import LEAST_JUDGED
 from cdm_cli.options.sweeping import SweepOptions
 
 BLOCK = 32  # images, about: the stores of a race are made of such, and its rounds
-TOGETHER = 256  # images that are made at a time at most, so that no batch is filled in vain
+MOST_AT_ONCE = 256  # images that are made at a time at most, so that no batch is filled in vain
 SHARE = 10  # of the grid's evaluations, one of so many, where no budget is given
 UNMIXED = 5.0  # standard deviations of a random order, in which classes may be unequal
 
@@ -79,9 +79,9 @@ def choose_racers(options: SweepOptions, sweep: Sweep) -> Racers:
         _, part = choose_part(store, None)
         labels = part.read_labels(choose_rows(store, part, options.num))
     num = len(labels)
-    step, together = find_step(labels), min(choose_block_size(num), TOGETHER)
+    step, most = find_step(labels), min(choose_block_size(num), MOST_AT_ONCE)
     block = step if step <= LARGEST else BLOCK
-    works = [replace(point.work, block=block, together=together) for point in points]
+    works = [replace(point.work, block_size=block, most_at_once=most) for point in points]
     made = tuple(replace(point, work=work) for point, work in zip(points, works, strict=True))
     found = Racers(made, num, step, _spell_budget(options))
     _check_mixed(

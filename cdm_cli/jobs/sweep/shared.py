@@ -35,7 +35,7 @@ def check_points(points: Sequence[Point], session: Session) -> None:
         if point.samples.exists():
             check_output(point.work, point.samples, session)
         else:
-            size += len(point.work.rows) * count_sample_bytes(point.work.header.config)
+            size += len(point.work.samples) * count_sample_bytes(point.work.header.config)
     if points:
         check_room(find_existing(points[0].out) / "points", size)
 

@@ -133,7 +133,7 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
         "points": [
             {
                 **point.labels,
-                "samples": len(point.work.rows),
+                "samples": len(point.work.samples),
                 "judged": point.judged.exists(),
             }
             for point in sweep.points
@@ -144,8 +144,8 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
 def _estimate_cost(options: SweepOptions, sweep: Sweep) -> dict[str, object]:
     """Return what the missing points cost together; sampler and steps where all share them."""
     todo = [point.work for point in _list_missing(sweep)]
-    num = sum(len(work.rows) for work in todo)
-    evaluations = sum(len(work.rows) * work.chain.evaluations for work in todo)
+    num = sum(len(work.samples) for work in todo)
+    evaluations = sum(len(work.samples) * work.chain.evaluations for work in todo)
     chain, compute = sweep.points[0].work.chain, options.judge.compute
     found = estimate_cost(sweep.header.config, chain, num, compute, evaluations=evaluations)
     varied = {name for axis in options.varied for name in DECIDED[axis]}

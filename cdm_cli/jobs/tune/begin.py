@@ -90,13 +90,13 @@ class Beginning:
 
     def _measure(self, real: Store) -> Predictions:
         """Evaluate the network at every time of the grid on real images."""
-        x_0, samples = self._real_images(real)
+        x_0, inputs = self._real_images(real)
         name = f"{noise_name(self._stage.config)}/elbo"
-        noise = Noise(self._scorer.seed, name, samples.ids)
+        noise = Noise(self._scorer.seed, name, inputs.ids)
         total = len(self._grid) * len(x_0)
         with self._report.track("terms of the bound", total, "evaluations") as advance:
             found = predict(
-                self._search.schedule, self._grid, x_0, self._eps(samples, self._search.schedule),
+                self._search.schedule, self._grid, x_0, self._eps(inputs, self._search.schedule),
                 noise, lambda num: advance(num, f"{len(x_0)} images"),
             )  # fmt: skip
         check_finite(self._stage, torch.from_numpy(found.square))
@@ -111,26 +111,28 @@ class Beginning:
         every = range(len(rows))
         if config.conditioning is not None and search.s is not None:
             low = StoreRows(part, config.conditioning.resolution, rows)
-            taken = Conditioner(search.header, low, search.s, "non-truncated", self._scorer.seed)
-            samples = taken.make_samples(every)
+            conditioner = Conditioner(
+                search.header, low, search.s, "non-truncated", self._scorer.seed
+            )
+            inputs = conditioner.make_inputs(every)
         else:
             ids, y = source.take_ids(every), source.take_labels(every)
-            samples = SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))
+            inputs = SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))
         x_0 = from_uint8(source.take_z_0(every))
         rows = torch.arange(self._size).clamp(max=len(x_0) - 1)
-        return x_0[rows].to(self._stage.device), samples.pad(self._size).to(self._stage.device)
+        return x_0[rows].to(self._stage.device), inputs.pad(self._size).to(self._stage.device)
 
-    def _eps(self, samples: SampleInputs, schedule: Schedule) -> EpsTheta:
-        y = samples.y if self._stage.config.model.num_classes else None
-        return self._stage.eps_theta(schedule, y, samples.z_s, samples.s)
+    def _eps(self, inputs: SampleInputs, schedule: Schedule) -> EpsTheta:
+        y = inputs.y if self._stage.config.model.num_classes else None
+        return self._stage.eps_theta(schedule, y, inputs.z_s, inputs.s)
 
     def _teacher(self, steps: int) -> tuple[int, ...]:
         """Return the times whose steps end nearest to the teacher's, from the same noise."""
         schedule = self._search.schedule
         if steps >= len(self._grid):
             return shape_times(schedule.T, steps, 1.0, "even")
-        path, wanted, samples = self._lesson()
-        eps_of = partial(self._eps, samples)
+        path, wanted, inputs = self._lesson()
+        eps_of = partial(self._eps, inputs)
 
         def distance(way: Way) -> float:
             found = walk_path(schedule, eps_of, way, path)
@@ -149,15 +151,15 @@ class Beginning:
         if self._taught is None:
             stage, schedule, shown = self._stage, self._search.schedule, self._search.asked.shown
             num = count_taught_images(self._search, self._size)
-            samples = shown.inputs(range(num)).to(stage.device)
+            inputs = shown.make_inputs(range(num)).to(stage.device)
             model = stage.config.model
             x = torch.empty(num, model.channels, model.resolution, model.resolution)
-            noise = Noise(shown.seed, f"{noise_name(stage.config)}/path", samples.ids)
+            noise = Noise(shown.seed, f"{noise_name(stage.config)}/path", inputs.ids)
             path = NoisePath.draw(schedule, self._grid, x.to(stage.device), noise)
-            eps_of = partial(self._eps, samples)
+            eps_of = partial(self._eps, inputs)
             wanted = walk_path(schedule, eps_of, make_even_way(self._grid, 1.0), path)
             check_finite(stage, wanted)
-            self._taught = path, wanted, samples
+            self._taught = path, wanted, inputs
         return self._taught
 
 

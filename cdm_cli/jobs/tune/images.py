@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cdm_cli.cascade.conditioning import check_s
+from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.cascade.stage import trains_continuously
 from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.store import Part, Store, open_store
@@ -21,7 +22,7 @@ from cdm_cli.jobs.sampling.classes import assign_labels
 from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, read_header
 from cdm_cli.jobs.sampling.rows import Rows, StoreRows, choose_part, choose_rows
 from cdm_cli.jobs.sampling.schedule_file import FreshBy
-from cdm_cli.jobs.sampling.work import Inputs
+from cdm_cli.jobs.sampling.work import MakeInputs
 from cdm_cli.metrics.order import choose_balanced
 from cdm_cli.names import LEAST_JUDGED, RUNS, Searching
 from cdm_cli.options.judging import TuneOptions
@@ -30,10 +31,11 @@ from cdm_cli.options.judging import TuneOptions
 class TrialImages(NamedTuple):
     """Images that a judge is shown. ids, labels: int64 [num].
 
-    inputs: makes the inputs of a stage for a range of places within these. seed: of their noise.
+    make_inputs: makes the inputs of a stage for a range of places within these. seed: of their
+    noise.
     """
 
-    inputs: Inputs
+    make_inputs: MakeInputs
     ids: np.ndarray
     labels: np.ndarray
     seed: int
@@ -84,8 +86,9 @@ def choose_images(
 
     def images_of(rows: Rows, seed: int) -> TrialImages:
         source = StoreRows(part, header.conditioning.resolution, rows)
-        inputs = upsample.Conditioner(header, source, s, "non-truncated", seed).make_samples
-        return TrialImages(inputs, np.asarray(part.ids[rows]), np.asarray(part.labels[rows]), seed)
+        conditioner = upsample.Conditioner(header, source, s, "non-truncated", seed)
+        ids, labels = np.asarray(part.ids[rows]), np.asarray(part.labels[rows])
+        return TrialImages(conditioner.make_inputs, ids, labels, seed)
 
     fields = {"lowres": store.digest, "split": name, "s": s, "augment": "non-truncated"}
     others = _choose_others(part, rows)
@@ -107,10 +110,10 @@ def _ask_base(options: TuneOptions, header: Header) -> Asked:
     def images_from(first: int) -> TrialImages:
         ids = np.arange(first, first + options.num)
 
-        def inputs(places: range) -> Any:
-            return sample.make_samples(range(first + places.start, first + places.stop), classes)
+        def make_inputs(places: range) -> SampleInputs:
+            return sample.make_inputs(range(first + places.start, first + places.stop), classes)
 
-        return TrialImages(inputs, ids, assign_labels(ids, classes), options.sampling.seed)
+        return TrialImages(make_inputs, ids, assign_labels(ids, classes), options.sampling.seed)
 
     fields = {"classes": list(classes)}
     return Asked(header, names, images_from(0), images_from(options.num), "images", "", fields)

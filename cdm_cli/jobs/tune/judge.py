@@ -81,7 +81,9 @@ class Scorer:
         if quarter == len(shown.ids):
             return Raced(self.fid(chain, what), Estimate(0.0), False)
         start, rest = range(quarter), range(quarter, len(shown.ids))
-        head = TrialImages(shown.inputs, shown.ids[:quarter], shown.labels[:quarter], shown.seed)
+        head = TrialImages(
+            shown.make_inputs, shown.ids[:quarter], shown.labels[:quarter], shown.seed
+        )
         whole = self._new_collector(shown)
         opening = self._new_collector(head)
         self._show(shown, start, chain, what, [opening, whole])
@@ -120,8 +122,8 @@ class Scorer:
             meter = Meter(advance, stop, len(mine), lambda: "every trial before this one is kept")
             for start in range(0, len(mine), engine.batch_size):
                 here = mine[start : start + engine.batch_size]
-                samples = drawn.inputs(range(int(here[0]), int(here[-1]) + 1))
-                images = torch.from_numpy(engine.make_block(samples, meter)[name])
+                inputs = drawn.make_inputs(range(int(here[0]), int(here[-1]) + 1))
+                images = torch.from_numpy(engine.make_block(inputs, meter)[name])
                 features, _ = judge(images.permute(0, 3, 1, 2).to(session.device))
                 for collector in collectors:
                     collector.add(here, features, None)

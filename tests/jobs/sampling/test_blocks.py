@@ -7,7 +7,7 @@ import pytest
 
 from cdm_cli.data.schema import BLOCKS_LIMIT, count_blocks
 from cdm_cli.errors import DiskError, UsageError
-from cdm_cli.jobs.sampling.blocks import BlockWriter, choose_block_size, select_rows
+from cdm_cli.jobs.sampling.blocks import BlockWriter, choose_block_size, select_samples
 from cdm_cli.names import MOST_SAMPLES
 from cdm_cli.options.sampling import SampleOptions
 from tests.asking import as_typed
@@ -34,7 +34,7 @@ def test_processes_have_as_many_blocks_each(num, processes):
 )
 def test_parts_are_whole_blocks_and_together_everything(num, count):
     size = choose_block_size(num)
-    parts = [select_rows(num, f"{i}/{count}") for i in range(1, count + 1)]
+    parts = [select_samples(num, f"{i}/{count}") for i in range(1, count + 1)]
     assert [row for rows in parts for row in rows] == list(range(num))
     assert all(rows.start % size == 0 and len(rows) for rows in parts)
     blocks = [-(-len(rows) // size) for rows in parts]
@@ -44,7 +44,7 @@ def test_parts_are_whole_blocks_and_together_everything(num, count):
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/0", "1/17"])
 def test_a_part_that_cannot_be_is_refused(part):
     with pytest.raises(UsageError, match="--part"):
-        select_rows(1000, as_typed(SampleOptions, part=part).part)
+        select_samples(1000, as_typed(SampleOptions, part=part).part)
 
 
 class SlowPart:

@@ -37,11 +37,11 @@ def test_generated_images_are_enlarged_instead_of_real_ones(tmp_path, stack):
     assert on_those.list_settings()["lowres"] == "generated"
     assert on_those.identity["lowres_digest"] == generated.digest
     assert "lowres_digest" not in on_real.identity  # of before: those judged then are continued
-    ours, theirs = (probe.inputs(range(6)).z_s for probe in (on_those, on_real))
+    ours, theirs = (probe.make_inputs(range(6)).z_s for probe in (on_those, on_real))
     assert ours is not None
     assert theirs is not None
     assert not bool((ours == theirs).all())
-    assert on_those.inputs(range(6)).ids.tolist() == list(range(6))
+    assert on_those.make_inputs(range(6)).ids.tolist() == list(range(6))
     with pytest.raises(UsageError, match=r"--num 13: .*low\.h5 has 12 images to enlarge"):
         make_probe(sr, None, 13, 7, Sampling(), FLAGS, generated)
 

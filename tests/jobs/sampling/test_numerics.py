@@ -37,7 +37,9 @@ def gpu(monkeypatch):
 @pytest.mark.parametrize("num", [3, 64, 2000, 10_000, 50_000])
 def test_a_batch_is_never_filled_up_to_more_than_a_block(num):
     """Half of the work would be in vain, or more, and a block is what processes share."""
-    batch = choose_numerics(BASE, Session(CUDA), num, most=choose_block_size(num)).batch_size
+    batch = choose_numerics(
+        BASE, Session(CUDA), num, most_at_once=choose_block_size(num)
+    ).batch_size
     assert batch <= choose_block_size(num)
     assert batch == choose_block_size(num)
 
@@ -69,7 +71,7 @@ def test_a_flag_decides_then_what_was_begun_then_how_long_it_takes():
     assert (new.precision, new.compiled) == ("bf16", True)
     assert not choose_numerics(BASE, Session(CUDA), 1000).compiled
     assert not choose_numerics(BASE, Session(CPU), long).compiled
-    held = choose_numerics(BASE, Session(CUDA), long, before, most=64)
+    held = choose_numerics(BASE, Session(CUDA), long, before, most_at_once=64)
     assert (held.batch_size, held.precision, held.compiled) == (7, "fp32", False)
     asked = choose_numerics(BASE, Session(CUDA, Compute(compile=True, batch_size=9)), 1, before)
     assert (asked.batch_size, asked.compiled) == (9, True)

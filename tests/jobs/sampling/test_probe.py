@@ -72,7 +72,7 @@ def made(probe, stage, batch_size=4, world=None, report=None, asked=lambda: ""):
 
 
 def directly(probe, stage):
-    samples = probe.inputs(range(probe.num))
+    samples = probe.make_inputs(range(probe.num))
     found = generate(stage, probe.chain, samples, seed=probe.seed).x_0
     return move_channels_last(to_uint8(found)).numpy()
 
@@ -209,7 +209,7 @@ def test_shares_of_all_processes_are_one_whole():
 def test_a_super_resolution_stage_enlarges_real_images_of_val(tmp_path, store):
     config = sr_config()
     probe = make_probe(header(config, tmp_path), store, 6, 7, Sampling(), FLAGS)
-    inputs = probe.inputs(range(6))
+    inputs = probe.make_inputs(range(6))
     assert inputs.s is not None
     assert inputs.s.tolist() == [7] * 6
     assert (probe.s, probe.lowres) == (7, "val")
@@ -277,7 +277,7 @@ def test_classes_that_had_no_image_are_not_probed_and_that_is_part_of_the_identi
     some = Header(whole.directory, whole.config, CLASSES, (0,))
     probe = make_base_probe(some, 5, Sampling())
     assert probe.labels.tolist() == [1, 2, 1, 2, 1]
-    assert torch.equal(probe.inputs(range(5)).y, torch.from_numpy(probe.labels))
+    assert torch.equal(probe.make_inputs(range(5)).y, torch.from_numpy(probe.labels))
     assert probe.identity["classes"] == [1, 2]
     assert "classes" not in make_base_probe(whole, 5, Sampling()).identity
     blind = Header(whole.directory, base_config(num_classes=0), CLASSES, (0,))

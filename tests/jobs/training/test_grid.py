@@ -58,7 +58,7 @@ def test_a_base_stage_shows_four_samples_of_each_class(home, store):
         assert len(places) == 4
         assert set(probe.labels[places]) == {label}
     assert (probe.chain.sampler, probe.chain.schedule.T, probe.seed) == ("ddim", 7, 5)
-    inputs = probe.inputs(range(probe.num))
+    inputs = probe.make_inputs(range(probe.num))
     assert inputs.y is not None
     assert torch.equal(inputs.y, torch.from_numpy(probe.labels))
 

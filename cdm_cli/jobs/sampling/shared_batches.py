@@ -32,14 +32,14 @@ class Filling:
 
     def __post_init__(self) -> None:
         """Count the blocks that are missing."""
-        self.left = len(self._pending)
+        self.left = len(self._missing)
 
     @property
     def _blocks(self) -> range:
         return select_blocks(self.store.parts[""], self.upto)
 
     @property
-    def _pending(self) -> list[int]:
+    def _missing(self) -> list[int]:
         return self.store.parts[""].list_missing(self._blocks)
 
     @property
@@ -50,112 +50,114 @@ class Filling:
     @property
     def num_missing(self) -> int:
         """The number of images that are missing."""
-        return self._count(self._pending)
+        return self._count(self._missing)
 
     def _count(self, blocks: Iterable[int]) -> int:
         return sum(len(self.store.parts[""].list_rows(block)) for block in blocks)
 
-    def read_blocks(self) -> Iterator["Block"]:
+    def read_blocks(self) -> Iterator["UnfinishedBlock"]:
         """Read the inputs of each block that is missing."""
         part = self.store.parts[""]
-        for block in self._pending:
-            yield Block(self, block, self.work.inputs(part.list_rows(block)))
+        for block in self._missing:
+            yield UnfinishedBlock(self, block, self.work.make_inputs(part.list_rows(block)))
 
-    def write_block(self, block: "Block") -> None:
+    def write_block(self, block: "UnfinishedBlock") -> None:
         """Write a block that is whole; call `finished` after the last one."""
-        self.store.parts[""].write_block(block.number, block.join_made())
+        self.store.parts[""].write_block(block.number, block.join_sampled())
         self.left -= 1
         if not self.left:
             self.finished()
 
 
 @dataclass
-class Block:
-    """The inputs of one block of a store, and what was made of their first rows."""
+class UnfinishedBlock:
+    """The inputs of one block of a store, and what was sampled of its first rows."""
 
     filling: Filling
     number: int
-    samples: SampleInputs
-    made: list[Arrays] = field(default_factory=list[Arrays])
+    inputs: SampleInputs
+    sampled: list[Arrays] = field(default_factory=list[Arrays])
 
     @property
     def left(self) -> int:
         """The number of rows that are not sampled yet."""
-        return len(self.samples.ids) - sum(len(next(iter(rows.values()))) for rows in self.made)
+        return len(self.inputs.ids) - sum(len(next(iter(rows.values()))) for rows in self.sampled)
 
-    def join_made(self) -> Arrays:
+    def join_sampled(self) -> Arrays:
         """Return what the datasets of a whole block hold, by name."""
-        return join_arrays(self.made, self.samples)
+        return join_arrays(self.sampled, self.inputs)
 
 
-class Share(NamedTuple):
+class BlockRows(NamedTuple):
     """Rows of a block that are in one batch."""
 
-    block: Block
+    block: UnfinishedBlock
     rows: slice
 
 
-class Batch(NamedTuple):
+class SharedBatch(NamedTuple):
     """Rows that are sampled at once, in order."""
 
-    shares: tuple[Share, ...]
-    samples: SampleInputs
+    pieces: tuple[BlockRows, ...]
+    inputs: SampleInputs
 
     @property
     def work(self) -> Work:
         """The work of its first row, which is alike that of the others."""
-        return self.shares[0].block.filling.work
+        return self.pieces[0].block.filling.work
 
     @classmethod
-    def of(cls, shares: Iterable[Share]) -> "Batch":
+    def of(cls, pieces: Iterable[BlockRows]) -> "SharedBatch":
         """Join the inputs of some rows."""
-        held = tuple(shares)
-        return cls(held, SampleInputs.join([each.block.samples.rows(each.rows) for each in held]))
+        held = tuple(pieces)
+        return cls(held, SampleInputs.join([each.block.inputs.select(each.rows) for each in held]))
 
 
 def cut_batches(
     fillings: Iterable[Filling], size: int, alike: Callable[[Work], Hashable]
-) -> Iterator[Batch]:
+) -> Iterator[SharedBatch]:
     """Cut what is missing into batches of `size` rows; the last rows of a kind may be fewer.
 
     alike: works for which it is the same share batches, if they follow each other. A store that
     lacks nothing is in no batch; it is called finished when its turn comes.
     """
-    held: list[Share] = []
+    held: list[BlockRows] = []
     kind, num = None, 0
     for filling in fillings:
         if not filling.left:
             filling.finished()
             continue
         if held and alike(filling.work) != kind:
-            yield Batch.of(held)
+            yield SharedBatch.of(held)
             held, num = [], 0
         kind = alike(filling.work)
         for block in filling.read_blocks():
-            start, whole = 0, len(block.samples.ids)
+            start, whole = 0, len(block.inputs.ids)
             while start < whole:
                 stop = min(whole, start + size - num)
-                held.append(Share(block, slice(start, stop)))
+                held.append(BlockRows(block, slice(start, stop)))
                 start, num = stop, num + stop - start
                 if num == size:
-                    yield Batch.of(held)
+                    yield SharedBatch.of(held)
                     held, num = [], 0
     if held:
-        yield Batch.of(held)
+        yield SharedBatch.of(held)
 
 
-def fill_together(todo: Iterator[Batch], engine_of: Callable[[Work], Engine], meter: Meter) -> None:
+def fill_stores(
+    todo: Iterator[SharedBatch], engine_of: Callable[[Work], Engine], meter: Meter
+) -> None:
     """Sample batches, and write each block that is whole.
 
     engine_of: called before each batch. Fillings are called finished in the thread that writes or
     the one that reads ahead. Raises what `Engine.make_batch` and `Part.write_block` raise.
     """
     with ThreadPoolExecutor(1, "cdm-read") as reader, ThreadPoolExecutor(1, "cdm-write") as writer:
-        ahead: Future[Batch | None] = reader.submit(next, todo, None)
+        ahead: Future[SharedBatch | None] = reader.submit(next, todo, None)
         writing: Future[None] | None = None
         while (batch := ahead.result()) is not None:
             ahead = reader.submit(next, todo, None)
-            arrays = engine_of(batch.work).make_batch(batch.samples, meter)
+            arrays = engine_of(batch.work).make_batch(batch.inputs, meter)
             if writing is not None:
                 writing.result()
             writing = writer.submit(_write, batch, arrays)
@@ -163,12 +165,12 @@ def fill_together(todo: Iterator[Batch], engine_of: Callable[[Work], Engine], me
             writing.result()
 
 
-def _write(batch: Batch, arrays: Arrays) -> None:
+def _write(batch: SharedBatch, arrays: Arrays) -> None:
     """Give each block its rows, and write those that are whole."""
     at = 0
-    for block, rows in batch.shares:
+    for block, rows in batch.pieces:
         end = at + rows.stop - rows.start
-        block.made.append({name: array[at:end] for name, array in arrays.items()})
+        block.sampled.append({name: array[at:end] for name, array in arrays.items()})
         at = end
         if block.left == 0:
             block.filling.write_block(block)

@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/sampling/together.py: full batches across stores, the bytes of each."""
+"""Mirrors cdm_cli/jobs/sampling/shared_batches.py: batches across stores, the bytes of each."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.ready import make_ready
-from cdm_cli.jobs.sampling.together import Filling, cut_batches, fill_together
+from cdm_cli.jobs.sampling.shared_batches import Filling, cut_batches, fill_stores
 from cdm_cli.jobs.sampling.work import make_spec
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from tests.asking import as_typed
@@ -66,7 +66,7 @@ class Stores:
                 return Engine(self.ready.stage, work.chain, work.sampling.seed, SIZE)
 
             todo = cut_batches(fillings, SIZE, lambda work: work.chain.sampler)
-            fill_together(todo, engine_of, meter)
+            fill_stores(todo, engine_of, meter)
 
     def close(self):
         for store in (*self._stores, self.lowres):
@@ -96,12 +96,12 @@ def test_stores_that_are_filled_as_one_have_the_bytes_of_each_alone(made, stores
 def test_what_is_not_alike_shares_no_batch(stores):
     fillings = [stores.filling(0), stores.filling(5), stores.filling(7, sampler="ddim")]
     found = list(cut_batches(fillings, SIZE, lambda work: work.chain.sampler))
-    kinds = [{share.block.filling.work.chain.sampler for share in one.shares} for one in found]
+    kinds = [{piece.block.filling.work.chain.sampler for piece in one.pieces} for one in found]
     assert all(len(kind) == 1 for kind in kinds)
-    assert [len(one.samples.ids) for one in found] == [*[SIZE] * 8, 4, *[SIZE] * 4, 2]
+    assert [len(one.inputs.ids) for one in found] == [*[SIZE] * 8, 4, *[SIZE] * 4, 2]
     first = found[4]  # the end of one store and the beginning of the next
-    assert [share.block.filling.work.fields["s"] for share in first.shares] == [0, 5]
-    assert first.samples.s.tolist() == [0] * 2 + [5] * 14
+    assert [piece.block.filling.work.fields["s"] for piece in first.pieces] == [0, 5]
+    assert first.inputs.s.tolist() == [0] * 2 + [5] * 14
 
 
 def test_a_store_continues_with_the_blocks_that_are_missing(made, stores):
