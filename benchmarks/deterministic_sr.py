@@ -46,7 +46,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import read_header
 from cdm_cli.jobs.sampling.numerics import choose_numerics
 from cdm_cli.jobs.sampling.ready import load_ready_stage
-from cdm_cli.jobs.sampling.rows import StoreRows, choose_part, choose_rows
+from cdm_cli.jobs.sampling.store_images import StoreImages, choose_part, choose_rows
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import FeatureOptions
@@ -271,11 +271,11 @@ def opened(
     store = stack.enter_context(open_store(arguments.ref))
     _, part = choose_part(store, None)
     rows = choose_rows(store, part, min(arguments.num, part.num))
-    high, low = (StoreRows(part, side, rows)
+    high, low = (StoreImages(part, side, rows)
                  for side in (config.model.resolution, header.conditioning.resolution))  # fmt: skip
     every = range(len(rows))
     images = Images(
-        from_uint8(high.take_z_0(every)).to(device), low.take_z_0(every).to(device),
+        from_uint8(high.take_images(every)).to(device), low.take_images(every).to(device),
         torch.from_numpy(high.take_labels(every)).to(device),
         torch.from_numpy(high.take_ids(every)).to(device),
     )  # fmt: skip

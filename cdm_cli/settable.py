@@ -23,10 +23,10 @@ EVERY = (
     ("", ClassifierConfig, "classifier"),
     ("training.", TrainingConfig, ANY),
 )
-Rows = list[dict[str, str]]
+SettingRows = list[dict[str, str]]
 
 
-def settings_of(plan: Plan | None) -> Rows:
+def settings_of(plan: Plan | None) -> SettingRows:
     """Return a row for each setting: of a plan with its values, without one of every kind.
 
     Of every kind, a row says which models have it.
@@ -37,7 +37,7 @@ def settings_of(plan: Plan | None) -> Rows:
             *_rows(TrainingConfig, "training.", plan.training)]  # fmt: skip
 
 
-def _of_all() -> Rows:
+def _of_all() -> SettingRows:
     found: dict[str, dict[str, str]] = {}
     for prefix, model, of in EVERY:
         for row in _rows(model, prefix, None):

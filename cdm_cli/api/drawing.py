@@ -19,8 +19,8 @@ from cdm_cli.jobs.runtime.session import Session, Silent
 from cdm_cli.jobs.sampling.fill import Arrays
 from cdm_cli.jobs.sampling.headers import Header, read_header, require_base
 from cdm_cli.jobs.sampling.in_memory import plan_in_memory, sample_in_memory
-from cdm_cli.jobs.sampling.rows import LowRes
 from cdm_cli.jobs.sampling.sample import make_work
+from cdm_cli.jobs.sampling.store_images import ImageArrays
 from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.names import RUNS, Device, Precision, Sampler, Variance
 from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
@@ -138,9 +138,9 @@ def upsample(
         UpsampleOptions, s=s, augment="non-truncated" if z_s is None else "truncated",
         keep_s=tuple(keep_s), sampling=_sampling(seed, how),
     )  # fmt: skip
-    numbers = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
+    own_ids = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
     z: Mapping[int, Any] = NOTHING if z_s is None or s is None else {s: z_s}
-    given = LowRes(images, np.asarray(labels, np.int64), numbers, z)
+    given = ImageArrays(images, np.asarray(labels, np.int64), own_ids, z)
     return _draw(stage, plan_in_memory(stage.header, given, options), report)
 
 

@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm_cli.data.store import Store, open_store
-from cdm_cli.jobs.sampling.rows import check_states, choose_part, choose_resolution, choose_rows
+from cdm_cli.jobs.sampling.store_images import (
+    check_states,
+    choose_part,
+    choose_resolution,
+    choose_rows,
+)
 from cdm_cli.jobs.sampling.work import choose_kept_times
 
 NOTHING: Mapping[int, Any] = MappingProxyType({})

@@ -21,7 +21,7 @@ from cdm_cli.jobs.judging.images import ImageSet, from_part
 from cdm_cli.jobs.runtime.device import choose_precision
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.headers import compare_classes, compare_images
-from cdm_cli.jobs.sampling.rows import choose_part
+from cdm_cli.jobs.sampling.store_images import choose_part
 from cdm_cli.metrics.order import choose_by_class
 from cdm_cli.options.cas import CasOptions
 

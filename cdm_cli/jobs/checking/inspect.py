@@ -17,10 +17,10 @@ from cdm_cli.data.store import Part, open_store
 from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.checking.screen import (
     InspectResult,
-    checkpoint_lines,
-    stage_lines,
-    store_lines,
-    weights_lines,
+    list_checkpoint_lines,
+    list_stage_lines,
+    list_store_lines,
+    list_weights_lines,
 )
 from cdm_cli.jobs.training.cost import assume_classes
 from cdm_cli.names import RUNS
@@ -39,20 +39,20 @@ def run(options: InspectOptions, report: Report) -> InspectResult:
     if not path.exists():
         raise missing_error(path)
     if (path / STAGE_FILE).is_file():
-        return InspectResult(_stage(path), stage_lines)
+        return InspectResult(_inspect_stage(path), list_stage_lines)
     if (path / MANIFEST).is_file():
-        return InspectResult(_checkpoint(path), checkpoint_lines)
+        return InspectResult(_inspect_checkpoint(path), list_checkpoint_lines)
     if path.suffix == ".safetensors" and path.is_file():
-        return InspectResult(_weights(path), weights_lines)
+        return InspectResult(_inspect_weights(path), list_weights_lines)
     if path.is_file() and is_hdf5(path):
-        return InspectResult(_store(path), store_lines)
+        return InspectResult(_inspect_store(path), list_store_lines)
     raise BadInputError(
         f"{path} is neither a store, a stage directory, a checkpoint nor .safetensors",
         next="cdm ls says what is here; cdm report shows a sweep, a curve or a score",
     )
 
 
-def _store(path: Path) -> dict[str, Any]:
+def _inspect_store(path: Path) -> dict[str, Any]:
     with open_store(path) as store:
         return {
             "path": path,
@@ -62,12 +62,12 @@ def _store(path: Path) -> dict[str, Any]:
             "digest": store.digest,
             "num_classes": len(store.classes),
             "classes": list(store.classes),
-            "parts": [_part(name, part) for name, part in store.parts.items()],
+            "parts": [_inspect_part(name, part) for name, part in store.parts.items()],
             "provenance": store.provenance,
         }
 
 
-def _part(name: str, part: Part) -> dict[str, Any]:
+def _inspect_part(name: str, part: Part) -> dict[str, Any]:
     return {
         "part": name or "all",
         "num": part.num,
@@ -78,7 +78,7 @@ def _part(name: str, part: Part) -> dict[str, Any]:
     }
 
 
-def _stage(path: Path) -> dict[str, Any]:
+def _inspect_stage(path: Path) -> dict[str, Any]:
     file = read_stage_file(path)
     stage = file.plan.stage
     net = empty_net(assume_classes(stage))
@@ -87,7 +87,7 @@ def _stage(path: Path) -> dict[str, Any]:
     return {
         "path": path,
         "kind": stage.kind,
-        **(_diffusion(stage) if isinstance(stage, StageConfig) else _classifier(stage)),
+        **(_list_diffusion(stage) if isinstance(stage, StageConfig) else _list_classifier(stage)),
         "parameters": num_parameters(net),
         "flops_per_image": flops_per_image(net),
         "preset": file.plan.preset,
@@ -99,22 +99,22 @@ def _stage(path: Path) -> dict[str, Any]:
     }
 
 
-def _diffusion(stage: StageConfig) -> dict[str, Any]:
-    model, low = stage.model, stage.conditioning
+def _list_diffusion(stage: StageConfig) -> dict[str, Any]:
+    model, conditioning = stage.model, stage.conditioning
     return {
         "resolution": model.resolution,
-        **({"low_resolution": low.resolution} if low else {}),
+        **({"low_resolution": conditioning.resolution} if conditioning else {}),
         "channels": model.channels,
         "num_classes": model.num_classes,
         "T": stage.schedule.T,
     }
 
 
-def _classifier(stage: Any) -> dict[str, Any]:
+def _list_classifier(stage: Any) -> dict[str, Any]:
     return {name: getattr(stage, name) for name in ("resolution", "channels", "num_classes")}
 
 
-def _checkpoint(path: Path) -> dict[str, Any]:
+def _inspect_checkpoint(path: Path) -> dict[str, Any]:
     manifest = read_manifest(path)
     files = [
         {"file": name, "bytes": entry.size, "sha256": entry.sha256}
@@ -123,5 +123,5 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     return {"path": path, "kind": "checkpoint", "step": manifest.step, "files": files}
 
 
-def _weights(path: Path) -> dict[str, Any]:
+def _inspect_weights(path: Path) -> dict[str, Any]:
     return {"path": path, "kind": "weights", "bytes": path.stat().st_size, **read_metadata(path)}

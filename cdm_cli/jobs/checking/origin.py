@@ -10,7 +10,7 @@ from cdm_cli.diffusion.between import Rule
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.errors import BadInputError, UsageError
 from cdm_cli.jobs.runtime.identity import read_identity
-from cdm_cli.jobs.sampling.rows import find_maker
+from cdm_cli.jobs.sampling.store_images import find_maker
 from cdm_cli.names import MOST_COUNTED, Augment, Precision, Sampler, Variance
 
 Count = Annotated[int, Field(ge=0)]
@@ -77,11 +77,11 @@ class MergedPiece(FromProvenance):
 class Origin:
     """A provenance that was read: how the store was made and computed."""
 
-    made: HowMade
+    how_made: HowMade
     numerics: HowComputed
     pieces: tuple[MergedPiece, ...]
 
-    def numerics_at(self, row: int) -> HowComputed:
+    def find_numerics_at(self, row: int) -> HowComputed:
         """Return how the sample at a place of the store was computed."""
         for piece in self.pieces:
             if piece.first <= row < piece.first + piece.num:

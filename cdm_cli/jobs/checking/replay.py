@@ -22,10 +22,10 @@ from cdm_cli.jobs.checking.origin import HowComputed, Origin, read_origin
 from cdm_cli.jobs.checking.replay_plan import (
     ReplayBatch,
     check_chain,
-    choose_inputs,
     choose_places,
     find_batches,
-    stage_for,
+    find_inputs,
+    find_making_stage,
 )
 from cdm_cli.jobs.runtime.device import describe_build, make_deterministic, name_device_class
 from cdm_cli.jobs.runtime.identity import read_identity
@@ -95,11 +95,11 @@ def plan_replay(
     """
     origin, part = read_origin(store), store.parts[""]
     chosen = choose_places(part.num, options.replay or 1, options.seed, store.path)
-    found = stage_for(store, origin.made, options.model)
+    found = find_making_stage(store, origin.how_made, options.model)
     header = read_header(found.directory)
-    chain = check_chain(header.config, origin.made, read_identity(store.provenance), store.path)
+    chain = check_chain(header.config, origin.how_made, read_identity(store.provenance), store.path)
     session = plan_session(Compute(device=options.device), report)
-    make_inputs = choose_inputs(store, origin.made, header, options, opened)
+    make_inputs = find_inputs(store, origin.how_made, header, options, opened)
 
     def replay() -> Replayed:
         make_deterministic(session.device)
@@ -109,8 +109,8 @@ def plan_replay(
         report.say(
             f"replay: {total} samples in {len(groups)} batches, by {where} on {session.device}"
         )
-        makers = StageForms(header, found.weights, origin, chain, session)
-        return _compare(part, groups, makers, make_inputs, len(chosen), where)
+        forms = StageForms(header, found.weights, origin, chain, session)
+        return _compare(part, groups, forms, make_inputs, len(chosen), where)
 
     return replay
 
@@ -125,24 +125,24 @@ class StageForms:
         self.chain, self.session = chain, session
         self._stages: dict[tuple[str, bool], Stage] = {}
 
-    def engine(self, numerics: HowComputed) -> Engine:
+    def load_engine(self, numerics: HowComputed) -> Engine:
         """Return the engine that makes batches as those of the store were made.
 
         Raises BadInputError where the weights do not have the digest that the header tells.
         """
-        made = self._origin.made
+        how = self._origin.how_made
         key = numerics.precision, numerics.compiled and self.is_exact(numerics)
         if key not in self._stages:
             now = Numerics(numerics.batch_size, *key, name_device_class(self.session.device), "")
             sampling = Sampling(weights=self._weights)
             stage = load_ready_stage(self._header, sampling, now, self.session)
-            if stage.digest != made.stage:
+            if stage.digest != how.stage:
                 raise BadInputError(
                     f"{self._header.directory} does not have the digest that its header tells",
                     next=f"cdm verify {quote(self._header.directory)}",
                 )
             self._stages[key] = stage
-        return Engine(self._stages[key], self.chain, made.seed, numerics.batch_size, made.keep_s)
+        return Engine(self._stages[key], self.chain, how.seed, numerics.batch_size, how.keep_s)
 
     def is_exact(self, numerics: HowComputed) -> bool:
         """Tell whether this device and build make the same bits as those that made the samples."""
@@ -153,48 +153,48 @@ class StageForms:
 def _compare(
     part: Part,
     groups: list[ReplayBatch],
-    makers: StageForms,
+    forms: StageForms,
     make_inputs: MakeInputs,
     asked: int,
     stage: str,
 ) -> Replayed:
     num = sum(len(batch.rows) for batch in groups)
-    total = num * makers.chain.evaluations
+    total = num * forms.chain.evaluations
     identical, largest, differing = 0, 0, list[dict[str, object]]()
-    with Stop() as stop, makers.session.report.track("replay", total, "evaluations") as advance:
+    with Stop() as stop, forms.session.report.track("replay", total, "evaluations") as advance:
         meter = Meter(advance, stop, num, lambda: "the store was only read")
         for batch in groups:
-            engine = makers.engine(batch.numerics)
-            allowed = choose_tolerance(batch.numerics, makers)
-            made = _make(engine, make_inputs, batch.rows, meter)
-            levels = pixel_differences(_there(part, batch), made)
+            engine = forms.load_engine(batch.numerics)
+            allowed = choose_tolerance(batch.numerics, forms)
+            replayed = _replay_batch(engine, make_inputs, batch.rows, meter)
+            levels = measure_pixel_differences(_read_stored(part, batch), replayed)
             identical += int((levels == 0).sum())
             largest = max(largest, int(np.ceil(levels.max())))
-            differing += _rows(part, batch, levels, allowed)
-    exact = all(makers.is_exact(batch.numerics) for batch in groups)
+            differing += _list_differing(part, batch, levels, allowed)
+    exact = all(forms.is_exact(batch.numerics) for batch in groups)
     return Replayed(
         stage=stage,
         asked=asked,
         compared=num,
         identical=identical,
         largest=largest,
-        tolerance=max(choose_tolerance(batch.numerics, makers) for batch in groups),
-        why="same device and build: every bit" if exact else _why(groups, makers),
+        tolerance=max(choose_tolerance(batch.numerics, forms) for batch in groups),
+        why="same device and build: every bit" if exact else _explain_tolerance(groups, forms),
         differing=differing[:SHOWN],
     )
 
 
-def _why(groups: list[ReplayBatch], makers: StageForms) -> str:
-    was = next(batch.numerics for batch in groups if not makers.is_exact(batch.numerics))
+def _explain_tolerance(groups: list[ReplayBatch], forms: StageForms) -> str:
+    was = next(batch.numerics for batch in groups if not forms.is_exact(batch.numerics))
     return f"made on {was.device} ({was.build or 'build not told'}), which rounds otherwise"
 
 
-def choose_tolerance(numerics: HowComputed, makers: StageForms) -> int:
+def choose_tolerance(numerics: HowComputed, forms: StageForms) -> int:
     """Return by how many of 255 a pixel may differ: 0 where the same bits are expected."""
-    return 0 if makers.is_exact(numerics) else TOLERANCE.get(numerics.precision, 64)
+    return 0 if forms.is_exact(numerics) else TOLERANCE.get(numerics.precision, 64)
 
 
-def _make(engine: Engine, make_inputs: MakeInputs, rows: range, meter: Meter) -> Block:
+def _replay_batch(engine: Engine, make_inputs: MakeInputs, rows: range, meter: Meter) -> Block:
     try:
         return engine.make_block(make_inputs(rows), meter)
     except torch.OutOfMemoryError:
@@ -205,22 +205,22 @@ def _make(engine: Engine, make_inputs: MakeInputs, rows: range, meter: Meter) ->
         ) from None
 
 
-def _there(part: Part, batch: ReplayBatch) -> Block:
+def _read_stored(part: Part, batch: ReplayBatch) -> Block:
     """Return what the store holds, its block checked once more as it is read."""
     block, start = part.read_checked(batch.block), part.list_rows(batch.block).start
     rows = slice(batch.rows.start - start, batch.rows.stop - start)
     return {name: array[rows] for name, array in block.items()}
 
 
-def pixel_differences(there: Block, made: Block) -> np.ndarray:
+def measure_pixel_differences(stored: Block, replayed: Block) -> np.ndarray:
     """Return the largest difference of each sample, float64 [n], in levels of uint8.
 
     Differences of z_s, in [-1, 1], count times 127.5. A sample of another id or label, or with a
     value that is not finite, counts 255.
     """
-    worst = np.zeros(len(there["ids"]))
-    for name, array in there.items():
-        apart = np.abs(array.astype(np.float64) - made[name].astype(np.float64))
+    worst = np.zeros(len(stored["ids"]))
+    for name, array in stored.items():
+        apart = np.abs(array.astype(np.float64) - replayed[name].astype(np.float64))
         apart = apart.reshape(len(worst), -1).max(axis=1)
         if name.startswith("z/"):
             apart = apart * HALF
@@ -230,7 +230,7 @@ def pixel_differences(there: Block, made: Block) -> np.ndarray:
     return np.where(np.isfinite(worst), worst, 255.0)
 
 
-def _rows(
+def _list_differing(
     part: Part, batch: ReplayBatch, levels: np.ndarray, allowed: int
 ) -> list[dict[str, object]]:
     return [

@@ -26,29 +26,29 @@ from cdm_cli.jobs.sampling.parents import (
     find_weights,
 )
 from cdm_cli.jobs.sampling.provenance import list_parents
-from cdm_cli.jobs.sampling.rows import StoreRows, choose_part, choose_rows
 from cdm_cli.jobs.sampling.sample import make_inputs
+from cdm_cli.jobs.sampling.store_images import StoreImages, choose_part, choose_rows
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.sampling.work import MakeInputs
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import VerifyOptions
 
 
-def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], path: Path) -> Chain:
+def check_chain(config: StageConfig, how: HowMade, told: Mapping[str, Any], path: Path) -> Chain:
     """Rebuild the chain of a store. Raises BadInputError for one that this stage cannot have.
 
     told: the identity in the store's provenance. path: of the store.
     """
     try:
-        chain = chain_from(config, made)
-        mine = chain_fields(config, chain, made.seed)
+        chain = rebuild_chain(config, how)
+        mine = chain_fields(config, chain, how.seed)
         found = find_first_difference({name: told[name] for name in mine if name in told}, mine)
         if found:
             raise ValueError(str(found))
         assert chain.evaluations
         chain.sample(torch.zeros_like)
-        if made.stochasticity and len(made.stochasticity) != chain.schedule.T:
-            raise ValueError(f"{len(made.stochasticity)} steps, and times of {chain.schedule.T}")
+        if how.stochasticity and len(how.stochasticity) != chain.schedule.T:
+            raise ValueError(f"{len(how.stochasticity)} steps, and times of {chain.schedule.T}")
     except (ValueError, IndexError) as error:
         raise BadInputError(
             f"{path}: its provenance tells of a chain that its stage does not have: {error}",
@@ -57,99 +57,97 @@ def check_chain(config: StageConfig, made: HowMade, told: Mapping[str, Any], pat
     return chain
 
 
-def chain_from(config: StageConfig, made: HowMade) -> Chain:
+def rebuild_chain(config: StageConfig, how: HowMade) -> Chain:
     """Rebuild the chain that `chain_of` fixed for the store.
 
     Raises ValueError or IndexError for times and a schedule that make no chain.
     """
     return Chain(
-        schedule=_schedule(config, made),
-        sampler=made.sampler,
-        variance=made.variance,
-        fraction=made.variance_fraction,
-        clip=made.clip,
-        restart_from=made.restart_from,
-        searched=made.alpha_bar is not None,
-        stochasticity=made.stochasticity,
+        schedule=_rebuild_schedule(config, how),
+        sampler=how.sampler,
+        variance=how.variance,
+        fraction=how.variance_fraction,
+        clip=how.clip,
+        restart_from=how.restart_from,
+        searched=how.alpha_bar is not None,
+        stochasticity=how.stochasticity,
     )
 
 
-def _schedule(config: StageConfig, made: HowMade) -> Schedule:
-    if made.alpha_bar is not None:
-        return from_alpha_bar(torch.tensor(made.alpha_bar, dtype=torch.float64))
+def _rebuild_schedule(config: StageConfig, how: HowMade) -> Schedule:
+    if how.alpha_bar is not None:
+        return from_alpha_bar(torch.tensor(how.alpha_bar, dtype=torch.float64))
     whole = from_config(config.schedule)
-    return whole if made.times is None else respace(whole, torch.tensor(made.times))
+    return whole if how.times is None else respace(whole, torch.tensor(how.times))
 
 
-def stage_for(store: Store, made: HowMade, model: str | None) -> StageFound:
+def find_making_stage(store: Store, how: HowMade, model: str | None) -> StageFound:
     """Find the stage that made the store: `--model`, or any in runs/.
 
     Raises MissingError where there is none, MismatchError where --model is another one.
     """
     if model is not None:
         directory = find_stage(model, Path(RUNS))
-        found = find_weights(directory, made.stage)
+        found = find_weights(directory, how.stage)
         if found is None:
             raise MismatchError(
                 f"--model {model}: none of its weights made {store.path}, whose stage has the "
-                f"digest {made.stage[:12]}…",
+                f"digest {how.stage[:12]}…",
                 next="name the stage that made it",
             )
         return found
-    found = find_stage_of(made.stage, Path(RUNS))
+    found = find_stage_of(how.stage, Path(RUNS))
     if found is None:
         raise MissingError(
-            f"--replay: the stage of {store.path} ({_name_of(store, 'stage')}, digest "
-            f"{made.stage[:12]}…) is not in {RUNS}/, or was trained on since",
+            f"--replay: the stage of {store.path} ({_name_parent(store, 'stage')}, digest "
+            f"{how.stage[:12]}…) is not in {RUNS}/, or was trained on since",
             next="--model with the directory of that stage",
         )
     return found
 
 
-def _name_of(store: Store, role: str) -> str:
+def _name_parent(store: Store, role: str) -> str:
     rows = list_parents(store.provenance)
     return next((row["name"] for row in rows if row["role"] == role), "not named")
 
 
-def choose_inputs(
-    store: Store, made: HowMade, header: Header, options: VerifyOptions, opened: ExitStack
+def find_inputs(
+    store: Store, how: HowMade, header: Header, options: VerifyOptions, opened: ExitStack
 ) -> MakeInputs:
     """Return the function from a range of places in the store to the inputs of these samples.
 
     opened: keeps the store that was upsampled open. Raises BadInputError where the provenance
     names no classes, and MissingError or MismatchError for the store that was upsampled.
     """
-    rows = range(made.first, made.first + store.parts[""].num)
-    if made.command == "sample":
-        if not made.classes or not made.counts_fit:
+    rows = range(how.first, how.first + store.parts[""].num)
+    if how.command == "sample":
+        if not how.classes or not how.counts_fit:
             raise BadInputError(f"{store.path}: its provenance does not tell classes")
-        return lambda places: make_inputs(
-            rows[places.start : places.stop], made.classes, made.counts
-        )
-    lowres = opened.enter_context(open_store(_lowres_for(store, made, options.lowres)))
-    _, part = choose_part(lowres, made.split or None)
-    chosen = choose_rows(lowres, part, made.num)[rows.start : rows.stop]
+        return lambda places: make_inputs(rows[places.start : places.stop], how.classes, how.counts)
+    lowres = opened.enter_context(open_store(_find_lowres(store, how, options.lowres)))
+    _, part = choose_part(lowres, how.split or None)
+    chosen = choose_rows(lowres, part, how.num)[rows.start : rows.stop]
     resolution = header.conditioning.resolution
-    source = StoreRows(part, resolution, chosen)
-    return Conditioner(header, source, made.s, made.augment, made.seed).make_inputs
+    images = StoreImages(part, resolution, chosen)
+    return Conditioner(header, images, how.s, how.augment, how.seed).make_inputs
 
 
-def _lowres_for(store: Store, made: HowMade, path: Path | None) -> Path:
+def _find_lowres(store: Store, how: HowMade, path: Path | None) -> Path:
     """Find the store that was upsampled: `--lowres`, or one with that digest."""
-    name = _name_of(store, "lowres")
+    name = _name_parent(store, "lowres")
     if path is not None:
         digest = find_store_digest(path)
-        if digest and digest != made.lowres:
+        if digest and digest != how.lowres:
             raise MismatchError(
                 f"--lowres {path}: its digest is {digest[:12]}…, {store.path} was made from "
-                f"{name} with {made.lowres[:12]}…",
+                f"{name} with {how.lowres[:12]}…",
                 next="name the store that was upsampled",
             )
         return path
-    found = find_store_of(made.lowres, name, [Path(), store.path.absolute().parent])
+    found = find_store_of(how.lowres, name, [Path(), store.path.absolute().parent])
     if found is None:
         raise MissingError(
-            f"--replay: {name} (digest {made.lowres[:12]}…), from which {store.path} was made, "
+            f"--replay: {name} (digest {how.lowres[:12]}…), from which {store.path} was made, "
             "is not here",
             next="--lowres with its path",
         )
@@ -175,7 +173,7 @@ def find_batches(part: Part, chosen: list[int], origin: Origin) -> list[ReplayBa
     """Return the compute batches that hold the chosen places, each once, in order."""
     found: dict[int, ReplayBatch] = {}
     for row in chosen:
-        block, numerics = row // part.block_size, origin.numerics_at(row)
+        block, numerics = row // part.block_size, origin.find_numerics_at(row)
         inside = part.list_rows(block)
         start = inside.start + (row - inside.start) // numerics.batch_size * numerics.batch_size
         rows = range(start, min(start + numerics.batch_size, inside.stop))

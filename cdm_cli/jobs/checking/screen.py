@@ -13,6 +13,7 @@ DIGITS = 12  # of a digest; -v has it whole
 SHOWN = 12  # classes that are named
 KINDS = {"sr": "super-resolution"}
 CHAIN = ("sampler", "steps", "s", "augment", "seed")
+NUMERICS = ("device", "precision", "batch_size")
 
 
 class InspectResult(dict[str, Any]):
@@ -33,43 +34,43 @@ def _align(values: Mapping[str, object]) -> Lines:
     return [f"{name:{width}}  {value}" for name, value in said.items()]
 
 
-def store_lines(told: dict[str, Any]) -> Lines:
-    """Return what a store holds, whether it is whole, and how it was made."""
-    made, parts = told["provenance"], told["parts"]
+def list_store_lines(told: dict[str, Any]) -> Lines:
+    """Return what a store holds, whether it is whole, and how it was provenance."""
+    provenance, parts = told["provenance"], told["parts"]
     undone = sum(part["blocks"] - part["blocks_done"] for part in parts)
     state = "finished" if told["finished"] else f"unfinished, {undone} blocks to be made"
-    said = {_name(part["part"]): _part(part) for part in parts}
+    said = {_name_part(part["part"]): _describe_part(part) for part in parts}
     return [
-        f"{told['path']}: a store of {_kind(told['kind'])}, {state}, {disk(told['bytes'])}",
+        f"{told['path']}: a store of {_name_kind(told['kind'])}, {state}, {disk(told['bytes'])}",
         *_align({
             **said,
-            "classes": _classes(told["classes"]),
-            "made by": made.get("command"),
-            "note": made.get("note"),
-            "from": ", ".join(map(_describe_parent, list_parents(made))),
-            "sampled": _settings(made.get("identity")),
-            "computed": _settings(made.get("numerics"), ("device", "precision", "batch_size")),
-            "cdm": made.get("cdm"),
+            "classes": _list_classes(told["classes"]),
+            "made by": provenance.get("command"),
+            "note": provenance.get("note"),
+            "from": ", ".join(map(_describe_parent, list_parents(provenance))),
+            "sampled": _list_settings(provenance.get("identity")),
+            "computed": _list_settings(provenance.get("numerics"), NUMERICS),
+            "cdm": provenance.get("cdm"),
             "digest": told["digest"],
         }),
     ]  # fmt: skip
 
 
-def _name(part: str) -> str:
+def _name_part(part: str) -> str:
     return "images" if part == "all" else part
 
 
-def _kind(kind: str) -> str:
+def _name_kind(kind: str) -> str:
     return "real images" if kind == "prepared" else kind
 
 
-def _part(part: dict[str, Any]) -> str:
+def _describe_part(part: dict[str, Any]) -> str:
     kept = f", z_s at s = {', '.join(map(str, part['z_s']))}" if part["z_s"] else ""
     sizes = ", ".join(part["images"]).replace("x", "×")
     return f"{part['num']} of {sizes}{kept}"
 
 
-def _classes(names: Sequence[str]) -> str:
+def _list_classes(names: Sequence[str]) -> str:
     more = ", …" if len(names) > SHOWN else ""
     return f"{len(names)}: {', '.join(names[:SHOWN])}{more}" if names else ""
 
@@ -78,13 +79,13 @@ def _describe_parent(row: Mapping[str, str]) -> str:
     return f"{row['role']} {row['name']} ({row['digest'][:DIGITS]})"
 
 
-def _settings(values: object, names: Sequence[str] = CHAIN) -> str:
+def _list_settings(values: object, names: Sequence[str] = CHAIN) -> str:
     held: Mapping[str, Any] = values if isinstance(values, dict) else {}
     said = ((name.replace("_", " "), held.get(name)) for name in names)
     return ", ".join(f"{name} {value}" for name, value in said if value is not None)
 
 
-def stage_lines(told: dict[str, Any]) -> Lines:
+def list_stage_lines(told: dict[str, Any]) -> Lines:
     """Return what a stage is, how far it is trained, and on what."""
     plan, data = told["plan"], told["data"]
     low = told.get("low_resolution")
@@ -96,7 +97,7 @@ def stage_lines(told: dict[str, Any]) -> Lines:
     training, kind = plan.training, KINDS.get(told["kind"], told["kind"])
     size = "×".join(str(told[name]) for name in ("resolution", "resolution", "channels"))
     return [
-        f"{told['path']}: a {kind} stage at {size}{source}, {_labels(told['num_classes'])}",
+        f"{told['path']}: a {kind} stage at {size}{source}, {_count_classes(told['num_classes'])}",
         *_align({
             "preset": told["preset"],
             "training": f"{training.steps} steps of {training.batch_size}, "
@@ -108,13 +109,13 @@ def stage_lines(told: dict[str, Any]) -> Lines:
             "sampled": _describe_sampling(plan.stage),
             "data": data and f"{data.name} ({data.digest[:DIGITS]}): {data.num_train} train, "
             f"{data.num_val} val",
-            "classes": data and _classes(data.classes),
+            "classes": data and _list_classes(data.classes),
             "cdm": told["cdm_version"],
         }),
     ]  # fmt: skip
 
 
-def _labels(num: int) -> str:
+def _count_classes(num: int) -> str:
     return f"{num} classes" if num else "unconditional"
 
 
@@ -125,7 +126,7 @@ def _describe_sampling(stage: Any) -> str:
     return f"{chain.sampler}, {chain.steps or stage.schedule.T} of {stage.schedule.T} steps"
 
 
-def checkpoint_lines(told: dict[str, Any]) -> Lines:
+def list_checkpoint_lines(told: dict[str, Any]) -> Lines:
     """Return the step and the size of a checkpoint."""
     files = told["files"]
     size = disk(sum(row["bytes"] for row in files))
@@ -135,7 +136,7 @@ def checkpoint_lines(told: dict[str, Any]) -> Lines:
     ]
 
 
-def weights_lines(told: dict[str, Any]) -> Lines:
+def list_weights_lines(told: dict[str, Any]) -> Lines:
     """Return what a file of weights says of itself."""
     rest = {name: value for name, value in told.items() if name not in ("path", "kind", "bytes")}
     return [

@@ -80,27 +80,29 @@ def verify_stage(directory: Path, report: Report) -> VerifiedStage:
     try:
         config = read_stage_file(directory).plan.stage
         kind = config.kind
-        checks += _weights(directory, config)
+        checks += _list_weights_checks(directory, config)
     except CdmError:
         pass  # the first check says so; what the weights should be is not known
     steps = checkpoints(directory)
     for step in steps:
-        checks += _checkpoint(step, f"{CHECKPOINTS}/{step.name}/")
-    return _verdict(directory, kind, checks, len(steps), report)
+        checks += _list_checkpoint_checks(step, f"{CHECKPOINTS}/{step.name}/")
+    return _conclude(directory, kind, checks, len(steps), report)
 
 
 def verify_checkpoint(directory: Path, report: Report) -> VerifiedStage:
     """Check the files of one checkpoint."""
-    return _verdict(directory, "checkpoint", list(_checkpoint(directory, "")), 1, report)
+    return _conclude(
+        directory, "checkpoint", list(_list_checkpoint_checks(directory, "")), 1, report
+    )
 
 
-def _verdict(
+def _conclude(
     directory: Path, kind: str, checks: list[Check], steps: int, report: Report
 ) -> VerifiedStage:
     rows: list[dict[str, str]] = []
     with report.track("verify", len(checks), "files") as advance:
         for name, check in checks:
-            rows.append({"file": name, "state": _state(check)})
+            rows.append({"file": name, "state": _run_check(check)})
             advance(1, name)
     found = {row["state"] for row in rows}
     state = "damaged" if found - HARMLESS else "unfinished" if ABSENT in found else "good"
@@ -110,7 +112,7 @@ def _verdict(
     return VerifiedStage(directory, kind, state, steps, _list_incomplete(directory), rows)
 
 
-def _state(check: Callable[[], str]) -> str:
+def _run_check(check: Callable[[], str]) -> str:
     try:
         return check()
     except CdmError as error:
@@ -122,7 +124,7 @@ def _check_stage_file(directory: Path) -> str:
     return GOOD
 
 
-def _weights(directory: Path, config: AnyStageConfig) -> list[Check]:
+def _list_weights_checks(directory: Path, config: AnyStageConfig) -> list[Check]:
     """Check the weights against their own digest and against stage.json."""
     expected = empty_net(assume_classes(config)).state_dict()
 
@@ -136,7 +138,7 @@ def _weights(directory: Path, config: AnyStageConfig) -> list[Check]:
     return [(path.name, lambda path=path: check(path)) for path in paths]
 
 
-def _checkpoint(directory: Path, prefix: str) -> Iterator[Check]:
+def _list_checkpoint_checks(directory: Path, prefix: str) -> Iterator[Check]:
     """Check the files of a checkpoint against its manifest."""
     try:
         manifest = read_manifest(directory)

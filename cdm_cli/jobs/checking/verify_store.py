@@ -107,32 +107,32 @@ def verify_store(options: VerifyOptions, report: Report) -> VerifiedStore:
         )
 
 
-Rows = list[dict[str, object]]
+BlockFaults = list[dict[str, object]]
 
 
-def check_blocks(store: Store, report: Report) -> tuple[Rows, Rows]:
+def check_blocks(store: Store, report: Report) -> tuple[BlockFaults, BlockFaults]:
     """Compare every block with its digest; return rows of damaged ones, and of unwritten ones."""
-    damaged: Rows = []
-    unfinished: Rows = []
+    damaged: BlockFaults = []
+    unfinished: BlockFaults = []
     total = sum(part.num_blocks for part in store.parts.values())
     with report.track("verify", total, "blocks") as advance:
         for part in store.parts.values():
             pending = part.list_missing()
-            unfinished += [_row(part, b) for b in pending]
+            unfinished += [_locate_block(part, b) for b in pending]
             advance(len(pending), "")
-            for b, what in _faults(part, sorted(set(range(part.num_blocks)) - set(pending))):
+            for b, what in _find_faults(part, sorted(set(range(part.num_blocks)) - set(pending))):
                 advance(1, f"{len(damaged)} damaged" if damaged else "")
                 if what:
-                    damaged.append({**_row(part, b), "what": what})
+                    damaged.append({**_locate_block(part, b), "what": what})
     return damaged, unfinished
 
 
-def _row(part: Part, b: int) -> dict[str, object]:
+def _locate_block(part: Part, b: int) -> dict[str, object]:
     rows = part.list_rows(b)
     return {"part": part.name, "block": b, "samples": f"{rows.start}..{rows.stop - 1}"}
 
 
-def _faults(part: Part, blocks: list[int]) -> Iterator[tuple[int, str]]:
+def _find_faults(part: Part, blocks: list[int]) -> Iterator[tuple[int, str]]:
     """Yield (block, what is wrong with it), "" for nothing, in order; threads read ahead."""
     threads = min(THREADS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads, "verify") as pool:

@@ -19,7 +19,7 @@ from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit, read_header
 from cdm_cli.jobs.sampling.judged_on import make_probe, open_generated
 from cdm_cli.jobs.sampling.probe import Probe
-from cdm_cli.jobs.sampling.rows import choose_part
+from cdm_cli.jobs.sampling.store_images import choose_part
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import CurveOptions
 

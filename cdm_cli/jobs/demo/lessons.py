@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cdm_cli.data.store import Part, open_store
-from cdm_cli.jobs.sampling.rows import choose_part
+from cdm_cli.jobs.sampling.store_images import choose_part
 
 FOLLOWS, IGNORES = 0.9, 0.5  # the least correlation of one, the other is below
 CERTAIN = 2  # standard errors

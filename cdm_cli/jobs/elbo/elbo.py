@@ -28,8 +28,8 @@ from cdm_cli.jobs.sampling.cost import estimate_rate
 from cdm_cli.jobs.sampling.headers import read_weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics
 from cdm_cli.jobs.sampling.ready import load_ready_stage
-from cdm_cli.jobs.sampling.rows import tell_part
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
+from cdm_cli.jobs.sampling.store_images import tell_part
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.nets.memory import Halving
 from cdm_cli.options.judging import ElboOptions
@@ -66,9 +66,9 @@ class Bounder:
     def _bound_rows(self, advance: Callable[[int], None], rows: Tensor) -> Tensor:
         """Return the parts of images at some rows, the last one repeated; float64 [B, parts]."""
         places = range(int(rows[0]), int(rows[-1]) + 1)
-        within, source = rows - rows[0], self.work.sources[self.term.resolution]
+        within, images = rows - rows[0], self.work.images[self.term.resolution]
         found = bound(
-            self.stage, self.term.chain, from_uint8(source.take_z_0(places))[within],
+            self.stage, self.term.chain, from_uint8(images.take_images(places))[within],
             self._make_inputs(places).select(within), seed=self.seed, terms=self.asked,
             s=self.term.above, advance=lambda _: advance(len(places)),
         )  # fmt: skip
@@ -77,10 +77,10 @@ class Bounder:
     def _make_inputs(self, places: range) -> SampleInputs:
         header, s = self.term.header, self.term.s
         if s is not None:
-            low = self.work.sources[header.conditioning.resolution]
-            return Conditioner(header, low, s, "non-truncated", self.seed).make_inputs(places)
-        source = self.work.sources[self.term.resolution]
-        ids, y = source.take_ids(places), source.take_labels(places)
+            lowres = self.work.images[header.conditioning.resolution]
+            return Conditioner(header, lowres, s, "non-truncated", self.seed).make_inputs(places)
+        images = self.work.images[self.term.resolution]
+        ids, y = images.take_ids(places), images.take_labels(places)
         return SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))
 
 

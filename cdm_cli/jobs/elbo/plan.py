@@ -14,8 +14,8 @@ from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.diffusion.schedules import from_config, index_of
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header, describe_misfit, read_header
-from cdm_cli.jobs.sampling.rows import StoreRows, choose_part, choose_rows
 from cdm_cli.jobs.sampling.schedule_file import choose_chain
+from cdm_cli.jobs.sampling.store_images import StoreImages, choose_part, choose_rows
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import ElboOptions
 from cdm_cli.options.sampling import Sampling
@@ -56,7 +56,7 @@ class ElboWork:
     terms: tuple[Term, ...]
     split: str
     num: int
-    sources: dict[int, StoreRows]
+    images: dict[int, StoreImages]
 
 
 def plan_work(options: ElboOptions, stack: ExitStack) -> ElboWork:
@@ -85,8 +85,8 @@ def plan_work(options: ElboOptions, stack: ExitStack) -> ElboWork:
     num = min(part.num, ENOUGH) if options.num is None else options.num
     rows = choose_rows(store, part, num)
     sides = {side for header in headers for side in _list_sides(header)}
-    sources = {side: StoreRows(part, side, rows) for side in sides}
-    return ElboWork(store, tuple(terms), split, num, sources)
+    images = {side: StoreImages(part, side, rows) for side in sides}
+    return ElboWork(store, tuple(terms), split, num, images)
 
 
 def _plan_term(header: Header, sampling: Sampling, s: int | None, above: int) -> Term:
@@ -99,8 +99,8 @@ def _plan_term(header: Header, sampling: Sampling, s: int | None, above: int) ->
 
 def _list_sides(header: Header) -> list[int]:
     """Return the resolutions that a stage takes images of."""
-    low = header.config.conditioning
-    return [header.config.model.resolution, *([low.resolution] if low else [])]
+    conditioning = header.config.conditioning
+    return [header.config.model.resolution, *([conditioning.resolution] if conditioning else [])]
 
 
 def _check_images(header: Header, store: Store, part: Part) -> None:

@@ -10,7 +10,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs.exchange.export_folder import write_folder
 from cdm_cli.jobs.exchange.export_npz import write_npz
 from cdm_cli.jobs.exchange.export_plan import select_images
-from cdm_cli.jobs.sampling.rows import tell_part
+from cdm_cli.jobs.sampling.store_images import tell_part
 from cdm_cli.options.files import ExportOptions
 from cdm_cli.report import Report
 

@@ -9,7 +9,7 @@ import numpy as np
 from cdm_cli.data.images import MODES
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.sampling.rows import choose_part, choose_resolution, choose_rows
+from cdm_cli.jobs.sampling.store_images import choose_part, choose_resolution, choose_rows
 from cdm_cli.names import ExportFormat
 from cdm_cli.options.files import ExportOptions
 from cdm_cli.options.outputs import is_npz

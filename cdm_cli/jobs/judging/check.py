@@ -10,7 +10,7 @@ from cdm_cli.jobs.judging.images import ImageSet
 from cdm_cli.jobs.judging.judge import is_classifier_stage
 from cdm_cli.jobs.judging.real import open_real
 from cdm_cli.jobs.judging.rows import check_number, no_images_error, unknown_classes_error
-from cdm_cli.jobs.sampling.rows import choose_part
+from cdm_cli.jobs.sampling.store_images import choose_part
 from cdm_cli.names import OF_IMAGES, RUNS
 from cdm_cli.options.judging import EvalOptions, FeatureOptions
 

@@ -23,7 +23,7 @@ from cdm_cli.jobs.judging.panel import Panel, make_table, open_panel, state_conv
 from cdm_cli.jobs.judging.references import open_training_images
 from cdm_cli.jobs.judging.result import EvalResult
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
-from cdm_cli.jobs.sampling.rows import tell_part
+from cdm_cli.jobs.sampling.store_images import tell_part
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import OF_IMAGES

@@ -12,7 +12,7 @@ from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.sampling.rows import choose_part, choose_resolution
+from cdm_cli.jobs.sampling.store_images import choose_part, choose_resolution
 from cdm_cli.metrics.collector import KEEP, Collector
 from cdm_cli.metrics.features import FeatureExtractor
 from cdm_cli.metrics.jackknife import NUM_GROUPS

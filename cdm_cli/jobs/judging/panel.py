@@ -6,7 +6,7 @@ from cdm_cli.jobs.judging.images import ImageSet, collect
 from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.judging.real import read_digest
 from cdm_cli.jobs.judging.references import find_references
-from cdm_cli.jobs.judging.rows import Rows, list_notes
+from cdm_cli.jobs.judging.rows import MetricRows, list_notes
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.inception import InceptionExtractor
@@ -68,7 +68,7 @@ def measure(
 ) -> MetricTable:
     """Judge images in one pass and return the metrics: fid, is, kid, prdc, accuracy.
 
-    Raises what `collect` and `Rows.table` raise.
+    Raises what `collect` and `MetricRows.table` raise.
     """
     collector = collect(images, panel.judge.extractor, panel.session, seed=seed)
     return make_table(panel, images, collector, metrics, seed)
@@ -89,7 +89,7 @@ def make_table(
     """
     convention = state_convention(images, panel.judge, seed)
     knows = bool(panel.judge.classes) and panel.judge.classes == images.classes
-    rows = Rows(collector, panel.references, convention, judge_knows_labels=knows)
+    rows = MetricRows(collector, panel.references, convention, judge_knows_labels=knows)
     table = rows.table(metrics, lenient=lenient)
     for line in list_notes(metrics, convention, panel.judge.extractor, panel.references):
         table.note(line)

@@ -45,7 +45,7 @@ def unknown_classes_error(judge: str) -> MismatchError:
     )
 
 
-class Rows:
+class MetricRows:
     """Turns one judge's statistics of one set of samples into rows, against some references."""
 
     def __init__(

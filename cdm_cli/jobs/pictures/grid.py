@@ -15,7 +15,7 @@ from cdm_cli.jobs.pictures.shown import (
     name_classes,
     take_first_of_classes,
 )
-from cdm_cli.jobs.pictures.tiles import Rows, Sheet, choose_scale, draw_sheet, write_png
+from cdm_cli.jobs.pictures.tiles import Sheet, SheetRows, choose_scale, draw_sheet, write_png
 from cdm_cli.options.files import GridOptions
 from cdm_cli.report import Report
 
@@ -73,7 +73,7 @@ def lay_out_one(shown: ShownImages, options: GridOptions) -> Sheet:
     return Sheet(shown.read_tiles(places), rows, title)
 
 
-def _choose_rows(shown: ShownImages, options: GridOptions) -> Rows:
+def _choose_rows(shown: ShownImages, options: GridOptions) -> SheetRows:
     """Lay out the first images; of prepared data, which is sorted by class, a spread.
 
     A row is named after the class of its images, or the first and the last of their ids.
@@ -96,7 +96,7 @@ def _name_row(shown: ShownImages, row: np.ndarray) -> str:
     return f"{first}–{last}"
 
 
-def _group_by_class(shown: ShownImages, per_class: int) -> Rows:
+def _group_by_class(shown: ShownImages, per_class: int) -> SheetRows:
     labels = np.asarray(shown.part.labels[shown.places])
     rows = [shown.places[chosen] for chosen in take_first_of_classes(labels, per_class)]
     return [(name_classes(shown, row)[0], row) for row in rows]

@@ -6,7 +6,7 @@ import numpy as np
 
 from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MissingError
-from cdm_cli.jobs.sampling.rows import choose_part, choose_resolution, tell_part
+from cdm_cli.jobs.sampling.store_images import choose_part, choose_resolution, tell_part
 from cdm_cli.report import Report
 
 

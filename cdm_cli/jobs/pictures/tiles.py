@@ -26,7 +26,7 @@ FONT = "mpl-data/fonts/ttf/DejaVuSans.ttf"
 SIZE, LINE = 10, 14  # of letters, and from one line of them to the next, in pixels
 MARK, HEAD = "cdm_grid", 200  # the text that tells a picture of ours, and where it stands
 
-Rows = list[tuple[str, np.ndarray]]  # what stands left of a row, and the places of its images
+SheetRows = list[tuple[str, np.ndarray]]  # what stands left of a row, and the places of its images
 Tiles = Mapping[int, np.ndarray]  # the image at a place, uint8 [H, W, C]
 
 
@@ -35,7 +35,7 @@ class Sheet:
     """What a picture shows. heads: of each column, lines within; "" goes on with the one before."""
 
     tiles: Tiles
-    rows: Rows
+    rows: SheetRows
     title: str = ""
     heads: tuple[str, ...] = ()
 

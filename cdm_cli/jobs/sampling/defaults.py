@@ -86,8 +86,8 @@ def find_defaults(header: Header) -> Defaults:
     """Return what is in force for a stage."""
     now = header.default
     chain = chain_of(header.config, _fill_in(Sampling(), now))
-    low = header.config.conditioning
-    blind = low is not None and not low.gaussian  # takes no s but 0
+    conditioning = header.config.conditioning
+    blind = conditioning is not None and not conditioning.gaussian  # takes no s but 0
     rows = [
         Choice(at, at == header.in_force, describe_applied(one), one.by, one.found)._asdict()
         for at, one in enumerate(header.applied, 1)
@@ -95,7 +95,7 @@ def find_defaults(header: Header) -> Defaults:
     return Defaults(
         stage=header.directory,
         s=now.s if now else 0 if blind else None,
-        augment=now.augment if now else None if low is None else "non-truncated",
+        augment=now.augment if now else None if conditioning is None else "non-truncated",
         sampler=chain.sampler,
         steps=chain.schedule.T,
         variance=chain.variance,

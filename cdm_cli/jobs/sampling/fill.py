@@ -31,7 +31,7 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Made:
+class SamplingResult:
     """The store that was written.
 
     made: samples of this run, of all its processes, which network_evaluations are of; the others
@@ -144,7 +144,7 @@ class Meter:
 
 def fill_store(
     work: Work, ready: Ready, out: Path, session: Session, *, upto: int | None = None
-) -> Made:
+) -> SamplingResult:
     """Create the store, or open the one that is there, and sample the blocks that it lacks.
 
     Process r of n makes each n-th block, or row of blocks that fill a batch, from the r-th on, and
@@ -166,7 +166,7 @@ def fill_store(
             session.report.say(f"{out}: keeps the note that it was begun with")
         mine = _fill(part, Engine.of(work, ready), work.make_inputs, session, work.command, upto)
         made = sum(session.world.gather(mine))
-    return Made(
+    return SamplingResult(
         out=out,
         samples=len(work.samples),
         made=made,

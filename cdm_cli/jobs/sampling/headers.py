@@ -157,10 +157,10 @@ def _read_or_explain(directory: Path) -> Header | str:
 
 def describe_lowres_misfit(header: Header, store: Store, part: Part) -> str:
     """Return why the stage cannot start from this store, or "" if it can."""
-    low = header.config.conditioning
-    if low is None:
+    conditioning = header.config.conditioning
+    if conditioning is None:
         return "it is a base stage"
-    return describe_misfit(header, store, part, low.resolution, "starts from")
+    return describe_misfit(header, store, part, conditioning.resolution, "starts from")
 
 
 def describe_misfit(

@@ -19,14 +19,14 @@ from cdm_cli.jobs.sampling.defaults import fill_defaults
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import choose_numerics
-from cdm_cli.jobs.sampling.rows import LowRes
 from cdm_cli.jobs.sampling.schedule_file import choose_chain
+from cdm_cli.jobs.sampling.store_images import ImageArrays
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.sampling.work import Work, choose_kept_times
 from cdm_cli.options.sampling import UpsampleOptions
 
 
-def plan_in_memory(header: Header, given: LowRes, options: UpsampleOptions) -> Work:
+def plan_in_memory(header: Header, given: ImageArrays, options: UpsampleOptions) -> Work:
     """Decide all that `upsample.plan_work` decides, of images in memory for a store.
 
     Raises UsageError for an s that the stage does not know and for no images, MismatchError where
@@ -59,11 +59,11 @@ def plan_in_memory(header: Header, given: LowRes, options: UpsampleOptions) -> W
     )
 
 
-def _check_fits(header: Header, given: LowRes, s: int) -> None:
+def _check_fits(header: Header, given: ImageArrays, s: int) -> None:
     if not len(given.images):
         raise UsageError("there are no images")
     side, model = header.conditioning.resolution, header.config.model
-    shape, images = (len(given.numbers), side, side, model.channels), given.images
+    shape, images = (len(given.ids), side, side, model.channels), given.images
     for name, array, dtype in [("images", images, np.uint8), ("z_s", given.z.get(s), np.float16)]:
         if array is not None and (array.shape != shape or array.dtype != dtype):
             raise MismatchError(
@@ -71,9 +71,11 @@ def _check_fits(header: Header, given: LowRes, s: int) -> None:
                 f"{np.dtype(dtype)} {list(shape)}",
                 next="cdm_cli.read gives such arrays",
             )
-    if given.y.shape != shape[:1]:
-        raise MismatchError(f"{len(given.y)} labels for {shape[0]} images", next="one for each")
-    if model.num_classes and not 0 <= given.y.min() <= given.y.max() < model.num_classes:
+    if given.labels.shape != shape[:1]:
+        raise MismatchError(
+            f"{len(given.labels)} labels for {shape[0]} images", next="one for each"
+        )
+    if model.num_classes and not 0 <= given.labels.min() <= given.labels.max() < model.num_classes:
         raise BadInputError(
             f"labels outside 0..{model.num_classes - 1}, the classes of {header.directory}"
         )

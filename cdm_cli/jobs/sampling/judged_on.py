@@ -12,7 +12,7 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit
 from cdm_cli.jobs.sampling.probe import Probe, choose_s, make_base_probe, make_sr_probe
-from cdm_cli.jobs.sampling.rows import choose_part, choose_rows
+from cdm_cli.jobs.sampling.store_images import choose_part, choose_rows
 from cdm_cli.options.sampling import Sampling
 
 GENERATED = "generated"
@@ -55,16 +55,16 @@ def make_probe(
     s = choose_s(header.config, s, flags[1])
     if s is None:
         return make_base_probe(header, num, sampling)
-    source = generated or store
-    assert source is not None
-    name, part = choose_part(source, None)
+    lowres = generated or store
+    assert lowres is not None
+    name, part = choose_part(lowres, None)
     if num > part.num:
         raise UsageError(
-            f"{flags[0]} {num}: {source.path} has {part.num} images "
+            f"{flags[0]} {num}: {lowres.path} has {part.num} images "
             f"{f'in {name} ' if name else ''}to enlarge",
             next=f"{flags[0]} {part.num}",
         )
-    probe = make_sr_probe(header, source, choose_rows(source, part, num), s, sampling)
+    probe = make_sr_probe(header, lowres, choose_rows(lowres, part, num), s, sampling)
     if generated is None:
         return probe
     return replace(probe, lowres=GENERATED, lowres_digest=generated.digest)

@@ -37,13 +37,15 @@ def time_random_network(
 
 
 def _make_inputs(config: StageConfig, num: int) -> SampleInputs:
-    model, low = config.model, config.conditioning
+    model, conditioning = config.model, config.conditioning
     y = torch.arange(num) % model.num_classes if model.num_classes else None
     ids = torch.arange(num)
-    if low is None:
+    if conditioning is None:
         return SampleInputs(ids, y)
-    z_s = torch.zeros(num, model.channels, low.resolution, low.resolution)
-    return SampleInputs(ids, y, z_s, torch.zeros(num, dtype=torch.int64) if low.gaussian else None)
+    z_s = torch.zeros(num, model.channels, conditioning.resolution, conditioning.resolution)
+    return SampleInputs(
+        ids, y, z_s, torch.zeros(num, dtype=torch.int64) if conditioning.gaussian else None
+    )
 
 
 def measure_pace(steps: Iterable[object], warm: int, wait: Callable[[], None]) -> float | None:

@@ -26,9 +26,9 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.classes import assign_labels
 from cdm_cli.jobs.sampling.headers import Header
-from cdm_cli.jobs.sampling.rows import StoreRows, choose_part
 from cdm_cli.jobs.sampling.sample import UNLABELLED, make_inputs
 from cdm_cli.jobs.sampling.schedule_file import choose_chain
+from cdm_cli.jobs.sampling.store_images import StoreImages, choose_part
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.sampling.work import MakeInputs
 from cdm_cli.nets.ema import Ema
@@ -100,13 +100,13 @@ def choose_s(config: StageConfig, s: int | None, flag: str) -> int | None:
 
     Raises UsageError naming the flag where a base stage is given one, or s is none of its times.
     """
-    low = config.conditioning
-    if low is None:
+    conditioning = config.conditioning
+    if conditioning is None:
         if s is not None:
             raise UsageError(f"{flag}: a base stage has no s", next=f"leave out {flag}")
         return None
-    if s is None and low.gaussian:
-        s = low.s_min + (low.highest_s - low.s_min) // 4
+    if s is None and conditioning.gaussian:
+        s = conditioning.s_min + (conditioning.highest_s - conditioning.s_min) // 4
     return check_s(config, s)
 
 
@@ -138,8 +138,8 @@ def make_sr_probe(
 ) -> Probe:  # fmt: skip
     """Fix the samples of a super-resolution stage: the images at rows of a part, enlarged at s."""
     name, part = choose_part(store, split)
-    source = StoreRows(part, header.conditioning.resolution, rows)
-    conditioner = Conditioner(header, source, s, "non-truncated", sampling.seed)
+    lowres = StoreImages(part, header.conditioning.resolution, rows)
+    conditioner = Conditioner(header, lowres, s, "non-truncated", sampling.seed)
     return Probe(
         config=header.config,
         chain=choose_chain(header, sampling),

@@ -21,7 +21,7 @@ from cdm_cli.jobs.sampling.classes import (
     tell_empty,
 )
 from cdm_cli.jobs.sampling.cost import estimate_cost
-from cdm_cli.jobs.sampling.fill import Made, fill_store
+from cdm_cli.jobs.sampling.fill import SamplingResult, fill_store
 from cdm_cli.jobs.sampling.headers import Header, find_base_stage
 from cdm_cli.jobs.sampling.like import count_like
 from cdm_cli.jobs.sampling.provenance import spell_command
@@ -35,7 +35,7 @@ from cdm_cli.report import Report
 UNLABELLED = "unlabelled"  # the only class of an unconditional stage
 
 
-def run(options: SampleOptions, report: Report) -> Made:
+def run(options: SampleOptions, report: Report) -> SamplingResult:
     """Sample into options.out.
 
     Raises UsageError for classes or times that do not exist, MissingError without the stage,
@@ -45,7 +45,7 @@ def run(options: SampleOptions, report: Report) -> Made:
     return start_job(run_in, options, options.compute, report)
 
 
-def run_in(options: SampleOptions, session: Session) -> Made:
+def run_in(options: SampleOptions, session: Session) -> SamplingResult:
     """Sample as one process of a job: plan, load the stage, fill the store."""
     work = session.decide(
         lambda: keep_old_chain(plan_work(options), options.out, session.report), list_facts

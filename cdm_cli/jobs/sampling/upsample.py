@@ -28,20 +28,20 @@ from cdm_cli.jobs.sampling.blocks import select_samples
 from cdm_cli.jobs.sampling.classes import tell_empty
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.defaults import fill_defaults, tell_applied
-from cdm_cli.jobs.sampling.fill import Made, fill_store
+from cdm_cli.jobs.sampling.fill import SamplingResult, fill_store
 from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, tell_stage
 from cdm_cli.jobs.sampling.provenance import make_store_parent, spell_command
 from cdm_cli.jobs.sampling.ready import check_output, make_ready
-from cdm_cli.jobs.sampling.rows import (
-    LowRes,
-    StoreRows,
+from cdm_cli.jobs.sampling.schedule_file import choose_chain, tell_schedule
+from cdm_cli.jobs.sampling.store_images import (
+    ImageArrays,
+    StoreImages,
     check_states,
     choose_part,
     choose_rows,
     tell_classes,
     tell_part,
 )
-from cdm_cli.jobs.sampling.schedule_file import choose_chain, tell_schedule
 from cdm_cli.jobs.sampling.work import Work, choose_kept_times, list_facts
 from cdm_cli.names import RUNS, Augment
 from cdm_cli.options.sampling import UpsampleOptions
@@ -50,27 +50,27 @@ from cdm_cli.report import Report
 
 @dataclass(frozen=True)
 class Conditioner:
-    """Reads a store and makes the inputs of a super-resolution stage: z_s, s and labels."""
+    """Makes z_s, s and labels, the inputs of a super-resolution stage, of low-resolution images."""
 
     header: Header
-    source: LowRes
+    lowres: ImageArrays
     s: int
     augment: Augment
     seed: int
 
     def make_inputs(self, places: range) -> SampleInputs:
         """Return the inputs of places within the chosen rows."""
-        ids = torch.from_numpy(self.source.take_ids(places))
-        y = torch.from_numpy(self.source.take_labels(places))
+        ids = torch.from_numpy(self.lowres.take_ids(places))
+        y = torch.from_numpy(self.lowres.take_labels(places))
         if self.augment == "truncated" and self.s > 0:
-            z_s = take_truncated(self.source.take_z_s(places, self.s))
+            z_s = take_truncated(self.lowres.take_z_s(places, self.s))
         else:
-            z_0 = self.source.take_z_0(places)
+            z_0 = self.lowres.take_images(places)
             z_s = draw_non_truncated(self.header.config, z_0, self.s, ids=ids, seed=self.seed)
         return SampleInputs(ids, y, z_s, torch.full_like(ids, self.s))
 
 
-def run(options: UpsampleOptions, report: Report) -> Made:
+def run(options: UpsampleOptions, report: Report) -> SamplingResult:
     """Upsample options.lowres into options.out.
 
     Raises MismatchError where stage and store do not fit, MissingError for one that is not there
@@ -81,7 +81,7 @@ def run(options: UpsampleOptions, report: Report) -> Made:
     return start_job(run_in, options, options.compute, report)
 
 
-def run_in(options: UpsampleOptions, session: Session) -> Made:
+def run_in(options: UpsampleOptions, session: Session) -> SamplingResult:
     """Upsample as one process of a job: plan, load the stage, fill the store."""
     with ExitStack() as stack:
         store, work = session.decide(
@@ -167,8 +167,8 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
     store.require_finished()
     rows = choose_rows(store, part, options.num)
     mine = select_samples(len(rows), options.part)
-    source = StoreRows(part, header.conditioning.resolution, rows[mine.start : mine.stop])
-    conditioner = Conditioner(header, source, s, augment, options.sampling.seed)
+    lowres = StoreImages(part, header.conditioning.resolution, rows[mine.start : mine.stop])
+    conditioner = Conditioner(header, lowres, s, augment, options.sampling.seed)
     return Work(
         command="upsample",
         equivalent_command=spell_command("upsample", options),

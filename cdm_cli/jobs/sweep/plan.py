@@ -19,7 +19,7 @@ from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, tell_stage
-from cdm_cli.jobs.sampling.rows import choose_part, tell_classes, tell_part
+from cdm_cli.jobs.sampling.store_images import choose_part, tell_classes, tell_part
 from cdm_cli.jobs.sweep.point import (
     DECIDED,
     REAL,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.blocks import LARGEST, choose_block_size
-from cdm_cli.jobs.sampling.rows import choose_part, choose_rows
+from cdm_cli.jobs.sampling.store_images import choose_part, choose_rows
 from cdm_cli.jobs.sweep.choice import name_point
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point

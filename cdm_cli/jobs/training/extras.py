@@ -67,7 +67,7 @@ class ExtrasPlan:
     images: ImageSet | None = None
 
 
-def plan_extras(options: TrainOptions, made: Plan, store: Store, stack: ExitStack) -> ExtrasPlan:
+def plan_extras(options: TrainOptions, plan: Plan, store: Store, stack: ExitStack) -> ExtrasPlan:
     """Decide from headers and flags which extras a run has.
 
     A diffusion stage draws grids of samples, and with --select samples that FID judges; a
@@ -75,7 +75,7 @@ def plan_extras(options: TrainOptions, made: Plan, store: Store, stack: ExitStac
     open while the run lasts. Raises UsageError, MissingError or MismatchError for a --select,
     --features or training.sample_s that does not fit the stage or its data.
     """
-    stage, training = made.stage, made.training
+    stage, training = plan.stage, plan.training
     if isinstance(stage, ClassifierConfig):
         if options.select is not None:
             raise UsageError(

@@ -16,7 +16,14 @@ from cdm_cli.data import disk, durable
 from cdm_cli.data.pixels import move_channels_last
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.pictures.tiles import Rows, Sheet, choose_scale, draw_sheet, encode_png, enlarge
+from cdm_cli.jobs.pictures.tiles import (
+    Sheet,
+    SheetRows,
+    choose_scale,
+    draw_sheet,
+    encode_png,
+    enlarge,
+)
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.numerics import choose_batch
 from cdm_cli.jobs.sampling.probe import (
@@ -28,7 +35,7 @@ from cdm_cli.jobs.sampling.probe import (
     make_base_probe,
     make_sr_probe,
 )
-from cdm_cli.jobs.sampling.rows import StoreRows, choose_part
+from cdm_cli.jobs.sampling.store_images import StoreImages, choose_part
 from cdm_cli.jobs.training.log import Metrics
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
@@ -42,12 +49,12 @@ CLASSES, PER_CLASS, PER_CLASS_SR, STEPS = 10, 4, 2, 50
 
 @dataclass(frozen=True)
 class GridLayout:
-    """What a grid shows: the samples, row by row; of a super-resolution stage their sources too."""
+    """What a grid shows: samples, row by row; beside those that are enlarged, what they start from."""
 
     probe: Probe
     rows: list[tuple[str, np.ndarray]]  # names, and int64 places within the probe
-    originals: StoreRows | None = None
-    lowres: StoreRows | None = None
+    originals: StoreImages | None = None
+    lowres: StoreImages | None = None
 
     @property
     def title(self) -> str:
@@ -106,8 +113,8 @@ def _plan_sr(header: Header, store: Store, s: int, sampling: Sampling) -> GridLa
     return GridLayout(
         probe=make_sr_probe(header, store, chosen, s, sampling),
         rows=rows,
-        originals=StoreRows(part, header.config.model.resolution, chosen),
-        lowres=StoreRows(part, header.conditioning.resolution, chosen),
+        originals=StoreImages(part, header.config.model.resolution, chosen),
+        lowres=StoreImages(part, header.conditioning.resolution, chosen),
     )
 
 
@@ -121,11 +128,11 @@ def picture(layout: GridLayout, images: np.ndarray) -> Image.Image:
 
 
 def _set_in_threes(
-    rows: Rows, images: np.ndarray, lowres: StoreRows, originals: StoreRows
-) -> tuple[dict[int, np.ndarray], Rows]:
+    rows: SheetRows, images: np.ndarray, lowres: StoreImages, originals: StoreImages
+) -> tuple[dict[int, np.ndarray], SheetRows]:
     places = range(len(images))
-    z_0 = move_channels_last(lowres.take_z_0(places)).numpy()
-    x_0 = move_channels_last(originals.take_z_0(places)).numpy()
+    z_0 = move_channels_last(lowres.take_images(places)).numpy()
+    x_0 = move_channels_last(originals.take_images(places)).numpy()
     inputs = np.stack([enlarge(image, images.shape[1]) for image in z_0])
     tiles = np.stack([inputs, images, x_0], 1).reshape(-1, *images.shape[1:])
     threes = [(name, (3 * at[:, None] + np.arange(3)).reshape(-1)) for name, at in rows]

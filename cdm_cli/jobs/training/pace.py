@@ -40,11 +40,13 @@ def _draw_noise(
     config: StageConfig | ClassifierConfig, num: int, device: torch.device
 ) -> TrainBatch:
     model = config if isinstance(config, ClassifierConfig) else config.model
-    low = config.conditioning if isinstance(config, StageConfig) else None
+    conditioning = config.conditioning if isinstance(config, StageConfig) else None
 
     def images(side: int) -> torch.Tensor:
         shape = (num, model.channels, side, side)
         return torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
 
     y = torch.arange(num, device=device) % max(model.num_classes, 1)
-    return TrainBatch(images(model.resolution), images(low.resolution) if low else None, y)
+    return TrainBatch(
+        images(model.resolution), images(conditioning.resolution) if conditioning else None, y
+    )

@@ -58,10 +58,11 @@ def name_kind(stage: AnyStageConfig) -> str:
     """Describe a stage in words: what it makes or judges, with its resolutions."""
     if not isinstance(stage, StageConfig):
         return f"A classifier of {stage.resolution}×{stage.resolution}"
-    side, low = stage.model.resolution, stage.conditioning
-    if low is None:
+    side, conditioning = stage.model.resolution, stage.conditioning
+    if conditioning is None:
         return f"A base stage of {side}×{side}"
-    return f"A super-resolution stage from {low.resolution}×{low.resolution} to {side}×{side}"
+    z_side = conditioning.resolution
+    return f"A super-resolution stage from {z_side}×{z_side} to {side}×{side}"
 
 
 def _tell_facts(file: StageFile) -> dict[str, object]:

@@ -73,13 +73,13 @@ class TrainResult:
 class TrainWork(NamedTuple):
     """What a run is decided to be, from headers and flags, before anything is written.
 
-    made: what is trained, and how. store: the data. extras: what is done between steps. judge: who
+    plan: what is trained, and how. store: the data. extras: what is done between steps. judge: who
     scores --select, None without it. compiled: whether the network is: what --compile says, else
     what all steps decide, not those left.
     """
 
     options: TrainOptions
-    made: Plan
+    plan: Plan
     store: Store
     extras: ExtrasPlan
     judge: Judge | None
@@ -90,7 +90,7 @@ class TrainWork(NamedTuple):
         """Return what must be equal in every process."""
         probe = self.extras.probe
         return {
-            "plan": self.made.model_dump(mode="json"),
+            "plan": self.plan.model_dump(mode="json"),
             "data": self.store.digest,
             "precision": self.precision,
             "judge": self.judge.extractor.digest if self.judge else None,
@@ -103,25 +103,25 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
 
     Without the data, classes and channels are those of the preset.
     """
-    made, extras = plan_from_flags(options), ExtrasPlan()
+    stage_plan, extras = plan_from_flags(options), ExtrasPlan()
     if options.data.exists():
         with ExitStack() as stack:
-            made, _, extras = _plan_on_data(options, stack)
+            stage_plan, _, extras = _plan_on_data(options, stack)
     elif options.data != Path(DATA):
         raise MissingError(f"--data {options.data} does not exist", next="cdm prepare SRC makes it")
     else:
         report.say(
             f"{DATA} does not exist, so this cannot be run yet: counting with the preset's classes"
         )
-    directory, config = options.directory, made.model_dump(mode="json")
+    directory, config = options.directory, stage_plan.model_dump(mode="json")
     device = plan_session(options.compute, report).device
     check_room(find_existing(directory) / STAGE_FILE, 0)
     return {
         "stage": directory,
-        "preset": made.preset,
-        "kind": made.stage.kind,
-        **cost(made, device, options.compute.gpus or 1),
-        **count_judgements(extras, options, made.training.steps),
+        "preset": stage_plan.preset,
+        "kind": stage_plan.stage.kind,
+        **cost(stage_plan, device, options.compute.gpus or 1),
+        **count_judgements(extras, options, stage_plan.training.steps),
         "stage_config": config["stage"],
         "training_config": config["training"],
     }
@@ -149,7 +149,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
             report.say(f"{options.data} holds samples, no real images")
         if empty := data.without_images:
             report.say(f"{options.data}: {tell_empty(work.store.classes, empty)}")
-        old = session.lead(lambda: claim_directory(directory, work.made, data, stack))
+        old = session.lead(lambda: claim_directory(directory, work.plan, data, stack))
         trainer = _build_trainer(work, session, stack)
         done = session.decide(
             lambda: resume(directory, trainer, report.say),
@@ -158,12 +158,12 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
             "others, or keep it in a directory that all hosts share",
         )
         _tell_start(work, done, session)
-        tell_new_fall(old, work.made, done, report)
+        tell_new_fall(old, work.plan, done, report)
         stop = Stop()
         loop = Loop(
             directory=directory,
             trainer=trainer,
-            batches=open_batches(work.made, work.store, session.world),
+            batches=open_batches(work.plan, work.store, session.world),
             stop=stop,
             extras=build_extras(work.extras, options, trainer, work.judge, lambda: stop.asked),
             compiler=partial(compile_net, trainer.objective.net) if work.compiled else None,
@@ -176,14 +176,14 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
 
 def plan_work(options: TrainOptions, device: torch.device, stack: ExitStack) -> TrainWork:
     """Decide all that headers and flags decide. The stack keeps the data open."""
-    made, store, extras = _plan_on_data(options, stack)
+    stage_plan, store, extras = _plan_on_data(options, stack)
     judge = open_judge(features_of(options), device, options.runs) if options.select else None
-    training, compiled = made.training, options.compute.compile
+    training, compiled = stage_plan.training, options.compute.compile
     if compiled is None:
         evaluations = FORWARD_AND_BACKWARD * training.batch_size * training.steps
-        compiled = worth_compiling(made.stage, device, evaluations)
+        compiled = worth_compiling(stage_plan.stage, device, evaluations)
     precision = choose_precision(training.precision, device)
-    return TrainWork(options, made, store, extras, judge, precision, compiled)
+    return TrainWork(options, stage_plan, store, extras, judge, precision, compiled)
 
 
 def _plan_on_data(options: TrainOptions, stack: ExitStack) -> tuple[Plan, Store, ExtrasPlan]:
@@ -191,14 +191,14 @@ def _plan_on_data(options: TrainOptions, stack: ExitStack) -> tuple[Plan, Store,
     asked = plan_from_flags(options)
     store = stack.enter_context(open_store(options.data))
     store.require_finished()
-    made = fit_to_data(asked, store, options)
-    check_same(options.directory, made, describe_data(store))
-    return made, store, plan_extras(options, made, store, stack)
+    stage_plan = fit_to_data(asked, store, options)
+    check_same(options.directory, stage_plan, describe_data(store))
+    return stage_plan, store, plan_extras(options, stage_plan, store, stack)
 
 
 def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Trainer:
     """Build network, average and optimizer on the device; the stack ends a thread that draws."""
-    stage, training, precision = work.made.stage, work.made.training, work.precision
+    stage, training, precision = work.plan.stage, work.plan.training, work.precision
     device, classes = session.device, work.store.classes
     net, weights = begin_net(stage, training.seed, device, stack)
     objective = build_objective(stage, classes, training, device, precision, net)
@@ -207,7 +207,7 @@ def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Train
     trainer = Trainer(
         objective, training, session, cosine=cosine, numerics=numerics, weights=weights
     )
-    trainer.gradients.sizes = open_sizes(work.made, precision, session)
+    trainer.gradients.sizes = open_sizes(work.plan, precision, session)
     return trainer
 
 
@@ -223,7 +223,7 @@ def _list_resumed_facts(work: TrainWork, done: int) -> dict[str, Any]:
 
 def _tell_start(work: TrainWork, done: int, session: Session) -> None:
     """Say where a run begins, on what, and that images are mirrored."""
-    training, directory, report = work.made.training, work.options.directory, session.report
+    training, directory, report = work.plan.training, work.options.directory, session.report
     if done >= training.steps:
         report.say(f"{directory} is trained to step {done} already")
         return
@@ -236,7 +236,7 @@ def _tell_start(work: TrainWork, done: int, session: Session) -> None:
 
 
 def _build_result(work: TrainWork, loop: Loop, done: int) -> TrainResult:
-    steps = max(done, work.made.training.steps)
+    steps = max(done, work.plan.training.steps)
     best = read_best(work.options.directory) if work.options.select else None
     return TrainResult(
         stage=work.options.directory,

@@ -19,7 +19,7 @@ from cdm_cli.data.store import Store
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import EpsTheta
 from cdm_cli.diffusion.schedules import Schedule
-from cdm_cli.jobs.sampling.rows import StoreRows, choose_rows
+from cdm_cli.jobs.sampling.store_images import StoreImages, choose_rows
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.jobs.tune.dynamic import Predictions, find_least_bits, predict
 from cdm_cli.jobs.tune.judge import PREFERRED, Scorer
@@ -107,18 +107,18 @@ class Beginning:
         name = PREFERRED if PREFERRED in store.parts else next(iter(store.parts))
         part = store.parts[name]
         rows = choose_rows(store, part, min(REAL, self._size, part.num))
-        source = StoreRows(part, config.model.resolution, rows)
+        images = StoreImages(part, config.model.resolution, rows)
         every = range(len(rows))
         if config.conditioning is not None and search.s is not None:
-            low = StoreRows(part, config.conditioning.resolution, rows)
+            low = StoreImages(part, config.conditioning.resolution, rows)
             conditioner = Conditioner(
                 search.header, low, search.s, "non-truncated", self._scorer.seed
             )
             inputs = conditioner.make_inputs(every)
         else:
-            ids, y = source.take_ids(every), source.take_labels(every)
+            ids, y = images.take_ids(every), images.take_labels(every)
             inputs = SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))
-        x_0 = from_uint8(source.take_z_0(every))
+        x_0 = from_uint8(images.take_images(every))
         rows = torch.arange(self._size).clamp(max=len(x_0) - 1)
         return x_0[rows].to(self._stage.device), inputs.pad(self._size).to(self._stage.device)
 

@@ -20,8 +20,8 @@ from cdm_cli.errors import MismatchError, MissingError, UsageError
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sampling.classes import assign_labels
 from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, read_header
-from cdm_cli.jobs.sampling.rows import Rows, StoreRows, choose_part, choose_rows
 from cdm_cli.jobs.sampling.schedule_file import FreshBy
+from cdm_cli.jobs.sampling.store_images import RowIndices, StoreImages, choose_part, choose_rows
 from cdm_cli.jobs.sampling.work import MakeInputs
 from cdm_cli.metrics.order import choose_balanced
 from cdm_cli.names import LEAST_JUDGED, RUNS, Searching
@@ -84,17 +84,17 @@ def choose_images(
     s, seed = check_s(header.config, options.s), options.sampling.seed
     rows = choose_rows(store, part, options.num)
 
-    def images_of(rows: Rows, seed: int) -> TrialImages:
-        source = StoreRows(part, header.conditioning.resolution, rows)
-        conditioner = upsample.Conditioner(header, source, s, "non-truncated", seed)
+    def show_rows(rows: RowIndices, seed: int) -> TrialImages:
+        lowres = StoreImages(part, header.conditioning.resolution, rows)
+        conditioner = upsample.Conditioner(header, lowres, s, "non-truncated", seed)
         ids, labels = np.asarray(part.ids[rows]), np.asarray(part.labels[rows])
         return TrialImages(conditioner.make_inputs, ids, labels, seed)
 
     fields = {"lowres": store.digest, "split": name, "s": s, "augment": "non-truncated"}
     others = _choose_others(part, rows)
-    fresh = images_of(rows, (seed + 1) % 2**63) if others is None else images_of(others, seed)
+    fresh = show_rows(rows, (seed + 1) % 2**63) if others is None else show_rows(others, seed)
     by: FreshBy = "noise" if others is None else "images"
-    shown, classes = images_of(rows, seed), tuple(store.classes)
+    shown, classes = show_rows(rows, seed), tuple(store.classes)
     return Asked(header, classes, shown, fresh, by, store.path.name, fields), store
 
 
@@ -107,7 +107,7 @@ def _ask_base(options: TuneOptions, header: Header) -> Asked:
     names = header.classes if conditional else (sample.UNLABELLED,)
     classes = header.shown if conditional else (0,)
 
-    def images_from(first: int) -> TrialImages:
+    def show_samples(first: int) -> TrialImages:
         ids = np.arange(first, first + options.num)
 
         def make_inputs(places: range) -> SampleInputs:
@@ -116,10 +116,10 @@ def _ask_base(options: TuneOptions, header: Header) -> Asked:
         return TrialImages(make_inputs, ids, assign_labels(ids, classes), options.sampling.seed)
 
     fields = {"classes": list(classes)}
-    return Asked(header, names, images_from(0), images_from(options.num), "images", "", fields)
+    return Asked(header, names, show_samples(0), show_samples(options.num), "images", "", fields)
 
 
-def _choose_others(part: Part, used: Rows) -> Rows | None:
+def _choose_others(part: Part, used: RowIndices) -> RowIndices | None:
     """Return as many rows of a part as were used, all of them others; None: there are too few."""
     rest = np.setdiff1d(np.arange(part.num), used)
     if len(rest) < LEAST_JUDGED:

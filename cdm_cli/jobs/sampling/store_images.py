@@ -1,4 +1,4 @@
-"""Reading the images that a super-resolution stage starts from, checked as they are read."""
+"""The images of a store that a job takes: of which part, which rows; checked as they are read."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.metrics.order import choose_balanced
 from cdm_cli.report import Report
 
-Rows = np.ndarray  # int64 [n], places within a part
+RowIndices = np.ndarray  # int64 [n], places within a part
 
 
 def choose_part(store: Store, split: str | None) -> tuple[str, Part]:
@@ -50,7 +50,7 @@ def tell_classes(store: Store, part: Part, num: int | None, report: Report) -> N
         )
 
 
-def choose_rows(store: Store, part: Part, num: int | None) -> Rows:
+def choose_rows(store: Store, part: Part, num: int | None) -> RowIndices:
     """Return which images are taken: the first num samples, or num real images of all classes.
 
     Samples that cdm made are interleaved by class, so that a prefix is balanced; imported ones
@@ -83,48 +83,48 @@ def choose_resolution(store: Store, part: Part, asked: int | None) -> int:
     return resolution
 
 
-class LowRes:
-    """What a super-resolution stage starts from: images in memory, at places 0..N-1.
+class ImageArrays:
+    """Images in memory, at places 0..N-1, with their labels, ids and kept states.
 
-    images: uint8 [N, h, w, C]. y, numbers: their labels and ids, int64 [N]. z: kept states by their
-    time, float16 [N, h, w, C].
+    images: uint8 [N, H, W, C]. labels, ids: int64 [N]. z: kept states by their time, float16
+    [N, H, W, C].
     """
 
     def __init__(
-        self, images: np.ndarray, y: np.ndarray, numbers: np.ndarray, z: Mapping[int, np.ndarray]
+        self, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, z: Mapping[int, np.ndarray]
     ) -> None:
-        self.images, self.y, self.numbers, self.z = images, y, numbers, z
+        self.images, self.labels, self.ids, self.z = images, labels, ids, z
 
     def take_ids(self, places: range) -> np.ndarray:
         """Return int64 ids of places."""
-        return np.asarray(self.numbers[self._locate(places)])
+        return np.asarray(self.ids[self._locate(places)])
 
     def take_labels(self, places: range) -> np.ndarray:
-        """Return int64 labels."""
-        return np.asarray(self.y[self._locate(places)])
+        """Return int64 labels of places."""
+        return np.asarray(self.labels[self._locate(places)])
 
-    def take_z_0(self, places: range) -> Tensor:
-        """Return uint8 [n, C, h, w]."""
+    def take_images(self, places: range) -> Tensor:
+        """Return the images, uint8 [n, C, H, W]."""
         images = np.ascontiguousarray(self.images[self._locate(places)])
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
     def take_z_s(self, places: range, s: int) -> Tensor:
-        """Return the kept states, float16 [n, h, w, C]."""
+        """Return the kept states, float16 [n, H, W, C]."""
         return torch.from_numpy(np.ascontiguousarray(self.z[s][self._locate(places)]))
 
-    def _locate(self, places: range) -> Rows | slice:
+    def _locate(self, places: range) -> RowIndices | slice:
         return slice(places.start, places.stop)
 
 
-class StoreRows(LowRes):
-    """Chosen rows of a part, at places within these; every block is checked before it is used."""
+class StoreImages(ImageArrays):
+    """Images at chosen rows of a part, by place among these; a block is checked before its use."""
 
-    def __init__(self, part: Part, resolution: int, rows: Rows) -> None:
+    def __init__(self, part: Part, resolution: int, rows: RowIndices) -> None:
         z = {s: part.z(s) for s in part.z_times}
         super().__init__(part.images(resolution), part.map_member("labels"), part.ids, z)
         self._part, self._rows = part, rows
 
-    def _locate(self, places: range) -> Rows:
+    def _locate(self, places: range) -> RowIndices:
         rows = self._rows[places.start : places.stop]
         self._part.check(rows)
         return rows

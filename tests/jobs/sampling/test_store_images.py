@@ -1,10 +1,10 @@
-"""Mirrors cdm_cli/jobs/sampling/rows.py: which part of a store is taken is never a secret."""
+"""Mirrors cdm_cli/jobs/sampling/store_images.py: it is told which part is taken."""
 
 import numpy as np
 import pytest
 
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs.sampling.rows import choose_part, tell_classes, tell_part
+from cdm_cli.jobs.sampling.store_images import choose_part, tell_classes, tell_part
 from tests.tiny import Told, arrays_of, write_store
 
 NUM = 6
