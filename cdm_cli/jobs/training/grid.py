@@ -49,7 +49,7 @@ CLASSES, PER_CLASS, PER_CLASS_SR, STEPS = 10, 4, 2, 50
 
 @dataclass(frozen=True)
 class GridLayout:
-    """What a grid shows: samples, row by row; beside those that are enlarged, what they start from."""
+    """What a grid shows: samples, row by row; beside enlarged ones, what they start from."""
 
     probe: Probe
     rows: list[tuple[str, np.ndarray]]  # names, and int64 places within the probe
