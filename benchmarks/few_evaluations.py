@@ -2,14 +2,16 @@
 
     python benchmarks/few_evaluations.py sr --lowres lowres.h5 --s 1001 --schedule sr.json
     python benchmarks/few_evaluations.py base --schedule base.json
+    python benchmarks/few_evaluations.py base --plain 8,25 --samplers ddim,ancestral
 
 Runs in a workspace, through the jobs of `cdm sample`, `cdm upsample` and `cdm eval fid`. All points
 share ids and noise, of a seed that no search has seen. For every number of steps of the file: the
 tuned schedule, and plain samplers at evenly spread times; the reference is ancestral sampling.
 The last column is the upper end of the paired 95 % interval of the difference (Student, nine
 degrees of freedom), as a share of the reference's FID less its bias. --samplers: those beside the
-tuned schedule. --only reference,tuned-8: sample these and judge nothing; so several GPUs share the
-points, and the same line without it makes the table.
+tuned schedule; without --schedule these alone, in --plain steps. --only reference,tuned-8: sample
+these and judge nothing; so several GPUs share the points, and the same line without it makes the
+table.
 """
 
 import argparse
@@ -70,9 +72,9 @@ def row_of(name: str, seconds: float, one: MetricRow, many: MetricRow) -> dict[s
 
 def points_of(arguments: argparse.Namespace) -> dict[str, Sampling]:
     """Return how each point is sampled: the reference, the tuned schedules, the plain samplers."""
-    seed, tuned = arguments.seed, Path(arguments.schedule)
+    seed, tuned = arguments.seed, arguments.schedule
     points = {"reference": Sampling(sampler="ancestral", steps=arguments.reference, seed=seed)}
-    there = [one["steps"] for one in json.loads(tuned.read_text())["schedules"]]
+    there = [one["steps"] for one in json.loads(tuned.read_text())["schedules"]] if tuned else []
     plain = [int(n) for n in arguments.plain.split(",") if n] or there
     points |= {f"tuned-{n}": Sampling(schedule=tuned, steps=n, seed=seed) for n in there}
     for sampler in filter(None, arguments.samplers.split(",")):
@@ -88,7 +90,7 @@ def main() -> None:
     parser.add_argument("stage")
     parser.add_argument("--lowres")
     parser.add_argument("--s", type=int)
-    parser.add_argument("--schedule", required=True)
+    parser.add_argument("--schedule", type=Path, help="of cdm tune-schedule")
     parser.add_argument("--num", type=int, default=10_000)
     parser.add_argument("--reference", type=int, default=250)
     parser.add_argument("--plain", default="", help="steps of the plain samplers [all of the file]")
