@@ -68,6 +68,11 @@ def leave_when_asked(*, says: bool = True) -> None:
             signal.signal(number, _leave)
 
 
+def is_program() -> bool:
+    """Whether this process runs one command of ours and ends, unlike a notebook."""
+    return bool(_ours)
+
+
 @contextmanager
 def hear_within_calls() -> Generator[None]:
     """While entered, a signal ends the program also while the main thread is within a library.

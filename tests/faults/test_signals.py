@@ -143,6 +143,26 @@ def test_a_signal_of_a_scheduler_asks_to_stop(number):
         assert stop.asked == number.name
 
 
+def test_what_asks_after_the_last_look_of_one_part_of_a_command_stops_the_next(monkeypatch):
+    """A race judges the last images of a round when nobody looks any more; so do all others."""
+    with Stop():
+        os.kill(os.getpid(), signal.SIGTERM)
+    with Stop() as stop:
+        assert not stop.asked  # in a notebook another command is none of that signal's
+    monkeypatch.setattr("cdm_cli.signals._ours", [True])
+    with Stop():
+        os.kill(os.getpid(), signal.SIGTERM)
+    then = []
+    with (
+        pytest.raises(StoppedError, match="stopped by SIGTERM"),
+        Stop(lambda: then.append(1)) as stop,
+    ):
+        assert (stop.asked, then) == ("SIGTERM", [1])
+        raise stop.error("")
+    with Stop() as stop:
+        assert not stop.asked
+
+
 def test_stop_after_asks_once_and_is_over_with_the_command():
     with stop_after(0.02), Stop() as stop:
         until(lambda: stop.asked, "the end of the time")

@@ -8,7 +8,16 @@ from types import FrameType
 from typing import Any, Self
 
 from cdm_cli.errors import StoppedError
-from cdm_cli.signals import give_back_signals, leave, leave_at_once, name_of, take_signals
+from cdm_cli.signals import (
+    give_back_signals,
+    is_program,
+    leave,
+    leave_at_once,
+    name_of,
+    take_signals,
+)
+
+_unheeded: list[int] = []  # what asked a part of this program to stop after its last look
 
 
 class Stop:
@@ -17,7 +26,8 @@ class Stop:
     It is Ctrl-C, or comes from a scheduler, --stop-after or a lost terminal. A second Ctrl-C ends
     the program at once. Outside the main thread, where Python takes no signal, nothing is ever
     asked. then: called at any other signal, which unlike Ctrl-C reaches this process alone and not
-    those that it started. While `end_at_once` the program ends at the first signal.
+    those that it started. While `end_at_once` the program ends at the first signal. What asks after
+    the last look of one part of a program, which therefore ends well, asks the next part.
     """
 
     def __init__(self, then: Callable[[], object] = lambda: None) -> None:
@@ -29,10 +39,14 @@ class Stop:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = take_signals(self._take)
+            while _unheeded:
+                self._take(_unheeded.pop(), None)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         give_back_signals(self._before)
+        if self._number and kind is None and is_program():
+            _unheeded[:] = [self._number]
 
     @contextmanager
     def end_at_once(self) -> Generator[None]:
