@@ -135,8 +135,13 @@ def plan_rounds(costs: Sequence[int], budget: int, way: Pattern | None = None) -
 
 
 def count_first(costs: Sequence[int], budget: int, num: int, step: int) -> int:
-    """Return how many images of each point the first round has; 0 if the budget has none."""
-    return _count_images(0, plan_rounds(costs, budget).ends[0] * budget, costs, num, step)
+    """Return how many images of each point the first round has; 0 if the budget has none.
+
+    A round that pays for less than a step of images is none.
+    """
+    ends = plan_rounds(costs, budget).ends
+    counts = (_count_images(0, end * budget, costs, num, step) for end in ends)
+    return next(filter(None, counts), 0)
 
 
 def find_least_budget(costs: Sequence[int], least: int, num: int, step: int) -> int:

@@ -189,6 +189,21 @@ def test_points_cost_what_they_cost_and_images_come_in_steps():
     assert count_first(costs, find_least_budget(costs, 20, 25, 32), 25, 32) == 25
 
 
+@pytest.mark.parametrize("step", [33, 128, 400, 1000])
+def test_a_budget_of_one_step_of_images_is_a_race_of_one_round(step):
+    """A step of a store of a thousand classes is a thousand images: early rounds have none."""
+    costs, num = [10, 20], 5000
+    noise = correlated(np.random.default_rng(6), num)[:2]
+    least = find_least_budget(costs, 20, num, step)
+    rounds = list(race(costs, least, num, judge_of(noise, np.zeros(2)), step=step))
+    assert [(one.num, one.level) for one in rounds] == [(step, pytest.approx(0.05))]
+    assert count_first(costs, least, num, step) == step
+    assert count_first(costs, least - 1, num, step) == 0
+    assert count_first(costs, 8 * least, num, step) == next(
+        one.num for one in race(costs, 8 * least, num, judge_of(noise, np.zeros(2)), step=step)
+    )
+
+
 @pytest.mark.parametrize("near", [0.0, 0.95])
 def test_each_of_equal_points_leaves_one_race_of_twenty(near):
     """18 of 360 are expected at most; they come together, so 36 do with one seed in a hundred."""

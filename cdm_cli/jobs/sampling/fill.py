@@ -17,7 +17,7 @@ from cdm_cli.cascade.chain import Chain
 from cdm_cli.cascade.generate import SampleInputs, Steps, as_images, check_finite, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.pixels import move_channels_last
-from cdm_cli.data.store import Part
+from cdm_cli.data.store import Part, Store
 from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.device import describe, wait
 from cdm_cli.jobs.runtime.session import Session, open_shared_store, wait_for_others
@@ -25,6 +25,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.blocks import BlockWriter, tell_complete
 from cdm_cli.jobs.sampling.ready import Ready
 from cdm_cli.jobs.sampling.work import MakeInputs, Work, make_spec, use_its_blocks
+from cdm_cli.report import Report
 from cdm_cli.startup import first_result, measure_first
 
 Arrays = dict[str, np.ndarray]
@@ -161,9 +162,7 @@ def fill_store(
         there = part.num_blocks - len(part.list_missing())
         if there and upto is None:
             session.report.say(f"{out}: {there} of {part.num_blocks} blocks are there, continuing")
-        note = work.sampling.note
-        if note and note != store.provenance.get("note"):
-            session.report.say(f"{out}: keeps the note that it was begun with")
+        _tell_note(work.sampling.note, store, session.report)
         mine = _fill(part, Engine.of(work, ready), work.make_inputs, session, work.command, upto)
         made = sum(session.world.gather(mine))
     return SamplingResult(
@@ -175,6 +174,14 @@ def fill_store(
         network_evaluations=made * work.chain.evaluations,
         device=describe(ready.stage.device),
     )
+
+
+def _tell_note(note: str, store: Store, report: Report) -> None:
+    """Say that a store that is continued does not get another note."""
+    there = store.provenance.get("note")
+    if note and note != there:
+        told = "keeps the note that it was begun with" if there else "goes on without a note"
+        report.say(f"{store.path}: {told}")
 
 
 def _fill(

@@ -45,8 +45,8 @@ def tell_classes(store: Store, part: Part, num: int | None, report: Report) -> N
     has, of = (len(np.unique(some)) for some in (labels[:num], labels))
     if has < min(num, of):
         report.say(
-            f"{store.path}: its first {num} images are of {has} of its {of} classes: they stand in "
-            "the order in which they were imported"
+            f"{store.path}: its first {num} images, which are taken, are of {has} of its {of} "
+            "classes"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from cdm_cli.errors import quote
 from cdm_cli.jobs.sweep.point import REAL, Kind, spell_value
 from cdm_cli.metrics.comparisons import RankedRows, compare_family, compare_rows, explain_left_out
 from cdm_cli.metrics.table import Comparison, MetricRow
@@ -184,4 +185,4 @@ def _spell_flag(axis: str, value: Any) -> str:
     """Return the flag of `cdm upsample` that sets an axis, "" where it is left out."""
     if isinstance(value, bool):
         return f" --{'' if value else 'no-'}{spell(axis)}"
-    return "" if value is None else f" --{spell(axis)} {value}"
+    return "" if value is None else f" --{spell(axis)} {quote(value)}"

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cdm_cli.data.store import Store
+from cdm_cli.errors import WouldOverwriteError
 from cdm_cli.jobs.runtime.identity import chain_fields
 from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.numerics import check_same_numerics
+from cdm_cli.jobs.sampling.provenance import find_numerics
 from cdm_cli.jobs.sampling.shared_batches import Filling, cut_batches, fill_stores
 from cdm_cli.jobs.sampling.work import Work, make_spec, use_its_blocks
 from cdm_cli.jobs.sweep.judges import Bench
@@ -40,13 +42,17 @@ def claim(point: Point, loaded: Loaded) -> Store:
     """Create the store of a point, or open the one that is there, locked.
 
     Raises StoppedError where another process writes it, and WouldOverwriteError where another
-    command made it, or other numerics.
+    command made it, or other numerics a part of it.
     """
     numerics, digest = loaded.ready.numerics, loaded.find_digest(point.work)
     spec = make_spec(use_its_blocks(point.work, point.samples), digest, numerics)
     store = resume_or_create(point.samples, spec)
-    there = store.provenance.get("numerics") or {}
-    check_same_numerics(there, numerics, point.samples)
+    try:
+        if store.parts[""].list_missing():
+            check_same_numerics(find_numerics(store.provenance), numerics, point.samples)
+    except WouldOverwriteError:
+        store.close()
+        raise
     return store
 
 

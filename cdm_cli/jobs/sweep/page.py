@@ -18,7 +18,7 @@ from cdm_cli.jobs.sweep.front import place_points, say_front
 from cdm_cli.jobs.sweep.over import Figure, Parent, draw_figures
 from cdm_cli.jobs.sweep.plan import make_mark
 from cdm_cli.jobs.sweep.race_file import RaceFile, read_race
-from cdm_cli.jobs.sweep.race_page import tell_race
+from cdm_cli.jobs.sweep.race_page import tell_outcome, tell_race
 from cdm_cli.jobs.sweep.race_table import ON
 from cdm_cli.jobs.sweep.table import (
     PAGE,
@@ -31,7 +31,7 @@ from cdm_cli.jobs.sweep.table import (
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.report import Report
 
-RACED = re.compile(r" --(?:race|budget(?:-evals)? \S+)(?= |$)")
+RACED = re.compile(r" --(?:race|budget(?:-evals)? (?:'[^']*'|\S+))(?= |$)")
 WITH_NOISE = (
     "Kinds of conditioning: truncated takes the state at s of the reverse pass that drew the "
     "low-resolution image, non-truncated noises the finished image to s, ground truth does so to "
@@ -100,9 +100,8 @@ def _tell_race(file: SweepFile, race: RaceFile) -> Iterator[Html]:
 
 def _tell_race_beside(race: RaceFile) -> list[Html]:
     """Return what a page of points with all of their images says of a race among them."""
-    return [
-        page.section("A race of these points", page.fold(race.conclusion, *tell_race(race, {})))
-    ]
+    told = page.fold(tell_outcome(race), *tell_race(race, {}))
+    return [page.section("A race of these points", told)]
 
 
 def _tell_sweep(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterator[Html]:

@@ -29,7 +29,7 @@ WAITING = (
 
 def tell_race(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
     """Yield the sections of the page of a race. facts: what the race is of, told first."""
-    yield page.paragraph(race.conclusion or _say_so_far(race), "lead")
+    yield page.paragraph(tell_outcome(race), "lead")
     paused = any(one.paused for one in race.rounds)
     words = [CERTAIN.format(100 * (1 - LEVEL)), *([WAITING] if paused else [])]
     yield page.paragraph(" ".join(words))
@@ -47,8 +47,10 @@ def tell_race(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
     yield page.section("What it cost", *_tell_costs(race))
 
 
-def _say_so_far(race: RaceFile) -> str:
-    return f"The race is not over: {len(race.left)} of {len(race.points)} points may be the best."
+def tell_outcome(race: RaceFile) -> str:
+    """Return what a race found, or how far it is, in one sentence."""
+    so_far = f"The race is not over: {len(race.left)} of {len(race.points)} points may be the best."
+    return race.conclusion or so_far
 
 
 def _tell_round(race: RaceFile, one: RoundFile) -> Html:

@@ -82,8 +82,7 @@ def run_in(options: SweepOptions, session: Session) -> SweepResult | RaceResult:
         if options.race:
             return run_race(options, sweep, command, session)
         session.lead(lambda: check_points(_list_missing(sweep), session))
-        missing = _list_missing(sweep)
-        session.world.barrier()
+        missing = _agree_on_missing(sweep, session)
         there = len(sweep.points) - len(missing)
         if there:
             report.say(f"{sweep.out}: {there} of {len(sweep.points)} points are there")
@@ -203,6 +202,13 @@ def _check_number(options: SweepOptions, sweep: Sweep) -> None:
 
 def _list_missing(sweep: Sweep) -> list[Point]:
     return [point for point in sweep.points if not point.judged.exists()]
+
+
+def _agree_on_missing(sweep: Sweep, session: Session) -> list[Point]:
+    """Return the points that the first process finds missing: another job may judge some by now."""
+    mine = [point.samples.name for point in _list_missing(sweep)]
+    first = session.world.gather(mine)[0]
+    return [point for point in sweep.points if point.samples.name in first]
 
 
 def _list_compared(sweep: Sweep) -> dict[str, Any]:

@@ -66,10 +66,9 @@ def _vary_best(search: Search, steps: int, trials: Sequence[Trial]) -> Way:
     Trials come in pairs: what was gained in one direction is followed once more, and where nothing
     was, the opposite is tried.
     """
-    best = read_way(
-        find_best_trial([trial for trial in trials if read_way(trial) and not trial.dropped])
-    )
-    assert best is not None
+    ways = [(trial, way) for trial in trials if (way := read_way(trial))]
+    # Of ways that are all worse than the stage's own schedule, the best on the first images.
+    _, best = min(ways, key=lambda pair: (pair[0].dropped, pair[0].fid, pair[0].number))
     varied_so_far = [trial for trial in trials if trial.origin == "varied"]
     pair, second = divmod(len(varied_so_far), 2)
     back = second and read_way(varied_so_far[-1]) != best

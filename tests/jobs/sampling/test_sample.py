@@ -179,6 +179,10 @@ def test_a_store_keeps_the_note_that_it_was_begun_with(workspace, monkeypatch):
     assert "lowres.h5: keeps the note that it was begun with" in told.lines
     with open_store("lowres.h5") as store:
         assert store.provenance["note"] == "first"
+    run(options("other.h5"), Told())
+    told = Told()
+    run(options("other.h5", sampling=Sampling(note="late")), told)
+    assert "other.h5: goes on without a note" in told.lines
 
 
 def test_parts_hold_the_same_samples(workspace):

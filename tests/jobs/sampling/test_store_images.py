@@ -30,7 +30,12 @@ def test_the_only_part_is_taken_and_told(tmp_path, monkeypatch, parts, split, sa
 @pytest.mark.parametrize(
     ("kind", "labels", "num", "says"),
     [
-        ("samples", [0, 0, 0, 1, 1, 2], 4, ["first 4 images are of 2 of its 3 classes"]),
+        (
+            "samples",
+            [0, 0, 0, 1, 1, 2],
+            4,
+            ["are taken, are of 2 of its 3 classes"],
+        ),
         ("samples", [0, 1, 2, 0, 1, 2], 4, []),
         ("samples", [0, 1, 2, 0, 1, 2], 2, []),
         ("samples", [0, 0, 0, 1, 1, 2], None, []),

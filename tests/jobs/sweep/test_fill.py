@@ -3,17 +3,24 @@
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import StoppedError
+from cdm_cli.errors import StoppedError, WouldOverwriteError
+from cdm_cli.jobs.runtime.session import Session
+from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.fill import Engine
 from cdm_cli.jobs.sweep import fill
 from cdm_cli.jobs.sweep.judges import PointJudge
-from cdm_cli.jobs.sweep.sweep import run
+from cdm_cli.jobs.sweep.making import claim
+from cdm_cli.jobs.sweep.plan import plan_work
+from cdm_cli.jobs.sweep.shared import load_for
+from cdm_cli.jobs.sweep.sweep import _agree_on_missing, run
 from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
@@ -44,6 +51,11 @@ def home(made, tmp_path, monkeypatch):
     shutil.copytree(made, there, ignore=shutil.ignore_patterns("sweep"))
     monkeypatch.chdir(there)
     return there
+
+
+def planned():
+    with ExitStack() as stack:
+        return plan_work(as_typed(SweepSOptions, **ASKED), stack, Told())
 
 
 def sweep(told=None):
@@ -112,6 +124,37 @@ def begin(name, made):
             forget_block(store.parts[""], block)
     shutil.copy(made / "sweep/sweep.json", SWEEP / "sweep.json")
     return open_store(SWEEP / f"{name}.h5", writable=True)
+
+
+def test_of_other_numerics_a_point_is_left_alone_and_unlocked_unless_it_is_complete(made):
+    sweep = planned()
+    SWEEP.mkdir()
+    loaded = load_for(sweep.points, Session(torch.device("cpu"), CPU))
+    other = replace(loaded.ready.numerics, batch_size=SIZE + 1)
+    loaded.ready = replace(loaded.ready, numerics=other)
+    complete, unfinished = sweep.points[1:3]
+    begin(complete.judged.stem, made).close()
+    shutil.copy(made / "sweep" / complete.samples.name, complete.samples)
+    begin(unfinished.judged.stem, made).close()
+    claim(complete, loaded).close()
+    with pytest.raises(WouldOverwriteError, match="last bits") as kept:
+        claim(unfinished, loaded)
+    open_store(unfinished.samples, writable=True).close()
+    del kept
+
+
+def test_all_processes_of_a_job_make_the_points_that_the_first_one_lacks(made):
+    """Another job may judge a point while they look."""
+    sweep = planned()
+    SWEEP.mkdir()
+    sweep.points[0].judged.touch()
+
+    class Second(World):
+        def gather(self, value):
+            return [[*value, sweep.points[0].samples.name], value]
+
+    found = _agree_on_missing(sweep, Session(torch.device("cpu"), CPU, Second()))
+    assert [point.samples for point in found] == [point.samples for point in sweep.points]
 
 
 @pytest.mark.parametrize("ends", ["killed", "done"])

@@ -4,7 +4,9 @@ A race has the images of the grid, fewer of them.
 """
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,13 @@ import torch
 
 from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.data.store import open_store
-from cdm_cli.errors import BadInputError, MismatchError, UsageError, WouldOverwriteError
+from cdm_cli.errors import (
+    BadInputError,
+    MismatchError,
+    StoppedError,
+    UsageError,
+    WouldOverwriteError,
+)
 from cdm_cli.jobs.sampling.fill import Engine
 from cdm_cli.jobs.sweep.race_file import RaceFile
 from cdm_cli.jobs.sweep.race_judge import RaceJudge, Remembering
@@ -235,6 +243,24 @@ def test_a_race_that_is_killed_ends_in_the_same_bytes(workspace, evaluations):
     assert here.keys() == there.keys()
     for name in here:
         assert here[name] == there[name].replace(b"--out other", b"--out sweep"), name
+
+
+def test_a_signal_while_the_last_point_of_a_round_is_judged_ends_the_race(workspace, monkeypatch):
+    judge, judged = RaceJudge.estimate, []
+
+    def asks(self, point, num):
+        judged.append(num)
+        if len(judged) == len(TIMES):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return judge(self, point, num)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cdm_cli.signals._ours", [True])
+        patch.setattr(RaceJudge, "estimate", asks)
+        with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+            run(options(), Told())
+    assert len(course()["rounds"]) == 1
+    assert len(course()["numbers"]) == len(TIMES)
 
 
 def test_a_race_of_an_earlier_version_ends_by_its_own_rules(workspace, monkeypatch):

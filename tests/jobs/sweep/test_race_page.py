@@ -97,6 +97,14 @@ def test_it_has_the_commands_of_the_race_and_of_the_grid(tmp_path):
     assert "cdm sweep-s --s 0,251,501 --out sweep" in said
 
 
+@pytest.mark.parametrize("budget", ["2h", "'1h 30m'"])
+def test_the_command_of_the_grid_has_no_part_of_a_budget_that_is_a_time(tmp_path, budget):
+    command = f"cdm sweep --race --budget {budget} --out sweep"
+    said = Read(make_page(written(tmp_path, raced(command=command)))).said
+    assert command in said
+    assert "cdm sweep --out sweep" in said
+
+
 def test_a_race_that_is_not_over_says_so_and_one_without_a_round_has_no_page(tmp_path):
     begun = raced(conclusion="", rounds=raced().rounds[:1])
     read = Read(make_page(written(tmp_path, begun)))

@@ -25,13 +25,14 @@ from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
 from cdm_cli.jobs.sweep import sweep
 from cdm_cli.jobs.sweep.plan import plan_work as planned_sweep
 from cdm_cli.jobs.tune import begin as beginning
+from cdm_cli.jobs.tune import trials as trying
 from cdm_cli.jobs.tune.judge import Scorer
-from cdm_cli.jobs.tune.log import FirstTimes, Trial, read_log
+from cdm_cli.jobs.tune.log import FirstTimes, Trial, read_log, read_way
 from cdm_cli.jobs.tune.plan import plan_work
 from cdm_cli.jobs.tune.result import _draw_curve
 from cdm_cli.jobs.tune.trials import choose_next
 from cdm_cli.jobs.tune.tune import plan, run
-from cdm_cli.jobs.tune.ways import Way
+from cdm_cli.jobs.tune.ways import Way, vary
 from cdm_cli.options.judging import EvalOptions, TuneOptions
 from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleOptions
 from cdm_cli.options.sweeping import SweepOptions
@@ -211,6 +212,16 @@ def test_the_curve_can_be_read_within_a_decade(tuned, monkeypatch, span):
     assert len(said) >= 2
 
 
+def test_there_is_a_curve_where_the_first_schedule_is_not_judged_yet(tuned):
+    """A search that was killed before that, without a reference, and joined by other steps."""
+    file = ScheduleFile.model_validate_json(OUT.read_text())
+    first, *others = file.schedules
+    killed = file.model_copy(
+        update={"schedules": (first.model_copy(update={"compared": ()}), *others)}
+    )
+    assert _draw_curve(killed).startswith(b"\x89PNG")
+
+
 class KilledError(Exception):
     pass
 
@@ -348,6 +359,19 @@ def test_variations_near_a_known_optimum(workspace):
     assert len({(t.times, t.stochasticity, t.sampler) for t in trials}) == len(trials)
     assert min(trial.fid for trial in trials) < 0.3 * min(starts)
     assert [t.times for t in judged(search, begun, score, 20)] == [t.times for t in trials[:21]]
+
+
+def test_the_best_of_dropped_ways_is_varied_where_all_of_them_are_dropped(workspace, monkeypatch):
+    """The stage's own schedule may be better than all that a search begins with."""
+    search, begun = search_of(), FirstTimes(steps=3, elbo=None, teacher=(17, 9, 4))
+    own, *ways = judged(search, begun, lambda way: 100.0 + way.times[0], 14)
+    dropped = [own, *(trial.model_copy(update={"dropped": True}) for trial in ways)]
+    varied = list[Way]()
+    monkeypatch.setattr(trying, "vary", lambda way, *to: varied.append(way) or vary(way, *to))
+    tried = choose_next(search, 3, begun, dropped)
+    assert tried is not None
+    assert tried[0] == "varied"
+    assert varied[0] == read_way(min(ways, key=lambda trial: (trial.fid, trial.number)))
 
 
 def keep_schedules(path, *given):
