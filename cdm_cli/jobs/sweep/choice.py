@@ -20,7 +20,7 @@ PREFERRED = "train"  # the reference by whose FID the paper chooses
 APART = "{} points are compared among themselves"
 CHOICE = (
     "{what} chosen by FID against {reference}, on the images that are reported here: to publish a "
-    "number, judge fresh ones (cdm sample, then cdm upsample{flags}, with another --seed)"
+    "number, judge fresh ones (cdm sample{kept}, then cdm upsample{flags}, with another --seed)"
 )
 
 
@@ -177,8 +177,10 @@ def entitle(points: Sequence[Judged]) -> str:
 def say_how_chosen(chosen: Chosen) -> str:
     """Return a note: by what the point is chosen, and which flags of `cdm upsample` set it."""
     flags = [_spell_flag(axis, value) for axis, value in {"s": chosen.s, **chosen.axes}.items()]
-    what = "s is" if len(flags) == 1 else "the setting is"
-    return CHOICE.format(what=what, reference=chosen.reference, flags="".join(flags))
+    what, kept = "s is" if len(flags) == 1 else "the setting is", ""
+    if chosen.augment == "truncated":
+        flags, kept = [*flags, " --augment truncated"], f" --keep-s {chosen.s}"
+    return CHOICE.format(what=what, reference=chosen.reference, flags="".join(flags), kept=kept)
 
 
 def _spell_flag(axis: str, value: Any) -> str:

@@ -7,9 +7,12 @@ import pytest
 
 from cdm_cli.errors import MissingError
 from cdm_cli.jobs.sweep import over
+from cdm_cli.jobs.sweep.choice import Chosen, say_how_chosen
 from cdm_cli.jobs.sweep.page import make_page, name_subject
+from cdm_cli.jobs.sweep.plan import make_mark
+from cdm_cli.jobs.sweep.race_file import RaceFile, RoundFile, Standing, write_race
 from cdm_cli.jobs.sweep.sweep import run
-from cdm_cli.jobs.sweep.table import read_points
+from cdm_cli.jobs.sweep.table import read_points, read_sweep
 from cdm_cli.options.sweeping import SweepOptions, SweepSOptions
 from tests.asking import as_typed
 from tests.jobs.pictures.reading import Read
@@ -116,6 +119,32 @@ def test_names_in_its_files_reach_nothing_but_the_page(tmp_path):
     read = Read(make_page(SWEEP))
     assert "no picture of truncated: sweep/none-s0000.h5 does not exist" in read.said
     assert "<script>" in read.words
+
+
+def test_a_race_among_its_points_that_is_not_over_says_so():
+    swept()
+    numbers = {"command": "cdm sweep --race", "sweep": make_mark(read_sweep(SWEEP).identity)}
+    points = ({"augment": "none", "s": 0}, {"augment": "truncated", "s": 5})
+    stands = [Standing(point=one, verdict="", difference=0.1, uncertainty=0.1) for one in points]
+    begun = RaceFile(
+        **numbers, asked="9 evaluations", evaluations=9, points=points, costs=(3, 3), num=9, step=3,
+        grid=54, left=points,
+        rounds=(RoundFile(round=1, num=3, level=0.01, evaluations=9, against=points[0],
+                          points=tuple(stands)),),
+    )  # fmt: skip
+    write_race(SWEEP, begun)
+    page = make_page(SWEEP).decode()
+    assert "<summary>The race is not over: 2 of 2 points may be the best.</summary>" in page
+
+
+def test_the_flags_of_the_chosen_point_are_those_that_make_its_images():
+    chosen = {"reference": "train", "value": 1.0, "uncertainty": None}
+    told = say_how_chosen(Chosen(augment="truncated", s=5, **chosen))
+    assert "cdm sample --keep-s 5, then cdm upsample --s 5 --augment truncated, with" in told
+    axes = {"schedule": "my schedules/8.json", "clip": False}
+    told = say_how_chosen(Chosen(augment="non-truncated", s=5, axes=axes, **chosen))
+    flags = "--s 5 --schedule 'my schedules/8.json' --no-clip"
+    assert f"(cdm sample, then cdm upsample {flags}, with another --seed)" in told
 
 
 def test_a_sweep_without_a_point_has_no_page():
