@@ -52,15 +52,15 @@ def as_cdm_error(error: Exception) -> CdmError:
 
 def no_input(path: Path) -> MissingError:
     """Return the error of an input that does not exist: its nearest name, and what makes it."""
+    next = MADE_BY.get(path.name, "cdm ls lists what is here and what it is")
+    if path.is_symlink():
+        return MissingError(f"{path} is a link that leads nowhere", next=next)
     names = list[str]()
     with suppress(OSError, ValueError), os.scandir(path.parent) as entries:
         names = [entry.name for entry in islice(entries, LOOKED_AT)]
     found = near(path.name, names)
     meant = f"; did you mean {path.with_name(found[0])}?" if found else ""
-    return MissingError(
-        f"{path} does not exist{meant}",
-        next=MADE_BY.get(path.name, "cdm ls lists what is here and what it is"),
-    )
+    return MissingError(f"{path} does not exist{meant}", next=next)
 
 
 def _more_memory() -> str:

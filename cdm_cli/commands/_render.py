@@ -229,7 +229,8 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested mappings as one, their names joined: `plan training steps`."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        spelled = prefix + (name if name.isupper() else name.replace("_", " "))  # CDM_DEVICE
+        words = (each if each.isupper() else each.replace("_", " ") for each in name.split(" "))
+        spelled = prefix + " ".join(words)  # environment CDM_DEVICE
         flat |= _flatten(value, f"{spelled} ") if isinstance(value, dict) else {spelled: value}
     return flat
 

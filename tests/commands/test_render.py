@@ -130,9 +130,10 @@ def test_a_narrow_terminal_breaks_between_words_and_moves_columns_below(capsys, 
 
 
 def test_names_are_said_as_words_and_variables_as_they_are_typed(capsys):
-    show({"batch_size": 2, "environment": {"CDM_RUNS": "here"}}, as_json=False)
+    told = {"batch_size": 2, "environment": {"CDM_RUNS": "here"}, "environment CDM_DATA": "d.h5"}
+    show(told, as_json=False)
     assert capsys.readouterr().out.splitlines() == [
-        "batch size            2", "environment CDM_RUNS  here",
+        "batch size            2", "environment CDM_RUNS  here", "environment CDM_DATA  d.h5",
     ]  # fmt: skip
 
 

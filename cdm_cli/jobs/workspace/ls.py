@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cdm_cli.cascade.stagefile import read_stage_file, resolve_path
 from cdm_cli.data.pruned import SUFFIX
-from cdm_cli.errors import CdmError
+from cdm_cli.errors import BadInputError, CdmError
 from cdm_cli.jobs.workspace.folders import describe_folder
 from cdm_cli.jobs.workspace.look import MOST_NAMES, is_directory, list_paths
 from cdm_cli.jobs.workspace.needs import find_reasons_to_keep
@@ -25,6 +25,7 @@ from cdm_cli.jobs.workspace.stages import (
 )
 from cdm_cli.jobs.workspace.stores import PRUNED, describe_pruned, describe_store, is_store_name
 from cdm_cli.names import RUNS
+from cdm_cli.options.outputs import STORES
 from cdm_cli.options.workspace import ListOptions
 from cdm_cli.report import Report
 from cdm_cli.translation import no_input
@@ -36,7 +37,7 @@ NOTHING = "nothing of cdm is here: cdm prepare makes a store, cdm train a stage,
 def run(options: ListOptions, report: Report) -> Listing:
     """Return what is at a path: a workspace, the checkpoints of a stage, or a store.
 
-    Raises MissingError where there is nothing of that name.
+    Raises MissingError where there is nothing of that name, BadInputError for what is none of cdm.
     """
     path = resolve_path(options.path, Path(RUNS))
     if is_stage(path):
@@ -46,6 +47,12 @@ def run(options: ListOptions, report: Report) -> Listing:
         rows = list(_list_rows(path))
         return Listing(path, rows, _write_notes(rows))
     row = _describe_file(path, {})
+    if row is None and path.exists():
+        ends = " or ".join(STORES)
+        raise BadInputError(
+            f"{path} is no workspace, no stage, and no store, whose name ends in {ends}",
+            next="cdm ls lists what is here",
+        )
     if row is None:
         raise no_input(path)
     return Listing(path, [row])

@@ -17,7 +17,7 @@ from cdm_cli.cascade.head import read_metadata
 from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.data import lock
 from cdm_cli.data.store import create, open_store
-from cdm_cli.errors import MissingError
+from cdm_cli.errors import BadInputError, MissingError
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.workspace.ls import run
 from cdm_cli.jobs.workspace.rows import Row, in_bytes
@@ -210,6 +210,12 @@ def test_an_empty_workspace_says_how_to_begin(tmp_path, monkeypatch):
     assert "cdm demo" in listed()
     with pytest.raises(MissingError):
         run(ListOptions(tmp_path / "absent"), Told())
+
+
+def test_a_file_of_another_name_than_a_store_has_is_there_and_refused(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(BadInputError, match=r"notes\.txt is no workspace, no stage, and no store"):
+        run(ListOptions(tmp_path / "notes.txt"), Told())
 
 
 def test_a_time_that_has_no_date_breaks_no_list():
