@@ -1,5 +1,6 @@
 """The list of a zip's members, checked before any of them is read."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from cdm_cli.data.archives import (
     unsafe_error,
 )
 from cdm_cli.data.listing import read_error
-from cdm_cli.errors import BadInputError
+from cdm_cli.data.reading import open_regular
+from cdm_cli.errors import BadInputError, CdmError
 
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # plain, strong, and a masked directory
 _FILE, _FOLDER = 0o100000, 0o040000
@@ -45,8 +47,10 @@ def list_zip_members(path: Path) -> list[Member]:
 
 def _list_entries(path: Path) -> tuple[list[zipfile.ZipInfo], int]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with os.fdopen(open_regular(path), "rb") as file, zipfile.ZipFile(file) as archive:
             return archive.infolist(), archive.start_dir
+    except CdmError:
+        raise
     except OSError as error:
         raise read_error(path, error) from error
     except Exception as error:  # the parser meets damaged bytes: struct, Unicode, Index, ...

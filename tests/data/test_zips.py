@@ -132,6 +132,12 @@ def test_a_changed_byte_is_one_bad_image(tmp_path):
         assert source.read(1) == NOISE
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(UnsafeInputError, match="not a regular file"):
+        list_zip_members(tmp_path / "a.npz")
+
+
 def test_bytes_before_and_after_are_allowed(tmp_path):
     """Self-extracting archives begin with a program; comments stand at the end."""
     stream = io.BytesIO()

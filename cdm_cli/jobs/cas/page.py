@@ -59,8 +59,7 @@ def tell_score(out: Path) -> Iterator[Html]:
 
 def _read_pictures(out: Path) -> Iterator[Html]:
     for name, caption in PICTURES.items():
-        path = out / name
-        yield page.picture(path.read_bytes() if path.is_file() else None, caption)
+        yield page.picture(page.read_picture(out / name), caption)
 
 
 def _tell_classes(out: Path) -> Html:

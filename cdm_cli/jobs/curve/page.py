@@ -45,11 +45,11 @@ def _read(place: Path) -> CurveFile | None:
 def _section(place: Path, file: CurveFile) -> Html:
     found, table = compare_points(file.points), make_table(file.points)
     good = {name_point(one.point) for one in found.good}
-    lines, plot = table.lines(), place / PLOT
+    lines, plot = table.lines(), page.read_picture(place / PLOT)
     return page.section(
         "Checkpoints",
         page.paragraph(found.conclusion(name_point)),
-        page.picture(plot.read_bytes() if plot.is_file() else None, found.title(name_point)),
+        page.picture(plot, found.title(name_point)),
         page.table(table.header(), lines, [bool(good & {*line}) for line in lines]),
         page.notes(table.all_notes()),
     )

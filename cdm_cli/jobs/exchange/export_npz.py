@@ -16,6 +16,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from cdm_cli.data import disk, durable, renaming
+from cdm_cli.data.reading import open_regular
+from cdm_cli.errors import CdmError
 from cdm_cli.jobs.exchange.export_plan import ExportSelection
 from cdm_cli.jobs.runtime.identity import other_job_error
 from cdm_cli.jobs.runtime.stop import Stop
@@ -80,9 +82,9 @@ def write_npz(selection: ExportSelection, out: Path, report: Report) -> int:
 
 def _comment(path: Path) -> bytes:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with os.fdopen(open_regular(path), "rb") as file, zipfile.ZipFile(file) as archive:
             return archive.comment
-    except (OSError, zipfile.BadZipFile):
+    except (CdmError, OSError, zipfile.BadZipFile):
         return b""
 
 

@@ -6,15 +6,18 @@ function here puts them through; `Html` marks what is markup already.
 
 import base64
 import html
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cdm_cli.cascade.files import read_bytes
 from cdm_cli.data.durable import write_over_own
-from cdm_cli.errors import make_printable
+from cdm_cli.errors import BadInputError, make_printable, quote
 from cdm_cli.units import is_number
 
 LONGEST = 2000  # characters of one value
+PNG, LARGEST = b"\x89PNG\r\n\x1a\n", 2**26  # how a picture begins, and its bytes at most
 MARK = "<!-- cdm report of {} -->"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
@@ -122,6 +125,21 @@ def commands(lines: Iterable[str]) -> Html:
     """Return command lines, each once."""
     told = "\n".join(text(line) for line in dict.fromkeys(filter(None, lines)))
     return Html(f"<pre>{told}</pre>") if told else Html("")
+
+
+def read_picture(path: Path) -> bytes | None:
+    """Return a picture that a command has drawn, None where it is not there.
+
+    Raises UnsafeInputError for a link, which would show what is elsewhere, or a pipe, and
+    BadInputError for what is no PNG.
+    """
+    if not os.path.lexists(path):
+        return None
+    data = read_bytes(path, LARGEST)
+    if not data.startswith(PNG):
+        kept = "no page was written"
+        raise BadInputError(f"{path} is no PNG", kept=kept, next=f"rm {quote(path)}")
+    return data
 
 
 def picture(png: bytes | None, caption: str) -> Html:

@@ -113,7 +113,7 @@ def _tell_sweep(out: Path, file: SweepFile, points: Sequence[Judged]) -> Iterato
     yield page.section("What it is of", page.facts(_list_facts(file, points)))
     yield page.section(
         "Numbers",
-        page.picture(_read_plot(out), entitle(points)),
+        page.picture(page.read_picture(out / "sweep.png"), entitle(points)),
         page.paragraph(WITH_NOISE, "note"),
         _make_table(SweepTable(table, chosen.reference, placed), table),
     )
@@ -156,11 +156,6 @@ def _make_table(shown: SweepTable, table: MetricTable) -> Html:
     lines = shown.lines()
     good = [line[-1] in ("best", "as good as the best") for line in lines]
     return page.join([page.table(shown.header(), lines, good), page.notes(table.all_notes())])
-
-
-def _read_plot(out: Path) -> bytes | None:
-    path = out / "sweep.png"
-    return path.read_bytes() if path.is_file() else None
 
 
 def _show_figure(figure: Figure) -> Html:

@@ -91,7 +91,7 @@ def _draw_grids(directory: Path) -> Iterator[Html]:
 
 
 def _draw_grid(path: Path) -> Html:
-    return page.picture(path.read_bytes(), path.stem)
+    return page.picture(page.read_picture(path), path.stem)
 
 
 def _draw_defaults(file: StageFile) -> Iterator[Html]:

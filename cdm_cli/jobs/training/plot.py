@@ -3,6 +3,7 @@
 Drawn from `metrics.jsonl` alone, with every sample grid and at the end.
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cdm_cli.cascade.files import read_bytes
 from cdm_cli.data.durable import write_file_atomically
+from cdm_cli.errors import CdmError
 from cdm_cli.jobs.training.accuracy import ACCURACY
 from cdm_cli.jobs.training.log import Metrics, read_metrics
 
 LOSS = "loss.png"
 STEP = "cdm-step"  # the text of the file that says up to which step it is drawn
+LIMIT = 2**26
 WINDOW = 3, 0.02  # losses that are smoothed over: at least so many, or this share of all
 JUDGED = {
     ACCURACY: "accuracy on val",
@@ -44,9 +48,10 @@ class LossPlot:
 def read_last_step(path: Path) -> int | None:
     """Return the step that a plot says it is drawn to, None for no plot of ours."""
     try:
-        with Image.open(path) as picture:
+        data = io.BytesIO(read_bytes(path, LIMIT))
+        with Image.open(data, formats=("PNG",)) as picture:
             return int(picture.info.get(STEP, ""))
-    except (OSError, ValueError, SyntaxError):
+    except (CdmError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
 

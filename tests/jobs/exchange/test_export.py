@@ -1,6 +1,7 @@
 """Mirrors cdm_cli/jobs/export{,_plan,_folder,_npz}.py: every program can read what is written."""
 
 import json
+import os
 import signal
 import zipfile
 from pathlib import Path
@@ -242,6 +243,10 @@ def test_nothing_of_others_is_overwritten(arrays):
             Path(name).write_text("mine")
         with pytest.raises(WouldOverwriteError, match=name):
             exported(name)
+    os.mkfifo("pipe.npz")
+    with pytest.raises(WouldOverwriteError, match="pipe"):
+        exported("pipe.npz")
+    Path("pipe.npz").unlink()
     assert files("full") == {"mine.txt": b"mine"}
     assert Path("other.npz").read_text() == "mine"
     exported("out", num=9)

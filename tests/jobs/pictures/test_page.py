@@ -1,11 +1,12 @@
 """Mirrors cdm_cli/jobs/pictures/page.py: one file, nothing from elsewhere, everything escaped."""
 
 import base64
+import os
 import re
 
 import pytest
 
-from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.errors import BadInputError, UnsafeInputError, WouldOverwriteError
 from cdm_cli.jobs.pictures import page
 from tests.jobs.pictures.reading import Read
 
@@ -52,6 +53,21 @@ def test_what_is_not_there_leaves_no_mark():
         page.commands(["", ""]), page.picture(None, "x"),
     ]  # fmt: skip
     assert parts == [nothing] * len(parts)
+
+
+def test_a_picture_is_a_png_of_its_own_and_nothing_from_elsewhere(tmp_path):
+    png, there = page.PNG + b"...", tmp_path / "there.png"
+    there.write_bytes(png)
+    assert page.read_picture(there) == png
+    assert page.read_picture(tmp_path / "absent.png") is None
+    (tmp_path / "link.png").symlink_to(there)
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("link.png", "pipe.png"):
+        with pytest.raises(UnsafeInputError, match=f"{name} is not a regular file"):
+            page.read_picture(tmp_path / name)
+    (tmp_path / "secret.png").write_bytes(b"-----BEGIN")
+    with pytest.raises(BadInputError, match=r"secret\.png is no PNG .*no page was written"):
+        page.read_picture(tmp_path / "secret.png")
 
 
 def test_columns_of_numbers_stand_to_the_right_and_lines_stand_out():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
-from cdm_cli.errors import BadInputError, MissingError, WouldOverwriteError
+from cdm_cli.errors import BadInputError, MissingError, UnsafeInputError, WouldOverwriteError
 from cdm_cli.jobs.cas.cas import run as score
 from cdm_cli.jobs.curve.curve import run as judge_checkpoints
 from cdm_cli.jobs.judging.evaluate import run as evaluate
@@ -115,6 +115,12 @@ def test_a_run_shows_its_losses_samples_and_checkpoints(tmp_path, monkeypatch):
     assert found["conclusion"] in read.words
     for point in found["points"]:
         assert point["saved"]["sha256"] in read.words
+    for picture in ("curve/curve.png", "runs/base/samples/step-00000004.png"):
+        Path(picture).rename("kept")
+        Path(picture).symlink_to(home / "kept")
+        with pytest.raises(UnsafeInputError, match="is not a regular file"):
+            reported("runs/base", out="other.html")
+        Path("kept").replace(picture)
 
 
 def test_a_curve_of_another_training_is_left_out(tmp_path):
@@ -132,6 +138,10 @@ def test_a_score_is_shown(tmp_path, monkeypatch):
     assert "Top-1 accuracy on real validation images: 100.0% trained on samples, " in read.said
     assert len(read.images) == 3
     assert {"every class", *scoring.COLOURS} <= {*read.words}
+    Path("cas/cas.png").unlink()
+    Path("cas/cas.png").symlink_to("best.png")
+    with pytest.raises(UnsafeInputError, match="is not a regular file"):
+        reported("cas", out="other.html")
     Path("cas/table.json").unlink()
     with pytest.raises(MissingError, match="no score yet"):
         reported("cas", out="other.html")

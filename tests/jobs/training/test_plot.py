@@ -1,6 +1,7 @@
 """Mirrors cdm_cli/jobs/training/plot.py: drawn from metrics.jsonl, with every grid and at last."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -93,3 +94,11 @@ def test_that_tensorboard_is_missing_is_said_once(home, monkeypatch):
         told = Told()
         train(home, steps=steps, told=told)
         assert sum("pip install tensorboard" in line for line in told.lines) == times
+
+
+def test_a_plot_that_is_no_file_of_ours_says_nothing(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    Image.new("L", (1, 1)).save(tmp_path / "other.gif")
+    (tmp_path / "bomb.gif").write_bytes(b"GIF89a" + b"\xff" * 300)
+    for name in ("pipe.png", "other.gif", "bomb.gif", "absent.png"):
+        assert read_last_step(tmp_path / name) is None
