@@ -152,7 +152,7 @@ def unusable_error(src: Path, name: str, error: BadImageError) -> CdmError:
     """Return the error for an image that cannot be used."""
     return BadInputError(
         f"{src}: image {name} cannot be used: {error}",
-        kept="the source was left as it is",
+        kept="no store was made, the source was left as it is",
         next="repair or remove it",
     )
 

@@ -27,7 +27,7 @@ from cdm_cli.jobs.exchange.import_plan import (
     plan_import,
     unusable_error,
 )
-from cdm_cli.jobs.runtime.same_store import resume_or_create
+from cdm_cli.jobs.runtime.same_store import remove_if_refused, resume_or_create
 from cdm_cli.jobs.sampling.blocks import write_missing
 from cdm_cli.options.files import ImportOptions
 from cdm_cli.report import Report
@@ -75,7 +75,8 @@ def _run(options: ImportOptions, spool: Path, report: Report) -> ImportedStore:
     for reason, count in skipped.items():
         report.say(f"{options.src}: {count} passed over: {reason}")
     with resume_or_create(options.out, make_spec(plan, classes, options)) as store:
-        made = fill_blocks(store.parts[""], plan, options.src, report)
+        with remove_if_refused(options.out):
+            made = fill_blocks(store.parts[""], plan, options.src, report)
     return ImportedStore(
         out=options.out,
         samples=len(plan.ids),

@@ -77,7 +77,7 @@ def write_block(part: Part, b: int, images: Images) -> Counter[str]:
 def _unusable_error(source: str, name: str, error: BadImageError) -> BadInputError:
     return BadInputError(
         f"{source}: image {name} cannot be used: {error}",
-        kept="finished blocks are kept, no store was made",
+        kept="no store was made",
         next="repair or remove it, or leave --strict away to skip such images",
     )
 

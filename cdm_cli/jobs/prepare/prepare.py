@@ -25,7 +25,11 @@ from cdm_cli.jobs.prepare.decode import LEFT_OUT, fill_part
 from cdm_cli.jobs.prepare.plan import CHANNELS, FoundImages, list_sources, make_spec
 from cdm_cli.jobs.prepare.without import WITHOUT, copy_without, give_name
 from cdm_cli.jobs.runtime.identity import read_identity
-from cdm_cli.jobs.runtime.same_store import check_same_store, resume_or_create
+from cdm_cli.jobs.runtime.same_store import (
+    check_same_store,
+    remove_if_refused,
+    resume_or_create,
+)
 from cdm_cli.jobs.sampling.classes import find_empty_classes, tell_empty
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
@@ -143,13 +147,13 @@ def _fill(
     """Fill the store under its other name, then give it its own."""
     path, conversions = _name_beside(options.out, PREPARING), Counter[str]()
     with resume_or_create(path, spec, next=f"repeat that command, or rm {quote(path)}") as store:
-        for name, part in found.items():
-            conversions += fill_part(
-                store.parts[name], path, part.images, _count_workers(options), report
-            )
-        left_out: dict[PartName, np.ndarray] = {
-            name: _find_left_out(store, name, part) for name, part in found.items()
-        }
+        left_out: dict[PartName, np.ndarray] = {}
+        with remove_if_refused(path):
+            for name, part in found.items():
+                workers = _count_workers(options)
+                conversions += fill_part(store.parts[name], path, part.images, workers, report)
+            for name, part in found.items():
+                left_out[name] = _find_left_out(store, name, part)
         for name, rows in left_out.items():
             _explain(found[name], rows)
         if any(len(rows) for rows in left_out.values()):

@@ -6,13 +6,15 @@ store, and the names, shapes and types of what is in it.
 
 import json
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cdm_cli.data import schema
-from cdm_cli.data.disk import check_room
+from cdm_cli.data.disk import check_room, unlink
 from cdm_cli.data.schema import StoreSpec
 from cdm_cli.data.store import Store, create, open_store
-from cdm_cli.errors import WouldOverwriteError
+from cdm_cli.errors import BadInputError, MismatchError, WouldOverwriteError
 from cdm_cli.jobs.runtime.differences import FieldDifference, find_first_difference
 from cdm_cli.jobs.runtime.identity import (
     other_job_error,
@@ -52,6 +54,20 @@ def resume_or_create(
         store.close()
         raise
     return store
+
+
+@contextmanager
+def remove_if_refused(path: Path) -> Generator[None]:
+    """Remove a store that is being made where what it is made from is refused meanwhile.
+
+    What an error then advises, other files or other flags, is another command, which would not
+    continue it.
+    """
+    try:
+        yield
+    except (BadInputError, MismatchError):
+        unlink(path)
+        raise
 
 
 def check_out(path: Path, spec: StoreSpec) -> None:

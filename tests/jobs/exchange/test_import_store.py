@@ -220,6 +220,16 @@ def test_what_cannot_be_a_store_is_refused(files, error, says):
     assert not Path("in.h5").exists()
 
 
+def test_once_a_bad_image_is_mended_the_same_command_imports_it():
+    good = encoded(pixels(height=8, width=8))
+    write_folder(Path("pics"), {"0.png": good, "1.png": good[:-30]})
+    with pytest.raises(BadInputError, match=r"image 1\.png cannot be used.*no store was made"):
+        imported("pics")
+    assert not Path("in.h5").exists()
+    write_folder(Path("pics"), {"1.png": good})
+    assert imported("pics").samples == 2
+
+
 class Killed(BaseException):
     """What a killed process does next: nothing."""
 

@@ -202,13 +202,16 @@ def test_strict_stops_at_the_first_bad_image(workspace):
     source = write_folder(workspace / "images", damaged(class_images(per_class=2), "bird/001.png"))
     with pytest.raises(BadInputError, match=r"bird/001\.png cannot be used"):
         made(source, strict=True)
-    assert not (workspace / "data.h5").exists()
+    assert [path.name for path in workspace.iterdir()] == ["images"]
+    assert len(made(source).skipped) == 1  # as the error advises
 
 
 def test_nothing_usable_is_an_error(workspace):
     files = class_images(per_class=1)
     with pytest.raises(BadInputError, match="not one of 3 images"):
         made(write_folder(workspace / "images", damaged(files, *files)))
+    assert made(write_folder(workspace / "images", files)).train == 3  # once they are mended
+    (workspace / "data.h5").unlink()
     (workspace / "empty").mkdir()
     with pytest.raises(BadInputError, match="holds no image"):
         made(workspace / "empty")
