@@ -41,6 +41,7 @@ from cdm_cli.errors import (
 
 SCHEMA_PREFIX = b"cdm-store/"
 START = 2**16
+DEEPEST = 32  # lists and objects within each other, in a provenance
 LOOKS = {
     b"version https://git-lfs": "a Git LFS pointer", b"<!DOCTYPE": "a web page",
     b"<html": "a web page", b"PK\x03\x04": "a zip archive", b"\x89PNG": "a PNG image",
@@ -190,7 +191,17 @@ def _parse_attributes(
         ) from None
     if kind not in get_args(Kind) or not isinstance(provenance, dict):
         raise _damage_error(path, "its attributes are not those of a store")
+    if _is_deeper(provenance, DEEPEST):
+        raise _unsafe_error(path, f"its provenance is nested more than {DEEPEST} deep")
     return kind, contents, cast(dict[str, Any], provenance)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether a value of JSON has lists and objects within each other, more than so many."""
+    inside: Any = value.values() if isinstance(value, dict) else value
+    return isinstance(value, dict | list) and (
+        not levels or any(_is_deeper(each, levels - 1) for each in inside)
+    )
 
 
 def _damage_error(path: Path, why: str) -> CdmError:

@@ -9,7 +9,7 @@ import os
 import h5py
 import pytest
 
-from cdm_cli.data import schema
+from cdm_cli.data import guard, schema
 from cdm_cli.data.guard import open_vetted
 from cdm_cli.data.hdf5 import lay_out, read_attributes
 from cdm_cli.data.lookup3 import lookup3
@@ -193,6 +193,16 @@ def test_another_version_says_which(path, found):
 def test_attributes_that_mean_nothing_are_damage(path, changes):
     with pytest.raises(BadInputError):
         open_vetted(relaid(path, **changes))
+
+
+@pytest.mark.parametrize("levels", [32, 33, 900])
+def test_a_provenance_nested_deeply_is_refused_before_anything_shows_it(path, levels):
+    nested = relaid(path, provenance=b'{"a":' * (levels - 1) + b"[]" + b"}" * (levels - 1))
+    if levels > guard.DEEPEST:
+        with pytest.raises(UnsafeInputError, match="nested more than 32 deep"):
+            open_vetted(nested)
+    else:
+        assert vet(nested)
 
 
 @pytest.mark.parametrize(
