@@ -33,11 +33,14 @@ def conclude_race(race: RaceFile) -> str:
 def say_why_it_ended(race: RaceFile) -> str:
     """Return why nothing of the rest of its budget was spent, once a race is over."""
     last = race.rounds[-1]
+    if len(race.left) == 1:
+        return "one point is left, there is nothing to compare"
+    if last.num < race.num and last.round == len(race.rules.ends):
+        more = f"{race.step} images of each of its {len(last.points)} points"
+        return f"the last round is over, and they are too few for another {more}"
     if len(race.left) > len(last.points) - len(last.beaten):
         few = f"too few to bring a paused point to {last.num} images"
         return few if race.rules.wakes else "in a race of an earlier version, paused ones wait"
-    if len(race.left) == 1:
-        return "one point is left, there is nothing to compare"
     return "the points that may be the best have all of their images"
 
 

@@ -190,6 +190,17 @@ def test_it_says_why_a_part_of_the_budget_is_left(workspace, monkeypatch):
     assert say_why_it_ended(alone) == "one point is left, there is nothing to compare"
 
 
+def test_it_does_not_say_that_points_have_all_images_where_the_last_round_is_over(workspace):
+    """One is beaten in it: another step of images of the others would be paid for."""
+    told = Told()
+    run(options(budget_evals=STEPS * (4 * 66 + 3 * 34)), told)
+    assert [one["num"] for one in course()["rounds"]] == [66]
+    assert told.lines[-1] == (
+        "sweep-s: 306 of 1098 evaluations are left: the last round is over, and they are too few "
+        "for another 33 images of each of its 4 points"
+    )
+
+
 def sampled(monkeypatch):
     """Return a list of how many samples each batch of a sweep holds."""
     sizes, batch = [], Engine.make_batch
