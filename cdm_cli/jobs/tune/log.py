@@ -173,8 +173,19 @@ def check_same_search(out: Path, identity: dict[str, Any], config: StageConfig) 
                 f"{out} exists, and the log of its search, {name_log(out)}, does not"
             )
         return
-    there = with_known_stage(log.head.identity, config)
-    same_job.check_same(out, "search", complete(there, identity), identity)
+    there = complete(with_known_stage(log.head.identity, config), identity)
+    same_job.check_same(out, "search", there, _select_starts(identity, there))
+
+
+def _select_starts(identity: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]:
+    """Return an identity with those ways of --start whose numbers of steps are recorded there.
+
+    Earlier versions recorded no others than were searched at first: others of the file join them.
+    """
+    if "start" not in there or "start" not in identity:
+        return identity
+    known = {n: way for n, way in identity["start"].items() if n in there["start"]}
+    return identity | {"start": known}
 
 
 def start_log(path: Path, head: LogHead) -> None:

@@ -31,9 +31,9 @@ REAL = 256  # images, at most, on which the terms of the bound are measured
 class Search:
     """One search for each number of steps, all of the same images.
 
-    given: ways of `--start`, by their number of steps. identity: what must be equal to continue.
-    real: the images that judge, where there are any to evaluate the network on. reference:
-    ancestral steps, 0 for none.
+    given: ways of `--start`, by their number of steps; those of `steps` are tried. identity: what
+    must be equal to continue. real: the images that judge, where there are any to evaluate the
+    network on. reference: ancestral steps, 0 for none.
     """
 
     asked: Asked
@@ -139,10 +139,10 @@ def _choose_real(reference: RealImages, header: Header) -> Store | None:
 
 
 def _read_start(path: Path, method: Searching, steps: Sequence[int], T: int) -> dict[int, Way]:
-    """Return the ways of a schedule file, those of the numbers of steps that are searched.
+    """Return the ways of a schedule file, by their numbers of steps.
 
-    Raises UsageError where the file has none of these or linear ones are searched, MismatchError
-    for more or fewer times than steps, and for times beyond T.
+    Raises UsageError where the file has none of the steps that are searched, or linear ones are;
+    MismatchError where a way of these has more or fewer times than steps, or times beyond T.
     """
     if method == "linear":
         raise UsageError(
@@ -170,7 +170,7 @@ def _read_start(path: Path, method: Searching, steps: Sequence[int], T: int) -> 
             f"--start {path}: it visits t = {max(late)}, the stage was trained on 1..{T}",
             next="leave --start out",
         )
-    return given
+    return there
 
 
 def _list_sampling_fields(header: Header, chain: Chain, sampling: Sampling) -> dict[str, Any]:

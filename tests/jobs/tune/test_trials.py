@@ -404,6 +404,35 @@ def test_a_search_begins_with_what_another_found(workspace):
         run(options(), Told())
 
 
+@pytest.mark.parametrize("recorded", ["all", "searched"])
+def test_other_numbers_of_steps_of_the_same_file_join_a_search(workspace, recorded):
+    """An earlier version recorded the ways that it tried, not all of the file."""
+    found = {"sampler": "dpm-solver++", "stochasticity": (0.25, 0.5)}
+    of_3 = {"sampler": "ddim", "times": (19, 9, 2), "stochasticity": (0.1, 0.2, 0.3)}
+    keep_schedules(
+        Path("earlier.json"), {"steps": 2, "times": (17, 4)} | found, {"steps": 3} | of_3
+    )
+    asked = options(start=Path("earlier.json"), trials=2)
+    run(replace(asked, steps=(2,)), Told())
+    if recorded == "searched":
+        head, *lines = LOG.read_text().splitlines(keepends=True)
+        before = json.loads(head)
+        assert before["identity"]["start"].pop("3")["times"] == [19, 9, 2]
+        LOG.write_text("".join([json.dumps(before) + "\n", *lines]))
+    for _ in range(2):
+        run(replace(asked, steps=(3,)), Told())
+    log = read_log(LOG)
+    assert log is not None
+    assert [(one.origin, one.times) for one in (log.of(2)[1], log.of(3)[1])] == [
+        ("given", (17, 4)), ("given", (19, 9, 2)),
+    ]  # fmt: skip
+    keep_schedules(
+        Path("earlier.json"), {"steps": 2, "times": (17, 5)} | found, {"steps": 3} | of_3
+    )
+    with pytest.raises(WouldOverwriteError, match="start"):
+        run(replace(asked, steps=(3,)), Told())
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "says"),
     [
