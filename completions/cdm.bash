@@ -104,7 +104,7 @@ _cdm_flags() {
     'upsample') flags='--model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --part --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sweep-s') flags='--model --s --augment --ground-truth --ground-truth-of --num --apply --race --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'sweep') flags='--model --s --axis --augment --ground-truth --ground-truth-of --num --apply --race --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --clip --no-clip --weights --seed --note --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
-    'tune-schedule') flags='--model --steps --s --num --trials --search --start --reference --apply --out -o --features --mode --ref --sampler --variance --restart-from --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
+    'tune-schedule') flags='--model --steps --s --num --trials --search --start --reference --apply --out -o --features --mode --ref --sampler --variance --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval') flags='--split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval cas') flags='--ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
     'eval elbo') flags='--ref --split --s --num --terms --steps --variance --schedule --clip --no-clip --weights --seed --device --batch-size --precision --compile --no-compile --gpus --stop-after --json --dry-run --quiet -q --verbose -v --debug --help -h' ;;
@@ -134,7 +134,7 @@ _cdm_valued() {
     'upsample') valued=' --model --s --augment --keep-s --split --num --out -o --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after --part ' ;;
     'sweep-s') valued=' --model --s --augment --ground-truth-of --num --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
     'sweep') valued=' --model --s --axis --augment --ground-truth-of --num --budget --budget-evals --out -o --features --mode --ref --sampler --steps --variance --schedule --restart-from --weights --seed --note --device --batch-size --precision --gpus --stop-after ' ;;
-    'tune-schedule') valued=' --model --steps --s --num --trials --search --start --reference --out -o --features --mode --ref --sampler --variance --restart-from --weights --seed --device --batch-size --precision --gpus --stop-after ' ;;
+    'tune-schedule') valued=' --model --steps --s --num --trials --search --start --reference --out -o --features --mode --ref --sampler --variance --weights --seed --device --batch-size --precision --gpus --stop-after ' ;;
     'eval') valued=' --split --resolution --num --against --out -o --features --mode --ref --seed --device --batch-size --gpus --stop-after ' ;;
     'eval cas') valued=' --ref --split --resolution --num --net --epochs --steps --batch-size --lr --label-smoothing --seed --out -o --device --precision --gpus --stop-after ' ;;
     'eval elbo') valued=' --ref --split --s --num --terms --steps --variance --schedule --weights --seed --device --batch-size --precision --gpus --stop-after ' ;;
@@ -293,7 +293,6 @@ _cdm_value() {
     'tune-schedule --ref') _cdm_stores ;;
     'tune-schedule --sampler') _cdm_words 'ancestral ddim dpm-solver++ sde-dpm-solver++' ;;
     'tune-schedule --variance') _cdm_words 'learned small large' ;;
-    'tune-schedule --restart-from') : ;;
     'tune-schedule --weights') _cdm_checkpoints 'ema best' ;;
     'tune-schedule --seed') : ;;
     'tune-schedule --device') _cdm_words 'auto cpu cuda' ;;

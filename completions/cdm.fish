@@ -230,7 +230,6 @@ complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l mode -r -f -a 
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l ref -r -f -a '(__cdm_stores)' -d 'Prepared store with the real images'
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l sampler -r -f -a 'ancestral ddim dpm-solver++ sde-dpm-solver++' -d 'Sampler'
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l variance -r -f -a 'learned small large' -d 'Variance of an ancestral step'
-complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l restart-from -r -f -d 'Noise the result to this time and sample again'
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l clip -l no-clip -d 'Clip the predicted x_0 to'
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l weights -r -f -a '(__cdm_checkpoints) ema best' -d 'ema, best, or a checkpoint: step-00001000'
 complete -c cdm -n '__fish_seen_subcommand_from tune-schedule' -l seed -r -f -d 'Seed of all noise'

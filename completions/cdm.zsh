@@ -396,7 +396,6 @@ _cdm() {
           '*--ref[Prepared store with the real images]:value:_files -g "*.h5(-.)"' \
           '*--sampler[Sampler]:value:(ancestral ddim dpm-solver++ sde-dpm-solver++)' \
           '*--variance[Variance of an ancestral step]:value:(learned small large)' \
-          '*--restart-from[Noise the result to this time and sample again]:value: ' \
           '*--clip[Clip the predicted x_0 to]' \
           '*--no-clip[Clip the predicted x_0 to]' \
           '*--weights[ema, best, or a checkpoint\: step-00001000]:value: _cdm_checkpoints ema best' \

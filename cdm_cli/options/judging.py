@@ -162,7 +162,7 @@ class TuneOptions:
     ] = False
     out: ScheduleOut = Path(SCHEDULE)
     judge: FeatureOptions = FeatureOptions()
-    sampling: Annotated[Sampling, Without("schedule", OUTPUT)] = Sampling()
+    sampling: Annotated[Sampling, Without("schedule", "restart_from", OUTPUT)] = Sampling()
 
     def __post_init__(self) -> None:
         """Raise UsageError for settings of sampling that a search decides itself."""

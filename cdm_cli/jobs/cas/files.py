@@ -18,16 +18,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cdm_cli.__version__ import __version__
+from cdm_cli.cascade.saved import CHECKPOINTS
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.data import disk, durable
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.cas.plan import CasWork, make_key
 from cdm_cli.jobs.cas.recipe import CasRecipe
-from cdm_cli.jobs.runtime.identity import check_same, other_job_error
+from cdm_cli.jobs.cas.training import OUTCOME
+from cdm_cli.jobs.runtime import lock
+from cdm_cli.jobs.runtime.identity import advise_remaking, check_same, other_job_error
 from cdm_cli.settings import Settings
 
 CAS_FILE = "cas.json"
 LIMIT = 2**20
+TRAININGS = ("samples", "real")
+SHOWN = (
+    "table.json", "table.csv", "classes.json", "classes.csv", "cas.png", "best.png", "worst.png",
+    "report.html",
+)  # fmt: skip
 
 
 class CasFile(Settings):
@@ -80,10 +88,31 @@ def check_free(out: Path, work: CasWork) -> None:
     """Raise what `claim` raises, writing nothing."""
     path = out / CAS_FILE
     if path.exists():
-        there = read_settings(CasFile, path, LIMIT).list_compared()
+        there = read_cas_file(out).list_compared()
         check_same(out, "score", there, make_cas_file(work).list_compared())
-    elif os.path.lexists(out) and not (out.is_dir() and not durable.list_finished(out)):
+    elif os.path.lexists(out) and not (out.is_dir() and _holds_outcomes_alone(out)):
         raise other_job_error(f"{out} exists and is no directory of cdm eval cas")
+
+
+def read_cas_file(out: Path) -> CasFile:
+    """Read `cas.json`; raise BadInputError for a damaged one, which can be made again.
+
+    Outcomes of trainings stay: they say themselves what they are of, checkpoints do not.
+    """
+    others = (*SHOWN, *(f"{name}/{CHECKPOINTS}" for name in TRAININGS))
+    again = advise_remaking(out, CAS_FILE, others)
+    return read_settings(CasFile, out / CAS_FILE, LIMIT, next=again)
+
+
+def _holds_outcomes_alone(out: Path) -> bool:
+    """Whether a directory holds nothing but outcomes of trainings, if anything."""
+    found = [out / name for name in durable.list_finished(out)]
+    return all(
+        path.name in TRAININGS
+        and path.is_dir()
+        and {*durable.list_finished(path)} <= {OUTCOME, lock.NAME}
+        for path in found
+    )
 
 
 def place_reference(data: Path, work: CasWork) -> Path:

@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.config import Settings
 from cdm_cli.errors import MissingError
-from cdm_cli.jobs.cas.files import CAS_FILE, CasFile
+from cdm_cli.jobs.cas.files import read_cas_file
 from cdm_cli.jobs.judging.kept import LIMIT, read_numbers
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
+from cdm_cli.jobs.runtime.identity import advise_remaking
 
 TABLE, CLASSES = "table.json", "classes.json"
 PICTURES = {
@@ -37,7 +38,7 @@ def tell_score(out: Path) -> Iterator[Html]:
     """Yield the sections of a score. Raises MissingError where it is not there yet."""
     if not (out / TABLE).is_file():
         raise MissingError(f"{out} has no score yet", next="cdm eval cas, which continues it")
-    file = read_settings(CasFile, out / CAS_FILE, LIMIT)
+    file = read_cas_file(out)
     table = read_numbers(out / TABLE)
     scores = {row.extra.get("trained_on"): row for row in table.rows if row.metric == "cas_top1"}
     told = [f"{row.value:.1%} trained on {name}" for name, row in scores.items()]
@@ -65,9 +66,9 @@ def _read_pictures(out: Path) -> Iterator[Html]:
 def _tell_classes(out: Path) -> Html:
     if not (out / CLASSES).is_file():
         return Html("")
-    lines = [
-        line.model_extra or {} for line in read_settings(ClassesFile, out / CLASSES, LIMIT).classes
-    ]
+    again = advise_remaking(out, CLASSES)
+    file = read_settings(ClassesFile, out / CLASSES, LIMIT, next=again)
+    lines = [line.model_extra or {} for line in file.classes]
     header = list(dict.fromkeys(name for line in lines for name in line))
     return page.table(header, [[_shorten(line.get(name)) for name in header] for line in lines])
 

@@ -121,7 +121,8 @@ def advise_remaking(out: Path, file: str, others: Sequence[str] = ()) -> str:
     """
     there = [file, *(name for name in others if name != file and os.path.lexists(out / name))]
     files = " ".join(quote(out / name) for name in there)
-    return f"rm {files}, then the command that made it, again"
+    remove = "rm -r" if any((out / name).is_dir() for name in there) else "rm"
+    return f"{remove} {files}, then the command that made it, again"
 
 
 def read_identity(provenance: Fields) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def _parse(lines: TypeAdapter[M], line: bytes, path: Path, number: int) -> M:
         return lines.validate_json(line)
     except ValidationError:
         cut = f"sed -i '{number},$d' {quote(path)}, then the same command goes on from there"
-        advise = cut if number > 1 else "restore it, or choose another -o"
+        advise = cut if number > 1 else "another -o, where the search begins anew"
         raise BadInputError(
             f"{path}: line {number} is no line of a search",
             kept="it was left as it is",

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import subprocess
 
 import numpy as np
 import pytest
@@ -287,6 +288,36 @@ def test_a_damaged_outcome_is_made_again(folder, trainings):
     run(options(folder), Told())
     assert trainings == ["samples"]
     assert path.read_bytes() == good
+
+
+def test_what_is_advised_where_the_record_is_damaged_makes_the_score_again(
+    folder, tmp_path, trainings
+):
+    """Outcomes stay, a checkpoint of nobody knows which recipe does not."""
+    out = tmp_path / "cas"
+    result = run(options(folder, out=out), Told())
+    good = {path.name: path.read_bytes() for path in (*result.written, out / "cas.json")}
+    (out / "cas.json").write_bytes(b"{}")
+    (out / "real/checkpoints").mkdir(parents=True)
+    trainings.clear()
+    with pytest.raises(BadInputError, match=r"cas\.json: cdm_version: is missing") as error:
+        run(options(folder, out=out), Told())
+    command, _, rest = error.value.next.partition(", ")
+    assert command.startswith(f"rm -r {out}/cas.json {out}/table.json")
+    assert rest == "then the command that made it, again"
+    subprocess.run(command.split(), check=True)
+    assert [path.name for path in out.glob("*/*") if path.name != ".lock"] == ["outcome.json"]
+    run(options(folder, out=out), Told())
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == good
+    assert trainings == []
+
+
+def test_a_directory_without_its_record_that_holds_more_is_not_taken(folder, tmp_path):
+    for name in ("samples/checkpoints", "samples/mine", "other", "table.json"):
+        out = tmp_path / name.replace("/", "-")
+        (out / name).mkdir(parents=True)
+        with pytest.raises(WouldOverwriteError, match="no directory of cdm eval cas"):
+            run(options(folder, out=out), Told())
 
 
 def test_another_configuration_is_refused_and_named(folder):
