@@ -7,13 +7,14 @@ blocks that it has, so that neither the number of processes nor an interruption 
 import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Self
 
 import numpy as np
 
 from cdm_cli.data.schema import PartName, PartSpec, fit_block_size
 from cdm_cli.data.store import Part
-from cdm_cli.errors import UsageError
+from cdm_cli.errors import StoppedError, UsageError
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.report import Report
 
@@ -58,22 +59,22 @@ def select_samples(num: int, part: str | None) -> range:
 
 
 class BlockWriter:
-    """Writes a block in a thread of its own while the next one is being sampled.
+    """Writes in a thread of its own while the next block is being sampled.
 
     One block waits at a time, so memory stays flat. A block counts once `Part.write_block` has
     synced it; one that a kill interrupts is made again, one that was handed over before a stop is
-    written. A failed write is raised by the next `put` or `wait`, or at the end.
+    written. A failed write is raised by the next `put` or `wait`, or at the end, also at a stop,
+    which can be had again.
     """
 
-    def __init__(self, part: Part) -> None:
-        self._part = part
+    def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "cdm-write")
         self._writing: Future[None] | None = None
 
-    def put(self, block: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Hand over a block; waits for the one before."""
+    def put(self, write: Callable[[], None]) -> None:
+        """Hand over what writes a block; waits for the one before."""
         self.wait()
-        self._writing = self._thread.submit(self._part.write_block, block, dict(arrays))
+        self._writing = self._thread.submit(write)
 
     def wait(self) -> None:
         """Wait until everything handed over is on the disk."""
@@ -86,7 +87,7 @@ class BlockWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if kind is None:
+            if kind is None or issubclass(kind, StoppedError):
                 self.wait()
         finally:
             self._thread.shutdown(wait=True)
@@ -103,12 +104,12 @@ def write_missing(
     pending = part.list_missing()
     num = sum(len(part.list_rows(b)) for b in pending)
     with Stop() as stop, report.track(what, part.num, "images", part.num - num) as advance:
-        with BlockWriter(part) as writer:
+        with BlockWriter() as writer:
             for b in pending:
                 if stop.asked:
                     writer.wait()
                     raise stop.error(tell_complete(part))
-                writer.put(b, make(b))
+                writer.put(partial(part.write_block, b, make(b)))
                 advance(len(part.list_rows(b)), "")
     return num
 

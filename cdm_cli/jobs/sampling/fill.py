@@ -202,7 +202,7 @@ def _fill(
 
     with Stop() as stop, session.report.track(command, total, "evaluations", done) as advance:
         longest = 0.0
-        with BlockWriter(part) as writer:
+        with BlockWriter() as writer:
 
             def tell_kept() -> str:
                 writer.wait()
@@ -214,7 +214,8 @@ def _fill(
                 rows = range(part.list_rows(some[0]).start, part.list_rows(some[-1]).stop)
                 arrays = engine.make_block(make_inputs(rows), meter)
                 for b in some:
-                    writer.put(b, _cut(arrays, part.list_rows(b), rows.start))
+                    block = _cut(arrays, part.list_rows(b), rows.start)
+                    writer.put(partial(part.write_block, b, block))
                 longest = max(longest, time.monotonic() - start)
         wait_for_others(part, blocks, world, longest, lambda: stop.asked)
     return num

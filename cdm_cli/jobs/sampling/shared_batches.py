@@ -8,10 +8,12 @@ hashed and written.
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.data.store import Store
+from cdm_cli.jobs.sampling.blocks import BlockWriter
 from cdm_cli.jobs.sampling.fill import Arrays, Engine, Meter, join_arrays, select_blocks
 from cdm_cli.jobs.sampling.work import Work
 
@@ -152,17 +154,12 @@ def fill_stores(
     engine_of: called before each batch. Fillings are called finished in the thread that writes or
     the one that reads ahead. Raises what `Engine.make_batch` and `Part.write_block` raise.
     """
-    with ThreadPoolExecutor(1, "cdm-read") as reader, ThreadPoolExecutor(1, "cdm-write") as writer:
+    with ThreadPoolExecutor(1, "cdm-read") as reader, BlockWriter() as writer:
         ahead: Future[SharedBatch | None] = reader.submit(next, todo, None)
-        writing: Future[None] | None = None
         while (batch := ahead.result()) is not None:
             ahead = reader.submit(next, todo, None)
             arrays = engine_of(batch.work).make_batch(batch.inputs, meter)
-            if writing is not None:
-                writing.result()
-            writing = writer.submit(_write, batch, arrays)
-        if writing is not None:
-            writing.result()
+            writer.put(partial(_write, batch, arrays))
 
 
 def _write(batch: SharedBatch, arrays: Arrays) -> None:

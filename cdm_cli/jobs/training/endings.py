@@ -7,6 +7,7 @@ from cdm_cli.cascade.saved import CHECKPOINTS, find_latest_checkpoint, step_name
 from cdm_cli.data.reading import read_stamp
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError, DivergedError, StoppedError
+from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.files import fall_back
 from cdm_cli.jobs.training.step import Trainer
@@ -75,21 +76,21 @@ def require_unchanged(unchanged: Callable[[], object], directory: Path, world: W
 
 
 def explain_stop(
-    directory: Path, trainer: Trainer, step: int, by: str, *, saved: bool
+    stop: Stop, directory: Path, trainer: Trainer, step: int, *, saved: bool
 ) -> StoppedError:
     """Return the StoppedError of a run that stops after `step`.
 
-    by: the signal, or who else asked. saved: whether there is a checkpoint of that step; there is
-    none where the last steps were not finite.
+    saved: whether there is a checkpoint of that step; there is none where the last steps were not
+    finite.
     """
     streak = trainer.streak()
     steps = f"{streak} steps were" if streak > 1 else "step was"
     lost = f"the last {steps} not finite, so this one is not saved; "
     last = find_latest_checkpoint(directory)
     there = f"{directory}/checkpoints holds that step" if step else "nothing was learned yet"
-    return StoppedError(
-        f"stopped by {by} after step {step} of {trainer.training.steps}",
-        kept=there if saved else lost + tell_last_good(last),
+    return stop.error(
+        there if saved else lost + tell_last_good(last),
+        where=f" after step {step} of {trainer.training.steps}",
         next="run the same command again, it "
         + ("continues there" if saved or last else "begins anew"),
     )

@@ -230,8 +230,7 @@ class Loop:
         saved = self._save(step, stopped=True)
         self.saver.wait()
         self.trainer.world.barrier()
-        by = self.stop.asked or "another process"
-        raise explain_stop(self.directory, self.trainer, step, by, saved=saved)
+        raise explain_stop(self.stop, self.directory, self.trainer, step, saved=saved)
 
     def _raise_divergence(self, step: int, in_a_row: int) -> None:
         """End the run; the checkpoint that a streak began with is not good: it gave the streak."""

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
 
 import numpy as np
 import pytest
@@ -33,7 +32,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.cas import CasOptions
 from cdm_cli.options.judging import EvalOptions
-from tests.asking import as_typed
+from tests.asking import as_typed, type_advice
 from tests.jobs.judging.scoring import (
     COLOURS,
     balanced,
@@ -302,10 +301,8 @@ def test_what_is_advised_where_the_record_is_damaged_makes_the_score_again(
     trainings.clear()
     with pytest.raises(BadInputError, match=r"cas\.json: cdm_version: is missing") as error:
         run(options(folder, out=out), Told())
-    command, _, rest = error.value.next.partition(", ")
-    assert command.startswith(f"rm -r {out}/cas.json {out}/table.json")
-    assert rest == "then the command that made it, again"
-    subprocess.run(command.split(), check=True)
+    assert error.value.next.startswith(f"rm -r {out}/cas.json {out}/table.json")
+    type_advice(error.value)
     assert [path.name for path in out.glob("*/*") if path.name != ".lock"] == ["outcome.json"]
     run(options(folder, out=out), Told())
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == good

@@ -1,12 +1,13 @@
 """Mirrors cdm_cli/jobs/sampling/blocks.py."""
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 
 from cdm_cli.data.schema import BLOCKS_LIMIT, count_blocks
-from cdm_cli.errors import DiskError, UsageError
+from cdm_cli.errors import BadInputError, DiskError, StoppedError, UsageError
 from cdm_cli.jobs.sampling.blocks import BlockWriter, choose_block_size, select_samples
 from cdm_cli.names import MOST_SAMPLES
 from cdm_cli.options.sampling import SampleOptions
@@ -58,34 +59,43 @@ class SlowPart:
         self.written.append((block, arrays["ids"].tolist()))
 
 
+def hand_over(writer, part, block):
+    writer.put(partial(part.write_block, block, {"ids": np.array([block])}))
+
+
 def test_writing_overlaps_and_ends_in_order():
     part = SlowPart()
-    with BlockWriter(part) as writer:
-        writer.put(4, {"ids": np.array([1])})
+    with BlockWriter() as writer:
+        hand_over(writer, part, 4)
         assert part.written == []  # put returned while the block was still being written
         part.going.set()
-        writer.put(7, {"ids": np.array([2])})
-    assert part.written == [(4, [1]), (7, [2])]
+        hand_over(writer, part, 7)
+    assert part.written == [(4, [4]), (7, [7])]
 
 
 def put(part, *blocks, error=None):
-    with BlockWriter(part) as writer:
+    part.going.set()
+    with BlockWriter() as writer:
         for block in blocks:
-            writer.put(block, {"ids": np.array([block])})
+            hand_over(writer, part, block)
         if error:
             raise error
 
 
 def test_a_failed_write_is_raised_and_a_good_one_survives_another_error():
-    part = SlowPart(fails_at=2)
-    part.going.set()
     with pytest.raises(DiskError):
-        put(part, 1, 2)
+        put(SlowPart(fails_at=2), 1, 2)
     part = SlowPart()
-    part.going.set()
     with pytest.raises(ZeroDivisionError):
         put(part, 1, error=ZeroDivisionError())
     assert part.written == [(1, [1])]
+
+
+def test_a_write_that_failed_is_told_at_a_stop_but_hides_no_other_error():
+    with pytest.raises(DiskError):
+        put(SlowPart(fails_at=1), 1, error=StoppedError("stopped by Ctrl-C"))
+    with pytest.raises(BadInputError):
+        put(SlowPart(fails_at=1), 1, error=BadInputError("damaged"))
 
 
 def test_the_largest_store_that_may_be_asked_for_has_a_table_of_blocks():

@@ -1,10 +1,14 @@
 """Mirrors cdm_cli/jobs/sampling/shared_batches.py: batches across stores, the bytes of each."""
 
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
+from cdm_cli.data.store import Part
+from cdm_cli.errors import DiskError
 from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
@@ -102,6 +106,36 @@ def test_what_is_not_alike_shares_no_batch(stores):
     first = found[4]  # the end of one store and the beginning of the next
     assert [piece.block.filling.work.fields["s"] for piece in first.pieces] == [0, 5]
     assert first.inputs.s.tolist() == [0] * 2 + [5] * 14
+
+
+def test_a_full_disk_at_a_stop_is_told_and_what_was_written_is_there(made, stores, monkeypatch):
+    """The block that was handed over before the stop is lost; the same command makes it again."""
+    asked = threading.Event()
+    write = Part.write_block
+
+    def fail(part, block, arrays):
+        asked.wait(5)
+        raise DiskError("no space left")
+
+    def stop(num):
+        monkeypatch.setattr(Part, "write_block", fail)
+        nonlocal left
+        left -= num
+        if left < 0:
+            signal.raise_signal(signal.SIGTERM)
+            asked.set()
+
+    filling = stores.filling(5)
+    left = 64 * filling.work.chain.evaluations  # the stop comes within the second block
+    with pytest.raises(DiskError, match="no space left"):
+        stores.fill(iter([filling]), stop)
+    filling.store.close()
+    monkeypatch.setattr(Part, "write_block", write)
+    again = stores.filling(5)
+    assert again.left == 2
+    stores.fill(iter([again]))
+    again.store.close()
+    assert contents(stores.folder / "5.h5") == contents(made / "alone5.h5")
 
 
 def test_a_store_continues_with_the_blocks_that_are_missing(made, stores):
