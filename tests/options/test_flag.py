@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import pytest
+
+from cdm_cli.commands.table import TABLE
 from cdm_cli.options.flag import OUTPUT, Flag, Reflag, Without, list_flags
+from tests.asking import as_typed
+
+OF_SAMPLING = {
+    "sampler": "ddim", "steps": 3, "variance": "large", "schedule": "some.json",
+    "restart_from": 20, "clip": False, "weights": "best", "seed": 1, "note": "words",
+}  # fmt: skip
+"""Another value than the default of every flag of Sampling."""
 
 
 @dataclass(frozen=True)
@@ -58,3 +68,16 @@ def test_names_are_the_field_with_dashes_unless_said():
     assert found["a_b"].names == ("--a-b",)
     assert found["again"].names == ("--one", "-1")
     assert (found["many"].listed, found["again"].listed) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        pytest.param(command.options, item.name, id=f"{command.name} {item.names[0]}")
+        for command in TABLE
+        for item in list_flags(command.options)
+        if item.path[0] == "sampling"
+    ],
+)
+def test_no_command_lists_a_flag_of_sampling_that_it_refuses_whatever_else_is_asked(options, name):
+    as_typed(options, sampling={name: OF_SAMPLING[name]})
