@@ -80,7 +80,7 @@ def run(options: CurveOptions, report: Report) -> CurveResult:
 def run_in(options: CurveOptions, session: Session) -> CurveResult:
     """Judge as one process of a job."""
     with ExitStack() as stack:
-        work = session.decide(lambda: plan_work(options, stack), _list_compared)
+        work = session.decide(lambda: plan_work(options, stack, session.report), _list_compared)
         check_shares(work.probe, session.world)
         tell_few(options.num, session.report)
         tell_schedule(work.header, options.sampling, work.probe.given_s, session.report)
@@ -134,7 +134,7 @@ def _list_compared(work: CurveWork) -> dict[str, Any]:
 def plan(options: CurveOptions, report: Report) -> dict[str, object]:
     """Return what would be judged and what that would cost; nothing is loaded or written."""
     with ExitStack() as stack:
-        work = plan_work(options, stack)
+        work = plan_work(options, stack, report)
     plan_session(options.judge.compute, report)
     tell_few(options.num, report)
     tell_schedule(work.header, options.sampling, work.probe.given_s, report)

@@ -22,6 +22,7 @@ from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.jobs.sampling.store_images import choose_part
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import CurveOptions
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class CurveWork:
     states: tuple[SavedWeights, ...]
 
 
-def plan_work(options: CurveOptions, stack: ExitStack) -> CurveWork:
+def plan_work(options: CurveOptions, stack: ExitStack, report: Report) -> CurveWork:
     """Decide all that headers and flags decide. The stack keeps the real images open.
 
     Raises UsageError, MissingError and MismatchError for what does not fit, DiskError, and
@@ -41,10 +42,10 @@ def plan_work(options: CurveOptions, stack: ExitStack) -> CurveWork:
     """
     header = read_header(find_stage(options.stage, Path(RUNS)))
     states = find_states(header.directory, options.weights)
-    generated = open_generated(options.lowres, header, stack, "--lowres")
+    generated = open_generated(options.lowres, header, stack, "--lowres", options.num, report)
     store = None if generated else _open_real_images(options, header, stack)
     identify_judge(options.judge)
-    open_reference(options.judge.ref, header, stack)
+    open_reference(options.judge.ref, header, stack, report)
     sampling = fill_in_steps(header.config, options.sampling)
     probe = make_probe(header, store, options.num, options.s, sampling, ("--num", "--s"), generated)
     check_room(find_existing(options.out) / FILE, 0)

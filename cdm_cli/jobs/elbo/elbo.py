@@ -29,7 +29,7 @@ from cdm_cli.jobs.sampling.headers import read_weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics
 from cdm_cli.jobs.sampling.ready import load_ready_stage
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
-from cdm_cli.jobs.sampling.store_images import tell_part
+from cdm_cli.jobs.sampling.store_images import tell_kind, tell_rows
 from cdm_cli.jobs.sampling.upsample import Conditioner
 from cdm_cli.nets.memory import Halving
 from cdm_cli.options.judging import ElboOptions
@@ -105,7 +105,7 @@ def run_in(options: ElboOptions, session: Session) -> ElboResult:
     """Bound as one process of a job."""
     with ExitStack() as stack:
         work = session.decide(lambda: plan_work(options, stack), partial(_list_compared, options))
-        tell_part(work.store, options.split, session.report)
+        _tell_images(options, work, session.report)
         _tell_schedule(options, work, session.report)
         done = [_bound_stage(term, work, options, session) for term in work.terms]
         return ElboResult(
@@ -141,6 +141,11 @@ def _list_compared(options: ElboOptions, work: ElboWork) -> dict[str, Any]:
     return {"data": work.store.digest, "split": work.split, "num": work.num, "stages": stages}
 
 
+def _tell_images(options: ElboOptions, work: ElboWork, report: Report) -> None:
+    tell_kind(work.store, report)
+    tell_rows(work.store, options.split, work.num, report)
+
+
 def _tell_schedule(options: ElboOptions, work: ElboWork, report: Report) -> None:
     bounded = replace(options.sampling, sampler="ancestral")
     tell_schedule(work.terms[-1].header, bounded, [term.s for term in work.terms], report)
@@ -167,7 +172,7 @@ def plan(options: ElboOptions, report: Report) -> dict[str, object]:
     """Return what `run` would evaluate; nothing is loaded."""
     with ExitStack() as stack:
         work = plan_work(options, stack)
-        tell_part(work.store, options.split, report)
+        _tell_images(options, work, report)
     device = plan_session(options.compute, report).device
     precision = choose_precision(options.compute.precision, device)
     rates = [

@@ -10,7 +10,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.jobs.exchange.export_folder import write_folder
 from cdm_cli.jobs.exchange.export_npz import write_npz
 from cdm_cli.jobs.exchange.export_plan import select_images
-from cdm_cli.jobs.sampling.store_images import tell_part
+from cdm_cli.jobs.sampling.store_images import tell_rows
 from cdm_cli.options.files import ExportOptions
 from cdm_cli.report import Report
 
@@ -36,7 +36,7 @@ def run(options: ExportOptions, report: Report) -> Exported:
     """
     with open_store(options.store) as store:
         selection = select_images(store, options)
-        tell_part(store, options.split, report)
+        tell_rows(store, options.split, options.num, report)
         store.require_finished()
         write = write_npz if selection.format == "npz" else write_folder
         made = write(selection, options.out, report)

@@ -20,10 +20,11 @@ from cdm_cli.jobs.judging.check import check_alike, check_metrics
 from cdm_cli.jobs.judging.cost import estimate_eval
 from cdm_cli.jobs.judging.images import ImageSet, collect, from_store
 from cdm_cli.jobs.judging.panel import Panel, make_table, open_panel, state_convention
+from cdm_cli.jobs.judging.real import open_real
 from cdm_cli.jobs.judging.references import open_training_images
 from cdm_cli.jobs.judging.result import EvalResult
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
-from cdm_cli.jobs.sampling.store_images import tell_part
+from cdm_cli.jobs.sampling.store_images import tell_kind, tell_part
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.names import OF_IMAGES
@@ -146,6 +147,9 @@ def _choose_all(options: EvalOptions, stack: ExitStack, report: Report) -> list[
         check_metrics(options, images)
         tell_part(store, options.split, report)
         chosen.append(images)
+    with open_real(options.judge.ref) as real:
+        if real.store is not None:
+            tell_kind(real.store, report)
     return chosen
 
 

@@ -8,13 +8,15 @@ from cdm_cli.errors import MismatchError
 from cdm_cli.jobs.judging.judge import is_classifier_stage, is_inception, read_classifier
 from cdm_cli.jobs.judging.real import RealImages, open_real
 from cdm_cli.jobs.sampling.headers import Header, describe_misfit, read_weights_digest
+from cdm_cli.jobs.sampling.store_images import tell_kind
 from cdm_cli.metrics.inception import FILES, find_weights
 from cdm_cli.names import RUNS
 from cdm_cli.options.judging import FeatureOptions
+from cdm_cli.report import Report
 
 
-def open_reference(path: Path, header: Header, stack: ExitStack) -> RealImages:
-    """Open the real images that samples of a stage will be compared with.
+def open_reference(path: Path, header: Header, stack: ExitStack, report: Report) -> RealImages:
+    """Open the real images that samples of a stage will be compared with; say if they are samples.
 
     Raises MissingError, and MismatchError where resolution, channels or classes differ.
     """
@@ -33,6 +35,8 @@ def open_reference(path: Path, header: Header, stack: ExitStack) -> RealImages:
             kept="no output was made",
             next="another --ref, or cdm prepare with the stage's resolution",
         )
+    if store is not None:
+        tell_kind(store, report)
     return real
 
 

@@ -12,15 +12,19 @@ from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit
 from cdm_cli.jobs.sampling.probe import Probe, choose_s, make_base_probe, make_sr_probe
-from cdm_cli.jobs.sampling.store_images import choose_part, choose_rows
+from cdm_cli.jobs.sampling.store_images import choose_part, choose_rows, tell_rows
 from cdm_cli.options.sampling import Sampling
+from cdm_cli.report import Report
 
 GENERATED = "generated"
 
 
-def open_generated(path: Path | None, header: Header, stack: ExitStack, flag: str) -> Store | None:
+def open_generated(
+    path: Path | None, header: Header, stack: ExitStack, flag: str, num: int, report: Report
+) -> Store | None:
     """Open the low-resolution samples that a flag names; None without one.
 
+    report: told where the first num of them, which are enlarged, lack classes.
     Raises UsageError for a base stage, and MismatchError where the stage cannot enlarge them.
     """
     if path is None:
@@ -39,6 +43,7 @@ def open_generated(path: Path | None, header: Header, stack: ExitStack, flag: st
             kept="no output was made",
             next="cdm sample draws what it starts from",
         )
+    tell_rows(store, None, num, report)
     return store
 
 

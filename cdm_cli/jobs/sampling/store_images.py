@@ -50,6 +50,21 @@ def tell_classes(store: Store, part: Part, num: int | None, report: Report) -> N
         )
 
 
+def tell_rows(store: Store, split: str | None, num: int | None, report: Report) -> None:
+    """Say which part is taken where none was named, and where its first num samples lack classes.
+
+    That is for whoever takes rows as `choose_rows` does.
+    """
+    tell_part(store, split, report)
+    tell_classes(store, choose_part(store, split)[1], num, report)
+
+
+def tell_kind(store: Store, report: Report) -> None:
+    """Say where a store that stands for real images holds samples; some compare these."""
+    if store.kind == "samples":
+        report.say(f"{store.path} holds samples, no real images")
+
+
 def choose_rows(store: Store, part: Part, num: int | None) -> RowIndices:
     """Return which images are taken: the first num samples, or num real images of all classes.
 

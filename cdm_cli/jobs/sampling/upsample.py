@@ -39,8 +39,7 @@ from cdm_cli.jobs.sampling.store_images import (
     check_states,
     choose_part,
     choose_rows,
-    tell_classes,
-    tell_part,
+    tell_rows,
 )
 from cdm_cli.jobs.sampling.work import Work, choose_kept_times, list_facts
 from cdm_cli.names import RUNS, Augment
@@ -119,8 +118,7 @@ def _open_and_plan(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, W
 
 def _tell_choices(options: UpsampleOptions, store: Store, work: Work, report: Report) -> None:
     """Say which split, stage, settings and schedule are taken where no flag names them."""
-    tell_part(store, options.split, report)
-    tell_classes(store, choose_part(store, options.split)[1], options.num, report)
+    tell_rows(store, options.split, options.num, report)
     tell_stage(options.model, work.header, report)
     tell_applied(options, work.header, report)
     tell_schedule(work.header, work.sampling, [work.fields["s"]], report)

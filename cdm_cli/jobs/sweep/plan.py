@@ -19,7 +19,7 @@ from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.runtime.same_stage import config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, tell_stage
-from cdm_cli.jobs.sampling.store_images import choose_part, tell_classes, tell_part
+from cdm_cli.jobs.sampling.store_images import choose_part, tell_rows
 from cdm_cli.jobs.sweep.point import (
     DECIDED,
     REAL,
@@ -78,13 +78,12 @@ def plan_work(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     """
     store = stack.enter_context(open_store(options.lowres))
     _, part = choose_part(store, None)
-    tell_part(store, None, report)
     header = find_fitting_stage(options.model, Path(RUNS), store, part)
     tell_stage(options.model, header, report)
-    reference = open_reference(options.judge.ref, header, stack)
+    reference = open_reference(options.judge.ref, header, stack, report)
     judge = identify_judge(options.judge)
     num = _check_num(options, part)
-    tell_classes(store, part, num, report)
+    tell_rows(store, None, num, report)
     times = _choose_times(options, header)
     settings = [
         *_list_generated(options, store, part, header, times, num, report),

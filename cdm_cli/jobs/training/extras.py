@@ -27,6 +27,7 @@ from cdm_cli.jobs.training.select import Selection, open_selection_panel, plan_s
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.plans import Plan
+from cdm_cli.report import Report
 
 
 class Extra(Protocol):
@@ -67,7 +68,9 @@ class ExtrasPlan:
     images: ImageSet | None = None
 
 
-def plan_extras(options: TrainOptions, plan: Plan, store: Store, stack: ExitStack) -> ExtrasPlan:
+def plan_extras(
+    options: TrainOptions, plan: Plan, store: Store, stack: ExitStack, report: Report
+) -> ExtrasPlan:
     """Decide from headers and flags which extras a run has.
 
     A diffusion stage draws grids of samples, and with --select samples that FID judges; a
@@ -88,7 +91,7 @@ def plan_extras(options: TrainOptions, plan: Plan, store: Store, stack: ExitStac
     layout = plan_layout(header, store, training)
     if not options.select:
         return ExtrasPlan(layout)
-    return ExtrasPlan(layout, plan_selection(options, header, store, training, stack))
+    return ExtrasPlan(layout, plan_selection(options, header, store, training, stack, report))
 
 
 def build_extras(

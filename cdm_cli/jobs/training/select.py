@@ -42,6 +42,7 @@ from cdm_cli.options.judging import FeatureOptions
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.plans import TrainingConfig
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,9 @@ def read_best(directory: Path) -> Best | None:
 
 
 def plan_selection(
-    options: TrainOptions, header: Header, store: Store, training: TrainingConfig, stack: ExitStack
-) -> Probe:
+    options: TrainOptions, header: Header, store: Store, training: TrainingConfig,
+    stack: ExitStack, report: Report,
+) -> Probe:  # fmt: skip
     """Check all of --select that headers decide, and fix the samples that will be judged.
 
     The stack keeps --select-lowres open. Raises UsageError for more samples than there are images
@@ -119,8 +121,8 @@ def plan_selection(
     identify_judge(features_of(options), options.runs)
     sampling = fill_in_steps(header.config, Sampling(seed=training.seed))
     flags = "--select-num", "training.sample_s"
-    generated = open_generated(options.select_lowres, header, stack, "--select-lowres")
     num, s = options.select_num, training.sample_s
+    generated = open_generated(options.select_lowres, header, stack, "--select-lowres", num, report)
     return make_probe(header, store, num, s, sampling, flags, generated)
 
 

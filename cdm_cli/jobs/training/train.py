@@ -23,6 +23,7 @@ from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.classes import tell_empty
 from cdm_cli.jobs.sampling.headers import read_checkpoint_digest
+from cdm_cli.jobs.sampling.store_images import tell_kind
 from cdm_cli.jobs.training.accuracy import ACCURACY
 from cdm_cli.jobs.training.cost import cost
 from cdm_cli.jobs.training.endings import Unchanged
@@ -106,7 +107,7 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
     stage_plan, extras = plan_from_flags(options), ExtrasPlan()
     if options.data.exists():
         with ExitStack() as stack:
-            stage_plan, _, extras = _plan_on_data(options, stack)
+            stage_plan, _, extras = _plan_on_data(options, stack, report)
     elif options.data != Path(DATA):
         raise MissingError(f"--data {options.data} does not exist", next="cdm prepare SRC makes it")
     else:
@@ -143,10 +144,8 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
     device, report, directory = session.device, session.report, options.directory
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        work = session.decide(lambda: plan_work(options, device, stack), TrainWork.facts)
+        work = session.decide(lambda: plan_work(options, device, stack, report), TrainWork.facts)
         data = describe_data(work.store)
-        if work.store.kind != "prepared":
-            report.say(f"{options.data} holds samples, no real images")
         if empty := data.without_images:
             report.say(f"{options.data}: {tell_empty(work.store.classes, empty)}")
         old = session.lead(lambda: claim_directory(directory, work.plan, data, stack))
@@ -174,9 +173,11 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
         return _build_result(work, loop, done)
 
 
-def plan_work(options: TrainOptions, device: torch.device, stack: ExitStack) -> TrainWork:
+def plan_work(
+    options: TrainOptions, device: torch.device, stack: ExitStack, report: Report
+) -> TrainWork:
     """Decide all that headers and flags decide. The stack keeps the data open."""
-    stage_plan, store, extras = _plan_on_data(options, stack)
+    stage_plan, store, extras = _plan_on_data(options, stack, report)
     judge = open_judge(features_of(options), device, options.runs) if options.select else None
     training, compiled = stage_plan.training, options.compute.compile
     if compiled is None:
@@ -186,14 +187,17 @@ def plan_work(options: TrainOptions, device: torch.device, stack: ExitStack) -> 
     return TrainWork(options, stage_plan, store, extras, judge, precision, compiled)
 
 
-def _plan_on_data(options: TrainOptions, stack: ExitStack) -> tuple[Plan, Store, ExtrasPlan]:
+def _plan_on_data(
+    options: TrainOptions, stack: ExitStack, report: Report
+) -> tuple[Plan, Store, ExtrasPlan]:
     """Open the data, fit what the flags ask for to them, and compare it with the run there is."""
     asked = plan_from_flags(options)
     store = stack.enter_context(open_store(options.data))
     store.require_finished()
     stage_plan = fit_to_data(asked, store, options)
     check_same(options.directory, stage_plan, describe_data(store))
-    return stage_plan, store, plan_extras(options, stage_plan, store, stack)
+    tell_kind(store, report)
+    return stage_plan, store, plan_extras(options, stage_plan, store, stack, report)
 
 
 def _build_trainer(work: TrainWork, session: Session, stack: ExitStack) -> Trainer:

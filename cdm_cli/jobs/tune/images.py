@@ -21,11 +21,18 @@ from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sampling.classes import assign_labels
 from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, read_header
 from cdm_cli.jobs.sampling.schedule_file import FreshBy
-from cdm_cli.jobs.sampling.store_images import RowIndices, StoreImages, choose_part, choose_rows
+from cdm_cli.jobs.sampling.store_images import (
+    RowIndices,
+    StoreImages,
+    choose_part,
+    choose_rows,
+    tell_rows,
+)
 from cdm_cli.jobs.sampling.work import MakeInputs
 from cdm_cli.metrics.order import choose_balanced
 from cdm_cli.names import LEAST_JUDGED, RUNS, Searching
 from cdm_cli.options.judging import TuneOptions
+from cdm_cli.report import Report
 
 
 class TrialImages(NamedTuple):
@@ -58,7 +65,7 @@ class Asked(NamedTuple):
 
 
 def choose_images(
-    options: TuneOptions, method: Searching, stack: ExitStack
+    options: TuneOptions, method: Searching, stack: ExitStack, report: Report
 ) -> tuple[Asked, Store | None]:
     """Return the stage with the images, and the store they are enlarged from; a base has none.
 
@@ -83,6 +90,7 @@ def choose_images(
         _check_continuous(header)
     s, seed = check_s(header.config, options.s), options.sampling.seed
     rows = choose_rows(store, part, options.num)
+    tell_rows(store, None, options.num, report)
 
     def show_rows(rows: RowIndices, seed: int) -> TrialImages:
         lowres = StoreImages(part, header.conditioning.resolution, rows)

@@ -22,6 +22,7 @@ from cdm_cli.jobs.tune.ways import Way
 from cdm_cli.names import Searching, Variance
 from cdm_cli.options.judging import TuneOptions
 from cdm_cli.options.sampling import Sampling
+from cdm_cli.report import Report
 
 TRIALS: dict[Searching, int] = {"free": 40, "linear": 16}
 REAL = 256  # images, at most, on which the terms of the bound are measured
@@ -96,16 +97,18 @@ class Search:
         return chain_of(self.header.config, asked)
 
 
-def plan_work(options: TuneOptions, stack: ExitStack, before: Searching | None = None) -> Search:
+def plan_work(
+    options: TuneOptions, stack: ExitStack, report: Report, before: Searching | None = None
+) -> Search:
     """Decide all that headers and flags decide; the stack keeps the stores open.
 
     before: what the search that is there is of. Raises UsageError, MissingError and MismatchError
     for everything that does not fit.
     """
     method = options.search or before or "free"
-    asked, store = choose_images(options, method, stack)
+    asked, store = choose_images(options, method, stack, report)
     header, T = asked.header, asked.header.config.schedule.T
-    reference = open_reference(options.judge.ref, header, stack)
+    reference = open_reference(options.judge.ref, header, stack, report)
     steps = tuple(_check_steps(n, T) for n in sorted(set(options.steps)))
     trials = options.trials or TRIALS[method]
     many = min(options.reference, T) if method == "free" else 0

@@ -85,7 +85,7 @@ def _fill(scorer: Scorer, log: Path, out: Path) -> None:
 def _begin(options: TuneOptions, stack: ExitStack, report: Report) -> tuple[Search, Log | None]:
     """Return the search, and what is there of it."""
     before = read_log(name_log(options.out))
-    search = plan_work(options, stack, read_method(before))
+    search = plan_work(options, stack, report, read_method(before))
     tell_stage(options.model, search.header, report)
     check_same_search(options.out, search.identity, search.header.config)
     return search, before

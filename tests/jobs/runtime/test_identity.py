@@ -66,7 +66,7 @@ def of_curve(sampling):
         sampling=sampling,
     )
     with ExitStack() as stack:
-        return curve.plan_work(options, stack).probe.identity
+        return curve.plan_work(options, stack, Told()).probe.identity
 
 
 def of_sweep(sampling):
@@ -80,7 +80,7 @@ def of_search(sampling):
         TuneOptions, steps=(2,), s=5, num=20, out=Path("new.json"), judge=JUDGE, sampling=sampling
     )
     with ExitStack() as stack:
-        return tune_plan.plan_work(options, stack).identity
+        return tune_plan.plan_work(options, stack, Told()).identity
 
 
 def of_store(sampling):
@@ -131,7 +131,7 @@ def test_a_selection_is_identified_by_the_same_fields():
         CurveOptions, stage="sr", weights=("ema",), s=5, num=20, out=NEW, judge=JUDGE
     )
     with ExitStack() as stack:
-        probe = curve.plan_work(options, stack).probe
+        probe = curve.plan_work(options, stack, Told()).probe
     panel = open_panel(JUDGE, 8, Session(CPU_DEVICE), features=False)
     plain, other = (
         identify_judgement(probe, panel),

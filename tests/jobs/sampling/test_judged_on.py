@@ -9,7 +9,7 @@ from cdm_cli.errors import CdmError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.judged_on import make_probe, open_generated
 from cdm_cli.options.sampling import Sampling
-from tests.tiny import CLASSES, arrays_of, base_config, sr_config, write_store
+from tests.tiny import CLASSES, Told, arrays_of, base_config, sr_config, write_store
 
 FLAGS = ("--num", "--s")
 
@@ -30,7 +30,7 @@ def test_generated_images_are_enlarged_instead_of_real_ones(tmp_path, stack):
     data = write_store(tmp_path / "data.h5", "prepared", parts)
     real = stack.enter_context(open_store(data))
     path = write_store(tmp_path / "low.h5", "samples", {"": arrays_of(12, (8,), seed=5)})
-    generated = open_generated(path, sr, stack, "--lowres")
+    generated = open_generated(path, sr, stack, "--lowres", 6, Told())
     assert generated is not None
     on_real = make_probe(sr, real, 6, 7, Sampling(), FLAGS)
     on_those = make_probe(sr, None, 6, 7, Sampling(), FLAGS, generated)
@@ -47,7 +47,7 @@ def test_generated_images_are_enlarged_instead_of_real_ones(tmp_path, stack):
 
 
 def test_none_is_real_images(tmp_path, stack):
-    assert open_generated(None, header(sr_config(), tmp_path), stack, "--lowres") is None
+    assert open_generated(None, header(sr_config(), tmp_path), stack, "--lowres", 6, Told()) is None
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_what_does_not_fit_is_named(tmp_path, stack, config, name, error, told):
     write_store(tmp_path / "large.h5", "samples", {"": arrays_of(12, (16,))})
     write_store(tmp_path / "begun.h5", "samples", {"": arrays_of(130, (8,))}, blocks=1)
     with pytest.raises(error, match=told):
-        open_generated(tmp_path / name, header(config, tmp_path), stack, "--lowres")
+        open_generated(tmp_path / name, header(config, tmp_path), stack, "--lowres", 6, Told())

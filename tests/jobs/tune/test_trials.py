@@ -325,7 +325,7 @@ def test_dry_run_counts_what_the_run_evaluates_at_most(workspace):
 
 def search_of(**changes):
     with ExitStack() as stack:
-        return plan_work(options(**changes), stack)
+        return plan_work(options(**changes), stack, Told())
 
 
 def judged(search, begun, score, trials):

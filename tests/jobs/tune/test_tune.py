@@ -231,7 +231,7 @@ def test_a_search_that_is_killed_continues_and_ends_in_the_same_bytes(
 
 def search_of(**changes):
     with ExitStack() as stack:
-        return plan_work(options(**changes), stack)
+        return plan_work(options(**changes), stack, Told())
 
 
 def judged_on(ids, **changes):
