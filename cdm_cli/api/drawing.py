@@ -10,17 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from cdm_cli.api.asked import options_from
 from cdm_cli.api.reading import NOTHING, Samples
+from cdm_cli.api.warned import choose_report
 from cdm_cli.cascade.checkpoint import load_diffusion_stage
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.device import choose_precision, make_deterministic, pick_device
-from cdm_cli.jobs.runtime.session import Session, Silent
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.fill import Arrays
 from cdm_cli.jobs.sampling.headers import Header, read_header, require_base
 from cdm_cli.jobs.sampling.in_memory import plan_in_memory, sample_in_memory
-from cdm_cli.jobs.sampling.sample import make_work
+from cdm_cli.jobs.sampling.sample import make_work, tell_choices
 from cdm_cli.jobs.sampling.store_images import ImageArrays
+from cdm_cli.jobs.sampling.upsample import tell_settings, tell_unseen
 from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.names import RUNS, Device, Precision, Sampler, Variance
 from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
@@ -35,6 +37,7 @@ class LoadedStage:
     header: Header
     stage: Stage
     compute: Compute
+    weights: str = "ema"
 
     @property
     def kind(self) -> str:
@@ -87,7 +90,7 @@ def load_stage(
         header.directory, Path(RUNS), weights, where,
         precision=choose_precision(compute.precision, where),
     )  # fmt: skip
-    return LoadedStage(header, loaded, compute)
+    return LoadedStage(header, loaded, compute, weights)
 
 
 def sample(
@@ -104,14 +107,17 @@ def sample(
     """Draw samples of a base stage: those that `cdm sample` would write, to the bit.
 
     classes: ids, or "0-9,17,tench"; by default all that it has seen. keep_s: times s whose
-    states are returned as `z`. report: hears of progress. Raises CdmError for what cannot be.
+    states are returned as `z`. report: hears of progress, and what the command
+    would say; without one, that is a warning. Raises CdmError for what cannot be.
     """
     listed = classes if isinstance(classes, str | None) else ",".join(map(str, classes))
     options = options_from(
         SampleOptions, classes=listed, num=num, per_class=per_class, keep_s=tuple(keep_s),
-        sampling=_sampling(seed, how),
+        sampling=_sampling(stage, seed, how),
     )  # fmt: skip
-    return _draw(stage, make_work(require_base(stage.header), options), report)
+    work, told = make_work(require_base(stage.header), options), choose_report(report)
+    tell_choices(options, work, told)
+    return _draw(stage, work, told)
 
 
 def upsample(
@@ -136,24 +142,27 @@ def upsample(
     """
     options = options_from(
         UpsampleOptions, s=s, augment="non-truncated" if z_s is None else "truncated",
-        keep_s=tuple(keep_s), sampling=_sampling(seed, how),
+        keep_s=tuple(keep_s), sampling=_sampling(stage, seed, how),
     )  # fmt: skip
     own_ids = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
     z: Mapping[int, Any] = NOTHING if z_s is None or s is None else {s: z_s}
     given = ImageArrays(images, np.asarray(labels, np.int64), own_ids, z)
-    return _draw(stage, plan_in_memory(stage.header, given, options), report)
+    work, told = plan_in_memory(stage.header, given, options), choose_report(report)
+    tell_settings(options, work, told)
+    tell_unseen(work, given.labels, told)
+    return _draw(stage, work, told)
 
 
-def _sampling(seed: int, how: How) -> dict[str, Any]:
+def _sampling(stage: LoadedStage, seed: int, how: How) -> dict[str, Any]:
     """Return the settings of a reverse process; raise UsageError for one that there is not."""
     known = How.__annotations__
     for name in how.keys() - known.keys():
         raise UsageError(with_near(f"{name}: there is no such setting", name, known))
-    return {"seed": seed, **how}
+    return {"seed": seed, "weights": stage.weights, **how}
 
 
-def _draw(stage: LoadedStage, work: Work, report: Report | None) -> Samples:
-    session = Session(stage.stage.device, stage.compute, report=report or Silent())
+def _draw(stage: LoadedStage, work: Work, report: Report) -> Samples:
+    session = Session(stage.stage.device, stage.compute, report=report)
     arrays: Arrays = sample_in_memory(work, stage.stage, session)
     images = arrays[f"images/{stage.resolution}"]
     z = {s: arrays[f"z/{s}"] for s in work.keep}

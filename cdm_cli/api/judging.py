@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from cdm_cli.api.asked import options_from
 from cdm_cli.api.reading import Samples
+from cdm_cli.api.warned import choose_report
 from cdm_cli.errors import MismatchError, UsageError, quote
 from cdm_cli.jobs.judging.images import ImageSet, collect
 from cdm_cli.jobs.judging.judge import Judge, open_judge
-from cdm_cli.jobs.judging.panel import Panel, measure
+from cdm_cli.jobs.judging.panel import Panel, measure, tell_mode
 from cdm_cli.jobs.runtime.device import pick_device
-from cdm_cli.jobs.runtime.session import Session, Silent
+from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import MetricTable
@@ -42,7 +43,7 @@ class LoadedJudge:
 
     def session(self, report: Report | None) -> Session:
         """Return the session in which it judges, alone."""
-        return Session(self.device, self.compute, report=report or Silent())
+        return Session(self.device, self.compute, report=choose_report(report))
 
 
 def load_judge(
@@ -59,7 +60,9 @@ def load_judge(
     compute = {"device": device, "batch_size": batch_size}
     options = options_from(FeatureOptions, features=features, mode=mode, compute=compute)
     where = pick_device(options.compute.device)
-    return LoadedJudge(open_judge(options, where), where, options.compute)
+    judge = open_judge(options, where)
+    tell_mode(options, judge, choose_report(None))
+    return LoadedJudge(judge, where, options.compute)
 
 
 def reference(

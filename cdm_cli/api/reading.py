@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cdm_cli.api.warned import choose_report
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.jobs.sampling.store_images import (
     check_states,
     choose_part,
     choose_resolution,
     choose_rows,
+    tell_rows,
 )
 from cdm_cli.jobs.sampling.work import choose_kept_times
 
@@ -45,8 +47,9 @@ def read(
     """Read a finished store into memory, every block compared with its digest.
 
     split: "train" or "val" of prepared data, by default val. resolution: by default the highest.
-    num: how many, of all classes alike. z: times s whose states are read as well. Raises
-    CdmError for what is not there, and for a store that is damaged or unfinished.
+    num: how many: of real images of all classes alike, of samples the first. z: times s whose
+    states are read as well. Raises CdmError for what is not there, and for a store that is damaged
+    or unfinished.
     """
     with ExitStack() as stack:
         opened = store if isinstance(store, Store) else stack.enter_context(open_store(store))
@@ -55,6 +58,7 @@ def read(
         side, times = choose_resolution(opened, part, resolution), choose_kept_times(z)
         for s in times:
             check_states(opened, part, s)
+        tell_rows(opened, split, num, choose_report(None))
         rows = choose_rows(opened, part, num)
         part.check(rows)
         return Samples(

@@ -13,6 +13,7 @@ from cdm_cli.metrics.inception import InceptionExtractor
 from cdm_cli.metrics.reference import Reference
 from cdm_cli.metrics.table import Convention, MetricTable
 from cdm_cli.options.judging import FeatureOptions
+from cdm_cli.report import Report
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ def open_panel(
             "real images": read_digest(options.ref),
         },
     )
-    if options.mode != FeatureOptions.mode and not isinstance(judge.extractor, InceptionExtractor):
-        session.report.say(
-            f"--mode {options.mode}: of no effect, {options.features} judges, not inception"
-        )
+    tell_mode(options, judge, session.report)
     found = find_references(options.ref, resolution, judge.extractor, session, features=features)
     return Panel(judge, found, session)
+
+
+def tell_mode(options: FeatureOptions, judge: Judge, report: Report) -> None:
+    """Say where a mode of the Inception network is asked for and another network judges."""
+    if options.mode != FeatureOptions.mode and not isinstance(judge.extractor, InceptionExtractor):
+        report.say(f"--mode {options.mode}: of no effect, {options.features} judges, not inception")
 
 
 def state_convention(images: ImageSet, judge: Judge, seed: int) -> Convention:

@@ -54,7 +54,7 @@ def plan_in_memory(header: Header, given: ImageArrays, options: UpsampleOptions)
         samples=range(len(given.images)),
         make_inputs=Conditioner(header, given, s, augment, options.sampling.seed).make_inputs,
         classes=header.classes,
-        fields={},
+        fields={"s": s, "augment": augment},
         keep=keep,
     )
 

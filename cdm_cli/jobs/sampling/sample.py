@@ -50,9 +50,7 @@ def run_in(options: SampleOptions, session: Session) -> SamplingResult:
     work = session.decide(
         lambda: keep_old_chain(plan_work(options), options.out, session.report), list_facts
     )
-    if options.classes is None and work.header.empty and len(work.classes) > 1:
-        session.report.say(f"sample: left out {tell_empty(work.classes, work.header.empty)}")
-    tell_schedule(work.header, options.sampling, [], session.report)
+    tell_choices(options, work, session.report)
     ready = make_ready(work, options.out, session)
     return fill_store(work, ready, options.out, session)
 
@@ -61,7 +59,7 @@ def plan(options: SampleOptions, report: Report) -> dict[str, object]:
     """Return what `run` would do and cost, checked as it checks; nothing is loaded or written."""
     work = keep_old_chain(plan_work(options), options.out, report)
     check_output(work, options.out, plan_session(options.compute, report))
-    tell_schedule(work.header, options.sampling, [], report)
+    tell_choices(options, work, report)
     return {
         "stage": str(work.header.directory),
         "out": str(options.out),
@@ -70,6 +68,13 @@ def plan(options: SampleOptions, report: Report) -> dict[str, object]:
             work.header.config, work.chain, len(work.samples), options.compute, work.keep
         ),
     }
+
+
+def tell_choices(options: SampleOptions, work: Work, report: Report) -> None:
+    """Say which classes are left out, and which schedule is taken, where no flag says so."""
+    if options.classes is None and work.header.empty and len(work.classes) > 1:
+        report.say(f"sample: left out {tell_empty(work.classes, work.header.empty)}")
+    tell_schedule(work.header, options.sampling, [], report)
 
 
 def plan_work(options: SampleOptions) -> Work:

@@ -88,7 +88,7 @@ def run_in(options: UpsampleOptions, session: Session) -> SamplingResult:
         )
         _tell_choices(options, store, work, session.report)
         ready = make_ready(work, options.out, session)
-        _tell_unseen(options, store, work, session.report)
+        tell_unseen(work, choose_part(store, options.split)[1].labels, session.report)
         return fill_store(work, ready, options.out, session)
 
 
@@ -120,18 +120,22 @@ def _tell_choices(options: UpsampleOptions, store: Store, work: Work, report: Re
     """Say which split, stage, settings and schedule are taken where no flag names them."""
     tell_rows(store, options.split, options.num, report)
     tell_stage(options.model, work.header, report)
+    tell_settings(options, work, report)
+
+
+def tell_settings(options: UpsampleOptions, work: Work, report: Report) -> None:
+    """Say what was applied to the stage, and which schedule is taken, where no flag says so."""
     tell_applied(options, work.header, report)
     tell_schedule(work.header, work.sampling, [work.fields["s"]], report)
 
 
-def _tell_unseen(options: UpsampleOptions, store: Store, work: Work, report: Report) -> None:
+def tell_unseen(work: Work, labels: np.ndarray, report: Report) -> None:
     """Say of which classes, among those to be enlarged, the stage has seen no image."""
     if not work.header.config.model.num_classes:
         return
-    _, part = choose_part(store, options.split)
-    unseen = np.intersect1d(work.header.empty, part.labels).astype(int).tolist()
+    unseen = np.intersect1d(work.header.empty, labels).astype(int).tolist()
     if unseen:
-        told = tell_empty(store.classes, unseen)
+        told = tell_empty(work.classes, unseen)
         report.say(f"upsample: {work.header.directory} was trained with {told}")
 
 
