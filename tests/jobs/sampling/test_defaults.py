@@ -229,5 +229,6 @@ def test_the_api_takes_it_too():
     applied()
     stage = cdm_cli.load_stage("sr", device="cpu", batch_size=4)
     given, made = cdm_cli.read("lowres.h5"), cdm_cli.read("samples.h5")
-    found = cdm_cli.upsample(stage, given.images, given.labels, ids=given.ids)
+    with pytest.warns(UserWarning, match="upsample: s = 5, ddim, 2 steps where nothing else"):
+        found = cdm_cli.upsample(stage, given.images, given.labels, ids=given.ids)
     assert (found.images == made.images).all()
