@@ -120,7 +120,9 @@ def test_whoever_takes_the_first_samples_of_a_store_says_which_classes_they_lack
         given = given | {"judge": judge()}
     told = Told()
     job(as_typed(options, **given), told)
-    (line,) = [line for line in told.lines if "first 30 images are of 2 of its 3 classes" in line]
+    (line,) = [
+        line for line in told.lines if "first 30 images, which are taken, are of 2 of" in line
+    ]
     assert line.startswith("sorted.h5: ")
 
 
