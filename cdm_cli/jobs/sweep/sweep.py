@@ -212,6 +212,6 @@ def _agree_on_missing(sweep: Sweep, session: Session) -> list[Point]:
 
 
 def _list_compared(sweep: Sweep) -> dict[str, Any]:
-    """Return what must be equal in every process."""
-    missing = [point.labels for point in _list_missing(sweep)]
-    return {**sweep.identity, "points to be judged": missing}
+    """Return what must be equal in every process; another job may judge points meanwhile."""
+    points = [{**point.labels, **point.decided} for point in sweep.points]
+    return {**sweep.identity, "points": points}

@@ -20,7 +20,7 @@ from cdm_cli.jobs.sweep.judges import PointJudge
 from cdm_cli.jobs.sweep.making import claim
 from cdm_cli.jobs.sweep.plan import plan_work
 from cdm_cli.jobs.sweep.shared import load_for
-from cdm_cli.jobs.sweep.sweep import _agree_on_missing, run
+from cdm_cli.jobs.sweep.sweep import _agree_on_missing, _list_compared, run
 from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
@@ -147,7 +147,9 @@ def test_all_processes_of_a_job_make_the_points_that_the_first_one_lacks(made):
     """Another job may judge a point while they look."""
     sweep = planned()
     SWEEP.mkdir()
+    before = _list_compared(sweep)
     sweep.points[0].judged.touch()
+    assert _list_compared(sweep) == before
 
     class Second(World):
         def gather(self, value):
