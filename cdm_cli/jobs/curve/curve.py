@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.disk import make_directory
+from cdm_cli.data.lock import hold_directory
 from cdm_cli.errors import MissingError, NotFiniteError, StoppedError
 from cdm_cli.jobs.curve.plan import CurveWork, plan_work
 from cdm_cli.jobs.curve.table import (
@@ -72,7 +73,8 @@ def run(options: CurveOptions, report: Report) -> CurveResult:
     """Judge every state that is not judged yet.
 
     Raises UsageError, MissingError and MismatchError for what headers show; WouldOverwriteError
-    where options.out is of another curve; StoppedError, MemoryFloorError, DiskError.
+    where options.out is of another curve; StoppedError, also where another job works in it;
+    MemoryFloorError, DiskError.
     """
     return start_job(run_in, options, options.judge.compute, report)
 
@@ -88,6 +90,7 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
         panel = open_panel(options.judge, resolution, session, features=False)
         config = work.header.config
         identity = {"stage": config_digest(config), **identify_judgement(work.probe, panel)}
+        session.lead(lambda: _claim(options.out, stack))
         points = session.decide(
             lambda: read_curve(options.out, identity, config),
             lambda points: {**identity, "states judged": [p.saved.model_dump() for p in points]},
@@ -114,6 +117,12 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
         samples=work.probe.list_settings(),
         table=table,
     )
+
+
+def _claim(out: Path, stack: ExitStack) -> None:
+    """Make the directory of a curve and lock it: two jobs would write over each other's points."""
+    make_directory(out)
+    stack.enter_context(hold_directory(out, alone=True))
 
 
 def tell_few(num: int, report: Report) -> None:
@@ -163,7 +172,6 @@ def _fill(
     """
     refused = None
     session, report = panel.session, panel.session.report
-    session.lead(lambda: make_directory(options.out))
     chosen = choose_numerics(work.header.config, session, len(missing) * work.probe.evaluations)
     stage = _load_first(options, work, missing, chosen, session)
     with Stop() as stop:

@@ -54,7 +54,8 @@ def run_race(options: SweepOptions, sweep: Sweep, command: str, session: Session
     """Race as one process of a job; return what was found.
 
     Raises UsageError for one point and for a budget without a first round, before any weights are
-    loaded where that can be known; MismatchError for images that are sorted by class; StoppedError.
+    loaded where that can be known; MismatchError for images that are sorted by class; StoppedError
+    when asked to stop, and where another job works in the directory.
     """
     field, begun = session.decide(lambda: begin(options, sweep, command), _list_compared)
     if begun.conclusion:
@@ -63,7 +64,10 @@ def run_race(options: SweepOptions, sweep: Sweep, command: str, session: Session
     session.lead(lambda: check_points(field.points, session))
     panel, loaded = open_both(options, field.points, session)
     session.lead(lambda: write_start(sweep, command))
-    with lock.hold_directory(sweep.out, alone=False), ExitStack() as stack:
+    with ExitStack() as stack:
+        # Two at once would write over each other's numbers; one may have ended by now.
+        session.lead(lambda: stack.enter_context(lock.hold_directory(sweep.out, alone=True)))
+        field, begun = session.decide(lambda: begin(options, sweep, command), _list_compared)
         bench = stack.enter_context(Bench(panel, options.command))
         judge = RaceJudge(panel, options.sampling.seed)
         course = Course(options, sweep, field, begun, loaded, judge, bench, session)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from cdm_cli.cascade.saved import remove_checkpoint
 from cdm_cli.commands._render import make_plain, write_lines
+from cdm_cli.data.lock import hold_directory
 from cdm_cli.errors import (
     BadInputError,
     MismatchError,
@@ -260,6 +261,15 @@ def test_a_stop_keeps_what_was_judged():
     assert [point["saved"]["step"] for point in points()] == [2]
     run(options(), Told())
     assert [point["saved"]["step"] for point in points()] == [2, 4, 5]
+
+
+def test_one_job_at_a_time_judges_into_a_directory():
+    """Two would write over each other's points."""
+    Path("curve").mkdir()
+    with hold_directory(Path("curve"), alone=True), pytest.raises(StoppedError) as error:
+        run(options(), Told())
+    assert "another job works in curve: process" in str(error.value)
+    assert not Path("curve/curve.json").exists()
 
 
 def test_a_damaged_curve_is_judged_again_as_its_error_advises():

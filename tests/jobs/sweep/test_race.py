@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade.snapshot import save_best
+from cdm_cli.data.lock import hold_directory
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,
@@ -25,6 +26,7 @@ from cdm_cli.errors import (
     WouldOverwriteError,
 )
 from cdm_cli.jobs.sampling.fill import Engine
+from cdm_cli.jobs.sweep import race
 from cdm_cli.jobs.sweep.race_file import RaceFile
 from cdm_cli.jobs.sweep.race_judge import RaceJudge, Remembering
 from cdm_cli.jobs.sweep.race_table import RaceTable, conclude_race, say_why_it_ended
@@ -272,6 +274,27 @@ def test_a_signal_while_the_last_point_of_a_round_is_judged_ends_the_race(worksp
             run(options(), Told())
     assert len(course()["rounds"]) == 1
     assert len(course()["numbers"]) == len(TIMES)
+
+
+def test_a_race_has_its_directory_alone(workspace):
+    """Two would write over each other's numbers; a grid would hold its stores."""
+    SWEEP.mkdir()
+    with hold_directory(SWEEP, alone=False), pytest.raises(StoppedError) as error:
+        run(options(), Told())
+    assert "another job works in sweep: process" in str(error.value)
+    assert not (SWEEP / "race.json").exists()
+
+
+def test_numbers_of_a_race_that_ended_meanwhile_are_taken(workspace, monkeypatch):
+    open_both = race.open_both
+
+    def wait(*asked):
+        monkeypatch.setattr(race, "open_both", open_both)
+        run(options(), Told())
+        return open_both(*asked)
+
+    monkeypatch.setattr(race, "open_both", wait)
+    assert run(options(budget_evals=BUDGET + STEPS), Told()).made == 0
 
 
 def test_a_race_of_an_earlier_version_ends_by_its_own_rules(workspace, monkeypatch):
