@@ -9,15 +9,27 @@ function __cdm_stages
   end
 end
 
+function __cdm_homes
+  set -l runs (__cdm_runs)
+  set -l homes
+  for word in (commandline -opc)[2..]
+    test -e $runs/$word/stage.json; and set -a homes $runs/$word
+  end
+  set -q homes[1]; or set homes $runs/*
+  printf '%s\n' $homes
+end
+
 function __cdm_checkpoints
-  for path in (__cdm_runs)/*/checkpoints/step-*/
-    path basename $path
+  for home in (__cdm_homes)
+    for path in $home/checkpoints/step-*/
+      path basename $path
+    end
   end
 end
 
 function __cdm_classes
   set -l start (string match -r '^.*,' -- (commandline -ct))
-  for path in (__cdm_runs)/*/stage.json
+  for path in (__cdm_homes)/stage.json
     for name in (sed -n '/"classes": \[/,/\]/s/^ *"\([A-Za-z0-9_.+-]*\)",\{0,1\}$/\1/p' $path)
       echo "$start$name"
     end
@@ -29,6 +41,11 @@ function __cdm_stores
 end
 
 complete -c cdm -f
+complete -c cdm -n __fish_use_subcommand -s q -l quiet -d 'Say nothing but errors'
+complete -c cdm -n __fish_use_subcommand -s v -l verbose -d 'Show all, and warnings'
+complete -c cdm -n __fish_use_subcommand -l debug -d 'Show where an error arose'
+complete -c cdm -n __fish_use_subcommand -s V -l version -d 'Print the version'
+complete -c cdm -n __fish_use_subcommand -s h -l help -d 'Show every command'
 complete -c cdm -n __fish_use_subcommand -a prepare -d 'Turn images into a store for training and judging'
 complete -c cdm -n '__fish_seen_subcommand_from prepare' -l val -r -F -d 'Images of the validation part'
 complete -c cdm -n '__fish_seen_subcommand_from prepare' -l labels -r -F -d 'Classes: a .csv or dataset.json; or prefix, of names up to the first _; or folders'

@@ -8,16 +8,29 @@ _cdm_stages() {
 
 _cdm_settings() { compadd -S '' -- "$@"; }
 
+_cdm_homes() {
+  local word runs=${CDM_RUNS:-runs}
+  homes=()
+  for word in $words; do
+    [[ -e $runs/$word/stage.json ]] && homes+=($runs/$word)
+  done
+  (( $#homes )) || homes=($runs/*(N/))
+}
+
 _cdm_checkpoints() {
+  local -a homes
   local -aU names
-  names=("$@" ${CDM_RUNS:-runs}/*/checkpoints/step-*(N/:t))
+  _cdm_homes
+  names=("$@" $^homes/checkpoints/step-*(N/:t))
   compadd -a names
 }
 
 _cdm_classes() {
+  local -a homes
   local -aU names
   local file
-  for file in ${CDM_RUNS:-runs}/*/stage.json(N.); do
+  _cdm_homes
+  for file in $^homes/stage.json(N.); do
     names+=("${(@f)$(sed -n '/"classes": \[/,/\]/s/^ *"\([A-Za-z0-9_.+-]*\)",\{0,1\}$/\1/p' $file)}")
   done
   compset -P '*,'
@@ -53,9 +66,10 @@ _cdm() {
   )
   _arguments -C \
     '(-q --quiet)'{-q,--quiet}'[Say nothing but errors]' \
-    '(-v --verbose)'{-v,--verbose}'[Show warnings]' \
+    '(-v --verbose)'{-v,--verbose}'[Show all, and warnings]' \
     '--debug[Show where an error arose]' \
     '(-V --version)'{-V,--version}'[Print the version]' \
+    '(-h --help)'{-h,--help}'[Show every command]' \
     '1:command:->command' \
     '*::argument:->arguments'
   case $state in

@@ -22,6 +22,7 @@ SHELLS = list(SCRIPTS)
 CASES = [
     ("cdm sam", {"sample"}),
     ("cdm -q sam", {"sample"}),
+    ("cdm --verb", {"--verbose"}),
     ("cdm sample --sampler ", {*get_args(Sampler)}),
     ("cdm sample --sampler d", {"ddim", "dpm-solver++"}),
     ("cdm sample --keep", {"--keep-s"}),
@@ -156,7 +157,8 @@ def test_fish_completes(line, expected, workspace):
         ["fish", "-c", f"source {HOME / 'cdm.fish'}; complete -C '{line}'"],
         cwd=workspace, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert {found.split("\t")[0] for found in done.stdout.splitlines()} == expected
+    found = (line.split("\t")[0] for line in done.stdout.splitlines())
+    assert {name.removesuffix("/") for name in found} == expected  # fish marks directories
 
 
 def test_no_script_runs_the_program():

@@ -47,12 +47,12 @@ def check_s(config: StageConfig, s: int | None, augment: Augment | None = None) 
     if s is None:
         raise UsageError(
             f"--s is missing: the stage takes {low}..{high}",
-            next=f"--s {quarter}, or cdm sweep-s --apply, which finds the best",
+            next=f"--s {quarter}, or cdm sweep-s, which finds the best",
         )
     if not low <= s <= high and not (s == 0 and conditioning.s_zero > 0):
         raise UsageError(
             f"--s {s}: the stage was trained on s = {low}..{high}",
-            next=f"--s {quarter}, or cdm sweep-s, which finds the best",
+            next=f"--s {quarter}, or another of these",
         )
     return s
 

@@ -133,16 +133,29 @@ _cdm_stages() {{
 
 _cdm_settings() {{ compadd -S '' -- "$@"; }}
 
+_cdm_homes() {{
+  local word runs=${{CDM_RUNS:-runs}}
+  homes=()
+  for word in $words; do
+    [[ -e $runs/$word/stage.json ]] && homes+=($runs/$word)
+  done
+  (( $#homes )) || homes=($runs/*(N/))
+}}
+
 _cdm_checkpoints() {{
+  local -a homes
   local -aU names
-  names=("$@" ${{CDM_RUNS:-runs}}/*/checkpoints/step-*(N/:t))
+  _cdm_homes
+  names=("$@" $^homes/checkpoints/step-*(N/:t))
   compadd -a names
 }}
 
 _cdm_classes() {{
+  local -a homes
   local -aU names
   local file
-  for file in ${{CDM_RUNS:-runs}}/*/stage.json(N.); do
+  _cdm_homes
+  for file in $^homes/stage.json(N.); do
     names+=("${{(@f)$({classes} $file)}}")
   done
   compset -P '*,'
@@ -157,9 +170,10 @@ _cdm() {{
   )
   _arguments -C \
     '(-q --quiet)'{{-q,--quiet}}'[Say nothing but errors]' \
-    '(-v --verbose)'{{-v,--verbose}}'[Show warnings]' \
+    '(-v --verbose)'{{-v,--verbose}}'[Show all, and warnings]' \
     '--debug[Show where an error arose]' \
     '(-V --version)'{{-V,--version}}'[Print the version]' \
+    '(-h --help)'{{-h,--help}}'[Show every command]' \
     '1:command:->command' \
     '*::argument:->arguments'
   case $state in
@@ -194,15 +208,27 @@ function __cdm_stages
   end
 end
 
+function __cdm_homes
+  set -l runs (__cdm_runs)
+  set -l homes
+  for word in (commandline -opc)[2..]
+    test -e $runs/$word/stage.json; and set -a homes $runs/$word
+  end
+  set -q homes[1]; or set homes $runs/*
+  printf '%s\n' $homes
+end
+
 function __cdm_checkpoints
-  for path in (__cdm_runs)/*/checkpoints/step-*/
-    path basename $path
+  for home in (__cdm_homes)
+    for path in $home/checkpoints/step-*/
+      path basename $path
+    end
   end
 end
 
 function __cdm_classes
   set -l start (string match -r '^.*,' -- (commandline -ct))
-  for path in (__cdm_runs)/*/stage.json
+  for path in (__cdm_homes)/stage.json
     for name in ({classes} $path)
       echo "$start$name"
     end
@@ -214,5 +240,10 @@ function __cdm_stores
 end
 
 complete -c cdm -f
+complete -c cdm -n __fish_use_subcommand -s q -l quiet -d 'Say nothing but errors'
+complete -c cdm -n __fish_use_subcommand -s v -l verbose -d 'Show all, and warnings'
+complete -c cdm -n __fish_use_subcommand -l debug -d 'Show where an error arose'
+complete -c cdm -n __fish_use_subcommand -s V -l version -d 'Print the version'
+complete -c cdm -n __fish_use_subcommand -s h -l help -d 'Show every command'
 {lines}
 """

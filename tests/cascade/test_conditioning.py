@@ -104,3 +104,4 @@ def test_the_s_that_is_advised_is_one_that_the_stage_takes(s):
         check_s(config, s)
     advised = int(caught.value.next.split()[1].rstrip(","))
     assert check_s(config, advised) == advised
+    assert ("cdm sweep-s" in caught.value.next) == (s is None)  # which says so of its own --s, too

@@ -27,14 +27,17 @@ def invoke(*words):
 def test_the_base_stage_by_default():
     shown = invoke("eval", "elbo", *CPU)
     assert shown.exit_code == 0, shown.stderr
-    header, row = shown.stdout.splitlines()[-2:]
+    header, row = shown.stdout.splitlines()[:2]
     assert header.split() == [
         "stage", "resolution", "above", "prior", "divergences", "decoder", "bits_per_dim", "error",
     ]  # fmt: skip
     assert row.split()[:2] == ["base", "8"]
     assert "by default STAGE base, --ref data.h5" in shown.stderr
+    assert "\nbits_per_dim: " in shown.stdout
+    whole = invoke("-v", "eval", "elbo", *CPU)
     for told in ("data digest", "terms", "variance", "seed"):
-        assert f"\n{told} " in shown.stdout
+        assert f"\n{told} " in whole.stdout
+        assert f"\n{told} " not in shown.stdout
 
 
 def test_a_cascade_with_one_s_as_json():

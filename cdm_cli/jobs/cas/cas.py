@@ -11,7 +11,7 @@ from pathlib import Path
 from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
 from cdm_cli.errors import MismatchError, MissingError
-from cdm_cli.jobs.cas.cost import estimate_cas
+from cdm_cli.jobs.cas.cost import build_without_memory, estimate_cas
 from cdm_cli.jobs.cas.files import (
     CAS_FILE,
     check_free,
@@ -84,7 +84,10 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
 
         def begin() -> CasWork:
             store, ref = stack.enter_context(_open_stores(options))
-            return plan_work(options, store, ref, session.device)
+            work = plan_work(options, store, ref, session.device)
+            if not (out / CAS_FILE).exists():  # where torchvision fails, nothing is left behind
+                build_without_memory(work.recipe)
+            return work
 
         work = session.decide(begin, lambda work: make_cas_file(work).list_compared())
         session.check_shared(out)

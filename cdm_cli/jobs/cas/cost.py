@@ -1,8 +1,10 @@
 """What a Classification Accuracy Score will cost, before anything is trained."""
 
 import torch
+from torch import nn
 
 from cdm_cli.jobs.cas.plan import CasWork
+from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.runtime.device import describe, measure_flops
 from cdm_cli.jobs.runtime.foretold import RECKONED
 from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, num_parameters
@@ -12,17 +14,21 @@ from cdm_cli.nets.resnet import build_cas_network
 EFFICIENCY = {"cuda": 0.07, "cpu": 0.25}
 
 
+def build_without_memory(recipe: CasRecipe) -> nn.Module:
+    """Build the network of a recipe without its weights; raise what torchvision raises."""
+    with torch.device("meta"):
+        return build_cas_network(
+            recipe.network, resolution=recipe.resolution, channels=recipe.channels,
+            num_classes=recipe.num_classes,
+        )  # fmt: skip
+
+
 def estimate_cas(work: CasWork, device: torch.device, classifiers: int) -> dict[str, object]:
     """Return by name the images, FLOPs and estimated seconds of training so many classifiers."""
     from torch.utils.flop_counter import FlopCounterMode  # which imports Triton
 
-    recipe = work.recipe
-    with torch.device("meta"):
-        net = build_cas_network(
-            recipe.network, resolution=recipe.resolution, channels=recipe.channels,
-            num_classes=recipe.num_classes,
-        )  # fmt: skip
-        image = torch.empty(1, recipe.channels, recipe.crop, recipe.crop)
+    recipe, net = work.recipe, build_without_memory(work.recipe)
+    image = torch.empty(1, recipe.channels, recipe.crop, recipe.crop, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net.eval()(image)
     flops = counter.get_total_flops()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -46,8 +47,12 @@ def tell_score(out: Path) -> Iterator[Html]:
     yield page.section(
         "Numbers", page.table(table.header(), table.lines()), page.notes(table.all_notes())
     )
+    lines = _read_classes(out)
     yield page.section(
-        "Classes", *_read_pictures(out), page.fold("every class", _tell_classes(out))
+        "Classes",
+        page.paragraph(_count_gains(lines)) if lines else Html(""),
+        *_read_pictures(out),
+        page.fold("every class", _tell_classes(lines)) if lines else Html(""),
     )
     digests = {"samples": file.samples_digest, "real": file.real_digest, "val": file.val_digest}
     yield page.section(
@@ -63,12 +68,27 @@ def _read_pictures(out: Path) -> Iterator[Html]:
         yield page.picture(page.read_picture(out / name), caption)
 
 
-def _tell_classes(out: Path) -> Html:
+def _read_classes(out: Path) -> list[dict[str, Any]]:
     if not (out / CLASSES).is_file():
-        return Html("")
+        return []
     again = advise_remaking(out, CLASSES)
-    file = read_settings(ClassesFile, out / CLASSES, LIMIT, next=again)
-    lines = [line.model_extra or {} for line in file.classes]
+    lines = read_settings(ClassesFile, out / CLASSES, LIMIT, next=again).classes
+    return [line.model_extra or {} for line in lines]
+
+
+def _count_gains(lines: list[dict[str, Any]]) -> str:
+    """Return how many classes gain and lose by samples, and of how many that is certain."""
+    gains = [line.get("gain") or 0 for line in lines]
+    verdicts = [line.get("verdict") for line in lines]
+    gain, lose = sum(x > 0 for x in gains), sum(x < 0 for x in gains)
+    return (
+        f"By samples instead of real images {gain} of {len(lines)} classes gain accuracy, "
+        f"{verdicts.count('better')} of them with certainty; {lose} lose some, "
+        f"{verdicts.count('worse')} of them with certainty."
+    )
+
+
+def _tell_classes(lines: list[dict[str, Any]]) -> Html:
     header = list(dict.fromkeys(name for line in lines for name in line))
     return page.table(header, [[_shorten(line.get(name)) for name in header] for line in lines])
 

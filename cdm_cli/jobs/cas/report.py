@@ -61,8 +61,8 @@ def write_score(
         "classes.json": lambda: _encode_json({"classes": lines}),
         "classes.csv": lambda: _encode_csv(lines),
         "cas.png": lambda: draw_plot(lines, best, worst),
-        "best.png": lambda: draw_extremes(work, best),
-        "worst.png": lambda: draw_extremes(work, worst),
+        **({"best.png": lambda: draw_extremes(work, best)} if best else {}),
+        **({"worst.png": lambda: draw_extremes(work, worst)} if worst else {}),
     }
     for name, content in texts.items():
         if write:
@@ -189,11 +189,12 @@ def find_extremes(gained: np.ndarray) -> tuple[list[int], list[int]]:
     """Return the classes that gain most, and those that lose most, by samples; most extreme first.
 
     gained: accuracy [K] after samples less that after real images, nan where not tested. At most
-    six of each, and never one in both; classes that were not tested are in neither.
+    six of each; classes that neither gain nor lose are in neither, nor those not tested.
     """
-    order = np.argsort(-gained, kind="stable")[: int(np.isfinite(gained).sum())].tolist()
-    num = min(SHOWN, len(order) // 2)
-    return order[:num], order[::-1][:num]
+    order = np.argsort(-gained, kind="stable").tolist()  # nan is the last
+    best = [y for y in order if gained[y] > 0]
+    worst = [y for y in reversed(order) if gained[y] < 0]
+    return best[:SHOWN], worst[:SHOWN]
 
 
 def _shorten(line: dict[str, Any]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def list_stage_lines(told: dict[str, Any]) -> Lines:
             f"learning rate {training.lr:g}, seed {training.seed}",
             "checkpoints": ", ".join(told["checkpoints"]),
             **weights,
-            "parameters": f"{told['parameters']:,}".replace(",", " "),
+            "parameters": f"{told['parameters']:,}",
             "cost": f"{told['flops_per_image'] / 1e9:.3g} GFLOPs an image and evaluation",
             "sampled": _describe_sampling(plan.stage),
             "data": data and f"{data.name} ({data.digest[:DIGITS]}): {data.num_train} train, "

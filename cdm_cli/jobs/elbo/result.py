@@ -1,10 +1,19 @@
 """What `cdm eval elbo` found: a row for each stage, and one for the cascade (Eq. 1, Eq. 3)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cdm_cli.cascade.elbo import Bound, join_bounds, mean_and_error
 from cdm_cli.jobs.elbo.plan import Term
+
+MEANS = (
+    "bits_per_dim: a bound from above, for each colour value of an image; the lower the better",
+    "prior, divergences and decoder add up to it: what is left of an image at T, all steps back, "
+    "the last one",
+    "error: one standard error over images",
+)
+ABOVE = "above: the times of a stage above this alone count, the next stage has the rest"
+WHOLE = "settings and digests: -v; everything, for machines: --json"
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,12 @@ class ElboResult:
     precision: str
     seed: int
     device: str
+
+    def in_short(self) -> list[str | list[dict[str, object]]]:
+        """Return the bounds, then what they mean and of what they are."""
+        above = [ABOVE] if any(row.above for row in self.rows) else []
+        where = f"of {self.num} images of {self.split} of {self.data}"
+        return [[asdict(row) for row in self.rows], *MEANS, *above, where, WHOLE]
 
 
 def make_rows(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[ElboRow]:

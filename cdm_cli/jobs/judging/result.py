@@ -9,7 +9,8 @@ from cdm_cli.jobs.judging.against import conclude_each
 from cdm_cli.metrics.comparisons import list_names
 from cdm_cli.metrics.table import Convention, MetricRow, MetricTable
 
-ERROR = "±: one standard error or deviation; corrected: less the bias of so few images"
+ERROR = "±: one standard error or deviation"
+CORRECTED = "; corrected: less the bias of so few images"
 WHOLE = "convention and digests: -v; everything, for machines: --json"
 MEANS = {  # what a number says, in units of people; docs/metrics.md has the definitions
     "fid": "fid: how far samples as a whole are from real images, 0 is best",
@@ -21,6 +22,10 @@ MEANS = {  # what a number says, in units of people; docs/metrics.md has the def
     "density": "density: as precision, counted by how many real images are near, 1 is as real ones",
     "coverage": "coverage: share of real images that have a sample nearby",
     "accuracy": "accuracy: share of samples that the judge calls by their label",
+    "nn_distance": "nn_distance: from a sample to the nearest training image, the median",
+    "nn_distance_val": "nn_distance_val: from a val image to the nearest training image",
+    "nn_close": "nn_close: share of samples nearer to train than 95 % of val images are; far above "
+    "0.05 they are copies",
 }
 
 
@@ -77,7 +82,8 @@ class EvalResult(NamedTuple):
         if len(kinds) == 1:
             cells = [{title: row[title] for title in row if title != "num"} for row in cells]
         metrics = dict.fromkeys(MEANS.get(row.metric, "") for row in table.rows)
-        means = [line for line in (ERROR, *metrics) if line]
+        error = ERROR + (CORRECTED if "corrected" in table.header() else "")
+        means = [line for line in (error, *metrics) if line]
         where = [f"written: {', '.join(map(str, self.written))}"] if self.written else []
         said = [*means, *map(self._of, kinds), *table.all_notes(), *where]
         return [*told, cells, *said, WHOLE]

@@ -37,7 +37,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; background: #fff; }
 figcaption, .note { font-size: .9rem; opacity: .8; }
-pre { overflow-x: auto; background: var(--soft); padding: .6rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--soft); padding: .6rem; }
 summary { cursor: pointer; }
 @media (max-width: 30rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 """.strip()

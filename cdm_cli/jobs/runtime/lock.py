@@ -17,12 +17,15 @@ NAME = ".lock"
 def hold_lock(directory: Path) -> Generator[None]:
     """Hold the lock of a stage directory, which is made if need be.
 
-    Raises StoppedError naming another holder. Where the file system has no locks, there is none.
+    Raises StoppedError naming another holder, DiskError where nothing can be written. Where the
+    file system has no locks, there is none.
     """
     disk.make_directory(directory)
     path = directory / NAME
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with disk.hold_open(os.open(path, flags, 0o644)) as fd:
+    with disk.translate_disk_errors(path):
+        opened = os.open(path, flags, 0o644)
+    with disk.hold_open(opened) as fd:
         lock.take(fd, path, 0, join=False, busy=f"{directory} is being trained")
         disk.pwrite_all(fd, path, lock.describe_writer(), 0)
         yield

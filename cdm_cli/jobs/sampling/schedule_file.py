@@ -229,6 +229,7 @@ def choose_schedule(file: ScheduleFile, steps: int | None, path: Path) -> Search
         if found.steps == steps:
             return found
     there = ", ".join(str(found.steps) for found in file.schedules)
+    nearest = min((found.steps for found in file.schedules), key=lambda has: abs(has - steps))
     raise UsageError(
-        f"--steps {steps}: {path} has schedules of {there} steps", next="choose one of these"
+        f"--steps {steps}: {path} has schedules of {there} steps", next=f"--steps {nearest}"
     )

@@ -118,7 +118,8 @@ def build_extras(
         return (grid, plot)
     session, probe = trainer.session, planned.probe
     chosen = choose_numerics(probe.config, session, probe.evaluations)
-    told = ", ".join(f"{name} {value}" for name, value in probe.list_settings().items())
+    settings = probe.list_settings().items()
+    told = ", ".join(f"{name} {value}" for name, value in settings if value != "")
     session.report.say(f"--select fid every {options.select_every} steps: {told}")
     panel = open_selection_panel(judge, options.data, probe, session)
     return (grid, Selection(options, directory, trainer, probe, panel, chosen, asked), plot)

@@ -1,7 +1,7 @@
 """What `cdm train` is about to do: preset, overrides and data together."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from cdm_cli.errors import MismatchError, UsageError, quote
 from cdm_cli.jobs.runtime import identity
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.sampling.classes import find_empty_classes
+from cdm_cli.jobs.sampling.classes import find_empty_classes, tell_empty
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
 from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
@@ -102,7 +102,7 @@ def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
     num_classes = len(store.classes)
     if isinstance(stage, ClassifierConfig):
         resolution = stage.resolution if "resolution" in said else max(part.resolutions)
-        _check_resolution(resolution, part, store)
+        _check_resolution("resolution", resolution, part, store)
         changes = {
             "resolution": resolution,
             "channels": part.count_channels(resolution),
@@ -110,9 +110,9 @@ def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
         }
         _check_typed(typed, "", stage.model_dump(), changes, store)
         return _change(plan, stage=changes)
-    _check_resolution(stage.model.resolution, part, store)
+    _check_resolution("model.resolution", stage.model.resolution, part, store)
     if stage.conditioning:
-        _check_resolution(stage.conditioning.resolution, part, store)
+        _check_resolution("conditioning.resolution", stage.conditioning.resolution, part, store)
     if "model.num_classes" in said and stage.model.num_classes == 0:
         num_classes = 0  # an unconditional model was asked for
     channels = part.count_channels(stage.model.resolution)
@@ -134,15 +134,24 @@ def _check_typed(
             )
 
 
-def _check_resolution(resolution: int, part: Part, store: Store) -> None:
+def _check_resolution(setting: str, resolution: int, part: Part, store: Store) -> None:
     if resolution in part.resolutions:
         return
     has = ", ".join(str(found) for found in part.resolutions)
     raise MismatchError(
         f"{store.path} has images of {has}, the stage needs {resolution}",
         kept="nothing was written",
-        next=f"cdm prepare SRC --resolution {resolution} …, or another --preset",
+        next=f"cdm prepare SRC --resolution {resolution} …, another --preset, or --set "
+        f"{setting}={min(part.resolutions)}",
     )
+
+
+def tell_classes(store: Store, plan: Plan, empty: Sequence[int]) -> Iterator[str]:
+    """Yield what is to be said of the classes before a training. empty: those without images."""
+    if empty:
+        yield f"{store.path}: {tell_empty(store.classes, empty)}"
+    if plan.stage.kind == "classifier" and len(store.classes) - len(empty) < 2:
+        yield f"{store.path} shows one class: the classifier has nothing to tell apart"
 
 
 def describe_data(store: Store) -> DataInfo:

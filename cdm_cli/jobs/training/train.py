@@ -21,7 +21,6 @@ from cdm_cli.jobs.judging.judge import Judge, open_judge
 from cdm_cli.jobs.runtime.device import choose_precision, describe
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.classes import tell_empty
 from cdm_cli.jobs.sampling.headers import read_checkpoint_digest
 from cdm_cli.jobs.sampling.store_images import tell_kind
 from cdm_cli.jobs.training.accuracy import ACCURACY
@@ -41,6 +40,7 @@ from cdm_cli.jobs.training.plan import (
     fit_to_data,
     open_batches,
     plan_from_flags,
+    tell_classes,
     tell_new_fall,
 )
 from cdm_cli.jobs.training.select import features_of, read_best
@@ -146,8 +146,8 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         work = session.decide(lambda: plan_work(options, device, stack, report), TrainWork.facts)
         data = describe_data(work.store)
-        if empty := data.without_images:
-            report.say(f"{options.data}: {tell_empty(work.store.classes, empty)}")
+        for line in tell_classes(work.store, work.plan, data.without_images):
+            report.say(line)
         old = session.lead(lambda: claim_directory(directory, work.plan, data, stack))
         trainer = _build_trainer(work, session, stack)
         done = session.decide(

@@ -67,7 +67,9 @@ class TuneResult:
     def in_short(self) -> list[str | list[dict[str, Any]]]:
         """Return what was found in words, then each schedule, then where it is."""
         rows = [one.in_short() for one in self.schedules]
-        where = ", ".join(map(str, (self.out, self.log, *self.kept)))
+        drawn = (self.out.with_suffix(ending) for ending in (".csv", ".png"))
+        files = (self.out, *(path for path in drawn if path.is_file()), self.log, *self.kept)
+        where = ", ".join(map(str, files))
         return [self.conclusion, rows, f"written: {where}", WHOLE]
 
 

@@ -163,7 +163,7 @@ def _search(scorer: Scorer, steps: int, log: Path) -> None:
     what, total, done = f"{steps} steps", search.trials + 1, len(there.of(steps))
     if done == total:
         return
-    with session.report.track(what, total, "trials", done) as advance:
+    with session.report.track(what, total, "schedules", done) as advance:
         for number in range(done, total):
             there = read_own_log(log)
             trial = make_trial(scorer, there, steps)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -100,9 +101,10 @@ def _every_output_is_there(out, result):
     assert json.loads((out / "classes.json").read_text())["classes"][2]["top1"] == 1.0
     assert len(json.loads((out / "table.json").read_text())["rows"]) == 4
     assert "trained_on" in (out / "table.csv").read_text().splitlines()[0]
-    for name in ("cas.png", "best.png", "worst.png"):
-        with Image.open(out / name) as picture:
-            picture.load()
+    with Image.open(out / "cas.png") as picture:
+        picture.load()
+    assert not (out / "best.png").exists(), "no class gains or loses"
+    assert not (out / "worst.png").exists()
     assert not (out / "samples" / "checkpoints").exists()
 
 
@@ -156,6 +158,9 @@ def test_the_class_that_is_missing_loses_most(folder):
     assert result.lose_most[0]["gain"] == -1
     assert (result.better_than_real, result.certainly_better, result.certainly_worse) == (0, 0, 1)
     assert [line["verdict"] for line in result.lose_most] == ["worse"]
+    with Image.open(folder / "two/worst.png") as picture:
+        picture.load()
+    assert not (folder / "two/best.png").exists()
     notes = result.metrics.all_notes()
     assert any("1 of 3 classes have no sample" in line for line in notes)
     # 20 samples of apple and cat each, and train has 16 of each class.
@@ -466,11 +471,18 @@ def test_the_plan_counts_and_writes_nothing(folder, tmp_path):
 
 def test_extremes_are_never_the_same_class_and_leave_out_the_untested():
     gained = np.array([0.1, np.nan, -0.4, 0.3, 0.0])
-    assert find_extremes(gained) == ([3, 0], [2, 4])
-    many = np.arange(100.0)
-    best, worst = find_extremes(many)
-    assert best == [99, 98, 97, 96, 95, 94]
+    assert find_extremes(gained) == ([3, 0], [2])
+    assert find_extremes(np.zeros(4)) == ([], [])
+    best, worst = find_extremes(np.arange(-50.0, 51.0))
+    assert best == [100, 99, 98, 97, 96, 95]
     assert worst == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_torchvision_that_does_not_load_leaves_nothing_behind(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ImportError):
+        run(options(folder, net="resnet18", out=folder / "broken"), Told())
+    assert not (folder / "broken").exists()
 
 
 def test_epochs_count_samples():

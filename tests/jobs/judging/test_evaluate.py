@@ -27,6 +27,7 @@ from cdm_cli.jobs.judging.evaluate import plan, run
 from cdm_cli.jobs.judging.images import from_arrays, from_store
 from cdm_cli.jobs.judging.judge import open_judge
 from cdm_cli.jobs.judging.panel import measure, open_panel
+from cdm_cli.jobs.judging.result import MEANS
 from cdm_cli.jobs.runtime.foretold import TIMED
 from cdm_cli.metrics import inception
 from cdm_cli.metrics.kernel import Discrepancy
@@ -107,6 +108,7 @@ def test_beside_each_number_its_uncertainty_and_convention():
         "fid", "fid_gap", "is", "kid", "precision", "recall", "density", "coverage", "accuracy",
         "nn_distance", "nn_distance_val", "nn_close",
     }  # fmt: skip
+    assert names == set(MEANS)  # each has words
     for row in result.table.rows:
         assert row.uncertainty is not None, row.metric
         assert row.uncertainty_of, row.metric

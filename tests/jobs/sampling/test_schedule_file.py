@@ -12,11 +12,12 @@ import pytest
 from safetensors.torch import load_file
 
 from cdm_cli.cascade.snapshot import save_ema
-from cdm_cli.errors import BadInputError
+from cdm_cli.errors import BadInputError, UsageError
 from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.elbo import elbo
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import read_weights_digest
+from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, choose_schedule
 from cdm_cli.jobs.sweep import sweep as sweep_s
 from cdm_cli.options.judging import CurveOptions, ElboOptions, FeatureOptions
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
@@ -35,6 +36,15 @@ def home(tmp_path, monkeypatch):
     with zipfile.ZipFile(HOME) as file:
         file.extractall(tmp_path)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("steps", "advised"), [(1, 2), (9, 4)])
+def test_of_other_steps_the_nearest_are_advised(steps, advised):
+    file = ScheduleFile.model_validate_json(Path("schedule.json").read_text())
+    both = tuple(file.schedules[0].model_copy(update={"steps": n}) for n in (2, 4))
+    with pytest.raises(UsageError) as caught:
+        choose_schedule(file.model_copy(update={"schedules": both}), steps, Path("schedule.json"))
+    assert caught.value.next == f"--steps {advised}"
 
 
 def upsampled(s, told, sampling=SEARCHED):

@@ -110,8 +110,11 @@ def test_a_classifier_takes_the_highest_resolution_unless_told(tmp_path, store):
 )
 def test_a_resolution_that_the_store_lacks_is_a_mismatch(changes, missing, tmp_path, store):
     asked = options(tmp_path, **changes)
-    with pytest.raises(MismatchError, match=rf"images of 8, 16, the stage needs {missing}"):
+    message = rf"images of 8, 16, the stage needs {missing}"
+    with pytest.raises(MismatchError, match=message) as caught:
         fit_to_data(plan_from_flags(asked), store, asked)
+    setting = asked.overrides[-1].partition("=")[0] if asked.overrides else "model.resolution"
+    assert caught.value.next.endswith(f"or --set {setting}=8")
 
 
 def order(asked):

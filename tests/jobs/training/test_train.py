@@ -202,10 +202,13 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(home, undis
 
 def test_grids_and_selection_change_no_byte(home, undisturbed):
     write_judge(home / "runs/judge")
+    told = Told()
     train(
         home, DROPOUT, KEEP_ALL, "training.grid_every=2",
-        select="fid", select_num=6, select_every=2, features="judge",
+        select="fid", select_num=6, select_every=2, features="judge", told=told,
     )  # fmt: skip
+    (said,) = [line for line in told.lines if "--select fid every 2 steps" in line]
+    assert " ," not in said  # each setting has a value
     made = sorted(path.name for path in (base(home) / "samples").iterdir())
     assert made == [f"step-0000000{step}.png" for step in (2, 4, 5)]
     assert (base(home) / "best.safetensors").is_file()
@@ -638,6 +641,16 @@ def test_classes_without_images_are_named_at_the_start_and_recorded(tmp_path):
     assert data["without_images"] == [1]
     line = f"{tmp_path}/data.h5: 1 of 3 classes without an image: 'ring' (id 1)"
     assert told.lines.count(line) == 1
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_a_classifier_of_one_class_is_told_that_it_learns_nothing(classes, tmp_path):
+    shown = arrays(16, (8,)) | {"labels": torch.arange(16).numpy() % classes}
+    write_store(tmp_path / "data.h5", "prepared", {"train": shown})
+    told = Told()
+    train(tmp_path, preset="tiny-classifier", small=CLASSIFIER, name="judge", steps=1, told=told)
+    said = [line for line in told.lines if "nothing to tell apart" in line]
+    assert len(said) == (classes == 1)
 
 
 def test_what_was_applied_to_a_stage_outlives_its_training(tmp_path):
