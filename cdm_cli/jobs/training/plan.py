@@ -141,8 +141,8 @@ def _check_resolution(setting: str, resolution: int, part: Part, store: Store) -
     raise MismatchError(
         f"{store.path} has images of {has}, the stage needs {resolution}",
         kept="nothing was written",
-        next=f"cdm prepare SRC --resolution {resolution} …, another --preset, or --set "
-        f"{setting}={min(part.resolutions)}",
+        next=f"cdm prepare SRC --resolution {resolution} …, another --preset, or "
+        f"--set {quote(f'{setting}={min(part.resolutions)}')}",
     )
 
 
