@@ -99,7 +99,7 @@ def read_best(directory: Path) -> Best | None:
         score = json.loads(metadata["score"])
         return Best(
             int(metadata["step"]), str(score["metric"]), float(score["value"]),
-            score["judged_by"], score.get("jackknife", {}),
+            dict(score["judged_by"]), _check_jackknife(score.get("jackknife", {})),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError):
         raise BadInputError(
@@ -107,6 +107,16 @@ def read_best(directory: Path) -> Best | None:
             kept="it was left as it is",
             next="move it away, and --select begins anew",
         ) from None
+
+
+def _check_jackknife(kept: Any) -> dict[str, Any]:
+    """Return what `Best` holds of a jackknife. Raises KeyError, TypeError, ValueError for less."""
+    if not kept:
+        return {}
+    without, two = (tuple(map(float, kept[name])) for name in ("without", "without_two"))
+    if not without or len(two) not in (0, len(without)):
+        raise ValueError("a jackknife of other groups")
+    return {"groups": str(kept["groups"]), "without": without, "without_two": two}
 
 
 def plan_selection(

@@ -103,6 +103,8 @@ def test_the_weights_of_the_lowest_fid_are_kept(home, monkeypatch):
     told = Told()
     result = train(home, KEEP_ALL, told=told, **SELECT)
     assert names == ["step 2", "step 4", "step 5"]
+    (said,) = (line for line in told.lines if line.startswith("--select fid every 2 steps: num 6"))
+    assert not [one for one in said.partition(": ")[2].split(", ") if one.endswith(" ")]
     assert (result.best_step, result.best_fid) == (4, 3.0)
     assert best_is(home, 4)
     assert not best_is(home, 5)
@@ -248,7 +250,15 @@ def test_scores_of_other_rules_are_not_compared(changes, rule, home, monkeypatch
     assert not (base(home) / "checkpoints/step-00000004").exists()
 
 
-@pytest.mark.parametrize("score", ["good", "{}", '{"metric": "fid", "value": "x"}'])
+HALF = '{"metric": "fid", "value": 1, "judged_by": {"seed": 0}, "jackknife": '
+
+
+@pytest.mark.parametrize(
+    "score",
+    ["good", "{}", '{"metric": "fid", "value": "x"}',
+     '{"metric": "fid", "value": 1, "judged_by": [0]}', HALF + '{"groups": "a"}}', HALF + "[1]}",
+     HALF + '{"groups": "a", "without": [1, 2], "without_two": [1]}}'],
+)  # fmt: skip
 def test_a_best_of_no_score_is_told(score, home):
     train(home, steps=1)
     save_best(base(home), tensors(base(home) / "ema.safetensors"), 1, score)
