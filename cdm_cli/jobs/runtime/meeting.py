@@ -35,17 +35,20 @@ ANSWER = 2.0  # seconds for an answer, before it is looked whether the first pro
 HERE, MET, DIFFER = "here", "met", "differ"
 
 
-def meet(rank: int, size: int, address: str, patience: timedelta, say: Say) -> Store:
+def meet(
+    rank: int, size: int, address: str, patience: timedelta, say: Say, number: int = 0
+) -> Store:
     """Wait until all processes are there; return the store that they share, by which they connect.
 
     rank: this process among size > 1. address: HOST:PORT of the first, which opens the store, or
-    of torchrun's own. say: told of whom this process waits for. Raises StoppedError where one does
+    of torchrun's own. say: told of whom this process waits for. number: of the times that they met
+    there before, in earlier jobs of the same processes. Raises StoppedError where one does
     not come within `patience` or ends meanwhile, MismatchError where two say they are one rank or
     that the job is of other sizes, and UsageError for a port that is taken.
     """
     watch = _Watch(rank, size, address, patience.total_seconds(), say)
     try:
-        store = _open_store(watch, patience)
+        store = PrefixStore(_name_meeting(number), _open_store(watch, patience))
         _ask(watch, lambda: _arrive(store, watch))
         for word in (HERE, MET):  # who was there when the last one came may have ended since
             _wait_for_all(store, watch, word)
@@ -146,7 +149,7 @@ def _open_store(watch: _Watch, patience: timedelta) -> Store:
         )  # fmt: skip
 
     try:
-        store = _ask(watch, join)
+        return _ask(watch, join)
     except DistError as error:
         if watch.opens and "EADDRINUSE" in str(error):
             raise UsageError(
@@ -155,7 +158,12 @@ def _open_store(watch: _Watch, patience: timedelta) -> Store:
                 next="another MASTER_PORT for all processes, or end that one",
             ) from None
         raise watch.error_of([0], f"could not be reached: {error}") from None
-    return PrefixStore(f"cdm/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+
+
+def _name_meeting(number: int) -> str:
+    """Return what the keys of a meeting begin with: one store serves all jobs of its processes."""
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
+    return f"cdm/{restart}/{number}" if number else f"cdm/{restart}"
 
 
 def _ask(watch: _Watch, question: Callable[[], T]) -> T:

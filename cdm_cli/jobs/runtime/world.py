@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 HANG_TIMEOUT = timedelta(seconds=300)
 BUCKET = 16 * 2**20  # numbers that travel together
+_stores: dict[str, list[Any]] = {}
+"""The stores of the jobs of this process by their address, held: others may not have left them."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,22 @@ def from_environment() -> World:
 def connect(world: World, device: str, say: Callable[[str], object]) -> World:
     """Join the other processes, which exchange numbers on "cuda" or "cpu"; alone, do nothing.
 
-    say: told for whom this process waits. Raises what `meet` raises, and UsageError where the
-    address of the first process is not known.
+    say: told for whom this process waits. Raises what `meet` raises, StoppedError where the process
+    is in another group already, and UsageError where the address of the first is not known.
     """
     if world.size == 1:
         return world
+    if dist.is_initialized():
+        raise StoppedError(
+            f"process {world.rank} of {world.size}: torch.distributed is in use here already, by "
+            "this program itself or by a job that lost another process",
+            kept="nothing was computed",
+            next="start all processes again, this job first",
+        )
     address = world.address or _find_address()
-    store = meet(world.rank, world.size, address, HANG_TIMEOUT, say)
+    there = _stores.setdefault(address, [])
+    store = meet(world.rank, world.size, address, HANG_TIMEOUT, say, len(there))
+    there.append(store)
     backend = "nccl" if device == "cuda" else "gloo"
     try:
         dist.init_process_group(

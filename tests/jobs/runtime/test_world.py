@@ -6,7 +6,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 from cdm_cli.errors import StoppedError
-from cdm_cli.jobs.runtime.world import World, leave_world
+from cdm_cli.jobs.runtime.session import take_part
+from cdm_cli.jobs.runtime.world import World, connect, leave_world
+from cdm_cli.options.sampling import Compute
+from tests.tiny import Told
 
 
 @pytest.fixture
@@ -22,6 +25,24 @@ def test_a_process_leaves_in_good_order(destroyed):
     leave_world(World(0, 2))
     leave_world(World())
     assert len(destroyed) == 1
+
+
+def test_who_is_in_a_group_already_is_told(destroyed):
+    with pytest.raises(StoppedError, match=r"0 of 2: torch\.distributed is in use here already"):
+        connect(World(0, 2, address="127.0.0.1:1"), "cpu", print)
+
+
+def list_ranks(options, session):
+    return session.world.gather(session.world.rank)
+
+
+def take_part_thrice(report, world):
+    return [take_part(list_ranks, None, Compute(device="cpu"), report, world) for _ in range(3)]
+
+
+def test_processes_do_one_job_after_another(pair):
+    """As a program does that torchrun starts, which calls several: at one address all the time."""
+    assert pair.launch(take_part_thrice, Compute(gpus=2), Told()) == [[0, 1]] * 3
 
 
 def test_who_has_lost_another_one_does_not_wait_for_what_it_owes(destroyed, monkeypatch):
