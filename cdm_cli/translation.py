@@ -54,7 +54,10 @@ def no_input(path: Path) -> MissingError:
     """Return the error of an input that does not exist: its nearest name, and what makes it."""
     next = MADE_BY.get(path.name, "cdm ls lists what is here and what it is")
     if path.is_symlink():
-        return MissingError(f"{path} is a link that leads nowhere", next=next)
+        fault = (
+            "is a link, and is not followed" if path.exists() else "is a link that leads nowhere"
+        )
+        return MissingError(f"{path} {fault}", next=next)
     names = list[str]()
     with suppress(OSError, ValueError), os.scandir(path.parent) as entries:
         names = [entry.name for entry in islice(entries, LOOKED_AT)]

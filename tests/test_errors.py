@@ -169,6 +169,7 @@ def test_a_shell_that_gives_too_little_memory_is_69_and_says_so():
         ("nowhere/data.h5", "nowhere/data.h5 does not exist", "cdm prepare SRC makes it"),
         ("nul\0.h5", "does not exist", "cdm ls"),
         ("link.h5", "link.h5 is a link that leads nowhere", "cdm ls"),
+        (".lock", ".lock is a link, and is not followed", "cdm ls"),
     ],
 )
 def test_an_input_that_is_not_there_has_its_nearest_name_or_what_makes_it(
@@ -179,6 +180,7 @@ def test_an_input_that_is_not_there_has_its_nearest_name_or_what_makes_it(
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
     Path("link.h5").symlink_to("gone")
+    Path(".lock").symlink_to("data.h5")  # which is opened with O_NOFOLLOW
     error = no_input(Path(path))
     assert what in error.what
     assert error.next.startswith(then)
