@@ -13,6 +13,9 @@ from cdm_cli.jobs.sampling.probe import Probe
 from cdm_cli.metrics.table import MetricTable
 from cdm_cli.options.sampling import Sampling
 
+OF_THE_JUDGE = ("against", "reference_digest", "extractor", "extractor_digest", "resize")
+"""What identifies a score besides the samples of the probe."""
+
 
 def fill_in_steps(config: StageConfig, sampling: Sampling) -> Sampling:
     """Return how samples are made that are judged, with 250 steps at most where none are given.

@@ -20,6 +20,7 @@ from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.store import Store
 from cdm_cli.errors import BadInputError, NotFiniteError
+from cdm_cli.jobs.judging import probe_score
 from cdm_cli.jobs.judging.header import identify_judge
 from cdm_cli.jobs.judging.judge import Judge
 from cdm_cli.jobs.judging.panel import Panel
@@ -126,14 +127,17 @@ def plan_selection(
     """Check all of --select that headers decide, and fix the samples that will be judged.
 
     The stack keeps --select-lowres open. Raises UsageError for more samples than there are images
-    to enlarge; MissingError and MismatchError for a judge that is none, or images that do not fit.
+    to enlarge; MissingError and MismatchError for a judge that is none, or images that do not fit;
+    WouldOverwriteError where best.safetensors was chosen by other samples.
     """
     identify_judge(features_of(options), options.runs)
     sampling = fill_in_steps(header.config, Sampling(seed=training.seed))
     flags = "--select-num", "training.sample_s"
     num, s = options.select_num, training.sample_s
     generated = open_generated(options.select_lowres, header, stack, "--select-lowres", num, report)
-    return make_probe(header, store, num, s, sampling, flags, generated)
+    probe = make_probe(header, store, num, s, sampling, flags, generated)
+    check_same_judgement(read_best(header.directory), probe.identity, header.directory)
+    return probe
 
 
 def features_of(options: TrainOptions) -> FeatureOptions:
@@ -236,7 +240,9 @@ def _rename(judged_by: Mapping[str, Any]) -> dict[str, Any]:
 def check_same_judgement(best: Best | None, now: Mapping[str, Any], directory: Path) -> None:
     """Raise WouldOverwriteError where the score that is there was judged by other rules."""
     if best is not None:
+        left = () if "extractor" in now else probe_score.OF_THE_JUDGE  # which is opened later
+        there = {name: told for name, told in best.judged_by.items() if name not in left}
         check_same(
-            directory / BEST, "selection", _rename(complete(best.judged_by, now)), _rename(now),
+            directory / BEST, "selection", _rename(complete(there, now)), _rename(now),
             next="repeat the flags that it was chosen with, or move it away",
         )  # fmt: skip

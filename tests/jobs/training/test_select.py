@@ -239,6 +239,7 @@ def test_scores_of_other_rules_are_not_compared(changes, rule, home, monkeypatch
     scripted(monkeypatch, 3.0)
     train(home, steps=2, **SELECT)
     before = (base(home) / "best.safetensors").read_bytes()
+    stage = (base(home) / "stage.json").read_bytes()
     if not changes:
         write_judge(home / "runs/other", seed=1)
         (home / "runs/judge/ema.safetensors").write_bytes(
@@ -248,6 +249,8 @@ def test_scores_of_other_rules_are_not_compared(changes, rule, home, monkeypatch
         train(home, steps=4, **(SELECT | changes))
     assert (base(home) / "best.safetensors").read_bytes() == before
     assert not (base(home) / "checkpoints/step-00000004").exists()
+    if changes:  # which headers tell before the name is claimed for so many steps
+        assert (base(home) / "stage.json").read_bytes() == stage
 
 
 HALF = '{"metric": "fid", "value": 1, "judged_by": {"seed": 0}, "jackknife": '
