@@ -86,13 +86,13 @@ def answer(ctx: typer.Context, options: "O", run: "Callable[[O, Report], object]
     from cdm_cli.jobs.runtime.ranks import ranks
 
     report = choose_report(ctx)
-    defaults = _list_defaults(ctx)
-    if defaults:
+    leads = ranks().rank == 0
+    if leads and (defaults := _list_defaults(ctx)):
         report.say(f"{ctx.info_name}: by default {', '.join(defaults)}")
     if _wants_all(ctx):
         tell_by(report.say)
     result = run(options, report)
-    if ranks().rank == 0:
+    if leads:
         show(result, as_json=bool(ctx.params.get("json")), whole=_wants_all(ctx))
     failure = result.failure() if isinstance(result, MayFail) else None
     if failure is not None:

@@ -186,7 +186,8 @@ def _keep(source: Source, fits: Sequence[bool], reason: str, skips: Skips) -> li
 
 
 def _label_by_folder(source: Source, skips: Skips) -> Labelled:
-    folders = [tuple(name.split("/")[:-1]) for name in source.names]
+    rows = isinstance(source, ArraySource)  # whose names are of a dataset, which is no folder
+    folders = [() if rows else tuple(name.split("/")[:-1]) for name in source.names]
     depth = 0
     while _is_wrapper(folders, depth):
         depth += 1

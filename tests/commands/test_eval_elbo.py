@@ -40,6 +40,16 @@ def test_the_base_stage_by_default():
         assert f"\n{told} " not in shown.stdout
 
 
+def test_of_several_processes_one_says_what_is_taken_by_default(monkeypatch):
+    monkeypatch.setattr("cdm_cli.jobs.elbo.elbo.run", lambda options, report: {})
+    for rank, said in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        shown = invoke("eval", "elbo", *CPU)
+        assert shown.exit_code == 0, shown.stderr
+        assert shown.stderr.count("by default") == said
+
+
 def test_a_cascade_with_one_s_as_json():
     shown = invoke("eval", "elbo", "base", "sr", "--s", "7", "--split", "train", *CPU, "--json")
     assert shown.exit_code == 0, shown.stderr

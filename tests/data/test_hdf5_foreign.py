@@ -13,6 +13,7 @@ import pytest
 
 from cdm_cli.data import hdf5_foreign
 from cdm_cli.data.hdf5_foreign import Inside, find_inside, is_hdf5, open_hdf5
+from cdm_cli.data.labels import find_labels
 from cdm_cli.data.skips import Skips
 from cdm_cli.data.sources import open_source
 from cdm_cli.errors import BadInputError, CdmError, DiskError, UnsafeInputError, UsageError
@@ -68,6 +69,8 @@ def test_shapes_that_others_use(path):
     gray, pixels = read(write(path, images=X[..., 0], labels=Y.astype(">u2")), labels=None)
     np.testing.assert_array_equal(pixels, X[..., :1])
     assert gray.labels is None
+    found = find_labels(gray, None, Skips())
+    assert (found.how, len(found.classes)) == ("no folders: one class", 1)  # data/ is none
 
 
 def test_reads_of_several_steps(path, monkeypatch):

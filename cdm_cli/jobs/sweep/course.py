@@ -100,11 +100,11 @@ class Course:
         )
 
     def _tell_rest(self) -> None:
-        """Say why a part of the budget is left that would pay for more than one step of images."""
+        """Say why a part of the budget is left: for a step of images of all, or after a pause."""
         file, some = self.file, [point.labels in self.file.left for point in self.field.points]
         rest = file.evaluations - file.spent
         step = sum(cost for cost, here in zip(self.field.costs, some, strict=True) if here)
-        if rest >= step * self.field.step:
+        if rest >= step * self.field.step or file.rounds[-1].paused:
             self._say(
                 f"{rest} of {file.evaluations} evaluations are left: {say_why_it_ended(file)}"
             )

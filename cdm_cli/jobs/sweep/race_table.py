@@ -35,6 +35,9 @@ def say_why_it_ended(race: RaceFile) -> str:
     last = race.rounds[-1]
     if len(race.left) == 1:
         return "one point is left, there is nothing to compare"
+    if last.paused:
+        others = len(last.points) - len(last.beaten) - len(last.paused)
+        return f"too few for another {race.step} images of each of the {others} that are not paused"
     if last.num < race.num and last.round == len(race.rules.ends):
         more = f"{race.step} images of each of its {len(last.points)} points"
         return f"the last round is over, and they are too few for another {more}"

@@ -188,6 +188,10 @@ def test_it_says_why_a_part_of_the_budget_is_left(workspace, monkeypatch):
     assert file.plan is not None
     old = file.model_copy(update={"plan": replace(file.plan, wakes=False)})
     assert say_why_it_ended(old) == "in a race of an earlier version, paused ones wait"
+    early = file.model_copy(update={"rounds": file.rounds[:1]})  # it pauses one of four
+    assert say_why_it_ended(early) == (
+        "too few for another 33 images of each of the 3 that are not paused"
+    )
     alone = file.model_copy(update={"left": file.left[:1]})
     assert say_why_it_ended(alone) == "one point is left, there is nothing to compare"
 
