@@ -53,10 +53,9 @@ def as_cdm_error(error: Exception) -> CdmError:
 def no_input(path: Path) -> MissingError:
     """Return the error of an input that does not exist: its nearest name, and what makes it."""
     next = MADE_BY.get(path.name, "cdm ls lists what is here and what it is")
-    if path.is_symlink():
-        fault = (
-            "is a link, and is not followed" if path.exists() else "is a link that leads nowhere"
-        )
+    if os.path.islink(path):
+        there = os.path.exists(path)
+        fault = "is a link, and is not followed" if there else "is a link that leads nowhere"
         return MissingError(f"{path} {fault}", next=next)
     names = list[str]()
     with suppress(OSError, ValueError), os.scandir(path.parent) as entries:

@@ -169,6 +169,7 @@ def test_a_shell_that_gives_too_little_memory_is_69_and_says_so():
         ("nowhere/data.h5", "nowhere/data.h5 does not exist", "cdm prepare SRC makes it"),
         ("nul\0.h5", "does not exist", "cdm ls"),
         ("link.h5", "link.h5 is a link that leads nowhere", "cdm ls"),
+        ("n" * 300, "does not exist", "cdm ls"),
         (".lock", ".lock is a link, and is not followed", "cdm ls"),
     ],
 )

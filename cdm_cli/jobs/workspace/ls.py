@@ -47,7 +47,7 @@ def run(options: ListOptions, report: Report) -> Listing:
         rows = list(_list_rows(path))
         return Listing(path, rows, _write_notes(rows))
     row = _describe_file(path, {})
-    if row is None and path.exists():
+    if row is None and os.path.exists(path):
         ends = " or ".join(STORES)
         raise BadInputError(
             f"{path} is no workspace, no stage, and no store, whose name ends in {ends}",
