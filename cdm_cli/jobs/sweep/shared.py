@@ -30,14 +30,20 @@ def check_points(points: Sequence[Point], session: Session) -> None:
 
     Raises MissingError, WouldOverwriteError and DiskError.
     """
-    size = 0
     for point in points:
         if point.samples.exists():
             check_output(point.work, point.samples, session)
-        else:
-            size += len(point.work.samples) * count_sample_bytes(point.work.header.config)
     if points:
-        check_room(find_existing(points[0].out) / "points", size)
+        check_room(find_existing(points[0].out) / "points", count_new_bytes(points))
+
+
+def count_new_bytes(points: Sequence[Point]) -> int:
+    """Return the bytes of the stores that are not there yet; each is of its final size at once."""
+    return sum(
+        len(point.work.samples) * count_sample_bytes(point.work.header.config)
+        for point in points
+        if not point.samples.exists()
+    )
 
 
 @dataclass

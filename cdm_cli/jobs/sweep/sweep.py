@@ -26,7 +26,7 @@ from cdm_cli.jobs.sweep.point import DECIDED, NAME, Point
 from cdm_cli.jobs.sweep.race import RaceResult, begin, run_race
 from cdm_cli.jobs.sweep.race_file import RaceFile
 from cdm_cli.jobs.sweep.racers import Racers
-from cdm_cli.jobs.sweep.shared import check_points
+from cdm_cli.jobs.sweep.shared import check_points, count_new_bytes
 from cdm_cli.jobs.sweep.table import (
     PAGE,
     SweepTable,
@@ -142,14 +142,15 @@ def plan(options: SweepOptions, report: Report) -> dict[str, object]:
 
 def _estimate_cost(options: SweepOptions, sweep: Sweep) -> dict[str, object]:
     """Return what the missing points cost together; sampler and steps where all share them."""
-    todo = [point.work for point in _list_missing(sweep)]
+    missing = _list_missing(sweep)
+    todo = [point.work for point in missing]
     num = sum(len(work.samples) for work in todo)
     evaluations = sum(len(work.samples) * work.chain.evaluations for work in todo)
     chain, compute = sweep.points[0].work.chain, options.judge.compute
     found = estimate_cost(sweep.header.config, chain, num, compute, evaluations=evaluations)
     varied = {name for axis in options.varied for name in DECIDED[axis]}
     shared = {name: value for name, value in found.items() if name not in varied}
-    return {**shared, "images_judged": num}
+    return {**shared, "disk_bytes": count_new_bytes(missing), "images_judged": num}
 
 
 def _estimate_cost_of_race(
@@ -163,7 +164,10 @@ def _estimate_cost_of_race(
         known = estimate_cost(
             work.header.config, work.chain, field.num, compute, evaluations=budget
         )
+        disk = count_new_bytes(field.points)
         known |= {
+            "bytes": disk,
+            "disk_bytes": disk,
             "rounds": field.count_rounds(budget),
             "first_round": field.count_first_images(budget),
         }

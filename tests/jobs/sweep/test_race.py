@@ -228,6 +228,7 @@ def test_a_grid_goes_on_with_a_race_and_a_race_reads_a_grid(workspace, monkeypat
         np.testing.assert_array_equal(images(path, num), images(Path("other") / path.name, num))
         assert not images(path)[num:].any()
     before, sizes = course(), sampled(monkeypatch)
+    assert plan(grid(), Told())["disk_bytes"] == 0
     run(grid(), Told())
     assert sum(sizes) == 3 * (NUM - 264) + (NUM - 99)
     for path in sorted(SWEEP.glob("*.h5")):
@@ -429,6 +430,8 @@ def test_a_dry_run_says_what_a_race_costs(workspace):
     told = plan(options(), Told())
     assert (told["network_evaluations"], told["rounds"], told["first_round"]) == (BUDGET, 4, 99)
     assert told["evaluations_of_the_grid"] == STEPS * 4 * NUM
+    # Stores are of their final size at once.
+    assert told["disk_bytes"] == 4 * NUM * (8 * 8 * 3 + 16) == plan(grid(), Told())["disk_bytes"]
     assert "network_evaluations" not in plan(options(budget="1m"), Told())
 
 
