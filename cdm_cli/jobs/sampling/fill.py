@@ -178,8 +178,7 @@ def fill_store(
 
 def _tell_note(note: str, store: Store, report: Report) -> None:
     """Say that a store that is continued does not get another note."""
-    there = store.provenance.get("note")
-    if note and note != there:
+    if note and note != (there := store.provenance.get("note")):
         told = "keeps the note that it was begun with" if there else "goes on without a note"
         report.say(f"{store.path}: {told}")
 
