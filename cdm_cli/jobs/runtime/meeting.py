@@ -12,7 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import TypeVar
 
 from torch.distributed import (
@@ -146,6 +148,7 @@ def _open_store(watch: _Watch, patience: timedelta) -> Store:
         return TCPStore(
             watch.host, watch.port, watch.size, watch.opens, patience,
             wait_for_workers=False, multi_tenant=True,
+            master_listen_fd=_listen(watch) if watch.opens else None,
         )  # fmt: skip
 
     try:
@@ -158,6 +161,19 @@ def _open_store(watch: _Watch, patience: timedelta) -> Store:
                 next="another MASTER_PORT for all processes, or end that one",
             ) from None
         raise watch.error_of([0], f"could not be reached: {error}") from None
+
+
+def _listen(watch: _Watch) -> int | None:
+    """Return a socket for the store to listen on, if others reach it by an address of IPv4.
+
+    On one of its own torch takes both families, and before it answers anybody asks a name server
+    who each connection is from, as an address of IPv6 that no hosts file has: a tenth of a second
+    or many for each, also for what is no process of a job. None: torch finds one, or one to share.
+    """
+    with suppress(ValueError, OSError):
+        if ip_address(watch.host).version == 4:
+            return socket.create_server(("", watch.port), backlog=socket.SOMAXCONN).detach()
+    return None
 
 
 def _name_meeting(number: int) -> str:

@@ -1,8 +1,10 @@
 """Mirrors cdm_cli/jobs/runtime/meeting.py: nobody waits in silence, or for who has ended."""
 
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -121,6 +123,25 @@ def test_a_program_that_listens_and_says_nothing_is_told_of_and_does_not_keep_a_
         with pytest.raises(StoppedError, match="did not come within 1 s: what listens there does"):
             meet(1, 2, place, timedelta(seconds=1), told.append)
     assert "rank 1 of 2 waits for rank 0" in told[0]
+
+
+def test_connections_that_are_of_no_process_keep_none_from_meeting(place):
+    """Each cost a question to a name server, before which nobody was answered."""
+    host, _, port = place.rpartition(":")
+    patience, flooded = timedelta(seconds=5), threading.Event()
+    with ThreadPoolExecutor() as pool, ExitStack() as held:
+
+        def flood(line):
+            for number in range(0 if flooded.is_set() else 100):
+                other = held.enter_context(socket.create_connection((host, int(port))))
+                other.sendall(b"GET / HTTP/1.0\r\n\r\n" * (number % 2))
+            flooded.set()
+
+        first = pool.submit(meet, 0, 2, place, patience, flood)
+        assert flooded.wait(5)
+        second = pool.submit(meet, 1, 2, place, patience, print)
+        first.result().set("word", "said")
+        assert second.result().get("word") == b"said"
 
 
 def test_each_process_connects_once_however_long_it_waits(place, monkeypatch):
