@@ -202,13 +202,10 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(home, undis
 
 def test_grids_and_selection_change_no_byte(home, undisturbed):
     write_judge(home / "runs/judge")
-    told = Told()
     train(
         home, DROPOUT, KEEP_ALL, "training.grid_every=2",
-        select="fid", select_num=6, select_every=2, features="judge", told=told,
+        select="fid", select_num=6, select_every=2, features="judge",
     )  # fmt: skip
-    (said,) = [line for line in told.lines if "--select fid every 2 steps" in line]
-    assert " ," not in said  # each setting has a value
     made = sorted(path.name for path in (base(home) / "samples").iterdir())
     assert made == [f"step-0000000{step}.png" for step in (2, 4, 5)]
     assert (base(home) / "best.safetensors").is_file()
@@ -216,6 +213,18 @@ def test_grids_and_selection_change_no_byte(home, undisturbed):
     losses = [row for row in ours.pop("metrics") if "loss" in row]
     assert losses == theirs.pop("metrics")
     assert ours == theirs
+
+
+def test_each_setting_that_selection_samples_with_has_a_value(home):
+    write_judge(home / "runs/judge")
+    told = Told()
+    train(
+        home, "sampling.sampler=ddim", steps=1,
+        select="fid", select_num=6, select_every=1, features="judge", told=told,
+    )  # fmt: skip
+    (said,) = [line for line in told.lines if "--select fid every 1 steps" in line]
+    assert "sampler ddim" in said
+    assert " ," not in said
 
 
 def test_a_finished_run_returns_at_once(undisturbed):
