@@ -111,7 +111,9 @@ class Course:
 
     def _look(self, some: Sequence[int], num: int) -> list[Estimate]:
         """Return the numbers of some points, making and judging what is missing of them."""
-        self._say(f"{len(some)} points on {num} images each")
+        lacking = self.field.count_lacking(num)
+        but = f", which lack {lacking} of the classes" if lacking else ""
+        self._say(f"{len(some)} points on {num} images each{but}")
         points = [self.field.points[i] for i in some]
         missing = [one for one in points if not self.file.find_number(one.labels, num)]
         if self.session.world.size > 1:

@@ -5,7 +5,7 @@ was killed ends as if it had not been. Numbers outlive their race: the next one 
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from cdm_cli.__version__ import __version__
 from cdm_cli.cascade.stagefile import read_settings, write_settings
@@ -15,7 +15,7 @@ from cdm_cli.metrics.best import Contender
 from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import BEFORE, Plan, Round, plan_rounds
 from cdm_cli.metrics.verdicts import BEATEN, put_in_words
-from cdm_cli.settings import Settings
+from cdm_cli.settings import Later, Settings
 
 FILE = "race.json"
 LIMIT = 2**26
@@ -66,7 +66,8 @@ class RoundFile(Settings):
     """One round, on the first num images of each point.
 
     level: the probability, at most, that the best point is beaten in it. evaluations: of all rounds
-    up to this one. against: the point of the lowest FID, from which the differences are.
+    up to this one. against: the point of the lowest FID, from which the differences are. lacking:
+    classes of the images of all rounds of which these have none.
     """
 
     round: int
@@ -75,6 +76,7 @@ class RoundFile(Settings):
     evaluations: int
     against: Labels
     points: tuple[Standing, ...]
+    lacking: Annotated[int, Later()] = 0
 
     @property
     def beaten(self) -> list[Standing]:
@@ -169,6 +171,7 @@ def record_round(done: Round, field: Racers) -> RoundFile:
         evaluations=done.spent,
         against=labels[done.lowest],
         points=tuple(standings),
+        lacking=field.count_lacking(done.num),
     )
 
 

@@ -5,7 +5,7 @@ writes them, each round ends after a whole turn: then all rounds have the same s
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +29,24 @@ UNMIXED = 5.0  # standard deviations of a random order, in which classes may be 
 
 @dataclass(frozen=True)
 class Racers:
-    """The points of a race. num: images of each, at most; step: images are made so many at a time.
+    """The points of a race. labels: int64 [N], of the images of each, in the order of the store.
 
-    asked: the budget as typed.
+    step: images are made so many at a time. asked: the budget as typed.
     """
 
     points: tuple[Point, ...]
-    num: int
+    labels: NDArray[np.int64] = field(compare=False)
     step: int
     asked: str
+
+    @property
+    def num(self) -> int:
+        """N, the images of each point, at most."""
+        return len(self.labels)
+
+    def count_lacking(self, num: int) -> int:
+        """Return how many of the classes the first num images of each point lack."""
+        return len(np.unique(self.labels)) - len(np.unique(self.labels[:num]))
 
     @property
     def costs(self) -> list[int]:
@@ -83,7 +92,7 @@ def choose_racers(options: SweepOptions, sweep: Sweep) -> Racers:
     block = step if step <= LARGEST else BLOCK
     works = [replace(point.work, block_size=block, most_at_once=most) for point in points]
     made = tuple(replace(point, work=work) for point, work in zip(points, works, strict=True))
-    found = Racers(made, num, step, _spell_budget(options))
+    found = Racers(made, labels, step, _spell_budget(options))
     _check_mixed(
         options, labels[: max(LEAST_JUDGED, found.count_first_images(found.grid // SHARE))], labels
     )

@@ -473,6 +473,23 @@ def test_images_that_are_sorted_by_class_are_no_race(workspace):
         run(options(lowres="sorted.h5"), Told())
 
 
+def test_a_round_whose_images_lack_classes_says_so(workspace):
+    """The last class comes late, as where a store was joined to another."""
+    arrays, place = arrays_of(NUM, [4, 8]), np.arange(NUM)
+    arrays["labels"] = np.where((place >= 200) & (place % 5 == 0), 2, place % 2)
+    write_store(Path("joined.h5"), "samples", {"": arrays})
+    told = Told()
+    run(options(lowres="joined.h5"), told)
+    said = [line for line in told.lines if " images each" in line and "after" not in line]
+    lacking = [line.endswith("images each, which lack 1 of the classes") for line in said]
+    kept = [
+        one.get("lacking", 0) for one in json.loads((SWEEP / "race.json").read_text())["rounds"]
+    ]
+    assert lacking[0]
+    assert not lacking[-1]
+    assert kept == [int(one) for one in lacking]
+
+
 def test_a_round_has_whole_rounds_of_the_classes():
     assert find_step(np.arange(300) % 10) == 40
     assert find_step(np.arange(300) % 3) == 33
