@@ -1,7 +1,7 @@
 """What `cdm train` is about to do: preset, overrides and data together."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
     num_classes = len(store.classes)
     if isinstance(stage, ClassifierConfig):
         resolution = stage.resolution if "resolution" in said else max(part.resolutions)
-        _check_resolution("resolution", resolution, part, store)
+        _check_resolution("resolution", resolution, part, store, max)
         changes = {
             "resolution": resolution,
             "channels": part.count_channels(resolution),
@@ -110,9 +110,10 @@ def fit_to_data(plan: Plan, store: Store, options: TrainOptions) -> Plan:
         }
         _check_typed(typed, "", stage.model_dump(), changes, store)
         return _change(plan, stage=changes)
-    _check_resolution("model.resolution", stage.model.resolution, part, store)
-    if stage.conditioning:
-        _check_resolution("conditioning.resolution", stage.conditioning.resolution, part, store)
+    rather = max if stage.conditioning else min
+    _check_resolution("model.resolution", stage.model.resolution, part, store, rather)
+    if low := stage.conditioning:
+        _check_resolution("conditioning.resolution", low.resolution, part, store, min)
     if "model.num_classes" in said and stage.model.num_classes == 0:
         num_classes = 0  # an unconditional model was asked for
     channels = part.count_channels(stage.model.resolution)
@@ -134,7 +135,9 @@ def _check_typed(
             )
 
 
-def _check_resolution(setting: str, resolution: int, part: Part, store: Store) -> None:
+def _check_resolution(
+    setting: str, resolution: int, part: Part, store: Store, rather: Callable[[Iterable[int]], int]
+) -> None:
     if resolution in part.resolutions:
         return
     has = ", ".join(str(found) for found in part.resolutions)
@@ -142,7 +145,7 @@ def _check_resolution(setting: str, resolution: int, part: Part, store: Store) -
         f"{store.path} has images of {has}, the stage needs {resolution}",
         kept="nothing was written",
         next=f"cdm prepare SRC --resolution {resolution} …, another --preset, or "
-        f"--set {quote(f'{setting}={min(part.resolutions)}')}",
+        f"--set {quote(f'{setting}={rather(part.resolutions)}')}",
     )
 
 

@@ -101,20 +101,25 @@ def test_a_classifier_takes_the_highest_resolution_unless_told(tmp_path, store):
 
 
 @pytest.mark.parametrize(
-    ("changes", "missing"),
+    ("changes", "missing", "advised"),
     [
-        ({"preset": "tiny-sr16-32"}, 32),
-        ({"preset": "tiny-sr8-16", "overrides": ("conditioning.resolution=4",)}, 4),
-        ({"preset": "tiny-classifier", "overrides": ("resolution=32",)}, 32),
+        ({"preset": "tiny-sr16-32"}, 32, "model.resolution=16"),
+        ({"preset": "cifar-base32"}, 32, "model.resolution=8"),
+        (
+            {"preset": "tiny-sr8-16", "overrides": ("conditioning.resolution=4",)},
+            4, "conditioning.resolution=8",
+        ),
+        ({"preset": "tiny-classifier", "overrides": ("resolution=32",)}, 32, "resolution=16"),
     ],
-)
-def test_a_resolution_that_the_store_lacks_is_a_mismatch(changes, missing, tmp_path, store):
+)  # fmt: skip
+def test_a_resolution_that_the_store_lacks_is_a_mismatch(
+    changes, missing, advised, tmp_path, store
+):
     asked = options(tmp_path, **changes)
     message = rf"images of 8, 16, the stage needs {missing}"
     with pytest.raises(MismatchError, match=message) as caught:
         fit_to_data(plan_from_flags(asked), store, asked)
-    setting = asked.overrides[-1].partition("=")[0] if asked.overrides else "model.resolution"
-    assert caught.value.next.endswith(f"or --set {setting}=8")
+    assert caught.value.next.endswith(f"or --set {advised}")
 
 
 def order(asked):
