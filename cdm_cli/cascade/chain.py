@@ -130,7 +130,7 @@ def _respace(
     """Return the schedule of training at the times that are given, or at evenly spread ones."""
     whole = from_config(config.schedule)
     if times is not None:
-        _check_within("a time of the schedule", times, 1, whole.T)
+        _check_times(times, whole.T)
         return respace(whole, torch.tensor(sorted({*times, *visited} - {0})))
     imported = _choose_times(config, asked, steps, sampler)
     return schedule_with(whole, steps, visited, sampler, imported)
@@ -176,6 +176,15 @@ def _check_within(flag: str, values: Sequence[int], low: int, high: int) -> None
                 kept="nothing was made",
                 next=f"{flag} with one of these",
             )
+
+
+def _check_times(times: Sequence[int], T: int) -> None:
+    if not 1 <= min(times) <= max(times) <= T:
+        raise UsageError(
+            f"--schedule: it has times {min(times)}..{max(times)}, the stage 1..{T}",
+            kept="nothing was made",
+            next="a file that cdm tune-schedule wrote for this stage",
+        )
 
 
 def _take_searched(config: StageConfig, alpha_bar: Sequence[float], *, named: bool) -> Schedule:

@@ -27,13 +27,13 @@ def ranks() -> Ranks:
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return _read("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    if _number("SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in os.environ:
+    if read_number("SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in os.environ:
         return _read("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
     return Ranks()
 
 
 def _read(rank: str, size: str, local_rank: str) -> Ranks:
-    found = Ranks(_number(rank, 0), _number(size, 1), _number(local_rank, 0))
+    found = Ranks(read_number(rank, 0), read_number(size, 1), read_number(local_rank, 0))
     if found.rank >= found.size:
         raise UsageError(
             f"{rank}={found.rank}: {size}={found.size} has ranks 0..{found.size - 1}",
@@ -42,7 +42,8 @@ def _read(rank: str, size: str, local_rank: str) -> Ranks:
     return found
 
 
-def _number(name: str, default: int) -> int:
+def read_number(name: str, default: int) -> int:
+    """Return a whole number of the environment; raise UsageError where it is another word."""
     word = os.environ.get(name, str(default))
     if not word.isdecimal():
         raise UsageError(f"{name}={word}: expected a whole number", next="unset it")

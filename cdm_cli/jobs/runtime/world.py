@@ -22,7 +22,7 @@ from cdm_cli.errors import StoppedError, UsageError
 from cdm_cli.jobs.runtime.lifelines import Lifelines
 from cdm_cli.jobs.runtime.meeting import meet
 from cdm_cli.jobs.runtime.ordered import sum_in_order
-from cdm_cli.jobs.runtime.ranks import ranks
+from cdm_cli.jobs.runtime.ranks import ranks, read_number
 
 T = TypeVar("T")
 
@@ -205,5 +205,5 @@ def _find_address() -> str:
             "several processes, but MASTER_ADDR and MASTER_PORT do not say where the first one is",
             next="export MASTER_ADDR=host MASTER_PORT=29500, or use --gpus N",
         )
-    port = 20_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000
+    port = 20_000 + read_number("SLURM_JOB_ID", 0) % 20_000
     return f"{host}:{port}"

@@ -25,7 +25,11 @@ def choose_part(store: Store, split: str | None) -> tuple[str, Part]:
         return name, store.parts[name]
     if split is None and len(store.parts) == 1:
         return next(iter(store.parts.items()))
-    there = " and ".join(filter(None, store.parts)) or "none, it holds samples"
+    if "" in store.parts:
+        raise UsageError(
+            f"--split {name}: {store.path} holds samples, which have no splits", next="leave it out"
+        )
+    there = " and ".join(store.parts)
     raise UsageError(
         f"--split {name}: {store.path} has the splits {there}", next="choose one, or leave it out"
     )

@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from cdm_cli.errors import StoppedError
+from cdm_cli.errors import StoppedError, UsageError
 from cdm_cli.jobs.runtime.session import take_part
 from cdm_cli.jobs.runtime.world import World, connect, leave_world
 from cdm_cli.options.sampling import Compute
@@ -38,6 +38,15 @@ def list_ranks(options, session):
 
 def take_part_thrice(report, world):
     return [take_part(list_ranks, None, Compute(device="cpu"), report, world) for _ in range(3)]
+
+
+def test_an_address_that_cannot_be_made_is_told_by_its_variable(monkeypatch):
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.1")
+    monkeypatch.setenv("SLURM_JOB_ID", "array-7")
+    with pytest.raises(UsageError, match="SLURM_JOB_ID=array-7: expected a whole number"):
+        connect(World(0, 2), "cpu", Told().say)
 
 
 def test_processes_do_one_job_after_another(pair):

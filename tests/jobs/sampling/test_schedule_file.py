@@ -54,6 +54,17 @@ def upsampled(s, told, sampling=SEARCHED):
     )
 
 
+def test_times_that_the_stage_does_not_have_are_refused():
+    file = ScheduleFile.model_validate_json(Path("schedule.json").read_text())
+    late = file.schedules[0].model_copy(
+        update={"steps": 2, "times": (1000, 5), "alpha_bar": None, "stochasticity": None}
+    )
+    changed = file.model_copy(update={"schedules": (late,)})
+    Path("late.json").write_text(changed.model_dump_json())
+    with pytest.raises(UsageError, match=r"--schedule: it has times 5\.\.1000, the stage 1\.\.20"):
+        upsampled(5, Told(), Sampling(schedule=Path("late.json"), steps=2))
+
+
 def run_upsampling(s, told, sampling=SEARCHED):
     digest = read_weights_digest(Path("runs/sr"))
     out = Path(f"{s}-{bool(sampling.schedule)}-{sampling.clip}-{digest}.h5")

@@ -204,7 +204,7 @@ def test_continues_and_refuses_to_mix(workspace):
         ({"lowres": "data.h5", "augment": "truncated"}, MismatchError, "nor any other"),
         ({"lowres": "data.h5", "augment": "truncated", "s": 0}, MismatchError, "nor any other"),
         ({"lowres": "none.h5"}, MissingError, r"none\.h5"),
-        ({"split": "val"}, UsageError, "--split val"),
+        ({"split": "val"}, UsageError, r"--split val: \S+ holds samples, which have no splits"),
         ({"num": 71}, UsageError, "has 70 images"),
         ({"keep_s": (21,)}, UsageError, "--keep-s 21: the stage has times 1..20"),
         ({"model": "base"}, MismatchError, "it is a base stage"),
