@@ -30,7 +30,7 @@ from machine import machine
 from torch import Tensor
 
 from cdm_cli.cascade.conditioning import draw_non_truncated
-from cdm_cli.cascade.saved import checkpoints
+from cdm_cli.cascade.saved import list_checkpoints
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.pixels import from_uint8, to_uint8
@@ -45,7 +45,7 @@ from cdm_cli.jobs.runtime.device import pick_device
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.headers import read_header
 from cdm_cli.jobs.sampling.numerics import choose_numerics
-from cdm_cli.jobs.sampling.ready import load_ready_stage
+from cdm_cli.jobs.sampling.ready import load_fast_stage
 from cdm_cli.jobs.sampling.store_images import StoreImages, choose_part, choose_rows
 from cdm_cli.metrics.collector import Collector
 from cdm_cli.names import RUNS
@@ -282,7 +282,7 @@ def opened(
     compute = Compute(device=arguments.device, compile=False, batch_size=arguments.batch_size)
     session = Session(device, compute)
     chosen = choose_numerics(config, session, 0, None, len(rows))
-    stage = load_ready_stage(header, Sampling(weights=weights), chosen, session)
+    stage = load_fast_stage(header, Sampling(weights=weights), chosen, session)
     if panel is None:
         ref = Path(arguments.ref)
         judge = FeatureOptions(features=arguments.features, ref=ref, compute=compute)
@@ -315,7 +315,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("-o", "--out", default="deterministic.json")
     arguments = parser.parse_args()
-    saved = [path.name for path in checkpoints(find_stage(arguments.stage, Path(RUNS)))]
+    saved = [path.name for path in list_checkpoints(find_stage(arguments.stage, Path(RUNS)))]
     earlier = min(saved) if len(saved) > 1 else None
     with ExitStack() as stack:
         bench = opened(arguments, "ema", stack, None)

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from machine import machine
 from torch import Tensor, nn
 
-from cdm_cli.cascade.fast import compile_net, for_sampling
+from cdm_cli.cascade.fast import compile_net, make_fast
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig
 from cdm_cli.data.batches import TrainBatch
@@ -35,7 +35,7 @@ from cdm_cli.jobs.runtime.device import make_deterministic
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.objective import StageObjective
 from cdm_cli.jobs.training.step import Trainer
-from cdm_cli.nets.counting import flops_per_image
+from cdm_cli.nets.counting import count_flops_per_image
 from cdm_cli.plans import TrainingConfig
 from cdm_cli.presets import preset
 
@@ -141,7 +141,7 @@ def sampling_call(
     config: StageConfig, batch: int, *, compiled: bool, recorded: bool = True
 ) -> Callable[[], Tensor]:
     """One network evaluation exactly as `cdm sample` runs it."""
-    stage = for_sampling(ours(config), compiled=compiled)
+    stage = make_fast(ours(config), compiled=compiled)
     with torch.inference_mode():
         x_t, _, z_s, s, y = inputs(config, batch)
     eps_theta = stage.eps_theta(stage.schedule, y, z_s, s.long())
@@ -257,7 +257,7 @@ def compare(name: str, limits: Limits, arguments: argparse.Namespace) -> None:
     config = preset(name).stage
     assert isinstance(config, StageConfig)
     with torch.device("meta"):
-        forward = flops_per_image(build_net(config))
+        forward = count_flops_per_image(build_net(config))
     print(f"\n{name}: {forward / 1e9:.0f} GFLOPs forward per image")
     print(f"{'':30s} {'images/s':>9s} {'TFLOP/s':>9s} {'of limit':>8s} {'of held':>8s} {'GiB':>7s}")
     for mode in arguments.mode or ["sample", "train"]:

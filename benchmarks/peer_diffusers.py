@@ -24,8 +24,8 @@ from cdm_cli.diffusion.schedules import (
     cosine,
     linear,
     respace,
-    schedule_with,
     space_times,
+    spread_schedule,
 )
 
 T = 1000
@@ -129,7 +129,7 @@ def compare_dpm_solver(name: str, exact: bool, kind: str, steps: int) -> float:
     The peer draws noise in float32.
     """
     schedule = SCHEDULES[name]
-    short, net = schedule_with(schedule, steps, sampler="dpm-solver++"), network(schedule)
+    short, net = spread_schedule(schedule, steps, sampler="dpm-solver++"), network(schedule)
     theirs = {"algorithm_type": kind, "final_sigmas_type": "zero"}
     peer = made("DPMSolverMultistepScheduler", schedule, exact, **theirs)
     peer.set_timesteps(timesteps=[t - 1 for t in reversed(short.times[1:].tolist())])

@@ -36,8 +36,8 @@ from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, parse_flags
 from cdm_cli.cascade.foreign.openai_names import convert
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.diffusion import samplers
-from cdm_cli.diffusion.schedules import schedule_with
-from cdm_cli.nets.counting import num_parameters
+from cdm_cli.diffusion.schedules import spread_schedule
+from cdm_cli.nets.counting import count_parameters
 
 BASE = "--num_channels 64 --num_res_blocks 1 --learn_sigma True"
 NETWORKS = [
@@ -114,8 +114,8 @@ def compare_networks(peers: dict[str, Any]) -> None:
         with torch.no_grad():
             theirs = diffusion._wrap_model(net)(x_t, i, **known)
             ours = stage.eps_theta(stage.schedule, y, z_s)(x_t, i + 1)
-        parameters = num_parameters(stage.net)
-        assert parameters == num_parameters(net)
+        parameters = count_parameters(stage.net)
+        assert parameters == count_parameters(net)
         note = f"{parameters / 1e6:.2f} M parameters"
         row(f"{package}: {name}", difference(ours, theirs), 1e-5, note)
 
@@ -142,7 +142,7 @@ def compare_sampling(peers: dict[str, Any], T: int) -> None:
     net, _ = peer_of(peers[GUIDED], said)
     stage = imported(randomised(net), said, GUIDED)
     peer = diffusion_of(GUIDED, "linear", T, "learned", respacing=[10])
-    peer.rescale_timesteps, schedule = True, schedule_with(stage.schedule, 10)
+    peer.rescale_timesteps, schedule = True, spread_schedule(stage.schedule, 10)
     assert (schedule.times[1:] - 1).tolist() == peer.timestep_map
     x_T, eps_theta = torch.randn(2, 3, 32, 32), stage.eps_theta(schedule, None)
     mine = last(samplers.ddim(eps_theta, schedule, x_T, randn_like=torch.randn_like))
@@ -173,8 +173,8 @@ def compare_published(peers: dict[str, Any]) -> None:
             net, _ = peer_of(peers[package], f"{text} {widths}")
             config = stage_config(net.state_dict(), parse_flags([text])[0], origin, file)
             ours = build_net(config)
-        assert num_parameters(ours) == num_parameters(net), file
-        print(f"  {file:40s} {num_parameters(ours) / 1e6:7.1f} M parameters, {config.kind}")
+        assert count_parameters(ours) == count_parameters(net), file
+        print(f"  {file:40s} {count_parameters(ours) / 1e6:7.1f} M parameters, {config.kind}")
 
 
 # Widths of the published models (their READMEs): shapes tell them, so `PUBLISHED` does not.

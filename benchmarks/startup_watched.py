@@ -144,12 +144,12 @@ def _watch_job(clock: Clock, told: dict[str, Any], start: float, *, training: bo
     if cuda:
         clock.run("CUDA context", lambda: torch.zeros(1, device="cuda").item())
     clock.watch(checkpoint, "read_weights", "weights: read and hashed")
-    clock.watch(checkpoint, "empty_net", "network built")
+    clock.watch(checkpoint, "build_empty_net", "network built")
     clock.watch(train, "begin_net", "network built")
     clock.watch(first_weights.FirstWeights, "fill", "first weights: waited for")
     clock.watch(train, "Trainer", "average and optimizer made")
     clock.watch(checkpoint.Stage, "to", "weights: to the device")
-    clock.watch(ready, "for_sampling", "weights: to the device")
+    clock.watch(ready, "make_fast", "weights: to the device")
     clock.watch(train, "plan_work", "data and plan")
     clock.watch(train, "resume", "state of the training")
     clock.watch(recorded, "Recording", "graph recorded")
@@ -192,7 +192,7 @@ def _stop_before_saving(told: dict[str, Any], start: float) -> None:
     save = getattr(Loop, name := "_save")
 
     def saved(self: Any, step: int, **words: Any) -> bool:
-        self.trainer.streak()
+        self.trainer.count_streak()
         told["second step"] = time.monotonic() - start
         if "base32" in str(self.directory):
             raise Told  # its checkpoint takes longer than all that is measured

@@ -137,7 +137,7 @@ def main() -> None:
     clock.watch(sweep, sweep.plan_work, "headers")
     clock.watch(panel, panel.open_judge, "judge")
     clock.watch(panel, panel.find_references, "references")
-    clock.watch(ready, ready.load_ready_stage, "stage")
+    clock.watch(ready, ready.load_fast_stage, "stage")
     clock.watch(ready, ready.halve_until_fits, "trial")
     clock.watch(panel, panel.collect, "features")
     clock.watch(panel, panel.make_table, "distances")

@@ -42,7 +42,7 @@ class Commands(TyperGroup):
         try:
             code = super().main(**extra)
         except TyperException as error:
-            _say(f"{_words_of(error)} — Next: {_help_of(error)}")
+            _say(f"{_find_words(error)} — Next: {_help_of(error)}")
             code = error.exit_code
         sys.exit(code)
 
@@ -80,14 +80,14 @@ def _move_common_flags_first(words: list[str]) -> list[str]:
     return [*moved, *(word for word in words[:end] if word not in EVERYWHERE), *words[end:]]
 
 
-def _words_of(error: TyperException) -> str:
+def _find_words(error: TyperException) -> str:
     """Return what is wrong with the command line; a value that pydantic refused in our words."""
     hint = getattr(getattr(error, "param", None), "get_error_hint", None)
     if not hasattr(error.__cause__, "errors") or hint is None:
         return error.format_message()
-    from cdm_cli.sentences import fault_of
+    from cdm_cli.sentences import find_fault_in
 
-    fault = fault_of(cast("ValidationError", error.__cause__))
+    fault = find_fault_in(cast("ValidationError", error.__cause__))
     return f"{hint().strip(chr(39))} {fault.value}: {fault.sentence}"
 
 

@@ -70,7 +70,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     Libraries that cannot be loaded for lack of it say so too, and some wrap who said it first.
     """
-    return any(_tells_of_memory(each) for each in _causes(error))
+    return any(_tells_of_memory(each) for each in _list_causes(error))
 
 
 def _tells_of_memory(error: BaseException) -> bool:
@@ -83,7 +83,7 @@ def _tells_of_memory(error: BaseException) -> bool:
     return known and any(word in words for word in MEMORY_WORDS)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an exception and those that it was raised from, at most ten."""
     for _ in range(10):
         if error is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cdm_cli.errors import UsageError
 from cdm_cli.plans import Plan
-from cdm_cli.sentences import near
+from cdm_cli.sentences import find_near
 from cdm_cli.settings import SETTABLE, validate
 
 
@@ -27,15 +27,15 @@ def with_overrides(plan: Plan, assignments: tuple[str, ...]) -> Plan:
         parts = path.strip().split(".")
         target = values if parts[0] == "training" else values["stage"]
         for part in parts[:-1]:
-            target = _step(target, part, path, values)
-        _step(target, parts[-1], path, values, leaf=True)
+            target = _descend(target, part, path, values)
+        _descend(target, parts[-1], path, values, leaf=True)
         target[parts[-1]] = _parse(text)
     return validate(Plan, values, source="--set")
 
 
-def _step(target: Any, part: str, path: str, plan: dict[str, Any], *, leaf: bool = False) -> Any:
+def _descend(target: Any, part: str, path: str, plan: dict[str, Any], *, leaf: bool = False) -> Any:
     if not isinstance(target, dict) or part not in target:
-        before, kind = _before(path, part), plan["stage"]["kind"]
+        before, kind = _find_parent(path, part), plan["stage"]["kind"]
         what = f"{before} has no {part!r}{_hint(path, plan)}"
         if target is None:
             what = f"a {kind} stage has no {before}"
@@ -43,24 +43,24 @@ def _step(target: Any, part: str, path: str, plan: dict[str, Any], *, leaf: bool
     return target if leaf else target[part]
 
 
-def _before(path: str, part: str) -> str:
+def _find_parent(path: str, part: str) -> str:
     return path.split(part, 1)[0].rstrip(".") or "the stage"
 
 
 def _hint(path: str, plan: dict[str, Any]) -> str:
     """Return what may have been meant: a setting of that very name elsewhere, or the nearest."""
-    paths = [*_paths(plan["stage"]), *_paths({"training": plan["training"]})]
+    paths = [*_list_paths(plan["stage"]), *_list_paths({"training": plan["training"]})]
     last = path.rpartition(".")[2]
     same = [known for known in paths if known.rpartition(".")[2] == last]
     by_name = {known.rpartition(".")[2]: known for known in reversed(paths)}
-    found = same or near(path, paths) or [by_name[name] for name in near(last, by_name)]
+    found = same or find_near(path, paths) or [by_name[name] for name in find_near(last, by_name)]
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
-def _paths(values: Any, prefix: str = "") -> Iterator[str]:
+def _list_paths(values: Any, prefix: str = "") -> Iterator[str]:
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from _paths(value, f"{prefix}{name}.")
+            yield from _list_paths(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
 

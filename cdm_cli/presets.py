@@ -19,8 +19,8 @@ from cdm_cli.errors import UsageError
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
 from cdm_cli.plans import Plan, TrainingConfig
-from cdm_cli.sentences import with_near
-from cdm_cli.settable import settings_of
+from cdm_cli.sentences import suggest_near
+from cdm_cli.settable import list_settings_of
 
 COSINE = ScheduleConfig(kind="cosine", T=4000)
 LINEAR = ScheduleConfig(kind="linear", T=2000)
@@ -190,7 +190,7 @@ def preset(name: str) -> Plan:
     if name in PRESETS:
         return PRESETS[name]
     raise UsageError(
-        with_near(f"--preset {name}: there is no such preset", name, PRESETS),
+        suggest_near(f"--preset {name}: there is no such preset", name, PRESETS),
         next="cdm train --list-presets",
     )
 
@@ -212,7 +212,7 @@ def settings_rows(typed: Mapping[str, Any]) -> list[dict[str, str]]:
     typed: the parsed flags; with --preset, and --set, the settings and values of that plan.
     """
     name, changes = typed.get("preset"), typed.get("overrides") or ()
-    return settings_of(plan_of_preset(name, tuple(changes)) if name else None)
+    return list_settings_of(plan_of_preset(name, tuple(changes)) if name else None)
 
 
 def preset_rows(typed: Mapping[str, Any]) -> list[dict[str, str | int]]:

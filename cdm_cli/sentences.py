@@ -72,12 +72,12 @@ class Fault(NamedTuple):
         return ".".join(map(str, self.parts))
 
 
-def fault_of(error: "ValidationError") -> Fault:
+def find_fault_in(error: "ValidationError") -> Fault:
     """Return the first fault of a model or value that could not be validated."""
     found = error.errors(include_url=False)[0]
     told: Mapping[str, Any] = found.get("ctx", {})
     parts = tuple(part for part in found["loc"] if not _is_branch(part))
-    return Fault(parts, found["input"], _sentence(found["type"], told, found["input"]))
+    return Fault(parts, found["input"], _write_sentence(found["type"], told, found["input"]))
 
 
 def _is_branch(part: int | str) -> bool:
@@ -87,23 +87,23 @@ def _is_branch(part: int | str) -> bool:
     )
 
 
-def _sentence(kind: str, told: Mapping[str, Any], value: object) -> str:
+def _write_sentence(kind: str, told: Mapping[str, Any], value: object) -> str:
     """Return our sentence for a kind of fault, with the near name where there are names."""
     sentence = SENTENCES.get(kind, OTHERWISE).format_map({k: str(v) for k, v in told.items()})
     choice = CHOICE.match(sentence)  # typer's words for a flag of a few values
     names = re.findall(r"'([^']*)'", choice[1] if choice else str(told.get("expected", "")))
     if not names:
         return sentence
-    return with_near(f"expected {LISTED[len(names) > 1]}{', '.join(names)}", str(value), names)
+    return suggest_near(f"expected {LISTED[len(names) > 1]}{', '.join(names)}", str(value), names)
 
 
-def with_near(sentence: str, word: str, names: Iterable[str]) -> str:
+def suggest_near(sentence: str, word: str, names: Iterable[str]) -> str:
     """Return the sentence, with the name that a mistyped word is nearest to, if one is near."""
-    found = near(word, names)
+    found = find_near(word, names)
     return f"{sentence.rstrip('.')}; did you mean {found[0]}?" if found else sentence
 
 
-def near(word: str, names: Iterable[str], n: int = 1) -> list[str]:
+def find_near(word: str, names: Iterable[str], n: int = 1) -> list[str]:
     """Return up to n names similar to a mistyped word, ignoring case; the most similar first."""
     spelled = {name.lower(): name for name in names}
     if SAME.get(word.lower()) in spelled:
@@ -116,7 +116,7 @@ def range_in_words(said: Sequence[Any]) -> str:
     low = [f"{limit.ge}" for limit in said if isinstance(limit, Ge)]
     high = [f"{limit.le}" for limit in said if isinstance(limit, Le)]
     above = [f"more than {limit.gt}" for limit in said if isinstance(limit, Gt)]
-    below = [f"less than {_power(limit.lt)}" for limit in said if isinstance(limit, Lt)]
+    below = [f"less than {_write_power(limit.lt)}" for limit in said if isinstance(limit, Lt)]
     some = ["one or more" for limit in said if isinstance(limit, MinLen)]
     if low and high:
         return f"{low[0]} to {high[0]}"
@@ -125,5 +125,5 @@ def range_in_words(said: Sequence[Any]) -> str:
     return ", ".join([*least, *above, *below, *most, *some])
 
 
-def _power(limit: Any) -> str:
+def _write_power(limit: Any) -> str:
     return f"2^{int(limit).bit_length() - 1}" if limit > LARGE else str(limit)

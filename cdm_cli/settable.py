@@ -26,21 +26,21 @@ EVERY = (
 SettingRows = list[dict[str, str]]
 
 
-def settings_of(plan: Plan | None) -> SettingRows:
+def list_settings_of(plan: Plan | None) -> SettingRows:
     """Return a row for each setting: of a plan with its values, without one of every kind.
 
     Of every kind, a row says which models have it.
     """
     if plan is None:
-        return _of_all()
-    return [*_rows(type(plan.stage), "", plan.stage),
-            *_rows(TrainingConfig, "training.", plan.training)]  # fmt: skip
+        return _list_all()
+    return [*_list_rows(type(plan.stage), "", plan.stage),
+            *_list_rows(TrainingConfig, "training.", plan.training)]  # fmt: skip
 
 
-def _of_all() -> SettingRows:
+def _list_all() -> SettingRows:
     found: dict[str, dict[str, str]] = {}
     for prefix, model, of in EVERY:
-        for row in _rows(model, prefix, None):
+        for row in _list_rows(model, prefix, None):
             name = row.pop("setting")
             shared = found.get(name)
             found[name] = {"setting": name, "of": of, **row} if shared is None else shared
@@ -48,20 +48,22 @@ def _of_all() -> SettingRows:
     return list(found.values())
 
 
-def _rows(model: type[Settings], prefix: str, values: Settings | None) -> Iterator[dict[str, str]]:
+def _list_rows(
+    model: type[Settings], prefix: str, values: Settings | None
+) -> Iterator[dict[str, str]]:
     for name, field in model.model_fields.items():
         if any(isinstance(mark, Later) and not mark.settable for mark in field.metadata):
             continue
         value = getattr(values, name) if values else field.default
-        inner = _model_in(field.annotation)
+        inner = _find_model(field.annotation)
         if inner is None:
-            yield _row(f"{prefix}{name}", field, value, meanings_of(model))
+            yield _row(f"{prefix}{name}", field, value, read_meanings(model))
         elif values is None or value is not None:
-            yield from _rows(inner, f"{prefix}{name}.", value if values else None)
+            yield from _list_rows(inner, f"{prefix}{name}.", value if values else None)
 
 
 @cache
-def meanings_of(model: type[Settings]) -> dict[str, str]:
+def read_meanings(model: type[Settings]) -> dict[str, str]:
     """Return the docstring below each field of a group of settings, by the field's name."""
     body = cast(ast.ClassDef, ast.parse(dedent(inspect.getsource(model))).body[0]).body
     said: dict[str, str] = {}
@@ -83,7 +85,7 @@ def _row(setting: str, field: FieldInfo, value: Any, meanings: Mapping[str, str]
     }
 
 
-def _model_in(annotation: Any) -> type[Settings] | None:
+def _find_model(annotation: Any) -> type[Settings] | None:
     """Return the group of settings that a field holds, None for a single one."""
     kinds = [annotation, *get_args(annotation)]
     return next((k for k in kinds if isinstance(k, type) and issubclass(k, Settings)), None)

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from cdm_cli.errors import UsageError
-from cdm_cli.sentences import fault_of
+from cdm_cli.sentences import find_fault_in
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def validate(model: type[S], values: Mapping[str, Any], *, source: str) -> S:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        fault = fault_of(error)
+        fault = find_fault_in(error)
         where = fault.where.removeprefix("stage.").removeprefix("stage")
         said = "" if isinstance(fault.value, dict) else f" {_as_typed(fault.value)}"
         told = f"{where}{said}: {fault.sentence}" if where else fault.sentence

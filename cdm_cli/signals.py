@@ -67,7 +67,7 @@ def leave_when_asked(*, says: bool = True) -> None:
     line is written; a process of several leaves that to the one that started it.
     """
     _ours[:] = [says]
-    atexit.register(_at_the_end)  # the first to be registered, so the last to run
+    atexit.register(_ignore_at_the_end)  # the first to be registered, so the last to run
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)
@@ -202,6 +202,6 @@ def leave(number: int) -> None:
     os._exit(StoppedError.exit_code if stopped else INTERRUPTED)
 
 
-def _at_the_end() -> None:
+def _ignore_at_the_end() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

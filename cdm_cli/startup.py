@@ -21,7 +21,7 @@ _inside: list[float] = []  # seconds of finished parts, for each part that is op
 _tell: list[Callable[[str], object]] = []
 
 
-def _process_start() -> float:
+def _find_process_start() -> float:
     """Return when this process began, as time.monotonic() counts; now, where nothing tells that."""
     now = time.monotonic()
     with suppress(OSError, ValueError, AttributeError):
@@ -44,7 +44,7 @@ def measure_command() -> Generator[None]:
     What came before, since the process began, is "command line": Python, and our flags.
     """
     _forget()
-    _spent["command line"] = time.monotonic() - _process_start()
+    _spent["command line"] = time.monotonic() - _find_process_start()
     try:
         yield
     finally:
@@ -57,7 +57,7 @@ def _forget() -> None:
 
 
 @contextmanager
-def part(what: str) -> Generator[None]:
+def measure_part(what: str) -> Generator[None]:
     """Count the seconds while entered as those of a part, in the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -82,7 +82,7 @@ def measure_imports() -> Generator[None]:
     fresh, enabled = "torch" not in sys.modules, gc.isenabled()
     gc.disable()
     try:
-        with part("imports"):
+        with measure_part("imports"):
             yield
     finally:
         if enabled:
@@ -93,22 +93,22 @@ def measure_imports() -> Generator[None]:
 
 def measure_first(what: str, items: Iterator[T]) -> Iterator[T]:
     """Yield what items yield; making the first of them is a part."""
-    with part(what):
+    with measure_part(what):
         first = list(islice(items, 1))
     while first:
         yield first.pop()  # which is held no longer than the others
     yield from items
 
 
-def first_result(wait: Callable[[], object] = lambda: None) -> None:
+def tell_first_result(wait: Callable[[], object] = lambda: None) -> None:
     """Tell the line once, where `tell_by` asked for it. wait: ends when the device is done."""
     if _tell:
         wait()
-        _tell.pop()(line(_spent, time.monotonic() - _process_start()))
+        _tell.pop()(compose_line(_spent, time.monotonic() - _find_process_start()))
         _spent.clear()
 
 
-def line(spent: dict[str, float], whole: float) -> str:
+def compose_line(spent: dict[str, float], whole: float) -> str:
     """Return the line, as "ready after 8.1 s: imports 4.0, weights 0.5, the rest 3.6"; seconds."""
     parts = {**spent, "the rest": max(0.0, whole - sum(spent.values()))}
     listed = ", ".join(f"{what} {seconds:.1f}" for what, seconds in parts.items())

@@ -16,7 +16,7 @@ from cdm_cli.errors import (
     is_out_of_memory,
 )
 from cdm_cli.names import DATA, LOWRES, RUNS, SAMPLES
-from cdm_cli.sentences import near
+from cdm_cli.sentences import find_near
 
 NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 MADE_BY = {
@@ -60,7 +60,7 @@ def no_input(path: Path) -> MissingError:
     names = list[str]()
     with suppress(OSError, ValueError), os.scandir(path.parent) as entries:
         names = [entry.name for entry in islice(entries, LOOKED_AT)]
-    found = near(path.name, names)
+    found = find_near(path.name, names)
     meant = f"; did you mean {path.with_name(found[0])}?" if found else ""
     return MissingError(f"{path} does not exist{meant}", next=next)
 

@@ -3,17 +3,17 @@
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
-def disk(count: int) -> str:
+def format_disk(count: int) -> str:
     """Return a number of bytes as disks are sold: powers of 1000, three digits."""
     return _scale(count, 1000, ("B", "kB", "MB", "GB", "TB", "PB"))
 
 
-def memory(count: int) -> str:
+def format_memory(count: int) -> str:
     """Return a number of bytes as memory is sold: powers of 1024, three digits."""
     return _scale(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
 
 
-def operations(count: int) -> str:
+def format_operations(count: int) -> str:
     """Return a number of floating point operations, three digits: 7.5 TFLOP."""
     return _scale(count, 1000, ("FLOP", *(f"{power}FLOP" for power in "kMGTPEZY")))
 
@@ -26,7 +26,7 @@ def _scale(count: int, base: int, names: tuple[str, ...]) -> str:
     return f"{value:.{digits}f} {names[unit]}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return seconds in their two largest units: 8 s, 1 min 40 s, 2 h 39 min, 3 days 4 h."""
     seconds = round(seconds)
     if seconds < 1:

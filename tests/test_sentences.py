@@ -19,7 +19,7 @@ from cdm_cli.options.sampling import SampleOptions
 from cdm_cli.overrides import with_overrides
 from cdm_cli.plans import Plan, StageFile
 from cdm_cli.presets import PRESETS, plan_of_preset, preset
-from cdm_cli.sentences import fault_of, near
+from cdm_cli.sentences import find_fault_in, find_near
 from cdm_cli.settings import Settings
 
 TREE = pkgutil.walk_packages(cdm_cli.__path__, "cdm_cli.")
@@ -74,7 +74,7 @@ def test_no_fault_of_any_of_our_models_has_words_of_pydantic():
     for model in models():
         for error in faults(model):
             kinds |= {fault["type"] for fault in error.errors()}
-            said = fault_of(error).sentence
+            said = find_fault_in(error).sentence
             assert not WORDS.search(said)
             assert said != error.errors()[0]["msg"]
             assert "{" not in said
@@ -88,7 +88,7 @@ def test_a_place_is_written_as_a_user_writes_it():
         plan_of_preset("tiny-base8", ("model.channel_mult=1,-1",))
     with pytest.raises(ValidationError) as caught:
         Plan.model_validate(PRESETS["tiny-sr8-16"].model_dump() | {"training": 3})
-    assert fault_of(caught.value).where == "training"
+    assert find_fault_in(caught.value).where == "training"
 
 
 @pytest.mark.parametrize(
@@ -127,24 +127,24 @@ def test_a_value_of_few_names_the_near_one():
         plan_of_preset("tiny-base8", ("schedule.kind=cosin",))
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(SampleOptions).validate_python({"sampling": {"sampler": "dimm"}})
-    assert fault_of(caught.value).sentence.endswith("did you mean ddim?")
+    assert find_fault_in(caught.value).sentence.endswith("did you mean ddim?")
 
 
 def test_far_words_have_no_near_name():
-    assert near("zebra", PRESETS) == []
-    assert near("GPU", ["cpu", "cuda"]) == ["cuda"]
+    assert find_near("zebra", PRESETS) == []
+    assert find_near("GPU", ["cpu", "cuda"]) == ["cuda"]
 
 
 def test_json_that_is_none_is_told():
     with pytest.raises(ValidationError) as caught:
         StageFile.model_validate_json("{")
-    assert fault_of(caught.value).sentence.startswith("is no JSON: ")
+    assert find_fault_in(caught.value).sentence.startswith("is no JSON: ")
 
 
 def test_flags_of_others_and_values_of_ours_are_told_alike():
     with pytest.raises(ValidationError) as caught:
         Flags.model_validate({"image_size": "big"})
-    assert fault_of(caught.value).sentence == "expected a whole number"
+    assert find_fault_in(caught.value).sentence == "expected a whole number"
     with pytest.raises(ValidationError) as caught:
         ScheduleConfig.model_validate({"T": 0})
-    assert fault_of(caught.value).sentence == "expected 1 or more"
+    assert find_fault_in(caught.value).sentence == "expected 1 or more"

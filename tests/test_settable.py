@@ -8,13 +8,13 @@ from typer.testing import CliRunner
 from cdm_cli.app import app
 from cdm_cli.overrides import with_overrides
 from cdm_cli.presets import PRESETS
-from cdm_cli.settable import settings_of
+from cdm_cli.settable import list_settings_of
 
 
 @pytest.mark.parametrize("name", ["tiny-base8", "tiny-sr8-16", "tiny-classifier"])
 def test_every_setting_of_a_preset_can_be_set_to_what_is_listed(name):
     plan = PRESETS[name]
-    rows = settings_of(plan)
+    rows = list_settings_of(plan)
     for row in rows:
         value = "null" if row["default"] == "none" else row["default"]
         if row["type"].startswith("list: "):
@@ -26,13 +26,13 @@ def test_every_setting_of_a_preset_can_be_set_to_what_is_listed(name):
 
 
 def test_every_setting_says_what_it_means():
-    rows = settings_of(None)
+    rows = list_settings_of(None)
     assert all(row["meaning"].endswith(".") for row in rows)
     assert len({row["setting"] for row in rows}) == len(rows)
 
 
 def test_types_defaults_and_ranges_are_those_of_the_fields():
-    rows = {row["setting"]: row for row in settings_of(None)}
+    rows = {row["setting"]: row for row in list_settings_of(None)}
     assert rows["model.dropout"]["range"] == "0 or more, less than 1"
     assert rows["model.head_channels"]["type"] == "whole number or none"
     assert rows["model.channel_mult"]["type"] == "list: number"
@@ -43,13 +43,13 @@ def test_types_defaults_and_ranges_are_those_of_the_fields():
 
 
 def test_without_a_preset_a_setting_says_which_models_have_it():
-    of = {row["setting"]: row["of"] for row in settings_of(None)}
+    of = {row["setting"]: row["of"] for row in list_settings_of(None)}
     assert next(iter(of)) == "kind"
     assert (of["kind"], of["model.dropout"], of["base_channels"]) == (
         "any", "diffusion", "classifier",
     )  # fmt: skip
     assert of["training.lr"] == "any"
-    assert "of" not in settings_of(PRESETS["tiny-base8"])[0]
+    assert "of" not in list_settings_of(PRESETS["tiny-base8"])[0]
 
 
 def listed(*words):

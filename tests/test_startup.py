@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from cdm_cli import startup
 from cdm_cli.app import app
 from cdm_cli.startup import (
-    first_result,
-    line,
+    compose_line,
     measure_command,
     measure_first,
     measure_imports,
-    part,
+    measure_part,
     tell_by,
+    tell_first_result,
 )
 from tests.tiny import base_config, write_stage
 
@@ -35,7 +35,7 @@ def clock(monkeypatch):
     now = [10.0]
     monkeypatch.setattr(startup, "_spent", {})
     monkeypatch.setattr(startup.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(startup, "_process_start", lambda: 0.0)
+    monkeypatch.setattr(startup, "_find_process_start", lambda: 0.0)
 
     def move(seconds):
         now[0] += seconds
@@ -46,14 +46,14 @@ def clock(monkeypatch):
 def test_parts_are_told_without_the_parts_inside_them_and_once(clock):
     said = []
     tell_by(said.append)
-    with part("weights"):
+    with measure_part("weights"):
         clock(2.0)
-        with part("kernels"):
+        with measure_part("kernels"):
             clock(3.0)
-    with part("weights"):
+    with measure_part("weights"):
         clock(1.0)
-    first_result(lambda: clock(4.0))
-    first_result()
+    tell_first_result(lambda: clock(4.0))
+    tell_first_result()
     assert said == ["ready after 20.0 s: kernels 3.0, weights 3.0, the rest 14.0"]
 
 
@@ -62,23 +62,23 @@ def test_other_threads_cost_no_time(clock):
     tell_by(told.append)
 
     def work():
-        with part("reading"):
+        with measure_part("reading"):
             clock(5.0)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    first_result()
-    assert told == [line({}, 15.0)]
+    tell_first_result()
+    assert told == [compose_line({}, 15.0)]
 
 
 def test_what_fails_counts_too(clock):
     told = []
     tell_by(told.append)
-    with suppress(KeyError), part("weights"):
+    with suppress(KeyError), measure_part("weights"):
         clock(1.0)
         raise KeyError
-    first_result()
+    tell_first_result()
     assert told == ["ready after 11.0 s: weights 1.0, the rest 10.0"]
 
 
@@ -99,16 +99,16 @@ def test_what_an_earlier_command_of_the_process_left_is_forgotten(clock):
     told = []
     with suppress(KeyError), measure_command():
         tell_by(told.append)
-        with part("weights"):
+        with measure_part("weights"):
             clock(1.0)
         raise KeyError
-    first_result()
-    with part("kernels"):
+    tell_first_result()
+    with measure_part("kernels"):
         clock(1.0)
     with measure_command():
         tell_by(told.append)
-        first_result()
-    assert told == [line({"command line": 12.0}, 12.0)]
+        tell_first_result()
+    assert told == [compose_line({"command line": 12.0}, 12.0)]
 
 
 def test_the_making_of_a_first_item_is_a_part_and_it_is_not_held(clock):
@@ -125,8 +125,8 @@ def test_the_making_of_a_first_item_is_a_part_and_it_is_not_held(clock):
     tell_by(told.append)
     for item in measure_first("first evaluation", make()):
         del item
-        first_result()
-    assert told == [line({"first evaluation": 3.0}, 13.0)]
+        tell_first_result()
+    assert told == [compose_line({"first evaluation": 3.0}, 13.0)]
     assert held == [False, False]
     assert list(measure_first("none", iter(()))) == []
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdm_cli.units import disk, duration, memory
+from cdm_cli.units import format_disk, format_duration, format_memory
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from cdm_cli.units import disk, duration, memory
     ],
 )  # fmt: skip
 def test_a_time_has_two_units_and_never_sixty_of_one(seconds, said):
-    assert duration(seconds) == said
+    assert format_duration(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -26,4 +26,4 @@ def test_a_time_has_two_units_and_never_sixty_of_one(seconds, said):
     ],
 )  # fmt: skip
 def test_bytes_have_three_digits_or_fewer(count, sold, held):
-    assert (disk(count), memory(count)) == (sold, held)
+    assert (format_disk(count), format_memory(count)) == (sold, held)

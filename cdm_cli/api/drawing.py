@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cdm_cli.api.asked import options_from
+from cdm_cli.api.asked import make_options
 from cdm_cli.api.reading import NOTHING, Samples
 from cdm_cli.api.warned import choose_report
 from cdm_cli.cascade.checkpoint import load_diffusion_stage
@@ -22,12 +22,12 @@ from cdm_cli.jobs.sampling.headers import Header, read_header, require_base
 from cdm_cli.jobs.sampling.in_memory import plan_in_memory, sample_in_memory
 from cdm_cli.jobs.sampling.sample import make_work, tell_choices
 from cdm_cli.jobs.sampling.store_images import ImageArrays
-from cdm_cli.jobs.sampling.upsample import tell_settings, tell_unseen
+from cdm_cli.jobs.sampling.upsample import tell_settings, tell_unseen_classes
 from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.names import RUNS, Device, Precision, Sampler, Variance
 from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
 from cdm_cli.report import Report
-from cdm_cli.sentences import with_near
+from cdm_cli.sentences import suggest_near
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def load_stage(
     there, is damaged, or is a classifier.
     """
     said: dict[str, Any] = {"device": device, "precision": precision}
-    compute = options_from(Compute, **said, batch_size=batch_size, compile=compile)
+    compute = make_options(Compute, **said, batch_size=batch_size, compile=compile)
     where = pick_device(compute.device)
     make_deterministic(where)
     header = read_header(find_stage(name_or_path, Path(RUNS)))
@@ -111,7 +111,7 @@ def sample(
     would say; without one, that is a warning. Raises CdmError for what cannot be.
     """
     listed = classes if isinstance(classes, str | None) else ",".join(map(str, classes))
-    options = options_from(
+    options = make_options(
         SampleOptions, classes=listed, num=num, per_class=per_class, keep_s=tuple(keep_s),
         sampling=_sampling(stage, seed, how),
     )  # fmt: skip
@@ -140,7 +140,7 @@ def upsample(
     by a process of the stage's z_schedule (truncated); without them the images are noised to s
     (non-truncated). ids: by default 0..N-1. Raises CdmError for what cannot be.
     """
-    options = options_from(
+    options = make_options(
         UpsampleOptions, s=s, augment="non-truncated" if z_s is None else "truncated",
         keep_s=tuple(keep_s), sampling=_sampling(stage, seed, how),
     )  # fmt: skip
@@ -149,7 +149,7 @@ def upsample(
     given = ImageArrays(images, np.asarray(labels, np.int64), own_ids, z)
     work, told = plan_in_memory(stage.header, given, options), choose_report(report)
     tell_settings(options, work, told)
-    tell_unseen(work, given.labels, told)
+    tell_unseen_classes(work, given.labels, told)
     return _draw(stage, work, told)
 
 
@@ -157,7 +157,7 @@ def _sampling(stage: LoadedStage, seed: int, how: How) -> dict[str, Any]:
     """Return the settings of a reverse process; raise UsageError for one that there is not."""
     known = How.__annotations__
     for name in how.keys() - known.keys():
-        raise UsageError(with_near(f"{name}: there is no such setting", name, known))
+        raise UsageError(suggest_near(f"{name}: there is no such setting", name, known))
     return {"seed": seed, "weights": stage.weights, **how}
 
 

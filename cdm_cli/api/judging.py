@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cdm_cli.api.asked import options_from
+from cdm_cli.api.asked import make_options
 from cdm_cli.api.reading import Samples
 from cdm_cli.api.warned import choose_report
 from cdm_cli.errors import MismatchError, UsageError, quote
@@ -58,7 +58,7 @@ def load_judge(
     Raises CdmError for what is not there, saying which file of weights to bring where.
     """
     compute = {"device": device, "batch_size": batch_size}
-    options = options_from(FeatureOptions, features=features, mode=mode, compute=compute)
+    options = make_options(FeatureOptions, features=features, mode=mode, compute=compute)
     where = pick_device(options.compute.device)
     judge = open_judge(options, where)
     tell_mode(options, judge, choose_report(None))
@@ -91,7 +91,7 @@ def evaluate(
     classes. metrics: of "fid", "is", "kid", "prdc", "accuracy". Raises CdmError.
     """
     names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    options_from(EvalOptions, metrics=names)
+    make_options(EvalOptions, metrics=names)
     if odd := [name for name in names if name not in OF_ARRAYS]:
         raise UsageError(f"metrics: {odd[0]} takes stores", next=f"cdm eval {quote(odd[0])}")
     judge = _load(features)

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from cdm_cli.config import StageConfig
-from cdm_cli.diffusion.between import Rule, rule_of
+from cdm_cli.diffusion.between import Rule, choose_rule
 from cdm_cli.diffusion.reverse import Fraction
 from cdm_cli.diffusion.samplers import RandnLike, Sample, bind
 from cdm_cli.diffusion.schedules import (
     Schedule,
+    find_index,
     from_alpha_bar,
     from_config,
-    index_of,
+    list_openai_times,
     respace,
-    schedule_with,
-    times_of_openai,
+    spread_schedule,
 )
 from cdm_cli.errors import UsageError
 from cdm_cli.names import Sampler, Variance
@@ -52,7 +52,7 @@ class Chain:
     @property
     def evaluations(self) -> int:
         """How often the network is evaluated for one sample."""
-        again = index_of(self.schedule, self.restart_from) if self.restart_from else 0
+        again = find_index(self.schedule, self.restart_from) if self.restart_from else 0
         return self.schedule.T + again
 
     def sample(self, randn_like: RandnLike) -> Sample:
@@ -69,7 +69,7 @@ class Chain:
     @property
     def rule(self) -> Rule:
         """The name of how a state that the chain steps over is drawn from its two neighbours."""
-        return rule_of(self.sampler, self.stochasticity)
+        return choose_rule(self.sampler, self.stochasticity)
 
     @property
     def stochasticity_by_time(self) -> dict[int, float]:
@@ -79,7 +79,7 @@ class Chain:
         return dict(zip(reversed(times[1:]), each, strict=True))
 
 
-def chain_of(
+def build_chain(
     config: StageConfig,
     sampling: Sampling,
     *,
@@ -133,7 +133,7 @@ def _respace(
         _check_times(times, whole.T)
         return respace(whole, torch.tensor(sorted({*times, *visited} - {0})))
     imported = _choose_times(config, asked, steps, sampler)
-    return schedule_with(whole, steps, visited, sampler, imported)
+    return spread_schedule(whole, steps, visited, sampler, imported)
 
 
 def _own_steps_error() -> UsageError:
@@ -157,7 +157,7 @@ def _choose_times(
     if own.respacing is None or sampler not in ("ancestral", "ddim") or not steps:
         return None
     as_it_came = asked is None and steps == own.steps
-    return times_of_openai(config.schedule.T, own.respacing if as_it_came else str(steps))
+    return list_openai_times(config.schedule.T, own.respacing if as_it_came else str(steps))
 
 
 def _choose_steps(config: StageConfig, sampler: Sampler) -> int | None:

@@ -7,16 +7,16 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from cdm_cli.cascade.classifier import ClassifierStage
-from cdm_cli.cascade.saved import BEST, CHECKPOINTS, EMA, STEP_NAME, checkpoints
+from cdm_cli.cascade.saved import BEST, CHECKPOINTS, EMA, STEP_NAME, list_checkpoints
 from cdm_cli.cascade.stage import Stage, build_net
-from cdm_cli.cascade.stagefile import digest_with, find_stage, read_stage_file
+from cdm_cli.cascade.stagefile import compute_stage_digest, find_stage, read_stage_file
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.config import AnyStageConfig, ClassifierConfig
 from cdm_cli.errors import MismatchError, MissingError, UsageError, quote
 from cdm_cli.names import Precision
 from cdm_cli.nets.classifier import Classifier
 from cdm_cli.nets.unet import UNet
-from cdm_cli.sentences import with_near
+from cdm_cli.sentences import suggest_near
 
 
 class _Unset(TorchFunctionMode):
@@ -33,13 +33,13 @@ class _Unset(TorchFunctionMode):
         return func(*args, **kwargs or {})
 
 
-def empty_net(config: AnyStageConfig) -> UNet | Classifier:
+def build_empty_net(config: AnyStageConfig) -> UNet | Classifier:
     """Build the network of a stage without memory for its weights (on the meta device)."""
     with torch.device("meta"), _Unset():
         return Classifier(config) if isinstance(config, ClassifierConfig) else build_net(config)
 
 
-def weights_file(directory: Path, weights: str = "ema") -> Path:
+def find_weights_file(directory: Path, weights: str = "ema") -> Path:
     """Return the file of "ema", "best" or "step-…" weights of a stage directory.
 
     Raises UsageError for another word and MissingError where that file is not there.
@@ -50,10 +50,10 @@ def weights_file(directory: Path, weights: str = "ema") -> Path:
         path = directory / CHECKPOINTS / weights / EMA
     else:
         told = f"--weights {weights}: expected ema, best or a checkpoint, as step-00001000"
-        there = ["ema", "best", *(found.name for found in checkpoints(directory))]
-        raise UsageError(with_near(told, weights, there), next="--weights ema")
+        there = ["ema", "best", *(found.name for found in list_checkpoints(directory))]
+        raise UsageError(suggest_near(told, weights, there), next="--weights ema")
     if not path.is_file():
-        steps = [found.name for found in checkpoints(directory)]
+        steps = [found.name for found in list_checkpoints(directory)]
         raise MissingError(
             f"{path} does not exist; {directory} has {', '.join(steps) or 'no checkpoint'}",
             next=f"--weights {quote(steps[-1])}" if steps else f"cdm train {quote(directory.name)}",
@@ -77,12 +77,12 @@ def load_stage(
     """
     directory = find_stage(name_or_path, runs)
     file = read_stage_file(directory)
-    config, net = file.plan.stage, empty_net(file.plan.stage)
-    loaded = read_weights(weights_file(directory, weights), net.state_dict())
+    config, net = file.plan.stage, build_empty_net(file.plan.stage)
+    loaded = read_weights(find_weights_file(directory, weights), net.state_dict())
     net.load_state_dict(loaded.tensors, assign=True)
     net.requires_grad_(False).eval()
     name = directory.resolve().name
-    digest = digest_with(config, loaded.digest)
+    digest = compute_stage_digest(config, loaded.digest)
     classes = file.data.classes if file.data else ()
     if isinstance(config, ClassifierConfig):
         assert isinstance(net, Classifier)

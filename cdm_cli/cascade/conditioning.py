@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.generate import noise_name
+from cdm_cli.cascade.generate import name_noise
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.diffusion.augment import gaussian
@@ -86,13 +86,13 @@ def draw_non_truncated(
     """Draw z'_s ~ q(z_s | z_0) for each sample (Section 3.3); z_0 itself where s = 0.
 
     z_0: uint8 [B, C, h, w], generated or real; ids: int64 [B]. q is that of the conditioning's
-    z_schedule. eps is keyed by "sr32-64/z_s" (`noise_name`, not the name of x_T), seed and id
+    z_schedule. eps is keyed by "sr32-64/z_s" (`name_noise`, not the name of x_T), seed and id
     alone: the same for every s, so that a sweep over s is paired.
     """
     assert config.conditioning is not None
     z = from_uint8(z_0)
     if s == 0:
         return z
-    eps = Noise(seed, f"{noise_name(config)}/z_s", ids)(z)
+    eps = Noise(seed, f"{name_noise(config)}/z_s", ids)(z)
     z_schedule = from_config(config.conditioning.z_schedule)
     return gaussian(z_schedule, z, torch.full((len(z),), s, device=z.device), eps)

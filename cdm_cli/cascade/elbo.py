@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.generate import SampleInputs, check_finite, noise_name
+from cdm_cli.cascade.generate import SampleInputs, check_finite, name_noise
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.diffusion.losses import prior_bits, vlb
-from cdm_cli.diffusion.noise import Noise, integers, key
+from cdm_cli.diffusion.noise import Noise, draw_integers, key
 from cdm_cli.diffusion.process import q_sample
-from cdm_cli.diffusion.schedules import index_of
-from cdm_cli.nets.memory import memory_errors
+from cdm_cli.diffusion.schedules import find_index
+from cdm_cli.nets.memory import translate_memory_errors
 
 
 class Bound(NamedTuple):
@@ -60,7 +60,7 @@ def cut_strata(T: int, num: int, s: int = 0) -> Tensor:
     return (whole - place).cummax(0).values + place
 
 
-@memory_errors()
+@translate_memory_errors()
 @torch.inference_mode()
 def bound(
     stage: Stage,
@@ -81,17 +81,17 @@ def bound(
     BadInputError where the network gives what is not finite.
     """
     x_0, inputs = x_0.to(stage.device).double(), inputs.to(stage.device)
-    schedule, name = chain.schedule.to(stage.device), noise_name(stage.config)
+    schedule, name = chain.schedule.to(stage.device), name_noise(stage.config)
     eps_theta = stage.eps_theta(
         chain.schedule,
         inputs.y if stage.config.model.num_classes else None,
         inputs.z_s,
         inputs.s,
     )
-    edges = cut_strata(schedule.T, terms, index_of(chain.schedule, s))
+    edges = cut_strata(schedule.T, terms, find_index(chain.schedule, s))
     sizes = edges.diff()
     lowest = edges[:-1].to(x_0.device) + 1
-    times = lowest + integers(key(seed, f"{name}/elbo/t"), inputs.ids, sizes)
+    times = lowest + draw_integers(key(seed, f"{name}/elbo/t"), inputs.ids, sizes)
     noise = Noise(seed, f"{name}/elbo", inputs.ids)
     decoder = divergences = x_0.new_zeros(len(x_0))
     for t, size, below in zip(times.unbind(1), sizes.tolist(), edges.tolist(), strict=False):
@@ -119,7 +119,7 @@ def join_bounds(bounds: Sequence[Bound], dims: Sequence[int]) -> Tensor:
     return torch.stack(bits).sum(0) / dims[-1]
 
 
-def mean_and_error(values: Tensor) -> tuple[float, float]:
+def estimate_mean_and_error(values: Tensor) -> tuple[float, float]:
     """Return the mean over images and its standard error (0 for a single image)."""
     error = values.std(correction=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return float(values.mean()), float(error)

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.cascade.stage import Stage, uses_bf16
 from cdm_cli.config import AnyStageConfig
 from cdm_cli.nets.convolution import EnlargingConv
-from cdm_cli.nets.counting import bound_flops_per_image, flops_per_image
+from cdm_cli.nets.counting import bound_flops_per_image, count_flops_per_image
 from cdm_cli.nets.kernels.recorded import Recorded
 from cdm_cli.nets.unet import Condition
 
@@ -23,7 +23,7 @@ WORTH_COMPILING = 4e18  # FLOPs: two hours of a GPU; the compiler's minutes are 
 _TRUNK = (nn.Conv2d, nn.Linear)
 
 
-def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
+def make_fast(stage: Stage, *, compiled: bool) -> Stage:
     """Return the stage with its network in the form that evaluates it fastest.
 
     Its weights are changed in place and trained no more: with bf16, those of convolutions and
@@ -40,7 +40,7 @@ def for_sampling(stage: Stage, *, compiled: bool) -> Stage:
     if stage.device.type == "cuda":
         stage.net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if compiled:
-        _before_compiling()
+        _prepare_compiling()
         stage = stage.with_denoise(torch.compile(stage.denoise, dynamic=False))
     return record_kernels(stage) if stage.device.type == "cuda" else stage
 
@@ -65,23 +65,23 @@ def record_kernels(stage: Stage) -> Stage:
     return stage.with_denoise(call, recorded.forget)
 
 
-def worth_compiling(config: AnyStageConfig, device: torch.device, evaluations: int) -> bool:
+def is_worth_compiling(config: AnyStageConfig, device: torch.device, evaluations: int) -> bool:
     """Return whether compiling first makes a run of so many image evaluations shorter."""
     if device.type != "cuda":
         return False
-    net = empty_net(config)
+    net = build_empty_net(config)
     if evaluations * bound_flops_per_image(net) < WORTH_COMPILING:
         return False
-    return evaluations * flops_per_image(net) >= WORTH_COMPILING
+    return evaluations * count_flops_per_image(net) >= WORTH_COMPILING
 
 
 def compile_net(net: nn.Module) -> None:
     """Make one program of the network for each shape it meets, at its first use."""
-    _before_compiling()
+    _prepare_compiling()
     net.compile(dynamic=False)
 
 
-def _before_compiling() -> None:
+def _prepare_compiling() -> None:
     """Register the operators that the compiler is to find, and keep what it makes."""
     from cdm_cli.nets.kernels import (
         fused_norm,  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -101,13 +101,13 @@ def keep_programs() -> None:
     torch's own default is the directory of temporary files, which a restart empties. A place
     that the environment names already (TORCHINDUCTOR_CACHE_DIR) stays.
     """
-    place = cache_directory("compiled")
+    place = find_cache_directory("compiled")
     with suppress(OSError):  # a home that cannot be written: torch's default does
         place.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))
 
 
-def cache_directory(name: str) -> Path:
+def find_cache_directory(name: str) -> Path:
     """Return where what may be lost is kept between runs, in the user's cache directory."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(home) / "cdm" / name

@@ -25,9 +25,9 @@ from cdm_cli.data.pixels import move_channels_last, to_uint8
 from cdm_cli.diffusion.between import State, draw_between
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import restart
-from cdm_cli.diffusion.schedules import Schedule, index_of
+from cdm_cli.diffusion.schedules import Schedule, find_index
 from cdm_cli.errors import NotFiniteError
-from cdm_cli.nets.memory import memory_errors
+from cdm_cli.nets.memory import translate_memory_errors
 
 Steps = Iterator[tuple[int, Tensor]]
 Watch = Callable[[Steps], Iterable[tuple[int, Tensor]]]
@@ -51,18 +51,18 @@ class SampleInputs(NamedTuple):
 
     def select(self, rows: slice | Tensor) -> "SampleInputs":
         """Return the inputs of some samples."""
-        return self._each(lambda tensor: tensor[rows])
+        return self._map(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device) -> "SampleInputs":
         """Return the inputs on a device."""
-        return self._each(lambda tensor: tensor.to(device))
+        return self._map(lambda tensor: tensor.to(device))
 
     def pad(self, batch_size: int) -> "SampleInputs":
         """Repeat the last sample up to batch_size, so that all batches have one shape."""
         rows = torch.arange(batch_size, device=self.ids.device)
         return self.select(rows.clamp(max=len(self.ids) - 1))
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "SampleInputs":
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "SampleInputs":
         others = (None if tensor is None else change(tensor) for tensor in self[1:])
         return SampleInputs(change(self.ids), *others)
 
@@ -74,7 +74,7 @@ class Generated(NamedTuple):
     z: dict[int, Tensor]
 
 
-def noise_name(config: StageConfig) -> str:
+def name_noise(config: StageConfig) -> str:
     """Return the name that keys a stage's noise, "base32" or "sr32-64"; not its directory's."""
     low = f"{config.conditioning.resolution}-" if config.conditioning else ""
     return f"{config.kind}{low}{config.model.resolution}"
@@ -87,7 +87,7 @@ def walk(stage: Stage, chain: Chain, inputs: SampleInputs, seed: int) -> Steps:
     """
     model = stage.config.model
     ids = inputs.ids.to(stage.device)
-    noise = Noise(seed, noise_name(stage.config), ids)
+    noise = Noise(seed, name_noise(stage.config), ids)
     shape = (len(ids), model.channels, model.resolution, model.resolution)
     x_T = noise(torch.empty(shape, device=stage.device))
     y = inputs.y if model.num_classes else None
@@ -98,12 +98,12 @@ def walk(stage: Stage, chain: Chain, inputs: SampleInputs, seed: int) -> Steps:
     for t, x_t in sample(eps_theta, chain.schedule, x_T):
         yield times[t], x_t
     if chain.restart_from:
-        r = index_of(chain.schedule, chain.restart_from)
+        r = find_index(chain.schedule, chain.restart_from)
         again = restart(sample, eps_theta, chain.schedule, x_t, r, randn_like=noise)
         yield from ((times[t], x_t) for t, x_t in again)
 
 
-@memory_errors()
+@translate_memory_errors()
 @torch.inference_mode()
 def generate(
     stage: Stage,
@@ -118,19 +118,19 @@ def generate(
     """Sample a batch, padded to batch_size, and keep its states at the times of `keep`.
 
     x_T is drawn for each id; the chain leads down to x_0, each step with an evaluation of the
-    network for x_t, t, z_s, s and y. Noise is that of (seed, `noise_name`, id, step), whatever the
+    network for x_t, t, z_s, s and y. Noise is that of (seed, `name_noise`, id, step), whatever the
     batch, and has another name where states between two steps are kept; rows of padding are
     dropped. x_0 does not depend on what is kept, and no evaluation is
     added. `watch` wraps the steps, x_T and one for each evaluation, to show progress or to stop
     between them.
     """
     num = len(inputs.ids)
-    noise = Noise(seed, f"{noise_name(stage.config)}/between", inputs.ids.to(stage.device))
+    noise = Noise(seed, f"{name_noise(stage.config)}/between", inputs.ids.to(stage.device))
     draw = bind_noise(stage.schedule, noise, chain.stochasticity_by_time)
     kept = KeptStates(keep, chain.restart_from, num, draw)
     inputs = inputs.to(stage.device).pad(batch_size or num)
     x_time = torch.empty(0)
-    for _, x_time in watch(kept.of(walk(stage, chain, inputs, seed))):  # noqa: B007
+    for _, x_time in watch(kept.collect(walk(stage, chain, inputs, seed))):  # noqa: B007
         pass
     return Generated(x_time[:num], kept.z)
 
@@ -174,7 +174,7 @@ def bind_noise(schedule: Schedule, noise: Noise, stochasticity: Mapping[int, flo
 class KeptStates:
     """Collects the states of a reverse pass at some times, for the first num samples of a batch.
 
-    z: time -> state [num, C, H, W], filled while `of` is iterated.
+    z: time -> state [num, C, H, W], filled while `collect` is iterated.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class KeptStates:
         self._times, self._restart_from = times, restart_from or 0
         self._num, self._between = num, between
 
-    def of(self, steps: Iterator[State]) -> Iterator[State]:
+    def collect(self, steps: Iterator[State]) -> Iterator[State]:
         """Yield the states of `steps`, keeping those asked for; skip the start of a restart."""
         wanted: Collection[int] = [s for s in self._times if s >= self._restart_from]
         above: State | None = None

@@ -36,7 +36,7 @@ class Manifest(Settings):
     stopped: bool = False
 
 
-def step_name(step: int) -> str:
+def name_checkpoint(step: int) -> str:
     """Return the directory name of a checkpoint."""
     return f"step-{step:08d}"
 
@@ -46,7 +46,7 @@ def remove_checkpoint(path: Path) -> None:
     disk.remove_tree(path, first=MANIFEST)
 
 
-def checkpoints(directory: Path) -> list[Path]:
+def list_checkpoints(directory: Path) -> list[Path]:
     """Return the complete checkpoints of a stage directory, oldest first."""
     home = directory / CHECKPOINTS
     if not home.is_dir():
@@ -65,7 +65,7 @@ def is_complete(checkpoint: Path) -> bool:
 
 def find_latest_checkpoint(directory: Path) -> Path | None:
     """Return the newest complete checkpoint, if there is one."""
-    found = checkpoints(directory)
+    found = list_checkpoints(directory)
     return found[-1] if found else None
 
 
@@ -76,7 +76,7 @@ def read_manifest(checkpoint: Path) -> Manifest:
     """
     path = checkpoint / MANIFEST
     manifest = read_settings(Manifest, path, SMALL_LIMIT)
-    if checkpoint.name != step_name(manifest.step):
+    if checkpoint.name != name_checkpoint(manifest.step):
         raise BadInputError(
             f"{path} is of step {manifest.step}, its directory says otherwise",
             next="take an earlier checkpoint",
@@ -96,16 +96,16 @@ def read_manifest(checkpoint: Path) -> Manifest:
     return manifest
 
 
-def leftovers(directory: Path) -> list[Path]:
+def list_leftovers(directory: Path) -> list[Path]:
     """Return checkpoints that a killed process left half written or half removed, by name."""
     home = directory / CHECKPOINTS
-    found = set(home.iterdir()) - set(checkpoints(directory)) if home.is_dir() else ()
+    found = set(home.iterdir()) - set(list_checkpoints(directory)) if home.is_dir() else ()
     return sorted(path for path in found if LEFTOVER.fullmatch(path.name))
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove what `leftovers` finds."""
-    for path in leftovers(directory):
+    """Remove what `list_leftovers` finds."""
+    for path in list_leftovers(directory):
         disk.remove_tree(path)
 
 

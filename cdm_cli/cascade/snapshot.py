@@ -33,11 +33,11 @@ from cdm_cli.cascade.saved import (
     STATE,
     FileEntry,
     Manifest,
-    checkpoints,
+    list_checkpoints,
+    name_checkpoint,
     read_manifest,
     remove_checkpoint,
     remove_leftovers,
-    step_name,
 )
 from cdm_cli.cascade.stagefile import read_settings
 from cdm_cli.cascade.weights import FileHead, iterate_bytes, make_head, measure_head, read_weights
@@ -106,7 +106,7 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint of the stage directory, then remove what `remove_older` removes."""
     home = directory / CHECKPOINTS
-    final = home / step_name(snapshot.step)
+    final = home / name_checkpoint(snapshot.step)
     partial = home / f".{final.name}{durable.PARTIAL}"
     disk.make_directory(home)
     remove_leftovers(directory)
@@ -146,7 +146,7 @@ def remove_older(directory: Path, step: int, keep: int) -> None:
     stopped is removed with the next one and is not counted. Checkpoints later than `step`, left
     by a run whose last one was damaged, are neither removed nor counted.
     """
-    found = [path for path in checkpoints(directory) if path.name <= step_name(step)]
+    found = [path for path in list_checkpoints(directory) if path.name <= name_checkpoint(step)]
     regular = [path for path in found if not _was_stopped(path)]
     for old in sorted({*found[:-1]} - {*regular[-keep:]}):
         remove_checkpoint(old)

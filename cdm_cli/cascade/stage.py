@@ -75,7 +75,7 @@ class Stage:
 
     name and digest identify the stage in messages and provenance: the directory it was loaded
     from, and a hash over configuration and weights ("" for a stage that is being trained). Noise is
-    keyed by `noise_name` instead.
+    keyed by `name_noise` instead.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Stage:
         """Give back the device memory that evaluations of the network hold between batches."""
         self._release()
 
-    def time_input(self, alpha_bar: Tensor, times: Tensor) -> Tensor:
+    def compute_time_input(self, alpha_bar: Tensor, times: Tensor) -> Tensor:
         """Return what the network is fed at these noise levels, float32.
 
         alpha_bar: float64; times: the stage's own t, of the same shape. Levels near 0 or 1
@@ -157,7 +157,7 @@ class Stage:
             case "log_snr":
                 return alpha_bar.logit().clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT).float()
 
-    def s_input(self, s: Tensor | None) -> Tensor | None:
+    def compute_s_input(self, s: Tensor | None) -> Tensor | None:
         """Return what the network is fed for s, float32 [B], or None where it has no such input."""
         if s is None or self.z_schedule is None or self.net.embed_s is None:
             return None
@@ -175,8 +175,8 @@ class Stage:
         schedule: the stage's own, a respaced one, or (with continuous noise conditioning)
         any other; t = 1..T counts in this schedule.
         """
-        table = self.time_input(schedule.alpha_bar, schedule.times).to(self.device)
-        level = self.s_input(s)
+        table = self.compute_time_input(schedule.alpha_bar, schedule.times).to(self.device)
+        level = self.compute_s_input(s)
         condition = None
 
         def call(x_t: Tensor, t: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class Stage:
 
         return call
 
-    def loss_of(self, batch: TrainBatch, draws: Draws) -> Tensor:
+    def compute_losses(self, batch: TrainBatch, draws: Draws) -> Tensor:
         """Return the loss of each example, [B], given all that is random in it (Algorithm 1).
 
         x_0 and z_0 are flipped alike, z_0 blurred and noised, x_0 noised to t (to a level within
@@ -201,11 +201,11 @@ class Stage:
             else gather(self._schedule.alpha_bar, draws.t)
         )
         x_t = q_sample_at(alpha_bar_t, x_0, draws.eps)
-        time = self.time_input(alpha_bar_t, draws.t)
+        time = self.compute_time_input(alpha_bar_t, draws.t)
         y = batch.y if self.config.model.num_classes else None
         with autocast(self.precision, x_t.device):
             output = self.net(
-                _lay_out(x_t), time, z_s, self.s_input(draws.s), y, draws.seeds
+                _lay_out(x_t), time, z_s, self.compute_s_input(draws.s), y, draws.seeds
             ).float()
         return self._penalise(x_0, x_t, draws, output)
 

@@ -12,7 +12,7 @@ from cdm_cli.data import durable
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, quote
 from cdm_cli.options.training import is_plain
 from cdm_cli.plans import StageFile
-from cdm_cli.sentences import fault_of, with_near
+from cdm_cli.sentences import find_fault_in, suggest_near
 from cdm_cli.settings import Settings
 
 STAGE_FILE = "stage.json"
@@ -46,7 +46,7 @@ def read_settings(model: type[M], path: Path, limit: int, *, next: str = "restor
     try:
         return model.model_validate_json(read_bytes(path, limit))
     except ValidationError as error:
-        fault = fault_of(error)
+        fault = find_fault_in(error)
         where = f"{path}: {fault.where}:" if fault.where else f"{path}:"
         raise BadInputError(
             f"{where} {fault.sentence}",
@@ -61,9 +61,9 @@ def write_settings(path: Path, settings: Settings) -> None:
     durable.write_file_atomically(path, data.encode())
 
 
-def digest_with(config: AnyStageConfig, weights: str) -> str:
+def compute_stage_digest(config: AnyStageConfig, weights_digest: str) -> str:
     """Return the SHA-256 that identifies a stage: of its configuration and its weights' digest."""
-    return hashlib.sha256((config.model_dump_json() + weights).encode()).hexdigest()
+    return hashlib.sha256((config.model_dump_json() + weights_digest).encode()).hexdigest()
 
 
 def find_stage(name_or_path: str | Path, runs: Path) -> Path:
@@ -79,7 +79,7 @@ def find_stage(name_or_path: str | Path, runs: Path) -> Path:
     anew = Path(name_or_path).name
     anew = anew if is_plain(anew) else "NAME"
     raise MissingError(
-        with_near(
+        suggest_near(
             f"stage {name_or_path}: neither {runs / name_or_path}/{STAGE_FILE} nor "
             f"{Path(name_or_path)}/{STAGE_FILE} exists; {there}",
             str(name_or_path),

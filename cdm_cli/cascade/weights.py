@@ -166,7 +166,7 @@ def read_weights(
 
 def check_tensor_names(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raise MismatchError naming the first tensors that are missing or too many."""
-    if odd := tell_odd_names(found.keys(), expected.keys()):
+    if odd := describe_odd_names(found.keys(), expected.keys()):
         raise MismatchError(
             f"{path} is not of this model: of its {len(expected)} tensors it {odd}",
             kept=NOT_READ,
@@ -174,7 +174,7 @@ def check_tensor_names(path: Path, found: Mapping[str, Any], expected: Mapping[s
         )
 
 
-def tell_odd_names(found: Set[str], expected: Set[str]) -> str:
+def describe_odd_names(found: Set[str], expected: Set[str]) -> str:
     """Return "lacks 2 (a, b) and has 1 too many (c)", the first by name; "" for the same names."""
     missing, extra = sorted(expected - found), sorted(found - expected)
     told = [f"lacks {len(missing)} ({', '.join(missing[:3])})"] if missing else []

@@ -26,7 +26,7 @@ def ask_what_to_remove(
     if options.yes:
         return options
     found = plan(options, choose_report(ctx))
-    question = found.question()
+    question = found.make_question()
     if not question:
         return replace(options, agreed=())
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

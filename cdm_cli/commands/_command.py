@@ -33,7 +33,7 @@ def make_function(command: Command) -> Callable[..., None]:
     def run(ctx: typer.Context, **_: Any) -> None:
         from cdm_cli.commands._fields import fill_options
         from cdm_cli.commands._render import answer, show
-        from cdm_cli.jobs.runtime.ranks import ranks
+        from cdm_cli.jobs.runtime.ranks import read_ranks
 
         for item in list_flags(command.options):
             if item.flag.instead and ctx.params[item.name]:
@@ -51,7 +51,7 @@ def make_function(command: Command) -> Callable[..., None]:
             options = ask_what_to_remove(ctx, options, _import_named(f"{command.job}:plan"))
         with stop_after(_read_seconds(ctx)), measure_command():
             if job == "run" and _computes_here(options):
-                ahead.begin(ranks().local_rank)
+                ahead.begin(read_ranks().local_rank)
             busy.begin()
             with measure_imports():
                 done = _import_named(f"{command.job}:{job}")

@@ -89,7 +89,7 @@ def _find_kind(param: Any) -> tuple[str, tuple[str, ...]]:
 def _list_known_words() -> dict[str, tuple[str, ...]]:
     from cdm_cli.commands.table import TABLE
     from cdm_cli.presets import PRESETS
-    from cdm_cli.settable import settings_of
+    from cdm_cli.settable import list_settings_of
 
     return {
         "preset": tuple(PRESETS),
@@ -99,7 +99,7 @@ def _list_known_words() -> dict[str, tuple[str, ...]]:
         "select": ("fid",),
         "features": ("inception",),
         "weights": ("ema", "best"),
-        "overrides": tuple(f"{row['setting']}=" for row in settings_of(None)),
+        "overrides": tuple(f"{row['setting']}=" for row in list_settings_of(None)),
         "command": tuple(command.name for command in TABLE if " " not in command.name),
     }
 

@@ -10,7 +10,7 @@ import typer
 
 from cdm_cli.errors import UsageError
 from cdm_cli.options.flag import list_flags
-from cdm_cli.sentences import fault_of
+from cdm_cli.sentences import find_fault_in
 
 O = TypeVar("O")  # noqa: E741
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:)/+(.*)", re.DOTALL)  # a Path keeps one
@@ -28,7 +28,7 @@ def fill_options(options: type[O], ctx: typer.Context) -> O:
     try:
         return TypeAdapter(options).validate_python(_collect_values(options, ctx))
     except ValidationError as error:
-        fault = fault_of(error)
+        fault = find_fault_in(error)
         words = [_find_flag(ctx, fault.parts), _show_value(fault.value)]
         what = f"{' '.join(filter(None, words))}: {fault.sentence}"
         raise UsageError(what, next=f"{ctx.command_path} --help") from None

@@ -58,7 +58,7 @@ class Table(Protocol):
         """Return plain values."""
         ...
 
-    def all_notes(self) -> list[str]:
+    def gather_notes(self) -> list[str]:
         """Return remarks that belong below the table."""
         ...
 
@@ -67,7 +67,7 @@ class Table(Protocol):
 class InShort(Protocol):
     """A result with a short form, which is shown unless -v or --json asks for all of it."""
 
-    def in_short(self) -> "Sequence[Said]":
+    def show_in_short(self) -> "Sequence[Said]":
         """Return the short form in order: lines, values by name, and tables as rows."""
         ...
 
@@ -83,10 +83,10 @@ class MayFail(Protocol):
 
 def answer(ctx: typer.Context, options: "O", run: "Callable[[O, Report], object]") -> None:
     """Run a job on options that were checked, and show what it returns, once for all processes."""
-    from cdm_cli.jobs.runtime.ranks import ranks
+    from cdm_cli.jobs.runtime.ranks import read_ranks
 
     report = choose_report(ctx)
-    leads = ranks().rank == 0
+    leads = read_ranks().rank == 0
     if leads and (defaults := _list_defaults(ctx)):
         report.say(f"{ctx.info_name}: by default {', '.join(defaults)}")
     if _wants_all(ctx):
@@ -185,7 +185,7 @@ def _find_value(line: str) -> int:
 def _lay_out(result: object, *, whole: bool) -> list[str | Columns]:
     """Return what a person reads: the answer first, then scalars, then tables under their names."""
     if isinstance(result, Table):
-        return [Columns(result.header(), result.lines()), *result.all_notes()]
+        return [Columns(result.header(), result.lines()), *result.gather_notes()]
     short = [part for said in _summarise(result) for part in _lay_out_said(said)]
     if short and not whole:
         return short
@@ -207,7 +207,7 @@ def _lay_out(result: object, *, whole: bool) -> list[str | Columns]:
 
 
 def _summarise(result: object) -> "Sequence[Said]":
-    return result.in_short() if isinstance(result, InShort) else []
+    return result.show_in_short() if isinstance(result, InShort) else []
 
 
 def _lay_out_said(said: "Said") -> Sequence[str | Columns]:

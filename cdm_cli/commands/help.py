@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from cdm_cli.errors import UsageError
-from cdm_cli.sentences import with_near
+from cdm_cli.sentences import suggest_near
 
 Words = Annotated[
     list[str] | None,
@@ -27,7 +27,7 @@ def show_help(ctx: typer.Context, command: Words = None) -> None:
     if name := " ".join(command or []):
         if name not in group.commands:
             listed = f"COMMAND {name!r}: there is no such command"
-            raise UsageError(with_near(listed, name, group.commands), next="cdm help")
+            raise UsageError(suggest_near(listed, name, group.commands), next="cdm help")
         inner = group.commands[name]
         shown = inner.make_context(name, [], parent=shown, resilient_parsing=True)
     typer.echo(shown.get_help())

@@ -41,14 +41,14 @@ def list_keys(image: str) -> tuple[str, str]:
     return folder + slash + name.rpartition(".")[0], folder + slash + name.partition(".")[0]
 
 
-class Names(NamedTuple):
+class ListedNames(NamedTuple):
     """The names in a source that count, each sorted: images, and what may hold their labels."""
 
     images: list[str]
     beside: list[str]
 
 
-def sort_names(names: Iterable[str], skips: Skips) -> Names:
+def sort_names(names: Iterable[str], skips: Skips) -> ListedNames:
     """Tell images, and files beside them that may hold their labels, from other files of a source.
 
     Others are counted in skips; junk and the dataset.json of the source's root are not.
@@ -61,7 +61,7 @@ def sort_names(names: Iterable[str], skips: Skips) -> Names:
     used = {*images, *beside, DATASET_JSON}
     for name in (name for name in there if name not in used):
         skips.add(NOT_BY_NAME, name)
-    return Names(images, beside)
+    return ListedNames(images, beside)
 
 
 def read_regular(path: Path, limit: int = MAX_FILE_BYTES, *, follow: bool = False) -> bytes:

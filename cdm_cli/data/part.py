@@ -166,10 +166,10 @@ class Part(Blocks):
 
     def require_finished(self, blocks: range | None = None) -> None:
         """Raise MissingError, saying how many are left to make, unless these blocks are written."""
-        pending = self.list_missing()
-        if pending if blocks is None else set(pending) & set(blocks):
+        missing = self.list_missing()
+        if missing if blocks is None else set(missing) & set(blocks):
             raise MissingError(
-                f"{self._opened.path} is unfinished: {len(pending)} of {self.num_blocks} "
+                f"{self._opened.path} is unfinished: {len(missing)} of {self.num_blocks} "
                 f"blocks are still to be made",
                 kept="the others are safe",
                 next=str(self._opened.provenance.get("command") or "rerun what made it"),

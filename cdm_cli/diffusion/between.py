@@ -34,7 +34,7 @@ State = tuple[int, Tensor]
 Rule = Literal["bridge", "shared-noise", "partly-shared-noise"]
 
 
-def rule_of(sampler: Sampler, stochasticity: Sequence[float] | None = None) -> Rule:
+def choose_rule(sampler: Sampler, stochasticity: Sequence[float] | None = None) -> Rule:
     """Return the name, as stores record it, of the rule by which `draw_between` draws.
 
     stochasticity: of each step of the sampler, where these are between DDIM and ancestral ones.

@@ -64,13 +64,13 @@ def words(key: int, ids: Tensor, step: int, num: int) -> Words:
     return uniform_u32(key, (block, torch.full_like(block, step), id_low, id_high))
 
 
-def normals(key: int, ids: Tensor, step: int, num: int) -> Tensor:
+def draw_normals(key: int, ids: Tensor, step: int, num: int) -> Tensor:
     """Return num standard normals for each id at one step, float32 [B, num]."""
     w0, w1, w2, w3 = words(key, ids, step, (num + 3) // 4)
     return torch.cat([*box_muller(w0, w1), *box_muller(w2, w3)], 1)[:, :num]
 
 
-def integers(key: int, ids: Tensor, sizes: Tensor) -> Tensor:
+def draw_integers(key: int, ids: Tensor, sizes: Tensor) -> Tensor:
     """Draw one integer within 0..size - 1 for each id and each of sizes [K]; int64 [B, K].
 
     sizes are at most 2^31, and far fewer than 2^32 if no value may be noticeably favoured.
@@ -92,7 +92,7 @@ class Noise:
         if len(x) != len(self.ids):
             raise ValueError(f"{len(x)} images, but noise for {len(self.ids)} ids")
         self.ids = self.ids.to(x.device)
-        values = normals(self.key, self.ids, self.step, x[0].numel())
+        values = draw_normals(self.key, self.ids, self.step, x[0].numel())
         self.step += 1
         return values.reshape(x.shape).to(x.dtype)
 

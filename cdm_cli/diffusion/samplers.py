@@ -160,7 +160,7 @@ def _extrapolation(h: Tensor) -> tuple[Tensor, Tensor]:
 
     h: [T], how far in lambda each step reaches. The time of a restart lies anywhere between the
     others: where the step before was too short to extrapolate from, two are taken together; a
-    step that is too long for that is of first order. Of times that `schedule_with` spreads
+    step that is too long for that is of first order. Of times that `spread_schedule` spreads
     evenly, none is too short (T / steps a whole number; cosine and linear).
     """
     one, two = F.pad(h[1:], (0, 1)), F.pad(h[2:], (0, 2))[: len(h)]  # 0: no evaluation

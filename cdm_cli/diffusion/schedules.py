@@ -133,7 +133,7 @@ def respace(schedule: Schedule, times: Tensor) -> Schedule:
     return Schedule(schedule.alpha_bar[kept], schedule.times[kept])
 
 
-def schedule_with(
+def spread_schedule(
     schedule: Schedule,
     steps: int | None,
     visit: Sequence[int] = (),
@@ -143,7 +143,7 @@ def schedule_with(
     """Respace a schedule to evenly spread steps, so that every time in `visit` is one of them.
 
     steps: None, 0, or T and more keep all T. visit: times within 0..T, such as that of a restart;
-    with them the result may have more than `steps` steps, and `index_of` finds them in it. times:
+    with them the result may have more than `steps` steps, and `find_index` finds them in it. times:
     those to keep, int64 within 1..T, instead of evenly spread ones. Raises ValueError for a time
     beyond T.
 
@@ -159,7 +159,7 @@ def schedule_with(
     return respace(schedule, torch.tensor(sorted(wanted)))
 
 
-def index_of(schedule: Schedule, time: int) -> int:
+def find_index(schedule: Schedule, time: int) -> int:
     """Return the t of this schedule whose original time it is; ValueError if not retained."""
     return schedule.times.tolist().index(time)
 
@@ -184,7 +184,7 @@ def trailing_times(T: int, steps: int) -> Tensor:
     return (torch.arange(1, steps + 1, dtype=torch.float64) * T / steps).round().long()
 
 
-def times_of_openai(T: int, respacing: str) -> Tensor:
+def list_openai_times(T: int, respacing: str) -> Tensor:
     """Return the times that openai's packages keep for a `timestep_respacing`; int64, within 1..T.
 
     "250" or "10,10,20": 1..T is cut into as many sections, of equal length or the first ones

@@ -68,7 +68,7 @@ class ClassAccuracy:
         """Return the top-k accuracy over all tested images; 0 where none was tested."""
         return measure_share(int(self.right[k].sum()), int(self.tested.sum()))
 
-    def by_class(self, k: int) -> NDArray[np.float64]:
+    def list_by_class(self, k: int) -> NDArray[np.float64]:
         """Return the top-k accuracy of each class [K], NaN where no image of it was tested."""
         with np.errstate(invalid="ignore"):
             return self.right[k] / self.tested
@@ -76,12 +76,12 @@ class ClassAccuracy:
 
 def measure_gains(samples: ClassAccuracy, real: ClassAccuracy) -> NDArray[np.float64]:
     """Return what each class [K] gains in top-1 by training on samples instead of real images."""
-    return samples.by_class(1) - real.by_class(1)
+    return samples.list_by_class(1) - real.list_by_class(1)
 
 
 def measure_gain_errors(samples: ClassAccuracy, real: ClassAccuracy) -> NDArray[np.float64]:
     """Return the binomial standard error of each gain [K], the two classifiers taken apart."""
-    p, q = samples.by_class(1), real.by_class(1)
+    p, q = samples.list_by_class(1), real.list_by_class(1)
     with np.errstate(invalid="ignore"):
         return np.sqrt(p * (1 - p) / samples.tested + q * (1 - q) / real.tested)
 

@@ -155,7 +155,7 @@ class Collector:
             return None
         return measure_share(float(self.called.sum()), len(self.ids))
 
-    def accuracy_estimate(self) -> Estimate:
+    def estimate_accuracy(self) -> Estimate:
         """Return the same share, and what it is without some groups. Needs probabilities."""
         assert self.called is not None
         hits, sizes = self.called.cpu().numpy(), self.sizes
@@ -165,7 +165,7 @@ class Collector:
 
         return estimate(share(), share, sizes)
 
-    def score_estimate(self) -> Estimate:
+    def estimate_score(self) -> Estimate:
         """Return the Inception Score, and what it is without some groups. Needs probabilities."""
         assert self.scores is not None
         assert self.cells is not None

@@ -89,12 +89,12 @@ class RankedRows:
         here = (str(one) for one in self.compared if one.point == self.lowest.extra)
         return next(here, None)
 
-    def names_of_tied(self, named: Named) -> tuple[str, ...] | None:
+    def list_tied(self, named: Named) -> tuple[str, ...] | None:
         """Return the names of the others that are as good as the best, None if not known."""
         others = (one.point for one in self.good if one.point != self.lowest.extra)
         return tuple(map(named, others)) if self.compared else None
 
-    def conclusion(self, named: Named) -> str:
+    def conclude(self, named: Named) -> str:
         """Return one sentence that a person can repeat. named: what a point is called."""
         if self.compared:
             return _conclude(self.compared, self.lowest.convention.num, named)
@@ -103,7 +103,7 @@ class RankedRows:
             return f"{name} is the only point: {self._what} is {value}, compared with nothing."
         return f"{name} has the lowest {self._what}, {value}; how surely is not known."
 
-    def title(self, named: Named) -> str:
+    def entitle(self, named: Named) -> str:
         """Return what was found in a few words."""
         if not self.compared:
             return f"lowest {self._what}: {named(self.lowest.extra)}"

@@ -62,7 +62,9 @@ class Estimate:
     @property
     def corrected(self) -> float | None:
         """The number minus the jackknife estimate of its bias of order 1 / N (Quenouille 1956)."""
-        return float(pseudo_values(self.value, self.without).mean()) if self.without else None
+        return (
+            float(compute_pseudo_values(self.value, self.without).mean()) if self.without else None
+        )
 
     def minus(self, other: "Estimate") -> "Estimate":
         """Return the paired difference, of two numbers of the same groups: what they share cancels.
@@ -102,7 +104,7 @@ def estimate(
     )
 
 
-def pseudo_values(value: ArrayLike, without: ArrayLike) -> Array:
+def compute_pseudo_values(value: ArrayLike, without: ArrayLike) -> Array:
     """Return G value - (G - 1) without, [..., G], of value [...] and without [..., G].
 
     Their mean is the number less its bias, their standard error is the jackknife's: they stand

@@ -37,7 +37,7 @@ class Pattern:
     """How races look: ends of the rounds, in shares of a budget, and their shares of the level.
 
     early: of the rounds before the last, which has the rest. pauses: the share of a budget from
-    which on points are paused; 1 for never. wakes: see `Plan`.
+    which on points are paused; 1 for never. wakes: see `RacePlan`.
     """
 
     ends: tuple[float, ...]
@@ -51,7 +51,7 @@ BEFORE = Pattern((1 / 8, 1 / 3, 2 / 3, 1.0), (0.04, 0.06, 0.15), pauses=1.0)  # 
 
 
 @dataclass(frozen=True)
-class Plan:
+class RacePlan:
     """The rounds of one race: where they end, in shares of its budget, and the level of each.
 
     pauses: the share of the budget from which on points are paused after a round. wakes: whether as
@@ -122,7 +122,7 @@ def count_groups(num: int) -> int:
     return min(MOST, max(FEWEST, num // OF_A_GROUP))
 
 
-def plan_rounds(costs: Sequence[int], budget: int, way: Pattern | None = None) -> Plan:
+def plan_rounds(costs: Sequence[int], budget: int, way: Pattern | None = None) -> RacePlan:
     """Return the rounds of a race, all but the last once FIRST images of each point are paid for.
 
     Where images are made in steps a round may have fewer. way: how it looks, by default NOW. The
@@ -131,7 +131,7 @@ def plan_rounds(costs: Sequence[int], budget: int, way: Pattern | None = None) -
     way = way or NOW
     ends = [end for end in way.ends[:-1] if end * budget >= FIRST * sum(costs)]
     early = [share * LEVEL for share in way.early[len(way.early) - len(ends) :]]
-    return Plan((*ends, way.ends[-1]), (*early, LEVEL - sum(early)), way.pauses, way.wakes)
+    return RacePlan((*ends, way.ends[-1]), (*early, LEVEL - sum(early)), way.pauses, way.wakes)
 
 
 def count_first(costs: Sequence[int], budget: int, num: int, step: int) -> int:
@@ -156,7 +156,7 @@ def race(
     judge: JudgePoints,
     *,
     step: int = 1,
-    plan: Plan | None = None,
+    plan: RacePlan | None = None,
 ) -> Iterator[Round]:
     """Yield the rounds of a race, until one point is left, all have `num` images, or none is paid.
 
@@ -199,7 +199,7 @@ class _Field:
 
     def make(self, end: float) -> bool:
         """Give images to all that race, up to a share of the budget; return whether it has any."""
-        behind = self._cost_of(self.here)
+        behind = self._count_cost(self.here)
         paid = end * self._budget - self.spent - behind
         here = [self._costs[i] for i in self.here]
         more = _count_images(self.n, paid, here, self._num, self._step)
@@ -224,7 +224,7 @@ class _Field:
         """Let those paused points race that the rest of the budget brings to n images."""
         woken, paid = list[int](), self._budget - self.spent
         for i in sorted(self.aside, key=lambda i: self._p[i]):
-            if not self._wakes or self._cost_of([*woken, i]) <= paid:
+            if not self._wakes or self._count_cost([*woken, i]) <= paid:
                 woken.append(i)
         self.here = tuple(sorted((*self.here, *woken)))
         self.aside = tuple(i for i in self.aside if i not in woken)
@@ -232,11 +232,11 @@ class _Field:
 
     def _give(self, some: Iterable[int]) -> None:
         """Make the images that some points lack of n."""
-        self.spent += self._cost_of(some)
+        self.spent += self._count_cost(some)
         for i in some:
             self.made[i] = self.n
 
-    def _cost_of(self, some: Iterable[int]) -> int:
+    def _count_cost(self, some: Iterable[int]) -> int:
         """Return the evaluations that some points take to have n images each."""
         return sum(self._costs[i] * (self.n - self.made[i]) for i in some)
 

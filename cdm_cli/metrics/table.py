@@ -35,7 +35,7 @@ class Convention:
     seed: int = 0
     samples_digest: str = field(default="", compare=False)
 
-    def differences(self, other: "Convention") -> list[str]:
+    def list_differences(self, other: "Convention") -> list[str]:
         """Return the names of the fields in which two conventions differ."""
         names = [f.name for f in fields(self) if f.compare]
         return [name for name in names if getattr(self, name) != getattr(other, name)]
@@ -117,7 +117,7 @@ class MetricTable:
     def add(self, row: MetricRow) -> None:
         """Append a row. Raises MismatchError for another convention, unless the table is mixed."""
         if self.rows and not self.mixed:
-            differing = self.rows[0].convention.differences(row.convention)
+            differing = self.rows[0].convention.list_differences(row.convention)
             if differing:
                 raise MismatchError(
                     f"{row.metric} and {self.rows[0].metric} differ in {', '.join(differing)}: "
@@ -152,10 +152,10 @@ class MetricTable:
         """The distinct conventions, in order of appearance."""
         return list(dict.fromkeys(row.convention for row in self.rows))
 
-    def all_notes(self) -> list[str]:
+    def gather_notes(self) -> list[str]:
         """Return the notes, and what differs between the conventions of a mixed table."""
         kinds = self.conventions
-        names = sorted({name for kind in kinds for name in kinds[0].differences(kind)})
+        names = sorted({name for kind in kinds for name in kinds[0].list_differences(kind)})
         mixed = f"rows of different conventions ({', '.join(names)}): not comparable as they stand"
         return [*self.notes, *([mixed] if names else [])]
 
@@ -183,10 +183,10 @@ class MetricTable:
         if len(kinds) > 1:
             columns["convention"] = [chr(ord("A") + kinds.index(row.convention)) for row in rows]
         if self.comparisons:
-            columns["verdict"] = [str(self.comparison_of(row) or "") for row in rows]
+            columns["verdict"] = [str(self.find_comparison(row) or "") for row in rows]
         return columns
 
-    def comparison_of(self, row: MetricRow) -> Comparison | None:
+    def find_comparison(self, row: MetricRow) -> Comparison | None:
         """Return the comparison of a row with the best of the table, None if none was made."""
         for one in self.comparisons:
             if (one.point, one.metric, one.reference) == (row.extra, row.metric, row.reference):
@@ -198,13 +198,13 @@ class MetricTable:
         return {
             "rows": [asdict(row) for row in self.rows],
             "comparisons": [asdict(one) for one in self.comparisons],
-            "notes": self.all_notes(),
+            "notes": self.gather_notes(),
         }
 
     def to_csv(self) -> str:
         """Return one line for each row: every field of it, of its convention and its verdict."""
         records = [
-            _flatten_row(row) | _flatten_comparison(self.comparison_of(row)) for row in self.rows
+            _flatten_row(row) | _flatten_comparison(self.find_comparison(row)) for row in self.rows
         ]
         columns = list(dict.fromkeys(column for record in records for column in record))
         out = io.StringIO()

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm_cli.metrics.jackknife import Array, Estimate, pseudo_values, variance
+from cdm_cli.metrics.jackknife import Array, Estimate, compute_pseudo_values, variance
 
 LEVEL = 0.05
 ALL_SIGNS = 12  # up to 4096 patterns are enumerated; of more, as many are drawn
@@ -87,7 +87,7 @@ def measure_gaps(estimates: Sequence[Estimate], *, highest: bool = False) -> Gap
     without = sign * np.array([one.without for one in estimates])
     if without.shape[1] < 2:
         raise ValueError(f"{without.shape[1]} groups, expected two at least")
-    y = pseudo_values(value, without)
+    y = compute_pseudo_values(value, without)
     lowest = int(y.mean(1).argmin())
     two: Array = np.zeros((len(y), 0))
     if all(one.without_two for one in estimates):

@@ -11,12 +11,12 @@ from cdm_cli.nets.unet import UNet
 FORWARD_AND_BACKWARD = 3  # the backward pass takes twice the operations of the forward pass
 
 
-def num_parameters(net: nn.Module) -> int:
+def count_parameters(net: nn.Module) -> int:
     """Return the number of trainable numbers."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def flops_per_image(net: UNet | Classifier) -> int:
+def count_flops_per_image(net: UNet | Classifier) -> int:
     """Return the FLOPs of one forward pass of one image: 2 per multiply-add.
 
     Matrix products, convolutions and attention are counted, as is usual; the pass runs on the meta
@@ -31,14 +31,14 @@ def flops_per_image(net: UNet | Classifier) -> int:
 
 
 def bound_flops_per_image(net: UNet | Classifier) -> int:
-    """Return more than `flops_per_image`, which loads torch's compiler and takes seconds.
+    """Return more than `count_flops_per_image`, which loads torch's compiler and takes seconds.
 
     Every weight meets every pixel once at most, and attention compares each two pixels.
     """
     pixels = net.config.resolution**2
     widest = max(parameter.shape[0] for parameter in net.parameters())
     attending = sum(isinstance(module, Attention) for module in net.modules())
-    return 2 * pixels * num_parameters(net) + attending * 4 * pixels**2 * widest
+    return 2 * pixels * count_parameters(net) + attending * 4 * pixels**2 * widest
 
 
 def build_meta_inputs(net: UNet | Classifier) -> tuple[Tensor | None, ...]:

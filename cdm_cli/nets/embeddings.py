@@ -12,7 +12,7 @@ from torch import Tensor, nn
 MAX_PERIOD = 10_000.0
 
 
-def sinusoidal(t: Tensor, dim: int) -> Tensor:
+def embed_sinusoidally(t: Tensor, dim: int) -> Tensor:
     """Embed numbers by cosines, then sines, of geometric frequencies; float32 [B] -> [B, dim].
 
     Frequencies run from 1 towards 1 / 10000 (Ho et al. 2020, after Vaswani et al. 2017), so
@@ -36,5 +36,5 @@ class NumberEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Return [B, dim] in the precision of the weights."""
-        sinusoids = sinusoidal(t, self.sinusoids).to(self.layer_1.weight.dtype)
+        sinusoids = embed_sinusoidally(t, self.sinusoids).to(self.layer_1.weight.dtype)
         return self.layer_2(F.silu(self.layer_1(sinusoids)))

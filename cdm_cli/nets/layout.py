@@ -20,17 +20,17 @@ class CellPlan(NamedTuple):
     resize: Literal["up", "down"] | None
 
 
-def num_heads(config: ModelConfig, channels: int) -> int:
+def count_heads(config: ModelConfig, channels: int) -> int:
     """Return the number of attention heads at a width."""
     return channels // config.head_channels if config.head_channels else config.num_heads
 
 
-def middle_channels(config: ModelConfig) -> int:
+def find_middle_channels(config: ModelConfig) -> int:
     """Return the width at the lowest resolution."""
     return config.widths[-1]
 
 
-def down_plan(config: ModelConfig) -> list[CellPlan]:
+def plan_down(config: ModelConfig) -> list[CellPlan]:
     """Return the cells of the way down; a change of resolution is a cell of its own."""
     plans: list[CellPlan] = []
     channels = config.widths[0]
@@ -44,11 +44,11 @@ def down_plan(config: ModelConfig) -> list[CellPlan]:
     return plans
 
 
-def up_plan(config: ModelConfig) -> list[CellPlan]:
+def plan_up(config: ModelConfig) -> list[CellPlan]:
     """Return the cells of the way up; channels_in counts the concatenated skip."""
-    skips = [config.widths[0], *(plan.channels for plan in down_plan(config))]
+    skips = [config.widths[0], *(plan.channels for plan in plan_down(config))]
     plans: list[CellPlan] = []
-    channels = middle_channels(config)
+    channels = find_middle_channels(config)
     for level, width in reversed(list(enumerate(config.widths))):
         attends = config.resolution >> level in config.attention_resolutions
         for i in range(config.num_res_blocks + 1):

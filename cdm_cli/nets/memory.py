@@ -15,7 +15,7 @@ T = TypeVar("T", Tensor, tuple[Tensor, Tensor | None])
 
 
 @contextmanager
-def memory_errors() -> Generator[None]:
+def translate_memory_errors() -> Generator[None]:
     """Raise torch.OutOfMemoryError also where cuBLAS, cuDNN or a CUDA graph lacks memory.
 
     They take some beside PyTorch's own, and raise RuntimeError.
@@ -46,7 +46,7 @@ class Halving(Generic[T]):
         while True:
             pieces = x.split(self._most or max(1, len(x)))
             try:
-                with memory_errors():
+                with translate_memory_errors():
                     return _join([self._call(piece) for piece in pieces])
             except torch.OutOfMemoryError:
                 size = len(pieces[0])

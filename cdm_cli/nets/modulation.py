@@ -15,7 +15,7 @@ from cdm_cli.nets.blocks import ResBlock
 from cdm_cli.nets.normalise import Modulation
 
 
-def modulations(
+def compute_modulations(
     blocks: Sequence[ResBlock], emb: Tensor, seeds: Tensor | None = None
 ) -> list[Modulation]:
     """Return the modulation of each block's second norm, for emb [B, E] after its SiLU.

@@ -24,8 +24,8 @@ from cdm_cli.nets.blocks import (
 )
 from cdm_cli.nets.convolution import FirstConv
 from cdm_cli.nets.embeddings import NumberEmbedding
-from cdm_cli.nets.layout import CellPlan, down_plan, middle_channels, num_heads, up_plan
-from cdm_cli.nets.modulation import modulations
+from cdm_cli.nets.layout import CellPlan, count_heads, find_middle_channels, plan_down, plan_up
+from cdm_cli.nets.modulation import compute_modulations
 from cdm_cli.nets.normalise import Modulation
 
 
@@ -87,7 +87,7 @@ def build_attention(config: ModelConfig, channels: int) -> Attention:
     """Build self-attention with heads as a count, or of a given width."""
     return Attention(
         channels,
-        num_heads(config, channels),
+        count_heads(config, channels),
         groups=config.norm_groups,
         new_order=config.qkv_order == "new",
         rescale=config.skip_rescale,
@@ -123,14 +123,14 @@ class UNet(nn.Module):
         self.config, self.conditioned = config, conditioned
         self.gradient_checkpointing = False
         base, emb_dim = config.base_channels, 4 * config.base_channels
-        down, up = down_plan(config), up_plan(config)
+        down, up = plan_down(config), plan_up(config)
         self.embed_t = NumberEmbedding(base, emb_dim)
         self.embed_s = NumberEmbedding(base, emb_dim) if embeds_s else None
         self.embed_y = nn.Embedding(config.num_classes, emb_dim) if config.num_classes else None
         channels_in = config.channels * (2 if conditioned else 1)
         self.conv_in = FirstConv(channels_in, down[0].channels_in, 3, padding=1)
         self.down = nn.ModuleList(Cell(config, plan) for plan in down)
-        self.middle = Middle(config, middle_channels(config))
+        self.middle = Middle(config, find_middle_channels(config))
         self.up = nn.ModuleList(Cell(config, plan) for plan in up)
         self.norm_out = GroupNorm(up[-1].channels, config.norm_groups)
         self.conv_out = set_to_zero(nn.Conv2d(up[-1].channels, out_channels, 3, padding=1))
@@ -188,7 +188,9 @@ class UNet(nn.Module):
         """Run one reverse step on what `prepare` returned; [B, out_channels, H, W]."""
         emb = self.embed_t(t)
         emb = F.silu(emb if condition.emb is None else emb + condition.emb)
-        modulated = dict(zip(self._blocks, modulations(self._blocks, emb, seeds), strict=True))
+        modulated = dict(
+            zip(self._blocks, compute_modulations(self._blocks, emb, seeds), strict=True)
+        )
         x = x_t if condition.z_up is None else torch.cat([x_t, condition.z_up], dim=1)
         h = Activation(self.conv_in(x.to(self.dtype)))
         skips = [h]

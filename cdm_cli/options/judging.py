@@ -33,7 +33,7 @@ from cdm_cli.options.sampling import (
     Seed,
     Split,
 )
-from cdm_cli.sentences import with_near
+from cdm_cli.sentences import suggest_near
 
 Ref = Annotated[Path, Flag("Prepared store with the real images.", "STORE", env=DATA_ENV)]
 AtLeastTwo = Annotated[int | None, Ge(2), Flag("How many images [default: all].", "N")]
@@ -46,7 +46,7 @@ def _check_metric(metric: str) -> str:
         )
     if metric not in (*METRICS, "all"):
         listed = f"METRIC {metric!r}: expected {', '.join(METRICS)} or all"
-        raise UsageError(with_near(listed, metric, (*METRICS, "all")), next="cdm eval all")
+        raise UsageError(suggest_near(listed, metric, (*METRICS, "all")), next="cdm eval all")
     return metric
 
 

@@ -18,7 +18,7 @@ from cdm_cli.options.flag import Check, Flag, Harmless, find_marks
 from cdm_cli.options.judging import FeatureOptions
 from cdm_cli.options.outputs import FolderOut
 from cdm_cli.options.sampling import LowRes, Model, S, Sampling
-from cdm_cli.sentences import fault_of, with_near
+from cdm_cli.sentences import find_fault_in, suggest_near
 
 SHARED = {
     "seed": "points share their noise, by which they are compared; --seed is one for all",
@@ -56,7 +56,7 @@ def parse_axis(text: str) -> tuple[str, tuple[Any, ...]]:
     if axis not in AXES:
         names = [spell(known) for known in AXES]
         told = f"--axis {name or text}: expected one of {', '.join(names)}"
-        raise UsageError(with_near(told, spell(axis), names), next="--axis s=0,251,501")
+        raise UsageError(suggest_near(told, spell(axis), names), next="--axis s=0,251,501")
     if not words:
         raise UsageError(f"--axis {text}: expected NAME=V,V", next=f"--axis {spell(axis)}=…")
     return axis, tuple(dict.fromkeys(_parse_value(axis, word) for word in words))
@@ -71,7 +71,7 @@ def _parse_value(axis: str, word: str) -> Any:
     try:
         return TypeAdapter(_KINDS[axis]).validate_python(word)
     except ValidationError as error:
-        told = f"--axis {spell(axis)}={word}: {fault_of(error).sentence}"
+        told = f"--axis {spell(axis)}={word}: {find_fault_in(error).sentence}"
         raise UsageError(told, next="cdm upsample --help") from None
 
 

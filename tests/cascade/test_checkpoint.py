@@ -9,14 +9,14 @@ import sys
 import pytest
 import torch
 
-from cdm_cli.cascade.checkpoint import load_diffusion_stage, load_stage, weights_file
+from cdm_cli.cascade.checkpoint import find_weights_file, load_diffusion_stage, load_stage
 from cdm_cli.cascade.classifier import ClassifierStage
 from cdm_cli.cascade.saved import (
     MANIFEST,
-    checkpoints,
     find_latest_checkpoint,
+    list_checkpoints,
+    name_checkpoint,
     remove_checkpoint,
-    step_name,
 )
 from cdm_cli.cascade.snapshot import Snapshot, load_checkpoint, save_best, save_checkpoint, save_ema
 from cdm_cli.cascade.stage import Stage
@@ -63,7 +63,10 @@ def test_a_checkpoint_comes_back(tmp_path):
 def test_the_newest_are_kept_and_one_of_the_same_step_is_replaced(tmp_path):
     for step in (1, 2, 10, 2):
         save_checkpoint(tmp_path, snapshot(step, float(step)), keep=2)
-    assert [path.name for path in checkpoints(tmp_path)] == [step_name(2), step_name(10)]
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        name_checkpoint(2),
+        name_checkpoint(10),
+    ]
     assert find_latest_checkpoint(tmp_path / "none") is None
 
 
@@ -89,7 +92,9 @@ def test_killed_at_any_operation_an_older_checkpoint_stays_whole(tmp_path):
         assert found is not None
         assert load_checkpoint(found, snapshot(0)).state == {"k": int(found.name[5:])}
         save_checkpoint(home, snapshot(2), keep=1)
-        assert sorted(path.name for path in (home / "checkpoints").iterdir()) == [step_name(2)]
+        assert sorted(path.name for path in (home / "checkpoints").iterdir()) == [
+            name_checkpoint(2)
+        ]
 
 
 def test_a_checkpoint_that_is_half_removed_does_not_count(tmp_path):
@@ -100,7 +105,7 @@ def test_a_checkpoint_that_is_half_removed_does_not_count(tmp_path):
     def look(io):
         left = {file.name for file in path.iterdir()} if path.exists() else set[str]()
         seen.append((io.kind, io.path.name))
-        assert left == whole or not checkpoints(tmp_path), f"{left} counts"
+        assert left == whole or not list_checkpoints(tmp_path), f"{left} counts"
 
     with disk.announce_to(look):
         remove_checkpoint(path)
@@ -129,7 +134,10 @@ def test_a_damaged_later_checkpoint_is_not_among_those_kept(tmp_path):
     save_checkpoint(tmp_path, snapshot(9), keep=1)
     for step in (5, 6):
         save_checkpoint(tmp_path, snapshot(step), keep=1)
-    assert [path.name for path in checkpoints(tmp_path)] == [step_name(6), step_name(9)]
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        name_checkpoint(6),
+        name_checkpoint(9),
+    ]
 
 
 def test_a_full_disk_leaves_no_piece_of_a_checkpoint(tmp_path):
@@ -140,7 +148,7 @@ def test_a_full_disk_leaves_no_piece_of_a_checkpoint(tmp_path):
     save_checkpoint(tmp_path, snapshot(1), keep=1)
     with pytest.raises(DiskError, match="No space"), disk.announce_to(full):
         save_checkpoint(tmp_path, snapshot(2), keep=1)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [step_name(1)]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [name_checkpoint(1)]
 
 
 def test_a_directory_without_its_manifest_does_not_count(tmp_path):
@@ -149,7 +157,7 @@ def test_a_directory_without_its_manifest_does_not_count(tmp_path):
     (newer / MANIFEST).unlink()
     found = find_latest_checkpoint(tmp_path)
     assert found is not None
-    assert found.name == step_name(1)
+    assert found.name == name_checkpoint(1)
 
 
 @pytest.mark.parametrize("name", ["model", "ema", "optimizer", "state", "manifest"])
@@ -246,11 +254,11 @@ def test_what_cannot_be_the_name_of_a_stage_is_not_advised(name, tmp_path):
 
 def test_weights_that_are_not_there_name_those_that_are(base):
     with pytest.raises(MissingError) as caught:
-        weights_file(base, "step-00000009")
+        find_weights_file(base, "step-00000009")
     assert caught.value.next == "cdm train base"
     save_checkpoint(base, snapshot(4), keep=1)
     with pytest.raises(MissingError) as caught:
-        weights_file(base, "step-00000009")
+        find_weights_file(base, "step-00000009")
     assert caught.value.next == "--weights step-00000004"
 
 
@@ -322,10 +330,10 @@ def test_classifier_is_a_module_of_features_and_logits(tmp_path):
 
 LIGHT = """
 import sys
-from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.presets import preset
 for name in ("tiny-sr8-16", "tiny-base8"):
-    net = empty_net(preset(name).stage)
+    net = build_empty_net(preset(name).stage)
     assert {p.device.type for p in net.parameters()} == {"meta"}
 print([name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules])
 """

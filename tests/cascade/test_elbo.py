@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 
-from cdm_cli.cascade.chain import chain_of
+from cdm_cli.cascade.chain import build_chain
 from cdm_cli.cascade.conditioning import draw_non_truncated
-from cdm_cli.cascade.elbo import bound, cut_strata, join_bounds, mean_and_error
+from cdm_cli.cascade.elbo import bound, cut_strata, estimate_mean_and_error, join_bounds
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.config import ConditioningConfig, ModelConfig, ScheduleConfig, StageConfig
 from cdm_cli.data.pixels import from_uint8, to_uint8
@@ -75,7 +75,7 @@ def in_bits(log_density):
 
 
 def base_bound(z_0, **kwargs):
-    chain = chain_of(BASE, ALL_T, visit=kwargs.pop("visit", ()))
+    chain = build_chain(BASE, ALL_T, visit=kwargs.pop("visit", ()))
     return bound(
         IdealBase(), chain, from_uint8(z_0), SampleInputs(IDS[: len(z_0)]), seed=0, **kwargs
     )
@@ -84,13 +84,13 @@ def base_bound(z_0, **kwargs):
 def sr_bound(x_0, z_0, s, **kwargs):
     z_s = draw_non_truncated(SR, z_0, s, ids=IDS, seed=0)
     samples = SampleInputs(IDS, z_s=z_s, s=torch.full((NUM,), s))
-    return bound(IdealSr(), chain_of(SR, ALL_T), from_uint8(x_0), samples, seed=0, **kwargs)
+    return bound(IdealSr(), build_chain(SR, ALL_T), from_uint8(x_0), samples, seed=0, **kwargs)
 
 
 def test_bound_of_the_true_process_is_the_likelihood(pair):
     z_0, _ = pair
     got, exact = base_bound(z_0), in_bits(DATA.log_density(from_uint8(z_0)))
-    mean, error = mean_and_error(got.total - exact)
+    mean, error = estimate_mean_and_error(got.total - exact)
     assert error < 0.006
     assert mean == pytest.approx(0, abs=0.015)
     assert torch.corrcoef(torch.stack([got.total, exact]))[0, 1] > 0.6
@@ -100,7 +100,7 @@ def test_bound_of_the_true_process_is_the_likelihood(pair):
 def test_fewer_terms_estimate_the_same_sum(pair):
     z_0, _ = pair
     difference = base_bound(z_0, terms=8).total - base_bound(z_0).total
-    mean, error = mean_and_error(difference)
+    mean, error = estimate_mean_and_error(difference)
     assert 0 < error < 0.03
     assert abs(mean) < 4 * error
 
@@ -114,7 +114,7 @@ def test_another_process_has_a_higher_bound(pair):
 
     z_0, _ = pair
     wrong = bound(
-        Wrong(), chain_of(BASE, ALL_T), from_uint8(z_0), SampleInputs(IDS), seed=0
+        Wrong(), build_chain(BASE, ALL_T), from_uint8(z_0), SampleInputs(IDS), seed=0
     ).total.mean()
     assert wrong > base_bound(z_0).total.mean() + 0.05
 
@@ -139,7 +139,7 @@ def test_eq_3_matches_its_closed_form(s, pair):
     low = base_bound(z_0, s=s, visit=(s,))
     assert low.decoder.abs().max() == 0
     together = join_bounds([low, sr_bound(x_0, z_0, s)], [64, 64])
-    mean, error = mean_and_error(together - closed_form(z_0, x_0, s))
+    mean, error = estimate_mean_and_error(together - closed_form(z_0, x_0, s))
     assert error < 0.006
     assert mean == pytest.approx(0, abs=0.015)
 
@@ -159,7 +159,7 @@ def test_eq_3_at_s_0_is_the_joint_likelihood_of_the_pair(pair):
     together = join_bounds([base_bound(z_0), sr_bound(x_0, z_0, 0)], [64, 64])
     given = GaussianData(from_uint8(z_0), DETAIL)
     exact = in_bits(DATA.log_density(from_uint8(z_0))) + in_bits(given.log_density(from_uint8(x_0)))
-    assert mean_and_error(together - exact)[0] == pytest.approx(0, abs=0.025)
+    assert estimate_mean_and_error(together - exact)[0] == pytest.approx(0, abs=0.025)
 
 
 def test_joined_weighs_by_dimensions():
@@ -184,7 +184,7 @@ def test_an_image_has_its_own_noise_in_any_batch(pair):
     told = []
     many = base_bound(z_0[:4], terms=5, advance=told.append).total
     one = bound(
-        IdealBase(), chain_of(BASE, ALL_T), from_uint8(z_0[2:3]), SampleInputs(IDS[2:3]),
+        IdealBase(), build_chain(BASE, ALL_T), from_uint8(z_0[2:3]), SampleInputs(IDS[2:3]),
         seed=0, terms=5,
     ).total  # fmt: skip
     torch.testing.assert_close(one, many[2:3])
@@ -214,7 +214,7 @@ def test_one_stratum_is_too_few():
 
 
 def test_mean_and_error():
-    mean, error = mean_and_error(torch.tensor([1.0, 3.0]))
+    mean, error = estimate_mean_and_error(torch.tensor([1.0, 3.0]))
     assert mean == 2.0
     assert error == pytest.approx(1.0)
-    assert mean_and_error(torch.tensor([5.0])) == (5.0, 0.0)
+    assert estimate_mean_and_error(torch.tensor([5.0])) == (5.0, 0.0)

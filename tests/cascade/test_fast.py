@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cdm_cli.cascade import fast as fast_form
-from cdm_cli.cascade.fast import for_sampling, keep_programs, worth_compiling
+from cdm_cli.cascade.fast import is_worth_compiling, keep_programs, make_fast
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.nets.convolution import EnlargingConv
 from cdm_cli.presets import preset
@@ -34,19 +34,19 @@ def evaluated(stage, generator):
 
 def test_fp32_is_untouched(generator):
     plain = evaluated(stage("fp32"), generator)
-    fast = evaluated(for_sampling(stage("fp32"), compiled=False), generator.manual_seed(0))
+    fast = evaluated(make_fast(stage("fp32"), compiled=False), generator.manual_seed(0))
     torch.testing.assert_close(fast, plain, rtol=0, atol=0)
 
 
 def test_bf16_differs_by_rounding_alone(generator):
     plain = evaluated(stage("fp32"), generator)
-    fast = evaluated(for_sampling(stage("bf16"), compiled=False), generator.manual_seed(0))
+    fast = evaluated(make_fast(stage("bf16"), compiled=False), generator.manual_seed(0))
     relative = ((fast - plain).norm() / plain.norm()).item()
     assert 0 < relative < 0.02
 
 
 def test_embeddings_norms_and_weights_that_are_added_keep_float32():
-    net = for_sampling(stage("bf16"), compiled=False).net
+    net = make_fast(stage("bf16"), compiled=False).net
     added = [name for name, m in net.named_modules() if isinstance(m, EnlargingConv)]
     assert added
     kept = {name.split(".")[0] for name, p in net.named_parameters() if "embed_" in name}
@@ -70,10 +70,10 @@ def test_on_cuda_what_was_compiled_is_recorded_in_a_copy(generator, monkeypatch)
 
     before = evaluated(plain, generator)
     monkeypatch.setattr(Stage, "device", torch.device("cuda"))
-    monkeypatch.setattr(fast_form, "_before_compiling", lambda: None)
+    monkeypatch.setattr(fast_form, "_prepare_compiling", lambda: None)
     monkeypatch.setattr(fast_form, "Recorded", Launched)
     monkeypatch.setattr(torch, "compile", lambda f, dynamic: lambda *a: compiled.append(f) or f(*a))
-    made = for_sampling(plain, compiled=True)
+    made = make_fast(plain, compiled=True)
     monkeypatch.undo()
     torch.testing.assert_close(evaluated(made, generator.manual_seed(0)), before)
     assert compiled == [plain.net.denoise]
@@ -84,18 +84,18 @@ def test_on_cuda_what_was_compiled_is_recorded_in_a_copy(generator, monkeypatch)
 
 def test_a_long_run_on_a_gpu_is_worth_compiling():
     config, cuda = preset("cifar-base16").stage, torch.device("cuda")
-    assert worth_compiling(config, cuda, 900_000_000)  # 4.47 GFLOPs each
-    assert not worth_compiling(config, cuda, 890_000_000)
-    assert not worth_compiling(config, torch.device("cpu"), 900_000_000)
+    assert is_worth_compiling(config, cuda, 900_000_000)  # 4.47 GFLOPs each
+    assert not is_worth_compiling(config, cuda, 890_000_000)
+    assert not is_worth_compiling(config, torch.device("cpu"), 900_000_000)
 
 
 def test_of_a_short_run_nothing_is_counted(monkeypatch):
     def counted(net):
         raise AssertionError("operations were counted, which loads the compiler")
 
-    monkeypatch.setattr(fast_form, "flops_per_image", counted)
+    monkeypatch.setattr(fast_form, "count_flops_per_image", counted)
     config = preset("cifar-sr16-32").stage
-    assert not worth_compiling(config, torch.device("cuda"), 2000 * 25)
+    assert not is_worth_compiling(config, torch.device("cuda"), 2000 * 25)
 
 
 @pytest.mark.parametrize("named", [None, "elsewhere"])

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cdm_cli.cascade import generate as generate_module
-from cdm_cli.cascade.chain import chain_of
-from cdm_cli.cascade.generate import SampleInputs, as_images, generate, noise_name, walk
+from cdm_cli.cascade.chain import build_chain
+from cdm_cli.cascade.generate import SampleInputs, as_images, generate, name_noise, walk
 from cdm_cli.config import SamplingDefaults
 from cdm_cli.diffusion.between import draw_between
 from cdm_cli.diffusion.noise import Noise
@@ -33,10 +33,10 @@ def test_the_stage_has_defaults_and_flags_come_first():
     config = base_config().model_copy(
         update={"sampling": SamplingDefaults(sampler="ddim", steps=7, variance=None)}
     )
-    chain = chain_of(config, Sampling())
+    chain = build_chain(config, Sampling())
     assert (chain.sampler, chain.schedule.T, chain.variance) == ("ddim", 7, "small")
-    assert chain_of(config, Sampling(sampler="dpm-solver++")).schedule.T == 20  # 7 are of ddim
-    chain = chain_of(config, Sampling(sampler="ancestral", steps=0, variance="large"))
+    assert build_chain(config, Sampling(sampler="dpm-solver++")).schedule.T == 20  # 7 are of ddim
+    chain = build_chain(config, Sampling(sampler="ancestral", steps=0, variance="large"))
     assert (chain.sampler, chain.schedule.T, chain.variance) == ("ancestral", 20, "large")
 
 
@@ -51,9 +51,9 @@ def test_the_stage_has_defaults_and_flags_come_first():
 )
 @pytest.mark.parametrize("restart_from", [None, 11])
 def test_what_is_kept_changes_neither_x_0_nor_the_steps(stage, sampler, times, restart_from):
-    plain = chain_of(stage.config, Sampling(sampler=sampler, steps=3, restart_from=restart_from))
+    plain = build_chain(stage.config, Sampling(sampler=sampler, steps=3, restart_from=restart_from))
     keep = range(1, 21)
-    chain = chain_of(
+    chain = build_chain(
         stage.config, Sampling(sampler=sampler, steps=3, restart_from=restart_from), keep=keep
     )
     assert chain.schedule.times.tolist() == sorted({*times, restart_from or 0})
@@ -73,7 +73,7 @@ def test_what_is_kept_changes_neither_x_0_nor_the_steps(stage, sampler, times, r
 
 
 def test_kept_states_are_those_of_the_pass_that_made_x_0(stage):
-    chain = chain_of(stage.config, Sampling(steps=0), keep=(9,))
+    chain = build_chain(stage.config, Sampling(steps=0), keep=(9,))
     got = generate(stage, chain, samples(), seed=3, keep=(9, 20))
     states = dict(walk(stage, chain, samples(), 3))
     assert torch.equal(got.z[9], states[9])
@@ -84,7 +84,7 @@ def test_kept_states_are_those_of_the_pass_that_made_x_0(stage):
 
 def test_a_state_between_two_steps_is_of_the_ids_alone(stage):
     """Padding and company change nothing; the noise is that of its own time."""
-    chain = chain_of(stage.config, Sampling(steps=3))
+    chain = build_chain(stage.config, Sampling(steps=3))
     whole = generate(stage, chain, samples(range(8)), seed=0, keep=(6,), batch_size=8).z[6]
     mixed = generate(stage, chain, samples([3, 6]), seed=0, keep=(6,), batch_size=8).z[6]
     assert torch.equal(mixed, whole[[3, 6]])
@@ -104,8 +104,8 @@ def noise_at(num):
 
 
 def test_equals_the_plain_sampler_with_the_noise_of_the_ids(stage):
-    chain = chain_of(stage.config, Sampling(steps=0))
-    noise = Noise(11, noise_name(stage.config), torch.arange(5))
+    chain = build_chain(stage.config, Sampling(steps=0))
+    noise = Noise(11, name_noise(stage.config), torch.arange(5))
     x_T = noise(torch.empty(5, 3, 8, 8))
     eps_theta = stage.eps_theta(stage.schedule, samples().y)
     *_, (t, x_0) = ancestral(eps_theta, stage.schedule, x_T, randn_like=noise, variance="learned")
@@ -114,7 +114,7 @@ def test_equals_the_plain_sampler_with_the_noise_of_the_ids(stage):
 
 
 def test_a_padded_batch_is_bit_identical_in_any_company_and_order(stage):
-    chain = chain_of(stage.config, Sampling(steps=3))
+    chain = build_chain(stage.config, Sampling(steps=3))
     whole = generate(stage, chain, samples(range(8)), seed=0, batch_size=4 * 2).x_0
     alone = generate(stage, chain, samples([6]), seed=0, batch_size=8).x_0
     mixed = generate(stage, chain, samples([3, 6, 0]), seed=0, batch_size=8).x_0
@@ -124,17 +124,17 @@ def test_a_padded_batch_is_bit_identical_in_any_company_and_order(stage):
 
 
 def test_another_seed_id_or_stage_is_another_image(stage):
-    chain = chain_of(stage.config, Sampling(steps=3))
+    chain = build_chain(stage.config, Sampling(steps=3))
     a = generate(stage, chain, samples([1]), seed=0).x_0
     assert not torch.equal(a, generate(stage, chain, samples([1]), seed=1).x_0)
     assert not torch.equal(a, generate(stage, chain, samples([4]), seed=0).x_0)
-    assert noise_name(stage.config) == "base8"
-    assert noise_name(sr_config()) == "sr8-16"
+    assert name_noise(stage.config) == "base8"
+    assert name_noise(sr_config()) == "sr8-16"
 
 
 def test_restart_noises_x_0_and_walks_again(stage):
     """Below its time states are kept of the second pass, from there on of the first."""
-    chain = chain_of(stage.config, Sampling(steps=4, restart_from=12), keep=(5,))
+    chain = build_chain(stage.config, Sampling(steps=4, restart_from=12), keep=(5,))
     assert chain.schedule.times.tolist() == [0, 1, 7, 12, 14, 20]
     assert chain.evaluations == 5 + 3
     visited = list(walk(stage, chain, samples(), 0))
@@ -162,7 +162,7 @@ def test_restart_noises_x_0_and_walks_again(stage):
 def test_a_searched_schedule_is_walked_by_a_stage_that_is_fed_the_noise_level():
     stage = stage_of(continuous_config())
     alpha_bar = linear(4, 0.1, 0.9).alpha_bar[1:].tolist()
-    chain = chain_of(stage.config, Sampling(), alpha_bar=alpha_bar)
+    chain = build_chain(stage.config, Sampling(), alpha_bar=alpha_bar)
     assert chain.evaluations == 4
     seen = []
     stage.net.embed_t.register_forward_pre_hook(lambda _, args: seen.append(args[0][0].item()))
@@ -177,7 +177,7 @@ def test_memory_that_a_library_lacks_is_memory(stage):
 
     stage = stage.with_denoise(lacking)
     with pytest.raises(torch.OutOfMemoryError, match="ALLOC_FAILED"):
-        generate(stage, chain_of(stage.config, Sampling(steps=4)), samples(), seed=0)
+        generate(stage, build_chain(stage.config, Sampling(steps=4)), samples(), seed=0)
 
 
 def test_watch_sees_every_step(stage):
@@ -188,7 +188,7 @@ def test_watch_sees_every_step(stage):
             count.append(step[0])
             yield step
 
-    chain = chain_of(stage.config, Sampling(steps=3))
+    chain = build_chain(stage.config, Sampling(steps=3))
     generate(stage, chain, samples(), seed=0, watch=watch)
     assert count == [20, 10, 1, 0]
 
@@ -207,11 +207,11 @@ def test_watch_sees_every_step(stage):
 )
 def test_what_cannot_be_is_refused_before_weights_exist(config, sampling, more, says):
     with pytest.raises(UsageError, match=says):
-        chain_of(config, Sampling(**sampling), **more)
+        build_chain(config, Sampling(**sampling), **more)
 
 
 def test_a_chain_is_a_value(stage):
-    chain = chain_of(stage.config, Sampling(steps=3))
+    chain = build_chain(stage.config, Sampling(steps=3))
     assert replace(chain, clip=False).schedule is chain.schedule
 
 

@@ -6,13 +6,13 @@ What is kept changes nothing: tests/cascade/test_generate.py, on a real stage.
 import pytest
 import torch
 
-from cdm_cli.cascade.chain import chain_of
+from cdm_cli.cascade.chain import build_chain
 from cdm_cli.cascade.conditioning import draw_non_truncated
 from cdm_cli.cascade.elbo import bound
-from cdm_cli.cascade.generate import KeptStates, SampleInputs, generate, noise_name
+from cdm_cli.cascade.generate import KeptStates, SampleInputs, generate, name_noise
 from cdm_cli.data.pixels import from_uint8, to_uint8
 from cdm_cli.diffusion import noise
-from cdm_cli.diffusion.between import rule_of
+from cdm_cli.diffusion.between import choose_rule
 from cdm_cli.options.sampling import Sampling
 from tests.tiny import base_config, sr_config, stage_of
 
@@ -26,7 +26,7 @@ def kept_of(steps, times, restart_from=None, num=3):
         return {s: (below[0], above[0]) for s in wanted if below[0] < s < above[0]}
 
     kept = KeptStates(times, restart_from, num, between)
-    passed = [time for time, _ in kept.of((time, X + value) for time, value in steps)]
+    passed = [time for time, _ in kept.collect((time, X + value) for time, value in steps)]
     values = {
         s: z_s if isinstance(z_s, tuple) else z_s.flatten().tolist() for s, z_s in kept.z.items()
     }
@@ -74,20 +74,22 @@ def test_x_T_steps_restart_z_s_and_states_between_share_no_noise(drawn, sampler)
             z_s = draw_non_truncated(config, z_0, s, ids=ids, seed=0)
             samples = SampleInputs(ids, ids, z_s, torch.full_like(ids, s))
         stage = stage_of(config)
-        chain = chain_of(config, sampling, keep=keep)
+        chain = build_chain(config, sampling, keep=keep)
         made = generate(stage, chain, samples, seed=0, keep=keep)
         z_0 = to_uint8(made.x_0)
-        whole = chain_of(config, Sampling(sampler="ancestral", steps=0))
+        whole = build_chain(config, Sampling(sampler="ancestral", steps=0))
         bound(stage, whole, from_uint8(z_0), samples, seed=0, terms=3)
     assert len(drawn) == len(set(drawn))
-    purposes = 5 if rule_of(sampler) == "bridge" else 4  # the pass, between, two of bounds, z'_s
+    purposes = (
+        5 if choose_rule(sampler) == "bridge" else 4
+    )  # the pass, between, two of bounds, z'_s
     assert len({key for key, _ in drawn}) == 3 * purposes - 1  # no z'_s of a base stage
 
 
 def test_their_numbers_are_uncorrelated_at_any_distance():
     """x_T, the first step, z'_s and the state at s: one id, one seed, as the stage draws them."""
     config, ids = sr_config(), torch.arange(16)
-    name, shape = noise_name(config), torch.empty(16, 3, 16, 16)
+    name, shape = name_noise(config), torch.empty(16, 3, 16, 16)
     steps = noise.Noise(0, name, ids)
     between = noise.Noise(0, f"{name}/between", ids)
     between.skip_to(1)

@@ -64,15 +64,15 @@ def spied(config):
 def test_time_input(changes, alpha_bar, time, fed):
     config = StageConfig.model_validate(base_config().model_dump() | changes)
     level = torch.tensor([alpha_bar], dtype=torch.float64)
-    assert stage_of(config).time_input(level, torch.tensor([time])).tolist() == [fed]
+    assert stage_of(config).compute_time_input(level, torch.tensor([time])).tolist() == [fed]
 
 
 def test_s_input_is_rescaled_by_its_own_T():
     plain = sr_config()
-    assert stage_of(plain).s_input(torch.tensor([3, 20])).tolist() == [3.0, 20.0]
+    assert stage_of(plain).compute_s_input(torch.tensor([3, 20])).tolist() == [3.0, 20.0]
     rescaled = plain.model_copy(update={"rescale_time": True})
-    assert stage_of(rescaled).s_input(torch.tensor([3, 20])).tolist() == [150.0, 1000.0]
-    assert stage_of(continuous_config()).s_input(torch.tensor([0])) is None
+    assert stage_of(rescaled).compute_s_input(torch.tensor([3, 20])).tolist() == [150.0, 1000.0]
+    assert stage_of(continuous_config()).compute_s_input(torch.tensor([0])) is None
 
 
 def test_respaced_schedule_feeds_the_original_times():
@@ -109,11 +109,11 @@ def test_eps_theta_equals_the_whole_network_and_computes_the_condition_once(monk
     assert torch.equal(first, stage.net(x, t.float(), z, s.float(), y))
 
 
-def test_loss_of_a_base_stage_is_the_hybrid_loss_of_what_it_drew():
+def test_compute_losses_a_base_stage_is_the_hybrid_compute_losses_what_it_drew():
     stage, spy = spied(base_config())
     batch = batch_of(stage.config)
     draws = draw_for(stage, batch, torch.Generator().manual_seed(5), len(batch.y), flip=True)
-    loss = stage.loss_of(batch, draws)
+    loss = stage.compute_losses(batch, draws)
     (x_0,) = augment.flip(draws.flip, from_uint8(batch.x_0))
     x_t, time, z_s, s, y, _ = spy.calls[0]
     assert torch.equal(x_t, q_sample(stage.schedule, x_0, draws.t, draws.eps))
@@ -130,7 +130,7 @@ def test_super_resolution_noises_the_flipped_z_0_at_low_resolution():
     stage, spy = spied(sr_config())
     batch = batch_of(stage.config)
     draws = draw_for(stage, batch, torch.Generator().manual_seed(5), len(batch.y), flip=True)
-    stage.loss_of(batch, draws)
+    stage.compute_losses(batch, draws)
     _, _, z_s, s, _, _ = spy.calls[0]
     (z_0,) = augment.flip(draws.flip, from_uint8(batch.z_0))
     assert z_s.shape == (B, 3, 8, 8)
@@ -146,7 +146,7 @@ def test_blur_comes_before_noise():
     stage, spy = spied(sr_config(conditioning=conditioning))
     batch = batch_of(stage.config)
     draws = draw_for(stage, batch, torch.Generator().manual_seed(5), len(batch.y), flip=False)
-    stage.loss_of(batch, draws)
+    stage.compute_losses(batch, draws)
     blurred = augment.blur(from_uint8(batch.z_0), draws.sigma, draws.blurred)
     assert torch.equal(spy.calls[0][2], q_sample(stage.z_schedule, blurred, draws.s, draws.eps_z))
 
@@ -155,7 +155,7 @@ def test_continuous_stage_is_fed_a_level_within_its_segment():
     stage, spy = spied(continuous_config())
     batch = batch_of(stage.config)
     draws = draw_for(stage, batch, torch.Generator().manual_seed(5), len(batch.y), flip=False)
-    loss = stage.loss_of(batch, draws)
+    loss = stage.compute_losses(batch, draws)
     x_t, root, z_s, s, _, _ = spy.calls[0]
     roots = 1000 * stage.schedule.alpha_bar.sqrt()
     assert bool((root.double() >= roots[draws.t] - 1e-3).all())
@@ -177,7 +177,7 @@ def test_vlb_is_the_whole_bound_from_one_term():
     x_t = q_sample(stage.schedule, x_0, draws.t, draws.eps)
     output = stage.net(x_t, draws.t.float(), None, None, batch.y)
     term = losses.vlb(stage.schedule, x_0, x_t, draws.t, output, variance="learned")
-    assert torch.equal(stage.loss_of(batch, draws), 20 * term)
+    assert torch.equal(stage.compute_losses(batch, draws), 20 * term)
 
 
 def test_t_covers_1_to_T_and_nothing_else():
@@ -190,7 +190,7 @@ def test_t_covers_1_to_T_and_nothing_else():
 
 
 @pytest.mark.parametrize("config", [base_config(), sr_config(), continuous_config()])
-def test_the_loss_of_parts_adds_up_to_the_loss_of_the_batch(config):
+def test_the_compute_losses_parts_adds_up_to_the_compute_losses_the_batch(config):
     stage, batch = stage_of(config), batch_of(config)
     draws = draw_for(stage, batch, torch.Generator().manual_seed(5), len(batch.y), flip=True)
     apart = []
@@ -198,8 +198,8 @@ def test_the_loss_of_parts_adds_up_to_the_loss_of_the_batch(config):
         part, its_draws = (
             type(t)(*(x if x is None else x[rows] for x in t)) for t in (batch, draws)
         )
-        apart.append(stage.loss_of(part, its_draws))
-    torch.testing.assert_close(torch.cat(apart), stage.loss_of(batch, draws))
+        apart.append(stage.compute_losses(part, its_draws))
+    torch.testing.assert_close(torch.cat(apart), stage.compute_losses(batch, draws))
 
 
 def test_unconditional_stage_takes_no_label():
@@ -207,7 +207,7 @@ def test_unconditional_stage_takes_no_label():
     stage, spy = spied(config)
     batch = batch_of(config)
     draws = draw_for(stage, batch, torch.Generator().manual_seed(0), len(batch.y), flip=False)
-    stage.loss_of(batch, draws)
+    stage.compute_losses(batch, draws)
     assert spy.calls[0][4] is None
 
 

@@ -89,7 +89,7 @@ class Shown:
     def model_dump(self):
         return {"digest": "0a" * 32, "fid": 2.5}
 
-    def in_short(self):
+    def show_in_short(self):
         return ["good", [{"metric": "fid", "value": 2.5}], "means well"]
 
 
@@ -158,7 +158,7 @@ class Metrics:
     def to_json(self):
         return {"rows": [{"metric": "fid", "value": 8.25}], "notes": ["few samples"]}
 
-    def all_notes(self):
+    def gather_notes(self):
         return ["few samples"]
 
 

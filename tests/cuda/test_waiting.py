@@ -10,7 +10,7 @@ import torch
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.samplers import bind
-from cdm_cli.diffusion.schedules import from_config, schedule_with
+from cdm_cli.diffusion.schedules import from_config, spread_schedule
 from cdm_cli.jobs.cas.step import Fit
 from cdm_cli.jobs.judging.images import take_queue_of_caller
 from cdm_cli.jobs.runtime.session import Session
@@ -82,7 +82,7 @@ def test_training_for_cas():
 def test_a_sampler(sampler):
     """Its arithmetic and noise; the network is another test's."""
     noise = Noise(0, "base8", torch.arange(B, device="cuda"))
-    schedule = schedule_with(from_config(COSINE), 6, sampler=sampler).to("cuda")
+    schedule = spread_schedule(from_config(COSINE), 6, sampler=sampler).to("cuda")
     steps = bind(sampler, randn_like=noise)(
         lambda x_t, t: 0.1 * x_t, schedule, torch.randn(B, 3, 8, 8, device="cuda")
     )

@@ -9,11 +9,11 @@ from typing import get_args
 import pytest
 import torch
 
-from cdm_cli.diffusion.between import draw_between, mix_between, rule_of, weigh_bridge
+from cdm_cli.diffusion.between import choose_rule, draw_between, mix_between, weigh_bridge
 from cdm_cli.diffusion.noise import Noise
 from cdm_cli.diffusion.process import predict_eps, q_posterior, q_sample, renoise
 from cdm_cli.diffusion.samplers import ancestral, bind
-from cdm_cli.diffusion.schedules import Schedule, cosine, from_alpha_bar, linear, schedule_with
+from cdm_cli.diffusion.schedules import Schedule, cosine, from_alpha_bar, linear, spread_schedule
 from cdm_cli.names import Sampler
 from tests.oracles import GaussianData, Impulses, MixtureData
 
@@ -151,7 +151,7 @@ def test_kept_states_have_the_law_of_the_forward_process_and_z_0_with_them(whole
 
     z_0 is the mean of x_0 given x_1, so that with z_s, s >= 1, it has the covariance of x_0.
     """
-    few = schedule_with(whole, 9)
+    few = spread_schedule(whole, 9)
     kept = (2, 50, 51, 100, 377, 900)
     times = few.times.tolist()
     assert not set(kept) & set(times)
@@ -176,7 +176,7 @@ def test_kept_states_have_the_law_of_the_forward_process_and_z_0_with_them(whole
 @pytest.mark.parametrize("k", [0.05, 0.3, 0.8, 0.999])
 def test_kept_states_of_steps_that_draw_a_part_have_the_marginal_of_the_forward_process(name, k):
     """Data of one point: every z_s, in any gap, below the last step, and several of one gap."""
-    data, few = GaussianData(mean=0.3, std=0.0), schedule_with(COSINE, 5)
+    data, few = GaussianData(mean=0.3, std=0.0), spread_schedule(COSINE, 5)
     kept = (1, 2, 51, 377, 900, 901, 1500, 3000, 3999)
     impulses = Impulses(300)
     mean, var = data.moments(COSINE, COSINE.T)
@@ -218,7 +218,7 @@ def test_no_state_of_partly_shared_noise_changes_with_which_others_are_kept(rand
 
 
 def own_k(name):
-    return float(rule_of(name) == "bridge")
+    return float(choose_rule(name) == "bridge")
 
 
 def error_between(sampler, steps, k):
@@ -267,7 +267,7 @@ def test_states_between_steps_that_draw_a_part_are_as_accurate(name, order):
 @pytest.mark.parametrize("s", [7, 251])
 def test_two_modes_come_out_alike_truncated_or_not(name, s, randn_like, generator):
     """Section 3.3, at times that 60 steps do not visit; s = 7 is below the last one but t = 1."""
-    data, few = MixtureData(low=-0.6, high=0.4, std=0.15), schedule_with(COSINE, 60, sampler=name)
+    data, few = MixtureData(low=-0.6, high=0.4, std=0.15), spread_schedule(COSINE, 60, sampler=name)
     assert s not in few.times.tolist()
     z_T = randn_like(torch.empty(20_000, 1, 1, 1))
     sampler = bind(name, randn_like=randn_like, clip=False)
@@ -294,7 +294,7 @@ def test_float32_stays_float32():
 
 
 def test_every_sampler_has_its_rule():
-    rules = {name: rule_of(name) for name in ("ancestral", "sde-dpm-solver++")}
+    rules = {name: choose_rule(name) for name in ("ancestral", "sde-dpm-solver++")}
     assert set(rules.values()) == {"bridge"}
-    assert {rule_of("ddim"), rule_of("dpm-solver++")} == {"shared-noise"}
-    assert rule_of("ddim", [0.5]) == "partly-shared-noise"
+    assert {choose_rule("ddim"), choose_rule("dpm-solver++")} == {"shared-noise"}
+    assert choose_rule("ddim", [0.5]) == "partly-shared-noise"

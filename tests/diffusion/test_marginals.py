@@ -14,7 +14,7 @@ import torch
 
 from cdm_cli.diffusion.process import q_sample
 from cdm_cli.diffusion.samplers import ancestral, bind, ddim, dpm_solver_pp, restart
-from cdm_cli.diffusion.schedules import cosine, from_alpha_bar, linear, schedule_with
+from cdm_cli.diffusion.schedules import cosine, from_alpha_bar, linear, spread_schedule
 from cdm_cli.names import Sampler
 from tests.oracles import GaussianData, Impulses, MixtureData
 
@@ -23,7 +23,7 @@ DATA = GaussianData(mean=0.3, std=0.5)
 SCHEDULES = {
     "cosine": cosine(60),
     "linear": linear(60),
-    "respaced": schedule_with(cosine(4000), 25, visit=(501, 2000)),
+    "respaced": spread_schedule(cosine(4000), 25, visit=(501, 2000)),
 }
 
 
@@ -69,7 +69,7 @@ def test_restart_keeps_the_marginal_exactly():
 @pytest.mark.parametrize("ks", [(0.3,), (0.0, 0.7, 1.0), (1.0, 0.2)])
 def test_where_x_0_is_known_every_step_has_the_marginal_of_the_forward_process(name, ks):
     """Data of one point: the ideal network knows x_0, so no step is too long, whatever k."""
-    data, few = GaussianData(mean=0.3, std=0.0), schedule_with(cosine(4000), 7)
+    data, few = GaussianData(mean=0.3, std=0.0), spread_schedule(cosine(4000), 7)
     stochasticity = [ks[i % len(ks)] for i in range(few.T)]
     impulses = Impulses(few.T)
     mean, var = data.moments(few, few.T)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cdm_cli.diffusion.noise import Noise, box_muller, integers, key, normals, uniform_u32
+from cdm_cli.diffusion.noise import Noise, box_muller, draw_integers, draw_normals, key, uniform_u32
 
 FULL = 0xFFFFFFFF
 KNOWN = [  # counter, key, answer: kat_vectors of Random123 for philox4x32-10
@@ -58,7 +58,7 @@ def test_extreme_words_are_finite_normals():
 
 def test_normals_are_normal():
     """By moments, and by 50 Kolmogorov-Smirnov tests whose p-values must be uniform."""
-    rows = normals(key(0, "normal"), torch.arange(64), 0, 3072)
+    rows = draw_normals(key(0, "normal"), torch.arange(64), 0, 3072)
     p = [stats.kstest(row.double(), "norm").pvalue for row in rows[:50]]
     assert stats.kstest(p, "uniform").pvalue > 1e-3
     x = rows.flatten()
@@ -71,7 +71,7 @@ def test_normals_are_normal():
 
 def test_normals_of_one_image_are_uncorrelated():
     """Neighbours, and the four normals that share one counter."""
-    x = normals(key(0, "pairs"), torch.arange(256), 0, 1024)
+    x = draw_normals(key(0, "pairs"), torch.arange(256), 0, 1024)
     for lag in (1, 2, 256, 512, 768):
         correlation = (x[:, lag:] * x[:, :-lag]).mean().item()
         assert correlation == pytest.approx(0, abs=0.012)
@@ -139,13 +139,13 @@ def test_a_batch_of_another_size_is_refused():
 
 def test_integers_are_uniform_within_their_sizes():
     ids, sizes = torch.arange(20_000), torch.tensor([1, 2, 10, 4000])
-    draws = integers(key(0, "t"), ids, sizes)
+    draws = draw_integers(key(0, "t"), ids, sizes)
     assert draws.shape == (20_000, 4)
     assert torch.equal(draws.max(0).values + 1, sizes)
     assert torch.equal(draws.min(0).values, torch.zeros(4, dtype=torch.int64))
     tenths = torch.bincount(draws[:, 2]) / 20_000
     torch.testing.assert_close(tenths, torch.full((10,), 0.1), rtol=0, atol=0.01)
-    assert torch.equal(integers(key(0, "t"), ids[7:9], sizes), draws[7:9])
+    assert torch.equal(draw_integers(key(0, "t"), ids[7:9], sizes), draws[7:9])
 
 
 @needs_cuda

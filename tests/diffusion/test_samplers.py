@@ -10,7 +10,7 @@ import torch
 
 from cdm_cli.diffusion.reverse import predict_clipped_x_0
 from cdm_cli.diffusion.samplers import ancestral, bind, ddim, dpm_solver_pp, restart
-from cdm_cli.diffusion.schedules import cosine, index_of, linear, schedule_with
+from cdm_cli.diffusion.schedules import cosine, find_index, linear, spread_schedule
 from cdm_cli.names import Sampler
 from tests.oracles import GaussianData, Impulses
 
@@ -193,7 +193,7 @@ def test_the_last_step_returns_the_predicted_x_0(name, odd_network, randn_like):
 
 
 def test_one_step_is_a_prediction(odd_network, randn_like):
-    schedule, x_T = schedule_with(cosine(50), 1), randn_like(torch.empty(1, 3, 4, 4)).double()
+    schedule, x_T = spread_schedule(cosine(50), 1), randn_like(torch.empty(1, 3, 4, 4)).double()
     one = [list(bind(name, randn_like=no_noise)(odd_network, schedule, x_T)) for name in NAMES]
     assert [[t for t, _ in steps] for steps in one] == [[0]] * len(NAMES)
     for [(_, x_0)] in one[1:]:
@@ -241,7 +241,7 @@ def test_dpm_solver_is_nearer_than_ddim_where_the_answer_is_known(
     """Pixels of N(0, scale^2): the flow multiplies x_T by scale, but for alpha_bar_T."""
 
     def ratio(name):
-        few = schedule_with(schedule, steps, sampler=name)
+        few = spread_schedule(schedule, steps, sampler=name)
 
         def exact_eps(x, t):
             alpha_bar = few.alpha_bar[t[0]]
@@ -268,7 +268,7 @@ def test_sde_dpm_solver_of_first_order_is_ancestral(odd_network, randn_like):
 
 def std_of(name, steps, scale, visit=()):
     """Return how wide pixels of N(0, scale^2) come out, of scale; exact, not drawn."""
-    few = schedule_with(cosine(4000), steps, visit, sampler=name)
+    few = spread_schedule(cosine(4000), steps, visit, sampler=name)
     impulses = Impulses(few.T)
     sample = bind(name, randn_like=impulses.randn_like, clip=False)
     network = GaussianData(mean=0.0, std=scale).eps_theta(few)
@@ -318,25 +318,25 @@ def test_generators_and_images_of_float32_stay_float32(odd_network, randn_like):
 )
 def test_the_times_of_each_sampler(name, steps, times):
     """Both ends for steps of first order; for the solvers none that is short in lambda."""
-    assert schedule_with(cosine(4000), steps, sampler=name).times.tolist() == times
+    assert spread_schedule(cosine(4000), steps, sampler=name).times.tolist() == times
 
 
 def test_schedule_with_visits_what_is_asked():
-    schedule = schedule_with(cosine(4000), 10, visit=(0, 101, 501, 4000))
+    schedule = spread_schedule(cosine(4000), 10, visit=(0, 101, 501, 4000))
     assert {1, 101, 501, 4000} <= set(schedule.times.tolist())
     assert schedule.T == 12
-    assert schedule.alpha_bar[index_of(schedule, 501)] == cosine(4000).alpha_bar[501]
-    assert index_of(schedule, 0) == 0
+    assert schedule.alpha_bar[find_index(schedule, 501)] == cosine(4000).alpha_bar[501]
+    assert find_index(schedule, 0) == 0
 
 
 @pytest.mark.parametrize("steps", [None, 0, 20, 30])
 def test_schedule_with_all_steps_changes_nothing(steps):
     schedule = cosine(20)
-    assert schedule_with(schedule, steps, visit=(3,)) is schedule
+    assert spread_schedule(schedule, steps, visit=(3,)) is schedule
 
 
 def test_times_beyond_the_schedule_and_unvisited_ones_are_refused():
     with pytest.raises(ValueError, match=r"1\.\.20"):
-        schedule_with(cosine(20), 5, visit=(21,))
+        spread_schedule(cosine(20), 5, visit=(21,))
     with pytest.raises(ValueError, match="17"):
-        index_of(schedule_with(cosine(20), 2), 17)
+        find_index(spread_schedule(cosine(20), 2), 17)

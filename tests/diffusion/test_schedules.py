@@ -10,9 +10,9 @@ from cdm_cli.diffusion.schedules import (
     from_alpha_bar,
     from_config,
     linear,
+    list_openai_times,
     respace,
     space_times,
-    times_of_openai,
     trailing_times,
 )
 from cdm_cli.errors import UsageError
@@ -196,7 +196,7 @@ SPACED = [  # what openai's packages keep, their times counted from 0
 
 @pytest.mark.parametrize(("T", "respacing", "first", "last"), SPACED)
 def test_times_of_openai(T, respacing, first, last):
-    times = times_of_openai(T, respacing)
+    times = list_openai_times(T, respacing)
     assert (times[: len(first)] - 1).tolist() == first
     assert int(times[-1]) - 1 == last
     assert bool((times[1:] > times[:-1]).all())
@@ -205,12 +205,12 @@ def test_times_of_openai(T, respacing, first, last):
 @pytest.mark.parametrize("respacing", ["11", "6,5,1", "ddim7", "0"])
 def test_a_respacing_that_cannot_be(respacing):
     with pytest.raises(ValueError, match=r"fit|stride|left"):
-        times_of_openai(10, respacing)
+        list_openai_times(10, respacing)
 
 
 def test_times_of_openai_are_often_others_than_ours():
     differ = [
-        not torch.equal(times_of_openai(T, str(steps)), space_times(T, steps))
+        not torch.equal(list_openai_times(T, str(steps)), space_times(T, steps))
         for T in (100, 1000, 4000)
         for steps in range(2, 100)
     ]

@@ -27,7 +27,7 @@ class Pair:
     ) -> Any:
         """Do what `launch_processes` does for two processes; what they say is not heard."""
         assert compute.gpus == len(self._pools)
-        world = World(0, 2, address=address(), asked=asked or {})
+        world = World(0, 2, address=address(), facts=asked or {})
         ends = [
             pool.submit(_take_part, os.getcwd(), task, replace(world, rank=rank, local_rank=rank))
             for rank, pool in enumerate(self._pools)

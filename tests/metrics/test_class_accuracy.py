@@ -42,7 +42,7 @@ def test_classes_are_counted_apart_and_over_calls():
         accuracy.add(torch.tensor(logits).float(), torch.tensor(y))
     assert accuracy.tested.tolist() == [1, 2, 0]
     assert accuracy.right[1].tolist() == [1, 0, 0]
-    np.testing.assert_array_equal(accuracy.by_class(1), [1, 0, np.nan])
+    np.testing.assert_array_equal(accuracy.list_by_class(1), [1, 0, np.nan])
 
 
 def test_counts_survive_being_added_up_and_taken_again():

@@ -93,7 +93,7 @@ def test_what_numbers_are_without_some_samples_is_what_the_others_give(generator
     collector = collected(x, p, labels)
     reference = FeatureGaussian.of(np.full(3, 0.5), np.eye(3))
     found = [
-        collector.frechet(reference), collector.score_estimate(), collector.accuracy_estimate()
+        collector.frechet(reference), collector.estimate_score(), collector.estimate_accuracy()
     ]  # fmt: skip
     pairs = [(g, (g + 1) % 10) for g in range(10)]
     for place, out in enumerate([(g,) for g in range(10)] + pairs):
@@ -130,7 +130,7 @@ def test_conventional_numbers_owe_nothing_to_the_groups(generator):
     assert len(numbers) == 1
     one = Collector.empty(ids, labels, 6, num_groups=1)
     one.add(ids, x, p)
-    assert (one.frechet(reference).without, one.score_estimate().without) == ((), ())
+    assert (one.frechet(reference).without, one.estimate_score().without) == ((), ())
 
 
 def test_the_mark_names_the_groups_not_the_order_of_the_file():
@@ -171,10 +171,10 @@ def test_sums_on_the_host_give_the_numbers_they_gave_on_the_device(generator, de
     collector = Collector.empty(np.arange(80), np.arange(80) % 5, 4, device=device)
     collector.add(np.arange(80), x, p)
     reference = FeatureGaussian.of(np.zeros(4), np.eye(4))
-    before = collector.frechet(reference), collector.score_estimate(), collector.accuracy()
+    before = collector.frechet(reference), collector.estimate_score(), collector.accuracy()
     collector.to_host()
     assert {sums.outer.device.type for sums in [*collector.moments, *collector.parts]} == {"cpu"}
-    after = collector.frechet(reference), collector.score_estimate(), collector.accuracy()
+    after = collector.frechet(reference), collector.estimate_score(), collector.accuracy()
     assert after[0] == before[0]
     assert after[1].value == pytest.approx(before[1].value, rel=1e-12)
     assert after[2] == before[2]

@@ -34,7 +34,7 @@ def name(point):
 
 
 def said(values, **how):
-    return compare_rows(family(values, **how)).conclusion(name)
+    return compare_rows(family(values, **how)).conclude(name)
 
 
 def test_every_point_is_compared_with_the_lowest_by_each_metric():

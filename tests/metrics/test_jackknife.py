@@ -5,9 +5,9 @@ import pytest
 
 from cdm_cli.metrics.jackknife import (
     Estimate,
+    compute_pseudo_values,
     estimate,
     interactions,
-    pseudo_values,
     variance,
 )
 
@@ -31,7 +31,7 @@ def test_of_a_mean_it_is_the_textbooks(rng):
     found = of_groups(x, float)
     assert found.error == pytest.approx(x.std(ddof=1) / G**0.5)
     assert found.corrected == pytest.approx(x.mean())
-    np.testing.assert_allclose(pseudo_values(found.value, found.without), x)
+    np.testing.assert_allclose(compute_pseudo_values(found.value, found.without), x)
     together = interactions(found.value, np.array(found.without), np.array(found.without_two))
     np.testing.assert_allclose(together, 0, atol=1e-12)
 

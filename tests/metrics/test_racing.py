@@ -9,7 +9,7 @@ from cdm_cli.metrics.jackknife import Estimate
 from cdm_cli.metrics.racing import (
     BEFORE,
     NOW,
-    Plan,
+    RacePlan,
     count_first,
     count_groups,
     find_least_budget,
@@ -129,7 +129,7 @@ def test_as_many_paused_points_race_again_as_the_budget_pays_for(monkeypatch, wa
         return (before if num <= 200 else after)(some, num)
 
     costs = [1, 1, 1, 1, 1, 12]
-    plan = Plan((0.25, 0.5, 0.7, 1.0), (0.01, 0.005, 0.005, 0.03), 0.5, wakes)
+    plan = RacePlan((0.25, 0.5, 0.7, 1.0), (0.01, 0.005, 0.005, 0.03), 0.5, wakes)
     rounds = list(race(costs, 400 * sum(costs), 4000, judge, plan=plan))
     assert rounds[1].paused == (2, 5)
     assert rounds[2].left == (0, 2, 5)

@@ -55,7 +55,7 @@ def test_another_convention_is_refused_or_told():
     mixed = MetricTable(mixed=True)
     mixed.extend([row(), other])
     assert [line[-1] for line in mixed.lines()] == ["A", "B"]
-    assert mixed.all_notes() == [
+    assert mixed.gather_notes() == [
         "rows of different conventions (num): not comparable as they stand"
     ]
 

@@ -12,7 +12,7 @@ from cdm_cli.nets.blocks import (
     GroupNorm,
     ResBlock,
 )
-from cdm_cli.nets.modulation import modulations
+from cdm_cli.nets.modulation import compute_modulations
 from tests.nets.drawing import randomised
 
 
@@ -25,7 +25,7 @@ def test_groups_divide_any_number_of_channels():
 @pytest.mark.parametrize("rescale", [False, True])
 def test_a_fresh_block_passes_its_input_through(rescale, generator):
     x, block = torch.randn(2, 8, 4, 4, generator=generator), ResBlock(8, 8, 16, rescale=rescale)
-    (modulation,) = modulations([block], torch.randn(2, 16, generator=generator))
+    (modulation,) = compute_modulations([block], torch.randn(2, 16, generator=generator))
     factor = math.sqrt(0.5) if rescale else 1.0
     assert torch.equal(block(Activation(x), modulation).x, x * factor)
     assert torch.equal(Attention(8, 2, rescale=rescale)(Activation(x)).x, x * factor)
@@ -34,7 +34,7 @@ def test_a_fresh_block_passes_its_input_through(rescale, generator):
 @pytest.mark.parametrize(("resample", "side"), [("up", 8), ("down", 2), (None, 4)])
 def test_a_block_changes_the_resolution_of_both_branches(resample, side):
     block = randomised(ResBlock(8, 16, 12, resample=resample))
-    (modulation,) = modulations([block], torch.randn(2, 12))
+    (modulation,) = compute_modulations([block], torch.randn(2, 12))
     assert block(Activation(torch.randn(2, 8, 4, 4)), modulation).x.shape == (2, 16, side, side)
 
 
@@ -50,7 +50,7 @@ def fused(monkeypatch):
 def test_the_fused_block_is_the_plain_one(resample, generator, monkeypatch):
     block = randomised(ResBlock(24, 16, 12, groups=8, resample=resample), std=0.2)
     h = Activation(torch.randn(2, 24, 4, 6, generator=generator))
-    (modulation,) = modulations([block], torch.randn(2, 12, generator=generator))
+    (modulation,) = compute_modulations([block], torch.randn(2, 12, generator=generator))
     y = block(h, modulation).x
     for module in (blocks, convolution, normalise):
         monkeypatch.setattr(module, "is_fused", lambda x: False)
@@ -60,7 +60,7 @@ def test_the_fused_block_is_the_plain_one(resample, generator, monkeypatch):
 def test_dropout_only_trains(generator):
     block = randomised(ResBlock(8, 8, 4, dropout=0.5))
     h = Activation(torch.randn(2, 8, 4, 4, generator=generator))
-    (modulation,) = modulations([block], torch.randn(2, 4, generator=generator))
+    (modulation,) = compute_modulations([block], torch.randn(2, 4, generator=generator))
     assert not torch.equal(block(h, modulation).x, block(h, modulation).x)
     block.eval()
     assert torch.equal(block(h, modulation).x, block(h, modulation).x)

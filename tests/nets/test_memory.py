@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cdm_cli.errors import MemoryFloorError
-from cdm_cli.nets.memory import Halving, memory_errors
+from cdm_cli.nets.memory import Halving, translate_memory_errors
 
 OF_MEMORY = [
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
@@ -18,14 +18,14 @@ OTHERS = [RuntimeError("CUDA error: an illegal memory access"), ValueError("out 
 
 @pytest.mark.parametrize("error", OF_MEMORY, ids=str)
 def test_every_library_lacks_memory_in_the_same_words(error):
-    with pytest.raises(torch.OutOfMemoryError) as raised, memory_errors():
+    with pytest.raises(torch.OutOfMemoryError) as raised, translate_memory_errors():
         raise error
     assert str(raised.value) == str(error)
 
 
 @pytest.mark.parametrize("error", OTHERS, ids=str)
 def test_other_errors_pass_as_they_are(error):
-    with pytest.raises(type(error)) as raised, memory_errors():
+    with pytest.raises(type(error)) as raised, translate_memory_errors():
         raise error
     assert raised.value is error
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from cdm_cli.nets.blocks import Activation, ResBlock
-from cdm_cli.nets.modulation import modulations
+from cdm_cli.nets.modulation import compute_modulations
 from tests.nets.drawing import randomised
 
 
@@ -29,7 +29,7 @@ def by_formula(block, x, emb):
 def checked(scale_shift, generator):
     emb = torch.randn(3, 12, generator=generator)
     several = blocks(scale_shift=scale_shift)
-    for block, modulation in zip(several, modulations(several, emb), strict=True):
+    for block, modulation in zip(several, compute_modulations(several, emb), strict=True):
         assert all(part is None or part.is_contiguous() for part in modulation)
         x = torch.randn(3, block.norm_1.weight.numel(), 4, 4, generator=generator)
         ours = block(Activation(x), modulation).x.double()
@@ -48,10 +48,10 @@ def test_rounded_weights_round_no_norm(generator):
     """In bfloat16 the layers compute, the gain and the offset are float32 all the same."""
     several = blocks(scale_shift=True)
     emb = torch.randn(3, 12, generator=generator)
-    exact = modulations(several, emb)
+    exact = compute_modulations(several, emb)
     for block in several:
         block.modulation.to(torch.bfloat16)
-    for rounded, wanted in zip(modulations(several, emb), exact, strict=True):
+    for rounded, wanted in zip(compute_modulations(several, emb), exact, strict=True):
         for ours, plain in zip(rounded[:2], wanted[:2], strict=True):
             assert ours.dtype == torch.float32
             assert torch.allclose(ours, plain, atol=2e-2)

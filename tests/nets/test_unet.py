@@ -5,8 +5,8 @@ import torch
 from pydantic import ValidationError
 
 from cdm_cli.config import ModelConfig, StageConfig
-from cdm_cli.nets.counting import num_parameters
-from cdm_cli.nets.layout import down_plan, up_plan
+from cdm_cli.nets.counting import count_parameters
+from cdm_cli.nets.layout import plan_down, plan_up
 from cdm_cli.nets.unet import UNet
 from cdm_cli.presets import PRESETS
 from tests.nets.drawing import inputs, randomised, tiny
@@ -41,13 +41,13 @@ def test_no_preset_hides_the_mean_colour_in_groups_of_one_channel(name):
 
 @pytest.mark.parametrize("name", MILLIONS)
 def test_the_presets_of_appendix_b_have_the_published_size(name):
-    assert round(num_parameters(of_preset(name)) / 1e6) == MILLIONS[name]
+    assert round(count_parameters(of_preset(name)) / 1e6) == MILLIONS[name]
 
 
 def test_the_embedding_of_s_is_all_that_a_plain_sr_stage_lacks():
     net = of_preset("imagenet-sr32-64")
     assert net.embed_s is not None
-    assert round((num_parameters(net) - num_parameters(net.embed_s)) / 1e6) == 717
+    assert round((count_parameters(net) - count_parameters(net.embed_s)) / 1e6) == 717
 
 
 @pytest.mark.parametrize("updown", [False, True])
@@ -128,10 +128,10 @@ def test_heads_as_a_count_or_as_a_width():
 
 def test_the_plan_of_cells():
     config = tiny().config
-    assert [plan.resize for plan in down_plan(config)] == [None, "down", None]
-    assert [plan.resize for plan in up_plan(config)] == [None, "up", None, None]
-    assert [plan.has_attention for plan in up_plan(config)] == [True, True, False, False]
-    assert [plan.channels_in for plan in up_plan(config)] == [128, 96, 96, 64]
+    assert [plan.resize for plan in plan_down(config)] == [None, "down", None]
+    assert [plan.resize for plan in plan_up(config)] == [None, "up", None, None]
+    assert [plan.has_attention for plan in plan_up(config)] == [True, True, False, False]
+    assert [plan.channels_in for plan in plan_up(config)] == [128, 96, 96, 64]
 
 
 def test_a_trunk_of_half_precision_is_close_to_float32():

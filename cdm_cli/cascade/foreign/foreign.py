@@ -72,7 +72,7 @@ def _unpickle(data: bytes, source: Path) -> dict[str, Tensor]:
             values = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsafeInputError(
-            f"{source} is more than a table of tensors, or damaged: {_tell_reason(error)}",
+            f"{source} is more than a table of tensors, or damaged: {_describe_reason(error)}",
             kept="nothing in it was executed",
             next="ask its author for a safetensors file",
         ) from None
@@ -159,7 +159,7 @@ def _check_tensor(name: object, tensor: object, source: Path) -> None:
         raise UnsafeInputError(f"{source}: tensor {name} does not fill its place", kept=NOT_TAKEN)
 
 
-def _tell_reason(error: pickle.UnpicklingError) -> str:
+def _describe_reason(error: pickle.UnpicklingError) -> str:
     """Return what the restricted unpickler met, without its advice to switch it off."""
     names = re.search(r"GLOBAL (\S+)", str(error))
     return f"it asks for {names[1][:100]}" if names else "its pickle says other things"

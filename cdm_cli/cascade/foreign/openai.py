@@ -23,7 +23,7 @@ from cdm_cli.config import (
     ScheduleConfig,
     StageConfig,
 )
-from cdm_cli.diffusion.schedules import times_of_openai
+from cdm_cli.diffusion.schedules import list_openai_times
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.names import Origin
 from cdm_cli.settings import validate
@@ -241,7 +241,7 @@ def _build_sampling(flags: Flags, T: int) -> SamplingDefaults:
     if text in ("", str(T)):
         return SamplingDefaults(sampler=sampler, respacing="")
     try:
-        steps = len(times_of_openai(T, text))
+        steps = len(list_openai_times(T, text))
     except ValueError as error:
         told = str(error) if RESPACING.fullmatch(text) else "expected 250, 10,10,20 or ddim25"
         raise UsageError(

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from cdm_cli.cascade.stage import build_net
-from cdm_cli.cascade.weights import tell_odd_names
+from cdm_cli.cascade.weights import describe_odd_names
 from cdm_cli.config import ModelConfig, StageConfig
 from cdm_cli.errors import BadInputError, MismatchError
-from cdm_cli.nets.layout import down_plan, up_plan
+from cdm_cli.nets.layout import plan_down, plan_up
 
 MODULES = {
     "embed_t.layer_1": "time_embed.0",
@@ -45,10 +45,10 @@ def name_tensors(config: StageConfig) -> dict[str, str]:
 def _name_cells(model: ModelConfig) -> dict[str, str]:
     """Return their name of every block, attention and change of resolution, by ours."""
     table: dict[str, str] = {}
-    for i in range(len(down_plan(model))):
+    for i in range(len(plan_down(model))):
         table |= {f"down.{i}.{role}": f"input_blocks.{i + 1}.0" for role in ("block", "resize")}
         table[f"down.{i}.attention"] = f"input_blocks.{i + 1}.1"
-    for i, plan in enumerate(up_plan(model)):
+    for i, plan in enumerate(plan_up(model)):
         block = f"output_blocks.{i}"
         table |= {f"up.{i}.block": f"{block}.0", f"up.{i}.attention": f"{block}.1"}
         table[f"up.{i}.resize"] = f"{block}.{2 if plan.has_attention else 1}"
@@ -72,7 +72,7 @@ def convert(tensors: Mapping[str, Tensor], config: StageConfig, source: str) -> 
     finite.
     """
     table = name_tensors(config)
-    if odd := tell_odd_names(tensors.keys(), {*table.values()}):
+    if odd := describe_odd_names(tensors.keys(), {*table.values()}):
         told = f"{source}: of the {len(table)} tensors of this network it {odd}"
         raise MismatchError(told, kept=KEPT, next=NEXT)
     with torch.device("meta"):

@@ -7,7 +7,7 @@ from cdm_cli.jobs.cas.plan import CasWork
 from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.runtime.device import describe, measure_flops
 from cdm_cli.jobs.runtime.foretold import RECKONED
-from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, num_parameters
+from cdm_cli.nets.counting import FORWARD_AND_BACKWARD, count_parameters
 from cdm_cli.nets.resnet import build_cas_network
 
 # Share of the speed of one large matrix product that a whole training step reaches.
@@ -40,13 +40,13 @@ def estimate_cas(work: CasWork, device: torch.device, classifiers: int) -> dict[
         "real_images": work.real.images.num,
         "validation_images": work.val.num,
         "classes": recipe.num_classes,
-        "parameters": num_parameters(net),
+        "parameters": count_parameters(net),
         "flops_per_image": flops,
         "classifiers_to_train": classifiers,
         "network_evaluations": classifiers * (seen + work.val.num),
         "training_flops": total,
-        "checkpoint_bytes": 8 * num_parameters(net),
-        "disk_bytes": classifiers * 2 * 8 * num_parameters(net),
+        "checkpoint_bytes": 8 * count_parameters(net),
+        "disk_bytes": classifiers * 2 * 8 * count_parameters(net),
         "device": describe(device),
         "estimated_seconds": round(total / speed, 1),
         "estimated_by": RECKONED,

@@ -45,7 +45,7 @@ def tell_score(out: Path) -> Iterator[Html]:
     told = [f"{row.value:.1%} trained on {name}" for name, row in scores.items()]
     yield page.paragraph(f"Top-1 accuracy on real validation images: {', '.join(told)}.", "lead")
     yield page.section(
-        "Numbers", page.table(table.header(), table.lines()), page.notes(table.all_notes())
+        "Numbers", page.table(table.header(), table.lines()), page.notes(table.gather_notes())
     )
     lines = _read_classes(out)
     yield page.section(

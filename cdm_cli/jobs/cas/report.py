@@ -165,8 +165,8 @@ def list_classes(work: CasWork, mine: ClassAccuracy, theirs: ClassAccuracy) -> L
     top, columns = list_tops(len(work.classes))[1], dict[str, Any]()
     columns["samples"], columns["real_images"] = work.samples.counts, work.real.counts
     columns["tested"] = mine.tested
-    columns["top1"], columns["top5"] = mine.by_class(1), mine.by_class(top)
-    columns["real_top1"], columns["real_top5"] = theirs.by_class(1), theirs.by_class(top)
+    columns["top1"], columns["top5"] = mine.list_by_class(1), mine.list_by_class(top)
+    columns["real_top1"], columns["real_top5"] = theirs.list_by_class(1), theirs.list_by_class(top)
     columns["gain"], columns["gain_error"] = (
         measure_gains(mine, theirs),
         measure_gain_errors(mine, theirs),

@@ -19,8 +19,8 @@ from cdm_cli.errors import MemoryFloorError, UsageError
 from cdm_cli.jobs.cas.augment import augment, draw_crops
 from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.training.step import learning_rate
-from cdm_cli.nets.memory import memory_errors
+from cdm_cli.jobs.training.step import compute_learning_rate
+from cdm_cli.nets.memory import translate_memory_errors
 from cdm_cli.nets.resnet import build_cas_network
 from cdm_cli.plans import TrainingConfig
 
@@ -85,7 +85,7 @@ class Fit:
 
     def _try(self, step: int, batch: TrainBatch) -> tuple[Tensor, bool]:
         try:
-            with memory_errors():
+            with translate_memory_errors():
                 return self.accumulate(step, batch), True
         except torch.OutOfMemoryError:
             return torch.zeros((), device=self.device), False
@@ -121,7 +121,7 @@ class Fit:
         self.world.sum_(grads, loss)
         bad = ~(torch.nn.utils.get_total_norm(grads).isfinite() & loss.isfinite())
         for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._rates, step, cosine=True)
+            group["lr"] = compute_learning_rate(self._rates, step, cosine=True)
         self._optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
         self._optimizer.step()
         one = torch.ones_like(loss)
@@ -135,7 +135,7 @@ class Fit:
         self.loss = loss / taken if taken else None
         self.skipped += int(skipped)
 
-    def snapshot(self, step: int) -> Snapshot:
+    def take_snapshot(self, step: int) -> Snapshot:
         """Return the state after a step, for `restore`; its tensors are not copied."""
         tensors = {
             f"momentum.{name}": self._find_momentum(p) for name, p in self.net.named_parameters()

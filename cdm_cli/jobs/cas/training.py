@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cdm_cli.cascade.saved import CHECKPOINTS, checkpoints, remove_checkpoint
+from cdm_cli.cascade.saved import CHECKPOINTS, list_checkpoints, remove_checkpoint
 from cdm_cli.cascade.snapshot import load_checkpoint, save_checkpoint
 from cdm_cli.cascade.stagefile import read_settings, write_settings
 from cdm_cli.data import disk
@@ -103,7 +103,7 @@ def remove_checkpoints(directory: Path) -> None:
     stay: the outcome counts.
     """
     with suppress(CdmError):
-        for path in checkpoints(directory):
+        for path in list_checkpoints(directory):
             remove_checkpoint(path)
         disk.remove_tree(directory / CHECKPOINTS)
 
@@ -149,9 +149,9 @@ def resume_fit(fit: Fit, directory: Path, report: Report) -> int:
 
     Damaged checkpoints are reported, and the one before is tried.
     """
-    for path in reversed(checkpoints(directory)):
+    for path in reversed(list_checkpoints(directory)):
         try:
-            snapshot = load_checkpoint(path, fit.snapshot(0))
+            snapshot = load_checkpoint(path, fit.take_snapshot(0))
         except (BadInputError, MissingError, MismatchError) as error:
             report.say(f"{error.what}; going further back")
             continue
@@ -173,7 +173,7 @@ def _check_course(fit: Fit, step: int, directory: Path) -> None:
 
 def _save(fit: Fit, directory: Path, step: int) -> None:
     if fit.world.leads:
-        save_checkpoint(directory, fit.snapshot(step), keep=KEEP)
+        save_checkpoint(directory, fit.take_snapshot(step), keep=KEEP)
 
 
 def measure_accuracy(fit: Fit, work: CasWork, session: Session, name: str) -> ClassAccuracy:

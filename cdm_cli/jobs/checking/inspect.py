@@ -6,9 +6,9 @@ No image and no weight is read.
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.cascade.head import read_metadata
-from cdm_cli.cascade.saved import MANIFEST, checkpoints, read_manifest
+from cdm_cli.cascade.saved import MANIFEST, list_checkpoints, read_manifest
 from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file, resolve_path
 from cdm_cli.config import StageConfig
 from cdm_cli.data.hdf5_foreign import is_hdf5
@@ -24,7 +24,7 @@ from cdm_cli.jobs.checking.screen import (
 )
 from cdm_cli.jobs.training.cost import assume_classes
 from cdm_cli.names import RUNS
-from cdm_cli.nets.counting import flops_per_image, num_parameters
+from cdm_cli.nets.counting import count_flops_per_image, count_parameters
 from cdm_cli.options.workspace import InspectOptions
 from cdm_cli.report import Report
 
@@ -81,15 +81,15 @@ def _inspect_part(name: str, part: Part) -> dict[str, Any]:
 def _inspect_stage(path: Path) -> dict[str, Any]:
     file = read_stage_file(path)
     stage = file.plan.stage
-    net = empty_net(assume_classes(stage))
-    saved = [step.name for step in checkpoints(path)]
+    net = build_empty_net(assume_classes(stage))
+    saved = [step.name for step in list_checkpoints(path)]
     weights = {found.name: read_metadata(found) for found in sorted(path.glob("*.safetensors"))}
     return {
         "path": path,
         "kind": stage.kind,
         **(_list_diffusion(stage) if isinstance(stage, StageConfig) else _list_classifier(stage)),
-        "parameters": num_parameters(net),
-        "flops_per_image": flops_per_image(net),
+        "parameters": count_parameters(net),
+        "flops_per_image": count_flops_per_image(net),
         "preset": file.plan.preset,
         "checkpoints": saved,
         "weights": weights,

@@ -34,7 +34,7 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.headers import Header, read_header
 from cdm_cli.jobs.sampling.numerics import Numerics
-from cdm_cli.jobs.sampling.ready import load_ready_stage
+from cdm_cli.jobs.sampling.ready import load_fast_stage
 from cdm_cli.jobs.sampling.work import MakeInputs
 from cdm_cli.options.files import VerifyOptions
 from cdm_cli.options.sampling import Compute, Sampling
@@ -135,7 +135,7 @@ class StageForms:
         if key not in self._stages:
             now = Numerics(numerics.batch_size, *key, name_device_class(self.session.device), "")
             sampling = Sampling(weights=self._weights)
-            stage = load_ready_stage(self._header, sampling, now, self.session)
+            stage = load_fast_stage(self._header, sampling, now, self.session)
             if stage.digest != how.stage:
                 raise BadInputError(
                     f"{self._header.directory} does not have the digest that its header tells",

@@ -16,7 +16,7 @@ from cdm_cli.diffusion.schedules import Schedule, from_alpha_bar, from_config, r
 from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageError
 from cdm_cli.jobs.checking.origin import HowComputed, HowMade, Origin
 from cdm_cli.jobs.runtime.differences import find_first_difference
-from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.runtime.identity import list_chain_fields
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.parents import (
     StageFound,
@@ -41,7 +41,7 @@ def check_chain(config: StageConfig, how: HowMade, told: Mapping[str, Any], path
     """
     try:
         chain = rebuild_chain(config, how)
-        mine = chain_fields(config, chain, how.seed)
+        mine = list_chain_fields(config, chain, how.seed)
         found = find_first_difference({name: told[name] for name in mine if name in told}, mine)
         if found:
             raise ValueError(str(found))
@@ -58,7 +58,7 @@ def check_chain(config: StageConfig, how: HowMade, told: Mapping[str, Any], path
 
 
 def rebuild_chain(config: StageConfig, how: HowMade) -> Chain:
-    """Rebuild the chain that `chain_of` fixed for the store.
+    """Rebuild the chain that `build_chain` fixed for the store.
 
     Raises ValueError or IndexError for times and a schedule that make no chain.
     """

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cdm_cli.jobs.sampling.provenance import list_parents
-from cdm_cli.units import disk
+from cdm_cli.units import format_disk
 
 Lines = list[str]
 WHOLE = "all of it: -v, or --json for machines"
@@ -17,13 +17,13 @@ NUMERICS = ("device", "precision", "batch_size")
 
 
 class InspectResult(dict[str, Any]):
-    """What `cdm inspect` found, as a mapping; `in_short` shows it on one screen."""
+    """What `cdm inspect` found, as a mapping; `show_in_short` shows it on one screen."""
 
     def __init__(self, values: Mapping[str, Any], short: Callable[[dict[str, Any]], Lines]) -> None:
         super().__init__(values)
         self._short = short
 
-    def in_short(self) -> Lines:
+    def show_in_short(self) -> Lines:
         """Return the lines of one screen; the first says what kind of thing is at the path."""
         return [*self._short(self), WHOLE]
 
@@ -39,9 +39,10 @@ def list_store_lines(told: dict[str, Any]) -> Lines:
     provenance, parts = told["provenance"], told["parts"]
     undone = sum(part["blocks"] - part["blocks_done"] for part in parts)
     state = "finished" if told["finished"] else f"unfinished, {undone} blocks to be made"
+    size = format_disk(told["bytes"])
     said = {_name_part(part["part"]): _describe_part(part) for part in parts}
     return [
-        f"{told['path']}: a store of {_name_kind(told['kind'])}, {state}, {disk(told['bytes'])}",
+        f"{told['path']}: a store of {_name_kind(told['kind'])}, {state}, {size}",
         *_align({
             **said,
             "classes": _list_classes(told["classes"]),
@@ -129,10 +130,10 @@ def _describe_sampling(stage: Any) -> str:
 def list_checkpoint_lines(told: dict[str, Any]) -> Lines:
     """Return the step and the size of a checkpoint."""
     files = told["files"]
-    size = disk(sum(row["bytes"] for row in files))
+    size = format_disk(sum(row["bytes"] for row in files))
     return [
         f"{told['path']}: the checkpoint of step {told['step']}, {len(files)} files, {size}",
-        *_align({row["file"]: disk(row["bytes"]) for row in files}),
+        *_align({row["file"]: format_disk(row["bytes"]) for row in files}),
     ]
 
 
@@ -140,7 +141,7 @@ def list_weights_lines(told: dict[str, Any]) -> Lines:
     """Return what a file of weights says of itself."""
     rest = {name: value for name, value in told.items() if name not in ("path", "kind", "bytes")}
     return [
-        f"{told['path']}: weights, {disk(told['bytes'])}",
+        f"{told['path']}: weights, {format_disk(told['bytes'])}",
         *_align({name: _shorten(value) for name, value in rest.items()}),
     ]
 

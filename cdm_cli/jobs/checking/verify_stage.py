@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.cascade.saved import (
     BEST,
     CHECKPOINTS,
@@ -13,8 +13,8 @@ from cdm_cli.cascade.saved import (
     MANIFEST,
     STEP_NAME,
     check_file,
-    checkpoints,
     is_complete,
+    list_checkpoints,
     read_manifest,
 )
 from cdm_cli.cascade.stagefile import STAGE_FILE, read_stage_file
@@ -44,7 +44,7 @@ class VerifiedStage:
     incomplete: list[str]
     files: list[dict[str, str]]
 
-    def in_short(self) -> list[str]:
+    def show_in_short(self) -> list[str]:
         """Return one line where all is well, nothing otherwise."""
         if self.state != "good" or self.incomplete:
             return []
@@ -83,7 +83,7 @@ def verify_stage(directory: Path, report: Report) -> VerifiedStage:
         checks += _list_weights_checks(directory, config)
     except CdmError:
         pass  # the first check says so; what the weights should be is not known
-    steps = checkpoints(directory)
+    steps = list_checkpoints(directory)
     for step in steps:
         checks += _list_checkpoint_checks(step, f"{CHECKPOINTS}/{step.name}/")
     return _conclude(directory, kind, checks, len(steps), report)
@@ -126,7 +126,7 @@ def _check_stage_file(directory: Path) -> str:
 
 def _list_weights_checks(directory: Path, config: AnyStageConfig) -> list[Check]:
     """Check the weights against their own digest and against stage.json."""
-    expected = empty_net(assume_classes(config)).state_dict()
+    expected = build_empty_net(assume_classes(config)).state_dict()
 
     def check(path: Path) -> str:
         if path.name == EMA and not path.exists():
@@ -166,6 +166,6 @@ def _list_incomplete(directory: Path) -> list[str]:
     home = directory / CHECKPOINTS
     if not home.is_dir():
         return []
-    complete = set(checkpoints(directory))
+    complete = set(list_checkpoints(directory))
     found = (path for path in home.iterdir() if STEP_NAME.fullmatch(path.name))
     return sorted(path.name for path in found if path not in complete)

@@ -16,7 +16,7 @@ from cdm_cli.jobs.sampling.parents import find_parents
 from cdm_cli.names import RUNS
 from cdm_cli.options.files import VerifyOptions
 from cdm_cli.report import Report
-from cdm_cli.units import disk
+from cdm_cli.units import format_disk
 
 THREADS = 8  # hashing is faster than most disks from there on
 NAMED = 5  # ranges that the error names; the table has all
@@ -43,11 +43,11 @@ class VerifiedStore:
     damaged: list[dict[str, object]]
     unfinished: list[dict[str, object]]
 
-    def in_short(self) -> list[str]:
+    def show_in_short(self) -> list[str]:
         """Return one line where all is well, nothing otherwise."""
         if self.state != "good":
             return []
-        what = f"{self.blocks} blocks, {disk(self.bytes)}, each as it was written"
+        what = f"{self.blocks} blocks, {format_disk(self.bytes)}, each as it was written"
         return [f"{self.path}: good, {what}{self.replay.sentence if self.replay else ''}"]
 
     def failure(self) -> CdmError | None:
@@ -117,10 +117,10 @@ def check_blocks(store: Store, report: Report) -> tuple[BlockFaults, BlockFaults
     total = sum(part.num_blocks for part in store.parts.values())
     with report.track("verify", total, "blocks") as advance:
         for part in store.parts.values():
-            pending = part.list_missing()
-            unfinished += [_locate_block(part, b) for b in pending]
-            advance(len(pending), "")
-            for b, what in _find_faults(part, sorted(set(range(part.num_blocks)) - set(pending))):
+            missing = part.list_missing()
+            unfinished += [_locate_block(part, b) for b in missing]
+            advance(len(missing), "")
+            for b, what in _find_faults(part, sorted(set(range(part.num_blocks)) - set(missing))):
                 advance(1, f"{len(damaged)} damaged" if damaged else "")
                 if what:
                     damaged.append({**_locate_block(part, b), "what": what})

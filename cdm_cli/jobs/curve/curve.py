@@ -32,13 +32,13 @@ from cdm_cli.jobs.curve.table import (
 )
 from cdm_cli.jobs.judging.panel import Panel, open_panel
 from cdm_cli.jobs.judging.probe_score import identify_judgement, judge_probe
-from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.runtime.same_stage import compute_config_digest
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics
 from cdm_cli.jobs.sampling.probe import check_shares, draw_probe
-from cdm_cli.jobs.sampling.ready import load_ready_stage, take_weights
+from cdm_cli.jobs.sampling.ready import load_fast_stage, take_weights
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.metrics.comparisons import list_names
 from cdm_cli.metrics.table import MetricTable
@@ -89,7 +89,7 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
         resolution = work.probe.config.model.resolution
         panel = open_panel(options.judge, resolution, session, features=False)
         config = work.header.config
-        identity = {"stage": config_digest(config), **identify_judgement(work.probe, panel)}
+        identity = {"stage": compute_config_digest(config), **identify_judgement(work.probe, panel)}
         session.lead(lambda: _claim(options.out, stack))
         points = session.decide(
             lambda: read_curve(options.out, identity, config),
@@ -108,7 +108,7 @@ def run_in(options: CurveOptions, session: Session) -> CurveResult:
     return CurveResult(
         out=options.out,
         plot=options.out / PLOT,
-        conclusion=found.conclusion(name_point),
+        conclusion=found.conclude(name_point),
         lowest=f"{best}, FID {found.lowest.value:.4g}",
         standing=found.standing,
         best=best,
@@ -137,7 +137,11 @@ def tell_few(num: int, report: Report) -> None:
 def _list_compared(work: CurveWork) -> dict[str, Any]:
     """Return what must be equal in every process."""
     states = [state.model_dump() for state in work.states]
-    return {"stage": config_digest(work.header.config), **work.probe.identity, "states": states}
+    return {
+        "stage": compute_config_digest(work.header.config),
+        **work.probe.identity,
+        "states": states,
+    }
 
 
 def plan(options: CurveOptions, report: Report) -> dict[str, object]:
@@ -202,7 +206,7 @@ def _load_first(
     for state in missing:
         sampling = replace(options.sampling, weights=state.weights)
         with suppress(MissingError):
-            return load_ready_stage(work.header, sampling, chosen, session)
+            return load_fast_stage(work.header, sampling, chosen, session)
     raise _overtaken_error(work)
 
 
@@ -235,7 +239,7 @@ def _judge(
 ) -> MetricTable:
     probe, session = work.probe, panel.session
     images = draw_probe(
-        probe, stage, numerics.batch_size, session, asked=lambda: stop.asked,
+        probe, stage, numerics.batch_size, session, find_stop=lambda: stop.asked,
         what=f"draw {state.weights}",
     )  # fmt: skip
     if images is None:

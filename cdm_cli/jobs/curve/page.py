@@ -17,7 +17,7 @@ from cdm_cli.jobs.curve.table import (
 )
 from cdm_cli.jobs.pictures import page
 from cdm_cli.jobs.pictures.page import Html
-from cdm_cli.jobs.runtime.same_stage import is_of
+from cdm_cli.jobs.runtime.same_stage import is_digest_of
 
 
 def find_curves(
@@ -29,10 +29,10 @@ def find_curves(
     """
     for place in dict.fromkeys(place.resolve() for place in places):
         file = _read(place)
-        if file is None or not file.points or not is_of(config, file.identity.get("stage")):
+        if file is None or not file.points or not is_digest_of(config, file.identity.get("stage")):
             continue
         if {point.saved.sha256 for point in file.points} & {*digests}:
-            yield _section(place, file)
+            yield _make_section(place, file)
 
 
 def _read(place: Path) -> CurveFile | None:
@@ -42,14 +42,14 @@ def _read(place: Path) -> CurveFile | None:
         return None
 
 
-def _section(place: Path, file: CurveFile) -> Html:
+def _make_section(place: Path, file: CurveFile) -> Html:
     found, table = compare_points(file.points), make_table(file.points)
     good = {name_point(one.point) for one in found.good}
     lines, plot = table.lines(), page.read_picture(place / PLOT)
     return page.section(
         "Checkpoints",
-        page.paragraph(found.conclusion(name_point)),
-        page.picture(plot, found.title(name_point)),
+        page.paragraph(found.conclude(name_point)),
+        page.picture(plot, found.entitle(name_point)),
         page.table(table.header(), lines, [bool(good & {*line}) for line in lines]),
-        page.notes(table.all_notes()),
+        page.notes(table.gather_notes()),
     )

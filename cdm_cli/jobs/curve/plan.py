@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdm_cli.cascade.checkpoint import weights_file
+from cdm_cli.cascade.checkpoint import find_weights_file
 from cdm_cli.cascade.head import read_metadata
-from cdm_cli.cascade.saved import CHECKPOINTS, checkpoints, is_complete
+from cdm_cli.cascade.saved import CHECKPOINTS, is_complete, list_checkpoints
 from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.disk import check_room, find_existing
 from cdm_cli.data.store import Store, open_store
@@ -15,7 +15,7 @@ from cdm_cli.errors import BadInputError, MismatchError, MissingError, UsageErro
 from cdm_cli.jobs.curve.table import FILE, SavedWeights, read_curve
 from cdm_cli.jobs.judging.header import identify_judge, open_reference
 from cdm_cli.jobs.judging.probe_score import fill_in_steps
-from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.runtime.same_stage import compute_config_digest
 from cdm_cli.jobs.sampling.headers import Header, describe_lowres_misfit, read_header
 from cdm_cli.jobs.sampling.judged_on import make_probe, open_generated
 from cdm_cli.jobs.sampling.probe import Probe
@@ -49,7 +49,7 @@ def plan_work(options: CurveOptions, stack: ExitStack, report: Report) -> CurveW
     sampling = fill_in_steps(header.config, options.sampling)
     probe = make_probe(header, store, options.num, options.s, sampling, ("--num", "--s"), generated)
     check_room(find_existing(options.out) / FILE, 0)
-    known = {"stage": config_digest(header.config), **probe.identity}
+    known = {"stage": compute_config_digest(header.config), **probe.identity}
     read_curve(options.out, known, header.config, whole=False)
     return CurveWork(header, probe, states)
 
@@ -60,7 +60,7 @@ def find_states(directory: Path, weights: Sequence[str]) -> tuple[SavedWeights, 
     Raises MissingError where there is none, or not one that is named; UsageError for a word that
     names no weights.
     """
-    there = [path.name for path in checkpoints(directory)] if "all" in weights else []
+    there = [path.name for path in list_checkpoints(directory)] if "all" in weights else []
     names = dict.fromkeys(name for word in weights for name in (there if word == "all" else [word]))
     found = [_find_state(directory, name, listed=name not in weights) for name in names]
     states = [state for state in found if state is not None]
@@ -74,7 +74,7 @@ def find_states(directory: Path, weights: Sequence[str]) -> tuple[SavedWeights, 
 def _find_state(directory: Path, name: str, *, listed: bool) -> SavedWeights | None:
     """Return a state, None for one that was listed and that a training removed since."""
     try:
-        path = weights_file(directory, name)
+        path = find_weights_file(directory, name)
         metadata = read_metadata(path)
     except MissingError:
         if not listed or is_complete(directory / CHECKPOINTS / name):

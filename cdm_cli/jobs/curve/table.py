@@ -20,7 +20,7 @@ from cdm_cli.jobs.runtime.identity import (
     lacks_sampling,
     other_job_error,
 )
-from cdm_cli.jobs.runtime.same_stage import with_known_stage
+from cdm_cli.jobs.runtime.same_stage import update_stage_digest
 from cdm_cli.metrics.comparisons import RankedRows, compare_family, compare_rows, explain_left_out
 from cdm_cli.metrics.table import Comparison, MetricRow, MetricTable
 from cdm_cli.settings import Settings
@@ -73,7 +73,7 @@ def read_curve(
     again = advise_remaking(out, FILE, (CSV, PLOT))
     file = read_settings(CurveFile, out / FILE, LIMIT, next=again)
     _check_recorded(out, file.identity, identity)
-    there = complete(with_known_stage(file.identity, config), identity)
+    there = complete(update_stage_digest(file.identity, config), identity)
     if not whole:
         there = {name: there.get(name) for name in identity}
     check_same(out, "curve", there, identity)
@@ -131,7 +131,7 @@ def write_points(out: Path, identity: Mapping[str, Any], points: Sequence[CurveP
     file = CurveFile(
         identity=dict(identity),
         points=tuple(points),
-        conclusion=compare_points(points).conclusion(name_point),
+        conclusion=compare_points(points).conclude(name_point),
         comparisons=tuple(make_table(points).comparisons),
     )
     write_settings(out / FILE, file)
@@ -155,7 +155,7 @@ def draw_curve(points: Sequence[CurvePoint]) -> bytes:
             marker="os^v"[place % 4], capsize=2, label=f"against {reference}",
         )  # fmt: skip
     _draw_undecided(axes, points)
-    axes.set_title(compare_points(points).title(name_point))
+    axes.set_title(compare_points(points).entitle(name_point))
     axes.set_xlabel("step")
     axes.set_ylabel(f"FID of {points[0].rows[0].convention.num} samples")
     axes.legend(fontsize="small")

@@ -23,7 +23,7 @@ from cdm_cli.jobs.demo.enlarging import write_enlarged
 from cdm_cli.jobs.demo.lessons import list_lessons
 from cdm_cli.jobs.demo.picture import draw_picture
 from cdm_cli.jobs.pictures.tiles import encode_png
-from cdm_cli.jobs.runtime.busy import TOLD, advice
+from cdm_cli.jobs.runtime.busy import TOLD, advise
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.names import DATA_ENV, RUNS_ENV
 from cdm_cli.options.files import DemoOptions
@@ -61,7 +61,7 @@ class DemoResult:
     sweep_plot: Path
     learned: list[str]
 
-    def in_short(self) -> list[str]:
+    def show_in_short(self) -> list[str]:
         """Return what the demo has shown, a line each, and which pictures to look at."""
         return [*self.learned, f"see {self.picture}, and {self.sweep_plot}"]
 
@@ -73,7 +73,7 @@ def run(options: DemoOptions, report: Report) -> DemoResult:
     """
     directory = options.directory
     make_directory(directory)
-    if busy := advice():
+    if busy := advise():
         report.say(f"demo: {busy}")
     for name, per_class, seed in (("train", TRAIN_PER_CLASS, 0), ("val", VAL_PER_CLASS, 1)):
         count = write_images(

@@ -17,17 +17,17 @@ from cdm_cli.cascade.elbo import Bound, bound
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.data.pixels import from_uint8
-from cdm_cli.jobs.elbo.plan import ElboWork, Term, plan_work
+from cdm_cli.jobs.elbo.plan import ElboWork, StageShare, plan_work
 from cdm_cli.jobs.elbo.result import ElboResult, make_rows
 from cdm_cli.jobs.runtime.device import choose_precision, describe
-from cdm_cli.jobs.runtime.identity import chain_fields
-from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.runtime.identity import list_chain_fields
+from cdm_cli.jobs.runtime.same_stage import compute_config_digest
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.cost import estimate_rate
 from cdm_cli.jobs.sampling.headers import read_weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics, choose_numerics
-from cdm_cli.jobs.sampling.ready import load_ready_stage
+from cdm_cli.jobs.sampling.ready import load_fast_stage
 from cdm_cli.jobs.sampling.schedule_file import tell_schedule
 from cdm_cli.jobs.sampling.store_images import tell_kind, tell_rows
 from cdm_cli.jobs.sampling.upsample import Conditioner
@@ -40,11 +40,11 @@ from cdm_cli.report import Report
 class Bounder:
     """A stage on its device, and the images that it bounds, batch_size at a time."""
 
-    term: Term
+    share: StageShare
     stage: Stage
     work: ElboWork
     batch_size: int
-    asked: int
+    terms: int
     seed: int
 
     def bound_all(self, session: Session, advance: Callable[[int], None]) -> Bound:
@@ -66,20 +66,20 @@ class Bounder:
     def _bound_rows(self, advance: Callable[[int], None], rows: Tensor) -> Tensor:
         """Return the parts of images at some rows, the last one repeated; float64 [B, parts]."""
         places = range(int(rows[0]), int(rows[-1]) + 1)
-        within, images = rows - rows[0], self.work.images[self.term.resolution]
+        within, images = rows - rows[0], self.work.images[self.share.resolution]
         found = bound(
-            self.stage, self.term.chain, from_uint8(images.take_images(places))[within],
-            self._make_inputs(places).select(within), seed=self.seed, terms=self.asked,
-            s=self.term.above, advance=lambda _: advance(len(places)),
+            self.stage, self.share.chain, from_uint8(images.take_images(places))[within],
+            self._make_inputs(places).select(within), seed=self.seed, terms=self.terms,
+            s=self.share.above, advance=lambda _: advance(len(places)),
         )  # fmt: skip
         return torch.stack(found, 1)
 
     def _make_inputs(self, places: range) -> SampleInputs:
-        header, s = self.term.header, self.term.s
+        header, s = self.share.header, self.share.s
         if s is not None:
             lowres = self.work.images[header.conditioning.resolution]
             return Conditioner(header, lowres, s, "non-truncated", self.seed).make_inputs(places)
-        images = self.work.images[self.term.resolution]
+        images = self.work.images[self.share.resolution]
         ids, y = images.take_ids(places), images.take_labels(places)
         return SampleInputs(torch.from_numpy(ids), torch.from_numpy(y))
 
@@ -107,16 +107,16 @@ def run_in(options: ElboOptions, session: Session) -> ElboResult:
         work = session.decide(lambda: plan_work(options, stack), partial(_list_compared, options))
         _tell_images(options, work, session.report)
         _tell_schedule(options, work, session.report)
-        done = [_bound_stage(term, work, options, session) for term in work.terms]
+        done = [_bound_stage(share, work, options, session) for share in work.shares]
         return ElboResult(
-            rows=tuple(make_rows(work.terms, [each.bound for each in done])),
+            rows=tuple(make_rows(work.shares, [each.bound for each in done])),
             data=str(options.ref),
             data_digest=work.store.digest,
             split=work.split,
             num=work.num,
-            steps=tuple(term.chain.schedule.T for term in work.terms),
-            terms=tuple(term.evaluations(options.terms) for term in work.terms),
-            variance=tuple(term.chain.variance for term in work.terms),
+            steps=tuple(share.chain.schedule.T for share in work.shares),
+            terms=tuple(share.count_evaluations(options.terms) for share in work.shares),
+            variance=tuple(share.chain.variance for share in work.shares),
             clip=options.sampling.clip,
             stage_digests=tuple(each.digest for each in done),
             batch_size=tuple(each.numerics.batch_size for each in done),
@@ -131,12 +131,12 @@ def _list_compared(options: ElboOptions, work: ElboWork) -> dict[str, Any]:
     weights, seed = options.sampling.weights, options.sampling.seed
     stages = [
         {
-            "stage": config_digest(term.header.config),
-            "weights": read_weights_digest(term.header.directory, weights),
-            "s": term.s,
-            **chain_fields(term.header.config, term.chain, seed),
+            "stage": compute_config_digest(share.header.config),
+            "weights": read_weights_digest(share.header.directory, weights),
+            "s": share.s,
+            **list_chain_fields(share.header.config, share.chain, seed),
         }
-        for term in work.terms
+        for share in work.shares
     ]
     return {"data": work.store.digest, "split": work.split, "num": work.num, "stages": stages}
 
@@ -148,16 +148,18 @@ def _tell_images(options: ElboOptions, work: ElboWork, report: Report) -> None:
 
 def _tell_schedule(options: ElboOptions, work: ElboWork, report: Report) -> None:
     bounded = replace(options.sampling, sampler="ancestral")
-    tell_schedule(work.terms[-1].header, bounded, [term.s for term in work.terms], report)
+    tell_schedule(work.shares[-1].header, bounded, [share.s for share in work.shares], report)
 
 
-def _bound_stage(term: Term, work: ElboWork, options: ElboOptions, session: Session) -> StageBound:
+def _bound_stage(
+    share: StageShare, work: ElboWork, options: ElboOptions, session: Session
+) -> StageBound:
     """Load one stage, bound all images under it, and free it."""
-    total = term.evaluations(options.terms) * work.num
-    chosen = choose_numerics(term.header.config, session, total)
-    stage = load_ready_stage(term.header, options.sampling, chosen, session)
-    bounder = Bounder(term, stage, work, chosen.batch_size, options.terms, options.sampling.seed)
-    name, world = term.header.directory.name, session.world
+    total = share.count_evaluations(options.terms) * work.num
+    chosen = choose_numerics(share.header.config, session, total)
+    stage = load_fast_stage(share.header, options.sampling, chosen, session)
+    bounder = Bounder(share, stage, work, chosen.batch_size, options.terms, options.sampling.seed)
+    name, world = share.header.directory.name, session.world
     with Stop() as stop, session.report.track(f"bound {name}", total, "evaluations") as advance:
 
         def count(num: int) -> None:
@@ -176,19 +178,19 @@ def plan(options: ElboOptions, report: Report) -> dict[str, object]:
     device = plan_session(options.compute, report).device
     precision = choose_precision(options.compute.precision, device)
     rates = [
-        estimate_rate(term.header.config, term.chain, device, precision) for term in work.terms
+        estimate_rate(share.header.config, share.chain, device, precision) for share in work.shares
     ]
     _tell_schedule(options, work, report)
-    evaluations = [term.evaluations(options.terms) * work.num for term in work.terms]
+    evaluations = [share.count_evaluations(options.terms) * work.num for share in work.shares]
     rows = [
         {
-            "stage": term.header.directory.name,
-            "s": term.s,
-            "above": term.above,
+            "stage": share.header.directory.name,
+            "s": share.s,
+            "above": share.above,
             "images": work.num,
             "evaluations": num,
         }
-        for term, num in zip(work.terms, evaluations, strict=True)
+        for share, num in zip(work.shares, evaluations, strict=True)
     ]
     seconds = sum(num / rate for num, (rate, _) in zip(evaluations, rates, strict=True))
     return {

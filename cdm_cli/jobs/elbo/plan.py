@@ -7,11 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.checkpoint import weights_file
+from cdm_cli.cascade.checkpoint import find_weights_file
 from cdm_cli.cascade.conditioning import check_s
 from cdm_cli.cascade.stagefile import find_stage
 from cdm_cli.data.store import Part, Store, open_store
-from cdm_cli.diffusion.schedules import from_config, index_of
+from cdm_cli.diffusion.schedules import find_index, from_config
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.sampling.headers import Header, describe_misfit, read_header
 from cdm_cli.jobs.sampling.schedule_file import choose_chain
@@ -24,7 +24,7 @@ ENOUGH = 1000  # images, where nothing is said
 
 
 @dataclass(frozen=True)
-class Term:
+class StageShare:
     """One stage's share of the bound: -log2 p(x_0 | z_s), summed over t > above only."""
 
     header: Header
@@ -42,18 +42,18 @@ class Term:
         """C H W, the dimensions of x_0."""
         return self.header.config.model.channels * self.resolution**2
 
-    def evaluations(self, asked: int) -> int:
+    def count_evaluations(self, terms: int) -> int:
         """Return how many network evaluations one image takes, if so many terms are asked for."""
-        there = self.chain.schedule.T - index_of(self.chain.schedule, self.above)
-        return min(asked, there) if asked else there
+        there = self.chain.schedule.T - find_index(self.chain.schedule, self.above)
+        return min(terms, there) if terms else there
 
 
 @dataclass(frozen=True)
 class ElboWork:
-    """The terms, from the lowest resolution up, and num images at every resolution they take."""
+    """The shares of stages, from the lowest resolution up, and num images at each they take."""
 
     store: Store
-    terms: tuple[Term, ...]
+    shares: tuple[StageShare, ...]
     split: str
     num: int
     images: dict[int, StoreImages]
@@ -69,7 +69,7 @@ def plan_work(options: ElboOptions, stack: ExitStack) -> ElboWork:
     headers = [read_header(find_stage(name, Path(RUNS))) for name in options.stages]
     split, part = choose_part(store, options.split)
     for header in headers:
-        weights_file(header.directory, options.sampling.weights)
+        find_weights_file(header.directory, options.sampling.weights)
         _check_images(header, store, part)
     for low, high in pairwise(headers):
         _check_pair(low, high)
@@ -77,8 +77,8 @@ def plan_work(options: ElboOptions, stack: ExitStack) -> ElboWork:
     above = [s or 0 for s in given[1:]] + [0]
     for (low, high), s in zip(pairwise(headers), above, strict=False):
         _check_process(low, high, s)
-    terms = [
-        _plan_term(header, options.sampling, s, t)
+    shares = [
+        _plan_share(header, options.sampling, s, t)
         for header, s, t in zip(headers, given, above, strict=True)
     ]
     store.require_finished()
@@ -86,15 +86,15 @@ def plan_work(options: ElboOptions, stack: ExitStack) -> ElboWork:
     rows = choose_rows(store, part, num)
     sides = {side for header in headers for side in _list_sides(header)}
     images = {side: StoreImages(part, side, rows) for side in sides}
-    return ElboWork(store, tuple(terms), split, num, images)
+    return ElboWork(store, tuple(shares), split, num, images)
 
 
-def _plan_term(header: Header, sampling: Sampling, s: int | None, above: int) -> Term:
+def _plan_share(header: Header, sampling: Sampling, s: int | None, above: int) -> StageShare:
     """Return a stage's share of the bound; its chain steps on the time where the next begins."""
     chain = choose_chain(
         header, _settle_sampling(header, sampling), visit=(above,) if above else ()
     )
-    return Term(header, chain, s, above)
+    return StageShare(header, chain, s, above)
 
 
 def _list_sides(header: Header) -> list[int]:

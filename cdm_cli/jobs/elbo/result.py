@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from cdm_cli.cascade.elbo import Bound, join_bounds, mean_and_error
-from cdm_cli.jobs.elbo.plan import Term
+from cdm_cli.cascade.elbo import Bound, estimate_mean_and_error, join_bounds
+from cdm_cli.jobs.elbo.plan import StageShare
 
 MEANS = (
     "bits_per_dim: a bound from above, for each colour value of an image; the lower the better",
@@ -54,36 +54,36 @@ class ElboResult:
     seed: int
     device: str
 
-    def in_short(self) -> list[str | list[dict[str, object]]]:
+    def show_in_short(self) -> list[str | list[dict[str, object]]]:
         """Return the bounds, then what they mean and of what they are."""
         above = [ABOVE] if any(row.above for row in self.rows) else []
         where = f"of {self.num} images of {self.split} of {self.data}"
         return [[asdict(row) for row in self.rows], *MEANS, *above, where, WHOLE]
 
 
-def make_rows(terms: Sequence[Term], bounds: Sequence[Bound]) -> list[ElboRow]:
+def make_rows(shares: Sequence[StageShare], bounds: Sequence[Bound]) -> list[ElboRow]:
     """Return a row for each stage, and for several the sum over them, weighed as Eq. 3 says."""
-    rows = [_make_stage_row(term, found) for term, found in zip(terms, bounds, strict=True)]
+    rows = [_make_stage_row(share, found) for share, found in zip(shares, bounds, strict=True)]
     if len(rows) == 1:
         return rows
-    mean, error = mean_and_error(join_bounds(bounds, [term.dims for term in terms]))
+    mean, error = estimate_mean_and_error(join_bounds(bounds, [share.dims for share in shares]))
     whole = ElboRow(
-        stage="cascade", resolution=terms[-1].resolution, s=None, above=0,
+        stage="cascade", resolution=shares[-1].resolution, s=None, above=0,
         prior=None, divergences=None, decoder=None, bits_per_dim=mean, error=error,
     )  # fmt: skip
     return [*rows, whole]
 
 
-def _make_stage_row(term: Term, found: Bound) -> ElboRow:
-    mean, error = mean_and_error(found.total)
+def _make_stage_row(share: StageShare, found: Bound) -> ElboRow:
+    mean, error = estimate_mean_and_error(found.total)
     return ElboRow(
-        stage=term.header.directory.name,
-        resolution=term.resolution,
-        s=term.s,
-        above=term.above,
+        stage=share.header.directory.name,
+        resolution=share.resolution,
+        s=share.s,
+        above=share.above,
         prior=float(found.prior.mean()),
         divergences=float(found.divergences.mean()),
-        decoder=None if term.above else float(found.decoder.mean()),
+        decoder=None if share.above else float(found.decoder.mean()),
         bits_per_dim=mean,
         error=error,
     )

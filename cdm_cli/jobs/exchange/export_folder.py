@@ -46,7 +46,7 @@ def write_folder(selection: ExportSelection, out: Path, report: Report) -> int:
     BadInputError for a damaged store, StoppedError between two blocks, DiskError.
     """
     claim_folder(selection, out)
-    names, labels = Names(selection), list[tuple[str, int]]()
+    names, labels = ExportNames(selection), list[tuple[str, int]]()
     made, folders = 0, names.list_folders(selection)
     for folder in folders:
         disk.make_directory(out / folder)
@@ -56,10 +56,10 @@ def write_folder(selection: ExportSelection, out: Path, report: Report) -> int:
         ThreadPoolExecutor(THREADS, "encode") as pool,
         report.track("export", len(selection.rows), "images") as advance,
     ):
-        for batch in selection.batches():
+        for batch in selection.read_batches():
             if stop.asked:
                 raise stop.error(f"{batch.first} images are there")
-            paths = names.of(batch)
+            paths = names.list_paths(batch)
             targets = [out / path for path in paths]
             made += sum(pool.map(put, targets, batch.images, repeat(selection.format)))
             labels += zip(paths, batch.labels.tolist(), strict=True)
@@ -70,7 +70,7 @@ def write_folder(selection: ExportSelection, out: Path, report: Report) -> int:
     return made
 
 
-class Names:
+class ExportNames:
     """The path of each image within the export, from its label and its id."""
 
     def __init__(self, selection: ExportSelection) -> None:
@@ -79,14 +79,14 @@ class Names:
         self._stems = name_files(np.asarray(selection.part.ids[selection.rows]))
         self._suffix = SUFFIX[selection.format]
 
-    def folder(self, label: int) -> str:
+    def find_folder(self, label: int) -> str:
         """Return the folder of a class; of a store without classes, the label."""
         return self._folders[label] if self._classes else str(label)
 
-    def of(self, batch: ExportBatch) -> list[str]:
+    def list_paths(self, batch: ExportBatch) -> list[str]:
         """Return the paths of a batch's images within the export."""
         return [
-            f"{self.folder(label)}/{self._stems[place]}{self._suffix}"
+            f"{self.find_folder(label)}/{self._stems[place]}{self._suffix}"
             for place, label in enumerate(batch.labels.tolist(), batch.first)
         ]
 
@@ -98,9 +98,9 @@ class Names:
                 f"{selection.store.path} has labels outside 0..{len(self._classes) - 1}",
                 next=f"cdm verify {quote(selection.store.path)}",
             )
-        return [self.folder(label) for label in labels]
+        return [self.find_folder(label) for label in labels]
 
-    def rows(self) -> list[dict[str, Any]]:
+    def list_rows(self) -> list[dict[str, Any]]:
         """Return the contents of classes.json."""
         pairs = enumerate(zip(self._classes, self._folders, strict=True))
         return [{"label": label, "name": name, "folder": folder} for label, (name, folder) in pairs]
@@ -113,7 +113,7 @@ def claim_folder(selection: ExportSelection, out: Path) -> None:
     """
     if os.path.lexists(out) and not out.is_dir():
         raise _taken_error(out, "it is no folder")
-    there = _manifest(out)
+    there = _read_manifest(out)
     if there is not None:
         here = selection.identity
         check_same(out, "export", {k: there[k] for k in here if k in there}, here)
@@ -129,7 +129,7 @@ def _taken_error(path: Path, why: str) -> CdmError:
     return other_job_error(f"{path} is not this export: {why}")
 
 
-def _manifest(out: Path) -> dict[str, Any] | None:
+def _read_manifest(out: Path) -> dict[str, Any] | None:
     """Return what export.json tells, {} where it cannot be read, None where there is none."""
     if not (out / EXPORT_JSON).exists():
         return None
@@ -158,13 +158,13 @@ def _write_json(path: Path, value: object) -> None:
 
 
 def _finish(
-    selection: ExportSelection, out: Path, names: Names, labels: list[tuple[str, int]]
+    selection: ExportSelection, out: Path, names: ExportNames, labels: list[tuple[str, int]]
 ) -> None:
     """Write the tables, then that all is there."""
     table: dict[str, Any] = {"labels": labels}
     if selection.store.classes:
         table["classes"] = selection.store.classes
-        _write_json(out / CLASSES_JSON, names.rows())
+        _write_json(out / CLASSES_JSON, names.list_rows())
     _write_json(out / DATASET_JSON, table)
     _write_manifest(selection, out, finished=True)
 

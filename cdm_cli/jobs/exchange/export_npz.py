@@ -61,7 +61,7 @@ def write_npz(selection: ExportSelection, out: Path, report: Report) -> int:
     comment = json.dumps(selection.identity, sort_keys=True).encode()
     taken = f"{out} exists, and is not this export"
     if os.path.lexists(out):
-        if _comment(out) != comment:
+        if _read_comment(out) != comment:
             raise other_job_error(taken)
         report.say(f"{out} is there already")
         return 0
@@ -74,13 +74,13 @@ def write_npz(selection: ExportSelection, out: Path, report: Report) -> int:
         try:
             renaming.rename_new(temporary, out)
         except renaming.ExistsError:
-            if _comment(out) != comment:
+            if _read_comment(out) != comment:
                 raise other_job_error(taken) from None
             disk.unlink(temporary)  # another process made the same
     return len(selection.rows)
 
 
-def _comment(path: Path) -> bytes:
+def _read_comment(path: Path) -> bytes:
     try:
         with os.fdopen(open_regular(path), "rb") as file, zipfile.ZipFile(file) as archive:
             return archive.comment
@@ -95,9 +95,9 @@ def _write_images(
     N, side = len(selection.rows), selection.resolution
     labels = np.empty(N, np.int64)
 
-    def blocks() -> Iterator[np.ndarray]:
+    def read_blocks() -> Iterator[np.ndarray]:
         with Stop() as stop, report.track("export", N, "images") as advance:
-            for batch in selection.batches():
+            for batch in selection.read_batches():
                 if stop.asked:
                     kept = "nothing was written: an .npz appears whole"
                     raise stop.error(kept, next="the same command starts over")
@@ -106,7 +106,7 @@ def _write_images(
                 advance(len(batch.images), "")
 
     shape = (N, side, side, selection.channels)
-    _write_array(archive, "arr_0.npy", shape, "|u1", blocks())
+    _write_array(archive, "arr_0.npy", shape, "|u1", read_blocks())
     return labels
 
 

@@ -53,7 +53,7 @@ class ExportSelection:
         """Channels of the images."""
         return self.part.count_channels(self.resolution)
 
-    def batches(self) -> Iterator[ExportBatch]:
+    def read_batches(self) -> Iterator[ExportBatch]:
         """Yield the chosen images in order, each block read once and checked.
 
         Raises BadInputError naming the samples of a damaged block.

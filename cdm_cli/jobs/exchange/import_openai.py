@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.__version__ import __version__
-from cdm_cli.cascade.checkpoint import weights_file
+from cdm_cli.cascade.checkpoint import find_weights_file
 from cdm_cli.cascade.files import read_bytes
 from cdm_cli.cascade.foreign.foreign import read_file, read_tensors, remove_prefix
 from cdm_cli.cascade.foreign.openai import stage_config
@@ -63,7 +63,7 @@ def run(options: ImportOptions, report: Report) -> Imported:
     """
     source, out = options.src, options.out
     there = is_import(out)
-    flags, origin = _flags(options, report)
+    flags, origin = _choose_flags(options, report)
     data = read_file(source)
     found = read_tensors(data, source, from_pickle=options.from_pickle)
     tensors, prefix = remove_prefix(found)
@@ -85,7 +85,7 @@ def run(options: ImportOptions, report: Report) -> Imported:
         data=DataInfo(
             name=source.name,
             digest="",
-            classes=_classes(options.classes, config.model.num_classes),
+            classes=_read_classes(options.classes, config.model.num_classes),
             num_train=0,
             num_val=0,
         ),
@@ -118,7 +118,7 @@ def check_same_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor])
     """Raise WouldOverwriteError unless a stage directory holds what this import would write."""
     there = read_stage_file(out)
     if (there.plan, there.data) == (stage.plan, stage.data):
-        found = read_weights(weights_file(out), weights).tensors
+        found = read_weights(find_weights_file(out), weights).tensors
         if all(torch.equal(found[name], tensor) for name, tensor in weights.items()):
             return
     raise other_job_error(f"{out} exists, and is not this import", next=NEXT)
@@ -141,7 +141,7 @@ def write_stage(out: Path, stage: StageFile, weights: Mapping[str, Tensor]) -> b
     return True
 
 
-def _flags(options: ImportOptions, report: Report) -> tuple[Flags, Origin | None]:
+def _choose_flags(options: ImportOptions, report: Report) -> tuple[Flags, Origin | None]:
     """Return the flags given, or those published for a file of this name."""
     name = options.src.name
     if options.flags or name not in PUBLISHED:
@@ -166,7 +166,7 @@ def _tell_assumed(flags: Flags, config: StageConfig) -> list[str]:
     return [f"by default of its package, {', '.join(silent)}"] if silent else []
 
 
-def _classes(path: Path | None, num: int) -> tuple[str, ...]:
+def _read_classes(path: Path | None, num: int) -> tuple[str, ...]:
     """Return the class names: given ones, else "0", "1", …; one for an unconditional model."""
     if path is None or num == 0:
         return tuple(str(k) for k in range(num)) or ("all",)

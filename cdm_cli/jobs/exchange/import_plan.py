@@ -55,7 +55,7 @@ class ImportPlan:
     conversions: dict[str, int]
 
 
-def labels_in(found: Labelled, options: ImportOptions) -> tuple[Labelled, tuple[str, ...]]:
+def list_labels(found: Labelled, options: ImportOptions) -> tuple[Labelled, tuple[str, ...]]:
     """Return the labels that were found, and the names of all classes of the store.
 
     These are the names of --classes, of which the images may have some only; without --classes
@@ -111,7 +111,7 @@ def look_at(source: Source, src: Path, report: Report) -> tuple[int, int, dict[s
     conversions: dict[str, int] = {}
     num = 1 if isinstance(source, ArraySource) else len(source.names)
     with report.track("look", num, "images") as advance:
-        for i, header in enumerate(each(partial(_header, source, src), range(num))):
+        for i, header in enumerate(map_in_threads(partial(_read_header, source, src), range(num))):
             size = header.width, header.height
             first = first or size
             if size != first or size[0] != size[1] or size[0] > LARGEST:
@@ -137,7 +137,7 @@ def _size_error(
     )
 
 
-def _header(source: Source, src: Path, i: int) -> ImageHeader:
+def _read_header(source: Source, src: Path, i: int) -> ImageHeader:
     try:
         data = source.read(i)
         if isinstance(data, bytes):
@@ -157,7 +157,7 @@ def unusable_error(src: Path, name: str, error: BadImageError) -> CdmError:
     )
 
 
-def each(work: Callable[[int], T], rows: range) -> Iterator[T]:
+def map_in_threads(work: Callable[[int], T], rows: range) -> Iterator[T]:
     """Yield work(i) for every row in order, in threads, a bounded number ahead."""
     with ThreadPoolExecutor(THREADS, "import") as pool:
         for start in range(rows.start, rows.stop, 64 * THREADS):

@@ -21,9 +21,9 @@ from cdm_cli.data.store import Part
 from cdm_cli.jobs.exchange.export_folder import CLASSES_JSON, EXPORT_JSON
 from cdm_cli.jobs.exchange.import_plan import (
     ImportPlan,
-    each,
-    labels_in,
+    list_labels,
     make_spec,
+    map_in_threads,
     plan_import,
     unusable_error,
 )
@@ -69,7 +69,7 @@ def _run(options: ImportOptions, spool: Path, report: Report) -> ImportedStore:
     source = open_source(options.src, skips, spool, follow=options.follow_links, inside=inside)
     found = find_labels(source, table, skips)
     require_images(found, options.src, skips)
-    found, classes = labels_in(found, options)
+    found, classes = list_labels(found, options)
     plan = plan_import(found, options.src, report)
     skipped = _count_skips(skips)
     for reason, count in skipped.items():
@@ -109,7 +109,7 @@ def fill_blocks(part: Part, plan: ImportPlan, src: Path, report: Report) -> int:
 
     def make(b: int) -> Block:
         rows = part.list_rows(b)
-        images = np.stack(list(each(partial(_pixels, plan, src), rows)))
+        images = np.stack(list(map_in_threads(partial(_read_pixels, plan, src), rows)))
         inside = slice(rows.start, rows.stop)
         arrays = {"ids": plan.ids[inside], "labels": plan.y[inside]}
         return {**arrays, f"images/{plan.resolution}": images}
@@ -117,7 +117,7 @@ def fill_blocks(part: Part, plan: ImportPlan, src: Path, report: Report) -> int:
     return write_missing(part, make, "import", report)
 
 
-def _pixels(plan: ImportPlan, src: Path, i: int) -> U8:
+def _read_pixels(plan: ImportPlan, src: Path, i: int) -> U8:
     """Return the pixels [R, R, C] of an image. Raises BadInputError naming it."""
     name = plan.source.names[i]
     try:

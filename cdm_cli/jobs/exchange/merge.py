@@ -119,7 +119,7 @@ def _read_first_id(store: Store) -> int:
 def _check_same(piece: Piece, head: Store) -> None:
     """Raise MismatchError unless the piece is of the same command as the first."""
     store, part = piece.store, piece.part
-    found = find_store_difference(store, _spec_like(head, piece.first, part.num))
+    found = find_store_difference(store, _copy_spec(head, piece.first, part.num))
     difference = found.side_by_side() if found else _compare_terms(store, head)
     if difference:
         raise _unfit_error(
@@ -133,7 +133,7 @@ def _check_same(piece: Piece, head: Store) -> None:
         )
 
 
-def _spec_like(head: Store, first: int, num: int, **more: object) -> StoreSpec:
+def _copy_spec(head: Store, first: int, num: int, **more: object) -> StoreSpec:
     """Return the store of the same command that holds num samples from the first on.
 
     more: what else its provenance tells.
@@ -182,7 +182,7 @@ def _unfit_error(what: str, then: str) -> MismatchError:
 def make_spec(pieces: Sequence[Piece], command: str) -> StoreSpec:
     """Return the store of the undivided command, which remembers its parts."""
     merged = [_describe_piece(piece) for piece in pieces]
-    return _spec_like(
+    return _copy_spec(
         pieces[0].store, 0, pieces[-1].stop, cdm=__version__, command=command, merged=merged
     )
 
@@ -209,11 +209,11 @@ def copy_blocks(pieces: Sequence[Piece], whole: Store, report: Report) -> int:
         for piece in pieces
         for b in range(piece.part.num_blocks)
     }
-    pending = len(target.list_missing())
+    missing = len(target.list_missing())
 
     def read(b: int) -> Block:
         part, source = sources[b]
         return part.read_checked(source)
 
     write_missing(target, read, "merge", report)
-    return pending
+    return missing

@@ -94,7 +94,7 @@ def make_table(
     convention = state_convention(images, panel.judge, seed)
     knows = bool(panel.judge.classes) and panel.judge.classes == images.classes
     rows = MetricRows(collector, panel.references, convention, judge_knows_labels=knows)
-    table = rows.table(metrics, lenient=lenient)
+    table = rows.make_table(metrics, lenient=lenient)
     for line in list_notes(metrics, convention, panel.judge.extractor, panel.references):
         table.note(line)
     return table

@@ -46,7 +46,7 @@ class EvalResult(NamedTuple):
         rows, names = self.table.rows, [str(path) for path in self.stores]
         shown: dict[str, Any] = {
             **({"stores": names} if len(names) > 1 else {"store": names[0]}),
-            **self._comparison(),
+            **self._list_comparison(),
             "metrics": [
                 {
                     **row.extra,
@@ -72,9 +72,9 @@ class EvalResult(NamedTuple):
             shown["nearest"] = self.neighbours
         if self.written:
             shown["written"] = [str(path) for path in self.written]
-        return shown | {"notes": self.table.all_notes()}
+        return shown | {"notes": self.table.gather_notes()}
 
-    def in_short(self) -> list[str | list[dict[str, str]]]:
+    def show_in_short(self) -> list[str | list[dict[str, str]]]:
         """Return the numbers, then what they mean and of what they are."""
         table, kinds = self.table, self.table.conventions
         told = conclude_each(self.table) if self.against is not None else []
@@ -85,10 +85,10 @@ class EvalResult(NamedTuple):
         error = ERROR + (CORRECTED if "corrected" in table.header() else "")
         means = [line for line in (error, *metrics) if line]
         where = [f"written: {', '.join(map(str, self.written))}"] if self.written else []
-        said = [*means, *map(self._of, kinds), *table.all_notes(), *where]
+        said = [*means, *map(self._describe_convention, kinds), *table.gather_notes(), *where]
         return [*told, cells, *said, WHOLE]
 
-    def _of(self, convention: Convention) -> str:
+    def _describe_convention(self, convention: Convention) -> str:
         """Return of what the numbers of one convention are."""
         mine = (row for row in self.table.rows if row.convention == convention)
         stores = list(dict.fromkeys(row.extra.get("store", str(self.stores[0])) for row in mine))
@@ -98,7 +98,7 @@ class EvalResult(NamedTuple):
             f"{convention.resolution}×{convention.resolution}, seen by {convention.extractor}"
         )
 
-    def _comparison(self) -> dict[str, Any]:
+    def _list_comparison(self) -> dict[str, Any]:
         """Return how the stores compare with another, where there is one."""
         if self.against is None:
             return {}

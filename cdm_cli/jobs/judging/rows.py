@@ -60,7 +60,7 @@ class MetricRows:
         self.judge_knows_labels = judge_knows_labels
         self.remarks: list[str] = []
 
-    def table(self, metrics: tuple[str, ...], *, lenient: bool = False) -> MetricTable:
+    def make_table(self, metrics: tuple[str, ...], *, lenient: bool = False) -> MetricTable:
         """Return the rows of the metrics asked for.
 
         Raises UsageError for too few samples and MismatchError for a reference without images;
@@ -93,9 +93,9 @@ class MetricRows:
         estimates = self.collector.frechets([one.gaussian for one in self.references])
         for reference, estimate in zip(self.references, estimates, strict=True):
             found[reference.name] = estimate
-            yield self._distance_row("fid", estimate, reference)
+            yield self._make_distance_row("fid", estimate, reference)
         if {"train", "val"} <= set(found):
-            row = self._distance_row("fid_gap", found["val"].minus(found["train"]))
+            row = self._make_distance_row("fid_gap", found["val"].minus(found["train"]))
             yield replace(row, reference="val - train")
 
     def inception_score(self) -> Iterator[MetricRow]:
@@ -108,14 +108,14 @@ class MetricRows:
         check_number("is", self.convention.num)
         score = self.collector.scores.score()
         kind = f"standard deviation over {NUM_SPLITS} splits shuffled by id"
-        yield self._row("is", score, kind, estimate=self.collector.score_estimate())
+        yield self._make_row("is", score, kind, estimate=self.collector.estimate_score())
 
     def kid(self) -> Iterator[MetricRow]:
         """Yield the kernel distance to every reference that has features."""
         ids = self.collector.ids[self.collector.kept_places]
         groups = self.collector.groups[self.collector.kept_places]
-        for reference in self._with_features("kid"):
-            real = self._real(reference)
+        for reference in self._require_features("kid"):
+            real = self._move_real(reference)
             size = min(len(ids), len(real), SUBSET_SIZE)
             score, estimate = estimate_kernel_distance(
                 self.collector.kept, real, ids=ids, ids_ref=reference.ids, groups=groups
@@ -124,12 +124,12 @@ class MetricRows:
             one = size == len(ids) == len(real)
             settings = {"subsets": 1 if one else NUM_SUBSETS, "subset_size": size, "degree": 3}
             told = (score.mean, None if one else score.std)
-            yield self._row("kid", told, kind, reference, settings, estimate)
+            yield self._make_row("kid", told, kind, reference, settings, estimate)
 
     def prdc(self) -> Iterator[MetricRow]:
         """Yield precision, recall, density and coverage against every reference."""
-        for reference in self._with_features("prdc"):
-            real = self._real(reference)
+        for reference in self._require_features("prdc"):
+            real = self._move_real(reference)
             check_number("prdc", min(len(real), len(self.collector.kept)))
             scores = prdc(self.collector.kept, real, k=PRDC_K, k_density=PRDC_K_DENSITY)
             if scores.alike:
@@ -142,17 +142,17 @@ class MetricRows:
                 k = PRDC_K if name in ("precision", "recall") else PRDC_K_DENSITY
                 settings = {"k": k, "samples": len(self.collector.kept), "real": len(real)}
                 kind = "standard error over images, neighbourhoods held"
-                yield self._row(name, score, kind, reference, settings)
+                yield self._make_row(name, score, kind, reference, settings)
 
     def accuracy(self) -> Iterator[MetricRow]:
         """Yield the share of samples that the judge calls by their label (top 1)."""
         score = self.collector.accuracy()
         if score is None or not self.judge_knows_labels:
             raise unknown_classes_error(self.convention.extractor)
-        kind, estimate = "binomial standard error", self.collector.accuracy_estimate()
-        yield self._row("accuracy", score, kind, estimate=estimate)
+        kind, estimate = "binomial standard error", self.collector.estimate_accuracy()
+        yield self._make_row("accuracy", score, kind, estimate=estimate)
 
-    def _with_features(self, metric: str) -> list[Reference]:
+    def _require_features(self, metric: str) -> list[Reference]:
         found = [reference for reference in self.references if reference.features is not None]
         if not found:
             raise no_images_error(
@@ -160,23 +160,23 @@ class MetricRows:
             )
         return found
 
-    def _real(self, reference: Reference) -> torch.Tensor:
+    def _move_real(self, reference: Reference) -> torch.Tensor:
         assert reference.features is not None
         return torch.from_numpy(np.ascontiguousarray(reference.features)).to(
             self.collector.kept.device
         )
 
-    def _distance_row(
+    def _make_distance_row(
         self, metric: str, estimate: Estimate, reference: Reference | None = None
     ) -> MetricRow:
         """Return a row whose value is not a mean: its error, and less its bias, by jackknife."""
         kind = f"jackknife standard error over {len(self.collector.parts)} groups, given how many "
         kind += "images a class has"
         told = estimate.value, estimate.error
-        row = self._row(metric, told, kind, reference, estimate=estimate)
+        row = self._make_row(metric, told, kind, reference, estimate=estimate)
         return replace(row, corrected=estimate.corrected)
 
-    def _row(
+    def _make_row(
         self,
         metric: str,
         told: tuple[float, float | None],

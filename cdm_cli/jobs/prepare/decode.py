@@ -28,7 +28,7 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MemoryFloorError
 from cdm_cli.jobs.runtime.handover import Handover, hand_over
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.blocks import tell_complete
+from cdm_cli.jobs.sampling.blocks import describe_complete
 from cdm_cli.report import Report
 from cdm_cli.signals import hold_back_signals
 
@@ -89,48 +89,48 @@ def fill_part(part: Part, path: Path, images: Images, workers: int, report: Repo
     the blocks in hand are written; what `write_block` raises; MemoryFloorError where a process was
     killed.
     """
-    pending, conversions = part.list_missing(), Counter[str]()
+    missing, conversions = part.list_missing(), Counter[str]()
     what = f"prepare {part.name}"
-    num = sum(len(part.list_rows(b)) for b in pending)
+    num = sum(len(part.list_rows(b)) for b in missing)
     with Stop() as stop, report.track(what, part.num, "images", part.num - num) as advance:
         made = (
-            _write_with_processes(part, path, images, pending, workers, stop)
-            if workers > 1 and len(pending) > 1
-            else _write_alone(part, images, pending, stop)
+            _write_with_processes(part, path, images, missing, workers, stop)
+            if workers > 1 and len(missing) > 1
+            else _write_alone(part, images, missing, stop)
         )
         for b, found in made:
             conversions.update(found)
             advance(len(part.list_rows(b)), "")
         if stop.asked:
-            raise stop.error(tell_complete(part))
+            raise stop.error(describe_complete(part))
     return conversions
 
 
 def _write_alone(
-    part: Part, images: Images, pending: Sequence[int], stop: Stop
+    part: Part, images: Images, missing: Sequence[int], stop: Stop
 ) -> Iterator[tuple[int, Counter[str]]]:
     keep_memory_of_images()
-    for b in pending:
+    for b in missing:
         if stop.asked:
             return
         yield b, write_block(part, b, images)
 
 
 def _write_with_processes(
-    part: Part, path: Path, images: Images, pending: Sequence[int], workers: int, stop: Stop
+    part: Part, path: Path, images: Images, missing: Sequence[int], workers: int, stop: Stop
 ) -> Iterator[tuple[int, Counter[str]]]:
     """Yield (block, what happened) as they come; when asked to stop, those in hand only."""
     with hand_over(images) as handed:
         starts = _join, (path, part.name, handed)
         with hold_back_signals():
-            pool = ProcessPoolExecutor(min(workers, len(pending)), mp.get_context("spawn"), *starts)
-        yield from _decode_in_pool(pool, pending, AHEAD * workers, stop)
+            pool = ProcessPoolExecutor(min(workers, len(missing)), mp.get_context("spawn"), *starts)
+        yield from _decode_in_pool(pool, missing, AHEAD * workers, stop)
 
 
 def _decode_in_pool(
-    pool: ProcessPoolExecutor, pending: Sequence[int], ahead: int, stop: Stop
+    pool: ProcessPoolExecutor, missing: Sequence[int], ahead: int, stop: Stop
 ) -> Iterator[tuple[int, Counter[str]]]:
-    todo = list(reversed(pending))
+    todo = list(reversed(missing))
     running: dict[Future[Counter[str]], int] = {}
     try:
         while running or (todo and not stop.asked):

@@ -30,7 +30,7 @@ from cdm_cli.jobs.runtime.same_store import (
     remove_if_refused,
     resume_or_create,
 )
-from cdm_cli.jobs.sampling.classes import find_empty_classes, tell_empty
+from cdm_cli.jobs.sampling.classes import describe_empty, find_empty_classes
 from cdm_cli.options.files import PrepareOptions
 from cdm_cli.report import Report
 
@@ -210,7 +210,7 @@ def _summarise(
         num = {name: part.num for name, part in store.parts.items()}
         empty = find_empty_classes(store.parts["train"].labels, len(classes))
     if empty:
-        report.say(f"train: {tell_empty(classes, empty)}")
+        report.say(f"train: {describe_empty(classes, empty)}")
     return Prepared(
         out=options.out,
         train=num["train"],

@@ -68,7 +68,7 @@ def _show_numbers(store: Store) -> Iterator[Html]:
     for path, table in find_tables(store.path, store.digest):
         yield page.paragraph(path.name)
         yield page.table(table.header(), table.lines())
-        yield page.notes(table.all_notes())
+        yield page.notes(table.gather_notes())
 
 
 def _tell_provenance(store: Store) -> Iterator[Html]:

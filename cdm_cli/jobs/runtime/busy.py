@@ -20,7 +20,7 @@ THREADS = "OMP_NUM_THREADS"
 TOLD = "CDM_BUSY_TOLD"  # set for the commands of one that has said it
 
 
-class Look(NamedTuple):
+class CoreTimes(NamedTuple):
     """Seconds at some moment: of a clock, of work of our cores, and of that for this process."""
 
     clock: float
@@ -28,7 +28,7 @@ class Look(NamedTuple):
     ours: float
 
 
-_first: list[Look] = []
+_first: list[CoreTimes] = []
 
 
 def begin() -> None:
@@ -36,7 +36,7 @@ def begin() -> None:
     _first[:] = [] if _is_told() else _look(os.sched_getaffinity(0))
 
 
-def advice(processes: int = 1) -> str:
+def advise(processes: int = 1) -> str:
     """Return what to type where other programs keep cores busy, "" where none do; once a command.
 
     processes: among how many of this job the threads are shared.
@@ -59,7 +59,7 @@ def _is_told() -> bool:
     return THREADS in os.environ or TOLD in os.environ
 
 
-def _count_taken(first: Look, cores: Collection[int]) -> float:
+def _count_taken(first: CoreTimes, cores: Collection[int]) -> float:
     """Return how many of the cores worked for others since a first look, on average."""
     time.sleep(max(0.0, first.clock + SECONDS - time.monotonic()))
     for now in _look(cores):
@@ -68,7 +68,7 @@ def _count_taken(first: Look, cores: Collection[int]) -> float:
     return 0.0
 
 
-def _look(cores: Collection[int]) -> list[Look]:
+def _look(cores: Collection[int]) -> list[CoreTimes]:
     """Return one look at these cores; none where the system does not tell."""
     try:
         lines = [line.split() for line in STAT.read_text().splitlines()]
@@ -77,4 +77,4 @@ def _look(cores: Collection[int]) -> list[Look]:
     except (OSError, ValueError, IndexError):
         return []
     worked = ticks / os.sysconf("SC_CLK_TCK")
-    return [Look(time.monotonic(), worked, sum(os.times()[:4]))] if ours else []
+    return [CoreTimes(time.monotonic(), worked, sum(os.times()[:4]))] if ours else []

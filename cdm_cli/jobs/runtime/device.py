@@ -133,7 +133,7 @@ def _use_deterministic_algorithms(mode: bool, warn_only: bool) -> None:
         torch._C._set_deterministic_algorithms(mode, warn_only=warn_only)  # pyright: ignore
 
 
-def free_memory(device: torch.device) -> int | None:
+def measure_device_memory(device: torch.device) -> int | None:
     """Return the free bytes of a CUDA device, None elsewhere."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 

@@ -130,7 +130,7 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def tell_differences(found: Sequence[object]) -> str:
+def describe_differences(found: Sequence[object]) -> str:
     """Return the first differences in words, and how many there are besides."""
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return "; ".join(map(str, found[:SHOWN])) + more

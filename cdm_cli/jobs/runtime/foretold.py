@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cdm_cli.data.disk import find_existing
-from cdm_cli.units import disk, duration, memory, operations
+from cdm_cli.units import format_disk, format_duration, format_memory, format_operations
 
 TIMED, RECKONED = "timed here", "reckoned from a matrix product timed here, roughly"
 UNKNOWN = "time unknown"
@@ -21,7 +21,7 @@ TOLD = {
 
 
 class Foretold(dict[str, Any]):
-    """A plan and its cost as a mapping; `in_short` is the line that `--dry-run` begins with."""
+    """A plan and its cost as a mapping; `show_in_short` begins with one line of it."""
 
     unshown: ClassVar = ("foretold",)  # text begins with it
 
@@ -31,7 +31,7 @@ class Foretold(dict[str, Any]):
         self["free_bytes"] = shutil.disk_usage(place).free
         self["foretold"] = _write_line(self)
 
-    def in_short(self) -> list[str | Mapping[str, Any] | Sequence[Mapping[str, Any]]]:
+    def show_in_short(self) -> list[str | Mapping[str, Any] | Sequence[Mapping[str, Any]]]:
         """Return the line, then counts in units of people, then tables under their names."""
         rows = {name: value for name, value in self.items() if _is_rows(value)}
         settings = {name for name, value in self.items() if isinstance(value, Mapping)}
@@ -52,20 +52,20 @@ def _count(name: str, value: Any) -> Any:
     if not isinstance(value, int) or isinstance(value, bool):
         return value
     if name.endswith("flops"):
-        return operations(value)
+        return format_operations(value)
     if name.endswith("bytes"):
-        return disk(value)
+        return format_disk(value)
     return f"{value:,}" if value >= COUNTED and name != "seed" else value
 
 
 def _write_line(plan: Mapping[str, Any]) -> str:
     seconds, by = plan.get("estimated_seconds"), plan.get("estimated_by")
-    parts = [UNKNOWN if seconds is None else f"{duration(float(seconds))} on this device"]
+    parts = [UNKNOWN if seconds is None else f"{format_duration(float(seconds))} on this device"]
     parts[0] += f" ({by})" if by else ""
     if plan.get("memory_bytes"):
-        parts.append(f"{memory(int(plan['memory_bytes']))} of memory")
+        parts.append(f"{format_memory(int(plan['memory_bytes']))} of memory")
     if plan.get("disk_bytes") is not None:
-        room = f"(free: {disk(int(plan['free_bytes']))})"
-        taken = disk(int(plan["disk_bytes"])) if plan["disk_bytes"] else "next to nothing"
+        room = f"(free: {format_disk(int(plan['free_bytes']))})"
+        taken = format_disk(int(plan["disk_bytes"])) if plan["disk_bytes"] else "next to nothing"
         parts.append(f"{taken} on disk {room}")
     return ", ".join(parts)

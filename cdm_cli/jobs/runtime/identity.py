@@ -17,8 +17,8 @@ from cdm_cli.jobs.runtime.differences import (
     OF_THE_STAGE,
     Fields,
     as_json,
+    describe_differences,
     find_differences,
-    tell_differences,
 )
 
 if TYPE_CHECKING:  # prepare needs no torch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # prepare needs no torch
 UNRECORDED = {"restart_from": "--restart-from", "alpha_bar": "--schedule"}
 
 
-def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, Any]:
+def list_chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, Any]:
     """Return what decides the samples of a stage, given its weights and inputs.
 
     resolution, channels, process (the noise schedule that z/<s> of a store belong to), seed,
@@ -56,7 +56,7 @@ def chain_fields(config: StageConfig, chain: "Chain", seed: int) -> dict[str, An
 
 
 def complete(there: Fields, here: Fields) -> dict[str, Any]:
-    """Add to a recorded identity those fields of `chain_fields` that earlier versions left out.
+    """Add to a recorded identity what earlier versions left out of `list_chain_fields`.
 
     Curves, searches and selections used to record sampler, steps, clip, seed and variance ("" for
     a sampler that leaves no choice). What follows from these and from the stage's configuration,
@@ -74,7 +74,7 @@ def complete(there: Fields, here: Fields) -> dict[str, Any]:
 
 
 def lacks_sampling(there: Fields) -> bool:
-    """Whether an identity was recorded by a version that left out some of `chain_fields`."""
+    """Whether an identity was recorded by a version that left out some of `list_chain_fields`."""
     return not set(UNRECORDED) <= set(there)
 
 
@@ -87,7 +87,9 @@ def check_same(
     """
     found = list(find_differences(as_json(there), as_json(here)))
     if found:
-        raise other_job_error(f"{path} is of another {kind}: {tell_differences(found)}", next=next)
+        raise other_job_error(
+            f"{path} is of another {kind}: {describe_differences(found)}", next=next
+        )
 
 
 def other_job_error(what: str, *, next: str = "choose another -o") -> WouldOverwriteError:

@@ -91,11 +91,11 @@ def _end_with_parent() -> None:
 
 
 def launch_processes(
-    task: Task[R], compute: Compute, report: Report, asked: Facts | None = None
+    task: Task[R], compute: Compute, report: Report, facts: Facts | None = None
 ) -> R:
     """Run task(report, world) in `compute.gpus` processes; return the first one's result.
 
-    asked: what they are started to do. The task and what it returns must be picklable. Raises the
+    facts: what they are started to do. The task and what it returns must be picklable. Raises the
     CdmError that a process raised, or StoppedError naming the process that died.
     """
     check_processes(compute)
@@ -103,7 +103,7 @@ def launch_processes(
     # numpy's BLAS reads this when it is loaded. Processes with a thread for every core each wait
     # for one another: FID of a small store took 35 times as long.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // processes)))
-    world = World(0, processes, address=f"127.0.0.1:{_find_port()}", asked=asked or {})
+    world = World(0, processes, address=f"127.0.0.1:{_find_port()}", facts=facts or {})
     family: Family = []
     try:
         with hand_over((task, world)) as handed:

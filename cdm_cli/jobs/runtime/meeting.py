@@ -55,7 +55,7 @@ def meet(
         for word in (HERE, MET):  # who was there when the last one came may have ended since
             _wait_for_all(store, watch, word)
     except DistError as error:
-        raise watch.error_of([0], f"ended: {error}") from None
+        raise watch.make_error([0], f"ended: {error}") from None
     finally:
         watch.close()
     return store
@@ -89,7 +89,7 @@ class _Watch:
         """Tell now and then who is missing. Raises StoppedError where patience is at its end."""
         now = time.monotonic()
         if now - self._since > self._patience:
-            raise self.error_of(missing, f"did not come within {self._patience:.0f} s{why}")
+            raise self.make_error(missing, f"did not come within {self._patience:.0f} s{why}")
         if now > self._told:
             left = self._patience - (now - self._since)
             self._say(
@@ -98,7 +98,7 @@ class _Watch:
             )
             self._told = now + AGAIN
 
-    def error_of(self, ranks: Sequence[int], what: str) -> StoppedError:
+    def make_error(self, ranks: Sequence[int], what: str) -> StoppedError:
         """Return the error of a process that has waited for others in vain."""
         return StoppedError(
             f"rank {self.rank} of {self.size} did not meet the others: {self._name(ranks)} {what}",
@@ -129,7 +129,7 @@ class _Watch:
     def check_first(self) -> None:
         """Raise StoppedError where nobody listens any more where the store was, or is reached."""
         if self._line is not None and (why := find_end(self._line)):
-            raise self.error_of([0], why)
+            raise self.make_error([0], why)
 
     def close(self) -> None:
         """Let go of the first process."""
@@ -160,7 +160,7 @@ def _open_store(watch: _Watch, patience: timedelta) -> Store:
                 kept="nothing was computed",
                 next="another MASTER_PORT for all processes, or end that one",
             ) from None
-        raise watch.error_of([0], f"could not be reached: {error}") from None
+        raise watch.make_error([0], f"could not be reached: {error}") from None
 
 
 def _listen(watch: _Watch) -> int | None:
@@ -237,7 +237,7 @@ def _wait_for_all(store: Store, watch: _Watch, word: str) -> None:
                 return
             gone = [rank for rank in missing if word == MET and _is_silent(store, rank, seen)]
             if gone:
-                raise watch.error_of(gone, f"has ended: no sign of it for {SILENCE:.0f} s")
+                raise watch.make_error(gone, f"has ended: no sign of it for {SILENCE:.0f} s")
             watch.wait(missing)
 
 

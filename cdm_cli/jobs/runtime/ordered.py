@@ -22,16 +22,16 @@ def sum_in_order(parts: Iterator[Tensors], num: int) -> Tensors:
     if num == 1:
         return next(parts)
     first = sum_in_order(parts, num // 2)
-    sums = copy_part(first) if num == 2 else first
-    return add_part(sums, sum_in_order(parts, num // 2))
+    sums = copy_tensors(first) if num == 2 else first
+    return add_tensors(sums, sum_in_order(parts, num // 2))
 
 
-def copy_part(part: Tensors) -> Tensors:
+def copy_tensors(part: Tensors) -> Tensors:
     """Return tensors of their own."""
     return tuple(None if x is None else x.clone() for x in part)
 
 
-def add_part(sums: Tensors, part: Tensors) -> Tensors:
+def add_tensors(sums: Tensors, part: Tensors) -> Tensors:
     """Add a part to sums, in place."""
     own, new = ([x for x in tensors if x is not None] for tensors in (sums, part))
     torch._foreach_add_(own, new)  # pyright: ignore

@@ -16,10 +16,10 @@ class Ranks(NamedTuple):
 
 def is_started_elsewhere() -> bool:
     """Whether torchrun or srun started this process, alone or as one of several."""
-    return ranks() != Ranks() or ("RANK" in os.environ and "WORLD_SIZE" in os.environ)
+    return read_ranks() != Ranks() or ("RANK" in os.environ and "WORLD_SIZE" in os.environ)
 
 
-def ranks() -> Ranks:
+def read_ranks() -> Ranks:
     """Return what the environment says; SLURM counts only within a job step of several tasks.
 
     A plain `cdm` in a batch script is one process. Raises UsageError for what is no number, and

@@ -1,8 +1,9 @@
 """Whether a recorded digest is of a stage's configuration, weights and sampling defaults aside.
 
 Sweeps, curves, searches and schedules record it. What samples are drawn with is recorded beside
-it (`identity.chain_fields`), so that a stage whose sampling defaults were changed still continues
-what it began. `Later` fields of a configuration that stand at their default leave no trace.
+it (`identity.list_chain_fields`), so that a stage whose sampling defaults were changed still
+continues what it began. `Later` fields of a configuration that stand at their default leave no
+trace.
 """
 
 import hashlib
@@ -15,22 +16,22 @@ from cdm_cli.jobs.runtime.identity import Fields
 from cdm_cli.names import Sampler, Variance
 
 
-def config_digest(config: StageConfig) -> str:
+def compute_config_digest(config: StageConfig) -> str:
     """Return what tells stages of different configuration apart, as it is recorded today."""
     return _hash(config.model_dump_json(exclude={"sampling"}))
 
 
-def is_of(config: StageConfig, digest: object) -> bool:
+def is_digest_of(config: StageConfig, digest: object) -> bool:
     """Return whether a digest, of today or of an earlier version, is of this configuration."""
-    if digest == config_digest(config):
+    if digest == compute_config_digest(config):
         return True
     return isinstance(digest, str) and digest in _list_earlier_digests(config)
 
 
-def with_known_stage(there: Fields, config: StageConfig) -> dict[str, Any]:
+def update_stage_digest(there: Fields, config: StageConfig) -> dict[str, Any]:
     """Return a recorded identity; where its digest is of this configuration, with that of today."""
-    known = is_of(config, there.get("stage"))
-    return {**there, "stage": config_digest(config)} if known else dict(there)
+    known = is_digest_of(config, there.get("stage"))
+    return {**there, "stage": compute_config_digest(config)} if known else dict(there)
 
 
 def _list_earlier_digests(config: StageConfig) -> Iterator[str]:

@@ -70,7 +70,7 @@ def remove_if_refused(path: Path) -> Generator[None]:
         raise
 
 
-def check_out(path: Path, spec: StoreSpec) -> None:
+def check_resume_or_create(path: Path, spec: StoreSpec) -> None:
     """Raise what `resume_or_create` will, as far as can be known without writing anything.
 
     That is WouldOverwriteError for a store of another job, MissingError and DiskError where a

@@ -22,7 +22,7 @@ from cdm_cli.jobs.runtime.agreement import (
     check_shared,
     describe_task,
 )
-from cdm_cli.jobs.runtime.busy import advice
+from cdm_cli.jobs.runtime.busy import advise
 from cdm_cli.jobs.runtime.device import (
     check_processes,
     choose_kind,
@@ -117,13 +117,13 @@ def start_job(job: Job[O, R], options: O, compute: Compute, report: Report) -> R
     `--gpus N`, in N processes that are started here, whose first one's result it is. Raises what
     the job raises, and MismatchError where processes were started to do different things.
     """
-    world = replace(distributed.from_environment(), asked=describe_task(job, options))
+    world = replace(distributed.read_world(), facts=describe_task(job, options))
     task = partial(take_part, job, options, compute)
     elsewhere = is_started_elsewhere()
     if not elsewhere and choose_kind(compute.device) == "cpu":
         tell_busy(report, compute.gpus or 1)
     if not elsewhere and (compute.gpus or 1) > 1:
-        return launch_processes(task, compute, report, world.asked)
+        return launch_processes(task, compute, report, world.facts)
     if elsewhere and world.leads and compute.gpus:
         report.say(
             f"--gpus {compute.gpus} is left aside: torchrun or srun started this job, of "
@@ -134,7 +134,7 @@ def start_job(job: Job[O, R], options: O, compute: Compute, report: Report) -> R
 
 def tell_busy(report: Report, processes: int) -> None:
     """Say what to type where other programs keep the cores busy that a network would run on."""
-    if said := advice(processes):
+    if said := advise(processes):
         report.say(said)
 
 
@@ -151,7 +151,7 @@ def take_part(job: Job[O, R], options: O, compute: Compute, report: Report, alon
         device = agree_on(
             world,
             lambda: pick_device(compute.device, alone.local_rank),
-            lambda device: {**alone.asked, "device": device.type},
+            lambda device: {**alone.facts, "device": device.type},
         )
         make_deterministic(device)
         if device.type == "cpu":
@@ -178,7 +178,7 @@ def open_shared_store(out: Path, spec: StoreSpec, session: Session) -> Generator
 
 
 def wait_for_others(
-    part: Part, blocks: range, world: World, longest: float, asked: Callable[[], str]
+    part: Part, blocks: range, world: World, longest: float, find_stop: Callable[[], str]
 ) -> None:
     """Wait until the other processes have written their blocks, for as long as they progress.
 
@@ -193,9 +193,9 @@ def wait_for_others(
         if now < left:
             left, since = now, time.monotonic()
         gone = f"rank {', '.join(map(str, ended))} has ended" if ended and left else ""
-        if asked() or gone or time.monotonic() - since > PATIENCE + 3 * longest:
+        if find_stop() or gone or time.monotonic() - since > PATIENCE + 3 * longest:
             silent = f"another process has made no block for {PATIENCE:.0f} s and more"
-            why = asked() or gone or silent
+            why = find_stop() or gone or silent
             raise StoppedError(
                 f"stopped waiting: {why}",
                 kept=f"{len(blocks) - left} of {len(blocks)} blocks are complete",

@@ -22,7 +22,7 @@ from cdm_cli.errors import StoppedError, UsageError
 from cdm_cli.jobs.runtime.lifelines import Lifelines
 from cdm_cli.jobs.runtime.meeting import meet
 from cdm_cli.jobs.runtime.ordered import sum_in_order
-from cdm_cli.jobs.runtime.ranks import ranks, read_number
+from cdm_cli.jobs.runtime.ranks import read_number, read_ranks
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ _stores: dict[str, list[Any]] = {}
 class World:
     """This process among all of a job; the default is a job of one process.
 
-    asked: what it was started to do, which must be the same in all of them. lost: what was said
+    facts: what it was started to do, which must be the same in all of them. lost: what was said
     when another one could not be reached any more. lines: to the others, once connected.
     """
 
@@ -45,7 +45,7 @@ class World:
     local_rank: int = 0
     control: Any = None  # a gloo group, where size > 1 and connected
     address: str = ""  # HOST:PORT of the first process, if one of ours started all
-    asked: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
     lost: list[str] = field(default_factory=list[str], compare=False)
     lines: Lifelines | None = field(default=None, compare=False)
 
@@ -129,9 +129,9 @@ class World:
             ) from None
 
 
-def from_environment() -> World:
+def read_world() -> World:
     """Return who torchrun or srun says we are, without connecting; a world of one otherwise."""
-    return World(*ranks())
+    return World(*read_ranks())
 
 
 def connect(world: World, device: str, say: Callable[[str], object]) -> World:

@@ -39,19 +39,19 @@ def choose_image_block_size(parts: Mapping[PartName, PartSpec]) -> int:
     return min(choose_block_size(most), fit_block_size(parts, BLOCK_BYTES))
 
 
-def select_samples(num: int, part: str | None) -> range:
+def select_samples(num: int, i_of_n: str | None) -> range:
     """Return the samples of `--part I/N`: whole blocks, as evenly as that allows.
 
     Raises UsageError where there are fewer blocks than parts.
     """
-    if part is None:
+    if i_of_n is None:
         return range(num)
-    index, count = map(int, part.split("/"))
+    index, count = map(int, i_of_n.split("/"))
     size = choose_block_size(num)
     blocks = -(-num // size)
     if count > blocks:
         raise UsageError(
-            f"--part {part}: parts are whole blocks of {size}, {num} samples have {blocks}",
+            f"--part {i_of_n}: parts are whole blocks of {size}, {num} samples have {blocks}",
             next=f"--part {min(index, blocks)}/{blocks}",
         )
     first, last = (size * (blocks * i // count) for i in (index - 1, index))
@@ -101,20 +101,20 @@ def write_missing(
     make: returns the arrays of a block, by dataset. what: the report calls this so. Raises
     StoppedError between two blocks when asked to stop, DiskError, and what `make` raises.
     """
-    pending = part.list_missing()
-    num = sum(len(part.list_rows(b)) for b in pending)
+    missing = part.list_missing()
+    num = sum(len(part.list_rows(b)) for b in missing)
     with Stop() as stop, report.track(what, part.num, "images", part.num - num) as advance:
         with BlockWriter() as writer:
-            for b in pending:
+            for b in missing:
                 if stop.asked:
                     writer.wait()
-                    raise stop.error(tell_complete(part))
+                    raise stop.error(describe_complete(part))
                 writer.put(partial(part.write_block, b, make(b)))
                 advance(len(part.list_rows(b)), "")
     return num
 
 
-def tell_complete(part: Part, blocks: range | None = None) -> str:
+def describe_complete(part: Part, blocks: range | None = None) -> str:
     """Say how many blocks of a part, or of some of its blocks, are complete."""
     total = part.num_blocks if blocks is None else len(blocks)
     return f"{total - len(part.list_missing(blocks))} of {total} blocks are complete"

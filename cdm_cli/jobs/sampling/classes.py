@@ -31,7 +31,7 @@ def find_classes_with_images(num_classes: int, empty: Sequence[int]) -> tuple[in
     return tuple(np.setdiff1d(np.arange(num_classes), empty).tolist())
 
 
-def tell_empty(names: Sequence[str], empty: Sequence[int]) -> str:
+def describe_empty(names: Sequence[str], empty: Sequence[int]) -> str:
     """Say in one line which classes have no image: "2 of 13 classes without an image: …"."""
     told = ", ".join(f"{names[k]!r} (id {k})" for k in empty[:SHOWN])
     more = ", …" if len(empty) > SHOWN else ""
@@ -62,7 +62,7 @@ def parse_classes(
         raise UsageError("--classes: the list is empty", next="--classes 0-9")
     if hollow := sorted(found.keys() & set(empty)):
         raise UsageError(
-            f"--classes {text}: {tell_empty(names, hollow)}",
+            f"--classes {text}: {describe_empty(names, hollow)}",
             next="leave them out; without --classes, all that have images are drawn",
         )
     return tuple(found)

@@ -6,7 +6,7 @@ from contextlib import suppress
 import torch
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.config import StageConfig
 from cdm_cli.jobs.runtime.device import choose_precision, describe, measure_flops, pick_device
 from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED
@@ -14,7 +14,7 @@ from cdm_cli.jobs.sampling.blocks import choose_block_size
 from cdm_cli.jobs.sampling.numerics import FLOAT32, choose_batch, estimate_image_bytes
 from cdm_cli.jobs.sampling.pace import time_random_network
 from cdm_cli.names import Precision
-from cdm_cli.nets.counting import flops_per_image, num_parameters
+from cdm_cli.nets.counting import count_flops_per_image, count_parameters
 from cdm_cli.options.sampling import Compute
 
 # Share of the speed of one large matrix product that a network evaluation reaches.
@@ -39,10 +39,10 @@ def estimate_cost(
     """
     device = pick_device(compute.device)
     precision = choose_precision(compute.precision, device)
-    net = empty_net(config)
-    flops = flops_per_image(net)  # pyright: ignore[reportArgumentType]
+    net = build_empty_net(config)
+    flops = count_flops_per_image(net)  # pyright: ignore[reportArgumentType]
     evaluations = num * chain.evaluations if evaluations is None else evaluations
-    parameters = num_parameters(net)
+    parameters = count_parameters(net)
     batch_size = compute.batch_size or choose_batch(config, device, choose_block_size(num))
     rate, by = estimate_rate(config, chain, device, precision)
     return {
@@ -71,7 +71,7 @@ def estimate_rate(
 
     The network is timed, unless a batch of it would take too long to wait for.
     """
-    flops = flops_per_image(empty_net(config))
+    flops = count_flops_per_image(build_empty_net(config))
     rate = measure_flops(device, precision) * EFFICIENCY[device.type] / flops
     batch_size = choose_batch(config, device)
     if batch_size / rate > LONGEST:

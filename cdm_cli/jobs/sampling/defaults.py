@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cdm_cli.cascade.chain import chain_of
+from cdm_cli.cascade.chain import build_chain
 from cdm_cli.cascade.stagefile import find_stage, read_stage_file, write_stage_file
 from cdm_cli.errors import MismatchError, UsageError, quote
 from cdm_cli.jobs.runtime.lock import hold_lock
@@ -85,7 +85,7 @@ def _put_in_force(directory: Path, file: StageFile, number: int) -> None:
 def find_defaults(header: Header) -> Defaults:
     """Return what is in force for a stage."""
     now = header.default
-    chain = chain_of(header.config, _fill_in(Sampling(), now))
+    chain = build_chain(header.config, _fill_in(Sampling(), now))
     conditioning = header.config.conditioning
     blind = conditioning is not None and not conditioning.gaussian  # takes no s but 0
     rows = [
@@ -163,21 +163,21 @@ def describe_applied(applied: Applied) -> str:
     return ", ".join(filter(None, told))
 
 
-def apply(directory: Path, found: Applied, weights: str, report: Report) -> Defaults:
+def apply(directory: Path, found: Applied, weights_digest: str, report: Report) -> Defaults:
     """Make the settings that a search found the defaults of `cdm upsample` for a stage.
 
-    weights: the digest of those that it was found with. Raises MismatchError where the stage was
+    weights_digest: of those that it was found with. Raises MismatchError where the stage was
     trained on since, and StoppedError while it is.
     """
     with hold_lock(directory):
         file = read_stage_file(directory)
-        if read_weights_digest(directory) != weights:
+        if read_weights_digest(directory) != weights_digest:
             raise MismatchError(
                 f"--apply: {directory} was trained on since {describe_applied(found)} was found",
                 kept=KEPT,
                 next="the same search with another -o",
             )
-        found = found.model_copy(update={"weights": weights})
+        found = found.model_copy(update={"weights": weights_digest})
         there = file.applied if found in file.applied else (*file.applied, found)
         with_it = file.model_copy(update={"applied": there})
         _put_in_force(directory, with_it, there.index(found) + 1)

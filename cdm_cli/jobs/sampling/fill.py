@@ -22,11 +22,11 @@ from cdm_cli.errors import MemoryFloorError
 from cdm_cli.jobs.runtime.device import describe, wait
 from cdm_cli.jobs.runtime.session import Session, open_shared_store, wait_for_others
 from cdm_cli.jobs.runtime.stop import Stop
-from cdm_cli.jobs.sampling.blocks import BlockWriter, tell_complete
-from cdm_cli.jobs.sampling.ready import Ready
-from cdm_cli.jobs.sampling.work import MakeInputs, Work, make_spec, use_its_blocks
+from cdm_cli.jobs.sampling.blocks import BlockWriter, describe_complete
+from cdm_cli.jobs.sampling.ready import ReadyStage
+from cdm_cli.jobs.sampling.work import MakeInputs, Work, adopt_block_size, make_spec
 from cdm_cli.report import Report
-from cdm_cli.startup import first_result, measure_first
+from cdm_cli.startup import measure_first, tell_first_result
 
 Arrays = dict[str, np.ndarray]
 
@@ -66,7 +66,7 @@ class Engine:
     keep: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, work: Work, ready: Ready) -> "Engine":
+    def of(cls, work: Work, ready: ReadyStage) -> "Engine":
         """Return the engine that samples a work with a stage that is ready."""
         size = ready.numerics.batch_size
         return cls(ready.stage, work.chain, work.sampling.seed, size, work.keep)
@@ -118,10 +118,15 @@ class Meter:
 
     def __init__(
         self, advance: Callable[[int, str], None], stop: Stop, num: int,
-        stopped: Callable[[], str], made: int = 0,
+        describe_kept: Callable[[], str], done: int = 0,
     ) -> None:  # fmt: skip
-        self._advance, self._stop, self._num, self._stopped = advance, stop, num, stopped
-        self._made = made
+        self._advance, self._stop, self._num, self._describe_kept = (
+            advance,
+            stop,
+            num,
+            describe_kept,
+        )
+        self._done = done
 
     def watch(self, num: int) -> Callable[[Steps], Iterable[tuple[int, Tensor]]]:
         """Return what wraps the steps of a batch of num samples."""
@@ -129,22 +134,22 @@ class Meter:
         def wrap(steps: Steps) -> Iterator[tuple[int, Tensor]]:
             yield next(steps)  # x_T, which costs no evaluation
             for step in measure_first("first evaluation", steps):
-                first_result(partial(wait, step[1].device))
+                tell_first_result(partial(wait, step[1].device))
                 self._advance(num, self._note())
                 if self._stop.asked:
-                    raise self._stop.error(self._stopped())
+                    raise self._stop.error(self._describe_kept())
                 yield step
-            self._made += num
+            self._done += num
             self._advance(0, self._note())
 
         return wrap
 
     def _note(self) -> str:
-        return f"{self._made} of {self._num} images"
+        return f"{self._done} of {self._num} images"
 
 
 def fill_store(
-    work: Work, ready: Ready, out: Path, session: Session, *, upto: int | None = None
+    work: Work, ready: ReadyStage, out: Path, session: Session, *, upto: int | None = None
 ) -> SamplingResult:
     """Create the store, or open the one that is there, and sample the blocks that it lacks.
 
@@ -156,7 +161,7 @@ def fill_store(
     batch does not fit into the device, BadInputError where samples are not finite or what is read
     is damaged, and DiskError.
     """
-    spec = make_spec(use_its_blocks(work, out), ready.stage.digest, ready.numerics)
+    spec = make_spec(adopt_block_size(work, out), ready.stage.digest, ready.numerics)
     with open_shared_store(out, spec, session) as store:
         part = store.parts[""]
         there = part.num_blocks - len(part.list_missing())
@@ -193,22 +198,24 @@ def _fill(
 ) -> int:
     """Make the blocks that are missing and are this process's; return how many samples."""
     blocks, world = select_blocks(part, upto), session.world
-    runs = group_blocks(blocks, engine.batch_size // part.block_size)[world.rank :: world.size]
-    pending = set(part.list_missing(blocks))
-    missing = [some for run in runs for some in join_consecutive([b for b in run if b in pending])]
-    all_of_it, num = (_count_samples(part, some) for some in (runs, missing))
-    total, done = (n * engine.chain.evaluations for n in (all_of_it, all_of_it - num))
+    groups = group_blocks(blocks, engine.batch_size // part.block_size)[world.rank :: world.size]
+    missing = set(part.list_missing(blocks))
+    todo = [
+        some for group in groups for some in join_consecutive([b for b in group if b in missing])
+    ]
+    own, num = _count_samples(part, groups), _count_samples(part, todo)
+    total, done = (n * engine.chain.evaluations for n in (own, own - num))
 
     with Stop() as stop, session.report.track(command, total, "evaluations", done) as advance:
         longest = 0.0
         with BlockWriter() as writer:
 
-            def tell_kept() -> str:
+            def describe_kept() -> str:
                 writer.wait()
-                return tell_complete(part, blocks)
+                return describe_complete(part, blocks)
 
-            meter = Meter(advance, stop, all_of_it, tell_kept, all_of_it - num)
-            for some in missing:
+            meter = Meter(advance, stop, own, describe_kept, own - num)
+            for some in todo:
                 start = time.monotonic()
                 rows = range(part.list_rows(some[0]).start, part.list_rows(some[-1]).stop)
                 arrays = engine.make_block(make_inputs(rows), meter)
@@ -242,8 +249,8 @@ def join_consecutive(blocks: Sequence[int]) -> list[range]:
     return found
 
 
-def _count_samples(part: Part, runs: Sequence[range]) -> int:
-    return sum(len(part.list_rows(b)) for run in runs for b in run)
+def _count_samples(part: Part, groups: Sequence[range]) -> int:
+    return sum(len(part.list_rows(b)) for group in groups for b in group)
 
 
 def _cut(arrays: Arrays, rows: range, first: int) -> Arrays:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdm_cli.cascade.checkpoint import weights_file
+from cdm_cli.cascade.checkpoint import find_weights_file
 from cdm_cli.cascade.head import read_metadata
-from cdm_cli.cascade.saved import step_name
+from cdm_cli.cascade.saved import name_checkpoint
 from cdm_cli.cascade.stagefile import find_stage, list_stages, read_stage_file
 from cdm_cli.config import ConditioningConfig, StageConfig
 from cdm_cli.data.store import Part, Store
@@ -64,12 +64,12 @@ def read_weights_digest(directory: Path, weights: str = "ema") -> str:
 
     Raises MissingError where there are no such weights.
     """
-    return read_metadata(weights_file(directory, weights)).get("sha256", "")
+    return read_metadata(find_weights_file(directory, weights)).get("sha256", "")
 
 
 def read_checkpoint_digest(directory: Path, step: int) -> str:
     """Return the SHA-256 of the averaged weights of a checkpoint, "" for step 0."""
-    return read_weights_digest(directory, step_name(step)) if step else ""
+    return read_weights_digest(directory, name_checkpoint(step)) if step else ""
 
 
 def find_base_stage(name_or_path: str, runs: Path) -> Header:
@@ -87,15 +87,15 @@ def require_base(header: Header) -> Header:
     return header
 
 
-def find_fitting_stage(model: str | None, runs: Path, store: Store, part: Part) -> Header:
+def find_fitting_stage(name_or_path: str | None, runs: Path, store: Store, part: Part) -> Header:
     """Return the named super-resolution stage, or the only one in runs that fits the store.
 
     A stage fits a store that has images of the resolution and channels it starts from, and its
     classes, if it has any. Only `stage.json` is read. Raises MismatchError saying why a named one
     does not fit; without a name, UsageError where several fit and MissingError where none does.
     """
-    if model is not None:
-        header = read_header(find_stage(model, runs))
+    if name_or_path is not None:
+        header = read_header(find_stage(name_or_path, runs))
         reason = describe_lowres_misfit(header, store, part)
         if reason:
             raise MismatchError(
@@ -129,9 +129,9 @@ def find_fitting_stage(model: str | None, runs: Path, store: Store, part: Part) 
     )
 
 
-def tell_stage(model: str | None, header: Header, report: Report) -> None:
+def tell_stage(name_or_path: str | None, header: Header, report: Report) -> None:
     """Say which stage was taken where none was named."""
-    if model is None:
+    if name_or_path is None:
         report.say(f"--model {quote(header.directory)}: the only stage that fits")
 
 

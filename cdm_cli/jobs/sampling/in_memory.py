@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from cdm_cli.cascade.conditioning import check_s
-from cdm_cli.cascade.fast import for_sampling
+from cdm_cli.cascade.fast import make_fast
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.jobs.runtime.session import Session
@@ -88,13 +88,13 @@ def sample_in_memory(work: Work, stage: Stage, session: Session) -> Arrays:
     """
     size, evaluations = choose_block_size(work.num), work.num * work.chain.evaluations
     chosen = choose_numerics(work.header.config, session, evaluations, most_at_once=size)
-    ready = for_sampling(stage, compiled=chosen.compiled)
-    engine = Engine(ready, work.chain, work.sampling.seed, chosen.batch_size, work.keep)
+    fast = make_fast(stage, compiled=chosen.compiled)
+    engine = Engine(fast, work.chain, work.sampling.seed, chosen.batch_size, work.keep)
     with (
         ExitStack() as stack,
         session.report.track(work.command, evaluations, "evaluations") as advance,
     ):
-        stack.callback(ready.release)
+        stack.callback(fast.release)
         meter = Meter(advance, Stop(), work.num, str)
         blocks = [
             engine.make_block(work.make_inputs(range(at, min(at + size, work.num))), meter)

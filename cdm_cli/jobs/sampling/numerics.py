@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from cdm_cli.cascade.fast import worth_compiling
+from cdm_cli.cascade.fast import is_worth_compiling
 from cdm_cli.config import ModelConfig, StageConfig
 from cdm_cli.jobs.runtime.device import choose_precision, describe_build, name_device_class
 from cdm_cli.jobs.runtime.identity import check_same
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.names import Precision
-from cdm_cli.nets.layout import down_plan, up_plan
+from cdm_cli.nets.layout import plan_down, plan_up
 
 MOST_PIXELS = {"cpu": 2**16, "cuda": 2**20}  # of a compute batch; more run no faster
 MOST = {"cpu": 64, "cuda": 1024}
@@ -45,37 +45,37 @@ def choose_numerics(
     config: StageConfig,
     session: Session,
     evaluations: int,
-    before: Mapping[str, Any] | None = None,
+    recorded: Mapping[str, Any] | None = None,
     most_at_once: int | None = None,
 ) -> Numerics:
     """Fix batch, precision and compilation of a run of so many evaluations in all.
 
-    Each is what its flag says, else what `before` says, the numerics of the run that is being
+    Each is what its flag says, else what `recorded` says, the numerics of the run that is being
     continued, else what the device runs best: a batch that keeps it busy, bf16 on a GPU that has
     it, compiled where the run is long enough. most_at_once: samples that are made at a time; a
     larger batch would be filled up in vain.
     """
-    held, compute, device = before or {}, session.compute, session.device
-    batch_size = compute.batch_size or held.get("batch_size")
+    begun, compute, device = recorded or {}, session.compute, session.device
+    batch_size = compute.batch_size or begun.get("batch_size")
     if batch_size is None:
         batch_size = choose_batch(config, device, most_at_once)
     precision = choose_precision(compute.precision, device)
     if compute.precision == "auto":
-        precision = held.get("precision", precision)
-    compiled = held.get("compiled") if compute.compile is None else compute.compile
+        precision = begun.get("precision", precision)
+    compiled = begun.get("compiled") if compute.compile is None else compute.compile
     if compiled is None:
-        compiled = worth_compiling(config, device, evaluations)
+        compiled = is_worth_compiling(config, device, evaluations)
     return Numerics(
         batch_size, precision, compiled, name_device_class(device), describe_build(device)
     )
 
 
-def check_same_numerics(before: Mapping[str, Any], now: Numerics, path: Path) -> None:
+def check_same_numerics(recorded: Mapping[str, Any], now: Numerics, path: Path) -> None:
     """Raise WouldOverwriteError where a flag contradicts the run that is being continued."""
-    names = [name for name in DECIDE if before.get(name) is not None]
+    names = [name for name in DECIDE if recorded.get(name) is not None]
     check_same(
         path, "computation, samples would differ in their last bits",
-        {name: before[name] for name in names}, {name: getattr(now, name) for name in names},
+        {name: recorded[name] for name in names}, {name: getattr(now, name) for name in names},
         next="leave the flag away, or choose another -o",
     )  # fmt: skip
 
@@ -103,10 +103,10 @@ def estimate_image_bytes(model: ModelConfig) -> int:
     """
     kept = widest = model.base_channels * model.resolution**2
     side = model.resolution
-    for plan in down_plan(model):
+    for plan in plan_down(model):
         side = side // 2 if plan.resize else side
         kept += plan.channels * side**2
-    for plan in up_plan(model):
+    for plan in plan_up(model):
         widest = max(widest, plan.channels_in * side**2)
         side = side * 2 if plan.resize else side
     return FLOAT32 * (kept + 6 * widest)

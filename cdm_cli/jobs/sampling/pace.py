@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 import torch
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.fast import for_sampling
+from cdm_cli.cascade.fast import make_fast
 from cdm_cli.cascade.generate import SampleInputs, walk
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import StageConfig
 from cdm_cli.jobs.runtime.device import wait
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.fill import Engine, Meter
-from cdm_cli.jobs.sampling.ready import Ready
+from cdm_cli.jobs.sampling.ready import ReadyStage
 from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.names import Precision
 
@@ -30,7 +30,7 @@ def time_random_network(
     None where the chain has too few steps to time one.
     """
     stage = Stage(config, (), build_net(config), precision=precision).to(device)
-    stage = for_sampling(stage, compiled=False)
+    stage = make_fast(stage, compiled=False)
     steps = walk(stage, chain, _make_inputs(config, batch_size).to(device), 0)
     rate = measure_pace(steps, min(WARM, chain.evaluations), lambda: wait(device))
     return rate and rate * batch_size
@@ -63,7 +63,7 @@ def measure_pace(steps: Iterable[object], warm: int, wait: Callable[[], None]) -
     return count / (time.perf_counter() - start) if count > 0 else None
 
 
-def measure_rate(work: Work, ready: Ready) -> float:
+def measure_rate(work: Work, ready: ReadyStage) -> float:
     """Make a batch of a work twice; return the evaluations of images a second of the second one.
 
     The first one compiles, records and warms up. Nothing is written. Raises MemoryFloorError where

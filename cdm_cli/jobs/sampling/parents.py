@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cdm_cli.cascade.saved import checkpoints
-from cdm_cli.cascade.stagefile import digest_with, list_stages, read_stage_file
+from cdm_cli.cascade.saved import list_checkpoints
+from cdm_cli.cascade.stagefile import compute_stage_digest, list_stages, read_stage_file
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.sampling.headers import Header, read_weights_digest
@@ -42,7 +42,7 @@ def find_stage_digest(header: Header, weights: str) -> str:
 
     Raises UsageError and MissingError where there are no such weights.
     """
-    return digest_with(header.config, read_weights_digest(header.directory, weights))
+    return compute_stage_digest(header.config, read_weights_digest(header.directory, weights))
 
 
 def _list_digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
@@ -51,13 +51,13 @@ def _list_digests(directory: Path) -> Iterator[tuple[StageFound, str]]:
         config = read_stage_file(directory).plan.stage
     except CdmError:
         return
-    steps = reversed([path.name for path in checkpoints(directory)])
+    steps = reversed([path.name for path in list_checkpoints(directory)])
     for weights in ("ema", "best", *steps):
         try:
             said = read_weights_digest(directory, weights)
         except CdmError:
             continue
-        yield StageFound(directory, weights), digest_with(config, said)
+        yield StageFound(directory, weights), compute_stage_digest(config, said)
 
 
 def find_store_of(digest: str, name: str, directories: list[Path]) -> Path | None:

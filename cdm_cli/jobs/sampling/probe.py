@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from cdm_cli.cascade.chain import Chain
-from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.cascade.conditioning import check_s
-from cdm_cli.cascade.fast import for_sampling
+from cdm_cli.cascade.fast import make_fast
 from cdm_cli.cascade.generate import Steps, as_images, generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.config import StageConfig
 from cdm_cli.data.store import Store
 from cdm_cli.errors import MismatchError, UsageError
-from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.runtime.identity import list_chain_fields
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling.classes import assign_labels
@@ -66,7 +66,7 @@ class Probe:
     @property
     def identity(self) -> dict[str, Any]:
         """What must be equal for two scores to compare, besides the judge's convention."""
-        fields = chain_fields(self.config, self.chain, self.seed)
+        fields = list_chain_fields(self.config, self.chain, self.seed)
         some = {"classes": list(self.shown)} if self.shown else {}
         which = {"lowres_digest": self.lowres_digest} if self.lowres_digest else {}
         return {**fields, "num": self.num, **some, **self._list_inputs(), **which}
@@ -155,11 +155,11 @@ def make_sr_probe(
 
 def build_averaged(stage: Stage, ema: Ema, *, compiled: bool = False) -> Stage:
     """Return a stage of its own with the averaged weights; the one in training is not touched."""
-    net = empty_net(stage.config)
+    net = build_empty_net(stage.config)
     assert isinstance(net, UNet)
     ema.copy_to(net.to_empty(device=stage.device))
     own = Stage(stage.config, stage.classes, net, name="the average", precision=stage.precision)
-    return for_sampling(own.to(stage.device), compiled=compiled)
+    return make_fast(own.to(stage.device), compiled=compiled)
 
 
 def draw_probe(
@@ -168,12 +168,14 @@ def draw_probe(
     batch_size: int,
     session: Session,
     *,
-    asked: Callable[[], str],
+    find_stop: Callable[[], str],
     what: str = "draw",
 ) -> np.ndarray | None:
     """Sample uint8 [num, H, W, C]; each process fills its share (`find_share`), no more.
 
-    asked: what asks to stop, which gives None in every process. what: names the progress bar.
+    find_stop: returns what asks to stop, which gives None in every process. what: names the
+    progress bar.
+
     Batches are halved where the device's memory, which training fills, does not suffice. Raises in
     every process MemoryFloorError where one sample does not fit, and NotFiniteError where the
     samples of one process are none.
@@ -187,12 +189,12 @@ def draw_probe(
         while start < longest:
             first = min(mine.start + start, mine[-1])  # a shorter share repeats its last one
             places = range(first, min(mine.start + start + size, mine.stop))
-            watch = _watch(len(places), world, advance, asked)
+            watch = _watch(len(places), world, advance, find_stop)
             drawn = session.decide(partial(_sample, probe, stage, places, size, watch))
             if not world.agree(drawn is not None):
                 size = halve(size, stage.device)
                 continue
-            if world.any(bool(asked())):
+            if world.any(bool(find_stop())):
                 return None
             assert drawn is not None
             images[places.start : places.stop] = drawn
@@ -222,7 +224,7 @@ def check_shares(probe: Probe, world: World) -> None:
 
 
 def _watch(
-    num: int, world: World, advance: Callable[[int, str], None], asked: Callable[[], str]
+    num: int, world: World, advance: Callable[[int, str], None], find_stop: Callable[[], str]
 ) -> Callable[[Steps], Steps]:
     """Return what wraps the steps of a batch; alone, a process need not wait for its end."""
 
@@ -231,7 +233,7 @@ def _watch(
         for step in steps:
             advance(num * world.size, "")
             yield step
-            if world.size == 1 and asked():
+            if world.size == 1 and find_stop():
                 return
 
     return wrap

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from cdm_cli.cascade.checkpoint import empty_net, load_diffusion_stage, weights_file
-from cdm_cli.cascade.fast import for_sampling, record_kernels
+from cdm_cli.cascade.checkpoint import build_empty_net, find_weights_file, load_diffusion_stage
+from cdm_cli.cascade.fast import make_fast, record_kernels
 from cdm_cli.cascade.generate import generate
 from cdm_cli.cascade.stage import Stage
 from cdm_cli.cascade.weights import read_weights
 from cdm_cli.data import pruned
 from cdm_cli.data.store import open_store
-from cdm_cli.jobs.runtime.same_store import check_out
+from cdm_cli.jobs.runtime.same_store import check_resume_or_create
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling.blocks import choose_block_size
 from cdm_cli.jobs.sampling.headers import Header
@@ -31,47 +31,47 @@ from cdm_cli.jobs.sampling.numerics import (
 )
 from cdm_cli.jobs.sampling.parents import find_stage_digest
 from cdm_cli.jobs.sampling.provenance import find_numerics
-from cdm_cli.jobs.sampling.work import Work, make_spec, use_its_blocks
+from cdm_cli.jobs.sampling.work import Work, adopt_block_size, make_spec
 from cdm_cli.names import RUNS
 from cdm_cli.nets.memory import HALVED, halve
 from cdm_cli.options.sampling import Sampling
 from cdm_cli.report import Report
-from cdm_cli.startup import part
+from cdm_cli.startup import measure_part
 
 TRIED = 3  # evaluations: launched, recorded, replayed
 
 
 @dataclass(frozen=True)
-class Ready:
+class ReadyStage:
     """A stage on the device, and the numerics that it was made ready for."""
 
     stage: Stage
     numerics: Numerics
 
 
-def make_ready(work: Work, out: Path, session: Session) -> Ready:
+def make_stage_ready(work: Work, out: Path, session: Session) -> ReadyStage:
     """Check the output, fix the numerics, and load the stage onto the device of each process.
 
     Each of the numerics is what its flag says, else that of the run that `out` was begun by, else
     what the device runs best, of a batch 64 images and 2^16 pixels at most on a CPU, 1024 and 2^20
     on a GPU (`choose_batch`). Only the last is tried, on a GPU, whose memory others may use: a few
     evaluations of the first image, which write nothing, in a batch that is halved until it fits in
-    every process. Raises what `check_output` and `load_ready_stage` raise,
+    every process. Raises what `check_output` and `load_fast_stage` raise,
     and MemoryFloorError where one image does not fit.
     """
     session.check_shared(out)
-    before, chosen = session.decide(
+    recorded, chosen = session.decide(
         lambda: check_output(work, out, session),
         lambda found: {name: getattr(found[1], name) for name in DECIDE},
         next="the same kind of device on every host, or --batch-size N",
     )
-    if before and before.get("device") != chosen.device:
+    if recorded and recorded.get("device") != chosen.device:
         session.report.say(
-            f"{out} was begun on {before.get('device')}, this is {chosen.device}: samples "
+            f"{out} was begun on {recorded.get('device')}, this is {chosen.device}: samples "
             "made from here on differ in their last bits"
         )
-    ready = Ready(load_ready_stage(work.header, work.sampling, chosen, session), chosen)
-    if before or session.compute.batch_size or session.device.type != "cuda":
+    ready = ReadyStage(load_fast_stage(work.header, work.sampling, chosen, session), chosen)
+    if recorded or session.compute.batch_size or session.device.type != "cuda":
         return ready
     return halve_until_fits(ready, work, session)
 
@@ -87,17 +87,17 @@ def check_output(
     DiskError where it has no room.
     """
     digest = find_stage_digest(work.header, work.sampling.weights)
-    before = read_numerics(out)
+    recorded = read_numerics(out)
     evaluations = work.num * work.chain.evaluations  # of all parts
     most_at_once = work.most_at_once or choose_block_size(work.num)
-    chosen = choose_numerics(work.header.config, session, evaluations, before, most_at_once)
-    if before:
-        check_same_numerics(before, chosen, out)
-    check_out(out, make_spec(use_its_blocks(work, out), digest, chosen))
-    return before, chosen
+    chosen = choose_numerics(work.header.config, session, evaluations, recorded, most_at_once)
+    if recorded:
+        check_same_numerics(recorded, chosen, out)
+    check_resume_or_create(out, make_spec(adopt_block_size(work, out), digest, chosen))
+    return recorded, chosen
 
 
-def halve_until_fits(ready: Ready, work: Work, session: Session) -> Ready:
+def halve_until_fits(ready: ReadyStage, work: Work, session: Session) -> ReadyStage:
     """Halve the batch until every process can evaluate the network on as many images."""
     size = ready.numerics.batch_size
     while not session.world.agree(_does_fit(ready.stage, work, size)):
@@ -137,13 +137,13 @@ def _does_fit(stage: Stage, work: Work, size: int) -> bool:
 def read_numerics(out: Path) -> Mapping[str, Any] | None:
     """Return the numerics recorded in a store, or in the record of a pruned one; None without."""
     if not out.exists():
-        before = pruned.read_record(out)
-        return (before and find_numerics(before.provenance)) or None
+        record = pruned.read_record(out)
+        return (record and find_numerics(record.provenance)) or None
     with open_store(out) as store:
         return find_numerics(store.provenance) or None
 
 
-def load_ready_stage(
+def load_fast_stage(
     header: Header, sampling: Sampling, numerics: Numerics, session: Session
 ) -> Stage:
     """Load the stage onto the device, its network in the form that runs fastest there.
@@ -151,13 +151,13 @@ def load_ready_stage(
     Raises what `load_diffusion_stage` raises: for weights that are missing or damaged, or do not
     fit `stage.json`.
     """
-    with part("weights"):
+    with measure_part("weights"):
         stage = load_diffusion_stage(
             header.directory, Path(RUNS), sampling.weights, session.device,
             precision=numerics.precision,
         )  # fmt: skip
     tell_compiling(numerics, session.report)
-    return for_sampling(stage, compiled=numerics.compiled)
+    return make_fast(stage, compiled=numerics.compiled)
 
 
 @torch.no_grad()
@@ -166,8 +166,8 @@ def take_weights(stage: Stage, directory: Path, weights: str) -> str:
 
     Returns their digest. Raises MissingError where they are gone, and what `read_weights` raises.
     """
-    expected = empty_net(stage.config).state_dict()
-    found = read_weights(weights_file(directory, weights), expected)
+    expected = build_empty_net(stage.config).state_dict()
+    found = read_weights(find_weights_file(directory, weights), expected)
     for name, parameter in stage.net.named_parameters():
         parameter.copy_(found.tensors[name])
     return found.digest

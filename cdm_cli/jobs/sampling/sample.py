@@ -16,16 +16,16 @@ from cdm_cli.jobs.sampling.blocks import select_samples
 from cdm_cli.jobs.sampling.classes import (
     assign_labels,
     count_samples,
+    describe_empty,
     parse_classes,
     reduce_counts,
-    tell_empty,
 )
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.fill import SamplingResult, fill_store
 from cdm_cli.jobs.sampling.headers import Header, find_base_stage
 from cdm_cli.jobs.sampling.like import count_like
 from cdm_cli.jobs.sampling.provenance import spell_command
-from cdm_cli.jobs.sampling.ready import check_output, make_ready
+from cdm_cli.jobs.sampling.ready import check_output, make_stage_ready
 from cdm_cli.jobs.sampling.schedule_file import choose_chain, tell_schedule
 from cdm_cli.jobs.sampling.work import Work, choose_kept_times, keep_old_chain, list_facts
 from cdm_cli.names import RUNS
@@ -51,7 +51,7 @@ def run_in(options: SampleOptions, session: Session) -> SamplingResult:
         lambda: keep_old_chain(plan_work(options), options.out, session.report), list_facts
     )
     tell_choices(options, work, session.report)
-    ready = make_ready(work, options.out, session)
+    ready = make_stage_ready(work, options.out, session)
     return fill_store(work, ready, options.out, session)
 
 
@@ -73,7 +73,7 @@ def plan(options: SampleOptions, report: Report) -> dict[str, object]:
 def tell_choices(options: SampleOptions, work: Work, report: Report) -> None:
     """Say which classes are left out, and which schedule is taken, where no flag says so."""
     if options.classes is None and work.header.empty and len(work.classes) > 1:
-        report.say(f"sample: left out {tell_empty(work.classes, work.header.empty)}")
+        report.say(f"sample: left out {describe_empty(work.classes, work.header.empty)}")
     tell_schedule(work.header, options.sampling, [], report)
 
 

@@ -10,10 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cdm_cli.cascade.chain import Chain, chain_of
-from cdm_cli.cascade.stagefile import digest_with, read_settings
+from cdm_cli.cascade.chain import Chain, build_chain
+from cdm_cli.cascade.stagefile import compute_stage_digest, read_settings
 from cdm_cli.errors import MismatchError, MissingError, UsageError
-from cdm_cli.jobs.runtime.same_stage import is_of
+from cdm_cli.jobs.runtime.same_stage import is_digest_of
 from cdm_cli.jobs.sampling.headers import Header, read_weights_digest
 from cdm_cli.names import Sampler, Variance
 from cdm_cli.options.sampling import Sampling
@@ -135,15 +135,15 @@ def choose_chain(
     best score; another `--sampler` walks its times. Without `--schedule` it is the one that the
     stage keeps for `--steps N`, if no `--sampler`, `--variance` or `--restart-from` is given.
     Without any, what the flags leave open is the stage's default, and its times are spread evenly,
-    those of an imported stage as its package spreads them (`chain_of`). keep: times whose states
+    those of an imported stage as its package spreads them (`build_chain`). keep: times whose states
     are kept; visit: times that become steps. Raises UsageError, MismatchError where the schedule
     was searched for another stage, and what reading the file raises.
     """
     path = find_schedule(header, sampling)
     if path is None:
-        return chain_of(header.config, sampling, keep=keep, visit=visit)
+        return build_chain(header.config, sampling, keep=keep, visit=visit)
     file = read_schedules(path)
-    if not is_of(header.config, file.config_digest):
+    if not is_digest_of(header.config, file.config_digest):
         raise MismatchError(
             f"{path} was searched for the stage {file.stage!r}, whose configuration "
             f"is not that of {header.directory}",
@@ -154,7 +154,7 @@ def choose_chain(
     sampler = sampling.sampler or found.sampler
     variance = sampling.variance or (found.variance if sampler == "ancestral" else None)
     asked = replace(sampling, steps=None, sampler=sampler, variance=variance)
-    return chain_of(
+    return build_chain(
         header.config,
         asked,
         keep=keep,
@@ -214,7 +214,7 @@ def tell_schedule(
         )
     with suppress(MissingError):
         weights = read_weights_digest(header.directory, sampling.weights)
-        if digest_with(header.config, weights) != searched.stage_digest:
+        if compute_stage_digest(header.config, weights) != searched.stage_digest:
             report.say(
                 f"{path} was searched with other weights than {sampling.weights} of "
                 f"{header.directory}: another schedule may be better (cdm tune-schedule)"

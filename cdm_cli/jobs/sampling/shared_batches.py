@@ -22,13 +22,13 @@ from cdm_cli.jobs.sampling.work import Work
 class Filling:
     """A store that is being filled.
 
-    finished: called once nothing is missing. upto: only the blocks that hold so many images from
+    finish: called once nothing is missing. upto: only the blocks that hold so many images from
     the first on are made; None: all. left: blocks that are not written yet.
     """
 
     work: Work
     store: Store
-    finished: Callable[[], None]
+    finish: Callable[[], None]
     upto: int | None = None
     left: int = field(init=False)
 
@@ -64,11 +64,11 @@ class Filling:
             yield UnfinishedBlock(self, block, self.work.make_inputs(part.list_rows(block)))
 
     def write_block(self, block: "UnfinishedBlock") -> None:
-        """Write a block that is whole; call `finished` after the last one."""
+        """Write a block that is whole; call `finish` after the last one."""
         self.store.parts[""].write_block(block.number, block.join_sampled())
         self.left -= 1
         if not self.left:
-            self.finished()
+            self.finish()
 
 
 @dataclass
@@ -121,13 +121,13 @@ def cut_batches(
     """Cut what is missing into batches of `size` rows; the last rows of a kind may be fewer.
 
     alike: works for which it is the same share batches, if they follow each other. A store that
-    lacks nothing is in no batch; it is called finished when its turn comes.
+    lacks nothing is in no batch; its `finish` is called when its turn comes.
     """
     held: list[BlockRows] = []
     kind, num = None, 0
     for filling in fillings:
         if not filling.left:
-            filling.finished()
+            filling.finish()
             continue
         if held and alike(filling.work) != kind:
             yield SharedBatch.of(held)
@@ -151,7 +151,7 @@ def fill_stores(
 ) -> None:
     """Sample batches, and write each block that is whole.
 
-    engine_of: called before each batch. Fillings are called finished in the thread that writes or
+    engine_of: called before each batch. `Filling.finish` is called in the thread that writes or
     the one that reads ahead. Raises what `Engine.make_batch` and `Part.write_block` raise.
     """
     with ThreadPoolExecutor(1, "cdm-read") as reader, BlockWriter() as writer:

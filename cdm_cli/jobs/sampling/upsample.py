@@ -25,13 +25,13 @@ from cdm_cli.errors import UsageError, quote
 from cdm_cli.jobs.runtime.identity import read_identity
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.sampling.blocks import select_samples
-from cdm_cli.jobs.sampling.classes import tell_empty
+from cdm_cli.jobs.sampling.classes import describe_empty
 from cdm_cli.jobs.sampling.cost import estimate_cost
 from cdm_cli.jobs.sampling.defaults import fill_defaults, tell_applied
 from cdm_cli.jobs.sampling.fill import SamplingResult, fill_store
 from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, tell_stage
 from cdm_cli.jobs.sampling.provenance import make_store_parent, spell_command
-from cdm_cli.jobs.sampling.ready import check_output, make_ready
+from cdm_cli.jobs.sampling.ready import check_output, make_stage_ready
 from cdm_cli.jobs.sampling.schedule_file import choose_chain, tell_schedule
 from cdm_cli.jobs.sampling.store_images import (
     ImageArrays,
@@ -87,8 +87,8 @@ def run_in(options: UpsampleOptions, session: Session) -> SamplingResult:
             lambda: _open_and_plan(options, stack), lambda planned: list_facts(planned[1])
         )
         _tell_choices(options, store, work, session.report)
-        ready = make_ready(work, options.out, session)
-        tell_unseen(work, choose_part(store, options.split)[1].labels, session.report)
+        ready = make_stage_ready(work, options.out, session)
+        tell_unseen_classes(work, choose_part(store, options.split)[1].labels, session.report)
         return fill_store(work, ready, options.out, session)
 
 
@@ -111,7 +111,7 @@ def plan(options: UpsampleOptions, report: Report) -> dict[str, object]:
 def _open_and_plan(options: UpsampleOptions, stack: ExitStack) -> tuple[Store, Work]:
     """Open the store that is upsampled, and decide what is made of it; the stack closes it."""
     store = stack.enter_context(open_store(options.lowres))
-    work = plan_work(options, store, applied=True)
+    work = plan_work(options, store, use_applied=True)
     _check_is_not_input(options)
     return store, work
 
@@ -129,13 +129,13 @@ def tell_settings(options: UpsampleOptions, work: Work, report: Report) -> None:
     tell_schedule(work.header, work.sampling, [work.fields["s"]], report)
 
 
-def tell_unseen(work: Work, labels: np.ndarray, report: Report) -> None:
+def tell_unseen_classes(work: Work, labels: np.ndarray, report: Report) -> None:
     """Say of which classes, among those to be enlarged, the stage has seen no image."""
     if not work.header.config.model.num_classes:
         return
     unseen = np.intersect1d(work.header.empty, labels).astype(int).tolist()
     if unseen:
-        told = tell_empty(work.classes, unseen)
+        told = describe_empty(work.classes, unseen)
         report.say(f"upsample: {work.header.directory} was trained with {told}")
 
 
@@ -150,15 +150,15 @@ def _check_is_not_input(options: UpsampleOptions) -> None:
         )
 
 
-def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) -> Work:
+def plan_work(options: UpsampleOptions, store: Store, *, use_applied: bool = False) -> Work:
     """Decide all that headers and flags decide. The store stays open while the work is done.
 
-    applied: whether the stage's applied default fills in what no flag says. Raises what `run`
+    use_applied: whether the stage's applied default fills in what no flag says. Raises what `run`
     raises of headers and flags.
     """
     split, part = choose_part(store, options.split)
     header = find_fitting_stage(options.model, Path(RUNS), store, part)
-    options = fill_defaults(options, header, header.default if applied else None)
+    options = fill_defaults(options, header, header.default if use_applied else None)
     s = check_s(header.config, options.s, options.augment)
     augment: Augment = options.augment or "non-truncated"
     keep = choose_kept_times(options.keep_s)
@@ -168,8 +168,8 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
         check_same_process(header.conditioning, read_process(store), [s], store.path)
     store.require_finished()
     rows = choose_rows(store, part, options.num)
-    mine = select_samples(len(rows), options.part)
-    lowres = StoreImages(part, header.conditioning.resolution, rows[mine.start : mine.stop])
+    samples = select_samples(len(rows), options.part)
+    lowres = StoreImages(part, header.conditioning.resolution, rows[samples.start : samples.stop])
     conditioner = Conditioner(header, lowres, s, augment, options.sampling.seed)
     return Work(
         command="upsample",
@@ -178,7 +178,7 @@ def plan_work(options: UpsampleOptions, store: Store, *, applied: bool = False) 
         header=header,
         chain=chain,
         num=len(rows),
-        samples=mine,
+        samples=samples,
         make_inputs=conditioner.make_inputs,
         classes=tuple(store.classes),
         fields={"lowres": store.digest, "split": split, "s": s, "augment": augment},

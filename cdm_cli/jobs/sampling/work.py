@@ -13,8 +13,8 @@ from cdm_cli.config import StageConfig
 from cdm_cli.data.schema import PartSpec, StoreSpec
 from cdm_cli.data.store import open_store
 from cdm_cli.diffusion.schedules import from_config, respace
-from cdm_cli.jobs.runtime.identity import chain_fields, read_identity
-from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.runtime.identity import list_chain_fields, read_identity
+from cdm_cli.jobs.runtime.same_stage import compute_config_digest
 from cdm_cli.jobs.sampling.blocks import choose_block_size
 from cdm_cli.jobs.sampling.headers import Header, read_weights_digest
 from cdm_cli.jobs.sampling.numerics import Numerics
@@ -58,7 +58,7 @@ def list_facts(work: Work) -> dict[str, Any]:
     """Return the facts of a work that must be equal in every process, all read from headers."""
     header = work.header
     return {
-        "stage": config_digest(header.config),
+        "stage": compute_config_digest(header.config),
         "weights": read_weights_digest(header.directory, work.sampling.weights),
         "classes of the store": list(work.classes),
         **_list_fields(work),
@@ -68,7 +68,7 @@ def list_facts(work: Work) -> dict[str, Any]:
 def _list_fields(work: Work) -> dict[str, Any]:
     """Return what decides the samples of a work, given the weights of its stage."""
     return {
-        **chain_fields(work.header.config, work.chain, work.sampling.seed),
+        **list_chain_fields(work.header.config, work.chain, work.sampling.seed),
         **work.fields,
         "num": work.num,
         "first": work.samples.start,
@@ -80,8 +80,8 @@ def make_spec(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
     """Return the store's contents and provenance. digest: of the stage.
 
     Its identity, which a run that continues must equal: command, digest of the stage,
-    `chain_fields` with the seed, work.fields, num, first, keep_s, and the rule for states that the
-    chain steps over. Numerics and note stand beside it.
+    `list_chain_fields` with the seed, work.fields, num, first, keep_s, and the rule for states that
+    the chain steps over. Numerics and note stand beside it.
     """
     model = work.header.config.model
     side, name = model.resolution, work.header.directory.resolve().name
@@ -89,7 +89,7 @@ def make_spec(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
         "command": work.command,
         "stage": digest,
         **_list_fields(work),
-        **_tell_rule(work.chain, work.keep),
+        **_list_rule(work.chain, work.keep),
     }
     parents = [make_parent("stage", name, digest), *work.parents]
     part = PartSpec(
@@ -112,7 +112,7 @@ def make_spec(work: Work, digest: str, numerics: Numerics) -> StoreSpec:
     )
 
 
-def _tell_rule(chain: Chain, keep: Sequence[int]) -> dict[str, str]:
+def _list_rule(chain: Chain, keep: Sequence[int]) -> dict[str, str]:
     """Return by which rule states were made that the chain steps over, if any of them are kept."""
     stepped_over = set(keep) - set(chain.schedule.times.tolist())
     return {"between": chain.rule} if stepped_over else {}
@@ -123,7 +123,7 @@ def choose_kept_times(asked: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(asked) - {0}))
 
 
-def use_its_blocks(work: Work, out: Path) -> Work:
+def adopt_block_size(work: Work, out: Path) -> Work:
     """Return the work with the block size of a store that is there; samples do not depend on it."""
     if not out.exists():
         return work

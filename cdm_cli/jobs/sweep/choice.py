@@ -108,7 +108,7 @@ def choose(points: Sequence[Judged]) -> Chosen:
         value=best.value,
         uncertainty=best.uncertainty,
         standing=here.standing,
-        tied=here.names_of_tied(name_point),
+        tied=here.list_tied(name_point),
     )
 
 
@@ -166,12 +166,12 @@ def explain_verdicts(points: Sequence[Judged]) -> list[str]:
 
 def conclude(points: Sequence[Judged]) -> str:
     """Return in one sentence how the points that `rank_points` ranks compare by FID."""
-    return rank_points(points).conclusion(name_point)
+    return rank_points(points).conclude(name_point)
 
 
 def entitle(points: Sequence[Judged]) -> str:
     """Return the same in a few words, as the title of a picture."""
-    return rank_points(points).title(name_point)
+    return rank_points(points).entitle(name_point)
 
 
 def say_how_chosen(chosen: Chosen) -> str:

@@ -44,7 +44,7 @@ class Course:
 
     options: SweepOptions
     sweep: Sweep
-    field: Racers
+    racers: Racers
     file: RaceFile
     loaded: Loaded
     judge: RaceJudge
@@ -58,28 +58,28 @@ class Course:
         It is recorded before anything is judged. Raises UsageError for less than a first round
         takes.
         """
-        work = self.field.points[0].work
+        work = self.racers.points[0].work
         mine = measure_rate(work, self.loaded.ready)
         rate = sum(self.session.world.gather(mine))
         paid = int(rate * seconds)
-        budget = check_budget(paid, self.field, rate)
-        self._say(f"{self.field.asked} at {rate:.4g} evaluations/s are {paid} evaluations")
-        plan = plan_rounds(self.field.costs, budget)
+        budget = check_budget(paid, self.racers, rate)
+        self._say(f"{self.racers.asked} at {rate:.4g} evaluations/s are {paid} evaluations")
+        plan = plan_rounds(self.racers.costs, budget)
         self._record(evaluations=budget, per_second=rate, plan=plan)
 
     def run(self) -> None:
         """Run all rounds, saying after each which points are beaten, and which are paused."""
-        budget, field, plan = self.file.evaluations, self.field, self.file.rules
+        budget, racers, plan = self.file.evaluations, self.racers, self.file.rules
         reference = self.judge.reference.name
         self.file = self.file.model_copy(update={"rounds": (), "reference": reference})
         rounds = len(plan.ends)
         self._say(
-            f"a race of {len(field.points)} points, {budget} of {field.grid} "
+            f"a race of {len(racers.points)} points, {budget} of {racers.grid} "
             f"evaluations, in {rounds} round{'' if rounds == 1 else 's'} at most"
         )
-        for done in race(field.costs, budget, field.num, self._look, step=field.step, plan=plan):
-            kept = record_round(done, field)
-            left = tuple(field.points[i].labels for i in done.left)
+        for done in race(racers.costs, budget, racers.num, self._look, step=racers.step, plan=plan):
+            kept = record_round(done, racers)
+            left = tuple(racers.points[i].labels for i in done.left)
             self._record(rounds=(*self.file.rounds, kept), left=left)
             self._tell(kept, len(left))
         self._record(conclusion=conclude_race(self.file))
@@ -101,20 +101,20 @@ class Course:
 
     def _tell_rest(self) -> None:
         """Say why a part of the budget is left: for a step of images of all, or after a pause."""
-        file, some = self.file, [point.labels in self.file.left for point in self.field.points]
+        file, some = self.file, [point.labels in self.file.left for point in self.racers.points]
         rest = file.evaluations - file.spent
-        step = sum(cost for cost, here in zip(self.field.costs, some, strict=True) if here)
-        if rest >= step * self.field.step or file.rounds[-1].paused:
+        step = sum(cost for cost, here in zip(self.racers.costs, some, strict=True) if here)
+        if rest >= step * self.racers.step or file.rounds[-1].paused:
             self._say(
                 f"{rest} of {file.evaluations} evaluations are left: {say_why_it_ended(file)}"
             )
 
     def _look(self, some: Sequence[int], num: int) -> list[Estimate]:
         """Return the numbers of some points, making and judging what is missing of them."""
-        lacking = self.field.count_lacking(num)
+        lacking = self.racers.count_lacking(num)
         but = f", which lack {lacking} of the classes" if lacking else ""
         self._say(f"{len(some)} points on {num} images each{but}")
-        points = [self.field.points[i] for i in some]
+        points = [self.racers.points[i] for i in some]
         missing = [one for one in points if not self.file.find_number(one.labels, num)]
         if self.session.world.size > 1:
             self._make_in_turn(missing, num)

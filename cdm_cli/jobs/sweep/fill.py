@@ -24,7 +24,7 @@ from cdm_cli.jobs.sweep.judges import Bench, PointJudge, PointNumbers
 from cdm_cli.jobs.sweep.making import Amount, Maker, claim
 from cdm_cli.jobs.sweep.plan import Sweep
 from cdm_cli.jobs.sweep.point import Point
-from cdm_cli.jobs.sweep.shared import Loaded, open_both
+from cdm_cli.jobs.sweep.shared import Loaded, open_panel_and_stage
 from cdm_cli.jobs.sweep.table import write_start
 from cdm_cli.options.sweeping import SweepOptions
 
@@ -37,9 +37,9 @@ def fill_points(
     """Make and judge the missing points, and wait for those that other processes make.
 
     Raises StoppedError when asked to stop, or where the other processes make no sample for PATIENCE
-    seconds; what `open_both` raises.
+    seconds; what `open_panel_and_stage` raises.
     """
-    panel, loaded = open_both(options, _set_most_at_once(sweep.points, session), session)
+    panel, loaded = open_panel_and_stage(options, _set_most_at_once(sweep.points, session), session)
     session.lead(lambda: write_start(sweep, command))
     judge = PointJudge(sweep, panel, options.sampling.seed)
     with lock.hold_directory(sweep.out, alone=False):

@@ -69,12 +69,12 @@ def say_front(placed: Sequence[Placed]) -> str:
         return ""
     on = [one for one in placed if one.on_front]
     costs = dict.fromkeys(one.evaluations for one in on)
-    told = [_tell_level([one for one in on if one.evaluations == cost]) for cost in costs]
+    told = [_describe_level([one for one in on if one.evaluations == cost]) for cost in costs]
     what = f"evaluations and {name_subject('fid', placed[0].reference)}"
     return f"{len(on)} of {len(placed)} points are on the front of {what}: {'; '.join(told)}."
 
 
-def _tell_level(level: Sequence[Placed]) -> str:
+def _describe_level(level: Sequence[Placed]) -> str:
     lowest = f"{name_point(level[0].point)}, FID {level[0].value:.4g}"
     more = f", and {len(level) - 1} more" if len(level) > 1 else ""
     return f"{level[0].evaluations} for {lowest}{more}"

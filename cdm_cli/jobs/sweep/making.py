@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cdm_cli.data.store import Store
 from cdm_cli.errors import WouldOverwriteError
-from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.runtime.identity import list_chain_fields
 from cdm_cli.jobs.runtime.same_store import resume_or_create
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
@@ -19,7 +19,7 @@ from cdm_cli.jobs.sampling.fill import Engine, Meter
 from cdm_cli.jobs.sampling.numerics import check_same_numerics
 from cdm_cli.jobs.sampling.provenance import find_numerics
 from cdm_cli.jobs.sampling.shared_batches import Filling, cut_batches, fill_stores
-from cdm_cli.jobs.sampling.work import Work, make_spec, use_its_blocks
+from cdm_cli.jobs.sampling.work import Work, adopt_block_size, make_spec
 from cdm_cli.jobs.sweep.judges import Bench
 from cdm_cli.jobs.sweep.point import Point
 from cdm_cli.jobs.sweep.shared import Loaded
@@ -45,7 +45,7 @@ def claim(point: Point, loaded: Loaded) -> Store:
     command made it, or other numerics a part of it.
     """
     numerics, digest = loaded.ready.numerics, loaded.find_digest(point.work)
-    spec = make_spec(use_its_blocks(point.work, point.samples), digest, numerics)
+    spec = make_spec(adopt_block_size(point.work, point.samples), digest, numerics)
     store = resume_or_create(point.samples, spec)
     try:
         if store.parts[""].list_missing():
@@ -59,7 +59,7 @@ def claim(point: Point, loaded: Loaded) -> Store:
 def _make_batch_key(work: Work) -> str:
     """Return a text that is equal for works that may share a batch: weights, chain and seed."""
     sampling = work.sampling
-    fields = chain_fields(work.header.config, work.chain, sampling.seed)
+    fields = list_chain_fields(work.header.config, work.chain, sampling.seed)
     return json.dumps({"weights": sampling.weights, **fields})
 
 

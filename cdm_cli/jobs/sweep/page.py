@@ -155,7 +155,7 @@ def _make_table(shown: SweepTable, table: MetricTable) -> Html:
     """Return the table, the points that are as good as the best set off."""
     lines = shown.lines()
     good = [line[-1] in ("best", "as good as the best") for line in lines]
-    return page.join([page.table(shown.header(), lines, good), page.notes(table.all_notes())])
+    return page.join([page.table(shown.header(), lines, good), page.notes(table.gather_notes())])
 
 
 def _show_figure(figure: Figure) -> Html:

@@ -16,7 +16,7 @@ from cdm_cli.config import ConditioningConfig
 from cdm_cli.data.store import Part, Store, open_store
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.header import identify_judge, open_reference
-from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.runtime.same_stage import compute_config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.headers import Header, find_fitting_stage, tell_stage
 from cdm_cli.jobs.sampling.store_images import choose_part, tell_rows
@@ -94,7 +94,7 @@ def plan_work(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:
     of_points = {name for axis in options.varied for name in DECIDED[axis]}
     identity = {
         "lowres": store.digest,
-        "stage": config_digest(header.config),
+        "stage": compute_config_digest(header.config),
         **{name: value for name, value in fields.items() if name not in of_points},
         **({"axes": list(options.varied)} if options.varied else {}),
         "num": num,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.runtime.identity import list_chain_fields
 from cdm_cli.jobs.sampling.headers import read_weights_digest
 from cdm_cli.jobs.sampling.work import Work
 from cdm_cli.options.sweeping import NONE, spell
@@ -89,7 +89,7 @@ def find_identity_fields(work: Work) -> dict[str, Any]:
     """
     header, sampling = work.header, work.sampling
     weights = read_weights_digest(header.directory, sampling.weights)
-    return {"weights": weights, **chain_fields(header.config, work.chain, sampling.seed)}
+    return {"weights": weights, **list_chain_fields(header.config, work.chain, sampling.seed)}
 
 
 def settle_axes(axes: Mapping[str, Any], work: Work) -> dict[str, Any]:

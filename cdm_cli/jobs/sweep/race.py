@@ -23,7 +23,7 @@ from cdm_cli.jobs.sweep.race_file import FILE, Number, RaceFile, read_race
 from cdm_cli.jobs.sweep.race_judge import RaceJudge
 from cdm_cli.jobs.sweep.race_table import RaceTable
 from cdm_cli.jobs.sweep.racers import Racers, choose_racers, find_budget
-from cdm_cli.jobs.sweep.shared import check_points, open_both
+from cdm_cli.jobs.sweep.shared import check_points, open_panel_and_stage
 from cdm_cli.jobs.sweep.table import PAGE, write_start
 from cdm_cli.metrics.racing import plan_rounds
 from cdm_cli.options.durations import parse_seconds
@@ -57,20 +57,20 @@ def run_race(options: SweepOptions, sweep: Sweep, command: str, session: Session
     loaded where that can be known; MismatchError for images that are sorted by class; StoppedError
     when asked to stop, and where another job works in the directory.
     """
-    field, begun = session.decide(lambda: begin(options, sweep, command), _list_compared)
+    racers, begun = session.decide(lambda: begin(options, sweep, command), _list_compared)
     if begun.conclusion:
         session.report.say(f"{sweep.out}: the race is over")
         return _make_result(sweep, begun, 0, session)
-    session.lead(lambda: check_points(field.points, session))
-    panel, loaded = open_both(options, field.points, session)
+    session.lead(lambda: check_points(racers.points, session))
+    panel, loaded = open_panel_and_stage(options, racers.points, session)
     session.lead(lambda: write_start(sweep, command))
     with ExitStack() as stack:
         # Two at once would write over each other's numbers; one may have ended by now.
         session.lead(lambda: stack.enter_context(lock.hold_directory(sweep.out, alone=True)))
-        field, begun = session.decide(lambda: begin(options, sweep, command), _list_compared)
+        racers, begun = session.decide(lambda: begin(options, sweep, command), _list_compared)
         bench = stack.enter_context(Bench(panel, options.command))
         judge = RaceJudge(panel, options.sampling.seed)
-        course = Course(options, sweep, field, begun, loaded, judge, bench, session)
+        course = Course(options, sweep, racers, begun, loaded, judge, bench, session)
         if options.budget and not begun.evaluations:
             course.measure(parse_seconds(options.budget) or 0)
         course.run()
@@ -84,35 +84,35 @@ def begin(options: SweepOptions, sweep: Sweep, command: str) -> tuple[Racers, Ra
     `choose_racers` and `find_budget` raise, and WouldOverwriteError where an axis stands for other
     weights or another schedule than when its point raced.
     """
-    field = choose_racers(options, sweep)
-    budget = find_budget(options, field)
+    racers = choose_racers(options, sweep)
+    budget = find_budget(options, racers)
     there = read_race(sweep.out, sweep.mark)
-    numbers = _take_numbers(there, field, sweep.out) if there else ()
-    if there and there.is_same_race(field):
-        return field, there
-    return field, RaceFile(
+    numbers = _take_numbers(there, racers, sweep.out) if there else ()
+    if there and there.is_same_race(racers):
+        return racers, there
+    return racers, RaceFile(
         command=command,
         sweep=sweep.mark,
-        asked=field.asked,
+        asked=racers.asked,
         evaluations=budget or 0,
-        plan=plan_rounds(field.costs, budget) if budget else None,
-        points=tuple(point.labels for point in field.points),
-        decided=tuple(dict(point.decided) for point in field.points),
-        costs=tuple(field.costs),
-        num=field.num,
-        step=field.step,
-        grid=field.grid,
+        plan=plan_rounds(racers.costs, budget) if budget else None,
+        points=tuple(point.labels for point in racers.points),
+        decided=tuple(dict(point.decided) for point in racers.points),
+        costs=tuple(racers.costs),
+        num=racers.num,
+        step=racers.step,
+        grid=racers.grid,
         numbers=numbers,
     )
 
 
-def _take_numbers(there: RaceFile, field: Racers, out: Path) -> tuple[Number, ...]:
+def _take_numbers(there: RaceFile, racers: Racers, out: Path) -> tuple[Number, ...]:
     """Return the numbers that serve another race, once all points are what they were.
 
     What the axes of a point decide is known of the last race alone.
     """
     was = list(zip(there.points, there.decided, strict=False))
-    for point in field.points:
+    for point in racers.points:
         for decided in (decided for labels, decided in was if labels == point.labels):
             check_same(out / FILE, "sampling", decided, point.decided)
     if not any(there.decided):  # no axes, or an earlier version

@@ -13,7 +13,7 @@ from cdm_cli.jobs.runtime.identity import advise_remaking
 from cdm_cli.jobs.sweep.racers import Racers
 from cdm_cli.metrics.best import Contender
 from cdm_cli.metrics.jackknife import Estimate
-from cdm_cli.metrics.racing import BEFORE, Plan, Round, plan_rounds
+from cdm_cli.metrics.racing import BEFORE, RacePlan, Round, plan_rounds
 from cdm_cli.metrics.verdicts import BEATEN, put_in_words
 from cdm_cli.settings import Later, Settings
 
@@ -107,7 +107,7 @@ class RaceFile(Settings):
     asked: str
     evaluations: int
     per_second: float | None = None
-    plan: Plan | None = None
+    plan: RacePlan | None = None
     reference: str = ""
     points: tuple[Labels, ...]
     decided: tuple[Labels, ...] = ()
@@ -126,7 +126,7 @@ class RaceFile(Settings):
         return self.rounds[-1].evaluations if self.rounds else 0
 
     @property
-    def rules(self) -> Plan:
+    def rules(self) -> RacePlan:
         """The rounds of this race: a race that an earlier version began goes on as it was begun."""
         return self.plan or plan_rounds(self.costs, self.evaluations, way=BEFORE)
 
@@ -135,11 +135,11 @@ class RaceFile(Settings):
         here = (one for one in self.numbers if (one.point, one.num) == (point, num))
         return next(here, None)
 
-    def is_same_race(self, field: Racers) -> bool:
+    def is_same_race(self, racers: Racers) -> bool:
         """Whether this is the race that is asked for: the same budget, points, num and step."""
-        points = tuple(point.labels for point in field.points)
+        points = tuple(point.labels for point in racers.points)
         here = self.asked, self.points, self.num, self.step
-        return here == (field.asked, points, field.num, field.step)
+        return here == (racers.asked, points, racers.num, racers.step)
 
 
 def read_race(out: Path, mark: str) -> RaceFile | None:
@@ -155,9 +155,9 @@ def write_race(out: Path, race: RaceFile) -> None:
     write_settings(out / FILE, race)
 
 
-def record_round(done: Round, field: Racers) -> RoundFile:
+def record_round(done: Round, racers: Racers) -> RoundFile:
     """Return the record of a round."""
-    labels = [point.labels for point in field.points]
+    labels = [point.labels for point in racers.points]
     alone = len(done.left) == 1
     standings = [
         Standing(point=labels[i], verdict=_say_verdict(one, alone), difference=one.difference,
@@ -171,7 +171,7 @@ def record_round(done: Round, field: Racers) -> RoundFile:
         evaluations=done.spent,
         against=labels[done.lowest],
         points=tuple(standings),
-        lacking=field.count_lacking(done.num),
+        lacking=racers.count_lacking(done.num),
     )
 
 

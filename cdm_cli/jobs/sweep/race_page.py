@@ -41,7 +41,7 @@ def tell_race(race: RaceFile, facts: Mapping[str, object]) -> Iterator[Html]:
         "Which points may be the best",
         page.picture(draw_race(race), "How much higher each point was in its last round"),
         page.table(table.header(), table.lines(), good),
-        page.notes(table.all_notes()),
+        page.notes(table.gather_notes()),
     )
     yield page.section("Round by round", *(_tell_round(race, one) for one in race.rounds))
     yield page.section("What it cost", *_tell_costs(race))

@@ -68,7 +68,7 @@ class RaceTable:
         """Return all that `race.json` holds."""
         return self.race.model_dump(mode="json")
 
-    def all_notes(self) -> list[str]:
+    def gather_notes(self) -> list[str]:
         """Return what a reader must know."""
         apart = len(self.race.left) < len(self.race.points)
         return [*([FEWER] if apart else []), ON]

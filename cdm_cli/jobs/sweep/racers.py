@@ -105,7 +105,7 @@ def _spell_budget(options: SweepOptions) -> str:
     return options.budget or f"1/{SHARE} of the grid"
 
 
-def find_budget(options: SweepOptions, field: Racers) -> int | None:
+def find_budget(options: SweepOptions, racers: Racers) -> int | None:
     """Return the budget in evaluations, by default a tenth of the grid; None for a time.
 
     Raises UsageError for less than a first round takes.
@@ -113,24 +113,24 @@ def find_budget(options: SweepOptions, field: Racers) -> int | None:
     if options.budget is not None:
         return None
     asked = options.budget_evals
-    return check_budget(field.grid // SHARE if asked is None else asked, field, 0)
+    return check_budget(racers.grid // SHARE if asked is None else asked, racers, 0)
 
 
-def check_budget(budget: int, field: Racers, per_second: float) -> int:
+def check_budget(budget: int, racers: Racers, per_second: float) -> int:
     """Return a budget in evaluations, cut to those of the whole grid.
 
     Raises UsageError for less than a first round takes. per_second: the measured speed where the
     budget is a time, 0 where it is not; the error advises a budget of the same kind.
     """
-    if field.count_first_images(budget) >= min(LEAST_JUDGED, field.num):
-        return min(budget, field.grid)
-    flag = f"--budget {math.ceil(field.least / per_second)}s" if per_second else ""
-    asked = f"{field.asked}, {budget} evaluations," if per_second else field.asked
+    if racers.count_first_images(budget) >= min(LEAST_JUDGED, racers.num):
+        return min(budget, racers.grid)
+    flag = f"--budget {math.ceil(racers.least / per_second)}s" if per_second else ""
+    asked = f"{racers.asked}, {budget} evaluations," if per_second else racers.asked
+    num = racers.count_first_images(racers.least)
     raise UsageError(
         f"--race: a budget of {asked} is too small for a first round: "
-        f"{len(field.points)} points with {field.count_first_images(field.least)} images each take "
-        f"{field.least}",
-        next=flag or f"--budget-evals {field.least}",
+        f"{len(racers.points)} points with {num} images each take {racers.least}",
+        next=flag or f"--budget-evals {racers.least}",
     )
 
 

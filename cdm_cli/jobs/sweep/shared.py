@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from cdm_cli.cascade.stagefile import digest_with
+from cdm_cli.cascade.stagefile import compute_stage_digest
 from cdm_cli.data.disk import check_room, find_existing, make_directory
 from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.judging.panel import Panel, open_panel
@@ -14,9 +14,9 @@ from cdm_cli.jobs.sampling.cost import count_sample_bytes
 from cdm_cli.jobs.sampling.numerics import check_same_numerics
 from cdm_cli.jobs.sampling.parents import find_stage_digest
 from cdm_cli.jobs.sampling.ready import (
-    Ready,
+    ReadyStage,
     check_output,
-    make_ready,
+    make_stage_ready,
     read_numerics,
     take_weights,
 )
@@ -53,7 +53,7 @@ class Loaded:
     digests: by the name of weights, the digest that the stage had with them when first asked for.
     """
 
-    ready: Ready
+    ready: ReadyStage
     weights: str
     digests: dict[str, str]
 
@@ -64,7 +64,7 @@ class Loaded:
             self.digests[weights] = find_stage_digest(work.header, weights)
         return self.digests[weights]
 
-    def switch_to(self, work: Work) -> Ready:
+    def switch_to(self, work: Work) -> ReadyStage:
         """Read the weights of a work into the stage, in place, and return it: nothing is compiled.
 
         Raises StoppedError where the file holds other weights than when they were first asked for.
@@ -73,7 +73,7 @@ class Loaded:
         if weights == self.weights:
             return self.ready
         taken = take_weights(self.ready.stage, header.directory, weights)
-        digest = digest_with(header.config, taken)
+        digest = compute_stage_digest(header.config, taken)
         if digest != self.find_digest(work):
             raise StoppedError(
                 f"the {weights} weights of {header.directory} were replaced meanwhile",
@@ -85,13 +85,13 @@ class Loaded:
         return self.ready
 
 
-def open_both(
+def open_panel_and_stage(
     options: SweepOptions, points: Sequence[Point], session: Session
 ) -> tuple[Panel, Loaded]:
     """Open the judge with the statistics of the real images, and load the stage.
 
     A process that is alone does both at a time: one waits for the disk, or for what is compiled,
-    while the other computes. Raises what `open_panel` raises, else what `load_for` raises; a
+    while the other computes. Raises what `open_panel` raises, else what `load_stage_for` raises; a
     directory that was made for the points is removed then.
     """
     out = points[0].out
@@ -112,21 +112,21 @@ def _open_side_by_side(
     resolution = points[0].work.header.config.model.resolution
     if session.world.size > 1:  # whose processes agree in one order
         panel = open_panel(options.judge, resolution, session, features=False)
-        return panel, load_for(points, session)
+        return panel, load_stage_for(points, session)
     with ThreadPoolExecutor(1, "cdm-load") as thread:
-        loading = thread.submit(load_for, points, session)
+        loading = thread.submit(load_stage_for, points, session)
         panel = open_panel(options.judge, resolution, session, features=False)
         return panel, loading.result()
 
 
-def load_for(points: Sequence[Point], session: Session) -> Loaded:
+def load_stage_for(points: Sequence[Point], session: Session) -> Loaded:
     """Load the stage once for all points, with the numerics of the samples that are there.
 
     Raises WouldOverwriteError where samples that are there were made with other numerics.
     """
     begun = [point for point in points if read_numerics(point.samples)]
     first = (begun or list(points))[0]
-    ready = make_ready(first.work, first.samples, session)
+    ready = make_stage_ready(first.work, first.samples, session)
     for point in begun:
         check_same_numerics(read_numerics(point.samples) or {}, ready.numerics, point.samples)
     weights = first.work.sampling.weights

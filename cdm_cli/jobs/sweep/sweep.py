@@ -154,24 +154,24 @@ def _estimate_cost(options: SweepOptions, sweep: Sweep) -> dict[str, object]:
 
 
 def _estimate_cost_of_race(
-    options: SweepOptions, field: Racers, race: RaceFile
+    options: SweepOptions, racers: Racers, race: RaceFile
 ) -> dict[str, object]:
     """Return what a race costs at most; nothing that follows from a budget that is a time."""
-    budget, work = race.evaluations, field.points[0].work
+    budget, work = race.evaluations, racers.points[0].work
     known: dict[str, object] = {}
     if budget:
         compute = options.judge.compute
         known = estimate_cost(
-            work.header.config, work.chain, field.num, compute, evaluations=budget
+            work.header.config, work.chain, racers.num, compute, evaluations=budget
         )
-        disk = count_new_bytes(field.points)
+        disk = count_new_bytes(racers.points)
         known |= {
             "bytes": disk,
             "disk_bytes": disk,
-            "rounds": field.count_rounds(budget),
-            "first_round": field.count_first_images(budget),
+            "rounds": racers.count_rounds(budget),
+            "first_round": racers.count_first_images(budget),
         }
-    return {**known, "budget": field.asked, "evaluations_of_the_grid": field.grid}
+    return {**known, "budget": racers.asked, "evaluations_of_the_grid": racers.grid}
 
 
 def _begin(options: SweepOptions, stack: ExitStack, report: Report) -> Sweep:

@@ -15,7 +15,7 @@ from cdm_cli.jobs.runtime.identity import (
     has_begun,
     other_job_error,
 )
-from cdm_cli.jobs.runtime.same_stage import with_known_stage
+from cdm_cli.jobs.runtime.same_stage import update_stage_digest
 from cdm_cli.jobs.sweep.choice import (
     Chosen,
     Judged,
@@ -66,7 +66,7 @@ def take_recorded(sweep: Sweep) -> Sweep:
     if not has_begun(sweep.out, FILE, OURS, "sweep"):
         return sweep
     there = read_sweep(sweep.out).identity
-    known = with_known_stage(there, sweep.header.config)
+    known = update_stage_digest(there, sweep.header.config)
     check_same(sweep.out, "sweep", known, sweep.identity)
     for point in sweep.points:
         if point.axes and point.judged.exists():
@@ -167,9 +167,9 @@ class SweepTable:
         """Return every row with its convention."""
         return self.metrics.to_json()
 
-    def all_notes(self) -> list[str]:
+    def gather_notes(self) -> list[str]:
         """Return what a reader of the numbers must know."""
-        return self.metrics.all_notes()
+        return self.metrics.gather_notes()
 
     def _list_columns(self) -> list[tuple[str, str]]:
         return list(dict.fromkeys((row.metric, row.reference) for row in self.metrics.rows))
@@ -183,7 +183,7 @@ class SweepTable:
             cells.append(f"{row.value:.5g}" if row else "")
             cells.append(f"{row.uncertainty:.2g}" if row and row.uncertainty is not None else "")
         num = str(next(iter(rows.values())).convention.num)
-        one = self.metrics.comparison_of(rows["fid", self.reference])
+        one = self.metrics.find_comparison(rows["fid", self.reference])
         return [*cells, num, *self._tell_cost(point), str(one or "")]
 
     def _tell_cost(self, point: dict[str, Any]) -> list[str]:
@@ -229,7 +229,7 @@ def write_all(sweep: Sweep, command: str, points: Sequence[Judged], table: Metri
         pareto=place_points(points),
         convention=replace(table.rows[0].convention, samples_digest=""),
         rows=tuple(table.rows),
-        notes=tuple(table.all_notes()),
+        notes=tuple(table.gather_notes()),
     )
     write_settings(sweep.out / FILE, file)
     write_file_atomically(sweep.out / "sweep.csv", table.to_csv().encode())

@@ -6,7 +6,7 @@ from math import nan
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import Store
 from cdm_cli.jobs.judging.images import ImageSet, from_part, read_batches
@@ -28,16 +28,20 @@ def find_val_images(store: Store, resolution: int) -> ImageSet | None:
 class Accuracy:
     """Logs top-1 accuracy at every checkpoint, in float32 and without augmentation.
 
-    there: the accuracies that `metrics.jsonl` has, by step. asked: returns what asks the run to
+    there: the accuracies that `metrics.jsonl` has, by step. find_stop: returns what asks the run to
     stop, "" for nothing.
     """
 
     def __init__(
-        self, images: ImageSet, trainer: Trainer, there: dict[int, float], asked: Callable[[], str]
+        self,
+        images: ImageSet,
+        trainer: Trainer,
+        there: dict[int, float],
+        find_stop: Callable[[], str],
     ) -> None:
         self.every = trainer.training.save_every
         self._images, self._trainer = images, trainer
-        self._there, self._asked = there, asked
+        self._there, self._find_stop = there, find_stop
 
     def is_missing(self, step: int) -> bool:
         """Whether `metrics.jsonl` has no accuracy of a step."""
@@ -50,7 +54,7 @@ class Accuracy:
         """
         world, num = self._trainer.world, self._images.num
         right = self._count_right()
-        if world.any(bool(self._asked())):
+        if world.any(bool(self._find_stop())):
             return
         world.sum_([], right)
         if right.isnan():
@@ -73,7 +77,7 @@ class Accuracy:
         """
         trainer, session, device = self._trainer, self._trainer.session, self._trainer.device
         assert isinstance(trainer.objective, ClassifierObjective)
-        net = empty_net(trainer.objective.net.config).to_empty(device=device).eval()
+        net = build_empty_net(trainer.objective.net.config).to_empty(device=device).eval()
         assert isinstance(net, Classifier)
         trainer.ema.copy_to(net)
         judge = ClassifierObjective(net, trainer.training, "fp32")
@@ -87,6 +91,6 @@ class Accuracy:
                 right += (found.argmax(1) == y).sum()
                 right[~found.isfinite().all()] = nan  # argmax would call it the class of the NaN
                 advance(len(places) * trainer.world.size, "")
-                if self._asked():
+                if self._find_stop():
                     break
         return right

@@ -5,7 +5,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.config import AnyStageConfig
 from cdm_cli.jobs.runtime.device import choose_precision, describe, measure_flops
 from cdm_cli.jobs.runtime.foretold import LONGEST, RECKONED, TIMED
@@ -15,8 +15,8 @@ from cdm_cli.names import Precision
 from cdm_cli.nets.counting import (
     FORWARD_AND_BACKWARD,
     build_meta_inputs,
-    flops_per_image,
-    num_parameters,
+    count_flops_per_image,
+    count_parameters,
 )
 from cdm_cli.plans import Plan
 
@@ -36,15 +36,17 @@ def assume_classes(config: AnyStageConfig) -> AnyStageConfig:
     return config
 
 
-def cost(plan: Plan, device: torch.device, processes: int = 1) -> dict[str, object]:
+def estimate_training_cost(
+    plan: Plan, device: torch.device, processes: int = 1
+) -> dict[str, object]:
     """Estimate what a training costs, as one flat mapping.
 
     FLOPs and evaluations are those of all steps; `memory_bytes` is of one device and
     `estimated_seconds` of the whole run, by steps that were timed or reckoned (`estimated_by`).
     processes: how many share a batch.
     """
-    net = empty_net(assume_classes(plan.stage))
-    training, parameters, flops = plan.training, num_parameters(net), flops_per_image(net)
+    net = build_empty_net(assume_classes(plan.stage))
+    training, parameters, flops = plan.training, count_parameters(net), count_flops_per_image(net)
     precision = choose_precision(training.precision, device)
     total = FORWARD_AND_BACKWARD * flops * training.batch_size * training.steps
     rate, by = _find_rate(plan, total / training.steps, device, precision, processes)

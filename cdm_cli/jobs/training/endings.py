@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cdm_cli.cascade.saved import CHECKPOINTS, find_latest_checkpoint, step_name
+from cdm_cli.cascade.saved import CHECKPOINTS, find_latest_checkpoint, name_checkpoint
 from cdm_cli.data.reading import read_stamp
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError, DivergedError, StoppedError
@@ -14,14 +14,14 @@ from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.report import Report
 
 
-def tell_last_good(checkpoint: Path | None) -> str:
+def describe_last_good(checkpoint: Path | None) -> str:
     """Return words that name the last good checkpoint, or say that there is none."""
     return (
         f"the last good checkpoint is {checkpoint}" if checkpoint else "no good checkpoint was made"
     )
 
 
-class Unchanged:
+class DataCheck:
     """Tells, whenever it is called, whether the data of a running training were changed in place.
 
     Where the file was touched, blocks that were read are read again and compared with before.
@@ -54,14 +54,14 @@ class Unchanged:
             return False
 
 
-def require_unchanged(unchanged: Callable[[], object], directory: Path, world: World) -> None:
+def require_same_data(check_data: Callable[[], object], directory: Path, world: World) -> None:
     """Ask in every process whether its data changed; raise in all of them if they did in one.
 
-    Raises what `unchanged` raises here, and StoppedError where it raised in another process.
+    Raises what `check_data` raises here, and StoppedError where it raised in another process.
     """
     error: CdmError | None = None
     try:
-        unchanged()
+        check_data()
     except CdmError as found:
         error = found
     good = world.agree(error is None)
@@ -70,7 +70,7 @@ def require_unchanged(unchanged: Callable[[], object], directory: Path, world: W
     if not good:
         raise StoppedError(
             "the data of another process have changed",
-            kept=tell_last_good(find_latest_checkpoint(directory)),
+            kept=describe_last_good(find_latest_checkpoint(directory)),
             next="see its message",
         )
 
@@ -83,13 +83,13 @@ def explain_stop(
     saved: whether there is a checkpoint of that step; there is none where the last steps were not
     finite.
     """
-    streak = trainer.streak()
+    streak = trainer.count_streak()
     steps = f"{streak} steps were" if streak > 1 else "step was"
     lost = f"the last {steps} not finite, so this one is not saved; "
     last = find_latest_checkpoint(directory)
     there = f"{directory}/checkpoints holds that step" if step else "nothing was learned yet"
     return stop.error(
-        there if saved else lost + tell_last_good(last),
+        there if saved else lost + describe_last_good(last),
         where=f" after step {step} of {trainer.training.steps}",
         next="run the same command again, it "
         + ("continues there" if saved or last else "begins anew"),
@@ -105,16 +105,16 @@ def recover_from_divergence(
     in_a_row: the length of that streak. may_pass: it is short, and ends with the last step, so
     that more steps may get past it.
     """
-    begun = step - trainer.streak()
+    begun = step - trainer.count_streak()
     good = fall_back(directory, begun, writes=trainer.world.leads)
     trainer.world.barrier()
-    ruined = directory / CHECKPOINTS / step_name(begun)
+    ruined = directory / CHECKPOINTS / name_checkpoint(begun)
     told = f"; {ruined.name} holds the weights that gave them" if ruined.is_dir() else ""
     lower = f"a lower --set training.lr (now {trainer.training.lr:g}) under another NAME"
     steps = f"{in_a_row} steps in a row, up to" if in_a_row > 1 else "the last step,"
     return DivergedError(
         f"{steps} step {step}, had a loss or gradient that is not "
         "finite; none of them touched the weights",
-        kept=tell_last_good(good) + told,
+        kept=describe_last_good(good) + told,
         next=f"more --steps, which may pass them, or {lower}" if may_pass else lower,
     )

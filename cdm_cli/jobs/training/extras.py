@@ -96,24 +96,24 @@ def plan_extras(
 
 def build_extras(
     planned: ExtrasPlan, options: TrainOptions, trainer: Trainer, judge: Judge | None,
-    asked: Callable[[], str],
+    find_stop: Callable[[], str],
 ) -> tuple[Extra, ...]:  # fmt: skip
     """Build the extras of a run once it has its weights, in the order in which they are done.
 
     Grid and plot are due every grid_every steps, --select, between them, every select_every;
     accuracy and plot of a classifier every save_every; all after the last step, too, but for those
     of which 0 says never.
-    judge: who scores --select, None without. asked: returns what asks the run to stop, "" for
+    judge: who scores --select, None without. find_stop: returns what asks the run to stop, "" for
     nothing. Raises what reading the real images raises, and WouldOverwriteError where
     best.safetensors was chosen by other rules.
     """
     directory, training, leads = options.directory, trainer.training, trainer.world.leads
     if planned.layout is None:
         there, images = read_metrics(directory, ACCURACY), planned.images
-        judge_it = (Accuracy(images, trainer, there, asked),) if images else ()
+        judge_it = (Accuracy(images, trainer, there, find_stop),) if images else ()
         return (*judge_it, LossPlot(directory, training.save_every, leads=leads))
     plot = LossPlot(directory, training.grid_every, leads=leads)
-    grid = SampleGrid(directory, planned.layout, trainer, asked)
+    grid = SampleGrid(directory, planned.layout, trainer, find_stop)
     if planned.probe is None or judge is None:
         return (grid, plot)
     session, probe = trainer.session, planned.probe
@@ -122,7 +122,7 @@ def build_extras(
     told = ", ".join(f"{name} {value}" for name, value in settings if value != "")
     session.report.say(f"--select fid every {options.select_every} steps: {told}")
     panel = open_selection_panel(judge, options.data, probe, session)
-    return (grid, Selection(options, directory, trainer, probe, panel, chosen, asked), plot)
+    return (grid, Selection(options, directory, trainer, probe, panel, chosen, find_stop), plot)
 
 
 def count_judgements(planned: ExtrasPlan, options: TrainOptions, steps: int) -> dict[str, int]:

@@ -9,7 +9,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cdm_cli.cascade.head import read_metadata
-from cdm_cli.cascade.saved import CHECKPOINTS, EMA, checkpoints, remove_leftovers, step_name
+from cdm_cli.cascade.saved import (
+    CHECKPOINTS,
+    EMA,
+    list_checkpoints,
+    name_checkpoint,
+    remove_leftovers,
+)
 from cdm_cli.cascade.snapshot import (
     Snapshot,
     load_checkpoint,
@@ -20,10 +26,10 @@ from cdm_cli.cascade.snapshot import (
 from cdm_cli.data import disk
 from cdm_cli.data.memory import measure_free_memory
 from cdm_cli.errors import BadInputError, CdmError, MissingError
-from cdm_cli.jobs.training.host_copy import HostCopy, size_of
+from cdm_cli.jobs.training.host_copy import HostCopy, count_bytes
 from cdm_cli.jobs.training.numerics import compare_numerics
 from cdm_cli.jobs.training.step import State, Trainer
-from cdm_cli.sentences import fault_of
+from cdm_cli.sentences import find_fault_in
 
 MOST_OF_FREE = 0.8  # of the free memory of the host, for a copy of the state
 
@@ -46,7 +52,7 @@ class Saver:
         if not self._trainer.world.leads or self._trainer.device.type != "cuda":
             return
         parts = take_snapshot(self._trainer, 0).parts
-        size, free = size_of(parts), measure_free_memory()
+        size, free = count_bytes(parts), measure_free_memory()
         if size <= free * MOST_OF_FREE:
             self._copy = HostCopy(parts)
         else:
@@ -69,7 +75,7 @@ class Saver:
         if self._copy is None:
             self._write(snapshot, stopped)
             return
-        snapshot = replace(snapshot, **self._copy.of(snapshot.parts))
+        snapshot = replace(snapshot, **self._copy.copy(snapshot.parts))
         self._thread = threading.Thread(
             target=self._write_or_keep_error, args=(snapshot, stopped), daemon=True
         )
@@ -106,7 +112,7 @@ def take_snapshot(trainer: Trainer, step: int) -> Snapshot:
         model=detach(trainer.objective.net.state_dict()),
         ema=detach(trainer.ema.state_dict()),
         optimizer=detach(trainer.flatten_optimizer()),
-        state=trainer.state().model_dump(mode="json"),
+        state=trainer.collect_state().model_dump(mode="json"),
     )
 
 
@@ -118,7 +124,7 @@ def resume(directory: Path, trainer: Trainer, say: Callable[[str], None]) -> int
     checkpoint's is reported, and kept in the trainer's `resumed`. The first process then makes
     `ema.safetensors` that of the checkpoint, and removes leftovers and checkpoints beyond `keep`.
     """
-    found = checkpoints(directory)
+    found = list_checkpoints(directory)
     like = Snapshot(
         step=0,
         model=trainer.objective.net.state_dict(),
@@ -155,7 +161,7 @@ def _read_state(path: Path, loaded: Snapshot) -> State:
     try:
         return State.model_validate(dict(loaded.state))
     except ValidationError as error:
-        fault = fault_of(error)
+        fault = find_fault_in(error)
         raise BadInputError(
             f"{path}/state.json: {fault.where}: {fault.sentence}",
             kept="nothing was taken from it",
@@ -166,7 +172,7 @@ def _read_state(path: Path, loaded: Snapshot) -> State:
 def _tidy(directory: Path, loaded: Snapshot, keep: int) -> None:
     """Do what the process that saved this checkpoint would have done next."""
     if find_ema_step(directory) != loaded.step:
-        take_ema(directory, directory / CHECKPOINTS / step_name(loaded.step))
+        take_ema(directory, directory / CHECKPOINTS / name_checkpoint(loaded.step))
     remove_leftovers(directory)
     remove_older(directory, loaded.step, keep)
 
@@ -177,7 +183,7 @@ def fall_back(directory: Path, step: int, *, writes: bool) -> Path | None:
     Without a checkpoint `ema.safetensors` is removed. writes: whether this process changes files;
     another one only returns the path.
     """
-    good = [path for path in checkpoints(directory) if path.name < step_name(step)]
+    good = [path for path in list_checkpoints(directory) if path.name < name_checkpoint(step)]
     last, ema = (good[-1] if good else None), directory / EMA
     if writes and last is None:
         disk.unlink(ema)

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.cascade.stage import build_net
 from cdm_cli.config import AnyStageConfig, ClassifierConfig
 from cdm_cli.nets.classifier import Classifier
-from cdm_cli.nets.counting import num_parameters
+from cdm_cli.nets.counting import count_parameters
 from cdm_cli.nets.unet import UNet
 
 WORTH_A_THREAD = 10**8  # parameters: half a second of drawing, and one more call of the network
@@ -98,11 +98,11 @@ def begin_net(
         return draw_net(config, seed), None
     weights = FirstWeights(config, seed)
     stack.callback(weights.give_up)
-    return empty_net(config).to_empty(device=device), weights
+    return build_empty_net(config).to_empty(device=device), weights
 
 
 def is_worth_a_thread(config: AnyStageConfig, device: torch.device) -> bool:
     """Return whether drawing takes longer than what a GPU computes twice meanwhile."""
     if device.type != "cuda":
         return False
-    return num_parameters(empty_net(config)) >= WORTH_A_THREAD
+    return count_parameters(build_empty_net(config)) >= WORTH_A_THREAD

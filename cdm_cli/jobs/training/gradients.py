@@ -1,4 +1,4 @@
-"""The gradients of a step on one process's share of the batch, in parts that its device holds.
+"""The gradients of a step on one process's share of the batch, as many images at a time as fit.
 
 With virtual ranks the batch is cut into so many pieces, whatever the processes: the gradients of a
 piece are computed in one shape, and the pieces are added up in the order of a tree. So their sum
@@ -18,14 +18,14 @@ from torch import Tensor
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import UsageError
 from cdm_cli.jobs.runtime.device import order_gradients
-from cdm_cli.jobs.runtime.ordered import add_part, copy_part, sum_in_order
+from cdm_cli.jobs.runtime.ordered import add_tensors, copy_tensors, sum_in_order
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.keys import Keys
 from cdm_cli.jobs.training.objective import Objective
 from cdm_cli.jobs.training.sizes import Sizes
 from cdm_cli.nets.kernels.recorded import Recorded, Tensors, map_tensors
 from cdm_cli.nets.kernels.rehearsal import rehearse
-from cdm_cli.nets.memory import halve, memory_errors
+from cdm_cli.nets.memory import halve, translate_memory_errors
 from cdm_cli.plans import TrainingConfig
 
 CPU_MICRO_BATCH = 256
@@ -74,7 +74,7 @@ class Gradients:
         self.micro_batch = min(self.piece, training.micro_batch or self._choose_micro_batch())
         self.halved_from: int | None = None
         self.sizes: Sizes | None = None
-        self._recorded = Recorded(self._compute_part)
+        self._recorded = Recorded(self._compute_micro_batch)
 
     def _choose_micro_batch(self) -> int:
         return self.piece if self._device.type == "cuda" else CPU_MICRO_BATCH
@@ -86,10 +86,10 @@ class Gradients:
     def compute(self, step: int, batch: TrainBatch) -> Tensor:
         """Leave the gradients of a step in the parameters' `grad`; return this process's loss.
 
-        `Keys.draw` draws all that is random, by (seed, step); batch and draws are cut into parts of
-        micro_batch rows; each goes through `Objective.losses` and backward, and the gradients of
-        the parts are added up. The loss, a scalar, is this process's part of the mean
-        over the global batch. Weights stay as they are. Where a device runs out of memory, all
+        `Keys.draw` draws all that is random, by (seed, step); batch and draws are cut into
+        micro-batches; each goes through `Objective.compute_losses` and backward, and their
+        gradients are added up. The loss, a scalar, is this process's part of the mean over the
+        global batch. Weights stay as they are. Where a device runs out of memory, all
         processes halve the micro-batch and take the step again. Raises MemoryFloorError where one
         image does not fit.
         """
@@ -97,8 +97,8 @@ class Gradients:
         def try_once() -> Tensor:
             self._forget()  # what a replay would leave until new ones take its place
             inputs = batch, self._keys.draw(step, batch)
-            parts = (map_tensors(itemgetter(rows), inputs) for rows in self._cut(step))
-            return self._add_up(starmap(self._choose_function(), parts))
+            micro_batches = (map_tensors(itemgetter(rows), inputs) for rows in self._cut(step))
+            return self._add_up(starmap(self._choose_function(), micro_batches))
 
         return self._halve_until_fits(try_once)
 
@@ -110,7 +110,7 @@ class Gradients:
                 self._halve()
                 continue
             loss = None
-            with suppress(torch.OutOfMemoryError), memory_errors():
+            with suppress(torch.OutOfMemoryError), translate_memory_errors():
                 with order_gradients(self._device):
                     loss = try_once()
             if self._world.agree(loss is not None):
@@ -130,9 +130,9 @@ class Gradients:
         """
         self._train()
         rows, inputs = slice(0, choose_few(self.micro_batch)), (batch, self._keys.draw(step, batch))
-        with suppress(torch.OutOfMemoryError), memory_errors():
+        with suppress(torch.OutOfMemoryError), translate_memory_errors():
             with order_gradients(self._device):
-                rehearse(self._compute_part, *map_tensors(itemgetter(rows), inputs))
+                rehearse(self._compute_micro_batch, *map_tensors(itemgetter(rows), inputs))
         self.release()
 
     def _train(self) -> None:
@@ -140,35 +140,38 @@ class Gradients:
             self._objective.net.train()
 
     def _cut(self, step: int) -> Iterator[slice]:
-        """Yield the rows of each part, which is within a piece, with dropout seeded for them."""
+        """Yield the rows of each micro-batch, within its piece, with dropout seeded for them."""
         for first in range(0, self._pieces * self.piece, self.piece):
             for start in range(first, first + self.piece, self.micro_batch):
-                self._keys.begin_part(step, start)
+                self._keys.begin_micro_batch(step, start)
                 yield slice(start, min(start + self.micro_batch, first + self.piece))
 
     def _choose_function(self) -> Callable[..., Tensors]:
-        """Return what computes gradients: recorded where all parts have one size."""
+        """Return what computes gradients: recorded where all micro-batches have one size."""
         equal = self.piece % self.micro_batch == 0
-        return self._recorded if equal and self._device.type == "cuda" else self._compute_part
+        return (
+            self._recorded if equal and self._device.type == "cuda" else self._compute_micro_batch
+        )
 
-    def _add_up(self, parts: Iterator[Tensors]) -> Tensor:
-        """Set the gradients to the sums of those of all parts; return the sum of their losses."""
-        total, *grads = sum_in_order(self._add_up_pieces(parts), self._pieces)
+    def _add_up(self, gradients: Iterator[Tensors]) -> Tensor:
+        """Set the gradients to their sums over all micro-batches; return the sum of the losses."""
+        total, *grads = sum_in_order(self._add_up_pieces(gradients), self._pieces)
         for parameter, grad in zip(self._parameters, grads, strict=True):
             parameter.grad = grad
         assert total is not None
         return total
 
-    def _add_up_pieces(self, parts: Iterator[Tensors]) -> Iterator[Tensors]:
+    def _add_up_pieces(self, gradients: Iterator[Tensors]) -> Iterator[Tensors]:
         """Yield the loss and the gradients of each piece; the next one may take their memory."""
         others = math.ceil(self.piece / self.micro_batch) - 1
-        for sums in parts:
-            yield reduce(add_part, islice(parts, others), copy_part(sums)) if others else sums
+        for sums in gradients:
+            rest = islice(gradients, others)
+            yield reduce(add_tensors, rest, copy_tensors(sums)) if others else sums
 
-    def _compute_part(self, batch: TrainBatch, draws: tuple[Tensor | None, ...]) -> Tensors:
+    def _compute_micro_batch(self, batch: TrainBatch, draws: tuple[Tensor | None, ...]) -> Tensors:
         """Return the loss of some rows, and its gradient for each parameter."""
         self._forget()
-        loss = self._objective.losses(batch, draws).sum() / self._training.batch_size
+        loss = self._objective.compute_losses(batch, draws).sum() / self._training.batch_size
         loss.backward()
         return loss.detach(), *(parameter.grad for parameter in self._parameters)
 

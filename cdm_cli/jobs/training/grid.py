@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cdm_cli.cascade.saved import step_name
+from cdm_cli.cascade.saved import name_checkpoint
 from cdm_cli.data import disk, durable
 from cdm_cli.data.pixels import move_channels_last
 from cdm_cli.data.store import Store
@@ -118,7 +118,7 @@ def _plan_sr(header: Header, store: Store, s: int, sampling: Sampling) -> GridLa
     )
 
 
-def picture(layout: GridLayout, images: np.ndarray) -> Image.Image:
+def draw_grid(layout: GridLayout, images: np.ndarray) -> Image.Image:
     """Draw the grid of a layout from its samples, uint8 [num, H, W, C]."""
     tiles, rows, heads = dict(enumerate(images)), layout.rows, ()
     if layout.originals is not None and layout.lowres is not None:
@@ -143,11 +143,11 @@ class SampleGrid:
     """Draws the grid of a step: every process samples its share, the first writes the picture."""
 
     def __init__(
-        self, directory: Path, layout: GridLayout, trainer: Trainer, asked: Callable[[], str]
+        self, directory: Path, layout: GridLayout, trainer: Trainer, find_stop: Callable[[], str]
     ) -> None:
         self.every = trainer.training.grid_every
         self._home, self._layout = directory / SAMPLES, layout
-        self._trainer, self._asked = trainer, asked
+        self._trainer, self._find_stop = trainer, find_stop
 
     def is_missing(self, step: int) -> bool:
         """Whether the picture of a step is not there."""
@@ -165,7 +165,7 @@ class SampleGrid:
             return
         if images is None or not self._trainer.world.leads:
             return
-        found = picture(self._layout, images)
+        found = draw_grid(self._layout, images)
         disk.make_directory(self._home)
         durable.write_file_atomically(self._locate(step), encode_png(found))
         if metrics is not None:
@@ -177,8 +177,8 @@ class SampleGrid:
         stage = build_averaged(objective.stage, self._trainer.ema)
         session = self._trainer.session
         size = choose_batch(probe.config, stage.device)
-        images = draw_probe(probe, stage, size, session, asked=self._asked)
+        images = draw_probe(probe, stage, size, session, find_stop=self._find_stop)
         return None if images is None else gather_shares(images, session.world)
 
     def _locate(self, step: int) -> Path:
-        return self._home / f"{step_name(step)}.png"
+        return self._home / f"{name_checkpoint(step)}.png"

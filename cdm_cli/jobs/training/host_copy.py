@@ -12,7 +12,7 @@ Parts = Mapping[str, Mapping[str, Tensor]]
 ALIGNED = 64  # bytes: where a tensor begins
 
 
-def size_of(parts: Parts) -> int:
+def count_bytes(parts: Parts) -> int:
     """Return the bytes that a copy of these tensors takes, each beginning at a multiple of 64."""
     return sum(_align_size(tensor) for tensors in parts.values() for tensor in tensors.values())
 
@@ -25,13 +25,13 @@ class HostCopy:
     """
 
     def __init__(self, parts: Parts) -> None:
-        self._memory = torch.empty(size_of(parts), dtype=torch.uint8)
+        self._memory = torch.empty(count_bytes(parts), dtype=torch.uint8)
         self._tensors = _cut_views(self._memory, parts)
         self._cleared = threading.Thread(target=self._memory.zero_, daemon=True)
         self._cleared.start()
         self._locked = False
 
-    def of(self, parts: Parts) -> dict[str, dict[str, Tensor]]:
+    def copy(self, parts: Parts) -> dict[str, dict[str, Tensor]]:
         """Copy tensors of the same names and shapes, wait for the device, and return the copies.
 
         The next call overwrites them.

@@ -35,7 +35,7 @@ class Keys:
         self._rows = slice(world.rank * share, (world.rank + 1) * share)
         self._by_rank = training.keyed_by == "rank"
 
-    def _key(self, step: int) -> tuple[int, int, int]:
+    def _list_key(self, step: int) -> tuple[int, int, int]:
         return self._training.seed, step, self._world.rank if self._by_rank else 0
 
     def draw(self, step: int, batch: TrainBatch) -> tuple[Any, ...]:
@@ -44,13 +44,13 @@ class Keys:
         The generator is seeded by (seed, step) and draws for the whole batch; in trainings of
         earlier versions it is seeded by the rank too, and draws for its share.
         """
-        self._generator.manual_seed(derive_seed(*self._key(step)))
+        self._generator.manual_seed(derive_seed(*self._list_key(step)))
         if self._by_rank or self._world.size == 1:
             return self._objective.draw(batch, self._generator, len(batch.y))
         drawn = self._objective.draw(batch, self._generator, self._training.batch_size)
         return map_tensors(lambda x: x[self._rows].clone(), drawn)
 
-    def begin_part(self, step: int, start: int) -> None:
+    def begin_micro_batch(self, step: int, start: int) -> None:
         """Seed dropout for the rows from `start` on, where a training draws its numbers by rank."""
         if self._by_rank:
-            torch.manual_seed(derive_seed(*self._key(step), "dropout", start))
+            torch.manual_seed(derive_seed(*self._list_key(step), "dropout", start))

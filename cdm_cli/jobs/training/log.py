@@ -29,7 +29,7 @@ class Metrics:
     def __init__(self, directory: Path, step: int) -> None:
         self._path = directory / METRICS
         self._truncate(step)
-        self._board = tensorboard(directory / "tensorboard", step)
+        self._board = open_tensorboard(directory / "tensorboard", step)
 
     @property
     def has_events(self) -> bool:
@@ -87,7 +87,7 @@ def read_metrics(directory: Path, name: str) -> dict[int, float]:
     return {row["step"]: float(x) for row, x in rows if isinstance(x, int | float) and isfinite(x)}
 
 
-def tensorboard(directory: Path, step: int) -> Any:
+def open_tensorboard(directory: Path, step: int) -> Any:
     """Return a SummaryWriter that forgets what came after a step, or None without TensorBoard."""
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -14,16 +14,16 @@ from cdm_cli.data.batches import TrainBatch, TrainBatches
 from cdm_cli.errors import BadInputError
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.training.endings import (
+    describe_last_good,
     explain_stop,
     recover_from_divergence,
-    require_unchanged,
-    tell_last_good,
+    require_same_data,
 )
 from cdm_cli.jobs.training.extras import Extra, is_due
 from cdm_cli.jobs.training.files import Saver
 from cdm_cli.jobs.training.log import NO_EVENTS, Metrics
-from cdm_cli.jobs.training.step import Progress, Trainer, learning_rate
-from cdm_cli.startup import first_result, part
+from cdm_cli.jobs.training.step import Progress, Trainer, compute_learning_rate
+from cdm_cli.startup import measure_part, tell_first_result
 
 DIVERGED_AFTER = 10  # skipped steps in a row
 
@@ -36,7 +36,7 @@ class Loop:
     """A training run between its first and its last step.
 
     extras: what else is done after some steps, behind their checkpoints. compiler: compiles the
-    network, once it is known how many images fit at a time. unchanged: raises BadInputError where
+    network, once it is known how many images fit at a time. check_data: raises BadInputError where
     the data read so far are not what they were; called in every process before a step is saved.
     """
 
@@ -46,7 +46,7 @@ class Loop:
     stop: Stop
     extras: tuple[Extra, ...] = ()
     compiler: Callable[[], object] | None = None
-    unchanged: Callable[[], object] = lambda: None
+    check_data: Callable[[], object] = lambda: None
     skipped: int = 0
     last: Progress | None = None
     images_per_second: float | None = None
@@ -82,7 +82,7 @@ class Loop:
                     self._take_steps(done, metrics, advance)
             except BadInputError as error:
                 self.saver.wait()
-                kept = tell_last_good(find_latest_checkpoint(self.directory))
+                kept = describe_last_good(find_latest_checkpoint(self.directory))
                 raise type(error)(error.what, kept=kept, next=error.next) from None
 
     @contextmanager
@@ -121,7 +121,7 @@ class Loop:
                 self._run_due_extras(step, metrics)
             self.saver.wait()
             if self._owed:
-                self._raise_divergence(training.steps, self.trainer.streak())
+                self._raise_divergence(training.steps, self.trainer.count_streak())
         finally:
             gc.unfreeze()
             del batches  # ends the thread that reads ahead
@@ -131,15 +131,15 @@ class Loop:
 
         What is there afterwards stays: searching it for garbage takes 0.15 s at a time.
         """
-        with self.stop.end_at_once(), part("first step"):
+        with self.stop.end_at_once(), measure_part("first step"):
             batch = next(batches)
             self.trainer.await_first_weights(step, batch)
             if self.compiler is not None:
                 self._compile(self.compiler, step, batch)
             self.trainer.step(step, batch)
-            self.trainer.streak()  # waits for the device
+            self.trainer.count_streak()  # waits for the device
             self.trainer.world.barrier()  # whoever stops before it takes nobody into step 2
-        first_result()
+        tell_first_result()
         gc.collect()
         gc.freeze()
         self.saver.prepare()
@@ -201,7 +201,7 @@ class Loop:
                 {
                     "step": step,
                     "loss": _drop_nan(progress.loss),
-                    "lr": learning_rate(trainer.training, step, cosine=trainer.cosine),
+                    "lr": compute_learning_rate(trainer.training, step, cosine=trainer.cosine),
                     "grad_norm": _drop_nan(progress.grad_norm),
                     "skipped": progress.skipped,
                     "images_per_second": round(rate, 1),
@@ -218,9 +218,9 @@ class Loop:
         """
         if step == self._saved:
             return True
-        if self.trainer.streak():
+        if self.trainer.count_streak():
             return False
-        require_unchanged(self.unchanged, self.directory, self.trainer.world)
+        require_same_data(self.check_data, self.directory, self.trainer.world)
         if self.trainer.world.leads:
             self.saver.save(step, stopped=stopped)
         self._saved = step

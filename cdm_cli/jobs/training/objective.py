@@ -39,20 +39,20 @@ class Objective(Protocol):
         ...
 
     @property
-    def losses(self) -> Callable[[TrainBatch, Any], Tensor]:
+    def compute_losses(self) -> Callable[[TrainBatch, Any], Tensor]:
         """Return the loss of each example, [b], from some rows of a batch and of its draws."""
         ...
 
 
 class StageObjective:
-    """The loss of a diffusion stage (Sections 2.1 and 3): `Stage.loss_of` and `draws.draw`.
+    """The loss of a diffusion stage (Sections 2.1 and 3): `Stage.compute_losses` and `draws.draw`.
 
     In a training that keys its numbers by place each image has its own seeds of dropout; in older
     ones torch's default generator drops.
     """
 
     def __init__(self, stage: Stage, training: TrainingConfig) -> None:
-        self.stage, self.net, self.losses = stage, stage.net, stage.loss_of
+        self.stage, self.net, self.compute_losses = stage, stage.net, stage.compute_losses
         seeded = training.keyed_by == "place" and stage.config.model.dropout > 0
         dropouts = stage.net.num_blocks if seeded else 0
         self.draw = partial(draw, stage.config, flip=training.flip, dropouts=dropouts)
@@ -79,7 +79,7 @@ class ClassifierObjective:
         coin = torch.rand(num, generator=generator, device=at) < 0.5 * self._training.flip
         return Shifts(shift.T, coin)
 
-    def losses(self, batch: TrainBatch, draws: Shifts) -> Tensor:
+    def compute_losses(self, batch: TrainBatch, draws: Shifts) -> Tensor:
         """Return the cross-entropy of each example, float32 [b]."""
         x = crop_shifted(from_uint8(batch.x_0), draws.shift.T, self._training.crop_pad)
         (x,) = flip(draws.flip, x)

@@ -15,7 +15,7 @@ from cdm_cli.errors import MismatchError, UsageError, quote
 from cdm_cli.jobs.runtime import identity
 from cdm_cli.jobs.runtime.lock import hold_lock
 from cdm_cli.jobs.runtime.world import World
-from cdm_cli.jobs.sampling.classes import find_empty_classes, tell_empty
+from cdm_cli.jobs.sampling.classes import describe_empty, find_empty_classes
 from cdm_cli.options.training import TrainOptions
 from cdm_cli.overrides import with_overrides
 from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
@@ -152,7 +152,7 @@ def _check_resolution(
 def tell_classes(store: Store, plan: Plan, empty: Sequence[int]) -> Iterator[str]:
     """Yield what is to be said of the classes before a training. empty: those without images."""
     if empty:
-        yield f"{store.path}: {tell_empty(store.classes, empty)}"
+        yield f"{store.path}: {describe_empty(store.classes, empty)}"
     if plan.stage.kind == "classifier" and len(store.classes) - len(empty) < 2:
         yield f"{store.path} shows one class: the classifier has nothing to tell apart"
 
@@ -227,7 +227,7 @@ def _list_fixed_fields(plan: Plan) -> dict[str, Any]:
     return values
 
 
-def resolution_of(stage: AnyStageConfig) -> int:
+def find_resolution(stage: AnyStageConfig) -> int:
     """Return the side, in pixels, of the images that a stage makes, or that a classifier takes."""
     return stage.model.resolution if isinstance(stage, StageConfig) else stage.resolution
 
@@ -242,7 +242,7 @@ def open_batches(plan: Plan, store: Store, world: World) -> TrainBatches:
     conditioning = stage.conditioning if isinstance(stage, StageConfig) else None
     return TrainBatches(
         find_training_part(store),
-        resolution_of(stage),
+        find_resolution(stage),
         conditioning.resolution if conditioning else None,
         training.batch_size,
         training.seed,

@@ -73,7 +73,7 @@ class Best:
         kept = {"jackknife": dict(self.jackknife)} if self.jackknife else {}
         return json.dumps(score | kept, sort_keys=True)
 
-    def beside(self, row: MetricRow) -> str:
+    def describe_beside(self, row: MetricRow) -> str:
         """Return how surely a row differs from this score, as "worse by d ± e"."""
         kept = self.jackknife
         if not kept or kept["groups"] != row.groups or not math.isfinite(row.value):
@@ -130,7 +130,7 @@ def plan_selection(
     to enlarge; MissingError and MismatchError for a judge that is none, or images that do not fit;
     WouldOverwriteError where best.safetensors was chosen by other samples.
     """
-    identify_judge(features_of(options), options.runs)
+    identify_judge(choose_features(options), options.runs)
     sampling = fill_in_steps(header.config, Sampling(seed=training.seed))
     flags = "--select-num", "training.sample_s"
     num, s = options.select_num, training.sample_s
@@ -140,7 +140,7 @@ def plan_selection(
     return probe
 
 
-def features_of(options: TrainOptions) -> FeatureOptions:
+def choose_features(options: TrainOptions) -> FeatureOptions:
     """Return the extractor that judges --select, and the store of real images: that of --data."""
     name = options.features or FeatureOptions().features
     return FeatureOptions(features=name, ref=options.data, compute=options.compute)
@@ -162,11 +162,11 @@ class Selection:
 
     def __init__(
         self, options: TrainOptions, directory: Path, trainer: Trainer, probe: Probe,
-        panel: Panel, numerics: Numerics, asked: Callable[[], str],
+        panel: Panel, numerics: Numerics, find_stop: Callable[[], str],
     ) -> None:  # fmt: skip
         check_shares(probe, trainer.world)
         self.every = options.select_every
-        self._directory, self._trainer, self._asked = directory, trainer, asked
+        self._directory, self._trainer, self._find_stop = directory, trainer, find_stop
         self._probe, self._panel, self._numerics = probe, panel, numerics
         self._score = f"fid_{panel.references[0].name}"
         self._there = read_metrics(directory, self._score)
@@ -188,7 +188,7 @@ class Selection:
         probe, session, stage = self._probe, self._trainer.session, self._update_stage()
         size = self._numerics.batch_size
         try:
-            images = draw_probe(probe, stage, size, session, asked=self._asked)
+            images = draw_probe(probe, stage, size, session, find_stop=self._find_stop)
         except NotFiniteError as error:
             session.report.say(f"step {step} is not judged: {error.what}")
             return
@@ -219,7 +219,9 @@ class Selection:
         num, before, report = self._probe.num, self.best, self._trainer.session.report
         told = f"step {step}: FID {row.value:.4g} of {num} samples against {row.reference}"
         if before is not None:
-            beside = f"beside {before.value:.4g} of step {before.step}: {before.beside(row)}"
+            beside = (
+                f"beside {before.value:.4g} of step {before.step}: {before.describe_beside(row)}"
+            )
             told = f"{told}, {beside}"
             if not row.value < before.value:
                 report.say(f"{told}; step {before.step} stays the lowest")

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from cdm_cli.cascade.fast import cache_directory
+from cdm_cli.cascade.fast import find_cache_directory
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.errors import CdmError
-from cdm_cli.jobs.runtime.device import describe_build, free_memory, name_device_class
+from cdm_cli.jobs.runtime.device import describe_build, measure_device_memory, name_device_class
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.names import Precision
 from cdm_cli.plans import Plan
@@ -73,14 +73,18 @@ def open_sizes(plan: Plan, precision: Precision, session: Session) -> Sizes | No
     }
     text = json.dumps(decides, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:32]
-    return Sizes(cache_directory("sizes") / f"{name}.json", partial(_measure_room, session.device))
+    return Sizes(
+        find_cache_directory("sizes") / f"{name}.json", partial(_measure_room, session.device)
+    )
 
 
 def _measure_room(device: torch.device) -> int:
     """Return the bytes of a CUDA device that this process may still take."""
     total = torch.cuda.get_device_properties(device).total_memory
     allowed = total * torch.cuda.get_per_process_memory_fraction(device)
-    return min(free_memory(device) or 0, int(allowed) - torch.cuda.memory_reserved(device))
+    return min(
+        measure_device_memory(device) or 0, int(allowed) - torch.cuda.memory_reserved(device)
+    )
 
 
 def _read(path: Path) -> dict[str, int]:

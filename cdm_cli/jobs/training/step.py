@@ -23,12 +23,12 @@ from cdm_cli.nets.adamw import AdamW
 from cdm_cli.nets.ema import Ema
 from cdm_cli.plans import TrainingConfig
 from cdm_cli.settings import Later, Settings
-from cdm_cli.startup import part
+from cdm_cli.startup import measure_part
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def learning_rate(training: TrainingConfig, step: int, *, cosine: bool) -> float:
+def compute_learning_rate(training: TrainingConfig, step: int, *, cosine: bool) -> float:
     """Return the rate of a step, 1..steps: after a linear warm-up constant.
 
     cosine: the rate is multiplied with half a cosine that falls from 1 at step 1, in the warm-up
@@ -98,7 +98,7 @@ class Trainer:
         self.ema = Ema(objective.net, training.ema_decay)
         self.optimizer = AdamW(self._group_parameters(), lr=training.lr)
         self._sums = torch.zeros(4, device=device, dtype=torch.float64)
-        self._row = torch.zeros(2, device=device)
+        self._streaks = torch.zeros(2, device=device)
 
     @property
     def numerics(self) -> Numerics:
@@ -129,7 +129,7 @@ class Trainer:
         if self._weights is None:
             return
         self.gradients.warm_up(step, batch)
-        with part("weights"):
+        with measure_part("weights"):
             self._weights.fill(self.objective.net)
         self.ema.restart()
         self._weights = None
@@ -164,7 +164,7 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm(grads)
         bad = ~(norm.isfinite() & loss.isfinite())
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.training, step, cosine=self.cosine)
+            group["lr"] = compute_learning_rate(self.training, step, cosine=self.cosine)
         self.optimizer.found_inf = bad.float()
         self.optimizer.step()
         self.ema.update()
@@ -178,19 +178,19 @@ class Trainer:
         zero, one = torch.zeros_like(loss), torch.ones_like(loss)
         seen, lost = torch.stack([loss, norm, one, zero]), torch.stack([zero, zero, zero, one])
         self._sums += torch.where(bad, lost, seen).double()
-        row = torch.where(bad, self._row[0] + 1, zero)
-        self._row = torch.stack([row, torch.maximum(self._row[1], row)])
+        row = torch.where(bad, self._streaks[0] + 1, zero)
+        self._streaks = torch.stack([row, torch.maximum(self._streaks[1], row)])
 
-    def streak(self) -> int:
+    def count_streak(self) -> int:
         """Return how many steps in a row, up to the last one, were not finite; waits for it."""
-        return int(self._row[0].item())
+        return int(self._streaks[0].item())
 
     def read(self) -> Progress:
         """Return means and counts since the last call, and reset them; waits for the device."""
         loss, norm, count, skipped = self._sums.tolist()
-        worst = int(self._row[1].item())
+        worst = int(self._streaks[1].item())
         self._sums.zero_()
-        self._row[1] = self._row[0]
+        self._streaks[1] = self._streaks[0]
         count = count or math.nan
         return Progress(loss / count, norm / count, int(skipped), worst)
 
@@ -204,14 +204,14 @@ class Trainer:
             flat["step"] = state.get("step", flat["step"])
         return flat
 
-    def state(self) -> State:
+    def collect_state(self) -> State:
         """Return what a checkpoint keeps besides tensors."""
         state = {
             "micro_batch": self.gradients.micro_batch,
             "processes": self.world.size,
             "ema_updates": self.ema.num_updates,
             "sums": self._sums.tolist(),
-            "row": self._row.tolist(),
+            "row": self._streaks.tolist(),
             "numerics": self.numerics,
             "resumed": self.resumed,
             "micro_batch_asked": self.training.micro_batch,
@@ -245,4 +245,4 @@ class Trainer:
         if same_share and state.micro_batch_asked == self.training.micro_batch:
             self.gradients.continue_with(state.micro_batch)
         self._sums.copy_(torch.tensor(state.sums, dtype=torch.float64))
-        self._row.copy_(torch.tensor(state.row))
+        self._streaks.copy_(torch.tensor(state.row))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cdm_cli.cascade.fast import compile_net, worth_compiling
+from cdm_cli.cascade.fast import compile_net, is_worth_compiling
 from cdm_cli.cascade.stagefile import STAGE_FILE
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.disk import check_room, find_existing
@@ -24,8 +24,8 @@ from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling.headers import read_checkpoint_digest
 from cdm_cli.jobs.sampling.store_images import tell_kind
 from cdm_cli.jobs.training.accuracy import ACCURACY
-from cdm_cli.jobs.training.cost import cost
-from cdm_cli.jobs.training.endings import Unchanged
+from cdm_cli.jobs.training.cost import estimate_training_cost
+from cdm_cli.jobs.training.endings import DataCheck
 from cdm_cli.jobs.training.extras import ExtrasPlan, build_extras, count_judgements, plan_extras
 from cdm_cli.jobs.training.files import resume
 from cdm_cli.jobs.training.first_weights import begin_net
@@ -43,7 +43,7 @@ from cdm_cli.jobs.training.plan import (
     tell_classes,
     tell_new_fall,
 )
-from cdm_cli.jobs.training.select import features_of, read_best
+from cdm_cli.jobs.training.select import choose_features, read_best
 from cdm_cli.jobs.training.sizes import open_sizes
 from cdm_cli.jobs.training.step import Trainer
 from cdm_cli.names import DATA, Precision
@@ -121,7 +121,7 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
         "stage": directory,
         "preset": stage_plan.preset,
         "kind": stage_plan.stage.kind,
-        **cost(stage_plan, device, options.compute.gpus or 1),
+        **estimate_training_cost(stage_plan, device, options.compute.gpus or 1),
         **count_judgements(extras, options, stage_plan.training.steps),
         "stage_config": config["stage"],
         "training_config": config["training"],
@@ -166,7 +166,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
             stop=stop,
             extras=build_extras(work.extras, options, trainer, work.judge, lambda: stop.asked),
             compiler=partial(compile_net, trainer.objective.net) if work.compiled else None,
-            unchanged=Unchanged(work.store, report),
+            check_data=DataCheck(work.store, report),
         )
         with stop:  # until here nothing was learned that a stop would keep
             loop.run(done)
@@ -178,11 +178,11 @@ def plan_work(
 ) -> TrainWork:
     """Decide all that headers and flags decide. The stack keeps the data open."""
     stage_plan, store, extras = _plan_on_data(options, stack, report)
-    judge = open_judge(features_of(options), device, options.runs) if options.select else None
+    judge = open_judge(choose_features(options), device, options.runs) if options.select else None
     training, compiled = stage_plan.training, options.compute.compile
     if compiled is None:
         evaluations = FORWARD_AND_BACKWARD * training.batch_size * training.steps
-        compiled = worth_compiling(stage_plan.stage, device, evaluations)
+        compiled = is_worth_compiling(stage_plan.stage, device, evaluations)
     precision = choose_precision(training.precision, device)
     return TrainWork(options, stage_plan, store, extras, judge, precision, compiled)
 

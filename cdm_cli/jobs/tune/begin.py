@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdm_cli.cascade.generate import SampleInputs, check_finite, noise_name
+from cdm_cli.cascade.generate import SampleInputs, check_finite, name_noise
 from cdm_cli.data.pixels import from_uint8
 from cdm_cli.data.store import Store
 from cdm_cli.diffusion.noise import Noise
@@ -34,7 +34,7 @@ from cdm_cli.jobs.tune.teacher import (
     walk_path,
 )
 from cdm_cli.jobs.tune.ways import Shape, Way, make_even_way, shape_times
-from cdm_cli.nets.memory import HALVED, halve, memory_errors
+from cdm_cli.nets.memory import HALVED, halve, translate_memory_errors
 
 T = TypeVar("T")
 
@@ -62,18 +62,20 @@ class Beginning:
         self._grid = choose_teacher_times(self._search.schedule)
 
     @torch.inference_mode()
-    def of(self, steps: int) -> FirstTimes:
+    def find_times(self, steps: int) -> FirstTimes:
         """Return the times for so many steps."""
-        elbo = self._find_within_memory(self._elbo, steps)
+        elbo = self._find_within_memory(self._find_elbo_times, steps)
         return FirstTimes(
-            steps=steps, elbo=elbo, teacher=self._find_within_memory(self._teacher, steps)
+            steps=steps,
+            elbo=elbo,
+            teacher=self._find_within_memory(self._find_teacher_times, steps),
         )
 
     def _find_within_memory(self, find: Callable[[int], T], steps: int) -> T:
         """Return find(steps), which shows fewer images once the device has no memory for them."""
         while True:
             try:
-                with memory_errors():
+                with translate_memory_errors():
                     return find(steps)
             except torch.OutOfMemoryError:
                 self._taught = None
@@ -81,7 +83,7 @@ class Beginning:
             self._size = halve(self._size, self._stage.device)
             self._report.say(HALVED.format(self._size))
 
-    def _elbo(self, steps: int) -> tuple[int, ...] | None:
+    def _find_elbo_times(self, steps: int) -> tuple[int, ...] | None:
         if self._search.real is None or steps > len(self._grid):
             return None
         if self._bits is None:
@@ -90,19 +92,20 @@ class Beginning:
 
     def _measure(self, real: Store) -> Predictions:
         """Evaluate the network at every time of the grid on real images."""
-        x_0, inputs = self._real_images(real)
-        name = f"{noise_name(self._stage.config)}/elbo"
+        x_0, inputs = self._read_real_images(real)
+        schedule = self._search.schedule
+        name = f"{name_noise(self._stage.config)}/elbo"
         noise = Noise(self._scorer.seed, name, inputs.ids)
         total = len(self._grid) * len(x_0)
         with self._report.track("terms of the bound", total, "evaluations") as advance:
             found = predict(
-                self._search.schedule, self._grid, x_0, self._eps(inputs, self._search.schedule),
-                noise, lambda num: advance(num, f"{len(x_0)} images"),
+                schedule, self._grid, x_0, self._bind_eps_theta(inputs, schedule), noise,
+                lambda num: advance(num, f"{len(x_0)} images"),
             )  # fmt: skip
         check_finite(self._stage, torch.from_numpy(found.square))
         return found
 
-    def _real_images(self, store: Store) -> tuple[Tensor, SampleInputs]:
+    def _read_real_images(self, store: Store) -> tuple[Tensor, SampleInputs]:
         config, search = self._stage.config, self._search
         name = PREFERRED if PREFERRED in store.parts else next(iter(store.parts))
         part = store.parts[name]
@@ -122,19 +125,19 @@ class Beginning:
         rows = torch.arange(self._size).clamp(max=len(x_0) - 1)
         return x_0[rows].to(self._stage.device), inputs.pad(self._size).to(self._stage.device)
 
-    def _eps(self, inputs: SampleInputs, schedule: Schedule) -> EpsTheta:
+    def _bind_eps_theta(self, inputs: SampleInputs, schedule: Schedule) -> EpsTheta:
         y = inputs.y if self._stage.config.model.num_classes else None
         return self._stage.eps_theta(schedule, y, inputs.z_s, inputs.s)
 
-    def _teacher(self, steps: int) -> tuple[int, ...]:
+    def _find_teacher_times(self, steps: int) -> tuple[int, ...]:
         """Return the times whose steps end nearest to the teacher's, from the same noise."""
         schedule = self._search.schedule
         if steps >= len(self._grid):
             return shape_times(schedule.T, steps, 1.0, "even")
-        path, wanted, inputs = self._lesson()
-        eps_of = partial(self._eps, inputs)
+        path, wanted, inputs = self._run_teacher()
+        eps_of = partial(self._bind_eps_theta, inputs)
 
-        def distance(way: Way) -> float:
+        def measure_distance(way: Way) -> float:
             found = walk_path(schedule, eps_of, way, path)
             advance(len(found) * steps, f"{steps} steps")
             return float((found - wanted).square().mean())
@@ -145,18 +148,20 @@ class Beginning:
         total = (TRIES + len(published_ways)) * len(wanted) * steps
         what = f"{steps} steps, beside the teacher"
         with self._report.track(what, total, "evaluations") as advance:
-            return find_nearest(schedule, self._grid, published_ways, distance, TRIES, rng).times
+            return find_nearest(
+                schedule, self._grid, published_ways, measure_distance, TRIES, rng
+            ).times
 
-    def _lesson(self) -> tuple[NoisePath, Tensor, SampleInputs]:
+    def _run_teacher(self) -> tuple[NoisePath, Tensor, SampleInputs]:
         if self._taught is None:
-            stage, schedule, shown = self._stage, self._search.schedule, self._search.asked.shown
+            stage, schedule, shown = self._stage, self._search.schedule, self._search.inputs.shown
             num = count_taught_images(self._search, self._size)
             inputs = shown.make_inputs(range(num)).to(stage.device)
             model = stage.config.model
             x = torch.empty(num, model.channels, model.resolution, model.resolution)
-            noise = Noise(shown.seed, f"{noise_name(stage.config)}/path", inputs.ids)
+            noise = Noise(shown.seed, f"{name_noise(stage.config)}/path", inputs.ids)
             path = NoisePath.draw(schedule, self._grid, x.to(stage.device), noise)
-            eps_of = partial(self._eps, inputs)
+            eps_of = partial(self._bind_eps_theta, inputs)
             wanted = walk_path(schedule, eps_of, make_even_way(self._grid, 1.0), path)
             check_finite(stage, wanted)
             self._taught = path, wanted, inputs
@@ -165,7 +170,7 @@ class Beginning:
 
 def count_taught_images(search: Search, batch_size: int) -> int:
     """Return how many images the teacher shows: one batch at most."""
-    return min(TAUGHT, batch_size, len(search.asked.shown.ids))
+    return min(TAUGHT, batch_size, len(search.inputs.shown.ids))
 
 
 def count_evaluations(search: Search, batch_size: int, missing: Sequence[int]) -> int:

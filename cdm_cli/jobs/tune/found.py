@@ -37,7 +37,7 @@ class Found:
     above: float | None
     above_uncertainty: float | None
 
-    def in_short(self) -> dict[str, Any]:
+    def show_in_short(self) -> dict[str, Any]:
         """Return what a person asks; FID of the images that chose it."""
         return {
             "steps": self.steps,
@@ -64,9 +64,9 @@ class TuneResult:
     schedules: tuple[Found, ...]
     kept: tuple[Path, ...]
 
-    def in_short(self) -> list[str | list[dict[str, Any]]]:
+    def show_in_short(self) -> list[str | list[dict[str, Any]]]:
         """Return what was found in words, then each schedule, then where it is."""
-        rows = [one.in_short() for one in self.schedules]
+        rows = [one.show_in_short() for one in self.schedules]
         drawn = (self.out.with_suffix(ending) for ending in (".csv", ".png"))
         files = (self.out, *(path for path in drawn if path.is_file()), self.log, *self.kept)
         where = ", ".join(map(str, files))

@@ -34,8 +34,8 @@ def measure_gain(search: Search, steps: int, own: Estimate, best: Estimate) -> G
     gap = own.minus(best)
     return Gain(
         steps=steps,
-        fresh=search.asked.fresh_by,
-        num=len(search.asked.fresh.ids),
+        fresh=search.inputs.fresh_by,
+        num=len(search.inputs.fresh.ids),
         score=best.value,
         baseline=own.value,
         gain=gap.value if gap.corrected is None else gap.corrected,
@@ -62,7 +62,7 @@ def conclude(found: Searched) -> str:
 def choose_chains(search: Search, trials: Sequence[Trial]) -> dict[Named, Chain]:
     """Return the chains to judge on fresh images: own schedule, baselines, and the best if new."""
     steps = trials[0].steps
-    chains: dict[Named, Chain] = {"uniform": search.baseline(steps)}
+    chains: dict[Named, Chain] = {"uniform": search.build_baseline(steps)}
     best = find_best_trial(trials)
     others: dict[Named, list[Trial]] = {
         "elbo": [trial for trial in trials if trial.origin == "elbo"],
@@ -79,7 +79,9 @@ def choose_chains(search: Search, trials: Sequence[Trial]) -> dict[Named, Chain]
 def make_chain(search: Search, trial: Trial) -> Chain:
     """Return the chain that a trial was of."""
     found = read_schedule(search, trial)
-    return search.baseline(trial.steps) if found is None else search.chain(found)
+    return (
+        search.build_baseline(trial.steps) if found is None else search.build_candidate_chain(found)
+    )
 
 
 def compare_judged(log: Log, steps: int) -> tuple[Compared, ...]:
@@ -138,19 +140,21 @@ def judge_missing(scorer: Scorer, steps: int, log: Path) -> None:
         return
     if search.method == "linear":
         best = make_chain(search, find_best_trial(found.of(steps)))
-        own = scorer.judge_fresh(search.baseline(steps), f"{steps} steps, the stage's own again")
+        own = scorer.judge_fresh(
+            search.build_baseline(steps), f"{steps} steps, the stage's own again"
+        )
         again = scorer.judge_fresh(best, f"{steps} steps, the best again")
         session.lead(lambda: append_line(log, measure_gain(search, steps, own, again)))
         return
     chains: dict[tuple[int, Any], Chain] = {}
     if search.reference:
-        chains[0, "reference"] = search.many_steps()
+        chains[0, "reference"] = search.build_reference()
     chains |= {(steps, name): it for name, it in choose_chains(search, found.of(steps)).items()}
     for (at, name), chain in chains.items():
         if (at, name) not in found.judged:
             score = scorer.judge_fresh(chain, f"{at or search.reference} steps, {name}, again")
             line = FreshScore(
-                steps=at, name=name, num=len(search.asked.fresh.ids), value=score.value,
+                steps=at, name=name, num=len(search.inputs.fresh.ids), value=score.value,
                 without=score.without, without_two=score.without_two,
             )  # fmt: skip
             session.lead(lambda line=line: append_line(log, line))

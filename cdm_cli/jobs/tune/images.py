@@ -48,7 +48,7 @@ class TrialImages(NamedTuple):
     seed: int
 
 
-class Asked(NamedTuple):
+class SearchInputs(NamedTuple):
     """A stage and the images that its schedules are judged by.
 
     shown: those of the trials. fresh: images that choose nothing, and fresh_by what sets them
@@ -66,7 +66,7 @@ class Asked(NamedTuple):
 
 def choose_images(
     options: TuneOptions, method: Searching, stack: ExitStack, report: Report
-) -> tuple[Asked, Store | None]:
+) -> tuple[SearchInputs, Store | None]:
     """Return the stage with the images, and the store they are enlarged from; a base has none.
 
     Raises UsageError, MissingError and MismatchError for what does not fit, MismatchError for
@@ -103,10 +103,10 @@ def choose_images(
     fresh = show_rows(rows, (seed + 1) % 2**63) if others is None else show_rows(others, seed)
     by: FreshBy = "noise" if others is None else "images"
     shown, classes = show_rows(rows, seed), tuple(store.classes)
-    return Asked(header, classes, shown, fresh, by, store.path.name, fields), store
+    return SearchInputs(header, classes, shown, fresh, by, store.path.name, fields), store
 
 
-def _ask_base(options: TuneOptions, header: Header) -> Asked:
+def _ask_base(options: TuneOptions, header: Header) -> SearchInputs:
     """Return samples 0..num - 1 of all classes for the trials, num..2 num - 1 as the fresh ones."""
     if options.s is not None:
         raise UsageError(f"--s: {header.directory} is a base stage, which has no s",
@@ -124,7 +124,9 @@ def _ask_base(options: TuneOptions, header: Header) -> Asked:
         return TrialImages(make_inputs, ids, assign_labels(ids, classes), options.sampling.seed)
 
     fields = {"classes": list(classes)}
-    return Asked(header, names, show_samples(0), show_samples(options.num), "images", "", fields)
+    return SearchInputs(
+        header, names, show_samples(0), show_samples(options.num), "images", "", fields
+    )
 
 
 def _choose_others(part: Part, used: RowIndices) -> RowIndices | None:

@@ -18,7 +18,7 @@ from cdm_cli.jobs.sampling.numerics import (
     check_same_numerics,
     choose_numerics,
 )
-from cdm_cli.jobs.sampling.ready import Ready, load_ready_stage
+from cdm_cli.jobs.sampling.ready import ReadyStage, load_fast_stage
 from cdm_cli.jobs.tune.images import TrialImages
 from cdm_cli.jobs.tune.log import LogHead
 from cdm_cli.jobs.tune.plan import Search
@@ -52,7 +52,7 @@ class Scorer:
 
     search: Search
     panel: Panel
-    ready: Ready
+    ready: ReadyStage
     reference: Reference
     seed: int
 
@@ -62,12 +62,12 @@ class Scorer:
         The same noise for every chain. Several processes share the images; all must call.
         Raises StoppedError when asked to stop, BadInputError for features that are not finite.
         """
-        collector = self._judge(self.search.asked.shown, chain, what)
+        collector = self._judge(self.search.inputs.shown, chain, what)
         return collector.frechet(self.reference.gaussian, uncertain=False).value
 
     def judge_fresh(self, chain: Chain, what: str) -> Estimate:
         """Return the FID of images that chose no chain, with its leave-out values."""
-        collector = self._judge(self.search.asked.fresh, chain, what)
+        collector = self._judge(self.search.inputs.fresh, chain, what)
         return collector.frechet(self.reference.gaussian)
 
     def race(self, chain: Chain, best: Estimate | None, what: str) -> Raced:
@@ -76,7 +76,7 @@ class Scorer:
         best: the first images' FID of the best chain so far. The comparison is paired, at a level
         of 5 %: what both owe to the images and their noise cancels.
         """
-        shown = self.search.asked.shown
+        shown = self.search.inputs.shown
         quarter = count_first_round(len(shown.ids))
         if quarter == len(shown.ids):
             return Raced(self.fid(chain, what), Estimate(0.0), False)
@@ -84,8 +84,8 @@ class Scorer:
         head = TrialImages(
             shown.make_inputs, shown.ids[:quarter], shown.labels[:quarter], shown.seed
         )
-        whole = self._new_collector(shown)
-        opening = self._new_collector(head)
+        whole = self._make_collector(shown)
+        opening = self._make_collector(head)
         self._show(shown, start, chain, what, [opening, whole])
         self._gather(opening)
         first = opening.frechet(self.reference.gaussian, pairs=False)
@@ -96,12 +96,12 @@ class Scorer:
         return Raced(whole.frechet(self.reference.gaussian, uncertain=False).value, first, False)
 
     def _judge(self, drawn: TrialImages, chain: Chain, what: str) -> Collector:
-        collector = self._new_collector(drawn)
+        collector = self._make_collector(drawn)
         self._show(drawn, range(len(drawn.ids)), chain, what, [collector])
         self._gather(collector)
         return collector
 
-    def _new_collector(self, drawn: TrialImages) -> Collector:
+    def _make_collector(self, drawn: TrialImages) -> Collector:
         dim = self.panel.judge.extractor.feature_dim
         device = self.panel.session.device
         return Collector.empty(drawn.ids, drawn.labels, dim, device=device, keep=0)
@@ -152,10 +152,10 @@ def open_scorer(
         )
     panel = open_panel(options.judge, model.resolution, session, features=False)
     chosen = choose_trial_numerics(options, search, head, session)
-    stage = load_ready_stage(search.header, options.sampling, chosen, session)
+    stage = load_fast_stage(search.header, options.sampling, chosen, session)
     named = {reference.name: reference for reference in panel.references}
     reference = named.get(PREFERRED, panel.references[0])
-    return Scorer(search, panel, Ready(stage, chosen), reference, options.sampling.seed)
+    return Scorer(search, panel, ReadyStage(stage, chosen), reference, options.sampling.seed)
 
 
 def choose_trial_numerics(
@@ -188,8 +188,8 @@ def make_log_head(scorer: Scorer) -> LogHead:
 def state_trial_convention(scorer: Scorer) -> Convention:
     """Return how the images of a trial become a number."""
     search = scorer.search
-    model, shown = search.header.config.model, search.asked.shown
+    model, shown = search.header.config.model, search.inputs.shown
     shape = (len(shown.ids), model.resolution, model.resolution, model.channels)
     images = np.broadcast_to(np.uint8(0), shape)
-    drawn = from_arrays("trial", images, shown.labels, search.asked.classes)
+    drawn = from_arrays("trial", images, shown.labels, search.inputs.classes)
     return state_convention(drawn, scorer.panel.judge, scorer.seed)

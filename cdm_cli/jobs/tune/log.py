@@ -16,7 +16,7 @@ from cdm_cli.data import disk, durable
 from cdm_cli.errors import BadInputError, quote
 from cdm_cli.jobs.runtime import identity as same_job
 from cdm_cli.jobs.runtime.identity import complete, other_job_error
-from cdm_cli.jobs.runtime.same_stage import with_known_stage
+from cdm_cli.jobs.runtime.same_stage import update_stage_digest
 from cdm_cli.jobs.sampling.schedule_file import Gain, Named, Searched
 from cdm_cli.jobs.tune.search import Origin, Place
 from cdm_cli.jobs.tune.ways import Way
@@ -173,7 +173,7 @@ def check_same_search(out: Path, identity: dict[str, Any], config: StageConfig) 
                 f"{out} exists, and the log of its search, {name_log(out)}, does not"
             )
         return
-    there = complete(with_known_stage(log.head.identity, config), identity)
+    there = complete(update_stage_digest(log.head.identity, config), identity)
     same_job.check_same(out, "search", there, _select_starts(identity, there))
 
 

@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.cascade.chain import Chain, chain_of
+from cdm_cli.cascade.chain import Chain, build_chain
 from cdm_cli.data.store import Store
 from cdm_cli.diffusion.schedules import Schedule, from_config
 from cdm_cli.errors import MismatchError, UsageError
 from cdm_cli.jobs.judging.header import RealImages, identify_judge, open_reference
-from cdm_cli.jobs.runtime.identity import chain_fields
-from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.runtime.identity import list_chain_fields
+from cdm_cli.jobs.runtime.same_stage import compute_config_digest
 from cdm_cli.jobs.sampling.headers import Header, read_weights_digest
 from cdm_cli.jobs.sampling.schedule_file import read_schedules
-from cdm_cli.jobs.tune.images import Asked, choose_images
+from cdm_cli.jobs.tune.images import SearchInputs, choose_images
 from cdm_cli.jobs.tune.log import read_way
 from cdm_cli.jobs.tune.search import Candidate, Space
 from cdm_cli.jobs.tune.ways import Way
@@ -37,7 +37,7 @@ class Search:
     network on. reference: ancestral steps, 0 for none.
     """
 
-    asked: Asked
+    inputs: SearchInputs
     method: Searching
     steps: tuple[int, ...]
     trials: int
@@ -50,7 +50,7 @@ class Search:
     @property
     def header(self) -> Header:
         """The stage."""
-        return self.asked.header
+        return self.inputs.header
 
     @property
     def schedule(self) -> Schedule:
@@ -60,41 +60,41 @@ class Search:
     @property
     def s(self) -> int | None:
         """The s of a super-resolution stage."""
-        return self.asked.fields.get("s")
+        return self.inputs.fields.get("s")
 
-    def space(self, steps: int) -> Space:
+    def make_space(self, steps: int) -> Space:
         """Return the box of linear schedules of so many steps."""
-        return Space(steps, float(self.schedule.alpha_bar[-1]), self._variances())
+        return Space(steps, float(self.schedule.alpha_bar[-1]), self._list_variances())
 
-    def _variances(self) -> tuple[Variance, ...]:
+    def _list_variances(self) -> tuple[Variance, ...]:
         """Return the stage's own variance, and the other fixed one unless one is asked for."""
-        chain = self.baseline(self.steps[0])
+        chain = self.build_baseline(self.steps[0])
         if chain.sampler != "ancestral" or self.sampling.variance:
             return (chain.variance,)
         return ("large", "small") if chain.variance == "large" else ("small", "large")
 
-    def baseline(self, steps: int) -> Chain:
+    def build_baseline(self, steps: int) -> Chain:
         """Return the stage's own schedule, respaced to so many steps."""
-        return chain_of(self.header.config, replace(self.sampling, steps=steps))
+        return build_chain(self.header.config, replace(self.sampling, steps=steps))
 
-    def chain(self, candidate: Candidate | Way) -> Chain:
+    def build_candidate_chain(self, candidate: Candidate | Way) -> Chain:
         """Return the chain that runs on a candidate, as `--schedule` will."""
         if isinstance(candidate, Way):
-            return chain_of(
+            return build_chain(
                 self.header.config,
                 replace(self.sampling, sampler=candidate.sampler, variance=None, steps=None),
                 times=candidate.times,
                 stochasticity=candidate.stochasticity,
             )
-        ancestral = self.baseline(self.steps[0]).sampler == "ancestral"
+        ancestral = self.build_baseline(self.steps[0]).sampler == "ancestral"
         update = {"steps": None, "variance": candidate.variance if ancestral else None}
         asked = replace(self.sampling, **update)
-        return chain_of(self.header.config, asked, alpha_bar=candidate.alpha_bar)
+        return build_chain(self.header.config, asked, alpha_bar=candidate.alpha_bar)
 
-    def many_steps(self) -> Chain:
+    def build_reference(self) -> Chain:
         """Return the reference: ancestral sampling in many steps, the stage's own variance."""
         asked = Sampling(sampler="ancestral", steps=self.reference, clip=self.sampling.clip)
-        return chain_of(self.header.config, asked)
+        return build_chain(self.header.config, asked)
 
 
 def plan_work(
@@ -106,18 +106,18 @@ def plan_work(
     for everything that does not fit.
     """
     method = options.search or before or "free"
-    asked, store = choose_images(options, method, stack, report)
-    header, T = asked.header, asked.header.config.schedule.T
+    inputs, store = choose_images(options, method, stack, report)
+    header, T = inputs.header, inputs.header.config.schedule.T
     reference = open_reference(options.judge.ref, header, stack, report)
     steps = tuple(_check_steps(n, T) for n in sorted(set(options.steps)))
     trials = options.trials or TRIALS[method]
     many = min(options.reference, T) if method == "free" else 0
-    chain = chain_of(header.config, replace(options.sampling, steps=steps[0]))
+    chain = build_chain(header.config, replace(options.sampling, steps=steps[0]))
     given = _read_start(options.start, method, steps, T) if options.start else {}
     identity = {
-        **asked.fields,
+        **inputs.fields,
         **_list_sampling_fields(header, chain, options.sampling),
-        "stage": config_digest(header.config),
+        "stage": compute_config_digest(header.config),
         "weights": read_weights_digest(header.directory, options.sampling.weights),
         "num": options.num,
         "trials": trials,
@@ -129,7 +129,7 @@ def plan_work(
     if store is not None:
         store.require_finished()
     real = _choose_real(reference, header)
-    return Search(asked, method, steps, trials, many, options.sampling, given, identity, real)
+    return Search(inputs, method, steps, trials, many, options.sampling, given, identity, real)
 
 
 def _choose_real(reference: RealImages, header: Header) -> Store | None:
@@ -181,7 +181,7 @@ def _list_sampling_fields(header: Header, chain: Chain, sampling: Sampling) -> d
 
     variance: as asked for; None tries both fixed ones.
     """
-    fields = chain_fields(header.config, chain, sampling.seed)
+    fields = list_chain_fields(header.config, chain, sampling.seed)
     shared = {name: fields[name] for name in fields if name not in ("steps", "times")}
     return {**shared, "variance": sampling.variance}
 

@@ -14,7 +14,7 @@ from cdm_cli.cascade.stagefile import write_settings
 from cdm_cli.data.disk import make_directory
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.pictures.figure import encode_figure, make_figure
-from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.runtime.same_stage import compute_config_digest
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.sampling.schedule_file import Compared, ScheduleFile, Searched, place_schedule
 from cdm_cli.jobs.tune.gain import compare_judged, measure_gain
@@ -60,13 +60,13 @@ def make_file(search: Search, log: Log) -> ScheduleFile:
         cdm_version=__version__,
         stage=head.stage,
         stage_digest=head.stage_digest,
-        config_digest=config_digest(search.header.config),
-        lowres=search.asked.lowres,
+        config_digest=compute_config_digest(search.header.config),
+        lowres=search.inputs.lowres,
         lowres_digest=search.identity.get("lowres", ""),
         metric=f"fid vs {head.reference}",
         convention=head.convention,
         s=search.s,
-        num=len(search.asked.shown.ids),
+        num=len(search.inputs.shown.ids),
         seed=search.sampling.seed,
         clip=search.sampling.clip,
         schedules=tuple(
@@ -80,7 +80,7 @@ def make_file(search: Search, log: Log) -> ScheduleFile:
 def _describe_best(search: Search, steps: int, log: Log) -> Searched:
     """Return the trial of the lowest FID as a schedule."""
     trials = log.of(steps)
-    best, baseline = find_best_trial(trials), search.baseline(steps)
+    best, baseline = find_best_trial(trials), search.build_baseline(steps)
     found: dict[str, Any] = {"sampler": baseline.sampler}
     tried = read_schedule(search, best)
     if isinstance(tried, Way):

@@ -65,7 +65,7 @@ class Space:
         """Whether the variance is a choice; a single step draws no noise."""
         return len(self.variances) > 1 and self.steps > 1
 
-    def candidate(self, place: Place, origin: Origin) -> Candidate:
+    def make_candidate(self, place: Place, origin: Origin) -> Candidate:
         """Return the schedule at a place."""
         u_1, u_T, which = place
         low, high = math.log(self.alpha_bar_T), math.log(max(MOST_SIGNAL, self.alpha_bar_T))
@@ -110,16 +110,16 @@ def propose(
     spread = -(-trials // 2)
     h_1, h_T = halton(number, seed)
     if number <= spread:
-        return space.candidate((h_1, h_T, 0), "spread")
+        return space.make_candidate((h_1, h_T, 0), "spread")
     best, _ = min(scored, key=lambda pair: pair[1])
     done, ahead = number - spread - 1, trials - spread
     other = best[0], best[1], 1 - best[2]
     if done in (0, ahead - 1) and space.chooses and all(place != other for place, _ in scored):
-        return space.candidate(other, "refined")
+        return space.make_candidate(other, "refined")
     half = WIDEST * (NARROWEST / WIDEST) ** (done / max(1, ahead - 1))
     near = [u + half * (2 * h - 1) for u, h in ((best[0], h_1), (best[1], h_T))]
     near = [1 - abs(1 - abs(u)) for u in near]  # what lies beyond 0 or 1 is reflected
-    return space.candidate((near[0], near[1], best[2]), "refined")
+    return space.make_candidate((near[0], near[1], best[2]), "refined")
 
 
 def halton(number: int, seed: int) -> tuple[float, float]:

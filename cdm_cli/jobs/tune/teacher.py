@@ -66,7 +66,7 @@ class NoisePath:
         at = self.times.index(t)
         return self.V[at] / float(self.snr[at].sqrt())
 
-    def noise_of_step(self, t: int, s: int) -> Tensor:
+    def draw_step_noise(self, t: int, s: int) -> Tensor:
         """Return the noise of a step from t to s < t, a standard normal independent of what was."""
         at, to = self.times.index(t), self.times.index(s)
         return (self.V[to] - self.V[at]) / float((self.snr[to] - self.snr[at]).sqrt())
@@ -75,7 +75,7 @@ class NoisePath:
 def walk_path(schedule: Schedule, eps_of: EpsOf, way: Way, path: NoisePath) -> Tensor:
     """Return x_0 within [-1, 1] where a way ends that follows the path, whose times it has."""
     few = respace(schedule, torch.tensor(sorted(way.times)))
-    noises = iter([path.noise_of_step(t, s) for t, s in pairwise(way.times)])
+    noises = iter([path.draw_step_noise(t, s) for t, s in pairwise(way.times)])
     sample = bind(way.sampler, randn_like=lambda x: next(noises), stochasticity=way.stochasticity)
     x = path.start(way.times[0])
     for _, x in sample(eps_of(few), few, x):  # noqa: B007, B020

@@ -51,7 +51,7 @@ def choose_next(
         return None
     if number <= linear:
         scored = [(trial.place, trial.fid) for trial in trials if trial.place is not None]
-        found = propose(search.space(steps), number, linear, scored, search.sampling.seed)
+        found = propose(search.make_space(steps), number, linear, scored, search.sampling.seed)
         return found.origin, found
     assert begun is not None
     listed = list_starts(search, begun)
@@ -109,7 +109,7 @@ def find_first_of_best(trials: Sequence[Trial]) -> Estimate | None:
 def read_schedule(search: Search, trial: Trial) -> Candidate | Way | None:
     """Return what a trial tried; None: the stage's own schedule."""
     if trial.place is not None:
-        return search.space(trial.steps).candidate(trial.place, trial.origin)
+        return search.make_space(trial.steps).make_candidate(trial.place, trial.origin)
     return read_way(trial)
 
 
@@ -117,7 +117,9 @@ def make_trial(scorer: Scorer, log: Log, steps: int) -> Trial:
     """Choose the next schedule of so many steps, judge it, and return the trial that it is."""
     search, trials = scorer.search, log.of(steps)
     tried = choose_next(search, steps, log.begun.get(steps), trials)
-    chain = search.baseline(steps) if tried is None else search.chain(tried[1])
+    chain = (
+        search.build_baseline(steps) if tried is None else search.build_candidate_chain(tried[1])
+    )
     what = f"{steps} steps, trial {len(trials)} of {search.trials}"
     if search.method == "linear":
         raced = Raced(scorer.fid(chain, what), Estimate(0.0), False)

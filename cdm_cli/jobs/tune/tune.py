@@ -109,8 +109,8 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     session = plan_session(options.judge.compute, report)
     numerics = choose_trial_numerics(options, search, log.head if log else None, session)
     left = count_trials_left(search, log.trials if log else [])
-    evaluations = _evaluations(options, search, log, left, numerics.batch_size)
-    chain = search.baseline(max(search.steps))  # of few steps none can be timed
+    evaluations = _count_evaluations(options, search, log, left, numerics.batch_size)
+    chain = search.build_baseline(max(search.steps))  # of few steps none can be timed
     one = estimate_cost(search.header.config, chain, 1, options.judge.compute)
     flops = int(str(one["flops_per_image"])) * evaluations
     seconds = float(str(one["estimated_seconds"])) / chain.evaluations * evaluations
@@ -133,11 +133,11 @@ def plan(options: TuneOptions, report: Report) -> dict[str, object]:
     }
 
 
-def _evaluations(
+def _count_evaluations(
     options: TuneOptions, search: Search, log: Log | None, left: Mapping[int, int], batch_size: int
 ) -> int:
     """Return how many evaluations there are at most: no trial dropped, all judged."""
-    fresh = len(search.asked.fresh.ids)
+    fresh = len(search.inputs.fresh.ids)
     trials = options.num * sum(steps * missing for steps, missing in left.items())
     judged = choose_steps(search, log, left)
     if search.method == "linear":
@@ -153,7 +153,7 @@ def _find_first_times(scorer: Scorer, beginning: Beginning, steps: int, log: Pat
     """Find the times to begin with, if that is missing."""
     there = read_own_log(log)
     if steps not in there.begun and count_trials_left(scorer.search, there.trials)[steps]:
-        found = beginning.of(steps)
+        found = beginning.find_times(steps)
         scorer.panel.session.lead(lambda: append_line(log, found))
 
 

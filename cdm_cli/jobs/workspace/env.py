@@ -34,10 +34,10 @@ def run(options: EnvOptions, report: Report) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)),
-        "memory": _tell_or_why(_measure_memory),
+        "memory": _describe_or_explain(_measure_memory),
         **{f"package {name}": _find_version(name) for name in PACKAGES},
-        **_tell_torch(options.device),
-        **{f"environment {name}": value for name, value in tell_variables(os.environ).items()},
+        **_describe_torch(options.device),
+        **{f"environment {name}": value for name, value in list_variables(os.environ).items()},
     }
 
 
@@ -48,7 +48,7 @@ def _find_version(package: str) -> str:
         return "not installed"
 
 
-def _tell_or_why(tell: Callable[[], str]) -> str:
+def _describe_or_explain(tell: Callable[[], str]) -> str:
     """Return what is told, or what kept it from being told: torch may be what is broken."""
     try:
         return tell()
@@ -60,7 +60,7 @@ def _measure_memory() -> str:
     return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
 
 
-def _tell_torch(choice: Device) -> dict[str, str]:
+def _describe_torch(choice: Device) -> dict[str, str]:
     """Return the device, its build, how many there are, and what `--precision auto` is on it."""
 
     def look(tell: Callable[[Any, Any], str]) -> str:
@@ -69,7 +69,7 @@ def _tell_torch(choice: Device) -> dict[str, str]:
 
             return tell(device, device.pick_device(choice))
 
-        return _tell_or_why(with_torch)
+        return _describe_or_explain(with_torch)
 
     def count_devices() -> str:
         import torch
@@ -80,20 +80,20 @@ def _tell_torch(choice: Device) -> dict[str, str]:
         "device": look(lambda on, device: on.describe(device)),
         "build": look(lambda on, device: on.describe_build(device)),
         "precision": look(lambda on, device: f"auto is {on.choose_precision('auto', device)}"),
-        "cuda devices": _tell_or_why(count_devices),
+        "cuda devices": _describe_or_explain(count_devices),
     }
 
 
-def tell_variables(environ: Mapping[str, str]) -> dict[str, str]:
+def list_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables that cdm reads, and that are set.
 
     Of a path only what is inside the workspace is shown, of any other value LONGEST characters.
     """
-    found = {name: _tell_path(environ[name]) for name in PATHS if environ.get(name)}
+    found = {name: _describe_path(environ[name]) for name in PATHS if environ.get(name)}
     return found | {name: environ[name][:LONGEST] for name in WORDS if environ.get(name)}
 
 
-def _tell_path(path: str) -> str:
+def _describe_path(path: str) -> str:
     here = Path.cwd()
     whole = Path(os.path.normpath(here / path))
     return str(whole.relative_to(here)) if whole.is_relative_to(here) else OUTSIDE

@@ -9,10 +9,10 @@ from cdm_cli.jobs.workspace.look import (
     is_directory,
     is_file,
     list_paths,
+    measure_size,
     read_json_object,
-    size_of,
 )
-from cdm_cli.jobs.workspace.rows import Row, describe_or_tell_why, text_of
+from cdm_cli.jobs.workspace.rows import Row, describe_or_tell_why, find_text
 from cdm_cli.jobs.workspace.scores import read_scores
 
 STATS = ".h5.stats"
@@ -34,7 +34,7 @@ def describe_folder(directory: Path) -> Row | None:
 
 
 def _describe(directory: Path, kind: str, state: str, dated: Path, **more: Any) -> Row:
-    when, size = find_newest(dated), size_of(directory)
+    when, size = find_newest(dated), measure_size(directory)
     name = f"{directory.name}/"
     return Row(name=name, kind=kind, state=state, size=size, when=when, **more)
 
@@ -44,26 +44,26 @@ def _describe_judged(directory: Path, file: Path, kind: str) -> Row:
         values = read_json_object(file)
         best = min((score for _, score in read_scores(values)), default=None)
         names = dict.fromkeys(row["name"] for row in list_parents(values))
-        names |= {} if kind != "cas" else {text_of(values, "samples"): None}
+        names |= {} if kind != "cas" else {find_text(values, "samples"): None}
         return _describe(
-            directory, kind, _tell_state(directory, kind, values), file,
+            directory, kind, _describe_state(directory, kind, values), file,
             fid=best.fid if best else None, made_from=tuple(filter(None, names)),
         )  # fmt: skip
 
     return describe_or_tell_why(f"{directory.name}/", kind, look)
 
 
-def _tell_state(directory: Path, kind: str, values: dict[str, Any]) -> str:
+def _describe_state(directory: Path, kind: str, values: dict[str, Any]) -> str:
     """Return how many points are judged, or whether a score is."""
     if kind == "cas":
         return "finished" if is_file(directory / "table.json") else "unfinished"
     if kind == "curve":
         return f"{_count(values, 'points')} judged"
-    num, race = len(_list_points(directory)), _tell_race(directory)
+    num, race = len(_list_points(directory)), _describe_race(directory)
     return ", ".join([*([f"{num} judged"] if num or not race else []), *race])
 
 
-def _tell_race(directory: Path) -> list[str]:
+def _describe_race(directory: Path) -> list[str]:
     """Return in words how a race stands, nothing where there is none."""
     if not is_file(directory / RACE):
         return []

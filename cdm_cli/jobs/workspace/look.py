@@ -41,7 +41,7 @@ def is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
-def size_of(directory: Path) -> int:
+def measure_size(directory: Path) -> int:
     """Return the bytes of all files in a directory and below it, of at most MOST_FILES files.
 
     A file that is gone meanwhile counts nothing.

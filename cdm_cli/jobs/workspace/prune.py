@@ -68,12 +68,12 @@ class Prunable:
     remove: list[dict[str, Any]]
     kept: list[dict[str, str]]
 
-    def question(self) -> str:
+    def make_question(self) -> str:
         """Return the question that a person is asked, "" where there is nothing to remove."""
         counts = _count_kinds(self.remove)
         return f"Remove {counts}, {self.size}?" if counts else ""
 
-    def in_short(self) -> list[str | list[dict[str, Any]]]:
+    def show_in_short(self) -> list[str | list[dict[str, Any]]]:
         """Return how much can go, then each thing, then what stays and why."""
         counts = _count_kinds(self.remove)
         first = f"{counts}, {self.size}, can go" if counts else "nothing can go"
@@ -93,7 +93,7 @@ class PruneResult:
     kept: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     busy: tuple[str, ...] = ()
 
-    def in_short(self) -> list[str | list[dict[str, Any]]]:
+    def show_in_short(self) -> list[str | list[dict[str, Any]]]:
         """Return how much was removed, and what stays and why; each was told as it went."""
         counts = _count_kinds(self.removed)
         first = f"removed {counts}, {self.size}" if counts else "nothing was removed"

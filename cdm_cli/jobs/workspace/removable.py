@@ -11,13 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdm_cli.cascade.saved import check_whole, checkpoints, leftovers
+from cdm_cli.cascade.saved import check_whole, list_checkpoints, list_leftovers
 from cdm_cli.cascade.stagefile import read_stage_file
 from cdm_cli.data.pruned import Pruned
 from cdm_cli.data.store import Store
 from cdm_cli.errors import CdmError
 from cdm_cli.jobs.sampling.provenance import list_parents
-from cdm_cli.jobs.workspace.look import is_directory, is_file, list_paths, read_json_object, size_of
+from cdm_cli.jobs.workspace.look import (
+    is_directory,
+    is_file,
+    list_paths,
+    measure_size,
+    read_json_object,
+)
 from cdm_cli.jobs.workspace.needs import Needs, find_needs, find_reasons_to_keep
 from cdm_cli.jobs.workspace.scores import read_scores
 from cdm_cli.jobs.workspace.stages import find_stage_weights, is_stage, select_readable
@@ -95,16 +101,16 @@ def find_in_stage(directory: Path, workspace: Path) -> Iterator[Item | Kept]:
         yield Kept(directory, error.what)
         return
     kept = find_reasons_to_keep(found, workspace)
-    older = [path for path in checkpoints(directory) if kept.get(path.name) == ()]
+    older = [path for path in list_checkpoints(directory) if kept.get(path.name) == ()]
     if older:
         yield from _find_older_than_whole(directory, older)
-    for path in leftovers(directory):
-        yield Item(path, directory, LEFTOVER, size_of(path))
+    for path in list_leftovers(directory):
+        yield Item(path, directory, LEFTOVER, measure_size(path))
 
 
 def _find_older_than_whole(directory: Path, older: Sequence[Path]) -> Iterator[Item | Kept]:
     """Yield what is older than the newest checkpoint that a training could continue from."""
-    found = checkpoints(directory)
+    found = list_checkpoints(directory)
     for path in reversed(found):
         try:
             check_whole(path)
@@ -112,7 +118,7 @@ def _find_older_than_whole(directory: Path, older: Sequence[Path]) -> Iterator[I
             yield Kept(path, error.what)
             continue
         gone = [old for old in older if old.name < path.name]
-        yield from (Item(old, directory, CHECKPOINT, size_of(old)) for old in gone)
+        yield from (Item(old, directory, CHECKPOINT, measure_size(old)) for old in gone)
         return
 
 

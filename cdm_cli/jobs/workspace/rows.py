@@ -111,7 +111,7 @@ class Listing:
             "notes": list(self.notes),
         }
 
-    def all_notes(self) -> list[str]:
+    def gather_notes(self) -> list[str]:
         """Return what stands below the table."""
         return list(self.notes)
 
@@ -132,7 +132,7 @@ def describe_or_tell_why(name: str, kind: str, look: Callable[[], Row], **known:
     return replace(Row(name=name, kind=kind, state=BROKEN, note=what), **known)
 
 
-def text_of(values: Mapping[str, Any], name: str) -> str:
+def find_text(values: Mapping[str, Any], name: str) -> str:
     """Return the text of that name in what a stranger may have written, "" if it is no text."""
     found = values.get(name)
     return found if isinstance(found, str) else ""

@@ -15,11 +15,11 @@ from cdm_cli.cascade.saved import (
     CHECKPOINTS,
     EMA,
     STEP_NAME,
-    checkpoints,
-    leftovers,
+    list_checkpoints,
+    list_leftovers,
     read_manifest,
 )
-from cdm_cli.cascade.stagefile import STAGE_FILE, digest_with, read_stage_file
+from cdm_cli.cascade.stagefile import STAGE_FILE, compute_stage_digest, read_stage_file
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.lock import is_held
 from cdm_cli.errors import CdmError
@@ -28,8 +28,8 @@ from cdm_cli.jobs.workspace.look import (
     find_newest,
     is_directory,
     is_file,
+    measure_size,
     read_last_rows,
-    size_of,
 )
 from cdm_cli.jobs.workspace.rows import Row, describe_or_tell_why
 from cdm_cli.jobs.workspace.scores import Score, Scores, is_number
@@ -62,7 +62,9 @@ def find_stage_weights(directory: Path, file: StageFile) -> dict[str, Weights | 
     paths = {"ema": directory / EMA, "best": directory / BEST}
     found = {name: path for name, path in paths.items() if os.path.lexists(path)}
     if is_directory(directory / CHECKPOINTS):
-        found |= {path.name: path / EMA for path in checkpoints(directory) if is_directory(path)}
+        found |= {
+            path.name: path / EMA for path in list_checkpoints(directory) if is_directory(path)
+        }
     return {name: _read_weights(name, path, file) for name, path in found.items()}
 
 
@@ -79,7 +81,7 @@ def _read_weights(name: str, path: Path, file: StageFile) -> Weights | CdmError:
     sha256, step = said.get("sha256", ""), said.get("step", "")
     return Weights(
         name, path, int(step) if step.isascii() and step.isdigit() and len(step) < 13 else None,
-        sha256, digest_with(file.plan.stage, sha256), _read_fid(said),
+        sha256, compute_stage_digest(file.plan.stage, sha256), _read_fid(said),
     )  # fmt: skip
 
 
@@ -109,7 +111,7 @@ def is_stage(directory: Path) -> bool:
 def describe_stage(directory: Path, name: str, scores: Scores) -> Row:
     """Return the row of a stage; where the stage cannot be read, a row that says why."""
 
-    size = size_of(directory)
+    size = measure_size(directory)
     return describe_or_tell_why(
         name, "stage", lambda: _describe(directory, name, size, scores), size=size
     )
@@ -130,11 +132,11 @@ def _describe(directory: Path, name: str, size: int, scores: Scores) -> Row:
     return Row(
         name=name,
         kind=file.plan.stage.kind,
-        resolution=_tell_resolution(file),
+        resolution=_describe_resolution(file),
         preset=file.plan.preset,
         done=None if imported else done,
         of=None if imported else of,
-        state=_tell_state(training, done, of) if not imported else "imported",
+        state=_describe_state(training, done, of) if not imported else "imported",
         fid=_find_best(found, rows, scores),
         size=size,
         made_from=(file.data.name,) if file.data else (),
@@ -142,11 +144,11 @@ def _describe(directory: Path, name: str, size: int, scores: Scores) -> Row:
     )
 
 
-def _tell_state(training: bool, done: int, of: int) -> str:
+def _describe_state(training: bool, done: int, of: int) -> str:
     return "training" if training else "finished" if done >= of else "stopped"
 
 
-def _tell_resolution(file: StageFile) -> str:
+def _describe_resolution(file: StageFile) -> str:
     stage = file.plan.stage
     if isinstance(stage, ClassifierConfig):
         return str(stage.resolution)
@@ -185,8 +187,8 @@ def describe_checkpoints(
         look = partial(_describe_weights, name, kind, path, weights, of, scores)
         row = describe_or_tell_why(name, kind, look)
         yield replace(row, note=row.note or ", ".join(kept_for.get(name, ())))
-    for path in leftovers(directory):
-        yield Row(name=path.name, kind="checkpoint", state="unfinished", size=size_of(path))
+    for path in list_leftovers(directory):
+        yield Row(name=path.name, kind="checkpoint", state="unfinished", size=measure_size(path))
 
 
 def _describe_weights(
@@ -201,6 +203,6 @@ def _describe_weights(
     known += [] if weights.score is None else [weights.score]
     return Row(
         name=name, kind=kind, done=weights.step, of=of, state="whole",
-        fid=min(known, default=None), size=size_of(path) if whole else path.lstat().st_size,
+        fid=min(known, default=None), size=measure_size(path) if whole else path.lstat().st_size,
         when=find_newest(weights.path),
     )  # fmt: skip

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.nets.kernels.rehearsal import rehearse
-from cdm_cli.nets.memory import memory_errors
+from cdm_cli.nets.memory import translate_memory_errors
 
 Tensors = tuple[Tensor | None, ...]
 Function = Callable[..., Tensors]
@@ -73,7 +73,7 @@ class Recorded:
 def record_if_it_fits(function: Function, inputs: tuple[Any, ...]) -> Function:
     """Return a recording of the function; the function itself where memory is too small for one."""
     try:
-        with memory_errors():
+        with translate_memory_errors():
             return Recording(function, inputs)
     except torch.OutOfMemoryError:
         pass  # outside the handler, the traceback no longer holds what was computed

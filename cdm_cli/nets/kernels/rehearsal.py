@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cdm_cli.nets.kernels import ahead
-from cdm_cli.startup import part
+from cdm_cli.startup import measure_part
 
 MOMENT = 0.2  # seconds: a kernel is found on the disk in some hundredths, compiled in 0.3
 MOST_THREADS = 16
@@ -66,7 +66,7 @@ class Rehearsal:
         """Wait for the threads. What failed there fails again where it is launched, with words."""
         global _current
         _current = None
-        with part("kernels"):
+        with measure_part("kernels"):
             wait(self._begun.values())
         self._pool.shutdown()
 
@@ -114,7 +114,7 @@ def rehearse(function: Callable[..., R], *inputs: Any) -> R:
     """
     if not torch.cuda.is_initialized():
         return function(*inputs)
-    with part("kernels"):
+    with measure_part("kernels"):
         ahead.finish()
     device, drawn = torch.cuda.current_device(), (torch.get_rng_state(), torch.cuda.get_rng_state())
     with Rehearsal(partial(torch.cuda.set_device, device)) as rehearsal:

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from cdm_cli.cascade.chain import chain_of
+from cdm_cli.cascade.chain import build_chain
 from cdm_cli.cascade.foreign.openai import read_architecture, stage_config
 from cdm_cli.cascade.foreign.openai_flags import PUBLISHED, Flags, find_package, parse_flags
 from cdm_cli.cascade.foreign.openai_names import convert, name_tensors
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.config import SamplingDefaults
-from cdm_cli.diffusion.schedules import space_times, times_of_openai, trailing_times
+from cdm_cli.diffusion.schedules import list_openai_times, space_times, trailing_times
 from cdm_cli.errors import BadInputError, MismatchError, UsageError
 from cdm_cli.options.sampling import Sampling
 from tests.cascade.openai_like import checkpoint, model, sr_stage, stage
@@ -103,18 +103,18 @@ def test_an_imported_stage_keeps_the_times_of_its_package(respacing, steps, aske
     text = f"--image_size 16 --diffusion_steps 4000 --timestep_respacing {respacing}"
     config = config_of(stage(), text, "guided-diffusion")
     assert config.sampling.respacing == respacing
-    times = chain_of(config, Sampling(steps=steps)).schedule.times[1:]
+    times = build_chain(config, Sampling(steps=steps)).schedule.times[1:]
     rule = respacing if steps is None else str(steps)
-    assert torch.equal(times, times_of_openai(4000, rule))
+    assert torch.equal(times, list_openai_times(4000, rule))
     assert (len(times), int(times[-1])) == (asked, last)
 
 
 def test_other_samplers_and_stages_keep_their_own_times():
     config = config_of(stage(), "--image_size 16 --timestep_respacing 6", "guided-diffusion")
-    solver = chain_of(config, Sampling(steps=6, sampler="dpm-solver++")).schedule.times[1:]
+    solver = build_chain(config, Sampling(steps=6, sampler="dpm-solver++")).schedule.times[1:]
     assert torch.equal(solver, trailing_times(1000, 6))
     before = config.model_copy(update={"sampling": SamplingDefaults(steps=6)})
-    assert torch.equal(chain_of(before, Sampling()).schedule.times[1:], space_times(1000, 6))
+    assert torch.equal(build_chain(before, Sampling()).schedule.times[1:], space_times(1000, 6))
 
 
 def test_what_tells_stages_apart_is_as_before():
@@ -150,7 +150,7 @@ def test_the_network_is_fed_times_from_0(rescale, fed):
     imported = Stage(config, (), build_net(config))
     schedule = imported.schedule
     t = torch.tensor([1, 2, 4000])
-    assert imported.time_input(schedule.alpha_bar[t], schedule.times[t]).tolist() == fed
+    assert imported.compute_time_input(schedule.alpha_bar[t], schedule.times[t]).tolist() == fed
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_the_class_that_is_missing_loses_most(folder):
     with Image.open(folder / "two/worst.png") as picture:
         picture.load()
     assert not (folder / "two/best.png").exists()
-    notes = result.metrics.all_notes()
+    notes = result.metrics.gather_notes()
     assert any("1 of 3 classes have no sample" in line for line in notes)
     # 20 samples of apple and cat each, and train has 16 of each class.
     assert any("48 real images against 40 samples: of 2" in line for line in notes)

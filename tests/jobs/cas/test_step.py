@@ -135,7 +135,7 @@ def test_a_restored_fit_goes_on_to_the_same_bits(generator):
     for step in (1, 2):
         first.step(step, batches[step - 1])
     second = Fit(recipe(seed=5), CPU, World())
-    second.restore(first.snapshot(2))
+    second.restore(first.take_snapshot(2))
     for step in (3, 4):
         second.step(step, batches[step - 1])
     whole.read()

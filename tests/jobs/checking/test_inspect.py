@@ -13,7 +13,7 @@ from cdm_cli.config import ClassifierConfig
 from cdm_cli.data.store import PartSpec, StoreSpec, create
 from cdm_cli.errors import BadInputError, MissingError
 from cdm_cli.jobs.checking.inspect import run
-from cdm_cli.nets.counting import num_parameters
+from cdm_cli.nets.counting import count_parameters
 from cdm_cli.options.workspace import InspectOptions
 from tests.asking import as_typed
 from tests.tiny import (
@@ -67,7 +67,7 @@ def test_a_stage_by_path_and_by_name(tmp_path, monkeypatch):
     told = inspected(tmp_path / "runs" / "sr")
     assert (told["kind"], told["resolution"], told["low_resolution"]) == ("sr", 16, 8)
     assert told["num_classes"] == len(CLASSES)
-    assert told["parameters"] == num_parameters(net_of(config))
+    assert told["parameters"] == count_parameters(net_of(config))
     assert told["flops_per_image"] > told["parameters"]
     assert told["weights"]["ema.safetensors"]["step"] == "1"
     assert told["data"]["classes"] == list(CLASSES)

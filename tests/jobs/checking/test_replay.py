@@ -12,7 +12,7 @@ from cdm_cli.jobs.checking import replay
 from cdm_cli.jobs.checking.replay_plan import choose_places
 from cdm_cli.jobs.checking.verify import run
 from cdm_cli.jobs.exchange import merge
-from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.runtime.same_stage import compute_config_digest
 from cdm_cli.jobs.sampling.headers import read_header
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile, Searched
 from cdm_cli.options.files import MergeOptions, VerifyOptions
@@ -85,7 +85,7 @@ def searched(out):
         steps=3, variance="large", alpha_bar=(0.9, 0.5, 0.01), score=1, baseline=2, trials=1
     )
     file = ScheduleFile(
-        cdm_version="0", stage="blur", stage_digest="", config_digest=config_digest(config),
+        cdm_version="0", stage="blur", stage_digest="", config_digest=compute_config_digest(config),
         lowres="", lowres_digest="", metric="fid", convention={}, s=0, num=2, seed=0,
         schedules=(schedule,),
     )  # fmt: skip
@@ -102,7 +102,7 @@ def kept(out):
         stochasticity=(1.0, 0.4, 0.0), score=1, baseline=2, trials=1,
     )  # fmt: skip
     file = ScheduleFile(
-        cdm_version="0", stage="sr", stage_digest="", config_digest=config_digest(config),
+        cdm_version="0", stage="sr", stage_digest="", config_digest=compute_config_digest(config),
         lowres="", lowres_digest="", metric="fid", convention={}, s=5, num=2, seed=0,
         schedules=(schedule,),
     )  # fmt: skip

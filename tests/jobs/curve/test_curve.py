@@ -157,7 +157,7 @@ def test_no_checkpoint_is_crowned_within_the_noise(monkeypatch):
         "lowest FID against train: step-4",
     ]
     assert compare_points(near).standing == "as good as the best"
-    assert "all but step-1 (worse by" in compare_points(near).conclusion(name_point)
+    assert "all but step-1 (worse by" in compare_points(near).conclude(name_point)
     table = make_table([*near, of(4, 2.0, ())])
     assert table.comparisons == []
     assert "no verdicts by FID against train: 1 of 4" in table.notes[0]
@@ -304,14 +304,14 @@ def test_a_checkpoint_that_training_removes_meanwhile_is_passed_over(grown, done
 
 
 def test_checkpoints_that_vanish_between_listing_and_reading_are_not_missed(grown, monkeypatch):
-    real = curve_plan.weights_file
+    real = curve_plan.find_weights_file
 
     def rotated(directory, name):
         if name == "step-00000002":
             remove_checkpoint(directory / "checkpoints" / name)
         return real(directory, name)
 
-    monkeypatch.setattr(curve_plan, "weights_file", rotated)
+    monkeypatch.setattr(curve_plan, "find_weights_file", rotated)
     assert [state.step for state in find_states(grown, ("all",))] == [4, 5]
     with pytest.raises(MissingError, match="step-00000002"):
         find_states(grown, ("step-00000002",))
@@ -346,7 +346,7 @@ def test_a_state_that_gives_what_is_not_finite_is_passed_over_and_told(grown, mo
     told = Told()
     result = run(options(), told)
     assert [point["saved"]["step"] for point in points()] == [2, 5]
-    notes = result.table.all_notes()
+    notes = result.table.gather_notes()
     assert "without step-00000004: gone meanwhile, or of images that are not finite" in notes
     assert "step-00000004 is not judged: base gives images that are not finite" in told.lines
 

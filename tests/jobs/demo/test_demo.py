@@ -117,8 +117,8 @@ def test_the_demo_runs_each_line_in_its_directory(tmp_path, monkeypatch):
     assert result.sweep_plot == directory / "sweep" / "sweep.png"
     with Image.open(result.picture) as shown:
         assert shown.size == (3, 2)
-    assert result.in_short()[:2] == ["it follows", str(directory)], "its last words"
-    assert str(result.picture) in result.in_short()[-1]
+    assert result.show_in_short()[:2] == ["it follows", str(directory)], "its last words"
+    assert str(result.picture) in result.show_in_short()[-1]
 
 
 def test_a_command_that_fails_ends_the_demo_with_its_code(tmp_path):

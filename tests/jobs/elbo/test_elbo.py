@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cdm_cli.cascade.chain import chain_of
+from cdm_cli.cascade.chain import build_chain
 from cdm_cli.cascade.conditioning import draw_non_truncated
-from cdm_cli.cascade.elbo import bound, join_bounds, mean_and_error
+from cdm_cli.cascade.elbo import bound, estimate_mean_and_error, join_bounds
 from cdm_cli.cascade.generate import SampleInputs
 from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.config import ScheduleConfig
@@ -60,13 +60,13 @@ def images(resolution):
 def test_a_base_stage_on_all_validation_images():
     told = Told()
     result = run(options(terms=6), told)
-    chain = chain_of(BASE, Sampling(steps=0))
+    chain = build_chain(BASE, Sampling(steps=0))
     expected = bound(
         stage_of(BASE), chain, from_uint8(images(8)), SampleInputs(IDS, Y), seed=0, terms=6
     )
     (row,) = result.rows
     assert (row.stage, row.resolution, row.s, row.above) == ("base", 8, None, 0)
-    mean, error = mean_and_error(expected.total)
+    mean, error = estimate_mean_and_error(expected.total)
     assert row.bits_per_dim == pytest.approx(mean, rel=1e-4)
     assert row.error == pytest.approx(error, rel=1e-3)
     assert row.prior + row.divergences + row.decoder == pytest.approx(row.bits_per_dim)
@@ -114,7 +114,7 @@ def test_a_super_resolution_stage_at_s():
     z_s = draw_non_truncated(SR, images(8), 7, ids=IDS, seed=0)
     samples = SampleInputs(IDS, Y, z_s, torch.full_like(IDS, 7))
     expected = bound(
-        stage_of(SR), chain_of(SR, Sampling(steps=0)), from_uint8(images(16)), samples, seed=0
+        stage_of(SR), build_chain(SR, Sampling(steps=0)), from_uint8(images(16)), samples, seed=0
     )
     assert result.rows[0].bits_per_dim == pytest.approx(expected.total.mean().item(), rel=1e-4)
     assert result.terms == (20,)
@@ -136,16 +136,16 @@ def test_a_cascade_is_eq_3():
 
 def test_the_error_of_a_cascade_knows_that_its_parts_share_images():
     result = run(options("base", "sr", s=(7,), terms=4), Told())
-    chain = chain_of(BASE, Sampling(steps=0), visit=(7,))
+    chain = build_chain(BASE, Sampling(steps=0), visit=(7,))
     low = bound(
         stage_of(BASE), chain, from_uint8(images(8)), SampleInputs(IDS, Y), seed=0, terms=4, s=7
     )
     z_s = draw_non_truncated(SR, images(8), 7, ids=IDS, seed=0)
     high = bound(
-        stage_of(SR), chain_of(SR, Sampling(steps=0)), from_uint8(images(16)),
+        stage_of(SR), build_chain(SR, Sampling(steps=0)), from_uint8(images(16)),
         SampleInputs(IDS, Y, z_s, torch.full_like(IDS, 7)), seed=0, terms=4,
     )  # fmt: skip
-    mean, error = mean_and_error(join_bounds([low, high], [192, 768]))
+    mean, error = estimate_mean_and_error(join_bounds([low, high], [192, 768]))
     assert result.rows[-1].bits_per_dim == pytest.approx(mean, rel=1e-4)
     assert result.rows[-1].error == pytest.approx(error, rel=1e-3)
 

@@ -3,9 +3,9 @@
 from cdm_cli.commands.table import TABLE
 from cdm_cli.jobs.runtime.differences import (
     TYPED,
+    describe_differences,
     find_differences,
     find_first_difference,
-    tell_differences,
 )
 from cdm_cli.options.flag import list_flags
 
@@ -31,7 +31,7 @@ def test_a_field_that_one_side_lacks_is_a_difference():
 
 
 def test_a_refusal_names_four_differences_and_counts_the_others():
-    assert tell_differences(list("abcdef")) == "a; b; c; d; and 2 more"
+    assert describe_differences(list("abcdef")) == "a; b; c; d; and 2 more"
 
 
 def test_what_a_refusal_calls_a_field_can_be_typed():

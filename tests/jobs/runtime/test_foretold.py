@@ -4,7 +4,7 @@ import shutil
 
 from cdm_cli.commands._render import write_lines
 from cdm_cli.jobs.runtime.foretold import TIMED, Foretold
-from cdm_cli.units import disk
+from cdm_cli.units import format_disk
 
 PLAN = {
     "out": "x/y.h5", "estimated_seconds": 9540.0, "estimated_by": TIMED,
@@ -14,7 +14,7 @@ PLAN = {
 
 def test_time_memory_and_room_come_first(tmp_path):
     plan = Foretold(PLAN | {"out": str(tmp_path / "not" / "there" / "y.h5")})
-    free = disk(shutil.disk_usage(tmp_path).free)
+    free = format_disk(shutil.disk_usage(tmp_path).free)
     said = "2 h 39 min on this device (timed here), 4.0 GiB of memory, 20.8 GB on disk (free: "
     assert write_lines(plan)[0].startswith(said)
     assert write_lines(plan)[0].rpartition(": ")[2].split()[1] == f"{free})".split()[1]

@@ -16,7 +16,7 @@ from cdm_cli.jobs.curve import curve
 from cdm_cli.jobs.judging.panel import open_panel
 from cdm_cli.jobs.judging.probe_score import identify_judgement
 from cdm_cli.jobs.runtime.differences import find_first_difference
-from cdm_cli.jobs.runtime.identity import chain_fields, check_same, complete
+from cdm_cli.jobs.runtime.identity import check_same, complete, list_chain_fields
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import ScheduleFile
@@ -87,7 +87,7 @@ def of_store(sampling):
     options = as_typed(UpsampleOptions, s=5, num=20, sampling=sampling, compute=CPU)
     with upsample.open_store(options.lowres) as store:
         work = upsample.plan_work(options, store)
-        return chain_fields(work.header.config, work.chain, sampling.seed)
+        return list_chain_fields(work.header.config, work.chain, sampling.seed)
 
 
 JOBS = {"curve": of_curve, "sweep": of_sweep, "search": of_search, "store": of_store}
@@ -103,7 +103,7 @@ OPTIONS = sorted({field.name for field in fields(Sampling)} - APART)
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_sampling_identifies_samples(job, option):
-    """An option that is new must change what `chain_fields` says, or be declared Harmless."""
+    """An option that is new must change what `list_chain_fields` says, or be declared Harmless."""
     assert option in OTHERS, f"say here which other value {option} has, or declare it Harmless"
     other = replace(PLAIN, **{option: OTHERS[option]})
     if (job, option) in REFUSED:

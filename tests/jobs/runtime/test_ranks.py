@@ -3,7 +3,7 @@
 import pytest
 
 from cdm_cli.errors import UsageError
-from cdm_cli.jobs.runtime.ranks import is_started_elsewhere, ranks
+from cdm_cli.jobs.runtime.ranks import is_started_elsewhere, read_ranks
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
 STEP = {"SLURM_PROCID": "3", "SLURM_LOCALID": "2", "SLURM_STEP_NUM_TASKS": "4"}
@@ -27,7 +27,7 @@ def test_who_we_are_is_in_the_environment(environment, expected, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert ranks() == expected
+    assert read_ranks() == expected
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_rank_that_the_job_does_not_have_is_told(changes, told, monkeypatch):
     for name, value in (TORCHRUN | changes).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError) as caught:
-        ranks()
+        read_ranks()
     assert caught.value.what == told
 
 

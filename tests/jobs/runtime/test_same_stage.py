@@ -6,7 +6,7 @@ from typing import Annotated
 import pytest
 
 from cdm_cli.config import StageConfig
-from cdm_cli.jobs.runtime.same_stage import config_digest, is_of, with_known_stage
+from cdm_cli.jobs.runtime.same_stage import compute_config_digest, is_digest_of, update_stage_digest
 from cdm_cli.settings import SETTABLE, Later
 
 VALUES = {
@@ -36,18 +36,18 @@ def test_the_full_dump_of_e2ad55b_has_the_bytes_that_it_had():
     assert OLD == "07380c571686119ca815c090dfd85de883547ccfd1116fa751f28bb93d236055"
 
 
-@pytest.mark.parametrize("digest", [OLD, config_digest(CONFIG)])
+@pytest.mark.parametrize("digest", [OLD, compute_config_digest(CONFIG)])
 def test_digests_of_both_forms_are_recognised_under_all_sampling_defaults(digest):
     for sampling in DEFAULTS:
-        assert is_of(config(sampling=sampling), digest)
-    assert not any(is_of(config(**other), digest) for other in OTHERS)
+        assert is_digest_of(config(sampling=sampling), digest)
+    assert not any(is_digest_of(config(**other), digest) for other in OTHERS)
 
 
-@pytest.mark.parametrize("digest", [OLD, config_digest(CONFIG)])
+@pytest.mark.parametrize("digest", [OLD, compute_config_digest(CONFIG)])
 def test_a_later_field_changes_the_stage_only_where_it_is_set(digest):
-    assert is_of(config(Grown), digest)
+    assert is_digest_of(config(Grown), digest)
     assert config(Grown).model_dump_json() == CONFIG.model_dump_json()
-    assert not is_of(config(Grown, gain=2.0), digest)
+    assert not is_digest_of(config(Grown, gain=2.0), digest)
     assert '"gain":2.0' in config(Grown, gain=2.0).model_dump_json()
 
 
@@ -59,6 +59,6 @@ def test_what_set_may_name_is_there_at_its_default():
 
 def test_an_identity_gets_the_digest_of_today_where_the_stage_is_the_same():
     there = {"num": 3, "stage": OLD}
-    assert with_known_stage(there, CONFIG) == {"num": 3, "stage": config_digest(CONFIG)}
+    assert update_stage_digest(there, CONFIG) == {"num": 3, "stage": compute_config_digest(CONFIG)}
     for strange in ({"num": 3}, {"stage": None}, {"stage": "0" * 64}):
-        assert with_known_stage(strange, CONFIG) == strange
+        assert update_stage_digest(strange, CONFIG) == strange

@@ -6,13 +6,13 @@ import pytest
 
 from cdm_cli.data.store import create
 from cdm_cli.errors import MissingError, WouldOverwriteError
-from cdm_cli.jobs.runtime.same_store import check_out, resume_or_create
+from cdm_cli.jobs.runtime.same_store import check_resume_or_create, resume_or_create
 from tests.data.stores import samples_spec
 
 OTHER = {"command": "cdm sample base", "identity": {"seed": 1, "steps": 4}}
 
 
-@pytest.mark.parametrize("take", [resume_or_create, check_out])
+@pytest.mark.parametrize("take", [resume_or_create, check_resume_or_create])
 def test_another_store_is_not_continued(tmp_path, take):
     path = tmp_path / "a.h5"
     create(path, samples_spec()).close()
@@ -27,7 +27,7 @@ def test_another_store_is_not_continued(tmp_path, take):
 
 
 def test_what_is_checked_first_writes_nothing(tmp_path):
-    check_out(tmp_path / "a.h5", samples_spec())
+    check_resume_or_create(tmp_path / "a.h5", samples_spec())
     with pytest.raises(MissingError, match="does not exist"):
-        check_out(tmp_path / "no" / "a.h5", samples_spec())
+        check_resume_or_create(tmp_path / "no" / "a.h5", samples_spec())
     assert list(tmp_path.iterdir()) == []

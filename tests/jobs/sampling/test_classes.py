@@ -9,10 +9,10 @@ from cdm_cli.errors import UsageError
 from cdm_cli.jobs.sampling.classes import (
     assign_labels,
     count_samples,
+    describe_empty,
     find_empty_classes,
     parse_classes,
     reduce_counts,
-    tell_empty,
 )
 from cdm_cli.options.sampling import SampleOptions
 from tests.asking import as_typed
@@ -88,7 +88,7 @@ def test_classes_without_images_are_left_out_and_refused_by_name():
     for text in ("0-3", "tench", '"crane, bird",1'):
         with pytest.raises(UsageError, match="1 of 7 classes without an image: '"):
             parse_classes(text, NAMES, (0, 4))
-    line = tell_empty([str(k) for k in range(900)], range(1, 800))
+    line = describe_empty([str(k) for k in range(900)], range(1, 800))
     assert line.startswith("799 of 900 classes without an image: '1' (id 1), ")
     assert len(line) < 120
 

@@ -12,7 +12,7 @@ from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError, MismatchError, StoppedError, UsageError
 from cdm_cli.jobs.runtime.lock import hold_lock
-from cdm_cli.jobs.runtime.same_stage import config_digest
+from cdm_cli.jobs.runtime.same_stage import compute_config_digest
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.defaults import apply, run
 from cdm_cli.jobs.sampling.headers import read_header, read_weights_digest
@@ -91,8 +91,9 @@ def test_steps_that_the_stage_keeps_a_schedule_for_come_with_its_sampler():
         stochasticity=(1.0, 0.4, 0.0), score=1, baseline=2, trials=1,
     )  # fmt: skip
     file = ScheduleFile(
-        cdm_version="0", stage="sr", stage_digest="", config_digest=config_digest(sr_config()),
-        lowres="", lowres_digest="", metric="fid", convention={}, s=7, num=2, seed=0,
+        cdm_version="0", stage="sr", stage_digest="",
+        config_digest=compute_config_digest(sr_config()), lowres="",
+        lowres_digest="", metric="fid", convention={}, s=7, num=2, seed=0,
         schedules=(one,),
     )  # fmt: skip
     (SR / "schedules").mkdir()
@@ -138,7 +139,7 @@ def test_the_stage_stays_what_it_was():
     first = upsampled(out="before.h5", s=5)
     applied()
     assert load_stage(SR, Path()).digest == digest
-    assert config_digest(read_header(SR).config) == config_digest(own)
+    assert compute_config_digest(read_header(SR).config) == compute_config_digest(own)
     assert read_header(SR).config == own
     asked = Sampling(sampler="ancestral", steps=3)
     assert upsampled(out="before.h5", s=5, sampling=asked) == first

@@ -68,7 +68,7 @@ class Partner(World):
 
 def made(probe, stage, batch_size=4, world=None, report=None, asked=lambda: ""):
     session = Session(torch.device("cpu"), world=world or World(), report=report or Silent())
-    return draw_probe(probe, stage, batch_size, session, asked=asked)
+    return draw_probe(probe, stage, batch_size, session, find_stop=asked)
 
 
 def directly(probe, stage):

@@ -11,7 +11,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.sampling import ready as module
 from cdm_cli.jobs.sampling.numerics import choose_numerics
-from cdm_cli.jobs.sampling.ready import Ready, halve_until_fits, make_ready
+from cdm_cli.jobs.sampling.ready import ReadyStage, halve_until_fits, make_stage_ready
 from cdm_cli.jobs.sampling.sample import plan_work, run
 from cdm_cli.options.sampling import Compute, SampleOptions
 from tests.asking import as_typed
@@ -33,7 +33,7 @@ def workspace(tmp_path, monkeypatch):
 @pytest.fixture
 def ready():
     chosen = choose_numerics(CONFIG, Session(CPU), 100)
-    return Ready(stage_of(CONFIG), replace(chosen, batch_size=50))
+    return ReadyStage(stage_of(CONFIG), replace(chosen, batch_size=50))
 
 
 @pytest.fixture
@@ -147,8 +147,8 @@ def test_it_is_tried_where_nothing_else_decides(
     calls = []
     monkeypatch.setattr(module, "choose_numerics", lambda *_: ready.numerics)
     monkeypatch.setattr(module, "check_same_numerics", lambda *_: None)
-    monkeypatch.setattr(module, "load_ready_stage", lambda *_: ready.stage)
+    monkeypatch.setattr(module, "load_fast_stage", lambda *_: ready.stage)
     monkeypatch.setattr(module, "halve_until_fits", lambda ready, *_: calls.append(1) or ready)
     session = Session(torch.device(device), Compute(batch_size=batch_size))
-    make_ready(plan_work(OPTIONS), OPTIONS.out, session)
+    make_stage_ready(plan_work(OPTIONS), OPTIONS.out, session)
     assert bool(calls) is tried

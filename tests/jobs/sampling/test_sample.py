@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdm_cli.cascade.chain import chain_of
+from cdm_cli.cascade.chain import build_chain
 from cdm_cli.cascade.generate import SampleInputs, generate
 from cdm_cli.cascade.snapshot import save_ema
 from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
@@ -87,7 +87,7 @@ def test_samples_are_those_of_generate(workspace):
     run(options(), Told())
     stage = stage_of(CONFIG)
     ids = torch.arange(70, 80)
-    chain = chain_of(CONFIG, Sampling(), keep=(5, 11))
+    chain = build_chain(CONFIG, Sampling(), keep=(5, 11))
     made = generate(stage, chain, SampleInputs(ids, ids % 3), seed=0, keep=(5, 11), batch_size=64)
     with open_store(workspace / "lowres.h5") as store:
         part = store.parts[""]

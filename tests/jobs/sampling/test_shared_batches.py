@@ -14,7 +14,7 @@ from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.fill import Engine, Meter
-from cdm_cli.jobs.sampling.ready import make_ready
+from cdm_cli.jobs.sampling.ready import make_stage_ready
 from cdm_cli.jobs.sampling.shared_batches import Filling, cut_batches, fill_stores
 from cdm_cli.jobs.sampling.work import make_spec
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
@@ -50,7 +50,7 @@ class Stores:
         self.folder, self._stores, self.finished = tmp_path, [], []
         self.lowres = upsample.open_store("lowres.h5")
         work = self._work(0)
-        self.ready = make_ready(work, tmp_path / "x.h5", Session(torch.device("cpu"), CPU))
+        self.ready = make_stage_ready(work, tmp_path / "x.h5", Session(torch.device("cpu"), CPU))
 
     def _work(self, s, **sampling):
         return upsample.plan_work(asked(s, self.folder / f"{s}.h5", **sampling), self.lowres)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdm_cli.cascade.chain import chain_of
+from cdm_cli.cascade.chain import build_chain
 from cdm_cli.cascade.conditioning import draw_non_truncated, take_truncated
 from cdm_cli.cascade.generate import SampleInputs, generate
 from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
@@ -73,7 +73,7 @@ def options(**changes):
 
 
 def expected(z_s, ids, y, s, config=CONFIG, seed=0):
-    chain = chain_of(config, Sampling())
+    chain = build_chain(config, Sampling())
     samples = SampleInputs(ids, y, z_s, torch.full_like(ids, s))
     made = generate(stage_of(config), chain, samples, seed=seed, batch_size=64)
     return to_uint8(made.x_0).permute(0, 2, 3, 1).numpy()
@@ -229,7 +229,7 @@ def test_misfits_are_caught_from_headers(workspace, monkeypatch, changes, error,
     z_schedule = ScheduleConfig(kind="cosine", T=30)
     low = CONFIG.conditioning.model_copy(update={"z_schedule": z_schedule})
     write_stage(workspace / "runs/otherz", sr_config(conditioning=low))
-    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_fast_stage", loaded)
     before = sorted(path.name for path in workspace.iterdir())
     with pytest.raises(error, match=says):
         run(options(**({"model": "sr"} | changes)), Told())

@@ -19,7 +19,7 @@ from cdm_cli.jobs.sweep import fill
 from cdm_cli.jobs.sweep.judges import PointJudge
 from cdm_cli.jobs.sweep.making import claim
 from cdm_cli.jobs.sweep.plan import plan_work
-from cdm_cli.jobs.sweep.shared import load_for
+from cdm_cli.jobs.sweep.shared import load_stage_for
 from cdm_cli.jobs.sweep.sweep import _agree_on_missing, _list_compared, run
 from cdm_cli.metrics.features import ClassifierExtractor
 from cdm_cli.options.sweeping import SweepSOptions
@@ -129,7 +129,7 @@ def begin(name, made):
 def test_of_other_numerics_a_point_is_left_alone_and_unlocked_unless_it_is_complete(made):
     sweep = planned()
     SWEEP.mkdir()
-    loaded = load_for(sweep.points, Session(torch.device("cpu"), CPU))
+    loaded = load_stage_for(sweep.points, Session(torch.device("cpu"), CPU))
     other = replace(loaded.ready.numerics, batch_size=SIZE + 1)
     loaded.ready = replace(loaded.ready, numerics=other)
     complete, unfinished = sweep.points[1:3]

@@ -13,7 +13,7 @@ from PIL import Image
 from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import MissingError, UsageError, WouldOverwriteError
-from cdm_cli.jobs.runtime.identity import chain_fields
+from cdm_cli.jobs.runtime.identity import list_chain_fields
 from cdm_cli.jobs.sampling import upsample
 from cdm_cli.jobs.sampling.schedule_file import choose_chain
 from cdm_cli.jobs.sweep import plot
@@ -116,9 +116,9 @@ def test_a_point_is_what_upsample_gives(home):
 
 
 def test_weights_are_an_axis_of_one_loading(home, monkeypatch):
-    loads, load = [], upsample.make_ready
+    loads, load = [], upsample.make_stage_ready
     monkeypatch.setattr(
-        "cdm_cli.jobs.sweep.shared.make_ready", lambda *asked: loads.append(1) or load(*asked)
+        "cdm_cli.jobs.sweep.shared.make_stage_ready", lambda *asked: loads.append(1) or load(*asked)
     )
     asked = grid("s=5", "weights=best,ema", out=Path("weights"))
     run(asked, Told())
@@ -199,7 +199,7 @@ def test_what_cannot_be_is_caught_from_headers(home, monkeypatch, axes, error, s
     def loaded(*_, **__):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_fast_stage", loaded)
     monkeypatch.setattr("cdm_cli.jobs.sweep.shared.open_panel", loaded)
     with pytest.raises(error, match=says):
         run(grid(*axes, out=Path("new")), Told())
@@ -213,7 +213,7 @@ def test_real_images_of_both_splits_are_families_of_their_own(home):
     assert kinds == [*["non-truncated"] * 2, *["ground-truth"] * 2, *["ground-truth-train"] * 2]
     assert " 2 points" in result.conclusion
     assert len(result.pareto) == 2
-    lines = [line for line in result.table.all_notes() if "among themselves" in line]
+    lines = [line for line in result.table.gather_notes() if "among themselves" in line]
     assert lines == [f"{kind} points are compared among themselves"
                      for kind in ("ground-truth", "ground-truth-train")]  # fmt: skip
     alone = as_typed(
@@ -238,7 +238,7 @@ def test_an_axis_decides_no_field_that_the_sweep_records_for_all(home, axis):
         choose_chain(header, sampling)
         for sampling in (Sampling(), Sampling(**{axis: OTHERS[axis]}))
     ]
-    one, other = (chain_fields(header.config, chain, 0) for chain in chains)
+    one, other = (list_chain_fields(header.config, chain, 0) for chain in chains)
     changed = {name for name in one if one[name] != other[name]}
     assert changed
     assert changed <= set(DECIDED[axis])

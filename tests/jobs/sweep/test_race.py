@@ -291,14 +291,14 @@ def test_a_race_has_its_directory_alone(workspace):
 
 
 def test_numbers_of_a_race_that_ended_meanwhile_are_taken(workspace, monkeypatch):
-    open_both = race.open_both
+    open_panel_and_stage = race.open_panel_and_stage
 
     def wait(*asked):
-        monkeypatch.setattr(race, "open_both", open_both)
+        monkeypatch.setattr(race, "open_panel_and_stage", open_panel_and_stage)
         run(options(), Told())
-        return open_both(*asked)
+        return open_panel_and_stage(*asked)
 
-    monkeypatch.setattr(race, "open_both", wait)
+    monkeypatch.setattr(race, "open_panel_and_stage", wait)
     assert run(options(budget_evals=BUDGET + STEPS), Told()).made == 0
 
 
@@ -385,7 +385,7 @@ def test_a_conclusion_says_what_is_left_and_what_it_took(workspace):
     assert conclude_race(everyone).startswith(
         "By FID against train any of the 4 points may be the best, "
     )
-    assert [len(RaceTable(some).all_notes()) for some in (file, everyone)] == [2, 1]
+    assert [len(RaceTable(some).gather_notes()) for some in (file, everyone)] == [2, 1]
 
 
 def test_the_rate_is_that_of_a_second_batch(workspace):
@@ -418,7 +418,7 @@ def test_what_is_no_race_is_said_before_weights_are_loaded(
     def loaded(*_):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_fast_stage", loaded)
     for job in (run, plan):
         with pytest.raises(UsageError, match=what) as error:
             job(options(**changes), Told())

@@ -34,8 +34,8 @@ class Planned:
 
 def opened(monkeypatch, points, panel, loaded):
     monkeypatch.setattr(shared, "open_panel", lambda *_, **__: panel())
-    monkeypatch.setattr(shared, "load_for", lambda *_: loaded())
-    return shared.open_both(as_typed(SweepSOptions, s=(0,)), points, Session("cpu"))
+    monkeypatch.setattr(shared, "load_stage_for", lambda *_: loaded())
+    return shared.open_panel_and_stage(as_typed(SweepSOptions, s=(0,)), points, Session("cpu"))
 
 
 def raising(what):

@@ -303,7 +303,7 @@ def test_table_and_plot(swept):
 def test_the_same_command_again_does_nothing(swept, monkeypatch):
     before = files(SWEEP)
     seen = judged_images(monkeypatch)
-    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_fast_stage", loaded)
     run(options(ground_truth=True), Told())
     assert files(SWEEP) == before
     assert seen == []
@@ -372,7 +372,7 @@ def test_other_s_join_those_that_are_there(swept, monkeypatch):
 def test_another_sweep_under_the_same_name_is_refused(swept, monkeypatch, changes, says):
     write_judge(swept / "runs/other", seed=1)
     write_store(swept / "other.h5", "prepared", {"train": arrays_of(30, [4, 8], seed=2)})
-    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_fast_stage", loaded)
     before = files(SWEEP)
     with pytest.raises(WouldOverwriteError, match=rf"sweep is of another sweep: {says}"):
         run(options(**changes), Told())
@@ -489,7 +489,7 @@ def test_misfits_are_caught_from_headers(workspace, monkeypatch, changes, error,
     write_store("few.h5", "prepared", {"train": both, "val": both})
     two = both | {"labels": both["labels"] % 2}
     write_store("two.h5", "prepared", {"train": two}, classes=("disk", "ring"))
-    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.sampling.ready.load_fast_stage", loaded)
     monkeypatch.setattr("cdm_cli.jobs.sweep.shared.open_panel", loaded)
     judge = {key: changes[key] for key in ("ref", "features") if key in changes}
     rest = {key: value for key, value in changes.items() if key not in judge}

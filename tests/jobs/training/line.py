@@ -28,7 +28,7 @@ class Line:
     def draw(self, batch, generator, num):
         return (torch.rand(num, generator=generator),)
 
-    def losses(self, batch, draws):
+    def compute_losses(self, batch, draws):
         self.seen.append(draws[0])
         self.masks.append(torch.rand(1).item())
         return self.net(batch.x_0.flatten(1)).squeeze(1) + 0 * draws[0]

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from cdm_cli.cascade.saved import checkpoints
+from cdm_cli.cascade.saved import list_checkpoints
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import BadInputError
 from tests.tiny import Told, arrays_of, write_store
@@ -61,7 +61,7 @@ def test_data_rewritten_under_a_run_end_it_before_the_next_checkpoint(tmp_path):
 
     with pytest.raises(BadInputError, match=r"samples 0\.\.23 of train do not have") as changed:
         train(tmp_path, steps=9, told=Told(interfere))
-    (good,) = checkpoints(tmp_path / "runs/base")
+    (good,) = list_checkpoints(tmp_path / "runs/base")
     assert changed.value.kept == f"the last good checkpoint is {good}"
     assert good.name == "step-00000002"
 

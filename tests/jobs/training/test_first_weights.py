@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 import torch
 
-from cdm_cli.cascade.checkpoint import empty_net
+from cdm_cli.cascade.checkpoint import build_empty_net
 from cdm_cli.cascade.stage import build_net
 from cdm_cli.config import ClassifierConfig
 from cdm_cli.jobs.training import first_weights
@@ -54,7 +54,7 @@ def test_nothing_that_is_drawn_meanwhile_changes_them():
     while not weights._drawn[0].done():
         torch.manual_seed(1)
         torch.rand(5)
-    net = empty_net(config).to_empty(device="cpu")
+    net = build_empty_net(config).to_empty(device="cpu")
     weights.fill(net)
     weights.give_up()
     assert same(net, by_the_default_generator(config, 7))
@@ -67,7 +67,7 @@ def test_what_ends_the_thread_is_raised_where_weights_are_needed(monkeypatch):
     monkeypatch.setattr(first_weights, "build_net", fail)
     weights = FirstWeights(base_config(), 0)
     with pytest.raises(MemoryError):
-        weights.fill(empty_net(base_config()))
+        weights.fill(build_empty_net(base_config()))
     weights.give_up()
 
 

@@ -53,14 +53,14 @@ def test_a_piece_has_one_size_in_any_number_of_processes():
 
 @pytest.mark.parametrize("ranks", [0, 2])
 def test_memory_that_runs_out_halves_a_part_and_ends_equality(ranks, monkeypatch):
-    line, real = Line(), Line.losses
+    line, real = Line(), Line.compute_losses
 
     def losses(self, part, draws):
         if len(part.y) > 1:
             raise torch.OutOfMemoryError("out of memory")
         return real(self, part, draws)
 
-    monkeypatch.setattr(Line, "losses", losses)
+    monkeypatch.setattr(Line, "compute_losses", losses)
     one = trainer(line, virtual_ranks=ranks)
     one.step(7, batch())
     said = one.note_halving(7)
@@ -70,9 +70,11 @@ def test_memory_that_runs_out_halves_a_part_and_ends_equality(ranks, monkeypatch
     (*_, ended) = one.resumed or (None,)
     assert (str(ended) if ended else "") == ("micro_batch was 2, now 1" if ranks else "")
     assert ended is None or ended.step == 6
-    assert one.state().numerics.get("micro_batch") == (1 if ranks else None)
+    assert one.collect_state().numerics.get("micro_batch") == (1 if ranks else None)
     other = trainer(Line(), virtual_ranks=ranks, world=World(rank=0, size=2))
-    other.restore(line.net.state_dict(), one.ema.state_dict(), one.flatten_optimizer(), one.state())
+    other.restore(
+        line.net.state_dict(), one.ema.state_dict(), one.flatten_optimizer(), one.collect_state()
+    )
     assert other.gradients.micro_batch == (1 if ranks else 2), "bits go on as they are by now"
 
 
@@ -81,7 +83,7 @@ def test_a_run_that_goes_on_takes_what_is_asked_anew_else_what_fitted(asked, tak
     one, other = trainer(micro_batch=2), trainer(micro_batch=asked)
     one.gradients.continue_with(1)  # as where two had not fitted
     tensors = one.objective.net.state_dict(), one.ema.state_dict(), one.flatten_optimizer()
-    other.restore(*tensors, one.state())
+    other.restore(*tensors, one.collect_state())
     assert other.gradients.micro_batch == taken
 
 
@@ -120,7 +122,7 @@ def test_a_rehearsal_without_memory_says_nothing(monkeypatch):
 
     whole = trainer()
     with monkeypatch.context() as patch:
-        patch.setattr(Line, "losses", losses)
+        patch.setattr(Line, "compute_losses", losses)
         whole.gradients.warm_up(1, batch())
     whole.step(1, batch())
     assert whole.gradients.halved_from is None

@@ -14,7 +14,7 @@ from cdm_cli.errors import MemoryFloorError, StoppedError, UsageError
 from cdm_cli.jobs.sampling.headers import Header
 from cdm_cli.jobs.training import grid as training_grid
 from cdm_cli.jobs.training import log as training_log
-from cdm_cli.jobs.training.grid import picture, plan_layout, spread
+from cdm_cli.jobs.training.grid import draw_grid, plan_layout, spread
 from cdm_cli.plans import TrainingConfig
 from tests.jobs.stopping import StopsAtBar
 from tests.tiny import CLASSES, Told, arrays_of, base_config, sr_config, stage_of, write_store
@@ -91,7 +91,7 @@ def test_an_sr_stage_shows_input_sample_and_original_of_val(home, store):
     assert (layout.probe.s, layout.probe.lowres) == (5, "val")  # a quarter of 0..20
     val = store.parts["val"]
     made = np.full((layout.probe.num, 16, 16, 3), 77, np.uint8)
-    shown = np.asarray(picture(layout, made))
+    shown = np.asarray(draw_grid(layout, made))
     side, gap = 64, 2  # each pixel four times as wide
     for row, label in enumerate((0, 1, 2)):
         rows = np.flatnonzero(np.asarray(val.labels) == label)[:2]
@@ -130,7 +130,7 @@ def test_a_picture_shows_the_samples_of_the_layout_in_its_rows(home, store):
     ids = torch.arange(12)
     made = generate(stage, layout.probe.chain, SampleInputs(ids, ids % 3), seed=0)
     images = move_channels_last(to_uint8(made.x_0)).numpy()
-    shown = np.asarray(picture(layout, images))
+    shown = np.asarray(draw_grid(layout, images))
     tile = shown[14 + 66 : 14 + 66 + 64, -64:][::8, ::8]  # second row, last column
     assert np.array_equal(tile, images[3 * 3 + 1])
 
@@ -209,7 +209,7 @@ def test_tensorboard_gets_the_picture_if_it_is_there(home, monkeypatch):
         def close(self):
             shown.append("closed")
 
-    monkeypatch.setattr(training_log, "tensorboard", lambda directory, step: Board())
+    monkeypatch.setattr(training_log, "open_tensorboard", lambda directory, step: Board())
     train(home, GRIDS, steps=2)
     (name, image, step, order), closed = shown
     assert (name, step, order, closed) == ("samples", 2, "HWC", "closed")

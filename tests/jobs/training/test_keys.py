@@ -51,12 +51,12 @@ def test_torchs_default_generator_drops_in_older_trainings_alone():
     keys = Keys(Line(), settings(), World(), CPU)
     before = torch.get_rng_state()
     keys.draw(3, batch())
-    keys.begin_part(3, 0)
+    keys.begin_micro_batch(3, 0)
     assert torch.equal(torch.get_rng_state(), before)
     numbers = []
     for rank, start in ((0, 0), (1, 0), (0, 2)):
         keys = Keys(Line(), settings(keyed_by="rank"), World(rank=rank, size=2), CPU)
-        keys.begin_part(3, start)
+        keys.begin_micro_batch(3, start)
         numbers.append(torch.rand(1).item())
     assert len(set(numbers)) == 3
 

@@ -30,16 +30,16 @@ def functions_with_a_batch(frame):
 
 
 def test_a_batch_goes_through_three_functions_from_the_loop_to_the_loss(tmp_path, monkeypatch):
-    ways, loss_of = [], Stage.loss_of
+    ways, compute_losses = [], Stage.compute_losses
 
     def watched(self, batch, draws):
         ways.append(functions_with_a_batch(sys._getframe(1)))
-        return loss_of(self, batch, draws)
+        return compute_losses(self, batch, draws)
 
-    monkeypatch.setattr(Stage, "loss_of", watched)
+    monkeypatch.setattr(Stage, "compute_losses", watched)
     write_data(tmp_path / "data.h5")
     train(tmp_path, "training.micro_batch=4", steps=2)
     first, rest = ways[:2], ways[2:]
-    way = ["Trainer.step", "Gradients.compute", "Gradients._compute_part"]
+    way = ["Trainer.step", "Gradients.compute", "Gradients._compute_micro_batch"]
     assert first == 2 * [["Loop._take_first_step", *way]]
     assert rest == 2 * [way]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from cdm_cli.cascade.saved import checkpoints
+from cdm_cli.cascade.saved import list_checkpoints
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.training.numerics import compare_numerics, list_numerics
 from tests.tiny import Told
@@ -32,7 +32,7 @@ def threads(num):
 
 
 def states(home):
-    found = checkpoints(home / "runs/base")
+    found = list_checkpoints(home / "runs/base")
     return [json.loads((path / "state.json").read_text()) for path in found]
 
 

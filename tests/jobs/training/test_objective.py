@@ -38,7 +38,7 @@ def generator(seed=0):
 
 
 def losses(objective, batch, generator):
-    return objective.losses(batch, objective.draw(batch, generator, len(batch.y)))
+    return objective.compute_losses(batch, objective.draw(batch, generator, len(batch.y)))
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,13 @@ def test_parts_have_the_losses_of_the_whole(config, low):
         for parameter in objective.net.parameters():  # the last layers begin with zeros
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator(5)))
         inputs = batch, objective.draw(batch, generator(), len(batch.y))
-        whole = objective.losses(*inputs)
+        whole = objective.compute_losses(*inputs)
         rows = slice(0, 1), slice(1, 4), slice(4, 6)
         parts = torch.cat(
-            [objective.losses(*map_tensors(lambda x, some=some: x[some], inputs)) for some in rows]
+            [
+                objective.compute_losses(*map_tensors(lambda x, some=some: x[some], inputs))
+                for some in rows
+            ]
         )
     assert whole.shape == (6,)
     assert len(whole.unique()) == 6

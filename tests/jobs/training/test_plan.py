@@ -14,10 +14,10 @@ from cdm_cli.jobs.training.plan import (
     FREE,
     check_same,
     describe_data,
+    find_resolution,
     find_training_part,
     fit_to_data,
     plan_from_flags,
-    resolution_of,
 )
 from cdm_cli.options.sampling import Compute
 from cdm_cli.options.training import TrainOptions
@@ -95,9 +95,9 @@ def test_other_classes_or_channels_than_those_of_the_data_are_refused(
 def test_a_classifier_takes_the_highest_resolution_unless_told(tmp_path, store):
     asked = options(tmp_path, preset="tiny-classifier")
     made = fit_to_data(plan_from_flags(asked), store, asked)
-    assert (resolution_of(made.stage), made.stage.num_classes) == (16, 3)
+    assert (find_resolution(made.stage), made.stage.num_classes) == (16, 3)
     asked = options(tmp_path, preset="tiny-classifier", overrides=("resolution=8",))
-    assert resolution_of(fit_to_data(plan_from_flags(asked), store, asked).stage) == 8
+    assert find_resolution(fit_to_data(plan_from_flags(asked), store, asked).stage) == 8
 
 
 @pytest.mark.parametrize(

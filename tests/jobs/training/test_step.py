@@ -9,7 +9,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cdm_cli.jobs.training.step import learning_rate
+from cdm_cli.jobs.training.step import compute_learning_rate
 from cdm_cli.plans import TrainingConfig
 from tests.jobs.training.line import VALUES, batch, trainer
 
@@ -21,11 +21,11 @@ def state(one):
 
 def test_learning_rate_warms_up_then_stays_or_falls_to_nothing():
     training = TrainingConfig(steps=100, lr=2.0, warmup=4)
-    rates = [learning_rate(training, step, cosine=False) for step in (1, 2, 4, 5, 100)]
+    rates = [compute_learning_rate(training, step, cosine=False) for step in (1, 2, 4, 5, 100)]
     assert rates == [0.5, 1.0, 2.0, 2.0, 2.0]
-    falling = [learning_rate(training, step, cosine=True) for step in (51, 100)]
+    falling = [compute_learning_rate(training, step, cosine=True) for step in (51, 100)]
     assert falling == pytest.approx([1.0, 2 * 0.5 * (1 + math.cos(0.99 * math.pi))])
-    assert learning_rate(TrainingConfig(lr=2.0), 1, cosine=False) == 2.0
+    assert compute_learning_rate(TrainingConfig(lr=2.0), 1, cosine=False) == 2.0
 
 
 class OneDevice(TorchDispatchMode):
@@ -42,11 +42,11 @@ def test_counting_waits_for_no_device():
     one = trainer()
     with FakeTensorMode(allow_non_fake_inputs=True), OneDevice():  # of CUDA, without one
         one._sums = torch.zeros(4, device="cuda", dtype=torch.float64)
-        one._row, loss = torch.zeros(2, device="cuda"), torch.zeros((), device="cuda")
+        one._streaks, loss = torch.zeros(2, device="cuda"), torch.zeros((), device="cuda")
         one._note(loss, loss, loss > 0)
         assert one._sums.device.type == "cuda"
         with pytest.raises(AssertionError, match="copy_"):
-            one._row[0] = 1
+            one._streaks[0] = 1
 
 
 def test_the_gradient_is_that_of_the_mean_over_the_batch():
@@ -112,7 +112,7 @@ def test_a_restored_trainer_continues_bit_for_bit():
     ema = {name: tensor.clone() for name, tensor in one.ema.state_dict().items()}
     tensors = {name: tensor.clone() for name, tensor in one.flatten_optimizer().items()}
     model = {name: tensor.clone() for name, tensor in one.objective.net.state_dict().items()}
-    other.restore(model, ema, tensors, one.state())
+    other.restore(model, ema, tensors, one.collect_state())
     for step in (3, 4):
         one.step(step, batch())
         other.step(step, batch())

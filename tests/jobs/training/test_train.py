@@ -14,7 +14,7 @@ import torch
 from cdm_cli.cascade import draws
 from cdm_cli.cascade.checkpoint import load_stage
 from cdm_cli.cascade.classifier import ClassifierStage
-from cdm_cli.cascade.saved import checkpoints
+from cdm_cli.cascade.saved import list_checkpoints
 from cdm_cli.cascade.stage import Stage, build_net
 from cdm_cli.cascade.stagefile import read_stage_file, write_stage_file
 from cdm_cli.config import StageConfig
@@ -88,7 +88,7 @@ def same_as_undisturbed(home, undisturbed):
 def test_what_a_run_leaves_and_returns(undisturbed):
     home, result = undisturbed
     assert (result.stage, result.steps, result.skipped_steps) == (base(home), 5, 0)
-    assert [path.name[-1] for path in checkpoints(base(home))] == ["2", "4", "5"]
+    assert [path.name[-1] for path in list_checkpoints(base(home))] == ["2", "4", "5"]
     logged = rows(base(home))
     assert [row["step"] for row in logged] == [1, 2, 3, 4, 5]
     assert logged[-1]["loss"] == result.loss
@@ -98,7 +98,7 @@ def test_what_a_run_leaves_and_returns(undisturbed):
     assert result.images_per_second == pytest.approx(logged[-1]["images_per_second"], abs=0.1)
 
 
-def test_the_loss_of_a_seed_does_not_change(undisturbed):
+def test_the_compute_losses_a_seed_does_not_change(undisturbed):
     losses = [row["loss"] for row in rows(base(undisturbed[0]))]
     assert losses == pytest.approx(LOSSES, rel=1e-5)
 
@@ -107,7 +107,7 @@ def test_the_average_follows_its_closed_form(undisturbed):
     """The n-th update has decay (1 + n) / (10 + n), whatever came before."""
     home = undisturbed[0]
     train(home, DROPOUT, KEEP_ALL, "training.save_every=1", name="each")
-    saved = checkpoints(home / "runs/each")
+    saved = list_checkpoints(home / "runs/each")
     first, second = (tensors(path, "ema") for path in saved[:2])
     model = tensors(saved[1], "model")
     stage = load_stage("each", home / "runs")
@@ -148,10 +148,10 @@ def test_a_checkpoint_of_a_stop_pushes_no_other_out(home):
 
         with pytest.raises(StoppedError):
             train(home, *keep, steps=9, told=Told(interfere))
-        found = [int(path.name[5:]) for path in checkpoints(base(home))]
+        found = [int(path.name[5:]) for path in list_checkpoints(base(home))]
         assert found == [2, 4, 5] if step == 5 else [4, 6, 7]
     train(home, *keep, steps=9)
-    assert [path.name[-1] for path in checkpoints(base(home))] == ["8", "9"]
+    assert [path.name[-1] for path in list_checkpoints(base(home))] == ["8", "9"]
 
 
 class KilledError(Exception):
@@ -300,13 +300,13 @@ def test_a_name_must_be_one_word(tmp_path):
 
 def spoilt(monkeypatch, spoil):
     """Let spoil(call, losses) change the losses of each call, 1, 2, …, of the objective."""
-    calls, real = [], Stage.loss_of
+    calls, real = [], Stage.compute_losses
 
     def losses(self, *inputs):
         calls.append(None)
         return spoil(len(calls), real(self, *inputs))
 
-    monkeypatch.setattr(Stage, "loss_of", losses)
+    monkeypatch.setattr(Stage, "compute_losses", losses)
 
 
 def test_a_step_that_is_not_finite_is_skipped(home, monkeypatch):
@@ -320,7 +320,7 @@ def test_a_step_that_is_not_finite_is_skipped(home, monkeypatch):
     spoilt(monkeypatch, spoil)
     result = train(home, KEEP_ALL, "training.save_every=1", steps=3)
     assert result.skipped_steps == 1
-    one, three = checkpoints(base(home))
+    one, three = list_checkpoints(base(home))
     moments = [tensors(path, "optimizer") for path in (one, three)]
     assert [float(found["step"]) for found in moments] == [1, 2]
     assert not equal(tensors(one, "model"), tensors(three, "model"))
@@ -340,7 +340,7 @@ def test_training_that_diverges_ends_and_names_the_last_good_checkpoint(home, mo
     with pytest.raises(DivergedError, match="3 steps in a row, up to step 6, had") as diverged:
         train(home, KEEP_ALL, "training.save_every=1", steps=9)
     assert diverged.value.exit_code == 76
-    _, two, three = checkpoints(base(home))  # and none of the streak
+    _, two, three = list_checkpoints(base(home))  # and none of the streak
     assert diverged.value.kept == (
         f"the last good checkpoint is {two}; {three.name} holds the weights that gave them"
     )
@@ -353,7 +353,7 @@ def test_a_streak_pushes_no_checkpoint_out(home, monkeypatch):
     nan_from(monkeypatch, 6)
     with pytest.raises(DivergedError, match="up to step 8"):
         train(home, "training.save_every=2", "training.keep=1", steps=9)
-    assert [path.name[-1] for path in checkpoints(base(home))] == ["4"]
+    assert [path.name[-1] for path in list_checkpoints(base(home))] == ["4"]
 
 
 def test_weights_that_never_were_good_are_not_left_for_sampling(home, monkeypatch):
@@ -369,7 +369,7 @@ def test_weights_that_never_were_good_are_not_left_for_sampling(home, monkeypatc
 def test_what_is_due_within_a_streak_is_saved_behind_it(home, monkeypatch):
     nan_from(monkeypatch, 4, 4)
     train(home, KEEP_ALL, "training.save_every=2", steps=6)
-    assert [path.name[-1] for path in checkpoints(base(home))] == ["2", "5", "6"]
+    assert [path.name[-1] for path in list_checkpoints(base(home))] == ["2", "5", "6"]
 
 
 def test_a_stop_within_a_streak_saves_nothing(home, monkeypatch):
@@ -377,7 +377,7 @@ def test_a_stop_within_a_streak_saves_nothing(home, monkeypatch):
     told = Told(lambda done: signal.raise_signal(signal.SIGTERM) if done == 4 else None)
     with pytest.raises(StoppedError, match="after step 4") as stopped:
         train(home, KEEP_ALL, told=told)
-    (good,) = checkpoints(base(home))
+    (good,) = list_checkpoints(base(home))
     assert stopped.value.kept == (
         "the last 2 steps were not finite, so this one is not saved; "
         f"the last good checkpoint is {good}"
@@ -401,14 +401,14 @@ def test_bad_steps_apart_from_each_other_do_not_end_the_run(home, monkeypatch):
 
 def out_of_memory(monkeypatch, most):
     """Let the device have memory for so many images."""
-    real = Stage.loss_of
+    real = Stage.compute_losses
 
     def losses(self, *inputs):
         if len(inputs[0].y) > most:
             raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
         return real(self, *inputs)
 
-    monkeypatch.setattr(Stage, "loss_of", losses)
+    monkeypatch.setattr(Stage, "compute_losses", losses)
 
 
 def numbers_left(directory):
@@ -427,7 +427,7 @@ def test_too_large_a_batch_is_taken_in_parts_and_gives_the_same(home, monkeypatc
     assert "the batch of 8 is now taken 2 images at a time" in said[0]
     assert numbers_left(home / "runs/asked") == numbers_left(base(home))
     assert parts.loss == pytest.approx(whole.loss, rel=1e-4)
-    last = checkpoints(home / "runs/whole")[-1], checkpoints(base(home))[-1]
+    last = list_checkpoints(home / "runs/whole")[-1], list_checkpoints(base(home))[-1]
     ours, theirs = (tensors(path, "ema") for path in last)
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name], rtol=1e-2, atol=2e-3)
@@ -481,7 +481,7 @@ def test_an_exact_training_that_runs_out_of_memory_says_what_ends(home, monkeypa
     said = [line for line in told.lines if "out of device memory" in line]
     assert len(said) == 1
     assert "taken 1 images at a time; the result is the same to rounding, no longer to" in said[0]
-    state = json.loads((checkpoints(base(home))[-1] / "state.json").read_text())
+    state = json.loads((list_checkpoints(base(home))[-1] / "state.json").read_text())
     assert state["resumed"] == [
         {"step": 0, "before": {"micro_batch": 2}, "now": {"micro_batch": 1}}
     ]
@@ -494,9 +494,9 @@ def test_an_exact_training_that_runs_out_of_memory_says_what_ends(home, monkeypa
 def test_the_network_is_compiled_once_it_is_known_what_fits(home, monkeypatch):
     sizes, compiled = [], Compute(compile=True)
     out_of_memory(monkeypatch, 3)
-    short = Stage.loss_of
+    short = Stage.compute_losses
     monkeypatch.setattr(
-        Stage, "loss_of", lambda self, *x: sizes.append(len(x[0].y)) or short(self, *x)
+        Stage, "compute_losses", lambda self, *x: sizes.append(len(x[0].y)) or short(self, *x)
     )
     name = "cdm_cli.jobs.training.train.compile_net"
     monkeypatch.setattr(name, lambda net: sizes.append("compiled"))
@@ -515,7 +515,7 @@ def test_the_batch_that_fitted_is_remembered(home, monkeypatch):
         out_of_memory(patch, 4)
         train(home, KEEP_ALL, steps=2)
     train(home, KEEP_ALL, steps=3)
-    state = json.loads((checkpoints(base(home))[-1] / "state.json").read_text())
+    state = json.loads((list_checkpoints(base(home))[-1] / "state.json").read_text())
     assert state["micro_batch"] == 4
 
 
@@ -523,7 +523,7 @@ def test_a_run_that_goes_on_takes_the_parts_that_are_asked_for_anew(home):
     train(home, KEEP_ALL, steps=2, exact=True, batch_size=16)
     told = Told()
     train(home, KEEP_ALL, "training.micro_batch=1", told=told, steps=3, exact=True, batch_size=16)
-    state = json.loads((checkpoints(base(home))[-1] / "state.json").read_text())
+    state = json.loads((list_checkpoints(base(home))[-1] / "state.json").read_text())
     assert (state["micro_batch"], state["micro_batch_asked"]) == (1, 1)
     assert any("micro_batch was 2, now 1: from step 2 on" in line for line in told.lines)
 

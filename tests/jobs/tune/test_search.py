@@ -27,7 +27,7 @@ def space(steps=4, variances=BOTH):
 @pytest.mark.parametrize("steps", [1, 2, 4, 16, 100])
 @pytest.mark.parametrize("place", [*CORNERS, (0.3, 0.6, 0)])
 def test_every_place_is_a_linear_schedule_within_its_bounds(steps, place):
-    found = space(steps).candidate(place, "spread")
+    found = space(steps).make_candidate(place, "spread")
     alpha_bar = torch.tensor((1.0, *found.alpha_bar), dtype=torch.float64)
     beta = 1 - alpha_bar[1:] / alpha_bar[:-1]
     torch.testing.assert_close(
@@ -40,10 +40,10 @@ def test_every_place_is_a_linear_schedule_within_its_bounds(steps, place):
 
 
 def test_the_ends_of_the_box():
-    assert space().candidate((0.0, 0.0, 0), "spread").beta_1 == pytest.approx(LEAST_BETA)
-    constant = space().candidate((1.0, 1.0, 0), "spread")
+    assert space().make_candidate((0.0, 0.0, 0), "spread").beta_1 == pytest.approx(LEAST_BETA)
+    constant = space().make_candidate((1.0, 1.0, 0), "spread")
     assert constant.beta_1 == pytest.approx(constant.beta_T) == pytest.approx(1 - 0.3**0.25)
-    assert space(1).candidate((0.2, 1.0, 0), "spread").alpha_bar == pytest.approx((0.3,))
+    assert space(1).make_candidate((0.2, 1.0, 0), "spread").alpha_bar == pytest.approx((0.3,))
 
 
 @pytest.mark.parametrize(("steps", "beta_1", "beta_T"), [(4, 0.01, 0.9), (100, 1e-4, 0.1)])

@@ -41,7 +41,7 @@ def test_the_grid_has_both_ends(T):
 def test_the_noise_of_a_start_and_of_each_step_is_normal_and_independent(path):
     impulses, path = path
     few = TIMES[::-9]
-    noises = [path.start(few[0]), *(path.noise_of_step(t, s) for t, s in itertools.pairwise(few))]
+    noises = [path.start(few[0]), *(path.draw_step_noise(t, s) for t, s in itertools.pairwise(few))]
     for i, j in itertools.combinations_with_replacement(range(len(noises)), 2):
         expected = pytest.approx(float(i == j), abs=1e-9)
         assert impulses.covariance(noises[i], noises[j]) == expected
@@ -51,9 +51,9 @@ def test_a_step_takes_all_increments_that_it_steps_over(path):
     _, path = path
     t, middle, s = TIMES[60], TIMES[50], TIMES[20]
     snr = {at: float(path.snr[path.times.index(at)]) for at in (t, middle, s)}
-    both = path.noise_of_step(t, middle) * (snr[middle] - snr[t]) ** 0.5
-    both = both + path.noise_of_step(middle, s) * (snr[s] - snr[middle]) ** 0.5
-    torch.testing.assert_close(path.noise_of_step(t, s) * (snr[s] - snr[t]) ** 0.5, both)
+    both = path.draw_step_noise(t, middle) * (snr[middle] - snr[t]) ** 0.5
+    both = both + path.draw_step_noise(middle, s) * (snr[s] - snr[middle]) ** 0.5
+    torch.testing.assert_close(path.draw_step_noise(t, s) * (snr[s] - snr[t]) ** 0.5, both)
 
 
 def of(number):

@@ -194,7 +194,7 @@ def test_everything_is_compared_with_many_steps_on_the_same_fresh_images(tuned):
     assert OUT.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     drawn = f"{OUT}, {OUT.with_suffix('.csv')}, {OUT.with_suffix('.png')}, {LOG}"
     again = run(options(steps=(3, 2)), Told())
-    assert again.in_short()[2] == f"written: {drawn}"
+    assert again.show_in_short()[2] == f"written: {drawn}"
 
 
 @pytest.mark.parametrize("span", [(1.6, 28), (2.1, 4.8), (6.1, 7.2), (11, 19)])

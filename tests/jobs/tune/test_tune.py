@@ -192,7 +192,7 @@ def test_another_sampler_keeps_its_own(workspace, scored):
 
 def test_the_same_command_again_does_nothing(tuned, monkeypatch):
     before = OUT.read_bytes(), LOG.read_bytes()
-    monkeypatch.setattr("cdm_cli.jobs.tune.judge.load_ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.tune.judge.load_fast_stage", loaded)
     monkeypatch.setattr("cdm_cli.jobs.tune.judge.open_panel", loaded)
     result = run(options(steps=(2, 4)), Told())
     assert (OUT.read_bytes(), LOG.read_bytes()) == before
@@ -249,12 +249,12 @@ def judged_on(ids, **changes):
 
 def test_what_it_gains_is_judged_on_images_that_did_not_choose_it(tuned):
     search = search_of()
-    assert (search.asked.fresh_by, len(search.asked.fresh.ids)) == ("images", NUM)
-    assert set(search.asked.fresh.ids).isdisjoint(search.asked.shown.ids)
+    assert (search.inputs.fresh_by, len(search.inputs.fresh.ids)) == ("images", NUM)
+    assert set(search.inputs.fresh.ids).isdisjoint(search.inputs.shown.ids)
     schedule = next(one for one in found()["schedules"] if one["gain"])
     steps, gain = schedule["steps"], schedule["gain"]
-    own = judged_on(search.asked.fresh.ids, steps=steps)
-    best = judged_on(search.asked.fresh.ids, steps=steps, schedule=OUT)
+    own = judged_on(search.inputs.fresh.ids, steps=steps)
+    best = judged_on(search.inputs.fresh.ids, steps=steps, schedule=OUT)
     gap = own.estimate.minus(best.estimate)
     assert (gain["baseline"], gain["score"]) == pytest.approx((own.value, best.value), rel=1e-3)
     assert gain["gain"] == pytest.approx(gap.corrected, rel=0.02)
@@ -271,7 +271,7 @@ def test_without_other_images_the_noise_is_another(workspace, monkeypatch):
     run(options(num=50, trials=1), Told())
     (gain,) = gains()
     assert (gain["fresh"], gain["num"]) == ("noise", 50)
-    own = judged_on(search_of(num=50).asked.shown.ids, steps=2, seed=1)
+    own = judged_on(search_of(num=50).inputs.shown.ids, steps=2, seed=1)
     assert gain["baseline"] == pytest.approx(own.value, rel=1e-3)
 
 
@@ -279,7 +279,7 @@ def test_an_old_log_gets_no_gain(tuned, monkeypatch):
     head, *rest = LOG.read_text().splitlines(keepends=True)
     old = [line for line in rest if '"gain"' not in line]
     LOG.write_text("".join([head.replace(',"gains":true', ""), *old]))
-    monkeypatch.setattr("cdm_cli.jobs.tune.judge.load_ready_stage", loaded)
+    monkeypatch.setattr("cdm_cli.jobs.tune.judge.load_fast_stage", loaded)
     result = run(options(), Told())
     assert [one.fresh_gain for one in result.schedules] == [None] * 2
     assert "how surely is not known" in result.conclusion or "no trial" in result.conclusion

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cdm_cli.app import app
-from cdm_cli.cascade.saved import checkpoints
+from cdm_cli.cascade.saved import list_checkpoints
 from cdm_cli.cascade.snapshot import save_best
 from cdm_cli.data import lock, pruned
 from cdm_cli.data.store import open_store
@@ -70,7 +70,7 @@ def going(path="."):
 
 
 def steps(name="trained"):
-    return [path.name for path in checkpoints(Path("runs") / name)]
+    return [path.name for path in list_checkpoints(Path("runs") / name)]
 
 
 def provenance_of(weights):
