@@ -42,7 +42,7 @@ def machine(tmp_path, monkeypatch):
 def advice_after(machine, *, processes=1, **work):
     busy.begin()
     machine.pass_time(2.0, **work)
-    return busy.advice(processes)
+    return busy.advise(processes)
 
 
 @pytest.mark.parametrize("others", [(), (0.05, 0.05, 0.05), (0, 0, 0, 1, 1)])
@@ -63,7 +63,7 @@ def test_cores_of_others_are_counted_and_left_to_them(machine, others, processes
     said = advice_after(machine, ours=1.0, others=others, processes=processes)
     assert said.startswith(f"other programs keep {taken} of these 4 cores busy")
     assert f"OMP_NUM_THREADS={threads} before the command" in said
-    assert busy.advice() == "", "once"
+    assert busy.advise() == "", "once"
 
 
 @pytest.mark.parametrize("name", [busy.THREADS, busy.TOLD])
@@ -75,13 +75,13 @@ def test_whoever_knows_is_told_nothing(machine, monkeypatch, name):
 def test_where_it_cannot_be_known_nothing_is_said(machine):
     busy.begin()
     machine.stat.unlink()
-    assert busy.advice() == ""
+    assert busy.advise() == ""
     busy.begin()
-    assert busy.advice() == ""
+    assert busy.advise() == ""
 
 
 def test_two_looks_are_apart(machine):
     """A command that imports little waits until ticks tell something."""
     busy.begin()
-    assert busy.advice() == ""
+    assert busy.advise() == ""
     assert machine.now == pytest.approx(busy.SECONDS)
