@@ -22,9 +22,9 @@ NEXT = "next"
 PLAIN = {
     "', '.join(CLASS)", "', '.join(FILE)", "', '.join(LABEL)", "quarter",
     "MOST_SAMPLES // num_classes", "again", "axis", "blocks", "ctx.command_path",
-    "field.least", "file.url", "first", "fit.recipe.lr", "flag", "flag or 'with '", "flags[0]",
+    "racers.least", "file.url", "first", "fit.recipe.lr", "flag", "flag or 'with '", "flags[0]",
     "last", "least",
-    "limit // 1024", "lower", "math.ceil(field.least / per_second)",
+    "limit // 1024", "lower", "math.ceil(racers.least / per_second)",
     "math.ceil(training.batch_size / world.size) * world.size", "max(1, size // 2)",
     "max(part.resolutions)", "metric", "min(index, blocks)", "mode", "names", "nearest",
     "num", "number", "part.num",
