@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from datetime import timedelta
@@ -24,15 +24,11 @@ from torch.distributed import (
     TCPStore,  # pyright: ignore[reportPrivateImportUsage]
 )
 
-from cdm_cli.errors import CdmError, MismatchError, StoppedError, UsageError
-from cdm_cli.jobs.runtime.lifelines import find_end, reach
+from cdm_cli.errors import CdmError, MismatchError, UsageError
+from cdm_cli.jobs.runtime.watch import Say, Watch
 
-Say = Callable[[str], object]
 T = TypeVar("T")
 
-SHORTEST, LONGEST = 0.02, 0.5  # seconds between two looks
-TELL, AGAIN = 10.0, 60.0  # seconds of waiting until it is told, and told again
-SILENCE = 20.0  # seconds without a sign of life of a process that was there: it has ended
 ANSWER = 2.0  # seconds for an answer, before it is looked whether the first process has ended
 HERE, MET, DIFFER = "here", "met", "differ"
 
@@ -48,7 +44,7 @@ def meet(
     not come within `patience` or ends meanwhile, MismatchError where two say they are one rank or
     that the job is of other sizes, and UsageError for a port that is taken.
     """
-    watch = _Watch(rank, size, address, patience.total_seconds(), say)
+    watch = Watch(rank, size, address, patience.total_seconds(), say)
     try:
         store = PrefixStore(_name_meeting(number), _open_store(watch, patience))
         _ask(watch, lambda: _arrive(store, watch))
@@ -61,83 +57,7 @@ def meet(
     return store
 
 
-class _Watch:
-    """Counts the seconds of a wait, tells for whom it is, and ends it."""
-
-    def __init__(self, rank: int, size: int, address: str, patience: float, say: Say) -> None:
-        self.rank, self.size = rank, size
-        host, _, port = address.rpartition(":")
-        if not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise UsageError(f"{address}: expected a port in 1..65535", next="another MASTER_PORT")
-        self.host, self.port = host, int(port)
-        elastic = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        self.opens = rank == 0 and not elastic  # torchrun has a store of its own
-        self._patience, self._say = patience, say
-        self._since = time.monotonic()
-        self._line: socket.socket | None = None
-        self._told = self._since + TELL
-
-    def looks(self) -> Iterator[None]:
-        """Yield before each look, sleeping between two of them."""
-        pause = SHORTEST
-        while True:
-            yield
-            time.sleep(pause)
-            pause = min(1.5 * pause, LONGEST)
-
-    def wait(self, missing: Sequence[int], why: str = "") -> None:
-        """Tell now and then who is missing. Raises StoppedError where patience is at its end."""
-        now = time.monotonic()
-        if now - self._since > self._patience:
-            raise self.make_error(missing, f"did not come within {self._patience:.0f} s{why}")
-        if now > self._told:
-            left = self._patience - (now - self._since)
-            self._say(
-                f"rank {self.rank} of {self.size} waits for {self._name(missing)}{why}; "
-                f"at most {left:.0f} s more"
-            )
-            self._told = now + AGAIN
-
-    def make_error(self, ranks: Sequence[int], what: str) -> StoppedError:
-        """Return the error of a process that has waited for others in vain."""
-        return StoppedError(
-            f"rank {self.rank} of {self.size} did not meet the others: {self._name(ranks)} {what}",
-            kept="nothing was computed",
-            next="look at the messages of those, then start all of them again; MASTER_ADDR and "
-            "MASTER_PORT must lead to rank 0",
-        )
-
-    def _name(self, ranks: Sequence[int]) -> str:
-        shown = ", ".join(map(str, ranks[:8])) + (", …" if len(ranks) > 8 else "")
-        place = f" at {self.host}:{self.port}" if list(ranks) == [0] else ""
-        return f"rank {shown}{place}"
-
-    def reach_first(self) -> OSError | None:
-        """Return why the store cannot be reached at this look, None once it is.
-
-        The connection stays, to know when the first process ends: a new one for each look of each
-        process would keep the store from answering.
-        """
-        if self.opens:
-            return None
-        try:
-            self._line = reach(self.host, self.port, SILENCE)
-        except OSError as error:
-            return error
-        return None
-
-    def check_first(self) -> None:
-        """Raise StoppedError where nobody listens any more where the store was, or is reached."""
-        if self._line is not None and (why := find_end(self._line)):
-            raise self.make_error([0], why)
-
-    def close(self) -> None:
-        """Let go of the first process."""
-        if self._line is not None:
-            self._line.close()
-
-
-def _open_store(watch: _Watch, patience: timedelta) -> Store:
+def _open_store(watch: Watch, patience: timedelta) -> Store:
     """Open the store in the first process, unless torchrun has one; reach it from the others."""
     for _ in watch.looks():
         if not (why := watch.reach_first()):
@@ -163,7 +83,7 @@ def _open_store(watch: _Watch, patience: timedelta) -> Store:
         raise watch.make_error([0], f"could not be reached: {error}") from None
 
 
-def _listen(watch: _Watch) -> int | None:
+def _listen(watch: Watch) -> int | None:
     """Return a socket for the store to listen on, if others reach it by an address of IPv4.
 
     On one of its own torch takes both families, and before it answers anybody asks a name server
@@ -182,7 +102,7 @@ def _name_meeting(number: int) -> str:
     return f"cdm/{restart}/{number}" if number else f"cdm/{restart}"
 
 
-def _ask(watch: _Watch, question: Callable[[], T]) -> T:
+def _ask(watch: Watch, question: Callable[[], T]) -> T:
     """Return an answer of the store, asked in a thread: torch waits without end for a mute one."""
     answer: Future[T] = Future()
 
@@ -199,12 +119,12 @@ def _ask(watch: _Watch, question: Callable[[], T]) -> T:
     return answer.result()
 
 
-def _describe(watch: _Watch) -> str:
+def _describe(watch: Watch) -> str:
     host = socket.gethostname()
     return json.dumps({"size": watch.size, "rank": watch.rank, "host": host})
 
 
-def _arrive(store: Store, watch: _Watch) -> None:
+def _arrive(store: Store, watch: Watch) -> None:
     """Say that this process is there, and to all what does not fit those that were there."""
     if store.add(f"number/{watch.rank}", 1) > 1:
         store.set(DIFFER, f"several processes have RANK={watch.rank}")
@@ -217,7 +137,7 @@ def _arrive(store: Store, watch: _Watch) -> None:
         )
 
 
-def _wait_for_all(store: Store, watch: _Watch, word: str) -> None:
+def _wait_for_all(store: Store, watch: Watch, word: str) -> None:
     """Say the word, and give signs of life until every process has said it.
 
     A look takes the store three answers, of however many processes: a slow store would keep all of
@@ -230,18 +150,18 @@ def _wait_for_all(store: Store, watch: _Watch, word: str) -> None:
         watch.check_first()
         if _ask(watch, lambda: _look(store, watch, word, missing)):  # noqa: B023
             return
-        if time.monotonic() - asked > SILENCE / 4:
+        if time.monotonic() - asked > watch.silence / 4:
             asked = time.monotonic()
             missing = _ask(watch, lambda: _find_missing(store, word, missing))  # noqa: B023
             if not missing:  # the last one has come since that look
                 return
-            gone = [rank for rank in missing if word == MET and _is_silent(store, rank, seen)]
+            gone = _find_silent(store, watch, missing, seen) if word == MET else []
             if gone:
-                raise watch.make_error(gone, f"has ended: no sign of it for {SILENCE:.0f} s")
+                raise watch.make_error(gone, f"has ended: no sign of it for {watch.silence:.0f} s")
             watch.wait(missing)
 
 
-def _look(store: Store, watch: _Watch, word: str, missing: Sequence[int]) -> bool:
+def _look(store: Store, watch: Watch, word: str, missing: Sequence[int]) -> bool:
     """Give a sign of life, and return whether those that were missing have said the word."""
     store.add(f"life/{watch.rank}", 1)
     if store.check([DIFFER]):
@@ -259,11 +179,16 @@ def _find_missing(store: Store, word: str, ranks: list[int]) -> list[int]:
     return [rank for half in halves for rank in _find_missing(store, word, half)]
 
 
-def _is_silent(store: Store, rank: int, seen: dict[int, tuple[int, float]]) -> bool:
-    signs, now = store.add(f"life/{rank}", 0), time.monotonic()
-    if rank not in seen or seen[rank][0] != signs:
-        seen[rank] = signs, now
-    return now - seen[rank][1] > SILENCE
+def _find_silent(
+    store: Store, watch: Watch, ranks: Sequence[int], seen: dict[int, tuple[int, float]]
+) -> list[int]:
+    """Return those of the ranks that have given no new sign of life for too long."""
+    now = time.monotonic()
+    for rank in ranks:
+        signs = store.add(f"life/{rank}", 0)
+        if rank not in seen or seen[rank][0] != signs:
+            seen[rank] = signs, now
+    return [rank for rank in ranks if now - seen[rank][1] > watch.silence]
 
 
 def _differ(what: str) -> CdmError:

@@ -98,14 +98,9 @@ class Engine:
 
     def _make(self, inputs: SampleInputs, meter: "Meter") -> Arrays:
         generated = generate(
-            self.stage,
-            self.chain,
-            inputs,
-            seed=self.seed,
-            keep=self.keep,
-            batch_size=self.batch_size,
-            watch=meter.watch(len(inputs.ids)),
-        )
+            self.stage, self.chain, inputs, seed=self.seed, keep=self.keep,
+            batch_size=self.batch_size, watch=meter.watch(len(inputs.ids)),
+        )  # fmt: skip
         images = f"images/{self.stage.config.model.resolution}"
         z = {s: generated.z[s].half() for s in self.keep}
         check_finite(self.stage, *z.values())
@@ -120,13 +115,8 @@ class Meter:
         self, advance: Callable[[int, str], None], stop: Stop, num: int,
         describe_kept: Callable[[], str], done: int = 0,
     ) -> None:  # fmt: skip
-        self._advance, self._stop, self._num, self._describe_kept = (
-            advance,
-            stop,
-            num,
-            describe_kept,
-        )
-        self._done = done
+        self._advance, self._stop = advance, stop
+        self._num, self._done, self._describe_kept = num, done, describe_kept
 
     def watch(self, num: int) -> Callable[[Steps], Iterable[tuple[int, Tensor]]]:
         """Return what wraps the steps of a batch of num samples."""

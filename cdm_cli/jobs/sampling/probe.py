@@ -245,13 +245,9 @@ def _sample(
     """Return uint8 [n, H, W, C], or None where memory does not suffice; raise NotFiniteError."""
     try:
         generated = generate(
-            stage,
-            probe.chain,
-            probe.make_inputs(places),
-            seed=probe.seed,
-            batch_size=size,
-            watch=watch,
-        )
+            stage, probe.chain, probe.make_inputs(places),
+            seed=probe.seed, batch_size=size, watch=watch,
+        )  # fmt: skip
         return as_images(stage, generated.x_0)
     except torch.OutOfMemoryError:
         return None

@@ -1,7 +1,7 @@
 """What `cdm train` is about to do: preset, overrides and data together."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -149,12 +149,12 @@ def _check_resolution(
     )
 
 
-def tell_classes(store: Store, plan: Plan, empty: Sequence[int]) -> Iterator[str]:
-    """Yield what is to be said of the classes before a training. empty: those without images."""
+def tell_trained_classes(store: Store, plan: Plan, empty: Sequence[int], report: Report) -> None:
+    """Say what is to be known of the classes before a training. empty: those without images."""
     if empty:
-        yield f"{store.path}: {describe_empty(store.classes, empty)}"
+        report.say(f"{store.path}: {describe_empty(store.classes, empty)}")
     if plan.stage.kind == "classifier" and len(store.classes) - len(empty) < 2:
-        yield f"{store.path} shows one class: the classifier has nothing to tell apart"
+        report.say(f"{store.path} shows one class: the classifier has nothing to tell apart")
 
 
 def describe_data(store: Store) -> DataInfo:

@@ -40,8 +40,8 @@ from cdm_cli.jobs.training.plan import (
     fit_to_data,
     open_batches,
     plan_from_flags,
-    tell_classes,
     tell_new_fall,
+    tell_trained_classes,
 )
 from cdm_cli.jobs.training.select import choose_features, read_best
 from cdm_cli.jobs.training.sizes import open_sizes
@@ -131,10 +131,10 @@ def plan(options: TrainOptions, report: Report) -> dict[str, object]:
 def run(options: TrainOptions, report: Report) -> TrainResult:
     """Train the stage, or continue it; one that is done only gets the extras that it lacks.
 
-    Raises MismatchError where the data do not fit, WouldOverwriteError where the name belongs
-    to another configuration, StoppedError after a signal (`Loop.run` says what is saved) or
-    where another job trains it, DivergedError,
-    DiskError, MemoryFloorError, and BadInputError for damaged data.
+    Raises MismatchError where the data do not fit, WouldOverwriteError where the name belongs to
+    another configuration, StoppedError after a signal (`Loop.run` says what is saved) or where
+    another job trains it, DivergedError, DiskError, MemoryFloorError, and BadInputError for
+    damaged data.
     """
     return start_job(run_in, options, options.compute, report)
 
@@ -146,8 +146,7 @@ def run_in(options: TrainOptions, session: Session) -> TrainResult:
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         work = session.decide(lambda: plan_work(options, device, stack, report), TrainWork.facts)
         data = describe_data(work.store)
-        for line in tell_classes(work.store, work.plan, data.without_images):
-            report.say(line)
+        tell_trained_classes(work.store, work.plan, data.without_images, report)
         old = session.lead(lambda: claim_directory(directory, work.plan, data, stack))
         trainer = _build_trainer(work, session, stack)
         done = session.decide(

@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/runtime/meeting.py: nobody waits in silence, or for who has ended."""
+"""Mirrors jobs/runtime/meeting.py and watch.py: nobody waits in silence, or for who has ended."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ import pytest
 from torch.distributed import PrefixStore, TCPStore
 
 from cdm_cli.errors import CdmError, MismatchError, StoppedError, UsageError
-from cdm_cli.jobs.runtime import meeting
+from cdm_cli.jobs.runtime import meeting, watch
 from cdm_cli.jobs.runtime.meeting import meet
 from tests.jobs.runtime.two_hosts import free_port
 
@@ -21,8 +21,8 @@ LONG = timedelta(seconds=30)
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
     """Tell at once, and take a second for a long silence."""
-    monkeypatch.setattr(meeting, "TELL", 0.1)
-    monkeypatch.setattr(meeting, "SILENCE", 1.0)
+    monkeypatch.setattr(watch, "TELL", 0.1)
+    monkeypatch.setattr(watch, "SILENCE", 1.0)
     monkeypatch.setattr(meeting, "ANSWER", 0.2)
     for name in ("TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
