@@ -30,6 +30,7 @@ end
 function __cdm_classes
   set -l start (string match -r '^.*,' -- (commandline -ct))
   for path in (__cdm_homes)/stage.json
+    test -f $path; or continue
     for name in (sed -n '/"classes": \[/,/\]/s/^ *"\([A-Za-z0-9_.+-]*\)",\{0,1\}$/\1/p' $path)
       echo "$start$name"
     end

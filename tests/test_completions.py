@@ -161,6 +161,19 @@ def test_fish_completes(line, expected, workspace):
     assert {name.removesuffix("/") for name in found} == expected  # fish marks directories
 
 
+@pytest.mark.parametrize("flag", ["--classes", "--weights"])
+@pytest.mark.parametrize("runs", ["runs", "no-runs"])
+def test_fish_says_nothing_of_what_is_no_stage(flag, runs, workspace, monkeypatch):
+    need("fish")
+    monkeypatch.setenv("CDM_RUNS", runs)
+    (workspace / "runs/notes.txt").touch()
+    done = subprocess.run(
+        ["fish", "-c", f"source {HOME / 'cdm.fish'}; complete -C 'cdm sample {flag} '"],
+        cwd=workspace, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+
+
 def test_no_script_runs_the_program():
     """TAB must answer at once: no `$(cdm …)`, no python."""
     for shell in SHELLS:

@@ -17,7 +17,7 @@ class Warned(Silent):
 
 def choose_report(report: Report | None) -> Report:
     """Return the caller's report, or one that warns."""
-    return report or Warned()
+    return Warned() if report is None else report
 
 
 def _count_own_frames() -> int:

@@ -229,6 +229,7 @@ end
 function __cdm_classes
   set -l start (string match -r '^.*,' -- (commandline -ct))
   for path in (__cdm_homes)/stage.json
+    test -f $path; or continue
     for name in ({classes} $path)
       echo "$start$name"
     end

@@ -30,7 +30,7 @@ from cdm_cli.options.workspace import (
 class Command:
     """One command. job: the module whose `run` does it; if `plans`, its `plan` tells the cost.
 
-    asks: what `plan` returns has a `question`, to which a person says yes before it is done.
+    asks: what `plan` returns has `make_question`, which a person says yes to before it is done.
     check: "module:function" that raises UsageError for options that it can judge without torch.
     """
 

@@ -112,3 +112,16 @@ def test_load_judge_says_what_eval_says():
     open_panel(options, 4, Session(stage.stage.device, compute, report=told))
     assert hear(cdm.load_judge, **asked, device="cpu") == told.lines
     assert told.lines == ["--mode legacy-pytorch: of no effect, features judges, not inception"]
+
+
+class Counted(Told):
+    """A report of a caller that is false until it was told something."""
+
+    def __len__(self):
+        return len(self.lines)
+
+
+def test_a_report_that_is_empty_is_the_callers_own():
+    stage, told = cdm.load_stage("base", device="cpu"), Counted()
+    assert hear(cdm.sample, stage, num=2, steps=1, report=told) == []
+    assert any("left out" in line for line in told.lines)

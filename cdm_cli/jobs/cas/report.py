@@ -5,11 +5,13 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cdm_cli.data.disk import unlink
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.cas.pictures import draw_extremes, draw_plot
 from cdm_cli.jobs.cas.plan import CasWork, TrainingSet
@@ -61,9 +63,12 @@ def write_score(
         "classes.json": lambda: _encode_json({"classes": lines}),
         "classes.csv": lambda: _encode_csv(lines),
         "cas.png": lambda: draw_plot(lines, best, worst),
-        **({"best.png": lambda: draw_extremes(work, best)} if best else {}),
-        **({"worst.png": lambda: draw_extremes(work, worst)} if worst else {}),
     }
+    for name, classes in {"best.png": best, "worst.png": worst}.items():
+        if classes:
+            texts[name] = partial(draw_extremes, work, classes)
+        elif write:  # earlier versions drew it of classes that neither gain nor lose
+            unlink(out / name)
     for name, content in texts.items():
         if write:
             write_file_atomically(out / name, content())

@@ -35,7 +35,7 @@ def _align(values: Mapping[str, object]) -> Lines:
 
 
 def list_store_lines(told: dict[str, Any]) -> Lines:
-    """Return what a store holds, whether it is whole, and how it was provenance."""
+    """Return what a store holds, whether it is whole, and how it was made."""
     provenance, parts = told["provenance"], told["parts"]
     undone = sum(part["blocks"] - part["blocks_done"] for part in parts)
     state = "finished" if told["finished"] else f"unfinished, {undone} blocks to be made"

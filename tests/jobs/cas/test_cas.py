@@ -168,6 +168,15 @@ def test_the_class_that_is_missing_loses_most(folder):
     assert {row.convention.num for row in result.metrics.rows} == {40, 48}
 
 
+def test_a_picture_that_an_earlier_version_drew_of_no_class_goes(folder):
+    run(options(folder), Told())
+    pictures = [folder / "cas" / name for name in ("best.png", "worst.png")]
+    for path in pictures:
+        path.write_bytes(b"of classes that neither gain nor lose")
+    run(options(folder), Told())
+    assert not any(path.exists() for path in pictures)
+
+
 def test_real_images_are_as_many_as_samples_of_each_class(folder):
     write_samples(folder / "few.h5", coloured([0, 0, 0, 1, 2, 2], 3))
     with open_store(folder / "few.h5") as store, open_store(folder / "data.h5") as ref:
