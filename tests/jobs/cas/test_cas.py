@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/cas/cas.py and what it is made of: scores that are known beforehand."""
+"""Mirrors cdm_cli/jobs/cas/cas.py and what it is made of: scores that are known beforehand.
+
+Here too: cost.py, files.py, pictures.py, plan.py, recipe.py, report.py, training.py.
+"""
 
 import csv
 import json

@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/checking/inspect.py: what is told of each kind of file."""
+"""Mirrors cdm_cli/jobs/checking/inspect.py: what is told of each kind of file.
+
+Here too: screen.py.
+"""
 
 import json
 import os

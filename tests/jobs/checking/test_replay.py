@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/{replay,replay_plan}.py: what a store claims is what its stage makes."""
+"""Mirrors cdm_cli/jobs/checking/{replay,replay_plan}.py: what a store claims its stage makes.
+
+Here too: origin.py.
+"""
 
 from pathlib import Path
 

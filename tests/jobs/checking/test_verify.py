@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/{verify,verify_store,verify_stage,parents}.py."""
+"""Mirrors cdm_cli/jobs/checking/{verify,verify_store,verify_stage}.py."""
 
 import json
 import shutil

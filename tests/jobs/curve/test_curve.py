@@ -1,6 +1,8 @@
 """Mirrors cdm_cli/jobs/curve/curve.py and table.py.
 
 Every checkpoint is judged once, and alike.
+
+Here too: plan.py.
 """
 
 import csv

@@ -1,6 +1,8 @@
 """Mirrors cdm_cli/jobs/elbo/elbo.py.
 
 The numbers are those of cascade/elbo.py on the same images.
+
+Here too: plan.py, result.py.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/export{,_plan,_folder,_npz}.py: every program can read what is written."""
+"""Mirrors cdm_cli/jobs/exchange/export{,_plan,_folder,_npz}.py: every program can read them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/{import_any,import_store}.py: images of others as stores of samples."""
+"""Mirrors cdm_cli/jobs/exchange/import_{any,plan,store}.py: images of others become stores."""
 
 import json
 import shutil

@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/judging/against.py: two stores that differ, and two that do not."""
+"""Mirrors cdm_cli/jobs/judging/against.py: two stores that differ, and two that do not.
+
+Here too: check.py, result.py.
+"""
 
 import csv
 import json

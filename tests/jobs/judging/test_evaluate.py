@@ -1,6 +1,8 @@
 """Mirrors cdm_cli/jobs/judging/evaluate.py.
 
 Every number, what stands beside it, and every refusal.
+
+Here too: cost.py, header.py, panel.py, rows.py.
 """
 
 import csv

@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/judging/npz.py: references that others publish, whole and damaged."""
+"""Mirrors cdm_cli/jobs/judging/npz.py: references that others publish, whole and damaged.
+
+Here too: real.py.
+"""
 
 import os
 import signal

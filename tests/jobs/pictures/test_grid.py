@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/pictures/grid.py: which images stand where, and in which colours."""
+"""Mirrors cdm_cli/jobs/pictures/grid.py: which images stand where, and in which colours.
+
+Here too: shown.py.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/prepare*.py: what is found, what is left out, how runs continue."""
+"""Mirrors cdm_cli/jobs/prepare/{prepare,cost,decode,plan,without}.py.
+
+What is found, what is left out, how runs continue.
+"""
 
 import json
 import zipfile

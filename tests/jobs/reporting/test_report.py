@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/reporting/, and page.py of training, curve and cas that it takes."""
+"""Mirrors cdm_cli/jobs/reporting/, and page.py of training, curve and cas that it takes.
+
+Here too: store.py.
+"""
 
 import json
 import shutil

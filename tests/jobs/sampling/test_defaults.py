@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/sampling/defaults.py: what is applied to a stage, and what it changes."""
+"""Mirrors cdm_cli/jobs/sampling/defaults.py: what is applied to a stage, and what it changes.
+
+Here too: in_memory.py.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/sampling/like.py: samples in the proportions of a store's classes."""
+"""Mirrors cdm_cli/jobs/sampling/like.py: samples in the proportions of a store's classes.
+
+Here too: parents.py, provenance.py.
+"""
 
 import numpy as np
 import pytest

@@ -1,6 +1,8 @@
 """Mirrors cdm_cli/jobs/sampling/sample.py.
 
 The store, and that nothing but the command decides its bytes.
+
+Here too: fill.py.
 """
 
 import time

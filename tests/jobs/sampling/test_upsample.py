@@ -1,6 +1,8 @@
 """Mirrors cdm_cli/jobs/sampling/upsample.py.
 
 Z_s of three origins, labels carried on, misfits caught.
+
+Here too: cost.py, headers.py.
 """
 
 import numpy as np

@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/sweep/fill.py and judges.py: points are made as one, and shared."""
+"""Mirrors cdm_cli/jobs/sweep/fill.py and judges.py: points are made as one, and shared.
+
+Here too: making.py.
+"""
 
 import shutil
 import threading

@@ -1,4 +1,7 @@
-"""Mirrors plan.py, point.py, front.py and plot.py of cdm_cli/jobs/sweep: more axes than s."""
+"""Mirrors plan.py, point.py, front.py and plot.py of cdm_cli/jobs/sweep: more axes than s.
+
+Here too: choice.py, table.py.
+"""
 
 import csv
 import json

@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/training/plot.py: drawn from metrics.jsonl, with every grid and at last."""
+"""Mirrors cdm_cli/jobs/training/plot.py: drawn from metrics.jsonl, with every grid and at last.
+
+Here too: log.py.
+"""
 
 import json
 import os

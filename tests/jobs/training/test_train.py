@@ -1,6 +1,8 @@
 """Mirrors cdm_cli/jobs/training/train.py.
 
 Whatever happens on the way, a run ends in the same bytes.
+
+Here too: accuracy.py, cost.py, extras.py, files.py, pace.py.
 """
 
 import gc

@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/tune/trials.py, gain.py, begin.py, result.py: a free search, whole."""
+"""Mirrors cdm_cli/jobs/tune/trials.py, gain.py, begin.py, result.py: a free search, whole.
+
+Here too: images.py, judge.py, plan.py.
+"""
 
 import csv
 import json

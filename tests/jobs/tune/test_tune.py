@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/tune/tune.py: trials are paired, logged one by one, never repeated."""
+"""Mirrors cdm_cli/jobs/tune/tune.py: trials are paired, logged one by one, never repeated.
+
+Here too: found.py, log.py.
+"""
 
 import json
 import math

@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/workspace/ls.py: what is there is a row, whatever state it is in."""
+"""Mirrors cdm_cli/jobs/workspace/ls.py: what is there is a row, whatever state it is in.
+
+Here too: folders.py, look.py, rows.py, scores.py, stages.py.
+"""
 
 import fcntl
 import json

@@ -1,4 +1,7 @@
-"""Mirrors cdm_cli/jobs/workspace/prune.py: what goes can be made again, and is no number."""
+"""Mirrors cdm_cli/jobs/workspace/prune.py: what goes can be made again, and is no number.
+
+Here too: needs.py, removable.py, stores.py.
+"""
 
 import fcntl
 import json
