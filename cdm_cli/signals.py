@@ -39,7 +39,7 @@ def name_of(number: int) -> str:
     return names.get(signal.Signals(number), signal.Signals(number).name)
 
 
-def tell_stop(by: str) -> str:
+def describe_stop(by: str) -> str:
     """Return what a job says that ends because it is asked to. by: the name of what asked."""
     return f"stopped by {by}"
 
@@ -195,7 +195,7 @@ def leave(number: int) -> None:
         with suppress(Exception):
             undo()
     stopped = number != signal.SIGINT
-    what = tell_stop(name_of(number)) if stopped else "interrupted"
+    what = describe_stop(name_of(number)) if stopped else "interrupted"
     with suppress(OSError):  # the terminal may be gone
         if _ours != [False]:
             os.write(STDERR, f"cdm: error: {what}; {AGAIN}\n".encode())

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from cdm_cli.cascade.snapshot import save_ema
@@ -24,6 +25,15 @@ from cdm_cli.plans import DataInfo, Plan, StageFile, TrainingConfig
 CLASSES = ("disk", "ring", "tench, Tinca tinca")
 COSINE = ScheduleConfig(kind="cosine", T=20)
 LINEAR = ScheduleConfig(kind="linear", T=50)
+
+
+@contextmanager
+def in_new_folder(tmp_path_factory):
+    """Be in a folder that is kept for all tests of a module; gives its path."""
+    home = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        yield home
 
 
 def pack(tensors, metadata=None):

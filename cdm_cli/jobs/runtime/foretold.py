@@ -21,7 +21,7 @@ TOLD = {
 
 
 class Foretold(dict[str, Any]):
-    """A plan and its cost as a mapping; `show_in_short` begins with one line of it."""
+    """A plan and its cost as a mapping; `--dry-run` shows `show_in_short`, a line of it first."""
 
     unshown: ClassVar = ("foretold",)  # text begins with it
 

@@ -9,13 +9,13 @@ from typing import Any, Self
 
 from cdm_cli.errors import StoppedError
 from cdm_cli.signals import (
+    describe_stop,
     give_back_signals,
     is_program,
     leave,
     leave_at_once,
     name_of,
     take_signals,
-    tell_stop,
 )
 
 _unheeded: list[int] = []  # what asked a part of this program to stop after its last look
@@ -68,7 +68,7 @@ class Stop:
         where: how far it is, as " after step 3 of 9".
         """
         by = self.asked or "another process"
-        return StoppedError(f"{tell_stop(by)}{where}", kept=kept, next=next)
+        return StoppedError(f"{describe_stop(by)}{where}", kept=kept, next=next)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:

@@ -29,6 +29,7 @@ from tests.tiny import (
     arrays_of,
     base_config,
     contents,
+    in_new_folder,
     sr_config,
     write_stage,
     write_store,
@@ -41,9 +42,7 @@ NUM = 150  # blocks of 64, 64 and 22
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The undivided stores and their parts, made by the real jobs."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
+    with in_new_folder(tmp_path_factory) as home:
         write_stage(home / "runs/base", base_config())
         write_stage(home / "runs/sr", sr_config())
         for out, part in (("whole.h5", None), *((f"p{i}.h5", f"{i}/3") for i in (1, 2, 3))):

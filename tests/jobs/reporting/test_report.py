@@ -26,7 +26,7 @@ from tests.asking import as_typed
 from tests.jobs.judging import scoring
 from tests.jobs.pictures.reading import Read
 from tests.jobs.sweep.sweeping import CPU, JUDGE, write_workspace
-from tests.tiny import Told, sr_config
+from tests.tiny import Told, in_new_folder, sr_config
 from tests.trained import train, write_data
 
 OUT = Path("report.html")
@@ -36,9 +36,7 @@ EVIL = "<script>alert(1)</script>"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A workspace with samples and a table of numbers beside them."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
+    with in_new_folder(tmp_path_factory) as home:
         write_workspace(home, sr_config(4, 8))
         upsample(as_typed(UpsampleOptions, s=5, compute=CPU), Told())
         asked = {"metrics": ("fid",), "judge": JUDGE, "out": "table.json"}

@@ -20,7 +20,7 @@ from cdm_cli.jobs.sampling.work import make_spec
 from cdm_cli.options.sampling import Compute, Sampling, UpsampleOptions
 from tests.asking import as_typed
 from tests.jobs.sweep.sweeping import NUM, write_workspace
-from tests.tiny import Told, contents, sr_config
+from tests.tiny import Told, contents, in_new_folder, sr_config
 
 SIZE = 16
 CPU = Compute(device="cpu", batch_size=SIZE)
@@ -29,9 +29,7 @@ CPU = Compute(device="cpu", batch_size=SIZE)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A workspace, and stores of s = 0, 5 and 7 made one by one."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
+    with in_new_folder(tmp_path_factory) as home:
         write_workspace(home, sr_config(4, 8))
         for s in (0, 5, 7):
             upsample.run(asked(s, Path(f"alone{s}.h5")), Told())

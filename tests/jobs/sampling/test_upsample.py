@@ -33,6 +33,7 @@ from tests.tiny import (
     base_config,
     contents,
     continuous_config,
+    in_new_folder,
     model,
     sr_config,
     stage_of,
@@ -47,9 +48,7 @@ CONFIG = sr_config()
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A base store of 70 samples with z/5, made by the real job; a prepared store."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
+    with in_new_folder(tmp_path_factory) as home:
         write_stage(home / "runs/base", base_config())
         sample.run(
             as_typed(SampleOptions, num=70, keep_s=(5,), compute=CPU, classes="2,0,1"), Told()

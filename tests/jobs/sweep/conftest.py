@@ -5,15 +5,13 @@ import shutil
 import pytest
 
 from tests.jobs.sweep.sweeping import write_workspace
-from tests.tiny import sr_config
+from tests.tiny import in_new_folder, sr_config
 
 
 @pytest.fixture(scope="module")
 def made(request, tmp_path_factory):
     """A workspace with the sweep of a module in it: that of its function `swept`."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
+    with in_new_folder(tmp_path_factory) as home:
         write_workspace(home, sr_config(4, 8))
         request.module.swept()
     return home

@@ -29,7 +29,7 @@ from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
 from tests.data.stores import forget_block
 from tests.jobs.sweep.sweeping import CPU, JUDGE, NUM, files, judged_images, write_workspace
-from tests.tiny import Told, sr_config
+from tests.tiny import Told, in_new_folder, sr_config
 
 SWEEP = Path("sweep")
 POINTS = ["none-s0000", "truncated-s0005", "non-truncated-s0005", "non-truncated-s0006"]
@@ -40,9 +40,7 @@ ASKED = {"s": (0, 5, 6), "judge": JUDGE}
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A workspace, and a sweep in it that nothing disturbed."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
+    with in_new_folder(tmp_path_factory) as home:
         write_workspace(home, sr_config(4, 8))
         run(as_typed(SweepSOptions, **ASKED), Told())
     return home

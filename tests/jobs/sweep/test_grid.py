@@ -30,7 +30,7 @@ from cdm_cli.options.sampling import Sampling, UpsampleOptions
 from cdm_cli.options.sweeping import AXES, SweepOptions, SweepSOptions
 from tests.asking import as_typed
 from tests.jobs.sweep.sweeping import CPU, JUDGE, files, write_workspace
-from tests.tiny import Told, contents, net_of, sr_config
+from tests.tiny import Told, contents, in_new_folder, net_of, sr_config
 
 SR = sr_config(4, 8)
 OUT = Path("grid")
@@ -51,9 +51,7 @@ def grid(*axes, **changes):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A workspace, with other best weights, and a grid in it that nothing disturbed."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
+    with in_new_folder(tmp_path_factory) as home:
         write_workspace(home, SR)
         save_best(home / "runs/sr", net_of(SR, seed=7).state_dict(), 1, "{}")
         run(grid(), Told())

@@ -59,6 +59,7 @@ from tests.tiny import (
     arrays_of,
     contents,
     continuous_config,
+    in_new_folder,
     net_of,
     sr_config,
     write_stage,
@@ -80,9 +81,7 @@ def options(**changes):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A workspace, and a sweep in it that nothing disturbed."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
+    with in_new_folder(tmp_path_factory) as home:
         write_workspace(home, SR)
         run(options(ground_truth=True), Told())
     return home

@@ -41,7 +41,7 @@ from cdm_cli.options.sampling import Compute, SampleOptions, Sampling, UpsampleO
 from cdm_cli.options.sweeping import SweepOptions
 from tests.asking import as_typed
 from tests.jobs.sweep.sweeping import CPU, JUDGE, write_workspace
-from tests.tiny import Told, continuous_config, net_of, sr_config, write_stage
+from tests.tiny import Told, continuous_config, in_new_folder, net_of, sr_config, write_stage
 
 NUM, TRIALS, REFERENCE = 24, 9, 8
 OUT, LOG = Path("schedule.json"), Path("schedule.trials.jsonl")
@@ -66,9 +66,7 @@ def quick():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, quick):
     """A workspace whose stage is fed t, and a search in it that nothing disturbed."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
+    with in_new_folder(tmp_path_factory) as home:
         write_workspace(home, sr_config(4, 8))
         run(options(steps=(3, 2), apply=True), Told())
     return home

@@ -45,6 +45,7 @@ from tests.tiny import (
     Told,
     arrays_of,
     continuous_config,
+    in_new_folder,
     sr_config,
     write_stage,
     write_store,
@@ -66,9 +67,7 @@ def options(**changes):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A workspace, and a search in it that nothing disturbed."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
+    with in_new_folder(tmp_path_factory) as home:
         write_workspace(home, SR)
         run(options(steps=(4, 2)), Told())
     return home

@@ -32,7 +32,7 @@ from tests.asking import as_typed
 from tests.data.stores import flip
 from tests.jobs.sweep.sweeping import JUDGE, files, write_workspace
 from tests.jobs.workspace.test_ls import rows
-from tests.tiny import Told, net_of, sr_config, write_store
+from tests.tiny import Told, in_new_folder, net_of, sr_config, write_store
 from tests.trained import train, write_data
 
 STEPS = ["step-00000002", "step-00000004", "step-00000006"]
@@ -42,9 +42,7 @@ POINTS = ["none-s0000.h5", "non-truncated-s0005.h5", "truncated-s0005.h5"]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A sweep of three points, and runs/trained of three checkpoints."""
-    home = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
+    with in_new_folder(tmp_path_factory) as home:
         write_workspace(home, sr_config(4, 8))
         swept()
         write_data(home / "more.h5")
