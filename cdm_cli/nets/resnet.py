@@ -6,6 +6,10 @@ stride 1 and there is no pooling after it (He et al. 2016, Section 4.2). The las
 each residual block starts at 0 (Goyal et al. 2017).
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
 from torch import Tensor, nn
 
 from cdm_cli.config import ClassifierConfig
@@ -52,3 +56,22 @@ def build_cas_network(
     elif channels != net.conv1.in_channels:
         net.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
     return net
+
+
+@contextmanager
+def count_together(net: nn.Module, batches: int) -> Generator[None]:
+    """Let the batch norms of a network count so many batches at the end, none within.
+
+    Each count of each of them is a kernel, and nothing but checkpoints holds the counts.
+    """
+    norms = [norm for norm in net.modules() if isinstance(norm, nn.BatchNorm2d)]
+    counts = [norm.num_batches_tracked for norm in norms]
+    try:
+        for norm in norms:
+            norm.num_batches_tracked = None
+        yield
+    finally:
+        for norm, count in zip(norms, counts, strict=True):
+            norm.num_batches_tracked = count
+    if counts:
+        torch._foreach_add_(counts, batches)  # pyright: ignore

@@ -15,6 +15,7 @@ from cdm_cli.diffusion.augment import flip
 from cdm_cli.jobs.cas.recipe import CasRecipe
 from cdm_cli.jobs.training.keys import derive_seed
 from cdm_cli.jobs.training.objective import crop_shifted
+from cdm_cli.nets.kernels.recorded import map_tensors
 
 AREA = (0.08, 1.0)  # of the image, and the ratio of width to height, as torchvision draws them
 RATIO = (3 / 4, 4 / 3)
@@ -22,19 +23,23 @@ TRIES = 10
 
 
 class CropDraws(NamedTuple):
-    """boxes [B, 4]: centre x, y, width, height as parts of the image; shifts [2, B]; coins [B]."""
+    """boxes [B, 4]: centre x, y, width, height as parts of the image, where they are cut out.
 
-    boxes: Tensor
+    shifts [2, B]: of windows of the padded image; coins [B]: which are mirrored.
+    """
+
+    boxes: Tensor | None
     shifts: Tensor
     coins: Tensor
 
     def take_rows(self, rows: slice) -> "CropDraws":
         """Return the draws of some rows of the batch."""
-        return CropDraws(self.boxes[rows], self.shifts[:, rows], self.coins[rows])
+        boxes = None if self.boxes is None else self.boxes[rows]
+        return CropDraws(boxes, self.shifts[:, rows], self.coins[rows])
 
     def to(self, device: torch.device) -> "CropDraws":
         """Return the draws on a device."""
-        return CropDraws(*(tensor.to(device, non_blocking=True) for tensor in self))
+        return map_tensors(lambda x: x.to(device, non_blocking=True), self)
 
 
 def draw_crops(recipe: CasRecipe, step: int) -> CropDraws:
@@ -43,7 +48,8 @@ def draw_crops(recipe: CasRecipe, step: int) -> CropDraws:
     B = recipe.batch_size
     shifts = torch.randint(0, 2 * recipe.pad + 1, (2, B), generator=generator)
     coins = torch.rand(B, generator=generator) < 0.5
-    return CropDraws(draw_boxes(B, generator), shifts, coins)
+    boxes = None if recipe.augmentation == "pad-crop" else draw_boxes(B, generator)
+    return CropDraws(boxes, shifts, coins)
 
 
 def draw_boxes(num: int, generator: torch.Generator) -> Tensor:
@@ -66,7 +72,7 @@ def draw_boxes(num: int, generator: torch.Generator) -> Tensor:
 def augment(x_0: Tensor, draws: CropDraws, recipe: CasRecipe) -> Tensor:
     """Crop and mirror images uint8 [B, C, H, W], each by its own draws, to [B, C, crop, crop]."""
     x = from_uint8(x_0)
-    if recipe.augmentation == "pad-crop":
+    if draws.boxes is None:
         x = crop_shifted(x, draws.shifts, recipe.pad)
     else:
         x = resize_crop(x, draws.boxes, recipe.crop)

@@ -5,7 +5,9 @@ depend on how many processes share a step. Its running statistics, which only th
 are those of the first process.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import reduce
+from itertools import starmap
 from typing import Any
 
 import torch
@@ -16,12 +18,13 @@ from cdm_cli.cascade.snapshot import Snapshot
 from cdm_cli.cascade.stage import autocast
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.errors import MemoryFloorError, UsageError
-from cdm_cli.jobs.cas.augment import augment, draw_crops
+from cdm_cli.jobs.cas.augment import CropDraws, augment, draw_crops
 from cdm_cli.jobs.cas.recipe import CasRecipe
+from cdm_cli.jobs.runtime.ordered import Tensors, add_tensors
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.jobs.training.step import compute_learning_rate
 from cdm_cli.nets.memory import translate_memory_errors
-from cdm_cli.nets.resnet import build_cas_network
+from cdm_cli.nets.resnet import build_cas_network, count_together
 from cdm_cli.plans import TrainingConfig
 
 
@@ -92,21 +95,41 @@ class Fit:
 
     def accumulate(self, step: int, batch: TrainBatch) -> Tensor:
         """Leave this process's part of a step's gradient in `grad`; return its part of the loss."""
-        self._optimizer.zero_grad(set_to_none=True)
         first = self.world.rank * self.local_batch
         draws = draw_crops(self.recipe, step).take_rows(slice(first, first + self.local_batch))
-        draws = draws.to(self.device)
-        total = torch.zeros((), device=self.device)
-        for rows in self.pieces:
-            x = augment(batch.x_0[rows].contiguous(), draws.take_rows(rows), self.recipe)
-            losses = F.cross_entropy(
-                self._compute_logits(x), batch.y[rows], reduction="sum",
-                label_smoothing=self.recipe.label_smoothing,
-            )  # fmt: skip
-            loss = losses / self.recipe.batch_size
-            loss.backward()
-            total += loss.detach()
+        total, *grads = self._compute_share(batch.x_0, batch.y, draws.to(self.device))
+        for parameter, grad in zip(self.parameters, grads, strict=True):
+            parameter.grad = grad
+        assert total is not None
         return total
+
+    def _compute_share(self, x_0: Tensor, y: Tensor, draws: CropDraws) -> Tensors:
+        """Return the loss, and its gradient for each parameter, each the sum over all pieces."""
+        with _keep_casts(self.device), count_together(self.net, len(self.pieces)):
+            labels = (y[rows] for rows in self.pieces)
+            pieces = zip(self._augment(x_0, draws), labels, strict=True)
+            return reduce(add_tensors, starmap(self._compute_piece, pieces))
+
+    def _augment(self, x_0: Tensor, draws: CropDraws) -> Iterator[Tensor]:
+        """Yield the images of each piece; small ones are made all at once, by fewer kernels."""
+        if self.recipe.augmentation == "pad-crop":
+            x = augment(x_0, draws, self.recipe)
+            yield from (x[rows] for rows in self.pieces)
+        else:
+            for rows in self.pieces:
+                yield augment(x_0[rows], draws.take_rows(rows), self.recipe)
+
+    def _compute_piece(self, x: Tensor, y: Tensor) -> Tensors:
+        """Return the loss of a piece and its gradients, in memory of their own."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        losses = F.cross_entropy(
+            self._compute_logits(x), y, reduction="sum",
+            label_smoothing=self.recipe.label_smoothing,
+        )  # fmt: skip
+        loss = losses / self.recipe.batch_size
+        loss.backward()
+        return loss.detach(), *(parameter.grad for parameter in self.parameters)
 
     def _compute_logits(self, x: Tensor) -> Tensor:
         """Return float32 [B, K]."""
@@ -119,14 +142,14 @@ class Fit:
     def _update(self, step: int, loss: Tensor) -> None:
         grads = [p.grad for p in self.parameters if p.grad is not None]
         self.world.sum_(grads, loss)
-        bad = ~(torch.nn.utils.get_total_norm(grads).isfinite() & loss.isfinite())
+        good = torch.nn.utils.get_total_norm(grads).isfinite() & loss.isfinite()
+        bad = (~good).float()
+        rate = compute_learning_rate(self._rates, step, cosine=True)
         for group in self._optimizer.param_groups:
-            group["lr"] = compute_learning_rate(self._rates, step, cosine=True)
-        self._optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
+            group["lr"] = rate
+        self._optimizer.found_inf = bad  # pyright: ignore[reportAttributeAccessIssue]
         self._optimizer.step()
-        one = torch.ones_like(loss)
-        seen = torch.stack([torch.where(bad, 0.0, loss), one - bad.float(), bad.float()])
-        self._sums += seen.double()
+        self._sums += torch.stack([torch.where(good, loss, 0.0), good.float(), bad])
 
     def read(self) -> None:
         """Set `loss`, the mean since the last call, None if no step counted; add to `skipped`."""
@@ -169,6 +192,14 @@ class Fit:
 
     def _find_momentum(self, parameter: Tensor) -> Tensor:
         return self._optimizer.state[parameter]["momentum_buffer"]
+
+
+def _keep_casts(device: torch.device) -> torch.autocast:
+    """Return what to enter so that weights are cast once for every `autocast` within.
+
+    It casts nothing itself: the outermost one drops the casts that it ends with.
+    """
+    return torch.autocast(device.type, enabled=False)
 
 
 def _check_shares(recipe: CasRecipe, world: World) -> None:

@@ -85,6 +85,22 @@ def test_small_images_are_windows_of_the_padded_image(generator):
         torch.testing.assert_close(x, padded[i, :, top : top + 16, left : left + 16])
 
 
+@pytest.mark.parametrize("resolution", [16, 64])
+def test_a_piece_sees_what_the_whole_batch_sees(generator, resolution):
+    made = recipe(resolution)
+    x_0, draws = images(made.batch_size, resolution, generator), draw_crops(made, 2)
+    whole = augment(x_0, draws, made)
+    for rows in (slice(0, 5), slice(5, 7), slice(7, 12)):
+        assert torch.equal(augment(x_0[rows], draws.take_rows(rows), made), whole[rows])
+
+
+def test_boxes_that_no_small_image_needs_are_not_drawn():
+    """What is drawn before them stays as it is."""
+    small, large = recipe(16), recipe(64, batch_size=12).model_copy(update={"pad": 2})
+    assert draw_crops(small, 1).boxes is None
+    assert all(map(torch.equal, draw_crops(small, 1)[1:], draw_crops(large, 1)[1:]))
+
+
 def test_draws_depend_on_step_and_seed_and_are_cut_by_rows():
     made = recipe(64)
     assert torch.equal(draw_crops(made, 1).boxes, draw_crops(made, 1).boxes)

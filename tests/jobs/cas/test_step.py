@@ -1,13 +1,19 @@
 """Mirrors cdm_cli/jobs/cas/step.py."""
 
+from collections import Counter
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from cdm_cli.cascade.stage import autocast
 from cdm_cli.data.batches import TrainBatch
 from cdm_cli.data.store import open_store
 from cdm_cli.errors import DivergedError, MemoryFloorError, UsageError
 from cdm_cli.jobs.cas import step as cas_step
+from cdm_cli.jobs.cas.augment import augment, draw_crops
 from cdm_cli.jobs.cas.plan import plan_work
 from cdm_cli.jobs.cas.recipe import choose_recipe
 from cdm_cli.jobs.cas.step import Fit, cut_for_norm
@@ -80,6 +86,74 @@ def test_shares_of_two_processes_add_up_to_the_whole(generator):
         sums = [total + grad for total, grad in zip(sums, grads(fit), strict=True)]
     torch.testing.assert_close(sum(losses), loss)
     torch.testing.assert_close(sums, grads(one), atol=1e-6, rtol=1e-4)
+
+
+def accumulate_plainly(fit, step, batch):
+    """One piece after another, as if it were the only one; autograd adds up the gradients."""
+    draws, total = draw_crops(fit.recipe, step), torch.zeros(())
+    for parameter in fit.parameters:
+        parameter.grad = None
+    for rows in fit.pieces:
+        x = augment(batch.x_0[rows], draws.take_rows(rows), fit.recipe)
+        with autocast(fit.recipe.precision, CPU):
+            logits = fit.net(x).float()
+        smoothing = fit.recipe.label_smoothing
+        losses = F.cross_entropy(logits, batch.y[rows], reduction="sum", label_smoothing=smoothing)
+        loss = losses / fit.recipe.batch_size
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+@pytest.mark.usefixtures("normed")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"label_smoothing": 0.3}, {"batch_size": 7}, {"norm_images": 8}]
+)
+def test_what_pieces_share_changes_no_bit(generator, precision, changes):
+    """Casts of the weights, kernels of the augmentation, the additions, the counts of batches."""
+    made = recipe(**changes).model_copy(update={"precision": precision})
+    ours, plain = Fit(made, CPU, World()), Fit(made, CPU, World())
+    for step in (1, 2, 3):
+        batch = batch_of(made.batch_size, generator)
+        loss, theirs = ours.accumulate(step, batch), accumulate_plainly(plain, step, batch)
+        assert torch.equal(loss, theirs)
+        assert all(map(torch.equal, grads(ours), grads(plain)))
+        ours._update(step, loss)
+        plain._update(step, theirs)
+    states = ours.net.state_dict(), plain.net.state_dict()
+    assert states[0]["1.num_batches_tracked"] == 3 * len(ours.pieces)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+
+
+class Counting(TorchDispatchMode):
+    """Counts what is started: on a GPU each of these is a kernel or several."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        cast = name == "_to_copy" and isinstance(args[0], nn.Parameter)
+        self.counts["cast of a weight" if cast else name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures("normed")
+def test_pieces_cast_weights_once_and_are_added_up_all_at_once(generator):
+    """The processor that starts the kernels is what a step waits for, where images are small."""
+    made = recipe(batch_size=16).model_copy(update={"precision": "bf16"})
+    fit, batch = Fit(made, CPU, World()), batch_of(16, generator)
+    with Counting() as counting:
+        fit.accumulate(1, batch)
+    counts = counting.counts
+    assert len(fit.pieces) == 4
+    assert counts["convolution"] == 4
+    assert counts["gather"] == 2, "crops of all images are cut out at once"
+    assert counts["cast of a weight"] == 4, "weights and biases of two layers"
+    assert counts["_foreach_add_"] == 3 + 1, "gradients of each other piece, and counts of batches"
+    assert counts["add_"] == 0
 
 
 def test_a_step_is_sgd_with_momentum_and_decays_matrices_alone(generator):
