@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cdm_cli.nets.resnet import build_cas_network
+from cdm_cli.nets.resnet import build_cas_network, count_together
 
 
 def meta(name, resolution, *, channels=3, num_classes=7):
@@ -49,3 +49,16 @@ def test_resnet50_of_1000_classes_is_the_published_one():
 def test_residual_blocks_begin_as_the_identity():
     net = build_cas_network("resnet18", resolution=8, channels=3, num_classes=2)
     assert all(block.bn2.weight.abs().max() == 0 for block in net.layer1)
+
+
+def test_batches_are_counted_together_and_not_where_a_step_fails():
+    net = nn.Sequential(nn.BatchNorm2d(2), nn.ReLU(), nn.BatchNorm2d(2))
+    x = torch.randn(3, 2, 4, 4)
+    with count_together(net, 2):
+        net(net(x))
+        assert [norm.num_batches_tracked for norm in (net[0], net[2])] == [None, None]
+    with pytest.raises(ValueError, match="expected 4D"), count_together(net, 2):
+        net(x[0])
+    assert {name: int(count) for name, count in net.state_dict().items() if "num" in name} == {
+        "0.num_batches_tracked": 2, "2.num_batches_tracked": 2,
+    }  # fmt: skip
