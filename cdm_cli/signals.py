@@ -6,6 +6,7 @@ library, an exception could become another one, or be lost.
 
 import atexit
 import os
+import select
 import signal
 import sys
 import threading
@@ -26,10 +27,13 @@ SIGNALS = (
 MAY_BE_IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 INTERRUPTED = 130
 HANDLED = 0.5  # seconds within which a handler has run, unless a library keeps it waiting
+TAKEN = b"\0"  # no number of a signal: a handler has run since those that were heard before
+MOST = 4096  # bytes
 AGAIN = "the same command typed again continues or starts over"
 STDERR = 2
 
 _undo: list[Callable[[], object]] = []
+_hearing: list[int] = []  # the pipe from which a thread hears, while there is one
 _ours: list[bool] = []  # once this process is a program of ours: whether it says why it ends
 
 
@@ -83,7 +87,8 @@ def hear_within_calls() -> Generator[None]:
     """While entered, a signal ends the program also while the main thread is within a library.
 
     Python's own handlers wait until such a call returns, minutes if it waits for another process. A
-    thread does what they would, where that is to leave, once they had their time.
+    thread does what they would, where that is to leave, once they had their time and none of them
+    ran. A signal that a job took is that job's, also after it gave the handlers back.
     """
     if not _ours or threading.current_thread() is not threading.main_thread():
         yield
@@ -91,19 +96,31 @@ def hear_within_calls() -> Generator[None]:
     heard, told = os.pipe()
     os.set_blocking(told, False)
     before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    _hearing.append(told)
     threading.Thread(target=_hear, args=(heard,), daemon=True).start()
     try:
         yield
     finally:
+        _hearing.remove(told)
         signal.set_wakeup_fd(before)
         os.close(told)  # which ends the thread
 
 
+def tell_taken() -> None:
+    """Say, in a handler that does not end the program, that it takes what was heard so far."""
+    for pipe in _hearing:
+        with suppress(BlockingIOError):  # full: of signals, one of which is the last
+            os.write(pipe, TAKEN)
+
+
 def _hear(pipe: int) -> None:
-    while number := os.read(pipe, 1):
+    while heard := os.read(pipe, MOST):
         time.sleep(HANDLED)
-        if signal.getsignal(number[0]) is _leave:
-            leave(number[0])
+        while select.select([pipe], [], [], 0)[0] and (more := os.read(pipe, MOST)):
+            heard += more
+        last = heard[-1:]
+        if last != TAKEN and signal.getsignal(last[0]) is _leave:
+            leave(last[0])
     os.close(pipe)
 
 

@@ -138,6 +138,7 @@ def train(fit: Fit, training: TrainingSet, directory: Path, stop: Stop, session:
                     _save(fit, directory, step)
                     saved = time.monotonic()
                 if asked:
+                    fit.world.barrier()  # whoever ended before it is saved would end this job
                     where = f" after step {step} of {steps}"
                     raise stop.error(f"{directory} holds that step", where=where)
     finally:

@@ -8,7 +8,6 @@ end with code 1 whatever happened, and kill a saving process after 30 seconds.
 
 import contextlib
 import os
-import signal
 import socket
 import threading
 import time
@@ -25,15 +24,15 @@ import torch.multiprocessing as mp
 from cdm_cli.errors import CdmError, StoppedError
 from cdm_cli.jobs.runtime.agreement import Facts
 from cdm_cli.jobs.runtime.device import check_processes
+from cdm_cli.jobs.runtime.ends import Ends, conclude, name_end
 from cdm_cli.jobs.runtime.handover import Handover, hand_over
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
 from cdm_cli.report import Report
-from cdm_cli.signals import INTERRUPTED, hold_back_signals, leave_when_asked, release_signals
+from cdm_cli.signals import hold_back_signals, leave_when_asked, release_signals
 from cdm_cli.translation import as_cdm_error
 
-Message = tuple[str, Any]
 Family = list[tuple[BaseProcess, Any]]  # each process, and the pipe from which to hear it
 R = TypeVar("R")
 Task = Callable[[Report, World], R]
@@ -109,8 +108,8 @@ def launch_processes(
         with hand_over((task, world)) as handed:
             for rank in range(processes):
                 family.append(_start(rank, handed))
-            with Stop(then=lambda: _ask_to_end(family)):
-                return _watch(family, report)
+            with Stop(then=lambda: _ask_to_end(family)) as stop:
+                return _watch(family, report, stop)
     finally:
         for process, pipe in family:
             process.kill()
@@ -135,44 +134,12 @@ def _find_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class _Ends:
-    """Gathers the messages of all processes: how each ended, and the progress bars of the first."""
+def _watch(family: Family, report: Report, stop: Stop) -> Any:
+    """Pass on messages until every process has ended, or some while after one has failed.
 
-    def __init__(self, report: Report) -> None:
-        self.report = report
-        self.ends: dict[int, Message] = {}
-        self._bars: list[tuple[contextlib.ExitStack, Callable[[int, str], None]]] = []
-
-    def hear(self, rank: int, kind: str, content: Any) -> None:
-        """Take one message of a process."""
-        if kind in ("result", "error", "interrupted", "died", "ended"):
-            self.ends.setdefault(rank, (kind, content))
-        elif rank:
-            return
-        elif kind == "say":
-            self.report.say(content)
-        elif kind == "track":
-            bar = contextlib.ExitStack()
-            self._bars.append((bar, bar.enter_context(self.report.track(*content))))
-        elif kind == "advance":
-            self._bars[-1][1](*content)
-        elif kind == "end":
-            self._bars.pop()[0].close()
-
-    @property
-    def failed(self) -> bool:
-        """Whether some process ended badly."""
-        return any(kind != "result" for kind, _ in self.ends.values())
-
-    def close(self) -> None:
-        """End the bars, whatever happened."""
-        while self._bars:
-            self._bars.pop()[0].close()
-
-
-def _watch(family: Family, report: Report) -> Any:
-    """Pass on messages until every process has ended, or some while after one has failed."""
-    state, deadline, asked = _Ends(report), float("inf"), set[int]()
+    stop: tells whether this process was asked to stop, and has asked them.
+    """
+    state, deadline, asked = Ends(report), float("inf"), set[int]()
     pipes: dict[Any, int] = {pipe: rank for rank, (_, pipe) in enumerate(family)}
     try:
         while pipes and time.monotonic() < deadline:
@@ -185,21 +152,14 @@ def _watch(family: Family, report: Report) -> Any:
                     del pipes[pipe]
                     family[rank][0].join(GRACE)  # it may hang while it ends
                     content = family[rank][0].exitcode
-                    kind = _name_end(content, asked=rank in asked)
+                    kind = name_end(content, asked=rank in asked or bool(stop.asked))
                 state.hear(rank, kind, content)
             if state.failed and deadline == float("inf"):
                 deadline = time.monotonic() + GRACE
                 asked = _ask_to_end(family)
     finally:
         state.close()
-    return _conclude(state.ends, len(family))
-
-
-def _name_end(exit_code: int | None, *, asked: bool) -> str:
-    """Return how a process ended that has said nothing."""
-    if exit_code == INTERRUPTED:
-        return "interrupted"
-    return "ended" if asked and exit_code == StoppedError.exit_code else "died"
+    return conclude(state.ends, len(family), stop)
 
 
 def _ask_to_end(family: Family) -> set[int]:
@@ -208,37 +168,3 @@ def _ask_to_end(family: Family) -> set[int]:
     for rank in running:
         family[rank][0].terminate()
     return running
-
-
-def _conclude(ends: dict[int, Message], size: int) -> Any:
-    """Return the first process's result, or raise what explains the end of the job best."""
-    for rank, (kind, content) in sorted(ends.items()):
-        if kind == "died":
-            stopped = content == StoppedError.exit_code  # at once: it had nothing to save
-            raise StoppedError(
-                f"process {rank} of {size} "
-                + ("was stopped" if stopped else f"died{_name_cause(content)}"),
-                kept="what was saved so far is complete",
-                next="run the same command again, it continues there",
-            )
-    errors = [content for kind, content in ends.values() if kind == "error"]
-    own = [error for error in errors if error[0] is not StoppedError] or errors
-    if own:
-        kind, what, kept, then = own[0]
-        raise kind(what, kept=kept, next=then)
-    if any(kind == "interrupted" for kind, _ in ends.values()):
-        raise KeyboardInterrupt
-    missing = [str(rank) for rank in range(size) if rank not in ends]
-    if missing:
-        raise StoppedError(
-            f"process {', '.join(missing)} of {size} did not end", next="run the command again"
-        )
-    return ends[0][1]
-
-
-def _name_cause(exit_code: int | None) -> str:
-    """Return what an exit code tells, as ": killed by SIGKILL (out of memory?)"."""
-    if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        return f": killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return f" with exit code {exit_code}; its own message is above"

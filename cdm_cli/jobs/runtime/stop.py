@@ -16,6 +16,7 @@ from cdm_cli.signals import (
     leave_at_once,
     name_of,
     take_signals,
+    tell_taken,
 )
 
 _unheeded: list[int] = []  # what asked a part of this program to stop after its last look
@@ -25,10 +26,11 @@ class Stop:
     """While entered, the first signal only asks to stop; `asked` tells its name.
 
     It is Ctrl-C, or comes from a scheduler, --stop-after or a lost terminal. A second Ctrl-C ends
-    the program at once. Outside the main thread, where Python takes no signal, nothing is ever
-    asked. then: called at any other signal, which unlike Ctrl-C reaches this process alone and not
-    those that it started. While `end_at_once` the program ends at the first signal. What asks after
-    the last look of one part of a program, which therefore ends well, asks the next part.
+    the program at once, also while the error of the stop is on its way to whoever says it; another
+    signal then asks for nothing more. Outside the main thread, where Python takes no signal,
+    nothing is ever asked. then: called at any other signal, which unlike Ctrl-C reaches this
+    process alone and not those that it started. While `end_at_once` the program ends at the first
+    signal. What asks after the last look of one part of a program asks the next part.
     """
 
     def __init__(self, then: Callable[[], object] = lambda: None) -> None:
@@ -45,8 +47,11 @@ class Stop:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        stops = self._number and is_program()
+        if stops and kind is not None and issubclass(kind, StoppedError):
+            return  # with what is saved, which a handler that leaves at once would not say
         give_back_signals(self._before)
-        if self._number and kind is None and is_program():
+        if stops:
             _unheeded[:] = [self._number]
 
     @contextmanager
@@ -73,6 +78,8 @@ class Stop:
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             leave(number)
-        self.asked, self._number = name_of(number), number
+        tell_taken()
+        if not self.asked:
+            self.asked, self._number = name_of(number), number
         if number != signal.SIGINT:
             self._then()

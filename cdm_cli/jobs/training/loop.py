@@ -129,7 +129,8 @@ class Loop:
     def _take_first_step(self, step: int, batches: Iterator[TrainBatch]) -> None:
         """Take the first step, which compiles and tries kernels; a stop before its end is one now.
 
-        What is there afterwards stays: searching it for garbage takes 0.15 s at a time.
+        A process that stops so takes no other one into step 2: all wait for each other, once they
+        would save. What is there then stays: searching it for garbage takes 0.15 s at a time.
         """
         with self.stop.end_at_once(), measure_part("first step"):
             batch = next(batches)
@@ -138,7 +139,7 @@ class Loop:
                 self._compile(self.compiler, step, batch)
             self.trainer.step(step, batch)
             self.trainer.count_streak()  # waits for the device
-            self.trainer.world.barrier()  # whoever stops before it takes nobody into step 2
+        self.trainer.world.barrier()
         tell_first_result()
         gc.collect()
         gc.freeze()

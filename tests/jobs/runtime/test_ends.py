@@ -1,0 +1,49 @@
+"""Mirrors cdm_cli/jobs/runtime/ends.py: which of several ends explains most."""
+
+import os
+import signal
+
+import pytest
+
+from cdm_cli.errors import BadInputError, CdmError, DiskError, StoppedError
+from cdm_cli.jobs.runtime.ends import conclude
+from cdm_cli.jobs.runtime.stop import Stop
+
+
+def error(kind, what):
+    return "error", (kind, what, "", "")
+
+
+STOPPED = error(StoppedError, "stopped by SIGTERM")
+KILLED = ("died", -signal.SIGKILL)
+BY_US = ("ended", StoppedError.exit_code)
+
+
+@pytest.mark.parametrize(
+    ("ends", "kind", "says"),
+    [
+        ({0: ("result", 1), 1: KILLED}, StoppedError, "process 1 of 2 died: killed by SIGKILL"),
+        ({1: KILLED, 0: STOPPED}, StoppedError, "process 1 of 2 died: killed by SIGKILL"),
+        ({0: STOPPED, 1: KILLED}, StoppedError, "process 1 of 2 died: killed by SIGKILL"),
+        ({1: error(DiskError, "full"), 0: BY_US}, DiskError, "full"),
+        ({1: error(BadInputError, "bad"), 0: STOPPED}, BadInputError, "bad"),
+        ({0: STOPPED, 1: STOPPED}, StoppedError, "stopped by SIGTERM"),
+        ({0: ("died", 1), 1: BY_US}, StoppedError, "process 0 of 2 died with exit code 1"),
+        ({0: STOPPED}, StoppedError, "stopped by SIGTERM"),
+        ({0: ("result", 1)}, StoppedError, "process 1 of 2 did not end"),
+    ],
+)
+def test_the_end_that_explains_most_is_told(ends, kind, says):
+    """In the order in which the processes ended."""
+    with pytest.raises(CdmError, match=says) as caught:
+        conclude(ends, 2, Stop())
+    assert type(caught.value) is kind
+
+
+def test_the_result_is_that_of_the_first():
+    assert conclude({1: ("result", "b"), 0: ("result", "a")}, 2, Stop()) == "a"
+
+
+def test_ctrl_c_in_a_process_is_ctrl_c():
+    with pytest.raises(KeyboardInterrupt):
+        conclude({0: ("interrupted", None), 1: BY_US}, 2, Stop())
