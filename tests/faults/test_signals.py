@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -17,8 +18,9 @@ from cdm_cli.errors import StoppedError
 from cdm_cli.jobs.runtime import launch as launching
 from cdm_cli.jobs.runtime.session import take_part
 from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.runtime.world import World
 from cdm_cli.options.sampling import Compute
-from cdm_cli.signals import leave_when_asked, stop_after
+from cdm_cli.signals import hear_within_calls, leave_when_asked, stop_after
 from tests.drawings import class_images, write_zip
 from tests.faults.inputs import count_blocks
 from tests.faults.jobs import state
@@ -303,6 +305,22 @@ def test_a_training_that_has_learned_nothing_yet_ends_at_once(early, workspace, 
 
 
 @pytest.mark.parametrize("workspace", ["train"], indirect=True)
+def test_a_stop_while_the_others_end_their_first_step_saves_it(workspace, monkeypatch):
+    """No process leaves at once where another one may have gone on to step 2."""
+    waited = []
+
+    def press(world):
+        if not waited:
+            waited.append(world)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(World, "barrier", press)
+    pid = forked(lambda: run_main(TRAIN, workspace / "said"))
+    assert ended(pid) == 75
+    assert "stopped by SIGTERM after step 1 of 30" in (workspace / "said").read_text()
+
+
+@pytest.mark.parametrize("workspace", ["train"], indirect=True)
 def test_a_process_that_waits_for_another_to_come_hears_a_signal(workspace, monkeypatch):
     """--gpus and torchrun ask the others to end where one is stopped before it joined them."""
     with socket.socket() as probe:
@@ -468,6 +486,48 @@ def test_a_second_ctrl_c_is_never_lost():
             press_once_lost()
 
     assert ended(forked(act)) == 130
+
+
+def stop_and_tell(stop):
+    raise stop.error("3 of 9 are saved")
+
+
+def go_on(stop):
+    pass
+
+
+@pytest.mark.parametrize("act", [stop_and_tell, go_on])
+def test_a_signal_that_a_job_took_is_not_heard_once_more(act, monkeypatch):
+    """Where several leave each other, which takes NCCL a while, or one part follows another."""
+    monkeypatch.setattr("cdm_cli.signals.HANDLED", 0.05)
+
+    def job():
+        leave_when_asked()
+        with hear_within_calls():
+            with suppress(StoppedError), Stop() as stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+                act(stop)
+            time.sleep(0.2)
+        sys.exit(3)
+
+    assert ended(forked(job)) == 3
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 3), (signal.SIGINT, 130)])
+def test_only_ctrl_c_ends_a_program_before_it_has_said_what_is_saved(number, code):
+    """A scheduler may ask all processes of a job, which the first one asks as well."""
+
+    def job():
+        leave_when_asked()
+        with suppress(StoppedError), Stop() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.asked == "SIGTERM"
+            stop_and_tell(stop)
+        os.kill(os.getpid(), number)
+        sys.exit(3)
+
+    assert ended(forked(job)) == code
 
 
 class PressedWhileItStarts:

@@ -1,6 +1,5 @@
 """Mirrors cdm_cli/jobs/runtime/ends.py: which of several ends explains most."""
 
-import os
 import signal
 
 import pytest
@@ -17,6 +16,8 @@ def error(kind, what):
 STOPPED = error(StoppedError, "stopped by SIGTERM")
 KILLED = ("died", -signal.SIGKILL)
 BY_US = ("ended", StoppedError.exit_code)
+SAVED = error(StoppedError, "stopped by SIGTERM after step 3 of 9")
+LOST = error(StoppedError, "process 0 of 2 lost touch with another one: closed by peer")
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,24 @@ def test_the_end_that_explains_most_is_told(ends, kind, says):
     with pytest.raises(CdmError, match=says) as caught:
         conclude(ends, 2, Stop())
     assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("ends", "says"),
+    [
+        ({0: BY_US, 1: BY_US}, "stopped by SIGTERM — what was saved so far is complete"),
+        ({0: LOST, 1: BY_US}, "stopped by SIGTERM — what was saved so far is complete"),
+        ({1: BY_US, 0: LOST}, "stopped by SIGTERM — what was saved so far is complete"),
+        ({1: LOST, 0: SAVED}, "stopped by SIGTERM after step 3 of 9"),
+        ({1: BY_US, 0: SAVED}, "stopped by SIGTERM after step 3 of 9"),
+    ],
+)
+def test_of_a_stop_it_is_told_what_was_saved(ends, says):
+    """One process of a job may have had nothing to save, and have left at once."""
+    stop = Stop()
+    stop.asked = "SIGTERM"
+    with pytest.raises(StoppedError, match=says):
+        conclude(ends, 2, stop)
 
 
 def test_the_result_is_that_of_the_first():

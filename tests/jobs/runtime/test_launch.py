@@ -1,4 +1,4 @@
-"""Mirrors cdm_cli/jobs/runtime/launch.py: what a job of several processes ends with.
+"""Mirrors cdm_cli/jobs/runtime/launch.py: what the processes of a job are started with.
 
 Real processes, killed, are in tests/faults/test_signals.py.
 """
