@@ -1,5 +1,6 @@
 """docs/evidence/: command lines alone; each of them parses, and docs/evidence.md tells of it."""
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -15,6 +16,8 @@ GROUP = typer.main.get_command(app)
 SCRIPTS = sorted((ROOT / "docs" / "evidence").glob("*.sh"))
 VALUES = {"1": "train.zip", "2": "test.zip", "judge": "features", "seed": "0", "arm": "none"}
 AROUND = re.compile(r"set -euo pipefail|judge=\$\{3:-features\}|for \w+ in [\w\- ]+; do|done")
+
+ARM = re.compile(r"^\| `([\w-]+)`[^|]*\| ([^|]+) \| ([^|]+) \| ([^|]+) \|.*\|$", re.M)
 
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 
@@ -59,3 +62,43 @@ def test_the_judge_of_a_script_may_be_inception():
     lines = [line for script in SCRIPTS for line in lines_of(script) if "$judge" in line]
     assert lines
     assert [line for line in lines if "accuracy" in line.split()[2]] == []
+
+
+def results_of(name: str) -> dict[tuple[str, str, str], tuple[float, float]]:
+    """Return value and error by what was judged, metric and reference: those of the arms."""
+    with (ROOT / "docs" / "evidence" / "results" / f"{name}.csv").open() as file:
+        return {
+            (row["of"], row["metric"], row["reference"]): (float(row["value"]), float(row["error"]))
+            for row in csv.DictReader(file)
+            if row["of"].endswith(".h5") and row["error"]
+        }
+
+
+def section_of(name: str) -> str:
+    """Return what the page says under the line that runs a script."""
+    page = (ROOT / "docs" / "evidence.md").read_text()
+    return page.split(f"    bash docs/evidence/{name}.sh", 1)[1].split("    bash docs/evidence/")[0]
+
+
+@pytest.mark.parametrize("name", ["cascading", "cascading_8", "dropout_flips", "ablations"])
+def test_the_tables_of_the_page_are_those_of_the_results(name):
+    found, arms = results_of(name), 0
+    for arm, train, val, score in ARM.findall(section_of(name)):
+        arms += 1
+        for seed in (0, 1):
+            for told, metric, reference in (
+                (train, "fid", "train"),
+                (val, "fid", "val"),
+                (score, "is", ""),
+            ):
+                value, error = found[f"{arm}-{seed}.h5", metric, reference]
+                number, *after = told.split(", ")[seed].split(" ± ")
+                assert float(number) == pytest.approx(value, abs=0.51 * 10 ** -places(number))
+                for one in after:
+                    assert float(one) == pytest.approx(error, abs=0.51 * 10 ** -places(one))
+    assert arms == len({of.rsplit("-", 1)[0] for of, _, _ in found})
+
+
+def places(number: str) -> int:
+    """Return how many digits stand behind the point."""
+    return len(number.partition(".")[2])
