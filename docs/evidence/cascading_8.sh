@@ -30,4 +30,5 @@ for seed in 0 1; do
   done
   cdm eval fid,is "s1001-$seed.h5" --features "$judge" --against "none-$seed.h5" -o "augmented-$seed.csv"
   cdm eval fid,is "s1001-$seed.h5" --features "$judge" --against "any-$seed.h5" -o "amortised-$seed.csv"
+  cdm eval fid,is "any-$seed.h5" --features "$judge" --against "none-$seed.h5" -o "searched-$seed.csv"
 done
