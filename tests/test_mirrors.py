@@ -22,7 +22,6 @@ ELSEWHERE = {
     "judging/band.py": (PLOTS, "draws nothing but with the plot of a sweep or a curve"),
     "judging/kept.py": (PAGES, "reads what a page shows of earlier judgements"),
     "judging/probe_score.py": ("training/test_select.py", "scores are of weights in training"),
-    "pictures/figure.py": (PLOTS, "opens the figure that each plot draws in"),
     "runtime/session.py": ("runtime/test_launch.py", "a session is tested by what processes do"),
     "runtime/stop.py": ("../faults/test_signals.py", "signals are sent to commands, from outside"),
     "training/page.py": (PAGES, "a part of a page that `cdm report` puts together"),

@@ -10,7 +10,7 @@ from cdm_cli.cascade.stagefile import read_settings, write_settings
 from cdm_cli.config import StageConfig
 from cdm_cli.data.durable import write_file_atomically
 from cdm_cli.jobs.judging.band import draw_undecided
-from cdm_cli.jobs.pictures.figure import encode_figure, make_figure
+from cdm_cli.jobs.pictures.figure import encode_figure, label_steps, make_figure
 from cdm_cli.jobs.runtime.identity import (
     UNRECORDED,
     advise_remaking,
@@ -156,7 +156,7 @@ def draw_curve(points: Sequence[CurvePoint]) -> bytes:
         )  # fmt: skip
     _draw_undecided(axes, points)
     axes.set_title(compare_points(points).entitle(name_point))
-    axes.set_xlabel("step")
+    label_steps(axes)
     axes.set_ylabel(f"FID of {points[0].rows[0].convention.num} samples")
     axes.legend(fontsize="small")
     return encode_figure(figure)

@@ -17,6 +17,8 @@ from cdm_cli.jobs.sweep.race_table import RaceTable
 from cdm_cli.metrics.comparisons import name_subject
 from cdm_cli.metrics.verdicts import BEATEN, LEVEL
 
+PANEL, LETTER = 5.0, 0.08  # inches, and those of each letter of a name beside it
+ASIDE = 0.7  # of the differences, for what is written on their right
 CERTAIN = (
     "A point is beaten when another one is certain to be as good or better; it gets no more "
     "images. The best point is not beaten, with a chance of {:.0f} %, all rounds counted."
@@ -104,7 +106,7 @@ def draw_race(race: RaceFile) -> bytes:
     """Return a picture of the last difference of each point from the lowest, with its error."""
     last = {name_point(one.point): (round_, one) for round_ in race.rounds for one in round_.points}
     names = sorted(last, key=lambda name: last[name][1].difference)
-    figure = make_figure(8, 1.2 + 0.3 * len(names))
+    figure = make_figure(PANEL + LETTER * max(map(len, names)), 1.2 + 0.3 * len(names))
     axes = figure.add_subplot()
     for at, name in enumerate(names):
         round_, one = last[name]
@@ -120,6 +122,6 @@ def draw_race(race: RaceFile) -> bytes:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     low, high = axes.get_xlim()
-    axes.set_xlim(low, high + (high - low) / 3)  # for what is written there
+    axes.set_xlim(low, high + ASIDE * (high - low))
     axes.set_xlabel(f"{name_subject('fid', race.reference)}, above the lowest (of so many images)")
     return encode_figure(figure)

@@ -57,32 +57,33 @@ def read_last_step(path: Path) -> int | None:
 
 def draw_loss_plot(directory: Path, step: int | None = None) -> bytes | None:
     """Draw what `metrics.jsonl` has up to a step, None for all, as a PNG; None without a loss."""
-    from cdm_cli.jobs.pictures.figure import encode_figure, make_figure  # matplotlib takes 0.3 s
+    from cdm_cli.jobs.pictures import figure as pictures  # matplotlib takes 0.3 s
 
     losses = read_metrics(directory, "loss")
     step = max(losses, default=0) if step is None else step
     losses = {at: loss for at, loss in losses.items() if at <= step}
     if not losses:
         return None
-    figure = make_figure(7, 4.2)
+    figure = pictures.make_figure(7, 4.2)
     axes = figure.add_subplot(1, 1, 1)
     _draw_losses(axes, losses)
+    pictures.label_steps(axes)
     judged = {name: read_metrics(directory, name) for name in JUDGED}
     _draw_judged(axes, {name: found for name, found in judged.items() if found})
     axes.set_title(f"{directory.resolve().name}, step {step}".replace("$", r"\$"))
     figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
-    return encode_figure(figure, **{STEP: str(step)})
+    return pictures.encode_figure(figure, **{STEP: str(step)})
 
 
 def _draw_losses(axes: Any, losses: Mapping[int, float]) -> None:
     steps, values = np.array([*losses]), np.array([*losses.values()])
+    alone = "." if len(steps) == 1 else None  # no line leads there
     axes.plot(steps, values, color="0.8", linewidth=0.8, label="loss")
     positive = values.min() > 0
     mean = np.exp(smooth(np.log(values))) if positive else smooth(values)
-    axes.plot(steps, mean, color="tab:blue", label="loss, smoothed")
+    axes.plot(steps, mean, color="tab:blue", marker=alone, label="loss, smoothed")
     if positive:
         axes.set_yscale("log")
-    axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.margins(x=0.01)
 

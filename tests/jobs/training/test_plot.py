@@ -3,6 +3,7 @@
 Here too: log.py.
 """
 
+import io
 import json
 import os
 import sys
@@ -105,3 +106,11 @@ def test_a_plot_that_is_no_file_of_ours_says_nothing(tmp_path):
     (tmp_path / "bomb.gif").write_bytes(b"GIF89a" + b"\xff" * 300)
     for name in ("pipe.png", "other.gif", "bomb.gif", "absent.png"):
         assert read_last_step(tmp_path / name) is None
+
+
+def test_a_single_loss_is_a_point(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 7, "loss": 0.5}))
+    with Image.open(io.BytesIO(draw_loss_plot(tmp_path))) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    above_the_legend = pixels[: len(pixels) * 3 // 4]
+    assert (above_the_legend == (31, 119, 180)).all(axis=2).sum() > 4
