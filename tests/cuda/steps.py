@@ -1,6 +1,7 @@
 """The commands that are run on one GPU and on two, and must not differ."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,14 @@ from cdm_cli.jobs.judging import evaluate
 from cdm_cli.jobs.sampling import sample, upsample
 from cdm_cli.jobs.sweep import sweep as sweep_s
 from cdm_cli.options.judging import EvalOptions, FeatureOptions
-from cdm_cli.options.sampling import SampleOptions, UpsampleOptions
+from cdm_cli.options.sampling import Compute, SampleOptions, UpsampleOptions
 from cdm_cli.options.sweeping import SweepSOptions
 from tests.asking import as_typed
 from tests.cuda.rig import Run, address
 
 NUM, S = 640, 251  # ten blocks
 JUDGE = as_typed(FeatureOptions, features="features")
+BATCH = Compute(batch_size=64)  # by default a sweep of one GPU has a larger one than that of two
 
 
 def drawing(out: str, **changes: Any) -> SampleOptions:
@@ -39,8 +41,9 @@ def options_of(tag: str) -> list[tuple[Any, Any]]:
     """Return the commands of a cascade, whose files begin with a tag: modules and options."""
     lowres, samples = Path(f"{tag}-lowres.h5"), Path(f"{tag}-samples.h5")
     sweep = Path(f"{tag}-sweep")
+    judge = replace(JUDGE, compute=BATCH)
     sweeping = as_typed(
-        SweepSOptions, lowres=lowres, model="sr", s=(0, S), num=128, out=sweep, judge=JUDGE
+        SweepSOptions, lowres=lowres, model="sr", s=(0, S), num=128, out=sweep, judge=judge
     )
     judging = as_typed(
         EvalOptions, metrics=("fid",), stores=(samples,), judge=JUDGE, out=Path(f"{tag}.json")

@@ -45,7 +45,8 @@ NAMES = [f"{command}, {way}" for command in ("train", "sample") for way in WAYS]
 MOST = 12  # stops of one command; then it may finish
 LATE = 1.0
 SAVED = {
-    "train": r"stopped by SIGTERM after step (\d+) of \d+ — runs/base/checkpoints holds that step",
+    "train": r"stopped by (?:SIGTERM|another process) after step (\d+) of \d+ — "
+    "runs/base/checkpoints holds that step",
     "sample": r"stopped (?:by|waiting:) SIGTERM — (\d+) of \d+ blocks are complete",
 }
 

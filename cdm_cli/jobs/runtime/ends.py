@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from cdm_cli.errors import StoppedError
-from cdm_cli.jobs.runtime.stop import Stop
+from cdm_cli.jobs.runtime.stop import OTHER, Stop
 from cdm_cli.report import Report
-from cdm_cli.signals import INTERRUPTED, describe_stop
+from cdm_cli.signals import INTERRUPTED, describe_stop, name_of
 
 Message = tuple[str, Any]
 
@@ -75,7 +75,7 @@ def conclude(ends: dict[int, Message], size: int, stop: Stop) -> Any:
             )
     errors = [content for kind, content in ends.values() if kind == "error"]
     causes = [error for error in errors if error[0] is not StoppedError]
-    _raise_first(causes or [error for error in errors if error[1].startswith(describe_stop(""))])
+    _raise_first(causes or [_name_asker(error, stop) for error in errors if _is_stop(error)])
     if any(kind == "interrupted" for kind, _ in ends.values()):
         raise KeyboardInterrupt
     if stop.asked and any(kind != "result" for kind, _ in ends.values()):
@@ -87,6 +87,20 @@ def conclude(ends: dict[int, Message], size: int, stop: Stop) -> Any:
             f"process {', '.join(missing)} of {size} did not end", next="run the command again"
         )
     return ends[0][1]
+
+
+def _is_stop(error: Any) -> bool:
+    """Whether a process ended because it was asked to, and not because another one ended."""
+    return error[1].startswith(describe_stop(""))
+
+
+def _name_asker(error: Any, stop: Stop) -> Any:
+    """Return the error of a stop by what asked the parent, which passes on SIGTERM for all."""
+    kind, what, kept, then = error
+    for name in (name_of(signal.SIGTERM), OTHER) if stop.asked else ():
+        if what.startswith(describe_stop(name)):
+            what = describe_stop(stop.asked) + what.removeprefix(describe_stop(name))
+    return kind, what, kept, then
 
 
 def _raise_first(errors: list[Any]) -> None:

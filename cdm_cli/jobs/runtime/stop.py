@@ -19,6 +19,8 @@ from cdm_cli.signals import (
     tell_taken,
 )
 
+OTHER = "another process"
+
 _unheeded: list[int] = []  # what asked a part of this program to stop after its last look
 
 
@@ -72,8 +74,7 @@ class Stop:
 
         where: how far it is, as " after step 3 of 9".
         """
-        by = self.asked or "another process"
-        return StoppedError(f"{describe_stop(by)}{where}", kept=kept, next=next)
+        return StoppedError(f"{describe_stop(self.asked or OTHER)}{where}", kept=kept, next=next)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:

@@ -59,6 +59,16 @@ def test_of_a_stop_it_is_told_what_was_saved(ends, says):
         conclude(ends, 2, stop)
 
 
+def test_a_stop_is_by_what_asked_the_parent():
+    """Which asks the others by SIGTERM; one of them may be told of it by another one."""
+    stop = Stop()
+    stop.asked = "--stop-after"
+    for by in ("SIGTERM", "another process"):
+        told = error(StoppedError, f"stopped by {by} after step 3 of 9")
+        with pytest.raises(StoppedError, match="by --stop-after after step 3 of 9"):
+            conclude({0: told, 1: told}, 2, stop)
+
+
 def test_the_result_is_that_of_the_first():
     assert conclude({1: ("result", "b"), 0: ("result", "a")}, 2, Stop()) == "a"
 

@@ -116,6 +116,29 @@ def test_what_a_judge_raises_ends_the_sweep_and_the_same_command_continues(made,
     assert files(SWEEP) == files(made / "sweep")
 
 
+def test_a_sweep_that_goes_on_keeps_the_batch_that_it_was_begun_with(monkeypatch):
+    """By default that of one process on a GPU is another than that of several."""
+    judge = replace(JUDGE, compute=replace(CPU, batch_size=None))
+    asked = as_typed(SweepSOptions, **{**ASKED, "judge": judge})
+
+    def choose(points, session):
+        return [replace(point, work=replace(point.work, most_at_once=40)) for point in points]
+
+    def fails(self, point):
+        raise StoppedError("the judge left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fill, "_set_most_at_once", choose)
+        patch.setattr(PointJudge, "__call__", fails)
+        with pytest.raises(StoppedError, match="the judge left"):
+            run(asked, Told())
+    (SWEEP / "non-truncated-s0006.h5").unlink(missing_ok=True)
+    run(asked, Told())
+    for point in POINTS:
+        with open_store(SWEEP / f"{point}.h5") as store:
+            assert store.provenance["numerics"]["batch_size"] == 40
+
+
 def begin(name, made):
     """Let another process be at a point: its store is there, locked, and empty."""
     SWEEP.mkdir(exist_ok=True)
