@@ -32,22 +32,32 @@ from cdm_cli.jobs.runtime.world import World
 from tests.faults.inputs import count_blocks
 from tests.faults.jobs import state
 from tests.faults.longer import SMALL, lay_out, say, warm
-from tests.tiny import contents
+from tests.jobs.sweep.sweeping import write_workspace
+from tests.tiny import contents, sr_config
 
-STEPS = 300
-TRAIN = [
-    *f"train base --preset tiny-base8 --device cpu --exact --steps {STEPS}".split(), *SMALL,
-    *"--set training.save_every=100 --set training.log_every=1".split(),
-]  # fmt: skip
-SAMPLE = "sample --num 960 --batch-size 8 --device cpu".split()
+JUDGED = "--features judge --device cpu --batch-size 8"
+COMMANDS = {
+    "train": [
+        *"train base --preset tiny-base8 --device cpu --exact --steps 300".split(), *SMALL,
+        *"--set training.save_every=100 --set training.log_every=1".split(),
+    ],
+    "sample": "sample --num 960 --batch-size 8 --device cpu".split(),
+    "upsample": "upsample lowres.h5 --model sr --s 5 --device cpu --batch-size 1".split(),
+    "sweep-s": f"sweep-s lowres.h5 --s {','.join(map(str, range(15)))} {JUDGED}".split(),
+    "race": f"sweep-s lowres.h5 --s 0,2,4,6,8 --race --budget-evals 3000 {JUDGED}".split(),
+    "tune": f"tune-schedule lowres.h5 --s 5 --steps 4 --trials 20 --num 24 {JUDGED}".split(),
+    "elbo": "eval elbo runs/sr --s 5 --num 24 --terms 0 --device cpu --batch-size 2".split(),
+    "cas": "eval cas lowres.h5 --steps 60 --batch-size 128 --net small --device cpu".split(),
+}  # fmt: skip
 WAYS = ("alone", "--gpus 2", "two of torchrun", "--gpus 2, late", "two of torchrun, late")
-NAMES = [f"{command}, {way}" for command in ("train", "sample") for way in WAYS]
+NAMES = [f"{command}, {way}" for command in COMMANDS for way in WAYS]
 MOST = 12  # stops of one command; then it may finish
 LATE = 1.0
+TOTAL = {"train": 300, "sample": 15}  # steps, blocks
+STOPPED = "stopped (?:by|waiting:) (?:SIGTERM|another process)"
 SAVED = {
-    "train": r"stopped by (?:SIGTERM|another process) after step (\d+) of \d+ — "
-    "runs/base/checkpoints holds that step",
-    "sample": r"stopped (?:by|waiting:) SIGTERM — (\d+) of \d+ blocks are complete",
+    "train": rf"{STOPPED} after step (\d+) of \d+ — runs/base/checkpoints holds that step",
+    "sample": rf"{STOPPED} — (\d+) of \d+ blocks are complete",
 }
 
 
@@ -108,7 +118,7 @@ def _hand_over_late() -> None:
 def start_all(name: str, where: Path) -> dict[int, Path]:
     """Start the processes of a command; return by process id the file that has what it says."""
     command, way = name.split(", ", 1)
-    words, late = TRAIN if command == "train" else SAMPLE, way.endswith("late")
+    words, late = COMMANDS[command], way.endswith("late")
     said = [where.with_name(f"{where.name} said {rank}") for rank in (0, 1)]
     if way.startswith("two"):
         with socket.socket() as probe:
@@ -136,8 +146,28 @@ def wait_for(pids: Sequence[int], patience: float) -> dict[int, int]:
     return codes
 
 
+def lay_out_for(command: str, home: Path) -> None:
+    """Write what a command reads."""
+    if command in SAVED:
+        lay_out(command, home)
+        return
+    home.mkdir()
+    if pid := os.fork():  # torch is used in no process that another one is forked from
+        assert not any(wait_for([pid], 300).values())
+        return
+    code = 1
+    try:
+        os.chdir(home)
+        write_workspace(home, sr_config(4, 8))
+        code = 0
+    finally:
+        os._exit(code)
+
+
 def count_done(command: str, where: Path) -> int:
-    """Return the last step that was logged, or the number of complete blocks."""
+    """Return the last step that was logged, or the number of complete blocks; of others 0."""
+    if command not in SAVED:
+        return 0
     if command == "sample":
         store = where / "lowres.h5"
         return count_blocks(store) if store.exists() else 0
@@ -148,9 +178,9 @@ def count_done(command: str, where: Path) -> int:
 
 def find_fault(command: str, where: Path, line: str, before: int, done: int) -> str:
     """Return what is wrong with how a process ended that was asked to stop at `done`."""
-    found = re.search(SAVED[command], line)
+    found = re.search(SAVED.get(command, "^$"), line)
     if found is None:
-        early = done in (before, STEPS) and "stopped by SIGTERM" in line  # or over
+        early = done in (before, TOTAL.get(command)) and re.search(STOPPED, line)  # or over
         return "" if early else f"at {done} of before {before}: {line}"
     saved = int(found[1])
     if saved < done:
@@ -172,8 +202,8 @@ def stop_once(name: str, where: Path, rng: random.Random, longest: float, counte
     codes |= wait_for([pid for pid in said if pid not in codes], 120)
     for pid, path in said.items():
         code, line = codes.get(pid), (path.read_text().strip().splitlines() or [""])[-1]
-        saved = re.search(SAVED[command], line)
-        counted.ends[f"{code}" + (" saved" if saved else "")] += 1
+        told = re.sub(r"\d+", "N", line.removeprefix("cdm: error: ")).split(" — Next")[0]
+        counted.ends[f"{code} {told}" if code else "0"] += 1
         fault = "" if code == 0 else find_fault(command, where, line, before, done)
         if code not in (0, 75) or fault:
             counted.failed.append(f"code {code}: {fault or line}")
@@ -193,18 +223,27 @@ def round_of(name: str, home: Path, inputs: Path, whole: Path, rng: random.Rando
         codes = wait_for(list(start_all(name, home)), 300)
         if any(codes.values()):
             counted.failed.append(f"in the end {codes}")
-    command = name.split(",")[0]
-    same = (
-        contents(home / "lowres.h5") == contents(whole / "lowres.h5")
-        if command == "sample"
-        else _bytes(home) == _bytes(whole)
-    )
-    if not same:
+    if read_end(home) != read_end(whole):
         counted.failed.append("the end differs")
 
 
-def _bytes(where: Path) -> dict[str, bytes]:
-    return {name: data for name, data in state(where).items() if "ema" in name}
+def read_end(where: Path) -> dict[str, Any]:
+    """Return what must be the same in the end: all stores, and the averaged weights."""
+    stores = {str(path.relative_to(where)): contents(path) for path in where.rglob("*.h5")}
+    return stores | {name: data for name, data in state(where).items() if "ema" in name}
+
+
+def stop_often(name: str, home: Path, rounds: int, rng: random.Random) -> Counted:
+    """Stop a command in some rounds, after one that nobody disturbed."""
+    counted, command = Counted(), name.split(",")[0]
+    inputs, whole = home / "inputs", home / "whole"
+    lay_out_for(command, inputs)
+    shutil.copytree(inputs, whole)
+    codes = wait_for(list(start_all(f"{command}, alone", whole)), 300)
+    assert not any(codes.values()), (whole.with_name("whole said 0")).read_text()
+    for number in range(rounds):
+        round_of(name, home / str(number), inputs, whole, rng, counted)
+    return counted
 
 
 def main() -> int:
@@ -216,21 +255,15 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {NAMES}")
     asked = parser.parse_args()
     rng, failed = random.Random(asked.seed), 0
-    with tempfile.TemporaryDirectory() as directory:
-        home = Path(directory)
-        for command in ("train", "sample"):
-            lay_out(command, home / command)
-            shutil.copytree(home / command, home / f"{command} whole")
-            wait_for(list(start_all(f"{command}, alone", home / f"{command} whole")), 300)
-        for name in asked.names or NAMES:
-            counted, command = Counted(), name.split(",")[0]
-            for number in range(asked.rounds):
-                where = home / f"{name} {number}"
-                round_of(name, where, home / command, home / f"{command} whole", rng, counted)
-            say(f"{name}: {dict(counted.ends)}, {len(counted.failed)} failed")
-            for fault in counted.failed:
-                say(f"  {fault}")
-            failed += len(counted.failed)
+    for name in asked.names or NAMES:
+        with tempfile.TemporaryDirectory() as directory:
+            counted = stop_often(name, Path(directory), asked.rounds, rng)
+        say(f"{name}: {counted.ends.total()} ends, {len(counted.failed)} failed")
+        for end, num in counted.ends.most_common():
+            say(f"  {num} times {end}")
+        for fault in counted.failed:
+            say(f"  failed: {fault}")
+        failed += len(counted.failed)
     return int(bool(failed))
 
 
