@@ -4,7 +4,7 @@ A classifier that saw samples alone is tested on real validation images; another
 recipe, that saw as many real training images says what the score would be for perfect samples.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from cdm_cli.jobs.cas.training import (
     remove_checkpoints,
     train_and_test,
 )
-from cdm_cli.jobs.runtime.lock import hold_lock
+from cdm_cli.jobs.cas.wait import Wait
 from cdm_cli.jobs.runtime.session import Session, plan_session, start_job
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.options.cas import CasOptions
@@ -93,23 +93,50 @@ def run_in(options: CasOptions, session: Session) -> CasResult:
         session.check_shared(out)
         session.lead(lambda: claim(out, work))
         with Stop() as stop:
-            samples = _find_or_train(work, work.samples, out / "samples", stop, session)
             real_at = _choose_real_directory(options.ref, out, work, session)
-            real = _find_or_train(work, work.real, real_at, stop, session)
+            sets = {out / "samples": work.samples, real_at: work.real}
+            samples, real = _find_or_train_all(work, sets, stop, session).values()
         return write_score(out, work, samples, real, session.report, write=session.world.leads)
 
 
+def _find_or_train_all(
+    work: CasWork, sets: Mapping[Path, TrainingSet], stop: Stop, session: Session
+) -> dict[Path, Outcome]:
+    """Return how each classifier answered, by its directory, in their order.
+
+    What another process trains comes last: it is waited for, and trained on where that one was
+    ended. Raises what `train_and_test` and `Wait` raise.
+    """
+    found, wait = dict[Path, Outcome](), Wait(stop, session)
+    while True:
+        for directory, training in sets.items():
+            if directory not in found:
+                outcome = _find_or_train(work, training, directory, wait)
+                found |= {directory: outcome} if outcome else {}
+        if len(found) == len(sets):
+            return {directory: found[directory] for directory in sets}
+        wait()
+
+
 def _find_or_train(
-    work: CasWork, training: TrainingSet, directory: Path, stop: Stop, session: Session
-) -> Outcome:
-    key = make_key(work, training)
+    work: CasWork, training: TrainingSet, directory: Path, wait: Wait
+) -> Outcome | None:
+    """Return how a classifier answered, None while another process trains it."""
+    session, key = wait.session, make_key(work, training)
+    found = _find(directory, key, session)
+    with ExitStack() as stack:
+        if found or not wait.take(directory, stack):
+            return found
+        found = _find(directory, key, session)  # another process may have ended in between
+        return found or train_and_test(work, training, directory, wait.stop, session)
+
+
+def _find(directory: Path, key: str, session: Session) -> Outcome | None:
     found = read_outcome(directory, key, session.report)
     if session.world.agree(found is not None) and found is not None:
         session.lead(lambda: remove_checkpoints(directory))
         return found
-    with ExitStack() as stack:
-        session.lead(lambda: stack.enter_context(hold_lock(directory)))
-        return train_and_test(work, training, directory, stop, session)
+    return None
 
 
 def _choose_real_directory(data: Path, out: Path, work: CasWork, session: Session) -> Path:
