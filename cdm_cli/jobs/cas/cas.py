@@ -66,7 +66,8 @@ def plan(options: CasOptions, report: Report) -> dict[str, object]:
         at = {"samples": options.out / "samples", "real": place_reference(ref.path, work)}
         sets = (work.samples, work.real)
         done = [read_outcome(at[each.name], make_key(work, each), report) for each in sets]
-        return {"out": options.out, **estimate_cas(work, device, done.count(None))}
+        cost = estimate_cas(work, device, done.count(None), options.compute.gpus or 1)
+        return {"out": options.out, **cost}
 
 
 def run(options: CasOptions, report: Report) -> CasResult:

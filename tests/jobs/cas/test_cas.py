@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -18,12 +19,14 @@ from cdm_cli.data.store import open_store
 from cdm_cli.errors import (
     BadInputError,
     DivergedError,
+    MemoryFloorError,
     MismatchError,
     MissingError,
     StoppedError,
     UsageError,
     WouldOverwriteError,
 )
+from cdm_cli.jobs.cas import cost as cas_cost
 from cdm_cli.jobs.cas import report as cas_report
 from cdm_cli.jobs.cas import training as cas_training
 from cdm_cli.jobs.cas.cas import plan, run
@@ -31,6 +34,7 @@ from cdm_cli.jobs.cas.plan import plan_work
 from cdm_cli.jobs.cas.recipe import choose_recipe
 from cdm_cli.jobs.cas.report import find_extremes
 from cdm_cli.jobs.cas.step import Fit
+from cdm_cli.jobs.runtime.foretold import RECKONED, TIMED
 from cdm_cli.jobs.runtime.session import Session
 from cdm_cli.jobs.runtime.stop import Stop
 from cdm_cli.jobs.runtime.world import World
@@ -477,8 +481,32 @@ def test_the_plan_counts_and_writes_nothing(folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.h5", "samples.h5"]
     assert planned_first["classifiers_to_train"] == 2
     assert planned_first["network_evaluations"] == 2 * (12 * 12 + 60)
+    assert planned_first["estimated_by"] == TIMED
     run(options(folder), Told())
-    assert plan(options(folder), Told())["classifiers_to_train"] == 0
+    planned = plan(options(folder), Told())
+    assert planned["classifiers_to_train"] == planned["estimated_seconds"] == 0
+
+
+@pytest.mark.parametrize("taken", [0.05, 50.0, None])
+def test_steps_are_timed_unless_they_would_take_long(folder, monkeypatch, taken):
+    """No count of operations tells what it costs to start them."""
+    seen = []
+
+    def step(fit, number, batch):
+        seen.append(len(batch.y))
+        if taken is None:
+            raise MemoryFloorError("no room", next="less")
+        time.sleep(0.05)
+
+    monkeypatch.setattr(Fit, "step", step)
+    if taken == 50.0:
+        monkeypatch.setattr(cas_cost, "measure_flops", lambda *_: 1e6)
+    asked = options(folder, out="planned", steps=1000, seed=3)
+    planned = plan(asked, Told())
+    assert planned["estimated_by"] == (TIMED if taken == 0.05 else RECKONED)
+    if taken == 0.05:
+        assert 2 * 1000 * 0.05 < planned["estimated_seconds"] < 2 * 1000 * 0.1
+    assert set(seen) == (set() if taken == 50.0 else {12})
 
 
 def test_extremes_are_never_the_same_class_and_leave_out_the_untested():
